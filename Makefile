@@ -1,0 +1,31 @@
+# Two commands matter: `make run` and `make test`. Both share one build.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+ENV := . scripts/env.sh
+
+.PHONY: help setup build run test lint bench clean
+
+help: ## what each target does
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup:
+	@scripts/setup.sh
+
+build: setup ## the server, optimised
+	@$(ENV) && cargo build --release --locked -p eddyline-server
+
+run: build ## set up, build, start a server with a demo on it; Ctrl-C stops it, again `make run` goes on
+	@$(ENV) && exec "$$CARGO_TARGET_DIR/release/eddyline" demo --data-dir "$${EDDYLINE_DATA_DIR:-$(CURDIR)/data}"
+
+test: ## set up and run every test
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+lint: setup ## format and lint, as CI does
+	@$(ENV) && cargo fmt --check && cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+bench: setup ## the benchmarks of docs/benchmarks.md
+	@scripts/bench.sh
+
+clean: ## remove the build and the demo's data
+	@$(ENV) && cargo clean && rm -rf data

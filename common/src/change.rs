@@ -1,0 +1,126 @@
+//! Change batches: the unit of data between operators. A Z-set slice, columnar, with optional weights.
+
+use crate::time::Timestamp;
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+/// Rows with weights. `weights == None` means every row counts +1, so that append-only streams pay
+/// nothing for retraction. An update is the old row at -1 and the new one at +1. Weights are never
+/// null and have as many entries as `rows` has rows. The order of rows carries no meaning.
+#[derive(Clone, Debug)]
+pub struct ChangeBatch {
+    pub rows: RecordBatch,
+    pub weights: Option<Int64Array>,
+}
+
+/// A change batch together with the watermark that was in force when its rows arrived: the
+/// watermark of its input *before* the cut that took them. Lateness is decided against this, never
+/// against the current watermark, so that a coalesced step, a backfill and a replay agree.
+#[derive(Clone, Debug)]
+pub struct TaggedBatch {
+    pub changes: ChangeBatch,
+    pub arrival_watermark: Timestamp,
+}
+
+impl ChangeBatch {
+    /// All rows at +1.
+    pub fn insertions(rows: RecordBatch) -> Self {
+        ChangeBatch { rows, weights: None }
+    }
+
+    pub fn with_weights(rows: RecordBatch, weights: Int64Array) -> Self {
+        assert_eq!(rows.num_rows(), weights.len(), "a weight for every row");
+        assert_eq!(weights.null_count(), 0, "weights are never null");
+        ChangeBatch { rows, weights: Some(weights) }
+    }
+
+    pub fn empty(schema: SchemaRef) -> Self {
+        ChangeBatch::insertions(RecordBatch::new_empty(schema))
+    }
+
+    pub fn num_rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.num_rows() == 0
+    }
+
+    pub fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    /// The weight of one row. For loops, prefer matching on `weights` once outside the loop.
+    pub fn weight(&self, row: usize) -> i64 {
+        self.weights.as_ref().map_or(1, |w| w.value(row))
+    }
+
+    /// Memory of the row data that this batch alone describes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(c.get_array_memory_size())).sum::<usize>()
+            + self.weights.as_ref().map_or(0, |w| w.len() * 8)
+    }
+
+    /// The rows for which `mask` is true (null counts as false).
+    pub fn filter(&self, mask: &BooleanArray) -> Result<ChangeBatch, ArrowError> {
+        let rows = compute::filter_record_batch(&self.rows, mask)?;
+        let weights = match &self.weights {
+            None => None,
+            Some(w) => Some(as_weights(&compute::filter(w, mask)?)),
+        };
+        Ok(ChangeBatch { rows, weights })
+    }
+
+    /// The rows at `indices`, in that order.
+    pub fn take(&self, indices: &UInt32Array) -> Result<ChangeBatch, ArrowError> {
+        let rows = compute::take_record_batch(&self.rows, indices)?;
+        let weights = match &self.weights {
+            None => None,
+            Some(w) => Some(as_weights(&compute::take(w, indices, None)?)),
+        };
+        Ok(ChangeBatch { rows, weights })
+    }
+
+    pub fn slice(&self, offset: usize, length: usize) -> ChangeBatch {
+        ChangeBatch { rows: self.rows.slice(offset, length), weights: self.weights.as_ref().map(|w| w.slice(offset, length)) }
+    }
+
+    /// Same weights over other columns (a projection). `rows` has as many rows as before.
+    pub fn with_rows(&self, rows: RecordBatch) -> ChangeBatch {
+        assert_eq!(rows.num_rows(), self.num_rows(), "a projection keeps the number of rows");
+        ChangeBatch { rows, weights: self.weights.clone() }
+    }
+
+    /// One batch out of many of the same schema.
+    pub fn concat(schema: &SchemaRef, batches: &[ChangeBatch]) -> Result<ChangeBatch, ArrowError> {
+        let rows = compute::concat_batches(schema, batches.iter().map(|b| &b.rows))?;
+        let weights = if batches.iter().all(|b| b.weights.is_none()) {
+            None
+        } else {
+            let mut all = Vec::with_capacity(rows.num_rows());
+            for batch in batches {
+                match &batch.weights {
+                    None => all.extend(std::iter::repeat_n(1, batch.num_rows())),
+                    Some(w) => all.extend_from_slice(w.values()),
+                }
+            }
+            Some(Int64Array::from(all))
+        };
+        Ok(ChangeBatch { rows, weights })
+    }
+
+    /// The same rows with opposite weights.
+    pub fn negate(&self) -> ChangeBatch {
+        let weights = match &self.weights {
+            None => Int64Array::from(vec![-1; self.num_rows()]),
+            Some(w) => Int64Array::from_iter_values(w.values().iter().map(|w| -w)),
+        };
+        ChangeBatch { rows: self.rows.clone(), weights: Some(weights) }
+    }
+}
+
+fn as_weights(array: &dyn Array) -> Int64Array {
+    Int64Array::from(array.to_data())
+}

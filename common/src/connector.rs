@@ -1,0 +1,108 @@
+//! What a source connector is to the rest: partitions with offsets, and readers that push decoded
+//! batches into a bounded sink. Connectors know nothing of cuts, jobs, views or SQL text.
+
+use crate::error::Result;
+use crate::ids::{Offset, PartitionId};
+use crate::types::SqlType;
+use arrow::array::RecordBatch;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A source as the catalog stores it and a connector opens it. Option keys are canonical (see
+/// `eddyline_connectors::options`), `connector` and format keys included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceSpec {
+    pub name: String,
+    pub options: BTreeMap<String, String>,
+    /// The columns the connector must fill, in this order; computed columns are not among them.
+    pub columns: Vec<SourceColumn>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceColumn {
+    /// The spelling in the declaration, which is the field's name in external formats.
+    pub external_name: String,
+    pub ty: SqlType,
+    /// False for NOT NULL: a record without a value is undecodable.
+    pub nullable: bool,
+    pub origin: ColumnOrigin,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ColumnOrigin {
+    /// A field of the record.
+    Payload,
+    /// Connector metadata by its lower-case key. Kafka: `key` bytes/text, `partition`, `offset`,
+    /// `timestamp`, `headers`, `topic`.
+    Metadata(String),
+}
+
+/// Where one partition begins for this source: fixed at CREATE SOURCE, so that all views of it mean the same rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionStart {
+    pub partition: PartitionId,
+    pub start: Offset,
+}
+
+/// A range of one partition to read, `end == None` for "and whatever comes".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionRange {
+    pub partition: PartitionId,
+    pub start: Offset,
+    pub end: Option<Offset>,
+}
+
+/// Consecutive records of one partition, decoded. `rows` has the spec's columns. Batches of a
+/// partition come in order and without gaps: one's `end` is the next one's `start`. Offsets may have holes
+/// inside (compaction, transaction markers); then `end - start` exceeds the number of rows.
+#[derive(Clone, Debug)]
+pub struct SourceBatch {
+    pub partition: PartitionId,
+    pub start: Offset,
+    pub end: Offset,
+    pub rows: RecordBatch,
+    /// The offset of each row, ascending. Lets a reader split the batch at a recorded cut.
+    pub offsets: Vec<i64>,
+    /// Records in the range that could not be decoded.
+    pub undecodable: Vec<UndecodableRecord>,
+    /// The partition is bounded and ends at `end`.
+    pub finished: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndecodableRecord {
+    pub offset: Offset,
+    pub reason: String,
+    /// The start of the record, as text as far as it is text.
+    pub excerpt: String,
+}
+
+/// Where a reader puts what it reads. `push` blocks while the sink is full (back-pressure) and
+/// returns false when nobody wants more: the reader then ends.
+pub trait BatchSink: Send + Sync {
+    fn push(&self, batch: SourceBatch) -> bool;
+    /// Reports that the reader is in trouble and retrying (`Some`), or well again (`None`).
+    fn report(&self, problem: Option<String>);
+    /// True once nobody wants more; for readers that wait for input.
+    fn is_closed(&self) -> bool;
+}
+
+/// A reader at work on threads of its own. Dropping it stops it and waits for its threads; close
+/// its sink first.
+pub trait SourceReader: Send {}
+
+/// One source's connector. Construction validates options and columns without I/O.
+pub trait SourceConnector: Send + Sync {
+    /// Contacts the external system and resolves the startup mode to concrete offsets. Fails within
+    /// ten seconds with 08006 when it is away, 42704 for a missing topic.
+    fn resolve_start(&self) -> Result<Vec<PartitionStart>>;
+
+    /// Where each partition ends at present: what a SELECT over the source reads up to. `None` for an
+    /// endless generator.
+    fn present_end(&self) -> Result<Option<Vec<PartitionStart>>>;
+
+    /// Reads the ranges, possibly in parallel, into `sink`. A range with an end is read exactly to that
+    /// end; its last batch has `end == range.end`. Trouble on the way is reported and retried with
+    /// back-off, never an early end.
+    fn read(&self, ranges: Vec<PartitionRange>, sink: std::sync::Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>>;
+}

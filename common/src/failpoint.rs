@@ -1,0 +1,51 @@
+//! Named places where a test makes the process die or an operation fail. Armed through the environment
+//! variable `EDDYLINE_FAILPOINTS`, for instance `log.synced=kill@3,checkpoint.upload=error@1`: at the third hit
+//! the process kills itself with SIGKILL, at the first the operation fails. Costs one load when not armed.
+
+use crate::error::{Result, SqlError};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Action {
+    Kill,
+    Error,
+}
+
+static ARMED: LazyLock<Option<Mutex<HashMap<String, (Action, u64)>>>> = LazyLock::new(|| {
+    let spec = std::env::var("EDDYLINE_FAILPOINTS").ok()?;
+    Some(Mutex::new(spec.split(',').filter_map(parse).collect()))
+});
+
+fn parse(point: &str) -> Option<(String, (Action, u64))> {
+    let (name, rest) = point.trim().split_once('=')?;
+    let (action, nth) = rest.split_once('@').unwrap_or((rest, "1"));
+    let action = if action == "error" { Action::Error } else { Action::Kill };
+    Some((name.to_string(), (action, nth.parse().ok()?)))
+}
+
+/// Passes through the failpoint `name`.
+pub fn hit(name: &str) -> Result<()> {
+    let Some(armed) = ARMED.as_ref() else { return Ok(()) };
+    let mut armed = armed.lock();
+    let Some((action, left)) = armed.get_mut(name) else { return Ok(()) };
+    *left = left.saturating_sub(1);
+    if *left > 0 {
+        return Ok(());
+    }
+    match *action {
+        Action::Kill => kill_self(),
+        Action::Error => {
+            armed.remove(name);
+            Err(SqlError::io(format!("failpoint {name}")))
+        }
+    }
+}
+
+fn kill_self() -> ! {
+    let pid = std::process::id().to_string();
+    // SIGKILL, not abort: nothing may run after it, no handler and no buffer flush.
+    let _ = std::process::Command::new("kill").args(["-9", &pid]).status();
+    std::process::abort()
+}

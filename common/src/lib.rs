@@ -1,0 +1,23 @@
+//! Types every part of Eddyline shares: ids, change batches, cuts, time, keys, errors, and the traits
+//! through which the outside world (clock, file system, key-value store, connectors) is reached.
+//! No I/O here beyond the thin real implementations of those traits, and no SQL.
+
+pub mod change;
+pub mod connector;
+pub mod cut;
+pub mod error;
+pub mod failpoint;
+pub mod ids;
+pub mod key;
+pub mod kv;
+pub mod options;
+pub mod runtime;
+pub mod time;
+pub mod types;
+
+pub use change::{ChangeBatch, TaggedBatch};
+pub use cut::{Cut, InputCut, PartitionCut};
+pub use error::{Result, SqlError, SqlState};
+pub use ids::{Epoch, Offset, PartitionId, RelationId, StateTableId};
+pub use time::Timestamp;
+pub use types::{Column, SqlType};

@@ -1,0 +1,195 @@
+//! Every option a source, table or view may carry: one table per owner with canonical names, both
+//! accents' spellings, and value types. Pure: the planner and the connectors read the same table, and
+//! neither learns from here what an option does. Invariant: a canonicalised map holds canonical keys
+//! only, each with a value that its typed getter accepts.
+
+mod columns;
+mod known;
+mod value;
+
+pub use columns::{check_metadata, default_columns, metadata_type};
+pub use value::{micros_of_duration, specific_offsets};
+
+use crate::error::{Result, SqlError, SqlState};
+use known::{CONNECTORS, OWNER_TABLE, OWNER_VIEW, Owner};
+use std::collections::BTreeMap;
+use value::OptionDef;
+
+pub const CONNECTOR: &str = "connector";
+pub const FORMAT: &str = "format";
+pub const TOPIC: &str = "topic";
+pub const BOOTSTRAP_SERVERS: &str = "properties.bootstrap.servers";
+pub const GROUP_ID: &str = "properties.group.id";
+pub const AUTO_OFFSET_RESET: &str = "properties.auto.offset.reset";
+/// Keys below this prefix go to librdkafka as they are, without the prefix.
+pub const PASS_THROUGH_PREFIX: &str = "properties.";
+pub const STARTUP_MODE: &str = "scan.startup.mode";
+pub const STARTUP_TIMESTAMP: &str = "scan.startup.timestamp-millis";
+pub const STARTUP_OFFSETS: &str = "scan.startup.specific-offsets";
+pub const JSON_FAIL_ON_MISSING: &str = "json.fail-on-missing-field";
+pub const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
+pub const FUTURE_GUARD: &str = "watermark.future-guard";
+pub const WATERMARK_MODE: &str = "watermark.mode";
+
+/// How far a record of an outside system may lie ahead of `now` by default: wide enough for local
+/// times of every time zone, narrow enough that one broken clock does not close years of windows.
+pub const DEFAULT_FUTURE_GUARD_MICROS: i64 = 24 * 3600 * 1_000_000;
+
+/// What the options say about the watermark of a source or table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatermarkOptions {
+    pub idle_timeout_micros: Option<i64>,
+    pub future_guard_micros: Option<i64>,
+    pub manual: bool,
+}
+
+/// Brings the options of a source, or of a table if no `connector` is among them, to canonical keys
+/// and values. Unknown or doubled options, missing required ones and ill-typed values are errors that
+/// name the option as the user spelled it.
+pub fn canonicalize(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let connector = raw.iter().find(|(key, _)| key.eq_ignore_ascii_case(CONNECTOR)).map(|(_, value)| value.trim().to_ascii_lowercase());
+    let owner = match &connector {
+        None => &OWNER_TABLE,
+        Some(name) => CONNECTORS.iter().find(|c| c.name == name).ok_or_else(|| unknown_connector(name))?,
+    };
+    let mut options = canonicalize_for(owner, raw)?;
+    if owner.name == "kafka" {
+        finish_kafka(&mut options)?;
+    }
+    Ok(options)
+}
+
+/// The same for `WITH (...)` of a view: `on_error`, `allowed_lateness` and kin.
+pub fn canonicalize_view(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    canonicalize_for(&OWNER_VIEW, raw)
+}
+
+/// The `format` value that `FORMAT <format> ENCODE <encode>` stands for.
+pub fn format_of_clause(format: &str, encode: &str) -> Result<&'static str> {
+    match (format.to_ascii_lowercase().as_str(), encode.to_ascii_lowercase().as_str()) {
+        ("plain", "json") => Ok("json"),
+        (f, e) => Err(SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported", f.to_uppercase(), e.to_uppercase()))
+            .with_hint("Supported: FORMAT PLAIN ENCODE JSON.")),
+    }
+}
+
+/// Reads the watermark options out of a canonicalised map. A guard applies by default to outside
+/// systems only: what tables and generators hold is their owner's doing.
+pub fn watermark_options(options: &BTreeMap<String, String>) -> Result<WatermarkOptions> {
+    let external = options.get(CONNECTOR).is_some_and(|c| CONNECTORS.iter().any(|o| o.name == c && o.external));
+    let future_guard_micros = match options.get(FUTURE_GUARD).map(String::as_str) {
+        Some("none") => None,
+        Some(text) => Some(value::duration_option(FUTURE_GUARD, text)?),
+        None => external.then_some(DEFAULT_FUTURE_GUARD_MICROS),
+    };
+    Ok(WatermarkOptions {
+        idle_timeout_micros: duration_micros(options, IDLE_TIMEOUT)?.filter(|micros| *micros > 0),
+        future_guard_micros,
+        manual: options.get(WATERMARK_MODE).is_some_and(|mode| mode == "manual"),
+    })
+}
+
+/// An integer option of a canonicalised map.
+pub fn integer(options: &BTreeMap<String, String>, key: &str) -> Result<Option<i64>> {
+    options.get(key).map(|text| value::integer_option(key, text)).transpose()
+}
+
+/// A boolean option of a canonicalised map.
+pub fn boolean(options: &BTreeMap<String, String>, key: &str) -> bool {
+    options.get(key).is_some_and(|text| text == "true")
+}
+
+/// A duration option of a canonicalised map, in microseconds.
+pub fn duration_micros(options: &BTreeMap<String, String>, key: &str) -> Result<Option<i64>> {
+    options.get(key).map(|text| value::duration_option(key, text)).transpose()
+}
+
+/// The candidate nearest to `name`, if any is near enough to be what was meant.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_ascii_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(&name, candidate).max(same_tail(&name, candidate)), candidate))
+        .filter(|(score, _)| *score >= 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `rate` is meant as `nexmark.rate`: a score for a name that is the tail of a dotted one.
+fn same_tail(name: &str, candidate: &str) -> f64 {
+    let tail = candidate.strip_suffix(name).is_some_and(|head| head.ends_with(['.', '-']));
+    if tail && !name.is_empty() { 0.9 } else { 0.0 }
+}
+
+fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let mut options = BTreeMap::new();
+    let mut spelled: BTreeMap<String, String> = BTreeMap::new();
+    for (key, text) in raw {
+        let lower = key.trim().to_ascii_lowercase();
+        let (canonical, text) = match owner.find(&lower) {
+            Some(def) => (def.name.to_string(), def.kind.canonical(&key, text.trim())?),
+            None if owner.pass_through && lower.len() > PASS_THROUGH_PREFIX.len() && lower.starts_with(PASS_THROUGH_PREFIX) => {
+                (lower, text)
+            }
+            None => return Err(unknown_option(owner, &key)),
+        };
+        if let Some(other) = spelled.insert(canonical.clone(), key.clone()) {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("option \"{canonical}\" is given twice"))
+                .with_detail(format!("\"{other}\" and \"{key}\" are spellings of one option.")));
+        }
+        options.insert(canonical, text);
+    }
+    if let Some(missing) = owner.options().find(|def| def.required && !options.contains_key(def.name)) {
+        return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("{} needs the option \"{}\"", owner.title, missing.name)));
+    }
+    Ok(options)
+}
+
+/// Rules between Kafka's options, and the default that the catalog must not leave open.
+fn finish_kafka(options: &mut BTreeMap<String, String>) -> Result<()> {
+    let mode = options.entry(STARTUP_MODE.to_string()).or_insert_with(|| "earliest-offset".to_string()).clone();
+    let invalid = |message: String| Err(SqlError::new(SqlState::INVALID_PARAMETER, message));
+    for (key, needed_by) in [(STARTUP_TIMESTAMP, "timestamp"), (STARTUP_OFFSETS, "specific-offsets")] {
+        match (options.contains_key(key), mode == needed_by) {
+            (false, true) => return invalid(format!("startup mode \"{needed_by}\" needs the option \"{key}\"")),
+            (true, false) => return invalid(format!("option \"{key}\" needs \"{STARTUP_MODE}\" to be \"{needed_by}\", not \"{mode}\"")),
+            _ => {}
+        }
+    }
+    if mode == "group-offsets" && !options.contains_key(GROUP_ID) {
+        return invalid(format!("startup mode \"group-offsets\" needs the option \"{GROUP_ID}\""));
+    }
+    if options.get(TOPIC).is_some_and(|topic| topic.is_empty() || topic.contains([',', ';'])) {
+        return invalid("option \"topic\" must name exactly one topic".to_string());
+    }
+    Ok(())
+}
+
+fn unknown_connector(name: &str) -> SqlError {
+    let names: Vec<&str> = CONNECTORS.iter().map(|c| c.name).collect();
+    let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown connector \"{name}\""))
+        .with_detail(format!("Connectors are: {}.", names.join(", ")));
+    match nearest(name, names) {
+        Some(meant) => error.with_hint(format!("Perhaps you meant \"{meant}\".")),
+        None => error,
+    }
+}
+
+fn unknown_option(owner: &Owner, key: &str) -> SqlError {
+    let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown option \"{key}\" for {}", owner.title));
+    let spellings = owner.options().flat_map(|def| std::iter::once((def.name, def)).chain(def.aliases.iter().map(move |a| (*a, def))));
+    let spellings: Vec<(&str, &OptionDef)> = spellings.collect();
+    match nearest(key.trim(), spellings.iter().map(|(spelling, _)| *spelling)) {
+        Some(meant) => {
+            let name = spellings.iter().find(|(spelling, _)| *spelling == meant).map_or(meant, |(_, def)| def.name);
+            error.with_hint(format!("Perhaps you meant \"{name}\"."))
+        }
+        None => {
+            let names: Vec<&str> = owner.options().map(|def| def.name).collect();
+            error.with_detail(format!("Options are: {}.", names.join(", ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+use super::*;
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+}
+
+const KAFKA: &[(&str, &str)] = &[("connector", "kafka"), ("topic", "t"), ("properties.bootstrap.server", "b:9092"), ("format", "JSON")];
+
+fn kafka(more: &[(&str, &str)]) -> Result<BTreeMap<String, String>> {
+    canonicalize(map(&[KAFKA, more].concat()))
+}
+
+#[test]
+fn both_accents_give_the_same_map() {
+    let flink = canonicalize(map(&[
+        ("connector", "kafka"),
+        ("topic", "t"),
+        ("properties.bootstrap.servers", "b:9092"),
+        ("scan.startup.mode", "timestamp"),
+        ("scan.startup.timestamp-millis", "17"),
+        ("value.format", "json"),
+        ("properties.fetch.wait.max.ms", "3"),
+    ]));
+    let postgres =
+        kafka(&[("scan.startup.mode", "TIMESTAMP"), ("scan.startup.timestamp.millis", "17"), ("properties.fetch.wait.max.ms", "3")]);
+    assert_eq!(flink.unwrap(), postgres.unwrap());
+    assert_eq!(kafka(&[]).unwrap()[STARTUP_MODE], "earliest-offset");
+    assert_eq!(kafka(&[("scan.startup.mode", "latest")]).unwrap()[STARTUP_MODE], "latest-offset");
+}
+
+#[test]
+fn unknown_names_come_with_the_nearest() {
+    let error = kafka(&[("scan.startup.mod", "latest")]).unwrap_err();
+    assert_eq!(error.state, SqlState::UNDEFINED_OBJECT);
+    assert_eq!(error.hint.unwrap(), "Perhaps you meant \"scan.startup.mode\".");
+    let error = canonicalize(map(&[("connector", "kafak")])).unwrap_err();
+    assert_eq!((error.message.as_str(), error.hint.unwrap().as_str()), ("unknown connector \"kafak\"", "Perhaps you meant \"kafka\"."));
+    let error = canonicalize(map(&[("connector", "nexmark"), ("rate", "1")])).unwrap_err();
+    assert_eq!(error.hint.unwrap(), "Perhaps you meant \"nexmark.rate\".");
+    let error = canonicalize(map(&[("connector", "nexmark"), ("zzz", "1")])).unwrap_err();
+    assert!(error.detail.unwrap().starts_with("Options are: connector, nexmark.table.type"));
+}
+
+#[test]
+fn values_are_checked() {
+    for (key, value) in [
+        ("scan.startup.mode", "newest"),
+        ("scan.watermark.idle-timeout", "5 parsecs"),
+        ("watermark.mode", "x"),
+        ("scan.startup.specific-offsets", "0:42"),
+        ("format", "json"),
+        ("json.fail-on-missing-field", "maybe"),
+        ("topic", "a,b"),
+    ] {
+        let mut raw = map(KAFKA);
+        raw.insert(key.to_string(), value.to_string());
+        let result = canonicalize(raw);
+        assert_eq!(result.is_ok(), key == "format", "{key} {value}: {result:?}");
+        if let Err(error) = result {
+            assert_eq!(error.state, SqlState::INVALID_PARAMETER, "{error}");
+        }
+    }
+    assert!(kafka(&[("scan.startup.mode", "timestamp")]).is_err());
+    assert!(kafka(&[("scan.startup.timestamp.millis", "1")]).is_err());
+    assert!(kafka(&[("scan.startup.mode", "group-offsets")]).is_err());
+    assert_eq!(
+        kafka(&[("properties.bootstrap.servers", "c")]).unwrap_err().message,
+        "option \"properties.bootstrap.servers\" is given twice"
+    );
+    assert_eq!(canonicalize(map(&[("connector", "kafka")])).unwrap_err().message, "connector \"kafka\" needs the option \"topic\"");
+}
+
+#[test]
+fn durations() {
+    for (text, micros) in [
+        ("1min", 60_000_000),
+        ("5 s", 5_000_000),
+        ("500ms", 500_000),
+        ("1 hour 30 min", 5_400_000_000),
+        ("250", 250_000),
+        ("1.5 s", 1_500_000),
+    ] {
+        assert_eq!(micros_of_duration(text), Some(micros), "{text}");
+    }
+    for text in ["", "s", "-1 s", "5 parsecs", "1..2s", "99999999999999 weeks"] {
+        assert_eq!(micros_of_duration(text), None, "{text}");
+    }
+}
+
+#[test]
+fn offsets_per_partition() {
+    let pairs = specific_offsets("o", "partition:0,offset:42; partition:1,offset:300;").unwrap();
+    assert_eq!(pairs, [(0, 42), (1, 300)]);
+    for text in ["", "partition:0", "offset:1,partition:0", "partition:0,offset:-1", "partition:0,offset:1;partition:0,offset:2"] {
+        assert!(specific_offsets("o", text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn watermark_options_of_each_owner() {
+    let of = |raw| watermark_options(&canonicalize(map(raw)).unwrap()).unwrap();
+    assert_eq!(of(&[]), WatermarkOptions::default());
+    assert_eq!(of(&[("connector", "nexmark")]), WatermarkOptions::default());
+    assert_eq!(of(KAFKA).future_guard_micros, Some(DEFAULT_FUTURE_GUARD_MICROS));
+    let set = of(&[("scan.watermark.idle-timeout", "1min"), ("watermark.future.guard", "2 h"), ("watermark.mode", "manual")]);
+    assert_eq!(set, WatermarkOptions { idle_timeout_micros: Some(60_000_000), future_guard_micros: Some(7_200_000_000), manual: true });
+    let none = watermark_options(&kafka(&[("watermark.future-guard", "NONE")]).unwrap()).unwrap();
+    assert_eq!(none.future_guard_micros, None);
+}
+
+#[test]
+fn metadata_keys_and_types() {
+    use crate::types::SqlType;
+    assert_eq!(metadata_type("kafka", "HEADER").unwrap().0, "headers");
+    assert!(check_metadata("kafka", "timestamp", &SqlType::Timestamp).is_ok());
+    assert_eq!(check_metadata("kafka", "offset", &SqlType::Boolean).unwrap_err().state, SqlState::DATATYPE_MISMATCH);
+    assert_eq!(metadata_type("kafka", "partion").unwrap_err().hint.unwrap(), "Perhaps you meant \"partition\".");
+    assert!(metadata_type("nexmark", "offset").is_err());
+    assert_eq!(default_columns(&map(&[("connector", "nexmark"), ("nexmark.table.type", "bid")])).unwrap().len(), 7);
+    assert!(default_columns(&map(&[("connector", "kafka")])).is_none());
+}

@@ -1,0 +1,152 @@
+//! Option values: their kinds, canonical spellings and parsers. Knows no option by name.
+
+use crate::error::{Result, SqlError, SqlState};
+
+/// One option: `name` is canonical, `aliases` are further spellings, all in lower case.
+pub struct OptionDef {
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    pub kind: Kind,
+    pub required: bool,
+}
+
+impl OptionDef {
+    pub const fn new(name: &'static str, kind: Kind) -> Self {
+        OptionDef { name, aliases: &[], kind, required: false }
+    }
+
+    pub const fn also(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    pub const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    pub fn is_spelled(&self, lower: &str) -> bool {
+        self.name == lower || self.aliases.contains(&lower)
+    }
+}
+
+/// A canonical value with its other spellings.
+pub type Choice = (&'static str, &'static [&'static str]);
+
+pub enum Kind {
+    Text,
+    Boolean,
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Duration,
+    /// A duration, or `none`.
+    DurationOrNone,
+    OneOf(&'static [Choice]),
+    /// `partition:0,offset:42;partition:1,offset:300`
+    SpecificOffsets,
+}
+
+impl Kind {
+    /// The canonical form of a value; `key` is the option as the user spelled it, for errors.
+    pub fn canonical(&self, key: &str, text: &str) -> Result<String> {
+        match self {
+            Kind::Text => Ok(text.to_string()),
+            Kind::Boolean => match text.to_ascii_lowercase().as_str() {
+                "true" | "t" | "on" | "yes" | "1" => Ok("true".to_string()),
+                "false" | "f" | "off" | "no" | "0" => Ok("false".to_string()),
+                _ => Err(invalid(key, text, "a boolean: true or false")),
+            },
+            Kind::Integer { min, max } => {
+                let number = integer_option(key, text)?;
+                if number < *min || number > *max {
+                    let range =
+                        if *max == i64::MAX { format!("an integer of at least {min}") } else { format!("an integer from {min} to {max}") };
+                    return Err(invalid(key, text, &range));
+                }
+                Ok(number.to_string())
+            }
+            Kind::Duration => duration_option(key, text).map(|_| text.to_string()),
+            Kind::DurationOrNone if text.eq_ignore_ascii_case("none") => Ok("none".to_string()),
+            Kind::DurationOrNone => duration_option(key, text).map(|_| text.to_string()),
+            Kind::OneOf(choices) => choose(choices, key, text),
+            Kind::SpecificOffsets => specific_offsets(key, text).map(|_| text.to_string()),
+        }
+    }
+}
+
+fn choose(choices: &[Choice], key: &str, text: &str) -> Result<String> {
+    let lower = text.to_ascii_lowercase();
+    if let Some((name, _)) = choices.iter().find(|(name, others)| *name == lower || others.contains(&lower.as_str())) {
+        return Ok(name.to_string());
+    }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let error = invalid(key, text, &format!("one of {}", names.join(", ")));
+    Err(match super::nearest(&lower, names) {
+        Some(meant) => error.with_hint(format!("Perhaps you meant \"{meant}\".")),
+        None => error,
+    })
+}
+
+fn invalid(key: &str, text: &str, expected: &str) -> SqlError {
+    SqlError::new(SqlState::INVALID_PARAMETER, format!("invalid value for option \"{key}\": \"{text}\""))
+        .with_detail(format!("The option takes {expected}."))
+}
+
+pub fn integer_option(key: &str, text: &str) -> Result<i64> {
+    text.replace('_', "").parse().map_err(|_| invalid(key, text, "an integer"))
+}
+
+pub fn duration_option(key: &str, text: &str) -> Result<i64> {
+    micros_of_duration(text).ok_or_else(|| invalid(key, text, "a duration such as '500 ms', '5 s', '1min' or '2 hours'"))
+}
+
+/// Microseconds of a duration: numbers with units, one after the other (`1 hour 30 min`). A bare number
+/// is milliseconds. `None` if it is none, is negative or does not fit.
+pub fn micros_of_duration(text: &str) -> Option<i64> {
+    let mut rest = text.trim();
+    let mut total: f64 = 0.0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
+        let unit = match rest[..letters].to_lowercase().as_str() {
+            "us" | "µs" | "micro" | "micros" | "microsecond" | "microseconds" => 1.0,
+            "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1e3,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1e6,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60e6,
+            "h" | "hr" | "hrs" | "hour" | "hours" => 3600e6,
+            "d" | "day" | "days" => 86_400e6,
+            "w" | "week" | "weeks" => 604_800e6,
+            _ => return None,
+        };
+        total += number * unit;
+        rest = rest[letters..].trim_start();
+    }
+    (total < i64::MAX as f64).then_some(total.round() as i64)
+}
+
+/// (partition, offset) pairs of `partition:0,offset:42;partition:1,offset:300`.
+pub fn specific_offsets(key: &str, text: &str) -> Result<Vec<(i32, i64)>> {
+    let malformed = || invalid(key, text, "offsets such as 'partition:0,offset:42;partition:1,offset:300'");
+    let mut pairs = Vec::new();
+    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        let (partition, offset) = part.split_once(',').ok_or_else(malformed)?;
+        let field = |text: &str, name: &str| -> Option<i64> {
+            let (key, value) = text.split_once(':')?;
+            (key.trim().eq_ignore_ascii_case(name)).then(|| value.trim().parse().ok())?.filter(|n| *n >= 0)
+        };
+        let partition = field(partition, "partition").and_then(|p| i32::try_from(p).ok()).ok_or_else(malformed)?;
+        let offset = field(offset, "offset").ok_or_else(malformed)?;
+        if pairs.iter().any(|(p, _)| *p == partition) {
+            return Err(invalid(key, text, "each partition once"));
+        }
+        pairs.push((partition, offset));
+    }
+    if pairs.is_empty() { Err(malformed()) } else { Ok(pairs) }
+}

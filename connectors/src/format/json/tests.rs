@@ -1,0 +1,231 @@
+use super::*;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Field, Int64Type, Schema};
+use arrow::json::LineDelimitedWriter;
+use eddyline_common::SqlType::{self, *};
+use std::sync::Arc;
+
+fn column(name: &str, ty: SqlType) -> PayloadColumn {
+    PayloadColumn { external_name: name.to_string(), ty, nullable: true }
+}
+
+fn decimal() -> SqlType {
+    Decimal { precision: 10, scale: 2 }
+}
+
+fn batch(columns: &[PayloadColumn], decoder: &mut JsonDecoder) -> RecordBatch {
+    let fields: Vec<Field> = columns.iter().map(|c| c.ty.field(&c.external_name, true)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), decoder.finish().unwrap()).unwrap()
+}
+
+/// Decodes records and gives the rows as JSON lines of the Arrow batch.
+fn rows(columns: &[PayloadColumn], records: &[&str]) -> Vec<String> {
+    let mut decoder = JsonDecoder::new(columns.to_vec(), false).unwrap();
+    for record in records {
+        decoder.push(record.as_bytes()).unwrap_or_else(|reason| panic!("{record}: {reason}"));
+    }
+    let mut out = Vec::new();
+    let mut writer = LineDelimitedWriter::new(&mut out);
+    writer.write(&batch(columns, &mut decoder)).unwrap();
+    writer.finish().unwrap();
+    String::from_utf8(out).unwrap().lines().map(str::to_string).collect()
+}
+
+fn reason(columns: &[PayloadColumn], record: &str) -> String {
+    let mut decoder = JsonDecoder::new(columns.to_vec(), false).unwrap();
+    decoder.push(record.as_bytes()).expect_err(record)
+}
+
+#[test]
+fn scalars_of_every_type() {
+    let columns = [
+        column("b", Boolean),
+        column("s", SmallInt),
+        column("i", Integer),
+        column("l", BigInt),
+        column("f", Real),
+        column("d", Double),
+        column("n", decimal()),
+        column("t", Text),
+        column("y", Bytes),
+        column("day", Date),
+        column("at", Time),
+        column("ts", Timestamp),
+        column("tz", TimestampTz),
+        column("j", Json),
+    ];
+    let native = r#"{"b":true,"s":-3,"i":7,"l":9007199254740993,"f":1.5,"d":2.25,"n":12.345,"t":"a\u00e9\ud83d\ude00\n\"","y":"aGk=",
+        "day":"2015-07-15","at":"01:02:03.5","ts":"2015-07-15T00:00:00.25","tz":1436918400250,"j":{ "x" : [1,2]}}"#;
+    let texts = r#"{"b":"true","s":"-3","i":"7.0","l":"9007199254740993","f":"1.5","d":"2.25e0","n":"12.345","t":"a\u00E9😀\n\"","y":"\\x6869",
+        "day":"2015-07-15","at":"01:02:03.5","ts":"2015-07-15 02:00:00.25+02","tz":"1436918400250","j":{ "x" : [1,2]}}"#;
+    let rows = rows(&columns, &[native, texts]);
+    assert_eq!(rows[0], rows[1]);
+    assert_eq!(
+        rows[0],
+        r#"{"b":true,"s":-3,"i":7,"l":9007199254740993,"f":1.5,"d":2.25,"n":12.35,"t":"aé😀\n\"","y":"6869","day":"2015-07-15","at":"01:02:03.500","ts":"2015-07-15T00:00:00.250","tz":"2015-07-15T00:00:00.250Z","j":"{ \"x\" : [1,2]}"}"#
+    );
+}
+
+#[test]
+fn nested_values() {
+    let address = Struct(vec![("City".into(), Text), ("zip".into(), Integer)]);
+    let columns = [
+        column("a", Array(Box::new(BigInt))),
+        column("s", address.clone()),
+        column("l", Array(Box::new(address))),
+        column("m", Map(Box::new(Text), Box::new(BigInt))),
+    ];
+    let got = rows(
+        &columns,
+        &[
+            r#"{"a":[1,null,"3"],"s":{"City":"x","zip":1,"more":{}},"l":[{"city":"y"},null],"m":{"k":1,"l":2,"k":3}}"#,
+            r#"{"a":[],"s":null,"l":[],"m":{}}"#,
+            r#"{}"#,
+        ],
+    );
+    assert_eq!(got[0], r#"{"a":[1,null,3],"s":{"City":"x","zip":1},"l":[{"City":"y"},null],"m":{"k":3,"l":2}}"#);
+    assert_eq!(got[1], r#"{"a":[],"l":[],"m":{}}"#);
+    assert_eq!(got[2], r#"{}"#);
+    assert_eq!(reason(&columns, r#"{"a":[1,true]}"#), "column a[1]: a boolean where bigint is expected");
+    assert_eq!(reason(&columns, r#"{"l":[{"zip":"x"}]}"#), "column l[0].zip: \"x\" is not a integer");
+    assert_eq!(reason(&columns, r#"{"s":3}"#), "column s: a number where record is expected");
+}
+
+#[test]
+fn names_match_exactly_before_they_match_by_letters() {
+    let columns = [column("emailAddress", Text), column("id", BigInt)];
+    let got = rows(
+        &columns,
+        &[
+            r#"{"emailAddress":"a","ID":1}"#,
+            r#"{"EMAILADDRESS":"x","emailAddress":"a","id":1}"#,
+            r#"{"emailAddress":"a","EMAILADDRESS":"x","id":1,"Id":2}"#,
+            r#"{"id":1,"email\u0041ddress":"a"}"#,
+            r#"{"id":7,"id":1,"emailAddress":"b","emailAddress":"a"}"#,
+        ],
+    );
+    assert!(got.iter().all(|row| row == r#"{"emailAddress":"a","id":1}"#), "{got:?}");
+    let both = [column("a", BigInt), column("A", BigInt)];
+    assert_eq!(rows(&both, &[r#"{"A":2,"a":1}"#]), [r#"{"a":1,"A":2}"#]);
+}
+
+#[test]
+fn refused_records_leave_no_trace() {
+    let columns = [column("id", BigInt), column("t", Text), column("a", Array(Box::new(BigInt)))];
+    let mut decoder = JsonDecoder::new(columns.to_vec(), false).unwrap();
+    let bad = [
+        "",
+        " ",
+        "{",
+        r#"{"id":1"#,
+        r#"{"id":1,"t":"x"#,
+        r#"{"id":1,"t":"\"#,
+        r#"{"id":1}}"#,
+        r#"{"id":1} x"#,
+        r#"{"id":1}{"id":2}"#,
+        r#"{"id":1,}"#,
+        r#"{"id":01}"#,
+        r#"{"id":1.}"#,
+        r#"{"id":-}"#,
+        r#"{"id":+1}"#,
+        r#"{"id":nul}"#,
+        r#"{"id" 1}"#,
+        r#"{id:1}"#,
+        r#"{"a":[1,2,],"id":1}"#,
+        r#"{"a":[1,2,"x"],"id":1}"#,
+        r#"{"t":"\u12"}"#,
+        r#"{"t":"\ud800"}"#,
+        r#"{"t":"\q"}"#,
+        "{\"t\":\"a\nb\"}",
+        r#"[{"id":1}]"#,
+        r#"17"#,
+        r#"{"other":{"x":[1,}}"#,
+        r#"{"id":9223372036854775808}"#,
+        r#"{"id":1.5}"#,
+        r#"{"id":{}}"#,
+        r#"{"id":true}"#,
+    ];
+    for record in bad {
+        decoder.push(br#"{"id":1,"t":"good","a":[1,2]}"#).unwrap();
+        decoder.push(record.as_bytes()).expect_err(record);
+        decoder.push(b"{\"t\":\"\xff\"}").expect_err("not UTF-8");
+    }
+    assert_eq!(decoder.rows(), bad.len());
+    let batch = batch(&columns, &mut decoder);
+    assert_eq!(batch.num_rows(), bad.len());
+    assert!(batch.column(0).as_primitive::<Int64Type>().iter().all(|id| id == Some(1)));
+    assert!(batch.column(1).as_string::<i32>().iter().all(|t| t == Some("good")));
+    assert_eq!(batch.column(2).as_list::<i32>().values().len(), 2 * bad.len());
+    assert_eq!(decoder.rows(), 0);
+}
+
+#[test]
+fn reasons_say_what_is_wrong() {
+    let columns = [column("id", BigInt), column("s", SmallInt), column("n", decimal()), column("ts", Timestamp), column("y", Bytes)];
+    for (record, expected) in [
+        (r#"{"id":"abc"}"#, "column id: \"abc\" is not a bigint"),
+        (r#"{"id":1.5}"#, "column id: 1.5 is not a whole number, which bigint is"),
+        (r#"{"s":40000}"#, "column s: 40000 is out of range for smallint"),
+        (r#"{"n":123456789.1}"#, "column n: 123456789.1 is out of range for numeric(10,2)"),
+        (r#"{"ts":"yesterday"}"#, "column ts: \"yesterday\" is not a timestamp without time zone"),
+        (r#"{"ts":true}"#, "column ts: a boolean where timestamp without time zone is expected"),
+        (r#"{"y":"?"}"#, "column y: neither base64 nor \\x and hexadecimal digits"),
+        (r#"{"id":1} tail"#, "malformed JSON at byte 9: more after the end of the object"),
+        (r#"{"id":1"#, "malformed JSON at byte 7 (the end): a comma or the end of the object must come here"),
+        (r#"[1]"#, "not a JSON object"),
+        ("", "an empty record"),
+    ] {
+        assert_eq!(reason(&columns, record), expected);
+    }
+}
+
+#[test]
+fn missing_null_and_not_null() {
+    let mut required = column("id", BigInt);
+    required.nullable = false;
+    let columns = vec![required, column("t", Text)];
+    assert_eq!(reason(&columns, r#"{"t":"x"}"#), "column id: the field is missing, but the column is NOT NULL");
+    assert_eq!(reason(&columns, r#"{"id":null}"#), "column id: null, but the column is NOT NULL");
+    assert_eq!(rows(&columns, &[r#"{"id":1}"#, r#"{"id":1,"t":null}"#]), [r#"{"id":1}"#, r#"{"id":1}"#]);
+    let mut strict = JsonDecoder::new(columns, true).unwrap();
+    assert_eq!(strict.push(br#"{"id":1}"#).unwrap_err(), "column t: the field is missing");
+    strict.push(br#"{"id":1,"t":null}"#).unwrap();
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let columns = [column("j", Json)];
+    let nested = |depth: usize| format!("{{\"j\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    assert!(reason(&columns, &nested(100_000)).contains("nested too deep"));
+    assert_eq!(rows(&columns, &[&nested(100)]).len(), 1);
+}
+
+#[test]
+fn intervals_are_no_json() {
+    assert!(JsonDecoder::new(vec![column("x", Interval)], false).is_err());
+}
+
+/// Prints records per second; run by hand with `--ignored`-free `cargo test --release decoding_speed -- --nocapture`.
+#[test]
+fn decoding_speed_is_sane() {
+    let columns = [
+        column("auction", BigInt),
+        column("bidder", BigInt),
+        column("price", decimal()),
+        column("channel", Text),
+        column("url", Text),
+        column("date_time", Timestamp),
+        column("extra", Text),
+    ];
+    let record = br#"{"auction":1023,"bidder":2001,"price":1234.50,"channel":"Google","url":"https://www.example.com/abc/item.htm?query=1","date_time":"2015-07-15 00:00:01.250","extra":"asdfghjklasdfghjkl"}"#;
+    let mut decoder = JsonDecoder::new(columns.to_vec(), false).unwrap();
+    let start = std::time::Instant::now();
+    let total = 1_000_000;
+    for _ in 0..total / 8_192 {
+        (0..8_192).for_each(|_| decoder.push(record).unwrap());
+        assert_eq!(decoder.finish().unwrap()[0].len(), 8_192);
+    }
+    let rate = total as f64 / start.elapsed().as_secs_f64();
+    tracing::info!(rate, bytes = record.len(), "records decoded per second");
+    assert!(rate > 50_000.0, "{rate} records/s");
+}

@@ -1,0 +1,162 @@
+//! Dates, times and timestamps from text. All spellings of ISO 8601 with `-` and `:`, with `T` or a space between date
+//! and time, with or without fraction and zone. Digits below a microsecond are cut off.
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar. (Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", days_from_civil.)
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<i64> {
+    bytes.iter().try_fold(0i64, |n, b| b.is_ascii_digit().then(|| n * 10 + (b - b'0') as i64))
+}
+
+/// `YYYY-MM-DD` at the start, as days, and what follows it.
+fn date_prefix(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    if bytes.len() < 10 || bytes[4] != b'-' || bytes[7] != b'-' {
+        return None;
+    }
+    let (year, month, day) = (number(&bytes[..4])?, number(&bytes[5..7])?, number(&bytes[8..10])?);
+    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+        return None;
+    }
+    Some((days_of(year, month, day), &bytes[10..]))
+}
+
+/// `HH:MM[:SS[.fraction]]` at the start, in microseconds, and what follows it.
+fn time_prefix(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    if bytes.len() < 5 || bytes[2] != b':' {
+        return None;
+    }
+    let (hour, minute) = (number(&bytes[..2])?, number(&bytes[3..5])?);
+    let mut rest = &bytes[5..];
+    let (mut second, mut micros) = (0, 0);
+    if let [b':', a, b, after @ ..] = rest {
+        second = number(&[*a, *b])?;
+        rest = after;
+        if let [b'.' | b',', after @ ..] = rest {
+            let count = after.iter().take_while(|b| b.is_ascii_digit()).count();
+            if count == 0 {
+                return None;
+            }
+            let kept = count.min(6);
+            micros = number(&after[..kept])? * 10i64.pow(6 - kept as u32);
+            rest = &after[count..];
+        }
+    }
+    // 23:59:60 is the next minute's start, as PostgreSQL reads it.
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    Some((((hour * 60 + minute) * 60 + second) * 1_000_000 + micros, rest))
+}
+
+/// A zone as microseconds east of UTC: nothing, `Z`, `UTC`, `+HH`, `+HHMM`, `+HH:MM`.
+fn zone(bytes: &[u8]) -> Option<i64> {
+    let bytes = bytes.trim_ascii_start();
+    let (sign, digits) = match bytes {
+        [] | b"Z" | b"z" | b"UTC" => return Some(0),
+        [b'+', digits @ ..] => (1, digits),
+        [b'-', digits @ ..] => (-1, digits),
+        _ => return None,
+    };
+    let (hours, minutes) = match digits {
+        [_, _] => (number(digits)?, 0),
+        [a, b, b':', c, d] | [a, b, c, d] => (number(&[*a, *b])?, number(&[*c, *d])?),
+        _ => return None,
+    };
+    (hours <= 18 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60_000_000)
+}
+
+pub fn parse_date(text: &str) -> Option<i32> {
+    let (days, rest) = date_prefix(text.trim().as_bytes())?;
+    rest.is_empty().then_some(days as i32)
+}
+
+pub fn parse_time(text: &str) -> Option<i64> {
+    let (micros, rest) = time_prefix(text.trim().as_bytes())?;
+    (matches!(rest, [] | b"Z" | b"z") && micros < MICROS_PER_DAY).then_some(micros)
+}
+
+/// Microseconds since the epoch in UTC; text without a zone is taken as UTC, a date alone as its midnight.
+pub fn parse_timestamp(text: &str) -> Option<i64> {
+    let (days, rest) = date_prefix(text.trim().as_bytes())?;
+    let midnight = days * MICROS_PER_DAY;
+    match rest {
+        [] => Some(midnight),
+        [b'T' | b't' | b' ', time @ ..] => {
+            let (micros, rest) = time_prefix(time)?;
+            Some(midnight + micros - zone(rest)?)
+        }
+        _ => None,
+    }
+}
+
+/// An epoch time in milliseconds, as a whole number or with a fraction, in microseconds.
+pub fn micros_of_millis(text: &str) -> Option<i64> {
+    if let Ok(millis) = text.parse::<i64>() {
+        return millis.checked_mul(1_000);
+    }
+    super::numbers::parse_decimal(text, 38, 3).ok().and_then(|micros| i64::try_from(micros).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_in_every_spelling() {
+        let expected = 1_436_918_405_123_456;
+        for text in [
+            "2015-07-15T00:00:05.123456Z",
+            "2015-07-15 00:00:05.123456",
+            "2015-07-15T02:00:05.123456789+02:00",
+            "2015-07-14 18:30:05.123456-0530",
+            "2015-07-15 01:00:05,123456 +01",
+            "2015-07-15t00:00:05.123456 UTC",
+        ] {
+            assert_eq!(parse_timestamp(text), Some(expected), "{text}");
+        }
+        assert_eq!(parse_timestamp("2015-07-15"), Some(1_436_918_400_000_000));
+        assert_eq!(parse_timestamp("2015-07-15T00:01"), Some(1_436_918_460_000_000));
+        assert_eq!(parse_timestamp("1969-12-31 23:59:59.999999"), Some(-1));
+        assert_eq!(parse_timestamp("0001-01-01"), Some(-62_135_596_800_000_000));
+        for text in [
+            "",
+            "2015-07-15X",
+            "2015-13-01",
+            "2015-02-29",
+            "2015-07-15 24:00:00",
+            "2015-07-15 00:00:05.",
+            "2015-07-15 00:00 +25:00",
+            "15.7.2015",
+        ] {
+            assert_eq!(parse_timestamp(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_times_and_millis() {
+        assert_eq!((parse_date("1970-01-02"), parse_date("2000-02-29"), parse_date("2000-02-29T")), (Some(1), Some(11_016), None));
+        assert_eq!((parse_time("01:02:03.5"), parse_time("24:00:00"), parse_time("1:2")), (Some(3_723_500_000), None, None));
+        assert_eq!(micros_of_millis("1436918400000"), Some(1_436_918_400_000_000));
+        assert_eq!(micros_of_millis("1436918400000.25"), Some(1_436_918_400_000_250));
+        assert_eq!(micros_of_millis("-1"), Some(-1_000));
+        assert_eq!((micros_of_millis("9e300"), micros_of_millis("9223372036854775807")), (None, None));
+    }
+}

@@ -1,0 +1,144 @@
+//! Plan nodes to operators. Everything that can be refused about a plan is refused here, before the job exists.
+
+use crate::engine::StateBackend;
+use crate::exchange::Exchange;
+use crate::expr::{NowHandle, Predicate, Projection};
+use crate::instance::{Instance, Work};
+use crate::job::{JobShared, JobSpec};
+use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext};
+use crate::operators::exchange::Partitioner;
+use crate::operators::filter::Filter;
+use crate::operators::materialize::Materialize;
+use crate::operators::project::Project;
+use crate::operators::scan::Scan;
+use crate::operators::union::Union;
+use crate::operators::values::Values;
+use crate::operators::window_assign::WindowAssign;
+use arrow::datatypes::SchemaRef;
+use eddyline_common::kv::KeyValueStore;
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_planner::plan::{ChangelogMode, Expr, Node, Op, PLAN_VERSION, StreamPlan};
+use eddyline_storage::state::SpillGate;
+use std::sync::Arc;
+
+/// What operators with state need of the engine.
+pub(crate) struct StateResources {
+    pub kv: Arc<dyn KeyValueStore>,
+    pub gate: Arc<SpillGate>,
+    pub backend: StateBackend,
+    pub cache_bytes: usize,
+}
+
+/// The job on one worker.
+pub(crate) fn build_instance(spec: &JobSpec, shared: Arc<JobShared>, state: &StateResources, worker: usize, workers: usize) -> Result<Instance> {
+    check(&spec.plan)?;
+    let stateful = spec.plan.nodes.iter().filter(|n| matches!(n.op, Op::Aggregate { .. })).count();
+    let now = NowHandle::default();
+    let builder = Builder {
+        spec,
+        state,
+        now: &now,
+        worker,
+        workers,
+        cache_bytes: state.cache_bytes / workers / stateful.max(1),
+        schemas: spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect(),
+    };
+    let work = (0..spec.plan.nodes.len()).map(|index| builder.node(index)).collect::<Result<Vec<_>>>()?;
+    Ok(Instance::new(shared, work, now))
+}
+
+fn check(plan: &StreamPlan) -> Result<()> {
+    if plan.version != PLAN_VERSION {
+        let message = format!("the plan has version {}, this server runs version {PLAN_VERSION}", plan.version);
+        return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
+    }
+    let ordered = plan.nodes.iter().enumerate().all(|(index, node)| node.inputs.iter().all(|input| *input < index) && arity_fits(node));
+    let ends = plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. }));
+    if ordered && ends { Ok(()) } else { Err(SqlError::internal("the plan is not in order")) }
+}
+
+fn arity_fits(node: &Node) -> bool {
+    match node.op {
+        Op::Scan { .. } | Op::Values { .. } => node.inputs.is_empty(),
+        Op::Union => !node.inputs.is_empty(),
+        _ => node.inputs.len() == 1,
+    }
+}
+
+struct Builder<'a> {
+    spec: &'a JobSpec,
+    state: &'a StateResources,
+    now: &'a NowHandle,
+    worker: usize,
+    workers: usize,
+    /// Per stateful operator and worker.
+    cache_bytes: usize,
+    schemas: Vec<SchemaRef>,
+}
+
+impl Builder<'_> {
+    fn node(&self, index: usize) -> Result<Work> {
+        let plan = &self.spec.plan;
+        let node = &plan.nodes[index];
+        let output = self.schemas[index].clone();
+        let input = || &self.schemas[node.inputs[0]];
+        Ok(Work::Operator(match &node.op {
+            Op::Scan { relation, projection } => {
+                let stored = self.spec.inputs.get(relation).ok_or_else(|| SqlError::internal(format!("the columns of relation {relation} are not given")))?;
+                Box::new(Scan::new(projection.clone(), stored, output)?)
+            }
+            Op::Values { rows } => {
+                let pending = self.worker == 0 && !self.spec.restore.as_ref().is_some_and(|r| r.started);
+                Box::new(Values::new(rows, &node.columns, &output, pending)?)
+            }
+            Op::Filter { predicate } => Box::new(Filter::new(Predicate::new(predicate, input(), self.now)?)),
+            Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
+            Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
+            Op::Union => {
+                let inputs: Vec<SchemaRef> = node.inputs.iter().map(|i| self.schemas[*i].clone()).collect();
+                Box::new(Union::new(&inputs, output)?)
+            }
+            Op::Exchange { keys } => {
+                let partitioner = Partitioner::new(keys.clone(), input(), self.workers)?;
+                return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.workers)));
+            }
+            Op::Aggregate { group, calls, window, state } => Aggregate::new(AggregateSpec {
+                group: group.clone(),
+                calls: calls.clone(),
+                window: *window,
+                input: input().clone(),
+                output,
+                input_mode: plan.nodes[node.inputs[0]].mode,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
+            Op::Materialize { .. } => {
+                let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
+                Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
+            }
+        }))
+    }
+
+    fn state_context(&self) -> StateContext {
+        StateContext { kv: self.state.kv.clone(), backend: self.state.backend, cache_bytes: self.cache_bytes, gate: self.state.gate.clone() }
+    }
+}
+
+/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate as
+/// long as nothing between leaves out columns or brings streams together.
+fn is_net(plan: &StreamPlan, node: usize) -> bool {
+    let Node { op, inputs, .. } = &plan.nodes[node];
+    match op {
+        Op::Aggregate { .. } => true,
+        Op::Exchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
+        Op::Project { exprs } => {
+            let keeps = |column: usize| exprs.iter().any(|e| *e == Expr::Column(column));
+            (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
+        }
+        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Materialize { .. } => false,
+    }
+}

@@ -1,0 +1,177 @@
+//! The engine: the handle through which the coordinator runs jobs on worker threads. Its calls hand over work and
+//! return; results come as events. Dropping it stops the workers between two turns and joins them.
+
+use crate::build::{StateResources, build_instance};
+use crate::instance::Instance;
+use crate::job::{EngineEvent, FreezeRun, JobShared, JobSpec, Step, StepInput, StepRun};
+use crate::worker::{Mailboxes, Message, Worker};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use eddyline_common::kv::KeyValueStore;
+use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
+use eddyline_storage::state::SpillGate;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Input batches are cut to this size: vectors that fit the cache, and turns that end in time.
+const BATCH_ROWS_MAX: usize = 16 * 1024;
+/// Smaller pieces are not worth a second worker.
+const BATCH_ROWS_MIN: usize = 1024;
+/// Expressions are evaluated recursively; the planner bounds their depth.
+const STACK_BYTES: usize = 8 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateBackend {
+    /// All state stays in memory; the key-value store is for recovery.
+    Memory,
+    /// A bounded hot set in memory, the rest in the key-value store.
+    Rocksdb,
+}
+
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    pub workers: usize,
+    pub backend: StateBackend,
+    /// State that one job keeps in memory, over all workers (backend `Rocksdb`).
+    pub cache_bytes: usize,
+}
+
+pub struct Engine {
+    state: StateResources,
+    mailboxes: Mailboxes,
+    threads: Vec<JoinHandle<()>>,
+    jobs: Mutex<HashMap<RelationId, Arc<JobShared>>>,
+    events: (Sender<EngineEvent>, Receiver<EngineEvent>),
+}
+
+impl Engine {
+    pub fn start(config: EngineConfig, kv: Arc<dyn KeyValueStore>) -> Engine {
+        assert!(config.workers > 0, "an engine has a worker");
+        let (senders, inboxes): (Vec<_>, Vec<_>) = (0..config.workers).map(|_| unbounded()).unzip();
+        let mailboxes = Mailboxes::new(senders);
+        let threads = inboxes
+            .into_iter()
+            .enumerate()
+            .map(|(index, inbox)| {
+                let worker = Worker::new(mailboxes.clone(), inbox);
+                let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_BYTES);
+                thread.spawn(move || worker.run()).expect("the system has threads for the workers at start")
+            })
+            .collect();
+        let state = StateResources { kv, gate: Arc::new(SpillGate::new()), backend: config.backend, cache_bytes: config.cache_bytes };
+        Engine { state, mailboxes, threads, jobs: Mutex::default(), events: unbounded() }
+    }
+
+    fn workers(&self) -> usize {
+        self.mailboxes.workers()
+    }
+
+    /// Builds the job's operators for every worker, reading their state if it is restored, and hands them over. Fails,
+    /// leaving nothing behind, if the plan or an expression in it cannot be run.
+    pub fn create_job(&self, spec: JobSpec) -> Result<()> {
+        let shared = Arc::new(JobShared::new(&spec, self.events.0.clone()));
+        let workers = self.workers();
+        let build = |worker| build_instance(&spec, shared.clone(), &self.state, worker, workers);
+        let instances = if spec.restore.is_none() {
+            (0..workers).map(build).collect::<Result<Vec<_>>>()?
+        } else {
+            // Reading state back takes long; the workers' shards are read side by side.
+            std::thread::scope(|scope| {
+                let builds: Vec<_> = (0..workers).map(|worker| scope.spawn(move || build(worker))).collect();
+                builds.into_iter().map(|b| b.join().unwrap_or_else(|_| Err(SqlError::internal("an operator panicked while it was built")))).collect::<Result<Vec<_>>>()
+            })?
+        };
+        self.install(shared, instances);
+        Ok(())
+    }
+
+    pub(crate) fn install(&self, shared: Arc<JobShared>, instances: Vec<Instance>) {
+        assert_eq!(instances.len(), self.workers(), "an instance for every worker");
+        assert!(self.jobs.lock().insert(shared.job, shared.clone()).is_none(), "ids of jobs are never reused");
+        for (worker, instance) in instances.into_iter().enumerate() {
+            self.mailboxes.send(worker, Message::Create(Box::new(instance)));
+        }
+    }
+
+    /// Forgets a job, also in the middle of a step, of which an event may still come. Its state tables in the key-value
+    /// store are the caller's to drop.
+    pub fn drop_job(&self, job: RelationId) {
+        if self.jobs.lock().remove(&job).is_some() {
+            self.mailboxes.send_all(|| Message::Drop(job));
+        }
+    }
+
+    /// Starts a step, answered by `StepDone` or `JobFailed`. Never blocks. A job has one step in flight at most; steps of
+    /// jobs that failed or were dropped are ignored.
+    pub fn step(&self, step: Step) {
+        let Some(shared) = self.job(step.job) else { return };
+        let run = Arc::new(StepRun::new(shared, &step, self.workers()));
+        for (worker, inputs) in distribute(step.inputs, self.workers()).into_iter().enumerate() {
+            self.mailboxes.send(worker, Message::Step { run: run.clone(), inputs });
+        }
+    }
+
+    /// Freezes the job's state as of its last step, answered by `Frozen` or `JobFailed`. Called between steps. Ignored
+    /// for jobs that failed or were dropped. Fails if another checkpoint is pending.
+    pub fn freeze(&self, job: RelationId, checkpoint: u64) -> Result<()> {
+        let Some(shared) = self.job(job) else { return Ok(()) };
+        self.state.gate.begin(checkpoint)?;
+        let run = Arc::new(FreezeRun::new(shared, checkpoint, self.workers()));
+        self.mailboxes.send_all(|| Message::Freeze(run.clone()));
+        Ok(())
+    }
+
+    fn job(&self, job: RelationId) -> Option<Arc<JobShared>> {
+        self.jobs.lock().get(&job).filter(|shared| !shared.failed()).cloned()
+    }
+
+    /// At most one event per job is outstanding, so the channel needs no bound of its own.
+    pub fn events(&self) -> Receiver<EngineEvent> {
+        self.events.1.clone()
+    }
+
+    pub fn gate(&self) -> &Arc<SpillGate> {
+        &self.state.gate
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.mailboxes.send_all(|| Message::Stop);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+type Share = Vec<(RelationId, Vec<TaggedBatch>)>;
+
+/// Spreads the batches over the workers, each piece to the one with the fewest rows so far.
+fn distribute(inputs: Vec<StepInput>, workers: usize) -> Vec<Share> {
+    let mut shares: Vec<Share> = vec![Vec::new(); workers];
+    let mut rows = vec![0usize; workers];
+    for input in inputs {
+        for share in &mut shares {
+            share.push((input.relation, Vec::new()));
+        }
+        for batch in input.batches {
+            let total = batch.changes.num_rows();
+            let piece = total.div_ceil(workers).clamp(BATCH_ROWS_MIN, BATCH_ROWS_MAX);
+            for start in (0..total).step_by(piece) {
+                let length = piece.min(total - start);
+                let changes = if length == total { batch.changes.clone() } else { batch.changes.slice(start, length) };
+                let worker = (0..workers).min_by_key(|w| rows[*w]).unwrap_or(0);
+                rows[worker] += length;
+                let tagged = TaggedBatch { changes, arrival_watermark: batch.arrival_watermark };
+                shares[worker].last_mut().expect("it was pushed above").1.push(tagged);
+            }
+        }
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests;

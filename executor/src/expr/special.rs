@@ -1,0 +1,219 @@
+//! Physical expressions that DataFusion has no match for: the cut's `now`, AND and OR whose outcome for a row does not
+//! depend on its neighbours, and division of floats that fails on zero.
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, Operator};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::BinaryExpr;
+use eddyline_common::Timestamp;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// The `now` of the step being run, shared by the expressions of one job on one worker.
+#[derive(Clone, Debug, Default)]
+pub struct NowHandle(Arc<AtomicI64>);
+
+impl NowHandle {
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.micros(), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// `now()`: the same for all rows of a step.
+#[derive(Clone, Debug)]
+pub(crate) struct CutNow(pub(crate) NowHandle);
+
+impl PartialEq for CutNow {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.0, &other.0.0)
+    }
+}
+
+impl Eq for CutNow {}
+
+impl Hash for CutNow {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0.0).hash(state);
+    }
+}
+
+impl fmt::Display for CutNow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("now()")
+    }
+}
+
+impl PhysicalExpr for CutNow {
+    fn return_field(&self, _input: &Schema) -> Result<FieldRef> {
+        Ok(Arc::new(eddyline_common::SqlType::TimestampTz.field("now", false)))
+    }
+
+    fn evaluate(&self, _batch: &RecordBatch) -> Result<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(Some(self.0.get()), Some("+00:00".into()))))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        Vec::new()
+    }
+
+    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(self)
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// AND and OR. Both sides are evaluated over the whole batch at first. Where that fails, the right side is
+/// evaluated for those rows alone that the left side does not decide: whether a row fails is thus its own doing.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LazyLogic {
+    whole: BinaryExpr,
+}
+
+impl LazyLogic {
+    pub(crate) fn new(left: Arc<dyn PhysicalExpr>, op: Operator, right: Arc<dyn PhysicalExpr>) -> Self {
+        debug_assert!(matches!(op, Operator::And | Operator::Or));
+        LazyLogic { whole: BinaryExpr::new(left, op, right) }
+    }
+
+    fn evaluate_lazily(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let and = *self.whole.op() == Operator::And;
+        let left = self.whole.left().evaluate(batch)?.into_array(batch.num_rows())?;
+        let left = left.as_boolean();
+        // AND is decided by false, OR by true; null decides nothing.
+        let open = BooleanArray::from_unary(left, |decided| decided == and);
+        let open = if left.null_count() == 0 { open } else { compute::or(&compute::prep_null_mask_filter(&open), &compute::is_null(left)?)? };
+        let rest = compute::filter_record_batch(batch, &open)?;
+        let right = if rest.num_rows() == 0 {
+            BooleanArray::new_null(0)
+        } else {
+            self.whole.right().evaluate(&rest)?.into_array(rest.num_rows())?.as_boolean().clone()
+        };
+        let right = scatter(&open, &right, !and);
+        let result = if and { compute::and_kleene(left, &right)? } else { compute::or_kleene(left, &right)? };
+        Ok(ColumnarValue::Array(Arc::new(result)))
+    }
+}
+
+/// Spreads `values` over the true places of `mask`; elsewhere stands `fill`.
+fn scatter(mask: &BooleanArray, values: &BooleanArray, fill: bool) -> BooleanArray {
+    let mut next = 0;
+    mask.values()
+        .iter()
+        .map(|open| {
+            if !open {
+                return Some(fill);
+            }
+            let value = values.is_valid(next).then(|| values.value(next));
+            next += 1;
+            value
+        })
+        .collect()
+}
+
+impl fmt::Display for LazyLogic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.whole, f)
+    }
+}
+
+impl PhysicalExpr for LazyLogic {
+    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.to_string(), DataType::Boolean, self.whole.nullable(input)?)))
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        self.whole.evaluate(batch).or_else(|_| self.evaluate_lazily(batch))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![self.whole.left(), self.whole.right()]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(LazyLogic::new(children[0].clone(), *self.whole.op(), children[1].clone())))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.whole.fmt_sql(f)
+    }
+}
+
+/// `/` and `%` over floats: a zero divisor is an error unless the result is null or the dividend NaN, as in PostgreSQL.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FloatDivision {
+    left: Arc<dyn PhysicalExpr>,
+    op: Operator,
+    right: Arc<dyn PhysicalExpr>,
+}
+
+impl FloatDivision {
+    pub(crate) fn new(left: Arc<dyn PhysicalExpr>, op: Operator, right: Arc<dyn PhysicalExpr>) -> Self {
+        debug_assert!(matches!(op, Operator::Divide | Operator::Modulo));
+        FloatDivision { left, op, right }
+    }
+}
+
+fn check_divisor(left: &ArrayRef, right: &ArrayRef) -> Result<(), ArrowError> {
+    macro_rules! any_zero {
+        ($ty:ty) => {{
+            let (left, right) = (left.as_primitive::<$ty>(), right.as_primitive::<$ty>());
+            right.values().contains(&0.0)
+                && (0..left.len()).any(|i| right.value(i) == 0.0 && right.is_valid(i) && left.is_valid(i) && !left.value(i).is_nan())
+        }};
+    }
+    let zero = match right.data_type() {
+        DataType::Float32 => any_zero!(Float32Type),
+        _ => any_zero!(Float64Type),
+    };
+    if zero { Err(ArrowError::DivideByZero) } else { Ok(()) }
+}
+
+impl fmt::Display for FloatDivision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.left, self.op, self.right)
+    }
+}
+
+impl PhysicalExpr for FloatDivision {
+    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
+        let nullable = self.left.nullable(input)? || self.right.nullable(input)?;
+        Ok(Arc::new(Field::new(self.to_string(), self.left.data_type(input)?, nullable)))
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let left = self.left.evaluate(batch)?.into_array(batch.num_rows())?;
+        let right = self.right.evaluate(batch)?.into_array(batch.num_rows())?;
+        check_divisor(&left, &right)?;
+        let result = match self.op {
+            Operator::Modulo => compute::kernels::numeric::rem(&left, &right)?,
+            _ => compute::kernels::numeric::div(&left, &right)?,
+        };
+        Ok(ColumnarValue::Array(result))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.left, &self.right]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(FloatDivision::new(children[0].clone(), self.op, children[1].clone())))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,261 @@
+//! One job on one worker: a state machine over the plan's nodes. It never waits. It runs until its turn is over, its step
+//! is done, or all that is left depends on rows of other workers; their delivery makes it runnable again.
+//!
+//! Batches move depth first: the node furthest down that has one goes next, so that what a batch turns into is worked
+//! off while it is in the cache and little waits between nodes. A node is finished when its inputs are finished and
+//! nothing waits for it.
+
+use crate::exchange::{Delivery, Exchange};
+use crate::expr::NowHandle;
+use crate::job::{JobShared, SideRows, StepPart, StepRun};
+use crate::operator::{Operator, StepContext};
+use crate::worker::{Mailboxes, Message};
+use eddyline_common::kv::SortedRun;
+use eddyline_common::{RelationId, Result, StateTableId, TaggedBatch};
+use eddyline_planner::plan::Op;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Rows a job works off before other jobs get their turn: a few milliseconds.
+const TURN_ROWS: usize = 64 * 1024;
+const LATE: &str = "arrived after its window had closed";
+
+pub(crate) enum Work {
+    Operator(Box<dyn Operator>),
+    Exchange(Exchange),
+}
+
+struct NodeState {
+    work: Work,
+    inputs: Vec<usize>,
+    /// Nodes that read this one, and at which port.
+    consumers: Vec<(usize, usize)>,
+    queue: VecDeque<(usize, TaggedBatch)>,
+    finished: bool,
+}
+
+struct Active {
+    run: Arc<StepRun>,
+    part: StepPart,
+}
+
+/// How a turn ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// More to do.
+    Again,
+    /// Nothing to do until a message comes.
+    Idle,
+}
+
+pub(crate) struct Instance {
+    shared: Arc<JobShared>,
+    nodes: Vec<NodeState>,
+    now: NowHandle,
+    active: Option<Active>,
+    /// Deliveries of a step that this worker has not been told of yet.
+    early: Vec<Delivery>,
+    /// In the worker's queue of runnable instances.
+    pub(crate) queued: bool,
+}
+
+impl Instance {
+    pub(crate) fn new(shared: Arc<JobShared>, work: Vec<Work>, now: NowHandle) -> Self {
+        let plan = shared.plan.clone();
+        let mut nodes: Vec<NodeState> = work
+            .into_iter()
+            .zip(&plan.nodes)
+            .map(|(work, node)| NodeState { work, inputs: node.inputs.clone(), consumers: Vec::new(), queue: VecDeque::new(), finished: true })
+            .collect();
+        for (index, node) in plan.nodes.iter().enumerate() {
+            for (port, input) in node.inputs.iter().enumerate() {
+                nodes[*input].consumers.push((index, port));
+            }
+        }
+        Instance { shared, nodes, now, active: None, early: Vec::new(), queued: false }
+    }
+
+    pub(crate) fn job(&self) -> RelationId {
+        self.shared.job
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<JobShared> {
+        &self.shared
+    }
+
+    /// Begins a step with this worker's share of the inputs.
+    pub(crate) fn start(&mut self, run: Arc<StepRun>, inputs: Vec<(RelationId, Vec<TaggedBatch>)>) {
+        assert!(self.active.is_none(), "a job has one step in flight at most");
+        self.now.set(run.now);
+        let mut part = StepPart::default();
+        for (relation, batches) in &inputs {
+            part.rows_in += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
+            for (index, node) in self.shared.plan.nodes.iter().enumerate() {
+                if matches!(&node.op, Op::Scan { relation: scanned, .. } if scanned == relation) {
+                    self.nodes[index].queue.extend(batches.iter().map(|b| (0, b.clone())));
+                }
+            }
+        }
+        for node in &mut self.nodes {
+            node.finished = false;
+            if let Work::Exchange(exchange) = &mut node.work {
+                exchange.start();
+            }
+        }
+        self.active = Some(Active { run, part });
+        for delivery in std::mem::take(&mut self.early) {
+            self.deliver(delivery);
+        }
+    }
+
+    /// Takes rows of another worker; true if there is work now.
+    pub(crate) fn deliver(&mut self, delivery: Delivery) -> bool {
+        let Some(active) = &self.active else {
+            self.early.push(delivery);
+            return false;
+        };
+        assert_eq!(delivery.epoch, active.run.epoch, "a delivery belongs to the step in flight");
+        self.route(delivery.node, delivery.batches);
+        if let Work::Exchange(exchange) = &mut self.nodes[delivery.node].work
+            && delivery.last
+        {
+            exchange.received_last();
+        }
+        true
+    }
+
+    /// Works until the turn is over.
+    pub(crate) fn turn(&mut self, mailboxes: &Mailboxes) -> Result<Turn> {
+        let started = Instant::now();
+        let outcome = self.work(mailboxes);
+        if let Some(active) = &mut self.active {
+            active.part.busy_micros += started.elapsed().as_micros() as u64;
+        }
+        if !outcome? {
+            return Ok(Turn::Again);
+        }
+        if self.nodes.iter().all(|n| n.finished)
+            && let Some(Active { run, mut part }) = self.active.take()
+        {
+            part.state_bytes = self.nodes.iter().map(|n| if let Work::Operator(o) = &n.work { o.state_bytes() as u64 } else { 0 }).sum();
+            run.complete(part);
+        }
+        Ok(Turn::Idle)
+    }
+
+    /// False when the turn ran out, true when nothing is left that can be done now.
+    fn work(&mut self, mailboxes: &Mailboxes) -> Result<bool> {
+        if self.active.is_none() {
+            return Ok(true);
+        }
+        let mut rows = 0;
+        while rows < TURN_ROWS {
+            if let Some(index) = self.nodes.iter().rposition(|n| !n.queue.is_empty()) {
+                let (port, batch) = self.nodes[index].queue.pop_front().expect("it is not empty");
+                // A batch costs something even when it is tiny.
+                rows += batch.changes.num_rows().max(64);
+                self.push(index, port, batch, mailboxes)?;
+                continue;
+            }
+            match self.next_to_finish() {
+                Some(index) => self.finish(index, mailboxes)?,
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn next_to_finish(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| {
+            let waits = matches!(&node.work, Work::Exchange(e) if e.closed() && !e.complete());
+            !node.finished && !waits && node.inputs.iter().all(|i| self.nodes[*i].finished)
+        })
+    }
+
+    fn push(&mut self, index: usize, port: usize, batch: TaggedBatch, mailboxes: &Mailboxes) -> Result<()> {
+        if batch.changes.is_empty() {
+            return Ok(());
+        }
+        let mut ctx = self.context(index);
+        let (job, epoch) = (self.shared.job, ctx.epoch);
+        match &mut self.nodes[index].work {
+            Work::Operator(operator) => {
+                operator.push(port, batch, &mut ctx)?;
+                self.collect(index, ctx);
+            }
+            Work::Exchange(exchange) => {
+                let send = |owner: usize, batches| {
+                    mailboxes.send(owner, Message::Deliver(Delivery { job, epoch, node: index, batches, last: false }));
+                };
+                let own = exchange.push(batch, send)?;
+                self.route(index, own.into_iter().collect());
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, index: usize, mailboxes: &Mailboxes) -> Result<()> {
+        let mut ctx = self.context(index);
+        let (job, epoch) = (self.shared.job, ctx.epoch);
+        let watermark = self.active.as_ref().expect("a step is in flight").run.after[index];
+        match &mut self.nodes[index].work {
+            Work::Operator(operator) => {
+                operator.finish(watermark, &mut ctx)?;
+                self.nodes[index].finished = true;
+                self.collect(index, ctx);
+            }
+            Work::Exchange(exchange) => {
+                if !exchange.closed() {
+                    exchange.close(|owner, batches| {
+                        mailboxes.send(owner, Message::Deliver(Delivery { job, epoch, node: index, batches, last: true }));
+                    })?;
+                }
+                let complete = exchange.complete();
+                self.nodes[index].finished = complete;
+            }
+        }
+        Ok(())
+    }
+
+    fn context(&self, index: usize) -> StepContext {
+        let run = &self.active.as_ref().expect("a step is in flight").run;
+        StepContext::new(run.epoch, run.now, run.before[index], self.shared.on_error)
+    }
+
+    /// Takes what an operator left in its context.
+    fn collect(&mut self, index: usize, mut ctx: StepContext) {
+        let part = &mut self.active.as_mut().expect("a step is in flight").part;
+        part.late.extend(ctx.take_late().into_iter().map(|changes| SideRows { node: index, reason: LATE.to_string(), changes }));
+        part.rejected.extend(ctx.take_rejected().into_iter().map(|(reason, changes)| SideRows { node: index, reason, changes }));
+        let output = ctx.take_output();
+        if index == self.shared.plan.output {
+            part.rows_out += output.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
+            if self.shared.keeps_output {
+                part.output.extend(output.into_iter().map(|b| b.changes));
+            }
+            return;
+        }
+        self.route(index, output);
+    }
+
+    /// Queues batches for every node that reads `index`.
+    fn route(&mut self, index: usize, batches: Vec<TaggedBatch>) {
+        for batch in batches {
+            for at in 0..self.nodes[index].consumers.len() {
+                let (consumer, port) = self.nodes[index].consumers[at];
+                self.nodes[consumer].queue.push_back((port, batch.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
+        let mut runs = Vec::new();
+        for node in &mut self.nodes {
+            if let Work::Operator(operator) = &mut node.work {
+                runs.extend(operator.freeze()?);
+            }
+        }
+        Ok(runs)
+    }
+}

@@ -1,0 +1,270 @@
+//! What goes into a job and what comes out: its specification, a step, progress, results. Also the parts of a running
+//! job and step that its workers share; a worker takes a lock here once per step, never per batch.
+
+use arrow::datatypes::SchemaRef;
+use crossbeam_channel::Sender;
+use eddyline_common::kv::SortedRun;
+use eddyline_common::{ChangeBatch, Epoch, RelationId, SqlError, StateTableId, TaggedBatch, Timestamp};
+use eddyline_planner::catalog::ErrorPolicy;
+use eddyline_planner::plan::{Op, StreamPlan};
+use eddyline_storage::view::View;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// A job to be created.
+#[derive(Clone)]
+pub struct JobSpec {
+    pub job: RelationId,
+    pub plan: Arc<StreamPlan>,
+    /// `None`: the rows are only counted.
+    pub view: Option<Arc<View>>,
+    /// The stored columns of every relation the plan reads.
+    pub inputs: BTreeMap<RelationId, SchemaRef>,
+    pub on_error: ErrorPolicy,
+    /// The job goes on from here, and its state is in the key-value store.
+    pub restore: Option<JobProgress>,
+}
+
+/// How far a job has come. Part of every checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobProgress {
+    pub epoch: Epoch,
+    /// Its first step is done: constants have been emitted.
+    pub started: bool,
+    /// By input relation, after `epoch`.
+    pub watermarks: BTreeMap<RelationId, Timestamp>,
+}
+
+/// One step: the changes of a job's inputs up to an epoch. Relations without news may be left out.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub job: RelationId,
+    pub epoch: Epoch,
+    pub now: Timestamp,
+    pub inputs: Vec<StepInput>,
+}
+
+#[derive(Clone, Debug)]
+pub struct StepInput {
+    pub relation: RelationId,
+    pub batches: Vec<TaggedBatch>,
+    /// The relation's watermark after the step.
+    pub watermark: Timestamp,
+}
+
+pub enum EngineEvent {
+    StepDone(StepDone),
+    /// In the step to `epoch`, or in a freeze after it. The job does nothing any more; it waits to be dropped.
+    JobFailed { job: RelationId, epoch: Epoch, error: SqlError },
+    /// One run per state table, the workers' runs one after the other: not sorted as a whole.
+    Frozen { job: RelationId, checkpoint: u64, runs: Vec<(StateTableId, SortedRun)> },
+}
+
+#[derive(Debug)]
+pub struct StepDone {
+    pub job: RelationId,
+    pub epoch: Epoch,
+    /// Net changes of the job's relation. Empty for a job without a view.
+    pub output: Vec<ChangeBatch>,
+    pub watermark: Timestamp,
+    pub late: Vec<SideRows>,
+    pub rejected: Vec<SideRows>,
+    /// Input rows.
+    pub rows_in: u64,
+    /// Rows of `output`; for a job without a view those that were counted.
+    pub rows_out: u64,
+    /// Time the workers spent on the step, all of them together.
+    pub busy_micros: u64,
+    pub state_bytes: u64,
+    pub progress: JobProgress,
+}
+
+/// Rows that an operator could not take.
+#[derive(Clone, Debug)]
+pub struct SideRows {
+    /// Index of the operator in the plan.
+    pub node: usize,
+    pub reason: String,
+    /// In the columns of the operator's input.
+    pub changes: ChangeBatch,
+}
+
+/// The watermark of every node at a point of progress: that of its relation for a scan, else the minimum over inputs.
+pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<Timestamp> {
+    let mut watermarks: Vec<Timestamp> = Vec::with_capacity(plan.nodes.len());
+    for node in &plan.nodes {
+        let watermark = match &node.op {
+            Op::Scan { relation, .. } => progress.watermarks.get(relation).copied().unwrap_or(Timestamp::MIN),
+            Op::Values { .. } => if progress.started { Timestamp::MAX } else { Timestamp::MIN },
+            _ => node.inputs.iter().map(|i| watermarks[*i]).min().unwrap_or(Timestamp::MIN),
+        };
+        watermarks.push(watermark);
+    }
+    watermarks
+}
+
+/// What the workers of one job share.
+pub(crate) struct JobShared {
+    pub job: RelationId,
+    pub plan: Arc<StreamPlan>,
+    pub on_error: ErrorPolicy,
+    /// Whether its output goes into events.
+    pub keeps_output: bool,
+    events: Sender<EngineEvent>,
+    failed: AtomicBool,
+    in_step: AtomicBool,
+    /// The epoch of the last step that was begun.
+    epoch: AtomicU64,
+    progress: Mutex<JobProgress>,
+}
+
+impl JobShared {
+    pub(crate) fn new(spec: &JobSpec, events: Sender<EngineEvent>) -> Self {
+        JobShared {
+            job: spec.job,
+            plan: spec.plan.clone(),
+            on_error: spec.on_error,
+            keeps_output: spec.view.is_some(),
+            events,
+            failed: AtomicBool::new(false),
+            in_step: AtomicBool::new(false),
+            epoch: AtomicU64::new(spec.restore.as_ref().map_or(0, |r| r.epoch.0)),
+            progress: Mutex::new(spec.restore.clone().unwrap_or_default()),
+        }
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Reports the first failure; true if this is the first.
+    pub(crate) fn fail(&self, error: SqlError) -> bool {
+        let first = !self.failed.swap(true, Ordering::AcqRel);
+        if first {
+            tracing::warn!(job = %self.job, %error, "job failed");
+            self.send(EngineEvent::JobFailed { job: self.job, epoch: Epoch(self.epoch.load(Ordering::Acquire)), error });
+        }
+        first
+    }
+
+    /// A receiver that is gone belongs to an engine that is being dropped.
+    fn send(&self, event: EngineEvent) {
+        let _ = self.events.send(event);
+    }
+}
+
+/// One step while the workers are at it.
+pub(crate) struct StepRun {
+    pub shared: Arc<JobShared>,
+    pub epoch: Epoch,
+    pub now: Timestamp,
+    /// By node, before and after the step.
+    pub before: Vec<Timestamp>,
+    pub after: Vec<Timestamp>,
+    progress: JobProgress,
+    parts: Mutex<StepPart>,
+    running: AtomicUsize,
+}
+
+/// What one worker, and in the end all of them, contribute to a step's result.
+#[derive(Default)]
+pub(crate) struct StepPart {
+    pub output: Vec<ChangeBatch>,
+    pub late: Vec<SideRows>,
+    pub rejected: Vec<SideRows>,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub busy_micros: u64,
+    pub state_bytes: u64,
+}
+
+impl StepRun {
+    /// Starts a step; the job has none in flight.
+    pub(crate) fn new(shared: Arc<JobShared>, step: &Step, workers: usize) -> Self {
+        assert!(!shared.in_step.swap(true, Ordering::AcqRel), "a job has one step in flight at most");
+        let before = shared.progress.lock().clone();
+        assert!(step.epoch > before.epoch, "epochs of a job increase");
+        shared.epoch.store(step.epoch.0, Ordering::Release);
+        let mut progress = JobProgress { epoch: step.epoch, started: true, watermarks: before.watermarks.clone() };
+        for input in &step.inputs {
+            let watermark = progress.watermarks.entry(input.relation).or_insert(Timestamp::MIN);
+            *watermark = input.watermark.max(*watermark);
+        }
+        StepRun {
+            epoch: step.epoch,
+            now: step.now,
+            before: node_watermarks(&shared.plan, &before),
+            after: node_watermarks(&shared.plan, &progress),
+            progress,
+            shared,
+            parts: Mutex::new(StepPart::default()),
+            running: AtomicUsize::new(workers),
+        }
+    }
+
+    /// A worker is done. The last one closes the step and reports it.
+    pub(crate) fn complete(&self, part: StepPart) {
+        let mut parts = self.parts.lock();
+        parts.output.extend(part.output);
+        parts.late.extend(part.late);
+        parts.rejected.extend(part.rejected);
+        parts.rows_in += part.rows_in;
+        parts.rows_out += part.rows_out;
+        parts.busy_micros += part.busy_micros;
+        parts.state_bytes += part.state_bytes;
+        if self.running.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let all = std::mem::take(&mut *parts);
+        drop(parts);
+        *self.shared.progress.lock() = self.progress.clone();
+        self.shared.in_step.store(false, Ordering::Release);
+        self.shared.send(EngineEvent::StepDone(StepDone {
+            job: self.shared.job,
+            epoch: self.epoch,
+            output: all.output,
+            watermark: self.after[self.shared.plan.output],
+            late: all.late,
+            rejected: all.rejected,
+            rows_in: all.rows_in,
+            rows_out: all.rows_out,
+            busy_micros: all.busy_micros,
+            state_bytes: all.state_bytes,
+            progress: self.progress.clone(),
+        }));
+    }
+}
+
+/// One freeze while the workers are at it.
+pub(crate) struct FreezeRun {
+    shared: Arc<JobShared>,
+    checkpoint: u64,
+    runs: Mutex<BTreeMap<StateTableId, SortedRun>>,
+    running: AtomicUsize,
+}
+
+impl FreezeRun {
+    pub(crate) fn new(shared: Arc<JobShared>, checkpoint: u64, workers: usize) -> Self {
+        assert!(!shared.in_step.load(Ordering::Acquire), "a job is frozen between its steps");
+        FreezeRun { shared, checkpoint, runs: Mutex::default(), running: AtomicUsize::new(workers) }
+    }
+
+    pub(crate) fn job(&self) -> RelationId {
+        self.shared.job
+    }
+
+    pub(crate) fn complete(&self, frozen: Vec<(StateTableId, SortedRun)>) {
+        let mut runs = self.runs.lock();
+        for (table, run) in frozen {
+            runs.entry(table).or_default().entries.extend(run.entries);
+        }
+        if self.running.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let runs = std::mem::take(&mut *runs).into_iter().collect();
+        self.shared.send(EngineEvent::Frozen { job: self.shared.job, checkpoint: self.checkpoint, runs });
+    }
+}

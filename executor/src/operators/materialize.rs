@@ -1,0 +1,151 @@
+//! Materialize: the end of a plan. Makes the step's changes net, applies them to this worker's shard of the view, exactly
+//! once per step, and passes them on as the job's output. Old rows come before new ones, so that a key is free
+//! before it is taken again.
+//!
+//! Without a view it is a counting sink: its batches pass through as they come.
+
+use crate::operator::{Operator, StepContext};
+use crate::operators::scan::rename;
+use arrow::array::{Array, BooleanArray, Int64Array, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
+use eddyline_common::{ChangeBatch, Result, SqlError, TaggedBatch, Timestamp, key};
+use eddyline_storage::view::View;
+use hashbrown::HashTable;
+use std::sync::Arc;
+
+/// Pieces are put together when they are smaller than this on average: a view keeps a header per batch.
+const PIECE_ROWS: usize = 1024;
+
+pub struct Materialize {
+    view: Option<Arc<View>>,
+    worker: usize,
+    output: SchemaRef,
+    /// `None` if the input is net already.
+    net: Option<RowConverter>,
+    pending: Vec<ChangeBatch>,
+}
+
+impl Materialize {
+    /// `input_is_net`: within a step, no row comes both with a positive and with a negative weight.
+    pub fn new(view: Option<Arc<View>>, worker: usize, output: SchemaRef, input_is_net: bool) -> Result<Self> {
+        let net = if input_is_net {
+            None
+        } else {
+            let fields = output.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
+            Some(RowConverter::new(fields).map_err(|error| SqlError::unsupported(error.to_string()))?)
+        };
+        Ok(Materialize { view, worker, output, net, pending: Vec::new() })
+    }
+
+    /// The step's changes as the view takes them.
+    fn settle(&mut self) -> Result<Vec<ChangeBatch>> {
+        let mut pending = std::mem::take(&mut self.pending);
+        if pending.iter().all(|b| b.weights.is_none()) {
+            return merge_small(&self.output, pending);
+        }
+        if let Some(converter) = &self.net
+            && has_both_signs(&pending)
+        {
+            pending = vec![consolidate(converter, &ChangeBatch::concat(&self.output, &pending)?)?];
+        }
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        for batch in pending {
+            separate(batch, &mut old, &mut new)?;
+        }
+        let mut settled = merge_small(&self.output, old)?;
+        settled.extend(merge_small(&self.output, new)?);
+        Ok(settled)
+    }
+}
+
+impl Operator for Materialize {
+    fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        match self.view {
+            Some(_) => self.pending.push(rename(batch.changes, &self.output)?),
+            None => ctx.emit_tagged(batch),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        let changes = self.settle()?;
+        if let Some(view) = &self.view {
+            view.apply(self.worker, ctx.epoch, &changes)?;
+        }
+        changes.into_iter().for_each(|batch| ctx.emit(batch));
+        Ok(())
+    }
+}
+
+fn has_both_signs(batches: &[ChangeBatch]) -> bool {
+    let weights = || batches.iter().filter(|b| !b.is_empty());
+    let any_negative = weights().any(|b| b.weights.as_ref().is_some_and(|w| w.values().iter().any(|w| *w < 0)));
+    any_negative && weights().any(|b| b.weights.as_ref().is_none_or(|w| w.values().iter().any(|w| *w > 0)))
+}
+
+/// Sums the weights of equal rows and leaves out those that come to zero.
+fn consolidate(converter: &RowConverter, changes: &ChangeBatch) -> Result<ChangeBatch> {
+    let rows = converter.convert_columns(changes.rows.columns())?;
+    let mut table: HashTable<u32> = HashTable::with_capacity(changes.num_rows());
+    let mut sums = vec![0i64; changes.num_rows()];
+    // Rows that stand for their equals, in order of appearance.
+    let mut distinct: Vec<u32> = Vec::with_capacity(changes.num_rows());
+    let hash = |row: u32| key::hash64(rows.row(row as usize).data());
+    for row in 0..changes.num_rows() as u32 {
+        let bytes = rows.row(row as usize);
+        let entry = table.entry(key::hash64(bytes.data()), |other| rows.row(*other as usize) == bytes, |other| hash(*other));
+        let first = match entry {
+            hashbrown::hash_table::Entry::Occupied(entry) => *entry.get(),
+            hashbrown::hash_table::Entry::Vacant(entry) => {
+                entry.insert(row);
+                distinct.push(row);
+                row
+            }
+        };
+        sums[first as usize] += changes.weight(row as usize);
+    }
+    distinct.retain(|row| sums[*row as usize] != 0);
+    let weights = Int64Array::from_iter_values(distinct.iter().map(|row| sums[*row as usize]));
+    let kept = changes.take(&UInt32Array::from(distinct))?;
+    Ok(ChangeBatch::with_weights(kept.rows, weights))
+}
+
+/// Puts the rows with negative weights into `old`, the others into `new`; without copying if they are apart already.
+fn separate(batch: ChangeBatch, old: &mut Vec<ChangeBatch>, new: &mut Vec<ChangeBatch>) -> Result<()> {
+    let Some(weights) = batch.weights.clone() else {
+        new.push(batch);
+        return Ok(());
+    };
+    let values = weights.values();
+    let split = values.iter().position(|w| *w > 0).unwrap_or(values.len());
+    if values[..split].iter().all(|w| *w < 0) && values[split..].iter().all(|w| *w > 0) {
+        old.push(batch.slice(0, split));
+        new.push(unweighted(batch.slice(split, values.len() - split)));
+    } else {
+        let negative = BooleanArray::from_unary(&weights, |w| w < 0);
+        let positive = BooleanArray::from_unary(&weights, |w| w > 0);
+        old.push(batch.filter(&negative)?);
+        new.push(unweighted(batch.filter(&positive)?));
+    }
+    Ok(())
+}
+
+/// Leaves the weights out if all are +1.
+fn unweighted(batch: ChangeBatch) -> ChangeBatch {
+    let plain = batch.weights.as_ref().is_some_and(|w| w.values().iter().all(|w| *w == 1));
+    if plain { ChangeBatch::insertions(batch.rows) } else { batch }
+}
+
+/// Without empty batches; in one piece if the pieces are small.
+fn merge_small(schema: &SchemaRef, mut batches: Vec<ChangeBatch>) -> Result<Vec<ChangeBatch>> {
+    batches.retain(|b| !b.is_empty());
+    let rows: usize = batches.iter().map(|b| b.num_rows()).sum();
+    if batches.len() > 1 && rows / batches.len() < PIECE_ROWS {
+        return Ok(vec![ChangeBatch::concat(schema, &batches)?]);
+    }
+    Ok(batches)
+}
+
+#[cfg(test)]
+mod tests;

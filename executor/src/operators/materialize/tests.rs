@@ -1,0 +1,73 @@
+use super::*;
+use crate::testing::{changes_of, context, net, net_changes, schema, split, weighted};
+use eddyline_common::SqlType;
+use eddyline_storage::view::ViewKey;
+
+fn view(schema: &SchemaRef) -> Arc<View> {
+    Arc::new(View::new(schema.clone(), ViewKey::Keyed(vec![0]), 1).unwrap())
+}
+
+#[test]
+fn settles_to_net_changes_old_before_new() {
+    let schema = schema(&[("k", SqlType::BigInt), ("v", SqlType::BigInt)]);
+    // Each key goes from its number to a final value over several updates, some back to where they were.
+    let mut rows = Vec::new();
+    for key in 0..300 {
+        let path = if key % 3 == 0 { vec![key, key + 1, key] } else { vec![key, 7, 8, key + 1000] };
+        for pair in path.windows(2) {
+            rows.push((vec![key, pair[0]], -1));
+            rows.push((vec![key, pair[1]], 1));
+        }
+    }
+    let all = weighted(&schema, &rows, 0);
+    let expected = net(std::slice::from_ref(&all));
+    for seed in 0..10 {
+        let mut materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
+        let mut random = split(all.clone(), seed);
+        // Insertions without weights mix with weighted batches.
+        random.push(crate::testing::batch(&schema, &[&[9_000 + seed as i64, 1]], 0));
+        materialize.pending = random.into_iter().map(|b| b.changes).collect();
+        let settled = materialize.settle().unwrap();
+        let mut wanted = expected.clone();
+        wanted.push((vec![9_000 + seed as i64, 1], 1));
+        assert_eq!(net_changes(settled.iter()), wanted);
+        let flat: Vec<_> = settled.iter().flat_map(changes_of).collect();
+        assert_eq!(flat.len(), wanted.len(), "every row appears once");
+        let first_new = flat.iter().position(|(_, w)| *w > 0).unwrap();
+        assert!(flat[first_new..].iter().all(|(_, w)| *w > 0), "old rows come first");
+    }
+}
+
+#[test]
+fn orders_net_input_without_consolidating() {
+    let schema = schema(&[("k", SqlType::BigInt)]);
+    let mut materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), true).unwrap();
+    let mut ctx = context();
+    for rows in [vec![(vec![1], 1), (vec![2], -1)], vec![(vec![3], -1), (vec![4], 1)]] {
+        materialize.push(0, weighted(&schema, &rows, 0), &mut ctx).unwrap();
+    }
+    materialize.finish(Timestamp(9), &mut ctx).unwrap();
+    let out: Vec<_> = ctx.take_output().iter().flat_map(|b| changes_of(&b.changes)).collect();
+    assert_eq!(out, vec![(vec![2], -1), (vec![3], -1), (vec![1], 1), (vec![4], 1)]);
+    materialize.finish(Timestamp(9), &mut ctx).unwrap();
+    assert!(ctx.take_output().is_empty());
+}
+
+#[test]
+fn sums_weights_of_equal_rows() {
+    let schema = schema(&[("k", SqlType::Text)]);
+    let mut materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
+    materialize.pending = vec![weighted(&schema, &[(vec![1], 2), (vec![2], -1), (vec![1], 1), (vec![2], 1), (vec![3], -2)], 0).changes];
+    let settled = materialize.settle().unwrap();
+    assert_eq!(net_changes(settled.iter()), vec![(vec![1], 3), (vec![3], -2)]);
+}
+
+#[test]
+fn counts_without_a_view() {
+    let schema = schema(&[("k", SqlType::BigInt)]);
+    let mut materialize = Materialize::new(None, 0, schema.clone(), true).unwrap();
+    let mut ctx = context();
+    materialize.push(0, weighted(&schema, &[(vec![1], 1), (vec![2], -1)], 0), &mut ctx).unwrap();
+    assert_eq!(ctx.take_output()[0].changes.num_rows(), 2);
+    assert!(materialize.pending.is_empty());
+}

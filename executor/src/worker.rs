@@ -1,0 +1,138 @@
+//! A worker: one thread that owns its shard of every job. It empties its mailbox, gives one runnable job a turn, and looks
+//! into the mailbox again; with nothing runnable it sleeps on the mailbox. It never waits for another worker.
+//!
+//! A panic or an error ends the job it happened in, on all workers, and nothing else.
+
+use crate::exchange::Delivery;
+use crate::instance::{Instance, Turn};
+use crate::job::{FreezeRun, StepRun};
+use crossbeam_channel::{Receiver, Sender};
+use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Messages to a worker. Mailboxes have no fixed capacity, as a full one would make workers wait for each other; what is
+/// in them is bounded by one step in flight per job, and that by the size of a cut.
+pub(crate) enum Message {
+    Create(Box<Instance>),
+    Step { run: Arc<StepRun>, inputs: Vec<(RelationId, Vec<TaggedBatch>)> },
+    Deliver(Delivery),
+    Freeze(Arc<FreezeRun>),
+    /// Forget the job: it was dropped, or it failed on another worker.
+    Drop(RelationId),
+    Stop,
+}
+
+/// The mailboxes of all workers.
+#[derive(Clone)]
+pub(crate) struct Mailboxes(Arc<[Sender<Message>]>);
+
+impl Mailboxes {
+    pub(crate) fn new(senders: Vec<Sender<Message>>) -> Self {
+        Mailboxes(senders.into())
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A worker that is gone was stopped together with all others.
+    pub(crate) fn send(&self, worker: usize, message: Message) {
+        let _ = self.0[worker].send(message);
+    }
+
+    pub(crate) fn send_all(&self, message: impl Fn() -> Message) {
+        (0..self.workers()).for_each(|worker| self.send(worker, message()));
+    }
+}
+
+pub(crate) struct Worker {
+    mailboxes: Mailboxes,
+    inbox: Receiver<Message>,
+    instances: HashMap<RelationId, Instance>,
+    runnable: VecDeque<RelationId>,
+}
+
+impl Worker {
+    pub(crate) fn new(mailboxes: Mailboxes, inbox: Receiver<Message>) -> Self {
+        Worker { mailboxes, inbox, instances: HashMap::new(), runnable: VecDeque::new() }
+    }
+
+    pub(crate) fn run(mut self) {
+        loop {
+            let message = if self.runnable.is_empty() { self.inbox.recv().ok() } else { self.inbox.try_recv().ok() };
+            match message {
+                Some(Message::Stop) => return,
+                Some(message) => self.handle(message),
+                None if self.runnable.is_empty() => return,
+                None => self.give_turn(),
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Create(instance) => {
+                self.instances.insert(instance.job(), *instance);
+            }
+            Message::Step { run, inputs } => {
+                let job = run.shared.job;
+                self.guarded(job, |instance| {
+                    instance.start(run, inputs);
+                    Ok(true)
+                });
+            }
+            Message::Deliver(delivery) => self.guarded(delivery.job, |instance| Ok(instance.deliver(delivery))),
+            Message::Freeze(freeze) => self.guarded(freeze.job(), |instance| {
+                freeze.complete(instance.freeze()?);
+                Ok(false)
+            }),
+            Message::Drop(job) => self.forget(job),
+            Message::Stop => unreachable!("handled by the loop"),
+        }
+    }
+
+    fn give_turn(&mut self) {
+        let Some(job) = self.runnable.pop_front() else { return };
+        if let Some(instance) = self.instances.get_mut(&job) {
+            instance.queued = false;
+        }
+        let mailboxes = self.mailboxes.clone();
+        self.guarded(job, |instance| Ok(instance.turn(&mailboxes)? == Turn::Again));
+    }
+
+    /// Runs `action` on a job that may be gone by now. If it says true, the job is runnable.
+    fn guarded(&mut self, job: RelationId, action: impl FnOnce(&mut Instance) -> Result<bool>) {
+        let Some(instance) = self.instances.get_mut(&job) else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| action(instance))).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
+        match outcome {
+            Ok(true) if !instance.queued => {
+                instance.queued = true;
+                self.runnable.push_back(job);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if instance.shared().fail(error) {
+                    self.mailboxes.send_all(|| Message::Drop(job));
+                }
+                self.forget(job);
+            }
+        }
+    }
+
+    fn forget(&mut self, job: RelationId) {
+        self.runnable.retain(|runnable| *runnable != job);
+        if let Some(instance) = self.instances.remove(&job)
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(instance)))
+        {
+            tracing::error!(%job, error = %panic_error(panic.as_ref()), "a job could not be released");
+        }
+    }
+}
+
+fn panic_error(panic: &(dyn Any + Send)) -> SqlError {
+    let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+    SqlError::internal(format!("an operator panicked: {}", text.unwrap_or_else(|| "no message".to_string())))
+}

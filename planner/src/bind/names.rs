@@ -1,0 +1,140 @@
+//! Output column names as PostgreSQL gives them, made unique inside a select list, since DataFusion demands
+//! that. Clients see the names before they were made unique.
+
+use crate::error::fold;
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, SetExpr, Query};
+use std::collections::HashSet;
+
+/// What an expression's column is called without AS.
+pub fn of_expr(expr: &Expr) -> String {
+    strong(expr).unwrap_or_else(|| "?column?".to_string())
+}
+
+fn strong(expr: &Expr) -> Option<String> {
+    Some(match expr {
+        Expr::Identifier(ident) => fold(ident),
+        Expr::CompoundIdentifier(parts) => fold(parts.last()?),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return strong(inner),
+        Expr::Function(f) => f.name.0.last()?.as_ident().map(fold)?,
+        Expr::Cast { expr, data_type, .. } => return strong(expr).or_else(|| Some(type_name(&data_type.to_string()))),
+        Expr::TypedString(typed) => type_name(&typed.data_type.to_string()),
+        Expr::Case { else_result, .. } => return else_result.as_deref().and_then(strong).or(Some("case".to_string())),
+        Expr::Exists { .. } => "exists".to_string(),
+        Expr::Extract { .. } => "extract".to_string(),
+        Expr::Substring { .. } => "substring".to_string(),
+        Expr::Trim { .. } => "btrim".to_string(),
+        Expr::Position { .. } => "position".to_string(),
+        Expr::Overlay { .. } => "overlay".to_string(),
+        Expr::Ceil { .. } => "ceil".to_string(),
+        Expr::Floor { .. } => "floor".to_string(),
+        Expr::Array(_) => "array".to_string(),
+        Expr::Interval(_) => "interval".to_string(),
+        Expr::AtTimeZone { .. } => "timezone".to_string(),
+        Expr::CompoundFieldAccess { root, .. } => return strong(root),
+        Expr::Subquery(query) => return single_column(query),
+        _ => return None,
+    })
+}
+
+/// PostgreSQL's internal names for the types people write.
+fn type_name(written: &str) -> String {
+    let lower = written.to_lowercase();
+    let base = lower.split(['(', ' ']).next().unwrap_or_default().rsplit('.').next().unwrap_or_default();
+    match base {
+        "integer" | "int" => "int4",
+        "bigint" => "int8",
+        "smallint" => "int2",
+        "boolean" => "bool",
+        "double" | "float" => "float8",
+        "real" => "float4",
+        "decimal" | "dec" => "numeric",
+        "character" | "char" => "bpchar",
+        other => other,
+    }
+    .to_string()
+}
+
+fn single_column(query: &Query) -> Option<String> {
+    match query.body.as_ref() {
+        SetExpr::Select(select) => match select.projection.as_slice() {
+            [SelectItem::UnnamedExpr(expr)] => strong(expr),
+            [SelectItem::ExprWithAlias { alias, .. }] => Some(fold(alias)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The names of a query's columns as far as its text tells: `None` stands for a wildcard.
+pub fn of_query(query: &Query) -> Vec<Option<String>> {
+    of_body(&query.body)
+}
+
+fn of_body(body: &SetExpr) -> Vec<Option<String>> {
+    match body {
+        SetExpr::Select(select) => select
+            .projection
+            .iter()
+            .map(|item| match item {
+                SelectItem::UnnamedExpr(expr) => Some(of_expr(expr)),
+                SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+                _ => None,
+            })
+            .collect(),
+        SetExpr::Query(query) => of_query(query),
+        SetExpr::SetOperation { left, .. } => of_body(left),
+        _ => vec![None],
+    }
+}
+
+/// Fills the names of `width` bound columns: from the text where it tells, else as bound.
+pub fn resolve(texts: &[Option<String>], bound: &[String]) -> Vec<String> {
+    let wildcards = texts.iter().filter(|t| t.is_none()).count();
+    let front = texts.iter().take_while(|t| t.is_some()).count();
+    let back = if wildcards == 0 { 0 } else { texts.iter().rev().take_while(|t| t.is_some()).count() };
+    if (wildcards == 0 && texts.len() != bound.len()) || front + back > bound.len() {
+        return bound.to_vec();
+    }
+    let mut names = bound.to_vec();
+    for (i, text) in texts[..front].iter().enumerate() {
+        names[i] = text.clone().expect("before the first wildcard");
+    }
+    for (i, text) in texts.iter().rev().take(back).enumerate() {
+        let at = bound.len() - 1 - i;
+        names[at] = text.clone().expect("after the last wildcard");
+    }
+    names
+}
+
+/// Gives every computed item of a select list its PostgreSQL name as an alias, made unique.
+pub fn alias_items(select: &mut Select) {
+    let mut taken: HashSet<String> = HashSet::new();
+    for item in &mut select.projection {
+        let (name, plain) = match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+                // A qualified column keeps its qualifier, and with it is unique.
+                let name = if plain { expr.to_string().to_lowercase() } else { of_expr(expr) };
+                (name, plain)
+            }
+            SelectItem::ExprWithAlias { alias, .. } => (fold(alias), false),
+            _ => continue,
+        };
+        let mut unique = name.clone();
+        let mut suffix = 1;
+        while !taken.insert(unique.clone()) {
+            suffix += 1;
+            unique = format!("{name}${suffix}");
+        }
+        let renamed = unique != name;
+        if plain && !renamed {
+            continue;
+        }
+        let alias = Ident::with_quote('"', unique);
+        match item {
+            SelectItem::UnnamedExpr(expr) => *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias },
+            SelectItem::ExprWithAlias { alias: old, .. } if renamed => *old = alias,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Rewrites a parsed query before binding: group windows into window functions, Flink's and PostgreSQL's
+//! spellings into functions that exist, and the catalog queries of Postgres clients into what DataFusion can
+//! plan. It refuses what the binder would silently drop (`FOR SYSTEM_TIME`).
+
+use super::catalog_queries;
+use super::names;
+use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
+use crate::error::{SourceText, fold, suggest};
+use datafusion::execution::FunctionRegistry;
+use datafusion::sql::sqlparser::ast::*;
+use datafusion::sql::sqlparser::tokenizer::{Location, Span};
+use eddyline_common::{Result, SqlError, SqlState};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+/// Names that the binder treats as functions though no registry holds them.
+const SPECIAL_FUNCTIONS: &[&str] = &["unnest", "unnest_outer", "grouping", "array", "map", "descriptor", "tumble", "hop"];
+
+/// What the rewriter learns on its way.
+#[derive(Default)]
+pub struct Found {
+    /// Relations named in FROM, by schema and folded name, without the names of common table expressions.
+    pub relations: BTreeSet<(Option<String>, String)>,
+}
+
+/// Rewrites a query (or any other tree with queries in it) in place.
+pub fn rewrite<T: VisitMut>(tree: &mut T, functions: &dyn FunctionRegistry, text: Option<&SourceText>) -> Result<Found> {
+    let mut rewriter = Rewriter { functions, ctes: BTreeSet::new(), found: Found::default() };
+    match tree.visit(&mut rewriter) {
+        ControlFlow::Continue(()) => {
+            let ctes = rewriter.ctes;
+            rewriter.found.relations.retain(|(schema, name)| schema.is_some() || !ctes.contains(name));
+            Ok(rewriter.found)
+        }
+        ControlFlow::Break(broken) => Err(match text {
+            Some(text) => text.at(broken.0, broken.1),
+            None => broken.0,
+        }),
+    }
+}
+
+struct Rewriter<'a> {
+    functions: &'a dyn FunctionRegistry,
+    ctes: BTreeSet<String>,
+    found: Found,
+}
+
+type Broken = Box<(SqlError, Location)>;
+
+fn broken<T>(error: SqlError, span: Span) -> ControlFlow<Broken, T> {
+    ControlFlow::Break(Box::new((error, span.start)))
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = Broken;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Broken> {
+        if let Some(with) = &query.with {
+            self.ctes.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
+        }
+        catalog_queries::rewrite_query(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
+        names::alias_items(select);
+        catalog_queries::rewrite_select(select);
+        group_window(select)
+    }
+
+    fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<Broken> {
+        let idents: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
+        if let Some((table, schema)) = idents.split_last() {
+            self.found.relations.insert((schema.last().cloned(), table.clone()));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Broken> {
+        match factor {
+            TableFactor::Table { version: Some(_), name, .. } => broken(
+                SqlError::unsupported("FOR SYSTEM_TIME AS OF is not supported")
+                    .with_hint("Join with the table's present rows, or leave the clause out."),
+                name.span(),
+            ),
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+                strip_system_schema(name);
+                ControlFlow::Continue(())
+            }
+            TableFactor::MatchRecognize { .. } => broken(SqlError::unsupported("MATCH_RECOGNIZE is not supported"), factor.span()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
+        catalog_queries::rewrite_expr(expr);
+        if let Expr::Function(function) = expr {
+            strip_system_schema(&mut function.name);
+            if let Some(replacement) = flink_function(function) {
+                *expr = replacement;
+            }
+        }
+        if let Expr::Function(function) = expr {
+            return self.check_function(function);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Rewriter<'_> {
+    fn check_function(&self, function: &Function) -> ControlFlow<Broken> {
+        let [part] = function.name.0.as_slice() else { return ControlFlow::Continue(()) };
+        let Some(ident) = part.as_ident() else { return ControlFlow::Continue(()) };
+        let name = fold(ident);
+        let f = self.functions;
+        if f.udf(&name).is_ok() || f.udaf(&name).is_ok() || f.udwf(&name).is_ok() || f.higher_order_function(&name).is_ok() {
+            return ControlFlow::Continue(());
+        }
+        let plain = name.strip_prefix(GROUP_WINDOW_PREFIX).unwrap_or(&name);
+        if SPECIAL_FUNCTIONS.contains(&plain) {
+            return ControlFlow::Continue(());
+        }
+        let error = match plain {
+            "cumulate" | "session" => {
+                SqlError::unsupported(format!("{} windows are not supported", plain.to_uppercase())).with_hint("TUMBLE and HOP are.")
+            }
+            _ => {
+                let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}() does not exist"));
+                let known: BTreeSet<String> = f.udfs().into_iter().chain(f.udafs()).chain(f.udwfs()).collect();
+                suggest(error, &name, known.iter().map(String::as_str))
+            }
+        };
+        broken(error, ident.span)
+    }
+}
+
+/// `pg_catalog.f(...)` is `f(...)`.
+fn strip_system_schema(name: &mut ObjectName) {
+    if let [schema, _] = name.0.as_slice()
+        && schema.as_ident().is_some_and(|s| matches!(fold(s).as_str(), "pg_catalog" | "information_schema" | "public"))
+    {
+        name.0.remove(0);
+    }
+}
+
+fn ident_expr(name: &str) -> Expr {
+    Expr::Identifier(Ident::new(name))
+}
+
+pub fn string_expr(value: &str) -> Expr {
+    Expr::Value(Value::SingleQuotedString(value.to_string()).with_empty_span())
+}
+
+/// The positional arguments of a call.
+pub fn arguments(function: &Function) -> Vec<&Expr> {
+    match &function.args {
+        FunctionArguments::List(list) => list
+            .args
+            .iter()
+            .filter_map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Some(e),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+pub fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+pub fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, format: None, array: false }
+}
+
+/// Flink's functions that are another function's spelling here.
+fn flink_function(function: &Function) -> Option<Expr> {
+    if function.name.0.len() != 1 {
+        return None;
+    }
+    let name = fold(function.name.0[0].as_ident()?);
+    let args = arguments(function);
+    let own = |i: usize| args[i].clone();
+    match (name.as_str(), args.len()) {
+        ("tumble_start" | "hop_start", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[0])),
+        ("tumble_end" | "hop_end", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[1])),
+        ("tumble_rowtime" | "hop_rowtime", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[2])),
+        ("localtimestamp", 0) => Some(cast(call("now", vec![]), DataType::Timestamp(None, TimezoneInfo::None))),
+        ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", 1) => {
+            Some(cast(call("date_part", vec![string_expr(&name), own(0)]), DataType::BigInt(None)))
+        }
+        ("dayofmonth", 1) => Some(cast(call("date_part", vec![string_expr("day"), own(0)]), DataType::BigInt(None))),
+        ("dayofyear", 1) => Some(cast(call("date_part", vec![string_expr("doy"), own(0)]), DataType::BigInt(None))),
+        ("if", 3) => Some(Expr::Case {
+            case_token: helpers::attached_token::AttachedToken::empty(),
+            end_token: helpers::attached_token::AttachedToken::empty(),
+            operand: None,
+            conditions: vec![CaseWhen { condition: own(0), result: own(1) }],
+            else_result: Some(Box::new(own(2))),
+        }),
+        ("mod", 2) => Some(Expr::Nested(Box::new(Expr::BinaryOp {
+            left: Box::new(Expr::Nested(Box::new(own(0)))),
+            op: BinaryOperator::Modulo,
+            right: Box::new(Expr::Nested(Box::new(own(1)))),
+        }))),
+        ("date_format", 2) => match args[1] {
+            Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(pattern), .. }) => {
+                Some(call("to_char", vec![own(0), string_expr(&chrono_pattern(pattern))]))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A `yyyy-MM-dd HH:mm:ss` pattern in the `%` notation that `to_char` takes.
+fn chrono_pattern(pattern: &str) -> String {
+    let mut out = String::new();
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        let mut run = 1;
+        while chars.peek() == Some(&c) && c.is_ascii_alphabetic() {
+            chars.next();
+            run += 1;
+        }
+        match (c, run) {
+            ('y' | 'u', 2) => out.push_str("%y"),
+            ('y' | 'u', _) => out.push_str("%Y"),
+            ('M', 1 | 2) => out.push_str("%m"),
+            ('M', 3) => out.push_str("%b"),
+            ('M', _) => out.push_str("%B"),
+            ('d', _) => out.push_str("%d"),
+            ('H', _) => out.push_str("%H"),
+            ('h', _) => out.push_str("%I"),
+            ('m', _) => out.push_str("%M"),
+            ('s', _) => out.push_str("%S"),
+            ('S', n) => out.push_str(&format!("%{}f", if n <= 3 { 3 } else { 6 })),
+            ('a', _) => out.push_str("%p"),
+            ('E', _) => out.push_str("%a"),
+            ('D', _) => out.push_str("%j"),
+            ('\'', _) => {
+                for quoted in chars.by_ref() {
+                    if quoted == '\'' {
+                        break;
+                    }
+                    out.push(quoted);
+                }
+            }
+            ('%', _) => out.push_str("%%"),
+            (other, n) => out.extend(std::iter::repeat_n(other, n)),
+        }
+    }
+    out
+}
+
+/// `GROUP BY TUMBLE(ts, size), ...` over a table becomes grouping by the window columns of a window
+/// function over it; `TUMBLE_START(...)` and kin become those columns wherever they stand.
+fn group_window(select: &mut Select) -> ControlFlow<Broken> {
+    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
+    let is_window = |e: &Expr| match e {
+        Expr::Function(f) if f.name.0.len() == 1 => {
+            let name = f.name.0[0].as_ident().map(fold).unwrap_or_default();
+            matches!(name.as_str(), "tumble" | "hop" | "session" | "cumulate").then_some((name, f.clone()))
+        }
+        _ => None,
+    };
+    let windows: Vec<(usize, String, Function)> =
+        exprs.iter().enumerate().filter_map(|(i, e)| is_window(e).map(|(name, f)| (i, name, f))).collect();
+    let (at, name, function) = match windows.as_slice() {
+        [] => return ControlFlow::Continue(()),
+        [one] => one,
+        [_, (_, _, second), ..] => return broken(SqlError::unsupported("only one window can be grouped by"), second.name.span()),
+    };
+    let span = function.name.span();
+    let args = arguments(function);
+    let Some(time) = args.first().and_then(|e| descriptor(e)) else {
+        let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("{}() in GROUP BY takes a time column first", name.to_uppercase()));
+        return broken(error.with_hint("Write GROUP BY TUMBLE(ts, INTERVAL '1' HOUR)."), span);
+    };
+    let [TableWithJoins { relation, joins }] = select.from.as_mut_slice() else {
+        return broken(SqlError::unsupported("a group window needs exactly one table in FROM"), span);
+    };
+    if !joins.is_empty() {
+        let error = SqlError::unsupported("a group window over a join is not supported");
+        return broken(error.with_hint("Put the join into a subquery."), span);
+    }
+    let (data, alias) = window_input(relation);
+    let mut window_args = vec![data, Expr::Identifier(time.clone())];
+    window_args.extend(args[1..].iter().map(|e| (*e).clone()));
+    *relation = TableFactor::TableFunction { expr: call(&format!("{GROUP_WINDOW_PREFIX}{name}"), window_args), alias };
+    let with_time = uses_rowtime(select);
+    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
+    let columns = if with_time { 3 } else { 2 };
+    exprs.splice(*at..=*at, GROUP_WINDOW_COLUMNS[..columns].iter().map(|c| ident_expr(c)));
+    ControlFlow::Continue(())
+}
+
+/// The table factor as a window function's first argument, and the alias it was known by.
+fn window_input(factor: &TableFactor) -> (Expr, Option<TableAlias>) {
+    match factor {
+        TableFactor::Table { name, alias, args: None, version: None, .. } => {
+            let idents: Vec<Ident> = name.0.iter().filter_map(|p| p.as_ident().cloned()).collect();
+            let own = idents.last().cloned();
+            let alias = alias.clone().or_else(|| own.map(|name| TableAlias { explicit: false, name, columns: vec![], at: None }));
+            (if idents.len() == 1 { Expr::Identifier(idents[0].clone()) } else { Expr::CompoundIdentifier(idents) }, alias)
+        }
+        TableFactor::Derived { subquery, alias, .. } => (Expr::Subquery(subquery.clone()), alias.clone()),
+        other => {
+            let select = crate::parse::select_all_from(other.clone());
+            (Expr::Subquery(Box::new(select)), None)
+        }
+    }
+}
+
+fn uses_rowtime(select: &Select) -> bool {
+    let mut found = false;
+    let _ = visit_expressions(select, |e| {
+        if let Expr::Function(f) = e {
+            let name = f.name.to_string().to_lowercase();
+            found |= matches!(name.as_str(), "tumble_rowtime" | "hop_rowtime");
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}

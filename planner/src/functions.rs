@@ -1,0 +1,350 @@
+//! All scalar, aggregate and window functions in one registry: DataFusion's, and ours. Durable plans name
+//! functions by their name here, so a name, once released, keeps its meaning.
+//!
+//! Ours: `now()` and kin in microseconds (a streaming plan replaces them by the cut's time), and the
+//! arithmetic of windows, with which a batch query computes what `Op::WindowAssign` does.
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, PrimitiveArray};
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    AggregateUDF, ColumnarValue, Expr, HigherOrderUDF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
+};
+use eddyline_common::{Result, SqlType};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+
+pub const WINDOW_START: &str = "eddyline_window_start";
+pub const WINDOW_SHIFT: &str = "eddyline_window_shift";
+pub const HOP_STARTS: &str = "eddyline_hop_starts";
+pub const NOW: &str = "now";
+
+/// Functions by every name they answer to.
+#[derive(Clone, Default)]
+pub struct Functions {
+    scalar: HashMap<String, Arc<ScalarUDF>>,
+    higher_order: HashMap<String, Arc<HigherOrderUDF>>,
+    aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
+}
+
+impl std::fmt::Debug for Functions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Functions({} scalar, {} aggregate)", self.scalar.len(), self.aggregate.len())
+    }
+}
+
+static REGISTRY: LazyLock<Arc<Functions>> = LazyLock::new(|| {
+    let mut functions = Functions::default();
+    register_defaults(&mut functions).and_then(|_| register(&mut functions)).expect("built-in functions register");
+    Arc::new(functions)
+});
+
+/// DataFusion's functions and ours. What a streaming plan may call is exactly what is in here.
+pub fn registry() -> Arc<Functions> {
+    REGISTRY.clone()
+}
+
+fn register_defaults(functions: &mut Functions) -> Result<()> {
+    let failed = |e: DataFusionError| crate::error::from_datafusion(e, None);
+    for udf in SessionStateDefaults::default_scalar_functions() {
+        functions.register_udf(udf).map_err(failed)?;
+    }
+    for udf in SessionStateDefaults::default_higher_order_functions() {
+        functions.register_higher_order_function(udf).map_err(failed)?;
+    }
+    for udf in SessionStateDefaults::default_aggregate_functions() {
+        functions.register_udaf(udf).map_err(failed)?;
+    }
+    for udf in SessionStateDefaults::default_window_functions() {
+        functions.register_udwf(udf).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Adds our functions to a registry, over DataFusion's of the same name.
+pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    for udf in ours() {
+        registry.register_udf(Arc::new(udf)).map_err(|e| crate::error::from_datafusion(e, None))?;
+    }
+    Ok(())
+}
+
+fn ours() -> Vec<ScalarUDF> {
+    vec![
+        ScalarUDF::new_from_impl(Now::new()),
+        ScalarUDF::new_from_impl(WindowMath::new(WINDOW_START, 3)),
+        ScalarUDF::new_from_impl(WindowMath::new(WINDOW_SHIFT, 2)),
+        ScalarUDF::new_from_impl(WindowMath::new(HOP_STARTS, 4)),
+    ]
+}
+
+impl FunctionRegistry for Functions {
+    fn udfs(&self) -> HashSet<String> {
+        self.scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> HashSet<String> {
+        self.higher_order.keys().cloned().collect()
+    }
+
+    fn udafs(&self) -> HashSet<String> {
+        self.aggregate.keys().cloned().collect()
+    }
+
+    fn udwfs(&self) -> HashSet<String> {
+        self.window.keys().cloned().collect()
+    }
+
+    fn udf(&self, name: &str) -> DfResult<Arc<ScalarUDF>> {
+        self.scalar.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn higher_order_function(&self, name: &str) -> DfResult<Arc<HigherOrderUDF>> {
+        self.higher_order.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn udaf(&self, name: &str) -> DfResult<Arc<AggregateUDF>> {
+        self.aggregate.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn udwf(&self, name: &str) -> DfResult<Arc<WindowUDF>> {
+        self.window.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn register_udf(&mut self, udf: Arc<ScalarUDF>) -> DfResult<Option<Arc<ScalarUDF>>> {
+        for alias in udf.aliases() {
+            self.scalar.insert(alias.clone(), udf.clone());
+        }
+        Ok(self.scalar.insert(udf.name().to_string(), udf))
+    }
+
+    fn register_higher_order_function(&mut self, udf: Arc<HigherOrderUDF>) -> DfResult<Option<Arc<HigherOrderUDF>>> {
+        for alias in udf.aliases() {
+            self.higher_order.insert(alias.clone(), udf.clone());
+        }
+        Ok(self.higher_order.insert(udf.name().to_string(), udf))
+    }
+
+    fn register_udaf(&mut self, udf: Arc<AggregateUDF>) -> DfResult<Option<Arc<AggregateUDF>>> {
+        for alias in udf.aliases() {
+            self.aggregate.insert(alias.clone(), udf.clone());
+        }
+        Ok(self.aggregate.insert(udf.name().to_string(), udf))
+    }
+
+    fn register_udwf(&mut self, udf: Arc<WindowUDF>) -> DfResult<Option<Arc<WindowUDF>>> {
+        for alias in udf.aliases() {
+            self.window.insert(alias.clone(), udf.clone());
+        }
+        Ok(self.window.insert(udf.name().to_string(), udf))
+    }
+
+    fn expr_planners(&self) -> Vec<Arc<dyn ExprPlanner>> {
+        SessionStateDefaults::default_expr_planners()
+    }
+}
+
+fn missing(name: &str) -> DataFusionError {
+    DataFusionError::Plan(format!("function {name} does not exist"))
+}
+
+/// `now()`, `current_timestamp`, `proctime()`: the statement's start in a batch query, folded by the
+/// optimizer; the cut's time in a streaming plan.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Now {
+    signature: Signature,
+    aliases: Vec<String>,
+}
+
+impl Now {
+    fn new() -> Self {
+        let aliases = ["current_timestamp", "proctime", "transaction_timestamp", "statement_timestamp", "current_row_timestamp"];
+        Now { signature: Signature::nullary(Volatility::Stable), aliases: aliases.map(String::from).to_vec() }
+    }
+}
+
+impl ScalarUDFImpl for Now {
+    fn name(&self) -> &str {
+        NOW
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> DfResult<DataType> {
+        Ok(SqlType::TimestampTz.to_arrow())
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> DfResult<ExprSimplifyResult> {
+        Ok(match info.query_execution_start_time() {
+            Some(start) => {
+                let now = ScalarValue::TimestampMicrosecond(Some(start.timestamp_micros()), Some("+00:00".into()));
+                ExprSimplifyResult::Simplified(Expr::Literal(now, None))
+            }
+            None => ExprSimplifyResult::Original(args),
+        })
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        Err(DataFusionError::Internal("now() is replaced by a constant before it runs".to_string()))
+    }
+}
+
+/// Window arithmetic over a timestamp column (either kind) and microseconds:
+/// `eddyline_window_start(ts, size, offset)`, `eddyline_window_shift(ts, by)`,
+/// `eddyline_hop_starts(ts, size, slide, offset)` (a list, earliest first). Null in, null out.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct WindowMath {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl WindowMath {
+    fn new(name: &'static str, arguments: usize) -> Self {
+        WindowMath { name, signature: Signature::any(arguments, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for WindowMath {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
+        let time = micros_type(&arg_types[0])?;
+        Ok(match self.name {
+            HOP_STARTS => DataType::List(Arc::new(Field::new("item", time, true))),
+            _ => time,
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let rows = args.number_rows;
+        let time_type = micros_type(&args.args[0].data_type())?;
+        let times = cast(&args.args[0].to_array(rows)?, &time_type)?;
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let constants = args.args[1..]
+            .iter()
+            .map(|arg| {
+                let array = cast(&arg.to_array(1.max(rows))?, &DataType::Int64)?;
+                Ok(array.as_primitive::<Int64Type>().clone())
+            })
+            .collect::<DfResult<Vec<Int64Array>>>()?;
+        let at = |constant: usize, row: usize| constants[constant].value(row);
+        let result: ArrayRef = match self.name {
+            WINDOW_START => map_times(times, &time_type, |row, t| window_start(t, at(0, row), at(1, row))),
+            WINDOW_SHIFT => map_times(times, &time_type, |row, t| t.checked_add(at(0, row))),
+            _ => hop_lists(times, &time_type, |row, t, starts| hop_starts(t, at(0, row), at(1, row), at(2, row), starts)),
+        };
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+fn micros_type(ty: &DataType) -> DfResult<DataType> {
+    match ty {
+        DataType::Timestamp(_, zone) => Ok(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())),
+        DataType::Null => Ok(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        other => Err(DataFusionError::Plan(format!("a window needs a timestamp, not {other}"))),
+    }
+}
+
+fn map_times(
+    times: &PrimitiveArray<TimestampMicrosecondType>,
+    ty: &DataType,
+    mut f: impl FnMut(usize, i64) -> Option<i64>,
+) -> ArrayRef {
+    let values = (0..times.len()).map(|row| if times.is_null(row) { None } else { f(row, times.value(row)) });
+    Arc::new(values.collect::<PrimitiveArray<TimestampMicrosecondType>>().with_data_type(ty.clone()))
+}
+
+fn hop_lists(
+    times: &PrimitiveArray<TimestampMicrosecondType>,
+    ty: &DataType,
+    f: impl Fn(usize, i64, &mut Vec<i64>),
+) -> ArrayRef {
+    let mut starts = Vec::new();
+    let lengths: Vec<usize> = (0..times.len())
+        .map(|row| {
+            let before = starts.len();
+            if !times.is_null(row) {
+                f(row, times.value(row), &mut starts);
+            }
+            starts.len() - before
+        })
+        .collect();
+    let values = PrimitiveArray::<TimestampMicrosecondType>::from_iter_values(starts).with_data_type(ty.clone());
+    let nulls = times.nulls().map(|n| NullBuffer::from_iter(n.iter()));
+    Arc::new(ListArray::new(Arc::new(Field::new("item", ty.clone(), true)), OffsetBuffer::from_lengths(lengths), Arc::new(values), nulls))
+}
+
+/// The start of the tumbling window that holds `time`; `None` on overflow.
+pub fn window_start(time: i64, size: i64, offset: i64) -> Option<i64> {
+    time.checked_sub(offset)?.div_euclid(size).checked_mul(size)?.checked_add(offset)
+}
+
+/// The starts of all windows `[start, start + size)` that hold `time`, earliest first.
+pub fn hop_starts(time: i64, size: i64, slide: i64, offset: i64, starts: &mut Vec<i64>) {
+    let Some(last) = window_start(time, slide, offset) else { return };
+    let mut start = last;
+    while start.checked_sub(slide).is_some_and(|s| s.checked_add(size).is_some_and(|end| end > time)) {
+        start -= slide;
+    }
+    while start <= last {
+        // A slide larger than the size leaves gaps.
+        if start.checked_add(size).is_some_and(|end| end > time) {
+            starts.push(start);
+        }
+        start += slide;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tumbling_windows_before_and_after_the_epoch() {
+        assert_eq!(window_start(25, 10, 0), Some(20));
+        assert_eq!(window_start(20, 10, 0), Some(20));
+        assert_eq!(window_start(-1, 10, 0), Some(-10));
+        assert_eq!(window_start(25, 10, 3), Some(23));
+    }
+
+    #[test]
+    fn hopping_windows_cover_a_time_by_size_over_slide() {
+        let starts = |time, size, slide, offset| {
+            let mut out = Vec::new();
+            hop_starts(time, size, slide, offset, &mut out);
+            out
+        };
+        assert_eq!(starts(12, 10, 5, 0), vec![5, 10]);
+        assert_eq!(starts(10, 10, 5, 0), vec![5, 10]);
+        assert_eq!(starts(12, 7, 5, 0), vec![10], "a size that is no multiple of the slide");
+        assert_eq!(starts(11, 7, 5, 0), vec![5, 10]);
+        assert_eq!(starts(8, 2, 5, 0), Vec::<i64>::new(), "gaps between windows");
+        assert_eq!(starts(-3, 10, 5, 0), vec![-10, -5]);
+    }
+
+    #[test]
+    fn functions_answer_to_their_aliases() {
+        let registry = registry();
+        for name in ["now", "proctime", "current_timestamp", "upper", "substr", "date_part", "array_length", "sum"] {
+            assert!(registry.udf(name).is_ok() || registry.udaf(name).is_ok(), "{name}");
+        }
+    }
+}

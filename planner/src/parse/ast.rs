@@ -1,0 +1,124 @@
+//! What a statement is after parsing and before anything is looked up. Queries, INSERT, UPDATE and DELETE are
+//! sqlparser's trees; everything that sqlparser does not know, or knows differently, is ours.
+
+use crate::plan::Emit;
+use crate::statement::{CopyFormat, FetchCount, ObjectKind};
+use datafusion::sql::sqlparser::ast::{Delete, Expr, Ident, Insert, ObjectName, Query, Update};
+use datafusion::sql::sqlparser::tokenizer::Location;
+use eddyline_common::SqlType;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug)]
+pub enum Ast {
+    Empty,
+    Query(Box<Query>),
+    Insert(Box<Insert>),
+    Update(Box<Update>),
+    Delete(Box<Delete>),
+    CreateRelation(Box<CreateRelation>),
+    CreateView(Box<CreateView>),
+    Drop { kind: ObjectKind, names: Vec<ObjectName>, if_exists: bool, cascade: bool },
+    AdvanceWatermark { name: ObjectName, to: Expr },
+    CopyFrom { table: ObjectName, columns: Vec<Ident>, format: CopyFormat },
+    CopyTo { query: Box<Query>, format: CopyFormat },
+    Explain { analyze: bool, streaming: bool, statement: Box<Ast> },
+    Show(ShowAst),
+    Set { name: String, value: Option<String>, local: bool },
+    Begin { read_only: bool },
+    Commit { chain: bool },
+    Rollback { chain: bool },
+    Savepoint(String),
+    ReleaseSavepoint(String),
+    RollbackToSavepoint(String),
+    Declare { name: String, query: Box<Query> },
+    Fetch { name: String, count: FetchCount, move_only: bool },
+    Close(Option<String>),
+    Prepare { name: String, types: Vec<SqlType>, statement: String },
+    Execute { name: String, arguments: Vec<Expr> },
+    Deallocate(Option<String>),
+    Discard,
+    Flush,
+}
+
+#[derive(Clone, Debug)]
+pub enum ShowAst {
+    Objects(ObjectKind),
+    Jobs,
+    Columns(ObjectName),
+    Create(ObjectName),
+    Setting(String),
+    All,
+}
+
+/// CREATE SOURCE, CREATE TABLE, and CREATE TABLE with a connector.
+#[derive(Clone, Debug)]
+pub struct CreateRelation {
+    pub name: ObjectName,
+    pub if_not_exists: bool,
+    /// Said CREATE SOURCE. A CREATE TABLE becomes a source by its `connector` option.
+    pub source: bool,
+    pub columns: Vec<ColumnAst>,
+    pub primary_key: Option<PrimaryKeyAst>,
+    pub watermark: Option<WatermarkAst>,
+    pub include: Vec<IncludeAst>,
+    /// As written, in both accents' spellings.
+    pub options: BTreeMap<String, String>,
+    pub format: Option<FormatAst>,
+    pub append_only: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ColumnAst {
+    pub name: Ident,
+    /// `None` for a computed column without a type.
+    pub ty: Option<SqlType>,
+    pub nullable: bool,
+    pub value: ColumnValue,
+}
+
+#[derive(Clone, Debug)]
+pub enum ColumnValue {
+    Plain { default: Option<Expr> },
+    Computed(Expr),
+    /// `METADATA [FROM 'key']`; without FROM the column's name is the key.
+    Metadata { key: Option<String> },
+}
+
+#[derive(Clone, Debug)]
+pub struct PrimaryKeyAst {
+    pub columns: Vec<Ident>,
+    pub enforced: bool,
+    pub location: Location,
+}
+
+#[derive(Clone, Debug)]
+pub struct WatermarkAst {
+    pub column: Ident,
+    pub expr: Expr,
+}
+
+/// `INCLUDE what [AS name]`.
+#[derive(Clone, Debug)]
+pub struct IncludeAst {
+    pub what: Ident,
+    pub alias: Option<Ident>,
+}
+
+#[derive(Clone, Debug)]
+pub struct FormatAst {
+    pub format: String,
+    pub encode: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateView {
+    pub name: ObjectName,
+    pub if_not_exists: bool,
+    pub materialized: bool,
+    pub columns: Vec<Ident>,
+    pub query: Box<Query>,
+    /// The query as written, for inlining.
+    pub query_text: String,
+    pub emit: Option<Emit>,
+    pub options: BTreeMap<String, String>,
+}

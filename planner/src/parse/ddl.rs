@@ -1,0 +1,287 @@
+//! The grammar of CREATE in both accents. It decides nothing about types, names or options beyond their
+//! spelling; `create` does.
+
+use super::ast::{Ast, ColumnAst, ColumnValue, CreateRelation, CreateView, FormatAst, IncludeAst, PrimaryKeyAst, WatermarkAst};
+use super::tokens::{find_top_level, is_word};
+use super::words::Words;
+use crate::error::SourceText;
+use crate::plan::Emit;
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
+use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use eddyline_common::{Result, SqlError, SqlState};
+
+pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
+    let mut words = super::words(tokens.clone(), text);
+    words.expect("create")?;
+    let replace_at = words.location();
+    if words.eat_all(&["or", "replace"]) {
+        return Err(text.at(SqlError::unsupported("CREATE OR REPLACE is not supported").with_hint("DROP the object first."), replace_at));
+    }
+    let temporary = words.eat("temporary") || words.eat("temp");
+    if words.eat("source") {
+        return relation(words, true);
+    }
+    if words.eat("table") {
+        if temporary && !tokens.iter().any(|t| matches!(&t.token, Token::SingleQuotedString(s) if s == "connector")) {
+            return Err(SqlError::unsupported("temporary tables are not supported").with_hint("Create an ordinary table and drop it."));
+        }
+        return relation(words, false);
+    }
+    if words.eat("view") {
+        return view(words, &tokens, text, false);
+    }
+    if words.eat_all(&["materialized", "view"]) {
+        return view(words, &tokens, text, true);
+    }
+    let at = words.location();
+    let what = words.ident()?.value.to_uppercase();
+    let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
+    let hint = match what.as_str() {
+        "INDEX" | "UNIQUE" => "Declare a PRIMARY KEY on the table, or group by the columns you look rows up by.",
+        "SINK" => "Read the view over the Postgres protocol.",
+        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW.",
+    };
+    Err(text.at(error.with_hint(hint), at))
+}
+
+fn relation(mut words: Words, source: bool) -> Result<Ast> {
+    let if_not_exists = words.eat_all(&["if", "not", "exists"]);
+    let mut create = CreateRelation {
+        name: words.name()?,
+        if_not_exists,
+        source,
+        columns: Vec::new(),
+        primary_key: None,
+        watermark: None,
+        include: Vec::new(),
+        options: Default::default(),
+        format: None,
+        append_only: false,
+    };
+    if words.eat_token(&Token::LParen) && !words.eat_token(&Token::RParen) {
+        loop {
+            element(&mut words, &mut create)?;
+            if !words.eat_token(&Token::Comma) {
+                break;
+            }
+        }
+        words.expect_token(&Token::RParen)?;
+    }
+    while !words.at_end() {
+        clause(&mut words, &mut create)?;
+    }
+    Ok(Ast::CreateRelation(Box::new(create)))
+}
+
+/// What may follow the list of columns, in any order.
+fn clause(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
+    let at = words.location();
+    if words.eat("include") {
+        let what = words.ident()?;
+        let alias = if words.eat("as") { Some(words.ident()?) } else { None };
+        create.include.push(IncludeAst { what, alias });
+    } else if words.eat("with") {
+        for (key, value) in words.options()? {
+            if create.options.insert(key.clone(), value).is_some() {
+                let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("option \"{key}\" is given twice"));
+                return Err(words.text.at(error, at));
+            }
+        }
+    } else if words.eat("format") {
+        let format = words.ident()?.value;
+        words.expect("encode")?;
+        let encode = words.ident()?.value;
+        if words.parser.peek_token_ref().token == Token::LParen {
+            create.options.extend(words.options()?);
+        }
+        create.format = Some(FormatAst { format, encode });
+    } else if words.eat_all(&["append", "only"]) {
+        create.append_only = true;
+    } else if words.eat("comment") {
+        words.string()?;
+    } else if words.eat("as") {
+        return Err(words.text.at(
+            SqlError::unsupported("CREATE TABLE AS is not supported").with_hint("Create the table, then INSERT INTO it with the query."),
+            at,
+        ));
+    } else if words.is("partitioned") || words.is("like") || words.is("on") {
+        let what = words.ident()?.value.to_uppercase();
+        return Err(words.text.at(SqlError::unsupported(format!("{what} is not supported in CREATE")), at));
+    } else {
+        return words.unexpected("WITH, INCLUDE, FORMAT, APPEND ONLY or the end of the statement");
+    }
+    Ok(())
+}
+
+/// One element of the parenthesised list: a column or a table constraint.
+fn element(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
+    let at = words.location();
+    if words.is("watermark") && words.is_at(1, "for") {
+        words.eat_all(&["watermark", "for"]);
+        let column = words.ident()?;
+        words.expect("as")?;
+        let expr = words.run(|p| p.parse_expr())?;
+        if create.watermark.replace(WatermarkAst { column, expr }).is_some() {
+            let error = SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "multiple watermarks are not allowed");
+            return Err(words.text.at(error, at));
+        }
+        return Ok(());
+    }
+    if words.is("constraint") && !matches!(words.parser.peek_nth_token_ref(2).token, Token::Comma | Token::RParen) {
+        words.eat("constraint");
+        words.ident()?;
+    }
+    if words.eat_all(&["primary", "key"]) {
+        let columns = words.ident_list()?;
+        let enforced = enforced(words);
+        return primary_key(words, create, PrimaryKeyAst { columns, enforced, location: at });
+    }
+    for (first, second) in [("unique", None), ("foreign", Some("key")), ("check", None), ("exclude", None), ("like", None)] {
+        let opens = matches!(words.parser.peek_nth_token_ref(1).token, Token::LParen);
+        if words.is(first) && second.map_or(opens, |second| words.is_at(1, second)) {
+            let error = SqlError::unsupported(format!("{} constraints are not supported", first.to_uppercase()));
+            return Err(words.text.at(error.with_hint("PRIMARY KEY and NOT NULL are."), at));
+        }
+    }
+    column(words, create)
+}
+
+/// `NOT ENFORCED` behind a key; ours are enforced unless it says so.
+fn enforced(words: &mut Words) -> bool {
+    if words.eat_all(&["not", "enforced"]) {
+        return false;
+    }
+    words.eat("enforced");
+    true
+}
+
+fn primary_key(words: &Words, create: &mut CreateRelation, key: PrimaryKeyAst) -> Result<()> {
+    if create.primary_key.is_some() {
+        let error = SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "multiple primary keys are not allowed");
+        return Err(words.text.at(error, key.location));
+    }
+    create.primary_key = Some(key);
+    Ok(())
+}
+
+fn column(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
+    let name = words.ident()?;
+    let mut column = ColumnAst { name, ty: None, nullable: true, value: ColumnValue::Plain { default: None } };
+    if words.eat("as") {
+        column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
+    } else {
+        column.ty = Some(words.data_type()?);
+    }
+    while !matches!(words.parser.peek_token_ref().token, Token::Comma | Token::RParen | Token::EOF) {
+        column_option(words, create, &mut column)?;
+    }
+    create.columns.push(column);
+    Ok(())
+}
+
+fn column_option(words: &mut Words, create: &mut CreateRelation, column: &mut ColumnAst) -> Result<()> {
+    let at = words.location();
+    if words.eat_all(&["not", "null"]) {
+        column.nullable = false;
+    } else if words.eat("null") {
+        column.nullable = true;
+    } else if words.eat_all(&["primary", "key"]) {
+        let enforced = enforced(words);
+        primary_key(words, create, PrimaryKeyAst { columns: vec![column.name.clone()], enforced, location: at })?;
+    } else if words.eat("default") {
+        column.value = ColumnValue::Plain { default: Some(default_expr(words)?) };
+    } else if words.eat("metadata") {
+        let key = if words.eat("from") { Some(words.string()?) } else { None };
+        words.eat("virtual");
+        column.value = ColumnValue::Metadata { key };
+    } else if words.eat("as") {
+        column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
+    } else if words.eat_all(&["generated", "always", "as"]) {
+        words.expect_token(&Token::LParen)?;
+        column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
+        words.expect_token(&Token::RParen)?;
+        let _ = words.eat("stored") || words.eat("virtual");
+    } else if words.eat("comment") {
+        words.string()?;
+    } else if words.eat("collate") {
+        words.name()?;
+    } else if words.eat("constraint") {
+        words.ident()?;
+    } else if ["unique", "references", "check", "generated"].iter().any(|w| words.is(w)) {
+        let what = words.ident()?.value.to_uppercase();
+        let error = SqlError::unsupported(format!("{what} is not supported on a column"));
+        return Err(words.text.at(error.with_hint("PRIMARY KEY, NOT NULL and DEFAULT are."), at));
+    } else {
+        return words.unexpected("a column option, a comma or a closing parenthesis");
+    }
+    Ok(())
+}
+
+/// An expression that stops before `NOT NULL`.
+fn default_expr(words: &mut Words) -> Result<Expr> {
+    let precedence = super::DIALECT.prec_value(Precedence::Eq);
+    words.run(|p| p.parse_subexpr(precedence))
+}
+
+fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materialized: bool) -> Result<Ast> {
+    let if_not_exists = words.eat_all(&["if", "not", "exists"]);
+    let name = words.name()?;
+    let columns: Vec<Ident> = if words.parser.peek_token_ref().token == Token::LParen { words.ident_list()? } else { Vec::new() };
+    let mut options = if words.eat("with") { words.options()? } else { Default::default() };
+    words.expect("as")?;
+    let start = words.parser.index();
+    let end = query_end(tokens, start);
+    let (query, query_text) = query(&tokens[start..end], text)?;
+    let mut rest = super::words(tokens[end..].to_vec(), text);
+    let mut emit = None;
+    let at = rest.location();
+    if rest.eat("emit") {
+        emit = Some(if rest.eat_all(&["on", "window", "close"]) {
+            Emit::OnClose
+        } else if rest.eat("changes") {
+            Emit::Changes
+        } else {
+            return rest.unexpected("ON WINDOW CLOSE or CHANGES");
+        });
+    }
+    if rest.eat_all(&["with", "no", "data"]) {
+        return Err(text.at(SqlError::unsupported("WITH NO DATA is not supported").with_hint("A view fills in the background."), at));
+    }
+    rest.eat_all(&["with", "data"]);
+    if rest.eat("with") {
+        options.extend(rest.options()?);
+    }
+    rest.expect_end()?;
+    if !materialized && (emit.is_some() || !options.is_empty()) {
+        let error = SqlError::new(SqlState::SYNTAX_ERROR, "EMIT and WITH belong to materialized views");
+        return Err(text.at(error.with_hint("Write CREATE MATERIALIZED VIEW."), at));
+    }
+    let create = CreateView { name, if_not_exists, materialized, columns, query, query_text, emit, options };
+    Ok(Ast::CreateView(Box::new(create)))
+}
+
+/// Where the query of a CREATE VIEW ends: before `EMIT ON|CHANGES` or a closing `WITH (`, which the query's
+/// own grammar would take for an alias and a table hint.
+fn query_end(tokens: &[TokenWithSpan], start: usize) -> usize {
+    let word = |i: usize, w: &str| tokens.get(i).is_some_and(|t| is_word(&t.token, w));
+    find_top_level(tokens, start, |i| {
+        let emit = word(i, "emit") && ((word(i + 1, "on") && word(i + 2, "window")) || word(i + 1, "changes"));
+        let options = word(i, "with")
+            && (tokens.get(i + 1).is_some_and(|t| t.token == Token::LParen) || word(i + 1, "no") || word(i + 1, "data"));
+        i > start && (emit || options)
+    })
+    .unwrap_or(tokens.len())
+}
+
+/// A query on its own, with its text.
+pub fn query(tokens: &[TokenWithSpan], text: &SourceText) -> Result<(Box<Query>, String)> {
+    let mut words = super::words(tokens.to_vec(), text);
+    let query = words.run(|p| p.parse_query())?;
+    words.expect_end()?;
+    let query_text = match (tokens.first(), tokens.last()) {
+        (Some(first), Some(last)) => text.slice(first.span.start, last.span.end).to_string(),
+        _ => String::new(),
+    };
+    Ok((query, query_text))
+}

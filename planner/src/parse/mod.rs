@@ -1,0 +1,160 @@
+//! SQL text to statements. A text is tokenised once, its nesting bounded, and cut at semicolons; each
+//! statement is then parsed on its own, with positions that count from the start of the whole text.
+
+pub mod ast;
+mod ddl;
+mod session;
+mod tokens;
+mod words;
+
+use crate::dialect::EddylineDialect;
+use crate::error::{SourceText, from_parser};
+use ast::Ast;
+use datafusion::sql::sqlparser::ast::{Query, Statement};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use eddyline_common::{Result, SqlError, SqlState};
+use words::Words;
+
+static DIALECT: EddylineDialect = EddylineDialect;
+
+/// How deep sqlparser itself may recurse. The bound on tokens is the tighter one in practice.
+const PARSER_DEPTH: usize = 400;
+
+/// Stack that parsing and planning may use. Both recurse over trees whose depth `tokens` bounds.
+const STACK_BYTES: usize = 32 << 20;
+
+/// One statement.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// Its own text, without the semicolon.
+    pub sql: String,
+    pub ast: Ast,
+    /// The text it came in, for positions.
+    pub text: SourceText,
+}
+
+/// Runs `work` on a stack that is large enough for every tree that passes the nesting bound.
+pub(crate) fn with_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(STACK_BYTES / 2, STACK_BYTES, work)
+}
+
+/// Parses a text of any number of statements. An empty text gives one empty statement.
+pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
+    with_stack(|| {
+        let text = SourceText::new(sql);
+        let tokens = tokenize(sql, &text)?;
+        tokens::check_depth(&tokens, &text)?;
+        let mut statements = Vec::new();
+        for part in tokens.split(|t| t.token == Token::SemiColon) {
+            if !part.is_empty() {
+                statements.push(parse_statement(part.to_vec(), &text)?);
+            }
+        }
+        if statements.is_empty() {
+            statements.push(Parsed { sql: String::new(), ast: Ast::Empty, text });
+        }
+        Ok(statements)
+    })
+}
+
+/// Parses a text that is one query: a stored view's.
+pub fn parse_query(sql: &str) -> Result<Box<Query>> {
+    match parse(sql)?.pop() {
+        Some(Parsed { ast: Ast::Query(query), .. }) => Ok(query),
+        _ => Err(SqlError::internal(format!("not a query: {sql}"))),
+    }
+}
+
+fn tokenize(sql: &str, text: &SourceText) -> Result<Vec<TokenWithSpan>> {
+    let mut tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|e| {
+        let message = crate::error::lower_first(&e.message);
+        text.at(SqlError::new(SqlState::SYNTAX_ERROR, message), e.location)
+    })?;
+    tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
+    tokens::rewrite(&mut tokens);
+    Ok(tokens)
+}
+
+fn parse_statement(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Parsed> {
+    let (first, last) = (tokens[0].span.start, tokens[tokens.len() - 1].span.end);
+    let sql = text.slice(first, last).to_string();
+    let ast = statement(tokens, text)?;
+    Ok(Parsed { sql, ast, text: text.clone() })
+}
+
+pub(crate) fn words<'a>(tokens: Vec<TokenWithSpan>, text: &'a SourceText) -> Words<'a> {
+    let parser = Parser::new(&DIALECT).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
+    Words::new(parser, text)
+}
+
+/// Sends a statement to its grammar by its first words.
+fn statement(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
+    let first = match &tokens[0].token {
+        Token::Word(w) if w.quote_style.is_none() => w.value.to_lowercase(),
+        Token::LParen => "(".to_string(),
+        _ => String::new(),
+    };
+    match first.as_str() {
+        "create" => ddl::create(tokens, text),
+        "explain" => explain(tokens, text),
+        "(" | "select" | "with" | "values" | "table" => standard(tokens, text),
+        "insert" | "update" | "delete" => standard(tokens, text),
+        _ => session::statement(&first, tokens, text),
+    }
+}
+
+/// Queries and table writes, in sqlparser's own grammar.
+fn standard(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
+    let mut words = words(tokens, text);
+    let statement = words.run(|p| p.parse_statement())?;
+    words.expect_end()?;
+    match statement {
+        Statement::Query(query) => Ok(Ast::Query(query)),
+        Statement::Insert(insert) => Ok(Ast::Insert(Box::new(insert))),
+        Statement::Update(update) => Ok(Ast::Update(Box::new(update))),
+        Statement::Delete(delete) => Ok(Ast::Delete(Box::new(delete))),
+        other => Err(from_parser(ParserError::ParserError(format!("statement \"{other}\" is not supported")), text)),
+    }
+}
+
+/// `EXPLAIN [ANALYZE] [VERBOSE] [(option [value], ...)] statement`.
+fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
+    let mut words = words(tokens, text);
+    words.expect("explain")?;
+    let (mut analyze, mut streaming) = (false, false);
+    if words.parser.peek_token_ref().token == Token::LParen && !words.is_at(1, "select") && !words.is_at(1, "with") {
+        words.parser.advance_token();
+        loop {
+            let option = words.ident()?;
+            let at = option.span.start;
+            let on = match &words.parser.peek_token_ref().token {
+                Token::Comma | Token::RParen => true,
+                _ => !matches!(words.option_value()?.to_lowercase().as_str(), "off" | "false" | "0"),
+            };
+            match option.value.to_lowercase().as_str() {
+                "analyze" => analyze = on,
+                "streaming" => streaming = on,
+                "verbose" | "costs" | "buffers" | "timing" | "summary" | "settings" | "wal" | "format" => {}
+                other => {
+                    let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("unrecognized EXPLAIN option \"{other}\""));
+                    return Err(text.at(error.with_hint("The options are ANALYZE, STREAMING and VERBOSE."), at));
+                }
+            }
+            if !words.eat_token(&Token::Comma) {
+                break;
+            }
+        }
+        words.expect_token(&Token::RParen)?;
+    }
+    analyze |= words.eat("analyze");
+    words.eat("verbose");
+    let mut rest = Vec::new();
+    while !words.at_end() {
+        rest.push(words.parser.next_token());
+    }
+    if rest.is_empty() {
+        return words.unexpected("a statement");
+    }
+    Ok(Ast::Explain { analyze, streaming, statement: Box::new(statement(rest, text)?) })
+}

@@ -1,0 +1,114 @@
+//! Work on tokens before parsing: the bound on nesting, and the few spellings that sqlparser has no
+//! grammar for. Tokens keep their spans, so error positions stay true; text is never rewritten.
+
+use crate::error::{SourceText, too_deep};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use eddyline_common::Result;
+
+/// Brackets and CASE inside one another. PostgreSQL's own limit is its stack; nobody writes this by hand.
+const MAX_BRACKETS: usize = 200;
+/// Operators and keywords in a row, summed over the open brackets: the depth of the tree they may make.
+/// Trees are dropped recursively on ordinary stacks, so they must stay shallow.
+const MAX_CHAIN: usize = 2_000;
+/// Joins and set operations in a row, each a level of the logical plan.
+const MAX_RELATIONS: usize = 400;
+
+/// Refuses what would build too deep a tree.
+pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
+    let mut levels = vec![(0usize, 0usize)];
+    let mut total = 0;
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => levels.push((0, 0)),
+            Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
+                let (chain, _) = levels.pop().expect("checked");
+                total -= chain;
+            }
+            Token::Comma => {
+                let level = levels.last_mut().expect("one level stays");
+                total -= level.0;
+                level.0 = 0;
+            }
+            other => {
+                let level = levels.last_mut().expect("one level stays");
+                if let Token::Word(w) = other
+                    && matches!(w.keyword, Keyword::JOIN | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT)
+                {
+                    level.1 += 1;
+                }
+                if deepens(other) {
+                    level.0 += 1;
+                    total += 1;
+                }
+                if level.1 > MAX_RELATIONS {
+                    return Err(text.at(too_deep(), token.span.start));
+                }
+            }
+        }
+        if levels.len() > MAX_BRACKETS || total > MAX_CHAIN {
+            return Err(text.at(too_deep(), token.span.start));
+        }
+    }
+    Ok(())
+}
+
+/// Tokens that may put another level on the tree without a bracket.
+fn deepens(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.keyword != Keyword::NoKeyword && word.quote_style.is_none(),
+        Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::SemiColon | Token::Placeholder(_) => false,
+        Token::EscapedStringLiteral(_) | Token::NationalStringLiteral(_) | Token::HexStringLiteral(_) | Token::EOF => false,
+        _ => true,
+    }
+}
+
+/// Rewrites, in place: `TABLE t` as an argument of a window function becomes `t`.
+pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
+    let argument = |tokens: &[TokenWithSpan], i: usize| -> bool {
+        let next_is_name = matches!(&tokens.get(i + 1).map(|t| &t.token), Some(Token::Word(_)));
+        let after = match i.checked_sub(1).map(|p| &tokens[p].token) {
+            Some(Token::RArrow) => true,
+            Some(Token::LParen) => {
+                i >= 2
+                    && matches!(&tokens[i - 2].token, Token::Word(w)
+                        if ["tumble", "hop", "cumulate", "session"].iter().any(|f| w.value.eq_ignore_ascii_case(f)))
+            }
+            _ => false,
+        };
+        next_is_name && after
+    };
+    let mut drop = Vec::new();
+    for i in 0..tokens.len() {
+        if let Token::Word(Word { keyword: Keyword::TABLE, quote_style: None, .. }) = &tokens[i].token
+            && argument(tokens, i)
+        {
+            drop.push(i);
+        }
+    }
+    if !drop.is_empty() {
+        let mut index = 0;
+        tokens.retain(|_| {
+            index += 1;
+            drop.binary_search(&(index - 1)).is_err()
+        });
+    }
+}
+
+/// The position of the first token at bracket depth 0 from `start` on that satisfies `found`.
+pub fn find_top_level(tokens: &[TokenWithSpan], start: usize, mut found: impl FnMut(usize) -> bool) -> Option<usize> {
+    let mut depth = 0usize;
+    for (i, token) in tokens.iter().enumerate().skip(start) {
+        match &token.token {
+            _ if depth == 0 && found(i) => return Some(i),
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
+}
+
+pub fn is_word(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
+}

@@ -1,0 +1,124 @@
+//! What a statement turns into: everything the session layer can be asked to do.
+
+use crate::catalog::Relation;
+use crate::plan::StreamPlan;
+use datafusion::logical_expr::LogicalPlan;
+use eddyline_common::RelationId;
+use eddyline_common::types::Column;
+
+/// A planned statement. Relations to be created come with id 0; the coordinator assigns it.
+#[derive(Debug)]
+pub enum Planned {
+    Create { relation: Relation, if_not_exists: bool },
+    Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
+    /// A batch query at one epoch.
+    Query(Query),
+    Insert(Insert),
+    Update(Mutation),
+    Delete(Mutation),
+    CopyFrom { table: RelationId, columns: Vec<usize>, format: CopyFormat },
+    CopyTo { query: Query, format: CopyFormat },
+    /// EXPLAIN of a query or a CREATE: lines of text, ready to print.
+    Explain(Vec<String>),
+    /// `ANALYZE`: run the query and print its plan with live figures.
+    ExplainAnalyze(Query),
+    AdvanceWatermark { relation: RelationId, to_micros: i64 },
+    Show(Show),
+    Set { name: String, value: Option<String>, local: bool },
+    Begin { read_only: bool },
+    Commit { chain: bool },
+    Rollback { chain: bool },
+    Savepoint(String),
+    ReleaseSavepoint(String),
+    RollbackToSavepoint(String),
+    DeclareCursor { name: String, query: Query },
+    Fetch { name: String, count: FetchCount, move_only: bool },
+    CloseCursor(Option<String>),
+    Prepare { name: String, statement: String, types: Vec<eddyline_common::SqlType> },
+    ExecutePrepared { name: String, arguments: Vec<LogicalPlan> },
+    Deallocate(Option<String>),
+    Discard,
+    /// Waits until every view has all input that has arrived.
+    Flush,
+    /// An empty statement.
+    Empty,
+}
+
+#[derive(Clone, Debug)]
+pub struct Query {
+    pub plan: LogicalPlan,
+    /// User relations it reads (views inlined): their common epoch is read.
+    pub relations: Vec<RelationId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchCount {
+    Rows(u64),
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    Source,
+    Table,
+    View,
+    MaterializedView,
+}
+
+#[derive(Clone, Debug)]
+pub struct Insert {
+    pub table: RelationId,
+    /// Yields every stored column of the table, in order, with defaults filled in and casts applied.
+    pub source: Query,
+    pub on_conflict: OnConflict,
+    /// Over the table's rows as inserted (or updated).
+    pub returning: Option<Returning>,
+}
+
+#[derive(Clone, Debug)]
+pub enum OnConflict {
+    Error,
+    DoNothing,
+    /// `assignments[i]` is the new value of stored column `i`, over the old row's columns followed by the
+    /// `excluded` row's; as DataFusion expressions with unqualified column indices `c0..c(2n-1)`.
+    /// `filter` likewise.
+    DoUpdate { assignments: Vec<(usize, datafusion::logical_expr::Expr)>, filter: Option<datafusion::logical_expr::Expr> },
+}
+
+/// UPDATE: `source` yields the old row's stored columns, then the new row's. DELETE: the old row's.
+#[derive(Clone, Debug)]
+pub struct Mutation {
+    pub table: RelationId,
+    pub source: Query,
+    pub returning: Option<Returning>,
+}
+
+/// Expressions over a row of stored columns named `c0..c(n-1)`, with their output columns.
+#[derive(Clone, Debug)]
+pub struct Returning {
+    pub exprs: Vec<datafusion::logical_expr::Expr>,
+    pub columns: Vec<Column>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text,
+    Csv { header: bool },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    Objects(ObjectKind),
+    Jobs,
+    Columns(RelationId),
+    Create(RelationId),
+    Setting(String),
+    AllSettings,
+}
+
+/// What the planner makes of a CREATE MATERIALIZED VIEW besides the relation, for EXPLAIN.
+#[derive(Debug)]
+pub struct StreamingQuery {
+    pub logical: LogicalPlan,
+    pub plan: StreamPlan,
+}

@@ -1,0 +1,145 @@
+//! SQL type names of both accents, folded into `SqlType`. Lengths of `varchar(n)` and `char(n)` and the precision
+//! of times are accepted and not enforced: text is unbounded, time is microseconds. `numeric` without a
+//! precision is numeric(38,9), because a column has one scale.
+
+use crate::error::{nearest, suggest};
+use datafusion::arrow::datatypes::FieldRef;
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, ExactNumberInfo, TimezoneInfo};
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
+use std::sync::Arc;
+
+pub const DEFAULT_NUMERIC: SqlType = SqlType::Decimal { precision: 38, scale: 9 };
+const MAX_PRECISION: u64 = 38;
+
+/// Every type name a column may have, for suggestions.
+const NAMES: &[&str] = &[
+    "boolean", "smallint", "integer", "bigint", "real", "double precision", "float", "numeric", "decimal", "text", "varchar", "string",
+    "char", "bytea", "bytes", "date", "time", "timestamp", "timestamptz", "timestamp_ltz", "interval", "jsonb", "json", "array", "row",
+    "map",
+];
+
+/// A type that has one name and perhaps numbers in parentheses.
+pub fn named(name: &str, modifiers: &[u64]) -> Result<SqlType> {
+    let lower = name.to_lowercase();
+    Ok(match lower.as_str() {
+        "boolean" | "bool" => SqlType::Boolean,
+        "tinyint" | "smallint" | "int2" => SqlType::SmallInt,
+        "int" | "integer" | "int4" => SqlType::Integer,
+        "bigint" | "int8" => SqlType::BigInt,
+        "real" | "float4" => SqlType::Real,
+        "float" if modifiers.first().is_some_and(|p| *p <= 24) => SqlType::Real,
+        "float" | "double" | "float8" => SqlType::Double,
+        "numeric" | "decimal" | "dec" => return decimal(modifiers),
+        "text" | "string" | "varchar" | "char" | "character" | "nvarchar" | "bpchar" | "name" | "\"char\"" | "clob" => SqlType::Text,
+        "bytea" | "bytes" | "binary" | "varbinary" | "blob" => SqlType::Bytes,
+        "date" => SqlType::Date,
+        "time" => SqlType::Time,
+        "timestamp" | "timestamp_ntz" | "datetime" => SqlType::Timestamp,
+        "timestamptz" | "timestamp_ltz" => SqlType::TimestampTz,
+        "interval" => SqlType::Interval,
+        "json" | "jsonb" => SqlType::Json,
+        "oid" | "xid" | "regclass" | "regtype" | "regproc" | "regnamespace" | "regrole" => SqlType::BigInt,
+        "cid" => SqlType::BigInt,
+        "serial" | "bigserial" | "smallserial" | "serial4" | "serial8" | "serial2" => {
+            return Err(SqlError::unsupported(format!("type \"{lower}\" is not supported"))
+                .with_hint("Declare the column as bigint and write its values, or key the rows by what identifies them."));
+        }
+        _ => return Err(unknown(name)),
+    })
+}
+
+fn unknown(name: &str) -> SqlError {
+    let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{}\" does not exist", name.to_lowercase()));
+    match name.to_lowercase().as_str() {
+        "uuid" | "inet" | "cidr" | "macaddr" | "xml" => error.with_hint("Declare the column as text."),
+        "money" => error.with_hint("Declare the column as numeric(20,2)."),
+        lower if nearest(lower, NAMES.iter().copied()).is_none() => error,
+        lower => suggest(error, lower, NAMES.iter().copied()),
+    }
+}
+
+fn decimal(modifiers: &[u64]) -> Result<SqlType> {
+    let (precision, scale) = match modifiers {
+        [] => return Ok(DEFAULT_NUMERIC),
+        [precision] => (*precision, 0),
+        [precision, scale, ..] => (*precision, *scale),
+    };
+    if precision == 0 || precision > MAX_PRECISION {
+        return Err(SqlError::new(
+            SqlState::INVALID_PARAMETER,
+            format!("numeric precision {precision} must be between 1 and {MAX_PRECISION}"),
+        ));
+    }
+    if scale > precision {
+        return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("numeric scale {scale} must be between 0 and {precision}")));
+    }
+    Ok(SqlType::Decimal { precision: precision as u8, scale: scale as i8 })
+}
+
+/// The type written in an expression (`CAST`, `::`, typed literals).
+pub fn from_ast(ty: &DataType) -> Result<SqlType> {
+    use DataType::*;
+    Ok(match ty {
+        Boolean | Bool => SqlType::Boolean,
+        TinyInt(_) | SmallInt(_) | Int2(_) | Int16 => SqlType::SmallInt,
+        Int(_) | Integer(_) | Int4(_) | Int32 | MediumInt(_) => SqlType::Integer,
+        BigInt(_) | Int8(_) | Int64 => SqlType::BigInt,
+        Real | Float4 | Float32 => SqlType::Real,
+        Float(ExactNumberInfo::Precision(p)) if *p <= 24 => SqlType::Real,
+        Float(_) | Double(_) | DoublePrecision | Float8 | Float64 => SqlType::Double,
+        Numeric(n) | Decimal(n) | Dec(n) | BigNumeric(n) | BigDecimal(n) => decimal(&exact(n))?,
+        Character(_) | Char(_) | CharacterVarying(_) | CharVarying(_) | Varchar(_) | Nvarchar(_) | CharacterLargeObject(_)
+        | CharLargeObject(_) | Clob(_) | Text | String(_) => SqlType::Text,
+        Bytea | Bytes(_) | Binary(_) | Varbinary(_) | Blob(_) => SqlType::Bytes,
+        Date | Date32 => SqlType::Date,
+        Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => SqlType::Time,
+        Time(_, _) => return Err(SqlError::unsupported("type \"time with time zone\" is not supported").with_hint("Use time or timestamptz.")),
+        Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) | TimestampNtz { .. } | Datetime(_) => SqlType::Timestamp,
+        Timestamp(_, _) => SqlType::TimestampTz,
+        Interval { .. } => SqlType::Interval,
+        JSON | JSONB => SqlType::Json,
+        Regclass => SqlType::BigInt,
+        Uuid => return Err(unknown("uuid")),
+        Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::Parenthesis(item)) => {
+            SqlType::Array(Box::new(from_ast(item)?))
+        }
+        Map(key, value) => SqlType::Map(Box::new(from_ast(key)?), Box::new(from_ast(value)?)),
+        Struct(fields, _) => SqlType::Struct(
+            fields
+                .iter()
+                .enumerate()
+                .map(|(i, f)| {
+                    let name = f.field_name.as_ref().map_or_else(|| format!("f{}", i + 1), crate::error::fold);
+                    Ok((name, from_ast(&f.field_type)?))
+                })
+                .collect::<Result<_>>()?,
+        ),
+        Custom(name, modifiers) => {
+            let last = name.0.last().map(|part| part.to_string()).unwrap_or_default();
+            let modifiers: Vec<u64> = modifiers.iter().filter_map(|m| m.parse().ok()).collect();
+            named(&last, &modifiers)?
+        }
+        other => return Err(unknown(&other.to_string())),
+    })
+}
+
+fn exact(info: &ExactNumberInfo) -> Vec<u64> {
+    match info {
+        ExactNumberInfo::None => vec![],
+        ExactNumberInfo::Precision(p) => vec![*p],
+        ExactNumberInfo::PrecisionAndScale(p, s) => vec![*p, (*s).max(0) as u64],
+    }
+}
+
+/// Gives DataFusion's binder our types: microseconds, `Utf8`, JSON as marked text.
+#[derive(Debug)]
+pub struct SqlTypes;
+
+impl TypePlanner for SqlTypes {
+    fn plan_type_field(&self, sql_type: &DataType) -> DfResult<Option<FieldRef>> {
+        let ty = from_ast(sql_type).map_err(crate::error::into_datafusion)?;
+        Ok(Some(Arc::new(ty.field("", true))))
+    }
+}

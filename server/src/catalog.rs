@@ -1,0 +1,209 @@
+//! The catalog as one immutable snapshot: every user relation by id and by name. The coordinator owns the
+//! current one and replaces it whole with each DDL; everybody else holds an `Arc` for the length of
+//! a statement. Oids are derived from relation ids, which are never reused, so they are stable
+//! across restarts. It knows nothing of persistence, of views' contents, or of system relations.
+
+use eddyline_common::RelationId;
+use eddyline_planner::Relation;
+use eddyline_planner::RelationKind;
+use eddyline_planner::statement::ObjectKind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The first oid that PostgreSQL gives to a user object; clients take smaller ones for built in.
+pub const FIRST_USER_OID: u32 = 16_384;
+
+/// Relation ids are spread by this much, so that a relation's key index has an oid of its own.
+const OIDS_PER_RELATION: u32 = 4;
+
+/// The stable oid of a relation.
+pub fn relation_oid(id: RelationId) -> u32 {
+    FIRST_USER_OID + id.0 * OIDS_PER_RELATION
+}
+
+/// The stable oid of a relation's row type.
+pub fn row_type_oid(id: RelationId) -> u32 {
+    relation_oid(id) + 1
+}
+
+/// The stable oid of a relation's key index.
+pub fn index_oid(id: RelationId) -> u32 {
+    relation_oid(id) + 2
+}
+
+/// The stable oid of a relation's key constraint.
+pub fn constraint_oid(id: RelationId) -> u32 {
+    relation_oid(id) + 3
+}
+
+/// The relation that an oid belongs to, if it is a relation's own oid.
+pub fn relation_of_oid(oid: u32) -> Option<RelationId> {
+    let offset = oid.checked_sub(FIRST_USER_OID)?;
+    (offset % OIDS_PER_RELATION == 0).then_some(RelationId(offset / OIDS_PER_RELATION))
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct CatalogSnapshot {
+    relations: BTreeMap<RelationId, Arc<Relation>>,
+    by_name: BTreeMap<String, RelationId>,
+    version: u64,
+}
+
+impl CatalogSnapshot {
+    /// A snapshot of these relations; names and ids are unique.
+    pub fn new(relations: impl IntoIterator<Item = Relation>) -> Self {
+        relations.into_iter().fold(CatalogSnapshot::default(), |catalog, relation| catalog.with(relation))
+    }
+
+    /// Grows with every change: two snapshots of one server with the same version are equal.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn get(&self, id: RelationId) -> Option<&Arc<Relation>> {
+        self.relations.get(&id)
+    }
+
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Relation>> {
+        self.by_name.get(name).and_then(|id| self.relations.get(id))
+    }
+
+    pub fn by_oid(&self, oid: u32) -> Option<&Arc<Relation>> {
+        relation_of_oid(oid).and_then(|id| self.get(id))
+    }
+
+    /// In order of creation.
+    pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.relations.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.relations.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.relations.is_empty()
+    }
+
+    /// This catalog with one more relation, or another definition of one that is there.
+    pub fn with(&self, relation: Relation) -> CatalogSnapshot {
+        let mut next = self.clone();
+        if let Some(old) = next.relations.get(&relation.id) {
+            next.by_name.remove(&old.name);
+        }
+        next.by_name.insert(relation.name.clone(), relation.id);
+        next.relations.insert(relation.id, Arc::new(relation));
+        next.version += 1;
+        next
+    }
+
+    /// This catalog without these relations.
+    pub fn without(&self, ids: &[RelationId]) -> CatalogSnapshot {
+        let mut next = self.clone();
+        for id in ids {
+            if let Some(gone) = next.relations.remove(id) {
+                next.by_name.remove(&gone.name);
+            }
+        }
+        next.version += 1;
+        next
+    }
+
+    /// The relations whose queries name `id` directly, in order of creation.
+    pub fn direct_dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
+        self.relations.values().filter(|r| r.depends_on.contains(&id)).cloned().collect()
+    }
+
+    /// Everything that would be left dangling without `id`: its dependents, theirs, and so on, each
+    /// once, users after what they use.
+    pub fn dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
+        let mut reached = BTreeSet::from([id]);
+        // A relation is always created after what it names, so one pass in order of ids finds all.
+        let mut dependents = Vec::new();
+        for relation in self.relations.values() {
+            if relation.depends_on.iter().any(|d| reached.contains(d)) {
+                reached.insert(relation.id);
+                dependents.push(relation.clone());
+            }
+        }
+        dependents
+    }
+}
+
+/// What a relation is called in statements and messages.
+pub fn object_kind(relation: &Relation) -> ObjectKind {
+    match relation.kind {
+        RelationKind::Source(_) => ObjectKind::Source,
+        RelationKind::Table { .. } => ObjectKind::Table,
+        RelationKind::View { .. } => ObjectKind::View,
+        RelationKind::MaterializedView { .. } => ObjectKind::MaterializedView,
+    }
+}
+
+/// The kind in words, as messages and `SHOW` spell it.
+pub fn kind_name(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Source => "source",
+        ObjectKind::Table => "table",
+        ObjectKind::View => "view",
+        ObjectKind::MaterializedView => "materialized view",
+    }
+}
+
+/// PostgreSQL's `pg_class.relkind`. Sources are foreign tables there: `\d` lists them, and clients do
+/// not expect to write to them.
+pub fn relkind(relation: &Relation) -> &'static str {
+    match object_kind(relation) {
+        ObjectKind::Source => "f",
+        ObjectKind::Table => "r",
+        ObjectKind::View => "v",
+        ObjectKind::MaterializedView => "m",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eddyline_planner::plan::ChangelogMode;
+
+    fn view(id: u32, name: &str, depends_on: &[u32]) -> Relation {
+        Relation {
+            id: RelationId(id),
+            name: name.into(),
+            sql: String::new(),
+            columns: vec![],
+            visible: vec![],
+            key: vec![],
+            mode: ChangelogMode::Append,
+            watermark: None,
+            time_columns: vec![],
+            kind: RelationKind::View { query: "select 1".into() },
+            depends_on: depends_on.iter().map(|d| RelationId(*d)).collect(),
+        }
+    }
+
+    #[test]
+    fn dependents_are_transitive_and_ordered() {
+        let catalog = CatalogSnapshot::new([view(1, "a", &[]), view(2, "b", &[1]), view(3, "c", &[2]), view(4, "d", &[])]);
+        let names: Vec<_> = catalog.dependents(RelationId(1)).iter().map(|r| r.name.clone()).collect();
+        assert_eq!(names, ["b", "c"]);
+        assert_eq!(catalog.direct_dependents(RelationId(1)).len(), 1);
+    }
+
+    #[test]
+    fn names_follow_their_relations() {
+        let catalog = CatalogSnapshot::new([view(1, "a", &[])]);
+        let renamed = catalog.with(view(1, "b", &[]));
+        assert!(renamed.by_name("a").is_none());
+        assert_eq!(renamed.by_name("b").map(|r| r.id), Some(RelationId(1)));
+        assert!(renamed.without(&[RelationId(1)]).is_empty());
+        assert!(renamed.version() > catalog.version());
+    }
+
+    #[test]
+    fn oids_go_both_ways() {
+        assert_eq!(relation_of_oid(relation_oid(RelationId(7))), Some(RelationId(7)));
+        assert_eq!(relation_of_oid(index_oid(RelationId(7))), None);
+        assert_eq!(relation_of_oid(1259), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! A job's private reading: from nothing (a new job) or from where it fell off the ring, to exactly the
+//! epoch `to`. Relations come as a snapshot or from their rings, sources from their own readers with the
+//! recorded cuts deciding lateness. All steps carry the epoch `to`, so that nothing shows before the end.
+
+use super::history::Replay;
+use super::inbox::Inbox;
+use eddyline_common::connector::SourceReader;
+use eddyline_common::{ChangeBatch, Epoch, Offset, PartitionId, RelationId, TaggedBatch, Timestamp};
+use eddyline_executor::StepInput;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// How much one private step takes, in bytes: long enough to be efficient, short enough to share workers.
+pub const STEP_BYTES_MAX: usize = 16 << 20;
+
+pub struct Backfill {
+    /// What the job already has; `Epoch::ZERO` for a new job.
+    pub from: Epoch,
+    pub to: Epoch,
+    /// `None` until every input has arrived at `to`.
+    pub reading: Option<Reading>,
+}
+
+impl Backfill {
+    pub fn new(from: Epoch, to: Epoch) -> Box<Self> {
+        Box::new(Backfill { from, to, reading: None })
+    }
+
+    /// What must stay readable of the inputs: a new job reads at `to` and after, one that fell off what lies between too.
+    pub fn cursor(&self) -> Epoch {
+        if self.from == Epoch::ZERO || self.reading.is_some() { self.to } else { self.from }
+    }
+}
+
+/// The inputs being read, and how far.
+pub struct Reading {
+    pub relations: Vec<RelationReading>,
+    pub sources: Vec<SourceReading>,
+    pub total: u64,
+    pub done: u64,
+}
+
+pub struct RelationReading {
+    pub relation: RelationId,
+    pub batches: VecDeque<TaggedBatch>,
+    /// The relation's watermark at `to`.
+    pub watermark: Timestamp,
+}
+
+pub struct SourceReading {
+    pub source: RelationId,
+    pub inbox: Arc<Inbox>,
+    /// Held so that its threads live as long as the reading.
+    pub reader: Option<Box<dyn SourceReader>>,
+    pub replay: Replay,
+    /// Partitions not yet read to their end.
+    pub left: BTreeMap<PartitionId, Offset>,
+    pub watermark: Timestamp,
+}
+
+impl Drop for SourceReading {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
+impl Reading {
+    pub fn is_finished(&self) -> bool {
+        self.relations.iter().all(|r| r.batches.is_empty()) && self.sources.iter().all(|s| s.left.is_empty())
+    }
+
+    /// The next step's inputs, or `None` when nothing has arrived yet. Once `is_finished` afterwards, these were the last
+    /// ones and carry the watermarks at `to`.
+    pub fn next_inputs(&mut self) -> Option<Vec<StepInput>> {
+        let mut room = STEP_BYTES_MAX;
+        let mut inputs = Vec::new();
+        for relation in &mut self.relations {
+            let mut batches = Vec::new();
+            while room > 0
+                && let Some(batch) = relation.batches.pop_front()
+            {
+                room = room.saturating_sub(batch.changes.bytes() + 1);
+                self.done += batch.changes.num_rows() as u64;
+                batches.push(batch);
+            }
+            inputs.push((relation.relation, batches));
+        }
+        for source in &mut self.sources {
+            let batches = source.take(room);
+            room = room.saturating_sub(batches.iter().map(|b| b.changes.bytes()).sum());
+            self.done += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
+            inputs.push((source.source, batches));
+        }
+        let finished = self.is_finished();
+        if !finished && inputs.iter().all(|(_, batches)| batches.is_empty()) {
+            return None;
+        }
+        let watermark = |id: RelationId| self.watermark_of(id, finished);
+        Some(inputs.into_iter().map(|(relation, batches)| StepInput { relation, batches, watermark: watermark(relation) }).collect())
+    }
+
+    fn watermark_of(&self, id: RelationId, finished: bool) -> Timestamp {
+        let relation = self.relations.iter().find(|r| r.relation == id).map(|r| if finished { r.watermark } else { Timestamp::MIN });
+        let source = || self.sources.iter().find(|s| s.source == id).map(|s| if finished { s.watermark } else { s.replay.watermark().min(s.watermark) });
+        relation.or_else(source).unwrap_or(Timestamp::MIN)
+    }
+
+    pub fn permille(&self) -> u64 {
+        (self.done * 999).checked_div(self.total).unwrap_or(0).min(999)
+    }
+}
+
+impl SourceReading {
+    fn take(&mut self, bytes_max: usize) -> Vec<TaggedBatch> {
+        let mut batches = Vec::new();
+        for arrived in self.inbox.drain(bytes_max) {
+            let batch = arrived.batch;
+            if batch.rows.num_rows() > 0 {
+                batches.extend(self.replay.tag(batch.partition, &batch.offsets, &ChangeBatch::insertions(batch.rows)));
+            }
+            self.replay.advance(batch.partition, batch.end);
+            if self.left.get(&batch.partition).is_some_and(|end| batch.end >= *end) {
+                self.left.remove(&batch.partition);
+            }
+        }
+        batches
+    }
+}

@@ -1,0 +1,226 @@
+//! The event loop. Each turn takes every event that waits, then cuts, schedules and answers until nothing moves.
+
+use super::checkpointing::{Checkpointing, Run};
+use super::handle::{Command, CoordinatorHandle, Pins, Reply};
+use super::inbox::Reader;
+use super::job::Job;
+use super::ring::Ring;
+use super::source::Source;
+use super::stats::Stats;
+use super::system::SystemRows;
+use super::table::Table;
+use super::{CoordinatorConfig, Event};
+use crate::catalog::CatalogSnapshot;
+use crossbeam_channel::{Receiver, Sender, select};
+use eddyline_common::kv::KeyValueStore;
+use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
+use eddyline_executor::{Engine, EngineEvent};
+use eddyline_storage::lock::DataDirLock;
+use eddyline_storage::log::Log;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Events taken per turn before the consequences are worked out.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// The longest sleep: bounds how late a timer computed from stale state can be.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Core {
+    pub config: CoordinatorConfig,
+    pub log: Arc<Log>,
+    pub engine: Engine,
+    pub engine_events: Receiver<EngineEvent>,
+    pub kv: Arc<dyn KeyValueStore>,
+    pub events: Receiver<Event>,
+    pub sender: Sender<Event>,
+    pub handle: CoordinatorHandle,
+    pub stats: Arc<Stats>,
+    pub pins: Arc<Pins>,
+
+    pub catalog: Arc<CatalogSnapshot>,
+    pub next_relation: u32,
+    pub sources: BTreeMap<RelationId, Source>,
+    pub tables: BTreeMap<RelationId, Table>,
+    pub jobs: BTreeMap<RelationId, Job>,
+    pub system: SystemRows,
+
+    /// The newest cut, and its `now`.
+    pub last_cut: Epoch,
+    pub now: Timestamp,
+    /// Cuts up to here survive a crash.
+    pub durable: Epoch,
+    pub marks: BTreeSet<Epoch>,
+    pub last_mark: Instant,
+    pub checkpoints: Checkpointing,
+    pub checkpoint: Option<Run>,
+
+    pub ddl_waiting: HashMap<u64, super::ddl::Waiting>,
+    pub next_ddl: u64,
+    pub writes_waiting: Vec<super::cutting::WaitingWrite>,
+    pub reads_waiting: Vec<super::reads::WaitingRead>,
+    pub shutdown: Option<oneshot::Sender<()>>,
+    /// Held for as long as the core lives.
+    pub _lock: DataDirLock,
+}
+
+impl Core {
+    /// Runs until shut down.
+    pub fn run(mut self) {
+        loop {
+            self.wait();
+            self.settle();
+            if self.shutdown.is_some() && self.is_at_rest() {
+                break;
+            }
+        }
+        self.stop();
+    }
+
+    /// Blocks for an event or timer, then takes what else has come.
+    fn wait(&mut self) {
+        let timeout = self.next_timer().saturating_duration_since(Instant::now()).min(SLEEP_MAX);
+        select! {
+            recv(self.events) -> event => if let Ok(event) = event { self.on_event(event) },
+            recv(self.engine_events) -> event => if let Ok(event) = event { self.on_engine_event(event) },
+            default(timeout) => {}
+        }
+        for _ in 0..EVENTS_PER_TURN {
+            if let Ok(event) = self.engine_events.try_recv() {
+                self.on_engine_event(event);
+            } else if let Ok(event) = self.events.try_recv() {
+                self.on_event(event);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Works out everything that has become possible.
+    pub fn settle(&mut self) {
+        loop {
+            let cut = self.shutdown.is_none() && self.cut_if_due();
+            let scheduled = self.schedule();
+            if !cut && !scheduled {
+                break;
+            }
+        }
+        self.answer_writes();
+        self.answer_reads();
+        self.trim();
+        self.checkpoint_if_due();
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Command(command) => self.on_command(command),
+            Event::Arrived(Reader::Source(source)) => self.receive(source),
+            // The scheduler looks into a backfill's inbox by itself.
+            Event::Arrived(Reader::Backfill(..)) => {}
+            Event::Durable(epoch, Ok(())) => {
+                self.durable = self.durable.max(epoch);
+                self.stats.epoch.store(self.durable.0, Ordering::Relaxed);
+            }
+            Event::Durable(_, Err(error)) => self.on_log_error(error),
+            Event::DdlDurable(id, result) => self.on_ddl_durable(id, result),
+            Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
+            Command::Write(write, encoded, reply) => self.on_write(write, &encoded, reply),
+            Command::Snapshot { relations, at_least, reply } => self.on_snapshot(relations, at_least, reply),
+            Command::Flush(reply) => self.on_flush(reply),
+            Command::SystemRows(relation, reply) => {
+                // A client that went away needs no answer.
+                let _gone = reply.send(self.system_rows(relation));
+            }
+            Command::Shutdown(reply) => {
+                tracing::info!("shutting down");
+                self.shutdown = Some(reply);
+                self.sources.values_mut().for_each(Source::stop);
+                self.begin_last_checkpoint();
+            }
+        }
+    }
+
+    fn on_engine_event(&mut self, event: EngineEvent) {
+        match event {
+            EngineEvent::StepDone(done) => self.on_step_done(done),
+            EngineEvent::JobFailed { job, epoch, error } => self.on_job_failed(job, epoch, error),
+            EngineEvent::Frozen { job, checkpoint, runs } => self.on_frozen(job, checkpoint, runs),
+        }
+    }
+
+    fn next_timer(&self) -> Instant {
+        let sources = self.sources.values().filter_map(Source::next_timer);
+        let far = Instant::now() + SLEEP_MAX;
+        sources.chain(self.next_checkpoint()).min().unwrap_or(far)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.checkpoint.is_none() && self.jobs.values().all(|j| j.running.is_none())
+    }
+
+    fn stop(mut self) {
+        for waiting in self.reads_waiting.drain(..) {
+            reply_to(waiting.reply, Err(stopping()));
+        }
+        self.sources.clear();
+        self.jobs.clear();
+        let done = self.shutdown.take();
+        drop(self);
+        if let Some(done) = done {
+            let _gone = done.send(());
+        }
+        tracing::info!("stopped");
+    }
+
+    /// What a relation emits: a source's or table's input, or a view's output.
+    pub fn ring(&self, relation: RelationId) -> Option<&Ring> {
+        let source = self.sources.get(&relation).map(|s| &s.ring);
+        let table = || self.tables.get(&relation).map(|t| &t.ring);
+        source.or_else(table).or_else(|| self.jobs.get(&relation).map(|j| &j.output))
+    }
+
+    /// The epoch through which a relation's emissions are known.
+    pub fn frontier(&self, relation: RelationId) -> Epoch {
+        if let Some(source) = self.sources.get(&relation) {
+            return source.frontier(self.last_cut);
+        }
+        if self.tables.contains_key(&relation) {
+            return self.last_cut;
+        }
+        self.jobs.get(&relation).filter(|j| j.is_live()).map_or(Epoch::ZERO, |j| j.stepped)
+    }
+
+    /// Jobs that read a relation, a table's own job included.
+    pub fn readers(&self, relation: RelationId) -> impl Iterator<Item = &Job> {
+        self.jobs.values().filter(move |j| j.inputs.contains(&relation))
+    }
+
+    pub fn mark(&mut self, epoch: Epoch) {
+        self.marks.insert(epoch);
+    }
+
+    fn on_log_error(&mut self, error: SqlError) {
+        tracing::error!("the log cannot be written: {error}");
+        for waiting in self.writes_waiting.drain(..) {
+            reply_to(waiting.reply, Err(error.clone()));
+        }
+    }
+}
+
+/// Answers a session; one that went away needs no answer.
+pub(super) fn reply_to<T>(reply: Reply<T>, result: Result<T>) {
+    let _gone = reply.send(result);
+}
+
+pub(super) fn stopping() -> SqlError {
+    SqlError::new(eddyline_common::SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
+}

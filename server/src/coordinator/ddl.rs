@@ -1,0 +1,302 @@
+//! DDL: checked, logged, applied in the order of the log, acknowledged once durable.
+
+use super::core::{Core, reply_to};
+use super::handle::{Ddl, DdlOutcome, Reply};
+use super::job::{Exact, Job, Mode};
+use super::records::{self, DdlRecord, KIND_DDL};
+use super::ring::Ring;
+use super::source::{Source, SourceProgress};
+use super::table::Table;
+use super::{Event, backfill::Backfill};
+use crate::catalog::{kind_name, object_kind};
+use eddyline_common::connector::PartitionStart;
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
+use eddyline_executor::{JobProgress, JobSpec};
+use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
+use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
+use eddyline_planner::statement::ObjectKind;
+use eddyline_storage::view::{View, ViewKey};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A statement whose record is on its way to the disk.
+pub(super) struct Waiting {
+    reply: Reply<DdlOutcome>,
+    outcome: DdlOutcome,
+}
+
+impl Core {
+    pub(super) fn on_ddl(&mut self, ddl: Ddl, starts: Vec<PartitionStart>, reply: Reply<DdlOutcome>) {
+        let outcome = match ddl {
+            Ddl::Create { relation, if_not_exists } => self.create(*relation, if_not_exists, starts),
+            Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
+            Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
+        };
+        match outcome {
+            Err(error) => reply_to(reply, Err(error)),
+            Ok((outcome, None)) => reply_to(reply, Ok(outcome)),
+            Ok((outcome, Some(record))) => self.log_ddl(&record, outcome, reply),
+        }
+    }
+
+    fn log_ddl(&mut self, record: &DdlRecord, outcome: DdlOutcome, reply: Reply<DdlOutcome>) {
+        let logged = records::encode_json(record).and_then(|payload| self.log.append(KIND_DDL, &payload)).and_then(|position| {
+            failpoint::hit("ddl.logged")?;
+            Ok(position)
+        });
+        match logged {
+            Err(error) => reply_to(reply, Err(error)),
+            Ok(position) => {
+                let id = self.next_ddl;
+                self.next_ddl += 1;
+                self.ddl_waiting.insert(id, Waiting { reply, outcome });
+                let sender = self.sender.clone();
+                self.log.on_durable(position, Box::new(move |result| drop(sender.send(Event::DdlDurable(id, result)))));
+            }
+        }
+    }
+
+    pub(super) fn on_ddl_durable(&mut self, id: u64, result: Result<()>) {
+        if let Some(waiting) = self.ddl_waiting.remove(&id) {
+            reply_to(waiting.reply, result.map(|()| waiting.outcome));
+        }
+    }
+
+    fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+        if let Some(existing) = self.catalog.by_name(&relation.name) {
+            if !if_not_exists {
+                return Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", relation.name)));
+            }
+            let notice = format!("relation \"{}\" already exists, skipping", existing.name);
+            return Ok((DdlOutcome { created: None, notices: vec![notice] }, None));
+        }
+        if let Some(gone) = relation.depends_on.iter().find(|d| self.catalog.get(**d).is_none()) {
+            return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation {gone} was dropped meanwhile")));
+        }
+        relation.id = RelationId(self.next_relation);
+        self.assign_state_tables(&mut relation);
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch: self.last_cut, starts: starts.clone() };
+        self.apply_create(relation, self.last_cut, starts)?;
+        self.refresh_readers()?;
+        Ok((DdlOutcome { created: Some(RelationId(self.next_relation - 1)), notices: Vec::new() }, Some(record)))
+    }
+
+    /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
+    fn assign_state_tables(&self, relation: &mut Relation) {
+        let RelationKind::MaterializedView { plan, .. } = &mut relation.kind else { return };
+        for (index, node) in plan.nodes.iter_mut().enumerate() {
+            if let Op::Aggregate { state, .. } = &mut node.op {
+                state.0 = (relation.id.0 << 12) + index as u32;
+            }
+        }
+    }
+
+    /// Makes a new relation work, at `epoch`. Fails without a trace.
+    pub(super) fn apply_create(&mut self, relation: Relation, epoch: Epoch, starts: Vec<PartitionStart>) -> Result<()> {
+        let relation = Arc::new(relation);
+        let id = relation.id;
+        match &relation.kind {
+            RelationKind::Source(_) => {
+                let partitions = Vec::new();
+                let progress = SourceProgress { starts: starts.clone(), watermark: Timestamp::MIN, partitions, history: Default::default(), records: 0, undecodable: 0 };
+                self.add_source(relation.clone(), progress, epoch)?;
+            }
+            RelationKind::Table { .. } => {
+                self.tables.insert(id, Table::new(relation.clone(), epoch, Timestamp::MIN)?);
+                self.add_job(relation.clone(), None, Mode::Live, epoch).inspect_err(|_| drop(self.tables.remove(&id)))?;
+            }
+            RelationKind::View { .. } => {}
+            RelationKind::MaterializedView { .. } => {
+                self.mark(epoch);
+                self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(Epoch::ZERO, epoch)), epoch)?;
+            }
+        }
+        self.next_relation = self.next_relation.max(id.0 + 1);
+        self.set_catalog(self.catalog.with((*relation).clone()));
+        Ok(())
+    }
+
+    pub(super) fn add_source(&mut self, relation: Arc<Relation>, progress: SourceProgress, epoch: Epoch) -> Result<()> {
+        let stats = self.stats.add_source(relation.id, &relation.name);
+        self.handle.starts.write().insert(relation.id, progress.starts.clone());
+        let source = Source::new(relation, progress, epoch, stats, self.config.clock.clone(), self.sender.clone())?;
+        self.sources.insert(source.id(), source);
+        Ok(())
+    }
+
+    /// Starts a job: a new one, or with its progress and view from a checkpoint.
+    pub(super) fn add_job(&mut self, relation: Arc<Relation>, restored: Option<(JobProgress, Arc<View>)>, mode: Mode, epoch: Epoch) -> Result<()> {
+        let (plan, on_error) = match &relation.kind {
+            RelationKind::MaterializedView { plan, options } => (Arc::new(plan.clone()), options.on_error),
+            _ => (Arc::new(table_plan(&relation)), ErrorPolicy::Stop),
+        };
+        let (progress, view) = match restored {
+            Some((progress, view)) => (Some(progress), view),
+            None => (None, View::new(arrow_schema(&relation.columns), view_key(&relation), self.config.workers)?),
+        };
+        let inputs = plan.inputs();
+        let schema_of = |id: &RelationId| {
+            let columns = self.catalog.get(*id).map(|r| &r.columns).unwrap_or(&relation.columns);
+            (*id, arrow_schema(columns))
+        };
+        let schemas: BTreeMap<_, _> = inputs.iter().map(schema_of).collect();
+        let spec = JobSpec { job: relation.id, plan, view: Some(view.clone()), inputs: schemas, on_error, restore: progress.clone() };
+        self.engine.create_job(spec)?;
+        let stats = self.stats.add_job(relation.id, &relation.name);
+        let mut exact = Exact::default();
+        let live = matches!(mode, Mode::Live);
+        if live {
+            exact.step(epoch);
+            stats.backfill_permille.store(1000, std::sync::atomic::Ordering::Relaxed);
+        }
+        let stepped = if live { epoch } else { Epoch::ZERO };
+        let progress = progress.unwrap_or_else(|| JobProgress { epoch: stepped, started: false, watermarks: BTreeMap::new() });
+        let output_watermark = Timestamp::MIN;
+        let output = Ring::new(epoch, output_watermark);
+        let source_ends = BTreeMap::new();
+        let job = Job { relation, inputs, view, mode, stepped, running: None, exact, progress, output, output_watermark, stats, source_ends };
+        self.jobs.insert(job.id(), job);
+        Ok(())
+    }
+
+    fn drop_relations(&mut self, kind: ObjectKind, names: &[String], if_exists: bool, cascade: bool) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+        let mut outcome = DdlOutcome::default();
+        let mut dropped: Vec<RelationId> = Vec::new();
+        for name in names {
+            let Some(relation) = self.catalog.by_name(name) else {
+                if !if_exists {
+                    return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("{} \"{name}\" does not exist", kind_name(kind))));
+                }
+                outcome.notices.push(format!("{} \"{name}\" does not exist, skipping", kind_name(kind)));
+                continue;
+            };
+            let found = object_kind(relation);
+            let is_flink_table = kind == ObjectKind::Table && found == ObjectKind::Source;
+            if found != kind && !is_flink_table {
+                let hint = format!("Use DROP {} to remove it.", kind_name(found).to_uppercase());
+                return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {}", kind_name(kind))).with_hint(hint));
+            }
+            dropped.push(relation.id);
+        }
+        let users: Vec<Arc<Relation>> = dropped.iter().flat_map(|id| self.catalog.dependents(*id)).filter(|r| !dropped.contains(&r.id)).collect();
+        if !users.is_empty() && !cascade {
+            return Err(in_use(&names.join(", "), kind, &users));
+        }
+        for user in users {
+            if !dropped.contains(&user.id) {
+                outcome.notices.push(format!("drop cascades to {} {}", kind_name(object_kind(&user)), user.name));
+                dropped.push(user.id);
+            }
+        }
+        if dropped.is_empty() {
+            return Ok((outcome, None));
+        }
+        self.apply_drop(&dropped);
+        self.refresh_readers()?;
+        Ok((outcome, Some(DdlRecord::Drop { relations: dropped })))
+    }
+
+    pub(super) fn apply_drop(&mut self, ids: &[RelationId]) {
+        for id in ids {
+            if let Some(job) = self.jobs.remove(id) {
+                self.engine.drop_job(*id);
+                if let RelationKind::MaterializedView { plan, .. } = &job.relation.kind {
+                    let states = plan.nodes.iter().filter_map(|n| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None });
+                    self.checkpoints.drop_tables(states.collect());
+                }
+            }
+            self.tables.remove(id);
+            if let Some(mut source) = self.sources.remove(id) {
+                source.stop();
+            }
+            self.stats.remove(*id);
+            self.handle.starts.write().remove(id);
+            self.handle.locks.lock().remove(id);
+            self.system.forget(*id);
+            self.forget_in_checkpoint(*id);
+        }
+        self.set_catalog(self.catalog.without(ids));
+    }
+
+    fn advance(&mut self, relation: RelationId, to_micros: i64) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+        let manual = self.catalog.get(relation).and_then(|r| r.watermark.as_ref()).is_some_and(|w| w.manual);
+        if !manual {
+            let hint = "Declare the source or table WITH (watermark.mode = 'manual').";
+            return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, "only a manual watermark can be advanced").with_hint(hint));
+        }
+        self.apply_advance(relation, to_micros);
+        Ok((DdlOutcome::default(), Some(DdlRecord::AdvanceWatermark { relation, to_micros })))
+    }
+
+    pub(super) fn apply_advance(&mut self, relation: RelationId, to_micros: i64) {
+        let to = Timestamp(to_micros);
+        if let Some(source) = self.sources.get_mut(&relation) {
+            source.advance_watermark(to);
+        } else if let Some(table) = self.tables.get_mut(&relation) {
+            table.advance_watermark(to);
+        }
+    }
+
+    /// Sources are read while somebody wants their rows.
+    pub(super) fn refresh_readers(&mut self) -> Result<()> {
+        let wanted: Vec<(RelationId, bool)> = self.sources.keys().map(|id| (*id, self.readers(*id).any(|j| j.failure().is_none()))).collect();
+        for (id, wanted) in wanted {
+            let Some(source) = self.sources.get_mut(&id) else { continue };
+            if wanted {
+                source.start()?;
+            } else {
+                source.stop();
+            }
+        }
+        Ok(())
+    }
+
+    fn set_catalog(&mut self, catalog: crate::catalog::CatalogSnapshot) {
+        self.catalog = Arc::new(catalog);
+        *self.handle.catalog.write() = self.catalog.clone();
+    }
+}
+
+fn in_use(name: &str, kind: ObjectKind, users: &[Arc<Relation>]) -> SqlError {
+    let mut lines: Vec<String> = users.iter().map(|u| format!("{} {} depends on {} {name}", kind_name(object_kind(u)), u.name, kind_name(kind))).collect();
+    lines.sort();
+    lines.dedup();
+    SqlError::new(SqlState::DEPENDENT_OBJECTS, format!("cannot drop {} {name} because other objects depend on it", kind_name(kind)))
+        .with_detail(lines.join("\n"))
+        .with_hint("Use DROP ... CASCADE to drop the dependent objects too.")
+}
+
+/// How the rows of a relation are identified in its view.
+pub(super) fn view_key(relation: &Relation) -> ViewKey {
+    let key = match &relation.kind {
+        RelationKind::MaterializedView { plan, .. } => match &plan.output_node().op {
+            Op::Materialize { key } => key.clone(),
+            _ => Vec::new(),
+        },
+        _ => relation.key.clone(),
+    };
+    match (key.is_empty(), relation.mode) {
+        (false, _) => ViewKey::Keyed(key),
+        (true, ChangelogMode::Append) => ViewKey::Append,
+        (true, ChangelogMode::Retract) => ViewKey::Multiset,
+    }
+}
+
+/// A table's job: its writes, routed by key, into its view.
+pub(super) fn table_plan(relation: &Relation) -> StreamPlan {
+    let all: Vec<usize> = (0..relation.columns.len()).collect();
+    let keys = if relation.key.is_empty() { all.clone() } else { relation.key.clone() };
+    let node = |op, inputs| Node {
+        op,
+        inputs,
+        columns: relation.columns.clone(),
+        mode: relation.mode,
+        unique_keys: if relation.key.is_empty() { vec![] } else { vec![relation.key.clone()] },
+        time_columns: relation.time_columns.clone(),
+    };
+    let scan = node(Op::Scan { relation: relation.id, projection: all }, vec![]);
+    let exchange = node(Op::Exchange { keys }, vec![0]);
+    let materialize = node(Op::Materialize { key: relation.key.clone() }, vec![1]);
+    StreamPlan { version: PLAN_VERSION, nodes: vec![scan, exchange, materialize], output: 2 }
+}

@@ -1,0 +1,219 @@
+//! The narrow handle through which sessions reach the coordinator: DDL, writes, snapshots, statistics.
+//! Cheap to clone. It knows nothing of pgwire, and the coordinator knows nothing of sessions.
+
+use super::stats::Stats;
+use crate::catalog::CatalogSnapshot;
+use arrow::array::RecordBatch;
+use crossbeam_channel::Sender;
+use eddyline_common::connector::PartitionStart;
+use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState};
+use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_planner::statement::ObjectKind;
+use eddyline_storage::view::View;
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+/// A change of the catalog, planned.
+#[derive(Debug)]
+pub enum Ddl {
+    Create { relation: Box<Relation>, if_not_exists: bool },
+    Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
+    AdvanceWatermark { relation: RelationId, to_micros: i64 },
+}
+
+/// What a statement did to the catalog; `notices` are for the client.
+#[derive(Clone, Debug, Default)]
+pub struct DdlOutcome {
+    pub created: Option<RelationId>,
+    pub notices: Vec<String>,
+}
+
+/// The evaluated effects of one transaction: per table, net changes over its stored columns.
+#[derive(Debug)]
+pub struct TableWrite {
+    pub changes: Vec<(RelationId, ChangeBatch)>,
+}
+
+/// Serialises the writers of one table while held.
+pub struct TableLock(#[allow(dead_code)] OwnedMutexGuard<()>);
+
+/// Views pinned at one epoch: what a query reads, all of it at `epoch`.
+pub struct ReadSnapshot {
+    pub epoch: Epoch,
+    pub views: HashMap<RelationId, Arc<View>>,
+    pin: Option<Pin>,
+}
+
+impl ReadSnapshot {
+    /// A snapshot of nothing, for queries over system relations and constants only.
+    pub fn empty(epoch: Epoch) -> Self {
+        ReadSnapshot { epoch, views: HashMap::new(), pin: None }
+    }
+
+    pub fn is_pinned(&self) -> bool {
+        self.pin.is_some()
+    }
+}
+
+/// Keeps an epoch readable until it is dropped.
+pub struct Pin {
+    epoch: Epoch,
+    pins: Arc<Pins>,
+}
+
+/// Epochs that readers hold, with how often.
+#[derive(Default)]
+pub struct Pins(Mutex<BTreeMap<Epoch, usize>>);
+
+impl Pins {
+    pub fn pin(self: &Arc<Self>, epoch: Epoch) -> Pin {
+        *self.0.lock().entry(epoch).or_default() += 1;
+        Pin { epoch, pins: self.clone() }
+    }
+
+    pub fn oldest(&self) -> Option<Epoch> {
+        self.0.lock().keys().next().copied()
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.pins.0.lock();
+        if let Some(count) = pins.get_mut(&self.epoch) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.epoch);
+            }
+        }
+    }
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What sessions ask of the coordinator.
+pub(super) enum Command {
+    /// With a new source's resolved start.
+    Ddl(Ddl, Vec<PartitionStart>, Reply<DdlOutcome>),
+    /// The write, and its encoded form for the log.
+    Write(TableWrite, Vec<u8>, Reply<Epoch>),
+    Snapshot { relations: Vec<RelationId>, at_least: Epoch, reply: Reply<ReadSnapshot> },
+    /// Answers once every view has all input that had arrived.
+    Flush(Reply<Epoch>),
+    SystemRows(SystemRelation, oneshot::Sender<RecordBatch>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// Relations of the schema `eddyline` whose rows the coordinator holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SystemRelation {
+    Sources,
+    Jobs,
+    LateRows,
+    RejectedRows,
+    UndecodableRecords,
+    Checkpoints,
+}
+
+#[derive(Clone)]
+pub struct CoordinatorHandle {
+    pub(super) commands: Sender<super::Event>,
+    pub(super) catalog: Arc<RwLock<Arc<CatalogSnapshot>>>,
+    pub(super) locks: Arc<Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) starts: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
+}
+
+async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
+    let RelationKind::Source(spec) = &relation.kind else { return Ok(Vec::new()) };
+    let spec = spec.clone();
+    let resolved = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.resolve_start()).await;
+    resolved.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
+}
+
+impl CoordinatorHandle {
+    /// The catalog as it is now; immutable.
+    pub fn catalog(&self) -> Arc<CatalogSnapshot> {
+        self.catalog.read().clone()
+    }
+
+    /// Changes the catalog; durable when it returns. A source's connector is asked where it starts here,
+    /// on the caller's side: the coordinator never waits for an external system.
+    pub async fn ddl(&self, ddl: Ddl) -> Result<DdlOutcome> {
+        let starts = match &ddl {
+            Ddl::Create { relation, if_not_exists } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
+                resolve_start(relation).await?
+            }
+            _ => Vec::new(),
+        };
+        self.ask(|reply| Command::Ddl(ddl, starts, reply)).await
+    }
+
+    /// Where each partition of a source begins for all its readers; empty for an unknown source.
+    pub fn source_starts(&self, source: RelationId) -> Vec<PartitionStart> {
+        self.starts.read().get(&source).cloned().unwrap_or_default()
+    }
+
+    /// Commits the effects in one epoch. When it returns they are durable and the tables show them;
+    /// the session passes the epoch to its next `snapshot`.
+    pub async fn write(&self, write: TableWrite) -> Result<Epoch> {
+        let encoded = super::records::encode_write(&write)?;
+        self.ask(|reply| Command::Write(write, encoded, reply)).await
+    }
+
+    /// Waits for the table's other writers.
+    pub async fn lock_table(&self, table: RelationId) -> TableLock {
+        let lock = self.locks.lock().entry(table).or_default().clone();
+        TableLock(lock.lock_owned().await)
+    }
+
+    /// Waits for a committed epoch of at least `at_least` that all the relations have, and pins it.
+    /// Only tables and materialized views may be named. Dropping the future cancels the wait.
+    pub async fn snapshot(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
+        let relations = relations.to_vec();
+        self.ask(|reply| Command::Snapshot { relations, at_least, reply }).await
+    }
+
+    pub async fn flush(&self) -> Result<Epoch> {
+        self.ask(Command::Flush).await
+    }
+
+    /// The present rows of a system relation; see `super::system` for its columns.
+    pub async fn system_rows(&self, relation: SystemRelation) -> Result<RecordBatch> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::SystemRows(relation, reply))?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    pub fn stats(&self) -> Arc<Stats> {
+        self.stats.clone()
+    }
+
+    /// Takes a last checkpoint and stops the coordinator.
+    pub async fn shutdown(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.send(Command::Shutdown(reply)).is_ok() {
+            // An error means that the coordinator is already gone, which is what was asked for.
+            let _gone = answer.await;
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        self.commands.send(super::Event::Command(command)).map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> SqlError {
+    SqlError::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
+}
+
+pub(super) fn new_snapshot(epoch: Epoch, views: HashMap<RelationId, Arc<View>>, pins: &Arc<Pins>) -> ReadSnapshot {
+    ReadSnapshot { epoch, views, pin: Some(pins.pin(epoch)) }
+}

@@ -1,0 +1,156 @@
+//! A table's or materialized view's job as the coordinator sees it: where it stands, at which epochs its
+//! content is exact, what it emitted. The engine runs it; this only keeps the books.
+
+use super::backfill::Backfill;
+use super::ring::Ring;
+use super::stats::JobStats;
+use eddyline_common::connector::PartitionStart;
+use eddyline_common::{Epoch, RelationId, SqlError, Timestamp};
+use eddyline_executor::JobProgress;
+use eddyline_planner::catalog::Relation;
+use eddyline_storage::view::View;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub struct Job {
+    pub relation: Arc<Relation>,
+    /// What its plan scans; a table scans its own log of writes.
+    pub inputs: Vec<RelationId>,
+    pub view: Arc<View>,
+    pub mode: Mode,
+    /// The epoch its content is at.
+    pub stepped: Epoch,
+    pub running: Option<Running>,
+    pub exact: Exact,
+    pub progress: JobProgress,
+    /// What it emitted, for jobs that read it.
+    pub output: Ring,
+    pub output_watermark: Timestamp,
+    pub stats: Arc<JobStats>,
+    /// Positions of its sources at `stepped`, for when it falls off a ring.
+    pub source_ends: BTreeMap<RelationId, Arc<Vec<PartitionStart>>>,
+}
+
+pub enum Mode {
+    /// Steps with the cuts.
+    Live,
+    /// Reads on its own until it has caught up with `Backfill::to`.
+    Backfilling(Box<Backfill>),
+    Failed(SqlError),
+}
+
+pub struct Running {
+    pub epoch: Epoch,
+    pub arrived: Option<Instant>,
+}
+
+impl Job {
+    pub fn id(&self) -> RelationId {
+        self.relation.id
+    }
+
+    pub fn is_live(&self) -> bool {
+        matches!(self.mode, Mode::Live)
+    }
+
+    pub fn failure(&self) -> Option<&SqlError> {
+        match &self.mode {
+            Mode::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// What the job has taken of its inputs' rings, or will have when its backfill ends.
+    pub fn ring_cursor(&self) -> Epoch {
+        self.backfill_epoch().unwrap_or(self.stepped)
+    }
+
+    /// The epoch that a backfill reads up to, and needs to stay readable.
+    pub fn backfill_epoch(&self) -> Option<Epoch> {
+        match &self.mode {
+            Mode::Backfilling(backfill) => Some(backfill.cursor()),
+            _ => None,
+        }
+    }
+
+    pub fn source_ends(&self, source: RelationId) -> Vec<PartitionStart> {
+        self.source_ends.get(&source).map(|e| e.to_vec()).unwrap_or_default()
+    }
+
+    /// The job's content is exact at every epoch from here to `epoch`.
+    pub fn advance(&mut self, epoch: Epoch) {
+        self.exact.extend(epoch);
+        self.stepped = epoch;
+        self.progress.epoch = epoch;
+        self.stats.epoch.store(epoch.0, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// The epochs at which a job's content equals its query over the input up to that cut, as closed ranges,
+/// oldest first. A step to `e` begins a range; epochs without input extend it.
+#[derive(Debug, Default)]
+pub struct Exact(VecDeque<(Epoch, Epoch)>);
+
+impl Exact {
+    pub fn step(&mut self, epoch: Epoch) {
+        match self.0.back() {
+            Some((_, end)) if *end >= epoch => {}
+            _ => self.0.push_back((epoch, epoch)),
+        }
+    }
+
+    pub fn extend(&mut self, epoch: Epoch) {
+        match self.0.back_mut() {
+            Some((_, end)) => *end = epoch.max(*end),
+            None => self.0.push_back((epoch, epoch)),
+        }
+    }
+
+    /// The newest exact epoch that is at most `bound`.
+    pub fn newest_up_to(&self, bound: Epoch) -> Option<Epoch> {
+        let after = self.0.partition_point(|(start, _)| *start <= bound);
+        let (_, end) = self.0.get(after.checked_sub(1)?)?;
+        Some((*end).min(bound))
+    }
+
+    /// Forgets ranges that end before `epoch`, but never the newest.
+    pub fn forget_before(&mut self, epoch: Epoch) {
+        while self.0.len() > 1 && self.0[0].1 < epoch {
+            self.0.pop_front();
+        }
+    }
+}
+
+/// The newest epoch up to `bound` at which all of `exacts` are exact.
+pub fn common_epoch<'a>(exacts: impl Iterator<Item = &'a Exact> + Clone, mut bound: Epoch) -> Option<Epoch> {
+    loop {
+        let start = bound;
+        for exact in exacts.clone() {
+            bound = exact.newest_up_to(bound)?;
+        }
+        if bound == start {
+            return Some(bound);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_common_epoch_is_exact_everywhere() {
+        let mut fast = Exact::default();
+        let mut slow = Exact::default();
+        [1, 2, 3, 7].into_iter().for_each(|e| fast.step(Epoch(e)));
+        slow.step(Epoch(2));
+        slow.extend(Epoch(4));
+        slow.step(Epoch(9));
+        // Epoch 4 is not exact in `fast`: it went from 3 straight to 7.
+        assert_eq!(common_epoch([&fast, &slow].into_iter(), Epoch(8)), Some(Epoch(3)));
+        fast.extend(Epoch(9));
+        assert_eq!(common_epoch([&fast, &slow].into_iter(), Epoch(9)), Some(Epoch(9)));
+        assert_eq!(common_epoch([&fast, &slow].into_iter(), Epoch(1)), None);
+    }
+}

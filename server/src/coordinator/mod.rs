@@ -1,0 +1,77 @@
+//! The coordinator: single owner of the catalog, of the order of cuts and DDL, and of where every job stands.
+//! One thread, fed by events; it never waits for a disk, a network or a worker.
+//!
+//! - `handle`: how sessions reach it
+//! - `records`: what it logs
+//! - `inbox`, `source`, `table`, `history`: inputs and their parts of a cut
+//! - `ring`: what relations emitted, by epoch
+//! - `job`, `backfill`: where jobs stand
+//! - `core`: the event loop; `cutting`, `scheduling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
+//! - `system`: late, rejected and undecodable rows, and the relations that show them
+//! - `stats`: counters for everybody
+//!
+//! Invariants:
+//! 1. A cut is logged before anything it causes is seen: an epoch is visible once its cut is durable and the job has
+//!    stepped to it.
+//! 2. No step crosses a mark, so every job is exact at every mark, and views can be read together.
+//! 3. A job's step takes each input exactly once, whether from a ring, a snapshot or a private reader.
+
+mod backfill;
+mod checkpointing;
+mod core;
+mod cutting;
+mod ddl;
+mod handle;
+mod history;
+mod inbox;
+mod job;
+mod reads;
+mod records;
+mod recovery;
+mod ring;
+mod scheduling;
+mod source;
+mod stats;
+pub mod system;
+mod table;
+
+pub use handle::{CoordinatorHandle, Ddl, DdlOutcome, Pin, Pins, ReadSnapshot, SystemRelation, TableLock, TableWrite};
+pub use recovery::start;
+pub use stats::{JobStats, SourceStats, Stats};
+
+use eddyline_common::runtime::{Clock, FileSystem};
+use eddyline_common::{Epoch, Result};
+use eddyline_executor::StateBackend;
+use object_store::ObjectStore;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a coordinator is started with.
+#[derive(Clone)]
+pub struct CoordinatorConfig {
+    pub data_dir: PathBuf,
+    /// Where checkpoints go; `None`: `data_dir/checkpoints`.
+    pub checkpoint_store: Option<Arc<dyn ObjectStore>>,
+    pub workers: usize,
+    pub backend: StateBackend,
+    /// Operator state that stays resident, in bytes, over all workers.
+    pub state_cache_bytes: usize,
+    /// Emitted rows that wait for slow jobs, in bytes per relation.
+    pub ring_bytes: usize,
+    pub checkpoint_interval: Duration,
+    pub clock: Arc<dyn Clock>,
+    pub fs: Arc<dyn FileSystem>,
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// What wakes the coordinator.
+pub(crate) enum Event {
+    Command(handle::Command),
+    Arrived(inbox::Reader),
+    /// The log is durable up to this cut, or could not be written.
+    Durable(Epoch, Result<()>),
+    /// A DDL record is durable, or not.
+    DdlDurable(u64, Result<()>),
+    CheckpointDone(u64, Result<checkpointing::Written>),
+}

@@ -1,0 +1,133 @@
+//! What the log holds: DDL, table writes and cuts, each under a kind byte of its own. JSON for what is
+//! small and must stay readable across versions, Arrow IPC for rows.
+
+use super::handle::TableWrite;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use eddyline_common::connector::PartitionStart;
+use eddyline_common::{ChangeBatch, Cut, Epoch, RelationId, Result, SqlError};
+use eddyline_planner::catalog::Relation;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+pub const KIND_DDL: u8 = 1;
+pub const KIND_WRITE: u8 = 2;
+pub const KIND_CUT: u8 = 3;
+
+/// The hidden column that carries the weights of a logged write.
+const WEIGHT_COLUMN: &str = "__weight";
+
+/// A change of the catalog as it is replayed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum DdlRecord {
+    Create {
+        relation: Box<Relation>,
+        /// The cut after which the relation begins.
+        epoch: Epoch,
+        /// A source's resolved start.
+        starts: Vec<PartitionStart>,
+    },
+    Drop {
+        relations: Vec<RelationId>,
+    },
+    AdvanceWatermark {
+        relation: RelationId,
+        to_micros: i64,
+    },
+}
+
+/// One record of the log, decoded.
+#[derive(Debug)]
+pub enum Record {
+    Ddl(DdlRecord),
+    Write(Vec<(RelationId, ChangeBatch)>),
+    Cut(Cut),
+}
+
+pub fn decode(kind: u8, payload: &[u8]) -> Result<Record> {
+    let damaged = |e: serde_json::Error| SqlError::corrupt(format!("a log record cannot be read: {e}"));
+    match kind {
+        KIND_DDL => Ok(Record::Ddl(serde_json::from_slice(payload).map_err(damaged)?)),
+        KIND_WRITE => Ok(Record::Write(decode_write(payload)?)),
+        KIND_CUT => Ok(Record::Cut(serde_json::from_slice(payload).map_err(damaged)?)),
+        other => Err(SqlError::corrupt(format!("log record of unknown kind {other}")).with_hint("Was the data directory written by a newer version?")),
+    }
+}
+
+pub fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(SqlError::internal)
+}
+
+/// A write as it is logged: per table its id, the length, and an IPC stream with a weight column.
+pub fn encode_write(write: &TableWrite) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for (table, changes) in &write.changes {
+        let ipc = encode_changes(changes)?;
+        out.extend_from_slice(&table.0.to_le_bytes());
+        out.extend_from_slice(&(ipc.len() as u64).to_le_bytes());
+        out.extend_from_slice(&ipc);
+    }
+    Ok(out)
+}
+
+fn decode_write(mut payload: &[u8]) -> Result<Vec<(RelationId, ChangeBatch)>> {
+    let short = || SqlError::corrupt("a logged write is cut short");
+    let mut changes = Vec::new();
+    while !payload.is_empty() {
+        let (table, rest) = payload.split_first_chunk::<4>().ok_or_else(short)?;
+        let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
+        let length = u64::from_le_bytes(*length) as usize;
+        if rest.len() < length {
+            return Err(short());
+        }
+        changes.push((RelationId(u32::from_le_bytes(*table)), decode_changes(&rest[..length])?));
+        payload = &rest[length..];
+    }
+    Ok(changes)
+}
+
+pub(super) fn encode_changes(changes: &ChangeBatch) -> Result<Vec<u8>> {
+    let mut fields: Vec<Arc<Field>> = changes.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(WEIGHT_COLUMN, DataType::Int64, false)));
+    let schema = Arc::new(Schema::new(fields));
+    let weights = changes.weights.clone().unwrap_or_else(|| Int64Array::from(vec![1; changes.num_rows()]));
+    let mut columns = changes.rows.columns().to_vec();
+    columns.push(Arc::new(weights) as ArrayRef);
+    let batch = RecordBatch::try_new(schema.clone(), columns)?;
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
+    writer.write(&batch)?;
+    writer.finish()?;
+    Ok(writer.into_inner()?)
+}
+
+pub(super) fn decode_changes(ipc: &[u8]) -> Result<ChangeBatch> {
+    let mut reader = StreamReader::try_new(ipc, None)?;
+    let batch = reader.next().ok_or_else(|| SqlError::corrupt("a logged write has no rows"))??;
+    let last = batch.num_columns() - 1;
+    let weights = batch.column(last).as_any().downcast_ref::<Int64Array>().cloned();
+    let weights = weights.ok_or_else(|| SqlError::corrupt("a logged write has no weights"))?;
+    let rows = batch.project(&(0..last).collect::<Vec<_>>())?;
+    Ok(ChangeBatch::with_weights(rows, weights))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_comes_back_as_it_went() {
+        let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
+        let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![Some(1), None]))]).unwrap();
+        let changes = ChangeBatch::with_weights(rows.clone(), Int64Array::from(vec![-1, 1]));
+        let write = TableWrite { changes: vec![(RelationId(7), changes.clone()), (RelationId(8), ChangeBatch::insertions(rows))] };
+        let encoded = encode_write(&write).unwrap();
+        let Record::Write(back) = decode(KIND_WRITE, &encoded).unwrap() else { panic!("a write") };
+        assert_eq!(back.len(), 2);
+        assert_eq!(back[0].0, RelationId(7));
+        assert_eq!(back[0].1.rows, changes.rows);
+        assert_eq!(back[0].1.weights, changes.weights);
+        assert!(decode(KIND_WRITE, &encoded[..encoded.len() - 1]).is_err());
+    }
+}

@@ -1,0 +1,298 @@
+//! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
+//! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
+
+use super::checkpointing::{Body, Checkpointing, Maintenance, checkpoint_dir, has_job, read_body};
+use super::core::Core;
+use super::ddl::view_key;
+use super::handle::{CoordinatorHandle, Pins};
+use super::job::Mode;
+use super::records::{self, DdlRecord, Record};
+use super::stats::Stats;
+use super::system::SystemRows;
+use super::table::Table;
+use super::{CoordinatorConfig, backfill::Backfill};
+use crate::catalog::CatalogSnapshot;
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
+use eddyline_executor::{Engine, EngineConfig};
+use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore};
+use eddyline_storage::kv::RocksKv;
+use eddyline_storage::lock::DataDirLock;
+use eddyline_storage::log::{Log, LogOptions, LogPosition, Recovered};
+use eddyline_storage::view::View;
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// What a checkpoint gave back.
+struct Restored {
+    body: Body,
+    views: BTreeMap<RelationId, Arc<View>>,
+    kv: RocksKv,
+}
+
+/// Recovers from `config.data_dir` and starts the coordinator's thread. When this returns, acknowledged writes
+/// are replayed; sources may still be reading what the last cuts had taken.
+pub fn start(config: CoordinatorConfig) -> Result<(CoordinatorHandle, JoinHandle<()>)> {
+    let mut core = open(config)?;
+    let handle = core.handle.clone();
+    core.settle();
+    let thread = std::thread::Builder::new().name("coordinator".into()).spawn(move || core.run())?;
+    Ok((handle, thread))
+}
+
+fn open(config: CoordinatorConfig) -> Result<Core> {
+    let lock = DataDirLock::acquire(&config.data_dir)?;
+    let store = match &config.checkpoint_store {
+        Some(store) => CheckpointStore::new(store.clone(), "checkpoints"),
+        None => CheckpointStore::local(&checkpoint_dir(&config))?,
+    };
+    let store = BlockingCheckpointStore::new(store, config.runtime.clone());
+    let restored = store.restore_newest(|manifest| restore(&config, &store, read_body(manifest)?))?.map(|(_, restored)| restored);
+    failpoint::hit("recovery.manifest_loaded")?;
+    let (log, recovered) = Log::open(config.fs.clone(), config.data_dir.join("log"), log_options())?;
+    let log = Arc::new(log);
+    let (body, views, kv) = match restored {
+        Some(restored) => (Some(restored.body), restored.views, restored.kv),
+        None => (None, BTreeMap::new(), open_kv(&config, None)?),
+    };
+    let mut core = assemble(config, lock, log, Arc::new(kv), store, body.as_ref())?;
+    if let Some(body) = &body {
+        core.restore_body(body, views)?;
+    }
+    let from = body.map_or(LogPosition::default(), |b| b.log);
+    core.replay(&recovered, from)?;
+    failpoint::hit("recovery.replayed")?;
+    Ok(core)
+}
+
+fn log_options() -> LogOptions {
+    LogOptions::default()
+}
+
+/// Views and operator state of one checkpoint; an error of state `DATA_CORRUPTED` means that an older one must do.
+fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, body: Body) -> Result<Restored> {
+    let mut views = BTreeMap::new();
+    for relation in body.catalog.iter().filter(|r| has_job(r)) {
+        let Some(job) = body.jobs.get(&relation.id).filter(|j| j.progress.is_some()) else { continue };
+        let mut fetch = |name: &str| {
+            let file = body.view_files.get(name).ok_or_else(|| SqlError::corrupt(format!("the manifest lacks view file {name}")))?;
+            store.get_bytes(file)
+        };
+        let view = View::restore(arrow_schema(&relation.columns), view_key(relation), config.workers, &job.view, &mut fetch)?;
+        views.insert(relation.id, view);
+    }
+    let image = config.data_dir.join("state").join("restored");
+    clear_dir(&image)?;
+    store.download_dir(&body.kv, &image)?;
+    let kv = open_kv(config, Some(&image))?;
+    Ok(Restored { body, views, kv })
+}
+
+fn clear_dir(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)?;
+    }
+    Ok(())
+}
+
+/// The block cache is a share of the state budget: most of it is better spent on decoded state.
+fn open_kv(config: &CoordinatorConfig, image: Option<&Path>) -> Result<RocksKv> {
+    let live = config.data_dir.join("state").join("live");
+    std::fs::create_dir_all(&live)?;
+    RocksKv::open(&live, image, (config.state_cache_bytes / 4).clamp(1 << 20, 256 << 20))
+}
+
+fn assemble(config: CoordinatorConfig, lock: DataDirLock, log: Arc<Log>, kv: Arc<RocksKv>, store: BlockingCheckpointStore, body: Option<&Body>) -> Result<Core> {
+    let engine_config = EngineConfig { workers: config.workers, backend: config.backend, cache_bytes: config.state_cache_bytes };
+    let engine = Engine::start(engine_config, kv.clone());
+    let engine_events = engine.events();
+    let (sender, events) = crossbeam_channel::unbounded();
+    let stats = Arc::new(Stats::default());
+    let handle = CoordinatorHandle {
+        commands: sender.clone(),
+        catalog: Arc::new(RwLock::new(Arc::new(CatalogSnapshot::default()))),
+        locks: Arc::new(Mutex::new(HashMap::new())),
+        stats: stats.clone(),
+        starts: Arc::new(RwLock::new(HashMap::new())),
+    };
+    let next_id = store.next_id()?;
+    let image_dir = config.data_dir.join("state").join("images");
+    clear_dir(&image_dir)?;
+    let maintenance = Maintenance { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone() };
+    Ok(Core {
+        checkpoints: Checkpointing::start(maintenance, next_id, body)?,
+        log,
+        engine,
+        engine_events,
+        kv,
+        events,
+        sender,
+        handle,
+        stats,
+        pins: Arc::new(Pins::default()),
+        catalog: Arc::new(CatalogSnapshot::default()),
+        next_relation: 1,
+        sources: BTreeMap::new(),
+        tables: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        system: SystemRows::default(),
+        last_cut: Epoch::ZERO,
+        now: Timestamp::MIN,
+        durable: Epoch::ZERO,
+        marks: BTreeSet::new(),
+        last_mark: Instant::now(),
+        checkpoint: None,
+        ddl_waiting: HashMap::new(),
+        next_ddl: 0,
+        writes_waiting: Vec::new(),
+        reads_waiting: Vec::new(),
+        shutdown: None,
+        config,
+        _lock: lock,
+    })
+}
+
+impl Core {
+    fn restore_body(&mut self, body: &Body, mut views: BTreeMap<RelationId, Arc<View>>) -> Result<()> {
+        self.last_cut = body.epoch;
+        self.durable = body.epoch;
+        self.now = body.now;
+        self.next_relation = body.next_relation;
+        self.system = body.system.clone();
+        self.mark(body.epoch);
+        self.catalog = Arc::new(CatalogSnapshot::new(body.catalog.iter().cloned()));
+        *self.handle.catalog.write() = self.catalog.clone();
+        for relation in &body.catalog {
+            self.restore_relation(relation, body, views.remove(&relation.id))?;
+        }
+        Ok(())
+    }
+
+    fn restore_relation(&mut self, relation: &Relation, body: &Body, view: Option<Arc<View>>) -> Result<()> {
+        let id = relation.id;
+        let relation = Arc::new(relation.clone());
+        let missing = || SqlError::corrupt(format!("the manifest lacks relation {id}"));
+        match &relation.kind {
+            RelationKind::Source(_) => {
+                let progress = body.sources.get(&id).ok_or_else(missing)?.clone();
+                return self.add_source(relation, progress, body.epoch);
+            }
+            RelationKind::View { .. } => return Ok(()),
+            RelationKind::Table { .. } => {
+                let watermark = *body.tables.get(&id).ok_or_else(missing)?;
+                self.tables.insert(id, Table::new(relation.clone(), body.epoch, watermark)?);
+            }
+            RelationKind::MaterializedView { .. } => {}
+        }
+        let job = body.jobs.get(&id).ok_or_else(missing)?;
+        match (&job.progress, view) {
+            (Some(progress), Some(view)) => self.add_job(relation, Some((progress.clone(), view)), Mode::Live, body.epoch)?,
+            _ => {
+                self.drop_state(&relation);
+                self.add_job(relation, None, Mode::Backfilling(Backfill::new(Epoch::ZERO, body.epoch)), body.epoch)?;
+            }
+        }
+        let Some(restored) = self.jobs.get_mut(&id) else { return Ok(()) };
+        restored.output_watermark = job.output_watermark;
+        restored.output.set_watermark(job.output_watermark);
+        let stats = restored.stats.clone();
+        stats.rows_in.store(job.counters.rows_in, Ordering::Relaxed);
+        stats.rows_out.store(job.counters.rows_out, Ordering::Relaxed);
+        stats.late.store(job.counters.late, Ordering::Relaxed);
+        stats.rejected.store(job.counters.rejected, Ordering::Relaxed);
+        if let Some(reason) = &job.failed {
+            self.on_job_failed(id, body.epoch, SqlError::new(SqlState::OBJECT_NOT_READY, reason.clone()));
+        }
+        Ok(())
+    }
+
+    /// A job that starts over must not find what an earlier attempt left.
+    fn drop_state(&self, relation: &Relation) {
+        if let RelationKind::MaterializedView { plan, .. } = &relation.kind {
+            for node in &plan.nodes {
+                if let eddyline_planner::plan::Op::Aggregate { state, .. } = &node.op
+                    && let Err(error) = self.kv.drop_table(*state)
+                {
+                    tracing::warn!("state table {state} could not be cleared: {error}");
+                }
+            }
+        }
+    }
+
+    fn replay(&mut self, recovered: &Recovered, from: LogPosition) -> Result<()> {
+        let mut cuts = 0u64;
+        let mut writes = 0u64;
+        for frame in recovered.frames(from)? {
+            let frame = frame?;
+            match records::decode(frame.kind, &frame.payload)? {
+                Record::Ddl(ddl) => self.replay_ddl(ddl)?,
+                Record::Write(changes) => {
+                    writes += 1;
+                    for (table, changes) in changes {
+                        if let Some(table) = self.tables.get_mut(&table) {
+                            table.write(changes, self.now);
+                        }
+                    }
+                }
+                Record::Cut(cut) => {
+                    cuts += 1;
+                    self.replay_cut(cut);
+                }
+            }
+        }
+        self.refresh_after_replay()?;
+        if cuts > 0 || writes > 0 {
+            tracing::info!(cuts, writes, epoch = self.last_cut.0, "replayed the log");
+        }
+        Ok(())
+    }
+
+    fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {
+        match ddl {
+            DdlRecord::Create { relation, epoch, starts } => self.apply_create(*relation, epoch, starts),
+            DdlRecord::Drop { relations } => {
+                self.apply_drop(&relations);
+                Ok(())
+            }
+            DdlRecord::AdvanceWatermark { relation, to_micros } => {
+                self.apply_advance(relation, to_micros);
+                Ok(())
+            }
+        }
+    }
+
+    fn replay_cut(&mut self, cut: Cut) {
+        let epoch = cut.epoch;
+        for (id, input) in cut.inputs {
+            if let Some(source) = self.sources.get_mut(&id) {
+                source.push_replay(epoch, input);
+            } else if let Some(table) = self.tables.get_mut(&id) {
+                table.cut_replayed(epoch, &input);
+            }
+        }
+        self.last_cut = epoch;
+        self.durable = epoch;
+        self.now = self.now.max(cut.now);
+        self.stats.epoch.store(epoch.0, Ordering::Relaxed);
+    }
+
+    fn refresh_after_replay(&mut self) -> Result<()> {
+        let unread: Vec<RelationId> = self.sources.keys().copied().filter(|id| self.readers(*id).next().is_none()).collect();
+        for id in unread {
+            if let Some(source) = self.sources.get_mut(&id) {
+                source.skip_replay();
+            }
+        }
+        // Cuts that took no rows of a source need no reading.
+        for id in self.sources.keys().copied().collect::<Vec<_>>() {
+            self.receive(id);
+        }
+        self.refresh_readers()
+    }
+}

@@ -1,0 +1,265 @@
+//! Steps: which job goes to which epoch next, with what input; and what to do with what a step gives back.
+
+use super::backfill::{Backfill, Reading, RelationReading, SourceReading};
+use super::core::Core;
+use super::history::Replay;
+use super::job::{Job, Mode, Running};
+use super::ring::RingEntry;
+use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_executor::{Step, StepDone, StepInput};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// One step's input, in bytes: a job that lags coalesces up to this much.
+const STEP_BYTES_MAX: usize = 64 << 20;
+
+/// What scheduling a job came to.
+#[derive(PartialEq)]
+enum Move {
+    None,
+    /// Its epoch advanced, or a step began.
+    Some,
+}
+
+impl Core {
+    /// Moves every job as far as it can go now; true if any moved.
+    pub(super) fn schedule(&mut self) -> bool {
+        let ids: Vec<RelationId> = self.jobs.keys().copied().collect();
+        let mut moved = false;
+        // Ids grow with creation, so what a view reads comes before it.
+        for id in ids {
+            let result = match self.jobs.get(&id).map(|j| (&j.mode, j.running.is_some())) {
+                Some((Mode::Live, false)) => self.schedule_live(id),
+                Some((Mode::Backfilling(_), false)) => self.schedule_backfill(id),
+                _ => Ok(Move::None),
+            };
+            match result {
+                Ok(outcome) => moved |= outcome == Move::Some,
+                Err(error) => self.on_job_failed(id, self.last_cut, error),
+            }
+        }
+        moved
+    }
+
+    fn schedule_live(&mut self, id: RelationId) -> Result<Move> {
+        let job = &self.jobs[&id];
+        if self.output_is_full(job) {
+            return Ok(Move::None);
+        }
+        let stepped = job.stepped;
+        let fell_off = job.inputs.iter().any(|i| self.ring(*i).is_some_and(|r| r.start() > stepped));
+        if fell_off {
+            return Ok(self.fall_off(id));
+        }
+        let Some(target) = self.target(job) else { return Ok(Move::None) };
+        let changed = job.inputs.iter().any(|i| self.ring(*i).is_some_and(|r| r.has_changes(stepped, target)));
+        if changed || !job.progress.started {
+            self.step_live(id, target);
+        } else {
+            self.reach(id, target);
+        }
+        Ok(Move::Some)
+    }
+
+    /// A view whose readers lag stops emitting until they have caught up.
+    fn output_is_full(&self, job: &Job) -> bool {
+        !self.tables.contains_key(&job.id()) && job.output.bytes() > self.config.ring_bytes
+    }
+
+    /// The newest epoch the job can step to: known in all inputs, exact in all views it reads, not past a mark,
+    /// with not too much input.
+    fn target(&self, job: &Job) -> Option<Epoch> {
+        let known = job.inputs.iter().map(|i| self.frontier(*i)).min().unwrap_or(self.last_cut);
+        let mark = self.marks.range(job.stepped.next()..).next().copied().unwrap_or(Epoch::MAX);
+        let bound = known.min(mark);
+        let views: Vec<&Job> = job.inputs.iter().filter(|i| !self.tables.contains_key(i)).filter_map(|i| self.jobs.get(i)).collect();
+        let exact = |bound| super::job::common_epoch(views.iter().map(|v| &v.exact), bound);
+        let full = exact(bound)?;
+        let bounded = exact(self.bound_by_bytes(job, full)).unwrap_or(full);
+        let target = if bounded > job.stepped { bounded } else { full };
+        (target > job.stepped).then_some(target)
+    }
+
+    fn bound_by_bytes(&self, job: &Job, bound: Epoch) -> Epoch {
+        let mut entries: Vec<(Epoch, usize)> = job.inputs.iter().filter_map(|i| self.ring(*i)).flat_map(|r| r.epochs(job.stepped, bound)).collect();
+        entries.sort_unstable();
+        let mut room = STEP_BYTES_MAX;
+        for (index, (epoch, bytes)) in entries.iter().enumerate() {
+            if index > 0 && *bytes > room {
+                return Epoch(epoch.0 - 1);
+            }
+            room = room.saturating_sub(*bytes);
+        }
+        bound
+    }
+
+    fn step_live(&mut self, id: RelationId, target: Epoch) {
+        let job = &self.jobs[&id];
+        let mut arrived: Option<Instant> = None;
+        let mut inputs = Vec::with_capacity(job.inputs.len());
+        for input in &job.inputs {
+            let before = job.progress.watermarks.get(input).copied().unwrap_or(Timestamp::MIN);
+            let Some(ring) = self.ring(*input) else { continue };
+            let taken = ring.take(job.stepped, target);
+            arrived = arrived.into_iter().chain(taken.arrived).min();
+            inputs.push(StepInput { relation: *input, batches: taken.batches, watermark: taken.watermark.unwrap_or(before) });
+        }
+        self.begin_step(id, target, arrived, inputs);
+    }
+
+    fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
+        let now = self.now;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.running = Some(Running { epoch, arrived });
+            self.engine.step(Step { job: id, epoch, now, inputs });
+        }
+    }
+
+    /// The job's content is at `epoch`, by a step or because nothing happened since the last one.
+    fn reach(&mut self, id: RelationId, epoch: Epoch) {
+        let sources = self.jobs.get(&id).map(|j| j.inputs.clone()).unwrap_or_default();
+        let ends: Vec<_> = sources.into_iter().filter_map(|i| Some((i, self.sources.get(&i)?.ring.ends_at(epoch)))).collect();
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.advance(epoch);
+            job.source_ends.extend(ends);
+            self.freeze_if_due(id);
+        }
+    }
+
+    pub(super) fn on_step_done(&mut self, done: StepDone) {
+        let Some(job) = self.jobs.get_mut(&done.job) else { return };
+        let Some(running) = job.running.take() else { return };
+        job.progress = done.progress;
+        let stats = job.stats.clone();
+        stats.rows_in.fetch_add(done.rows_in, Ordering::Relaxed);
+        stats.rows_out.fetch_add(done.rows_out, Ordering::Relaxed);
+        stats.busy_micros.fetch_add(done.busy_micros, Ordering::Relaxed);
+        stats.state_bytes.store(done.state_bytes, Ordering::Relaxed);
+        stats.steps.fetch_add(1, Ordering::Relaxed);
+        if let Some(arrived) = running.arrived {
+            stats.freshness_micros.store(arrived.elapsed().as_micros() as i64, Ordering::Relaxed);
+        }
+        let (late, rejected) = self.system.side_rows(done.job, done.epoch, done.late, done.rejected);
+        stats.late.fetch_add(late, Ordering::Relaxed);
+        stats.rejected.fetch_add(rejected, Ordering::Relaxed);
+        if matches!(self.jobs[&done.job].mode, Mode::Backfilling(_)) {
+            return self.on_backfill_step(done.job, done.watermark);
+        }
+        self.emit(done.job, done.epoch, done.output, done.watermark, running.arrived);
+        if let Some(job) = self.jobs.get_mut(&done.job) {
+            job.exact.step(done.epoch);
+        }
+        self.reach(done.job, done.epoch);
+    }
+
+    /// Puts a view's changes into its ring, if somebody reads them. A table's readers take its writes instead.
+    fn emit(&mut self, id: RelationId, epoch: Epoch, output: Vec<ChangeBatch>, watermark: Timestamp, arrived: Option<Instant>) {
+        let is_read = !self.tables.contains_key(&id) && self.readers(id).any(|j| j.failure().is_none());
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let arrival_watermark = job.output_watermark;
+        job.output_watermark = watermark;
+        if !is_read {
+            job.output.trim(epoch);
+            job.output.set_watermark(watermark);
+        } else if !output.is_empty() || watermark != arrival_watermark {
+            let batches: Vec<_> = output.into_iter().filter(|c| !c.is_empty()).map(|changes| TaggedBatch { changes, arrival_watermark }).collect();
+            let bytes = batches.iter().map(|b| b.changes.bytes()).sum();
+            job.output.push(RingEntry { epoch, batches, watermark, bytes, arrived: arrived.unwrap_or_else(Instant::now), ends: None });
+        }
+    }
+
+    pub(super) fn on_job_failed(&mut self, id: RelationId, epoch: Epoch, error: SqlError) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        tracing::error!(view = %job.relation.name, epoch = epoch.0, "job stopped: {error}");
+        *job.stats.error.write() = Some(error.to_string());
+        job.running = None;
+        job.mode = Mode::Failed(error);
+        self.engine.drop_job(id);
+        self.forget_in_checkpoint(id);
+    }
+
+    /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there.
+    fn fall_off(&mut self, id: RelationId) -> Move {
+        let to = self.last_cut;
+        self.mark(to);
+        let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
+        tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");
+        job.mode = Mode::Backfilling(Backfill::new(job.stepped, to));
+        Move::Some
+    }
+
+    fn schedule_backfill(&mut self, id: RelationId) -> Result<Move> {
+        let Mode::Backfilling(backfill) = &self.jobs[&id].mode else { return Ok(Move::None) };
+        let (from, to, begun) = (backfill.from, backfill.to, backfill.reading.is_some());
+        if !begun {
+            let ready = self.jobs[&id].inputs.iter().all(|i| self.frontier(*i) >= to);
+            if !ready {
+                return Ok(Move::None);
+            }
+            let reading = self.begin_reading(id, from, to)?;
+            if let Some(Mode::Backfilling(backfill)) = self.jobs.get_mut(&id).map(|j| &mut j.mode) {
+                backfill.reading = Some(reading);
+            }
+        }
+        let Some(Mode::Backfilling(backfill)) = self.jobs.get_mut(&id).map(|j| &mut j.mode) else { return Ok(Move::None) };
+        let Some(inputs) = backfill.reading.as_mut().and_then(Reading::next_inputs) else { return Ok(Move::None) };
+        self.begin_step(id, to, None, inputs);
+        Ok(Move::Some)
+    }
+
+    /// Opens every input of a backfill: snapshots of tables and views, or what their rings have since `from`;
+    /// private readers of sources.
+    fn begin_reading(&mut self, id: RelationId, from: Epoch, to: Epoch) -> Result<Reading> {
+        let job = &self.jobs[&id];
+        let mut reading = Reading { relations: Vec::new(), sources: Vec::new(), total: 0, done: 0 };
+        for input in &job.inputs {
+            if let Some(source) = self.sources.get(input) {
+                let start = if from == Epoch::ZERO { source.starts().to_vec() } else { job.source_ends(*input) };
+                let watermark = job.progress.watermarks.get(input).copied().unwrap_or(Timestamp::MIN);
+                let end = source.ring.ends_at(to);
+                let (inbox, reader) = source.read_privately(id, &start, &end, self.config.clock.clone(), self.sender.clone())?;
+                let replay = Replay::new(&source.history, &start, &end, watermark);
+                let begins = |p| super::history::offset_of(&start, p).or_else(|| super::history::offset_of(source.starts(), p)).unwrap_or_default();
+                let left = end.iter().filter(|e| begins(e.partition) < e.start).map(|e| (e.partition, e.start)).collect();
+                reading.total += end.iter().map(|e| (e.start.0 - begins(e.partition).0).max(0) as u64).sum::<u64>();
+                reading.sources.push(SourceReading { source: *input, inbox, reader, replay, left, watermark: source.ring.watermark_at(to) });
+            } else if let Some(ring) = self.ring(*input) {
+                let watermark = ring.watermark_at(to);
+                let batches: VecDeque<TaggedBatch> = if from == Epoch::ZERO {
+                    self.snapshot_of(*input, to)?
+                } else {
+                    ring.take(from, to).batches.into()
+                };
+                reading.total += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
+                reading.relations.push(RelationReading { relation: *input, batches, watermark });
+            }
+        }
+        Ok(reading)
+    }
+
+    fn snapshot_of(&self, relation: RelationId, epoch: Epoch) -> Result<VecDeque<TaggedBatch>> {
+        let Some(job) = self.jobs.get(&relation) else { return Ok(VecDeque::new()) };
+        let tagged = |rows| TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp::MIN };
+        job.view.snapshot(epoch, None)?.map(|rows| rows.map(tagged)).collect()
+    }
+
+    fn on_backfill_step(&mut self, id: RelationId, watermark: Timestamp) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Mode::Backfilling(backfill) = &job.mode else { return };
+        let to = backfill.to;
+        let reading = backfill.reading.as_ref();
+        job.stats.backfill_permille.store(reading.map_or(0, Reading::permille), Ordering::Relaxed);
+        if !reading.is_some_and(Reading::is_finished) {
+            return;
+        }
+        tracing::info!(view = %job.relation.name, epoch = to.0, "backfill done");
+        job.stats.backfill_permille.store(1000, Ordering::Relaxed);
+        job.mode = Mode::Live;
+        job.output_watermark = watermark;
+        job.output.trim(to);
+        job.output.set_watermark(watermark);
+        job.exact.step(to);
+        self.reach(id, to);
+    }
+}

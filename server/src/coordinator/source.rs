@@ -1,0 +1,364 @@
+//! A source at work: its live reader, the positions and watermarks of its partitions, and the making
+//! of its part of a cut. In replay the recorded cuts say where to split; live it takes what has arrived.
+
+use super::history::{self, History};
+use super::inbox::{Arrived, Inbox, Reader};
+use super::ring::{Ring, RingEntry};
+use super::stats::SourceStats;
+use super::Event;
+use crossbeam_channel::Sender;
+use eddyline_common::connector::{PartitionRange, PartitionStart, SourceConnector, SourceReader, UndecodableRecord};
+use eddyline_common::cut::PartitionCut;
+use eddyline_common::runtime::Clock;
+use eddyline_common::{ChangeBatch, Epoch, InputCut, Offset, PartitionId, RelationId, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_planner::catalog::{Relation, RelationKind};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What a checkpoint keeps of a source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SourceProgress {
+    pub starts: Vec<PartitionStart>,
+    pub watermark: Timestamp,
+    pub partitions: Vec<PartitionCut>,
+    pub history: History,
+    pub records: u64,
+    pub undecodable: u64,
+}
+
+struct Partition {
+    end: Offset,
+    watermark: Timestamp,
+    idle: bool,
+    last_arrival: Instant,
+    waiting: VecDeque<Arrived>,
+}
+
+pub struct Source {
+    pub relation: Arc<Relation>,
+    pub ring: Ring,
+    pub history: History,
+    pub stats: Arc<SourceStats>,
+    connector: Arc<dyn SourceConnector>,
+    starts: Vec<PartitionStart>,
+    partitions: BTreeMap<PartitionId, Partition>,
+    watermark: Timestamp,
+    /// Recorded cuts whose rows have not been read again yet.
+    replay: VecDeque<(Epoch, InputCut)>,
+    inbox: Option<Arc<Inbox>>,
+    reader: Option<Box<dyn SourceReader>>,
+    clock: Arc<dyn Clock>,
+    events: Sender<Event>,
+    idle_timeout: Option<Duration>,
+    /// `ADVANCE WATERMARK` since the last cut.
+    advance: Option<Timestamp>,
+}
+
+/// What a source adds to a cut.
+pub struct SourceCut {
+    pub input: InputCut,
+    pub undecodable: Vec<(PartitionId, UndecodableRecord)>,
+}
+
+impl Source {
+    pub fn new(relation: Arc<Relation>, progress: SourceProgress, epoch: Epoch, stats: Arc<SourceStats>, clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<Self> {
+        let RelationKind::Source(spec) = &relation.kind else { return Err(SqlError::internal("not a source")) };
+        let connector: Arc<dyn SourceConnector> = Arc::from(eddyline_connectors::open(spec)?);
+        let mut partitions: BTreeMap<_, _> = progress.starts.iter().map(|s| (s.partition, Partition::at(s.start))).collect();
+        for cut in &progress.partitions {
+            partitions.insert(cut.partition, Partition { watermark: cut.watermark, idle: cut.idle, ..Partition::at(cut.end) });
+        }
+        stats.records.store(progress.records, Ordering::Relaxed);
+        stats.undecodable.store(progress.undecodable, Ordering::Relaxed);
+        stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
+        let idle_timeout = relation.watermark.as_ref().and_then(|w| w.idle_timeout).map(|us| Duration::from_micros(us as u64));
+        Ok(Source {
+            ring: Ring::of_source(epoch, progress.watermark, partitions.iter().map(|(id, p)| PartitionStart { partition: *id, start: p.end }).collect()),
+            history: progress.history,
+            stats,
+            connector,
+            starts: progress.starts,
+            partitions,
+            watermark: progress.watermark,
+            replay: VecDeque::new(),
+            inbox: None,
+            reader: None,
+            clock,
+            events,
+            idle_timeout,
+            advance: None,
+            relation,
+        })
+    }
+
+    pub fn id(&self) -> RelationId {
+        self.relation.id
+    }
+
+    pub fn starts(&self) -> &[PartitionStart] {
+        &self.starts
+    }
+
+    pub fn connector(&self) -> &Arc<dyn SourceConnector> {
+        &self.connector
+    }
+
+    pub fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+
+    pub fn progress(&self) -> SourceProgress {
+        let partition = |(id, p): (&PartitionId, &Partition)| PartitionCut { partition: *id, end: p.end, watermark: p.watermark, idle: p.idle };
+        SourceProgress {
+            starts: self.starts.clone(),
+            watermark: self.watermark,
+            partitions: self.partitions.iter().map(partition).collect(),
+            history: self.history.clone(),
+            records: self.stats.records.load(Ordering::Relaxed),
+            undecodable: self.stats.undecodable.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Positions after the last cut whose rows are here.
+    pub fn ends(&self) -> Vec<PartitionStart> {
+        self.partitions.iter().map(|(id, p)| PartitionStart { partition: *id, start: p.end }).collect()
+    }
+
+    /// The epoch through which this source's rows are in the ring, given the last cut.
+    pub fn frontier(&self, last_cut: Epoch) -> Epoch {
+        self.replay.front().map_or(last_cut, |(epoch, _)| Epoch(epoch.0 - 1))
+    }
+
+    pub fn is_replaying(&self) -> bool {
+        !self.replay.is_empty()
+    }
+
+    /// A cut of the log that is to be taken again.
+    pub fn push_replay(&mut self, epoch: Epoch, cut: InputCut) {
+        self.replay.push_back((epoch, cut));
+    }
+
+    /// Starts reading after the last cut, if not already.
+    pub fn start(&mut self) -> Result<()> {
+        if self.reader.is_some() || self.partitions.values().all(|p| p.watermark == Timestamp::MAX) && !self.is_replaying() {
+            return Ok(());
+        }
+        let ranges = self.partitions.iter().filter(|(_, p)| p.watermark != Timestamp::MAX);
+        let ranges = ranges.map(|(id, p)| PartitionRange { partition: *id, start: p.end, end: None }).collect();
+        let inbox = Inbox::new(Reader::Source(self.id()), &self.relation, self.clock.clone(), self.events.clone())?;
+        self.reader = Some(self.connector.read(ranges, inbox.clone())?);
+        self.inbox = Some(inbox);
+        Ok(())
+    }
+
+    pub fn advance_watermark(&mut self, to: Timestamp) {
+        self.advance = Some(self.advance.map_or(to, |a| a.max(to)));
+    }
+
+    /// Moves what has arrived to its partition; true if a cut would have something to take.
+    pub fn receive(&mut self, bytes_max: usize) -> bool {
+        let Some(inbox) = &self.inbox else { return self.has_input() };
+        *self.stats.problem.write() = inbox.problem();
+        for arrived in inbox.drain(bytes_max) {
+            let partition = self.partitions.entry(arrived.batch.partition).or_insert_with(|| Partition::at(arrived.batch.start));
+            partition.last_arrival = arrived.at;
+            partition.waiting.push_back(arrived);
+        }
+        self.has_input()
+    }
+
+    pub fn has_input(&self) -> bool {
+        !self.is_replaying() && (self.advance.is_some() || self.partitions.values().any(|p| !p.waiting.is_empty() || self.turns_idle(p)))
+    }
+
+    pub fn waiting_bytes(&self) -> usize {
+        self.partitions.values().flat_map(|p| &p.waiting).map(|a| a.bytes).sum()
+    }
+
+    fn turns_idle(&self, partition: &Partition) -> bool {
+        !partition.idle
+            && partition.watermark != Timestamp::MAX
+            && self.partitions.len() > 1
+            && self.idle_timeout.is_some_and(|timeout| partition.last_arrival.elapsed() >= timeout)
+    }
+
+    /// When a partition will turn idle, if it stays silent.
+    pub fn next_timer(&self) -> Option<Instant> {
+        let timeout = self.idle_timeout.filter(|_| self.partitions.len() > 1 && self.reader.is_some())?;
+        self.partitions.values().filter(|p| !p.idle && p.watermark != Timestamp::MAX).map(|p| p.last_arrival + timeout).min()
+    }
+
+    /// Takes up to about `bytes_max` of what waits into epoch `epoch`.
+    pub fn cut(&mut self, epoch: Epoch, bytes_max: usize) -> SourceCut {
+        let mut taken: Vec<Arrived> = Vec::new();
+        let mut moved = Vec::new();
+        let share = (bytes_max / self.partitions.len().max(1)).max(1);
+        let idle: Vec<PartitionId> = self.partitions.iter().filter(|(_, p)| p.waiting.is_empty() && self.turns_idle(p)).map(|(id, _)| *id).collect();
+        for (id, partition) in &mut self.partitions {
+            let mut bytes = 0;
+            let before = (partition.end, partition.idle);
+            partition.idle = idle.contains(id) || (partition.idle && partition.waiting.is_empty());
+            while bytes < share
+                && let Some(arrived) = partition.waiting.pop_front()
+            {
+                bytes += arrived.bytes;
+                partition.end = arrived.batch.end;
+                let proposed = if arrived.batch.finished { Some(Timestamp::MAX) } else { arrived.watermark };
+                partition.watermark = partition.watermark.max(proposed.unwrap_or(Timestamp::MIN));
+                taken.push(arrived);
+            }
+            if before != (partition.end, partition.idle) || bytes > 0 {
+                moved.push(PartitionCut { partition: *id, end: partition.end, watermark: partition.watermark, idle: partition.idle });
+            }
+        }
+        let watermark = self.next_watermark();
+        let input = InputCut { watermark, partitions: moved };
+        let undecodable = self.enter(epoch, watermark, taken);
+        SourceCut { input, undecodable }
+    }
+
+    fn next_watermark(&mut self) -> Timestamp {
+        let finished = !self.partitions.is_empty() && self.partitions.values().all(|p| p.watermark == Timestamp::MAX);
+        if finished {
+            return Timestamp::MAX;
+        }
+        let manual = self.advance.take();
+        if self.relation.watermark.is_none() {
+            return self.watermark;
+        }
+        let of_partitions = self.partitions.values().filter(|p| !p.idle).map(|p| p.watermark).min().unwrap_or(Timestamp::MIN);
+        let is_manual = self.relation.watermark.as_ref().is_some_and(|w| w.manual);
+        let proposed = if is_manual { manual.unwrap_or(Timestamp::MIN) } else { of_partitions };
+        self.watermark.max(proposed)
+    }
+
+    /// Replays recorded cuts whose rows have all been read again; the epochs of those entered.
+    pub fn cut_replayed(&mut self) -> Vec<(Epoch, Vec<(PartitionId, UndecodableRecord)>)> {
+        let mut entered = Vec::new();
+        while let Some((_, cut)) = self.replay.front()
+            && cut.partitions.iter().all(|c| self.arrived_up_to(c.partition) >= c.end)
+        {
+            let (epoch, cut) = self.replay.pop_front().expect("just seen");
+            let mut taken = Vec::new();
+            for moved in &cut.partitions {
+                let partition = self.partitions.entry(moved.partition).or_insert_with(|| Partition::at(moved.end));
+                partition.take_up_to(moved.end, &mut taken);
+                partition.watermark = moved.watermark;
+                partition.idle = moved.idle;
+            }
+            let undecodable = self.enter(epoch, cut.watermark, taken);
+            entered.push((epoch, undecodable));
+        }
+        entered
+    }
+
+    fn arrived_up_to(&self, partition: PartitionId) -> Offset {
+        let Some(partition) = self.partitions.get(&partition) else { return Offset(i64::MIN) };
+        partition.waiting.back().map_or(partition.end, |a| a.batch.end)
+    }
+
+    /// Puts rows into the ring under the watermark that was in force before.
+    fn enter(&mut self, epoch: Epoch, watermark: Timestamp, taken: Vec<Arrived>) -> Vec<(PartitionId, UndecodableRecord)> {
+        let arrival_watermark = self.watermark;
+        let arrived = taken.iter().map(|a| a.at).min().unwrap_or_else(Instant::now);
+        let bytes = taken.iter().map(|a| a.bytes).sum();
+        let rows: u64 = taken.iter().map(|a| a.batch.rows.num_rows() as u64).sum();
+        let behind = taken.iter().any(|a| a.oldest.is_some_and(|t| t < arrival_watermark));
+        let mut undecodable = Vec::new();
+        let mut batches = Vec::with_capacity(taken.len());
+        for Arrived { batch, .. } in taken {
+            undecodable.extend(batch.undecodable.into_iter().map(|u| (batch.partition, u)));
+            if batch.rows.num_rows() > 0 {
+                batches.push(TaggedBatch { changes: ChangeBatch::insertions(batch.rows), arrival_watermark });
+            }
+        }
+        self.watermark = watermark;
+        self.stats.records.fetch_add(rows + undecodable.len() as u64, Ordering::Relaxed);
+        self.stats.undecodable.fetch_add(undecodable.len() as u64, Ordering::Relaxed);
+        self.stats.watermark.store(watermark.0, Ordering::Relaxed);
+        let ends = self.ends();
+        self.history.push(epoch, arrival_watermark, watermark, ends.clone(), rows, behind);
+        self.ring.push(RingEntry { epoch, batches, watermark, bytes, arrived, ends: Some(Arc::new(ends)) });
+        undecodable
+    }
+
+    /// A private reader from `from` to `to`, for a backfill.
+    pub fn read_privately(&self, job: RelationId, from: &[PartitionStart], to: &[PartitionStart], clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<(Arc<Inbox>, Option<Box<dyn SourceReader>>)> {
+        let inbox = Inbox::new(Reader::Backfill(job, self.id()), &self.relation, clock, events)?;
+        let range = |end: &PartitionStart| {
+            let start = history::offset_of(from, end.partition).or_else(|| history::offset_of(&self.starts, end.partition)).unwrap_or(Offset(0));
+            (start < end.start).then_some(PartitionRange { partition: end.partition, start, end: Some(end.start) })
+        };
+        let ranges: Vec<_> = to.iter().filter_map(range).collect();
+        let reader = if ranges.is_empty() { None } else { Some(self.connector.read(ranges, inbox.clone())?) };
+        Ok((inbox, reader))
+    }
+
+    /// Stops the reader; what had arrived is forgotten and will be read again.
+    pub fn stop(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.close();
+        }
+        self.reader = None;
+        self.partitions.values_mut().for_each(|p| p.waiting.clear());
+    }
+
+    /// Takes the recorded cuts as read, without their rows: nobody needs them.
+    pub fn skip_replay(&mut self) {
+        while let Some((epoch, cut)) = self.replay.pop_front() {
+            for moved in &cut.partitions {
+                let at = Partition { watermark: moved.watermark, idle: moved.idle, ..Partition::at(moved.end) };
+                self.partitions.insert(moved.partition, at);
+            }
+            let before = self.watermark;
+            self.watermark = cut.watermark;
+            self.history.push(epoch, before, cut.watermark, self.ends(), 0, true);
+            self.ring = Ring::of_source(epoch, cut.watermark, self.ends());
+        }
+    }
+}
+
+impl Partition {
+    fn at(end: Offset) -> Self {
+        Partition { end, watermark: Timestamp::MIN, idle: false, last_arrival: Instant::now(), waiting: VecDeque::new() }
+    }
+
+    /// Moves rows before `end` out, splitting a batch that crosses it.
+    fn take_up_to(&mut self, end: Offset, taken: &mut Vec<Arrived>) {
+        while let Some(mut arrived) = self.waiting.pop_front() {
+            if arrived.batch.start >= end {
+                self.waiting.push_front(arrived);
+                break;
+            }
+            if arrived.batch.end > end {
+                let rest = split_at(&mut arrived, end);
+                self.waiting.push_front(rest);
+            }
+            taken.push(arrived);
+        }
+        self.end = end;
+    }
+}
+
+/// Cuts a batch in two at an offset; returns the later part. Both parts keep the whole's event times,
+/// which replay does not use.
+fn split_at(arrived: &mut Arrived, at: Offset) -> Arrived {
+    let row = arrived.batch.offsets.partition_point(|o| *o < at.0);
+    let mut later = arrived.batch.clone();
+    let rows = &arrived.batch.rows;
+    later.rows = rows.slice(row, rows.num_rows() - row);
+    arrived.batch.rows = rows.slice(0, row);
+    later.offsets = arrived.batch.offsets.split_off(row);
+    later.start = at;
+    arrived.batch.end = at;
+    arrived.batch.finished = false;
+    later.undecodable.retain(|u| u.offset >= at);
+    arrived.batch.undecodable.retain(|u| u.offset < at);
+    let bytes = arrived.bytes / 2;
+    arrived.bytes -= bytes;
+    Arrived { batch: later, bytes, watermark: arrived.watermark, oldest: arrived.oldest, at: arrived.at }
+}
+

@@ -1,0 +1,75 @@
+//! Counters that others read without asking the coordinator: for `/metrics`, the demo and SHOW JOBS.
+
+use eddyline_common::{Epoch, RelationId};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// The newest durable cut.
+    pub epoch: AtomicU64,
+    pub cuts: AtomicU64,
+    pub checkpoints: AtomicU64,
+    pub checkpoint_failures: AtomicU64,
+    pub checkpoint_epoch: AtomicU64,
+    pub checkpoint_micros: AtomicU64,
+    pub log_bytes: AtomicU64,
+    pub ring_bytes: AtomicU64,
+    pub sources: RwLock<BTreeMap<RelationId, Arc<SourceStats>>>,
+    pub jobs: RwLock<BTreeMap<RelationId, Arc<JobStats>>>,
+}
+
+#[derive(Debug, Default)]
+pub struct SourceStats {
+    pub name: String,
+    /// Records taken into cuts, undecodable ones included.
+    pub records: AtomicU64,
+    pub undecodable: AtomicU64,
+    /// Microseconds since the epoch; i64::MIN before the first row.
+    pub watermark: AtomicI64,
+    /// What the reader is retrying, if it is in trouble.
+    pub problem: RwLock<Option<String>>,
+}
+
+#[derive(Debug, Default)]
+pub struct JobStats {
+    pub name: String,
+    pub rows_in: AtomicU64,
+    pub rows_out: AtomicU64,
+    pub late: AtomicU64,
+    pub rejected: AtomicU64,
+    pub steps: AtomicU64,
+    pub busy_micros: AtomicU64,
+    pub state_bytes: AtomicU64,
+    pub epoch: AtomicU64,
+    /// Microseconds from the arrival of the oldest input of the newest step to its commit.
+    pub freshness_micros: AtomicI64,
+    /// Share of the backfill that is done, in thousandths; 1000 once live.
+    pub backfill_permille: AtomicU64,
+    pub error: RwLock<Option<String>>,
+}
+
+impl Stats {
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn add_source(&self, id: RelationId, name: &str) -> Arc<SourceStats> {
+        let stats = Arc::new(SourceStats { name: name.to_string(), watermark: AtomicI64::new(i64::MIN), ..Default::default() });
+        self.sources.write().insert(id, stats.clone());
+        stats
+    }
+
+    pub(super) fn add_job(&self, id: RelationId, name: &str) -> Arc<JobStats> {
+        let stats = Arc::new(JobStats { name: name.to_string(), ..Default::default() });
+        self.jobs.write().insert(id, stats.clone());
+        stats
+    }
+
+    pub(super) fn remove(&self, id: RelationId) {
+        self.sources.write().remove(&id);
+        self.jobs.write().remove(&id);
+    }
+}

@@ -1,0 +1,317 @@
+//! What fell out of the dataflow, kept bounded and queryable: late rows, rejected rows (a Z-set: a retraction takes
+//! them out again), undecodable records; and the rows of the schema `eddyline`. Nothing is dropped without a
+//! count: the counters go on when the kept rows have reached their bound.
+
+use super::core::Core;
+use super::handle::SystemRelation;
+use super::job::Mode;
+use arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::datatypes::SchemaRef;
+use arrow::json::LineDelimitedWriter;
+use eddyline_common::connector::UndecodableRecord;
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{ChangeBatch, Column, Epoch, PartitionId, RelationId, SqlType};
+use eddyline_executor::SideRows;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Rows kept of each kind; enough to see what is wrong, small enough for every checkpoint.
+const KEPT_MAX: usize = 1_000;
+
+/// Rows of one step that are looked at to be kept.
+const KEPT_PER_STEP_MAX: usize = 100;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct SideRow {
+    view: RelationId,
+    epoch: Epoch,
+    reason: String,
+    row: String,
+    weight: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Undecodable {
+    source: RelationId,
+    epoch: Epoch,
+    partition: PartitionId,
+    offset: i64,
+    reason: String,
+    excerpt: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SystemRows {
+    late: VecDeque<SideRow>,
+    rejected: VecDeque<SideRow>,
+    undecodable: VecDeque<Undecodable>,
+}
+
+impl SystemRows {
+    /// Keeps a step's late and rejected rows; returns how many there were of each.
+    pub fn side_rows(&mut self, view: RelationId, epoch: Epoch, late: Vec<SideRows>, rejected: Vec<SideRows>) -> (u64, u64) {
+        let counts = (count(&late), count(&rejected));
+        for row in late.iter().flat_map(|side| rows_of(view, epoch, side)) {
+            push_bounded(&mut self.late, row);
+        }
+        for row in rejected.iter().flat_map(|side| rows_of(view, epoch, side)) {
+            self.reject(row);
+        }
+        counts
+    }
+
+    fn reject(&mut self, row: SideRow) {
+        let same = self.rejected.iter().position(|r| r.view == row.view && r.reason == row.reason && r.row == row.row);
+        match same {
+            Some(index) if self.rejected[index].weight + row.weight == 0 => drop(self.rejected.remove(index)),
+            Some(index) => self.rejected[index].weight += row.weight,
+            None => push_bounded(&mut self.rejected, row),
+        }
+    }
+
+    pub fn undecodable(&mut self, source: RelationId, epoch: Epoch, records: Vec<(PartitionId, UndecodableRecord)>) {
+        for (partition, record) in records {
+            let UndecodableRecord { offset, reason, excerpt } = record;
+            push_bounded(&mut self.undecodable, Undecodable { source, epoch, partition, offset: offset.0, reason, excerpt });
+        }
+    }
+
+    /// Its relation was dropped.
+    pub fn forget(&mut self, id: RelationId) {
+        self.late.retain(|r| r.view != id);
+        self.rejected.retain(|r| r.view != id);
+        self.undecodable.retain(|r| r.source != id);
+    }
+
+    /// What belongs to epochs up to `epoch`, for a checkpoint: the rest comes again by replay.
+    pub fn up_to(&self, epoch: Epoch) -> SystemRows {
+        let mut kept = self.clone();
+        kept.late.retain(|r| r.epoch <= epoch);
+        kept.rejected.retain(|r| r.epoch <= epoch);
+        kept.undecodable.retain(|r| r.epoch <= epoch);
+        kept
+    }
+}
+
+fn push_bounded<T>(rows: &mut VecDeque<T>, row: T) {
+    if rows.len() == KEPT_MAX {
+        rows.pop_front();
+    }
+    rows.push_back(row);
+}
+
+fn count(sides: &[SideRows]) -> u64 {
+    let weight = |c: &ChangeBatch| c.weights.as_ref().map_or(c.num_rows() as u64, |w| w.values().iter().map(|w| w.unsigned_abs()).sum());
+    sides.iter().map(|s| weight(&s.changes)).sum()
+}
+
+fn rows_of(view: RelationId, epoch: Epoch, side: &SideRows) -> Vec<SideRow> {
+    let kept = side.changes.slice(0, side.changes.num_rows().min(KEPT_PER_STEP_MAX));
+    let texts = json_lines(&kept.rows);
+    let row = |(index, row): (usize, String)| SideRow { view, epoch, reason: side.reason.clone(), row, weight: kept.weight(index) };
+    texts.into_iter().enumerate().map(row).collect()
+}
+
+/// One JSON object per row.
+fn json_lines(rows: &RecordBatch) -> Vec<String> {
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    let written = writer.write(rows).and_then(|()| writer.finish());
+    if let Err(error) = written {
+        return vec![format!("{{\"unprintable\": \"{error}\"}}"); rows.num_rows()];
+    }
+    String::from_utf8_lossy(&writer.into_inner()).lines().map(str::to_string).collect()
+}
+
+/// The name in schema `eddyline` and the columns of each system relation.
+pub const SYSTEM_RELATIONS: [(SystemRelation, &str); 6] = [
+    (SystemRelation::Sources, "sources"),
+    (SystemRelation::Jobs, "jobs"),
+    (SystemRelation::LateRows, "late_rows"),
+    (SystemRelation::RejectedRows, "rejected_rows"),
+    (SystemRelation::UndecodableRecords, "undecodable_records"),
+    (SystemRelation::Checkpoints, "checkpoints"),
+];
+
+pub fn columns(relation: SystemRelation) -> Vec<Column> {
+    let column = |name: &str, ty: SqlType| Column::new(name, ty, true);
+    let (text, bigint) = (SqlType::Text, SqlType::BigInt);
+    match relation {
+        SystemRelation::Sources => vec![
+            column("source", text.clone()),
+            column("partition", bigint.clone()),
+            column("next_offset", bigint.clone()),
+            column("watermark", SqlType::Timestamp),
+            column("records", bigint.clone()),
+            column("undecodable", bigint),
+            column("problem", text),
+        ],
+        SystemRelation::Jobs => vec![
+            column("job", text.clone()),
+            column("state", text.clone()),
+            column("epoch", bigint.clone()),
+            column("rows_in", bigint.clone()),
+            column("rows_out", bigint.clone()),
+            column("late", bigint.clone()),
+            column("rejected", bigint.clone()),
+            column("busy_micros", bigint.clone()),
+            column("state_bytes", bigint.clone()),
+            column("freshness_micros", bigint.clone()),
+            column("backfill_permille", bigint),
+            column("error", text),
+        ],
+        SystemRelation::LateRows | SystemRelation::RejectedRows => vec![
+            column("view", text.clone()),
+            column("epoch", bigint.clone()),
+            column("reason", text.clone()),
+            column("row", text),
+            column("weight", bigint),
+        ],
+        SystemRelation::UndecodableRecords => vec![
+            column("source", text.clone()),
+            column("topic", text.clone()),
+            column("partition", bigint.clone()),
+            column("offset", bigint.clone()),
+            column("epoch", bigint),
+            column("reason", text.clone()),
+            column("excerpt", text),
+        ],
+        SystemRelation::Checkpoints => vec![column("checkpoint", bigint.clone()), column("epoch", bigint.clone()), column("micros", bigint), column("problem", text)],
+    }
+}
+
+pub fn schema(relation: SystemRelation) -> SchemaRef {
+    arrow_schema(&columns(relation))
+}
+
+enum Cell {
+    Text(Option<String>),
+    Int(i64),
+    Time(Option<i64>),
+}
+
+impl Core {
+    pub(super) fn system_rows(&self, relation: SystemRelation) -> RecordBatch {
+        let rows = match relation {
+            SystemRelation::Sources => self.source_rows(),
+            SystemRelation::Jobs => self.job_rows(),
+            SystemRelation::LateRows => self.system.late.iter().map(|r| self.side_row(r)).collect(),
+            SystemRelation::RejectedRows => self.system.rejected.iter().map(|r| self.side_row(r)).collect(),
+            SystemRelation::UndecodableRecords => self.system.undecodable.iter().map(|r| self.undecodable_row(r)).collect(),
+            SystemRelation::Checkpoints => self.checkpoints.recent().map(|c| vec![Cell::Int(c.id as i64), Cell::Int(c.epoch.0 as i64), Cell::Int(c.micros as i64), Cell::Text(c.problem.clone())]).collect(),
+        };
+        to_batch(&schema(relation), rows)
+    }
+
+    fn name_of(&self, id: RelationId) -> Cell {
+        Cell::Text(self.catalog.get(id).map(|r| r.name.clone()))
+    }
+
+    fn side_row(&self, row: &SideRow) -> Vec<Cell> {
+        vec![self.name_of(row.view), Cell::Int(row.epoch.0 as i64), Cell::Text(Some(row.reason.clone())), Cell::Text(Some(row.row.clone())), Cell::Int(row.weight)]
+    }
+
+    fn undecodable_row(&self, row: &Undecodable) -> Vec<Cell> {
+        let topic = self.sources.get(&row.source).and_then(|s| match &s.relation.kind {
+            eddyline_planner::RelationKind::Source(spec) => spec.options.get("topic").cloned(),
+            _ => None,
+        });
+        vec![
+            self.name_of(row.source),
+            Cell::Text(topic),
+            Cell::Int(row.partition.0 as i64),
+            Cell::Int(row.offset),
+            Cell::Int(row.epoch.0 as i64),
+            Cell::Text(Some(row.reason.clone())),
+            Cell::Text(Some(row.excerpt.clone())),
+        ]
+    }
+
+    fn source_rows(&self) -> Vec<Vec<Cell>> {
+        let mut rows = Vec::new();
+        for source in self.sources.values() {
+            let watermark = source.watermark().0;
+            let watermark = (watermark != i64::MIN && watermark != i64::MAX).then_some(watermark);
+            for end in source.ends() {
+                rows.push(vec![
+                    Cell::Text(Some(source.relation.name.clone())),
+                    Cell::Int(end.partition.0 as i64),
+                    Cell::Int(end.start.0),
+                    Cell::Time(watermark),
+                    Cell::Int(source.stats.records.load(Relaxed) as i64),
+                    Cell::Int(source.stats.undecodable.load(Relaxed) as i64),
+                    Cell::Text(source.stats.problem.read().clone()),
+                ]);
+            }
+        }
+        rows
+    }
+
+    fn job_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |job: &super::job::Job| {
+            let state = match &job.mode {
+                Mode::Live => "running",
+                Mode::Backfilling(_) => "backfilling",
+                Mode::Failed(_) => "stopped",
+            };
+            let s = &job.stats;
+            let int = |v: u64| Cell::Int(v as i64);
+            vec![
+                Cell::Text(Some(job.relation.name.clone())),
+                Cell::Text(Some(state.to_string())),
+                int(job.stepped.0),
+                int(s.rows_in.load(Relaxed)),
+                int(s.rows_out.load(Relaxed)),
+                int(s.late.load(Relaxed)),
+                int(s.rejected.load(Relaxed)),
+                int(s.busy_micros.load(Relaxed)),
+                int(s.state_bytes.load(Relaxed)),
+                Cell::Int(s.freshness_micros.load(Relaxed)),
+                int(s.backfill_permille.load(Relaxed)),
+                Cell::Text(s.error.read().clone()),
+            ]
+        };
+        self.jobs.values().map(row).collect()
+    }
+
+    /// Counters of every job at this moment, for a checkpoint.
+    pub(super) fn job_counters(&self) -> BTreeMap<RelationId, JobCounters> {
+        let of = |s: &super::stats::JobStats| JobCounters { rows_in: s.rows_in.load(Relaxed), rows_out: s.rows_out.load(Relaxed), late: s.late.load(Relaxed), rejected: s.rejected.load(Relaxed) };
+        self.jobs.iter().map(|(id, job)| (*id, of(&job.stats))).collect()
+    }
+}
+
+/// Counters that survive a restart, so that produced = accepted + late + rejected goes on holding.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct JobCounters {
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub late: u64,
+    pub rejected: u64,
+}
+
+fn to_batch(schema: &SchemaRef, rows: Vec<Vec<Cell>>) -> RecordBatch {
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for (index, field) in schema.fields().iter().enumerate() {
+        let cells = rows.iter().map(|r| &r[index]);
+        columns.push(match SqlType::from_field(field) {
+            Some(SqlType::BigInt) => {
+                let mut b = Int64Builder::new();
+                cells.for_each(|c| b.append_option(if let Cell::Int(v) = c { Some(*v) } else { None }));
+                Arc::new(b.finish())
+            }
+            Some(SqlType::Timestamp) => {
+                let mut b = TimestampMicrosecondBuilder::new();
+                cells.for_each(|c| b.append_option(if let Cell::Time(v) = c { *v } else { None }));
+                Arc::new(b.finish())
+            }
+            _ => {
+                let mut b = StringBuilder::new();
+                cells.for_each(|c| b.append_option(if let Cell::Text(v) = c { v.as_deref() } else { None }));
+                Arc::new(b.finish())
+            }
+        });
+    }
+    RecordBatch::try_new(schema.clone(), columns).expect("cells follow the relation's columns")
+}

@@ -1,0 +1,276 @@
+//! PostgreSQL's text forms to values. Pure functions; each error names the type and quotes the text.
+
+use arrow::datatypes::IntervalMonthDayNano;
+use chrono::{NaiveDate, NaiveTime, Timelike};
+use eddyline_common::{Result, SqlError, SqlState};
+use std::str::FromStr;
+
+/// Longest text that an error quotes.
+const QUOTED_CHARS_MAX: usize = 64;
+
+pub fn invalid(ty: &str, text: &str) -> SqlError {
+    let shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
+    SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {ty}: \"{shown}\""))
+}
+
+fn out_of_range(ty: &str, text: &str) -> SqlError {
+    SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("value \"{text}\" is out of range for type {ty}"))
+}
+
+fn bad_time(ty: &str, text: &str) -> SqlError {
+    let looks_right = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | ' ' | '.' | 'T' | '+' | 'Z'));
+    match looks_right && text.len() >= 8 {
+        true => SqlError::new(SqlState("22008"), format!("date/time field value out of range: \"{text}\"")),
+        false => SqlError::new(SqlState("22007"), format!("invalid input syntax for type {ty}: \"{text}\"")),
+    }
+}
+
+pub fn boolean(text: &str) -> Result<bool> {
+    let lower = text.to_ascii_lowercase();
+    let prefix_of = |word: &str, least: usize| lower.len() >= least && word.starts_with(&lower);
+    if prefix_of("true", 1) || prefix_of("yes", 1) || lower == "on" || lower == "1" {
+        return Ok(true);
+    }
+    if prefix_of("false", 1) || prefix_of("no", 1) || prefix_of("off", 2) || lower == "0" {
+        return Ok(false);
+    }
+    Err(invalid("boolean", text))
+}
+
+pub fn integer<T: TryFrom<i64>>(text: &str, ty: &str) -> Result<T> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(invalid(ty, text));
+    }
+    let value = i64::from_str(text).map_err(|_| out_of_range(ty, text))?;
+    T::try_from(value).map_err(|_| out_of_range(ty, text))
+}
+
+pub fn float8(text: &str) -> Result<f64> {
+    let value = special_float(text).or_else(|| f64::from_str(text).ok()).ok_or_else(|| invalid("double precision", text))?;
+    let infinite_by_overflow = value.is_infinite() && text.bytes().any(|b| b.is_ascii_digit());
+    if infinite_by_overflow { Err(out_of_range("double precision", text)) } else { Ok(value) }
+}
+
+pub fn float4(text: &str) -> Result<f32> {
+    let value = special_float(text).map(|v| v as f32).or_else(|| f32::from_str(text).ok()).ok_or_else(|| invalid("real", text))?;
+    let infinite_by_overflow = value.is_infinite() && text.bytes().any(|b| b.is_ascii_digit());
+    if infinite_by_overflow { Err(out_of_range("real", text)) } else { Ok(value) }
+}
+
+fn special_float(text: &str) -> Option<f64> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "nan" => f64::NAN,
+        "infinity" | "inf" | "+infinity" | "+inf" => f64::INFINITY,
+        "-infinity" | "-inf" => f64::NEG_INFINITY,
+        _ => return None,
+    })
+}
+
+/// Rounds half away from zero to `scale`, as PostgreSQL does.
+pub fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128> {
+    let bad = || invalid("numeric", text);
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| bad())?),
+        None => (text, 0),
+    };
+    let (negative, digits) = match mantissa.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() && fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return Err(bad());
+    }
+    let overflow = || {
+        SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, "numeric field overflow").with_detail(format!(
+            "A field with precision {precision}, scale {scale} must round to an absolute value less than 10^{}.",
+            precision as i32 - scale as i32
+        ))
+    };
+    // The digit at index `keep` decides the rounding; those before it are kept.
+    let keep = whole.len() as i64 + exponent as i64 + scale as i64;
+    let mut value: i128 = 0;
+    let mut all = whole.bytes().chain(fraction.bytes()).map(|b| (b - b'0') as i128);
+    for at in 0..keep.clamp(0, 400) {
+        let digit = all.next().unwrap_or(0);
+        if value == 0 && digit == 0 && at > 200 {
+            break;
+        }
+        value = value.checked_mul(10).and_then(|v| v.checked_add(digit)).ok_or_else(overflow)?;
+    }
+    if keep >= 0 && all.next().is_some_and(|digit| digit >= 5) {
+        value += 1;
+    }
+    if precision < 38 && value >= 10i128.pow(precision as u32) || value > 99_999_999_999_999_999_999_999_999_999_999_999_999 {
+        return Err(overflow());
+    }
+    Ok(if negative { -value } else { value })
+}
+
+pub fn json(text: &str) -> Result<()> {
+    serde_json::from_str::<serde::de::IgnoredAny>(text)
+        .map(|_| ())
+        .map_err(|e| SqlError::new(SqlState::INVALID_TEXT, "invalid input syntax for type json").with_detail(format!("{e}.")))
+}
+
+pub fn bytea(text: &str) -> Result<Vec<u8>> {
+    let bad = || invalid("bytea", text);
+    if let Some(hex) = text.strip_prefix("\\x") {
+        let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+        if digits.len() % 2 != 0 {
+            return Err(bad());
+        }
+        let nibble = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or_else(bad);
+        return digits.chunks(2).map(|pair| Ok(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect();
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        if *first != b'\\' {
+            bytes.push(*first);
+        } else if rest.first() == Some(&b'\\') {
+            bytes.push(b'\\');
+            rest = &rest[1..];
+        } else {
+            let octal = rest.get(..3).and_then(|o| std::str::from_utf8(o).ok()).and_then(|o| u8::from_str_radix(o, 8).ok());
+            bytes.push(octal.ok_or_else(bad)?);
+            rest = &rest[3..];
+        }
+    }
+    Ok(bytes)
+}
+
+/// Days since 1970-01-01.
+pub fn date(text: &str) -> Result<i32> {
+    match text {
+        "infinity" => return Ok(i32::MAX),
+        "-infinity" => return Ok(i32::MIN),
+        _ => {}
+    }
+    let day = text.split([' ', 'T']).next().unwrap_or(text);
+    calendar(day).map(|d| (d - NaiveDate::default()).num_days() as i32).ok_or_else(|| bad_time("date", text))
+}
+
+fn calendar(text: &str) -> Option<NaiveDate> {
+    let mut parts = text.splitn(3, '-');
+    let (year, month, day) = (parts.next()?, parts.next(), parts.next());
+    match (month, day) {
+        (Some(month), Some(day)) => NaiveDate::from_ymd_opt(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?),
+        _ if text.len() == 8 => NaiveDate::parse_from_str(text, "%Y%m%d").ok(),
+        _ => None,
+    }
+}
+
+/// Microseconds since midnight.
+pub fn time(text: &str) -> Result<i64> {
+    clock(text).ok_or_else(|| bad_time("time without time zone", text))
+}
+
+fn clock(text: &str) -> Option<i64> {
+    if text == "24:00:00" {
+        return Some(86_400_000_000);
+    }
+    let parsed = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M")).ok()?;
+    let micros = (parsed.nanosecond() as i64 + 500) / 1000;
+    Some(parsed.num_seconds_from_midnight() as i64 * 1_000_000 + micros)
+}
+
+/// Microseconds; a zone in the text is ignored, as PostgreSQL does.
+pub fn timestamp(text: &str) -> Result<i64> {
+    zoned(text).map(|(local, _)| local).ok_or_else(|| bad_time("timestamp", text))
+}
+
+/// Microseconds in UTC; a text without a zone is taken as UTC.
+pub fn timestamptz(text: &str) -> Result<i64> {
+    zoned(text).map(|(local, offset)| local - offset).ok_or_else(|| bad_time("timestamp with time zone", text))
+}
+
+/// Local time in microseconds and its zone's offset from UTC.
+fn zoned(text: &str) -> Option<(i64, i64)> {
+    match text {
+        "infinity" => return Some((i64::MAX, 0)),
+        "-infinity" => return Some((i64::MIN, 0)),
+        "epoch" => return Some((0, 0)),
+        _ => {}
+    }
+    let (day, rest) = text.split_once([' ', 'T']).unwrap_or((text, ""));
+    let days = (calendar(day)? - NaiveDate::default()).num_days();
+    let rest = rest.trim();
+    let zone_at = rest.find(['+', '-', 'Z', 'z', ' ', 'U', 'G']).unwrap_or(rest.len());
+    let (clock_text, zone) = (rest[..zone_at].trim(), rest[zone_at..].trim());
+    let micros = if clock_text.is_empty() { 0 } else { clock(clock_text)? };
+    Some((days.checked_mul(86_400_000_000)?.checked_add(micros)?, offset(zone)?))
+}
+
+fn offset(zone: &str) -> Option<i64> {
+    if zone.is_empty() || ["z", "utc", "gmt"].contains(&zone.to_ascii_lowercase().as_str()) {
+        return Some(0);
+    }
+    let (sign, rest) = match zone.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let digits: String = rest.chars().filter(|c| *c != ':').collect();
+    let (hours, minutes) = match digits.len() {
+        1 | 2 => (digits.parse::<i64>().ok()?, 0),
+        4 => (digits[..2].parse().ok()?, digits[2..].parse().ok()?),
+        _ => return None,
+    };
+    Some(sign * (hours * 60 + minutes) * 60_000_000)
+}
+
+pub fn interval(text: &str) -> Result<IntervalMonthDayNano> {
+    arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(text).map_err(|_| invalid("interval", text))
+}
+
+/// The items of a one-dimensional array literal `{a,"b c",NULL}`. Items of nested arrays keep their braces.
+pub fn array(text: &str) -> Result<Vec<Option<String>>> {
+    let bad = || SqlError::new(SqlState::INVALID_TEXT, format!("malformed array literal: \"{text}\""));
+    let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).ok_or_else(bad)?;
+    if inner.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut items = Vec::new();
+    let mut chars = inner.chars().peekable();
+    loop {
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        let (mut item, mut quoted, mut depth) = (String::new(), false, 0);
+        if chars.next_if_eq(&'"').is_some() {
+            quoted = true;
+            loop {
+                match chars.next().ok_or_else(bad)? {
+                    '"' => break,
+                    '\\' => item.push(chars.next().ok_or_else(bad)?),
+                    c => item.push(c),
+                }
+            }
+            while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        } else {
+            while let Some(c) = chars.next_if(|c| depth > 0 || *c != ',') {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    '\\' if depth == 0 => {
+                        item.push(chars.next().ok_or_else(bad)?);
+                        continue;
+                    }
+                    _ => {}
+                }
+                item.push(c);
+            }
+            item.truncate(item.trim_end().len());
+            if item.is_empty() || depth != 0 {
+                return Err(bad());
+            }
+        }
+        items.push(if !quoted && item.eq_ignore_ascii_case("null") { None } else { Some(item) });
+        match chars.next() {
+            Some(',') => {}
+            None => return Ok(items),
+            Some(_) => return Err(bad()),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The two halves of a client's socket. The reader yields whole frontend messages, decoded by the pgwire crate; the
+//! writer collects backend messages in one buffer. Writing may be given up at any await: bytes
+//! leave the buffer only once the socket has them, and the buffer only ever holds whole messages.
+
+use bytes::{Buf, BufMut, BytesMut};
+use eddyline_common::{Result, SqlError, SqlState};
+use pgwire::messages::{DecodeContext, PgWireFrontendMessage, ProtocolVersion, SslNegotiationMetaMessage};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// The largest message taken from a client: a statement, a row of parameters, a piece of COPY data.
+pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
+/// What a startup packet may be at most, as in PostgreSQL.
+const STARTUP_BYTES_MAX: usize = 10_000;
+
+/// Rows are sent once this much has gathered: large enough to fill segments, small enough to flow.
+pub const FLUSH_BYTES: usize = 64 << 10;
+
+/// Room to read into at a time.
+const READ_BYTES: usize = 8 << 10;
+
+pub struct Reader {
+    half: OwnedReadHalf,
+    input: BytesMut,
+    context: DecodeContext,
+}
+
+impl Reader {
+    pub fn new(half: OwnedReadHalf) -> Self {
+        Reader { half, input: BytesMut::with_capacity(READ_BYTES), context: DecodeContext::new(ProtocolVersion::PROTOCOL3_0) }
+    }
+
+    /// The first packets are untyped: a request for encryption, a cancel request or the startup message.
+    pub async fn startup(&mut self) -> Result<Option<PgWireFrontendMessage>> {
+        loop {
+            if let Some(length) = self.input.first_chunk::<4>().map(|l| u32::from_be_bytes(*l) as usize)
+                && !(8..=STARTUP_BYTES_MAX).contains(&length)
+            {
+                return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, "invalid length of startup packet"));
+            }
+            match PgWireFrontendMessage::decode(&mut self.input, &self.context).map_err(protocol)? {
+                Some(PgWireFrontendMessage::SslNegotiation(SslNegotiationMetaMessage::None)) => self.context.awaiting_frontend_ssl = false,
+                Some(message) => return Ok(Some(message)),
+                None if !self.more().await? => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// From here on messages are typed.
+    pub fn startup_done(&mut self) {
+        self.context.awaiting_frontend_ssl = false;
+        self.context.awaiting_frontend_startup = false;
+    }
+
+    /// The next message; `None` when the client is gone. May be given up while it waits.
+    pub async fn message(&mut self) -> Result<Option<PgWireFrontendMessage>> {
+        loop {
+            if let Some(message) = self.buffered()? {
+                return Ok(Some(message));
+            }
+            if !self.more().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn buffered(&mut self) -> Result<Option<PgWireFrontendMessage>> {
+        let Some(header) = self.input.first_chunk::<5>() else { return Ok(None) };
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        if length < 4 {
+            return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, "invalid message length"));
+        }
+        if length > MESSAGE_BYTES_MAX {
+            let error = SqlError::new(SqlState("54000"), "message is too large");
+            return Err(error.with_detail(format!("It has {length} bytes; the limit is {MESSAGE_BYTES_MAX}.")));
+        }
+        if self.input.len() <= length {
+            self.input.reserve(length + 1 - self.input.len());
+            return Ok(None);
+        }
+        PgWireFrontendMessage::decode(&mut self.input, &self.context).map_err(protocol)
+    }
+
+    async fn more(&mut self) -> Result<bool> {
+        self.input.reserve(READ_BYTES);
+        match self.half.read_buf(&mut self.input).await {
+            Ok(bytes) => Ok(bytes > 0),
+            Err(e) if is_gone(&e) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Returns when the client has closed its end; never, if it has sent more instead.
+    pub async fn gone(&self) {
+        let mut byte = [0u8; 1];
+        let open = !self.input.is_empty() || matches!(self.half.peek(&mut byte).await, Ok(1));
+        if open {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::*;
+    matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
+}
+
+fn protocol(error: pgwire::error::PgWireError) -> SqlError {
+    SqlError::new(SqlState::PROTOCOL_VIOLATION, error.to_string().to_lowercase())
+}
+
+pub struct Writer {
+    half: OwnedWriteHalf,
+    pub out: BytesMut,
+}
+
+impl Writer {
+    pub fn new(half: OwnedWriteHalf) -> Self {
+        Writer { half, out: BytesMut::with_capacity(READ_BYTES) }
+    }
+
+    /// Sends everything in the buffer.
+    pub async fn flush(&mut self) -> Result<()> {
+        while !self.out.is_empty() {
+            let written = self.half.write(&self.out).await.map_err(lost)?;
+            if written == 0 {
+                return Err(SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost"));
+            }
+            self.out.advance(written);
+        }
+        Ok(())
+    }
+
+    /// Sends if enough has gathered.
+    pub async fn flush_if_full(&mut self) -> Result<()> {
+        if self.out.len() >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// Puts one message: its type and what `body` writes.
+    pub fn put(&mut self, kind: u8, body: impl FnOnce(&mut BytesMut)) {
+        self.out.put_u8(kind);
+        let begin = self.out.len();
+        self.out.put_i32(0);
+        body(&mut self.out);
+        let length = (self.out.len() - begin) as i32;
+        self.out[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+fn lost(error: std::io::Error) -> SqlError {
+    SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost").with_detail(format!("{error}."))
+}
+
+pub fn cstring(out: &mut BytesMut, text: &str) {
+    // A zero byte would end the string early; it cannot be in valid text either.
+    out.extend(text.bytes().filter(|b| *b != 0));
+    out.put_u8(0);
+}

@@ -1,0 +1,164 @@
+//! A session's transaction: its block state, the snapshot its reads share, and the table effects that wait for
+//! COMMIT. Effects are kept per table in statement order, so a savepoint is a set of lengths. Tables
+//! written to stay locked until the end, which keeps key checks valid up to the commit.
+
+use crate::coordinator::{ReadSnapshot, TableLock, TableWrite};
+use crate::pgwire::messages::TransactionState;
+use crate::serving::overlay::Overlay;
+use crate::session::settings::Settings;
+use eddyline_common::{ChangeBatch, RelationId, Result, SqlError, SqlState};
+use eddyline_planner::Relation;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What one transaction may write, in bytes: it is one record of the log and one step of its views.
+pub const TRANSACTION_BYTES_MAX: usize = 256 << 20;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Block {
+    /// Each statement (or each simple query, or what is between two Syncs) is one transaction.
+    #[default]
+    Implicit,
+    /// Between BEGIN and COMMIT.
+    Explicit,
+    /// An explicit one in which a statement failed.
+    Failed,
+}
+
+struct Savepoint {
+    name: String,
+    lengths: BTreeMap<RelationId, usize>,
+}
+
+#[derive(Default)]
+pub struct Transaction {
+    pub block: Block,
+    pub read_only: bool,
+    /// What all SELECTs of an explicit transaction read.
+    pub snapshot: Option<Arc<ReadSnapshot>>,
+    /// The settings to go back to on ROLLBACK, and the local ones to undo at the end.
+    pub settings_before: Option<Settings>,
+    pub local_settings: Vec<(String, Option<String>)>,
+    tables: BTreeMap<RelationId, TableEffects>,
+    locks: HashMap<RelationId, TableLock>,
+    savepoints: Vec<Savepoint>,
+    bytes: usize,
+}
+
+struct TableEffects {
+    relation: Arc<Relation>,
+    changes: Vec<ChangeBatch>,
+    overlay: Arc<Overlay>,
+}
+
+impl Transaction {
+    pub fn state(&self) -> TransactionState {
+        match self.block {
+            Block::Implicit => TransactionState::Idle,
+            Block::Explicit => TransactionState::Open,
+            Block::Failed => TransactionState::Failed,
+        }
+    }
+
+    pub fn is_explicit(&self) -> bool {
+        self.block != Block::Implicit
+    }
+
+    pub fn has_writes(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
+    pub fn holds(&self, table: RelationId) -> bool {
+        self.locks.contains_key(&table)
+    }
+
+    pub fn holds_any(&self) -> bool {
+        !self.locks.is_empty()
+    }
+
+    pub fn lock(&mut self, table: RelationId, lock: TableLock) {
+        self.locks.insert(table, lock);
+    }
+
+    /// What this transaction has done to a table so far.
+    pub fn overlay(&self, table: RelationId) -> Option<Arc<Overlay>> {
+        self.tables.get(&table).map(|t| t.overlay.clone())
+    }
+
+    pub fn written(&self) -> impl Iterator<Item = RelationId> + '_ {
+        self.tables.keys().copied()
+    }
+
+    pub fn write(&mut self, relation: &Arc<Relation>, changes: ChangeBatch) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.bytes += changes.bytes();
+        if self.bytes > TRANSACTION_BYTES_MAX {
+            return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "the transaction writes too much")
+                .with_detail(format!("A transaction may write {TRANSACTION_BYTES_MAX} bytes."))
+                .with_hint("Commit in smaller parts."));
+        }
+        let effects = match self.tables.entry(relation.id) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(TableEffects { relation: relation.clone(), changes: Vec::new(), overlay: Arc::new(Overlay::new(relation)?) })
+            }
+        };
+        // Nobody else holds it between statements, so this does not copy.
+        Arc::make_mut(&mut effects.overlay).apply(&changes)?;
+        effects.changes.push(changes);
+        Ok(())
+    }
+
+    /// Everything written, one net batch per table; `None` if nothing is left of it.
+    pub fn take_write(&mut self) -> Result<Option<TableWrite>> {
+        let mut changes = Vec::new();
+        for (id, effects) in std::mem::take(&mut self.tables) {
+            let batch = match effects.changes.len() {
+                1 => effects.changes.into_iter().next(),
+                _ => effects.overlay.net(&effects.changes)?,
+            };
+            changes.extend(batch.filter(|b| !b.is_empty()).map(|b| (id, b)));
+        }
+        Ok((!changes.is_empty()).then_some(TableWrite { changes }))
+    }
+
+    pub fn savepoint(&mut self, name: &str) {
+        let lengths = self.tables.iter().map(|(id, t)| (*id, t.changes.len())).collect();
+        self.savepoints.push(Savepoint { name: name.to_string(), lengths });
+    }
+
+    fn find(&self, name: &str) -> Result<usize> {
+        let at = self.savepoints.iter().rposition(|s| s.name == name);
+        at.ok_or_else(|| SqlError::new(SqlState("3B001"), format!("savepoint \"{name}\" does not exist")))
+    }
+
+    pub fn release(&mut self, name: &str) -> Result<()> {
+        let at = self.find(name)?;
+        self.savepoints.truncate(at);
+        Ok(())
+    }
+
+    /// Undoes what was written since; the savepoint stays. A failed transaction is open again.
+    pub fn rollback_to(&mut self, name: &str) -> Result<()> {
+        let at = self.find(name)?;
+        self.savepoints.truncate(at + 1);
+        let lengths = &self.savepoints[at].lengths;
+        let mut bytes = 0;
+        for (id, effects) in &mut self.tables {
+            let length = lengths.get(id).copied().unwrap_or(0);
+            if length < effects.changes.len() {
+                effects.changes.truncate(length);
+                let mut overlay = Overlay::new(&effects.relation)?;
+                effects.changes.iter().try_for_each(|c| overlay.apply(c))?;
+                effects.overlay = Arc::new(overlay);
+            }
+            bytes += effects.changes.iter().map(ChangeBatch::bytes).sum::<usize>();
+        }
+        self.bytes = bytes;
+        self.tables.retain(|_, t| !t.changes.is_empty());
+        self.block = Block::Explicit;
+        Ok(())
+    }
+}

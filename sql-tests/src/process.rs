@@ -1,0 +1,177 @@
+//! A server process under test.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+/// A start that takes longer than this has failed.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    pub workers: usize,
+    pub backend: &'static str,
+    pub state_cache: &'static str,
+    pub checkpoint_interval: &'static str,
+    /// See `eddyline_common::failpoint`.
+    pub failpoints: String,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions { workers: 2, backend: "rocksdb", state_cache: "64MiB", checkpoint_interval: "1s", failpoints: String::new() }
+    }
+}
+
+/// A running server and its data directory. Dropping it kills the process and removes the directory.
+pub struct Server {
+    dir: TempDir,
+    child: Option<Child>,
+    pub options: ServerOptions,
+    pub port: u16,
+    pub http_port: u16,
+}
+
+/// The binary under test: `EDDYLINE_BIN`, or the one next to the test's own target folder.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("EDDYLINE_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test has a path");
+    let release = test.parent().and_then(Path::parent).expect("tests lie in target/release/deps");
+    release.join("eddyline")
+}
+
+impl Server {
+    pub fn start(options: ServerOptions) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut server = Server { dir, child: None, options, port: 0, http_port: 0 };
+        server.launch().expect("the server starts");
+        server
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts the process on the same data; an error tells how it ended instead.
+    pub fn launch(&mut self) -> Result<(), String> {
+        assert!(self.child.is_none(), "one process per data directory");
+        let mut child = self.command().spawn().map_err(|e| format!("{}: {e}", binary().display()))?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let ready = receiver.recv_timeout(READY_WITHIN);
+        let Ok(line) = ready else {
+            let _dead = child.kill();
+            let status = child.wait().map_err(|e| e.to_string())?;
+            return Err(format!("not ready: {status}; log:\n{}", self.log()));
+        };
+        (self.port, self.http_port) = parse_ready(&line).ok_or_else(|| format!("not a ready line: {line}"))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn command(&self) -> Command {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("server.log")).expect("a log file");
+        let mut command = Command::new(binary());
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(self.dir.path().join("data"))
+            .args(["--workers", &self.options.workers.to_string()])
+            .args(["--state-backend", self.options.backend, "--state-cache", self.options.state_cache])
+            .args(["--checkpoint-interval", self.options.checkpoint_interval])
+            .env("EDDYLINE_FAILPOINTS", &self.options.failpoints)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        command
+    }
+
+    /// What the server wrote to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// SIGKILL: nothing is flushed.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child can be killed");
+            child.wait().expect("a killed child ends");
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
+    }
+
+    /// Waits for the process to end by itself (a failpoint killed it).
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running server");
+        child.wait().expect("a child ends")
+    }
+
+    /// SIGTERM, and waits for the orderly end.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running server");
+        let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(done.is_ok_and(|s| s.success()), "SIGTERM is sent");
+        child.wait().expect("a child ends")
+    }
+
+    pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.launch().expect("the server starts again");
+    }
+
+    /// A client whose connection runs in the background.
+    pub async fn connect(&self) -> Client {
+        self.try_connect().await.expect("a connection")
+    }
+
+    pub async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let url = format!("host=127.0.0.1 port={} user=eddyline dbname=eddyline", self.port);
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+        tokio::spawn(async move {
+            // The connection ends with an error when the server is killed: what these tests do.
+            let _ended = connection.await;
+        });
+        Ok(client)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            #[allow(clippy::print_stderr)] // a failed test shows its server's log
+            {
+                eprintln!("--- server log, last lines ---\n{}", tail.join("\n"));
+            }
+        }
+    }
+}
+
+/// `ready: postgres HOST:PORT http HOST:PORT`
+fn parse_ready(line: &str) -> Option<(u16, u16)> {
+    let mut words = line.strip_prefix("ready: postgres ")?.split(' ');
+    let port = |address: &str| address.rsplit(':').next()?.parse().ok();
+    let postgres = port(words.next()?)?;
+    (words.next()? == "http").then_some(())?;
+    Some((postgres, port(words.next()?)?))
+}

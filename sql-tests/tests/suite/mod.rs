@@ -1,0 +1,3 @@
+//! - `tidy`: house rules that the compiler does not check
+
+mod tidy;

@@ -1,0 +1,73 @@
+//! House rules over the tree: dependencies point one way, every file says what it is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// What each part may depend on (ARCHITECTURE.md, "Where things live").
+fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let all = vec!["common", "planner", "storage", "executor", "connectors", "server"];
+    BTreeMap::from([
+        ("common", vec![]),
+        ("planner", vec!["common"]),
+        ("storage", vec!["common"]),
+        ("executor", vec!["common", "storage", "planner"]),
+        ("connectors", vec!["common"]),
+        ("server", vec!["common", "planner", "storage", "executor", "connectors"]),
+        ("sql-tests", all.clone()),
+        ("bench", all),
+    ])
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    for (part, allowed) in allowed() {
+        let manifest = std::fs::read_to_string(root().join(part).join("Cargo.toml")).unwrap();
+        let normal = manifest.split("[dev-dependencies]").next().unwrap();
+        for line in normal.lines() {
+            let Some(dependency) = line.strip_prefix("eddyline-") else { continue };
+            let dependency = dependency.split(['.', ' ', '=']).next().unwrap();
+            assert!(allowed.contains(&dependency), "{part} must not depend on {dependency}");
+        }
+    }
+}
+
+/// The executor may see the planner's plan as data and its functions, nothing of parsing or binding.
+#[test]
+fn the_executor_sees_only_the_plan() {
+    for file in rust_files(&root().join("executor")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let Some(rest) = line.split("eddyline_planner::").nth(1) else { continue };
+            let seen = ["plan", "catalog::ErrorPolicy", "functions"].iter().any(|p| rest.starts_with(p));
+            assert!(seen, "{}:{}: {line}", file.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let silent: Vec<PathBuf> = rust_files(&root()).into_iter().filter(|f| !has_head(f)).collect();
+    assert!(silent.is_empty(), "these files lack a //! head: {silent:#?}");
+}
+
+fn has_head(file: &Path) -> bool {
+    std::fs::read_to_string(file).unwrap().starts_with("//!")
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().to_string();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            files.extend(rust_files(&path));
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+    files
+}

@@ -1,0 +1,40 @@
+//! What a store in a local directory does better than through the object store's interface: sharing files by hard
+//! links instead of copying them, and making them survive a power failure, which the interface does not promise.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Read in pieces of this size; large enough to keep a disk busy.
+pub(super) const READ_BYTES: usize = 1 << 20;
+
+/// Gives the file a second name, or copies it where it cannot have one (another file system, too many links).
+pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => Err(error),
+        Err(_) => fs::copy(from, to).map(drop),
+    }
+}
+
+/// Makes the content of a file, or the names in a directory, durable.
+pub(super) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Length and crc32 of a file.
+pub(super) fn measure(path: &Path) -> io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let mut crc = crc32fast::Hasher::new();
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((bytes, crc.finalize())),
+            read => {
+                crc.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+}

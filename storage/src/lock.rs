@@ -1,0 +1,90 @@
+//! The exclusive lock on a data directory. Two servers on one directory would overwrite each other's log, so the
+//! second is refused. The operating system releases the lock with the process, however it ends; the lock
+//! file itself stays.
+
+use crate::io::failed;
+use eddyline_common::{Result, SqlError, SqlState};
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+const LOCK_FILE: &str = "LOCK";
+
+/// Held as long as it lives.
+#[derive(Debug)]
+pub struct DataDirLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl DataDirLock {
+    /// Creates `dir` if it is missing and locks it. Fails with 55006 if another process (or this one) holds it.
+    pub fn acquire(dir: &Path) -> Result<DataDirLock> {
+        fs::create_dir_all(dir).map_err(failed("create data directory", dir))?;
+        let path = dir.join(LOCK_FILE);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed("open the lock file of the data directory", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+        }
+        write_holder(&mut file).map_err(failed("write", &path))?;
+        Ok(DataDirLock { path, _file: file })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn write_holder(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn in_use(dir: &Path, file: &mut File) -> SqlError {
+    let error = SqlError::new(SqlState::OBJECT_IN_USE, format!("data directory \"{}\" is in use by another server", dir.display()))
+        .with_hint("Stop that server first, or choose another directory with --data-dir.");
+    let mut holder = String::new();
+    match file.read_to_string(&mut holder) {
+        Ok(_) if !holder.trim().is_empty() => error.with_detail(format!("It is locked by process {}.", holder.trim())),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_until_the_first_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let first = DataDirLock::acquire(&data).unwrap();
+        assert!(first.path().exists());
+
+        let refused = DataDirLock::acquire(&data).unwrap_err();
+        assert_eq!(refused.state, SqlState::OBJECT_IN_USE);
+        assert!(refused.detail.unwrap().contains(&std::process::id().to_string()));
+        assert!(refused.hint.is_some());
+
+        drop(first);
+        DataDirLock::acquire(&data).unwrap();
+    }
+
+    #[test]
+    fn an_impossible_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"x").unwrap();
+        let error = DataDirLock::acquire(&file).unwrap_err();
+        assert!(error.message.contains(&file.display().to_string()), "{error}");
+    }
+}

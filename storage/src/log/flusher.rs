@@ -1,0 +1,169 @@
+//! The thread that makes the log durable. It takes all that is pending, writes it in one go, syncs once, and
+//! resolves the waiters: a group commit whose size follows from how long a sync takes.
+//!
+//! A failed write is repaired by cutting the file back to its durable length and writing the same bytes again, after
+//! a pause, until it succeeds. A failed sync is never tried again: the kernel may have dropped the pages it could
+//! not write, and a second sync would report success for them.
+
+use super::LogPosition;
+use super::frame::{self, SEGMENT_HEADER_BYTES};
+use super::segment;
+use super::writer::{Chunk, DurableCallback, Health, Shared, closed};
+use crate::io::failed;
+use eddyline_common::runtime::{FileSystem, WriteFile};
+use eddyline_common::{Result, SqlError, SqlState, failpoint};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub(super) struct Flusher {
+    shared: Arc<Shared>,
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    segment: u64,
+    /// The durable length of the segment's file; 0 before its header is.
+    durable: u64,
+    /// Open at `durable`. `None` if what the file holds beyond that is unknown.
+    file: Option<Box<dyn WriteFile>>,
+}
+
+enum Failure {
+    Write(SqlError),
+    Sync(SqlError),
+}
+
+impl Flusher {
+    pub(super) fn new(shared: Arc<Shared>, fs: Arc<dyn FileSystem>, dir: PathBuf, end: LogPosition) -> Flusher {
+        Flusher { shared, fs, dir, segment: end.segment, durable: end.offset, file: None }
+    }
+
+    pub(super) fn run(mut self) {
+        while let Some(mut chunk) = self.take() {
+            loop {
+                let last_attempt = self.shared.state.lock().closing;
+                match self.flush(&mut chunk) {
+                    Ok(()) => break self.succeeded(&chunk),
+                    Err(Failure::Sync(error)) => return self.poison(error),
+                    Err(Failure::Write(_)) if last_attempt => return self.close(),
+                    Err(Failure::Write(error)) => self.stall(error),
+                }
+            }
+        }
+        self.close();
+    }
+
+    /// Waits for the oldest pending chunk. `None` if the log closes and nothing is pending.
+    fn take(&self) -> Option<Chunk> {
+        let mut state = self.shared.state.lock();
+        loop {
+            if let Some(chunk) = state.pending.pop_front() {
+                return Some(chunk);
+            }
+            if state.closing {
+                return None;
+            }
+            self.shared.work.wait(&mut state);
+        }
+    }
+
+    fn flush(&mut self, chunk: &mut Chunk) -> Result<(), Failure> {
+        if chunk.segment != self.segment {
+            // The segment before is durable in full: its chunks came first.
+            (self.segment, self.durable, self.file) = (chunk.segment, 0, None);
+        }
+        frame::stamp(&mut chunk.bytes, chunk.segment, chunk.offset, self.durable);
+        // Not put back on an error: then the next attempt starts by cutting the file.
+        let mut file = self.write(chunk).map_err(Failure::Write)?;
+        let path = segment::path(&self.dir, self.segment);
+        file.sync().map_err(failed("sync log segment", &path)).map_err(Failure::Sync)?;
+        if self.durable < SEGMENT_HEADER_BYTES {
+            self.fs.sync_dir(&self.dir).map_err(failed("sync log directory", &self.dir)).map_err(Failure::Sync)?;
+        }
+        failpoint::hit("log.synced").map_err(Failure::Sync)?;
+        self.durable = chunk.offset + chunk.bytes.len() as u64;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn write(&mut self, chunk: &Chunk) -> Result<Box<dyn WriteFile>> {
+        let path = segment::path(&self.dir, self.segment);
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let mut file = self.fs.append(&path).map_err(failed("open log segment", &path))?;
+                file.truncate(self.durable).map_err(failed("truncate log segment", &path))?;
+                file
+            }
+        };
+        if self.durable < SEGMENT_HEADER_BYTES {
+            file.write_all(&frame::segment_header(self.segment)).map_err(failed("write log segment", &path))?;
+        }
+        file.write_all(&chunk.bytes).map_err(failed("write log segment", &path))?;
+        failpoint::hit("log.before_sync")?;
+        Ok(file)
+    }
+
+    fn succeeded(&self, chunk: &Chunk) {
+        let durable = LogPosition { segment: chunk.segment, offset: chunk.offset + chunk.bytes.len() as u64 };
+        let mut state = self.shared.state.lock();
+        if matches!(state.health, Health::Stalled(_)) {
+            tracing::info!("the log can be written again");
+            state.health = Health::Good;
+        }
+        state.durable = durable;
+        state.unsynced_bytes -= chunk.bytes.len();
+        let waiters = state.take_waiters_before(durable);
+        drop(state);
+        self.shared.room.notify_all();
+        resolve(waiters, Ok(()));
+    }
+
+    /// Reports a failed write to all waiters, and pauses unless the log closes.
+    fn stall(&self, error: SqlError) {
+        let mut state = self.shared.state.lock();
+        if matches!(state.health, Health::Good) {
+            tracing::error!(%error, "the log cannot be written; it is tried again until it can");
+        }
+        state.health = Health::Stalled(error.clone());
+        let waiters = std::mem::take(&mut state.waiters).into_values().flatten().collect();
+        drop(state);
+        self.shared.room.notify_all();
+        resolve(waiters, Err(error));
+
+        let mut state = self.shared.state.lock();
+        if !state.closing {
+            self.shared.work.wait_for(&mut state, self.shared.options.retry_after);
+        }
+    }
+
+    fn poison(&self, cause: SqlError) {
+        let error = SqlError::new(SqlState::IO_ERROR, "the log is closed for writing since a sync failed")
+            .with_detail(format!("{}.", cause.message))
+            .with_hint("Restart the server: it recovers everything that was acknowledged.");
+        tracing::error!(%cause, "a sync of the log failed; nothing is written to it until the server is started again");
+        self.fail_all(Health::Poisoned(error.clone()), error);
+    }
+
+    fn close(&self) {
+        let unsynced_bytes = self.shared.state.lock().unsynced_bytes;
+        if unsynced_bytes > 0 {
+            tracing::error!(unsynced_bytes, "the log closes with records that could not be written");
+        }
+        self.fail_all(Health::Poisoned(closed()), closed());
+    }
+
+    fn fail_all(&self, health: Health, error: SqlError) {
+        let mut state = self.shared.state.lock();
+        state.health = health;
+        state.pending.clear();
+        let waiters = std::mem::take(&mut state.waiters).into_values().flatten().collect();
+        drop(state);
+        self.shared.room.notify_all();
+        resolve(waiters, Err(error));
+    }
+}
+
+fn resolve(waiters: Vec<DurableCallback>, outcome: Result<()>) {
+    for waiter in waiters {
+        waiter(outcome.clone());
+    }
+}

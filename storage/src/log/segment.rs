@@ -1,0 +1,77 @@
+//! Segment files: their names, their order, and where the last one ends. A torn tail is cut off here;
+//! damage that no crash explains is an error that names file and offset.
+
+use super::frame::{self, Header, SEGMENT_HEADER_BYTES, VERSION};
+use crate::io::failed;
+use eddyline_common::runtime::FileSystem;
+use eddyline_common::{Result, SqlError};
+use std::path::{Path, PathBuf};
+
+pub(super) fn path(dir: &Path, segment: u64) -> PathBuf {
+    dir.join(format!("{segment:020}.log"))
+}
+
+/// The numbers of the segments in `dir`, which follow each other without a gap.
+pub(super) fn list(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<u64>> {
+    let mut segments: Vec<u64> = fs.list(dir).map_err(failed("list log directory", dir))?.iter().filter_map(|path| number(path)).collect();
+    segments.sort_unstable();
+    match segments.windows(2).find(|pair| pair[1] != pair[0] + 1) {
+        Some(gap) => Err(SqlError::corrupt(format!("log segment \"{}\" is missing", path(dir, gap[0] + 1).display()))),
+        None => Ok(segments),
+    }
+}
+
+fn number(path: &Path) -> Option<u64> {
+    (path.extension()? == "log").then(|| path.file_stem()?.to_str()?.parse().ok())?
+}
+
+pub(super) fn read(fs: &dyn FileSystem, path: &Path) -> Result<Vec<u8>> {
+    fs.read(path).map_err(failed("read log segment", path))
+}
+
+/// Errors for a header of another version; says whether it is intact.
+pub(super) fn header_is_valid(bytes: &[u8], segment: u64, path: &Path) -> Result<bool> {
+    match frame::check_header(bytes, segment) {
+        Header::Valid => Ok(true),
+        Header::Damaged => Ok(false),
+        Header::OtherVersion(version) => Err(SqlError::unsupported(format!(
+            "log segment \"{}\" has format version {version}, this server reads version {VERSION}",
+            path.display()
+        ))
+        .with_hint("Start the version of the server that wrote this data directory.")),
+    }
+}
+
+pub(super) fn damaged(path: &Path, offset: u64, detail: impl Into<String>) -> SqlError {
+    SqlError::corrupt(format!("log segment \"{}\" is damaged at offset {offset}", path.display())).with_detail(detail)
+}
+
+/// How many bytes of the last segment are valid: 0 if not even its header is. What follows them was never durable.
+pub(super) fn valid_length(bytes: &[u8], segment: u64, path: &Path) -> Result<u64> {
+    let mut valid = 0;
+    if header_is_valid(bytes, segment, path)? {
+        valid = SEGMENT_HEADER_BYTES as usize;
+        while let Some(frame) = frame::parse(bytes, segment, valid) {
+            valid = frame.payload.end;
+        }
+    }
+    match written_after_durable(bytes, segment, valid) {
+        Some(later) => {
+            Err(damaged(path, valid as u64, format!("The record at offset {later} was written after this one had become durable.")))
+        }
+        None => Ok(valid as u64),
+    }
+}
+
+/// The offset of a valid frame which proves that the bytes at `damage` had been durable.
+fn written_after_durable(bytes: &[u8], segment: u64, damage: usize) -> Option<usize> {
+    let mut at = damage;
+    while let Some(found) = frame::find_marker(bytes, at) {
+        at = match frame::parse(bytes, segment, found) {
+            Some(frame) if frame.synced > damage as u64 => return Some(found),
+            Some(frame) => frame.payload.end,
+            None => found + 1,
+        };
+    }
+    None
+}

@@ -1,0 +1,620 @@
+//! `StateTable`: keys to dense slots, with everything that happens to an entry between memory and store.
+//!
+//! A slot is *live* (its key exists), *dead* (its key was removed but the store may still hold it, so a tombstone has to
+//! be written) or free. A live or dead slot may be *dirty* (differs from what was last copied) and *frozen* (copied for a
+//! checkpoint that is not in the store yet). Live slots that are neither are evicted when memory is short, least recently
+//! used first by a clock. A key that is not in memory is fetched when it is interned, unless the table is *complete*.
+//!
+//! The owner releases all slots at the end of each step by calling `maintain`; only there do slots leave memory.
+
+use super::codec::SlotCodec;
+use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};
+use super::gate::Outcome;
+use super::index::Index;
+use super::keys::Keys;
+use super::space::{Residency, StateSpace};
+use eddyline_common::key::{KeyRows, VSHARDS, hash64, vshard};
+use eddyline_common::kv::SortedRun;
+use eddyline_common::{Result, SqlError, StateTableId};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+const LIVE: u8 = 1;
+const DEAD: u8 = 2;
+const DIRTY: u8 = 4;
+const FROZEN: u8 = 8;
+/// The store may hold this key, or a frozen run that will be ingested does.
+const STORED: u8 = 16;
+/// Used since the clock last passed.
+const USED: u8 = 32;
+/// In the list of dirty slots (also while the slot is free, so that none is listed twice).
+const LISTED: u8 = 64;
+
+/// Key reference, flags, shard and index entries at their load.
+const FIXED_BYTES: usize = 16 + 1 + 1 + 24;
+/// A node's share of an ordered index beside the key itself.
+const ORDERED_BYTES: usize = 48;
+/// While a checkpoint is pending memory may reach this many quarters of the budget before the table asks to abandon it.
+const OVERSHOOT_QUARTERS: usize = 6;
+/// Keys fetched by one `multi_get`: enough to amortise the call, bounded in memory.
+const FETCH_KEYS: usize = 4096;
+
+/// Which extra orders a table keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TableShape {
+    /// Keys begin with a window end; entries are found and dropped by it.
+    pub expiry: bool,
+    /// `first_from` is available.
+    pub ordered: bool,
+}
+
+/// The virtual shard of each key of a batch.
+#[derive(Clone, Copy)]
+pub enum Shards<'a> {
+    /// Rows were routed by exactly this key.
+    OfKey,
+    /// By row of the batch; asked only for keys that are not in memory.
+    Of(&'a dyn Fn(usize) -> u8),
+}
+
+/// What happened since the table was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateCounters {
+    pub evictions: u64,
+    /// Keys looked for in the store, and those it had.
+    pub fetches: u64,
+    pub fetched: u64,
+    pub spills: u64,
+}
+
+impl std::ops::AddAssign for StateCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.evictions += other.evictions;
+        self.fetches += other.fetches;
+        self.fetched += other.fetched;
+        self.spills += other.spills;
+    }
+}
+
+pub struct StateTable {
+    space: StateSpace,
+    kind: u8,
+    budget_bytes: Option<usize>,
+    index: Index,
+    keys: Keys,
+    flags: Vec<u8>,
+    shards: Vec<u8>,
+    free: Vec<u32>,
+    occupied: usize,
+    dirty: Vec<u32>,
+    frozen: Vec<u32>,
+    /// The checkpoint whose outcome decides about `frozen`.
+    frozen_for: Option<u64>,
+    last_frozen: Option<u64>,
+    /// Every key of this table is in memory.
+    complete: bool,
+    clock_hand: usize,
+    expiry: Option<Expiry>,
+    ordered: Option<BTreeMap<Box<[u8]>, u32>>,
+    counters: StateCounters,
+    hashes: Vec<u64>,
+    misses: Vec<(u32, usize)>,
+}
+
+impl StateTable {
+    pub(super) fn open(space: StateSpace, kind: u8, budget_bytes: Option<usize>, shape: TableShape, codec: &mut dyn SlotCodec) -> Result<Self> {
+        assert!(kind < u8::MAX, "255 bounds the kinds in a range");
+        let mut table = StateTable {
+            kind,
+            budget_bytes,
+            index: Index::new(),
+            keys: Keys::default(),
+            flags: Vec::new(),
+            shards: Vec::new(),
+            free: Vec::new(),
+            occupied: 0,
+            dirty: Vec::new(),
+            frozen: Vec::new(),
+            frozen_for: None,
+            last_frozen: None,
+            complete: true,
+            clock_hand: 0,
+            expiry: shape.expiry.then(Expiry::default),
+            ordered: shape.ordered.then(BTreeMap::new),
+            counters: StateCounters::default(),
+            hashes: Vec::new(),
+            misses: Vec::new(),
+            space,
+        };
+        if table.space.restored {
+            match table.space.residency {
+                Residency::Resident => table.load_all(codec)?,
+                Residency::Bounded { .. } => table.note_stored_windows()?,
+            }
+        }
+        Ok(table)
+    }
+
+    pub fn id(&self) -> StateTableId {
+        self.space.id
+    }
+
+    /// One past the largest slot that was ever in use.
+    pub fn slots(&self) -> usize {
+        self.flags.len()
+    }
+
+    /// Live and dead slots in memory.
+    pub fn occupied(&self) -> usize {
+        self.occupied
+    }
+
+    pub fn counters(&self) -> StateCounters {
+        self.counters
+    }
+
+    #[inline]
+    pub fn key(&self, slot: u32) -> &[u8] {
+        self.keys.get(slot)
+    }
+
+    /// The slot's virtual shard.
+    #[inline]
+    pub fn shard(&self, slot: u32) -> u8 {
+        self.shards[slot as usize]
+    }
+
+    pub fn is_live(&self, slot: u32) -> bool {
+        self.flags[slot as usize] & LIVE != 0
+    }
+
+    /// Memory of keys, values and bookkeeping, counted by entries in memory.
+    pub fn bytes(&self, codec: &dyn SlotCodec) -> usize {
+        let per_slot = FIXED_BYTES + codec.slot_bytes() + if self.expiry.is_some() { 8 } else { 0 };
+        let ordered = self.ordered.as_ref().map_or(0, |o| o.len() * ORDERED_BYTES + self.keys.arena_bytes());
+        self.occupied * per_slot + self.keys.arena_bytes() + ordered + codec.heap_bytes()
+    }
+
+    /// Replaces `out` by the slot of every key, creating those that do not exist (empty, and not dirty until marked) and
+    /// fetching those that are in the store only. Slots stay valid until `maintain` or `remove`.
+    pub fn intern(&mut self, keys: &KeyRows, shards: Shards, codec: &mut dyn SlotCodec, out: &mut Vec<u32>) -> Result<()> {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        hashes.extend(keys.iter().map(hash64));
+        out.clear();
+        out.extend(hashes.iter().map(|hash| self.index.guess(*hash).unwrap_or(u32::MAX)));
+        for (row, slot) in out.iter_mut().enumerate() {
+            let key = keys.row(row);
+            let found = *slot != u32::MAX && self.keys.get(*slot) == key;
+            if !found {
+                *slot = self.find_or_create(key, hashes[row], row, shards, codec)?;
+            }
+            let flags = &mut self.flags[*slot as usize];
+            if *flags & DEAD != 0 {
+                self.revive(*slot)?;
+            } else {
+                *flags |= USED;
+            }
+        }
+        self.hashes = hashes;
+        self.fetch_misses(keys, codec)
+    }
+
+    /// The slot of a key that is in memory.
+    pub fn find(&self, key: &[u8]) -> Option<u32> {
+        self.index.find(hash64(key), |slot| self.keys.get(slot) == key)
+    }
+
+    fn find_or_create(&mut self, key: &[u8], hash: u64, row: usize, shards: Shards, codec: &mut dyn SlotCodec) -> Result<u32> {
+        if let Some(slot) = self.index.find(hash, |slot| self.keys.get(slot) == key) {
+            return Ok(slot);
+        }
+        let shard = match shards {
+            Shards::OfKey => vshard(hash),
+            Shards::Of(of) => of(row),
+        };
+        let slot = self.create(key, hash, shard, codec)?;
+        if !self.complete {
+            self.misses.push((slot, row));
+        }
+        Ok(slot)
+    }
+
+    fn create(&mut self, key: &[u8], hash: u64, shard: u8, codec: &mut dyn SlotCodec) -> Result<u32> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.extend(codec)?,
+        };
+        self.keys.set(slot, key);
+        self.index.insert(hash, slot);
+        let flags = &mut self.flags[slot as usize];
+        *flags = *flags & LISTED | LIVE | USED;
+        self.shards[slot as usize] = shard;
+        self.occupied += 1;
+        self.enter_orders(slot)?;
+        Ok(slot)
+    }
+
+    /// Grows all columns by a step that keeps the cost per slot constant.
+    fn extend(&mut self, codec: &mut dyn SlotCodec) -> Result<u32> {
+        let old = self.flags.len();
+        let new = old + (old / 4).clamp(64, 1 << 16);
+        if new >= u32::MAX as usize {
+            return Err(SqlError::internal("an operator's state has more than 2^32 keys on one worker"));
+        }
+        self.flags.resize(new, 0);
+        self.shards.resize(new, 0);
+        self.keys.resize(new);
+        if let Some(expiry) = &mut self.expiry {
+            expiry.resize(new);
+        }
+        codec.reserve(new);
+        self.free.extend((old as u32 + 1..new as u32).rev());
+        Ok(old as u32)
+    }
+
+    fn enter_orders(&mut self, slot: u32) -> Result<()> {
+        let key = self.keys.get(slot);
+        if let Some(expiry) = &mut self.expiry {
+            expiry.insert(end_of(key)?, slot);
+        }
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(key.into(), slot);
+        }
+        Ok(())
+    }
+
+    fn leave_orders(&mut self, slot: u32) {
+        let key = self.keys.get(slot);
+        if let Some(expiry) = &mut self.expiry {
+            expiry.remove(end_of(key).expect("it was entered under its end"), slot);
+        }
+        if let Some(ordered) = &mut self.ordered {
+            ordered.remove(key);
+        }
+    }
+
+    fn revive(&mut self, slot: u32) -> Result<()> {
+        let flags = &mut self.flags[slot as usize];
+        *flags = *flags & !DEAD | LIVE | USED;
+        self.enter_orders(slot)
+    }
+
+    fn fetch_misses(&mut self, keys: &KeyRows, codec: &mut dyn SlotCodec) -> Result<()> {
+        let misses = std::mem::take(&mut self.misses);
+        for chunk in misses.chunks(FETCH_KEYS) {
+            let mut buffer = Vec::new();
+            let mut ends = Vec::with_capacity(chunk.len());
+            for (slot, row) in chunk {
+                self.put_durable_key(self.shards[*slot as usize], keys.row(*row), &mut buffer);
+                ends.push(buffer.len());
+            }
+            let starts = std::iter::once(0).chain(ends.iter().copied());
+            let wanted: Vec<&[u8]> = starts.zip(&ends).map(|(start, end)| &buffer[start..*end]).collect();
+            let values = self.space.kv.multi_get(self.space.id, &wanted)?;
+            self.counters.fetches += chunk.len() as u64;
+            for ((slot, _), value) in chunk.iter().zip(values) {
+                if let Some(value) = value {
+                    codec.decode(*slot, &value)?;
+                    self.flags[*slot as usize] |= STORED;
+                    self.counters.fetched += 1;
+                }
+            }
+        }
+        self.misses = misses;
+        self.misses.clear();
+        Ok(())
+    }
+
+    fn put_durable_key(&self, shard: u8, key: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&[shard, self.kind]);
+        out.extend_from_slice(key);
+    }
+
+    fn durable_key(&self, shard: u8, key: &[u8]) -> Vec<u8> {
+        let mut durable = Vec::with_capacity(2 + key.len());
+        self.put_durable_key(shard, key, &mut durable);
+        durable
+    }
+
+    /// The slot's value changed.
+    #[inline]
+    pub fn mark_dirty(&mut self, slot: u32) {
+        let flags = &mut self.flags[slot as usize];
+        if *flags & LISTED == 0 {
+            self.dirty.push(slot);
+        }
+        *flags |= DIRTY | LISTED;
+    }
+
+    /// Removes the key. The slot is empty from here on and may be given to another key by the next `intern`.
+    pub fn remove(&mut self, slot: u32, codec: &mut dyn SlotCodec) {
+        debug_assert!(self.is_live(slot), "only a live slot can be removed");
+        codec.clear(slot);
+        self.leave_orders(slot);
+        if self.flags[slot as usize] & STORED == 0 {
+            return self.release(slot);
+        }
+        let flags = &mut self.flags[slot as usize];
+        *flags = *flags & !LIVE | DEAD;
+        self.mark_dirty(slot);
+    }
+
+    /// Gives back an emptied slot that is in no order any more.
+    fn release(&mut self, slot: u32) {
+        self.index.remove(hash64(self.keys.get(slot)), slot);
+        self.keys.remove(slot);
+        self.flags[slot as usize] &= LISTED;
+        self.free.push(slot);
+        self.occupied -= 1;
+    }
+
+    /// Copies what is dirty for the checkpoint that the gate has begun. The run is in no particular order.
+    pub fn freeze(&mut self, codec: &mut dyn SlotCodec) -> Result<SortedRun> {
+        let checkpoint = self.space.gate.latest();
+        if checkpoint == 0 || self.last_frozen == Some(checkpoint) {
+            return Err(SqlError::internal("state is frozen for a checkpoint that the gate has not begun"));
+        }
+        self.settle();
+        if self.frozen_for.is_some() {
+            return Err(SqlError::internal("state is frozen while an earlier checkpoint is pending"));
+        }
+        let run = self.drain_dirty(codec);
+        for slot in &self.frozen {
+            self.flags[*slot as usize] |= FROZEN;
+        }
+        self.frozen_for = Some(checkpoint);
+        self.last_frozen = Some(checkpoint);
+        Ok(run)
+    }
+
+    /// Copies all dirty entries and makes them clean; their slots go to `frozen`.
+    fn drain_dirty(&mut self, codec: &dyn SlotCodec) -> SortedRun {
+        let mut run = SortedRun::default();
+        let listed = std::mem::take(&mut self.dirty);
+        run.entries.reserve(listed.len());
+        self.frozen.clear();
+        let mut value = Vec::new();
+        for slot in listed {
+            let flags = self.flags[slot as usize];
+            self.flags[slot as usize] = flags & !(LISTED | DIRTY);
+            if flags & DIRTY == 0 {
+                continue;
+            }
+            let key = self.durable_key(self.shards[slot as usize], self.keys.get(slot));
+            if flags & DEAD != 0 {
+                run.entries.push((key, None));
+            } else {
+                value.clear();
+                codec.encode(slot, &mut value);
+                run.entries.push((key, Some(value.as_slice().into())));
+            }
+            self.flags[slot as usize] |= STORED;
+            self.frozen.push(slot);
+        }
+        run
+    }
+
+    /// Learns what became of the entries frozen last.
+    fn settle(&mut self) {
+        let Some(checkpoint) = self.frozen_for else { return };
+        let outcome = self.space.gate.outcome(checkpoint);
+        if outcome == Outcome::Pending {
+            return;
+        }
+        self.frozen_for = None;
+        for slot in std::mem::take(&mut self.frozen) {
+            self.flags[slot as usize] &= !FROZEN;
+            if outcome == Outcome::Abandoned {
+                self.mark_dirty(slot);
+            } else {
+                self.release_if_gone(slot);
+            }
+        }
+    }
+
+    /// Frees a dead slot whose tombstone is in the store.
+    fn release_if_gone(&mut self, slot: u32) {
+        if self.flags[slot as usize] & (DEAD | DIRTY) == DEAD {
+            self.release(slot);
+        }
+    }
+
+    /// Ends a step: the owner holds no slot any more. Brings memory back under the budget as far as the gate allows.
+    pub fn maintain(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
+        self.settle();
+        self.keys.compact();
+        let Some(budget) = self.budget_bytes else { return Ok(()) };
+        if self.bytes(codec) <= budget {
+            return Ok(());
+        }
+        // A little below the budget, so that not every step has to evict.
+        let target = budget - budget / 8;
+        self.evict(target, codec)?;
+        if self.bytes(codec) > budget && self.may_spill(budget, codec) {
+            self.spill(codec)?;
+            self.evict(target, codec)?;
+        }
+        self.keys.compact();
+        Ok(())
+    }
+
+    fn may_spill(&mut self, budget: usize, codec: &dyn SlotCodec) -> bool {
+        if self.dirty.is_empty() && self.frozen_for.is_none() {
+            return false;
+        }
+        let gate = self.space.gate.clone();
+        if gate.may_spill(self.last_frozen) {
+            // The checkpoint may have ended since the last look.
+            self.settle();
+            return self.frozen_for.is_none();
+        }
+        let over = self.bytes(codec) > budget / 4 * OVERSHOOT_QUARTERS;
+        let abandoned = over && self.last_frozen.is_some_and(|checkpoint| gate.abandon(checkpoint));
+        if abandoned {
+            self.settle();
+        }
+        abandoned
+    }
+
+    /// Writes what is dirty to the store, outside any checkpoint.
+    fn spill(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
+        let mut run = self.drain_dirty(codec);
+        run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.space.kv.ingest(vec![(self.space.id, run)])?;
+        self.counters.spills += 1;
+        for slot in std::mem::take(&mut self.frozen) {
+            self.release_if_gone(slot);
+        }
+        Ok(())
+    }
+
+    /// Two turns of the clock at most: the first may only take away the marks of use.
+    fn evict(&mut self, target: usize, codec: &mut dyn SlotCodec) -> Result<()> {
+        for _ in 0..2 * self.flags.len() {
+            if self.bytes(codec) <= target {
+                break;
+            }
+            self.clock_hand = if self.clock_hand + 1 < self.flags.len() { self.clock_hand + 1 } else { 0 };
+            let slot = self.clock_hand as u32;
+            let flags = self.flags[self.clock_hand];
+            if flags & (LIVE | DIRTY | FROZEN) != LIVE {
+                continue;
+            }
+            if flags & USED != 0 {
+                self.flags[self.clock_hand] = flags & !USED;
+                continue;
+            }
+            self.leave_orders(slot);
+            if flags & STORED != 0 {
+                self.complete = false;
+                if let Some(expiry) = &mut self.expiry {
+                    expiry.mark_stored(end_of(self.keys.get(slot))?, self.shards[slot as usize]);
+                }
+            }
+            codec.clear(slot);
+            self.release(slot);
+            self.counters.evictions += 1;
+            // Long keys leave waste that counts until it is squeezed out.
+            self.keys.compact();
+        }
+        Ok(())
+    }
+
+    /// The earliest window end that has entries, in memory or in the store. Tables with `TableShape::expiry` only.
+    pub fn first_end(&self) -> Option<i64> {
+        self.expiry.as_ref()?.first()
+    }
+
+    /// The live slots in memory of one window.
+    pub fn window_slots(&self, end: i64) -> Vec<u32> {
+        self.expiry.as_ref().map_or(Vec::new(), |e| e.slots(end).to_vec())
+    }
+
+    /// Loads those entries of one window that are in the store only, a shard at a time; `false` when there are no more.
+    /// Between two calls the caller removes what was loaded.
+    pub fn load_window(&mut self, end: i64, codec: &mut dyn SlotCodec) -> Result<bool> {
+        let Some(shard) = self.expiry.as_ref().and_then(|e| e.first_stored(end)) else { return Ok(false) };
+        let start = self.durable_key(shard, &end_prefix(end));
+        let stop = successor(&start);
+        let (kv, id) = (self.space.kv.clone(), self.space.id);
+        self.counters.fetches += 1;
+        kv.scan(id, &start, stop.as_deref(), &mut |key, value| {
+            self.load(key, value, codec)?;
+            Ok(true)
+        })?;
+        self.expiry.as_mut().expect("it had a stored shard").unmark_stored(end, shard);
+        Ok(true)
+    }
+
+    /// Makes a stored entry resident, unless memory knows better.
+    fn load(&mut self, durable: &[u8], value: &[u8], codec: &mut dyn SlotCodec) -> Result<()> {
+        let [shard, _, key @ ..] = durable else { return Err(SqlError::corrupt("a stored state key is damaged")) };
+        if self.find(key).is_some() {
+            return Ok(());
+        }
+        let slot = self.create(key, hash64(key), *shard, codec)?;
+        self.flags[slot as usize] |= STORED;
+        self.counters.fetched += 1;
+        codec.decode(slot, value)
+    }
+
+    fn load_all(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
+        let (kv, id) = (self.space.kv.clone(), self.space.id);
+        for shard in self.space.shards.clone() {
+            kv.scan(id, &[shard as u8, self.kind], Some(&[shard as u8, self.kind + 1]), &mut |key, value| {
+                self.load(key, value, codec)?;
+                Ok(true)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is in memory yet; learns which windows exist by skipping from one to the next within each shard.
+    fn note_stored_windows(&mut self) -> Result<()> {
+        self.complete = false;
+        let Some(expiry) = &mut self.expiry else { return Ok(()) };
+        for shard in self.space.shards.clone() {
+            let mut start = vec![shard as u8, self.kind];
+            let stop = [shard as u8, self.kind + 1];
+            loop {
+                let mut found = None;
+                self.space.kv.scan(self.space.id, &start, Some(&stop), &mut |key, _| {
+                    found = key.get(2..2 + END_BYTES).map(<[u8]>::to_vec);
+                    Ok(false)
+                })?;
+                let Some(prefix) = found else { break };
+                expiry.mark_stored(end_of(&prefix)?, shard as u8);
+                let next = successor(&[&[shard as u8, self.kind], prefix.as_slice()].concat());
+                let Some(next) = next else { break };
+                start = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// The smallest key at or after `start` that begins with `prefix` and is live: in memory if `alive` says so of its
+    /// slot, or in the store only. Tables with `TableShape::ordered` only.
+    pub fn first_from(&mut self, prefix: &[u8], start: &[u8], shard: u8, alive: impl Fn(u32) -> bool) -> Result<Option<Vec<u8>>> {
+        let ordered = self.ordered.as_ref().expect("the table was opened ordered");
+        let range = ordered.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
+        let resident = range.take_while(|(key, _)| key.starts_with(prefix)).find(|(_, slot)| alive(**slot)).map(|(key, _)| key.to_vec());
+        if self.complete {
+            return Ok(resident);
+        }
+        let from = self.durable_key(shard, start);
+        let to = match &resident {
+            Some(key) => Some(self.durable_key(shard, key)),
+            None => successor(&self.durable_key(shard, prefix)),
+        };
+        let mut stored = None;
+        self.space.kv.scan(self.space.id, &from, to.as_deref(), &mut |durable, _| {
+            if self.find(&durable[2..]).is_none() {
+                stored = Some(durable[2..].to_vec());
+            }
+            Ok(stored.is_none())
+        })?;
+        self.counters.fetches += 1;
+        self.counters.fetched += stored.is_some() as u64;
+        Ok(stored.or(resident))
+    }
+
+    /// Is every key in memory?
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+}
+
+/// The smallest byte string above every one that begins with `prefix`.
+fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut next = prefix.to_vec();
+    while let Some(last) = next.pop() {
+        if last < u8::MAX {
+            next.push(last + 1);
+            return Some(next);
+        }
+    }
+    None
+}
+
+const _: () = assert!(VSHARDS == 256, "a shard is one byte");
