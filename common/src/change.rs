@@ -1,7 +1,7 @@
 //! Change batches: the unit of data between operators. A Z-set slice, columnar, with optional weights.
 
 use crate::time::Timestamp;
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -75,7 +75,13 @@ impl ChangeBatch {
 
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &UInt32Array) -> Result<ChangeBatch, ArrowError> {
-        let rows = compute::take_record_batch(&self.rows, indices)?;
+        // The kernel refuses batches without columns, which still have a number of rows.
+        let rows = if self.rows.num_columns() == 0 {
+            let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+            RecordBatch::try_new_with_options(self.rows.schema(), Vec::new(), &options)?
+        } else {
+            compute::take_record_batch(&self.rows, indices)?
+        };
         let weights = match &self.weights {
             None => None,
             Some(w) => Some(as_weights(&compute::take(w, indices, None)?)),

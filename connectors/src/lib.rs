@@ -3,3 +3,19 @@
 //! `eddyline_common::connector`, the options are `eddyline_common::options`.
 
 pub mod format;
+pub mod kafka;
+pub mod nexmark;
+pub mod testing;
+
+use eddyline_common::connector::{SourceConnector, SourceSpec};
+use eddyline_common::{Result, SqlError, SqlState, options};
+
+/// The connector of a source whose options are canonical. Checks options and columns; contacts nobody.
+pub fn open(spec: &SourceSpec) -> Result<Box<dyn SourceConnector>> {
+    match spec.options.get(options::CONNECTOR).map(String::as_str) {
+        Some("kafka") => Ok(Box::new(kafka::KafkaConnector::new(spec)?)),
+        Some("nexmark") => Ok(Box::new(nexmark::NexmarkConnector::new(spec)?)),
+        Some(other) => Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown connector \"{other}\""))),
+        None => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("source \"{}\" has no connector", spec.name))),
+    }
+}

@@ -5,7 +5,7 @@ use crate::exchange::Exchange;
 use crate::expr::{NowHandle, Predicate, Projection};
 use crate::instance::{Instance, Work};
 use crate::job::{JobShared, JobSpec};
-use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext};
+use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext, routing};
 use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
 use crate::operators::materialize::Materialize;
@@ -110,6 +110,7 @@ impl Builder<'_> {
                 input: input().clone(),
                 output,
                 input_mode: plan.nodes[node.inputs[0]].mode,
+                routing: routing(plan, node.inputs[0])?,
                 state: *state,
                 worker: self.worker,
                 workers: self.workers,

@@ -1,9 +1,39 @@
 //! SQL text to streaming plan: parse, bind, optimise, lower. Pure and synchronous; it knows nothing of
 //! execution, storage or connectors.
+//!
+//! # Layout, in the order of a statement's life
+//! - `dialect`, `parse`: text to statements (`Parsed`)
+//! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
+//! - `query`, `dml`, `create`: what each kind of statement makes of that; `planning` chooses
+//! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions` serve both
+//! - `explain`: every stage as text
+//! - `statement`: what comes out
 
+mod bind;
 pub mod catalog;
+mod create;
+mod dialect;
+mod dml;
+mod error;
+pub mod explain;
+mod expr;
+pub mod functions;
+mod lower;
+mod optimize;
+mod parse;
 pub mod plan;
+mod planning;
+mod query;
+mod settings;
 pub mod statement;
+mod types;
 
 pub use catalog::{Catalog, Relation, RelationKind};
+pub use create::table_plan;
+pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scalar};
+pub use lower::StateTableIds;
+pub use parse::{Parsed, parse};
+pub use planning::{bind_parameters, parameter_types, plan};
+pub use query::oracle_plan;
+pub use settings::Settings;
 pub use statement::Planned;

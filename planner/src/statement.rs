@@ -49,6 +49,8 @@ pub struct Query {
     pub plan: LogicalPlan,
     /// User relations it reads (views inlined): their common epoch is read.
     pub relations: Vec<RelationId>,
+    /// The result's columns as clients see them. The plan's own names may differ: it needs unique ones.
+    pub columns: Vec<Column>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,1 +1,6 @@
-//! placeholder
+//! The server: pgwire, sessions, catalog, coordinator, serving queries, HTTP.
+
+pub mod catalog;
+pub mod config;
+pub mod coordinator;
+pub mod http;

@@ -101,7 +101,7 @@ pub fn check_metadata(connector: &str, key: &str, ty: &SqlType) -> Result<()> {
         (_, ty) if *ty == default => true,
         ("key", SqlType::Text) => true,
         ("partition" | "offset", SqlType::BigInt | SqlType::Text) => true,
-        ("timestamp", SqlType::Timestamp | SqlType::BigInt) => true,
+        ("timestamp", SqlType::Timestamp) => true,
         ("headers", SqlType::Json) => true,
         ("headers", SqlType::Map(k, v)) => **k == SqlType::Text && **v == SqlType::Text,
         _ => false,

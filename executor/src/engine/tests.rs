@@ -1,1 +1,438 @@
+use super::*;
+use crate::expr::NowHandle;
+use crate::instance::Work;
+use crate::job::{JobProgress, StepDone};
+use crate::operator::{Operator, StepContext};
+use crate::operators::exchange::Partitioner;
+use crate::operators::materialize::Materialize;
+use crate::operators::scan::Scan;
+use crate::testing::{binary, column, columns, int, net, net_changes, schema, split, weighted};
+use arrow::datatypes::SchemaRef;
+use eddyline_common::kv::SortedRun;
+use eddyline_common::types::{Column, arrow_schema};
+use eddyline_common::{Epoch, SqlType, StateTableId, Timestamp, key};
+use eddyline_planner::catalog::ErrorPolicy;
+use eddyline_planner::plan::{BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, Op, PLAN_VERSION, StreamPlan, WindowKind};
+use eddyline_storage::view::{View, ViewKey};
+use std::path::Path;
+use std::time::Duration;
 
+const SOURCE: RelationId = RelationId(1);
+const OTHER: RelationId = RelationId(2);
+const JOB: RelationId = RelationId(10);
+/// Far more than any step here takes, so that a test that hangs ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store for jobs without state.
+struct NoStore;
+
+impl KeyValueStore for NoStore {
+    fn multi_get(&self, _: StateTableId, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        Ok(vec![None; keys.len()])
+    }
+    fn scan(&self, _: StateTableId, _: &[u8], _: Option<&[u8]>, _: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+        Ok(())
+    }
+    fn ingest(&self, _: Vec<(StateTableId, SortedRun)>) -> Result<()> {
+        Ok(())
+    }
+    fn delete_range(&self, _: StateTableId, _: &[u8], _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+    fn drop_table(&self, _: StateTableId) -> Result<()> {
+        Ok(())
+    }
+    fn checkpoint(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+    fn disk_reads(&self) -> u64 {
+        0
+    }
+}
+
+fn engine(workers: usize) -> Engine {
+    Engine::start(EngineConfig { workers, backend: StateBackend::Memory, cache_bytes: 1 << 20 }, Arc::new(NoStore))
+}
+
+fn node(op: Op, inputs: &[usize], columns: Vec<Column>, mode: ChangelogMode) -> Node {
+    Node { op, inputs: inputs.to_vec(), columns, mode, unique_keys: Vec::new(), time_columns: Vec::new() }
+}
+
+fn plan(nodes: Vec<Node>) -> Arc<StreamPlan> {
+    Arc::new(StreamPlan { version: PLAN_VERSION, output: nodes.len() - 1, nodes })
+}
+
+fn kv() -> Vec<Column> {
+    columns(&[("k", SqlType::BigInt), ("v", SqlType::BigInt)])
+}
+
+fn scan(relation: RelationId) -> Node {
+    node(Op::Scan { relation, projection: vec![0, 1] }, &[], kv(), ChangelogMode::Retract)
+}
+
+/// Scan -> Exchange by k -> Materialize by k.
+fn table_plan() -> Arc<StreamPlan> {
+    plan(vec![
+        scan(SOURCE),
+        node(Op::Exchange { keys: vec![0] }, &[0], kv(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![0] }, &[1], kv(), ChangelogMode::Retract),
+    ])
+}
+
+/// Scan -> Project 100 / v -> Exchange -> Materialize.
+fn dividing_plan() -> Arc<StreamPlan> {
+    let exprs = vec![column(0), binary(BinaryOp::Divide, int(100), column(1))];
+    plan(vec![
+        scan(SOURCE),
+        node(Op::Project { exprs }, &[0], kv(), ChangelogMode::Retract),
+        node(Op::Exchange { keys: vec![0, 1] }, &[1], kv(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![] }, &[2], kv(), ChangelogMode::Retract),
+    ])
+}
+
+fn spec(job: RelationId, plan: Arc<StreamPlan>, key: ViewKey, workers: usize) -> JobSpec {
+    let view = View::new(arrow_schema(&plan.output_node().columns), key, workers).unwrap();
+    let stored = arrow_schema(&kv());
+    let inputs = [(SOURCE, stored.clone()), (OTHER, stored)].into();
+    JobSpec { job, plan, view: Some(view), inputs, on_error: ErrorPolicy::Reject, restore: None }
+}
+
+fn step(job: RelationId, epoch: u64, inputs: Vec<(RelationId, Vec<TaggedBatch>)>, watermark: i64) -> Step {
+    let inputs = inputs.into_iter().map(|(relation, batches)| StepInput { relation, batches, watermark: Timestamp(watermark) }).collect();
+    Step { job, epoch: Epoch(epoch), now: Timestamp(77), inputs }
+}
+
+fn next(engine: &Engine) -> EngineEvent {
+    engine.events().recv_timeout(PATIENCE).expect("an event comes")
+}
+
+fn done(engine: &Engine) -> StepDone {
+    match next(engine) {
+        EngineEvent::StepDone(done) => done,
+        EngineEvent::JobFailed { error, .. } => panic!("the job failed: {error}"),
+        EngineEvent::Frozen { .. } => panic!("nothing was frozen"),
+    }
+}
+
+fn failed(engine: &Engine) -> (RelationId, Epoch, SqlError) {
+    match next(engine) {
+        EngineEvent::JobFailed { job, epoch, error } => (job, epoch, error),
+        _ => panic!("the job did not fail"),
+    }
+}
+
+fn batch(rows: &[(Vec<i64>, i64)]) -> TaggedBatch {
+    weighted(&arrow_schema(&kv()), rows, 0)
+}
+
+fn rows(range: std::ops::Range<i64>) -> Vec<(Vec<i64>, i64)> {
+    range.map(|i| (vec![i, i * 2], 1)).collect()
+}
+
+/// The view's rows at an epoch.
+fn content(view: &View, epoch: u64) -> Vec<(Vec<i64>, i64)> {
+    let changes = view.changes(Epoch::ZERO, Epoch(epoch)).unwrap();
+    net_changes(changes.iter())
+}
+
+#[test]
+fn a_table_follows_its_changes_over_an_exchange() {
+    for workers in [1, 2, 3] {
+        let engine = engine(workers);
+        let spec = spec(JOB, table_plan(), ViewKey::Keyed(vec![0]), workers);
+        let view = spec.view.clone().unwrap();
+        engine.create_job(spec).unwrap();
+        let all = rows(0..50_000);
+        engine.step(step(JOB, 3, vec![(SOURCE, split(batch(&all), 1))], 5));
+        let first = done(&engine);
+        assert_eq!((first.job, first.epoch, first.watermark), (JOB, Epoch(3), Timestamp(5)));
+        assert_eq!((first.rows_in, first.rows_out), (50_000, 50_000));
+        assert_eq!(net_changes(first.output.iter()), all);
+        assert_eq!(first.progress, JobProgress { epoch: Epoch(3), started: true, watermarks: [(SOURCE, Timestamp(5))].into() });
+        // Two updates of one key and one that comes to nothing, coalesced.
+        let changes = [(vec![1, 2], -1), (vec![1, 9], 1), (vec![1, 9], -1), (vec![1, 10], 1), (vec![2, 4], -1), (vec![2, 4], 1)];
+        engine.step(step(JOB, 4, vec![(SOURCE, split(batch(&changes), 2))], 6));
+        let second = done(&engine);
+        assert_eq!(net_changes(second.output.iter()), vec![(vec![1, 2], -1), (vec![1, 10], 1)]);
+        assert_eq!(second.rows_out, 2);
+        assert_eq!(view.num_rows(Epoch(4)), 50_000);
+        assert_eq!(content(&view, 4)[..3], [(vec![0, 0], 1), (vec![1, 10], 1), (vec![2, 4], 1)]);
+        assert_eq!(content(&view, 3)[1], (vec![1, 2], 1));
+        // A step without rows only moves time; watermarks never go back.
+        engine.step(step(JOB, 5, vec![(SOURCE, vec![])], 2));
+        let third = done(&engine);
+        assert_eq!((third.watermark, third.rows_in, third.rows_out), (Timestamp(6), 0, 0));
+    }
+}
+
+#[test]
+fn stateless_operators_compose() {
+    let time = Expr::Cast { expr: Box::new(column(1)), ty: SqlType::Timestamp, try_cast: false };
+    let timed = columns(&[("k", SqlType::BigInt), ("ts", SqlType::Timestamp)]);
+    let windowed: Vec<Column> = timed.iter().cloned().chain(["ws", "we", "wt"].map(|n| Column::new(n, SqlType::Timestamp, false))).collect();
+    let literal = |v| Literal { ty: SqlType::BigInt, value: LiteralValue::Int(v) };
+    let plan = plan(vec![
+        scan(SOURCE),
+        scan(OTHER),
+        node(Op::Values { rows: vec![vec![literal(-1), literal(-2)]] }, &[], kv(), ChangelogMode::Append),
+        node(Op::Filter { predicate: binary(BinaryOp::Lt, column(0), int(100)) }, &[0], kv(), ChangelogMode::Retract),
+        node(Op::Union, &[3, 1, 2], kv(), ChangelogMode::Retract),
+        node(Op::Project { exprs: vec![column(0), time] }, &[4], timed, ChangelogMode::Retract),
+        node(Op::WindowAssign { time_column: 1, kind: WindowKind::Tumble { size: 1_000, offset: 0 } }, &[5], windowed.clone(), ChangelogMode::Retract),
+        node(Op::Exchange { keys: vec![0, 1, 2, 3, 4] }, &[6], windowed.clone(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![] }, &[7], windowed, ChangelogMode::Retract),
+    ]);
+    let expect = |k: i64, t: i64| (vec![k, t, t.div_euclid(1_000) * 1_000, t.div_euclid(1_000) * 1_000 + 1_000, t.div_euclid(1_000) * 1_000], 1);
+    for workers in [1, 2] {
+        let engine = engine(workers);
+        engine.create_job(spec(JOB, plan.clone(), ViewKey::Multiset, workers)).unwrap();
+        engine.step(step(JOB, 1, vec![(SOURCE, split(batch(&rows(0..3_000)), 3)), (OTHER, vec![batch(&rows(500..1_500))])], 8));
+        let out = done(&engine);
+        let mut expected: Vec<_> = (0..100).chain(500..1_500).map(|i| expect(i, 2 * i)).collect();
+        expected.push(expect(-1, -2));
+        expected.sort();
+        assert_eq!(net_changes(out.output.iter()), expected);
+        assert_eq!((out.rows_in, out.rows_out, out.watermark), (4_000, 1_101, Timestamp(8)));
+        // Constants come once; the watermark is the minimum of the inputs.
+        engine.step(step(JOB, 2, vec![(SOURCE, vec![batch(&[(vec![0, 0], -1)])])], 100));
+        let out = done(&engine);
+        assert_eq!(net_changes(out.output.iter()), vec![(expect(0, 0).0, -1)]);
+        assert_eq!(out.watermark, Timestamp(8));
+    }
+}
+
+#[test]
+fn restored_jobs_do_not_emit_constants_again_and_keep_watermarks() {
+    let literal = |v| Literal { ty: SqlType::BigInt, value: LiteralValue::Int(v) };
+    let plan = plan(vec![
+        scan(SOURCE),
+        node(Op::Values { rows: vec![vec![literal(1), literal(1)]] }, &[], kv(), ChangelogMode::Append),
+        node(Op::Union, &[0, 1], kv(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![] }, &[2], kv(), ChangelogMode::Append),
+    ]);
+    let engine = engine(2);
+    let progress = JobProgress { epoch: Epoch(5), started: true, watermarks: [(SOURCE, Timestamp(40))].into() };
+    engine.create_job(JobSpec { restore: Some(progress), ..spec(JOB, plan, ViewKey::Append, 2) }).unwrap();
+    engine.step(step(JOB, 6, vec![], 0));
+    let out = done(&engine);
+    assert_eq!((out.rows_out, out.watermark), (0, Timestamp(40)));
+}
+
+#[test]
+fn failing_rows_are_rejected_and_taken_back() {
+    for workers in [1, 2] {
+        let engine = engine(workers);
+        engine.create_job(spec(JOB, dividing_plan(), ViewKey::Multiset, workers)).unwrap();
+        let input: Vec<_> = (0..5_000).map(|i| (vec![i, i % 5], 1)).collect();
+        engine.step(step(JOB, 1, vec![(SOURCE, split(batch(&input), 4))], 0));
+        let out = done(&engine);
+        assert_eq!(out.rows_out, 4_000);
+        let rejected = net_changes(out.rejected.iter().map(|r| &r.changes));
+        assert_eq!(rejected, (0..5_000).step_by(5).map(|i| (vec![i, 0], 1)).collect::<Vec<_>>());
+        assert!(out.rejected.iter().all(|r| r.node == 1 && r.reason == "division by zero"));
+        engine.step(step(JOB, 2, vec![(SOURCE, vec![batch(&[(vec![5, 0], -1), (vec![6, 1], -1)])])], 0));
+        let out = done(&engine);
+        assert_eq!(net_changes(out.rejected.iter().map(|r| &r.changes)), vec![(vec![5, 0], -1)]);
+        assert_eq!(net_changes(out.output.iter()), vec![(vec![6, 100], -1)]);
+    }
+}
+
+#[test]
+fn failing_rows_stop_the_job_by_policy_and_no_other() {
+    for workers in [1, 2] {
+        let engine = engine(workers);
+        engine.create_job(JobSpec { on_error: ErrorPolicy::Stop, ..spec(JOB, dividing_plan(), ViewKey::Multiset, workers) }).unwrap();
+        engine.create_job(spec(RelationId(11), table_plan(), ViewKey::Keyed(vec![0]), workers)).unwrap();
+        engine.step(step(JOB, 1, vec![(SOURCE, vec![batch(&[(vec![1, 1], 1), (vec![2, 0], 1)])])], 0));
+        let (job, epoch, error) = failed(&engine);
+        assert_eq!((job, epoch, error.state.0), (JOB, Epoch(1), "22012"));
+        engine.step(step(JOB, 2, vec![(SOURCE, vec![batch(&rows(0..10))])], 0));
+        engine.freeze(JOB, 1).unwrap();
+        engine.step(step(RelationId(11), 2, vec![(SOURCE, vec![batch(&rows(0..10))])], 0));
+        assert_eq!(done(&engine).job, RelationId(11));
+        engine.drop_job(JOB);
+        engine.drop_job(JOB);
+    }
+}
+
+/// Panics on the row `k = 13`, and once more when it is dropped.
+struct Bomb {
+    armed: bool,
+}
+
+impl Operator for Bomb {
+    fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        if net(std::slice::from_ref(&batch)).iter().any(|(row, _)| row[0] == 13) {
+            self.armed = true;
+            panic!("thirteen");
+        }
+        ctx.emit_tagged(batch);
+        Ok(())
+    }
+    fn finish(&mut self, _watermark: Timestamp, _ctx: &mut StepContext) -> Result<()> {
+        Ok(())
+    }
+    fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
+        Ok(vec![(StateTableId(4), SortedRun { entries: vec![(vec![1], None)] })])
+    }
+    fn state_bytes(&self) -> usize {
+        100
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.armed {
+            panic!("thirteen again");
+        }
+    }
+}
+
+/// A job whose filter is the bomb.
+fn install_bomb(engine: &Engine, job: RelationId) {
+    let plan = plan(vec![
+        scan(SOURCE),
+        node(Op::Filter { predicate: column(0) }, &[0], kv(), ChangelogMode::Retract),
+        node(Op::Exchange { keys: vec![0] }, &[1], kv(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![0] }, &[2], kv(), ChangelogMode::Retract),
+    ]);
+    let schema: SchemaRef = arrow_schema(&kv());
+    let workers = engine.workers();
+    let spec = spec(job, plan, ViewKey::Keyed(vec![0]), workers);
+    let shared = Arc::new(JobShared::new(&spec, engine.events.0.clone()));
+    let build = |worker: usize| {
+        let partitioner = Partitioner::new(vec![0], &schema, workers).unwrap();
+        let work = vec![
+            Work::Operator(Box::new(Scan::new(vec![0, 1], &schema, schema.clone()).unwrap())),
+            Work::Operator(Box::new(Bomb { armed: false })),
+            Work::Exchange(crate::exchange::Exchange::new(partitioner, schema.clone(), worker, workers)),
+            Work::Operator(Box::new(Materialize::new(spec.view.clone(), worker, schema.clone(), false).unwrap())),
+        ];
+        Instance::new(shared.clone(), work, NowHandle::default())
+    };
+    engine.install(shared.clone(), (0..workers).map(build).collect());
+}
+
+#[test]
+fn a_panic_ends_its_job_alone() {
+    for workers in [1, 2] {
+        let engine = engine(workers);
+        install_bomb(&engine, JOB);
+        engine.create_job(spec(RelationId(11), table_plan(), ViewKey::Keyed(vec![0]), workers)).unwrap();
+        engine.step(step(JOB, 1, vec![(SOURCE, vec![batch(&rows(20..30))])], 0));
+        let first = done(&engine);
+        assert_eq!((first.rows_out, first.state_bytes), (10, 100 * workers as u64));
+        engine.step(step(JOB, 2, vec![(SOURCE, vec![batch(&rows(0..10_000))])], 0));
+        let (job, _, error) = failed(&engine);
+        assert_eq!(job, JOB);
+        assert!(error.message.contains("thirteen"), "{error}");
+        for epoch in 3..6 {
+            engine.step(step(JOB, epoch, vec![(SOURCE, vec![batch(&rows(0..10))])], 0));
+            engine.step(step(RelationId(11), epoch, vec![(SOURCE, vec![batch(&rows(epoch as i64 * 10..epoch as i64 * 10 + 10))])], 0));
+            assert_eq!(done(&engine).rows_out, 10);
+        }
+        engine.drop_job(JOB);
+        assert!(engine.events().try_recv().is_err());
+    }
+}
+
+#[test]
+fn freeze_gathers_the_runs_of_all_workers() {
+    for workers in [1, 2] {
+        let engine = engine(workers);
+        install_bomb(&engine, JOB);
+        engine.step(step(JOB, 1, vec![(SOURCE, vec![batch(&rows(20..30))])], 0));
+        done(&engine);
+        engine.freeze(JOB, 7).unwrap();
+        let EngineEvent::Frozen { job, checkpoint, runs } = next(&engine) else { panic!("it is frozen") };
+        assert_eq!((job, checkpoint, engine.gate().latest()), (JOB, 7, 7));
+        assert_eq!(runs.len(), 1);
+        assert_eq!((runs[0].0, runs[0].1.entries.len()), (StateTableId(4), workers));
+    }
+}
+
+#[test]
+fn jobs_are_dropped_in_flight() {
+    for workers in [1, 2] {
+        let engine = engine(workers);
+        for round in 0..20 {
+            let job = RelationId(100 + round);
+            engine.create_job(spec(job, table_plan(), ViewKey::Keyed(vec![0]), workers)).unwrap();
+            engine.step(step(job, 1, vec![(SOURCE, split(batch(&rows(0..20_000)), round as u64))], 0));
+            engine.drop_job(job);
+            engine.step(step(job, 2, vec![], 0));
+        }
+        engine.create_job(spec(JOB, table_plan(), ViewKey::Keyed(vec![0]), workers)).unwrap();
+        engine.step(step(JOB, 1, vec![(SOURCE, vec![batch(&rows(0..100))])], 0));
+        while done(&engine).job != JOB {}
+    }
+}
+
+#[test]
+fn engines_stop_in_the_middle_of_a_step() {
+    let engine = engine(2);
+    engine.create_job(spec(JOB, table_plan(), ViewKey::Keyed(vec![0]), 2)).unwrap();
+    engine.step(step(JOB, 1, vec![(SOURCE, split(batch(&rows(0..100_000)), 1))], 0));
+}
+
+#[test]
+fn a_short_job_does_not_wait_for_a_long_one() {
+    let engine = engine(1);
+    engine.create_job(spec(JOB, table_plan(), ViewKey::Keyed(vec![0]), 1)).unwrap();
+    engine.create_job(spec(RelationId(11), table_plan(), ViewKey::Keyed(vec![0]), 1)).unwrap();
+    let heavy: Vec<_> = (0..20).flat_map(|i| split(batch(&rows(i * 100_000..(i + 1) * 100_000)), i as u64)).collect();
+    engine.step(step(JOB, 1, vec![(SOURCE, heavy)], 0));
+    engine.step(step(RelationId(11), 1, vec![(SOURCE, vec![batch(&rows(0..10))])], 0));
+    assert_eq!(done(&engine).job, RelationId(11));
+    assert_eq!(done(&engine).job, JOB);
+}
+
+#[test]
+fn counting_jobs_keep_no_rows() {
+    let engine = engine(2);
+    let plan = plan(vec![scan(SOURCE), node(Op::Materialize { key: vec![] }, &[0], kv(), ChangelogMode::Append)]);
+    engine.create_job(JobSpec { view: None, ..spec(JOB, plan, ViewKey::Append, 2) }).unwrap();
+    engine.step(step(JOB, 1, vec![(SOURCE, vec![batch(&rows(0..40_000))])], 0));
+    let out = done(&engine);
+    assert_eq!(out.rows_out, 40_000);
+    assert!(out.output.is_empty());
+}
+
+#[test]
+fn plans_that_cannot_run_are_refused() {
+    let engine = engine(2);
+    let call = Expr::Call { name: "no_such_function".into(), args: vec![column(0)], returns: SqlType::BigInt };
+    let bad = |exprs: Vec<Expr>| {
+        plan(vec![
+            scan(SOURCE),
+            node(Op::Project { exprs }, &[0], kv(), ChangelogMode::Append),
+            node(Op::Materialize { key: vec![] }, &[1], kv(), ChangelogMode::Append),
+        ])
+    };
+    let error = engine.create_job(spec(JOB, bad(vec![column(0), call]), ViewKey::Append, 2)).unwrap_err();
+    assert_eq!(error.state.0, "42883");
+    assert!(engine.create_job(spec(JOB, bad(vec![column(0)]), ViewKey::Append, 2)).is_err());
+    assert!(engine.create_job(spec(JOB, bad(vec![column(0), column(7)]), ViewKey::Append, 2)).is_err());
+    assert!(engine.create_job(spec(JOB, plan(vec![scan(SOURCE)]), ViewKey::Append, 2)).is_err());
+    let mut newer = (*table_plan()).clone();
+    newer.version += 1;
+    assert!(engine.create_job(spec(JOB, Arc::new(newer), ViewKey::Append, 2)).is_err());
+    // The id is still free.
+    engine.create_job(spec(JOB, table_plan(), ViewKey::Keyed(vec![0]), 2)).unwrap();
+}
+
+#[test]
+fn inputs_are_spread_evenly() {
+    let schema = schema(&[("k", SqlType::BigInt), ("v", SqlType::BigInt)]);
+    for workers in [1, 2, 5] {
+        let batches = vec![weighted(&schema, &rows(0..50_000), 0), weighted(&schema, &rows(0..10), 0), weighted(&schema, &rows(0..3_000), 0)];
+        let input = StepInput { relation: SOURCE, batches: batches.clone(), watermark: Timestamp(0) };
+        let shares = distribute(vec![input], workers);
+        let counts: Vec<usize> = shares.iter().map(|s| s[0].1.iter().map(|b| b.changes.num_rows()).sum()).collect();
+        assert!(counts.iter().all(|c| *c <= 53_010 / workers + BATCH_ROWS_MAX), "{counts:?}");
+        let all: Vec<TaggedBatch> = shares.into_iter().flat_map(|s| s.into_iter().flat_map(|(_, b)| b)).collect();
+        assert!(all.iter().all(|b| b.changes.num_rows() <= BATCH_ROWS_MAX));
+        assert_eq!(net(&all), net(&batches));
+    }
+    assert!(crate::operators::exchange::owner_of_all(4) < 4 && key::VSHARDS == 256);
+}

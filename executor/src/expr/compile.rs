@@ -2,9 +2,10 @@
 //! nothing is coerced here, except that what a function or an operator returns in a type that no SQL column has (string
 //! views, nanoseconds, unsigned integers, durations) is brought to the one that has it.
 
-use crate::expr::error::evaluation_error;
+use crate::expr::error::{evaluation_error, is_row_error};
 use crate::expr::literal::literal_scalar;
 use crate::expr::special::{CutNow, FloatDivision, LazyLogic, NowHandle};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::config::ConfigOptions;
@@ -27,7 +28,11 @@ pub fn compile(expr: &Expr, input: &SchemaRef, now: &NowHandle) -> Result<Physic
     let compiler = Compiler { input, now };
     let compiled = compiler.compile(expr)?;
     compiled.data_type(input).map_err(evaluation_error)?;
-    Ok(compiled)
+    // Some functions exist only to be replaced during planning and fail whatever their rows.
+    match compiled.evaluate(&RecordBatch::new_empty(input.clone())).map_err(evaluation_error) {
+        Err(error) if !is_row_error(&error) => Err(error),
+        _ => Ok(compiled),
+    }
 }
 
 /// As `compile`, with the result in the Arrow type `ty`.

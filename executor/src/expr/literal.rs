@@ -33,9 +33,8 @@ fn scalar(ty: &SqlType, value: &LiteralValue) -> Result<ScalarValue> {
         (SqlType::Time, LiteralValue::Int(v)) => ScalarValue::Time64Microsecond(Some(*v)),
         (SqlType::Timestamp, LiteralValue::Int(v)) => ScalarValue::TimestampMicrosecond(Some(*v), None),
         (SqlType::TimestampTz, LiteralValue::Int(v)) => ScalarValue::TimestampMicrosecond(Some(*v), Some("+00:00".into())),
-        (SqlType::Real, LiteralValue::FloatBits(bits)) => {
-            ScalarValue::Float32(Some(f32::from_bits(u32::try_from(*bits).map_err(|_| mismatch())?)))
-        }
+        // Both are stored as the bits of a double.
+        (SqlType::Real, LiteralValue::FloatBits(bits)) => ScalarValue::Float32(Some(f64::from_bits(*bits) as f32)),
         (SqlType::Double, LiteralValue::FloatBits(bits)) => ScalarValue::Float64(Some(f64::from_bits(*bits))),
         (SqlType::Decimal { precision, scale }, LiteralValue::Decimal(digits)) => {
             ScalarValue::Decimal128(Some(digits.parse().map_err(|_| mismatch())?), *precision, *scale)

@@ -153,11 +153,18 @@ impl PhysicalExpr for LazyLogic {
 }
 
 /// `/` and `%` over floats: a zero divisor is an error unless the result is null or the dividend NaN, as in PostgreSQL.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Eq, Hash)]
 pub(crate) struct FloatDivision {
     left: Arc<dyn PhysicalExpr>,
     op: Operator,
     right: Arc<dyn PhysicalExpr>,
+}
+
+// Derived equality would move the children (rust-lang/rust#78808).
+impl PartialEq for FloatDivision {
+    fn eq(&self, other: &Self) -> bool {
+        self.left.eq(&other.left) && self.op == other.op && self.right.eq(&other.right)
+    }
 }
 
 impl FloatDivision {

@@ -6,7 +6,7 @@
 
 use crate::operator::{Operator, StepContext};
 use crate::operators::scan::rename;
-use arrow::array::{Array, BooleanArray, Int64Array, UInt32Array};
+use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use eddyline_common::{ChangeBatch, Result, SqlError, TaggedBatch, Timestamp, key};

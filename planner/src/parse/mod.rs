@@ -10,7 +10,7 @@ mod words;
 use crate::dialect::EddylineDialect;
 use crate::error::{SourceText, from_parser};
 use ast::Ast;
-use datafusion::sql::sqlparser::ast::{Query, Statement};
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement, TableFactor};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use eddyline_common::{Result, SqlError, SqlState};
@@ -157,4 +157,13 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         return words.unexpected("a statement");
     }
     Ok(Ast::Explain { analyze, streaming, statement: Box::new(statement(rest, text)?) })
+}
+
+/// `SELECT * FROM factor`.
+pub(crate) fn select_all_from(factor: TableFactor) -> Query {
+    let mut query = parse_query("SELECT * FROM t").expect("a constant query parses");
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        select.from[0].relation = factor;
+    }
+    *query
 }

@@ -197,7 +197,7 @@ impl Core {
             self.checkpoints.send(Task::Vacuum(views, self.oldest_needed()));
         }
         let due = self.shutdown.is_none() && self.next_checkpoint().is_some_and(|at| at <= Instant::now());
-        if due && !self.sources.values().any(|s| s.is_replaying()) {
+        if due && self.log_is_cut() {
             self.begin_checkpoint();
         }
         self.write_checkpoint_if_frozen();
@@ -205,9 +205,14 @@ impl Core {
 
     pub(super) fn begin_last_checkpoint(&mut self) {
         self.checkpoints.is_final = true;
-        if self.checkpoint.is_none() && self.has_news() && !self.sources.values().any(|s| s.is_replaying()) {
+        if self.checkpoint.is_none() && self.has_news() && self.log_is_cut() {
             self.begin_checkpoint();
         }
+    }
+
+    /// Everything in the log belongs to a cut whose rows are here, so that a manifest may point at the log's end.
+    fn log_is_cut(&self) -> bool {
+        !self.sources.values().any(|s| s.is_replaying() || s.has_advance()) && !self.tables.values().any(|t| t.has_input())
     }
 
     /// Makes the last cut a common epoch: from now on no job steps past it without being frozen at it.
@@ -389,6 +394,8 @@ impl Maintenance {
     }
 
     fn write(&self, task: WriteTask) -> Result<Written> {
+        // The manifest points at the log's end as it was; that must not be lost when the manifest is not.
+        self.log.sync()?;
         let mut body = task.body;
         let mut runs = task.runs;
         runs.iter_mut().for_each(|(_, run)| run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0)));

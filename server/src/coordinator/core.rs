@@ -144,6 +144,9 @@ impl Core {
                 tracing::info!("shutting down");
                 self.shutdown = Some(reply);
                 self.sources.values_mut().for_each(Source::stop);
+                if self.tables.values().any(Table::has_input) {
+                    self.take_cut();
+                }
                 self.begin_last_checkpoint();
             }
         }

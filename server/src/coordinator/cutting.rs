@@ -38,7 +38,7 @@ impl Core {
 
     /// Takes a cut if input waits, the log keeps up, and some reader of that input is free.
     pub(super) fn cut_if_due(&mut self) -> bool {
-        if self.last_cut.0 - self.durable.0 >= CUTS_IN_FLIGHT_MAX {
+        if self.last_cut.0 - self.durable.0 >= CUTS_IN_FLIGHT_MAX || self.engine.gate().pressed() {
             return false;
         }
         let table_waits = self.tables.values().any(|t| t.has_input());

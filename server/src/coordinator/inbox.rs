@@ -7,8 +7,9 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::{BatchSink, SourceBatch};
 use eddyline_common::runtime::Clock;
-use eddyline_common::{RelationId, Result, Timestamp};
-use eddyline_executor::expr::Evaluator;
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{Column, RelationId, Result, Timestamp};
+use eddyline_executor::expr::{NowHandle, Projection};
 use eddyline_planner::catalog::Relation;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -36,7 +37,7 @@ pub struct Arrived {
 
 /// Computes a batch's proposed watermark and oldest event time.
 pub struct EventTimes {
-    evaluator: Evaluator,
+    projection: Projection,
     future_guard: Option<i64>,
     manual: bool,
 }
@@ -45,18 +46,20 @@ impl EventTimes {
     /// `None` for a relation without a watermark.
     pub fn new(relation: &Relation) -> Result<Option<Self>> {
         let Some(definition) = &relation.watermark else { return Ok(None) };
-        let time = relation.visible[definition.column].value.clone();
-        let schema = eddyline_common::types::arrow_schema(&relation.columns);
-        let evaluator = Evaluator::new(&[definition.expression.clone(), time], &schema)?;
-        Ok(Some(EventTimes { evaluator, future_guard: definition.future_guard, manual: definition.manual }))
+        let time = &relation.visible[definition.column];
+        let column = |name: &str| Column::new(name, time.column.ty.clone(), true);
+        let output = arrow_schema(&[column("watermark"), column("time")]);
+        let exprs = [definition.expression.clone(), time.value.clone()];
+        let projection = Projection::new(&exprs, &arrow_schema(&relation.columns), output, &NowHandle::default())?;
+        Ok(Some(EventTimes { projection, future_guard: definition.future_guard, manual: definition.manual }))
     }
 
     /// (proposed watermark, oldest event time). Rows whose time cannot be computed propose nothing.
     pub fn of(&self, rows: &arrow::array::RecordBatch, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
-        let Ok(columns) = self.evaluator.evaluate(rows) else { return (None, None) };
+        let Ok(times) = self.projection.project(rows) else { return (None, None) };
         let limit = self.future_guard.map_or(i64::MAX, |guard| now.0.saturating_add(guard));
-        let proposed = micros(&columns[0]).and_then(|v| max_below(v, limit)).filter(|_| !self.manual);
-        let oldest = micros(&columns[1]).and_then(arrow::compute::min);
+        let proposed = micros(times.column(0)).and_then(|v| max_below(v, limit)).filter(|_| !self.manual);
+        let oldest = micros(times.column(1)).and_then(arrow::compute::min);
         (proposed.map(Timestamp), oldest.map(Timestamp))
     }
 }

@@ -52,6 +52,7 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
         Some(store) => CheckpointStore::new(store.clone(), "checkpoints"),
         None => CheckpointStore::local(&checkpoint_dir(&config))?,
     };
+    store.remove_staged()?;
     let store = BlockingCheckpointStore::new(store, config.runtime.clone());
     let restored = store.restore_newest(|manifest| restore(&config, &store, read_body(manifest)?))?.map(|(_, restored)| restored);
     failpoint::hit("recovery.manifest_loaded")?;

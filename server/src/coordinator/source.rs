@@ -158,6 +158,10 @@ impl Source {
         self.advance = Some(self.advance.map_or(to, |a| a.max(to)));
     }
 
+    pub fn has_advance(&self) -> bool {
+        self.advance.is_some()
+    }
+
     /// Moves what has arrived to its partition; true if a cut would have something to take.
     pub fn receive(&mut self, bytes_max: usize) -> bool {
         let Some(inbox) = &self.inbox else { return self.has_input() };

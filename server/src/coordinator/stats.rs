@@ -62,7 +62,7 @@ impl Stats {
         stats
     }
 
-    pub(super) fn add_job(&self, id: RelationId, name: &str) -> Arc<JobStats> {
+    pub(crate) fn add_job(&self, id: RelationId, name: &str) -> Arc<JobStats> {
         let stats = Arc::new(JobStats { name: name.to_string(), ..Default::default() });
         self.jobs.write().insert(id, stats.clone());
         stats

@@ -141,7 +141,7 @@ impl Default for Settings {
     }
 }
 
-fn utc() -> Tz {
+pub fn utc() -> Tz {
     Tz::from_str("+00:00").expect("UTC is a time zone")
 }
 

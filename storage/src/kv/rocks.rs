@@ -46,6 +46,7 @@ impl RocksKv {
     /// Wipes `live_dir` and starts from the image in `image_dir`, or empty. `cache_bytes` bounds the cache of
     /// data, index and filter blocks together. The image directory may be removed afterwards.
     pub fn open(live_dir: &Path, image_dir: Option<&Path>, cache_bytes: usize) -> Result<RocksKv> {
+        assert!(!image_dir.is_some_and(|image| image.starts_with(live_dir)), "the image would be wiped with the live directory");
         let db_dir = live_dir.join("db");
         let ingest_dir = live_dir.join("ingest");
         if live_dir.exists() {

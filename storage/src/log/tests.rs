@@ -181,7 +181,10 @@ fn frames_come_back_in_order_from_any_position() {
     let dir = tempfile::tempdir().unwrap();
     let (log, recovered) = open(dir.path()).unwrap();
     assert_eq!(payloads(&recovered), Vec::<String>::new());
+    log.sync().unwrap();
     let positions = write_each(&log, &["a", "", "ccc"]);
+    log.sync().unwrap();
+    assert_eq!(log.durable_end(), log.end());
     assert!(positions.windows(2).all(|pair| pair[0] < pair[1]));
     let end = log.end();
     drop(log);

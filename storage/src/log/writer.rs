@@ -49,6 +49,8 @@ pub(super) struct State {
     pub unsynced_bytes: usize,
     /// Where the next frame goes, unless it does not fit into the segment.
     pub next: LogPosition,
+    /// The frame appended last, since the log was opened.
+    pub last: Option<LogPosition>,
     /// Everything before this position is durable.
     pub durable: LogPosition,
     pub waiters: BTreeMap<LogPosition, Vec<DurableCallback>>,
@@ -83,6 +85,7 @@ impl Log {
             pending: VecDeque::new(),
             unsynced_bytes: 0,
             next: end,
+            last: None,
             durable: end,
             waiters: BTreeMap::new(),
             health: Health::Good,
@@ -142,7 +145,7 @@ impl Log {
     /// learns of the next attempt.
     pub fn on_durable(&self, position: LogPosition, callback: DurableCallback) {
         let mut state = self.shared.state.lock();
-        debug_assert!(position < state.next, "position {position} was never appended");
+        assert!(position < state.next, "position {position} was never appended");
         let outcome = match &state.health {
             _ if position < state.durable => Ok(()),
             Health::Poisoned(error) => Err(error.clone()),
@@ -168,6 +171,12 @@ impl Log {
         let (done, wait) = std::sync::mpsc::sync_channel(1);
         self.on_durable(position, Box::new(move |outcome| drop(done.send(outcome))));
         wait.recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Waits, blocking, until everything appended so far is durable.
+    pub fn sync(&self) -> Result<()> {
+        let last = self.shared.state.lock().last;
+        last.map_or(Ok(()), |position| self.wait_durable(position))
     }
 
     /// Removes the segments that lie wholly before `position` and before the end of the durable log. Removing is in order, so that
@@ -211,6 +220,7 @@ impl State {
         frame::encode(&mut chunk.bytes, kind, payload);
         self.unsynced_bytes += bytes as usize;
         self.next.offset += bytes;
+        self.last = Some(position);
         position
     }
 

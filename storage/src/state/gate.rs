@@ -9,6 +9,7 @@
 //! `ABANDONED_MAX` in a row it is refused, so that checkpoints make progress; memory then overshoots for the time of one
 //! checkpoint, and `pressed` tells the coordinator to take no new cuts meanwhile.
 
+use super::table::StateCounters;
 use eddyline_common::{Result, SqlError};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -50,12 +51,14 @@ struct State {
 #[derive(Debug)]
 pub struct SpillGate {
     state: Mutex<State>,
+    /// Of all tables of the engine.
+    counters: Mutex<StateCounters>,
 }
 
 impl Default for SpillGate {
     fn default() -> Self {
         let state = State { phase: Phase::Idle, checkpoint: 0, abandoned: BTreeSet::new(), abandoned_in_a_row: 0, pressed: false };
-        SpillGate { state: Mutex::new(state) }
+        SpillGate { state: Mutex::new(state), counters: Mutex::default() }
     }
 }
 
@@ -157,6 +160,15 @@ impl SpillGate {
     pub fn may_spill(&self, frozen_for: Option<u64>) -> bool {
         let state = self.state.lock();
         state.phase == Phase::Idle || frozen_for != Some(state.checkpoint)
+    }
+
+    /// What happened in all tables of the engine so far.
+    pub fn counters(&self) -> StateCounters {
+        *self.counters.lock()
+    }
+
+    pub(super) fn count(&self, more: StateCounters) {
+        *self.counters.lock() += more;
     }
 
     pub fn outcome(&self, checkpoint: u64) -> Outcome {

@@ -67,6 +67,17 @@ pub struct StateCounters {
     pub spills: u64,
 }
 
+impl StateCounters {
+    fn since(self, earlier: Self) -> Self {
+        StateCounters {
+            evictions: self.evictions - earlier.evictions,
+            fetches: self.fetches - earlier.fetches,
+            fetched: self.fetched - earlier.fetched,
+            spills: self.spills - earlier.spills,
+        }
+    }
+}
+
 impl std::ops::AddAssign for StateCounters {
     fn add_assign(&mut self, other: Self) {
         self.evictions += other.evictions;
@@ -97,6 +108,8 @@ pub struct StateTable {
     expiry: Option<Expiry>,
     ordered: Option<BTreeMap<Box<[u8]>, u32>>,
     counters: StateCounters,
+    /// Those that the gate has been told of.
+    reported: StateCounters,
     hashes: Vec<u64>,
     misses: Vec<(u32, usize)>,
 }
@@ -122,6 +135,7 @@ impl StateTable {
             expiry: shape.expiry.then(Expiry::default),
             ordered: shape.ordered.then(BTreeMap::new),
             counters: StateCounters::default(),
+            reported: StateCounters::default(),
             hashes: Vec::new(),
             misses: Vec::new(),
             space,
@@ -317,6 +331,11 @@ impl StateTable {
         durable
     }
 
+    /// Has the store, or a run on its way there, ever held this slot's key?
+    pub fn is_stored(&self, slot: u32) -> bool {
+        self.flags[slot as usize] & STORED != 0
+    }
+
     /// The slot's value changed.
     #[inline]
     pub fn mark_dirty(&mut self, slot: u32) {
@@ -424,6 +443,15 @@ impl StateTable {
     pub fn maintain(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
         self.settle();
         self.keys.compact();
+        self.fit_budget(codec)?;
+        if self.counters != self.reported {
+            self.space.gate.count(self.counters.since(self.reported));
+            self.reported = self.counters;
+        }
+        Ok(())
+    }
+
+    fn fit_budget(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
         let Some(budget) = self.budget_bytes else { return Ok(()) };
         if self.bytes(codec) <= budget {
             return Ok(());

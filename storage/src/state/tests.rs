@@ -268,7 +268,7 @@ fn random_run(seed: u64, budget: Option<usize>) -> StateCounters {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn behaves_like_a_map(seed in any::<u64>(), budget in prop_oneof![Just(None), Just(Some(12_000)), Just(Some(30_000)), Just(Some(1 << 20))]) {

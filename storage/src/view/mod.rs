@@ -1,1 +1,180 @@
-//! Materialized views.
+//! The view store: the rows of tables and materialized views, with versions.
+//!
+//! A view is split into shards. A shard is a list of immutable Arrow segments and, unless the view is append-only, an
+//! index from the hash of a row's identity to where its live copy is. All rows of a segment were born at one epoch; the
+//! epoch at which a row died is written next to it. A read at epoch E sees `born <= E < died`.
+//!
+//! Who does what:
+//! - writers (`apply`) hold their shard's lock, append segments, mark rows dead, and never merge;
+//! - readers take the lock only to clone the list of segments, then filter on their own;
+//! - one maintenance thread (`vacuum`, `checkpoint`) merges segments and makes them durable.
+//!
+//! What holds: a view's steps come in order of epochs; a reader at E starts after every `apply` up to E; `vacuum(H)` is
+//! called only when nobody reads below H and no step at or below H is to come. From then on epochs up to H cannot be told
+//! apart, so rows merged at H are born at one epoch again, and reads below H are refused.
+//!
+//! Which worker writes a key is the caller's choice: a row is looked for in its writer's shard first, and then in the
+//! others, so routing may change over a restart. The store knows nothing of SQL, plans or files on disk.
+
+mod deletions;
+mod identity;
+mod index;
+mod merge;
+mod persist;
+mod read;
+mod restore;
+mod segment;
+mod shard;
+
+pub use persist::{DeletionFile, SegmentFile, ViewCheckpoint, ViewFile, ViewManifest};
+pub use read::Snapshot;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use eddyline_common::{ChangeBatch, Epoch, Result, SqlError, SqlState};
+use identity::Identity;
+use segment::Segment;
+use shard::Shard;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What makes two rows of a view the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ViewKey {
+    /// Rows are only ever added; nothing is indexed.
+    Append,
+    /// These columns are unique among live rows.
+    Keyed(Vec<usize>),
+    /// Rows without a key, each present as often as its multiplicity.
+    Multiset,
+}
+
+pub struct View {
+    schema: SchemaRef,
+    key: ViewKey,
+    /// `None` for append-only views.
+    identity: Option<Identity>,
+    shards: Vec<Shard>,
+    /// Reads below it are refused. Only grows; set before anything it allows is dropped.
+    horizon: AtomicU64,
+}
+
+impl View {
+    /// Fails with 0A000 if the identity has columns that cannot be compared.
+    pub fn new(schema: SchemaRef, key: ViewKey, shards: usize) -> Result<Arc<View>> {
+        Ok(Arc::new(View::empty(schema, key, shards, Epoch::ZERO)?))
+    }
+
+    fn empty(schema: SchemaRef, key: ViewKey, shards: usize, horizon: Epoch) -> Result<View> {
+        assert!(shards > 0, "a view has at least one shard");
+        let identity = match &key {
+            ViewKey::Append => None,
+            ViewKey::Keyed(columns) => Some(Identity::new(&schema, columns.clone())?),
+            ViewKey::Multiset => Some(Identity::new(&schema, (0..schema.fields().len()).collect())?),
+        };
+        let shards = (0..shards).map(|_| Shard::new(&key)).collect();
+        Ok(View { schema, key, identity, shards, horizon: AtomicU64::new(horizon.0) })
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn key(&self) -> &ViewKey {
+        &self.key
+    }
+
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Applies the net changes of one step, or a part of them, as the writer of `shard`: first all retractions, then all
+    /// insertions. A retraction of a row that is not there, or a second live row for a key, is an internal error, and
+    /// leaves the step half applied.
+    pub fn apply(&self, shard: usize, epoch: Epoch, changes: &[ChangeBatch]) -> Result<()> {
+        if epoch.0 < self.horizon.load(Ordering::Acquire) {
+            return Err(SqlError::internal(format!("a change at epoch {epoch} came after the view was vacuumed to a later epoch")));
+        }
+        shard::apply(self, shard, epoch.0, changes)
+    }
+
+    /// The rows at `epoch`, filtered while iterating. `projection` gives the columns wanted, in order.
+    pub fn snapshot(&self, epoch: Epoch, projection: Option<&[usize]>) -> Result<Snapshot> {
+        let segments = self.segments_at(epoch)?;
+        Snapshot::new(&self.schema, segments, epoch.0, projection)
+    }
+
+    /// The rows at `epoch` that have one of these keys, all columns, each row once. `keys` are the key columns of a
+    /// keyed view, in the order of its key.
+    pub fn lookup(&self, epoch: Epoch, keys: &[ArrayRef]) -> Result<RecordBatch> {
+        read::lookup(self, epoch, keys)
+    }
+
+    /// The net changes in `(after, to]`, retractions first.
+    pub fn changes(&self, after: Epoch, to: Epoch) -> Result<Vec<ChangeBatch>> {
+        let segments = self.segments_at(after)?;
+        read::changes(&self.schema, segments, after.0, to.0)
+    }
+
+    /// Drops rows that died at or before `oldest_needed` and merges small segments. From now on nobody reads below it.
+    /// Writers wait for at most a slice of a merge.
+    pub fn vacuum(&self, oldest_needed: Epoch) -> Result<()> {
+        let horizon = oldest_needed.0.max(self.horizon.fetch_max(oldest_needed.0, Ordering::AcqRel));
+        eddyline_common::failpoint::hit("view.vacuum")?;
+        self.shards.iter().try_for_each(|shard| merge::vacuum(shard, &self.schema, self.identity.as_ref(), horizon))
+    }
+
+    /// How many rows there are at `epoch`. Exact; reads a segment's deaths only if some came after `epoch`.
+    pub fn num_rows(&self, epoch: Epoch) -> u64 {
+        self.shards.iter().map(|shard| shard.segments().iter().map(|s| s.count_at(epoch.0) as u64).sum::<u64>()).sum()
+    }
+
+    /// Memory of rows, deaths and index.
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(Shard::bytes).sum()
+    }
+
+    pub fn segments(&self) -> usize {
+        self.shards.iter().map(|shard| shard.segments().len()).sum()
+    }
+
+    /// The view's durable form at `epoch`, which every writer has passed. `known` is the manifest of the last checkpoint
+    /// that was committed (empty if there is none); `files` are those it lacks.
+    pub fn checkpoint(&self, epoch: Epoch, known: &ViewManifest) -> Result<ViewCheckpoint> {
+        let segments = self.segments_at(epoch)?;
+        persist::checkpoint(&self.schema, &segments, epoch, known)
+    }
+
+    /// The view as it was at the manifest's epoch, on any number of shards. `fetch` gives a file's content by name.
+    pub fn restore(
+        schema: SchemaRef,
+        key: ViewKey,
+        shards: usize,
+        manifest: &ViewManifest,
+        fetch: &mut dyn FnMut(&str) -> Result<bytes::Bytes>,
+    ) -> Result<Arc<View>> {
+        let view = View::empty(schema, key, shards, manifest.epoch)?;
+        restore::restore(&view, manifest, fetch)?;
+        Ok(Arc::new(view))
+    }
+
+    /// The segments of all shards, good for reading at `epoch`. The horizon is looked at after the lists are taken: what
+    /// `vacuum` drops, it drops after it has moved the horizon.
+    fn segments_at(&self, epoch: Epoch) -> Result<Vec<Arc<Vec<Arc<Segment>>>>> {
+        let segments = self.shards.iter().map(Shard::segments).collect();
+        self.check_horizon(epoch)?;
+        Ok(segments)
+    }
+
+    fn check_horizon(&self, epoch: Epoch) -> Result<()> {
+        let horizon = self.horizon.load(Ordering::Acquire);
+        if epoch.0 < horizon {
+            return Err(SqlError::new(SqlState::SNAPSHOT_TOO_OLD, "snapshot too old")
+                .with_detail(format!("Epoch {epoch} was asked for; the oldest that is kept is {horizon}.")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -28,8 +28,35 @@ fn split(text: &str) -> Option<(bool, Vec<u8>, i64)> {
     Some((negative, digits, exponent - fraction.len() as i64))
 }
 
+/// Plain decimals of at most 18 digits, which nearly all are: mantissa and digits behind the point.
+fn short(text: &str) -> Option<(i64, u32)> {
+    let (negative, digits) = match text.as_bytes() {
+        [b'-', rest @ ..] => (true, rest),
+        all => (false, all),
+    };
+    if digits.is_empty() || digits.len() > 18 {
+        return None;
+    }
+    let (mut value, mut point) = (0i64, None);
+    for (place, byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + (byte - b'0') as i64,
+            b'.' if point.is_none() && digits.len() > 1 => point = Some(place),
+            _ => return None,
+        }
+    }
+    let behind = point.map_or(0, |place| digits.len() - place - 1);
+    Some((if negative { -value } else { value }, behind as u32))
+}
+
 /// The number times ten to the `scale`, rounded half away from zero, with at most `precision` digits.
 pub fn parse_decimal(text: &str, precision: u8, scale: i8) -> Result<i128, NumberFault> {
+    if let Some((value, behind)) = short(text)
+        && scale >= behind as i8
+    {
+        let value = value as i128 * 10i128.checked_pow(scale as u32 - behind).ok_or(NumberFault::Range)?;
+        return if value.unsigned_abs() < 10u128.pow(precision as u32) { Ok(value) } else { Err(NumberFault::Range) };
+    }
     let (negative, digits, exponent) = split(text).ok_or(NumberFault::Malformed)?;
     let kept = digits.len() as i64 + exponent + scale as i64; // digits before the new point
     let mut value: i128 = 0;

@@ -4,7 +4,7 @@ use eddyline_common::SqlType;
 use eddyline_storage::view::ViewKey;
 
 fn view(schema: &SchemaRef) -> Arc<View> {
-    Arc::new(View::new(schema.clone(), ViewKey::Keyed(vec![0]), 1).unwrap())
+    View::new(schema.clone(), ViewKey::Keyed(vec![0]), 1).unwrap()
 }
 
 #[test]
@@ -41,7 +41,9 @@ fn settles_to_net_changes_old_before_new() {
 #[test]
 fn orders_net_input_without_consolidating() {
     let schema = schema(&[("k", SqlType::BigInt)]);
-    let mut materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), true).unwrap();
+    let view = view(&schema);
+    view.apply(0, eddyline_common::Epoch(0), &[weighted(&schema, &[(vec![2], 1), (vec![3], 1)], 0).changes]).unwrap();
+    let mut materialize = Materialize::new(Some(view), 0, schema.clone(), true).unwrap();
     let mut ctx = context();
     for rows in [vec![(vec![1], 1), (vec![2], -1)], vec![(vec![3], -1), (vec![4], 1)]] {
         materialize.push(0, weighted(&schema, &rows, 0), &mut ctx).unwrap();

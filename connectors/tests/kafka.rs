@@ -1,0 +1,457 @@
+//! The Kafka connector against a real broker (`scripts/kafka.sh`), in one test because starting a broker takes
+//! seconds. Where no broker can be had, librdkafka's mock cluster stands in for the cases it can serve, and the
+//! test says so on standard error.
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use eddyline_common::connector::*;
+use eddyline_common::{Offset, PartitionId, SqlState, SqlType, options};
+use eddyline_connectors::testing::{CollectingSink, KafkaBroker, KafkaClient};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn kafka_sources() {
+    let say = |text: &str| writeln!(std::io::stderr(), "kafka test: {text}").unwrap();
+    match KafkaBroker::start() {
+        Ok(broker) => {
+            cases_of_any_broker(&broker, &|topic, partitions| broker.create_topic(topic, partitions, &KEEP).unwrap());
+            startup_modes(&broker);
+            transactions_leave_holes(&broker);
+            compaction_leaves_holes(&broker);
+            deleted_records_are_reported(&broker);
+            throughput(&broker, &say);
+            latency(&broker, &say);
+            a_broker_that_restarts(&broker);
+        }
+        Err(reason) => {
+            say(&format!("no broker ({reason}); librdkafka's mock cluster serves a part of the cases"));
+            let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+            let client = KafkaClient::new(cluster.bootstrap_servers()).unwrap();
+            cases_of_any_broker(&client, &|topic, partitions| cluster.create_topic(topic, partitions, 1).unwrap());
+        }
+    }
+}
+
+/// Creates a topic with so many partitions.
+type Create<'a> = &'a dyn Fn(&str, i32);
+
+/// Settings of topics whose records are older than a broker keeps them by default.
+const KEEP: [(&str, &str); 1] = [("retention.ms", "-1")];
+
+fn cases_of_any_broker(client: &KafkaClient, create: Create) {
+    errors_at_creation(client, create);
+    bounded_ranges_are_exact(client, create);
+    undecodable_records(client, create);
+    metadata_columns(client, create);
+    back_pressure(client, create);
+}
+
+fn source(client: &KafkaClient, topic: &str, more: &[(&str, &str)]) -> SourceSpec {
+    let given = [("connector", "kafka"), ("topic", topic), ("properties.bootstrap.server", &client.bootstrap), ("format", "json")];
+    let raw = given.iter().chain(more).map(|(key, value)| (key.to_string(), value.to_string()));
+    let options = options::canonicalize(raw.collect()).unwrap();
+    SourceSpec { name: "s".to_string(), options, columns: vec![column("id", SqlType::BigInt, ColumnOrigin::Payload)] }
+}
+
+fn column(name: &str, ty: SqlType, origin: ColumnOrigin) -> SourceColumn {
+    SourceColumn { external_name: name.to_string(), ty, nullable: true, origin }
+}
+
+fn metadata(name: &str, ty: SqlType, key: &str) -> SourceColumn {
+    column(name, ty, ColumnOrigin::Metadata(key.to_string()))
+}
+
+fn ids(ids: Range<i64>) -> impl Iterator<Item = String> {
+    ids.map(|id| format!("{{\"id\":{id}}}"))
+}
+
+fn range(partition: i32, start: i64, end: Option<i64>) -> PartitionRange {
+    PartitionRange { partition: PartitionId(partition), start: Offset(start), end: end.map(Offset) }
+}
+
+fn read(spec: &SourceSpec, ranges: &[PartitionRange], sink: &Arc<CollectingSink>) -> Box<dyn SourceReader> {
+    eddyline_connectors::open(spec).unwrap().read(ranges.to_vec(), sink.clone()).unwrap()
+}
+
+fn starts(spec: &SourceSpec) -> Vec<i64> {
+    eddyline_connectors::open(spec).unwrap().resolve_start().unwrap().iter().map(|s| s.start.0).collect()
+}
+
+fn present_end(spec: &SourceSpec) -> Vec<i64> {
+    eddyline_connectors::open(spec).unwrap().present_end().unwrap().unwrap().iter().map(|s| s.start.0).collect()
+}
+
+/// What was read of a partition.
+#[derive(Default)]
+struct Got {
+    ids: Vec<i64>,
+    offsets: Vec<i64>,
+    undecodable: Vec<UndecodableRecord>,
+    end: Option<i64>,
+}
+
+/// Reads from the sink until `enough`, and checks the contract on the way: no gaps, in order, offsets within.
+fn collect(sink: &CollectingSink, got: &mut HashMap<i32, Got>, mut enough: impl FnMut(&HashMap<i32, Got>) -> bool) {
+    while !enough(got) {
+        let batch = sink.next(PATIENCE).unwrap_or_else(|| panic!("no batch; problems: {:?}", sink.problems()));
+        let partition = got.entry(batch.partition.0).or_default();
+        assert!(partition.end.is_none_or(|end| end == batch.start.0), "a gap before {}", batch.start);
+        assert_eq!(batch.rows.num_rows(), batch.offsets.len());
+        assert!(batch.offsets.is_sorted() && batch.offsets.iter().all(|o| (batch.start.0..batch.end.0).contains(o)));
+        assert!(batch.rows.num_rows() <= 8_192);
+        partition.end = Some(batch.end.0);
+        partition.ids.extend(batch.rows.column(0).as_primitive::<Int64Type>().values());
+        partition.offsets.extend(&batch.offsets);
+        partition.undecodable.extend(batch.undecodable);
+    }
+}
+
+/// Reads bounded ranges to their ends; nothing may come after.
+fn read_ranges(spec: &SourceSpec, ranges: &[PartitionRange]) -> HashMap<i32, Got> {
+    let sink = CollectingSink::new(16);
+    let reader = read(spec, ranges, &sink);
+    let mut got = HashMap::new();
+    let end = |r: &PartitionRange| r.end.map(|end| end.0);
+    collect(&sink, &mut got, |got| ranges.iter().all(|r| got.get(&r.partition.0).is_some_and(|g| g.end == end(r))));
+    assert!(sink.next(Duration::from_millis(100)).is_none(), "more than the ranges");
+    drop(reader);
+    got
+}
+
+fn errors_at_creation(client: &KafkaClient, create: Create) {
+    create("orders", 1);
+    let error = |spec: &SourceSpec| {
+        let begun = Instant::now();
+        let error = eddyline_connectors::open(spec).and_then(|c| c.resolve_start()).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        error
+    };
+    let missing = error(&source(client, "order", &[]));
+    assert_eq!((missing.state, missing.message.as_str()), (SqlState::UNDEFINED_OBJECT, "topic \"order\" does not exist"));
+    let mut away = source(client, "orders", &[]);
+    away.options.insert(options::BOOTSTRAP_SERVERS.to_string(), "127.0.0.1:1".to_string());
+    let away = error(&away);
+    assert_eq!(away.state, SqlState::CONNECTION_FAILURE);
+    assert!(away.detail.as_ref().unwrap().contains("Connection refused"), "{away}");
+    let refused = error(&source(client, "orders", &[("properties.fetch.wait.max", "1")]));
+    assert_eq!(refused.state, SqlState::INVALID_PARAMETER);
+    assert!(refused.message.contains("properties.fetch.wait.max"), "{refused}");
+}
+
+fn bounded_ranges_are_exact(client: &KafkaClient, create: Create) {
+    create("bounded", 3);
+    for partition in 0..3 {
+        client.produce("bounded", partition, ids(0..20_000)).unwrap();
+    }
+    let spec = source(client, "bounded", &[]);
+    assert_eq!((starts(&spec), present_end(&spec)), (vec![0; 3], vec![20_000; 3]));
+    let got = read_ranges(&spec, &[range(0, 0, Some(20_000)), range(1, 17, Some(18)), range(2, 9_000, Some(19_999))]);
+    assert_eq!(got[&0].ids, (0..20_000).collect::<Vec<_>>());
+    assert_eq!(got[&1].ids, [17]);
+    assert_eq!((got[&2].ids.as_slice(), &got[&2].offsets), ((9_000..19_999).collect::<Vec<_>>().as_slice(), &got[&2].ids));
+    let empty = read_ranges(&spec, &[range(0, 5, Some(5)), range(1, 20_000, Some(20_000))]);
+    assert!(empty[&0].ids.is_empty() && empty[&1].ids.is_empty());
+}
+
+fn undecodable_records(client: &KafkaClient, create: Create) {
+    create("bad", 1);
+    let values: [Option<&str>; 6] =
+        [Some("{\"id\":1}"), Some("{\"id\":\"x\"}"), None, Some("{\"id\":1"), Some("{\"id\":2} {\"id\":3}"), Some("{\"id\":4}")];
+    values.iter().for_each(|value| client.send("bad", 0, None, value.map(str::as_bytes)));
+    client.flush().unwrap();
+    let got = read_ranges(&source(client, "bad", &[]), &[range(0, 0, Some(6))]).remove(&0).unwrap();
+    assert_eq!((got.ids, got.offsets), (vec![1, 4], vec![0, 5]));
+    let reasons: Vec<(i64, &str, &str)> = got.undecodable.iter().map(|u| (u.offset.0, u.reason.as_str(), u.excerpt.as_str())).collect();
+    assert_eq!(
+        reasons,
+        [
+            (1, "column id: \"x\" is not a bigint", "{\"id\":\"x\"}"),
+            (2, "null value", ""),
+            (3, "malformed JSON at byte 7 (the end): a comma or the end of the object must come here", "{\"id\":1"),
+            (4, "malformed JSON at byte 9: more after the end of the object", "{\"id\":2} {\"id\":3}"),
+        ]
+    );
+}
+
+fn metadata_columns(client: &KafkaClient, create: Create) {
+    create("meta", 2);
+    let headers = OwnedHeaders::new().insert(Header { key: "h", value: Some("v") }).insert(Header::<&str> { key: "n", value: None });
+    let record = BaseRecord::to("meta").partition(1).key(&b"k1"[..]).payload(&b"{\"id\":1}"[..]).timestamp(1_700_000_000_123);
+    client.send_record(record.headers(headers));
+    client.send("meta", 1, None, Some(b"{\"id\":2}"));
+    client.send("meta", 1, Some(b"\xff"), Some(b"{\"id\":3}"));
+    client.flush().unwrap();
+    let mut spec = source(client, "meta", &[]);
+    spec.columns.extend([
+        metadata("k", SqlType::Text, "key"),
+        metadata("p", SqlType::Integer, "partition"),
+        metadata("o", SqlType::BigInt, "offset"),
+        metadata("at", SqlType::TimestampTz, "timestamp"),
+        metadata("t", SqlType::Text, "topic"),
+        metadata("h", SqlType::Json, "headers"),
+        metadata("m", SqlType::Map(Box::new(SqlType::Text), Box::new(SqlType::Bytes)), "headers"),
+    ]);
+    let sink = CollectingSink::new(16);
+    let reader = read(&spec, &[range(1, 0, Some(3))], &sink);
+    let (mut rows, mut undecodable, mut end) = (Vec::new(), Vec::new(), 0);
+    while end < 3 {
+        let batch = sink.next(PATIENCE).expect("a batch");
+        end = batch.end.0;
+        undecodable.extend(batch.undecodable);
+        rows.push(batch.rows);
+    }
+    drop(reader);
+    let rows = arrow::compute::concat_batches(&rows[0].schema(), &rows).unwrap();
+    assert_eq!((rows.num_rows(), undecodable[0].reason.as_str()), (2, "column k: the key is not UTF-8"));
+    assert_eq!(rows.column(1).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("k1"), None]);
+    assert_eq!(rows.column(2).as_primitive::<Int32Type>().value(0), 1);
+    assert_eq!(rows.column(3).as_primitive::<Int64Type>().values(), &[0, 1]);
+    assert_eq!(rows.column(4).as_primitive::<TimestampMicrosecondType>().value(0), 1_700_000_000_123_000);
+    assert_eq!(rows.column(5).as_string::<i32>().value(1), "meta");
+    assert_eq!(rows.column(6).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["{\"h\":\"v\",\"n\":null}", "{}"]);
+    assert_eq!(rows.column(7).as_map().value(0).column(1).as_binary::<i32>().iter().collect::<Vec<_>>(), [Some(&b"v"[..]), None]);
+}
+
+fn back_pressure(client: &KafkaClient, create: Create) {
+    create("pressure", 1);
+    client.produce("pressure", 0, ids(0..100_000)).unwrap();
+    let sink = CollectingSink::new(1);
+    let reader = read(&source(client, "pressure", &[]), &[range(0, 0, None)], &sink);
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| !got.is_empty());
+    // Nobody takes: one batch waits, the reader holds one, no more.
+    let waited = Instant::now();
+    while waited.elapsed() < Duration::from_millis(300) {
+        assert!(sink.waiting() <= 1);
+        std::thread::yield_now();
+    }
+    collect(&sink, &mut got, |got| got[&0].ids.len() == 100_000);
+    assert_eq!(got[&0].ids, (0..100_000).collect::<Vec<_>>());
+    // Input that comes later is read, and a closed sink ends the reader.
+    client.produce("pressure", 0, ids(100_000..100_010)).unwrap();
+    collect(&sink, &mut got, |got| got[&0].ids.len() == 100_010);
+    sink.close();
+    let begun = Instant::now();
+    drop(reader);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(sink.problems().is_empty());
+}
+
+fn startup_modes(broker: &KafkaBroker) {
+    broker.create_topic("modes", 2, &KEEP).unwrap();
+    for id in 0..100 {
+        let value = format!("{{\"id\":{id}}}");
+        broker.send_record(BaseRecord::to("modes").partition(id % 2).payload(value.as_bytes()).timestamp(1_000_000 + id as i64));
+    }
+    broker.flush().unwrap();
+    let mode = |more: &[(&str, &str)]| source(broker, "modes", more);
+    assert_eq!(starts(&mode(&[])), [0, 0]);
+    assert_eq!(starts(&mode(&[("scan.startup.mode", "latest")])), [50, 50]);
+    let at = |millis: &str| starts(&mode(&[("scan.startup.mode", "timestamp"), ("scan.startup.timestamp.millis", millis)]));
+    assert_eq!((at("0"), at("1000031"), at("2000000")), (vec![0, 0], vec![16, 15], vec![50, 50]));
+    let offsets = |text: &str| mode(&[("scan.startup.mode", "specific-offsets"), ("scan.startup.specific-offsets", text)]);
+    assert_eq!(starts(&offsets("partition:1,offset:42")), [0, 42]);
+    for (text, state) in [("partition:7,offset:1", SqlState::INVALID_PARAMETER), ("partition:0,offset:51", SqlState::INVALID_PARAMETER)] {
+        let spec = offsets(text);
+        assert_eq!(eddyline_connectors::open(&spec).unwrap().resolve_start().unwrap_err().state, state);
+    }
+    let group = |more: &[(&str, &str)]| mode(&[&[("scan.startup.mode", "group-offsets"), ("properties.group.id", "g")], more].concat());
+    let error = eddyline_connectors::open(&group(&[])).unwrap().resolve_start().unwrap_err();
+    assert!(error.message.contains("no committed offset"), "{error}");
+    let consumer: BaseConsumer = broker.config().set("group.id", "g").create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset("modes", 0, KafkaOffset::Offset(7)).unwrap();
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+    assert_eq!(starts(&group(&[("properties.auto.offset.reset", "latest")])), [7, 50]);
+    assert_eq!(starts(&group(&[("properties.auto.offset.reset", "earliest")])), [7, 0]);
+}
+
+/// Commits or aborts a transaction of some ids.
+fn transaction(producer: &BaseProducer, topic: &str, values: Range<i64>, commit: bool) {
+    producer.begin_transaction().unwrap();
+    for value in ids(values) {
+        producer.send(BaseRecord::<(), str>::to(topic).partition(0).payload(&value)).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    if commit { producer.commit_transaction(PATIENCE).unwrap() } else { producer.abort_transaction(PATIENCE).unwrap() }
+}
+
+fn transactions_leave_holes(broker: &KafkaBroker) {
+    broker.create_topic("holes", 1, &[]).unwrap();
+    let producer: BaseProducer = broker.config().set("transactional.id", "t").create().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    transaction(&producer, "holes", 0..10, true); // offsets 0..10, marker at 10
+    transaction(&producer, "holes", 100..110, false); // 11..21, marker at 21
+    transaction(&producer, "holes", 10..20, true); // 22..32, marker at 32
+    let spec = source(broker, "holes", &[]);
+    assert_eq!(present_end(&spec), [33]);
+    let got = read_ranges(&spec, &[range(0, 0, Some(33))]).remove(&0).unwrap();
+    assert_eq!(got.ids, (0..20).collect::<Vec<_>>());
+    assert_eq!(got.offsets, (0..10).chain(22..32).collect::<Vec<_>>());
+    // Ends in holes, and ranges that are nothing but holes.
+    for (start, end, count) in [(0, 11, 10), (5, 15, 5), (10, 22, 0), (12, 14, 0), (15, 23, 1), (32, 33, 0)] {
+        let got = read_ranges(&spec, &[range(0, start, Some(end))]).remove(&0).unwrap();
+        assert_eq!(got.ids.len(), count, "{start}..{end}");
+    }
+    // A reader without end comes to the end too, though the last offset is a marker.
+    let sink = CollectingSink::new(16);
+    let reader = read(&spec, &[range(0, 0, None)], &sink);
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.end == Some(33)));
+    // An open transaction is not seen; once committed it is.
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::<(), str>::to("holes").partition(0).payload("{\"id\":20}")).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(present_end(&spec), [33]);
+    assert!(sink.next(Duration::from_millis(200)).is_none());
+    producer.commit_transaction(PATIENCE).unwrap();
+    collect(&sink, &mut got, |got| got[&0].end == Some(35));
+    assert_eq!(got[&0].ids, (0..21).collect::<Vec<_>>());
+    drop(reader);
+}
+
+fn compaction_leaves_holes(broker: &KafkaBroker) {
+    let settings =
+        [("cleanup.policy", "compact"), ("segment.ms", "100"), ("min.cleanable.dirty.ratio", "0.001"), ("max.compaction.lag.ms", "100")];
+    broker.create_topic("compacted", 1, &settings).unwrap();
+    for id in 0..1_000 {
+        broker.send("compacted", 0, Some(b"same"), Some(format!("{{\"id\":{id}}}").as_bytes()));
+    }
+    broker.flush().unwrap();
+    let spec = source(broker, "compacted", &[]);
+    let begun = Instant::now();
+    let mut next = 1_000;
+    loop {
+        // Each record rolls the segment, which lets the cleaner at the one before.
+        broker.send("compacted", 0, Some(b"same"), Some(format!("{{\"id\":{next}}}").as_bytes()));
+        broker.flush().unwrap();
+        next += 1;
+        let got = read_ranges(&spec, &[range(0, 0, Some(next))]).remove(&0).unwrap();
+        assert_eq!(got.ids, got.offsets);
+        assert_eq!(got.ids.last(), Some(&(next - 1)));
+        if got.ids.len() < 500 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "the broker does not compact: {} records", got.ids.len());
+    }
+    let got = read_ranges(&spec, &[range(0, 100, Some(200))]).remove(&0).unwrap();
+    assert!(got.ids.is_empty());
+}
+
+fn deleted_records_are_reported(broker: &KafkaBroker) {
+    broker.create_topic("deleted", 2, &[]).unwrap();
+    broker.produce("deleted", 0, ids(0..100)).unwrap();
+    broker.produce("deleted", 1, ids(0..100)).unwrap();
+    broker.delete_records("deleted", 0, 50).unwrap();
+    let spec = source(broker, "deleted", &[]);
+    assert_eq!(starts(&spec), [50, 0]);
+    let sink = CollectingSink::new(16);
+    let reader = read(&spec, &[range(0, 10, Some(100)), range(1, 0, Some(100))], &sink);
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&1).is_some_and(|g| g.end == Some(100)));
+    let begun = Instant::now();
+    while sink.problems().is_empty() {
+        assert!(begun.elapsed() < PATIENCE);
+        assert!(sink.next(Duration::from_millis(50)).is_none(), "deleted records are not skipped silently");
+    }
+    let problem = sink.problems().remove(0).unwrap();
+    assert!(problem.contains("offset 10 is not in the topic any more"), "{problem}");
+    drop(reader);
+}
+
+fn a_broker_that_restarts(broker: &KafkaBroker) {
+    broker.create_topic("restart", 2, &[]).unwrap();
+    broker.produce("restart", 0, ids(0..1_000)).unwrap();
+    let sink = CollectingSink::new(64);
+    let reader = read(&source(broker, "restart", &[]), &[range(0, 0, None), range(1, 0, None)], &sink);
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.ids.len() == 1_000));
+    broker.stop();
+    let begun = Instant::now();
+    while !matches!(sink.problems().last(), Some(Some(_))) {
+        assert!(begun.elapsed() < PATIENCE, "a broker that is away is reported");
+        assert!(sink.next(Duration::from_millis(20)).is_none());
+    }
+    broker.restart();
+    // Nothing new is in the topic, yet the trouble ends.
+    let begun = Instant::now();
+    while sink.problems().last() != Some(&None) {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", sink.problems());
+        assert!(sink.next(Duration::from_millis(20)).is_none());
+    }
+    broker.produce("restart", 0, ids(1_000..2_000)).unwrap();
+    broker.produce("restart", 1, ids(0..10)).unwrap();
+    collect(&sink, &mut got, |got| got[&0].ids.len() == 2_000 && got.get(&1).is_some_and(|g| g.ids.len() == 10));
+    assert_eq!(got[&0].ids, (0..2_000).collect::<Vec<_>>());
+    drop(reader);
+}
+
+fn throughput(broker: &KafkaBroker, say: &impl Fn(&str)) {
+    const RECORDS: i64 = 1_000_000;
+    broker.create_topic("fast", 2, &[]).unwrap();
+    for n in 0..RECORDS {
+        let value = format!(
+            "{{\"auction\":{},\"bidder\":{},\"price\":{},\"channel\":\"Google\",\"url\":\"https://www.example.com/abc/item.htm?query=1\",\"date_time\":\"2015-07-15 00:00:01.250\",\"extra\":\"{}\"}}",
+            n % 1_000,
+            n % 7_919,
+            n,
+            "x".repeat(30)
+        );
+        broker.send("fast", (n % 2) as i32, None, Some(value.as_bytes()));
+    }
+    broker.flush().unwrap();
+    let mut spec = source(broker, "fast", &[]);
+    let columns = [
+        ("auction", SqlType::BigInt),
+        ("bidder", SqlType::BigInt),
+        ("price", SqlType::BigInt),
+        ("channel", SqlType::Text),
+        ("url", SqlType::Text),
+        ("date_time", SqlType::Timestamp),
+        ("extra", SqlType::Text),
+    ];
+    spec.columns = columns.into_iter().map(|(name, ty)| column(name, ty, ColumnOrigin::Payload)).collect();
+    let sink = CollectingSink::new(16);
+    let begun = Instant::now();
+    let reader = read(&spec, &[range(0, 0, Some(RECORDS / 2)), range(1, 0, Some(RECORDS / 2))], &sink);
+    let mut rows = 0;
+    while rows < RECORDS as usize {
+        rows += sink.next(PATIENCE).expect("a batch").rows.num_rows();
+    }
+    let rate = RECORDS as f64 / begun.elapsed().as_secs_f64();
+    say(&format!("{rate:.0} records of 200 bytes per second, 7 columns"));
+    assert!(rate > 20_000.0);
+    drop(reader);
+}
+
+fn latency(broker: &KafkaBroker, say: &impl Fn(&str)) {
+    broker.create_topic("quick", 1, &[]).unwrap();
+    let producer: BaseProducer<DefaultProducerContext> = broker.config().set("linger.ms", "0").create().unwrap();
+    let sink = CollectingSink::new(16);
+    let reader = read(&source(broker, "quick", &[]), &[range(0, 0, None)], &sink);
+    let mut micros = BTreeMap::new();
+    for id in 0..200 {
+        let begun = Instant::now();
+        producer.send(BaseRecord::<(), str>::to("quick").partition(0).payload(&format!("{{\"id\":{id}}}"))).unwrap();
+        while sink.next(Duration::from_millis(1)).is_none() {
+            producer.poll(Duration::ZERO);
+            assert!(begun.elapsed() < PATIENCE);
+        }
+        *micros.entry(begun.elapsed().as_micros()).or_insert(0) += 1;
+    }
+    let sorted: Vec<u128> = micros.into_iter().flat_map(|(value, count)| std::iter::repeat_n(value, count)).collect();
+    say(&format!("send to batch: median {} us, p99 {} us", sorted[100], sorted[198]));
+    assert!(sorted[100] < 500_000);
+    drop(reader);
+}

@@ -1,0 +1,350 @@
+//! Group aggregate and window aggregate: COUNT, SUM, AVG, MIN, MAX per group, with DISTINCT and FILTER, over append-only and
+//! retracting input.
+//!
+//! A row's group key is interned to a slot, the slot's old result is noted the first time a step touches it, and the
+//! row is added to columnar accumulators; at the end of the step each touched slot emits `-old +new` if they differ. A
+//! group exists while its rows' weights sum to more than zero; the group of an empty key always exists.
+//!
+//! # Parts
+//! - `routing`: by which columns the rows came here, for the virtual shard of a group
+//! - `calls`: which accumulators a list of calls needs and what feeds them
+//! - `groups`: the values of the group table
+//! - `multiset`: (group, value) -> count, for DISTINCT and for MIN and MAX under retraction
+//! - `memo`: what a step touched, and the net changes at its end
+//! - `window`: lateness and closing
+//!
+//! # Invariants
+//! - State of a window is dropped when the watermark reaches its end plus the allowed lateness; a row or retraction that
+//!   had arrived after that is late and changes nothing.
+//! - Sums below zero rows within a step are fine; at its end they mean that something was retracted that was never there,
+//!   which is an internal error.
+//!
+//! It knows nothing of workers, exchanges or of where its output goes.
+
+mod calls;
+mod groups;
+mod memo;
+mod multiset;
+mod routing;
+mod window;
+
+pub use routing::routing;
+
+use crate::engine::StateBackend;
+use crate::operator::{Operator, StepContext};
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, SchemaRef};
+use calls::{Feed, Target};
+use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
+use eddyline_common::kv::{KeyValueStore, SortedRun};
+use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
+use eddyline_planner::plan::{AggregateCall, AggregateWindow, ChangelogMode, Emit};
+use eddyline_storage::state::{Residency, Shards, SpillGate, StateCounters, StateSpace, StateTable, TableShape};
+use groups::GroupValues;
+use memo::{Chunk, Memo};
+use multiset::Multiset;
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+/// Where the operator's state lives.
+pub struct StateContext {
+    pub kv: Arc<dyn KeyValueStore>,
+    pub backend: StateBackend,
+    /// Memory for this operator on this worker; `StateBackend::Rocksdb` only.
+    pub cache_bytes: usize,
+    pub gate: Arc<SpillGate>,
+}
+
+pub struct AggregateSpec {
+    /// Input columns.
+    pub group: Vec<usize>,
+    pub calls: Vec<AggregateCall>,
+    pub window: Option<AggregateWindow>,
+    pub input: SchemaRef,
+    pub output: SchemaRef,
+    pub input_mode: ChangelogMode,
+    /// Input columns whose key decided that a row came to this worker; see `routing`.
+    pub routing: Vec<usize>,
+    pub state: StateTableId,
+    pub worker: usize,
+    pub workers: usize,
+    pub context: StateContext,
+    /// The store holds this operator's state.
+    pub restore: bool,
+}
+
+/// Kind of the group table within the operator's state; multisets follow.
+const GROUPS: u8 = 0;
+
+pub struct Aggregate {
+    group: Vec<usize>,
+    window: Option<AggregateWindow>,
+    output: SchemaRef,
+    retract: bool,
+    /// Positions within `group` in the order of the state key: a window's end first.
+    key_order: Vec<usize>,
+    codec: KeyCodec,
+    /// `None`: rows are routed by exactly the state key.
+    routing: Option<(Vec<usize>, KeyCodec)>,
+    /// Group columns can be taken from the input; otherwise equal keys may look different (-0.0 and 0.0), and the key
+    /// decides.
+    group_from_input: bool,
+    space: StateSpace,
+    table: StateTable,
+    values: GroupValues,
+    feeds: Vec<Feed>,
+    multisets: Vec<Multiset>,
+    memo: Memo,
+    /// The group of an empty key is there (or not on this worker).
+    started: bool,
+    keys: KeyRows,
+    slots: Vec<u32>,
+}
+
+impl Aggregate {
+    /// Fails with 0A000 if a call cannot be computed over its argument.
+    pub fn new(spec: AggregateSpec) -> Result<Box<Self>> {
+        let AggregateSpec { group, calls, window, input, output, input_mode, routing, .. } = spec;
+        if group.iter().chain(&routing).any(|c| *c >= input.fields().len()) || output.fields().len() != group.len() + calls.len() {
+            return Err(SqlError::internal("an aggregate's columns do not fit its input"));
+        }
+        let retract = input_mode == ChangelogMode::Retract;
+        let key_order = key_order(&group, window);
+        let types = |columns: &mut dyn Iterator<Item = usize>| columns.map(|c| input.field(c).data_type().clone()).collect::<Vec<_>>();
+        let codec = KeyCodec::new(types(&mut key_order.iter().map(|i| group[*i])))?;
+        let by_key = routing.iter().copied().eq(key_order.iter().map(|i| group[*i]));
+        let routing = if by_key { None } else { Some((routing.clone(), KeyCodec::new(types(&mut routing.into_iter()))?)) };
+        let plan = calls::arrange(&calls, &input, retract)?;
+        let residency = match spec.context.backend {
+            StateBackend::Memory => Residency::Resident,
+            StateBackend::Rocksdb => Residency::Bounded { budget_bytes: spec.context.cache_bytes },
+        };
+        let context = spec.context;
+        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let tables = 1 + plan.multisets.len();
+        let mut values = plan.values;
+        let shape = TableShape { expiry: window.is_some(), ordered: false };
+        let table = space.table(GROUPS, tables, shape, &mut values)?;
+        let open = |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, tables, shape, window.is_some(), retract);
+        let multisets = plan.multisets.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(Aggregate {
+            group_from_input: codec.types().iter().all(|ty| !ty.is_floating() && !ty.is_nested()),
+            started: !group.is_empty() || !space.owns_empty_key(),
+            group,
+            window,
+            output,
+            retract,
+            key_order,
+            codec,
+            routing,
+            space,
+            table,
+            values,
+            feeds: plan.feeds,
+            multisets,
+            memo: Memo::default(),
+            keys: KeyRows::default(),
+            slots: Vec::new(),
+        }))
+    }
+
+    /// What happened to the state since the operator was built.
+    pub fn counters(&self) -> StateCounters {
+        let mut counters = self.table.counters();
+        self.multisets.iter().for_each(|m| counters += m.table.counters());
+        counters
+    }
+
+    fn on_close(&self) -> bool {
+        self.window.is_some_and(|w| w.emit == Emit::OnClose)
+    }
+
+    fn intern(&mut self, changes: &ChangeBatch) -> Result<()> {
+        let columns: Vec<ArrayRef> = self.key_order.iter().map(|i| changes.rows.column(self.group[*i]).clone()).collect();
+        self.codec.encode(&columns, changes.num_rows(), &mut self.keys);
+        let routed = OnceCell::new();
+        let shard_of;
+        let shards = match &self.routing {
+            None => Shards::OfKey,
+            Some((columns, codec)) => {
+                shard_of = |row: usize| {
+                    let keys: &KeyRows = routed.get_or_init(|| {
+                        let columns: Vec<ArrayRef> = columns.iter().map(|c| changes.rows.column(*c).clone()).collect();
+                        let mut keys = KeyRows::default();
+                        codec.encode(&columns, changes.num_rows(), &mut keys);
+                        keys
+                    });
+                    vshard(hash64(keys.row(row)))
+                };
+                Shards::Of(&shard_of)
+            }
+        };
+        self.table.intern(&self.keys, shards, &mut self.values, &mut self.slots)
+    }
+
+    /// Notes slots that this step had not touched before, with what they hold now.
+    fn note(&mut self, changes: &ChangeBatch) -> Result<()> {
+        let (slots, rows) = self.memo.touch(&self.slots, self.table.slots());
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let mut chunk = Chunk { slots, ..Chunk::default() };
+        if !self.on_close() {
+            chunk.old_weights = self.values.weights_of(&chunk.slots);
+            chunk.old = self.values.outputs(&chunk.slots)?;
+            if self.group_from_input {
+                let rows = UInt32Array::from(rows);
+                let take = |c: &usize| arrow::compute::take(changes.rows.column(*c), &rows, None);
+                chunk.groups = Some(self.group.iter().map(take).collect::<Result<_, _>>()?);
+            }
+        }
+        self.memo.push(chunk);
+        Ok(())
+    }
+
+    fn feed(&mut self, changes: &ChangeBatch) -> Result<()> {
+        let weights = changes.weights.as_ref().map(|w| w.values().as_ref());
+        for feed in &self.feeds {
+            let mask: Option<BooleanBuffer> = feed.mask(&changes.rows);
+            let values = changes.rows.column(feed.argument);
+            let updates = crate::accumulators::Updates { slots: &self.slots, weights, mask: mask.as_ref() };
+            match &feed.target {
+                Target::Accumulator(index) => self.values.accumulators[*index].update(&updates, values),
+                Target::Extreme { multiset, .. } => {
+                    self.multisets[*multiset].update(&self.keys, &self.table, &updates, values)?;
+                }
+                Target::Distinct { multiset, accumulators } => {
+                    let appeared = self.multisets[*multiset].update(&self.keys, &self.table, &updates, values)?;
+                    let updates = crate::accumulators::Updates { weights: Some(appeared), ..updates };
+                    for index in accumulators {
+                        self.values.accumulators[*index].update(&updates, values);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The group columns of slots, in output order.
+    fn groups_of(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let decoded = self.codec.decode(slots.iter().map(|slot| self.table.key(*slot)))?;
+        let mut groups = decoded.clone();
+        for (column, position) in decoded.into_iter().zip(&self.key_order) {
+            groups[*position] = column;
+        }
+        Ok(groups)
+    }
+
+    /// Brings the group of an empty key into being; says whether it was there before this step.
+    fn start(&mut self) -> Result<bool> {
+        if self.started {
+            return Ok(true);
+        }
+        self.started = true;
+        let mut key = KeyRows::default();
+        key.push(&[]);
+        let mut slots = Vec::new();
+        self.table.intern(&key, Shards::OfKey, &mut self.values, &mut slots)?;
+        if self.table.is_stored(slots[0]) {
+            return Ok(true);
+        }
+        let (slots, _) = self.memo.touch(&slots, self.table.slots());
+        if !slots.is_empty() {
+            let (old_weights, old) = (self.values.weights_of(&slots), self.values.outputs(&slots)?);
+            self.memo.push(Chunk { slots, groups: Some(Vec::new()), old_weights, old });
+        }
+        Ok(false)
+    }
+
+    /// Emits the net change of every touched group, and removes those that are gone.
+    fn settle(&mut self, existed: bool, ctx: &mut StepContext) -> Result<()> {
+        let always = self.group.is_empty();
+        for chunk in self.memo.take() {
+            let weights = self.values.weights_of(&chunk.slots);
+            if weights.iter().any(|w| *w < 0) {
+                return Err(SqlError::internal("an aggregate was told to retract rows that were never there"));
+            }
+            chunk.slots.iter().for_each(|slot| self.table.mark_dirty(*slot));
+            if !self.on_close() {
+                let groups = match &chunk.groups {
+                    Some(groups) => groups.clone(),
+                    None => self.groups_of(&chunk.slots)?,
+                };
+                let new = self.values.outputs(&chunk.slots)?;
+                let presence = memo::Presence { always, existed };
+                chunk.emit_changes(presence, &weights, &new, &groups, &self.output, ctx)?;
+            }
+            if !always {
+                for (slot, _) in chunk.slots.iter().zip(&weights).filter(|(_, w)| **w == 0) {
+                    self.table.remove(*slot, &mut self.values);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Aggregate {
+    fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        let changes = match self.window {
+            Some(window) => window::without_late(batch, self.group[window.end], window.allowed_lateness, ctx)?,
+            None => batch.changes,
+        };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if !self.retract && changes.weights.as_ref().is_some_and(|w| w.values().iter().any(|w| *w < 0)) {
+            return Err(SqlError::internal("an append-only input has a retraction"));
+        }
+        self.intern(&changes)?;
+        self.note(&changes)?;
+        self.values.add_rows(&self.slots, changes.weights.as_ref().map(|w| w.values().as_ref()));
+        self.feed(&changes)
+    }
+
+    fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        let existed = self.start()?;
+        for multiset in &self.multisets {
+            multiset.check()?;
+        }
+        for feed in &self.feeds {
+            if let Target::Extreme { multiset, extreme } = feed.target {
+                self.multisets[multiset].refresh(&self.table, &mut self.values.extremes[extreme])?;
+            }
+        }
+        self.settle(existed, ctx)?;
+        self.multisets.iter_mut().for_each(Multiset::sweep);
+        if let Some(window) = self.window {
+            self.close_windows(window, watermark, ctx)?;
+        }
+        self.table.maintain(&mut self.values)?;
+        self.multisets.iter_mut().try_for_each(Multiset::maintain)
+    }
+
+    fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
+        let mut run = self.table.freeze(&mut self.values)?;
+        for multiset in &mut self.multisets {
+            run.entries.extend(multiset.freeze()?.entries);
+        }
+        Ok(vec![(self.space.id(), run)])
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.table.bytes(&self.values) + self.multisets.iter().map(Multiset::bytes).sum::<usize>()
+    }
+}
+
+/// The end of the window first, then the other group columns as they come.
+fn key_order(group: &[usize], window: Option<AggregateWindow>) -> Vec<usize> {
+    let end = window.map(|w| w.end);
+    end.into_iter().chain((0..group.len()).filter(|i| Some(*i) != end)).collect()
+}
+
+/// Whether batches of this type compare with arrow's kernels.
+fn is_flat(ty: &DataType) -> bool {
+    !ty.is_nested() && *ty != DataType::Null
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! Lateness and closing of windows. A window is closed for a row if its end plus the allowed lateness was not after the
+//! watermark that the row arrived under; it is closed for good when the watermark after a step gets there.
+
+use super::Aggregate;
+use crate::operator::StepContext;
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
+use eddyline_common::{ChangeBatch, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_planner::plan::{AggregateWindow, Emit};
+
+/// Groups emitted in one batch when a window closes.
+const CLOSE_ROWS: usize = 16_384;
+
+fn is_closed(end: i64, lateness: i64, watermark: Timestamp) -> bool {
+    end.saturating_add(lateness) <= watermark.0
+}
+
+/// Sends late rows to the side, returns the others.
+pub(super) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &mut StepContext) -> Result<ChangeBatch> {
+    let TaggedBatch { changes, arrival_watermark } = batch;
+    let ends = changes.rows.column(end).as_primitive_opt::<TimestampMicrosecondType>();
+    let ends = ends.filter(|e| e.null_count() == 0).ok_or_else(|| SqlError::internal("a window's end is not a time, or null"))?;
+    if !ends.values().iter().any(|end| is_closed(*end, lateness, arrival_watermark)) {
+        return Ok(changes);
+    }
+    let late: BooleanArray = ends.values().iter().map(|end| Some(is_closed(*end, lateness, arrival_watermark))).collect();
+    ctx.late(changes.filter(&late)?);
+    Ok(changes.filter(&arrow::compute::not(&late)?)?)
+}
+
+impl Aggregate {
+    /// Drops the state of every window that `watermark` closes, emitting it before if it is due only now.
+    pub(super) fn close_windows(&mut self, window: AggregateWindow, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        while let Some(end) = self.table.first_end().filter(|end| is_closed(*end, window.allowed_lateness, watermark)) {
+            loop {
+                let slots = self.table.window_slots(end);
+                for slots in slots.chunks(CLOSE_ROWS) {
+                    if window.emit == Emit::OnClose {
+                        self.emit_final(slots, ctx)?;
+                    }
+                    slots.iter().for_each(|slot| self.table.remove(*slot, &mut self.values));
+                }
+                // What is left of the window is in the store only; it comes by shards, so that memory stays bounded.
+                self.table.maintain(&mut self.values)?;
+                if !self.table.load_window(end, &mut self.values)? {
+                    break;
+                }
+            }
+            for multiset in &mut self.multisets {
+                multiset.drop_window(end)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn emit_final(&self, slots: &[u32], ctx: &mut StepContext) -> Result<()> {
+        let mut columns = self.groups_of(slots)?;
+        let results = self.values.outputs(slots)?;
+        columns.extend(results.iter().map(|r| r.values.clone()));
+        let unfit = super::memo::out_of_range(&results, slots.len());
+        let Some((unfit, reason)) = unfit else {
+            ctx.emit(ChangeBatch::insertions(RecordBatch::try_new(self.output.clone(), columns)?));
+            return Ok(());
+        };
+        let all = ChangeBatch::insertions(RecordBatch::try_new(super::memo::nullable(&self.output), columns)?);
+        let unfit = BooleanArray::new(unfit, None);
+        let fit = all.filter(&arrow::compute::not(&unfit)?)?;
+        ctx.emit(ChangeBatch::insertions(RecordBatch::try_new(self.output.clone(), fit.rows.columns().to_vec())?));
+        ctx.reject(all.filter(&unfit)?, reason)
+    }
+}

@@ -1,0 +1,323 @@
+//! Names and types: a parsed query to DataFusion's logical plan, over our catalog. The same binder serves
+//! batch queries (tables are what the server scans) and streaming ones (tables are `RelationSource`s, which
+//! the lowering recognises). Views are inlined here. It does not optimise.
+
+mod catalog_queries;
+mod names;
+mod rewrite;
+pub mod window;
+
+use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::error::{SourceText, from_datafusion, into_datafusion, nearest};
+use crate::expr;
+use crate::plan::Expr as PlanExpr;
+use crate::settings::Settings;
+use crate::types::SqlTypes;
+use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement};
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+pub use names::{of_query as query_names, resolve as resolve_names};
+pub use rewrite::Found;
+
+/// What scans of user relations stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Batch,
+    Streaming,
+}
+
+/// A user relation's stored columns in a streaming plan.
+#[derive(Debug)]
+pub struct RelationSource {
+    pub relation: Arc<Relation>,
+    schema: SchemaRef,
+}
+
+impl RelationSource {
+    pub fn new(relation: Arc<Relation>) -> Self {
+        let schema = arrow_schema(&relation.columns);
+        RelationSource { relation, schema }
+    }
+}
+
+impl TableSource for RelationSource {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+/// A relation that is a plan: a view, or visible columns over stored ones.
+struct Inlined {
+    schema: SchemaRef,
+    plan: LogicalPlan,
+}
+
+impl TableSource for Inlined {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.plan))
+    }
+}
+
+static OPTIONS: LazyLock<ConfigOptions> = LazyLock::new(|| {
+    let mut options = ConfigOptions::default();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.collect_spans = true;
+    options.sql_parser.enable_subquery_sort_elimination = false;
+    options.execution.time_zone = Some("+00:00".to_string());
+    options
+});
+
+/// DataFusion's options as planning uses them.
+pub fn options() -> &'static ConfigOptions {
+    &OPTIONS
+}
+
+pub struct Binder<'a> {
+    pub catalog: &'a dyn Catalog,
+    pub settings: &'a Settings,
+    pub mode: Mode,
+    text: Option<&'a SourceText>,
+    parameters: Vec<Option<FieldRef>>,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+}
+
+impl<'a> Binder<'a> {
+    pub fn new(catalog: &'a dyn Catalog, settings: &'a Settings, mode: Mode) -> Self {
+        Binder {
+            catalog,
+            settings,
+            mode,
+            text: None,
+            parameters: Vec::new(),
+            expr_planners: SessionStateDefaults::default_expr_planners(),
+            relation_planners: vec![Arc::new(window::WindowFunctions)],
+        }
+    }
+
+    /// Errors get positions in `text`.
+    pub fn with_text(mut self, text: &'a SourceText) -> Self {
+        self.text = Some(text);
+        self
+    }
+
+    pub fn with_parameters(mut self, types: &[Option<SqlType>]) -> Self {
+        self.parameters = types.iter().map(|ty| ty.as_ref().map(|ty| Arc::new(ty.field("", true)))).collect();
+        self
+    }
+
+    pub fn text(&self) -> Option<&SourceText> {
+        self.text
+    }
+
+    pub fn error(&self, error: DataFusionError) -> SqlError {
+        from_datafusion(error, self.text)
+    }
+
+    /// Rewrites and binds a query. Window nodes are still in it.
+    pub fn query(&self, query: &Query) -> Result<(LogicalPlan, Found)> {
+        self.query_as(query, None)
+    }
+
+    /// The same; literal rows at the top (VALUES) take their types from `target`.
+    pub fn query_as(&self, query: &Query, target: Option<&DFSchema>) -> Result<(LogicalPlan, Found)> {
+        let mut query = Box::new(query.clone());
+        let found = rewrite::rewrite(&mut query, self.catalog.functions(), self.text)?;
+        let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
+        context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
+        let planner = SqlToRel::new(self);
+        let plan = planner.sql_statement_to_plan_with_context(Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
+        Ok((plan, found))
+    }
+
+    /// Binds an expression over a schema.
+    pub fn expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
+        let mut expr = expr.clone();
+        rewrite::rewrite(&mut expr, self.catalog.functions(), self.text)?;
+        let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
+        SqlToRel::new(self).sql_to_expr(expr, schema, &mut context).map_err(|e| self.error(e))
+    }
+
+    /// The relations named, for `depends_on`.
+    pub fn named_relations(&self, found: &Found) -> Vec<RelationId> {
+        let mut ids: Vec<RelationId> =
+            found.relations.iter().filter_map(|(schema, name)| self.catalog.relation(schema.as_deref(), name)).map(|r| r.id).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// A plan that yields the relation's visible columns.
+    pub fn relation_plan(&self, relation: &Arc<Relation>) -> Result<LogicalPlan> {
+        match &relation.kind {
+            RelationKind::View { query } => self.view_plan(relation, query),
+            _ => self.scan_plan(relation),
+        }
+    }
+
+    fn view_plan(&self, relation: &Relation, query: &str) -> Result<LogicalPlan> {
+        let query = crate::parse::parse_query(query)?;
+        let inner = Binder::new(self.catalog, self.settings, self.mode);
+        let plan = inner.query(&query)?.0;
+        let names: Vec<String> = relation.visible.iter().map(|v| v.column.name.clone()).collect();
+        rename(plan, &names).map_err(|e| self.error(e))
+    }
+
+    fn scan_plan(&self, relation: &Arc<Relation>) -> Result<LogicalPlan> {
+        let source: Arc<dyn TableSource> = match self.mode {
+            Mode::Streaming => Arc::new(RelationSource::new(relation.clone())),
+            Mode::Batch => self
+                .catalog
+                .table_source(Some("public"), &relation.name)
+                .ok_or_else(|| SqlError::internal(format!("relation \"{}\" has no table to scan", relation.name)))?,
+        };
+        let name = TableReference::partial("public", relation.name.clone());
+        let scan = LogicalPlanBuilder::scan(name, source, None).map_err(|e| self.error(e))?;
+        let identity = relation.visible.len() == relation.columns.len()
+            && relation.visible.iter().enumerate().all(|(i, v)| v.value == PlanExpr::Column(i) && v.column.name == relation.columns[i].name);
+        if identity {
+            return scan.build().map_err(|e| self.error(e));
+        }
+        let stored: Vec<Column> = scan.schema().columns();
+        let exprs = relation
+            .visible
+            .iter()
+            .map(|visible| {
+                let value = expr::to_datafusion(&visible.value, &|i| Expr::Column(stored[i].clone()))?;
+                Ok(match &value {
+                    Expr::Column(column) if column.name == visible.column.name => value,
+                    _ => value.alias(visible.column.name.clone()),
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        scan.project(exprs).and_then(|b| b.build()).map_err(|e| self.error(e))
+    }
+
+    fn table(&self, name: &TableReference) -> Result<Arc<dyn TableSource>> {
+        if let Some(database) = name.catalog()
+            && database != self.settings.database
+        {
+            return Err(SqlError::unsupported(format!("cross-database references are not implemented: \"{name}\"")));
+        }
+        let (schema, table) = (name.schema(), name.table());
+        if let Some(relation) = self.catalog.relation(schema, table) {
+            let plan = self.relation_plan(&relation)?;
+            let schema = Arc::new(plan.schema().as_arrow().clone());
+            return Ok(Arc::new(Inlined { schema, plan }));
+        }
+        match self.catalog.table_source(schema, table) {
+            Some(_) if self.mode == Mode::Streaming => {
+                Err(SqlError::unsupported(format!("system relation \"{name}\" cannot be used in a materialized view")))
+            }
+            Some(source) => Ok(source),
+            None => Err(unknown_relation(self.catalog, &name.to_string(), table)),
+        }
+    }
+}
+
+/// 42P01 with the nearest name there is.
+pub fn unknown_relation(catalog: &dyn Catalog, shown: &str, name: &str) -> SqlError {
+    let error = SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{shown}\" does not exist"));
+    let relations = catalog.relations();
+    match nearest(name, relations.iter().map(|r| r.name.as_str())) {
+        Some(near) => error.with_hint(format!("Perhaps you meant \"{near}\".")),
+        None => error,
+    }
+}
+
+/// The plan with other column names.
+pub fn rename(plan: LogicalPlan, names: &[String]) -> DfResult<LogicalPlan> {
+    let columns = plan.schema().columns();
+    if columns.iter().map(|c| &c.name).eq(names.iter()) {
+        return Ok(plan);
+    }
+    let exprs: Vec<Expr> = columns.into_iter().zip(names).map(|(column, name)| Expr::Column(column).alias(name.clone())).collect();
+    LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+impl ContextProvider for Binder<'_> {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        self.table(&name).map_err(into_datafusion)
+    }
+
+    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
+        if self.mode == Mode::Batch
+            && let Some(function) = SessionStateDefaults::default_table_functions().iter().find(|f| f.name() == name)
+        {
+            let args = args.into_iter().map(crate::optimize::fold_constant).collect::<DfResult<Vec<_>>>()?;
+            #[allow(deprecated)]
+            return Ok(provider_as_source(function.create_table_provider(&args)?));
+        }
+        Err(into_datafusion(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("table function {name}() does not exist"))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(SqlTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.catalog.functions().udf(name).ok()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.catalog.functions().higher_order_function(name).ok()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.catalog.functions().udaf(name).ok()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.catalog.functions().udwf(name).ok()
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &OPTIONS
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.catalog.functions().udfs().into_iter().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.catalog.functions().higher_order_function_names().into_iter().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.catalog.functions().udafs().into_iter().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.catalog.functions().udwfs().into_iter().collect()
+    }
+}

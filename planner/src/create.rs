@@ -1,0 +1,448 @@
+//! CREATE: from a parsed definition to the `Relation` that the catalog keeps. Ids are the coordinator's; a
+//! relation leaves here with id 0 and no start offsets.
+
+use crate::bind::{Binder, Mode, query_names, resolve_names};
+use crate::catalog::{Catalog, ErrorPolicy, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
+use crate::error::{SourceText, fold, suggest};
+use crate::expr;
+use crate::lower::{Emission, StateTableIds, check, columns_of, lower};
+use crate::optimize;
+use crate::parse::Parsed;
+use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
+use crate::plan::{ChangelogMode, Emit, Expr, Node, Op, PLAN_VERSION, StreamPlan};
+use crate::settings::Settings;
+use crate::statement::StreamingQuery;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
+use eddyline_common::connector::{ColumnOrigin, SourceColumn, SourceSpec};
+use eddyline_common::options;
+use eddyline_common::types::{Column, arrow_schema};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
+use std::collections::{BTreeMap, HashSet};
+
+/// The name of a new or named user object: folded, in `public`.
+pub fn object_name(name: &ObjectName, text: &SourceText) -> Result<String> {
+    let idents: Vec<&Ident> = name.0.iter().filter_map(|p| p.as_ident()).collect();
+    let Some((last, schema)) = idents.split_last() else {
+        return Err(SqlError::new(SqlState::INVALID_NAME, format!("\"{name}\" is not a name")));
+    };
+    if let Some(schema) = schema.last()
+        && fold(schema) != "public"
+    {
+        let error = SqlError::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{}\" does not hold user objects", fold(schema)));
+        return Err(text.at(error.with_hint("All user objects are in schema public."), schema.span.start));
+    }
+    Ok(fold(last))
+}
+
+/// The stored and visible columns while they are collected.
+struct Columns {
+    stored: Vec<Column>,
+    source: Vec<SourceColumn>,
+    /// Name, and the stored column it is, or `None` for a computed one that is bound later.
+    visible: Vec<(Ident, Option<usize>)>,
+}
+
+pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn Catalog, settings: &Settings) -> Result<Relation> {
+    let text = &parsed.text;
+    let name = object_name(&create.name, text)?;
+    let mut raw = create.options.clone();
+    if let Some(format) = &create.format {
+        let value = options::format_of_clause(&format.format, &format.encode)?;
+        if raw.insert(options::FORMAT.to_string(), value.to_string()).is_some() {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "the format is given twice").with_hint("Write either FORMAT ... ENCODE or the option."));
+        }
+    }
+    let is_source = create.source || raw.keys().any(|k| k.eq_ignore_ascii_case(options::CONNECTOR));
+    if is_source && !raw.keys().any(|k| k.eq_ignore_ascii_case(options::CONNECTOR)) {
+        return Err(SqlError::new(SqlState::INVALID_PARAMETER, "a source needs the option connector")
+            .with_hint("Write WITH (connector = 'kafka', ...) or WITH (connector = 'nexmark', ...)."));
+    }
+    let options = options::canonicalize(raw)?;
+    let key = primary_key(create, is_source, text)?;
+    let columns = collect(create, is_source, &options, &key, text)?;
+    if columns.visible.is_empty() {
+        return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("relation \"{name}\" must have at least one column")));
+    }
+    let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
+    let visible = bind_visible(create, &columns, &binder)?;
+    let watermark = watermark(create, &columns.stored, &visible, &options, &binder)?;
+    let time_columns = match &watermark {
+        Some(w) => match visible[w.column].value {
+            Expr::Column(stored) => vec![stored],
+            _ => vec![],
+        },
+        None => vec![],
+    };
+    let key = key_columns(&key, &columns.stored, is_source, text)?;
+    let mode = if is_source || create.append_only { ChangelogMode::Append } else { ChangelogMode::Retract };
+    let kind = if is_source {
+        RelationKind::Source(SourceSpec { name: name.clone(), options, columns: columns.source })
+    } else {
+        RelationKind::Table { append_only: create.append_only, defaults: defaults(create, &columns.stored, &binder)? }
+    };
+    Ok(Relation {
+        id: RelationId(0),
+        name,
+        sql: parsed.sql.clone(),
+        columns: columns.stored,
+        visible,
+        key,
+        mode,
+        watermark,
+        time_columns,
+        kind,
+        depends_on: vec![],
+    })
+}
+
+/// The declared key's column names. A source's is never a fact; a table's always is.
+fn primary_key(create: &CreateRelation, is_source: bool, text: &SourceText) -> Result<Vec<Ident>> {
+    let Some(key) = &create.primary_key else { return Ok(vec![]) };
+    let problem = if is_source && key.enforced {
+        Some(("a source cannot enforce a primary key", "Write PRIMARY KEY (...) NOT ENFORCED."))
+    } else if !is_source && !key.enforced {
+        Some(("a table's primary key is always enforced", "Leave out NOT ENFORCED."))
+    } else if create.append_only {
+        Some(("an append-only table cannot have a primary key", "Leave out either APPEND ONLY or PRIMARY KEY."))
+    } else {
+        None
+    };
+    match problem {
+        Some((message, hint)) => {
+            let error = SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message).with_hint(hint);
+            Err(text.at(error, key.location))
+        }
+        None => Ok(key.columns.clone()),
+    }
+}
+
+fn collect(
+    create: &CreateRelation,
+    is_source: bool,
+    options: &BTreeMap<String, String>,
+    key: &[Ident],
+    text: &SourceText,
+) -> Result<Columns> {
+    let mut columns = Columns { stored: vec![], source: vec![], visible: vec![] };
+    let mut seen = HashSet::new();
+    let connector = options.get(options::CONNECTOR).map_or("", String::as_str);
+    let mut add = |columns: &mut Columns, ident: &Ident, stored: Option<(SqlType, bool, ColumnOrigin)>| -> Result<()> {
+        let name = fold(ident);
+        if !seen.insert(name.clone()) {
+            let error = SqlError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" specified more than once"));
+            return Err(text.at(error, ident.span.start));
+        }
+        let at = stored.map(|(ty, nullable, origin)| {
+            columns.stored.push(Column::new(name, ty.clone(), nullable));
+            columns.source.push(SourceColumn { external_name: ident.value.clone(), ty, nullable, origin });
+            columns.stored.len() - 1
+        });
+        columns.visible.push((ident.clone(), at));
+        Ok(())
+    };
+    for column in &create.columns {
+        let is_key = key.iter().any(|k| fold(k) == fold(&column.name));
+        let nullable = column.nullable && !(is_key && !is_source);
+        let at = |e: SqlError| text.at(e, column.name.span.start);
+        let stored = match (&column.value, &column.ty) {
+            (ColumnValue::Computed(_), _) => None,
+            (ColumnValue::Plain { default: Some(_) }, _) if is_source => {
+                return Err(at(SqlError::unsupported("DEFAULT on a column of a source is not supported")));
+            }
+            (ColumnValue::Plain { .. }, Some(ty)) => Some((ty.clone(), nullable, ColumnOrigin::Payload)),
+            (ColumnValue::Metadata { .. }, _) if !is_source => {
+                return Err(at(SqlError::unsupported("METADATA columns belong to sources")));
+            }
+            (ColumnValue::Metadata { key }, Some(ty)) => {
+                let key = key.clone().unwrap_or_else(|| fold(&column.name));
+                let canonical = metadata(connector, &key, ty).map_err(at)?;
+                Some((ty.clone(), nullable, ColumnOrigin::Metadata(canonical)))
+            }
+            (_, None) => return Err(SqlError::internal("a stored column without a type")),
+        };
+        add(&mut columns, &column.name, stored)?;
+    }
+    if create.columns.is_empty() && is_source {
+        for (name, ty) in options::default_columns(options).unwrap_or_default() {
+            add(&mut columns, &Ident::new(name), Some((ty, true, ColumnOrigin::Payload)))?;
+        }
+    }
+    for include in &create.include {
+        let at = |e: SqlError| text.at(e, include.what.span.start);
+        if !is_source {
+            return Err(at(SqlError::unsupported("INCLUDE belongs to CREATE SOURCE")));
+        }
+        let (canonical, ty) = options::metadata_type(connector, &include.what.value).map_err(at)?;
+        let name = include.alias.clone().unwrap_or_else(|| Ident::new(canonical));
+        add(&mut columns, &name, Some((ty, true, ColumnOrigin::Metadata(canonical.to_string()))))?;
+    }
+    Ok(columns)
+}
+
+fn metadata(connector: &str, key: &str, ty: &SqlType) -> Result<String> {
+    let (canonical, _) = options::metadata_type(connector, key)?;
+    options::check_metadata(connector, canonical, ty)?;
+    Ok(canonical.to_string())
+}
+
+/// The columns a query sees, computed ones bound over those that are not.
+fn bind_visible(create: &CreateRelation, columns: &Columns, binder: &Binder) -> Result<Vec<VisibleColumn>> {
+    let schema = DFSchema::try_from(arrow_schema(&columns.stored)).map_err(|e| binder.error(e))?;
+    let mut visible = Vec::new();
+    for (ident, stored) in &columns.visible {
+        if let Some(stored) = stored {
+            visible.push(VisibleColumn { column: columns.stored[*stored].clone(), value: Expr::Column(*stored) });
+            continue;
+        }
+        let declared = create.columns.iter().find(|c| c.name == *ident);
+        let Some(ColumnValue::Computed(sql)) = declared.map(|c| &c.value) else {
+            return Err(SqlError::internal("a column is neither stored nor computed"));
+        };
+        let mut bound = binder.expr(sql, &schema)?;
+        if let Some(ty) = declared.and_then(|c| c.ty.as_ref()) {
+            let own = bound.get_type(&schema).map_err(|e| binder.error(e))?;
+            if own != ty.to_arrow() {
+                bound = DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty.to_arrow()));
+            }
+        }
+        let (value, ty, nullable) = durable(bound, &schema, binder)?;
+        let ty = declared.and_then(|c| c.ty.clone()).unwrap_or(ty);
+        visible.push(VisibleColumn { column: Column::new(fold(ident), ty, nullable), value });
+    }
+    Ok(visible)
+}
+
+/// An expression coerced, simplified and converted, with its type.
+fn durable(bound: DfExpr, schema: &DFSchema, binder: &Binder) -> Result<(Expr, SqlType, bool)> {
+    let simplified = optimize::simplify(bound, schema).map_err(|e| binder.error(e))?;
+    let field = simplified.to_field(schema).map_err(|e| binder.error(e))?.1;
+    let ty = SqlType::from_field(&field)
+        .ok_or_else(|| SqlError::unsupported(format!("an expression of type {} is not supported", field.data_type())))?;
+    Ok((expr::from_datafusion(&simplified, schema)?, ty, field.is_nullable()))
+}
+
+fn watermark(
+    create: &CreateRelation,
+    stored: &[Column],
+    visible: &[VisibleColumn],
+    options: &BTreeMap<String, String>,
+    binder: &Binder,
+) -> Result<Option<WatermarkDefinition>> {
+    let Some(watermark) = &create.watermark else { return Ok(None) };
+    let text = binder.text();
+    let name = fold(&watermark.column);
+    let at = |e: SqlError| match text {
+        Some(text) => text.at(e, watermark.column.span.start),
+        None => e,
+    };
+    let Some(column) = visible.iter().position(|v| v.column.name == name) else {
+        let error = SqlError::new(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"));
+        return Err(at(suggest(error, &name, visible.iter().map(|v| v.column.name.as_str()))));
+    };
+    let ty = &visible[column].column.ty;
+    if !ty.is_time() {
+        let error = SqlError::new(SqlState::DATATYPE_MISMATCH, format!("watermark column \"{name}\" must be a timestamp, not {ty}"));
+        return Err(at(error.with_hint("Declare the column as timestamp, or add a computed column that casts it.")));
+    }
+    if expr::reads_clock(&visible[column].value) {
+        return Err(at(SqlError::unsupported("a watermark on processing time is not supported").with_hint("Use a column of the record.")));
+    }
+    let all: Vec<Column> = visible.iter().map(|v| v.column.clone()).collect();
+    let schema = DFSchema::try_from(arrow_schema(&all)).map_err(|e| binder.error(e))?;
+    let (over_visible, expr_type, _) = durable(binder.expr(&watermark.expr, &schema)?, &schema, binder)?;
+    if !expr_type.is_time() {
+        let error = SqlError::new(SqlState::DATATYPE_MISMATCH, format!("the watermark must be a timestamp, not {expr_type}"));
+        return Err(at(error.with_hint(format!("Write WATERMARK FOR {name} AS {name} - INTERVAL '5 seconds'."))));
+    }
+    let expression = expr::map_columns(&over_visible, &|i| Some(visible[i].value.clone())).expect("every column is visible");
+    debug_assert!(!expr::any(&expression, &mut |e| matches!(e, Expr::Column(i) if *i >= stored.len())));
+    let settings = options::watermark_options(options)?;
+    Ok(Some(WatermarkDefinition {
+        column,
+        expression,
+        idle_timeout: settings.idle_timeout_micros,
+        future_guard: settings.future_guard_micros,
+        manual: settings.manual,
+    }))
+}
+
+fn key_columns(key: &[Ident], stored: &[Column], is_source: bool, text: &SourceText) -> Result<Vec<usize>> {
+    let mut columns = Vec::new();
+    for ident in key {
+        let name = fold(ident);
+        let at = |e: SqlError| text.at(e, ident.span.start);
+        let Some(i) = stored.iter().position(|c| c.name == name) else {
+            let error = SqlError::new(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" named in key does not exist"));
+            return Err(at(suggest(error, &name, stored.iter().map(|c| c.name.as_str()))));
+        };
+        if columns.contains(&i) {
+            return Err(at(SqlError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" appears twice in the primary key"))));
+        }
+        if matches!(stored[i].ty, SqlType::Json | SqlType::Struct(_) | SqlType::Map(_, _)) {
+            return Err(at(SqlError::unsupported(format!("a primary key of type {} is not supported", stored[i].ty))));
+        }
+        columns.push(i);
+    }
+    // What a source says of its keys is checked by nobody.
+    Ok(if is_source { vec![] } else { columns })
+}
+
+fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Result<BTreeMap<usize, Expr>> {
+    let schema = DFSchema::empty();
+    let mut defaults = BTreeMap::new();
+    for column in &create.columns {
+        let ColumnValue::Plain { default: Some(sql) } = &column.value else { continue };
+        let Some(at) = stored.iter().position(|c| c.name == fold(&column.name)) else { continue };
+        let mut bound = binder.expr(sql, &schema)?;
+        let ty = stored[at].ty.to_arrow();
+        if bound.get_type(&schema).map_err(|e| binder.error(e))? != ty {
+            bound = DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty));
+        }
+        defaults.insert(at, durable(bound, &schema, binder)?.0);
+    }
+    Ok(defaults)
+}
+
+pub fn create_view(
+    create: &CreateView,
+    parsed: &Parsed,
+    catalog: &dyn Catalog,
+    settings: &Settings,
+    ids: &mut StateTableIds,
+) -> Result<(Relation, Option<StreamingQuery>)> {
+    let text = &parsed.text;
+    let name = object_name(&create.name, text)?;
+    if !create.materialized {
+        let binder = Binder::new(catalog, settings, Mode::Batch).with_text(text);
+        let (plan, found) = binder.query(&create.query)?;
+        let columns = view_columns(create, &plan, text)?;
+        let relation = Relation {
+            kind: RelationKind::View { query: create.query_text.clone() },
+            depends_on: binder.named_relations(&found),
+            ..view_relation(name, parsed, columns)
+        };
+        return Ok((relation, None));
+    }
+    let (emission, options) = view_options(create)?;
+    let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
+    let (bound, found) = binder.query(&create.query)?;
+    let names: Vec<String> = view_columns(create, &bound, text)?.into_iter().map(|c| c.name).collect();
+    let (logical, plan) = streaming_plan(bound, &names, ids, emission, &binder)?;
+    let output = plan.output_node();
+    let key = match &output.op {
+        Op::Materialize { key } => key.clone(),
+        _ => vec![],
+    };
+    let relation = Relation {
+        key,
+        mode: output.mode,
+        time_columns: output.time_columns.clone(),
+        depends_on: binder.named_relations(&found),
+        kind: RelationKind::MaterializedView { plan: plan.clone(), options },
+        ..view_relation(name, parsed, output.columns.clone())
+    };
+    Ok((relation, Some(StreamingQuery { logical, plan })))
+}
+
+/// Checks, optimises and lowers a bound query.
+pub fn streaming_plan(
+    bound: LogicalPlan,
+    names: &[String],
+    ids: &mut StateTableIds,
+    emission: Emission,
+    binder: &Binder,
+) -> Result<(LogicalPlan, StreamPlan)> {
+    check(&bound)?;
+    let logical = optimize::optimize(bound).map_err(|e| binder.error(e))?;
+    let plan = lower(&logical, names, ids, emission)?;
+    Ok((logical, plan))
+}
+
+fn view_relation(name: String, parsed: &Parsed, columns: Vec<Column>) -> Relation {
+    let visible = columns.iter().enumerate().map(|(i, c)| VisibleColumn { column: c.clone(), value: Expr::Column(i) }).collect();
+    Relation {
+        id: RelationId(0),
+        name,
+        sql: parsed.sql.clone(),
+        columns,
+        visible,
+        key: vec![],
+        mode: ChangelogMode::Retract,
+        watermark: None,
+        time_columns: vec![],
+        kind: RelationKind::View { query: String::new() },
+        depends_on: vec![],
+    }
+}
+
+/// The view's columns: declared names, else the query's.
+fn view_columns(create: &CreateView, plan: &LogicalPlan, text: &SourceText) -> Result<Vec<Column>> {
+    let mut columns = columns_of(plan.schema())?;
+    for (column, name) in columns.iter_mut().zip(output_names(&create.query, plan)) {
+        column.name = name;
+    }
+    if create.columns.len() > columns.len() {
+        let error = SqlError::new(SqlState::SYNTAX_ERROR, "CREATE VIEW specifies more column names than columns");
+        return Err(text.at(error, create.columns[columns.len()].span.start));
+    }
+    for (column, ident) in columns.iter_mut().zip(&create.columns) {
+        column.name = fold(ident);
+    }
+    let mut seen = HashSet::new();
+    for column in &columns {
+        if !seen.insert(column.name.as_str()) {
+            let message = format!("column \"{}\" specified more than once", column.name);
+            return Err(SqlError::new(SqlState::DUPLICATE_COLUMN, message).with_hint("Give the columns different names with AS."));
+        }
+    }
+    Ok(columns)
+}
+
+/// The names of a bound query's columns as clients see them.
+pub fn output_names(query: &Query, plan: &LogicalPlan) -> Vec<String> {
+    let bound: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
+    resolve_names(&query_names(query), &bound)
+}
+
+fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
+    let raw = options::canonicalize_view(create.options.clone())?;
+    let mut view = ViewOptions::default();
+    for (key, value) in &raw {
+        match key.as_str() {
+            "on_error" => view.on_error = if value == "stop" { ErrorPolicy::Stop } else { ErrorPolicy::Reject },
+            "allowed_lateness" => view.allowed_lateness = options::duration_micros(&raw, key)?.unwrap_or_default(),
+            other => return Err(SqlError::unsupported(format!("option \"{other}\" of a materialized view is not supported"))),
+        }
+    }
+    let emit = create.emit.unwrap_or(Emit::Changes);
+    Ok((Emission { emit, allowed_lateness: view.allowed_lateness }, view))
+}
+
+/// The job of a table: its writes, each row sent to the worker that owns its key.
+pub fn table_plan(relation: &Relation) -> StreamPlan {
+    let columns = relation.columns.clone();
+    let width = columns.len();
+    let unique_keys = if relation.key.is_empty() { vec![] } else { vec![relation.key.clone()] };
+    let node = |op, inputs| Node {
+        op,
+        inputs,
+        columns: columns.clone(),
+        mode: relation.mode,
+        unique_keys: unique_keys.clone(),
+        time_columns: relation.time_columns.clone(),
+    };
+    let mut nodes = vec![node(Op::Scan { relation: relation.id, projection: (0..width).collect() }, vec![])];
+    let keys = match (relation.key.is_empty(), relation.mode) {
+        (false, _) => Some(relation.key.clone()),
+        (true, ChangelogMode::Retract) => Some((0..width).collect()),
+        (true, ChangelogMode::Append) => None,
+    };
+    if let Some(keys) = keys {
+        nodes.push(node(Op::Exchange { keys }, vec![0]));
+    }
+    let input = nodes.len() - 1;
+    nodes.push(node(Op::Materialize { key: relation.key.clone() }, vec![input]));
+    StreamPlan { version: PLAN_VERSION, output: nodes.len() - 1, nodes }
+}

@@ -1,0 +1,237 @@
+//! Aggregates: arguments into a projection below, an exchange by the group, and the window that bounds the
+//! state if the group names one. DISTINCT is a group without calls.
+
+use super::node::{Facts, WindowColumn, WindowPart};
+use super::{Lowering, columns_of, needs_watermark};
+use crate::expr;
+use crate::plan::{
+    AggregateCall, AggregateFunction, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op,
+    WindowKind,
+};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::expr::AggregateFunction as DfAggregate;
+use datafusion::logical_expr::{Aggregate, Expr as DfExpr, ExprSchemable};
+use eddyline_common::time::MICROS_PER_MILLI;
+use eddyline_common::types::Column;
+use eddyline_common::{Result, SqlError, SqlType};
+
+/// The columns an aggregate reads, as they are collected: group expressions first.
+struct Inputs {
+    exprs: Vec<Expr>,
+    columns: Vec<Column>,
+}
+
+impl Inputs {
+    /// The position of an expression, added if it is new.
+    fn add(&mut self, expr: Expr, column: Column) -> usize {
+        match self.exprs.iter().position(|e| *e == expr) {
+            Some(at) => at,
+            None => {
+                self.exprs.push(expr);
+                self.columns.push(column);
+                self.exprs.len() - 1
+            }
+        }
+    }
+
+    fn add_df(&mut self, e: &DfExpr, schema: &DFSchema) -> Result<usize> {
+        let converted = expr::from_datafusion(e, schema)?;
+        let field = e.to_field(schema).map_err(|e| crate::error::from_datafusion(e, None))?.1;
+        let ty = SqlType::from_field(&field).ok_or_else(|| SqlError::unsupported(format!("type {} is not supported", field.data_type())))?;
+        Ok(self.add(converted, Column::new(field.name().clone(), ty, field.is_nullable())))
+    }
+}
+
+impl Lowering<'_> {
+    pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<NodeId> {
+        let input = self.node(&aggregate.input)?;
+        let schema = aggregate.input.schema();
+        let mut inputs = Inputs { exprs: Vec::new(), columns: Vec::new() };
+        let mut group = Vec::new();
+        for e in &aggregate.group_expr {
+            let at = inputs.add_df(e, schema)?;
+            check_key_type(&inputs.columns[at])?;
+            group.push(at);
+        }
+        let mut calls = Vec::new();
+        let output = columns_of(&aggregate.schema)?;
+        for (i, e) in aggregate.aggr_expr.iter().enumerate() {
+            calls.push(self.call(e, schema, &mut inputs, output[group.len() + i].ty.clone())?);
+        }
+        let window = self.group_window(input, &group, &mut inputs)?;
+        let added = window.as_ref().is_some_and(|(end, _)| *end == group.len());
+        if added {
+            group.push(window.as_ref().map(|(_, column)| *column).expect("checked"));
+        }
+        let input = self.projected(input, inputs)?;
+        let input = self.exchanged(input, group.clone());
+        let window = window.map(|(end, _)| AggregateWindow {
+            end,
+            emit: self.emission.emit,
+            allowed_lateness: self.emission.allowed_lateness,
+        });
+        self.windowed |= window.is_some();
+        let node = self.aggregate_node(input, group, calls, window, &output);
+        if added { self.without_added_end(node, &output) } else { Ok(node) }
+    }
+
+    fn aggregate_node(
+        &mut self,
+        input: NodeId,
+        group: Vec<usize>,
+        calls: Vec<AggregateCall>,
+        window: Option<AggregateWindow>,
+        output: &[Column],
+    ) -> NodeId {
+        let source = &self.nodes[input];
+        let plain = output.len() - calls.len();
+        let mut columns: Vec<Column> = output[..plain].to_vec();
+        columns.extend(group[plain..].iter().map(|g| source.columns[*g].clone()));
+        columns.extend_from_slice(&output[plain..]);
+        let on_close = window.is_some_and(|w| w.emit == Emit::OnClose);
+        // The first row of a group adds it, and nothing takes it back if rows only come.
+        let distinct_of_append = calls.is_empty() && source.mode == ChangelogMode::Append;
+        let facts = &self.facts[input];
+        let mut windows: Vec<Option<WindowColumn>> = group.iter().map(|g| facts.windows[*g]).collect();
+        let still_event_time = |w: &WindowColumn| window.is_some() && w.event_time && w.part != WindowPart::Start;
+        let time_columns = (0..group.len()).filter(|i| windows[*i].as_ref().is_some_and(still_event_time)).collect();
+        windows.resize(columns.len(), None);
+        let to_output = |c: usize| group.iter().position(|g| *g == c);
+        let facts = Facts {
+            distribution: facts.distribution.project(&to_output),
+            windows,
+            event_time: None,
+            unwatermarked: facts.unwatermarked.clone(),
+        };
+        let node = Node {
+            mode: if on_close || distinct_of_append { ChangelogMode::Append } else { ChangelogMode::Retract },
+            unique_keys: vec![(0..group.len()).collect()],
+            time_columns,
+            columns,
+            inputs: vec![input],
+            op: Op::Aggregate { group, calls, window, state: self.ids.allocate() },
+        };
+        self.push(node, facts)
+    }
+
+    /// Takes away the window end that was added to the group for the sake of its state.
+    fn without_added_end(&mut self, input: NodeId, output: &[Column]) -> Result<NodeId> {
+        let width = self.nodes[input].columns.len();
+        let calls = match &self.nodes[input].op {
+            Op::Aggregate { calls, .. } => calls.len(),
+            _ => 0,
+        };
+        let end = width - calls - 1;
+        // The end follows from the start, so the group without it is a key, too.
+        self.nodes[input].unique_keys.push((0..end).collect());
+        let exprs = (0..width).filter(|i| *i != end).map(Expr::Column).collect();
+        self.project(input, exprs, output.to_vec())
+    }
+
+    fn call(&mut self, e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: SqlType) -> Result<AggregateCall> {
+        let DfExpr::AggregateFunction(DfAggregate { func, params }) = unaliased(e) else {
+            return Err(SqlError::internal(format!("not an aggregate: {e}")));
+        };
+        let name = func.name();
+        let function = match name {
+            "count" => AggregateFunction::Count,
+            "sum" => AggregateFunction::Sum,
+            "avg" | "mean" => AggregateFunction::Avg,
+            "min" => AggregateFunction::Min,
+            "max" => AggregateFunction::Max,
+            _ => {
+                return Err(SqlError::unsupported(format!("aggregate {name}() is not supported in a materialized view"))
+                    .with_hint("COUNT, SUM, AVG, MIN and MAX are, with DISTINCT and FILTER."));
+            }
+        };
+        if !params.order_by.is_empty() || params.null_treatment.is_some() {
+            return Err(SqlError::unsupported(format!("ORDER BY in aggregate {name}() is not supported in a materialized view")));
+        }
+        let filter = params.filter.as_deref().map(|f| inputs.add_df(f, schema)).transpose()?;
+        let argument = match params.args.as_slice() {
+            // COUNT(*) arrives as COUNT of a constant.
+            [DfExpr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !params.distinct => None,
+            [argument] => Some(inputs.add_df(exact_argument(function, argument, schema), schema)?),
+            _ => return Err(SqlError::unsupported(format!("aggregate {name}() with several arguments is not supported"))),
+        };
+        if let Some(at) = argument {
+            check_argument(function, params.distinct, &inputs.columns[at])?;
+        }
+        Ok(AggregateCall { function, argument, distinct: params.distinct, filter, output })
+    }
+
+    /// The window of a group: position of its end within the group, and that column among the inputs. The
+    /// end is added to the inputs if the group names only the start.
+    fn group_window(&self, input: NodeId, group: &[usize], inputs: &mut Inputs) -> Result<Option<(usize, usize)>> {
+        let facts = &self.facts[input];
+        let of = |at: usize| match inputs.exprs[at] {
+            Expr::Column(column) => facts.windows[column].map(|w| (w, column)),
+            _ => None,
+        };
+        let named: Vec<(usize, WindowColumn, usize)> =
+            group.iter().enumerate().filter_map(|(i, at)| of(*at).map(|(w, column)| (i, w, column))).collect();
+        let Some((_, window, column)) = named.first() else { return Ok(None) };
+        if !window.event_time {
+            if self.emission.emit == Emit::OnClose || facts.unwatermarked.is_some() {
+                return Err(needs_watermark(&self.nodes[input].columns[*column].name, facts.unwatermarked.as_deref()));
+            }
+            return Ok(None);
+        }
+        if let Some((i, _, _)) = named.iter().find(|(_, w, _)| w.part == WindowPart::End) {
+            return Ok(Some((*i, group[*i])));
+        }
+        let by = match (window.part, window.kind) {
+            (WindowPart::Time, _) => MICROS_PER_MILLI,
+            (_, WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. }) => size,
+        };
+        let interval = Literal { ty: SqlType::Interval, value: LiteralValue::Interval { months: 0, days: 0, nanos: by * 1_000 } };
+        let end = expr::binary_of(BinaryOp::Plus, Expr::Column(*column), Expr::Literal(interval));
+        let ty = self.nodes[input].columns[*column].ty.clone();
+        let at = inputs.add(end, Column::new("window_end", ty, true));
+        Ok(Some((group.len(), at)))
+    }
+
+    /// The collected inputs as columns: a projection, unless they are the input's first columns already.
+    fn projected(&mut self, input: NodeId, inputs: Inputs) -> Result<NodeId> {
+        if inputs.exprs.is_empty() {
+            return Ok(input);
+        }
+        self.project(input, inputs.exprs, inputs.columns)
+    }
+}
+
+fn unaliased(e: &DfExpr) -> &DfExpr {
+    match e {
+        DfExpr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// AVG of integers is exact until the last division: its argument stays an integer.
+fn exact_argument<'a>(function: AggregateFunction, argument: &'a DfExpr, schema: &DFSchema) -> &'a DfExpr {
+    if function == AggregateFunction::Avg
+        && let DfExpr::Cast(cast) = argument
+        && cast.expr.get_type(schema).is_ok_and(|ty| ty.is_signed_integer())
+    {
+        return &cast.expr;
+    }
+    argument
+}
+
+fn check_argument(function: AggregateFunction, distinct: bool, column: &Column) -> Result<()> {
+    let nested = matches!(column.ty, SqlType::Json | SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _));
+    let ordered = matches!(function, AggregateFunction::Min | AggregateFunction::Max);
+    let numeric = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
+    if (nested && (ordered || distinct)) || (numeric && (nested || column.ty == SqlType::Interval)) || (ordered && column.ty == SqlType::Interval) {
+        return Err(SqlError::unsupported(format!("this aggregate over type {} is not supported in a materialized view", column.ty)));
+    }
+    Ok(())
+}
+
+fn check_key_type(column: &Column) -> Result<()> {
+    if matches!(column.ty, SqlType::Struct(_) | SqlType::Map(_, _)) {
+        return Err(SqlError::unsupported(format!("grouping by \"{}\" of type {} is not supported", column.name, column.ty))
+            .with_hint("Group by its fields."));
+    }
+    Ok(())
+}

@@ -1,0 +1,376 @@
+//! Optimised logical plan to streaming plan. Bottom-up, each node with what is known of it: changelog mode,
+//! unique keys, time columns, window columns, and how its rows are distributed over workers. Exchanges are
+//! put only where the distribution is not already right.
+//!
+//! Invariants: `nodes` is in topological order; what comes out is exactly what `plan` documents, so that
+//! whatever is accepted here runs.
+
+mod aggregate;
+mod node;
+mod supported;
+
+use crate::bind::RelationSource;
+use crate::bind::window::WindowAssign;
+use crate::catalog::RelationKind;
+use crate::error::from_datafusion;
+use crate::expr;
+use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Union, Values};
+use eddyline_common::types::Column;
+use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
+use node::{Facts, WindowColumn, WindowPart};
+pub use node::Distribution;
+pub use supported::check;
+
+/// Hands out state table ids: the next free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateTableIds(pub u32);
+
+impl StateTableIds {
+    pub fn allocate(&mut self) -> StateTableId {
+        let id = StateTableId(self.0);
+        self.0 += 1;
+        id
+    }
+}
+
+/// How windows of the query emit, from the statement and its options.
+#[derive(Clone, Copy, Debug)]
+pub struct Emission {
+    pub emit: Emit,
+    pub allowed_lateness: i64,
+}
+
+pub(crate) struct Lowering<'a> {
+    nodes: Vec<Node>,
+    facts: Vec<Facts>,
+    ids: &'a mut StateTableIds,
+    emission: Emission,
+    windowed: bool,
+}
+
+/// Lowers a query to the plan of a materialized view whose columns have the given names.
+pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emission: Emission) -> Result<StreamPlan> {
+    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false };
+    let output = lowering.node(plan)?;
+    let output = lowering.output_columns(output, plan.schema(), names)?;
+    lowering.check_emission(output)?;
+    Ok(lowering.materialize(output))
+}
+
+impl Lowering<'_> {
+    fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            // The rows of a view have no order; ORDER BY without LIMIT means nothing here.
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.node(&sort.input),
+            LogicalPlan::Filter(filter) => self.filter(filter),
+            LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Values(values) => self.values(values),
+            LogicalPlan::EmptyRelation(empty) => {
+                let columns = columns_of(&empty.schema)?;
+                let null = |c: &Column| Literal { ty: c.ty.clone(), value: LiteralValue::Null };
+                let rows = if empty.produce_one_row { vec![columns.iter().map(null).collect()] } else { vec![] };
+                Ok(self.constant_rows(columns, rows))
+            }
+            LogicalPlan::Extension(Extension { node }) => match node.as_any().downcast_ref::<WindowAssign>() {
+                Some(window) => self.window(window),
+                None => Err(SqlError::internal(format!("no streaming form of {}", node.name()))),
+            },
+            other => {
+                let name = other.display().to_string();
+                let name = name.split([':', ' ']).next().unwrap_or_default().to_string();
+                Err(SqlError::unsupported(format!("{name} is not supported in a materialized view")))
+            }
+        }
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<NodeId> {
+        let Some(source) = scan.source.downcast_ref::<RelationSource>() else {
+            return Err(SqlError::unsupported(format!("relation \"{}\" cannot be used in a materialized view", scan.table_name)));
+        };
+        let relation = &source.relation;
+        let mut projection: Vec<usize> = match &scan.projection {
+            Some(columns) => columns.clone(),
+            None => (0..relation.columns.len()).collect(),
+        };
+        if projection.is_empty() {
+            // Rows must be counted: a batch without columns would lose how many there are in an exchange.
+            projection.push(0);
+        }
+        let at = |stored: usize| projection.iter().position(|p| *p == stored);
+        let key: Option<Vec<usize>> = relation.key.iter().map(|k| at(*k)).collect();
+        let event_time = match &relation.watermark {
+            Some(watermark) => expr::map_columns(&relation.visible[watermark.column].value, &|i| at(i).map(Expr::Column)),
+            None => None,
+        };
+        let is_source = matches!(relation.kind, RelationKind::Source(_));
+        let facts = Facts {
+            distribution: Distribution::Any,
+            windows: vec![None; projection.len()],
+            event_time,
+            unwatermarked: (is_source && relation.watermark.is_none()).then(|| relation.name.clone()),
+        };
+        let node = Node {
+            columns: projection.iter().map(|i| relation.columns[*i].clone()).collect(),
+            mode: relation.mode,
+            unique_keys: key.filter(|k| !k.is_empty()).into_iter().collect(),
+            time_columns: relation.time_columns.iter().filter_map(|t| at(*t)).collect(),
+            op: Op::Scan { relation: relation.id, projection },
+            inputs: vec![],
+        };
+        Ok(self.push(node, facts))
+    }
+
+    fn filter(&mut self, filter: &Filter) -> Result<NodeId> {
+        let input = self.node(&filter.input)?;
+        let predicate = expr::from_datafusion(&filter.predicate, filter.input.schema())?;
+        if expr::reads_clock(&predicate) {
+            return Err(SqlError::unsupported("a filter on the current time is not supported in a materialized view")
+                .with_hint("Put the condition on now() into the SELECT that reads the view."));
+        }
+        let node = Node { op: Op::Filter { predicate }, inputs: vec![input], ..self.nodes[input].clone() };
+        Ok(self.push(node, self.facts[input].clone()))
+    }
+
+    fn projection(&mut self, projection: &Projection) -> Result<NodeId> {
+        let input = self.node(&projection.input)?;
+        let schema = projection.input.schema();
+        let exprs = projection.expr.iter().map(|e| expr::from_datafusion(e, schema)).collect::<Result<Vec<_>>>()?;
+        self.project(input, exprs, columns_of(&projection.schema)?)
+    }
+
+    /// A projection, or just other names if that is all it does.
+    pub(crate) fn project(&mut self, input: NodeId, mut exprs: Vec<Expr>, mut columns: Vec<Column>) -> Result<NodeId> {
+        if exprs.is_empty() {
+            exprs.push(Expr::Literal(Literal { ty: SqlType::Boolean, value: LiteralValue::Boolean(true) }));
+            columns.push(Column::new("", SqlType::Boolean, false));
+        }
+        let width = self.nodes[input].columns.len();
+        if exprs.len() == width && exprs.iter().enumerate().all(|(i, e)| *e == Expr::Column(i)) {
+            for (column, named) in self.nodes[input].columns.iter_mut().zip(columns) {
+                column.name = named.name;
+            }
+            return Ok(input);
+        }
+        if self.nodes[input].mode == ChangelogMode::Retract && exprs.iter().any(expr::reads_clock) {
+            return Err(SqlError::unsupported("the current time over rows that may change is not supported in a materialized view")
+                .with_detail("A row that is taken back must be computed as it was when it was added.")
+                .with_hint("Add the time when the row is written, or read now() in the SELECT over the view."));
+        }
+        let outputs_of = |column: usize| exprs.iter().position(|e| *e == Expr::Column(column));
+        let source = &self.nodes[input];
+        let facts = &self.facts[input];
+        let of_time = |e: &Expr| match e {
+            Expr::Column(i) => source.time_columns.contains(i),
+            other => facts.event_time.as_ref() == Some(other),
+        };
+        let node = Node {
+            inputs: vec![input],
+            mode: source.mode,
+            unique_keys: source.unique_keys.iter().filter_map(|key| key.iter().map(|k| outputs_of(*k)).collect()).collect(),
+            time_columns: exprs.iter().enumerate().filter(|(_, e)| of_time(e)).map(|(i, _)| i).collect(),
+            columns,
+            op: Op::Project { exprs: exprs.clone() },
+        };
+        let windows = exprs.iter().map(|e| if let Expr::Column(i) = e { facts.windows[*i] } else { None }).collect();
+        let projected = Facts {
+            distribution: facts.distribution.project(&outputs_of),
+            windows,
+            event_time: facts.event_time.as_ref().and_then(|e| expr::map_columns(e, &|i| outputs_of(i).map(Expr::Column))),
+            unwatermarked: facts.unwatermarked.clone(),
+        };
+        Ok(self.push(node, projected))
+    }
+
+    fn union(&mut self, union: &Union) -> Result<NodeId> {
+        let columns = columns_of(&union.schema)?;
+        let mut inputs = Vec::new();
+        for plan in &union.inputs {
+            let mut input = self.node(plan)?;
+            if columns.is_empty() {
+                input = self.project(input, vec![], vec![])?;
+            }
+            inputs.push(input);
+        }
+        let columns = if columns.is_empty() { self.nodes[inputs[0]].columns.clone() } else { columns };
+        let all = |test: &dyn Fn(NodeId) -> bool| inputs.iter().all(|i| test(*i));
+        let first = self.facts[inputs[0]].clone();
+        let windows = (0..columns.len())
+            .map(|c| first.windows.get(c).copied().flatten().filter(|w| all(&|i| self.facts[i].windows.get(c) == Some(&Some(*w)))))
+            .collect();
+        let facts = Facts {
+            distribution: if all(&|i| self.facts[i].distribution == first.distribution) { first.distribution } else { Distribution::Any },
+            windows,
+            event_time: None,
+            unwatermarked: inputs.iter().find_map(|i| self.facts[*i].unwatermarked.clone()),
+        };
+        let retract = inputs.iter().any(|i| self.nodes[*i].mode == ChangelogMode::Retract);
+        let time_columns = (0..columns.len()).filter(|c| all(&|i| self.nodes[i].time_columns.contains(c))).collect();
+        let node = Node {
+            op: Op::Union,
+            columns,
+            mode: if retract { ChangelogMode::Retract } else { ChangelogMode::Append },
+            unique_keys: vec![],
+            time_columns,
+            inputs,
+        };
+        Ok(self.push(node, facts))
+    }
+
+    fn values(&mut self, values: &Values) -> Result<NodeId> {
+        let columns = columns_of(&values.schema)?;
+        let empty = DFSchema::empty();
+        let cell = |e: &datafusion::logical_expr::Expr| {
+            let folded = crate::optimize::fold_constant(e.clone()).map_err(|e| from_datafusion(e, None))?;
+            match expr::from_datafusion(&folded, &empty)? {
+                Expr::Literal(literal) => Ok(literal),
+                _ => Err(SqlError::unsupported(format!("VALUES with {e} is not supported in a materialized view"))
+                    .with_hint("Write constants into VALUES.")),
+            }
+        };
+        let rows = values.values.iter().map(|row| row.iter().map(cell).collect()).collect::<Result<_>>()?;
+        Ok(self.constant_rows(columns, rows))
+    }
+
+    fn constant_rows(&mut self, mut columns: Vec<Column>, mut rows: Vec<Vec<Literal>>) -> NodeId {
+        if columns.is_empty() {
+            columns.push(Column::new("", SqlType::Boolean, false));
+            let one = || Literal { ty: SqlType::Boolean, value: LiteralValue::Boolean(true) };
+            rows.iter_mut().for_each(|row| row.push(one()));
+        }
+        let facts = Facts::new(Distribution::Any, columns.len());
+        let node = Node {
+            op: Op::Values { rows },
+            inputs: vec![],
+            columns,
+            mode: ChangelogMode::Append,
+            unique_keys: vec![],
+            time_columns: vec![],
+        };
+        self.push(node, facts)
+    }
+
+    fn window(&mut self, window: &WindowAssign) -> Result<NodeId> {
+        let input = self.node(&window.input)?;
+        let time_column = expr::position(&window.time, window.input.schema())?;
+        let source = &self.nodes[input];
+        let event_time = source.time_columns.contains(&time_column);
+        let mut facts = self.facts[input].clone();
+        if !event_time && (self.emission.emit == Emit::OnClose || facts.unwatermarked.is_some()) {
+            return Err(needs_watermark(&source.columns[time_column].name, facts.unwatermarked.as_deref()));
+        }
+        let width = source.columns.len();
+        let mut columns = source.columns.clone();
+        let ty = source.columns[time_column].ty.clone();
+        columns.extend(window.names.iter().map(|name| Column::new(*name, ty.clone(), true)));
+        let mut time_columns = source.time_columns.clone();
+        if event_time {
+            time_columns.extend([width + 1, width + 2]);
+        }
+        let unique_keys = match window.kind {
+            crate::plan::WindowKind::Tumble { .. } => source.unique_keys.clone(),
+            crate::plan::WindowKind::Hop { .. } => {
+                source.unique_keys.iter().map(|key| key.iter().copied().chain([width]).collect()).collect()
+            }
+        };
+        let node = Node {
+            op: Op::WindowAssign { time_column, kind: window.kind },
+            mode: source.mode,
+            inputs: vec![input],
+            columns,
+            unique_keys,
+            time_columns,
+        };
+        let part = |part| Some(WindowColumn { part, kind: window.kind, event_time });
+        facts.windows.extend([part(WindowPart::Start), part(WindowPart::End), part(WindowPart::Time)]);
+        Ok(self.push(node, facts))
+    }
+
+    /// The view's own columns: their names, no duplicates, no column of unknown type.
+    fn output_columns(&mut self, input: NodeId, schema: &DFSchema, names: &[String]) -> Result<NodeId> {
+        let mut columns = columns_of(schema)?;
+        if columns.is_empty() {
+            return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "a materialized view must have at least one column"));
+        }
+        let mut exprs: Vec<Expr> = (0..columns.len()).map(Expr::Column).collect();
+        for (i, (column, name)) in columns.iter_mut().zip(names).enumerate() {
+            column.name = name.clone();
+            if column.ty == SqlType::Null {
+                column.ty = SqlType::Text;
+                exprs[i] = Expr::Cast { expr: Box::new(Expr::Column(i)), ty: SqlType::Text, try_cast: false };
+            }
+        }
+        self.project(input, exprs, columns)
+    }
+
+    fn check_emission(&self, output: NodeId) -> Result<()> {
+        if self.emission.emit == Emit::OnClose && (!self.windowed || self.nodes[output].mode == ChangelogMode::Retract) {
+            return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "EMIT ON WINDOW CLOSE needs an aggregate over a window")
+                .with_detail("Every aggregate of the query must group by a window over a column with a watermark, and no table may change.")
+                .with_hint("Group by window_start and window_end of TUMBLE or HOP, or leave the clause out."));
+        }
+        Ok(())
+    }
+
+    fn materialize(mut self, output: NodeId) -> StreamPlan {
+        let node = &self.nodes[output];
+        let key = node.unique_keys.iter().filter(|k| !k.is_empty()).min_by_key(|k| k.len()).cloned().unwrap_or_default();
+        let wanted = match (key.is_empty(), node.mode) {
+            (false, _) => Some(key.clone()),
+            (true, ChangelogMode::Retract) => Some((0..node.columns.len()).collect()),
+            (true, ChangelogMode::Append) => None,
+        };
+        let input = match wanted {
+            Some(keys) => self.exchanged(output, keys),
+            None => output,
+        };
+        let node = Node { op: Op::Materialize { key }, inputs: vec![input], ..self.nodes[input].clone() };
+        let facts = self.facts[input].clone();
+        let output = self.push(node, facts);
+        StreamPlan { version: PLAN_VERSION, nodes: self.nodes, output }
+    }
+
+    /// The input, exchanged by `keys` unless rows with equal keys are on one worker already.
+    pub(crate) fn exchanged(&mut self, input: NodeId, keys: Vec<usize>) -> NodeId {
+        if self.facts[input].distribution.serves(&keys) {
+            return input;
+        }
+        let facts = Facts { distribution: Distribution::hash(&keys), ..self.facts[input].clone() };
+        let node = Node { op: Op::Exchange { keys }, inputs: vec![input], ..self.nodes[input].clone() };
+        self.push(node, facts)
+    }
+
+    pub(crate) fn push(&mut self, node: Node, facts: Facts) -> NodeId {
+        assert_eq!(node.columns.len(), facts.windows.len(), "facts for every column");
+        self.nodes.push(node);
+        self.facts.push(facts);
+        self.nodes.len() - 1
+    }
+}
+
+pub(crate) fn needs_watermark(column: &str, source: Option<&str>) -> SqlError {
+    let error = SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("a window over \"{column}\" needs a watermark on it"));
+    match source {
+        Some(source) => {
+            error.with_hint(format!("Declare WATERMARK FOR {column} AS {column} - INTERVAL '5 seconds' in CREATE SOURCE {source}."))
+        }
+        None => error.with_hint("Declare a watermark on the column, and pass the column through the query as it is."),
+    }
+}
+
+/// The columns of a schema in our types.
+pub(crate) fn columns_of(schema: &DFSchema) -> Result<Vec<Column>> {
+    schema
+        .fields()
+        .iter()
+        .map(|field| match SqlType::from_field(field) {
+            Some(ty) => Ok(Column::new(field.name().clone(), ty, field.is_nullable())),
+            None => Err(SqlError::unsupported(format!("column \"{}\" has the unsupported type {}", field.name(), field.data_type()))),
+        })
+        .collect()
+}

@@ -1,0 +1,59 @@
+//! What a materialized view cannot hold yet, found on the bound plan, before any rewrite hides what the user
+//! wrote. One sentence names the construct, a hint says what to do instead.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
+use eddyline_common::{Result, SqlError};
+
+/// Refuses with 0A000 what the lowering has no operator for.
+pub fn check(plan: &LogicalPlan) -> Result<()> {
+    let checked = plan.apply(|node| {
+        node_supported(node)?;
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                expr_supported(e)?;
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        Ok(TreeNodeRecursion::Continue)
+    });
+    checked.map(|_| ()).map_err(|e| crate::error::from_datafusion(e, None))
+}
+
+fn refused(what: &str, hint: &str) -> DfResult<()> {
+    let error = SqlError::unsupported(format!("{what} is not supported in a materialized view")).with_hint(hint);
+    Err(DataFusionError::External(Box::new(error)))
+}
+
+fn node_supported(node: &LogicalPlan) -> DfResult<()> {
+    match node {
+        LogicalPlan::Join(join) => match join.join_type {
+            JoinType::LeftSemi | JoinType::RightSemi => refused("INTERSECT", "Create a view per side and combine them in a SELECT."),
+            JoinType::LeftAnti | JoinType::RightAnti => refused("EXCEPT", "Create a view per side and combine them in a SELECT."),
+            _ => refused("a join", "Create a view per side and join them in a SELECT."),
+        },
+        LogicalPlan::Limit(_) => refused("LIMIT", "Put ORDER BY and LIMIT into the SELECT that reads the view."),
+        LogicalPlan::Window(_) => refused("an OVER window", "Use a window aggregate with TUMBLE or HOP."),
+        LogicalPlan::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
+        LogicalPlan::RecursiveQuery(_) => refused("WITH RECURSIVE", "Run the recursive query as a SELECT."),
+        LogicalPlan::Distinct(Distinct::On(_)) => refused("DISTINCT ON", "Group by the columns and take MIN or MAX of the others."),
+        LogicalPlan::Subquery(_) => refused("a lateral subquery", "Write the subquery without references to other tables."),
+        LogicalPlan::Sort(sort) if sort.fetch.is_some() => refused("LIMIT", "Put ORDER BY and LIMIT into the SELECT that reads the view."),
+        _ => Ok(()),
+    }
+}
+
+fn expr_supported(expr: &Expr) -> DfResult<()> {
+    match expr {
+        Expr::ScalarSubquery(_) => refused("a scalar subquery", "Compute the value in a view of its own."),
+        Expr::InSubquery(_) => refused("IN (SELECT ...)", "Compute the set in a view of its own."),
+        Expr::Exists(_) => refused("EXISTS", "Compute the set in a view of its own."),
+        Expr::SetComparison(_) => refused("ANY or ALL over a subquery", "Compute the set in a view of its own."),
+        Expr::GroupingSet(_) => refused("GROUPING SETS, ROLLUP or CUBE", "Create a view for each grouping."),
+        Expr::WindowFunction(_) => refused("an OVER window", "Use a window aggregate with TUMBLE or HOP."),
+        Expr::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
+        Expr::Placeholder(_) => refused("a parameter", "Write the value into the statement."),
+        _ => Ok(()),
+    }
+}

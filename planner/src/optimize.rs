@@ -1,0 +1,62 @@
+//! DataFusion's rewrites that are sound for a query that never ends: an explicit list. Left out on purpose:
+//! limit push-down (unsound under retraction), single-distinct-to-group-by (adds a stateful stage), join
+//! rules (joins are not lowered), and anything that folds `now()`.
+
+use crate::bind::options;
+use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use std::sync::Arc;
+
+/// Passes over the rules; plans here are small and settle in two.
+const MAX_PASSES: u8 = 3;
+
+fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+/// Type coercion alone.
+pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(plan, options(), |_, _| {})
+}
+
+/// Type coercion and the rules above.
+pub fn optimize(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let plan = analyze(plan)?;
+    let context = OptimizerContext::new().without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
+    Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
+}
+
+/// An expression coerced and simplified the way it will be inside a plan.
+pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
+    let simplifier = ExprSimplifier::new(context);
+    simplifier.simplify(simplifier.coerce(expr, schema)?)
+}
+
+/// The same for an expression without columns.
+pub fn fold_constant(expr: Expr) -> DfResult<Expr> {
+    simplify(expr, &DFSchema::empty())
+}

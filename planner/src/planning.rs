@@ -1,0 +1,277 @@
+//! From a parsed statement to what the session layer does: the one place that knows all kinds of statements.
+
+use crate::bind::Mode;
+use crate::catalog::Catalog;
+use crate::create::{create_relation, create_view, object_name, output_names, streaming_plan};
+use crate::error::from_datafusion;
+use crate::explain;
+use crate::lower::{Emission, StateTableIds};
+use crate::optimize;
+use crate::parse::ast::{Ast, ShowAst};
+use crate::parse::{Parsed, with_stack};
+use crate::plan::{Emit, LiteralValue, StreamPlan};
+use crate::query::Context;
+use crate::settings::Settings;
+use crate::statement::{OnConflict, Planned, Query, Show};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ParamValues, ScalarValue};
+use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
+use datafusion::sql::sqlparser::ast as sql;
+use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
+
+/// Plans one statement. `parameter_types` are those the client declared for `$1`, `$2`, ...
+pub fn plan(
+    parsed: &Parsed,
+    catalog: &dyn Catalog,
+    settings: &Settings,
+    ids: &mut StateTableIds,
+    parameter_types: &[Option<SqlType>],
+) -> Result<Planned> {
+    with_stack(|| {
+        let context = Context { catalog, settings, text: &parsed.text, parameters: parameter_types };
+        statement(&parsed.ast, parsed, &context, ids)
+    })
+}
+
+fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTableIds) -> Result<Planned> {
+    Ok(match ast {
+        Ast::Empty => Planned::Empty,
+        Ast::Query(query) => Planned::Query(context.query(query)?),
+        Ast::Insert(insert) => context.insert(insert)?,
+        Ast::Update(update) => context.update(update)?,
+        Ast::Delete(delete) => context.delete(delete)?,
+        Ast::CreateRelation(create) => Planned::Create {
+            relation: create_relation(create, parsed, context.catalog, context.settings)?,
+            if_not_exists: create.if_not_exists,
+        },
+        Ast::CreateView(create) => Planned::Create {
+            relation: create_view(create, parsed, context.catalog, context.settings, ids)?.0,
+            if_not_exists: create.if_not_exists,
+        },
+        Ast::Drop { kind, names, if_exists, cascade } => Planned::Drop {
+            kind: *kind,
+            names: names.iter().map(|n| object_name(n, &parsed.text)).collect::<Result<_>>()?,
+            if_exists: *if_exists,
+            cascade: *cascade,
+        },
+        Ast::AdvanceWatermark { name, to } => advance_watermark(name, to, context)?,
+        Ast::CopyFrom { table, columns, format } => context.copy_from(table, columns, *format)?,
+        Ast::CopyTo { query, format } => Planned::CopyTo { query: context.query(query)?, format: *format },
+        Ast::Explain { analyze, streaming, statement } => explain(statement, *analyze, *streaming, parsed, context, ids)?,
+        Ast::Show(show) => Planned::Show(plan_show(show, context)?),
+        Ast::Set { name, value, local } => Planned::Set { name: name.clone(), value: value.clone(), local: *local },
+        Ast::Begin { read_only } => Planned::Begin { read_only: *read_only },
+        Ast::Commit { chain } => Planned::Commit { chain: *chain },
+        Ast::Rollback { chain } => Planned::Rollback { chain: *chain },
+        Ast::Savepoint(name) => Planned::Savepoint(name.clone()),
+        Ast::ReleaseSavepoint(name) => Planned::ReleaseSavepoint(name.clone()),
+        Ast::RollbackToSavepoint(name) => Planned::RollbackToSavepoint(name.clone()),
+        Ast::Declare { name, query } => Planned::DeclareCursor { name: name.clone(), query: context.query(query)? },
+        Ast::Fetch { name, count, move_only } => Planned::Fetch { name: name.clone(), count: *count, move_only: *move_only },
+        Ast::Close(name) => Planned::CloseCursor(name.clone()),
+        Ast::Prepare { name, types, statement } => {
+            Planned::Prepare { name: name.clone(), statement: statement.clone(), types: types.clone() }
+        }
+        Ast::Execute { name, arguments } => Planned::ExecutePrepared {
+            name: name.clone(),
+            arguments: arguments.iter().map(|e| one_value(e, context)).collect::<Result<_>>()?,
+        },
+        Ast::Deallocate(name) => Planned::Deallocate(name.clone()),
+        Ast::Discard => Planned::Discard,
+        Ast::Flush => Planned::Flush,
+    })
+}
+
+/// `SELECT expression`.
+fn one_value(e: &sql::Expr, context: &Context) -> Result<LogicalPlan> {
+    let mut query = crate::parse::parse_query("SELECT 1")?;
+    if let sql::SetExpr::Select(select) = query.body.as_mut() {
+        select.projection = vec![sql::SelectItem::UnnamedExpr(e.clone())];
+    }
+    Ok(context.query(&query)?.plan)
+}
+
+fn plan_show(show: &ShowAst, context: &Context) -> Result<Show> {
+    Ok(match show {
+        ShowAst::Objects(kind) => Show::Objects(*kind),
+        ShowAst::Jobs => Show::Jobs,
+        ShowAst::Columns(name) => Show::Columns(context.relation(name)?.id),
+        ShowAst::Create(name) => Show::Create(context.relation(name)?.id),
+        ShowAst::Setting(name) => Show::Setting(name.clone()),
+        ShowAst::All => Show::AllSettings,
+    })
+}
+
+fn advance_watermark(name: &sql::ObjectName, to: &sql::Expr, context: &Context) -> Result<Planned> {
+    let relation = context.relation(name)?;
+    let refuse = |message: &str| {
+        SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("cannot advance the watermark of \"{}\": {message}", relation.name))
+            .with_hint("Declare a WATERMARK, and the option watermark.mode = 'manual'.")
+    };
+    match &relation.watermark {
+        None => return Err(refuse("it has none")),
+        Some(watermark) if !watermark.manual => return Err(refuse("it advances by itself")),
+        Some(_) => {}
+    }
+    let bound = context.binder(Mode::Batch).expr(to, &DFSchema::empty())?;
+    let time = DfExpr::Cast(Cast::new(Box::new(bound), SqlType::Timestamp.to_arrow()));
+    let folded = optimize::fold_constant(time).map_err(|e| from_datafusion(e, Some(context.text)))?;
+    match crate::expr::from_datafusion(&folded, &DFSchema::empty())? {
+        crate::plan::Expr::Literal(crate::plan::Literal { value: LiteralValue::Int(to_micros), .. }) => {
+            Ok(Planned::AdvanceWatermark { relation: relation.id, to_micros })
+        }
+        _ => Err(SqlError::new(SqlState::INVALID_PARAMETER, "a watermark advances to a constant timestamp")
+            .with_hint("Write TO TIMESTAMP '2024-01-01 00:00:00'.")),
+    }
+}
+
+fn explain(
+    inner: &Ast,
+    analyze: bool,
+    streaming: bool,
+    parsed: &Parsed,
+    context: &Context,
+    ids: &mut StateTableIds,
+) -> Result<Planned> {
+    let mut lines = Vec::new();
+    match inner {
+        Ast::Query(query) if analyze => return Ok(Planned::ExplainAnalyze(context.query(query)?)),
+        Ast::Query(query) if streaming => {
+            let binder = context.binder(Mode::Streaming);
+            let (bound, _) = binder.query(query)?;
+            let names = output_names(query, &bound);
+            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0 };
+            let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
+            stages(&mut lines, &logical, &plan, context);
+        }
+        Ast::Query(query) => section(&mut lines, "Logical plan:", &context.query(query)?.plan),
+        Ast::CreateView(create) => {
+            let (_, streaming) = create_view(create, parsed, context.catalog, context.settings, &mut ids.clone())?;
+            match streaming {
+                Some(streaming) => stages(&mut lines, &streaming.logical, &streaming.plan, context),
+                None => section(&mut lines, "Logical plan:", &context.query(&create.query)?.plan),
+            }
+        }
+        Ast::Insert(_) | Ast::Update(_) | Ast::Delete(_) | Ast::CopyTo { .. } | Ast::Declare { .. } => {
+            for plan in plans(&statement(inner, parsed, context, ids)?) {
+                section(&mut lines, "Logical plan:", plan);
+            }
+        }
+        _ => return Err(SqlError::unsupported("EXPLAIN of this statement is not supported")),
+    }
+    if analyze {
+        return Err(SqlError::unsupported("EXPLAIN ANALYZE is supported for queries only"));
+    }
+    Ok(Planned::Explain(lines))
+}
+
+fn stages(lines: &mut Vec<String>, logical: &LogicalPlan, plan: &StreamPlan, context: &Context) {
+    section(lines, "Logical plan:", logical);
+    lines.push("Streaming plan:".to_string());
+    let relations = context.catalog.relations();
+    let name = |id: RelationId| relations.iter().find(|r| r.id == id).map_or_else(|| id.to_string(), |r| r.name.clone());
+    lines.extend(explain::stream_plan(plan, &name).into_iter().map(|line| format!("  {line}")));
+}
+
+fn section(lines: &mut Vec<String>, title: &str, plan: &LogicalPlan) {
+    lines.push(title.to_string());
+    lines.extend(plan.display_indent().to_string().lines().map(|line| format!("  {line}")));
+}
+
+/// Every logical plan in a statement.
+fn plans(planned: &Planned) -> Vec<&LogicalPlan> {
+    match planned {
+        Planned::Query(query) | Planned::ExplainAnalyze(query) => vec![&query.plan],
+        Planned::CopyTo { query, .. } | Planned::DeclareCursor { query, .. } => vec![&query.plan],
+        Planned::Insert(insert) => vec![&insert.source.plan],
+        Planned::Update(mutation) | Planned::Delete(mutation) => vec![&mutation.source.plan],
+        Planned::ExecutePrepared { arguments, .. } => arguments.iter().collect(),
+        _ => vec![],
+    }
+}
+
+/// The types of `$1`, `$2`, ... in order: declared or inferred, text where nothing tells.
+pub fn parameter_types(planned: &Planned) -> Vec<SqlType> {
+    let mut types: Vec<Option<SqlType>> = Vec::new();
+    let mut note = |id: &str, ty: Option<SqlType>| {
+        let Some(number) = id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).filter(|n| *n > 0) else { return };
+        if types.len() < number {
+            types.resize(number, None);
+        }
+        let known = &mut types[number - 1];
+        if known.is_none() {
+            *known = ty.filter(|ty| *ty != SqlType::Null);
+        }
+    };
+    let mut visit = |expr: &DfExpr, fallback: Option<SqlType>| {
+        let _ = expr.apply(|e| {
+            if let DfExpr::Placeholder(placeholder) = e {
+                let ty = placeholder.field.as_ref().and_then(|f| SqlType::from_field(f)).or(fallback.clone());
+                note(&placeholder.id, ty);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+    };
+    for plan in plans(planned) {
+        let _ = plan.apply_with_subqueries(|node| {
+            let fallback = matches!(node, LogicalPlan::Limit(_)).then_some(SqlType::BigInt);
+            node.apply_expressions(|expr| {
+                visit(expr, fallback.clone());
+                Ok(TreeNodeRecursion::Continue)
+            })
+        });
+    }
+    for expr in row_exprs(planned) {
+        visit(expr, None);
+    }
+    types.into_iter().map(|ty| ty.unwrap_or(SqlType::Text)).collect()
+}
+
+/// Expressions outside of any plan.
+fn row_exprs(planned: &Planned) -> Vec<&DfExpr> {
+    let (returning, conflict) = match planned {
+        Planned::Insert(insert) => (&insert.returning, Some(&insert.on_conflict)),
+        Planned::Update(mutation) | Planned::Delete(mutation) => (&mutation.returning, None),
+        _ => return vec![],
+    };
+    let mut exprs: Vec<&DfExpr> = returning.iter().flat_map(|r| &r.exprs).collect();
+    if let Some(OnConflict::DoUpdate { assignments, filter }) = conflict {
+        exprs.extend(assignments.iter().map(|(_, e)| e));
+        exprs.extend(filter);
+    }
+    exprs
+}
+
+/// Puts values in the place of parameters. `values[i]` has the type that `parameter_types` gave for it.
+pub fn bind_parameters(planned: Planned, values: Vec<ScalarValue>) -> Result<Planned> {
+    let expected = parameter_types(&planned).len();
+    if values.len() < expected {
+        let message = format!("bind message supplies {} parameters, but the statement requires {expected}", values.len());
+        return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, message));
+    }
+    if values.is_empty() {
+        return Ok(planned);
+    }
+    let values = ParamValues::from(values);
+    let bind = |plan: LogicalPlan| plan.replace_params_with_values(&values).map_err(|e| from_datafusion(e, None));
+    let query = |q: Query| Ok::<_, SqlError>(Query { plan: bind(q.plan)?, ..q });
+    Ok(match planned {
+        Planned::Query(q) => Planned::Query(query(q)?),
+        Planned::ExplainAnalyze(q) => Planned::ExplainAnalyze(query(q)?),
+        Planned::CopyTo { query: q, format } => Planned::CopyTo { query: query(q)?, format },
+        Planned::DeclareCursor { name, query: q } => Planned::DeclareCursor { name, query: query(q)? },
+        Planned::Insert(mut insert) => {
+            insert.source = query(insert.source)?;
+            Planned::Insert(insert)
+        }
+        Planned::Update(mut mutation) => {
+            mutation.source = query(mutation.source)?;
+            Planned::Update(mutation)
+        }
+        Planned::Delete(mut mutation) => {
+            mutation.source = query(mutation.source)?;
+            Planned::Delete(mutation)
+        }
+        other => other,
+    })
+}

@@ -1,0 +1,116 @@
+//! Batch queries: SELECT, and the parts of other statements that are one. The plan that leaves here is bound,
+//! with windows expanded, and not optimised; whoever runs it does that.
+
+use crate::bind::{Binder, Found, Mode, window};
+use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::create::output_names;
+use crate::error::{SourceText, from_datafusion};
+use crate::parse::Parsed;
+use crate::parse::ast::Ast;
+use crate::settings::Settings;
+use crate::statement::Query;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast;
+use eddyline_common::types::Column;
+use eddyline_common::{RelationId, Result, SqlError, SqlType};
+
+/// Everything that planning a statement's queries needs.
+pub struct Context<'a> {
+    pub catalog: &'a dyn Catalog,
+    pub settings: &'a Settings,
+    pub text: &'a SourceText,
+    pub parameters: &'a [Option<SqlType>],
+}
+
+impl<'a> Context<'a> {
+    pub fn binder(&self, mode: Mode) -> Binder<'a> {
+        Binder::new(self.catalog, self.settings, mode).with_text(self.text).with_parameters(self.parameters)
+    }
+
+    pub fn query(&self, query: &ast::Query) -> Result<Query> {
+        let (plan, _) = self.bind(query, None)?;
+        let names = output_names(query, &plan);
+        Ok(self.finish(plan, names))
+    }
+
+    /// Binds and expands; rows of VALUES take the types of `target`.
+    pub fn bind(&self, query: &ast::Query, target: Option<&DFSchema>) -> Result<(LogicalPlan, Found)> {
+        let (plan, found) = self.binder(Mode::Batch).query_as(query, target)?;
+        let plan = window::expand(plan).map_err(|e| from_datafusion(e, Some(self.text)))?;
+        Ok((plan, found))
+    }
+
+    /// A bound plan as a query whose columns have these names.
+    pub fn finish(&self, plan: LogicalPlan, names: Vec<String>) -> Query {
+        let columns = plan
+            .schema()
+            .fields()
+            .iter()
+            .zip(names)
+            .map(|(field, name)| {
+                let ty = match SqlType::from_field(field) {
+                    Some(SqlType::Null) | None => SqlType::Text,
+                    Some(ty) => ty,
+                };
+                Column::new(name, ty, field.is_nullable())
+            })
+            .collect();
+        Query { relations: relations_of(&plan, self.catalog), columns, plan }
+    }
+}
+
+/// The user relations that a plan scans, subqueries included.
+pub fn relations_of(plan: &LogicalPlan, catalog: &dyn Catalog) -> Vec<RelationId> {
+    let mut relations = Vec::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && scan.table_name.schema() == Some("public")
+            && let Some(relation) = catalog.relation(Some("public"), scan.table_name.table())
+            && !relations.contains(&relation.id)
+        {
+            relations.push(relation.id);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    relations
+}
+
+/// The columns of `plan`, cast where their types differ from `types`, under new names.
+pub fn cast_columns(plan: LogicalPlan, targets: &[(String, Expr, SqlType)]) -> Result<LogicalPlan> {
+    let schema = plan.schema().clone();
+    let exprs = targets
+        .iter()
+        .map(|(name, expr, ty)| {
+            let own = datafusion::logical_expr::ExprSchemable::get_type(expr, schema.as_ref()).map_err(|e| from_datafusion(e, None))?;
+            let to = ty.to_arrow();
+            let expr = if own == to { expr.clone() } else { Expr::Cast(Cast::new(Box::new(expr.clone()), to)) };
+            Ok(expr.alias(name.clone()))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(|e| from_datafusion(e, None))
+}
+
+/// The batch plan of a view's query, from its own text: what the view must equal.
+pub fn oracle_plan(relation: &Relation, catalog: &dyn Catalog) -> Result<LogicalPlan> {
+    crate::parse::with_stack(|| {
+        if !matches!(relation.kind, RelationKind::MaterializedView { .. } | RelationKind::View { .. }) {
+            return Err(SqlError::internal(format!("relation \"{}\" has no query", relation.name)));
+        }
+        let Some(Parsed { ast: Ast::CreateView(create), text, .. }) = crate::parse::parse(&relation.sql)?.pop() else {
+            return Err(SqlError::internal(format!("relation \"{}\" was not created by a query", relation.name)));
+        };
+        let settings = Settings::default();
+        let context = Context { catalog, settings: &settings, text: &text, parameters: &[] };
+        let (plan, _) = context.bind(&create.query, None)?;
+        let columns = plan.schema().columns();
+        let targets: Vec<_> = relation
+            .columns
+            .iter()
+            .zip(columns)
+            .map(|(column, bound)| (column.name.clone(), Expr::Column(bound), column.ty.clone()))
+            .collect();
+        cast_columns(plan, &targets)
+    })
+}

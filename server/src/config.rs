@@ -1,0 +1,207 @@
+//! The server's settings: flag over environment variable over configuration file over default. Every setting has
+//! one name in three spellings: `--state-cache`, `EDDYLINE_STATE_CACHE`, `state_cache` in TOML.
+
+use clap::{Args, ValueEnum};
+use eddyline_common::{Result, SqlError, SqlState};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// As given on the command line or in the environment; what is absent may be in the file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Flags {
+    /// Where the log, state and checkpoints are kept [default: ./eddyline-data]
+    #[arg(long, env = "EDDYLINE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address for Postgres clients; port 0 picks a free one [default: 127.0.0.1:4510]
+    #[arg(long, env = "EDDYLINE_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Address for /healthz and /metrics; port 0 picks a free one [default: 127.0.0.1:4511]
+    #[arg(long, env = "EDDYLINE_HTTP", value_name = "HOST:PORT")]
+    pub http: Option<SocketAddr>,
+    /// TOML file with any of these settings
+    #[arg(long, env = "EDDYLINE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Worker threads that run views [default: the number of cores]
+    #[arg(long, env = "EDDYLINE_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+    /// Where operator state lives: all in memory, or a bounded part with the rest in RocksDB [default: rocksdb]
+    #[arg(long, env = "EDDYLINE_STATE_BACKEND", value_enum)]
+    pub state_backend: Option<Backend>,
+    /// Operator state of one view that stays in memory, for instance 256MiB [default: 256MiB]
+    #[arg(long, env = "EDDYLINE_STATE_CACHE", value_name = "BYTES")]
+    pub state_cache: Option<String>,
+    /// Changes that wait for slow views, per relation [default: 256MiB]
+    #[arg(long, env = "EDDYLINE_RING_SIZE", value_name = "BYTES")]
+    pub ring_size: Option<String>,
+    /// Time between checkpoints while something changes, for instance 5s [default: 5s]
+    #[arg(long, env = "EDDYLINE_CHECKPOINT_INTERVAL", value_name = "TIME")]
+    pub checkpoint_interval: Option<String>,
+    /// Client connections at a time [default: 200]
+    #[arg(long, env = "EDDYLINE_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
+    /// Memory that queries may use together [default: 1GiB]
+    #[arg(long, env = "EDDYLINE_QUERY_MEMORY", value_name = "BYTES")]
+    pub query_memory: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    Memory,
+    Rocksdb,
+}
+
+/// The configuration file. Unknown keys are errors.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct File {
+    data_dir: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    workers: Option<usize>,
+    state_backend: Option<Backend>,
+    state_cache: Option<String>,
+    ring_size: Option<String>,
+    checkpoint_interval: Option<String>,
+    max_connections: Option<usize>,
+    query_memory: Option<String>,
+}
+
+const FILE_KEYS: [&str; 10] = [
+    "data_dir",
+    "listen",
+    "http",
+    "workers",
+    "state_backend",
+    "state_cache",
+    "ring_size",
+    "checkpoint_interval",
+    "max_connections",
+    "query_memory",
+];
+
+/// Every setting with its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub http: SocketAddr,
+    pub workers: usize,
+    pub state_backend: Backend,
+    pub state_cache_bytes: usize,
+    pub ring_bytes: usize,
+    pub checkpoint_interval: Duration,
+    pub max_connections: usize,
+    pub query_memory_bytes: usize,
+}
+
+impl Config {
+    pub fn load(flags: &Flags) -> Result<Config> {
+        let file = flags.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let bytes = |flag: &Option<String>, file: &Option<String>, name: &str, default: &str| {
+            let text = flag.as_ref().or(file.as_ref()).map_or(default, String::as_str);
+            parse_bytes(text).ok_or_else(|| invalid(name, text, "a size such as 64MiB"))
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = flags.workers.or(file.workers).unwrap_or(cores);
+        if !(1..=256).contains(&workers) {
+            return Err(invalid("workers", &workers.to_string(), "a number from 1 to 256"));
+        }
+        let interval = flags.checkpoint_interval.as_ref().or(file.checkpoint_interval.as_ref()).map_or("5s", String::as_str);
+        Ok(Config {
+            data_dir: absolute(flags.data_dir.clone().or(file.data_dir.clone()).unwrap_or_else(|| "eddyline-data".into()))?,
+            listen: flags.listen.or(file.listen).unwrap_or_else(|| ([127, 0, 0, 1], 4510).into()),
+            http: flags.http.or(file.http).unwrap_or_else(|| ([127, 0, 0, 1], 4511).into()),
+            workers,
+            state_backend: flags.state_backend.or(file.state_backend).unwrap_or(Backend::Rocksdb),
+            state_cache_bytes: bytes(&flags.state_cache, &file.state_cache, "state_cache", "256MiB")?,
+            ring_bytes: bytes(&flags.ring_size, &file.ring_size, "ring_size", "256MiB")?,
+            checkpoint_interval: parse_duration(interval).ok_or_else(|| invalid("checkpoint_interval", interval, "a time such as 5s or 200ms"))?,
+            max_connections: flags.max_connections.or(file.max_connections).unwrap_or(200),
+            query_memory_bytes: bytes(&flags.query_memory, &file.query_memory, "query_memory", "1GiB")?,
+        })
+    }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    Ok(std::path::absolute(path)?)
+}
+
+fn read_file(path: &Path) -> Result<File> {
+    let text = std::fs::read_to_string(path).map_err(|e| SqlError::io(format!("cannot read configuration file {}: {e}", path.display())))?;
+    let bad = |e: toml::de::Error| SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: {}", path.display(), e.message()));
+    let table: toml::Table = toml::from_str(&text).map_err(bad)?;
+    if let Some(unknown) = table.keys().find(|k| !FILE_KEYS.contains(&k.as_str())) {
+        let nearest = FILE_KEYS.iter().max_by(|a, b| strsim::jaro(unknown, a).total_cmp(&strsim::jaro(unknown, b)));
+        let error = SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: unknown setting \"{unknown}\"", path.display()));
+        return Err(error.with_hint(format!("Did you mean \"{}\"?", nearest.unwrap_or(&""))));
+    }
+    table.try_into().map_err(bad)
+}
+
+fn invalid(name: &str, value: &str, wanted: &str) -> SqlError {
+    SqlError::new(SqlState::INVALID_PARAMETER, format!("setting {name} is \"{value}\"")).with_hint(format!("It takes {wanted}."))
+}
+
+/// `64MiB`, `1 GB`, `4096`. Powers of 1024 for both spellings.
+fn parse_bytes(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: usize = text[..digits].parse().ok()?;
+    let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+/// `5s`, `200ms`, `1min`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let millis = match text[digits..].trim() {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "min" | "m" => 60_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(millis)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn with_file(text: &str, flags: Flags) -> Result<Config> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Config::load(&Flags { config: Some(file.path().to_path_buf()), ..flags })
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
+        let flags = Flags { workers: Some(3), ..Default::default() };
+        let config = with_file("workers = 2\nstate_cache = '1MiB'\ncheckpoint_interval = '200ms'", flags).unwrap();
+        assert_eq!((config.workers, config.state_cache_bytes, config.max_connections), (3, 1 << 20, 200));
+        assert_eq!(config.checkpoint_interval, Duration::from_millis(200));
+    }
+
+    #[test]
+    fn an_unknown_setting_names_the_nearest() {
+        let error = with_file("worker = 2", Flags::default()).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("Did you mean \"workers\"?"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(with_file("state_cache = 'lots'", Flags::default()).is_err());
+        assert!(with_file("workers = 0", Flags::default()).is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! Rows that are the same in every Eddyline: schemas, roles, the database, types, settings and what clients look
+//! up beside them.
+
+use super::objects::{BTREE, EDDYLINE, HEAP, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC};
+use super::rows::{Rows, Value};
+use super::{DATABASE, OWNER, SystemContext, spec};
+use crate::session::settings::DEFINITIONS;
+
+pub const PG_CLASS: u32 = 1259;
+pub const DATABASE_OID: u32 = 5;
+pub const SERVER: u32 = 13_100;
+const TABLESPACE: u32 = 1663;
+const UTF8: i64 = 6;
+
+pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
+    match name {
+        "pg_namespace" => namespaces(rows),
+        "pg_database" => database(rows),
+        "pg_roles" | "pg_authid" | "pg_user" => roles(name, rows),
+        "pg_type" => types(rows),
+        "pg_am" => access_methods(rows),
+        "pg_settings" => settings(context, rows),
+        "pg_collation" => {}
+        "pg_tablespace" => {
+            rows.add([("oid", TABLESPACE.into()), ("spcname", "pg_default".into()), ("spcowner", OWNER_OID.into())]);
+            rows.add([("oid", 1664.into()), ("spcname", "pg_global".into()), ("spcowner", OWNER_OID.into())]);
+        }
+        "pg_language" => {
+            let language = |rows: &mut Rows, oid: i64, name: &str| {
+                rows.add([("oid", oid.into()), ("lanname", name.into()), ("lanowner", OWNER_OID.into())]);
+            };
+            language(rows, 12, "internal");
+            language(rows, 14, "sql");
+        }
+        "pg_foreign_server" => {
+            rows.add([("oid", SERVER.into()), ("srvname", "connectors".into()), ("srvowner", OWNER_OID.into()), ("srvfdw", (SERVER + 1).into())]);
+        }
+        "pg_foreign_data_wrapper" => {
+            rows.add([("oid", (SERVER + 1).into()), ("fdwname", "connectors".into()), ("fdwowner", OWNER_OID.into())]);
+        }
+        "pg_cursors" => context.session.cursors.iter().for_each(|(name, statement)| {
+            rows.add([
+                ("name", name.into()),
+                ("statement", statement.into()),
+                ("creation_time", context.now_micros.into()),
+                ("is_holdable", false.into()),
+                ("is_binary", false.into()),
+                ("is_scrollable", false.into()),
+            ]);
+        }),
+        "pg_prepared_statements" => context.session.statements.iter().for_each(|(name, statement)| {
+            rows.add([("name", name.into()), ("statement", statement.into()), ("prepare_time", context.now_micros.into()), ("from_sql", false.into())]);
+        }),
+        "pg_stat_activity" => rows.add([
+            ("datid", DATABASE_OID.into()),
+            ("datname", DATABASE.into()),
+            ("pid", context.session.process.into()),
+            ("usename", (&context.session.user).into()),
+            ("application_name", context.setting("application_name").into()),
+            ("state", "active".into()),
+            ("backend_type", "client backend".into()),
+        ]),
+        "pg_timezone_names" => {
+            rows.add([("name", "UTC".into()), ("abbrev", "UTC".into()), ("is_dst", false.into())]);
+        }
+        _ => {}
+    }
+}
+
+fn namespaces(rows: &mut Rows) {
+    let all = [(PG_CATALOG, "pg_catalog"), (PUBLIC, "public"), (INFORMATION_SCHEMA, "information_schema"), (EDDYLINE, "eddyline")];
+    for (oid, name) in all {
+        rows.add([("oid", oid.into()), ("nspname", name.into()), ("nspowner", OWNER_OID.into())]);
+    }
+}
+
+fn database(rows: &mut Rows) {
+    rows.add([
+        ("oid", DATABASE_OID.into()),
+        ("datname", DATABASE.into()),
+        ("datdba", OWNER_OID.into()),
+        ("encoding", UTF8.into()),
+        ("datlocprovider", "c".into()),
+        ("datallowconn", true.into()),
+        ("datconnlimit", Value::Int(-1)),
+        ("dattablespace", TABLESPACE.into()),
+        ("datcollate", "C.UTF-8".into()),
+        ("datctype", "C.UTF-8".into()),
+    ]);
+}
+
+fn roles(name: &str, rows: &mut Rows) {
+    if name == "pg_user" {
+        return rows.add([
+            ("usename", OWNER.into()),
+            ("usesysid", OWNER_OID.into()),
+            ("usecreatedb", true.into()),
+            ("usesuper", true.into()),
+            ("userepl", false.into()),
+            ("usebypassrls", true.into()),
+        ]);
+    }
+    rows.add([
+        ("oid", OWNER_OID.into()),
+        ("rolname", OWNER.into()),
+        ("rolsuper", true.into()),
+        ("rolinherit", true.into()),
+        ("rolcreaterole", true.into()),
+        ("rolcreatedb", true.into()),
+        ("rolcanlogin", true.into()),
+        ("rolbypassrls", true.into()),
+        ("rolconnlimit", Value::Int(-1)),
+    ]);
+}
+
+fn types(rows: &mut Rows) {
+    for ty in spec::types() {
+        let output = ty.input.strip_suffix("_in").map(|s| format!("{s}_out")).or_else(|| ty.input.strip_suffix("in").map(|s| format!("{s}out")));
+        rows.add([
+            ("oid", ty.oid.into()),
+            ("typname", ty.name.into()),
+            ("typnamespace", PG_CATALOG.into()),
+            ("typowner", OWNER_OID.into()),
+            ("typlen", ty.length.into()),
+            ("typbyval", ty.by_value.into()),
+            ("typtype", ty.kind.into()),
+            ("typcategory", ty.category.into()),
+            ("typispreferred", ty.preferred.into()),
+            ("typisdefined", true.into()),
+            ("typdelim", ",".into()),
+            ("typelem", ty.element.into()),
+            ("typarray", ty.array.into()),
+            ("typinput", ty.input.into()),
+            ("typoutput", output.into()),
+            ("typalign", ty.alignment.into()),
+            ("typstorage", ty.storage.into()),
+            ("typtypmod", Value::Int(-1)),
+            ("typcollation", ty.collation.into()),
+        ]);
+    }
+}
+
+fn access_methods(rows: &mut Rows) {
+    rows.add([("oid", HEAP.into()), ("amname", "heap".into()), ("amhandler", "heap_tableam_handler".into()), ("amtype", "t".into())]);
+    rows.add([("oid", BTREE.into()), ("amname", "btree".into()), ("amhandler", "bthandler".into()), ("amtype", "i".into())]);
+}
+
+fn settings(context: &SystemContext, rows: &mut Rows) {
+    for (name, value) in &context.session.settings {
+        let definition = DEFINITIONS.iter().find(|d| d.name == name);
+        let default = definition.map_or("", |d| d.default);
+        rows.add([
+            ("name", name.into()),
+            ("setting", value.into()),
+            ("category", "Eddyline".into()),
+            ("short_desc", "".into()),
+            ("context", "user".into()),
+            ("vartype", "string".into()),
+            ("source", if value == default { "default" } else { "session" }.into()),
+            ("boot_val", default.into()),
+            ("reset_val", default.into()),
+        ]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Catalog objects as SQL text: names, keys, indexes, definitions, expressions.
+
+use super::objects::{has_constraint, key_numbers};
+use super::spec;
+use crate::catalog::{CatalogSnapshot, constraint_oid, index_oid};
+use eddyline_planner::plan::Expr;
+use eddyline_planner::{Relation, RelationKind};
+
+/// Quoted if it has to be.
+pub fn quote_ident(name: &str) -> String {
+    let mut chars = name.chars();
+    let plain = chars.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_') && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain && !RESERVED.contains(&name) { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// PostgreSQL's reserved key words.
+const RESERVED: &[&str] = &[
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case", "cast", "check", "collate", "column",
+    "constraint", "create", "current_catalog", "current_date", "current_role", "current_time", "current_timestamp", "current_user",
+    "default", "deferrable", "desc", "distinct", "do", "else", "end", "except", "false", "fetch", "for", "foreign", "from", "grant", "group",
+    "having", "in", "initially", "intersect", "into", "lateral", "leading", "limit", "localtime", "localtimestamp", "not", "null", "offset",
+    "on", "only", "or", "order", "placing", "primary", "references", "returning", "select", "session_user", "some", "symmetric", "table",
+    "then", "to", "trailing", "true", "union", "unique", "user", "using", "variadic", "when", "where", "window", "with",
+];
+
+pub fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+pub fn index_name(r: &Relation) -> String {
+    format!("{}_{}", r.name, if matches!(r.kind, RelationKind::Table { .. }) { "pkey" } else { "key" })
+}
+
+fn key_columns(r: &Relation) -> String {
+    let names = key_numbers(r).into_iter().map(|n| quote_ident(&r.visible[n as usize - 1].column.name));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+pub fn index_definition(r: &Relation) -> String {
+    format!("CREATE UNIQUE INDEX {} ON public.{} USING btree ({})", quote_ident(&index_name(r)), quote_ident(&r.name), key_columns(r))
+}
+
+/// An index's definition, or one column of it.
+pub fn index_by_oid(catalog: &CatalogSnapshot, oid: u32, column: usize) -> Option<String> {
+    let relation = catalog.relations().find(|r| index_oid(r.id) == oid)?;
+    match column {
+        0 => Some(index_definition(relation)),
+        n => key_numbers(relation).get(n - 1).map(|number| quote_ident(&relation.visible[*number as usize - 1].column.name)),
+    }
+}
+
+pub fn constraint_by_oid(catalog: &CatalogSnapshot, oid: u32) -> Option<String> {
+    let relation = catalog.relations().find(|r| constraint_oid(r.id) == oid && has_constraint(r))?;
+    Some(format!("PRIMARY KEY ({})", key_columns(relation)))
+}
+
+/// A view's query.
+pub fn definition(r: &Relation) -> Option<String> {
+    match &r.kind {
+        RelationKind::View { query } => Some(format!(" {}", with_semicolon(query))),
+        RelationKind::MaterializedView { .. } => Some(format!(" {}", with_semicolon(after_as(&r.sql)))),
+        _ => None,
+    }
+}
+
+fn with_semicolon(query: &str) -> String {
+    format!("{};", query.trim().trim_end_matches(';'))
+}
+
+/// What follows the first AS of a CREATE statement that stands outside quotes and parentheses.
+fn after_as(sql: &str) -> &str {
+    let (mut depth, mut quote) = (0usize, None);
+    let bytes = sql.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match (quote, byte) {
+            (Some(q), b) if b == q => quote = None,
+            (Some(_), _) => {}
+            (None, b'\'' | b'"' | b'`') => quote = Some(byte),
+            (None, b'(') => depth += 1,
+            (None, b')') => depth = depth.saturating_sub(1),
+            (None, b'a' | b'A') if depth == 0 && at > 0 && is_word(bytes, at, b"as") => return sql[at + 2..].trim_start(),
+            _ => {}
+        }
+    }
+    sql
+}
+
+fn is_word(bytes: &[u8], at: usize, word: &[u8]) -> bool {
+    let end = at + word.len();
+    let boundary = |b: Option<&u8>| b.is_none_or(|b| !b.is_ascii_alphanumeric() && *b != b'_');
+    bytes.len() >= end && bytes[at..end].eq_ignore_ascii_case(word) && boundary(bytes.get(at - 1)) && boundary(bytes.get(end))
+}
+
+/// A stored expression as SQL.
+pub fn expression(e: &Expr, column: &dyn Fn(usize) -> String) -> String {
+    eddyline_planner::explain::expr(e, column)
+}
+
+/// The name of a relation or index by oid, as `regclass` shows it.
+pub fn class_name(catalog: &CatalogSnapshot, oid: u32) -> Option<String> {
+    if let Some(relation) = catalog.by_oid(oid) {
+        return Some(quote_ident(&relation.name));
+    }
+    if let Some(indexed) = catalog.relations().find(|r| index_oid(r.id) == oid) {
+        return Some(quote_ident(&index_name(indexed)));
+    }
+    let system = spec::relations().iter().find(|r| r.oid == oid)?;
+    Some(if system.schema == "pg_catalog" { system.name.to_string() } else { format!("{}.{}", system.schema, system.name) })
+}
+
+/// The oid of a relation or index by its possibly qualified and quoted name.
+pub fn class_oid(catalog: &CatalogSnapshot, name: &str) -> Option<u32> {
+    let (schema, name) = split_name(name);
+    if matches!(schema.as_deref(), None | Some("public")) {
+        if let Some(relation) = catalog.by_name(&name) {
+            return Some(crate::catalog::relation_oid(relation.id));
+        }
+        if let Some(indexed) = catalog.relations().find(|r| super::objects::has_index(r) && index_name(r) == name) {
+            return Some(index_oid(indexed.id));
+        }
+    }
+    spec::relation(schema.as_deref().unwrap_or("pg_catalog"), &name).map(|r| r.oid)
+}
+
+/// `schema.name` in folded parts.
+pub fn split_name(text: &str) -> (Option<String>, String) {
+    let mut parts = vec![String::new()];
+    let mut quoted = false;
+    for c in text.trim().chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(String::new()),
+            c if quoted => parts.last_mut().expect("never empty").push(c),
+            c => parts.last_mut().expect("never empty").extend(c.to_lowercase()),
+        }
+    }
+    let name = parts.pop().unwrap_or_default();
+    (parts.pop(), name)
+}
+
+/// The oid of a type by any of its spellings.
+pub fn type_oid(name: &str) -> Option<u32> {
+    let (_, name) = split_name(name);
+    if let Some(element) = name.strip_suffix("[]") {
+        return type_oid(element).and_then(spec::type_by_oid).map(|t| t.array).filter(|oid| *oid != 0);
+    }
+    let base = name.split('(').next().unwrap_or_default().trim().to_string();
+    let by_spelling = || spec::types().iter().find(|t| spec::format_type(t.oid, None) == base);
+    let alias = match base.as_str() {
+        "int" => "int4",
+        "decimal" => "numeric",
+        "string" => "text",
+        "float" => "float8",
+        other => other,
+    };
+    spec::type_by_name(alias).or_else(by_spelling).map(|t| t.oid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_when_needed() {
+        assert_eq!(quote_ident("orders"), "orders");
+        assert_eq!(quote_ident("select"), "\"select\"");
+        assert_eq!(quote_ident("Order s"), "\"Order s\"");
+        assert_eq!(split_name("public.\"My.Table\""), (Some("public".into()), "My.Table".into()));
+    }
+
+    #[test]
+    fn types_by_every_spelling() {
+        for (name, oid) in [("integer", 23), ("int4", 23), ("pg_catalog.int8", 20), ("double precision", 701), ("text[]", 1009), ("numeric(10,2)", 1700)] {
+            assert_eq!(type_oid(name), Some(oid), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_materialized_views_query_is_found() {
+        assert_eq!(after_as("CREATE MATERIALIZED VIEW \"as\" AS SELECT 1 AS x"), "SELECT 1 AS x");
+    }
+}

@@ -1,0 +1,78 @@
+//! System relations: `pg_catalog` and `information_schema` as PostgreSQL 15 has them, and `eddyline`. They are
+//! DataFusion tables, filled from the catalog snapshot when a statement scans them, so they are always
+//! true to it and cost nothing otherwise.
+//!
+//! - `spec`: columns and types, read from `relations.txt` and `types.txt`
+//! - `rows`: building rows by column name
+//! - `table`: the table provider
+//! - `objects`, `builtin`, `information_schema`: what the rows are
+//! - `functions`, `describe`: `pg_*` functions and their kin
+//!
+//! Relations that Eddyline has nothing to say in are there and empty. It knows nothing of query texts.
+
+mod builtin;
+mod describe;
+pub mod functions;
+mod information_schema;
+pub mod objects;
+
+pub mod rows;
+pub mod spec;
+mod table;
+
+use crate::catalog::CatalogSnapshot;
+use crate::coordinator::system::SYSTEM_RELATIONS;
+use crate::coordinator::{CoordinatorHandle, SystemRelation};
+use datafusion::datasource::{DefaultTableSource, TableProvider};
+use datafusion::logical_expr::TableSource;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// The one database and the owner of everything in it.
+pub const DATABASE: &str = "eddyline";
+pub const OWNER: &str = "eddyline";
+
+/// What a system relation or function may look at. One is made per statement.
+pub struct SystemContext {
+    pub catalog: Arc<CatalogSnapshot>,
+    pub session: SessionFacts,
+    pub coordinator: Option<CoordinatorHandle>,
+    /// Settings that `set_config` changed: name, value, local. The session applies them after the statement.
+    pub set_config: Mutex<Vec<(String, String, bool)>>,
+    pub now_micros: i64,
+}
+
+/// What a session tells about itself.
+#[derive(Clone, Debug, Default)]
+pub struct SessionFacts {
+    pub user: String,
+    pub process: i32,
+    pub settings: Vec<(String, String)>,
+    /// Cursors by name with their statements.
+    pub cursors: Vec<(String, String)>,
+    /// Prepared statements by name with their texts.
+    pub statements: Vec<(String, String)>,
+}
+
+impl SystemContext {
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.session.settings.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The relation of schema `eddyline` with this name.
+fn own_relation(name: &str) -> Option<SystemRelation> {
+    SYSTEM_RELATIONS.iter().find(|(_, n)| *n == name).map(|(relation, _)| *relation)
+}
+
+/// A system relation by name; without a schema, one of `pg_catalog`.
+pub fn table_source(context: &Arc<SystemContext>, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableSource>> {
+    let provider: Arc<dyn TableProvider> = match schema.unwrap_or("pg_catalog") {
+        "eddyline" => Arc::new(table::OwnTable::new(own_relation(name)?, context.clone())),
+        schema => Arc::new(table::SystemTable::new(spec::relation(schema, name)?, context.clone())),
+    };
+    Some(Arc::new(DefaultTableSource::new(provider)))
+}
+
+#[cfg(test)]
+mod tests;

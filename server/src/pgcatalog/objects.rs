@@ -1,0 +1,358 @@
+//! Rows about relations: `pg_class`, `pg_attribute`, indexes, constraints, and the views over them. User
+//! relations come from the catalog snapshot, system relations from their own specifications.
+
+use super::describe;
+use super::rows::{Rows, Value};
+use super::spec::{self, ColumnSpec};
+use super::{OWNER, SystemContext, builtin};
+use crate::catalog::{constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
+use crate::coordinator::system::{self, SYSTEM_RELATIONS};
+use crate::pgwire::types::{WireType, wire_type, wire_type_of};
+use arrow::datatypes::Schema;
+use eddyline_planner::plan::Expr;
+use eddyline_planner::{Relation, RelationKind};
+
+pub const PG_CATALOG: u32 = 11;
+pub const PUBLIC: u32 = 2200;
+pub const INFORMATION_SCHEMA: u32 = 13_000;
+pub const EDDYLINE: u32 = 13_001;
+pub const OWNER_OID: u32 = 10;
+pub const HEAP: u32 = 2;
+pub const BTREE: u32 = 403;
+/// Oids of the relations in schema `eddyline` begin here.
+const OWN_RELATIONS: u32 = 15_000;
+
+pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
+    let relations = || context.catalog.relations().map(|r| r.as_ref());
+    match name {
+        "pg_class" => {
+            relations().for_each(|r| class_rows(r, rows));
+            system_relations().for_each(|r| system_class_row(&r, rows));
+        }
+        "pg_attribute" => {
+            relations().for_each(|r| attribute_rows(r, rows));
+            system_relations().for_each(|r| system_attribute_rows(&r, rows));
+        }
+        "pg_attrdef" => relations().for_each(|r| default_rows(r, rows)),
+        "pg_type" => relations().for_each(|r| row_type(r, rows)),
+        "pg_index" => relations().filter(|r| has_index(r)).for_each(|r| index_row(r, rows)),
+        "pg_constraint" => relations().filter(|r| has_constraint(r)).for_each(|r| constraint_row(r, rows)),
+        "pg_rewrite" => relations().filter(|r| is_view(r)).for_each(|r| rewrite_row(r, rows)),
+        "pg_depend" => relations().for_each(|r| depend_rows(r, rows)),
+        "pg_foreign_table" => relations().filter(|r| is_source(r)).for_each(|r| foreign_table_row(r, rows)),
+        "pg_tables" => relations().filter(|r| is_table(r)).for_each(|r| {
+            rows.add([
+                ("schemaname", "public".into()),
+                ("tablename", (&r.name).into()),
+                ("tableowner", OWNER.into()),
+                ("hasindexes", has_index(r).into()),
+            ])
+        }),
+        "pg_views" => relations().filter(|r| is_view(r)).for_each(|r| {
+            let definition = describe::definition(r);
+            rows.add([("schemaname", "public".into()), ("viewname", (&r.name).into()), ("viewowner", OWNER.into()), ("definition", definition.into())])
+        }),
+        "pg_matviews" => relations().filter(|r| is_materialized(r)).for_each(|r| {
+            rows.add([
+                ("schemaname", "public".into()),
+                ("matviewname", (&r.name).into()),
+                ("matviewowner", OWNER.into()),
+                ("hasindexes", has_index(r).into()),
+                ("ispopulated", true.into()),
+                ("definition", describe::definition(r).into()),
+            ])
+        }),
+        "pg_indexes" => relations().filter(|r| has_index(r)).for_each(|r| {
+            rows.add([
+                ("schemaname", "public".into()),
+                ("tablename", (&r.name).into()),
+                ("indexname", describe::index_name(r).into()),
+                ("indexdef", describe::index_definition(r).into()),
+            ])
+        }),
+        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" => {
+            relations().filter(|r| is_table(r) || is_materialized(r)).for_each(|r| {
+                rows.add([("relid", relation_oid(r.id).into()), ("schemaname", "public".into()), ("relname", (&r.name).into())])
+            })
+        }
+        _ => {}
+    }
+}
+
+pub fn is_source(r: &Relation) -> bool {
+    matches!(r.kind, RelationKind::Source(_))
+}
+
+pub fn is_table(r: &Relation) -> bool {
+    matches!(r.kind, RelationKind::Table { .. })
+}
+
+pub fn is_view(r: &Relation) -> bool {
+    matches!(r.kind, RelationKind::View { .. })
+}
+
+pub fn is_materialized(r: &Relation) -> bool {
+    matches!(r.kind, RelationKind::MaterializedView { .. })
+}
+
+/// Tables and materialized views are indexed by their key, if its columns can be seen.
+pub fn has_index(r: &Relation) -> bool {
+    (is_table(r) || is_materialized(r)) && !key_numbers(r).is_empty()
+}
+
+pub fn has_constraint(r: &Relation) -> bool {
+    is_table(r) && has_index(r)
+}
+
+/// The key's columns as attribute numbers; empty if there is no key or part of it is hidden.
+pub fn key_numbers(r: &Relation) -> Vec<i64> {
+    let visible = |stored: &usize| r.visible.iter().position(|v| v.value == Expr::Column(*stored)).map(|i| i as i64 + 1);
+    r.key.iter().map(visible).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// A system relation as `pg_class` shows it.
+struct SystemRelation {
+    oid: u32,
+    name: &'static str,
+    namespace: u32,
+    kind: &'static str,
+    columns: Vec<(String, WireType)>,
+}
+
+fn system_relations() -> impl Iterator<Item = SystemRelation> {
+    let known = spec::relations().iter().map(|r| SystemRelation {
+        oid: r.oid,
+        name: r.name,
+        namespace: if r.schema == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA },
+        kind: r.kind,
+        columns: r.columns.iter().map(|c| (c.name.to_string(), column_type(c))).collect(),
+    });
+    let own = SYSTEM_RELATIONS.iter().enumerate().map(|(i, (relation, name))| SystemRelation {
+        oid: OWN_RELATIONS + i as u32,
+        name,
+        namespace: EDDYLINE,
+        kind: "v",
+        columns: of_schema(&system::schema(*relation)),
+    });
+    known.chain(own)
+}
+
+fn of_schema(schema: &Schema) -> Vec<(String, WireType)> {
+    schema.fields().iter().map(|f| (f.name().clone(), wire_type(f))).collect()
+}
+
+fn column_type(column: &ColumnSpec) -> WireType {
+    match spec::type_by_name(column.ty) {
+        Some(ty) => WireType { oid: ty.oid, length: ty.length, modifier: -1 },
+        None => wire_type(&spec::field(column.name, column.ty)),
+    }
+}
+
+fn class_rows(r: &Relation, rows: &mut Rows) {
+    let method = if is_table(r) || is_materialized(r) { HEAP } else { 0 };
+    rows.add([
+        ("oid", relation_oid(r.id).into()),
+        ("relname", (&r.name).into()),
+        ("relnamespace", PUBLIC.into()),
+        ("reltype", row_type_oid(r.id).into()),
+        ("relowner", OWNER_OID.into()),
+        ("relam", method.into()),
+        ("relfilenode", if method == 0 { 0.into() } else { relation_oid(r.id).into() }),
+        ("reltuples", Value::Int(-1)),
+        ("relhasindex", has_index(r).into()),
+        ("relpersistence", "p".into()),
+        ("relkind", relkind(r).into()),
+        ("relnatts", r.visible.len().into()),
+        ("relhasrules", is_view(r).into()),
+        ("relispopulated", true.into()),
+        ("relreplident", if method == 0 { "n" } else { "d" }.into()),
+    ]);
+    if has_index(r) {
+        rows.add([
+            ("oid", index_oid(r.id).into()),
+            ("relname", describe::index_name(r).into()),
+            ("relnamespace", PUBLIC.into()),
+            ("relowner", OWNER_OID.into()),
+            ("relam", BTREE.into()),
+            ("relfilenode", index_oid(r.id).into()),
+            ("relpersistence", "p".into()),
+            ("relkind", "i".into()),
+            ("relnatts", r.key.len().into()),
+            ("relispopulated", true.into()),
+            ("relreplident", "n".into()),
+        ]);
+    }
+}
+
+fn system_class_row(r: &SystemRelation, rows: &mut Rows) {
+    rows.add([
+        ("oid", r.oid.into()),
+        ("relname", r.name.into()),
+        ("relnamespace", r.namespace.into()),
+        ("relowner", OWNER_OID.into()),
+        ("relam", if r.kind == "r" { HEAP } else { 0 }.into()),
+        ("relpersistence", "p".into()),
+        ("relkind", r.kind.into()),
+        ("relnatts", r.columns.len().into()),
+        ("relhasrules", (r.kind == "v").into()),
+        ("relispopulated", true.into()),
+        ("relreplident", "n".into()),
+    ]);
+}
+
+fn attribute(relation: u32, number: usize, name: &str, ty: WireType, not_null: bool, has_default: bool, rows: &mut Rows) {
+    let known = spec::type_by_oid(ty.oid);
+    rows.add([
+        ("attrelid", relation.into()),
+        ("attname", name.into()),
+        ("atttypid", ty.oid.into()),
+        ("attstattarget", Value::Int(-1)),
+        ("attlen", ty.length.into()),
+        ("attnum", number.into()),
+        ("attndims", i64::from(known.is_some_and(|t| t.category == "A")).into()),
+        ("attcacheoff", Value::Int(-1)),
+        ("atttypmod", ty.modifier.into()),
+        ("attbyval", known.is_some_and(|t| t.by_value).into()),
+        ("attalign", known.map_or("i", |t| t.alignment).into()),
+        ("attstorage", known.map_or("p", |t| t.storage).into()),
+        ("attnotnull", not_null.into()),
+        ("atthasdef", has_default.into()),
+        ("attislocal", true.into()),
+        ("attcollation", known.map_or(0, |t| t.collation).into()),
+    ]);
+}
+
+fn attribute_rows(r: &Relation, rows: &mut Rows) {
+    for (index, visible) in r.visible.iter().enumerate() {
+        let column = &visible.column;
+        attribute(relation_oid(r.id), index + 1, &column.name, wire_type_of(&column.ty), !column.nullable, default_of(r, index).is_some(), rows);
+    }
+    if has_index(r) {
+        for (position, number) in key_numbers(r).into_iter().enumerate() {
+            let column = &r.visible[number as usize - 1].column;
+            attribute(index_oid(r.id), position + 1, &column.name, wire_type_of(&column.ty), false, false, rows);
+        }
+    }
+}
+
+fn system_attribute_rows(r: &SystemRelation, rows: &mut Rows) {
+    for (index, (name, ty)) in r.columns.iter().enumerate() {
+        attribute(r.oid, index + 1, name, *ty, name == "oid", false, rows);
+    }
+}
+
+/// The default or the computed value of a visible column, as SQL.
+pub fn default_of(r: &Relation, visible: usize) -> Option<String> {
+    let name = |stored: usize| r.columns.get(stored).map_or_else(|| format!("column{stored}"), |c| describe::quote_ident(&c.name));
+    match (&r.visible[visible].value, &r.kind) {
+        (Expr::Column(stored), RelationKind::Table { defaults, .. }) => defaults.get(stored).map(|e| describe::expression(e, &name)),
+        (Expr::Column(_), _) => None,
+        (computed, _) => Some(describe::expression(computed, &name)),
+    }
+}
+
+fn default_rows(r: &Relation, rows: &mut Rows) {
+    for index in 0..r.visible.len() {
+        if let Some(text) = default_of(r, index) {
+            rows.add([
+                ("oid", (relation_oid(r.id) * 16 + index as u32).into()),
+                ("adrelid", relation_oid(r.id).into()),
+                ("adnum", (index + 1).into()),
+                ("adbin", text.into()),
+            ]);
+        }
+    }
+}
+
+fn row_type(r: &Relation, rows: &mut Rows) {
+    rows.add([
+        ("oid", row_type_oid(r.id).into()),
+        ("typname", (&r.name).into()),
+        ("typnamespace", PUBLIC.into()),
+        ("typowner", OWNER_OID.into()),
+        ("typlen", Value::Int(-1)),
+        ("typtype", "c".into()),
+        ("typcategory", "C".into()),
+        ("typisdefined", true.into()),
+        ("typdelim", ",".into()),
+        ("typrelid", relation_oid(r.id).into()),
+        ("typinput", "record_in".into()),
+        ("typalign", "d".into()),
+        ("typstorage", "x".into()),
+        ("typtypmod", Value::Int(-1)),
+    ]);
+}
+
+fn index_row(r: &Relation, rows: &mut Rows) {
+    let key = key_numbers(r);
+    let zeros = vec![0; key.len()];
+    rows.add([
+        ("indexrelid", index_oid(r.id).into()),
+        ("indrelid", relation_oid(r.id).into()),
+        ("indnatts", key.len().into()),
+        ("indnkeyatts", key.len().into()),
+        ("indisunique", true.into()),
+        ("indisprimary", has_constraint(r).into()),
+        ("indimmediate", true.into()),
+        ("indisvalid", true.into()),
+        ("indisready", true.into()),
+        ("indislive", true.into()),
+        ("indkey", key.into()),
+        ("indcollation", zeros.clone().into()),
+        ("indclass", zeros.clone().into()),
+        ("indoption", zeros.into()),
+    ]);
+}
+
+fn constraint_row(r: &Relation, rows: &mut Rows) {
+    rows.add([
+        ("oid", constraint_oid(r.id).into()),
+        ("conname", describe::index_name(r).into()),
+        ("connamespace", PUBLIC.into()),
+        ("contype", "p".into()),
+        ("convalidated", true.into()),
+        ("conrelid", relation_oid(r.id).into()),
+        ("conindid", index_oid(r.id).into()),
+        ("confupdtype", " ".into()),
+        ("confdeltype", " ".into()),
+        ("confmatchtype", " ".into()),
+        ("conislocal", true.into()),
+        ("connoinherit", true.into()),
+        ("conkey", key_numbers(r).into()),
+    ]);
+}
+
+fn rewrite_row(r: &Relation, rows: &mut Rows) {
+    rows.add([
+        ("oid", row_type_oid(r.id).into()),
+        ("rulename", "_RETURN".into()),
+        ("ev_class", relation_oid(r.id).into()),
+        ("ev_type", "1".into()),
+        ("ev_enabled", "O".into()),
+        ("is_instead", true.into()),
+    ]);
+}
+
+fn depend_rows(r: &Relation, rows: &mut Rows) {
+    for used in &r.depends_on {
+        rows.add([
+            ("classid", builtin::PG_CLASS.into()),
+            ("objid", relation_oid(r.id).into()),
+            ("refclassid", builtin::PG_CLASS.into()),
+            ("refobjid", relation_oid(*used).into()),
+            ("deptype", "n".into()),
+        ]);
+    }
+}
+
+fn foreign_table_row(r: &Relation, rows: &mut Rows) {
+    let RelationKind::Source(source) = &r.kind else { return };
+    let options: Vec<String> = source.options.iter().filter(|(k, _)| !is_secret(k)).map(|(k, v)| format!("{k}={v}")).collect();
+    rows.add([("ftrelid", relation_oid(r.id).into()), ("ftserver", builtin::SERVER.into()), ("ftoptions", options.into())]);
+}
+
+/// Options that carry credentials are not shown.
+pub fn is_secret(option: &str) -> bool {
+    let lower = option.to_lowercase();
+    ["password", "secret", "jaas", "token", "private.key", "key.pem"].iter().any(|word| lower.contains(word))
+}

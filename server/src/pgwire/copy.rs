@@ -1,0 +1,66 @@
+//! The dialogues of COPY: data from the client until it is done or gives up, rows to the client as lines.
+
+use super::connection::Connection;
+use super::encode::RowFormat;
+use super::guard::guarded;
+use super::wire::{Reader, Writer};
+use crate::serving::RowStream;
+use crate::session::Session;
+use crate::session::copy::{CopyIn, header, lines};
+use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_planner::statement::CopyFormat;
+use pgwire::messages::PgWireFrontendMessage as Message;
+
+impl Connection {
+    /// Returns the completion's tag. Nothing is written before the client says that all has come.
+    pub async fn copy_in(&mut self, mut copy: CopyIn) -> Result<String> {
+        self.writer.copy_in_response(copy.fields());
+        self.writer.flush().await?;
+        let cancel = self.session.cancel.clone();
+        // After an error the client sends on until it has read it; `handle` skips what it sends.
+        guarded(&cancel, None, None, receive(&mut self.reader, &mut copy)).await?;
+        let rows = guarded(&cancel, None, Some(&self.reader), self.session.finish_copy(copy)).await?;
+        Ok(format!("COPY {rows}"))
+    }
+}
+
+async fn receive(reader: &mut Reader, copy: &mut CopyIn) -> Result<()> {
+    loop {
+        match reader.message().await? {
+            Some(Message::CopyData(data)) => copy.data(&data.data)?,
+            Some(Message::CopyDone(_)) => return Ok(()),
+            Some(Message::CopyFail(failed)) => {
+                return Err(SqlError::new(SqlState::QUERY_CANCELED, format!("COPY from stdin failed: {}", failed.message)));
+            }
+            Some(Message::Flush(_) | Message::Sync(_)) => {}
+            Some(other) => {
+                return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, format!("unexpected message during COPY from stdin: {other:?}")));
+            }
+            None => return Err(SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost during COPY")),
+        }
+    }
+}
+
+pub async fn copy_out(writer: &mut Writer, session: &Session, mut rows: RowStream, kind: CopyFormat) -> Result<String> {
+    let schema = rows.schema().clone();
+    writer.copy_out_response(schema.fields().len());
+    if let Some(line) = header(&schema, kind) {
+        writer.put(b'd', |out| out.extend_from_slice(&line));
+    }
+    let format = RowFormat::text(schema, session.settings.zone());
+    let mut sent = 0;
+    while let Some(batch) = rows.next().await? {
+        // A batch is small against the buffer's purpose; it is flushed piece by piece below.
+        const PIECE_ROWS: usize = 1024;
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let piece = batch.slice(at, PIECE_ROWS.min(batch.num_rows() - at));
+            lines(&piece, &format, kind, |line| writer.put(b'd', |out| out.extend_from_slice(line)))?;
+            at += piece.num_rows();
+            writer.flush_if_full().await?;
+        }
+        sent += batch.num_rows();
+    }
+    writer.copy_done();
+    Ok(format!("COPY {sent}"))
+}

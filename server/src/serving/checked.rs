@@ -1,0 +1,380 @@
+//! Integer arithmetic that fails instead of wrapping. DataFusion's `+`, `-`, `*` and integer `sum` wrap; an
+//! analyzer rule, which runs after type coercion, replaces them by functions that report 22003.
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
+use arrow::datatypes::*;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr, ScalarFunction};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, EmitTo, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Operator,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
+use eddyline_common::{SqlError, SqlState};
+use std::sync::{Arc, LazyLock};
+
+#[derive(Debug)]
+pub struct CheckedArithmetic;
+
+impl AnalyzerRule for CheckedArithmetic {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|node| {
+            let mut schema = merge_schema(&node.inputs());
+            if let LogicalPlan::TableScan(scan) = &node {
+                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+            }
+            // Rewriting must not change the names that nodes above refer to.
+            node.map_expressions(|expr| {
+                let names = datafusion::logical_expr::expr_rewriter::NamePreserver::new_for_projection();
+                let name = names.save(&expr);
+                let rewritten = expr.transform_up(|e| check(e, &schema))?;
+                Ok(rewritten.update_data(|e| name.restore(e)))
+            })
+        })
+        .map(|t| t.data)
+    }
+
+    fn name(&self) -> &str {
+        "checked_arithmetic"
+    }
+}
+
+fn check(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let function = match op {
+                Operator::Plus => &ADD,
+                Operator::Minus => &SUBTRACT,
+                Operator::Multiply => &MULTIPLY,
+                _ => return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
+            };
+            let types = (left.get_type(schema), right.get_type(schema));
+            match types {
+                (Ok(l), Ok(r)) if l == r && l.is_signed_integer() => {
+                    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf((*function).clone(), vec![*left, *right]))))
+                }
+                _ => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
+            }
+        }
+        Expr::AggregateFunction(call) if call.func.name() == "sum" && sums_integers(&call, schema) => {
+            Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func: SUM.clone(), params: call.params })))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn sums_integers(call: &AggregateFunction, schema: &DFSchema) -> bool {
+    matches!(call.params.args.as_slice(), [arg] if arg.get_type(schema).is_ok_and(|t| t == DataType::Int64))
+}
+
+static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Plus)));
+static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Minus)));
+static MULTIPLY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Multiply)));
+static SUM: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::new_from_impl(CheckedSum::new())));
+
+fn out_of_range(ty: &str) -> DataFusionError {
+    DataFusionError::External(Box::new(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{ty} out of range"))))
+}
+
+/// `left op right` over two columns of one integer type.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Checked {
+    op: Operator,
+    signature: Signature,
+}
+
+impl Checked {
+    fn udf(op: Operator) -> ScalarUDF {
+        ScalarUDF::new_from_impl(Checked { op, signature: Signature::any(2, Volatility::Immutable) })
+    }
+
+    fn apply<T: ArrowPrimitiveType<Native: num_like::Checked>>(&self, left: &ArrayRef, right: &ArrayRef, ty: &str) -> Result<ArrayRef> {
+        use num_like::Checked as _;
+        let (left, right) = (left.as_primitive::<T>(), right.as_primitive::<T>());
+        let operate = match self.op {
+            Operator::Plus => T::Native::add,
+            Operator::Minus => T::Native::subtract,
+            _ => T::Native::multiply,
+        };
+        let result: PrimitiveArray<T> = arrow::compute::try_binary(left, right, |l, r| {
+            operate(l, r).ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(out_of_range(ty))))
+        })?;
+        Ok(Arc::new(result))
+    }
+}
+
+mod num_like {
+    pub trait Checked: Sized {
+        fn add(self, other: Self) -> Option<Self>;
+        fn subtract(self, other: Self) -> Option<Self>;
+        fn multiply(self, other: Self) -> Option<Self>;
+    }
+    macro_rules! checked {
+        ($($ty:ty),*) => { $(impl Checked for $ty {
+            fn add(self, other: Self) -> Option<Self> { self.checked_add(other) }
+            fn subtract(self, other: Self) -> Option<Self> { self.checked_sub(other) }
+            fn multiply(self, other: Self) -> Option<Self> { self.checked_mul(other) }
+        })* };
+    }
+    checked!(i8, i16, i32, i64);
+}
+
+impl ScalarUDFImpl for Checked {
+    fn name(&self) -> &str {
+        match self.op {
+            Operator::Plus => "checked_add",
+            Operator::Minus => "checked_subtract",
+            _ => "checked_multiply",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { args.number_rows };
+        let (left, right) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
+        let result = match left.data_type() {
+            DataType::Int8 => self.apply::<Int8Type>(&left, &right, "smallint"),
+            DataType::Int16 => self.apply::<Int16Type>(&left, &right, "smallint"),
+            DataType::Int32 => self.apply::<Int32Type>(&left, &right, "integer"),
+            _ => self.apply::<Int64Type>(&left, &right, "bigint"),
+        }?;
+        match constant {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+            false => Ok(ColumnarValue::Array(result)),
+        }
+    }
+}
+
+/// `sum` of bigint. The running sum is wider than its result, so that only the result must fit.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct CheckedSum {
+    signature: Signature,
+}
+
+impl CheckedSum {
+    fn new() -> Self {
+        CheckedSum { signature: Signature::exact(vec![DataType::Int64], Volatility::Immutable) }
+    }
+}
+
+const STATE: DataType = DataType::Decimal128(38, 0);
+
+impl AggregateUDFImpl for CheckedSum {
+    fn name(&self) -> &str {
+        "sum"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let state = match args.is_distinct {
+            true => DataType::new_list(DataType::Int64, true),
+            false => STATE,
+        };
+        Ok(vec![Arc::new(Field::new(format!("{}[sum]", args.name), state, true))])
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        if args.is_distinct {
+            return Ok(Box::new(DistinctSum::default()));
+        }
+        Ok(Box::new(Sum::default()))
+    }
+
+    fn create_sliding_accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Sum::default()))
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        !args.is_distinct
+    }
+
+    fn create_groups_accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(GroupSums::default()))
+    }
+}
+
+fn narrow(sum: i128) -> Result<i64> {
+    i64::try_from(sum).map_err(|_| out_of_range("bigint"))
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    sum: i128,
+    count: i64,
+}
+
+impl Accumulator for Sum {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let values = values[0].as_primitive::<Int64Type>();
+        self.sum += values.iter().flatten().map(i128::from).sum::<i128>();
+        self.count += (values.len() - values.null_count()) as i64;
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let values = values[0].as_primitive::<Int64Type>();
+        self.sum -= values.iter().flatten().map(i128::from).sum::<i128>();
+        self.count -= (values.len() - values.null_count()) as i64;
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        Ok(ScalarValue::Int64(if self.count > 0 { Some(narrow(self.sum)?) } else { None }))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![ScalarValue::Decimal128((self.count > 0).then_some(self.sum), 38, 0)])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        for sum in states[0].as_primitive::<Decimal128Type>().iter().flatten() {
+            self.sum += sum;
+            self.count += 1;
+        }
+        Ok(())
+    }
+}
+
+/// `sum(DISTINCT x)`; runs after the engine has gathered all rows of a group in one place.
+#[derive(Debug, Default)]
+struct DistinctSum {
+    seen: hashbrown::HashSet<i64>,
+}
+
+impl Accumulator for DistinctSum {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.seen.extend(values[0].as_primitive::<Int64Type>().iter().flatten());
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let sum: i128 = self.seen.iter().map(|v| *v as i128).sum();
+        Ok(ScalarValue::Int64(if self.seen.is_empty() { None } else { Some(narrow(sum)?) }))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.seen.capacity() * size_of::<i64>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let values: Vec<ScalarValue> = self.seen.iter().map(|v| ScalarValue::Int64(Some(*v))).collect();
+        Ok(vec![ScalarValue::List(ScalarValue::new_list_nullable(&values, &DataType::Int64))])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        for list in states[0].as_list::<i32>().iter().flatten() {
+            self.seen.extend(list.as_primitive::<Int64Type>().iter().flatten());
+        }
+        Ok(())
+    }
+}
+
+/// Sums of many groups: one wide integer and a flag each.
+#[derive(Debug, Default)]
+struct GroupSums {
+    sums: Vec<i128>,
+    seen: Vec<bool>,
+}
+
+impl GroupSums {
+    fn grow(&mut self, groups: usize) {
+        self.sums.resize(groups.max(self.sums.len()), 0);
+        self.seen.resize(groups.max(self.seen.len()), false);
+    }
+
+    fn add(&mut self, group: usize, value: i128) {
+        self.sums[group] += value;
+        self.seen[group] = true;
+    }
+
+    fn take(&mut self, emit: EmitTo) -> (Vec<i128>, Vec<bool>) {
+        (emit.take_needed(&mut self.sums), emit.take_needed(&mut self.seen))
+    }
+}
+
+fn passes(filter: Option<&arrow::array::BooleanArray>, row: usize) -> bool {
+    filter.is_none_or(|f| f.is_valid(row) && f.value(row))
+}
+
+impl GroupsAccumulator for GroupSums {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&arrow::array::BooleanArray>,
+        total: usize,
+    ) -> Result<()> {
+        self.grow(total);
+        let values = values[0].as_primitive::<Int64Type>();
+        if filter.is_none() && values.null_count() == 0 {
+            values.values().iter().zip(groups).for_each(|(v, g)| self.add(*g, *v as i128));
+            return Ok(());
+        }
+        for (row, group) in groups.iter().enumerate() {
+            if values.is_valid(row) && passes(filter, row) {
+                self.add(*group, values.value(row) as i128);
+            }
+        }
+        Ok(())
+    }
+
+    fn merge_batch(
+        &mut self,
+        states: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&arrow::array::BooleanArray>,
+        total: usize,
+    ) -> Result<()> {
+        self.grow(total);
+        let sums = states[0].as_primitive::<Decimal128Type>();
+        for (row, group) in groups.iter().enumerate() {
+            if sums.is_valid(row) && passes(filter, row) {
+                self.add(*group, sums.value(row));
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
+        let (sums, seen) = self.take(emit);
+        let values = sums.into_iter().zip(seen).map(|(sum, seen)| if seen { narrow(sum).map(Some) } else { Ok(None) });
+        Ok(Arc::new(values.collect::<Result<Int64Array>>()?))
+    }
+
+    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
+        let (sums, seen) = self.take(emit);
+        let sums = sums.into_iter().zip(seen).map(|(sum, seen)| seen.then_some(sum));
+        Ok(vec![Arc::new(sums.collect::<PrimitiveArray<Decimal128Type>>().with_data_type(STATE))])
+    }
+
+    fn size(&self) -> usize {
+        self.sums.capacity() * size_of::<i128>() + self.seen.capacity()
+    }
+}

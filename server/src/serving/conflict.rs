@@ -1,0 +1,181 @@
+//! Keys of a table under a write: which rows are there already, and what becomes of new rows with the same key.
+
+use super::dml::{Target, conform, positional};
+use super::engine::QueryEngine;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use bytes::BytesMut;
+use eddyline_common::key::{KeyCodec, KeyRows};
+use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_planner::Relation;
+use eddyline_planner::statement::OnConflict;
+use hashbrown::HashMap;
+
+/// The encoded keys of rows in stored columns.
+pub fn keys_of(relation: &Relation, rows: &RecordBatch) -> Result<KeyRows> {
+    let columns: Vec<ArrayRef> = relation.key.iter().map(|c| rows.column(*c).clone()).collect();
+    let codec = KeyCodec::new(columns.iter().map(|c| c.data_type().clone()).collect())?;
+    let mut keys = KeyRows::default();
+    codec.encode(&columns, rows.num_rows(), &mut keys);
+    Ok(keys)
+}
+
+/// The table's rows that share a key with some new rows.
+pub struct Existing {
+    rows: RecordBatch,
+    by_key: HashMap<Vec<u8>, u32>,
+}
+
+impl Existing {
+    pub fn find(target: &Target, new: &RecordBatch) -> Result<Existing> {
+        let relation = target.relation;
+        let view = target.snapshot.views.get(&relation.id);
+        let view = view.ok_or_else(|| SqlError::internal(format!("table \"{}\" is not in the snapshot", relation.name)))?;
+        let key: Vec<ArrayRef> = relation.key.iter().map(|c| new.column(*c).clone()).collect();
+        let base = view.lookup(target.snapshot.epoch, &key)?;
+        let base = conform(base.columns(), base.num_rows(), &target.schema())?;
+        let mut parts = Vec::new();
+        if let Some(overlay) = &target.overlay {
+            parts.push(overlay.filter_base(&base, &mut HashMap::new())?);
+            let keys = keys_of(relation, new)?;
+            let mut places: Vec<_> = keys.iter().filter_map(|k| overlay.get(k).flatten()).collect();
+            places.sort_unstable();
+            places.dedup();
+            for place in places {
+                let row = overlay.row(place);
+                parts.push(conform(row.columns(), 1, &target.schema())?);
+            }
+        } else {
+            parts.push(base);
+        }
+        let rows = arrow::compute::concat_batches(&parts[0].schema(), &parts)?;
+        let keys = keys_of(relation, &rows)?;
+        let by_key = keys.iter().enumerate().map(|(row, key)| (key.to_vec(), row as u32)).collect();
+        Ok(Existing { rows, by_key })
+    }
+
+    fn take(&self, rows: &[u32]) -> Result<RecordBatch> {
+        Ok(arrow::compute::take_record_batch(&self.rows, &UInt32Array::from_iter_values(rows.iter().copied()))?)
+    }
+}
+
+/// Rows that go and rows that come.
+pub struct Resolved {
+    pub old: RecordBatch,
+    pub new: RecordBatch,
+}
+
+/// Decides, new row by new row, what its key means.
+pub fn resolve(target: &Target, rows: RecordBatch, existing: Existing, on_conflict: &OnConflict) -> Result<Resolved> {
+    let keys = keys_of(target.relation, &rows)?;
+    let mut inserted: HashMap<&[u8], u32> = HashMap::with_capacity(keys.len());
+    let (mut fresh, mut conflicting) = (Vec::new(), Vec::new());
+    for (row, key) in keys.iter().enumerate() {
+        let row = row as u32;
+        match (existing.by_key.get(key), on_conflict) {
+            (None, OnConflict::Error) if inserted.contains_key(key) => return Err(duplicate(target.relation, &rows, row as usize)),
+            (None, OnConflict::DoUpdate { .. }) if inserted.contains_key(key) => return Err(twice()),
+            (None, _) => {
+                if inserted.insert(key, row).is_none() {
+                    fresh.push(row);
+                }
+            }
+            (Some(_), OnConflict::Error) => return Err(duplicate(target.relation, &rows, row as usize)),
+            (Some(_), OnConflict::DoNothing) => {}
+            (Some(old), OnConflict::DoUpdate { .. }) => {
+                if inserted.insert(key, row).is_some() {
+                    return Err(twice());
+                }
+                conflicting.push((row, *old));
+            }
+        }
+    }
+    let take = |rows: &RecordBatch, at: &[u32]| arrow::compute::take_record_batch(rows, &UInt32Array::from_iter_values(at.iter().copied()));
+    let fresh = take(&rows, &fresh)?;
+    if conflicting.is_empty() {
+        return Ok(Resolved { old: RecordBatch::new_empty(rows.schema()), new: fresh });
+    }
+    let excluded = take(&rows, &conflicting.iter().map(|c| c.0).collect::<Vec<_>>())?;
+    let old = existing.take(&conflicting.iter().map(|c| c.1).collect::<Vec<_>>())?;
+    let (old, updated) = update(target, old, excluded, on_conflict)?;
+    check_moved_keys(target, &old, &updated)?;
+    let new = arrow::compute::concat_batches(&rows.schema(), &[fresh, updated])?;
+    Ok(Resolved { old, new })
+}
+
+/// `DO UPDATE SET ... WHERE ...` over old rows and the rows that were to be inserted.
+fn update(target: &Target, old: RecordBatch, excluded: RecordBatch, on_conflict: &OnConflict) -> Result<(RecordBatch, RecordBatch)> {
+    let OnConflict::DoUpdate { assignments, filter } = on_conflict else { return Ok((old, excluded)) };
+    let both = side_by_side(&old, &excluded)?;
+    let (input, schema) = positional(&both)?;
+    let mut columns = old.columns().to_vec();
+    for (column, expr) in assignments {
+        let bound = target.engine.expression(expr, &schema, target.now)?;
+        columns[*column] = QueryEngine::evaluate(bound.as_ref(), &input)?;
+    }
+    let updated = conform(&columns, old.num_rows(), &target.schema())?;
+    let Some(filter) = filter else { return Ok((old, updated)) };
+    let bound = target.engine.expression(filter, &schema, target.now)?;
+    let keep = QueryEngine::evaluate(bound.as_ref(), &input)?;
+    let keep: BooleanArray = arrow::compute::prep_null_mask_filter(keep.as_boolean());
+    Ok((arrow::compute::filter_record_batch(&old, &keep)?, arrow::compute::filter_record_batch(&updated, &keep)?))
+}
+
+fn side_by_side(left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch> {
+    let fields = left.schema().fields().iter().chain(right.schema().fields()).map(|f| f.as_ref().clone()).collect::<Vec<_>>();
+    let fields = fields.into_iter().enumerate().map(|(i, f)| f.with_name(format!("c{i}"))).collect::<Vec<_>>();
+    let schema: SchemaRef = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
+    let columns = left.columns().iter().chain(right.columns()).cloned().collect();
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+/// After an UPDATE every key is still there once: a row whose key changed must not land on another.
+pub fn check_moved_keys(target: &Target, old: &RecordBatch, new: &RecordBatch) -> Result<()> {
+    let (before, after) = (keys_of(target.relation, old)?, keys_of(target.relation, new)?);
+    if before.iter().eq(after.iter()) {
+        return Ok(());
+    }
+    let leaving: hashbrown::HashSet<&[u8]> = before.iter().collect();
+    let existing = Existing::find(target, new)?;
+    let mut arriving = hashbrown::HashSet::with_capacity(after.len());
+    for (row, key) in after.iter().enumerate() {
+        let taken = existing.by_key.contains_key(key) && !leaving.contains(key);
+        if taken || !arriving.insert(key) {
+            return Err(duplicate(target.relation, new, row));
+        }
+    }
+    Ok(())
+}
+
+fn duplicate(relation: &Relation, rows: &RecordBatch, row: usize) -> SqlError {
+    let names: Vec<&str> = relation.key.iter().map(|c| relation.columns[*c].name.as_str()).collect();
+    let values: Vec<String> = relation.key.iter().map(|c| shown(rows, *c, row)).collect();
+    SqlError::new(SqlState::UNIQUE_VIOLATION, format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name))
+        .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
+}
+
+fn twice() -> SqlError {
+    SqlError::new(SqlState::CARDINALITY_VIOLATION, "ON CONFLICT DO UPDATE command cannot affect row a second time")
+        .with_hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
+}
+
+fn shown(rows: &RecordBatch, column: usize, row: usize) -> String {
+    let one = rows.slice(row, 1);
+    let format = crate::pgwire::encode::RowFormat::text(one.schema(), crate::session::settings::utc());
+    let text = format.bind(&one).map(|writer| {
+        let values = writer.text_writers();
+        let mut text = BytesMut::new();
+        match values[column].is_null(0) {
+            true => text.extend_from_slice(b"null"),
+            false => values[column].text(0, &mut text),
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    text.unwrap_or_else(|_| "?".to_string())
+}
+
+/// A row as DETAIL shows it.
+pub fn shown_row(rows: &RecordBatch, row: usize) -> String {
+    let values: Vec<String> = (0..rows.num_columns()).map(|c| shown(rows, c, row)).collect();
+    format!("({})", values.join(", "))
+}

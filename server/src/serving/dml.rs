@@ -1,0 +1,203 @@
+//! INSERT, UPDATE, DELETE and COPY evaluated to net changes over a table's stored columns. The caller holds the
+//! table's lock and gives what the table is at that moment; the caller also commits. Constraints are
+//! checked here: NOT NULL is 23502, a duplicate key 23505. Nothing is written here.
+
+use super::conflict::{self, Existing};
+use super::engine::QueryEngine;
+use super::overlay::Overlay;
+use super::relation::Bindings;
+use crate::coordinator::ReadSnapshot;
+use crate::session::transaction::TRANSACTION_BYTES_MAX;
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use eddyline_common::types::{Column, arrow_schema};
+use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, Timestamp};
+use eddyline_planner::Relation;
+use eddyline_planner::statement::{Insert, Mutation, OnConflict, Returning};
+use std::sync::Arc;
+
+/// A table as a writing statement finds it, under its lock.
+pub struct Target<'a> {
+    pub relation: &'a Arc<Relation>,
+    pub snapshot: &'a ReadSnapshot,
+    pub overlay: Option<Arc<Overlay>>,
+    pub engine: &'a QueryEngine,
+    pub now: Timestamp,
+}
+
+/// What a statement did.
+pub struct Effects {
+    pub rows: u64,
+    /// -1 old, +1 new.
+    pub changes: ChangeBatch,
+    pub returning: Option<(SchemaRef, RecordBatch)>,
+}
+
+impl Target<'_> {
+    pub fn schema(&self) -> SchemaRef {
+        arrow_schema(&self.relation.columns)
+    }
+
+    /// The source's rows in the table's types, checked for nulls.
+    async fn rows(&self, plan: datafusion::logical_expr::LogicalPlan, bindings: Bindings) -> Result<RecordBatch> {
+        let schema = self.schema();
+        let batches = self.engine.collect(plan, bindings, TRANSACTION_BYTES_MAX).await?;
+        let batches = batches.iter().map(|b| conform(b.columns(), b.num_rows(), &schema)).collect::<Result<Vec<_>>>()?;
+        Ok(arrow::compute::concat_batches(&loose(&schema), &batches)?)
+    }
+
+    fn returning(&self, returning: Option<&Returning>, rows: &RecordBatch) -> Result<Option<(SchemaRef, RecordBatch)>> {
+        let Some(returning) = returning else { return Ok(None) };
+        let (input, schema) = positional(rows)?;
+        let output = arrow_schema(&returning.columns);
+        let mut columns = Vec::with_capacity(returning.exprs.len());
+        for (expr, column) in returning.exprs.iter().zip(&returning.columns) {
+            let bound = self.engine.expression(expr, &schema, self.now)?;
+            columns.push(cast(&QueryEngine::evaluate(bound.as_ref(), &input)?, column)?);
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
+        let output = loose(&output);
+        Ok(Some((output.clone(), RecordBatch::try_new_with_options(output, columns, &options)?)))
+    }
+
+    /// `INSERT`, with what its ON CONFLICT says.
+    pub async fn insert(&self, insert: &Insert, bindings: Bindings) -> Result<Effects> {
+        let rows = self.rows(insert.source.plan.clone(), bindings).await?;
+        self.insert_rows(rows, &insert.on_conflict, insert.returning.as_ref())
+    }
+
+    /// Rows in stored columns, from INSERT or COPY.
+    pub fn insert_rows(&self, rows: RecordBatch, on_conflict: &OnConflict, returning: Option<&Returning>) -> Result<Effects> {
+        self.check_nulls(&rows)?;
+        if self.relation.key.is_empty() {
+            if matches!(on_conflict, OnConflict::DoUpdate { .. }) {
+                return Err(SqlError::new(SqlState("42P10"), "there is no unique or exclusion constraint matching the ON CONFLICT specification"));
+            }
+            let returning = self.returning(returning, &rows)?;
+            return Ok(Effects { rows: rows.num_rows() as u64, changes: self.changes(None, rows)?, returning });
+        }
+        let existing = Existing::find(self, &rows)?;
+        let resolved = conflict::resolve(self, rows, existing, on_conflict)?;
+        self.check_nulls(&resolved.new)?;
+        let returning = self.returning(returning, &resolved.new)?;
+        Ok(Effects { rows: resolved.new.num_rows() as u64, changes: self.changes(Some(resolved.old), resolved.new)?, returning })
+    }
+
+    /// `UPDATE`: the source yields the old row's columns, then the new row's.
+    pub async fn update(&self, update: &Mutation, bindings: Bindings) -> Result<Effects> {
+        self.check_mutable("UPDATE")?;
+        let width = self.relation.columns.len();
+        let schema = self.schema();
+        let batches = self.engine.collect(update.source.plan.clone(), bindings, TRANSACTION_BYTES_MAX).await?;
+        let (mut olds, mut news) = (Vec::new(), Vec::new());
+        for batch in &batches {
+            olds.push(conform(&batch.columns()[..width], batch.num_rows(), &schema)?);
+            news.push(conform(&batch.columns()[width..], batch.num_rows(), &schema)?);
+        }
+        let old = arrow::compute::concat_batches(&loose(&schema), &olds)?;
+        let new = arrow::compute::concat_batches(&loose(&schema), &news)?;
+        self.check_nulls(&new)?;
+        let (old, new) = self.once_each(old, new)?;
+        if !self.relation.key.is_empty() {
+            conflict::check_moved_keys(self, &old, &new)?;
+        }
+        let returning = self.returning(update.returning.as_ref(), &new)?;
+        Ok(Effects { rows: new.num_rows() as u64, changes: self.changes(Some(old), new)?, returning })
+    }
+
+    /// `DELETE`: the source yields the old row's columns.
+    pub async fn delete(&self, delete: &Mutation, bindings: Bindings) -> Result<Effects> {
+        self.check_mutable("DELETE")?;
+        let old = self.rows(delete.source.plan.clone(), bindings).await?;
+        let returning = self.returning(delete.returning.as_ref(), &old)?;
+        let rows = old.num_rows() as u64;
+        let nothing = RecordBatch::new_empty(old.schema());
+        Ok(Effects { rows, changes: self.changes(Some(old), nothing)?, returning })
+    }
+
+    fn check_mutable(&self, what: &str) -> Result<()> {
+        match self.relation.kind {
+            eddyline_planner::RelationKind::Table { append_only: true, .. } => {
+                Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("cannot {what} append-only table \"{}\"", self.relation.name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_nulls(&self, rows: &RecordBatch) -> Result<()> {
+        for (column, values) in self.relation.columns.iter().zip(rows.columns()) {
+            if !column.nullable && values.logical_null_count() > 0 {
+                let row = (0..values.len()).find(|r| values.is_null(*r)).unwrap_or_default();
+                return Err(SqlError::new(
+                    SqlState::NOT_NULL_VIOLATION,
+                    format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, self.relation.name),
+                )
+                .with_detail(format!("Failing row contains {}.", conflict::shown_row(rows, row))));
+            }
+        }
+        Ok(())
+    }
+
+    /// An UPDATE whose FROM matches a row several times changes it once, by any of the matches.
+    fn once_each(&self, old: RecordBatch, new: RecordBatch) -> Result<(RecordBatch, RecordBatch)> {
+        if self.relation.key.is_empty() {
+            return Ok((old, new));
+        }
+        let keys = conflict::keys_of(self.relation, &old)?;
+        let mut seen = hashbrown::HashSet::with_capacity(keys.len());
+        let first: arrow::array::BooleanArray = keys.iter().map(|k| Some(seen.insert(k))).collect();
+        if first.true_count() == first.len() {
+            return Ok((old, new));
+        }
+        Ok((arrow::compute::filter_record_batch(&old, &first)?, arrow::compute::filter_record_batch(&new, &first)?))
+    }
+
+    /// The change batch, in the table's exact schema.
+    fn changes(&self, old: Option<RecordBatch>, new: RecordBatch) -> Result<ChangeBatch> {
+        let schema = self.schema();
+        let exact = |rows: RecordBatch| Ok::<_, SqlError>(RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?);
+        let Some(old) = old.filter(|o| o.num_rows() > 0) else { return Ok(ChangeBatch::insertions(exact(new)?)) };
+        let weights = std::iter::repeat_n(-1, old.num_rows()).chain(std::iter::repeat_n(1, new.num_rows()));
+        let weights = Int64Array::from_iter_values(weights);
+        let rows = arrow::compute::concat_batches(&schema, &[exact(old)?, exact(new)?])?;
+        Ok(ChangeBatch::with_weights(rows, weights))
+    }
+}
+
+/// The schema with every column nullable: rows that are still to be checked.
+pub fn loose(schema: &SchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<Field>>()))
+}
+
+/// Columns cast to the table's types.
+pub fn conform(columns: &[ArrayRef], rows: usize, schema: &SchemaRef) -> Result<RecordBatch> {
+    let schema = loose(schema);
+    let columns = columns
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| match column.data_type() == field.data_type() {
+            true => Ok(column.clone()),
+            false => Ok(arrow::compute::cast_with_options(column, field.data_type(), &STRICT)?),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+const STRICT: arrow::compute::CastOptions<'static> =
+    arrow::compute::CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+
+fn cast(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
+    let ty = column.ty.to_arrow();
+    if array.data_type() == &ty { Ok(array.clone()) } else { Ok(arrow::compute::cast_with_options(array, &ty, &STRICT)?) }
+}
+
+/// The batch with its columns called `c0`, `c1`, ..., as the planner's row expressions name them.
+pub fn positional(rows: &RecordBatch) -> Result<(RecordBatch, DFSchema)> {
+    let fields: Vec<Field> = rows.schema().fields().iter().enumerate().map(|(i, f)| f.as_ref().clone().with_name(format!("c{i}"))).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let batch = RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)?;
+    Ok((batch, DFSchema::try_from(schema).map_err(super::to_sql_error)?))
+}

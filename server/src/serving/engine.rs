@@ -1,0 +1,283 @@
+//! DataFusion, set up for serving: its own threads, so that neither sockets nor views starve while a query
+//! scans; a bounded memory pool; integer overflow as an error. Plans come from the planner with
+//! `RelationSource`s in them, which are bound to a snapshot here. It knows nothing of sessions.
+
+use super::checked::CheckedArithmetic;
+use super::relation::{Bindings, bind};
+use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
+use datafusion::execution::context::SessionState;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
+use datafusion::prelude::SessionConfig;
+use eddyline_common::{Result, SqlError, SqlState, Timestamp};
+use futures::{FutureExt, StreamExt};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Rows per batch of a query.
+const BATCH_ROWS: usize = 8192;
+
+/// Stack of a query thread: plans and expressions are walked recursively.
+const STACK_BYTES: usize = 8 << 20;
+
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Threads that run queries, and partitions a query is cut into.
+    pub threads: usize,
+    /// What all queries together may hold, in bytes; more spills to disk or fails.
+    pub memory_bytes: usize,
+}
+
+pub struct QueryEngine {
+    state: SessionState,
+    handle: tokio::runtime::Handle,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl QueryEngine {
+    pub fn new(options: EngineOptions) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(options.threads.max(1))
+            .thread_name("query")
+            .thread_stack_size(STACK_BYTES)
+            .enable_time()
+            .build()?;
+        let config = SessionConfig::new()
+            .with_target_partitions(options.threads.max(1))
+            .with_batch_size(BATCH_ROWS)
+            .with_information_schema(false)
+            .with_create_default_catalog_and_schema(false);
+        let environment = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes)))
+            .build_arc()
+            .map_err(to_sql_error)?;
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(environment)
+            .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .build();
+        Ok(QueryEngine { state, handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    /// Plans and starts a query; its rows come as they are made.
+    pub async fn run(&self, plan: LogicalPlan, bindings: Bindings) -> Result<RowStream> {
+        let schema: SchemaRef = plan.schema().inner().clone();
+        let plan = self.physical(plan, bindings).await?;
+        let context = self.state.task_ctx();
+        let (tx, rx) = mpsc::channel(BATCHES_AHEAD);
+        let task = self.handle.spawn(async move {
+            let run = AssertUnwindSafe(async {
+                let mut stream = execute_stream(plan, context).map_err(to_sql_error)?;
+                while let Some(batch) = stream.next().await {
+                    if tx.send(Ok(batch.map_err(to_sql_error)?)).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+            let error = match run.catch_unwind().await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => panicked(panic),
+            };
+            // The reader may be gone: then nobody wants to know.
+            let _gone = tx.send(Err(error)).await;
+        });
+        Ok(RowStream::running(schema, rx, AbortOnDrop(task.abort_handle())))
+    }
+
+    /// The whole result, for plans that are known to be small or whose size the caller bounds by `limit` bytes.
+    pub async fn collect(&self, plan: LogicalPlan, bindings: Bindings, limit_bytes: usize) -> Result<Vec<RecordBatch>> {
+        let mut rows = self.run(plan, bindings).await?;
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = rows.next().await? {
+            bytes += batch.get_array_memory_size();
+            if bytes > limit_bytes {
+                return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "the statement's result is too large to hold")
+                    .with_detail(format!("It may have {limit_bytes} bytes.")));
+            }
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+
+    /// Runs the query to its end, throwing its rows away, and tells how: for EXPLAIN ANALYZE.
+    pub async fn analyze(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Vec<String>> {
+        let plan = self.physical(plan, bindings).await?;
+        let context = self.state.task_ctx();
+        let started = std::time::Instant::now();
+        let run = plan.clone();
+        let task = self.handle.spawn(async move {
+            let mut stream = execute_stream(run, context).map_err(to_sql_error)?;
+            let mut rows = 0;
+            while let Some(batch) = stream.next().await {
+                rows += batch.map_err(to_sql_error)?.num_rows();
+            }
+            Ok::<_, SqlError>(rows)
+        });
+        let _abort = AbortOnDrop(task.abort_handle());
+        let rows = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
+        let mut lines = vec![format!("rows: {rows}, time: {:.3} ms", started.elapsed().as_secs_f64() * 1000.0)];
+        let shown = displayable(plan.as_ref()).set_show_schema(false).indent(true).to_string();
+        let with_metrics = datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
+        let text = if with_metrics.is_empty() { shown } else { with_metrics };
+        lines.extend(text.lines().map(String::from));
+        Ok(lines)
+    }
+
+    async fn physical(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut state = self.state.clone();
+        state.execution_props_mut().query_execution_start_time = start_time(bindings.now);
+        // On the engine's threads: optimising takes stack and time that sockets should not pay for.
+        let task = self.handle.spawn(async move {
+            let planned = AssertUnwindSafe(async {
+                let plan = bind(plan, &bindings)?;
+                state.create_physical_plan(&plan).await.map_err(to_sql_error)
+            });
+            planned.catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))
+        });
+        task.await.map_err(|e| SqlError::internal(format!("planning failed: {e}")))?
+    }
+
+    /// Binds an expression over the columns of `schema`.
+    pub fn expression(&self, expr: &Expr, schema: &DFSchema, now: Timestamp) -> Result<Arc<dyn PhysicalExpr>> {
+        let mut state = self.state.clone();
+        state.execution_props_mut().query_execution_start_time = start_time(now);
+        let expr = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(
+            datafusion::logical_expr::simplify::SimplifyContext::builder()
+                .with_schema(Arc::new(schema.clone()))
+                .with_config_options(state.config_options().clone())
+                .with_query_execution_start_time(start_time(now))
+                .build(),
+        )
+        .simplify(expr.clone())
+        .map_err(to_sql_error)?;
+        state.create_physical_expr(expr, schema).map_err(to_sql_error)
+    }
+
+    /// Evaluates bound expressions over a batch.
+    pub fn evaluate(expr: &dyn PhysicalExpr, batch: &RecordBatch) -> Result<arrow::array::ArrayRef> {
+        let value = expr.evaluate(batch).map_err(to_sql_error)?;
+        match value {
+            ColumnarValue::Array(array) => Ok(array),
+            ColumnarValue::Scalar(scalar) => scalar.to_array_of_size(batch.num_rows()).map_err(to_sql_error),
+        }
+    }
+
+    /// The one value of a plan that yields one row of one column.
+    pub async fn scalar(&self, plan: LogicalPlan, bindings: Bindings) -> Result<ScalarValue> {
+        const SCALAR_BYTES_MAX: usize = 64 << 20;
+        let batches = self.collect(plan, bindings, SCALAR_BYTES_MAX).await?;
+        match batches.first() {
+            Some(batch) if batch.num_rows() == 1 => ScalarValue::try_from_array(batch.column(0), 0).map_err(to_sql_error),
+            _ => Err(SqlError::internal("a single value was expected")),
+        }
+    }
+}
+
+impl Drop for QueryEngine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::ZERO);
+        }
+    }
+}
+
+fn start_time(now: Timestamp) -> Option<chrono::DateTime<chrono::Utc>> {
+    chrono::DateTime::from_timestamp_micros(now.micros())
+}
+
+/// A panic as the statement's error.
+pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> SqlError {
+    let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = text.unwrap_or_else(|| "unknown".to_string());
+    tracing::error!(panic = %text, "a statement panicked");
+    SqlError::internal("the statement failed unexpectedly").with_detail(format!("{text}.")).with_hint("This is a defect of the server; please report it.")
+}
+
+/// An error of a running query as clients see it.
+pub fn to_sql_error(error: DataFusionError) -> SqlError {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<SqlError>() {
+            Ok(ours) => *ours,
+            Err(other) => match other.downcast::<DataFusionError>() {
+                Ok(nested) => to_sql_error(*nested),
+                Err(other) => SqlError::internal(other),
+            },
+        },
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => to_sql_error(*inner),
+        DataFusionError::Shared(inner) => match Arc::try_unwrap(inner) {
+            Ok(inner) => to_sql_error(inner),
+            Err(shared) => shared_error(&shared),
+        },
+        DataFusionError::Collection(mut errors) if !errors.is_empty() => to_sql_error(errors.swap_remove(0)),
+        DataFusionError::ArrowError(inner, _) => arrow_error(*inner),
+        DataFusionError::ResourcesExhausted(what) => {
+            SqlError::new(SqlState("53200"), "out of memory").with_detail(what).with_hint("Ask for less at once, or raise the memory for queries.")
+        }
+        DataFusionError::NotImplemented(what) => SqlError::unsupported(first_line(&what)),
+        DataFusionError::SchemaError(inner, _) => SqlError::new(SqlState::UNDEFINED_COLUMN, first_line(&inner.to_string())),
+        DataFusionError::Plan(what) => SqlError::new(SqlState::SYNTAX_ERROR, first_line(&what)),
+        DataFusionError::Execution(what) => execution_error(&what),
+        DataFusionError::ExecutionJoin(inner) if inner.is_panic() => panicked(inner.into_panic()),
+        other => SqlError::internal(first_line(&other.to_string())),
+    }
+}
+
+fn shared_error(error: &DataFusionError) -> SqlError {
+    if let DataFusionError::External(inner) = error.find_root()
+        && let Some(ours) = inner.downcast_ref::<SqlError>()
+    {
+        return ours.clone();
+    }
+    execution_error(&error.strip_backtrace())
+}
+
+fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
+    match error {
+        arrow::error::ArrowError::ExternalError(inner) => match inner.downcast::<DataFusionError>() {
+            Ok(nested) => to_sql_error(*nested),
+            Err(inner) => match inner.downcast::<SqlError>() {
+                Ok(ours) => *ours,
+                Err(other) => SqlError::internal(other),
+            },
+        },
+        other => other.into(),
+    }
+}
+
+/// What functions say when a value does not suit them.
+fn execution_error(what: &str) -> SqlError {
+    let line = first_line(what);
+    let lower = line.to_lowercase();
+    let state = if lower.contains("divide by zero") || lower.contains("division by zero") {
+        return SqlError::new(SqlState::DIVISION_BY_ZERO, "division by zero");
+    } else if lower.contains("overflow") || lower.contains("out of range") {
+        SqlState::NUMERIC_OUT_OF_RANGE
+    } else if lower.contains("more than one row") {
+        SqlState::CARDINALITY_VIOLATION
+    } else if lower.contains("cast") || lower.contains("pars") {
+        SqlState::INVALID_TEXT
+    } else {
+        SqlState::INVALID_PARAMETER
+    };
+    SqlError::new(state, line)
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim_end_matches('.');
+    let mut chars = line.chars();
+    match (chars.next(), line.chars().nth(1)) {
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => first.to_lowercase().chain(chars).collect(),
+        _ => line.to_string(),
+    }
+}

@@ -1,0 +1,25 @@
+//! Serving: batch queries over snapshots, and the evaluation of table writes.
+//!
+//! - `engine`: DataFusion with its own threads and a bounded memory pool
+//! - `rows`: what a query yields, batch by batch
+//! - `relation`: the table sources that plans name, and their binding to a snapshot
+//! - `view_scan`, `source_scan`: how views and sources are read
+//! - `overlay`: a transaction's own effects
+//! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
+//! - `checked`: integer arithmetic that fails instead of wrapping
+//!
+//! Knows nothing of the wire and of sessions.
+
+pub mod checked;
+pub mod conflict;
+pub mod dml;
+pub mod engine;
+pub mod overlay;
+pub mod relation;
+pub mod rows;
+mod source_scan;
+mod view_scan;
+
+pub use engine::{QueryEngine, to_sql_error};
+pub use relation::{Bindings, RelationSource};
+pub use rows::RowStream;

@@ -1,0 +1,173 @@
+//! A source read once as a bounded table: from where it starts to where it ends at present. The connector's
+//! reader pushes on threads of its own into a short queue; dropping the query closes the queue and
+//! with it the reader. Records that cannot be decoded are left out here, as in every view.
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DataFusionError;
+use datafusion::error::Result as DfResult;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use eddyline_common::connector::{BatchSink, PartitionRange, PartitionStart, SourceBatch, SourceReader, SourceSpec};
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{Result, SqlError};
+use eddyline_planner::Relation;
+use futures::stream;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Batches a reader may be ahead of its query.
+const BATCHES_AHEAD: usize = 4;
+
+#[derive(Debug)]
+pub struct SourceTable {
+    name: String,
+    schema: SchemaRef,
+    spec: SourceSpec,
+    starts: Vec<PartitionStart>,
+}
+
+impl SourceTable {
+    pub fn new(relation: Arc<Relation>, spec: SourceSpec, starts: Vec<PartitionStart>) -> Self {
+        SourceTable { name: relation.name.clone(), schema: arrow_schema(&relation.columns), spec, starts }
+    }
+}
+
+#[async_trait]
+impl TableProvider for SourceTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let (spec, starts, name) = (self.spec.clone(), self.starts.clone(), self.name.clone());
+        let ranges = tokio::task::spawn_blocking(move || ranges(&spec, starts, &name)).await;
+        let ranges = ranges.map_err(|e| DataFusionError::External(Box::new(e)))?.map_err(external)?;
+        let partition = SourcePartition { schema: self.schema.clone(), spec: self.spec.clone(), ranges };
+        let exec = StreamingTableExec::try_new(self.schema.clone(), vec![Arc::new(partition)], projection, [], false, limit)?;
+        Ok(Arc::new(exec))
+    }
+}
+
+fn external(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// From the source's start to its present end, partition by partition.
+fn ranges(spec: &SourceSpec, starts: Vec<PartitionStart>, name: &str) -> Result<Vec<PartitionRange>> {
+    let connector = eddyline_connectors::open(spec)?;
+    let Some(ends) = connector.present_end()? else {
+        return Err(SqlError::unsupported(format!("source \"{name}\" has no end to read to"))
+            .with_hint("Create a materialized view over it, or bound the source by its options."));
+    };
+    let start_of = |end: &PartitionStart| starts.iter().find(|s| s.partition == end.partition).map(|s| s.start);
+    let ranges = ends.iter().map(|end| PartitionRange {
+        partition: end.partition,
+        // A partition that was added later is read from its beginning.
+        start: start_of(end).unwrap_or_default(),
+        end: Some(end.start),
+    });
+    Ok(ranges.filter(|r| r.end > Some(r.start)).collect())
+}
+
+#[derive(Debug)]
+struct SourcePartition {
+    schema: SchemaRef,
+    spec: SourceSpec,
+    ranges: Vec<PartitionRange>,
+}
+
+struct Sink(mpsc::Sender<SourceBatch>);
+
+impl BatchSink for Sink {
+    fn push(&self, batch: SourceBatch) -> bool {
+        self.0.blocking_send(batch).is_ok()
+    }
+
+    fn report(&self, problem: Option<String>) {
+        if let Some(problem) = problem {
+            tracing::warn!(problem, "a query waits for its source");
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// A read in progress: which ranges are still open, and the reader.
+struct Reading {
+    batches: mpsc::Receiver<SourceBatch>,
+    open: Vec<PartitionRange>,
+    reader: Option<Box<dyn SourceReader>>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.batches.close();
+        // Stopping a reader joins its threads, which an async thread must not wait for.
+        if let Some(reader) = self.reader.take() {
+            match tokio::runtime::Handle::try_current() {
+                Ok(handle) => drop(handle.spawn_blocking(move || drop(reader))),
+                Err(_) => drop(reader),
+            }
+        }
+    }
+}
+
+impl PartitionStream for SourcePartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (spec, ranges, schema) = (self.spec.clone(), self.ranges.clone(), self.schema.clone());
+        let start = async move {
+            let (tx, batches) = mpsc::channel(BATCHES_AHEAD);
+            let open = ranges.clone();
+            if ranges.is_empty() {
+                return Ok(Reading { batches, open, reader: None });
+            }
+            let sink = Arc::new(Sink(tx));
+            let reader = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.read(ranges, sink)).await;
+            let reader = reader.map_err(|e| external(SqlError::internal(e)))?.map_err(external)?;
+            Ok(Reading { batches, open, reader: Some(reader) })
+        };
+        let rows = stream::once(start);
+        let rows = futures::StreamExt::flat_map(rows, move |reading| match reading {
+            Ok(reading) => futures::StreamExt::boxed(batches(reading)),
+            Err(error) => futures::StreamExt::boxed(stream::iter([Err(error)])),
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+}
+
+fn batches(reading: Reading) -> impl futures::Stream<Item = DfResult<arrow::array::RecordBatch>> + Send {
+    stream::try_unfold(reading, |mut reading| async move {
+        if reading.open.is_empty() {
+            return Ok(None);
+        }
+        match reading.batches.recv().await {
+            Some(batch) => {
+                let done = |r: &PartitionRange| r.partition == batch.partition && (batch.finished || r.end.is_some_and(|e| batch.end >= e));
+                reading.open.retain(|r| !done(r));
+                Ok(Some((batch.rows, reading)))
+            }
+            None => Err(external(SqlError::io("the source's reader ended before the source did"))),
+        }
+    })
+}

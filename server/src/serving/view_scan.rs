@@ -1,0 +1,269 @@
+//! A table or materialized view at the statement's epoch. Equality on every key column becomes a look-up, all
+//! else a columnar scan that the engine's threads share batch by batch. What the transaction itself wrote is
+//! laid over it.
+
+use super::overlay::Overlay;
+use crate::coordinator::ReadSnapshot;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::error::Result as DfResult;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use eddyline_common::{Epoch, SqlError};
+use eddyline_planner::Relation;
+use eddyline_storage::view::{Snapshot, View, ViewKey};
+use futures::stream;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Keys of an IN list that are still looked up one by one; above it a scan is no slower.
+const LOOKUP_KEYS_MAX: usize = 1000;
+
+pub struct ViewTable {
+    relation: Arc<Relation>,
+    view: Arc<View>,
+    snapshot: Arc<ReadSnapshot>,
+    overlay: Option<Arc<Overlay>>,
+}
+
+impl ViewTable {
+    pub fn new(relation: Arc<Relation>, view: Arc<View>, snapshot: Arc<ReadSnapshot>, overlay: Option<Arc<Overlay>>) -> Self {
+        ViewTable { relation, view, snapshot, overlay }
+    }
+
+    fn key(&self) -> &[usize] {
+        match self.view.key() {
+            ViewKey::Keyed(columns) => columns,
+            ViewKey::Append | ViewKey::Multiset => &[],
+        }
+    }
+
+    /// The keys that the filters leave, one array per key column; `None` if they do not pin the key.
+    fn wanted_keys(&self, filters: &[Expr]) -> Option<Vec<ArrayRef>> {
+        let key = self.key();
+        let values: Vec<Vec<ScalarValue>> = key.iter().map(|column| self.values_of(*column, filters)).collect::<Option<_>>()?;
+        let lists = values.iter().filter(|v| v.len() > 1).count();
+        let rows = values.iter().map(Vec::len).max()?;
+        if lists > 1 || rows > LOOKUP_KEYS_MAX {
+            return None;
+        }
+        let column = |values: &Vec<ScalarValue>| match values.as_slice() {
+            [one] => one.to_array_of_size(rows).ok(),
+            many => ScalarValue::iter_to_array(many.iter().cloned()).ok(),
+        };
+        values.iter().map(column).collect()
+    }
+
+    /// The constants that the column must equal one of.
+    fn values_of(&self, column: usize, filters: &[Expr]) -> Option<Vec<ScalarValue>> {
+        let name = &self.relation.columns[column].name;
+        let ty = self.view.schema().field(column).data_type();
+        filters.iter().find_map(|filter| {
+            let values = constants(filter, name)?;
+            values.into_iter().map(|v| (v.data_type() == *ty && !v.is_null()).then_some(v)).collect::<Option<Vec<_>>>()
+        })
+    }
+}
+
+impl std::fmt::Debug for ViewTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ViewTable({} at {})", self.relation.name, self.snapshot.epoch)
+    }
+}
+
+/// `column = constant` or `column IN (constants)`.
+fn constants(filter: &Expr, name: &str) -> Option<Vec<ScalarValue>> {
+    let is_column = |e: &Expr| matches!(e, Expr::Column(c) if c.name == name);
+    let literal = |e: &Expr| match e {
+        Expr::Literal(value, _) => Some(value.clone()),
+        _ => None,
+    };
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (is_column(left), is_column(right)) {
+            (true, false) => Some(vec![literal(right)?]),
+            (false, true) => Some(vec![literal(left)?]),
+            _ => None,
+        },
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            let mut values = constants(left, name)?;
+            for value in constants(right, name)? {
+                if !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+            Some(values)
+        }
+        Expr::InList(InList { expr, list, negated: false }) if is_column(expr) => list.iter().map(literal).collect(),
+        _ => None,
+    }
+}
+
+fn external(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+#[async_trait]
+impl TableProvider for ViewTable {
+    fn schema(&self) -> SchemaRef {
+        self.view.schema().clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Key equalities are used and still checked above: a look-up may return more than was asked for.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        let on_key = |f: &&Expr| self.key().iter().any(|c| constants(f, &self.relation.columns[*c].name).is_some());
+        Ok(filters.iter().map(|f| if on_key(f) { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported }).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let (epoch, all) = (self.snapshot.epoch, self.view.schema());
+        let schema = match projection {
+            None => all.clone(),
+            Some(columns) => Arc::new(all.project(columns)?),
+        };
+        let keys = self.wanted_keys(filters).filter(|keys| !keys.is_empty());
+        let whole = keys.is_some() || self.overlay.is_some();
+        let rows: Rows = match keys {
+            Some(keys) => Box::new(Lookup { view: self.view.clone(), epoch, keys, done: false }),
+            None => {
+                let wanted = if whole { None } else { projection.map(Vec::as_slice) };
+                Box::new(Scan(self.view.snapshot(epoch, wanted).map_err(external)?))
+            }
+        };
+        let rows: Rows = match &self.overlay {
+            Some(overlay) => Box::new(Overlaid::new(rows, overlay.clone())),
+            None => rows,
+        };
+        // A plain scan has projected already; look-ups and overlays need whole rows first.
+        let rows: Rows = match projection {
+            Some(columns) if whole => Box::new(Projected { rows, columns: columns.clone() }),
+            _ => rows,
+        };
+        let shared = Arc::new(Mutex::new(rows));
+        let partitions = state.config().target_partitions().max(1);
+        let partition = |_| -> Arc<dyn PartitionStream> {
+            Arc::new(ViewPartition { schema: schema.clone(), rows: shared.clone(), _snapshot: self.snapshot.clone() })
+        };
+        let exec = StreamingTableExec::try_new(schema.clone(), (0..partitions).map(partition).collect(), None, [], false, limit)?;
+        Ok(Arc::new(exec))
+    }
+}
+
+/// Where batches come from; one iterator serves all partitions of a scan.
+type Rows = Box<dyn Iterator<Item = eddyline_common::Result<RecordBatch>> + Send>;
+
+struct Scan(Snapshot);
+
+impl Iterator for Scan {
+    type Item = eddyline_common::Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+/// Looks up when it is first asked.
+struct Lookup {
+    view: Arc<View>,
+    epoch: Epoch,
+    keys: Vec<ArrayRef>,
+    done: bool,
+}
+
+impl Iterator for Lookup {
+    type Item = eddyline_common::Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (!std::mem::replace(&mut self.done, true)).then(|| self.view.lookup(self.epoch, &self.keys))
+    }
+}
+
+/// The base's rows that the transaction left, then those it put in.
+struct Overlaid {
+    base: Option<Rows>,
+    overlay: Arc<Overlay>,
+    deleted: HashMap<Vec<u8>, i64>,
+}
+
+impl Overlaid {
+    fn new(base: Rows, overlay: Arc<Overlay>) -> Self {
+        Overlaid { base: Some(base), overlay, deleted: HashMap::new() }
+    }
+}
+
+impl Iterator for Overlaid {
+    type Item = eddyline_common::Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let base = self.base.as_mut()?;
+        match base.next() {
+            Some(batch) => Some(batch.and_then(|b| self.overlay.filter_base(&b, &mut self.deleted))),
+            None => {
+                self.base = None;
+                Some(self.overlay.added())
+            }
+        }
+    }
+}
+
+struct Projected {
+    rows: Rows,
+    columns: Vec<usize>,
+}
+
+impl Iterator for Projected {
+    type Item = eddyline_common::Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = match self.rows.next()? {
+            Ok(batch) => batch,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(batch.project(&self.columns).map_err(SqlError::from))
+    }
+}
+
+struct ViewPartition {
+    schema: SchemaRef,
+    rows: Arc<Mutex<Rows>>,
+    /// Keeps the epoch pinned while anything is left to read.
+    _snapshot: Arc<ReadSnapshot>,
+}
+
+impl std::fmt::Debug for ViewPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ViewPartition")
+    }
+}
+
+impl PartitionStream for ViewPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (rows, snapshot) = (self.rows.clone(), self._snapshot.clone());
+        let batches = stream::iter(std::iter::from_fn(move || {
+            let _pinned = &snapshot;
+            rows.lock().next().map(|batch| batch.map_err(external))
+        }));
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+    }
+}

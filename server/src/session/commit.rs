@@ -1,0 +1,91 @@
+//! BEGIN, COMMIT, ROLLBACK, and the end of an implicit transaction. While a commit is on its way to the log it
+//! cannot be cancelled: the client would not know what it had done.
+
+use super::transaction::{Block, Transaction};
+use super::{Outcome, Session};
+use eddyline_common::{Result, SqlState};
+
+impl Session {
+    pub(super) async fn begin(&mut self, read_only: bool) -> Result<Outcome> {
+        if self.transaction.is_explicit() {
+            self.warn(SqlState::ACTIVE_TRANSACTION, "there is already a transaction in progress");
+            return Ok(Outcome::Done("BEGIN".into()));
+        }
+        // What came before in the same message is part of the block, as in PostgreSQL.
+        self.transaction.block = Block::Explicit;
+        self.transaction.read_only = read_only || self.settings.is_on("default_transaction_read_only");
+        Ok(Outcome::Done("BEGIN".into()))
+    }
+
+    pub(super) async fn commit(&mut self, chain: bool) -> Result<Outcome> {
+        match self.transaction.block {
+            Block::Failed => return self.rollback(chain),
+            Block::Implicit => self.warn(SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress"),
+            Block::Explicit => {}
+        }
+        let read_only = self.transaction.read_only;
+        self.commit_writes().await?;
+        if chain {
+            self.begin(read_only).await?;
+        }
+        Ok(Outcome::Done("COMMIT".into()))
+    }
+
+    pub(super) fn rollback(&mut self, chain: bool) -> Result<Outcome> {
+        if self.transaction.block == Block::Implicit {
+            self.warn(SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress");
+        }
+        let read_only = self.transaction.read_only;
+        self.abandon();
+        if chain {
+            self.transaction.block = Block::Explicit;
+            self.transaction.read_only = read_only;
+        }
+        Ok(Outcome::Done("ROLLBACK".into()))
+    }
+
+    /// At the end of a simple query or at Sync: commits what is not in a block.
+    pub async fn finish_implicit(&mut self) -> Result<()> {
+        match self.transaction.block {
+            Block::Implicit => self.commit_writes().await,
+            Block::Explicit | Block::Failed => Ok(()),
+        }
+    }
+
+    /// A statement failed: an implicit transaction is undone, an explicit one waits for its end.
+    pub fn fail(&mut self) {
+        match self.transaction.block {
+            Block::Implicit => self.abandon(),
+            Block::Explicit => self.transaction.block = Block::Failed,
+            Block::Failed => {}
+        }
+    }
+
+    /// Forgets the transaction's effects and settings.
+    fn abandon(&mut self) {
+        let ended = std::mem::take(&mut self.transaction);
+        self.portals.clear();
+        if let Some(before) = ended.settings_before {
+            let changed: Vec<(&'static str, String)> =
+                before.reported().filter(|(n, v)| self.settings.get(n) != Some(v)).map(|(n, v)| (n, v.to_string())).collect();
+            self.settings = before;
+            self.reports.extend(changed);
+        }
+    }
+
+    async fn commit_writes(&mut self) -> Result<()> {
+        // A failed commit leaves nothing behind, so the transaction is taken first.
+        let mut transaction: Transaction = std::mem::take(&mut self.transaction);
+        self.portals.clear();
+        for (name, value) in std::mem::take(&mut transaction.local_settings).into_iter().rev() {
+            self.set(&name, value.as_deref())?;
+        }
+        if let Some(write) = transaction.take_write()? {
+            self.cancel.shield(true);
+            let written = self.services.coordinator.write(write).await;
+            self.cancel.shield(false);
+            self.seen = self.seen.max(written?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! Prepared statements and portals. A portal is a statement bound to its parameters, and, once it runs, the rows it has
+//! left; a SQL cursor is a portal with a name. Both share one namespace, as in PostgreSQL, and end with
+//! their transaction.
+
+use super::planning::{PlannedStatement, query_schema, result_schema};
+use super::transaction::Block;
+use super::{Outcome, Session, Tag};
+use crate::pgcatalog::SystemContext;
+use crate::serving::RowStream;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
+use eddyline_planner::statement::{FetchCount, Planned, Query};
+use eddyline_planner::{Parsed, bind_parameters, parameter_types, parse};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Prepared statements and portals a session may hold; a client that leaks them is told before memory ends.
+const PREPARED_MAX: usize = 10_000;
+
+/// A statement that was parsed and described, to be bound any number of times.
+pub struct Prepared {
+    pub parsed: Parsed,
+    /// As the client declared them.
+    declared: Vec<Option<SqlType>>,
+    /// As they are: declared or inferred.
+    pub parameters: Vec<SqlType>,
+    pub schema: Option<SchemaRef>,
+}
+
+#[derive(Default)]
+pub struct Statements(HashMap<String, Arc<Prepared>>);
+
+impl Statements {
+    pub fn described(&self) -> Vec<(String, String)> {
+        self.0.iter().filter(|(name, _)| !name.is_empty()).map(|(name, p)| (name.clone(), p.parsed.sql.clone())).collect()
+    }
+
+    pub fn schema(&self, name: &str) -> Option<SchemaRef> {
+        self.0.get(name).and_then(|p| p.schema.clone())
+    }
+}
+
+pub struct Portal {
+    parsed: Parsed,
+    /// Until it runs.
+    statement: Option<PlannedStatement>,
+    pub schema: Option<SchemaRef>,
+    /// Format codes of the result's columns, as the client gave them.
+    pub formats: Vec<i16>,
+    /// Once it runs.
+    pub running: Option<Running>,
+    is_cursor: bool,
+}
+
+/// Rows that are left, and how many were sent.
+pub struct Running {
+    pub rows: RowStream,
+    pub tag: Tag,
+    pub sent: u64,
+}
+
+#[derive(Default)]
+pub struct Portals(HashMap<String, Portal>);
+
+impl Portals {
+    pub fn described(&self) -> Vec<(String, String)> {
+        self.0.iter().filter(|(_, p)| p.is_cursor).map(|(name, p)| (name.clone(), p.parsed.sql.clone())).collect()
+    }
+
+    pub fn schema(&self, name: &str) -> Option<SchemaRef> {
+        self.0.get(name).and_then(|p| p.schema.clone())
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// What becomes of a portal that is run.
+pub enum PortalRun {
+    /// It gives rows; put it back with what is left.
+    Rows(Portal),
+    Other(Outcome),
+}
+
+impl Session {
+    /// Parse: exactly one statement.
+    pub fn prepare(&mut self, name: &str, text: &str, declared: Vec<Option<SqlType>>) -> Result<()> {
+        if !name.is_empty() && self.statements.0.contains_key(name) {
+            return Err(SqlError::new(SqlState("42P05"), format!("prepared statement \"{name}\" already exists")));
+        }
+        let mut statements = parse(text)?;
+        let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement"));
+        };
+        self.check_failed(&parsed)?;
+        if self.statements.0.len() >= PREPARED_MAX {
+            return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "too many prepared statements").with_hint("Deallocate those no longer needed."));
+        }
+        let planned = self.plan(&parsed, &declared)?.planned;
+        let mut parameters = parameter_types(&planned);
+        for (index, ty) in declared.iter().enumerate() {
+            match (parameters.get_mut(index), ty) {
+                (Some(parameter), Some(ty)) => *parameter = ty.clone(),
+                (None, ty) => parameters.push(ty.clone().unwrap_or(SqlType::Text)),
+                (Some(_), None) => {}
+            }
+        }
+        let schema = result_schema(&planned, self);
+        self.statements.0.insert(name.to_string(), Arc::new(Prepared { parsed, declared, parameters, schema }));
+        Ok(())
+    }
+
+    pub fn prepared(&self, name: &str) -> Result<Arc<Prepared>> {
+        self.statements.0.get(name).cloned().ok_or_else(|| match name {
+            "" => SqlError::new(SqlState::INVALID_STATEMENT_NAME, "unnamed prepared statement does not exist"),
+            name => SqlError::new(SqlState::INVALID_STATEMENT_NAME, format!("prepared statement \"{name}\" does not exist")),
+        })
+    }
+
+    /// Bind: plans the statement anew, over the catalog of this moment.
+    pub fn bind(&mut self, portal: &str, prepared: &Prepared, values: Vec<ScalarValue>, formats: Vec<i16>) -> Result<()> {
+        self.check_failed(&prepared.parsed)?;
+        if !portal.is_empty() && self.portals.0.contains_key(portal) {
+            return Err(SqlError::new(SqlState::DUPLICATE_CURSOR, format!("cursor \"{portal}\" already exists")));
+        }
+        if self.portals.0.len() >= PREPARED_MAX {
+            return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "too many portals"));
+        }
+        let types = prepared.parameters.iter().cloned().map(Some).collect::<Vec<_>>();
+        let types = if types.is_empty() { prepared.declared.clone() } else { types };
+        let PlannedStatement { planned, context } = self.plan(&prepared.parsed, &types)?;
+        let planned = bind_parameters(planned, values)?;
+        let schema = result_schema(&planned, self);
+        let statement = Some(PlannedStatement { planned, context });
+        let bound = Portal { parsed: prepared.parsed.clone(), statement, schema, formats, running: None, is_cursor: false };
+        self.portals.0.insert(portal.to_string(), bound);
+        Ok(())
+    }
+
+    pub fn portal(&self, name: &str) -> Result<&Portal> {
+        self.portals.0.get(name).ok_or_else(|| no_cursor(name))
+    }
+
+    /// Execute: runs the portal if it has not run yet. It is out of the session until `put_back`.
+    pub async fn run_portal(&mut self, name: &str) -> Result<PortalRun> {
+        let mut portal = self.portals.0.remove(name).ok_or_else(|| no_cursor(name))?;
+        self.check_failed(&portal.parsed)?;
+        let Some(statement) = portal.statement.take() else { return Ok(PortalRun::Rows(portal)) };
+        match self.execute(statement, &portal.parsed.clone()).await? {
+            Outcome::Rows { rows, tag } => {
+                portal.running = Some(Running { rows, tag, sent: 0 });
+                Ok(PortalRun::Rows(portal))
+            }
+            other => Ok(PortalRun::Other(other)),
+        }
+    }
+
+    pub fn put_back(&mut self, name: &str, portal: Portal) {
+        self.portals.0.insert(name.to_string(), portal);
+    }
+
+    pub fn close_statement(&mut self, name: &str) {
+        self.statements.0.remove(name);
+    }
+
+    pub fn close_portal(&mut self, name: &str) {
+        self.portals.0.remove(name);
+    }
+
+    pub(super) async fn declare(&mut self, name: &str, query: Query, context: &Arc<SystemContext>, parsed: &Parsed) -> Result<Outcome> {
+        if self.transaction.block != Block::Explicit {
+            return Err(SqlError::new(SqlState::NO_ACTIVE_TRANSACTION, "DECLARE CURSOR can only be used in transaction blocks"));
+        }
+        if self.portals.0.contains_key(name) {
+            return Err(SqlError::new(SqlState::DUPLICATE_CURSOR, format!("cursor \"{name}\" already exists")));
+        }
+        let schema = query_schema(&query);
+        let rows = self.query(query, context).await?;
+        let running = Some(Running { rows, tag: Tag::Counted("FETCH"), sent: 0 });
+        let portal = Portal { parsed: parsed.clone(), statement: None, schema: Some(schema), formats: Vec::new(), running, is_cursor: true };
+        self.portals.0.insert(name.to_string(), portal);
+        Ok(Outcome::Done("DECLARE CURSOR".into()))
+    }
+
+    /// FETCH and MOVE, forwards only. FETCH ALL hands the rest over as it comes.
+    pub(super) async fn fetch(&mut self, name: &str, count: FetchCount, move_only: bool) -> Result<Outcome> {
+        let portal = self.portals.0.get_mut(name).ok_or_else(|| no_cursor(name))?;
+        let (Some(running), Some(schema)) = (&mut portal.running, portal.schema.clone()) else {
+            return Err(SqlError::new(SqlState("55000"), format!("portal \"{name}\" cannot be run")));
+        };
+        if count == FetchCount::All && !move_only {
+            let rest = std::mem::replace(&mut running.rows, RowStream::ready(schema, []));
+            return Ok(Outcome::Rows { rows: rest, tag: Tag::Counted("FETCH") });
+        }
+        let wanted = match count {
+            FetchCount::Rows(n) => n,
+            FetchCount::All => u64::MAX,
+        };
+        let (mut moved, mut batches) = (0, Vec::new());
+        while moved < wanted {
+            let Some(batch) = running.rows.next().await? else { break };
+            let left = wanted - moved;
+            let (taken, rest) = split(batch, left);
+            moved += taken.num_rows() as u64;
+            if let Some(rest) = rest {
+                running.rows.put_back(rest);
+            }
+            if !move_only {
+                batches.push(taken);
+            }
+        }
+        Ok(match move_only {
+            true => Outcome::Done(format!("MOVE {moved}")),
+            false => Outcome::Rows { rows: RowStream::ready(schema, batches), tag: Tag::Counted("FETCH") },
+        })
+    }
+
+    pub(super) fn close_cursor(&mut self, name: Option<&str>) -> Result<Outcome> {
+        match name {
+            None => self.portals.clear(),
+            Some(name) => {
+                self.portals.0.remove(name).ok_or_else(|| no_cursor(name))?;
+            }
+        }
+        Ok(Outcome::Done("CLOSE CURSOR".into()))
+    }
+
+    pub(super) fn prepare_statement(&mut self, name: &str, text: &str, types: Vec<SqlType>) -> Result<Outcome> {
+        self.prepare(name, text, super::statement::declared(types))?;
+        Ok(Outcome::Done("PREPARE".into()))
+    }
+
+    pub(super) async fn execute_prepared(&mut self, name: &str, arguments: Vec<datafusion::logical_expr::LogicalPlan>) -> Result<Outcome> {
+        let prepared = self.prepared(name)?;
+        if arguments.len() != prepared.parameters.len() {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("wrong number of parameters for prepared statement \"{name}\""))
+                .with_detail(format!("Expected {} parameters but got {}.", prepared.parameters.len(), arguments.len())));
+        }
+        let mut values = self.scalars(arguments).await?;
+        for (value, ty) in values.iter_mut().zip(&prepared.parameters) {
+            *value = value.cast_to(&ty.to_arrow()).map_err(crate::serving::to_sql_error)?;
+        }
+        let types: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
+        let PlannedStatement { planned, context } = self.plan(&prepared.parsed, &types)?;
+        let planned = bind_parameters(planned, values)?;
+        if matches!(planned, Planned::ExecutePrepared { .. }) {
+            return Err(SqlError::unsupported("EXECUTE of EXECUTE is not supported"));
+        }
+        self.execute(PlannedStatement { planned, context }, &prepared.parsed).await
+    }
+
+    pub(super) fn deallocate(&mut self, name: Option<&str>) -> Result<Outcome> {
+        match name {
+            None => {
+                self.statements.0.clear();
+                Ok(Outcome::Done("DEALLOCATE ALL".into()))
+            }
+            Some(name) => {
+                self.prepared(name)?;
+                self.statements.0.remove(name);
+                Ok(Outcome::Done("DEALLOCATE".into()))
+            }
+        }
+    }
+
+    pub(super) fn discard(&mut self) -> Result<Outcome> {
+        if self.transaction.is_explicit() {
+            return Err(SqlError::new(SqlState::ACTIVE_TRANSACTION, "DISCARD ALL cannot run inside a transaction block"));
+        }
+        self.portals.clear();
+        self.statements.0.clear();
+        let reports = self.settings.reset_all();
+        self.reports.extend(reports);
+        Ok(Outcome::Done("DISCARD ALL".into()))
+    }
+}
+
+fn no_cursor(name: &str) -> SqlError {
+    SqlError::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
+}
+
+/// The first `rows` rows, and the rest if there is any.
+pub fn split(batch: RecordBatch, rows: u64) -> (RecordBatch, Option<RecordBatch>) {
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    if rows >= batch.num_rows() {
+        return (batch, None);
+    }
+    (batch.slice(0, rows), Some(batch.slice(rows, batch.num_rows() - rows)))
+}

@@ -1,0 +1,139 @@
+//! A session: statements in, outcomes out. It owns the settings, the transaction, prepared statements and
+//! portals of one client, and calls planner, coordinator and serving in turn.
+//!
+//! - `settings`: parameters
+//! - `planning`: text to planned statement, over the catalog as the session sees it
+//! - `statement`: what each kind of statement does
+//! - `transaction`, `commit`: blocks, snapshots, effects
+//! - `writing`: INSERT, UPDATE, DELETE
+//! - `cursor`: prepared statements, portals, DECLARE and FETCH
+//! - `show`: SHOW and DESCRIBE
+//! - `copy`: COPY in and out
+//!
+//! It knows nothing of messages and sockets.
+
+pub mod commit;
+pub mod copy;
+pub mod cursor;
+pub mod planning;
+pub mod settings;
+pub mod show;
+pub mod statement;
+pub mod transaction;
+mod writing;
+
+use crate::coordinator::CoordinatorHandle;
+use crate::metrics::Metrics;
+use crate::pgwire::cancel::CancelToken;
+use crate::pgwire::messages::TransactionState;
+use crate::serving::{QueryEngine, RowStream};
+use arrow::datatypes::SchemaRef;
+use cursor::{Portals, Statements};
+use eddyline_common::runtime::Clock;
+use eddyline_common::{Epoch, SqlError};
+use eddyline_planner::statement::CopyFormat;
+use settings::Settings;
+use std::sync::Arc;
+use transaction::Transaction;
+
+/// What all sessions share.
+pub struct Services {
+    pub coordinator: CoordinatorHandle,
+    pub engine: QueryEngine,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+}
+
+pub struct Session {
+    services: Arc<Services>,
+    pub user: String,
+    pub process: i32,
+    pub cancel: Arc<CancelToken>,
+    pub settings: Settings,
+    transaction: Transaction,
+    statements: Statements,
+    portals: Portals,
+    /// The newest epoch this session has read or written: it never goes back behind it.
+    seen: Epoch,
+    /// To be sent before the statement completes.
+    notices: Vec<SqlError>,
+    /// Settings the client is to be told of.
+    reports: Vec<(&'static str, String)>,
+}
+
+/// What a statement gives the client.
+pub enum Outcome {
+    Rows { rows: RowStream, tag: Tag },
+    Done(String),
+    CopyIn(copy::CopyIn),
+    CopyOut { rows: RowStream, format: CopyFormat },
+    Empty,
+}
+
+/// How `CommandComplete` reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// `SELECT 3`, `FETCH 3`: the word and the number of rows sent.
+    Counted(&'static str),
+    /// `INSERT 0 3`, `SHOW`: said as it is.
+    Fixed(String),
+}
+
+impl Tag {
+    pub fn text(&self, rows: u64) -> String {
+        match self {
+            Tag::Counted(word) => format!("{word} {rows}"),
+            Tag::Fixed(text) => text.clone(),
+        }
+    }
+}
+
+impl Session {
+    pub fn new(services: Arc<Services>, user: String, process: i32, cancel: Arc<CancelToken>) -> Self {
+        Session {
+            settings: Settings::new(&user),
+            services,
+            user,
+            process,
+            cancel,
+            transaction: Transaction::default(),
+            statements: Statements::default(),
+            portals: Portals::default(),
+            seen: Epoch::ZERO,
+            notices: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    pub fn transaction_state(&self) -> TransactionState {
+        self.transaction.state()
+    }
+
+    pub fn take_notices(&mut self) -> Vec<SqlError> {
+        std::mem::take(&mut self.notices)
+    }
+
+    pub fn take_reports(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.reports)
+    }
+
+    fn warn(&mut self, state: eddyline_common::SqlState, message: impl Into<String>) {
+        self.notices.push(SqlError::new(state, message));
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>) -> eddyline_common::Result<()> {
+        let report = self.settings.set(name, value)?;
+        self.reports.extend(report);
+        Ok(())
+    }
+}
+
+/// The result's schema with the names that clients see.
+pub fn renamed(schema: &SchemaRef, names: impl IntoIterator<Item = String>) -> SchemaRef {
+    let fields = schema.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
+    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+}

@@ -1,0 +1,112 @@
+//! Text to planned statement, over the catalog as this session sees it: user relations from the snapshot, system
+//! relations and functions with the session's own facts.
+
+use super::Session;
+use crate::catalog::CatalogSnapshot;
+use crate::pgcatalog::functions::SessionFunctions;
+use crate::pgcatalog::{self, DATABASE, SessionFacts, SystemContext};
+use crate::serving::RelationSource;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::TableSource;
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{Result, SqlType};
+use eddyline_planner::statement::{Planned, Query, Returning};
+use eddyline_planner::{Catalog, Parsed, Relation, RelationKind, StateTableIds};
+use std::sync::Arc;
+
+/// The planner's view of everything a statement may name.
+pub struct SessionCatalog {
+    pub snapshot: Arc<CatalogSnapshot>,
+    pub context: Arc<SystemContext>,
+    functions: SessionFunctions,
+}
+
+impl Catalog for SessionCatalog {
+    fn relation(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>> {
+        match schema {
+            None | Some("public") => self.snapshot.by_name(name).cloned(),
+            Some(_) => None,
+        }
+    }
+
+    fn relations(&self) -> Vec<Arc<Relation>> {
+        self.snapshot.relations().cloned().collect()
+    }
+
+    fn table_source(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableSource>> {
+        if let Some(relation) = self.relation(schema, name)
+            && !matches!(relation.kind, RelationKind::View { .. })
+        {
+            return Some(Arc::new(RelationSource::new(relation)));
+        }
+        pgcatalog::table_source(&self.context, schema, name)
+    }
+
+    fn functions(&self) -> &dyn FunctionRegistry {
+        &self.functions
+    }
+}
+
+/// A statement ready to run, with the catalog it was planned over.
+pub struct PlannedStatement {
+    pub planned: Planned,
+    pub context: Arc<SystemContext>,
+}
+
+impl Session {
+    pub fn catalog(&self) -> SessionCatalog {
+        let snapshot = self.services.coordinator.catalog();
+        let session = SessionFacts {
+            user: self.user.clone(),
+            process: self.process,
+            settings: self.settings.all(),
+            cursors: self.portals.described(),
+            statements: self.statements.described(),
+        };
+        let context = Arc::new(SystemContext {
+            catalog: snapshot.clone(),
+            session,
+            coordinator: Some(self.services.coordinator.clone()),
+            set_config: Default::default(),
+            now_micros: self.services.clock.now().micros(),
+        });
+        SessionCatalog { snapshot, functions: SessionFunctions::new(context.clone()), context }
+    }
+
+    /// Plans a statement; `parameters` are the types the client declared.
+    pub fn plan(&self, parsed: &Parsed, parameters: &[Option<SqlType>]) -> Result<PlannedStatement> {
+        let catalog = self.catalog();
+        let settings = eddyline_planner::Settings {
+            time_zone: self.settings.get("timezone").unwrap_or("UTC").to_string(),
+            search_path: vec!["public".to_string()],
+            database: DATABASE.to_string(),
+        };
+        let planned = eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters)?;
+        Ok(PlannedStatement { planned, context: catalog.context })
+    }
+}
+
+/// The rows a planned statement will give; `None` if it gives none.
+pub fn result_schema(planned: &Planned, session: &Session) -> Option<SchemaRef> {
+    let returning = |r: &Option<Returning>| r.as_ref().map(|r| arrow_schema(&r.columns));
+    match planned {
+        Planned::Query(query) => Some(query_schema(query)),
+        Planned::Insert(insert) => returning(&insert.returning),
+        Planned::Update(mutation) | Planned::Delete(mutation) => returning(&mutation.returning),
+        Planned::Explain(_) | Planned::ExplainAnalyze(_) => Some(one_column("QUERY PLAN")),
+        Planned::Show(show) => Some(super::show::schema(show)),
+        Planned::Fetch { name, move_only: false, .. } => session.portals.schema(name),
+        Planned::ExecutePrepared { name, .. } => session.statements.schema(name),
+        _ => None,
+    }
+}
+
+pub fn one_column(name: &str) -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]))
+}
+
+/// A query's columns: the plan's types and marks under the names that clients see.
+pub fn query_schema(query: &Query) -> SchemaRef {
+    super::renamed(query.plan.schema().inner(), query.columns.iter().map(|c| c.name.clone()))
+}

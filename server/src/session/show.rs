@@ -1,0 +1,110 @@
+//! SHOW and DESCRIBE.
+
+use super::{Outcome, Session, Tag};
+use crate::catalog::object_kind;
+use crate::pgcatalog::objects::default_of;
+use crate::serving::RowStream;
+use crate::serving::rows::text_schema;
+use arrow::datatypes::SchemaRef;
+use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_planner::Relation;
+use eddyline_planner::plan::Expr;
+use eddyline_planner::statement::{ObjectKind, Show};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+const COLUMNS: &[&str] = &["Column", "Type", "Nullable", "Key", "Default"];
+const JOBS: &[&str] = &["Name", "State", "Epoch", "Rows in", "Rows out", "Late", "Rejected", "Error"];
+
+/// The columns of its result.
+pub fn schema(show: &Show) -> SchemaRef {
+    match show {
+        Show::Setting(name) => text_schema(&[&setting_name(name)]),
+        other => text_schema(columns(other)),
+    }
+}
+
+fn columns(show: &Show) -> &'static [&'static str] {
+    match show {
+        Show::Objects(_) => &["Name"],
+        Show::Jobs => JOBS,
+        Show::Columns(_) => COLUMNS,
+        Show::Create(_) => &["Name", "Create statement"],
+        Show::Setting(_) => &["setting"],
+        Show::AllSettings => &["name", "setting", "description"],
+    }
+}
+
+/// PostgreSQL heads the column with the parameter's own spelling.
+fn setting_name(name: &str) -> String {
+    let known = super::settings::DEFINITIONS.iter().find(|d| d.name.eq_ignore_ascii_case(&name.replace("time zone", "TimeZone")));
+    known.map_or_else(|| name.to_lowercase(), |d| d.name.to_string())
+}
+
+impl Session {
+    pub(super) fn show(&self, show: Show) -> Result<Outcome> {
+        let catalog = self.services().coordinator.catalog();
+        let relation = |id| -> Result<&Arc<Relation>> {
+            catalog.get(id).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the relation does not exist any more"))
+        };
+        let rows: Vec<Vec<String>> = match &show {
+            Show::Objects(kind) => {
+                let mut names: Vec<&str> = catalog.relations().filter(|r| object_kind(r) == *kind).map(|r| r.name.as_str()).collect();
+                names.sort_unstable();
+                names.into_iter().map(|n| vec![n.to_string()]).collect()
+            }
+            Show::Jobs => self.jobs(),
+            Show::Columns(id) => described(relation(*id)?),
+            Show::Create(id) => {
+                let relation = relation(*id)?;
+                vec![vec![relation.name.clone(), relation.sql.clone()]]
+            }
+            Show::Setting(name) => vec![vec![self.settings.show(name)?.to_string()]],
+            Show::AllSettings => self.settings.all().into_iter().map(|(n, v)| vec![n, v, String::new()]).collect(),
+        };
+        let rows = match &show {
+            Show::Setting(name) => RowStream::text(&[&setting_name(name)], &rows),
+            other => RowStream::text(columns(other), &rows),
+        };
+        Ok(Outcome::Rows { rows, tag: Tag::Fixed("SHOW".into()) })
+    }
+
+    fn jobs(&self) -> Vec<Vec<String>> {
+        let catalog = self.services().coordinator.catalog();
+        let stats = self.services().coordinator.stats();
+        let jobs = stats.jobs.read();
+        let views = catalog.relations().filter(|r| object_kind(r) == ObjectKind::MaterializedView);
+        views
+            .filter_map(|r| jobs.get(&r.id).map(|job| (r, job)))
+            .map(|(r, job)| {
+                let error = job.error.read().clone();
+                let filled = job.backfill_permille.load(Relaxed);
+                let state = match (&error, filled) {
+                    (Some(_), _) => "failed".to_string(),
+                    (None, 1000..) => "running".to_string(),
+                    (None, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),
+                };
+                let counts = [&job.epoch, &job.rows_in, &job.rows_out, &job.late, &job.rejected].map(|c| c.load(Relaxed).to_string());
+                [r.name.clone(), state].into_iter().chain(counts).chain([error.unwrap_or_default()]).collect()
+            })
+            .collect()
+    }
+}
+
+fn described(r: &Relation) -> Vec<Vec<String>> {
+    let in_key = |value: &Expr| matches!(value, Expr::Column(stored) if r.key.contains(stored));
+    r.visible
+        .iter()
+        .enumerate()
+        .map(|(index, visible)| {
+            let column = &visible.column;
+            vec![
+                column.name.clone(),
+                column.ty.to_string(),
+                if column.nullable { "yes" } else { "no" }.to_string(),
+                if in_key(&visible.value) { "yes" } else { "" }.to_string(),
+                default_of(r, index).unwrap_or_default(),
+            ]
+        })
+        .collect()
+}

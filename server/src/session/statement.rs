@@ -1,0 +1,281 @@
+//! What each kind of statement does.
+
+use super::planning::{PlannedStatement, one_column, query_schema};
+use super::transaction::Block;
+use super::{Outcome, Session, Tag};
+use crate::coordinator::{Ddl, ReadSnapshot};
+use crate::pgcatalog::SystemContext;
+use crate::serving::{Bindings, RowStream};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
+use eddyline_planner::statement::{ObjectKind, Planned, Query};
+use eddyline_planner::{Parsed, RelationKind};
+use std::sync::Arc;
+
+impl Session {
+    /// Plans and runs one statement without parameters.
+    pub async fn run(&mut self, parsed: &Parsed) -> Result<Outcome> {
+        self.check_failed(parsed)?;
+        let statement = self.plan(parsed, &[])?;
+        self.execute(statement, parsed).await
+    }
+
+    /// In a failed transaction only its end is run.
+    pub fn check_failed(&self, parsed: &Parsed) -> Result<()> {
+        if self.transaction.block != Block::Failed || ends_transaction(parsed) {
+            return Ok(());
+        }
+        Err(SqlError::new(SqlState::FAILED_TRANSACTION, "current transaction is aborted, commands ignored until end of transaction block"))
+    }
+
+    pub async fn execute(&mut self, statement: PlannedStatement, parsed: &Parsed) -> Result<Outcome> {
+        let PlannedStatement { planned, context } = statement;
+        match planned {
+            Planned::Empty => Ok(Outcome::Empty),
+            Planned::Query(query) => {
+                let rows = self.query(query, &context).await?;
+                Ok(Outcome::Rows { rows, tag: Tag::Counted("SELECT") })
+            }
+            Planned::Insert(insert) => self.insert(insert).await,
+            Planned::Update(update) => self.update(update).await,
+            Planned::Delete(delete) => self.delete(delete).await,
+            Planned::CopyFrom { table, columns, format } => self.copy_in(table, columns, format),
+            Planned::CopyTo { query, format } => {
+                let rows = self.query(query, &context).await?;
+                Ok(Outcome::CopyOut { rows, format })
+            }
+            Planned::Create { .. } | Planned::Drop { .. } | Planned::AdvanceWatermark { .. } => self.define(planned).await,
+            Planned::Explain(lines) => Ok(explained(lines)),
+            Planned::ExplainAnalyze(query) => {
+                let bindings = self.bindings(&query.relations).await?;
+                let lines = self.services.engine.analyze(query.plan, bindings).await?;
+                Ok(explained(lines))
+            }
+            Planned::Show(show) => self.show(show),
+            Planned::Set { name, value, local } => self.set_statement(&name, value.as_deref(), local),
+            Planned::Begin { read_only } => self.begin(read_only).await,
+            Planned::Commit { chain } => self.commit(chain).await,
+            Planned::Rollback { chain } => self.rollback(chain),
+            Planned::Savepoint(name) => {
+                self.require_block("SAVEPOINT")?;
+                self.transaction.savepoint(&name);
+                Ok(Outcome::Done("SAVEPOINT".into()))
+            }
+            Planned::ReleaseSavepoint(name) => {
+                self.require_block("RELEASE SAVEPOINT")?;
+                self.transaction.release(&name)?;
+                Ok(Outcome::Done("RELEASE".into()))
+            }
+            Planned::RollbackToSavepoint(name) => {
+                self.require_block("ROLLBACK TO SAVEPOINT")?;
+                self.transaction.rollback_to(&name)?;
+                Ok(Outcome::Done("ROLLBACK".into()))
+            }
+            Planned::DeclareCursor { name, query } => self.declare(&name, query, &context, parsed).await,
+            Planned::Fetch { name, count, move_only } => self.fetch(&name, count, move_only).await,
+            Planned::CloseCursor(name) => self.close_cursor(name.as_deref()),
+            Planned::Prepare { name, statement, types } => self.prepare_statement(&name, &statement, types),
+            Planned::ExecutePrepared { name, arguments } => Box::pin(self.execute_prepared(&name, arguments)).await,
+            Planned::Deallocate(name) => self.deallocate(name.as_deref()),
+            Planned::Discard => self.discard(),
+            Planned::Flush => {
+                self.seen = self.seen.max(self.services.coordinator.flush().await?);
+                Ok(Outcome::Done("FLUSH".into()))
+            }
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.services.clock.now()
+    }
+
+    /// Starts a query; its rows carry the names that clients see.
+    pub(super) async fn query(&mut self, query: Query, context: &Arc<SystemContext>) -> Result<RowStream> {
+        let schema = query_schema(&query);
+        let bindings = self.bindings(&query.relations).await?;
+        let acts = uses_set_config(&query);
+        let rows = self.services.engine.run(query.plan, bindings).await?;
+        if !acts {
+            return Ok(rows.with_schema(schema));
+        }
+        // A query that sets parameters is run to its end first, so that the next statement sees them.
+        let mut rows = rows;
+        let mut batches = Vec::new();
+        while let Some(batch) = rows.next().await? {
+            batches.push(batch);
+        }
+        let changes = std::mem::take(&mut *context.set_config.lock());
+        for (name, value, local) in changes {
+            self.set_statement(&name, Some(&value), local)?;
+        }
+        Ok(RowStream::ready(schema, batches))
+    }
+
+    /// The snapshot and overlays that a statement over these relations reads.
+    pub(super) async fn bindings(&mut self, relations: &[RelationId]) -> Result<Bindings> {
+        let snapshot = self.snapshot(relations).await?;
+        let overlays = relations.iter().filter_map(|id| Some((*id, self.transaction.overlay(*id)?))).collect();
+        Ok(Bindings { snapshot, overlays, coordinator: Some(self.services.coordinator.clone()), now: self.now() })
+    }
+
+    /// Only tables and materialized views have snapshots; sources are read as they are.
+    pub(super) fn stored_of(&self, relations: &[RelationId]) -> Vec<RelationId> {
+        let catalog = self.services.coordinator.catalog();
+        let has_view = |id: &&RelationId| {
+            catalog.get(**id).is_some_and(|r| matches!(r.kind, RelationKind::Table { .. } | RelationKind::MaterializedView { .. }))
+        };
+        relations.iter().filter(has_view).copied().collect()
+    }
+
+    async fn snapshot(&mut self, relations: &[RelationId]) -> Result<Option<Arc<ReadSnapshot>>> {
+        let wanted = self.stored_of(relations);
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        if self.transaction.block == Block::Explicit {
+            return self.block_snapshot(&wanted).await.map(Some);
+        }
+        let snapshot = Arc::new(self.services.coordinator.snapshot(&wanted, self.seen).await?);
+        self.seen = self.seen.max(snapshot.epoch);
+        Ok(Some(snapshot))
+    }
+
+    /// In a block all SELECTs read the epoch of the first one. It is pinned for every relation there is, as nobody
+    /// knows which ones the block will name.
+    async fn block_snapshot(&mut self, wanted: &[RelationId]) -> Result<Arc<ReadSnapshot>> {
+        if let Some(snapshot) = &self.transaction.snapshot
+            && wanted.iter().all(|id| snapshot.views.contains_key(id))
+        {
+            return Ok(snapshot.clone());
+        }
+        let mut all: Vec<RelationId> = self.readable();
+        all.extend(wanted.iter().filter(|id| !all.contains(id)).copied().collect::<Vec<_>>());
+        let snapshot = Arc::new(self.services.coordinator.snapshot(&all, self.seen).await?);
+        self.seen = self.seen.max(snapshot.epoch);
+        self.transaction.snapshot = Some(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Every table and view that is live: one that is still filled would make others wait.
+    fn readable(&self) -> Vec<RelationId> {
+        let catalog = self.services.coordinator.catalog();
+        let stats = self.services.coordinator.stats();
+        let jobs = stats.jobs.read();
+        let live = |id: &RelationId| {
+            jobs.get(id).is_none_or(|job| {
+                job.backfill_permille.load(std::sync::atomic::Ordering::Relaxed) >= 1000 && job.error.read().is_none()
+            })
+        };
+        let ids: Vec<RelationId> = catalog.relations().map(|r| r.id).filter(live).collect();
+        self.stored_of(&ids)
+    }
+
+    /// CREATE, DROP and ALTER take effect at once, in a block too.
+    async fn define(&mut self, planned: Planned) -> Result<Outcome> {
+        if self.transaction.read_only {
+            return Err(SqlError::new(SqlState("25006"), "cannot execute definition statements in a read-only transaction"));
+        }
+        if self.transaction.is_explicit() {
+            self.warn(SqlState::ACTIVE_TRANSACTION, "definition statements take effect at once and are not undone by ROLLBACK");
+        }
+        let (ddl, tag) = match planned {
+            Planned::Create { relation, if_not_exists } => {
+                let tag = format!("CREATE {}", kind_tag(crate::catalog::object_kind(&relation)));
+                (Ddl::Create { relation: Box::new(relation), if_not_exists }, tag)
+            }
+            Planned::Drop { kind, names, if_exists, cascade } => {
+                (Ddl::Drop { kind, names, if_exists, cascade }, format!("DROP {}", kind_tag(kind)))
+            }
+            Planned::AdvanceWatermark { relation, to_micros } => (Ddl::AdvanceWatermark { relation, to_micros }, "ALTER SOURCE".to_string()),
+            other => return Err(SqlError::internal(format!("not a definition statement: {other:?}"))),
+        };
+        let outcome = self.services.coordinator.ddl(ddl).await?;
+        for notice in outcome.notices {
+            self.warn(SqlState("00000"), notice);
+        }
+        Ok(Outcome::Done(tag))
+    }
+
+    pub(super) fn set_statement(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<Outcome> {
+        let tag = if value.is_some() { "SET" } else { "RESET" };
+        if name.eq_ignore_ascii_case("all") && value.is_none() {
+            let reports = self.settings.reset_all();
+            self.reports.extend(reports);
+            return Ok(Outcome::Done(tag.into()));
+        }
+        if self.transaction.is_explicit() {
+            if self.transaction.settings_before.is_none() {
+                self.transaction.settings_before = Some(self.settings.clone());
+            }
+            if local {
+                let before = self.settings.get(name).map(String::from);
+                self.transaction.local_settings.push((name.to_string(), before));
+            }
+            if name.eq_ignore_ascii_case("transaction_read_only") {
+                self.transaction.read_only = value.is_some_and(|v| matches!(v.to_lowercase().as_str(), "on" | "true" | "1"));
+            }
+        } else if local {
+            self.warn(SqlState::NO_ACTIVE_TRANSACTION, "SET LOCAL can only be used in transaction blocks");
+            return Ok(Outcome::Done(tag.into()));
+        }
+        self.set(name, value)?;
+        Ok(Outcome::Done(tag.into()))
+    }
+
+    fn require_block(&self, what: &str) -> Result<()> {
+        match self.transaction.is_explicit() {
+            true => Ok(()),
+            false => Err(SqlError::new(SqlState::NO_ACTIVE_TRANSACTION, format!("{what} can only be used in transaction blocks"))),
+        }
+    }
+
+    /// The one value of each argument plan.
+    pub(super) async fn scalars(&self, plans: Vec<datafusion::logical_expr::LogicalPlan>) -> Result<Vec<datafusion::common::ScalarValue>> {
+        let mut values = Vec::with_capacity(plans.len());
+        for plan in plans {
+            values.push(self.services.engine.scalar(plan, Bindings::none(self.now())).await?);
+        }
+        Ok(values)
+    }
+}
+
+fn kind_tag(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Source => "SOURCE",
+        ObjectKind::Table => "TABLE",
+        ObjectKind::View => "VIEW",
+        ObjectKind::MaterializedView => "MATERIALIZED VIEW",
+    }
+}
+
+fn explained(lines: Vec<String>) -> Outcome {
+    let schema = one_column("QUERY PLAN");
+    let column: ArrayRef = Arc::new(StringArray::from(lines));
+    let batch = RecordBatch::try_new(schema.clone(), vec![column]).expect("one column of text");
+    Outcome::Rows { rows: RowStream::ready(schema, [batch]), tag: Tag::Fixed("EXPLAIN".into()) }
+}
+
+fn uses_set_config(query: &Query) -> bool {
+    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    let mut found = false;
+    let walked = query.plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                found |= matches!(e, datafusion::logical_expr::Expr::ScalarFunction(f) if f.func.name() == "set_config");
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    found || walked.is_err()
+}
+
+/// COMMIT, ROLLBACK and ROLLBACK TO; what a failed transaction still runs.
+fn ends_transaction(parsed: &Parsed) -> bool {
+    let word = parsed.sql.split_whitespace().next().unwrap_or_default().trim_end_matches(';').to_ascii_lowercase();
+    matches!(word.as_str(), "commit" | "end" | "rollback" | "abort")
+}
+
+/// Declared parameter types by number, for PREPARE.
+pub fn declared(types: Vec<SqlType>) -> Vec<Option<SqlType>> {
+    types.into_iter().map(Some).collect()
+}

@@ -1,0 +1,97 @@
+//! What a case is: a query, what it reads, and how its true result is found where its own text does not say it.
+
+use super::tables::TableSpec;
+use super::windows::Windowing;
+
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The view's name, unique within its scenario.
+    pub name: String,
+    /// The query, with its EMIT clause.
+    pub sql: String,
+    /// `WITH (...)` of the view.
+    pub options: String,
+    /// A query that gives the same rows and cannot fail, or that reads rows with their windows.
+    pub batch: Option<String>,
+    /// A query that counts the rows (or groups) that must have been rejected. Absent: none may be.
+    pub rejected: Option<String>,
+    /// Numbers are compared with a tolerance.
+    pub approximate: bool,
+    pub window: Option<Windowing>,
+    /// Views of the scenario that it reads.
+    pub over: Vec<String>,
+    /// PostgreSQL understands it and means the same.
+    pub postgres: bool,
+}
+
+impl Case {
+    pub fn new(name: impl Into<String>, sql: impl Into<String>) -> Case {
+        Case {
+            name: name.into(),
+            sql: sql.into(),
+            options: String::new(),
+            batch: None,
+            rejected: None,
+            approximate: false,
+            window: None,
+            over: Vec::new(),
+            postgres: false,
+        }
+    }
+
+    pub fn batch(mut self, sql: impl Into<String>) -> Case {
+        self.batch = Some(sql.into());
+        self
+    }
+
+    pub fn rejected(mut self, sql: impl Into<String>) -> Case {
+        self.rejected = Some(sql.into());
+        self
+    }
+
+    pub fn approximate(mut self) -> Case {
+        self.approximate = true;
+        self
+    }
+
+    pub fn over(mut self, views: &[&str]) -> Case {
+        self.over = views.iter().map(|v| v.to_string()).collect();
+        self
+    }
+
+    pub fn postgres(mut self) -> Case {
+        self.postgres = true;
+        self
+    }
+
+    /// `batch` reads the table's rows with their windows.
+    pub fn window(mut self, window: Windowing, batch: impl Into<String>) -> Case {
+        if window.lateness > 0 {
+            self.options = format!(" WITH (allowed_lateness = '{} seconds')", window.lateness / 1_000_000);
+        }
+        if window.on_close {
+            self.sql += " EMIT ON WINDOW CLOSE";
+        }
+        self.window = Some(window);
+        self.batch(batch)
+    }
+
+    pub fn create_sql(&self) -> String {
+        format!("CREATE MATERIALIZED VIEW {} AS {}{}", self.name, self.sql, self.options)
+    }
+}
+
+/// Tables and views that run together on one engine.
+pub struct Scenario {
+    pub name: &'static str,
+    pub tables: fn() -> Vec<TableSpec>,
+    pub cases: Vec<Case>,
+    pub epochs: u64,
+    /// Changes of one table in one cut, at most.
+    pub changes: usize,
+    /// Probability of a checkpoint's beginning, and of a kill, at each epoch.
+    pub checkpoints: f64,
+    pub kills: f64,
+    /// Probability that a view is created in mid-run and read its inputs back.
+    pub backfills: f64,
+}

@@ -1,0 +1,207 @@
+//! One life of the process under test: an engine, its key-value store and the views, without server or log. What it takes
+//! into its grave is everything but checkpoints.
+
+use crossbeam_channel::RecvTimeoutError;
+use eddyline_common::kv::{KeyValueStore, SortedRun};
+use eddyline_common::{Epoch, RelationId, StateTableId, TaggedBatch, Timestamp};
+use eddyline_executor::{Engine, EngineConfig, EngineEvent, JobProgress, JobSpec, StateBackend, StepDone};
+use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_planner::plan::{ChangelogMode, Op, StreamPlan};
+use eddyline_planner::table_plan;
+use eddyline_storage::kv::{MemoryKv, RocksKv};
+use eddyline_storage::state::StateCounters;
+use eddyline_storage::view::{View, ViewCheckpoint, ViewKey, ViewManifest};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+const MEBIBYTE: usize = 1 << 20;
+/// No step of these sizes takes this long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    pub workers: usize,
+    pub backend: StateBackend,
+}
+
+/// Where state is kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Memory,
+    Rocks,
+}
+
+pub struct Process {
+    pub engine: Engine,
+    pub kv: Arc<dyn KeyValueStore>,
+    /// In order of creation.
+    pub jobs: BTreeMap<RelationId, Job>,
+    pub workers: usize,
+}
+
+pub struct Job {
+    pub relation: Arc<Relation>,
+    pub inputs: Vec<RelationId>,
+    pub view: Arc<View>,
+    pub stepped: Epoch,
+    /// Epochs at which its content is that of its query.
+    pub exact: BTreeSet<Epoch>,
+    pub progress: JobProgress,
+    /// What it emitted in this life.
+    pub output: Vec<Emitted>,
+    pub output_watermark: Timestamp,
+    pub late: i64,
+    pub rejected: i64,
+    /// The newest epoch to which the view was vacuumed.
+    pub vacuumed: Epoch,
+}
+
+pub struct Emitted {
+    pub epoch: Epoch,
+    pub batches: Vec<TaggedBatch>,
+    pub watermark: Timestamp,
+}
+
+/// A job's durable form.
+#[derive(Clone)]
+pub struct Image {
+    pub progress: JobProgress,
+    pub view: ViewManifest,
+    pub output_watermark: Timestamp,
+    pub late: i64,
+    pub rejected: i64,
+}
+
+pub type Files = HashMap<String, bytes::Bytes>;
+
+/// Work of all lives of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub state: StateCounters,
+    pub disk_reads: u64,
+    pub steps: u64,
+    pub checks: u64,
+    pub late: u64,
+    pub rejected: u64,
+    pub kills: u64,
+    pub checkpoints: u64,
+    pub abandoned: u64,
+}
+
+impl Process {
+    pub fn start(mode: Mode, store: Store, dir: &Path, image: Option<&PathBuf>) -> Process {
+        let kv: Arc<dyn KeyValueStore> = match (store, image) {
+            (Store::Rocks, _) => Arc::new(RocksKv::open(&dir.join("live"), image.map(PathBuf::as_path), MEBIBYTE).unwrap()),
+            (Store::Memory, None) => Arc::new(MemoryKv::new()),
+            (Store::Memory, Some(image)) => Arc::new(MemoryKv::open(image).unwrap()),
+        };
+        let config = EngineConfig { workers: mode.workers, backend: mode.backend, cache_bytes: MEBIBYTE };
+        Process { engine: Engine::start(config, kv.clone()), kv, jobs: BTreeMap::new(), workers: mode.workers }
+    }
+
+    pub fn create(&mut self, relation: &Arc<Relation>, inputs: &dyn Fn(RelationId) -> Arc<Relation>, restore: Option<(&Image, &Files)>) {
+        let plan = plan_of(relation);
+        let schema = eddyline_common::types::arrow_schema(&relation.columns);
+        let view = match restore {
+            None => View::new(schema, view_key(relation, &plan), self.workers).unwrap(),
+            Some((image, files)) => {
+                View::restore(schema, view_key(relation, &plan), self.workers, &image.view, &mut |name| Ok(files[name].clone())).unwrap()
+            }
+        };
+        let read = plan.inputs();
+        let schemas = read.iter().map(|id| (*id, eddyline_common::types::arrow_schema(&inputs(*id).columns))).collect();
+        let on_error = match &relation.kind {
+            RelationKind::MaterializedView { options, .. } => options.on_error,
+            _ => Default::default(),
+        };
+        let progress = restore.map(|(image, _)| image.progress.clone());
+        let spec =
+            JobSpec { job: relation.id, plan: Arc::new(plan), view: Some(view.clone()), inputs: schemas, on_error, restore: progress.clone() };
+        self.engine.create_job(spec).unwrap_or_else(|e| panic!("{}: {e}", relation.sql));
+        let image = restore.map(|(image, _)| image);
+        let epoch = progress.as_ref().map_or(Epoch::ZERO, |p| p.epoch);
+        let job = Job {
+            relation: relation.clone(),
+            inputs: read,
+            view,
+            stepped: epoch,
+            exact: progress.iter().map(|p| p.epoch).collect(),
+            progress: progress.unwrap_or_default(),
+            output: Vec::new(),
+            output_watermark: image.map_or(Timestamp::MIN, |i| i.output_watermark),
+            late: image.map_or(0, |i| i.late),
+            rejected: image.map_or(0, |i| i.rejected),
+            vacuumed: epoch,
+        };
+        self.jobs.insert(relation.id, job);
+    }
+
+    pub fn next_step(&self) -> StepDone {
+        match self.next_event() {
+            EngineEvent::StepDone(done) => done,
+            EngineEvent::JobFailed { job, epoch, error } => panic!("job failed at epoch {epoch}: {error:?}\n{}", self.jobs[&job].relation.sql),
+            EngineEvent::Frozen { .. } => panic!("nothing was to be frozen"),
+        }
+    }
+
+    fn next_event(&self) -> EngineEvent {
+        self.engine.events().recv_timeout(PATIENCE).unwrap_or_else(|e: RecvTimeoutError| panic!("the engine does not answer: {e}"))
+    }
+
+    /// The state of all jobs, as runs for the store.
+    pub fn freeze(&self, checkpoint: u64) -> Vec<(StateTableId, SortedRun)> {
+        let mut tables: BTreeMap<StateTableId, SortedRun> = BTreeMap::new();
+        self.jobs.keys().for_each(|job| self.engine.freeze(*job, checkpoint).unwrap());
+        for _ in 0..self.jobs.len() {
+            match self.next_event() {
+                EngineEvent::Frozen { runs, checkpoint: answered, .. } => {
+                    assert_eq!(answered, checkpoint);
+                    runs.into_iter().for_each(|(table, run)| tables.entry(table).or_default().entries.extend(run.entries));
+                }
+                EngineEvent::JobFailed { error, .. } => panic!("a freeze failed: {error:?}"),
+                EngineEvent::StepDone(_) => panic!("no step was under way"),
+            }
+        }
+        tables.values_mut().for_each(|run| run.entries.sort_by(|a, b| a.0.cmp(&b.0)));
+        tables.into_iter().collect()
+    }
+
+    /// The views as they were at `epoch`, as files that `known` lacks.
+    pub fn image(&self, epoch: Epoch, known: &BTreeMap<RelationId, Image>) -> BTreeMap<RelationId, ViewCheckpoint> {
+        let nothing = ViewManifest::default();
+        let one = |(id, job): (&RelationId, &Job)| {
+            let known = known.get(id).map_or(&nothing, |image| &image.view);
+            (*id, job.view.checkpoint(epoch, known).unwrap())
+        };
+        self.jobs.iter().map(one).collect()
+    }
+
+    pub fn add_to(&self, totals: &mut Totals) {
+        totals.state += self.engine.gate().counters();
+        totals.disk_reads += self.kv.disk_reads();
+    }
+}
+
+fn plan_of(relation: &Relation) -> StreamPlan {
+    match &relation.kind {
+        RelationKind::MaterializedView { plan, .. } => {
+            // What runs is what was persisted.
+            let text = serde_json::to_string(plan).unwrap();
+            let read: StreamPlan = serde_json::from_str(&text).unwrap();
+            assert_eq!(*plan, read, "a plan survives its durable form");
+            read
+        }
+        _ => table_plan(relation),
+    }
+}
+
+fn view_key(relation: &Relation, plan: &StreamPlan) -> ViewKey {
+    let Op::Materialize { key } = &plan.output_node().op else { panic!("a plan ends with a Materialize") };
+    match (key.is_empty(), relation.mode) {
+        (false, _) => ViewKey::Keyed(key.clone()),
+        (true, ChangelogMode::Append) => ViewKey::Append,
+        (true, ChangelogMode::Retract) => ViewKey::Multiset,
+    }
+}

@@ -1,0 +1,181 @@
+//! Vacuum: leaves out rows that nobody can see any more, and merges small segments into larger ones, so that their number
+//! stays logarithmic in the number of rows, at a cost per row that is logarithmic too.
+//!
+//! Only segments born at or before the horizon are merged: their rows can no longer be told apart by when they were born,
+//! so the merged segment has one birth epoch again, and any later checkpoint may contain all of it.
+//!
+//! A merge is built without the lock. Its live rows then go over slice by slice: under the lock a slice takes over the
+//! deaths since, and the index is turned to the new places. Meanwhile readers still see the inputs, so a death at a new
+//! place is written at the old one too. At the end the lists are exchanged at once.
+
+use super::identity::Identity;
+use super::index::Location;
+use super::segment::{LIVE, Segment, filter};
+use super::shard::{Moving, Shard, ShardState};
+use arrow::array::RecordBatch;
+use arrow::compute;
+use arrow::datatypes::SchemaRef;
+use eddyline_common::Result;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// So many segments of one size make a larger one; a size is a power of it, in rows.
+pub(super) const FANOUT: usize = 4;
+/// Below this segments are all of the smallest size.
+const SMALL_ROWS: usize = 1024;
+/// What a merged segment holds at most: bounds a merge's memory, and keeps the offsets of strings in 32 bits.
+const MERGED_ROWS_MAX: usize = 1 << 21;
+const MERGED_BYTES_MAX: usize = 256 << 20;
+/// A segment is rewritten alone when one in so many of its rows can be dropped.
+const DROPPABLE_PART: usize = 4;
+/// Rows moved under one hold of the lock: well under a millisecond.
+const SLICE_ROWS: usize = 4096;
+
+pub(super) fn vacuum(shard: &Shard, schema: &SchemaRef, identity: Option<&Identity>, horizon: u64) -> Result<()> {
+    // A round makes fewer segments out of more, or drops rows, so there is a last one.
+    loop {
+        let chosen = choose(&shard.segments(), horizon);
+        if chosen.is_empty() {
+            break;
+        }
+        for inputs in chosen {
+            merge(shard, schema, identity, inputs, horizon)?;
+        }
+    }
+    let mut state = shard.lock();
+    while state.graves.front().is_some_and(|g| g.died <= horizon) {
+        state.graves.pop_front();
+    }
+    if state.graves.is_empty() {
+        state.graves.shrink_to_fit();
+    }
+    Ok(())
+}
+
+/// Which segments to merge with each other, each at most once.
+fn choose(segments: &[Arc<Segment>], horizon: u64) -> Vec<Vec<Arc<Segment>>> {
+    let mut gone = Vec::new();
+    let mut rewritten = Vec::new();
+    let mut sizes: BTreeMap<u32, Vec<Candidate>> = BTreeMap::new();
+    for segment in segments.iter().filter(|s| s.born <= horizon) {
+        let droppable = if segment.dead() * DROPPABLE_PART > segment.len() { segment.count_dead(horizon) } else { 0 };
+        let left = segment.len() - droppable;
+        if left == 0 {
+            gone.push(segment.clone());
+        } else if left * 2 <= MERGED_ROWS_MAX && segment.row_bytes() * 2 <= MERGED_BYTES_MAX {
+            sizes.entry((left / SMALL_ROWS).max(1).ilog(FANOUT)).or_default().push(Candidate { segment: segment.clone(), left });
+        } else if droppable * DROPPABLE_PART > segment.len() {
+            rewritten.push(vec![segment.clone()]);
+        }
+    }
+    let mut chosen = rewritten;
+    if !gone.is_empty() {
+        chosen.push(gone);
+    }
+    for same in sizes.into_values() {
+        if same.len() >= FANOUT {
+            chosen.extend(bounded(same));
+        } else {
+            let worth = |c: &Candidate| (c.segment.len() - c.left) * DROPPABLE_PART > c.segment.len();
+            chosen.extend(same.into_iter().filter(worth).map(|c| vec![c.segment]));
+        }
+    }
+    chosen
+}
+
+/// A segment small enough to be merged, and how many of its rows cannot be dropped.
+struct Candidate {
+    segment: Arc<Segment>,
+    left: usize,
+}
+
+/// Cuts a list into groups that fit one merged segment; a group of one is left out.
+fn bounded(candidates: Vec<Candidate>) -> Vec<Vec<Arc<Segment>>> {
+    let mut groups: Vec<Vec<Arc<Segment>>> = Vec::new();
+    let (mut rows, mut bytes) = (0, 0);
+    for Candidate { segment, left } in candidates {
+        rows += left;
+        bytes += segment.row_bytes();
+        if groups.is_empty() || rows > MERGED_ROWS_MAX || bytes > MERGED_BYTES_MAX {
+            (rows, bytes) = (left, segment.row_bytes());
+            groups.push(Vec::new());
+        }
+        groups.last_mut().expect("the first segment opens a group").push(segment);
+    }
+    groups.retain(|group| group.len() > 1);
+    groups
+}
+
+fn merge(shard: &Shard, schema: &SchemaRef, identity: Option<&Identity>, inputs: Vec<Arc<Segment>>, horizon: u64) -> Result<()> {
+    let (rows, origin) = build(schema, &inputs, horizon)?;
+    let born = inputs.iter().map(|s| s.born).max().expect("a merge has inputs");
+    let target = {
+        let mut state = shard.lock();
+        let slot = state.free_slot();
+        let target = Arc::new(Segment::new(slot, rows, born));
+        state.slots[slot as usize] = Some(target.clone());
+        let (inputs, origin) = (Arc::new(inputs), Arc::new(origin));
+        state.moving = Some(Moving { target: target.clone(), inputs, origin });
+        target
+    };
+    if let Some(identity) = identity {
+        for offset in (0..target.len()).step_by(SLICE_ROWS) {
+            let len = SLICE_ROWS.min(target.len() - offset);
+            let hashes = identity.hashes(&target.rows.slice(offset, len));
+            move_rows(&mut shard.lock(), offset, &hashes);
+        }
+    }
+    exchange(&mut shard.lock(), horizon);
+    Ok(())
+}
+
+/// The rows of the inputs that did not die at or before the horizon, and where they came from.
+fn build(schema: &SchemaRef, inputs: &[Arc<Segment>], horizon: u64) -> Result<(RecordBatch, Vec<(u32, u32)>)> {
+    let mut pieces = Vec::with_capacity(inputs.len());
+    let mut origin = Vec::with_capacity(inputs.iter().map(|s| s.len()).sum());
+    for (input, segment) in inputs.iter().enumerate() {
+        let kept = segment.outlives(horizon, 0, segment.len());
+        origin.extend(kept.set_indices().map(|row| (input as u32, row as u32)));
+        pieces.push(filter(&segment.rows, kept)?);
+    }
+    pieces.retain(|rows| rows.num_rows() > 0);
+    Ok((compute::concat_batches(schema, &pieces)?, origin))
+}
+
+/// Moves the target's rows from `offset`, whose hashes these are.
+fn move_rows(state: &mut ShardState, offset: usize, hashes: &[u128]) {
+    let moving = state.moving.as_ref().expect("a merge is under way");
+    for (row, hash) in (offset..).zip(hashes) {
+        let (input, old_row) = moving.origin[row];
+        let input = &moving.inputs[input as usize];
+        let to = Location { slot: moving.target.slot, row: row as u32 };
+        match input.died(old_row as usize) {
+            LIVE => state.index.relocate(*hash, Location { slot: input.slot, row: old_row }, to),
+            died => moving.target.kill(to.row, died),
+        }
+    }
+}
+
+/// Puts the target in the place of the inputs.
+fn exchange(state: &mut ShardState, horizon: u64) {
+    let Moving { target, inputs, origin } = state.moving.take().expect("a merge is under way");
+    while state.graves.front().is_some_and(|g| g.died <= horizon) {
+        state.graves.pop_front();
+    }
+    let input_of: BTreeMap<u32, u32> = inputs.iter().enumerate().map(|(input, s)| (s.slot, input as u32)).collect();
+    for grave in &mut state.graves {
+        if let Some(input) = input_of.get(&grave.at.slot) {
+            let row = origin.binary_search(&(*input, grave.at.row)).expect("a row that died after the horizon is kept");
+            grave.at = Location { slot: target.slot, row: row as u32 };
+        }
+    }
+    let listed = |s: &Arc<Segment>| !input_of.contains_key(&s.slot);
+    let mut segments: Vec<Arc<Segment>> = state.segments.iter().filter(|s| listed(s)).cloned().collect();
+    if target.len() > 0 {
+        segments.push(target);
+    } else {
+        state.release_slot(target.slot);
+    }
+    state.segments = Arc::new(segments);
+    inputs.iter().for_each(|s| state.release_slot(s.slot));
+}
