@@ -1,6 +1,24 @@
-//! The server: pgwire, sessions, catalog, coordinator, serving queries, HTTP.
+//! The server: sockets, sessions, catalog, coordinator, serving queries, HTTP.
+//!
+//! # Layout, in the order of a statement's life
+//! - `pgwire`: messages to statements, rows to messages
+//! - `session`: what a statement does; transactions, cursors, settings
+//! - `catalog`, `pgcatalog`: relations, and how clients look at them
+//! - `serving`: queries over snapshots, and the evaluation of writes
+//! - `coordinator`: single owner of the catalog and of the order of cuts and DDL
+//! - `http`, `metrics`: what is measured
+//! - `config`, `startup`, `demo`: the process
 
 pub mod catalog;
 pub mod config;
 pub mod coordinator;
+pub mod demo;
 pub mod http;
+pub mod metrics;
+pub mod pgcatalog;
+pub mod pgwire;
+pub mod serving;
+pub mod session;
+mod startup;
+
+pub use startup::run;

@@ -36,13 +36,14 @@ pub struct Server {
     pub http_port: u16,
 }
 
-/// The binary under test: `EDDYLINE_BIN`, or the one next to the test's own target folder.
+/// The binary under test: `EDDYLINE_BIN`, or the one beside this program, or in the folder above a test's `deps`.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("EDDYLINE_BIN") {
         return path.into();
     }
-    let test = std::env::current_exe().expect("a test has a path");
-    let release = test.parent().and_then(Path::parent).expect("tests lie in target/release/deps");
+    let program = std::env::current_exe().expect("a program has a path");
+    let folder = program.parent().expect("a program lies in a folder");
+    let release = if folder.ends_with("deps") { folder.parent().expect("tests lie in target/release/deps") } else { folder };
     release.join("eddyline")
 }
 
@@ -98,6 +99,11 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(log);
         command
+    }
+
+    /// The id of the running process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// What the server wrote to its log so far.

@@ -9,8 +9,10 @@
 //! - A record is refused as a whole: malformed anywhere, a value its column cannot hold, or no value
 //!   for a NOT NULL column.
 
+mod binary;
 mod column;
 mod cursor;
+mod fault;
 mod fields;
 mod numbers;
 mod times;

@@ -5,7 +5,7 @@ use super::client::{Reasons, Settings};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Offset, PartitionId, Result, SqlError, SqlState, options};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use std::collections::BTreeMap;
@@ -38,6 +38,30 @@ impl<'a> Inquiry<'a> {
         // Errors of the connection wait in the client's queue, among log lines (on which a poll without time ends).
         while self.client.poll(Duration::from_millis(10)).is_some() {}
         self.settings.request_error(error, &self.client.context().last())
+    }
+
+    /// Asks again while the broker is still making up its mind: a topic just created, a coordinator just found.
+    fn ask<T>(&self, question: impl Fn(Duration) -> KafkaResult<T>) -> Result<T> {
+        use RDKafkaErrorCode::*;
+        loop {
+            let error = match question(self.time_left()) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let passing =
+                [NotLeaderForPartition, LeaderNotAvailable, UnknownTopicOrPartition, CoordinatorLoadInProgress].into_iter().chain([
+                    CoordinatorNotAvailable,
+                    NotCoordinator,
+                    FencedLeaderEpoch,
+                    UnknownLeaderEpoch,
+                    ReplicaNotAvailable,
+                    KafkaStorageError,
+                ]);
+            if !error.rdkafka_error_code().is_some_and(|code| passing.into_iter().any(|p| p == code)) || self.time_left() < ATTEMPT {
+                return Err(self.failed(&error));
+            }
+            self.client.poll(Duration::from_millis(50));
+        }
     }
 
     fn partitions(&self) -> Result<Vec<i32>> {
@@ -78,7 +102,7 @@ impl<'a> Inquiry<'a> {
 
     /// The first offset there is and the one after the last committed record.
     fn bounds(&self, partition: i32) -> Result<(i64, i64)> {
-        self.client.fetch_watermarks(&self.settings.topic, partition, self.time_left()).map_err(|error| self.failed(&error))
+        self.ask(|time| self.client.fetch_watermarks(&self.settings.topic, partition, time))
     }
 
     fn list(&self, partitions: &[i32], offset: KafkaOffset) -> Result<TopicPartitionList> {
@@ -92,7 +116,7 @@ impl<'a> Inquiry<'a> {
     /// The first record of each partition at or after a time.
     fn at_time(&self, partitions: &[i32], millis: i64) -> Result<Vec<(i32, i64)>> {
         let asked = self.list(partitions, KafkaOffset::Offset(millis))?;
-        let answers = self.client.offsets_for_times(asked, self.time_left()).map_err(|error| self.failed(&error))?;
+        let answers = self.ask(|time| self.client.offsets_for_times(asked.clone(), time).and_then(each_answered))?;
         let offset_of = |partition: i32| match answers.find_partition(&self.settings.topic, partition).map(|p| p.offset()) {
             Some(KafkaOffset::Offset(offset)) => Ok((partition, offset)),
             _ => Ok((partition, self.bounds(partition)?.1)), // all records are older
@@ -103,7 +127,7 @@ impl<'a> Inquiry<'a> {
     /// Where the consumer group stands; where it does not, what `auto.offset.reset` says.
     fn of_group(&self, partitions: &[i32]) -> Result<Vec<(i32, i64)>> {
         let asked = self.list(partitions, KafkaOffset::Invalid)?;
-        let answers = self.client.committed_offsets(asked, self.time_left()).map_err(|error| self.failed(&error))?;
+        let answers = self.ask(|time| self.client.committed_offsets(asked.clone(), time).and_then(each_answered))?;
         let reset = self.settings.options.get(options::AUTO_OFFSET_RESET).map_or("none", String::as_str);
         let offset_of = |partition: i32| match answers.find_partition(&self.settings.topic, partition).map(|p| p.offset()) {
             Some(KafkaOffset::Offset(offset)) => Ok((partition, offset)),
@@ -143,6 +167,12 @@ impl<'a> Inquiry<'a> {
         };
         partitions.iter().map(|partition| offset_of(*partition)).collect()
     }
+}
+
+/// The answers, if there is one for every partition: a partition's failure must not pass for "no such offset".
+fn each_answered(answers: TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+    answers.elements().iter().try_for_each(|answer| answer.error())?;
+    Ok(answers)
 }
 
 fn starts(offsets: Vec<(i32, i64)>) -> Vec<PartitionStart> {

@@ -26,7 +26,8 @@ pub(super) struct DecimalSum {
 impl DecimalSum {
     pub(super) fn new(input_scale: i8, precision: u8, scale: i8, average: bool) -> Result<Self> {
         let digits = u32::try_from(scale as i32 - input_scale as i32).ok().filter(|d| *d <= 19);
-        let digits = digits.ok_or_else(|| SqlError::unsupported(format!("a sum of scale {input_scale} cannot be computed in scale {scale}")))?;
+        let digits =
+            digits.ok_or_else(|| SqlError::unsupported(format!("a sum of scale {input_scale} cannot be computed in scale {scale}")))?;
         let power = |digits: u32| i256::from_i128(10i128.pow(digits.min(DIGITS_MAX)));
         let (factor, bound) = (power(digits), power(precision as u32));
         Ok(DecimalSum { low: Vec::new(), high: Vec::new(), counts: Vec::new(), precision, scale, factor, bound, average })

@@ -17,7 +17,7 @@ mod int_sum;
 
 pub use extreme::KeyExtreme;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::ArrayRef;
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::DataType;
 use eddyline_common::{Result, SqlError, SqlType};
@@ -116,7 +116,10 @@ pub fn create(call: &AggregateCall, input: &DataType) -> Result<Box<dyn Accumula
 }
 
 fn is_integer(ty: &DataType) -> bool {
-    matches!(ty, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32)
+    matches!(
+        ty,
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32
+    )
 }
 
 /// `Some` nulls if any of `valid` is false.

@@ -12,7 +12,8 @@ use eddyline_common::kv::SortedRun;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, SqlType, StateTableId, Timestamp, key};
 use eddyline_planner::catalog::ErrorPolicy;
-use eddyline_planner::plan::{BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, Op, PLAN_VERSION, StreamPlan, WindowKind};
+use eddyline_planner::plan::{AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, Op, PLAN_VERSION, StreamPlan, WindowKind};
+use eddyline_storage::kv::MemoryKv;
 use eddyline_storage::view::{View, ViewKey};
 use std::path::Path;
 use std::time::Duration;
@@ -380,11 +381,62 @@ fn a_short_job_does_not_wait_for_a_long_one() {
     let engine = engine(1);
     engine.create_job(spec(JOB, table_plan(), ViewKey::Keyed(vec![0]), 1)).unwrap();
     engine.create_job(spec(RelationId(11), table_plan(), ViewKey::Keyed(vec![0]), 1)).unwrap();
-    let heavy: Vec<_> = (0..20).flat_map(|i| split(batch(&rows(i * 100_000..(i + 1) * 100_000)), i as u64)).collect();
+    let heavy: Vec<_> = (0..4).flat_map(|i| split(batch(&rows(i * 100_000..(i + 1) * 100_000)), i as u64)).collect();
     engine.step(step(JOB, 1, vec![(SOURCE, heavy)], 0));
     engine.step(step(RelationId(11), 1, vec![(SOURCE, vec![batch(&rows(0..10))])], 0));
     assert_eq!(done(&engine).job, RelationId(11));
     assert_eq!(done(&engine).job, JOB);
+}
+
+/// Scan -> Exchange by k -> Aggregate count(*), sum(v) by k -> Materialize by k.
+fn grouping_plan(group: Vec<usize>) -> Arc<StreamPlan> {
+    let call = |function, argument| AggregateCall { function, argument, distinct: false, filter: None, output: SqlType::BigInt };
+    let calls = vec![call(AggregateFunction::Count, None), call(AggregateFunction::Sum, Some(1))];
+    let mut out: Vec<Column> = group.iter().map(|g| kv()[*g].clone()).collect();
+    out.extend(columns(&[("count", SqlType::BigInt), ("sum", SqlType::BigInt)]));
+    let key: Vec<usize> = (0..group.len()).collect();
+    plan(vec![
+        scan(SOURCE),
+        node(Op::Exchange { keys: group.clone() }, &[0], kv(), ChangelogMode::Retract),
+        node(Op::Aggregate { group, calls, window: None, state: StateTableId(1) }, &[1], out.clone(), ChangelogMode::Retract),
+        node(Op::Materialize { key }, &[2], out, ChangelogMode::Retract),
+    ])
+}
+
+#[test]
+fn groups_are_kept_over_freeze_and_restore() {
+    for workers in [1, 2] {
+        let store: Arc<dyn KeyValueStore> = Arc::new(MemoryKv::default());
+        let config = EngineConfig { workers, backend: StateBackend::Memory, cache_bytes: 1 << 20 };
+        let before = Engine::start(config.clone(), store.clone());
+        let spec = spec(JOB, grouping_plan(vec![0]), ViewKey::Keyed(vec![0]), workers);
+        before.create_job(spec.clone()).unwrap();
+        let input: Vec<_> = (0..20_000).map(|i| (vec![i % 1_000, i], 1)).collect();
+        before.step(step(JOB, 1, vec![(SOURCE, split(batch(&input), 5))], 0));
+        let first = done(&before);
+        assert_eq!(first.rows_out, 1_000);
+        before.freeze(JOB, 1).unwrap();
+        let EngineEvent::Frozen { runs, .. } = next(&before) else { panic!("it is frozen") };
+        let runs = runs.into_iter().map(|(table, mut run)| {
+            run.entries.sort();
+            (table, run)
+        });
+        assert!(before.gate().ingest(1, || store.ingest(runs.collect())).unwrap());
+        drop(before);
+
+        let after = Engine::start(config, store);
+        after.create_job(JobSpec { restore: Some(first.progress), ..spec }).unwrap();
+        // All of group 0 goes, group 1 gets a row.
+        let mut changes: Vec<_> = input.iter().filter(|(row, _)| row[0] == 0).map(|(row, _)| (row.clone(), -1)).collect();
+        changes.push((vec![1, 1_000_000], 1));
+        after.step(step(JOB, 2, vec![(SOURCE, split(batch(&changes), 6))], 0));
+        let second = done(&after);
+        let sum = |k: i64| (0..20).map(|i| i * 1_000 + k).sum::<i64>();
+        assert_eq!(
+            net_changes(second.output.iter()),
+            vec![(vec![0, 20, sum(0)], -1), (vec![1, 20, sum(1)], -1), (vec![1, 21, sum(1) + 1_000_000], 1)]
+        );
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! that. Clients see the names before they were made unique.
 
 use crate::error::fold;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SelectItem, SetExpr, Query};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr};
 use std::collections::HashSet;
 
 /// What an expression's column is called without AS.
@@ -106,35 +106,62 @@ pub fn resolve(texts: &[Option<String>], bound: &[String]) -> Vec<String> {
     names
 }
 
-/// Gives every computed item of a select list its PostgreSQL name as an alias, made unique.
+/// Gives every computed item of a select list its PostgreSQL name as an alias, made unique. Plain columns
+/// get one only where DataFusion would see the same column twice.
 pub fn alias_items(select: &mut Select) {
+    let star = select.projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_)));
+    let starred: HashSet<String> = select.projection.iter().filter_map(wildcard_qualifier).collect();
     let mut taken: HashSet<String> = HashSet::new();
+    let mut plain_columns: Vec<(Option<String>, String)> = Vec::new();
     for item in &mut select.projection {
-        let (name, plain) = match item {
-            SelectItem::UnnamedExpr(expr) => {
-                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-                // A qualified column keeps its qualifier, and with it is unique.
-                let name = if plain { expr.to_string().to_lowercase() } else { of_expr(expr) };
-                (name, plain)
-            }
+        let (name, again) = match item {
+            SelectItem::UnnamedExpr(expr) => match plain_column(expr) {
+                Some((qualifier, name)) => {
+                    let same = |(q, n): &(Option<String>, String)| *n == name && (q.is_none() || qualifier.is_none() || *q == qualifier);
+                    let again = star || qualifier.as_ref().is_some_and(|q| starred.contains(q)) || plain_columns.iter().any(same);
+                    plain_columns.push((qualifier, name.clone()));
+                    if !again {
+                        taken.insert(name);
+                        continue;
+                    }
+                    (name, true)
+                }
+                None => (of_expr(expr), false),
+            },
             SelectItem::ExprWithAlias { alias, .. } => (fold(alias), false),
             _ => continue,
         };
-        let mut unique = name.clone();
-        let mut suffix = 1;
+        let mut unique = if again { format!("{name}$2") } else { name.clone() };
+        let mut suffix = 2;
         while !taken.insert(unique.clone()) {
             suffix += 1;
             unique = format!("{name}${suffix}");
         }
         let renamed = unique != name;
-        if plain && !renamed {
-            continue;
-        }
         let alias = Ident::with_quote('"', unique);
         match item {
             SelectItem::UnnamedExpr(expr) => *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias },
             SelectItem::ExprWithAlias { alias: old, .. } if renamed => *old = alias,
             _ => {}
         }
+    }
+}
+
+fn plain_column(expr: &Expr) -> Option<(Option<String>, String)> {
+    match expr {
+        Expr::Identifier(ident) => Some((None, fold(ident))),
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [.., qualifier, name] => Some((Some(fold(qualifier)), fold(name))),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `t` of `t.*`.
+fn wildcard_qualifier(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => name.0.last()?.as_ident().map(fold),
+        _ => None,
     }
 }

@@ -213,8 +213,8 @@ fn setting_value(words: &mut Words) -> Result<Option<String>> {
 
 /// The modes of SET TRANSACTION, as the setting that the last of them changes.
 fn transaction_setting(words: &mut Words, prefix: &str, local: bool) -> Result<Ast> {
-    let mut set = (format!("{prefix}_isolation"), String::new());
     loop {
+        let set;
         if words.eat_all(&["isolation", "level"]) {
             set = (format!("{prefix}_isolation"), isolation_level(words)?);
         } else if words.eat_all(&["read", "only"]) {

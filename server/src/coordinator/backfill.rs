@@ -51,7 +51,7 @@ pub struct SourceReading {
     pub source: RelationId,
     pub inbox: Arc<Inbox>,
     /// Held so that its threads live as long as the reading.
-    pub reader: Option<Box<dyn SourceReader>>,
+    pub _reader: Option<Box<dyn SourceReader>>,
     pub replay: Replay,
     /// Partitions not yet read to their end.
     pub left: BTreeMap<PartitionId, Offset>,

@@ -275,7 +275,11 @@ impl Core {
         let counters = JobCounters { rows_in: read(&s.rows_in), rows_out: read(&s.rows_out), late: read(&s.late), rejected: read(&s.rejected) };
         let body = JobBody { progress: Some(job.progress.clone()), output_watermark: job.output_watermark, counters, view: ViewManifest::default(), failed: None };
         run.body.jobs.insert(id, body);
-        self.engine.freeze(id, run.id);
+        let checkpoint = run.id;
+        if let Err(error) = self.engine.freeze(id, checkpoint) {
+            tracing::error!(checkpoint, "a job cannot be frozen: {error}");
+            self.forget_in_checkpoint(id);
+        }
     }
 
     pub(super) fn on_frozen(&mut self, job: RelationId, checkpoint: u64, runs: Vec<(StateTableId, SortedRun)>) {

@@ -44,14 +44,6 @@ impl History {
         }
         self.runs.push(Run { last_epoch: epoch, arrival_watermark, watermark, ends, rows });
     }
-
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
-    }
-
-    pub fn len(&self) -> usize {
-        self.runs.len()
-    }
 }
 
 /// Walks a private reading of a source through its history: tags rows with their arrival watermark and knows

@@ -131,10 +131,6 @@ impl Inbox {
         taken
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.state.lock().batches.is_empty()
-    }
-
     pub fn problem(&self) -> Option<String> {
         self.state.lock().problem.clone()
     }

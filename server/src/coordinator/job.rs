@@ -41,7 +41,6 @@ pub enum Mode {
 }
 
 pub struct Running {
-    pub epoch: Epoch,
     pub arrived: Option<Instant>,
 }
 

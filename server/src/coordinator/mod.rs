@@ -66,7 +66,7 @@ pub struct CoordinatorConfig {
 }
 
 /// What wakes the coordinator.
-pub(crate) enum Event {
+enum Event {
     Command(handle::Command),
     Arrived(inbox::Reader),
     /// The log is durable up to this cut, or could not be written.

@@ -111,7 +111,7 @@ impl Core {
     fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
         let now = self.now;
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.running = Some(Running { epoch, arrived });
+            job.running = Some(Running { arrived });
             self.engine.step(Step { job: id, epoch, now, inputs });
         }
     }
@@ -223,7 +223,7 @@ impl Core {
                 let begins = |p| super::history::offset_of(&start, p).or_else(|| super::history::offset_of(source.starts(), p)).unwrap_or_default();
                 let left = end.iter().filter(|e| begins(e.partition) < e.start).map(|e| (e.partition, e.start)).collect();
                 reading.total += end.iter().map(|e| (e.start.0 - begins(e.partition).0).max(0) as u64).sum::<u64>();
-                reading.sources.push(SourceReading { source: *input, inbox, reader, replay, left, watermark: source.ring.watermark_at(to) });
+                reading.sources.push(SourceReading { source: *input, inbox, _reader: reader, replay, left, watermark: source.ring.watermark_at(to) });
             } else if let Some(ring) = self.ring(*input) {
                 let watermark = ring.watermark_at(to);
                 let batches: VecDeque<TaggedBatch> = if from == Epoch::ZERO {

@@ -102,10 +102,6 @@ impl Source {
         &self.starts
     }
 
-    pub fn connector(&self) -> &Arc<dyn SourceConnector> {
-        &self.connector
-    }
-
     pub fn watermark(&self) -> Timestamp {
         self.watermark
     }

@@ -274,12 +274,6 @@ impl Core {
         };
         self.jobs.values().map(row).collect()
     }
-
-    /// Counters of every job at this moment, for a checkpoint.
-    pub(super) fn job_counters(&self) -> BTreeMap<RelationId, JobCounters> {
-        let of = |s: &super::stats::JobStats| JobCounters { rows_in: s.rows_in.load(Relaxed), rows_out: s.rows_out.load(Relaxed), late: s.late.load(Relaxed), rejected: s.rejected.load(Relaxed) };
-        self.jobs.iter().map(|(id, job)| (*id, of(&job.stats))).collect()
-    }
 }
 
 /// Counters that survive a restart, so that produced = accepted + late + rejected goes on holding.

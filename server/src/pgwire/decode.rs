@@ -5,7 +5,8 @@
 use super::encode::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS};
 use super::parse;
 use arrow::array::*;
-use arrow::buffer::{NullBufferBuilder, OffsetBuffer};
+use arrow::array::NullBufferBuilder;
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
 use bytes::Buf;
 use datafusion::common::ScalarValue;

@@ -143,8 +143,8 @@ enum Kind<'a> {
     Timestamp(&'a [i64]),
     TimestampTz(&'a [i64]),
     Interval(&'a [IntervalMonthDayNano]),
-    List { list: &'a ListArray, items: Box<ValueWriter<'a>>, element: u32 },
-    /// A list that prints its items with spaces between (int2vector, oidvector).
+    /// `vector`: prints its items with spaces between (int2vector, oidvector).
+    List { list: &'a ListArray, items: Box<ValueWriter<'a>>, element: u32, vector: bool },
     Struct { fields: Vec<(ValueWriter<'a>, u32)> },
     Map { map: &'a MapArray, keys: Box<ValueWriter<'a>>, values: Box<ValueWriter<'a>>, quoted: bool },
 }
@@ -171,9 +171,13 @@ impl<'a> ValueWriter<'a> {
             DataType::Interval(IntervalUnit::MonthDayNano) => Kind::Interval(array.as_primitive::<IntervalMonthDayNanoType>().values()),
             DataType::List(item) => {
                 let list = array.as_list::<i32>();
-                let element = types::element_of(oid).unwrap_or_else(|| wire_type(item).oid);
+                let vector = matches!(oid, types::INT2VECTOR | types::OIDVECTOR);
+                let element = match oid {
+                    types::OIDVECTOR => types::OID,
+                    oid => types::element_of(oid).unwrap_or_else(|| wire_type(item).oid),
+                };
                 let items = ValueWriter::new(list.values().as_ref(), element, is_json(item), format, zone);
-                Kind::List { list, items: Box::new(items), element }
+                Kind::List { list, items: Box::new(items), element, vector }
             }
             DataType::Struct(fields) => {
                 let columns = array.as_struct().columns().iter().zip(fields);
@@ -231,9 +235,13 @@ impl<'a> ValueWriter<'a> {
             Kind::Timestamp(v) => text::timestamp(v[row], out),
             Kind::TimestampTz(v) => text::timestamptz(v[row], &self.zone, out),
             Kind::Interval(v) => text::interval(v[row], out),
-            Kind::List { list, items, .. } => {
+            Kind::List { list, items, vector, .. } => {
                 let offsets = list.value_offsets();
-                text::array(items, offsets[row] as usize..offsets[row + 1] as usize, out);
+                let range = offsets[row] as usize..offsets[row + 1] as usize;
+                match vector {
+                    true => text::vector(items, range, out),
+                    false => text::array(items, range, out),
+                }
             }
             Kind::Struct { fields } => text::record(fields.iter().map(|(f, _)| f), row, out),
             Kind::Map { map, keys, values, quoted } => {
@@ -276,7 +284,7 @@ impl<'a> ValueWriter<'a> {
                 out.put_i32(v[row].days);
                 out.put_i32(v[row].months);
             }
-            Kind::List { list, items, element } => {
+            Kind::List { list, items, element, .. } => {
                 let offsets = list.value_offsets();
                 binary_array(items, *element, offsets[row] as usize..offsets[row + 1] as usize, out);
             }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Sockets beyond the session limit that are still greeted, so that they get an error and cancel requests pass.
 const WAITING_ROOM: usize = 128;
@@ -52,8 +53,8 @@ impl Admission {
     }
 }
 
-/// Serves clients until `stop` says so; returns when their sessions have ended.
-pub async fn serve(listener: TcpListener, services: Arc<Services>, max_sessions: usize, mut stop: watch::Receiver<bool>) {
+/// Serves clients until it is stopped; returns when their sessions have ended.
+pub async fn serve(listener: TcpListener, services: Arc<Services>, max_sessions: usize, stop: CancellationToken) {
     let cancels = Arc::new(CancelRegistry::default());
     let admission = Admission::new(max_sessions);
     let sockets = Arc::new(Semaphore::new(max_sessions + WAITING_ROOM));
@@ -61,7 +62,7 @@ pub async fn serve(listener: TcpListener, services: Arc<Services>, max_sessions:
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stop.cancelled() => break,
             Some(_) = clients.join_next(), if !clients.is_empty() => continue,
         };
         let stream = match accepted {
@@ -76,10 +77,10 @@ pub async fn serve(listener: TcpListener, services: Arc<Services>, max_sessions:
         let Ok(socket) = sockets.clone().try_acquire_owned() else { continue };
         let (services, cancels, admission) = (services.clone(), cancels.clone(), admission.clone());
         clients.spawn(async move {
-            let metrics = services.metrics.clone();
-            metrics.sessions.add(1);
+            let sessions = services.metrics.sessions.clone();
+            sessions.fetch_add(1, Ordering::Relaxed);
             connection::serve(stream, services, cancels, admission).await;
-            metrics.sessions.sub(1);
+            sessions.fetch_sub(1, Ordering::Relaxed);
             drop(socket);
         });
     }

@@ -232,6 +232,7 @@ pub fn interval(value: IntervalMonthDayNano, out: &mut BytesMut) {
         }
         let space = if out.len() > begin { " " } else { "" };
         let plus = if after_negative && count > 0 { "+" } else { "" };
+        // As PostgreSQL has it: -1 is plural.
         let plural = if count == 1 { "" } else { "s" };
         put(out, format_args!("{space}{plus}{count} {unit}{plural}"));
         after_negative = count < 0;
@@ -278,6 +279,16 @@ pub fn array(items: &ValueWriter, range: Range<usize>, out: &mut BytesMut) {
         }
     }
     out.put_u8(b'}');
+}
+
+/// An int2vector or oidvector: items with spaces between.
+pub fn vector(items: &ValueWriter, range: Range<usize>, out: &mut BytesMut) {
+    for item in range.clone() {
+        if item > range.start {
+            out.put_u8(b' ');
+        }
+        items.text(item, out);
+    }
 }
 
 fn special_in_array(byte: u8) -> bool {

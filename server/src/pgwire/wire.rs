@@ -95,7 +95,7 @@ impl Reader {
     /// Returns when the client has closed its end; never, if it has sent more instead.
     pub async fn gone(&self) {
         let mut byte = [0u8; 1];
-        let open = !self.input.is_empty() || matches!(self.half.peek(&mut byte).await, Ok(1));
+        let open = !self.input.is_empty() || matches!(self.half.as_ref().peek(&mut byte).await, Ok(1));
         if open {
             std::future::pending::<()>().await;
         }

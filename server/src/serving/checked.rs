@@ -349,13 +349,12 @@ impl GroupsAccumulator for GroupSums {
         &mut self,
         states: &[ArrayRef],
         groups: &[usize],
-        filter: Option<&arrow::array::BooleanArray>,
         total: usize,
     ) -> Result<()> {
         self.grow(total);
         let sums = states[0].as_primitive::<Decimal128Type>();
         for (row, group) in groups.iter().enumerate() {
-            if sums.is_valid(row) && passes(filter, row) {
+            if sums.is_valid(row) {
                 self.add(*group, sums.value(row));
             }
         }
@@ -371,6 +370,13 @@ impl GroupsAccumulator for GroupSums {
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
         let (sums, seen) = self.take(emit);
         let sums = sums.into_iter().zip(seen).map(|(sum, seen)| seen.then_some(sum));
+        Ok(vec![Arc::new(sums.collect::<PrimitiveArray<Decimal128Type>>().with_data_type(STATE))])
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&arrow::array::BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let values = values[0].as_primitive::<Int64Type>();
+        let kept = |(row, value): (usize, Option<i64>)| value.filter(|_| passes(filter, row)).map(i128::from);
+        let sums = values.iter().enumerate().map(kept);
         Ok(vec![Arc::new(sums.collect::<PrimitiveArray<Decimal128Type>>().with_data_type(STATE))])
     }
 

@@ -18,7 +18,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("connectors", vec!["common"]),
         ("server", vec!["common", "planner", "storage", "executor", "connectors"]),
         ("sql-tests", all.clone()),
-        ("bench", all),
+        ("bench", all.into_iter().chain(["sql-tests"]).collect()),
     ])
 }
 

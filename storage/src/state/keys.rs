@@ -5,18 +5,32 @@ const INLINE_MAX: usize = 12;
 /// Waste below this is not worth moving keys for.
 const COMPACT_MIN_BYTES: usize = 4 << 10;
 
-/// Length, then the key itself or its offset in the arena (in the last 8 bytes).
-#[derive(Clone, Copy, Debug, Default)]
-struct KeyRef {
-    len: u32,
-    bytes: [u8; INLINE_MAX],
+/// Four bytes of length, then the key itself, zero-padded, or four zeros and its offset in the arena.
+type KeyRef = [u8; 4 + INLINE_MAX];
+
+const FREE: KeyRef = [0; 4 + INLINE_MAX];
+
+fn length(key: &KeyRef) -> usize {
+    u32::from_le_bytes([key[0], key[1], key[2], key[3]]) as usize
 }
 
-impl KeyRef {
-    fn offset(&self) -> usize {
-        let [.., a, b, c, d, e, f, g, h] = self.bytes;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h]) as usize
-    }
+fn offset(key: &KeyRef) -> usize {
+    let [.., a, b, c, d, e, f, g, h] = *key;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h]) as usize
+}
+
+fn inline(key: &[u8]) -> KeyRef {
+    let mut reference = FREE;
+    reference[0] = key.len() as u8;
+    reference[4..4 + key.len()].copy_from_slice(key);
+    reference
+}
+
+fn in_arena(length: usize, offset: usize) -> KeyRef {
+    let mut reference = FREE;
+    reference[..4].copy_from_slice(&u32::try_from(length).expect("a key is far below 4 GiB").to_le_bytes());
+    reference[8..].copy_from_slice(&(offset as u64).to_le_bytes());
+    reference
 }
 
 #[derive(Debug, Default)]
@@ -29,34 +43,39 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn resize(&mut self, slots: usize) {
-        self.refs.resize(slots, KeyRef::default());
+        self.refs.resize(slots, FREE);
     }
 
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &[u8] {
         let key = &self.refs[slot as usize];
-        let len = key.len as usize;
-        if len <= INLINE_MAX { &key.bytes[..len] } else { &self.arena[key.offset()..key.offset() + len] }
+        let len = length(key);
+        if len <= INLINE_MAX { &key[4..4 + len] } else { &self.arena[offset(key)..offset(key) + len] }
+    }
+
+    /// Is `key` the slot's? Short keys are compared in one piece, without following a pointer.
+    #[inline]
+    pub(super) fn is(&self, slot: u32, key: &[u8]) -> bool {
+        if key.len() <= INLINE_MAX { self.refs[slot as usize] == inline(key) } else { self.get(slot) == key }
     }
 
     pub(super) fn set(&mut self, slot: u32, key: &[u8]) {
-        let mut reference = KeyRef { len: u32::try_from(key.len()).expect("a key is far below 4 GiB"), bytes: [0; INLINE_MAX] };
-        if key.len() <= INLINE_MAX {
-            reference.bytes[..key.len()].copy_from_slice(key);
+        self.refs[slot as usize] = if key.len() <= INLINE_MAX {
+            inline(key)
         } else {
-            reference.bytes[4..].copy_from_slice(&(self.arena.len() as u64).to_le_bytes());
+            let offset = self.arena.len();
             self.arena.extend_from_slice(key);
             self.live += key.len();
-        }
-        self.refs[slot as usize] = reference;
+            in_arena(key.len(), offset)
+        };
     }
 
     pub(super) fn remove(&mut self, slot: u32) {
-        let len = self.refs[slot as usize].len as usize;
+        let len = length(&self.refs[slot as usize]);
         if len > INLINE_MAX {
             self.live -= len;
         }
-        self.refs[slot as usize] = KeyRef::default();
+        self.refs[slot as usize] = FREE;
     }
 
     /// Squeezes the arena when more than half of it is waste.
@@ -65,10 +84,10 @@ impl Keys {
             return;
         }
         let old = std::mem::replace(&mut self.arena, Vec::with_capacity(self.live));
-        for key in self.refs.iter_mut().filter(|k| k.len as usize > INLINE_MAX) {
-            let start = key.offset();
-            key.bytes[4..].copy_from_slice(&(self.arena.len() as u64).to_le_bytes());
-            self.arena.extend_from_slice(&old[start..start + key.len as usize]);
+        for key in self.refs.iter_mut().filter(|k| length(k) > INLINE_MAX) {
+            let (start, len) = (offset(key), length(key));
+            *key = in_arena(len, self.arena.len());
+            self.arena.extend_from_slice(&old[start..start + len]);
         }
     }
 

@@ -7,6 +7,9 @@
 //!
 //! The owner releases all slots at the end of each step by calling `maintain`; only there do slots leave memory.
 
+mod residency;
+mod stored;
+
 use super::codec::SlotCodec;
 use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};
 use super::gate::Outcome;
@@ -115,7 +118,13 @@ pub struct StateTable {
 }
 
 impl StateTable {
-    pub(super) fn open(space: StateSpace, kind: u8, budget_bytes: Option<usize>, shape: TableShape, codec: &mut dyn SlotCodec) -> Result<Self> {
+    pub(super) fn open(
+        space: StateSpace,
+        kind: u8,
+        budget_bytes: Option<usize>,
+        shape: TableShape,
+        codec: &mut dyn SlotCodec,
+    ) -> Result<Self> {
         assert!(kind < u8::MAX, "255 bounds the kinds in a range");
         let mut table = StateTable {
             kind,
@@ -199,7 +208,7 @@ impl StateTable {
         out.extend(hashes.iter().map(|hash| self.index.guess(*hash).unwrap_or(u32::MAX)));
         for (row, slot) in out.iter_mut().enumerate() {
             let key = keys.row(row);
-            let found = *slot != u32::MAX && self.keys.get(*slot) == key;
+            let found = *slot != u32::MAX && self.keys.is(*slot, key);
             if !found {
                 *slot = self.find_or_create(key, hashes[row], row, shards, codec)?;
             }
@@ -216,11 +225,11 @@ impl StateTable {
 
     /// The slot of a key that is in memory.
     pub fn find(&self, key: &[u8]) -> Option<u32> {
-        self.index.find(hash64(key), |slot| self.keys.get(slot) == key)
+        self.index.find(hash64(key), |slot| self.keys.is(slot, key))
     }
 
     fn find_or_create(&mut self, key: &[u8], hash: u64, row: usize, shards: Shards, codec: &mut dyn SlotCodec) -> Result<u32> {
-        if let Some(slot) = self.index.find(hash, |slot| self.keys.get(slot) == key) {
+        if let Some(slot) = self.index.find(hash, |slot| self.keys.is(slot, key)) {
             return Ok(slot);
         }
         let shard = match shards {
@@ -368,281 +377,10 @@ impl StateTable {
         self.occupied -= 1;
     }
 
-    /// Copies what is dirty for the checkpoint that the gate has begun. The run is in no particular order.
-    pub fn freeze(&mut self, codec: &mut dyn SlotCodec) -> Result<SortedRun> {
-        let checkpoint = self.space.gate.latest();
-        if checkpoint == 0 || self.last_frozen == Some(checkpoint) {
-            return Err(SqlError::internal("state is frozen for a checkpoint that the gate has not begun"));
-        }
-        self.settle();
-        if self.frozen_for.is_some() {
-            return Err(SqlError::internal("state is frozen while an earlier checkpoint is pending"));
-        }
-        let run = self.drain_dirty(codec);
-        for slot in &self.frozen {
-            self.flags[*slot as usize] |= FROZEN;
-        }
-        self.frozen_for = Some(checkpoint);
-        self.last_frozen = Some(checkpoint);
-        Ok(run)
-    }
-
-    /// Copies all dirty entries and makes them clean; their slots go to `frozen`.
-    fn drain_dirty(&mut self, codec: &dyn SlotCodec) -> SortedRun {
-        let mut run = SortedRun::default();
-        let listed = std::mem::take(&mut self.dirty);
-        run.entries.reserve(listed.len());
-        self.frozen.clear();
-        let mut value = Vec::new();
-        for slot in listed {
-            let flags = self.flags[slot as usize];
-            self.flags[slot as usize] = flags & !(LISTED | DIRTY);
-            if flags & DIRTY == 0 {
-                continue;
-            }
-            let key = self.durable_key(self.shards[slot as usize], self.keys.get(slot));
-            if flags & DEAD != 0 {
-                run.entries.push((key, None));
-            } else {
-                value.clear();
-                codec.encode(slot, &mut value);
-                run.entries.push((key, Some(value.as_slice().into())));
-            }
-            self.flags[slot as usize] |= STORED;
-            self.frozen.push(slot);
-        }
-        run
-    }
-
-    /// Learns what became of the entries frozen last.
-    fn settle(&mut self) {
-        let Some(checkpoint) = self.frozen_for else { return };
-        let outcome = self.space.gate.outcome(checkpoint);
-        if outcome == Outcome::Pending {
-            return;
-        }
-        self.frozen_for = None;
-        for slot in std::mem::take(&mut self.frozen) {
-            self.flags[slot as usize] &= !FROZEN;
-            if outcome == Outcome::Abandoned {
-                self.mark_dirty(slot);
-            } else {
-                self.release_if_gone(slot);
-            }
-        }
-    }
-
-    /// Frees a dead slot whose tombstone is in the store.
-    fn release_if_gone(&mut self, slot: u32) {
-        if self.flags[slot as usize] & (DEAD | DIRTY) == DEAD {
-            self.release(slot);
-        }
-    }
-
-    /// Ends a step: the owner holds no slot any more. Brings memory back under the budget as far as the gate allows.
-    pub fn maintain(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
-        self.settle();
-        self.keys.compact();
-        self.fit_budget(codec)?;
-        if self.counters != self.reported {
-            self.space.gate.count(self.counters.since(self.reported));
-            self.reported = self.counters;
-        }
-        Ok(())
-    }
-
-    fn fit_budget(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
-        let Some(budget) = self.budget_bytes else { return Ok(()) };
-        if self.bytes(codec) <= budget {
-            return Ok(());
-        }
-        // A little below the budget, so that not every step has to evict.
-        let target = budget - budget / 8;
-        self.evict(target, codec)?;
-        if self.bytes(codec) > budget && self.may_spill(budget, codec) {
-            self.spill(codec)?;
-            self.evict(target, codec)?;
-        }
-        self.keys.compact();
-        Ok(())
-    }
-
-    fn may_spill(&mut self, budget: usize, codec: &dyn SlotCodec) -> bool {
-        if self.dirty.is_empty() && self.frozen_for.is_none() {
-            return false;
-        }
-        let gate = self.space.gate.clone();
-        if gate.may_spill(self.last_frozen) {
-            // The checkpoint may have ended since the last look.
-            self.settle();
-            return self.frozen_for.is_none();
-        }
-        let over = self.bytes(codec) > budget / 4 * OVERSHOOT_QUARTERS;
-        let abandoned = over && self.last_frozen.is_some_and(|checkpoint| gate.abandon(checkpoint));
-        if abandoned {
-            self.settle();
-        }
-        abandoned
-    }
-
-    /// Writes what is dirty to the store, outside any checkpoint.
-    fn spill(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
-        let mut run = self.drain_dirty(codec);
-        run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        self.space.kv.ingest(vec![(self.space.id, run)])?;
-        self.counters.spills += 1;
-        for slot in std::mem::take(&mut self.frozen) {
-            self.release_if_gone(slot);
-        }
-        Ok(())
-    }
-
-    /// Two turns of the clock at most: the first may only take away the marks of use.
-    fn evict(&mut self, target: usize, codec: &mut dyn SlotCodec) -> Result<()> {
-        for _ in 0..2 * self.flags.len() {
-            if self.bytes(codec) <= target {
-                break;
-            }
-            self.clock_hand = if self.clock_hand + 1 < self.flags.len() { self.clock_hand + 1 } else { 0 };
-            let slot = self.clock_hand as u32;
-            let flags = self.flags[self.clock_hand];
-            if flags & (LIVE | DIRTY | FROZEN) != LIVE {
-                continue;
-            }
-            if flags & USED != 0 {
-                self.flags[self.clock_hand] = flags & !USED;
-                continue;
-            }
-            self.leave_orders(slot);
-            if flags & STORED != 0 {
-                self.complete = false;
-                if let Some(expiry) = &mut self.expiry {
-                    expiry.mark_stored(end_of(self.keys.get(slot))?, self.shards[slot as usize]);
-                }
-            }
-            codec.clear(slot);
-            self.release(slot);
-            self.counters.evictions += 1;
-            // Long keys leave waste that counts until it is squeezed out.
-            self.keys.compact();
-        }
-        Ok(())
-    }
-
-    /// The earliest window end that has entries, in memory or in the store. Tables with `TableShape::expiry` only.
-    pub fn first_end(&self) -> Option<i64> {
-        self.expiry.as_ref()?.first()
-    }
-
-    /// The live slots in memory of one window.
-    pub fn window_slots(&self, end: i64) -> Vec<u32> {
-        self.expiry.as_ref().map_or(Vec::new(), |e| e.slots(end).to_vec())
-    }
-
-    /// Loads those entries of one window that are in the store only, a shard at a time; `false` when there are no more.
-    /// Between two calls the caller removes what was loaded.
-    pub fn load_window(&mut self, end: i64, codec: &mut dyn SlotCodec) -> Result<bool> {
-        let Some(shard) = self.expiry.as_ref().and_then(|e| e.first_stored(end)) else { return Ok(false) };
-        let start = self.durable_key(shard, &end_prefix(end));
-        let stop = successor(&start);
-        let (kv, id) = (self.space.kv.clone(), self.space.id);
-        self.counters.fetches += 1;
-        kv.scan(id, &start, stop.as_deref(), &mut |key, value| {
-            self.load(key, value, codec)?;
-            Ok(true)
-        })?;
-        self.expiry.as_mut().expect("it had a stored shard").unmark_stored(end, shard);
-        Ok(true)
-    }
-
-    /// Makes a stored entry resident, unless memory knows better.
-    fn load(&mut self, durable: &[u8], value: &[u8], codec: &mut dyn SlotCodec) -> Result<()> {
-        let [shard, _, key @ ..] = durable else { return Err(SqlError::corrupt("a stored state key is damaged")) };
-        if self.find(key).is_some() {
-            return Ok(());
-        }
-        let slot = self.create(key, hash64(key), *shard, codec)?;
-        self.flags[slot as usize] |= STORED;
-        self.counters.fetched += 1;
-        codec.decode(slot, value)
-    }
-
-    fn load_all(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
-        let (kv, id) = (self.space.kv.clone(), self.space.id);
-        for shard in self.space.shards.clone() {
-            kv.scan(id, &[shard as u8, self.kind], Some(&[shard as u8, self.kind + 1]), &mut |key, value| {
-                self.load(key, value, codec)?;
-                Ok(true)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Nothing is in memory yet; learns which windows exist by skipping from one to the next within each shard.
-    fn note_stored_windows(&mut self) -> Result<()> {
-        self.complete = false;
-        let Some(expiry) = &mut self.expiry else { return Ok(()) };
-        for shard in self.space.shards.clone() {
-            let mut start = vec![shard as u8, self.kind];
-            let stop = [shard as u8, self.kind + 1];
-            loop {
-                let mut found = None;
-                self.space.kv.scan(self.space.id, &start, Some(&stop), &mut |key, _| {
-                    found = key.get(2..2 + END_BYTES).map(<[u8]>::to_vec);
-                    Ok(false)
-                })?;
-                let Some(prefix) = found else { break };
-                expiry.mark_stored(end_of(&prefix)?, shard as u8);
-                let next = successor(&[&[shard as u8, self.kind], prefix.as_slice()].concat());
-                let Some(next) = next else { break };
-                start = next;
-            }
-        }
-        Ok(())
-    }
-
-    /// The smallest key at or after `start` that begins with `prefix` and is live: in memory if `alive` says so of its
-    /// slot, or in the store only. Tables with `TableShape::ordered` only.
-    pub fn first_from(&mut self, prefix: &[u8], start: &[u8], shard: u8, alive: impl Fn(u32) -> bool) -> Result<Option<Vec<u8>>> {
-        let ordered = self.ordered.as_ref().expect("the table was opened ordered");
-        let range = ordered.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
-        let resident = range.take_while(|(key, _)| key.starts_with(prefix)).find(|(_, slot)| alive(**slot)).map(|(key, _)| key.to_vec());
-        if self.complete {
-            return Ok(resident);
-        }
-        let from = self.durable_key(shard, start);
-        let to = match &resident {
-            Some(key) => Some(self.durable_key(shard, key)),
-            None => successor(&self.durable_key(shard, prefix)),
-        };
-        let mut stored = None;
-        self.space.kv.scan(self.space.id, &from, to.as_deref(), &mut |durable, _| {
-            if self.find(&durable[2..]).is_none() {
-                stored = Some(durable[2..].to_vec());
-            }
-            Ok(stored.is_none())
-        })?;
-        self.counters.fetches += 1;
-        self.counters.fetched += stored.is_some() as u64;
-        Ok(stored.or(resident))
-    }
-
     /// Is every key in memory?
     pub fn is_complete(&self) -> bool {
         self.complete
     }
-}
-
-/// The smallest byte string above every one that begins with `prefix`.
-fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
-    let mut next = prefix.to_vec();
-    while let Some(last) = next.pop() {
-        if last < u8::MAX {
-            next.push(last + 1);
-            return Some(next);
-        }
-    }
-    None
 }
 
 const _: () = assert!(VSHARDS == 256, "a shard is one byte");

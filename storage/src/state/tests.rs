@@ -24,9 +24,17 @@ impl KeyValueStore for TestKv {
         Ok(keys.iter().map(|k| entries.get(&(table, k.to_vec())).cloned()).collect())
     }
 
-    fn scan(&self, table: StateTableId, start: &[u8], end: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+    fn scan(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
         let all = self.0.lock().clone();
-        for ((_, key), value) in all.range((table, start.to_vec())..).take_while(|((t, k), _)| *t == table && end.is_none_or(|e| k.as_slice() < e)) {
+        for ((_, key), value) in
+            all.range((table, start.to_vec())..).take_while(|((t, k), _)| *t == table && end.is_none_or(|e| k.as_slice() < e))
+        {
             if !visit(key, value)? {
                 break;
             }
@@ -188,7 +196,8 @@ impl Run {
         let start = key(rng.random_range(0..4), rng.random_range(0..50));
         let shard = vshard(hash64(&start));
         // A group's entries share a shard in real tables; here those of the shard are the group.
-        let expected = self.model.keys().filter(|k| k.starts_with(&start[..9]) && **k >= start && vshard(hash64(k)) == shard).min().cloned();
+        let expected =
+            self.model.keys().filter(|k| k.starts_with(&start[..9]) && **k >= start && vshard(hash64(k)) == shard).min().cloned();
         let counts = &self.counts.0;
         let shards: Vec<u8> = (0..self.table.slots()).map(|s| self.table.shard(s as u32)).collect();
         let found = self.table.first_from(&start[..9], &start, shard, |s| counts[s as usize] != 0 && shards[s as usize] == shard).unwrap();

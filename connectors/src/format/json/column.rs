@@ -1,7 +1,9 @@
 //! One column under construction: values of one SQL type from JSON tokens, which can be cut back to a former length
 //! (a record that fails halfway, a field given twice). Nested types hold columns in turn.
 
+use super::binary::parse_binary;
 use super::cursor::{Cursor, Number, RawString};
+use super::fault::{Fault, not_of, wrong};
 use super::fields::FieldMap;
 use super::numbers::{NumberFault, parse_decimal, parse_float, parse_integer};
 use super::times::{micros_of_millis, parse_date, parse_time, parse_timestamp};
@@ -14,39 +16,6 @@ use eddyline_common::{Result as SqlResult, SqlError, SqlType};
 use std::collections::HashMap;
 use std::mem::take;
 use std::sync::Arc;
-
-/// Why a record is refused: it is no JSON, or a value does not fit at a path below its column.
-pub enum Fault {
-    Malformed(String),
-    Value { path: String, reason: String },
-}
-
-impl From<String> for Fault {
-    fn from(reason: String) -> Self {
-        Fault::Malformed(reason)
-    }
-}
-
-impl Fault {
-    #[cold]
-    fn value(reason: impl Into<String>) -> Self {
-        Fault::Value { path: String::new(), reason: reason.into() }
-    }
-
-    fn below(self, step: impl FnOnce() -> String) -> Self {
-        match self {
-            Fault::Value { path, reason } => Fault::Value { path: step() + &path, reason },
-            malformed => malformed,
-        }
-    }
-
-    pub fn in_column(self, name: &str) -> String {
-        match self {
-            Fault::Malformed(reason) => reason,
-            Fault::Value { path, reason } => format!("column {name}{path}: {reason}"),
-        }
-    }
-}
 
 /// Values of variable length, end to end.
 struct Bytes {
@@ -307,7 +276,7 @@ impl ColumnBuffer {
             Values::Timestamp(values) => values.push(parse_timestamp(text).or_else(|| millis_in_text(text)).ok_or_else(bad)?),
             Values::Text(bytes) | Values::Json(bytes) => bytes.push(text.as_bytes()),
             Values::Binary(bytes) => {
-                bytes.push(&binary(text).ok_or_else(|| Fault::value("neither base64 nor \\x and hexadecimal digits"))?)
+                bytes.push(&parse_binary(text).ok_or_else(|| Fault::value("neither base64 nor \\x and hexadecimal digits"))?)
             }
             Values::Nothing => {}
             Values::List { .. } | Values::Struct { .. } | Values::Map { .. } => return Err(wrong(ty, "a string")),
@@ -446,53 +415,4 @@ fn real(ty: &SqlType, text: &str) -> Result<f32, Fault> {
 /// A string of digits long enough to be epoch milliseconds and nothing else.
 fn millis_in_text(text: &str) -> Option<i64> {
     (text.len() >= 12 && text.bytes().all(|b| b.is_ascii_digit())).then(|| micros_of_millis(text))?
-}
-
-/// Bytes in a string: `\x` and hexadecimal digits, else base64 (RFC 4648, padding optional).
-fn binary(text: &str) -> Option<Vec<u8>> {
-    if let Some(hex) = text.strip_prefix("\\x") {
-        let digits = hex.bytes().map(|b| (b as char).to_digit(16)).collect::<Option<Vec<u32>>>()?;
-        return digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|d| (d[0] << 4 | d[1]) as u8).collect());
-    }
-    let digits = text.trim_end_matches('=').as_bytes();
-    if digits.len() % 4 == 1 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    let (mut bits, mut count) = (0u32, 0);
-    for digit in digits {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | value as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    Some(bytes)
-}
-
-#[cold]
-fn wrong(ty: &SqlType, what: &str) -> Fault {
-    Fault::value(format!("{what} where {ty} is expected"))
-}
-
-/// Characters of a value that a reason shows.
-const SHOWN_CHARS_MAX: usize = 60;
-
-#[cold]
-fn not_of(ty: &SqlType, text: &str, fault: NumberFault) -> Fault {
-    let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    Fault::value(match fault {
-        NumberFault::Malformed => format!("\"{shown}\" is not a {ty}"),
-        NumberFault::Fraction => format!("{shown} is not a whole number, which {ty} is"),
-        NumberFault::Range => format!("{shown} is out of range for {ty}"),
-    })
 }

@@ -23,8 +23,14 @@ pub(super) struct Feed {
 pub(super) enum Target {
     Accumulator(usize),
     /// Values that appear in or vanish from the multiset go on to the accumulators.
-    Distinct { multiset: usize, accumulators: Vec<usize> },
-    Extreme { multiset: usize, extreme: usize },
+    Distinct {
+        multiset: usize,
+        accumulators: Vec<usize>,
+    },
+    Extreme {
+        multiset: usize,
+        extreme: usize,
+    },
 }
 
 pub(super) struct Arrangement {

@@ -114,7 +114,8 @@ impl Chunk {
         }
         if !rejected.is_empty() {
             let changes = rejected.changes(groups, &self.old, new, &nullable(schema))?;
-            let reason = new_unfit.or(old_unfit).map_or_else(|| SqlError::internal("a row was rejected without a reason"), |(_, reason)| reason);
+            let reason =
+                new_unfit.or(old_unfit).map_or_else(|| SqlError::internal("a row was rejected without a reason"), |(_, reason)| reason);
             ctx.reject(changes, reason)?;
         }
         Ok(())
@@ -131,7 +132,8 @@ impl Chunk {
 }
 
 fn differ(old: &ArrayRef, new: &ArrayRef) -> Result<BooleanBuffer> {
-    if let (Some(old), Some(new)) = (old.as_primitive_opt::<arrow::datatypes::Int64Type>(), new.as_primitive_opt::<arrow::datatypes::Int64Type>())
+    if let (Some(old), Some(new)) =
+        (old.as_primitive_opt::<arrow::datatypes::Int64Type>(), new.as_primitive_opt::<arrow::datatypes::Int64Type>())
         && old.null_count() + new.null_count() == 0
     {
         let (old, new) = (old.values(), new.values());

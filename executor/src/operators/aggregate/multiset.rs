@@ -112,19 +112,22 @@ impl Multiset {
 
     /// Brings the extremes of the touched groups up to date.
     pub(super) fn refresh(&mut self, groups: &StateTable, extreme: &mut KeyExtreme) -> Result<()> {
+        let mut value = Vec::new();
         for (slot, group) in &self.touched {
             if self.counts.0[*slot as usize] > 0 {
-                extreme.offer(*group, &value_in(self.table.key(*slot), groups.key(*group), self.descending));
+                extreme.offer(*group, value_in(self.table.key(*slot), groups.key(*group), self.descending, &mut value));
             }
         }
         for (slot, group) in &self.touched {
-            let (entry, prefix) = (self.table.key(*slot).to_vec(), groups.key(*group));
-            let value = value_in(&entry, prefix, self.descending);
-            if self.counts.0[*slot as usize] == 0 && extreme.get(*group) == Some(&value) {
+            if self.counts.0[*slot as usize] > 0 {
+                continue;
+            }
+            let (entry, prefix) = (self.table.key(*slot), groups.key(*group));
+            if extreme.get(*group) == Some(value_in(entry, prefix, self.descending, &mut value)) {
                 // It was the first entry, so the next one is after it.
-                let counts = &self.counts.0;
+                let (entry, counts) = (entry.to_vec(), &self.counts.0);
                 let next = self.table.first_from(prefix, &entry, groups.shard(*group), |s| counts[s as usize] > 0)?;
-                extreme.set(*group, next.map(|key| value_in(&key, prefix, self.descending)).as_deref());
+                extreme.set(*group, next.as_ref().map(|key| value_in(key, prefix, self.descending, &mut value)));
             }
         }
         Ok(())
@@ -166,10 +169,15 @@ impl Multiset {
     }
 }
 
-/// The value's key within an entry's key.
-fn value_in(entry: &[u8], group: &[u8], descending: bool) -> Vec<u8> {
+/// The value's key within an entry's key; `buffer` is where it is complemented.
+fn value_in<'a>(entry: &'a [u8], group: &[u8], descending: bool, buffer: &'a mut Vec<u8>) -> &'a [u8] {
     let value = &entry[group.len()..];
-    if descending { value.iter().map(|b| !b).collect() } else { value.to_vec() }
+    if !descending {
+        return value;
+    }
+    buffer.clear();
+    buffer.extend(value.iter().map(|b| !b));
+    buffer
 }
 
 #[derive(Default)]

@@ -1,7 +1,6 @@
 //! One life of the process under test: an engine, its key-value store and the views, without server or log. What it takes
 //! into its grave is everything but checkpoints.
 
-use crossbeam_channel::RecvTimeoutError;
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{Epoch, RelationId, StateTableId, TaggedBatch, Timestamp};
 use eddyline_executor::{Engine, EngineConfig, EngineEvent, JobProgress, JobSpec, StateBackend, StepDone};
@@ -10,7 +9,7 @@ use eddyline_planner::plan::{ChangelogMode, Op, StreamPlan};
 use eddyline_planner::table_plan;
 use eddyline_storage::kv::{MemoryKv, RocksKv};
 use eddyline_storage::state::StateCounters;
-use eddyline_storage::view::{View, ViewCheckpoint, ViewKey, ViewManifest};
+use eddyline_storage::view::{View, ViewCheckpoint, ViewFile, ViewKey, ViewManifest};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,7 +73,8 @@ pub struct Image {
     pub rejected: i64,
 }
 
-pub type Files = HashMap<String, bytes::Bytes>;
+/// By name.
+pub type Files = HashMap<String, ViewFile>;
 
 /// Work of all lives of a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,7 +107,7 @@ impl Process {
         let view = match restore {
             None => View::new(schema, view_key(relation, &plan), self.workers).unwrap(),
             Some((image, files)) => {
-                View::restore(schema, view_key(relation, &plan), self.workers, &image.view, &mut |name| Ok(files[name].clone())).unwrap()
+                View::restore(schema, view_key(relation, &plan), self.workers, &image.view, &mut |name| Ok(files[name].bytes.clone())).unwrap()
             }
         };
         let read = plan.inputs();
@@ -147,7 +147,7 @@ impl Process {
     }
 
     fn next_event(&self) -> EngineEvent {
-        self.engine.events().recv_timeout(PATIENCE).unwrap_or_else(|e: RecvTimeoutError| panic!("the engine does not answer: {e}"))
+        self.engine.events().recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("the engine does not answer: {e}"))
     }
 
     /// The state of all jobs, as runs for the store.

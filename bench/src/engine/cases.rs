@@ -1,0 +1,133 @@
+//! What is measured: four queries, each over an input that has just the columns it reads, so that every column is read.
+
+use super::CaseName;
+use crate::{Result, nexmark};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::sync::Arc;
+
+/// Rows of an input batch: what the connectors deliver.
+pub const BATCH_ROWS: usize = 8_192;
+const GROUPS: i64 = 1_000_000;
+const SEED: u64 = 0x0EDD_711E;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Rows are counted and dropped.
+    Counter,
+    View,
+}
+
+pub struct Case {
+    pub name: CaseName,
+    pub title: &'static str,
+    /// Rows per second.
+    pub goal: f64,
+    pub sink: Sink,
+    /// The name of the input in both queries.
+    pub relation: &'static str,
+    /// Its definition; `{events}` is the number of the generator's events.
+    pub source: &'static str,
+    pub query: &'static str,
+    /// The same for DataFusion.
+    pub batch: &'static str,
+    /// The input column whose maximum, less `watermark_delay` microseconds, is the watermark.
+    pub time_column: Option<usize>,
+    pub watermark_delay: i64,
+}
+
+const BID: &str = "CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, date_time TIMESTAMP, \
+    extra VARCHAR) WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '{events}')";
+
+pub fn all() -> Vec<Case> {
+    vec![
+        Case {
+            name: CaseName::Filter,
+            title: "filter and projection into a counter",
+            goal: 4_000_000.0,
+            sink: Sink::Counter,
+            relation: "bid",
+            source: BID,
+            query: "SELECT auction, bidder, price * 908 / 1000 AS price, channel, url, date_time, extra FROM bid WHERE price > 1000000",
+            batch: "SELECT auction, bidder, price * 908 / 1000 AS price, channel, url, date_time, extra FROM bid WHERE price > 1000000",
+            time_column: None,
+            watermark_delay: 0,
+        },
+        Case {
+            name: CaseName::Tumble,
+            title: "TUMBLE count by auction",
+            goal: 2_500_000.0,
+            sink: Sink::View,
+            relation: "bid",
+            source: "CREATE SOURCE bid (auction BIGINT, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds') \
+                WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '{events}')",
+            query: "SELECT auction, window_start, window_end, COUNT(*) AS bids FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), \
+                INTERVAL '10' SECOND)) GROUP BY auction, window_start, window_end",
+            batch: "SELECT auction, w AS window_start, w + INTERVAL '10 seconds' AS window_end, COUNT(*) AS bids \
+                FROM (SELECT auction, date_bin(INTERVAL '10 seconds', date_time) AS w FROM bid) GROUP BY auction, w",
+            time_column: Some(1),
+            watermark_delay: 4_000_000,
+        },
+        Case {
+            name: CaseName::Group,
+            title: "updating count and sum over 1M keys",
+            goal: 1_000_000.0,
+            sink: Sink::View,
+            relation: "event",
+            source: "CREATE TABLE event (k BIGINT NOT NULL, v BIGINT NOT NULL) APPEND ONLY",
+            query: "SELECT k, COUNT(*) AS n, SUM(v) AS total FROM event GROUP BY k",
+            batch: "SELECT k, COUNT(*) AS n, SUM(v) AS total FROM event GROUP BY k",
+            time_column: None,
+            watermark_delay: 0,
+        },
+        Case {
+            name: CaseName::Pass,
+            title: "append-only pass-through into a view",
+            goal: 1_500_000.0,
+            sink: Sink::View,
+            relation: "bid",
+            source: BID,
+            query: "SELECT auction, bidder, price, channel, url, date_time, extra FROM bid",
+            batch: "SELECT auction, bidder, price, channel, url, date_time, extra FROM bid",
+            time_column: None,
+            watermark_delay: 0,
+        },
+    ]
+}
+
+impl Case {
+    pub fn create_source(&self, rows: u64) -> String {
+        self.source.replace("{events}", &nexmark::events_for(rows).0.to_string())
+    }
+
+    pub fn create_view(&self) -> String {
+        format!("CREATE MATERIALIZED VIEW result AS {}", self.query)
+    }
+
+    /// About `rows` rows in batches of `BATCH_ROWS`, the same every time.
+    pub fn input(&self, rows: u64) -> Result<Vec<RecordBatch>> {
+        if self.name == CaseName::Group {
+            return uniform(rows);
+        }
+        nexmark::read(&super::catalog::BenchCatalog::default().source(&self.create_source(rows))?)
+    }
+}
+
+/// Keys and values drawn evenly.
+fn uniform(rows: u64) -> Result<Vec<RecordBatch>> {
+    let field = |name| Field::new(name, DataType::Int64, false);
+    let schema = Arc::new(Schema::new(vec![field("k"), field("v")]));
+    let mut random = SmallRng::seed_from_u64(SEED);
+    let mut column =
+        |rows: usize, below: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values((0..rows).map(|_| random.random_range(0..below)))) };
+    let mut batches = Vec::new();
+    let mut left = rows as usize;
+    while left > 0 {
+        let now = left.min(BATCH_ROWS);
+        batches.push(RecordBatch::try_new(schema.clone(), vec![column(now, GROUPS), column(now, 1_000)])?);
+        left -= now;
+    }
+    Ok(batches)
+}

@@ -1,0 +1,101 @@
+//! The server process under measurement, and clients for it: the tests' own `Server`, with the settings that all figures
+//! share. The binary is `EDDYLINE_BIN`, or `eddyline` beside this one.
+
+use crate::Result;
+use clap::ValueEnum;
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    Memory,
+    Rocksdb,
+}
+
+impl Backend {
+    fn name(self) -> &'static str {
+        match self {
+            Backend::Memory => "memory",
+            Backend::Rocksdb => "rocksdb",
+        }
+    }
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Settings {
+    /// Worker threads [default: the number of cores]
+    #[arg(long)]
+    workers: Option<usize>,
+    #[arg(long, value_enum, default_value = "rocksdb")]
+    pub backend: Backend,
+    /// Operator state of one view that stays in memory
+    #[arg(long, default_value = "256MiB")]
+    state_cache: String,
+}
+
+impl Settings {
+    pub fn workers(&self) -> usize {
+        self.workers.unwrap_or_else(cores)
+    }
+
+    /// A server on an empty directory, checkpoints every second.
+    pub fn start(&self) -> Server {
+        Server::start(ServerOptions {
+            workers: self.workers(),
+            backend: self.backend.name(),
+            // The options live as long as the process.
+            state_cache: Box::leak(self.state_cache.clone().into_boxed_str()),
+            checkpoint_interval: "1s",
+            failpoints: String::new(),
+        })
+    }
+}
+
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs statements and says which one failed, and why.
+pub async fn execute(client: &Client, statements: &[&str]) -> Result<()> {
+    for statement in statements {
+        client.batch_execute(statement).await.map_err(|e| explain(statement, &e))?;
+    }
+    Ok(())
+}
+
+/// The rows of a query as text, NULL as the empty string.
+pub async fn rows(client: &Client, query: &str) -> Result<Vec<Vec<String>>> {
+    let messages = client.simple_query(query).await.map_err(|e| explain(query, &e))?;
+    let cells = |row: &tokio_postgres::SimpleQueryRow| (0..row.len()).map(|i| row.get(i).unwrap_or_default().to_string()).collect();
+    Ok(messages.iter().filter_map(|m| if let SimpleQueryMessage::Row(row) = m { Some(cells(row)) } else { None }).collect())
+}
+
+/// The integers of a query's first row, if it has one; NULL as 0.
+pub async fn integers(client: &Client, query: &str) -> Result<Vec<i64>> {
+    let rows = rows(client, query).await?;
+    rows.iter().take(1).flatten().map(|cell| if cell.is_empty() { Ok(0) } else { Ok(cell.parse()?) }).collect()
+}
+
+/// Polls a query until its first row is `wanted`, and says what it is instead when it does not get there in time.
+pub async fn wait_for(client: &Client, query: &str, wanted: &[i64], within: Duration) -> Result<()> {
+    const POLL: Duration = Duration::from_millis(5);
+    let begun = Instant::now();
+    loop {
+        let seen = integers(client, query).await?;
+        if seen == wanted {
+            return Ok(());
+        }
+        if begun.elapsed() > within {
+            return Err(format!("after {within:?}, {query} gives {seen:?} and not {wanted:?}").into());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn explain(statement: &str, error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{}: {} {}\n  in: {statement}", db.code().code(), db.message(), db.detail().or(db.hint()).unwrap_or_default()),
+        None => format!("{error}\n  in: {statement}"),
+    }
+}

@@ -1,0 +1,189 @@
+//! Bad input: SQLSTATE, the primary line, a hint where one helps, and the position in the whole text.
+
+use crate::support::TestCatalog;
+use eddyline_planner::parse;
+
+/// The error, with the text from its position on in place of the number.
+#[track_caller]
+fn check(sql: &str, state: &str, message: &str, at: Option<&str>, hint: &str) {
+    let error = TestCatalog::new().error(sql);
+    assert_eq!(error.state.0, state, "{sql}: {error}");
+    assert!(error.message.contains(message), "{sql}: {error}");
+    assert!(error.hint.clone().unwrap_or_default().contains(hint), "{sql}: {error}");
+    if let Some(at) = at {
+        let position = error.position.unwrap_or_else(|| panic!("{sql}: no position: {error}"));
+        let rest: String = sql.chars().skip(position - 1).collect();
+        assert!(rest.starts_with(at), "{sql}: {position} points at {rest:?}");
+    }
+    let first = error.message.chars().next().unwrap();
+    assert!(!first.is_uppercase() || error.message.chars().nth(1).unwrap().is_uppercase(), "{error}");
+    assert!(!error.message.ends_with('.'), "{error}");
+}
+
+#[test]
+fn names_that_do_not_exist() {
+    check("SELECT pricee FROM bid", "42703", "column \"pricee\" does not exist", Some("pricee"), "\"price\"");
+    check("SELECT b.pricee FROM bid b", "42703", "pricee", None, "\"price\"");
+    check("SELECT * FROM bids", "42P01", "relation \"bids\" does not exist", Some("bids"), "\"bid\"");
+    check("SELECT * FROM no_such_thing_at_all", "42P01", "no_such_thing_at_all", Some("no_such"), "");
+    check("SELECT uper(channel) FROM bid", "42883", "function uper() does not exist", Some("uper"), "\"upper\"");
+    check("SELECT id FROM t WHERE id = (SELECT max(x) FROM keyless)", "42703", "\"x\"", Some("x)"), "");
+    check("SELECT a FROM keyless k, keyless l", "42702", "ambiguous", None, "");
+    check("CREATE MATERIALIZED VIEW m AS SELECT zzz FROM bid", "42703", "zzz", Some("zzz"), "");
+    check("SELECT 1;\n  SELECT pricee FROM bid", "42703", "pricee", Some("pricee"), "");
+    check("INSERT INTO t (idd) VALUES (1)", "42703", "column \"idd\" of relation \"t\" does not exist", Some("idd"), "\"id\"");
+    check("UPDATE t SET vv = 1", "42703", "vv", Some("vv"), "\"v\"");
+    check("DROP TABLE nope.t", "3F000", "nope", Some("nope"), "public");
+    check("DESCRIBE tt", "42P01", "tt", Some("tt"), "\"t\"");
+}
+
+#[test]
+fn syntax() {
+    check("SELEC 1", "42601", "syntax error at or near \"SELEC\"", Some("SELEC"), "\"select\"");
+    check("SELECT 1 +", "42601", "syntax error at end of input", None, "");
+    check("SELECT FROM WHERE x", "42601", "syntax error", None, "");
+    check("SELECT 'abc", "42601", "unterminated", None, "");
+    check("CREATE TABLE x (a INT,, b INT)", "42601", "syntax error at or near \",\"", Some(", b"), "");
+    check("CREATE SOURCE s (a INT) WITH (connector = )", "42601", "syntax error at or near \")\"", Some(")"), "");
+    check("SELECT 1 SELECT 2", "42601", "syntax error", None, "");
+    check("CREATE MATERIALIZED VIEW m AS SELECT 1 EMIT ON", "42601", "syntax error", None, "");
+}
+
+#[test]
+fn types_and_options() {
+    check("CREATE TABLE x (a bignt)", "42704", "type \"bignt\" does not exist", Some("bignt"), "\"bigint\"");
+    check("CREATE TABLE x (a uuid)", "42704", "uuid", Some("uuid"), "text");
+    check("CREATE TABLE x (id serial)", "0A000", "serial", Some("serial"), "bigint");
+    check("CREATE TABLE x (a numeric(50,2))", "22023", "precision 50", None, "");
+    check("SELECT CAST(id AS bignt) FROM t", "42704", "bignt", None, "\"bigint\"");
+    check("CREATE SOURCE s (a INT) WITH (connector = 'kafak')", "22023", "kafak", None, "kafka");
+    check("CREATE SOURCE s (a INT) WITH (topic = 'x')", "22023", "connector", None, "connector");
+    let error = TestCatalog::new().error("CREATE SOURCE s (a INT) WITH (connector = 'kafka', topik = 'x', properties.bootstrap.servers = 'b:1')");
+    assert!(error.to_string().contains("topic"), "{error}");
+    assert!(TestCatalog::new().plan("CREATE TABLE x (a INT) WITH (compaction = 'x')").is_err());
+}
+
+#[test]
+fn definitions() {
+    check("CREATE TABLE x (a INT, a TEXT)", "42701", "\"a\" specified more than once", None, "");
+    check("CREATE TABLE x (a INT, PRIMARY KEY (b))", "42703", "\"b\" named in key", Some("b)"), "");
+    check("CREATE TABLE x (a INT PRIMARY KEY, PRIMARY KEY (a))", "42P16", "multiple primary keys", None, "");
+    check("CREATE TABLE x (a INT PRIMARY KEY) APPEND ONLY", "42P16", "append-only", None, "APPEND ONLY");
+    check("CREATE TABLE x (a INT UNIQUE)", "0A000", "UNIQUE", Some("UNIQUE"), "PRIMARY KEY");
+    check("CREATE TABLE x (a INT, WATERMARK FOR a AS a)", "42804", "must be a timestamp, not integer", Some("a AS"), "");
+    check("CREATE TABLE x (ts TIMESTAMP, WATERMARK FOR tz AS ts)", "42703", "\"tz\"", Some("tz"), "\"ts\"");
+    check("CREATE TABLE x (ts TIMESTAMP, WATERMARK FOR ts AS 5)", "42804", "watermark must be a timestamp", None, "INTERVAL");
+    check("CREATE TABLE x ()", "42P16", "at least one column", None, "");
+    check("CREATE VIEW v AS SELECT 1 AS a, 2 AS a", "42701", "\"a\" specified more than once", None, "AS");
+    check("CREATE VIEW v (x, y) AS SELECT 1", "42601", "more column names than columns", None, "");
+    check("CREATE INDEX i ON t (v)", "0A000", "CREATE INDEX is not supported", Some("INDEX"), "");
+    check("CREATE SINK s FROM t WITH (connector = 'kafka')", "0A000", "CREATE SINK", Some("SINK"), "");
+    check("CREATE FUNCTION f() RETURNS int AS 'x'", "0A000", "CREATE FUNCTION", None, "");
+    check("CREATE OR REPLACE VIEW v AS SELECT 1", "0A000", "OR REPLACE", None, "DROP");
+    check("ALTER TABLE t ADD COLUMN x INT", "0A000", "ALTER", None, "");
+    check("ALTER TABLE log ADVANCE WATERMARK TO TIMESTAMP '2024-01-01 00:00:00'", "42809", "advances by itself", None, "manual");
+    check("TRUNCATE t", "0A000", "TRUNCATE", None, "");
+}
+
+#[test]
+fn windows() {
+    let window = |from: &str, rest: &str| format!("CREATE MATERIALIZED VIEW m AS SELECT window_end, count(*) AS n FROM {from} GROUP BY window_end {rest}");
+    check(&window("tumble(raw, date_time, INTERVAL '1 minute')", ""), "42P16", "needs a watermark", None, "WATERMARK FOR date_time");
+    check(&window("tumble(t, ts, INTERVAL '1 minute')", "EMIT ON WINDOW CLOSE"), "42P16", "needs a watermark", None, "watermark");
+    check(&window("tumble(bid, price, INTERVAL '1 minute')", ""), "42804", "must be a timestamp, not bigint", Some("price"), "");
+    check(&window("tumble(bid, date_tim, INTERVAL '1 minute')", ""), "42703", "date_tim", Some("date_tim"), "\"date_time\"");
+    check(&window("tumble(bid, date_time, INTERVAL '1 month')", ""), "0A000", "months", None, "days");
+    check(&window("tumble(bid, date_time, INTERVAL '0 seconds')", ""), "22023", "positive", None, "");
+    check(&window("tumble(bid, date_time)", ""), "42883", "size", None, "TUMBLE(");
+    check(&window("cumulate(bid, date_time, INTERVAL '1 minute', INTERVAL '1 hour')", ""), "0A000", "CUMULATE", None, "HOP");
+    check(&window("TABLE(SESSION(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1 hour'))", ""), "0A000", "SESSION", None, "HOP");
+    check(
+        "CREATE MATERIALIZED VIEW m AS SELECT bidder, count(*) AS n FROM bid GROUP BY bidder EMIT ON WINDOW CLOSE",
+        "42P16",
+        "EMIT ON WINDOW CLOSE needs an aggregate over a window",
+        None,
+        "window_start",
+    );
+    check(
+        "CREATE MATERIALIZED VIEW m AS SELECT bidder, count(*) AS n FROM bid GROUP BY SESSION(date_time, INTERVAL '1' MINUTE), bidder",
+        "0A000",
+        "SESSION",
+        None,
+        "",
+    );
+}
+
+#[test]
+fn what_a_view_cannot_hold_yet() {
+    for (query, what) in [
+        ("SELECT t.id FROM t JOIN keyless k ON k.a = t.id", "a join"),
+        ("SELECT id FROM t ORDER BY v LIMIT 3", "LIMIT"),
+        ("SELECT id, row_number() OVER (ORDER BY v) AS n FROM t", "an OVER window"),
+        ("SELECT id FROM t WHERE v = (SELECT max(a) FROM keyless)", "a scalar subquery"),
+        ("SELECT id FROM t WHERE v IN (SELECT a FROM keyless)", "IN (SELECT ...)"),
+        ("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM keyless)", "EXISTS"),
+        ("SELECT id FROM t EXCEPT SELECT a FROM keyless", "EXCEPT"),
+        ("SELECT id FROM t INTERSECT SELECT a FROM keyless", "INTERSECT"),
+        ("SELECT v, name, count(*) AS n FROM t GROUP BY ROLLUP (v, name)", "GROUPING SETS"),
+        ("SELECT DISTINCT ON (v) v, name FROM t", "DISTINCT ON"),
+        ("SELECT stddev(v) AS s FROM t", "stddev"),
+        ("SELECT string_agg(name, ',') AS s FROM t", "string_agg"),
+        ("SELECT id FROM t WHERE ts > now() - INTERVAL '1 hour'", "filter on the current time"),
+        ("SELECT id, now() AS n FROM t", "current time over rows that may change"),
+        ("SELECT id, random() AS r FROM t", "random"),
+        ("SELECT auction FROM bid FOR SYSTEM_TIME AS OF date_time", "FOR SYSTEM_TIME"),
+        ("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT n FROM r", ""),
+        ("SELECT unnest(make_array(1, 2)) AS x FROM t", "UNNEST"),
+    ] {
+        let error = TestCatalog::new().error(&format!("CREATE MATERIALIZED VIEW m AS {query}"));
+        assert_eq!(error.state.0, "0A000", "{query}: {error}");
+        assert!(error.message.contains(what), "{query}: {error}");
+    }
+}
+
+#[test]
+fn writes() {
+    check("INSERT INTO bid VALUES (1)", "42809", "it is a source", Some("bid"), "");
+    check("INSERT INTO totals VALUES (1)", "42809", "it is a materialized view", None, "");
+    check("UPDATE log SET v = 1", "42809", "append-only", None, "");
+    check("INSERT INTO keyless VALUES (1, 'a', 2)", "42601", "more expressions than target columns", Some("2)"), "");
+    check("INSERT INTO keyless (a, b) VALUES (1)", "42601", "more target columns than expressions", None, "");
+    check("INSERT INTO keyless (a, a) VALUES (1, 1)", "42701", "\"a\" specified more than once", None, "");
+    check("INSERT INTO keyless SELECT auction, url FROM bid", "0A000", "INSERT from source", None, "materialized view");
+    check("INSERT INTO t (id) VALUES (1) ON CONFLICT (v) DO NOTHING", "42P10", "no unique constraint", None, "primary key");
+    check("UPDATE t SET v = 1 FROM keyless", "0A000", "UPDATE ... FROM", None, "subquery");
+}
+
+#[test]
+fn functions_and_types_of_operands() {
+    check("SELECT name + 1 FROM t WHERE name = 5 GROUP BY id", "42803", "", None, "");
+    let error = TestCatalog::new().error("CREATE MATERIALIZED VIEW m AS SELECT id + make_array(1) AS x FROM t");
+    assert!(["42883", "42804"].contains(&error.state.0), "{error}");
+    let error = TestCatalog::new().error("CREATE MATERIALIZED VIEW m AS SELECT substr(1, 2, 3, 4, 5) AS x FROM t");
+    assert_eq!(error.state.0, "42883", "{error}");
+}
+
+#[test]
+fn deep_nesting_is_an_error_not_a_crash() {
+    let deep = |open: &str, middle: &str, close: &str, n: usize| format!("SELECT {}{middle}{}", open.repeat(n), close.repeat(n));
+    for sql in [
+        deep("(", "1", ")", 1_000),
+        deep("NOT ", "true", "", 10_000),
+        deep("- ", "1", "", 10_000),
+        deep("1 + ", "1", "", 100_000),
+        deep("CASE WHEN true THEN ", "1", " END", 5_000),
+        deep("(SELECT ", "1", ")", 1_000),
+        deep("abs(", "1", ")", 100_000),
+        format!("SELECT 1 {}", "UNION ALL SELECT 1 ".repeat(5_000)),
+        format!("SELECT * FROM t {}", "CROSS JOIN t ".repeat(5_000)),
+        format!("SELECT 1{}", "::int".repeat(10_000)),
+        format!("CREATE TABLE x (a {}INT{})", "ARRAY<".repeat(1_000), ">".repeat(1_000)),
+        format!("SELECT {}1{}", "[".repeat(1_000), "]".repeat(1_000)),
+    ] {
+        let error = parse(&sql).err().unwrap_or_else(|| panic!("accepted {}...", &sql[..60]));
+        assert_eq!(error.state.0, "54001", "{} {error}", &sql[..60]);
+        assert!(error.position.is_some());
+    }
+    let wide = format!("SELECT id FROM t WHERE {}", (0..500).map(|i| format!("v = {i}")).collect::<Vec<_>>().join(" OR "));
+    assert!(TestCatalog::new().plan(&wide).is_ok(), "five hundred alternatives are fine");
+}

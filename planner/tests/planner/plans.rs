@@ -1,0 +1,85 @@
+//! Streaming plans as text, against `plans.txt`: each case is its SQL, a line `----`, and the plan, up to an
+//! empty line. `UPDATE_SNAPSHOTS=1 cargo test -p eddyline-planner` writes the file anew; read the diff.
+
+use crate::support::TestCatalog;
+use eddyline_planner::plan::{ChangelogMode, Op};
+use eddyline_planner::{RelationKind, table_plan};
+use std::path::Path;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/planner/plans.txt");
+
+#[test]
+fn plans_are_as_recorded() {
+    let catalog = TestCatalog::new();
+    let recorded = std::fs::read_to_string(Path::new(FILE)).unwrap();
+    let mut actual = String::new();
+    for case in recorded.split("\n\n").map(str::trim).filter(|c| !c.is_empty()) {
+        let sql = case.split("\n----").next().unwrap();
+        let lines = catalog.explain(&format!("EXPLAIN CREATE MATERIALIZED VIEW mv AS {sql}"));
+        let streaming = lines.iter().skip_while(|l| *l != "Streaming plan:").skip(1).map(|l| &l[2..]);
+        actual.push_str(sql);
+        actual.push_str("\n----\n");
+        streaming.for_each(|line| {
+            actual.push_str(line);
+            actual.push('\n');
+        });
+        actual.push('\n');
+    }
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(FILE, &actual).unwrap();
+        return;
+    }
+    for (expected, actual) in recorded.trim().split("\n\n").zip(actual.trim().split("\n\n")) {
+        assert_eq!(expected.trim(), actual.trim());
+    }
+    assert_eq!(recorded.trim(), actual.trim());
+}
+
+#[test]
+fn a_plan_survives_its_encoding() {
+    let mut catalog = TestCatalog::new();
+    let relation = catalog
+        .create(
+            "CREATE MATERIALIZED VIEW w AS SELECT auction, window_end, count(*) FILTER (WHERE price > 1.5) AS n, max(channel) AS c \
+             FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), INTERVAL '10' SECOND)) GROUP BY auction, window_start, window_end",
+        )
+        .unwrap();
+    let json = serde_json::to_string(&*relation).unwrap();
+    let back: eddyline_planner::Relation = serde_json::from_str(&json).unwrap();
+    assert_eq!(back, *relation);
+}
+
+#[test]
+fn state_tables_are_numbered_in_order() {
+    let mut catalog = TestCatalog::new();
+    let relation =
+        catalog.create("CREATE MATERIALIZED VIEW x AS SELECT n, count(*) AS c FROM (SELECT v, count(*) AS n FROM t GROUP BY v) s GROUP BY n").unwrap();
+    let RelationKind::MaterializedView { plan, .. } = &relation.kind else { panic!() };
+    let states: Vec<u32> =
+        plan.nodes.iter().filter_map(|n| if let Op::Aggregate { state, .. } = &n.op { Some(state.0) } else { None }).collect();
+    assert_eq!(states, vec![1, 2]);
+}
+
+#[test]
+fn a_table_is_a_job() {
+    let catalog = TestCatalog::new();
+    let ops = |name: &str| -> Vec<Op> { table_plan(&catalog.relation(name)).nodes.into_iter().map(|n| n.op).collect() };
+    assert!(matches!(&ops("t")[1..], [Op::Exchange { keys }, Op::Materialize { key }] if *keys == [0] && *key == [0]));
+    assert!(matches!(&ops("keyless")[1..], [Op::Exchange { keys }, Op::Materialize { key }] if *keys == [0, 1] && key.is_empty()));
+    assert!(matches!(&ops("log")[1..], [Op::Materialize { key }] if key.is_empty()));
+}
+
+#[test]
+fn views_derive_their_keys_and_modes() {
+    let mut catalog = TestCatalog::new();
+    let mut view = |sql: &str| {
+        let r = catalog.create(sql).unwrap();
+        (r.key.clone(), r.mode)
+    };
+    assert_eq!(view("CREATE MATERIALIZED VIEW a AS SELECT v, id, name FROM t WHERE v > 1"), (vec![1], ChangelogMode::Retract));
+    assert_eq!(view("CREATE MATERIALIZED VIEW b AS SELECT v, name FROM t"), (vec![], ChangelogMode::Retract));
+    assert_eq!(view("CREATE MATERIALIZED VIEW c AS SELECT auction FROM bid"), (vec![], ChangelogMode::Append));
+    assert_eq!(view("CREATE MATERIALIZED VIEW d AS SELECT DISTINCT auction FROM bid"), (vec![0], ChangelogMode::Append));
+    assert_eq!(view("CREATE MATERIALIZED VIEW e AS SELECT count(*) AS n FROM bid"), (vec![], ChangelogMode::Retract));
+    assert_eq!(view("CREATE MATERIALIZED VIEW f AS SELECT n + 1 AS m, auction FROM totals"), (vec![1], ChangelogMode::Retract));
+}

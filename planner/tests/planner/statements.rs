@@ -1,0 +1,326 @@
+//! Every kind of statement, in the spellings that clients use.
+
+use crate::support::TestCatalog;
+use datafusion::common::ScalarValue;
+use eddyline_common::SqlType;
+use eddyline_common::connector::ColumnOrigin;
+use eddyline_planner::catalog::RelationKind;
+use eddyline_planner::plan::{ChangelogMode, Expr};
+use eddyline_planner::statement::{CopyFormat, FetchCount, ObjectKind, OnConflict, Planned, Query, Show};
+use eddyline_planner::{bind_parameters, parameter_types, parse};
+
+fn planned(sql: &str) -> Planned {
+    TestCatalog::new().plan(sql).unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
+fn query(sql: &str) -> Query {
+    match planned(sql) {
+        Planned::Query(query) => query,
+        other => panic!("not a query: {other:?}"),
+    }
+}
+
+fn names(query: &Query) -> Vec<&str> {
+    query.columns.iter().map(|c| c.name.as_str()).collect()
+}
+
+#[test]
+fn texts_are_cut_into_statements() {
+    let parsed = parse("SELECT 1; -- a comment; here\n INSERT INTO t VALUES (';') ;; select \"a;b\"").unwrap();
+    let texts: Vec<&str> = parsed.iter().map(|p| p.sql.as_str()).collect();
+    assert_eq!(texts, ["SELECT 1", "INSERT INTO t VALUES (';')", "select \"a;b\""]);
+    assert!(matches!(planned("  -- nothing\n"), Planned::Empty));
+    assert_eq!(parse("SELECT 'né', 1; SELECT 2").unwrap()[1].sql, "SELECT 2");
+}
+
+#[test]
+fn a_source_in_the_flink_accent() {
+    let mut catalog = TestCatalog::empty();
+    let source = catalog
+        .create(
+            "CREATE TABLE bid (auction BIGINT, emailAddress STRING NOT NULL, price DECIMAL(10,2), ts TIMESTAMP(3),
+               ktime TIMESTAMP_LTZ(3) METADATA FROM 'timestamp',
+               `partition` BIGINT METADATA VIRTUAL, `offset` BIGINT METADATA VIRTUAL,
+               proc AS PROCTIME(), day AS CAST(ts AS DATE),
+               item ROW<id BIGINT, tags ARRAY<ROW<k STRING, v INT>>>, props MAP<STRING, ARRAY<INT>>, ids int[],
+               WATERMARK FOR ts AS ts - INTERVAL '5' SECOND, PRIMARY KEY (auction) NOT ENFORCED)
+             WITH ('connector'='kafka', 'topic'='bid', 'properties.bootstrap.servers'='b:9092', 'properties.group.id'='g',
+               'scan.startup.mode'='earliest-offset', 'format'='json', 'scan.watermark.idle-timeout'='1min')",
+        )
+        .unwrap();
+    let RelationKind::Source(spec) = &source.kind else { panic!("not a source") };
+    assert_eq!(spec.options["topic"], "bid");
+    assert_eq!(spec.columns[1].external_name, "emailAddress");
+    assert!(!spec.columns[1].nullable);
+    assert_eq!(source.columns[1].name, "emailaddress");
+    assert_eq!(spec.columns[4].origin, ColumnOrigin::Metadata("timestamp".to_string()));
+    assert_eq!(source.columns[4].ty, SqlType::TimestampTz);
+    let tags = SqlType::Array(Box::new(SqlType::Struct(vec![("k".into(), SqlType::Text), ("v".into(), SqlType::Integer)])));
+    assert_eq!(source.columns[7].ty, SqlType::Struct(vec![("id".into(), SqlType::BigInt), ("tags".into(), tags)]));
+    assert_eq!(source.columns[9].ty, SqlType::Array(Box::new(SqlType::Integer)));
+    let visible: Vec<&str> = source.visible.iter().map(|v| v.column.name.as_str()).collect();
+    assert_eq!(visible[..9], ["auction", "emailaddress", "price", "ts", "ktime", "partition", "offset", "proc", "day"]);
+    assert_eq!(source.visible[7].value, Expr::CutNow);
+    assert_eq!(source.visible[8].column.ty, SqlType::Date);
+    let watermark = source.watermark.as_ref().unwrap();
+    assert_eq!((watermark.column, watermark.idle_timeout), (3, Some(60_000_000)));
+    assert_eq!(source.time_columns, [3]);
+    assert!(source.key.is_empty(), "a key that nobody enforces is no fact");
+}
+
+#[test]
+fn a_source_in_the_postgres_accent() {
+    let mut catalog = TestCatalog::empty();
+    let source = catalog
+        .create(
+            "CREATE SOURCE IF NOT EXISTS bid (auction BIGINT, price NUMERIC, ts TIMESTAMP, proc TIMESTAMPTZ AS proctime(),
+               WATERMARK FOR ts AS ts - INTERVAL '5 seconds')
+             INCLUDE KEY AS k INCLUDE PARTITION AS p INCLUDE OFFSET AS o INCLUDE TIMESTAMP AS kt INCLUDE HEADER AS h
+             WITH (connector = 'kafka', topic = 'bid', properties.bootstrap.server = 'b:9092', scan.startup.mode = 'earliest')
+             FORMAT PLAIN ENCODE JSON",
+        )
+        .unwrap();
+    let RelationKind::Source(spec) = &source.kind else { panic!("not a source") };
+    assert_eq!(spec.options["properties.bootstrap.servers"], "b:9092");
+    assert_eq!(spec.options["format"], "json");
+    assert_eq!(source.columns[1].ty, SqlType::Decimal { precision: 38, scale: 9 });
+    let visible: Vec<&str> = source.visible.iter().map(|v| v.column.name.as_str()).collect();
+    assert_eq!(visible, ["auction", "price", "ts", "proc", "k", "p", "o", "kt", "h"]);
+    assert_eq!(source.columns.len(), 8);
+}
+
+#[test]
+fn a_generator_knows_its_columns() {
+    let mut catalog = TestCatalog::empty();
+    let source = catalog.create("CREATE SOURCE bid WITH (connector = 'nexmark', nexmark.table.type = 'bid')").unwrap();
+    assert_eq!(source.columns.len(), 7);
+    assert!(source.watermark.is_none());
+}
+
+#[test]
+fn an_event_time_may_be_computed() {
+    let mut catalog = TestCatalog::empty();
+    catalog
+        .create(
+            "CREATE SOURCE s (millis BIGINT, ts TIMESTAMP AS CAST(to_timestamp_millis(millis) AS TIMESTAMP), WATERMARK FOR ts AS ts - INTERVAL '1 second')
+             WITH (connector = 'kafka', topic = 'x', properties.bootstrap.servers = 'b:1', format = 'json')",
+        )
+        .unwrap();
+    let source = catalog.relation("s");
+    assert!(source.time_columns.is_empty(), "no stored column is the event time");
+    let view = catalog
+        .create("CREATE MATERIALIZED VIEW w AS SELECT window_end, count(*) AS n FROM tumble(s, ts, INTERVAL '1 minute') GROUP BY window_end EMIT ON WINDOW CLOSE")
+        .unwrap();
+    assert_eq!(view.mode, ChangelogMode::Append);
+}
+
+#[test]
+fn tables_have_keys_defaults_and_watermarks() {
+    let mut catalog = TestCatalog::new();
+    let t = catalog.relation("t");
+    assert_eq!((t.key.as_slice(), t.mode), (&[0][..], ChangelogMode::Retract));
+    assert!(!t.columns[0].nullable);
+    let RelationKind::Table { defaults, append_only } = &t.kind else { panic!() };
+    assert!(!append_only && defaults.contains_key(&2));
+    let log = catalog.relation("log");
+    assert_eq!((log.mode, log.time_columns.as_slice()), (ChangelogMode::Append, &[0][..]));
+    assert!(catalog.relation("manual").watermark.as_ref().unwrap().manual);
+    let two = catalog.create("CREATE TABLE two (a INT, \"B\" TEXT NOT NULL, CONSTRAINT pk PRIMARY KEY (a, \"B\"))").unwrap();
+    assert_eq!(two.key, [0, 1]);
+    assert_eq!(two.columns[1].name, "B");
+    let spelled = catalog.create("CREATE TABLE s (a varchar(10), b character varying(3), c double precision, d timestamp with time zone, e int8, f bytea, g jsonb, h \"char\")").unwrap();
+    let types: Vec<String> = spelled.columns.iter().map(|c| c.ty.to_string()).collect();
+    assert_eq!(types, ["text", "text", "double precision", "timestamp with time zone", "bigint", "bytea", "jsonb", "text"]);
+}
+
+#[test]
+fn views_know_what_they_depend_on() {
+    let catalog = TestCatalog::new();
+    assert_eq!(catalog.relation("cheap").depends_on, [catalog.relation("bid").id]);
+    let Planned::Create { relation, .. } = catalog.plan("CREATE MATERIALIZED VIEW x (a, b) AS WITH totals AS (SELECT * FROM cheap) SELECT * FROM totals").unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(relation.depends_on, [catalog.relation("cheap").id], "a common table expression hides the view of that name");
+    assert_eq!(relation.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let RelationKind::View { query } = &catalog.relation("cheap").kind else { panic!() };
+    assert_eq!(query, "SELECT auction, price FROM bid WHERE price < 100");
+}
+
+#[test]
+fn dropping_and_showing() {
+    assert!(matches!(planned("DROP TABLE IF EXISTS a, public.b CASCADE"), Planned::Drop { kind: ObjectKind::Table, names, if_exists: true, cascade: true } if names == ["a", "b"]));
+    assert!(matches!(planned("drop materialized view totals"), Planned::Drop { kind: ObjectKind::MaterializedView, if_exists: false, cascade: false, .. }));
+    assert!(matches!(planned("SHOW MATERIALIZED VIEWS"), Planned::Show(Show::Objects(ObjectKind::MaterializedView))));
+    assert!(matches!(planned("SHOW SOURCES"), Planned::Show(Show::Objects(ObjectKind::Source))));
+    assert!(matches!(planned("SHOW JOBS"), Planned::Show(Show::Jobs)));
+    assert!(matches!(planned("DESCRIBE t"), Planned::Show(Show::Columns(_))));
+    assert!(matches!(planned("SHOW COLUMNS FROM t"), Planned::Show(Show::Columns(_))));
+    assert!(matches!(planned("SHOW CREATE TABLE t"), Planned::Show(Show::Create(_))));
+    assert!(matches!(planned("SHOW ALL"), Planned::Show(Show::AllSettings)));
+    for (sql, name) in [
+        ("SHOW server_version", "server_version"),
+        ("show TimeZone", "timezone"),
+        ("SHOW TIME ZONE", "timezone"),
+        ("SHOW TRANSACTION ISOLATION LEVEL", "transaction_isolation"),
+    ] {
+        assert!(matches!(planned(sql), Planned::Show(Show::Setting(s)) if s == name), "{sql}");
+    }
+}
+
+#[test]
+fn settings_in_every_spelling() {
+    for (sql, name, value, local) in [
+        ("SET extra_float_digits = 3", "extra_float_digits", Some("3"), false),
+        ("SET SESSION DateStyle TO 'ISO'", "datestyle", Some("ISO"), false),
+        ("SET LOCAL statement_timeout = -1", "statement_timeout", Some("-1"), true),
+        ("set client_encoding to 'UTF8'", "client_encoding", Some("UTF8"), false),
+        ("SET NAMES 'utf8'", "client_encoding", Some("utf8"), false),
+        ("SET TIME ZONE 'Europe/Berlin'", "timezone", Some("Europe/Berlin"), false),
+        ("SET TIME ZONE LOCAL", "timezone", None, false),
+        ("SET search_path TO a, \"B\", public", "search_path", Some("a, B, public"), false),
+        ("SET standard_conforming_strings = on", "standard_conforming_strings", Some("on"), false),
+        ("SET application_name = DEFAULT", "application_name", None, false),
+        ("SET 'pipeline.name' = 'x'", "pipeline.name", Some("x"), false),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED", "default_transaction_isolation", Some("read committed"), false),
+        ("SET TRANSACTION READ ONLY", "transaction_read_only", Some("on"), true),
+        ("RESET ALL", "all", None, false),
+        ("RESET statement_timeout", "statement_timeout", None, false),
+    ] {
+        match planned(sql) {
+            Planned::Set { name: n, value: v, local: l } => assert_eq!((n.as_str(), v.as_deref(), l), (name, value, local), "{sql}"),
+            other => panic!("{sql}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn transactions_cursors_and_prepared_statements() {
+    assert!(matches!(planned("BEGIN"), Planned::Begin { read_only: false }));
+    assert!(matches!(planned("START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"), Planned::Begin { read_only: true }));
+    assert!(matches!(planned("COMMIT AND CHAIN"), Planned::Commit { chain: true }));
+    assert!(matches!(planned("END"), Planned::Commit { chain: false }));
+    assert!(matches!(planned("ABORT"), Planned::Rollback { chain: false }));
+    assert!(matches!(planned("SAVEPOINT s"), Planned::Savepoint(s) if s == "s"));
+    assert!(matches!(planned("RELEASE SAVEPOINT s"), Planned::ReleaseSavepoint(_)));
+    assert!(matches!(planned("ROLLBACK TO SAVEPOINT s"), Planned::RollbackToSavepoint(_)));
+    assert!(matches!(planned("DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT id FROM t"), Planned::DeclareCursor { name, .. } if name == "c"));
+    for (sql, count) in [
+        ("FETCH FORWARD 2 FROM c", FetchCount::Rows(2)),
+        ("FETCH c", FetchCount::Rows(1)),
+        ("FETCH NEXT FROM c", FetchCount::Rows(1)),
+        ("FETCH ALL IN c", FetchCount::All),
+        ("FETCH 10 c", FetchCount::Rows(10)),
+        ("MOVE FORWARD ALL FROM c", FetchCount::All),
+    ] {
+        assert!(matches!(planned(sql), Planned::Fetch { count: n, name, .. } if n == count && name == "c"), "{sql}");
+    }
+    assert!(matches!(planned("CLOSE ALL"), Planned::CloseCursor(None)));
+    assert!(matches!(planned("PREPARE p (int, text) AS SELECT $1 + 1, $2"), Planned::Prepare { statement, types, .. } if statement == "SELECT $1 + 1, $2" && types == [SqlType::Integer, SqlType::Text]));
+    assert!(matches!(planned("EXECUTE p (1, 'x' || 'y')"), Planned::ExecutePrepared { arguments, .. } if arguments.len() == 2));
+    assert!(matches!(planned("DEALLOCATE ALL"), Planned::Deallocate(None)));
+    assert!(matches!(planned("DISCARD ALL"), Planned::Discard));
+    assert!(matches!(planned("FLUSH"), Planned::Flush));
+}
+
+#[test]
+fn copying() {
+    assert!(matches!(planned("COPY t FROM STDIN"), Planned::CopyFrom { columns, format: CopyFormat::Text, .. } if columns.len() == 5));
+    assert!(matches!(planned("COPY t (v, id) FROM STDIN WITH (FORMAT csv, HEADER true)"), Planned::CopyFrom { columns, format: CopyFormat::Csv { header: true }, .. } if columns == [1, 0]));
+    assert!(matches!(planned("COPY (SELECT 1) TO STDOUT CSV"), Planned::CopyTo { format: CopyFormat::Csv { header: false }, .. }));
+    assert!(matches!(planned("COPY t TO STDOUT"), Planned::CopyTo { query, .. } if query.columns.len() == 5));
+}
+
+#[test]
+fn inserting() {
+    let insert = |sql: &str| match planned(sql) {
+        Planned::Insert(insert) => insert,
+        other => panic!("{other:?}"),
+    };
+    let all = insert("INSERT INTO t VALUES (1, 2, 'x', 3.5, '2024-01-01 00:00:00'), (2, NULL, DEFAULT, 4, NULL)");
+    assert_eq!(all.source.columns.iter().map(|c| c.ty.to_string()).collect::<Vec<_>>(), ["integer", "integer", "text", "numeric(10,2)", "timestamp without time zone"]);
+    assert!(matches!(all.on_conflict, OnConflict::Error));
+    assert_eq!(insert("INSERT INTO t (v, id) SELECT a, a + 1 FROM keyless").source.columns.len(), 5);
+    assert_eq!(insert("INSERT INTO keyless DEFAULT VALUES").source.columns.len(), 2);
+    assert!(matches!(insert("INSERT INTO t (id) VALUES (1) ON CONFLICT DO NOTHING").on_conflict, OnConflict::DoNothing));
+    let upsert = insert("INSERT INTO t (id, v) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET v = t.v + excluded.v, name = DEFAULT WHERE excluded.v > 0 RETURNING id, v * 2 AS twice, *");
+    let OnConflict::DoUpdate { assignments, filter } = &upsert.on_conflict else { panic!() };
+    let texts: Vec<String> = assignments.iter().map(|(i, e)| format!("{i}: {e}")).collect();
+    assert_eq!(texts, ["1: CAST(c1 + c6 AS Int32)", "2: CAST(Utf8(\"none\") AS Utf8)"]);
+    assert_eq!(filter.as_ref().unwrap().to_string(), "c6 > Int64(0)".replace("c6", "CAST(c6 AS Int64)"));
+    let returning = upsert.returning.unwrap();
+    assert_eq!(returning.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["id", "twice", "id", "v", "name", "amount", "ts"]);
+    assert_eq!(returning.exprs[0].to_string(), "c0");
+}
+
+#[test]
+fn updating_and_deleting() {
+    let Planned::Update(update) = planned("UPDATE t AS x SET v = x.v + 1, name = DEFAULT WHERE x.id IN (SELECT a FROM keyless) RETURNING x.v") else { panic!() };
+    assert_eq!(update.source.columns.len(), 10);
+    assert_eq!(update.source.relations.len(), 2);
+    assert_eq!(update.returning.unwrap().exprs[0].to_string(), "c1");
+    let Planned::Delete(delete) = planned("DELETE FROM t WHERE v > 3 RETURNING *") else { panic!() };
+    assert_eq!(delete.source.columns.len(), 5);
+    assert_eq!(delete.returning.unwrap().columns.len(), 5);
+    assert!(matches!(planned("DELETE FROM keyless"), Planned::Delete(_)));
+}
+
+#[test]
+fn watermarks_are_advanced_by_hand() {
+    assert!(matches!(planned("ALTER TABLE manual ADVANCE WATERMARK TO TIMESTAMP '1970-01-01 00:01:00'"), Planned::AdvanceWatermark { to_micros: 60_000_000, .. }));
+}
+
+#[test]
+fn columns_are_named_as_postgres_names_them() {
+    let q = query("SELECT 1, count(*), upper('x'), 2 AS two, '1'::int, CASE WHEN true THEN 1 END, NULL, NULL FROM t");
+    assert_eq!(names(&q), ["?column?", "count", "upper", "two", "int4", "case", "?column?", "?column?"]);
+    assert_eq!(names(&query("SELECT id, *, t.v, v FROM t")), ["id", "id", "v", "name", "amount", "ts", "v", "v"]);
+    assert_eq!(names(&query("SELECT a FROM keyless UNION SELECT id FROM t")), ["a"]);
+    assert_eq!(names(&query("SELECT count FROM (SELECT count(*) FROM t) s")), ["count"]);
+    assert_eq!(names(&query("SELECT `b` FROM keyless")), ["b"]);
+}
+
+#[test]
+fn queries_name_what_they_read() {
+    let catalog = TestCatalog::new();
+    let Planned::Query(q) = catalog.plan("SELECT * FROM cheap JOIN t ON id = auction WHERE EXISTS (SELECT 1 FROM keyless)").unwrap() else { panic!() };
+    let mut ids: Vec<_> = ["bid", "t", "keyless"].iter().map(|n| catalog.relation(n).id).collect();
+    ids.sort();
+    let mut read = q.relations.clone();
+    read.sort();
+    assert_eq!(read, ids);
+}
+
+#[test]
+fn parameters_are_inferred_and_bound() {
+    let catalog = TestCatalog::new();
+    let planned = catalog.plan("SELECT * FROM t WHERE id = $1 AND name = $2 LIMIT $3").unwrap();
+    assert_eq!(parameter_types(&planned), [SqlType::Integer, SqlType::Text, SqlType::BigInt]);
+    let bound = bind_parameters(planned, vec![ScalarValue::Int32(Some(1)), ScalarValue::Utf8(Some("x".into())), ScalarValue::Int64(Some(5))]).unwrap();
+    assert!(parameter_types(&bound).is_empty());
+    let declared = catalog.plan_with("SELECT $1 + 1", &[Some(SqlType::BigInt)]).unwrap();
+    assert_eq!(parameter_types(&declared), [SqlType::BigInt]);
+    let insert = catalog.plan("INSERT INTO t (id, amount) VALUES ($1, $2)").unwrap();
+    assert_eq!(parameter_types(&insert), [SqlType::Integer, SqlType::Decimal { precision: 10, scale: 2 }]);
+    let few = bind_parameters(insert, vec![ScalarValue::Int32(Some(1))]).unwrap_err();
+    assert_eq!(few.state.0, "08P01");
+}
+
+#[test]
+fn explain_shows_its_stages() {
+    let catalog = TestCatalog::new();
+    let lines = catalog.explain("EXPLAIN CREATE MATERIALIZED VIEW m AS SELECT auction FROM bid");
+    assert!(lines.contains(&"Logical plan:".to_string()) && lines.contains(&"Streaming plan:".to_string()), "{lines:#?}");
+    assert!(catalog.explain("EXPLAIN (STREAMING) SELECT auction FROM bid").contains(&"Streaming plan:".to_string()));
+    assert!(catalog.explain("EXPLAIN SELECT auction FROM bid")[0].starts_with("Logical"));
+    assert!(matches!(catalog.plan("EXPLAIN ANALYZE SELECT 1").unwrap(), Planned::ExplainAnalyze(_)));
+    assert!(matches!(catalog.plan("EXPLAIN (ANALYZE, VERBOSE) SELECT 1").unwrap(), Planned::ExplainAnalyze(_)));
+}
+
+#[test]
+fn large_texts_are_planned() {
+    let rows: Vec<String> = (0..20_000).map(|i| format!("({i}, '{}')", "x".repeat(500))).collect();
+    let sql = format!("INSERT INTO keyless VALUES {}", rows.join(", "));
+    assert!(sql.len() > 10_000_000);
+    assert!(matches!(planned(&sql), Planned::Insert(_)));
+}

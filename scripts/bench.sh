@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# The figures of docs/benchmarks.md, one after the other, after facts about the machine. Exits with an error if a result
+# was wrong or a run failed; a missed goal is printed. About ten minutes on two quiet cores, the build not counted.
+#
+#   bench.sh [--quick] [NAME...]     NAME: engine kafka freshness statement idle serving (all of them)
+#
+# --quick takes a tenth of the rows: whether everything still works, not how fast it is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+
+rows=10000000
+records=4000000
+seconds=20
+names=()
+for word in "$@"; do
+  case "$word" in
+    --quick) rows=1000000 records=400000 seconds=15 ;;
+    engine | kafka | freshness | statement | idle | serving) names+=("$word") ;;
+    *) echo "bench.sh: unknown argument $word" >&2; exit 1 ;;
+  esac
+done
+[ "${#names[@]}" -gt 0 ] || names=(engine kafka freshness statement idle serving)
+
+cargo build --release --locked -p eddyline-server -p eddyline-bench
+bench="$CARGO_TARGET_DIR/release/eddyline-bench"
+export EDDYLINE_BIN="$CARGO_TARGET_DIR/release/eddyline"
+
+machine() {
+  echo "machine: $(nproc) cores, $(awk '/MemTotal/ {printf "%.1f GiB", $2 / 1048576}' /proc/meminfo)," \
+    "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | sort -u | head -n 1)"
+  echo "system: $(uname -sr), $(rustc --version), load $(cut -d ' ' -f 1-3 /proc/loadavg) at the start"
+  echo "commit: $(git describe --always --dirty 2>/dev/null || echo unknown), $(date -u '+%Y-%m-%d %H:%M UTC')"
+}
+
+run() {
+  case "$1" in
+    engine) "$bench" engine --rows "$rows" ;;
+    kafka) "$bench" kafka --records "$records" ;;
+    freshness) "$bench" freshness --seconds "$seconds" ;;
+    serving) "$bench" serving --rows "$rows" ;;
+    *) "$bench" "$1" ;;
+  esac
+}
+
+machine
+failed=()
+for name in "${names[@]}"; do
+  echo
+  echo "# $name"
+  run "$name" || failed+=("$name")
+done
+if [ "${#failed[@]}" -gt 0 ]; then
+  echo "bench.sh: not measured: ${failed[*]}" >&2
+  exit 1
+fi

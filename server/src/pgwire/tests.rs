@@ -1,0 +1,195 @@
+//! Values there and back: what the encoder writes, the decoder and tokio-postgres read as the same value, in text
+//! and in binary, for every type.
+
+use super::decode::{ColumnBuilder, parameter};
+use super::encode::{Format, RowFormat};
+use super::types;
+use crate::session::settings::utc;
+use arrow::array::*;
+use arrow::datatypes::{Field, Schema};
+use bytes::{Buf, BytesMut};
+use datafusion::common::ScalarValue;
+use eddyline_common::SqlType;
+use std::sync::Arc;
+use tokio_postgres::types::{FromSql, Type};
+
+/// The fields of the one `DataRow` that an array of one value gives.
+fn encoded(array: ArrayRef, ty: &SqlType, format: Format) -> Option<Vec<u8>> {
+    let schema = Arc::new(Schema::new(vec![ty.field("x", true)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![array]).unwrap();
+    let row_format = RowFormat { schema, formats: vec![format], zone: utc() };
+    let mut out = BytesMut::new();
+    assert_eq!(row_format.bind(&batch).unwrap().write_rows(0, 1, usize::MAX, &mut out).unwrap(), 1);
+    assert_eq!(out.get_u8(), b'D');
+    assert_eq!(out.get_i32() as usize, out.len() + 4);
+    assert_eq!(out.get_i16(), 1);
+    let length = out.get_i32();
+    (length >= 0).then(|| out.to_vec())
+}
+
+fn from_text(text: &str, ty: &SqlType) -> ArrayRef {
+    let mut builder = ColumnBuilder::new(ty).unwrap();
+    builder.append_text(text).unwrap();
+    builder.finish().unwrap()
+}
+
+/// Text in, the same text out; and through the binary form back to the same value.
+fn round_trip(ty: &SqlType, text: &str) {
+    shown_as(ty, text, text);
+}
+
+fn shown_as(ty: &SqlType, text: &str, shown: &str) {
+    let value = from_text(text, ty);
+    let as_text = encoded(value.clone(), ty, Format::Text).unwrap();
+    assert_eq!(String::from_utf8(as_text).unwrap(), shown, "{ty} {text}");
+    let binary = encoded(value.clone(), ty, Format::Binary).unwrap();
+    let back = parameter(Some(&binary), true, ty).unwrap();
+    assert_eq!(back, ScalarValue::try_from_array(&value, 0).unwrap(), "{ty} {text}");
+}
+
+fn decimal(precision: u8, scale: i8) -> SqlType {
+    SqlType::Decimal { precision, scale }
+}
+
+#[test]
+fn every_type_goes_there_and_back() {
+    let int_array = SqlType::Array(Box::new(SqlType::Integer));
+    let text_array = SqlType::Array(Box::new(SqlType::Text));
+    for (ty, texts) in [
+        (SqlType::Boolean, vec!["t", "f"]),
+        (SqlType::SmallInt, vec!["0", "-32768", "32767"]),
+        (SqlType::Integer, vec!["0", "-2147483648", "2147483647"]),
+        (SqlType::BigInt, vec!["0", "-9223372036854775808", "9223372036854775807"]),
+        (SqlType::Real, vec!["0", "-0", "1.5", "1e+06", "999999", "0.1", "1e-05", "NaN", "Infinity", "-Infinity"]),
+        (SqlType::Double, vec!["0.1", "1e+15", "100000000000000", "123456789012345", "0.0001", "1e-05", "5e-324", "-2.5"]),
+        (decimal(38, 9), vec!["0.000000000", "1.500000000", "-99999999999999999999999999999.999999999", "0.000000001"]),
+        (decimal(10, 2), vec!["12345678.90", "-0.05", "0.00", "10000.00", "9999.99"]),
+        (decimal(38, 0), vec!["99999999999999999999999999999999999999", "10000", "-1", "0"]),
+        (decimal(12, 3), vec!["0.001", "123456789.125", "1.000"]),
+        (SqlType::Text, vec!["", "abc", "naïve ✓", "a\tb"]),
+        (SqlType::Bytes, vec!["\\x", "\\x00ff10"]),
+        (SqlType::Date, vec!["1970-01-01", "2000-02-29", "0044-03-15", "9999-12-31"]),
+        (SqlType::Time, vec!["00:00:00", "23:59:59.999999", "12:30:00.5"]),
+        (SqlType::Timestamp, vec!["1970-01-01 00:00:00", "1969-12-31 23:59:59.999999", "2024-02-29 12:34:56.78"]),
+        (SqlType::TimestampTz, vec!["2024-02-29 12:34:56.78+00"]),
+        (SqlType::Interval, vec!["1 year 2 mons 3 days 04:05:06.789", "00:00:00", "-1 days +02:00:00", "1 day", "-00:00:01"]),
+        (SqlType::Json, vec!["{\"a\": [1, null]}"]),
+        (int_array, vec!["{}", "{1,NULL,3}"]),
+        (text_array, vec!["{a,\"b c\",\"\",NULL,\"NULL\",\"x\\\"y\\\\z\"}"]),
+    ] {
+        texts.into_iter().for_each(|text| round_trip(&ty, text));
+    }
+}
+
+#[test]
+fn other_spellings_are_understood() {
+    shown_as(&SqlType::Boolean, "yes", "t");
+    shown_as(&decimal(10, 2), "1.005", "1.01");
+    shown_as(&decimal(10, 2), "-1.005e1", "-10.05");
+    shown_as(&decimal(5, 0), "0.5", "1");
+    shown_as(&SqlType::TimestampTz, "2024-01-01T02:00:00+02:00", "2024-01-01 00:00:00+00");
+    shown_as(&SqlType::TimestampTz, "2024-01-01", "2024-01-01 00:00:00+00");
+    shown_as(&SqlType::Timestamp, "2024-01-01T00:00:00Z", "2024-01-01 00:00:00");
+    shown_as(&SqlType::Bytes, "a\\\\b\\001", "\\x615c6201");
+    shown_as(&SqlType::Date, "20240229", "2024-02-29");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_state() {
+    let state = |text: &str, ty: &SqlType| ColumnBuilder::new(ty).unwrap().append_text(text).unwrap_err().state.0;
+    assert_eq!(state("12a", &SqlType::Integer), "22P02");
+    assert_eq!(state("", &SqlType::Integer), "22P02");
+    assert_eq!(state("3000000000", &SqlType::Integer), "22003");
+    assert_eq!(state("1e400", &SqlType::Double), "22003");
+    assert_eq!(state("100000000", &decimal(10, 2)), "22003");
+    assert_eq!(state("1.2.3", &decimal(10, 2)), "22P02");
+    assert_eq!(state("2024-02-30", &SqlType::Date), "22008");
+    assert_eq!(state("someday", &SqlType::Timestamp), "22007");
+    assert_eq!(state("{1", &SqlType::Array(Box::new(SqlType::Integer))), "22P02");
+    assert_eq!(state("{\"a\":}", &SqlType::Json), "22P02");
+    assert_eq!(parameter(Some(&[1, 2, 3]), true, &SqlType::Integer).unwrap_err().state.0, "22P03");
+    assert_eq!(parameter(Some(&[0xFF]), false, &SqlType::Text).unwrap_err().state.0, "22021");
+}
+
+#[test]
+fn tokio_postgres_reads_the_binary_form() {
+    fn read<T: for<'a> FromSql<'a>>(text: &str, ty: &SqlType, pg: Type) -> T {
+        let bytes = encoded(from_text(text, ty), ty, Format::Binary).unwrap();
+        T::from_sql(&pg, &bytes).unwrap()
+    }
+    assert!(read::<bool>("t", &SqlType::Boolean, Type::BOOL));
+    assert_eq!(read::<i16>("-5", &SqlType::SmallInt, Type::INT2), -5);
+    assert_eq!(read::<i32>("77", &SqlType::Integer, Type::INT4), 77);
+    assert_eq!(read::<i64>("-9000000000", &SqlType::BigInt, Type::INT8), -9_000_000_000);
+    assert_eq!(read::<f32>("1.25", &SqlType::Real, Type::FLOAT4), 1.25);
+    assert_eq!(read::<f64>("-0.1", &SqlType::Double, Type::FLOAT8), -0.1);
+    assert_eq!(read::<String>("häuser", &SqlType::Text, Type::TEXT), "häuser");
+    assert_eq!(read::<Vec<u8>>("\\x0102", &SqlType::Bytes, Type::BYTEA), vec![1, 2]);
+    let list = SqlType::Array(Box::new(SqlType::BigInt));
+    assert_eq!(read::<Vec<Option<i64>>>("{1,NULL}", &list, Type::INT8_ARRAY), vec![Some(1), None]);
+    let texts = SqlType::Array(Box::new(SqlType::Text));
+    assert_eq!(read::<Vec<String>>("{a,\"b,c\"}", &texts, Type::TEXT_ARRAY), vec!["a", "b,c"]);
+    let at = read::<std::time::SystemTime>("2024-01-01 00:00:00.5", &SqlType::Timestamp, Type::TIMESTAMP);
+    assert_eq!(at.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros(), 1_704_067_200_500_000);
+}
+
+#[test]
+fn nulls_have_no_bytes() {
+    for ty in [SqlType::Integer, SqlType::Text, SqlType::Null, SqlType::Array(Box::new(SqlType::Text))] {
+        let mut builder = ColumnBuilder::new(&ty).unwrap();
+        builder.append_null();
+        assert_eq!(encoded(builder.finish().unwrap(), &ty, Format::Text), None);
+    }
+    assert_eq!(types::oid_of(&SqlType::Null), types::TEXT);
+}
+
+#[test]
+fn foreign_arrow_forms_are_brought_home() {
+    let show = |array: ArrayRef| {
+        let schema = Arc::new(Schema::new(vec![Field::new("x", array.data_type().clone(), true)]));
+        let batch = RecordBatch::try_new(schema.clone(), vec![array]).unwrap();
+        let format = RowFormat::text(schema, utc());
+        let mut out = BytesMut::new();
+        format.bind(&batch).unwrap().write_rows(0, 1, usize::MAX, &mut out).unwrap();
+        String::from_utf8(out[11..].to_vec()).unwrap()
+    };
+    assert_eq!(show(Arc::new(StringViewArray::from(vec!["view"]))), "view");
+    assert_eq!(show(Arc::new(UInt64Array::from(vec![u64::MAX]))), "18446744073709551615");
+    assert_eq!(show(Arc::new(UInt32Array::from(vec![7]))), "7");
+    assert_eq!(show(Arc::new(TimestampNanosecondArray::from(vec![1_500_000_000]))), "1970-01-01 00:00:01.5");
+    assert_eq!(show(Arc::new(DurationMillisecondArray::from(vec![1500]))), "00:00:01.5");
+}
+
+#[test]
+fn records_and_maps_have_text_forms() {
+    let fields = vec![("a".to_string(), SqlType::Integer), ("b".to_string(), SqlType::Text)];
+    let ty = SqlType::Struct(fields);
+    let arrow::datatypes::DataType::Struct(inner) = ty.to_arrow() else { panic!("a struct") };
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![Some(1)])), Arc::new(StringArray::from(vec![Some("x, y")]))];
+    let record: ArrayRef = Arc::new(StructArray::new(inner, columns, None));
+    assert_eq!(encoded(record, &ty, Format::Text).unwrap(), b"(1,\"x, y\")");
+    let mut map = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+    map.keys().append_value("k\"");
+    map.values().append_value(1);
+    map.append(true).unwrap();
+    let map: ArrayRef = Arc::new(map.finish());
+    let schema = Arc::new(Schema::new(vec![Field::new("x", map.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![map]).unwrap();
+    let mut out = BytesMut::new();
+    RowFormat::text(schema, utc()).bind(&batch).unwrap().write_rows(0, 1, usize::MAX, &mut out).unwrap();
+    assert_eq!(&out[11..], b"{\"k\\\"\": 1}");
+}
+
+/// A row is never cut: the writer stops between rows once the buffer is full.
+#[test]
+fn writing_stops_between_rows() {
+    let schema = Arc::new(Schema::new(vec![SqlType::Text.field("x", true)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(vec!["0123456789"; 10]))]).unwrap();
+    let format = RowFormat::text(schema, utc());
+    let bound = format.bind(&batch).unwrap();
+    let mut out = BytesMut::new();
+    let first = bound.write_rows(0, 10, 30, &mut out).unwrap();
+    assert!(first < 10 && first > 0);
+    assert_eq!(bound.write_rows(first, 10 - first, usize::MAX, &mut out).unwrap(), 10 - first);
+    assert_eq!(out.len(), 10 * (1 + 4 + 2 + 4 + 10));
+}

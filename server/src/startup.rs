@@ -1,0 +1,116 @@
+//! The server's life: recover, listen, say that it is ready, serve, and stop in order: no more clients, their
+//! statements end, a last checkpoint.
+
+use crate::config::{Backend, Config};
+use crate::coordinator::{self, CoordinatorConfig};
+use crate::metrics::Metrics;
+use crate::pgwire::listener;
+use crate::serving::QueryEngine;
+use crate::serving::engine::EngineOptions;
+use crate::session::Services;
+use crate::{demo, http};
+use eddyline_common::runtime::{SystemClock, SystemFs};
+use eddyline_common::{Result, SqlError};
+use eddyline_executor::StateBackend;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Threads for sockets; statements run elsewhere.
+const CLIENT_THREADS: usize = 2;
+
+/// Parsing and planning recurse on these threads.
+const CLIENT_STACK_BYTES: usize = 8 << 20;
+
+/// Threads that queries share with the views.
+const QUERY_THREADS_MAX: usize = 2;
+
+/// What blocking work may still take when all else has ended.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs the server until SIGTERM or SIGINT.
+pub fn run(config: Config, with_demo: bool) -> Result<()> {
+    let clients = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CLIENT_THREADS)
+        .thread_name("clients")
+        .thread_stack_size(CLIENT_STACK_BYTES)
+        .enable_all()
+        .build()?;
+    let result = clients.block_on(serve(config, with_demo, clients.handle().clone()));
+    clients.shutdown_timeout(RUNTIME_TIMEOUT);
+    result
+}
+
+async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Ports first: a server that cannot listen should not recover for minutes to find out.
+    let (postgres, http) = (listen(config.listen).await?, listen(config.http).await?);
+    let (address, http_address) = (postgres.local_addr()?, http.local_addr()?);
+    let clock = Arc::new(SystemClock);
+    let start = CoordinatorConfig {
+        data_dir: config.data_dir.clone(),
+        checkpoint_store: None,
+        workers: config.workers,
+        backend: match config.state_backend {
+            Backend::Memory => StateBackend::Memory,
+            Backend::Rocksdb => StateBackend::Rocksdb,
+        },
+        state_cache_bytes: config.state_cache_bytes,
+        ring_bytes: config.ring_bytes,
+        checkpoint_interval: config.checkpoint_interval,
+        clock: clock.clone(),
+        fs: Arc::new(SystemFs),
+        runtime,
+    };
+    let started = tokio::task::spawn_blocking(move || coordinator::start(start)).await;
+    let (handle, thread) = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;
+    let threads = config.workers.clamp(1, QUERY_THREADS_MAX);
+    let engine = QueryEngine::new(EngineOptions { threads, memory_bytes: config.query_memory_bytes })?;
+    let metrics = Arc::new(Metrics::default());
+    let services = Arc::new(Services { coordinator: handle.clone(), engine, metrics: metrics.clone(), clock });
+
+    let stop = CancellationToken::new();
+    let clients = tokio::spawn(listener::serve(postgres, services, config.max_connections, stop.clone()));
+    let pages = tokio::spawn(http::serve(http, handle.stats(), metrics.sessions.clone(), stop.clone()));
+    ready(address, http_address);
+    let shown = with_demo.then(|| tokio::spawn(demo::drive(address, handle.stats())));
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        result = finished(shown) => result,
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    let clients = clients.await;
+    handle.shutdown().await;
+    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    let pages = pages.await;
+    clients.map_err(|e| SqlError::internal(format!("the listener failed: {e}")))?;
+    pages.map_err(|e| SqlError::internal(format!("the HTTP side failed: {e}")))??;
+    match joined {
+        Ok(Ok(())) => outcome,
+        _ => Err(SqlError::internal("the coordinator failed")),
+    }
+}
+
+/// The demo ends only by an error.
+async fn finished(demo: Option<tokio::task::JoinHandle<Result<()>>>) -> Result<()> {
+    match demo {
+        None => std::future::pending().await,
+        Some(task) => task.await.map_err(|e| SqlError::internal(format!("the demo failed: {e}")))?,
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| SqlError::io(format!("cannot listen on {address}: {e}")))
+}
+
+/// The one line on standard output that scripts wait for.
+#[allow(clippy::print_stdout)]
+fn ready(postgres: SocketAddr, http: SocketAddr) {
+    println!("ready: postgres {postgres} http {http}");
+}

@@ -1,0 +1,212 @@
+//! Kills the real server at every named failpoint and at random moments, while writes and a source keep coming, and looks
+//! at what is there afterwards: no acknowledged write is lost, views agree with their tables in one SELECT, and a
+//! bounded source ends in the result of a run that was never interrupted.
+
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+use tokio_postgres::Client;
+
+/// Reached while serving; the number of hits survived before the kill differs from round to round.
+const WHILE_SERVING: [&str; 12] = [
+    "log.appended",
+    "log.before_sync",
+    "log.synced",
+    "cut.logged",
+    "ddl.logged",
+    "checkpoint.upload",
+    "checkpoint.before_manifest",
+    "checkpoint.after_manifest",
+    "checkpoint.prune",
+    "view.vacuum",
+    "workload.none",
+    "workload.random",
+];
+
+/// Reached before `ready`.
+const WHILE_RECOVERING: [&str; 2] = ["recovery.manifest_loaded", "recovery.replayed"];
+
+const ROUNDS: [u64; 3] = [1, 2, 5];
+
+const BIDS: i64 = 40_000;
+
+const SCHEMA: [&str; 6] = [
+    "CREATE TABLE IF NOT EXISTS ledger (id BIGINT PRIMARY KEY, account BIGINT, amount BIGINT)",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS total AS SELECT COUNT(*) AS n, SUM(amount) AS amount FROM ledger",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS accounts AS SELECT account, COUNT(*) AS n, SUM(amount) AS amount FROM ledger GROUP BY account",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS spread AS SELECT n, COUNT(*) AS accounts FROM accounts GROUP BY n",
+    "CREATE SOURCE IF NOT EXISTS bid (auction BIGINT, price BIGINT, channel VARCHAR, date_time TIMESTAMP, \
+     WATERMARK FOR date_time AS date_time - INTERVAL '1 second') \
+     WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '40000', nexmark.rate = '4000', nexmark.split.num = '2')",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS windows AS SELECT window_start, channel, COUNT(*) AS n, SUM(price) AS s \
+     FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1' SECOND)) GROUP BY window_start, window_end, channel",
+];
+
+/// What the clients know of the server's promises.
+#[derive(Default)]
+struct Ledger {
+    /// Ids 1..=acknowledged were acknowledged; the one after may have been written.
+    acknowledged: AtomicI64,
+    stop: AtomicBool,
+}
+
+/// Inserts one row after the other until the server is gone or the writer told to stop.
+async fn write(client: Client, ledger: Arc<Ledger>) {
+    while !ledger.stop.load(Ordering::SeqCst) {
+        let id = ledger.acknowledged.load(Ordering::SeqCst) + 1;
+        let insert = format!("INSERT INTO ledger VALUES ({id}, {}, {}) ON CONFLICT DO NOTHING", id % 7, id * 3);
+        if client.batch_execute(&insert).await.is_err() {
+            return;
+        }
+        ledger.acknowledged.store(id, Ordering::SeqCst);
+    }
+}
+
+/// Creates what is missing and keeps creating and dropping a view, so that DDL is under way at every moment.
+async fn define(client: Client, ledger: Arc<Ledger>) {
+    while !ledger.stop.load(Ordering::SeqCst) {
+        for statement in SCHEMA {
+            if client.batch_execute(statement).await.is_err() {
+                return;
+            }
+        }
+        let passing = "CREATE MATERIALIZED VIEW IF NOT EXISTS passing AS SELECT account, MAX(amount) AS m FROM ledger GROUP BY account";
+        for statement in [passing, "SELECT * FROM passing", "DROP MATERIALIZED VIEW passing"] {
+            if client.batch_execute(statement).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn work(server: &Server, ledger: &Arc<Ledger>) -> Vec<tokio::task::JoinHandle<()>> {
+    ledger.stop.store(false, Ordering::SeqCst);
+    // The server may be gone already: its failpoint was in its start.
+    let Ok(client) = server.try_connect().await else { return Vec::new() };
+    for statement in SCHEMA {
+        if client.batch_execute(statement).await.is_err() {
+            return Vec::new();
+        }
+    }
+    let mut tasks = vec![tokio::spawn(write(client, ledger.clone()))];
+    if let Ok(client) = server.try_connect().await {
+        tasks.push(tokio::spawn(define(client, ledger.clone())));
+    }
+    tasks
+}
+
+/// What must hold after every restart.
+async fn check(server: &Server, ledger: &Ledger) {
+    let client = server.connect().await;
+    for statement in SCHEMA {
+        client.batch_execute(statement).await.expect("the schema is there or can be made");
+    }
+    let acknowledged = ledger.acknowledged.load(Ordering::SeqCst);
+    let row = client
+        .query_one(
+            "SELECT (SELECT COUNT(*) FROM ledger), (SELECT SUM(amount)::bigint FROM ledger), (SELECT n FROM total), (SELECT amount FROM total), \
+             (SELECT SUM(n)::bigint FROM accounts), (SELECT SUM(n * accounts)::bigint FROM spread), (SELECT MAX(id) FROM ledger)",
+            &[],
+        )
+        .await
+        .expect("the views can be read");
+    let get = |i: usize| row.get::<_, Option<i64>>(i).unwrap_or(0);
+    let (rows, amount) = (get(0), get(1));
+    assert!(rows == acknowledged || rows == acknowledged + 1, "{acknowledged} writes were acknowledged, {rows} are there");
+    assert_eq!(get(6), rows, "the ids have no gaps");
+    assert_eq!(amount, 3 * rows * (rows + 1) / 2, "every row has its amount once");
+    assert_eq!((get(2), get(3)), (rows, amount), "the total follows the table");
+    assert_eq!((get(4), get(5)), (rows, rows), "the deeper views follow too");
+    ledger.acknowledged.store(rows, Ordering::SeqCst);
+}
+
+/// One failpoint, killed in each round, with the data of the rounds before.
+async fn survive(point: &str, recovering: bool, seed: u64) {
+    let options = ServerOptions { checkpoint_interval: "50ms", state_cache: "1MiB", ..Default::default() };
+    let mut server = Server::start(options);
+    let ledger = Arc::new(Ledger::default());
+    check(&server, &ledger).await;
+    let mut random = StdRng::seed_from_u64(seed);
+    for nth in ROUNDS {
+        if recovering {
+            let tasks = work(&server, &ledger).await;
+            let before = ledger.acknowledged.load(Ordering::SeqCst);
+            until("some writes are acknowledged", || async { (ledger.acknowledged.load(Ordering::SeqCst) > before + 5).then_some(()) }).await;
+            server.kill();
+            futures::future::join_all(tasks).await;
+            server.options.failpoints = format!("{point}=kill@1");
+            server.launch().expect_err("the failpoint kills the server before it is ready");
+        } else {
+            server.kill();
+            server.options.failpoints = format!("{point}=kill@{}", nth + random.random_range(0..3));
+            // Some points are passed on the way up; then the start itself dies.
+            let launched = server.launch().is_ok();
+            let tasks = if launched { work(&server, &ledger).await } else { Vec::new() };
+            if launched && point.starts_with("workload.") {
+                tokio::time::sleep(Duration::from_millis(random.random_range(50..600))).await;
+                server.kill();
+            } else if launched {
+                let status = tokio::task::block_in_place(|| server.wait_for_end());
+                assert_eq!(status.signal(), Some(9), "{point} kills the server");
+            }
+            ledger.stop.store(true, Ordering::SeqCst);
+            futures::future::join_all(tasks).await;
+        }
+        server.options.failpoints.clear();
+        server.launch().expect("the server starts again");
+        check(&server, &ledger).await;
+    }
+    finish(&server).await;
+}
+
+/// The source runs to its end; the windows are those of the source read as a table.
+async fn finish(server: &Server) {
+    let client = server.connect().await;
+    until("the windows have every bid", || async {
+        let row = client.query_one("SELECT SUM(n)::bigint FROM windows", &[]).await.expect("the view can be read");
+        let total: i64 = client.query_one("SELECT COUNT(*) FROM bid", &[]).await.expect("the source can be read").get(0);
+        assert!(total > BIDS / 2, "most events are bids");
+        (row.get::<_, Option<i64>>(0) == Some(total)).then_some(())
+    })
+    .await;
+    let windows = "SELECT window_start, channel, n, s FROM windows ORDER BY 1, 2";
+    let batch = "SELECT window_start, channel, COUNT(*), SUM(price) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1' SECOND)) \
+                 GROUP BY window_start, window_end, channel ORDER BY 1, 2";
+    let rows = |messages: Vec<tokio_postgres::SimpleQueryMessage>| {
+        let row = |m| if let tokio_postgres::SimpleQueryMessage::Row(r) = m { Some((0..r.len()).map(|i| r.get(i).map(str::to_string)).collect::<Vec<_>>()) } else { None };
+        messages.into_iter().filter_map(row).collect::<Vec<_>>()
+    };
+    let view = rows(client.simple_query(windows).await.expect("the view can be read"));
+    let expected = rows(client.simple_query(batch).await.expect("the source can be read"));
+    assert!(!view.is_empty());
+    assert_eq!(view, expected, "the view is what an uninterrupted run gives");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_failpoint_and_random_moments() {
+    let serving = WHILE_SERVING.iter().map(|p| (*p, false));
+    let points: Vec<(&str, bool)> = serving.chain(WHILE_RECOVERING.iter().map(|p| (*p, true))).collect();
+    // Two servers at a time keep both cores busy without starving each other.
+    let mut waiting = points.into_iter().enumerate();
+    let mut running = tokio::task::JoinSet::new();
+    loop {
+        while running.len() < 2
+            && let Some((seed, (point, recovering))) = waiting.next()
+        {
+            running.spawn(async move {
+                survive(point, recovering, seed as u64).await;
+                point
+            });
+        }
+        match running.join_next().await {
+            None => break,
+            Some(Ok(_)) => {}
+            Some(Err(failed)) => std::panic::resume_unwind(failed.into_panic()),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Cases with more keys than fit a cache of 1 MiB.
+
+use super::case::{Case, Scenario};
+use super::tables::{Domain, Kind, SECOND, TableSpec};
+use super::windows::Windowing;
+
+fn tables() -> Vec<TableSpec> {
+    vec![
+        TableSpec { name: "t", kind: Kind::Keyed, columns: vec![("id", Domain::Id), ("k", Domain::Below(20_000)), ("i", Domain::BigInt)], watermark: None },
+        TableSpec { name: "u", kind: Kind::Keyless, columns: vec![("k", Domain::Below(30_000)), ("g", Domain::Text)], watermark: None },
+        TableSpec {
+            name: "bid",
+            kind: Kind::AppendOnly,
+            columns: vec![("auction", Domain::Below(10_000)), ("ts", Domain::EventTime)],
+            watermark: Some((1, 5 * SECOND)),
+        },
+    ]
+}
+
+pub fn scenario() -> Scenario {
+    let minute = Windowing { table: "bid", size: 60 * SECOND, slide: 60 * SECOND, offset: 0, lateness: 0, on_close: false };
+    let by_auction = "SELECT window_start, auction, COUNT(*) AS n FROM";
+    let windowed = |name: &str, window: Windowing| {
+        let sql = format!("{by_auction} tumble(bid, ts, INTERVAL '60 seconds') GROUP BY window_start, auction");
+        Case::new(name, sql).window(window, format!("{by_auction} bid_windowed GROUP BY window_start, auction"))
+    };
+    let cases = vec![
+        Case::new("counts", "SELECT k, COUNT(*) AS n, SUM(i) AS s FROM t GROUP BY k"),
+        Case::new("extremes", "SELECT k, MIN(i) AS a, MAX(i) AS b FROM t GROUP BY k"),
+        Case::new("one_extreme", "SELECT MIN(id) AS a, MAX(id) AS b FROM t"),
+        Case::new("texts", "SELECT k, MAX(g) AS g, COUNT(DISTINCT g) AS n FROM u GROUP BY k"),
+        Case::new("pairs", "SELECT DISTINCT k, g FROM u"),
+        Case::new("per_minute", "SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction"),
+        Case::new("by_count", "SELECT n, COUNT(*) AS groups, MAX(s) AS s FROM counts GROUP BY n").over(&["counts"]),
+        windowed("windows", minute),
+        windowed("closed_windows", Windowing { on_close: true, ..minute }),
+    ];
+    Scenario { name: "large", tables, cases, epochs: 10, changes: 9_000, checkpoints: 0.4, kills: 0.25, backfills: 0.1 }
+}

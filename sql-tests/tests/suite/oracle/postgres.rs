@@ -1,0 +1,214 @@
+//! The relational cases in PostgreSQL, over the same rows: a private cluster in a temporary directory, and the views'
+//! content compared with what the same query text gives there.
+
+use super::compare::{Cell, cell, near_rows};
+use super::process::Mode;
+use super::relational;
+use super::rows::Row;
+use super::run::Run;
+use super::tables::Table;
+use arrow::array::{Array, RecordBatch};
+use datafusion::common::ScalarValue;
+use eddyline_executor::StateBackend;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+const MISSING: &str = "PostgreSQL is needed for this test: install Debian's package postgresql (scripts/setup.sh test does)";
+const EPOCHS: usize = 6;
+
+#[test]
+fn relational_cases_agree_with_postgresql() {
+    let cluster = Cluster::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = runtime.block_on(cluster.connect());
+    for seed in super::seeds("postgres", 2) {
+        let mut scenario = relational::scenario();
+        scenario.cases.retain(|case| case.postgres);
+        scenario.backfills = 0.0;
+        let mut run = Run::start(&scenario, Mode { workers: 2, backend: StateBackend::Memory }, seed);
+        (0..EPOCHS).for_each(|_| run.cut(30, false));
+        run.finish();
+        runtime.block_on(async {
+            for table in &run.world.tables {
+                client.batch_execute(&load_sql(table)).await.unwrap_or_else(|e| panic!("PostgreSQL does not take {}: {e:?}", table.spec.name));
+            }
+            for case in &scenario.cases {
+                let rows = client.simple_query(&case.sql).await.unwrap_or_else(|e| panic!("PostgreSQL does not run {}: {e:?}", case.sql));
+                let ours = run.view_content(&case.name);
+                let (theirs, ours) = (their_rows(&rows, &ours), our_rows(&ours));
+                if !near_rows(theirs.clone(), ours.clone()) {
+                    panic!("seed {seed}: {}\nPostgreSQL: {:#?}\nEddyline: {:#?}", case.sql, Sorted::new(theirs), Sorted::new(ours));
+                }
+            }
+        });
+    }
+}
+
+/// Rows for a message: one a line, in order.
+struct Sorted(Vec<String>);
+
+impl Sorted {
+    fn new(rows: Vec<Vec<Cell>>) -> Self {
+        let mut rows: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
+        rows.sort();
+        Sorted(rows)
+    }
+}
+
+impl std::fmt::Debug for Sorted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Makes the table anew and fills it.
+fn load_sql(table: &Table) -> String {
+    let name = table.spec.name;
+    let mut sql = format!("DROP TABLE IF EXISTS {name}; {};", table.spec.create_sql(true));
+    if !table.rows.is_empty() {
+        let values: Vec<String> = table.rows.iter().map(literals).collect();
+        sql += &format!("INSERT INTO {name} VALUES {};", values.join(", "));
+    }
+    sql
+}
+
+fn literals(row: &Row) -> String {
+    let literal = |value: &ScalarValue| match text(value) {
+        None => "NULL".to_string(),
+        Some(text) => format!("'{}'", text.replace('\'', "''")),
+    };
+    format!("({})", row.iter().map(literal).collect::<Vec<_>>().join(", "))
+}
+
+fn text(value: &ScalarValue) -> Option<String> {
+    match value {
+        value if value.is_null() => None,
+        ScalarValue::Float64(Some(number)) if number.is_infinite() => Some(if *number > 0.0 { "Infinity" } else { "-Infinity" }.to_string()),
+        value => match value.cast_to(&arrow::datatypes::DataType::Utf8).unwrap() {
+            ScalarValue::Utf8(text) => text,
+            other => Some(other.to_string()),
+        },
+    }
+}
+
+fn our_rows(rows: &RecordBatch) -> Vec<Vec<Cell>> {
+    let one = |row: usize| rows.columns().iter().map(|c| ours(cell(&ScalarValue::try_from_array(c, row).unwrap()), c.data_type())).collect();
+    (0..rows.num_rows()).map(one).collect()
+}
+
+/// Timestamps as PostgreSQL spells them.
+fn ours(cell: Cell, ty: &arrow::datatypes::DataType) -> Cell {
+    match cell {
+        Cell::Text(text) if ty.is_temporal() => {
+            let text = text.replace('T', " ");
+            Cell::Text(if text.contains('.') { text.trim_end_matches('0').to_string() } else { text })
+        }
+        other => other,
+    }
+}
+
+fn their_rows(messages: &[SimpleQueryMessage], ours: &RecordBatch) -> Vec<Vec<Cell>> {
+    let cell = |text: Option<&str>, column: usize| match (text, ours.column(column).data_type()) {
+        (None, _) => Cell::Null,
+        (Some(text), ty) if ty.is_numeric() => Cell::Number(text.parse().unwrap()),
+        (Some(text), arrow::datatypes::DataType::Boolean) => Cell::Text(if text == "t" { "true" } else { "false" }.to_string()),
+        (Some(text), _) => Cell::Text(text.to_string()),
+    };
+    let row = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => {
+            assert_eq!(row.len(), ours.num_columns());
+            Some((0..row.len()).map(|c| cell(row.get(c), c)).collect())
+        }
+        _ => None,
+    };
+    messages.iter().filter_map(row).collect()
+}
+
+/// A cluster of our own, gone when it is dropped.
+struct Cluster {
+    programs: PathBuf,
+    dir: PathBuf,
+    port: u16,
+    as_root: bool,
+}
+
+impl Cluster {
+    fn start() -> Cluster {
+        let programs = programs();
+        // PostgreSQL refuses to run as root; Debian's package has made a user for it.
+        let as_root = run_text(Command::new("id").arg("-u")).trim() == "0";
+        let mut cluster = Cluster { programs, dir: PathBuf::new(), port: free_port(), as_root };
+        cluster.dir = PathBuf::from(run_text(cluster.command(Path::new("mktemp")).args(["-d", "/tmp/oracle-postgres-XXXXXX"])).trim());
+        let data = cluster.data();
+        run_text(cluster.program("initdb").arg("-D").arg(&data).args(["-U", "oracle", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]));
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=UTC -c datestyle=ISO -c extra_float_digits=3",
+            cluster.port,
+            cluster.dir.display()
+        );
+        let log = cluster.dir.join("log");
+        run_text(cluster.program("pg_ctl").arg("-D").arg(&data).arg("-o").arg(options).arg("-l").arg(log).args(["-w", "-t", "60", "start"]));
+        cluster
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn program(&self, name: &str) -> Command {
+        self.command(&self.programs.join(name))
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = match self.as_root {
+            true => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", "postgres", "--"]).arg(program);
+                command
+            }
+            false => Command::new(program),
+        };
+        command.current_dir("/tmp");
+        command
+    }
+
+    async fn connect(&self) -> Client {
+        let config = format!("host=127.0.0.1 port={} user=oracle dbname=postgres", self.port);
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self.program("pg_ctl").arg("-D").arg(self.data()).args(["-m", "immediate", "-w", "stop"]).stdout(Stdio::null()).status();
+        let _ = self.command(Path::new("rm")).arg("-rf").arg(&self.dir).status();
+    }
+}
+
+/// Debian keeps a directory for each version.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = versions.map(|v| v.path().join("bin")).filter(|bin| bin.join("initdb").exists()).collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| panic!("{MISSING}"))
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Runs a program to its end and gives what it wrote. What it leaves running does not hold us up.
+fn run_text(command: &mut Command) -> String {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap_or_else(|e| panic!("{MISSING}: {e}"));
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{command:?} failed: {MISSING}");
+    let mut text = String::new();
+    if command.get_program() == "id" || command.get_args().any(|a| a == "mktemp") || command.get_program() == "mktemp" {
+        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    }
+    text
+}

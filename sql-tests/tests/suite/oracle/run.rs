@@ -1,0 +1,487 @@
+//! One run of a scenario from one seed: random cuts, random steps of the jobs (together, coalesced, in any order), random
+//! checkpoints and kills; after every step the content of the view is compared with the batch result.
+
+use super::batch::{Batch, World};
+use super::case::{Case, Scenario};
+use super::catalog::OracleCatalog;
+use super::compare::{difference, encode};
+use super::process::{Emitted, Files, Image, Mode, Process, Store, Totals};
+use super::rows::{resplit, split};
+use super::tables::Table;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use eddyline_common::kv::SortedRun;
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{ChangeBatch, Epoch, RelationId, StateTableId, TaggedBatch, Timestamp};
+use eddyline_executor::{SideRows, StateBackend, Step, StepDone, StepInput};
+use eddyline_planner::catalog::Relation;
+use eddyline_planner::plan::ChangelogMode;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// A job that may lag does so in this part of the rounds.
+const LAG: f64 = 0.35;
+
+pub struct Run {
+    random: StdRng,
+    mode: Mode,
+    store: Store,
+    pub world: World,
+    batch: Batch,
+    process: Process,
+    epoch: Epoch,
+    /// Views not created yet.
+    waiting: Vec<Case>,
+    next_checkpoint: u64,
+    pending: Option<Pending>,
+    last: Option<Checkpoint>,
+    files: Files,
+    pub totals: Totals,
+    dir: TempDir,
+}
+
+/// A checkpoint under way. It was frozen at `epoch`; the jobs go on meanwhile.
+struct Pending {
+    id: u64,
+    epoch: Epoch,
+    images: BTreeMap<RelationId, Image>,
+    /// `None`: they are in the store.
+    runs: Option<Vec<(StateTableId, SortedRun)>>,
+}
+
+struct Checkpoint {
+    epoch: Epoch,
+    dir: PathBuf,
+    images: BTreeMap<RelationId, Image>,
+}
+
+/// Runs a scenario to its end.
+pub fn run(scenario: &Scenario, mode: Mode, seed: u64) -> Totals {
+    let mut run = Run::start(scenario, mode, seed);
+    for number in 1..=scenario.epochs {
+        run.cut(scenario.changes, number == scenario.epochs);
+        run.round(false);
+        if run.random.random_bool(0.1) {
+            run.vacuum();
+        }
+        if run.pending.is_some() {
+            if run.random.random_bool(0.5) {
+                run.continue_checkpoint();
+            }
+        } else if run.random.random_bool(scenario.checkpoints) {
+            run.round(true);
+            run.create_waiting(false);
+            run.begin_checkpoint();
+        }
+        if run.last.is_some() && run.random.random_bool(scenario.kills) {
+            run.kill();
+        }
+    }
+    run.finish();
+    run.totals
+}
+
+impl Run {
+    pub fn start(scenario: &Scenario, mode: Mode, seed: u64) -> Run {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut catalog = OracleCatalog::new();
+        let mut create = |sql: &str| catalog.create(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        let mut tables = Vec::new();
+        for spec in (scenario.tables)() {
+            if spec.watermark.is_some() {
+                create(&spec.windowed_sql());
+            }
+            let relation = create(&spec.create_sql(false));
+            tables.push(Table::new(spec, relation));
+        }
+        let dir = TempDir::new().unwrap();
+        let store = if mode.backend == StateBackend::Rocksdb || random.random_bool(0.5) { Store::Rocks } else { Store::Memory };
+        let mut process = Process::start(mode, store, dir.path(), None);
+        let world = World { catalog, tables, cases: HashMap::new() };
+        for table in &world.tables {
+            process.create(&table.relation, &|id| world.catalog.get(id).clone(), None);
+        }
+        let mut waiting = scenario.cases.clone();
+        let mut late = BTreeSet::new();
+        for case in &waiting {
+            // What reads a view can only be created after it.
+            if case.window.is_none() && random.random_bool(scenario.backfills) || case.over.iter().any(|v| late.contains(v)) {
+                late.insert(case.name.clone());
+            }
+        }
+        let now: Vec<Case> = waiting.extract_if(.., |case| !late.contains(&case.name)).collect();
+        let mut run = Run {
+            random,
+            mode,
+            store,
+            world,
+            batch: Batch::new(),
+            process,
+            epoch: Epoch::ZERO,
+            waiting,
+            next_checkpoint: 1,
+            pending: None,
+            last: None,
+            files: Files::new(),
+            totals: Totals::default(),
+            dir,
+        };
+        now.into_iter().for_each(|case| {
+            let relation = run.define(case);
+            run.create_job(&relation);
+        });
+        run
+    }
+
+    fn define(&mut self, case: Case) -> Arc<Relation> {
+        let sql = case.create_sql();
+        let relation = self.world.catalog.create(&sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        self.world.cases.insert(relation.id, case);
+        relation
+    }
+
+    fn create_job(&mut self, relation: &Arc<Relation>) {
+        self.process.create(relation, &|id| self.world.catalog.get(id).clone(), None);
+    }
+
+    /// One cut of every table.
+    pub fn cut(&mut self, changes: usize, last: bool) {
+        self.epoch = self.epoch.next();
+        let random = &mut self.random;
+        self.world.tables.iter_mut().for_each(|table| table.advance(random, changes, last));
+    }
+
+    /// Lets the jobs step. `to_the_end`: all of them, to the present epoch; otherwise some lag.
+    pub fn round(&mut self, to_the_end: bool) {
+        let ids: Vec<RelationId> = self.process.jobs.keys().copied().collect();
+        let lagging: BTreeSet<RelationId> = ids.iter().copied().filter(|_| !to_the_end && self.random.random_bool(LAG)).collect();
+        loop {
+            let mut expected = BTreeMap::new();
+            let mut moved = false;
+            for id in ids.iter().filter(|id| !lagging.contains(id)) {
+                let Some(target) = self.target(*id) else { continue };
+                moved = true;
+                if let Some(rows) = self.step(*id, target) {
+                    expected.insert(*id, (target, rows));
+                }
+            }
+            for _ in 0..expected.len() {
+                let done = self.process.next_step();
+                let (target, rows) = expected[&done.job];
+                assert_eq!((done.epoch, done.rows_in), (target, rows), "epoch and input rows of a step");
+                self.on_step_done(done);
+            }
+            if !moved {
+                break;
+            }
+        }
+        if to_the_end {
+            let behind = self.process.jobs.values().find(|j| j.stepped != self.epoch);
+            assert!(behind.is_none_or(|j| j.stepped == self.epoch), "every job reaches a mark");
+        }
+    }
+
+    /// An epoch that the job can step to: one at which every view it reads is exact.
+    fn target(&mut self, id: RelationId) -> Option<Epoch> {
+        let job = &self.process.jobs[&id];
+        let candidates: Vec<Epoch> = (job.stepped.0 + 1..=self.epoch.0)
+            .map(Epoch)
+            .filter(|e| job.inputs.iter().all(|input| self.world.table(*input).is_some() || self.process.jobs[input].exact.contains(e)))
+            .collect();
+        let newest = candidates.last().copied()?;
+        Some(if self.random.random_bool(0.6) { newest } else { *candidates.choose(&mut self.random).unwrap() })
+    }
+
+    /// Starts a step to `target` and gives the number of its input rows; `None` if there is nothing to do.
+    fn step(&mut self, id: RelationId, target: Epoch) -> Option<u64> {
+        let job = &self.process.jobs[&id];
+        let (stepped, started) = (job.stepped, job.progress.started);
+        let mut inputs = Vec::new();
+        for input in job.inputs.clone() {
+            inputs.extend(self.input(input, stepped, target));
+        }
+        let idle = inputs.iter().all(|i| i.batches.is_empty() && self.process.jobs[&id].progress.watermarks.get(&i.relation) == Some(&i.watermark));
+        if started && idle && self.random.random_bool(0.5) {
+            self.reach(id, target);
+            return None;
+        }
+        let rows = inputs.iter().flat_map(|i| &i.batches).map(|b| b.changes.num_rows() as u64).sum();
+        self.process.engine.step(Step { job: id, epoch: target, now: Timestamp(0), inputs });
+        self.totals.steps += 1;
+        Some(rows)
+    }
+
+    /// What `relation` has in `(after, to]`, split at random.
+    fn input(&mut self, relation: RelationId, after: Epoch, to: Epoch) -> Option<StepInput> {
+        let random = &mut self.random;
+        let mut batches = Vec::new();
+        let watermark = match self.world.table(relation) {
+            Some(table) => {
+                let noisy = table.relation.mode == ChangelogMode::Retract;
+                for entry in table.entries(after, to).iter().filter(|e| !e.changes.is_empty()) {
+                    let pieces = split(random, &table.schema, &entry.changes, noisy);
+                    batches.extend(pieces.into_iter().map(|changes| TaggedBatch { changes, arrival_watermark: entry.arrival }));
+                }
+                table.watermark_at(to)
+            }
+            None => {
+                let emitted = self.process.jobs[&relation].output.iter().filter(|e| e.epoch > after && e.epoch <= to);
+                let mut watermark = None;
+                for entry in emitted {
+                    watermark = Some(entry.watermark);
+                    for batch in &entry.batches {
+                        let pieces = resplit(random, &batch.changes).into_iter();
+                        batches.extend(pieces.map(|changes| TaggedBatch { changes, arrival_watermark: batch.arrival_watermark }));
+                    }
+                }
+                watermark?
+            }
+        };
+        batches.retain(|b| !b.changes.is_empty());
+        Some(StepInput { relation, batches, watermark })
+    }
+
+    fn reach(&mut self, id: RelationId, epoch: Epoch) {
+        let job = self.process.jobs.get_mut(&id).unwrap();
+        job.stepped = epoch;
+        job.progress.epoch = epoch;
+        job.exact.insert(epoch);
+        self.check(id);
+    }
+
+    fn on_step_done(&mut self, done: StepDone) {
+        let id = done.job;
+        self.check_output(&done);
+        let job = self.process.jobs.get_mut(&id).unwrap();
+        assert!(done.output.iter().all(|c| c.schema().fields() == job.view.schema().fields()), "output in the view's columns");
+        job.progress = done.progress;
+        let arrival_watermark = job.output_watermark;
+        assert!(done.watermark >= arrival_watermark, "watermarks never go back");
+        job.output_watermark = done.watermark;
+        let batches = done.output.into_iter().map(|changes| TaggedBatch { changes, arrival_watermark }).collect();
+        job.output.push(Emitted { epoch: done.epoch, batches, watermark: done.watermark });
+        job.late += weight_of(&done.late);
+        job.rejected += weight_of(&done.rejected);
+        let rows = |side: &[SideRows]| side.iter().map(|s| s.changes.num_rows() as u64).sum::<u64>();
+        self.totals.late += rows(&done.late);
+        self.totals.rejected += rows(&done.rejected);
+        self.reach(id, done.epoch);
+    }
+
+    /// A step's output is net, and leads from the view's content before to that after.
+    fn check_output(&self, done: &StepDone) {
+        let job = &self.process.jobs[&done.job];
+        let mut changes: HashMap<Box<[u8]>, (i64, i64)> = HashMap::new();
+        let mut add = |batch: &ChangeBatch| {
+            for (row, key) in encode(&batch.rows).into_iter().enumerate() {
+                let entry = changes.entry(key).or_default();
+                entry.0 += batch.weight(row);
+                entry.1 += batch.weight(row).abs();
+            }
+        };
+        done.output.iter().for_each(&mut add);
+        if let Some((_, (net, gross))) = changes.iter().find(|(_, (net, gross))| net.abs() != *gross) {
+            panic!("the output of {} is not net: a row has weights of {gross} that sum to {net}", job.relation.sql);
+        }
+        let before = if job.progress.started { content(job, job.stepped) } else { RecordBatch::new_empty(job.view.schema().clone()) };
+        let after = content(job, done.epoch);
+        for (rows, sign) in [(before, 1), (after, -1)] {
+            encode(&rows).into_iter().for_each(|key| changes.entry(key).or_default().0 += sign);
+        }
+        let wrong = changes.values().filter(|(net, _)| *net != 0).count();
+        assert_eq!(wrong, 0, "the output of a step to {} does not lead from the old content to the new of {}", done.epoch, job.relation.sql);
+    }
+
+    /// Compares a view at the epoch it is at, and now and then at one before.
+    fn check(&mut self, id: RelationId) {
+        let epoch = self.process.jobs[&id].stepped;
+        self.check_at(id, epoch);
+        if self.random.random_bool(0.2) {
+            let job = &self.process.jobs[&id];
+            let readable: Vec<Epoch> = job.exact.iter().copied().filter(|e| *e >= job.vacuumed).collect();
+            let earlier = *readable.choose(&mut self.random).unwrap();
+            self.check_at(id, earlier);
+        }
+        let job = &self.process.jobs[&id];
+        let Some(case) = self.world.cases.get(&id) else { return };
+        let expected = self.batch.expected(&job.relation, epoch, &self.world);
+        let found = (job.late, job.rejected);
+        assert_eq!(found, (expected.late, expected.rejected), "late and rejected rows at epoch {epoch} of {}", case.sql);
+    }
+
+    fn check_at(&mut self, id: RelationId, epoch: Epoch) {
+        let job = &self.process.jobs[&id];
+        let actual = content(job, epoch);
+        assert_eq!(actual.num_rows() as u64, job.view.num_rows(epoch), "rows counted and read of {}", job.relation.sql);
+        let (expected, approximate) = match self.world.cases.get(&id) {
+            None => (self.world.table(id).unwrap().content(epoch).clone(), false),
+            Some(case) => (self.batch.expected(&job.relation, epoch, &self.world).rows.clone(), case.approximate),
+        };
+        self.totals.checks += 1;
+        if let Some(difference) = difference(&expected, &actual, approximate) {
+            panic!("at epoch {epoch} (present {}) {difference}{}\n{:#?}", self.epoch, job.relation.sql, job.progress);
+        }
+    }
+
+    /// Creates views that read what is there already.
+    fn create_waiting(&mut self, all: bool) {
+        while !self.waiting.is_empty() && (all || self.random.random_bool(0.8)) {
+            let case = self.waiting.remove(0);
+            let relation = self.define(case);
+            self.create_job(&relation);
+            self.backfill(relation.id, self.epoch);
+        }
+    }
+
+    /// A new job reads snapshots of its inputs at `epoch`, in several steps that all carry it.
+    fn backfill(&mut self, id: RelationId, epoch: Epoch) {
+        let inputs = self.process.jobs[&id].inputs.clone();
+        let mut all: Vec<(RelationId, TaggedBatch)> = Vec::new();
+        for input in &inputs {
+            let rows = content(&self.process.jobs[input], epoch);
+            let pieces = resplit(&mut self.random, &ChangeBatch::insertions(rows)).into_iter().filter(|c| !c.is_empty());
+            all.extend(pieces.map(|changes| (*input, TaggedBatch { changes, arrival_watermark: Timestamp::MIN })));
+        }
+        let mut parts: Vec<Vec<(RelationId, TaggedBatch)>> = vec![Vec::new(); self.random.random_range(1..=3)];
+        for piece in all {
+            let part = self.random.random_range(0..parts.len());
+            parts[part].push(piece);
+        }
+        let last = parts.len() - 1;
+        for (number, part) in parts.into_iter().enumerate() {
+            let input = |relation: RelationId| {
+                let batches = part.iter().filter(|(r, _)| *r == relation).map(|(_, b)| b.clone()).collect();
+                let watermark = if number == last { self.watermark_of(relation, epoch) } else { Timestamp::MIN };
+                StepInput { relation, batches, watermark }
+            };
+            let inputs = inputs.iter().map(|i| input(*i)).collect();
+            self.process.engine.step(Step { job: id, epoch, now: Timestamp(0), inputs });
+            let done = self.process.next_step();
+            let job = self.process.jobs.get_mut(&id).unwrap();
+            job.progress = done.progress;
+            job.output_watermark = done.watermark;
+            job.late += weight_of(&done.late);
+            job.rejected += weight_of(&done.rejected);
+        }
+        self.reach(id, epoch);
+    }
+
+    fn watermark_of(&self, relation: RelationId, epoch: Epoch) -> Timestamp {
+        match self.world.table(relation) {
+            Some(table) => table.watermark_at(epoch),
+            None => self.process.jobs[&relation].output_watermark,
+        }
+    }
+
+    fn vacuum(&mut self) {
+        let pending = self.pending.as_ref().map_or(Epoch::MAX, |p| p.epoch);
+        for job in self.process.jobs.values_mut() {
+            let horizon = job.stepped.min(pending);
+            job.view.vacuum(horizon).unwrap();
+            job.vacuumed = job.vacuumed.max(horizon);
+        }
+    }
+
+    /// Freezes every job; all are at the present epoch.
+    fn begin_checkpoint(&mut self) {
+        let id = self.next_checkpoint;
+        self.next_checkpoint += 1;
+        self.process.engine.gate().begin(id).unwrap();
+        let runs = Some(self.process.freeze(id));
+        let image = |job: &super::process::Job| Image {
+            progress: job.progress.clone(),
+            view: Default::default(),
+            output_watermark: job.output_watermark,
+            late: job.late,
+            rejected: job.rejected,
+        };
+        let images = self.process.jobs.iter().map(|(id, job)| (*id, image(job))).collect();
+        self.pending = Some(Pending { id, epoch: self.epoch, images, runs });
+        if self.random.random_bool(0.4) {
+            self.continue_checkpoint();
+        }
+    }
+
+    fn continue_checkpoint(&mut self) {
+        let Some(mut pending) = self.pending.take() else { return };
+        let gate = self.process.engine.gate();
+        if let Some(runs) = pending.runs.take() {
+            if !gate.ingest(pending.id, || self.process.kv.ingest(runs)).unwrap() {
+                self.totals.abandoned += 1;
+                return;
+            }
+            self.pending = Some(pending);
+            return;
+        }
+        let dir = self.dir.path().join(format!("image-{}", pending.id));
+        if !gate.image(pending.id, || self.process.kv.checkpoint(&dir)).unwrap() {
+            self.totals.abandoned += 1;
+            return;
+        }
+        let nothing = BTreeMap::new();
+        let known = self.last.as_ref().map_or(&nothing, |last| &last.images);
+        for (id, checkpoint) in self.process.image(pending.epoch, known) {
+            if let Some(image) = pending.images.get_mut(&id) {
+                image.view = checkpoint.manifest;
+            }
+            self.files.extend(checkpoint.files.into_iter().map(|file| (file.name.clone(), file)));
+        }
+        self.totals.checkpoints += 1;
+        self.last = Some(Checkpoint { epoch: pending.epoch, dir, images: pending.images });
+    }
+
+    /// Throws the process away and starts the next one from the last checkpoint.
+    fn kill(&mut self) {
+        let Some(last) = self.last.take() else { return };
+        self.pending = None;
+        self.totals.kills += 1;
+        self.process.add_to(&mut self.totals);
+        let mode = Mode { workers: self.random.random_range(1..=3), backend: self.mode.backend };
+        let store = self.store;
+        let defined: Vec<RelationId> = self.process.jobs.keys().copied().collect();
+        // The live directory is locked until the old process is gone.
+        self.process = {
+            let stopped = std::mem::replace(&mut self.process, Process::start(mode, Store::Memory, self.dir.path(), None));
+            drop(stopped);
+            Process::start(mode, store, self.dir.path(), Some(&last.dir))
+        };
+        for id in defined {
+            let relation = self.world.catalog.get(id).clone();
+            let image = last.images.get(&id);
+            self.process.create(&relation, &|id| self.world.catalog.get(id).clone(), image.map(|image| (image, &self.files)));
+            match image {
+                Some(_) => self.check(id),
+                None => self.backfill(id, last.epoch),
+            }
+        }
+        self.last = Some(last);
+    }
+
+    /// Everything to the end, all views created, all compared.
+    pub fn finish(&mut self) {
+        self.round(true);
+        self.create_waiting(true);
+        let ids: Vec<RelationId> = self.process.jobs.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.check(id));
+        self.process.add_to(&mut self.totals);
+    }
+
+    /// What a view holds at the present epoch, after `finish`.
+    pub fn view_content(&self, name: &str) -> RecordBatch {
+        content(&self.process.jobs[&self.world.view(name).id], self.epoch)
+    }
+}
+
+fn content(job: &super::process::Job, epoch: Epoch) -> RecordBatch {
+    let rows: Vec<RecordBatch> = job.view.snapshot(epoch, None).unwrap().collect::<Result<_, _>>().unwrap();
+    concat_batches(&arrow_schema(&job.relation.columns), &rows).unwrap()
+}
+
+fn weight_of(side: &[SideRows]) -> i64 {
+    side.iter().map(|s| (0..s.changes.num_rows()).map(|row| s.changes.weight(row)).sum::<i64>()).sum()
+}

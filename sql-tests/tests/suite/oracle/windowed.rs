@@ -1,0 +1,94 @@
+//! Cases over tables with a watermark: TUMBLE and HOP in every spelling, on change and on close, with late rows.
+
+use super::case::{Case, Scenario};
+use super::tables::{Domain, Kind, SECOND, TableSpec};
+use super::windows::Windowing;
+
+/// `bid` only grows; `orders` has a key, and its rows change.
+pub fn tables() -> Vec<TableSpec> {
+    let columns = |first| vec![first, ("k", Domain::Int), ("price", Domain::BigInt), ("g", Domain::Text), ("ts", Domain::EventTime)];
+    vec![
+        TableSpec { name: "bid", kind: Kind::AppendOnly, columns: columns(("auction", Domain::SmallInt)), watermark: Some((4, 5 * SECOND)) },
+        TableSpec { name: "orders", kind: Kind::Keyed, columns: columns(("id", Domain::Id)), watermark: Some((4, 5 * SECOND)) },
+    ]
+}
+
+pub fn scenario() -> Scenario {
+    let mut cases = Vec::new();
+    for table in ["bid", "orders"] {
+        for (kind, size, slide, offset) in KINDS {
+            for (emission, lateness, on_close) in [("changes", 0, false), ("close", 0, true), ("patient", 10, false), ("patient_close", 10, true)] {
+                let window = Windowing { table, size: size * SECOND, slide: slide * SECOND, offset: offset * SECOND, lateness: lateness * SECOND, on_close };
+                let name = format!("{kind}_{emission}_{table}");
+                let from = from(&window);
+                cases.push(Case::new(name, QUERY.replace("{from}", &from)).window(window, QUERY.replace("{from}", &format!("{table}_windowed"))));
+            }
+        }
+        cases.extend(spellings(table));
+    }
+    Scenario { name: "windowed", tables, cases, epochs: 14, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
+}
+
+/// Name, size, slide, offset in seconds.
+const KINDS: [(&str, i64, i64, i64); 6] = [
+    ("tumble", 10, 10, 0),
+    ("tumble_offset", 10, 10, 3),
+    ("hop", 10, 5, 0),
+    ("hop_uneven", 12, 5, 0),
+    ("hop_gaps", 4, 10, 1),
+    ("hop_offset", 20, 10, -7),
+];
+
+const QUERY: &str = "SELECT window_start, window_end, k, COUNT(*) AS n, SUM(price) AS s, MIN(price) AS a, MAX(g) AS b, COUNT(DISTINCT g) AS e \
+                     FROM {from} GROUP BY window_start, window_end, k";
+
+fn from(window: &Windowing) -> String {
+    let interval = |micros: i64| format!("INTERVAL '{}' SECOND", micros / SECOND);
+    let Windowing { table, size, slide, offset, .. } = *window;
+    let offset = if offset == 0 { String::new() } else { format!(", {}", interval(offset)) };
+    match size == slide {
+        true => format!("TABLE(TUMBLE(TABLE {table}, DESCRIPTOR(ts), {}{offset}))", interval(size)),
+        false => format!("TABLE(HOP(TABLE {table}, DESCRIPTOR(ts), {}, {}{offset}))", interval(slide), interval(size)),
+    }
+}
+
+fn spellings(table: &'static str) -> Vec<Case> {
+    let tumble = |seconds: i64, on_close| Windowing { table, size: seconds * SECOND, slide: seconds * SECOND, offset: 0, lateness: 0, on_close };
+    let hop = |on_close| Windowing { table, size: 20 * SECOND, slide: 5 * SECOND, offset: 0, lateness: 0, on_close };
+    let rows = format!("{table}_windowed");
+    let case = |name: &str, sql: &str, window: Windowing, batch: &str| {
+        Case::new(format!("{name}_{table}"), sql.replace("{t}", table)).window(window, batch.replace("{w}", &rows))
+    };
+    let by_start = "SELECT window_start, COUNT(*), SUM(price) FROM {w} GROUP BY window_start";
+    vec![
+        case("postgres_tumble", "SELECT window_start, COUNT(*) AS n, SUM(price) AS s FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start", tumble(10, false), by_start),
+        case("postgres_hop", "SELECT window_start, COUNT(*) AS n, SUM(price) AS s FROM hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_start", hop(false), by_start),
+        case("by_end", "SELECT window_end, COUNT(*) AS n FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_end", tumble(10, true), "SELECT window_end, COUNT(*) FROM {w} GROUP BY window_end"),
+        case("by_time", "SELECT window_time, k, COUNT(*) AS n FROM hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_time, k", hop(false), "SELECT window_time, k, COUNT(*) FROM {w} GROUP BY window_time, k"),
+        case(
+            "group_tumble",
+            "SELECT TUMBLE_START(ts, INTERVAL '10' SECOND) AS s, TUMBLE_END(ts, INTERVAL '10' SECOND) AS e, k, COUNT(*) AS n FROM {t} GROUP BY TUMBLE(ts, INTERVAL '10' SECOND), k",
+            tumble(10, false),
+            "SELECT window_start, window_end, k, COUNT(*) FROM {w} GROUP BY window_start, window_end, k",
+        ),
+        case(
+            "group_hop",
+            "SELECT HOP_START(ts, INTERVAL '5' SECOND, INTERVAL '20' SECOND) AS s, MAX(price) AS m FROM {t} GROUP BY HOP(ts, INTERVAL '5' SECOND, INTERVAL '20' SECOND)",
+            hop(true),
+            "SELECT window_start, MAX(price) FROM {w} GROUP BY window_start",
+        ),
+        case("distinct_in_window", "SELECT DISTINCT window_start, window_end, g FROM tumble({t}, ts, INTERVAL '10 seconds')", tumble(10, false), "SELECT DISTINCT window_start, window_end, g FROM {w}"),
+        case(
+            "having_in_window",
+            "SELECT window_start, window_end, COUNT(*) AS n FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end HAVING COUNT(*) > 2",
+            tumble(10, false),
+            "SELECT window_start, window_end, COUNT(*) FROM {w} GROUP BY window_start, window_end HAVING COUNT(*) > 2",
+        ),
+        case(
+            "empty_group_columns",
+            "SELECT COUNT(*) AS n, MAX(window_end) AS e FROM (SELECT window_start, window_end, COUNT(*) AS c FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end) AS x",
+            tumble(10, false),
+            "SELECT COUNT(*), MAX(window_end) FROM (SELECT window_start, window_end, COUNT(*) AS c FROM {w} GROUP BY window_start, window_end) AS x",
+        ),
+    ]
+}

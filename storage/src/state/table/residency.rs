@@ -1,0 +1,169 @@
+//! How entries of a `StateTable` get from memory to the store: frozen for a checkpoint, spilled outside of one, evicted once
+//! the store has them.
+
+use super::*;
+
+impl StateTable {
+    /// Copies what is dirty for the checkpoint that the gate has begun. The run is in no particular order.
+    pub fn freeze(&mut self, codec: &mut dyn SlotCodec) -> Result<SortedRun> {
+        let checkpoint = self.space.gate.latest();
+        if checkpoint == 0 || self.last_frozen == Some(checkpoint) {
+            return Err(SqlError::internal("state is frozen for a checkpoint that the gate has not begun"));
+        }
+        self.settle();
+        if self.frozen_for.is_some() {
+            return Err(SqlError::internal("state is frozen while an earlier checkpoint is pending"));
+        }
+        let run = self.drain_dirty(codec);
+        for slot in &self.frozen {
+            self.flags[*slot as usize] |= FROZEN;
+        }
+        self.frozen_for = Some(checkpoint);
+        self.last_frozen = Some(checkpoint);
+        Ok(run)
+    }
+
+    /// Copies all dirty entries and makes them clean; their slots go to `frozen`.
+    fn drain_dirty(&mut self, codec: &dyn SlotCodec) -> SortedRun {
+        let mut run = SortedRun::default();
+        let mut listed = std::mem::take(&mut self.dirty);
+        // In the order of slots, so that columns are read from front to back.
+        listed.sort_unstable();
+        run.entries.reserve(listed.len());
+        self.frozen.clear();
+        let mut value = Vec::new();
+        for slot in listed {
+            let flags = self.flags[slot as usize];
+            self.flags[slot as usize] = flags & !(LISTED | DIRTY);
+            if flags & DIRTY == 0 {
+                continue;
+            }
+            let key = self.durable_key(self.shards[slot as usize], self.keys.get(slot));
+            if flags & DEAD != 0 {
+                run.entries.push((key, None));
+            } else {
+                value.clear();
+                codec.encode(slot, &mut value);
+                run.entries.push((key, Some(value.as_slice().into())));
+            }
+            self.flags[slot as usize] |= STORED;
+            self.frozen.push(slot);
+        }
+        run
+    }
+
+    /// Learns what became of the entries frozen last.
+    fn settle(&mut self) {
+        let Some(checkpoint) = self.frozen_for else { return };
+        let outcome = self.space.gate.outcome(checkpoint);
+        if outcome == Outcome::Pending {
+            return;
+        }
+        self.frozen_for = None;
+        for slot in std::mem::take(&mut self.frozen) {
+            self.flags[slot as usize] &= !FROZEN;
+            if outcome == Outcome::Abandoned {
+                self.mark_dirty(slot);
+            } else {
+                self.release_if_gone(slot);
+            }
+        }
+    }
+
+    /// Frees a dead slot whose tombstone is in the store.
+    fn release_if_gone(&mut self, slot: u32) {
+        if self.flags[slot as usize] & (DEAD | DIRTY) == DEAD {
+            self.release(slot);
+        }
+    }
+
+    /// Ends a step: the owner holds no slot any more. Brings memory back under the budget as far as the gate allows.
+    pub fn maintain(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
+        self.settle();
+        self.keys.compact();
+        self.fit_budget(codec)?;
+        if self.counters != self.reported {
+            self.space.gate.count(self.counters.since(self.reported));
+            self.reported = self.counters;
+        }
+        Ok(())
+    }
+
+    fn fit_budget(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
+        let Some(budget) = self.budget_bytes else { return Ok(()) };
+        if self.bytes(codec) <= budget {
+            return Ok(());
+        }
+        // A little below the budget, so that not every step has to evict.
+        let target = budget - budget / 8;
+        self.evict(target, codec)?;
+        if self.bytes(codec) > budget && self.may_spill(budget, codec) {
+            self.spill(codec)?;
+            self.evict(target, codec)?;
+        }
+        self.keys.compact();
+        Ok(())
+    }
+
+    fn may_spill(&mut self, budget: usize, codec: &dyn SlotCodec) -> bool {
+        if self.dirty.is_empty() && self.frozen_for.is_none() {
+            return false;
+        }
+        let gate = self.space.gate.clone();
+        if gate.may_spill(self.last_frozen) {
+            // The checkpoint may have ended since the last look.
+            self.settle();
+            return self.frozen_for.is_none();
+        }
+        let over = self.bytes(codec) > budget / 4 * OVERSHOOT_QUARTERS;
+        let abandoned = over && self.last_frozen.is_some_and(|checkpoint| gate.abandon(checkpoint));
+        if abandoned {
+            self.settle();
+        }
+        abandoned
+    }
+
+    /// Writes what is dirty to the store, outside any checkpoint.
+    fn spill(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
+        let mut run = self.drain_dirty(codec);
+        run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.space.kv.ingest(vec![(self.space.id, run)])?;
+        self.counters.spills += 1;
+        for slot in std::mem::take(&mut self.frozen) {
+            self.release_if_gone(slot);
+        }
+        Ok(())
+    }
+
+    /// Two turns of the clock at most: the first may only take away the marks of use.
+    fn evict(&mut self, target: usize, codec: &mut dyn SlotCodec) -> Result<()> {
+        for _ in 0..2 * self.flags.len() {
+            if self.bytes(codec) <= target {
+                break;
+            }
+            self.clock_hand = if self.clock_hand + 1 < self.flags.len() { self.clock_hand + 1 } else { 0 };
+            let slot = self.clock_hand as u32;
+            let flags = self.flags[self.clock_hand];
+            if flags & (LIVE | DIRTY | FROZEN) != LIVE {
+                continue;
+            }
+            if flags & USED != 0 {
+                self.flags[self.clock_hand] = flags & !USED;
+                continue;
+            }
+            self.leave_orders(slot);
+            if flags & STORED != 0 {
+                self.complete = false;
+                if let Some(expiry) = &mut self.expiry {
+                    expiry.mark_stored(end_of(self.keys.get(slot))?, self.shards[slot as usize]);
+                }
+            }
+            codec.clear(slot);
+            self.release(slot);
+            self.counters.evictions += 1;
+            // Long keys leave waste that counts until it is squeezed out.
+            self.keys.compact();
+        }
+        Ok(())
+    }
+}

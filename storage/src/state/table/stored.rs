@@ -1,0 +1,115 @@
+//! How entries of a `StateTable` come back from the store other than by their key: all at once, by window, in order.
+
+use super::*;
+
+impl StateTable {
+    /// The earliest window end that has entries, in memory or in the store. Tables with `TableShape::expiry` only.
+    pub fn first_end(&self) -> Option<i64> {
+        self.expiry.as_ref()?.first()
+    }
+
+    /// The live slots in memory of one window.
+    pub fn window_slots(&self, end: i64) -> Vec<u32> {
+        self.expiry.as_ref().map_or(Vec::new(), |e| e.slots(end).to_vec())
+    }
+
+    /// Loads those entries of one window that are in the store only, a shard at a time; `false` when there are no more.
+    /// Between two calls the caller removes what was loaded.
+    pub fn load_window(&mut self, end: i64, codec: &mut dyn SlotCodec) -> Result<bool> {
+        let Some(shard) = self.expiry.as_ref().and_then(|e| e.first_stored(end)) else { return Ok(false) };
+        let start = self.durable_key(shard, &end_prefix(end));
+        let stop = successor(&start);
+        let (kv, id) = (self.space.kv.clone(), self.space.id);
+        self.counters.fetches += 1;
+        kv.scan(id, &start, stop.as_deref(), &mut |key, value| {
+            self.load(key, value, codec)?;
+            Ok(true)
+        })?;
+        self.expiry.as_mut().expect("it had a stored shard").unmark_stored(end, shard);
+        Ok(true)
+    }
+
+    /// Makes a stored entry resident, unless memory knows better.
+    fn load(&mut self, durable: &[u8], value: &[u8], codec: &mut dyn SlotCodec) -> Result<()> {
+        let [shard, _, key @ ..] = durable else { return Err(SqlError::corrupt("a stored state key is damaged")) };
+        if self.find(key).is_some() {
+            return Ok(());
+        }
+        let slot = self.create(key, hash64(key), *shard, codec)?;
+        self.flags[slot as usize] |= STORED;
+        self.counters.fetched += 1;
+        codec.decode(slot, value)
+    }
+
+    pub(super) fn load_all(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
+        let (kv, id) = (self.space.kv.clone(), self.space.id);
+        for shard in self.space.shards.clone() {
+            kv.scan(id, &[shard as u8, self.kind], Some(&[shard as u8, self.kind + 1]), &mut |key, value| {
+                self.load(key, value, codec)?;
+                Ok(true)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is in memory yet; learns which windows exist by skipping from one to the next within each shard.
+    pub(super) fn note_stored_windows(&mut self) -> Result<()> {
+        self.complete = false;
+        let Some(expiry) = &mut self.expiry else { return Ok(()) };
+        for shard in self.space.shards.clone() {
+            let mut start = vec![shard as u8, self.kind];
+            let stop = [shard as u8, self.kind + 1];
+            loop {
+                let mut found = None;
+                self.space.kv.scan(self.space.id, &start, Some(&stop), &mut |key, _| {
+                    found = key.get(2..2 + END_BYTES).map(<[u8]>::to_vec);
+                    Ok(false)
+                })?;
+                let Some(prefix) = found else { break };
+                expiry.mark_stored(end_of(&prefix)?, shard as u8);
+                let next = successor(&[&[shard as u8, self.kind], prefix.as_slice()].concat());
+                let Some(next) = next else { break };
+                start = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// The smallest key at or after `start` that begins with `prefix` and is live: in memory if `alive` says so of its
+    /// slot, or in the store only. Tables with `TableShape::ordered` only.
+    pub fn first_from(&mut self, prefix: &[u8], start: &[u8], shard: u8, alive: impl Fn(u32) -> bool) -> Result<Option<Vec<u8>>> {
+        let ordered = self.ordered.as_ref().expect("the table was opened ordered");
+        let range = ordered.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
+        let resident = range.take_while(|(key, _)| key.starts_with(prefix)).find(|(_, slot)| alive(**slot)).map(|(key, _)| key.to_vec());
+        if self.complete {
+            return Ok(resident);
+        }
+        let from = self.durable_key(shard, start);
+        let to = match &resident {
+            Some(key) => Some(self.durable_key(shard, key)),
+            None => successor(&self.durable_key(shard, prefix)),
+        };
+        let mut stored = None;
+        self.space.kv.scan(self.space.id, &from, to.as_deref(), &mut |durable, _| {
+            if self.find(&durable[2..]).is_none() {
+                stored = Some(durable[2..].to_vec());
+            }
+            Ok(stored.is_none())
+        })?;
+        self.counters.fetches += 1;
+        self.counters.fetched += stored.is_some() as u64;
+        Ok(stored.or(resident))
+    }
+}
+
+/// The smallest byte string above every one that begins with `prefix`.
+fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut next = prefix.to_vec();
+    while let Some(last) = next.pop() {
+        if last < u8::MAX {
+            next.push(last + 1);
+            return Some(next);
+        }
+    }
+    None
+}
