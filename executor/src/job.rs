@@ -186,7 +186,8 @@ impl StepRun {
     pub(crate) fn new(shared: Arc<JobShared>, step: &Step, workers: usize) -> Self {
         assert!(!shared.in_step.swap(true, Ordering::AcqRel), "a job has one step in flight at most");
         let before = shared.progress.lock().clone();
-        assert!(step.epoch > before.epoch, "epochs of a job increase");
+        // The steps of a backfill share the epoch that it reads up to.
+        assert!(step.epoch >= before.epoch, "epochs of a job never decrease");
         shared.epoch.store(step.epoch.0, Ordering::Release);
         let mut progress = JobProgress { epoch: step.epoch, started: true, watermarks: before.watermarks.clone() };
         for input in &step.inputs {
