@@ -133,8 +133,25 @@ impl KeyCodec {
 fn check_type(ty: &DataType) -> Result<()> {
     use DataType::*;
     match ty {
-        Null | Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Float32 | Float64 | Decimal128(_, _) | Utf8 | Binary
-        | Date32 | Time64(_) | Timestamp(_, _) | Interval(IntervalUnit::MonthDayNano) => Ok(()),
+        Null
+        | Boolean
+        | Int8
+        | Int16
+        | Int32
+        | Int64
+        | UInt8
+        | UInt16
+        | UInt32
+        | UInt64
+        | Float32
+        | Float64
+        | Decimal128(_, _)
+        | Utf8
+        | Binary
+        | Date32
+        | Time64(_)
+        | Timestamp(_, _)
+        | Interval(IntervalUnit::MonthDayNano) => Ok(()),
         List(item) => check_type(item.data_type()),
         Struct(fields) => fields.iter().try_for_each(|f| check_type(f.data_type())),
         other => Err(SqlError::unsupported(format!("a column of type {other} cannot be part of a key"))),
@@ -146,7 +163,13 @@ fn truncated() -> SqlError {
 }
 
 fn float_bits(value: f64) -> u64 {
-    let value = if value == 0.0 { 0.0 } else if value.is_nan() { f64::NAN } else { value };
+    let value = if value == 0.0 {
+        0.0
+    } else if value.is_nan() {
+        f64::NAN
+    } else {
+        value
+    };
     let bits = value.to_bits();
     if bits >> 63 == 0 { bits ^ (1 << 63) } else { !bits }
 }
@@ -180,7 +203,9 @@ impl<'a> ColumnEncoder<'a> {
             Null => ColumnEncoder::Null,
             Boolean => ColumnEncoder::Bool(array.as_boolean()),
             Int64 => ColumnEncoder::I64(array.as_primitive::<Int64Type>().values(), array.nulls()),
-            Timestamp(TimeUnit::Microsecond, _) => ColumnEncoder::I64(array.as_primitive::<TimestampMicrosecondType>().values(), array.nulls()),
+            Timestamp(TimeUnit::Microsecond, _) => {
+                ColumnEncoder::I64(array.as_primitive::<TimestampMicrosecondType>().values(), array.nulls())
+            }
             Time64(TimeUnit::Microsecond) => ColumnEncoder::I64(array.as_primitive::<Time64MicrosecondType>().values(), array.nulls()),
             Int32 => ColumnEncoder::I32(array.as_primitive::<Int32Type>().values(), array.nulls()),
             Date32 => ColumnEncoder::I32(array.as_primitive::<Date32Type>().values(), array.nulls()),

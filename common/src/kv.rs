@@ -21,7 +21,13 @@ pub trait KeyValueStore: Send + Sync {
 
     /// Calls `visit` for every entry with `start <= key < end` in key order until it returns false.
     /// `end == None` means to the end of the table.
-    fn scan(&self, table: StateTableId, start: &[u8], end: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()>;
+    fn scan(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()>;
 
     /// Adds runs, one per state table, all or none of them.
     fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()>;

@@ -19,7 +19,10 @@ pub enum SqlType {
     BigInt,
     Real,
     Double,
-    Decimal { precision: u8, scale: i8 },
+    Decimal {
+        precision: u8,
+        scale: i8,
+    },
     Text,
     Bytes,
     Date,
@@ -93,7 +96,9 @@ impl SqlType {
             DataType::UInt32 | DataType::Int64 | DataType::UInt64 => SqlType::BigInt,
             DataType::Float16 | DataType::Float32 => SqlType::Real,
             DataType::Float64 => SqlType::Double,
-            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => SqlType::Decimal { precision: *p, scale: *s },
+            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
+                SqlType::Decimal { precision: *p, scale: *s }
+            }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => SqlType::Text,
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => SqlType::Bytes,
             DataType::Date32 | DataType::Date64 => SqlType::Date,

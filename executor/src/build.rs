@@ -31,7 +31,13 @@ pub(crate) struct StateResources {
 }
 
 /// The job on one worker.
-pub(crate) fn build_instance(spec: &JobSpec, shared: Arc<JobShared>, state: &StateResources, worker: usize, workers: usize) -> Result<Instance> {
+pub(crate) fn build_instance(
+    spec: &JobSpec,
+    shared: Arc<JobShared>,
+    state: &StateResources,
+    worker: usize,
+    workers: usize,
+) -> Result<Instance> {
     check(&spec.plan)?;
     let stateful = spec.plan.nodes.iter().filter(|n| matches!(n.op, Op::Aggregate { .. })).count();
     let now = NowHandle::default();
@@ -85,7 +91,11 @@ impl Builder<'_> {
         let input = || &self.schemas[node.inputs[0]];
         Ok(Work::Operator(match &node.op {
             Op::Scan { relation, projection } => {
-                let stored = self.spec.inputs.get(relation).ok_or_else(|| SqlError::internal(format!("the columns of relation {relation} are not given")))?;
+                let stored = self
+                    .spec
+                    .inputs
+                    .get(relation)
+                    .ok_or_else(|| SqlError::internal(format!("the columns of relation {relation} are not given")))?;
                 Box::new(Scan::new(projection.clone(), stored, output)?)
             }
             Op::Values { rows } => {
@@ -125,7 +135,12 @@ impl Builder<'_> {
     }
 
     fn state_context(&self) -> StateContext {
-        StateContext { kv: self.state.kv.clone(), backend: self.state.backend, cache_bytes: self.cache_bytes, gate: self.state.gate.clone() }
+        StateContext {
+            kv: self.state.kv.clone(),
+            backend: self.state.backend,
+            cache_bytes: self.cache_bytes,
+            gate: self.state.gate.clone(),
+        }
     }
 }
 
@@ -137,7 +152,7 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
         Op::Aggregate { .. } => true,
         Op::Exchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
         Op::Project { exprs } => {
-            let keeps = |column: usize| exprs.iter().any(|e| *e == Expr::Column(column));
+            let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
         Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Materialize { .. } => false,

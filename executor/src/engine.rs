@@ -79,7 +79,10 @@ impl Engine {
             // Reading state back takes long; the workers' shards are read side by side.
             std::thread::scope(|scope| {
                 let builds: Vec<_> = (0..workers).map(|worker| scope.spawn(move || build(worker))).collect();
-                builds.into_iter().map(|b| b.join().unwrap_or_else(|_| Err(SqlError::internal("an operator panicked while it was built")))).collect::<Result<Vec<_>>>()
+                builds
+                    .into_iter()
+                    .map(|b| b.join().unwrap_or_else(|_| Err(SqlError::internal("an operator panicked while it was built"))))
+                    .collect::<Result<Vec<_>>>()
             })?
         };
         self.install(shared, instances);

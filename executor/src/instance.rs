@@ -66,7 +66,13 @@ impl Instance {
         let mut nodes: Vec<NodeState> = work
             .into_iter()
             .zip(&plan.nodes)
-            .map(|(work, node)| NodeState { work, inputs: node.inputs.clone(), consumers: Vec::new(), queue: VecDeque::new(), finished: true })
+            .map(|(work, node)| NodeState {
+                work,
+                inputs: node.inputs.clone(),
+                consumers: Vec::new(),
+                queue: VecDeque::new(),
+                finished: true,
+            })
             .collect();
         for (index, node) in plan.nodes.iter().enumerate() {
             for (port, input) in node.inputs.iter().enumerate() {

@@ -58,9 +58,17 @@ pub struct StepInput {
 pub enum EngineEvent {
     StepDone(StepDone),
     /// In the step to `epoch`, or in a freeze after it. The job does nothing any more; it waits to be dropped.
-    JobFailed { job: RelationId, epoch: Epoch, error: SqlError },
+    JobFailed {
+        job: RelationId,
+        epoch: Epoch,
+        error: SqlError,
+    },
     /// One run per state table, the workers' runs one after the other: not sorted as a whole.
-    Frozen { job: RelationId, checkpoint: u64, runs: Vec<(StateTableId, SortedRun)> },
+    Frozen {
+        job: RelationId,
+        checkpoint: u64,
+        runs: Vec<(StateTableId, SortedRun)>,
+    },
 }
 
 #[derive(Debug)]
@@ -98,7 +106,13 @@ pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<
     for node in &plan.nodes {
         let watermark = match &node.op {
             Op::Scan { relation, .. } => progress.watermarks.get(relation).copied().unwrap_or(Timestamp::MIN),
-            Op::Values { .. } => if progress.started { Timestamp::MAX } else { Timestamp::MIN },
+            Op::Values { .. } => {
+                if progress.started {
+                    Timestamp::MAX
+                } else {
+                    Timestamp::MIN
+                }
+            }
             _ => node.inputs.iter().map(|i| watermarks[*i]).min().unwrap_or(Timestamp::MIN),
         };
         watermarks.push(watermark);

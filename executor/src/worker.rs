@@ -17,7 +17,10 @@ use std::sync::Arc;
 /// in them is bounded by one step in flight per job, and that by the size of a cut.
 pub(crate) enum Message {
     Create(Box<Instance>),
-    Step { run: Arc<StepRun>, inputs: Vec<(RelationId, Vec<TaggedBatch>)> },
+    Step {
+        run: Arc<StepRun>,
+        inputs: Vec<(RelationId, Vec<TaggedBatch>)>,
+    },
     Deliver(Delivery),
     Freeze(Arc<FreezeRun>),
     /// Forget the job: it was dropped, or it failed on another worker.

@@ -68,8 +68,13 @@ pub enum RelationKind {
         defaults: BTreeMap<usize, Expr>,
     },
     /// Inlined where it is named; `query` is its SELECT text.
-    View { query: String },
-    MaterializedView { plan: StreamPlan, options: ViewOptions },
+    View {
+        query: String,
+    },
+    MaterializedView {
+        plan: StreamPlan,
+        options: ViewOptions,
+    },
 }
 
 /// What `WITH (...)` of a view may say.

@@ -51,7 +51,8 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
     if let Some(format) = &create.format {
         let value = options::format_of_clause(&format.format, &format.encode)?;
         if raw.insert(options::FORMAT.to_string(), value.to_string()).is_some() {
-            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "the format is given twice").with_hint("Write either FORMAT ... ENCODE or the option."));
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "the format is given twice")
+                .with_hint("Write either FORMAT ... ENCODE or the option."));
         }
     }
     let is_source = create.source || raw.keys().any(|k| k.eq_ignore_ascii_case(options::CONNECTOR));

@@ -102,7 +102,8 @@ impl Context<'_> {
         let width = source.schema().fields().len();
         if insert.source.is_some() && width != columns.len() {
             if width > columns.len() || explicit {
-                let message = if width > columns.len() { "more expressions than target columns" } else { "more target columns than expressions" };
+                let message =
+                    if width > columns.len() { "more expressions than target columns" } else { "more target columns than expressions" };
                 return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("INSERT has {message}")));
             }
             columns.truncate(width);
@@ -218,7 +219,9 @@ impl Context<'_> {
                 }
             }
             Some(ast::ConflictTarget::OnConstraint(_)) => {
-                return Err(SqlError::unsupported("ON CONFLICT ON CONSTRAINT is not supported").with_hint("Name the columns of the primary key."));
+                return Err(
+                    SqlError::unsupported("ON CONFLICT ON CONSTRAINT is not supported").with_hint("Name the columns of the primary key.")
+                );
             }
             None => {}
         }
@@ -281,7 +284,7 @@ impl Context<'_> {
         let n = table.columns.len();
         let old = |i: usize| ast::Expr::CompoundIdentifier(vec![scope.clone(), quoted(&table.columns[i].name)]);
         let new = |i: usize| match assigned.iter().find(|(at, _)| *at == i) {
-            Some((_, e)) => defaults.or(e, &table.columns[i]),
+            Some((_, e)) => typed_parameter(defaults.or(e, &table.columns[i]), &table.columns[i]),
             None => old(i),
         };
         let items = (0..n).map(|i| item(old(i), "c", i)).chain((0..n).map(|i| item(new(i), "c", n + i))).collect();
@@ -325,15 +328,19 @@ impl Context<'_> {
         let (plan, _) = self.bind(&query, None)?;
         let bound = plan.schema().columns();
         let n = table.columns.len();
-        let targets: Vec<_> = (0..n * copies)
-            .map(|i| (format!("c{i}"), Expr::Column(bound[i].clone()), table.columns[i % n].ty.clone()))
-            .collect();
+        let targets: Vec<_> =
+            (0..n * copies).map(|i| (format!("c{i}"), Expr::Column(bound[i].clone()), table.columns[i % n].ty.clone())).collect();
         let plan = cast_columns(plan, &targets)?;
         let names = (0..n * copies).map(|i| table.columns[i % n].name.clone()).collect();
         Ok(self.finish(plan, names))
     }
 
-    fn returning(&self, items: Option<&[ast::SelectItem]>, name: &ast::ObjectName, alias: Option<&ast::Ident>) -> Result<Option<Returning>> {
+    fn returning(
+        &self,
+        items: Option<&[ast::SelectItem]>,
+        name: &ast::ObjectName,
+        alias: Option<&ast::Ident>,
+    ) -> Result<Option<Returning>> {
         let Some(items) = items else { return Ok(None) };
         let mut query = select_all_from(table_factor(name, alias));
         let ast::SetExpr::Select(select) = query.body.as_mut() else { return Err(SqlError::internal("not a select")) };
@@ -426,6 +433,15 @@ impl Defaults {
             ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default") => self.expr(column),
             other => other.clone(),
         }
+    }
+}
+
+/// A bare `$n` that is assigned to a column has the column's type.
+fn typed_parameter(e: ast::Expr, column: &Column) -> ast::Expr {
+    let bare = matches!(&e, ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Placeholder(_), .. }));
+    match crate::types::to_ast(&column.ty) {
+        Some(data_type) if bare => crate::bind::cast(e, data_type),
+        _ => e,
     }
 }
 

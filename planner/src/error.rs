@@ -89,9 +89,7 @@ pub fn from_parser(error: ParserError, text: &SourceText) -> SqlError {
         None => (message, None),
     };
     let error = match message.split_once(", found: ") {
-        Some((expected, "EOF")) => {
-            SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at end of input").with_detail(sentence(expected))
-        }
+        Some((expected, "EOF")) => SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at end of input").with_detail(sentence(expected)),
         Some((expected, found)) => {
             SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{found}\"")).with_detail(sentence(expected))
         }

@@ -1,6 +1,8 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
 
-use crate::plan::{AggregateCall, AggregateFunction, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, StreamPlan, WindowKind};
+use crate::plan::{
+    AggregateCall, AggregateFunction, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, StreamPlan, WindowKind,
+};
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
 

@@ -239,7 +239,8 @@ fn literal_value(value: &ScalarValue) -> Result<LiteralValue> {
         UInt16(v) => int(v.map(i64::from)),
         UInt32(v) => int(v.map(i64::from)),
         UInt64(Some(v)) => LiteralValue::Int(
-            i64::try_from(*v).map_err(|_| SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("value {v} is out of range for bigint")))?,
+            i64::try_from(*v)
+                .map_err(|_| SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("value {v} is out of range for bigint")))?,
         ),
         Float16(Some(v)) => LiteralValue::FloatBits(f64::from(v.to_f32()).to_bits()),
         Float32(Some(v)) => LiteralValue::FloatBits(f64::from(*v).to_bits()),

@@ -63,33 +63,61 @@ pub enum ChangelogMode {
 pub enum Op {
     /// The changelog of a source, table or materialized view, `projection` of its stored columns.
     /// The node's watermark is the relation's.
-    Scan { relation: RelationId, projection: Vec<usize> },
+    Scan {
+        relation: RelationId,
+        projection: Vec<usize>,
+    },
     /// Constant rows, emitted once, in the job's first step. The watermark is +infinity.
-    Values { rows: Vec<Vec<Literal>> },
-    Filter { predicate: Expr },
-    Project { exprs: Vec<Expr> },
+    Values {
+        rows: Vec<Vec<Literal>>,
+    },
+    Filter {
+        predicate: Expr,
+    },
+    Project {
+        exprs: Vec<Expr>,
+    },
     /// Appends `window_start`, `window_end`, `window_time` (= end - 1 ms) to each row, once per window
     /// that covers `time_column`; rows whose time is null are rejected.
-    WindowAssign { time_column: usize, kind: WindowKind },
+    WindowAssign {
+        time_column: usize,
+        kind: WindowKind,
+    },
     /// Sends each row to the worker that owns the hash of the key columns.
-    Exchange { keys: Vec<usize> },
+    Exchange {
+        keys: Vec<usize>,
+    },
     Union,
     /// Emits per group: the group columns, then one column per call. Emits net changes once per
     /// step. Its input is exchanged by (a subset of) `group`, or is on one worker when `group` is empty; an
     /// empty `group` always has exactly one output row.
-    Aggregate { group: Vec<usize>, calls: Vec<AggregateCall>, window: Option<AggregateWindow>, state: StateTableId },
+    Aggregate {
+        group: Vec<usize>,
+        calls: Vec<AggregateCall>,
+        window: Option<AggregateWindow>,
+        state: StateTableId,
+    },
     /// Writes the job's relation. `key`: the columns by which rows are identified; empty means keyless
     /// (row -> weight) in `Retract` mode and no index at all in `Append` mode. The input is exchanged by
     /// `key`, or by all columns if keyless in `Retract` mode.
-    Materialize { key: Vec<usize> },
+    Materialize {
+        key: Vec<usize>,
+    },
 }
 
 /// All times in microseconds. Windows are `[start, start + size)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WindowKind {
-    Tumble { size: i64, offset: i64 },
+    Tumble {
+        size: i64,
+        offset: i64,
+    },
     /// A window starts at every multiple of `slide` plus `offset`; `size` need not be a multiple.
-    Hop { size: i64, slide: i64, offset: i64 },
+    Hop {
+        size: i64,
+        slide: i64,
+        offset: i64,
+    },
 }
 
 /// Makes an aggregate a window aggregate: the window's start and end are among the group columns.
@@ -142,21 +170,49 @@ pub enum Expr {
     Literal(Literal),
     /// The cut's `now`, a TimestampTz.
     CutNow,
-    Binary { op: BinaryOp, left: Box<Expr>, right: Box<Expr> },
+    Binary {
+        op: BinaryOp,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
     Not(Box<Expr>),
     Negate(Box<Expr>),
     IsNull(Box<Expr>),
     IsNotNull(Box<Expr>),
     /// `IS TRUE`, `IS NOT FALSE` and kin.
-    IsBool { expr: Box<Expr>, value: Option<bool>, negated: bool },
+    IsBool {
+        expr: Box<Expr>,
+        value: Option<bool>,
+        negated: bool,
+    },
     /// CASE; `operand` form is already rewritten into conditions.
-    Case { branches: Vec<(Expr, Expr)>, otherwise: Option<Box<Expr>> },
+    Case {
+        branches: Vec<(Expr, Expr)>,
+        otherwise: Option<Box<Expr>>,
+    },
     /// `try_cast`: null instead of a row error.
-    Cast { expr: Box<Expr>, ty: SqlType, try_cast: bool },
-    Like { expr: Box<Expr>, pattern: Box<Expr>, negated: bool, case_insensitive: bool },
-    InList { expr: Box<Expr>, list: Vec<Expr>, negated: bool },
+    Cast {
+        expr: Box<Expr>,
+        ty: SqlType,
+        try_cast: bool,
+    },
+    Like {
+        expr: Box<Expr>,
+        pattern: Box<Expr>,
+        negated: bool,
+        case_insensitive: bool,
+    },
+    InList {
+        expr: Box<Expr>,
+        list: Vec<Expr>,
+        negated: bool,
+    },
     /// A scalar function by its name in the function registry, with the type it returns here.
-    Call { name: String, args: Vec<Expr>, returns: SqlType },
+    Call {
+        name: String,
+        args: Vec<Expr>,
+        returns: SqlType,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +264,10 @@ pub enum LiteralValue {
     /// Text and Json.
     Text(String),
     Bytes(Vec<u8>),
-    Interval { months: i32, days: i32, nanos: i64 },
+    Interval {
+        months: i32,
+        days: i32,
+        nanos: i64,
+    },
     List(Vec<LiteralValue>),
 }

@@ -125,14 +125,7 @@ fn advance_watermark(name: &sql::ObjectName, to: &sql::Expr, context: &Context) 
     }
 }
 
-fn explain(
-    inner: &Ast,
-    analyze: bool,
-    streaming: bool,
-    parsed: &Parsed,
-    context: &Context,
-    ids: &mut StateTableIds,
-) -> Result<Planned> {
+fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context: &Context, ids: &mut StateTableIds) -> Result<Planned> {
     let mut lines = Vec::new();
     match inner {
         Ast::Query(query) if analyze => return Ok(Planned::ExplainAnalyze(context.query(query)?)),
@@ -205,6 +198,13 @@ pub fn parameter_types(planned: &Planned) -> Vec<SqlType> {
     };
     let mut visit = |expr: &DfExpr, fallback: Option<SqlType>| {
         let _ = expr.apply(|e| {
+            // A parameter that is cast at once has the type it is cast to.
+            if let DfExpr::Cast(Cast { expr, field }) = e
+                && let DfExpr::Placeholder(placeholder) = expr.as_ref()
+                && placeholder.field.is_none()
+            {
+                note(&placeholder.id, SqlType::from_field(field));
+            }
             if let DfExpr::Placeholder(placeholder) = e {
                 let ty = placeholder.field.as_ref().and_then(|f| SqlType::from_field(f)).or(fallback.clone());
                 note(&placeholder.id, ty);

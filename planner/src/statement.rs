@@ -9,33 +9,75 @@ use eddyline_common::types::Column;
 /// A planned statement. Relations to be created come with id 0; the coordinator assigns it.
 #[derive(Debug)]
 pub enum Planned {
-    Create { relation: Relation, if_not_exists: bool },
-    Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
+    Create {
+        relation: Relation,
+        if_not_exists: bool,
+    },
+    Drop {
+        kind: ObjectKind,
+        names: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
     /// A batch query at one epoch.
     Query(Query),
     Insert(Insert),
     Update(Mutation),
     Delete(Mutation),
-    CopyFrom { table: RelationId, columns: Vec<usize>, format: CopyFormat },
-    CopyTo { query: Query, format: CopyFormat },
+    CopyFrom {
+        table: RelationId,
+        columns: Vec<usize>,
+        format: CopyFormat,
+    },
+    CopyTo {
+        query: Query,
+        format: CopyFormat,
+    },
     /// EXPLAIN of a query or a CREATE: lines of text, ready to print.
     Explain(Vec<String>),
     /// `ANALYZE`: run the query and print its plan with live figures.
     ExplainAnalyze(Query),
-    AdvanceWatermark { relation: RelationId, to_micros: i64 },
+    AdvanceWatermark {
+        relation: RelationId,
+        to_micros: i64,
+    },
     Show(Show),
-    Set { name: String, value: Option<String>, local: bool },
-    Begin { read_only: bool },
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
+    Begin {
+        read_only: bool,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     ReleaseSavepoint(String),
     RollbackToSavepoint(String),
-    DeclareCursor { name: String, query: Query },
-    Fetch { name: String, count: FetchCount, move_only: bool },
+    DeclareCursor {
+        name: String,
+        query: Query,
+    },
+    Fetch {
+        name: String,
+        count: FetchCount,
+        move_only: bool,
+    },
     CloseCursor(Option<String>),
-    Prepare { name: String, statement: String, types: Vec<eddyline_common::SqlType> },
-    ExecutePrepared { name: String, arguments: Vec<LogicalPlan> },
+    Prepare {
+        name: String,
+        statement: String,
+        types: Vec<eddyline_common::SqlType>,
+    },
+    ExecutePrepared {
+        name: String,
+        arguments: Vec<LogicalPlan>,
+    },
     Deallocate(Option<String>),
     Discard,
     /// Waits until every view has all input that has arrived.
@@ -84,7 +126,10 @@ pub enum OnConflict {
     /// `assignments[i]` is the new value of stored column `i`, over the old row's columns followed by the
     /// `excluded` row's; as DataFusion expressions with unqualified column indices `c0..c(2n-1)`.
     /// `filter` likewise.
-    DoUpdate { assignments: Vec<(usize, datafusion::logical_expr::Expr)>, filter: Option<datafusion::logical_expr::Expr> },
+    DoUpdate {
+        assignments: Vec<(usize, datafusion::logical_expr::Expr)>,
+        filter: Option<datafusion::logical_expr::Expr>,
+    },
 }
 
 /// UPDATE: `source` yields the old row's stored columns, then the new row's. DELETE: the old row's.

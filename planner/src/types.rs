@@ -6,7 +6,7 @@ use crate::error::{nearest, suggest};
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, ExactNumberInfo, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, ExactNumberInfo, Ident, ObjectName, TimezoneInfo};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::sync::Arc;
 
@@ -15,8 +15,31 @@ const MAX_PRECISION: u64 = 38;
 
 /// Every type name a column may have, for suggestions.
 const NAMES: &[&str] = &[
-    "boolean", "smallint", "integer", "bigint", "real", "double precision", "float", "numeric", "decimal", "text", "varchar", "string",
-    "char", "bytea", "bytes", "date", "time", "timestamp", "timestamptz", "timestamp_ltz", "interval", "jsonb", "json", "array", "row",
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "real",
+    "double precision",
+    "float",
+    "numeric",
+    "decimal",
+    "text",
+    "varchar",
+    "string",
+    "char",
+    "bytea",
+    "bytes",
+    "date",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timestamp_ltz",
+    "interval",
+    "jsonb",
+    "json",
+    "array",
+    "row",
     "map",
 ];
 
@@ -30,14 +53,14 @@ pub fn named(name: &str, modifiers: &[u64]) -> Result<SqlType> {
         "bigint" | "int8" => SqlType::BigInt,
         "real" | "float4" => SqlType::Real,
         "float" if modifiers.first().is_some_and(|p| *p <= 24) => SqlType::Real,
-        "float" | "double" | "float8" => SqlType::Double,
+        "float" | "double" | "double precision" | "float8" => SqlType::Double,
         "numeric" | "decimal" | "dec" => return decimal(modifiers),
         "text" | "string" | "varchar" | "char" | "character" | "nvarchar" | "bpchar" | "name" | "\"char\"" | "clob" => SqlType::Text,
         "bytea" | "bytes" | "binary" | "varbinary" | "blob" => SqlType::Bytes,
         "date" => SqlType::Date,
-        "time" => SqlType::Time,
-        "timestamp" | "timestamp_ntz" | "datetime" => SqlType::Timestamp,
-        "timestamptz" | "timestamp_ltz" => SqlType::TimestampTz,
+        "time" | "time without time zone" => SqlType::Time,
+        "timestamp" | "timestamp without time zone" | "timestamp_ntz" | "datetime" => SqlType::Timestamp,
+        "timestamptz" | "timestamp with time zone" | "timestamp_ltz" => SqlType::TimestampTz,
         "interval" => SqlType::Interval,
         "json" | "jsonb" => SqlType::Json,
         "oid" | "xid" | "regclass" | "regtype" | "regproc" | "regnamespace" | "regrole" => SqlType::BigInt,
@@ -90,12 +113,23 @@ pub fn from_ast(ty: &DataType) -> Result<SqlType> {
         Float(ExactNumberInfo::Precision(p)) if *p <= 24 => SqlType::Real,
         Float(_) | Double(_) | DoublePrecision | Float8 | Float64 => SqlType::Double,
         Numeric(n) | Decimal(n) | Dec(n) | BigNumeric(n) | BigDecimal(n) => decimal(&exact(n))?,
-        Character(_) | Char(_) | CharacterVarying(_) | CharVarying(_) | Varchar(_) | Nvarchar(_) | CharacterLargeObject(_)
-        | CharLargeObject(_) | Clob(_) | Text | String(_) => SqlType::Text,
+        Character(_)
+        | Char(_)
+        | CharacterVarying(_)
+        | CharVarying(_)
+        | Varchar(_)
+        | Nvarchar(_)
+        | CharacterLargeObject(_)
+        | CharLargeObject(_)
+        | Clob(_)
+        | Text
+        | String(_) => SqlType::Text,
         Bytea | Bytes(_) | Binary(_) | Varbinary(_) | Blob(_) => SqlType::Bytes,
         Date | Date32 => SqlType::Date,
         Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => SqlType::Time,
-        Time(_, _) => return Err(SqlError::unsupported("type \"time with time zone\" is not supported").with_hint("Use time or timestamptz.")),
+        Time(_, _) => {
+            return Err(SqlError::unsupported("type \"time with time zone\" is not supported").with_hint("Use time or timestamptz."));
+        }
         Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) | TimestampNtz { .. } | Datetime(_) => SqlType::Timestamp,
         Timestamp(_, _) => SqlType::TimestampTz,
         Interval { .. } => SqlType::Interval,
@@ -123,6 +157,16 @@ pub fn from_ast(ty: &DataType) -> Result<SqlType> {
         }
         other => return Err(unknown(&other.to_string())),
     })
+}
+
+/// A type as it stands in an expression; `None` for nested ones.
+pub fn to_ast(ty: &SqlType) -> Option<DataType> {
+    let (name, modifiers) = match ty {
+        SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _) | SqlType::Null => return None,
+        SqlType::Decimal { precision, scale } => ("numeric".to_string(), vec![precision.to_string(), scale.to_string()]),
+        simple => (simple.to_string(), vec![]),
+    };
+    Some(DataType::Custom(ObjectName::from(vec![Ident::new(name)]), modifiers))
 }
 
 fn exact(info: &ExactNumberInfo) -> Vec<u64> {

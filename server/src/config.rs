@@ -118,7 +118,8 @@ impl Config {
             state_backend: flags.state_backend.or(file.state_backend).unwrap_or(Backend::Rocksdb),
             state_cache_bytes: bytes(&flags.state_cache, &file.state_cache, "state_cache", "256MiB")?,
             ring_bytes: bytes(&flags.ring_size, &file.ring_size, "ring_size", "256MiB")?,
-            checkpoint_interval: parse_duration(interval).ok_or_else(|| invalid("checkpoint_interval", interval, "a time such as 5s or 200ms"))?,
+            checkpoint_interval: parse_duration(interval)
+                .ok_or_else(|| invalid("checkpoint_interval", interval, "a time such as 5s or 200ms"))?,
             max_connections: flags.max_connections.or(file.max_connections).unwrap_or(200),
             query_memory_bytes: bytes(&flags.query_memory, &file.query_memory, "query_memory", "1GiB")?,
         })
@@ -130,12 +131,15 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 }
 
 fn read_file(path: &Path) -> Result<File> {
-    let text = std::fs::read_to_string(path).map_err(|e| SqlError::io(format!("cannot read configuration file {}: {e}", path.display())))?;
-    let bad = |e: toml::de::Error| SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: {}", path.display(), e.message()));
+    let text =
+        std::fs::read_to_string(path).map_err(|e| SqlError::io(format!("cannot read configuration file {}: {e}", path.display())))?;
+    let bad =
+        |e: toml::de::Error| SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: {}", path.display(), e.message()));
     let table: toml::Table = toml::from_str(&text).map_err(bad)?;
     if let Some(unknown) = table.keys().find(|k| !FILE_KEYS.contains(&k.as_str())) {
         let nearest = FILE_KEYS.iter().max_by(|a, b| strsim::jaro(unknown, a).total_cmp(&strsim::jaro(unknown, b)));
-        let error = SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: unknown setting \"{unknown}\"", path.display()));
+        let error =
+            SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: unknown setting \"{unknown}\"", path.display()));
         return Err(error.with_hint(format!("Did you mean \"{}\"?", nearest.unwrap_or(&""))));
     }
     table.try_into().map_err(bad)

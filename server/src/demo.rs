@@ -33,7 +33,11 @@ pub async fn drive(address: SocketAddr, stats: Arc<Stats>) -> Result<()> {
     for statement in SCHEMA {
         client.batch_execute(statement).await.map_err(failed)?;
     }
-    say(&format!("\n  Connect with:   psql -h {} -p {} -U eddyline\n  and try:        {HOTTEST};\n  Ctrl-C stops; the data stays.\n", address.ip(), address.port()));
+    say(&format!(
+        "\n  Connect with:   psql -h {} -p {} -U eddyline\n  and try:        {HOTTEST};\n  Ctrl-C stops; the data stays.\n",
+        address.ip(),
+        address.port()
+    ));
     let mut before = (Instant::now(), records(&stats));
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.tick().await;
@@ -64,7 +68,8 @@ async fn report(client: &Client, stats: &Stats, rate: f64) -> Result<()> {
     for (title, query) in [("hottest auctions", HOTTEST), ("newest windows", NEWEST_WINDOWS)] {
         for row in client.simple_query(query).await.map_err(failed)? {
             if let SimpleQueryMessage::Row(row) = row {
-                let cells: Vec<String> = (0..row.len()).map(|i| format!("{}={}", row.columns()[i].name(), row.get(i).unwrap_or("null"))).collect();
+                let cells: Vec<String> =
+                    (0..row.len()).map(|i| format!("{}={}", row.columns()[i].name(), row.get(i).unwrap_or("null"))).collect();
                 say(&format!("    {title}: {}", cells.join("  ")));
             }
         }

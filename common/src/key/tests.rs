@@ -41,7 +41,10 @@ proptest! {
 #[test]
 fn every_type_round_trips() {
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), None]), None]);
-    let st = StructArray::from(vec![(Arc::new(Field::new("a", DataType::Int32, true)), Arc::new(Int32Array::from(vec![Some(-3), None])) as ArrayRef)]);
+    let st = StructArray::from(vec![(
+        Arc::new(Field::new("a", DataType::Int32, true)),
+        Arc::new(Int32Array::from(vec![Some(-3), None])) as ArrayRef,
+    )]);
     round_trip(vec![
         Arc::new(BooleanArray::from(vec![Some(true), None])),
         Arc::new(Int16Array::from(vec![Some(-7), None])),

@@ -1,3 +1,5 @@
+//! Tests of the option table.
+
 use super::*;
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

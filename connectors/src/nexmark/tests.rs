@@ -1,3 +1,5 @@
+//! Tests of the generator.
+
 use super::*;
 use crate::testing::CollectingSink;
 use arrow::array::{Array, AsArray, RecordBatch};

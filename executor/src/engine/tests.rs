@@ -1,3 +1,5 @@
+//! Tests of the engine: exchange, isolation of failures, both error policies, dropping in flight.
+
 use super::*;
 use crate::expr::NowHandle;
 use crate::instance::Work;
@@ -12,7 +14,9 @@ use eddyline_common::kv::SortedRun;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, SqlType, StateTableId, Timestamp, key};
 use eddyline_planner::catalog::ErrorPolicy;
-use eddyline_planner::plan::{AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, Op, PLAN_VERSION, StreamPlan, WindowKind};
+use eddyline_planner::plan::{
+    AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, Op, PLAN_VERSION, StreamPlan, WindowKind,
+};
 use eddyline_storage::kv::MemoryKv;
 use eddyline_storage::view::{View, ViewKey};
 use std::path::Path;
@@ -170,7 +174,8 @@ fn a_table_follows_its_changes_over_an_exchange() {
 fn stateless_operators_compose() {
     let time = Expr::Cast { expr: Box::new(column(1)), ty: SqlType::Timestamp, try_cast: false };
     let timed = columns(&[("k", SqlType::BigInt), ("ts", SqlType::Timestamp)]);
-    let windowed: Vec<Column> = timed.iter().cloned().chain(["ws", "we", "wt"].map(|n| Column::new(n, SqlType::Timestamp, false))).collect();
+    let windowed: Vec<Column> =
+        timed.iter().cloned().chain(["ws", "we", "wt"].map(|n| Column::new(n, SqlType::Timestamp, false))).collect();
     let literal = |v| Literal { ty: SqlType::BigInt, value: LiteralValue::Int(v) };
     let plan = plan(vec![
         scan(SOURCE),
@@ -179,11 +184,17 @@ fn stateless_operators_compose() {
         node(Op::Filter { predicate: binary(BinaryOp::Lt, column(0), int(100)) }, &[0], kv(), ChangelogMode::Retract),
         node(Op::Union, &[3, 1, 2], kv(), ChangelogMode::Retract),
         node(Op::Project { exprs: vec![column(0), time] }, &[4], timed, ChangelogMode::Retract),
-        node(Op::WindowAssign { time_column: 1, kind: WindowKind::Tumble { size: 1_000, offset: 0 } }, &[5], windowed.clone(), ChangelogMode::Retract),
+        node(
+            Op::WindowAssign { time_column: 1, kind: WindowKind::Tumble { size: 1_000, offset: 0 } },
+            &[5],
+            windowed.clone(),
+            ChangelogMode::Retract,
+        ),
         node(Op::Exchange { keys: vec![0, 1, 2, 3, 4] }, &[6], windowed.clone(), ChangelogMode::Retract),
         node(Op::Materialize { key: vec![] }, &[7], windowed, ChangelogMode::Retract),
     ]);
-    let expect = |k: i64, t: i64| (vec![k, t, t.div_euclid(1_000) * 1_000, t.div_euclid(1_000) * 1_000 + 1_000, t.div_euclid(1_000) * 1_000], 1);
+    let expect =
+        |k: i64, t: i64| (vec![k, t, t.div_euclid(1_000) * 1_000, t.div_euclid(1_000) * 1_000 + 1_000, t.div_euclid(1_000) * 1_000], 1);
     for workers in [1, 2] {
         let engine = engine(workers);
         engine.create_job(spec(JOB, plan.clone(), ViewKey::Multiset, workers)).unwrap();
@@ -477,7 +488,8 @@ fn plans_that_cannot_run_are_refused() {
 fn inputs_are_spread_evenly() {
     let schema = schema(&[("k", SqlType::BigInt), ("v", SqlType::BigInt)]);
     for workers in [1, 2, 5] {
-        let batches = vec![weighted(&schema, &rows(0..50_000), 0), weighted(&schema, &rows(0..10), 0), weighted(&schema, &rows(0..3_000), 0)];
+        let batches =
+            vec![weighted(&schema, &rows(0..50_000), 0), weighted(&schema, &rows(0..10), 0), weighted(&schema, &rows(0..3_000), 0)];
         let input = StepInput { relation: SOURCE, batches: batches.clone(), watermark: Timestamp(0) };
         let shares = distribute(vec![input], workers);
         let counts: Vec<usize> = shares.iter().map(|s| s[0].1.iter().map(|b| b.changes.num_rows()).sum()).collect();

@@ -54,7 +54,8 @@ impl Compiler<'_> {
     fn compile(&self, expr: &Expr) -> Result<Physical> {
         match expr {
             Expr::Column(index) => {
-                let field = self.input.fields().get(*index).ok_or_else(|| SqlError::internal(format!("an expression reads column {index}")))?;
+                let field =
+                    self.input.fields().get(*index).ok_or_else(|| SqlError::internal(format!("an expression reads column {index}")))?;
                 Ok(Arc::new(physical::Column::new(field.name(), *index)))
             }
             Expr::Literal(literal) => Ok(physical::lit(literal_scalar(literal)?)),
@@ -75,10 +76,15 @@ impl Compiler<'_> {
             }
             Expr::Cast { expr, ty, try_cast } => {
                 let (inner, ty) = (self.compile(expr)?, ty.to_arrow());
-                if *try_cast { physical::try_cast(inner, self.input, ty).map_err(evaluation_error) } else { cast_to(inner, self.input, &ty) }
+                if *try_cast {
+                    physical::try_cast(inner, self.input, ty).map_err(evaluation_error)
+                } else {
+                    cast_to(inner, self.input, &ty)
+                }
             }
             Expr::Like { expr, pattern, negated, case_insensitive } => {
-                physical::like(*negated, *case_insensitive, self.compile(expr)?, self.compile(pattern)?, self.input).map_err(evaluation_error)
+                physical::like(*negated, *case_insensitive, self.compile(expr)?, self.compile(pattern)?, self.input)
+                    .map_err(evaluation_error)
             }
             Expr::InList { expr, list, negated } => {
                 let list = list.iter().map(|e| self.compile(e)).collect::<Result<Vec<_>>>()?;
@@ -155,13 +161,11 @@ impl Compiler<'_> {
     fn function(&self, name: &str, args: Vec<Physical>) -> Result<Physical> {
         let unknown = || SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
         let function = super::functions::scalar(name).ok_or_else(unknown)?;
-        let fields = args.iter().map(|a| a.return_field(self.input)).collect::<Result<Vec<_>, DataFusionError>>().map_err(evaluation_error)?;
+        let fields =
+            args.iter().map(|a| a.return_field(self.input)).collect::<Result<Vec<_>, DataFusionError>>().map_err(evaluation_error)?;
         let wanted = fields_with_udf(&fields, function.as_ref()).map_err(evaluation_error)?;
-        let args = args
-            .into_iter()
-            .zip(&wanted)
-            .map(|(arg, field)| cast_to(arg, self.input, field.data_type()))
-            .collect::<Result<Vec<_>>>()?;
+        let args =
+            args.into_iter().zip(&wanted).map(|(arg, field)| cast_to(arg, self.input, field.data_type())).collect::<Result<Vec<_>>>()?;
         let call = ScalarFunctionExpr::try_new(function, args, self.input, CONFIG.clone()).map_err(evaluation_error)?;
         self.normalise(Arc::new(call))
     }

@@ -95,7 +95,8 @@ impl LazyLogic {
         let left = left.as_boolean();
         // AND is decided by false, OR by true; null decides nothing.
         let open = BooleanArray::from_unary(left, |decided| decided == and);
-        let open = if left.null_count() == 0 { open } else { compute::or(&compute::prep_null_mask_filter(&open), &compute::is_null(left)?)? };
+        let open =
+            if left.null_count() == 0 { open } else { compute::or(&compute::prep_null_mask_filter(&open), &compute::is_null(left)?)? };
         let rest = compute::filter_record_batch(batch, &open)?;
         let right = if rest.num_rows() == 0 {
             BooleanArray::new_null(0)
@@ -153,24 +154,15 @@ impl PhysicalExpr for LazyLogic {
 }
 
 /// `/` and `%` over floats: a zero divisor is an error unless the result is null or the dividend NaN, as in PostgreSQL.
-#[derive(Debug, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FloatDivision {
-    left: Arc<dyn PhysicalExpr>,
-    op: Operator,
-    right: Arc<dyn PhysicalExpr>,
-}
-
-// Derived equality would move the children (rust-lang/rust#78808).
-impl PartialEq for FloatDivision {
-    fn eq(&self, other: &Self) -> bool {
-        self.left.eq(&other.left) && self.op == other.op && self.right.eq(&other.right)
-    }
+    unchecked: BinaryExpr,
 }
 
 impl FloatDivision {
     pub(crate) fn new(left: Arc<dyn PhysicalExpr>, op: Operator, right: Arc<dyn PhysicalExpr>) -> Self {
         debug_assert!(matches!(op, Operator::Divide | Operator::Modulo));
-        FloatDivision { left, op, right }
+        FloatDivision { unchecked: BinaryExpr::new(left, op, right) }
     }
 }
 
@@ -191,21 +183,20 @@ fn check_divisor(left: &ArrayRef, right: &ArrayRef) -> Result<(), ArrowError> {
 
 impl fmt::Display for FloatDivision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.left, self.op, self.right)
+        fmt::Display::fmt(&self.unchecked, f)
     }
 }
 
 impl PhysicalExpr for FloatDivision {
     fn return_field(&self, input: &Schema) -> Result<FieldRef> {
-        let nullable = self.left.nullable(input)? || self.right.nullable(input)?;
-        Ok(Arc::new(Field::new(self.to_string(), self.left.data_type(input)?, nullable)))
+        self.unchecked.return_field(input)
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        let left = self.left.evaluate(batch)?.into_array(batch.num_rows())?;
-        let right = self.right.evaluate(batch)?.into_array(batch.num_rows())?;
+        let left = self.unchecked.left().evaluate(batch)?.into_array(batch.num_rows())?;
+        let right = self.unchecked.right().evaluate(batch)?.into_array(batch.num_rows())?;
         check_divisor(&left, &right)?;
-        let result = match self.op {
+        let result = match self.unchecked.op() {
             Operator::Modulo => compute::kernels::numeric::rem(&left, &right)?,
             _ => compute::kernels::numeric::div(&left, &right)?,
         };
@@ -213,14 +204,14 @@ impl PhysicalExpr for FloatDivision {
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        vec![&self.left, &self.right]
+        vec![self.unchecked.left(), self.unchecked.right()]
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(FloatDivision::new(children[0].clone(), self.op, children[1].clone())))
+        Ok(Arc::new(FloatDivision::new(children[0].clone(), *self.unchecked.op(), children[1].clone())))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        self.unchecked.fmt_sql(f)
     }
 }

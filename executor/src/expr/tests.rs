@@ -1,3 +1,5 @@
+//! Tests of expression evaluation and row errors.
+
 use super::*;
 use crate::testing::{binary, column, int, schema};
 use arrow::array::*;
@@ -19,7 +21,13 @@ fn call(name: &str, args: Vec<Expr>, returns: SqlType) -> Expr {
 }
 
 fn input() -> (SchemaRef, RecordBatch) {
-    let schema = schema(&[("i", SqlType::BigInt), ("s", SqlType::Text), ("f", SqlType::Double), ("t", SqlType::Timestamp), ("n", SqlType::SmallInt)]);
+    let schema = schema(&[
+        ("i", SqlType::BigInt),
+        ("s", SqlType::Text),
+        ("f", SqlType::Double),
+        ("t", SqlType::Timestamp),
+        ("n", SqlType::SmallInt),
+    ]);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![Some(1), None, Some(i64::MIN)])),
         Arc::new(StringArray::from(vec![Some("Ab"), Some("12"), None])),

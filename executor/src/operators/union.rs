@@ -12,7 +12,8 @@ pub struct Union {
 impl Union {
     pub fn new(inputs: &[SchemaRef], output: SchemaRef) -> Result<Self> {
         let same_types = |input: &SchemaRef| {
-            input.fields().len() == output.fields().len() && input.fields().iter().zip(output.fields()).all(|(a, b)| a.data_type() == b.data_type())
+            input.fields().len() == output.fields().len()
+                && input.fields().iter().zip(output.fields()).all(|(a, b)| a.data_type() == b.data_type())
         };
         if !inputs.iter().all(same_types) {
             return Err(SqlError::internal("the inputs of a union differ in type"));
@@ -48,6 +49,6 @@ mod tests {
         let out = ctx.take_output();
         assert!(out.iter().all(|b| b.changes.schema() == left));
         assert_eq!(net(&out), vec![(vec![1], 2), (vec![2], 1)]);
-        assert!(Union::new(&[left.clone()], schema(&[("a", SqlType::Text)])).is_err());
+        assert!(Union::new(std::slice::from_ref(&left), schema(&[("a", SqlType::Text)])).is_err());
     }
 }

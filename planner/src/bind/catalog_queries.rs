@@ -85,7 +85,11 @@ pub fn rewrite_expr(expr: &mut Expr) {
     };
     if let Some(replacement) = replacement {
         *expr = replacement;
-        rewrite_expr(expr);
+        // What a cast or a collation hid may itself need a rewrite. A CASE around a subquery is done: its
+        // subquery aggregates by now.
+        if !matches!(expr, Expr::Case { .. }) {
+            rewrite_expr(expr);
+        }
     }
 }
 
@@ -197,10 +201,70 @@ fn scalar_subquery(query: &mut Box<Query>) -> Option<Expr> {
         }
         std::ops::ControlFlow::<()>::Continue(())
     });
-    if system && !aggregated && select.selection.is_some() {
-        *item = call("max", vec![item.clone()]);
-        query.order_by = None;
-        query.limit_clause = None;
+    if !system || aggregated {
+        return None;
     }
-    None
+    let selection = select.selection.take()?;
+    *item = call("max", vec![item.clone()]);
+    let own: Vec<String> = select
+        .from
+        .iter()
+        .flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)))
+        .filter_map(scope_name)
+        .collect();
+    let (outer, inner): (Vec<Expr>, Vec<Expr>) = conjuncts(selection).into_iter().partition(|e| is_outer(e, &own));
+    select.selection = all_of(inner);
+    query.order_by = None;
+    query.limit_clause = None;
+    // What is asked of the outer row alone cannot be decorrelated, and is asked outside as well.
+    let condition = all_of(outer)?;
+    let subquery = Expr::Subquery(query.clone());
+    Some(Expr::Case {
+        case_token: helpers::attached_token::AttachedToken::empty(),
+        end_token: helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition, result: subquery }],
+        else_result: None,
+    })
+}
+
+/// The name by which a table's columns are qualified.
+fn scope_name(factor: &TableFactor) -> Option<String> {
+    match factor {
+        TableFactor::Table { alias: Some(alias), .. } => Some(fold(&alias.name)),
+        TableFactor::Table { name, .. } => name.0.last()?.as_ident().map(fold),
+        _ => None,
+    }
+}
+
+fn conjuncts(expr: Expr) -> Vec<Expr> {
+    match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            let mut all = conjuncts(*left);
+            all.extend(conjuncts(*right));
+            all
+        }
+        other => vec![other],
+    }
+}
+
+fn all_of(exprs: Vec<Expr>) -> Option<Expr> {
+    exprs.into_iter().reduce(|left, right| Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) })
+}
+
+/// Whether every column of an expression is qualified, and by none of `own`.
+fn is_outer(expr: &Expr, own: &[String]) -> bool {
+    let (mut outer, mut named) = (true, false);
+    let _ = visit_expressions(expr, |e| {
+        match e {
+            Expr::Identifier(_) | Expr::Subquery(_) => outer = false,
+            Expr::CompoundIdentifier(parts) => {
+                named = true;
+                outer &= parts.len() == 2 && !own.contains(&fold(&parts[0]));
+            }
+            _ => {}
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    outer && named
 }

@@ -14,14 +14,13 @@ use crate::plan::Expr as PlanExpr;
 use crate::settings::Settings;
 use crate::types::SqlTypes;
 use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, TableReference};
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::SessionStateDefaults;
+use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
-use datafusion::logical_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
-};
+use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement};
 use eddyline_common::types::arrow_schema;
@@ -30,7 +29,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 pub use names::{of_query as query_names, resolve as resolve_names};
-pub use rewrite::Found;
+pub use rewrite::{Found, cast};
 
 /// What scans of user relations stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +83,9 @@ static OPTIONS: LazyLock<ConfigOptions> = LazyLock::new(|| {
     options.execution.time_zone = Some("+00:00".to_string());
     options
 });
+
+/// Table functions ask for a session; theirs has the defaults.
+static TABLE_FUNCTION_SESSION: LazyLock<SessionState> = LazyLock::new(|| SessionStateBuilder::new().build());
 
 /// DataFusion's options as planning uses them.
 pub fn options() -> &'static ConfigOptions {
@@ -192,7 +194,11 @@ impl<'a> Binder<'a> {
         let name = TableReference::partial("public", relation.name.clone());
         let scan = LogicalPlanBuilder::scan(name, source, None).map_err(|e| self.error(e))?;
         let identity = relation.visible.len() == relation.columns.len()
-            && relation.visible.iter().enumerate().all(|(i, v)| v.value == PlanExpr::Column(i) && v.column.name == relation.columns[i].name);
+            && relation
+                .visible
+                .iter()
+                .enumerate()
+                .all(|(i, v)| v.value == PlanExpr::Column(i) && v.column.name == relation.columns[i].name);
         if identity {
             return scan.build().map_err(|e| self.error(e));
         }
@@ -263,8 +269,8 @@ impl ContextProvider for Binder<'_> {
             && let Some(function) = SessionStateDefaults::default_table_functions().iter().find(|f| f.name() == name)
         {
             let args = args.into_iter().map(crate::optimize::fold_constant).collect::<DfResult<Vec<_>>>()?;
-            #[allow(deprecated)]
-            return Ok(provider_as_source(function.create_table_provider(&args)?));
+            let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, &*TABLE_FUNCTION_SESSION))?;
+            return Ok(provider_as_source(provider));
         }
         Err(into_datafusion(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("table function {name}() does not exist"))))
     }

@@ -37,7 +37,8 @@ impl Inputs {
     fn add_df(&mut self, e: &DfExpr, schema: &DFSchema) -> Result<usize> {
         let converted = expr::from_datafusion(e, schema)?;
         let field = e.to_field(schema).map_err(|e| crate::error::from_datafusion(e, None))?.1;
-        let ty = SqlType::from_field(&field).ok_or_else(|| SqlError::unsupported(format!("type {} is not supported", field.data_type())))?;
+        let ty =
+            SqlType::from_field(&field).ok_or_else(|| SqlError::unsupported(format!("type {} is not supported", field.data_type())))?;
         Ok(self.add(converted, Column::new(field.name().clone(), ty, field.is_nullable())))
     }
 }
@@ -64,14 +65,13 @@ impl Lowering<'_> {
             group.push(window.as_ref().map(|(_, column)| *column).expect("checked"));
         }
         let input = self.projected(input, inputs)?;
-        let input = self.exchanged(input, group.clone());
-        let window = window.map(|(end, _)| AggregateWindow {
-            end,
-            emit: self.emission.emit,
-            allowed_lateness: self.emission.allowed_lateness,
-        });
+        let keys = self.group_keys(input, &group);
+        let routing = keys[0].iter().map(|i| group[*i]).collect();
+        let input = self.exchanged(input, routing);
+        let window =
+            window.map(|(end, _)| AggregateWindow { end, emit: self.emission.emit, allowed_lateness: self.emission.allowed_lateness });
         self.windowed |= window.is_some();
-        let node = self.aggregate_node(input, group, calls, window, &output);
+        let node = self.aggregate_node(input, group, calls, window, &output, keys);
         if added { self.without_added_end(node, &output) } else { Ok(node) }
     }
 
@@ -82,6 +82,7 @@ impl Lowering<'_> {
         calls: Vec<AggregateCall>,
         window: Option<AggregateWindow>,
         output: &[Column],
+        unique_keys: Vec<Vec<usize>>,
     ) -> NodeId {
         let source = &self.nodes[input];
         let plain = output.len() - calls.len();
@@ -105,13 +106,23 @@ impl Lowering<'_> {
         };
         let node = Node {
             mode: if on_close || distinct_of_append { ChangelogMode::Append } else { ChangelogMode::Retract },
-            unique_keys: vec![(0..group.len()).collect()],
+            unique_keys,
             time_columns,
             columns,
             inputs: vec![input],
             op: Op::Aggregate { group, calls, window, state: self.ids.allocate() },
         };
         self.push(node, facts)
+    }
+
+    /// The group's keys as positions within it. Start, end and time of a window follow from each other, so
+    /// one of them is enough; the shortest keys come first.
+    fn group_keys(&self, input: NodeId, group: &[usize]) -> Vec<Vec<usize>> {
+        let windows: Vec<Option<WindowColumn>> = group.iter().map(|g| self.facts[input].windows[*g]).collect();
+        let Some(kind) = windows.iter().flatten().next().map(|w| w.kind) else { return vec![(0..group.len()).collect()] };
+        let of_window: Vec<usize> = (0..group.len()).filter(|i| windows[*i].is_some_and(|w| w.kind == kind)).collect();
+        let without_others = |keep: &usize| (0..group.len()).filter(|i| i == keep || !of_window.contains(i)).collect();
+        of_window.iter().map(without_others).collect()
     }
 
     /// Takes away the window end that was added to the group for the sake of its state.
@@ -122,8 +133,6 @@ impl Lowering<'_> {
             _ => 0,
         };
         let end = width - calls - 1;
-        // The end follows from the start, so the group without it is a key, too.
-        self.nodes[input].unique_keys.push((0..end).collect());
         let exprs = (0..width).filter(|i| *i != end).map(Expr::Column).collect();
         self.project(input, exprs, output.to_vec())
     }
@@ -222,7 +231,10 @@ fn check_argument(function: AggregateFunction, distinct: bool, column: &Column) 
     let nested = matches!(column.ty, SqlType::Json | SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _));
     let ordered = matches!(function, AggregateFunction::Min | AggregateFunction::Max);
     let numeric = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
-    if (nested && (ordered || distinct)) || (numeric && (nested || column.ty == SqlType::Interval)) || (ordered && column.ty == SqlType::Interval) {
+    if (nested && (ordered || distinct))
+        || (numeric && (nested || column.ty == SqlType::Interval))
+        || (ordered && column.ty == SqlType::Interval)
+    {
         return Err(SqlError::unsupported(format!("this aggregate over type {} is not supported in a materialized view", column.ty)));
     }
     Ok(())

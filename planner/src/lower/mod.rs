@@ -19,8 +19,8 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Union, Values};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
-use node::{Facts, WindowColumn, WindowPart};
 pub use node::Distribution;
+use node::{Facts, WindowColumn, WindowPart};
 pub use supported::check;
 
 /// Hands out state table ids: the next free one.
@@ -157,6 +157,9 @@ impl Lowering<'_> {
             }
             return Ok(input);
         }
+        if let Some((below, merged)) = self.merged_with_projection_below(input, &exprs) {
+            return self.project(below, merged, columns);
+        }
         if self.nodes[input].mode == ChangelogMode::Retract && exprs.iter().any(expr::reads_clock) {
             return Err(SqlError::unsupported("the current time over rows that may change is not supported in a materialized view")
                 .with_detail("A row that is taken back must be computed as it was when it was added.")
@@ -185,6 +188,32 @@ impl Lowering<'_> {
             unwatermarked: facts.unwatermarked.clone(),
         };
         Ok(self.push(node, projected))
+    }
+
+    /// Two projections in a row as one, if that computes nothing twice. Takes the lower one off the plan.
+    fn merged_with_projection_below(&mut self, input: NodeId, exprs: &[Expr]) -> Option<(NodeId, Vec<Expr>)> {
+        let Op::Project { exprs: inner } = &self.nodes[input].op else { return None };
+        if input + 1 != self.nodes.len() {
+            return None;
+        }
+        let mut uses = vec![0; inner.len()];
+        for e in exprs {
+            expr::any(e, &mut |part| {
+                if let Expr::Column(i) = part {
+                    uses[*i] += 1;
+                }
+                false
+            });
+        }
+        let cheap = |e: &Expr| matches!(e, Expr::Column(_) | Expr::Literal(_) | Expr::CutNow);
+        if !inner.iter().zip(&uses).all(|(e, uses)| cheap(e) || *uses <= 1) {
+            return None;
+        }
+        let merged = exprs.iter().map(|e| expr::map_columns(e, &|i| Some(inner[i].clone()))).collect::<Option<_>>()?;
+        let below = self.nodes[input].inputs[0];
+        self.nodes.pop();
+        self.facts.pop();
+        Some((below, merged))
     }
 
     fn union(&mut self, union: &Union) -> Result<NodeId> {

@@ -78,10 +78,14 @@ pub struct ColumnAst {
 
 #[derive(Clone, Debug)]
 pub enum ColumnValue {
-    Plain { default: Option<Expr> },
+    Plain {
+        default: Option<Expr>,
+    },
     Computed(Expr),
     /// `METADATA [FROM 'key']`; without FROM the column's name is the key.
-    Metadata { key: Option<String> },
+    Metadata {
+        key: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug)]

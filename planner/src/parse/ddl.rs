@@ -267,8 +267,8 @@ fn query_end(tokens: &[TokenWithSpan], start: usize) -> usize {
     let word = |i: usize, w: &str| tokens.get(i).is_some_and(|t| is_word(&t.token, w));
     find_top_level(tokens, start, |i| {
         let emit = word(i, "emit") && ((word(i + 1, "on") && word(i + 2, "window")) || word(i + 1, "changes"));
-        let options = word(i, "with")
-            && (tokens.get(i + 1).is_some_and(|t| t.token == Token::LParen) || word(i + 1, "no") || word(i + 1, "data"));
+        let options =
+            word(i, "with") && (tokens.get(i + 1).is_some_and(|t| t.token == Token::LParen) || word(i + 1, "no") || word(i + 1, "data"));
         i > start && (emit || options)
     })
     .unwrap_or(tokens.len())

@@ -12,9 +12,39 @@ use eddyline_common::{Result, SqlError, SqlState};
 
 /// The first words of statements, for suggestions.
 const STATEMENTS: &[&str] = &[
-    "abort", "alter", "begin", "close", "commit", "copy", "create", "deallocate", "declare", "delete", "desc", "describe", "discard",
-    "drop", "end", "execute", "explain", "fetch", "flush", "insert", "move", "prepare", "release", "reset", "rollback", "savepoint",
-    "select", "set", "show", "start", "update", "values", "with",
+    "abort",
+    "alter",
+    "begin",
+    "close",
+    "commit",
+    "copy",
+    "create",
+    "deallocate",
+    "declare",
+    "delete",
+    "desc",
+    "describe",
+    "discard",
+    "drop",
+    "end",
+    "execute",
+    "explain",
+    "fetch",
+    "flush",
+    "insert",
+    "move",
+    "prepare",
+    "release",
+    "reset",
+    "rollback",
+    "savepoint",
+    "select",
+    "set",
+    "show",
+    "start",
+    "update",
+    "values",
+    "with",
 ];
 
 pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
@@ -62,8 +92,26 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
 fn unknown(first: &str, words: Words) -> Result<Ast> {
     let at = words.location();
     let known = [
-        "truncate", "grant", "revoke", "comment", "vacuum", "analyze", "listen", "notify", "unlisten", "lock", "merge", "call", "do",
-        "refresh", "reindex", "cluster", "use", "load", "import", "subscribe",
+        "truncate",
+        "grant",
+        "revoke",
+        "comment",
+        "vacuum",
+        "analyze",
+        "listen",
+        "notify",
+        "unlisten",
+        "lock",
+        "merge",
+        "call",
+        "do",
+        "refresh",
+        "reindex",
+        "cluster",
+        "use",
+        "load",
+        "import",
+        "subscribe",
     ];
     let error = if known.contains(&first) {
         SqlError::unsupported(format!("{} is not supported", first.to_uppercase()))

@@ -113,6 +113,9 @@ impl<'a> Words<'a> {
     pub fn data_type(&mut self) -> Result<SqlType> {
         let mut ty = self.data_type_item()?;
         loop {
+            if self.pending_gt > 0 {
+                return Ok(ty);
+            }
             if self.eat_token(&Token::LBracket) {
                 if matches!(self.parser.peek_token_ref().token, Token::Number(..)) {
                     self.parser.advance_token();
@@ -197,7 +200,8 @@ impl<'a> Words<'a> {
                 // Fields of a row are nullable here.
             }
             fields.push((crate::error::fold(&name), ty));
-            if !self.eat_token(&Token::Comma) {
+            // A `>` that is left over closes this row before the comma comes.
+            if self.pending_gt > 0 || !self.eat_token(&Token::Comma) {
                 break;
             }
         }

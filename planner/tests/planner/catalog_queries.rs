@@ -3,8 +3,8 @@
 use crate::support::TestCatalog;
 use datafusion::arrow::array::StringArray;
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
 use eddyline_planner::Planned;
 use std::sync::Arc;
@@ -18,30 +18,71 @@ fn catalog() -> TestCatalog {
     c.add_system(
         "pg_class",
         &[
-            ("oid", Int64), ("relname", Utf8), ("relnamespace", Int64), ("relkind", Utf8), ("relowner", Int64), ("relam", Int64),
-            ("relchecks", Int32), ("relhasindex", Boolean), ("relhasrules", Boolean), ("relhastriggers", Boolean),
-            ("relrowsecurity", Boolean), ("relforcerowsecurity", Boolean), ("relispartition", Boolean), ("reltablespace", Int64),
-            ("reloftype", Int64), ("relpersistence", Utf8), ("relreplident", Utf8), ("reltoastrelid", Int64), ("relpartbound", Utf8),
+            ("oid", Int64),
+            ("relname", Utf8),
+            ("relnamespace", Int64),
+            ("relkind", Utf8),
+            ("relowner", Int64),
+            ("relam", Int64),
+            ("relchecks", Int32),
+            ("relhasindex", Boolean),
+            ("relhasrules", Boolean),
+            ("relhastriggers", Boolean),
+            ("relrowsecurity", Boolean),
+            ("relforcerowsecurity", Boolean),
+            ("relispartition", Boolean),
+            ("reltablespace", Int64),
+            ("reloftype", Int64),
+            ("relpersistence", Utf8),
+            ("relreplident", Utf8),
+            ("reltoastrelid", Int64),
+            ("relpartbound", Utf8),
         ],
     );
     c.add_system(
         "pg_attribute",
         &[
-            ("attrelid", Int64), ("attname", Utf8), ("atttypid", Int64), ("atttypmod", Int32), ("attnum", Int32), ("attnotnull", Boolean),
-            ("atthasdef", Boolean), ("attcollation", Int64), ("attidentity", Utf8), ("attgenerated", Utf8), ("attisdropped", Boolean),
+            ("attrelid", Int64),
+            ("attname", Utf8),
+            ("atttypid", Int64),
+            ("atttypmod", Int32),
+            ("attnum", Int32),
+            ("attnotnull", Boolean),
+            ("atthasdef", Boolean),
+            ("attcollation", Int64),
+            ("attidentity", Utf8),
+            ("attgenerated", Utf8),
+            ("attisdropped", Boolean),
         ],
     );
     c.add_system("pg_attrdef", &[("adrelid", Int64), ("adnum", Int32), ("adbin", Utf8)]);
     c.add_system("pg_collation", &[("oid", Int64), ("collname", Utf8)]);
     c.add_system("pg_type", &[("oid", Int64), ("typcollation", Int64)]);
-    c.add_system("pg_policy", &[("polname", Utf8), ("polpermissive", Boolean), ("polroles", list()), ("polqual", Utf8), ("polrelid", Int64), ("polwithcheck", Utf8), ("polcmd", Utf8)]);
+    c.add_system(
+        "pg_policy",
+        &[
+            ("polname", Utf8),
+            ("polpermissive", Boolean),
+            ("polroles", list()),
+            ("polqual", Utf8),
+            ("polrelid", Int64),
+            ("polwithcheck", Utf8),
+            ("polcmd", Utf8),
+        ],
+    );
     c.add_system("pg_roles", &[("oid", Int64), ("rolname", Utf8)]);
     c.add_system("pg_inherits", &[("inhparent", Int64), ("inhrelid", Int64), ("inhseqno", Int32), ("inhdetachpending", Boolean)]);
-    c.add_system("pg_statistic_ext", &[("oid", Int64), ("stxrelid", Int64), ("stxnamespace", Int64), ("stxname", Utf8), ("stxkind", list()), ("stxstattarget", Int32)]);
+    c.add_system(
+        "pg_statistic_ext",
+        &[("oid", Int64), ("stxrelid", Int64), ("stxnamespace", Int64), ("stxname", Utf8), ("stxkind", list()), ("stxstattarget", Int32)],
+    );
     c.add_system("pg_publication", &[("oid", Int64), ("pubname", Utf8), ("puballtables", Boolean)]);
     c.add_system("pg_publication_namespace", &[("pnpubid", Int64), ("pnnspid", Int64)]);
     c.add_system("pg_publication_rel", &[("prpubid", Int64), ("prrelid", Int64), ("prqual", Utf8), ("prattrs", list())]);
-    c.add_system("pg_trigger", &[("oid", Int64), ("tgname", Utf8), ("tgenabled", Utf8), ("tgisinternal", Boolean), ("tgparentid", Int64), ("tgrelid", Int64)]);
+    c.add_system(
+        "pg_trigger",
+        &[("oid", Int64), ("tgname", Utf8), ("tgenabled", Utf8), ("tgisinternal", Boolean), ("tgparentid", Int64), ("tgrelid", Int64)],
+    );
     for (name, arguments, returns) in [
         ("pg_get_userbyid", vec![Int64], Utf8),
         ("pg_table_is_visible", vec![Int64], Boolean),
@@ -49,7 +90,7 @@ fn catalog() -> TestCatalog {
         ("pg_get_expr", vec![Utf8, Int64], Utf8),
         ("pg_get_statisticsobjdef_columns", vec![Int64], Utf8),
         ("pg_get_triggerdef", vec![Int64, Boolean], Utf8),
-        ("pg_relation_is_publishable", vec![Int64], Boolean),
+        ("pg_relation_is_publishable", vec![Utf8], Boolean),
         ("eddyline_regclass", vec![Utf8], Int64),
         ("eddyline_regclass_name", vec![Int64], Utf8),
         ("eddyline_regnamespace_name", vec![Int64], Utf8),

@@ -41,7 +41,7 @@ fn names_that_do_not_exist() {
 fn syntax() {
     check("SELEC 1", "42601", "syntax error at or near \"SELEC\"", Some("SELEC"), "\"select\"");
     check("SELECT 1 +", "42601", "syntax error at end of input", None, "");
-    check("SELECT FROM WHERE x", "42601", "syntax error", None, "");
+    check("SELECT * FROM t WHERE", "42601", "syntax error at end of input", None, "");
     check("SELECT 'abc", "42601", "unterminated", None, "");
     check("CREATE TABLE x (a INT,, b INT)", "42601", "syntax error at or near \",\"", Some(", b"), "");
     check("CREATE SOURCE s (a INT) WITH (connector = )", "42601", "syntax error at or near \")\"", Some(")"), "");
@@ -56,9 +56,10 @@ fn types_and_options() {
     check("CREATE TABLE x (id serial)", "0A000", "serial", Some("serial"), "bigint");
     check("CREATE TABLE x (a numeric(50,2))", "22023", "precision 50", None, "");
     check("SELECT CAST(id AS bignt) FROM t", "42704", "bignt", None, "\"bigint\"");
-    check("CREATE SOURCE s (a INT) WITH (connector = 'kafak')", "22023", "kafak", None, "kafka");
+    check("CREATE SOURCE s (a INT) WITH (connector = 'kafak')", "42704", "kafak", None, "kafka");
     check("CREATE SOURCE s (a INT) WITH (topic = 'x')", "22023", "connector", None, "connector");
-    let error = TestCatalog::new().error("CREATE SOURCE s (a INT) WITH (connector = 'kafka', topik = 'x', properties.bootstrap.servers = 'b:1')");
+    let error =
+        TestCatalog::new().error("CREATE SOURCE s (a INT) WITH (connector = 'kafka', topik = 'x', properties.bootstrap.servers = 'b:1')");
     assert!(error.to_string().contains("topic"), "{error}");
     assert!(TestCatalog::new().plan("CREATE TABLE x (a INT) WITH (compaction = 'x')").is_err());
 }
@@ -87,7 +88,9 @@ fn definitions() {
 
 #[test]
 fn windows() {
-    let window = |from: &str, rest: &str| format!("CREATE MATERIALIZED VIEW m AS SELECT window_end, count(*) AS n FROM {from} GROUP BY window_end {rest}");
+    let window = |from: &str, rest: &str| {
+        format!("CREATE MATERIALIZED VIEW m AS SELECT window_end, count(*) AS n FROM {from} GROUP BY window_end {rest}")
+    };
     check(&window("tumble(raw, date_time, INTERVAL '1 minute')", ""), "42P16", "needs a watermark", None, "WATERMARK FOR date_time");
     check(&window("tumble(t, ts, INTERVAL '1 minute')", "EMIT ON WINDOW CLOSE"), "42P16", "needs a watermark", None, "watermark");
     check(&window("tumble(bid, price, INTERVAL '1 minute')", ""), "42804", "must be a timestamp, not bigint", Some("price"), "");
@@ -156,7 +159,7 @@ fn writes() {
 
 #[test]
 fn functions_and_types_of_operands() {
-    check("SELECT name + 1 FROM t WHERE name = 5 GROUP BY id", "42803", "", None, "");
+    check("SELECT name FROM t GROUP BY id", "42803", "", None, "");
     let error = TestCatalog::new().error("CREATE MATERIALIZED VIEW m AS SELECT id + make_array(1) AS x FROM t");
     assert!(["42883", "42804"].contains(&error.state.0), "{error}");
     let error = TestCatalog::new().error("CREATE MATERIALIZED VIEW m AS SELECT substr(1, 2, 3, 4, 5) AS x FROM t");

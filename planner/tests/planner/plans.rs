@@ -52,8 +52,9 @@ fn a_plan_survives_its_encoding() {
 #[test]
 fn state_tables_are_numbered_in_order() {
     let mut catalog = TestCatalog::new();
-    let relation =
-        catalog.create("CREATE MATERIALIZED VIEW x AS SELECT n, count(*) AS c FROM (SELECT v, count(*) AS n FROM t GROUP BY v) s GROUP BY n").unwrap();
+    let relation = catalog
+        .create("CREATE MATERIALIZED VIEW x AS SELECT n, count(*) AS c FROM (SELECT v, count(*) AS n FROM t GROUP BY v) s GROUP BY n")
+        .unwrap();
     let RelationKind::MaterializedView { plan, .. } = &relation.kind else { panic!() };
     let states: Vec<u32> =
         plan.nodes.iter().filter_map(|n| if let Op::Aggregate { state, .. } = &n.op { Some(state.0) } else { None }).collect();

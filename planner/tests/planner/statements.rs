@@ -137,7 +137,8 @@ fn tables_have_keys_defaults_and_watermarks() {
 fn views_know_what_they_depend_on() {
     let catalog = TestCatalog::new();
     assert_eq!(catalog.relation("cheap").depends_on, [catalog.relation("bid").id]);
-    let Planned::Create { relation, .. } = catalog.plan("CREATE MATERIALIZED VIEW x (a, b) AS WITH totals AS (SELECT * FROM cheap) SELECT * FROM totals").unwrap()
+    let Planned::Create { relation, .. } =
+        catalog.plan("CREATE MATERIALIZED VIEW x (a, b) AS WITH totals AS (SELECT * FROM cheap) SELECT * FROM totals").unwrap()
     else {
         panic!()
     };
@@ -149,8 +150,13 @@ fn views_know_what_they_depend_on() {
 
 #[test]
 fn dropping_and_showing() {
-    assert!(matches!(planned("DROP TABLE IF EXISTS a, public.b CASCADE"), Planned::Drop { kind: ObjectKind::Table, names, if_exists: true, cascade: true } if names == ["a", "b"]));
-    assert!(matches!(planned("drop materialized view totals"), Planned::Drop { kind: ObjectKind::MaterializedView, if_exists: false, cascade: false, .. }));
+    assert!(
+        matches!(planned("DROP TABLE IF EXISTS a, public.b CASCADE"), Planned::Drop { kind: ObjectKind::Table, names, if_exists: true, cascade: true } if names == ["a", "b"])
+    );
+    assert!(matches!(
+        planned("drop materialized view totals"),
+        Planned::Drop { kind: ObjectKind::MaterializedView, if_exists: false, cascade: false, .. }
+    ));
     assert!(matches!(planned("SHOW MATERIALIZED VIEWS"), Planned::Show(Show::Objects(ObjectKind::MaterializedView))));
     assert!(matches!(planned("SHOW SOURCES"), Planned::Show(Show::Objects(ObjectKind::Source))));
     assert!(matches!(planned("SHOW JOBS"), Planned::Show(Show::Jobs)));
@@ -182,7 +188,12 @@ fn settings_in_every_spelling() {
         ("SET standard_conforming_strings = on", "standard_conforming_strings", Some("on"), false),
         ("SET application_name = DEFAULT", "application_name", None, false),
         ("SET 'pipeline.name' = 'x'", "pipeline.name", Some("x"), false),
-        ("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED", "default_transaction_isolation", Some("read committed"), false),
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "default_transaction_isolation",
+            Some("read committed"),
+            false,
+        ),
         ("SET TRANSACTION READ ONLY", "transaction_read_only", Some("on"), true),
         ("RESET ALL", "all", None, false),
         ("RESET statement_timeout", "statement_timeout", None, false),
@@ -204,7 +215,9 @@ fn transactions_cursors_and_prepared_statements() {
     assert!(matches!(planned("SAVEPOINT s"), Planned::Savepoint(s) if s == "s"));
     assert!(matches!(planned("RELEASE SAVEPOINT s"), Planned::ReleaseSavepoint(_)));
     assert!(matches!(planned("ROLLBACK TO SAVEPOINT s"), Planned::RollbackToSavepoint(_)));
-    assert!(matches!(planned("DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT id FROM t"), Planned::DeclareCursor { name, .. } if name == "c"));
+    assert!(
+        matches!(planned("DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT id FROM t"), Planned::DeclareCursor { name, .. } if name == "c")
+    );
     for (sql, count) in [
         ("FETCH FORWARD 2 FROM c", FetchCount::Rows(2)),
         ("FETCH c", FetchCount::Rows(1)),
@@ -216,7 +229,9 @@ fn transactions_cursors_and_prepared_statements() {
         assert!(matches!(planned(sql), Planned::Fetch { count: n, name, .. } if n == count && name == "c"), "{sql}");
     }
     assert!(matches!(planned("CLOSE ALL"), Planned::CloseCursor(None)));
-    assert!(matches!(planned("PREPARE p (int, text) AS SELECT $1 + 1, $2"), Planned::Prepare { statement, types, .. } if statement == "SELECT $1 + 1, $2" && types == [SqlType::Integer, SqlType::Text]));
+    assert!(
+        matches!(planned("PREPARE p (int, text) AS SELECT $1 + 1, $2"), Planned::Prepare { statement, types, .. } if statement == "SELECT $1 + 1, $2" && types == [SqlType::Integer, SqlType::Text])
+    );
     assert!(matches!(planned("EXECUTE p (1, 'x' || 'y')"), Planned::ExecutePrepared { arguments, .. } if arguments.len() == 2));
     assert!(matches!(planned("DEALLOCATE ALL"), Planned::Deallocate(None)));
     assert!(matches!(planned("DISCARD ALL"), Planned::Discard));
@@ -226,7 +241,9 @@ fn transactions_cursors_and_prepared_statements() {
 #[test]
 fn copying() {
     assert!(matches!(planned("COPY t FROM STDIN"), Planned::CopyFrom { columns, format: CopyFormat::Text, .. } if columns.len() == 5));
-    assert!(matches!(planned("COPY t (v, id) FROM STDIN WITH (FORMAT csv, HEADER true)"), Planned::CopyFrom { columns, format: CopyFormat::Csv { header: true }, .. } if columns == [1, 0]));
+    assert!(
+        matches!(planned("COPY t (v, id) FROM STDIN WITH (FORMAT csv, HEADER true)"), Planned::CopyFrom { columns, format: CopyFormat::Csv { header: true }, .. } if columns == [1, 0])
+    );
     assert!(matches!(planned("COPY (SELECT 1) TO STDOUT CSV"), Planned::CopyTo { format: CopyFormat::Csv { header: false }, .. }));
     assert!(matches!(planned("COPY t TO STDOUT"), Planned::CopyTo { query, .. } if query.columns.len() == 5));
 }
@@ -238,12 +255,17 @@ fn inserting() {
         other => panic!("{other:?}"),
     };
     let all = insert("INSERT INTO t VALUES (1, 2, 'x', 3.5, '2024-01-01 00:00:00'), (2, NULL, DEFAULT, 4, NULL)");
-    assert_eq!(all.source.columns.iter().map(|c| c.ty.to_string()).collect::<Vec<_>>(), ["integer", "integer", "text", "numeric(10,2)", "timestamp without time zone"]);
+    assert_eq!(
+        all.source.columns.iter().map(|c| c.ty.to_string()).collect::<Vec<_>>(),
+        ["integer", "integer", "text", "numeric(10,2)", "timestamp without time zone"]
+    );
     assert!(matches!(all.on_conflict, OnConflict::Error));
     assert_eq!(insert("INSERT INTO t (v, id) SELECT a, a + 1 FROM keyless").source.columns.len(), 5);
     assert_eq!(insert("INSERT INTO keyless DEFAULT VALUES").source.columns.len(), 2);
     assert!(matches!(insert("INSERT INTO t (id) VALUES (1) ON CONFLICT DO NOTHING").on_conflict, OnConflict::DoNothing));
-    let upsert = insert("INSERT INTO t (id, v) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET v = t.v + excluded.v, name = DEFAULT WHERE excluded.v > 0 RETURNING id, v * 2 AS twice, *");
+    let upsert = insert(
+        "INSERT INTO t (id, v) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET v = t.v + excluded.v, name = DEFAULT WHERE excluded.v > 0 RETURNING id, v * 2 AS twice, *",
+    );
     let OnConflict::DoUpdate { assignments, filter } = &upsert.on_conflict else { panic!() };
     let texts: Vec<String> = assignments.iter().map(|(i, e)| format!("{i}: {e}")).collect();
     assert_eq!(texts, ["1: CAST(c1 + c6 AS Int32)", "2: CAST(Utf8(\"none\") AS Utf8)"]);
@@ -255,7 +277,11 @@ fn inserting() {
 
 #[test]
 fn updating_and_deleting() {
-    let Planned::Update(update) = planned("UPDATE t AS x SET v = x.v + 1, name = DEFAULT WHERE x.id IN (SELECT a FROM keyless) RETURNING x.v") else { panic!() };
+    let Planned::Update(update) =
+        planned("UPDATE t AS x SET v = x.v + 1, name = DEFAULT WHERE x.id IN (SELECT a FROM keyless) RETURNING x.v")
+    else {
+        panic!()
+    };
     assert_eq!(update.source.columns.len(), 10);
     assert_eq!(update.source.relations.len(), 2);
     assert_eq!(update.returning.unwrap().exprs[0].to_string(), "c1");
@@ -267,7 +293,10 @@ fn updating_and_deleting() {
 
 #[test]
 fn watermarks_are_advanced_by_hand() {
-    assert!(matches!(planned("ALTER TABLE manual ADVANCE WATERMARK TO TIMESTAMP '1970-01-01 00:01:00'"), Planned::AdvanceWatermark { to_micros: 60_000_000, .. }));
+    assert!(matches!(
+        planned("ALTER TABLE manual ADVANCE WATERMARK TO TIMESTAMP '1970-01-01 00:01:00'"),
+        Planned::AdvanceWatermark { to_micros: 60_000_000, .. }
+    ));
 }
 
 #[test]
@@ -283,7 +312,9 @@ fn columns_are_named_as_postgres_names_them() {
 #[test]
 fn queries_name_what_they_read() {
     let catalog = TestCatalog::new();
-    let Planned::Query(q) = catalog.plan("SELECT * FROM cheap JOIN t ON id = auction WHERE EXISTS (SELECT 1 FROM keyless)").unwrap() else { panic!() };
+    let Planned::Query(q) = catalog.plan("SELECT * FROM cheap JOIN t ON id = auction WHERE EXISTS (SELECT 1 FROM keyless)").unwrap() else {
+        panic!()
+    };
     let mut ids: Vec<_> = ["bid", "t", "keyless"].iter().map(|n| catalog.relation(n).id).collect();
     ids.sort();
     let mut read = q.relations.clone();
@@ -296,7 +327,9 @@ fn parameters_are_inferred_and_bound() {
     let catalog = TestCatalog::new();
     let planned = catalog.plan("SELECT * FROM t WHERE id = $1 AND name = $2 LIMIT $3").unwrap();
     assert_eq!(parameter_types(&planned), [SqlType::Integer, SqlType::Text, SqlType::BigInt]);
-    let bound = bind_parameters(planned, vec![ScalarValue::Int32(Some(1)), ScalarValue::Utf8(Some("x".into())), ScalarValue::Int64(Some(5))]).unwrap();
+    let bound =
+        bind_parameters(planned, vec![ScalarValue::Int32(Some(1)), ScalarValue::Utf8(Some("x".into())), ScalarValue::Int64(Some(5))])
+            .unwrap();
     assert!(parameter_types(&bound).is_empty());
     let declared = catalog.plan_with("SELECT $1 + 1", &[Some(SqlType::BigInt)]).unwrap();
     assert_eq!(parameter_types(&declared), [SqlType::BigInt]);

@@ -22,12 +22,7 @@ pub struct TestCatalog {
 
 impl TestCatalog {
     pub fn empty() -> Self {
-        TestCatalog {
-            relations: BTreeMap::new(),
-            rows: BTreeMap::new(),
-            system: BTreeMap::new(),
-            functions: registry().as_ref().clone(),
-        }
+        TestCatalog { relations: BTreeMap::new(), rows: BTreeMap::new(), system: BTreeMap::new(), functions: registry().as_ref().clone() }
     }
 
     /// The relations that most tests use.

@@ -101,7 +101,9 @@ impl Reading {
 
     fn watermark_of(&self, id: RelationId, finished: bool) -> Timestamp {
         let relation = self.relations.iter().find(|r| r.relation == id).map(|r| if finished { r.watermark } else { Timestamp::MIN });
-        let source = || self.sources.iter().find(|s| s.source == id).map(|s| if finished { s.watermark } else { s.replay.watermark().min(s.watermark) });
+        let source = || {
+            self.sources.iter().find(|s| s.source == id).map(|s| if finished { s.watermark } else { s.replay.watermark().min(s.watermark) })
+        };
         relation.or_else(source).unwrap_or(Timestamp::MIN)
     }
 

@@ -241,7 +241,8 @@ impl Core {
         };
         let unreached: BTreeSet<RelationId> = self.jobs.values().filter(|j| j.is_live()).map(|j| j.id()).collect();
         let unfrozen = unreached.clone();
-        self.checkpoint = Some(Run { id, epoch, body, unreached, unfrozen, runs: BTreeMap::new(), started: Instant::now(), writing: false });
+        self.checkpoint =
+            Some(Run { id, epoch, body, unreached, unfrozen, runs: BTreeMap::new(), started: Instant::now(), writing: false });
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             self.note_unfinished(id);
             self.freeze_if_due(id);
@@ -256,7 +257,13 @@ impl Core {
             Mode::Backfilling(_) => None,
             Mode::Failed(error) => Some(error.to_string()),
         };
-        let body = JobBody { progress: None, output_watermark: Timestamp::MIN, counters: JobCounters::default(), view: ViewManifest::default(), failed };
+        let body = JobBody {
+            progress: None,
+            output_watermark: Timestamp::MIN,
+            counters: JobCounters::default(),
+            view: ViewManifest::default(),
+            failed,
+        };
         if let Some(run) = &mut self.checkpoint {
             run.body.jobs.insert(id, body);
         }
@@ -272,8 +279,15 @@ impl Core {
         }
         let s = &job.stats;
         let read = |v: &std::sync::atomic::AtomicU64| v.load(Ordering::Relaxed);
-        let counters = JobCounters { rows_in: read(&s.rows_in), rows_out: read(&s.rows_out), late: read(&s.late), rejected: read(&s.rejected) };
-        let body = JobBody { progress: Some(job.progress.clone()), output_watermark: job.output_watermark, counters, view: ViewManifest::default(), failed: None };
+        let counters =
+            JobCounters { rows_in: read(&s.rows_in), rows_out: read(&s.rows_out), late: read(&s.late), rejected: read(&s.rejected) };
+        let body = JobBody {
+            progress: Some(job.progress.clone()),
+            output_watermark: job.output_watermark,
+            counters,
+            view: ViewManifest::default(),
+            failed: None,
+        };
         run.body.jobs.insert(id, body);
         let checkpoint = run.id;
         if let Err(error) = self.engine.freeze(id, checkpoint) {
@@ -457,7 +471,8 @@ impl Maintenance {
 }
 
 pub(super) fn read_body(manifest: &Manifest) -> Result<Body> {
-    let body: Body = serde_json::from_value(manifest.body.clone()).map_err(|e| SqlError::corrupt(format!("manifest {}: {e}", manifest.id)))?;
+    let body: Body =
+        serde_json::from_value(manifest.body.clone()).map_err(|e| SqlError::corrupt(format!("manifest {}: {e}", manifest.id)))?;
     if body.version > BODY_VERSION {
         return Err(SqlError::corrupt(format!("manifest {} has version {}, this server knows {BODY_VERSION}", manifest.id, body.version)));
     }

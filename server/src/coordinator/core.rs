@@ -53,6 +53,8 @@ pub(super) struct Core {
     pub now: Timestamp,
     /// Cuts up to here survive a crash.
     pub durable: Epoch,
+    /// The newest cut of the log at start.
+    pub recovered: Epoch,
     pub marks: BTreeSet<Epoch>,
     pub last_mark: Instant,
     pub checkpoints: Checkpointing,
@@ -136,10 +138,7 @@ impl Core {
             Command::Write(write, encoded, reply) => self.on_write(write, &encoded, reply),
             Command::Snapshot { relations, at_least, reply } => self.on_snapshot(relations, at_least, reply),
             Command::Flush(reply) => self.on_flush(reply),
-            Command::SystemRows(relation, reply) => {
-                // A client that went away needs no answer.
-                let _gone = reply.send(self.system_rows(relation));
-            }
+            Command::SystemRows(relation, reply) => self.on_system_rows(relation, reply),
             Command::Shutdown(reply) => {
                 tracing::info!("shutting down");
                 self.shutdown = Some(reply);
@@ -171,9 +170,8 @@ impl Core {
     }
 
     fn stop(mut self) {
-        for waiting in self.reads_waiting.drain(..) {
-            reply_to(waiting.reply, Err(stopping()));
-        }
+        // Dropping a waiting read tells its session that the server stops.
+        self.reads_waiting.clear();
         self.sources.clear();
         self.jobs.clear();
         let done = self.shutdown.take();
@@ -222,8 +220,4 @@ impl Core {
 /// Answers a session; one that went away needs no answer.
 pub(super) fn reply_to<T>(reply: Reply<T>, result: Result<T>) {
     let _gone = reply.send(result);
-}
-
-pub(super) fn stopping() -> SqlError {
-    SqlError::new(eddyline_common::SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
 }

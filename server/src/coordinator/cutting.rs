@@ -137,7 +137,8 @@ impl Core {
 
     /// Forgets what every reader has: ring entries, marks, exact epochs, old row versions.
     pub(super) fn trim(&mut self) {
-        let cursor = |readers: &mut dyn Iterator<Item = &job::Job>| readers.filter(|j| j.failure().is_none()).map(|j| j.ring_cursor()).min();
+        let cursor =
+            |readers: &mut dyn Iterator<Item = &job::Job>| readers.filter(|j| j.failure().is_none()).map(|j| j.ring_cursor()).min();
         let relations: Vec<RelationId> = self.sources.keys().chain(self.tables.keys()).chain(self.jobs.keys()).copied().collect();
         let mut bytes = 0;
         for id in relations {

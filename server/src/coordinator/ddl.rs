@@ -63,7 +63,12 @@ impl Core {
         }
     }
 
-    fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn create(
+        &mut self,
+        mut relation: Relation,
+        if_not_exists: bool,
+        starts: Vec<PartitionStart>,
+    ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
         if let Some(existing) = self.catalog.by_name(&relation.name) {
             if !if_not_exists {
                 return Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", relation.name)));
@@ -99,7 +104,14 @@ impl Core {
         match &relation.kind {
             RelationKind::Source(_) => {
                 let partitions = Vec::new();
-                let progress = SourceProgress { starts: starts.clone(), watermark: Timestamp::MIN, partitions, history: Default::default(), records: 0, undecodable: 0 };
+                let progress = SourceProgress {
+                    starts: starts.clone(),
+                    watermark: Timestamp::MIN,
+                    partitions,
+                    history: Default::default(),
+                    records: 0,
+                    undecodable: 0,
+                };
                 self.add_source(relation.clone(), progress, epoch)?;
             }
             RelationKind::Table { .. } => {
@@ -126,7 +138,13 @@ impl Core {
     }
 
     /// Starts a job: a new one, or with its progress and view from a checkpoint.
-    pub(super) fn add_job(&mut self, relation: Arc<Relation>, restored: Option<(JobProgress, Arc<View>)>, mode: Mode, epoch: Epoch) -> Result<()> {
+    pub(super) fn add_job(
+        &mut self,
+        relation: Arc<Relation>,
+        restored: Option<(JobProgress, Arc<View>)>,
+        mode: Mode,
+        epoch: Epoch,
+    ) -> Result<()> {
         let (plan, on_error) = match &relation.kind {
             RelationKind::MaterializedView { plan, options } => (Arc::new(plan.clone()), options.on_error),
             _ => (Arc::new(table_plan(&relation)), ErrorPolicy::Stop),
@@ -155,12 +173,19 @@ impl Core {
         let output_watermark = Timestamp::MIN;
         let output = Ring::new(epoch, output_watermark);
         let source_ends = BTreeMap::new();
-        let job = Job { relation, inputs, view, mode, stepped, running: None, exact, progress, output, output_watermark, stats, source_ends };
+        let job =
+            Job { relation, inputs, view, mode, stepped, running: None, exact, progress, output, output_watermark, stats, source_ends };
         self.jobs.insert(job.id(), job);
         Ok(())
     }
 
-    fn drop_relations(&mut self, kind: ObjectKind, names: &[String], if_exists: bool, cascade: bool) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn drop_relations(
+        &mut self,
+        kind: ObjectKind,
+        names: &[String],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
         let mut outcome = DdlOutcome::default();
         let mut dropped: Vec<RelationId> = Vec::new();
         for name in names {
@@ -179,7 +204,8 @@ impl Core {
             }
             dropped.push(relation.id);
         }
-        let users: Vec<Arc<Relation>> = dropped.iter().flat_map(|id| self.catalog.dependents(*id)).filter(|r| !dropped.contains(&r.id)).collect();
+        let users: Vec<Arc<Relation>> =
+            dropped.iter().flat_map(|id| self.catalog.dependents(*id)).filter(|r| !dropped.contains(&r.id)).collect();
         if !users.is_empty() && !cascade {
             return Err(in_use(&names.join(", "), kind, &users));
         }
@@ -202,7 +228,8 @@ impl Core {
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
                 if let RelationKind::MaterializedView { plan, .. } = &job.relation.kind {
-                    let states = plan.nodes.iter().filter_map(|n| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None });
+                    let states =
+                        plan.nodes.iter().filter_map(|n| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None });
                     self.checkpoints.drop_tables(states.collect());
                 }
             }
@@ -240,7 +267,8 @@ impl Core {
 
     /// Sources are read while somebody wants their rows.
     pub(super) fn refresh_readers(&mut self) -> Result<()> {
-        let wanted: Vec<(RelationId, bool)> = self.sources.keys().map(|id| (*id, self.readers(*id).any(|j| j.failure().is_none()))).collect();
+        let wanted: Vec<(RelationId, bool)> =
+            self.sources.keys().map(|id| (*id, self.readers(*id).any(|j| j.failure().is_none()))).collect();
         for (id, wanted) in wanted {
             let Some(source) = self.sources.get_mut(&id) else { continue };
             if wanted {
@@ -259,7 +287,8 @@ impl Core {
 }
 
 fn in_use(name: &str, kind: ObjectKind, users: &[Arc<Relation>]) -> SqlError {
-    let mut lines: Vec<String> = users.iter().map(|u| format!("{} {} depends on {} {name}", kind_name(object_kind(u)), u.name, kind_name(kind))).collect();
+    let mut lines: Vec<String> =
+        users.iter().map(|u| format!("{} {} depends on {} {name}", kind_name(object_kind(u)), u.name, kind_name(kind))).collect();
     lines.sort();
     lines.dedup();
     SqlError::new(SqlState::DEPENDENT_OBJECTS, format!("cannot drop {} {name} because other objects depend on it", kind_name(kind)))

@@ -98,7 +98,11 @@ pub(super) enum Command {
     Ddl(Ddl, Vec<PartitionStart>, Reply<DdlOutcome>),
     /// The write, and its encoded form for the log.
     Write(TableWrite, Vec<u8>, Reply<Epoch>),
-    Snapshot { relations: Vec<RelationId>, at_least: Epoch, reply: Reply<ReadSnapshot> },
+    Snapshot {
+        relations: Vec<RelationId>,
+        at_least: Epoch,
+        reply: Reply<ReadSnapshot>,
+    },
     /// Answers once every view has all input that had arrived.
     Flush(Reply<Epoch>),
     SystemRows(SystemRelation, oneshot::Sender<RecordBatch>),

@@ -31,7 +31,15 @@ pub struct History {
 
 impl History {
     /// Records a cut. `behind`: one of its rows has a time before `arrival_watermark`.
-    pub fn push(&mut self, epoch: Epoch, arrival_watermark: Timestamp, watermark: Timestamp, ends: Vec<PartitionStart>, rows: u64, behind: bool) {
+    pub fn push(
+        &mut self,
+        epoch: Epoch,
+        arrival_watermark: Timestamp,
+        watermark: Timestamp,
+        ends: Vec<PartitionStart>,
+        rows: u64,
+        behind: bool,
+    ) {
         if let Some(last) = self.runs.last_mut()
             && !behind
             && last.rows + rows <= RUN_ROWS_MAX

@@ -106,7 +106,15 @@ struct State {
 impl Inbox {
     pub fn new(reader: Reader, relation: &Relation, clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<Arc<Self>> {
         let times = EventTimes::new(relation)?;
-        Ok(Arc::new(Inbox { reader, times, clock, events, state: Mutex::default(), space: Condvar::new(), announced: AtomicBool::new(false) }))
+        Ok(Arc::new(Inbox {
+            reader,
+            times,
+            clock,
+            events,
+            state: Mutex::default(),
+            space: Condvar::new(),
+            announced: AtomicBool::new(false),
+        }))
     }
 
     /// Everything that has arrived, at most about `bytes_max`.
@@ -196,4 +204,3 @@ impl std::fmt::Debug for Inbox {
         f.debug_struct("Inbox").field("reader", &self.reader).finish_non_exhaustive()
     }
 }
-

@@ -52,7 +52,8 @@ pub fn decode(kind: u8, payload: &[u8]) -> Result<Record> {
         KIND_DDL => Ok(Record::Ddl(serde_json::from_slice(payload).map_err(damaged)?)),
         KIND_WRITE => Ok(Record::Write(decode_write(payload)?)),
         KIND_CUT => Ok(Record::Cut(serde_json::from_slice(payload).map_err(damaged)?)),
-        other => Err(SqlError::corrupt(format!("log record of unknown kind {other}")).with_hint("Was the data directory written by a newer version?")),
+        other => Err(SqlError::corrupt(format!("log record of unknown kind {other}"))
+            .with_hint("Was the data directory written by a newer version?")),
     }
 }
 

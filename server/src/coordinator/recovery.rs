@@ -109,7 +109,14 @@ fn open_kv(config: &CoordinatorConfig, image: Option<&Path>) -> Result<RocksKv> 
     RocksKv::open(&live, image, (config.state_cache_bytes / 4).clamp(1 << 20, 256 << 20))
 }
 
-fn assemble(config: CoordinatorConfig, lock: DataDirLock, log: Arc<Log>, kv: Arc<RocksKv>, store: BlockingCheckpointStore, body: Option<&Body>) -> Result<Core> {
+fn assemble(
+    config: CoordinatorConfig,
+    lock: DataDirLock,
+    log: Arc<Log>,
+    kv: Arc<RocksKv>,
+    store: BlockingCheckpointStore,
+    body: Option<&Body>,
+) -> Result<Core> {
     let engine_config = EngineConfig { workers: config.workers, backend: config.backend, cache_bytes: config.state_cache_bytes };
     let engine = Engine::start(engine_config, kv.clone());
     let engine_events = engine.events();
@@ -125,7 +132,8 @@ fn assemble(config: CoordinatorConfig, lock: DataDirLock, log: Arc<Log>, kv: Arc
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
     clear_dir(&image_dir)?;
-    let maintenance = Maintenance { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone() };
+    let maintenance =
+        Maintenance { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone() };
     Ok(Core {
         checkpoints: Checkpointing::start(maintenance, next_id, body)?,
         log,
@@ -146,6 +154,7 @@ fn assemble(config: CoordinatorConfig, lock: DataDirLock, log: Arc<Log>, kv: Arc
         last_cut: Epoch::ZERO,
         now: Timestamp::MIN,
         durable: Epoch::ZERO,
+        recovered: Epoch::ZERO,
         marks: BTreeSet::new(),
         last_mark: Instant::now(),
         checkpoint: None,
@@ -191,7 +200,10 @@ impl Core {
             }
             RelationKind::MaterializedView { .. } => {}
         }
-        let job = body.jobs.get(&id).ok_or_else(missing)?;
+        // A relation that was dropped while the checkpoint was taken has no job in it; the log drops it again.
+        let Some(job) = body.jobs.get(&id) else {
+            return self.add_job(relation, None, Mode::Backfilling(Backfill::new(Epoch::ZERO, body.epoch)), body.epoch);
+        };
         match (&job.progress, view) {
             (Some(progress), Some(view)) => self.add_job(relation, Some((progress.clone(), view)), Mode::Live, body.epoch)?,
             _ => {
@@ -247,6 +259,7 @@ impl Core {
                 }
             }
         }
+        self.recovered = self.last_cut;
         self.refresh_after_replay()?;
         if cuts > 0 || writes > 0 {
             tracing::info!(cuts, writes, epoch = self.last_cut.0, "replayed the log");

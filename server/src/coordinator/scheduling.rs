@@ -82,7 +82,8 @@ impl Core {
     }
 
     fn bound_by_bytes(&self, job: &Job, bound: Epoch) -> Epoch {
-        let mut entries: Vec<(Epoch, usize)> = job.inputs.iter().filter_map(|i| self.ring(*i)).flat_map(|r| r.epochs(job.stepped, bound)).collect();
+        let mut entries: Vec<(Epoch, usize)> =
+            job.inputs.iter().filter_map(|i| self.ring(*i)).flat_map(|r| r.epochs(job.stepped, bound)).collect();
         entries.sort_unstable();
         let mut room = STEP_BYTES_MAX;
         for (index, (epoch, bytes)) in entries.iter().enumerate() {
@@ -163,7 +164,8 @@ impl Core {
             job.output.trim(epoch);
             job.output.set_watermark(watermark);
         } else if !output.is_empty() || watermark != arrival_watermark {
-            let batches: Vec<_> = output.into_iter().filter(|c| !c.is_empty()).map(|changes| TaggedBatch { changes, arrival_watermark }).collect();
+            let batches: Vec<_> =
+                output.into_iter().filter(|c| !c.is_empty()).map(|changes| TaggedBatch { changes, arrival_watermark }).collect();
             let bytes = batches.iter().map(|b| b.changes.bytes()).sum();
             job.output.push(RingEntry { epoch, batches, watermark, bytes, arrived: arrived.unwrap_or_else(Instant::now), ends: None });
         }
@@ -193,7 +195,7 @@ impl Core {
         let Mode::Backfilling(backfill) = &self.jobs[&id].mode else { return Ok(Move::None) };
         let (from, to, begun) = (backfill.from, backfill.to, backfill.reading.is_some());
         if !begun {
-            let ready = self.jobs[&id].inputs.iter().all(|i| self.frontier(*i) >= to);
+            let ready = self.jobs[&id].inputs.iter().all(|i| self.has_come_to(*i, to));
             if !ready {
                 return Ok(Move::None);
             }
@@ -208,6 +210,15 @@ impl Core {
         Ok(Move::Some)
     }
 
+    /// Whether all of a relation up to `epoch` can be read: a source's rows are in its ring, a table's or view's in its
+    /// view store.
+    fn has_come_to(&self, relation: RelationId, epoch: Epoch) -> bool {
+        match self.jobs.get(&relation) {
+            Some(job) => job.is_live() && job.stepped >= epoch,
+            None => self.frontier(relation) >= epoch,
+        }
+    }
+
     /// Opens every input of a backfill: snapshots of tables and views, or what their rings have since `from`;
     /// private readers of sources.
     fn begin_reading(&mut self, id: RelationId, from: Epoch, to: Epoch) -> Result<Reading> {
@@ -220,17 +231,22 @@ impl Core {
                 let end = source.ring.ends_at(to);
                 let (inbox, reader) = source.read_privately(id, &start, &end, self.config.clock.clone(), self.sender.clone())?;
                 let replay = Replay::new(&source.history, &start, &end, watermark);
-                let begins = |p| super::history::offset_of(&start, p).or_else(|| super::history::offset_of(source.starts(), p)).unwrap_or_default();
+                let begins =
+                    |p| super::history::offset_of(&start, p).or_else(|| super::history::offset_of(source.starts(), p)).unwrap_or_default();
                 let left = end.iter().filter(|e| begins(e.partition) < e.start).map(|e| (e.partition, e.start)).collect();
                 reading.total += end.iter().map(|e| (e.start.0 - begins(e.partition).0).max(0) as u64).sum::<u64>();
-                reading.sources.push(SourceReading { source: *input, inbox, _reader: reader, replay, left, watermark: source.ring.watermark_at(to) });
+                reading.sources.push(SourceReading {
+                    source: *input,
+                    inbox,
+                    _reader: reader,
+                    replay,
+                    left,
+                    watermark: source.ring.watermark_at(to),
+                });
             } else if let Some(ring) = self.ring(*input) {
                 let watermark = ring.watermark_at(to);
-                let batches: VecDeque<TaggedBatch> = if from == Epoch::ZERO {
-                    self.snapshot_of(*input, to)?
-                } else {
-                    ring.take(from, to).batches.into()
-                };
+                let batches: VecDeque<TaggedBatch> =
+                    if from == Epoch::ZERO { self.snapshot_of(*input, to)? } else { ring.take(from, to).batches.into() };
                 reading.total += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
                 reading.relations.push(RelationReading { relation: *input, batches, watermark });
             }

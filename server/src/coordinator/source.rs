@@ -1,11 +1,11 @@
 //! A source at work: its live reader, the positions and watermarks of its partitions, and the making
 //! of its part of a cut. In replay the recorded cuts say where to split; live it takes what has arrived.
 
+use super::Event;
 use super::history::{self, History};
 use super::inbox::{Arrived, Inbox, Reader};
 use super::ring::{Ring, RingEntry};
 use super::stats::SourceStats;
-use super::Event;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::{PartitionRange, PartitionStart, SourceConnector, SourceReader, UndecodableRecord};
 use eddyline_common::cut::PartitionCut;
@@ -64,7 +64,14 @@ pub struct SourceCut {
 }
 
 impl Source {
-    pub fn new(relation: Arc<Relation>, progress: SourceProgress, epoch: Epoch, stats: Arc<SourceStats>, clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<Self> {
+    pub fn new(
+        relation: Arc<Relation>,
+        progress: SourceProgress,
+        epoch: Epoch,
+        stats: Arc<SourceStats>,
+        clock: Arc<dyn Clock>,
+        events: Sender<Event>,
+    ) -> Result<Self> {
         let RelationKind::Source(spec) = &relation.kind else { return Err(SqlError::internal("not a source")) };
         let connector: Arc<dyn SourceConnector> = Arc::from(eddyline_connectors::open(spec)?);
         let mut partitions: BTreeMap<_, _> = progress.starts.iter().map(|s| (s.partition, Partition::at(s.start))).collect();
@@ -76,7 +83,11 @@ impl Source {
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
         let idle_timeout = relation.watermark.as_ref().and_then(|w| w.idle_timeout).map(|us| Duration::from_micros(us as u64));
         Ok(Source {
-            ring: Ring::of_source(epoch, progress.watermark, partitions.iter().map(|(id, p)| PartitionStart { partition: *id, start: p.end }).collect()),
+            ring: Ring::of_source(
+                epoch,
+                progress.watermark,
+                partitions.iter().map(|(id, p)| PartitionStart { partition: *id, start: p.end }).collect(),
+            ),
             history: progress.history,
             stats,
             connector,
@@ -107,7 +118,8 @@ impl Source {
     }
 
     pub fn progress(&self) -> SourceProgress {
-        let partition = |(id, p): (&PartitionId, &Partition)| PartitionCut { partition: *id, end: p.end, watermark: p.watermark, idle: p.idle };
+        let partition =
+            |(id, p): (&PartitionId, &Partition)| PartitionCut { partition: *id, end: p.end, watermark: p.watermark, idle: p.idle };
         SourceProgress {
             starts: self.starts.clone(),
             watermark: self.watermark,
@@ -196,7 +208,8 @@ impl Source {
         let mut taken: Vec<Arrived> = Vec::new();
         let mut moved = Vec::new();
         let share = (bytes_max / self.partitions.len().max(1)).max(1);
-        let idle: Vec<PartitionId> = self.partitions.iter().filter(|(_, p)| p.waiting.is_empty() && self.turns_idle(p)).map(|(id, _)| *id).collect();
+        let idle: Vec<PartitionId> =
+            self.partitions.iter().filter(|(_, p)| p.waiting.is_empty() && self.turns_idle(p)).map(|(id, _)| *id).collect();
         for (id, partition) in &mut self.partitions {
             let mut bytes = 0;
             let before = (partition.end, partition.idle);
@@ -286,10 +299,18 @@ impl Source {
     }
 
     /// A private reader from `from` to `to`, for a backfill.
-    pub fn read_privately(&self, job: RelationId, from: &[PartitionStart], to: &[PartitionStart], clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<(Arc<Inbox>, Option<Box<dyn SourceReader>>)> {
+    pub fn read_privately(
+        &self,
+        job: RelationId,
+        from: &[PartitionStart],
+        to: &[PartitionStart],
+        clock: Arc<dyn Clock>,
+        events: Sender<Event>,
+    ) -> Result<(Arc<Inbox>, Option<Box<dyn SourceReader>>)> {
         let inbox = Inbox::new(Reader::Backfill(job, self.id()), &self.relation, clock, events)?;
         let range = |end: &PartitionStart| {
-            let start = history::offset_of(from, end.partition).or_else(|| history::offset_of(&self.starts, end.partition)).unwrap_or(Offset(0));
+            let start =
+                history::offset_of(from, end.partition).or_else(|| history::offset_of(&self.starts, end.partition)).unwrap_or(Offset(0));
             (start < end.start).then_some(PartitionRange { partition: end.partition, start, end: Some(end.start) })
         };
         let ranges: Vec<_> = to.iter().filter_map(range).collect();
@@ -361,4 +382,3 @@ fn split_at(arrived: &mut Arrived, at: Offset) -> Arrived {
     arrived.bytes -= bytes;
     Arrived { batch: later, bytes, watermark: arrived.watermark, oldest: arrived.oldest, at: arrived.at }
 }
-

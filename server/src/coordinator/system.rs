@@ -13,7 +13,7 @@ use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Column, Epoch, PartitionId, RelationId, SqlType};
 use eddyline_executor::SideRows;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -177,7 +177,9 @@ pub fn columns(relation: SystemRelation) -> Vec<Column> {
             column("reason", text.clone()),
             column("excerpt", text),
         ],
-        SystemRelation::Checkpoints => vec![column("checkpoint", bigint.clone()), column("epoch", bigint.clone()), column("micros", bigint), column("problem", text)],
+        SystemRelation::Checkpoints => {
+            vec![column("checkpoint", bigint.clone()), column("epoch", bigint.clone()), column("micros", bigint), column("problem", text)]
+        }
     }
 }
 
@@ -199,7 +201,13 @@ impl Core {
             SystemRelation::LateRows => self.system.late.iter().map(|r| self.side_row(r)).collect(),
             SystemRelation::RejectedRows => self.system.rejected.iter().map(|r| self.side_row(r)).collect(),
             SystemRelation::UndecodableRecords => self.system.undecodable.iter().map(|r| self.undecodable_row(r)).collect(),
-            SystemRelation::Checkpoints => self.checkpoints.recent().map(|c| vec![Cell::Int(c.id as i64), Cell::Int(c.epoch.0 as i64), Cell::Int(c.micros as i64), Cell::Text(c.problem.clone())]).collect(),
+            SystemRelation::Checkpoints => self
+                .checkpoints
+                .recent()
+                .map(|c| {
+                    vec![Cell::Int(c.id as i64), Cell::Int(c.epoch.0 as i64), Cell::Int(c.micros as i64), Cell::Text(c.problem.clone())]
+                })
+                .collect(),
         };
         to_batch(&schema(relation), rows)
     }
@@ -209,7 +217,13 @@ impl Core {
     }
 
     fn side_row(&self, row: &SideRow) -> Vec<Cell> {
-        vec![self.name_of(row.view), Cell::Int(row.epoch.0 as i64), Cell::Text(Some(row.reason.clone())), Cell::Text(Some(row.row.clone())), Cell::Int(row.weight)]
+        vec![
+            self.name_of(row.view),
+            Cell::Int(row.epoch.0 as i64),
+            Cell::Text(Some(row.reason.clone())),
+            Cell::Text(Some(row.row.clone())),
+            Cell::Int(row.weight),
+        ]
     }
 
     fn undecodable_row(&self, row: &Undecodable) -> Vec<Cell> {

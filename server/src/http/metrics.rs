@@ -9,10 +9,22 @@ pub fn render(stats: &Stats, sessions: u64) -> String {
     let mut out = String::new();
     family(&mut out, "eddyline_epoch", "gauge", "Newest durable epoch.", [("", stats.epoch.load(Relaxed) as f64)]);
     family(&mut out, "eddyline_cuts_total", "counter", "Cuts taken since start.", [("", stats.cuts.load(Relaxed) as f64)]);
-    family(&mut out, "eddyline_checkpoints_total", "counter", "Checkpoints written since start.", [("", stats.checkpoints.load(Relaxed) as f64)]);
+    family(
+        &mut out,
+        "eddyline_checkpoints_total",
+        "counter",
+        "Checkpoints written since start.",
+        [("", stats.checkpoints.load(Relaxed) as f64)],
+    );
     let failures = stats.checkpoint_failures.load(Relaxed) as f64;
     family(&mut out, "eddyline_checkpoint_failures_total", "counter", "Checkpoints that failed or were abandoned.", [("", failures)]);
-    family(&mut out, "eddyline_checkpoint_epoch", "gauge", "Epoch of the newest checkpoint.", [("", stats.checkpoint_epoch.load(Relaxed) as f64)]);
+    family(
+        &mut out,
+        "eddyline_checkpoint_epoch",
+        "gauge",
+        "Epoch of the newest checkpoint.",
+        [("", stats.checkpoint_epoch.load(Relaxed) as f64)],
+    );
     let seconds = stats.checkpoint_micros.load(Relaxed) as f64 / 1e6;
     family(&mut out, "eddyline_checkpoint_seconds", "gauge", "How long the newest checkpoint took.", [("", seconds)]);
     family(&mut out, "eddyline_ring_bytes", "gauge", "Changes that wait for views.", [("", stats.ring_bytes.load(Relaxed) as f64)]);
@@ -24,10 +36,24 @@ pub fn render(stats: &Stats, sessions: u64) -> String {
 
 fn sources(out: &mut String, stats: &Stats) {
     let sources = stats.sources.read();
-    let of = |read: fn(&crate::coordinator::SourceStats) -> f64| sources.values().map(|s| (label("source", &s.name), read(s))).collect::<Vec<_>>();
+    let of = |read: fn(&crate::coordinator::SourceStats) -> f64| {
+        sources.values().map(|s| (label("source", &s.name), read(s))).collect::<Vec<_>>()
+    };
     family(out, "eddyline_source_records_total", "counter", "Records taken into cuts.", of(|s| s.records.load(Relaxed) as f64));
-    family(out, "eddyline_source_undecodable_total", "counter", "Records that could not be decoded.", of(|s| s.undecodable.load(Relaxed) as f64));
-    family(out, "eddyline_source_retrying", "gauge", "1 while the external system is in trouble.", of(|s| s.problem.read().is_some() as u8 as f64));
+    family(
+        out,
+        "eddyline_source_undecodable_total",
+        "counter",
+        "Records that could not be decoded.",
+        of(|s| s.undecodable.load(Relaxed) as f64),
+    );
+    family(
+        out,
+        "eddyline_source_retrying",
+        "gauge",
+        "1 while the external system is in trouble.",
+        of(|s| s.problem.read().is_some() as u8 as f64),
+    );
 }
 
 fn jobs(out: &mut String, stats: &Stats) {
@@ -40,7 +66,13 @@ fn jobs(out: &mut String, stats: &Stats) {
     family(out, "eddyline_job_busy_seconds_total", "counter", "Worker time spent.", of(|j| j.busy_micros.load(Relaxed) as f64 / 1e6));
     family(out, "eddyline_job_state_bytes", "gauge", "Operator state in memory.", of(|j| j.state_bytes.load(Relaxed) as f64));
     family(out, "eddyline_job_epoch", "gauge", "Epoch that the job is at.", of(|j| j.epoch.load(Relaxed) as f64));
-    family(out, "eddyline_job_freshness_seconds", "gauge", "Arrival to commit of the newest step.", of(|j| j.freshness_micros.load(Relaxed) as f64 / 1e6));
+    family(
+        out,
+        "eddyline_job_freshness_seconds",
+        "gauge",
+        "Arrival to commit of the newest step.",
+        of(|j| j.freshness_micros.load(Relaxed) as f64 / 1e6),
+    );
     family(out, "eddyline_job_stopped", "gauge", "1 once the job has failed.", of(|j| j.error.read().is_some() as u8 as f64));
 }
 

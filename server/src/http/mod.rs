@@ -14,11 +14,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until cancelled.
-pub async fn serve(listener: TcpListener, stats: Arc<Stats>, sessions: Arc<std::sync::atomic::AtomicU64>, stop: CancellationToken) -> Result<()> {
-    let routes = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/metrics", get(metrics_page))
-        .with_state((stats, sessions));
+pub async fn serve(
+    listener: TcpListener,
+    stats: Arc<Stats>,
+    sessions: Arc<std::sync::atomic::AtomicU64>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let routes =
+        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics_page)).with_state((stats, sessions));
     axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await?;
     Ok(())
 }

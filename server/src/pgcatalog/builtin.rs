@@ -33,7 +33,12 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
             language(rows, 14, "sql");
         }
         "pg_foreign_server" => {
-            rows.add([("oid", SERVER.into()), ("srvname", "connectors".into()), ("srvowner", OWNER_OID.into()), ("srvfdw", (SERVER + 1).into())]);
+            rows.add([
+                ("oid", SERVER.into()),
+                ("srvname", "connectors".into()),
+                ("srvowner", OWNER_OID.into()),
+                ("srvfdw", (SERVER + 1).into()),
+            ]);
         }
         "pg_foreign_data_wrapper" => {
             rows.add([("oid", (SERVER + 1).into()), ("fdwname", "connectors".into()), ("fdwowner", OWNER_OID.into())]);
@@ -49,7 +54,12 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
             ]);
         }),
         "pg_prepared_statements" => context.session.statements.iter().for_each(|(name, statement)| {
-            rows.add([("name", name.into()), ("statement", statement.into()), ("prepare_time", context.now_micros.into()), ("from_sql", false.into())]);
+            rows.add([
+                ("name", name.into()),
+                ("statement", statement.into()),
+                ("prepare_time", context.now_micros.into()),
+                ("from_sql", false.into()),
+            ]);
         }),
         "pg_stat_activity" => rows.add([
             ("datid", DATABASE_OID.into()),
@@ -115,7 +125,8 @@ fn roles(name: &str, rows: &mut Rows) {
 
 fn types(rows: &mut Rows) {
     for ty in spec::types() {
-        let output = ty.input.strip_suffix("_in").map(|s| format!("{s}_out")).or_else(|| ty.input.strip_suffix("in").map(|s| format!("{s}out")));
+        let output =
+            ty.input.strip_suffix("_in").map(|s| format!("{s}_out")).or_else(|| ty.input.strip_suffix("in").map(|s| format!("{s}out")));
         rows.add([
             ("oid", ty.oid.into()),
             ("typname", ty.name.into()),

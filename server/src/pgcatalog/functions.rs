@@ -102,7 +102,9 @@ const DEFINITIONS: &[Definition] = &[
     define("to_regnamespace", "oid", |_, args| Ok(arg(args, 0).as_text().and_then(|n| namespace_oid(&n)).into())),
     define("to_regproc", "text", null),
     define("to_regrole", "oid", |_, args| Ok((arg(args, 0).as_text().as_deref() == Some(OWNER)).then_some(objects::OWNER_OID).into())),
-    define("eddyline_regclass", "oid", |c, args| oid_of(args, "relation", SqlState::UNDEFINED_TABLE, |n| describe::class_oid(&c.catalog, n))),
+    define("eddyline_regclass", "oid", |c, args| {
+        oid_of(args, "relation", SqlState::UNDEFINED_TABLE, |n| describe::class_oid(&c.catalog, n))
+    }),
     define("eddyline_regtype", "oid", |_, args| oid_of(args, "type", SqlState::UNDEFINED_OBJECT, describe::type_oid)),
     define("eddyline_regnamespace", "oid", |_, args| oid_of(args, "schema", SqlState::INVALID_SCHEMA_NAME, namespace_oid)),
     define("eddyline_regrole", "oid", |_, args| {
@@ -124,7 +126,9 @@ const DEFINITIONS: &[Definition] = &[
     }),
     define("quote_ident", "text", |_, args| Ok(arg(args, 0).as_text().map(|t| describe::quote_ident(&t)).into())),
     define("quote_literal", "text", |_, args| Ok(arg(args, 0).as_text().map(|t| describe::quote_literal(&t)).into())),
-    define("quote_nullable", "text", |_, args| Ok(arg(args, 0).as_text().map_or("NULL".to_string(), |t| describe::quote_literal(&t)).into())),
+    define("quote_nullable", "text", |_, args| {
+        Ok(arg(args, 0).as_text().map_or("NULL".to_string(), |t| describe::quote_literal(&t)).into())
+    }),
     define("array_upper", "int4", |_, args| {
         Ok(match arg(args, 0) {
             Value::Ints(items) if !items.is_empty() => items.len().into(),
@@ -149,7 +153,9 @@ const DEFINITIONS: &[Definition] = &[
         let column = arg(args, 1).as_int().unwrap_or(0).max(0) as usize;
         Ok(arg(args, 0).as_oid().and_then(|oid| describe::index_by_oid(&c.catalog, oid, column)).into())
     }),
-    define("pg_get_constraintdef", "text", |c, args| Ok(arg(args, 0).as_oid().and_then(|oid| describe::constraint_by_oid(&c.catalog, oid)).into())),
+    define("pg_get_constraintdef", "text", |c, args| {
+        Ok(arg(args, 0).as_oid().and_then(|oid| describe::constraint_by_oid(&c.catalog, oid)).into())
+    }),
     define("pg_get_ruledef", "text", null),
     define("pg_get_triggerdef", "text", null),
     define("pg_get_partkeydef", "text", null),
@@ -310,10 +316,8 @@ impl SystemFunction {
     fn field(&self) -> arrow::datatypes::Field {
         match self.definition.returns {
             // Shown by name, announced as regclass.
-            "regclass_text" => spec::field("", "regproc").with_metadata(HashMap::from([(
-                eddyline_common::types::TYPE_METADATA_KEY.to_string(),
-                "regclass".to_string(),
-            )])),
+            "regclass_text" => spec::field("", "regproc")
+                .with_metadata(HashMap::from([(eddyline_common::types::TYPE_METADATA_KEY.to_string(), "regclass".to_string())])),
             ty => spec::field("", ty),
         }
     }

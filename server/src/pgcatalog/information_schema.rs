@@ -45,7 +45,9 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("nulls_distinct", Value::Null),
             ])
         }),
-        "key_column_usage" | "constraint_column_usage" => relations().filter(|r| has_constraint(r)).for_each(|r| key_columns(name, r, rows)),
+        "key_column_usage" | "constraint_column_usage" => {
+            relations().filter(|r| has_constraint(r)).for_each(|r| key_columns(name, r, rows))
+        }
         _ => {}
     }
 }

@@ -50,7 +50,12 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
         }),
         "pg_views" => relations().filter(|r| is_view(r)).for_each(|r| {
             let definition = describe::definition(r);
-            rows.add([("schemaname", "public".into()), ("viewname", (&r.name).into()), ("viewowner", OWNER.into()), ("definition", definition.into())])
+            rows.add([
+                ("schemaname", "public".into()),
+                ("viewname", (&r.name).into()),
+                ("viewowner", OWNER.into()),
+                ("definition", definition.into()),
+            ])
         }),
         "pg_matviews" => relations().filter(|r| is_materialized(r)).for_each(|r| {
             rows.add([
@@ -70,11 +75,9 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("indexdef", describe::index_definition(r).into()),
             ])
         }),
-        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" => {
-            relations().filter(|r| is_table(r) || is_materialized(r)).for_each(|r| {
-                rows.add([("relid", relation_oid(r.id).into()), ("schemaname", "public".into()), ("relname", (&r.name).into())])
-            })
-        }
+        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" => relations()
+            .filter(|r| is_table(r) || is_materialized(r))
+            .for_each(|r| rows.add([("relid", relation_oid(r.id).into()), ("schemaname", "public".into()), ("relname", (&r.name).into())])),
         _ => {}
     }
 }
@@ -225,7 +228,15 @@ fn attribute(relation: u32, number: usize, name: &str, ty: WireType, not_null: b
 fn attribute_rows(r: &Relation, rows: &mut Rows) {
     for (index, visible) in r.visible.iter().enumerate() {
         let column = &visible.column;
-        attribute(relation_oid(r.id), index + 1, &column.name, wire_type_of(&column.ty), !column.nullable, default_of(r, index).is_some(), rows);
+        attribute(
+            relation_oid(r.id),
+            index + 1,
+            &column.name,
+            wire_type_of(&column.ty),
+            !column.nullable,
+            default_of(r, index).is_some(),
+            rows,
+        );
     }
     if has_index(r) {
         for (position, number) in key_numbers(r).into_iter().enumerate() {

@@ -138,7 +138,8 @@ impl Rows {
 
     pub fn finish(self) -> Result<RecordBatch> {
         let rows = self.columns.first().map_or(0, Vec::len);
-        let arrays = self.columns.iter().zip(self.spec.arrow.fields()).map(|(values, field)| array(values, field)).collect::<Result<Vec<_>>>()?;
+        let arrays =
+            self.columns.iter().zip(self.spec.arrow.fields()).map(|(values, field)| array(values, field)).collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(self.spec.arrow.clone(), arrays, &options)?)
     }
@@ -165,7 +166,9 @@ pub fn array(values: &[Value], field: &Field) -> Result<ArrayRef> {
         })
     };
     Ok(match field.data_type() {
-        DataType::Boolean => Arc::new(values.iter().map(|v| if *v == Value::Null { None } else { Some(v.is_true()) }).collect::<BooleanArray>()),
+        DataType::Boolean => {
+            Arc::new(values.iter().map(|v| if *v == Value::Null { None } else { Some(v.is_true()) }).collect::<BooleanArray>())
+        }
         DataType::Int16 => Arc::new(ints().map(|v| v.map(|v| v as i16)).collect::<Int16Array>()),
         DataType::Int32 => Arc::new(ints().map(|v| v.map(|v| v as i32)).collect::<Int32Array>()),
         DataType::Int64 => Arc::new(ints().collect::<Int64Array>()),

@@ -25,7 +25,8 @@ impl TestCatalog {
     fn new(snapshot: CatalogSnapshot) -> Self {
         let snapshot = Arc::new(snapshot);
         let session = super::SessionFacts { user: "eddyline".into(), process: 1, ..Default::default() };
-        let context = SystemContext { catalog: snapshot.clone(), session, coordinator: None, set_config: Default::default(), now_micros: 0 };
+        let context =
+            SystemContext { catalog: snapshot.clone(), session, coordinator: None, set_config: Default::default(), now_micros: 0 };
         let context = Arc::new(context);
         TestCatalog { functions: SessionFunctions::new(context.clone()), snapshot, context }
     }
@@ -93,7 +94,8 @@ impl Runner {
         let Planned::Query(query) = plan_on(&self.snapshot, &parsed).map_err(|e| e.to_string())? else { return Err("not a query".into()) };
         let schema = query_schema(&query);
         let columns = schema.fields().iter().map(|f| (f.name().clone(), crate::pgwire::types::wire_type(f).oid)).collect();
-        let batches = self.runtime.block_on(self.engine.collect(query.plan, Bindings::none(Timestamp(0)), 1 << 30)).map_err(|e| e.to_string())?;
+        let batches =
+            self.runtime.block_on(self.engine.collect(query.plan, Bindings::none(Timestamp(0)), 1 << 30)).map_err(|e| e.to_string())?;
         let format = crate::pgwire::encode::RowFormat::text(schema, crate::session::settings::utc());
         let rows = batches.iter().flat_map(|batch| shown(&format, batch)).collect();
         Ok((columns, rows))
@@ -132,7 +134,11 @@ fn recorded(text: &str) -> Vec<Recorded> {
             if let Some(name) = line.strip_prefix("-- ==================== ") {
                 heading = name.to_string();
             } else if let Some(columns) = line.strip_prefix("--   reply: ") {
-                reply = columns.split(", ").filter_map(|c| c.rsplit_once(':')).map(|(n, oid)| (n.to_string(), oid.trim_end_matches('b').parse().unwrap_or(0))).collect();
+                reply = columns
+                    .split(", ")
+                    .filter_map(|c| c.rsplit_once(':'))
+                    .map(|(n, oid)| (n.to_string(), oid.trim_end_matches('b').parse().unwrap_or(0)))
+                    .collect();
             }
         } else {
             sql.push_str(line);
@@ -143,7 +149,8 @@ fn recorded(text: &str) -> Vec<Recorded> {
 }
 
 /// The commands of psql that this server answers.
-const HEADINGS: &[&str] = &["psql_connect", "\\d", "\\d orders", "\\d v_orders", "\\d mv_orders", "\\dt", "\\dv", "\\dm", "\\dn", "\\du", "\\l", "\\df", "\\di"];
+const HEADINGS: &[&str] =
+    &["psql_connect", "\\d", "\\d orders", "\\d v_orders", "\\d mv_orders", "\\dt", "\\dv", "\\dm", "\\dn", "\\du", "\\l", "\\df", "\\di"];
 
 #[test]
 fn psql_describes_relations() {
@@ -154,7 +161,10 @@ fn psql_describes_relations() {
     let mut ran = 0;
     for Recorded { heading, sql, reply } in statements.iter().filter(|r| HEADINGS.contains(&r.heading.as_str())) {
         ran += 1;
-        let sql = sql.replace("16385", &oid).replace("16406", &relation_oid(RelationId(2)).to_string()).replace("16412", &relation_oid(RelationId(3)).to_string());
+        let sql = sql
+            .replace("16385", &oid)
+            .replace("16406", &relation_oid(RelationId(2)).to_string())
+            .replace("16412", &relation_oid(RelationId(3)).to_string());
         match runner.run(&sql) {
             Err(error) => failures.push(format!("{heading}: {error}\n  {}", sql.lines().next().unwrap_or_default())),
             Ok((columns, _)) if columns.iter().map(|c| &c.0).ne(reply.iter().map(|c| &c.0)) => {
@@ -170,7 +180,8 @@ fn psql_describes_relations() {
 #[test]
 fn relations_show_as_their_kinds() {
     let runner = Runner::new();
-    let (_, rows) = runner.run("SELECT relname, relkind, pg_get_viewdef(oid) FROM pg_catalog.pg_class WHERE relnamespace = 2200 ORDER BY oid").unwrap();
+    let (_, rows) =
+        runner.run("SELECT relname, relkind, pg_get_viewdef(oid) FROM pg_catalog.pg_class WHERE relnamespace = 2200 ORDER BY oid").unwrap();
     let shown: Vec<(&str, &str)> = rows.iter().map(|r| (r[0].as_deref().unwrap(), r[1].as_deref().unwrap())).collect();
     assert_eq!(shown[..2], [("orders", "r"), ("orders_pkey", "i")]);
     assert!(shown.contains(&("totals", "m")) && shown.contains(&("v_orders", "v")), "{shown:?}");

@@ -4,8 +4,8 @@
 
 use super::encode::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS};
 use super::parse;
-use arrow::array::*;
 use arrow::array::NullBufferBuilder;
+use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
 use bytes::Buf;
@@ -28,8 +28,7 @@ pub fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<Sca
 }
 
 pub fn utf8(bytes: &[u8]) -> Result<&str> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| SqlError::new(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\""))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| SqlError::new(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\""))?;
     match text.contains('\0') {
         true => Err(SqlError::new(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\": 0x00")),
         false => Ok(text),

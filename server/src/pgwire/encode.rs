@@ -91,8 +91,12 @@ impl RowWriter<'_> {
     /// Writes `DataRow` messages for rows `start..`, until `rows` of them are written or `out` has
     /// grown to `high_water` bytes. Returns how many it wrote.
     pub fn write_rows(&self, start: usize, rows: usize, high_water: usize, out: &mut BytesMut) -> Result<usize> {
-        let writers: Vec<ValueWriter> =
-            self.columns.iter().zip(self.formats).map(|((c, oid, json), f)| ValueWriter::new(c.as_ref(), *oid, *json, *f, self.zone)).collect();
+        let writers: Vec<ValueWriter> = self
+            .columns
+            .iter()
+            .zip(self.formats)
+            .map(|((c, oid, json), f)| ValueWriter::new(c.as_ref(), *oid, *json, *f, self.zone))
+            .collect();
         for row in start..start + rows {
             let begin = out.len();
             out.put_u8(b'D');
@@ -144,9 +148,21 @@ enum Kind<'a> {
     TimestampTz(&'a [i64]),
     Interval(&'a [IntervalMonthDayNano]),
     /// `vector`: prints its items with spaces between (int2vector, oidvector).
-    List { list: &'a ListArray, items: Box<ValueWriter<'a>>, element: u32, vector: bool },
-    Struct { fields: Vec<(ValueWriter<'a>, u32)> },
-    Map { map: &'a MapArray, keys: Box<ValueWriter<'a>>, values: Box<ValueWriter<'a>>, quoted: bool },
+    List {
+        list: &'a ListArray,
+        items: Box<ValueWriter<'a>>,
+        element: u32,
+        vector: bool,
+    },
+    Struct {
+        fields: Vec<(ValueWriter<'a>, u32)>,
+    },
+    Map {
+        map: &'a MapArray,
+        keys: Box<ValueWriter<'a>>,
+        values: Box<ValueWriter<'a>>,
+        quoted: bool,
+    },
 }
 
 impl<'a> ValueWriter<'a> {
@@ -167,7 +183,9 @@ impl<'a> ValueWriter<'a> {
             DataType::Date32 => Kind::Date(array.as_primitive::<Date32Type>().values()),
             DataType::Time64(TimeUnit::Microsecond) => Kind::Time(array.as_primitive::<Time64MicrosecondType>().values()),
             DataType::Timestamp(TimeUnit::Microsecond, None) => Kind::Timestamp(array.as_primitive::<TimestampMicrosecondType>().values()),
-            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Kind::TimestampTz(array.as_primitive::<TimestampMicrosecondType>().values()),
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
+                Kind::TimestampTz(array.as_primitive::<TimestampMicrosecondType>().values())
+            }
             DataType::Interval(IntervalUnit::MonthDayNano) => Kind::Interval(array.as_primitive::<IntervalMonthDayNanoType>().values()),
             DataType::List(item) => {
                 let list = array.as_list::<i32>();

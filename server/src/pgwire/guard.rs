@@ -59,7 +59,7 @@ pub fn shutting_down() -> SqlError {
     SqlError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 
-/// Errors after which the connection is closed.
+/// Errors of a statement after which the connection is closed.
 pub fn is_fatal(error: &SqlError) -> bool {
-    matches!(error.state, SqlState::ADMIN_SHUTDOWN | SqlState::CONNECTION_FAILURE | SqlState::PROTOCOL_VIOLATION)
+    matches!(error.state, SqlState::ADMIN_SHUTDOWN | SqlState::CONNECTION_FAILURE)
 }

@@ -12,8 +12,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Sockets beyond the session limit that are still greeted, so that they get an error and cancel requests pass.
-const WAITING_ROOM: usize = 128;
+/// Sockets beyond the session limit that are still greeted, so that they get an error and cancel requests pass. Each
+/// costs a few kilobytes for a moment.
+const WAITING_ROOM: usize = 2000;
 
 /// How long sessions may take to end on shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ use super::guard::{guarded, is_fatal};
 use super::messages::Severity;
 use super::wire::{FLUSH_BYTES, Writer};
 use crate::serving::RowStream;
+use crate::session::planning::without_stalling;
 use crate::session::{Outcome, Session};
 use eddyline_common::{Result, SqlError};
 use eddyline_planner::{Parsed, parse};
@@ -29,7 +30,7 @@ impl Connection {
 
     async fn statements(&mut self, text: &str) -> Result<()> {
         let cancel = self.session.cancel.clone();
-        let statements = guarded(&cancel, None, None, async { parse(text) }).await?;
+        let statements = guarded(&cancel, None, None, async { without_stalling(text.len(), || parse(text)) }).await?;
         let count = statements.len();
         for (index, parsed) in statements.into_iter().enumerate() {
             self.one(&parsed, index + 1 == count).await?;

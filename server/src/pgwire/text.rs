@@ -275,7 +275,11 @@ pub fn array(items: &ValueWriter, range: Range<usize>, out: &mut BytesMut) {
         let begin = out.len();
         items.text(item, out);
         if !items.is_list() {
-            quote_from(begin, |text| text.is_empty() || text.eq_ignore_ascii_case(b"null") || text.iter().any(|b| special_in_array(*b)), out);
+            quote_from(
+                begin,
+                |text| text.is_empty() || text.eq_ignore_ascii_case(b"null") || text.iter().any(|b| special_in_array(*b)),
+                out,
+            );
         }
     }
     out.put_u8(b'}');

@@ -345,12 +345,7 @@ impl GroupsAccumulator for GroupSums {
         Ok(())
     }
 
-    fn merge_batch(
-        &mut self,
-        states: &[ArrayRef],
-        groups: &[usize],
-        total: usize,
-    ) -> Result<()> {
+    fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
         self.grow(total);
         let sums = states[0].as_primitive::<Decimal128Type>();
         for (row, group) in groups.iter().enumerate() {

@@ -72,7 +72,10 @@ impl Target<'_> {
         self.check_nulls(&rows)?;
         if self.relation.key.is_empty() {
             if matches!(on_conflict, OnConflict::DoUpdate { .. }) {
-                return Err(SqlError::new(SqlState("42P10"), "there is no unique or exclusion constraint matching the ON CONFLICT specification"));
+                return Err(SqlError::new(
+                    SqlState("42P10"),
+                    "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+                ));
             }
             let returning = self.returning(returning, &rows)?;
             return Ok(Effects { rows: rows.num_rows() as u64, changes: self.changes(None, rows)?, returning });
@@ -195,7 +198,8 @@ fn cast(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
 
 /// The batch with its columns called `c0`, `c1`, ..., as the planner's row expressions name them.
 pub fn positional(rows: &RecordBatch) -> Result<(RecordBatch, DFSchema)> {
-    let fields: Vec<Field> = rows.schema().fields().iter().enumerate().map(|(i, f)| f.as_ref().clone().with_name(format!("c{i}"))).collect();
+    let fields: Vec<Field> =
+        rows.schema().fields().iter().enumerate().map(|(i, f)| f.as_ref().clone().with_name(format!("c{i}"))).collect();
     let schema = Arc::new(Schema::new(fields));
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     let batch = RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)?;

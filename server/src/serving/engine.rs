@@ -128,7 +128,8 @@ impl QueryEngine {
         let rows = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
         let mut lines = vec![format!("rows: {rows}, time: {:.3} ms", started.elapsed().as_secs_f64() * 1000.0)];
         let shown = displayable(plan.as_ref()).set_show_schema(false).indent(true).to_string();
-        let with_metrics = datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
+        let with_metrics =
+            datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
         let text = if with_metrics.is_empty() { shown } else { with_metrics };
         lines.extend(text.lines().map(String::from));
         Ok(lines)
@@ -201,7 +202,9 @@ pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> SqlError {
     let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
     let text = text.unwrap_or_else(|| "unknown".to_string());
     tracing::error!(panic = %text, "a statement panicked");
-    SqlError::internal("the statement failed unexpectedly").with_detail(format!("{text}.")).with_hint("This is a defect of the server; please report it.")
+    SqlError::internal("the statement failed unexpectedly")
+        .with_detail(format!("{text}."))
+        .with_hint("This is a defect of the server; please report it.")
 }
 
 /// An error of a running query as clients see it.
@@ -221,9 +224,9 @@ pub fn to_sql_error(error: DataFusionError) -> SqlError {
         },
         DataFusionError::Collection(mut errors) if !errors.is_empty() => to_sql_error(errors.swap_remove(0)),
         DataFusionError::ArrowError(inner, _) => arrow_error(*inner),
-        DataFusionError::ResourcesExhausted(what) => {
-            SqlError::new(SqlState("53200"), "out of memory").with_detail(what).with_hint("Ask for less at once, or raise the memory for queries.")
-        }
+        DataFusionError::ResourcesExhausted(what) => SqlError::new(SqlState("53200"), "out of memory")
+            .with_detail(what)
+            .with_hint("Ask for less at once, or raise the memory for queries."),
         DataFusionError::NotImplemented(what) => SqlError::unsupported(first_line(&what)),
         DataFusionError::SchemaError(inner, _) => SqlError::new(SqlState::UNDEFINED_COLUMN, first_line(&inner.to_string())),
         DataFusionError::Plan(what) => SqlError::new(SqlState::SYNTAX_ERROR, first_line(&what)),
@@ -251,8 +254,34 @@ fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
                 Err(other) => SqlError::internal(other),
             },
         },
+        arrow::error::ArrowError::CastError(what) => cast_error(&what),
         other => other.into(),
     }
+}
+
+/// Arrow's words for a failed cast in PostgreSQL's.
+fn cast_error(what: &str) -> SqlError {
+    if what.starts_with("Can't cast value") {
+        return SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, "value out of range").with_detail(format!("{what}."));
+    }
+    let quoted = what.strip_prefix("Cannot cast string '").and_then(|rest| rest.split_once("' to value of "));
+    if let Some((text, ty)) = quoted {
+        let ty = ty.trim_end_matches(" type");
+        let name = match ty {
+            "Int8" | "Int16" => "smallint",
+            "Int32" => "integer",
+            "Int64" => "bigint",
+            "Float32" => "real",
+            "Float64" => "double precision",
+            "Boolean" => "boolean",
+            "Date32" => "date",
+            other if other.starts_with("Timestamp") => "timestamp",
+            other if other.starts_with("Decimal") => "numeric",
+            other => other,
+        };
+        return SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {name}: \"{text}\""));
+    }
+    SqlError::new(SqlState::INVALID_TEXT, first_line(what))
 }
 
 /// What functions say when a value does not suit them.

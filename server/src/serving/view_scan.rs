@@ -18,11 +18,12 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use eddyline_common::{Epoch, SqlError};
 use eddyline_planner::Relation;
-use eddyline_storage::view::{Snapshot, View, ViewKey};
+use eddyline_storage::view::{View, ViewKey};
 use futures::stream;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Keys of an IN list that are still looked up one by one; above it a scan is no slower.
 const LOOKUP_KEYS_MAX: usize = 1000;
@@ -123,7 +124,10 @@ impl TableProvider for ViewTable {
     /// Key equalities are used and still checked above: a look-up may return more than was asked for.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
         let on_key = |f: &&Expr| self.key().iter().any(|c| constants(f, &self.relation.columns[*c].name).is_some());
-        Ok(filters.iter().map(|f| if on_key(f) { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported }).collect())
+        Ok(filters
+            .iter()
+            .map(|f| if on_key(f) { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported })
+            .collect())
     }
 
     async fn scan(
@@ -139,59 +143,56 @@ impl TableProvider for ViewTable {
             Some(columns) => Arc::new(all.project(columns)?),
         };
         let keys = self.wanted_keys(filters).filter(|keys| !keys.is_empty());
-        let whole = keys.is_some() || self.overlay.is_some();
-        let rows: Rows = match keys {
-            Some(keys) => Box::new(Lookup { view: self.view.clone(), epoch, keys, done: false }),
-            None => {
-                let wanted = if whole { None } else { projection.map(Vec::as_slice) };
-                Box::new(Scan(self.view.snapshot(epoch, wanted).map_err(external)?))
-            }
-        };
-        let rows: Rows = match &self.overlay {
-            Some(overlay) => Box::new(Overlaid::new(rows, overlay.clone())),
-            None => rows,
-        };
-        // A plain scan has projected already; look-ups and overlays need whole rows first.
-        let rows: Rows = match projection {
-            Some(columns) if whole => Box::new(Projected { rows, columns: columns.clone() }),
-            _ => rows,
-        };
-        let shared = Arc::new(Mutex::new(rows));
+        let source = Source { view: self.view.clone(), epoch, keys, overlay: self.overlay.clone(), projection: projection.cloned() };
+        // Opened here once for its errors: an epoch that is gone should not wait for the first row to say so.
+        let first = source.open().map_err(external)?;
+        let shared = Arc::new(SharedRows { source, rounds: Mutex::new(vec![Arc::new(Mutex::new(Some(first)))]) });
         let partitions = state.config().target_partitions().max(1);
         let partition = |_| -> Arc<dyn PartitionStream> {
-            Arc::new(ViewPartition { schema: schema.clone(), rows: shared.clone(), _snapshot: self.snapshot.clone() })
+            Arc::new(ViewPartition {
+                schema: schema.clone(),
+                rows: shared.clone(),
+                executed: AtomicUsize::new(0),
+                snapshot: self.snapshot.clone(),
+            })
         };
         let exec = StreamingTableExec::try_new(schema.clone(), (0..partitions).map(partition).collect(), None, [], false, limit)?;
         Ok(Arc::new(exec))
     }
 }
 
-/// Where batches come from; one iterator serves all partitions of a scan.
+/// Batches of one round of a scan; one iterator serves all its partitions.
 type Rows = Box<dyn Iterator<Item = eddyline_common::Result<RecordBatch>> + Send>;
 
-struct Scan(Snapshot);
-
-impl Iterator for Scan {
-    type Item = eddyline_common::Result<RecordBatch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
-    }
-}
-
-/// Looks up when it is first asked.
-struct Lookup {
+/// What a scan reads.
+struct Source {
     view: Arc<View>,
     epoch: Epoch,
-    keys: Vec<ArrayRef>,
-    done: bool,
+    /// Only the rows with these keys.
+    keys: Option<Vec<ArrayRef>>,
+    overlay: Option<Arc<Overlay>>,
+    projection: Option<Vec<usize>>,
 }
 
-impl Iterator for Lookup {
-    type Item = eddyline_common::Result<RecordBatch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        (!std::mem::replace(&mut self.done, true)).then(|| self.view.lookup(self.epoch, &self.keys))
+impl Source {
+    fn open(&self) -> eddyline_common::Result<Rows> {
+        // A plain scan projects by itself; look-ups and overlays need whole rows first.
+        let whole = self.keys.is_some() || self.overlay.is_some();
+        let rows: Rows = match &self.keys {
+            Some(keys) => Box::new(std::iter::once(self.view.lookup(self.epoch, keys))),
+            None => Box::new(self.view.snapshot(self.epoch, if whole { None } else { self.projection.as_deref() })?),
+        };
+        let rows: Rows = match &self.overlay {
+            Some(overlay) => Box::new(Overlaid { base: Some(rows), overlay: overlay.clone(), deleted: HashMap::new() }),
+            None => rows,
+        };
+        match &self.projection {
+            Some(columns) if whole => {
+                let columns = columns.clone();
+                Ok(Box::new(rows.map(move |batch| batch.and_then(|b| b.project(&columns).map_err(SqlError::from)))))
+            }
+            _ => Ok(rows),
+        }
     }
 }
 
@@ -200,12 +201,6 @@ struct Overlaid {
     base: Option<Rows>,
     overlay: Arc<Overlay>,
     deleted: HashMap<Vec<u8>, i64>,
-}
-
-impl Overlaid {
-    fn new(base: Rows, overlay: Arc<Overlay>) -> Self {
-        Overlaid { base: Some(base), overlay, deleted: HashMap::new() }
-    }
 }
 
 impl Iterator for Overlaid {
@@ -223,28 +218,43 @@ impl Iterator for Overlaid {
     }
 }
 
-struct Projected {
-    rows: Rows,
-    columns: Vec<usize>,
+/// One round's rows until they are used up.
+type Round = Arc<Mutex<Option<Rows>>>;
+
+/// The rows that all partitions of a scan take from. A recursive query executes its scans again and again: the n-th
+/// execution of every partition belongs to the n-th round.
+struct SharedRows {
+    source: Source,
+    rounds: Mutex<Vec<Round>>,
 }
 
-impl Iterator for Projected {
-    type Item = eddyline_common::Result<RecordBatch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let batch = match self.rows.next()? {
-            Ok(batch) => batch,
-            Err(error) => return Some(Err(error)),
-        };
-        Some(batch.project(&self.columns).map_err(SqlError::from))
+impl SharedRows {
+    fn round(&self, number: usize) -> eddyline_common::Result<Round> {
+        let mut rounds = self.rounds.lock();
+        while rounds.len() <= number {
+            let rows = self.source.open()?;
+            rounds.push(Arc::new(Mutex::new(Some(rows))));
+        }
+        Ok(rounds[number].clone())
     }
+}
+
+/// The next batch; what is used up is let go at once.
+fn take(round: &Round) -> Option<eddyline_common::Result<RecordBatch>> {
+    let mut rows = round.lock();
+    let batch = rows.as_mut()?.next();
+    if batch.is_none() {
+        *rows = None;
+    }
+    batch
 }
 
 struct ViewPartition {
     schema: SchemaRef,
-    rows: Arc<Mutex<Rows>>,
+    rows: Arc<SharedRows>,
+    executed: AtomicUsize,
     /// Keeps the epoch pinned while anything is left to read.
-    _snapshot: Arc<ReadSnapshot>,
+    snapshot: Arc<ReadSnapshot>,
 }
 
 impl std::fmt::Debug for ViewPartition {
@@ -259,10 +269,18 @@ impl PartitionStream for ViewPartition {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (rows, snapshot) = (self.rows.clone(), self._snapshot.clone());
+        let snapshot = self.snapshot.clone();
+        let (round, mut failed) = match self.rows.round(self.executed.fetch_add(1, Ordering::Relaxed)) {
+            Ok(round) => (Some(round), None),
+            Err(error) => (None, Some(error)),
+        };
         let batches = stream::iter(std::iter::from_fn(move || {
             let _pinned = &snapshot;
-            rows.lock().next().map(|batch| batch.map_err(external))
+            let batch = match &round {
+                Some(round) => take(round),
+                None => failed.take().map(Err),
+            };
+            batch.map(|b| b.map_err(external))
         }));
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
     }

@@ -176,7 +176,9 @@ impl CopyIn {
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
         self.bytes += batch.get_array_memory_size();
         if self.bytes > super::transaction::TRANSACTION_BYTES_MAX {
-            return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "COPY writes too much in one statement").with_hint("Copy in smaller parts."));
+            return Err(
+                SqlError::new(SqlState::LIMIT_EXCEEDED, "COPY writes too much in one statement").with_hint("Copy in smaller parts.")
+            );
         }
         self.batches.push(batch);
         Ok(())

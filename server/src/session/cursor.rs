@@ -91,13 +91,15 @@ impl Session {
         if !name.is_empty() && self.statements.0.contains_key(name) {
             return Err(SqlError::new(SqlState("42P05"), format!("prepared statement \"{name}\" already exists")));
         }
-        let mut statements = parse(text)?;
+        let mut statements = super::planning::without_stalling(text.len(), || parse(text))?;
         let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement"));
         };
         self.check_failed(&parsed)?;
         if self.statements.0.len() >= PREPARED_MAX {
-            return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "too many prepared statements").with_hint("Deallocate those no longer needed."));
+            return Err(
+                SqlError::new(SqlState::LIMIT_EXCEEDED, "too many prepared statements").with_hint("Deallocate those no longer needed.")
+            );
         }
         let planned = self.plan(&parsed, &declared)?.planned;
         let mut parameters = parameter_types(&planned);
@@ -180,7 +182,8 @@ impl Session {
         let schema = query_schema(&query);
         let rows = self.query(query, context).await?;
         let running = Some(Running { rows, tag: Tag::Counted("FETCH"), sent: 0 });
-        let portal = Portal { parsed: parsed.clone(), statement: None, schema: Some(schema), formats: Vec::new(), running, is_cursor: true };
+        let portal =
+            Portal { parsed: parsed.clone(), statement: None, schema: Some(schema), formats: Vec::new(), running, is_cursor: true };
         self.portals.0.insert(name.to_string(), portal);
         Ok(Outcome::Done("DECLARE CURSOR".into()))
     }

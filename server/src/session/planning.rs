@@ -82,9 +82,20 @@ impl Session {
             search_path: vec!["public".to_string()],
             database: DATABASE.to_string(),
         };
-        let planned = eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters)?;
+        let plan = || eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters);
+        let planned = without_stalling(parsed.sql.len(), plan)?;
         Ok(PlannedStatement { planned, context: catalog.context })
     }
+}
+
+/// Statements of this size take long enough to parse and plan that other clients would notice.
+const LONG_STATEMENT_BYTES: usize = 128 << 10;
+
+/// Runs work whose cost grows with the length of a statement; a long one hands the thread's other clients to another thread.
+pub fn without_stalling<T>(statement_bytes: usize, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let can_move = Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if statement_bytes > LONG_STATEMENT_BYTES && can_move { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// The rows a planned statement will give; `None` if it gives none.

@@ -245,21 +245,25 @@ fn unknown(name: &str) -> SqlError {
 
 fn check(definition: &Definition, value: &str) -> Result<String> {
     let name = definition.name;
-    let invalid =
-        |hint: String| SqlError::new(SqlState::INVALID_PARAMETER, format!("invalid value for parameter \"{name}\": \"{value}\"")).with_hint(hint);
+    let invalid = |hint: String| {
+        SqlError::new(SqlState::INVALID_PARAMETER, format!("invalid value for parameter \"{name}\": \"{value}\"")).with_hint(hint)
+    };
     match definition.kind {
         Kind::Text => Ok(value.to_string()),
-        Kind::Bool => boolean(value).map(|on| if on { "on" } else { "off" }.to_string()).ok_or_else(|| {
-            SqlError::new(SqlState::INVALID_PARAMETER, format!("parameter \"{name}\" requires a Boolean value"))
-        }),
+        Kind::Bool => boolean(value)
+            .map(|on| if on { "on" } else { "off" }.to_string())
+            .ok_or_else(|| SqlError::new(SqlState::INVALID_PARAMETER, format!("parameter \"{name}\" requires a Boolean value"))),
         Kind::Integer => value.parse::<i64>().map(|v| v.to_string()).map_err(|_| invalid("Give an integer.".into())),
-        Kind::Duration => millis(value).map(|_| value.to_string()).ok_or_else(|| invalid("Valid units are \"ms\", \"s\", \"min\", \"h\" and \"d\".".into())),
+        Kind::Duration => millis(value)
+            .map(|_| value.to_string())
+            .ok_or_else(|| invalid("Valid units are \"ms\", \"s\", \"min\", \"h\" and \"d\".".into())),
         Kind::Enum(values) => {
             let found = values.iter().find(|v| v.eq_ignore_ascii_case(value));
             found.map(|v| v.to_string()).ok_or_else(|| invalid(format!("Available values: {}.", values.join(", "))))
         }
         Kind::Fixed => {
-            let same = value.eq_ignore_ascii_case(definition.default) || boolean(value).is_some() && boolean(value) == boolean(definition.default);
+            let same =
+                value.eq_ignore_ascii_case(definition.default) || boolean(value).is_some() && boolean(value) == boolean(definition.default);
             match same {
                 true => Ok(definition.default.to_string()),
                 false => Err(SqlError::unsupported(format!("parameter \"{name}\" can only be \"{}\"", definition.default))),
@@ -273,9 +277,14 @@ fn check(definition: &Definition, value: &str) -> Result<String> {
         },
         Kind::DateStyle => {
             let mut parts = value.split(',').map(|p| p.trim().to_ascii_lowercase());
-            match parts.all(|p| matches!(p.as_str(), "iso" | "mdy" | "us" | "dmy" | "ymd" | "european" | "noneuropean" | "euro" | "default")) {
+            match parts
+                .all(|p| matches!(p.as_str(), "iso" | "mdy" | "us" | "dmy" | "ymd" | "european" | "noneuropean" | "euro" | "default"))
+            {
                 true => Ok("ISO, MDY".into()),
-                false => Err(SqlError::unsupported(format!("date style \"{value}\" is not supported")).with_hint("Dates are always shown as ISO.")),
+                false => {
+                    Err(SqlError::unsupported(format!("date style \"{value}\" is not supported"))
+                        .with_hint("Dates are always shown as ISO."))
+                }
             }
         }
     }
@@ -341,7 +350,10 @@ mod tests {
         assert_eq!(settings.set("statement_timeout", Some("5s")).unwrap(), None);
         assert_eq!(settings.timeout("statement_timeout"), Some(Duration::from_secs(5)));
         assert_eq!(settings.set("server_version", Some("1")).unwrap_err().state.0, "55P02");
-        assert_eq!(settings.set("stetement_timeout", Some("1")).unwrap_err().hint.as_deref(), Some("Perhaps you meant \"statement_timeout\"."));
+        assert_eq!(
+            settings.set("stetement_timeout", Some("1")).unwrap_err().hint.as_deref(),
+            Some("Perhaps you meant \"statement_timeout\".")
+        );
         assert!(settings.set("client_encoding", Some("LATIN1")).is_err());
         settings.set("my.own", Some("x")).unwrap();
         assert_eq!(settings.show("my.own").unwrap(), "x");

@@ -162,9 +162,8 @@ impl Session {
         let stats = self.services.coordinator.stats();
         let jobs = stats.jobs.read();
         let live = |id: &RelationId| {
-            jobs.get(id).is_none_or(|job| {
-                job.backfill_permille.load(std::sync::atomic::Ordering::Relaxed) >= 1000 && job.error.read().is_none()
-            })
+            jobs.get(id)
+                .is_none_or(|job| job.backfill_permille.load(std::sync::atomic::Ordering::Relaxed) >= 1000 && job.error.read().is_none())
         };
         let ids: Vec<RelationId> = catalog.relations().map(|r| r.id).filter(live).collect();
         self.stored_of(&ids)
@@ -186,7 +185,9 @@ impl Session {
             Planned::Drop { kind, names, if_exists, cascade } => {
                 (Ddl::Drop { kind, names, if_exists, cascade }, format!("DROP {}", kind_tag(kind)))
             }
-            Planned::AdvanceWatermark { relation, to_micros } => (Ddl::AdvanceWatermark { relation, to_micros }, "ALTER SOURCE".to_string()),
+            Planned::AdvanceWatermark { relation, to_micros } => {
+                (Ddl::AdvanceWatermark { relation, to_micros }, "ALTER SOURCE".to_string())
+            }
             other => return Err(SqlError::internal(format!("not a definition statement: {other:?}"))),
         };
         let outcome = self.services.coordinator.ddl(ddl).await?;

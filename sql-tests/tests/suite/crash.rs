@@ -136,7 +136,8 @@ async fn survive(point: &str, recovering: bool, seed: u64) {
         if recovering {
             let tasks = work(&server, &ledger).await;
             let before = ledger.acknowledged.load(Ordering::SeqCst);
-            until("some writes are acknowledged", || async { (ledger.acknowledged.load(Ordering::SeqCst) > before + 5).then_some(()) }).await;
+            until("some writes are acknowledged", || async { (ledger.acknowledged.load(Ordering::SeqCst) > before + 5).then_some(()) })
+                .await;
             server.kill();
             futures::future::join_all(tasks).await;
             server.options.failpoints = format!("{point}=kill@1");
@@ -178,7 +179,13 @@ async fn finish(server: &Server) {
     let batch = "SELECT window_start, channel, COUNT(*), SUM(price) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1' SECOND)) \
                  GROUP BY window_start, window_end, channel ORDER BY 1, 2";
     let rows = |messages: Vec<tokio_postgres::SimpleQueryMessage>| {
-        let row = |m| if let tokio_postgres::SimpleQueryMessage::Row(r) = m { Some((0..r.len()).map(|i| r.get(i).map(str::to_string)).collect::<Vec<_>>()) } else { None };
+        let row = |m| {
+            if let tokio_postgres::SimpleQueryMessage::Row(r) = m {
+                Some((0..r.len()).map(|i| r.get(i).map(str::to_string)).collect::<Vec<_>>())
+            } else {
+                None
+            }
+        };
         messages.into_iter().filter_map(row).collect::<Vec<_>>()
     };
     let view = rows(client.simple_query(windows).await.expect("the view can be read"));

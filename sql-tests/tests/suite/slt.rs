@@ -91,7 +91,8 @@ fn cell(value: Option<&str>) -> String {
 
 fn suites() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "slt")).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "slt")).collect();
     files.sort();
     assert!(!files.is_empty(), "there are suites");
     files
@@ -135,5 +136,6 @@ async fn two_workers_rocksdb() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_statements() {
-    run_all(ServerOptions { workers: 2, backend: "rocksdb", state_cache: "1MiB", checkpoint_interval: "20ms", ..Default::default() }, true).await;
+    run_all(ServerOptions { workers: 2, backend: "rocksdb", state_cache: "1MiB", checkpoint_interval: "20ms", ..Default::default() }, true)
+        .await;
 }

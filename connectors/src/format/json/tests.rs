@@ -1,3 +1,5 @@
+//! Tests of the JSON decoder.
+
 use super::*;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Field, Int64Type, Schema};

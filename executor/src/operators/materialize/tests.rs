@@ -1,3 +1,5 @@
+//! Tests of materialisation: consolidation and what reaches the view.
+
 use super::*;
 use crate::testing::{changes_of, context, net, net_changes, schema, split, weighted};
 use eddyline_common::SqlType;

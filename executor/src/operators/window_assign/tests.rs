@@ -1,3 +1,5 @@
+//! Tests of window assignment.
+
 use super::*;
 use crate::testing::{context, net, split};
 use arrow::array::{Int64Array, RecordBatch};
@@ -15,7 +17,8 @@ fn assign(kind: WindowKind) -> WindowAssign {
 
 fn input(times: &[Option<i64>]) -> TaggedBatch {
     let values = Int64Array::from_iter_values(0..times.len() as i64);
-    let rows = RecordBatch::try_new(columns(&[]), vec![Arc::new(TimestampMicrosecondArray::from(times.to_vec())), Arc::new(values)]).unwrap();
+    let rows =
+        RecordBatch::try_new(columns(&[]), vec![Arc::new(TimestampMicrosecondArray::from(times.to_vec())), Arc::new(values)]).unwrap();
     TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp(5) }
 }
 

@@ -61,7 +61,8 @@ pub fn difference(expected: &RecordBatch, actual: &RecordBatch, approximate: boo
     if approximate && near_rows(cells(expected, &missing), cells(actual, &extra)) {
         return None;
     }
-    let mut text = format!("{} of {} rows are missing, {} of {} are wrong\n", missing.len(), expected.num_rows(), extra.len(), actual.num_rows());
+    let mut text =
+        format!("{} of {} rows are missing, {} of {} are wrong\n", missing.len(), expected.num_rows(), extra.len(), actual.num_rows());
     show(&mut text, "missing", expected, &missing);
     show(&mut text, "wrong", actual, &extra);
     Some(text)
@@ -104,10 +105,12 @@ pub fn cell(value: &ScalarValue) -> Cell {
 
 /// Whether two multisets of rows agree but for a tolerance in numbers.
 pub fn near_rows(mut expected: Vec<Vec<Cell>>, mut actual: Vec<Vec<Cell>>) -> bool {
-    let sort = |rows: &mut Vec<Vec<Cell>>| rows.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| numbers(a).partial_cmp(&numbers(b)).unwrap()));
+    let sort =
+        |rows: &mut Vec<Vec<Cell>>| rows.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| numbers(a).partial_cmp(&numbers(b)).unwrap()));
     sort(&mut expected);
     sort(&mut actual);
-    expected.len() == actual.len() && expected.iter().zip(&actual).all(|(e, a)| e.len() == a.len() && e.iter().zip(a).all(|(e, a)| near(e, a)))
+    expected.len() == actual.len()
+        && expected.iter().zip(&actual).all(|(e, a)| e.len() == a.len() && e.iter().zip(a).all(|(e, a)| near(e, a)))
 }
 
 /// What sorts first: everything but numbers, and numbers that are whole.

@@ -6,7 +6,12 @@ use super::windows::Windowing;
 
 fn tables() -> Vec<TableSpec> {
     vec![
-        TableSpec { name: "t", kind: Kind::Keyed, columns: vec![("id", Domain::Id), ("k", Domain::Below(20_000)), ("i", Domain::BigInt)], watermark: None },
+        TableSpec {
+            name: "t",
+            kind: Kind::Keyed,
+            columns: vec![("id", Domain::Id), ("k", Domain::Below(20_000)), ("i", Domain::BigInt)],
+            watermark: None,
+        },
         TableSpec { name: "u", kind: Kind::Keyless, columns: vec![("k", Domain::Below(30_000)), ("g", Domain::Text)], watermark: None },
         TableSpec {
             name: "bid",

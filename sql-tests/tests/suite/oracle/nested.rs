@@ -34,7 +34,8 @@ pub fn scenario() -> Scenario {
         Case::new("bag_again", "SELECT g FROM bag").over(&["bag"]),
         Case::new("added_groups", "SELECT k, SUM(i) AS s, MAX(i) AS m FROM added GROUP BY k").over(&["added"]),
         Case::new("quotients", "SELECT q, COUNT(*) AS n FROM failing GROUP BY q").over(&["failing"]),
-        Case::new("both", "SELECT k, n FROM counts UNION ALL SELECT k, 1 FROM added UNION ALL SELECT k, i FROM u").over(&["counts", "added"]),
+        Case::new("both", "SELECT k, n FROM counts UNION ALL SELECT k, 1 FROM added UNION ALL SELECT k, i FROM u")
+            .over(&["counts", "added"]),
         Case::new("of_both", "SELECT k, COUNT(*) AS c, SUM(n) AS n FROM both GROUP BY k").over(&["both"]),
         Case::new("third_floor", "SELECT c, COUNT(*) AS x FROM of_both GROUP BY c").over(&["of_both"]),
         small("small_bids", "bid", false),
@@ -52,6 +53,8 @@ pub fn scenario() -> Scenario {
 
 /// Windows over the event time of windows. What the lower view accepts is never late here.
 fn large(name: &str, over: &str) -> Case {
-    let sql = format!("SELECT window_start, window_end, k, SUM(n) AS n, COUNT(*) AS c FROM tumble((SELECT window_time, k, n FROM {over}), window_time, INTERVAL '15 seconds') GROUP BY window_start, window_end, k");
+    let sql = format!(
+        "SELECT window_start, window_end, k, SUM(n) AS n, COUNT(*) AS c FROM tumble((SELECT window_time AS at, k, n FROM {over}), at, INTERVAL '15 seconds') GROUP BY window_start, window_end, k"
+    );
     Case::new(name, sql).over(&[over])
 }

@@ -32,7 +32,10 @@ fn relational_cases_agree_with_postgresql() {
         run.finish();
         runtime.block_on(async {
             for table in &run.world.tables {
-                client.batch_execute(&load_sql(table)).await.unwrap_or_else(|e| panic!("PostgreSQL does not take {}: {e:?}", table.spec.name));
+                client
+                    .batch_execute(&load_sql(table))
+                    .await
+                    .unwrap_or_else(|e| panic!("PostgreSQL does not take {}: {e:?}", table.spec.name));
             }
             for case in &scenario.cases {
                 let rows = client.simple_query(&case.sql).await.unwrap_or_else(|e| panic!("PostgreSQL does not run {}: {e:?}", case.sql));
@@ -85,7 +88,9 @@ fn literals(row: &Row) -> String {
 fn text(value: &ScalarValue) -> Option<String> {
     match value {
         value if value.is_null() => None,
-        ScalarValue::Float64(Some(number)) if number.is_infinite() => Some(if *number > 0.0 { "Infinity" } else { "-Infinity" }.to_string()),
+        ScalarValue::Float64(Some(number)) if number.is_infinite() => {
+            Some(if *number > 0.0 { "Infinity" } else { "-Infinity" }.to_string())
+        }
         value => match value.cast_to(&arrow::datatypes::DataType::Utf8).unwrap() {
             ScalarValue::Utf8(text) => text,
             other => Some(other.to_string()),
@@ -94,7 +99,8 @@ fn text(value: &ScalarValue) -> Option<String> {
 }
 
 fn our_rows(rows: &RecordBatch) -> Vec<Vec<Cell>> {
-    let one = |row: usize| rows.columns().iter().map(|c| ours(cell(&ScalarValue::try_from_array(c, row).unwrap()), c.data_type())).collect();
+    let one =
+        |row: usize| rows.columns().iter().map(|c| ours(cell(&ScalarValue::try_from_array(c, row).unwrap()), c.data_type())).collect();
     (0..rows.num_rows()).map(one).collect()
 }
 
@@ -142,14 +148,25 @@ impl Cluster {
         let mut cluster = Cluster { programs, dir: PathBuf::new(), port: free_port(), as_root };
         cluster.dir = PathBuf::from(run_text(cluster.command(Path::new("mktemp")).args(["-d", "/tmp/oracle-postgres-XXXXXX"])).trim());
         let data = cluster.data();
-        run_text(cluster.program("initdb").arg("-D").arg(&data).args(["-U", "oracle", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]));
+        run_text(cluster.program("initdb").arg("-D").arg(&data).args([
+            "-U",
+            "oracle",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]));
         let options = format!(
             "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=UTC -c datestyle=ISO -c extra_float_digits=3",
             cluster.port,
             cluster.dir.display()
         );
         let log = cluster.dir.join("log");
-        run_text(cluster.program("pg_ctl").arg("-D").arg(&data).arg("-o").arg(options).arg("-l").arg(log).args(["-w", "-t", "60", "start"]));
+        run_text(
+            cluster.program("pg_ctl").arg("-D").arg(&data).arg("-o").arg(options).arg("-l").arg(log).args(["-w", "-t", "60", "start"]),
+        );
         cluster
     }
 
@@ -203,7 +220,8 @@ fn free_port() -> u16 {
 
 /// Runs a program to its end and gives what it wrote. What it leaves running does not hold us up.
 fn run_text(command: &mut Command) -> String {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap_or_else(|e| panic!("{MISSING}: {e}"));
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap_or_else(|e| panic!("{MISSING}: {e}"));
     let status = child.wait().unwrap();
     assert!(status.success(), "{command:?} failed: {MISSING}");
     let mut text = String::new();

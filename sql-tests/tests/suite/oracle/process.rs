@@ -107,7 +107,8 @@ impl Process {
         let view = match restore {
             None => View::new(schema, view_key(relation, &plan), self.workers).unwrap(),
             Some((image, files)) => {
-                View::restore(schema, view_key(relation, &plan), self.workers, &image.view, &mut |name| Ok(files[name].bytes.clone())).unwrap()
+                View::restore(schema, view_key(relation, &plan), self.workers, &image.view, &mut |name| Ok(files[name].bytes.clone()))
+                    .unwrap()
             }
         };
         let read = plan.inputs();
@@ -117,8 +118,14 @@ impl Process {
             _ => Default::default(),
         };
         let progress = restore.map(|(image, _)| image.progress.clone());
-        let spec =
-            JobSpec { job: relation.id, plan: Arc::new(plan), view: Some(view.clone()), inputs: schemas, on_error, restore: progress.clone() };
+        let spec = JobSpec {
+            job: relation.id,
+            plan: Arc::new(plan),
+            view: Some(view.clone()),
+            inputs: schemas,
+            on_error,
+            restore: progress.clone(),
+        };
         self.engine.create_job(spec).unwrap_or_else(|e| panic!("{}: {e}", relation.sql));
         let image = restore.map(|(image, _)| image);
         let epoch = progress.as_ref().map_or(Epoch::ZERO, |p| p.epoch);
@@ -141,7 +148,9 @@ impl Process {
     pub fn next_step(&self) -> StepDone {
         match self.next_event() {
             EngineEvent::StepDone(done) => done,
-            EngineEvent::JobFailed { job, epoch, error } => panic!("job failed at epoch {epoch}: {error:?}\n{}", self.jobs[&job].relation.sql),
+            EngineEvent::JobFailed { job, epoch, error } => {
+                panic!("job failed at epoch {epoch}: {error:?}\n{}", self.jobs[&job].relation.sql)
+            }
             EngineEvent::Frozen { .. } => panic!("nothing was to be frozen"),
         }
     }

@@ -205,7 +205,9 @@ impl Run {
         for input in job.inputs.clone() {
             inputs.extend(self.input(input, stepped, target));
         }
-        let idle = inputs.iter().all(|i| i.batches.is_empty() && self.process.jobs[&id].progress.watermarks.get(&i.relation) == Some(&i.watermark));
+        let idle = inputs
+            .iter()
+            .all(|i| i.batches.is_empty() && self.process.jobs[&id].progress.watermarks.get(&i.relation) == Some(&i.watermark));
         if started && idle && self.random.random_bool(0.5) {
             self.reach(id, target);
             return None;
@@ -294,7 +296,11 @@ impl Run {
             encode(&rows).into_iter().for_each(|key| changes.entry(key).or_default().0 += sign);
         }
         let wrong = changes.values().filter(|(net, _)| *net != 0).count();
-        assert_eq!(wrong, 0, "the output of a step to {} does not lead from the old content to the new of {}", done.epoch, job.relation.sql);
+        assert_eq!(
+            wrong, 0,
+            "the output of a step to {} does not lead from the old content to the new of {}",
+            done.epoch, job.relation.sql
+        );
     }
 
     /// Compares a view at the epoch it is at, and now and then at one before.

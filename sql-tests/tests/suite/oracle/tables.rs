@@ -91,7 +91,11 @@ impl Domain {
                 let choices = [i64::MAX, i64::MIN, i64::MAX - 5, i64::MIN + 5, 1, 7, -7, 0];
                 ScalarValue::Int64((!null).then(|| *choices.choose(random).unwrap()))
             }
-            Domain::Text => ScalarValue::Utf8(if null { None } else { pick(random, &["", "a", "b", "ab", "Alpha", "beta", "émile", " pad ", "a%b", "a much longer text than the others"]) }),
+            Domain::Text => ScalarValue::Utf8(if null {
+                None
+            } else {
+                pick(random, &["", "a", "b", "ab", "Alpha", "beta", "émile", " pad ", "a%b", "a much longer text than the others"])
+            }),
             Domain::Numeral => ScalarValue::Utf8(if null { None } else { pick(random, &["1", "12", "-7", "x", "3.5", "", "99999999999"]) }),
             Domain::Decimal => ScalarValue::Decimal128((!null).then(|| random.random_range(-100_000..=100_000)), 12, 2),
             Domain::Double => ScalarValue::Float64((!null).then(|| double(random))),
@@ -125,7 +129,8 @@ impl TableSpec {
     /// `CREATE TABLE` as PostgreSQL has it, or with what only Eddyline knows.
     pub fn create_sql(&self, plain: bool) -> String {
         let key = |i: usize| if i == 0 && self.kind == Kind::Keyed { " PRIMARY KEY" } else { "" };
-        let mut parts: Vec<String> = self.columns.iter().enumerate().map(|(i, (name, domain))| format!("{name} {}{}", domain.sql_type(), key(i))).collect();
+        let mut parts: Vec<String> =
+            self.columns.iter().enumerate().map(|(i, (name, domain))| format!("{name} {}{}", domain.sql_type(), key(i))).collect();
         if let (Some((column, delay)), false) = (self.watermark, plain) {
             let name = self.columns[column].0;
             parts.push(format!("WATERMARK FOR {name} AS {name} - INTERVAL '{} seconds'", delay / SECOND));
@@ -148,7 +153,6 @@ impl TableSpec {
 
 /// What one cut takes of a table.
 pub struct Entry {
-    pub epoch: Epoch,
     pub changes: Vec<Change>,
     /// The watermark before the cut.
     pub arrival: Timestamp,
@@ -192,7 +196,6 @@ impl Table {
 
     /// Random changes for the next cut. `last`: the input ends with it, perhaps.
     pub fn advance(&mut self, random: &mut StdRng, size: usize, last: bool) {
-        let epoch = Epoch(self.log.len() as u64 + 1);
         self.clock += random.random_range(0..10) * SECOND;
         let mut changes = Vec::new();
         match random.random_range(0..100) {
@@ -211,7 +214,7 @@ impl Table {
                 self.watermark = Timestamp::MAX;
             }
         }
-        self.log.push(Entry { epoch, changes, arrival, watermark: self.watermark });
+        self.log.push(Entry { changes, arrival, watermark: self.watermark });
         self.contents.push(to_batch(&self.schema, self.rows.iter()));
     }
 

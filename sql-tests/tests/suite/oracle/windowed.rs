@@ -8,7 +8,12 @@ use super::windows::Windowing;
 pub fn tables() -> Vec<TableSpec> {
     let columns = |first| vec![first, ("k", Domain::Int), ("price", Domain::BigInt), ("g", Domain::Text), ("ts", Domain::EventTime)];
     vec![
-        TableSpec { name: "bid", kind: Kind::AppendOnly, columns: columns(("auction", Domain::SmallInt)), watermark: Some((4, 5 * SECOND)) },
+        TableSpec {
+            name: "bid",
+            kind: Kind::AppendOnly,
+            columns: columns(("auction", Domain::SmallInt)),
+            watermark: Some((4, 5 * SECOND)),
+        },
         TableSpec { name: "orders", kind: Kind::Keyed, columns: columns(("id", Domain::Id)), watermark: Some((4, 5 * SECOND)) },
     ]
 }
@@ -17,11 +22,22 @@ pub fn scenario() -> Scenario {
     let mut cases = Vec::new();
     for table in ["bid", "orders"] {
         for (kind, size, slide, offset) in KINDS {
-            for (emission, lateness, on_close) in [("changes", 0, false), ("close", 0, true), ("patient", 10, false), ("patient_close", 10, true)] {
-                let window = Windowing { table, size: size * SECOND, slide: slide * SECOND, offset: offset * SECOND, lateness: lateness * SECOND, on_close };
+            for (emission, lateness, on_close) in
+                [("changes", 0, false), ("close", 0, true), ("patient", 10, false), ("patient_close", 10, true)]
+            {
+                let window = Windowing {
+                    table,
+                    size: size * SECOND,
+                    slide: slide * SECOND,
+                    offset: offset * SECOND,
+                    lateness: lateness * SECOND,
+                    on_close,
+                };
                 let name = format!("{kind}_{emission}_{table}");
                 let from = from(&window);
-                cases.push(Case::new(name, QUERY.replace("{from}", &from)).window(window, QUERY.replace("{from}", &format!("{table}_windowed"))));
+                cases.push(
+                    Case::new(name, QUERY.replace("{from}", &from)).window(window, QUERY.replace("{from}", &format!("{table}_windowed"))),
+                );
             }
         }
         cases.extend(spellings(table));
@@ -53,7 +69,8 @@ fn from(window: &Windowing) -> String {
 }
 
 fn spellings(table: &'static str) -> Vec<Case> {
-    let tumble = |seconds: i64, on_close| Windowing { table, size: seconds * SECOND, slide: seconds * SECOND, offset: 0, lateness: 0, on_close };
+    let tumble =
+        |seconds: i64, on_close| Windowing { table, size: seconds * SECOND, slide: seconds * SECOND, offset: 0, lateness: 0, on_close };
     let hop = |on_close| Windowing { table, size: 20 * SECOND, slide: 5 * SECOND, offset: 0, lateness: 0, on_close };
     let rows = format!("{table}_windowed");
     let case = |name: &str, sql: &str, window: Windowing, batch: &str| {
@@ -61,10 +78,30 @@ fn spellings(table: &'static str) -> Vec<Case> {
     };
     let by_start = "SELECT window_start, COUNT(*), SUM(price) FROM {w} GROUP BY window_start";
     vec![
-        case("postgres_tumble", "SELECT window_start, COUNT(*) AS n, SUM(price) AS s FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start", tumble(10, false), by_start),
-        case("postgres_hop", "SELECT window_start, COUNT(*) AS n, SUM(price) AS s FROM hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_start", hop(false), by_start),
-        case("by_end", "SELECT window_end, COUNT(*) AS n FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_end", tumble(10, true), "SELECT window_end, COUNT(*) FROM {w} GROUP BY window_end"),
-        case("by_time", "SELECT window_time, k, COUNT(*) AS n FROM hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_time, k", hop(false), "SELECT window_time, k, COUNT(*) FROM {w} GROUP BY window_time, k"),
+        case(
+            "postgres_tumble",
+            "SELECT window_start, COUNT(*) AS n, SUM(price) AS s FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start",
+            tumble(10, false),
+            by_start,
+        ),
+        case(
+            "postgres_hop",
+            "SELECT window_start, COUNT(*) AS n, SUM(price) AS s FROM hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_start",
+            hop(false),
+            by_start,
+        ),
+        case(
+            "by_end",
+            "SELECT window_end, COUNT(*) AS n FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_end",
+            tumble(10, true),
+            "SELECT window_end, COUNT(*) FROM {w} GROUP BY window_end",
+        ),
+        case(
+            "by_time",
+            "SELECT window_time, k, COUNT(*) AS n FROM hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_time, k",
+            hop(false),
+            "SELECT window_time, k, COUNT(*) FROM {w} GROUP BY window_time, k",
+        ),
         case(
             "group_tumble",
             "SELECT TUMBLE_START(ts, INTERVAL '10' SECOND) AS s, TUMBLE_END(ts, INTERVAL '10' SECOND) AS e, k, COUNT(*) AS n FROM {t} GROUP BY TUMBLE(ts, INTERVAL '10' SECOND), k",
@@ -77,7 +114,12 @@ fn spellings(table: &'static str) -> Vec<Case> {
             hop(true),
             "SELECT window_start, MAX(price) FROM {w} GROUP BY window_start",
         ),
-        case("distinct_in_window", "SELECT DISTINCT window_start, window_end, g FROM tumble({t}, ts, INTERVAL '10 seconds')", tumble(10, false), "SELECT DISTINCT window_start, window_end, g FROM {w}"),
+        case(
+            "distinct_in_window",
+            "SELECT DISTINCT window_start, window_end, g FROM tumble({t}, ts, INTERVAL '10 seconds')",
+            tumble(10, false),
+            "SELECT DISTINCT window_start, window_end, g FROM {w}",
+        ),
         case(
             "having_in_window",
             "SELECT window_start, window_end, COUNT(*) AS n FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end HAVING COUNT(*) > 2",
