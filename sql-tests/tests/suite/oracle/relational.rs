@@ -151,9 +151,9 @@ fn expressions(table: &str) -> Vec<Case> {
 fn aggregates(table: &str) -> Vec<Case> {
     let case = |(name, sql): &(&str, &str)| Case::new(format!("{name}_{table}"), sql.replace("{t}", table)).approximate().postgres();
     let extremes = Case::new(format!("extremes_bool_{table}"), format!("SELECT k, MIN(b) AS x, MAX(b) AS y FROM {table} GROUP BY k"));
-    // DataFusion's MIN and MAX depend on where a NaN comes; PostgreSQL's and ours take it for the largest number.
-    let lowest = "COALESCE(MIN(f) FILTER (WHERE NOT ISNAN(f)), MIN(f))";
-    let highest = "CASE WHEN BOOL_OR(ISNAN(f)) THEN CAST('NaN' AS DOUBLE PRECISION) ELSE MAX(f) END";
+    // DataFusion's own MIN and MAX stumble over infinities and NaN; its sort order is that of PostgreSQL and ours.
+    let lowest = "FIRST_VALUE(f ORDER BY f ASC NULLS LAST)";
+    let highest = "FIRST_VALUE(f ORDER BY f DESC NULLS LAST)";
     let doubles = Case::new(format!("extremes_double_{table}"), format!("SELECT k, MIN(f) AS x, MAX(f) AS y FROM {table} GROUP BY k"));
     let doubles = doubles.batch(format!("SELECT k, {lowest}, {highest} FROM {table} GROUP BY k")).postgres();
     APPROXIMATE.iter().map(case).chain([extremes, doubles]).collect()

@@ -330,7 +330,7 @@ impl Run {
         };
         self.totals.checks += 1;
         if let Some(difference) = difference(&expected, &actual, approximate) {
-            panic!("at epoch {epoch} (present {}) {difference}{}\n{:#?}", self.epoch, job.relation.sql, job.progress);
+            panic!("at epoch {epoch} (present {}) {difference}{}\n{:?}", self.epoch, job.relation.sql, job.progress);
         }
     }
 
