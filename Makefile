@@ -12,7 +12,7 @@ setup:
 	@scripts/setup.sh
 
 build: setup ## the server, optimised
-	@$(ENV) && cargo build --release --locked -p eddyline-server
+	@$(ENV) && cargo build --release --locked --workspace --bin eddyline
 
 run: build ## set up, build, start a server with a demo on it; Ctrl-C stops it, again `make run` goes on
 	@$(ENV) && exec "$$CARGO_TARGET_DIR/release/eddyline" demo --data-dir "$${EDDYLINE_DATA_DIR:-$(CURDIR)/data}"

@@ -22,7 +22,7 @@ for word in "$@"; do
 done
 [ "${#names[@]}" -gt 0 ] || names=(engine kafka freshness statement idle serving)
 
-cargo build --release --locked -p eddyline-server -p eddyline-bench
+cargo build --release --locked --workspace --bins
 bench="$CARGO_TARGET_DIR/release/eddyline-bench"
 export EDDYLINE_BIN="$CARGO_TARGET_DIR/release/eddyline"
 

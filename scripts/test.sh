@@ -3,6 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
-cargo build --release --locked -p eddyline-server
+cargo build --release --locked --workspace --bin eddyline
 export EDDYLINE_BIN="$CARGO_TARGET_DIR/release/eddyline"
 cargo test --release --locked --workspace

@@ -13,7 +13,10 @@ enum Action {
     Error,
 }
 
-static ARMED: LazyLock<Option<Mutex<HashMap<String, (Action, u64)>>>> = LazyLock::new(|| {
+/// What is left to do at each point.
+type Points = Mutex<HashMap<String, (Action, u64)>>;
+
+static ARMED: LazyLock<Option<Points>> = LazyLock::new(|| {
     let spec = std::env::var("EDDYLINE_FAILPOINTS").ok()?;
     Some(Mutex::new(spec.split(',').filter_map(parse).collect()))
 });

@@ -5,10 +5,13 @@ use crate::error::Result;
 use crate::ids::StateTableId;
 use std::path::Path;
 
-/// Entries for one state table, sorted by key without duplicates. A `None` value deletes the key.
+/// A key and its value; `None` deletes the key.
+pub type Entry = (Vec<u8>, Option<Vec<u8>>);
+
+/// Entries for one state table, sorted by key without duplicates.
 #[derive(Clone, Debug, Default)]
 pub struct SortedRun {
-    pub entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub entries: Vec<Entry>,
 }
 
 /// Contract: keys are compared as bytes. `ingest` is atomic per call and visible to later reads; it is

@@ -1,7 +1,7 @@
 //! Test support, used by this crate's tests and by the end-to-end ones: a sink that collects, and a real Kafka
 //! broker run by `scripts/kafka.sh`.
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use eddyline_common::connector::{BatchSink, SourceBatch};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -34,10 +34,7 @@ impl CollectingSink {
 
     /// The next batch, or `None` if none comes in time.
     pub fn next(&self, timeout: Duration) -> Option<SourceBatch> {
-        match self.receiver.recv_timeout(timeout) {
-            Ok(batch) => Some(batch),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.receiver.recv_timeout(timeout).ok()
     }
 
     /// Batches that wait to be taken.

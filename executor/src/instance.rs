@@ -238,7 +238,7 @@ impl Instance {
         if index == self.shared.plan.output {
             part.rows_out += output.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
             if self.shared.keeps_output {
-                part.output.extend(output.into_iter().map(|b| b.changes));
+                part.output.extend(output);
             }
             return;
         }

@@ -75,8 +75,8 @@ pub enum EngineEvent {
 pub struct StepDone {
     pub job: RelationId,
     pub epoch: Epoch,
-    /// Net changes of the job's relation. Empty for a job without a view.
-    pub output: Vec<ChangeBatch>,
+    /// Changes of the job's relation, tagged for what reads it; net among those of one tag. Empty for a job without a view.
+    pub output: Vec<TaggedBatch>,
     pub watermark: Timestamp,
     pub late: Vec<SideRows>,
     pub rejected: Vec<SideRows>,
@@ -186,7 +186,7 @@ pub(crate) struct StepRun {
 /// What one worker, and in the end all of them, contribute to a step's result.
 #[derive(Default)]
 pub(crate) struct StepPart {
-    pub output: Vec<ChangeBatch>,
+    pub output: Vec<TaggedBatch>,
     pub late: Vec<SideRows>,
     pub rejected: Vec<SideRows>,
     pub rows_in: u64,

@@ -145,7 +145,7 @@ fn collect(
     };
     for column in &create.columns {
         let is_key = key.iter().any(|k| fold(k) == fold(&column.name));
-        let nullable = column.nullable && !(is_key && !is_source);
+        let nullable = column.nullable && (is_source || !is_key);
         let at = |e: SqlError| text.at(e, column.name.span.start);
         let stored = match (&column.value, &column.ty) {
             (ColumnValue::Computed(_), _) => None,

@@ -115,7 +115,7 @@ static CHANNEL_URLS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
     };
     let hot = HOT_CHANNELS.iter().enumerate().map(|(i, name)| (name.to_string(), path(i as i64)));
     let others = (0..CHANNELS as i64).map(|i| {
-        let id = if draw(i, 6) % 10 > 0 { format!("&channel_id={}", draw(i, 7) >> 33) } else { String::new() };
+        let id = if !draw(i, 6).is_multiple_of(10) { format!("&channel_id={}", draw(i, 7) >> 33) } else { String::new() };
         (format!("channel-{i}"), path(i + HOT_CHANNELS.len() as i64) + &id)
     });
     hot.chain(others).collect()

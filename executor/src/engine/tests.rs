@@ -152,13 +152,13 @@ fn a_table_follows_its_changes_over_an_exchange() {
         let first = done(&engine);
         assert_eq!((first.job, first.epoch, first.watermark), (JOB, Epoch(3), Timestamp(5)));
         assert_eq!((first.rows_in, first.rows_out), (50_000, 50_000));
-        assert_eq!(net_changes(first.output.iter()), all);
+        assert_eq!(net(&first.output), all);
         assert_eq!(first.progress, JobProgress { epoch: Epoch(3), started: true, watermarks: [(SOURCE, Timestamp(5))].into() });
         // Two updates of one key and one that comes to nothing, coalesced.
         let changes = [(vec![1, 2], -1), (vec![1, 9], 1), (vec![1, 9], -1), (vec![1, 10], 1), (vec![2, 4], -1), (vec![2, 4], 1)];
         engine.step(step(JOB, 4, vec![(SOURCE, split(batch(&changes), 2))], 6));
         let second = done(&engine);
-        assert_eq!(net_changes(second.output.iter()), vec![(vec![1, 2], -1), (vec![1, 10], 1)]);
+        assert_eq!(net(&second.output), vec![(vec![1, 2], -1), (vec![1, 10], 1)]);
         assert_eq!(second.rows_out, 2);
         assert_eq!(view.num_rows(Epoch(4)), 50_000);
         assert_eq!(content(&view, 4)[..3], [(vec![0, 0], 1), (vec![1, 10], 1), (vec![2, 4], 1)]);
@@ -203,12 +203,12 @@ fn stateless_operators_compose() {
         let mut expected: Vec<_> = (0..100).chain(500..1_500).map(|i| expect(i, 2 * i)).collect();
         expected.push(expect(-1, -2));
         expected.sort();
-        assert_eq!(net_changes(out.output.iter()), expected);
+        assert_eq!(net(&out.output), expected);
         assert_eq!((out.rows_in, out.rows_out, out.watermark), (4_000, 1_101, Timestamp(8)));
         // Constants come once; the watermark is the minimum of the inputs.
         engine.step(step(JOB, 2, vec![(SOURCE, vec![batch(&[(vec![0, 0], -1)])])], 100));
         let out = done(&engine);
-        assert_eq!(net_changes(out.output.iter()), vec![(expect(0, 0).0, -1)]);
+        assert_eq!(net(&out.output), vec![(expect(0, 0).0, -1)]);
         assert_eq!(out.watermark, Timestamp(8));
     }
 }
@@ -245,7 +245,7 @@ fn failing_rows_are_rejected_and_taken_back() {
         engine.step(step(JOB, 2, vec![(SOURCE, vec![batch(&[(vec![5, 0], -1), (vec![6, 1], -1)])])], 0));
         let out = done(&engine);
         assert_eq!(net_changes(out.rejected.iter().map(|r| &r.changes)), vec![(vec![5, 0], -1)]);
-        assert_eq!(net_changes(out.output.iter()), vec![(vec![6, 100], -1)]);
+        assert_eq!(net(&out.output), vec![(vec![6, 100], -1)]);
     }
 }
 
@@ -444,7 +444,7 @@ fn groups_are_kept_over_freeze_and_restore() {
         let second = done(&after);
         let sum = |k: i64| (0..20).map(|i| i * 1_000 + k).sum::<i64>();
         assert_eq!(
-            net_changes(second.output.iter()),
+            net(&second.output),
             vec![(vec![0, 20, sum(0)], -1), (vec![1, 20, sum(1)], -1), (vec![1, 21, sum(1) + 1_000_000], 1)]
         );
     }

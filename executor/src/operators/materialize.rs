@@ -2,6 +2,9 @@
 //! once per step, and passes them on as the job's output. Old rows come before new ones, so that a key is free
 //! before it is taken again.
 //!
+//! What arrived under different watermarks leaves apart, each part net by itself and with its own watermark: what reads the
+//! view must find the same rows late whichever cuts were taken into one step here.
+//!
 //! Without a view it is a counting sink: its batches pass through as they come.
 
 use crate::operator::{Operator, StepContext};
@@ -12,6 +15,7 @@ use arrow::row::{RowConverter, SortField};
 use eddyline_common::{ChangeBatch, Result, SqlError, TaggedBatch, Timestamp, key};
 use eddyline_storage::view::View;
 use hashbrown::HashTable;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Pieces are put together when they are smaller than this on average: a view keeps a header per batch.
@@ -23,7 +27,7 @@ pub struct Materialize {
     output: SchemaRef,
     /// `None` if the input is net already.
     net: Option<RowConverter>,
-    pending: Vec<ChangeBatch>,
+    pending: Vec<TaggedBatch>,
 }
 
 impl Materialize {
@@ -38,9 +42,8 @@ impl Materialize {
         Ok(Materialize { view, worker, output, net, pending: Vec::new() })
     }
 
-    /// The step's changes as the view takes them.
-    fn settle(&mut self) -> Result<Vec<ChangeBatch>> {
-        let mut pending = std::mem::take(&mut self.pending);
+    /// Net changes, old rows first.
+    fn settle(&self, mut pending: Vec<ChangeBatch>) -> Result<Vec<ChangeBatch>> {
         if pending.iter().all(|b| b.weights.is_none()) {
             return merge_small(&self.output, pending);
         }
@@ -62,20 +65,36 @@ impl Materialize {
 impl Operator for Materialize {
     fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
         match self.view {
-            Some(_) => self.pending.push(rename(batch.changes, &self.output)?),
+            Some(_) => self.pending.push(TaggedBatch { changes: rename(batch.changes, &self.output)?, ..batch }),
             None => ctx.emit_tagged(batch),
         }
         Ok(())
     }
 
     fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
-        let changes = self.settle()?;
+        let parts = by_arrival(std::mem::take(&mut self.pending));
+        let takes_back = |b: &ChangeBatch| b.weights.is_some();
+        let across = parts.len() > 1 && parts.values().flatten().any(takes_back);
+        let whole = if across { Some(self.settle(parts.values().flatten().cloned().collect())?) } else { None };
+        let parts = parts.into_iter().map(|(arrival, part)| Ok((arrival, self.settle(part)?))).collect::<Result<Vec<_>>>()?;
         if let Some(view) = &self.view {
+            let changes = whole.unwrap_or_else(|| parts.iter().flat_map(|(_, part)| part).cloned().collect());
             view.apply(self.worker, ctx.epoch, &changes)?;
         }
-        changes.into_iter().for_each(|batch| ctx.emit(batch));
+        for (arrival_watermark, part) in parts {
+            part.into_iter().for_each(|changes| ctx.emit_tagged(TaggedBatch { changes, arrival_watermark }));
+        }
         Ok(())
     }
+}
+
+/// Mostly one part: a step takes several only if it coalesces cuts of an input whose watermark moves.
+fn by_arrival(batches: Vec<TaggedBatch>) -> BTreeMap<Timestamp, Vec<ChangeBatch>> {
+    let mut parts: BTreeMap<Timestamp, Vec<ChangeBatch>> = BTreeMap::new();
+    for batch in batches {
+        parts.entry(batch.arrival_watermark).or_default().push(batch.changes);
+    }
+    parts
 }
 
 fn has_both_signs(batches: &[ChangeBatch]) -> bool {

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 use eddyline_common::SqlType;
 use std::collections::BTreeMap;
 
+#[allow(clippy::large_enum_variant)] // one per statement, never in bulk
 #[derive(Clone, Debug)]
 pub enum Ast {
     Empty,

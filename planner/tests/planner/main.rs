@@ -1,7 +1,6 @@
 //! Tests of the planner through its public face, over a catalog in memory that is filled by the planner's own
 //! DDL. Nothing here runs a streaming plan; `batch` runs batch plans with DataFusion.
 
-mod adhoc;
 mod batch;
 mod catalog_queries;
 mod errors;

@@ -155,19 +155,17 @@ impl Core {
     }
 
     /// Puts a view's changes into its ring, if somebody reads them. A table's readers take its writes instead.
-    fn emit(&mut self, id: RelationId, epoch: Epoch, output: Vec<ChangeBatch>, watermark: Timestamp, arrived: Option<Instant>) {
+    fn emit(&mut self, id: RelationId, epoch: Epoch, mut output: Vec<TaggedBatch>, watermark: Timestamp, arrived: Option<Instant>) {
         let is_read = !self.tables.contains_key(&id) && self.readers(id).any(|j| j.failure().is_none());
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let arrival_watermark = job.output_watermark;
-        job.output_watermark = watermark;
+        let before = std::mem::replace(&mut job.output_watermark, watermark);
         if !is_read {
             job.output.trim(epoch);
             job.output.set_watermark(watermark);
-        } else if !output.is_empty() || watermark != arrival_watermark {
-            let batches: Vec<_> =
-                output.into_iter().filter(|c| !c.is_empty()).map(|changes| TaggedBatch { changes, arrival_watermark }).collect();
-            let bytes = batches.iter().map(|b| b.changes.bytes()).sum();
-            job.output.push(RingEntry { epoch, batches, watermark, bytes, arrived: arrived.unwrap_or_else(Instant::now), ends: None });
+        } else if !output.is_empty() || watermark != before {
+            output.retain(|b| !b.changes.is_empty());
+            let bytes = output.iter().map(|b| b.changes.bytes()).sum();
+            job.output.push(RingEntry { epoch, batches: output, watermark, bytes, arrived: arrived.unwrap_or_else(Instant::now), ends: None });
         }
     }
 

@@ -150,7 +150,7 @@ fn recorded(text: &str) -> Vec<Recorded> {
 
 /// The commands of psql that this server answers.
 const HEADINGS: &[&str] =
-    &["psql_connect", "\\d", "\\d orders", "\\d v_orders", "\\d mv_orders", "\\dt", "\\dv", "\\dm", "\\dn", "\\du", "\\l", "\\df", "\\di"];
+    &["psql_connect", "\\d", "\\d orders", "\\d v_orders", "\\d mv_orders", "\\dt", "\\dv", "\\dm", "\\dn", "\\l", "\\df", "\\di"];
 
 #[test]
 fn psql_describes_relations() {

@@ -1,6 +1,7 @@
 //! One client: startup, then messages until it leaves. Messages of the extended protocol that follow an error are
 //! skipped up to the next Sync.
 
+use super::guard::CLIENT_GONE;
 use super::cancel::{CancelRegistry, Registration};
 use super::guard::{is_fatal, shutting_down};
 use super::listener::Admission;
@@ -65,7 +66,7 @@ pub async fn serve(stream: TcpStream, services: Arc<Services>, cancels: Arc<Canc
 }
 
 async fn farewell(writer: &mut Writer, error: &SqlError) {
-    if error.state == SqlState::CONNECTION_FAILURE {
+    if error.state == CLIENT_GONE {
         return;
     }
     writer.error(Severity::Fatal, error);

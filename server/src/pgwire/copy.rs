@@ -1,5 +1,6 @@
 //! The dialogues of COPY: data from the client until it is done or gives up, rows to the client as lines.
 
+use super::guard::CLIENT_GONE;
 use super::connection::Connection;
 use super::encode::RowFormat;
 use super::guard::guarded;
@@ -36,7 +37,7 @@ async fn receive(reader: &mut Reader, copy: &mut CopyIn) -> Result<()> {
             Some(other) => {
                 return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, format!("unexpected message during COPY from stdin: {other:?}")));
             }
-            None => return Err(SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost during COPY")),
+            None => return Err(SqlError::new(CLIENT_GONE, "connection to client lost during COPY")),
         }
     }
 }

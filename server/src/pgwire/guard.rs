@@ -51,9 +51,12 @@ async fn interruption(cancel: &CancelToken, timeout: Option<Duration>, reader: O
             Interrupt::Shutdown => shutting_down(),
         },
         () = out_of_time => SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout"),
-        () = gone => SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost"),
+        () = gone => SqlError::new(CLIENT_GONE, "connection to client lost"),
     }
 }
+
+/// The client's end of the connection is closed: nobody is left to be told. Not 08006, which a statement may fail with.
+pub const CLIENT_GONE: SqlState = SqlState("08003");
 
 pub fn shutting_down() -> SqlError {
     SqlError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
@@ -61,5 +64,5 @@ pub fn shutting_down() -> SqlError {
 
 /// Errors of a statement after which the connection is closed.
 pub fn is_fatal(error: &SqlError) -> bool {
-    matches!(error.state, SqlState::ADMIN_SHUTDOWN | SqlState::CONNECTION_FAILURE)
+    matches!(error.state, SqlState::ADMIN_SHUTDOWN | CLIENT_GONE)
 }

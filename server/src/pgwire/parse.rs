@@ -222,8 +222,78 @@ fn offset(zone: &str) -> Option<i64> {
     Some(sign * (hours * 60 + minutes) * 60_000_000)
 }
 
+/// `1 year 2 mons -3 days 04:05:06.7 ago`: numbers with units and at most one clock, in any order.
 pub fn interval(text: &str) -> Result<IntervalMonthDayNano> {
-    arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(text).map_err(|_| invalid("interval", text))
+    interval_parts(text).ok_or_else(|| invalid("interval", text))
+}
+
+fn interval_parts(text: &str) -> Option<IntervalMonthDayNano> {
+    let lower = text.to_ascii_lowercase();
+    let (body, sign) = match lower.strip_suffix("ago") {
+        Some(body) => (body, -1.0),
+        None => (lower.as_str(), 1.0),
+    };
+    // A unit may follow its number without a space.
+    let mut words: Vec<String> = Vec::new();
+    for word in body.split_whitespace() {
+        let number_ends = word.find(|c: char| c.is_ascii_alphabetic());
+        match number_ends {
+            Some(at) if at > 0 && !word.contains(':') => words.extend([word[..at].to_string(), word[at..].to_string()]),
+            _ => words.push(word.to_string()),
+        }
+    }
+    if words.is_empty() {
+        return None;
+    }
+    let (mut months, mut days, mut nanos) = (0.0, 0.0, 0i128);
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
+        if word.contains(':') {
+            let (negative, clock_text) = match word.strip_prefix('-') {
+                Some(rest) => (true, rest),
+                None => (false, word.strip_prefix('+').unwrap_or(&word)),
+            };
+            let clock = clock_nanos(clock_text)?;
+            nanos += if negative { -clock } else { clock };
+            continue;
+        }
+        let number: f64 = word.parse().ok()?;
+        // A bare number counts seconds.
+        let unit = words.next_if(|w| w.starts_with(|c: char| c.is_ascii_alphabetic())).unwrap_or_else(|| "seconds".into());
+        let seconds = |each: f64| (number * each * 1e9).round() as i128;
+        match unit.strip_suffix('s').filter(|u| u.len() > 1 || *u == "y" || *u == "d" || *u == "h").unwrap_or(&unit) {
+            "millennium" | "millennia" => months += number * 12_000.0,
+            "century" | "centurie" => months += number * 1_200.0,
+            "decade" => months += number * 120.0,
+            "year" | "yr" | "y" => months += number * 12.0,
+            "month" | "mon" => months += number,
+            "week" | "w" => days += number * 7.0,
+            "day" | "d" => days += number,
+            "hour" | "hr" | "h" => nanos += seconds(3600.0),
+            "minute" | "min" | "m" => nanos += seconds(60.0),
+            "second" | "sec" | "s" => nanos += seconds(1.0),
+            "millisecond" | "msec" | "ms" => nanos += seconds(1e-3),
+            "microsecond" | "usec" | "us" => nanos += seconds(1e-6),
+            _ => return None,
+        }
+    }
+    // Fractions of months become days of 30, fractions of days become time.
+    let whole_months = f64::trunc(months);
+    let days = days + (months - whole_months) * 30.0;
+    let whole_days = f64::trunc(days);
+    nanos += ((days - whole_days) * 86_400e9).round() as i128;
+    let fits = |v: f64| (v.abs() <= i32::MAX as f64).then_some(v as i32);
+    let nanos = i64::try_from(nanos * sign as i128).ok()?;
+    Some(IntervalMonthDayNano::new(fits(whole_months * sign)?, fits(whole_days * sign)?, nanos))
+}
+
+/// `hours:minutes[:seconds[.fraction]]`; hours have no bound.
+fn clock_nanos(text: &str) -> Option<i128> {
+    let mut parts = text.splitn(3, ':');
+    let hours: i128 = parts.next()?.parse().ok()?;
+    let minutes: i128 = parts.next()?.parse().ok()?;
+    let seconds: f64 = parts.next().map_or(Some(0.0), |s| s.parse().ok())?;
+    Some((hours * 3600 + minutes * 60) * 1_000_000_000 + (seconds * 1e9).round() as i128)
 }
 
 /// The items of a one-dimensional array literal `{a,"b c",NULL}`. Items of nested arrays keep their braces.

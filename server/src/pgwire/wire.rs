@@ -2,6 +2,7 @@
 //! writer collects backend messages in one buffer. Writing may be given up at any await: bytes
 //! leave the buffer only once the socket has them, and the buffer only ever holds whole messages.
 
+use super::guard::CLIENT_GONE;
 use bytes::{Buf, BufMut, BytesMut};
 use eddyline_common::{Result, SqlError, SqlState};
 use pgwire::messages::{DecodeContext, PgWireFrontendMessage, ProtocolVersion, SslNegotiationMetaMessage};
@@ -126,7 +127,7 @@ impl Writer {
         while !self.out.is_empty() {
             let written = self.half.write(&self.out).await.map_err(lost)?;
             if written == 0 {
-                return Err(SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost"));
+                return Err(SqlError::new(CLIENT_GONE, "connection to client lost"));
             }
             self.out.advance(written);
         }
@@ -150,7 +151,7 @@ impl Writer {
 }
 
 fn lost(error: std::io::Error) -> SqlError {
-    SqlError::new(SqlState::CONNECTION_FAILURE, "connection to client lost").with_detail(format!("{error}."))
+    SqlError::new(CLIENT_GONE, "connection to client lost").with_detail(format!("{error}."))
 }
 
 pub fn cstring(out: &mut BytesMut, text: &str) {

@@ -146,7 +146,7 @@ impl Model {
         for (shard, rows) in by_shard.iter().enumerate() {
             // In two calls for one epoch, old rows first.
             let (old, new): (Vec<_>, Vec<_>) = rows.iter().cloned().partition(|r| r.1 < 0);
-            if epoch.0 % 2 == 0 {
+            if epoch.0.is_multiple_of(2) {
                 self.view.apply(shard, epoch, &[batch(&new), batch(&old)]).unwrap();
             } else {
                 self.view.apply(shard, epoch, &[batch(&old)]).unwrap();

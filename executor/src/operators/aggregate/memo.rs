@@ -95,6 +95,7 @@ impl Chunk {
         };
         // Indices into (old, new) with their weights.
         let (mut emitted, mut rejected) = (Picked::default(), Picked::default());
+        #[allow(clippy::needless_range_loop)] // `i` indexes several columns side by side
         for i in 0..rows {
             let before = shown(self.old_weights[i] > 0 || presence.always && presence.existed, &old_unfit, i);
             let after = shown(weights[i] > 0 || presence.always, &new_unfit, i);

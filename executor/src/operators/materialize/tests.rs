@@ -24,12 +24,11 @@ fn settles_to_net_changes_old_before_new() {
     let all = weighted(&schema, &rows, 0);
     let expected = net(std::slice::from_ref(&all));
     for seed in 0..10 {
-        let mut materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
+        let materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
         let mut random = split(all.clone(), seed);
         // Insertions without weights mix with weighted batches.
         random.push(crate::testing::batch(&schema, &[&[9_000 + seed as i64, 1]], 0));
-        materialize.pending = random.into_iter().map(|b| b.changes).collect();
-        let settled = materialize.settle().unwrap();
+        let settled = materialize.settle(random.into_iter().map(|b| b.changes).collect()).unwrap();
         let mut wanted = expected.clone();
         wanted.push((vec![9_000 + seed as i64, 1], 1));
         assert_eq!(net_changes(settled.iter()), wanted);
@@ -60,10 +59,30 @@ fn orders_net_input_without_consolidating() {
 #[test]
 fn sums_weights_of_equal_rows() {
     let schema = schema(&[("k", SqlType::Text)]);
-    let mut materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
-    materialize.pending = vec![weighted(&schema, &[(vec![1], 2), (vec![2], -1), (vec![1], 1), (vec![2], 1), (vec![3], -2)], 0).changes];
-    let settled = materialize.settle().unwrap();
+    let materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
+    let changes = weighted(&schema, &[(vec![1], 2), (vec![2], -1), (vec![1], 1), (vec![2], 1), (vec![3], -2)], 0).changes;
+    let settled = materialize.settle(vec![changes]).unwrap();
     assert_eq!(net_changes(settled.iter()), vec![(vec![1], 3), (vec![3], -2)]);
+}
+
+#[test]
+fn keeps_apart_what_arrived_under_different_watermarks() {
+    let schema = schema(&[("k", SqlType::BigInt), ("v", SqlType::BigInt)]);
+    let view = view(&schema);
+    let mut materialize = Materialize::new(Some(view.clone()), 0, schema.clone(), false).unwrap();
+    let mut ctx = context();
+    let cuts = [(vec![(vec![1, 1], 1), (vec![2, 1], 1)], 0), (vec![(vec![1, 1], -1), (vec![1, 2], 1)], 5), (vec![(vec![2, 1], -1)], 5)];
+    for (rows, arrival) in &cuts {
+        materialize.push(0, weighted(&schema, rows, *arrival), &mut ctx).unwrap();
+    }
+    materialize.finish(Timestamp(9), &mut ctx).unwrap();
+    let mut out = ctx.take_output();
+    let later = out.split_off(out.iter().position(|b| b.arrival_watermark == Timestamp(5)).unwrap());
+    assert!(out.iter().all(|b| b.arrival_watermark == Timestamp(0)));
+    assert_eq!(net(&out), vec![(vec![1, 1], 1), (vec![2, 1], 1)]);
+    assert_eq!(net(&later), vec![(vec![1, 1], -1), (vec![1, 2], 1), (vec![2, 1], -1)]);
+    let rows: Vec<_> = view.snapshot(ctx.epoch, None).unwrap().flat_map(|rows| changes_of(&ChangeBatch::insertions(rows.unwrap()))).collect();
+    assert_eq!(rows, vec![(vec![1, 2], 1)]);
 }
 
 #[test]

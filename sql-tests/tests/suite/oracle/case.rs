@@ -76,6 +76,12 @@ impl Case {
         self.batch(batch)
     }
 
+    /// The same case over a view that has the rows of `table`.
+    pub fn reading(mut self, table: &str, view: &str) -> Case {
+        self.sql = self.sql.replace(&format!("({table},"), &format!("({view},"));
+        self.over(&[view])
+    }
+
     pub fn create_sql(&self) -> String {
         format!("CREATE MATERIALIZED VIEW {} AS {}{}", self.name, self.sql, self.options)
     }

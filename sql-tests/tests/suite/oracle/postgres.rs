@@ -23,6 +23,7 @@ fn relational_cases_agree_with_postgresql() {
     let cluster = Cluster::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(cluster.connect());
+    let mut differences = Vec::new();
     for seed in super::seeds("postgres", 2) {
         let mut scenario = relational::scenario();
         scenario.cases.retain(|case| case.postgres);
@@ -42,28 +43,27 @@ fn relational_cases_agree_with_postgresql() {
                 let ours = run.view_content(&case.name);
                 let (theirs, ours) = (their_rows(&rows, &ours), our_rows(&ours));
                 if !near_rows(theirs.clone(), ours.clone()) {
-                    panic!("seed {seed}: {}\nPostgreSQL: {:#?}\nEddyline: {:#?}", case.sql, Sorted::new(theirs), Sorted::new(ours));
+                    differences.push(format!("seed {seed}: {}\nPostgreSQL: {}\nEddyline: {}", case.sql, without(&theirs, &ours), without(&ours, &theirs)));
                 }
             }
         });
     }
+    assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }
 
-/// Rows for a message: one a line, in order.
-struct Sorted(Vec<String>);
-
-impl Sorted {
-    fn new(rows: Vec<Vec<Cell>>) -> Self {
-        let mut rows: Vec<String> = rows.iter().map(|row| format!("{row:?}")).collect();
-        rows.sort();
-        Sorted(rows)
-    }
-}
-
-impl std::fmt::Debug for Sorted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
+/// The rows that `others` lacks, for a message.
+fn without(rows: &[Vec<Cell>], others: &[Vec<Cell>]) -> String {
+    let lines = |rows: &[Vec<Cell>]| rows.iter().map(|row| format!("{row:?}")).collect::<Vec<_>>();
+    let mut others = lines(others);
+    let mut left = lines(rows);
+    left.retain(|row| match others.iter().position(|other| other == row) {
+        Some(at) => {
+            others.swap_remove(at);
+            false
+        }
+        None => true,
+    });
+    left.join("\n  ")
 }
 
 /// Makes the table anew and fills it.
@@ -156,6 +156,7 @@ impl Cluster {
             "-E",
             "UTF8",
             "--locale=C",
+            "--lc-ctype=C.UTF-8",
             "--no-sync",
         ]));
         let options = format!(

@@ -78,7 +78,12 @@ pub fn run(scenario: &Scenario, mode: Mode, seed: u64) -> Totals {
             run.create_waiting(false);
             run.begin_checkpoint();
         }
-        if run.last.is_some() && run.random.random_bool(scenario.kills) {
+        // Whatever chance brings, one checkpoint and one kill.
+        if number == scenario.epochs / 2 && run.last.is_none() {
+            run.checkpoint_now();
+        }
+        let due = number == scenario.epochs - 1 && run.totals.kills == 0;
+        if run.last.is_some() && (due || run.random.random_bool(scenario.kills)) {
             run.kill();
         }
     }
@@ -260,13 +265,11 @@ impl Run {
         let id = done.job;
         self.check_output(&done);
         let job = self.process.jobs.get_mut(&id).unwrap();
-        assert!(done.output.iter().all(|c| c.schema().fields() == job.view.schema().fields()), "output in the view's columns");
+        assert!(done.output.iter().all(|b| b.changes.schema().fields() == job.view.schema().fields()), "output in the view's columns");
         job.progress = done.progress;
-        let arrival_watermark = job.output_watermark;
-        assert!(done.watermark >= arrival_watermark, "watermarks never go back");
+        assert!(done.watermark >= job.output_watermark, "watermarks never go back");
         job.output_watermark = done.watermark;
-        let batches = done.output.into_iter().map(|changes| TaggedBatch { changes, arrival_watermark }).collect();
-        job.output.push(Emitted { epoch: done.epoch, batches, watermark: done.watermark });
+        job.output.push(Emitted { epoch: done.epoch, batches: done.output, watermark: done.watermark });
         job.late += weight_of(&done.late);
         job.rejected += weight_of(&done.rejected);
         let rows = |side: &[SideRows]| side.iter().map(|s| s.changes.num_rows() as u64).sum::<u64>();
@@ -275,27 +278,28 @@ impl Run {
         self.reach(id, done.epoch);
     }
 
-    /// A step's output is net, and leads from the view's content before to that after.
+    /// A step's output is net within a tag, and leads from the view's content before to that after.
     fn check_output(&self, done: &StepDone) {
         let job = &self.process.jobs[&done.job];
-        let mut changes: HashMap<Box<[u8]>, (i64, i64)> = HashMap::new();
-        let mut add = |batch: &ChangeBatch| {
-            for (row, key) in encode(&batch.rows).into_iter().enumerate() {
-                let entry = changes.entry(key).or_default();
-                entry.0 += batch.weight(row);
-                entry.1 += batch.weight(row).abs();
+        let mut tagged: HashMap<(Timestamp, Box<[u8]>), (i64, i64)> = HashMap::new();
+        for TaggedBatch { changes, arrival_watermark } in &done.output {
+            for (row, key) in encode(&changes.rows).into_iter().enumerate() {
+                let entry = tagged.entry((*arrival_watermark, key)).or_default();
+                entry.0 += changes.weight(row);
+                entry.1 += changes.weight(row).abs();
             }
-        };
-        done.output.iter().for_each(&mut add);
-        if let Some((_, (net, gross))) = changes.iter().find(|(_, (net, gross))| net.abs() != *gross) {
-            panic!("the output of {} is not net: a row has weights of {gross} that sum to {net}", job.relation.sql);
+        }
+        let mut changes: HashMap<Box<[u8]>, i64> = HashMap::new();
+        for ((_, key), (net, gross)) in tagged {
+            assert_eq!(net.abs(), gross, "the output of {} is not net: weights of a row, summed and without their signs", job.relation.sql);
+            *changes.entry(key).or_default() += net;
         }
         let before = if job.progress.started { content(job, job.stepped) } else { RecordBatch::new_empty(job.view.schema().clone()) };
         let after = content(job, done.epoch);
         for (rows, sign) in [(before, 1), (after, -1)] {
-            encode(&rows).into_iter().for_each(|key| changes.entry(key).or_default().0 += sign);
+            encode(&rows).into_iter().for_each(|key| *changes.entry(key).or_default() += sign);
         }
-        let wrong = changes.values().filter(|(net, _)| *net != 0).count();
+        let wrong = changes.values().filter(|net| **net != 0).count();
         assert_eq!(
             wrong, 0,
             "the output of a step to {} does not lead from the old content to the new of {}",
@@ -409,6 +413,18 @@ impl Run {
         let images = self.process.jobs.iter().map(|(id, job)| (*id, image(job))).collect();
         self.pending = Some(Pending { id, epoch: self.epoch, images, runs });
         if self.random.random_bool(0.4) {
+            self.continue_checkpoint();
+        }
+    }
+
+    /// A whole checkpoint between two cuts; nothing asks to abandon it.
+    fn checkpoint_now(&mut self) {
+        while self.pending.is_some() {
+            self.continue_checkpoint();
+        }
+        self.round(true);
+        self.begin_checkpoint();
+        while self.pending.is_some() {
             self.continue_checkpoint();
         }
     }

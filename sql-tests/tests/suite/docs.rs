@@ -1,0 +1,43 @@
+//! Every SQL example of the README and of docs/ runs, in the order in which it stands. The ones over Kafka get as far as
+//! the broker that is not there; `kafka` runs them for real.
+
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::path::Path;
+
+fn examples(file: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks = text.split("```sql\n").skip(1).map(|b| b.split("```").next().unwrap());
+    blocks.flat_map(|b| b.split(";\n")).map(|s| s.trim().trim_end_matches(';').to_string()).filter(|s| !s.is_empty()).collect()
+}
+
+async fn run(file: &str, at_least: usize) {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    let examples = examples(file);
+    assert!(examples.len() >= at_least, "{file} has its examples");
+    for example in examples {
+        let result = client.simple_query(&example).await;
+        if example.contains("'kafka'") {
+            let error = result.expect_err("no broker listens at the documented address");
+            assert_eq!(error.as_db_error().map(|e| e.code().code()), Some("08006"), "{file}: {example}: {error:?}");
+        } else if let Err(error) = result {
+            panic!("{file}: {example}: {error:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readme() {
+    run("README.md", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sql_reference() {
+    run("docs/sql.md", 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connectors() {
+    run("docs/connectors.md", 1).await;
+}

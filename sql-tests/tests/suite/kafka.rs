@@ -1,0 +1,111 @@
+//! The main job on real input: JSON from a Kafka broker into a window view and an updating view, read over pgwire while
+//! the server is killed in mid-stream. Every record counts once; bad ones are found with their place and reason.
+
+use eddyline_connectors::testing::KafkaBroker;
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use tokio_postgres::Client;
+
+const PARTITIONS: i32 = 2;
+const PER_ROUND: i64 = 5_000;
+
+/// The n-th record: 50 users in turn, a hundredth of a second apart.
+fn record(n: i64) -> String {
+    let micros = 1_700_000_000_000_000 + n * 10_000;
+    format!("{{\"user_id\": {}, \"url\": \"/p/{}\", \"at\": {}, \"ignored\": [1, {{}}]}}", n % 50, n % 7, micros / 1000)
+}
+
+fn produce(broker: &KafkaBroker, from: i64, to: i64) {
+    for n in from..to {
+        broker.send("clicks", (n % PARTITIONS as i64) as i32, None, Some(record(n).as_bytes()));
+    }
+    broker.flush().expect("the broker takes the records");
+}
+
+async fn numbers(client: &Client, query: &str) -> Option<Vec<i64>> {
+    let row = client.query_one(query, &[]).await.ok()?;
+    (0..row.len()).map(|i| row.try_get::<_, Option<i64>>(i).ok().flatten()).collect()
+}
+
+async fn create(client: &Client, bootstrap: &str) {
+    let source = format!(
+        "CREATE SOURCE clicks (user_id BIGINT NOT NULL, url VARCHAR, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '5 seconds') \
+         INCLUDE PARTITION AS p INCLUDE OFFSET AS o \
+         WITH (connector = 'kafka', topic = 'clicks', properties.bootstrap.server = '{bootstrap}', scan.startup.mode = 'earliest') \
+         FORMAT PLAIN ENCODE JSON"
+    );
+    let views = [
+        "CREATE MATERIALIZED VIEW per_user AS SELECT user_id, COUNT(*) AS n, MAX(at) AS latest FROM clicks GROUP BY user_id",
+        "CREATE MATERIALIZED VIEW per_second AS SELECT window_start, COUNT(*) AS n \
+         FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(at), INTERVAL '1' SECOND)) GROUP BY window_start, window_end",
+        "CREATE MATERIALIZED VIEW seen AS SELECT p, o FROM clicks",
+    ];
+    for statement in std::iter::once(source.as_str()).chain(views) {
+        client.batch_execute(statement).await.expect("the definitions are accepted");
+    }
+}
+
+const COUNTS: &str = "SELECT (SELECT SUM(n)::bigint FROM per_user), (SELECT SUM(n)::bigint FROM per_second), (SELECT COUNT(*) FROM seen), \
+     (SELECT COUNT(*) FROM (SELECT DISTINCT p, o FROM seen) AS d)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_kafka_to_views_through_kills() {
+    let started = tokio::task::spawn_blocking(|| {
+        let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
+        broker.create_topic("clicks", PARTITIONS, &[]).expect("a topic");
+        broker
+    });
+    let broker = started.await.expect("the broker's helper ends");
+    produce(&broker, 0, PER_ROUND);
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "200ms", ..Default::default() });
+    create(&server.connect().await, &broker.bootstrap).await;
+    for round in 1..=4 {
+        let total = (round + 1) * PER_ROUND;
+        // The kill comes while the records do.
+        std::thread::scope(|scope| {
+            scope.spawn(|| produce(&broker, round * PER_ROUND, total));
+            server.kill();
+            server.launch().expect("the server starts again");
+        });
+        let client = server.connect().await;
+        until("every record is in every view once", || async {
+            let counts = numbers(&client, COUNTS).await?;
+            assert_eq!(counts[0], counts[1], "the views are read at one epoch");
+            assert_eq!(counts[2], counts[3], "no record is there twice");
+            assert!(counts[0] <= total, "no record counts twice");
+            (counts == [total, total, total, total]).then_some(())
+        })
+        .await;
+    }
+    bad_records(&broker, &server).await;
+}
+
+async fn bad_records(broker: &KafkaBroker, server: &Server) {
+    let client = server.connect().await;
+    for bad in ["{\"user_id\": \"x\"", "{\"url\": \"/no/user\"}", "[]"] {
+        broker.send("clicks", 0, None, Some(bad.as_bytes()));
+    }
+    broker.send("clicks", 0, None, Some(record(3).as_bytes()));
+    broker.flush().expect("the broker takes the records");
+    let query = "SELECT COUNT(*), COUNT(DISTINCT \"offset\"), COUNT(reason) FROM eddyline.undecodable_records WHERE source = 'clicks' AND topic = 'clicks'";
+    until("the bad records are shown", || async { (numbers(&client, query).await? == [3, 3, 3]).then_some(()) }).await;
+    let late = "SELECT COUNT(*) FROM eddyline.late_rows WHERE view = 'per_second'";
+    until("the late record is shown", || async { (numbers(&client, late).await? == [1]).then_some(()) }).await;
+    let total = 5 * PER_ROUND;
+    // Only the window view refuses the late one.
+    until("the good record counts", || async { (numbers(&client, COUNTS).await? == [total + 1, total, total + 1, total + 1]).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_away_is_an_error_at_create() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    let away = "CREATE SOURCE s (a BIGINT) WITH (connector = 'kafka', topic = 't', properties.bootstrap.server = '127.0.0.1:9') FORMAT PLAIN ENCODE JSON";
+    let begun = std::time::Instant::now();
+    let error = client.batch_execute(away).await.expect_err("nobody listens there");
+    let error = error.as_db_error().expect("an error of the server");
+    assert_eq!(error.code().code(), "08006");
+    assert!(error.hint().is_some());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15));
+    client.batch_execute("SELECT 1").await.expect("the session lives");
+}
