@@ -117,7 +117,10 @@ async fn tables_are_written_and_read_back() {
     assert_eq!(state(&null), "23502");
     let skipped = client.execute("INSERT INTO items (id, name) VALUES (1, 'x'), (4, 'four') ON CONFLICT DO NOTHING", &[]).await.unwrap();
     assert_eq!(skipped, 1);
-    client.execute("INSERT INTO items (id, name) VALUES (1, 'y') ON CONFLICT (id) DO UPDATE SET name = excluded.name, n = items.n + 1", &[]).await.unwrap();
+    client
+        .execute("INSERT INTO items (id, name) VALUES (1, 'y') ON CONFLICT (id) DO UPDATE SET name = excluded.name, n = items.n + 1", &[])
+        .await
+        .unwrap();
     assert_eq!(rows(&client, "SELECT name, n FROM items WHERE id = 1").await[0], [Some("y".to_string()), Some("6".to_string())]);
     let updated = client.query("UPDATE items SET n = n * 2 WHERE id <= $1 RETURNING id, n", &[&2i32]).await.unwrap();
     let mut updated: Vec<(i32, i64)> = updated.iter().map(|r| (r.get(0), r.get(1))).collect();

@@ -72,8 +72,9 @@ fn below(random: u64, bound: u64) -> u64 {
 fn price(random: u64) -> i64 {
     let exponent = (random >> 11) as f64 * (1.0 / (1u64 << 53) as f64) * (6.0 * std::f64::consts::LOG2_10);
     let (whole, x) = (exponent as u32, exponent.fract());
-    let power =
-        1.0 + x * (std::f64::consts::LN_2 + x * (0.240_226_5 + x * (0.055_504_11 + x * (0.009_618_13 + x * (0.001_333_56 + x * 0.000_154_03)))));
+    let power = 1.0
+        + x * (std::f64::consts::LN_2
+            + x * (0.240_226_5 + x * (0.055_504_11 + x * (0.009_618_13 + x * (0.001_333_56 + x * 0.000_154_03)))));
     (power * (1u64 << whole) as f64 * 100.0 + 0.5) as i64
 }
 

@@ -443,10 +443,7 @@ fn groups_are_kept_over_freeze_and_restore() {
         after.step(step(JOB, 2, vec![(SOURCE, split(batch(&changes), 6))], 0));
         let second = done(&after);
         let sum = |k: i64| (0..20).map(|i| i * 1_000 + k).sum::<i64>();
-        assert_eq!(
-            net(&second.output),
-            vec![(vec![0, 20, sum(0)], -1), (vec![1, 20, sum(1)], -1), (vec![1, 21, sum(1) + 1_000_000], 1)]
-        );
+        assert_eq!(net(&second.output), vec![(vec![0, 20, sum(0)], -1), (vec![1, 20, sum(1)], -1), (vec![1, 21, sum(1) + 1_000_000], 1)]);
     }
 }
 

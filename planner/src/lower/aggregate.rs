@@ -2,7 +2,7 @@
 //! state if the group names one. DISTINCT is a group without calls.
 
 use super::node::{Facts, WindowColumn, WindowPart};
-use super::{Lowering, columns_of, needs_watermark};
+use super::{Emission, Lowering, columns_of, needs_watermark};
 use crate::expr;
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op,
@@ -43,6 +43,16 @@ impl Inputs {
     }
 }
 
+/// The column by which a group's window closes.
+#[derive(Clone, Copy)]
+struct WindowEnd {
+    /// Within the group; behind its last column if the group does not name it.
+    position: usize,
+    /// Among the inputs.
+    column: usize,
+    facts: WindowColumn,
+}
+
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<NodeId> {
         let input = self.node(&aggregate.input)?;
@@ -60,19 +70,20 @@ impl Lowering<'_> {
             calls.push(self.call(e, schema, &mut inputs, output[group.len() + i].ty.clone())?);
         }
         let window = self.group_window(input, &group, &mut inputs)?;
-        let added = window.as_ref().is_some_and(|(end, _)| *end == group.len());
-        if added {
-            group.push(window.as_ref().map(|(_, column)| *column).expect("checked"));
-        }
+        let added = window.filter(|w| w.position == group.len());
+        group.extend(added.map(|w| w.column));
         let input = self.projected(input, inputs)?;
+        if let Some(end) = added {
+            self.facts[input].windows[end.column] = Some(end.facts);
+        }
         let keys = self.group_keys(input, &group);
         let routing = keys[0].iter().map(|i| group[*i]).collect();
         let input = self.exchanged(input, routing);
-        let window =
-            window.map(|(end, _)| AggregateWindow { end, emit: self.emission.emit, allowed_lateness: self.emission.allowed_lateness });
+        let Emission { emit, allowed_lateness } = self.emission;
+        let window = window.map(|w| AggregateWindow { end: w.position, emit, allowed_lateness });
         self.windowed |= window.is_some();
         let node = self.aggregate_node(input, group, calls, window, &output, keys);
-        if added { self.without_added_end(node, &output) } else { Ok(node) }
+        if added.is_some() { self.without_added_end(node, &output) } else { Ok(node) }
     }
 
     fn aggregate_node(
@@ -119,8 +130,8 @@ impl Lowering<'_> {
     /// one of them is enough; the shortest keys come first.
     fn group_keys(&self, input: NodeId, group: &[usize]) -> Vec<Vec<usize>> {
         let windows: Vec<Option<WindowColumn>> = group.iter().map(|g| self.facts[input].windows[*g]).collect();
-        let Some(kind) = windows.iter().flatten().next().map(|w| w.kind) else { return vec![(0..group.len()).collect()] };
-        let of_window: Vec<usize> = (0..group.len()).filter(|i| windows[*i].is_some_and(|w| w.kind == kind)).collect();
+        let Some(window) = windows.iter().flatten().next().map(|w| w.window) else { return vec![(0..group.len()).collect()] };
+        let of_window: Vec<usize> = (0..group.len()).filter(|i| windows[*i].is_some_and(|w| w.window == window)).collect();
         let without_others = |keep: &usize| (0..group.len()).filter(|i| i == keep || !of_window.contains(i)).collect();
         of_window.iter().map(without_others).collect()
     }
@@ -169,9 +180,8 @@ impl Lowering<'_> {
         Ok(AggregateCall { function, argument, distinct: params.distinct, filter, output })
     }
 
-    /// The window of a group: position of its end within the group, and that column among the inputs. The
-    /// end is added to the inputs if the group names only the start.
-    fn group_window(&self, input: NodeId, group: &[usize], inputs: &mut Inputs) -> Result<Option<(usize, usize)>> {
+    /// The end of a group's window. It is added to the inputs if the group names only start or time.
+    fn group_window(&self, input: NodeId, group: &[usize], inputs: &mut Inputs) -> Result<Option<WindowEnd>> {
         let facts = &self.facts[input];
         let of = |at: usize| match inputs.exprs[at] {
             Expr::Column(column) => facts.windows[column].map(|w| (w, column)),
@@ -186,8 +196,8 @@ impl Lowering<'_> {
             }
             return Ok(None);
         }
-        if let Some((i, _, _)) = named.iter().find(|(_, w, _)| w.part == WindowPart::End) {
-            return Ok(Some((*i, group[*i])));
+        if let Some((position, facts, _)) = named.iter().find(|(_, w, _)| w.part == WindowPart::End) {
+            return Ok(Some(WindowEnd { position: *position, column: group[*position], facts: *facts }));
         }
         let by = match (window.part, window.kind) {
             (WindowPart::Time, _) => MICROS_PER_MILLI,
@@ -196,8 +206,8 @@ impl Lowering<'_> {
         let interval = Literal { ty: SqlType::Interval, value: LiteralValue::Interval { months: 0, days: 0, nanos: by * 1_000 } };
         let end = expr::binary_of(BinaryOp::Plus, Expr::Column(*column), Expr::Literal(interval));
         let ty = self.nodes[input].columns[*column].ty.clone();
-        let at = inputs.add(end, Column::new("window_end", ty, true));
-        Ok(Some((group.len(), at)))
+        let added = inputs.add(end, Column::new("window_end", ty, true));
+        Ok(Some(WindowEnd { position: group.len(), column: added, facts: WindowColumn { part: WindowPart::End, ..*window } }))
     }
 
     /// The collected inputs as columns: a projection, unless they are the input's first columns already.

@@ -48,11 +48,13 @@ pub(crate) struct Lowering<'a> {
     ids: &'a mut StateTableIds,
     emission: Emission,
     windowed: bool,
+    /// Windows told apart so far.
+    windows: usize,
 }
 
 /// Lowers a query to the plan of a materialized view whose columns have the given names.
 pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emission: Emission) -> Result<StreamPlan> {
-    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false };
+    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0 };
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;
     lowering.check_emission(output)?;
@@ -227,11 +229,9 @@ impl Lowering<'_> {
             inputs.push(input);
         }
         let columns = if columns.is_empty() { self.nodes[inputs[0]].columns.clone() } else { columns };
-        let all = |test: &dyn Fn(NodeId) -> bool| inputs.iter().all(|i| test(*i));
         let first = self.facts[inputs[0]].clone();
-        let windows = (0..columns.len())
-            .map(|c| first.windows.get(c).copied().flatten().filter(|w| all(&|i| self.facts[i].windows.get(c) == Some(&Some(*w)))))
-            .collect();
+        let windows = self.union_windows(&inputs, columns.len());
+        let all = |test: &dyn Fn(NodeId) -> bool| inputs.iter().all(|i| test(*i));
         let facts = Facts {
             distribution: if all(&|i| self.facts[i].distribution == first.distribution) { first.distribution } else { Distribution::Any },
             windows,
@@ -249,6 +249,35 @@ impl Lowering<'_> {
             inputs,
         };
         Ok(self.push(node, facts))
+    }
+
+    /// The window columns of a union: those that are the same part of the same kind of window in every input.
+    fn union_windows(&mut self, inputs: &[NodeId], width: usize) -> Vec<Option<WindowColumn>> {
+        let mut merged: Vec<(Vec<usize>, usize)> = Vec::new();
+        let mut windows = Vec::with_capacity(width);
+        for column in 0..width {
+            let each: Option<Vec<WindowColumn>> = inputs.iter().map(|i| self.facts[*i].windows.get(column).copied().flatten()).collect();
+            let Some(each) = each.filter(|e| e.iter().all(|w| WindowColumn { window: e[0].window, ..*w } == e[0])) else {
+                windows.push(None);
+                continue;
+            };
+            let ids: Vec<usize> = each.iter().map(|w| w.window).collect();
+            let window = match merged.iter().find(|(known, _)| *known == ids) {
+                Some((_, window)) => *window,
+                None => {
+                    let window = self.new_window();
+                    merged.push((ids, window));
+                    window
+                }
+            };
+            windows.push(Some(WindowColumn { window, ..each[0] }));
+        }
+        windows
+    }
+
+    fn new_window(&mut self) -> usize {
+        self.windows += 1;
+        self.windows
     }
 
     fn values(&mut self, values: &Values) -> Result<NodeId> {
@@ -315,7 +344,8 @@ impl Lowering<'_> {
             unique_keys,
             time_columns,
         };
-        let part = |part| Some(WindowColumn { part, kind: window.kind, event_time });
+        let id = self.new_window();
+        let part = |part| Some(WindowColumn { window: id, part, kind: window.kind, event_time });
         facts.windows.extend([part(WindowPart::Start), part(WindowPart::End), part(WindowPart::Time)]);
         Ok(self.push(node, facts))
     }

@@ -21,6 +21,8 @@ impl Facts {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowColumn {
+    /// Which window it is of: columns of one window follow from each other.
+    pub window: usize,
     pub part: WindowPart,
     pub kind: WindowKind,
     /// The window is over event time with a watermark, so it closes.

@@ -2,8 +2,10 @@
 //! statement is then parsed on its own, with positions that count from the start of the whole text.
 
 pub mod ast;
+mod copy;
 mod ddl;
 mod session;
+mod settings;
 mod tokens;
 mod words;
 

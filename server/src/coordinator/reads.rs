@@ -103,9 +103,11 @@ impl Core {
         let job = self.jobs.get(&id).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "a relation of the query was dropped"))?;
         match job.failure() {
             None => Ok(job),
-            Some(error) => Err(SqlError::new(SqlState::OBJECT_NOT_READY, format!("materialized view \"{}\" has stopped", job.relation.name))
-                .with_detail(error.message.clone())
-                .with_hint("Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail.")),
+            Some(error) => {
+                Err(SqlError::new(SqlState::OBJECT_NOT_READY, format!("materialized view \"{}\" has stopped", job.relation.name))
+                    .with_detail(error.message.clone())
+                    .with_hint("Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."))
+            }
         }
     }
 }

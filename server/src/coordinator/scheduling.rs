@@ -165,7 +165,14 @@ impl Core {
         } else if !output.is_empty() || watermark != before {
             output.retain(|b| !b.changes.is_empty());
             let bytes = output.iter().map(|b| b.changes.bytes()).sum();
-            job.output.push(RingEntry { epoch, batches: output, watermark, bytes, arrived: arrived.unwrap_or_else(Instant::now), ends: None });
+            job.output.push(RingEntry {
+                epoch,
+                batches: output,
+                watermark,
+                bytes,
+                arrived: arrived.unwrap_or_else(Instant::now),
+                ends: None,
+            });
         }
     }
 

@@ -1,8 +1,8 @@
 //! One client: startup, then messages until it leaves. Messages of the extended protocol that follow an error are
 //! skipped up to the next Sync.
 
-use super::guard::CLIENT_GONE;
 use super::cancel::{CancelRegistry, Registration};
+use super::guard::CLIENT_GONE;
 use super::guard::{is_fatal, shutting_down};
 use super::listener::Admission;
 use super::messages::Severity;

@@ -1,8 +1,8 @@
 //! The dialogues of COPY: data from the client until it is done or gives up, rows to the client as lines.
 
-use super::guard::CLIENT_GONE;
 use super::connection::Connection;
 use super::encode::RowFormat;
+use super::guard::CLIENT_GONE;
 use super::guard::guarded;
 use super::wire::{Reader, Writer};
 use crate::serving::RowStream;

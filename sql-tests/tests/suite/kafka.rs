@@ -93,7 +93,10 @@ async fn bad_records(broker: &KafkaBroker, server: &Server) {
     until("the late record is shown", || async { (numbers(&client, late).await? == [1]).then_some(()) }).await;
     let total = 5 * PER_ROUND;
     // Only the window view refuses the late one.
-    until("the good record counts", || async { (numbers(&client, COUNTS).await? == [total + 1, total, total + 1, total + 1]).then_some(()) }).await;
+    until("the good record counts", || async {
+        (numbers(&client, COUNTS).await? == [total + 1, total, total + 1, total + 1]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -81,7 +81,8 @@ fn keeps_apart_what_arrived_under_different_watermarks() {
     assert!(out.iter().all(|b| b.arrival_watermark == Timestamp(0)));
     assert_eq!(net(&out), vec![(vec![1, 1], 1), (vec![2, 1], 1)]);
     assert_eq!(net(&later), vec![(vec![1, 1], -1), (vec![1, 2], 1), (vec![2, 1], -1)]);
-    let rows: Vec<_> = view.snapshot(ctx.epoch, None).unwrap().flat_map(|rows| changes_of(&ChangeBatch::insertions(rows.unwrap()))).collect();
+    let rows: Vec<_> =
+        view.snapshot(ctx.epoch, None).unwrap().flat_map(|rows| changes_of(&ChangeBatch::insertions(rows.unwrap()))).collect();
     assert_eq!(rows, vec![(vec![1, 2], 1)]);
 }
 

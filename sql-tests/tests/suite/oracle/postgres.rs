@@ -43,7 +43,12 @@ fn relational_cases_agree_with_postgresql() {
                 let ours = run.view_content(&case.name);
                 let (theirs, ours) = (their_rows(&rows, &ours), our_rows(&ours));
                 if !near_rows(theirs.clone(), ours.clone()) {
-                    differences.push(format!("seed {seed}: {}\nPostgreSQL: {}\nEddyline: {}", case.sql, without(&theirs, &ours), without(&ours, &theirs)));
+                    differences.push(format!(
+                        "seed {seed}: {}\nPostgreSQL: {}\nEddyline: {}",
+                        case.sql,
+                        without(&theirs, &ours),
+                        without(&ours, &theirs)
+                    ));
                 }
             }
         });

@@ -1,0 +1,148 @@
+//! The grammar of SHOW, SET and RESET, in the spellings of psql, drivers and Flink. What a setting means is the
+//! session's matter.
+
+use super::ast::{Ast, ShowAst};
+use super::session::object_kind;
+use super::words::Words;
+use crate::statement::ObjectKind;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use eddyline_common::Result;
+
+pub fn show(words: &mut Words) -> Result<Ast> {
+    let show = if words.eat("sources") {
+        ShowAst::Objects(ObjectKind::Source)
+    } else if words.eat("tables") {
+        ShowAst::Objects(ObjectKind::Table)
+    } else if words.eat("views") {
+        ShowAst::Objects(ObjectKind::View)
+    } else if words.eat_all(&["materialized", "views"]) {
+        ShowAst::Objects(ObjectKind::MaterializedView)
+    } else if words.eat("jobs") {
+        ShowAst::Jobs
+    } else if words.eat("columns") {
+        let _ = words.eat("from") || words.eat("in");
+        ShowAst::Columns(words.name()?)
+    } else if words.eat("create") {
+        object_kind(words)?;
+        ShowAst::Create(words.name()?)
+    } else if words.eat("all") {
+        ShowAst::All
+    } else if words.eat_all(&["time", "zone"]) {
+        ShowAst::Setting("timezone".to_string())
+    } else if words.eat_all(&["transaction", "isolation", "level"]) {
+        ShowAst::Setting("transaction_isolation".to_string())
+    } else if words.eat_all(&["session", "authorization"]) {
+        ShowAst::Setting("session_authorization".to_string())
+    } else {
+        ShowAst::Setting(setting_name(words)?)
+    };
+    Ok(Ast::Show(show))
+}
+
+/// `a`, `a.b`, or Flink's `'a.b'`.
+fn setting_name(words: &mut Words) -> Result<String> {
+    if matches!(words.parser.peek_token_ref().token, Token::SingleQuotedString(_)) {
+        return words.string();
+    }
+    let mut name = words.ident()?.value;
+    while words.eat_token(&Token::Period) {
+        name.push('.');
+        name.push_str(&words.ident()?.value);
+    }
+    Ok(name.to_lowercase())
+}
+
+pub fn set(words: &mut Words) -> Result<Ast> {
+    let local = words.eat("local");
+    if !local && words.is("session") && !matches!(words.parser.peek_nth_token_ref(1).token, Token::Eq) && !words.is_at(1, "to") {
+        words.eat("session");
+        if words.eat_all(&["characteristics", "as", "transaction"]) {
+            return transaction_setting(words, "default_transaction", false);
+        }
+        if words.eat("authorization") {
+            return Ok(Ast::Set { name: "session_authorization".to_string(), value: setting_value(words)?, local });
+        }
+    }
+    if words.eat("transaction") {
+        return transaction_setting(words, "transaction", true);
+    }
+    if words.eat_all(&["time", "zone"]) {
+        let value = setting_value(words)?.filter(|v| !v.eq_ignore_ascii_case("local"));
+        return Ok(Ast::Set { name: "timezone".to_string(), value, local });
+    }
+    if words.is("names") && !matches!(words.parser.peek_nth_token_ref(1).token, Token::Eq) {
+        words.eat("names");
+        return Ok(Ast::Set { name: "client_encoding".to_string(), value: setting_value(words)?, local });
+    }
+    if words.is("role") && !matches!(words.parser.peek_nth_token_ref(1).token, Token::Eq) {
+        words.eat("role");
+        return Ok(Ast::Set { name: "role".to_string(), value: setting_value(words)?, local });
+    }
+    if words.at_end() {
+        return Ok(Ast::Show(ShowAst::All));
+    }
+    let name = setting_name(words)?;
+    if !words.eat_token(&Token::Eq) && !words.eat("to") {
+        return words.unexpected("= or TO");
+    }
+    Ok(Ast::Set { name, value: setting_value(words)?, local })
+}
+
+/// One value or several with commas, joined; `None` for DEFAULT.
+fn setting_value(words: &mut Words) -> Result<Option<String>> {
+    if words.eat("default") {
+        return Ok(None);
+    }
+    words.eat("interval");
+    let mut value = words.option_value()?;
+    while words.eat_token(&Token::Comma) {
+        value.push_str(", ");
+        value.push_str(&words.option_value()?);
+    }
+    while !words.at_end() && matches!(words.parser.peek_token_ref().token, Token::Word(_)) {
+        words.parser.advance_token();
+    }
+    Ok(Some(value))
+}
+
+/// The modes of SET TRANSACTION, as the setting that the last of them changes.
+fn transaction_setting(words: &mut Words, prefix: &str, local: bool) -> Result<Ast> {
+    loop {
+        let set;
+        if words.eat_all(&["isolation", "level"]) {
+            set = (format!("{prefix}_isolation"), isolation_level(words)?);
+        } else if words.eat_all(&["read", "only"]) {
+            set = (format!("{prefix}_read_only"), "on".to_string());
+        } else if words.eat_all(&["read", "write"]) {
+            set = (format!("{prefix}_read_only"), "off".to_string());
+        } else if words.eat("deferrable") || words.eat_all(&["not", "deferrable"]) {
+            set = (format!("{prefix}_deferrable"), "off".to_string());
+        } else {
+            return words.unexpected("a transaction mode");
+        }
+        words.eat_token(&Token::Comma);
+        if words.at_end() {
+            return Ok(Ast::Set { name: set.0, value: Some(set.1), local });
+        }
+    }
+}
+
+pub fn isolation_level(words: &mut Words) -> Result<String> {
+    for level in [&["read", "uncommitted"][..], &["read", "committed"], &["repeatable", "read"], &["serializable"]] {
+        if words.eat_all(level) {
+            return Ok(level.join(" "));
+        }
+    }
+    words.unexpected("an isolation level")
+}
+
+pub fn reset(words: &mut Words) -> Result<Ast> {
+    let name = if words.eat_all(&["time", "zone"]) {
+        "timezone".to_string()
+    } else if words.eat_all(&["session", "authorization"]) {
+        "session_authorization".to_string()
+    } else {
+        setting_name(words)?
+    };
+    Ok(Ast::Set { name, value: None, local: false })
+}
