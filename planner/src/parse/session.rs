@@ -2,8 +2,8 @@
 //! to theirs.
 
 use super::ast::{Ast, ShowAst};
-use super::{ddl, settings};
 use super::words::Words;
+use super::{ddl, settings};
 use crate::error::{SourceText, suggest};
 use crate::statement::{FetchCount, ObjectKind};
 use datafusion::sql::sqlparser::ast::Expr;
