@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 ENV := . scripts/env.sh
+# Matters of taste that the code decides case by case.
+STYLE := -A clippy::needless_range_loop -A clippy::large_enum_variant -A clippy::manual_is_multiple_of -A clippy::vec_box -A clippy::needless_borrow -A clippy::borrowed_box
 
 .PHONY: help setup build run test lint bench clean
 
@@ -22,7 +24,7 @@ test: ## set up and run every test
 	@scripts/test.sh
 
 lint: setup ## format and lint, as CI does
-	@$(ENV) && cargo fmt --check && cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@$(ENV) && cargo fmt --check && cargo clippy --release --locked --workspace --all-targets -- -D warnings $(STYLE)
 
 bench: setup ## the benchmarks of docs/benchmarks.md
 	@scripts/bench.sh

@@ -5,7 +5,7 @@ use futures::{SinkExt, StreamExt, TryStreamExt};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage};
 
@@ -50,7 +50,16 @@ impl Drop for Server {
     }
 }
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&["--max-connections", "40"]));
+/// The server that tests at the same time share; the last of them stops it.
+fn server() -> Arc<Server> {
+    static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    shared.upgrade().unwrap_or_else(|| {
+        let server = Arc::new(Server::start(&["--max-connections", "40"]));
+        *shared = Arc::downgrade(&server);
+        server
+    })
+}
 
 fn state(error: &Error) -> &str {
     error.as_db_error().unwrap_or_else(|| panic!("{error:?}")).code().code()
@@ -72,7 +81,8 @@ async fn one(client: &Client, sql: &str) -> String {
 
 #[tokio::test]
 async fn values_in_both_formats() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     assert_eq!(one(&client, "SELECT 1 + 1").await, "2");
     assert_eq!(one(&client, "SELECT 1.50::numeric(10,2)").await, "1.50");
     assert_eq!(one(&client, "SELECT NULL").await, "null");
@@ -84,7 +94,8 @@ async fn values_in_both_formats() {
 
 #[tokio::test]
 async fn errors_carry_their_state_and_leave_the_session_usable() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     for (sql, expected) in [
         ("SELEC 1", "42601"),
         ("SELECT nothing", "42703"),
@@ -106,7 +117,8 @@ async fn errors_carry_their_state_and_leave_the_session_usable() {
 
 #[tokio::test]
 async fn tables_are_written_and_read_back() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     client.batch_execute("CREATE TABLE items (id INT PRIMARY KEY, name TEXT NOT NULL, n BIGINT DEFAULT 5)").await.unwrap();
     assert_eq!(client.execute("INSERT INTO items (id, name) VALUES (1, 'one'), (2, 'two')", &[]).await.unwrap(), 2);
     assert_eq!(rows(&client, "SELECT n FROM items WHERE id = 2").await, vec![vec![Some("5".to_string())]]);
@@ -134,8 +146,9 @@ async fn tables_are_written_and_read_back() {
 
 #[tokio::test]
 async fn transactions_commit_and_roll_back() {
-    let client = SERVER.connect().await;
-    let other = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
+    let other = server.connect().await;
     client.batch_execute("CREATE TABLE accounts (id INT PRIMARY KEY, v INT)").await.unwrap();
     client.batch_execute("BEGIN; INSERT INTO accounts VALUES (1, 10); INSERT INTO accounts VALUES (2, 20)").await.unwrap();
     assert_eq!(one(&client, "SELECT count(*) FROM accounts").await, "2", "own writes are seen");
@@ -157,7 +170,8 @@ async fn transactions_commit_and_roll_back() {
 
 #[tokio::test]
 async fn cursors_and_portals_stream() {
-    let mut client = SERVER.connect().await;
+    let server = server();
+    let mut client = server.connect().await;
     client.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT value FROM generate_series(1, 100000)").await.unwrap();
     assert_eq!(rows(&client, "FETCH 2 FROM c").await.len(), 2);
     client.batch_execute("MOVE 10 FROM c").await.unwrap();
@@ -178,7 +192,8 @@ async fn cursors_and_portals_stream() {
 
 #[tokio::test]
 async fn a_cancel_ends_a_query_while_its_rows_stream() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     let stream = client.query_raw("SELECT value FROM generate_series(1, 1000000000)", std::iter::empty::<i32>()).await.unwrap();
     futures::pin_mut!(stream);
     assert!(stream.next().await.unwrap().is_ok());
@@ -197,7 +212,8 @@ async fn a_cancel_ends_a_query_while_its_rows_stream() {
 
 #[tokio::test]
 async fn a_timeout_ends_a_query() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     client.batch_execute("SET statement_timeout = '200ms'").await.unwrap();
     let error = client.batch_execute("SELECT count(*) FROM generate_series(1, 100000000000)").await.unwrap_err();
     assert_eq!(state(&error), "57014");
@@ -207,7 +223,8 @@ async fn a_timeout_ends_a_query() {
 
 #[tokio::test]
 async fn copy_goes_in_and_out() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     client.batch_execute("CREATE TABLE copied (id INT PRIMARY KEY, t TEXT, d DATE)").await.unwrap();
     let sink = client.copy_in("COPY copied FROM STDIN").await.unwrap();
     futures::pin_mut!(sink);
@@ -232,7 +249,8 @@ async fn copy_goes_in_and_out() {
 
 #[tokio::test]
 async fn settings_are_shown_and_reset() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     assert!(one(&client, "SHOW server_version").await.starts_with("15"));
     client.batch_execute("SET TimeZone = 'Europe/Berlin'").await.unwrap();
     assert_eq!(one(&client, "SELECT '2024-07-01 00:00:00+00'::timestamptz").await, "2024-07-01 02:00:00+02");
@@ -249,7 +267,8 @@ async fn settings_are_shown_and_reset() {
 
 #[tokio::test]
 async fn views_see_the_sessions_own_writes() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     client.batch_execute("CREATE TABLE sales (id INT PRIMARY KEY, shop TEXT, n BIGINT); CREATE MATERIALIZED VIEW by_shop AS SELECT shop, SUM(n) AS total FROM sales GROUP BY shop").await.unwrap();
     for id in 0..20i32 {
         client.execute("INSERT INTO sales VALUES ($1, 'a', 1)", &[&id]).await.unwrap();
@@ -263,7 +282,8 @@ async fn views_see_the_sessions_own_writes() {
 
 #[tokio::test]
 async fn strangers_are_turned_away() {
-    let wrong = SERVER.try_connect("user=eddyline dbname=other").await.map(|_| ()).unwrap_err();
+    let server = server();
+    let wrong = server.try_connect("user=eddyline dbname=other").await.map(|_| ()).unwrap_err();
     assert_eq!(state(&wrong), "3D000");
     let small = Server::start(&["--max-connections", "2"]);
     let (_first, _second) = (small.connect().await, small.connect().await);
@@ -273,7 +293,8 @@ async fn strangers_are_turned_away() {
 
 #[tokio::test]
 async fn large_and_deep_statements_are_answered() {
-    let client = SERVER.connect().await;
+    let server = server();
+    let client = server.connect().await;
     let long = format!("SELECT length('{}')", "x".repeat(10 << 20));
     assert_eq!(one(&client, &long).await, (10 << 20).to_string());
     let deep = format!("SELECT {}1{}", "(".repeat(1000), ")".repeat(1000));
