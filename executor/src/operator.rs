@@ -17,7 +17,8 @@ pub trait Operator: Send {
     /// exactly once per step, also when nothing was pushed, so it must be cheap for an operator without work.
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()>;
 
-    /// Dirty state since the last freeze, as entries for the durable store. Called between steps.
+    /// Dirty state since the last freeze, as entries for the durable store: any number of runs per table, not sorted.
+    /// Called between steps.
     fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
         Ok(Vec::new())
     }

@@ -96,7 +96,7 @@ fn dividing_plan() -> Arc<StreamPlan> {
 }
 
 fn spec(job: RelationId, plan: Arc<StreamPlan>, key: ViewKey, workers: usize) -> JobSpec {
-    let view = View::new(arrow_schema(&plan.output_node().columns), key, workers).unwrap();
+    let view = View::new(arrow_schema(&plan.output_node().columns), key, workers, None).unwrap();
     let stored = arrow_schema(&kv());
     let inputs = [(SOURCE, stored.clone()), (OTHER, stored)].into();
     JobSpec { job, plan, view: Some(view), inputs, on_error: ErrorPolicy::Reject, restore: None }
@@ -285,7 +285,7 @@ impl Operator for Bomb {
         Ok(())
     }
     fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
-        Ok(vec![(StateTableId(4), SortedRun { entries: vec![(vec![1], None)] })])
+        Ok(vec![(StateTableId(4), SortedRun::from_iter([([1], None::<[u8; 0]>)]))])
     }
     fn state_bytes(&self) -> usize {
         100
@@ -358,8 +358,7 @@ fn freeze_gathers_the_runs_of_all_workers() {
         engine.freeze(JOB, 7).unwrap();
         let EngineEvent::Frozen { job, checkpoint, runs } = next(&engine) else { panic!("it is frozen") };
         assert_eq!((job, checkpoint, engine.gate().latest()), (JOB, 7, 7));
-        assert_eq!(runs.len(), 1);
-        assert_eq!((runs[0].0, runs[0].1.entries.len()), (StateTableId(4), workers));
+        assert_eq!(runs.iter().map(|(table, run)| (*table, run.len())).collect::<Vec<_>>(), vec![(StateTableId(4), 1); workers]);
     }
 }
 
@@ -428,11 +427,7 @@ fn groups_are_kept_over_freeze_and_restore() {
         assert_eq!(first.rows_out, 1_000);
         before.freeze(JOB, 1).unwrap();
         let EngineEvent::Frozen { runs, .. } = next(&before) else { panic!("it is frozen") };
-        let runs = runs.into_iter().map(|(table, mut run)| {
-            run.entries.sort();
-            (table, run)
-        });
-        assert!(before.gate().ingest(1, || store.ingest(runs.collect())).unwrap());
+        assert!(before.gate().ingest(1, || store.ingest(SortedRun::merge(runs))).unwrap());
         drop(before);
 
         let after = Engine::start(config, store);

@@ -14,7 +14,7 @@ use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
 use eddyline_storage::log::{Log, LogPosition};
 use eddyline_storage::state::SpillGate;
-use eddyline_storage::view::{View, ViewManifest};
+use eddyline_storage::view::{View, ViewFile, ViewManifest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -28,6 +28,15 @@ const KEPT: usize = 3;
 
 /// How often old row versions are cleaned away while something changes.
 const VACUUM_INTERVAL: Duration = Duration::from_secs(2);
+
+/// When views have this much that is not frozen, they are cleaned at once: a few steps' output, so that writing stays ahead.
+const TAILS_BYTES_HIGH: usize = 64 << 20;
+
+/// How often that may be, so that a full disk is not asked without pause.
+const VACUUM_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// With this much not frozen, jobs wait until the disk has taken it. Bounds the memory of views whatever the input.
+const TAILS_BYTES_MAX: usize = 256 << 20;
 
 /// Finished checkpoints that `eddyline.checkpoints` shows.
 const RECENT_MAX: usize = 100;
@@ -99,6 +108,7 @@ pub(super) struct Checkpointing {
     last_epoch: Epoch,
     last_catalog: u64,
     vacuumed: Instant,
+    vacuuming: bool,
     views: BTreeMap<RelationId, ViewManifest>,
     view_files: BTreeMap<String, FileRef>,
     kv: BTreeMap<String, FileRef>,
@@ -108,8 +118,10 @@ pub(super) struct Checkpointing {
 
 enum Task {
     Write(Box<WriteTask>),
+    /// Answered by `Event::Vacuumed`.
     Vacuum(Vec<Arc<View>>, Epoch),
-    DropTables(Vec<StateTableId>),
+    /// What a job leaves behind.
+    Drop(Vec<StateTableId>, Arc<View>),
 }
 
 struct WriteTask {
@@ -145,6 +157,7 @@ impl Checkpointing {
             last_epoch: restored.map_or(Epoch::ZERO, |b| b.epoch),
             last_catalog: 0,
             vacuumed: Instant::now(),
+            vacuuming: false,
             views,
             view_files: restored.map(|b| b.view_files.clone()).unwrap_or_default(),
             kv: restored.map(|b| b.kv.clone()).unwrap_or_default(),
@@ -157,8 +170,9 @@ impl Checkpointing {
         self.recent.iter()
     }
 
-    pub fn drop_tables(&self, tables: Vec<StateTableId>) {
-        self.send(Task::DropTables(tables));
+    /// The job is gone from the engine, and no later task names its view.
+    pub fn drop_job(&self, tables: Vec<StateTableId>, view: Arc<View>) {
+        self.send(Task::Drop(tables, view));
     }
 
     fn send(&self, task: Task) {
@@ -191,16 +205,34 @@ impl Core {
     }
 
     pub(super) fn checkpoint_if_due(&mut self) {
-        if self.checkpoints.vacuumed.elapsed() >= VACUUM_INTERVAL && self.last_cut > self.checkpoints.last_epoch {
-            self.checkpoints.vacuumed = Instant::now();
-            let views = self.jobs.values().map(|j| j.view.clone()).collect();
-            self.checkpoints.send(Task::Vacuum(views, self.oldest_needed()));
-        }
+        self.vacuum_if_due();
         let due = self.shutdown.is_none() && self.next_checkpoint().is_some_and(|at| at <= Instant::now());
         if due && self.log_is_cut() {
             self.begin_checkpoint();
         }
         self.write_checkpoint_if_frozen();
+    }
+
+    fn vacuum_if_due(&mut self) {
+        let waited = self.checkpoints.vacuumed.elapsed();
+        let due = waited >= VACUUM_INTERVAL && self.last_cut > self.checkpoints.last_epoch;
+        let pressing = waited >= VACUUM_INTERVAL_MIN && self.segments.tail_bytes() >= TAILS_BYTES_HIGH;
+        if self.checkpoints.vacuuming || !(due || pressing) {
+            return;
+        }
+        self.checkpoints.vacuuming = true;
+        self.checkpoints.vacuumed = Instant::now();
+        let views = self.jobs.values().map(|j| j.view.clone()).collect();
+        self.checkpoints.send(Task::Vacuum(views, self.oldest_needed()));
+    }
+
+    pub(super) fn on_vacuumed(&mut self) {
+        self.checkpoints.vacuuming = false;
+    }
+
+    /// Too many rows wait for being frozen: no step may add more.
+    pub(super) fn tails_are_full(&self) -> bool {
+        self.segments.tail_bytes() >= TAILS_BYTES_MAX
     }
 
     pub(super) fn begin_last_checkpoint(&mut self) {
@@ -334,14 +366,10 @@ impl Core {
                 views.push((id, job.view.clone(), self.checkpoints.views.get(&id).cloned().unwrap_or_default()));
             }
         }
-        let mut merged: BTreeMap<StateTableId, SortedRun> = BTreeMap::new();
-        for (table, entries) in std::mem::take(&mut run.runs).into_values().flatten() {
-            merged.entry(table).or_default().entries.extend(entries.entries);
-        }
         let task = WriteTask {
             id: run.id,
             body,
-            runs: merged.into_iter().collect(),
+            runs: std::mem::take(&mut run.runs).into_values().flatten().collect(),
             views,
             known_views: self.checkpoints.view_files.clone(),
             known_kv: self.checkpoints.kv.clone(),
@@ -390,8 +418,12 @@ impl Maintenance {
                     let result = self.write(*task);
                     let _gone = self.events.send(Event::CheckpointDone(id, result));
                 }
-                Task::Vacuum(views, oldest) => self.vacuum(&views, oldest),
-                Task::DropTables(tables) => {
+                Task::Vacuum(views, oldest) => {
+                    self.vacuum(&views, oldest);
+                    let _gone = self.events.send(Event::Vacuumed);
+                }
+                Task::Drop(tables, view) => {
+                    view.discard();
                     for table in tables {
                         if let Err(error) = self.kv.drop_table(table) {
                             tracing::warn!("state table {table} of a dropped view stays on disk: {error}");
@@ -415,9 +447,7 @@ impl Maintenance {
         // The manifest points at the log's end as it was; that must not be lost when the manifest is not.
         self.log.sync()?;
         let mut body = task.body;
-        let mut runs = task.runs;
-        runs.iter_mut().for_each(|(_, run)| run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0)));
-        runs.retain(|(_, run)| !run.entries.is_empty());
+        let runs = SortedRun::merge(task.runs);
         let abandoned = || SqlError::internal("abandoned: operator state needed its memory");
         if !self.gate.ingest(task.id, || self.kv.ingest(runs))? {
             return Err(abandoned());
@@ -431,8 +461,12 @@ impl Maintenance {
         for (id, view, known) in task.views {
             let checkpoint = view.checkpoint(body.epoch, &known)?;
             let mut fresh = BTreeMap::new();
-            for file in checkpoint.files {
-                fresh.insert(file.name, self.store.put_bytes(file.bytes)?);
+            for ViewFile { name, bytes, path } in checkpoint.files {
+                let file = match path {
+                    Some(path) => self.store.put_file(&path)?,
+                    None => self.store.put_bytes(bytes)?,
+                };
+                fresh.insert(name, file);
             }
             for name in checkpoint.manifest.file_names() {
                 let file = fresh.get(name).or_else(|| task.known_views.get(name));

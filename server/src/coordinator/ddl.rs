@@ -151,7 +151,10 @@ impl Core {
         };
         let (progress, view) = match restored {
             Some((progress, view)) => (Some(progress), view),
-            None => (None, View::new(arrow_schema(&relation.columns), view_key(&relation), self.config.workers)?),
+            None => {
+                let (schema, dir) = (arrow_schema(&relation.columns), Some(self.segments.clone()));
+                (None, View::new(schema, view_key(&relation), self.config.workers, dir)?)
+            }
         };
         let inputs = plan.inputs();
         let schema_of = |id: &RelationId| {
@@ -227,11 +230,14 @@ impl Core {
         for id in ids {
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
-                if let RelationKind::MaterializedView { plan, .. } = &job.relation.kind {
-                    let states =
-                        plan.nodes.iter().filter_map(|n| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None });
-                    self.checkpoints.drop_tables(states.collect());
-                }
+                let states = match &job.relation.kind {
+                    RelationKind::MaterializedView { plan, .. } => {
+                        let state = |n: &Node| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None };
+                        plan.nodes.iter().filter_map(state).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                self.checkpoints.drop_job(states, job.view);
             }
             self.tables.remove(id);
             if let Some(mut source) = self.sources.remove(id) {

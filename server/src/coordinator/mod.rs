@@ -55,7 +55,7 @@ pub struct CoordinatorConfig {
     pub checkpoint_store: Option<Arc<dyn ObjectStore>>,
     pub workers: usize,
     pub backend: StateBackend,
-    /// Operator state that stays resident, in bytes, over all workers.
+    /// Operator state of all jobs that stays in memory, in bytes.
     pub state_cache_bytes: usize,
     /// Emitted rows that wait for slow jobs, in bytes per relation.
     pub ring_bytes: usize,
@@ -74,4 +74,6 @@ enum Event {
     /// A DDL record is durable, or not.
     DdlDurable(u64, Result<()>),
     CheckpointDone(u64, Result<checkpointing::Written>),
+    /// Views have been cleaned, and their tails frozen.
+    Vacuumed,
 }

@@ -20,9 +20,9 @@ use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore};
 use eddyline_storage::kv::RocksKv;
 use eddyline_storage::lock::DataDirLock;
 use eddyline_storage::log::{Log, LogOptions, LogPosition, Recovered};
-use eddyline_storage::view::View;
+use eddyline_storage::view::{SegmentDir, View};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,7 +54,9 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     };
     store.remove_staged()?;
     let store = BlockingCheckpointStore::new(store, config.runtime.clone());
-    let restored = store.restore_newest(|manifest| restore(&config, &store, read_body(manifest)?))?.map(|(_, restored)| restored);
+    let segments = SegmentDir::open(&config.data_dir.join("state").join("views"))?;
+    let restored = store.restore_newest(|manifest| restore(&config, &store, &segments, read_body(manifest)?))?.map(|(_, restored)| restored);
+    segments.keep_only(&restored.as_ref().map(|restored| segment_files(&restored.body)).unwrap_or_default())?;
     failpoint::hit("recovery.manifest_loaded")?;
     let (log, recovered) = Log::open(config.fs.clone(), config.data_dir.join("log"), log_options())?;
     let log = Arc::new(log);
@@ -62,7 +64,7 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
         Some(restored) => (Some(restored.body), restored.views, restored.kv),
         None => (None, BTreeMap::new(), open_kv(&config, None)?),
     };
-    let mut core = assemble(config, lock, log, Arc::new(kv), store, body.as_ref())?;
+    let mut core = assemble(config, lock, log, Arc::new(kv), store, segments, body.as_ref())?;
     if let Some(body) = &body {
         core.restore_body(body, views)?;
     }
@@ -77,22 +79,34 @@ fn log_options() -> LogOptions {
 }
 
 /// Views and operator state of one checkpoint; an error of state `DATA_CORRUPTED` means that an older one must do.
-fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, body: Body) -> Result<Restored> {
+fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments: &Arc<SegmentDir>, body: Body) -> Result<Restored> {
+    let rows = segment_files(&body);
     let mut views = BTreeMap::new();
     for relation in body.catalog.iter().filter(|r| has_job(r)) {
         let Some(job) = body.jobs.get(&relation.id).filter(|j| j.progress.is_some()) else { continue };
         let mut fetch = |name: &str| {
             let file = body.view_files.get(name).ok_or_else(|| SqlError::corrupt(format!("the manifest lacks view file {name}")))?;
-            store.get_bytes(file)
+            if !rows.contains(name) {
+                return store.get_bytes(file);
+            }
+            store.place_file(file, &segments.path_of(name))?;
+            segments.map(name)
         };
-        let view = View::restore(arrow_schema(&relation.columns), view_key(relation), config.workers, &job.view, &mut fetch)?;
+        let (schema, dir) = (arrow_schema(&relation.columns), Some(segments.clone()));
+        let view = View::restore(schema, view_key(relation), config.workers, dir, &job.view, &mut fetch)?;
         views.insert(relation.id, view);
     }
+    drop(rows);
     let image = config.data_dir.join("state").join("restored");
     clear_dir(&image)?;
     store.download_dir(&body.kv, &image)?;
     let kv = open_kv(config, Some(&image))?;
     Ok(Restored { body, views, kv })
+}
+
+/// The files of rows that a checkpoint's views are mapped from.
+fn segment_files(body: &Body) -> HashSet<&str> {
+    body.jobs.values().flat_map(|job| &job.view.segments).map(|file| file.name.as_str()).collect()
 }
 
 fn clear_dir(dir: &Path) -> Result<()> {
@@ -115,6 +129,7 @@ fn assemble(
     log: Arc<Log>,
     kv: Arc<RocksKv>,
     store: BlockingCheckpointStore,
+    segments: Arc<SegmentDir>,
     body: Option<&Body>,
 ) -> Result<Core> {
     let engine_config = EngineConfig { workers: config.workers, backend: config.backend, cache_bytes: config.state_cache_bytes };
@@ -140,6 +155,7 @@ fn assemble(
         engine,
         engine_events,
         kv,
+        segments,
         events,
         sender,
         handle,

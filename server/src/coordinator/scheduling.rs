@@ -25,6 +25,9 @@ enum Move {
 impl Core {
     /// Moves every job as far as it can go now; true if any moved.
     pub(super) fn schedule(&mut self) -> bool {
+        if self.tails_are_full() && self.shutdown.is_none() {
+            return false;
+        }
         let ids: Vec<RelationId> = self.jobs.keys().copied().collect();
         let mut moved = false;
         // Ids grow with creation, so what a view reads comes before it.

@@ -45,10 +45,11 @@ impl KeyValueStore for TestKv {
     fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {
         let mut entries = self.0.lock();
         for (table, run) in runs {
-            for (key, value) in run.entries {
+            assert!(run.is_sorted());
+            for (key, value) in run.iter() {
                 match value {
-                    Some(value) => entries.insert((table, key), value),
-                    None => entries.remove(&(table, key)),
+                    Some(value) => entries.insert((table, key.to_vec()), value.to_vec()),
+                    None => entries.remove(&(table, key.to_vec())),
                 };
             }
         }
@@ -219,7 +220,7 @@ impl Run {
         if rng.random_bool(0.2) {
             return self.gate.give_up(self.checkpoint);
         }
-        run.entries.sort_unstable();
+        run.sort();
         let ingested = self.gate.ingest(self.checkpoint, || self.kv.ingest(vec![(TABLE, run)])).unwrap();
         if rng.random_bool(0.2) {
             return self.gate.give_up(self.checkpoint);
@@ -308,7 +309,7 @@ fn a_table_that_may_not_spill_abandons_the_checkpoint_but_not_forever() {
     assert_eq!(abandoned, 3);
     assert!(run.gate.pressed());
     let (mut frozen, _) = run.pending.take().unwrap();
-    frozen.entries.sort_unstable();
+    frozen.sort();
     assert!(run.gate.ingest(run.checkpoint, || run.kv.ingest(vec![(TABLE, frozen)])).unwrap());
     assert!(run.gate.image(run.checkpoint, || Ok(())).unwrap());
     assert!(!run.gate.pressed());
@@ -339,8 +340,7 @@ fn an_abandoned_checkpoint_is_neither_ingested_nor_imaged() {
 #[test]
 fn new_state_removes_leftovers_of_its_own_shards_only() {
     let kv = Arc::new(TestKv::default());
-    let entry = |shard: u8| (vec![shard, KIND, 9], Some(vec![1]));
-    let run = SortedRun { entries: (0..VSHARDS).map(|s| entry(s as u8)).collect() };
+    let run: SortedRun = (0..VSHARDS).map(|shard| ([shard as u8, KIND, 9], Some([1]))).collect();
     kv.ingest(vec![(TABLE, run)]).unwrap();
     StateSpace::open(TABLE, kv.clone(), Arc::default(), 1, 2, Residency::Resident, false).unwrap();
     let left: Vec<u8> = kv.0.lock().keys().map(|(_, key)| key[0]).collect();

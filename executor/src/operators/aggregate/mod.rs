@@ -324,11 +324,11 @@ impl Operator for Aggregate {
     }
 
     fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
-        let mut run = self.table.freeze(&mut self.values)?;
+        let mut runs = vec![(self.space.id(), self.table.freeze(&mut self.values)?)];
         for multiset in &mut self.multisets {
-            run.entries.extend(multiset.freeze()?.entries);
+            runs.push((self.space.id(), multiset.freeze()?));
         }
-        Ok(vec![(self.space.id(), run)])
+        Ok(runs)
     }
 
     fn state_bytes(&self) -> usize {

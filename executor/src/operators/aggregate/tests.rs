@@ -185,7 +185,7 @@ struct Harness {
     truth: Truth,
     late: (u64, u64),
     checkpoint: u64,
-    frozen: Option<(SortedRun, Truth)>,
+    frozen: Option<(Vec<(StateTableId, SortedRun)>, Truth)>,
     image: Option<(tempfile::TempDir, Truth)>,
     live: tempfile::TempDir,
     counters: StateCounters,
@@ -410,20 +410,14 @@ impl Harness {
         }
         self.checkpoint += 1;
         self.gate.begin(self.checkpoint).unwrap();
-        let mut run = SortedRun::default();
-        for worker in &mut self.workers {
-            for (id, part) in worker.freeze().unwrap() {
-                assert_eq!(id, TABLE);
-                run.entries.extend(part.entries);
-            }
-        }
-        run.entries.sort_unstable();
-        self.frozen = Some((run, self.truth.clone()));
+        let runs: Vec<_> = self.workers.iter_mut().flat_map(|worker| worker.freeze().unwrap()).collect();
+        assert!(runs.iter().all(|(id, _)| *id == TABLE));
+        self.frozen = Some((SortedRun::merge(runs), self.truth.clone()));
     }
 
     fn finish_checkpoint(&mut self) {
-        let Some((run, truth)) = self.frozen.take() else { return };
-        self.gate.ingest(self.checkpoint, || self.kv.ingest(vec![(TABLE, run)])).unwrap();
+        let Some((runs, truth)) = self.frozen.take() else { return };
+        self.gate.ingest(self.checkpoint, || self.kv.ingest(runs)).unwrap();
         let dir = tempfile::tempdir().unwrap();
         if self.gate.image(self.checkpoint, || self.kv.checkpoint(&dir.path().join("image"))).unwrap() {
             self.image = Some((dir, truth));

@@ -6,7 +6,7 @@ use eddyline_common::SqlType;
 use eddyline_storage::view::ViewKey;
 
 fn view(schema: &SchemaRef) -> Arc<View> {
-    View::new(schema.clone(), ViewKey::Keyed(vec![0]), 1).unwrap()
+    View::new(schema.clone(), ViewKey::Keyed(vec![0]), 1, None).unwrap()
 }
 
 #[test]

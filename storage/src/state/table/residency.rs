@@ -4,7 +4,7 @@
 use super::*;
 
 impl StateTable {
-    /// Copies what is dirty for the checkpoint that the gate has begun. The run is in no particular order.
+    /// Copies what is dirty for the checkpoint that the gate has begun, into one buffer. The run is in no particular order.
     pub fn freeze(&mut self, codec: &mut dyn SlotCodec) -> Result<SortedRun> {
         let checkpoint = self.space.gate.latest();
         if checkpoint == 0 || self.last_frozen == Some(checkpoint) {
@@ -29,23 +29,16 @@ impl StateTable {
         let mut listed = std::mem::take(&mut self.dirty);
         // In the order of slots, so that columns are read from front to back.
         listed.sort_unstable();
-        run.entries.reserve(listed.len());
+        run.reserve(listed.len());
         self.frozen.clear();
-        let mut value = Vec::new();
         for slot in listed {
             let flags = self.flags[slot as usize];
             self.flags[slot as usize] = flags & !(LISTED | DIRTY);
             if flags & DIRTY == 0 {
                 continue;
             }
-            let key = self.durable_key(self.shards[slot as usize], self.keys.get(slot));
-            if flags & DEAD != 0 {
-                run.entries.push((key, None));
-            } else {
-                value.clear();
-                codec.encode(slot, &mut value);
-                run.entries.push((key, Some(value.as_slice().into())));
-            }
+            let value = (flags & DEAD == 0).then_some(|out: &mut Vec<u8>| codec.encode(slot, out));
+            run.push_with(|out| self.put_durable_key(self.shards[slot as usize], self.keys.get(slot), out), value);
             self.flags[slot as usize] |= STORED;
             self.frozen.push(slot);
         }
@@ -126,7 +119,7 @@ impl StateTable {
     /// Writes what is dirty to the store, outside any checkpoint.
     fn spill(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
         let mut run = self.drain_dirty(codec);
-        run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        run.sort();
         self.space.kv.ingest(vec![(self.space.id, run)])?;
         self.counters.spills += 1;
         for slot in std::mem::take(&mut self.frozen) {
