@@ -23,6 +23,12 @@ pub trait Operator: Send {
         Ok(Vec::new())
     }
 
+    /// State has outgrown the memory that all operators share: gives back what is over this one's share. Called between
+    /// steps.
+    fn shrink(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Memory held between steps.
     fn state_bytes(&self) -> usize {
         0

@@ -126,10 +126,10 @@ struct Run {
 }
 
 fn open(kv: &Arc<TestKv>, gate: &Arc<SpillGate>, budget: Option<usize>, restored: bool) -> (StateTable, Counts) {
-    let residency = budget.map_or(Residency::Resident, |budget_bytes| Residency::Bounded { budget_bytes });
+    let residency = budget.map_or(Residency::Resident, |limit| Residency::Bounded { budget: StateBudget::new(limit) });
     let space = StateSpace::open(TABLE, kv.clone(), gate.clone(), 0, 1, residency, restored).unwrap();
     let mut counts = Counts::default();
-    let table = space.table(KIND, 1, TableShape { expiry: true, ordered: true }, &mut counts).unwrap();
+    let table = space.table(KIND, TableShape { expiry: true, ordered: true }, &mut counts).unwrap();
     (table, counts)
 }
 
@@ -362,4 +362,52 @@ fn numbers_survive_their_encoding() {
     for value in [i128::MIN, i128::MAX] {
         assert_eq!(unzigzag128(zigzag128(value)), value);
     }
+}
+
+/// Fills a table with keys of its own, one step each time.
+fn fill(table: &mut StateTable, counts: &mut Counts, keys: std::ops::Range<u32>) {
+    let mut batch = KeyRows::default();
+    keys.for_each(|number| batch.push(&[&key(0, number)]));
+    let mut slots = Vec::new();
+    table.intern(&batch, Shards::OfKey, counts, &mut slots).unwrap();
+    for slot in slots {
+        counts.0[slot as usize] += 1;
+        table.mark_dirty(slot);
+    }
+    table.maintain(counts).unwrap();
+}
+
+#[test]
+fn tables_of_different_jobs_share_one_budget() {
+    const LIMIT: usize = 400_000;
+    let (kv, gate, budget) = (Arc::new(TestKv::default()), Arc::new(SpillGate::new()), StateBudget::new(LIMIT));
+    let open = |id| {
+        let residency = Residency::Bounded { budget: budget.clone() };
+        let space = StateSpace::open(StateTableId(id), kv.clone(), gate.clone(), 0, 1, residency, false).unwrap();
+        let mut counts = Counts::default();
+        let table = space.table(KIND, TableShape::default(), &mut counts).unwrap();
+        (table, counts)
+    };
+    let (mut large, mut large_counts) = open(1);
+    let (mut small, mut small_counts) = open(2);
+    let (mut late, mut late_counts) = open(3);
+    fill(&mut small, &mut small_counts, 0..500);
+    let small_bytes = small.bytes(&small_counts);
+    for step in 0..20 {
+        fill(&mut large, &mut large_counts, step * 1000..(step + 1) * 1000);
+        assert!(!budget.is_exceeded());
+    }
+    assert!(large.counters().evictions > 0 && large.bytes(&large_counts) > LIMIT / 2, "it may have what the others do not use");
+    for step in 0..20 {
+        fill(&mut late, &mut late_counts, step * 1000..(step + 1) * 1000);
+    }
+    // The one that rests gives back when it is asked.
+    large.maintain(&mut large_counts).unwrap();
+    late.maintain(&mut late_counts).unwrap();
+    assert!(!budget.is_exceeded());
+    assert!(late.bytes(&late_counts) >= LIMIT / 4, "every table gets its share");
+    assert_eq!((small.bytes(&small_counts), small.counters().evictions), (small_bytes, 0), "who has little is left alone");
+    assert_eq!(budget.used_bytes(), [large.bytes(&large_counts), late.bytes(&late_counts), small_bytes].iter().sum::<usize>());
+    drop((large, small, late));
+    assert_eq!(budget.used_bytes(), 0);
 }

@@ -226,6 +226,7 @@ impl Harness {
         };
         self.gate = Arc::default();
         let backend = if self.setup.cache_bytes == 0 { StateBackend::Memory } else { StateBackend::Rocksdb };
+        let budget = StateBudget::new(self.setup.cache_bytes);
         let open = |worker| {
             Aggregate::new(AggregateSpec {
                 group: self.setup.group.to_vec(),
@@ -238,7 +239,7 @@ impl Harness {
                 state: TABLE,
                 worker,
                 workers: self.setup.workers,
-                context: StateContext { kv: self.kv.clone(), backend, cache_bytes: self.setup.cache_bytes, gate: self.gate.clone() },
+                context: StateContext { kv: self.kv.clone(), backend, budget: budget.clone(), gate: self.gate.clone() },
                 restore,
             })
             .unwrap()

@@ -70,7 +70,8 @@ impl StateTable {
         }
     }
 
-    /// Ends a step: the owner holds no slot any more. Brings memory back under the budget as far as the gate allows.
+    /// Ends a step: the owner holds no slot any more. Gives back what the budget asks for, as far as the gate allows. May
+    /// also be called between steps.
     pub fn maintain(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
         self.settle();
         self.keys.compact();
@@ -83,22 +84,26 @@ impl StateTable {
     }
 
     fn fit_budget(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
-        let Some(budget) = self.budget_bytes else { return Ok(()) };
-        if self.bytes(codec) <= budget {
-            return Ok(());
-        }
-        // A little below the budget, so that not every step has to evict.
-        let target = budget - budget / 8;
+        let Some(target) = self.excess(codec) else { return Ok(()) };
         self.evict(target, codec)?;
-        if self.bytes(codec) > budget && self.may_spill(budget, codec) {
+        if self.excess(codec).is_some() && self.may_spill() {
             self.spill(codec)?;
             self.evict(target, codec)?;
         }
         self.keys.compact();
+        self.excess(codec);
         Ok(())
     }
 
-    fn may_spill(&mut self, budget: usize, codec: &dyn SlotCodec) -> bool {
+    /// Tells the budget what the table has, and learns what it should come down to, if that is less.
+    fn excess(&mut self, codec: &dyn SlotCodec) -> Option<usize> {
+        let bytes = self.bytes(codec);
+        let allotment = self.allotment.as_mut()?;
+        allotment.count(bytes);
+        allotment.target()
+    }
+
+    fn may_spill(&mut self) -> bool {
         if self.dirty.is_empty() && self.frozen_for.is_none() {
             return false;
         }
@@ -108,8 +113,8 @@ impl StateTable {
             self.settle();
             return self.frozen_for.is_none();
         }
-        let over = self.bytes(codec) > budget / 4 * OVERSHOOT_QUARTERS;
-        let abandoned = over && self.last_frozen.is_some_and(|checkpoint| gate.abandon(checkpoint));
+        let urgent = self.allotment.as_ref().is_some_and(Allotment::is_urgent);
+        let abandoned = urgent && self.last_frozen.is_some_and(|checkpoint| gate.abandon(checkpoint));
         if abandoned {
             self.settle();
         }
