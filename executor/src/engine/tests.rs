@@ -443,6 +443,39 @@ fn groups_are_kept_over_freeze_and_restore() {
 }
 
 #[test]
+fn jobs_that_rest_give_state_back_to_those_that_work() {
+    const LIMIT: usize = 1 << 20;
+    let (other, keys) = (RelationId(11), 20_000);
+    for workers in [1, 2] {
+        let config = EngineConfig { workers, backend: StateBackend::Rocksdb, cache_bytes: LIMIT };
+        let engine = Engine::start(config, Arc::new(MemoryKv::default()));
+        for (job, table) in [(JOB, 1), (other, 2)] {
+            let mut plan = (*grouping_plan(vec![0])).clone();
+            if let Op::Aggregate { state, .. } = &mut plan.nodes[2].op {
+                *state = StateTableId(table);
+            }
+            engine.create_job(spec(job, Arc::new(plan), ViewKey::Keyed(vec![0]), workers)).unwrap();
+        }
+        for job in [JOB, other] {
+            for part in 0..8 {
+                let batches = split(batch(&rows(part * keys / 8..(part + 1) * keys / 8)), 7);
+                engine.step(step(job, part as u64 + 1, vec![(SOURCE, batches)], 0));
+                done(&engine);
+            }
+        }
+        // A step is reported before the workers turn to those that rest.
+        engine.step(step(other, 9, vec![], 0));
+        done(&engine);
+        assert!(engine.state_bytes() > LIMIT / 2 && engine.state_bytes() <= LIMIT, "{} bytes", engine.state_bytes());
+        assert!(engine.gate().counters().evictions > 0);
+        let gone: Vec<_> = rows(0..keys).into_iter().map(|(row, _)| (row, -1)).collect();
+        engine.step(step(JOB, 9, vec![(SOURCE, split(batch(&gone), 7))], 0));
+        let last = net(&done(&engine).output);
+        assert!(last.len() == keys as usize && last.iter().all(|(_, weight)| *weight == -1), "no group was lost");
+    }
+}
+
+#[test]
 fn counting_jobs_keep_no_rows() {
     let engine = engine(2);
     let plan = plan(vec![scan(SOURCE), node(Op::Materialize { key: vec![] }, &[0], kv(), ChangelogMode::Append)]);
