@@ -40,14 +40,8 @@ pub(crate) fn build_instance(
 ) -> Result<Instance> {
     check(&spec.plan)?;
     let now = NowHandle::default();
-    let builder = Builder {
-        spec,
-        state,
-        now: &now,
-        worker,
-        workers,
-        schemas: spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect(),
-    };
+    let builder =
+        Builder { spec, state, now: &now, worker, workers, schemas: spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect() };
     let work = (0..spec.plan.nodes.len()).map(|index| builder.node(index)).collect::<Result<Vec<_>>>()?;
     Ok(Instance::new(shared, work, now))
 }

@@ -119,8 +119,7 @@ impl Worker {
 
     /// Jobs give back state that is over their share, the coldest first.
     fn shrink(&mut self) {
-        let mut resting: Vec<(u64, RelationId)> =
-            self.instances.values().filter(|i| i.rests()).map(|i| (i.last_step, i.job())).collect();
+        let mut resting: Vec<(u64, RelationId)> = self.instances.values().filter(|i| i.rests()).map(|i| (i.last_step, i.job())).collect();
         resting.sort_unstable();
         for (_, job) in resting {
             if !self.budget.is_exceeded() {

@@ -55,7 +55,8 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     store.remove_staged()?;
     let store = BlockingCheckpointStore::new(store, config.runtime.clone());
     let segments = SegmentDir::open(&config.data_dir.join("state").join("views"))?;
-    let restored = store.restore_newest(|manifest| restore(&config, &store, &segments, read_body(manifest)?))?.map(|(_, restored)| restored);
+    let restored =
+        store.restore_newest(|manifest| restore(&config, &store, &segments, read_body(manifest)?))?.map(|(_, restored)| restored);
     segments.keep_only(&restored.as_ref().map(|restored| segment_files(&restored.body)).unwrap_or_default())?;
     failpoint::hit("recovery.manifest_loaded")?;
     let (log, recovered) = Log::open(config.fs.clone(), config.data_dir.join("log"), log_options())?;

@@ -17,6 +17,10 @@ pub struct Stats {
     pub checkpoint_micros: AtomicU64,
     pub log_bytes: AtomicU64,
     pub ring_bytes: AtomicU64,
+    /// Rows of views that are in memory because they are in no file yet.
+    pub tail_bytes: AtomicU64,
+    /// Operator state of all jobs in memory (backend `rocksdb`).
+    pub state_bytes: AtomicU64,
     pub sources: RwLock<BTreeMap<RelationId, Arc<SourceStats>>>,
     pub jobs: RwLock<BTreeMap<RelationId, Arc<JobStats>>>,
 }

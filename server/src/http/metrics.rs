@@ -28,6 +28,9 @@ pub fn render(stats: &Stats, sessions: u64) -> String {
     let seconds = stats.checkpoint_micros.load(Relaxed) as f64 / 1e6;
     family(&mut out, "eddyline_checkpoint_seconds", "gauge", "How long the newest checkpoint took.", [("", seconds)]);
     family(&mut out, "eddyline_ring_bytes", "gauge", "Changes that wait for views.", [("", stats.ring_bytes.load(Relaxed) as f64)]);
+    let (tail, state) = (stats.tail_bytes.load(Relaxed) as f64, stats.state_bytes.load(Relaxed) as f64);
+    family(&mut out, "eddyline_view_tail_bytes", "gauge", "Rows of views that are in memory, not in a mapped file yet.", [("", tail)]);
+    family(&mut out, "eddyline_state_bytes", "gauge", "Operator state of all jobs in memory, out of state_cache.", [("", state)]);
     family(&mut out, "eddyline_sessions", "gauge", "Open client sessions.", [("", sessions as f64)]);
     sources(&mut out, stats);
     jobs(&mut out, stats);

@@ -240,8 +240,9 @@ fn the_largest_table_number_can_be_read() {
 /// A run too large for the cache.
 fn large_run(from: u32, to: u32) -> SortedRun {
     // Values that do not compress away.
-    let value =
-        |key: u32| (0..8u64).flat_map(|word| (u64::from(key) * 8 + word + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect::<Vec<u8>>();
+    let value = |key: u32| {
+        (0..8u64).flat_map(|word| (u64::from(key) * 8 + word + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect::<Vec<u8>>()
+    };
     (from..to).map(|key| (key.to_be_bytes(), Some(value(key)))).collect()
 }
 

@@ -23,7 +23,7 @@ const LARGE_BYTES: usize = 1 << 20;
 /// A shard's tail of this size is frozen without waiting for the checkpoint.
 const SHARD_TAIL_BYTES_MAX: usize = 4 << 20;
 /// When all tails together reach this size, every one is frozen, however small.
-pub(super) const TAILS_BYTES_MAX: usize = 32 << 20;
+pub(super) const ALL_TAILS_BYTES: usize = 32 << 20;
 
 /// Writes segments of one shard to files.
 pub(super) fn freeze(dir: Option<&SegmentDir>, schema: &SchemaRef, segments: &[Arc<Segment>]) -> Result<()> {
@@ -48,7 +48,7 @@ pub(super) fn freeze_tail(dir: &SegmentDir, schema: &SchemaRef, shard: &Shard) -
     let listed = shard.segments();
     let tail: Vec<&Arc<Segment>> = listed.iter().filter(|s| s.place().is_none()).collect();
     let bytes: usize = tail.iter().map(|s| s.row_bytes()).sum();
-    let all = bytes >= SHARD_TAIL_BYTES_MAX || dir.tail_bytes() >= TAILS_BYTES_MAX;
+    let all = bytes >= SHARD_TAIL_BYTES_MAX || dir.tail_bytes() >= ALL_TAILS_BYTES;
     let chosen: Vec<Arc<Segment>> = tail.into_iter().filter(|s| all || s.row_bytes() >= LARGE_BYTES).cloned().collect();
     freeze(Some(dir), schema, &chosen)
 }

@@ -11,8 +11,8 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::Result;
 use parking_lot::RwLock;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The `died` epoch of a live row.
 pub(super) const LIVE: u64 = u64::MAX;

@@ -593,7 +593,7 @@ fn large_tails_are_frozen_between_checkpoints() {
     small.vacuum(Epoch(0)).unwrap();
     assert_eq!(disk.files(), 0, "a small tail waits for the checkpoint");
     let mut epoch = 0;
-    while disk.dir.tail_bytes() < freeze::TAILS_BYTES_MAX {
+    while disk.dir.tail_bytes() < freeze::ALL_TAILS_BYTES {
         epoch += 1;
         let rows = rows_at(epoch * 10_000..(epoch + 1) * 10_000, 1, 1);
         large.apply(0, Epoch(epoch as u64), &[batch(&rows)]).unwrap();

@@ -125,8 +125,7 @@ impl Aggregate {
         let mut values = plan.values;
         let shape = TableShape { expiry: window.is_some(), ordered: false };
         let table = space.table(GROUPS, shape, &mut values)?;
-        let open =
-            |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract);
+        let open = |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract);
         let multisets = plan.multisets.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Aggregate {
             group_from_input: codec.types().iter().all(|ty| !ty.is_floating() && !ty.is_nested()),
