@@ -23,10 +23,11 @@ impl Mapping {
         }
         // SAFETY: a new mapping at an address of the system's choice touches no memory that is in use.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        match NonNull::new(start.cast()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Mapping { start, len }),
-            _ => Err(io::Error::last_os_error()),
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
         }
+        let start = NonNull::new(start.cast()).expect("the system maps nothing at address zero");
+        Ok(Mapping { start, len })
     }
 }
 
