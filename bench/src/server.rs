@@ -29,7 +29,7 @@ pub struct Settings {
     workers: Option<usize>,
     #[arg(long, value_enum, default_value = "rocksdb")]
     pub backend: Backend,
-    /// Operator state of one view that stays in memory
+    /// Operator state of all views together that stays in memory
     #[arg(long, default_value = "256MiB")]
     state_cache: String,
 }
