@@ -83,6 +83,8 @@ pub trait BatchSink: Send + Sync {
     fn push(&self, batch: SourceBatch) -> bool;
     /// Reports that the reader is in trouble and retrying (`Some`), or well again (`None`).
     fn report(&self, problem: Option<String>);
+    /// Says where a partition ends at present, as far as the reader knows without asking.
+    fn note_end(&self, _partition: PartitionId, _end: Offset) {}
     /// True once nobody wants more; for readers that wait for input.
     fn is_closed(&self) -> bool;
 }
@@ -102,7 +104,8 @@ pub trait SourceConnector: Send + Sync {
     fn present_end(&self) -> Result<Option<Vec<PartitionStart>>>;
 
     /// Reads the ranges, possibly in parallel, into `sink`. A range with an end is read exactly to that
-    /// end; its last batch has `end == range.end`. Trouble on the way is reported and retried with
+    /// end; its last batch has `end == range.end`. If no range has one, partitions that come up later are read too, each
+    /// from its first offset. Trouble on the way is reported and retried with
     /// back-off, never an early end.
     fn read(&self, ranges: Vec<PartitionRange>, sink: std::sync::Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>>;
 }

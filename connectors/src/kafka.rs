@@ -8,6 +8,7 @@ mod queue;
 mod reader;
 mod record;
 mod startup;
+mod watch;
 
 use client::Settings;
 use eddyline_common::connector::*;

@@ -2,6 +2,7 @@
 //! epoch `to`. Relations come as a snapshot or from their rings, sources from their own readers with the
 //! recorded cuts deciding lateness. All steps carry the epoch `to`, so that nothing shows before the end.
 
+use super::checkpointing::Positions;
 use super::history::Replay;
 use super::inbox::Inbox;
 use eddyline_common::connector::SourceReader;
@@ -14,30 +15,34 @@ use std::sync::Arc;
 pub const STEP_BYTES_MAX: usize = 16 << 20;
 
 pub struct Backfill {
-    /// What the job already has; `Epoch::ZERO` for a new job.
-    pub from: Epoch,
+    /// What the job already has; `None` for a new job.
+    pub from: Option<Epoch>,
     pub to: Epoch,
     /// `None` until every input has arrived at `to`.
     pub reading: Option<Reading>,
 }
 
 impl Backfill {
-    pub fn new(from: Epoch, to: Epoch) -> Box<Self> {
+    pub fn new(from: Option<Epoch>, to: Epoch) -> Box<Self> {
         Box::new(Backfill { from, to, reading: None })
     }
 
     /// What must stay readable of the inputs: a new job reads at `to` and after, one that fell off what lies between too.
     pub fn cursor(&self) -> Epoch {
-        if self.from == Epoch::ZERO || self.reading.is_some() { self.to } else { self.from }
+        self.from.filter(|_| self.reading.is_none()).unwrap_or(self.to)
     }
 }
 
 /// The inputs being read, and how far.
+#[derive(Default)]
 pub struct Reading {
     pub relations: Vec<RelationReading>,
     pub sources: Vec<SourceReading>,
+    /// Rows of relations and offsets of sources.
     pub total: u64,
     pub done: u64,
+    /// It has moved since it was last part of a checkpoint.
+    unsaved: bool,
 }
 
 pub struct RelationReading {
@@ -69,6 +74,25 @@ impl Reading {
         self.relations.iter().all(|r| r.batches.is_empty()) && self.sources.iter().all(|s| s.left.is_empty())
     }
 
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    /// It is in a checkpoint as it is now.
+    pub fn saved(&mut self) {
+        self.unsaved = false;
+    }
+
+    /// Whether its positions are all that it takes to go on after a restart.
+    pub fn can_resume(&self) -> bool {
+        self.relations.is_empty()
+    }
+
+    /// How far each source has been taken into steps.
+    pub fn positions(&self) -> Positions {
+        self.sources.iter().map(|s| (s.source, s.replay.positions())).collect()
+    }
+
     /// The next step's inputs, or `None` when nothing has arrived yet. Once `is_finished` afterwards, these were the last
     /// ones and carry the watermarks at `to`.
     pub fn next_inputs(&mut self) -> Option<Vec<StepInput>> {
@@ -86,15 +110,16 @@ impl Reading {
             inputs.push((relation.relation, batches));
         }
         for source in &mut self.sources {
-            let batches = source.take(room);
+            let (batches, offsets) = source.take(room);
             room = room.saturating_sub(batches.iter().map(|b| b.changes.bytes()).sum());
-            self.done += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
+            self.done += offsets;
             inputs.push((source.source, batches));
         }
         let finished = self.is_finished();
         if !finished && inputs.iter().all(|(_, batches)| batches.is_empty()) {
             return None;
         }
+        self.unsaved = true;
         let watermark = |id: RelationId| self.watermark_of(id, finished);
         Some(inputs.into_iter().map(|(relation, batches)| StepInput { relation, batches, watermark: watermark(relation) }).collect())
     }
@@ -113,10 +138,13 @@ impl Reading {
 }
 
 impl SourceReading {
-    fn take(&mut self, bytes_max: usize) -> Vec<TaggedBatch> {
+    /// What has arrived, and how many offsets it covers.
+    fn take(&mut self, bytes_max: usize) -> (Vec<TaggedBatch>, u64) {
         let mut batches = Vec::new();
+        let mut offsets = 0;
         for arrived in self.inbox.drain(bytes_max) {
             let batch = arrived.batch;
+            offsets += (batch.end.0 - batch.start.0).max(0) as u64;
             if batch.rows.num_rows() > 0 {
                 batches.extend(self.replay.tag(batch.partition, &batch.offsets, &ChangeBatch::insertions(batch.rows)));
             }
@@ -125,6 +153,6 @@ impl SourceReading {
                 self.left.remove(&batch.partition);
             }
         }
-        batches
+        (batches, offsets)
     }
 }

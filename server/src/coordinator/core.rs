@@ -128,6 +128,7 @@ impl Core {
             }
             Event::Durable(_, Err(error)) => self.on_log_error(error),
             Event::DdlDurable(id, result) => self.on_ddl_durable(id, result),
+            Event::HeldAreWritten(id) => self.on_held_are_written(id),
             Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
         }
     }

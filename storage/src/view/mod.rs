@@ -49,8 +49,14 @@ pub enum ViewKey {
     Multiset,
 }
 
+/// The name of a last column that says under which watermark (microseconds) each row arrived. It is part of what is applied
+/// and stored; readers see it only when they ask for it, and it does not tell rows apart.
+pub const ARRIVAL: &str = "__arrival";
+
 pub struct View {
+    /// What is stored, and what readers see of it.
     schema: SchemaRef,
+    visible: SchemaRef,
     key: ViewKey,
     /// `None` for append-only views.
     identity: Option<Identity>,
@@ -67,17 +73,29 @@ impl View {
 
     fn empty(schema: SchemaRef, key: ViewKey, shards: usize, horizon: Epoch) -> Result<View> {
         assert!(shards > 0, "a view has at least one shard");
+        let width = schema.fields().len() - usize::from(schema.fields().last().is_some_and(|f| f.name() == ARRIVAL));
+        let visible = Arc::new(schema.project(&(0..width).collect::<Vec<_>>())?);
         let identity = match &key {
             ViewKey::Append => None,
             ViewKey::Keyed(columns) => Some(Identity::new(&schema, columns.clone())?),
-            ViewKey::Multiset => Some(Identity::new(&schema, (0..schema.fields().len()).collect())?),
+            ViewKey::Multiset => Some(Identity::new(&schema, (0..width).collect())?),
         };
         let shards = (0..shards).map(|_| Shard::new(&key)).collect();
-        Ok(View { schema, key, identity, shards, horizon: AtomicU64::new(horizon.0) })
+        Ok(View { schema, visible, key, identity, shards, horizon: AtomicU64::new(horizon.0) })
     }
 
+    /// What readers see.
     pub fn schema(&self) -> &SchemaRef {
+        &self.visible
+    }
+
+    /// What `apply` takes: the same, and the arrival watermark if it is kept.
+    pub fn stored_schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    pub fn keeps_arrivals(&self) -> bool {
+        self.schema.fields().len() > self.visible.fields().len()
     }
 
     pub fn key(&self) -> &ViewKey {
@@ -101,7 +119,20 @@ impl View {
     /// The rows at `epoch`, filtered while iterating. `projection` gives the columns wanted, in order.
     pub fn snapshot(&self, epoch: Epoch, projection: Option<&[usize]>) -> Result<Snapshot> {
         let segments = self.segments_at(epoch)?;
+        let all: Vec<usize>;
+        let projection = match projection {
+            None if self.keeps_arrivals() => {
+                all = (0..self.visible.fields().len()).collect();
+                Some(all.as_slice())
+            }
+            projection => projection,
+        };
         Snapshot::new(&self.schema, segments, epoch.0, projection)
+    }
+
+    /// The rows at `epoch` as they are stored, with their arrival watermarks if these are kept.
+    pub fn stored_rows(&self, epoch: Epoch) -> Result<Snapshot> {
+        Snapshot::new(&self.schema, self.segments_at(epoch)?, epoch.0, None)
     }
 
     /// The rows at `epoch` that have one of these keys, all columns, each row once. `keys` are the key columns of a
@@ -113,7 +144,7 @@ impl View {
     /// The net changes in `(after, to]`, retractions first.
     pub fn changes(&self, after: Epoch, to: Epoch) -> Result<Vec<ChangeBatch>> {
         let segments = self.segments_at(after)?;
-        read::changes(&self.schema, segments, after.0, to.0)
+        read::changes(&self.visible, segments, after.0, to.0)
     }
 
     /// Drops rows that died at or before `oldest_needed` and merges small segments. From now on nobody reads below it.

@@ -115,7 +115,7 @@ pub(super) fn lookup(view: &View, epoch: Epoch, keys: &[ArrayRef]) -> Result<Rec
         }
     }
     view.check_horizon(epoch)?;
-    gather(&view.schema, &found)
+    gather(&view.visible, &found)
 }
 
 /// Rows from many segments in one batch.
@@ -143,11 +143,12 @@ fn gather(schema: &SchemaRef, rows: &[(Arc<Segment>, usize)]) -> Result<RecordBa
 
 pub(super) fn changes(schema: &SchemaRef, segments: Vec<Arc<Vec<Arc<Segment>>>>, after: u64, to: u64) -> Result<Vec<ChangeBatch>> {
     let (mut old, mut new) = (Vec::new(), Vec::new());
+    let seen = |segment: &Segment| batch_of(schema, segment.rows.columns()[..schema.fields().len()].to_vec(), segment.len());
     for segment in segments.iter().flat_map(|list| list.iter()) {
         if segment.born > after && segment.born <= to {
-            new.push(filter(&segment.rows, segment.outlives(to, 0, segment.len()))?);
+            new.push(filter(&seen(segment)?, segment.outlives(to, 0, segment.len()))?);
         } else if segment.born <= after && segment.may_die_in(after, to) {
-            old.push(filter(&segment.rows, segment.deaths(0, segment.len(), |died| died > after && died <= to))?);
+            old.push(filter(&seen(segment)?, segment.deaths(0, segment.len(), |died| died > after && died <= to))?);
         }
     }
     old.retain(|rows: &RecordBatch| rows.num_rows() > 0);
