@@ -3,14 +3,38 @@
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use eddyline_common::{ChangeBatch, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_common::{ChangeBatch, Epoch, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_storage::view::{Snapshot, View};
 use std::collections::BTreeMap;
+
+/// A view's rows at one epoch, read as they are wanted.
+pub struct StoredRows {
+    rows: Snapshot,
+    /// The columns of event time, if rows have their arrival watermarks.
+    times: Option<Vec<usize>>,
+}
+
+impl StoredRows {
+    pub fn new(view: &View, epoch: Epoch, times: &[usize]) -> Result<Self> {
+        Ok(StoredRows { rows: view.stored_rows(epoch)?, times: view.keeps_arrivals().then(|| times.to_vec()) })
+    }
+
+    /// The next rows; `None` after the last.
+    pub fn more(&mut self) -> Result<Option<Vec<TaggedBatch>>> {
+        let Some(rows) = self.rows.next().transpose()? else { return Ok(None) };
+        Ok(Some(match &self.times {
+            Some(times) => tagged(&rows, times)?,
+            // Without a time no row is late for anything.
+            None => vec![TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp::MIN }],
+        }))
+    }
+}
 
 /// Splits rows whose last column is their arrival watermark; `times` are their columns of event time.
 ///
 /// Rows that are not behind their arrival watermark are on time under any earlier one too: they stay together, under the
 /// earliest among them. So only rows that came behind the watermark are apart.
-pub fn tagged(stored: &RecordBatch, times: &[usize]) -> Result<Vec<TaggedBatch>> {
+fn tagged(stored: &RecordBatch, times: &[usize]) -> Result<Vec<TaggedBatch>> {
     let width = stored.num_columns() - 1;
     let arrivals =
         stored.column(width).as_primitive_opt::<Int64Type>().ok_or_else(|| SqlError::internal("arrival watermarks are bigints"))?;

@@ -2,11 +2,12 @@
 //! epoch `to`. Relations come as a snapshot or from their rings, sources from their own readers with the
 //! recorded cuts deciding lateness. All steps carry the epoch `to`, so that nothing shows before the end.
 
+use super::arrivals::StoredRows;
 use super::checkpointing::Positions;
 use super::history::Replay;
 use super::inbox::Inbox;
 use eddyline_common::connector::SourceReader;
-use eddyline_common::{ChangeBatch, Epoch, Offset, PartitionId, RelationId, TaggedBatch, Timestamp};
+use eddyline_common::{ChangeBatch, Epoch, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
 use eddyline_executor::StepInput;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct Reading {
 pub struct RelationReading {
     pub relation: RelationId,
     pub batches: VecDeque<TaggedBatch>,
+    /// What comes after `batches`, of a snapshot that is not read to its end.
+    pub rest: Option<StoredRows>,
     /// The relation's watermark at `to`.
     pub watermark: Timestamp,
 }
@@ -71,7 +74,7 @@ impl Drop for SourceReading {
 
 impl Reading {
     pub fn is_finished(&self) -> bool {
-        self.relations.iter().all(|r| r.batches.is_empty()) && self.sources.iter().all(|s| s.left.is_empty())
+        self.relations.iter().all(|r| r.batches.is_empty() && r.rest.is_none()) && self.sources.iter().all(|s| s.left.is_empty())
     }
 
     pub fn is_unsaved(&self) -> bool {
@@ -95,18 +98,12 @@ impl Reading {
 
     /// The next step's inputs, or `None` when nothing has arrived yet. Once `is_finished` afterwards, these were the last
     /// ones and carry the watermarks at `to`.
-    pub fn next_inputs(&mut self) -> Option<Vec<StepInput>> {
+    pub fn next_inputs(&mut self) -> Result<Option<Vec<StepInput>>> {
         let mut room = STEP_BYTES_MAX;
         let mut inputs = Vec::new();
         for relation in &mut self.relations {
-            let mut batches = Vec::new();
-            while room > 0
-                && let Some(batch) = relation.batches.pop_front()
-            {
-                room = room.saturating_sub(batch.changes.bytes() + 1);
-                self.done += batch.changes.num_rows() as u64;
-                batches.push(batch);
-            }
+            let batches = relation.take(&mut room)?;
+            self.done += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
             inputs.push((relation.relation, batches));
         }
         for source in &mut self.sources {
@@ -117,11 +114,12 @@ impl Reading {
         }
         let finished = self.is_finished();
         if !finished && inputs.iter().all(|(_, batches)| batches.is_empty()) {
-            return None;
+            return Ok(None);
         }
         self.unsaved = true;
         let watermark = |id: RelationId| self.watermark_of(id, finished);
-        Some(inputs.into_iter().map(|(relation, batches)| StepInput { relation, batches, watermark: watermark(relation) }).collect())
+        let input = |(relation, batches)| StepInput { relation, batches, watermark: watermark(relation) };
+        Ok(Some(inputs.into_iter().map(input).collect()))
     }
 
     fn watermark_of(&self, id: RelationId, finished: bool) -> Timestamp {
@@ -134,6 +132,27 @@ impl Reading {
 
     pub fn permille(&self) -> u64 {
         (self.done * 999).checked_div(self.total).unwrap_or(0).min(999)
+    }
+}
+
+impl RelationReading {
+    /// The next rows, as long as there is room.
+    fn take(&mut self, room: &mut usize) -> Result<Vec<TaggedBatch>> {
+        let mut taken = Vec::new();
+        while *room > 0 {
+            if let Some(batch) = self.batches.pop_front() {
+                *room = room.saturating_sub(batch.changes.bytes() + 1);
+                taken.push(batch);
+            } else if let Some(rest) = &mut self.rest {
+                match rest.more()? {
+                    Some(batches) => self.batches.extend(batches),
+                    None => self.rest = None,
+                }
+            } else {
+                break;
+            }
+        }
+        Ok(taken)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Private readings: of a new job, of one that fell off a ring, and of one that a restart interrupted in either. How each
 //! begins, what it needs, and how it ends in the job going with the cuts.
 
-use super::arrivals::tagged;
+use super::arrivals::StoredRows;
 use super::backfill::{Backfill, Reading, RelationReading, SourceReading};
 use super::checkpointing::Positions;
 use super::core::Core;
@@ -9,8 +9,7 @@ use super::history::{Replay, offset_of};
 use super::job::{Job, Mode};
 use super::scheduling::Move;
 use eddyline_common::connector::PartitionStart;
-use eddyline_common::{ChangeBatch, Epoch, Offset, RelationId, Result, TaggedBatch, Timestamp, failpoint};
-use std::collections::VecDeque;
+use eddyline_common::{Epoch, Offset, RelationId, Result, Timestamp, failpoint};
 use std::sync::atomic::Ordering;
 
 impl Core {
@@ -50,9 +49,8 @@ impl Core {
                 backfill.reading = Some(reading);
             }
         }
-        let Some(inputs) = self.jobs.get_mut(&id).and_then(Job::reading_mut).and_then(Reading::next_inputs) else {
-            return Ok(Move::None);
-        };
+        let reading = self.jobs.get_mut(&id).and_then(Job::reading_mut);
+        let Some(inputs) = reading.map(Reading::next_inputs).transpose()?.flatten() else { return Ok(Move::None) };
         failpoint::hit("backfill.step")?;
         self.begin_step(id, to, None, inputs);
         Ok(Move::Some)
@@ -78,12 +76,16 @@ impl Core {
                 self.begin_source(job, *input, &start, to, &mut reading)?;
             } else if let Some(ring) = self.ring(*input) {
                 let watermark = ring.watermark_at(to);
-                let batches: VecDeque<TaggedBatch> = match from {
-                    None => self.snapshot_of(*input, to)?,
-                    Some(from) => ring.take(from, to).batches.into(),
+                let (batches, rest) = match (from, self.jobs.get(input)) {
+                    (Some(from), _) => (ring.take(from, to).batches, None),
+                    (None, Some(read)) => {
+                        reading.total += read.view.num_rows(to);
+                        (Vec::new(), Some(StoredRows::new(&read.view, to, &read.relation.time_columns)?))
+                    }
+                    (None, None) => (Vec::new(), None),
                 };
                 reading.total += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
-                reading.relations.push(RelationReading { relation: *input, batches, watermark });
+                reading.relations.push(RelationReading { relation: *input, batches: batches.into(), rest, watermark });
             }
         }
         if from.is_some() {
@@ -116,20 +118,6 @@ impl Core {
             watermark: source.ring.watermark_at(to),
         });
         Ok(())
-    }
-
-    fn snapshot_of(&self, relation: RelationId, epoch: Epoch) -> Result<VecDeque<TaggedBatch>> {
-        let Some(job) = self.jobs.get(&relation) else { return Ok(VecDeque::new()) };
-        let mut batches = VecDeque::new();
-        for rows in job.view.stored_rows(epoch)? {
-            if job.view.keeps_arrivals() {
-                batches.extend(tagged(&rows?, &job.relation.time_columns)?);
-            } else {
-                // Without a time no row is late for anything.
-                batches.push_back(TaggedBatch { changes: ChangeBatch::insertions(rows?), arrival_watermark: Timestamp::MIN });
-            }
-        }
-        Ok(batches)
     }
 
     /// Where a restart would let a backfilling job go on: its positions in its sources. `None` if it has read nothing, or

@@ -14,7 +14,7 @@ pub(super) use maintenance::{Maintenance, Written};
 use super::CoordinatorConfig;
 use super::core::Core;
 use super::history::History;
-use super::job::{Job, Mode};
+use super::job::Job;
 use super::system::{JobCounters, SystemRows};
 use body::BODY_VERSION;
 use crossbeam_channel::Sender;

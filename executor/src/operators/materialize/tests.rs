@@ -62,7 +62,7 @@ fn sums_weights_of_equal_rows() {
     let schema = schema(&[("k", SqlType::Text)]);
     let materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
     let changes = weighted(&schema, &[(vec![1], 2), (vec![2], -1), (vec![1], 1), (vec![2], 1), (vec![3], -2)], 0).changes;
-    let settled = materialize.settle(vec![changes]).unwrap();
+    let settled = materialize.settle(&schema, vec![changes]).unwrap();
     assert_eq!(net_changes(settled.iter()), vec![(vec![1], 3), (vec![3], -2)]);
 }
 
