@@ -99,9 +99,9 @@ pub trait SourceConnector: Send + Sync {
     /// ten seconds with 08006 when it is away, 42704 for a missing topic.
     fn resolve_start(&self) -> Result<Vec<PartitionStart>>;
 
-    /// Where each partition ends at present: what a SELECT over the source reads up to. `None` for an
-    /// endless generator.
-    fn present_end(&self) -> Result<Option<Vec<PartitionStart>>>;
+    /// What each partition holds at present, from its first offset to its end: what a SELECT over the source can read.
+    /// `None` for an endless generator.
+    fn present(&self) -> Result<Option<Vec<PartitionRange>>>;
 
     /// Reads the ranges, possibly in parallel, into `sink`. A range with an end is read exactly to that
     /// end; its last batch has `end == range.end`. If no range has one, partitions that come up later are read too, each

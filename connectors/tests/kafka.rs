@@ -91,7 +91,7 @@ fn starts(spec: &SourceSpec) -> Vec<i64> {
 }
 
 fn present_end(spec: &SourceSpec) -> Vec<i64> {
-    eddyline_connectors::open(spec).unwrap().present_end().unwrap().unwrap().iter().map(|s| s.start.0).collect()
+    eddyline_connectors::open(spec).unwrap().present().unwrap().unwrap().iter().map(|r| r.end.unwrap().0).collect()
 }
 
 /// What was read of a partition.

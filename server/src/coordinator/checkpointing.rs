@@ -247,7 +247,8 @@ impl Core {
     pub(super) fn is_held(&self, id: RelationId) -> bool {
         let is_live = |id: &RelationId| self.jobs.get(id).is_some_and(Job::is_live);
         let Some(run) = &self.checkpoint else { return false };
-        run.held.contains(&id) || (run.unreached.contains(&id) && !run.unfrozen.iter().any(is_live))
+        let is_next = run.unreached.contains(&id) && !run.unfrozen.iter().any(is_live);
+        run.held.contains(&id) || (is_next && self.jobs.get(&id).is_some_and(|j| self.resume_point(j).is_some()))
     }
 
     /// Puts a job into the checkpoint as it is now; `positions` if it is in the middle of a backfill.

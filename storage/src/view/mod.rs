@@ -50,8 +50,8 @@ pub enum ViewKey {
 }
 
 /// The name of a last column that says under which watermark (microseconds) each row arrived. It is part of what is applied
-/// and stored; readers see it only when they ask for it, and it does not tell rows apart.
-pub const ARRIVAL: &str = "__arrival";
+/// and stored; readers see it only when they ask for it, and it does not tell rows apart. No statement can spell it.
+pub const ARRIVAL: &str = "\0arrival";
 
 pub struct View {
     /// What is stored, and what readers see of it.
