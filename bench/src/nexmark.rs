@@ -2,7 +2,7 @@
 
 use crate::Result;
 use arrow::array::RecordBatch;
-use eddyline_common::connector::{BatchSink, PartitionRange, SourceBatch, SourceSpec};
+use eddyline_common::connector::{BatchSink, SourceBatch, SourceSpec};
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Of 50 events, this many are bids.
