@@ -17,13 +17,21 @@ pub struct ServerOptions {
     pub backend: &'static str,
     pub state_cache: &'static str,
     pub checkpoint_interval: &'static str,
+    pub ring_size: &'static str,
     /// See `eddyline_common::failpoint`.
     pub failpoints: String,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        ServerOptions { workers: 2, backend: "rocksdb", state_cache: "64MiB", checkpoint_interval: "1s", failpoints: String::new() }
+        ServerOptions {
+            workers: 2,
+            backend: "rocksdb",
+            state_cache: "64MiB",
+            checkpoint_interval: "1s",
+            ring_size: "64MiB",
+            failpoints: String::new(),
+        }
     }
 }
 
@@ -93,6 +101,7 @@ impl Server {
             .args(["--workers", &self.options.workers.to_string()])
             .args(["--state-backend", self.options.backend, "--state-cache", self.options.state_cache])
             .args(["--checkpoint-interval", self.options.checkpoint_interval])
+            .args(["--ring-size", self.options.ring_size])
             .env("EDDYLINE_FAILPOINTS", &self.options.failpoints)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())

@@ -136,3 +136,35 @@ async fn a_server_stops_in_the_middle_of_a_backfill_and_goes_on() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_fell_off_the_ring_goes_on_after_kills() {
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "20ms", ring_size: "64KiB", ..Default::default() });
+    let client = server.connect().await;
+    client.batch_execute(&SOURCE.replace("1500000", "400000")).await.expect("the source is accepted");
+    let slow = "SELECT window_start, auction, COUNT(*) AS n FROM TABLE(HOP(TABLE bid, DESCRIPTOR(date_time), \
+                INTERVAL '100' MILLISECOND, INTERVAL '1' SECOND)) GROUP BY window_start, window_end, auction";
+    // The quick view keeps the cuts coming.
+    let views = [("quick", "SELECT auction, price FROM bid WHERE price > 90000000"), ("slow", slow)];
+    for (name, query) in views {
+        client.batch_execute(&format!("CREATE MATERIALIZED VIEW {name} AS {query}")).await.expect("the view is accepted");
+    }
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        tokio::task::block_in_place(|| server.kill_and_restart());
+    }
+    let client = server.connect().await;
+    let total: i64 = client.query_one("SELECT COUNT(*) FROM bid", &[]).await.expect("the source can be read").get(0);
+    until("both views have every row", || async {
+        let (quick, slow) = (counters(&client, "quick").await, counters(&client, "slow").await);
+        assert!(quick.1 <= total && slow.1 <= total, "no row is taken twice: {quick:?}, {slow:?} of {total}");
+        (quick.1 == total && slow.1 == total).then_some(())
+    })
+    .await;
+    assert!(server.log().contains("fell behind the ring"), "the test does what it is for");
+    client.batch_execute(&format!("CREATE MATERIALIZED VIEW again AS {slow}")).await.expect("the view is accepted");
+    let sums =
+        |view: &str| format!("SELECT COUNT(*), SUM(n), SUM(n * n), SUM(n * auction), MIN(window_start), MAX(window_start) FROM {view}");
+    assert_eq!(rows(&client, &sums("slow")).await, rows(&client, &sums("again")).await);
+    assert_eq!(counters(&client, "slow").await, counters(&client, "again").await, "late rows and rows in");
+}
