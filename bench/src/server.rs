@@ -47,7 +47,7 @@ impl Settings {
             // The options live as long as the process.
             state_cache: Box::leak(self.state_cache.clone().into_boxed_str()),
             checkpoint_interval: "1s",
-            failpoints: String::new(),
+            ..ServerOptions::default()
         })
     }
 }
