@@ -16,15 +16,7 @@ impl Core {
     /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there; or up to the
     /// epoch of a checkpoint that waits for it.
     pub(super) fn fall_off(&mut self, id: RelationId) -> Move {
-        let is_covered = |to: &Epoch| self.jobs[&id].inputs.iter().all(|i| self.ring(*i).is_none_or(|r| r.start() <= *to));
-        let to = match self.checkpoint_ahead(id) {
-            None => self.last_cut,
-            Some(to) if is_covered(&to) => to,
-            Some(_) => {
-                self.forget_in_checkpoint(id);
-                self.last_cut
-            }
-        };
+        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut);
         self.mark(to);
         let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
         tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");

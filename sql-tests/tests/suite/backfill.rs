@@ -141,9 +141,9 @@ async fn a_server_stops_in_the_middle_of_a_backfill_and_goes_on() {
 async fn a_view_that_fell_off_the_ring_goes_on_after_kills() {
     let mut server = Server::start(ServerOptions { checkpoint_interval: "20ms", ring_size: "64KiB", ..Default::default() });
     let client = server.connect().await;
-    client.batch_execute(&SOURCE.replace("1500000", "400000")).await.expect("the source is accepted");
+    client.batch_execute(&SOURCE.replace("'1500000'", "'200000', nexmark.rate = '100000'")).await.expect("the source is accepted");
     let slow = "SELECT window_start, auction, COUNT(*) AS n FROM TABLE(HOP(TABLE bid, DESCRIPTOR(date_time), \
-                INTERVAL '100' MILLISECOND, INTERVAL '1' SECOND)) GROUP BY window_start, window_end, auction";
+                INTERVAL '20' MILLISECOND, INTERVAL '1' SECOND)) GROUP BY window_start, window_end, auction";
     // The quick view keeps the cuts coming.
     let views = [("quick", "SELECT auction, price FROM bid WHERE price > 90000000"), ("slow", slow)];
     for (name, query) in views {
