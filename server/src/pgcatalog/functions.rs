@@ -3,7 +3,7 @@
 //! context, so a registry of them is made per statement; making one costs nothing until a function is named.
 
 use super::rows::{Value, array_of};
-use super::{DATABASE, OWNER, SystemContext, describe, objects, spec};
+use super::{DATABASE, OWNER, SystemContext, describe, objects, sleep, spec};
 use crate::session::settings::SERVER_VERSION;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
@@ -93,6 +93,8 @@ const DEFINITIONS: &[Definition] = &[
             None => Value::Null,
         })
     }),
+    define("getdatabaseencoding", "name", |_, _| Ok("UTF8".into())),
+    define("pg_client_encoding", "name", |_, _| Ok("UTF8".into())),
     define("pg_encoding_to_char", "name", |_, args| Ok(if arg(args, 0).as_int() == Some(6) { "UTF8" } else { "" }.into())),
     define("pg_char_to_encoding", "int4", |_, args| {
         Ok(Value::Int(if arg(args, 0).as_text().is_some_and(|t| t.eq_ignore_ascii_case("utf8")) { 6 } else { -1 }))
@@ -110,7 +112,14 @@ const DEFINITIONS: &[Definition] = &[
     define("eddyline_regrole", "oid", |_, args| {
         oid_of(args, "role", SqlState::UNDEFINED_OBJECT, |n| (n == OWNER).then_some(objects::OWNER_OID))
     }),
-    define("eddyline_regproc", "oid", |_, args| oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, function_oid)),
+    define("eddyline_regproc", "regproc", |_, args| match arg(args, 0).as_text() {
+        Some(name) => match input_function(&name) {
+            Some(known) => Ok(known.into()),
+            None => Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function \"{name}\" does not exist"))),
+        },
+        None => Ok(Value::Null),
+    }),
+    define("eddyline_regproc_oid", "oid", |_, args| oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, function_oid)),
     define("eddyline_regprocedure", "oid", |_, args| oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, function_oid)),
     define("eddyline_regoper", "oid", |_, args| oid_of(args, "operator", SqlState::UNDEFINED_FUNCTION, |_| None)),
     define("eddyline_regclass_name", "regclass_text", |c, args| {
@@ -118,6 +127,12 @@ const DEFINITIONS: &[Definition] = &[
         Ok(match arg(args, 0) {
             Value::Text(name) if name.parse::<u32>().is_err() => name.into(),
             value => value.as_oid().map(name).into(),
+        })
+    }),
+    define("eddyline_regproc_name", "regproc", |_, args| {
+        Ok(match arg(args, 0) {
+            Value::Int(0) => "-".into(),
+            other => other.as_text().into(),
         })
     }),
     define("eddyline_regnamespace_name", "text", |_, args| Ok(arg(args, 0).as_oid().map(namespace_name).into())),
@@ -129,20 +144,14 @@ const DEFINITIONS: &[Definition] = &[
     define("quote_nullable", "text", |_, args| {
         Ok(arg(args, 0).as_text().map_or("NULL".to_string(), |t| describe::quote_literal(&t)).into())
     }),
-    define("array_upper", "int4", |_, args| {
-        Ok(match arg(args, 0) {
-            Value::Ints(items) if !items.is_empty() => items.len().into(),
-            Value::Texts(items) if !items.is_empty() => items.len().into(),
-            _ => Value::Null,
-        })
-    }),
-    define("array_lower", "int4", |_, args| {
-        Ok(match arg(args, 0) {
-            Value::Ints(items) if !items.is_empty() => Value::Int(1),
-            Value::Texts(items) if !items.is_empty() => Value::Int(1),
-            _ => Value::Null,
-        })
-    }),
+    define("array_lower", "int4", |_, args| Ok(bounds(arg(args, 0)).map(|b| *b.start()).into())),
+    define("array_upper", "int4", |_, args| Ok(bounds(arg(args, 0)).map(|b| *b.end()).into())),
+    define("generate_subscripts", "_int4", |_, args| Ok(Value::Ints(bounds(arg(args, 0)).map_or(vec![], |b| b.collect())))),
+    define("json_build_object", "json", |_, args| json_build_object(args)),
+    define("json_build_array", "json", |_, args| Ok(serde_json::Value::from_iter(args.iter().map(json_of)).to_string().into())),
+    define("to_json", "json", |_, args| Ok(json_of(arg(args, 0)).to_string().into())),
+    define("to_jsonb", "jsonb", |_, args| Ok(json_of(arg(args, 0)).to_string().into())),
+    define("format", "text", format_text),
     // Definitions and descriptions.
     define("pg_get_expr", "text", |_, args| Ok(arg(args, 0).as_text().into())),
     define("pg_get_viewdef", "text", |c, args| {
@@ -169,7 +178,7 @@ const DEFINITIONS: &[Definition] = &[
     define("obj_description", "text", null),
     define("col_description", "text", null),
     define("shobj_description", "text", null),
-    define("pg_partition_ancestors", "oid", null),
+    define("pg_partition_ancestors", "_oid", |_, _| Ok(Value::Ints(Vec::new()))),
     define("pg_relation_is_publishable", "bool", no),
     define("pg_tablespace_location", "text", |_, _| Ok("".into())),
     define("pg_relation_is_updatable", "int4", zero),
@@ -231,6 +240,71 @@ fn set_config(context: &SystemContext, args: &[Value]) -> Result<Value, SqlError
     Ok(value.into())
 }
 
+/// The subscripts of a one-dimensional array, which begin at 1, and of a vector, which begin at 0.
+fn bounds(array: &Value) -> Option<std::ops::RangeInclusive<i64>> {
+    let (first, length) = match array {
+        Value::Ints(items) => (1, items.len()),
+        Value::Texts(items) => (1, items.len()),
+        Value::Vector(items) => (0, items.len()),
+        _ => return None,
+    };
+    (length > 0).then(|| first..=first + length as i64 - 1)
+}
+
+fn json_of(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(v) => (*v).into(),
+        Value::Int(v) => (*v).into(),
+        Value::Float(v) => (*v).into(),
+        Value::Text(v) => v.as_str().into(),
+        Value::Ints(items) | Value::Vector(items) => items.as_slice().into(),
+        Value::Texts(items) => items.as_slice().into(),
+    }
+}
+
+fn json_build_object(args: &[Value]) -> Result<Value, SqlError> {
+    if !args.len().is_multiple_of(2) {
+        return Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument list must have even number of elements"));
+    }
+    let pairs = args.chunks(2).map(|pair| match pair[0].as_text() {
+        Some(key) => Ok(format!("{} : {}", serde_json::Value::from(key), json_of(&pair[1]))),
+        None => Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument 1: key must not be null")),
+    });
+    Ok(format!("{{{}}}", pairs.collect::<Result<Vec<_>, _>>()?.join(", ")).into())
+}
+
+/// `format('%s %I %L', ...)`.
+fn format_text(_: &SystemContext, args: &[Value]) -> Result<Value, SqlError> {
+    let Some(pattern) = arg(args, 0).as_text() else { return Ok(Value::Null) };
+    let (mut text, mut chars, mut next) = (String::new(), pattern.chars(), 1);
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            text.push(c);
+            continue;
+        }
+        let kind = chars.next();
+        if kind == Some('%') {
+            text.push('%');
+            continue;
+        }
+        let value = args.get(next).ok_or_else(|| SqlError::new(SqlState::INVALID_PARAMETER, "too few arguments for format()"))?.as_text();
+        next += 1;
+        match (kind, value) {
+            (Some('s'), value) => text.push_str(&value.unwrap_or_default()),
+            (Some('I'), Some(value)) => text.push_str(&describe::quote_ident(&value)),
+            (Some('L'), Some(value)) => text.push_str(&describe::quote_literal(&value)),
+            (Some('L'), None) => text.push_str("NULL"),
+            (Some('I'), None) => return Err(SqlError::new(SqlState("22004"), "null values cannot be formatted as an SQL identifier")),
+            _ => {
+                return Err(SqlError::new(SqlState::INVALID_PARAMETER, "unrecognized format() type specifier")
+                    .with_hint("For a single \"%\" use \"%%\"; the specifiers are %s, %I and %L."));
+            }
+        }
+    }
+    Ok(text.into())
+}
+
 /// A name's oid; a number is taken as it is.
 fn oid_of(args: &[Value], what: &str, missing: SqlState, find: impl Fn(&str) -> Option<u32>) -> Result<Value, SqlError> {
     match arg(args, 0) {
@@ -267,8 +341,13 @@ fn namespace_name(oid: u32) -> String {
 }
 
 /// Input functions of types are the only ones that clients name by `regproc`.
-fn function_oid(name: &str) -> Option<u32> {
+fn input_function(name: &str) -> Option<&'static str> {
     let (_, name) = describe::split_name(name);
+    spec::types().iter().find(|t| t.input == name).map(|t| t.input)
+}
+
+fn function_oid(name: &str) -> Option<u32> {
+    let name = input_function(name)?;
     spec::types().iter().find(|t| t.input == name).map(|t| t.oid + 100_000)
 }
 
@@ -349,7 +428,7 @@ impl ScalarUDFImpl for SystemFunction {
         let mut row_args = Vec::with_capacity(columns.len());
         for row in 0..rows {
             row_args.clear();
-            row_args.extend(columns.iter().map(|c| Value::from_array(c, row)));
+            row_args.extend(columns.iter().zip(&args.arg_fields).map(|(c, field)| Value::of_field(c, row, field)));
             values.push((self.definition.body)(&self.context, &row_args).map_err(external)?);
         }
         let ty = if self.definition.returns == "regclass_text" { "text" } else { self.definition.returns };
@@ -391,6 +470,9 @@ impl FunctionRegistry for SessionFunctions {
     }
 
     fn udf(&self, name: &str) -> DfResult<Arc<ScalarUDF>> {
+        if name == sleep::NAME {
+            return Ok(sleep::function());
+        }
         let Some(definition) = BY_NAME.get(name) else { return self.base.udf(name) };
         // `set_config` acts; the others only tell.
         let volatility = if definition.name == "set_config" { Volatility::Volatile } else { Volatility::Stable };

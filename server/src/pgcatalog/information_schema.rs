@@ -3,8 +3,8 @@
 use super::objects::{has_constraint, is_materialized, is_source, is_view, key_numbers};
 use super::rows::{Rows, Value};
 use super::{DATABASE, OWNER, SystemContext, describe, objects, spec};
-use crate::pgwire::types::{oid_of, wire_type_of};
 use eddyline_common::SqlType;
+use eddyline_common::postgres::types::{oid_of, wire_type_of};
 use eddyline_planner::Relation;
 
 pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {

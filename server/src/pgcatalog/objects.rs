@@ -7,8 +7,8 @@ use super::spec::{self, ColumnSpec};
 use super::{OWNER, SystemContext, builtin};
 use crate::catalog::{constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
 use crate::coordinator::system::{self, SYSTEM_RELATIONS};
-use crate::pgwire::types::{WireType, wire_type, wire_type_of};
 use arrow::datatypes::Schema;
+use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of};
 use eddyline_planner::plan::Expr;
 use eddyline_planner::{Relation, RelationKind};
 
@@ -123,7 +123,7 @@ struct SystemRelation {
 }
 
 fn system_relations() -> impl Iterator<Item = SystemRelation> {
-    let known = spec::relations().iter().map(|r| SystemRelation {
+    let known = spec::relations().iter().filter(|r| r.kind != "F").map(|r| SystemRelation {
         oid: r.oid,
         name: r.name,
         namespace: if r.schema == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA },

@@ -93,19 +93,19 @@ impl Runner {
         let parsed = parse(sql).map_err(|e| e.to_string())?.remove(0);
         let Planned::Query(query) = plan_on(&self.snapshot, &parsed).map_err(|e| e.to_string())? else { return Err("not a query".into()) };
         let schema = query_schema(&query);
-        let columns = schema.fields().iter().map(|f| (f.name().clone(), crate::pgwire::types::wire_type(f).oid)).collect();
+        let columns = schema.fields().iter().map(|f| (f.name().clone(), eddyline_common::postgres::types::wire_type(f).oid)).collect();
         let batches =
             self.runtime.block_on(self.engine.collect(query.plan, Bindings::none(Timestamp(0)), 1 << 30)).map_err(|e| e.to_string())?;
-        let format = crate::pgwire::encode::RowFormat::text(schema, crate::session::settings::utc());
+        let format = eddyline_common::postgres::encode::RowFormat::text(schema, crate::session::settings::utc());
         let rows = batches.iter().flat_map(|batch| shown(&format, batch)).collect();
         Ok((columns, rows))
     }
 }
 
-fn shown(format: &crate::pgwire::encode::RowFormat, batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
+fn shown(format: &eddyline_common::postgres::encode::RowFormat, batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
     let bound = format.bind(batch).unwrap();
     let writers = bound.text_writers();
-    let cell = |writer: &crate::pgwire::encode::ValueWriter, row| {
+    let cell = |writer: &eddyline_common::postgres::encode::ValueWriter, row| {
         let mut text = bytes::BytesMut::new();
         (!writer.is_null(row)).then(|| {
             writer.text(row, &mut text);

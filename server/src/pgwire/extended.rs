@@ -2,15 +2,16 @@
 //! transaction; answers gather in the buffer until Sync or Flush, or until it is full.
 
 use super::connection::Connection;
-use super::decode;
-use super::encode::{Format, RowFormat};
 use super::guard::guarded;
-use super::types::{oid_of, parameter_type};
 use super::wire::{FLUSH_BYTES, Writer};
 use crate::session::cursor::{Portal, PortalRun, Running, split};
 use crate::session::{Outcome, Session};
 use arrow::datatypes::SchemaRef;
-use eddyline_common::{Result, SqlError, SqlState};
+use datafusion::common::ScalarValue;
+use eddyline_common::postgres::decode;
+use eddyline_common::postgres::encode::{Format, RowFormat};
+use eddyline_common::postgres::types::{oid_of, parameter_type};
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use pgwire::messages::extendedquery::{Bind, Close, Describe, Execute, Parse, TARGET_TYPE_BYTE_PORTAL, TARGET_TYPE_BYTE_STATEMENT};
 
 impl Connection {
@@ -41,7 +42,7 @@ impl Connection {
             many => many.get(index) == Some(&1),
         };
         let values = bind.parameters.iter().zip(&prepared.parameters).enumerate();
-        let values = values.map(|(i, (value, ty))| decode::parameter(value.as_deref(), binary(i), ty)).collect::<Result<Vec<_>>>()?;
+        let values = values.map(|(i, (value, ty))| parameter(value.as_deref(), binary(i), ty)).collect::<Result<Vec<_>>>()?;
         if portal.is_empty() {
             self.session.close_portal("");
         }
@@ -112,7 +113,7 @@ impl Connection {
                     Some(tag) => self.writer.command_complete(&tag),
                     None => self.writer.portal_suspended(),
                 }
-                self.session.put_back(&name, portal);
+                self.session.put_back(&name, *portal);
             }
         }
         metrics.statement_micros.add(started.elapsed().as_micros() as u64);
@@ -143,6 +144,11 @@ impl Connection {
         self.writer.ready_for_query(self.session.transaction_state());
         self.writer.flush().await
     }
+}
+
+/// One parameter as a typed constant; `None` is null.
+pub(super) fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ScalarValue> {
+    ScalarValue::try_from_array(&decode::value(bytes, binary, ty)?, 0).map_err(SqlError::internal)
 }
 
 /// The formats of a result's columns from Bind's codes: none is text, one is for all.

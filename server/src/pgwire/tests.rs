@@ -1,15 +1,16 @@
 //! Values there and back: what the encoder writes, the decoder and tokio-postgres read as the same value, in text
 //! and in binary, for every type.
 
-use super::decode::{ColumnBuilder, parameter};
-use super::encode::{Format, RowFormat};
-use super::types;
+use super::extended::parameter;
 use crate::session::settings::utc;
 use arrow::array::*;
 use arrow::datatypes::{Field, Schema};
 use bytes::{Buf, BytesMut};
 use datafusion::common::ScalarValue;
 use eddyline_common::SqlType;
+use eddyline_common::postgres::decode::ColumnBuilder;
+use eddyline_common::postgres::encode::{Format, RowFormat};
+use eddyline_common::postgres::types;
 use std::sync::Arc;
 use tokio_postgres::types::{FromSql, Type};
 

@@ -81,7 +81,7 @@ impl Portals {
 /// What becomes of a portal that is run.
 pub enum PortalRun {
     /// It gives rows; put it back with what is left.
-    Rows(Portal),
+    Rows(Box<Portal>),
     Other(Outcome),
 }
 
@@ -150,11 +150,11 @@ impl Session {
     pub async fn run_portal(&mut self, name: &str) -> Result<PortalRun> {
         let mut portal = self.portals.0.remove(name).ok_or_else(|| no_cursor(name))?;
         self.check_failed(&portal.parsed)?;
-        let Some(statement) = portal.statement.take() else { return Ok(PortalRun::Rows(portal)) };
+        let Some(statement) = portal.statement.take() else { return Ok(PortalRun::Rows(Box::new(portal))) };
         match self.execute(statement, &portal.parsed.clone()).await? {
             Outcome::Rows { rows, tag } => {
                 portal.running = Some(Running { rows, tag, sent: 0 });
-                Ok(PortalRun::Rows(portal))
+                Ok(PortalRun::Rows(Box::new(portal)))
             }
             other => Ok(PortalRun::Other(other)),
         }

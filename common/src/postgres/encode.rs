@@ -5,12 +5,12 @@
 
 use super::text;
 use super::types::{self, wire_type};
+use crate::types::TYPE_METADATA_KEY;
+use crate::{Result, SqlError};
 use arrow::array::timezone::Tz;
 use arrow::array::*;
 use arrow::datatypes::*;
 use bytes::{BufMut, BytesMut};
-use eddyline_common::types::TYPE_METADATA_KEY;
-use eddyline_common::{Result, SqlError};
 use std::sync::Arc;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's binary times begin.

@@ -4,27 +4,25 @@
 
 use super::encode::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS};
 use super::parse;
+use crate::{Result, SqlError, SqlState, SqlType};
 use arrow::array::NullBufferBuilder;
 use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
 use bytes::Buf;
-use datafusion::common::ScalarValue;
-use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::sync::Arc;
 
 const BAD_BINARY: SqlState = SqlState("22P03");
 
-/// One parameter of Bind as a typed constant; `None` is null.
-pub fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ScalarValue> {
+/// One value as an array of one row; `None` is null.
+pub fn value(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ArrayRef> {
     let mut column = ColumnBuilder::new(ty)?;
     match bytes {
         None => column.append_null(),
         Some(bytes) if binary => column.append_binary(bytes)?,
         Some(bytes) => column.append_text(utf8(bytes)?)?,
     }
-    let array = column.finish()?;
-    ScalarValue::try_from_array(&array, 0).map_err(SqlError::internal)
+    column.finish()
 }
 
 pub fn utf8(bytes: &[u8]) -> Result<&str> {
