@@ -25,6 +25,13 @@ pub fn value(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ArrayRe
     column.finish()
 }
 
+/// The text of a binary uuid.
+pub fn uuid_text(bytes: &[u8]) -> Result<String> {
+    let value = u128::from_be_bytes(fixed(bytes).ok_or_else(|| SqlError::new(BAD_BINARY, "incorrect binary data format for type uuid"))?);
+    let digits = format!("{value:032x}");
+    Ok([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
+}
+
 pub fn utf8(bytes: &[u8]) -> Result<&str> {
     let text = std::str::from_utf8(bytes).map_err(|_| SqlError::new(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\""))?;
     match text.contains('\0') {

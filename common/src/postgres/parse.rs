@@ -163,9 +163,10 @@ fn calendar(text: &str) -> Option<NaiveDate> {
     }
 }
 
-/// Microseconds since midnight.
+/// Microseconds since midnight; a zone in the text is ignored, as PostgreSQL does.
 pub fn time(text: &str) -> Result<i64> {
-    clock(text).ok_or_else(|| bad_time("time without time zone", text))
+    let zone_at = text.find(['+', '-', 'Z']).filter(|at| offset(text[*at..].trim()).is_some()).unwrap_or(text.len());
+    clock(text[..zone_at].trim_end()).ok_or_else(|| bad_time("time without time zone", text))
 }
 
 fn clock(text: &str) -> Option<i64> {

@@ -1,7 +1,7 @@
 //! The catalog queries that psql and drivers send, brought into a form DataFusion plans: `OPERATOR(pg_catalog.~)`,
 //! collations, `::regclass` and kin, `ARRAY(SELECT ...)`.
 
-use super::rewrite::{arguments, call, string_expr};
+use super::rewrite::{arguments, call, cast, string_expr};
 use crate::error::fold;
 use crate::functions::ARRAY_OF_ROWS;
 use datafusion::sql::sqlparser::ast::*;
@@ -64,6 +64,12 @@ pub fn rewrite_expr(expr: &mut Expr) {
             as_oid(expr);
             None
         }
+        Expr::Interval(interval) => clock_interval(interval),
+        Expr::CompoundFieldAccess { root, access_chain } => record_field(root, access_chain),
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            backslash_escapes(pattern, escape_char);
+            None
+        }
         Expr::Collate { expr: inner, .. } => Some(inner.as_ref().clone()),
         Expr::Cast { expr: inner, data_type, .. } => reg_cast(inner, data_type),
         Expr::Function(function) => array_subquery(function),
@@ -74,6 +80,56 @@ pub fn rewrite_expr(expr: &mut Expr) {
         // What a cast or a collation hid may itself need a rewrite.
         rewrite_expr(expr);
     }
+}
+
+/// `(record).field...`
+fn record_field(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
+    let (AccessExpr::Dot(Expr::Identifier(field)), rest) = chain.split_first()? else { return None };
+    // A name with a dot is a column.
+    if matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+        return None;
+    }
+    let value = call("get_field", vec![root.clone(), string_expr(&fold(field))]);
+    Some(match rest {
+        [] => value,
+        rest => Expr::CompoundFieldAccess { root: Box::new(value), access_chain: rest.to_vec() },
+    })
+}
+
+/// A literal pattern with an ESCAPE of its own, with backslashes in its place.
+fn backslash_escapes(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
+    let Some(Value::SingleQuotedString(character)) = escape.as_ref().map(|e| &e.value) else { return };
+    let Some(text) = constant_text(pattern).filter(|_| character != "\\") else { return };
+    let (mut rewritten, mut chars) = (String::new(), text.chars());
+    while let Some(c) = chars.next() {
+        if character.chars().eq([c]) {
+            rewritten.push('\\');
+            rewritten.extend(chars.next());
+        } else if c == '\\' {
+            rewritten.push_str("\\\\");
+        } else {
+            rewritten.push(c);
+        }
+    }
+    *pattern = string_expr(&rewritten);
+    *escape = None;
+}
+
+/// The value of a text literal, or of several put together.
+fn constant_text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text.clone()),
+        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => Some(constant_text(left)? + &constant_text(right)?),
+        Expr::Nested(inner) => constant_text(inner),
+        _ => None,
+    }
+}
+
+/// An interval with a clock in it, which DataFusion does not read, as a cast.
+fn clock_interval(interval: &Interval) -> Option<Expr> {
+    let text = constant_text(&interval.value).filter(|text| text.contains(':'))?;
+    let interval_type = DataType::Interval { fields: None, precision: None };
+    interval.leading_field.is_none().then(|| cast(string_expr(&text), interval_type))
 }
 
 fn operator(symbol: &str) -> Option<BinaryOperator> {

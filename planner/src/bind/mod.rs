@@ -4,9 +4,9 @@
 
 mod catalog_queries;
 mod names;
+mod operands;
 mod rewrite;
 mod set_returning;
-mod vector;
 pub mod window;
 
 use crate::catalog::{Catalog, Relation, RelationKind};
@@ -107,7 +107,7 @@ pub struct Binder<'a> {
 impl<'a> Binder<'a> {
     pub fn new(catalog: &'a dyn Catalog, settings: &'a Settings, mode: Mode) -> Self {
         let mut planners = SessionStateDefaults::default_expr_planners();
-        planners.insert(0, Arc::new(vector::VectorSubscripts));
+        planners.insert(0, Arc::new(operands::Operands));
         Binder {
             catalog,
             settings,

@@ -2,7 +2,9 @@
 //! that. Clients see the names before they were made unique.
 
 use crate::error::fold;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TrimWhereField};
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TrimWhereField,
+};
 use std::collections::HashSet;
 
 /// What an expression's column is called without AS.
@@ -44,7 +46,10 @@ fn strong(expr: &Expr) -> Option<String> {
         Expr::Floor { .. } => "floor".to_string(),
         Expr::Array(_) => "array".to_string(),
         Expr::AtTimeZone { .. } => "timezone".to_string(),
-        Expr::CompoundFieldAccess { root, .. } => return strong(root),
+        Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
+            Some(AccessExpr::Dot(Expr::Identifier(field))) => fold(field),
+            _ => return strong(root),
+        },
         Expr::Subquery(query) => return single_column(query),
         _ => return None,
     })

@@ -67,8 +67,9 @@ fn marks(plan: &LogicalPlan) -> Vec<Mark> {
     if marks.len() == plan.schema().fields().len() { marks } else { of_schema(plan.schema()) }
 }
 
+/// The columns of a union: the first input's types, but a `"char"` gives way to text.
 fn agreed(left: Vec<Mark>, right: Vec<Mark>) -> Vec<Mark> {
-    left.into_iter().zip(right).map(|(l, r)| if l == r { l } else { None }).collect()
+    left.into_iter().zip(right).map(|(l, r)| if l == r || l.as_deref() != Some("char") { l } else { None }).collect()
 }
 
 fn each(exprs: &[Expr], input: &LogicalPlan) -> Vec<Mark> {
@@ -87,7 +88,7 @@ fn mark(expr: &Expr, schema: &DFSchema, known: &[Mark]) -> Mark {
         Expr::ScalarSubquery(subquery) => marks(&subquery.subquery).into_iter().next().flatten(),
         Expr::Unnest(unnest) => element(of(&unnest.expr).as_deref()),
         Expr::Case(Case { when_then_expr, else_expr, .. }) => {
-            common(when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(else_expr.as_deref()), &of)
+            common(else_expr.as_deref().into_iter().chain(when_then_expr.iter().map(|(_, then)| then.as_ref())), &of)
         }
         Expr::ScalarFunction(call) => of_call(call, &of).unwrap_or_else(|| of_output(expr, schema)),
         Expr::AggregateFunction(AggregateFunction { func, params }) => of_aggregate(func.name(), params.args.first().and_then(of)),
@@ -100,11 +101,9 @@ fn of_output(expr: &Expr, schema: &DFSchema) -> Mark {
     expr.to_field(schema).ok().and_then(|(_, field)| of_field(&field))
 }
 
-/// What branches agree on; untyped literals and nulls go along with the others.
+/// The type of branches, as of a union; untyped literals and nulls go along with the others.
 fn common<'a>(branches: impl Iterator<Item = &'a Expr>, of: &dyn Fn(&Expr) -> Mark) -> Mark {
-    let mut marks = branches.filter(|e| !matches!(e, Expr::Literal(..))).map(of);
-    let first = marks.next().flatten()?;
-    marks.all(|m| m.as_ref() == Some(&first)).then_some(first)
+    branches.filter(|e| !matches!(e, Expr::Literal(..))).map(|e| vec![of(e)]).reduce(agreed)?.pop()?
 }
 
 /// Functions that hand on what they are given; `None` for all others.
