@@ -229,22 +229,14 @@ impl ScalarUDFImpl for ArrayOfRows {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let lists = args.args[0].to_array(args.number_rows)?;
-        let Some(list) = lists.as_list_opt::<i32>() else { return Ok(ColumnarValue::Array(lists)) };
-        let (field, offsets, values, _) = list.clone().into_parts();
-        // Where a list was null, its range is empty in what `array_agg` and joins make.
-        let lengths = (0..list.len()).map(|row| if list.is_null(row) { 0 } else { offsets[row + 1] - offsets[row] });
-        let settled = lengths.zip(offsets.windows(2)).all(|(length, ends)| length == ends[1] - ends[0]);
-        let lists: ArrayRef = match settled {
-            true => Arc::new(ListArray::new(field, offsets, values, None)),
-            false => {
-                let rows =
-                    (0..list.len()).map(|row| if list.is_null(row) { values.slice(0, 0) } else { list.value(row) }).collect::<Vec<_>>();
-                let parts: Vec<&dyn Array> = rows.iter().map(|r| r.as_ref()).collect();
-                let offsets = OffsetBuffer::from_lengths(parts.iter().map(|p| p.len()));
-                Arc::new(ListArray::new(field, offsets, datafusion::arrow::compute::concat(&parts)?, None))
-            }
-        };
-        Ok(ColumnarValue::Array(lists))
+        let Some(list) = lists.as_list_opt::<i32>().filter(|list| list.null_count() > 0) else { return Ok(ColumnarValue::Array(lists)) };
+        let empty = list.values().slice(0, 0);
+        let rows: Vec<ArrayRef> = (0..list.len()).map(|row| if list.is_null(row) { empty.clone() } else { list.value(row) }).collect();
+        let parts: Vec<&dyn Array> = rows.iter().map(|r| r.as_ref()).collect();
+        let offsets = OffsetBuffer::from_lengths(parts.iter().map(|p| p.len()));
+        let DataType::List(field) = list.data_type() else { return Ok(ColumnarValue::Array(lists)) };
+        let filled = ListArray::new(field.clone(), offsets, datafusion::arrow::compute::concat(&parts)?, None);
+        Ok(ColumnarValue::Array(Arc::new(filled)))
     }
 }
 

@@ -77,7 +77,9 @@ fn bring_home(column: &ArrayRef) -> Result<ArrayRef> {
         let intervals = micros.iter().map(|v| v.map(|v| IntervalMonthDayNano::new(0, 0, v.saturating_mul(1000))));
         return Ok(Arc::new(intervals.collect::<IntervalMonthDayNanoArray>()));
     }
-    Ok(arrow::compute::cast(column, &home)?)
+    // A value that its SQL type cannot hold is an error, not a null.
+    let strict = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    Ok(arrow::compute::cast_with_options(column, &home, &strict)?)
 }
 
 /// The columns of one batch, ready to be written row by row.

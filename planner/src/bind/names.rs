@@ -46,10 +46,13 @@ fn strong(expr: &Expr) -> Option<String> {
         Expr::Floor { .. } => "floor".to_string(),
         Expr::Array(_) => "array".to_string(),
         Expr::AtTimeZone { .. } => "timezone".to_string(),
-        Expr::CompoundFieldAccess { root, access_chain } => match access_chain.last() {
-            Some(AccessExpr::Dot(Expr::Identifier(field))) => fold(field),
-            _ => return strong(root),
-        },
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                AccessExpr::Dot(Expr::Identifier(field)) => Some(fold(field)),
+                _ => None,
+            });
+            return field.or_else(|| strong(root));
+        }
         Expr::Subquery(query) => return single_column(query),
         _ => return None,
     })

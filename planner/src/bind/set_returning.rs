@@ -47,43 +47,33 @@ fn list_of(name: &str, args: &[Expr]) -> Option<Expr> {
 
 /// Puts `unnest` around calls in a select list. What is inside an `unnest` or a subquery already is not looked at.
 fn unnest_calls(expr: &mut Expr) {
-    let replacement = match expr {
+    match expr {
         Expr::Function(function) => {
             let name = bare_name(&function.name).unwrap_or_default();
             let args: Vec<Expr> = arguments(function).into_iter().cloned().collect();
             match list_of(&name, &args) {
-                Some(_) if name == "unnest" => None,
-                None if name == "_pg_expandarray" && args.len() == 1 => Some(expanded(args[0].clone())),
-                Some(list) => Some(call("unnest", vec![list])),
-                None => {
-                    if let FunctionArguments::List(list) = &mut function.args {
-                        for arg in &mut list.args {
-                            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = arg {
-                                unnest_calls(e);
-                            }
-                        }
-                    }
-                    None
-                }
+                _ if name == "unnest" => {}
+                _ if name == "_pg_expandarray" && args.len() == 1 => *expr = expanded(args[0].clone()),
+                Some(list) => *expr = call("unnest", vec![list]),
+                None => unnest_in_arguments(function),
             }
         }
-        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } | Expr::Collate { expr: inner, .. } => {
-            unnest_calls(inner);
-            None
-        }
-        Expr::CompoundFieldAccess { root, .. } => {
-            unnest_calls(root);
-            None
-        }
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } | Expr::Collate { expr: inner, .. } => unnest_calls(inner),
+        Expr::CompoundFieldAccess { root, .. } => unnest_calls(root),
         Expr::BinaryOp { left, right, .. } => {
             unnest_calls(left);
             unnest_calls(right);
-            None
         }
-        _ => None,
-    };
-    if let Some(replacement) = replacement {
-        *expr = replacement;
+        _ => {}
+    }
+}
+
+fn unnest_in_arguments(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for arg in &mut list.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = arg {
+            unnest_calls(e);
+        }
     }
 }
 

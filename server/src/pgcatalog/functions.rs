@@ -3,6 +3,7 @@
 //! context, so a registry of them is made per statement; making one costs nothing until a function is named.
 
 use super::rows::{Value, array_of};
+use super::values::{bounds, format_text, json_build_object, json_of, size_pretty};
 use super::{DATABASE, OWNER, SystemContext, describe, objects, sleep, spec};
 use crate::session::settings::SERVER_VERSION;
 use arrow::array::ArrayRef;
@@ -151,7 +152,7 @@ const DEFINITIONS: &[Definition] = &[
     define("json_build_array", "json", |_, args| Ok(serde_json::Value::from_iter(args.iter().map(json_of)).to_string().into())),
     define("to_json", "json", |_, args| Ok(json_of(arg(args, 0)).to_string().into())),
     define("to_jsonb", "jsonb", |_, args| Ok(json_of(arg(args, 0)).to_string().into())),
-    define("format", "text", format_text),
+    define("format", "text", |_, args| format_text(args)),
     // Definitions and descriptions.
     define("pg_get_expr", "text", |_, args| Ok(arg(args, 0).as_text().into())),
     define("pg_get_viewdef", "text", |c, args| {
@@ -240,71 +241,6 @@ fn set_config(context: &SystemContext, args: &[Value]) -> Result<Value, SqlError
     Ok(value.into())
 }
 
-/// The subscripts of a one-dimensional array, which begin at 1, and of a vector, which begin at 0.
-fn bounds(array: &Value) -> Option<std::ops::RangeInclusive<i64>> {
-    let (first, length) = match array {
-        Value::Ints(items) => (1, items.len()),
-        Value::Texts(items) => (1, items.len()),
-        Value::Vector(items) => (0, items.len()),
-        _ => return None,
-    };
-    (length > 0).then(|| first..=first + length as i64 - 1)
-}
-
-fn json_of(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(v) => (*v).into(),
-        Value::Int(v) => (*v).into(),
-        Value::Float(v) => (*v).into(),
-        Value::Text(v) => v.as_str().into(),
-        Value::Ints(items) | Value::Vector(items) => items.as_slice().into(),
-        Value::Texts(items) => items.as_slice().into(),
-    }
-}
-
-fn json_build_object(args: &[Value]) -> Result<Value, SqlError> {
-    if !args.len().is_multiple_of(2) {
-        return Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument list must have even number of elements"));
-    }
-    let pairs = args.chunks(2).map(|pair| match pair[0].as_text() {
-        Some(key) => Ok(format!("{} : {}", serde_json::Value::from(key), json_of(&pair[1]))),
-        None => Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument 1: key must not be null")),
-    });
-    Ok(format!("{{{}}}", pairs.collect::<Result<Vec<_>, _>>()?.join(", ")).into())
-}
-
-/// `format('%s %I %L', ...)`.
-fn format_text(_: &SystemContext, args: &[Value]) -> Result<Value, SqlError> {
-    let Some(pattern) = arg(args, 0).as_text() else { return Ok(Value::Null) };
-    let (mut text, mut chars, mut next) = (String::new(), pattern.chars(), 1);
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            text.push(c);
-            continue;
-        }
-        let kind = chars.next();
-        if kind == Some('%') {
-            text.push('%');
-            continue;
-        }
-        let value = args.get(next).ok_or_else(|| SqlError::new(SqlState::INVALID_PARAMETER, "too few arguments for format()"))?.as_text();
-        next += 1;
-        match (kind, value) {
-            (Some('s'), value) => text.push_str(&value.unwrap_or_default()),
-            (Some('I'), Some(value)) => text.push_str(&describe::quote_ident(&value)),
-            (Some('L'), Some(value)) => text.push_str(&describe::quote_literal(&value)),
-            (Some('L'), None) => text.push_str("NULL"),
-            (Some('I'), None) => return Err(SqlError::new(SqlState("22004"), "null values cannot be formatted as an SQL identifier")),
-            _ => {
-                return Err(SqlError::new(SqlState::INVALID_PARAMETER, "unrecognized format() type specifier")
-                    .with_hint("For a single \"%\" use \"%%\"; the specifiers are %s, %I and %L."));
-            }
-        }
-    }
-    Ok(text.into())
-}
-
 /// A name's oid; a number is taken as it is.
 fn oid_of(args: &[Value], what: &str, missing: SqlState, find: impl Fn(&str) -> Option<u32>) -> Result<Value, SqlError> {
     match arg(args, 0) {
@@ -349,17 +285,6 @@ fn input_function(name: &str) -> Option<&'static str> {
 fn function_oid(name: &str) -> Option<u32> {
     let name = input_function(name)?;
     spec::types().iter().find(|t| t.input == name).map(|t| t.oid + 100_000)
-}
-
-fn size_pretty(bytes: i64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["bytes", "kB", "MB", "GB", "TB"] {
-        if value.abs() < 10_240.0 || unit == "TB" {
-            return format!("{:.0} {unit}", value);
-        }
-        value /= 1024.0;
-    }
-    bytes.to_string()
 }
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Definition>> = LazyLock::new(|| DEFINITIONS.iter().map(|d| (d.name, d)).collect());
@@ -454,7 +379,8 @@ impl SessionFunctions {
 
 impl FunctionRegistry for SessionFunctions {
     fn udfs(&self) -> HashSet<String> {
-        self.base.udfs().into_iter().chain(DEFINITIONS.iter().map(|d| d.name.to_string())).collect()
+        let own = DEFINITIONS.iter().map(|d| d.name.to_string()).chain([sleep::NAME.to_string()]);
+        self.base.udfs().into_iter().chain(own).collect()
     }
 
     fn higher_order_function_names(&self) -> HashSet<String> {
@@ -505,11 +431,5 @@ mod tests {
     fn every_name_is_defined_once() {
         assert_eq!(BY_NAME.len(), DEFINITIONS.len());
         assert!(version().starts_with("PostgreSQL 15"));
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        assert_eq!(size_pretty(10), "10 bytes");
-        assert_eq!(size_pretty(1 << 20), "1024 kB");
     }
 }

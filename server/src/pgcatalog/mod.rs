@@ -6,7 +6,7 @@
 //! - `rows`: building rows by column name
 //! - `table`: the table provider
 //! - `objects`, `builtin`, `information_schema`: what the rows are
-//! - `functions`, `describe`: `pg_*` functions and their kin
+//! - `functions`, `describe`, `values`: `pg_*` functions and their kin
 //! - `sleep`: `pg_sleep`
 //! - `typing`: which columns of a query have types that only system relations have
 //!
@@ -23,6 +23,7 @@ mod sleep;
 pub mod spec;
 mod table;
 pub mod typing;
+mod values;
 
 use crate::catalog::CatalogSnapshot;
 use crate::coordinator::system::SYSTEM_RELATIONS;

@@ -153,7 +153,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg/_' || '%' ESCAPE '/'", "nspname:19"),
     ("SELECT indrelid FROM pg_index WHERE indisprimary = 't'", "indrelid:26"),
     ("SELECT polname FROM pg_policy WHERE polroles = '{0}'", "polname:19"),
-    ("SELECT trim(trailing ';' from 'x;'), (VALUES ('26'::oid))", "rtrim:25 ?column?:26"),
+    ("SELECT trim(trailing ';' from 'x;'), v FROM (VALUES ('26'::oid)) AS t(v)", "rtrim:25 v:26"),
     // Subqueries that no join stands for.
     (
         "SELECT i.indexrelid, (NOT i.indimmediate) AND EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = i.indexrelid) AS e FROM pg_index i",

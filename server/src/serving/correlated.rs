@@ -8,6 +8,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 
 use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, NullHandling, ParamValues, Result, ScalarValue, UnnestOptions};
@@ -151,6 +152,7 @@ enum Yields {
 struct RowSubquery {
     /// Outer columns are the parameters `$1`, `$2`, ...
     plan: LogicalPlan,
+    outer: Vec<FieldRef>,
     yields: Yields,
     returns: FieldRef,
     state: Arc<SessionState>,
@@ -204,8 +206,10 @@ impl RowSubquery {
         };
         let arguments = outer.len() + usize::from(probe);
         let signature = Signature::any(arguments, Volatility::Stable);
-        let function = RowSubquery { plan, yields, returns: Arc::new(returns), state: state.clone(), signature, runs: AtomicUsize::new(0) };
-        Ok(Some((function, outer.into_iter().map(|(column, _)| Expr::Column(column)).collect())))
+        let (columns, outer): (Vec<Expr>, Vec<FieldRef>) = outer.into_iter().map(|(column, field)| (Expr::Column(column), field)).unzip();
+        let (returns, runs) = (Arc::new(returns), AtomicUsize::new(0));
+        let function = RowSubquery { plan, outer, yields, returns, state: state.clone(), signature, runs };
+        Ok(Some((function, columns)))
     }
 
     fn call(self, arguments: Vec<Expr>) -> Expr {
@@ -243,7 +247,9 @@ impl RowSubquery {
             return Err(DataFusionError::External(Box::new(error)));
         }
         let probe = (self.yields == Yields::Contains).then(|| arguments.remove(0));
-        let plan = self.plan.clone().replace_params_with_values(&ParamValues::from(arguments))?;
+        // With its field's metadata a constant is still known for a vector or a name.
+        let values = arguments.into_iter().zip(&self.outer).map(|(v, f)| ScalarAndMetadata::new(v, Some(FieldMetadata::from(f.as_ref()))));
+        let plan = self.plan.clone().replace_params_with_values(&ParamValues::List(values.collect()))?;
         let plan = plan.transform_up(unwrap_settled)?.data;
         let batches = collect(physical(plan, self.state.clone()).await?, self.state.task_ctx()).await?;
         let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
