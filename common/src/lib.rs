@@ -12,6 +12,7 @@ pub mod key;
 pub mod kv;
 pub mod options;
 pub mod runtime;
+pub mod text;
 pub mod time;
 pub mod types;
 

@@ -3,6 +3,8 @@
 //! rules (joins are not lowered), and anything that folds `now()`.
 
 use crate::bind::options;
+use crate::functions::checked;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -37,9 +39,10 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
-/// Type coercion alone.
+/// Type coercion, and arithmetic that does not wrap.
 pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(plan, options(), |_, _| {})
+    let coerced = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(plan, options(), |_, _| {})?;
+    checked::rewrite_plan(coerced, &|e, _| Ok(Transformed::no(e)))
 }
 
 /// Type coercion and the rules above.
@@ -53,7 +56,7 @@ pub fn optimize(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
     let simplifier = ExprSimplifier::new(context);
-    simplifier.simplify(simplifier.coerce(expr, schema)?)
+    simplifier.simplify(checked::rewrite_expr(simplifier.coerce(expr, schema)?, schema)?)
 }
 
 /// The same for an expression without columns.

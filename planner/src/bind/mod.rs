@@ -2,9 +2,12 @@
 //! batch queries (tables are what the server scans) and streaming ones (tables are `RelationSource`s, which
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
+mod casts;
 mod catalog_queries;
+mod literals;
 mod names;
 mod rewrite;
+mod spellings;
 pub mod window;
 
 use crate::catalog::{Catalog, Relation, RelationKind};
@@ -16,7 +19,7 @@ use crate::types::SqlTypes;
 use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, TableReference};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
@@ -28,6 +31,7 @@ use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+pub use casts::in_expr as localised;
 pub use names::{of_query as query_names, resolve as resolve_names};
 pub use rewrite::{Found, cast};
 
@@ -142,20 +146,26 @@ impl<'a> Binder<'a> {
     /// The same; literal rows at the top (VALUES) take their types from `target`.
     pub fn query_as(&self, query: &Query, target: Option<&DFSchema>) -> Result<(LogicalPlan, Found)> {
         let mut query = Box::new(query.clone());
-        let found = rewrite::rewrite(&mut query, self.catalog.functions(), self.text)?;
+        if target.is_some() {
+            literals::keep_in_values(&mut query);
+        }
+        let found = rewrite::rewrite(&mut query, self.catalog.functions(), &self.settings.time_zone, self.text)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let planner = SqlToRel::new(self);
         let plan = planner.sql_statement_to_plan_with_context(Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
+        let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         Ok((plan, found))
     }
 
     /// Binds an expression over a schema.
     pub fn expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
         let mut expr = expr.clone();
-        rewrite::rewrite(&mut expr, self.catalog.functions(), self.text)?;
+        let zone = &self.settings.time_zone;
+        rewrite::rewrite(&mut expr, self.catalog.functions(), zone, self.text)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
-        SqlToRel::new(self).sql_to_expr(expr, schema, &mut context).map_err(|e| self.error(e))
+        let bound = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
+        bound.and_then(|e| casts::in_expr(e, schema, zone)).map_err(|e| self.error(e))
     }
 
     /// The relations named, for `depends_on`.
@@ -259,6 +269,14 @@ pub fn rename(plan: LogicalPlan, names: &[String]) -> DfResult<LogicalPlan> {
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
 }
 
+/// A table function's argument: a constant, integers as the bigints that these functions take.
+fn constant_argument(e: Expr) -> DfResult<Expr> {
+    Ok(match crate::optimize::fold_constant(e)? {
+        Expr::Literal(ScalarValue::Int32(value), metadata) => Expr::Literal(ScalarValue::Int64(value.map(i64::from)), metadata),
+        other => other,
+    })
+}
+
 impl ContextProvider for Binder<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
         self.table(&name).map_err(into_datafusion)
@@ -268,7 +286,7 @@ impl ContextProvider for Binder<'_> {
         if self.mode == Mode::Batch
             && let Some(function) = SessionStateDefaults::default_table_functions().iter().find(|f| f.name() == name)
         {
-            let args = args.into_iter().map(crate::optimize::fold_constant).collect::<DfResult<Vec<_>>>()?;
+            let args = args.into_iter().map(constant_argument).collect::<DfResult<Vec<_>>>()?;
             let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, &*TABLE_FUNCTION_SESSION))?;
             return Ok(provider_as_source(provider));
         }
