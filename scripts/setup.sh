@@ -18,8 +18,8 @@ for need in "${needs[@]}"; do
     *) command -v "$what" >/dev/null || missing+=("$package") ;;
   esac
 done
-# bindgen reads RocksDB's header through libclang.
-ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || missing+=(libclang-dev)
+# bindgen reads RocksDB's header through libclang (not libclang-cpp, which other packages bring).
+ls /usr/lib/llvm-*/lib/libclang[.-][s0-9]* >/dev/null 2>&1 || missing+=(libclang-dev)
 if [ "${1:-}" = test ]; then
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 fi
