@@ -268,7 +268,7 @@ fn inserting() {
     );
     let OnConflict::DoUpdate { assignments, filter } = &upsert.on_conflict else { panic!() };
     let texts: Vec<String> = assignments.iter().map(|(i, e)| format!("{i}: {e}")).collect();
-    assert_eq!(texts, ["1: CAST(c1 + c6 AS Int32)", "2: CAST(Utf8(\"none\") AS Utf8)"]);
+    assert_eq!(texts, ["1: CAST(checked_add(c1, c6) AS Int32)", "2: CAST(Utf8(\"none\") AS Utf8)"]);
     assert_eq!(filter.as_ref().unwrap().to_string(), "c6 > Int64(0)".replace("c6", "CAST(c6 AS Int64)"));
     let returning = upsert.returning.unwrap();
     assert_eq!(returning.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["id", "twice", "id", "v", "name", "amount", "ts"]);
