@@ -1,10 +1,10 @@
 //! How old an event is when its row can be read: a producer process stamps events into Kafka, and this process looks rows of
 //! a grouped view of a million keys up over pgwire.
 //!
-//! A sample is one event, chosen beforehand, every ten milliseconds. From the moment it is due its key is looked up every
-//! two milliseconds until the row carries the event's stamp; the sample is the time of that answer less the stamp. Samples
-//! run independently of each other, so that a stall counts for all events it delays, and the pause between two looks is part of
-//! the figure. Both processes read the same machine's clock.
+//! A sample is one event, chosen beforehand, every ten milliseconds. One query after the other, at most one every two
+//! milliseconds, asks for the keys of all samples that are due; the sample is the time of the answer that carries its stamp, less
+//! the stamp. A stall counts for all events it delays, and the pause between two queries is part of the figure. Both
+//! processes read the same machine's clock.
 
 use crate::kafka::Broker;
 use crate::producer::{due_micros, key_of};
@@ -12,16 +12,18 @@ use crate::report::{Figure, Goal, millis, percentile};
 use crate::{Result, server};
 use clap::Args;
 use eddyline_common::runtime::{Clock, SystemClock};
+use std::collections::HashMap;
 use std::process::{Child, Command};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 const GOAL_MEDIAN_MS: f64 = 15.0;
 const GOAL_P99_MS: f64 = 50.0;
 const CHECKPOINTS_MIN: i64 = 10;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// More than are ever due at once unless something stands still.
+const KEYS_PER_LOOK_MAX: usize = 500;
 /// The producer is up by then.
 const LEAD: Duration = Duration::from_secs(2);
 /// The first second is not sampled: clients connect, caches fill.
@@ -62,7 +64,7 @@ pub async fn run(options: &Options) -> Result<()> {
     });
     let (broker, topic) = filled.await??;
     let server = options.settings.start();
-    let client = Arc::new(server.connect().await);
+    let client = server.connect().await;
     let source = format!(
         "CREATE SOURCE event (k BIGINT, stamp BIGINT) WITH (connector = 'kafka', topic = '{topic}', \
          properties.bootstrap.servers = '{}', scan.startup.mode = 'earliest') FORMAT PLAIN ENCODE JSON",
@@ -100,7 +102,7 @@ fn print(samples: &[Duration], checkpoints: i64, options: &Options) {
 
 /// Ids of checkpoints count up.
 async fn newest_checkpoint(client: &Client) -> Result<i64> {
-    let newest = server::integers(client, "SELECT max(id) FROM eddyline.checkpoints WHERE problem IS NULL").await?;
+    let newest = server::integers(client, "SELECT max(checkpoint) FROM eddyline.checkpoints WHERE problem IS NULL").await?;
     Ok(newest.first().copied().unwrap_or_default())
 }
 
@@ -130,44 +132,63 @@ fn spawn_producer(options: &Options, bootstrap: &str, topic: &str, start_micros:
     Ok(command.spawn()?)
 }
 
-/// One task per sample, all on one connection, which pipelines them. Also gives the number of checkpoints between the first and
-/// the last sample.
-async fn sample(client: &Arc<Client>, options: &Options, start: i64) -> Result<(Vec<Duration>, i64)> {
-    let look = client.prepare("SELECT stamp FROM latest WHERE k = $1").await?;
+/// An event that is waited for.
+struct Awaited {
+    key: i64,
+    /// Its stamp is this or later, in microseconds since 1970.
+    due: i64,
+}
+
+/// Asks for the due events until all are seen. Also gives the number of checkpoints between the first and the last sample.
+async fn sample(client: &Client, options: &Options, start: i64) -> Result<(Vec<Duration>, i64)> {
     let per_sample = (options.rate as u128 * SAMPLE_INTERVAL.as_micros() / 1_000_000).max(1) as usize;
     let first = options.rate * WARM_UP.as_secs();
-    let mut tasks = Vec::new();
-    for i in (first..options.rate * options.seconds).step_by(per_sample) {
-        let due = start + due_micros(i, options.rate);
-        tasks.push(tokio::spawn(watch(client.clone(), look.clone(), key_of(i, options.keys) as i64, due)));
-    }
+    let events = (first..options.rate * options.seconds).step_by(per_sample);
+    let mut coming = events
+        .map(|i| Awaited { key: key_of(i, options.keys) as i64, due: start + due_micros(i, options.rate) })
+        .peekable();
     until(start + due_micros(first, options.rate)).await;
     let before = newest_checkpoint(client).await?;
-    let mut samples = Vec::new();
-    for task in tasks {
-        samples.push(task.await??);
+    let (mut awaited, mut samples) = (Vec::new(), Vec::new());
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while coming.peek().is_some() || !awaited.is_empty() {
+        looks.tick().await;
+        let now = SystemClock.now().micros();
+        awaited.extend(std::iter::from_fn(|| coming.next_if(|a| a.due <= now)));
+        if let Some(oldest) = awaited.first().filter(|a| now - a.due > PATIENCE.as_micros() as i64) {
+            return Err(format!("the event of key {} did not come", oldest.key).into());
+        }
+        look(client, &mut awaited, &mut samples).await?;
     }
     Ok((samples, newest_checkpoint(client).await? - before))
 }
 
-async fn until(micros: i64) {
-    tokio::time::sleep(Duration::from_micros((micros - SystemClock.now().micros()).max(0) as u64)).await;
-}
-
-/// Looks at one key until its row carries a stamp from `due` on.
-async fn watch(client: Arc<Client>, look: Statement, key: i64, due: i64) -> Result<Duration> {
-    until(due).await;
-    let mut looks = tokio::time::interval(LOOK_INTERVAL);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        looks.tick().await;
-        let stamp: i64 = client.query_one(&look, &[&key]).await?.get(0);
-        let now = SystemClock.now().micros();
-        if stamp >= due {
-            return Ok(Duration::from_micros((now - stamp).max(0) as u64));
-        }
-        if now - due > PATIENCE.as_micros() as i64 {
-            return Err(format!("the event of key {key} did not come").into());
+/// Moves the events whose row is there to the samples.
+async fn look(client: &Client, awaited: &mut Vec<Awaited>, samples: &mut Vec<Duration>) -> Result<()> {
+    if awaited.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = awaited.iter().take(KEYS_PER_LOOK_MAX).map(|a| a.key.to_string()).collect();
+    let rows = client.simple_query(&format!("SELECT k, stamp FROM latest WHERE k IN ({})", keys.join(","))).await?;
+    let now = SystemClock.now().micros();
+    let mut stamps = HashMap::new();
+    for row in rows {
+        if let SimpleQueryMessage::Row(row) = row {
+            let number = |i| row.get(i).unwrap_or_default().parse::<i64>();
+            stamps.insert(number(0)?, number(1)?);
         }
     }
+    awaited.retain(|a| match stamps.get(&a.key) {
+        Some(stamp) if *stamp >= a.due => {
+            samples.push(Duration::from_micros((now - stamp).max(0) as u64));
+            false
+        }
+        _ => true,
+    });
+    Ok(())
+}
+
+async fn until(micros: i64) {
+    tokio::time::sleep(Duration::from_micros((micros - SystemClock.now().micros()).max(0) as u64)).await;
 }

@@ -48,6 +48,7 @@ impl Settings {
             state_cache: Box::leak(self.state_cache.clone().into_boxed_str()),
             checkpoint_interval: "1s",
             failpoints: String::new(),
+            ..Default::default()
         })
     }
 }

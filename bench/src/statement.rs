@@ -32,6 +32,8 @@ pub async fn run(options: &Options) -> Result<()> {
         return Err(format!("after {rows} inserts the table holds {seen:?}").into());
     }
     print("INSERT of one row", &inserts);
+    let lookups = time(&client, options.statements, |i| format!("SELECT v FROM t WHERE id = {i}")).await?;
+    print("SELECT by key", &lookups);
     Ok(())
 }
 
