@@ -11,6 +11,7 @@ pub mod ids;
 pub mod key;
 pub mod kv;
 pub mod options;
+pub mod postgres;
 pub mod runtime;
 pub mod time;
 pub mod types;

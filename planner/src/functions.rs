@@ -7,13 +7,14 @@
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, PrimitiveArray};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    AggregateUDF, ColumnarValue, Expr, HigherOrderUDF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
+    AggregateUDF, ColumnarValue, Expr, HigherOrderUDF, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, WindowUDF,
 };
 use eddyline_common::{Result, SqlType};
 use std::collections::{HashMap, HashSet};
@@ -22,6 +23,8 @@ use std::sync::{Arc, LazyLock};
 pub const WINDOW_START: &str = "eddyline_window_start";
 pub const WINDOW_SHIFT: &str = "eddyline_window_shift";
 pub const HOP_STARTS: &str = "eddyline_hop_starts";
+/// A list, and an empty one for null: what `ARRAY(SELECT ...)` is without rows.
+pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 pub const NOW: &str = "now";
 
 /// Functions by every name they answer to.
@@ -69,8 +72,8 @@ fn register_defaults(functions: &mut Functions) -> Result<()> {
 
 /// Adds our functions to a registry, over DataFusion's of the same name.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    for udf in ours() {
-        registry.register_udf(Arc::new(udf)).map_err(|e| crate::error::from_datafusion(e, None))?;
+    for udf in ours().into_iter().map(Arc::new).chain(crate::casts::functions()) {
+        registry.register_udf(udf).map_err(|e| crate::error::from_datafusion(e, None))?;
     }
     Ok(())
 }
@@ -78,6 +81,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
 fn ours() -> Vec<ScalarUDF> {
     vec![
         ScalarUDF::new_from_impl(Now::new()),
+        ScalarUDF::new_from_impl(ArrayOfRows { signature: Signature::any(1, Volatility::Immutable) }),
         ScalarUDF::new_from_impl(WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(WindowMath::new(HOP_STARTS, 4)),
@@ -198,6 +202,41 @@ impl ScalarUDFImpl for Now {
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         Err(DataFusionError::Internal("now() is replaced by a constant before it runs".to_string()))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ArrayOfRows {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for ArrayOfRows {
+    fn name(&self) -> &str {
+        ARRAY_OF_ROWS
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
+        Ok(arg_types[0].clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        Ok(args.arg_fields[0].clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let lists = args.args[0].to_array(args.number_rows)?;
+        let Some(list) = lists.as_list_opt::<i32>().filter(|list| list.null_count() > 0) else { return Ok(ColumnarValue::Array(lists)) };
+        let empty = list.values().slice(0, 0);
+        let rows: Vec<ArrayRef> = (0..list.len()).map(|row| if list.is_null(row) { empty.clone() } else { list.value(row) }).collect();
+        let parts: Vec<&dyn Array> = rows.iter().map(|r| r.as_ref()).collect();
+        let offsets = OffsetBuffer::from_lengths(parts.iter().map(|p| p.len()));
+        let DataType::List(field) = list.data_type() else { return Ok(ColumnarValue::Array(lists)) };
+        let filled = ListArray::new(field.clone(), offsets, datafusion::arrow::compute::concat(&parts)?, None);
+        Ok(ColumnarValue::Array(Arc::new(filled)))
     }
 }
 

@@ -5,11 +5,13 @@
 //! - `dialect`, `parse`: text to statements (`Parsed`)
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
 //! - `query`, `dml`, `create`: what each kind of statement makes of that; `planning` chooses
-//! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions` serve both
+//! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions`,
+//!   `casts` serve both
 //! - `explain`: every stage as text
 //! - `statement`: what comes out
 
 mod bind;
+pub mod casts;
 pub mod catalog;
 mod create;
 mod dialect;

@@ -3,6 +3,7 @@
 //! rules (joins are not lowered), and anything that folds `now()`.
 
 use crate::bind::options;
+use crate::casts::PostgresCasts;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -37,9 +38,9 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
-/// Type coercion alone.
+/// Type coercion, and the casts that are PostgreSQL's own.
 pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(plan, options(), |_, _| {})
+    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)]).execute_and_check(plan, options(), |_, _| {})
 }
 
 /// Type coercion and the rules above.
@@ -53,7 +54,7 @@ pub fn optimize(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
     let simplifier = ExprSimplifier::new(context);
-    simplifier.simplify(simplifier.coerce(expr, schema)?)
+    simplifier.simplify(crate::casts::rewrite_expr(simplifier.coerce(expr, schema)?, schema)?)
 }
 
 /// The same for an expression without columns.

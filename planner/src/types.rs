@@ -7,7 +7,9 @@ use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, ExactNumberInfo, Ident, ObjectName, TimezoneInfo};
+use eddyline_common::types::TYPE_METADATA_KEY;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub const DEFAULT_NUMERIC: SqlType = SqlType::Decimal { precision: 38, scale: 9 };
@@ -177,6 +179,15 @@ fn exact(info: &ExactNumberInfo) -> Vec<u64> {
     }
 }
 
+/// The name that clients know a type by, where it is none of ours: a cast to `oid` is a bigint that is announced as oid.
+fn wire_mark(ty: &DataType) -> Option<&'static str> {
+    let DataType::Custom(name, _) = ty else {
+        return matches!(ty, DataType::Varchar(_) | DataType::CharacterVarying(_)).then_some("varchar");
+    };
+    let name = name.0.last()?.as_ident()?;
+    ["oid", "name", "char", "xid"].into_iter().find(|known| name.value.eq_ignore_ascii_case(known))
+}
+
 /// Gives DataFusion's binder our types: microseconds, `Utf8`, JSON as marked text.
 #[derive(Debug)]
 pub struct SqlTypes;
@@ -184,6 +195,10 @@ pub struct SqlTypes;
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &DataType) -> DfResult<Option<FieldRef>> {
         let ty = from_ast(sql_type).map_err(crate::error::into_datafusion)?;
-        Ok(Some(Arc::new(ty.field("", true))))
+        let field = ty.field("", true);
+        Ok(Some(Arc::new(match wire_mark(sql_type) {
+            Some(mark) => field.with_metadata(HashMap::from([(TYPE_METADATA_KEY.to_string(), mark.to_string())])),
+            None => field,
+        })))
     }
 }

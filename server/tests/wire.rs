@@ -172,13 +172,13 @@ async fn transactions_commit_and_roll_back() {
 async fn cursors_and_portals_stream() {
     let server = server();
     let mut client = server.connect().await;
-    client.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT value FROM generate_series(1, 100000)").await.unwrap();
+    client.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT n FROM generate_series(1, 100000) AS s(n)").await.unwrap();
     assert_eq!(rows(&client, "FETCH 2 FROM c").await.len(), 2);
     client.batch_execute("MOVE 10 FROM c").await.unwrap();
     assert_eq!(one(&client, "FETCH NEXT FROM c").await, "13");
     client.batch_execute("CLOSE c; COMMIT").await.unwrap();
     let transaction = client.transaction().await.unwrap();
-    let portal = transaction.bind("SELECT value FROM generate_series(1, 25)", &[]).await.unwrap();
+    let portal = transaction.bind("SELECT n::bigint FROM generate_series(1, 25) AS s(n)", &[]).await.unwrap();
     let mut sizes = Vec::new();
     loop {
         let part = transaction.query_portal(&portal, 10).await.unwrap();
@@ -194,7 +194,7 @@ async fn cursors_and_portals_stream() {
 async fn a_cancel_ends_a_query_while_its_rows_stream() {
     let server = server();
     let client = server.connect().await;
-    let stream = client.query_raw("SELECT value FROM generate_series(1, 1000000000)", std::iter::empty::<i32>()).await.unwrap();
+    let stream = client.query_raw("SELECT n::bigint FROM generate_series(1, 1000000000) AS s(n)", std::iter::empty::<i32>()).await.unwrap();
     futures::pin_mut!(stream);
     assert!(stream.next().await.unwrap().is_ok());
     client.cancel_token().cancel_query(NoTls).await.unwrap();

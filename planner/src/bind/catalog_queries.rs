@@ -1,21 +1,10 @@
 //! The catalog queries that psql and drivers send, brought into a form DataFusion plans: `OPERATOR(pg_catalog.~)`,
-//! collations, `::regclass` and kin, `ARRAY(SELECT ...)`, and correlated subqueries in the select list.
+//! collations, `::regclass` and kin, `ARRAY(SELECT ...)`.
 
-use super::rewrite::{arguments, call, cast};
+use super::rewrite::{arguments, call, cast, string_expr};
 use crate::error::fold;
+use crate::functions::ARRAY_OF_ROWS;
 use datafusion::sql::sqlparser::ast::*;
-
-/// System relations that are empty in every Eddyline. A scalar subquery over one of them is NULL.
-const ALWAYS_EMPTY: &[&str] = &[
-    "pg_collation",
-    "pg_inherits",
-    "pg_policy",
-    "pg_publication",
-    "pg_publication_namespace",
-    "pg_publication_rel",
-    "pg_statistic_ext",
-    "pg_trigger",
-];
 
 /// What `regclass` and kin are here: functions of the server's registry, from name to oid and back.
 const REG_TYPES: &[&str] = &["regclass", "regtype", "regproc", "regnamespace", "regrole", "regoper", "regprocedure"];
@@ -24,73 +13,123 @@ fn null() -> Expr {
     Expr::Value(Value::Null.with_empty_span())
 }
 
-/// `ORDER BY` inside a subquery in an expression means nothing but to arrays; nothing to do at this level yet.
 pub fn rewrite_query(query: &mut Query) {
     // A lock clause means nothing to a snapshot.
     query.locks.clear();
 }
 
-/// Over an always-empty relation no select list is ever evaluated, so subqueries in it need no plan.
+/// `t.tableoid` is the same for all rows of `t`: the oid of the relation that `t` is.
 pub fn rewrite_select(select: &mut Select) {
-    if !reads_always_empty(&select.from) {
-        return;
+    let mut relations: Vec<(String, String)> = Vec::new();
+    for table in &select.from {
+        for factor in std::iter::once(&table.relation).chain(table.joins.iter().map(|j| &j.relation)) {
+            if let TableFactor::Table { name, alias, args: None, .. } = factor {
+                let own = alias.as_ref().map(|a| fold(&a.name)).or_else(|| name.0.last()?.as_ident().map(fold));
+                relations.extend(own.map(|own| (own, name.to_string())));
+            }
+        }
     }
-    for item in &mut select.projection {
-        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
-            && has_subquery(expr)
+    let _ = visit_expressions_mut(select, |expr| {
+        if let Expr::CompoundIdentifier(parts) = expr
+            && let [qualifier, column] = parts.as_slice()
+            && fold(column) == "tableoid"
+            && let Some((_, relation)) = relations.iter().find(|(own, _)| *own == fold(qualifier))
         {
-            *expr = cast(null(), DataType::Text);
+            *expr = call("eddyline_regclass", vec![string_expr(relation)]);
         }
-    }
-}
-
-fn reads_always_empty(from: &[TableWithJoins]) -> bool {
-    let empty = |factor: &TableFactor| match factor {
-        TableFactor::Table { name, args: None, .. } => {
-            name.0.last().and_then(|p| p.as_ident()).is_some_and(|i| ALWAYS_EMPTY.contains(&fold(i).as_str()))
-        }
-        _ => false,
-    };
-    from.iter().any(|t| {
-        let inner = |j: &Join| matches!(j.join_operator, JoinOperator::Join(_) | JoinOperator::Inner(_)) && empty(&j.relation);
-        empty(&t.relation) || t.joins.iter().any(inner)
-    })
-}
-
-fn has_subquery(expr: &Expr) -> bool {
-    let mut found = false;
-    let _ = visit_expressions(expr, |e| {
-        let array = matches!(e, Expr::Function(Function { args: FunctionArguments::Subquery(_), .. }));
-        found |= array || matches!(e, Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. });
         std::ops::ControlFlow::<()>::Continue(())
     });
-    found
 }
 
 pub fn rewrite_expr(expr: &mut Expr) {
     let replacement = match expr {
-        Expr::BinaryOp { op: op @ BinaryOperator::PGCustomBinaryOperator(_), .. } => {
+        Expr::BinaryOp { left, op, right } => {
             if let BinaryOperator::PGCustomBinaryOperator(parts) = op
                 && let Some(named) = parts.last().and_then(|symbol| operator(symbol))
             {
                 *op = named;
             }
+            if *op == BinaryOperator::PGOverlap {
+                let both = vec![left.as_ref().clone(), right.as_ref().clone()];
+                *expr = call("array_has_any", both);
+                return;
+            }
+            if matches!(op, BinaryOperator::Eq | BinaryOperator::NotEq) {
+                as_oid(left);
+                as_oid(right);
+            }
+            None
+        }
+        Expr::InList { expr, .. } | Expr::InSubquery { expr, .. } => {
+            as_oid(expr);
+            None
+        }
+        Expr::Interval(interval) => clock_interval(interval),
+        Expr::CompoundFieldAccess { root, access_chain } => record_field(root, access_chain),
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            backslash_escapes(pattern, escape_char);
             None
         }
         Expr::Collate { expr: inner, .. } => Some(inner.as_ref().clone()),
         Expr::Cast { expr: inner, data_type, .. } => reg_cast(inner, data_type),
         Expr::Function(function) => array_subquery(function),
-        Expr::Subquery(query) => scalar_subquery(query),
         _ => None,
     };
     if let Some(replacement) = replacement {
         *expr = replacement;
-        // What a cast or a collation hid may itself need a rewrite. A CASE around a subquery is done: its
-        // subquery aggregates by now.
-        if !matches!(expr, Expr::Case { .. }) {
-            rewrite_expr(expr);
+        // What a cast or a collation hid may itself need a rewrite.
+        rewrite_expr(expr);
+    }
+}
+
+/// `(record).field...`
+fn record_field(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
+    let (AccessExpr::Dot(Expr::Identifier(field)), rest) = chain.split_first()? else { return None };
+    // A name with a dot is a column.
+    if matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+        return None;
+    }
+    let value = call("get_field", vec![root.clone(), string_expr(&fold(field))]);
+    Some(match rest {
+        [] => value,
+        rest => Expr::CompoundFieldAccess { root: Box::new(value), access_chain: rest.to_vec() },
+    })
+}
+
+/// A literal pattern with an ESCAPE of its own, with backslashes in its place.
+fn backslash_escapes(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
+    let Some(Value::SingleQuotedString(character)) = escape.as_ref().map(|e| &e.value) else { return };
+    let Some(text) = constant_text(pattern).filter(|_| character != "\\") else { return };
+    let (mut rewritten, mut chars) = (String::new(), text.chars());
+    while let Some(c) = chars.next() {
+        if character.chars().eq([c]) {
+            rewritten.push('\\');
+            rewritten.extend(chars.next());
+        } else if c == '\\' {
+            rewritten.push_str("\\\\");
+        } else {
+            rewritten.push(c);
         }
     }
+    *pattern = string_expr(&rewritten);
+    *escape = None;
+}
+
+/// The value of a text literal, or of several put together.
+fn constant_text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text.clone()),
+        Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => Some(constant_text(left)? + &constant_text(right)?),
+        Expr::Nested(inner) => constant_text(inner),
+        _ => None,
+    }
+}
+
+/// An interval with a clock in it, which DataFusion does not read, as a cast.
+fn clock_interval(interval: &Interval) -> Option<Expr> {
+    let text = constant_text(&interval.value).filter(|text| text.contains(':'))?;
+    let interval_type = DataType::Interval { fields: None, precision: None };
+    interval.leading_field.is_none().then(|| cast(string_expr(&text), interval_type))
 }
 
 fn operator(symbol: &str) -> Option<BinaryOperator> {
@@ -118,6 +157,16 @@ fn operator(symbol: &str) -> Option<BinaryOperator> {
     })
 }
 
+/// What is compared is the oid: `c.oid::regclass = 'orders'::regclass` is about numbers, not names.
+fn as_oid(side: &mut Expr) {
+    if let Expr::Cast { expr, data_type, .. } = side
+        && matches!(expr.as_ref(), Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+        && type_name(data_type) == "regclass"
+    {
+        *side = expr.as_ref().clone();
+    }
+}
+
 fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Custom(name, _) => name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default(),
@@ -136,6 +185,12 @@ fn reg_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
     {
         return Some(reg_name(&type_name(middle), source.as_ref().clone()));
     }
+    if target == "oid"
+        && let Expr::Cast { expr: source, data_type: middle, .. } = inner
+        && type_name(middle) == "regproc"
+    {
+        return Some(call("eddyline_regproc_oid", vec![source.as_ref().clone()]));
+    }
     if !REG_TYPES.contains(&target.as_str()) {
         return None;
     }
@@ -148,123 +203,56 @@ fn reg_cast(inner: &Expr, data_type: &DataType) -> Option<Expr> {
 fn reg_name(reg_type: &str, oid: Expr) -> Expr {
     match reg_type {
         "regtype" => call("format_type", vec![oid, null()]),
-        "regclass" | "regnamespace" | "regrole" => call(&format!("eddyline_{reg_type}_name"), vec![oid]),
-        _ => cast(oid, DataType::Text),
+        "regclass" | "regnamespace" | "regrole" | "regproc" => call(&format!("eddyline_{reg_type}_name"), vec![oid]),
+        _ => call("eddyline_regproc_name", vec![oid]),
     }
 }
 
-/// `ARRAY(SELECT x ...)` is `(SELECT array_agg(x) FROM (SELECT x ...))`.
+/// `ARRAY(SELECT x ... ORDER BY y)` is `(SELECT array_agg(x ORDER BY y) FROM (SELECT x, y ...))`, with an empty array
+/// where there are no rows.
 fn array_subquery(function: &Function) -> Option<Expr> {
     let FunctionArguments::Subquery(query) = &function.args else { return None };
     if !function.name.to_string().eq_ignore_ascii_case("array") || !arguments(function).is_empty() {
         return None;
     }
-    let mut outer = crate::parse::select_all_from(TableFactor::Derived {
-        lateral: false,
-        subquery: query.clone(),
-        alias: Some(TableAlias {
-            explicit: true,
-            name: Ident::new("__array"),
-            columns: vec![TableAliasColumnDef { name: Ident::new("__item"), data_type: None }],
-            at: None,
-        }),
-        sample: None,
-    });
+    let mut inner = query.clone();
+    let order = move_order(&mut inner);
+    let columns = std::iter::once("__item".to_string()).chain((0..order.len()).map(order_column));
+    let columns = columns.map(|name| TableAliasColumnDef { name: Ident::new(name), data_type: None }).collect();
+    let alias = Some(TableAlias { explicit: true, name: Ident::new("__array"), columns, at: None });
+    let mut outer = crate::parse::select_all_from(TableFactor::Derived { lateral: false, subquery: inner, alias, sample: None });
+    let mut items = call("array_agg", vec![Expr::Identifier(Ident::new("__item"))]);
+    if let (Expr::Function(Function { args: FunctionArguments::List(list), .. }), false) = (&mut items, order.is_empty()) {
+        let by = order.into_iter().enumerate().map(|(i, by)| OrderByExpr { expr: Expr::Identifier(Ident::new(order_column(i))), ..by });
+        list.clauses = vec![FunctionArgumentClause::OrderBy(by.collect())];
+    }
     if let SetExpr::Select(select) = outer.body.as_mut() {
-        select.projection = vec![SelectItem::UnnamedExpr(call("array_agg", vec![Expr::Identifier(Ident::new("__item"))]))];
+        select.projection = vec![SelectItem::UnnamedExpr(items)];
     }
-    Some(Expr::Subquery(Box::new(outer)))
+    Some(call(ARRAY_OF_ROWS, vec![Expr::Subquery(Box::new(outer))]))
 }
 
-/// DataFusion plans a correlated scalar subquery only if it aggregates. Those that look up one row of a
-/// system relation are wrapped in `max`; those over an always-empty one are NULL.
-fn scalar_subquery(query: &mut Box<Query>) -> Option<Expr> {
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
-    if reads_always_empty(&select.from) {
-        return Some(cast(null(), DataType::Text));
-    }
-    let system = select.from.iter().any(|t| match &t.relation {
-        TableFactor::Table { name, args: None, .. } => {
-            name.0.first().and_then(|p| p.as_ident()).is_some_and(|i| fold(i).starts_with("pg_"))
-        }
-        _ => false,
-    });
-    let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] = select.projection.as_mut_slice() else {
-        return None;
+fn order_column(index: usize) -> String {
+    format!("__order_{index}")
+}
+
+/// Takes the query's ORDER BY, whose expressions become further columns; empty where order and rows are one matter.
+fn move_order(query: &mut Query) -> Vec<OrderByExpr> {
+    let (Some(OrderBy { kind: OrderByKind::Expressions(by), .. }), None) = (&query.order_by, &query.limit_clause) else { return vec![] };
+    let by = by.clone();
+    let SetExpr::Select(select) = query.body.as_mut() else { return vec![] };
+    let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] = select.projection.as_slice() else {
+        return vec![];
     };
-    let aggregates = ["max", "min", "count", "sum", "avg", "array_agg", "string_agg", "bool_or", "bool_and"];
-    let mut aggregated = false;
-    let _ = visit_expressions(item, |e| {
-        if let Expr::Function(f) = e {
-            let name = f.name.0.last().and_then(|p| p.as_ident()).map(fold).unwrap_or_default();
-            aggregated |= aggregates.contains(&name.as_str());
-        }
-        std::ops::ControlFlow::<()>::Continue(())
-    });
-    if !system || aggregated {
-        return None;
+    if select.distinct.is_some() {
+        return vec![];
     }
-    let selection = select.selection.take()?;
-    *item = call("max", vec![item.clone()]);
-    let own: Vec<String> = select
-        .from
-        .iter()
-        .flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)))
-        .filter_map(scope_name)
-        .collect();
-    let (outer, inner): (Vec<Expr>, Vec<Expr>) = conjuncts(selection).into_iter().partition(|e| is_outer(e, &own));
-    select.selection = all_of(inner);
+    let item = item.clone();
+    let key = |by: &OrderByExpr| match &by.expr {
+        Expr::Value(_) => item.clone(),
+        other => other.clone(),
+    };
+    select.projection.extend(by.iter().map(key).map(SelectItem::UnnamedExpr).collect::<Vec<_>>());
     query.order_by = None;
-    query.limit_clause = None;
-    // What is asked of the outer row alone cannot be decorrelated, and is asked outside as well.
-    let condition = all_of(outer)?;
-    let subquery = Expr::Subquery(query.clone());
-    Some(Expr::Case {
-        case_token: helpers::attached_token::AttachedToken::empty(),
-        end_token: helpers::attached_token::AttachedToken::empty(),
-        operand: None,
-        conditions: vec![CaseWhen { condition, result: subquery }],
-        else_result: None,
-    })
-}
-
-/// The name by which a table's columns are qualified.
-fn scope_name(factor: &TableFactor) -> Option<String> {
-    match factor {
-        TableFactor::Table { alias: Some(alias), .. } => Some(fold(&alias.name)),
-        TableFactor::Table { name, .. } => name.0.last()?.as_ident().map(fold),
-        _ => None,
-    }
-}
-
-fn conjuncts(expr: Expr) -> Vec<Expr> {
-    match expr {
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            let mut all = conjuncts(*left);
-            all.extend(conjuncts(*right));
-            all
-        }
-        other => vec![other],
-    }
-}
-
-fn all_of(exprs: Vec<Expr>) -> Option<Expr> {
-    exprs.into_iter().reduce(|left, right| Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) })
-}
-
-/// Whether every column of an expression is qualified, and by none of `own`.
-fn is_outer(expr: &Expr, own: &[String]) -> bool {
-    let (mut outer, mut named) = (true, false);
-    let _ = visit_expressions(expr, |e| {
-        match e {
-            Expr::Identifier(_) | Expr::Subquery(_) => outer = false,
-            Expr::CompoundIdentifier(parts) => {
-                named = true;
-                outer &= parts.len() == 2 && !own.contains(&fold(&parts[0]));
-            }
-            _ => {}
-        }
-        std::ops::ControlFlow::<()>::Continue(())
-    });
-    outer && named
+    by
 }

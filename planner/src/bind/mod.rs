@@ -4,7 +4,9 @@
 
 mod catalog_queries;
 mod names;
+mod operands;
 mod rewrite;
+mod set_returning;
 pub mod window;
 
 use crate::catalog::{Catalog, Relation, RelationKind};
@@ -104,13 +106,15 @@ pub struct Binder<'a> {
 
 impl<'a> Binder<'a> {
     pub fn new(catalog: &'a dyn Catalog, settings: &'a Settings, mode: Mode) -> Self {
+        let mut planners = SessionStateDefaults::default_expr_planners();
+        planners.insert(0, Arc::new(operands::Operands));
         Binder {
             catalog,
             settings,
             mode,
             text: None,
             parameters: Vec::new(),
-            expr_planners: SessionStateDefaults::default_expr_planners(),
+            expr_planners: planners,
             relation_planners: vec![Arc::new(window::WindowFunctions)],
         }
     }
@@ -249,6 +253,16 @@ pub fn unknown_relation(catalog: &dyn Catalog, shown: &str, name: &str) -> SqlEr
     }
 }
 
+/// A constant; DataFusion's table functions take no narrower integers than bigint.
+fn table_function_argument(arg: Expr) -> DfResult<Expr> {
+    Ok(match crate::optimize::fold_constant(arg)? {
+        Expr::Literal(value, metadata) if matches!(value.data_type(), DataType::Int8 | DataType::Int16 | DataType::Int32) => {
+            Expr::Literal(value.cast_to(&DataType::Int64)?, metadata)
+        }
+        other => other,
+    })
+}
+
 /// The plan with other column names.
 pub fn rename(plan: LogicalPlan, names: &[String]) -> DfResult<LogicalPlan> {
     let columns = plan.schema().columns();
@@ -268,7 +282,7 @@ impl ContextProvider for Binder<'_> {
         if self.mode == Mode::Batch
             && let Some(function) = SessionStateDefaults::default_table_functions().iter().find(|f| f.name() == name)
         {
-            let args = args.into_iter().map(crate::optimize::fold_constant).collect::<DfResult<Vec<_>>>()?;
+            let args = args.into_iter().map(table_function_argument).collect::<DfResult<Vec<_>>>()?;
             let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, &*TABLE_FUNCTION_SESSION))?;
             return Ok(provider_as_source(provider));
         }

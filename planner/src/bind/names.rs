@@ -2,35 +2,57 @@
 //! that. Clients see the names before they were made unique.
 
 use crate::error::fold;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr};
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TrimWhereField,
+};
 use std::collections::HashSet;
 
 /// What an expression's column is called without AS.
 pub fn of_expr(expr: &Expr) -> String {
-    strong(expr).unwrap_or_else(|| "?column?".to_string())
+    strong(expr).or_else(|| weak(expr)).unwrap_or_else(|| "?column?".to_string())
 }
 
+/// A name that yields to that of a cast around the expression.
+fn weak(expr: &Expr) -> Option<String> {
+    Some(match expr {
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return weak(inner),
+        Expr::Cast { data_type, .. } => type_name(&data_type.to_string()),
+        Expr::TypedString(typed) => type_name(&typed.data_type.to_string()),
+        Expr::Case { .. } => "case".to_string(),
+        Expr::Interval(_) => "interval".to_string(),
+        Expr::Subquery(query) => return single_item(query).and_then(weak),
+        _ => return None,
+    })
+}
+
+/// A name that a cast around the expression gives way to.
 fn strong(expr: &Expr) -> Option<String> {
     Some(match expr {
         Expr::Identifier(ident) => fold(ident),
         Expr::CompoundIdentifier(parts) => fold(parts.last()?),
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return strong(inner),
         Expr::Function(f) => f.name.0.last()?.as_ident().map(fold)?,
-        Expr::Cast { expr, data_type, .. } => return strong(expr).or_else(|| Some(type_name(&data_type.to_string()))),
-        Expr::TypedString(typed) => type_name(&typed.data_type.to_string()),
-        Expr::Case { else_result, .. } => return else_result.as_deref().and_then(strong).or(Some("case".to_string())),
+        Expr::Cast { expr, .. } => return strong(expr),
+        Expr::Case { else_result, .. } => return else_result.as_deref().and_then(strong),
         Expr::Exists { .. } => "exists".to_string(),
         Expr::Extract { .. } => "extract".to_string(),
         Expr::Substring { .. } => "substring".to_string(),
+        Expr::Trim { trim_where: Some(TrimWhereField::Leading), .. } => "ltrim".to_string(),
+        Expr::Trim { trim_where: Some(TrimWhereField::Trailing), .. } => "rtrim".to_string(),
         Expr::Trim { .. } => "btrim".to_string(),
         Expr::Position { .. } => "position".to_string(),
         Expr::Overlay { .. } => "overlay".to_string(),
         Expr::Ceil { .. } => "ceil".to_string(),
         Expr::Floor { .. } => "floor".to_string(),
         Expr::Array(_) => "array".to_string(),
-        Expr::Interval(_) => "interval".to_string(),
         Expr::AtTimeZone { .. } => "timezone".to_string(),
-        Expr::CompoundFieldAccess { root, .. } => return strong(root),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            let field = access_chain.iter().rev().find_map(|access| match access {
+                AccessExpr::Dot(Expr::Identifier(field)) => Some(fold(field)),
+                _ => None,
+            });
+            return field.or_else(|| strong(root));
+        }
         Expr::Subquery(query) => return single_column(query),
         _ => return None,
     })
@@ -52,6 +74,16 @@ fn type_name(written: &str) -> String {
         other => other,
     }
     .to_string()
+}
+
+fn single_item(query: &Query) -> Option<&Expr> {
+    match query.body.as_ref() {
+        SetExpr::Select(select) => match select.projection.as_slice() {
+            [SelectItem::UnnamedExpr(expr)] => Some(expr),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn single_column(query: &Query) -> Option<String> {

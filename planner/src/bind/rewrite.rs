@@ -4,6 +4,7 @@
 
 use super::catalog_queries;
 use super::names;
+use super::set_returning;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
 use crate::error::{SourceText, fold, suggest};
 use datafusion::execution::FunctionRegistry;
@@ -65,6 +66,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
         names::alias_items(select);
         catalog_queries::rewrite_select(select);
+        set_returning::rewrite(select);
         group_window(select)
     }
 
@@ -202,6 +204,7 @@ fn flink_function(function: &Function) -> Option<Expr> {
         }
         ("dayofmonth", 1) => Some(cast(call("date_part", vec![string_expr("day"), own(0)]), DataType::BigInt(None))),
         ("dayofyear", 1) => Some(cast(call("date_part", vec![string_expr("doy"), own(0)]), DataType::BigInt(None))),
+        ("variance", 1) => Some(renamed(function, "var_samp")),
         ("if", 3) => Some(Expr::Case {
             case_token: helpers::attached_token::AttachedToken::empty(),
             end_token: helpers::attached_token::AttachedToken::empty(),
@@ -222,6 +225,11 @@ fn flink_function(function: &Function) -> Option<Expr> {
         },
         _ => None,
     }
+}
+
+/// The same call of another function.
+fn renamed(function: &Function, name: &str) -> Expr {
+    Expr::Function(Function { name: ObjectName::from(vec![Ident::new(name)]), ..function.clone() })
 }
 
 /// A `yyyy-MM-dd HH:mm:ss` pattern in the `%` notation that `to_char` takes.

@@ -3,7 +3,7 @@
 
 use super::objects::{BTREE, EDDYLINE, HEAP, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC};
 use super::rows::{Rows, Value};
-use super::{DATABASE, OWNER, SystemContext, spec};
+use super::{DATABASE, OWNER, SystemContext, describe, spec};
 use crate::session::settings::DEFINITIONS;
 
 pub const PG_CLASS: u32 = 1259;
@@ -70,6 +70,15 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
             ("state", "active".into()),
             ("backend_type", "client backend".into()),
         ]),
+        "pg_get_keywords" => describe::RESERVED.iter().for_each(|word| {
+            rows.add([
+                ("word", (*word).into()),
+                ("catcode", "R".into()),
+                ("barelabel", true.into()),
+                ("catdesc", "reserved".into()),
+                ("baredesc", "can be bare label".into()),
+            ])
+        }),
         "pg_timezone_names" => {
             rows.add([("name", "UTC".into()), ("abbrev", "UTC".into()), ("is_dst", false.into())]);
         }

@@ -15,7 +15,7 @@ pub fn quote_ident(name: &str) -> String {
 }
 
 /// PostgreSQL's reserved key words.
-const RESERVED: &[&str] = &[
+pub const RESERVED: &[&str] = &[
     "all",
     "analyse",
     "analyze",

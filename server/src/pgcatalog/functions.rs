@@ -3,7 +3,8 @@
 //! context, so a registry of them is made per statement; making one costs nothing until a function is named.
 
 use super::rows::{Value, array_of};
-use super::{DATABASE, OWNER, SystemContext, describe, objects, spec};
+use super::values::{bounds, format_text, json_build_object, json_of, size_pretty};
+use super::{DATABASE, OWNER, SystemContext, describe, objects, sleep, spec};
 use crate::session::settings::SERVER_VERSION;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
@@ -93,6 +94,8 @@ const DEFINITIONS: &[Definition] = &[
             None => Value::Null,
         })
     }),
+    define("getdatabaseencoding", "name", |_, _| Ok("UTF8".into())),
+    define("pg_client_encoding", "name", |_, _| Ok("UTF8".into())),
     define("pg_encoding_to_char", "name", |_, args| Ok(if arg(args, 0).as_int() == Some(6) { "UTF8" } else { "" }.into())),
     define("pg_char_to_encoding", "int4", |_, args| {
         Ok(Value::Int(if arg(args, 0).as_text().is_some_and(|t| t.eq_ignore_ascii_case("utf8")) { 6 } else { -1 }))
@@ -110,7 +113,14 @@ const DEFINITIONS: &[Definition] = &[
     define("eddyline_regrole", "oid", |_, args| {
         oid_of(args, "role", SqlState::UNDEFINED_OBJECT, |n| (n == OWNER).then_some(objects::OWNER_OID))
     }),
-    define("eddyline_regproc", "oid", |_, args| oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, function_oid)),
+    define("eddyline_regproc", "regproc", |_, args| match arg(args, 0).as_text() {
+        Some(name) => match input_function(&name) {
+            Some(known) => Ok(known.into()),
+            None => Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function \"{name}\" does not exist"))),
+        },
+        None => Ok(Value::Null),
+    }),
+    define("eddyline_regproc_oid", "oid", |_, args| oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, function_oid)),
     define("eddyline_regprocedure", "oid", |_, args| oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, function_oid)),
     define("eddyline_regoper", "oid", |_, args| oid_of(args, "operator", SqlState::UNDEFINED_FUNCTION, |_| None)),
     define("eddyline_regclass_name", "regclass_text", |c, args| {
@@ -118,6 +128,12 @@ const DEFINITIONS: &[Definition] = &[
         Ok(match arg(args, 0) {
             Value::Text(name) if name.parse::<u32>().is_err() => name.into(),
             value => value.as_oid().map(name).into(),
+        })
+    }),
+    define("eddyline_regproc_name", "regproc", |_, args| {
+        Ok(match arg(args, 0) {
+            Value::Int(0) => "-".into(),
+            other => other.as_text().into(),
         })
     }),
     define("eddyline_regnamespace_name", "text", |_, args| Ok(arg(args, 0).as_oid().map(namespace_name).into())),
@@ -129,20 +145,14 @@ const DEFINITIONS: &[Definition] = &[
     define("quote_nullable", "text", |_, args| {
         Ok(arg(args, 0).as_text().map_or("NULL".to_string(), |t| describe::quote_literal(&t)).into())
     }),
-    define("array_upper", "int4", |_, args| {
-        Ok(match arg(args, 0) {
-            Value::Ints(items) if !items.is_empty() => items.len().into(),
-            Value::Texts(items) if !items.is_empty() => items.len().into(),
-            _ => Value::Null,
-        })
-    }),
-    define("array_lower", "int4", |_, args| {
-        Ok(match arg(args, 0) {
-            Value::Ints(items) if !items.is_empty() => Value::Int(1),
-            Value::Texts(items) if !items.is_empty() => Value::Int(1),
-            _ => Value::Null,
-        })
-    }),
+    define("array_lower", "int4", |_, args| Ok(bounds(arg(args, 0)).map(|b| *b.start()).into())),
+    define("array_upper", "int4", |_, args| Ok(bounds(arg(args, 0)).map(|b| *b.end()).into())),
+    define("generate_subscripts", "_int4", |_, args| Ok(Value::Ints(bounds(arg(args, 0)).map_or(vec![], |b| b.collect())))),
+    define("json_build_object", "json", |_, args| json_build_object(args)),
+    define("json_build_array", "json", |_, args| Ok(serde_json::Value::from_iter(args.iter().map(json_of)).to_string().into())),
+    define("to_json", "json", |_, args| Ok(json_of(arg(args, 0)).to_string().into())),
+    define("to_jsonb", "jsonb", |_, args| Ok(json_of(arg(args, 0)).to_string().into())),
+    define("format", "text", |_, args| format_text(args)),
     // Definitions and descriptions.
     define("pg_get_expr", "text", |_, args| Ok(arg(args, 0).as_text().into())),
     define("pg_get_viewdef", "text", |c, args| {
@@ -169,7 +179,7 @@ const DEFINITIONS: &[Definition] = &[
     define("obj_description", "text", null),
     define("col_description", "text", null),
     define("shobj_description", "text", null),
-    define("pg_partition_ancestors", "oid", null),
+    define("pg_partition_ancestors", "_oid", |_, _| Ok(Value::Ints(Vec::new()))),
     define("pg_relation_is_publishable", "bool", no),
     define("pg_tablespace_location", "text", |_, _| Ok("".into())),
     define("pg_relation_is_updatable", "int4", zero),
@@ -267,20 +277,14 @@ fn namespace_name(oid: u32) -> String {
 }
 
 /// Input functions of types are the only ones that clients name by `regproc`.
-fn function_oid(name: &str) -> Option<u32> {
+fn input_function(name: &str) -> Option<&'static str> {
     let (_, name) = describe::split_name(name);
-    spec::types().iter().find(|t| t.input == name).map(|t| t.oid + 100_000)
+    spec::types().iter().find(|t| t.input == name).map(|t| t.input)
 }
 
-fn size_pretty(bytes: i64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["bytes", "kB", "MB", "GB", "TB"] {
-        if value.abs() < 10_240.0 || unit == "TB" {
-            return format!("{:.0} {unit}", value);
-        }
-        value /= 1024.0;
-    }
-    bytes.to_string()
+fn function_oid(name: &str) -> Option<u32> {
+    let name = input_function(name)?;
+    spec::types().iter().find(|t| t.input == name).map(|t| t.oid + 100_000)
 }
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Definition>> = LazyLock::new(|| DEFINITIONS.iter().map(|d| (d.name, d)).collect());
@@ -349,7 +353,7 @@ impl ScalarUDFImpl for SystemFunction {
         let mut row_args = Vec::with_capacity(columns.len());
         for row in 0..rows {
             row_args.clear();
-            row_args.extend(columns.iter().map(|c| Value::from_array(c, row)));
+            row_args.extend(columns.iter().zip(&args.arg_fields).map(|(c, field)| Value::of_field(c, row, field)));
             values.push((self.definition.body)(&self.context, &row_args).map_err(external)?);
         }
         let ty = if self.definition.returns == "regclass_text" { "text" } else { self.definition.returns };
@@ -375,7 +379,8 @@ impl SessionFunctions {
 
 impl FunctionRegistry for SessionFunctions {
     fn udfs(&self) -> HashSet<String> {
-        self.base.udfs().into_iter().chain(DEFINITIONS.iter().map(|d| d.name.to_string())).collect()
+        let own = DEFINITIONS.iter().map(|d| d.name.to_string()).chain([sleep::NAME.to_string()]);
+        self.base.udfs().into_iter().chain(own).collect()
     }
 
     fn higher_order_function_names(&self) -> HashSet<String> {
@@ -391,6 +396,9 @@ impl FunctionRegistry for SessionFunctions {
     }
 
     fn udf(&self, name: &str) -> DfResult<Arc<ScalarUDF>> {
+        if name == sleep::NAME {
+            return Ok(sleep::function());
+        }
         let Some(definition) = BY_NAME.get(name) else { return self.base.udf(name) };
         // `set_config` acts; the others only tell.
         let volatility = if definition.name == "set_config" { Volatility::Volatile } else { Volatility::Stable };
@@ -423,11 +431,5 @@ mod tests {
     fn every_name_is_defined_once() {
         assert_eq!(BY_NAME.len(), DEFINITIONS.len());
         assert!(version().starts_with("PostgreSQL 15"));
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        assert_eq!(size_pretty(10), "10 bytes");
-        assert_eq!(size_pretty(1 << 20), "1024 kB");
     }
 }

@@ -3,8 +3,8 @@
 use super::objects::{has_constraint, is_materialized, is_source, is_view, key_numbers};
 use super::rows::{Rows, Value};
 use super::{DATABASE, OWNER, SystemContext, describe, objects, spec};
-use crate::pgwire::types::{oid_of, wire_type_of};
 use eddyline_common::SqlType;
+use eddyline_common::postgres::types::{oid_of, wire_type_of};
 use eddyline_planner::Relation;
 
 pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
@@ -92,7 +92,7 @@ fn columns(r: &Relation, rows: &mut Rows) {
             ("column_name", (&column.name).into()),
             ("ordinal_position", (index + 1).into()),
             ("column_default", objects::default_of(r, index).into()),
-            ("is_nullable", if column.nullable { "YES" } else { "NO" }.into()),
+            ("is_nullable", if objects::is_not_null(r, index) { "NO" } else { "YES" }.into()),
             ("data_type", data_type.into()),
             ("numeric_precision", precision.into()),
             ("numeric_precision_radix", radix.into()),

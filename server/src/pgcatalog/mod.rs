@@ -6,7 +6,9 @@
 //! - `rows`: building rows by column name
 //! - `table`: the table provider
 //! - `objects`, `builtin`, `information_schema`: what the rows are
-//! - `functions`, `describe`: `pg_*` functions and their kin
+//! - `functions`, `describe`, `values`: `pg_*` functions and their kin
+//! - `sleep`: `pg_sleep`
+//! - `typing`: which columns of a query have types that only system relations have
 //!
 //! Relations that Eddyline has nothing to say in are there and empty. It knows nothing of query texts.
 
@@ -17,8 +19,11 @@ mod information_schema;
 pub mod objects;
 
 pub mod rows;
+mod sleep;
 pub mod spec;
 mod table;
+pub mod typing;
+mod values;
 
 use crate::catalog::CatalogSnapshot;
 use crate::coordinator::system::SYSTEM_RELATIONS;

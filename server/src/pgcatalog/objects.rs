@@ -7,8 +7,8 @@ use super::spec::{self, ColumnSpec};
 use super::{OWNER, SystemContext, builtin};
 use crate::catalog::{constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
 use crate::coordinator::system::{self, SYSTEM_RELATIONS};
-use crate::pgwire::types::{WireType, wire_type, wire_type_of};
 use arrow::datatypes::Schema;
+use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of};
 use eddyline_planner::plan::Expr;
 use eddyline_planner::{Relation, RelationKind};
 
@@ -113,6 +113,11 @@ pub fn key_numbers(r: &Relation) -> Vec<i64> {
     r.key.iter().map(visible).collect::<Option<_>>().unwrap_or_default()
 }
 
+/// Whether a column is declared NOT NULL. Those of views are not, whatever can be told of their queries, as in PostgreSQL.
+pub fn is_not_null(r: &Relation, column: usize) -> bool {
+    (is_table(r) || is_source(r)) && !r.visible[column].column.nullable
+}
+
 /// A system relation as `pg_class` shows it.
 struct SystemRelation {
     oid: u32,
@@ -123,7 +128,7 @@ struct SystemRelation {
 }
 
 fn system_relations() -> impl Iterator<Item = SystemRelation> {
-    let known = spec::relations().iter().map(|r| SystemRelation {
+    let known = spec::relations().iter().filter(|r| r.kind != "F").map(|r| SystemRelation {
         oid: r.oid,
         name: r.name,
         namespace: if r.schema == "pg_catalog" { PG_CATALOG } else { INFORMATION_SCHEMA },
@@ -233,7 +238,7 @@ fn attribute_rows(r: &Relation, rows: &mut Rows) {
             index + 1,
             &column.name,
             wire_type_of(&column.ty),
-            !column.nullable,
+            is_not_null(r, index),
             default_of(r, index).is_some(),
             rows,
         );

@@ -4,6 +4,7 @@
 use super::spec::{self, RelationSpec};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Float32Type, Int16Type, Int32Type, Int64Type};
+use eddyline_common::types::TYPE_METADATA_KEY;
 use eddyline_common::{Result, SqlError};
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub enum Value {
     Float(f64),
     Text(String),
     Ints(Vec<i64>),
+    /// An int2vector or oidvector, whose subscripts begin at zero.
+    Vector(Vec<i64>),
     Texts(Vec<String>),
 }
 
@@ -72,6 +75,15 @@ impl Value {
 
     pub fn is_true(&self) -> bool {
         matches!(self, Value::Bool(true)) || matches!(self, Value::Text(t) if t == "t" || t == "true")
+    }
+
+    /// One value of a column of the field's type, for functions.
+    pub fn of_field(array: &ArrayRef, row: usize, field: &Field) -> Value {
+        let vector = field.metadata().get(TYPE_METADATA_KEY).is_some_and(|mark| mark.ends_with("vector"));
+        match Value::from_array(array, row) {
+            Value::Ints(items) if vector => Value::Vector(items),
+            other => other,
+        }
     }
 
     /// One value of an array, for functions.
@@ -161,7 +173,7 @@ pub fn array(values: &[Value], field: &Field) -> Result<ArrayRef> {
     let texts = || values.iter().map(Value::as_text);
     let int_lists = || {
         values.iter().map(|v| match v {
-            Value::Ints(items) => Some(items.iter().map(|i| Some(*i)).collect::<Vec<_>>()),
+            Value::Ints(items) | Value::Vector(items) => Some(items.iter().map(|i| Some(*i)).collect::<Vec<_>>()),
             _ => None,
         })
     };

@@ -1,7 +1,7 @@
 //! The shape of every system relation, and the built-in types, parsed once from the two text files beside.
 
-use crate::pgwire::types as wire;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use eddyline_common::postgres::types as wire;
 use eddyline_common::types::TYPE_METADATA_KEY;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -10,7 +10,7 @@ pub struct RelationSpec {
     pub schema: &'static str,
     pub name: &'static str,
     pub oid: u32,
-    /// `r` or `v`.
+    /// `r` or `v`; `F` for a function without arguments, which `pg_class` does not list.
     pub kind: &'static str,
     pub columns: Vec<ColumnSpec>,
     pub arrow: SchemaRef,
@@ -115,6 +115,7 @@ pub fn field(name: &str, ty: &str) -> Field {
         "timestamp" => (DataType::Timestamp(TimeUnit::Microsecond, None), None),
         "timestamptz" => (DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())), None),
         "jsonb" => (DataType::Utf8, Some("json")),
+        "json" => (DataType::Utf8, Some("pgjson")),
         "int2vector" => (list(DataType::Int16), Some(ty)),
         "oidvector" => (list(DataType::Int64), Some(ty)),
         "_int2" => (list(DataType::Int16), None),
@@ -125,7 +126,9 @@ pub fn field(name: &str, ty: &str) -> Field {
         "_name" => (list(DataType::Utf8), Some("name[]")),
         "_char" => (list(DataType::Utf8), Some("char[]")),
         "_aclitem" => (list(DataType::Utf8), Some("aclitem[]")),
-        "name" | "char" | "varchar" | "regproc" | "regtype" | "pg_node_tree" | "inet" | "pg_lsn" | "anyarray" => (DataType::Utf8, Some(ty)),
+        "name" | "char" | "varchar" | "regproc" | "regtype" | "pg_node_tree" | "inet" | "pg_lsn" | "anyarray" | "void" => {
+            (DataType::Utf8, Some(ty))
+        }
         _ => (DataType::Utf8, None),
     };
     let field = Field::new(name, data_type, true);

@@ -15,19 +15,29 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use eddyline_common::{Result, SqlError};
 use std::fmt::{Debug, Formatter};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub struct SystemTable {
     spec: Arc<RelationSpec>,
     context: Arc<SystemContext>,
+    /// Made by the first scan: a statement's subqueries scan a table many times.
+    rows: OnceLock<RecordBatch>,
 }
 
 impl SystemTable {
     pub fn new(spec: Arc<RelationSpec>, context: Arc<SystemContext>) -> Self {
-        SystemTable { spec, context }
+        SystemTable { spec, context, rows: OnceLock::new() }
     }
 
-    pub fn rows(&self) -> Result<RecordBatch> {
+    fn rows(&self) -> Result<RecordBatch> {
+        if let Some(rows) = self.rows.get() {
+            return Ok(rows.clone());
+        }
+        let rows = self.make_rows()?;
+        Ok(self.rows.get_or_init(|| rows).clone())
+    }
+
+    fn make_rows(&self) -> Result<RecordBatch> {
         let mut rows = Rows::new(self.spec.clone());
         match self.spec.schema {
             "information_schema" => information_schema::fill(self.spec.name, &self.context, &mut rows),

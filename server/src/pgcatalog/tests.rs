@@ -1,10 +1,9 @@
-//! The statements that psql sends for its `\d` family, through parser, planner and DataFusion, over a catalog
-//! with one relation of each kind: every statement must plan, run and give the columns it gave on
-//! PostgreSQL 15.
+//! Catalog queries of the kinds that clients send, through parser, planner and DataFusion, over a catalog with one
+//! relation of each kind: every statement must plan, run and give the columns it gives on PostgreSQL 15.
 
 use super::SystemContext;
 use super::functions::SessionFunctions;
-use crate::catalog::{CatalogSnapshot, relation_oid};
+use crate::catalog::CatalogSnapshot;
 use crate::serving::engine::EngineOptions;
 use crate::serving::{Bindings, QueryEngine, RelationSource};
 use crate::session::planning::query_schema;
@@ -93,19 +92,19 @@ impl Runner {
         let parsed = parse(sql).map_err(|e| e.to_string())?.remove(0);
         let Planned::Query(query) = plan_on(&self.snapshot, &parsed).map_err(|e| e.to_string())? else { return Err("not a query".into()) };
         let schema = query_schema(&query);
-        let columns = schema.fields().iter().map(|f| (f.name().clone(), crate::pgwire::types::wire_type(f).oid)).collect();
+        let columns = schema.fields().iter().map(|f| (f.name().clone(), eddyline_common::postgres::types::wire_type(f).oid)).collect();
         let batches =
             self.runtime.block_on(self.engine.collect(query.plan, Bindings::none(Timestamp(0)), 1 << 30)).map_err(|e| e.to_string())?;
-        let format = crate::pgwire::encode::RowFormat::text(schema, crate::session::settings::utc());
+        let format = eddyline_common::postgres::encode::RowFormat::text(schema, crate::session::settings::utc());
         let rows = batches.iter().flat_map(|batch| shown(&format, batch)).collect();
         Ok((columns, rows))
     }
 }
 
-fn shown(format: &crate::pgwire::encode::RowFormat, batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
+fn shown(format: &eddyline_common::postgres::encode::RowFormat, batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
     let bound = format.bind(batch).unwrap();
     let writers = bound.text_writers();
-    let cell = |writer: &crate::pgwire::encode::ValueWriter, row| {
+    let cell = |writer: &eddyline_common::postgres::encode::ValueWriter, row| {
         let mut text = bytes::BytesMut::new();
         (!writer.is_null(row)).then(|| {
             writer.text(row, &mut text);
@@ -115,66 +114,146 @@ fn shown(format: &crate::pgwire::encode::RowFormat, batch: &RecordBatch) -> Vec<
     (0..batch.num_rows()).map(|row| writers.iter().map(|w| cell(w, row)).collect()).collect()
 }
 
-/// A recorded statement with the columns it gave.
-struct Recorded {
-    heading: String,
-    sql: String,
-    reply: Vec<(String, u32)>,
-}
-
-/// The format is described in `clients' notes`: headings, replies, statements, repeats.
-fn recorded(text: &str) -> Vec<Recorded> {
-    let (mut heading, mut reply, mut sql, mut all) = (String::new(), Vec::new(), String::new(), Vec::new());
-    for line in text.lines().chain(["-- [end]"]) {
-        if line.starts_with("-- ") {
-            if !sql.trim().is_empty() {
-                all.push(Recorded { heading: heading.clone(), sql: std::mem::take(&mut sql), reply: std::mem::take(&mut reply) });
-            }
-            sql.clear();
-            if let Some(name) = line.strip_prefix("-- ==================== ") {
-                heading = name.to_string();
-            } else if let Some(columns) = line.strip_prefix("--   reply: ") {
-                reply = columns
-                    .split(", ")
-                    .filter_map(|c| c.rsplit_once(':'))
-                    .map(|(n, oid)| (n.to_string(), oid.trim_end_matches('b').parse().unwrap_or(0)))
-                    .collect();
-            }
-        } else {
-            sql.push_str(line);
-            sql.push('\n');
-        }
-    }
-    all
-}
-
-/// The commands of psql that this server answers.
-const HEADINGS: &[&str] =
-    &["psql_connect", "\\d", "\\d orders", "\\d v_orders", "\\d mv_orders", "\\dt", "\\dv", "\\dm", "\\dn", "\\l", "\\df", "\\di"];
+/// Statements of the kinds that clients send, and the columns PostgreSQL 15 gives for them.
+const STATEMENTS: &[(&str, &str)] = &[
+    // Names, oids and one-byte characters keep their types through joins, CASE, COALESCE, unions and subqueries.
+    ("SELECT c.relname, c.oid, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace", "relname:19 oid:26 relkind:18"),
+    ("SELECT CASE WHEN c.relkind = 'r' THEN 'table' ELSE c.relname END AS x FROM pg_class c", "x:19"),
+    ("SELECT CASE c.relkind WHEN 'r' THEN 'table' END AS kind FROM pg_catalog.pg_class c", "kind:25"),
+    ("SELECT nullif(attidentity, '') AS i, coalesce(attname, 'x') AS n FROM pg_attribute", "i:18 n:19"),
+    ("SELECT relname, NULL::text FROM pg_class UNION ALL SELECT NULL::text, nspname FROM pg_namespace", "relname:19 text:25"),
+    ("SELECT (SELECT nspname FROM pg_namespace n WHERE n.oid = c.relnamespace) AS s FROM pg_class c", "s:19"),
+    (
+        "SELECT min(relname) AS first, max(oid) AS last, array_agg(relname) AS names, array_agg(oid) AS oids FROM pg_class",
+        "first:25 last:26 names:1003 oids:1028",
+    ),
+    ("SELECT relname::text, relname::varchar, oid::bigint FROM pg_class", "relname:25 relname:1043 oid:20"),
+    ("SELECT row_number() OVER (ORDER BY oid) AS n FROM pg_class", "n:20"),
+    // From names to oids and back.
+    ("SELECT c.oid::regclass, 'orders'::regclass::oid, 23::regtype::text FROM pg_class c", "oid:2205 oid:26 text:25"),
+    ("SELECT typinput = 'array_in'::regproc AS is_array, typname FROM pg_type", "is_array:16 typname:19"),
+    ("SELECT t.oid FROM pg_type t WHERE t.oid = to_regtype('integer')", "oid:26"),
+    ("SELECT conrelid::regclass AS t FROM pg_constraint WHERE conrelid::regclass = 'orders'::regclass", "t:2205"),
+    // Arrays and sets.
+    (
+        "SELECT ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid ORDER BY a.attnum DESC) AS names FROM pg_class c",
+        "names:1003",
+    ),
+    ("SELECT (s.k).x AS col, (s.k).n FROM (SELECT information_schema._pg_expandarray(indkey) AS k FROM pg_index) s", "col:21 n:23"),
+    (
+        "SELECT a.attname, i.n FROM pg_index x, unnest(x.indkey) WITH ORDINALITY AS i(k, n), pg_attribute a WHERE a.attrelid = x.indrelid AND a.attnum = i.k",
+        "attname:19 n:20",
+    ),
+    ("SELECT s.i, x.indkey[s.i] FROM pg_index x, LATERAL generate_subscripts(x.indkey, 1) AS s(i)", "i:23 indkey:21"),
+    ("SELECT generate_series FROM generate_series(1, 3)", "generate_series:23"),
+    ("SELECT x FROM pg_catalog.unnest('{a,b}'::text[]) x", "x:25"),
+    ("SELECT word FROM pg_get_keywords() WHERE word <> ALL ('{a,all}'::text[])", "word:25"),
+    // Operators, collations, literals without a type.
+    ("SELECT relname FROM pg_class WHERE relname OPERATOR(pg_catalog.~) '^(ord.*)$' COLLATE pg_catalog.default", "relname:19"),
+    ("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg/_' || '%' ESCAPE '/'", "nspname:19"),
+    ("SELECT indrelid FROM pg_index WHERE indisprimary = 't'", "indrelid:26"),
+    ("SELECT polname FROM pg_policy WHERE polroles = '{0}'", "polname:19"),
+    ("SELECT trim(trailing ';' from 'x;'), v FROM (VALUES ('26'::oid)) AS t(v)", "rtrim:25 v:26"),
+    // Subqueries that no join stands for.
+    (
+        "SELECT i.indexrelid, (NOT i.indimmediate) AND EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = i.indexrelid) AS e FROM pg_index i",
+        "indexrelid:26 e:16",
+    ),
+    (
+        "SELECT c.relname, (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid ORDER BY a.attnum LIMIT 1) AS first FROM pg_class c",
+        "relname:19 first:19",
+    ),
+    (
+        "SELECT c.relname, c.oid IN (SELECT i.indrelid FROM pg_index i WHERE i.indrelid = c.oid OR i.indexrelid = c.oid) AS indexed FROM pg_class c",
+        "relname:19 indexed:16",
+    ),
+    (
+        "SELECT d.description FROM (SELECT c.tableoid AS t, c.oid FROM pg_constraint c) x JOIN pg_description d ON d.classoid = x.t",
+        "description:25",
+    ),
+];
 
 #[test]
-fn psql_describes_relations() {
+fn columns_have_the_types_that_clients_expect() {
     let runner = Runner::new();
-    let oid = relation_oid(RelationId(1)).to_string();
-    let statements = recorded(include_str!("recorded/psql15.txt"));
     let mut failures = Vec::new();
-    let mut ran = 0;
-    for Recorded { heading, sql, reply } in statements.iter().filter(|r| HEADINGS.contains(&r.heading.as_str())) {
-        ran += 1;
-        let sql = sql
-            .replace("16385", &oid)
-            .replace("16406", &relation_oid(RelationId(2)).to_string())
-            .replace("16412", &relation_oid(RelationId(3)).to_string());
-        match runner.run(&sql) {
-            Err(error) => failures.push(format!("{heading}: {error}\n  {}", sql.lines().next().unwrap_or_default())),
-            Ok((columns, _)) if columns.iter().map(|c| &c.0).ne(reply.iter().map(|c| &c.0)) => {
-                failures.push(format!("{heading}: columns {columns:?}, not {reply:?}"))
+    for (sql, expected) in STATEMENTS {
+        match runner.run(sql) {
+            Err(error) => failures.push(format!("{sql}\n  {error}")),
+            Ok((columns, _)) => {
+                let shown = columns.iter().map(|(name, oid)| format!("{name}:{oid}")).collect::<Vec<_>>().join(" ");
+                if shown != *expected {
+                    failures.push(format!("{sql}\n  {shown}, not {expected}"));
+                }
             }
-            Ok(_) => {}
         }
     }
-    assert!(ran > 20, "only {ran} statements were found");
-    assert!(failures.is_empty(), "{} of {ran} failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The rows as text, with a dash for null.
+fn rows(runner: &Runner, sql: &str) -> Vec<String> {
+    let (_, rows) = runner.run(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    rows.into_iter().map(|r| r.into_iter().map(|c| c.unwrap_or("-".into())).collect::<Vec<_>>().join("|")).collect()
+}
+
+#[test]
+fn correlated_subqueries_give_what_a_join_would() {
+    let runner = Runner::new();
+    let table = "FROM pg_class c WHERE c.relname IN ('orders', 'v_orders') ORDER BY c.relname";
+    let names = "ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 ORDER BY a.attnum DESC)";
+    assert_eq!(rows(&runner, &format!("SELECT {names} {table}")), ["{ts,note,amount,id}", "{amount,id}"]);
+    let first = "(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 ORDER BY a.attnum LIMIT 1)";
+    assert_eq!(rows(&runner, &format!("SELECT c.relname, {first} {table}")), ["orders|id", "v_orders|id"]);
+    let keyed = "EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid) AND c.relkind = 'r'";
+    assert_eq!(
+        rows(&runner, &format!("SELECT {keyed}, NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid LIMIT 1) {table}")),
+        ["t|f", "f|t"]
+    );
+    assert_eq!(
+        rows(&runner, &format!("SELECT ARRAY(SELECT m.roleid FROM pg_auth_members m WHERE m.member = c.oid) {table}")),
+        ["{}", "{}"]
+    );
+    let nested = "(SELECT array_to_string(ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = x.oid AND a.attnum > c.relnatts - 1 ORDER BY 1), '+')
+        FROM pg_class x WHERE x.oid = c.oid ORDER BY 1 LIMIT 1)";
+    assert_eq!(rows(&runner, &format!("SELECT {nested} {table}")), ["ts", "amount"]);
+    let lateral = "SELECT c.relname, k.n, k.k FROM pg_class c LEFT JOIN pg_index i ON i.indrelid = c.oid
+        LEFT JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(k, n) ON true WHERE c.relname IN ('orders', 'v_orders') ORDER BY 1";
+    assert_eq!(rows(&runner, lateral), ["orders|1|1", "v_orders|-|-"]);
+    let error = runner
+        .run(&format!("SELECT (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid ORDER BY 1 LIMIT 2) {table}"))
+        .unwrap_err();
+    assert!(error.contains("more than one row"), "{error}");
+}
+
+#[test]
+fn functions_that_return_sets() {
+    let runner = Runner::new();
+    assert_eq!(rows(&runner, "SELECT s.n, s.n * 2 FROM generate_series(1, 3) AS s(n)"), ["1|2", "2|4", "3|6"]);
+    assert_eq!(rows(&runner, "SELECT generate_series(1, 2) AS a, unnest(ARRAY['x', 'y', 'z']) AS b"), ["1|x", "2|y", "-|z"]);
+    assert_eq!(rows(&runner, "SELECT * FROM unnest(ARRAY[7, 8]) WITH ORDINALITY AS u(v, n)"), ["7|1", "8|2"]);
+    assert_eq!(rows(&runner, "SELECT (SELECT (regexp_matches('abc', '(b)(c)'))[2])"), ["c"]);
+    let vector = "SELECT s.i, x.indkey[s.i], array_upper(x.indkey, 1) FROM pg_index x, generate_subscripts(x.indkey, 1) AS s(i)";
+    assert_eq!(rows(&runner, vector)[0], "0|1|0");
+    assert_eq!(rows(&runner, "SELECT ARRAY(SELECT g FROM generate_series(3, 1, -1) g), ARRAY(SELECT 1 WHERE false)"), ["{3,2,1}|{}"]);
+}
+
+#[test]
+fn text_and_values_are_cast_as_postgres_does() {
+    let runner = Runner::new();
+    for (sql, expected) in [
+        ("SELECT '\\x00ff'::bytea, '\\x00ff'::bytea::text", "\\x00ff|\\x00ff"),
+        ("SELECT true::text, 't'::boolean, false::text", "true|t|false"),
+        ("SELECT DATE '2024-01-02'::text, TIMESTAMP '2024-01-02 03:04:05.5'::text", "2024-01-02|2024-01-02 03:04:05.5"),
+        ("SELECT TIMESTAMPTZ '2024-01-02 03:04:05+02'::text, TIME '01:02:03.5'::text", "2024-01-02 01:04:05+00|01:02:03.5"),
+        ("SELECT INTERVAL '1 day 02:03:04'::text, '1 year 2 mons -3 days'::interval", "1 day 02:03:04|1 year 2 mons -3 days"),
+        ("SELECT 1.5::float8::text, 1::float8 || 'x', 1e20::float8::text", "1.5|1x|1e+20"),
+        ("SELECT '{1,NULL,3}'::int[], ARRAY['a', 'b c']::text", "{1,NULL,3}|{a,\"b c\"}"),
+        ("SELECT format('%s %I %L', 1, 'A', 'b'), json_build_object('a', 1, 'b', 'x')", "1 \"A\" 'b'|{\"a\" : 1, \"b\" : \"x\"}"),
+    ] {
+        assert_eq!(rows(&runner, sql), [expected], "{sql}");
+    }
+    assert!(runner.run("SELECT '\\x0'::bytea").is_err());
 }
 
 #[test]

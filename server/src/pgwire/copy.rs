@@ -1,13 +1,13 @@
 //! The dialogues of COPY: data from the client until it is done or gives up, rows to the client as lines.
 
 use super::connection::Connection;
-use super::encode::RowFormat;
 use super::guard::CLIENT_GONE;
 use super::guard::guarded;
 use super::wire::{Reader, Writer};
 use crate::serving::RowStream;
 use crate::session::Session;
 use crate::session::copy::{CopyIn, header, lines};
+use eddyline_common::postgres::encode::RowFormat;
 use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::statement::CopyFormat;
 use pgwire::messages::PgWireFrontendMessage as Message;

@@ -2,15 +2,16 @@
 //! transaction; answers gather in the buffer until Sync or Flush, or until it is full.
 
 use super::connection::Connection;
-use super::decode;
-use super::encode::{Format, RowFormat};
 use super::guard::guarded;
-use super::types::{oid_of, parameter_type};
 use super::wire::{FLUSH_BYTES, Writer};
 use crate::session::cursor::{Portal, PortalRun, Running, split};
 use crate::session::{Outcome, Session};
 use arrow::datatypes::SchemaRef;
-use eddyline_common::{Result, SqlError, SqlState};
+use datafusion::common::ScalarValue;
+use eddyline_common::postgres::decode;
+use eddyline_common::postgres::encode::{Format, RowFormat};
+use eddyline_common::postgres::types::UUID;
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use pgwire::messages::extendedquery::{Bind, Close, Describe, Execute, Parse, TARGET_TYPE_BYTE_PORTAL, TARGET_TYPE_BYTE_STATEMENT};
 
 impl Connection {
@@ -19,9 +20,8 @@ impl Connection {
         if name.is_empty() {
             self.session.close_statement("");
         }
-        let declared = parse.type_oids.iter().map(|oid| parameter_type(*oid)).collect();
         let cancel = self.session.cancel.clone();
-        guarded(&cancel, None, None, async { self.session.prepare(&name, &parse.query, declared) }).await?;
+        guarded(&cancel, None, None, async { self.session.prepare(&name, &parse.query, parse.type_oids) }).await?;
         self.writer.parse_complete();
         Ok(())
     }
@@ -41,7 +41,15 @@ impl Connection {
             many => many.get(index) == Some(&1),
         };
         let values = bind.parameters.iter().zip(&prepared.parameters).enumerate();
-        let values = values.map(|(i, (value, ty))| decode::parameter(value.as_deref(), binary(i), ty)).collect::<Result<Vec<_>>>()?;
+        let values = values
+            .map(|(i, (value, ty))| match value.as_deref() {
+                // There is no type uuid here: its values are texts.
+                Some(value) if binary(i) && prepared.parameter_oid(i) == UUID => {
+                    parameter(Some(decode::uuid_text(value)?.as_bytes()), false, ty)
+                }
+                value => parameter(value, binary(i), ty),
+            })
+            .collect::<Result<Vec<_>>>()?;
         if portal.is_empty() {
             self.session.close_portal("");
         }
@@ -57,7 +65,7 @@ impl Connection {
         match describe.target_type {
             TARGET_TYPE_BYTE_STATEMENT => {
                 let prepared = self.session.prepared(&name)?;
-                let oids: Vec<u32> = prepared.parameters.iter().map(oid_of).collect();
+                let oids: Vec<u32> = (0..prepared.parameters.len()).map(|i| prepared.parameter_oid(i)).collect();
                 self.writer.parameter_description(&oids);
                 self.describe_rows(prepared.schema.clone(), &[])
             }
@@ -112,7 +120,7 @@ impl Connection {
                     Some(tag) => self.writer.command_complete(&tag),
                     None => self.writer.portal_suspended(),
                 }
-                self.session.put_back(&name, portal);
+                self.session.put_back(&name, *portal);
             }
         }
         metrics.statement_micros.add(started.elapsed().as_micros() as u64);
@@ -143,6 +151,11 @@ impl Connection {
         self.writer.ready_for_query(self.session.transaction_state());
         self.writer.flush().await
     }
+}
+
+/// One parameter as a typed constant; `None` is null.
+pub(super) fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ScalarValue> {
+    ScalarValue::try_from_array(&decode::value(bytes, binary, ty)?, 0).map_err(SqlError::internal)
 }
 
 /// The formats of a result's columns from Bind's codes: none is text, one is for all.

@@ -1,11 +1,11 @@
 //! Backend messages, put into a writer's buffer. Each is one method, named as in the protocol's documentation.
 
-use super::encode::Format;
-use super::types::wire_type;
 use super::wire::{Writer, cstring};
 use arrow::datatypes::Schema;
 use bytes::BufMut;
 use eddyline_common::SqlError;
+use eddyline_common::postgres::encode::Format;
+use eddyline_common::postgres::types::wire_type;
 
 /// How grave an error or notice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,21 +6,17 @@
 //! - `simple`, `extended`, `copy`: the three dialogues
 //! - `guard`: cancel, timeouts, panics, clients that are gone
 //! - `wire`, `messages`: bytes
-//! - `encode`, `text`: Arrow columns to values; `decode`, `parse`: values to Arrow columns; `types`: oids
+//!
+//! The forms of values are those of `eddyline_common::postgres`.
 
 pub mod cancel;
 mod connection;
 mod copy;
-pub mod decode;
-pub mod encode;
 mod extended;
 mod guard;
 pub mod listener;
 pub mod messages;
-pub mod parse;
 mod simple;
-mod text;
-pub mod types;
 mod wire;
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! A simple query: any number of statements, in one transaction unless they say otherwise, each answered in turn.
 
 use super::connection::Connection;
-use super::encode::{Format, RowFormat};
 use super::guard::{guarded, is_fatal};
 use super::messages::Severity;
 use super::wire::{FLUSH_BYTES, Writer};
 use crate::serving::RowStream;
 use crate::session::planning::without_stalling;
 use crate::session::{Outcome, Session};
+use eddyline_common::postgres::encode::{Format, RowFormat};
 use eddyline_common::{Result, SqlError};
 use eddyline_planner::{Parsed, parse};
 

@@ -1,15 +1,16 @@
 //! Values there and back: what the encoder writes, the decoder and tokio-postgres read as the same value, in text
 //! and in binary, for every type.
 
-use super::decode::{ColumnBuilder, parameter};
-use super::encode::{Format, RowFormat};
-use super::types;
+use super::extended::parameter;
 use crate::session::settings::utc;
 use arrow::array::*;
 use arrow::datatypes::{Field, Schema};
 use bytes::{Buf, BytesMut};
 use datafusion::common::ScalarValue;
 use eddyline_common::SqlType;
+use eddyline_common::postgres::decode::ColumnBuilder;
+use eddyline_common::postgres::encode::{Format, RowFormat};
+use eddyline_common::postgres::types;
 use std::sync::Arc;
 use tokio_postgres::types::{FromSql, Type};
 
@@ -154,10 +155,18 @@ fn foreign_arrow_forms_are_brought_home() {
         String::from_utf8(out[11..].to_vec()).unwrap()
     };
     assert_eq!(show(Arc::new(StringViewArray::from(vec!["view"]))), "view");
-    assert_eq!(show(Arc::new(UInt64Array::from(vec![u64::MAX]))), "18446744073709551615");
+    assert_eq!(show(Arc::new(UInt64Array::from(vec![i64::MAX as u64]))), "9223372036854775807");
     assert_eq!(show(Arc::new(UInt32Array::from(vec![7]))), "7");
     assert_eq!(show(Arc::new(TimestampNanosecondArray::from(vec![1_500_000_000]))), "1970-01-01 00:00:01.5");
     assert_eq!(show(Arc::new(DurationMillisecondArray::from(vec![1500]))), "00:00:01.5");
+}
+
+#[test]
+fn a_value_beyond_its_sql_type_is_an_error() {
+    let column: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
+    let schema = Arc::new(Schema::new(vec![Field::new("x", column.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![column]).unwrap();
+    assert!(RowFormat::text(schema, utc()).bind(&batch).is_err());
 }
 
 #[test]

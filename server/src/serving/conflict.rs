@@ -161,7 +161,7 @@ fn twice() -> SqlError {
 
 fn shown(rows: &RecordBatch, column: usize, row: usize) -> String {
     let one = rows.slice(row, 1);
-    let format = crate::pgwire::encode::RowFormat::text(one.schema(), crate::session::settings::utc());
+    let format = eddyline_common::postgres::encode::RowFormat::text(one.schema(), crate::session::settings::utc());
     let text = format.bind(&one).map(|writer| {
         let values = writer.text_writers();
         let mut text = BytesMut::new();

@@ -17,6 +17,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::prelude::SessionConfig;
 use eddyline_common::{Result, SqlError, SqlState, Timestamp};
+use eddyline_planner::casts::{PostgresCasts, rewrite_expr};
 use futures::{FutureExt, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use tokio::sync::mpsc;
 const BATCH_ROWS: usize = 8192;
 
 /// Stack of a query thread: plans and expressions are walked recursively.
-const STACK_BYTES: usize = 8 << 20;
+pub(super) const STACK_BYTES: usize = 8 << 20;
 
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
@@ -63,6 +64,7 @@ impl QueryEngine {
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(environment)
+            .with_analyzer_rule(Arc::new(PostgresCasts))
             .with_analyzer_rule(Arc::new(CheckedArithmetic))
             .build();
         Ok(QueryEngine { state, handle: runtime.handle().clone(), runtime: Some(runtime) })
@@ -142,7 +144,7 @@ impl QueryEngine {
         let task = self.handle.spawn(async move {
             let planned = AssertUnwindSafe(async {
                 let plan = bind(plan, &bindings)?;
-                state.create_physical_plan(&plan).await.map_err(to_sql_error)
+                super::correlated::physical(plan, Arc::new(state)).await.map_err(to_sql_error)
             });
             planned.catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))
         });
@@ -160,7 +162,7 @@ impl QueryEngine {
                 .with_query_execution_start_time(start_time(now))
                 .build(),
         )
-        .simplify(expr.clone())
+        .simplify(rewrite_expr(expr.clone(), schema).map_err(to_sql_error)?)
         .map_err(to_sql_error)?;
         state.create_physical_expr(expr, schema).map_err(to_sql_error)
     }

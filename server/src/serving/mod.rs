@@ -7,11 +7,13 @@
 //! - `overlay`: a transaction's own effects
 //! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
 //! - `checked`: integer arithmetic that fails instead of wrapping
+//! - `correlated`: subqueries that are run once per outer row
 //!
 //! Knows nothing of the wire and of sessions.
 
 pub mod checked;
 pub mod conflict;
+mod correlated;
 pub mod dml;
 pub mod engine;
 pub mod overlay;

@@ -2,11 +2,11 @@
 //! statement's write. Out: rows to lines. It knows nothing of the messages that carry the bytes.
 
 use super::{Outcome, Session};
-use crate::pgwire::decode::{ColumnBuilder, utf8};
-use crate::pgwire::encode::{RowFormat, ValueWriter};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use bytes::{BufMut, BytesMut};
+use eddyline_common::postgres::decode::{ColumnBuilder, utf8};
+use eddyline_common::postgres::encode::{RowFormat, ValueWriter};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{RelationId, Result, SqlError, SqlState};
 use eddyline_planner::plan::Expr;

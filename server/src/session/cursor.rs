@@ -10,6 +10,7 @@ use crate::serving::RowStream;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
+use eddyline_common::postgres::types::{oid_of, parameter_type};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use eddyline_planner::statement::{FetchCount, Planned, Query};
 use eddyline_planner::{Parsed, bind_parameters, parameter_types, parse};
@@ -26,7 +27,19 @@ pub struct Prepared {
     declared: Vec<Option<SqlType>>,
     /// As they are: declared or inferred.
     pub parameters: Vec<SqlType>,
+    /// The oids the client declared, zero where it did not.
+    declared_oids: Vec<u32>,
     pub schema: Option<SchemaRef>,
+}
+
+impl Prepared {
+    /// The oid of a parameter: a declared one is told back as it was declared.
+    pub fn parameter_oid(&self, index: usize) -> u32 {
+        match self.declared_oids.get(index) {
+            Some(oid) if *oid != 0 => *oid,
+            _ => oid_of(&self.parameters[index]),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -81,13 +94,18 @@ impl Portals {
 /// What becomes of a portal that is run.
 pub enum PortalRun {
     /// It gives rows; put it back with what is left.
-    Rows(Portal),
+    Rows(Box<Portal>),
     Other(Outcome),
 }
 
 impl Session {
     /// Parse: exactly one statement.
-    pub fn prepare(&mut self, name: &str, text: &str, declared: Vec<Option<SqlType>>) -> Result<()> {
+    pub fn prepare(&mut self, name: &str, text: &str, declared_oids: Vec<u32>) -> Result<()> {
+        let declared = declared_oids.iter().map(|oid| parameter_type(*oid)).collect();
+        self.prepare_as(name, text, declared, declared_oids)
+    }
+
+    fn prepare_as(&mut self, name: &str, text: &str, declared: Vec<Option<SqlType>>, declared_oids: Vec<u32>) -> Result<()> {
         if !name.is_empty() && self.statements.0.contains_key(name) {
             return Err(SqlError::new(SqlState("42P05"), format!("prepared statement \"{name}\" already exists")));
         }
@@ -111,7 +129,7 @@ impl Session {
             }
         }
         let schema = result_schema(&planned, self);
-        self.statements.0.insert(name.to_string(), Arc::new(Prepared { parsed, declared, parameters, schema }));
+        self.statements.0.insert(name.to_string(), Arc::new(Prepared { parsed, declared, parameters, declared_oids, schema }));
         Ok(())
     }
 
@@ -150,11 +168,11 @@ impl Session {
     pub async fn run_portal(&mut self, name: &str) -> Result<PortalRun> {
         let mut portal = self.portals.0.remove(name).ok_or_else(|| no_cursor(name))?;
         self.check_failed(&portal.parsed)?;
-        let Some(statement) = portal.statement.take() else { return Ok(PortalRun::Rows(portal)) };
+        let Some(statement) = portal.statement.take() else { return Ok(PortalRun::Rows(Box::new(portal))) };
         match self.execute(statement, &portal.parsed.clone()).await? {
             Outcome::Rows { rows, tag } => {
                 portal.running = Some(Running { rows, tag, sent: 0 });
-                Ok(PortalRun::Rows(portal))
+                Ok(PortalRun::Rows(Box::new(portal)))
             }
             other => Ok(PortalRun::Other(other)),
         }
@@ -232,7 +250,7 @@ impl Session {
     }
 
     pub(super) fn prepare_statement(&mut self, name: &str, text: &str, types: Vec<SqlType>) -> Result<Outcome> {
-        self.prepare(name, text, super::statement::declared(types))?;
+        self.prepare_as(name, text, super::statement::declared(types), vec![])?;
         Ok(Outcome::Done("PREPARE".into()))
     }
 

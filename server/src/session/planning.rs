@@ -119,5 +119,5 @@ pub fn one_column(name: &str) -> SchemaRef {
 
 /// A query's columns: the plan's types and marks under the names that clients see.
 pub fn query_schema(query: &Query) -> SchemaRef {
-    super::renamed(query.plan.schema().inner(), query.columns.iter().map(|c| c.name.clone()))
+    super::renamed(&pgcatalog::typing::schema(&query.plan), query.columns.iter().map(|c| c.name.clone()))
 }

@@ -271,7 +271,7 @@ fn check(definition: &Definition, value: &str) -> Result<String> {
         }
         Kind::ReadOnly => Err(SqlError::new(SqlState("55P02"), format!("parameter \"{name}\" cannot be changed"))),
         Kind::Zone => zone(value).map(|_| zone_name(value)),
-        Kind::Encoding => match value.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+        Kind::Encoding => match value.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "").as_str() {
             "utf8" | "unicode" | "sqlascii" => Ok("UTF8".into()),
             _ => Err(invalid("Only UTF8 is spoken here.".into())),
         },

@@ -9,7 +9,7 @@ use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
 use eddyline_planner::statement::{ObjectKind, Planned, Query};
-use eddyline_planner::{Parsed, RelationKind};
+use eddyline_planner::{Parsed, RelationKind, parameter_types};
 use std::sync::Arc;
 
 impl Session {
@@ -17,6 +17,9 @@ impl Session {
     pub async fn run(&mut self, parsed: &Parsed) -> Result<Outcome> {
         self.check_failed(parsed)?;
         let statement = self.plan(parsed, &[])?;
+        if !parameter_types(&statement.planned).is_empty() {
+            return Err(SqlError::new(SqlState("42P02"), "there is no parameter $1"));
+        }
         self.execute(statement, parsed).await
     }
 

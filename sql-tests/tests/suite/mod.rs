@@ -4,10 +4,12 @@
 //! - `docs`: the examples of README and docs/
 //! - `kafka`: the main job on a real broker
 //! - `oracle`: incremental against batch, in process
+//! - `psql`: the real psql and its commands
 
 mod crash;
 mod docs;
 mod kafka;
 mod oracle;
+mod psql;
 mod slt;
 mod tidy;

@@ -5,12 +5,12 @@
 
 use super::text;
 use super::types::{self, wire_type};
+use crate::types::TYPE_METADATA_KEY;
+use crate::{Result, SqlError};
 use arrow::array::timezone::Tz;
 use arrow::array::*;
 use arrow::datatypes::*;
 use bytes::{BufMut, BytesMut};
-use eddyline_common::types::TYPE_METADATA_KEY;
-use eddyline_common::{Result, SqlError};
 use std::sync::Arc;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's binary times begin.
@@ -77,7 +77,9 @@ fn bring_home(column: &ArrayRef) -> Result<ArrayRef> {
         let intervals = micros.iter().map(|v| v.map(|v| IntervalMonthDayNano::new(0, 0, v.saturating_mul(1000))));
         return Ok(Arc::new(intervals.collect::<IntervalMonthDayNanoArray>()));
     }
-    Ok(arrow::compute::cast(column, &home)?)
+    // A value that its SQL type cannot hold is an error, not a null.
+    let strict = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    Ok(arrow::compute::cast_with_options(column, &home, &strict)?)
 }
 
 /// The columns of one batch, ready to be written row by row.

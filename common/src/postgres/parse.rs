@@ -1,8 +1,8 @@
 //! PostgreSQL's text forms to values. Pure functions; each error names the type and quotes the text.
 
+use crate::{Result, SqlError, SqlState};
 use arrow::datatypes::IntervalMonthDayNano;
 use chrono::{NaiveDate, NaiveTime, Timelike};
-use eddyline_common::{Result, SqlError, SqlState};
 use std::str::FromStr;
 
 /// Longest text that an error quotes.
@@ -118,7 +118,7 @@ pub fn bytea(text: &str) -> Result<Vec<u8>> {
     let bad = || invalid("bytea", text);
     if let Some(hex) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(bad());
         }
         let nibble = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or_else(bad);
@@ -163,9 +163,10 @@ fn calendar(text: &str) -> Option<NaiveDate> {
     }
 }
 
-/// Microseconds since midnight.
+/// Microseconds since midnight; a zone in the text is ignored, as PostgreSQL does.
 pub fn time(text: &str) -> Result<i64> {
-    clock(text).ok_or_else(|| bad_time("time without time zone", text))
+    let zone_at = text.find(['+', '-', 'Z']).filter(|at| offset(text[*at..].trim()).is_some()).unwrap_or(text.len());
+    clock(text[..zone_at].trim_end()).ok_or_else(|| bad_time("time without time zone", text))
 }
 
 fn clock(text: &str) -> Option<i64> {

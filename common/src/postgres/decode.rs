@@ -4,27 +4,32 @@
 
 use super::encode::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS};
 use super::parse;
+use crate::{Result, SqlError, SqlState, SqlType};
 use arrow::array::NullBufferBuilder;
 use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
 use bytes::Buf;
-use datafusion::common::ScalarValue;
-use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::sync::Arc;
 
 const BAD_BINARY: SqlState = SqlState("22P03");
 
-/// One parameter of Bind as a typed constant; `None` is null.
-pub fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ScalarValue> {
+/// One value as an array of one row; `None` is null.
+pub fn value(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ArrayRef> {
     let mut column = ColumnBuilder::new(ty)?;
     match bytes {
         None => column.append_null(),
         Some(bytes) if binary => column.append_binary(bytes)?,
         Some(bytes) => column.append_text(utf8(bytes)?)?,
     }
-    let array = column.finish()?;
-    ScalarValue::try_from_array(&array, 0).map_err(SqlError::internal)
+    column.finish()
+}
+
+/// The text of a binary uuid.
+pub fn uuid_text(bytes: &[u8]) -> Result<String> {
+    let value = u128::from_be_bytes(fixed(bytes).ok_or_else(|| SqlError::new(BAD_BINARY, "incorrect binary data format for type uuid"))?);
+    let digits = format!("{value:032x}");
+    Ok([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
 }
 
 pub fn utf8(bytes: &[u8]) -> Result<&str> {

@@ -2,9 +2,9 @@
 //! System relations mark columns of types that SQL columns cannot have (`name`, `oid`, `"char"`, ...) in
 //! their field's metadata; the mark changes the oid that is announced, and for `oid` the binary form.
 
+use crate::SqlType;
+use crate::types::TYPE_METADATA_KEY;
 use arrow::datatypes::{DataType, Field};
-use eddyline_common::SqlType;
-use eddyline_common::types::TYPE_METADATA_KEY;
 
 pub const BOOL: u32 = 16;
 pub const BYTEA: u32 = 17;
@@ -35,6 +35,7 @@ pub const NUMERIC: u32 = 1700;
 pub const REGCLASS: u32 = 2205;
 pub const REGTYPE: u32 = 2206;
 pub const RECORD: u32 = 2249;
+pub const VOID: u32 = 2278;
 pub const RECORD_ARRAY: u32 = 2287;
 pub const UUID: u32 = 2950;
 pub const JSONB: u32 = 3802;
@@ -156,6 +157,8 @@ pub fn element_of(array: u32) -> Option<u32> {
 fn marked_oid(mark: &str) -> Option<u32> {
     Some(match mark {
         "json" => JSONB,
+        "pgjson" => JSON,
+        "void" => VOID,
         "name" => NAME,
         "oid" => OID,
         "xid" => XID,
@@ -196,7 +199,6 @@ fn length(oid: u32) -> i16 {
 /// Eddyline. Engines may hand over view, dictionary, unsigned and other-unit forms of it.
 pub fn canonical(data_type: &DataType) -> DataType {
     match data_type {
-        DataType::UInt64 => DataType::Decimal128(20, 0),
         DataType::Float16 => DataType::Float32,
         DataType::Decimal256(_, _) => DataType::Utf8,
         other => match SqlType::from_arrow(other) {

@@ -1,0 +1,12 @@
+//! The forms that values have in PostgreSQL: type oids, text, and the binary format of its protocol. Pure functions from
+//! Arrow columns to bytes and back; they know nothing of messages and sockets.
+//!
+//! - `types`: what a column's type is called
+//! - `encode`, `text`: Arrow columns to values
+//! - `decode`, `parse`: values to Arrow columns
+
+pub mod decode;
+pub mod encode;
+pub mod parse;
+mod text;
+pub mod types;

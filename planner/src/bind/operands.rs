@@ -1,0 +1,48 @@
+//! What operands mean by the types beside them, as in PostgreSQL: an untyped literal that is compared takes the other
+//! side's type, and subscripts of the catalog's vectors (`int2vector`, `oidvector`) begin at zero.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::functions_nested::expr_fn::array_element;
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+use eddyline_common::types::TYPE_METADATA_KEY;
+
+#[derive(Debug)]
+pub struct Operands;
+
+impl ExprPlanner for Operands {
+    fn plan_binary_op(&self, binary: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        use BinaryOperator::*;
+        if !matches!(binary.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
+            return Ok(PlannerResult::Original(binary));
+        }
+        let RawBinaryExpr { op, left, right } = binary;
+        let left = typed_as(left, &right, schema)?;
+        let right = typed_as(right, &left, schema)?;
+        Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+
+    fn plan_field_access(&self, access: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let field = access.expr.to_field(schema)?.1;
+        let is_vector = field.metadata().get(TYPE_METADATA_KEY).is_some_and(|mark| mark.ends_with("vector"));
+        Ok(match access {
+            RawFieldAccessExpr { expr, field_access: GetFieldAccess::ListIndex { key } } if is_vector => {
+                PlannerResult::Planned(array_element(expr, *key + lit(1i64)))
+            }
+            other => PlannerResult::Original(other),
+        })
+    }
+}
+
+/// A text literal as what stands beside it, where DataFusion would compare both as texts or not at all.
+fn typed_as(expr: Expr, beside: &Expr, schema: &DFSchema) -> Result<Expr> {
+    if !matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _)) {
+        return Ok(expr);
+    }
+    let target = beside.get_type(schema)?;
+    let takes = target.is_integer() || target.is_floating() || matches!(target, DataType::Boolean | DataType::List(_) | DataType::Binary);
+    Ok(if takes { Expr::Cast(Cast::new(Box::new(expr), target)) } else { expr })
+}

@@ -1,0 +1,217 @@
+//! Functions that return sets, in FROM and in select lists: `generate_series`, `unnest`, `generate_subscripts` and kin.
+//! Each has a form that returns a list; the set is that list unnested. In FROM such a function is a subquery
+//! `SELECT unnest(list) AS name`, which may name the relations before it.
+
+use super::rewrite::{arguments, call, cast, string_expr};
+use crate::error::fold;
+use datafusion::sql::sqlparser::ast::*;
+
+/// Functions whose result is a list here and a set in PostgreSQL.
+const LISTS: &[&str] = &["generate_series", "generate_subscripts", "pg_partition_ancestors"];
+
+/// Functions without arguments that are kept as system relations.
+const RELATIONS: &[&str] = &["pg_get_keywords", "pg_timezone_names"];
+
+/// Rewrites one SELECT: its FROM, then its items.
+pub fn rewrite(select: &mut Select) {
+    for (index, table) in select.from.iter_mut().enumerate() {
+        from_item(&mut table.relation, index > 0);
+        table.joins.iter_mut().for_each(|join| from_item(&mut join.relation, true));
+    }
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            unnest_calls(expr);
+        }
+    }
+}
+
+/// `f` of a function by its bare or system-schema name.
+fn bare_name(name: &ObjectName) -> Option<String> {
+    let idents: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
+    match idents.as_slice() {
+        [name] => Some(name.clone()),
+        [schema, name] if matches!(schema.as_str(), "pg_catalog" | "information_schema") => Some(name.clone()),
+        _ => None,
+    }
+}
+
+/// The list that a call stands for; `None` for any other function.
+fn list_of(name: &str, args: &[Expr]) -> Option<Expr> {
+    match (name, args) {
+        ("unnest", [list]) => Some(list.clone()),
+        ("regexp_matches", [_, _]) => Some(call("make_array", vec![call("regexp_match", args.to_vec())])),
+        _ if LISTS.contains(&name) => Some(call(name, args.to_vec())),
+        _ => None,
+    }
+}
+
+/// Puts `unnest` around calls in a select list. What is inside an `unnest` or a subquery already is not looked at.
+fn unnest_calls(expr: &mut Expr) {
+    match expr {
+        Expr::Function(function) => {
+            let name = bare_name(&function.name).unwrap_or_default();
+            let args: Vec<Expr> = arguments(function).into_iter().cloned().collect();
+            match list_of(&name, &args) {
+                _ if name == "unnest" => {}
+                _ if name == "_pg_expandarray" && args.len() == 1 => *expr = expanded(args[0].clone()),
+                Some(list) => *expr = call("unnest", vec![list]),
+                None => unnest_in_arguments(function),
+            }
+        }
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } | Expr::Collate { expr: inner, .. } => unnest_calls(inner),
+        Expr::CompoundFieldAccess { root, .. } => unnest_calls(root),
+        Expr::BinaryOp { left, right, .. } => {
+            unnest_calls(left);
+            unnest_calls(right);
+        }
+        _ => {}
+    }
+}
+
+fn unnest_in_arguments(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for arg in &mut list.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = arg {
+            unnest_calls(e);
+        }
+    }
+}
+
+/// The relation under a constant series: it is what it is, and not rewritten again.
+const SERIES: &str = "__series";
+
+fn from_item(factor: &mut TableFactor, may_be_lateral: bool) {
+    let (name, args, alias, ordinality) = match factor {
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => {
+            (bare_name(name), unnamed(&args.args), alias.clone(), *with_ordinality)
+        }
+        TableFactor::Function { name, args, alias, with_ordinality, .. } => {
+            (bare_name(name), unnamed(args), alias.clone(), *with_ordinality)
+        }
+        TableFactor::UNNEST { array_exprs, alias, with_offset: false, with_ordinality, .. } => {
+            (Some("unnest".to_string()), Some(array_exprs.clone()), alias.clone(), *with_ordinality)
+        }
+        _ => return,
+    };
+    let (Some(name), Some(args)) = (name, args) else { return };
+    let alias = alias.unwrap_or_else(|| TableAlias { explicit: false, name: Ident::new(&name), columns: vec![], at: None });
+    if alias.name.value == SERIES {
+        return;
+    }
+    if args.is_empty() && RELATIONS.contains(&name.as_str()) {
+        *factor = system_relation(&name, alias);
+        return;
+    }
+    let lateral = may_be_lateral && args.iter().any(names_column);
+    let subquery = match name.as_str() {
+        "generate_series" if !ordinality && !args.iter().any(names_column) => Some(constant_series(args, &alias)),
+        _ => items(&name, args, &alias, ordinality).map(|items| select(items, vec![])),
+    };
+    if let Some(subquery) = subquery {
+        let alias = Some(TableAlias { columns: vec![], ..alias });
+        *factor = TableFactor::Derived { lateral, subquery, alias, sample: None };
+    }
+}
+
+fn unnamed(args: &[FunctionArg]) -> Option<Vec<Expr>> {
+    args.iter()
+        .map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Some(e.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn names_column(expr: &Expr) -> bool {
+    let mut found = false;
+    let _ = visit_expressions(expr, |e| {
+        found |= matches!(e, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
+/// The columns of a call in FROM: each a list unnested beside the others, under its name from the alias.
+fn items(name: &str, args: Vec<Expr>, alias: &TableAlias, ordinality: bool) -> Option<Vec<SelectItem>> {
+    let (mut lists, mut names) = match name {
+        "_pg_expandarray" => {
+            let list = args.into_iter().next()?;
+            (vec![list.clone(), positions(&list)], vec![Ident::new("x"), Ident::new("n")])
+        }
+        "unnest" => {
+            let names = vec![alias.name.clone(); args.len()];
+            (args, names)
+        }
+        _ => (vec![list_of(name, &args)?], vec![alias.name.clone()]),
+    };
+    if ordinality {
+        lists.push(positions(lists.first()?));
+        names.push(Ident::new("ordinality"));
+    }
+    for (name, given) in names.iter_mut().zip(&alias.columns) {
+        *name = given.name.clone();
+    }
+    Some(lists.into_iter().zip(names).map(|(list, alias)| SelectItem::ExprWithAlias { expr: call("unnest", vec![list]), alias }).collect())
+}
+
+/// The list `1, 2, ...` as long as another one.
+fn positions(list: &Expr) -> Expr {
+    let length = cast(call("array_length", vec![list.clone()]), DataType::BigInt(None));
+    call("generate_series", vec![number(1), call("coalesce", vec![length, number(0)])])
+}
+
+/// An array's items with their positions, as records.
+fn expanded(array: Expr) -> Expr {
+    let position = cast(call("unnest", vec![positions(&array)]), DataType::Integer(None));
+    call("named_struct", vec![string_expr("x"), call("unnest", vec![array]), string_expr("n"), position])
+}
+
+/// A series between constants is a relation of DataFusion, which makes its rows as they are read.
+fn constant_series(args: Vec<Expr>, alias: &TableAlias) -> Box<Query> {
+    let small = |e: &Expr| match e {
+        Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => digits.parse::<i32>().is_ok(),
+        Expr::UnaryOp { expr, .. } => matches!(expr.as_ref(), Expr::Value(v) if v.to_string().parse::<i32>().is_ok()),
+        _ => false,
+    };
+    let value = Expr::Identifier(Ident::new("value"));
+    let value = if args.iter().all(small) { cast(value, DataType::Integer(None)) } else { value };
+    let name = alias.columns.first().map_or_else(|| alias.name.clone(), |c| c.name.clone());
+    let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    let mut series = table(
+        ObjectName::from(vec![Ident::new("generate_series")]),
+        TableAlias { explicit: true, name: Ident::new(SERIES), columns: vec![], at: None },
+    );
+    if let TableFactor::Table { args: slot, .. } = &mut series {
+        *slot = Some(TableFunctionArgs { args, settings: None });
+    }
+    select(vec![SelectItem::ExprWithAlias { expr: value, alias: name }], vec![TableWithJoins { relation: series, joins: vec![] }])
+}
+
+fn system_relation(name: &str, alias: TableAlias) -> TableFactor {
+    table(ObjectName::from(vec![Ident::new("pg_catalog"), Ident::new(name)]), alias)
+}
+
+fn table(name: ObjectName, alias: TableAlias) -> TableFactor {
+    let mut factor = match crate::parse::parse_query("SELECT * FROM t").expect("a constant query parses").body.as_mut() {
+        SetExpr::Select(select) => select.from.remove(0).relation,
+        _ => unreachable!("the constant query is a SELECT"),
+    };
+    if let TableFactor::Table { name: slot, alias: alias_slot, .. } = &mut factor {
+        *slot = name;
+        *alias_slot = Some(alias);
+    }
+    factor
+}
+
+fn select(items: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Box<Query> {
+    let mut query = crate::parse::parse_query("SELECT 1").expect("a constant query parses");
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        select.projection = items;
+        select.from = from;
+    }
+    query
+}
+
+fn number(value: u32) -> Expr {
+    Expr::Value(Value::Number(value.to_string(), false).with_empty_span())
+}

@@ -1,0 +1,214 @@
+//! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
+//! floats, bytea, arrays, rows. An analyzer rule, which runs after type coercion, puts functions in their place, so
+//! queries and views agree. A `timestamptz` is spelled in UTC, as a view's rows cannot depend on a session's zone.
+
+use datafusion::arrow::array::timezone::Tz;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
+use eddyline_common::postgres::decode::ColumnBuilder;
+use eddyline_common::postgres::encode::RowFormat;
+use eddyline_common::{Result, SqlError, SqlType};
+use std::sync::{Arc, LazyLock};
+
+pub const TO_TEXT: &str = "eddyline_to_text";
+const TO_BYTEA: &str = "eddyline_to_bytea";
+const TO_INTERVAL: &str = "eddyline_to_interval";
+const TO_ARRAY: &str = "eddyline_to_array";
+
+#[derive(Debug)]
+pub struct PostgresCasts;
+
+impl AnalyzerRule for PostgresCasts {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DfResult<LogicalPlan> {
+        plan.transform_up_with_subqueries(|node| {
+            let mut schema = merge_schema(&node.inputs());
+            if let LogicalPlan::TableScan(scan) = &node {
+                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+            }
+            // Rewriting must not change the names that nodes above refer to.
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let rewritten = expr.transform_up(|e| rewrite(e, &schema))?;
+                Ok(rewritten.update_data(|e| name.restore(e)))
+            })
+        })
+        .map(|t| t.data)
+    }
+
+    fn name(&self) -> &str {
+        "postgres_casts"
+    }
+}
+
+/// One expression, outside of any plan.
+pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    expr.transform_up(|e| rewrite(e, schema)).map(|t| t.data)
+}
+
+fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let Expr::Cast(Cast { expr: inner, field }) = expr else { return Ok(Transformed::no(expr)) };
+    let function = inner.get_type(schema).ok().and_then(|from| between(&from, field.data_type()));
+    let Some((name, mut args)) = function.map(|f| (f, vec![])) else { return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))) };
+    args.push(*inner);
+    if name == TO_ARRAY {
+        // The target's type travels as a null of it.
+        args.push(Expr::Literal(ScalarValue::try_from(field.data_type())?, None));
+    }
+    let udf = FUNCTIONS.iter().find(|f| f.name() == name).expect("every name is in the list").clone();
+    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))))
+}
+
+/// The function that casts as PostgreSQL does, where Arrow does not.
+fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
+    use DataType::*;
+    let is_text = |ty: &DataType| matches!(ty, Utf8 | LargeUtf8 | Utf8View);
+    match (from, to) {
+        (from, Utf8) if !is_text(from) => matches!(
+            from,
+            Timestamp(_, _) | Time64(_) | Interval(_) | Duration(_) | Float32 | Float64 | Binary | List(_) | Struct(_) | Map(_, _)
+        )
+        .then_some(TO_TEXT),
+        (from, Binary) if is_text(from) => Some(TO_BYTEA),
+        (from, Interval(_)) if is_text(from) => Some(TO_INTERVAL),
+        (from, List(_)) if is_text(from) => Some(TO_ARRAY),
+        _ => None,
+    }
+}
+
+static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
+    let udf = |name, arguments| {
+        let signature = Signature::any(arguments, Volatility::Immutable);
+        Arc::new(ScalarUDF::new_from_impl(TextCast { name, signature }))
+    };
+    vec![udf(TO_TEXT, 1), udf(TO_BYTEA, 1), udf(TO_INTERVAL, 1), udf(TO_ARRAY, 2)]
+});
+
+/// The functions, for the registry: streaming plans name them.
+pub fn functions() -> Vec<Arc<ScalarUDF>> {
+    FUNCTIONS.clone()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TextCast {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for TextCast {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        Ok(match self.name {
+            TO_TEXT => DataType::Utf8,
+            TO_BYTEA => DataType::Binary,
+            TO_INTERVAL => SqlType::Interval.to_arrow(),
+            _ => types[1].clone(),
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let constant = matches!(args.args[0], ColumnarValue::Scalar(_));
+        let values = args.args[0].to_array(if constant { 1 } else { args.number_rows })?;
+        let external = |e: SqlError| DataFusionError::External(Box::new(e));
+        let result = match self.name {
+            TO_TEXT => to_text(&values, &args.arg_fields[0]),
+            _ => from_text(&values, args.return_field.data_type()),
+        }
+        .map_err(external)?;
+        match constant {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+            false => Ok(ColumnarValue::Array(result)),
+        }
+    }
+}
+
+fn to_text(values: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    let schema = Arc::new(Schema::new(vec![field.clone().with_data_type(values.data_type().clone()).with_nullable(true)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![values.clone()])?;
+    let format = RowFormat::text(schema, utc());
+    let bound = format.bind(&batch)?;
+    let writer = &bound.text_writers()[0];
+    let mut texts = StringBuilder::with_capacity(values.len(), values.len() * 16);
+    let mut text = bytes::BytesMut::new();
+    for row in 0..values.len() {
+        if writer.is_null(row) {
+            texts.append_null();
+            continue;
+        }
+        text.clear();
+        writer.text(row, &mut text);
+        texts.append_value(std::str::from_utf8(&text).map_err(SqlError::internal)?);
+    }
+    Ok(Arc::new(texts.finish()))
+}
+
+fn utc() -> Tz {
+    "+00:00".parse().expect("UTC is a zone")
+}
+
+fn from_text(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let ty = SqlType::from_arrow(target).ok_or_else(|| SqlError::unsupported(format!("text cannot be cast to {target}")))?;
+    let texts = cast(values, &DataType::Utf8)?;
+    let texts: &StringArray = texts.as_string();
+    let mut column = ColumnBuilder::new(&ty)?;
+    for text in texts {
+        match text {
+            Some(text) => column.append_text(text)?,
+            None => column.append_null(),
+        }
+    }
+    let column = column.finish()?;
+    if column.data_type() == target { Ok(column) } else { Ok(cast(&column, target)?) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(value: ScalarValue) -> String {
+        let field = Field::new("x", value.data_type(), true);
+        let text = to_text(&value.to_array().unwrap(), &field).unwrap();
+        text.as_string::<i32>().value(0).to_string()
+    }
+
+    #[test]
+    fn values_are_spelled_as_postgres_spells_them() {
+        assert_eq!(shown(ScalarValue::TimestampMicrosecond(Some(1_500_000), None)), "1970-01-01 00:00:01.5");
+        assert_eq!(shown(ScalarValue::TimestampMicrosecond(Some(0), Some("+00:00".into()))), "1970-01-01 00:00:00+00");
+        assert_eq!(shown(ScalarValue::Float64(Some(1.0))), "1");
+        assert_eq!(shown(ScalarValue::Binary(Some(vec![0, 255]))), "\\x00ff");
+        let day = datafusion::arrow::datatypes::IntervalMonthDayNano::new(14, 3, 3_600_000_000_000);
+        assert_eq!(shown(ScalarValue::IntervalMonthDayNano(Some(day))), "1 year 2 mons 3 days 01:00:00");
+    }
+
+    #[test]
+    fn text_is_read_as_postgres_reads_it() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("\\x00ff"), Some("a\\\\b"), None]));
+        let bytes = from_text(&texts, &DataType::Binary).unwrap();
+        assert_eq!((bytes.as_binary::<i32>().value(0), bytes.as_binary::<i32>().value(1)), (&[0u8, 255][..], &b"a\\b"[..]));
+        assert!(bytes.is_null(2));
+        let list = SqlType::Array(Box::new(SqlType::BigInt)).to_arrow();
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["{1,NULL,3}"]));
+        assert_eq!(from_text(&texts, &list).unwrap().as_list::<i32>().value(0).len(), 3);
+        let bad: ArrayRef = Arc::new(StringArray::from(vec!["\\x0"]));
+        assert_eq!(from_text(&bad, &DataType::Binary).unwrap_err().state.0, "22P02");
+    }
+}

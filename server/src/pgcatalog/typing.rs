@@ -1,0 +1,143 @@
+//! Which of a query's columns have a type that only system relations have (`name`, `oid`, `"char"`, arrays of them). Such
+//! a type is a mark on a field (`eddyline_common::postgres::types`); DataFusion loses it in places or keeps it where
+//! PostgreSQL would not, so it is followed here from the scans to the result. It knows the rules of PostgreSQL for
+//! CASE, COALESCE, aggregates and arrays, and nothing of Arrow's types.
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::{Column, DFSchema, JoinType};
+use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, ScalarFunction, TryCast, WindowFunction};
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan};
+use eddyline_common::types::TYPE_METADATA_KEY;
+use std::sync::Arc;
+
+type Mark = Option<String>;
+
+/// The plan's columns, each marked as PostgreSQL would type it.
+pub fn schema(plan: &LogicalPlan) -> SchemaRef {
+    let fields = plan.schema().fields().iter().zip(marks(plan)).map(|(field, mark)| {
+        let mut metadata = field.metadata().clone();
+        match mark {
+            Some(mark) => metadata.insert(TYPE_METADATA_KEY.to_string(), mark),
+            None => metadata.remove(TYPE_METADATA_KEY),
+        };
+        field.as_ref().clone().with_metadata(metadata)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn of_field(field: &Field) -> Mark {
+    field.metadata().get(TYPE_METADATA_KEY).cloned()
+}
+
+fn of_schema(schema: &DFSchema) -> Vec<Mark> {
+    schema.fields().iter().map(|f| of_field(f)).collect()
+}
+
+fn marks(plan: &LogicalPlan) -> Vec<Mark> {
+    let marks = match plan {
+        LogicalPlan::Projection(p) => each(&p.expr, &p.input),
+        LogicalPlan::Aggregate(a) => [each(&a.group_expr, &a.input), each(&a.aggr_expr, &a.input)].concat(),
+        LogicalPlan::Window(w) => [marks(&w.input), each(&w.window_expr, &w.input)].concat(),
+        LogicalPlan::Filter(f) => marks(&f.input),
+        LogicalPlan::Sort(s) => marks(&s.input),
+        LogicalPlan::Limit(l) => marks(&l.input),
+        LogicalPlan::SubqueryAlias(s) => marks(&s.input),
+        LogicalPlan::Subquery(s) => marks(&s.subquery),
+        LogicalPlan::Distinct(Distinct::All(input)) => marks(input),
+        LogicalPlan::Distinct(Distinct::On(on)) => each(&on.select_expr, &on.input),
+        LogicalPlan::Union(u) => u.inputs.iter().map(|input| marks(input)).reduce(agreed).unwrap_or_default(),
+        LogicalPlan::Join(j) => match j.join_type {
+            JoinType::LeftSemi | JoinType::LeftAnti => marks(&j.left),
+            JoinType::RightSemi | JoinType::RightAnti => marks(&j.right),
+            _ => [marks(&j.left), marks(&j.right)].concat(),
+        },
+        LogicalPlan::Unnest(u) => {
+            let input = marks(&u.input);
+            let opened = |at: usize| u.list_type_columns.iter().any(|(column, _)| *column == at);
+            let of = |at: &usize| if opened(*at) { element(input[*at].as_deref()) } else { input[*at].clone() };
+            u.dependency_indices.iter().map(of).collect()
+        }
+        LogicalPlan::Values(v) => match v.values.first() {
+            Some(row) => row.iter().map(|e| mark(e, &DFSchema::empty(), &[])).collect(),
+            None => Vec::new(),
+        },
+        other => of_schema(other.schema()),
+    };
+    // Grouping sets and marker joins have columns that no expression of theirs stands for.
+    if marks.len() == plan.schema().fields().len() { marks } else { of_schema(plan.schema()) }
+}
+
+/// The columns of a union: the first input's types, but a `"char"` gives way to text.
+fn agreed(left: Vec<Mark>, right: Vec<Mark>) -> Vec<Mark> {
+    left.into_iter().zip(right).map(|(l, r)| if l == r || l.as_deref() != Some("char") { l } else { None }).collect()
+}
+
+fn each(exprs: &[Expr], input: &LogicalPlan) -> Vec<Mark> {
+    let known = marks(input);
+    exprs.iter().map(|e| mark(e, input.schema(), &known)).collect()
+}
+
+fn mark(expr: &Expr, schema: &DFSchema, known: &[Mark]) -> Mark {
+    let of = |e: &Expr| mark(e, schema, known);
+    let column = |c: &Column| schema.index_of_column(c).ok().and_then(|at| known.get(at).cloned().flatten());
+    match expr {
+        Expr::Alias(alias) => of(&alias.expr),
+        Expr::Column(c) => column(c),
+        Expr::OuterReferenceColumn(field, _) => of_field(field),
+        Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => of_field(field),
+        Expr::ScalarSubquery(subquery) => marks(&subquery.subquery).into_iter().next().flatten(),
+        Expr::Unnest(unnest) => element(of(&unnest.expr).as_deref()),
+        Expr::Case(Case { when_then_expr, else_expr, .. }) => {
+            common(else_expr.as_deref().into_iter().chain(when_then_expr.iter().map(|(_, then)| then.as_ref())), &of)
+        }
+        Expr::ScalarFunction(call) => of_call(call, &of).unwrap_or_else(|| of_output(expr, schema)),
+        Expr::AggregateFunction(AggregateFunction { func, params }) => of_aggregate(func.name(), params.args.first().and_then(of)),
+        Expr::WindowFunction(window) => of_window(window, &of),
+        _ => of_output(expr, schema),
+    }
+}
+
+fn of_output(expr: &Expr, schema: &DFSchema) -> Mark {
+    expr.to_field(schema).ok().and_then(|(_, field)| of_field(&field))
+}
+
+/// The type of branches, as of a union; untyped literals and nulls go along with the others.
+fn common<'a>(branches: impl Iterator<Item = &'a Expr>, of: &dyn Fn(&Expr) -> Mark) -> Mark {
+    branches.filter(|e| !matches!(e, Expr::Literal(..))).map(|e| vec![of(e)]).reduce(agreed)?.pop()?
+}
+
+/// Functions that hand on what they are given; `None` for all others.
+fn of_call(call: &ScalarFunction, of: &dyn Fn(&Expr) -> Mark) -> Option<Mark> {
+    let first = || call.args.first().and_then(of);
+    match call.func.name() {
+        "coalesce" | "greatest" | "least" => Some(common(call.args.iter(), of)),
+        "nullif" | "array_remove" | "array_append" | "array_cat" | "array_concat" | "array_slice" | "eddyline_array_of_rows" => {
+            Some(first())
+        }
+        "array_element" => Some(element(first().as_deref())),
+        _ => None,
+    }
+}
+
+fn of_aggregate(name: &str, argument: Mark) -> Mark {
+    match (name, argument?.as_str()) {
+        ("array_agg", item @ ("name" | "oid" | "char")) => Some(format!("{item}[]")),
+        ("min" | "max", kept @ ("oid" | "json" | "xid")) => Some(kept.to_string()),
+        ("first_value" | "last_value", kept) => Some(kept.to_string()),
+        _ => None,
+    }
+}
+
+fn of_window(window: &WindowFunction, of: &dyn Fn(&Expr) -> Mark) -> Mark {
+    let handed_on = matches!(window.fun.name(), "lag" | "lead" | "first_value" | "last_value" | "nth_value");
+    let argument = window.params.args.first().and_then(of);
+    if handed_on { argument } else { of_aggregate(window.fun.name(), argument) }
+}
+
+/// An array's item.
+fn element(list: Option<&str>) -> Mark {
+    match list? {
+        "oidvector" => Some("oid".to_string()),
+        list => list.strip_suffix("[]").map(String::from),
+    }
+}

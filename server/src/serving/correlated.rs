@@ -1,0 +1,374 @@
+//! Subqueries that name columns of the query around them, where DataFusion cannot turn them into joins: in select
+//! lists, with ORDER BY or LIMIT, over table functions. Each becomes a function of the outer columns it names, and is
+//! planned and run anew for each distinct combination of their values. That is for look-ups in small relations, as
+//! clients make in the catalog, so the number of runs is bounded; a larger query is told to join.
+
+use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+
+use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, NullHandling, ParamValues, Result, ScalarValue, UnnestOptions};
+use datafusion::execution::context::SessionState;
+use datafusion::functions::core::expr_fn::get_field;
+use datafusion::logical_expr::expr::{Exists, InSubquery, Placeholder, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use eddyline_common::{SqlError, SqlState};
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Runs of one subquery in one statement, each well under a millisecond of planning and running.
+const RUNS_MAX: usize = 20_000;
+
+/// A physical plan; subqueries that DataFusion refuses are run row by row.
+pub fn physical(plan: LogicalPlan, state: Arc<SessionState>) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send>> {
+    Box::pin(async move {
+        match state.create_physical_plan(&plan).await {
+            Err(_) if has_correlation(&plan)? => {
+                let plan = by_rows(plan, &state)?;
+                state.create_physical_plan(&plan).await
+            }
+            planned => planned,
+        }
+    })
+}
+
+fn has_correlation(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= !node.all_out_ref_exprs().is_empty();
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+/// Replaces the correlated subqueries of this level; those inside them are met when they run.
+fn by_rows(plan: LogicalPlan, state: &Arc<SessionState>) -> Result<LogicalPlan> {
+    plan.transform_down(|node| {
+        let node = match node {
+            LogicalPlan::Join(join) if lateral_of(&join.right).is_some() => lateral_join(join, state)?,
+            other => other,
+        };
+        let schema = merge_schema(&node.inputs());
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let rewritten = expr.transform_up(|e| subquery_function(e, &schema, state))?;
+            Ok(rewritten.update_data(|e| name.restore(e)))
+        })
+    })
+    .and_then(|t| t.data.recompute_schema())
+}
+
+fn subquery_function(expr: Expr, schema: &DFSchema, state: &Arc<SessionState>) -> Result<Transformed<Expr>> {
+    let make = |subquery: &Subquery, yields, first: Option<Expr>| -> Result<Option<Expr>> {
+        let Some((function, outer)) = RowSubquery::new(&subquery.subquery, schema, yields, first.is_some(), state)? else {
+            return Ok(None);
+        };
+        Ok(Some(function.call(first.into_iter().chain(outer).collect())))
+    };
+    let replaced = match &expr {
+        Expr::ScalarSubquery(subquery) => make(subquery, Yields::Scalar, None)?,
+        Expr::Exists(Exists { subquery, negated }) => make(subquery, Yields::Exists, None)?.map(|e| if *negated { !e } else { e }),
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+            make(subquery, Yields::Contains, Some(expr.as_ref().clone()))?.map(|e| if *negated { !e } else { e })
+        }
+        _ => None,
+    };
+    Ok(replaced.map_or_else(|| Transformed::no(expr), Transformed::yes))
+}
+
+/// The subquery on the right of a lateral join, and the name it goes by.
+fn lateral_of(right: &LogicalPlan) -> Option<&LogicalPlan> {
+    match right {
+        LogicalPlan::Subquery(subquery) => Some(&subquery.subquery),
+        LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => lateral_of(input),
+        _ => None,
+    }
+}
+
+/// Rows of the right side as a list of structs that each left row is unnested over.
+fn lateral_join(join: Join, state: &Arc<SessionState>) -> Result<LogicalPlan> {
+    const ROWS: &str = "__lateral";
+    let outer = match join.join_type {
+        JoinType::Inner => false,
+        JoinType::Left if join.on.is_empty() && join.filter.as_ref().is_none_or(|f| *f == Expr::Literal(ScalarValue::from(true), None)) => {
+            true
+        }
+        _ => return Err(DataFusionError::NotImplemented("this kind of lateral join is not supported".to_string())),
+    };
+    let Some(subquery) = lateral_of(&join.right) else { return Ok(LogicalPlan::Join(join)) };
+    let left = join.left.schema().clone();
+    let Some((function, arguments)) = RowSubquery::new(subquery, &left, Yields::Rows, false, state)? else {
+        return Ok(LogicalPlan::Join(join));
+    };
+    let left_columns: Vec<Expr> = left.columns().into_iter().map(Expr::Column).collect();
+    let listed = LogicalPlanBuilder::from(join.left.as_ref().clone())
+        .project(left_columns.iter().cloned().chain([function.call(arguments).alias(ROWS)]).collect::<Vec<_>>())?;
+    let null_handling = if outer { NullHandling::PreserveAndExpandEmpty } else { NullHandling::Drop };
+    let options = UnnestOptions { null_handling, recursions: vec![] };
+    let unnested = listed.unnest_column_with_options(Column::new_unqualified(ROWS), options)?;
+    let right_columns = join.right.schema().iter().enumerate().map(|(i, (qualifier, field))| {
+        let value = get_field(Expr::Column(Column::new_unqualified(ROWS)), format!("c{i}"));
+        match qualifier {
+            Some(qualifier) => value.alias_qualified(Some(qualifier.clone()), field.name()),
+            None => value.alias(field.name()),
+        }
+    });
+    let joined = unnested.project(left_columns.into_iter().chain(right_columns).collect::<Vec<_>>())?;
+    let mut conditions = join.on.into_iter().map(|(l, r)| l.eq(r)).chain(join.filter);
+    match conditions.next().map(|first| conditions.fold(first, Expr::and)) {
+        Some(condition) if !outer => joined.filter(condition)?.build(),
+        _ => joined.build(),
+    }
+}
+
+/// What a run of the subquery gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Yields {
+    /// The one value of its one row, null without a row.
+    Scalar,
+    Exists,
+    /// Whether the function's first argument is among its rows.
+    Contains,
+    /// All rows, as a list of structs.
+    Rows,
+}
+
+struct RowSubquery {
+    /// Outer columns are the parameters `$1`, `$2`, ...
+    plan: LogicalPlan,
+    outer: Vec<FieldRef>,
+    yields: Yields,
+    returns: FieldRef,
+    state: Arc<SessionState>,
+    signature: Signature,
+    runs: AtomicUsize,
+}
+
+impl RowSubquery {
+    /// The subquery as a function, and the outer columns that are its arguments; `None` if it names none of `schema`.
+    fn new(
+        plan: &LogicalPlan,
+        schema: &DFSchema,
+        yields: Yields,
+        probe: bool,
+        state: &Arc<SessionState>,
+    ) -> Result<Option<(Self, Vec<Expr>)>> {
+        let mut outer: Vec<(Column, FieldRef)> = Vec::new();
+        let plan = plan.clone().transform_down_with_subqueries(|node| {
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let rewritten = expr.transform_up(|e| match e {
+                    Expr::OuterReferenceColumn(field, column) if schema.has_column(&column) => {
+                        let known = outer.iter().position(|(c, _)| *c == column);
+                        let at = known.unwrap_or_else(|| {
+                            outer.push((column, field.clone()));
+                            outer.len() - 1
+                        });
+                        Ok(Transformed::yes(Expr::Placeholder(Placeholder::new_with_field(format!("${}", at + 1), Some(field)))))
+                    }
+                    other => Ok(Transformed::no(other)),
+                })?;
+                Ok(rewritten.update_data(|e| name.restore(e)))
+            })
+        })?;
+        if outer.is_empty() {
+            return Ok(None);
+        }
+        let plan = plan.data;
+        let columns: Fields = plan
+            .schema()
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(i, f)| f.as_ref().clone().with_name(format!("c{i}")).with_nullable(true))
+            .collect();
+        let returns = match yields {
+            Yields::Scalar => plan.schema().field(0).as_ref().clone().with_nullable(true),
+            Yields::Exists | Yields::Contains => Field::new("exists", DataType::Boolean, true),
+            Yields::Rows => Field::new("rows", DataType::List(Arc::new(Field::new("item", DataType::Struct(columns), true))), true),
+        };
+        let arguments = outer.len() + usize::from(probe);
+        let signature = Signature::any(arguments, Volatility::Stable);
+        let (columns, outer): (Vec<Expr>, Vec<FieldRef>) = outer.into_iter().map(|(column, field)| (Expr::Column(column), field)).unzip();
+        let (returns, runs) = (Arc::new(returns), AtomicUsize::new(0));
+        let function = RowSubquery { plan, outer, yields, returns, state: state.clone(), signature, runs };
+        Ok(Some((function, columns)))
+    }
+
+    fn call(self, arguments: Vec<Expr>) -> Expr {
+        Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(self)), arguments))
+    }
+
+    /// The function's value for each row; rows with equal arguments share a run.
+    async fn evaluate(&self, arguments: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+        let sorts = arguments.iter().map(|a| SortField::new(a.data_type().clone())).collect();
+        let converter = RowConverter::new(sorts)?;
+        let keys = converter.convert_columns(arguments)?;
+        let mut known: HashMap<OwnedRow, ScalarValue> = HashMap::new();
+        let mut values = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let key = keys.row(row).owned();
+            let value = match known.get(&key) {
+                Some(value) => value.clone(),
+                None => {
+                    let given = arguments.iter().map(|a| ScalarValue::try_from_array(a, row)).collect::<Result<Vec<_>>>()?;
+                    let value = self.run(given).await?;
+                    known.insert(key, value.clone());
+                    value
+                }
+            };
+            values.push(value);
+        }
+        ScalarValue::iter_to_array(values)
+    }
+
+    async fn run(&self, mut arguments: Vec<ScalarValue>) -> Result<ScalarValue> {
+        if self.runs.fetch_add(1, Ordering::Relaxed) >= RUNS_MAX {
+            let error = SqlError::new(SqlState::LIMIT_EXCEEDED, "a correlated subquery is evaluated for too many rows")
+                .with_detail(format!("It cannot be turned into a join, and may be run {RUNS_MAX} times."))
+                .with_hint("Write it as a join, or filter the rows before.");
+            return Err(DataFusionError::External(Box::new(error)));
+        }
+        let probe = (self.yields == Yields::Contains).then(|| arguments.remove(0));
+        // With its field's metadata a constant is still known for a vector or a name.
+        let values = arguments.into_iter().zip(&self.outer).map(|(v, f)| ScalarAndMetadata::new(v, Some(FieldMetadata::from(f.as_ref()))));
+        let plan = self.plan.clone().replace_params_with_values(&ParamValues::List(values.collect()))?;
+        let plan = plan.transform_up(unwrap_settled)?.data;
+        let batches = collect(physical(plan, self.state.clone()).await?, self.state.task_ctx()).await?;
+        let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        match self.yields {
+            Yields::Exists => Ok(ScalarValue::from(count > 0)),
+            Yields::Contains => contains(&probe.unwrap_or(ScalarValue::Null), &batches),
+            Yields::Rows => self.list(&batches, count),
+            Yields::Scalar => match (count, batches.iter().find(|b| b.num_rows() > 0)) {
+                (0 | 1, Some(batch)) => ScalarValue::try_from_array(&cast(batch.column(0), self.returns.data_type())?, 0),
+                (_, None) => ScalarValue::try_from(self.returns.data_type()),
+                (_, Some(_)) => {
+                    let error =
+                        SqlError::new(SqlState::CARDINALITY_VIOLATION, "more than one row returned by a subquery used as an expression");
+                    Err(DataFusionError::External(Box::new(error)))
+                }
+            },
+        }
+    }
+
+    fn list(&self, batches: &[RecordBatch], count: usize) -> Result<ScalarValue> {
+        let DataType::List(item) = self.returns.data_type() else { return ScalarValue::try_from(self.returns.data_type()) };
+        let DataType::Struct(fields) = item.data_type() else { return ScalarValue::try_from(self.returns.data_type()) };
+        let columns = (0..fields.len())
+            .map(|i| {
+                let parts = batches.iter().map(|b| cast(b.column(i), fields[i].data_type())).collect::<Result<Vec<_>, _>>()?;
+                let parts: Vec<&dyn Array> = parts.iter().map(|p| p.as_ref()).collect();
+                if parts.is_empty() {
+                    return Ok(arrow::array::new_empty_array(fields[i].data_type()));
+                }
+                Ok(arrow::compute::concat(&parts)?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let rows = StructArray::try_new_with_length(fields.clone(), columns, None, count)?;
+        let list = arrow::array::ListArray::try_new(item.clone(), OffsetBuffer::from_lengths([count]), Arc::new(rows), None)?;
+        Ok(ScalarValue::List(Arc::new(list)))
+    }
+}
+
+/// A lateral subquery whose outer columns are constants by now is an ordinary input.
+fn unwrap_settled(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    Ok(match node {
+        LogicalPlan::Subquery(Subquery { subquery, .. }) if subquery.all_out_ref_exprs().is_empty() => {
+            Transformed::yes(Arc::unwrap_or_clone(subquery))
+        }
+        other => Transformed::no(other),
+    })
+}
+
+/// `probe IN (rows)` in SQL's three values.
+fn contains(probe: &ScalarValue, batches: &[RecordBatch]) -> Result<ScalarValue> {
+    let mut unknown = false;
+    for batch in batches {
+        let column = cast(batch.column(0), &probe.data_type())?;
+        for row in 0..column.len() {
+            let value = ScalarValue::try_from_array(&column, row)?;
+            if value.is_null() || probe.is_null() {
+                unknown = true;
+            } else if value == *probe {
+                return Ok(ScalarValue::from(true));
+            }
+        }
+    }
+    Ok(ScalarValue::Boolean((!unknown).then_some(false)))
+}
+
+impl std::fmt::Debug for RowSubquery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RowSubquery({:?})", self.yields)
+    }
+}
+
+/// Two are the same only if they are one.
+impl PartialEq for RowSubquery {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for RowSubquery {}
+
+impl Hash for RowSubquery {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::from_ref(self).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for RowSubquery {
+    fn name(&self) -> &str {
+        "correlated_subquery"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, _args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(self.returns.clone())
+    }
+
+    /// Runs on a thread of its own, as functions are called from inside a running query.
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let arguments = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        if rows == 0 {
+            return Ok(ColumnarValue::Array(arrow::array::new_empty_array(self.returns.data_type())));
+        }
+        let value = std::thread::scope(|scope| {
+            let work = || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+                runtime.block_on(self.evaluate(&arguments, rows))
+            };
+            let thread =
+                std::thread::Builder::new().name("subquery".into()).stack_size(super::engine::STACK_BYTES).spawn_scoped(scope, work)?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        Ok(ColumnarValue::Array(value))
+    }
+}

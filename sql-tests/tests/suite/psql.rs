@@ -1,0 +1,180 @@
+//! The real psql against the real server: its describe commands, `\copy`, `\gdesc`, cursors, and Ctrl-C while rows
+//! stream. What psql prints is compared in its unaligned form, which is stable across its versions.
+
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SCHEMA: &str = "
+    CREATE TABLE orders (id INT PRIMARY KEY, customer TEXT NOT NULL, amount NUMERIC(10,2) DEFAULT 1, at TIMESTAMP);
+    CREATE VIEW big_orders AS SELECT id, amount FROM orders WHERE amount > 100;
+    CREATE MATERIALIZED VIEW totals AS SELECT customer, count(*) AS n FROM orders GROUP BY customer;
+";
+
+fn psql(server: &Server) -> Command {
+    let mut command = Command::new("psql");
+    command
+        .args(["--no-psqlrc", "--no-align", "--quiet", "--host", "127.0.0.1", "--username", "eddyline", "--dbname", "eddyline"])
+        .args(["--set", "ON_ERROR_STOP=1", "--port", &server.port.to_string()])
+        .env("PGCONNECT_TIMEOUT", "30")
+        .env("PSQL_PAGER", "")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// What psql prints for a script; it must not complain.
+fn run(server: &Server, script: &str) -> String {
+    let mut child = psql(server).spawn().expect("psql is installed");
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaints.is_empty(), "{script}\n{complaints}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The lines that psql prints for one command, without the footer that counts rows.
+fn lines(server: &Server, command: &str) -> Vec<String> {
+    let all = run(server, &format!("{command}\n"));
+    all.lines().filter(|l| !(l.starts_with('(') && l.ends_with(')') && l.contains(" row"))).map(String::from).collect()
+}
+
+fn server() -> Server {
+    let server = Server::start(ServerOptions { workers: 1, backend: "memory", ..Default::default() });
+    run(&server, SCHEMA);
+    server
+}
+
+#[test]
+fn relations_are_listed_by_kind() {
+    let server = server();
+    assert_eq!(
+        lines(&server, "\\d"),
+        [
+            "List of relations",
+            "Schema|Name|Type|Owner",
+            "public|big_orders|view|eddyline",
+            "public|orders|table|eddyline",
+            "public|totals|materialized view|eddyline",
+        ]
+    );
+    for (command, row) in [
+        ("\\dt", "public|orders|table|eddyline"),
+        ("\\dv", "public|big_orders|view|eddyline"),
+        ("\\dm", "public|totals|materialized view|eddyline"),
+        ("\\di", "public|orders_pkey|index|eddyline|orders"),
+        ("\\dn", "public|eddyline"),
+        ("\\db", "pg_default|eddyline|"),
+        ("\\dt+", "public|orders|table|eddyline|permanent|heap|"),
+    ] {
+        let shown = lines(&server, command);
+        assert!(shown.iter().any(|line| line.starts_with(row)), "{command}: {shown:#?}");
+    }
+}
+
+#[test]
+fn a_relation_is_described() {
+    let server = server();
+    let columns = ["id|integer||not null|", "customer|text||not null|", "amount|numeric(10,2)|||1.00", "at|timestamp without time zone|||"];
+    let shown = lines(&server, "\\d orders");
+    assert_eq!(shown[..2], ["Table \"public.orders\"", "Column|Type|Collation|Nullable|Default"]);
+    assert_eq!(shown[2..6], columns);
+    assert_eq!(shown[6..], ["Indexes:", "    \"orders_pkey\" PRIMARY KEY, btree (id)"]);
+    let more = lines(&server, "\\d+ orders");
+    assert_eq!(more[1], "Column|Type|Collation|Nullable|Default|Storage|Compression|Stats target|Description");
+    assert!(more[2].starts_with(columns[0]) && more.contains(&"Access method: heap".to_string()), "{more:#?}");
+    assert_eq!(lines(&server, "\\d orders_pkey")[1..3], ["Column|Type|Key?|Definition", "id|integer|yes|id"]);
+    assert_eq!(lines(&server, "\\d big_orders")[2..], ["id|integer|||", "amount|numeric(10,2)|||"]);
+    let view = lines(&server, "\\d+ big_orders");
+    assert_eq!(view[4..], ["View definition:", " SELECT id, amount FROM orders WHERE amount > 100;"]);
+    assert_eq!(
+        lines(&server, "\\d totals")[..3],
+        ["Materialized view \"public.totals\"", "Column|Type|Collation|Nullable|Default", "customer|text|||"]
+    );
+    assert_eq!(lines(&server, "\\sv big_orders")[0], "CREATE OR REPLACE VIEW public.big_orders AS");
+    assert!(lines(&server, "\\dS pg_class").contains(&"relname|name|||".to_string()));
+}
+
+#[test]
+fn roles_databases_and_the_rest() {
+    let server = server();
+    let roles = lines(&server, "\\du");
+    assert_eq!(roles[1], "Role name|Attributes|Member of");
+    assert!(roles[2].starts_with("eddyline|Superuser, Create role, Create DB") && roles[2].ends_with("|{}"), "{roles:#?}");
+    let databases = lines(&server, "\\l");
+    assert!(databases.iter().any(|d| d.starts_with("eddyline|eddyline|UTF8|")), "{databases:#?}");
+    // These have nothing to show here; they must say so and not fail.
+    for command in ["\\df", "\\dT", "\\dx", "\\dp", "\\ds", "\\dD", "\\da", "\\dRp", "\\dRs", "\\ddp", "\\des", "\\dew", "\\dy", "\\dP"] {
+        lines(&server, command);
+    }
+    for command in [
+        "\\dT+",
+        "\\dn+",
+        "\\l+",
+        "\\du+",
+        "\\dd",
+        "\\dO",
+        "\\dC",
+        "\\dc",
+        "\\dL",
+        "\\dF",
+        "\\drds",
+        "\\dconfig TimeZone",
+        "\\dt *.*",
+        "\\d *",
+    ] {
+        lines(&server, command);
+    }
+}
+
+#[test]
+fn rows_are_copied_in_and_out() {
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("in.csv"), folder.path().join("out.csv"));
+    std::fs::write(&from, "id,customer\n1,ann\n2,\"bob, jr\"\n").unwrap();
+    run(&server, &format!("\\copy orders (id, customer) FROM '{}' WITH (FORMAT csv, HEADER)\n", from.display()));
+    run(&server, &format!("\\copy (SELECT id, customer FROM orders ORDER BY id) TO '{}' CSV HEADER\n", to.display()));
+    assert_eq!(std::fs::read_to_string(&to).unwrap(), "id,customer\n1,ann\n2,\"bob, jr\"\n");
+}
+
+#[test]
+fn results_are_described_and_fetched_in_pieces() {
+    let server = server();
+    assert_eq!(
+        lines(&server, "SELECT relname, oid, 'x' AS t, now() AS c FROM pg_class \\gdesc"),
+        ["Column|Type", "relname|name", "oid|oid", "t|text", "c|timestamp with time zone"]
+    );
+    let fetched = run(&server, "\\set FETCH_COUNT 3\n\\t on\nSELECT n FROM generate_series(1, 10) AS s(n);\n");
+    assert_eq!(fetched.lines().collect::<Vec<_>>(), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
+    let each = run(&server, "\\t on\nSELECT 'SELECT ' || n FROM generate_series(1, 2) AS s(n) \\gexec\n");
+    assert_eq!(each.lines().collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[test]
+fn control_c_ends_a_statement_while_its_rows_stream() {
+    let server = server();
+    let mut child = psql(&server).spawn().expect("psql is installed");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"COPY (SELECT * FROM generate_series(1, 1000000000000)) TO STDOUT;\n").unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    for _ in 0..3 {
+        line.clear();
+        stdout.read_line(&mut line).unwrap();
+    }
+    assert_eq!(line.trim(), "3", "rows stream");
+    let interrupted = Instant::now();
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.is_ok_and(|s| s.success()), "SIGINT is sent");
+    drop(stdin);
+    std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+    let took = interrupted.elapsed();
+    let mut complaints = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
+    child.wait().unwrap();
+    assert!(complaints.contains("canceling statement due to user request"), "{complaints}");
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+}
