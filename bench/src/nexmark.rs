@@ -2,7 +2,7 @@
 
 use crate::Result;
 use arrow::array::RecordBatch;
-use eddyline_common::connector::{BatchSink, PartitionRange, SourceBatch, SourceSpec};
+use eddyline_common::connector::{BatchSink, SourceBatch, SourceSpec};
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Of 50 events, this many are bids.
@@ -43,14 +43,7 @@ impl Channel {
 /// All rows of a bounded source, in the order of its splits' batches.
 pub fn read(spec: &SourceSpec) -> Result<Vec<RecordBatch>> {
     let connector = eddyline_connectors::open(spec)?;
-    let ends = connector.present_end()?.ok_or("the generator is endless")?;
-    let starts = connector.resolve_start()?;
-    let range = |(start, end): (&eddyline_common::connector::PartitionStart, &eddyline_common::connector::PartitionStart)| PartitionRange {
-        partition: start.partition,
-        start: start.start,
-        end: Some(end.start),
-    };
-    let ranges: Vec<PartitionRange> = starts.iter().zip(&ends).map(range).collect();
+    let ranges = connector.present()?.ok_or("the generator is endless")?;
     let mut open = ranges.len();
     let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
     let _reader = connector.read(ranges, Arc::new(Channel(Mutex::new(sender))))?;

@@ -29,7 +29,7 @@ pub struct Settings {
     workers: Option<usize>,
     #[arg(long, value_enum, default_value = "rocksdb")]
     pub backend: Backend,
-    /// Operator state of one view that stays in memory
+    /// Operator state of all views together that stays in memory
     #[arg(long, default_value = "256MiB")]
     state_cache: String,
 }
@@ -47,7 +47,7 @@ impl Settings {
             // The options live as long as the process.
             state_cache: Box::leak(self.state_cache.clone().into_boxed_str()),
             checkpoint_interval: "1s",
-            failpoints: String::new(),
+            ..ServerOptions::default()
         })
     }
 }

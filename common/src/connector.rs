@@ -83,6 +83,8 @@ pub trait BatchSink: Send + Sync {
     fn push(&self, batch: SourceBatch) -> bool;
     /// Reports that the reader is in trouble and retrying (`Some`), or well again (`None`).
     fn report(&self, problem: Option<String>);
+    /// Says where a partition ends at present, as far as the reader knows without asking.
+    fn note_end(&self, _partition: PartitionId, _end: Offset) {}
     /// True once nobody wants more; for readers that wait for input.
     fn is_closed(&self) -> bool;
 }
@@ -97,12 +99,13 @@ pub trait SourceConnector: Send + Sync {
     /// ten seconds with 08006 when it is away, 42704 for a missing topic.
     fn resolve_start(&self) -> Result<Vec<PartitionStart>>;
 
-    /// Where each partition ends at present: what a SELECT over the source reads up to. `None` for an
-    /// endless generator.
-    fn present_end(&self) -> Result<Option<Vec<PartitionStart>>>;
+    /// What each partition holds at present, from its first offset to its end: what a SELECT over the source can read.
+    /// `None` for an endless generator.
+    fn present(&self) -> Result<Option<Vec<PartitionRange>>>;
 
     /// Reads the ranges, possibly in parallel, into `sink`. A range with an end is read exactly to that
-    /// end; its last batch has `end == range.end`. Trouble on the way is reported and retried with
+    /// end; its last batch has `end == range.end`. If no range has one, partitions that come up later are read too, each
+    /// from its first offset. Trouble on the way is reported and retried with
     /// back-off, never an early end.
     fn read(&self, ranges: Vec<PartitionRange>, sink: std::sync::Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>>;
 }

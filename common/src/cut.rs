@@ -30,6 +30,9 @@ pub struct InputCut {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartitionCut {
     pub partition: PartitionId,
+    /// In the first cut with a partition that was discovered while the source ran: where its rows begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Offset>,
     /// The epoch takes the rows from the previous cut's `end` up to here.
     pub end: Offset,
     /// This partition's own watermark after the cut.

@@ -3,15 +3,121 @@
 
 use crate::error::Result;
 use crate::ids::StateTableId;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::path::Path;
 
-/// A key and its value; `None` deletes the key.
-pub type Entry = (Vec<u8>, Option<Vec<u8>>);
-
-/// Entries for one state table, sorted by key without duplicates.
-#[derive(Clone, Debug, Default)]
+/// Entries for one state table in one buffer: keys and values one after the other, and where each of them is. `None` for
+/// a value deletes the key. Filled in any order; the store takes it sorted by key without duplicates.
+#[derive(Clone, Default)]
 pub struct SortedRun {
-    pub entries: Vec<Entry>,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+/// A key at `start`, and its value right after it.
+#[derive(Clone, Copy)]
+struct Entry {
+    start: usize,
+    key: u32,
+    /// `DELETED`, or a length.
+    value: u32,
+}
+
+const DELETED: u32 = u32::MAX;
+
+impl SortedRun {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn reserve(&mut self, entries: usize) {
+        self.entries.reserve(entries);
+    }
+
+    pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
+        self.push_with(|out| out.extend_from_slice(key), value.map(|value| |out: &mut Vec<u8>| out.extend_from_slice(value)));
+    }
+
+    /// Adds an entry whose key and value are appended in place.
+    pub fn push_with(&mut self, key: impl FnOnce(&mut Vec<u8>), value: Option<impl FnOnce(&mut Vec<u8>)>) {
+        let length = |from: usize, to: usize| {
+            u32::try_from(to - from).ok().filter(|length| *length != DELETED).expect("keys and values of state are far below 4 GiB")
+        };
+        let start = self.bytes.len();
+        key(&mut self.bytes);
+        let middle = self.bytes.len();
+        let value = match value {
+            None => DELETED,
+            Some(value) => {
+                value(&mut self.bytes);
+                length(middle, self.bytes.len())
+            }
+        };
+        self.entries.push(Entry { start, key: length(start, middle), value });
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Option<&[u8]>)> {
+        self.entries.iter().map(|entry| (self.key(entry), self.value(entry)))
+    }
+
+    fn key(&self, entry: &Entry) -> &[u8] {
+        &self.bytes[entry.start..][..entry.key as usize]
+    }
+
+    fn value(&self, entry: &Entry) -> Option<&[u8]> {
+        let after = &self.bytes[entry.start + entry.key as usize..];
+        (entry.value != DELETED).then(|| &after[..entry.value as usize])
+    }
+
+    /// Whether the store would take it.
+    pub fn is_sorted(&self) -> bool {
+        self.entries.windows(2).all(|pair| self.key(&pair[0]) < self.key(&pair[1]))
+    }
+
+    /// Brings the entries in the order of their keys. Moves no bytes.
+    pub fn sort(&mut self) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.sort_unstable_by(|a, b| self.key(a).cmp(self.key(b)));
+        self.entries = entries;
+    }
+
+    fn append(&mut self, other: &SortedRun) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.entries.extend(other.entries.iter().map(|entry| Entry { start: base + entry.start, ..*entry }));
+    }
+
+    /// One sorted run per state table, without empty ones, from any number of them in any order.
+    pub fn merge(runs: Vec<(StateTableId, SortedRun)>) -> Vec<(StateTableId, SortedRun)> {
+        let mut merged: BTreeMap<StateTableId, SortedRun> = BTreeMap::new();
+        for (table, run) in runs.into_iter().filter(|(_, run)| !run.is_empty()) {
+            match merged.entry(table) {
+                MapEntry::Vacant(place) => drop(place.insert(run)),
+                MapEntry::Occupied(mut place) => place.get_mut().append(&run),
+            }
+        }
+        merged.values_mut().for_each(SortedRun::sort);
+        merged.into_iter().collect()
+    }
+}
+
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(K, Option<V>)> for SortedRun {
+    fn from_iter<I: IntoIterator<Item = (K, Option<V>)>>(entries: I) -> Self {
+        let mut run = SortedRun::default();
+        entries.into_iter().for_each(|(key, value)| run.push(key.as_ref(), value.as_ref().map(AsRef::as_ref)));
+        run
+    }
+}
+
+impl std::fmt::Debug for SortedRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
 }
 
 /// Contract: keys are compared as bytes. `ingest` is atomic per call and visible to later reads; it is
@@ -32,7 +138,7 @@ pub trait KeyValueStore: Send + Sync {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()>;
 
-    /// Adds runs, one per state table, all or none of them.
+    /// Adds sorted runs, one per state table, all or none of them.
     fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()>;
 
     /// Deletes every key of the table with `start <= key < end`.
@@ -48,4 +154,30 @@ pub trait KeyValueStore: Send + Sync {
 
     /// Reads served from disk rather than from a cache since the store was opened; 0 for memory.
     fn disk_reads(&self) -> u64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(entries: &[(&str, Option<&str>)]) -> SortedRun {
+        entries.iter().map(|(key, value)| (key.as_bytes(), value.map(str::as_bytes))).collect()
+    }
+
+    fn text(run: &SortedRun) -> Vec<(&str, Option<&str>)> {
+        let utf8 = |bytes| std::str::from_utf8(bytes).unwrap();
+        run.iter().map(|(key, value)| (utf8(key), value.map(utf8))).collect()
+    }
+
+    #[test]
+    fn runs_of_one_table_are_merged_in_order() {
+        let (first, second, empty) = (run(&[("d", Some("4")), ("a", None)]), run(&[("c", Some("")), ("", Some("x"))]), run(&[]));
+        assert!(!first.is_sorted());
+        let (one, two, three) = (StateTableId(1), StateTableId(2), StateTableId(3));
+        let merged = SortedRun::merge(vec![(two, run(&[("k", None)])), (one, first), (three, empty), (one, second)]);
+        assert_eq!(merged.iter().map(|(table, run)| (*table, run.len())).collect::<Vec<_>>(), [(one, 4), (two, 1)]);
+        assert_eq!(text(&merged[0].1), [("", Some("x")), ("a", None), ("c", Some("")), ("d", Some("4"))]);
+        assert!(merged[0].1.is_sorted());
+        assert!(!run(&[("a", None), ("a", Some("1"))]).is_sorted(), "a key comes once");
+    }
 }

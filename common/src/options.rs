@@ -26,6 +26,10 @@ pub const PASS_THROUGH_PREFIX: &str = "properties.";
 pub const STARTUP_MODE: &str = "scan.startup.mode";
 pub const STARTUP_TIMESTAMP: &str = "scan.startup.timestamp-millis";
 pub const STARTUP_OFFSETS: &str = "scan.startup.specific-offsets";
+/// How often a source looks for new partitions; `none` or 0: never.
+pub const DISCOVERY_INTERVAL: &str = "scan.topic-partition-discovery.interval";
+/// What a source does about offsets that retention removed before they were read.
+pub const LOST_OFFSETS: &str = "scan.lost-offsets";
 pub const JSON_FAIL_ON_MISSING: &str = "json.fail-on-missing-field";
 pub const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
 pub const FUTURE_GUARD: &str = "watermark.future-guard";
@@ -34,6 +38,9 @@ pub const WATERMARK_MODE: &str = "watermark.mode";
 /// How far a record of an outside system may lie ahead of `now` by default: wide enough for local
 /// times of every time zone, narrow enough that one broken clock does not close years of windows.
 pub const DEFAULT_FUTURE_GUARD_MICROS: i64 = 24 * 3600 * 1_000_000;
+
+/// Partitions come up rarely; a request in five minutes costs nothing.
+pub const DEFAULT_DISCOVERY_MICROS: i64 = 5 * 60 * 1_000_000;
 
 /// What the options say about the watermark of a source or table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +109,16 @@ pub fn boolean(options: &BTreeMap<String, String>, key: &str) -> bool {
 /// A duration option of a canonicalised map, in microseconds.
 pub fn duration_micros(options: &BTreeMap<String, String>, key: &str) -> Result<Option<i64>> {
     options.get(key).map(|text| value::duration_option(key, text)).transpose()
+}
+
+/// How often to look for new partitions, in microseconds; `None`: never.
+pub fn discovery_micros(options: &BTreeMap<String, String>) -> Result<Option<i64>> {
+    let micros = match options.get(DISCOVERY_INTERVAL).map(String::as_str) {
+        Some("none") => return Ok(None),
+        Some(text) => value::duration_option(DISCOVERY_INTERVAL, text)?,
+        None => DEFAULT_DISCOVERY_MICROS,
+    };
+    Ok(Some(micros).filter(|m| *m > 0))
 }
 
 /// The candidate nearest to `name`, if any is near enough to be what was meant.

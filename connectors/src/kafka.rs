@@ -8,6 +8,7 @@ mod queue;
 mod reader;
 mod record;
 mod startup;
+mod watch;
 
 use client::Settings;
 use eddyline_common::connector::*;
@@ -33,8 +34,8 @@ impl SourceConnector for KafkaConnector {
         startup::resolve(&self.settings)
     }
 
-    fn present_end(&self) -> Result<Option<Vec<PartitionStart>>> {
-        startup::present_end(&self.settings).map(Some)
+    fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
+        startup::present(&self.settings).map(Some)
     }
 
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {

@@ -78,12 +78,12 @@ impl SourceConnector for NexmarkConnector {
         Ok((0..self.generator.splits as i32).map(|split| PartitionStart { partition: PartitionId(split), start: Offset(0) }).collect())
     }
 
-    fn present_end(&self) -> Result<Option<Vec<PartitionStart>>> {
-        let end = |split: i64| {
-            let start = Offset(self.generator.split_end(split)?);
-            Some(PartitionStart { partition: PartitionId(split as i32), start })
+    fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
+        let range = |split: i64| {
+            let end = Some(Offset(self.generator.split_end(split)?));
+            Some(PartitionRange { partition: PartitionId(split as i32), start: Offset(0), end })
         };
-        Ok((0..self.generator.splits).map(end).collect())
+        Ok((0..self.generator.splits).map(range).collect())
     }
 
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {

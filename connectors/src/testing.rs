@@ -4,7 +4,7 @@
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use eddyline_common::connector::{BatchSink, SourceBatch};
 use parking_lot::Mutex;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::metadata::MetadataTopic;
@@ -159,6 +159,16 @@ impl KafkaClient {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         topic.config = settings.to_vec();
         let done = wait(admin.create_topics([&topic], &AdminOptions::new().operation_timeout(Some(PATIENCE))))?;
+        let each = done.map_err(|error| error.to_string())?;
+        each.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))?;
+        self.await_topic(name, partitions)
+    }
+
+    /// Adds partitions to a topic, so that it has `partitions` of them.
+    pub fn add_partitions(&self, name: &str, partitions: i32) -> Result<(), String> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().map_err(|error| error.to_string())?;
+        let more = NewPartitions::new(name, partitions as usize);
+        let done = wait(admin.create_partitions([&more], &AdminOptions::new().operation_timeout(Some(PATIENCE))))?;
         let each = done.map_err(|error| error.to_string())?;
         each.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))?;
         self.await_topic(name, partitions)

@@ -30,6 +30,8 @@ fn kafka_sources() {
             transactions_leave_holes(&broker);
             compaction_leaves_holes(&broker);
             deleted_records_are_reported(&broker);
+            deleted_records_are_skipped_on_demand(&broker);
+            new_partitions_are_found(&broker);
             throughput(&broker, &say);
             latency(&broker, &say);
             a_broker_that_restarts(&broker);
@@ -89,7 +91,7 @@ fn starts(spec: &SourceSpec) -> Vec<i64> {
 }
 
 fn present_end(spec: &SourceSpec) -> Vec<i64> {
-    eddyline_connectors::open(spec).unwrap().present_end().unwrap().unwrap().iter().map(|s| s.start.0).collect()
+    eddyline_connectors::open(spec).unwrap().present().unwrap().unwrap().iter().map(|r| r.end.unwrap().0).collect()
 }
 
 /// What was read of a partition.
@@ -366,8 +368,50 @@ fn deleted_records_are_reported(broker: &KafkaBroker) {
         assert!(sink.next(Duration::from_millis(50)).is_none(), "deleted records are not skipped silently");
     }
     let problem = sink.problems().remove(0).unwrap();
-    assert!(problem.contains("offset 10 is not in the topic any more"), "{problem}");
+    let says = "partition 0 of topic \"deleted\" does not have offset 10 any more, the earliest is 50";
+    assert!(problem.starts_with(says) && problem.contains("HINT: "), "{problem}");
     drop(reader);
+}
+
+fn deleted_records_are_skipped_on_demand(broker: &KafkaBroker) {
+    let spec = source(broker, "deleted", &[("scan.lost-offsets", "skip")]);
+    let got = read_ranges(&spec, &[range(0, 10, Some(100)), range(1, 0, Some(100))]);
+    assert_eq!((got[&0].ids.as_slice(), got[&1].ids.len()), ((50..100).collect::<Vec<_>>().as_slice(), 100));
+    let skipped: Vec<(i64, &str)> = got[&0].undecodable.iter().map(|u| (u.offset.0, u.reason.as_str())).collect();
+    assert_eq!(skipped, [(10, "offsets 10 to 49 were removed from the topic before they were read")]);
+    // A range of which nothing is left, and an endless one.
+    let got = read_ranges(&spec, &[range(0, 10, Some(40))]);
+    assert_eq!((got[&0].ids.len(), got[&0].undecodable.len()), (0, 1));
+    let sink = CollectingSink::new(16);
+    let reader = read(&spec, &[range(0, 0, None)], &sink);
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.end == Some(100)));
+    assert_eq!((got[&0].ids.len(), got[&0].undecodable[0].offset.0), (50, 0));
+    drop(reader);
+}
+
+fn new_partitions_are_found(broker: &KafkaBroker) {
+    broker.create_topic("grows", 1, &[]).unwrap();
+    broker.produce("grows", 0, ids(0..10)).unwrap();
+    let spec = source(broker, "grows", &[("scan.topic-partition-discovery.interval", "200 ms")]);
+    let sink = CollectingSink::new(64);
+    let reader = read(&spec, &[range(0, 0, None)], &sink);
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.ids.len() == 10));
+    broker.add_partitions("grows", 3).unwrap();
+    for partition in 0..3 {
+        broker.produce("grows", partition, ids(100..200)).unwrap();
+    }
+    let has = |got: &HashMap<i32, Got>, partition, rows| got.get(&partition).is_some_and(|g| g.ids.len() == rows);
+    collect(&sink, &mut got, |got| has(got, 0, 110) && has(got, 1, 100) && has(got, 2, 100));
+    // From their first records on, and then with the others.
+    broker.produce("grows", 2, ids(200..210)).unwrap();
+    collect(&sink, &mut got, |got| has(got, 2, 110));
+    assert_eq!(got[&2].ids, (100..210).collect::<Vec<_>>());
+    drop(reader);
+    // A reader of ranges with ends reads those and nothing else.
+    assert_eq!(read_ranges(&spec, &[range(0, 0, Some(5))]).len(), 1);
+    assert!(sink.problems().is_empty(), "{:?}", sink.problems());
 }
 
 fn a_broker_that_restarts(broker: &KafkaBroker) {

@@ -19,7 +19,7 @@ use eddyline_common::kv::KeyValueStore;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::plan::{ChangelogMode, Expr, Node, Op, PLAN_VERSION, StreamPlan};
-use eddyline_storage::state::SpillGate;
+use eddyline_storage::state::{SpillGate, StateBudget};
 use std::sync::Arc;
 
 /// What operators with state need of the engine.
@@ -27,7 +27,7 @@ pub(crate) struct StateResources {
     pub kv: Arc<dyn KeyValueStore>,
     pub gate: Arc<SpillGate>,
     pub backend: StateBackend,
-    pub cache_bytes: usize,
+    pub budget: Arc<StateBudget>,
 }
 
 /// The job on one worker.
@@ -39,17 +39,9 @@ pub(crate) fn build_instance(
     workers: usize,
 ) -> Result<Instance> {
     check(&spec.plan)?;
-    let stateful = spec.plan.nodes.iter().filter(|n| matches!(n.op, Op::Aggregate { .. })).count();
     let now = NowHandle::default();
-    let builder = Builder {
-        spec,
-        state,
-        now: &now,
-        worker,
-        workers,
-        cache_bytes: state.cache_bytes / workers / stateful.max(1),
-        schemas: spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect(),
-    };
+    let builder =
+        Builder { spec, state, now: &now, worker, workers, schemas: spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect() };
     let work = (0..spec.plan.nodes.len()).map(|index| builder.node(index)).collect::<Result<Vec<_>>>()?;
     Ok(Instance::new(shared, work, now))
 }
@@ -78,8 +70,6 @@ struct Builder<'a> {
     now: &'a NowHandle,
     worker: usize,
     workers: usize,
-    /// Per stateful operator and worker.
-    cache_bytes: usize,
     schemas: Vec<SchemaRef>,
 }
 
@@ -138,7 +128,7 @@ impl Builder<'_> {
         StateContext {
             kv: self.state.kv.clone(),
             backend: self.state.backend,
-            cache_bytes: self.cache_bytes,
+            budget: self.state.budget.clone(),
             gate: self.state.gate.clone(),
         }
     }

@@ -8,7 +8,7 @@ use crate::worker::{Mailboxes, Message, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
-use eddyline_storage::state::SpillGate;
+use eddyline_storage::state::{SpillGate, StateBudget};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub enum StateBackend {
 pub struct EngineConfig {
     pub workers: usize,
     pub backend: StateBackend,
-    /// State that one job keeps in memory, over all workers (backend `Rocksdb`).
+    /// State that all jobs together keep in memory (backend `Rocksdb`).
     pub cache_bytes: usize,
 }
 
@@ -50,16 +50,17 @@ impl Engine {
         assert!(config.workers > 0, "an engine has a worker");
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..config.workers).map(|_| unbounded()).unzip();
         let mailboxes = Mailboxes::new(senders);
+        let budget = StateBudget::new(config.cache_bytes);
         let threads = inboxes
             .into_iter()
             .enumerate()
             .map(|(index, inbox)| {
-                let worker = Worker::new(mailboxes.clone(), inbox);
+                let worker = Worker::new(mailboxes.clone(), inbox, budget.clone());
                 let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_BYTES);
                 thread.spawn(move || worker.run()).expect("the system has threads for the workers at start")
             })
             .collect();
-        let state = StateResources { kv, gate: Arc::new(SpillGate::new()), backend: config.backend, cache_bytes: config.cache_bytes };
+        let state = StateResources { kv, gate: Arc::new(SpillGate::new()), backend: config.backend, budget };
         Engine { state, mailboxes, threads, jobs: Mutex::default(), events: unbounded() }
     }
 
@@ -132,6 +133,11 @@ impl Engine {
     /// At most one event per job is outstanding, so the channel needs no bound of its own.
     pub fn events(&self) -> Receiver<EngineEvent> {
         self.events.1.clone()
+    }
+
+    /// Memory of all operators' state (backend `Rocksdb`).
+    pub fn state_bytes(&self) -> usize {
+        self.state.budget.used_bytes()
     }
 
     pub fn gate(&self) -> &Arc<SpillGate> {

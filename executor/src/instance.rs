@@ -58,6 +58,8 @@ pub(crate) struct Instance {
     early: Vec<Delivery>,
     /// In the worker's queue of runnable instances.
     pub(crate) queued: bool,
+    /// Which of the worker's steps was the last of this job.
+    pub(crate) last_step: u64,
 }
 
 impl Instance {
@@ -79,7 +81,7 @@ impl Instance {
                 nodes[*input].consumers.push((index, port));
             }
         }
-        Instance { shared, nodes, now, active: None, early: Vec::new(), queued: false }
+        Instance { shared, nodes, now, active: None, early: Vec::new(), queued: false, last_step: 0 }
     }
 
     pub(crate) fn job(&self) -> RelationId {
@@ -88,6 +90,11 @@ impl Instance {
 
     pub(crate) fn shared(&self) -> &Arc<JobShared> {
         &self.shared
+    }
+
+    /// Is it between two steps?
+    pub(crate) fn rests(&self) -> bool {
+        self.active.is_none()
     }
 
     /// Begins a step with this worker's share of the inputs.
@@ -253,6 +260,16 @@ impl Instance {
                 self.nodes[consumer].queue.push_back((port, batch.clone()));
             }
         }
+    }
+
+    /// Gives back state that is over its share of the memory. Called between steps.
+    pub(crate) fn shrink(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            if let Work::Operator(operator) = &mut node.work {
+                operator.shrink()?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {

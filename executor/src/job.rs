@@ -63,7 +63,7 @@ pub enum EngineEvent {
         epoch: Epoch,
         error: SqlError,
     },
-    /// One run per state table, the workers' runs one after the other: not sorted as a whole.
+    /// Any number of runs per state table, not sorted; see `SortedRun::merge`.
     Frozen {
         job: RelationId,
         checkpoint: u64,
@@ -257,7 +257,7 @@ impl StepRun {
 pub(crate) struct FreezeRun {
     shared: Arc<JobShared>,
     checkpoint: u64,
-    runs: Mutex<BTreeMap<StateTableId, SortedRun>>,
+    runs: Mutex<Vec<(StateTableId, SortedRun)>>,
     running: AtomicUsize,
 }
 
@@ -273,13 +273,11 @@ impl FreezeRun {
 
     pub(crate) fn complete(&self, frozen: Vec<(StateTableId, SortedRun)>) {
         let mut runs = self.runs.lock();
-        for (table, run) in frozen {
-            runs.entry(table).or_default().entries.extend(run.entries);
-        }
+        runs.extend(frozen);
         if self.running.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let runs = std::mem::take(&mut *runs).into_iter().collect();
+        let runs = std::mem::take(&mut *runs);
         self.shared.send(EngineEvent::Frozen { job: self.shared.job, checkpoint: self.checkpoint, runs });
     }
 }

@@ -17,9 +17,16 @@ pub trait Operator: Send {
     /// exactly once per step, also when nothing was pushed, so it must be cheap for an operator without work.
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()>;
 
-    /// Dirty state since the last freeze, as entries for the durable store. Called between steps.
+    /// Dirty state since the last freeze, as entries for the durable store: any number of runs per table, not sorted.
+    /// Called between steps.
     fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
         Ok(Vec::new())
+    }
+
+    /// State has outgrown the memory that all operators share: gives back what is over this one's share. Called between
+    /// steps.
+    fn shrink(&mut self) -> Result<()> {
+        Ok(())
     }
 
     /// Memory held between steps.

@@ -8,6 +8,7 @@ use crate::instance::{Instance, Turn};
 use crate::job::{FreezeRun, StepRun};
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
+use eddyline_storage::state::StateBudget;
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -56,11 +57,14 @@ pub(crate) struct Worker {
     inbox: Receiver<Message>,
     instances: HashMap<RelationId, Instance>,
     runnable: VecDeque<RelationId>,
+    budget: Arc<StateBudget>,
+    /// Steps begun; tells which jobs are cold.
+    steps: u64,
 }
 
 impl Worker {
-    pub(crate) fn new(mailboxes: Mailboxes, inbox: Receiver<Message>) -> Self {
-        Worker { mailboxes, inbox, instances: HashMap::new(), runnable: VecDeque::new() }
+    pub(crate) fn new(mailboxes: Mailboxes, inbox: Receiver<Message>, budget: Arc<StateBudget>) -> Self {
+        Worker { mailboxes, inbox, instances: HashMap::new(), runnable: VecDeque::new(), budget, steps: 0 }
     }
 
     pub(crate) fn run(mut self) {
@@ -82,7 +86,10 @@ impl Worker {
             }
             Message::Step { run, inputs } => {
                 let job = run.shared.job;
+                self.steps += 1;
+                let step = self.steps;
                 self.guarded(job, |instance| {
+                    instance.last_step = step;
                     instance.start(run, inputs);
                     Ok(true)
                 });
@@ -104,6 +111,22 @@ impl Worker {
         }
         let mailboxes = self.mailboxes.clone();
         self.guarded(job, |instance| Ok(instance.turn(&mailboxes)? == Turn::Again));
+        let rests = self.instances.get(&job).is_some_and(Instance::rests);
+        if rests && self.budget.is_exceeded() {
+            self.shrink();
+        }
+    }
+
+    /// Jobs give back state that is over their share, the coldest first.
+    fn shrink(&mut self) {
+        let mut resting: Vec<(u64, RelationId)> = self.instances.values().filter(|i| i.rests()).map(|i| (i.last_step, i.job())).collect();
+        resting.sort_unstable();
+        for (_, job) in resting {
+            if !self.budget.is_exceeded() {
+                return;
+            }
+            self.guarded(job, |instance| instance.shrink().map(|()| false));
+        }
     }
 
     /// Runs `action` on a job that may be gone by now. If it says true, the job is runnable.

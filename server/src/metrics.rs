@@ -28,17 +28,3 @@ pub struct Metrics {
     pub rows_sent: Counter,
     pub rows_written: Counter,
 }
-
-impl Metrics {
-    /// Name, help, type and value of each, for Prometheus.
-    pub fn samples(&self) -> [(&'static str, &'static str, &'static str, u64); 6] {
-        [
-            ("eddyline_sessions", "Open client connections", "gauge", self.sessions.load(Ordering::Relaxed)),
-            ("eddyline_statements_total", "Statements run", "counter", self.statements.get()),
-            ("eddyline_statement_errors_total", "Statements that failed", "counter", self.statement_errors.get()),
-            ("eddyline_statement_microseconds_total", "Time that statements took", "counter", self.statement_micros.get()),
-            ("eddyline_rows_sent_total", "Rows sent to clients", "counter", self.rows_sent.get()),
-            ("eddyline_rows_written_total", "Rows written by statements", "counter", self.rows_written.get()),
-        ]
-    }
-}

@@ -75,7 +75,7 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
 
     let stop = CancellationToken::new();
     let clients = tokio::spawn(listener::serve(postgres, services, config.max_connections, stop.clone()));
-    let pages = tokio::spawn(http::serve(http, handle.stats(), metrics.sessions.clone(), stop.clone()));
+    let pages = tokio::spawn(http::serve(http, handle.stats(), metrics.clone(), stop.clone()));
     ready(address, http_address);
     let shown = with_demo.then(|| tokio::spawn(demo::drive(address, handle.stats())));
     let outcome = tokio::select! {

@@ -17,13 +17,24 @@ pub struct ServerOptions {
     pub backend: &'static str,
     pub state_cache: &'static str,
     pub checkpoint_interval: &'static str,
+    pub ring_size: &'static str,
     /// See `eddyline_common::failpoint`.
     pub failpoints: String,
+    /// A size, for instance `48m`: the data directory is a disk of its own, which only this process sees and which goes with it.
+    pub disk: Option<&'static str>,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        ServerOptions { workers: 2, backend: "rocksdb", state_cache: "64MiB", checkpoint_interval: "1s", failpoints: String::new() }
+        ServerOptions {
+            workers: 2,
+            backend: "rocksdb",
+            state_cache: "64MiB",
+            checkpoint_interval: "1s",
+            ring_size: "64MiB",
+            failpoints: String::new(),
+            disk: None,
+        }
     }
 }
 
@@ -85,7 +96,7 @@ impl Server {
 
     fn command(&self) -> Command {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("server.log")).expect("a log file");
-        let mut command = Command::new(binary());
+        let mut command = self.program();
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .arg("--data-dir")
@@ -93,11 +104,23 @@ impl Server {
             .args(["--workers", &self.options.workers.to_string()])
             .args(["--state-backend", self.options.backend, "--state-cache", self.options.state_cache])
             .args(["--checkpoint-interval", self.options.checkpoint_interval])
+            .args(["--ring-size", self.options.ring_size])
             .env("EDDYLINE_FAILPOINTS", &self.options.failpoints)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
+        command
+    }
+
+    /// The binary, on a disk of its own if the options say so.
+    fn program(&self) -> Command {
+        let Some(size) = self.options.disk else { return Command::new(binary()) };
+        let data = self.dir.path().join("data");
+        std::fs::create_dir_all(&data).expect("a data directory");
+        let mut command = Command::new("unshare");
+        let script = r#"mount -t tmpfs -o "size=$0" tmpfs "$1" && shift && exec "$@""#;
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, size]).arg(data).arg(binary());
         command
     }
 

@@ -148,9 +148,8 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, id: u64, epoch: Epoch, mut runs: Runs) -> Result<bool> {
-        runs.iter_mut().for_each(|(_, run)| run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0)));
-        runs.retain(|(_, run)| !run.entries.is_empty());
+    fn write(&mut self, id: u64, epoch: Epoch, runs: Runs) -> Result<bool> {
+        let runs = SortedRun::merge(runs);
         if !self.gate.ingest(id, || self.kv.ingest(runs))? {
             return Ok(false);
         }
@@ -173,7 +172,11 @@ impl Writer {
         let checkpoint = view.checkpoint(epoch, &self.known.view)?;
         let mut files = BTreeMap::new();
         for file in checkpoint.files {
-            files.insert(file.name, self.store.put_bytes(file.bytes)?);
+            let stored = match file.path {
+                Some(path) => self.store.put_file(&path)?,
+                None => self.store.put_bytes(file.bytes)?,
+            };
+            files.insert(file.name, stored);
         }
         for name in checkpoint.manifest.file_names() {
             if let Some(file) = self.known.view_files.get(name) {

@@ -15,7 +15,7 @@ use eddyline_executor::{Engine, EngineConfig, EngineEvent, JobSpec, StateBackend
 use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
 use eddyline_planner::plan::{ChangelogMode, Op, StreamPlan};
 use eddyline_storage::kv::RocksKv;
-use eddyline_storage::view::{Snapshot, View, ViewKey};
+use eddyline_storage::view::{SegmentDir, Snapshot, View, ViewKey};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,7 +80,10 @@ impl Harness {
         let plan = plan_of(&relation)?;
         let view = match sink {
             Sink::Counter => None,
-            Sink::View => Some(View::new(arrow_schema(&relation.columns), view_key(&relation, &plan), self.workers)?),
+            Sink::View => {
+                let segments = SegmentDir::open(&dir.path().join("views"))?;
+                Some(View::new(arrow_schema(&relation.columns), view_key(&relation, &plan), self.workers, Some(segments))?)
+            }
         };
         let spec = JobSpec {
             job: relation.id,

@@ -75,6 +75,16 @@ const KAFKA: &[OptionDef] = &[
     OptionDef::new(super::STARTUP_TIMESTAMP, Kind::Integer { min: 0, max: i64::MAX })
         .also(&["scan.startup.timestamp.millis", "scan.startup.timestamp_millis"]),
     OptionDef::new(super::STARTUP_OFFSETS, Kind::SpecificOffsets).also(&["scan.startup.specific.offsets"]),
+    OptionDef::new(super::DISCOVERY_INTERVAL, Kind::DurationOrNone).also(&[
+        "scan.topic.partition.discovery.interval",
+        "partition.discovery.interval",
+        "partition.discovery.interval.ms",
+        "topic.metadata.refresh.interval.ms",
+        "metadata.refresh.interval",
+        "metadata.refresh.interval.ms",
+    ]),
+    OptionDef::new(super::LOST_OFFSETS, Kind::OneOf(&[("wait", &["stop", "error", "none"]), ("skip", &["earliest"])]))
+        .also(&["scan.lost.offsets", "lost.offsets"]),
     OptionDef::new(super::FORMAT, Kind::OneOf(&[("json", &[])])).also(&["value.format"]).required(),
     OptionDef::new(super::JSON_FAIL_ON_MISSING, Kind::Boolean).also(&["value.json.fail-on-missing-field"]),
     // Both values mean the same here: a record that cannot be decoded is set aside with its reason.

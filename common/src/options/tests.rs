@@ -31,6 +31,18 @@ fn both_accents_give_the_same_map() {
 }
 
 #[test]
+fn partitions_are_looked_for_every_five_minutes_unless_told_otherwise() {
+    let micros = |more: &[(&str, &str)]| discovery_micros(&kafka(more).unwrap()).unwrap();
+    assert_eq!(micros(&[]), Some(300_000_000));
+    for spelling in ["scan.topic-partition-discovery.interval", "scan.topic.partition.discovery.interval", "metadata.refresh.interval"] {
+        assert_eq!(micros(&[(spelling, "10 s")]), Some(10_000_000), "{spelling}");
+    }
+    assert_eq!((micros(&[("topic.metadata.refresh.interval.ms", "500")]), micros(&[(DISCOVERY_INTERVAL, "none")])), (Some(500_000), None));
+    assert_eq!(micros(&[(DISCOVERY_INTERVAL, "0")]), None);
+    assert_eq!(kafka(&[("scan.lost-offsets", "earliest")]).unwrap()[LOST_OFFSETS], "skip");
+}
+
+#[test]
 fn unknown_names_come_with_the_nearest() {
     let error = kafka(&[("scan.startup.mod", "latest")]).unwrap_err();
     assert_eq!(error.state, SqlState::UNDEFINED_OBJECT);

@@ -8,6 +8,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Bytes that all of a reader's threads together let librdkafka fetch ahead.
 const PREFETCH_KBYTES_MAX: usize = 32 * 1024;
@@ -19,6 +20,10 @@ pub struct Settings {
     pub topic: String,
     pub brokers: String,
     pub options: BTreeMap<String, String>,
+    /// How often to look for new partitions.
+    pub discovery: Option<Duration>,
+    /// Go on without records that retention removed, rather than wait.
+    pub skips_lost: bool,
     config: ClientConfig,
 }
 
@@ -69,7 +74,14 @@ impl Settings {
         // Past the log's end or before its start is for us to report, not for the client to jump.
         config.set("auto.offset.reset", "error").set_log_level(RDKafkaLogLevel::Warning);
         config.create_native_config().map_err(config_error)?;
-        Ok(Settings { topic: option(options::TOPIC)?, brokers: option(options::BOOTSTRAP_SERVERS)?, options: spec.options.clone(), config })
+        Ok(Settings {
+            topic: option(options::TOPIC)?,
+            brokers: option(options::BOOTSTRAP_SERVERS)?,
+            discovery: options::discovery_micros(&spec.options)?.map(|micros| Duration::from_micros(micros as u64)),
+            skips_lost: spec.options.get(options::LOST_OFFSETS).is_some_and(|policy| policy == "skip"),
+            options: spec.options.clone(),
+            config,
+        })
     }
 
     /// A client for asking questions.

@@ -1,19 +1,19 @@
 //! Reader threads. Each takes records of its partitions from a queue of its own, decodes them and passes on a batch
 //! per partition as soon as the queue is empty or the batch is full. A full sink blocks the thread, the queue fills to
-//! its bound, and librdkafka stops fetching. One more thread watches the connection: trouble is reported,
-//! librdkafka retries with back-off, and the next good answer reports that all is well.
+//! its bound, and librdkafka stops fetching. Trouble is reported, librdkafka retries with back-off, and the next good
+//! answer reports that all is well. Offsets that are gone are never skipped without a word: see `lost`.
 
-use super::client::{Settings, trace};
+use super::client::Settings;
 use super::queue::{Event, Record, RecordQueue};
 use super::record::{PartitionBuffer, RECORDS_MAX, RecordLayout};
-use eddyline_common::Result;
+use super::watch::{Discovery, PROBE, Problems, Scope, Watch, watch};
+use crossbeam_channel::{Receiver, unbounded};
 use eddyline_common::connector::*;
-use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use std::collections::{BTreeMap, HashMap};
+use eddyline_common::{Offset, PartitionId, Result, SqlError, options};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use std::collections::HashMap;
+use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -25,8 +25,8 @@ const WAIT: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_millis(1);
 /// Between attempts at a partition whose offset the broker does not have.
 const RETRY: Duration = Duration::from_secs(2);
-/// Between probes of a broker that is away, and how long one may take.
-const PROBE: Duration = Duration::from_millis(500);
+/// How often the sink hears where partitions end.
+const NOTE_ENDS: Duration = Duration::from_secs(1);
 
 pub struct KafkaReader {
     stop: Arc<AtomicBool>,
@@ -43,14 +43,23 @@ impl KafkaReader {
         sink: Arc<dyn BatchSink>,
     ) -> Result<Self> {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get()).min(ranges.len());
-        let problems = Arc::new(Problems { sink: sink.clone(), open: Mutex::default(), connection: Mutex::default() });
+        let problems = Problems::new(sink.clone());
         let client = Arc::new(settings.consumer(workers, Watch(problems.clone()))?);
         let mut reader = KafkaReader { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
+        let mut senders = Vec::with_capacity(workers);
         for index in 0..workers {
+            let (sender, discovered) = unbounded();
+            senders.push(sender);
             let mut worker = Worker {
+                settings: settings.clone(),
+                client: client.clone(),
+                topic: CString::new(settings.topic.as_str()).map_err(SqlError::internal)?,
+                layout: layout.clone(),
                 queue: RecordQueue::new(client.clone(), &settings.topic)?,
                 partitions: HashMap::new(),
+                discovered,
                 retries: HashMap::new(),
+                noted: Instant::now(),
                 problems: problems.clone(),
                 sink: sink.clone(),
                 stop: reader.stop.clone(),
@@ -60,8 +69,11 @@ impl KafkaReader {
             }
             reader.spawn("kafka-read", move || worker.run())?;
         }
+        let is_endless = workers > 0 && ranges.iter().all(|r| r.end.is_none());
+        let known = || ranges.iter().map(|r| r.partition.0);
+        let discovery = settings.discovery.filter(|_| is_endless).map(|interval| Discovery::new(interval, known(), senders));
         let stop = reader.stop.clone();
-        reader.spawn("kafka-watch", move || watch(&settings.topic, &client, &problems, &stop))?;
+        reader.spawn("kafka-watch", move || watch(&settings, &client, &problems, discovery, &stop))?;
         Ok(reader)
     }
 
@@ -82,89 +94,20 @@ impl Drop for KafkaReader {
     }
 }
 
-/// Whose trouble it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    Connection,
-    Partition(i32),
-}
-
-/// Trouble that has not passed yet. The sink hears of the first of them, and of the end of the last.
-struct Problems {
-    sink: Arc<dyn BatchSink>,
-    open: Mutex<BTreeMap<Scope, String>>,
-    /// What librdkafka last said about a broker.
-    connection: Mutex<String>,
-}
-
-impl Problems {
-    fn set(&self, scope: Scope, reason: String) {
-        let mut open = self.open.lock();
-        if open.get(&scope) != Some(&reason) {
-            tracing::warn!("{reason}");
-            open.insert(scope, reason);
-            self.sink.report(open.values().next().cloned());
-        }
-    }
-
-    fn clear(&self, scope: Scope) {
-        let mut open = self.open.lock();
-        if open.remove(&scope).is_some() {
-            self.sink.report(open.values().next().cloned());
-        }
-    }
-
-    fn has(&self, scope: Scope) -> bool {
-        self.open.lock().contains_key(&scope)
-    }
-}
-
-/// Hears what librdkafka says of the connection.
-struct Watch(Arc<Problems>);
-
-impl ClientContext for Watch {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        trace(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        use RDKafkaErrorCode::*;
-        match error.rdkafka_error_code() {
-            Some(AllBrokersDown) => {
-                let last = self.0.connection.lock().clone();
-                self.0.set(Scope::Connection, format!("no Kafka broker answers: {}", if last.is_empty() { reason } else { &last }));
-            }
-            Some(Authentication | SSL | TopicAuthorizationFailed | UnknownTopicOrPartition | UnknownTopic) => {
-                self.0.set(Scope::Connection, format!("Kafka: {reason}"));
-            }
-            _ => *self.0.connection.lock() = reason.to_string(),
-        }
-    }
-}
-
-impl ConsumerContext for Watch {}
-
-/// Serves the client's events, and while the connection is in trouble asks whether it has come back.
-fn watch(topic: &str, client: &BaseConsumer<Watch>, problems: &Problems, stop: &AtomicBool) {
-    let mut probed = Instant::now();
-    while !stop.load(Ordering::SeqCst) && !problems.sink.is_closed() {
-        client.poll(WAIT);
-        if problems.has(Scope::Connection) && probed.elapsed() >= PROBE {
-            probed = Instant::now();
-            let answered = client.fetch_metadata(Some(topic), PROBE);
-            if answered.is_ok_and(|metadata| metadata.topics().iter().any(|t| t.name() == topic && t.error().is_none())) {
-                problems.clear(Scope::Connection);
-            }
-        }
-    }
-}
-
 struct Worker {
+    settings: Arc<Settings>,
+    client: Arc<BaseConsumer<Watch>>,
+    topic: CString,
+    layout: Arc<RecordLayout>,
     queue: RecordQueue<Watch>,
     /// Partitions that are not read to their end.
     partitions: HashMap<i32, PartitionBuffer>,
+    /// Partitions that came up while the reader was at work.
+    discovered: Receiver<PartitionRange>,
     /// When to ask again for a partition whose fetching failed.
     retries: HashMap<i32, Instant>,
+    /// When the sink last heard where partitions end.
+    noted: Instant,
     problems: Arc<Problems>,
     sink: Arc<dyn BatchSink>,
     stop: Arc<AtomicBool>,
@@ -197,11 +140,40 @@ impl Worker {
                 return;
             }
             self.retry();
+            self.adopt();
+            self.note_ends();
+        }
+    }
+
+    /// Begins to read partitions that were discovered.
+    fn adopt(&mut self) {
+        while let Ok(range) = self.discovered.try_recv() {
+            let partition = range.partition.0;
+            let started = PartitionBuffer::new(&self.layout, range).and_then(|buffer| {
+                self.partitions.insert(partition, buffer);
+                self.queue.start(partition, range.start.0)
+            });
+            if let Err(error) = started {
+                self.problems.set(Scope::Partition(partition), error.to_string());
+                self.retries.insert(partition, Instant::now() + RETRY);
+            }
+        }
+    }
+
+    fn note_ends(&mut self) {
+        if self.noted.elapsed() < NOTE_ENDS {
+            return;
+        }
+        self.noted = Instant::now();
+        for partition in self.partitions.keys() {
+            if let Some(end) = self.queue.last_known_end(&self.topic, *partition) {
+                self.sink.note_end(PartitionId(*partition), Offset(end));
+            }
         }
     }
 
     fn accept(&mut self, records: &mut Vec<Record>) -> Result<(), Closed> {
-        let troubled = !self.problems.open.lock().is_empty();
+        let troubled = self.problems.any();
         for record in records.drain(..) {
             let partition = record.partition();
             let Some(buffer) = self.partitions.get_mut(&partition) else { continue };
@@ -231,15 +203,43 @@ impl Worker {
     }
 
     fn failed(&mut self, partition: i32, code: RDKafkaErrorCode, reason: &str) {
-        let position = self.partitions.get(&partition).map_or(0, PartitionBuffer::position);
+        self.retries.insert(partition, Instant::now() + RETRY);
         let reason = match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                format!("partition {partition}: offset {position} is not in the topic any more (or not yet): {reason}")
-            }
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => match self.out_of_range(partition, reason) {
+                Some(reason) => reason,
+                None => return,
+            },
             _ => format!("partition {partition}: {reason}"),
         };
         self.problems.set(Scope::Partition(partition), reason);
-        self.retries.insert(partition, Instant::now() + RETRY);
+    }
+
+    /// The broker does not have the offset wanted. What to report; `None` if the source is to go on without what is gone.
+    fn out_of_range(&mut self, partition: i32, reason: &str) -> Option<String> {
+        let topic = &self.settings.topic;
+        let buffer = self.partitions.get_mut(&partition)?;
+        let wanted = buffer.position();
+        let absent = format!("partition {partition} of topic \"{topic}\" does not have offset {wanted}");
+        match self.client.fetch_watermarks(topic, partition, PROBE) {
+            Ok((earliest, _)) if wanted < earliest && self.settings.skips_lost => {
+                let reason = format!("offsets {wanted} to {} were removed from the topic before they were read", earliest - 1);
+                tracing::warn!(topic, partition, "{reason}; going on at {earliest}");
+                buffer.skip_to(earliest, reason);
+                self.retries.insert(partition, Instant::now());
+                None
+            }
+            Ok((earliest, _)) if wanted < earliest => Some(format!(
+                "{absent} any more, the earliest is {earliest}: records were removed before they were read. HINT: The source waits here. \
+                 Drop and create it again to begin with what is left, or with \"{}\" = 'skip' to go on without what is gone.",
+                options::LOST_OFFSETS
+            )),
+            Ok((_, end)) if wanted > end => Some(format!(
+                "{absent}, it ends at {end}: the topic is not the one that was read before. HINT: If it was deleted and created again, \
+                 drop the source and create it again too."
+            )),
+            Ok(_) => Some(format!("partition {partition}: {reason}")),
+            Err(error) => Some(format!("{absent} any more (or not yet): {error}")),
+        }
     }
 
     /// A record or an end of partition came: unless the end comes before the range's, all is well.

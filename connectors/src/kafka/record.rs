@@ -124,6 +124,12 @@ impl PartitionBuffer {
         self.next = self.next.max(self.range.end.map_or(offset, |end| offset.min(end.0)));
     }
 
+    /// Leaves out what is before `offset`, which the broker does not have any more, and puts down why.
+    pub fn skip_to(&mut self, offset: i64, reason: String) {
+        self.undecodable.push(undecodable(Offset(self.next), reason, &[]));
+        self.advance_to(offset);
+    }
+
     pub fn push(&mut self, record: &Record) {
         let offset = record.offset();
         if offset < self.next {

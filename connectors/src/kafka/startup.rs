@@ -2,7 +2,7 @@
 //! startup mode, and where each ends now. Every answer comes, or fails, within ten seconds.
 
 use super::client::{Reasons, Settings};
-use eddyline_common::connector::PartitionStart;
+use eddyline_common::connector::{PartitionRange, PartitionStart};
 use eddyline_common::{Offset, PartitionId, Result, SqlError, SqlState, options};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -195,8 +195,11 @@ pub fn resolve(settings: &Settings) -> Result<Vec<PartitionStart>> {
     Ok(starts(offsets))
 }
 
-pub fn present_end(settings: &Settings) -> Result<Vec<PartitionStart>> {
+pub fn present(settings: &Settings) -> Result<Vec<PartitionRange>> {
     let inquiry = Inquiry::new(settings)?;
-    let partitions = inquiry.partitions()?;
-    Ok(starts(partitions.into_iter().map(|partition| Ok((partition, inquiry.bounds(partition)?.1))).collect::<Result<_>>()?))
+    let range = |partition: i32| {
+        let (first, end) = inquiry.bounds(partition)?;
+        Ok(PartitionRange { partition: PartitionId(partition), start: Offset(first), end: Some(Offset(end)) })
+    };
+    inquiry.partitions()?.into_iter().map(range).collect()
 }

@@ -96,7 +96,7 @@ fn dividing_plan() -> Arc<StreamPlan> {
 }
 
 fn spec(job: RelationId, plan: Arc<StreamPlan>, key: ViewKey, workers: usize) -> JobSpec {
-    let view = View::new(arrow_schema(&plan.output_node().columns), key, workers).unwrap();
+    let view = View::new(arrow_schema(&plan.output_node().columns), key, workers, None).unwrap();
     let stored = arrow_schema(&kv());
     let inputs = [(SOURCE, stored.clone()), (OTHER, stored)].into();
     JobSpec { job, plan, view: Some(view), inputs, on_error: ErrorPolicy::Reject, restore: None }
@@ -285,7 +285,7 @@ impl Operator for Bomb {
         Ok(())
     }
     fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
-        Ok(vec![(StateTableId(4), SortedRun { entries: vec![(vec![1], None)] })])
+        Ok(vec![(StateTableId(4), SortedRun::from_iter([([1], None::<[u8; 0]>)]))])
     }
     fn state_bytes(&self) -> usize {
         100
@@ -358,8 +358,7 @@ fn freeze_gathers_the_runs_of_all_workers() {
         engine.freeze(JOB, 7).unwrap();
         let EngineEvent::Frozen { job, checkpoint, runs } = next(&engine) else { panic!("it is frozen") };
         assert_eq!((job, checkpoint, engine.gate().latest()), (JOB, 7, 7));
-        assert_eq!(runs.len(), 1);
-        assert_eq!((runs[0].0, runs[0].1.entries.len()), (StateTableId(4), workers));
+        assert_eq!(runs.iter().map(|(table, run)| (*table, run.len())).collect::<Vec<_>>(), vec![(StateTableId(4), 1); workers]);
     }
 }
 
@@ -428,11 +427,7 @@ fn groups_are_kept_over_freeze_and_restore() {
         assert_eq!(first.rows_out, 1_000);
         before.freeze(JOB, 1).unwrap();
         let EngineEvent::Frozen { runs, .. } = next(&before) else { panic!("it is frozen") };
-        let runs = runs.into_iter().map(|(table, mut run)| {
-            run.entries.sort();
-            (table, run)
-        });
-        assert!(before.gate().ingest(1, || store.ingest(runs.collect())).unwrap());
+        assert!(before.gate().ingest(1, || store.ingest(SortedRun::merge(runs))).unwrap());
         drop(before);
 
         let after = Engine::start(config, store);
@@ -444,6 +439,39 @@ fn groups_are_kept_over_freeze_and_restore() {
         let second = done(&after);
         let sum = |k: i64| (0..20).map(|i| i * 1_000 + k).sum::<i64>();
         assert_eq!(net(&second.output), vec![(vec![0, 20, sum(0)], -1), (vec![1, 20, sum(1)], -1), (vec![1, 21, sum(1) + 1_000_000], 1)]);
+    }
+}
+
+#[test]
+fn jobs_that_rest_give_state_back_to_those_that_work() {
+    const LIMIT: usize = 1 << 20;
+    let (other, keys) = (RelationId(11), 20_000);
+    for workers in [1, 2] {
+        let config = EngineConfig { workers, backend: StateBackend::Rocksdb, cache_bytes: LIMIT };
+        let engine = Engine::start(config, Arc::new(MemoryKv::default()));
+        for (job, table) in [(JOB, 1), (other, 2)] {
+            let mut plan = (*grouping_plan(vec![0])).clone();
+            if let Op::Aggregate { state, .. } = &mut plan.nodes[2].op {
+                *state = StateTableId(table);
+            }
+            engine.create_job(spec(job, Arc::new(plan), ViewKey::Keyed(vec![0]), workers)).unwrap();
+        }
+        for job in [JOB, other] {
+            for part in 0..8 {
+                let batches = split(batch(&rows(part * keys / 8..(part + 1) * keys / 8)), 7);
+                engine.step(step(job, part as u64 + 1, vec![(SOURCE, batches)], 0));
+                done(&engine);
+            }
+        }
+        // A step is reported before the workers turn to those that rest.
+        engine.step(step(other, 9, vec![], 0));
+        done(&engine);
+        assert!(engine.state_bytes() > LIMIT / 2 && engine.state_bytes() <= LIMIT, "{} bytes", engine.state_bytes());
+        assert!(engine.gate().counters().evictions > 0);
+        let gone: Vec<_> = rows(0..keys).into_iter().map(|(row, _)| (row, -1)).collect();
+        engine.step(step(JOB, 9, vec![(SOURCE, split(batch(&gone), 7))], 0));
+        let last = net(&done(&engine).output);
+        assert!(last.len() == keys as usize && last.iter().all(|(_, weight)| *weight == -1), "no group was lost");
     }
 }
 

@@ -3,12 +3,13 @@
 //! before it is taken again.
 //!
 //! What arrived under different watermarks leaves apart, each part net by itself and with its own watermark: what reads the
-//! view must find the same rows late whichever cuts were taken into one step here.
+//! view must find the same rows late whichever cuts were taken into one step here. A view that keeps arrival watermarks
+//! gets each row's, so that this holds for what reads its rows later too.
 //!
 //! Without a view it is a counting sink: its batches pass through as they come.
 
 use crate::operator::{Operator, StepContext};
-use crate::operators::scan::rename;
+use crate::operators::scan::{assemble, rename};
 use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
@@ -43,22 +44,35 @@ impl Materialize {
     }
 
     /// Net changes, old rows first.
-    fn settle(&self, mut pending: Vec<ChangeBatch>) -> Result<Vec<ChangeBatch>> {
+    fn settle(&self, schema: &SchemaRef, mut pending: Vec<ChangeBatch>) -> Result<Vec<ChangeBatch>> {
         if pending.iter().all(|b| b.weights.is_none()) {
-            return merge_small(&self.output, pending);
+            return merge_small(schema, pending);
         }
         if let Some(converter) = &self.net
             && has_both_signs(&pending)
         {
-            pending = vec![consolidate(converter, &ChangeBatch::concat(&self.output, &pending)?)?];
+            pending = vec![consolidate(converter, self.output.fields().len(), &ChangeBatch::concat(schema, &pending)?)?];
         }
         let (mut old, mut new) = (Vec::new(), Vec::new());
         for batch in pending {
             separate(batch, &mut old, &mut new)?;
         }
-        let mut settled = merge_small(&self.output, old)?;
-        settled.extend(merge_small(&self.output, new)?);
+        let mut settled = merge_small(schema, old)?;
+        settled.extend(merge_small(schema, new)?);
         Ok(settled)
+    }
+
+    /// The changes as the view stores them.
+    fn stored(&self, view: &View, part: &[ChangeBatch], arrival: Timestamp) -> Result<Vec<ChangeBatch>> {
+        if !view.keeps_arrivals() {
+            return Ok(part.to_vec());
+        }
+        let with_arrival = |changes: &ChangeBatch| {
+            let mut columns = changes.rows.columns().to_vec();
+            columns.push(Arc::new(Int64Array::from_value(arrival.0, changes.num_rows())));
+            Ok(changes.with_rows(assemble(view.stored_schema(), columns, changes.num_rows())?))
+        };
+        part.iter().map(with_arrival).collect()
     }
 }
 
@@ -75,10 +89,19 @@ impl Operator for Materialize {
         let parts = by_arrival(std::mem::take(&mut self.pending));
         let takes_back = |b: &ChangeBatch| b.weights.is_some();
         let across = parts.len() > 1 && parts.values().flatten().any(takes_back);
-        let whole = if across { Some(self.settle(parts.values().flatten().cloned().collect())?) } else { None };
-        let parts = parts.into_iter().map(|(arrival, part)| Ok((arrival, self.settle(part)?))).collect::<Result<Vec<_>>>()?;
+        let mut changes = Vec::new();
+        if let Some(view) = self.view.as_ref().filter(|_| across) {
+            for (arrival, part) in &parts {
+                changes.extend(self.stored(view, part, *arrival)?);
+            }
+            changes = self.settle(view.stored_schema(), changes)?;
+        }
+        let settled = parts.into_iter().map(|(arrival, part)| Ok((arrival, self.settle(&self.output, part)?)));
+        let parts = settled.collect::<Result<Vec<_>>>()?;
         if let Some(view) = &self.view {
-            let changes = whole.unwrap_or_else(|| parts.iter().flat_map(|(_, part)| part).cloned().collect());
+            for (arrival, part) in parts.iter().filter(|_| !across) {
+                changes.extend(self.stored(view, part, *arrival)?);
+            }
             view.apply(self.worker, ctx.epoch, &changes)?;
         }
         for (arrival_watermark, part) in parts {
@@ -103,11 +126,13 @@ fn has_both_signs(batches: &[ChangeBatch]) -> bool {
     any_negative && weights().any(|b| b.weights.as_ref().is_none_or(|w| w.values().iter().any(|w| *w > 0)))
 }
 
-/// Sums the weights of equal rows and leaves out those that come to zero.
-fn consolidate(converter: &RowConverter, changes: &ChangeBatch) -> Result<ChangeBatch> {
-    let rows = converter.convert_columns(changes.rows.columns())?;
+/// Sums the weights of rows that are equal in their first `width` columns, and leaves out those that come to zero. What
+/// further columns say is that of the last row put in.
+fn consolidate(converter: &RowConverter, width: usize, changes: &ChangeBatch) -> Result<ChangeBatch> {
+    let rows = converter.convert_columns(&changes.rows.columns()[..width])?;
     let mut table: HashTable<u32> = HashTable::with_capacity(changes.num_rows());
     let mut sums = vec![0i64; changes.num_rows()];
+    let mut shown: Vec<u32> = (0..changes.num_rows() as u32).collect();
     // Rows that stand for their equals, in order of appearance.
     let mut distinct: Vec<u32> = Vec::with_capacity(changes.num_rows());
     let hash = |row: u32| key::hash64(rows.row(row as usize).data());
@@ -122,11 +147,15 @@ fn consolidate(converter: &RowConverter, changes: &ChangeBatch) -> Result<Change
                 row
             }
         };
-        sums[first as usize] += changes.weight(row as usize);
+        let weight = changes.weight(row as usize);
+        sums[first as usize] += weight;
+        if weight > 0 {
+            shown[first as usize] = row;
+        }
     }
     distinct.retain(|row| sums[*row as usize] != 0);
     let weights = Int64Array::from_iter_values(distinct.iter().map(|row| sums[*row as usize]));
-    let kept = changes.take(&UInt32Array::from(distinct))?;
+    let kept = changes.take(&UInt32Array::from_iter_values(distinct.iter().map(|row| shown[*row as usize])))?;
     Ok(ChangeBatch::with_weights(kept.rows, weights))
 }
 

@@ -2,10 +2,12 @@
 //! epoch `to`. Relations come as a snapshot or from their rings, sources from their own readers with the
 //! recorded cuts deciding lateness. All steps carry the epoch `to`, so that nothing shows before the end.
 
+use super::arrivals::StoredRows;
+use super::checkpointing::Positions;
 use super::history::Replay;
 use super::inbox::Inbox;
 use eddyline_common::connector::SourceReader;
-use eddyline_common::{ChangeBatch, Epoch, Offset, PartitionId, RelationId, TaggedBatch, Timestamp};
+use eddyline_common::{ChangeBatch, Epoch, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
 use eddyline_executor::StepInput;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,35 +16,41 @@ use std::sync::Arc;
 pub const STEP_BYTES_MAX: usize = 16 << 20;
 
 pub struct Backfill {
-    /// What the job already has; `Epoch::ZERO` for a new job.
-    pub from: Epoch,
+    /// What the job already has; `None` for a new job.
+    pub from: Option<Epoch>,
     pub to: Epoch,
     /// `None` until every input has arrived at `to`.
     pub reading: Option<Reading>,
 }
 
 impl Backfill {
-    pub fn new(from: Epoch, to: Epoch) -> Box<Self> {
+    pub fn new(from: Option<Epoch>, to: Epoch) -> Box<Self> {
         Box::new(Backfill { from, to, reading: None })
     }
 
     /// What must stay readable of the inputs: a new job reads at `to` and after, one that fell off what lies between too.
     pub fn cursor(&self) -> Epoch {
-        if self.from == Epoch::ZERO || self.reading.is_some() { self.to } else { self.from }
+        self.from.filter(|_| self.reading.is_none()).unwrap_or(self.to)
     }
 }
 
 /// The inputs being read, and how far.
+#[derive(Default)]
 pub struct Reading {
     pub relations: Vec<RelationReading>,
     pub sources: Vec<SourceReading>,
+    /// Rows of relations and offsets of sources.
     pub total: u64,
     pub done: u64,
+    /// It has moved since it was last part of a checkpoint.
+    unsaved: bool,
 }
 
 pub struct RelationReading {
     pub relation: RelationId,
     pub batches: VecDeque<TaggedBatch>,
+    /// What comes after `batches`, of a snapshot that is not read to its end.
+    pub rest: Option<StoredRows>,
     /// The relation's watermark at `to`.
     pub watermark: Timestamp,
 }
@@ -66,37 +74,52 @@ impl Drop for SourceReading {
 
 impl Reading {
     pub fn is_finished(&self) -> bool {
-        self.relations.iter().all(|r| r.batches.is_empty()) && self.sources.iter().all(|s| s.left.is_empty())
+        self.relations.iter().all(|r| r.batches.is_empty() && r.rest.is_none()) && self.sources.iter().all(|s| s.left.is_empty())
+    }
+
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    /// It is in a checkpoint as it is now.
+    pub fn saved(&mut self) {
+        self.unsaved = false;
+    }
+
+    /// Whether its positions are all that it takes to go on after a restart.
+    pub fn can_resume(&self) -> bool {
+        self.relations.is_empty()
+    }
+
+    /// How far each source has been taken into steps.
+    pub fn positions(&self) -> Positions {
+        self.sources.iter().map(|s| (s.source, s.replay.positions())).collect()
     }
 
     /// The next step's inputs, or `None` when nothing has arrived yet. Once `is_finished` afterwards, these were the last
     /// ones and carry the watermarks at `to`.
-    pub fn next_inputs(&mut self) -> Option<Vec<StepInput>> {
+    pub fn next_inputs(&mut self) -> Result<Option<Vec<StepInput>>> {
         let mut room = STEP_BYTES_MAX;
         let mut inputs = Vec::new();
         for relation in &mut self.relations {
-            let mut batches = Vec::new();
-            while room > 0
-                && let Some(batch) = relation.batches.pop_front()
-            {
-                room = room.saturating_sub(batch.changes.bytes() + 1);
-                self.done += batch.changes.num_rows() as u64;
-                batches.push(batch);
-            }
+            let batches = relation.take(&mut room)?;
+            self.done += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
             inputs.push((relation.relation, batches));
         }
         for source in &mut self.sources {
-            let batches = source.take(room);
+            let (batches, offsets) = source.take(room);
             room = room.saturating_sub(batches.iter().map(|b| b.changes.bytes()).sum());
-            self.done += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
+            self.done += offsets;
             inputs.push((source.source, batches));
         }
         let finished = self.is_finished();
         if !finished && inputs.iter().all(|(_, batches)| batches.is_empty()) {
-            return None;
+            return Ok(None);
         }
+        self.unsaved = true;
         let watermark = |id: RelationId| self.watermark_of(id, finished);
-        Some(inputs.into_iter().map(|(relation, batches)| StepInput { relation, batches, watermark: watermark(relation) }).collect())
+        let input = |(relation, batches)| StepInput { relation, batches, watermark: watermark(relation) };
+        Ok(Some(inputs.into_iter().map(input).collect()))
     }
 
     fn watermark_of(&self, id: RelationId, finished: bool) -> Timestamp {
@@ -112,11 +135,35 @@ impl Reading {
     }
 }
 
+impl RelationReading {
+    /// The next rows, as long as there is room.
+    fn take(&mut self, room: &mut usize) -> Result<Vec<TaggedBatch>> {
+        let mut taken = Vec::new();
+        while *room > 0 {
+            if let Some(batch) = self.batches.pop_front() {
+                *room = room.saturating_sub(batch.changes.bytes() + 1);
+                taken.push(batch);
+            } else if let Some(rest) = &mut self.rest {
+                match rest.more()? {
+                    Some(batches) => self.batches.extend(batches),
+                    None => self.rest = None,
+                }
+            } else {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+}
+
 impl SourceReading {
-    fn take(&mut self, bytes_max: usize) -> Vec<TaggedBatch> {
+    /// What has arrived, and how many offsets it covers.
+    fn take(&mut self, bytes_max: usize) -> (Vec<TaggedBatch>, u64) {
         let mut batches = Vec::new();
+        let mut offsets = 0;
         for arrived in self.inbox.drain(bytes_max) {
             let batch = arrived.batch;
+            offsets += (batch.end.0 - batch.start.0).max(0) as u64;
             if batch.rows.num_rows() > 0 {
                 batches.extend(self.replay.tag(batch.partition, &batch.offsets, &ChangeBatch::insertions(batch.rows)));
             }
@@ -125,6 +172,6 @@ impl SourceReading {
                 self.left.remove(&batch.partition);
             }
         }
-        batches
+        (batches, offsets)
     }
 }

@@ -1,85 +1,66 @@
 //! Checkpoints: a common epoch, every job frozen right after it, everything written in the background by one
-//! maintenance thread (which also vacuums views, so that the two never meet), one manifest at the end.
+//! maintenance thread, one manifest at the end. A job that is still reading on its own is frozen between two of its
+//! steps, with its positions.
+//!
+//! - `body`: what a manifest says
+//! - `maintenance`: the thread that writes
 
+mod body;
+mod maintenance;
+
+pub(super) use body::{Body, JobBody, Positions, read_body};
+pub(super) use maintenance::{Maintenance, Written};
+
+use super::CoordinatorConfig;
 use super::core::Core;
-use super::job::Mode;
-use super::source::SourceProgress;
+use super::history::History;
+use super::job::Job;
 use super::system::{JobCounters, SystemRows};
-use super::{CoordinatorConfig, Event};
-use crossbeam_channel::{Receiver, Sender};
-use eddyline_common::kv::{KeyValueStore, SortedRun};
-use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, Timestamp};
-use eddyline_executor::JobProgress;
+use body::BODY_VERSION;
+use crossbeam_channel::Sender;
+use eddyline_common::kv::SortedRun;
+use eddyline_common::{Epoch, RelationId, Result, StateTableId};
 use eddyline_planner::catalog::{Relation, RelationKind};
-use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
-use eddyline_storage::log::{Log, LogPosition};
-use eddyline_storage::state::SpillGate;
-use eddyline_storage::view::{View, ViewManifest};
-use serde::{Deserialize, Serialize};
+use eddyline_storage::checkpoint::FileRef;
+use eddyline_storage::view::ViewManifest;
+use maintenance::{Task, ViewTask, WriteTask};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Checkpoints that recovery can fall back on.
-const KEPT: usize = 3;
-
 /// How often old row versions are cleaned away while something changes.
 const VACUUM_INTERVAL: Duration = Duration::from_secs(2);
 
+/// When views have this much that is not frozen, they are cleaned at once: a few steps' output, so that writing stays ahead.
+const TAILS_BYTES_HIGH: usize = 64 << 20;
+
+/// How often that may be, so that a full disk is not asked without pause.
+const VACUUM_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// With this much not frozen, jobs wait until the disk has taken it. Bounds the memory of views whatever the input.
+const TAILS_BYTES_MAX: usize = 256 << 20;
+
 /// Finished checkpoints that `eddyline.checkpoints` shows.
 const RECENT_MAX: usize = 100;
-
-/// Everything a manifest says about the server. Durable: fields are only added, with defaults.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Body {
-    pub version: u32,
-    pub epoch: Epoch,
-    pub now: Timestamp,
-    pub next_relation: u32,
-    pub catalog: Vec<Relation>,
-    pub sources: BTreeMap<RelationId, SourceProgress>,
-    pub tables: BTreeMap<RelationId, Timestamp>,
-    pub jobs: BTreeMap<RelationId, JobBody>,
-    pub system: SystemRows,
-    /// Recovery replays the log from here.
-    pub log: LogPosition,
-    pub kv: BTreeMap<String, FileRef>,
-    pub view_files: BTreeMap<String, FileRef>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct JobBody {
-    /// `None`: it was still reading its inputs for the first time, and starts over.
-    pub progress: Option<JobProgress>,
-    pub output_watermark: Timestamp,
-    pub counters: JobCounters,
-    pub view: ViewManifest,
-    pub failed: Option<String>,
-}
-
-pub(super) const BODY_VERSION: u32 = 1;
 
 /// A checkpoint being taken.
 pub(super) struct Run {
     pub id: u64,
     pub epoch: Epoch,
     body: Body,
+    /// As of the epoch; the body gets their files.
+    histories: BTreeMap<RelationId, History>,
     /// Jobs that have not come to the epoch yet, or were not frozen yet.
     unreached: BTreeSet<RelationId>,
     unfrozen: BTreeSet<RelationId>,
+    /// Frozen in the middle of a backfill, all steps of which share an epoch: they take no step until their views are
+    /// in files, where a later step could not be told from those before.
+    held: BTreeSet<RelationId>,
     runs: BTreeMap<RelationId, Vec<(StateTableId, SortedRun)>>,
     started: Instant,
     writing: bool,
-}
-
-/// A checkpoint that is durable.
-pub(crate) struct Written {
-    views: BTreeMap<RelationId, ViewManifest>,
-    view_files: BTreeMap<String, FileRef>,
-    kv: BTreeMap<String, FileRef>,
 }
 
 #[derive(Clone, Debug)]
@@ -99,37 +80,12 @@ pub(super) struct Checkpointing {
     last_epoch: Epoch,
     last_catalog: u64,
     vacuumed: Instant,
+    vacuuming: bool,
     views: BTreeMap<RelationId, ViewManifest>,
     view_files: BTreeMap<String, FileRef>,
     kv: BTreeMap<String, FileRef>,
     recent: VecDeque<Recent>,
     is_final: bool,
-}
-
-enum Task {
-    Write(Box<WriteTask>),
-    Vacuum(Vec<Arc<View>>, Epoch),
-    DropTables(Vec<StateTableId>),
-}
-
-struct WriteTask {
-    id: u64,
-    body: Body,
-    runs: Vec<(StateTableId, SortedRun)>,
-    views: Vec<(RelationId, Arc<View>, ViewManifest)>,
-    known_views: BTreeMap<String, FileRef>,
-    known_kv: BTreeMap<String, FileRef>,
-    final_one: bool,
-}
-
-/// What the maintenance thread works with.
-pub(super) struct Maintenance {
-    pub store: BlockingCheckpointStore,
-    pub kv: Arc<dyn KeyValueStore>,
-    pub gate: Arc<SpillGate>,
-    pub log: Arc<Log>,
-    pub image_dir: PathBuf,
-    pub events: Sender<Event>,
 }
 
 impl Checkpointing {
@@ -145,6 +101,7 @@ impl Checkpointing {
             last_epoch: restored.map_or(Epoch::ZERO, |b| b.epoch),
             last_catalog: 0,
             vacuumed: Instant::now(),
+            vacuuming: false,
             views,
             view_files: restored.map(|b| b.view_files.clone()).unwrap_or_default(),
             kv: restored.map(|b| b.kv.clone()).unwrap_or_default(),
@@ -157,8 +114,9 @@ impl Checkpointing {
         self.recent.iter()
     }
 
-    pub fn drop_tables(&self, tables: Vec<StateTableId>) {
-        self.send(Task::DropTables(tables));
+    /// The job is gone from the engine, and no later task names its view.
+    pub fn drop_job(&self, tables: Vec<StateTableId>, view: Arc<View>) {
+        self.send(Task::Drop(tables, view));
     }
 
     fn send(&self, task: Task) {
@@ -187,20 +145,44 @@ impl Core {
     }
 
     fn has_news(&self) -> bool {
-        self.last_cut > self.checkpoints.last_epoch || self.catalog.version() != self.checkpoints.last_catalog
+        let unsaved = |j: &Job| j.reading().is_some_and(|r| r.is_unsaved() && r.can_resume());
+        self.last_cut > self.checkpoints.last_epoch
+            || self.catalog.version() != self.checkpoints.last_catalog
+            || self.jobs.values().any(unsaved)
     }
 
     pub(super) fn checkpoint_if_due(&mut self) {
-        if self.checkpoints.vacuumed.elapsed() >= VACUUM_INTERVAL && self.last_cut > self.checkpoints.last_epoch {
-            self.checkpoints.vacuumed = Instant::now();
-            let views = self.jobs.values().map(|j| j.view.clone()).collect();
-            self.checkpoints.send(Task::Vacuum(views, self.oldest_needed()));
-        }
+        self.stats.tail_bytes.store(self.segments.tail_bytes() as u64, Ordering::Relaxed);
+        self.stats.state_bytes.store(self.engine.state_bytes() as u64, Ordering::Relaxed);
+        self.vacuum_if_due();
         let due = self.shutdown.is_none() && self.next_checkpoint().is_some_and(|at| at <= Instant::now());
         if due && self.log_is_cut() {
             self.begin_checkpoint();
         }
+        self.freeze_backfills();
         self.write_checkpoint_if_frozen();
+    }
+
+    fn vacuum_if_due(&mut self) {
+        let waited = self.checkpoints.vacuumed.elapsed();
+        let due = waited >= VACUUM_INTERVAL && self.last_cut > self.checkpoints.last_epoch;
+        let pressing = waited >= VACUUM_INTERVAL_MIN && self.segments.tail_bytes() >= TAILS_BYTES_HIGH;
+        if self.checkpoints.vacuuming || !(due || pressing) {
+            return;
+        }
+        self.checkpoints.vacuuming = true;
+        self.checkpoints.vacuumed = Instant::now();
+        let views = self.jobs.values().map(|j| j.view.clone()).collect();
+        self.checkpoints.send(Task::Vacuum(views, self.oldest_needed()));
+    }
+
+    pub(super) fn on_vacuumed(&mut self) {
+        self.checkpoints.vacuuming = false;
+    }
+
+    /// Too many rows wait for being frozen: no step may add more.
+    pub(super) fn tails_are_full(&self) -> bool {
+        self.segments.tail_bytes() >= TAILS_BYTES_MAX
     }
 
     pub(super) fn begin_last_checkpoint(&mut self) {
@@ -239,52 +221,81 @@ impl Core {
             kv: BTreeMap::new(),
             view_files: BTreeMap::new(),
         };
-        let unreached: BTreeSet<RelationId> = self.jobs.values().filter(|j| j.is_live()).map(|j| j.id()).collect();
-        let unfrozen = unreached.clone();
-        self.checkpoint =
-            Some(Run { id, epoch, body, unreached, unfrozen, runs: BTreeMap::new(), started: Instant::now(), writing: false });
+        let unreached: BTreeSet<RelationId> =
+            self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some()).map(Job::id).collect();
+        self.checkpoint = Some(Run {
+            id,
+            epoch,
+            body,
+            histories: self.sources.iter().map(|(id, s)| (*id, s.history.clone())).collect(),
+            unfrozen: unreached.clone(),
+            unreached,
+            held: BTreeSet::new(),
+            runs: BTreeMap::new(),
+            started: Instant::now(),
+            writing: false,
+        });
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             self.note_unfinished(id);
             self.freeze_if_due(id);
         }
     }
 
-    /// A job that is not live goes into the manifest without its progress: it starts over, or stays stopped.
+    /// A job that cannot be frozen goes into the manifest without its progress: it starts over, or stays stopped.
     fn note_unfinished(&mut self, id: RelationId) {
-        let job = &self.jobs[&id];
-        let failed = match &job.mode {
-            Mode::Live => return,
-            Mode::Backfilling(_) => None,
-            Mode::Failed(error) => Some(error.to_string()),
-        };
-        let body = JobBody {
-            progress: None,
-            output_watermark: Timestamp::MIN,
-            counters: JobCounters::default(),
-            view: ViewManifest::default(),
-            failed,
-        };
-        if let Some(run) = &mut self.checkpoint {
-            run.body.jobs.insert(id, body);
+        let failed = self.jobs[&id].failure().map(ToString::to_string);
+        if let Some(run) = self.checkpoint.as_mut().filter(|r| !r.unreached.contains(&id)) {
+            run.body.jobs.insert(id, JobBody::without_progress(failed));
         }
     }
 
     /// Freezes a job that stands exactly at the checkpoint's epoch. Commands to the engine are in order, so its next
     /// step comes after.
     pub(super) fn freeze_if_due(&mut self, id: RelationId) {
-        let Some(run) = &mut self.checkpoint else { return };
+        let Some(run) = &self.checkpoint else { return };
         let Some(job) = self.jobs.get(&id) else { return };
-        if job.stepped != run.epoch || job.running.is_some() || !job.is_live() || !run.unreached.remove(&id) {
-            return;
+        if job.stepped == run.epoch && job.running.is_none() && job.is_live() {
+            self.freeze(id, None);
         }
-        let s = &job.stats;
-        let read = |v: &std::sync::atomic::AtomicU64| v.load(Ordering::Relaxed);
-        let counters =
-            JobCounters { rows_in: read(&s.rows_in), rows_out: read(&s.rows_out), late: read(&s.late), rejected: read(&s.rejected) };
+    }
+
+    /// Freezes backfilling jobs between two of their steps, once no other job is waited for.
+    fn freeze_backfills(&mut self) {
+        let Some(run) = &self.checkpoint else { return };
+        for id in run.unreached.iter().copied().collect::<Vec<_>>() {
+            let positions = self.jobs.get(&id).filter(|j| j.running.is_none()).and_then(|j| self.resume_point(j));
+            if positions.is_some() && self.is_held(id) {
+                self.freeze(id, positions);
+            }
+        }
+    }
+
+    /// The epoch of the checkpoint being taken, if a job has still to come to it.
+    pub(super) fn checkpoint_ahead(&self, id: RelationId) -> Option<Epoch> {
+        self.checkpoint.as_ref().filter(|run| run.unreached.contains(&id)).map(|run| run.epoch)
+    }
+
+    /// Whether a backfilling job must not step now: it is about to be frozen, or was, and its view is not written yet.
+    pub(super) fn is_held(&self, id: RelationId) -> bool {
+        let is_live = |id: &RelationId| self.jobs.get(id).is_some_and(Job::is_live);
+        let Some(run) = &self.checkpoint else { return false };
+        let is_next = run.unreached.contains(&id) && !run.unfrozen.iter().any(is_live);
+        run.held.contains(&id) || (is_next && self.jobs.get(&id).is_some_and(|j| self.resume_point(j).is_some()))
+    }
+
+    /// Puts a job into the checkpoint as it is now; `positions` if it is in the middle of a backfill.
+    fn freeze(&mut self, id: RelationId, positions: Option<Positions>) {
+        let Some(run) = &mut self.checkpoint else { return };
+        let Some(job) = self.jobs.get_mut(&id).filter(|_| run.unreached.remove(&id)) else { return };
+        if positions.is_some() {
+            run.held.insert(id);
+            job.reading_mut().into_iter().for_each(|r| r.saved());
+        }
         let body = JobBody {
             progress: Some(job.progress.clone()),
+            positions,
             output_watermark: job.output_watermark,
-            counters,
+            counters: JobCounters::of(&job.stats),
             view: ViewManifest::default(),
             failed: None,
         };
@@ -293,6 +304,13 @@ impl Core {
         if let Err(error) = self.engine.freeze(id, checkpoint) {
             tracing::error!(checkpoint, "a job cannot be frozen: {error}");
             self.forget_in_checkpoint(id);
+        }
+    }
+
+    /// The views of jobs in the middle of a backfill are in files: these go on.
+    pub(super) fn on_held_are_written(&mut self, checkpoint: u64) {
+        if let Some(run) = self.checkpoint.as_mut().filter(|r| r.id == checkpoint) {
+            run.held.clear();
         }
     }
 
@@ -312,6 +330,7 @@ impl Core {
         }
         run.unreached.remove(&job);
         run.unfrozen.remove(&job);
+        run.held.remove(&job);
         run.runs.remove(&job);
         if dropped {
             // The manifest must not name it: replay of the log after the manifest drops it again.
@@ -331,21 +350,19 @@ impl Core {
         let mut views = Vec::new();
         for id in body.jobs.iter().filter(|(_, j)| j.progress.is_some()).map(|(id, _)| *id) {
             if let Some(job) = self.jobs.get(&id) {
-                views.push((id, job.view.clone(), self.checkpoints.views.get(&id).cloned().unwrap_or_default()));
+                let known = self.checkpoints.views.get(&id).cloned().unwrap_or_default();
+                views.push(ViewTask { id, view: job.view.clone(), known, is_held: run.held.contains(&id) });
             }
-        }
-        let mut merged: BTreeMap<StateTableId, SortedRun> = BTreeMap::new();
-        for (table, entries) in std::mem::take(&mut run.runs).into_values().flatten() {
-            merged.entry(table).or_default().entries.extend(entries.entries);
         }
         let task = WriteTask {
             id: run.id,
             body,
-            runs: merged.into_iter().collect(),
+            runs: std::mem::take(&mut run.runs).into_values().flatten().collect(),
             views,
+            histories: std::mem::take(&mut run.histories),
             known_views: self.checkpoints.view_files.clone(),
             known_kv: self.checkpoints.kv.clone(),
-            final_one: self.checkpoints.is_final,
+            is_final: self.checkpoints.is_final,
         };
         self.checkpoints.send(Task::Write(Box::new(task)));
     }
@@ -366,6 +383,8 @@ impl Core {
                 self.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.stats.checkpoint_epoch.store(run.epoch.0, Ordering::Relaxed);
                 self.stats.checkpoint_micros.store(micros, Ordering::Relaxed);
+                self.stats.checkpoint_micros_total.fetch_add(micros, Ordering::Relaxed);
+                self.stats.checkpoint_bytes.fetch_add(written.bytes, Ordering::Relaxed);
                 tracing::debug!(checkpoint = id, epoch = run.epoch.0, micros, "checkpoint done");
             }
             Err(error) => {
@@ -379,104 +398,6 @@ impl Core {
         }
         books.recent.push_back(Recent { id, epoch: run.epoch, micros, problem });
     }
-}
-
-impl Maintenance {
-    fn run(self, tasks: &Receiver<Task>) {
-        for task in tasks {
-            match task {
-                Task::Write(task) => {
-                    let id = task.id;
-                    let result = self.write(*task);
-                    let _gone = self.events.send(Event::CheckpointDone(id, result));
-                }
-                Task::Vacuum(views, oldest) => self.vacuum(&views, oldest),
-                Task::DropTables(tables) => {
-                    for table in tables {
-                        if let Err(error) = self.kv.drop_table(table) {
-                            tracing::warn!("state table {table} of a dropped view stays on disk: {error}");
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn vacuum(&self, views: &[Arc<View>], oldest: Epoch) {
-        for view in views {
-            let done = eddyline_common::failpoint::hit("view.vacuum").and_then(|()| view.vacuum(oldest));
-            if let Err(error) = done {
-                tracing::warn!("old row versions stay: {error}");
-            }
-        }
-    }
-
-    fn write(&self, task: WriteTask) -> Result<Written> {
-        // The manifest points at the log's end as it was; that must not be lost when the manifest is not.
-        self.log.sync()?;
-        let mut body = task.body;
-        let mut runs = task.runs;
-        runs.iter_mut().for_each(|(_, run)| run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0)));
-        runs.retain(|(_, run)| !run.entries.is_empty());
-        let abandoned = || SqlError::internal("abandoned: operator state needed its memory");
-        if !self.gate.ingest(task.id, || self.kv.ingest(runs))? {
-            return Err(abandoned());
-        }
-        let dir = self.image_dir.join(format!("{:020}", task.id));
-        if !self.gate.image(task.id, || self.kv.checkpoint(&dir))? {
-            return Err(abandoned());
-        }
-        body.kv = self.store.upload_dir(&dir, &task.known_kv)?;
-        std::fs::remove_dir_all(&dir)?;
-        for (id, view, known) in task.views {
-            let checkpoint = view.checkpoint(body.epoch, &known)?;
-            let mut fresh = BTreeMap::new();
-            for file in checkpoint.files {
-                fresh.insert(file.name, self.store.put_bytes(file.bytes)?);
-            }
-            for name in checkpoint.manifest.file_names() {
-                let file = fresh.get(name).or_else(|| task.known_views.get(name));
-                let file = file.ok_or_else(|| SqlError::internal(format!("view file {name} is nowhere")))?;
-                body.view_files.insert(name.to_string(), file.clone());
-            }
-            if let Some(job) = body.jobs.get_mut(&id) {
-                job.view = checkpoint.manifest;
-            }
-        }
-        let files = body.kv.values().chain(body.view_files.values()).cloned().collect();
-        let json = serde_json::to_value(&body).map_err(SqlError::internal)?;
-        self.store.commit(&Manifest::new(task.id, body.epoch, files, json))?;
-        self.clean_up(task.final_one)?;
-        let views = body.jobs.into_iter().map(|(id, j)| (id, j.view)).collect();
-        Ok(Written { views, view_files: body.view_files, kv: body.kv })
-    }
-
-    /// Removes what no kept checkpoint needs: files, and the log before the oldest of them.
-    fn clean_up(&self, final_one: bool) -> Result<()> {
-        self.store.prune(KEPT)?;
-        let mut positions = Vec::new();
-        for id in self.store.list()? {
-            if let Ok(body) = read_body(&self.store.load(id)?) {
-                positions.push(body.log);
-            }
-        }
-        if let Some(oldest) = positions.into_iter().min() {
-            self.log.truncate_before(oldest)?;
-        }
-        if final_one {
-            tracing::info!("last checkpoint written");
-        }
-        Ok(())
-    }
-}
-
-pub(super) fn read_body(manifest: &Manifest) -> Result<Body> {
-    let body: Body =
-        serde_json::from_value(manifest.body.clone()).map_err(|e| SqlError::corrupt(format!("manifest {}: {e}", manifest.id)))?;
-    if body.version > BODY_VERSION {
-        return Err(SqlError::corrupt(format!("manifest {} has version {}, this server knows {BODY_VERSION}", manifest.id, body.version)));
-    }
-    Ok(body)
 }
 
 /// Whether a relation has a job.

@@ -17,6 +17,7 @@ use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_executor::{Engine, EngineEvent};
 use eddyline_storage::lock::DataDirLock;
 use eddyline_storage::log::Log;
+use eddyline_storage::view::SegmentDir;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,6 +36,8 @@ pub(super) struct Core {
     pub engine: Engine,
     pub engine_events: Receiver<EngineEvent>,
     pub kv: Arc<dyn KeyValueStore>,
+    /// Where views are frozen.
+    pub segments: Arc<SegmentDir>,
     pub events: Receiver<Event>,
     pub sender: Sender<Event>,
     pub handle: CoordinatorHandle,
@@ -128,7 +131,9 @@ impl Core {
             }
             Event::Durable(_, Err(error)) => self.on_log_error(error),
             Event::DdlDurable(id, result) => self.on_ddl_durable(id, result),
+            Event::HeldAreWritten(id) => self.on_held_are_written(id),
             Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
+            Event::Vacuumed => self.on_vacuumed(),
         }
     }
 

@@ -66,6 +66,9 @@ impl Core {
         for id in due {
             let Some(source) = self.sources.get_mut(&id) else { continue };
             let cut = source.cut(epoch, share);
+            if cut.input.partitions.iter().any(|p| p.start.is_some()) {
+                self.handle.starts.write().insert(id, source.starts().to_vec());
+            }
             self.system.undecodable(id, epoch, cut.undecodable);
             inputs.insert(id, cut.input);
         }

@@ -2,6 +2,7 @@
 
 use super::core::{Core, reply_to};
 use super::handle::{Ddl, DdlOutcome, Reply};
+use super::history::History;
 use super::job::{Exact, Job, Mode};
 use super::records::{self, DdlRecord, KIND_DDL};
 use super::ring::Ring;
@@ -9,6 +10,7 @@ use super::source::{Source, SourceProgress};
 use super::table::Table;
 use super::{Event, backfill::Backfill};
 use crate::catalog::{kind_name, object_kind};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
@@ -16,7 +18,7 @@ use eddyline_executor::{JobProgress, JobSpec};
 use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
 use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_planner::statement::ObjectKind;
-use eddyline_storage::view::{View, ViewKey};
+use eddyline_storage::view::{ARRIVAL, View, ViewKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -103,16 +105,7 @@ impl Core {
         let id = relation.id;
         match &relation.kind {
             RelationKind::Source(_) => {
-                let partitions = Vec::new();
-                let progress = SourceProgress {
-                    starts: starts.clone(),
-                    watermark: Timestamp::MIN,
-                    partitions,
-                    history: Default::default(),
-                    records: 0,
-                    undecodable: 0,
-                };
-                self.add_source(relation.clone(), progress, epoch)?;
+                self.add_source(relation.clone(), SourceProgress::starting(starts), History::default(), epoch)?;
             }
             RelationKind::Table { .. } => {
                 self.tables.insert(id, Table::new(relation.clone(), epoch, Timestamp::MIN)?);
@@ -121,7 +114,7 @@ impl Core {
             RelationKind::View { .. } => {}
             RelationKind::MaterializedView { .. } => {
                 self.mark(epoch);
-                self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(Epoch::ZERO, epoch)), epoch)?;
+                self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch)?;
             }
         }
         self.next_relation = self.next_relation.max(id.0 + 1);
@@ -129,10 +122,10 @@ impl Core {
         Ok(())
     }
 
-    pub(super) fn add_source(&mut self, relation: Arc<Relation>, progress: SourceProgress, epoch: Epoch) -> Result<()> {
+    pub(super) fn add_source(&mut self, relation: Arc<Relation>, progress: SourceProgress, history: History, epoch: Epoch) -> Result<()> {
         let stats = self.stats.add_source(relation.id, &relation.name);
-        self.handle.starts.write().insert(relation.id, progress.starts.clone());
-        let source = Source::new(relation, progress, epoch, stats, self.config.clock.clone(), self.sender.clone())?;
+        let source = Source::new(relation, progress, history, epoch, stats, self.config.clock.clone(), self.sender.clone())?;
+        self.handle.starts.write().insert(source.id(), source.starts().to_vec());
         self.sources.insert(source.id(), source);
         Ok(())
     }
@@ -151,7 +144,10 @@ impl Core {
         };
         let (progress, view) = match restored {
             Some((progress, view)) => (Some(progress), view),
-            None => (None, View::new(arrow_schema(&relation.columns), view_key(&relation), self.config.workers)?),
+            None => {
+                let (schema, dir) = (view_schema(&relation), Some(self.segments.clone()));
+                (None, View::new(schema, view_key(&relation), self.config.workers, dir)?)
+            }
         };
         let inputs = plan.inputs();
         let schema_of = |id: &RelationId| {
@@ -227,11 +223,14 @@ impl Core {
         for id in ids {
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
-                if let RelationKind::MaterializedView { plan, .. } = &job.relation.kind {
-                    let states =
-                        plan.nodes.iter().filter_map(|n| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None });
-                    self.checkpoints.drop_tables(states.collect());
-                }
+                let states = match &job.relation.kind {
+                    RelationKind::MaterializedView { plan, .. } => {
+                        let state = |n: &Node| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None };
+                        plan.nodes.iter().filter_map(state).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                self.checkpoints.drop_job(states, job.view);
             }
             self.tables.remove(id);
             if let Some(mut source) = self.sources.remove(id) {
@@ -294,6 +293,17 @@ fn in_use(name: &str, kind: ObjectKind, users: &[Arc<Relation>]) -> SqlError {
     SqlError::new(SqlState::DEPENDENT_OBJECTS, format!("cannot drop {} {name} because other objects depend on it", kind_name(kind)))
         .with_detail(lines.join("\n"))
         .with_hint("Use DROP ... CASCADE to drop the dependent objects too.")
+}
+
+/// What a relation's view stores: its columns, and with a time among them under which watermark each row arrived, so that a
+/// view over it that is made later finds the same rows late as one that was there.
+pub(super) fn view_schema(relation: &Relation) -> SchemaRef {
+    let schema = arrow_schema(&relation.columns);
+    if relation.time_columns.is_empty() {
+        return schema;
+    }
+    let arrival = Arc::new(Field::new(ARRIVAL, DataType::Int64, false));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain([arrival]).collect::<Vec<_>>()))
 }
 
 /// How the rows of a relation are identified in its view.

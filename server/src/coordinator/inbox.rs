@@ -8,11 +8,11 @@ use crossbeam_channel::Sender;
 use eddyline_common::connector::{BatchSink, SourceBatch};
 use eddyline_common::runtime::Clock;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{Column, RelationId, Result, Timestamp};
+use eddyline_common::{Column, Offset, PartitionId, RelationId, Result, Timestamp};
 use eddyline_executor::expr::{NowHandle, Projection};
 use eddyline_planner::catalog::Relation;
 use parking_lot::{Condvar, Mutex};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -101,6 +101,7 @@ struct State {
     bytes: usize,
     closed: bool,
     problem: Option<String>,
+    present_ends: BTreeMap<PartitionId, Offset>,
 }
 
 impl Inbox {
@@ -141,6 +142,11 @@ impl Inbox {
 
     pub fn problem(&self) -> Option<String> {
         self.state.lock().problem.clone()
+    }
+
+    /// What the readers last said of where partitions end.
+    pub fn present_ends(&self) -> BTreeMap<PartitionId, Offset> {
+        self.state.lock().present_ends.clone()
     }
 
     /// Ends the readers that push here.
@@ -186,6 +192,13 @@ impl BatchSink for Inbox {
         }
         self.state.lock().problem = problem;
         self.announce();
+    }
+
+    fn note_end(&self, partition: PartitionId, end: Offset) {
+        let before = self.state.lock().present_ends.insert(partition, end);
+        if before != Some(end) {
+            self.announce();
+        }
     }
 
     fn is_closed(&self) -> bool {

@@ -1,7 +1,7 @@
 //! A table's or materialized view's job as the coordinator sees it: where it stands, at which epochs its
 //! content is exact, what it emitted. The engine runs it; this only keeps the books.
 
-use super::backfill::Backfill;
+use super::backfill::{Backfill, Reading};
 use super::ring::Ring;
 use super::stats::JobStats;
 use eddyline_common::connector::PartitionStart;
@@ -71,6 +71,15 @@ impl Job {
             Mode::Backfilling(backfill) => Some(backfill.cursor()),
             _ => None,
         }
+    }
+
+    /// What it reads on its own at present.
+    pub fn reading(&self) -> Option<&Reading> {
+        if let Mode::Backfilling(backfill) = &self.mode { backfill.reading.as_ref() } else { None }
+    }
+
+    pub fn reading_mut(&mut self) -> Option<&mut Reading> {
+        if let Mode::Backfilling(backfill) = &mut self.mode { backfill.reading.as_mut() } else { None }
     }
 
     pub fn source_ends(&self, source: RelationId) -> Vec<PartitionStart> {

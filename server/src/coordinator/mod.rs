@@ -3,10 +3,10 @@
 //!
 //! - `handle`: how sessions reach it
 //! - `records`: what it logs
-//! - `inbox`, `source`, `table`, `history`: inputs and their parts of a cut
+//! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
 //! - `ring`: what relations emitted, by epoch
-//! - `job`, `backfill`: where jobs stand
-//! - `core`: the event loop; `cutting`, `scheduling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
+//! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
 //!
@@ -16,7 +16,9 @@
 //! 2. No step crosses a mark, so every job is exact at every mark, and views can be read together.
 //! 3. A job's step takes each input exactly once, whether from a ring, a snapshot or a private reader.
 
+mod arrivals;
 mod backfill;
+mod backfilling;
 mod checkpointing;
 mod core;
 mod cutting;
@@ -25,6 +27,7 @@ mod handle;
 mod history;
 mod inbox;
 mod job;
+mod partition;
 mod reads;
 mod records;
 mod recovery;
@@ -55,7 +58,7 @@ pub struct CoordinatorConfig {
     pub checkpoint_store: Option<Arc<dyn ObjectStore>>,
     pub workers: usize,
     pub backend: StateBackend,
-    /// Operator state that stays resident, in bytes, over all workers.
+    /// Operator state of all jobs that stays in memory, in bytes.
     pub state_cache_bytes: usize,
     /// Emitted rows that wait for slow jobs, in bytes per relation.
     pub ring_bytes: usize,
@@ -73,5 +76,9 @@ enum Event {
     Durable(Epoch, Result<()>),
     /// A DDL record is durable, or not.
     DdlDurable(u64, Result<()>),
+    /// The views of jobs that wait for this checkpoint in the middle of a backfill are in files.
+    HeldAreWritten(u64),
     CheckpointDone(u64, Result<checkpointing::Written>),
+    /// Views have been cleaned, and their tails frozen.
+    Vacuumed,
 }

@@ -1,10 +1,11 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Body, Checkpointing, Maintenance, checkpoint_dir, has_job, read_body};
+use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, checkpoint_dir, has_job, read_body};
 use super::core::Core;
-use super::ddl::view_key;
+use super::ddl::{view_key, view_schema};
 use super::handle::{CoordinatorHandle, Pins};
+use super::history::History;
 use super::job::Mode;
 use super::records::{self, DdlRecord, Record};
 use super::stats::Stats;
@@ -12,7 +13,6 @@ use super::system::SystemRows;
 use super::table::Table;
 use super::{CoordinatorConfig, backfill::Backfill};
 use crate::catalog::CatalogSnapshot;
-use eddyline_common::types::arrow_schema;
 use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
 use eddyline_executor::{Engine, EngineConfig};
 use eddyline_planner::catalog::{Relation, RelationKind};
@@ -20,9 +20,9 @@ use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore};
 use eddyline_storage::kv::RocksKv;
 use eddyline_storage::lock::DataDirLock;
 use eddyline_storage::log::{Log, LogOptions, LogPosition, Recovered};
-use eddyline_storage::view::View;
+use eddyline_storage::view::{SegmentDir, View};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,6 +33,7 @@ use std::time::Instant;
 struct Restored {
     body: Body,
     views: BTreeMap<RelationId, Arc<View>>,
+    histories: BTreeMap<RelationId, History>,
     kv: RocksKv,
 }
 
@@ -54,19 +55,23 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     };
     store.remove_staged()?;
     let store = BlockingCheckpointStore::new(store, config.runtime.clone());
-    let restored = store.restore_newest(|manifest| restore(&config, &store, read_body(manifest)?))?.map(|(_, restored)| restored);
+    let segments = SegmentDir::open(&config.data_dir.join("state").join("views"))?;
+    let restored =
+        store.restore_newest(|manifest| restore(&config, &store, &segments, read_body(manifest)?))?.map(|(_, restored)| restored);
+    segments.keep_only(&restored.as_ref().map(|restored| segment_files(&restored.body)).unwrap_or_default())?;
     failpoint::hit("recovery.manifest_loaded")?;
     let (log, recovered) = Log::open(config.fs.clone(), config.data_dir.join("log"), log_options())?;
     let log = Arc::new(log);
-    let (body, views, kv) = match restored {
-        Some(restored) => (Some(restored.body), restored.views, restored.kv),
-        None => (None, BTreeMap::new(), open_kv(&config, None)?),
+    let (contents, kv) = match restored {
+        Some(Restored { body, views, histories, kv }) => (Some((body, views, histories)), kv),
+        None => (None, open_kv(&config, None)?),
     };
-    let mut core = assemble(config, lock, log, Arc::new(kv), store, body.as_ref())?;
-    if let Some(body) = &body {
-        core.restore_body(body, views)?;
+    let body = contents.as_ref().map(|(body, ..)| body);
+    let mut core = assemble(config, lock, log, Arc::new(kv), store, segments, body)?;
+    let from = contents.as_ref().map_or(LogPosition::default(), |(body, ..)| body.log);
+    if let Some((body, views, histories)) = contents {
+        core.restore_body(&body, views, histories)?;
     }
-    let from = body.map_or(LogPosition::default(), |b| b.log);
     core.replay(&recovered, from)?;
     failpoint::hit("recovery.replayed")?;
     Ok(core)
@@ -77,22 +82,38 @@ fn log_options() -> LogOptions {
 }
 
 /// Views and operator state of one checkpoint; an error of state `DATA_CORRUPTED` means that an older one must do.
-fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, body: Body) -> Result<Restored> {
+fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments: &Arc<SegmentDir>, body: Body) -> Result<Restored> {
+    let rows = segment_files(&body);
     let mut views = BTreeMap::new();
     for relation in body.catalog.iter().filter(|r| has_job(r)) {
         let Some(job) = body.jobs.get(&relation.id).filter(|j| j.progress.is_some()) else { continue };
         let mut fetch = |name: &str| {
             let file = body.view_files.get(name).ok_or_else(|| SqlError::corrupt(format!("the manifest lacks view file {name}")))?;
-            store.get_bytes(file)
+            if !rows.contains(name) {
+                return store.get_bytes(file);
+            }
+            store.place_file(file, &segments.path_of(name))?;
+            segments.map(name)
         };
-        let view = View::restore(arrow_schema(&relation.columns), view_key(relation), config.workers, &job.view, &mut fetch)?;
+        let dir = Some(segments.clone());
+        let view = View::restore(view_schema(relation), view_key(relation), config.workers, dir, &job.view, &mut fetch)?;
         views.insert(relation.id, view);
+    }
+    drop(rows);
+    let mut histories = BTreeMap::new();
+    for (id, source) in &body.sources {
+        histories.insert(*id, History::load(&source.history, &mut |file| store.get_bytes(file))?);
     }
     let image = config.data_dir.join("state").join("restored");
     clear_dir(&image)?;
     store.download_dir(&body.kv, &image)?;
     let kv = open_kv(config, Some(&image))?;
-    Ok(Restored { body, views, kv })
+    Ok(Restored { body, views, histories, kv })
+}
+
+/// The files of rows that a checkpoint's views are mapped from.
+fn segment_files(body: &Body) -> HashSet<&str> {
+    body.jobs.values().flat_map(|job| &job.view.segments).map(|file| file.name.as_str()).collect()
 }
 
 fn clear_dir(dir: &Path) -> Result<()> {
@@ -115,13 +136,14 @@ fn assemble(
     log: Arc<Log>,
     kv: Arc<RocksKv>,
     store: BlockingCheckpointStore,
+    segments: Arc<SegmentDir>,
     body: Option<&Body>,
 ) -> Result<Core> {
     let engine_config = EngineConfig { workers: config.workers, backend: config.backend, cache_bytes: config.state_cache_bytes };
     let engine = Engine::start(engine_config, kv.clone());
     let engine_events = engine.events();
     let (sender, events) = crossbeam_channel::unbounded();
-    let stats = Arc::new(Stats::default());
+    let stats = Arc::new(Stats { log: log.stats(), ..Stats::default() });
     let handle = CoordinatorHandle {
         commands: sender.clone(),
         catalog: Arc::new(RwLock::new(Arc::new(CatalogSnapshot::default()))),
@@ -132,14 +154,22 @@ fn assemble(
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
     clear_dir(&image_dir)?;
-    let maintenance =
-        Maintenance { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone() };
+    let maintenance = Maintenance {
+        store,
+        kv: kv.clone(),
+        gate: engine.gate().clone(),
+        log: log.clone(),
+        image_dir,
+        events: sender.clone(),
+        stats: stats.clone(),
+    };
     Ok(Core {
         checkpoints: Checkpointing::start(maintenance, next_id, body)?,
         log,
         engine,
         engine_events,
         kv,
+        segments,
         events,
         sender,
         handle,
@@ -168,8 +198,17 @@ fn assemble(
     })
 }
 
+fn missing(id: RelationId) -> SqlError {
+    SqlError::corrupt(format!("the manifest lacks relation {id}"))
+}
+
 impl Core {
-    fn restore_body(&mut self, body: &Body, mut views: BTreeMap<RelationId, Arc<View>>) -> Result<()> {
+    fn restore_body(
+        &mut self,
+        body: &Body,
+        mut views: BTreeMap<RelationId, Arc<View>>,
+        mut histories: BTreeMap<RelationId, History>,
+    ) -> Result<()> {
         self.last_cut = body.epoch;
         self.durable = body.epoch;
         self.now = body.now;
@@ -179,39 +218,45 @@ impl Core {
         self.catalog = Arc::new(CatalogSnapshot::new(body.catalog.iter().cloned()));
         *self.handle.catalog.write() = self.catalog.clone();
         for relation in &body.catalog {
-            self.restore_relation(relation, body, views.remove(&relation.id))?;
+            match &relation.kind {
+                RelationKind::Source(_) => {
+                    let progress = body.sources.get(&relation.id).ok_or_else(|| missing(relation.id))?.clone();
+                    let history = histories.remove(&relation.id).unwrap_or_default();
+                    self.add_source(Arc::new(relation.clone()), progress, history, body.epoch)?;
+                }
+                RelationKind::View { .. } => {}
+                RelationKind::Table { .. } => {
+                    let watermark = *body.tables.get(&relation.id).ok_or_else(|| missing(relation.id))?;
+                    self.tables.insert(relation.id, Table::new(Arc::new(relation.clone()), body.epoch, watermark)?);
+                    self.restore_job(relation, body, views.remove(&relation.id))?;
+                }
+                RelationKind::MaterializedView { .. } => self.restore_job(relation, body, views.remove(&relation.id))?,
+            }
         }
         Ok(())
     }
 
-    fn restore_relation(&mut self, relation: &Relation, body: &Body, view: Option<Arc<View>>) -> Result<()> {
+    fn restore_job(&mut self, relation: &Relation, body: &Body, view: Option<Arc<View>>) -> Result<()> {
         let id = relation.id;
         let relation = Arc::new(relation.clone());
-        let missing = || SqlError::corrupt(format!("the manifest lacks relation {id}"));
-        match &relation.kind {
-            RelationKind::Source(_) => {
-                let progress = body.sources.get(&id).ok_or_else(missing)?.clone();
-                return self.add_source(relation, progress, body.epoch);
-            }
-            RelationKind::View { .. } => return Ok(()),
-            RelationKind::Table { .. } => {
-                let watermark = *body.tables.get(&id).ok_or_else(missing)?;
-                self.tables.insert(id, Table::new(relation.clone(), body.epoch, watermark)?);
-            }
-            RelationKind::MaterializedView { .. } => {}
-        }
+        let backfilling = |from| Mode::Backfilling(Backfill::new(from, body.epoch));
         // A relation that was dropped while the checkpoint was taken has no job in it; the log drops it again.
-        let Some(job) = body.jobs.get(&id) else {
-            return self.add_job(relation, None, Mode::Backfilling(Backfill::new(Epoch::ZERO, body.epoch)), body.epoch);
-        };
+        let Some(job) = body.jobs.get(&id) else { return self.add_job(relation, None, backfilling(None), body.epoch) };
         match (&job.progress, view) {
-            (Some(progress), Some(view)) => self.add_job(relation, Some((progress.clone(), view)), Mode::Live, body.epoch)?,
+            (Some(progress), Some(view)) => {
+                let mode = if job.positions.is_some() { backfilling(Some(progress.epoch)) } else { Mode::Live };
+                self.add_job(relation, Some((progress.clone(), view)), mode, body.epoch)?;
+            }
             _ => {
                 self.drop_state(&relation);
-                self.add_job(relation, None, Mode::Backfilling(Backfill::new(Epoch::ZERO, body.epoch)), body.epoch)?;
+                self.system.forget(id);
+                self.add_job(relation, None, backfilling(None), body.epoch)?;
             }
         }
+        let at_epoch = || self.sources.iter().map(|(id, s)| (*id, s.ends())).collect();
+        let positions: Positions = job.positions.clone().unwrap_or_else(at_epoch);
         let Some(restored) = self.jobs.get_mut(&id) else { return Ok(()) };
+        restored.source_ends = positions.into_iter().map(|(source, ends)| (source, Arc::new(ends))).collect();
         restored.output_watermark = job.output_watermark;
         restored.output.set_watermark(job.output_watermark);
         let stats = restored.stats.clone();
@@ -286,6 +331,7 @@ impl Core {
         for (id, input) in cut.inputs {
             if let Some(source) = self.sources.get_mut(&id) {
                 source.push_replay(epoch, input);
+                self.handle.starts.write().insert(id, source.starts().to_vec());
             } else if let Some(table) = self.tables.get_mut(&id) {
                 table.cut_replayed(epoch, &input);
             }

@@ -21,15 +21,24 @@ pub struct RingEntry {
     pub ends: Option<Arc<Vec<PartitionStart>>>,
 }
 
-/// All entries with `epoch > start`, oldest first.
+/// All entries with `epoch > start`, oldest first; of those before that some consumer still lacks, the outlines.
 #[derive(Debug, Default)]
 pub struct Ring {
     entries: VecDeque<RingEntry>,
     start: Epoch,
     bytes: usize,
-    /// The relation's watermark and a source's position at `start`.
-    start_watermark: Timestamp,
-    start_ends: Option<Arc<Vec<PartitionStart>>>,
+    /// What entries that were evicted led to. A job whose step is under way, or that reads on its own, asks for it.
+    evicted: VecDeque<Outline>,
+    /// Before all of those.
+    base: Outline,
+}
+
+/// A relation's watermark and a source's position after an epoch.
+#[derive(Clone, Debug, Default)]
+struct Outline {
+    epoch: Epoch,
+    watermark: Timestamp,
+    ends: Option<Arc<Vec<PartitionStart>>>,
 }
 
 /// The part of a ring that one step takes.
@@ -43,23 +52,31 @@ pub struct Taken {
 impl Ring {
     /// An empty ring for what comes after `start`.
     pub fn new(start: Epoch, watermark: Timestamp) -> Self {
-        Ring { start, start_watermark: watermark, ..Default::default() }
+        Ring { start, base: Outline { epoch: start, watermark, ends: None }, ..Default::default() }
     }
 
     pub fn of_source(start: Epoch, watermark: Timestamp, ends: Vec<PartitionStart>) -> Self {
-        Ring { start_ends: Some(Arc::new(ends)), ..Ring::new(start, watermark) }
+        let base = Outline { epoch: start, watermark, ends: Some(Arc::new(ends)) };
+        Ring { start, base, ..Default::default() }
     }
 
-    /// The relation's watermark after `epoch`, which the ring still covers.
+    /// The relation's watermark after `epoch`, to which the ring was not trimmed yet.
     pub fn watermark_at(&self, epoch: Epoch) -> Timestamp {
-        let next = self.first_after(epoch);
-        if next == 0 { self.start_watermark } else { self.entries[next - 1].watermark }
+        match self.first_after(epoch) {
+            0 => self.outline_at(epoch).watermark,
+            next => self.entries[next - 1].watermark,
+        }
     }
 
-    /// A source's position after `epoch`, which the ring still covers.
+    /// A source's position after `epoch`, to which the ring was not trimmed yet.
     pub fn ends_at(&self, epoch: Epoch) -> Arc<Vec<PartitionStart>> {
         let until = self.entries.iter().take(self.first_after(epoch));
-        until.rev().find_map(|e| e.ends.clone()).or_else(|| self.start_ends.clone()).unwrap_or_default()
+        until.rev().find_map(|e| e.ends.clone()).or_else(|| self.outline_at(epoch).ends.clone()).unwrap_or_default()
+    }
+
+    fn outline_at(&self, epoch: Epoch) -> &Outline {
+        let after = self.evicted.partition_point(|o| o.epoch <= epoch);
+        after.checked_sub(1).map_or(&self.base, |last| &self.evicted[last])
     }
 
     pub fn push(&mut self, entry: RingEntry) {
@@ -103,10 +120,13 @@ impl Ring {
         taken
     }
 
-    /// Forgets entries up to and including `epoch`.
+    /// Forgets entries up to and including `epoch`, which every consumer has.
     pub fn trim(&mut self, epoch: Epoch) {
+        while self.evicted.front().is_some_and(|o| o.epoch <= epoch) {
+            self.base = self.evicted.pop_front().expect("just seen");
+        }
         while self.entries.front().is_some_and(|e| e.epoch <= epoch) {
-            self.pop();
+            self.base = self.pop();
         }
         self.start = self.start.max(epoch);
     }
@@ -114,26 +134,24 @@ impl Ring {
     /// The watermark at the start of a ring that keeps nothing.
     pub fn set_watermark(&mut self, watermark: Timestamp) {
         if self.entries.is_empty() {
-            self.start_watermark = watermark;
+            self.base.watermark = watermark;
         }
     }
 
     /// Forgets the oldest entries until at most `budget` bytes are left; the newest entry stays.
     pub fn evict_to(&mut self, budget: usize) {
         while self.bytes > budget && self.entries.len() > 1 {
-            let epoch = self.pop();
-            self.start = epoch;
+            let outline = self.pop();
+            self.start = outline.epoch;
+            self.evicted.push_back(outline);
         }
     }
 
-    fn pop(&mut self) -> Epoch {
+    fn pop(&mut self) -> Outline {
         let entry = self.entries.pop_front().expect("the caller saw an entry");
         self.bytes -= entry.bytes;
-        self.start_watermark = entry.watermark;
-        if entry.ends.is_some() {
-            self.start_ends = entry.ends;
-        }
-        entry.epoch
+        let ends = entry.ends.or_else(|| self.evicted.back().unwrap_or(&self.base).ends.clone());
+        Outline { epoch: entry.epoch, watermark: entry.watermark, ends }
     }
 
     fn first_after(&self, after: Epoch) -> usize {
@@ -162,5 +180,21 @@ mod tests {
         assert_eq!((ring.start(), ring.bytes()), (Epoch(5), 10));
         ring.trim(Epoch(20));
         assert_eq!((ring.start(), ring.bytes()), (Epoch(20), 0));
+    }
+
+    #[test]
+    fn what_was_evicted_still_says_where_it_ended() {
+        let at = |offset: u64| {
+            vec![PartitionStart { partition: eddyline_common::PartitionId(0), start: eddyline_common::Offset(offset as i64) }]
+        };
+        let mut ring = Ring::of_source(Epoch(2), Timestamp(2), at(20));
+        [3, 5, 9].into_iter().for_each(|e| ring.push(RingEntry { ends: Some(Arc::new(at(e * 10))), ..entry(e, 10) }));
+        ring.evict_to(0);
+        assert_eq!(ring.start(), Epoch(5));
+        let seen = |ring: &Ring| [2, 3, 4, 5, 8, 9].map(|e| (ring.watermark_at(Epoch(e)).0, ring.ends_at(Epoch(e))[0].start.0));
+        assert_eq!(seen(&ring), [(2, 20), (3, 30), (3, 30), (5, 50), (5, 50), (9, 90)]);
+        ring.trim(Epoch(4));
+        assert_eq!(seen(&ring)[1..], [(3, 30), (3, 30), (5, 50), (5, 50), (9, 90)]);
+        assert_eq!((ring.start(), ring.evicted.len()), (Epoch(5), 1));
     }
 }

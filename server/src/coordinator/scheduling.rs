@@ -1,13 +1,10 @@
 //! Steps: which job goes to which epoch next, with what input; and what to do with what a step gives back.
 
-use super::backfill::{Backfill, Reading, RelationReading, SourceReading};
 use super::core::Core;
-use super::history::Replay;
 use super::job::{Job, Mode, Running};
 use super::ring::RingEntry;
-use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, TaggedBatch, Timestamp};
 use eddyline_executor::{Step, StepDone, StepInput};
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -16,7 +13,7 @@ const STEP_BYTES_MAX: usize = 64 << 20;
 
 /// What scheduling a job came to.
 #[derive(PartialEq)]
-enum Move {
+pub(super) enum Move {
     None,
     /// Its epoch advanced, or a step began.
     Some,
@@ -25,6 +22,9 @@ enum Move {
 impl Core {
     /// Moves every job as far as it can go now; true if any moved.
     pub(super) fn schedule(&mut self) -> bool {
+        if self.tails_are_full() && self.shutdown.is_none() {
+            return false;
+        }
         let ids: Vec<RelationId> = self.jobs.keys().copied().collect();
         let mut moved = false;
         // Ids grow with creation, so what a view reads comes before it.
@@ -109,7 +109,7 @@ impl Core {
         self.begin_step(id, target, arrived, inputs);
     }
 
-    fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
+    pub(super) fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
         let now = self.now;
         if let Some(job) = self.jobs.get_mut(&id) {
             job.running = Some(Running { arrived });
@@ -118,7 +118,7 @@ impl Core {
     }
 
     /// The job's content is at `epoch`, by a step or because nothing happened since the last one.
-    fn reach(&mut self, id: RelationId, epoch: Epoch) {
+    pub(super) fn reach(&mut self, id: RelationId, epoch: Epoch) {
         let sources = self.jobs.get(&id).map(|j| j.inputs.clone()).unwrap_or_default();
         let ends: Vec<_> = sources.into_iter().filter_map(|i| Some((i, self.sources.get(&i)?.ring.ends_at(epoch)))).collect();
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -184,103 +184,5 @@ impl Core {
         job.mode = Mode::Failed(error);
         self.engine.drop_job(id);
         self.forget_in_checkpoint(id);
-    }
-
-    /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there.
-    fn fall_off(&mut self, id: RelationId) -> Move {
-        let to = self.last_cut;
-        self.mark(to);
-        let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
-        tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");
-        job.mode = Mode::Backfilling(Backfill::new(job.stepped, to));
-        Move::Some
-    }
-
-    fn schedule_backfill(&mut self, id: RelationId) -> Result<Move> {
-        let Mode::Backfilling(backfill) = &self.jobs[&id].mode else { return Ok(Move::None) };
-        let (from, to, begun) = (backfill.from, backfill.to, backfill.reading.is_some());
-        if !begun {
-            let ready = self.jobs[&id].inputs.iter().all(|i| self.has_come_to(*i, to));
-            if !ready {
-                return Ok(Move::None);
-            }
-            let reading = self.begin_reading(id, from, to)?;
-            if let Some(Mode::Backfilling(backfill)) = self.jobs.get_mut(&id).map(|j| &mut j.mode) {
-                backfill.reading = Some(reading);
-            }
-        }
-        let Some(Mode::Backfilling(backfill)) = self.jobs.get_mut(&id).map(|j| &mut j.mode) else { return Ok(Move::None) };
-        let Some(inputs) = backfill.reading.as_mut().and_then(Reading::next_inputs) else { return Ok(Move::None) };
-        self.begin_step(id, to, None, inputs);
-        Ok(Move::Some)
-    }
-
-    /// Whether all of a relation up to `epoch` can be read: a source's rows are in its ring, a table's or view's in its
-    /// view store.
-    fn has_come_to(&self, relation: RelationId, epoch: Epoch) -> bool {
-        match self.jobs.get(&relation) {
-            Some(job) => job.is_live() && job.stepped >= epoch,
-            None => self.frontier(relation) >= epoch,
-        }
-    }
-
-    /// Opens every input of a backfill: snapshots of tables and views, or what their rings have since `from`;
-    /// private readers of sources.
-    fn begin_reading(&mut self, id: RelationId, from: Epoch, to: Epoch) -> Result<Reading> {
-        let job = &self.jobs[&id];
-        let mut reading = Reading { relations: Vec::new(), sources: Vec::new(), total: 0, done: 0 };
-        for input in &job.inputs {
-            if let Some(source) = self.sources.get(input) {
-                let start = if from == Epoch::ZERO { source.starts().to_vec() } else { job.source_ends(*input) };
-                let watermark = job.progress.watermarks.get(input).copied().unwrap_or(Timestamp::MIN);
-                let end = source.ring.ends_at(to);
-                let (inbox, reader) = source.read_privately(id, &start, &end, self.config.clock.clone(), self.sender.clone())?;
-                let replay = Replay::new(&source.history, &start, &end, watermark);
-                let begins =
-                    |p| super::history::offset_of(&start, p).or_else(|| super::history::offset_of(source.starts(), p)).unwrap_or_default();
-                let left = end.iter().filter(|e| begins(e.partition) < e.start).map(|e| (e.partition, e.start)).collect();
-                reading.total += end.iter().map(|e| (e.start.0 - begins(e.partition).0).max(0) as u64).sum::<u64>();
-                reading.sources.push(SourceReading {
-                    source: *input,
-                    inbox,
-                    _reader: reader,
-                    replay,
-                    left,
-                    watermark: source.ring.watermark_at(to),
-                });
-            } else if let Some(ring) = self.ring(*input) {
-                let watermark = ring.watermark_at(to);
-                let batches: VecDeque<TaggedBatch> =
-                    if from == Epoch::ZERO { self.snapshot_of(*input, to)? } else { ring.take(from, to).batches.into() };
-                reading.total += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
-                reading.relations.push(RelationReading { relation: *input, batches, watermark });
-            }
-        }
-        Ok(reading)
-    }
-
-    fn snapshot_of(&self, relation: RelationId, epoch: Epoch) -> Result<VecDeque<TaggedBatch>> {
-        let Some(job) = self.jobs.get(&relation) else { return Ok(VecDeque::new()) };
-        let tagged = |rows| TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp::MIN };
-        job.view.snapshot(epoch, None)?.map(|rows| rows.map(tagged)).collect()
-    }
-
-    fn on_backfill_step(&mut self, id: RelationId, watermark: Timestamp) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let Mode::Backfilling(backfill) = &job.mode else { return };
-        let to = backfill.to;
-        let reading = backfill.reading.as_ref();
-        job.stats.backfill_permille.store(reading.map_or(0, Reading::permille), Ordering::Relaxed);
-        if !reading.is_some_and(Reading::is_finished) {
-            return;
-        }
-        tracing::info!(view = %job.relation.name, epoch = to.0, "backfill done");
-        job.stats.backfill_permille.store(1000, Ordering::Relaxed);
-        job.mode = Mode::Live;
-        job.output_watermark = watermark;
-        job.output.trim(to);
-        job.output.set_watermark(watermark);
-        job.exact.step(to);
-        self.reach(id, to);
     }
 }

@@ -2,8 +2,9 @@
 //! of its part of a cut. In replay the recorded cuts say where to split; live it takes what has arrived.
 
 use super::Event;
-use super::history::{self, History};
+use super::history::{self, History, SavedHistory};
 use super::inbox::{Arrived, Inbox, Reader};
+use super::partition::Partition;
 use super::ring::{Ring, RingEntry};
 use super::stats::SourceStats;
 use crossbeam_channel::Sender;
@@ -24,17 +25,19 @@ pub struct SourceProgress {
     pub starts: Vec<PartitionStart>,
     pub watermark: Timestamp,
     pub partitions: Vec<PartitionCut>,
-    pub history: History,
+    pub history: SavedHistory,
     pub records: u64,
     pub undecodable: u64,
+    #[serde(default)]
+    pub bytes: u64,
 }
 
-struct Partition {
-    end: Offset,
-    watermark: Timestamp,
-    idle: bool,
-    last_arrival: Instant,
-    waiting: VecDeque<Arrived>,
+impl SourceProgress {
+    /// Of a new source.
+    pub fn starting(starts: Vec<PartitionStart>) -> Self {
+        let (partitions, history) = (Vec::new(), SavedHistory::default());
+        SourceProgress { starts, watermark: Timestamp::MIN, partitions, history, records: 0, undecodable: 0, bytes: 0 }
+    }
 }
 
 pub struct Source {
@@ -67,6 +70,7 @@ impl Source {
     pub fn new(
         relation: Arc<Relation>,
         progress: SourceProgress,
+        history: History,
         epoch: Epoch,
         stats: Arc<SourceStats>,
         clock: Arc<dyn Clock>,
@@ -80,6 +84,7 @@ impl Source {
         }
         stats.records.store(progress.records, Ordering::Relaxed);
         stats.undecodable.store(progress.undecodable, Ordering::Relaxed);
+        stats.bytes.store(progress.bytes, Ordering::Relaxed);
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
         let idle_timeout = relation.watermark.as_ref().and_then(|w| w.idle_timeout).map(|us| Duration::from_micros(us as u64));
         Ok(Source {
@@ -88,7 +93,7 @@ impl Source {
                 progress.watermark,
                 partitions.iter().map(|(id, p)| PartitionStart { partition: *id, start: p.end }).collect(),
             ),
-            history: progress.history,
+            history,
             stats,
             connector,
             starts: progress.starts,
@@ -117,22 +122,24 @@ impl Source {
         self.watermark
     }
 
+    /// For a checkpoint; the history comes with its files.
     pub fn progress(&self) -> SourceProgress {
-        let partition =
-            |(id, p): (&PartitionId, &Partition)| PartitionCut { partition: *id, end: p.end, watermark: p.watermark, idle: p.idle };
+        let partition = |(id, p): (&PartitionId, &Partition)| p.cut(*id);
         SourceProgress {
             starts: self.starts.clone(),
             watermark: self.watermark,
-            partitions: self.partitions.iter().map(partition).collect(),
-            history: self.history.clone(),
+            partitions: self.partitions.iter().filter(|(_, p)| p.discovered.is_none()).map(partition).collect(),
+            history: SavedHistory::default(),
             records: self.stats.records.load(Ordering::Relaxed),
             undecodable: self.stats.undecodable.load(Ordering::Relaxed),
+            bytes: self.stats.bytes.load(Ordering::Relaxed),
         }
     }
 
     /// Positions after the last cut whose rows are here.
     pub fn ends(&self) -> Vec<PartitionStart> {
-        self.partitions.iter().map(|(id, p)| PartitionStart { partition: *id, start: p.end }).collect()
+        let known = self.partitions.iter().filter(|(_, p)| p.discovered.is_none());
+        known.map(|(id, p)| PartitionStart { partition: *id, start: p.end }).collect()
     }
 
     /// The epoch through which this source's rows are in the ring, given the last cut.
@@ -146,6 +153,12 @@ impl Source {
 
     /// A cut of the log that is to be taken again.
     pub fn push_replay(&mut self, epoch: Epoch, cut: InputCut) {
+        for moved in &cut.partitions {
+            if let Some(start) = moved.start {
+                self.partitions.insert(moved.partition, Partition::at(start));
+                self.starts.push(PartitionStart { partition: moved.partition, start });
+            }
+        }
         self.replay.push_back((epoch, cut));
     }
 
@@ -175,11 +188,24 @@ impl Source {
         let Some(inbox) = &self.inbox else { return self.has_input() };
         *self.stats.problem.write() = inbox.problem();
         for arrived in inbox.drain(bytes_max) {
-            let partition = self.partitions.entry(arrived.batch.partition).or_insert_with(|| Partition::at(arrived.batch.start));
+            let start = arrived.batch.start;
+            let discovered = || Partition { discovered: Some(start), ..Partition::at(start) };
+            let partition = self.partitions.entry(arrived.batch.partition).or_insert_with(discovered);
             partition.last_arrival = arrived.at;
             partition.waiting.push_back(arrived);
         }
+        for (id, end) in inbox.present_ends() {
+            self.partitions.entry(id).and_modify(|p| p.present_end = Some(end));
+        }
+        self.note_lag();
         self.has_input()
+    }
+
+    /// Offsets between what cuts have taken and what there is, as far as the connector knows.
+    fn note_lag(&self) {
+        let behind = |p: &Partition| p.present_end.map(|end| (end.0 - p.end.0).max(0));
+        let lag = self.partitions.values().filter_map(behind).reduce(|a, b| a + b);
+        self.stats.lag.store(lag.unwrap_or(-1), Ordering::Relaxed);
     }
 
     pub fn has_input(&self) -> bool {
@@ -224,7 +250,9 @@ impl Source {
                 taken.push(arrived);
             }
             if before != (partition.end, partition.idle) || bytes > 0 {
-                moved.push(PartitionCut { partition: *id, end: partition.end, watermark: partition.watermark, idle: partition.idle });
+                let start = partition.discovered.take();
+                self.starts.extend(start.map(|start| PartitionStart { partition: *id, start }));
+                moved.push(PartitionCut { start, ..partition.cut(*id) });
             }
         }
         let watermark = self.next_watermark();
@@ -291,7 +319,9 @@ impl Source {
         self.watermark = watermark;
         self.stats.records.fetch_add(rows + undecodable.len() as u64, Ordering::Relaxed);
         self.stats.undecodable.fetch_add(undecodable.len() as u64, Ordering::Relaxed);
+        self.stats.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.stats.watermark.store(watermark.0, Ordering::Relaxed);
+        self.note_lag();
         let ends = self.ends();
         self.history.push(epoch, arrival_watermark, watermark, ends.clone(), rows, behind);
         self.ring.push(RingEntry { epoch, batches, watermark, bytes, arrived, ends: Some(Arc::new(ends)) });
@@ -340,45 +370,4 @@ impl Source {
             self.ring = Ring::of_source(epoch, cut.watermark, self.ends());
         }
     }
-}
-
-impl Partition {
-    fn at(end: Offset) -> Self {
-        Partition { end, watermark: Timestamp::MIN, idle: false, last_arrival: Instant::now(), waiting: VecDeque::new() }
-    }
-
-    /// Moves rows before `end` out, splitting a batch that crosses it.
-    fn take_up_to(&mut self, end: Offset, taken: &mut Vec<Arrived>) {
-        while let Some(mut arrived) = self.waiting.pop_front() {
-            if arrived.batch.start >= end {
-                self.waiting.push_front(arrived);
-                break;
-            }
-            if arrived.batch.end > end {
-                let rest = split_at(&mut arrived, end);
-                self.waiting.push_front(rest);
-            }
-            taken.push(arrived);
-        }
-        self.end = end;
-    }
-}
-
-/// Cuts a batch in two at an offset; returns the later part. Both parts keep the whole's event times,
-/// which replay does not use.
-fn split_at(arrived: &mut Arrived, at: Offset) -> Arrived {
-    let row = arrived.batch.offsets.partition_point(|o| *o < at.0);
-    let mut later = arrived.batch.clone();
-    let rows = &arrived.batch.rows;
-    later.rows = rows.slice(row, rows.num_rows() - row);
-    arrived.batch.rows = rows.slice(0, row);
-    later.offsets = arrived.batch.offsets.split_off(row);
-    later.start = at;
-    arrived.batch.end = at;
-    arrived.batch.finished = false;
-    later.undecodable.retain(|u| u.offset >= at);
-    arrived.batch.undecodable.retain(|u| u.offset < at);
-    let bytes = arrived.bytes / 2;
-    arrived.bytes -= bytes;
-    Arrived { batch: later, bytes, watermark: arrived.watermark, oldest: arrived.oldest, at: arrived.at }
 }

@@ -1,6 +1,7 @@
 //! Counters that others read without asking the coordinator: for `/metrics`, the demo and SHOW JOBS.
 
 use eddyline_common::{Epoch, RelationId};
+use eddyline_storage::log::LogStats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +15,19 @@ pub struct Stats {
     pub checkpoints: AtomicU64,
     pub checkpoint_failures: AtomicU64,
     pub checkpoint_epoch: AtomicU64,
+    /// Of the newest one, and of all since start.
     pub checkpoint_micros: AtomicU64,
-    pub log_bytes: AtomicU64,
+    pub checkpoint_micros_total: AtomicU64,
+    /// Written by all since start, files shared with earlier ones not counted again.
+    pub checkpoint_bytes: AtomicU64,
+    pub log: Arc<LogStats>,
+    /// Memory of all views' rows, deaths and indexes, as of the last vacuum.
+    pub view_bytes: AtomicU64,
     pub ring_bytes: AtomicU64,
+    /// Rows of views that are in memory because they are in no file yet.
+    pub tail_bytes: AtomicU64,
+    /// Operator state of all jobs in memory (backend `rocksdb`).
+    pub state_bytes: AtomicU64,
     pub sources: RwLock<BTreeMap<RelationId, Arc<SourceStats>>>,
     pub jobs: RwLock<BTreeMap<RelationId, Arc<JobStats>>>,
 }
@@ -27,6 +38,10 @@ pub struct SourceStats {
     /// Records taken into cuts, undecodable ones included.
     pub records: AtomicU64,
     pub undecodable: AtomicU64,
+    /// Decoded, in memory.
+    pub bytes: AtomicU64,
+    /// Offsets that no cut has taken yet; -1 if the connector does not know.
+    pub lag: AtomicI64,
     /// Microseconds since the epoch; i64::MIN before the first row.
     pub watermark: AtomicI64,
     /// What the reader is retrying, if it is in trouble.
@@ -56,8 +71,13 @@ impl Stats {
         Epoch(self.epoch.load(Ordering::Relaxed))
     }
 
-    pub(super) fn add_source(&self, id: RelationId, name: &str) -> Arc<SourceStats> {
-        let stats = Arc::new(SourceStats { name: name.to_string(), watermark: AtomicI64::new(i64::MIN), ..Default::default() });
+    pub(crate) fn add_source(&self, id: RelationId, name: &str) -> Arc<SourceStats> {
+        let stats = Arc::new(SourceStats {
+            name: name.to_string(),
+            watermark: AtomicI64::new(i64::MIN),
+            lag: AtomicI64::new(-1),
+            ..Default::default()
+        });
         self.sources.write().insert(id, stats.clone());
         stats
     }

@@ -5,6 +5,7 @@
 use super::core::Core;
 use super::handle::SystemRelation;
 use super::job::Mode;
+use super::stats::JobStats;
 use arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::SchemaRef;
 use arrow::json::LineDelimitedWriter;
@@ -247,6 +248,7 @@ impl Core {
         for source in self.sources.values() {
             let watermark = source.watermark().0;
             let watermark = (watermark != i64::MIN && watermark != i64::MAX).then_some(watermark);
+            let problem = source.stats.problem.read().clone().or_else(|| self.backfill_problem(source.id()));
             for end in source.ends() {
                 rows.push(vec![
                     Cell::Text(Some(source.relation.name.clone())),
@@ -255,11 +257,20 @@ impl Core {
                     Cell::Time(watermark),
                     Cell::Int(source.stats.records.load(Relaxed) as i64),
                     Cell::Int(source.stats.undecodable.load(Relaxed) as i64),
-                    Cell::Text(source.stats.problem.read().clone()),
+                    Cell::Text(problem.clone()),
                 ]);
             }
         }
         rows
+    }
+
+    /// What a view that reads the source on its own is waiting for.
+    fn backfill_problem(&self, source: RelationId) -> Option<String> {
+        let of = |job: &super::job::Job| {
+            let reading = job.reading()?.sources.iter().find(|s| s.source == source)?;
+            Some(format!("for view \"{}\": {}", job.relation.name, reading.inbox.problem()?))
+        };
+        self.jobs.values().find_map(of)
     }
 
     fn job_rows(&self) -> Vec<Vec<Cell>> {
@@ -297,6 +308,17 @@ pub struct JobCounters {
     pub rows_out: u64,
     pub late: u64,
     pub rejected: u64,
+}
+
+impl JobCounters {
+    pub fn of(stats: &JobStats) -> Self {
+        JobCounters {
+            rows_in: stats.rows_in.load(Relaxed),
+            rows_out: stats.rows_out.load(Relaxed),
+            late: stats.late.load(Relaxed),
+            rejected: stats.rejected.load(Relaxed),
+        }
+    }
 }
 
 fn to_batch(schema: &SchemaRef, rows: Vec<Vec<Cell>>) -> RecordBatch {

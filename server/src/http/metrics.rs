@@ -1,92 +1,169 @@
-//! Prometheus' text format, written from the counters. Names follow its conventions: base units, `_total`.
+//! Prometheus' text format, written from the counters. Names follow its conventions: base units (seconds, bytes), a unit
+//! at the end, `_total` for what only grows.
 
-use crate::coordinator::{JobStats, Stats};
+use crate::coordinator::{JobStats, SourceStats, Stats};
+use crate::metrics::Metrics;
 use std::fmt::Write;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+const MICROS_PER_SECOND: f64 = 1e6;
 
 /// Everything as text, one family after the other.
-pub fn render(stats: &Stats, sessions: u64) -> String {
-    let mut out = String::new();
-    family(&mut out, "eddyline_epoch", "gauge", "Newest durable epoch.", [("", stats.epoch.load(Relaxed) as f64)]);
-    family(&mut out, "eddyline_cuts_total", "counter", "Cuts taken since start.", [("", stats.cuts.load(Relaxed) as f64)]);
-    family(
-        &mut out,
-        "eddyline_checkpoints_total",
-        "counter",
-        "Checkpoints written since start.",
-        [("", stats.checkpoints.load(Relaxed) as f64)],
-    );
-    let failures = stats.checkpoint_failures.load(Relaxed) as f64;
-    family(&mut out, "eddyline_checkpoint_failures_total", "counter", "Checkpoints that failed or were abandoned.", [("", failures)]);
-    family(
-        &mut out,
-        "eddyline_checkpoint_epoch",
-        "gauge",
-        "Epoch of the newest checkpoint.",
-        [("", stats.checkpoint_epoch.load(Relaxed) as f64)],
-    );
-    let seconds = stats.checkpoint_micros.load(Relaxed) as f64 / 1e6;
-    family(&mut out, "eddyline_checkpoint_seconds", "gauge", "How long the newest checkpoint took.", [("", seconds)]);
-    family(&mut out, "eddyline_ring_bytes", "gauge", "Changes that wait for views.", [("", stats.ring_bytes.load(Relaxed) as f64)]);
-    family(&mut out, "eddyline_sessions", "gauge", "Open client sessions.", [("", sessions as f64)]);
-    sources(&mut out, stats);
-    jobs(&mut out, stats);
-    out
+pub fn render(stats: &Stats, metrics: &Metrics) -> String {
+    let mut page = Page::default();
+    page.gauge("eddyline_epoch", "Newest durable epoch.", count(&stats.epoch));
+    page.counter("eddyline_cuts_total", "Cuts taken since start.", count(&stats.cuts));
+    sources(&mut page, stats);
+    jobs(&mut page, stats);
+    checkpoints(&mut page, stats);
+    log(&mut page, stats);
+    sessions(&mut page, metrics);
+    memory(&mut page, stats);
+    page.0
 }
 
-fn sources(out: &mut String, stats: &Stats) {
+fn sources(page: &mut Page, stats: &Stats) {
     let sources = stats.sources.read();
-    let of = |read: fn(&crate::coordinator::SourceStats) -> f64| {
-        sources.values().map(|s| (label("source", &s.name), read(s))).collect::<Vec<_>>()
-    };
-    family(out, "eddyline_source_records_total", "counter", "Records taken into cuts.", of(|s| s.records.load(Relaxed) as f64));
-    family(
-        out,
-        "eddyline_source_undecodable_total",
-        "counter",
-        "Records that could not be decoded.",
-        of(|s| s.undecodable.load(Relaxed) as f64),
-    );
-    family(
-        out,
-        "eddyline_source_retrying",
-        "gauge",
-        "1 while the external system is in trouble.",
-        of(|s| s.problem.read().is_some() as u8 as f64),
-    );
+    let all: Vec<(&str, &SourceStats)> = sources.values().map(|s| (s.name.as_str(), &**s)).collect();
+    let mut each = |kind, name, help, read: fn(&SourceStats) -> Option<f64>| page.family(kind, name, help, "source", &all, read);
+    each(COUNTER, "eddyline_source_records_total", "Records taken into cuts.", |s| Some(count(&s.records)));
+    each(COUNTER, "eddyline_source_bytes_total", "Memory of the decoded records taken into cuts.", |s| Some(count(&s.bytes)));
+    each(COUNTER, "eddyline_source_undecodable_records_total", "Records that could not be decoded.", |s| Some(count(&s.undecodable)));
+    each(GAUGE, "eddyline_source_lag_records", "Offsets not taken into a cut yet, where the connector knows.", |s| {
+        Some(s.lag.load(Relaxed)).filter(|lag| *lag >= 0).map(|lag| lag as f64)
+    });
+    each(GAUGE, "eddyline_source_watermark_timestamp_seconds", "The source's watermark, once it has one.", |s| {
+        Some(s.watermark.load(Relaxed)).filter(|w| *w != i64::MIN && *w != i64::MAX).map(|w| w as f64 / MICROS_PER_SECOND)
+    });
+    each(GAUGE, "eddyline_source_in_trouble", "1 while the external system is retried.", |s| Some(flag(s.problem.read().is_some())));
 }
 
-fn jobs(out: &mut String, stats: &Stats) {
+fn jobs(page: &mut Page, stats: &Stats) {
     let jobs = stats.jobs.read();
-    let of = |read: fn(&JobStats) -> f64| jobs.values().map(|j| (label("job", &j.name), read(j))).collect::<Vec<_>>();
-    family(out, "eddyline_job_rows_in_total", "counter", "Rows that a job took.", of(|j| j.rows_in.load(Relaxed) as f64));
-    family(out, "eddyline_job_rows_out_total", "counter", "Changes that a job emitted.", of(|j| j.rows_out.load(Relaxed) as f64));
-    family(out, "eddyline_job_late_total", "counter", "Rows that came after their window closed.", of(|j| j.late.load(Relaxed) as f64));
-    family(out, "eddyline_job_rejected_total", "counter", "Rows that failed.", of(|j| j.rejected.load(Relaxed) as f64));
-    family(out, "eddyline_job_busy_seconds_total", "counter", "Worker time spent.", of(|j| j.busy_micros.load(Relaxed) as f64 / 1e6));
-    family(out, "eddyline_job_state_bytes", "gauge", "Operator state in memory.", of(|j| j.state_bytes.load(Relaxed) as f64));
-    family(out, "eddyline_job_epoch", "gauge", "Epoch that the job is at.", of(|j| j.epoch.load(Relaxed) as f64));
-    family(
-        out,
-        "eddyline_job_freshness_seconds",
-        "gauge",
-        "Arrival to commit of the newest step.",
-        of(|j| j.freshness_micros.load(Relaxed) as f64 / 1e6),
-    );
-    family(out, "eddyline_job_stopped", "gauge", "1 once the job has failed.", of(|j| j.error.read().is_some() as u8 as f64));
+    let all: Vec<(&str, &JobStats)> = jobs.values().map(|j| (j.name.as_str(), &**j)).collect();
+    let mut each = |kind, name, help, read: fn(&JobStats) -> Option<f64>| page.family(kind, name, help, "job", &all, read);
+    each(GAUGE, "eddyline_job_epoch", "Epoch that the job is at.", |j| Some(count(&j.epoch)));
+    each(COUNTER, "eddyline_job_rows_in_total", "Rows that the job took.", |j| Some(count(&j.rows_in)));
+    each(COUNTER, "eddyline_job_rows_out_total", "Changes that the job emitted.", |j| Some(count(&j.rows_out)));
+    each(COUNTER, "eddyline_job_late_rows_total", "Rows that came after their window had closed.", |j| Some(count(&j.late)));
+    each(COUNTER, "eddyline_job_rejected_rows_total", "Rows on which an expression failed.", |j| Some(count(&j.rejected)));
+    each(COUNTER, "eddyline_job_steps_total", "Steps done since start.", |j| Some(count(&j.steps)));
+    each(COUNTER, "eddyline_job_busy_seconds_total", "Worker time spent since start.", |j| Some(seconds(&j.busy_micros)));
+    each(GAUGE, "eddyline_job_state_bytes", "Operator state in memory.", |j| Some(count(&j.state_bytes)));
+    each(GAUGE, "eddyline_job_freshness_seconds", "From the arrival of the newest step's oldest row to its end.", |j| {
+        Some(j.freshness_micros.load(Relaxed) as f64 / MICROS_PER_SECOND)
+    });
+    each(GAUGE, "eddyline_job_backfill_ratio", "Share of the backfill that is done; 1 afterwards.", |j| {
+        Some(count(&j.backfill_permille) / 1000.0)
+    });
+    each(GAUGE, "eddyline_job_stopped", "1 once the job has failed.", |j| Some(flag(j.error.read().is_some())));
 }
 
-fn label(key: &str, value: &str) -> String {
-    format!("{{{key}=\"{}\"}}", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+fn checkpoints(page: &mut Page, stats: &Stats) {
+    let done = count(&stats.checkpoints);
+    page.counter("eddyline_checkpoints_total", "Checkpoints written since start.", done);
+    page.counter("eddyline_checkpoint_failures_total", "Checkpoints that failed or were given up.", count(&stats.checkpoint_failures));
+    let help = "How long checkpoints took, from their epoch to their manifest.";
+    page.summary("eddyline_checkpoint_duration_seconds", help, seconds(&stats.checkpoint_micros_total), done);
+    let help = "How long the newest checkpoint took.";
+    page.gauge("eddyline_checkpoint_last_duration_seconds", help, seconds(&stats.checkpoint_micros));
+    let help = "Bytes of the files that checkpoints wrote.";
+    page.counter("eddyline_checkpoint_written_bytes_total", help, count(&stats.checkpoint_bytes));
+    page.gauge("eddyline_checkpoint_epoch", "Epoch of the newest checkpoint.", count(&stats.checkpoint_epoch));
 }
 
-fn family<L: AsRef<str>>(out: &mut String, name: &str, kind: &str, help: &str, samples: impl IntoIterator<Item = (L, f64)>) {
-    let head = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    debug_assert!(head.is_ok(), "writing to a string does not fail");
-    for (labels, value) in samples {
-        let line = writeln!(out, "{name}{} {value}", labels.as_ref());
-        debug_assert!(line.is_ok(), "writing to a string does not fail");
+fn log(page: &mut Page, stats: &Stats) {
+    page.counter("eddyline_log_written_bytes_total", "Bytes of the log made durable since start.", count(&stats.log.bytes));
+    let (took, syncs) = (seconds(&stats.log.sync_micros), count(&stats.log.syncs));
+    page.summary("eddyline_log_fsync_duration_seconds", "How long syncs of the log took.", took, syncs);
+}
+
+fn sessions(page: &mut Page, metrics: &Metrics) {
+    page.gauge("eddyline_sessions", "Open client sessions.", count(&metrics.sessions));
+    let (took, statements) = (metrics.statement_micros.get() as f64 / MICROS_PER_SECOND, metrics.statements.get() as f64);
+    page.summary("eddyline_statement_duration_seconds", "How long statements took, sending their rows included.", took, statements);
+    page.counter("eddyline_statement_errors_total", "Statements that failed.", metrics.statement_errors.get() as f64);
+    page.counter("eddyline_rows_sent_total", "Rows sent to clients.", metrics.rows_sent.get() as f64);
+    page.counter("eddyline_rows_written_total", "Rows written by statements.", metrics.rows_written.get() as f64);
+}
+
+fn memory(page: &mut Page, stats: &Stats) {
+    page.gauge("eddyline_ring_bytes", "Changes in memory that wait for views.", count(&stats.ring_bytes));
+    page.gauge("eddyline_view_bytes", "Memory of tables and views: rows not in a mapped file yet, the index and deaths; measured every few seconds.", count(&stats.view_bytes));
+    page.gauge("eddyline_view_tail_bytes", "Rows of views that are in memory, not in a mapped file yet.", count(&stats.tail_bytes));
+    page.gauge("eddyline_state_bytes", "Operator state of all jobs in memory, out of state_cache.", count(&stats.state_bytes));
+    if let Some(resident) = resident_bytes() {
+        page.gauge("process_resident_memory_bytes", "Resident memory of the server's process.", resident as f64);
     }
+}
+
+/// What the kernel counts for this process; `None` where it does not say.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    kibibytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn count(value: &AtomicU64) -> f64 {
+    value.load(Relaxed) as f64
+}
+
+fn seconds(micros: &AtomicU64) -> f64 {
+    count(micros) / MICROS_PER_SECOND
+}
+
+fn flag(is_set: bool) -> f64 {
+    f64::from(u8::from(is_set))
+}
+
+const COUNTER: &str = "counter";
+const GAUGE: &str = "gauge";
+
+/// The text so far. Writing to a string does not fail.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn counter(&mut self, name: &str, help: &str, value: f64) {
+        self.head(COUNTER, name, help);
+        self.sample(name, "", value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.head(GAUGE, name, help);
+        self.sample(name, "", value);
+    }
+
+    /// A sum and a count, whose rates give the mean.
+    fn summary(&mut self, name: &str, help: &str, sum: f64, count: f64) {
+        self.head("summary", name, help);
+        self.sample(name, "_sum", sum);
+        self.sample(name, "_count", count);
+    }
+
+    /// A sample for each that has a value.
+    fn family<T>(&mut self, kind: &str, name: &str, help: &str, label: &str, all: &[(&str, &T)], read: fn(&T) -> Option<f64>) {
+        self.head(kind, name, help);
+        for (of, item) in all {
+            if let Some(value) = read(item) {
+                self.sample(name, &format!("{{{label}=\"{}\"}}", escape(of)), value);
+            }
+        }
+    }
+
+    fn head(&mut self, kind: &str, name: &str, help: &str) {
+        let written = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        debug_assert!(written.is_ok());
+    }
+
+    fn sample(&mut self, name: &str, suffix: &str, value: f64) {
+        let written = writeln!(self.0, "{name}{suffix} {value}");
+        debug_assert!(written.is_ok());
+    }
+}
+
+fn escape(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -94,12 +171,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_sample_has_a_family_and_labels_are_escaped() {
+    fn labels_are_escaped_and_units_are_base_units() {
         let stats = Stats::default();
-        stats.add_job(eddyline_common::RelationId(1), "a\"b");
-        let text = render(&stats, 3);
-        assert!(text.contains("eddyline_sessions 3\n"));
-        assert!(text.contains("eddyline_job_rows_in_total{job=\"a\\\"b\"} 0\n"));
-        assert!(text.lines().filter(|l| !l.starts_with('#')).all(|l| l.starts_with("eddyline_")));
+        let job = stats.add_job(eddyline_common::RelationId(1), "a\"b");
+        job.busy_micros.store(1_500_000, Relaxed);
+        let source = stats.add_source(eddyline_common::RelationId(2), "s");
+        let text = render(&stats, &Metrics::default());
+        assert!(text.contains("eddyline_job_busy_seconds_total{job=\"a\\\"b\"} 1.5\n"), "{text}");
+        // What is not known is not shown as a number.
+        assert!(!text.contains("eddyline_source_lag_records{") && !text.contains("eddyline_source_watermark_timestamp_seconds{"));
+        source.lag.store(7, Relaxed);
+        source.watermark.store(2_000_000, Relaxed);
+        let text = render(&stats, &Metrics::default());
+        assert!(text.contains("eddyline_source_lag_records{source=\"s\"} 7\n"), "{text}");
+        assert!(text.contains("eddyline_source_watermark_timestamp_seconds{source=\"s\"} 2\n"), "{text}");
     }
 }

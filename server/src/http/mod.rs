@@ -4,8 +4,10 @@
 mod metrics;
 
 use crate::coordinator::Stats;
+use crate::metrics::Metrics;
 use axum::Router;
 use axum::extract::State;
+use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use eddyline_common::Result;
@@ -14,21 +16,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until cancelled.
-pub async fn serve(
-    listener: TcpListener,
-    stats: Arc<Stats>,
-    sessions: Arc<std::sync::atomic::AtomicU64>,
-    stop: CancellationToken,
-) -> Result<()> {
+pub async fn serve(listener: TcpListener, stats: Arc<Stats>, metrics: Arc<Metrics>, stop: CancellationToken) -> Result<()> {
     let routes =
-        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics_page)).with_state((stats, sessions));
+        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics_page)).with_state((stats, metrics));
     axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await?;
     Ok(())
 }
 
-type Shared = (Arc<Stats>, Arc<std::sync::atomic::AtomicU64>);
-
-async fn metrics_page(State((stats, sessions)): State<Shared>) -> ([(axum::http::HeaderName, &'static str); 1], String) {
-    let text = metrics::render(&stats, sessions.load(std::sync::atomic::Ordering::Relaxed));
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+async fn metrics_page(State((stats, metrics)): State<(Arc<Stats>, Arc<Metrics>)>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&stats, &metrics))
 }

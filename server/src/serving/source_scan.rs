@@ -1,4 +1,4 @@
-//! A source read once as a bounded table: from where it starts to where it ends at present. The connector's
+//! A source read once as a bounded table: from where it starts, as far as that is still there, to where it ends at present. The connector's
 //! reader pushes on threads of its own into a short queue; dropping the query closes the queue and
 //! with it the reader. Records that cannot be decoded are left out here, as in every view.
 
@@ -70,17 +70,14 @@ fn external(error: SqlError) -> DataFusionError {
 /// From the source's start to its present end, partition by partition.
 fn ranges(spec: &SourceSpec, starts: Vec<PartitionStart>, name: &str) -> Result<Vec<PartitionRange>> {
     let connector = eddyline_connectors::open(spec)?;
-    let Some(ends) = connector.present_end()? else {
+    let Some(present) = connector.present()? else {
         return Err(SqlError::unsupported(format!("source \"{name}\" has no end to read to"))
             .with_hint("Create a materialized view over it, or bound the source by its options."));
     };
-    let start_of = |end: &PartitionStart| starts.iter().find(|s| s.partition == end.partition).map(|s| s.start);
-    let ranges = ends.iter().map(|end| PartitionRange {
-        partition: end.partition,
-        // A partition that was added later is read from its beginning.
-        start: start_of(end).unwrap_or_default(),
-        end: Some(end.start),
-    });
+    // A partition that was added later is read from its beginning, and so is one whose first records retention removed: a
+    // query reads what there is.
+    let start_of = |there: &PartitionRange| starts.iter().find(|s| s.partition == there.partition).map(|s| s.start);
+    let ranges = present.iter().map(|there| PartitionRange { start: start_of(there).unwrap_or_default().max(there.start), ..*there });
     Ok(ranges.filter(|r| r.end > Some(r.start)).collect())
 }
 

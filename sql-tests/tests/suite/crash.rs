@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 /// Reached while serving; the number of hits survived before the kill differs from round to round.
-const WHILE_SERVING: [&str; 12] = [
+const WHILE_SERVING: [&str; 13] = [
     "log.appended",
     "log.before_sync",
     "log.synced",
@@ -23,6 +23,7 @@ const WHILE_SERVING: [&str; 12] = [
     "checkpoint.before_manifest",
     "checkpoint.after_manifest",
     "checkpoint.prune",
+    "view.freeze",
     "view.vacuum",
     "workload.none",
     "workload.random",

@@ -31,8 +31,8 @@ async fn create(client: &Client, bootstrap: &str) {
     let source = format!(
         "CREATE SOURCE clicks (user_id BIGINT NOT NULL, url VARCHAR, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '5 seconds') \
          INCLUDE PARTITION AS p INCLUDE OFFSET AS o \
-         WITH (connector = 'kafka', topic = 'clicks', properties.bootstrap.server = '{bootstrap}', scan.startup.mode = 'earliest') \
-         FORMAT PLAIN ENCODE JSON"
+         WITH (connector = 'kafka', topic = 'clicks', properties.bootstrap.server = '{bootstrap}', scan.startup.mode = 'earliest', \
+         scan.topic-partition-discovery.interval = '200 ms') FORMAT PLAIN ENCODE JSON"
     );
     let views = [
         "CREATE MATERIALIZED VIEW per_user AS SELECT user_id, COUNT(*) AS n, MAX(at) AS latest FROM clicks GROUP BY user_id",
@@ -78,6 +78,70 @@ async fn from_kafka_to_views_through_kills() {
         .await;
     }
     bad_records(&broker, &server).await;
+    new_partitions(&broker, &mut server).await;
+}
+
+/// A partition that comes up while the source runs is read from its start; after a kill the same records are there, each
+/// once, also in a view that is made then and in the source read as a table.
+async fn new_partitions(broker: &KafkaBroker, server: &mut Server) {
+    let total = 5 * PER_ROUND;
+    tokio::task::block_in_place(|| {
+        broker.add_partitions("clicks", PARTITIONS + 2).expect("the topic grows");
+        for n in total..total + PER_ROUND {
+            broker.send("clicks", PARTITIONS + (n % 2) as i32, None, Some(record(n).as_bytes()));
+        }
+        broker.flush().expect("the broker takes the records");
+    });
+    let all = total + PER_ROUND;
+    let client = server.connect().await;
+    until("the new partitions are read", || async { (numbers(&client, COUNTS).await? == [all + 1, all, all + 1, all + 1]).then_some(()) })
+        .await;
+    for _ in 0..2 {
+        tokio::task::block_in_place(|| server.kill_and_restart());
+        let client = server.connect().await;
+        assert_eq!(numbers(&client, COUNTS).await, Some(vec![all + 1, all, all + 1, all + 1]), "nothing is lost and nothing twice");
+    }
+    let client = server.connect().await;
+    let again = "CREATE MATERIALIZED VIEW again AS SELECT p, COUNT(*) AS n FROM clicks GROUP BY p";
+    client.batch_execute(again).await.expect("the view is accepted");
+    let counts = "SELECT (SELECT SUM(n)::bigint FROM again), (SELECT COUNT(*) FROM again), (SELECT COUNT(*) FROM clicks)";
+    until("a new view has them too", || async { (numbers(&client, counts).await? == [all + 1, 4, all + 1]).then_some(()) }).await;
+    lost_offsets(broker, server).await;
+}
+
+/// Records that retention removed before they were read are an error that says so, or are left out on demand, with a
+/// line about it.
+async fn lost_offsets(broker: &KafkaBroker, server: &Server) {
+    tokio::task::block_in_place(|| broker.create_topic("short", 1, &[]).expect("a topic"));
+    let client = server.connect().await;
+    for (name, more) in [("waits", ""), ("skips", ", scan.lost-offsets = 'skip'")] {
+        let source = format!(
+            "CREATE SOURCE {name} (user_id BIGINT) WITH (connector = 'kafka', topic = 'short', \
+             properties.bootstrap.server = '{}'{more}) FORMAT PLAIN ENCODE JSON",
+            broker.bootstrap
+        );
+        client.batch_execute(&source).await.expect("the source is accepted");
+    }
+    tokio::task::block_in_place(|| {
+        (0..100).for_each(|n| broker.send("short", 0, None, Some(record(n).as_bytes())));
+        broker.flush().expect("the broker takes the records");
+        broker.delete_records("short", 0, 60).expect("records are removed");
+    });
+    for name in ["waits", "skips"] {
+        let view = format!("CREATE MATERIALIZED VIEW of_{name} AS SELECT COUNT(*) AS n FROM {name}");
+        client.batch_execute(&view).await.expect("the view is accepted");
+    }
+    let skipped = "SELECT n, (SELECT COUNT(*) FROM eddyline.undecodable_records WHERE source = 'skips' AND \"offset\" = 0 \
+                   AND reason = 'offsets 0 to 59 were removed from the topic before they were read') FROM of_skips";
+    until("the rest is read, and what is gone is put down", || async { (numbers(&client, skipped).await? == [40, 1]).then_some(()) }).await;
+    // A query reads what there is.
+    assert_eq!(numbers(&client, "SELECT COUNT(*), MIN(user_id), MAX(user_id) FROM waits").await, Some(vec![40, 10, 49]));
+    let problem = "SELECT problem FROM eddyline.sources WHERE source = 'waits'";
+    let problem =
+        until("the source says what it waits for", || async { client.query_one(problem, &[]).await.ok()?.get::<_, Option<String>>(0) })
+            .await;
+    let says = "partition 0 of topic \"short\" does not have offset 0 any more, the earliest is 60";
+    assert!(problem.contains(says) && problem.contains("HINT: "), "{problem}");
 }
 
 async fn bad_records(broker: &KafkaBroker, server: &Server) {

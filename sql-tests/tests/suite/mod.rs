@@ -1,15 +1,25 @@
 //! - `tidy`: house rules that the compiler does not check
 //! - `slt`: SQL behaviour, by feature, in every mode
+//! - `backfill`: private readings through restarts
 //! - `crash`: kills at failpoints and at random moments
+//! - `faults`: full disks, damaged files, clients that vanish
 //! - `docs`: the examples of README and docs/
 //! - `kafka`: the main job on a real broker
+//! - `segments`: rows of views in mapped files
+//! - `lateness`: the same rows are late for every view
+//! - `metrics`: what Prometheus sees
 //! - `oracle`: incremental against batch, in process
 //! - `psql`: the real psql and its commands
 
+mod backfill;
 mod crash;
 mod docs;
+mod faults;
 mod kafka;
+mod lateness;
+mod metrics;
 mod oracle;
 mod psql;
+mod segments;
 mod slt;
 mod tidy;

@@ -40,6 +40,10 @@ impl BlockingCheckpointStore {
         self.runtime.block_on(self.store.get_file(file, path))
     }
 
+    pub fn place_file(&self, file: &FileRef, path: &Path) -> Result<()> {
+        self.runtime.block_on(self.store.place_file(file, path))
+    }
+
     pub fn upload_dir(&self, dir: &Path, known: &BTreeMap<String, FileRef>) -> Result<BTreeMap<String, FileRef>> {
         self.runtime.block_on(self.store.upload_dir(dir, known))
     }

@@ -113,6 +113,26 @@ async fn damaged_missing_and_truncated_files_are_noticed() {
     assert_eq!(store.download_dir(&files, &fixture.path("out")).await.unwrap_err().state, SqlState::DATA_CORRUPTED);
 }
 
+#[tokio::test]
+async fn a_placed_file_is_linked_or_kept_where_it_can_be() {
+    for (fixture, links) in [(Fixture::local(), 2), (Fixture::remote(), 1)] {
+        let file = fixture.store.put_bytes(Bytes::from("content")).await.unwrap();
+        // As long as the file, but not it.
+        let path = fixture.write("placed", b"cONTENT");
+        fixture.store.place_file(&file, &path).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+        let before = fs::metadata(&path).unwrap();
+        assert_eq!(before.nlink(), links);
+        fixture.store.place_file(&file, &path).await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().ino(), before.ino());
+    }
+    let fixture = Fixture::local();
+    let file = fixture.store.put_bytes(Bytes::from("content")).await.unwrap();
+    fs::remove_file(fixture.stored(&file)).unwrap();
+    let missing = fixture.store.place_file(&file, &fixture.path("placed")).await.unwrap_err();
+    assert_eq!(missing.state, SqlState::DATA_CORRUPTED);
+}
+
 #[test]
 fn every_damage_of_a_manifest_is_noticed() {
     let file = FileRef { name: "f".into(), bytes: 1, crc32: 2 };
@@ -297,8 +317,8 @@ fn operator_state_survives_through_checkpoints() {
         };
         kv.scan(StateTableId(1), b"", None, &mut count).unwrap();
         assert_eq!(keys, generation as u32 * 100 - 100);
-        let entries = (0..100u8).map(|key| (vec![generation, key], Some(vec![key; 50]))).collect();
-        kv.ingest(vec![(StateTableId(1), SortedRun { entries })]).unwrap();
+        let run: SortedRun = (0..100u8).map(|key| ([generation, key], Some([key; 50]))).collect();
+        kv.ingest(vec![(StateTableId(1), run)]).unwrap();
         let _ = fs::remove_dir_all(&image);
         kv.checkpoint(&image).unwrap();
         let files = store.upload_dir(&image, &known).unwrap();

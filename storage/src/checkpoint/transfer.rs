@@ -47,6 +47,16 @@ impl CheckpointStore {
         }
     }
 
+    /// Makes a file's content the local file `path`, which nobody may write to. Reads nothing where it need not: a local
+    /// store gives a link, and a file that is at `path` already is kept if it is the right one. The caller verifies.
+    pub async fn place_file(&self, file: &FileRef, path: &Path) -> Result<()> {
+        let (wanted, target, local) = (file.clone(), path.to_path_buf(), self.local_path("files"));
+        if off_runtime(move || place(&wanted, local.as_deref(), &target)).await? {
+            return Ok(());
+        }
+        self.stream_out(file, path).await
+    }
+
     /// Stores the files of `dir`, by their names there. A `*.sst` file that `known` has with this name and length is
     /// taken over from there; files with names like CURRENT, whose content changes, are always stored anew.
     pub async fn upload_dir(&self, dir: &Path, known: &BTreeMap<String, FileRef>) -> Result<BTreeMap<String, FileRef>> {
@@ -136,6 +146,27 @@ fn link_out(file: &FileRef, from: &Path, to: &Path) -> Result<()> {
     let (bytes, crc32) = local::measure(from).map_err(failed("read", from))?;
     verify(file, bytes, crc32)?;
     local::link_or_copy(from, to).map_err(failed("download", from))
+}
+
+/// `false`: it has to be fetched to `to`, where nothing is any more.
+fn place(file: &FileRef, files: Option<&Path>, to: &Path) -> Result<bool> {
+    if files.is_none() && to.exists() {
+        let (bytes, crc32) = local::measure(to).map_err(failed("read", to))?;
+        if verify(file, bytes, crc32).is_ok() {
+            return Ok(true);
+        }
+    }
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove", to)(error)),
+        _ => {}
+    }
+    let Some(from) = files.map(|files| files.join(&file.name)) else { return Ok(false) };
+    match local::link_or_copy(&from, to) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(SqlError::corrupt(format!("checkpoint file {} is missing", file.name)))
+        }
+        linked => linked.map(|()| true).map_err(failed("download", &from)),
+    }
 }
 
 async fn read_part(mut file: File, path: PathBuf) -> Result<(File, Bytes)> {

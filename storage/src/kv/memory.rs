@@ -77,10 +77,10 @@ impl KeyValueStore for MemoryKv {
         let mut tables = self.tables.write();
         for (id, run) in runs {
             let table = tables.entry(id).or_default();
-            for (key, value) in run.entries {
+            for (key, value) in run.iter() {
                 match value {
-                    Some(value) => table.insert(key, value),
-                    None => table.remove(&key),
+                    Some(value) => table.insert(key.to_vec(), value.to_vec()),
+                    None => table.remove(key),
                 };
             }
         }

@@ -90,7 +90,7 @@ impl RocksKv {
         let mut writer: Option<SstFileWriter> = None;
         let mut full_key = Vec::new();
         for (table, run) in runs {
-            for (key, value) in &run.entries {
+            for (key, value) in run.iter() {
                 let file = match &mut writer {
                     Some(file) => file,
                     None => {

@@ -110,7 +110,7 @@ impl Checked {
             }
         }
         // Tables in any order.
-        let runs = runs.into_iter().rev().map(|(table, run)| (StateTableId(table), SortedRun { entries: run.into_iter().collect() }));
+        let runs = runs.into_iter().rev().map(|(table, run)| (StateTableId(table), run.into_iter().collect()));
         self.store().ingest(runs.collect()).unwrap();
     }
 
@@ -195,8 +195,7 @@ fn both(test: impl Fn(Box<dyn KeyValueStore>)) {
 }
 
 fn run(entries: &[(&str, Option<&str>)]) -> SortedRun {
-    let entries = entries.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.map(|value| value.as_bytes().to_vec())));
-    SortedRun { entries: entries.collect() }
+    entries.iter().map(|(key, value)| (key.as_bytes(), value.map(str::as_bytes))).collect()
 }
 
 #[test]
@@ -241,9 +240,10 @@ fn the_largest_table_number_can_be_read() {
 /// A run too large for the cache.
 fn large_run(from: u32, to: u32) -> SortedRun {
     // Values that do not compress away.
-    let value =
-        |key: u32| (0..8u64).flat_map(|word| (u64::from(key) * 8 + word + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect();
-    SortedRun { entries: (from..to).map(|key| (key.to_be_bytes().to_vec(), Some(value(key)))).collect() }
+    let value = |key: u32| {
+        (0..8u64).flat_map(|word| (u64::from(key) * 8 + word + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).collect::<Vec<u8>>()
+    };
+    (from..to).map(|key| (key.to_be_bytes(), Some(value(key)))).collect()
 }
 
 #[test]

@@ -14,6 +14,8 @@ use eddyline_common::runtime::{FileSystem, WriteFile};
 use eddyline_common::{Result, SqlError, SqlState, failpoint};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 pub(super) struct Flusher {
     shared: Arc<Shared>,
@@ -74,7 +76,12 @@ impl Flusher {
         // Not put back on an error: then the next attempt starts by cutting the file.
         let mut file = self.write(chunk).map_err(Failure::Write)?;
         let path = segment::path(&self.dir, self.segment);
+        let begun = Instant::now();
         file.sync().map_err(failed("sync log segment", &path)).map_err(Failure::Sync)?;
+        let stats = &self.shared.stats;
+        stats.syncs.fetch_add(1, Ordering::Relaxed);
+        stats.sync_micros.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+        stats.bytes.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
         if self.durable < SEGMENT_HEADER_BYTES {
             self.fs.sync_dir(&self.dir).map_err(failed("sync log directory", &self.dir)).map_err(Failure::Sync)?;
         }

@@ -25,7 +25,7 @@ mod writer;
 mod tests;
 
 pub use recovered::{Frame, Frames, Recovered};
-pub use writer::{DurableCallback, Log};
+pub use writer::{DurableCallback, Log, LogStats};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

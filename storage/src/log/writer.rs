@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
@@ -25,8 +26,19 @@ pub struct Log {
     flusher: Option<JoinHandle<()>>,
 }
 
+/// What the log has done since it was opened.
+#[derive(Debug, Default)]
+pub struct LogStats {
+    /// Written and durable.
+    pub bytes: AtomicU64,
+    pub syncs: AtomicU64,
+    /// Time that syncs took, all of them together.
+    pub sync_micros: AtomicU64,
+}
+
 /// What appenders, waiters and the flusher share.
 pub(super) struct Shared {
+    pub stats: Arc<LogStats>,
     pub options: LogOptions,
     pub state: Mutex<State>,
     /// For the flusher: something is pending, or the log closes.
@@ -91,7 +103,8 @@ impl Log {
             health: Health::Good,
             closing: false,
         };
-        let shared = Arc::new(Shared { options, state: Mutex::new(state), work: Condvar::new(), room: Condvar::new() });
+        let shared =
+            Arc::new(Shared { stats: Arc::default(), options, state: Mutex::new(state), work: Condvar::new(), room: Condvar::new() });
         let flusher = Flusher::new(shared.clone(), fs.clone(), dir.clone(), end);
         let flusher = std::thread::Builder::new()
             .name("log-flusher".into())
@@ -133,6 +146,10 @@ impl Log {
     /// Everything before this position is durable.
     pub fn durable_end(&self) -> LogPosition {
         self.shared.state.lock().durable
+    }
+
+    pub fn stats(&self) -> Arc<LogStats> {
+        self.shared.stats.clone()
     }
 
     /// Why appends are refused at present, if they are.

@@ -3,6 +3,7 @@
 //!
 //! # Layout
 //! - `gate`: who may write to the durable store while a checkpoint is being taken.
+//! - `budget`: how much memory all tables of a server may have together.
 //! - `space`: the durable key space of one operator on one worker; opens its tables.
 //! - `table`: `StateTable`, from key bytes to slots; what is dirty, frozen, evicted, fetched.
 //! - `index`: open addressing from hash to slot.
@@ -23,6 +24,7 @@
 //!    table writes nothing to the store itself (`SpillGate`).
 //! 3. An abandoned checkpoint loses nothing: its frozen entries become dirty again.
 
+mod budget;
 mod codec;
 mod expiry;
 mod gate;
@@ -31,6 +33,7 @@ mod keys;
 mod space;
 mod table;
 
+pub use budget::StateBudget;
 pub use codec::{SlotCodec, get_varint, get_varint_u128, put_varint, put_varint_u128, unzigzag, unzigzag128, zigzag, zigzag128};
 pub use gate::{Outcome, SpillGate};
 pub use space::{Residency, StateSpace};

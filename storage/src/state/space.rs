@@ -1,6 +1,7 @@
 //! The durable key space of one operator on one worker: a state table id, the shards the worker owns, the store and
 //! the gate. It opens the operator's tables, each under a kind byte of its own.
 
+use super::budget::StateBudget;
 use super::gate::SpillGate;
 use super::table::{StateTable, TableShape};
 use eddyline_common::key::{VSHARDS, vshard, worker_of};
@@ -10,12 +11,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// How much of the state stays in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Residency {
     /// All of it; the store is read only when the state is restored.
     Resident,
-    /// As much as fits in `budget_bytes` per operator and worker; the rest is in the store.
-    Bounded { budget_bytes: usize },
+    /// As much as the budget that all tables share allows; the rest is in the store.
+    Bounded { budget: Arc<StateBudget> },
 }
 
 #[derive(Clone)]
@@ -65,13 +66,9 @@ impl StateSpace {
         self.shards.contains(&(vshard(eddyline_common::key::hash64(&[])) as usize))
     }
 
-    /// The table of this `kind`, with a `1 / tables` share of the memory budget, loaded if it is restored.
-    pub fn table(&self, kind: u8, tables: usize, shape: TableShape, codec: &mut dyn super::SlotCodec) -> Result<StateTable> {
-        let budget = match self.residency {
-            Residency::Resident => None,
-            Residency::Bounded { budget_bytes } => Some(budget_bytes / tables.max(1)),
-        };
-        StateTable::open(self.clone(), kind, budget, shape, codec)
+    /// The table of this `kind`, loaded if it is restored.
+    pub fn table(&self, kind: u8, shape: TableShape, codec: &mut dyn super::SlotCodec) -> Result<StateTable> {
+        StateTable::open(self.clone(), kind, shape, codec)
     }
 
     fn wipe(&self) -> Result<()> {

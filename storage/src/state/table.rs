@@ -10,6 +10,7 @@
 mod residency;
 mod stored;
 
+use super::budget::Allotment;
 use super::codec::SlotCodec;
 use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};
 use super::gate::Outcome;
@@ -37,8 +38,6 @@ const LISTED: u8 = 64;
 const FIXED_BYTES: usize = 16 + 1 + 1 + 24;
 /// A node's share of an ordered index beside the key itself.
 const ORDERED_BYTES: usize = 48;
-/// While a checkpoint is pending memory may reach this many quarters of the budget before the table asks to abandon it.
-const OVERSHOOT_QUARTERS: usize = 6;
 /// Keys fetched by one `multi_get`: enough to amortise the call, bounded in memory.
 const FETCH_KEYS: usize = 4096;
 
@@ -93,7 +92,8 @@ impl std::ops::AddAssign for StateCounters {
 pub struct StateTable {
     space: StateSpace,
     kind: u8,
-    budget_bytes: Option<usize>,
+    /// `None`: everything stays in memory.
+    allotment: Option<Allotment>,
     index: Index,
     keys: Keys,
     flags: Vec<u8>,
@@ -118,17 +118,15 @@ pub struct StateTable {
 }
 
 impl StateTable {
-    pub(super) fn open(
-        space: StateSpace,
-        kind: u8,
-        budget_bytes: Option<usize>,
-        shape: TableShape,
-        codec: &mut dyn SlotCodec,
-    ) -> Result<Self> {
+    pub(super) fn open(space: StateSpace, kind: u8, shape: TableShape, codec: &mut dyn SlotCodec) -> Result<Self> {
         assert!(kind < u8::MAX, "255 bounds the kinds in a range");
+        let allotment = match &space.residency {
+            Residency::Resident => None,
+            Residency::Bounded { budget } => Some(Allotment::open(budget.clone())),
+        };
         let mut table = StateTable {
             kind,
-            budget_bytes,
+            allotment,
             index: Index::new(),
             keys: Keys::default(),
             flags: Vec::new(),

@@ -45,10 +45,11 @@ impl KeyValueStore for TestKv {
     fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {
         let mut entries = self.0.lock();
         for (table, run) in runs {
-            for (key, value) in run.entries {
+            assert!(run.is_sorted());
+            for (key, value) in run.iter() {
                 match value {
-                    Some(value) => entries.insert((table, key), value),
-                    None => entries.remove(&(table, key)),
+                    Some(value) => entries.insert((table, key.to_vec()), value.to_vec()),
+                    None => entries.remove(&(table, key.to_vec())),
                 };
             }
         }
@@ -125,10 +126,10 @@ struct Run {
 }
 
 fn open(kv: &Arc<TestKv>, gate: &Arc<SpillGate>, budget: Option<usize>, restored: bool) -> (StateTable, Counts) {
-    let residency = budget.map_or(Residency::Resident, |budget_bytes| Residency::Bounded { budget_bytes });
+    let residency = budget.map_or(Residency::Resident, |limit| Residency::Bounded { budget: StateBudget::new(limit) });
     let space = StateSpace::open(TABLE, kv.clone(), gate.clone(), 0, 1, residency, restored).unwrap();
     let mut counts = Counts::default();
-    let table = space.table(KIND, 1, TableShape { expiry: true, ordered: true }, &mut counts).unwrap();
+    let table = space.table(KIND, TableShape { expiry: true, ordered: true }, &mut counts).unwrap();
     (table, counts)
 }
 
@@ -219,7 +220,7 @@ impl Run {
         if rng.random_bool(0.2) {
             return self.gate.give_up(self.checkpoint);
         }
-        run.entries.sort_unstable();
+        run.sort();
         let ingested = self.gate.ingest(self.checkpoint, || self.kv.ingest(vec![(TABLE, run)])).unwrap();
         if rng.random_bool(0.2) {
             return self.gate.give_up(self.checkpoint);
@@ -308,7 +309,7 @@ fn a_table_that_may_not_spill_abandons_the_checkpoint_but_not_forever() {
     assert_eq!(abandoned, 3);
     assert!(run.gate.pressed());
     let (mut frozen, _) = run.pending.take().unwrap();
-    frozen.entries.sort_unstable();
+    frozen.sort();
     assert!(run.gate.ingest(run.checkpoint, || run.kv.ingest(vec![(TABLE, frozen)])).unwrap());
     assert!(run.gate.image(run.checkpoint, || Ok(())).unwrap());
     assert!(!run.gate.pressed());
@@ -339,8 +340,7 @@ fn an_abandoned_checkpoint_is_neither_ingested_nor_imaged() {
 #[test]
 fn new_state_removes_leftovers_of_its_own_shards_only() {
     let kv = Arc::new(TestKv::default());
-    let entry = |shard: u8| (vec![shard, KIND, 9], Some(vec![1]));
-    let run = SortedRun { entries: (0..VSHARDS).map(|s| entry(s as u8)).collect() };
+    let run: SortedRun = (0..VSHARDS).map(|shard| ([shard as u8, KIND, 9], Some([1]))).collect();
     kv.ingest(vec![(TABLE, run)]).unwrap();
     StateSpace::open(TABLE, kv.clone(), Arc::default(), 1, 2, Residency::Resident, false).unwrap();
     let left: Vec<u8> = kv.0.lock().keys().map(|(_, key)| key[0]).collect();
@@ -362,4 +362,52 @@ fn numbers_survive_their_encoding() {
     for value in [i128::MIN, i128::MAX] {
         assert_eq!(unzigzag128(zigzag128(value)), value);
     }
+}
+
+/// Fills a table with keys of its own, one step each time.
+fn fill(table: &mut StateTable, counts: &mut Counts, keys: std::ops::Range<u32>) {
+    let mut batch = KeyRows::default();
+    keys.for_each(|number| batch.push(&[&key(0, number)]));
+    let mut slots = Vec::new();
+    table.intern(&batch, Shards::OfKey, counts, &mut slots).unwrap();
+    for slot in slots {
+        counts.0[slot as usize] += 1;
+        table.mark_dirty(slot);
+    }
+    table.maintain(counts).unwrap();
+}
+
+#[test]
+fn tables_of_different_jobs_share_one_budget() {
+    const LIMIT: usize = 400_000;
+    let (kv, gate, budget) = (Arc::new(TestKv::default()), Arc::new(SpillGate::new()), StateBudget::new(LIMIT));
+    let open = |id| {
+        let residency = Residency::Bounded { budget: budget.clone() };
+        let space = StateSpace::open(StateTableId(id), kv.clone(), gate.clone(), 0, 1, residency, false).unwrap();
+        let mut counts = Counts::default();
+        let table = space.table(KIND, TableShape::default(), &mut counts).unwrap();
+        (table, counts)
+    };
+    let (mut large, mut large_counts) = open(1);
+    let (mut small, mut small_counts) = open(2);
+    let (mut late, mut late_counts) = open(3);
+    fill(&mut small, &mut small_counts, 0..500);
+    let small_bytes = small.bytes(&small_counts);
+    for step in 0..20 {
+        fill(&mut large, &mut large_counts, step * 1000..(step + 1) * 1000);
+        assert!(!budget.is_exceeded());
+    }
+    assert!(large.counters().evictions > 0 && large.bytes(&large_counts) > LIMIT / 2, "it may have what the others do not use");
+    for step in 0..20 {
+        fill(&mut late, &mut late_counts, step * 1000..(step + 1) * 1000);
+    }
+    // The one that rests gives back when it is asked.
+    large.maintain(&mut large_counts).unwrap();
+    late.maintain(&mut late_counts).unwrap();
+    assert!(!budget.is_exceeded());
+    assert!(late.bytes(&late_counts) >= LIMIT / 4, "every table gets its share");
+    assert_eq!((small.bytes(&small_counts), small.counters().evictions), (small_bytes, 0), "who has little is left alone");
+    assert_eq!(budget.used_bytes(), [large.bytes(&large_counts), late.bytes(&late_counts), small_bytes].iter().sum::<usize>());
+    drop((large, small, late));
+    assert_eq!(budget.used_bytes(), 0);
 }

@@ -38,9 +38,4 @@ impl Identity {
         let columns: Vec<ArrayRef> = self.columns.iter().map(|c| rows.column(*c).clone()).collect();
         self.codec.encode(&columns, rows.num_rows(), keys);
     }
-
-    /// Which shard a restored row goes to: the worker that rows with this key are routed to, if they are routed by it.
-    pub(super) fn shard_of(key: &[u8], shards: usize) -> usize {
-        key::worker_of(key::vshard(key::hash64(key)), shards)
-    }
 }

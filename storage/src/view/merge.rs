@@ -4,10 +4,12 @@
 //! Only segments born at or before the horizon are merged: their rows can no longer be told apart by when they were born,
 //! so the merged segment has one birth epoch again, and any later checkpoint may contain all of it.
 //!
-//! A merge is built without the lock. Its live rows then go over slice by slice: under the lock a slice takes over the
+//! A merge is built without the lock, and goes to a file at once if it is large. Its live rows then go over slice by slice: under the lock a slice takes over the
 //! deaths since, and the index is turned to the new places. Meanwhile readers still see the inputs, so a death at a new
 //! place is written at the old one too. At the end the lists are exchanged at once.
 
+use super::file::{Place, SegmentDir};
+use super::freeze;
 use super::identity::Identity;
 use super::index::Location;
 use super::segment::{LIVE, Segment, filter};
@@ -25,13 +27,22 @@ pub(super) const FANOUT: usize = 4;
 const SMALL_ROWS: usize = 1024;
 /// What a merged segment holds at most: bounds a merge's memory, and keeps the offsets of strings in 32 bits.
 const MERGED_ROWS_MAX: usize = 1 << 21;
-const MERGED_BYTES_MAX: usize = 256 << 20;
+const MERGED_BYTES_MAX: usize = 64 << 20;
 /// A segment is rewritten alone when one in so many of its rows can be dropped.
 const DROPPABLE_PART: usize = 4;
 /// Rows moved under one hold of the lock: well under a millisecond.
 const SLICE_ROWS: usize = 4096;
 
-pub(super) fn vacuum(shard: &Shard, schema: &SchemaRef, identity: Option<&Identity>, horizon: u64) -> Result<()> {
+/// What a merge needs of the view.
+pub(super) struct Merger<'a> {
+    pub schema: &'a SchemaRef,
+    pub identity: Option<&'a Identity>,
+    pub dir: Option<&'a SegmentDir>,
+    pub horizon: u64,
+}
+
+pub(super) fn vacuum(shard: &Shard, merger: &Merger) -> Result<()> {
+    let horizon = merger.horizon;
     // A round makes fewer segments out of more, or drops rows, so there is a last one.
     loop {
         let chosen = choose(&shard.segments(), horizon);
@@ -39,7 +50,7 @@ pub(super) fn vacuum(shard: &Shard, schema: &SchemaRef, identity: Option<&Identi
             break;
         }
         for inputs in chosen {
-            merge(shard, schema, identity, inputs, horizon)?;
+            merge(shard, merger, inputs)?;
         }
     }
     let mut state = shard.lock();
@@ -106,26 +117,34 @@ fn bounded(candidates: Vec<Candidate>) -> Vec<Vec<Arc<Segment>>> {
     groups
 }
 
-fn merge(shard: &Shard, schema: &SchemaRef, identity: Option<&Identity>, inputs: Vec<Arc<Segment>>, horizon: u64) -> Result<()> {
+fn merge(shard: &Shard, merger: &Merger, inputs: Vec<Arc<Segment>>) -> Result<()> {
+    let Merger { schema, identity, dir, horizon } = *merger;
     let (rows, origin) = build(schema, &inputs, horizon)?;
+    let (rows, file) = freeze::settle(dir, schema, rows)?;
     let born = inputs.iter().map(|s| s.born).max().expect("a merge has inputs");
     let target = {
         let mut state = shard.lock();
         let slot = state.free_slot();
-        let target = Arc::new(Segment::new(slot, rows, born));
+        let target = Arc::new(match file {
+            Some(file) => Segment::frozen(slot, rows, born, Place { file, first: 0 }),
+            None => state.in_memory(slot, rows, born),
+        });
         state.slots[slot as usize] = Some(target.clone());
         let (inputs, origin) = (Arc::new(inputs), Arc::new(origin));
         state.moving = Some(Moving { target: target.clone(), inputs, origin });
         target
     };
     if let Some(identity) = identity {
+        let rows = target.rows();
         for offset in (0..target.len()).step_by(SLICE_ROWS) {
             let len = SLICE_ROWS.min(target.len() - offset);
-            let hashes = identity.hashes(&target.rows.slice(offset, len));
+            let hashes = identity.hashes(&rows.slice(offset, len));
             move_rows(&mut shard.lock(), offset, &hashes);
         }
     }
-    exchange(&mut shard.lock(), horizon);
+    let inputs = exchange(&mut shard.lock(), horizon);
+    // Without the lock: this may unlink files.
+    inputs.iter().for_each(|input| input.retire());
     Ok(())
 }
 
@@ -136,7 +155,7 @@ fn build(schema: &SchemaRef, inputs: &[Arc<Segment>], horizon: u64) -> Result<(R
     for (input, segment) in inputs.iter().enumerate() {
         let kept = segment.outlives(horizon, 0, segment.len());
         origin.extend(kept.set_indices().map(|row| (input as u32, row as u32)));
-        pieces.push(filter(&segment.rows, kept)?);
+        pieces.push(filter(&segment.rows(), kept)?);
     }
     pieces.retain(|rows| rows.num_rows() > 0);
     Ok((compute::concat_batches(schema, &pieces)?, origin))
@@ -156,8 +175,8 @@ fn move_rows(state: &mut ShardState, offset: usize, hashes: &[u128]) {
     }
 }
 
-/// Puts the target in the place of the inputs.
-fn exchange(state: &mut ShardState, horizon: u64) {
+/// Puts the target in the place of the inputs, and gives these back.
+fn exchange(state: &mut ShardState, horizon: u64) -> Arc<Vec<Arc<Segment>>> {
     let Moving { target, inputs, origin } = state.moving.take().expect("a merge is under way");
     while state.graves.front().is_some_and(|g| g.died <= horizon) {
         state.graves.pop_front();
@@ -178,4 +197,5 @@ fn exchange(state: &mut ShardState, horizon: u64) {
     }
     state.segments = Arc::new(segments);
     inputs.iter().for_each(|s| state.release_slot(s.slot));
+    inputs
 }

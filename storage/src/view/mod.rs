@@ -7,18 +7,24 @@
 //! Who does what:
 //! - writers (`apply`) hold their shard's lock, append segments, mark rows dead, and never merge;
 //! - readers take the lock only to clone the list of segments, then filter on their own;
-//! - one maintenance thread (`vacuum`, `checkpoint`) merges segments and makes them durable.
+//! - one maintenance thread (`vacuum`, `checkpoint`) merges segments, freezes them and makes them durable.
+//!
+//! A frozen segment's rows are in a file that is mapped: its memory is page cache. In memory are the tail (what came since the
+//! last freeze), eight bytes per row of a segment in which rows died, and the index.
 //!
 //! What holds: a view's steps come in order of epochs; a reader at E starts after every `apply` up to E; `vacuum(H)` is
 //! called only when nobody reads below H and no step at or below H is to come. From then on epochs up to H cannot be told
 //! apart, so rows merged at H are born at one epoch again, and reads below H are refused.
 //!
 //! Which worker writes a key is the caller's choice: a row is looked for in its writer's shard first, and then in the
-//! others, so routing may change over a restart. The store knows nothing of SQL, plans or files on disk.
+//! others, so routing may change over a restart. The store knows nothing of SQL or plans.
 
 mod deletions;
+mod file;
+mod freeze;
 mod identity;
 mod index;
+mod mapping;
 mod merge;
 mod persist;
 mod read;
@@ -26,13 +32,16 @@ mod restore;
 mod segment;
 mod shard;
 
+pub use file::SegmentDir;
 pub use persist::{DeletionFile, SegmentFile, ViewCheckpoint, ViewFile, ViewManifest};
 pub use read::Snapshot;
+pub use restore::Fetch;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use eddyline_common::{ChangeBatch, Epoch, Result, SqlError, SqlState};
 use identity::Identity;
+use merge::Merger;
 use segment::Segment;
 use shard::Shard;
 use std::sync::Arc;
@@ -49,35 +58,56 @@ pub enum ViewKey {
     Multiset,
 }
 
+/// The name of a last column that says under which watermark (microseconds) each row arrived. It is part of what is applied
+/// and stored; readers see it only when they ask for it, and it does not tell rows apart. No statement can spell it.
+pub const ARRIVAL: &str = "\0arrival";
+
 pub struct View {
+    /// What is stored, and what readers see of it.
     schema: SchemaRef,
+    visible: SchemaRef,
     key: ViewKey,
     /// `None` for append-only views.
     identity: Option<Identity>,
     shards: Vec<Shard>,
+    /// Where segments are frozen. `None`: everything stays in memory.
+    dir: Option<Arc<SegmentDir>>,
     /// Reads below it are refused. Only grows; set before anything it allows is dropped.
     horizon: AtomicU64,
 }
 
 impl View {
-    /// Fails with 0A000 if the identity has columns that cannot be compared.
-    pub fn new(schema: SchemaRef, key: ViewKey, shards: usize) -> Result<Arc<View>> {
-        Ok(Arc::new(View::empty(schema, key, shards, Epoch::ZERO)?))
+    /// Fails with 0A000 if the identity has columns that cannot be compared. Without a directory all rows stay in memory.
+    pub fn new(schema: SchemaRef, key: ViewKey, shards: usize, dir: Option<Arc<SegmentDir>>) -> Result<Arc<View>> {
+        Ok(Arc::new(View::empty(schema, key, shards, dir, Epoch::ZERO)?))
     }
 
-    fn empty(schema: SchemaRef, key: ViewKey, shards: usize, horizon: Epoch) -> Result<View> {
+    fn empty(schema: SchemaRef, key: ViewKey, shards: usize, dir: Option<Arc<SegmentDir>>, horizon: Epoch) -> Result<View> {
         assert!(shards > 0, "a view has at least one shard");
+        let width = schema.fields().len() - usize::from(schema.fields().last().is_some_and(|f| f.name() == ARRIVAL));
+        let visible = Arc::new(schema.project(&(0..width).collect::<Vec<_>>())?);
         let identity = match &key {
             ViewKey::Append => None,
             ViewKey::Keyed(columns) => Some(Identity::new(&schema, columns.clone())?),
-            ViewKey::Multiset => Some(Identity::new(&schema, (0..schema.fields().len()).collect())?),
+            ViewKey::Multiset => Some(Identity::new(&schema, (0..width).collect())?),
         };
-        let shards = (0..shards).map(|_| Shard::new(&key)).collect();
-        Ok(View { schema, key, identity, shards, horizon: AtomicU64::new(horizon.0) })
+        let shards = (0..shards).map(|_| Shard::new(&key, dir.clone())).collect();
+        Ok(View { schema, visible, key, identity, shards, dir, horizon: AtomicU64::new(horizon.0) })
     }
 
+    /// What readers see.
+    #[expect(clippy::misnamed_getters, reason = "inside, a view's schema is that of its segments")]
     pub fn schema(&self) -> &SchemaRef {
+        &self.visible
+    }
+
+    /// What `apply` takes: the same, and the arrival watermark if it is kept.
+    pub fn stored_schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    pub fn keeps_arrivals(&self) -> bool {
+        self.schema.fields().len() > self.visible.fields().len()
     }
 
     pub fn key(&self) -> &ViewKey {
@@ -101,7 +131,20 @@ impl View {
     /// The rows at `epoch`, filtered while iterating. `projection` gives the columns wanted, in order.
     pub fn snapshot(&self, epoch: Epoch, projection: Option<&[usize]>) -> Result<Snapshot> {
         let segments = self.segments_at(epoch)?;
+        let all: Vec<usize>;
+        let projection = match projection {
+            None if self.keeps_arrivals() => {
+                all = (0..self.visible.fields().len()).collect();
+                Some(all.as_slice())
+            }
+            projection => projection,
+        };
         Snapshot::new(&self.schema, segments, epoch.0, projection)
+    }
+
+    /// The rows at `epoch` as they are stored, with their arrival watermarks if these are kept.
+    pub fn stored_rows(&self, epoch: Epoch) -> Result<Snapshot> {
+        Snapshot::new(&self.schema, self.segments_at(epoch)?, epoch.0, None)
     }
 
     /// The rows at `epoch` that have one of these keys, all columns, each row once. `keys` are the key columns of a
@@ -113,15 +156,28 @@ impl View {
     /// The net changes in `(after, to]`, retractions first.
     pub fn changes(&self, after: Epoch, to: Epoch) -> Result<Vec<ChangeBatch>> {
         let segments = self.segments_at(after)?;
-        read::changes(&self.schema, segments, after.0, to.0)
+        read::changes(&self.visible, segments, after.0, to.0)
     }
 
-    /// Drops rows that died at or before `oldest_needed` and merges small segments. From now on nobody reads below it.
-    /// Writers wait for at most a slice of a merge.
+    /// Drops rows that died at or before `oldest_needed`, merges small segments and freezes large ones. From now on nobody
+    /// reads below it. Writers wait for at most a slice of a merge.
     pub fn vacuum(&self, oldest_needed: Epoch) -> Result<()> {
         let horizon = oldest_needed.0.max(self.horizon.fetch_max(oldest_needed.0, Ordering::AcqRel));
         eddyline_common::failpoint::hit("view.vacuum")?;
-        self.shards.iter().try_for_each(|shard| merge::vacuum(shard, &self.schema, self.identity.as_ref(), horizon))
+        let merger = Merger { schema: &self.schema, identity: self.identity.as_ref(), dir: self.dir.as_deref(), horizon };
+        for shard in &self.shards {
+            merge::vacuum(shard, &merger)?;
+            if let Some(dir) = &self.dir {
+                freeze::freeze_tail(dir, &self.schema, shard)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of a view that was dropped. Whoever still reads it keeps what is mapped. Called by the maintenance
+    /// thread.
+    pub fn discard(&self) {
+        self.shards.iter().for_each(|shard| shard.segments().iter().for_each(|segment| segment.retire()));
     }
 
     /// How many rows there are at `epoch`. Exact; reads a segment's deaths only if some came after `epoch`.
@@ -129,7 +185,7 @@ impl View {
         self.shards.iter().map(|shard| shard.segments().iter().map(|s| s.count_at(epoch.0) as u64).sum::<u64>()).sum()
     }
 
-    /// Memory of rows, deaths and index.
+    /// Memory of rows that are not frozen, deaths and index.
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(Shard::bytes).sum()
     }
@@ -138,22 +194,24 @@ impl View {
         self.shards.iter().map(|shard| shard.segments().len()).sum()
     }
 
-    /// The view's durable form at `epoch`, which every writer has passed. `known` is the manifest of the last checkpoint
-    /// that was committed (empty if there is none); `files` are those it lacks.
+    /// The view's durable form at `epoch`, which every writer has passed; freezes what it consists of. `known` is the
+    /// manifest of the last checkpoint that was committed (empty if there is none); `files` are those it lacks.
     pub fn checkpoint(&self, epoch: Epoch, known: &ViewManifest) -> Result<ViewCheckpoint> {
         let segments = self.segments_at(epoch)?;
-        persist::checkpoint(&self.schema, &segments, epoch, known)
+        persist::checkpoint(&self.schema, self.dir.as_deref(), &segments, epoch, known)
     }
 
-    /// The view as it was at the manifest's epoch, on any number of shards. `fetch` gives a file's content by name.
+    /// The view as it was at the manifest's epoch, on any number of shards. `fetch` gives a file's content by name. Content
+    /// that is mapped from `dir` stays there and is neither copied nor decoded; every file is verified.
     pub fn restore(
         schema: SchemaRef,
         key: ViewKey,
         shards: usize,
+        dir: Option<Arc<SegmentDir>>,
         manifest: &ViewManifest,
-        fetch: &mut dyn FnMut(&str) -> Result<bytes::Bytes>,
+        fetch: Fetch,
     ) -> Result<Arc<View>> {
-        let view = View::empty(schema, key, shards, manifest.epoch)?;
+        let view = View::empty(schema, key, shards, dir, manifest.epoch)?;
         restore::restore(&view, manifest, fetch)?;
         Ok(Arc::new(view))
     }

@@ -44,10 +44,11 @@ impl Snapshot {
         if keep.as_ref().is_some_and(|k| k.count_set_bits() == 0) {
             return Ok(None);
         }
+        let rows = segment.rows();
         let rows = match &self.projection {
-            None => segment.rows.slice(offset, len),
+            None => rows.slice(offset, len),
             Some(columns) => {
-                let wanted = columns.iter().map(|c| segment.rows.column(*c).slice(offset, len)).collect();
+                let wanted = columns.iter().map(|c| rows.column(*c).slice(offset, len)).collect();
                 batch_of(&self.schema, wanted, len)?
             }
         };
@@ -115,7 +116,7 @@ pub(super) fn lookup(view: &View, epoch: Epoch, keys: &[ArrayRef]) -> Result<Rec
         }
     }
     view.check_horizon(epoch)?;
-    gather(&view.schema, &found)
+    gather(&view.visible, &found)
 }
 
 /// Rows from many segments in one batch.
@@ -123,12 +124,12 @@ fn gather(schema: &SchemaRef, rows: &[(Arc<Segment>, usize)]) -> Result<RecordBa
     if rows.is_empty() {
         return Ok(RecordBatch::new_empty(schema.clone()));
     }
-    let mut batches: Vec<&RecordBatch> = Vec::new();
+    let mut batches: Vec<RecordBatch> = Vec::new();
     let mut places: HashMap<*const Segment, usize> = HashMap::new();
     let mut indices = Vec::with_capacity(rows.len());
     for (segment, row) in rows {
         let place = *places.entry(Arc::as_ptr(segment)).or_insert_with(|| {
-            batches.push(&segment.rows);
+            batches.push(segment.rows());
             batches.len() - 1
         });
         indices.push((place, *row));
@@ -143,11 +144,12 @@ fn gather(schema: &SchemaRef, rows: &[(Arc<Segment>, usize)]) -> Result<RecordBa
 
 pub(super) fn changes(schema: &SchemaRef, segments: Vec<Arc<Vec<Arc<Segment>>>>, after: u64, to: u64) -> Result<Vec<ChangeBatch>> {
     let (mut old, mut new) = (Vec::new(), Vec::new());
+    let seen = |segment: &Segment| batch_of(schema, segment.rows().columns()[..schema.fields().len()].to_vec(), segment.len());
     for segment in segments.iter().flat_map(|list| list.iter()) {
         if segment.born > after && segment.born <= to {
-            new.push(filter(&segment.rows, segment.outlives(to, 0, segment.len()))?);
+            new.push(filter(&seen(segment)?, segment.outlives(to, 0, segment.len()))?);
         } else if segment.born <= after && segment.may_die_in(after, to) {
-            old.push(filter(&segment.rows, segment.deaths(0, segment.len(), |died| died > after && died <= to))?);
+            old.push(filter(&seen(segment)?, segment.deaths(0, segment.len(), |died| died > after && died <= to))?);
         }
     }
     old.retain(|rows: &RecordBatch| rows.num_rows() > 0);

@@ -1,17 +1,18 @@
-//! A segment: immutable rows born at one epoch, and when each of them died.
+//! A segment: immutable rows born at one epoch, and when each of them died. Its rows are in memory until it is frozen, and in
+//! a mapped file from then on; a reader takes them as they are at that moment and may keep them.
 //!
 //! Deaths are written by whoever holds the shard's lock and read without it. A reader at E only needs the deaths up to E,
 //! which happened before it started, so plain relaxed loads and stores suffice.
 
-use super::persist::Persisted;
+use super::file::{Place, SegmentDir};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::Result;
-use parking_lot::Mutex;
-use std::sync::OnceLock;
+use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The `died` epoch of a live row.
 pub(super) const LIVE: u64 = u64::MAX;
@@ -19,16 +20,40 @@ pub(super) const LIVE: u64 = u64::MAX;
 pub(super) struct Segment {
     /// Names the segment in its shard while it is listed there; used again afterwards.
     pub slot: u32,
-    pub rows: RecordBatch,
     pub born: u64,
+    rows: RwLock<Rows>,
+    len: usize,
+    row_bytes: usize,
     /// Allocated at the first death.
     died: OnceLock<Box<[AtomicU64]>>,
     dead: AtomicUsize,
     first_death: AtomicU64,
     last_death: AtomicU64,
-    row_bytes: usize,
-    /// Where the rows are in durable files. Touched by the maintenance thread alone.
-    pub persisted: Mutex<Option<Persisted>>,
+}
+
+/// The rows and where they are.
+struct Rows {
+    batch: RecordBatch,
+    at: Home,
+}
+
+enum Home {
+    /// In memory, counted in the directory's tail if the view has one.
+    Memory(Option<Arc<SegmentDir>>),
+    File(Place),
+    /// The segment is not listed any more; the rows are whoever's who still reads them.
+    Nowhere,
+}
+
+impl Home {
+    /// Rows of this home leave it.
+    fn leave(&self, rows: usize, bytes: usize) {
+        match self {
+            Home::Memory(Some(dir)) => dir.tail_shrank(bytes),
+            Home::File(place) => place.file.uncover(rows),
+            Home::Memory(None) | Home::Nowhere => {}
+        }
+    }
 }
 
 /// How much of a segment a reader sees.
@@ -41,22 +66,65 @@ pub(super) enum Visible {
 }
 
 impl Segment {
-    pub(super) fn new(slot: u32, rows: RecordBatch, born: u64) -> Self {
+    /// A segment in memory; `dir` is where the view would freeze it.
+    pub(super) fn new(slot: u32, rows: RecordBatch, born: u64, dir: Option<Arc<SegmentDir>>) -> Self {
+        let row_bytes = memory_of(&rows);
+        if let Some(dir) = &dir {
+            dir.tail_grew(row_bytes);
+        }
+        Self::at(slot, rows, row_bytes, born, Home::Memory(dir))
+    }
+
+    /// A segment whose rows are in a file.
+    pub(super) fn frozen(slot: u32, rows: RecordBatch, born: u64, place: Place) -> Self {
+        place.file.cover(rows.num_rows());
+        let row_bytes = memory_of(&rows);
+        Self::at(slot, rows, row_bytes, born, Home::File(place))
+    }
+
+    fn at(slot: u32, batch: RecordBatch, row_bytes: usize, born: u64, at: Home) -> Self {
         Segment {
             slot,
-            row_bytes: memory_of(&rows),
-            rows,
             born,
+            len: batch.num_rows(),
+            row_bytes,
+            rows: RwLock::new(Rows { batch, at }),
             died: OnceLock::new(),
             dead: AtomicUsize::new(0),
             first_death: AtomicU64::new(LIVE),
             last_death: AtomicU64::new(0),
-            persisted: Mutex::new(None),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.rows.num_rows()
+        self.len
+    }
+
+    /// Costs a few reference counts, not a copy.
+    pub(super) fn rows(&self) -> RecordBatch {
+        self.rows.read().batch.clone()
+    }
+
+    /// Where the rows are, if they are frozen.
+    pub(super) fn place(&self) -> Option<Place> {
+        match &self.rows.read().at {
+            Home::File(place) => Some(place.clone()),
+            Home::Memory(_) | Home::Nowhere => None,
+        }
+    }
+
+    /// The rows are in a file now, or in another one than before.
+    pub(super) fn freeze(&self, batch: RecordBatch, place: Place) {
+        debug_assert_eq!(batch.num_rows(), self.len, "a frozen segment has the same rows");
+        place.file.cover(self.len);
+        let before = std::mem::replace(&mut *self.rows.write(), Rows { batch, at: Home::File(place) });
+        before.at.leave(self.len, self.row_bytes);
+    }
+
+    /// The segment is not listed any more.
+    pub(super) fn retire(&self) {
+        let before = std::mem::replace(&mut self.rows.write().at, Home::Nowhere);
+        before.leave(self.len, self.row_bytes);
     }
 
     /// Rows that died at any epoch.
@@ -64,12 +132,15 @@ impl Segment {
         self.dead.load(Ordering::Acquire)
     }
 
+    /// Size of the rows, wherever they are.
     pub(super) fn row_bytes(&self) -> usize {
         self.row_bytes
     }
 
+    /// Memory of the segment: rows in a file take none.
     pub(super) fn bytes(&self) -> usize {
-        self.row_bytes + self.died.get().map_or(0, |d| d.len() * size_of::<AtomicU64>())
+        let rows = if self.place().is_none() { self.row_bytes } else { 0 };
+        rows + self.died.get().map_or(0, |d| d.len() * size_of::<AtomicU64>())
     }
 
     pub(super) fn died(&self, row: usize) -> u64 {
@@ -144,7 +215,16 @@ impl Segment {
     }
 }
 
-/// Memory that these rows describe, whatever buffers they share.
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // Files outlive their view's process: the next one may find them useful.
+        if let Home::Memory(Some(dir)) = &self.rows.get_mut().at {
+            dir.tail_shrank(self.row_bytes);
+        }
+    }
+}
+
+/// Size of what these rows describe, whatever buffers they share.
 pub(super) fn memory_of(rows: &RecordBatch) -> usize {
     rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(c.get_array_memory_size())).sum()
 }

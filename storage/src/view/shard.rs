@@ -1,5 +1,6 @@
 //! One shard: its segments, its index, and how a step's changes get into them.
 
+use super::file::{Place, SegmentDir};
 use super::index::{Index, Location};
 use super::segment::{Segment, batch_of, memory_of, take};
 use super::{View, ViewKey};
@@ -30,6 +31,7 @@ pub(super) struct ShardState {
     free_slots: Vec<u32>,
     pub index: Index,
     unique: bool,
+    dir: Option<Arc<SegmentDir>>,
     /// Rows of a keyed view that died, in order of epochs, until they are vacuumed: where a lookup in the past finds them.
     pub graves: VecDeque<Grave>,
     pub moving: Option<Moving>,
@@ -50,13 +52,14 @@ pub(super) struct Moving {
 }
 
 impl Shard {
-    pub(super) fn new(key: &ViewKey) -> Self {
+    pub(super) fn new(key: &ViewKey, dir: Option<Arc<SegmentDir>>) -> Self {
         let state = ShardState {
             segments: Arc::default(),
             slots: Vec::new(),
             free_slots: Vec::new(),
             index: Index::default(),
             unique: matches!(key, ViewKey::Keyed(_)),
+            dir,
             graves: VecDeque::new(),
             moving: None,
         };
@@ -95,23 +98,43 @@ impl ShardState {
         self.slots[at.slot as usize].as_ref().expect("a location names a segment that is there")
     }
 
+    pub(super) fn in_memory(&self, slot: u32, rows: RecordBatch, born: u64) -> Segment {
+        Segment::new(slot, rows, born, self.dir.clone())
+    }
+
     /// Adds a segment of live rows. `hashes` are of the rows' identities, if the view has any.
-    pub(super) fn append(&mut self, rows: RecordBatch, born: u64, hashes: Option<&[u128]>) -> Result<Arc<Segment>> {
+    pub(super) fn append(&mut self, rows: RecordBatch, born: u64, hashes: Option<&[u128]>) -> Result<()> {
         let slot = self.free_slot();
-        let segment = Arc::new(Segment::new(slot, rows, born));
-        self.slots[slot as usize] = Some(segment.clone());
-        Arc::make_mut(&mut self.segments).push(segment.clone());
-        let Some(hashes) = hashes else { return Ok(segment) };
+        let segment = Arc::new(self.in_memory(slot, rows, born));
+        self.list(segment.clone());
+        let Some(hashes) = hashes else { return Ok(()) };
         self.index.reserve(hashes.len());
-        for (row, hash) in hashes.iter().enumerate() {
-            let at = Location { slot, row: row as u32 };
+        self.enter(slot, hashes.iter().enumerate().map(|(row, hash)| (row as u32, *hash)))
+    }
+
+    /// Adds a segment whose rows are in a file; none of them is in the index yet.
+    pub(super) fn append_frozen(&mut self, rows: RecordBatch, born: u64, place: Place) -> Arc<Segment> {
+        let segment = Arc::new(Segment::frozen(self.free_slot(), rows, born, place));
+        self.list(segment.clone());
+        segment
+    }
+
+    fn list(&mut self, segment: Arc<Segment>) {
+        self.slots[segment.slot as usize] = Some(segment.clone());
+        Arc::make_mut(&mut self.segments).push(segment);
+    }
+
+    /// Puts live rows of a segment into the index.
+    pub(super) fn enter(&mut self, slot: u32, rows: impl Iterator<Item = (u32, u128)>) -> Result<()> {
+        for (row, hash) in rows {
+            let at = Location { slot, row };
             if !self.unique {
-                self.index.insert(*hash, at);
-            } else if !self.index.insert_unique(*hash, at) {
+                self.index.insert(hash, at);
+            } else if !self.index.insert_unique(hash, at) {
                 return Err(SqlError::internal("a view would have two rows with one key"));
             }
         }
-        Ok(segment)
+        Ok(())
     }
 
     /// Ends the life of one row with this identity; false if there is none.

@@ -66,7 +66,8 @@ fn shard_of(view: &View, row: &Row) -> usize {
     let Some(identity) = &view.identity else { return row.0 as usize % view.shards() };
     let mut keys = eddyline_common::key::KeyRows::default();
     identity.encode(&batch(&[(row.clone(), 1)]).rows, &mut keys);
-    identity::Identity::shard_of(keys.row(0), view.shards())
+    use eddyline_common::key::{hash64, vshard, worker_of};
+    worker_of(vshard(hash64(keys.row(0))), view.shards())
 }
 
 /// One thing that happens to a view. Numbers are taken modulo what there is.
@@ -91,8 +92,46 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Where a test's views are frozen.
+struct Disk {
+    temp: tempfile::TempDir,
+    dir: Arc<SegmentDir>,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::open(&temp.path().join("views")).unwrap();
+        Disk { temp, dir }
+    }
+
+    fn view(&self, key: ViewKey, shards: usize) -> Arc<View> {
+        View::new(schema(), key, shards, Some(self.dir.clone())).unwrap()
+    }
+
+    /// As the server does: files of rows are put in their place, if they are not there, and mapped.
+    fn reopen(&self, key: ViewKey, shards: usize, manifest: &ViewManifest, files: &HashMap<String, Bytes>) -> Arc<View> {
+        let mut fetch = |name: &str| {
+            if !manifest.segments.iter().any(|file| file.name == name) {
+                return Ok(files[name].clone());
+            }
+            let path = self.dir.path_of(name);
+            if !path.exists() {
+                std::fs::write(path, &files[name]).unwrap();
+            }
+            self.dir.map(name)
+        };
+        View::restore(schema(), key, shards, Some(self.dir.clone()), manifest, &mut fetch).unwrap()
+    }
+
+    fn files(&self) -> usize {
+        std::fs::read_dir(self.temp.path().join("views")).unwrap().count()
+    }
+}
+
 struct Model {
     key: ViewKey,
+    disk: Disk,
     view: Arc<View>,
     /// The bag at each epoch from 0.
     epochs: Vec<Bag>,
@@ -103,8 +142,9 @@ struct Model {
 
 impl Model {
     fn new(key: ViewKey, shards: usize) -> Self {
-        let view = View::new(schema(), key.clone(), shards).unwrap();
-        Model { key, view, epochs: vec![Bag::new()], horizon: 0, manifest: ViewManifest::default(), files: HashMap::new() }
+        let disk = Disk::new();
+        let view = disk.view(key.clone(), shards);
+        Model { key, disk, view, epochs: vec![Bag::new()], horizon: 0, manifest: ViewManifest::default(), files: HashMap::new() }
     }
 
     fn now(&self) -> u64 {
@@ -183,6 +223,7 @@ impl Model {
         if lost {
             return;
         }
+        assert!(made.files.iter().all(|f| f.path.as_ref().is_none_or(|path| *std::fs::read(path).unwrap() == *f.bytes)));
         self.files.extend(made.files.into_iter().map(|f| (f.name, f.bytes)));
         self.manifest = serde_json::from_str(&serde_json::to_string(&made.manifest).unwrap()).unwrap();
         let named: Vec<&str> = self.manifest.file_names().collect();
@@ -192,8 +233,7 @@ impl Model {
     }
 
     fn reopened(&self, shards: usize) -> Arc<View> {
-        let mut fetch = |name: &str| Ok(self.files[name].clone());
-        View::restore(schema(), self.key.clone(), shards, &self.manifest, &mut fetch).unwrap()
+        self.disk.reopen(self.key.clone(), shards, &self.manifest, &self.files)
     }
 
     fn restore(&mut self, shards: usize) {
@@ -246,6 +286,9 @@ fn agrees(key: ViewKey, shards: usize, ops: &[Op]) {
     model.check_changes(model.horizon, model.now());
     model.view.vacuum(Epoch(model.now())).unwrap();
     model.check_epoch(model.epochs.len() as u64 - 1);
+    let Model { disk, view, .. } = model;
+    drop(view);
+    assert_eq!(disk.dir.tail_bytes(), 0, "what is not frozen is accounted for");
 }
 
 proptest! {
@@ -273,15 +316,15 @@ fn row(k: i64, v: i64) -> Row {
 
 #[test]
 fn changes_that_do_not_fit_are_errors() {
-    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 2).unwrap();
+    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 2, None).unwrap();
     view.apply(0, Epoch(1), &[batch(&[(row(1, 1), 1)])]).unwrap();
     let second = view.apply(0, Epoch(2), &[batch(&[(row(1, 2), 1)])]).unwrap_err();
     assert_eq!(second.state, SqlState::INTERNAL_ERROR);
     let absent = view.apply(0, Epoch(2), &[batch(&[(row(7, 1), -1)])]).unwrap_err();
     assert_eq!(absent.state, SqlState::INTERNAL_ERROR);
-    let append = View::new(schema(), ViewKey::Append, 1).unwrap();
+    let append = View::new(schema(), ViewKey::Append, 1, None).unwrap();
     assert_eq!(append.apply(0, Epoch(1), &[batch(&[(row(1, 1), -1)])]).unwrap_err().state, SqlState::INTERNAL_ERROR);
-    let multiset = View::new(schema(), ViewKey::Multiset, 1).unwrap();
+    let multiset = View::new(schema(), ViewKey::Multiset, 1, None).unwrap();
     multiset.apply(0, Epoch(1), &[batch(&[(row(1, 1), 2)])]).unwrap();
     assert_eq!(multiset.apply(0, Epoch(2), &[batch(&[(row(1, 1), -3)])]).unwrap_err().state, SqlState::INTERNAL_ERROR);
     assert_eq!(multiset.apply(0, Epoch(2), &[batch(&[(row(1, 2), 1 << 40)])]).unwrap_err().state, SqlState::LIMIT_EXCEEDED);
@@ -289,7 +332,7 @@ fn changes_that_do_not_fit_are_errors() {
 
 #[test]
 fn a_row_is_found_whoever_wrote_it() {
-    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 4).unwrap();
+    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 4, None).unwrap();
     (0..100).for_each(|k| view.apply(0, Epoch(1), &[batch(&[(row(k, 1), 1)])]).unwrap());
     (0..100).for_each(|k| view.apply(k as usize % 4, Epoch(2), &[batch(&[(row(k, 1), -1), (row(k, 2), 1)])]).unwrap());
     assert_eq!(read(&view, 2).unwrap(), (0..100).map(|k| (row(k, 2), 1)).collect());
@@ -298,7 +341,7 @@ fn a_row_is_found_whoever_wrote_it() {
 
 #[test]
 fn reads_without_columns_count_rows() {
-    let view = View::new(schema(), ViewKey::Multiset, 1).unwrap();
+    let view = View::new(schema(), ViewKey::Multiset, 1, None).unwrap();
     let rows: Vec<(Row, i64)> = (0..100_000).map(|k| (row(k, 1), 1)).collect();
     view.apply(0, Epoch(1), &[batch(&rows)]).unwrap();
     view.apply(0, Epoch(2), &[batch(&[(row(70_000, 1), -1)])]).unwrap();
@@ -313,7 +356,7 @@ fn reads_without_columns_count_rows() {
 
 #[test]
 fn many_small_steps_stay_few_segments_and_few_files() {
-    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 1).unwrap();
+    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 1, None).unwrap();
     let mut manifest = ViewManifest::default();
     for epoch in 1..=3000 {
         let k = epoch as i64;
@@ -338,7 +381,7 @@ fn merge_fanout() -> usize {
 
 #[test]
 fn a_checkpoint_writes_what_is_new_and_notices_what_is_gone() {
-    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 2).unwrap();
+    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 2, None).unwrap();
     let rows: Vec<(Row, i64)> = (0..50_000).map(|k| (row(k, 1), 1)).collect();
     view.apply(0, Epoch(1), &[batch(&rows)]).unwrap();
     let first = view.checkpoint(Epoch(1), &ViewManifest::default()).unwrap();
@@ -352,6 +395,7 @@ fn a_checkpoint_writes_what_is_new_and_notices_what_is_gone() {
     assert_eq!(same.manifest.segments, second.manifest.segments);
     let deletions: Vec<(Row, i64)> = (100..20_000).map(|k| (row(k, 1), -1)).collect();
     view.apply(1, Epoch(4), &[batch(&deletions)]).unwrap();
+    view.vacuum(Epoch(4)).unwrap();
     let rewritten = view.checkpoint(Epoch(4), &same.manifest).unwrap();
     assert_eq!(rewritten.manifest.segments.iter().map(|f| f.live).sum::<u64>(), 50_000 - 19_900);
     assert!(!rewritten.manifest.file_names().any(|name| name == first.files[0].name));
@@ -359,7 +403,7 @@ fn a_checkpoint_writes_what_is_new_and_notices_what_is_gone() {
 
 #[test]
 fn damage_is_found() {
-    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 1).unwrap();
+    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 1, None).unwrap();
     view.apply(0, Epoch(1), &[batch(&(0..1000).map(|k| (row(k, 1), 1)).collect::<Vec<_>>())]).unwrap();
     let first = view.checkpoint(Epoch(1), &ViewManifest::default()).unwrap();
     view.apply(0, Epoch(2), &[batch(&[(row(7, 1), -1)])]).unwrap();
@@ -373,7 +417,7 @@ fn damage_is_found() {
             }
             Ok(Bytes::from(bytes))
         };
-        View::restore(schema(), ViewKey::Keyed(vec![0]), 2, manifest, &mut fetch)
+        View::restore(schema(), ViewKey::Keyed(vec![0]), 2, None, manifest, &mut fetch)
     };
     assert_eq!(restore(&second.manifest, "", 0).unwrap().num_rows(Epoch(2)), 999);
     for name in second.manifest.file_names() {
@@ -391,10 +435,10 @@ fn damage_is_found() {
 
 #[test]
 fn small_slices_of_large_batches_do_not_keep_them() {
-    let view = View::new(schema(), ViewKey::Append, 1).unwrap();
+    let view = View::new(schema(), ViewKey::Append, 1, None).unwrap();
     let large = batch(&(0..10_000).map(|k| (row(k, 1), 1)).collect::<Vec<_>>());
     view.apply(0, Epoch(1), &[ChangeBatch::insertions(large.rows.slice(5000, 3))]).unwrap();
-    let kept = view.shards[0].segments()[0].rows.columns().iter().map(|c| c.get_buffer_memory_size()).sum::<usize>();
+    let kept = view.shards[0].segments()[0].rows().columns().iter().map(|c| c.get_buffer_memory_size()).sum::<usize>();
     assert!(kept < 1024, "{kept} bytes are held");
     assert_eq!(read(&view, 1).unwrap().len(), 3);
 }
@@ -404,7 +448,8 @@ fn small_slices_of_large_batches_do_not_keep_them() {
 fn readers_see_whole_steps_while_writers_and_vacuum_work() {
     const KEYS: i64 = 2000;
     const STEPS: u64 = 400;
-    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 2).unwrap();
+    let disk = Disk::new();
+    let view = disk.view(ViewKey::Keyed(vec![0]), 2);
     let committed = AtomicU64::new(0);
     let pinned = AtomicU64::new(0);
     let done = AtomicBool::new(false);
@@ -473,7 +518,7 @@ fn readers_see_whole_steps_while_writers_and_vacuum_work() {
 
 #[test]
 fn many_copies_of_few_rows_are_cheap_to_take_and_to_move() {
-    let view = View::new(schema(), ViewKey::Multiset, 1).unwrap();
+    let view = View::new(schema(), ViewKey::Multiset, 1, None).unwrap();
     for epoch in 1..=40 {
         view.apply(0, Epoch(epoch), &[batch(&[(row(1, 1), 5000), (row(2, 2), 1)])]).unwrap();
         if epoch % 5 == 0 {
@@ -484,4 +529,122 @@ fn many_copies_of_few_rows_are_cheap_to_take_and_to_move() {
     view.vacuum(Epoch(41)).unwrap();
     assert_eq!(read(&view, 41).unwrap(), Bag::from([(row(1, 1), 1), (row(2, 2), 40)]));
     assert!(view.segments() <= 2);
+}
+
+fn rows_at(range: std::ops::Range<i64>, v: i64, weight: i64) -> Vec<(Row, i64)> {
+    range.map(|k| (row(k, v), weight)).collect()
+}
+
+/// Whether the segment's values are read from its file.
+fn is_mapped(segment: &Segment) -> bool {
+    let Some(place) = segment.place() else { return false };
+    let file = place.file.bytes.as_ptr_range();
+    let inside = |column: &ArrayRef| column.to_data().buffers().iter().all(|b| file.contains(&b.as_ptr()));
+    segment.rows().columns().iter().all(inside)
+}
+
+#[test]
+fn frozen_rows_leave_memory_and_are_read_in_place() {
+    let disk = Disk::new();
+    let view = disk.view(ViewKey::Append, 1);
+    for epoch in 1..=5 {
+        let rows = rows_at(epoch * 5000..(epoch + 1) * 5000, 1, 1);
+        view.apply(0, Epoch(epoch as u64), &[batch(&rows)]).unwrap();
+    }
+    let (tail, before) = (disk.dir.tail_bytes(), read(&view, 5).unwrap());
+    assert!(tail > 25_000 * 16 && view.bytes() >= tail);
+    let made = view.checkpoint(Epoch(4), &ViewManifest::default()).unwrap();
+    assert!(disk.dir.tail_bytes() < tail / 4, "the segment of epoch 5 is no part of the checkpoint");
+    let made = view.checkpoint(Epoch(5), &made.manifest).unwrap();
+    assert_eq!((disk.dir.tail_bytes(), view.bytes()), (0, 0));
+    assert!(view.shards[0].segments().iter().all(|s| is_mapped(s)));
+    assert_eq!(read(&view, 5).unwrap(), before);
+    let files: HashMap<String, Bytes> =
+        made.manifest.file_names().map(|name| (name.to_string(), Bytes::from(std::fs::read(disk.dir.path_of(name)).unwrap()))).collect();
+    let copy = disk.reopen(ViewKey::Append, 2, &made.manifest, &files);
+    assert_eq!(copy.bytes(), 0, "a restored view reads the files where they are");
+    assert!(copy.shards.iter().flat_map(|s| s.segments().to_vec()).all(|s| is_mapped(&s)));
+    assert_eq!(read(&copy, 5).unwrap(), before);
+}
+
+#[test]
+fn files_of_rows_that_are_gone_are_removed_and_readers_keep_them() {
+    let disk = Disk::new();
+    let view = disk.view(ViewKey::Keyed(vec![0]), 1);
+    view.apply(0, Epoch(1), &[batch(&rows_at(0..3000, 1, 1))]).unwrap();
+    let first = view.checkpoint(Epoch(1), &ViewManifest::default()).unwrap();
+    let mut reader = view.snapshot(Epoch(1), None).unwrap();
+    view.apply(0, Epoch(2), &[batch(&rows_at(0..2000, 1, -1))]).unwrap();
+    view.vacuum(Epoch(2)).unwrap();
+    assert!(!disk.dir.path_of(&first.files[0].name).exists());
+    assert_eq!(reader.next().unwrap().unwrap().num_rows(), 3000);
+    let second = view.checkpoint(Epoch(2), &first.manifest).unwrap();
+    assert_eq!((disk.files(), second.files.len(), second.manifest.segments[0].live), (1, 1, 1000));
+    let mut reader = view.snapshot(Epoch(2), None).unwrap();
+    view.discard();
+    assert_eq!((disk.files(), reader.next().unwrap().unwrap().num_rows()), (0, 1000));
+}
+
+#[test]
+fn large_tails_are_frozen_between_checkpoints() {
+    let disk = Disk::new();
+    let (small, large) = (disk.view(ViewKey::Multiset, 1), disk.view(ViewKey::Multiset, 1));
+    small.apply(0, Epoch(1), &[batch(&rows_at(0..100, 1, 1))]).unwrap();
+    small.vacuum(Epoch(0)).unwrap();
+    assert_eq!(disk.files(), 0, "a small tail waits for the checkpoint");
+    let mut epoch = 0;
+    while disk.dir.tail_bytes() < freeze::ALL_TAILS_BYTES {
+        epoch += 1;
+        let rows = rows_at(epoch * 10_000..(epoch + 1) * 10_000, 1, 1);
+        large.apply(0, Epoch(epoch as u64), &[batch(&rows)]).unwrap();
+    }
+    // Together they are too large, so that small ones are frozen too, also where nothing may be merged.
+    small.vacuum(Epoch(0)).unwrap();
+    large.vacuum(Epoch(0)).unwrap();
+    assert_eq!(disk.dir.tail_bytes(), 0);
+    assert_eq!(large.num_rows(Epoch(epoch as u64)), epoch as u64 * 10_000);
+    assert_eq!(read(&small, 1).unwrap().len(), 100);
+    large.vacuum(Epoch(epoch as u64)).unwrap();
+    assert!(large.shards[0].segments().iter().all(|s| is_mapped(s)), "large merged segments go to files at once");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_leaves_the_view_as_it_was() {
+    let disk = Disk::new();
+    let view = disk.view(ViewKey::Keyed(vec![0]), 1);
+    view.apply(0, Epoch(1), &[batch(&rows_at(0..1000, 1, 1))]).unwrap();
+    let (dir, away) = (disk.temp.path().join("views"), disk.temp.path().join("away"));
+    std::fs::rename(&dir, &away).unwrap();
+    assert_eq!(view.checkpoint(Epoch(1), &ViewManifest::default()).unwrap_err().state, SqlState::IO_ERROR);
+    assert_eq!(read(&view, 1).unwrap().len(), 1000);
+    std::fs::rename(&away, &dir).unwrap();
+    assert_eq!(view.checkpoint(Epoch(1), &ViewManifest::default()).unwrap().manifest.segments[0].live, 1000);
+}
+
+#[test]
+fn rows_that_are_left_in_a_sparse_file_move_on() {
+    let disk = Disk::new();
+    let view = disk.view(ViewKey::Append, 1);
+    let sizes: Vec<i64> = [vec![600; 4], vec![3000]].concat();
+    let mut next = 0;
+    for (step, size) in sizes.iter().enumerate() {
+        view.apply(0, Epoch(step as u64 + 1), &[batch(&rows_at(next..next + size, 1, 1))]).unwrap();
+        next += size;
+    }
+    let first = view.checkpoint(Epoch(5), &ViewManifest::default()).unwrap();
+    assert_eq!(first.files.len(), 1, "segments of one tail share a file");
+    view.vacuum(Epoch(4)).unwrap();
+    let second = view.checkpoint(Epoch(5), &first.manifest).unwrap();
+    assert!(!second.manifest.file_names().any(|name| name == first.files[0].name));
+    assert_eq!((disk.files(), view.num_rows(Epoch(5))), (second.manifest.segments.len(), next as u64));
+}
+
+#[test]
+fn a_start_keeps_only_what_a_checkpoint_names() {
+    let disk = Disk::new();
+    for name in ["kept", "left"] {
+        std::fs::write(disk.dir.path_of(name), name).unwrap();
+    }
+    disk.dir.keep_only(&["kept", "elsewhere"].into()).unwrap();
+    assert_eq!((disk.files(), &disk.dir.map("kept").unwrap()[..]), (1, b"kept".as_slice()));
 }

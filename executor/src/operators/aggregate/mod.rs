@@ -40,7 +40,7 @@ use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateCall, AggregateWindow, ChangelogMode, Emit};
-use eddyline_storage::state::{Residency, Shards, SpillGate, StateCounters, StateSpace, StateTable, TableShape};
+use eddyline_storage::state::{Residency, Shards, SpillGate, StateBudget, StateCounters, StateSpace, StateTable, TableShape};
 use groups::GroupValues;
 use memo::{Chunk, Memo};
 use multiset::Multiset;
@@ -51,8 +51,8 @@ use std::sync::Arc;
 pub struct StateContext {
     pub kv: Arc<dyn KeyValueStore>,
     pub backend: StateBackend,
-    /// Memory for this operator on this worker; `StateBackend::Rocksdb` only.
-    pub cache_bytes: usize,
+    /// Memory for all operators of the engine; `StateBackend::Rocksdb` only.
+    pub budget: Arc<StateBudget>,
     pub gate: Arc<SpillGate>,
 }
 
@@ -118,16 +118,14 @@ impl Aggregate {
         let plan = calls::arrange(&calls, &input, retract)?;
         let residency = match spec.context.backend {
             StateBackend::Memory => Residency::Resident,
-            StateBackend::Rocksdb => Residency::Bounded { budget_bytes: spec.context.cache_bytes },
+            StateBackend::Rocksdb => Residency::Bounded { budget: spec.context.budget.clone() },
         };
         let context = spec.context;
         let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
-        let tables = 1 + plan.multisets.len();
         let mut values = plan.values;
         let shape = TableShape { expiry: window.is_some(), ordered: false };
-        let table = space.table(GROUPS, tables, shape, &mut values)?;
-        let open =
-            |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, tables, shape, window.is_some(), retract);
+        let table = space.table(GROUPS, shape, &mut values)?;
+        let open = |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract);
         let multisets = plan.multisets.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Aggregate {
             group_from_input: codec.types().iter().all(|ty| !ty.is_floating() && !ty.is_nested()),
@@ -319,16 +317,20 @@ impl Operator for Aggregate {
         if let Some(window) = self.window {
             self.close_windows(window, watermark, ctx)?;
         }
-        self.table.maintain(&mut self.values)?;
-        self.multisets.iter_mut().try_for_each(Multiset::maintain)
+        self.shrink()
     }
 
     fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
-        let mut run = self.table.freeze(&mut self.values)?;
+        let mut runs = vec![(self.space.id(), self.table.freeze(&mut self.values)?)];
         for multiset in &mut self.multisets {
-            run.entries.extend(multiset.freeze()?.entries);
+            runs.push((self.space.id(), multiset.freeze()?));
         }
-        Ok(vec![(self.space.id(), run)])
+        Ok(runs)
+    }
+
+    fn shrink(&mut self) -> Result<()> {
+        self.table.maintain(&mut self.values)?;
+        self.multisets.iter_mut().try_for_each(Multiset::maintain)
     }
 
     fn state_bytes(&self) -> usize {

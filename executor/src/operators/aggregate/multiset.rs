@@ -39,9 +39,9 @@ pub(super) struct Multiset {
 }
 
 impl Multiset {
-    pub(super) fn open(space: &StateSpace, kind: u8, tables: usize, shape: Shape, window: bool, retract: bool) -> Result<Self> {
+    pub(super) fn open(space: &StateSpace, kind: u8, shape: Shape, window: bool, retract: bool) -> Result<Self> {
         let mut counts = Counts::default();
-        let table = space.table(kind, tables, TableShape { expiry: window, ordered: shape.ordered }, &mut counts)?;
+        let table = space.table(kind, TableShape { expiry: window, ordered: shape.ordered }, &mut counts)?;
         Ok(Multiset {
             table,
             counts,

@@ -185,7 +185,7 @@ struct Harness {
     truth: Truth,
     late: (u64, u64),
     checkpoint: u64,
-    frozen: Option<(SortedRun, Truth)>,
+    frozen: Option<(Vec<(StateTableId, SortedRun)>, Truth)>,
     image: Option<(tempfile::TempDir, Truth)>,
     live: tempfile::TempDir,
     counters: StateCounters,
@@ -226,6 +226,7 @@ impl Harness {
         };
         self.gate = Arc::default();
         let backend = if self.setup.cache_bytes == 0 { StateBackend::Memory } else { StateBackend::Rocksdb };
+        let budget = StateBudget::new(self.setup.cache_bytes);
         let open = |worker| {
             Aggregate::new(AggregateSpec {
                 group: self.setup.group.to_vec(),
@@ -238,7 +239,7 @@ impl Harness {
                 state: TABLE,
                 worker,
                 workers: self.setup.workers,
-                context: StateContext { kv: self.kv.clone(), backend, cache_bytes: self.setup.cache_bytes, gate: self.gate.clone() },
+                context: StateContext { kv: self.kv.clone(), backend, budget: budget.clone(), gate: self.gate.clone() },
                 restore,
             })
             .unwrap()
@@ -410,20 +411,14 @@ impl Harness {
         }
         self.checkpoint += 1;
         self.gate.begin(self.checkpoint).unwrap();
-        let mut run = SortedRun::default();
-        for worker in &mut self.workers {
-            for (id, part) in worker.freeze().unwrap() {
-                assert_eq!(id, TABLE);
-                run.entries.extend(part.entries);
-            }
-        }
-        run.entries.sort_unstable();
-        self.frozen = Some((run, self.truth.clone()));
+        let runs: Vec<_> = self.workers.iter_mut().flat_map(|worker| worker.freeze().unwrap()).collect();
+        assert!(runs.iter().all(|(id, _)| *id == TABLE));
+        self.frozen = Some((SortedRun::merge(runs), self.truth.clone()));
     }
 
     fn finish_checkpoint(&mut self) {
-        let Some((run, truth)) = self.frozen.take() else { return };
-        self.gate.ingest(self.checkpoint, || self.kv.ingest(vec![(TABLE, run)])).unwrap();
+        let Some((runs, truth)) = self.frozen.take() else { return };
+        self.gate.ingest(self.checkpoint, || self.kv.ingest(runs)).unwrap();
         let dir = tempfile::tempdir().unwrap();
         if self.gate.image(self.checkpoint, || self.kv.checkpoint(&dir.path().join("image"))).unwrap() {
             self.image = Some((dir, truth));

@@ -9,7 +9,7 @@ use eddyline_planner::plan::{ChangelogMode, Op, StreamPlan};
 use eddyline_planner::table_plan;
 use eddyline_storage::kv::{MemoryKv, RocksKv};
 use eddyline_storage::state::StateCounters;
-use eddyline_storage::view::{View, ViewCheckpoint, ViewFile, ViewKey, ViewManifest};
+use eddyline_storage::view::{SegmentDir, View, ViewCheckpoint, ViewFile, ViewKey, ViewManifest};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +35,7 @@ pub enum Store {
 pub struct Process {
     pub engine: Engine,
     pub kv: Arc<dyn KeyValueStore>,
+    segments: Arc<SegmentDir>,
     /// In order of creation.
     pub jobs: BTreeMap<RelationId, Job>,
     pub workers: usize,
@@ -98,17 +99,29 @@ impl Process {
             (Store::Memory, Some(image)) => Arc::new(MemoryKv::open(image).unwrap()),
         };
         let config = EngineConfig { workers: mode.workers, backend: mode.backend, cache_bytes: MEBIBYTE };
-        Process { engine: Engine::start(config, kv.clone()), kv, jobs: BTreeMap::new(), workers: mode.workers }
+        let segments = SegmentDir::open(&dir.join("views")).unwrap();
+        Process { engine: Engine::start(config, kv.clone()), kv, segments, jobs: BTreeMap::new(), workers: mode.workers }
     }
 
     pub fn create(&mut self, relation: &Arc<Relation>, inputs: &dyn Fn(RelationId) -> Arc<Relation>, restore: Option<(&Image, &Files)>) {
         let plan = plan_of(relation);
         let schema = eddyline_common::types::arrow_schema(&relation.columns);
+        let (key, dir) = (view_key(relation, &plan), Some(self.segments.clone()));
         let view = match restore {
-            None => View::new(schema, view_key(relation, &plan), self.workers).unwrap(),
+            None => View::new(schema, key, self.workers, dir).unwrap(),
             Some((image, files)) => {
-                View::restore(schema, view_key(relation, &plan), self.workers, &image.view, &mut |name| Ok(files[name].bytes.clone()))
-                    .unwrap()
+                // Rows are mapped where views are frozen, as in the server.
+                let mut fetch = |name: &str| {
+                    let (file, place) = (&files[name], self.segments.path_of(name));
+                    if file.path.is_none() {
+                        return Ok(file.bytes.clone());
+                    }
+                    if !place.exists() {
+                        std::fs::write(place, &file.bytes).unwrap();
+                    }
+                    self.segments.map(name)
+                };
+                View::restore(schema, key, self.workers, dir, &image.view, &mut fetch).unwrap()
             }
         };
         let read = plan.inputs();
@@ -161,20 +174,19 @@ impl Process {
 
     /// The state of all jobs, as runs for the store.
     pub fn freeze(&self, checkpoint: u64) -> Vec<(StateTableId, SortedRun)> {
-        let mut tables: BTreeMap<StateTableId, SortedRun> = BTreeMap::new();
+        let mut frozen = Vec::new();
         self.jobs.keys().for_each(|job| self.engine.freeze(*job, checkpoint).unwrap());
         for _ in 0..self.jobs.len() {
             match self.next_event() {
                 EngineEvent::Frozen { runs, checkpoint: answered, .. } => {
                     assert_eq!(answered, checkpoint);
-                    runs.into_iter().for_each(|(table, run)| tables.entry(table).or_default().entries.extend(run.entries));
+                    frozen.extend(runs);
                 }
                 EngineEvent::JobFailed { error, .. } => panic!("a freeze failed: {error:?}"),
                 EngineEvent::StepDone(_) => panic!("no step was under way"),
             }
         }
-        tables.values_mut().for_each(|run| run.entries.sort_by(|a, b| a.0.cmp(&b.0)));
-        tables.into_iter().collect()
+        SortedRun::merge(frozen)
     }
 
     /// The views as they were at `epoch`, as files that `known` lacks.

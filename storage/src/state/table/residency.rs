@@ -4,7 +4,7 @@
 use super::*;
 
 impl StateTable {
-    /// Copies what is dirty for the checkpoint that the gate has begun. The run is in no particular order.
+    /// Copies what is dirty for the checkpoint that the gate has begun, into one buffer. The run is in no particular order.
     pub fn freeze(&mut self, codec: &mut dyn SlotCodec) -> Result<SortedRun> {
         let checkpoint = self.space.gate.latest();
         if checkpoint == 0 || self.last_frozen == Some(checkpoint) {
@@ -29,23 +29,16 @@ impl StateTable {
         let mut listed = std::mem::take(&mut self.dirty);
         // In the order of slots, so that columns are read from front to back.
         listed.sort_unstable();
-        run.entries.reserve(listed.len());
+        run.reserve(listed.len());
         self.frozen.clear();
-        let mut value = Vec::new();
         for slot in listed {
             let flags = self.flags[slot as usize];
             self.flags[slot as usize] = flags & !(LISTED | DIRTY);
             if flags & DIRTY == 0 {
                 continue;
             }
-            let key = self.durable_key(self.shards[slot as usize], self.keys.get(slot));
-            if flags & DEAD != 0 {
-                run.entries.push((key, None));
-            } else {
-                value.clear();
-                codec.encode(slot, &mut value);
-                run.entries.push((key, Some(value.as_slice().into())));
-            }
+            let value = (flags & DEAD == 0).then_some(|out: &mut Vec<u8>| codec.encode(slot, out));
+            run.push_with(|out| self.put_durable_key(self.shards[slot as usize], self.keys.get(slot), out), value);
             self.flags[slot as usize] |= STORED;
             self.frozen.push(slot);
         }
@@ -77,7 +70,8 @@ impl StateTable {
         }
     }
 
-    /// Ends a step: the owner holds no slot any more. Brings memory back under the budget as far as the gate allows.
+    /// Ends a step: the owner holds no slot any more. Gives back what the budget asks for, as far as the gate allows. May
+    /// also be called between steps.
     pub fn maintain(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
         self.settle();
         self.keys.compact();
@@ -90,22 +84,26 @@ impl StateTable {
     }
 
     fn fit_budget(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
-        let Some(budget) = self.budget_bytes else { return Ok(()) };
-        if self.bytes(codec) <= budget {
-            return Ok(());
-        }
-        // A little below the budget, so that not every step has to evict.
-        let target = budget - budget / 8;
+        let Some(target) = self.excess(codec) else { return Ok(()) };
         self.evict(target, codec)?;
-        if self.bytes(codec) > budget && self.may_spill(budget, codec) {
+        if self.excess(codec).is_some() && self.may_spill() {
             self.spill(codec)?;
             self.evict(target, codec)?;
         }
         self.keys.compact();
+        self.excess(codec);
         Ok(())
     }
 
-    fn may_spill(&mut self, budget: usize, codec: &dyn SlotCodec) -> bool {
+    /// Tells the budget what the table has, and learns what it should come down to, if that is less.
+    fn excess(&mut self, codec: &dyn SlotCodec) -> Option<usize> {
+        let bytes = self.bytes(codec);
+        let allotment = self.allotment.as_mut()?;
+        allotment.count(bytes);
+        allotment.target()
+    }
+
+    fn may_spill(&mut self) -> bool {
         if self.dirty.is_empty() && self.frozen_for.is_none() {
             return false;
         }
@@ -115,8 +113,8 @@ impl StateTable {
             self.settle();
             return self.frozen_for.is_none();
         }
-        let over = self.bytes(codec) > budget / 4 * OVERSHOOT_QUARTERS;
-        let abandoned = over && self.last_frozen.is_some_and(|checkpoint| gate.abandon(checkpoint));
+        let urgent = self.allotment.as_ref().is_some_and(Allotment::is_urgent);
+        let abandoned = urgent && self.last_frozen.is_some_and(|checkpoint| gate.abandon(checkpoint));
         if abandoned {
             self.settle();
         }
@@ -126,7 +124,7 @@ impl StateTable {
     /// Writes what is dirty to the store, outside any checkpoint.
     fn spill(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
         let mut run = self.drain_dirty(codec);
-        run.entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        run.sort();
         self.space.kv.ingest(vec![(self.space.id, run)])?;
         self.counters.spills += 1;
         for slot in std::mem::take(&mut self.frozen) {

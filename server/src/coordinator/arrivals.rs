@@ -1,0 +1,83 @@
+//! Stored rows and the watermarks under which they arrived, as batches of one watermark each: so a view that reads a
+//! snapshot decides what is late as one that read the rows when they came.
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use eddyline_common::{ChangeBatch, Epoch, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_storage::view::{Snapshot, View};
+use std::collections::BTreeMap;
+
+/// A view's rows at one epoch, read as they are wanted.
+pub struct StoredRows {
+    rows: Snapshot,
+    /// The columns of event time, if rows have their arrival watermarks.
+    times: Option<Vec<usize>>,
+}
+
+impl StoredRows {
+    pub fn new(view: &View, epoch: Epoch, times: &[usize]) -> Result<Self> {
+        Ok(StoredRows { rows: view.stored_rows(epoch)?, times: view.keeps_arrivals().then(|| times.to_vec()) })
+    }
+
+    /// The next rows; `None` after the last.
+    pub fn more(&mut self) -> Result<Option<Vec<TaggedBatch>>> {
+        let Some(rows) = self.rows.next().transpose()? else { return Ok(None) };
+        Ok(Some(match &self.times {
+            Some(times) => tagged(&rows, times)?,
+            // Without a time no row is late for anything.
+            None => vec![TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp::MIN }],
+        }))
+    }
+}
+
+/// Splits rows whose last column is their arrival watermark; `times` are their columns of event time.
+///
+/// Rows that are not behind their arrival watermark are on time under any earlier one too: they stay together, under the
+/// earliest among them. So only rows that came behind the watermark are apart.
+fn tagged(stored: &RecordBatch, times: &[usize]) -> Result<Vec<TaggedBatch>> {
+    let width = stored.num_columns() - 1;
+    let arrivals =
+        stored.column(width).as_primitive_opt::<Int64Type>().ok_or_else(|| SqlError::internal("arrival watermarks are bigints"))?;
+    let rows = ChangeBatch::insertions(stored.project(&(0..width).collect::<Vec<_>>())?);
+    let Some(earliest) = arrow::compute::min(arrivals) else { return Ok(Vec::new()) };
+    let times: Vec<_> = times.iter().filter_map(|t| stored.column(*t).as_primitive_opt::<TimestampMicrosecondType>()).collect();
+    let is_on_time = |row: usize| times.iter().all(|t| t.is_valid(row) && t.value(row) >= arrivals.value(row));
+    let on_time = BooleanArray::from_iter((0..stored.num_rows()).map(|row| Some(arrivals.value(row) == earliest || is_on_time(row))));
+    if on_time.true_count() == stored.num_rows() {
+        return Ok(vec![TaggedBatch { changes: rows, arrival_watermark: Timestamp(earliest) }]);
+    }
+    let mut behind: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for row in (!on_time.values()).set_indices() {
+        behind.entry(arrivals.value(row)).or_default().push(row as u32);
+    }
+    let mut batches = vec![TaggedBatch { changes: rows.filter(&on_time)?, arrival_watermark: Timestamp(earliest) }];
+    for (arrival, indices) in behind {
+        batches.push(TaggedBatch { changes: rows.take(&UInt32Array::from(indices))?, arrival_watermark: Timestamp(arrival) });
+    }
+    Ok(batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+    use std::sync::Arc;
+
+    /// (arrival watermark, times) of each batch.
+    fn split(rows: &[(i64, i64)]) -> Vec<(i64, Vec<i64>)> {
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|(time, _)| *time)));
+        let arrivals: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, arrival)| *arrival)));
+        let stored = RecordBatch::try_from_iter([("at", times), ("arrival", arrivals)]).unwrap();
+        let times = |b: &TaggedBatch| b.changes.rows.column(0).as_primitive::<TimestampMicrosecondType>().values().to_vec();
+        tagged(&stored, &[0]).unwrap().iter().map(|b| (b.arrival_watermark.0, times(b))).collect()
+    }
+
+    #[test]
+    fn only_rows_behind_their_watermark_are_apart() {
+        assert_eq!(split(&[(10, 5), (20, 15), (30, 30)]), [(5, vec![10, 20, 30])]);
+        assert_eq!(split(&[(10, 5), (3, 15), (30, 25), (4, 15), (9, 25)]), [(5, vec![10, 30]), (15, vec![3, 4]), (25, vec![9])]);
+        // All under one watermark need no splitting, behind it or not.
+        assert_eq!(split(&[(1, 5), (9, 5)]), [(5, vec![1, 9])]);
+        assert!(split(&[]).is_empty());
+    }
+}

@@ -1,0 +1,146 @@
+//! Private readings: of a new job, of one that fell off a ring, and of one that a restart interrupted in either. How each
+//! begins, what it needs, and how it ends in the job going with the cuts.
+
+use super::arrivals::StoredRows;
+use super::backfill::{Backfill, Reading, RelationReading, SourceReading};
+use super::checkpointing::Positions;
+use super::core::Core;
+use super::history::{Replay, offset_of};
+use super::job::{Job, Mode};
+use super::scheduling::Move;
+use eddyline_common::connector::PartitionStart;
+use eddyline_common::{Epoch, Offset, RelationId, Result, Timestamp, failpoint};
+use std::sync::atomic::Ordering;
+
+impl Core {
+    /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there; or up to the
+    /// epoch of a checkpoint that waits for it.
+    pub(super) fn fall_off(&mut self, id: RelationId) -> Move {
+        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut);
+        self.mark(to);
+        let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
+        tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");
+        job.mode = Mode::Backfilling(Backfill::new(Some(job.stepped), to));
+        Move::Some
+    }
+
+    pub(super) fn schedule_backfill(&mut self, id: RelationId) -> Result<Move> {
+        // A server that stops does not wait for long backfills: they go on after the next start.
+        if self.is_held(id) || self.shutdown.is_some() {
+            return Ok(Move::None);
+        }
+        let Mode::Backfilling(backfill) = &self.jobs[&id].mode else { return Ok(Move::None) };
+        let (from, to, begun) = (backfill.from, backfill.to, backfill.reading.is_some());
+        if !begun {
+            let ready = self.jobs[&id].inputs.iter().all(|i| self.has_come_to(*i, to));
+            if !ready {
+                return Ok(Move::None);
+            }
+            let reading = self.begin_reading(id, from, to)?;
+            if let Some(Mode::Backfilling(backfill)) = self.jobs.get_mut(&id).map(|j| &mut j.mode) {
+                backfill.reading = Some(reading);
+            }
+        }
+        let reading = self.jobs.get_mut(&id).and_then(Job::reading_mut);
+        let Some(inputs) = reading.map(Reading::next_inputs).transpose()?.flatten() else { return Ok(Move::None) };
+        failpoint::hit("backfill.step")?;
+        self.begin_step(id, to, None, inputs);
+        Ok(Move::Some)
+    }
+
+    /// Whether all of a relation up to `epoch` can be read: a source's rows are in its ring, a table's or view's in its
+    /// view store.
+    fn has_come_to(&self, relation: RelationId, epoch: Epoch) -> bool {
+        match self.jobs.get(&relation) {
+            Some(job) => job.is_live() && job.stepped >= epoch,
+            None => self.frontier(relation) >= epoch,
+        }
+    }
+
+    /// Opens every input of a backfill: snapshots of tables and views, or what their rings have since `from`;
+    /// private readers of sources.
+    fn begin_reading(&mut self, id: RelationId, from: Option<Epoch>, to: Epoch) -> Result<Reading> {
+        let job = &self.jobs[&id];
+        let mut reading = Reading::default();
+        for input in &job.inputs {
+            if self.sources.contains_key(input) {
+                let start = if from.is_none() { Vec::new() } else { job.source_ends(*input) };
+                self.begin_source(job, *input, &start, to, &mut reading)?;
+            } else if let Some(ring) = self.ring(*input) {
+                let watermark = ring.watermark_at(to);
+                let (batches, rest) = match (from, self.jobs.get(input)) {
+                    (Some(from), _) => (ring.take(from, to).batches, None),
+                    (None, Some(read)) => {
+                        reading.total += read.view.num_rows(to);
+                        (Vec::new(), Some(StoredRows::new(&read.view, to, &read.relation.time_columns)?))
+                    }
+                    (None, None) => (Vec::new(), None),
+                };
+                reading.total += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
+                reading.relations.push(RelationReading { relation: *input, batches: batches.into(), rest, watermark });
+            }
+        }
+        if from.is_some() {
+            tracing::info!(view = %job.relation.name, done = reading.done, total = reading.total, "reading goes on from where it was");
+        }
+        Ok(reading)
+    }
+
+    /// Opens a private reader of one source, from `start` (its own start where that names no offset) to epoch `to`.
+    fn begin_source(&self, job: &Job, input: RelationId, start: &[PartitionStart], to: Epoch, reading: &mut Reading) -> Result<()> {
+        let Some(source) = self.sources.get(&input) else { return Ok(()) };
+        let first = |p| offset_of(source.starts(), p).unwrap_or_default();
+        let begins = |p| offset_of(start, p).unwrap_or(first(p));
+        let end = source.ring.ends_at(to);
+        let start: Vec<_> = end.iter().map(|e| PartitionStart { partition: e.partition, start: begins(e.partition) }).collect();
+        let watermark = job.progress.watermarks.get(&input).copied().unwrap_or(Timestamp::MIN);
+        let (inbox, reader) = source.read_privately(job.id(), &start, &end, self.config.clock.clone(), self.sender.clone())?;
+        let between = |from: Offset, to: Offset| (to.0 - from.0).max(0) as u64;
+        for (start, end) in start.iter().zip(end.iter()) {
+            reading.total += between(first(end.partition), end.start);
+            reading.done += between(first(end.partition), start.start);
+        }
+        let left = start.iter().zip(end.iter()).filter(|(start, end)| start.start < end.start);
+        reading.sources.push(SourceReading {
+            source: input,
+            inbox,
+            _reader: reader,
+            left: left.map(|(_, end)| (end.partition, end.start)).collect(),
+            replay: Replay::new(&source.history, &start, &end, watermark),
+            watermark: source.ring.watermark_at(to),
+        });
+        Ok(())
+    }
+
+    /// Where a restart would let a backfilling job go on: its positions in its sources. `None` if it has read nothing, or
+    /// reads tables or views too: of those a restart brings back a later epoch than the one it is reading.
+    pub(super) fn resume_point(&self, job: &Job) -> Option<Positions> {
+        let Mode::Backfilling(backfill) = &job.mode else { return None };
+        match &backfill.reading {
+            Some(reading) => reading.can_resume().then(|| reading.positions()),
+            None => {
+                let only_sources = job.inputs.iter().all(|i| self.sources.contains_key(i));
+                (backfill.from.is_some() && only_sources).then(|| job.source_ends.iter().map(|(s, e)| (*s, e.to_vec())).collect())
+            }
+        }
+    }
+
+    pub(super) fn on_backfill_step(&mut self, id: RelationId, watermark: Timestamp) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Mode::Backfilling(backfill) = &job.mode else { return };
+        let to = backfill.to;
+        let reading = backfill.reading.as_ref();
+        job.stats.backfill_permille.store(reading.map_or(0, Reading::permille), Ordering::Relaxed);
+        if !reading.is_some_and(Reading::is_finished) {
+            return;
+        }
+        tracing::info!(view = %job.relation.name, epoch = to.0, "backfill done");
+        job.stats.backfill_permille.store(1000, Ordering::Relaxed);
+        job.mode = Mode::Live;
+        job.output_watermark = watermark;
+        job.output.trim(to);
+        job.output.set_watermark(watermark);
+        job.exact.step(to);
+        self.reach(id, to);
+    }
+}

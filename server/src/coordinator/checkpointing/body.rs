@@ -1,0 +1,80 @@
+//! What a manifest says about the server: the catalog, where every input and job stands, and which files hold the
+//! rest. Durable: fields are only added, with defaults.
+
+use super::super::source::SourceProgress;
+use super::super::system::{JobCounters, SystemRows};
+use eddyline_common::connector::PartitionStart;
+use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
+use eddyline_executor::JobProgress;
+use eddyline_planner::catalog::Relation;
+use eddyline_storage::checkpoint::{FileRef, Manifest};
+use eddyline_storage::log::LogPosition;
+use eddyline_storage::view::ViewManifest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Body {
+    pub version: u32,
+    pub epoch: Epoch,
+    pub now: Timestamp,
+    pub next_relation: u32,
+    pub catalog: Vec<Relation>,
+    pub sources: BTreeMap<RelationId, SourceProgress>,
+    pub tables: BTreeMap<RelationId, Timestamp>,
+    pub jobs: BTreeMap<RelationId, JobBody>,
+    pub system: SystemRows,
+    /// Recovery replays the log from here.
+    pub log: LogPosition,
+    pub kv: BTreeMap<String, FileRef>,
+    pub view_files: BTreeMap<String, FileRef>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobBody {
+    /// `None`: it has stopped, or was still reading a table or view for the first time and starts over.
+    pub progress: Option<JobProgress>,
+    /// It was reading its sources on its own and goes on from here, to the checkpoint's epoch.
+    #[serde(default)]
+    pub positions: Option<Positions>,
+    pub output_watermark: Timestamp,
+    pub counters: JobCounters,
+    pub view: ViewManifest,
+    pub failed: Option<String>,
+}
+
+/// How far each source has been read.
+pub type Positions = BTreeMap<RelationId, Vec<PartitionStart>>;
+
+pub const BODY_VERSION: u32 = 1;
+
+impl JobBody {
+    /// Of a job that does not go on from where it was.
+    pub fn without_progress(failed: Option<String>) -> Self {
+        JobBody {
+            progress: None,
+            positions: None,
+            output_watermark: Timestamp::MIN,
+            counters: JobCounters::default(),
+            view: ViewManifest::default(),
+            failed,
+        }
+    }
+}
+
+impl Body {
+    /// Every file that the checkpoint needs.
+    pub fn files(&self) -> Vec<FileRef> {
+        let histories = self.sources.values().flat_map(|s| &s.history.chunks);
+        self.kv.values().chain(self.view_files.values()).chain(histories).cloned().collect()
+    }
+}
+
+pub fn read_body(manifest: &Manifest) -> Result<Body> {
+    let body: Body =
+        serde_json::from_value(manifest.body.clone()).map_err(|e| SqlError::corrupt(format!("manifest {}: {e}", manifest.id)))?;
+    if body.version > BODY_VERSION {
+        return Err(SqlError::corrupt(format!("manifest {} has version {}, this server knows {BODY_VERSION}", manifest.id, body.version)));
+    }
+    Ok(body)
+}

@@ -1,0 +1,72 @@
+//! One partition of a source: where cuts stand in it, its watermark, and what has arrived and waits for a cut.
+
+use super::inbox::Arrived;
+use eddyline_common::cut::PartitionCut;
+use eddyline_common::{Offset, PartitionId, Timestamp};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+pub struct Partition {
+    /// Where it starts, until a cut has recorded that: it was discovered while the source ran.
+    pub discovered: Option<Offset>,
+    pub end: Offset,
+    /// Where it ends outside, if the connector knows.
+    pub present_end: Option<Offset>,
+    pub watermark: Timestamp,
+    pub idle: bool,
+    pub last_arrival: Instant,
+    pub waiting: VecDeque<Arrived>,
+}
+
+impl Partition {
+    pub fn at(end: Offset) -> Self {
+        Partition {
+            discovered: None,
+            end,
+            present_end: None,
+            watermark: Timestamp::MIN,
+            idle: false,
+            last_arrival: Instant::now(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    pub fn cut(&self, partition: PartitionId) -> PartitionCut {
+        PartitionCut { partition, start: None, end: self.end, watermark: self.watermark, idle: self.idle }
+    }
+
+    /// Moves rows before `end` out, splitting a batch that crosses it.
+    pub fn take_up_to(&mut self, end: Offset, taken: &mut Vec<Arrived>) {
+        while let Some(mut arrived) = self.waiting.pop_front() {
+            if arrived.batch.start >= end {
+                self.waiting.push_front(arrived);
+                break;
+            }
+            if arrived.batch.end > end {
+                let rest = split_at(&mut arrived, end);
+                self.waiting.push_front(rest);
+            }
+            taken.push(arrived);
+        }
+        self.end = end;
+    }
+}
+
+/// Cuts a batch in two at an offset; returns the later part. Both parts keep the whole's event times,
+/// which replay does not use.
+fn split_at(arrived: &mut Arrived, at: Offset) -> Arrived {
+    let row = arrived.batch.offsets.partition_point(|o| *o < at.0);
+    let mut later = arrived.batch.clone();
+    let rows = &arrived.batch.rows;
+    later.rows = rows.slice(row, rows.num_rows() - row);
+    arrived.batch.rows = rows.slice(0, row);
+    later.offsets = arrived.batch.offsets.split_off(row);
+    later.start = at;
+    arrived.batch.end = at;
+    arrived.batch.finished = false;
+    later.undecodable.retain(|u| u.offset >= at);
+    arrived.batch.undecodable.retain(|u| u.offset < at);
+    let bytes = arrived.bytes / 2;
+    arrived.bytes -= bytes;
+    Arrived { batch: later, bytes, watermark: arrived.watermark, oldest: arrived.oldest, at: arrived.at }
+}

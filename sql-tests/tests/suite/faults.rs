@@ -1,0 +1,304 @@
+//! The world's faults, from outside: a full disk, damaged files, a directory that cannot be used, clients that vanish or
+//! come in crowds. Each gets a clear error, everything else runs on, and nothing acknowledged is lost.
+
+use eddyline_sql_tests::process::binary;
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, Error};
+
+const PAD_BYTES: usize = 64 << 10;
+
+fn state(error: &Error) -> &str {
+    error.code().map_or("", |c| c.code())
+}
+
+async fn number(client: &Client, query: &str) -> i64 {
+    client.query_one(query, &[]).await.expect("the query runs").get(0)
+}
+
+async fn insert(client: &Client, id: i64) -> Result<(), Error> {
+    client.batch_execute(&format!("INSERT INTO t VALUES ({id}, '{}')", "x".repeat(PAD_BYTES))).await
+}
+
+async fn create(client: &Client) {
+    for statement in
+        ["CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)", "CREATE MATERIALIZED VIEW v AS SELECT COUNT(*) AS n, MAX(id) AS m FROM t"]
+    {
+        client.batch_execute(statement).await.expect("the definitions are accepted");
+    }
+}
+
+/// Takes all the room that is left on the disk of `file`.
+fn fill(file: &Path) {
+    let mut file = std::fs::File::create(file).expect("the ballast is created");
+    for chunk in [vec![1; 64 << 10], vec![1; 512]] {
+        while file.write_all(&chunk).is_ok() {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_fails_writes_until_there_is_room() {
+    let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "200ms", ..Default::default() });
+    let client = server.connect().await;
+    create(&client).await;
+    insert(&client, 1).await.expect("there is room");
+    let pid = server.pid().expect("it runs");
+    let ballast = PathBuf::from(format!("/proc/{pid}/root{}", server.data_dir().join("data/ballast").display()));
+    fill(&ballast);
+    let mut acknowledged = vec![1];
+    let error = loop {
+        let id = acknowledged.len() as i64 + 1;
+        assert!(id < 2_000, "the disk is full");
+        match insert(&client, id).await {
+            Ok(()) => acknowledged.push(id),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(state(&error), "53100", "{error:?}");
+    assert!(error.as_db_error().is_some_and(|e| e.hint().is_some()), "{error:?}");
+    let seen = number(&client, "SELECT n FROM v").await;
+    assert_eq!(seen, acknowledged.len() as i64, "reads go on, and show what was acknowledged");
+
+    std::fs::remove_file(&ballast).expect("there is room again");
+    let next = acknowledged.len() as i64 + 2;
+    until("writes work again", || async { insert(&client, next).await.ok() }).await;
+    acknowledged.push(next);
+    let list = acknowledged.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+    let kept = number(&client, &format!("SELECT COUNT(*) FROM t WHERE id IN ({list})")).await;
+    assert_eq!(kept, acknowledged.len() as i64, "nothing acknowledged is lost");
+    let both = client.query_one("SELECT (SELECT COUNT(*) FROM t), (SELECT n FROM v)", &[]).await.expect("the query runs");
+    assert_eq!(both.get::<_, i64>(0), both.get::<_, i64>(1), "the view follows the table");
+    until("checkpoints work again", || async { (metric(&server, "eddyline_checkpoint_epoch")? >= seen as f64).then_some(()) }).await;
+}
+
+/// Runs a server that is expected to end by itself.
+fn refused(data_dir: &Path) -> Output {
+    let begun = Instant::now();
+    let child = Command::new(binary())
+        .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(!output.status.success(), "it is refused");
+    assert!(begun.elapsed() < Duration::from_secs(20), "at once");
+    assert!(output.stdout.is_empty(), "it was never ready");
+    output
+}
+
+fn says(output: &Output, what: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(what), "expected {what:?} in:\n{text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_cannot_be_used_is_refused() {
+    let server = Server::start(ServerOptions::default());
+    let second = refused(&server.data_dir().join("data"));
+    says(&second, "is in use by another server");
+    says(&second, &server.pid().expect("it runs").to_string());
+    server.connect().await.batch_execute("SELECT 1").await.expect("the first one runs on");
+
+    let in_the_way = server.data_dir().join("file");
+    std::fs::write(&in_the_way, "not a directory").expect("a file");
+    says(&refused(&in_the_way.join("data")), "Not a directory");
+}
+
+/// Inverts a byte in the middle.
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).expect("the file is read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(file, bytes).expect("the file is written");
+}
+
+/// The files below `dir` with `word` in their name, the newest last.
+fn files(dir: &Path, word: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("the folder is read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.strip_prefix(dir).is_ok_and(|p| p.to_string_lossy().contains(word)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort_by_key(|p| (p.metadata().and_then(|m| m.modified()).expect("a time"), p.clone()));
+    found
+}
+
+/// Rows that lie in several checkpoints, and none of them in the log alone.
+async fn write_checkpoints(server: &Server) -> i64 {
+    let client = server.connect().await;
+    create(&client).await;
+    let epoch = || metric(server, "eddyline_checkpoint_epoch").unwrap_or_default();
+    for id in 1..=30 {
+        let before = epoch();
+        insert(&client, id).await.expect("a row");
+        if id % 10 == 0 {
+            until("a checkpoint holds it", || async { (epoch() > before).then_some(()) }).await;
+        }
+    }
+    30
+}
+
+async fn has_all(server: &Server, rows: i64) {
+    let client = server.connect().await;
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM t").await, rows);
+    assert_eq!(number(&client, "SELECT n FROM v").await, rows);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_checkpoint_is_reported_and_the_one_before_taken() {
+    for what in ["manifest", "file"] {
+        let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", ..Default::default() });
+        let rows = write_checkpoints(&server).await;
+        server.stop();
+        let checkpoints = server.data_dir().join("data/checkpoints");
+        let manifests = files(&checkpoints, "manifest");
+        assert!(manifests.len() > 1, "there is one to fall back to");
+        let newest = manifests.last().expect("not empty");
+        if what == "manifest" {
+            damage(newest);
+        } else {
+            damage(&only_in_the_newest(&checkpoints, &manifests));
+        }
+        server.launch().expect("the server starts");
+        assert!(server.log().contains("damaged"), "it says so:\n{}", server.log());
+        has_all(&server, rows).await;
+    }
+}
+
+/// A data file that the newest manifest names and the one before does not.
+fn only_in_the_newest(checkpoints: &Path, manifests: &[PathBuf]) -> PathBuf {
+    let [.., before, newest] = manifests else { panic!("two manifests") };
+    let text = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("a manifest")).into_owned();
+    let (before, newest) = (text(before), text(newest));
+    let data = files(checkpoints, "").into_iter().filter(|f| !manifests.contains(f));
+    let named = |file: &PathBuf| {
+        let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        newest.contains(&name) && !before.contains(&name)
+    };
+    data.into_iter().find(named).expect("the newest checkpoint has a file of its own")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_damaged_before_its_end_is_refused() {
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "1h", ..Default::default() });
+    let client = server.connect().await;
+    create(&client).await;
+    for id in 1..=30 {
+        insert(&client, id).await.expect("a row");
+    }
+    server.kill();
+    let log = files(&server.data_dir().join("data/log"), "");
+    let largest = log.iter().max_by_key(|f| f.metadata().map_or(0, |m| m.len())).expect("a log");
+    damage(largest);
+    let output = refused(&server.data_dir().join("data"));
+    says(&output, &largest.file_name().expect("a name").to_string_lossy());
+    says(&output, "damaged");
+    damage(largest);
+    server.launch().expect("the server starts");
+    has_all(&server, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_vanishes_leaves_nothing_running() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE n (i BIGINT PRIMARY KEY)").await.expect("a table");
+    client.batch_execute("INSERT INTO n SELECT * FROM generate_series(1, 20000)").await.expect("rows");
+    let sessions = |count: f64| {
+        let server = &server;
+        until("the sessions are as many as the clients", move || async move { (metric(server, "eddyline_sessions")? == count).then_some(()) })
+    };
+    sessions(1.0).await;
+    for query in ["SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7", "SELECT a.i, b.i FROM n a, n b"] {
+        let gone = server.connect().await;
+        sessions(2.0).await;
+        let running = tokio::spawn(async move { gone.simple_query(query).await.map(|_| ()) });
+        until("the query runs", || async { (cpu_ticks(&server) > 0).then_some(()) }).await;
+        let before = cpu_ticks(&server);
+        until("it takes time", || async { (cpu_ticks(&server) > before + 20).then_some(()) }).await;
+        running.abort();
+        sessions(1.0).await;
+    }
+    until("the server has nothing to do", || async {
+        let before = cpu_ticks(&server);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        (cpu_ticks(&server) - before <= 5).then_some(())
+    })
+    .await;
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM n").await, 20_000);
+}
+
+/// Processor time of the server so far, in hundredths of a second.
+fn cpu_ticks(server: &Server) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid().expect("it runs"))).expect("a process");
+    let after_name = stat.rsplit_once(')').expect("a name").1;
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    [11, 12].iter().map(|i| fields[*i].parse::<u64>().expect("a number")).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_connections_are_served_or_told_why_not() {
+    let server = Server::start(ServerOptions::default());
+    let mut served = Vec::new();
+    let mut turned_away = 0;
+    for _ in 0..1000 {
+        match server.try_connect().await {
+            Ok(client) => served.push(client),
+            Err(error) => {
+                assert_eq!(state(&error), "53300", "{error:?}");
+                assert!(error.as_db_error().is_some_and(|e| e.hint().is_some()), "{error:?}");
+                turned_away += 1;
+            }
+        }
+    }
+    assert_eq!((served.len(), turned_away), (200, 800), "max_connections is 200 by default");
+    for client in &served {
+        assert_eq!(number(client, "SELECT 1::bigint").await, 1);
+    }
+    drop(served);
+    until("there is room again", || async { server.try_connect().await.ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_ends_statements_and_leaves_a_clean_directory() {
+    let mut server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    create(&client).await;
+    insert(&client, 1).await.expect("a row");
+    client.batch_execute("CREATE TABLE n (i BIGINT PRIMARY KEY)").await.expect("a table");
+    client.batch_execute("INSERT INTO n SELECT * FROM generate_series(1, 20000)").await.expect("rows");
+    let running = tokio::spawn(async move { client.simple_query("SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7").await.map(|_| ()) });
+    let before = cpu_ticks(&server);
+    until("the query runs", || async { (cpu_ticks(&server) > before + 20).then_some(()) }).await;
+    let status = tokio::task::block_in_place(|| server.stop());
+    assert!(status.success(), "{status}: {}", server.log());
+    let error = running.await.expect("the client ends").expect_err("the query was ended");
+    assert_eq!(state(&error), "57P01", "{error:?}");
+    server.launch().expect("the server starts again");
+    has_all(&server, 1).await;
+}
+
+/// The sum of a metric's samples; `None` before there are any.
+fn metric(server: &Server, name: &str) -> Option<f64> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.http_port)).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let samples = text.lines().filter(|l| l.split([' ', '{']).next() == Some(name));
+    samples.map(|l| l.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok())).sum()
+}
