@@ -340,7 +340,13 @@ impl Core {
     }
 
     fn write_checkpoint_if_frozen(&mut self) {
+        let log = self.log_health();
         let Some(run) = &mut self.checkpoint else { return };
+        if let (Err(error), true, false) = (log, self.shutdown.is_some(), run.writing) {
+            // It would wait for a cut that may never be durable. What is there is enough to start from.
+            let id = run.id;
+            return self.on_checkpoint_done(id, Err(error));
+        }
         if run.writing || !run.unfrozen.is_empty() || self.durable < run.epoch {
             return;
         }

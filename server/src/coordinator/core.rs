@@ -58,6 +58,8 @@ pub(super) struct Core {
     pub durable: Epoch,
     /// The newest cut of the log at start.
     pub recovered: Epoch,
+    /// Why no cut will be durable any more.
+    pub log_lost: Option<SqlError>,
     pub marks: BTreeSet<Epoch>,
     pub last_mark: Instant,
     pub checkpoints: Checkpointing,
@@ -129,7 +131,7 @@ impl Core {
                 self.durable = self.durable.max(epoch);
                 self.stats.epoch.store(self.durable.0, Ordering::Relaxed);
             }
-            Event::Durable(_, Err(error)) => self.on_log_error(error),
+            Event::Durable(_, Err(error)) => self.on_log_lost(error),
             Event::DdlDurable(id, result) => self.on_ddl_durable(id, result),
             Event::HeldAreWritten(id) => self.on_held_are_written(id),
             Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
@@ -140,7 +142,7 @@ impl Core {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
-            Command::Write(write, encoded, reply) => self.on_write(write, &encoded, reply),
+            Command::Write(write, reply) => self.on_write(write, reply),
             Command::Snapshot { relations, at_least, reply } => self.on_snapshot(relations, at_least, reply),
             Command::Flush(reply) => self.on_flush(reply),
             Command::SystemRows(relation, reply) => self.on_system_rows(relation, reply),
@@ -148,8 +150,10 @@ impl Core {
                 tracing::info!("shutting down");
                 self.shutdown = Some(reply);
                 self.sources.values_mut().for_each(Source::stop);
-                if self.tables.values().any(Table::has_input) {
-                    self.take_cut();
+                if self.tables.values().any(Table::has_input)
+                    && let Err(error) = self.take_cut()
+                {
+                    tracing::error!("writes under way are not finished: {error}");
                 }
                 self.begin_last_checkpoint();
             }
@@ -167,7 +171,7 @@ impl Core {
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = Instant::now() + SLEEP_MAX;
-        sources.chain(self.next_checkpoint()).min().unwrap_or(far)
+        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).min().unwrap_or(far)
     }
 
     fn is_at_rest(&self) -> bool {
@@ -212,13 +216,6 @@ impl Core {
 
     pub fn mark(&mut self, epoch: Epoch) {
         self.marks.insert(epoch);
-    }
-
-    fn on_log_error(&mut self, error: SqlError) {
-        tracing::error!("the log cannot be written: {error}");
-        for waiting in self.writes_waiting.drain(..) {
-            reply_to(waiting.reply, Err(error.clone()));
-        }
     }
 }
 

@@ -150,6 +150,7 @@ fn assemble(
         locks: Arc::new(Mutex::new(HashMap::new())),
         stats: stats.clone(),
         starts: Arc::new(RwLock::new(HashMap::new())),
+        write_room: CoordinatorHandle::write_room(),
     };
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
@@ -185,6 +186,7 @@ fn assemble(
         now: Timestamp::MIN,
         durable: Epoch::ZERO,
         recovered: Epoch::ZERO,
+        log_lost: None,
         marks: BTreeSet::new(),
         last_mark: Instant::now(),
         checkpoint: None,

@@ -120,23 +120,18 @@ impl Flusher {
         state.unsynced_bytes -= chunk.bytes.len();
         let waiters = state.take_waiters_before(durable);
         drop(state);
-        self.shared.room.notify_all();
+        self.shared.moved.notify_all();
         resolve(waiters, Ok(()));
     }
 
-    /// Reports a failed write to all waiters, and pauses unless the log closes.
+    /// Says that a write failed, and pauses unless the log closes. Waiters go on waiting.
     fn stall(&self, error: SqlError) {
         let mut state = self.shared.state.lock();
         if matches!(state.health, Health::Good) {
             tracing::error!(%error, "the log cannot be written; it is tried again until it can");
         }
-        state.health = Health::Stalled(error.clone());
-        let waiters = std::mem::take(&mut state.waiters).into_values().flatten().collect();
-        drop(state);
-        self.shared.room.notify_all();
-        resolve(waiters, Err(error));
-
-        let mut state = self.shared.state.lock();
+        state.health = Health::Stalled(error);
+        self.shared.moved.notify_all();
         if !state.closing {
             self.shared.work.wait_for(&mut state, self.shared.options.retry_after);
         }
@@ -145,7 +140,7 @@ impl Flusher {
     fn poison(&self, cause: SqlError) {
         let error = SqlError::new(SqlState::IO_ERROR, "the log is closed for writing since a sync failed")
             .with_detail(format!("{}.", cause.message))
-            .with_hint("Restart the server: it recovers everything that was acknowledged.");
+            .with_hint("Restart the server: it recovers everything that was acknowledged. What was under way may be there or not.");
         tracing::error!(%cause, "a sync of the log failed; nothing is written to it until the server is started again");
         self.fail_all(Health::Poisoned(error.clone()), error);
     }
@@ -164,7 +159,7 @@ impl Flusher {
         state.pending.clear();
         let waiters = std::mem::take(&mut state.waiters).into_values().flatten().collect();
         drop(state);
-        self.shared.room.notify_all();
+        self.shared.moved.notify_all();
         resolve(waiters, Err(error));
     }
 }

@@ -169,13 +169,6 @@ fn faulty() -> (Arc<FaultyFs>, Arc<Faults>) {
     (fs, faults)
 }
 
-/// Waits again after every failed attempt, as the coordinator does.
-fn wait_until_durable(log: &Log, position: LogPosition) {
-    while let Err(error) = log.wait_durable(position) {
-        assert_eq!(error.state, SqlState::DISK_FULL);
-    }
-}
-
 #[test]
 fn frames_come_back_in_order_from_any_position() {
     let dir = tempfile::tempdir().unwrap();
@@ -427,7 +420,7 @@ fn many_appends_share_one_sync() {
 #[test]
 fn concurrent_writers_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let small = LogOptions { segment_bytes: 4096, unsynced_bytes_max: 512, ..options() };
+    let small = LogOptions { segment_bytes: 4096, ..options() };
     let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
     let mut written: Vec<(LogPosition, String)> = std::thread::scope(|scope| {
         let write = |writer: usize| {
@@ -461,21 +454,19 @@ fn concurrent_writers_lose_nothing() {
 }
 
 #[test]
-fn appending_waits_while_too_much_is_unsynced() {
+fn appending_never_waits_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let (fs, faults) = faulty();
-    let (log, _) = open_with(fs, dir.path(), LogOptions { unsynced_bytes_max: 100, ..options() }).unwrap();
+    let (log, _) = open_with(fs, dir.path(), options()).unwrap();
     faults.set(|state| state.hold_sync = true);
-    log.append(1, &[1; 80]).unwrap();
-    std::thread::scope(|scope| {
-        let (done, outcome) = mpsc::channel();
-        let log = &log;
-        scope.spawn(move || done.send(log.append(1, &[2; 80])).unwrap());
-        faults.wait_until(|state| state.syncs_waiting == 1);
-        assert!(outcome.try_recv().is_err());
-        faults.set(|state| state.hold_sync = false);
-        log.wait_durable(outcome.recv().unwrap().unwrap()).unwrap();
-    });
+    log.append(1, b"leader").unwrap();
+    faults.wait_until(|state| state.syncs_waiting == 1);
+    // More than any bound of unsynced bytes that there ever was, then a small record behind it.
+    log.append(1, &vec![1; 40 << 20]).unwrap();
+    let last = log.append(1, b"cut").unwrap();
+    assert!(log.durable_end() < last);
+    faults.set(|state| state.hold_sync = false);
+    log.wait_durable(last).unwrap();
 }
 
 #[test]
@@ -494,12 +485,12 @@ fn a_full_disk_is_reported_and_survived_wherever_the_write_stops() {
         log.on_durable(first, Box::new(move |result: Result<()>| done.send(result).unwrap()));
         faults.set(|state| state.hold_sync = false);
         // The first frame may have fitted alone, if it was taken alone.
-        if let Err(error) = outcome.recv().unwrap() {
+        if let Err(error) = log.sync() {
             assert_eq!(error.state, SqlState::DISK_FULL);
             assert!(error.message.contains("log segment"), "{error}");
         }
         faults.set(|state| state.space = None);
-        wait_until_durable(&log, first);
+        outcome.recv().unwrap().expect("a full disk is no reason to give up");
         while log.append(1, b"three").is_err() {
             std::thread::yield_now();
         }
@@ -521,15 +512,20 @@ fn while_the_disk_is_full_nothing_new_is_accepted() {
     faults.set(|state| state.space = Some(10));
     // In a new segment, so that its header is what does not fit.
     let pending = log.append(1, &[b'p'; 50]).unwrap();
-    assert_eq!(log.wait_durable(pending).unwrap_err().state, SqlState::DISK_FULL);
+    let (done, outcome) = mpsc::channel();
+    log.on_durable(pending, Box::new(move |result| done.send(result).unwrap()));
+    assert_eq!(log.sync().unwrap_err().state, SqlState::DISK_FULL);
     assert_eq!(log.health().unwrap_err().state, SqlState::DISK_FULL);
     assert_eq!(log.append(1, b"refused").unwrap_err().state, SqlState::DISK_FULL);
+    let done = log.append_done(1, b"done").unwrap();
+    assert!(outcome.try_recv().is_err(), "its frame is kept, so its waiter waits");
     faults.set(|state| state.space = None);
-    wait_until_durable(&log, pending);
+    assert_eq!(outcome.recv().unwrap(), Ok(()));
+    log.wait_durable(done).unwrap();
     assert_eq!(log.health(), Ok(()));
     write_each(&log, &["end"]);
     drop(log);
-    assert_eq!(payloads(&open(dir.path()).unwrap().1), ["start", &"p".repeat(50), "end"]);
+    assert_eq!(payloads(&open(dir.path()).unwrap().1), ["start", &"p".repeat(50), "done", "end"]);
 }
 
 #[test]
@@ -539,8 +535,8 @@ fn a_log_on_a_full_disk_still_closes() {
     let (log, _) = open_with(fs, dir.path(), options()).unwrap();
     write_each(&log, &["start"]);
     faults.set(|state| state.space = Some(3));
-    let pending = log.append(1, b"lost").unwrap();
-    assert!(log.wait_durable(pending).is_err());
+    log.append(1, b"lost").unwrap();
+    assert!(log.sync().is_err());
     drop(log);
     assert_eq!(payloads(&open(dir.path()).unwrap().1), ["start"]);
 }
@@ -560,6 +556,8 @@ fn a_failed_sync_poisons_the_log_until_it_is_opened_again() {
     // Healing the disk changes nothing: what it holds is unknown.
     faults.set(|state| state.fail_sync = false);
     assert_eq!(log.append(1, b"refused").unwrap_err(), error);
+    assert_eq!(log.append_done(1, b"refused").unwrap_err(), error);
+    assert_eq!(log.sync().unwrap_err(), error);
     assert_eq!(log.wait_durable(lost).unwrap_err(), error);
     assert_eq!(log.wait_durable(durable), Ok(()));
     drop(log);
