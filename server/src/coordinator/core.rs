@@ -135,7 +135,7 @@ impl Core {
             Event::DdlDurable(id, result) => self.on_ddl_durable(id, result),
             Event::HeldAreWritten(id) => self.on_held_are_written(id),
             Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
-            Event::Vacuumed => self.on_vacuumed(),
+            Event::Vacuumed { more } => self.on_vacuumed(more),
         }
     }
 

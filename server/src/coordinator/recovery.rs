@@ -1,7 +1,7 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, checkpoint_dir, has_job, read_body};
+use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, Writer, checkpoint_dir, has_job, read_body};
 use super::core::Core;
 use super::ddl::{view_key, view_schema};
 use super::handle::{CoordinatorHandle, Pins};
@@ -155,17 +155,18 @@ fn assemble(
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
     clear_dir(&image_dir)?;
-    let maintenance = Maintenance {
+    let maintenance = Maintenance { store: store.clone(), events: sender.clone(), stats: stats.clone() };
+    let writer = Writer {
         store,
         kv: kv.clone(),
         gate: engine.gate().clone(),
         log: log.clone(),
         image_dir,
         events: sender.clone(),
-        stats: stats.clone(),
+        positions: None,
     };
     Ok(Core {
-        checkpoints: Checkpointing::start(maintenance, next_id, body)?,
+        checkpoints: Checkpointing::start(maintenance, writer, next_id, body)?,
         log,
         engine,
         engine_events,

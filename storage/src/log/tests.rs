@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 fn options() -> LogOptions {
-    LogOptions { retry_after: Duration::from_millis(2), ..LogOptions::default() }
+    LogOptions { retry_after: Duration::from_millis(2), room_bytes_max: 0, ..LogOptions::default() }
 }
 
 fn open(dir: &Path) -> Result<(Log, Recovered)> {
@@ -96,11 +96,11 @@ struct FaultyFile {
 }
 
 impl WriteFile for FaultyFile {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.faults.state.lock();
         let fits = state.space.map_or(bytes.len(), |space| space.min(bytes.len()));
         // A full disk takes what still fits.
-        self.inner.write_all(&bytes[..fits])?;
+        self.inner.write_at(offset, &bytes[..fits])?;
         if let Some(space) = &mut state.space {
             *space -= fits;
         }
@@ -131,11 +131,11 @@ impl FaultyFs {
 }
 
 impl FileSystem for FaultyFs {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        SystemFs.create(path).map(|file| self.wrap(file))
+    fn open(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        SystemFs.open(path).map(|file| self.wrap(file))
     }
-    fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        SystemFs.append(path).map(|file| self.wrap(file))
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        SystemFs.len(path)
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         SystemFs.read(path)
@@ -250,7 +250,8 @@ fn garbage_and_zeros_after_the_end_are_cut_off() {
         bytes.extend_from_slice(&garbage);
         std::fs::write(&path, bytes).unwrap();
         let recovered = open(dir.path()).unwrap().1;
-        assert_eq!(recovered.cut_bytes(), garbage.len() as u64);
+        let torn = garbage.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        assert_eq!(recovered.cut_bytes(), torn as u64, "zeros are room for more");
         assert_eq!(payloads(&recovered), ["a"]);
     }
 }
@@ -361,8 +362,9 @@ fn damage_and_gaps_in_older_segments_are_errors() {
     let path = segment_path(dir.path(), 2);
     let intact = std::fs::read(&path).unwrap();
 
-    let damages: [(&str, Vec<u8>, u64); 3] = [
-        ("torn", intact[..intact.len() - 1].to_vec(), positions.iter().find(|at| at.segment == 2).unwrap().offset),
+    let damages: [(&str, Vec<u8>, u64); 4] = [
+        ("without its end", intact[..intact.len() - 1].to_vec(), (intact.len() - FRAME_HEADER_BYTES) as u64),
+        ("torn", intact[..intact.len() - FRAME_HEADER_BYTES - 1].to_vec(), positions.iter().find(|at| at.segment == 2).unwrap().offset),
         ("empty", vec![], 0),
         ("header", [b"XX", &intact[2..]].concat(), 0),
     ];
@@ -595,4 +597,129 @@ fn an_unusable_directory_is_named() {
     std::fs::write(&path, b"").unwrap();
     let error = open(&path).err().unwrap();
     assert!(error.message.contains(&path.display().to_string()), "{error}");
+}
+
+#[test]
+fn records_are_written_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let roomy = LogOptions { segment_bytes: 1 << 20, room_bytes_max: 1 << 18, ..options() };
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    let length = || std::fs::metadata(segment_path(dir.path(), 1)).unwrap().len();
+    assert_eq!(length(), SEGMENT_HEADER_BYTES, "an idle log takes no room");
+    write_each(&log, &["first"]);
+    let made = length();
+    assert!(made > 64 << 10);
+    let texts: Vec<String> = (0..1000).map(|number| format!("record {number}")).collect();
+    write_each(&log, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(length(), made, "no record changes the file's length");
+    let end = log.end();
+    drop(log);
+
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    assert_eq!((recovered.end(), recovered.cut_bytes()), (end, 0));
+    assert_eq!(payloads(&recovered).len(), 1001);
+    write_each(&log, &["after"]);
+    assert_eq!(length(), made, "nor does a restart");
+    drop(log);
+
+    // A write that was torn, with room after it.
+    let path = segment_path(dir.path(), 1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap().1.end();
+    bytes[end.offset as usize..][..7].copy_from_slice(b"garbage");
+    std::fs::write(&path, bytes).unwrap();
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    assert_eq!((recovered.end(), recovered.cut_bytes()), (end, 7));
+    write_each(&log, &["once more"]);
+    drop(log);
+    assert_eq!(payloads(&open(dir.path()).unwrap().1)[1001..], ["after", "once more"]);
+}
+
+#[test]
+fn the_next_segment_is_prepared_and_old_ones_are_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = LogOptions { segment_bytes: 4096, room_bytes_max: 4096, ..options() };
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let spare = dir.path().join("spare");
+    let prepared = || {
+        let is_ready = || std::fs::read(&spare).is_ok_and(|bytes| bytes.len() == 4096 && bytes.iter().all(|byte| *byte == 0));
+        while !is_ready() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Synced, too.
+        while !log.spares.is_ready() {
+            std::thread::yield_now();
+        }
+    };
+    let text = "x".repeat(500);
+    let mut written = 0;
+    for segment in 2..6 {
+        while log.end().offset <= 2048 {
+            write_each(&log, &[&text]);
+            written += 1;
+        }
+        prepared();
+        while log.end().segment < segment {
+            write_each(&log, &[&text]);
+            written += 1;
+        }
+        assert!(!spare.exists(), "it is the new segment");
+        assert_eq!(std::fs::metadata(segment_path(dir.path(), segment)).unwrap().len(), 4096);
+    }
+    log.truncate_before(LogPosition { segment: 4, offset: 0 }).unwrap();
+    assert!(spare.exists() && (1..4).all(|segment| !segment_path(dir.path(), segment).exists()));
+    while log.end().offset <= 2048 {
+        write_each(&log, &[&text]);
+        written += 1;
+    }
+    prepared();
+    let from = LogPosition { segment: 4, offset: SEGMENT_HEADER_BYTES };
+    drop(log);
+    let recovered = open_with(Arc::new(SystemFs), dir.path(), small).unwrap().1;
+    let found = payloads_from(&recovered, from);
+    assert!(found.len() < written && found.iter().all(|found| *found == text));
+    assert_eq!(recovered.cut_bytes(), 0);
+}
+
+#[test]
+fn a_log_that_ends_between_two_segments_goes_on_in_the_next() {
+    let whole = tempfile::tempdir().unwrap();
+    let small = LogOptions { segment_bytes: 60, ..options() };
+    let (log, _) = open_with(Arc::new(SystemFs), whole.path(), small).unwrap();
+    write_each(&log, &["one", "two", "three"]);
+    assert!(log.end().segment > 1);
+    drop(log);
+    let first = std::fs::read(segment_path(whole.path(), 1)).unwrap();
+    // Killed before the second one was named, and before anything in it was durable.
+    for second in [None, Some(vec![]), Some(vec![0; 4096])] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(segment_path(dir.path(), 1), &first).unwrap();
+        if let Some(second) = second {
+            std::fs::write(segment_path(dir.path(), 2), second).unwrap();
+        }
+        let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+        assert_eq!(recovered.end(), LogPosition { segment: 2, offset: SEGMENT_HEADER_BYTES });
+        assert_eq!(payloads(&recovered), ["one"]);
+        write_each(&log, &["next"]);
+        drop(log);
+        assert_eq!(payloads(&open_with(Arc::new(SystemFs), dir.path(), small).unwrap().1), ["one", "next"]);
+    }
+}
+
+#[test]
+fn logs_of_the_first_version_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for (segment, payload) in [(1, "one"), (2, "two")] {
+        let mut bytes = frame::header_of_version(segment, 1).to_vec();
+        let mut frames = Vec::new();
+        frame::encode(&mut frames, 1, payload.as_bytes());
+        frame::stamp(&mut frames, segment, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
+        bytes.extend_from_slice(&frames);
+        std::fs::write(segment_path(dir.path(), segment), bytes).unwrap();
+    }
+    let (log, recovered) = open(dir.path()).unwrap();
+    assert_eq!(payloads(&recovered), ["one", "two"]);
+    write_each(&log, &["three"]);
+    drop(log);
+    assert_eq!(payloads(&open(dir.path()).unwrap().1), ["one", "two", "three"]);
 }

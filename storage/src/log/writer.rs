@@ -3,6 +3,7 @@
 
 use super::flusher::Flusher;
 use super::frame::{self, FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
+use super::spare::Spares;
 use super::{LogOptions, LogPosition, Recovered, segment};
 use crate::io::failed;
 use eddyline_common::runtime::FileSystem;
@@ -25,6 +26,8 @@ pub struct Log {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     flusher: Option<JoinHandle<()>>,
+    pub(super) spares: Arc<Spares>,
+    preparer: Option<JoinHandle<()>>,
 }
 
 /// What the log has done since it was opened.
@@ -110,12 +113,13 @@ impl Log {
         };
         let shared =
             Arc::new(Shared { stats: Arc::default(), options, state: Mutex::new(state), work: Condvar::new(), moved: Condvar::new() });
-        let flusher = Flusher::new(shared.clone(), fs.clone(), dir.clone(), end);
-        let flusher = std::thread::Builder::new()
-            .name("log-flusher".into())
-            .spawn(move || flusher.run())
-            .map_err(|error| SqlError::io(format!("cannot start the log's flusher: {error}")))?;
-        Ok((Log { shared, fs, dir, flusher: Some(flusher) }, recovered))
+        let spares = Spares::new(fs.clone(), &dir, shared.options.segment_bytes);
+        let flusher = Flusher::new(shared.clone(), fs.clone(), &recovered, dir.clone(), spares.clone());
+        let failed = |error| SqlError::io(format!("cannot start the log's threads: {error}"));
+        let flusher = std::thread::Builder::new().name("log-flusher".into()).spawn(move || flusher.run()).map_err(failed)?;
+        let mut log = Log { shared, fs, dir, flusher: Some(flusher), spares, preparer: None };
+        log.preparer = Some(log.spares.start().map_err(failed)?);
+        Ok((log, recovered))
     }
 
     /// Buffers a frame and gives its position. Copies the payload and never waits: whoever appends bounds what is not durable
@@ -136,6 +140,7 @@ impl Log {
             let message = format!("a log record of {} bytes is too large", payload.len());
             return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, message).with_detail(format!("The maximum is {PAYLOAD_BYTES_MAX} bytes.")));
         }
+        assert_ne!(kind, frame::SEAL, "the kind of the log's own frames");
         failpoint::hit("log.appended")?;
         let mut state = self.shared.state.lock();
         check(&state.health)?;
@@ -215,7 +220,9 @@ impl Log {
         let old: Vec<u64> = segment::list(&*self.fs, &self.dir)?.into_iter().filter(|segment| *segment < keep).collect();
         for segment in &old {
             let path = segment::path(&self.dir, *segment);
-            self.fs.remove_file(&path).map_err(failed("remove log segment", &path))?;
+            if !self.spares.give(&path)? {
+                self.fs.remove_file(&path).map_err(failed("remove log segment", &path))?;
+            }
         }
         if old.is_empty() { Ok(()) } else { self.fs.sync_dir(&self.dir).map_err(failed("sync log directory", &self.dir)) }
     }
@@ -232,6 +239,10 @@ impl Drop for Log {
                 tracing::error!("the log's flusher panicked");
             }
         }
+        self.spares.close();
+        if self.preparer.take().is_some_and(|preparer| preparer.join().is_err()) {
+            tracing::error!("the thread that prepares log segments panicked");
+        }
     }
 }
 
@@ -239,17 +250,23 @@ impl State {
     fn push(&mut self, kind: u8, payload: &[u8], segment_bytes: u64) -> LogPosition {
         let bytes = (FRAME_HEADER_BYTES + payload.len()) as u64;
         if self.next.offset + bytes > segment_bytes && self.next.offset > SEGMENT_HEADER_BYTES {
+            self.encode(frame::SEAL, &[]);
             self.next = LogPosition { segment: self.next.segment + 1, offset: SEGMENT_HEADER_BYTES };
         }
         let position = self.next;
+        self.encode(kind, payload);
+        position
+    }
+
+    fn encode(&mut self, kind: u8, payload: &[u8]) {
+        let (position, bytes) = (self.next, FRAME_HEADER_BYTES + payload.len());
         if self.pending.back().is_none_or(|chunk| chunk.segment != position.segment) {
             self.pending.push_back(Chunk { segment: position.segment, offset: position.offset, bytes: Vec::new() });
         }
         let chunk = self.pending.back_mut().expect("was just added");
         frame::encode(&mut chunk.bytes, kind, payload);
-        self.unsynced_bytes += bytes as usize;
-        self.next.offset += bytes;
-        position
+        self.unsynced_bytes += bytes;
+        self.next.offset += bytes as u64;
     }
 
     /// The waiters for frames before `durable`.
