@@ -2,8 +2,8 @@
 //! gets a file by a hard link, and gives it by one; any other streams it in parts, so that memory stays
 //! bounded whatever the size.
 
-use super::store::{off_runtime, store_error, verify};
 use super::local::{self, Linked};
+use super::store::{off_runtime, store_error, verify};
 use super::{CheckpointStore, FileRef};
 use crate::io::failed;
 use bytes::Bytes;
