@@ -56,6 +56,7 @@ pub(super) struct Core {
     pub now: Timestamp,
     /// Cuts up to here survive a crash.
     pub durable: Epoch,
+    pub cuts_in_flight: super::cutting::CutsInFlight,
     /// The newest cut of the log at start.
     pub recovered: Epoch,
     /// Why no cut will be durable any more.
@@ -129,6 +130,7 @@ impl Core {
             Event::Arrived(Reader::Backfill(..)) => {}
             Event::Durable(epoch, Ok(())) => {
                 self.durable = self.durable.max(epoch);
+                self.cuts_in_flight.durable(epoch);
                 self.stats.epoch.store(self.durable.0, Ordering::Relaxed);
             }
             Event::Durable(_, Err(error)) => self.on_log_lost(error),

@@ -6,7 +6,7 @@ use super::records::{self, KIND_CUT, KIND_WRITE};
 use super::source::Source;
 use super::{Event, job};
 use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, failpoint};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,8 +14,10 @@ use tokio::sync::OwnedSemaphorePermit;
 /// One cut's input, in bytes over all sources: bounds a step's memory and duration.
 const CUT_BYTES_MAX: usize = 16 << 20;
 
-/// Cuts logged but not yet durable. More would only add latency behind a slow disk.
-const CUTS_IN_FLIGHT_MAX: u64 = 8;
+/// Cuts logged but not yet durable, in number and in bytes of their records. A cut waits for no sync, so that a slow one is
+/// waited for once, by whoever reads; only a disk that hangs holds cuts up.
+const CUTS_IN_FLIGHT_MAX: usize = 512;
+const CUTS_IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 
 /// Every view is exact at a mark; this often keeps reads across views fresh while slow jobs still coalesce.
 const MARK_INTERVAL: Duration = Duration::from_millis(50);
@@ -31,6 +33,31 @@ pub(super) struct WaitingWrite {
     _room: OwnedSemaphorePermit,
 }
 
+/// What was cut and is not durable.
+#[derive(Default)]
+pub(super) struct CutsInFlight {
+    /// With the bytes of their records, oldest first.
+    cuts: VecDeque<(Epoch, usize)>,
+    bytes: usize,
+}
+
+impl CutsInFlight {
+    fn is_full(&self) -> bool {
+        self.cuts.len() >= CUTS_IN_FLIGHT_MAX || self.bytes >= CUTS_IN_FLIGHT_BYTES_MAX
+    }
+
+    fn logged(&mut self, epoch: Epoch, bytes: usize) {
+        self.cuts.push_back((epoch, bytes));
+        self.bytes += bytes;
+    }
+
+    pub fn durable(&mut self, up_to: Epoch) {
+        while let Some((_, bytes)) = self.cuts.pop_front_if(|(epoch, _)| *epoch <= up_to) {
+            self.bytes -= bytes;
+        }
+    }
+}
+
 impl Core {
     pub(super) fn receive(&mut self, source: RelationId) {
         let Some(source) = self.sources.get_mut(&source) else { return };
@@ -44,7 +71,7 @@ impl Core {
 
     /// Takes a cut if input waits, the log keeps up, and some reader of that input is free.
     pub(super) fn cut_if_due(&mut self) -> bool {
-        if self.last_cut.0 - self.durable.0 >= CUTS_IN_FLIGHT_MAX || self.engine.gate().pressed() || self.log_health().is_err() {
+        if self.cuts_in_flight.is_full() || self.engine.gate().pressed() || self.log_health().is_err() {
             return false;
         }
         let table_waits = self.tables.values().any(|t| t.has_input());
@@ -106,7 +133,9 @@ impl Core {
     /// The cut is taken, so from here on it is either logged or the last one.
     fn log_cut(&mut self, cut: &Cut) {
         let epoch = cut.epoch;
-        let logged = records::encode_json(cut).and_then(|payload| self.log.append_done(KIND_CUT, &payload)).and_then(|position| {
+        let logged = records::encode_json(cut).and_then(|payload| {
+            self.cuts_in_flight.logged(epoch, payload.len());
+            let position = self.log.append_done(KIND_CUT, &payload)?;
             failpoint::hit("cut.logged")?;
             Ok(position)
         });
@@ -208,5 +237,27 @@ impl Core {
         let backfills = self.jobs.values().filter_map(|j| j.backfill_epoch());
         let checkpoint = self.checkpoint.as_ref().map(|c| c.epoch);
         common.into_iter().chain(backfills).chain(checkpoint).chain(self.pins.oldest()).min().unwrap_or(self.durable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_in_flight_are_bounded_by_bytes_and_number() {
+        let mut cuts = CutsInFlight::default();
+        for epoch in 1..=CUTS_IN_FLIGHT_MAX as u64 {
+            assert!(!cuts.is_full(), "a slow sync holds up no cut");
+            cuts.logged(Epoch(epoch), 300);
+        }
+        assert!(cuts.is_full());
+        cuts.durable(Epoch(1));
+        assert!(!cuts.is_full());
+        cuts.logged(Epoch(1000), CUTS_IN_FLIGHT_BYTES_MAX);
+        cuts.durable(Epoch(999));
+        assert!(cuts.is_full());
+        cuts.durable(Epoch(1000));
+        assert_eq!((cuts.cuts.len(), cuts.bytes), (0, 0));
     }
 }

@@ -80,5 +80,7 @@ enum Event {
     HeldAreWritten(u64),
     CheckpointDone(u64, Result<checkpointing::Written>),
     /// Views have been cleaned, and their tails frozen; whether there is more to do at once.
-    Vacuumed { more: bool },
+    Vacuumed {
+        more: bool,
+    },
 }

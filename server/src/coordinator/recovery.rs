@@ -156,15 +156,8 @@ fn assemble(
     let image_dir = config.data_dir.join("state").join("images");
     clear_dir(&image_dir)?;
     let maintenance = Maintenance { store: store.clone(), events: sender.clone(), stats: stats.clone() };
-    let writer = Writer {
-        store,
-        kv: kv.clone(),
-        gate: engine.gate().clone(),
-        log: log.clone(),
-        image_dir,
-        events: sender.clone(),
-        positions: None,
-    };
+    let writer =
+        Writer { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone(), positions: None };
     Ok(Core {
         checkpoints: Checkpointing::start(maintenance, writer, next_id, body)?,
         log,
@@ -187,6 +180,7 @@ fn assemble(
         now: Timestamp::MIN,
         durable: Epoch::ZERO,
         recovered: Epoch::ZERO,
+        cuts_in_flight: Default::default(),
         log_lost: None,
         marks: BTreeSet::new(),
         last_mark: Instant::now(),

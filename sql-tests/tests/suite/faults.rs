@@ -416,3 +416,43 @@ fn metric(server: &Server, name: &str) -> Option<f64> {
     let samples = text.lines().filter(|l| l.split([' ', '{']).next() == Some(name));
     samples.map(|l| l.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok())).sum()
 }
+
+/// What fails in the background is reported and tried again; nothing stands still for it, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_in_the_background_are_survived() {
+    let points =
+        ["view.freeze=panic", "view.vacuum=panic", "checkpoint.upload=panic", "checkpoint.before_manifest=panic", "checkpoint.prune=error"];
+    for point in points {
+        let failpoints = format!("{point}@2");
+        let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", failpoints, ..Default::default() });
+        let client = server.connect().await;
+        create(&client).await;
+        let mut rows = 0;
+        let name = point.split('=').next().expect("a name");
+        let reported = format!("failpoint {name}");
+        until("it fails and goes on", || {
+            rows += 1;
+            let (client, server, reported, id) = (&client, &server, &reported, rows);
+            async move {
+                insert(client, id).await.expect("a row");
+                server.log().contains(reported).then_some(())
+            }
+        })
+        .await;
+        let done = metric(&server, "eddyline_checkpoints_total").unwrap_or_default();
+        until("checkpoints go on", || {
+            rows += 1;
+            let (client, server, id) = (&client, &server, rows);
+            async move {
+                insert(client, id).await.expect("a row");
+                (metric(server, "eddyline_checkpoints_total")? > done + 2.0).then_some(())
+            }
+        })
+        .await;
+        let failures = metric(&server, "eddyline_checkpoint_failures_total").unwrap_or_default();
+        assert_eq!(failures > 0.0, !["view.vacuum", "checkpoint.prune"].contains(&name), "{name}: a checkpoint that is there did not fail");
+        has_all(&server, rows).await;
+        server.kill_and_restart();
+        has_all(&server, rows).await;
+    }
+}
