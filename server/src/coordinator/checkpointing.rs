@@ -24,8 +24,7 @@ use eddyline_common::kv::SortedRun;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::FileRef;
-use eddyline_storage::view::View;
-use eddyline_storage::view::ViewManifest;
+use eddyline_storage::view::{View, ViewManifest};
 use maintenance::{FreezeTask, FreezeView, MaintenanceTask};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -207,7 +206,8 @@ impl Core {
         self.checkpoints.vacuuming = true;
         self.checkpoints.vacuumed = Instant::now();
         let views = self.jobs.values().map(|j| j.view.clone()).collect();
-        self.checkpoints.maintain(MaintenanceTask::Vacuum(views, self.oldest_needed()));
+        let oldest = self.oldest_needed();
+        self.checkpoints.maintain(MaintenanceTask::Vacuum(views, oldest));
     }
 
     pub(super) fn on_vacuumed(&mut self, more: bool) {
