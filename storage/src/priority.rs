@@ -3,10 +3,11 @@
 /// How nice such a thread is: it gets about a tenth of what a thread of the usual priority does while both want to run.
 const NICE: libc::c_int = 10;
 
-/// Lowers the priority of this thread, for good.
+/// Lowers the priority of this thread, for good. One that is lower already stays as it is.
 pub fn lower() {
     // SAFETY: no memory is involved. On Linux the process 0 is the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+    let failed = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE.max(libc::getpriority(libc::PRIO_PROCESS, 0))) != 0 };
+    if failed {
         tracing::debug!("a thread keeps its priority: {}", std::io::Error::last_os_error());
     }
 }

@@ -178,7 +178,9 @@ fn move_rows(state: &mut ShardState, offset: usize, hashes: &[u128]) {
             LIVE => state.index.relocate(*hash, from, to),
             died => {
                 moving.target.kill(to.row, died);
-                state.graves.relocate(*hash, from, to);
+                if state.unique {
+                    state.graves.relocate(*hash, from, to);
+                }
             }
         }
     }

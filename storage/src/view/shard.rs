@@ -30,7 +30,8 @@ pub(super) struct ShardState {
     pub slots: Vec<Option<Arc<Segment>>>,
     free_slots: Vec<u32>,
     pub index: Index,
-    unique: bool,
+    /// The view has a key.
+    pub unique: bool,
     dir: Option<Arc<SegmentDir>>,
     /// Of a keyed view.
     pub graves: Graves,
