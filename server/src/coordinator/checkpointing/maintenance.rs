@@ -129,6 +129,7 @@ impl Maintenance {
 
     fn freeze(&self, task: FreezeTask) {
         let FreezeTask { checkpoint, epoch, mut views, frozen } = task;
+        self.note_bytes(views.iter().map(|view| view.view.bytes()).sum());
         views.sort_by_key(|view| !view.is_held);
         let held = views.partition_point(|view| view.is_held);
         let mut made = Ok(Vec::with_capacity(views.len()));
