@@ -112,7 +112,7 @@ async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_halts_a_source_until_there_is_room() {
-    let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "1h", ..Default::default() });
+    let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "3600s", ..Default::default() });
     let client = server.connect().await;
     let source = "CREATE SOURCE bid (auction BIGINT, price BIGINT, channel VARCHAR, date_time TIMESTAMP, WATERMARK FOR date_time AS \
                   date_time - INTERVAL '1 second') WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '30000', \
@@ -144,7 +144,7 @@ async fn a_full_disk_halts_a_source_until_there_is_room() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ddl_without_room_changes_nothing() {
-    let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "1h", ..Default::default() });
+    let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "3600s", ..Default::default() });
     let client = server.connect().await;
     create(&client).await;
     client.batch_execute("CREATE VIEW w AS SELECT 1 AS one").await.expect("there is room");
@@ -172,7 +172,7 @@ async fn ddl_without_room_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_on_a_full_disk_still_stops() {
-    let mut server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "1h", ..Default::default() });
+    let mut server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "3600s", ..Default::default() });
     let client = server.connect().await;
     create(&client).await;
     fill(&ballast(&server));
@@ -305,7 +305,7 @@ fn only_in_the_newest(checkpoints: &Path, manifests: &[PathBuf]) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_damaged_before_its_end_is_refused() {
-    let mut server = Server::start(ServerOptions { checkpoint_interval: "1h", ..Default::default() });
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "3600s", ..Default::default() });
     let client = server.connect().await;
     create(&client).await;
     for id in 1..=30 {
@@ -338,13 +338,12 @@ async fn a_client_that_vanishes_leaves_nothing_running() {
     };
     sessions(1.0).await;
     for query in ["SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7", "SELECT a.i, b.i FROM n a, n b"] {
-        let gone = server.connect().await;
+        let mut gone = psql(&server, query);
         sessions(2.0).await;
-        let running = tokio::spawn(async move { gone.simple_query(query).await.map(|_| ()) });
-        until("the query runs", || async { (cpu_ticks(&server) > 0).then_some(()) }).await;
         let before = cpu_ticks(&server);
-        until("it takes time", || async { (cpu_ticks(&server) > before + 20).then_some(()) }).await;
-        running.abort();
+        until("the query runs", || async { (cpu_ticks(&server) > before + 20).then_some(()) }).await;
+        gone.kill().expect("psql runs");
+        gone.wait().expect("psql is gone");
         sessions(1.0).await;
     }
     until("the server has nothing to do", || async {
@@ -354,6 +353,17 @@ async fn a_client_that_vanishes_leaves_nothing_running() {
     })
     .await;
     assert_eq!(number(&client, "SELECT COUNT(*) FROM n").await, 20_000);
+}
+
+/// A client process that sends one query.
+fn psql(server: &Server, query: &str) -> std::process::Child {
+    Command::new("psql")
+        .args(["--no-psqlrc", "--host", "127.0.0.1", "--username", "eddyline", "--port", &server.port.to_string(), "--command", query])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("psql is installed")
 }
 
 /// Processor time of the server so far, in hundredths of a second.
