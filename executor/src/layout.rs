@@ -40,7 +40,8 @@ impl RowLayout {
         }
         let ty = |c: &usize| schema.field(*c).data_type().clone();
         let types = |columns: &[usize]| columns.iter().map(ty).collect::<Vec<_>>();
-        let from_key = |c: &usize| if order.is_empty() && is_exact(schema.field(*c).data_type()) { keys.iter().position(|k| k == c) } else { None };
+        let from_key =
+            |c: &usize| if order.is_empty() && is_exact(schema.field(*c).data_type()) { keys.iter().position(|k| k == c) } else { None };
         let stored: Vec<usize> = (0..columns).filter(|c| from_key(c).is_none()).collect();
         let before = if order.is_empty() { keys.len() } else { 0 };
         let in_row = |c: usize| before + stored.iter().position(|s| *s == c).unwrap_or(0);
@@ -119,7 +120,15 @@ mod tests {
         let rows = RecordBatch::try_new(schema.clone(), columns).unwrap();
         let descending = ColumnOrder { descending: true, nulls_first: false };
         for (keys, order) in [(vec![0], vec![]), (vec![2, 1], vec![]), (vec![], vec![]), (vec![1], vec![(2, descending)])] {
-            let space = StateSpace::open(StateTableId(1), Arc::new(MemoryKv::default()), Arc::new(SpillGate::new()), 0, 1, Residency::Resident, false);
+            let space = StateSpace::open(
+                StateTableId(1),
+                Arc::new(MemoryKv::default()),
+                Arc::new(SpillGate::new()),
+                0,
+                1,
+                Residency::Resident,
+                false,
+            );
             let shape = RowShape { ordered: !order.is_empty(), ..RowShape::default() };
             let mut table = KeyedRows::open(&space.unwrap(), 0, shape).unwrap();
             let layout = RowLayout::new(&schema, keys.clone(), order).unwrap();

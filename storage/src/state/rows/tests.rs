@@ -94,6 +94,9 @@ impl Run {
             let batch = RowBatch { keys: &keys, orders: Some(&orders), rows: &rows, weights: Some(&weights) };
             self.table.add(batch, Shards::OfKey).unwrap();
         }
+        if rng.random_bool(0.5) {
+            self.table.forget_unchanged();
+        }
         self.check_changes(&before);
         let keys = [rng.random_range(0..7), rng.random_range(0..7)];
         keys.iter().for_each(|key| self.check_scan(*key, &before, rng));
@@ -187,9 +190,8 @@ impl Run {
             from = [&last[key_bytes(key).len()..], &[0]].concat();
         }
         let live = self.model.iter().filter(|((k, t, _), (w, _))| *k == key && *t >= time && *w != 0);
-        let mut expected: Vec<_> = live
-            .map(|((k, t, r), _)| ([key_bytes(*k), order_bytes(*t), row_bytes(*r)].concat(), row_bytes(*r)))
-            .collect();
+        let mut expected: Vec<_> =
+            live.map(|((k, t, r), _)| ([key_bytes(*k), order_bytes(*t), row_bytes(*r)].concat(), row_bytes(*r))).collect();
         expected.sort();
         assert_eq!(rows, expected);
     }
