@@ -529,11 +529,12 @@ fn take_i64(key: &mut &[u8]) -> Result<i64> {
 
 /// Borrowed unless a zero byte is among them.
 fn take_bytes<'a>(key: &mut &'a [u8]) -> Result<Cow<'a, [u8]>> {
-    if let Some(zero) = key.iter().position(|b| *b == 0)
-        && key.get(zero + 1) == Some(&0)
+    let all: &'a [u8] = key;
+    if let Some(zero) = all.iter().position(|b| *b == 0)
+        && all.get(zero + 1) == Some(&0)
     {
-        let bytes = &key[..zero];
-        *key = &key[zero + 2..];
+        let bytes = &all[..zero];
+        *key = &all[zero + 2..];
         return Ok(Cow::Borrowed(bytes));
     }
     let mut bytes = Vec::new();

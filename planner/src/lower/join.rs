@@ -9,7 +9,7 @@ use crate::plan::{
     AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, JoinKind, JoinWindow, Literal, LiteralValue, Node, NodeId, Op,
 };
 use datafusion::common::{JoinType, NullEquality};
-use datafusion::logical_expr::{Expr as DfExpr, Join, LogicalPlan};
+use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, Join, LogicalPlan};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlType};
 
@@ -71,8 +71,7 @@ impl Lowering<'_> {
             let at = match exprs.iter().position(|e| *e == converted) {
                 Some(at) => at,
                 None => {
-                    let field =
-                        datafusion::logical_expr::ExprSchemable::to_field(key, plan.schema()).map_err(|e| from_datafusion(e, None))?.1;
+                    let field = key.to_field(plan.schema().as_ref()).map_err(|e| from_datafusion(e, None))?.1;
                     let ty = SqlType::from_field(&field)
                         .ok_or_else(|| SqlError::unsupported(format!("a join on type {} is not supported", field.data_type())))?;
                     exprs.push(converted);

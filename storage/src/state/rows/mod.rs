@@ -150,7 +150,7 @@ impl KeyedRows {
         self.heads.intern(keys, shards, &mut Heads(&mut self.values), &mut self.head_slots)?;
         self.keys.clear();
         for row in 0..keys.len() {
-            self.keys.push(&[keys.row(row), orders.map_or(&[], |o| o.row(row)), rows.row(row)]);
+            self.keys.push(&[keys.row(row), orders.map_or(&[][..], |o| o.row(row)), rows.row(row)]);
         }
         let (heads, head_slots) = (&self.heads, &self.head_slots);
         let shard = |row: usize| heads.shard(head_slots[row]);
