@@ -109,12 +109,13 @@ impl Builder<'_> {
                 let partitioner = Partitioner::new(keys.clone(), input(), self.workers)?.spreading_nulls(input())?;
                 return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.workers)));
             }
-            Op::Join { kind, keys, nulls_equal, residual, window, state } => Join::new(JoinSpec {
+            Op::Join { kind, keys, nulls_equal, residual, window, interval, state } => Join::new(JoinSpec {
                 kind: *kind,
                 keys: keys.clone(),
                 nulls_equal: *nulls_equal,
                 residual: residual.as_ref(),
                 window: *window,
+                interval: *interval,
                 inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
                 input_modes: [0, 1].map(|i| plan.nodes[node.inputs[i]].mode),
                 output,

@@ -73,7 +73,7 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
 }
 
 fn join_line(plan: &StreamPlan, node: &Node) -> String {
-    let Op::Join { kind, keys, nulls_equal, residual, window, state } = &node.op else { return String::new() };
+    let Op::Join { kind, keys, nulls_equal, residual, window, interval, state } = &node.op else { return String::new() };
     let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
     let kind = match kind {
         JoinKind::Inner => "inner",
@@ -96,9 +96,15 @@ fn join_line(plan: &StreamPlan, node: &Node) -> String {
     if let Some(window) = window {
         let _ = write!(line, " window_end={} lateness={}", column_name(left, keys[0][window.end]), duration(window.allowed_lateness));
     }
+    if let Some(interval) = interval {
+        let [l, r] = interval.times;
+        let (l, r, lower, upper) = (column_name(left, l), column_name(right, r), duration(interval.lower), duration(interval.upper));
+        let _ = write!(line, " interval=[{lower} <= {r} - {l} <= {upper}]");
+    }
     let _ = write!(line, " state={state}");
     let grows = |node: &Node| node.mode == ChangelogMode::Append;
     line.push_str(match (window.is_some(), grows(left), grows(right)) {
+        _ if interval.is_some() => " bound=interval",
         (true, ..) => " bound=open windows",
         (false, false, false) => " bound=rows of both inputs",
         (false, true, false) => " bound=none (warning: the left input only grows)",

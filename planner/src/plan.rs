@@ -112,6 +112,7 @@ pub enum Op {
         nulls_equal: bool,
         residual: Option<Expr>,
         window: Option<JoinWindow>,
+        interval: Option<JoinInterval>,
         state: StateTableId,
     },
     /// As `Exchange`, but rows with a null in a key column, which match nothing in the join above, go by all their
@@ -199,6 +200,18 @@ impl JoinKind {
     pub fn shows_pairs(self) -> bool {
         matches!(self, JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full)
     }
+}
+
+/// Makes a join one of an interval: the residual condition or the keys imply `lower <= right - left <= upper` for the event times
+/// of both sides, and a row is dropped when its side's watermark says that nothing to come can match it. A row whose time
+/// is before the watermark that it arrived under is late; one without a time matches nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinInterval {
+    /// Time column of each input.
+    pub times: [usize; 2],
+    /// Microseconds.
+    pub lower: i64,
+    pub upper: i64,
 }
 
 /// Makes a join one of windows: rows that can still match are those of windows that are not closed.

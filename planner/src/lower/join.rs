@@ -2,7 +2,7 @@
 //! rows that come out. A join without an equality is taken only if one side is a single row.
 
 use super::node::{Distribution, Facts, WindowColumn, WindowPart};
-use super::{Lowering, columns_of};
+use super::{Lowering, columns_of, interval};
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{
@@ -130,6 +130,10 @@ impl Lowering<'_> {
         let append = l.mode == ChangelogMode::Append && r.mode == ChangelogMode::Append && matches!(kind, JoinKind::Inner | JoinKind::Semi);
         let (columns, unique_keys) = (output_columns(l, r, kind), unique_keys(l, r, kind, &keys));
         let facts = self.joined_facts(left_node, right_node, kind, window.as_ref());
+        let interval = match window {
+            Some(_) => None,
+            None => interval::of_join(residual.as_ref(), l.columns.len(), &keys, [&l.time_columns, &r.time_columns]),
+        };
         let time_columns = match &window {
             Some(window) => self.window_times(left_node, right_node, kind, window, &keys),
             None => vec![],
@@ -141,7 +145,7 @@ impl Lowering<'_> {
             unique_keys,
             time_columns,
             inputs: vec![left_node, right_node],
-            op: Op::Join { kind, keys, nulls_equal, residual, window, state: self.ids.allocate() },
+            op: Op::Join { kind, keys, nulls_equal, residual, window, interval, state: self.ids.allocate() },
         };
         Ok(self.push(node, facts))
     }

@@ -6,6 +6,7 @@
 //! whatever is accepted here runs.
 
 mod aggregate;
+mod interval;
 mod join;
 mod keys;
 mod node;

@@ -14,7 +14,9 @@
 //! - `pairs`: pairs collected from many keys, decoded and tested together
 //! - `output`: what is shown of pairs and of single rows
 //!
-//! A join on the end of a window keeps the rows of windows that are not closed; rows of closed ones are late.
+//! A join on the end of a window keeps the rows of windows that are not closed; rows of closed ones are late. A join whose
+//! condition holds the distance of two event times to an interval keeps rows that something to come can match; rows behind
+//! the watermark are late.
 //!
 //! # Invariants
 //! - At the end of a step no weight is below zero; else something was retracted that was never there, an internal error.
@@ -32,10 +34,13 @@ use super::aggregate::{StateContext, without_late};
 use crate::engine::StateBackend;
 use crate::expr::{NowHandle, Predicate};
 use crate::operator::{Operator, StepContext};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{Result, SqlError, StateTableId, TaggedBatch, Timestamp};
-use eddyline_planner::plan::{ChangelogMode, Expr, JoinKind, JoinWindow};
+use eddyline_common::time::MICROS_PER_SECOND;
+use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
+use eddyline_planner::plan::{ChangelogMode, Expr, JoinInterval, JoinKind, JoinWindow};
 use eddyline_storage::state::{ROW_KINDS, Residency, StateSpace};
 use output::Output;
 use pairs::Pairs;
@@ -51,6 +56,7 @@ pub struct JoinSpec<'a> {
     /// Over the left columns and then the right ones.
     pub residual: Option<&'a Expr>,
     pub window: Option<JoinWindow>,
+    pub interval: Option<JoinInterval>,
     pub inputs: [SchemaRef; 2],
     pub input_modes: [ChangelogMode; 2],
     pub output: SchemaRef,
@@ -70,6 +76,7 @@ pub struct Join {
     kind: JoinKind,
     /// The window's end among the columns of each side, and the allowed lateness.
     window: Option<([usize; 2], i64)>,
+    interval: Option<JoinInterval>,
     sides: [Side; 2],
     residual: Option<Predicate>,
     output: Output,
@@ -106,21 +113,23 @@ impl Join {
                 retract: input_modes[side] == ChangelogMode::Retract,
                 marks: residual.is_some() && kind.shows_alone(side),
                 windowed: spec.window.is_some(),
+                time: spec.interval.map(|i| (i.times[side], retention_step(i))),
             })
         };
         let window = spec.window.map(|w| ([keys[0][w.end], keys[1][w.end]], w.allowed_lateness));
         let [left_keys, right_keys] = keys.map(|keys| end_first(keys, spec.window));
         let [left_routing, right_routing] = routing;
         let sides = [open(0, left_keys, left_routing)?, open(1, right_keys, right_routing)?];
-        Ok(Box::new(Join { kind, window, sides, residual, output, pairs: Pairs::new(both), probe: None }))
+        Ok(Box::new(Join { kind, window, interval: spec.interval, sides, residual, output, pairs: Pairs::new(both), probe: None }))
     }
 }
 
 impl Operator for Join {
     fn push(&mut self, port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
-        let changes = match self.window {
-            Some((ends, lateness)) => without_late(batch, ends[port], lateness, ctx)?,
-            None => batch.changes,
+        let changes = match (self.window, self.interval) {
+            (Some((ends, lateness)), _) => without_late(batch, ends[port], lateness, ctx)?,
+            (None, Some(interval)) => without_behind(batch, interval.times[port], ctx)?,
+            (None, None) => batch.changes,
         };
         self.sides[port].add(changes)
     }
@@ -141,10 +150,15 @@ impl Operator for Join {
             self.probe = Some(probe);
             return Ok(());
         }
-        for side in &mut self.sides {
+        for (number, side) in self.sides.iter_mut().enumerate() {
             side.rows.settle()?;
             if let Some((_, lateness)) = self.window {
                 side.rows.drop_windows(watermark.0.saturating_sub(lateness))?;
+            }
+            // A left row matches right ones up to `upper` after it, a right row left ones up to `-lower` after it.
+            if let Some(interval) = self.interval {
+                let reach = if number == 0 { interval.upper } else { interval.lower.saturating_neg() };
+                side.rows.drop_before(watermark.0.saturating_sub(reach))?;
             }
         }
         Ok(())
@@ -167,6 +181,25 @@ impl Operator for Join {
     fn state_bytes(&self) -> usize {
         self.sides.iter().map(|side| side.rows.bytes()).sum()
     }
+}
+
+/// Sends rows to the side whose time is before the watermark that they arrived under, returns the others.
+fn without_behind(batch: TaggedBatch, time: usize, ctx: &mut StepContext) -> Result<ChangeBatch> {
+    let TaggedBatch { changes, arrival_watermark } = batch;
+    let times = changes.rows.column(time).as_primitive_opt::<TimestampMicrosecondType>();
+    let times = times.ok_or_else(|| SqlError::internal("an interval join is over a column that is no time"))?;
+    let is_late = |row: usize| times.is_valid(row) && times.value(row) < arrival_watermark.0;
+    let late = BooleanBuffer::collect_bool(times.len(), is_late);
+    if late.count_set_bits() == 0 {
+        return Ok(changes);
+    }
+    ctx.late(changes.filter(&BooleanArray::new(late.clone(), None))?);
+    Ok(changes.filter(&BooleanArray::new(!&late, None))?)
+}
+
+/// Rows are dropped in some steps per interval: often enough for the memory, rarely enough for the bookkeeping.
+fn retention_step(interval: JoinInterval) -> i64 {
+    (interval.upper.saturating_sub(interval.lower) / 4).clamp(MICROS_PER_SECOND, 3600 * MICROS_PER_SECOND)
 }
 
 /// Keys with the end of the window first.

@@ -5,7 +5,7 @@ use crate::layout::{EncodedRows, RowLayout};
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
-use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
+use eddyline_common::key::{ColumnOrder, KeyCodec, KeyRows, hash64, vshard};
 use eddyline_common::{ChangeBatch, Result, SqlError};
 use eddyline_storage::state::{KeyedRows, RowShape, Shards, StateSpace};
 use std::cell::OnceCell;
@@ -24,6 +24,8 @@ pub(super) struct SideSpec<'a> {
     pub marks: bool,
     /// Keys begin with the end of a window.
     pub windowed: bool,
+    /// Column of the event time by which rows are dropped, and in which steps.
+    pub time: Option<(usize, i64)>,
 }
 
 pub(super) struct Side {
@@ -32,6 +34,7 @@ pub(super) struct Side {
     /// `None`: rows are routed by exactly their key.
     routing: Option<(Vec<usize>, KeyCodec)>,
     nulls_match: bool,
+    time: Option<usize>,
     retract: bool,
     /// Rows of this step that match nothing because of a null; `None`: nobody sees them.
     unmatched: Option<Unmatched>,
@@ -47,12 +50,20 @@ impl Side {
             let types = routing.iter().map(|c| input.field(*c).data_type().clone()).collect();
             Some((routing, KeyCodec::new(types)?))
         };
-        let shape = RowShape { marks: spec.marks, expiry: spec.windowed, ..RowShape::default() };
+        let shape = RowShape {
+            marks: spec.marks,
+            expiry: spec.windowed,
+            ordered: spec.time.is_some(),
+            retention_micros: spec.time.map(|(_, step)| step),
+        };
+        let ascending = ColumnOrder { descending: false, nulls_first: true };
+        let order = spec.time.map(|(column, _)| (column, ascending)).into_iter().collect();
         Ok(Side {
             rows: KeyedRows::open(spec.space, spec.kind, shape)?,
-            layout: RowLayout::new(&input, keys, vec![])?,
+            layout: RowLayout::new(&input, keys, order)?,
             routing,
             nulls_match: spec.nulls_match,
+            time: spec.time.map(|(column, _)| column),
             retract: spec.retract,
             unmatched: if spec.preserved { Some(Unmatched::new(&input, spec.retract)?) } else { None },
             encoded: EncodedRows::default(),
@@ -75,12 +86,10 @@ impl Side {
         self.add_rows(&changes.filter(&valid)?)
     }
 
-    /// Which keys have no null, if not all.
+    /// Which rows have no null where one matches nothing, if not all.
     fn null_keys(&self, changes: &ChangeBatch) -> Option<NullBuffer> {
-        if self.nulls_match {
-            return None;
-        }
-        let nulls = self.layout.keys().iter().map(|k| changes.rows.column(*k).logical_nulls());
+        let keys = self.layout.keys().iter().filter(|_| !self.nulls_match);
+        let nulls = keys.chain(&self.time).map(|k| changes.rows.column(*k).logical_nulls());
         let all = nulls.fold(None, |all, nulls| NullBuffer::union(all.as_ref(), nulls.as_ref()))?;
         (all.null_count() > 0).then_some(all)
     }

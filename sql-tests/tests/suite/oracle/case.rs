@@ -20,6 +20,8 @@ pub struct Case {
     pub window: Option<Windowing>,
     /// How often its window's table is read: so often is a late row counted.
     pub readers: i64,
+    /// Rows without a time are not rejected.
+    pub takes_no_time: bool,
     /// Views of the scenario that it reads.
     pub over: Vec<String>,
     /// PostgreSQL understands it and means the same.
@@ -37,6 +39,7 @@ impl Case {
             approximate: false,
             window: None,
             readers: 1,
+            takes_no_time: false,
             over: Vec::new(),
             postgres: false,
         }
@@ -64,6 +67,11 @@ impl Case {
 
     pub fn read_twice(mut self) -> Case {
         self.readers = 2;
+        self
+    }
+
+    pub fn takes_no_time(mut self) -> Case {
+        self.takes_no_time = true;
         self
     }
 

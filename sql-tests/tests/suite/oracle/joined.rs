@@ -27,6 +27,7 @@ pub fn scenario() -> Scenario {
     cases.extend(over_views());
     for table in ["bid", "orders"] {
         cases.extend(windows(table));
+        cases.extend(intervals(table));
     }
     Scenario { name: "joined", tables, cases, epochs: 10, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
 }
@@ -162,5 +163,29 @@ fn windows(table: &'static str) -> Vec<Case> {
         case("window_rows_left", &of_rows.replace("{kind}", "LEFT JOIN"), 10).read_twice(),
         case("window_with_dimension", &dimension.replace("{kind}", "JOIN"), 0),
         case("window_with_dimension_left", &dimension.replace("{kind}", "LEFT JOIN"), 0),
+    ]
+}
+
+/// A row is late for an interval join when it is behind the watermark: as if it were in a window of its own moment.
+fn intervals(table: &'static str) -> Vec<Case> {
+    let moment = Windowing { table, size: 1, slide: 1, offset: 0, lateness: 0, on_close: false };
+    let rows = format!("{table}_windowed");
+    let case = |name: &str, sql: &str| {
+        let batch = sql.replace("{t}", &rows);
+        Case::new(format!("{name}_{table}"), sql.replace("{t}", table)).window(moment, batch).read_twice().takes_no_time()
+    };
+    let within = "a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '4 seconds' AND a.ts + INTERVAL '10 seconds'";
+    vec![
+        case("interval", &format!("SELECT a.k, a.price, b.g, b.ts FROM {{t}} AS a JOIN {{t}} AS b ON {within} WHERE a.ts IS NOT NULL")),
+        case(
+            "interval_after",
+            "SELECT a.price, b.price AS p FROM {t} AS a JOIN {t} AS b ON a.k = b.k AND a.ts < b.ts AND b.ts <= a.ts + INTERVAL '7 seconds'",
+        ),
+        case("interval_equal", "SELECT a.price, b.price AS p FROM {t} AS a JOIN {t} AS b ON a.k = b.k AND a.ts = b.ts"),
+        case("interval_left", &format!("SELECT a.k, a.price, b.g FROM {{t}} AS a LEFT JOIN {{t}} AS b ON {within} WHERE a.ts IS NOT NULL")),
+        case(
+            "interval_group",
+            &format!("SELECT a.k, COUNT(*) AS n, MAX(b.price) AS m FROM {{t}} AS a JOIN {{t}} AS b ON {within} GROUP BY a.k"),
+        ),
     ]
 }
