@@ -302,6 +302,9 @@ impl KeyedRows {
     /// Sets marks of rows of one head that were handed out in this step: `changes` are positions in `chunk` with the
     /// new mark.
     pub fn set_marks(&mut self, head: u32, chunk: &RowChunk, changes: &[(usize, i64)]) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         self.keys.clear();
         let mut marks = Vec::new();
         for (at, mark) in changes {
