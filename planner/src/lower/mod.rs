@@ -6,6 +6,8 @@
 //! whatever is accepted here runs.
 
 mod aggregate;
+mod interval;
+mod join;
 mod keys;
 mod node;
 mod project;
@@ -24,7 +26,7 @@ use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
-pub use supported::check;
+pub use supported::{check, check_unnested};
 
 /// Hands out state table ids: the next free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,7 @@ impl Lowering<'_> {
             LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let columns = columns_of(&empty.schema)?;

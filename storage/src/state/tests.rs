@@ -14,10 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-type Entries = BTreeMap<(StateTableId, Vec<u8>), Vec<u8>>;
+pub(super) type Entries = BTreeMap<(StateTableId, Vec<u8>), Vec<u8>>;
 
 #[derive(Default)]
-struct TestKv(Mutex<Entries>, AtomicBool);
+pub(super) struct TestKv(pub(super) Mutex<Entries>, AtomicBool);
 
 impl TestKv {
     fn set_full(&self, full: bool) {

@@ -29,6 +29,7 @@ mod routing;
 mod window;
 
 pub use routing::routing;
+pub(crate) use window::without_late;
 
 use crate::engine::StateBackend;
 use crate::operator::{Operator, StepContext};

@@ -37,6 +37,15 @@ pub fn scenario() -> Scenario {
         Case::new("pairs", "SELECT DISTINCT k, g FROM u"),
         Case::new("per_minute", "SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction"),
         Case::new("by_count", "SELECT n, COUNT(*) AS groups, MAX(s) AS s FROM counts GROUP BY n").over(&["counts"]),
+        Case::new("joined", "SELECT t.id, u.g FROM t JOIN u ON t.k = u.k"),
+        Case::new("joined_left", "SELECT t.id, t.i, u.g FROM t LEFT JOIN u ON t.k = u.k AND t.i > 0"),
+        Case::new("joined_full", "SELECT t.id, x.k, x.n FROM t FULL JOIN (SELECT k, COUNT(*) AS n FROM u GROUP BY k) AS x ON t.k = x.k"),
+        // Ten keys for all rows.
+        Case::new(
+            "skewed",
+            "SELECT x.k, x.n, t.id FROM t JOIN (SELECT k % 10 AS k, COUNT(*) AS n FROM u GROUP BY k % 10) AS x ON t.k % 10 = x.k",
+        ),
+        Case::new("skewed_semi", "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.k % 10 = t.k % 10 AND u.g = 'émile')"),
         windowed("windows", minute),
         windowed("closed_windows", Windowing { on_close: true, ..minute }),
     ];
