@@ -10,6 +10,7 @@
 //! - `operator`, `operators`: the operator contract, and one file per operator.
 //! - `accumulators`: weighted columnar accumulators of the aggregates.
 //! - `expr`: plan expressions to vectorised evaluators.
+//! - `order`: ORDER BY as bytes that compare.
 //!
 //! It knows no SQL text, no connectors and no clients.
 
@@ -22,6 +23,7 @@ mod instance;
 pub mod job;
 pub mod operator;
 pub mod operators;
+pub mod order;
 #[cfg(test)]
 mod testing;
 mod worker;

@@ -1,7 +1,7 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
 
 use crate::plan::{
-    AggregateCall, AggregateFunction, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, StreamPlan, WindowKind,
+    AggregateCall, AggregateFunction, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, OrderKey, StreamPlan, WindowKind,
 };
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
@@ -81,11 +81,36 @@ fn aggregate_call(call: &AggregateCall, name: &dyn Fn(&usize) -> String) -> Stri
         AggregateFunction::Avg => "avg",
         AggregateFunction::Min => "min",
         AggregateFunction::Max => "max",
+        AggregateFunction::VarPop => "var_pop",
+        AggregateFunction::VarSamp => "var_samp",
+        AggregateFunction::StddevPop => "stddev_pop",
+        AggregateFunction::StddevSamp => "stddev_samp",
+        AggregateFunction::BoolAnd => "bool_and",
+        AggregateFunction::BoolOr => "bool_or",
+        AggregateFunction::StringAgg => "string_agg",
+        AggregateFunction::ArrayAgg => "array_agg",
+        AggregateFunction::FirstValue => "first_value",
     };
     let argument = call.argument.as_ref().map_or_else(|| "*".to_string(), name);
     let distinct = if call.distinct { "distinct " } else { "" };
     let filter = call.filter.as_ref().map_or_else(String::new, |f| format!(" filter {}", name(f)));
-    format!("{function}({distinct}{argument}){filter}")
+    let order = if call.order.is_empty() { String::new() } else { format!(" order by {}", order_keys(&call.order, name)) };
+    let nulls = if call.ignore_nulls { " ignore nulls" } else { "" };
+    format!("{function}({distinct}{argument}{order}{nulls}){filter}")
+}
+
+/// `a, b desc nulls last`.
+fn order_keys(order: &[OrderKey], name: &dyn Fn(&usize) -> String) -> String {
+    let key = |key: &OrderKey| {
+        let direction = if key.descending { " desc" } else { "" };
+        let nulls = match (key.descending, key.nulls_first) {
+            (false, true) => " nulls first",
+            (true, false) => " nulls last",
+            _ => "",
+        };
+        format!("{}{direction}{nulls}", name(&key.column))
+    };
+    order.iter().map(key).collect::<Vec<_>>().join(", ")
 }
 
 pub fn window_kind(kind: &WindowKind) -> String {
@@ -93,6 +118,9 @@ pub fn window_kind(kind: &WindowKind) -> String {
     match kind {
         WindowKind::Tumble { size, offset: o } => format!("tumble(size {}{})", duration(*size), offset(*o)),
         WindowKind::Hop { size, slide, offset: o } => format!("hop(size {}, slide {}{})", duration(*size), duration(*slide), offset(*o)),
+        WindowKind::Cumulate { size, step, offset: o } => {
+            format!("cumulate(size {}, step {}{})", duration(*size), duration(*step), offset(*o))
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use std::sync::{Arc, LazyLock};
 pub const WINDOW_START: &str = "eddyline_window_start";
 pub const WINDOW_SHIFT: &str = "eddyline_window_shift";
 pub const HOP_STARTS: &str = "eddyline_hop_starts";
+pub const CUMULATE_ENDS: &str = "eddyline_cumulate_ends";
 /// A list, and an empty one for null: what `ARRAY(SELECT ...)` is without rows.
 pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 pub const NOW: &str = "now";
@@ -85,6 +86,7 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(WindowMath::new(HOP_STARTS, 4)),
+        ScalarUDF::new_from_impl(WindowMath::new(CUMULATE_ENDS, 4)),
     ]
 }
 
@@ -242,7 +244,8 @@ impl ScalarUDFImpl for ArrayOfRows {
 
 /// Window arithmetic over a timestamp column (either kind) and microseconds:
 /// `eddyline_window_start(ts, size, offset)`, `eddyline_window_shift(ts, by)`,
-/// `eddyline_hop_starts(ts, size, slide, offset)` (a list, earliest first). Null in, null out.
+/// `eddyline_hop_starts(ts, size, slide, offset)` and `eddyline_cumulate_ends(ts, size, step, offset)` (lists, earliest first).
+/// Null in, null out.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WindowMath {
     name: &'static str,
@@ -267,7 +270,7 @@ impl ScalarUDFImpl for WindowMath {
     fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
         let time = micros_type(&arg_types[0])?;
         Ok(match self.name {
-            HOP_STARTS => DataType::List(Arc::new(Field::new("item", time, true))),
+            HOP_STARTS | CUMULATE_ENDS => DataType::List(Arc::new(Field::new("item", time, true))),
             _ => time,
         })
     }
@@ -288,7 +291,8 @@ impl ScalarUDFImpl for WindowMath {
         let result: ArrayRef = match self.name {
             WINDOW_START => map_times(times, &time_type, |row, t| window_start(t, at(0, row), at(1, row))),
             WINDOW_SHIFT => map_times(times, &time_type, |row, t| t.checked_add(at(0, row))),
-            _ => hop_lists(times, &time_type, |row, t, starts| hop_starts(t, at(0, row), at(1, row), at(2, row), starts)),
+            CUMULATE_ENDS => time_lists(times, &time_type, |row, t, ends| cumulate_ends(t, at(0, row), at(1, row), at(2, row), ends)),
+            _ => time_lists(times, &time_type, |row, t, starts| hop_starts(t, at(0, row), at(1, row), at(2, row), starts)),
         };
         Ok(ColumnarValue::Array(result))
     }
@@ -307,7 +311,7 @@ fn map_times(times: &PrimitiveArray<TimestampMicrosecondType>, ty: &DataType, mu
     Arc::new(values.collect::<PrimitiveArray<TimestampMicrosecondType>>().with_data_type(ty.clone()))
 }
 
-fn hop_lists(times: &PrimitiveArray<TimestampMicrosecondType>, ty: &DataType, f: impl Fn(usize, i64, &mut Vec<i64>)) -> ArrayRef {
+fn time_lists(times: &PrimitiveArray<TimestampMicrosecondType>, ty: &DataType, f: impl Fn(usize, i64, &mut Vec<i64>)) -> ArrayRef {
     let mut starts = Vec::new();
     let lengths: Vec<usize> = (0..times.len())
         .map(|row| {
@@ -326,6 +330,18 @@ fn hop_lists(times: &PrimitiveArray<TimestampMicrosecondType>, ty: &DataType, f:
 /// The start of the tumbling window that holds `time`; `None` on overflow.
 pub fn window_start(time: i64, size: i64, offset: i64) -> Option<i64> {
     time.checked_sub(offset)?.div_euclid(size).checked_mul(size)?.checked_add(offset)
+}
+
+/// The ends of all cumulating windows that hold `time`, earliest first.
+pub fn cumulate_ends(time: i64, size: i64, step: i64, offset: i64, ends: &mut Vec<i64>) {
+    let Some(start) = window_start(time, size, offset) else { return };
+    let Some(last) = start.checked_add(size) else { return };
+    let first = start + (time - start) / step * step;
+    let mut end = first;
+    while end < last {
+        end += step;
+        ends.push(end);
+    }
 }
 
 /// The starts of all windows `[start, start + size)` that hold `time`, earliest first.

@@ -7,8 +7,9 @@ use crate::casts::PostgresCasts;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
@@ -38,9 +39,11 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
-/// Type coercion, and the casts that are PostgreSQL's own.
+/// GROUPING(), type coercion, and the casts that are PostgreSQL's own.
 pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)]).execute_and_check(plan, options(), |_, _| {})
+    let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(ResolveGroupingFunction::new()), Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)];
+    Analyzer::with_rules(rules).execute_and_check(plan, options(), |_, _| {})
 }
 
 /// Type coercion and the rules above.

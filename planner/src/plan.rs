@@ -118,6 +118,12 @@ pub enum WindowKind {
         slide: i64,
         offset: i64,
     },
+    /// Windows that grow: within each `[start, start + size)` one that ends at each multiple of `step`.
+    Cumulate {
+        size: i64,
+        step: i64,
+        offset: i64,
+    },
 }
 
 /// Makes an aggregate a window aggregate: the window's start and end are among the group columns.
@@ -151,6 +157,31 @@ pub struct AggregateCall {
     /// SUM and COUNT of integers: BigInt, checked. AVG of integers: Double. SUM and AVG of decimals:
     /// Decimal. MIN, MAX: the argument's type.
     pub output: SqlType,
+    /// In which order the rows count, for `StringAgg`, `ArrayAgg` and `FirstValue`; rows that are equal in it are ordered by
+    /// the argument.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<OrderKey>,
+    /// Between the values of `StringAgg`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
+    /// Rows with a null argument do not count, for `ArrayAgg` and `FirstValue`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_nulls: bool,
+}
+
+impl AggregateCall {
+    /// A call over all rows, of no particular order.
+    pub fn new(function: AggregateFunction, argument: Option<usize>, output: SqlType) -> Self {
+        AggregateCall { function, argument, distinct: false, filter: None, output, order: vec![], separator: None, ignore_nulls: false }
+    }
+}
+
+/// One column of an order of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OrderKey {
+    pub column: usize,
+    pub descending: bool,
+    pub nulls_first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -160,6 +191,18 @@ pub enum AggregateFunction {
     Avg,
     Min,
     Max,
+    /// Of doubles, to Double; null of fewer than one (population) or two (sample) values.
+    VarPop,
+    VarSamp,
+    StddevPop,
+    StddevSamp,
+    BoolAnd,
+    BoolOr,
+    /// Of Text; nulls do not count.
+    StringAgg,
+    ArrayAgg,
+    /// The first in the call's order. LAST_VALUE is the first in the opposite order.
+    FirstValue,
 }
 
 /// A scalar expression over the columns of one input. Every operand already has the type its operator

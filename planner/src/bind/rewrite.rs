@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// Names that the binder treats as functions though no registry holds them.
-const SPECIAL_FUNCTIONS: &[&str] = &["unnest", "unnest_outer", "grouping", "array", "map", "descriptor", "tumble", "hop"];
+const SPECIAL_FUNCTIONS: &[&str] = &["unnest", "unnest_outer", "grouping", "array", "map", "descriptor", "tumble", "hop", "cumulate"];
 
 /// What the rewriter learns on its way.
 #[derive(Default)]
@@ -123,9 +123,7 @@ impl Rewriter<'_> {
             return ControlFlow::Continue(());
         }
         let error = match plain {
-            "cumulate" | "session" => {
-                SqlError::unsupported(format!("{} windows are not supported", plain.to_uppercase())).with_hint("TUMBLE and HOP are.")
-            }
+            "session" => SqlError::unsupported("SESSION windows are not supported").with_hint("TUMBLE, HOP and CUMULATE are."),
             _ => {
                 let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}() does not exist"));
                 let known: BTreeSet<String> = f.udfs().into_iter().chain(f.udafs()).chain(f.udwfs()).collect();
@@ -195,9 +193,9 @@ fn flink_function(function: &Function) -> Option<Expr> {
     let args = arguments(function);
     let own = |i: usize| args[i].clone();
     match (name.as_str(), args.len()) {
-        ("tumble_start" | "hop_start", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[0])),
-        ("tumble_end" | "hop_end", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[1])),
-        ("tumble_rowtime" | "hop_rowtime", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[2])),
+        ("tumble_start" | "hop_start" | "cumulate_start", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[0])),
+        ("tumble_end" | "hop_end" | "cumulate_end", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[1])),
+        ("tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[2])),
         ("localtimestamp", 0) => Some(cast(call("now", vec![]), DataType::Timestamp(None, TimezoneInfo::None))),
         ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", 1) => {
             Some(cast(call("date_part", vec![string_expr(&name), own(0)]), DataType::BigInt(None)))
@@ -205,6 +203,13 @@ fn flink_function(function: &Function) -> Option<Expr> {
         ("dayofmonth", 1) => Some(cast(call("date_part", vec![string_expr("day"), own(0)]), DataType::BigInt(None))),
         ("dayofyear", 1) => Some(cast(call("date_part", vec![string_expr("doy"), own(0)]), DataType::BigInt(None))),
         ("variance", 1) => Some(renamed(function, "var_samp")),
+        ("every", 1) => Some(renamed(function, "bool_and")),
+        ("any_value", 1) => Some(Expr::Function(Function {
+            name: ObjectName::from(vec![Ident::new("first_value")]),
+            null_treatment: Some(NullTreatment::IgnoreNulls),
+            ..function.clone()
+        })),
+        ("listagg", 1 | 2) => Some(listagg(function)),
         ("if", 3) => Some(Expr::Case {
             case_token: helpers::attached_token::AttachedToken::empty(),
             end_token: helpers::attached_token::AttachedToken::empty(),
@@ -230,6 +235,21 @@ fn flink_function(function: &Function) -> Option<Expr> {
 /// The same call of another function.
 fn renamed(function: &Function, name: &str) -> Expr {
     Expr::Function(Function { name: ObjectName::from(vec![Ident::new(name)]), ..function.clone() })
+}
+
+/// `LISTAGG(x [, separator]) [WITHIN GROUP (ORDER BY ...)]` as STRING_AGG.
+fn listagg(function: &Function) -> Expr {
+    let mut function = Function { name: ObjectName::from(vec![Ident::new("string_agg")]), ..function.clone() };
+    let within = std::mem::take(&mut function.within_group);
+    if let FunctionArguments::List(list) = &mut function.args {
+        if list.args.len() == 1 {
+            list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(string_expr(","))));
+        }
+        if !within.is_empty() {
+            list.clauses.push(FunctionArgumentClause::OrderBy(within));
+        }
+    }
+    Expr::Function(function)
 }
 
 /// A `yyyy-MM-dd HH:mm:ss` pattern in the `%` notation that `to_char` takes.
@@ -336,7 +356,7 @@ fn uses_rowtime(select: &Select) -> bool {
     let _ = visit_expressions(select, |e| {
         if let Expr::Function(f) = e {
             let name = f.name.to_string().to_lowercase();
-            found |= matches!(name.as_str(), "tumble_rowtime" | "hop_rowtime");
+            found |= matches!(name.as_str(), "tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime");
         }
         ControlFlow::<()>::Continue(())
     });

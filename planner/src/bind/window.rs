@@ -4,7 +4,7 @@
 
 use crate::error::{fold, into_datafusion, suggest};
 use crate::expr::call;
-use crate::functions::{HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
+use crate::functions::{CUMULATE_ENDS, HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
 use crate::plan::WindowKind;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
@@ -54,6 +54,17 @@ impl WindowAssign {
         let inputs: Vec<Expr> = self.input.schema().columns().into_iter().map(Expr::Column).collect();
         let shifted = |start: Expr, by: i64| call(WINDOW_SHIFT, vec![start, lit(by)]).map_err(failed);
         let rows = LogicalPlanBuilder::from(self.input.as_ref().clone()).filter(time.clone().is_not_null())?;
+        if let WindowKind::Cumulate { size, step, offset } = self.kind {
+            let ends = call(CUMULATE_ENDS, vec![time.clone(), lit(size), lit(step), lit(offset)]).map_err(failed)?;
+            let end = Column::new_unqualified(self.names[1]);
+            let rows = rows.project(inputs.iter().cloned().chain([ends.alias(self.names[1])]).collect::<Vec<_>>())?;
+            let windows = [
+                call(WINDOW_START, vec![time, lit(size), lit(offset)]).map_err(failed)?.alias(self.names[0]),
+                Expr::Column(end.clone()),
+                shifted(Expr::Column(end.clone()), -MICROS_PER_MILLI)?.alias(self.names[2]),
+            ];
+            return rows.unnest_column(end)?.project(inputs.into_iter().chain(windows).collect::<Vec<_>>())?.build();
+        }
         let start_column = || Expr::Column(Column::new_unqualified(self.names[0]));
         let (rows, size) = match self.kind {
             WindowKind::Tumble { size, offset } => {
@@ -66,6 +77,7 @@ impl WindowAssign {
                 let rows = rows.project(inputs.iter().cloned().chain([starts.alias(self.names[0])]).collect::<Vec<_>>())?;
                 (rows.unnest_column(Column::new_unqualified(self.names[0]))?, size)
             }
+            WindowKind::Cumulate { size, .. } => (rows, size),
         };
         let windows = [
             start_column(),
@@ -149,7 +161,7 @@ pub fn expand(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     Ok(plan.data)
 }
 
-/// Plans `TUMBLE(...)` and `HOP(...)` in FROM, in every spelling.
+/// Plans `TUMBLE(...)`, `HOP(...)` and `CUMULATE(...)` in FROM, in every spelling.
 #[derive(Debug)]
 pub struct WindowFunctions;
 
@@ -171,10 +183,10 @@ impl RelationPlanner for WindowFunctions {
             None => (function, WINDOW_COLUMNS),
         };
         match function.as_str() {
-            "tumble" | "hop" => {}
-            "cumulate" | "session" => {
+            "tumble" | "hop" | "cumulate" => {}
+            "session" => {
                 let error = SqlError::unsupported(format!("{} windows are not supported", function.to_uppercase()));
-                return Err(into_datafusion(error.with_hint("TUMBLE and HOP are.")));
+                return Err(into_datafusion(error.with_hint("TUMBLE, HOP and CUMULATE are.")));
             }
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         }
@@ -190,14 +202,20 @@ struct WindowCall<'a> {
     data: &'a SqlExpr,
     time: &'a SqlExpr,
     size: &'a SqlExpr,
+    /// Of HOP.
     slide: Option<&'a SqlExpr>,
+    /// Of CUMULATE.
+    step: Option<&'a SqlExpr>,
     offset: Option<&'a SqlExpr>,
 }
 
 impl<'a> WindowCall<'a> {
     fn new(function: &str, args: &'a [FunctionArg]) -> DfResult<Self> {
-        let hop = function == "hop";
-        let order: &[&str] = if hop { &["data", "timecol", "slide", "size", "offset"] } else { &["data", "timecol", "size", "offset"] };
+        let order: &[&str] = match function {
+            "hop" => &["data", "timecol", "slide", "size", "offset"],
+            "cumulate" => &["data", "timecol", "step", "size", "offset"],
+            _ => &["data", "timecol", "size", "offset"],
+        };
         let mut found: Vec<(&str, &SqlExpr)> = Vec::new();
         for (i, arg) in args.iter().enumerate() {
             let (name, value) = match arg {
@@ -220,8 +238,9 @@ impl<'a> WindowCall<'a> {
                 into_datafusion(error.with_hint(usage(function)))
             })
         };
-        let slide = if hop { Some(need("slide")?) } else { None };
-        Ok(WindowCall { data: need("data")?, time: need("timecol")?, size: need("size")?, slide, offset: get("offset") })
+        let wanted = |name: &'static str| order.contains(&name).then(|| need(name)).transpose();
+        let (slide, step) = (wanted("slide")?, wanted("step")?);
+        Ok(WindowCall { data: need("data")?, time: need("timecol")?, size: need("size")?, slide, step, offset: get("offset") })
     }
 
     fn default_alias(&self, function: &str) -> TableAlias {
@@ -238,13 +257,22 @@ impl<'a> WindowCall<'a> {
         let time = time_column(self.time, &input)?;
         let size = micros(self.size, "size", context)?;
         let offset = self.offset.map(|e| signed_micros(e, context)).transpose()?.unwrap_or(0);
-        let kind = match self.slide {
-            Some(slide) => WindowKind::Hop { size, slide: micros(slide, "slide", context)?, offset },
-            None => WindowKind::Tumble { size, offset },
+        let kind = match (self.slide, self.step) {
+            (Some(slide), _) => WindowKind::Hop { size, slide: micros(slide, "slide", context)?, offset },
+            (_, Some(step)) => WindowKind::Cumulate { size, step: whole_step(size, micros(step, "step", context)?)?, offset },
+            (None, None) => WindowKind::Tumble { size, offset },
         };
         let node = WindowAssign::try_new(Arc::new(input), time, kind, names)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
+}
+
+fn whole_step(size: i64, step: i64) -> DfResult<i64> {
+    if size % step == 0 {
+        return Ok(step);
+    }
+    let error = SqlError::new(SqlState::INVALID_PARAMETER, "the size of a CUMULATE window must be a multiple of its step");
+    Err(into_datafusion(error.with_hint("Choose a step that divides the size.")))
 }
 
 fn known<'a>(order: &[&'a str], name: &str) -> &'a str {
@@ -254,6 +282,7 @@ fn known<'a>(order: &[&'a str], name: &str) -> &'a str {
 fn usage(function: &str) -> &'static str {
     match function {
         "hop" => "Write HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset]) or hop(t, ts, slide, size [, offset]).",
+        "cumulate" => "Write CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset]) or cumulate(t, ts, step, size [, offset]).",
         _ => "Write TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset]) or tumble(t, ts, size [, offset]).",
     }
 }

@@ -6,7 +6,10 @@
 //! whatever is accepted here runs.
 
 mod aggregate;
+mod calls;
+mod grouping;
 mod node;
+mod prepare;
 mod supported;
 
 use crate::bind::RelationSource;
@@ -14,13 +17,14 @@ use crate::bind::window::WindowAssign;
 use crate::catalog::RelationKind;
 use crate::error::from_datafusion;
 use crate::expr;
-use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan};
+use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan, WindowKind};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Union, Values};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
+pub use prepare::prepare;
 pub use supported::check;
 
 /// Hands out state table ids: the next free one.
@@ -162,6 +166,11 @@ impl Lowering<'_> {
         if let Some((below, merged)) = self.merged_with_projection_below(input, &exprs) {
             return self.project(below, merged, columns);
         }
+        self.projection_node(input, exprs, columns)
+    }
+
+    /// A projection as a node of its own.
+    pub(crate) fn projection_node(&mut self, input: NodeId, exprs: Vec<Expr>, columns: Vec<Column>) -> Result<NodeId> {
         if self.nodes[input].mode == ChangelogMode::Retract && exprs.iter().any(expr::reads_clock) {
             return Err(SqlError::unsupported("the current time over rows that may change is not supported in a materialized view")
                 .with_detail("A row that is taken back must be computed as it was when it was added.")
@@ -229,6 +238,10 @@ impl Lowering<'_> {
             inputs.push(input);
         }
         let columns = if columns.is_empty() { self.nodes[inputs[0]].columns.clone() } else { columns };
+        Ok(self.union_node(inputs, columns))
+    }
+
+    pub(crate) fn union_node(&mut self, inputs: Vec<NodeId>, columns: Vec<Column>) -> NodeId {
         let first = self.facts[inputs[0]].clone();
         let windows = self.union_windows(&inputs, columns.len());
         let all = |test: &dyn Fn(NodeId) -> bool| inputs.iter().all(|i| test(*i));
@@ -248,7 +261,7 @@ impl Lowering<'_> {
             time_columns,
             inputs,
         };
-        Ok(self.push(node, facts))
+        self.push(node, facts)
     }
 
     /// The window columns of a union: those that are the same part of the same kind of window in every input.
@@ -330,12 +343,13 @@ impl Lowering<'_> {
         if event_time {
             time_columns.extend([width + 1, width + 2]);
         }
-        let unique_keys = match window.kind {
-            crate::plan::WindowKind::Tumble { .. } => source.unique_keys.clone(),
-            crate::plan::WindowKind::Hop { .. } => {
-                source.unique_keys.iter().map(|key| key.iter().copied().chain([width]).collect()).collect()
-            }
+        // The column that tells the windows of one row apart.
+        let which = match window.kind {
+            WindowKind::Tumble { .. } => None,
+            WindowKind::Hop { .. } => Some(width),
+            WindowKind::Cumulate { .. } => Some(width + 1),
         };
+        let unique_keys = source.unique_keys.iter().map(|key| key.iter().copied().chain(which).collect()).collect();
         let node = Node {
             op: Op::WindowAssign { time_column, kind: window.kind },
             mode: source.mode,
@@ -371,7 +385,7 @@ impl Lowering<'_> {
         if self.emission.emit == Emit::OnClose && (!self.windowed || self.nodes[output].mode == ChangelogMode::Retract) {
             return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "EMIT ON WINDOW CLOSE needs an aggregate over a window")
                 .with_detail("Every aggregate of the query must group by a window over a column with a watermark, and no table may change.")
-                .with_hint("Group by window_start and window_end of TUMBLE or HOP, or leave the clause out."));
+                .with_hint("Group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave the clause out."));
         }
         Ok(())
     }

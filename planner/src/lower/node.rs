@@ -29,6 +29,13 @@ pub struct WindowColumn {
     pub event_time: bool,
 }
 
+impl WindowColumn {
+    /// Whether a window's start says which window it is.
+    pub fn start_tells(&self) -> bool {
+        !matches!(self.kind, WindowKind::Cumulate { .. })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowPart {
     Start,

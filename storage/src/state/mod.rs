@@ -37,7 +37,7 @@ pub use budget::StateBudget;
 pub use codec::{SlotCodec, get_varint, get_varint_u128, put_varint, put_varint_u128, unzigzag, unzigzag128, zigzag, zigzag128};
 pub use gate::{Outcome, SpillGate};
 pub use space::{Residency, StateSpace};
-pub use table::{Shards, StateCounters, StateTable, TableShape};
+pub use table::{Scanned, Shards, StateCounters, StateTable, TableShape};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,10 @@
 //! The owner releases all slots at the end of each step by calling `maintain`; only there do slots leave memory.
 
 mod residency;
+mod scan;
 mod stored;
+
+pub use scan::Scanned;
 
 use super::budget::Allotment;
 use super::codec::SlotCodec;

@@ -1,4 +1,4 @@
-//! Group aggregate and window aggregate: COUNT, SUM, AVG, MIN, MAX per group, with DISTINCT and FILTER, over append-only and
+//! Group aggregate and window aggregate: any number of calls per group, with DISTINCT and FILTER, over append-only and
 //! retracting input.
 //!
 //! A row's group key is interned to a slot, the slot's old result is noted the first time a step touches it, and the
@@ -10,6 +10,7 @@
 //! - `calls`: which accumulators a list of calls needs and what feeds them
 //! - `groups`: the values of the group table
 //! - `multiset`: (group, value) -> count, for DISTINCT and for MIN and MAX under retraction
+//! - `ordered`: (group, order, value) -> count, for ARRAY_AGG, STRING_AGG, FIRST_VALUE
 //! - `memo`: what a step touched, and the net changes at its end
 //! - `window`: lateness and closing
 //!
@@ -25,11 +26,13 @@ mod calls;
 mod groups;
 mod memo;
 mod multiset;
+mod ordered;
 mod routing;
 mod window;
 
 pub use routing::routing;
 
+use crate::accumulators::Output;
 use crate::engine::StateBackend;
 use crate::operator::{Operator, StepContext};
 use arrow::array::{ArrayRef, UInt32Array};
@@ -44,6 +47,7 @@ use eddyline_storage::state::{Residency, Shards, SpillGate, StateBudget, StateCo
 use groups::GroupValues;
 use memo::{Chunk, Memo};
 use multiset::Multiset;
+use ordered::Ordered;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -74,7 +78,7 @@ pub struct AggregateSpec {
     pub restore: bool,
 }
 
-/// Kind of the group table within the operator's state; multisets follow.
+/// Kind of the group table within the operator's state; multisets and ordered values follow.
 const GROUPS: u8 = 0;
 
 pub struct Aggregate {
@@ -95,6 +99,7 @@ pub struct Aggregate {
     values: GroupValues,
     feeds: Vec<Feed>,
     multisets: Vec<Multiset>,
+    ordered: Vec<Ordered>,
     memo: Memo,
     /// The group of an empty key is there (or not on this worker).
     started: bool,
@@ -127,6 +132,9 @@ impl Aggregate {
         let table = space.table(GROUPS, shape, &mut values)?;
         let open = |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract);
         let multisets = plan.multisets.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
+        let first_kind = GROUPS + 1 + multisets.len() as u8;
+        let open = |(i, call): (usize, ordered::OrderedCall)| call.open(&space, first_kind + i as u8, window.is_some(), retract);
+        let ordered = plan.ordered.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Aggregate {
             group_from_input: codec.types().iter().all(|ty| !ty.is_floating() && !ty.is_nested()),
             started: !group.is_empty() || !space.owns_empty_key(),
@@ -142,6 +150,7 @@ impl Aggregate {
             values,
             feeds: plan.feeds,
             multisets,
+            ordered,
             memo: Memo::default(),
             keys: KeyRows::default(),
             slots: Vec::new(),
@@ -152,11 +161,18 @@ impl Aggregate {
     pub fn counters(&self) -> StateCounters {
         let mut counters = self.table.counters();
         self.multisets.iter().for_each(|m| counters += m.table.counters());
+        self.ordered.iter().for_each(|o| counters += o.table.counters());
         counters
     }
 
     fn on_close(&self) -> bool {
         self.window.is_some_and(|w| w.emit == Emit::OnClose)
+    }
+
+    /// The result of every call for some slots.
+    fn outputs(&mut self, slots: &[u32]) -> Result<Vec<Output>> {
+        let Aggregate { values, ordered, table, .. } = self;
+        values.outputs(slots, &mut |index| ordered[index].output(slots, table))
     }
 
     fn intern(&mut self, changes: &ChangeBatch) -> Result<()> {
@@ -191,7 +207,7 @@ impl Aggregate {
         let mut chunk = Chunk { slots, ..Chunk::default() };
         if !self.on_close() {
             chunk.old_weights = self.values.weights_of(&chunk.slots);
-            chunk.old = self.values.outputs(&chunk.slots)?;
+            chunk.old = self.outputs(&chunk.slots)?;
             if self.group_from_input {
                 let rows = UInt32Array::from(rows);
                 let take = |c: &usize| arrow::compute::take(changes.rows.column(*c), &rows, None);
@@ -213,6 +229,7 @@ impl Aggregate {
                 Target::Extreme { multiset, .. } => {
                     self.multisets[*multiset].update(&self.keys, &self.table, &updates, values)?;
                 }
+                Target::Ordered(index) => self.ordered[*index].update(&self.keys, &self.table, &updates, &changes.rows, values)?,
                 Target::Distinct { multiset, accumulators } => {
                     let appeared = self.multisets[*multiset].update(&self.keys, &self.table, &updates, values)?;
                     let updates = crate::accumulators::Updates { weights: Some(appeared), ..updates };
@@ -250,7 +267,7 @@ impl Aggregate {
         }
         let (slots, _) = self.memo.touch(&slots, self.table.slots());
         if !slots.is_empty() {
-            let (old_weights, old) = (self.values.weights_of(&slots), self.values.outputs(&slots)?);
+            let (old_weights, old) = (self.values.weights_of(&slots), self.outputs(&slots)?);
             self.memo.push(Chunk { slots, groups: Some(Vec::new()), old_weights, old });
         }
         Ok(false)
@@ -270,7 +287,7 @@ impl Aggregate {
                     Some(groups) => groups.clone(),
                     None => self.groups_of(&chunk.slots)?,
                 };
-                let new = self.values.outputs(&chunk.slots)?;
+                let new = self.outputs(&chunk.slots)?;
                 let presence = memo::Presence { always, existed };
                 chunk.emit_changes(presence, &weights, &new, &groups, &self.output, ctx)?;
             }
@@ -307,6 +324,9 @@ impl Operator for Aggregate {
         for multiset in &self.multisets {
             multiset.check()?;
         }
+        for ordered in &self.ordered {
+            ordered.check()?;
+        }
         for feed in &self.feeds {
             if let Target::Extreme { multiset, extreme } = feed.target {
                 self.multisets[multiset].refresh(&self.table, &mut self.values.extremes[extreme])?;
@@ -314,6 +334,7 @@ impl Operator for Aggregate {
         }
         self.settle(existed, ctx)?;
         self.multisets.iter_mut().for_each(Multiset::sweep);
+        self.ordered.iter_mut().try_for_each(Ordered::sweep)?;
         if let Some(window) = self.window {
             self.close_windows(window, watermark, ctx)?;
         }
@@ -325,16 +346,22 @@ impl Operator for Aggregate {
         for multiset in &mut self.multisets {
             runs.push((self.space.id(), multiset.freeze()?));
         }
+        for ordered in &mut self.ordered {
+            runs.push((self.space.id(), ordered.freeze()?));
+        }
         Ok(runs)
     }
 
     fn shrink(&mut self) -> Result<()> {
         self.table.maintain(&mut self.values)?;
-        self.multisets.iter_mut().try_for_each(Multiset::maintain)
+        self.multisets.iter_mut().try_for_each(Multiset::maintain)?;
+        self.ordered.iter_mut().try_for_each(Ordered::maintain)
     }
 
     fn state_bytes(&self) -> usize {
-        self.table.bytes(&self.values) + self.multisets.iter().map(Multiset::bytes).sum::<usize>()
+        self.table.bytes(&self.values)
+            + self.multisets.iter().map(Multiset::bytes).sum::<usize>()
+            + self.ordered.iter().map(Ordered::bytes).sum::<usize>()
     }
 }
 

@@ -49,13 +49,16 @@ impl Aggregate {
             for multiset in &mut self.multisets {
                 multiset.drop_window(end)?;
             }
+            for ordered in &mut self.ordered {
+                ordered.drop_window(end)?;
+            }
         }
         Ok(())
     }
 
-    fn emit_final(&self, slots: &[u32], ctx: &mut StepContext) -> Result<()> {
+    fn emit_final(&mut self, slots: &[u32], ctx: &mut StepContext) -> Result<()> {
         let mut columns = self.groups_of(slots)?;
-        let results = self.values.outputs(slots)?;
+        let results = self.outputs(slots)?;
         columns.extend(results.iter().map(|r| r.values.clone()));
         let unfit = super::memo::out_of_range(&results, slots.len());
         let Some((unfit, reason)) = unfit else {

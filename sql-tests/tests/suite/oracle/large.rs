@@ -23,7 +23,7 @@ fn tables() -> Vec<TableSpec> {
 }
 
 pub fn scenario() -> Scenario {
-    let minute = Windowing { table: "bid", size: 60 * SECOND, slide: 60 * SECOND, offset: 0, lateness: 0, on_close: false };
+    let minute = Windowing { table: "bid", size: 60 * SECOND, slide: 60 * SECOND, step: None, offset: 0, lateness: 0, on_close: false };
     let by_auction = "SELECT window_start, auction, COUNT(*) AS n FROM";
     let windowed = |name: &str, window: Windowing| {
         let sql = format!("{by_auction} tumble(bid, ts, INTERVAL '60 seconds') GROUP BY window_start, auction");

@@ -15,6 +15,8 @@ pub struct Windowing {
     pub table: &'static str,
     pub size: i64,
     pub slide: i64,
+    /// CUMULATE: windows with one start end this far apart.
+    pub step: Option<i64>,
     pub offset: i64,
     pub lateness: i64,
     /// Only windows that have closed are in the view.
@@ -36,22 +38,24 @@ pub struct Windowed {
 }
 
 impl Windowing {
-    /// Starts of the windows that cover `time`, found by trying.
-    fn starts(&self, time: i64) -> Vec<i64> {
+    /// Starts and ends of the windows that cover `time`, found by trying.
+    fn windows(&self, time: i64) -> Vec<(i64, i64)> {
         let near = (time - self.offset) / self.slide;
         let reach = self.size / self.slide + 2;
         let candidates = (near - reach..=near + reach).map(|n| n * self.slide + self.offset);
-        candidates.filter(|start| *start <= time && time < start + self.size).collect()
+        let step = self.step.unwrap_or(self.size);
+        let ends = |start: i64| (1..=self.size / step).map(move |n| (start, start + n * step));
+        candidates.flat_map(ends).filter(|(start, end)| *start <= time && time < *end).collect()
     }
 
-    fn closed(&self, start: i64, watermark: Timestamp) -> bool {
-        start + self.size + self.lateness <= watermark.0
+    fn closed(&self, end: i64, watermark: Timestamp) -> bool {
+        end + self.lateness <= watermark.0
     }
 
     /// Applies every change up to `epoch`, one after the other.
     pub fn apply(&self, table: &Table, schema: &SchemaRef, epoch: Epoch) -> Windowed {
         let (time_column, _) = table.spec.watermark.expect("only tables with a watermark have late rows");
-        let mut counts: HashMap<(&Row, i64), i64> = HashMap::new();
+        let mut counts: HashMap<(&Row, (i64, i64)), i64> = HashMap::new();
         let (mut produced, mut late, mut rejected, mut any_late) = (0, 0, 0, false);
         for entry in table.entries(Epoch::ZERO, epoch) {
             for (row, weight) in &entry.changes {
@@ -59,13 +63,13 @@ impl Windowing {
                     rejected += weight;
                     continue;
                 };
-                for start in self.starts(time) {
+                for window in self.windows(time) {
                     produced += weight;
-                    if self.closed(start, entry.arrival) {
+                    if self.closed(window.1, entry.arrival) {
                         late += weight;
                         any_late = true;
                     } else {
-                        *counts.entry((row, start)).or_default() += weight;
+                        *counts.entry((row, window)).or_default() += weight;
                     }
                 }
             }
@@ -73,18 +77,17 @@ impl Windowing {
         let accepted = counts.values().sum();
         let watermark = table.watermark_at(epoch);
         let mut rows = Vec::new();
-        for ((row, start), count) in counts {
+        for ((row, window), count) in counts {
             assert!(count >= 0, "a change that takes back a row is never accepted where the row was late");
-            if !self.on_close || self.closed(start, watermark) {
-                rows.extend((0..count).map(|_| self.with_window(row, start)));
+            if !self.on_close || self.closed(window.1, watermark) {
+                rows.extend((0..count).map(|_| with_window(row, window)));
             }
         }
         Windowed { rows: to_batch(schema, rows.iter()), produced, accepted, late, any_late, rejected }
     }
+}
 
-    fn with_window(&self, row: &Row, start: i64) -> Row {
-        let end = start + self.size;
-        let time = |micros: i64| ScalarValue::TimestampMicrosecond(Some(micros), None);
-        row.iter().cloned().chain([time(start), time(end), time(end - 1000)]).collect()
-    }
+fn with_window(row: &Row, (start, end): (i64, i64)) -> Row {
+    let time = |micros: i64| ScalarValue::TimestampMicrosecond(Some(micros), None);
+    row.iter().cloned().chain([time(start), time(end), time(end - 1000)]).collect()
 }
