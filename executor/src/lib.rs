@@ -9,8 +9,8 @@
 //! - `build`: plan node to operator.
 //! - `operator`, `operators`: the operator contract, and one file per operator.
 //! - `accumulators`: weighted columnar accumulators of the aggregates.
+//! - `layout`: rows as the byte strings that state keeps of them.
 //! - `expr`: plan expressions to vectorised evaluators.
-//! - `order`: ORDER BY as bytes that compare.
 //!
 //! It knows no SQL text, no connectors and no clients.
 
@@ -21,9 +21,9 @@ pub mod exchange;
 pub mod expr;
 mod instance;
 pub mod job;
+pub mod layout;
 pub mod operator;
 pub mod operators;
-pub mod order;
 #[cfg(test)]
 mod testing;
 mod worker;

@@ -3,7 +3,7 @@
 
 use super::calls::call;
 use super::node::{Facts, WindowColumn, WindowPart};
-use super::{Emission, Lowering, columns_of, needs_watermark};
+use super::{Emission, Lowering, columns_of, keys, needs_watermark};
 use crate::expr;
 use crate::plan::{
     AggregateCall, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, WindowKind,
@@ -123,10 +123,13 @@ impl Lowering<'_> {
         let still_event_time = |w: &WindowColumn| window.is_some() && w.event_time && w.part != WindowPart::Start;
         let time_columns = (0..group.len()).filter(|i| windows[*i].as_ref().is_some_and(still_event_time)).collect();
         windows.resize(columns.len(), None);
+        let mut constants: Vec<Option<Literal>> = group.iter().map(|g| facts.constants[*g].clone()).collect();
+        constants.resize(columns.len(), None);
         let to_output = |c: usize| group.iter().position(|g| *g == c);
         let facts = Facts {
             distribution: facts.distribution.project(&to_output),
             windows,
+            constants,
             event_time: None,
             unwatermarked: facts.unwatermarked.clone(),
         };
@@ -145,12 +148,15 @@ impl Lowering<'_> {
     /// CUMULATE have one start), so one of them is enough; the shortest keys come first.
     fn group_keys(&self, input: NodeId, group: &[usize]) -> Vec<Vec<usize>> {
         let windows: Vec<Option<WindowColumn>> = group.iter().map(|g| self.facts[input].windows[*g]).collect();
-        let Some(window) = windows.iter().flatten().next().map(|w| w.window) else { return vec![(0..group.len()).collect()] };
+        let constants: Vec<Option<Literal>> = group.iter().map(|g| self.facts[input].constants[*g].clone()).collect();
+        let Some(window) = windows.iter().flatten().next().map(|w| w.window) else {
+            return keys::without_constants(&[(0..group.len()).collect()], &constants);
+        };
         let of_window: Vec<usize> = (0..group.len()).filter(|i| windows[*i].is_some_and(|w| w.window == window)).collect();
         let tells = |i: &&usize| windows[**i].is_some_and(|w| w.part != WindowPart::Start || w.start_tells());
         let without_others = |keep: &usize| (0..group.len()).filter(|i| i == keep || !of_window.contains(i)).collect();
-        let keys: Vec<Vec<usize>> = of_window.iter().filter(tells).map(without_others).collect();
-        if keys.is_empty() { vec![(0..group.len()).collect()] } else { keys }
+        let found: Vec<Vec<usize>> = of_window.iter().filter(tells).map(without_others).collect();
+        keys::without_constants(&if found.is_empty() { vec![(0..group.len()).collect()] } else { found }, &constants)
     }
 
     /// Takes away the window end that was added to the group for the sake of its state.

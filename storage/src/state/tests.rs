@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-type Entries = BTreeMap<(StateTableId, Vec<u8>), Vec<u8>>;
+pub(super) type Entries = BTreeMap<(StateTableId, Vec<u8>), Vec<u8>>;
 
 #[derive(Default)]
-struct TestKv(Mutex<Entries>);
+pub(super) struct TestKv(pub(super) Mutex<Entries>);
 
 impl KeyValueStore for TestKv {
     fn multi_get(&self, table: StateTableId, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {

@@ -10,6 +10,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use eddyline_common::{Result, SqlError};
 use eddyline_planner::plan::{AggregateCall, AggregateFunction};
+use eddyline_storage::state::ROW_KINDS;
 
 /// More would not fit the kind byte of their state; far above any query.
 const MULTISETS_MAX: usize = 200;
@@ -59,7 +60,7 @@ pub(super) fn arrange(calls: &[AggregateCall], input: &SchemaRef, retract: bool)
         let source = all.add(call, input, retract)?;
         all.values.sources.push(source);
     }
-    if all.multisets.len() + all.ordered.len() > MULTISETS_MAX {
+    if all.multisets.len() + ROW_KINDS as usize * all.ordered.len() > MULTISETS_MAX {
         return Err(SqlError::unsupported("too many distinct or retractable aggregates in one query"));
     }
     Ok(all)

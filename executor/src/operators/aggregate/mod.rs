@@ -43,7 +43,7 @@ use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateCall, AggregateWindow, ChangelogMode, Emit};
-use eddyline_storage::state::{Residency, Shards, SpillGate, StateBudget, StateCounters, StateSpace, StateTable, TableShape};
+use eddyline_storage::state::{ROW_KINDS, Residency, Shards, SpillGate, StateBudget, StateCounters, StateSpace, StateTable, TableShape};
 use groups::GroupValues;
 use memo::{Chunk, Memo};
 use multiset::Multiset;
@@ -133,7 +133,7 @@ impl Aggregate {
         let open = |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract);
         let multisets = plan.multisets.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         let first_kind = GROUPS + 1 + multisets.len() as u8;
-        let open = |(i, call): (usize, ordered::OrderedCall)| call.open(&space, first_kind + i as u8, window.is_some(), retract);
+        let open = |(i, call): (usize, ordered::OrderedCall)| call.open(&space, first_kind + ROW_KINDS * i as u8, window.is_some(), retract);
         let ordered = plan.ordered.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Aggregate {
             group_from_input: codec.types().iter().all(|ty| !ty.is_floating() && !ty.is_nested()),
@@ -161,7 +161,7 @@ impl Aggregate {
     pub fn counters(&self) -> StateCounters {
         let mut counters = self.table.counters();
         self.multisets.iter().for_each(|m| counters += m.table.counters());
-        self.ordered.iter().for_each(|o| counters += o.table.counters());
+        self.ordered.iter().for_each(|o| counters += o.counters());
         counters
     }
 
@@ -324,9 +324,6 @@ impl Operator for Aggregate {
         for multiset in &self.multisets {
             multiset.check()?;
         }
-        for ordered in &self.ordered {
-            ordered.check()?;
-        }
         for feed in &self.feeds {
             if let Target::Extreme { multiset, extreme } = feed.target {
                 self.multisets[multiset].refresh(&self.table, &mut self.values.extremes[extreme])?;
@@ -334,7 +331,7 @@ impl Operator for Aggregate {
         }
         self.settle(existed, ctx)?;
         self.multisets.iter_mut().for_each(Multiset::sweep);
-        self.ordered.iter_mut().try_for_each(Ordered::sweep)?;
+        self.ordered.iter_mut().try_for_each(Ordered::settle)?;
         if let Some(window) = self.window {
             self.close_windows(window, watermark, ctx)?;
         }
@@ -347,7 +344,7 @@ impl Operator for Aggregate {
             runs.push((self.space.id(), multiset.freeze()?));
         }
         for ordered in &mut self.ordered {
-            runs.push((self.space.id(), ordered.freeze()?));
+            runs.extend(ordered.freeze()?);
         }
         Ok(runs)
     }

@@ -1,25 +1,23 @@
 //! Aggregates of which the order of rows is part: ARRAY_AGG, STRING_AGG, FIRST_VALUE (and LAST_VALUE, the first in the
-//! opposite order). A group's values are entries of their own in the operator's state, in the call's order; a result is read
+//! opposite order). A group's values are rows of their own in the operator's state, in the call's order; a result is read
 //! from them when the group is touched, before and after.
 //!
-//! An entry's key is the group's key, the row's order (`crate::order`) and the value's key; its value is how many rows have
-//! it, and how long the order is, so that the value can be found in the key. FIRST_VALUE over input that only grows keeps
-//! nothing but the first.
+//! Rows are found by the group's key and ordered by the call's order and then the value. FIRST_VALUE over input that only
+//! grows keeps nothing but the first.
 
 use crate::accumulators::{Output, Updates};
-use crate::order::OrderCodec;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
-use eddyline_common::key::{KeyCodec, KeyRows};
+use eddyline_common::key::{ColumnOrder, KeyCodec, KeyRows, OrderCodec};
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{Result, SqlError, SqlType};
+use eddyline_common::{Result, SqlError, SqlType, StateTableId};
 use eddyline_planner::plan::{AggregateCall, AggregateFunction};
-use eddyline_storage::state::{Scanned, Shards, SlotCodec, StateSpace, StateTable, TableShape, get_varint, put_varint, unzigzag, zigzag};
+use eddyline_storage::state::{KeyedRows, RowBatch, RowChunk, RowShape, Shards, StateCounters, StateSpace, StateTable};
 use std::sync::Arc;
 
-/// Changes whenever the stored form (this byte, the count, the length of the order) does.
-const VALUE_VERSION: u8 = 1;
+/// Rows read at once.
+const PAGE_ROWS: usize = 1024;
 /// The key of a null.
 const NULL_KEY: &[u8] = &[0];
 
@@ -32,6 +30,7 @@ enum Form {
 
 /// A call of one of these functions; `open` makes its state.
 pub(super) struct OrderedCall {
+    order_columns: Vec<usize>,
     order: OrderCodec,
     codec: KeyCodec,
     form: Form,
@@ -54,9 +53,17 @@ impl OrderedCall {
                 return Err(SqlError::unsupported(format!("{function:?} of {ty} cannot be computed as {output}")));
             }
         };
+        if call.order.iter().any(|key| key.column >= input.fields().len()) {
+            return Err(SqlError::internal("an aggregate's order does not fit its input"));
+        }
+        let column_order = |key: &eddyline_planner::plan::OrderKey| {
+            let order = ColumnOrder { descending: key.descending, nulls_first: key.nulls_first };
+            (input.field(key.column).data_type().clone(), order)
+        };
         Ok(OrderedCall {
-            order: OrderCodec::new(&call.order, input)?,
-            codec: KeyCodec::new(vec![ty.clone()])?,
+            order_columns: call.order.iter().map(|key| key.column).collect(),
+            order: OrderCodec::new(call.order.iter().map(column_order).collect())?,
+            codec: KeyCodec::exact(vec![ty.clone()])?,
             distinct: call.distinct,
             skip_nulls: call.ignore_nulls || matches!(form, Form::Text(_)),
             form,
@@ -64,41 +71,28 @@ impl OrderedCall {
     }
 
     pub(super) fn open(self, space: &StateSpace, kind: u8, window: bool, retract: bool) -> Result<Ordered> {
-        let mut entries = Entries::default();
-        let table = space.table(kind, TableShape { expiry: window, ordered: true }, &mut entries)?;
+        let rows = KeyedRows::open(space, kind, RowShape { ordered: true, expiry: window, ..RowShape::default() })?;
         let only_first = !retract && matches!(self.form, Form::First);
-        Ok(Ordered {
-            call: self,
-            table,
-            entries,
-            only_first,
-            touched: Vec::new(),
-            is_touched: Vec::new(),
-            groups: Vec::new(),
-            values: KeyRows::default(),
-            keys: KeyRows::default(),
-            rows: Vec::new(),
-            splits: Vec::new(),
-            slots: Vec::new(),
-        })
+        Ok(Ordered { call: self, rows, only_first, buffers: Buffers::default() })
     }
+}
+
+#[derive(Default)]
+struct Buffers {
+    groups: KeyRows,
+    orders: KeyRows,
+    values: KeyRows,
+    all_orders: KeyRows,
+    all_values: KeyRows,
+    weights: Vec<i64>,
+    picked: Vec<u32>,
 }
 
 pub(super) struct Ordered {
     call: OrderedCall,
-    pub table: StateTable,
-    entries: Entries,
+    rows: KeyedRows,
     only_first: bool,
-    /// Entries changed in this step, each once.
-    touched: Vec<u32>,
-    is_touched: Vec<bool>,
-    /// Groups with a change in this step: state key and shard. Only if nothing but the first is kept.
-    groups: Vec<(Box<[u8]>, u8)>,
-    values: KeyRows,
-    keys: KeyRows,
-    rows: Vec<u32>,
-    splits: Vec<u32>,
-    slots: Vec<u32>,
+    buffers: Buffers,
 }
 
 impl Ordered {
@@ -111,64 +105,57 @@ impl Ordered {
         rows: &RecordBatch,
         values: &ArrayRef,
     ) -> Result<()> {
-        self.call.codec.encode(std::slice::from_ref(values), values.len(), &mut self.values);
-        self.call.order.encode(rows);
-        let nulls = values.logical_nulls().filter(|_| self.call.skip_nulls);
+        let Ordered { call, buffers, .. } = self;
+        let nulls = values.logical_nulls().filter(|_| call.skip_nulls);
         let counts = |row: &u32| {
             let row = *row as usize;
             updates.mask.is_none_or(|m| m.value(row)) && nulls.as_ref().is_none_or(|n| n.is_valid(row))
         };
-        self.rows.clear();
-        self.rows.extend((0..values.len() as u32).filter(counts));
-        self.keys.clear();
-        self.splits.clear();
-        let mut order = Vec::new();
-        for row in &self.rows {
+        buffers.picked.clear();
+        buffers.picked.extend((0..values.len() as u32).filter(counts));
+        call.codec.encode(std::slice::from_ref(values), values.len(), &mut buffers.all_values);
+        let order: Vec<ArrayRef> = call.order_columns.iter().map(|c| rows.column(*c).clone()).collect();
+        call.order.encode(&order, values.len(), &mut buffers.all_orders);
+        buffers.groups.clear();
+        buffers.orders.clear();
+        buffers.values.clear();
+        buffers.weights.clear();
+        for row in &buffers.picked {
             let row = *row as usize;
-            order.clear();
-            self.call.order.put(row, &mut order);
-            self.splits.push(order.len() as u32);
-            self.keys.push(&[groups.row(row), &order, self.values.row(row)]);
+            buffers.groups.push(&[groups.row(row)]);
+            buffers.orders.push(&[buffers.all_orders.row(row)]);
+            buffers.values.push(&[buffers.all_values.row(row)]);
+            buffers.weights.push(updates.weights.map_or(1, |w| w[row]));
         }
-        let shard = |key: usize| group_table.shard(updates.slots[self.rows[key] as usize]);
-        self.table.intern(&self.keys, Shards::Of(&shard), &mut self.entries, &mut self.slots)?;
-        self.is_touched.resize(self.table.slots(), false);
-        for ((slot, row), split) in self.slots.iter().zip(&self.rows).zip(&self.splits) {
-            let group = updates.slots[*row as usize];
-            self.entries.counts[*slot as usize] += updates.weights.map_or(1, |w| w[*row as usize]);
-            self.entries.splits[*slot as usize] = *split;
-            if !std::mem::replace(&mut self.is_touched[*slot as usize], true) {
-                self.touched.push(*slot);
-                self.table.mark_dirty(*slot);
-                if self.only_first {
-                    self.groups.push((groups.row(*row as usize).into(), group_table.shard(group)));
-                }
-            }
-        }
-        Ok(())
+        let shard = |at: usize| group_table.shard(updates.slots[buffers.picked[at] as usize]);
+        let batch = RowBatch {
+            keys: &buffers.groups,
+            orders: Some(&buffers.orders),
+            rows: &buffers.values,
+            weights: Some(&buffers.weights),
+        };
+        self.rows.add(batch, Shards::Of(&shard))
     }
 
-    /// At the end of a step no count is negative.
-    pub(super) fn check(&self) -> Result<()> {
-        match self.touched.iter().any(|slot| self.entries.counts[*slot as usize] < 0) {
-            true => Err(SqlError::internal("an aggregate was told to retract values that were never there")),
-            false => Ok(()),
-        }
-    }
-
-    /// The results of some groups, as their entries are now.
+    /// The results of some groups, as their rows are now.
     pub(super) fn output(&mut self, slots: &[u32], groups: &StateTable) -> Result<Output> {
+        let keys = &mut self.buffers.groups;
+        keys.clear();
+        slots.iter().for_each(|slot| keys.push(&[groups.key(*slot)]));
+        let mut heads = Vec::new();
+        self.rows.lookup(keys, Shards::Of(&|at| groups.shard(slots[at])), &mut heads)?;
         let mut values = KeyRows::default();
         let mut lengths = Vec::with_capacity(slots.len());
-        for slot in slots {
+        for head in heads {
             let before = values.len();
-            self.collect(groups.key(*slot), groups.shard(*slot), &mut values)?;
+            self.collect(head, &mut values)?;
             if matches!(self.call.form, Form::First) && values.len() == before {
                 values.push(&[NULL_KEY]);
             }
             lengths.push(values.len() - before);
         }
-        let decoded = self.call.codec.decode(values.iter())?.pop().ok_or_else(damaged)?;
+        let decoded = self.call.codec.decode(values.iter())?.pop();
+        let decoded = decoded.ok_or_else(|| SqlError::internal("a value has no column"))?;
         Ok(Output::of(match &self.call.form {
             Form::First => decoded,
             Form::Array(ty) => lists(ty, decoded, &lengths)?,
@@ -177,78 +164,104 @@ impl Ordered {
     }
 
     /// Appends the values of one group in their order.
-    fn collect(&mut self, group: &[u8], shard: u8, values: &mut KeyRows) -> Result<()> {
-        let (entries, distinct, first) = (&self.entries, self.call.distinct, matches!(self.call.form, Form::First));
-        self.table.scan_prefix(group, shard, &mut |key, found| {
-            let (count, split) = match found {
-                Scanned::Resident(slot) => (entries.counts[slot as usize], entries.splits[slot as usize]),
-                Scanned::Stored(value) => decode(value)?,
-            };
-            if count <= 0 {
-                return Ok(true);
-            }
-            let value = key.get(group.len() + split as usize..).ok_or_else(damaged)?;
-            for _ in 0..if distinct || first { 1 } else { count } {
-                values.push(&[value]);
-            }
-            Ok(!first)
-        })
-    }
-
-    /// Removes the entries that are gone, and those that no result will ever show.
-    pub(super) fn sweep(&mut self) -> Result<()> {
-        for slot in std::mem::take(&mut self.touched) {
-            self.is_touched[slot as usize] = false;
-            if self.entries.counts[slot as usize] == 0 {
-                self.table.remove(slot, &mut self.entries);
-            }
-        }
-        self.groups.sort_unstable();
-        self.groups.dedup();
-        for (group, shard) in std::mem::take(&mut self.groups) {
-            self.keys.clear();
-            let (keys, mut first) = (&mut self.keys, true);
-            self.table.scan_prefix(&group, shard, &mut |key, _| {
-                if !std::mem::replace(&mut first, false) {
-                    keys.push(&[key]);
+    fn collect(&mut self, head: u32, values: &mut KeyRows) -> Result<()> {
+        let first = matches!(self.call.form, Form::First);
+        let mut pages = Pages::new(if first { 16 } else { PAGE_ROWS });
+        while pages.next(&mut self.rows, head)? {
+            let chunk = &pages.chunk;
+            for (at, weight) in chunk.weights().iter().enumerate().filter(|(_, weight)| **weight > 0) {
+                for _ in 0..if self.call.distinct || first { 1 } else { *weight } {
+                    values.push(&[chunk.row(at)]);
                 }
-                Ok(true)
-            })?;
-            self.table.intern(&self.keys, Shards::Of(&|_| shard), &mut self.entries, &mut self.slots)?;
-            self.slots.iter().for_each(|slot| self.table.remove(*slot, &mut self.entries));
+                if first {
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }
 
-    /// Drops all values of one window.
-    pub(super) fn drop_window(&mut self, end: i64) -> Result<()> {
-        loop {
-            for slot in self.table.window_slots(end) {
-                self.table.remove(slot, &mut self.entries);
-            }
-            self.maintain()?;
-            if !self.table.load_window(end, &mut self.entries)? {
-                return Ok(());
+    /// Ends the step: removes the rows that are gone, and those that no result will ever show.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        if self.only_first {
+            for touched in self.rows.touched_heads().to_vec() {
+                self.keep_first(touched.head)?;
             }
         }
+        self.rows.settle()
+    }
+
+    fn keep_first(&mut self, head: u32) -> Result<()> {
+        let (group, shard) = (self.rows.key(head).to_vec(), self.rows.shard(head));
+        let Buffers { groups, values, weights, .. } = &mut self.buffers;
+        groups.clear();
+        values.clear();
+        weights.clear();
+        let mut pages = Pages::new(PAGE_ROWS);
+        while pages.next(&mut self.rows, head)? {
+            for at in 0..pages.chunk.len() {
+                groups.push(&[&group]);
+                values.push(&[&pages.chunk.key(at)[group.len()..]]);
+                let first = weights.is_empty();
+                weights.push(if first { 0 } else { -pages.chunk.weights()[at] });
+            }
+        }
+        let batch = RowBatch { keys: groups, orders: None, rows: values, weights: Some(weights) };
+        self.rows.add(batch, Shards::Of(&|_| shard))
+    }
+
+    /// Drops the rows of every window that ends at or before `end`.
+    pub(super) fn drop_windows(&mut self, end: i64) -> Result<()> {
+        self.rows.drop_windows(end)
     }
 
     pub(super) fn maintain(&mut self) -> Result<()> {
-        self.table.maintain(&mut self.entries)
+        self.rows.maintain()
     }
 
-    pub(super) fn freeze(&mut self) -> Result<SortedRun> {
-        self.table.freeze(&mut self.entries)
+    pub(super) fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
+        self.rows.freeze()
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.table.bytes(&self.entries)
+        self.rows.bytes()
+    }
+
+    pub(super) fn counters(&self) -> StateCounters {
+        self.rows.counters()
+    }
+}
+
+/// The rows of one key in order, page by page.
+struct Pages {
+    chunk: RowChunk,
+    limit: usize,
+    start: Option<Vec<u8>>,
+}
+
+impl Pages {
+    fn new(limit: usize) -> Self {
+        Pages { chunk: RowChunk::default(), limit, start: Some(Vec::new()) }
+    }
+
+    /// Reads the next page; false at the end.
+    fn next(&mut self, rows: &mut KeyedRows, head: u32) -> Result<bool> {
+        let Some(start) = self.start.take() else { return Ok(false) };
+        self.chunk.clear();
+        rows.range(head, &start, self.limit, &mut self.chunk)?;
+        if self.chunk.len() == self.limit {
+            let key = rows.key(head).len();
+            let mut next = self.chunk.key(self.limit - 1)[key..].to_vec();
+            next.push(0);
+            self.start = Some(next);
+        }
+        Ok(!self.chunk.is_empty())
     }
 }
 
 /// A list per group; a group without values has none.
 fn lists(ty: &DataType, values: ArrayRef, lengths: &[usize]) -> Result<ArrayRef> {
-    let DataType::List(field) = ty else { return Err(damaged()) };
+    let DataType::List(field) = ty else { return Err(SqlError::internal(format!("{ty} is not a list"))) };
     let nulls = lengths.contains(&0).then(|| lengths.iter().map(|n| *n > 0).collect::<Vec<_>>().into());
     Ok(Arc::new(ListArray::try_new(field.clone(), OffsetBuffer::from_lengths(lengths.iter().copied()), values, nulls)?))
 }
@@ -262,47 +275,4 @@ fn joined(separator: &str, values: &ArrayRef, lengths: &[usize]) -> ArrayRef {
         (!parts.is_empty()).then(|| parts.join(separator))
     });
     Arc::new(texts.collect::<StringArray>())
-}
-
-#[derive(Default)]
-struct Entries {
-    counts: Vec<i64>,
-    splits: Vec<u32>,
-}
-
-fn decode(bytes: &[u8]) -> Result<(i64, u32)> {
-    let Some((&VALUE_VERSION, mut bytes)) = bytes.split_first() else { return Err(damaged()) };
-    let count = unzigzag(get_varint(&mut bytes)?);
-    Ok((count, u32::try_from(get_varint(&mut bytes)?).map_err(|_| damaged())?))
-}
-
-impl SlotCodec for Entries {
-    fn reserve(&mut self, slots: usize) {
-        self.counts.resize(slots, 0);
-        self.splits.resize(slots, 0);
-    }
-
-    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
-        out.push(VALUE_VERSION);
-        put_varint(zigzag(self.counts[slot as usize]), out);
-        put_varint(self.splits[slot as usize] as u64, out);
-    }
-
-    fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
-        (self.counts[slot as usize], self.splits[slot as usize]) = decode(bytes)?;
-        Ok(())
-    }
-
-    fn clear(&mut self, slot: u32) {
-        self.counts[slot as usize] = 0;
-        self.splits[slot as usize] = 0;
-    }
-
-    fn slot_bytes(&self) -> usize {
-        12
-    }
-}
-
-fn damaged() -> SqlError {
-    SqlError::corrupt("a stored value of an ordered aggregate is damaged")
 }

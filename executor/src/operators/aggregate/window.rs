@@ -50,7 +50,7 @@ impl Aggregate {
                 multiset.drop_window(end)?;
             }
             for ordered in &mut self.ordered {
-                ordered.drop_window(end)?;
+                ordered.drop_windows(end)?;
             }
         }
         Ok(())

@@ -142,7 +142,7 @@ impl StateTable {
             self.clock_hand = if self.clock_hand + 1 < self.flags.len() { self.clock_hand + 1 } else { 0 };
             let slot = self.clock_hand as u32;
             let flags = self.flags[self.clock_hand];
-            if flags & (LIVE | DIRTY | FROZEN) != LIVE {
+            if flags & (LIVE | DIRTY | FROZEN) != LIVE || !codec.may_leave(slot) {
                 continue;
             }
             if flags & USED != 0 {
