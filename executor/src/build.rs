@@ -11,6 +11,7 @@ use crate::operators::filter::Filter;
 use crate::operators::materialize::Materialize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
+use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
 use crate::operators::window_assign::WindowAssign;
@@ -117,6 +118,24 @@ impl Builder<'_> {
                 context: self.state_context(),
                 restore: self.spec.restore.is_some(),
             })?,
+            Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => TopN::new(TopNSpec {
+                partition: partition.clone(),
+                order: order.clone(),
+                function: *function,
+                offset: *offset,
+                limit: *limit,
+                with_rank: *with_rank,
+                window: *window,
+                input: input().clone(),
+                output,
+                input_mode: plan.nodes[node.inputs[0]].mode,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Materialize { .. } => {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
                 Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
@@ -134,12 +153,13 @@ impl Builder<'_> {
     }
 }
 
-/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate as
+/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate or a Top-N as
 /// long as nothing between leaves out columns or brings streams together.
 fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
         Op::Aggregate { .. } => true,
+        Op::TopN { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
         Op::Exchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
         Op::Project { exprs } => {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));

@@ -40,7 +40,8 @@ impl RowLayout {
         }
         let ty = |c: &usize| schema.field(*c).data_type().clone();
         let types = |columns: &[usize]| columns.iter().map(ty).collect::<Vec<_>>();
-        let from_key = |c: &usize| if order.is_empty() && is_exact(schema.field(*c).data_type()) { keys.iter().position(|k| k == c) } else { None };
+        let from_key =
+            |c: &usize| if order.is_empty() && is_exact(schema.field(*c).data_type()) { keys.iter().position(|k| k == c) } else { None };
         let stored: Vec<usize> = (0..columns).filter(|c| from_key(c).is_none()).collect();
         let before = if order.is_empty() { keys.len() } else { 0 };
         let in_row = |c: usize| before + stored.iter().position(|s| *s == c).unwrap_or(0);
@@ -84,10 +85,24 @@ impl RowLayout {
 
     /// The columns of a chunk's rows, in the order of the schema.
     pub fn columns(&self, chunk: &RowChunk) -> Result<Vec<ArrayRef>> {
-        let decoded = match self.order {
-            None => self.decoder.decode((0..chunk.len()).map(|at| chunk.key(at)))?,
-            Some(_) => self.decoder.decode((0..chunk.len()).map(|at| chunk.row(at)))?,
-        };
+        self.decoded((0..chunk.len()).map(|at| self.stored(chunk, at)))
+    }
+
+    /// What of a chunk's row `decode` needs.
+    pub fn stored<'a>(&self, chunk: &'a RowChunk, at: usize) -> &'a [u8] {
+        match self.order {
+            None => chunk.key(at),
+            Some(_) => chunk.row(at),
+        }
+    }
+
+    /// The columns of rows that are as `stored` gives them.
+    pub fn decode(&self, rows: &KeyRows) -> Result<Vec<ArrayRef>> {
+        self.decoded(rows.iter())
+    }
+
+    fn decoded<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
+        let decoded = self.decoder.decode(rows)?;
         Ok((0..self.columns).map(|column| decoded[self.places[column]].clone()).collect())
     }
 }
@@ -119,7 +134,15 @@ mod tests {
         let rows = RecordBatch::try_new(schema.clone(), columns).unwrap();
         let descending = ColumnOrder { descending: true, nulls_first: false };
         for (keys, order) in [(vec![0], vec![]), (vec![2, 1], vec![]), (vec![], vec![]), (vec![1], vec![(2, descending)])] {
-            let space = StateSpace::open(StateTableId(1), Arc::new(MemoryKv::default()), Arc::new(SpillGate::new()), 0, 1, Residency::Resident, false);
+            let space = StateSpace::open(
+                StateTableId(1),
+                Arc::new(MemoryKv::default()),
+                Arc::new(SpillGate::new()),
+                0,
+                1,
+                Residency::Resident,
+                false,
+            );
             let shape = RowShape { ordered: !order.is_empty(), ..RowShape::default() };
             let mut table = KeyedRows::open(&space.unwrap(), 0, shape).unwrap();
             let layout = RowLayout::new(&schema, keys.clone(), order).unwrap();

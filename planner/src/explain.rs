@@ -1,7 +1,8 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
 
 use crate::plan::{
-    AggregateCall, AggregateFunction, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, OrderKey, StreamPlan, WindowKind,
+    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, OrderKey,
+    RankFunction, StreamPlan, WindowKind,
 };
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
@@ -40,13 +41,37 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
                 let _ = write!(line, " calls [{}]", calls.iter().map(|c| aggregate_call(c, &name)).collect::<Vec<_>>().join(", "));
             }
             if let Some(window) = window {
-                let emit = match window.emit {
-                    Emit::Changes => "changes",
-                    Emit::OnClose => "on window close",
-                };
-                let _ = write!(line, " window_end={} emit={emit} lateness={}", name(&group[window.end]), duration(window.allowed_lateness));
+                line.push_str(&window_text(window, &name(&group[window.end])));
             }
             let bound = if window.is_some() { "open windows" } else { "groups" };
+            let _ = write!(line, " state={state} bound={bound}");
+            line
+        }
+        Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => {
+            let function = match function {
+                RankFunction::RowNumber => "row_number",
+                RankFunction::Rank => "rank",
+                RankFunction::DenseRank => "dense_rank",
+            };
+            let mut line = format!("TopN {function} by [{}] order by [{}]", names(partition), order_keys(order, &name));
+            if let Some(limit) = limit {
+                let _ = write!(line, " limit={limit}");
+            }
+            if *offset > 0 {
+                let _ = write!(line, " offset={offset}");
+            }
+            if *with_rank {
+                line.push_str(" with rank");
+            }
+            if let Some(window) = window {
+                line.push_str(&window_text(window, &name(&partition[window.end])));
+            }
+            let append = input.is_some_and(|n| n.mode == ChangelogMode::Append) && limit.is_some();
+            let bound = match (window.is_some(), append) {
+                (true, _) => "open windows",
+                (false, true) => "the first rows of each partition",
+                (false, false) => "rows",
+            };
             let _ = write!(line, " state={state} bound={bound}");
             line
         }
@@ -68,6 +93,14 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         let _ = write!(line, " time=[{}]", own(&node.time_columns));
     }
     line
+}
+
+fn window_text(window: &AggregateWindow, end: &str) -> String {
+    let emit = match window.emit {
+        Emit::Changes => "changes",
+        Emit::OnClose => "on window close",
+    };
+    format!(" window_end={end} emit={emit} lateness={}", duration(window.allowed_lateness))
 }
 
 fn column_name(node: &Node, index: usize) -> String {

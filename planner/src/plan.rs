@@ -24,6 +24,11 @@ impl StreamPlan {
         &self.nodes[self.output]
     }
 
+    /// The tables its operators keep their state in.
+    pub fn state_tables(&self) -> Vec<StateTableId> {
+        self.nodes.iter().flat_map(|node| node.op.state_tables()).collect()
+    }
+
     /// The relations this plan reads, each once, in order of first use.
     pub fn inputs(&self) -> Vec<RelationId> {
         let mut inputs = Vec::new();
@@ -97,12 +102,58 @@ pub enum Op {
         window: Option<AggregateWindow>,
         state: StateTableId,
     },
+    /// The rows at some places of their partition's order: those after `offset`, `limit` of them. Rows that are equal in
+    /// `order` are ordered by all their columns. Emits the input's columns, and the place as a bigint with `with_rank`. Its
+    /// input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    TopN {
+        partition: Vec<usize>,
+        order: Vec<OrderKey>,
+        function: RankFunction,
+        offset: u64,
+        limit: Option<u64>,
+        with_rank: bool,
+        /// The partition's first column is the end of a window; see `AggregateWindow`.
+        window: Option<AggregateWindow>,
+        state: StateTableId,
+    },
     /// Writes the job's relation. `key`: the columns by which rows are identified; empty means keyless
     /// (row -> weight) in `Retract` mode and no index at all in `Append` mode. The input is exchanged by
     /// `key`, or by all columns if keyless in `Retract` mode.
     Materialize {
         key: Vec<usize>,
     },
+}
+
+impl Op {
+    /// The tables this operator keeps its state in.
+    pub fn state_tables(&self) -> Vec<StateTableId> {
+        match self {
+            Op::Aggregate { state, .. } | Op::TopN { state, .. } => vec![*state],
+            Op::Scan { .. }
+            | Op::Values { .. }
+            | Op::Filter { .. }
+            | Op::Project { .. }
+            | Op::WindowAssign { .. }
+            | Op::Exchange { .. }
+            | Op::Union
+            | Op::Materialize { .. } => vec![],
+        }
+    }
+
+    /// Gives every state table the id that `id` has for it.
+    pub fn assign_state_tables(&mut self, id: &mut dyn FnMut() -> StateTableId) {
+        match self {
+            Op::Aggregate { state, .. } | Op::TopN { state, .. } => *state = id(),
+            Op::Scan { .. }
+            | Op::Values { .. }
+            | Op::Filter { .. }
+            | Op::Project { .. }
+            | Op::WindowAssign { .. }
+            | Op::Exchange { .. }
+            | Op::Union
+            | Op::Materialize { .. } => {}
+        }
+    }
 }
 
 /// All times in microseconds. Windows are `[start, start + size)`.
@@ -129,7 +180,7 @@ pub enum WindowKind {
 /// Makes an aggregate a window aggregate: the window's start and end are among the group columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AggregateWindow {
-    /// Position within `group` of the window end column. A group is closed once the watermark has
+    /// Position of the window end column within `group` (of a Top-N: within `partition`). A group is closed once the watermark has
     /// reached its end plus the lateness: then its state is dropped and it is final. A row is late if its
     /// group was closed by its arrival watermark.
     pub end: usize,
@@ -203,6 +254,16 @@ pub enum AggregateFunction {
     ArrayAgg,
     /// The first in the call's order. LAST_VALUE is the first in the opposite order.
     FirstValue,
+}
+
+/// What a row's place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RankFunction {
+    RowNumber,
+    /// Rows that are equal in the order share the place of the first.
+    Rank,
+    /// The same, counted without gaps.
+    DenseRank,
 }
 
 /// A scalar expression over the columns of one input. Every operand already has the type its operator

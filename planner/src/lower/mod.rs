@@ -13,6 +13,7 @@ mod node;
 mod prepare;
 mod project;
 mod supported;
+mod top_n;
 mod union;
 
 use crate::bind::RelationSource;
@@ -79,6 +80,9 @@ impl Lowering<'_> {
             LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Window(_) => Err(SqlError::unsupported("an OVER window is not supported in a materialized view")
+                .with_hint("ROW_NUMBER, RANK and DENSE_RANK are, with a condition that bounds them, such as WHERE n <= 3.")),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let columns = columns_of(&empty.schema)?;
@@ -137,8 +141,15 @@ impl Lowering<'_> {
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<NodeId> {
+        if let Some(node) = self.ranked(filter)? {
+            return Ok(node);
+        }
         let input = self.node(&filter.input)?;
         let predicate = expr::from_datafusion(&filter.predicate, filter.input.schema())?;
+        self.filter_node(input, predicate)
+    }
+
+    fn filter_node(&mut self, input: NodeId, predicate: Expr) -> Result<NodeId> {
         if expr::reads_clock(&predicate) {
             return Err(SqlError::unsupported("a filter on the current time is not supported in a materialized view")
                 .with_hint("Put the condition on now() into the SELECT that reads the view."));
@@ -152,6 +163,10 @@ impl Lowering<'_> {
 
     fn projection(&mut self, projection: &Projection) -> Result<NodeId> {
         let input = self.node(&projection.input)?;
+        self.projected_by(input, projection)
+    }
+
+    fn projected_by(&mut self, input: NodeId, projection: &Projection) -> Result<NodeId> {
         let schema = projection.input.schema();
         let exprs = projection.expr.iter().map(|e| expr::from_datafusion(e, schema)).collect::<Result<Vec<_>>>()?;
         self.project(input, exprs, columns_of(&projection.schema)?)

@@ -1,14 +1,17 @@
 //! Rewrites of a bound streaming query before it is optimised, while it still shows what the user wrote.
 //!
+//! - DISTINCT ON keeps the rows whose number within their group is 1.
 //! - Aggregates for which the order of rows matters, and that do not say one, take their rows by event time.
 
 use super::calls::{is_ordered, unaliased};
 use crate::bind::RelationSource;
 use crate::bind::window::{WINDOW_COLUMNS, WindowAssign};
+use crate::functions::registry;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result as DfResult};
-use datafusion::logical_expr::expr::Sort;
-use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan};
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::expr::{Sort, WindowFunction};
+use datafusion::logical_expr::{Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, Extension, LogicalPlan, LogicalPlanBuilder, lit};
 
 pub fn prepare(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     Ok(plan.transform_up(rewrite)?.data)
@@ -17,8 +20,18 @@ pub fn prepare(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 fn rewrite(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
     match plan {
         LogicalPlan::Aggregate(aggregate) => by_event_time(aggregate),
+        LogicalPlan::Distinct(Distinct::On(distinct)) => first_of_each(distinct),
         other => Ok(Transformed::no(other)),
     }
+}
+
+fn first_of_each(distinct: DistinctOn) -> DfResult<Transformed<LogicalPlan>> {
+    let DistinctOn { on_expr, select_expr, sort_expr, input, .. } = distinct;
+    let number = Expr::from(WindowFunction::new(registry().udwf("row_number")?, vec![]));
+    let number = number.partition_by(on_expr).order_by(sort_expr.unwrap_or_default()).build()?;
+    let column = Expr::Column(Column::new_unqualified(number.schema_name().to_string()));
+    let plan = LogicalPlanBuilder::from(input).window(vec![number])?.filter(column.eq(lit(1u64)))?.project(select_expr)?.build()?;
+    Ok(Transformed::yes(plan))
 }
 
 fn by_event_time(aggregate: Aggregate) -> DfResult<Transformed<LogicalPlan>> {

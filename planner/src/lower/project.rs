@@ -24,6 +24,7 @@ impl Lowering<'_> {
         if let Some((below, merged)) = self.merged_with_projection_below(input, &exprs) {
             return self.project(below, merged, columns);
         }
+        self.drop_unused_rank(input, &exprs);
         self.projection_node(input, exprs, columns)
     }
 

@@ -3,7 +3,7 @@
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result as DfResult};
-use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlan};
 use eddyline_common::{Result, SqlError};
 
 /// Refuses with 0A000 what the lowering has no operator for.
@@ -33,13 +33,9 @@ fn node_supported(node: &LogicalPlan) -> DfResult<()> {
             JoinType::LeftAnti | JoinType::RightAnti => refused("EXCEPT", "Create a view per side and combine them in a SELECT."),
             _ => refused("a join", "Create a view per side and join them in a SELECT."),
         },
-        LogicalPlan::Limit(_) => refused("LIMIT", "Put ORDER BY and LIMIT into the SELECT that reads the view."),
-        LogicalPlan::Window(_) => refused("an OVER window", "Use a window aggregate with TUMBLE, HOP or CUMULATE."),
         LogicalPlan::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
         LogicalPlan::RecursiveQuery(_) => refused("WITH RECURSIVE", "Run the recursive query as a SELECT."),
-        LogicalPlan::Distinct(Distinct::On(_)) => refused("DISTINCT ON", "Group by the columns and take MIN or MAX of the others."),
         LogicalPlan::Subquery(_) => refused("a lateral subquery", "Write the subquery without references to other tables."),
-        LogicalPlan::Sort(sort) if sort.fetch.is_some() => refused("LIMIT", "Put ORDER BY and LIMIT into the SELECT that reads the view."),
         _ => Ok(()),
     }
 }
@@ -50,7 +46,6 @@ fn expr_supported(expr: &Expr) -> DfResult<()> {
         Expr::InSubquery(_) => refused("IN (SELECT ...)", "Compute the set in a view of its own."),
         Expr::Exists(_) => refused("EXISTS", "Compute the set in a view of its own."),
         Expr::SetComparison(_) => refused("ANY or ALL over a subquery", "Compute the set in a view of its own."),
-        Expr::WindowFunction(_) => refused("an OVER window", "Use a window aggregate with TUMBLE, HOP or CUMULATE."),
         Expr::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
         Expr::Placeholder(_) => refused("a parameter", "Write the value into the statement."),
         _ => Ok(()),

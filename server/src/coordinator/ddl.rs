@@ -13,7 +13,7 @@ use crate::catalog::{kind_name, object_kind};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, StateTableId, Timestamp, failpoint};
 use eddyline_executor::{JobProgress, JobSpec};
 use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
 use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
@@ -112,10 +112,9 @@ impl Core {
     /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
     fn assign_state_tables(&self, relation: &mut Relation) {
         let RelationKind::MaterializedView { plan, .. } = &mut relation.kind else { return };
-        for (index, node) in plan.nodes.iter_mut().enumerate() {
-            if let Op::Aggregate { state, .. } = &mut node.op {
-                state.0 = (relation.id.0 << 12) + index as u32;
-            }
+        let mut ids = (relation.id.0 << 12..).map(StateTableId);
+        for node in &mut plan.nodes {
+            node.op.assign_state_tables(&mut || ids.next().expect("ids of tables go on"));
         }
     }
 
@@ -244,10 +243,7 @@ impl Core {
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
                 let states = match &job.relation.kind {
-                    RelationKind::MaterializedView { plan, .. } => {
-                        let state = |n: &Node| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None };
-                        plan.nodes.iter().filter_map(state).collect()
-                    }
+                    RelationKind::MaterializedView { plan, .. } => plan.state_tables(),
                     _ => Vec::new(),
                 };
                 self.checkpoints.drop_job(states, job.view);

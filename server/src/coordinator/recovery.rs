@@ -273,10 +273,8 @@ impl Core {
     /// A job that starts over must not find what an earlier attempt left.
     fn drop_state(&self, relation: &Relation) {
         if let RelationKind::MaterializedView { plan, .. } = &relation.kind {
-            for node in &plan.nodes {
-                if let eddyline_planner::plan::Op::Aggregate { state, .. } = &node.op
-                    && let Err(error) = self.kv.drop_table(*state)
-                {
+            for state in plan.state_tables() {
+                if let Err(error) = self.kv.drop_table(state) {
                     tracing::warn!("state table {state} could not be cleared: {error}");
                 }
             }

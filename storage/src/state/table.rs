@@ -10,7 +10,6 @@
 mod residency;
 mod stored;
 
-
 use super::budget::Allotment;
 use super::codec::SlotCodec;
 use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};

@@ -28,7 +28,7 @@ mod memo;
 mod multiset;
 mod ordered;
 mod routing;
-mod window;
+pub(crate) mod window;
 
 pub use routing::routing;
 
@@ -58,6 +58,15 @@ pub struct StateContext {
     /// Memory for all operators of the engine; `StateBackend::Rocksdb` only.
     pub budget: Arc<StateBudget>,
     pub gate: Arc<SpillGate>,
+}
+
+impl StateContext {
+    pub fn residency(&self) -> Residency {
+        match self.backend {
+            StateBackend::Memory => Residency::Resident,
+            StateBackend::Rocksdb => Residency::Bounded { budget: self.budget.clone() },
+        }
+    }
 }
 
 pub struct AggregateSpec {
@@ -121,11 +130,8 @@ impl Aggregate {
         let by_key = routing.iter().copied().eq(key_order.iter().map(|i| group[*i]));
         let routing = if by_key { None } else { Some((routing.clone(), KeyCodec::new(types(&mut routing.into_iter()))?)) };
         let plan = calls::arrange(&calls, &input, retract)?;
-        let residency = match spec.context.backend {
-            StateBackend::Memory => Residency::Resident,
-            StateBackend::Rocksdb => Residency::Bounded { budget: spec.context.budget.clone() },
-        };
         let context = spec.context;
+        let residency = context.residency();
         let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
         let mut values = plan.values;
         let shape = TableShape { expiry: window.is_some(), ordered: false };
@@ -133,7 +139,8 @@ impl Aggregate {
         let open = |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract);
         let multisets = plan.multisets.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         let first_kind = GROUPS + 1 + multisets.len() as u8;
-        let open = |(i, call): (usize, ordered::OrderedCall)| call.open(&space, first_kind + ROW_KINDS * i as u8, window.is_some(), retract);
+        let open =
+            |(i, call): (usize, ordered::OrderedCall)| call.open(&space, first_kind + ROW_KINDS * i as u8, window.is_some(), retract);
         let ordered = plan.ordered.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Aggregate {
             group_from_input: codec.types().iter().all(|ty| !ty.is_floating() && !ty.is_nested()),

@@ -128,12 +128,8 @@ impl Ordered {
             buffers.weights.push(updates.weights.map_or(1, |w| w[row]));
         }
         let shard = |at: usize| group_table.shard(updates.slots[buffers.picked[at] as usize]);
-        let batch = RowBatch {
-            keys: &buffers.groups,
-            orders: Some(&buffers.orders),
-            rows: &buffers.values,
-            weights: Some(&buffers.weights),
-        };
+        let batch =
+            RowBatch { keys: &buffers.groups, orders: Some(&buffers.orders), rows: &buffers.values, weights: Some(&buffers.weights) };
         self.rows.add(batch, Shards::Of(&shard))
     }
 

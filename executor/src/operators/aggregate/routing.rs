@@ -1,4 +1,4 @@
-//! By which of an aggregate's input columns rows were sent to this worker: the keys of the nearest exchange below,
+//! By which of an operator's input columns rows were sent to this worker: the keys of the nearest exchange below,
 //! followed upwards through the nodes between.
 
 use eddyline_common::{Result, SqlError};
@@ -9,8 +9,13 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
     let below = |input: usize| routing(plan, plan.nodes[node].inputs[input]);
     match &plan.nodes[node].op {
         Op::Exchange { keys } => Ok(keys.clone()),
-        // Both keep columns where they are.
-        Op::Filter { .. } | Op::WindowAssign { .. } => below(0),
+        // These keep columns where they are.
+        Op::Filter { .. } | Op::WindowAssign { .. } | Op::TopN { .. } => below(0),
+        Op::Aggregate { group, .. } => {
+            let place = |column: usize| group.iter().position(|g| *g == column);
+            let columns: Option<Vec<usize>> = below(0)?.into_iter().map(place).collect();
+            columns.ok_or_else(|| SqlError::internal("an aggregate is not exchanged by its group"))
+        }
         Op::Project { exprs } => {
             let place = |column: usize| exprs.iter().position(|e| *e == Expr::Column(column));
             let columns: Option<Vec<usize>> = below(0)?.into_iter().map(place).collect();

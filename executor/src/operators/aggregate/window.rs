@@ -11,12 +11,12 @@ use eddyline_planner::plan::{AggregateWindow, Emit};
 /// Groups emitted in one batch when a window closes.
 const CLOSE_ROWS: usize = 16_384;
 
-fn is_closed(end: i64, lateness: i64, watermark: Timestamp) -> bool {
+pub(crate) fn is_closed(end: i64, lateness: i64, watermark: Timestamp) -> bool {
     end.saturating_add(lateness) <= watermark.0
 }
 
 /// Sends late rows to the side, returns the others.
-pub(super) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &mut StepContext) -> Result<ChangeBatch> {
+pub(crate) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &mut StepContext) -> Result<ChangeBatch> {
     let TaggedBatch { changes, arrival_watermark } = batch;
     let ends = changes.rows.column(end).as_primitive_opt::<TimestampMicrosecondType>();
     let ends = ends.filter(|e| e.null_count() == 0).ok_or_else(|| SqlError::internal("a window's end is not a time, or null"))?;

@@ -37,6 +37,9 @@ pub fn scenario() -> Scenario {
         Case::new("pairs", "SELECT DISTINCT k, g FROM u"),
         Case::new("per_minute", "SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction"),
         Case::new("by_count", "SELECT n, COUNT(*) AS groups, MAX(s) AS s FROM counts GROUP BY n").over(&["counts"]),
+        Case::new("tops", "SELECT k, i FROM (SELECT k, i, ROW_NUMBER() OVER (PARTITION BY k ORDER BY i) AS n FROM t) AS x WHERE n <= 2"),
+        Case::new("lists", "SELECT k, ARRAY_AGG(g ORDER BY g) AS a, FIRST_VALUE(g ORDER BY g DESC) AS f FROM u GROUP BY k"),
+        Case::new("limited", "SELECT id, k FROM t ORDER BY k, id LIMIT 5 OFFSET 2"),
         windowed("windows", minute),
         windowed("closed_windows", Windowing { on_close: true, ..minute }),
     ];

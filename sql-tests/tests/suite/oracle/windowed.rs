@@ -130,6 +130,30 @@ fn spellings(table: &'static str) -> Vec<Case> {
             "SELECT window_start, MAX(price) FROM {w} GROUP BY window_start",
         ),
         case(
+            "top_in_window",
+            "SELECT window_start, window_end, k, price, n FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY price DESC, k) AS n FROM TABLE(TUMBLE(TABLE {t}, DESCRIPTOR(ts), INTERVAL '10' SECOND))) AS x WHERE n <= 2",
+            tumble(10, false),
+            "SELECT window_start, window_end, k, price, n FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY price DESC, k) AS n FROM {w}) AS x WHERE n <= 2",
+        ),
+        case(
+            "top_in_closed_window",
+            "SELECT window_end, k, price FROM (SELECT *, RANK() OVER (PARTITION BY window_start, window_end, k ORDER BY price) AS n FROM hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds')) AS x WHERE n <= 2",
+            hop(true),
+            "SELECT window_end, k, price FROM (SELECT *, RANK() OVER (PARTITION BY window_start, window_end, k ORDER BY price) AS n FROM {w}) AS x WHERE n <= 2",
+        ),
+        case(
+            "top_of_windows",
+            "SELECT window_end, k, c, n FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY c DESC, k) AS n FROM (SELECT window_start, window_end, k, COUNT(*) AS c FROM cumulate({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds') GROUP BY window_start, window_end, k) AS y) AS x WHERE n <= 2",
+            cumulate(true),
+            "SELECT window_end, k, c, n FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY c DESC, k) AS n FROM (SELECT window_start, window_end, k, COUNT(*) AS c FROM {w} GROUP BY window_start, window_end, k) AS y) AS x WHERE n <= 2",
+        ),
+        case(
+            "top_of_changing_windows",
+            "SELECT window_end, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY c DESC, k) AS n FROM (SELECT window_end, k, COUNT(*) AS c FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end, k) AS y) AS x WHERE n = 1",
+            tumble(10, false),
+            "SELECT window_end, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY c DESC, k) AS n FROM (SELECT window_end, k, COUNT(*) AS c FROM {w} GROUP BY window_start, window_end, k) AS y) AS x WHERE n = 1",
+        ),
+        case(
             "rollup_in_window",
             "SELECT window_start, window_end, k, COUNT(*) AS n, GROUPING(k) AS g FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end, ROLLUP (k)",
             tumble(10, true),

@@ -187,9 +187,8 @@ impl Run {
             from = [&last[key_bytes(key).len()..], &[0]].concat();
         }
         let live = self.model.iter().filter(|((k, t, _), (w, _))| *k == key && *t >= time && *w != 0);
-        let mut expected: Vec<_> = live
-            .map(|((k, t, r), _)| ([key_bytes(*k), order_bytes(*t), row_bytes(*r)].concat(), row_bytes(*r)))
-            .collect();
+        let mut expected: Vec<_> =
+            live.map(|((k, t, r), _)| ([key_bytes(*k), order_bytes(*t), row_bytes(*r)].concat(), row_bytes(*r))).collect();
         expected.sort();
         assert_eq!(rows, expected);
     }
