@@ -11,6 +11,7 @@ use crate::operators::filter::Filter;
 use crate::operators::materialize::Materialize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
+use crate::operators::session::{SessionAssign, SessionSpec};
 use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
@@ -96,6 +97,21 @@ impl Builder<'_> {
             Op::Filter { predicate } => Box::new(Filter::new(Predicate::new(predicate, input(), self.now)?)),
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
             Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
+            Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => SessionAssign::new(SessionSpec {
+                partition: partition.clone(),
+                time_column: *time_column,
+                gap: *gap,
+                emit: *emit,
+                allowed_lateness: *allowed_lateness,
+                input: input().clone(),
+                output,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Union => {
                 let inputs: Vec<SchemaRef> = node.inputs.iter().map(|i| self.schemas[*i].clone()).collect();
                 Box::new(Union::new(&inputs, output)?)
@@ -165,6 +181,6 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Materialize { .. } => false,
+        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::SessionAssign { .. } | Op::Materialize { .. } => false,
     }
 }

@@ -32,6 +32,14 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         Op::Filter { predicate } => format!("Filter {}", text(predicate)),
         Op::Project { exprs } => format!("Project {}", exprs.iter().map(text).collect::<Vec<_>>().join(", ")),
         Op::WindowAssign { time_column, kind } => format!("WindowAssign {} on {}", window_kind(kind), name(time_column)),
+        Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => format!(
+            "SessionAssign gap {} on {} by [{}] emit={} lateness={} state={state} bound=open sessions",
+            duration(*gap),
+            name(time_column),
+            names(partition),
+            emit_text(*emit),
+            duration(*allowed_lateness)
+        ),
         Op::Exchange { keys } if keys.is_empty() => "Exchange to one worker".to_string(),
         Op::Exchange { keys } => format!("Exchange by {}", names(keys)),
         Op::Union => "Union".to_string(),
@@ -96,11 +104,14 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
 }
 
 fn window_text(window: &AggregateWindow, end: &str) -> String {
-    let emit = match window.emit {
+    format!(" window_end={end} emit={} lateness={}", emit_text(window.emit), duration(window.allowed_lateness))
+}
+
+fn emit_text(emit: Emit) -> &'static str {
+    match emit {
         Emit::Changes => "changes",
         Emit::OnClose => "on window close",
-    };
-    format!(" window_end={end} emit={emit} lateness={}", duration(window.allowed_lateness))
+    }
 }
 
 fn column_name(node: &Node, index: usize) -> String {
@@ -151,6 +162,7 @@ pub fn window_kind(kind: &WindowKind) -> String {
     match kind {
         WindowKind::Tumble { size, offset: o } => format!("tumble(size {}{})", duration(*size), offset(*o)),
         WindowKind::Hop { size, slide, offset: o } => format!("hop(size {}, slide {}{})", duration(*size), duration(*slide), offset(*o)),
+        WindowKind::Session { gap } => format!("session(gap {})", duration(*gap)),
         WindowKind::Cumulate { size, step, offset: o } => {
             format!("cumulate(size {}, step {}{})", duration(*size), duration(*step), offset(*o))
         }

@@ -88,6 +88,18 @@ pub enum Op {
         time_column: usize,
         kind: WindowKind,
     },
+    /// Appends the bounds of the session that each row is in: rows of a partition, each less than `gap` after the one before
+    /// it; rows whose time is null are rejected. A session is closed once the watermark has reached its end plus the
+    /// lateness. Its input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    SessionAssign {
+        partition: Vec<usize>,
+        time_column: usize,
+        /// Microseconds, as is the lateness.
+        gap: i64,
+        emit: Emit,
+        allowed_lateness: i64,
+        state: StateTableId,
+    },
     /// Sends each row to the worker that owns the hash of the key columns.
     Exchange {
         keys: Vec<usize>,
@@ -128,7 +140,7 @@ impl Op {
     /// The tables this operator keeps its state in.
     pub fn state_tables(&self) -> Vec<StateTableId> {
         match self {
-            Op::Aggregate { state, .. } | Op::TopN { state, .. } => vec![*state],
+            Op::Aggregate { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => vec![*state],
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -143,7 +155,7 @@ impl Op {
     /// Gives every state table the id that `id` has for it.
     pub fn assign_state_tables(&mut self, id: &mut dyn FnMut() -> StateTableId) {
         match self {
-            Op::Aggregate { state, .. } | Op::TopN { state, .. } => *state = id(),
+            Op::Aggregate { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => *state = id(),
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -174,6 +186,10 @@ pub enum WindowKind {
         size: i64,
         step: i64,
         offset: i64,
+    },
+    /// Not of `WindowAssign`: what `SessionAssign` makes.
+    Session {
+        gap: i64,
     },
 }
 

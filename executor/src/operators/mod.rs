@@ -7,6 +7,7 @@ pub mod materialize;
 pub mod project;
 pub mod routing;
 pub mod scan;
+pub mod session;
 pub mod top_n;
 pub mod union;
 pub mod values;

@@ -36,6 +36,7 @@ impl WindowAssign {
             WindowKind::Tumble { size, offset } => (size, size, None, offset),
             WindowKind::Hop { size, slide, offset } => (size, slide, None, offset),
             WindowKind::Cumulate { size, step, offset } => (size, size, Some(step), offset),
+            WindowKind::Session { .. } => return Err(SqlError::internal("a session is not assigned row by row")),
         };
         let apart = step.unwrap_or(slide);
         if size <= 0 || apart <= 0 || step.is_some_and(|step| size % step != 0) {

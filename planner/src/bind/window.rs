@@ -2,7 +2,9 @@
 //! and `window_time` to its input. A streaming plan lowers it to `Op::WindowAssign`; for a batch query
 //! `expand` turns it into projections (and an unnest) that DataFusion runs by itself.
 
+use super::session::{PARTITION, SessionAssign};
 use crate::error::{fold, into_datafusion, suggest};
+use super::rewrite::arguments;
 use crate::expr::call;
 use crate::functions::{CUMULATE_ENDS, HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
 use crate::plan::WindowKind;
@@ -77,7 +79,7 @@ impl WindowAssign {
                 let rows = rows.project(inputs.iter().cloned().chain([starts.alias(self.names[0])]).collect::<Vec<_>>())?;
                 (rows.unnest_column(Column::new_unqualified(self.names[0]))?, size)
             }
-            WindowKind::Cumulate { size, .. } => (rows, size),
+            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => return Err(DataFusionError::Internal("not one window per start".to_string())),
         };
         let windows = [
             start_column(),
@@ -152,16 +154,20 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
 /// Replaces every window node by what DataFusion can run.
 pub fn expand(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| match &node {
-        LogicalPlan::Extension(Extension { node: extension }) => match extension.as_any().downcast_ref::<WindowAssign>() {
-            Some(window) => Ok(Transformed::yes(window.expand()?)),
-            None => Ok(Transformed::no(node)),
-        },
+        LogicalPlan::Extension(Extension { node: extension }) => {
+            let any = extension.as_any();
+            match (any.downcast_ref::<WindowAssign>(), any.downcast_ref::<SessionAssign>()) {
+                (Some(window), _) => Ok(Transformed::yes(window.expand()?)),
+                (_, Some(session)) => Ok(Transformed::yes(session.expand()?)),
+                _ => Ok(Transformed::no(node)),
+            }
+        }
         _ => Ok(Transformed::no(node)),
     })?;
     Ok(plan.data)
 }
 
-/// Plans `TUMBLE(...)`, `HOP(...)` and `CUMULATE(...)` in FROM, in every spelling.
+/// Plans `TUMBLE(...)`, `HOP(...)`, `CUMULATE(...)` and `SESSION(...)` in FROM, in every spelling.
 #[derive(Debug)]
 pub struct WindowFunctions;
 
@@ -183,11 +189,7 @@ impl RelationPlanner for WindowFunctions {
             None => (function, WINDOW_COLUMNS),
         };
         match function.as_str() {
-            "tumble" | "hop" | "cumulate" => {}
-            "session" => {
-                let error = SqlError::unsupported(format!("{} windows are not supported", function.to_uppercase()));
-                return Err(into_datafusion(error.with_hint("TUMBLE, HOP and CUMULATE are.")));
-            }
+            "tumble" | "hop" | "cumulate" | "session" => {}
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         }
         let call = WindowCall::new(&function, args)?;
@@ -201,7 +203,11 @@ impl RelationPlanner for WindowFunctions {
 struct WindowCall<'a> {
     data: &'a SqlExpr,
     time: &'a SqlExpr,
+    /// The gap of SESSION.
     size: &'a SqlExpr,
+    /// Of SESSION, which has one argument more if it is given.
+    partition: Option<&'a Function>,
+    session: bool,
     /// Of HOP.
     slide: Option<&'a SqlExpr>,
     /// Of CUMULATE.
@@ -214,10 +220,12 @@ impl<'a> WindowCall<'a> {
         let order: &[&str] = match function {
             "hop" => &["data", "timecol", "slide", "size", "offset"],
             "cumulate" => &["data", "timecol", "step", "size", "offset"],
+            "session" => &["data", "timecol", "gap"],
             _ => &["data", "timecol", "size", "offset"],
         };
+        let partition = args.iter().find_map(partition_of);
         let mut found: Vec<(&str, &SqlExpr)> = Vec::new();
-        for (i, arg) in args.iter().enumerate() {
+        for (i, arg) in args.iter().filter(|arg| partition_of(arg).is_none()).enumerate() {
             let (name, value) = match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (order.get(i).copied().unwrap_or(""), value),
                 FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (known(order, &name.value), value),
@@ -240,7 +248,12 @@ impl<'a> WindowCall<'a> {
         };
         let wanted = |name: &'static str| order.contains(&name).then(|| need(name)).transpose();
         let (slide, step) = (wanted("slide")?, wanted("step")?);
-        Ok(WindowCall { data: need("data")?, time: need("timecol")?, size: need("size")?, slide, step, offset: get("offset") })
+        let session = function == "session";
+        if let (Some(partition), false) = (partition, session) {
+            return Err(bad_argument(function, &format!("PARTITION BY {}", arguments(partition).iter().map(|e| e.to_string()).collect::<Vec<_>>().join(", "))));
+        }
+        let size = need(if session { "gap" } else { "size" })?;
+        Ok(WindowCall { data: need("data")?, time: need("timecol")?, size, partition, session, slide, step, offset: get("offset") })
     }
 
     fn default_alias(&self, function: &str) -> TableAlias {
@@ -255,6 +268,13 @@ impl<'a> WindowCall<'a> {
     fn plan(&self, names: [&'static str; 3], context: &mut dyn RelationPlannerContext) -> DfResult<LogicalPlan> {
         let input = context.plan(data_factor(self.data)?)?;
         let time = time_column(self.time, &input)?;
+        if self.session {
+            let gap = micros(self.size, "gap", context)?;
+            let keys = self.partition.map(arguments).unwrap_or_default();
+            let keys = keys.into_iter().map(|e| context.sql_to_expr(e.clone(), input.schema())).collect::<DfResult<Vec<_>>>()?;
+            let node = SessionAssign::try_new(Arc::new(input), keys, time, gap, names)?;
+            return Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }));
+        }
         let size = micros(self.size, "size", context)?;
         let offset = self.offset.map(|e| signed_micros(e, context)).transpose()?.unwrap_or(0);
         let kind = match (self.slide, self.step) {
@@ -264,6 +284,20 @@ impl<'a> WindowCall<'a> {
         };
         let node = WindowAssign::try_new(Arc::new(input), time, kind, names)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+}
+
+/// `PARTITION BY a, b`, as the tokens were rewritten.
+fn partition_of(arg: &FunctionArg) -> Option<&Function> {
+    let value = match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => value,
+        FunctionArg::Named { arg: FunctionArgExpr::Expr(value), .. } => value,
+        FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(value), .. } => value,
+        _ => return None,
+    };
+    match value {
+        SqlExpr::Function(function) if function.name.to_string() == PARTITION => Some(function),
+        _ => None,
     }
 }
 
@@ -282,6 +316,7 @@ fn known<'a>(order: &[&'a str], name: &str) -> &'a str {
 fn usage(function: &str) -> &'static str {
     match function {
         "hop" => "Write HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset]) or hop(t, ts, slide, size [, offset]).",
+        "session" => "Write SESSION(TABLE t [PARTITION BY k], DESCRIPTOR(ts), gap) or session(t [PARTITION BY k], ts, gap).",
         "cumulate" => "Write CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset]) or cumulate(t, ts, step, size [, offset]).",
         _ => "Write TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset]) or tumble(t, ts, size [, offset]).",
     }

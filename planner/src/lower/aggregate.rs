@@ -145,7 +145,7 @@ impl Lowering<'_> {
     }
 
     /// The group's keys as positions within it. Start, end and time of a window follow from each other (but many windows of
-    /// CUMULATE have one start), so one of them is enough; the shortest keys come first.
+    /// CUMULATE have one start, and sessions only with their partition), so one of them is enough; the shortest keys come first.
     fn group_keys(&self, input: NodeId, group: &[usize]) -> Vec<Vec<usize>> {
         let windows: Vec<Option<WindowColumn>> = group.iter().map(|g| self.facts[input].windows[*g]).collect();
         let constants: Vec<Option<Literal>> = group.iter().map(|g| self.facts[input].constants[*g].clone()).collect();
@@ -153,7 +153,7 @@ impl Lowering<'_> {
             return keys::without_constants(&[(0..group.len()).collect()], &constants);
         };
         let of_window: Vec<usize> = (0..group.len()).filter(|i| windows[*i].is_some_and(|w| w.window == window)).collect();
-        let tells = |i: &&usize| windows[**i].is_some_and(|w| w.part != WindowPart::Start || w.start_tells());
+        let tells = |i: &&usize| windows[**i].is_some_and(|w| w.tells());
         let without_others = |keep: &usize| (0..group.len()).filter(|i| i == keep || !of_window.contains(i)).collect();
         let found: Vec<Vec<usize>> = of_window.iter().filter(tells).map(without_others).collect();
         keys::without_constants(&if found.is_empty() { vec![(0..group.len()).collect()] } else { found }, &constants)
@@ -196,11 +196,11 @@ impl Lowering<'_> {
             (WindowPart::Time, _) => MICROS_PER_MILLI,
             (_, WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. }) => size,
             // The start alone stands for windows that close one after the other.
-            (_, WindowKind::Cumulate { .. }) if self.emission.emit == Emit::OnClose => {
-                return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "grouping by the start of a CUMULATE window never closes")
+            (_, WindowKind::Cumulate { .. } | WindowKind::Session { .. }) if self.emission.emit == Emit::OnClose => {
+                return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "grouping by the start of such a window alone never closes")
                     .with_hint("Group by window_start and window_end."));
             }
-            (_, WindowKind::Cumulate { .. }) => return Ok(None),
+            (_, WindowKind::Cumulate { .. } | WindowKind::Session { .. }) => return Ok(None),
         };
         let interval = Literal { ty: SqlType::Interval, value: LiteralValue::Interval { months: 0, days: 0, nanos: by * 1_000 } };
         let end = expr::binary_of(BinaryOp::Plus, Expr::Column(*column), Expr::Literal(interval));

@@ -1,7 +1,7 @@
 //! What is known of unique keys: columns that are constant add nothing to one, the parts of a window stand for each
 //! other, and a projection keeps a key under whatever column tells as much.
 
-use super::node::{Facts, WindowPart};
+use super::node::Facts;
 use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
 use eddyline_common::SqlType;
 use eddyline_common::types::Column;
@@ -72,7 +72,7 @@ fn stand_in(column: usize, input: &Facts, exprs: &[Expr], columns: &[Column]) ->
     let itself = |e: &Expr| *e == Expr::Column(column);
     let same_window = |e: &Expr| match (e, input.windows[column]) {
         (Expr::Column(other), Some(window)) => {
-            input.windows[*other].is_some_and(|w| w.window == window.window && (w.part != WindowPart::Start || w.start_tells()))
+            input.windows[*other].is_some_and(|w| w.window == window.window && w.tells())
         }
         _ => false,
     };

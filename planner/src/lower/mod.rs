@@ -12,11 +12,13 @@ mod keys;
 mod node;
 mod prepare;
 mod project;
+mod session;
 mod supported;
 mod top_n;
 mod union;
 
 use crate::bind::RelationSource;
+use crate::bind::session::SessionAssign;
 use crate::bind::window::WindowAssign;
 use crate::catalog::RelationKind;
 use crate::error::from_datafusion;
@@ -81,8 +83,7 @@ impl Lowering<'_> {
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Limit(limit) => self.limit(limit),
-            LogicalPlan::Window(_) => Err(SqlError::unsupported("an OVER window is not supported in a materialized view")
-                .with_hint("ROW_NUMBER, RANK and DENSE_RANK are, with a condition that bounds them, such as WHERE n <= 3.")),
+            LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let columns = columns_of(&empty.schema)?;
@@ -90,10 +91,14 @@ impl Lowering<'_> {
                 let rows = if empty.produce_one_row { vec![columns.iter().map(null).collect()] } else { vec![] };
                 Ok(self.constant_rows(columns, rows))
             }
-            LogicalPlan::Extension(Extension { node }) => match node.as_any().downcast_ref::<WindowAssign>() {
-                Some(window) => self.window(window),
-                None => Err(SqlError::internal(format!("no streaming form of {}", node.name()))),
-            },
+            LogicalPlan::Extension(Extension { node }) => {
+                let any = node.as_any();
+                match (any.downcast_ref::<WindowAssign>(), any.downcast_ref::<SessionAssign>()) {
+                    (Some(window), _) => self.window(window),
+                    (_, Some(session)) => self.session(session),
+                    _ => Err(SqlError::internal(format!("no streaming form of {}", node.name()))),
+                }
+            }
             other => {
                 let name = other.display().to_string();
                 let name = name.split([':', ' ']).next().unwrap_or_default().to_string();
@@ -231,7 +236,7 @@ impl Lowering<'_> {
         let which = match window.kind {
             WindowKind::Tumble { .. } => None,
             WindowKind::Hop { .. } => Some(width),
-            WindowKind::Cumulate { .. } => Some(width + 1),
+            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => Some(width + 1),
         };
         let unique_keys = source.unique_keys.iter().map(|key| key.iter().copied().chain(which).collect()).collect();
         let node = Node {
@@ -270,7 +275,7 @@ impl Lowering<'_> {
         if self.emission.emit == Emit::OnClose && (!self.windowed || self.nodes[output].mode == ChangelogMode::Retract) {
             return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "EMIT ON WINDOW CLOSE needs an aggregate over a window")
                 .with_detail("Every aggregate of the query must group by a window over a column with a watermark, and no table may change.")
-                .with_hint("Group by window_start and window_end of TUMBLE, HOP or CUMULATE, or leave the clause out."));
+                .with_hint("Group by window_start and window_end of TUMBLE, HOP, CUMULATE or SESSION, or leave the clause out."));
         }
         Ok(())
     }

@@ -32,9 +32,14 @@ pub struct WindowColumn {
 }
 
 impl WindowColumn {
-    /// Whether a window's start says which window it is.
-    pub fn start_tells(&self) -> bool {
-        !matches!(self.kind, WindowKind::Cumulate { .. })
+    /// Whether this column alone says which window it is of: many windows of CUMULATE share a start, and sessions of different
+    /// partitions share one bound and not the other.
+    pub fn tells(&self) -> bool {
+        match self.kind {
+            WindowKind::Tumble { .. } | WindowKind::Hop { .. } => true,
+            WindowKind::Cumulate { .. } => self.part != WindowPart::Start,
+            WindowKind::Session { .. } => false,
+        }
     }
 }
 

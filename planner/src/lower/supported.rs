@@ -3,7 +3,7 @@
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result as DfResult};
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use eddyline_common::{Result, SqlError};
 
 /// Refuses with 0A000 what the lowering has no operator for.
@@ -28,11 +28,7 @@ fn refused(what: &str, hint: &str) -> DfResult<()> {
 
 fn node_supported(node: &LogicalPlan) -> DfResult<()> {
     match node {
-        LogicalPlan::Join(join) => match join.join_type {
-            JoinType::LeftSemi | JoinType::RightSemi => refused("INTERSECT", "Create a view per side and combine them in a SELECT."),
-            JoinType::LeftAnti | JoinType::RightAnti => refused("EXCEPT", "Create a view per side and combine them in a SELECT."),
-            _ => refused("a join", "Create a view per side and join them in a SELECT."),
-        },
+        LogicalPlan::Join(_) => refused("a join", "Create a view per side and join them in a SELECT."),
         LogicalPlan::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
         LogicalPlan::RecursiveQuery(_) => refused("WITH RECURSIVE", "Run the recursive query as a SELECT."),
         LogicalPlan::Subquery(_) => refused("a lateral subquery", "Write the subquery without references to other tables."),

@@ -10,7 +10,7 @@ use crate::expr;
 use crate::plan::{AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
-use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, SkipType};
+use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, SkipType, Window};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlType};
 
@@ -64,6 +64,17 @@ impl Lowering<'_> {
             Some(predicate) => self.filter_node(node, predicate).map(Some),
             None => Ok(Some(node)),
         }
+    }
+
+    /// A window that only computes the place of each row.
+    pub(super) fn numbered(&mut self, window: &Window) -> Result<Option<NodeId>> {
+        let [call] = window.window_expr.as_slice() else { return Ok(None) };
+        let DfExpr::WindowFunction(call) = unaliased(call) else { return Ok(None) };
+        let Some(function) = rank_function(call) else { return Ok(None) };
+        let input = self.node(&window.input)?;
+        let (params, places) = (&call.params, Places::default());
+        let ranking = Ranking { partition: &params.partition_by, order: &params.order_by, function, places, with_rank: true };
+        self.top_n(input, window.input.schema(), &ranking, columns_of(&window.schema)?).map(Some)
     }
 
     pub(super) fn limit(&mut self, limit: &Limit) -> Result<NodeId> {
@@ -183,7 +194,7 @@ impl Lowering<'_> {
     /// The column that is the end of an event-time window which the partition names.
     fn partition_window(&self, input: NodeId, partition: &[usize]) -> Option<usize> {
         let windows = &self.facts[input].windows;
-        let tells = |w: &&WindowColumn| w.event_time && (w.part != WindowPart::Start || w.start_tells());
+        let tells = |w: &&WindowColumn| w.event_time && (w.part == WindowPart::End || w.tells());
         let named = partition.iter().filter_map(|c| windows[*c].as_ref()).find(tells)?;
         let is_end = |w: &WindowColumn| w.window == named.window && w.part == WindowPart::End;
         windows.iter().position(|w| w.as_ref().is_some_and(is_end))

@@ -131,12 +131,10 @@ fn windows() {
 fn what_a_view_cannot_hold_yet() {
     for (query, what) in [
         ("SELECT t.id FROM t JOIN keyless k ON k.a = t.id", "a join"),
-        ("SELECT id, row_number() OVER (ORDER BY v) AS n FROM t", "an OVER window"),
+        ("SELECT id, ntile(2) OVER (ORDER BY v) AS n FROM t", "ntile"),
         ("SELECT id FROM t WHERE v = (SELECT max(a) FROM keyless)", "a scalar subquery"),
         ("SELECT id FROM t WHERE v IN (SELECT a FROM keyless)", "IN (SELECT ...)"),
         ("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM keyless)", "EXISTS"),
-        ("SELECT id FROM t EXCEPT SELECT a FROM keyless", "EXCEPT"),
-        ("SELECT id FROM t INTERSECT SELECT a FROM keyless", "INTERSECT"),
         ("SELECT median(v) AS s FROM t", "median"),
         ("SELECT string_agg(name, name) AS s FROM t", "string_agg"),
         ("SELECT id FROM t WHERE ts > now() - INTERVAL '1 hour'", "filter on the current time"),

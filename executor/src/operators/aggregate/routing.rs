@@ -10,7 +10,7 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
     match &plan.nodes[node].op {
         Op::Exchange { keys } => Ok(keys.clone()),
         // These keep columns where they are.
-        Op::Filter { .. } | Op::WindowAssign { .. } | Op::TopN { .. } => below(0),
+        Op::Filter { .. } | Op::WindowAssign { .. } | Op::TopN { .. } | Op::SessionAssign { .. } => below(0),
         Op::Aggregate { group, .. } => {
             let place = |column: usize| group.iter().position(|g| *g == column);
             let columns: Option<Vec<usize>> = below(0)?.into_iter().map(place).collect();
