@@ -8,6 +8,7 @@ use crate::job::{JobShared, JobSpec};
 use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext, routing};
 use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
+use crate::operators::join::{Join, JoinSpec};
 use crate::operators::materialize::Materialize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
@@ -62,6 +63,7 @@ fn arity_fits(node: &Node) -> bool {
     match node.op {
         Op::Scan { .. } | Op::Values { .. } => node.inputs.is_empty(),
         Op::Union => !node.inputs.is_empty(),
+        Op::Join { .. } => node.inputs.len() == 2,
         _ => node.inputs.len() == 1,
     }
 }
@@ -120,6 +122,28 @@ impl Builder<'_> {
                 let partitioner = Partitioner::new(keys.clone(), input(), self.workers)?;
                 return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.workers)));
             }
+            Op::JoinExchange { keys } => {
+                let partitioner = Partitioner::new(keys.clone(), input(), self.workers)?.spreading_nulls(input())?;
+                return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.workers)));
+            }
+            Op::Join { kind, keys, nulls_equal, residual, window, state } => Join::new(JoinSpec {
+                kind: *kind,
+                keys: keys.clone(),
+                nulls_equal: *nulls_equal,
+                residual: residual.as_ref(),
+                window: *window,
+                inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
+                input_modes: [0, 1].map(|i| plan.nodes[node.inputs[i]].mode),
+                output,
+                output_mode: node.mode,
+                routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
+                now: self.now,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Aggregate { group, calls, window, state } => Aggregate::new(AggregateSpec {
                 group: group.clone(),
                 calls: calls.clone(),
@@ -169,14 +193,14 @@ impl Builder<'_> {
     }
 }
 
-/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate or a Top-N as
+/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate, a join or a Top-N as
 /// long as nothing between leaves out columns or brings streams together.
 fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
-        Op::Aggregate { .. } => true,
+        Op::Aggregate { .. } | Op::Join { .. } => true,
         Op::TopN { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
-        Op::Exchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
+        Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
         Op::Project { exprs } => {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])

@@ -1,8 +1,8 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
 
 use crate::plan::{
-    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, OrderKey,
-    RankFunction, StreamPlan, WindowKind,
+    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, JoinKind, Literal, LiteralValue, Node, NodeId, Op,
+    OrderKey, RankFunction, StreamPlan, WindowKind,
 };
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
@@ -42,6 +42,8 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         ),
         Op::Exchange { keys } if keys.is_empty() => "Exchange to one worker".to_string(),
         Op::Exchange { keys } => format!("Exchange by {}", names(keys)),
+        Op::JoinExchange { keys } => format!("Exchange by {}, null keys by all columns", names(keys)),
+        Op::Join { .. } => join_line(plan, node),
         Op::Union => "Union".to_string(),
         Op::Aggregate { group, calls, window, state } => {
             let mut line = format!("Aggregate by [{}]", names(group));
@@ -112,6 +114,42 @@ fn emit_text(emit: Emit) -> &'static str {
         Emit::Changes => "changes",
         Emit::OnClose => "on window close",
     }
+}
+
+fn join_line(plan: &StreamPlan, node: &Node) -> String {
+    let Op::Join { kind, keys, nulls_equal, residual, window, state } = &node.op else { return String::new() };
+    let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
+    let kind = match kind {
+        JoinKind::Inner => "inner",
+        JoinKind::Left => "left",
+        JoinKind::Right => "right",
+        JoinKind::Full => "full",
+        JoinKind::Semi => "semi",
+        JoinKind::Anti => "anti",
+        JoinKind::Mark => "mark",
+    };
+    let equals = if *nulls_equal { "is not distinct from" } else { "=" };
+    let pair = |(l, r): (&usize, &usize)| format!("{} {equals} {}", column_name(left, *l), column_name(right, *r));
+    let pairs: Vec<String> = keys[0].iter().zip(&keys[1]).map(pair).collect();
+    let mut line = format!("Join {kind} on [{}]", pairs.join(", "));
+    if let Some(residual) = residual {
+        let width = left.columns.len();
+        let name = |i: usize| if i < width { column_name(left, i) } else { column_name(right, i - width) };
+        let _ = write!(line, " where {}", expr(residual, &name));
+    }
+    if let Some(window) = window {
+        let _ = write!(line, " window_end={} lateness={}", column_name(left, keys[0][window.end]), duration(window.allowed_lateness));
+    }
+    let _ = write!(line, " state={state}");
+    let grows = |node: &Node| node.mode == ChangelogMode::Append;
+    line.push_str(match (window.is_some(), grows(left), grows(right)) {
+        (true, ..) => " bound=open windows",
+        (false, false, false) => " bound=rows of both inputs",
+        (false, true, false) => " bound=none (warning: the left input only grows)",
+        (false, false, true) => " bound=none (warning: the right input only grows)",
+        (false, true, true) => " bound=none (warning: both inputs only grow)",
+    });
+    line
 }
 
 fn column_name(node: &Node, index: usize) -> String {

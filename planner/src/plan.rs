@@ -128,6 +128,23 @@ pub enum Op {
         window: Option<AggregateWindow>,
         state: StateTableId,
     },
+    /// Joins its inputs, 0 the left one and 1 the right one, on equality of `keys` and on `residual`, a condition over the
+    /// left columns and then the right ones. Emits net changes once per step. A key with a null in it equals nothing,
+    /// itself neither, unless `nulls_equal`. Rows with equal keys are on one worker, of both inputs on the same: each input is
+    /// exchanged by the same positions of its keys, or `keys` are empty and both are on one worker.
+    Join {
+        kind: JoinKind,
+        keys: [Vec<usize>; 2],
+        nulls_equal: bool,
+        residual: Option<Expr>,
+        window: Option<JoinWindow>,
+        state: StateTableId,
+    },
+    /// As `Exchange`, but rows with a null in a key column, which match nothing in the join above, go by all their
+    /// columns, so that they are not all on one worker.
+    JoinExchange {
+        keys: Vec<usize>,
+    },
     /// Writes the job's relation. `key`: the columns by which rows are identified; empty means keyless
     /// (row -> weight) in `Retract` mode and no index at all in `Append` mode. The input is exchanged by
     /// `key`, or by all columns if keyless in `Retract` mode.
@@ -140,13 +157,14 @@ impl Op {
     /// The tables this operator keeps its state in.
     pub fn state_tables(&self) -> Vec<StateTableId> {
         match self {
-            Op::Aggregate { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => vec![*state],
+            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => vec![*state],
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
             | Op::Project { .. }
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
+            | Op::JoinExchange { .. }
             | Op::Union
             | Op::Materialize { .. } => vec![],
         }
@@ -155,17 +173,69 @@ impl Op {
     /// Gives every state table the id that `id` has for it.
     pub fn assign_state_tables(&mut self, id: &mut dyn FnMut() -> StateTableId) {
         match self {
-            Op::Aggregate { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => *state = id(),
+            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => {
+                *state = id()
+            }
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
             | Op::Project { .. }
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
+            | Op::JoinExchange { .. }
             | Op::Union
             | Op::Materialize { .. } => {}
         }
     }
+}
+
+/// Which rows a join shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum JoinKind {
+    /// Pairs that match: the left columns, then the right ones.
+    Inner,
+    /// And left rows that match nothing, with nulls for the right columns.
+    Left,
+    /// And right rows that match nothing.
+    Right,
+    /// And both.
+    Full,
+    /// Left rows that match something; the left columns.
+    Semi,
+    /// Left rows that match nothing.
+    Anti,
+    /// All left rows, and a boolean column: whether they match something.
+    Mark,
+}
+
+impl JoinKind {
+    /// Whether the join shows rows of a side (0 left, 1 right) on their own, by whether they match.
+    pub fn shows_alone(self, side: usize) -> bool {
+        match self {
+            JoinKind::Inner => false,
+            JoinKind::Full => true,
+            JoinKind::Right => side == 1,
+            JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => side == 0,
+        }
+    }
+
+    /// Whether rows of a side that match nothing are shown.
+    pub fn preserves(self, side: usize) -> bool {
+        self != JoinKind::Semi && self.shows_alone(side)
+    }
+
+    pub fn shows_pairs(self) -> bool {
+        matches!(self, JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full)
+    }
+}
+
+/// Makes a join one of windows: rows that can still match are those of windows that are not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinWindow {
+    /// Position within the keys of the window's end, never null. Closed and late as in `AggregateWindow`.
+    pub end: usize,
+    /// Microseconds.
+    pub allowed_lateness: i64,
 }
 
 /// All times in microseconds. Windows are `[start, start + size)`.

@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod exchange;
 pub mod filter;
+pub mod join;
 pub mod materialize;
 pub mod project;
 pub mod routing;

@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// Names that the binder treats as functions though no registry holds them.
-const SPECIAL_FUNCTIONS: &[&str] = &["unnest", "unnest_outer", "grouping", "array", "map", "descriptor", "tumble", "hop", "cumulate", "session", PARTITION];
+const SPECIAL_FUNCTIONS: &[&str] =
+    &["unnest", "unnest_outer", "grouping", "array", "map", "descriptor", "tumble", "hop", "cumulate", "session", PARTITION];
 
 /// What the rewriter learns on its way.
 #[derive(Default)]

@@ -1,8 +1,8 @@
 //! Session windows in the logical plan: one node, `SessionAssign`, that adds the bounds of the session which each row is in. A
 //! streaming plan lowers it to `Op::SessionAssign`; for a batch query it becomes window functions that DataFusion runs.
 
-use crate::expr::call;
 use crate::error::into_datafusion;
+use crate::expr::call;
 use crate::functions::{WINDOW_SHIFT, registry};
 use datafusion::arrow::datatypes::Field;
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, Result as DfResult};

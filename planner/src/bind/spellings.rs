@@ -47,7 +47,9 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     Some(match (name.as_str(), args.len()) {
         ("tumble_start" | "hop_start" | "cumulate_start" | "session_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
         ("tumble_end" | "hop_end" | "cumulate_end" | "session_end", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[1])),
-        ("tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime" | "session_rowtime", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2])),
+        ("tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime" | "session_rowtime", _) => {
+            Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2]))
+        }
         ("localtimestamp", 0) => cast(now(), DataType::Timestamp(None, TimezoneInfo::None)),
         ("current_date" | "today", 0) => cast(now(), DataType::Date),
         ("current_time" | "localtime", 0) => cast(now(), DataType::Time(None, TimezoneInfo::None)),

@@ -2,9 +2,9 @@
 //! and `window_time` to its input. A streaming plan lowers it to `Op::WindowAssign`; for a batch query
 //! `expand` turns it into projections (and an unnest) that DataFusion runs by itself.
 
+use super::rewrite::arguments;
 use super::session::{PARTITION, SessionAssign};
 use crate::error::{fold, into_datafusion, suggest};
-use super::rewrite::arguments;
 use crate::expr::call;
 use crate::functions::{CUMULATE_ENDS, HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
 use crate::plan::WindowKind;
@@ -79,7 +79,9 @@ impl WindowAssign {
                 let rows = rows.project(inputs.iter().cloned().chain([starts.alias(self.names[0])]).collect::<Vec<_>>())?;
                 (rows.unnest_column(Column::new_unqualified(self.names[0]))?, size)
             }
-            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => return Err(DataFusionError::Internal("not one window per start".to_string())),
+            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => {
+                return Err(DataFusionError::Internal("not one window per start".to_string()));
+            }
         };
         let windows = [
             start_column(),
@@ -250,7 +252,10 @@ impl<'a> WindowCall<'a> {
         let (slide, step) = (wanted("slide")?, wanted("step")?);
         let session = function == "session";
         if let (Some(partition), false) = (partition, session) {
-            return Err(bad_argument(function, &format!("PARTITION BY {}", arguments(partition).iter().map(|e| e.to_string()).collect::<Vec<_>>().join(", "))));
+            return Err(bad_argument(
+                function,
+                &format!("PARTITION BY {}", arguments(partition).iter().map(|e| e.to_string()).collect::<Vec<_>>().join(", ")),
+            ));
         }
         let size = need(if session { "gap" } else { "size" })?;
         Ok(WindowCall { data: need("data")?, time: need("timecol")?, size, partition, session, slide, step, offset: get("offset") })

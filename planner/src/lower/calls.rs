@@ -1,7 +1,6 @@
 //! Aggregate calls: DataFusion's functions as ours, with their arguments, filter and order as input columns.
 
 use super::aggregate::Inputs;
-use crate::expr;
 use crate::plan::{AggregateCall, AggregateFunction, Expr, OrderKey};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction as DfAggregate, NullTreatment, Sort};

@@ -8,6 +8,7 @@
 mod aggregate;
 mod calls;
 mod grouping;
+mod join;
 mod keys;
 mod node;
 mod prepare;
@@ -31,7 +32,7 @@ use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
 pub use prepare::prepare;
-pub use supported::check;
+pub use supported::{check, check_unnested};
 
 /// Hands out state table ids: the next free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,7 @@ impl Lowering<'_> {
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let columns = columns_of(&empty.schema)?;

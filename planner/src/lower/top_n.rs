@@ -66,15 +66,19 @@ impl Lowering<'_> {
         }
     }
 
-    /// A window that only computes the place of each row.
-    pub(super) fn numbered(&mut self, window: &Window) -> Result<Option<NodeId>> {
-        let [call] = window.window_expr.as_slice() else { return Ok(None) };
-        let DfExpr::WindowFunction(call) = unaliased(call) else { return Ok(None) };
-        let Some(function) = rank_function(call) else { return Ok(None) };
+    /// An OVER window: one that only computes the place of each row.
+    pub(super) fn over(&mut self, window: &Window) -> Result<NodeId> {
+        let refused = |what: &str| {
+            SqlError::unsupported(format!("{what} OVER a window is not supported in a materialized view"))
+                .with_hint("ROW_NUMBER, RANK and DENSE_RANK are, one of them for each SELECT.")
+        };
+        let [call] = window.window_expr.as_slice() else { return Err(refused("more than one function")) };
+        let DfExpr::WindowFunction(call) = unaliased(call) else { return Err(refused("this expression")) };
+        let function = rank_function(call).ok_or_else(|| refused(&format!("{}()", call.fun.name())))?;
         let input = self.node(&window.input)?;
         let (params, places) = (&call.params, Places::default());
         let ranking = Ranking { partition: &params.partition_by, order: &params.order_by, function, places, with_rank: true };
-        self.top_n(input, window.input.schema(), &ranking, columns_of(&window.schema)?).map(Some)
+        self.top_n(input, window.input.schema(), &ranking, columns_of(&window.schema)?)
     }
 
     pub(super) fn limit(&mut self, limit: &Limit) -> Result<NodeId> {

@@ -31,6 +31,7 @@ mod routing;
 pub(crate) mod window;
 
 pub use routing::routing;
+pub(crate) use window::without_late;
 
 use crate::accumulators::Output;
 use crate::engine::StateBackend;

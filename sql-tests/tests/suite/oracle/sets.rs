@@ -33,7 +33,9 @@ pub fn scenario() -> Scenario {
             let counts = format!(
                 "SELECT {column}, SUM(l) AS l, SUM(r) AS r FROM (SELECT {column}, 1 AS l, 0 AS r FROM ({left}) AS x UNION ALL SELECT {column}, 0, 1 FROM ({right}) AS y) AS z GROUP BY {column}"
             );
-            let batch = format!("SELECT {column} FROM (SELECT {column}, UNNEST(RANGE(0, GREATEST({copies}, 0))) AS copy FROM ({counts}) AS c) AS e");
+            let batch = format!(
+                "SELECT {column} FROM (SELECT {column}, UNNEST(RANGE(0, GREATEST({copies}, 0))) AS copy FROM ({counts}) AS c) AS e"
+            );
             let case = Case::new(format!("{operation}_all_{name}").to_lowercase(), format!("{left} {operation} ALL {right}"));
             cases.push(case.batch(batch).postgres());
         }

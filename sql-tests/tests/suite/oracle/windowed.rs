@@ -1,4 +1,4 @@
-//! Cases over tables with a watermark: TUMBLE, HOP and CUMULATE in every spelling, on change and on close, with late rows.
+//! Cases over tables with a watermark: TUMBLE, HOP, CUMULATE and SESSION in every spelling, on change and on close, with late rows.
 
 use super::case::{Case, Scenario};
 use super::tables::{Domain, Kind, SECOND, TableSpec};
@@ -30,6 +30,7 @@ pub fn scenario() -> Scenario {
                     size: size * SECOND,
                     slide: slide * SECOND,
                     step: (step > 0).then_some(step * SECOND),
+                    session: None,
                     offset: offset * SECOND,
                     lateness: lateness * SECOND,
                     on_close,
@@ -42,6 +43,7 @@ pub fn scenario() -> Scenario {
             }
         }
         cases.extend(spellings(table));
+        cases.extend(sessions(table));
     }
     Scenario { name: "windowed", tables, cases, epochs: 14, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
 }
@@ -80,13 +82,23 @@ fn spellings(table: &'static str) -> Vec<Case> {
         size: seconds * SECOND,
         slide: seconds * SECOND,
         step: None,
+        session: None,
         offset: 0,
         lateness: 0,
         on_close,
     };
-    let hop = |on_close| Windowing { table, size: 20 * SECOND, slide: 5 * SECOND, step: None, offset: 0, lateness: 0, on_close };
-    let cumulate =
-        |on_close| Windowing { table, size: 20 * SECOND, slide: 20 * SECOND, step: Some(5 * SECOND), offset: 0, lateness: 0, on_close };
+    let hop =
+        |on_close| Windowing { table, size: 20 * SECOND, slide: 5 * SECOND, step: None, session: None, offset: 0, lateness: 0, on_close };
+    let cumulate = |on_close| Windowing {
+        table,
+        size: 20 * SECOND,
+        slide: 20 * SECOND,
+        step: Some(5 * SECOND),
+        session: None,
+        offset: 0,
+        lateness: 0,
+        on_close,
+    };
     let rows = format!("{table}_windowed");
     let case = |name: &str, sql: &str, window: Windowing, batch: &str| {
         Case::new(format!("{name}_{table}"), sql.replace("{t}", table)).window(window, batch.replace("{w}", &rows))
@@ -220,4 +232,67 @@ fn spellings(table: &'static str) -> Vec<Case> {
             "SELECT COUNT(*), MAX(window_end) FROM (SELECT window_start, window_end, COUNT(*) AS c FROM {w} GROUP BY window_start, window_end) AS x",
         ),
     ]
+}
+
+/// Sessions with a gap of 4 seconds, by `k` (column 1) or over all rows.
+fn sessions(table: &'static str) -> Vec<Case> {
+    let session = |partition: Option<usize>, lateness: i64, on_close| Windowing {
+        table,
+        size: SECOND,
+        slide: SECOND,
+        step: None,
+        session: Some((4 * SECOND, partition)),
+        offset: 0,
+        lateness: lateness * SECOND,
+        on_close,
+    };
+    let rows = format!("{table}_windowed");
+    let case = |name: &str, sql: &str, window: Windowing, batch: &str| {
+        Case::new(format!("session_{name}_{table}"), sql.replace("{t}", table)).window(window, batch.replace("{w}", &rows))
+    };
+    let by_key = Some(1);
+    let tvf = "TABLE(SESSION(TABLE {t} PARTITION BY k, DESCRIPTOR(ts), INTERVAL '4' SECOND))";
+    let grouped = |from: &str| {
+        format!(
+            "SELECT window_start, window_end, k, COUNT(*) AS n, SUM(price) AS s, MAX(g) AS m FROM {from} GROUP BY window_start, window_end, k"
+        )
+    };
+    let mut cases = Vec::new();
+    for (name, lateness, on_close) in [("changes", 0, false), ("close", 0, true), ("patient", 10, false), ("patient_close", 10, true)] {
+        cases.push(case(name, &grouped(tvf), session(by_key, lateness, on_close), &grouped("{w}")));
+    }
+    let rows_of = |from: &str| format!("SELECT k, price, ts, window_start, window_end, window_time FROM {from}");
+    let group_window = "SELECT k, SESSION_START(ts, INTERVAL '4' SECOND) AS s, SESSION_END(ts, INTERVAL '4' SECOND) AS e, COUNT(*) AS n FROM {t} GROUP BY SESSION(ts, INTERVAL '4' SECOND), k";
+    let by_group = "SELECT k, window_start, window_end, COUNT(*) FROM {w} GROUP BY window_start, window_end, k";
+    cases.extend([
+        case("rows", &rows_of(tvf), session(by_key, 0, false), &rows_of("{w}")),
+        case("rows_of_all", &rows_of("session({t}, ts, INTERVAL '4 seconds')"), session(None, 0, false), &rows_of("{w}")),
+        case("group", group_window, session(by_key, 0, false), by_group),
+        case("group_closed", group_window, session(by_key, 0, true), by_group),
+        case(
+            "named",
+            "SELECT window_end, COUNT(*) AS n FROM TABLE(SESSION(DATA => TABLE {t} PARTITION BY k, TIMECOL => DESCRIPTOR(ts), GAP => INTERVAL '4' SECOND)) GROUP BY window_start, window_end",
+            session(by_key, 0, true),
+            "SELECT window_end, COUNT(*) FROM {w} GROUP BY window_start, window_end",
+        ),
+        case(
+            "without_partition",
+            "SELECT window_start, window_end, COUNT(*) AS n, MIN(price) AS m FROM session({t}, ts, INTERVAL '4 seconds') GROUP BY window_start, window_end",
+            session(None, 0, false),
+            "SELECT window_start, window_end, COUNT(*), MIN(price) FROM {w} GROUP BY window_start, window_end",
+        ),
+        case(
+            "top",
+            "SELECT window_end, k, price FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, k ORDER BY price DESC) AS n FROM session({t} PARTITION BY k, ts, INTERVAL '4 seconds')) AS x WHERE n = 1",
+            session(by_key, 0, false),
+            "SELECT window_end, k, price FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, k ORDER BY price DESC) AS n FROM {w}) AS x WHERE n = 1",
+        ),
+        case(
+            "of_one_key",
+            "SELECT window_start, window_end, k, COUNT(*) AS n FROM session({t} PARTITION BY k, ts, INTERVAL '4 seconds') WHERE price > 0 GROUP BY window_start, window_end, k",
+            session(by_key, 0, false),
+            "SELECT window_start, window_end, k, COUNT(*) FROM {w} WHERE price > 0 GROUP BY window_start, window_end, k",
+        ),
+    ]);
+    cases
 }

@@ -1,5 +1,5 @@
 //! Windows and lateness, naively: which windows a row falls into, and which of these had been closed by the watermark
-//! under which the row arrived. Shares nothing with the product.
+//! under which the row arrived; sessions, cut by cut. Shares nothing with the product.
 
 use super::rows::{Row, to_batch};
 use super::tables::{Table, micros};
@@ -17,6 +17,8 @@ pub struct Windowing {
     pub slide: i64,
     /// CUMULATE: windows with one start end this far apart.
     pub step: Option<i64>,
+    /// SESSION: the gap, and the column it is partitioned by.
+    pub session: Option<(i64, Option<usize>)>,
     pub offset: i64,
     pub lateness: i64,
     /// Only windows that have closed are in the view.
@@ -54,6 +56,9 @@ impl Windowing {
 
     /// Applies every change up to `epoch`, one after the other.
     pub fn apply(&self, table: &Table, schema: &SchemaRef, epoch: Epoch) -> Windowed {
+        if let Some((gap, partition)) = self.session {
+            return self.apply_sessions(gap, partition, table, schema, epoch);
+        }
         let (time_column, _) = table.spec.watermark.expect("only tables with a watermark have late rows");
         let mut counts: HashMap<(&Row, (i64, i64)), i64> = HashMap::new();
         let (mut produced, mut late, mut rejected, mut any_late) = (0, 0, 0, false);
@@ -83,6 +88,80 @@ impl Windowing {
                 rows.extend((0..count).map(|_| with_window(row, window)));
             }
         }
+        Windowed { rows: to_batch(schema, rows.iter()), produced, accepted, late, any_late, rejected }
+    }
+}
+
+impl Windowing {
+    fn apply_sessions(&self, gap: i64, partition: Option<usize>, table: &Table, schema: &SchemaRef, epoch: Epoch) -> Windowed {
+        let (time_column, _) = table.spec.watermark.expect("only tables with a watermark have late rows");
+        let time = |row: &Row| micros(&row[time_column]).expect("rows without a time are rejected");
+        let key = |row: &Row| partition.map(|column| row[column].clone());
+        let mut open: HashMap<Row, i64> = HashMap::new();
+        let mut closed: Vec<(Row, (i64, i64), i64)> = Vec::new();
+        let (mut produced, mut late, mut rejected, mut any_late) = (0, 0, 0, false);
+        let sessions = |rows: &HashMap<Row, i64>| {
+            let mut sorted: Vec<&Row> = rows.keys().collect();
+            sorted.sort_by_key(|row| time(row));
+            let mut sessions: Vec<Vec<Row>> = Vec::new();
+            for row in sorted {
+                let touches = |session: &&mut Vec<Row>| {
+                    let last = session.last().expect("no session is empty");
+                    key(last) == key(row) && time(row) < time(last) + gap
+                };
+                match sessions.iter_mut().find(touches) {
+                    Some(session) => session.push(row.clone()),
+                    None => sessions.push(vec![row.clone()]),
+                }
+            }
+            sessions
+        };
+        let bounds = |session: &[Row]| (time(&session[0]), time(&session[session.len() - 1]) + gap);
+        let close = |open: &mut HashMap<Row, i64>, closed: &mut Vec<(Row, (i64, i64), i64)>, watermark: Timestamp| {
+            for session in sessions(open).into_iter().filter(|s| self.closed(bounds(s).1, watermark)) {
+                let window = bounds(&session);
+                for row in session {
+                    let count = open.remove(&row).expect("it was open");
+                    closed.push((row, window, count));
+                }
+            }
+        };
+        for entry in table.entries(Epoch::ZERO, epoch) {
+            close(&mut open, &mut closed, entry.arrival);
+            let before = open.clone();
+            for (row, weight) in &entry.changes {
+                match micros(&row[time_column]) {
+                    None => rejected += weight,
+                    Some(_) => {
+                        produced += weight;
+                        *open.entry(row.clone()).or_default() += weight;
+                    }
+                }
+            }
+            let mut drop_late = |count: i64| {
+                late += count;
+                any_late |= count != 0;
+            };
+            open.values().filter(|count| **count < 0).for_each(|count| drop_late(*count));
+            open.retain(|_, count| *count > 0);
+            for session in sessions(&open) {
+                if self.closed(bounds(&session).1, entry.arrival) && !session.iter().any(|row| before.contains_key(row)) {
+                    session.iter().for_each(|row| drop_late(open.remove(row).expect("it was added")));
+                }
+            }
+        }
+        close(&mut open, &mut closed, table.watermark_at(epoch));
+        let shown = if self.on_close { HashMap::new() } else { open.clone() };
+        let still = sessions(&shown).into_iter().flat_map(|session| {
+            let window = bounds(&session);
+            session.into_iter().map(move |row| (row, window)).collect::<Vec<_>>()
+        });
+        let all = closed.iter().map(|(row, window, count)| (row.clone(), *window, *count));
+        let rows: Vec<Row> = all
+            .chain(still.map(|(row, window)| (row.clone(), window, open[&row])))
+            .flat_map(|(row, window, count)| (0..count).map(move |_| with_window(&row, window)).collect::<Vec<_>>())
+            .collect();
+        let accepted = open.values().sum::<i64>() + closed.iter().map(|(_, _, count)| count).sum::<i64>();
         Windowed { rows: to_batch(schema, rows.iter()), produced, accepted, late, any_late, rejected }
     }
 }

@@ -199,6 +199,46 @@ impl KeyedRows {
         self.touched.push(TouchedRow { slot, head, old: self.values.weight(slot), next });
     }
 
+    /// Forgets of touched rows those that weigh what they did before the step, so that nobody looks at them for nothing.
+    pub fn forget_unchanged(&mut self) {
+        // A row that came and went is still to be removed.
+        let is_unchanged = |values: &Values, row: &TouchedRow| row.old != 0 && values.weight(row.slot) == row.old;
+        if !self.touched.iter().any(|row| is_unchanged(&self.values, row)) {
+            return;
+        }
+        for touched in std::mem::take(&mut self.touched_heads) {
+            self.values.set_touched_head(touched.head, NONE);
+            let mut next = touched.first;
+            let mut kept = TouchedHead { first: NONE, ..touched };
+            while next != NONE {
+                let row = &mut self.touched[next as usize];
+                let after = row.next;
+                if is_unchanged(&self.values, row) {
+                    self.values.set_touched_row(row.slot, NONE);
+                } else {
+                    row.next = std::mem::replace(&mut kept.first, next);
+                }
+                next = after;
+            }
+            if kept.first != NONE {
+                self.values.set_touched_head(kept.head, self.touched_heads.len() as u32);
+                self.touched_heads.push(kept);
+            }
+        }
+        // Positions change: the lists are threaded anew.
+        let rows = std::mem::take(&mut self.touched);
+        for head in &mut self.touched_heads {
+            let mut next = std::mem::replace(&mut head.first, NONE);
+            while next != NONE {
+                let row = rows[next as usize];
+                next = row.next;
+                self.values.set_touched_row(row.slot, self.touched.len() as u32);
+                self.touched.push(TouchedRow { next: head.first, ..row });
+                head.first = self.touched.len() as u32 - 1;
+            }
+        }
+    }
+
     /// The head of every key, `NO_SLOT` for a key without rows.
     pub fn lookup(&mut self, keys: &KeyRows, shards: Shards, out: &mut Vec<u32>) -> Result<()> {
         self.heads.lookup(keys, shards, &mut Heads(&mut self.values), out)

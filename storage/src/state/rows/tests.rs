@@ -94,6 +94,9 @@ impl Run {
             let batch = RowBatch { keys: &keys, orders: Some(&orders), rows: &rows, weights: Some(&weights) };
             self.table.add(batch, Shards::OfKey).unwrap();
         }
+        if rng.random_bool(0.5) {
+            self.table.forget_unchanged();
+        }
         self.check_changes(&before);
         let keys = [rng.random_range(0..7), rng.random_range(0..7)];
         keys.iter().for_each(|key| self.check_scan(*key, &before, rng));
