@@ -401,7 +401,7 @@ fn a_short_job_does_not_wait_for_a_long_one() {
 
 /// Scan -> Exchange by k -> Aggregate count(*), sum(v) by k -> Materialize by k.
 fn grouping_plan(group: Vec<usize>) -> Arc<StreamPlan> {
-    let call = |function, argument| AggregateCall { function, argument, distinct: false, filter: None, output: SqlType::BigInt };
+    let call = |function, argument| AggregateCall::new(function, argument, SqlType::BigInt);
     let calls = vec![call(AggregateFunction::Count, None), call(AggregateFunction::Sum, Some(1))];
     let mut out: Vec<Column> = group.iter().map(|g| kv()[*g].clone()).collect();
     out.extend(columns(&[("count", SqlType::BigInt), ("sum", SqlType::BigInt)]));

@@ -141,8 +141,16 @@ fn over_views() -> Vec<Case> {
 }
 
 fn windows(table: &'static str) -> Vec<Case> {
-    let window =
-        |lateness| Windowing { table, size: 10 * SECOND, slide: 10 * SECOND, offset: 0, lateness: lateness * SECOND, on_close: false };
+    let window = |lateness| Windowing {
+        table,
+        size: 10 * SECOND,
+        slide: 10 * SECOND,
+        step: None,
+        session: None,
+        offset: 0,
+        lateness: lateness * SECOND,
+        on_close: false,
+    };
     let tumble = format!("tumble({table}, ts, INTERVAL '10 seconds')");
     let rows = format!("{table}_windowed");
     let case = |name: &str, sql: &str, lateness: i64| {
