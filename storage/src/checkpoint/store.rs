@@ -209,7 +209,8 @@ impl CheckpointStore {
             local::sync(&dir).map_err(failed("sync", &dir))?;
             Ok(unsynced)
         });
-        self.fresh.lock().synced(&done.await?);
+        let synced = done.await?;
+        self.fresh.lock().synced(&synced);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::operator::{Operator, StepContext};
 use crate::operators::aggregate::StateContext;
 use crate::operators::aggregate::window::{is_closed, without_late};
 use crate::operators::routing::Routing;
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use eddyline_common::key::{ColumnOrder, KeyRows};
 use eddyline_common::kv::SortedRun;
