@@ -2,7 +2,7 @@
 //! rows that come out. A join without an equality is taken only if one side is a single row.
 
 use super::node::{Distribution, Facts, WindowColumn, WindowPart};
-use super::{Lowering, columns_of, interval};
+use super::{Lowering, columns_of, interval, keys};
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{
@@ -81,11 +81,29 @@ impl Lowering<'_> {
             };
             positions.push(at);
         }
-        if exprs.len() > self.nodes[node].columns.len() {
+        let plain = self.nodes[node].columns.len();
+        if exprs.len() > plain {
+            let computed = exprs[plain..].to_vec();
             node = self.project(node, exprs, columns)?;
+            self.note_wider_keys(node, plain, &computed);
         }
         self.check_columns(node)?;
         Ok(Input { plan, node, keys: positions })
+    }
+
+    /// A wider copy of a key's column tells rows apart as the column does. `computed` are the columns from `plain` on.
+    fn note_wider_keys(&mut self, node: NodeId, plain: usize, computed: &[Expr]) {
+        let Node { unique_keys, columns, .. } = &mut self.nodes[node];
+        for (at, expr) in computed.iter().enumerate() {
+            let widened = |key: &Vec<usize>| {
+                let place = key.iter().position(|c| keys::keeps_apart(expr, *c, &columns[*c].ty))?;
+                let mut key = key.clone();
+                key[place] = plain + at;
+                Some(key)
+            };
+            let more: Vec<Vec<usize>> = unique_keys.iter().filter_map(widened).collect();
+            unique_keys.extend(more);
+        }
     }
 
     /// A join keeps its rows by their columns.
@@ -290,7 +308,7 @@ impl Lowering<'_> {
             inputs: vec![source],
             columns: ["count", "count_not_null"].map(|name| Column::new(name, SqlType::BigInt, false)).to_vec(),
             mode: ChangelogMode::Retract,
-            unique_keys: vec![],
+            unique_keys: vec![vec![]],
             time_columns: vec![],
         };
         let counts = self.push(node, Facts::new(Distribution::Single, 2));

@@ -79,7 +79,7 @@ fn stand_in(column: usize, input: &Facts, exprs: &[Expr], columns: &[Column]) ->
 }
 
 /// Whether an expression is a cast of the column that gives every value another result.
-fn keeps_apart(expr: &Expr, column: usize, from: &SqlType) -> bool {
+pub fn keeps_apart(expr: &Expr, column: usize, from: &SqlType) -> bool {
     use SqlType::*;
     let Expr::Cast { expr, ty, try_cast: false } = expr else { return false };
     **expr == Expr::Column(column)

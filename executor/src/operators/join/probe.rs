@@ -16,7 +16,7 @@ use eddyline_storage::state::{Cursor, KeyedRows, NO_SLOT, RowChunk, Shards};
 use std::ops::Range;
 
 /// Rows after which what is below in the plan gets its turn.
-const EMIT_ROWS: usize = if cfg!(test) { 64 } else { 256 * 1024 };
+const EMIT_ROWS: usize = if cfg!(test) { 8 } else { 256 * 1024 };
 /// Rows taken from a scan at once.
 const SCAN_ROWS: usize = if cfg!(test) { 3 } else { 4096 };
 

@@ -97,7 +97,7 @@ const SAME: &[(&str, &str)] = &[
     ("intersect", "SELECT k, g FROM p INTERSECT SELECT k, g FROM q"),
     ("except", "SELECT k, g FROM p EXCEPT SELECT k, g FROM q"),
     ("null_safe", "SELECT p.id, r.i FROM p JOIN r ON p.k IS NOT DISTINCT FROM r.k"),
-    ("null_safe_left", "SELECT p.id, r.i FROM p LEFT JOIN r ON p.s IS NOT DISTINCT FROM r.s AND r.i > 10"),
+    ("null_safe_left", "SELECT p.id, r.i FROM p LEFT JOIN r ON (p.s IS NOT DISTINCT FROM r.s) AND r.i > 10"),
     ("values_side", "SELECT p.id, v.name FROM p JOIN (VALUES (1, 'one'), (2, 'two'), (NULL, 'none')) AS v(n, name) ON p.k = v.n"),
 ];
 
