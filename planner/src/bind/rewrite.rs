@@ -99,6 +99,7 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
+        distinct_before_and(expr);
         catalog_queries::rewrite_expr(expr);
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
@@ -138,6 +139,31 @@ impl Rewriter<'_> {
         };
         broken(error, ident.span)
     }
+}
+
+/// The parser takes all that follows `IS [NOT] DISTINCT FROM` as its operand. AND and OR bind less: what stands to the left of
+/// the first of them is the operand (one in parentheses is an `Expr::Nested`).
+fn distinct_before_and(expr: &mut Expr) {
+    let (left, right, negated) = match expr {
+        Expr::IsDistinctFrom(left, right) => (left, right, false),
+        Expr::IsNotDistinctFrom(left, right) => (left, right, true),
+        _ => return,
+    };
+    let loose = |e: &Expr| matches!(e, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. });
+    if !loose(right) {
+        return;
+    }
+    let nothing = || Expr::Value(Value::Null.with_empty_span());
+    let (left, mut whole) = (std::mem::replace(left.as_mut(), nothing()), std::mem::replace(right.as_mut(), nothing()));
+    let mut operand = &mut whole;
+    while loose(operand)
+        && let Expr::BinaryOp { left: next, .. } = operand
+    {
+        operand = next;
+    }
+    let (left, right) = (Box::new(left), Box::new(std::mem::replace(operand, nothing())));
+    *operand = if negated { Expr::IsNotDistinctFrom(left, right) } else { Expr::IsDistinctFrom(left, right) };
+    *expr = whole;
 }
 
 /// `pg_catalog.f(...)` is `f(...)`.

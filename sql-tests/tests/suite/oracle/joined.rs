@@ -147,6 +147,7 @@ fn windows(table: &'static str) -> Vec<Case> {
         slide: 10 * SECOND,
         step: None,
         session: None,
+        sets: 1,
         offset: 0,
         lateness: lateness * SECOND,
         on_close: false,
@@ -176,7 +177,7 @@ fn windows(table: &'static str) -> Vec<Case> {
 
 /// A row is late for an interval join when it is behind the watermark: as if it were in a window of its own moment.
 fn intervals(table: &'static str) -> Vec<Case> {
-    let moment = Windowing { table, size: 1, slide: 1, step: None, session: None, offset: 0, lateness: 0, on_close: false };
+    let moment = Windowing { table, size: 1, slide: 1, step: None, session: None, sets: 1, offset: 0, lateness: 0, on_close: false };
     let rows = format!("{table}_windowed");
     let case = |name: &str, sql: &str| {
         let batch = sql.replace("{t}", &rows);

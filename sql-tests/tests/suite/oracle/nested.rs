@@ -16,6 +16,7 @@ pub fn scenario() -> Scenario {
         slide: 5 * SECOND,
         step: None,
         session: None,
+        sets: 1,
         offset: 0,
         lateness: 0,
         on_close,

@@ -31,6 +31,7 @@ pub fn scenario() -> Scenario {
                     slide: slide * SECOND,
                     step: (step > 0).then_some(step * SECOND),
                     session: None,
+                    sets: 1,
                     offset: offset * SECOND,
                     lateness: lateness * SECOND,
                     on_close,
@@ -83,18 +84,29 @@ fn spellings(table: &'static str) -> Vec<Case> {
         slide: seconds * SECOND,
         step: None,
         session: None,
+        sets: 1,
         offset: 0,
         lateness: 0,
         on_close,
     };
-    let hop =
-        |on_close| Windowing { table, size: 20 * SECOND, slide: 5 * SECOND, step: None, session: None, offset: 0, lateness: 0, on_close };
+    let hop = |on_close| Windowing {
+        table,
+        size: 20 * SECOND,
+        slide: 5 * SECOND,
+        step: None,
+        session: None,
+        sets: 1,
+        offset: 0,
+        lateness: 0,
+        on_close,
+    };
     let cumulate = |on_close| Windowing {
         table,
         size: 20 * SECOND,
         slide: 20 * SECOND,
         step: Some(5 * SECOND),
         session: None,
+        sets: 1,
         offset: 0,
         lateness: 0,
         on_close,
@@ -168,7 +180,7 @@ fn spellings(table: &'static str) -> Vec<Case> {
         case(
             "rollup_in_window",
             "SELECT window_start, window_end, k, COUNT(*) AS n, GROUPING(k) AS g FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end, ROLLUP (k)",
-            tumble(10, true),
+            Windowing { sets: 2, ..tumble(10, true) },
             "SELECT window_start, window_end, k, COUNT(*), GROUPING(k) FROM {w} GROUP BY window_start, window_end, ROLLUP (k)",
         ),
         case(
@@ -242,6 +254,7 @@ fn sessions(table: &'static str) -> Vec<Case> {
         slide: SECOND,
         step: None,
         session: Some((4 * SECOND, partition)),
+        sets: 1,
         offset: 0,
         lateness: lateness * SECOND,
         on_close,

@@ -19,6 +19,8 @@ pub struct Windowing {
     pub step: Option<i64>,
     /// SESSION: the gap, and the column it is partitioned by.
     pub session: Option<(i64, Option<usize>)>,
+    /// GROUPING SETS that each row goes into: it counts once for each.
+    pub sets: i64,
     pub offset: i64,
     pub lateness: i64,
     /// Only windows that have closed are in the view.
@@ -79,7 +81,8 @@ impl Windowing {
                 }
             }
         }
-        let accepted = counts.values().sum();
+        let accepted = counts.values().sum::<i64>() * self.sets;
+        let (produced, late) = (produced * self.sets, late * self.sets);
         let watermark = table.watermark_at(epoch);
         let mut rows = Vec::new();
         for ((row, window), count) in counts {
