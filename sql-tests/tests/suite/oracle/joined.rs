@@ -158,12 +158,14 @@ fn windows(table: &'static str) -> Vec<Case> {
         let name = format!("{name}_{table}");
         Case::new(name, sql.replace("{w}", &tumble)).window(window(lateness), sql.replace("{w}", &rows))
     };
-    let groups = "SELECT x.window_end, x.k, x.n, y.m FROM (SELECT window_start, window_end, k, COUNT(*) AS n FROM {w} GROUP BY window_start, window_end, k) AS x \
-         {kind} (SELECT window_start, window_end, k, MAX(price) AS m FROM {w} WHERE price > 0 GROUP BY window_start, window_end, k) AS y \
-         ON x.window_start = y.window_start AND x.window_end = y.window_end AND x.k = y.k";
-    let of_rows = "SELECT x.window_start, x.price, y.g FROM {w} AS x {kind} {w} AS y ON x.window_end = y.window_end AND x.k = y.k AND x.price < y.price";
+    // No key is null, or nulls match: no filter on nulls keeps rows from being counted as late.
+    let groups = "SELECT x.window_end, x.n, y.k, y.m FROM (SELECT window_start, window_end, COUNT(*) AS n FROM {w} GROUP BY window_start, window_end) AS x \
+         {kind} (SELECT window_start, window_end, k, MAX(price) AS m FROM {w} GROUP BY window_start, window_end, k HAVING MAX(price) > 5) AS y \
+         ON x.window_start = y.window_start AND x.window_end = y.window_end";
+    let of_rows = "SELECT x.window_start, x.price, y.g FROM {w} AS x {kind} {w} AS y \
+         ON x.window_end = y.window_end AND (x.k IS NOT DISTINCT FROM y.k) AND x.price < y.price";
     let dimension = "SELECT x.window_end, x.n, p.g FROM (SELECT window_start, window_end, k, COUNT(*) AS n FROM {w} GROUP BY window_start, window_end, k) AS x \
-         {kind} p ON x.k = p.k";
+         {kind} p ON x.k IS NOT DISTINCT FROM p.k";
     vec![
         case("window_groups", &groups.replace("{kind}", "JOIN"), 0).read_twice(),
         case("window_groups_left", &groups.replace("{kind}", "LEFT JOIN"), 10).read_twice(),
@@ -183,14 +185,17 @@ fn intervals(table: &'static str) -> Vec<Case> {
         let batch = sql.replace("{t}", &rows);
         Case::new(format!("{name}_{table}"), sql.replace("{t}", table)).window(moment, batch).read_twice().takes_no_time()
     };
-    let within = "a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '4 seconds' AND a.ts + INTERVAL '10 seconds'";
+    let within = "(a.k IS NOT DISTINCT FROM b.k) AND b.ts BETWEEN a.ts - INTERVAL '4 seconds' AND a.ts + INTERVAL '10 seconds'";
     vec![
         case("interval", &format!("SELECT a.k, a.price, b.g, b.ts FROM {{t}} AS a JOIN {{t}} AS b ON {within} WHERE a.ts IS NOT NULL")),
         case(
             "interval_after",
-            "SELECT a.price, b.price AS p FROM {t} AS a JOIN {t} AS b ON a.k = b.k AND a.ts < b.ts AND b.ts <= a.ts + INTERVAL '7 seconds'",
+            "SELECT a.price, b.price AS p FROM {t} AS a JOIN {t} AS b ON (a.k IS NOT DISTINCT FROM b.k) AND a.ts < b.ts AND b.ts <= a.ts + INTERVAL '7 seconds'",
         ),
-        case("interval_equal", "SELECT a.price, b.price AS p FROM {t} AS a JOIN {t} AS b ON a.k = b.k AND a.ts = b.ts"),
+        case(
+            "interval_equal",
+            "SELECT a.price, b.price AS p FROM {t} AS a JOIN {t} AS b ON (a.k IS NOT DISTINCT FROM b.k) AND a.ts = b.ts",
+        ),
         case("interval_left", &format!("SELECT a.k, a.price, b.g FROM {{t}} AS a LEFT JOIN {{t}} AS b ON {within} WHERE a.ts IS NOT NULL")),
         case(
             "interval_group",
