@@ -9,6 +9,7 @@ use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext, routin
 use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
 use crate::operators::materialize::Materialize;
+use crate::operators::normalize::Normalize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::union::Union;
@@ -117,6 +118,7 @@ impl Builder<'_> {
                 context: self.state_context(),
                 restore: self.spec.restore.is_some(),
             })?,
+            Op::Normalize { key } => Box::new(Normalize::new(self.spec.view.clone(), key.clone(), output)?),
             Op::Materialize { .. } => {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
                 Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
@@ -145,6 +147,6 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Materialize { .. } => false,
+        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Normalize { .. } | Op::Materialize { .. } => false,
     }
 }

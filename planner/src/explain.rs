@@ -34,6 +34,7 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         Op::Exchange { keys } if keys.is_empty() => "Exchange to one worker".to_string(),
         Op::Exchange { keys } => format!("Exchange by {}", names(keys)),
         Op::Union => "Union".to_string(),
+        Op::Normalize { key } => format!("Normalize key=[{}]", key.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ")),
         Op::Aggregate { group, calls, window, state } => {
             let mut line = format!("Aggregate by [{}]", names(group));
             if !calls.is_empty() {

@@ -97,6 +97,12 @@ pub enum Op {
         window: Option<AggregateWindow>,
         state: StateTableId,
     },
+    /// Records that overwrite each other by `key` to changes of rows. The input has the node's columns, then the record's
+    /// partition (Integer) and offset (BigInt); its weights are +1 for a key's new row and -1 for a key that is gone. It is
+    /// exchanged by `key`; the output goes to a `Materialize` with the same key.
+    Normalize {
+        key: Vec<usize>,
+    },
     /// Writes the job's relation. `key`: the columns by which rows are identified; empty means keyless
     /// (row -> weight) in `Retract` mode and no index at all in `Append` mode. The input is exchanged by
     /// `key`, or by all columns if keyless in `Retract` mode.

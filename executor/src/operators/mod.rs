@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod exchange;
 pub mod filter;
 pub mod materialize;
+pub mod normalize;
 pub mod project;
 pub mod scan;
 pub mod union;

@@ -110,7 +110,7 @@ impl Lowering<'_> {
             Some(watermark) => expr::map_columns(&relation.visible[watermark.column].value, &|i| at(i).map(Expr::Column)),
             None => None,
         };
-        let is_source = matches!(relation.kind, RelationKind::Source(_));
+        let is_source = relation.is_source();
         let facts = Facts {
             distribution: Distribution::Any,
             windows: vec![None; projection.len()],

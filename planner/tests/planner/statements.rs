@@ -120,7 +120,7 @@ fn tables_have_keys_defaults_and_watermarks() {
     let t = catalog.relation("t");
     assert_eq!((t.key.as_slice(), t.mode), (&[0][..], ChangelogMode::Retract));
     assert!(!t.columns[0].nullable);
-    let RelationKind::Table { defaults, append_only } = &t.kind else { panic!() };
+    let RelationKind::Table { defaults, append_only, .. } = &t.kind else { panic!() };
     assert!(!append_only && defaults.contains_key(&2));
     let log = catalog.relation("log");
     assert_eq!((log.mode, log.time_columns.as_slice()), (ChangelogMode::Append, &[0][..]));

@@ -402,7 +402,7 @@ impl Core {
 
 /// Whether a relation has a job.
 pub(super) fn has_job(relation: &Relation) -> bool {
-    matches!(relation.kind, RelationKind::Table { .. } | RelationKind::MaterializedView { .. })
+    relation.has_rows()
 }
 
 pub(super) fn checkpoint_dir(config: &CoordinatorConfig) -> PathBuf {

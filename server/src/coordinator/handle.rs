@@ -130,7 +130,7 @@ pub struct CoordinatorHandle {
 }
 
 async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
-    let RelationKind::Source(spec) = &relation.kind else { return Ok(Vec::new()) };
+    let Some(spec) = relation.source_spec() else { return Ok(Vec::new()) };
     let spec = spec.clone();
     let resolved = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.resolve_start()).await;
     resolved.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
@@ -164,6 +164,11 @@ impl CoordinatorHandle {
     pub async fn write(&self, write: TableWrite) -> Result<Epoch> {
         let encoded = super::records::encode_write(&write)?;
         self.ask(|reply| Command::Write(write, encoded, reply)).await
+    }
+
+    /// The same for one table.
+    pub async fn write_one(&self, table: RelationId, changes: ChangeBatch) -> Result<Epoch> {
+        self.write(TableWrite { changes: vec![(table, changes)] }).await
     }
 
     /// Waits for the table's other writers.

@@ -224,6 +224,10 @@ impl Core {
                     let history = histories.remove(&relation.id).unwrap_or_default();
                     self.add_source(Arc::new(relation.clone()), progress, history, body.epoch)?;
                 }
+                RelationKind::KeyedSource { feed, .. } => {
+                    self.restore_feed(relation, body, histories.remove(feed))?;
+                    self.restore_job(relation, body, views.remove(&relation.id))?;
+                }
                 RelationKind::View { .. } => {}
                 RelationKind::Table { .. } => {
                     let watermark = *body.tables.get(&relation.id).ok_or_else(|| missing(relation.id))?;
@@ -330,7 +334,7 @@ impl Core {
         let epoch = cut.epoch;
         for (id, input) in cut.inputs {
             if let Some(source) = self.sources.get_mut(&id) {
-                source.push_replay(epoch, input);
+                source.push_replay(epoch, input)?;
                 self.handle.starts.write().insert(id, source.starts().to_vec());
             } else if let Some(table) = self.tables.get_mut(&id) {
                 table.cut_replayed(epoch, &input);

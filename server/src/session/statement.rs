@@ -125,7 +125,7 @@ impl Session {
     pub(super) fn stored_of(&self, relations: &[RelationId]) -> Vec<RelationId> {
         let catalog = self.services.coordinator.catalog();
         let has_view = |id: &&RelationId| {
-            catalog.get(**id).is_some_and(|r| matches!(r.kind, RelationKind::Table { .. } | RelationKind::MaterializedView { .. }))
+            catalog.get(**id).is_some_and(|r| r.has_rows())
         };
         relations.iter().filter(has_view).copied().collect()
     }
