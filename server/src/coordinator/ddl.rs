@@ -73,6 +73,9 @@ impl Core {
         starts: Vec<PartitionStart>,
     ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
         if let Some(existing) = self.catalog.by_name(&relation.name) {
+            if relation.id == existing.id {
+                return self.replace_view(relation);
+            }
             if !if_not_exists {
                 return Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", relation.name)));
             }
@@ -89,6 +92,23 @@ impl Core {
         self.apply_create(relation, self.last_cut, starts)?;
         self.refresh_readers()?;
         Ok((DdlOutcome { created: Some(RelationId(self.next_relation - 1)), notices: Vec::new() }, Some(record)))
+    }
+
+    /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
+    fn replace_view(&mut self, relation: Relation) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+        let users: Vec<Arc<Relation>> =
+            self.catalog.dependents(relation.id).into_iter().filter(|r| matches!(r.kind, RelationKind::MaterializedView { .. })).collect();
+        if let Some(user) = users.first() {
+            let message = format!("cannot replace view {} because materialized view {} depends on it", relation.name, user.name);
+            return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop the materialized view first."));
+        }
+        if self.catalog.dependents(relation.id).iter().any(|user| relation.depends_on.contains(&user.id)) {
+            let message = format!("view {} cannot be defined by a view that depends on it", relation.name);
+            return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
+        }
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch: self.last_cut, starts: Vec::new() };
+        self.apply_create(relation, self.last_cut, Vec::new())?;
+        Ok((DdlOutcome::default(), Some(record)))
     }
 
     /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
