@@ -43,6 +43,10 @@ pub const CSV_COMMENTS: &str = "csv.allow-comments";
 /// The first record of a file names the columns.
 pub const CSV_HEADER: &str = "csv.header";
 pub const RAW_ENDIANNESS: &str = "raw.endianness";
+pub const AVRO_SCHEMA: &str = "avro.schema";
+pub const REGISTRY_URL: &str = "avro-confluent.url";
+pub const REGISTRY_USER: &str = "avro-confluent.basic-auth.user";
+pub const REGISTRY_PASSWORD: &str = "avro-confluent.basic-auth.password";
 /// The format of a record's key, where the source is keyed.
 pub const KEY_FORMAT: &str = "key.format";
 /// Whether values hold the key's columns too.
@@ -91,6 +95,7 @@ pub fn canonicalize(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, St
         Some(name) => CONNECTORS.iter().find(|c| c.name == name).ok_or_else(|| unknown_connector(name))?,
     };
     let mut options = canonicalize_for(owner, raw)?;
+    finish_format(&mut options);
     if let Some(connector) = connector {
         options.insert(CONNECTOR.to_string(), connector);
     }
@@ -111,9 +116,11 @@ pub fn format_of_clause(format: &str, encode: &str) -> Result<&'static str> {
         ("plain" | "upsert", "json") => Ok("json"),
         ("plain" | "upsert", "csv") => Ok("csv"),
         ("plain" | "upsert", "bytes" | "text" | "raw") => Ok("raw"),
+        // A registry's address says which of the two: see `finish_format`.
+        ("plain" | "upsert", "avro") => Ok("avro"),
         ("debezium", "json") => Ok("debezium-json"),
         (f, e) => Err(SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported", f.to_uppercase(), e.to_uppercase()))
-            .with_hint("Supported: FORMAT PLAIN or UPSERT ENCODE JSON, CSV or BYTES, and FORMAT DEBEZIUM ENCODE JSON.")),
+            .with_hint("Supported: FORMAT PLAIN or UPSERT ENCODE JSON, CSV, AVRO or BYTES, and FORMAT DEBEZIUM ENCODE JSON.")),
     }
 }
 
@@ -227,6 +234,15 @@ fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTre
         return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("{} needs the option \"{}\"", owner.title, missing.name)));
     }
     Ok(options)
+}
+
+/// Avro with a registry is another format; the Postgres accent spells both `ENCODE AVRO`.
+fn finish_format(options: &mut BTreeMap<String, String>) {
+    if options.contains_key(REGISTRY_URL)
+        && let Some(format) = options.get_mut(FORMAT).filter(|format| *format == "avro")
+    {
+        *format = "avro-confluent".to_string();
+    }
 }
 
 /// Rules between Kafka's options, and the default that the catalog must not leave open.

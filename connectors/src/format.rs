@@ -1,10 +1,11 @@
 //! Record formats: bytes of one record in, rows of Arrow columns out.
 //!
-//! Two layers. A *parser* (`json`, `csv`, `raw`) puts one payload's fields into the row under construction. A *decoder*
+//! Two layers. A *parser* (`json`, `csv`, `raw`, `avro`) puts one payload's fields into the row under construction. A *decoder*
 //! says what a record does to the relation: one row each (`plain`), an overwrite or a deletion by key (`upsert`), or the
 //! change that a change-data-capture envelope describes (`debezium`). Invariant: a record that cannot be decoded leaves no
 //! trace. Neither layer knows where records come from.
 
+mod avro;
 pub mod csv;
 mod debezium;
 pub mod json;
@@ -56,6 +57,12 @@ pub struct DecodedRows {
 
 /// Builds columns from records.
 pub trait RecordDecoder: Send {
+    /// Fetches what decoding the record needs from elsewhere. An error is trouble, not the record's: the record must be
+    /// tried again. Called before `push`; nearly always there is nothing to do.
+    fn prepare(&mut self, _record: Record) -> Result<()> {
+        Ok(())
+    }
+
     /// Appends the record's rows and says how many: mostly one, two for an update, none for a record that changes
     /// nothing. Or says why the record cannot be decoded and appends nothing.
     fn push(&mut self, record: Record) -> Result<usize, String>;
@@ -75,6 +82,11 @@ pub trait RecordDecoder: Send {
 
 /// Takes payloads apart.
 trait PayloadParser: Send {
+    /// Fetches what parsing the payload needs from elsewhere.
+    fn prepare(&mut self, _payload: &[u8], _columns: &[PayloadColumn]) -> Result<()> {
+        Ok(())
+    }
+
     /// Puts the payload's fields into the row under construction; what it does not put is missing. After an error the caller
     /// takes the row back.
     fn parse(&mut self, payload: &[u8], row: &mut RowBuilder) -> Result<(), String>;
@@ -115,14 +127,11 @@ pub fn decoder(options: &BTreeMap<String, String>, columns: Vec<PayloadColumn>, 
     Ok(Box::new(upsert::UpsertDecoder::new(row, key, parser(format, options, &columns, wanted)?, except_key)))
 }
 
-fn parser(
-    format: &str,
-    options: &BTreeMap<String, String>,
-    columns: &[PayloadColumn],
-    wanted: &[usize],
-) -> Result<Box<dyn PayloadParser>> {
+fn parser(format: &str, options: &BTreeMap<String, String>, columns: &[PayloadColumn], wanted: &[usize]) -> Result<Box<dyn PayloadParser>> {
     match format {
         "json" => Ok(Box::new(json::JsonParser::new(columns, wanted))),
+        "avro" => Ok(Box::new(avro::AvroParser::new(options, columns, wanted)?)),
+        "avro-confluent" => Ok(Box::new(avro::ConfluentParser::new(options, wanted)?)),
         "csv" => Ok(Box::new(csv::CsvParser::new(csv::CsvSyntax::new(options)?, wanted))),
         "raw" => {
             let little_endian = options.get(options::RAW_ENDIANNESS).is_some_and(|order| order == "little-endian");

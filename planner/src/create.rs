@@ -63,7 +63,8 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
     let options = options::canonicalize(raw)?;
     let use_of_key = use_of_key(create, is_source, &options)?;
     let key = primary_key(create, use_of_key, text)?;
-    let mut columns = collect(create, is_source, &options, if use_of_key == UseOfKey::None { &[] } else { &key }, text)?;
+    let of_facts: &[Ident] = if use_of_key == UseOfKey::None { &[] } else { &key };
+    let mut columns = collect(create, is_source, &options, of_facts, text)?;
     if columns.visible.is_empty() {
         return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("relation \"{name}\" must have at least one column")));
     }
@@ -84,11 +85,18 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         let is_pushed = options::is_pushed(&options);
         let spec = SourceSpec { name: name.clone(), options, columns: columns.source, key: key.clone() };
         if is_pushed {
+            if spec.options.get(options::FORMAT).is_some_and(|format| format.starts_with("avro")) {
+                return Err(SqlError::unsupported("a webhook does not take Avro").with_hint("Send JSON, CSV or raw bytes."));
+            }
             if key.is_empty() && !append {
                 return Err(SqlError::unsupported("a webhook that takes changes needs a primary key"));
             }
             RelationKind::Table { append_only: append, defaults: BTreeMap::new(), webhook: Some(spec) }
-        } else if key.is_empty() { RelationKind::Source(spec) } else { RelationKind::KeyedSource { spec, feed: RelationId(0) } }
+        } else if key.is_empty() {
+            RelationKind::Source(spec)
+        } else {
+            RelationKind::KeyedSource { spec, feed: RelationId(0) }
+        }
     } else {
         RelationKind::Table { append_only: create.append_only, defaults: defaults(create, &columns.stored, &binder)?, webhook: None }
     };
@@ -114,7 +122,7 @@ enum UseOfKey {
     Enforced,
     /// A source's: of two rows with the same the later one stays.
     Overwrites,
-    /// There is none, or it is only said of rows that are made up.
+    /// There is none, or it is only said (NOT ENFORCED) of rows that are made up or only ever added.
     None,
 }
 
@@ -123,16 +131,18 @@ fn use_of_key(create: &CreateRelation, is_source: bool, options: &BTreeMap<Strin
         return Ok(UseOfKey::Enforced);
     }
     let connector = options.get(options::CONNECTOR).map_or("", String::as_str);
-    let overwrites = options::overwrites_by_key(connector) && create.primary_key.is_some();
+    let can = options::overwrites_by_key(connector);
     let needed_by = match &create.format {
         Some(format) if format.format.eq_ignore_ascii_case("upsert") => Some("FORMAT UPSERT".to_string()),
         _ if connector == "upsert-kafka" => Some("connector \"upsert-kafka\"".to_string()),
         _ => [options::KEY_FORMAT, options::VALUE_FIELDS].iter().find(|o| options.contains_key(**o)).map(|o| format!("option \"{o}\"")),
     };
-    match needed_by {
-        Some(what) if !overwrites => Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("{what} needs a primary key"))
+    match (&create.primary_key, needed_by) {
+        (None, Some(what)) => Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("{what} needs a primary key"))
             .with_hint("Write PRIMARY KEY (...), in the Flink accent with NOT ENFORCED.")),
-        _ if overwrites => Ok(UseOfKey::Overwrites),
+        (Some(_), Some(_)) if can => Ok(UseOfKey::Overwrites),
+        (Some(key), None) if can && (key.enforced || options::is_changelog(options)) => Ok(UseOfKey::Overwrites),
+        // Said of records that are only ever added: checked by nobody.
         _ => Ok(UseOfKey::None),
     }
 }

@@ -10,8 +10,7 @@ use eddyline_common::types::Column;
 use eddyline_common::{RelationId, SqlType};
 
 /// Where a record comes from: behind the relation's columns in its feed. No statement can spell these names.
-const PLACE: [(&str, &str, SqlType); 2] =
-    [("\0partition", "partition", SqlType::Integer), ("\0offset", "offset", SqlType::BigInt)];
+const PLACE: [(&str, &str, SqlType); 2] = [("\0partition", "partition", SqlType::Integer), ("\0offset", "offset", SqlType::BigInt)];
 
 impl Relation {
     /// Reads from outside, keyed or not.

@@ -53,7 +53,12 @@ const fn generator(name: &'static str, title: &'static str, own: &'static [&'sta
     Owner { name, title, own, shared: WATERMARK, pass_through: &[], families: &[], external: false }
 }
 
-const fn outside(name: &'static str, title: &'static str, own: &'static [&'static [OptionDef]], pass_through: &'static [&'static str]) -> Owner {
+const fn outside(
+    name: &'static str,
+    title: &'static str,
+    own: &'static [&'static [OptionDef]],
+    pass_through: &'static [&'static str],
+) -> Owner {
     Owner { name, title, own, shared: WATERMARK, pass_through, families: &[], external: true }
 }
 
@@ -122,14 +127,22 @@ const KAFKA: &[OptionDef] = &[
 ];
 
 const KEYED: &[OptionDef] = &[
-    OptionDef::new(super::KEY_FORMAT, Kind::OneOf(&[("json", &[]), ("csv", &[]), ("raw", &["bytes", "text"])])).also(&["key.encode"]),
+    OptionDef::new(super::KEY_FORMAT, Kind::OneOf(&[("json", &[]), ("csv", &[]), ("raw", &["bytes", "text"]), ("avro-confluent", &[])]))
+        .also(&["key.encode"]),
     OptionDef::new(super::VALUE_FIELDS, Kind::OneOf(&[("all", &[]), ("except_key", &["except-key"])])).also(&["value.fields.include"]),
 ];
 
 const FORMATS: &[OptionDef] = &[
     OptionDef::new(
         super::FORMAT,
-        Kind::OneOf(&[("json", &["ndjson"]), ("csv", &[]), ("raw", &["bytes", "text"]), ("debezium-json", &["debezium"])]),
+        Kind::OneOf(&[
+            ("json", &["ndjson"]),
+            ("csv", &[]),
+            ("raw", &["bytes", "text"]),
+            ("avro", &[]),
+            ("avro-confluent", &[]),
+            ("debezium-json", &["debezium"]),
+        ]),
     )
     .also(&["value.format"])
     .required(),
@@ -153,6 +166,15 @@ const FORMATS: &[OptionDef] = &[
     // Every spelling of time is read whatever this says.
     OptionDef::new("json.timestamp-format.standard", Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])]))
         .also(&["value.json.timestamp-format.standard", "debezium-json.timestamp-format.standard"]),
+    OptionDef::new(super::AVRO_SCHEMA, Kind::Text).also(&["value.avro.schema"]),
+    OptionDef::new(super::REGISTRY_URL, Kind::Text).also(&[
+        "schema.registry",
+        "schema.registry.url",
+        "avro-confluent.schema-registry.url",
+        "value.avro-confluent.url",
+    ]),
+    OptionDef::new(super::REGISTRY_USER, Kind::Text).also(&["schema.registry.username"]),
+    OptionDef::new(super::REGISTRY_PASSWORD, Kind::Text).also(&["schema.registry.password"]),
     OptionDef::new(super::CSV_DELIMITER, Kind::Character).also(&["csv.delimiter", "delimiter", "value.csv.field-delimiter"]),
     OptionDef::new(super::CSV_QUOTE, Kind::Character).also(&["csv.quote", "value.csv.quote-character"]),
     OptionDef::new(super::CSV_NO_QUOTE, Kind::Boolean).also(&["value.csv.disable-quote-character"]),
@@ -169,7 +191,8 @@ const FILES: &[OptionDef] = &[
     OptionDef::new(super::CONNECTOR, Kind::Text).required(),
     OptionDef::new(super::PATH, Kind::Text).also(&["filesystem.path"]).required(),
     OptionDef::new(super::FILE_PATTERN, Kind::Text).also(&["match_pattern", "path.pattern"]),
-    OptionDef::new(super::FILE_ORDER, Kind::OneOf(&[("name", &[]), ("time", &["modified", "modification-time"])])).also(&["source.file.order"]),
+    OptionDef::new(super::FILE_ORDER, Kind::OneOf(&[("name", &[]), ("time", &["modified", "modification-time"])]))
+        .also(&["source.file.order"]),
     OptionDef::new(super::MONITOR_INTERVAL, Kind::DurationOrNone).also(&["source.monitor.interval", "refresh.interval"]),
 ];
 
@@ -178,7 +201,8 @@ const WEBHOOK: &[OptionDef] =
 
 const DATAGEN: &[OptionDef] = &[
     OptionDef::new(super::CONNECTOR, Kind::Text).required(),
-    OptionDef::new(super::ROWS_PER_SECOND, Kind::Integer { min: 1, max: 1_000_000_000 }).also(&["rows.per.second", "datagen.rows.per.second"]),
+    OptionDef::new(super::ROWS_PER_SECOND, Kind::Integer { min: 1, max: 1_000_000_000 })
+        .also(&["rows.per.second", "datagen.rows.per.second"]),
     OptionDef::new(super::NUMBER_OF_ROWS, Kind::Integer { min: 0, max: i64::MAX }).also(&["number.of.rows"]),
     OptionDef::new(super::SEED, Kind::Integer { min: 0, max: i64::MAX }).also(&["datagen.seed"]),
 ];

@@ -66,16 +66,43 @@ impl<'a> Settings<'a> {
 enum Kind {
     Boolean,
     /// From a least value on, so many; of integers, decimals, dates and times, in their units.
-    Whole { min: i128, span: u128 },
-    Float { min: f64, max: f64 },
-    Text { length: i64, varies: bool },
-    Bytes { length: i64, varies: bool },
+    Whole {
+        min: i128,
+        span: u128,
+    },
+    Float {
+        min: f64,
+        max: f64,
+    },
+    Text {
+        length: i64,
+        varies: bool,
+    },
+    Bytes {
+        length: i64,
+        varies: bool,
+    },
     /// The first row's value and how many there are; `step` for decimals.
-    Sequence { start: i128, step: i128, count: i64 },
+    Sequence {
+        start: i128,
+        step: i128,
+        count: i64,
+    },
     /// The row's event time, less up to so much.
-    Time { gap: i64, max_past: i64 },
-    List { length: i64, varies: bool, item: Box<Field> },
-    Map { length: i64, key: Box<Field>, value: Box<Field> },
+    Time {
+        gap: i64,
+        max_past: i64,
+    },
+    List {
+        length: i64,
+        varies: bool,
+        item: Box<Field>,
+    },
+    Map {
+        length: i64,
+        key: Box<Field>,
+        value: Box<Field>,
+    },
     Row(Vec<Field>),
 }
 
@@ -132,7 +159,9 @@ impl Field {
             Kind::Whole { min, span } => self.whole(seeded.map(|s| min + below(s, *span) as i128))?,
             Kind::Sequence { start, step, .. } => self.whole(rows.iter().map(|row| start + *row as i128 * step))?,
             Kind::Time { gap, max_past } => {
-                let time = |(row, seed): (&i64, u64)| BASE_MICROS as i128 + *row as i128 * *gap as i128 - below(seed, *max_past as u128 + 1) as i128;
+                let time = |(row, seed): (&i64, u64)| {
+                    BASE_MICROS as i128 + *row as i128 * *gap as i128 - below(seed, *max_past as u128 + 1) as i128
+                };
                 self.whole(rows.iter().zip(seeded).map(time))?
             }
             Kind::Float { min, max } => {
@@ -279,7 +308,8 @@ fn random(settings: &mut Settings, path: &str, ty: &SqlType) -> Result<Kind> {
             Kind::Float { min, max }
         }
         SqlType::Timestamp | SqlType::TimestampTz if !has_bounds(settings, path) => {
-            let max_past = settings.get(path, "max-past").map_or(Ok(0), |text| options::duration(&format!("fields.{path}.max-past"), text))?;
+            let max_past =
+                settings.get(path, "max-past").map_or(Ok(0), |text| options::duration(&format!("fields.{path}.max-past"), text))?;
             Kind::Time { gap: settings.gap_micros, max_past }
         }
         SqlType::Interval | SqlType::Json | SqlType::Null => {
@@ -305,16 +335,24 @@ fn has_bounds(settings: &mut Settings, path: &str) -> bool {
 }
 
 fn sequence(settings: &mut Settings, path: &str, ty: &SqlType) -> Result<Kind> {
-    if !matches!(ty, SqlType::SmallInt | SqlType::Integer | SqlType::BigInt | SqlType::Decimal { .. } | SqlType::Real | SqlType::Double | SqlType::Text) {
+    if !matches!(
+        ty,
+        SqlType::SmallInt | SqlType::Integer | SqlType::BigInt | SqlType::Decimal { .. } | SqlType::Real | SqlType::Double | SqlType::Text
+    ) {
         return Err(SqlError::unsupported(format!("column \"{path}\" of type {ty} cannot be a sequence")));
     }
     let step = if let SqlType::Decimal { scale, .. } = ty { 10i128.pow((*scale).max(0) as u32) } else { 1 };
     let mut edge = |option: &str| {
         let text = settings.get(path, option).ok_or_else(|| {
-            SqlError::new(SqlState::INVALID_PARAMETER, format!("the sequence of column \"{path}\" needs the option \"fields.{path}.{option}\""))
+            SqlError::new(
+                SqlState::INVALID_PARAMETER,
+                format!("the sequence of column \"{path}\" needs the option \"fields.{path}.{option}\""),
+            )
         })?;
         let (least, greatest) = range_of(ty);
-        bound(ty, text).filter(|v| (least..=greatest).contains(v)).ok_or_else(|| invalid(path, option, text, &format!("a value of type {ty}")))
+        bound(ty, text)
+            .filter(|v| (least..=greatest).contains(v))
+            .ok_or_else(|| invalid(path, option, text, &format!("a value of type {ty}")))
     };
     let (start, end) = (edge("start")?, edge("end")?);
     let count = i64::try_from((end - start) / step + 1).ok().filter(|count| *count > 0 && end >= start);

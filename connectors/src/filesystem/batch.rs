@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOpt
 use arrow::compute::cast;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use eddyline_common::connector::{ColumnOrigin, SourceBatch, SourceNote, SourceSpec, UndecodableRecord};
-use eddyline_common::{Offset, Result, options};
+use eddyline_common::{Offset, Result, SqlError, options};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -56,6 +56,9 @@ impl Layout {
                 "file" => Origin::Name,
                 _ => Origin::Modified,
             });
+        }
+        if let Some(format) = spec.options.get(options::FORMAT).filter(|f| f.starts_with("avro")) {
+            return Err(SqlError::unsupported(format!("files of format \"{format}\" are not supported")));
         }
         let is = |format: &str| spec.options.get(options::FORMAT).is_some_and(|f| f == format);
         let fields: Vec<Field> = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable || keyed)).collect();

@@ -43,7 +43,8 @@ impl File {
             return Some(format!("file \"{}\" was cut from {} to {} bytes after it had been found", self.path, self.bytes, now.bytes));
         }
         let changed = now.bytes != self.bytes || now.modified != self.modified;
-        changed.then(|| format!("file \"{}\" was changed after it had been found ({} bytes then, {} now)", self.path, self.bytes, now.bytes))
+        changed
+            .then(|| format!("file \"{}\" was changed after it had been found ({} bytes then, {} now)", self.path, self.bytes, now.bytes))
     }
 }
 

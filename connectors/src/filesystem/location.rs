@@ -23,7 +23,8 @@ pub fn open_store(url: &str, options: &[(String, String)]) -> Result<(Arc<dyn Ob
     };
     // What the options say goes before what the environment says.
     let known = ["aws_", "google_", "azure_"];
-    let environment = std::env::vars().map(|(key, value)| (key.to_lowercase(), value)).filter(|(key, _)| known.iter().any(|k| key.starts_with(k)));
+    let environment =
+        std::env::vars().map(|(key, value)| (key.to_lowercase(), value)).filter(|(key, _)| known.iter().any(|k| key.starts_with(k)));
     let all = environment.chain(options.iter().cloned());
     let (store, path) = object_store::parse_url_opts(&absolute, all).map_err(|e| invalid(e.to_string()))?;
     Ok((Arc::from(store), path))
@@ -49,7 +50,8 @@ impl Location {
             None => (path, None),
         };
         debug_assert!(glob.as_ref().is_none_or(|glob| Glob::is_one(glob)));
-        let of_store = options.iter().filter_map(|(key, value)| Some((key.strip_prefix(options::STORE_PREFIX)?.to_string(), value.clone())));
+        let of_store =
+            options.iter().filter_map(|(key, value)| Some((key.strip_prefix(options::STORE_PREFIX)?.to_string(), value.clone())));
         let (store, prefix) = open_store(if base.is_empty() { "." } else { base }, &of_store.collect::<Vec<_>>())?;
         Ok((Location { store, prefix, path: path.to_string() }, glob))
     }

@@ -1,9 +1,9 @@
 //! The reader of a source's files: one thread that goes through them, decodes records into batches, and looks for new
 //! files when it has read all there are. Trouble is reported and tried again; nothing is left out because of it.
 
+use super::Files;
 use super::batch::BatchBuilder;
 use super::catalogue::{File, offset, place_of};
-use super::Files;
 use crate::format::split::Splitter;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use eddyline_common::connector::*;

@@ -52,7 +52,9 @@ fn lines(numbers: std::ops::Range<i64>) -> String {
 fn files_are_read_in_order_and_any_part_of_them_again() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("sub")).unwrap();
-    for (name, text) in [("a.json", lines(0..20_000)), ("b.json", String::new()), ("sub/c.json", lines(20_000..20_003).trim_end().to_string())] {
+    for (name, text) in
+        [("a.json", lines(0..20_000)), ("b.json", String::new()), ("sub/c.json", lines(20_000..20_003).trim_end().to_string())]
+    {
         std::fs::write(dir.path().join(name), text).unwrap();
     }
     std::fs::write(dir.path().join("_hidden.json"), lines(0..5)).unwrap();

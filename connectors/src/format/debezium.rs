@@ -92,7 +92,8 @@ impl DebeziumDecoder {
     }
 
     fn take_back(&mut self, before: Option<Cursor>) -> Result<(), String> {
-        let missing = "the field before is missing: the database must log whole rows (REPLICA IDENTITY FULL), or the source needs a primary key";
+        let missing =
+            "the field before is missing: the database must log whole rows (REPLICA IDENTITY FULL), or the source needs a primary key";
         self.put(before, -1, Completeness::Whole, missing)
     }
 
@@ -157,9 +158,9 @@ impl RecordDecoder for DebeziumDecoder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PayloadColumn;
     use super::super::Record;
     use super::super::testing::{changes, column, keyed};
-    use super::super::PayloadColumn;
     use eddyline_common::SqlType::*;
 
     const DEBEZIUM: &[(&str, &str)] = &[("format", "debezium-json")];

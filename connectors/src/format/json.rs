@@ -50,9 +50,7 @@ impl JsonParser {
     #[inline]
     pub fn read_object(&mut self, cursor: &mut Cursor, row: &mut RowBuilder) -> Result<(), String> {
         let columns = &self.columns;
-        self.fields.read_object(cursor, |index, cursor| -> Result<(), String> {
-            row.put(columns[index], |buffer| buffer.push(cursor, 1))
-        })
+        self.fields.read_object(cursor, |index, cursor| -> Result<(), String> { row.put(columns[index], |buffer| buffer.push(cursor, 1)) })
     }
 }
 

@@ -16,6 +16,10 @@ impl PlainDecoder {
 }
 
 impl RecordDecoder for PlainDecoder {
+    fn prepare(&mut self, record: Record) -> Result<()> {
+        record.value.map_or(Ok(()), |value| self.parser.prepare(value, self.row.columns()))
+    }
+
     fn push(&mut self, record: Record) -> Result<usize, String> {
         let value = record.value.ok_or("null value")?;
         let rows = self.row.rows();

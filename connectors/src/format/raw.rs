@@ -73,14 +73,20 @@ mod tests {
     fn one_column_is_the_record() {
         assert_eq!(lines(RAW, &[column("t", Text)], &["", "a,\"b\"\n"]), [r#"{"t":""}"#, r#"{"t":"a,\"b\"\n"}"#]);
         assert_eq!(lines(RAW, &[column("n", Integer)], &["\0\0\u{1}\0"]), [r#"{"n":256}"#]);
-        assert_eq!(lines(&[("format", "raw"), ("raw.endianness", "little-endian")], &[column("n", SmallInt)], &["\u{1}\0"]), [r#"{"n":1}"#]);
+        assert_eq!(
+            lines(&[("format", "raw"), ("raw.endianness", "little-endian")], &[column("n", SmallInt)], &["\u{1}\0"]),
+            [r#"{"n":1}"#]
+        );
         assert_eq!(lines(RAW, &[column("j", Json)], &["[1, 2]"]), [r#"{"j":"[1, 2]"}"#]);
     }
 
     #[test]
     fn malformed_records_say_why() {
         assert_eq!(reason(RAW, &[column("n", BigInt)], "1"), "1 bytes where bigint has 8");
-        assert_eq!(reason(RAW, &[column("j", Json)], "[1"), "malformed JSON at byte 2 (the end): a comma or the end of the array must come here");
+        assert_eq!(
+            reason(RAW, &[column("j", Json)], "[1"),
+            "malformed JSON at byte 2 (the end): a comma or the end of the array must come here"
+        );
         assert!(decode(RAW, &[column("a", Text), column("b", Text)], &[]).is_err());
         assert!(decode(RAW, &[column("a", Date)], &[]).is_err());
     }

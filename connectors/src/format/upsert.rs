@@ -38,6 +38,16 @@ impl UpsertDecoder {
 }
 
 impl RecordDecoder for UpsertDecoder {
+    fn prepare(&mut self, record: Record) -> Result<()> {
+        if let Some(value) = record.value {
+            self.value.prepare(value, self.row.columns())?;
+        }
+        match (&mut self.key, record.key) {
+            (Some(parser), Some(key)) => parser.prepare(key, self.row.columns()),
+            _ => Ok(()),
+        }
+    }
+
     fn push(&mut self, record: Record) -> Result<usize, String> {
         let rows = self.row.rows();
         let weight = self.push_row(record).inspect_err(|_| self.row.roll_back(rows))?;
@@ -89,7 +99,8 @@ mod tests {
             record(r#"{"schema":{},"payload":{"id":4}}"#, None),
         ];
         let got = changes(&[("format", "json")], &columns, &records, true).unwrap();
-        let expected = [(1, r#"{"id":1,"v":"a"}"#), (1, r#"{"id":2,"v":"b"}"#), (-1, r#"{"id":1}"#), (-1, r#"{"id":3}"#), (-1, r#"{"id":4}"#)];
+        let expected =
+            [(1, r#"{"id":1,"v":"a"}"#), (1, r#"{"id":2,"v":"b"}"#), (-1, r#"{"id":1}"#), (-1, r#"{"id":3}"#), (-1, r#"{"id":4}"#)];
         assert_eq!(got, expected.map(|(w, row)| (w, row.to_string())));
     }
 

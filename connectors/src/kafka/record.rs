@@ -136,6 +136,11 @@ impl PartitionBuffer {
         self.advance_to(offset);
     }
 
+    /// Fetches what decoding the record needs from elsewhere.
+    pub fn prepare(&mut self, record: &Record) -> Result<()> {
+        self.decoder.prepare(format::Record { key: record.key(), value: record.payload() })
+    }
+
     pub fn push(&mut self, record: &Record) {
         let offset = record.offset();
         if offset < self.next {

@@ -7,7 +7,7 @@
 
 use crate::operator::{Operator, StepContext};
 use crate::operators::scan::assemble;
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use eddyline_common::key::{self, KeyCodec, KeyRows};
@@ -124,6 +124,7 @@ impl Operator for Normalize {
 mod tests {
     use super::*;
     use crate::testing::{context, schema};
+    use arrow::array::RecordBatch;
     use eddyline_common::SqlType;
     use eddyline_storage::view::ViewKey;
     use std::collections::BTreeMap;
@@ -148,7 +149,8 @@ mod tests {
         let mut shown = Vec::new();
         for (step, batches) in steps.iter().enumerate() {
             let epoch = Epoch(step as u64 + 1);
-            let mut ctx = StepContext { epoch, ..context() };
+            let mut ctx = context();
+            ctx.epoch = epoch;
             batches.iter().for_each(|rows| operator.push(0, batch(rows), &mut ctx).unwrap());
             operator.finish(Timestamp::MIN, &mut ctx).unwrap();
             let (mut old, mut new): (Vec<_>, Vec<_>) = ctx.take_output().into_iter().map(|b| b.changes).partition(|c| c.weights.is_some());

@@ -14,7 +14,6 @@ mod union;
 
 use crate::bind::RelationSource;
 use crate::bind::window::WindowAssign;
-use crate::catalog::RelationKind;
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan};

@@ -89,7 +89,11 @@ fn sessions(page: &mut Page, metrics: &Metrics) {
 
 fn memory(page: &mut Page, stats: &Stats) {
     page.gauge("eddyline_ring_bytes", "Changes in memory that wait for views.", count(&stats.ring_bytes));
-    page.gauge("eddyline_view_bytes", "Memory of tables and views: rows not in a mapped file yet, the index and deaths; measured every few seconds.", count(&stats.view_bytes));
+    page.gauge(
+        "eddyline_view_bytes",
+        "Memory of tables and views: rows not in a mapped file yet, the index and deaths; measured every few seconds.",
+        count(&stats.view_bytes),
+    );
     page.gauge("eddyline_view_tail_bytes", "Rows of views that are in memory, not in a mapped file yet.", count(&stats.tail_bytes));
     page.gauge("eddyline_state_bytes", "Operator state of all jobs in memory, out of state_cache.", count(&stats.state_bytes));
     if let Some(resident) = resident_bytes() {

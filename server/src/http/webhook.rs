@@ -61,7 +61,9 @@ impl IntoResponse for Refusal {
         let (status, body) = match self {
             Refusal::NoSource(name) => (StatusCode::NOT_FOUND, json!({ "error": format!("there is no webhook source \"{name}\"") })),
             Refusal::Unauthorized => (StatusCode::UNAUTHORIZED, json!({ "error": "the source wants its token as Authorization: Bearer" })),
-            Refusal::Busy => (StatusCode::TOO_MANY_REQUESTS, json!({ "error": format!("{REQUESTS_MAX} requests are being taken already") })),
+            Refusal::Busy => {
+                (StatusCode::TOO_MANY_REQUESTS, json!({ "error": format!("{REQUESTS_MAX} requests are being taken already") }))
+            }
             Refusal::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": format!("a request holds at most {BODY_BYTES_MAX} bytes") }))
             }

@@ -124,9 +124,7 @@ impl Session {
     /// Only tables and materialized views have snapshots; sources are read as they are.
     pub(super) fn stored_of(&self, relations: &[RelationId]) -> Vec<RelationId> {
         let catalog = self.services.coordinator.catalog();
-        let has_view = |id: &&RelationId| {
-            catalog.get(**id).is_some_and(|r| r.has_rows())
-        };
+        let has_view = |id: &&RelationId| catalog.get(**id).is_some_and(|r| r.has_rows());
         relations.iter().filter(has_view).copied().collect()
     }
 

@@ -7,8 +7,13 @@ const CSV: &[(&str, &str)] = &[("format", "csv")];
 
 #[test]
 fn fields_in_order() {
-    let columns = [column("id", BigInt), column("name", Text), column("price", Decimal { precision: 10, scale: 2 }), column("at", Timestamp)];
-    let rows = lines(CSV, &columns, &["1,plain,1.50,2015-07-15 00:00:01", "2,\"a, \"\"b\"\"\nc\", 2 ,2015-07-15T00:00:01Z\r\n", "3,,,", "4,\"\",,"]);
+    let columns =
+        [column("id", BigInt), column("name", Text), column("price", Decimal { precision: 10, scale: 2 }), column("at", Timestamp)];
+    let rows = lines(
+        CSV,
+        &columns,
+        &["1,plain,1.50,2015-07-15 00:00:01", "2,\"a, \"\"b\"\"\nc\", 2 ,2015-07-15T00:00:01Z\r\n", "3,,,", "4,\"\",,"],
+    );
     assert_eq!(
         rows,
         [
@@ -22,7 +27,13 @@ fn fields_in_order() {
 
 #[test]
 fn other_characters() {
-    let options = &[("format", "csv"), ("csv.field-delimiter", "\\t"), ("csv.quote-character", "'"), ("csv.escape-character", "\\"), ("csv.null-literal", "NULL")];
+    let options = &[
+        ("format", "csv"),
+        ("csv.field-delimiter", "\\t"),
+        ("csv.quote-character", "'"),
+        ("csv.escape-character", "\\"),
+        ("csv.null-literal", "NULL"),
+    ];
     let columns = [column("a", Text), column("b", Integer), column("c", Text)];
     let rows = lines(options, &columns, &["'it\\'s'\tNULL\t", "'NULL'\t1\tNULL"]);
     assert_eq!(rows, [r#"{"a":"it's","c":""}"#, r#"{"a":"NULL","b":1}"#]);

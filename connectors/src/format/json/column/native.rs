@@ -12,6 +12,37 @@ pub enum Native<'a> {
     Float(f64),
     Text(&'a str),
     Bytes(&'a [u8]),
+    /// Since 1970.
+    Days(i64),
+    /// Microseconds since midnight, and since 1970.
+    TimeOfDay(i64),
+    Instant(i64),
+    Decimal {
+        unscaled: i128,
+        scale: i8,
+    },
+}
+
+/// The fields of a row under construction.
+pub struct Children<'a> {
+    names: &'a [String],
+    columns: &'a mut [ColumnBuffer],
+    len: usize,
+}
+
+impl Children<'_> {
+    /// The field of a name, unless it has been put already.
+    pub fn find(&mut self, name: &str) -> Option<&mut ColumnBuffer> {
+        let exact = self.names.iter().position(|n| n == name);
+        let at = exact.or_else(|| self.names.iter().position(|n| n.eq_ignore_ascii_case(name)))?;
+        let len = self.len;
+        self.columns.get_mut(at).filter(|column| column.len() == len)
+    }
+}
+
+/// An unscaled number in decimal digits.
+fn decimal(unscaled: i128, scale: i8) -> String {
+    format!("{unscaled}e{}", -(scale as i32))
 }
 
 impl ColumnBuffer {
@@ -37,10 +68,47 @@ impl ColumnBuffer {
             }
             (Native::Float(value), Values::Double(values)) => values.push(value),
             (Native::Float(value), Values::Real(values)) => values.push(value as f32),
+            (Native::Days(days), Values::Date(values)) => {
+                values.push(i32::try_from(days).map_err(|_| not_of(&self.ty, &days.to_string(), NumberFault::Range))?);
+            }
+            (Native::TimeOfDay(micros), Values::Time(values)) => values.push(micros),
+            (Native::Instant(micros), Values::Timestamp(values)) => values.push(micros),
+            (Native::Days(days), Values::Timestamp(values)) => values.push(days.saturating_mul(86_400_000_000)),
+            (Native::Days(number) | Native::TimeOfDay(number) | Native::Instant(number), Values::BigInt(values)) => values.push(number),
+            (Native::Days(_) | Native::TimeOfDay(_) | Native::Instant(_), _) => return Err(wrong(&self.ty, "a time")),
+            (Native::Decimal { unscaled, scale }, _) => return self.put_text(&decimal(unscaled, scale)),
             // The rest is rare enough to go by way of text.
             (Native::Integer(value), _) => return self.put_text(&value.to_string()),
             (Native::Float(value), _) => return self.put_text(&value.to_string()),
         }
+        self.valid.append(true);
+        Ok(())
+    }
+
+    /// An array whose items are put by `fill`.
+    pub fn put_list(&mut self, fill: impl FnOnce(&mut ColumnBuffer) -> Result<(), Fault>) -> Result<(), Fault> {
+        let Values::List { offsets, items } = &mut self.values else { return Err(wrong(&self.ty, "an array")) };
+        fill(items)?;
+        offsets.push(items.len() as i32);
+        self.valid.append(true);
+        Ok(())
+    }
+
+    /// A map whose keys and values are put by `fill`.
+    pub fn put_map(&mut self, fill: impl FnOnce(&mut ColumnBuffer, &mut ColumnBuffer) -> Result<(), Fault>) -> Result<(), Fault> {
+        let Values::Map { offsets, keys, items } = &mut self.values else { return Err(wrong(&self.ty, "a map")) };
+        fill(keys, items)?;
+        offsets.push(keys.len() as i32);
+        self.valid.append(true);
+        Ok(())
+    }
+
+    /// A row whose fields are put by `fill`; those it does not put are NULL.
+    pub fn put_struct(&mut self, fill: impl FnOnce(&mut Children) -> Result<(), Fault>) -> Result<(), Fault> {
+        let len = self.len();
+        let Values::Struct { names, children, .. } = &mut self.values else { return Err(wrong(&self.ty, "a record")) };
+        fill(&mut Children { names, columns: children, len })?;
+        children.iter_mut().filter(|child| child.len() == len).for_each(ColumnBuffer::push_null);
         self.valid.append(true);
         Ok(())
     }
