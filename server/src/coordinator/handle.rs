@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState};
-use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_planner::catalog::Relation;
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
@@ -101,6 +101,7 @@ pub(super) enum Command {
     Snapshot {
         relations: Vec<RelationId>,
         at_least: Epoch,
+        for_write: Option<RelationId>,
         reply: Reply<ReadSnapshot>,
     },
     /// Answers once every view has all input that had arrived.
@@ -181,7 +182,13 @@ impl CoordinatorHandle {
     /// Only tables and materialized views may be named. Dropping the future cancels the wait.
     pub async fn snapshot(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
         let relations = relations.to_vec();
-        self.ask(|reply| Command::Snapshot { relations, at_least, reply }).await
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, reply }).await
+    }
+
+    /// The same for the holder of a table's lock: every write to the table that was acknowledged to anybody is in it.
+    pub async fn snapshot_to_write(&self, table: RelationId, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
+        let relations = relations.to_vec();
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: Some(table), reply }).await
     }
 
     pub async fn flush(&self) -> Result<Epoch> {

@@ -6,10 +6,9 @@ use crate::serving::conflict::overwrite;
 use crate::serving::dml::Target;
 use crate::session::Services;
 use arrow::array::RecordBatch;
-use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use eddyline_common::connector::SourceSpec;
@@ -70,12 +69,16 @@ impl IntoResponse for Refusal {
             Refusal::Row(row, reason) => (StatusCode::BAD_REQUEST, json!({ "error": reason, "row": row })),
             Refusal::Failed(error) => (status_of(&error), json!({ "error": error.message, "sqlstate": error.state.0 })),
         };
-        let mut response = (status, Json(body)).into_response();
+        let mut response = answer(status, &body);
         if status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
+}
+
+fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
 fn status_of(error: &SqlError) -> StatusCode {
@@ -88,7 +91,7 @@ fn status_of(error: &SqlError) -> StatusCode {
 
 pub async fn post(State(webhooks): State<Arc<Webhooks>>, Path(name): Path<String>, headers: HeaderMap, body: Body) -> Response {
     match take(&webhooks, name, &headers, body).await {
-        Ok((rows, epoch)) => Json(json!({ "rows": rows, "epoch": epoch.0 })).into_response(),
+        Ok((rows, epoch)) => answer(StatusCode::OK, &json!({ "rows": rows, "epoch": epoch.0 })),
         Err(refusal) => refusal.into_response(),
     }
 }

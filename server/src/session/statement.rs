@@ -9,7 +9,7 @@ use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
 use eddyline_planner::statement::{ObjectKind, Planned, Query};
-use eddyline_planner::{Parsed, RelationKind, parameter_types};
+use eddyline_planner::{Parsed, parameter_types};
 use std::sync::Arc;
 
 impl Session {
