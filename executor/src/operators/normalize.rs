@@ -127,6 +127,9 @@ mod tests {
     use arrow::array::RecordBatch;
     use eddyline_common::SqlType;
     use eddyline_storage::view::ViewKey;
+    use rand::rngs::StdRng;
+    use rand::seq::SliceRandom;
+    use rand::{Rng, SeedableRng};
     use std::collections::BTreeMap;
 
     /// (key, value, partition, offset, weight)
@@ -175,6 +178,43 @@ mod tests {
             assert_eq!(run(steps).last(), Some(&expected));
         }
         assert_eq!(run(&[&[a], &[b], &[c]])[..2], [BTreeMap::from([(1, 11), (2, 20)]), BTreeMap::from([(1, 11), (3, 31)])]);
+    }
+
+    /// Random records, cut anywhere into steps and batches, in random order within a step: after each step the view is what
+    /// the records so far leave, and the changes are exactly the difference.
+    #[test]
+    fn equals_the_records_applied_one_by_one() {
+        for seed in 0..200 {
+            let mut random = StdRng::seed_from_u64(seed);
+            // Each key stays in one partition.
+            let mut next = [0i64; 3];
+            let records: Vec<Given> = (0..random.random_range(0..120))
+                .map(|n| {
+                    let key = random.random_range(0..10);
+                    let partition = (key % 3) as usize;
+                    next[partition] += 1;
+                    (key, n, partition as i32, next[partition], if random.random_bool(0.3) { -1 } else { 1 })
+                })
+                .collect();
+            let (mut expected, mut model, mut steps, mut rest) = (Vec::new(), BTreeMap::new(), Vec::new(), &records[..]);
+            while !rest.is_empty() {
+                let (step, after) = rest.split_at(random.random_range(1..=rest.len()));
+                for (key, value, _, _, weight) in step {
+                    match *weight > 0 {
+                        true => model.insert(*key, *value),
+                        false => model.remove(key),
+                    };
+                }
+                expected.push(model.clone());
+                let mut shuffled = step.to_vec();
+                shuffled.shuffle(&mut random);
+                steps.push(shuffled.chunks(random.random_range(1..=20)).map(<[Given]>::to_vec).collect::<Vec<_>>());
+                rest = after;
+            }
+            let steps: Vec<Vec<&[Given]>> = steps.iter().map(|batches| batches.iter().map(Vec::as_slice).collect()).collect();
+            let steps: Vec<&[&[Given]]> = steps.iter().map(Vec::as_slice).collect();
+            assert_eq!(run(&steps), expected, "seed {seed}");
+        }
     }
 
     #[test]
