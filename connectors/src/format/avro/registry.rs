@@ -92,7 +92,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let answers = [
-            "200 OK\r\nContent-Length: 19\r\n\r\n{\"schema\":\"\\\"int\\\"\"}",
+            "200 OK\r\nContent-Length: 20\r\n\r\n{\"schema\":\"\\\"int\\\"\"}",
             "404 Not Found\r\nContent-Length: 0\r\n\r\n",
             "500 X\r\nContent-Length: 0\r\n\r\n",
         ];
