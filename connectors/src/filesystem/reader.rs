@@ -11,6 +11,7 @@ use eddyline_common::{Result, SqlError, failpoint};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 /// Bytes asked for at once: a request's latency to an object store is worth about as many.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -40,13 +41,13 @@ impl FileReader {
                 next: range.start.0,
                 end: range.end.map(|end| end.0),
                 files: files.clone(),
+                runtime: Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?),
                 sink: sink.clone(),
                 stopped: stopped.clone(),
                 problem: None,
                 changed: None,
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let work = move || runtime.block_on(reading.run());
+            let work = move || reading.run();
             reader.threads.push(std::thread::Builder::new().name("files".to_string()).spawn(work)?);
         }
         Ok(reader)
@@ -66,6 +67,8 @@ impl Drop for FileReader {
 
 struct Reading {
     files: Arc<Files>,
+    /// Stores are asked through it, and nothing else: a sink may block.
+    runtime: Arc<Runtime>,
     sink: Arc<dyn BatchSink>,
     stopped: Receiver<()>,
     splitter: Splitter,
@@ -89,9 +92,9 @@ enum Step {
 }
 
 impl Reading {
-    async fn run(&mut self) {
+    fn run(&mut self) {
         loop {
-            let pause = match self.step().await {
+            let pause = match self.step() {
                 Ok(Step::Over) => return,
                 Ok(Step::More) => {
                     self.tell(None);
@@ -120,7 +123,7 @@ impl Reading {
         }
     }
 
-    async fn step(&mut self) -> Result<Step> {
+    fn step(&mut self) -> Result<Step> {
         let nothing = File { path: String::new(), bytes: 0, modified: 0 };
         if let Some(end) = self.end.filter(|end| self.next >= *end) {
             // Files of no bytes may be all that is left.
@@ -136,16 +139,16 @@ impl Reading {
                 self.next = offset(number + 1, 0);
                 Ok(Step::More)
             }
-            Some(file) => self.read(number, place, &file).await,
+            Some(file) => self.read(number, place, &file),
             None if self.end.is_some() => Err(SqlError::corrupt(format!("it is not known which file is file {number}"))),
-            None => self.look_for_more(&nothing).await,
+            None => self.look_for_more(&nothing),
         }
     }
 
-    async fn look_for_more(&mut self, nothing: &File) -> Result<Step> {
+    fn look_for_more(&mut self, nothing: &File) -> Result<Step> {
         let bounded = self.files.monitor.is_none();
         if !(bounded && self.files.known.lock().len() > 0) {
-            let found = self.files.list().await?;
+            let found = self.runtime.block_on(self.files.list())?;
             let mut known = self.files.known.lock();
             let before = known.len();
             self.changed = known.add(found, self.files.order);
@@ -185,22 +188,29 @@ impl Reading {
     }
 
     /// The file from a place on, to its end or that of the range.
-    async fn read(&mut self, number: usize, place: u64, file: &File) -> Result<Step> {
-        let now = self.files.location.head(&file.path).await?;
+    fn read(&mut self, number: usize, place: u64, file: &File) -> Result<Step> {
+        let now = self.runtime.block_on(self.files.location.head(&file.path))?;
         if let Some(problem) = file.differs(&now) {
             return Err(SqlError::io(problem));
         }
         // What an attempt that failed left is read again.
         self.builder = BatchBuilder::new(&self.files.layout)?;
-        let mut text = FileText { files: self.files.clone(), file: file.clone(), buffer: Vec::new(), at: 0, consumed: 0 };
+        let mut text = FileText {
+            files: self.files.clone(),
+            runtime: self.runtime.clone(),
+            file: file.clone(),
+            buffer: Vec::new(),
+            at: 0,
+            consumed: 0,
+        };
         if self.files.layout.header {
             // Of a file without even that there is nothing to read.
-            let Some(header) = text.next(&self.splitter).await? else { return self.flushed(file, offset(number, file.bytes)) };
+            let Some(header) = text.next(&self.splitter)? else { return self.flushed(file, offset(number, file.bytes)) };
             let record = text.record(&header).to_vec();
             self.builder.header(&record).map_err(|why| SqlError::io(format!("file \"{}\": {why}", file.path)))?;
         }
         text.seek(place.max(text.position()));
-        while let Some(record) = text.next(&self.splitter).await? {
+        while let Some(record) = text.next(&self.splitter)? {
             let start = offset(number, record.place);
             if self.end.is_some_and(|end| start >= end) {
                 return self.flushed(file, start);
@@ -224,6 +234,7 @@ impl Reading {
 /// A file's text, as much of it as is being looked at.
 struct FileText {
     files: Arc<Files>,
+    runtime: Arc<Runtime>,
     file: File,
     buffer: Vec<u8>,
     /// Where in the file the buffer begins, and how much of it has been given out.
@@ -266,7 +277,7 @@ impl FileText {
     }
 
     /// The next record; `None` at the end.
-    async fn next(&mut self, splitter: &Splitter) -> Result<Option<Found>> {
+    fn next(&mut self, splitter: &Splitter) -> Result<Option<Found>> {
         loop {
             let rest = &self.buffer[self.consumed..];
             let len = splitter.record_len(rest).or((self.is_whole() && !rest.is_empty()).then_some(rest.len()));
@@ -279,14 +290,14 @@ impl FileText {
                 return Ok(None);
             }
             if rest.len() > RECORD_BYTES_MAX {
-                return self.skip_line().await.map(Some);
+                return self.skip_line().map(Some);
             }
-            self.fill().await?;
+            self.fill()?;
         }
     }
 
     /// Leaves out what is up to the end of the line, but for the start of it.
-    async fn skip_line(&mut self) -> Result<Found> {
+    fn skip_line(&mut self) -> Result<Found> {
         let place = self.position();
         let mut start = self.buffer[self.consumed..].iter().take(1_024).copied().collect::<Vec<u8>>();
         loop {
@@ -298,7 +309,7 @@ impl FileText {
             if self.is_whole() {
                 break;
             }
-            self.fill().await?;
+            self.fill()?;
         }
         // The start goes where the buffer has been given out already.
         let shown = start.len();
@@ -310,13 +321,13 @@ impl FileText {
     }
 
     /// Reads on.
-    async fn fill(&mut self) -> Result<()> {
+    fn fill(&mut self) -> Result<()> {
         self.buffer.drain(..self.consumed);
         self.at += self.consumed as u64;
         self.consumed = 0;
         let from = self.at + self.buffer.len() as u64;
         let to = (from + CHUNK_BYTES).min(self.file.bytes);
-        let bytes = self.files.location.read(&self.file.path, from..to).await?;
+        let bytes = self.runtime.block_on(self.files.location.read(&self.file.path, from..to))?;
         if (bytes.len() as u64) < to - from {
             let message = format!("file \"{}\" ends at byte {} of {}", self.file.path, from + bytes.len() as u64, self.file.bytes);
             return Err(SqlError::io(message));

@@ -8,7 +8,7 @@ use crate::session::Services;
 use arrow::array::RecordBatch;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use eddyline_common::connector::SourceSpec;
@@ -104,6 +104,10 @@ async fn take(webhooks: &Webhooks, name: String, headers: &HeaderMap, body: Body
     let RelationKind::Table { webhook: Some(spec), .. } = &relation.kind else { return Err(Refusal::NoSource(name)) };
     if !is_allowed(spec, headers) {
         return Err(Refusal::Unauthorized);
+    }
+    let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|len| len > BODY_BYTES_MAX) {
+        return Err(Refusal::TooLarge);
     }
     let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Refusal::TooLarge)?;
     let spec = spec.clone();

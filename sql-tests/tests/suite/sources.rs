@@ -118,13 +118,18 @@ async fn made_up_rows_through_kills() {
     assert_eq!(numbers(&client, differing).await, Some(vec![0]), "a row is the same whenever it is made");
 }
 
-/// Sends a request and gives the answer's status and body.
 fn post(port: u16, path: &str, headers: &str, body: &str) -> (u16, String) {
+    send(port, &format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+/// Sends a request and gives the answer's status and body.
+fn send(port: u16, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the HTTP port is open");
-    let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).expect("a request is sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer comes");
+    let mut answer = Vec::new();
+    // A server that does not want the rest may close before it has all.
+    let _end = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).expect("an answer is text");
     let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
     (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_string())
 }
@@ -166,8 +171,7 @@ async fn refusals(server: &Server, rows: i64) {
     assert_eq!(post(port, "/source/other", "", "{}").0, 404);
     assert_eq!(post(port, "/source/total", "", "{}").0, 404);
     assert_eq!(post(port, "/source/state", "", "{\"id\":1}").0, 401);
-    let too_large = format!("{{\"id\":1,\"v\":\"{}\"}}", "x".repeat(17 << 20));
-    assert_eq!(post(port, "/source/hook", "", &too_large).0, 413);
+    assert_eq!(send(port, "POST /source/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 17000000\r\n\r\n{").0, 413);
     // Requests that are under way hold their places until they are done.
     let waiting: Vec<TcpStream> = (0..32)
         .map(|_| {
