@@ -49,7 +49,8 @@ impl Core {
 
     /// The source that brings a relation its records: itself, or its feed.
     pub(super) fn source_of(&self, relation: RelationId) -> RelationId {
-        self.catalog.get(relation).and_then(|r| r.feed_id()).unwrap_or(relation)
+        let feed = self.jobs.get(&relation).and_then(|j| j.relation.feed_id());
+        feed.or_else(|| self.catalog.get(relation)?.feed_id()).unwrap_or(relation)
     }
 
     /// Under which relation of the catalog a source is known.

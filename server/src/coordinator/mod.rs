@@ -81,6 +81,8 @@ enum Event {
     /// The views of jobs that wait for this checkpoint in the middle of a backfill are in files.
     HeldAreWritten(u64),
     CheckpointDone(u64, Result<checkpointing::Written>),
-    /// Views have been cleaned, and their tails frozen.
-    Vacuumed,
+    /// Views have been cleaned, and their tails frozen; whether there is more to do at once.
+    Vacuumed {
+        more: bool,
+    },
 }

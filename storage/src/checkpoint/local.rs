@@ -8,12 +8,19 @@ use std::path::Path;
 /// Read in pieces of this size; large enough to keep a disk busy.
 pub(super) const READ_BYTES: usize = 1 << 20;
 
+/// How a file came to its second place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Linked {
+    Name,
+    Copy,
+}
+
 /// Gives the file a second name, or copies it where it cannot have one (another file system, too many links).
-pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<Linked> {
     match fs::hard_link(from, to) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Linked::Name),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => Err(error),
-        Err(_) => fs::copy(from, to).map(drop),
+        Err(_) => fs::copy(from, to).map(|_| Linked::Copy),
     }
 }
 
