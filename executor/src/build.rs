@@ -10,6 +10,7 @@ use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
 use crate::operators::materialize::Materialize;
+use crate::operators::normalize::Normalize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
@@ -177,6 +178,7 @@ impl Builder<'_> {
                 context: self.state_context(),
                 restore: self.spec.restore.is_some(),
             })?,
+            Op::Normalize { key } => Box::new(Normalize::new(self.spec.view.clone(), key.clone(), output)?),
             Op::Materialize { .. } => {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
                 Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
@@ -206,6 +208,6 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::SessionAssign { .. } | Op::Materialize { .. } => false,
+        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::SessionAssign { .. } | Op::Normalize { .. } | Op::Materialize { .. } => false,
     }
 }

@@ -45,6 +45,7 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         Op::JoinExchange { keys } => format!("Exchange by {}, null keys by all columns", names(keys)),
         Op::Join { .. } => join_line(plan, node),
         Op::Union => "Union".to_string(),
+        Op::Normalize { key } => format!("Normalize key=[{}]", key.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ")),
         Op::Aggregate { group, calls, window, state } => {
             let mut line = format!("Aggregate by [{}]", names(group));
             if !calls.is_empty() {

@@ -146,6 +146,12 @@ pub enum Op {
     JoinExchange {
         keys: Vec<usize>,
     },
+    /// Records that overwrite each other by `key` to changes of rows. The input has the node's columns, then the record's
+    /// partition (Integer) and offset (BigInt); its weights are +1 for a key's new row and -1 for a key that is gone. It is
+    /// exchanged by `key`; the output goes to a `Materialize` with the same key.
+    Normalize {
+        key: Vec<usize>,
+    },
     /// Writes the job's relation. `key`: the columns by which rows are identified; empty means keyless
     /// (row -> weight) in `Retract` mode and no index at all in `Append` mode. The input is exchanged by
     /// `key`, or by all columns if keyless in `Retract` mode.
@@ -166,6 +172,7 @@ impl Op {
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
+            | Op::Normalize { .. }
             | Op::Union
             | Op::Materialize { .. } => vec![],
         }
@@ -184,6 +191,7 @@ impl Op {
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
+            | Op::Normalize { .. }
             | Op::Union
             | Op::Materialize { .. } => {}
         }

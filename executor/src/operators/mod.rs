@@ -5,6 +5,7 @@ pub mod exchange;
 pub mod filter;
 pub mod join;
 pub mod materialize;
+pub mod normalize;
 pub mod project;
 pub mod routing;
 pub mod scan;

@@ -22,7 +22,6 @@ mod union;
 use crate::bind::RelationSource;
 use crate::bind::session::SessionAssign;
 use crate::bind::window::WindowAssign;
-use crate::catalog::RelationKind;
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan, WindowKind};
@@ -129,7 +128,7 @@ impl Lowering<'_> {
             Some(watermark) => expr::map_columns(&relation.visible[watermark.column].value, &|i| at(i).map(Expr::Column)),
             None => None,
         };
-        let is_source = matches!(relation.kind, RelationKind::Source(_));
+        let is_source = relation.is_source();
         let facts = Facts {
             distribution: Distribution::Any,
             windows: vec![None; projection.len()],

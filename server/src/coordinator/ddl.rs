@@ -17,6 +17,7 @@ use eddyline_common::types::arrow_schema;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, StateTableId, Timestamp, failpoint};
 use eddyline_executor::{JobProgress, JobSpec};
 use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
+use eddyline_planner::keyed_plan;
 use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::log::LogPosition;
@@ -86,6 +87,7 @@ impl Core {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation {gone} was dropped meanwhile")));
         }
         relation.id = RelationId(self.next_relation);
+        self.assign_feed(&mut relation);
         self.assign_state_tables(&mut relation);
         let (id, epoch) = (relation.id, self.last_cut);
         let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: starts.clone() };
@@ -140,6 +142,7 @@ impl Core {
             RelationKind::Source(_) => {
                 self.add_source(relation.clone(), SourceProgress::starting(starts), History::default(), epoch)?;
             }
+            RelationKind::KeyedSource { .. } => self.create_keyed(relation, epoch, starts)?,
             RelationKind::Table { .. } => {
                 self.mark(epoch);
                 self.tables.insert(id, Table::new(relation.clone(), epoch, Timestamp::MIN)?);
@@ -184,7 +187,7 @@ impl Core {
     ) -> Result<()> {
         let (plan, on_error) = match &relation.kind {
             RelationKind::MaterializedView { plan, options } => (Arc::new(plan.clone()), options.on_error),
-            _ => (Arc::new(table_plan(&relation)), ErrorPolicy::Stop),
+            _ => (Arc::new(keyed_plan(&relation).unwrap_or_else(|| table_plan(&relation))), ErrorPolicy::Stop),
         };
         let (progress, view) = match restored {
             Some((progress, view)) => (Some(progress), view),
@@ -195,8 +198,8 @@ impl Core {
         };
         let inputs = plan.inputs();
         let schema_of = |id: &RelationId| {
-            let columns = self.catalog.get(*id).map(|r| &r.columns).unwrap_or(&relation.columns);
-            (*id, arrow_schema(columns))
+            let read = self.sources.get(id).map(|s| &s.relation).or_else(|| self.catalog.get(*id));
+            (*id, arrow_schema(&read.unwrap_or(&relation).columns))
         };
         let schemas: BTreeMap<_, _> = inputs.iter().map(schema_of).collect();
         let spec = JobSpec { job: relation.id, plan, view: Some(view.clone()), inputs: schemas, on_error, restore: progress.clone() };
@@ -240,7 +243,9 @@ impl Core {
                 continue;
             };
             let found = object_kind(relation);
-            let is_flink_table = kind == ObjectKind::Table && found == ObjectKind::Source;
+            // A source may be declared by CREATE TABLE, and what rows are pushed to is a table.
+            let is_webhook = matches!(relation.kind, RelationKind::Table { webhook: Some(_), .. });
+            let is_flink_table = kind == ObjectKind::Table && found == ObjectKind::Source || kind == ObjectKind::Source && is_webhook;
             if found != kind && !is_flink_table {
                 let hint = format!("Use DROP {} to remove it.", kind_name(found).to_uppercase());
                 return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {}", kind_name(kind))).with_hint(hint));
@@ -271,6 +276,7 @@ impl Core {
 
     pub(super) fn apply_drop(&mut self, ids: &[RelationId]) {
         for id in ids {
+            let source = self.source_of(*id);
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
                 let states = match &job.relation.kind {
@@ -280,12 +286,10 @@ impl Core {
                 self.checkpoints.drop_job(states, job.view);
             }
             self.tables.remove(id);
-            if let Some(mut source) = self.sources.remove(id) {
-                source.stop();
-            }
+            self.drop_source(source);
             self.stats.remove(*id);
-            self.handle.starts.write().remove(id);
             self.handle.locks.lock().remove(id);
+            self.system.forget(source);
             self.system.forget(*id);
             self.forget_in_checkpoint(*id);
         }
@@ -305,6 +309,7 @@ impl Core {
 
     pub(super) fn apply_advance(&mut self, relation: RelationId, to_micros: i64) {
         let to = Timestamp(to_micros);
+        let relation = self.source_of(relation);
         if let Some(source) = self.sources.get_mut(&relation) {
             source.advance_watermark(to);
         } else if let Some(table) = self.tables.get_mut(&relation) {

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState};
-use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_planner::catalog::Relation;
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
@@ -145,7 +145,7 @@ pub struct CoordinatorHandle {
 }
 
 async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
-    let RelationKind::Source(spec) = &relation.kind else { return Ok(Vec::new()) };
+    let Some(spec) = relation.source_spec() else { return Ok(Vec::new()) };
     let spec = spec.clone();
     let resolved = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.resolve_start()).await;
     resolved.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
@@ -190,6 +190,11 @@ impl CoordinatorHandle {
 
     pub(super) fn write_room() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(WRITES_BYTES_MAX / WRITE_UNIT_BYTES))
+    }
+
+    /// The same for one table.
+    pub async fn write_one(&self, table: RelationId, changes: ChangeBatch) -> Result<Epoch> {
+        self.write(TableWrite { changes: vec![(table, changes)] }).await
     }
 
     /// Waits for the table's other writers.

@@ -5,6 +5,7 @@
 //! - `records`: what it logs
 //! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
 //! - `ring`: what relations emitted, by epoch
+//! - `keyed`: sources whose records overwrite each other
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
@@ -27,6 +28,7 @@ mod handle;
 mod history;
 mod inbox;
 mod job;
+mod keyed;
 mod partition;
 mod reads;
 mod records;

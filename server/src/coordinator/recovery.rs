@@ -237,6 +237,10 @@ impl Core {
                     let history = histories.remove(&relation.id).unwrap_or_default();
                     self.add_source(Arc::new(relation.clone()), progress, history, body.epoch)?;
                 }
+                RelationKind::KeyedSource { feed, .. } => {
+                    self.restore_feed(relation, body, histories.remove(feed))?;
+                    self.restore_job(relation, body, views.remove(&relation.id))?;
+                }
                 RelationKind::View { .. } => {}
                 RelationKind::Table { .. } => {
                     let watermark = *body.tables.get(&relation.id).ok_or_else(|| missing(relation.id))?;
@@ -313,7 +317,7 @@ impl Core {
                 }
                 Record::Cut(cut) => {
                     cuts += 1;
-                    self.replay_cut(cut);
+                    self.replay_cut(cut)?;
                 }
             }
         }
@@ -339,11 +343,11 @@ impl Core {
         }
     }
 
-    fn replay_cut(&mut self, cut: Cut) {
+    fn replay_cut(&mut self, cut: Cut) -> Result<()> {
         let epoch = cut.epoch;
         for (id, input) in cut.inputs {
             if let Some(source) = self.sources.get_mut(&id) {
-                source.push_replay(epoch, input);
+                source.push_replay(epoch, input)?;
                 self.handle.starts.write().insert(id, source.starts().to_vec());
             } else if let Some(table) = self.tables.get_mut(&id) {
                 table.cut_replayed(epoch, &input);
@@ -353,6 +357,7 @@ impl Core {
         self.durable = epoch;
         self.now = self.now.max(cut.now);
         self.stats.epoch.store(epoch.0, Ordering::Relaxed);
+        Ok(())
     }
 
     fn refresh_after_replay(&mut self) -> Result<()> {
