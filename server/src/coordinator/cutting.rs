@@ -223,7 +223,8 @@ impl Core {
             if !self.tables.contains_key(&id)
                 && let Some(job) = self.jobs.get_mut(&id)
             {
-                job.output.trim(to);
+                // A new reader may wait for a later epoch than the job has come to; what the job emits till then still enters.
+                job.output.trim(to.min(job.stepped));
                 bytes += job.output.bytes();
             }
         }
