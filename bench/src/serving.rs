@@ -90,7 +90,7 @@ fn spec(events: u64) -> Result<SourceSpec> {
     let column =
         |name: &str| SourceColumn { external_name: name.to_string(), ty: SqlType::BigInt, nullable: true, origin: ColumnOrigin::Payload };
     let columns = ["auction", "bidder", "price"].map(column).to_vec();
-    Ok(SourceSpec { name: "bid".to_string(), options: options::canonicalize(raw)?, columns })
+    Ok(SourceSpec { name: "bid".to_string(), options: options::canonicalize(raw)?, columns, key: vec![] })
 }
 
 /// Rows as the simple protocol shows integers.

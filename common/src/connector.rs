@@ -1,10 +1,11 @@
 //! What a source connector is to the rest: partitions with offsets, and readers that push decoded
 //! batches into a bounded sink. Connectors know nothing of cuts, jobs, views or SQL text.
 
+use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::ids::{Offset, PartitionId};
 use crate::types::SqlType;
-use arrow::array::RecordBatch;
+use arrow::array::{Int64Array, RecordBatch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -16,6 +17,9 @@ pub struct SourceSpec {
     pub options: BTreeMap<String, String>,
     /// The columns the connector must fill, in this order; computed columns are not among them.
     pub columns: Vec<SourceColumn>,
+    /// The columns by which records overwrite each other. Empty: they do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,12 +65,31 @@ pub struct SourceBatch {
     pub start: Offset,
     pub end: Offset,
     pub rows: RecordBatch,
-    /// The offset of each row, ascending. Lets a reader split the batch at a recorded cut.
+    /// As in a change batch; `None`: +1 each. Where the spec has a key, -1 says that the row with this key is gone.
+    pub weights: Option<Int64Array>,
+    /// The offset of each row, ascending; a record's rows share one. Lets a reader split the batch at a recorded cut.
     pub offsets: Vec<i64>,
     /// Records in the range that could not be decoded.
     pub undecodable: Vec<UndecodableRecord>,
+    /// What the connector must be told before it can read again what this batch is the first of.
+    pub notes: Vec<SourceNote>,
     /// The partition is bounded and ends at `end`.
     pub finished: bool,
+}
+
+impl SourceBatch {
+    pub fn changes(&self) -> ChangeBatch {
+        ChangeBatch { rows: self.rows.clone(), weights: self.weights.clone() }
+    }
+}
+
+/// What a connector knows of a place in a partition and an offset does not say, such as which file is read from there on.
+/// Kept with the cut that takes the batch, and in checkpoints for as long as the source lives: it must be short and rare.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceNote {
+    pub partition: PartitionId,
+    pub offset: Offset,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,6 +125,12 @@ pub trait SourceConnector: Send + Sync {
     /// What each partition holds at present, from its first offset to its end: what a SELECT over the source can read.
     /// `None` for an endless generator.
     fn present(&self) -> Result<Option<Vec<PartitionRange>>>;
+
+    /// Takes notes of batches that cuts have taken, in their order, before anything they are needed for is read. May be given
+    /// one again.
+    fn remember(&self, _notes: &[SourceNote]) -> Result<()> {
+        Ok(())
+    }
 
     /// Reads the ranges, possibly in parallel, into `sink`. A range with an end is read exactly to that
     /// end; its last batch has `end == range.end`. If no range has one, partitions that come up later are read too, each

@@ -2,6 +2,7 @@
 //! watermarks and which `now`. Cuts are logged before their effects are seen; replaying them gives
 //! the same epochs with the same content.
 
+use crate::connector::SourceNote;
 use crate::ids::{Epoch, Offset, PartitionId, RelationId};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct InputCut {
     pub watermark: Timestamp,
     /// Partitions that moved. Empty for tables.
     pub partitions: Vec<PartitionCut>,
+    /// Notes of the batches taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<SourceNote>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -31,6 +31,39 @@ pub const DISCOVERY_INTERVAL: &str = "scan.topic-partition-discovery.interval";
 /// What a source does about offsets that retention removed before they were read.
 pub const LOST_OFFSETS: &str = "scan.lost-offsets";
 pub const JSON_FAIL_ON_MISSING: &str = "json.fail-on-missing-field";
+/// What a number counts in the place of a timestamp.
+pub const TIMESTAMP_UNIT: &str = "timestamp.number-unit";
+pub const CSV_DELIMITER: &str = "csv.field-delimiter";
+pub const CSV_QUOTE: &str = "csv.quote-character";
+pub const CSV_NO_QUOTE: &str = "csv.disable-quote-character";
+pub const CSV_ESCAPE: &str = "csv.escape-character";
+pub const CSV_NULL: &str = "csv.null-literal";
+pub const CSV_ARRAY_DELIMITER: &str = "csv.array-element-delimiter";
+pub const CSV_COMMENTS: &str = "csv.allow-comments";
+/// The first record of a file names the columns.
+pub const CSV_HEADER: &str = "csv.header";
+pub const RAW_ENDIANNESS: &str = "raw.endianness";
+pub const AVRO_SCHEMA: &str = "avro.schema";
+pub const REGISTRY_URL: &str = "avro-confluent.url";
+pub const REGISTRY_USER: &str = "avro-confluent.basic-auth.user";
+pub const REGISTRY_PASSWORD: &str = "avro-confluent.basic-auth.password";
+/// The format of a record's key, where the source is keyed.
+pub const KEY_FORMAT: &str = "key.format";
+/// Whether values hold the key's columns too.
+pub const VALUE_FIELDS: &str = "value.fields-include";
+/// What a sender to a webhook must know.
+pub const WEBHOOK_TOKEN: &str = "webhook.token";
+pub const ROWS_PER_SECOND: &str = "rows-per-second";
+pub const NUMBER_OF_ROWS: &str = "number-of-rows";
+pub const SEED: &str = "seed";
+pub const PATH: &str = "path";
+/// Which files of a directory: a glob.
+pub const FILE_PATTERN: &str = "source.path.pattern";
+pub const FILE_ORDER: &str = "source.file-order";
+/// How often to look for new files; `none`: the files there are at CREATE are all.
+pub const MONITOR_INTERVAL: &str = "source.monitor-interval";
+/// Keys below this prefix go to the object store as they are, without the prefix.
+pub const STORE_PREFIX: &str = "store.";
 pub const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
 pub const FUTURE_GUARD: &str = "watermark.future-guard";
 pub const WATERMARK_MODE: &str = "watermark.mode";
@@ -55,12 +88,18 @@ pub struct WatermarkOptions {
 /// name the option as the user spelled it.
 pub fn canonicalize(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let connector = raw.iter().find(|(key, _)| key.eq_ignore_ascii_case(CONNECTOR)).map(|(_, value)| value.trim().to_ascii_lowercase());
+    // Both names are in use.
+    let connector = connector.map(|name| if name == "http" { "webhook".to_string() } else { name });
     let owner = match &connector {
         None => &OWNER_TABLE,
         Some(name) => CONNECTORS.iter().find(|c| c.name == name).ok_or_else(|| unknown_connector(name))?,
     };
     let mut options = canonicalize_for(owner, raw)?;
-    if owner.name == "kafka" {
+    finish_format(&mut options);
+    if let Some(connector) = connector {
+        options.insert(CONNECTOR.to_string(), connector);
+    }
+    if matches!(owner.name, "kafka" | "upsert-kafka") {
         finish_kafka(&mut options)?;
     }
     Ok(options)
@@ -74,10 +113,31 @@ pub fn canonicalize_view(raw: BTreeMap<String, String>) -> Result<BTreeMap<Strin
 /// The `format` value that `FORMAT <format> ENCODE <encode>` stands for.
 pub fn format_of_clause(format: &str, encode: &str) -> Result<&'static str> {
     match (format.to_ascii_lowercase().as_str(), encode.to_ascii_lowercase().as_str()) {
-        ("plain", "json") => Ok("json"),
+        ("plain" | "upsert", "json") => Ok("json"),
+        ("plain" | "upsert", "csv") => Ok("csv"),
+        ("plain" | "upsert", "bytes" | "text" | "raw") => Ok("raw"),
+        // A registry's address says which of the two: see `finish_format`.
+        ("plain" | "upsert", "avro") => Ok("avro"),
+        ("debezium", "json") => Ok("debezium-json"),
         (f, e) => Err(SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported", f.to_uppercase(), e.to_uppercase()))
-            .with_hint("Supported: FORMAT PLAIN ENCODE JSON.")),
+            .with_hint("Supported: FORMAT PLAIN or UPSERT ENCODE JSON, CSV, AVRO or BYTES, and FORMAT DEBEZIUM ENCODE JSON.")),
     }
+}
+
+/// Whether a declared primary key makes a source of this connector overwrite by it. Generators make up rows; a key of theirs
+/// is not looked at.
+pub fn overwrites_by_key(connector: &str) -> bool {
+    CONNECTORS.iter().any(|c| c.name == connector && c.external)
+}
+
+/// Whether a connector's rows are pushed to us and cannot be asked for again: its source is a table that is written over HTTP.
+pub fn is_pushed(options: &BTreeMap<String, String>) -> bool {
+    options.get(CONNECTOR).is_some_and(|connector| connector == "webhook")
+}
+
+/// Whether the source's records say what becomes of rows, deletions included, whether it has a key or not.
+pub fn is_changelog(options: &BTreeMap<String, String>) -> bool {
+    options.get(FORMAT).is_some_and(|format| format == "debezium-json")
 }
 
 /// Reads the watermark options out of a canonicalised map. A guard applies by default to outside
@@ -104,6 +164,16 @@ pub fn integer(options: &BTreeMap<String, String>, key: &str) -> Result<Option<i
 /// A boolean option of a canonicalised map.
 pub fn boolean(options: &BTreeMap<String, String>, key: &str) -> bool {
     options.get(key).is_some_and(|text| text == "true")
+}
+
+/// A whole number that an option `key` holds, for options whose names are not fixed.
+pub fn whole(key: &str, text: &str) -> Result<i64> {
+    value::integer_option(key, text)
+}
+
+/// A duration that an option `key` holds, in microseconds.
+pub fn duration(key: &str, text: &str) -> Result<i64> {
+    value::duration_option(key, text)
 }
 
 /// A duration option of a canonicalised map, in microseconds.
@@ -143,12 +213,16 @@ fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTre
     let mut spelled: BTreeMap<String, String> = BTreeMap::new();
     for (key, text) in raw {
         let lower = key.trim().to_ascii_lowercase();
-        let (canonical, text) = match owner.find(&lower) {
-            Some(def) => (def.name.to_string(), def.kind.canonical(&key, text.trim())?),
-            None if owner.pass_through && lower.len() > PASS_THROUGH_PREFIX.len() && lower.starts_with(PASS_THROUGH_PREFIX) => {
-                (lower, text)
+        let (canonical, text) = match (owner.find(&lower), owner.find_in_family(&lower)) {
+            // A blank may be what separates fields.
+            (Some(def), _) if def.kind.keeps_blanks() => (def.name.to_string(), def.kind.canonical(&key, &text)?),
+            (Some(def), _) => (def.name.to_string(), def.kind.canonical(&key, text.trim())?),
+            (None, Some(def)) => {
+                let of = lower.rsplit_once('.').map_or("", |(of, _)| of);
+                (format!("{of}.{}", def.name), def.kind.canonical(&key, text.trim())?)
             }
-            None => return Err(unknown_option(owner, &key)),
+            (None, None) if owner.passes(&lower) => (lower, text),
+            (None, None) => return Err(unknown_option(owner, &key)),
         };
         if let Some(other) = spelled.insert(canonical.clone(), key.clone()) {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("option \"{canonical}\" is given twice"))
@@ -160,6 +234,15 @@ fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTre
         return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("{} needs the option \"{}\"", owner.title, missing.name)));
     }
     Ok(options)
+}
+
+/// Avro with a registry is another format; the Postgres accent spells both `ENCODE AVRO`.
+fn finish_format(options: &mut BTreeMap<String, String>) {
+    if options.contains_key(REGISTRY_URL)
+        && let Some(format) = options.get_mut(FORMAT).filter(|format| *format == "avro")
+    {
+        *format = "avro-confluent".to_string();
+    }
 }
 
 /// Rules between Kafka's options, and the default that the catalog must not leave open.
@@ -194,6 +277,9 @@ fn unknown_connector(name: &str) -> SqlError {
 
 fn unknown_option(owner: &Owner, key: &str) -> SqlError {
     let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown option \"{key}\" for {}", owner.title));
+    if let Some((of, meant)) = owner.nearest_in_family(&key.trim().to_ascii_lowercase()) {
+        return error.with_hint(format!("Perhaps you meant \"{of}.{meant}\"."));
+    }
     let spellings = owner.options().flat_map(|def| std::iter::once((def.name, def)).chain(def.aliases.iter().map(move |a| (*a, def))));
     let spellings: Vec<(&str, &OptionDef)> = spellings.collect();
     match nearest(key.trim(), spellings.iter().map(|(spelling, _)| *spelling)) {

@@ -7,12 +7,13 @@
 //! draws a random number per character, row by row.
 
 mod model;
-mod reader;
 mod table;
 
+use crate::generator::{self, Generator, GeneratorReader};
+use arrow::array::RecordBatch;
 use eddyline_common::connector::*;
 use eddyline_common::options;
-use eddyline_common::{Offset, PartitionId, Result, SqlError, SqlState};
+use eddyline_common::{Result, SqlError};
 use model::Model;
 use std::sync::Arc;
 use table::Table;
@@ -23,7 +24,7 @@ const BASE_TIME_MILLIS: i64 = 1_436_918_400_000;
 const EVENT_GAP_NANOS: i64 = 100_000;
 
 /// What all readers of one source share.
-struct Generator {
+struct Nexmark {
     model: Model,
     table: Table,
     splits: i64,
@@ -33,15 +34,41 @@ struct Generator {
     rate: Option<i64>,
 }
 
-impl Generator {
-    /// The offset at which a split ends.
+impl Nexmark {
+    fn number(&self, split: i64, offset: i64) -> i64 {
+        self.model.number_at(offset * self.splits + split)
+    }
+}
+
+impl Generator for Nexmark {
+    fn name(&self) -> &'static str {
+        "nexmark"
+    }
+
+    fn splits(&self) -> i64 {
+        self.splits
+    }
+
     fn split_end(&self, split: i64) -> Option<i64> {
         self.event_count.map(|count| (count - split + self.splits - 1).div_euclid(self.splits).max(0))
+    }
+
+    fn rate(&self) -> Option<i64> {
+        self.rate
+    }
+
+    fn holds(&self, split: i64, offset: i64) -> bool {
+        self.table.holds(self.number(split, offset))
+    }
+
+    fn rows(&self, split: i64, offsets: &[i64]) -> Result<RecordBatch> {
+        let numbers: Vec<i64> = offsets.iter().map(|offset| self.number(split, *offset)).collect();
+        self.table.rows(&self.model, &numbers)
     }
 }
 
 pub struct NexmarkConnector {
-    generator: Arc<Generator>,
+    generator: Arc<Nexmark>,
 }
 
 impl NexmarkConnector {
@@ -62,7 +89,7 @@ impl NexmarkConnector {
         };
         let table_type = spec.options.get("nexmark.table.type").map_or("all", String::as_str);
         Ok(NexmarkConnector {
-            generator: Arc::new(Generator {
+            generator: Arc::new(Nexmark {
                 model,
                 table: Table::new(table_type, &spec.columns)?,
                 splits: integer("nexmark.split.num", 1)?,
@@ -75,22 +102,15 @@ impl NexmarkConnector {
 
 impl SourceConnector for NexmarkConnector {
     fn resolve_start(&self) -> Result<Vec<PartitionStart>> {
-        Ok((0..self.generator.splits as i32).map(|split| PartitionStart { partition: PartitionId(split), start: Offset(0) }).collect())
+        Ok(generator::starts(&*self.generator))
     }
 
     fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
-        let range = |split: i64| {
-            let end = Some(Offset(self.generator.split_end(split)?));
-            Some(PartitionRange { partition: PartitionId(split as i32), start: Offset(0), end })
-        };
-        Ok((0..self.generator.splits).map(range).collect())
+        Ok(generator::present(&*self.generator))
     }
 
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
-        if let Some(range) = ranges.iter().find(|range| !(0..self.generator.splits).contains(&(range.partition.0 as i64))) {
-            return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("the generator has no split {}", range.partition)));
-        }
-        Ok(Box::new(reader::NexmarkReader::start(self.generator.clone(), ranges, sink)?))
+        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, sink)?))
     }
 }
 

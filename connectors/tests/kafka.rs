@@ -63,7 +63,7 @@ fn source(client: &KafkaClient, topic: &str, more: &[(&str, &str)]) -> SourceSpe
     let given = [("connector", "kafka"), ("topic", topic), ("properties.bootstrap.server", &client.bootstrap), ("format", "json")];
     let raw = given.iter().chain(more).map(|(key, value)| (key.to_string(), value.to_string()));
     let options = options::canonicalize(raw.collect()).unwrap();
-    SourceSpec { name: "s".to_string(), options, columns: vec![column("id", SqlType::BigInt, ColumnOrigin::Payload)] }
+    SourceSpec { name: "s".to_string(), options, columns: vec![column("id", SqlType::BigInt, ColumnOrigin::Payload)], key: vec![] }
 }
 
 fn column(name: &str, ty: SqlType, origin: ColumnOrigin) -> SourceColumn {

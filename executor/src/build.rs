@@ -10,8 +10,11 @@ use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
 use crate::operators::materialize::Materialize;
+use crate::operators::normalize::Normalize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
+use crate::operators::session::{SessionAssign, SessionSpec};
+use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
 use crate::operators::window_assign::WindowAssign;
@@ -97,6 +100,21 @@ impl Builder<'_> {
             Op::Filter { predicate } => Box::new(Filter::new(Predicate::new(predicate, input(), self.now)?)),
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
             Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
+            Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => SessionAssign::new(SessionSpec {
+                partition: partition.clone(),
+                time_column: *time_column,
+                gap: *gap,
+                emit: *emit,
+                allowed_lateness: *allowed_lateness,
+                input: input().clone(),
+                output,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Union => {
                 let inputs: Vec<SchemaRef> = node.inputs.iter().map(|i| self.schemas[*i].clone()).collect();
                 Box::new(Union::new(&inputs, output)?)
@@ -142,6 +160,25 @@ impl Builder<'_> {
                 context: self.state_context(),
                 restore: self.spec.restore.is_some(),
             })?,
+            Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => TopN::new(TopNSpec {
+                partition: partition.clone(),
+                order: order.clone(),
+                function: *function,
+                offset: *offset,
+                limit: *limit,
+                with_rank: *with_rank,
+                window: *window,
+                input: input().clone(),
+                output,
+                input_mode: plan.nodes[node.inputs[0]].mode,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
+            Op::Normalize { key } => Box::new(Normalize::new(self.spec.view.clone(), key.clone(), output)?),
             Op::Materialize { .. } => {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
                 Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
@@ -159,17 +196,18 @@ impl Builder<'_> {
     }
 }
 
-/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate or a join as
+/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate, a join or a Top-N as
 /// long as nothing between leaves out columns or brings streams together.
 fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
         Op::Aggregate { .. } | Op::Join { .. } => true,
+        Op::TopN { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
         Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
         Op::Project { exprs } => {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Materialize { .. } => false,
+        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::SessionAssign { .. } | Op::Normalize { .. } | Op::Materialize { .. } => false,
     }
 }

@@ -85,10 +85,24 @@ impl RowLayout {
 
     /// The columns of a chunk's rows, in the order of the schema.
     pub fn columns(&self, chunk: &RowChunk) -> Result<Vec<ArrayRef>> {
-        let decoded = match self.order {
-            None => self.decoder.decode((0..chunk.len()).map(|at| chunk.key(at)))?,
-            Some(_) => self.decoder.decode((0..chunk.len()).map(|at| chunk.row(at)))?,
-        };
+        self.decoded((0..chunk.len()).map(|at| self.stored(chunk, at)))
+    }
+
+    /// What of a chunk's row `decode` needs.
+    pub fn stored<'a>(&self, chunk: &'a RowChunk, at: usize) -> &'a [u8] {
+        match self.order {
+            None => chunk.key(at),
+            Some(_) => chunk.row(at),
+        }
+    }
+
+    /// The columns of rows that are as `stored` gives them.
+    pub fn decode(&self, rows: &KeyRows) -> Result<Vec<ArrayRef>> {
+        self.decoded(rows.iter())
+    }
+
+    fn decoded<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
+        let decoded = self.decoder.decode(rows)?;
         Ok((0..self.columns).map(|column| decoded[self.places[column]].clone()).collect())
     }
 }

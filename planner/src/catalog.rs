@@ -61,11 +61,20 @@ pub struct WatermarkDefinition {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RelationKind {
     Source(SourceSpec),
+    /// A source whose records overwrite each other by the relation's key. Its rows are kept; see `crate::keyed`.
+    KeyedSource {
+        spec: SourceSpec,
+        /// The id under which its records are read. The coordinator's, as the relation's own.
+        feed: RelationId,
+    },
     Table {
         /// No UPDATE and DELETE; `mode` is `Append`.
         append_only: bool,
         /// DEFAULT expressions by stored column.
         defaults: BTreeMap<usize, Expr>,
+        /// Its rows come over HTTP, as this says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        webhook: Option<SourceSpec>,
     },
     /// Inlined where it is named; `query` is its SELECT text.
     View {

@@ -5,7 +5,7 @@ use crate::bind::{Binder, Mode, query_names, resolve_names};
 use crate::catalog::{Catalog, ErrorPolicy, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
-use crate::lower::{Emission, StateTableIds, check, check_unnested, columns_of, lower};
+use crate::lower::{Emission, StateTableIds, check, check_unnested, columns_of, lower, prepare};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
@@ -61,11 +61,14 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
             .with_hint("Write WITH (connector = 'kafka', ...) or WITH (connector = 'nexmark', ...)."));
     }
     let options = options::canonicalize(raw)?;
-    let key = primary_key(create, is_source, text)?;
-    let columns = collect(create, is_source, &options, &key, text)?;
+    let use_of_key = use_of_key(create, is_source, &options)?;
+    let key = primary_key(create, use_of_key, text)?;
+    let of_facts: &[Ident] = if use_of_key == UseOfKey::None { &[] } else { &key };
+    let mut columns = collect(create, is_source, &options, of_facts, text)?;
     if columns.visible.is_empty() {
         return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("relation \"{name}\" must have at least one column")));
     }
+    let key = key_columns(&key, &mut columns, use_of_key, text)?;
     let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
     let visible = bind_visible(create, &columns, &binder)?;
     let watermark = watermark(create, &columns.stored, &visible, &options, &binder)?;
@@ -76,12 +79,26 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         },
         None => vec![],
     };
-    let key = key_columns(&key, &columns.stored, is_source, text)?;
-    let mode = if is_source || create.append_only { ChangelogMode::Append } else { ChangelogMode::Retract };
+    let append = create.append_only || is_source && use_of_key == UseOfKey::None && !options::is_changelog(&options);
+    let mode = if append { ChangelogMode::Append } else { ChangelogMode::Retract };
     let kind = if is_source {
-        RelationKind::Source(SourceSpec { name: name.clone(), options, columns: columns.source })
+        let is_pushed = options::is_pushed(&options);
+        let spec = SourceSpec { name: name.clone(), options, columns: columns.source, key: key.clone() };
+        if is_pushed {
+            if spec.options.get(options::FORMAT).is_some_and(|format| format.starts_with("avro")) {
+                return Err(SqlError::unsupported("a webhook does not take Avro").with_hint("Send JSON, CSV or raw bytes."));
+            }
+            if key.is_empty() && !append {
+                return Err(SqlError::unsupported("a webhook that takes changes needs a primary key"));
+            }
+            RelationKind::Table { append_only: append, defaults: BTreeMap::new(), webhook: Some(spec) }
+        } else if key.is_empty() {
+            RelationKind::Source(spec)
+        } else {
+            RelationKind::KeyedSource { spec, feed: RelationId(0) }
+        }
     } else {
-        RelationKind::Table { append_only: create.append_only, defaults: defaults(create, &columns.stored, &binder)? }
+        RelationKind::Table { append_only: create.append_only, defaults: defaults(create, &columns.stored, &binder)?, webhook: None }
     };
     Ok(Relation {
         id: RelationId(0),
@@ -98,12 +115,44 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
     })
 }
 
-/// The declared key's column names. A source's is never a fact; a table's always is.
-fn primary_key(create: &CreateRelation, is_source: bool, text: &SourceText) -> Result<Vec<Ident>> {
+/// What a declared primary key does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UseOfKey {
+    /// A table's: no two rows have the same.
+    Enforced,
+    /// A source's: of two rows with the same the later one stays.
+    Overwrites,
+    /// There is none, or it is only said (NOT ENFORCED) of rows that are made up or only ever added.
+    None,
+}
+
+fn use_of_key(create: &CreateRelation, is_source: bool, options: &BTreeMap<String, String>) -> Result<UseOfKey> {
+    if !is_source {
+        return Ok(UseOfKey::Enforced);
+    }
+    let connector = options.get(options::CONNECTOR).map_or("", String::as_str);
+    let can = options::overwrites_by_key(connector);
+    let needed_by = match &create.format {
+        Some(format) if format.format.eq_ignore_ascii_case("upsert") => Some("FORMAT UPSERT".to_string()),
+        _ if connector == "upsert-kafka" => Some("connector \"upsert-kafka\"".to_string()),
+        _ => [options::KEY_FORMAT, options::VALUE_FIELDS].iter().find(|o| options.contains_key(**o)).map(|o| format!("option \"{o}\"")),
+    };
+    match (&create.primary_key, needed_by) {
+        (None, Some(what)) => Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("{what} needs a primary key"))
+            .with_hint("Write PRIMARY KEY (...), in the Flink accent with NOT ENFORCED.")),
+        (Some(_), Some(_)) if can => Ok(UseOfKey::Overwrites),
+        (Some(key), None) if can && (key.enforced || options::is_changelog(options)) => Ok(UseOfKey::Overwrites),
+        // Said of records that are only ever added: checked by nobody.
+        _ => Ok(UseOfKey::None),
+    }
+}
+
+/// The declared key's column names.
+fn primary_key(create: &CreateRelation, use_of_key: UseOfKey, text: &SourceText) -> Result<Vec<Ident>> {
     let Some(key) = &create.primary_key else { return Ok(vec![]) };
-    let problem = if is_source && key.enforced {
-        Some(("a source cannot enforce a primary key", "Write PRIMARY KEY (...) NOT ENFORCED."))
-    } else if !is_source && !key.enforced {
+    let problem = if use_of_key == UseOfKey::None && key.enforced {
+        Some(("a generator cannot enforce a primary key", "Write PRIMARY KEY (...) NOT ENFORCED."))
+    } else if use_of_key == UseOfKey::Enforced && !key.enforced {
         Some(("a table's primary key is always enforced", "Leave out NOT ENFORCED."))
     } else if create.append_only {
         Some(("an append-only table cannot have a primary key", "Leave out either APPEND ONLY or PRIMARY KEY."))
@@ -145,7 +194,7 @@ fn collect(
     };
     for column in &create.columns {
         let is_key = key.iter().any(|k| fold(k) == fold(&column.name));
-        let nullable = column.nullable && (is_source || !is_key);
+        let nullable = column.nullable && !is_key;
         let at = |e: SqlError| text.at(e, column.name.span.start);
         let stored = match (&column.value, &column.ty) {
             (ColumnValue::Computed(_), _) => None,
@@ -269,25 +318,32 @@ fn watermark(
     }))
 }
 
-fn key_columns(key: &[Ident], stored: &[Column], is_source: bool, text: &SourceText) -> Result<Vec<usize>> {
-    let mut columns = Vec::new();
+fn key_columns(key: &[Ident], columns: &mut Columns, use_of_key: UseOfKey, text: &SourceText) -> Result<Vec<usize>> {
+    let mut found = Vec::new();
     for ident in key {
         let name = fold(ident);
         let at = |e: SqlError| text.at(e, ident.span.start);
+        let stored = &columns.stored;
         let Some(i) = stored.iter().position(|c| c.name == name) else {
             let error = SqlError::new(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" named in key does not exist"));
             return Err(at(suggest(error, &name, stored.iter().map(|c| c.name.as_str()))));
         };
-        if columns.contains(&i) {
+        if found.contains(&i) {
             return Err(at(SqlError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" appears twice in the primary key"))));
         }
         if matches!(stored[i].ty, SqlType::Json | SqlType::Struct(_) | SqlType::Map(_, _)) {
             return Err(at(SqlError::unsupported(format!("a primary key of type {} is not supported", stored[i].ty))));
         }
-        columns.push(i);
+        found.push(i);
     }
-    // What a source says of its keys is checked by nobody.
-    Ok(if is_source { vec![] } else { columns })
+    if use_of_key == UseOfKey::None {
+        return Ok(vec![]); // what is said of made-up rows is checked by nobody
+    }
+    for i in &found {
+        columns.stored[*i].nullable = false;
+        columns.source[*i].nullable = false;
+    }
+    Ok(found)
 }
 
 fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Result<BTreeMap<usize, Expr>> {
@@ -380,6 +436,7 @@ pub fn streaming_plan(
     binder: &Binder,
 ) -> Result<(LogicalPlan, StreamPlan)> {
     check(&bound)?;
+    let bound = prepare(bound).map_err(|e| binder.error(e))?;
     let logical = optimize::optimize(bound).map_err(|e| binder.error(e))?;
     check_unnested(&logical)?;
     let plan = lower(&logical, names, ids, emission)?;

@@ -4,7 +4,7 @@
 //! # Layout, in the order of a statement's life
 //! - `dialect`, `parse`: text to statements (`Parsed`)
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
-//! - `query`, `dml`, `create`: what each kind of statement makes of that; `planning` chooses
+//! - `query`, `dml`, `create`, `keyed`: what each kind of statement makes of that; `planning` chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions`,
 //!   `casts` serve both
 //! - `explain`: every stage as text
@@ -20,6 +20,7 @@ mod error;
 pub mod explain;
 mod expr;
 pub mod functions;
+mod keyed;
 mod lower;
 mod optimize;
 mod parse;
@@ -33,6 +34,7 @@ mod types;
 pub use catalog::{Catalog, Relation, RelationKind};
 pub use create::table_plan;
 pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scalar};
+pub use keyed::keyed_plan;
 pub use lower::StateTableIds;
 pub use parse::{Parsed, parse};
 pub use planning::{bind_parameters, parameter_types, plan};

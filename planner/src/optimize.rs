@@ -10,8 +10,9 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -55,10 +56,11 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
-/// Type coercion, the casts that are PostgreSQL's own, and arithmetic that does not wrap.
+/// GROUPING(), type coercion, the casts that are PostgreSQL's own, and arithmetic that does not wrap.
 pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let rules = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)]);
-    let coerced = rules.execute_and_check(plan, options(), |_, _| {})?;
+    let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(ResolveGroupingFunction::new()), Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)];
+    let coerced = Analyzer::with_rules(rules).execute_and_check(plan, options(), |_, _| {})?;
     checked::rewrite_plan(coerced, &|e, _| Ok(Transformed::no(e)))
 }
 

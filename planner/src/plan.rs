@@ -88,6 +88,18 @@ pub enum Op {
         time_column: usize,
         kind: WindowKind,
     },
+    /// Appends the bounds of the session that each row is in: rows of a partition, each less than `gap` after the one before
+    /// it; rows whose time is null are rejected. A session is closed once the watermark has reached its end plus the
+    /// lateness. Its input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    SessionAssign {
+        partition: Vec<usize>,
+        time_column: usize,
+        /// Microseconds, as is the lateness.
+        gap: i64,
+        emit: Emit,
+        allowed_lateness: i64,
+        state: StateTableId,
+    },
     /// Sends each row to the worker that owns the hash of the key columns.
     Exchange {
         keys: Vec<usize>,
@@ -99,6 +111,20 @@ pub enum Op {
     Aggregate {
         group: Vec<usize>,
         calls: Vec<AggregateCall>,
+        window: Option<AggregateWindow>,
+        state: StateTableId,
+    },
+    /// The rows at some places of their partition's order: those after `offset`, `limit` of them. Rows that are equal in
+    /// `order` are ordered by all their columns. Emits the input's columns, and the place as a bigint with `with_rank`. Its
+    /// input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    TopN {
+        partition: Vec<usize>,
+        order: Vec<OrderKey>,
+        function: RankFunction,
+        offset: u64,
+        limit: Option<u64>,
+        with_rank: bool,
+        /// The partition's first column is the end of a window; see `AggregateWindow`.
         window: Option<AggregateWindow>,
         state: StateTableId,
     },
@@ -120,6 +146,12 @@ pub enum Op {
     JoinExchange {
         keys: Vec<usize>,
     },
+    /// Records that overwrite each other by `key` to changes of rows. The input has the node's columns, then the record's
+    /// partition (Integer) and offset (BigInt); its weights are +1 for a key's new row and -1 for a key that is gone. It is
+    /// exchanged by `key`; the output goes to a `Materialize` with the same key.
+    Normalize {
+        key: Vec<usize>,
+    },
     /// Writes the job's relation. `key`: the columns by which rows are identified; empty means keyless
     /// (row -> weight) in `Retract` mode and no index at all in `Append` mode. The input is exchanged by
     /// `key`, or by all columns if keyless in `Retract` mode.
@@ -132,7 +164,7 @@ impl Op {
     /// The tables this operator keeps its state in.
     pub fn state_tables(&self) -> Vec<StateTableId> {
         match self {
-            Op::Aggregate { state, .. } | Op::Join { state, .. } => vec![*state],
+            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => vec![*state],
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -140,6 +172,7 @@ impl Op {
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
+            | Op::Normalize { .. }
             | Op::Union
             | Op::Materialize { .. } => vec![],
         }
@@ -148,7 +181,9 @@ impl Op {
     /// Gives every state table the id that `id` has for it.
     pub fn assign_state_tables(&mut self, id: &mut dyn FnMut() -> StateTableId) {
         match self {
-            Op::Aggregate { state, .. } | Op::Join { state, .. } => *state = id(),
+            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => {
+                *state = id()
+            }
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -156,6 +191,7 @@ impl Op {
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
+            | Op::Normalize { .. }
             | Op::Union
             | Op::Materialize { .. } => {}
         }
@@ -236,12 +272,22 @@ pub enum WindowKind {
         slide: i64,
         offset: i64,
     },
+    /// Windows that grow: within each `[start, start + size)` one that ends at each multiple of `step`.
+    Cumulate {
+        size: i64,
+        step: i64,
+        offset: i64,
+    },
+    /// Not of `WindowAssign`: what `SessionAssign` makes.
+    Session {
+        gap: i64,
+    },
 }
 
 /// Makes an aggregate a window aggregate: the window's start and end are among the group columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AggregateWindow {
-    /// Position within `group` of the window end column. A group is closed once the watermark has
+    /// Position of the window end column within `group` (of a Top-N: within `partition`). A group is closed once the watermark has
     /// reached its end plus the lateness: then its state is dropped and it is final. A row is late if its
     /// group was closed by its arrival watermark.
     pub end: usize,
@@ -269,6 +315,31 @@ pub struct AggregateCall {
     /// SUM and COUNT of integers: BigInt, checked. AVG of integers: Double. SUM and AVG of decimals:
     /// Decimal. MIN, MAX: the argument's type.
     pub output: SqlType,
+    /// In which order the rows count, for `StringAgg`, `ArrayAgg` and `FirstValue`; rows that are equal in it are ordered by
+    /// the argument.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<OrderKey>,
+    /// Between the values of `StringAgg`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
+    /// Rows with a null argument do not count, for `ArrayAgg` and `FirstValue`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_nulls: bool,
+}
+
+impl AggregateCall {
+    /// A call over all rows, of no particular order.
+    pub fn new(function: AggregateFunction, argument: Option<usize>, output: SqlType) -> Self {
+        AggregateCall { function, argument, distinct: false, filter: None, output, order: vec![], separator: None, ignore_nulls: false }
+    }
+}
+
+/// One column of an order of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OrderKey {
+    pub column: usize,
+    pub descending: bool,
+    pub nulls_first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -278,6 +349,28 @@ pub enum AggregateFunction {
     Avg,
     Min,
     Max,
+    /// Of doubles, to Double; null of fewer than one (population) or two (sample) values.
+    VarPop,
+    VarSamp,
+    StddevPop,
+    StddevSamp,
+    BoolAnd,
+    BoolOr,
+    /// Of Text; nulls do not count.
+    StringAgg,
+    ArrayAgg,
+    /// The first in the call's order. LAST_VALUE is the first in the opposite order.
+    FirstValue,
+}
+
+/// What a row's place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RankFunction {
+    RowNumber,
+    /// Rows that are equal in the order share the place of the first.
+    Rank,
+    /// The same, counted without gaps.
+    DenseRank,
 }
 
 /// A scalar expression over the columns of one input. Every operand already has the type its operator

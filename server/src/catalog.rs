@@ -133,7 +133,7 @@ impl CatalogSnapshot {
 /// What a relation is called in statements and messages.
 pub fn object_kind(relation: &Relation) -> ObjectKind {
     match relation.kind {
-        RelationKind::Source(_) => ObjectKind::Source,
+        RelationKind::Source(_) | RelationKind::KeyedSource { .. } => ObjectKind::Source,
         RelationKind::Table { .. } => ObjectKind::Table,
         RelationKind::View { .. } => ObjectKind::View,
         RelationKind::MaterializedView { .. } => ObjectKind::MaterializedView,

@@ -70,12 +70,11 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
     let Running { handle, thread, ended } = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;
     let threads = config.workers.clamp(1, QUERY_THREADS_MAX);
     let engine = QueryEngine::new(EngineOptions { threads, memory_bytes: config.query_memory_bytes })?;
-    let metrics = Arc::new(Metrics::default());
-    let services = Arc::new(Services { coordinator: handle.clone(), engine, metrics: metrics.clone(), clock });
+    let services = Arc::new(Services { coordinator: handle.clone(), engine, metrics: Arc::new(Metrics::default()), clock });
 
     let stop = CancellationToken::new();
-    let clients = tokio::spawn(listener::serve(postgres, services, config.max_connections, stop.clone()));
-    let pages = tokio::spawn(http::serve(http, handle.stats(), metrics.clone(), stop.clone()));
+    let clients = tokio::spawn(listener::serve(postgres, services.clone(), config.max_connections, stop.clone()));
+    let pages = tokio::spawn(http::serve(http, services.clone(), stop.clone()));
     ready(address, http_address);
     let shown = with_demo.then(|| tokio::spawn(demo::drive(address, handle.stats())));
     let outcome = tokio::select! {

@@ -67,14 +67,24 @@ fn bid() -> Vec<(String, SqlType)> {
     ])
 }
 
-const KAFKA_METADATA: [&str; 6] = ["key", "partition", "offset", "timestamp", "topic", "headers"];
+const KAFKA_METADATA: &[&str] = &["key", "partition", "offset", "timestamp", "topic", "headers"];
+const FILE_METADATA: &[&str] = &["partition", "offset", "file", "timestamp"];
 
 /// The canonical key of a metadata column and the type it has unless declared otherwise
 /// (`INCLUDE TIMESTAMP AS ts`). Errors name the nearest key.
 pub fn metadata_type(connector: &str, key: &str) -> Result<(&'static str, SqlType)> {
     let lower = key.to_ascii_lowercase();
-    let known = if connector == "kafka" { &KAFKA_METADATA[..] } else { &[] };
-    let canonical = if lower == "header" { "headers" } else { lower.as_str() };
+    let known = match connector {
+        "kafka" | "upsert-kafka" => KAFKA_METADATA,
+        "filesystem" => FILE_METADATA,
+        _ => &[],
+    };
+    let canonical = match lower.as_str() {
+        "header" => "headers",
+        "file.path" | "file_path" if connector == "filesystem" => "file",
+        "file.modification-time" if connector == "filesystem" => "timestamp",
+        other => other,
+    };
     let Some(name) = known.iter().find(|name| **name == canonical) else {
         let error = SqlError::new(SqlState::UNDEFINED_COLUMN, format!("connector \"{connector}\" has no metadata \"{key}\""));
         return Err(match nearest(&lower, known.iter().copied()) {
@@ -88,7 +98,7 @@ pub fn metadata_type(connector: &str, key: &str) -> Result<(&'static str, SqlTyp
         "partition" => SqlType::Integer,
         "offset" => SqlType::BigInt,
         "timestamp" => SqlType::TimestampTz,
-        "topic" => SqlType::Text,
+        "topic" | "file" => SqlType::Text,
         _ => SqlType::Map(Box::new(SqlType::Text), Box::new(SqlType::Bytes)),
     };
     Ok((name, ty))

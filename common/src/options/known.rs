@@ -8,31 +8,70 @@ pub struct Owner {
     pub name: &'static str,
     /// As error messages say it.
     pub title: &'static str,
-    own: &'static [OptionDef],
+    own: &'static [&'static [OptionDef]],
     shared: &'static [OptionDef],
-    /// Accepts any `properties.*`.
-    pub pass_through: bool,
+    /// Accepts any option that begins with one of these: it goes on to the outside system.
+    pass_through: &'static [&'static str],
+    /// Options with a part that the user names: what is before it, and the kinds by what is behind it.
+    families: &'static [(&'static str, &'static [OptionDef])],
     /// Reads from an outside system, whose times need guarding.
     pub external: bool,
 }
 
 impl Owner {
     pub fn options(&self) -> impl Iterator<Item = &'static OptionDef> {
-        self.own.iter().chain(self.shared)
+        self.own.iter().copied().flatten().chain(self.shared)
     }
 
     pub fn find(&self, lower: &str) -> Option<&'static OptionDef> {
         self.options().find(|def| def.is_spelled(lower))
     }
+
+    /// The option of a family: `fields.id.kind`. The name between may be anything.
+    pub fn find_in_family(&self, lower: &str) -> Option<&'static OptionDef> {
+        self.families.iter().find_map(|(head, tails)| {
+            let (name, tail) = lower.strip_prefix(head)?.rsplit_once('.')?;
+            tails.iter().find(|def| !name.is_empty() && def.is_spelled(tail))
+        })
+    }
+
+    /// The nearest option of the family that an unknown one seems to be of, with what is before it.
+    pub fn nearest_in_family<'a>(&self, lower: &'a str) -> Option<(&'a str, &'static str)> {
+        self.families.iter().find_map(|(head, tails)| {
+            lower.strip_prefix(head)?;
+            let (of, tail) = lower.rsplit_once('.')?;
+            Some((of, super::nearest(tail, tails.iter().map(|def| def.name))?))
+        })
+    }
+
+    pub fn passes(&self, lower: &str) -> bool {
+        self.pass_through.iter().any(|prefix| lower.len() > prefix.len() && lower.starts_with(prefix))
+    }
+}
+
+const fn generator(name: &'static str, title: &'static str, own: &'static [&'static [OptionDef]]) -> Owner {
+    Owner { name, title, own, shared: WATERMARK, pass_through: &[], families: &[], external: false }
+}
+
+const fn outside(
+    name: &'static str,
+    title: &'static str,
+    own: &'static [&'static [OptionDef]],
+    pass_through: &'static [&'static str],
+) -> Owner {
+    Owner { name, title, own, shared: WATERMARK, pass_through, families: &[], external: true }
 }
 
 pub static CONNECTORS: &[Owner] = &[
-    Owner { name: "kafka", title: "connector \"kafka\"", own: KAFKA, shared: WATERMARK, pass_through: true, external: true },
-    Owner { name: "nexmark", title: "connector \"nexmark\"", own: NEXMARK, shared: WATERMARK, pass_through: false, external: false },
+    outside("kafka", "connector \"kafka\"", &[KAFKA, KEYED, FORMATS], &[super::PASS_THROUGH_PREFIX]),
+    outside("upsert-kafka", "connector \"upsert-kafka\"", &[KAFKA, KEYED, FORMATS], &[super::PASS_THROUGH_PREFIX]),
+    outside("filesystem", "connector \"filesystem\"", &[FILES, FORMATS], &[super::STORE_PREFIX]),
+    outside("webhook", "connector \"webhook\"", &[WEBHOOK, FORMATS], &[]),
+    generator("nexmark", "connector \"nexmark\"", &[NEXMARK]),
+    Owner { families: &[("fields.", FIELD)], ..generator("datagen", "connector \"datagen\"", &[DATAGEN]) },
 ];
-pub static OWNER_TABLE: Owner =
-    Owner { name: "table", title: "a table without connector", own: &[], shared: WATERMARK, pass_through: false, external: false };
-pub static OWNER_VIEW: Owner = Owner { name: "view", title: "a view", own: VIEW, shared: &[], pass_through: false, external: false };
+pub static OWNER_TABLE: Owner = generator("table", "a table without connector", &[]);
+pub static OWNER_VIEW: Owner = Owner { shared: &[], ..generator("view", "a view", &[VIEW]) };
 
 const COUNT: Kind = Kind::Integer { min: 1, max: i64::MAX };
 const RATIO: Kind = Kind::Integer { min: 1, max: 1_000_000 };
@@ -85,13 +124,100 @@ const KAFKA: &[OptionDef] = &[
     ]),
     OptionDef::new(super::LOST_OFFSETS, Kind::OneOf(&[("wait", &["stop", "error", "none"]), ("skip", &["earliest"])]))
         .also(&["scan.lost.offsets", "lost.offsets"]),
-    OptionDef::new(super::FORMAT, Kind::OneOf(&[("json", &[])])).also(&["value.format"]).required(),
+];
+
+const KEYED: &[OptionDef] = &[
+    OptionDef::new(super::KEY_FORMAT, Kind::OneOf(&[("json", &[]), ("csv", &[]), ("raw", &["bytes", "text"]), ("avro-confluent", &[])]))
+        .also(&["key.encode"]),
+    OptionDef::new(super::VALUE_FIELDS, Kind::OneOf(&[("all", &[]), ("except_key", &["except-key"])])).also(&["value.fields.include"]),
+];
+
+const FORMATS: &[OptionDef] = &[
+    OptionDef::new(
+        super::FORMAT,
+        Kind::OneOf(&[
+            ("json", &["ndjson"]),
+            ("csv", &[]),
+            ("raw", &["bytes", "text"]),
+            ("avro", &[]),
+            ("avro-confluent", &[]),
+            ("debezium-json", &["debezium"]),
+        ]),
+    )
+    .also(&["value.format"])
+    .required(),
+    OptionDef::new(
+        super::TIMESTAMP_UNIT,
+        Kind::OneOf(&[
+            ("second", &["seconds", "s"]),
+            ("milli", &["millis", "ms"]),
+            ("micro", &["micros", "us"]),
+            ("nano", &["nanos", "ns"]),
+        ]),
+    )
+    .also(&["timestamp.number.unit", "timestamp.handling.mode", "timestamptz.handling.mode"]),
     OptionDef::new(super::JSON_FAIL_ON_MISSING, Kind::Boolean).also(&["value.json.fail-on-missing-field"]),
     // Both values mean the same here: a record that cannot be decoded is set aside with its reason.
     OptionDef::new("json.ignore-parse-errors", Kind::Boolean).also(&["value.json.ignore-parse-errors"]),
+    OptionDef::new("csv.ignore-parse-errors", Kind::Boolean).also(&["value.csv.ignore-parse-errors"]),
+    OptionDef::new("debezium-json.ignore-parse-errors", Kind::Boolean),
+    // Events are read with and without their schema, whatever this says.
+    OptionDef::new("debezium-json.schema-include", Kind::Boolean),
     // Every spelling of time is read whatever this says.
     OptionDef::new("json.timestamp-format.standard", Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])]))
-        .also(&["value.json.timestamp-format.standard"]),
+        .also(&["value.json.timestamp-format.standard", "debezium-json.timestamp-format.standard"]),
+    OptionDef::new(super::AVRO_SCHEMA, Kind::Text).also(&["value.avro.schema"]),
+    OptionDef::new(super::REGISTRY_URL, Kind::Text).also(&[
+        "schema.registry",
+        "schema.registry.url",
+        "avro-confluent.schema-registry.url",
+        "value.avro-confluent.url",
+    ]),
+    OptionDef::new(super::REGISTRY_USER, Kind::Text).also(&["schema.registry.username"]),
+    OptionDef::new(super::REGISTRY_PASSWORD, Kind::Text).also(&["schema.registry.password"]),
+    OptionDef::new(super::CSV_DELIMITER, Kind::Character).also(&["csv.delimiter", "delimiter", "value.csv.field-delimiter"]),
+    OptionDef::new(super::CSV_QUOTE, Kind::Character).also(&["csv.quote", "value.csv.quote-character"]),
+    OptionDef::new(super::CSV_NO_QUOTE, Kind::Boolean).also(&["value.csv.disable-quote-character"]),
+    OptionDef::new(super::CSV_ESCAPE, Kind::Character).also(&["csv.escape", "value.csv.escape-character"]),
+    OptionDef::new(super::CSV_NULL, Kind::Text).also(&["csv.null", "value.csv.null-literal"]),
+    OptionDef::new(super::CSV_ARRAY_DELIMITER, Kind::Character).also(&["value.csv.array-element-delimiter"]),
+    OptionDef::new(super::CSV_COMMENTS, Kind::Boolean).also(&["value.csv.allow-comments"]),
+    OptionDef::new(super::CSV_HEADER, Kind::Boolean).also(&["csv.with-header"]),
+    OptionDef::new(super::RAW_ENDIANNESS, Kind::OneOf(&[("big-endian", &["big"]), ("little-endian", &["little"])]))
+        .also(&["value.raw.endianness"]),
+];
+
+const FILES: &[OptionDef] = &[
+    OptionDef::new(super::CONNECTOR, Kind::Text).required(),
+    OptionDef::new(super::PATH, Kind::Text).also(&["filesystem.path"]).required(),
+    OptionDef::new(super::FILE_PATTERN, Kind::Text).also(&["match_pattern", "path.pattern"]),
+    OptionDef::new(super::FILE_ORDER, Kind::OneOf(&[("name", &[]), ("time", &["modified", "modification-time"])]))
+        .also(&["source.file.order"]),
+    OptionDef::new(super::MONITOR_INTERVAL, Kind::DurationOrNone).also(&["source.monitor.interval", "refresh.interval"]),
+];
+
+const WEBHOOK: &[OptionDef] =
+    &[OptionDef::new(super::CONNECTOR, Kind::Text).required(), OptionDef::new(super::WEBHOOK_TOKEN, Kind::Text).also(&["token"])];
+
+const DATAGEN: &[OptionDef] = &[
+    OptionDef::new(super::CONNECTOR, Kind::Text).required(),
+    OptionDef::new(super::ROWS_PER_SECOND, Kind::Integer { min: 1, max: 1_000_000_000 })
+        .also(&["rows.per.second", "datagen.rows.per.second"]),
+    OptionDef::new(super::NUMBER_OF_ROWS, Kind::Integer { min: 0, max: i64::MAX }).also(&["number.of.rows"]),
+    OptionDef::new(super::SEED, Kind::Integer { min: 0, max: i64::MAX }).also(&["datagen.seed"]),
+];
+
+/// Of `fields.<column>.`.
+const FIELD: &[OptionDef] = &[
+    OptionDef::new("kind", Kind::OneOf(&[("random", &[]), ("sequence", &[])])),
+    OptionDef::new("start", Kind::Text),
+    OptionDef::new("end", Kind::Text),
+    OptionDef::new("min", Kind::Text),
+    OptionDef::new("max", Kind::Text),
+    OptionDef::new("length", Kind::Integer { min: 0, max: 1 << 20 }),
+    OptionDef::new("var-len", Kind::Boolean).also(&["var_len"]),
+    OptionDef::new("max-past", Kind::Duration).also(&["max_past"]),
+    OptionDef::new("null-rate", Kind::Text).also(&["null_rate"]),
 ];
 
 const NEXMARK: &[OptionDef] = &[

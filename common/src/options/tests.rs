@@ -133,3 +133,19 @@ fn metadata_keys_and_types() {
     assert_eq!(default_columns(&map(&[("connector", "nexmark"), ("nexmark.table.type", "bid")])).unwrap().len(), 7);
     assert!(default_columns(&map(&[("connector", "kafka")])).is_none());
 }
+
+#[test]
+fn options_of_formats_and_fields() {
+    let files = |more: &[(&str, &str)]| canonicalize(map(&[&[("connector", "filesystem"), ("path", "/d")][..], more].concat()));
+    let csv = files(&[("format", "CSV"), ("delimiter", " "), ("store.region", "eu")]).unwrap();
+    assert_eq!((csv[CSV_DELIMITER].as_str(), csv["store.region"].as_str(), csv[FORMAT].as_str()), (" ", "eu", "csv"));
+    assert_eq!(files(&[("format", "json"), ("csv.hedaer", "true")]).unwrap_err().hint.unwrap(), "Perhaps you meant \"csv.header\".");
+    let generator = |more: &[(&str, &str)]| canonicalize(map(&[&[("connector", "datagen")][..], more].concat()));
+    assert_eq!(generator(&[("fields.Id.Kind", "SEQUENCE"), ("fields.r.x.min", "1")]).unwrap()["fields.id.kind"], "sequence");
+    assert_eq!(generator(&[("fields.id.knd", "random")]).unwrap_err().hint.unwrap(), "Perhaps you meant \"fields.id.kind\".");
+    assert!(generator(&[("fields.kind", "random")]).is_err());
+    assert_eq!(canonicalize(map(&[("connector", "HTTP"), ("format", "json")])).unwrap()[CONNECTOR], "webhook");
+    assert_eq!(format_of_clause("UPSERT", "Json").unwrap(), "json");
+    assert_eq!(format_of_clause("DEBEZIUM", "JSON").unwrap(), "debezium-json");
+    assert!(format_of_clause("DEBEZIUM", "CSV").is_err());
+}

@@ -35,6 +35,8 @@ pub type Choice = (&'static str, &'static [&'static str]);
 
 pub enum Kind {
     Text,
+    /// One character or its escape, blanks included.
+    Character,
     Boolean,
     Integer {
         min: i64,
@@ -49,10 +51,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub fn keeps_blanks(&self) -> bool {
+        matches!(self, Kind::Character)
+    }
+
     /// The canonical form of a value; `key` is the option as the user spelled it, for errors.
     pub fn canonical(&self, key: &str, text: &str) -> Result<String> {
         match self {
-            Kind::Text => Ok(text.to_string()),
+            Kind::Text | Kind::Character => Ok(text.to_string()),
             Kind::Boolean => match text.to_ascii_lowercase().as_str() {
                 "true" | "t" | "on" | "yes" | "1" => Ok("true".to_string()),
                 "false" | "f" | "off" | "no" | "0" => Ok("false".to_string()),

@@ -14,93 +14,96 @@ mod column;
 mod cursor;
 mod fault;
 mod fields;
-mod numbers;
-mod times;
+pub mod numbers;
+pub mod times;
 
-use super::{PayloadColumn, RecordDecoder};
-use arrow::array::ArrayRef;
-use column::ColumnBuffer;
-use cursor::Cursor;
-use eddyline_common::Result;
+pub use column::{ColumnBuffer, Native};
+pub use cursor::Cursor;
+pub use fault::Fault;
+pub use times::NumberUnit;
+
+use super::rows::RowBuilder;
+use super::{PayloadColumn, PayloadParser};
 use fields::FieldMap;
 
-pub struct JsonDecoder {
-    columns: Vec<PayloadColumn>,
-    buffers: Vec<ColumnBuffer>,
+pub struct JsonParser {
     fields: FieldMap,
-    rows: usize,
-    missing_is_error: bool,
+    /// The row's column of each field.
+    columns: Vec<usize>,
+    /// A record that is no object is the value of the only column: as a record's key may be.
+    bare: bool,
 }
 
-impl JsonDecoder {
-    pub fn new(columns: Vec<PayloadColumn>, missing_is_error: bool) -> Result<Self> {
-        let buffers = columns.iter().map(|c| ColumnBuffer::new(&c.external_name, &c.ty)).collect::<Result<_>>()?;
-        let fields = FieldMap::new(columns.iter().map(|c| c.external_name.as_str()));
-        Ok(JsonDecoder { columns, buffers, fields, rows: 0, missing_is_error })
+impl JsonParser {
+    /// A parser of the fields that go to `wanted` of the columns.
+    pub fn new(columns: &[PayloadColumn], wanted: &[usize]) -> Self {
+        let fields = FieldMap::new(wanted.iter().map(|c| columns[*c].external_name.as_str()));
+        JsonParser { fields, columns: wanted.to_vec(), bare: false }
     }
 
-    fn push_object(&mut self, record: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(record).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to()))?;
-        let mut cursor = Cursor::new(text);
+    /// The same for a record's key.
+    pub fn of_key(columns: &[PayloadColumn], wanted: &[usize]) -> Self {
+        JsonParser { bare: wanted.len() == 1, ..JsonParser::new(columns, wanted) }
+    }
+
+    /// Puts the fields of the object at the cursor.
+    #[inline]
+    pub fn read_object(&mut self, cursor: &mut Cursor, row: &mut RowBuilder) -> Result<(), String> {
+        let columns = &self.columns;
+        self.fields.read_object(cursor, |index, cursor| -> Result<(), String> { row.put(columns[index], |buffer| buffer.push(cursor, 1)) })
+    }
+}
+
+impl PayloadParser for JsonParser {
+    fn parse(&mut self, payload: &[u8], row: &mut RowBuilder) -> Result<(), String> {
+        let mut cursor = Cursor::new(text_of(payload)?);
         if cursor.at_end() {
             return Err("an empty record".to_string());
         }
-        if !cursor.is_at(b'{') {
-            cursor.skip_value(0)?;
-            return Err("not a JSON object".to_string());
+        if let Some(mut inner) = if self.bare { enveloped(cursor) } else { None } {
+            return self.read_value(&mut inner, row);
         }
-        let (buffers, rows) = (&mut self.buffers, self.rows);
-        self.fields.read_object(&mut cursor, |index, cursor| -> Result<(), String> {
-            let buffer = &mut buffers[index];
-            buffer.truncate(rows); // an earlier value of the same field
-            buffer.push(cursor, 1).map_err(|fault| fault.in_column(&self.columns[index].external_name))
-        })?;
+        self.read_value(&mut cursor, row)?;
         if !cursor.at_end() {
             return Err(cursor.malformed("more after the end of the object"));
-        }
-        self.fill_missing()
-    }
-
-    fn fill_missing(&mut self) -> Result<(), String> {
-        for (buffer, column) in self.buffers.iter_mut().zip(&self.columns) {
-            let missing = buffer.len() == self.rows;
-            if missing && self.missing_is_error {
-                return Err(format!("column {}: the field is missing", column.external_name));
-            }
-            if missing {
-                buffer.push_null();
-            }
-            if !column.nullable && buffer.last_is_null() {
-                let what = if missing { "the field is missing" } else { "null" };
-                return Err(format!("column {}: {what}, but the column is NOT NULL", column.external_name));
-            }
         }
         Ok(())
     }
 }
 
-impl RecordDecoder for JsonDecoder {
-    fn push(&mut self, record: &[u8]) -> Result<(), String> {
-        match self.push_object(record) {
-            Ok(()) => {
-                self.rows += 1;
-                Ok(())
-            }
-            Err(reason) => {
-                self.buffers.iter_mut().for_each(|buffer| buffer.truncate(self.rows));
-                Err(reason)
-            }
+impl JsonParser {
+    fn read_value(&mut self, cursor: &mut Cursor, row: &mut RowBuilder) -> Result<(), String> {
+        if cursor.is_at(b'{') {
+            return self.read_object(cursor, row);
         }
+        if self.bare {
+            return row.put(self.columns[0], |buffer| buffer.push(cursor, 1));
+        }
+        cursor.skip_value(0)?;
+        Err("not a JSON object".to_string())
     }
+}
 
-    fn rows(&self) -> usize {
-        self.rows
+/// The payload within `{"schema": ..., "payload": ...}`, as Kafka Connect writes records with their schema.
+pub fn enveloped(cursor: Cursor) -> Option<Cursor> {
+    let (mut schema, mut payload) = (false, None);
+    let mut members = cursor;
+    if !members.is_at(b'{') {
+        return None;
     }
+    let read = members.read_members(|name, cursor| -> Result<(), String> {
+        match name.raw {
+            "schema" => schema = true,
+            "payload" => payload = Some(*cursor),
+            _ => return Err("another object".to_string()),
+        }
+        cursor.skip_value(1).map(drop)
+    });
+    payload.filter(|_| schema && read.is_ok() && members.at_end())
+}
 
-    fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        self.rows = 0;
-        self.buffers.iter_mut().map(ColumnBuffer::finish).collect()
-    }
+pub fn text_of(record: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(record).map_err(|e| format!("not UTF-8 at byte {}", e.valid_up_to()))
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ const WAIT: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_millis(1);
 /// Between attempts at a partition whose offset the broker does not have.
 const RETRY: Duration = Duration::from_secs(2);
+/// Between attempts at a schema that cannot be had.
+const PREPARE_AGAIN: Duration = Duration::from_millis(500);
 /// How often the sink hears where partitions end.
 const NOTE_ENDS: Duration = Duration::from_secs(1);
 
@@ -176,6 +178,9 @@ impl Worker {
         let troubled = self.problems.any();
         for record in records.drain(..) {
             let partition = record.partition();
+            if matches!(record.event(), Event::Record) {
+                self.prepare(partition, &record)?;
+            }
             let Some(buffer) = self.partitions.get_mut(&partition) else { continue };
             match record.event() {
                 Event::Record => buffer.push(&record),
@@ -198,6 +203,25 @@ impl Worker {
             if full {
                 self.pass_on(partition)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until a record can be decoded: its schema may be somewhere that does not answer.
+    fn prepare(&mut self, partition: i32, record: &Record) -> Result<(), Closed> {
+        let mut waited = false;
+        while let Some(buffer) = self.partitions.get_mut(&partition)
+            && let Err(error) = buffer.prepare(record)
+        {
+            waited = true;
+            self.problems.set(Scope::Partition(partition), error.to_string());
+            std::thread::sleep(PREPARE_AGAIN);
+            if self.stop.load(Ordering::SeqCst) || self.sink.is_closed() {
+                return Err(Closed);
+            }
+        }
+        if waited {
+            self.problems.clear(Scope::Partition(partition));
         }
         Ok(())
     }

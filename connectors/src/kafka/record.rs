@@ -43,17 +43,21 @@ pub struct RecordLayout {
     metadata: Vec<MetadataColumn>,
     /// For each column of the schema: from the payload (or else the metadata), and which.
     origins: Vec<(bool, usize)>,
+    /// Records overwrite each other: a null value is a deletion.
+    keyed: bool,
 }
 
 impl RecordLayout {
     pub fn new(spec: &SourceSpec, topic: &str) -> Result<RecordLayout> {
         let (mut payload, mut metadata, mut origins) = (Vec::new(), Vec::new(), Vec::new());
-        for column in &spec.columns {
+        let keyed = !spec.key.is_empty();
+        for (index, column) in spec.columns.iter().enumerate() {
             let (name, ty, nullable) = (column.external_name.clone(), column.ty.clone(), column.nullable);
+            let is_key = spec.key.contains(&index);
             match &column.origin {
                 ColumnOrigin::Payload => {
                     origins.push((true, payload.len()));
-                    payload.push(PayloadColumn { external_name: name, ty, nullable });
+                    payload.push(PayloadColumn { external_name: name, ty, nullable, is_key });
                 }
                 ColumnOrigin::Metadata(key) => {
                     options::check_metadata("kafka", key, &ty)?;
@@ -70,14 +74,16 @@ impl RecordLayout {
                 }
             }
         }
-        format::decoder(&spec.options, payload.clone())?; // refuses types the format lacks
-        let fields: Vec<Field> = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable)).collect();
+        format::decoder(&spec.options, payload.clone(), keyed)?; // refuses types the format lacks
+        // A deletion has its key and nothing else.
+        let fields: Vec<Field> = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable || keyed)).collect();
         let schema = Arc::new(Schema::new(fields));
-        Ok(RecordLayout { topic: topic.to_string(), schema, options: spec.options.clone(), payload, metadata, origins })
+        Ok(RecordLayout { topic: topic.to_string(), schema, options: spec.options.clone(), payload, metadata, origins, keyed })
     }
 }
 
 /// What metadata columns keep of one decoded record.
+#[derive(Clone)]
 struct Kept {
     key: Option<Vec<u8>>,
     timestamp_millis: Option<i64>,
@@ -100,7 +106,7 @@ pub struct PartitionBuffer {
 
 impl PartitionBuffer {
     pub fn new(layout: &Arc<RecordLayout>, range: PartitionRange) -> Result<Self> {
-        let decoder = format::decoder(&layout.options, layout.payload.clone())?;
+        let decoder = format::decoder(&layout.options, layout.payload.clone(), layout.keyed)?;
         let (layout, start) = (layout.clone(), range.start.0);
         let (kept, offsets, undecodable) = (Vec::new(), Vec::new(), Vec::new());
         Ok(PartitionBuffer { layout, range, decoder, kept, offsets, undecodable, bytes: 0, start, next: start })
@@ -130,6 +136,11 @@ impl PartitionBuffer {
         self.advance_to(offset);
     }
 
+    /// Fetches what decoding the record needs from elsewhere.
+    pub fn prepare(&mut self, record: &Record) -> Result<()> {
+        self.decoder.prepare(format::Record { key: record.key(), value: record.payload() })
+    }
+
     pub fn push(&mut self, record: &Record) {
         let offset = record.offset();
         if offset < self.next {
@@ -141,18 +152,20 @@ impl PartitionBuffer {
         }
         self.bytes += record.payload().map_or(0, <[u8]>::len) + record.key().map_or(0, <[u8]>::len);
         match self.decode(record) {
-            Ok(()) => self.offsets.push(offset),
+            Ok(rows) => self.offsets.extend(std::iter::repeat_n(offset, rows)),
             Err(reason) => self.undecodable.push(undecodable(Offset(offset), reason, record.payload().unwrap_or_default())),
         }
         self.next = offset + 1;
     }
 
-    fn decode(&mut self, record: &Record) -> Result<(), String> {
-        let payload = record.payload().ok_or("null value")?;
+    /// The number of rows that the record gave.
+    fn decode(&mut self, record: &Record) -> Result<usize, String> {
         let kept = if self.layout.metadata.is_empty() { None } else { Some(self.keep(record)?) };
-        self.decoder.push(payload)?;
-        self.kept.extend(kept);
-        Ok(())
+        let rows = self.decoder.push(format::Record { key: record.key(), value: record.payload() })?;
+        if let Some(kept) = kept {
+            self.kept.extend(std::iter::repeat_n(kept, rows));
+        }
+        Ok(rows)
     }
 
     /// What the metadata columns need, if they can hold it.
@@ -187,7 +200,7 @@ impl PartitionBuffer {
         if self.next == self.start && !empty_range {
             return Ok(None);
         }
-        let payload = self.decoder.finish()?;
+        let format::DecodedRows { columns: payload, weights } = self.decoder.finish()?;
         let metadata = self.layout.metadata.iter().map(|column| self.metadata_column(column)).collect::<Result<Vec<_>>>()?;
         let arrays = self.layout.origins.iter().map(|(from_payload, index)| match from_payload {
             true => payload[*index].clone(),
@@ -199,8 +212,10 @@ impl PartitionBuffer {
             start: Offset(self.start),
             end: Offset(self.next),
             rows: RecordBatch::try_new_with_options(self.layout.schema.clone(), arrays.collect(), &options)?,
+            weights,
             offsets: std::mem::take(&mut self.offsets),
             undecodable: std::mem::take(&mut self.undecodable),
+            notes: Vec::new(),
             finished: false,
         };
         self.kept.clear();

@@ -5,7 +5,7 @@ use crate::testing::CollectingSink;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use eddyline_common::SqlType;
+use eddyline_common::{Offset, PartitionId, SqlState, SqlType};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn spec(more: &[(&str, &str)]) -> SourceSpec {
     let columns = options::default_columns(&options).unwrap();
     let columns =
         columns.into_iter().map(|(external_name, ty)| SourceColumn { external_name, ty, nullable: true, origin: ColumnOrigin::Payload });
-    SourceSpec { name: "s".to_string(), columns: columns.collect(), options }
+    SourceSpec { name: "s".to_string(), columns: columns.collect(), options, key: vec![] }
 }
 
 fn range(partition: i32, start: i64, end: Option<i64>) -> PartitionRange {

@@ -32,7 +32,7 @@ impl Context<'_> {
         let what = match &relation.kind {
             RelationKind::Table { append_only: true, .. } if verb != "insert into" => "an append-only table",
             RelationKind::Table { .. } => return Ok(relation),
-            RelationKind::Source(_) => "a source",
+            RelationKind::Source(_) | RelationKind::KeyedSource { .. } => "a source",
             RelationKind::View { .. } => "a view",
             RelationKind::MaterializedView { .. } => "a materialized view",
         };

@@ -302,13 +302,7 @@ impl Lowering<'_> {
     /// One row over a node of one column: whether it has no rows, and whether none of them is null.
     fn null_state(&mut self, input: NodeId) -> Result<NodeId> {
         let source = self.exchanged(input, vec![]);
-        let call = |argument| AggregateCall {
-            function: AggregateFunction::Count,
-            argument,
-            distinct: false,
-            filter: None,
-            output: SqlType::BigInt,
-        };
+        let call = |argument| AggregateCall::new(AggregateFunction::Count, argument, SqlType::BigInt);
         let node = Node {
             op: Op::Aggregate { group: vec![], calls: vec![call(None), call(Some(0))], window: None, state: self.ids.allocate() },
             inputs: vec![source],

@@ -2,9 +2,9 @@
 //! wrote. One sentence names the construct, a hint says what to do instead.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, NullEquality, Result as DfResult};
+use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Distinct, Expr, Join, JoinType, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use eddyline_common::{Result, SqlError};
 
 /// Refuses with 0A000 what the lowering has no operator for.
@@ -29,24 +29,9 @@ fn refused(what: &str, hint: &str) -> DfResult<()> {
 
 fn node_supported(node: &LogicalPlan) -> DfResult<()> {
     match node {
-        // Of duplicate rows, the semi join that stands for INTERSECT ALL would keep all or none.
-        LogicalPlan::Join(Join { join_type: JoinType::LeftSemi, null_equality: NullEquality::NullEqualsNull, left, .. })
-            if !matches!(left.as_ref(), LogicalPlan::Distinct(_)) =>
-        {
-            refused("INTERSECT ALL", "Use INTERSECT, or count the rows of each side with GROUP BY and join the counts.")
-        }
-        LogicalPlan::Join(Join { join_type: JoinType::LeftAnti, null_equality: NullEquality::NullEqualsNull, left, .. })
-            if !matches!(left.as_ref(), LogicalPlan::Distinct(_)) =>
-        {
-            refused("EXCEPT ALL", "Use EXCEPT, or count the rows of each side with GROUP BY and join the counts.")
-        }
         LogicalPlan::Filter(filter) => split_conjunction(&filter.predicate).into_iter().try_for_each(in_subqueries_supported),
-        LogicalPlan::Limit(_) => refused("LIMIT", "Put ORDER BY and LIMIT into the SELECT that reads the view."),
-        LogicalPlan::Window(_) => refused("an OVER window", "Use a window aggregate with TUMBLE or HOP."),
         LogicalPlan::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
         LogicalPlan::RecursiveQuery(_) => refused("WITH RECURSIVE", "Run the recursive query as a SELECT."),
-        LogicalPlan::Distinct(Distinct::On(_)) => refused("DISTINCT ON", "Group by the columns and take MIN or MAX of the others."),
-        LogicalPlan::Sort(sort) if sort.fetch.is_some() => refused("LIMIT", "Put ORDER BY and LIMIT into the SELECT that reads the view."),
         _ => Ok(()),
     }
 }
@@ -54,8 +39,6 @@ fn node_supported(node: &LogicalPlan) -> DfResult<()> {
 fn expr_supported(expr: &Expr) -> DfResult<()> {
     match expr {
         Expr::SetComparison(_) => refused("ANY or ALL over a subquery", "Compute the set in a view of its own."),
-        Expr::GroupingSet(_) => refused("GROUPING SETS, ROLLUP or CUBE", "Create a view for each grouping."),
-        Expr::WindowFunction(_) => refused("an OVER window", "Use a window aggregate with TUMBLE or HOP."),
         Expr::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
         Expr::Placeholder(_) => refused("a parameter", "Write the value into the statement."),
         _ => Ok(()),

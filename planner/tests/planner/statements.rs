@@ -90,6 +90,50 @@ fn a_source_in_the_postgres_accent() {
 }
 
 #[test]
+fn a_keyed_source_overwrites() {
+    let mut catalog = TestCatalog::empty();
+    for (name, sql) in [
+        (
+            "a",
+            "CREATE TABLE a (id BIGINT, v STRING, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='upsert-kafka', 'topic'='t',
+                 'properties.bootstrap.servers'='b:9092', 'key.format'='json', 'value.format'='json')",
+        ),
+        (
+            "b",
+            "CREATE SOURCE b (v VARCHAR, id BIGINT PRIMARY KEY) WITH (connector = 'kafka', topic = 't',
+                 properties.bootstrap.server = 'b:9092') FORMAT PLAIN ENCODE JSON",
+        ),
+        (
+            "c",
+            "CREATE SOURCE c (v VARCHAR, PRIMARY KEY (id)) INCLUDE KEY AS id WITH (connector = 'kafka', topic = 't',
+                 properties.bootstrap.server = 'b:9092') FORMAT UPSERT ENCODE JSON",
+        ),
+        (
+            "d",
+            "CREATE TABLE d (id BIGINT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', 'topic'='t',
+                 'properties.bootstrap.servers'='b:9092', 'format'='debezium-json')",
+        ),
+    ] {
+        let source = catalog.create(sql).unwrap();
+        let RelationKind::KeyedSource { spec, .. } = &source.kind else { panic!("{name} is not keyed") };
+        assert_eq!((&spec.key, source.mode), (&source.key, ChangelogMode::Retract), "{name}");
+        let key = &source.columns[source.key[0]];
+        assert!(key.name == "id" && !key.nullable, "{name}");
+        let feed = source.feed().unwrap();
+        assert_eq!(feed.columns.len(), source.columns.len() + 2);
+    }
+    let keyless = catalog.create(
+        "CREATE TABLE e (id BIGINT) WITH ('connector'='kafka', 'topic'='t', 'properties.bootstrap.servers'='b', 'format'='debezium-json')",
+    );
+    let keyless = keyless.unwrap();
+    assert!(matches!(keyless.kind, RelationKind::Source(_)) && keyless.mode == ChangelogMode::Retract);
+    let error = catalog.create(
+        "CREATE SOURCE f (id BIGINT) WITH (connector = 'kafka', topic = 't', properties.bootstrap.server = 'b') FORMAT UPSERT ENCODE JSON",
+    );
+    assert_eq!(error.unwrap_err().message, "FORMAT UPSERT needs a primary key");
+}
+
+#[test]
 fn a_generator_knows_its_columns() {
     let mut catalog = TestCatalog::empty();
     let source = catalog.create("CREATE SOURCE bid WITH (connector = 'nexmark', nexmark.table.type = 'bid')").unwrap();
@@ -120,7 +164,7 @@ fn tables_have_keys_defaults_and_watermarks() {
     let t = catalog.relation("t");
     assert_eq!((t.key.as_slice(), t.mode), (&[0][..], ChangelogMode::Retract));
     assert!(!t.columns[0].nullable);
-    let RelationKind::Table { defaults, append_only } = &t.kind else { panic!() };
+    let RelationKind::Table { defaults, append_only, .. } = &t.kind else { panic!() };
     assert!(!append_only && defaults.contains_key(&2));
     let log = catalog.relation("log");
     assert_eq!((log.mode, log.time_columns.as_slice()), (ChangelogMode::Append, &[0][..]));

@@ -7,7 +7,7 @@ use super::checkpointing::Positions;
 use super::history::Replay;
 use super::inbox::Inbox;
 use eddyline_common::connector::SourceReader;
-use eddyline_common::{ChangeBatch, Epoch, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
+use eddyline_common::{Epoch, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
 use eddyline_executor::StepInput;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -165,7 +165,7 @@ impl SourceReading {
             let batch = arrived.batch;
             offsets += (batch.end.0 - batch.start.0).max(0) as u64;
             if batch.rows.num_rows() > 0 {
-                batches.extend(self.replay.tag(batch.partition, &batch.offsets, &ChangeBatch::insertions(batch.rows)));
+                batches.extend(self.replay.tag(batch.partition, &batch.offsets, &batch.changes()));
             }
             self.replay.advance(batch.partition, batch.end);
             if self.left.get(&batch.partition).is_some_and(|end| batch.end >= *end) {

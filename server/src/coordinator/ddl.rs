@@ -1,4 +1,5 @@
-//! DDL: checked, logged, applied in the order of the log, acknowledged once durable.
+//! DDL: checked, built, logged, installed in the order of the log, acknowledged once durable. What cannot be logged leaves no
+//! trace: a relation is in the catalog only, and out of it only, once its record is in the log.
 
 use super::core::{Core, reply_to};
 use super::handle::{Ddl, DdlOutcome, Reply};
@@ -16,8 +17,10 @@ use eddyline_common::types::arrow_schema;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, StateTableId, Timestamp, failpoint};
 use eddyline_executor::{JobProgress, JobSpec};
 use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
+use eddyline_planner::keyed_plan;
 use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_planner::statement::ObjectKind;
+use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::{ARRIVAL, View, ViewKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +30,9 @@ pub(super) struct Waiting {
     reply: Reply<DdlOutcome>,
     outcome: DdlOutcome,
 }
+
+/// What a statement came to, and where its record is; `None` if there was nothing to do.
+type Done = (DdlOutcome, Option<LogPosition>);
 
 impl Core {
     pub(super) fn on_ddl(&mut self, ddl: Ddl, starts: Vec<PartitionStart>, reply: Reply<DdlOutcome>) {
@@ -38,25 +44,23 @@ impl Core {
         match outcome {
             Err(error) => reply_to(reply, Err(error)),
             Ok((outcome, None)) => reply_to(reply, Ok(outcome)),
-            Ok((outcome, Some(record))) => self.log_ddl(&record, outcome, reply),
-        }
-    }
-
-    fn log_ddl(&mut self, record: &DdlRecord, outcome: DdlOutcome, reply: Reply<DdlOutcome>) {
-        let logged = records::encode_json(record).and_then(|payload| self.log.append(KIND_DDL, &payload)).and_then(|position| {
-            failpoint::hit("ddl.logged")?;
-            Ok(position)
-        });
-        match logged {
-            Err(error) => reply_to(reply, Err(error)),
-            Ok(position) => {
+            Ok((outcome, Some(logged))) => {
                 let id = self.next_ddl;
                 self.next_ddl += 1;
                 self.ddl_waiting.insert(id, Waiting { reply, outcome });
                 let sender = self.sender.clone();
-                self.log.on_durable(position, Box::new(move |result| drop(sender.send(Event::DdlDurable(id, result)))));
+                self.log.on_durable(logged, Box::new(move |result| drop(sender.send(Event::DdlDurable(id, result)))));
             }
         }
+    }
+
+    /// Once this has given a position, the change is what a restart finds, and must be what this process shows.
+    fn log_ddl(&mut self, record: &DdlRecord) -> Result<LogPosition> {
+        self.log_health()?;
+        failpoint::hit("ddl.log")?;
+        let position = self.log.append(KIND_DDL, &records::encode_json(record)?)?;
+        failpoint::pass("ddl.logged");
+        Ok(position)
     }
 
     pub(super) fn on_ddl_durable(&mut self, id: u64, result: Result<()>) {
@@ -65,12 +69,7 @@ impl Core {
         }
     }
 
-    fn create(
-        &mut self,
-        mut relation: Relation,
-        if_not_exists: bool,
-        starts: Vec<PartitionStart>,
-    ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>) -> Result<Done> {
         if let Some(existing) = self.catalog.by_name(&relation.name) {
             if relation.id == existing.id {
                 return self.replace_view(relation);
@@ -88,15 +87,19 @@ impl Core {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation {gone} was dropped meanwhile")));
         }
         relation.id = RelationId(self.next_relation);
+        self.assign_feed(&mut relation);
         self.assign_state_tables(&mut relation);
-        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch: self.last_cut, starts: starts.clone() };
-        self.apply_create(relation, self.last_cut, starts)?;
-        self.refresh_readers()?;
-        Ok((DdlOutcome { created: Some(RelationId(self.next_relation - 1)), notices: Vec::new() }, Some(record)))
+        let (id, epoch) = (relation.id, self.last_cut);
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: starts.clone() };
+        let relation = Arc::new(relation);
+        self.build(&relation, epoch, starts)?;
+        let logged = self.refresh_readers().and_then(|()| self.log_ddl(&record)).inspect_err(|_| self.undo_build(id))?;
+        self.install(&relation);
+        Ok((DdlOutcome { created: Some(id), notices: Vec::new() }, Some(logged)))
     }
 
     /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
-    fn replace_view(&mut self, relation: Relation) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn replace_view(&mut self, relation: Relation) -> Result<Done> {
         let users: Vec<Arc<Relation>> =
             self.catalog.dependents(relation.id).into_iter().filter(|r| matches!(r.kind, RelationKind::MaterializedView { .. })).collect();
         if let Some(user) = users.first() {
@@ -108,8 +111,9 @@ impl Core {
             return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
         }
         let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch: self.last_cut, starts: Vec::new() };
-        self.apply_create(relation, self.last_cut, Vec::new())?;
-        Ok((DdlOutcome::default(), Some(record)))
+        let logged = self.log_ddl(&record)?;
+        self.install(&Arc::new(relation));
+        Ok((DdlOutcome::default(), Some(logged)))
     }
 
     /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
@@ -121,14 +125,24 @@ impl Core {
         }
     }
 
-    /// Makes a new relation work, at `epoch`. Fails without a trace.
+    /// Makes a new relation work, at `epoch`, and shows it.
     pub(super) fn apply_create(&mut self, relation: Relation, epoch: Epoch, starts: Vec<PartitionStart>) -> Result<()> {
         let relation = Arc::new(relation);
+        self.build(&relation, epoch, starts)?;
+        self.install(&relation);
+        Ok(())
+    }
+
+    /// Makes a new relation work, at `epoch`; nobody finds it yet. Fails without a trace.
+    fn build(&mut self, relation: &Arc<Relation>, epoch: Epoch, starts: Vec<PartitionStart>) -> Result<()> {
         let id = relation.id;
+        // Never used again, also if nothing comes of it: what is left of its state is cleared in the background.
+        self.next_relation = self.next_relation.max(id.0 + 1);
         match &relation.kind {
             RelationKind::Source(_) => {
                 self.add_source(relation.clone(), SourceProgress::starting(starts), History::default(), epoch)?;
             }
+            RelationKind::KeyedSource { .. } => self.create_keyed(relation, epoch, starts)?,
             RelationKind::Table { .. } => {
                 self.mark(epoch);
                 self.tables.insert(id, Table::new(relation.clone(), epoch, Timestamp::MIN)?);
@@ -140,9 +154,19 @@ impl Core {
                 self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch)?;
             }
         }
-        self.next_relation = self.next_relation.max(id.0 + 1);
-        self.set_catalog(self.catalog.with((*relation).clone()));
         Ok(())
+    }
+
+    fn install(&mut self, relation: &Arc<Relation>) {
+        self.set_catalog(self.catalog.with((**relation).clone()));
+    }
+
+    /// The relation was built and could not be logged.
+    fn undo_build(&mut self, id: RelationId) {
+        self.apply_drop(&[id]);
+        if let Err(error) = self.refresh_readers() {
+            tracing::warn!("a source that nobody reads runs on: {error}");
+        }
     }
 
     pub(super) fn add_source(&mut self, relation: Arc<Relation>, progress: SourceProgress, history: History, epoch: Epoch) -> Result<()> {
@@ -163,7 +187,7 @@ impl Core {
     ) -> Result<()> {
         let (plan, on_error) = match &relation.kind {
             RelationKind::MaterializedView { plan, options } => (Arc::new(plan.clone()), options.on_error),
-            _ => (Arc::new(table_plan(&relation)), ErrorPolicy::Stop),
+            _ => (Arc::new(keyed_plan(&relation).unwrap_or_else(|| table_plan(&relation))), ErrorPolicy::Stop),
         };
         let (progress, view) = match restored {
             Some((progress, view)) => (Some(progress), view),
@@ -174,8 +198,8 @@ impl Core {
         };
         let inputs = plan.inputs();
         let schema_of = |id: &RelationId| {
-            let columns = self.catalog.get(*id).map(|r| &r.columns).unwrap_or(&relation.columns);
-            (*id, arrow_schema(columns))
+            let read = self.sources.get(id).map(|s| &s.relation).or_else(|| self.catalog.get(*id));
+            (*id, arrow_schema(&read.unwrap_or(&relation).columns))
         };
         let schemas: BTreeMap<_, _> = inputs.iter().map(schema_of).collect();
         let spec = JobSpec { job: relation.id, plan, view: Some(view.clone()), inputs: schemas, on_error, restore: progress.clone() };
@@ -207,13 +231,7 @@ impl Core {
             .with_hint("Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."))
     }
 
-    fn drop_relations(
-        &mut self,
-        kind: ObjectKind,
-        names: &[String],
-        if_exists: bool,
-        cascade: bool,
-    ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn drop_relations(&mut self, kind: ObjectKind, names: &[String], if_exists: bool, cascade: bool) -> Result<Done> {
         let mut outcome = DdlOutcome::default();
         let mut dropped: Vec<RelationId> = Vec::new();
         for name in names {
@@ -225,7 +243,9 @@ impl Core {
                 continue;
             };
             let found = object_kind(relation);
-            let is_flink_table = kind == ObjectKind::Table && found == ObjectKind::Source;
+            // A source may be declared by CREATE TABLE, and what rows are pushed to is a table.
+            let is_webhook = matches!(relation.kind, RelationKind::Table { webhook: Some(_), .. });
+            let is_flink_table = kind == ObjectKind::Table && found == ObjectKind::Source || kind == ObjectKind::Source && is_webhook;
             if found != kind && !is_flink_table {
                 let hint = format!("Use DROP {} to remove it.", kind_name(found).to_uppercase());
                 return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {}", kind_name(kind))).with_hint(hint));
@@ -246,13 +266,17 @@ impl Core {
         if dropped.is_empty() {
             return Ok((outcome, None));
         }
+        let logged = self.log_ddl(&DdlRecord::Drop { relations: dropped.clone() })?;
         self.apply_drop(&dropped);
-        self.refresh_readers()?;
-        Ok((outcome, Some(DdlRecord::Drop { relations: dropped })))
+        if let Err(error) = self.refresh_readers() {
+            tracing::warn!("after DROP a source is not read as it should be: {error}");
+        }
+        Ok((outcome, Some(logged)))
     }
 
     pub(super) fn apply_drop(&mut self, ids: &[RelationId]) {
         for id in ids {
+            let source = self.source_of(*id);
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
                 let states = match &job.relation.kind {
@@ -262,30 +286,30 @@ impl Core {
                 self.checkpoints.drop_job(states, job.view);
             }
             self.tables.remove(id);
-            if let Some(mut source) = self.sources.remove(id) {
-                source.stop();
-            }
+            self.drop_source(source);
             self.stats.remove(*id);
-            self.handle.starts.write().remove(id);
             self.handle.locks.lock().remove(id);
+            self.system.forget(source);
             self.system.forget(*id);
             self.forget_in_checkpoint(*id);
         }
         self.set_catalog(self.catalog.without(ids));
     }
 
-    fn advance(&mut self, relation: RelationId, to_micros: i64) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn advance(&mut self, relation: RelationId, to_micros: i64) -> Result<Done> {
         let manual = self.catalog.get(relation).and_then(|r| r.watermark.as_ref()).is_some_and(|w| w.manual);
         if !manual {
             let hint = "Declare the source or table WITH (watermark.mode = 'manual').";
             return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, "only a manual watermark can be advanced").with_hint(hint));
         }
+        let logged = self.log_ddl(&DdlRecord::AdvanceWatermark { relation, to_micros })?;
         self.apply_advance(relation, to_micros);
-        Ok((DdlOutcome::default(), Some(DdlRecord::AdvanceWatermark { relation, to_micros })))
+        Ok((DdlOutcome::default(), Some(logged)))
     }
 
     pub(super) fn apply_advance(&mut self, relation: RelationId, to_micros: i64) {
         let to = Timestamp(to_micros);
+        let relation = self.source_of(relation);
         if let Some(source) = self.sources.get_mut(&relation) {
             source.advance_watermark(to);
         } else if let Some(table) = self.tables.get_mut(&relation) {

@@ -2,13 +2,13 @@
 //! event times already computed on the reader's side. Knows nothing of cuts.
 
 use super::Event;
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::{BatchSink, SourceBatch};
 use eddyline_common::runtime::Clock;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{Column, Offset, PartitionId, RelationId, Result, Timestamp};
+use eddyline_common::{ChangeBatch, Column, Offset, PartitionId, RelationId, Result, Timestamp};
 use eddyline_executor::expr::{NowHandle, Projection};
 use eddyline_planner::catalog::Relation;
 use parking_lot::{Condvar, Mutex};
@@ -52,6 +52,15 @@ impl EventTimes {
         let exprs = [definition.expression.clone(), time.value.clone()];
         let projection = Projection::new(&exprs, &arrow_schema(&relation.columns), output, &NowHandle::default())?;
         Ok(Some(EventTimes { projection, future_guard: definition.future_guard, manual: definition.manual }))
+    }
+
+    /// The same for changes: what is taken back says nothing about how far time has come, but can be late.
+    pub fn of_changes(&self, changes: &ChangeBatch, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+        let all = self.of(&changes.rows, now);
+        let Some(weights) = &changes.weights else { return all };
+        let inserted = BooleanArray::from_unary(weights, |w| w > 0);
+        let proposed = changes.filter(&inserted).ok().and_then(|inserted| self.of(&inserted.rows, now).0);
+        (proposed, all.1)
     }
 
     /// (proposed watermark, oldest event time). Rows whose time cannot be computed propose nothing; they are found by halving.
@@ -173,7 +182,7 @@ impl Inbox {
 impl BatchSink for Inbox {
     fn push(&self, batch: SourceBatch) -> bool {
         let (watermark, oldest) = match &self.times {
-            Some(times) if batch.rows.num_rows() > 0 => times.of(&batch.rows, self.clock.now()),
+            Some(times) if batch.rows.num_rows() > 0 => times.of_changes(&batch.changes(), self.clock.now()),
             _ => (None, None),
         };
         let bytes = batch_bytes(&batch);

@@ -5,6 +5,7 @@
 //! - `records`: what it logs
 //! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
 //! - `ring`: what relations emitted, by epoch
+//! - `keyed`: sources whose records overwrite each other
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
@@ -27,6 +28,7 @@ mod handle;
 mod history;
 mod inbox;
 mod job;
+mod keyed;
 mod partition;
 mod reads;
 mod records;
@@ -79,6 +81,8 @@ enum Event {
     /// The views of jobs that wait for this checkpoint in the middle of a backfill are in files.
     HeldAreWritten(u64),
     CheckpointDone(u64, Result<checkpointing::Written>),
-    /// Views have been cleaned, and their tails frozen.
-    Vacuumed,
+    /// Views have been cleaned, and their tails frozen; whether there is more to do at once.
+    Vacuumed {
+        more: bool,
+    },
 }

@@ -60,12 +60,18 @@ fn split_at(arrived: &mut Arrived, at: Offset) -> Arrived {
     let rows = &arrived.batch.rows;
     later.rows = rows.slice(row, rows.num_rows() - row);
     arrived.batch.rows = rows.slice(0, row);
+    if let Some(weights) = &arrived.batch.weights {
+        later.weights = Some(weights.slice(row, weights.len() - row));
+        arrived.batch.weights = Some(weights.slice(0, row));
+    }
     later.offsets = arrived.batch.offsets.split_off(row);
     later.start = at;
     arrived.batch.end = at;
     arrived.batch.finished = false;
     later.undecodable.retain(|u| u.offset >= at);
     arrived.batch.undecodable.retain(|u| u.offset < at);
+    later.notes.retain(|n| n.offset >= at);
+    arrived.batch.notes.retain(|n| n.offset < at);
     let bytes = arrived.bytes / 2;
     arrived.bytes -= bytes;
     Arrived { batch: later, bytes, watermark: arrived.watermark, oldest: arrived.oldest, at: arrived.at }

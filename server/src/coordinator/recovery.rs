@@ -1,7 +1,7 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, checkpoint_dir, has_job, read_body};
+use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, Writer, checkpoint_dir, has_job, read_body};
 use super::core::Core;
 use super::ddl::{view_key, view_schema};
 use super::handle::{CoordinatorHandle, Pins};
@@ -164,21 +164,16 @@ fn assemble(
         locks: Arc::new(Mutex::new(HashMap::new())),
         stats: stats.clone(),
         starts: Arc::new(RwLock::new(HashMap::new())),
+        write_room: CoordinatorHandle::write_room(),
     };
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
     clear_dir(&image_dir)?;
-    let maintenance = Maintenance {
-        store,
-        kv: kv.clone(),
-        gate: engine.gate().clone(),
-        log: log.clone(),
-        image_dir,
-        events: sender.clone(),
-        stats: stats.clone(),
-    };
+    let maintenance = Maintenance { store: store.clone(), events: sender.clone(), stats: stats.clone() };
+    let writer =
+        Writer { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone(), positions: None };
     Ok(Core {
-        checkpoints: Checkpointing::start(maintenance, next_id, body)?,
+        checkpoints: Checkpointing::start(maintenance, writer, next_id, body)?,
         log,
         engine,
         engine_events,
@@ -199,6 +194,8 @@ fn assemble(
         now: Timestamp::MIN,
         durable: Epoch::ZERO,
         recovered: Epoch::ZERO,
+        cuts_in_flight: Default::default(),
+        log_lost: None,
         horizon: Epoch::ZERO,
         readers_changed: false,
         marks: BTreeSet::new(),
@@ -239,6 +236,10 @@ impl Core {
                     let progress = body.sources.get(&relation.id).ok_or_else(|| missing(relation.id))?.clone();
                     let history = histories.remove(&relation.id).unwrap_or_default();
                     self.add_source(Arc::new(relation.clone()), progress, history, body.epoch)?;
+                }
+                RelationKind::KeyedSource { feed, .. } => {
+                    self.restore_feed(relation, body, histories.remove(feed))?;
+                    self.restore_job(relation, body, views.remove(&relation.id))?;
                 }
                 RelationKind::View { .. } => {}
                 RelationKind::Table { .. } => {
@@ -316,7 +317,7 @@ impl Core {
                 }
                 Record::Cut(cut) => {
                     cuts += 1;
-                    self.replay_cut(cut);
+                    self.replay_cut(cut)?;
                 }
             }
         }
@@ -342,11 +343,11 @@ impl Core {
         }
     }
 
-    fn replay_cut(&mut self, cut: Cut) {
+    fn replay_cut(&mut self, cut: Cut) -> Result<()> {
         let epoch = cut.epoch;
         for (id, input) in cut.inputs {
             if let Some(source) = self.sources.get_mut(&id) {
-                source.push_replay(epoch, input);
+                source.push_replay(epoch, input)?;
                 self.handle.starts.write().insert(id, source.starts().to_vec());
             } else if let Some(table) = self.tables.get_mut(&id) {
                 table.cut_replayed(epoch, &input);
@@ -356,6 +357,7 @@ impl Core {
         self.durable = epoch;
         self.now = self.now.max(cut.now);
         self.stats.epoch.store(epoch.0, Ordering::Relaxed);
+        Ok(())
     }
 
     fn refresh_after_replay(&mut self) -> Result<()> {

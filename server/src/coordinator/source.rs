@@ -8,10 +8,10 @@ use super::partition::Partition;
 use super::ring::{Ring, RingEntry};
 use super::stats::SourceStats;
 use crossbeam_channel::Sender;
-use eddyline_common::connector::{PartitionRange, PartitionStart, SourceConnector, SourceReader, UndecodableRecord};
+use eddyline_common::connector::{PartitionRange, PartitionStart, SourceConnector, SourceNote, SourceReader, UndecodableRecord};
 use eddyline_common::cut::PartitionCut;
 use eddyline_common::runtime::Clock;
-use eddyline_common::{ChangeBatch, Epoch, InputCut, Offset, PartitionId, RelationId, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_common::{Epoch, InputCut, Offset, PartitionId, RelationId, Result, SqlError, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +26,8 @@ pub struct SourceProgress {
     pub watermark: Timestamp,
     pub partitions: Vec<PartitionCut>,
     pub history: SavedHistory,
+    #[serde(default)]
+    pub notes: Vec<SourceNote>,
     pub records: u64,
     pub undecodable: u64,
     #[serde(default)]
@@ -35,8 +37,8 @@ pub struct SourceProgress {
 impl SourceProgress {
     /// Of a new source.
     pub fn starting(starts: Vec<PartitionStart>) -> Self {
-        let (partitions, history) = (Vec::new(), SavedHistory::default());
-        SourceProgress { starts, watermark: Timestamp::MIN, partitions, history, records: 0, undecodable: 0, bytes: 0 }
+        let (partitions, history, notes) = (Vec::new(), SavedHistory::default(), Vec::new());
+        SourceProgress { starts, watermark: Timestamp::MIN, partitions, history, notes, records: 0, undecodable: 0, bytes: 0 }
     }
 }
 
@@ -46,6 +48,8 @@ pub struct Source {
     pub history: History,
     pub stats: Arc<SourceStats>,
     connector: Arc<dyn SourceConnector>,
+    /// All that the connector has noted, and must be told again after a restart.
+    notes: Vec<SourceNote>,
     starts: Vec<PartitionStart>,
     partitions: BTreeMap<PartitionId, Partition>,
     watermark: Timestamp,
@@ -78,6 +82,7 @@ impl Source {
     ) -> Result<Self> {
         let RelationKind::Source(spec) = &relation.kind else { return Err(SqlError::internal("not a source")) };
         let connector: Arc<dyn SourceConnector> = Arc::from(eddyline_connectors::open(spec)?);
+        connector.remember(&progress.notes)?;
         let mut partitions: BTreeMap<_, _> = progress.starts.iter().map(|s| (s.partition, Partition::at(s.start))).collect();
         for cut in &progress.partitions {
             partitions.insert(cut.partition, Partition { watermark: cut.watermark, idle: cut.idle, ..Partition::at(cut.end) });
@@ -96,6 +101,7 @@ impl Source {
             history,
             stats,
             connector,
+            notes: progress.notes,
             starts: progress.starts,
             partitions,
             watermark: progress.watermark,
@@ -130,6 +136,7 @@ impl Source {
             watermark: self.watermark,
             partitions: self.partitions.iter().filter(|(_, p)| p.discovered.is_none()).map(partition).collect(),
             history: SavedHistory::default(),
+            notes: self.notes.clone(),
             records: self.stats.records.load(Ordering::Relaxed),
             undecodable: self.stats.undecodable.load(Ordering::Relaxed),
             bytes: self.stats.bytes.load(Ordering::Relaxed),
@@ -151,8 +158,14 @@ impl Source {
         !self.replay.is_empty()
     }
 
+    fn remember(&mut self, notes: &[SourceNote]) -> Result<()> {
+        self.notes.extend_from_slice(notes);
+        self.connector.remember(notes)
+    }
+
     /// A cut of the log that is to be taken again.
-    pub fn push_replay(&mut self, epoch: Epoch, cut: InputCut) {
+    pub fn push_replay(&mut self, epoch: Epoch, cut: InputCut) -> Result<()> {
+        self.remember(&cut.notes)?;
         for moved in &cut.partitions {
             if let Some(start) = moved.start {
                 self.partitions.insert(moved.partition, Partition::at(start));
@@ -160,6 +173,7 @@ impl Source {
             }
         }
         self.replay.push_back((epoch, cut));
+        Ok(())
     }
 
     /// Starts reading after the last cut, if not already.
@@ -256,7 +270,12 @@ impl Source {
             }
         }
         let watermark = self.next_watermark();
-        let input = InputCut { watermark, partitions: moved };
+        let notes: Vec<SourceNote> = taken.iter().flat_map(|a| a.batch.notes.iter().cloned()).collect();
+        // A note of this very reader is one it knows.
+        if let Err(error) = self.remember(&notes) {
+            tracing::error!(source = %self.relation.name, "{error}");
+        }
+        let input = InputCut { watermark, partitions: moved, notes };
         let undecodable = self.enter(epoch, watermark, taken);
         SourceCut { input, undecodable }
     }
@@ -311,9 +330,9 @@ impl Source {
         let mut undecodable = Vec::new();
         let mut batches = Vec::with_capacity(taken.len());
         for Arrived { batch, .. } in taken {
-            undecodable.extend(batch.undecodable.into_iter().map(|u| (batch.partition, u)));
+            undecodable.extend(batch.undecodable.iter().map(|u| (batch.partition, u.clone())));
             if batch.rows.num_rows() > 0 {
-                batches.push(TaggedBatch { changes: ChangeBatch::insertions(batch.rows), arrival_watermark });
+                batches.push(TaggedBatch { changes: batch.changes(), arrival_watermark });
             }
         }
         self.watermark = watermark;

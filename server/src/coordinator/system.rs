@@ -228,12 +228,10 @@ impl Core {
     }
 
     fn undecodable_row(&self, row: &Undecodable) -> Vec<Cell> {
-        let topic = self.sources.get(&row.source).and_then(|s| match &s.relation.kind {
-            eddyline_planner::RelationKind::Source(spec) => spec.options.get("topic").cloned(),
-            _ => None,
-        });
+        let spec = self.sources.get(&row.source).and_then(|s| s.relation.source_spec());
+        let topic = spec.and_then(|spec| spec.options.get("topic").or(spec.options.get("path")).cloned());
         vec![
-            self.name_of(row.source),
+            Cell::Text(self.name_of_source(row.source)),
             Cell::Text(topic),
             Cell::Int(row.partition.0 as i64),
             Cell::Int(row.offset),

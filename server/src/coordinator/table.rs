@@ -57,7 +57,7 @@ impl Table {
     pub fn cut(&mut self, epoch: Epoch) -> InputCut {
         let watermark = self.proposed;
         self.enter(epoch, watermark);
-        InputCut { watermark, partitions: Vec::new() }
+        InputCut { watermark, partitions: Vec::new(), notes: Vec::new() }
     }
 
     /// Takes what waits into an epoch of the log, with the watermark recorded there.

@@ -1,24 +1,28 @@
-//! The HTTP side: `/healthz` for orchestrators, `/metrics` for Prometheus. Reads counters only; it never asks
-//! the coordinator, so that it answers when everything else is stuck.
+//! The HTTP side: `/healthz` for orchestrators, `/metrics` for Prometheus, `/source/NAME` for rows from outside. The first two
+//! read counters only and never ask the coordinator, so that they answer when everything else is stuck.
 
 mod metrics;
+mod webhook;
 
 use crate::coordinator::Stats;
 use crate::metrics::Metrics;
+use crate::session::Services;
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
+use axum::routing::{get, post};
 use eddyline_common::Result;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until cancelled.
-pub async fn serve(listener: TcpListener, stats: Arc<Stats>, metrics: Arc<Metrics>, stop: CancellationToken) -> Result<()> {
-    let routes =
-        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics_page)).with_state((stats, metrics));
+pub async fn serve(listener: TcpListener, services: Arc<Services>, stop: CancellationToken) -> Result<()> {
+    let pages = (services.coordinator.stats(), services.metrics.clone());
+    let pages = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics_page)).with_state(pages);
+    let webhooks = Router::new().route("/source/{name}", post(webhook::post)).with_state(webhook::Webhooks::new(services));
+    let routes = pages.merge(webhooks);
     axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await?;
     Ok(())
 }

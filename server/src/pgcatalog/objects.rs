@@ -83,7 +83,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
 }
 
 pub fn is_source(r: &Relation) -> bool {
-    matches!(r.kind, RelationKind::Source(_))
+    r.is_source()
 }
 
 pub fn is_table(r: &Relation) -> bool {
@@ -362,7 +362,7 @@ fn depend_rows(r: &Relation, rows: &mut Rows) {
 }
 
 fn foreign_table_row(r: &Relation, rows: &mut Rows) {
-    let RelationKind::Source(source) = &r.kind else { return };
+    let Some(source) = r.source_spec() else { return };
     let options: Vec<String> = source.options.iter().filter(|(k, _)| !is_secret(k)).map(|(k, v)| format!("{k}={v}")).collect();
     rows.add([("ftrelid", relation_oid(r.id).into()), ("ftserver", builtin::SERVER.into()), ("ftoptions", options.into())]);
 }

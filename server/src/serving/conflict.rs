@@ -2,11 +2,11 @@
 
 use super::dml::{Target, conform, positional};
 use super::engine::QueryEngine;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use bytes::BytesMut;
 use eddyline_common::key::{KeyCodec, KeyRows};
-use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_common::{ChangeBatch, Result, SqlError, SqlState};
 use eddyline_planner::Relation;
 use eddyline_planner::statement::OnConflict;
 use hashbrown::HashMap;
@@ -101,6 +101,21 @@ pub fn resolve(target: &Target, rows: RecordBatch, existing: Existing, on_confli
     check_moved_keys(target, &old, &updated)?;
     let new = arrow::compute::concat_batches(&rows.schema(), &[fresh, updated])?;
     Ok(Resolved { old, new })
+}
+
+/// Rows that overwrite each other by key, the last one counting: what goes and what comes. Weights are +1 for a row and -1
+/// for a key that is gone.
+pub fn overwrite(target: &Target, columns: Vec<ArrayRef>, weights: Option<Int64Array>) -> Result<ChangeBatch> {
+    let rows = columns.first().map_or(0, |c| c.len());
+    let rows = conform(&columns, rows, &target.schema())?;
+    let keys = keys_of(target.relation, &rows)?;
+    let last: HashMap<&[u8], u32> = keys.iter().enumerate().map(|(row, key)| (key, row as u32)).collect();
+    let mut last: Vec<u32> = last.into_values().collect();
+    last.sort_unstable();
+    let take = |rows: &RecordBatch, at: &[u32]| arrow::compute::take_record_batch(rows, &UInt32Array::from(at.to_vec()));
+    let old = Existing::find(target, &take(&rows, &last)?)?.rows;
+    last.retain(|row| weights.as_ref().is_none_or(|w| w.value(*row as usize) > 0));
+    target.changes(Some(old), take(&rows, &last)?)
 }
 
 /// `DO UPDATE SET ... WHERE ...` over old rows and the rows that were to be inserted.

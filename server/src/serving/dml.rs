@@ -157,7 +157,7 @@ impl Target<'_> {
     }
 
     /// The change batch, in the table's exact schema.
-    fn changes(&self, old: Option<RecordBatch>, new: RecordBatch) -> Result<ChangeBatch> {
+    pub fn changes(&self, old: Option<RecordBatch>, new: RecordBatch) -> Result<ChangeBatch> {
         let schema = self.schema();
         let exact = |rows: RecordBatch| Ok::<_, SqlError>(RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?);
         let Some(old) = old.filter(|o| o.num_rows() > 0) else { return Ok(ChangeBatch::insertions(exact(new)?)) };

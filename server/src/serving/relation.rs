@@ -13,6 +13,7 @@ use datafusion::logical_expr::logical_plan::TableScan;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{RelationId, Result, SqlError, SqlState, Timestamp};
+use eddyline_planner::plan::ChangelogMode;
 use eddyline_planner::{Relation, RelationKind};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,6 +61,10 @@ impl Bindings {
 
     fn provider(&self, relation: &Arc<Relation>) -> Result<Arc<dyn TableProvider>> {
         if let RelationKind::Source(spec) = &relation.kind {
+            if relation.mode == ChangelogMode::Retract {
+                let message = format!("source \"{}\" holds changes, which cannot be read as rows", relation.name);
+                return Err(SqlError::unsupported(message).with_hint("Create a materialized view over it, or declare a primary key."));
+            }
             let starts = self.coordinator.as_ref().map(|c| c.source_starts(relation.id)).unwrap_or_default();
             return Ok(Arc::new(SourceTable::new(relation.clone(), spec.clone(), starts)));
         }

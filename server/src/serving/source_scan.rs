@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
-use eddyline_common::connector::{BatchSink, PartitionRange, PartitionStart, SourceBatch, SourceReader, SourceSpec};
+use eddyline_common::connector::{BatchSink, PartitionRange, PartitionStart, SourceBatch, SourceConnector, SourceReader, SourceSpec};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlError};
 use eddyline_planner::Relation;
@@ -55,9 +55,14 @@ impl TableProvider for SourceTable {
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let (spec, starts, name) = (self.spec.clone(), self.starts.clone(), self.name.clone());
-        let ranges = tokio::task::spawn_blocking(move || ranges(&spec, starts, &name)).await;
-        let ranges = ranges.map_err(|e| DataFusionError::External(Box::new(e)))?.map_err(external)?;
-        let partition = SourcePartition { schema: self.schema.clone(), spec: self.spec.clone(), ranges };
+        let opened = tokio::task::spawn_blocking(move || {
+            let connector: Arc<dyn SourceConnector> = Arc::from(eddyline_connectors::open(&spec)?);
+            let ranges = ranges(&*connector, starts, &name)?;
+            Ok((connector, ranges))
+        });
+        let opened = opened.await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let (connector, ranges) = opened.map_err(external)?;
+        let partition = SourcePartition { schema: self.schema.clone(), connector, ranges };
         let exec = StreamingTableExec::try_new(self.schema.clone(), vec![Arc::new(partition)], projection, [], false, limit)?;
         Ok(Arc::new(exec))
     }
@@ -68,8 +73,7 @@ fn external(error: SqlError) -> DataFusionError {
 }
 
 /// From the source's start to its present end, partition by partition.
-fn ranges(spec: &SourceSpec, starts: Vec<PartitionStart>, name: &str) -> Result<Vec<PartitionRange>> {
-    let connector = eddyline_connectors::open(spec)?;
+fn ranges(connector: &dyn SourceConnector, starts: Vec<PartitionStart>, name: &str) -> Result<Vec<PartitionRange>> {
     let Some(present) = connector.present()? else {
         return Err(SqlError::unsupported(format!("source \"{name}\" has no end to read to"))
             .with_hint("Create a materialized view over it, or bound the source by its options."));
@@ -81,11 +85,17 @@ fn ranges(spec: &SourceSpec, starts: Vec<PartitionStart>, name: &str) -> Result<
     Ok(ranges.filter(|r| r.end > Some(r.start)).collect())
 }
 
-#[derive(Debug)]
 struct SourcePartition {
     schema: SchemaRef,
-    spec: SourceSpec,
+    /// The one that said what there is: it may know more of it than the ranges say.
+    connector: Arc<dyn SourceConnector>,
     ranges: Vec<PartitionRange>,
+}
+
+impl std::fmt::Debug for SourcePartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourcePartition").field("ranges", &self.ranges).finish_non_exhaustive()
+    }
 }
 
 struct Sink(mpsc::Sender<SourceBatch>);
@@ -132,7 +142,7 @@ impl PartitionStream for SourcePartition {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (spec, ranges, schema) = (self.spec.clone(), self.ranges.clone(), self.schema.clone());
+        let (connector, ranges, schema) = (self.connector.clone(), self.ranges.clone(), self.schema.clone());
         let start = async move {
             let (tx, batches) = mpsc::channel(BATCHES_AHEAD);
             let open = ranges.clone();
@@ -140,7 +150,7 @@ impl PartitionStream for SourcePartition {
                 return Ok(Reading { batches, open, reader: None });
             }
             let sink = Arc::new(Sink(tx));
-            let reader = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.read(ranges, sink)).await;
+            let reader = tokio::task::spawn_blocking(move || connector.read(ranges, sink)).await;
             let reader = reader.map_err(|e| external(SqlError::internal(e)))?.map_err(external)?;
             Ok(Reading { batches, open, reader: Some(reader) })
         };

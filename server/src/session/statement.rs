@@ -9,7 +9,7 @@ use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
 use eddyline_planner::statement::{ObjectKind, Planned, Query};
-use eddyline_planner::{Parsed, RelationKind, parameter_types};
+use eddyline_planner::{Parsed, parameter_types};
 use std::sync::Arc;
 
 impl Session {
@@ -124,9 +124,7 @@ impl Session {
     /// Only tables and materialized views have snapshots; sources are read as they are.
     pub(super) fn stored_of(&self, relations: &[RelationId]) -> Vec<RelationId> {
         let catalog = self.services.coordinator.catalog();
-        let has_view = |id: &&RelationId| {
-            catalog.get(**id).is_some_and(|r| matches!(r.kind, RelationKind::Table { .. } | RelationKind::MaterializedView { .. }))
-        };
+        let has_view = |id: &&RelationId| catalog.get(**id).is_some_and(|r| r.has_rows());
         relations.iter().filter(has_view).copied().collect()
     }
 

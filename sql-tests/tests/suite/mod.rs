@@ -5,6 +5,8 @@
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `docs`: the examples of README and docs/
 //! - `kafka`: the main job on a real broker
+//! - `kafka_keyed`: keyed sources on a real broker
+//! - `sources`: sources that need no other service, through kills
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
@@ -16,10 +18,12 @@ mod crash;
 mod docs;
 mod faults;
 mod kafka;
+mod kafka_keyed;
 mod lateness;
 mod metrics;
 mod oracle;
 mod psql;
 mod segments;
 mod slt;
+mod sources;
 mod tidy;

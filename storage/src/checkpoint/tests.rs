@@ -115,12 +115,14 @@ async fn damaged_missing_and_truncated_files_are_noticed() {
 
 #[tokio::test]
 async fn a_placed_file_is_linked_or_kept_where_it_can_be() {
-    for (fixture, links) in [(Fixture::local(), 2), (Fixture::remote(), 1)] {
-        let file = fixture.store.put_bytes(Bytes::from("content")).await.unwrap();
+    // A small file is copied everywhere.
+    for (fixture, length, links) in [(Fixture::local(), 100_000, 2), (Fixture::local(), 100, 1), (Fixture::remote(), 100_000, 1)] {
+        let content = vec![b'x'; length];
+        let file = fixture.store.put_bytes(Bytes::from(content.clone())).await.unwrap();
         // As long as the file, but not it.
-        let path = fixture.write("placed", b"cONTENT");
+        let path = fixture.write("placed", &vec![b'y'; length]);
         fixture.store.place_file(&file, &path).await.unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"content");
+        assert!(fs::read(&path).unwrap() == content);
         let before = fs::metadata(&path).unwrap();
         assert_eq!(before.nlink(), links);
         fixture.store.place_file(&file, &path).await.unwrap();

@@ -13,13 +13,13 @@ mod stored;
 use super::budget::Allotment;
 use super::codec::SlotCodec;
 use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};
-use super::gate::Outcome;
+use super::gate::{Hold, Outcome};
 use super::index::Index;
 use super::keys::Keys;
 use super::space::{Residency, StateSpace};
 use eddyline_common::key::{KeyRows, VSHARDS, hash64, vshard};
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{Result, SqlError, StateTableId};
+use eddyline_common::{Result, SqlError, SqlState, StateTableId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -110,6 +110,8 @@ pub struct StateTable {
     last_frozen: Option<u64>,
     /// Every key of this table is in memory.
     complete: bool,
+    /// There was no room for the last spill.
+    held: Option<Hold>,
     clock_hand: usize,
     expiry: Option<Expiry>,
     ordered: Option<BTreeMap<Box<[u8]>, u32>>,
@@ -141,6 +143,7 @@ impl StateTable {
             frozen_for: None,
             last_frozen: None,
             complete: true,
+            held: None,
             clock_hand: 0,
             expiry: shape.expiry.then(Expiry::default),
             ordered: shape.ordered.then(BTreeMap::new),

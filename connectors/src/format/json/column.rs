@@ -1,12 +1,17 @@
 //! One column under construction: values of one SQL type from JSON tokens, which can be cut back to a former length
-//! (a record that fails halfway, a field given twice). Nested types hold columns in turn.
+//! (a record that fails halfway, a field given twice). Nested types hold columns in turn. Other formats put
+//! their values in through `native`.
+
+mod native;
+
+pub use native::Native;
 
 use super::binary::parse_binary;
 use super::cursor::{Cursor, Number, RawString};
 use super::fault::{Fault, not_of, wrong};
 use super::fields::FieldMap;
 use super::numbers::{NumberFault, parse_decimal, parse_float, parse_integer};
-use super::times::{micros_of_millis, parse_date, parse_time, parse_timestamp};
+use super::times::{NumberUnit, micros_of_number, parse_date, parse_time, parse_timestamp};
 use arrow::array::{ArrayRef, BooleanBufferBuilder, new_null_array};
 use arrow::array::{BinaryArray, BooleanArray, Decimal128Array, ListArray, MapArray, PrimitiveArray, StringArray, StructArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
@@ -33,6 +38,10 @@ impl Bytes {
     fn push(&mut self, bytes: &[u8]) {
         self.data.extend_from_slice(bytes);
         self.offsets.push(self.data.len() as i32);
+    }
+
+    fn get(&self, index: usize) -> &[u8] {
+        &self.data[self.offsets[index] as usize..self.offsets[index + 1] as usize]
     }
 
     fn truncate(&mut self, len: usize) {
@@ -89,12 +98,14 @@ pub struct ColumnBuffer {
     ty: SqlType,
     values: Values,
     valid: BooleanBufferBuilder,
+    /// What a number in a time's place counts.
+    unit: NumberUnit,
 }
 
 impl ColumnBuffer {
     /// `name` is the column's, for errors.
-    pub fn new(name: &str, ty: &SqlType) -> SqlResult<Self> {
-        let child = |ty: &SqlType| ColumnBuffer::new(name, ty).map(Box::new);
+    pub fn new(name: &str, ty: &SqlType, unit: NumberUnit) -> SqlResult<Self> {
+        let child = |ty: &SqlType| ColumnBuffer::new(name, ty, unit).map(Box::new);
         let values = match ty {
             SqlType::Boolean => Values::Boolean(BooleanBufferBuilder::new(0)),
             SqlType::SmallInt => Values::SmallInt(vec![]),
@@ -113,25 +124,29 @@ impl ColumnBuffer {
             SqlType::Struct(fields) => Values::Struct {
                 map: FieldMap::new(fields.iter().map(|(name, _)| name.as_str())),
                 names: fields.iter().map(|(name, _)| name.clone()).collect(),
-                children: fields.iter().map(|(_, ty)| ColumnBuffer::new(name, ty)).collect::<SqlResult<_>>()?,
+                children: fields.iter().map(|(_, ty)| ColumnBuffer::new(name, ty, unit)).collect::<SqlResult<_>>()?,
             },
             SqlType::Map(key, item) if !matches!(**key, SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(..)) => {
                 Values::Map { offsets: vec![0], keys: child(key)?, items: child(item)? }
             }
             SqlType::Null => Values::Nothing,
             SqlType::Interval | SqlType::Map(..) => {
-                return Err(SqlError::unsupported(format!("column \"{name}\" of type {ty} cannot be read from JSON")));
+                return Err(SqlError::unsupported(format!("column \"{name}\" of type {ty} cannot be read from a record")));
             }
         };
-        Ok(ColumnBuffer { ty: ty.clone(), values, valid: BooleanBufferBuilder::new(0) })
+        Ok(ColumnBuffer { ty: ty.clone(), values, valid: BooleanBufferBuilder::new(0), unit })
     }
 
     pub fn len(&self) -> usize {
         self.valid.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn last_is_null(&self) -> bool {
-        self.len() > 0 && !self.valid.get_bit(self.len() - 1)
+        !self.is_empty() && !self.valid.get_bit(self.len() - 1)
     }
 
     pub fn truncate(&mut self, len: usize) {
@@ -235,7 +250,11 @@ impl ColumnBuffer {
                 }
                 _ => values.push(parse_decimal(text, *precision, *scale).map_err(|f| not_of(&self.ty, text, f))?),
             },
-            Values::Timestamp(values) => values.push(micros_of_millis(text).ok_or_else(|| not_of(&self.ty, text, NumberFault::Range))?),
+            Values::Timestamp(values) => {
+                values.push(micros_of_number(text, self.unit).ok_or_else(|| not_of(&self.ty, text, NumberFault::Range))?)
+            }
+            // Days since the epoch, as change data capture writes dates.
+            Values::Date(values) => values.push(narrow(&self.ty, text, integer())?),
             Values::Text(bytes) => bytes.push(text.as_bytes()),
             Values::Nothing => {}
             _ => return Err(wrong(&self.ty, "a number")),
@@ -273,7 +292,7 @@ impl ColumnBuffer {
             }
             Values::Date(values) => values.push(parse_date(text).ok_or_else(bad)?),
             Values::Time(values) => values.push(parse_time(text).ok_or_else(bad)?),
-            Values::Timestamp(values) => values.push(parse_timestamp(text).or_else(|| millis_in_text(text)).ok_or_else(bad)?),
+            Values::Timestamp(values) => values.push(parse_timestamp(text).or_else(|| number_in_text(text, self.unit)).ok_or_else(bad)?),
             Values::Text(bytes) | Values::Json(bytes) => bytes.push(text.as_bytes()),
             Values::Binary(bytes) => {
                 bytes.push(&parse_binary(text).ok_or_else(|| Fault::value("neither base64 nor \\x and hexadecimal digits"))?)
@@ -412,7 +431,8 @@ fn real(ty: &SqlType, text: &str) -> Result<f32, Fault> {
     if value.is_finite() && narrow.is_infinite() { Err(not_of(ty, text, NumberFault::Range)) } else { Ok(narrow) }
 }
 
-/// A string of digits long enough to be epoch milliseconds and nothing else.
-fn millis_in_text(text: &str) -> Option<i64> {
-    (text.len() >= 12 && text.bytes().all(|b| b.is_ascii_digit())).then(|| micros_of_millis(text))?
+/// A string of digits long enough to be an epoch time and nothing else.
+fn number_in_text(text: &str, unit: NumberUnit) -> Option<i64> {
+    let digits = if unit == NumberUnit::Seconds { 9 } else { 12 };
+    (text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit())).then(|| micros_of_number(text, unit))?
 }

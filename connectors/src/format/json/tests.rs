@@ -1,41 +1,24 @@
 //! Tests of the JSON decoder.
 
-use super::*;
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Field, Int64Type, Schema};
-use arrow::json::LineDelimitedWriter;
+use super::super::testing::{column, decoder, lines};
+use super::super::{PayloadColumn, Record};
+use arrow::array::{Array as _, AsArray};
+use arrow::datatypes::Int64Type;
 use eddyline_common::SqlType::{self, *};
-use std::sync::Arc;
-
-fn column(name: &str, ty: SqlType) -> PayloadColumn {
-    PayloadColumn { external_name: name.to_string(), ty, nullable: true }
-}
 
 fn decimal() -> SqlType {
     Decimal { precision: 10, scale: 2 }
 }
 
-fn batch(columns: &[PayloadColumn], decoder: &mut JsonDecoder) -> RecordBatch {
-    let fields: Vec<Field> = columns.iter().map(|c| c.ty.field(&c.external_name, true)).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), decoder.finish().unwrap()).unwrap()
-}
+const JSON: &[(&str, &str)] = &[("format", "json")];
 
 /// Decodes records and gives the rows as JSON lines of the Arrow batch.
 fn rows(columns: &[PayloadColumn], records: &[&str]) -> Vec<String> {
-    let mut decoder = JsonDecoder::new(columns.to_vec(), false).unwrap();
-    for record in records {
-        decoder.push(record.as_bytes()).unwrap_or_else(|reason| panic!("{record}: {reason}"));
-    }
-    let mut out = Vec::new();
-    let mut writer = LineDelimitedWriter::new(&mut out);
-    writer.write(&batch(columns, &mut decoder)).unwrap();
-    writer.finish().unwrap();
-    String::from_utf8(out).unwrap().lines().map(str::to_string).collect()
+    lines(JSON, columns, records)
 }
 
 fn reason(columns: &[PayloadColumn], record: &str) -> String {
-    let mut decoder = JsonDecoder::new(columns.to_vec(), false).unwrap();
-    decoder.push(record.as_bytes()).expect_err(record)
+    super::super::testing::reason(JSON, columns, record)
 }
 
 #[test]
@@ -114,7 +97,7 @@ fn names_match_exactly_before_they_match_by_letters() {
 #[test]
 fn refused_records_leave_no_trace() {
     let columns = [column("id", BigInt), column("t", Text), column("a", Array(Box::new(BigInt)))];
-    let mut decoder = JsonDecoder::new(columns.to_vec(), false).unwrap();
+    let mut decoder = decoder(JSON, &columns, false).unwrap();
     let bad = [
         "",
         " ",
@@ -148,16 +131,16 @@ fn refused_records_leave_no_trace() {
         r#"{"id":true}"#,
     ];
     for record in bad {
-        decoder.push(br#"{"id":1,"t":"good","a":[1,2]}"#).unwrap();
-        decoder.push(record.as_bytes()).expect_err(record);
-        decoder.push(b"{\"t\":\"\xff\"}").expect_err("not UTF-8");
+        decoder.push(Record::of(br#"{"id":1,"t":"good","a":[1,2]}"#)).unwrap();
+        decoder.push(Record::of(record.as_bytes())).expect_err(record);
+        decoder.push(Record::of(b"{\"t\":\"\xff\"}")).expect_err("not UTF-8");
     }
     assert_eq!(decoder.rows(), bad.len());
-    let batch = batch(&columns, &mut decoder);
-    assert_eq!(batch.num_rows(), bad.len());
-    assert!(batch.column(0).as_primitive::<Int64Type>().iter().all(|id| id == Some(1)));
-    assert!(batch.column(1).as_string::<i32>().iter().all(|t| t == Some("good")));
-    assert_eq!(batch.column(2).as_list::<i32>().values().len(), 2 * bad.len());
+    let decoded = decoder.finish().unwrap().columns;
+    assert_eq!(decoded[0].len(), bad.len());
+    assert!(decoded[0].as_primitive::<Int64Type>().iter().all(|id| id == Some(1)));
+    assert!(decoded[1].as_string::<i32>().iter().all(|t| t == Some("good")));
+    assert_eq!(decoded[2].as_list::<i32>().values().len(), 2 * bad.len());
     assert_eq!(decoder.rows(), 0);
 }
 
@@ -189,9 +172,9 @@ fn missing_null_and_not_null() {
     assert_eq!(reason(&columns, r#"{"t":"x"}"#), "column id: the field is missing, but the column is NOT NULL");
     assert_eq!(reason(&columns, r#"{"id":null}"#), "column id: null, but the column is NOT NULL");
     assert_eq!(rows(&columns, &[r#"{"id":1}"#, r#"{"id":1,"t":null}"#]), [r#"{"id":1}"#, r#"{"id":1}"#]);
-    let mut strict = JsonDecoder::new(columns, true).unwrap();
-    assert_eq!(strict.push(br#"{"id":1}"#).unwrap_err(), "column t: the field is missing");
-    strict.push(br#"{"id":1,"t":null}"#).unwrap();
+    let mut strict = decoder(&[("format", "json"), ("json.fail-on-missing-field", "true")], &columns, false).unwrap();
+    assert_eq!(strict.push(Record::of(br#"{"id":1}"#)).unwrap_err(), "column t: the field is missing");
+    strict.push(Record::of(br#"{"id":1,"t":null}"#)).unwrap();
 }
 
 #[test]
@@ -204,7 +187,7 @@ fn nesting_is_bounded() {
 
 #[test]
 fn intervals_are_no_json() {
-    assert!(JsonDecoder::new(vec![column("x", Interval)], false).is_err());
+    assert!(decoder(JSON, &[column("x", Interval)], false).is_err());
 }
 
 /// Far below what is reached, to catch a fall by an order of magnitude on the busiest machine.
@@ -220,12 +203,12 @@ fn decoding_speed_is_sane() {
         column("extra", Text),
     ];
     let record = br#"{"auction":1023,"bidder":2001,"price":1234.50,"channel":"Google","url":"https://www.example.com/abc/item.htm?query=1","date_time":"2015-07-15 00:00:01.250","extra":"asdfghjklasdfghjkl"}"#;
-    let mut decoder = JsonDecoder::new(columns.to_vec(), false).unwrap();
+    let mut decoder = decoder(JSON, &columns, false).unwrap();
     let start = std::time::Instant::now();
     let total = 1_000_000;
     for _ in 0..total / 8_192 {
-        (0..8_192).for_each(|_| decoder.push(record).unwrap());
-        assert_eq!(decoder.finish().unwrap()[0].len(), 8_192);
+        (0..8_192).for_each(|_| assert_eq!(decoder.push(Record::of(record)), Ok(1)));
+        assert_eq!(decoder.finish().unwrap().columns[0].len(), 8_192);
     }
     let rate = total as f64 / start.elapsed().as_secs_f64();
     tracing::info!(rate, bytes = record.len(), "records decoded per second");

@@ -1,5 +1,6 @@
-//! Dates, times and timestamps from text. All spellings of ISO 8601 with `-` and `:`, with `T` or a space between date
-//! and time, with or without fraction and zone. Digits below a microsecond are cut off.
+//! Dates, times and timestamps from text. All spellings of ISO 8601 with `-` and `:`, and its basic form without them, with
+//! `T` or a space between date and time, with or without fraction and zone; `/` separates a date as `-` does. Digits below a
+//! microsecond are cut off. Epoch times as numbers, in the unit that the source says.
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -26,28 +27,39 @@ fn number(bytes: &[u8]) -> Option<i64> {
     bytes.iter().try_fold(0i64, |n, b| b.is_ascii_digit().then(|| n * 10 + (b - b'0') as i64))
 }
 
-/// `YYYY-MM-DD` at the start, as days, and what follows it.
+/// `YYYY-MM-DD`, `YYYY/MM/DD` or `YYYYMMDD` at the start, as days, and what follows it.
 fn date_prefix(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    if bytes.len() < 10 || bytes[4] != b'-' || bytes[7] != b'-' {
-        return None;
-    }
-    let (year, month, day) = (number(&bytes[..4])?, number(&bytes[5..7])?, number(&bytes[8..10])?);
+    let (year, month, day, rest) = match bytes {
+        [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, rest @ ..] | [y0, y1, y2, y3, b'/', m0, m1, b'/', d0, d1, rest @ ..] => {
+            (number(&[*y0, *y1, *y2, *y3])?, number(&[*m0, *m1])?, number(&[*d0, *d1])?, rest)
+        }
+        // Eight digits and no ninth: a longer run is an epoch time.
+        [y0, y1, y2, y3, m0, m1, d0, d1, rest @ ..] if !rest.first().is_some_and(u8::is_ascii_digit) => {
+            (number(&[*y0, *y1, *y2, *y3])?, number(&[*m0, *m1])?, number(&[*d0, *d1])?, rest)
+        }
+        _ => return None,
+    };
     if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
         return None;
     }
-    Some((days_of(year, month, day), &bytes[10..]))
+    Some((days_of(year, month, day), rest))
 }
 
-/// `HH:MM[:SS[.fraction]]` at the start, in microseconds, and what follows it.
+/// `HH:MM[:SS[.fraction]]` or `HHMM[SS[.fraction]]` at the start, in microseconds, and what follows it.
 fn time_prefix(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    if bytes.len() < 5 || bytes[2] != b':' {
-        return None;
-    }
-    let (hour, minute) = (number(&bytes[..2])?, number(&bytes[3..5])?);
-    let mut rest = &bytes[5..];
+    let (basic, hour, minute, mut rest) = match bytes {
+        [h0, h1, b':', m0, m1, rest @ ..] => (false, number(&[*h0, *h1])?, number(&[*m0, *m1])?, rest),
+        [h0, h1, m0, m1, rest @ ..] => (true, number(&[*h0, *h1])?, number(&[*m0, *m1])?, rest),
+        _ => return None,
+    };
     let (mut second, mut micros) = (0, 0);
-    if let [b':', a, b, after @ ..] = rest {
-        second = number(&[*a, *b])?;
+    let seconds = match rest {
+        [b':', a, b, after @ ..] if !basic => Some((number(&[*a, *b])?, after)),
+        [a, b, after @ ..] if basic && a.is_ascii_digit() => Some((number(&[*a, *b])?, after)),
+        _ => None,
+    };
+    if let Some((value, after)) = seconds {
+        second = value;
         rest = after;
         if let [b'.' | b',', after @ ..] = rest {
             let count = after.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -107,12 +119,40 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     }
 }
 
-/// An epoch time in milliseconds, as a whole number or with a fraction, in microseconds.
-pub fn micros_of_millis(text: &str) -> Option<i64> {
-    if let Ok(millis) = text.parse::<i64>() {
-        return millis.checked_mul(1_000);
+/// What a number in a time's place counts since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NumberUnit {
+    Seconds,
+    #[default]
+    Millis,
+    Micros,
+    Nanos,
+}
+
+impl NumberUnit {
+    /// Microseconds of a whole number.
+    pub fn micros(self, number: i64) -> Option<i64> {
+        match self {
+            NumberUnit::Seconds => number.checked_mul(1_000_000),
+            NumberUnit::Millis => number.checked_mul(1_000),
+            NumberUnit::Micros => Some(number),
+            NumberUnit::Nanos => Some(number.div_euclid(1_000)),
+        }
     }
-    super::numbers::parse_decimal(text, 38, 3).ok().and_then(|micros| i64::try_from(micros).ok())
+}
+
+/// An epoch time, as a whole number or with a fraction, in microseconds.
+pub fn micros_of_number(text: &str, unit: NumberUnit) -> Option<i64> {
+    if let Ok(number) = text.parse::<i64>() {
+        return unit.micros(number);
+    }
+    let scale = match unit {
+        NumberUnit::Seconds => 6,
+        NumberUnit::Millis => 3,
+        NumberUnit::Micros => 0,
+        NumberUnit::Nanos => -3,
+    };
+    super::numbers::parse_decimal(text, 38, scale).ok().and_then(|micros| i64::try_from(micros).ok())
 }
 
 #[cfg(test)]
@@ -129,6 +169,9 @@ mod tests {
             "2015-07-14 18:30:05.123456-0530",
             "2015-07-15 01:00:05,123456 +01",
             "2015-07-15t00:00:05.123456 UTC",
+            "2015/07/15 00:00:05.123456",
+            "20150715T000005.123456Z",
+            "20150715T020005.123456+0200",
         ] {
             assert_eq!(parse_timestamp(text), Some(expected), "{text}");
         }
@@ -154,9 +197,13 @@ mod tests {
     fn dates_times_and_millis() {
         assert_eq!((parse_date("1970-01-02"), parse_date("2000-02-29"), parse_date("2000-02-29T")), (Some(1), Some(11_016), None));
         assert_eq!((parse_time("01:02:03.5"), parse_time("24:00:00"), parse_time("1:2")), (Some(3_723_500_000), None, None));
-        assert_eq!(micros_of_millis("1436918400000"), Some(1_436_918_400_000_000));
-        assert_eq!(micros_of_millis("1436918400000.25"), Some(1_436_918_400_000_250));
-        assert_eq!(micros_of_millis("-1"), Some(-1_000));
-        assert_eq!((micros_of_millis("9e300"), micros_of_millis("9223372036854775807")), (None, None));
+        let millis = |text| micros_of_number(text, NumberUnit::Millis);
+        assert_eq!(millis("1436918400000"), Some(1_436_918_400_000_000));
+        assert_eq!(millis("1436918400000.25"), Some(1_436_918_400_000_250));
+        assert_eq!(millis("-1"), Some(-1_000));
+        assert_eq!((millis("9e300"), millis("9223372036854775807")), (None, None));
+        assert_eq!(micros_of_number("1436918400.5", NumberUnit::Seconds), Some(1_436_918_400_500_000));
+        assert_eq!(micros_of_number("1436918400000001", NumberUnit::Micros), Some(1_436_918_400_000_001));
+        assert_eq!(micros_of_number("1436918400000001999", NumberUnit::Nanos), Some(1_436_918_400_000_001));
     }
 }

@@ -141,8 +141,17 @@ fn over_views() -> Vec<Case> {
 }
 
 fn windows(table: &'static str) -> Vec<Case> {
-    let window =
-        |lateness| Windowing { table, size: 10 * SECOND, slide: 10 * SECOND, offset: 0, lateness: lateness * SECOND, on_close: false };
+    let window = |lateness| Windowing {
+        table,
+        size: 10 * SECOND,
+        slide: 10 * SECOND,
+        step: None,
+        session: None,
+        sets: 1,
+        offset: 0,
+        lateness: lateness * SECOND,
+        on_close: false,
+    };
     let tumble = format!("tumble({table}, ts, INTERVAL '10 seconds')");
     let rows = format!("{table}_windowed");
     let case = |name: &str, sql: &str, lateness: i64| {
@@ -170,7 +179,7 @@ fn windows(table: &'static str) -> Vec<Case> {
 
 /// A row is late for an interval join when it is behind the watermark: as if it were in a window of its own moment.
 fn intervals(table: &'static str) -> Vec<Case> {
-    let moment = Windowing { table, size: 1, slide: 1, offset: 0, lateness: 0, on_close: false };
+    let moment = Windowing { table, size: 1, slide: 1, step: None, session: None, sets: 1, offset: 0, lateness: 0, on_close: false };
     let rows = format!("{table}_windowed");
     let case = |name: &str, sql: &str| {
         let batch = sql.replace("{t}", &rows);

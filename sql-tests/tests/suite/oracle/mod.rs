@@ -6,7 +6,7 @@
 //! with how many workers a killed process comes back.
 //!
 //! # Layout
-//! - `case`: what a case is; `relational`, `joined`, `windowed`, `nested`, `large`: the cases, a line each
+//! - `case`: what a case is; `relational`, `joined`, `ranked`, `sets`, `windowed`, `nested`, `large`: the cases, a line each
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
 //! - `batch`: the expected result; `windows`: windows and lateness, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
@@ -23,9 +23,11 @@ mod large;
 mod nested;
 mod postgres;
 mod process;
+mod ranked;
 mod relational;
 mod rows;
 mod run;
+mod sets;
 mod tables;
 mod windowed;
 mod windows;
@@ -103,6 +105,8 @@ macro_rules! modes {
 }
 
 modes!(relational_views, relational::scenario(), 4, assert_eventful);
+modes!(ranked_views, ranked::scenario(), 5, assert_eventful);
+modes!(set_views, sets::scenario(), 4, assert_eventful);
 modes!(window_views, windowed::scenario(), 6, |totals: &[Totals]| {
     assert_eventful(totals);
     assert!(totals.iter().any(|t| t.late > 0) && totals.iter().any(|t| t.rejected > 0), "nothing was late or rejected: {totals:?}");

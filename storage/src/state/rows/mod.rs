@@ -11,6 +11,7 @@
 //! - `values`: the columns beside both tables, their durable form, and the list that binds rows to their head
 //! - `chunk`: rows as they are handed out: bytes, weights now and before the step, marks
 //! - `scan`: all rows of a key, or those from a position on, page by page from memory and store
+//! - `windows`: the keys of one window
 //! - `retention`: which keys have rows of which time, for dropping them when the watermark has passed
 //!
 //! # Life of a step
@@ -30,6 +31,7 @@ mod chunk;
 mod retention;
 mod scan;
 mod values;
+mod windows;
 
 pub use chunk::RowChunk;
 pub use scan::Cursor;

@@ -1,11 +1,13 @@
-//! Generator threads: each owns some splits and goes round them, a bounded batch at a time. With a rate, what is due
-//! is measured against a steady clock since the reader's start; a range with an end has been generated once before
-//! and is read again as fast as it is taken.
+//! What generators share: a reader whose threads each own some splits and go round them, a bounded batch at a time. With
+//! a rate, what is due is measured against a steady clock since the reader's start; a range with an end has been
+//! generated once before and is read again as fast as it is taken.
+//!
+//! A generator is a pure function from split and offset to a row, so that any range can be read again.
 
-use super::Generator;
+use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use eddyline_common::connector::*;
-use eddyline_common::{Offset, Result};
+use eddyline_common::{Offset, PartitionId, Result, SqlError, SqlState};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,35 +19,72 @@ const EVENTS_MAX: i64 = 65_536;
 /// How often a rated generator emits.
 const TICK: Duration = Duration::from_millis(20);
 
-pub struct NexmarkReader {
+pub trait Generator: Send + Sync + 'static {
+    /// Of its threads.
+    fn name(&self) -> &'static str;
+
+    fn splits(&self) -> i64;
+
+    /// The offset at which a split ends; `None`: endless.
+    fn split_end(&self, split: i64) -> Option<i64>;
+
+    /// Offsets of all splits per second; `None`: as fast as they are taken.
+    fn rate(&self) -> Option<i64>;
+
+    /// Whether an offset has a row.
+    fn holds(&self, split: i64, offset: i64) -> bool;
+
+    /// The rows at offsets that have one.
+    fn rows(&self, split: i64, offsets: &[i64]) -> Result<RecordBatch>;
+}
+
+/// Where each split begins.
+pub fn starts(generator: &dyn Generator) -> Vec<PartitionStart> {
+    (0..generator.splits() as i32).map(|split| PartitionStart { partition: PartitionId(split), start: Offset(0) }).collect()
+}
+
+/// All of a bounded generator.
+pub fn present(generator: &dyn Generator) -> Option<Vec<PartitionRange>> {
+    let range = |split: i64| {
+        let end = Some(Offset(generator.split_end(split)?));
+        Some(PartitionRange { partition: PartitionId(split as i32), start: Offset(0), end })
+    };
+    (0..generator.splits()).map(range).collect()
+}
+
+pub struct GeneratorReader {
     /// Closed to stop the threads.
     stop: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl SourceReader for NexmarkReader {}
+impl SourceReader for GeneratorReader {}
 
-impl NexmarkReader {
-    pub fn start(generator: Arc<Generator>, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Self> {
+impl GeneratorReader {
+    pub fn start(generator: Arc<dyn Generator>, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Self> {
+        if let Some(range) = ranges.iter().find(|range| !(0..generator.splits()).contains(&(range.partition.0 as i64))) {
+            return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("the generator has no split {}", range.partition)));
+        }
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(ranges.len());
         let (stop, stopped) = bounded(0);
-        let mut reader = NexmarkReader { stop: Some(stop), threads: Vec::new() };
+        let mut reader = GeneratorReader { stop: Some(stop), threads: Vec::new() };
         for thread in 0..threads {
-            let splits = ranges.iter().skip(thread).step_by(threads).map(|range| Split::new(&generator, *range)).collect();
+            let splits = ranges.iter().skip(thread).step_by(threads).map(|range| Split::new(&*generator, *range)).collect();
             let (generator, sink, stopped) = (generator.clone(), sink.clone(), stopped.clone());
-            let work = move || generate(&generator, splits, &*sink, &stopped);
-            reader.threads.push(std::thread::Builder::new().name("nexmark".to_string()).spawn(work)?);
+            let name = generator.name().to_string();
+            let work = move || generate(&*generator, splits, &*sink, &stopped);
+            reader.threads.push(std::thread::Builder::new().name(name).spawn(work)?);
         }
         Ok(reader)
     }
 }
 
-impl Drop for NexmarkReader {
+impl Drop for GeneratorReader {
     fn drop(&mut self) {
         self.stop = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a nexmark generator thread panicked");
+                tracing::error!("a generator thread panicked");
             }
         }
     }
@@ -64,14 +103,14 @@ struct Split {
 }
 
 impl Split {
-    fn new(generator: &Generator, range: PartitionRange) -> Split {
+    fn new(generator: &dyn Generator, range: PartitionRange) -> Split {
         let split_end = generator.split_end(range.partition.0 as i64);
         let asked = range.end.map(|end| end.0);
         let end = match (asked, split_end) {
             (Some(asked), Some(split_end)) => Some(asked.min(split_end)),
             (asked, split_end) => asked.or(split_end),
         };
-        let rate = generator.rate.filter(|_| asked.is_none()).map(|rate| rate as f64 / generator.splits as f64);
+        let rate = generator.rate().filter(|_| asked.is_none()).map(|rate| rate as f64 / generator.splits() as f64);
         Split { range, next: range.start.0, end, finishes: split_end.is_some() && end == split_end, rate }
     }
 
@@ -82,13 +121,11 @@ impl Split {
     }
 
     /// The next batch, up to `limit` at most.
-    fn batch(&mut self, generator: &Generator, limit: i64) -> Result<SourceBatch> {
-        let start = self.next;
-        let (mut numbers, mut offsets) = (Vec::new(), Vec::new());
-        while self.next < limit && numbers.len() < ROWS_MAX {
-            let number = generator.model.number_at(self.next * generator.splits + self.range.partition.0 as i64);
-            if generator.table.holds(number) {
-                numbers.push(number);
+    fn batch(&mut self, generator: &dyn Generator, limit: i64) -> Result<SourceBatch> {
+        let (start, split) = (self.next, self.range.partition.0 as i64);
+        let mut offsets = Vec::new();
+        while self.next < limit && offsets.len() < ROWS_MAX {
+            if generator.holds(split, self.next) {
                 offsets.push(self.next);
             }
             self.next += 1;
@@ -97,9 +134,11 @@ impl Split {
             partition: self.range.partition,
             start: Offset(start),
             end: Offset(self.next),
-            rows: generator.table.rows(&generator.model, &numbers)?,
+            rows: generator.rows(split, &offsets)?,
+            weights: None,
             offsets,
             undecodable: Vec::new(),
+            notes: Vec::new(),
             finished: self.finishes && Some(self.next) == self.end,
         })
     }
@@ -109,7 +148,7 @@ impl Split {
     }
 }
 
-fn generate(generator: &Generator, mut splits: Vec<Split>, sink: &dyn BatchSink, stopped: &Receiver<()>) {
+fn generate(generator: &dyn Generator, mut splits: Vec<Split>, sink: &dyn BatchSink, stopped: &Receiver<()>) {
     let start = Instant::now();
     // A split that is empty from the start still says so.
     let mut emit_empty = true;

@@ -1,0 +1,251 @@
+//! Avro schemas from JSON, as far as reading needs them: types in one list, named ones found by their names.
+
+use crate::format::PayloadColumn;
+use eddyline_common::{Result as SqlResult, SqlError, SqlType};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Index into `Schema::types`.
+pub type TypeId = usize;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Type {
+    Null,
+    Boolean,
+    Int,
+    Long,
+    Float,
+    Double,
+    Bytes,
+    String,
+    Date,
+    /// A long or int that counts so many to the second, of the day or since 1970.
+    TimeOfDay {
+        per_second: i64,
+    },
+    Instant {
+        per_second: i64,
+    },
+    /// Bytes, or so many of them, that are an unscaled number.
+    Decimal {
+        scale: i8,
+        size: Option<usize>,
+    },
+    Fixed(usize),
+    Enum(Vec<String>),
+    Array(TypeId),
+    Map(TypeId),
+    Union(Vec<TypeId>),
+    Record(Vec<(String, TypeId)>),
+}
+
+#[derive(Debug)]
+pub struct Schema {
+    types: Vec<Type>,
+    root: TypeId,
+}
+
+/// Nesting of a schema's text.
+const DEPTH_MAX: usize = 64;
+
+impl Schema {
+    pub fn parse(text: &str) -> Result<Schema, String> {
+        let json: Value = serde_json::from_str(text).map_err(|e| format!("not a schema: {e}"))?;
+        let mut parser = Parser { types: Vec::new(), names: HashMap::new() };
+        let root = parser.parse(&json, "", 0)?;
+        Ok(Schema { types: parser.types, root })
+    }
+
+    /// The schema that Flink derives from columns.
+    pub fn of_columns<'a>(columns: impl Iterator<Item = &'a PayloadColumn>) -> SqlResult<Schema> {
+        let mut schema = Schema { types: Vec::new(), root: 0 };
+        let fields = columns.map(|c| Ok((c.external_name.clone(), schema.add_column(&c.external_name, &c.ty, c.nullable)?)));
+        let fields = fields.collect::<SqlResult<Vec<_>>>()?;
+        schema.root = schema.add(Type::Record(fields));
+        Ok(schema)
+    }
+
+    pub fn root(&self) -> &Type {
+        &self.types[self.root]
+    }
+
+    pub fn get(&self, id: TypeId) -> &Type {
+        &self.types[id]
+    }
+
+    fn add(&mut self, ty: Type) -> TypeId {
+        self.types.push(ty);
+        self.types.len() - 1
+    }
+
+    fn add_column(&mut self, name: &str, ty: &SqlType, nullable: bool) -> SqlResult<TypeId> {
+        let plain = match ty {
+            SqlType::Boolean => Type::Boolean,
+            SqlType::SmallInt | SqlType::Integer => Type::Int,
+            SqlType::BigInt => Type::Long,
+            SqlType::Real => Type::Float,
+            SqlType::Double => Type::Double,
+            SqlType::Text => Type::String,
+            SqlType::Bytes => Type::Bytes,
+            SqlType::Date => Type::Date,
+            SqlType::Time => Type::TimeOfDay { per_second: 1_000 },
+            SqlType::Timestamp | SqlType::TimestampTz => Type::Instant { per_second: 1_000 },
+            SqlType::Decimal { scale, .. } => Type::Decimal { scale: *scale, size: None },
+            SqlType::Array(item) => Type::Array(self.add_column(name, item, true)?),
+            SqlType::Map(key, value) if **key == SqlType::Text => Type::Map(self.add_column(name, value, true)?),
+            SqlType::Struct(fields) => {
+                let fields = fields.iter().map(|(name, ty)| Ok((name.clone(), self.add_column(name, ty, true)?)));
+                Type::Record(fields.collect::<SqlResult<_>>()?)
+            }
+            SqlType::Json | SqlType::Interval | SqlType::Map(..) | SqlType::Null => {
+                return Err(SqlError::unsupported(format!("column \"{name}\" of type {ty} has no Avro type"))
+                    .with_hint("Give the schema with the option avro.schema."));
+            }
+        };
+        let plain = self.add(plain);
+        if !nullable {
+            return Ok(plain);
+        }
+        let null = self.add(Type::Null);
+        Ok(self.add(Type::Union(vec![null, plain])))
+    }
+}
+
+struct Parser {
+    types: Vec<Type>,
+    /// Full names; of a name without namespace that alone.
+    names: HashMap<String, TypeId>,
+}
+
+impl Parser {
+    fn add(&mut self, ty: Type) -> TypeId {
+        self.types.push(ty);
+        self.types.len() - 1
+    }
+
+    fn parse(&mut self, json: &Value, namespace: &str, depth: usize) -> Result<TypeId, String> {
+        if depth > DEPTH_MAX {
+            return Err("nested too deep".to_string());
+        }
+        match json {
+            Value::String(name) => self.named(name, namespace),
+            Value::Array(branches) => {
+                let branches = branches.iter().map(|b| self.parse(b, namespace, depth + 1)).collect::<Result<_, _>>()?;
+                Ok(self.add(Type::Union(branches)))
+            }
+            Value::Object(object) => {
+                let ty = object.get("type").ok_or("a type without \"type\"")?;
+                let Value::String(name) = ty else { return self.parse(ty, namespace, depth + 1) };
+                match name.as_str() {
+                    "record" | "error" => self.record(json, namespace, depth),
+                    "enum" => {
+                        let symbols = json["symbols"].as_array().ok_or("an enum without symbols")?;
+                        let symbols = symbols.iter().map(|s| s.as_str().map(str::to_string)).collect::<Option<Vec<_>>>();
+                        self.define(json, namespace, Type::Enum(symbols.ok_or("a symbol that is no text")?))
+                    }
+                    "fixed" => {
+                        let size = json["size"].as_u64().ok_or("a fixed without size")? as usize;
+                        let ty = if logical(json) == "decimal" {
+                            Type::Decimal { scale: scale(json)?, size: Some(size) }
+                        } else {
+                            Type::Fixed(size)
+                        };
+                        self.define(json, namespace, ty)
+                    }
+                    "array" => {
+                        let items = self.parse(&json["items"], namespace, depth + 1)?;
+                        Ok(self.add(Type::Array(items)))
+                    }
+                    "map" => {
+                        let values = self.parse(&json["values"], namespace, depth + 1)?;
+                        Ok(self.add(Type::Map(values)))
+                    }
+                    primitive => match logical_type(primitive, json)? {
+                        Some(ty) => Ok(self.add(ty)),
+                        None => self.named(primitive, namespace),
+                    },
+                }
+            }
+            _ => Err("a type that is neither a name nor an object nor a list".to_string()),
+        }
+    }
+
+    fn record(&mut self, json: &Value, namespace: &str, depth: usize) -> Result<TypeId, String> {
+        // Known before its fields are: they may name it.
+        let id = self.define(json, namespace, Type::Record(Vec::new()))?;
+        let (_, namespace) = full_name(json, namespace)?;
+        let mut fields = Vec::new();
+        for field in json["fields"].as_array().ok_or("a record without fields")? {
+            let name = field["name"].as_str().ok_or("a field without name")?;
+            let ty = field.get("type").ok_or_else(|| format!("field {name} has no type"))?;
+            fields.push((name.to_string(), self.parse(ty, &namespace, depth + 1)?));
+        }
+        self.types[id] = Type::Record(fields);
+        Ok(id)
+    }
+
+    fn define(&mut self, json: &Value, namespace: &str, ty: Type) -> Result<TypeId, String> {
+        let (name, _) = full_name(json, namespace)?;
+        let id = self.add(ty);
+        self.names.insert(name, id);
+        Ok(id)
+    }
+
+    fn named(&mut self, name: &str, namespace: &str) -> Result<TypeId, String> {
+        let primitive = match name {
+            "null" => Type::Null,
+            "boolean" => Type::Boolean,
+            "int" => Type::Int,
+            "long" => Type::Long,
+            "float" => Type::Float,
+            "double" => Type::Double,
+            "bytes" => Type::Bytes,
+            "string" => Type::String,
+            _ => {
+                let known = self.names.get(&format!("{namespace}.{name}")).or_else(|| self.names.get(name));
+                return known.copied().ok_or_else(|| format!("type {name} is not defined"));
+            }
+        };
+        Ok(self.add(primitive))
+    }
+}
+
+/// A definition's full name and its namespace.
+fn full_name(json: &Value, enclosing: &str) -> Result<(String, String), String> {
+    let name = json["name"].as_str().ok_or("a named type without name")?;
+    if let Some((namespace, _)) = name.rsplit_once('.') {
+        return Ok((name.to_string(), namespace.to_string()));
+    }
+    let namespace = json["namespace"].as_str().unwrap_or(enclosing);
+    Ok((if namespace.is_empty() { name.to_string() } else { format!("{namespace}.{name}") }, namespace.to_string()))
+}
+
+fn logical(json: &Value) -> &str {
+    json["logicalType"].as_str().unwrap_or("")
+}
+
+fn scale(json: &Value) -> Result<i8, String> {
+    let scale = json.get("scale").map_or(Some(0), Value::as_i64).ok_or("a decimal's scale is no number")?;
+    i8::try_from(scale).map_err(|_| format!("a decimal of scale {scale}"))
+}
+
+/// What a primitive with a logical type means; one that is not known means nothing.
+fn logical_type(primitive: &str, json: &Value) -> Result<Option<Type>, String> {
+    Ok(match (primitive, logical(json)) {
+        ("int", "date") => Some(Type::Date),
+        ("int", "time-millis") => Some(Type::TimeOfDay { per_second: 1_000 }),
+        ("long", "time-micros") => Some(Type::TimeOfDay { per_second: 1_000_000 }),
+        ("long", "timestamp-millis" | "local-timestamp-millis") => Some(Type::Instant { per_second: 1_000 }),
+        ("long", "timestamp-micros" | "local-timestamp-micros") => Some(Type::Instant { per_second: 1_000_000 }),
+        ("long", "timestamp-nanos" | "local-timestamp-nanos") => Some(Type::Instant { per_second: 1_000_000_000 }),
+        ("bytes", "decimal") => Some(Type::Decimal { scale: scale(json)?, size: None }),
+        _ => match json["connect.name"].as_str() {
+            // Debezium's own, which Avro's list lacks.
+            Some("io.debezium.time.Date") => Some(Type::Date),
+            Some("io.debezium.time.Timestamp") => Some(Type::Instant { per_second: 1_000 }),
+            Some("io.debezium.time.MicroTimestamp") => Some(Type::Instant { per_second: 1_000_000 }),
+            Some("io.debezium.time.NanoTimestamp") => Some(Type::Instant { per_second: 1_000_000_000 }),
+            _ => None,
+        },
+    })
+}

@@ -1,0 +1,235 @@
+//! Debezium's change events in JSON: `{"before": ..., "after": ..., "op": ...}`, with or without the schema around.
+//!
+//! Without a primary key an event's rows count as they say: `c` and `r` add `after`, `d` takes `before` away, `u` does both;
+//! so `before` must be complete (REPLICA IDENTITY FULL in PostgreSQL). With a primary key a row is overwritten by its key,
+//! which also bears events that are delivered twice, and `before` need hold no more than the key.
+
+use super::json::{Cursor, JsonParser, enveloped, text_of};
+use super::rows::{Completeness, RowBuilder};
+use super::upsert::weights;
+use super::{DecodedRows, PayloadParser, Record, RecordDecoder};
+use eddyline_common::Result;
+
+pub struct DebeziumDecoder {
+    row: RowBuilder,
+    parser: JsonParser,
+    key: JsonParser,
+    keyed: bool,
+    weights: Vec<i64>,
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Event<'a> {
+    before: Option<Cursor<'a>>,
+    after: Option<Cursor<'a>>,
+    op: Option<&'a str>,
+}
+
+impl<'a> Event<'a> {
+    fn read(text: &'a str) -> Result<Self, String> {
+        let whole = Cursor::new(text);
+        let mut cursor = enveloped(whole).unwrap_or(whole);
+        let mut event = Event::default();
+        if !cursor.is_at(b'{') {
+            cursor.skip_value(0)?;
+            return Err("not a JSON object".to_string());
+        }
+        cursor.read_members(|name, cursor| -> Result<(), String> {
+            let object = Some(*cursor).filter(|c| c.clone().is_at(b'{'));
+            match name.raw {
+                "before" => event.before = object,
+                "after" => event.after = object,
+                "op" if cursor.is_at(b'"') => {
+                    event.op = Some(cursor.string()?.raw);
+                    return Ok(());
+                }
+                _ => {}
+            }
+            cursor.skip_value(1).map(drop)
+        })?;
+        Ok(event)
+    }
+}
+
+impl DebeziumDecoder {
+    pub fn new(row: RowBuilder, keyed: bool) -> Self {
+        let columns = row.columns();
+        let all: Vec<usize> = (0..columns.len()).collect();
+        let in_key: Vec<usize> = all.iter().copied().filter(|c| columns[*c].is_key).collect();
+        let (parser, key) = (JsonParser::new(columns, &all), JsonParser::of_key(columns, &in_key));
+        DebeziumDecoder { row, parser, key, keyed, weights: Vec::new() }
+    }
+
+    fn push_event(&mut self, record: Record, value: &[u8]) -> Result<(), String> {
+        let event = Event::read(text_of(value)?)?;
+        match event.op {
+            Some("c" | "r") => self.insert(event.after),
+            Some("u") if self.keyed => self.overwrite(event),
+            Some("u") => {
+                self.take_back(event.before)?;
+                self.insert(event.after)
+            }
+            Some("d") if self.keyed => self.delete(event.before, record.key),
+            Some("d") => self.take_back(event.before),
+            Some("m") => Ok(()),
+            Some("t") => Err("a truncation cannot be taken as changes of rows".to_string()),
+            Some(other) => Err(format!("an operation \"{other}\" that Debezium does not have")),
+            None => Err("not an event of Debezium: the field op is missing".to_string()),
+        }
+    }
+
+    fn put(&mut self, object: Option<Cursor>, weight: i64, completeness: Completeness, missing: &str) -> Result<(), String> {
+        let mut cursor = object.ok_or(missing)?;
+        self.parser.read_object(&mut cursor, &mut self.row)?;
+        self.row.end_row(completeness)?;
+        self.weights.push(weight);
+        Ok(())
+    }
+
+    fn insert(&mut self, after: Option<Cursor>) -> Result<(), String> {
+        self.put(after, 1, Completeness::Whole, "the field after is missing")
+    }
+
+    fn take_back(&mut self, before: Option<Cursor>) -> Result<(), String> {
+        let missing =
+            "the field before is missing: the database must log whole rows (REPLICA IDENTITY FULL), or the source needs a primary key";
+        self.put(before, -1, Completeness::Whole, missing)
+    }
+
+    /// The row that its key has from now on; if the key itself changed, the old key's row is gone.
+    fn overwrite(&mut self, event: Event) -> Result<(), String> {
+        let first = self.row.rows();
+        if event.before.is_some() {
+            self.put(event.before, -1, Completeness::KeyOnly, "")?;
+        }
+        self.insert(event.after)?;
+        if event.before.is_some() && self.row.same_key(first, first + 1) {
+            self.row.roll_back(first);
+            self.weights.truncate(first);
+            self.insert(event.after)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, before: Option<Cursor>, key: Option<&[u8]>) -> Result<(), String> {
+        if before.is_some() {
+            return self.put(before, -1, Completeness::KeyOnly, "");
+        }
+        let key = key.ok_or("neither the field before nor the record's key says which row is gone")?;
+        self.key.parse(key, &mut self.row).map_err(|reason| format!("key: {reason}"))?;
+        self.row.end_row(Completeness::KeyOnly)?;
+        self.weights.push(-1);
+        Ok(())
+    }
+}
+
+impl RecordDecoder for DebeziumDecoder {
+    fn push(&mut self, record: Record) -> Result<usize, String> {
+        // Behind a deletion comes a tombstone, for the topic's compaction.
+        let Some(value) = record.value else { return Ok(0) };
+        let rows = self.row.rows();
+        match self.push_event(record, value) {
+            Ok(()) => Ok(self.row.rows() - rows),
+            Err(reason) => {
+                self.row.roll_back(rows);
+                self.weights.truncate(rows);
+                Err(reason)
+            }
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.row.rows()
+    }
+
+    fn finish(&mut self) -> Result<DecodedRows> {
+        Ok(DecodedRows { columns: self.row.finish()?, weights: weights(&mut self.weights) })
+    }
+
+    fn header(&mut self, _record: &[u8]) -> Result<(), String> {
+        Err("the format has no header".to_string())
+    }
+
+    fn is_comment(&self, _record: &[u8]) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PayloadColumn;
+    use super::super::Record;
+    use super::super::testing::{changes, column, keyed};
+    use eddyline_common::SqlType::*;
+
+    const DEBEZIUM: &[(&str, &str)] = &[("format", "debezium-json")];
+
+    fn columns(with_key: bool) -> Vec<PayloadColumn> {
+        let id = column("id", BigInt);
+        vec![if with_key { keyed(id) } else { id }, column("v", Text)]
+    }
+
+    fn decode(with_key: bool, events: &[&str]) -> Result<Vec<(i64, String)>, String> {
+        let records: Vec<Record> = events.iter().map(|e| Record::of(e.as_bytes())).collect();
+        changes(DEBEZIUM, &columns(with_key), &records, with_key)
+    }
+
+    fn rows(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
+        expected.iter().map(|(weight, row)| (*weight, row.to_string())).collect()
+    }
+
+    const EVENTS: &[&str] = &[
+        r#"{"before":null,"after":{"id":1,"v":"a"},"op":"r","source":{"ts_ms":1},"ts_ms":2}"#,
+        r#"{"schema":{"type":"struct"},"payload":{"before":null,"after":{"id":2,"v":"b"},"op":"c"}}"#,
+        r#"{"op":"u","before":{"id":1,"v":"a"},"after":{"id":1,"v":"c"}}"#,
+        r#"{"op":"u","before":{"id":2,"v":"b"},"after":{"id":3,"v":"b"}}"#,
+        r#"{"op":"d","before":{"id":1,"v":"c"},"after":null}"#,
+        r#"{"op":"m","message":{}}"#,
+    ];
+
+    #[test]
+    fn without_a_key_rows_count_as_events_say() {
+        let (a, b, c, d) = (r#"{"id":1,"v":"a"}"#, r#"{"id":2,"v":"b"}"#, r#"{"id":1,"v":"c"}"#, r#"{"id":3,"v":"b"}"#);
+        assert_eq!(decode(false, EVENTS).unwrap(), rows(&[(1, a), (1, b), (-1, a), (1, c), (-1, b), (1, d), (-1, c)]));
+    }
+
+    #[test]
+    fn with_a_key_rows_are_overwritten() {
+        let (a, b, c, d) = (r#"{"id":1,"v":"a"}"#, r#"{"id":2,"v":"b"}"#, r#"{"id":1,"v":"c"}"#, r#"{"id":3,"v":"b"}"#);
+        assert_eq!(decode(true, EVENTS).unwrap(), rows(&[(1, a), (1, b), (1, c), (-1, b), (1, d), (-1, c)]));
+        // The database logs keys only.
+        let terse = [r#"{"op":"u","before":null,"after":{"id":1,"v":"c"}}"#, r#"{"op":"d","before":{"id":1,"v":null},"after":null}"#];
+        assert_eq!(decode(true, &terse).unwrap(), rows(&[(1, c), (-1, r#"{"id":1}"#)]));
+        let by_key = Record { key: Some(br#"{"id":1}"#), value: Some(br#"{"op":"d","before":null,"after":null}"#) };
+        let tombstone = Record { value: None, ..by_key };
+        assert_eq!(changes(DEBEZIUM, &columns(true), &[by_key, tombstone], true).unwrap(), rows(&[(-1, r#"{"id":1}"#)]));
+    }
+
+    #[test]
+    fn malformed_events_say_why() {
+        for (event, why) in [
+            (r#"{"id":1}"#, "not an event of Debezium: the field op is missing"),
+            (r#"{"op":"t"}"#, "a truncation cannot be taken as changes of rows"),
+            (r#"{"op":"x"}"#, "an operation \"x\" that Debezium does not have"),
+            (r#"{"op":"c"}"#, "the field after is missing"),
+            (r#"[1]"#, "not a JSON object"),
+            (r#"{"op":"c","after":{"id":"x"}}"#, "column id: \"x\" is not a bigint"),
+            (r#"{"op":"c","after":{"id":1"#, "malformed JSON at byte 25 (the end): a comma or the end of the object must come here"),
+        ] {
+            assert_eq!(decode(false, &[event]).unwrap_err(), why);
+        }
+        let without_before = decode(false, &[r#"{"op":"u","before":null,"after":{"id":1,"v":"c"}}"#]).unwrap_err();
+        assert!(without_before.contains("REPLICA IDENTITY FULL"), "{without_before}");
+    }
+
+    #[test]
+    fn a_refused_update_leaves_no_trace() {
+        let events = [r#"{"op":"c","after":{"id":1,"v":"a"}}"#, r#"{"op":"u","before":{"id":1,"v":"a"},"after":{"id":{}}}"#];
+        let mut decoder = super::super::testing::decoder(DEBEZIUM, &columns(false), false).unwrap();
+        decoder.push(Record::of(events[0].as_bytes())).unwrap();
+        decoder.push(Record::of(events[1].as_bytes())).unwrap_err();
+        let decoded = decoder.finish().unwrap();
+        assert_eq!((decoded.columns[0].len(), decoded.weights.is_none()), (1, true));
+    }
+}

@@ -1,0 +1,180 @@
+//! `POST /source/NAME`: rows from outside, for sources declared with the connector `webhook`. Such a source is a table that
+//! is written from here: what cannot be asked for again goes into the log itself. A request is one write, taken whole or not
+//! at all, and answered when it is durable. Requests are bounded in size and in number.
+
+use crate::serving::conflict::overwrite;
+use crate::serving::dml::Target;
+use crate::session::Services;
+use arrow::array::RecordBatch;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use eddyline_common::connector::SourceSpec;
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{ChangeBatch, Epoch, SqlError, SqlState, options};
+use eddyline_connectors::format::{DecodedRows, PayloadColumn, Record, decoder, split::Splitter, split::json_values};
+use eddyline_planner::{Relation, RelationKind};
+use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// One request. A sender splits what is larger.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Requests that are being taken, over all sources: more wait for the log and hold memory without being any faster.
+const REQUESTS_MAX: usize = 32;
+
+/// What the handler needs.
+pub struct Webhooks {
+    pub services: Arc<Services>,
+    requests: Semaphore,
+}
+
+impl Webhooks {
+    pub fn new(services: Arc<Services>) -> Arc<Self> {
+        Arc::new(Webhooks { services, requests: Semaphore::new(REQUESTS_MAX) })
+    }
+}
+
+/// Why a request is not taken.
+enum Refusal {
+    NoSource(String),
+    Unauthorized,
+    Busy,
+    TooLarge,
+    /// A row that cannot be decoded, counted from 1.
+    Row(usize, String),
+    Failed(SqlError),
+}
+
+impl From<SqlError> for Refusal {
+    fn from(error: SqlError) -> Self {
+        Refusal::Failed(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, body) = match self {
+            Refusal::NoSource(name) => (StatusCode::NOT_FOUND, json!({ "error": format!("there is no webhook source \"{name}\"") })),
+            Refusal::Unauthorized => (StatusCode::UNAUTHORIZED, json!({ "error": "the source wants its token as Authorization: Bearer" })),
+            Refusal::Busy => {
+                (StatusCode::TOO_MANY_REQUESTS, json!({ "error": format!("{REQUESTS_MAX} requests are being taken already") }))
+            }
+            Refusal::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": format!("a request holds at most {BODY_BYTES_MAX} bytes") }))
+            }
+            Refusal::Row(row, reason) => (StatusCode::BAD_REQUEST, json!({ "error": reason, "row": row })),
+            Refusal::Failed(error) => (status_of(&error), json!({ "error": error.message, "sqlstate": error.state.0 })),
+        };
+        let mut response = answer(status, &body);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+fn status_of(error: &SqlError) -> StatusCode {
+    match error.state {
+        SqlState::NOT_NULL_VIOLATION | SqlState::UNIQUE_VIOLATION => StatusCode::BAD_REQUEST,
+        SqlState::UNDEFINED_TABLE => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+pub async fn post(State(webhooks): State<Arc<Webhooks>>, Path(name): Path<String>, headers: HeaderMap, body: Body) -> Response {
+    match take(&webhooks, name, &headers, body).await {
+        Ok((rows, epoch)) => answer(StatusCode::OK, &json!({ "rows": rows, "epoch": epoch.0 })),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn take(webhooks: &Webhooks, name: String, headers: &HeaderMap, body: Body) -> Result<(usize, Epoch), Refusal> {
+    let _permit = webhooks.requests.try_acquire().map_err(|_| Refusal::Busy)?;
+    let coordinator = &webhooks.services.coordinator;
+    let relation = coordinator.catalog().by_name(&name).cloned();
+    let relation = relation.ok_or_else(|| Refusal::NoSource(name.clone()))?;
+    let RelationKind::Table { webhook: Some(spec), .. } = &relation.kind else { return Err(Refusal::NoSource(name)) };
+    if !is_allowed(spec, headers) {
+        return Err(Refusal::Unauthorized);
+    }
+    let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|len| len > BODY_BYTES_MAX) {
+        return Err(Refusal::TooLarge);
+    }
+    let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Refusal::TooLarge)?;
+    let spec = spec.clone();
+    let decoded = tokio::task::spawn_blocking(move || decode(&spec, &bytes)).await.map_err(SqlError::internal)?;
+    let (decoded, rows) = decoded?;
+    webhooks.services.metrics.rows_written.add(rows as u64);
+    let epoch = if relation.key.is_empty() {
+        let rows = RecordBatch::try_new(arrow_schema(&relation.columns), decoded.columns).map_err(SqlError::from)?;
+        coordinator.write_one(relation.id, ChangeBatch::insertions(rows)).await?
+    } else {
+        write_keyed(webhooks, &relation, decoded).await?
+    };
+    Ok((rows, epoch))
+}
+
+/// The later row of a key stays: looks up what is there under the table's lock.
+async fn write_keyed(webhooks: &Webhooks, relation: &Arc<Relation>, decoded: DecodedRows) -> Result<Epoch, Refusal> {
+    let services = &webhooks.services;
+    let lock = services.coordinator.lock_table(relation.id).await;
+    let snapshot = services.coordinator.snapshot(&[relation.id], Epoch::ZERO).await?;
+    let target = Target { relation, snapshot: &snapshot, overlay: None, engine: &services.engine, now: services.clock.now() };
+    let changes = overwrite(&target, decoded.columns, decoded.weights)?;
+    let epoch = services.coordinator.write_one(relation.id, changes).await;
+    drop(lock);
+    Ok(epoch?)
+}
+
+fn is_allowed(spec: &SourceSpec, headers: &HeaderMap) -> bool {
+    let Some(token) = spec.options.get(options::WEBHOOK_TOKEN) else { return true };
+    let given = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+    let wanted = format!("Bearer {token}");
+    // As long as it takes whatever is given.
+    given.len() == wanted.len() && given.iter().zip(wanted.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}
+
+/// The rows of a request: JSON values one after the other or in an array, lines of CSV, or a raw body.
+fn decode(spec: &SourceSpec, body: &[u8]) -> Result<(DecodedRows, usize), Refusal> {
+    let columns = spec.columns.iter().enumerate().map(|(index, column)| PayloadColumn {
+        external_name: column.external_name.clone(),
+        ty: column.ty.clone(),
+        nullable: column.nullable,
+        is_key: spec.key.contains(&index),
+    });
+    let mut decoder = decoder(&spec.options, columns.collect(), !spec.key.is_empty())?;
+    let mut row = 0;
+    let mut push = |record: &[u8]| {
+        row += 1;
+        decoder.push(Record::of(record)).map(drop).map_err(|reason| Refusal::Row(row, reason))
+    };
+    match spec.options.get(options::FORMAT).map_or("", String::as_str) {
+        "raw" => push(body)?,
+        "csv" => {
+            let splitter = Splitter::new(&spec.options)?;
+            let mut rest = body;
+            while !rest.is_empty() {
+                let (record, after) = rest.split_at(splitter.record_len(rest).unwrap_or(rest.len()));
+                if !record.trim_ascii().is_empty() {
+                    push(record)?;
+                }
+                rest = after;
+            }
+        }
+        _ => {
+            let values = json_values(body).map_err(|(row, reason)| Refusal::Row(row, reason))?;
+            values.into_iter().try_for_each(|value| push(value.as_bytes()))?;
+        }
+    }
+    let rows = decoder.rows();
+    Ok((decoder.finish()?, rows))
+}

@@ -1,0 +1,189 @@
+//! Sources that need no other service, through kills in mid-stream: every row of a file, of a generator and of a request
+//! counts once.
+
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use tokio_postgres::Client;
+
+const FILES_PER_ROUND: i64 = 3;
+const ROWS_PER_FILE: i64 = 2_000;
+
+fn options() -> ServerOptions {
+    ServerOptions { checkpoint_interval: "100ms", state_cache: "1MiB", ..Default::default() }
+}
+
+async fn numbers(client: &Client, query: &str) -> Option<Vec<i64>> {
+    let row = client.query_one(query, &[]).await.ok()?;
+    (0..row.len()).map(|i| row.try_get::<_, Option<i64>>(i).ok().flatten()).collect()
+}
+
+/// The next file appears whole, by renaming, as whoever hands over files should do it. Keys recur in every file.
+fn put(dir: &Path, file: i64) {
+    let rows = file * ROWS_PER_FILE..(file + 1) * ROWS_PER_FILE;
+    let text: String = rows.map(|n| format!("{{\"n\":{n},\"k\":{},\"at\":{}}}\n", n % 1_000, 1_700_000_000_000 + n)).collect();
+    let hidden = dir.join(format!(".{file:04}.json"));
+    std::fs::write(&hidden, text).expect("a file is written");
+    std::fs::rename(hidden, dir.join(format!("{file:04}.json"))).expect("a file is renamed");
+}
+
+const COUNTS: &str = "SELECT (SELECT COUNT(*) FROM seen), (SELECT COUNT(DISTINCT n) FROM seen), (SELECT SUM(n)::bigint FROM per_window), \
+     (SELECT COUNT(*) FROM latest), (SELECT SUM(n)::bigint FROM latest), (SELECT n FROM of_latest)";
+
+/// What `COUNTS` must give for so many files.
+fn expected(files: i64) -> Vec<i64> {
+    let rows = files * ROWS_PER_FILE;
+    let last: i64 = (rows - 1_000..rows).sum();
+    vec![rows, rows, rows, 1_000, last, last]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_through_kills() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(options());
+    let client = server.connect().await;
+    let with = format!(
+        "WITH (connector = 'filesystem', path = '{}/*.json', source.monitor-interval = '20 ms') FORMAT PLAIN ENCODE JSON",
+        dir.path().display()
+    );
+    for statement in [
+        format!("CREATE SOURCE files (n BIGINT, k BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1 second') {with}"),
+        format!("CREATE SOURCE latest (n BIGINT, k BIGINT PRIMARY KEY, at TIMESTAMP) {with}"),
+        "CREATE MATERIALIZED VIEW seen AS SELECT n FROM files".to_string(),
+        "CREATE MATERIALIZED VIEW per_window AS SELECT window_start, COUNT(*) AS n \
+         FROM TABLE(TUMBLE(TABLE files, DESCRIPTOR(at), INTERVAL '1' SECOND)) GROUP BY window_start, window_end"
+            .to_string(),
+        "CREATE MATERIALIZED VIEW of_latest AS SELECT SUM(n) AS n FROM latest".to_string(),
+    ] {
+        client.batch_execute(&statement).await.expect("the definitions are accepted");
+    }
+    for round in 0..4 {
+        let files = (round + 1) * FILES_PER_ROUND;
+        std::thread::scope(|scope| {
+            scope.spawn(|| (files - FILES_PER_ROUND..files).for_each(|file| put(dir.path(), file)));
+            server.kill();
+            server.launch().expect("the server starts again");
+        });
+        let client = server.connect().await;
+        until("every row is in every view once", || async {
+            let counts = numbers(&client, COUNTS).await?;
+            assert!(counts[0] == counts[1] && counts[0] <= files * ROWS_PER_FILE, "no row is there twice: {counts:?}");
+            assert_eq!(counts[4], counts[5], "a view of a keyed source follows it");
+            (counts == expected(files)).then_some(())
+        })
+        .await;
+    }
+    server.kill_and_restart();
+    let client = server.connect().await;
+    // A view that is made now finds the same, in a private reading of all files.
+    client.batch_execute("CREATE MATERIALIZED VIEW again AS SELECT n FROM files").await.expect("the view is accepted");
+    let rows = 4 * FILES_PER_ROUND * ROWS_PER_FILE;
+    let again = "SELECT (SELECT COUNT(*) FROM again), (SELECT COUNT(DISTINCT n) FROM again), (SELECT COUNT(*) FROM files)";
+    until("a new view has them too", || async { (numbers(&client, again).await? == [rows, rows, rows]).then_some(()) }).await;
+    // What was read and then changed cannot be read again, and says so.
+    std::fs::write(dir.path().join("0000.json"), "{\"n\":1}\n").expect("a file is written");
+    client.batch_execute("CREATE MATERIALIZED VIEW stuck AS SELECT n FROM files").await.expect("the view is accepted");
+    until("the change is told", || async {
+        let row = client.query_one("SELECT problem FROM eddyline.sources WHERE source = 'files'", &[]).await.ok()?;
+        row.get::<_, Option<String>>(0).filter(|p| p.contains("0000.json\" was cut"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn made_up_rows_through_kills() {
+    let mut server = Server::start(options());
+    let client = server.connect().await;
+    for statement in [
+        "CREATE SOURCE g (id BIGINT, v INT, at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'datagen', number-of-rows = '20000', \
+         rows-per-second = '20000', fields.id.kind = 'sequence', fields.id.start = '1', fields.id.end = '20000', fields.v.min = '0', \
+         fields.v.max = '9')",
+        "CREATE MATERIALIZED VIEW by_v AS SELECT v, COUNT(*) AS n, SUM(id) AS ids FROM g GROUP BY v",
+    ] {
+        client.batch_execute(statement).await.expect("the definitions are accepted");
+    }
+    for _ in 0..3 {
+        let before = numbers(&client, "SELECT COALESCE(SUM(n), 0)::bigint FROM by_v").await;
+        server.kill_and_restart();
+        let client = server.connect().await;
+        let after = numbers(&client, "SELECT COALESCE(SUM(n), 0)::bigint FROM by_v").await;
+        assert!(after >= before, "what was seen is still there: {before:?}, {after:?}");
+    }
+    let client = server.connect().await;
+    let all = "SELECT (SELECT SUM(n)::bigint FROM by_v), (SELECT SUM(ids)::bigint FROM by_v)";
+    until("all rows are there", || async { (numbers(&client, all).await? == [20_000, 200_010_000]).then_some(()) }).await;
+    let differing = "SELECT COUNT(*) FROM (SELECT v, COUNT(*) AS n, SUM(id) AS ids FROM g GROUP BY v EXCEPT SELECT * FROM by_v) AS d";
+    assert_eq!(numbers(&client, differing).await, Some(vec![0]), "a row is the same whenever it is made");
+}
+
+fn post(port: u16, path: &str, headers: &str, body: &str) -> (u16, String) {
+    send(port, &format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+/// Sends a request and gives the answer's status and body.
+fn send(port: u16, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the HTTP port is open");
+    stream.write_all(request.as_bytes()).expect("a request is sent");
+    let mut answer = Vec::new();
+    // A server that does not want the rest may close before it has all.
+    let _end = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).expect("an answer is text");
+    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+    (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_kept_when_they_are_answered() {
+    let mut server = Server::start(options());
+    let client = server.connect().await;
+    for statement in [
+        "CREATE SOURCE hook (id BIGINT NOT NULL, v VARCHAR) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON",
+        "CREATE SOURCE state (id BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'http', webhook.token = 'abc') FORMAT PLAIN ENCODE JSON",
+        "CREATE MATERIALIZED VIEW total AS SELECT COUNT(*) AS n, SUM(id) AS ids FROM hook",
+    ] {
+        client.batch_execute(statement).await.expect("the definitions are accepted");
+    }
+    let counts = "SELECT n, ids::bigint, (SELECT COUNT(*) FROM hook), (SELECT SUM(id)::bigint FROM state) FROM total";
+    let (mut rows, mut ids) = (0, 0);
+    for round in 1..=3 {
+        let port = server.http_port;
+        assert_eq!(post(port, "/source/hook", "", "{\"id\":1,\"v\":\"a\"}\n{\"id\":2}\n").0, 200);
+        assert_eq!(post(port, "/source/hook", "", "[{\"id\":3}, {\"id\":4}]").0, 200);
+        let keyed = format!("{{\"id\":{round}}} {{\"id\":100,\"v\":\"x\"}} {{\"id\":100,\"v\":\"{round}\"}}");
+        assert_eq!(post(port, "/source/state", "Authorization: Bearer abc\r\n", &keyed).0, 200);
+        (rows, ids) = (rows + 4, ids + 10);
+        server.kill_and_restart();
+        let client = server.connect().await;
+        let keys = (1..=round).sum::<i64>() + 100;
+        assert_eq!(numbers(&client, counts).await, Some(vec![rows, ids, rows, keys]));
+    }
+    refusals(&server, rows).await;
+}
+
+/// What is wrong is answered with its reason, and nothing of it is kept.
+async fn refusals(server: &Server, rows: i64) {
+    let port = server.http_port;
+    let (status, body) = post(port, "/source/hook", "", "{\"id\":1}\n{\"v\":\"x\"}");
+    assert_eq!((status, body.as_str()), (400, r#"{"error":"column id: the field is missing, but the column is NOT NULL","row":2}"#));
+    assert_eq!(post(port, "/source/hook", "", "{\"id\":").0, 400);
+    assert_eq!(post(port, "/source/other", "", "{}").0, 404);
+    assert_eq!(post(port, "/source/total", "", "{}").0, 404);
+    assert_eq!(post(port, "/source/state", "", "{\"id\":1}").0, 401);
+    assert_eq!(send(port, "POST /source/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 17000000\r\n\r\n{").0, 413);
+    // Requests that are under way hold their places until they are done.
+    let waiting: Vec<TcpStream> = (0..32)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the HTTP port is open");
+            stream.write_all(b"POST /source/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{").expect("a part is sent");
+            stream
+        })
+        .collect();
+    until("one more is refused", || async { (post(port, "/source/hook", "", "{\"id\":0}").0 == 429).then_some(()) }).await;
+    drop(waiting);
+    until("there is room again", || async { (post(port, "/source/hook", "", "[]").0 == 200).then_some(()) }).await;
+    let client = server.connect().await;
+    let kept = numbers(&client, "SELECT COUNT(*) FROM hook WHERE id > 0").await;
+    assert_eq!(kept, Some(vec![rows]), "nothing of a refused request is kept");
+}
