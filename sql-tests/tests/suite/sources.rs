@@ -172,8 +172,9 @@ async fn refusals(server: &Server, rows: i64) {
     assert_eq!(post(port, "/source/total", "", "{}").0, 404);
     assert_eq!(post(port, "/source/state", "", "{\"id\":1}").0, 401);
     assert_eq!(send(port, "POST /source/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 17000000\r\n\r\n{").0, 413);
-    // Requests that are under way hold their places until they are done.
-    let waiting: Vec<TcpStream> = (0..32)
+    // Requests that are under way hold their places until they are done. There are more than places, so that one that is refused
+    // itself leaves none free.
+    let waiting: Vec<TcpStream> = (0..40)
         .map(|_| {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the HTTP port is open");
             stream.write_all(b"POST /source/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{").expect("a part is sent");
