@@ -11,6 +11,7 @@ use crate::operators::filter::Filter;
 use crate::operators::materialize::Materialize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
+use crate::operators::sink::Sink;
 use crate::operators::union::Union;
 use crate::operators::values::Values;
 use crate::operators::window_assign::WindowAssign;
@@ -52,7 +53,7 @@ fn check(plan: &StreamPlan) -> Result<()> {
         return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
     }
     let ordered = plan.nodes.iter().enumerate().all(|(index, node)| node.inputs.iter().all(|input| *input < index) && arity_fits(node));
-    let ends = plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. }));
+    let ends = plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. } | Op::Sink { .. }));
     if ordered && ends { Ok(()) } else { Err(SqlError::internal("the plan is not in order")) }
 }
 
@@ -121,6 +122,10 @@ impl Builder<'_> {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
                 Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
             }
+            Op::Sink { .. } => {
+                let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
+                Box::new(Sink::new(output, net)?)
+            }
         }))
     }
 
@@ -145,6 +150,6 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Materialize { .. } => false,
+        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Materialize { .. } | Op::Sink { .. } => false,
     }
 }

@@ -60,8 +60,13 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         return Err(SqlError::new(SqlState::INVALID_PARAMETER, "a source needs the option connector")
             .with_hint("Write WITH (connector = 'kafka', ...) or WITH (connector = 'nexmark', ...)."));
     }
-    let options = options::canonicalize(raw)?;
+    let mut options = options::canonicalize(raw)?;
     let key = primary_key(create, is_source, text)?;
+    if is_source && !key.is_empty() {
+        // What a sink of this table identifies rows by.
+        let names = key.iter().map(fold).collect::<Vec<_>>().join(";");
+        options.entry(options::SINK_KEY.to_string()).or_insert(names);
+    }
     let columns = collect(create, is_source, &options, &key, text)?;
     if columns.visible.is_empty() {
         return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("relation \"{name}\" must have at least one column")));

@@ -15,7 +15,7 @@ pub type NodeId = usize;
 pub struct StreamPlan {
     pub version: u32,
     pub nodes: Vec<Node>,
-    /// Always the last node, a `Materialize`.
+    /// Always the last node, a `Materialize` or a `Sink`.
     pub output: NodeId,
 }
 
@@ -101,6 +101,12 @@ pub enum Op {
     /// (row -> weight) in `Retract` mode and no index at all in `Append` mode. The input is exchanged by
     /// `key`, or by all columns if keyless in `Retract` mode.
     Materialize {
+        key: Vec<usize>,
+    },
+    /// The end of a sink's plan: the step's net changes leave the job and are kept by nobody in it. Old rows come before new
+    /// ones. `key`: the columns by which rows are identified, by which the input is exchanged; empty means keyless,
+    /// exchanged by all columns in `Retract` mode.
+    Sink {
         key: Vec<usize>,
     },
 }

@@ -8,8 +8,8 @@ pub struct Owner {
     pub name: &'static str,
     /// As error messages say it.
     pub title: &'static str,
-    own: &'static [OptionDef],
-    shared: &'static [OptionDef],
+    pub(super) own: &'static [OptionDef],
+    pub(super) shared: &'static [OptionDef],
     /// Accepts any `properties.*`.
     pub pass_through: bool,
     /// Reads from an outside system, whose times need guarding.
@@ -86,11 +86,15 @@ const KAFKA: &[OptionDef] = &[
     OptionDef::new(super::LOST_OFFSETS, Kind::OneOf(&[("wait", &["stop", "error", "none"]), ("skip", &["earliest"])]))
         .also(&["scan.lost.offsets", "lost.offsets"]),
     OptionDef::new(super::FORMAT, Kind::OneOf(&[("json", &[])])).also(&["value.format"]).required(),
+    // For writing only.
+    OptionDef::new(super::SINK_KEY, Kind::Text).also(&["key.fields"]),
+    OptionDef::new("key.format", Kind::OneOf(&[("json", &[])])),
+    OptionDef::new(super::DELIVERY, Kind::OneOf(&[("at-least-once", &[])])),
     OptionDef::new(super::JSON_FAIL_ON_MISSING, Kind::Boolean).also(&["value.json.fail-on-missing-field"]),
     // Both values mean the same here: a record that cannot be decoded is set aside with its reason.
     OptionDef::new("json.ignore-parse-errors", Kind::Boolean).also(&["value.json.ignore-parse-errors"]),
     // Every spelling of time is read whatever this says.
-    OptionDef::new("json.timestamp-format.standard", Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])]))
+    OptionDef::new(super::JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])]))
         .also(&["value.json.timestamp-format.standard"]),
 ];
 

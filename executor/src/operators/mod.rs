@@ -6,6 +6,7 @@ pub mod filter;
 pub mod materialize;
 pub mod project;
 pub mod scan;
+pub mod sink;
 pub mod union;
 pub mod values;
 pub mod window_assign;

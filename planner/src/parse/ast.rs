@@ -13,11 +13,16 @@ use std::collections::BTreeMap;
 pub enum Ast {
     Empty,
     Query(Box<Query>),
-    Insert(Box<Insert>),
+    /// With its EMIT clause, for one that keeps running.
+    Insert(Box<Insert>, Option<Emit>),
+    /// EXECUTE STATEMENT SET: INSERTs that become jobs one after the other.
+    StatementSet(Vec<Ast>),
     Update(Box<Update>),
     Delete(Box<Delete>),
     CreateRelation(Box<CreateRelation>),
     CreateView(Box<CreateView>),
+    CreateSink(Box<CreateSink>),
+    PauseJob { name: ObjectName, pause: bool },
     Drop { kind: ObjectKind, names: Vec<ObjectName>, if_exists: bool, cascade: bool },
     AdvanceWatermark { name: ObjectName, to: Expr },
     CopyFrom { table: ObjectName, columns: Vec<Ident>, format: CopyFormat },
@@ -126,4 +131,22 @@ pub struct CreateView {
     pub query_text: String,
     pub emit: Option<Emit>,
     pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateSink {
+    pub name: ObjectName,
+    pub if_not_exists: bool,
+    /// `CREATE SINK s INTO table ...`
+    pub into: Option<ObjectName>,
+    pub from: SinkFrom,
+    pub emit: Option<Emit>,
+    pub options: BTreeMap<String, String>,
+    pub format: Option<FormatAst>,
+}
+
+#[derive(Clone, Debug)]
+pub enum SinkFrom {
+    Relation(ObjectName),
+    Query(Box<Query>),
 }
