@@ -3,7 +3,7 @@
 
 use super::flusher::Flusher;
 use super::frame::{self, FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
-use super::{LogOptions, LogPosition, Recovered, segment};
+use super::{Frames, LogOptions, LogPosition, Recovered, segment};
 use crate::io::failed;
 use eddyline_common::runtime::FileSystem;
 use eddyline_common::{Result, SqlError, SqlState, failpoint};
@@ -146,6 +146,12 @@ impl Log {
     /// Everything before this position is durable.
     pub fn durable_end(&self) -> LogPosition {
         self.shared.state.lock().durable
+    }
+
+    /// The durable frames at and after `from`, which is where a frame that is still there starts. Reads whole segments back from the
+    /// disk.
+    pub fn frames(&self, from: LogPosition) -> Frames {
+        Frames::between(self.fs.clone(), self.dir.clone(), from, self.durable_end())
     }
 
     pub fn stats(&self) -> Arc<LogStats> {

@@ -1,0 +1,270 @@
+//! A sink's books: what its job emitted, how much of that is in the sink's log, and how far it may be sent. What leaves the
+//! job goes to the log first; a commit says that rows belong together; they are sent once the commit is in the log, the
+//! cut of its epoch is durable, and a checkpoint knows the job.
+//!
+//! - `frames`: the log's records
+//! - `opening`: the log as it is found at start
+//! - `logger`, `sender`: the two threads of a sink
+//! - `shared`: what they and the books share
+//!
+//! Invariants:
+//! 1. Rows are sent in the order of their numbers, and only what can never come out differently: a restart brings
+//!    the job back at a point from which it emits again exactly what the log has up to `complete`, which is dropped.
+//! 2. What is acknowledged outside is noted after it is; so rows are sent at least once.
+
+mod frames;
+mod logger;
+mod opening;
+mod sender;
+mod shared;
+
+pub use frames::Commit;
+pub use opening::Back;
+
+use super::Event;
+use super::stats::SinkStats;
+use crossbeam_channel::Sender;
+use eddyline_common::connector::{PartitionStart, SinkStep};
+use eddyline_common::runtime::FileSystem;
+use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, Timestamp};
+use eddyline_planner::catalog::{Relation, RelationKind, SinkDefinition};
+use logger::{Logger, Piece};
+use opening::Opened;
+use serde::{Deserialize, Serialize};
+use shared::Shared;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+/// Emitted and not yet in the log: what a slow disk may hold back before the job waits.
+const UNLOGGED_BYTES_MAX: usize = 64 << 20;
+
+/// What a checkpoint keeps of a sink besides its job.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkBody {
+    /// The job's state has taken everything up to this number.
+    pub logged: u64,
+    /// The job was at the content of an epoch, and not in the middle of a private reading.
+    pub at_epoch: bool,
+}
+
+pub struct SinkJob {
+    pub stats: Arc<SinkStats>,
+    shared: Arc<Shared>,
+    pieces: Option<Sender<Piece>>,
+    thread: Option<JoinHandle<()>>,
+    /// The newest number.
+    last: u64,
+    /// In the log up to here.
+    logged: u64,
+    unlogged: VecDeque<(u64, usize)>,
+    unlogged_bytes: usize,
+    /// Not yet released to the sender.
+    commits: VecDeque<(u64, Epoch, bool)>,
+    /// The log has everything up to this epoch: what the job emits again until there is dropped.
+    pub complete: Epoch,
+    /// A checkpoint has the job, so that a restart does not begin it anew.
+    pub established: bool,
+    /// Its job was put into a checkpoint at an epoch behind it: the next step must not end before the checkpoint's.
+    pub rejoins: bool,
+    /// Its input is nothing but sources, so that the job can stand still while everything else goes on.
+    pub only_sources: bool,
+    /// Rows only come: what a backfill found can go before the backfill is done.
+    pub append_only: bool,
+}
+
+/// What a sink is opened with.
+pub struct SinkPlace {
+    pub data_dir: PathBuf,
+    pub fs: Arc<dyn FileSystem>,
+    pub events: Sender<Event>,
+}
+
+impl SinkPlace {
+    fn dir(&self, id: RelationId) -> PathBuf {
+        sinks_dir(&self.data_dir).join(id.to_string())
+    }
+}
+
+pub fn sinks_dir(data_dir: &std::path::Path) -> PathBuf {
+    data_dir.join("sinks")
+}
+
+pub fn definition(relation: &Relation) -> Option<&SinkDefinition> {
+    match &relation.kind {
+        RelationKind::Sink(definition) => Some(definition),
+        _ => None,
+    }
+}
+
+impl SinkJob {
+    /// A sink that has sent nothing.
+    pub fn new(relation: &Relation, only_sources: bool, append_only: bool, stats: Arc<SinkStats>, place: &SinkPlace) -> Result<Self> {
+        Self::start(relation, only_sources, append_only, stats, place, None)
+    }
+
+    /// A sink whose job a restart brings back. Returns also the epoch up to which the log has what the job will emit.
+    pub fn recover(
+        relation: &Relation,
+        only_sources: bool,
+        append_only: bool,
+        stats: Arc<SinkStats>,
+        place: &SinkPlace,
+        back: Back,
+        last_cut: Epoch,
+    ) -> Result<Self> {
+        let mut opened = opening::open(place.fs.clone(), place.dir(relation.id))?;
+        let complete = opened.settle(back, last_cut)?;
+        stats.waiting_bytes.store(opened.waiting_bytes(), Ordering::Relaxed);
+        let mut sink = Self::start(relation, only_sources, append_only, stats, place, Some(opened))?;
+        sink.complete = complete;
+        sink.established = true;
+        Ok(sink)
+    }
+
+    fn start(
+        relation: &Relation,
+        only_sources: bool,
+        append_only: bool,
+        stats: Arc<SinkStats>,
+        place: &SinkPlace,
+        opened: Option<Opened>,
+    ) -> Result<Self> {
+        let definition = definition(relation).ok_or_else(|| SqlError::internal("not a sink"))?;
+        let connector = eddyline_connectors::open_sink(&definition.spec)?;
+        stats.log_bytes_max.store(definition.log_bytes_max, Ordering::Relaxed);
+        stats.paused.store(definition.paused, Ordering::Relaxed);
+        let last = opened.as_ref().map_or(0, |o| o.last);
+        let commits: VecDeque<(u64, Epoch, bool)> =
+            opened.iter().flat_map(|o| &o.commits).map(|c| (c.up_to, c.epoch, c.complete)).collect();
+        let sent = opened.as_ref().map_or(0, |o| o.sent.up_to);
+        let shared = Shared::new(stats.clone(), sent, definition.paused);
+        let logger = Logger {
+            id: relation.id,
+            name: relation.name.clone(),
+            shared: shared.clone(),
+            fs: place.fs.clone(),
+            dir: place.dir(relation.id),
+            opened,
+            connector: Some(connector),
+            events: place.events.clone(),
+        };
+        let (pieces, receiver) = crossbeam_channel::unbounded();
+        let thread = std::thread::Builder::new().name("sink-logger".into()).spawn(move || logger.run(&receiver))?;
+        Ok(SinkJob {
+            stats,
+            shared,
+            pieces: Some(pieces),
+            thread: Some(thread),
+            last,
+            logged: last,
+            unlogged: VecDeque::new(),
+            unlogged_bytes: 0,
+            commits,
+            complete: Epoch::ZERO,
+            established: false,
+            rejoins: false,
+            only_sources,
+            append_only,
+        })
+    }
+
+    /// The net changes of one step.
+    pub fn rows(&mut self, epoch: Epoch, now: Timestamp, mut changes: Vec<ChangeBatch>) {
+        changes.retain(|c| !c.is_empty());
+        if changes.is_empty() {
+            return;
+        }
+        self.last += 1;
+        let bytes = changes.iter().map(ChangeBatch::bytes).sum();
+        self.unlogged.push_back((self.last, bytes));
+        self.unlogged_bytes += bytes;
+        self.send(Piece::Rows(SinkStep { number: self.last, epoch, now }, changes));
+    }
+
+    /// What was emitted up to now belongs together. Nothing to say if nothing was.
+    pub fn commit(&mut self, from: Epoch, epoch: Epoch, complete: bool, sources: BTreeMap<RelationId, Vec<PartitionStart>>) {
+        let covered = self.commits.back().map_or(self.shared.sendable(), |(up_to, ..)| *up_to);
+        if complete {
+            self.complete = self.complete.max(epoch);
+        }
+        if self.last > covered || complete && self.commits.back().is_some_and(|(up_to, _, c)| *up_to == self.last && !c) {
+            self.commits.push_back((self.last, epoch, complete));
+            self.send(Piece::Commit(Commit { up_to: self.last, from, epoch, complete, sources }));
+        }
+    }
+
+    fn send(&self, piece: Piece) {
+        if let Some(pieces) = &self.pieces
+            && pieces.send(piece).is_err()
+        {
+            tracing::error!(sink = %self.stats.name, "its log has stopped");
+        }
+    }
+
+    /// The log has everything up to this number.
+    pub fn on_logged(&mut self, up_to: u64) {
+        self.logged = self.logged.max(up_to);
+        while let Some((number, bytes)) = self.unlogged.front().copied()
+            && number <= self.logged
+        {
+            self.unlogged_bytes -= bytes;
+            self.unlogged.pop_front();
+        }
+    }
+
+    /// Lets the sender have what can never come out differently, given the newest durable cut.
+    pub fn release(&mut self, durable: Epoch) {
+        while let Some((up_to, epoch, complete)) = self.commits.front().copied()
+            && self.established
+            && up_to <= self.logged
+            && epoch <= durable
+        {
+            self.commits.pop_front();
+            self.shared.release(up_to, complete.then_some(epoch));
+        }
+    }
+
+    /// The newest number there is, and whether the log has all up to one.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    pub fn has_logged(&self, number: u64) -> bool {
+        self.unlogged.front().is_none_or(|(first, _)| *first > number)
+    }
+
+    /// The disk is behind: the job must not emit more now.
+    pub fn is_behind(&self) -> bool {
+        self.unlogged_bytes >= UNLOGGED_BYTES_MAX
+    }
+
+    /// What waits to be sent has reached its bound.
+    pub fn is_full(&self) -> bool {
+        self.stats.is_full()
+    }
+
+    pub fn pause(&self, paused: bool) {
+        self.shared.pause(paused);
+    }
+
+    /// The sink is dropped, and its log with it, by its own threads.
+    pub fn discard(mut self) {
+        self.shared.close(true);
+        self.pieces = None;
+        self.thread = None;
+    }
+
+    /// Ends the threads in order and waits for them.
+    pub fn stop(mut self) {
+        self.pieces = None;
+        self.shared.close(false);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(sink = %self.stats.name, "the logger panicked");
+        }
+    }
+}
