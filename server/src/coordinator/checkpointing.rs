@@ -15,6 +15,7 @@ use super::CoordinatorConfig;
 use super::core::Core;
 use super::history::History;
 use super::job::Job;
+use super::sink::SinkBody;
 use super::system::{JobCounters, SystemRows};
 use body::BODY_VERSION;
 use crossbeam_channel::Sender;
@@ -41,6 +42,9 @@ const VACUUM_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// With this much not frozen, jobs wait until the disk has taken it. Bounds the memory of views whatever the input.
 const TAILS_BYTES_MAX: usize = 256 << 20;
+
+/// A new sink sends nothing before a checkpoint has its job; one is taken this soon.
+const AWAITED_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Finished checkpoints that `eddyline.checkpoints` shows.
 const RECENT_MAX: usize = 100;
@@ -141,7 +145,10 @@ impl Drop for Checkpointing {
 
 impl Core {
     pub(super) fn next_checkpoint(&self) -> Option<Instant> {
-        (self.checkpoint.is_none() && self.has_news()).then(|| self.checkpoints.last + self.config.checkpoint_interval)
+        let awaited = self.sinks.values().any(|s| s.waits_for_checkpoint());
+        let interval = self.config.checkpoint_interval;
+        let interval = if awaited { interval.min(AWAITED_INTERVAL) } else { interval };
+        (self.checkpoint.is_none() && self.has_news()).then(|| self.checkpoints.last + interval)
     }
 
     fn has_news(&self) -> bool {
@@ -187,6 +194,13 @@ impl Core {
 
     pub(super) fn begin_last_checkpoint(&mut self) {
         self.checkpoints.is_final = true;
+        if self.jobs.values().any(|j| self.must_finish(j)) {
+            // Its reading may take long; the log brings everything back from the checkpoint before.
+            if let Some(run) = self.checkpoint.take_if(|run| !run.writing) {
+                self.engine.gate().give_up(run.id);
+            }
+            return;
+        }
         if self.checkpoint.is_none() && self.has_news() && self.log_is_cut() {
             self.begin_checkpoint();
         }
@@ -222,7 +236,7 @@ impl Core {
             view_files: BTreeMap::new(),
         };
         let unreached: BTreeSet<RelationId> =
-            self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some()).map(Job::id).collect();
+            self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some() || self.must_finish(j)).map(Job::id).collect();
         self.checkpoint = Some(Run {
             id,
             epoch,
@@ -277,7 +291,7 @@ impl Core {
 
     /// Whether a backfilling job must not step now: it is about to be frozen, or was, and its view is not written yet.
     pub(super) fn is_held(&self, id: RelationId) -> bool {
-        let is_live = |id: &RelationId| self.jobs.get(id).is_some_and(Job::is_live);
+        let is_live = |id: &RelationId| self.jobs.get(id).is_some_and(|j| self.keeps_up(j));
         let Some(run) = &self.checkpoint else { return false };
         let is_next = run.unreached.contains(&id) && !run.unfrozen.iter().any(is_live);
         run.held.contains(&id) || (is_next && self.jobs.get(&id).is_some_and(|j| self.resume_point(j).is_some()))
@@ -285,10 +299,15 @@ impl Core {
 
     /// Puts a job into the checkpoint as it is now; `positions` if it is in the middle of a backfill.
     fn freeze(&mut self, id: RelationId, positions: Option<Positions>) {
+        let at_epoch = self.jobs.get(&id).is_some_and(Job::is_live);
+        let sink = self.sinks.get(&id).map(|s| s.body(at_epoch));
         let Some(run) = &mut self.checkpoint else { return };
         let Some(job) = self.jobs.get_mut(&id).filter(|_| run.unreached.remove(&id)) else { return };
         if positions.is_some() {
             run.held.insert(id);
+            if let Some(sink) = self.sinks.get_mut(&id).filter(|_| at_epoch) {
+                sink.rejoins = true;
+            }
             job.reading_mut().into_iter().for_each(|r| r.saved());
         }
         let body = JobBody {
@@ -298,6 +317,7 @@ impl Core {
             counters: JobCounters::of(&job.stats),
             view: ViewManifest::default(),
             failed: None,
+            sink,
         };
         run.body.jobs.insert(id, body);
         let checkpoint = run.id;
@@ -341,7 +361,9 @@ impl Core {
 
     fn write_checkpoint_if_frozen(&mut self) {
         let Some(run) = &mut self.checkpoint else { return };
-        if run.writing || !run.unfrozen.is_empty() || self.durable < run.epoch {
+        let logged = |(id, sink): (&RelationId, SinkBody)| self.sinks.get(id).is_none_or(|s| s.has_logged(sink));
+        let sinks = run.body.jobs.iter().filter_map(|(id, job)| Some((id, job.sink?)));
+        if run.writing || !run.unfrozen.is_empty() || self.durable < run.epoch || !sinks.map(logged).all(|logged| logged) {
             return;
         }
         run.writing = true;
@@ -385,6 +407,9 @@ impl Core {
                 self.stats.checkpoint_micros.store(micros, Ordering::Relaxed);
                 self.stats.checkpoint_micros_total.fetch_add(micros, Ordering::Relaxed);
                 self.stats.checkpoint_bytes.fetch_add(written.bytes, Ordering::Relaxed);
+                for (id, _) in run.body.jobs.iter().filter(|(_, job)| job.progress.is_some()) {
+                    self.sinks.entry(*id).and_modify(|sink| sink.established = true);
+                }
                 tracing::debug!(checkpoint = id, epoch = run.epoch.0, micros, "checkpoint done");
             }
             Err(error) => {
@@ -402,7 +427,7 @@ impl Core {
 
 /// Whether a relation has a job.
 pub(super) fn has_job(relation: &Relation) -> bool {
-    matches!(relation.kind, RelationKind::Table { .. } | RelationKind::MaterializedView { .. })
+    matches!(relation.kind, RelationKind::Table { .. } | RelationKind::MaterializedView { .. } | RelationKind::Sink(_))
 }
 
 pub(super) fn checkpoint_dir(config: &CoordinatorConfig) -> PathBuf {

@@ -163,7 +163,7 @@ impl Core {
             }
         }
         self.stats.ring_bytes.store(bytes as u64, Ordering::Relaxed);
-        let behind = self.jobs.values().filter(|j| j.is_live()).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
+        let behind = self.jobs.values().filter(|j| self.keeps_up(j)).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
         self.marks = self.marks.split_off(&behind);
         let needed = self.oldest_needed();
         self.jobs.values_mut().for_each(|j| j.exact.forget_before(needed));
@@ -171,7 +171,9 @@ impl Core {
 
     /// The oldest epoch a reader may still ask for.
     pub(super) fn oldest_needed(&self) -> Epoch {
-        let common = job::common_epoch(self.jobs.values().filter(|j| j.is_live()).map(|j| &j.exact), self.durable);
+        // Nobody reads a sink.
+        let read = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()));
+        let common = job::common_epoch(read.map(|j| &j.exact), self.durable);
         let backfills = self.jobs.values().filter_map(|j| j.backfill_epoch());
         let checkpoint = self.checkpoint.as_ref().map(|c| c.epoch);
         common.into_iter().chain(backfills).chain(checkpoint).chain(self.pins.oldest()).min().unwrap_or(self.durable)

@@ -34,6 +34,7 @@ impl Core {
             Ddl::Create { relation, if_not_exists } => self.create(*relation, if_not_exists, starts),
             Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
+            Ddl::PauseJob { job, pause } => self.pause(job, pause),
         };
         match outcome {
             Err(error) => reply_to(reply, Err(error)),
@@ -71,6 +72,7 @@ impl Core {
         if_not_exists: bool,
         starts: Vec<PartitionStart>,
     ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+        self.find_free_name(&mut relation);
         if let Some(existing) = self.catalog.by_name(&relation.name) {
             if !if_not_exists {
                 return Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", relation.name)));
@@ -89,12 +91,27 @@ impl Core {
         Ok((DdlOutcome { created: Some(RelationId(self.next_relation - 1)), notices: Vec::new() }, Some(record)))
     }
 
+    /// A running INSERT whose name was made up gets the next number that nobody has.
+    fn find_free_name(&self, relation: &mut Relation) {
+        let is_free = |name: &str| self.catalog.by_name(name).is_none();
+        let RelationKind::Sink(definition) = &mut relation.kind else { return };
+        if !definition.name_is_free || is_free(&relation.name) {
+            return;
+        }
+        let stem = relation.name.trim_end_matches(|c: char| c.is_ascii_digit()).to_string();
+        if let Some(name) = (1..).map(|n| format!("{stem}{n}")).find(|name| is_free(name)) {
+            definition.spec.name = name.clone();
+            relation.name = name;
+        }
+    }
+
     /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
     fn assign_state_tables(&self, relation: &mut Relation) {
-        let RelationKind::MaterializedView { plan, .. } = &mut relation.kind else { return };
+        let id = relation.id.0;
+        let Some(plan) = relation.plan_mut() else { return };
         for (index, node) in plan.nodes.iter_mut().enumerate() {
             if let Op::Aggregate { state, .. } = &mut node.op {
-                state.0 = (relation.id.0 << 12) + index as u32;
+                state.0 = (id << 12) + index as u32;
             }
         }
     }
@@ -115,6 +132,15 @@ impl Core {
             RelationKind::MaterializedView { .. } => {
                 self.mark(epoch);
                 self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch)?;
+            }
+            RelationKind::Sink(_) => {
+                self.mark(epoch);
+                self.add_sink(&relation)?;
+                let added = self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch);
+                if let Err(error) = added {
+                    self.drop_sink(id);
+                    return Err(error);
+                }
             }
         }
         self.next_relation = self.next_relation.max(id.0 + 1);
@@ -140,6 +166,7 @@ impl Core {
     ) -> Result<()> {
         let (plan, on_error) = match &relation.kind {
             RelationKind::MaterializedView { plan, options } => (Arc::new(plan.clone()), options.on_error),
+            RelationKind::Sink(sink) => (Arc::new(sink.plan.clone()), sink.options.on_error),
             _ => (Arc::new(table_plan(&relation)), ErrorPolicy::Stop),
         };
         let (progress, view) = match restored {
@@ -155,7 +182,10 @@ impl Core {
             (*id, arrow_schema(columns))
         };
         let schemas: BTreeMap<_, _> = inputs.iter().map(schema_of).collect();
-        let spec = JobSpec { job: relation.id, plan, view: Some(view.clone()), inputs: schemas, on_error, restore: progress.clone() };
+        // What a sink emits is kept in its log; its view stays empty.
+        let is_sink = matches!(relation.kind, RelationKind::Sink(_));
+        let shown = (!is_sink).then(|| view.clone());
+        let spec = JobSpec { job: relation.id, plan, view: shown, inputs: schemas, on_error, restore: progress.clone() };
         self.engine.create_job(spec)?;
         let stats = self.stats.add_job(relation.id, &relation.name);
         let mut exact = Exact::default();
@@ -223,15 +253,11 @@ impl Core {
         for id in ids {
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
-                let states = match &job.relation.kind {
-                    RelationKind::MaterializedView { plan, .. } => {
-                        let state = |n: &Node| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None };
-                        plan.nodes.iter().filter_map(state).collect()
-                    }
-                    _ => Vec::new(),
-                };
+                let state = |n: &Node| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None };
+                let states = job.relation.plan().map(|p| p.nodes.iter().filter_map(state).collect()).unwrap_or_default();
                 self.checkpoints.drop_job(states, job.view);
             }
+            self.drop_sink(*id);
             self.tables.remove(id);
             if let Some(mut source) = self.sources.remove(id) {
                 source.stop();
@@ -279,7 +305,7 @@ impl Core {
         Ok(())
     }
 
-    fn set_catalog(&mut self, catalog: crate::catalog::CatalogSnapshot) {
+    pub(super) fn set_catalog(&mut self, catalog: crate::catalog::CatalogSnapshot) {
         self.catalog = Arc::new(catalog);
         *self.handle.catalog.write() = self.catalog.clone();
     }

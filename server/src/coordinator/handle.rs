@@ -21,6 +21,7 @@ pub enum Ddl {
     Create { relation: Box<Relation>, if_not_exists: bool },
     Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
     AdvanceWatermark { relation: RelationId, to_micros: i64 },
+    PauseJob { job: RelationId, pause: bool },
 }
 
 /// What a statement did to the catalog; `notices` are for the client.
@@ -114,6 +115,7 @@ pub(super) enum Command {
 pub enum SystemRelation {
     Sources,
     Jobs,
+    Sinks,
     LateRows,
     RejectedRows,
     UndecodableRecords,
@@ -127,6 +129,14 @@ pub struct CoordinatorHandle {
     pub(super) locks: Arc<Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>>,
     pub(super) stats: Arc<Stats>,
     pub(super) starts: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
+}
+
+/// Asks a sink's external system whether it will take rows, on the caller's side as well.
+async fn check_sink(relation: &Relation) -> Result<()> {
+    let RelationKind::Sink(sink) = &relation.kind else { return Ok(()) };
+    let spec = sink.spec.clone();
+    let checked = tokio::task::spawn_blocking(move || eddyline_connectors::open_sink(&spec)?.check()).await;
+    checked.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
 }
 
 async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
@@ -144,9 +154,15 @@ impl CoordinatorHandle {
 
     /// Changes the catalog; durable when it returns. A source's connector is asked where it starts here,
     /// on the caller's side: the coordinator never waits for an external system.
-    pub async fn ddl(&self, ddl: Ddl) -> Result<DdlOutcome> {
+    pub async fn ddl(&self, mut ddl: Ddl) -> Result<DdlOutcome> {
+        if let Ddl::Create { relation, .. } = &mut ddl
+            && let RelationKind::Sink(sink) = &mut relation.kind
+        {
+            sink.spec.incarnation = uuid::Uuid::new_v4().simple().to_string();
+        }
         let starts = match &ddl {
             Ddl::Create { relation, if_not_exists } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
+                check_sink(relation).await?;
                 resolve_start(relation).await?
             }
             _ => Vec::new(),

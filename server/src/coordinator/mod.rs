@@ -6,7 +6,9 @@
 //! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
 //! - `ring`: what relations emitted, by epoch
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
-//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
+//! - `sink`: what leaves the server, by way of a log of its own
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `reads`, `ddl`, `checkpointing`, `recovery`: its
+//!   chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
 //!
@@ -33,6 +35,8 @@ mod records;
 mod recovery;
 mod ring;
 mod scheduling;
+mod sink;
+mod sinking;
 mod source;
 mod stats;
 pub mod system;
@@ -40,10 +44,10 @@ mod table;
 
 pub use handle::{CoordinatorHandle, Ddl, DdlOutcome, Pin, Pins, ReadSnapshot, SystemRelation, TableLock, TableWrite};
 pub use recovery::start;
-pub use stats::{JobStats, SourceStats, Stats};
+pub use stats::{JobStats, SinkStats, SourceStats, Stats};
 
 use eddyline_common::runtime::{Clock, FileSystem};
-use eddyline_common::{Epoch, Result};
+use eddyline_common::{Epoch, RelationId, Result, SqlError};
 use eddyline_executor::StateBackend;
 use object_store::ObjectStore;
 use std::path::PathBuf;
@@ -81,4 +85,7 @@ enum Event {
     CheckpointDone(u64, Result<checkpointing::Written>),
     /// Views have been cleaned, and their tails frozen.
     Vacuumed,
+    /// A sink's log has so many more pieces of what its job emitted; or can never have them.
+    SinkLogged(RelationId, u64),
+    SinkFailed(RelationId, SqlError),
 }

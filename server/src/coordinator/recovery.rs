@@ -180,6 +180,8 @@ fn assemble(
         sources: BTreeMap::new(),
         tables: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        sinks: BTreeMap::new(),
+        sinks_back: BTreeMap::new(),
         system: SystemRows::default(),
         last_cut: Epoch::ZERO,
         now: Timestamp::MIN,
@@ -231,6 +233,10 @@ impl Core {
                     self.restore_job(relation, body, views.remove(&relation.id))?;
                 }
                 RelationKind::MaterializedView { .. } => self.restore_job(relation, body, views.remove(&relation.id))?,
+                RelationKind::Sink(_) => {
+                    self.restore_sink(relation, body.jobs.get(&relation.id))?;
+                    self.restore_job(relation, body, views.remove(&relation.id))?;
+                }
             }
         }
         Ok(())
@@ -272,7 +278,7 @@ impl Core {
 
     /// A job that starts over must not find what an earlier attempt left.
     fn drop_state(&self, relation: &Relation) {
-        if let RelationKind::MaterializedView { plan, .. } = &relation.kind {
+        if let Some(plan) = relation.plan() {
             for node in &plan.nodes {
                 if let eddyline_planner::plan::Op::Aggregate { state, .. } = &node.op
                     && let Err(error) = self.kv.drop_table(*state)
@@ -305,6 +311,7 @@ impl Core {
             }
         }
         self.recovered = self.last_cut;
+        self.recover_sinks()?;
         self.refresh_after_replay()?;
         if cuts > 0 || writes > 0 {
             tracing::info!(cuts, writes, epoch = self.last_cut.0, "replayed the log");
@@ -317,6 +324,10 @@ impl Core {
             DdlRecord::Create { relation, epoch, starts } => self.apply_create(*relation, epoch, starts),
             DdlRecord::Drop { relations } => {
                 self.apply_drop(&relations);
+                Ok(())
+            }
+            DdlRecord::Pause { relation, pause } => {
+                self.apply_pause(relation, pause);
                 Ok(())
             }
             DdlRecord::AdvanceWatermark { relation, to_micros } => {

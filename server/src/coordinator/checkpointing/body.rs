@@ -1,6 +1,7 @@
 //! What a manifest says about the server: the catalog, where every input and job stands, and which files hold the
 //! rest. Durable: fields are only added, with defaults.
 
+use super::super::sink::SinkBody;
 use super::super::source::SourceProgress;
 use super::super::system::{JobCounters, SystemRows};
 use eddyline_common::connector::PartitionStart;
@@ -41,6 +42,9 @@ pub struct JobBody {
     pub counters: JobCounters,
     pub view: ViewManifest,
     pub failed: Option<String>,
+    /// Of a job whose rows go outside.
+    #[serde(default)]
+    pub sink: Option<SinkBody>,
 }
 
 /// How far each source has been read.
@@ -58,6 +62,7 @@ impl JobBody {
             counters: JobCounters::default(),
             view: ViewManifest::default(),
             failed,
+            sink: None,
         }
     }
 }

@@ -103,7 +103,7 @@ impl Logger {
     fn log_group(&self, log: &Log, group: Vec<Piece>) -> bool {
         let mut at_hand = Vec::new();
         let mut last = None;
-        let mut up_to = 0;
+        let pieces = group.len() as u64;
         for piece in group {
             let Encoded { kind, payload, rows } = match encode(piece) {
                 Ok(encoded) => encoded,
@@ -115,7 +115,6 @@ impl Logger {
             let Some(position) = self.append(log, kind, &payload) else { return false };
             last = Some(position);
             if let Some((step, changes)) = rows {
-                up_to = step.number;
                 let bytes = payload.len() as u64;
                 self.shared.stats.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
                 at_hand.push(Logged { step, changes, position, bytes });
@@ -129,7 +128,7 @@ impl Logger {
             }
         }
         at_hand.into_iter().for_each(|logged| self.shared.queue(logged));
-        let _gone = self.events.send(Event::SinkLogged(self.id, up_to));
+        let _gone = self.events.send(Event::SinkLogged(self.id, pieces));
         true
     }
 

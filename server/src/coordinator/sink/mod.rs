@@ -48,6 +48,9 @@ pub struct SinkBody {
     pub logged: u64,
     /// The job was at the content of an epoch, and not in the middle of a private reading.
     pub at_epoch: bool,
+    /// What must be in the log before the checkpoint is written.
+    #[serde(skip)]
+    pub piece: u64,
 }
 
 pub struct SinkJob {
@@ -57,12 +60,16 @@ pub struct SinkJob {
     thread: Option<JoinHandle<()>>,
     /// The newest number.
     last: u64,
-    /// In the log up to here.
+    /// Given to the logger, and in the log.
+    given: u64,
     logged: u64,
+    /// Pieces on their way, with their bytes.
     unlogged: VecDeque<(u64, usize)>,
     unlogged_bytes: usize,
     /// Not yet released to the sender.
-    commits: VecDeque<(u64, Epoch, bool)>,
+    commits: VecDeque<Pending>,
+    /// The last number that a commit covers, and whether one with which an epoch is complete does.
+    committed: (u64, bool),
     /// The log has everything up to this epoch: what the job emits again until there is dropped.
     pub complete: Epoch,
     /// A checkpoint has the job, so that a restart does not begin it anew.
@@ -71,8 +78,16 @@ pub struct SinkJob {
     pub rejoins: bool,
     /// Its input is nothing but sources, so that the job can stand still while everything else goes on.
     pub only_sources: bool,
-    /// Rows only come: what a backfill found can go before the backfill is done.
-    pub append_only: bool,
+    /// Rows only come.
+    append_only: bool,
+}
+
+/// A commit on its way to the sender.
+struct Pending {
+    piece: u64,
+    up_to: u64,
+    epoch: Epoch,
+    complete: bool,
 }
 
 /// What a sink is opened with.
@@ -137,8 +152,8 @@ impl SinkJob {
         stats.log_bytes_max.store(definition.log_bytes_max, Ordering::Relaxed);
         stats.paused.store(definition.paused, Ordering::Relaxed);
         let last = opened.as_ref().map_or(0, |o| o.last);
-        let commits: VecDeque<(u64, Epoch, bool)> =
-            opened.iter().flat_map(|o| &o.commits).map(|c| (c.up_to, c.epoch, c.complete)).collect();
+        let pending = |c: &Commit| Pending { piece: 0, up_to: c.up_to, epoch: c.epoch, complete: c.complete };
+        let commits: VecDeque<Pending> = opened.iter().flat_map(|o| &o.commits).map(pending).collect();
         let sent = opened.as_ref().map_or(0, |o| o.sent.up_to);
         let shared = Shared::new(stats.clone(), sent, definition.paused);
         let logger = Logger {
@@ -159,10 +174,12 @@ impl SinkJob {
             pieces: Some(pieces),
             thread: Some(thread),
             last,
-            logged: last,
+            given: 0,
+            logged: 0,
             unlogged: VecDeque::new(),
             unlogged_bytes: 0,
             commits,
+            committed: (last, true),
             complete: Epoch::ZERO,
             established: false,
             rejoins: false,
@@ -179,36 +196,39 @@ impl SinkJob {
         }
         self.last += 1;
         let bytes = changes.iter().map(ChangeBatch::bytes).sum();
-        self.unlogged.push_back((self.last, bytes));
-        self.unlogged_bytes += bytes;
-        self.send(Piece::Rows(SinkStep { number: self.last, epoch, now }, changes));
+        self.give(Piece::Rows(SinkStep { number: self.last, epoch, now }, changes), bytes);
     }
 
     /// What was emitted up to now belongs together. Nothing to say if nothing was.
     pub fn commit(&mut self, from: Epoch, epoch: Epoch, complete: bool, sources: BTreeMap<RelationId, Vec<PartitionStart>>) {
-        let covered = self.commits.back().map_or(self.shared.sendable(), |(up_to, ..)| *up_to);
         if complete {
             self.complete = self.complete.max(epoch);
         }
-        if self.last > covered || complete && self.commits.back().is_some_and(|(up_to, _, c)| *up_to == self.last && !c) {
-            self.commits.push_back((self.last, epoch, complete));
-            self.send(Piece::Commit(Commit { up_to: self.last, from, epoch, complete, sources }));
+        let (covered, completed) = self.committed;
+        if self.last > covered || (complete && !completed) {
+            self.committed = (self.last, complete);
+            let piece = self.give(Piece::Commit(Commit { up_to: self.last, from, epoch, complete, sources }), 0);
+            self.commits.push_back(Pending { piece, up_to: self.last, epoch, complete });
         }
     }
 
-    fn send(&self, piece: Piece) {
+    fn give(&mut self, piece: Piece, bytes: usize) -> u64 {
+        self.given += 1;
+        self.unlogged.push_back((self.given, bytes));
+        self.unlogged_bytes += bytes;
         if let Some(pieces) = &self.pieces
             && pieces.send(piece).is_err()
         {
             tracing::error!(sink = %self.stats.name, "its log has stopped");
         }
+        self.given
     }
 
-    /// The log has everything up to this number.
-    pub fn on_logged(&mut self, up_to: u64) {
-        self.logged = self.logged.max(up_to);
-        while let Some((number, bytes)) = self.unlogged.front().copied()
-            && number <= self.logged
+    /// The log has this many more pieces.
+    pub fn on_logged(&mut self, pieces: u64) {
+        self.logged += pieces;
+        while let Some((piece, bytes)) = self.unlogged.front().copied()
+            && piece <= self.logged
         {
             self.unlogged_bytes -= bytes;
             self.unlogged.pop_front();
@@ -217,28 +237,34 @@ impl SinkJob {
 
     /// Lets the sender have what can never come out differently, given the newest durable cut.
     pub fn release(&mut self, durable: Epoch) {
-        while let Some((up_to, epoch, complete)) = self.commits.front().copied()
-            && self.established
-            && up_to <= self.logged
-            && epoch <= durable
-        {
-            self.commits.pop_front();
-            self.shared.release(up_to, complete.then_some(epoch));
+        let (established, logged) = (self.established, self.logged);
+        while let Some(commit) = self.commits.pop_front_if(|c| established && c.piece <= logged && c.epoch <= durable) {
+            self.shared.release(commit.up_to, commit.complete.then_some(commit.epoch));
         }
     }
 
-    /// The newest number there is, and whether the log has all up to one.
-    pub fn last(&self) -> u64 {
-        self.last
+    /// It has rows that wait for a checkpoint that knows the job.
+    pub fn waits_for_checkpoint(&self) -> bool {
+        !self.established && !self.commits.is_empty()
     }
 
-    pub fn has_logged(&self, number: u64) -> bool {
-        self.unlogged.front().is_none_or(|(first, _)| *first > number)
+    /// For a checkpoint that takes the job as it is now.
+    pub fn body(&self, at_epoch: bool) -> SinkBody {
+        SinkBody { logged: self.last, at_epoch, piece: self.given }
+    }
+
+    pub fn has_logged(&self, body: SinkBody) -> bool {
+        self.logged >= body.piece
     }
 
     /// The disk is behind: the job must not emit more now.
     pub fn is_behind(&self) -> bool {
         self.unlogged_bytes >= UNLOGGED_BYTES_MAX
+    }
+
+    /// What a private reading found goes before it is done: rows only come, and a restart can go on in the middle.
+    pub fn sends_early(&self) -> bool {
+        self.append_only && self.only_sources
     }
 
     /// What waits to be sent has reached its bound.

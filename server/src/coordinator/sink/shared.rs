@@ -100,10 +100,6 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    pub fn sendable(&self) -> u64 {
-        self.state.lock().sendable
-    }
-
     pub fn pause(&self, paused: bool) {
         self.state.lock().paused = paused;
         self.stats.paused.store(paused, Ordering::Relaxed);
