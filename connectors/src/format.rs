@@ -2,6 +2,8 @@
 //! construction. Invariant: a record that cannot be decoded leaves no trace in the batch. Decoders
 //! know nothing of where records come from.
 
+pub mod csv;
+pub mod debezium;
 pub mod json;
 
 use arrow::array::ArrayRef;

@@ -10,6 +10,7 @@
 //!   for a NOT NULL column.
 
 mod binary;
+pub mod encode;
 mod column;
 mod cursor;
 mod fault;

@@ -1,0 +1,3 @@
+//! CSV records (RFC 4180).
+
+pub mod encode;
