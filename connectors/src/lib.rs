@@ -11,8 +11,8 @@ pub mod nexmark;
 pub mod testing;
 mod write_only;
 
-use eddyline_common::connector::{SinkConnector, SinkSpec, SourceConnector, SourceSpec};
-use eddyline_common::{Result, SqlError, SqlState, options};
+use eddyline_common::connector::{SinkColumn, SinkConnector, SinkMode, SinkSpec, SourceConnector, SourceSpec};
+use eddyline_common::{Result, SqlError, SqlState, SqlType, options};
 
 /// The connector of a source whose options are canonical. Checks options and columns; contacts nobody.
 pub fn open(spec: &SourceSpec) -> Result<Box<dyn SourceConnector>> {
@@ -23,6 +23,20 @@ pub fn open(spec: &SourceSpec) -> Result<Box<dyn SourceConnector>> {
         Some(other) => Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown connector \"{other}\""))),
         None => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("source \"{}\" has no connector", spec.name))),
     }
+}
+
+/// Has the external system make the place that rows are to be written to, if it makes such places by itself.
+pub fn prepare_topic(options: &std::collections::BTreeMap<String, String>) -> Result<()> {
+    let column = SinkColumn { external_name: "value".to_string(), ty: SqlType::Text };
+    let spec = SinkSpec {
+        name: String::new(),
+        incarnation: String::new(),
+        options: options.clone(),
+        columns: vec![column],
+        key: vec![0],
+        mode: SinkMode::Append,
+    };
+    open_sink(&spec)?.check()
 }
 
 /// The connector of a sink whose options are canonical. Checks options and columns; contacts nobody.

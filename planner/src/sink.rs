@@ -170,6 +170,9 @@ fn finish(
         }
     };
     let output = plan.output_node();
+    for (column, planned) in target.spec.columns.iter_mut().zip(&output.columns) {
+        column.ty = planned.ty.clone();
+    }
     if let crate::plan::Op::Sink { key } = &output.op
         && target.spec.key.is_empty()
         && target.spec.mode != SinkMode::Append

@@ -142,7 +142,17 @@ async fn check_sink(relation: &Relation) -> Result<()> {
 async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
     let RelationKind::Source(spec) = &relation.kind else { return Ok(Vec::new()) };
     let spec = spec.clone();
-    let resolved = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.resolve_start()).await;
+    // A table may be there to be written to: its topic comes up as a sink's would.
+    let is_table = relation.sql.trim_start().get(..12).is_some_and(|head| head.eq_ignore_ascii_case("create table"));
+    let resolve = move || match eddyline_connectors::open(&spec)?.resolve_start() {
+        Err(error) if is_table && error.state == SqlState::UNDEFINED_OBJECT => {
+            let options = eddyline_common::options::sink_options_of_table(&spec.options)?;
+            eddyline_connectors::prepare_topic(&options).map_err(|_| error)?;
+            eddyline_connectors::open(&spec)?.resolve_start()
+        }
+        resolved => resolved,
+    };
+    let resolved = tokio::task::spawn_blocking(resolve).await;
     resolved.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
 }
 
