@@ -1,19 +1,21 @@
 //! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
 //! floats, bytea, arrays, rows. An analyzer rule, which runs after type coercion, puts functions in their place, so
-//! queries and views agree. A `timestamptz` is spelled in UTC, as a view's rows cannot depend on a session's zone.
+//! queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
+//! (`bind::casts`), and in UTC where the coercion of types made the cast.
 
+use crate::functions::checked::rewrite_expressions;
+use crate::functions::zone_of;
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::expr::{Cast, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    TypeSignature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 use eddyline_common::postgres::decode::ColumnBuilder;
@@ -31,20 +33,7 @@ pub struct PostgresCasts;
 
 impl AnalyzerRule for PostgresCasts {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DfResult<LogicalPlan> {
-        plan.transform_up_with_subqueries(|node| {
-            let mut schema = merge_schema(&node.inputs());
-            if let LogicalPlan::TableScan(scan) = &node {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-            }
-            // Rewriting must not change the names that nodes above refer to.
-            let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let rewritten = expr.transform_up(|e| rewrite(e, &schema))?;
-                Ok(rewritten.update_data(|e| name.restore(e)))
-            })
-        })
-        .map(|t| t.data)
+        rewrite_expressions(plan, &|expr, schema| expr.transform_up(|e| rewrite(e, schema)))
     }
 
     fn name(&self) -> &str {
@@ -58,10 +47,15 @@ pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    let Expr::Cast(Cast { expr: inner, field }) = expr else { return Ok(Transformed::no(expr)) };
+    let (inner, field) = match &expr {
+        Expr::Cast(Cast { expr, field }) => (expr, field),
+        // Every value has a text; one that reads a text may fail, which TRY_CAST must not.
+        Expr::TryCast(TryCast { expr, field }) if *field.data_type() == DataType::Utf8 => (expr, field),
+        _ => return Ok(Transformed::no(expr)),
+    };
     let function = inner.get_type(schema).ok().and_then(|from| between(&from, field.data_type()));
-    let Some((name, mut args)) = function.map(|f| (f, vec![])) else { return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))) };
-    args.push(*inner);
+    let Some(name) = function else { return Ok(Transformed::no(expr)) };
+    let mut args = vec![inner.as_ref().clone()];
     if name == TO_ARRAY {
         // The target's type travels as a null of it.
         args.push(Expr::Literal(ScalarValue::try_from(field.data_type())?, None));
@@ -77,7 +71,7 @@ fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
     match (from, to) {
         (from, Utf8) if !is_text(from) => matches!(
             from,
-            Timestamp(_, _) | Time64(_) | Interval(_) | Duration(_) | Float32 | Float64 | Binary | List(_) | Struct(_) | Map(_, _)
+            Date32 | Timestamp(_, _) | Time64(_) | Interval(_) | Duration(_) | Float32 | Float64 | Binary | List(_) | Struct(_) | Map(_, _)
         )
         .then_some(TO_TEXT),
         (from, Binary) if is_text(from) => Some(TO_BYTEA),
@@ -88,11 +82,13 @@ fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
 }
 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
-    let udf = |name, arguments| {
-        let signature = Signature::any(arguments, Volatility::Immutable);
+    let udf = |name, arguments: &[usize]| {
+        let counts = arguments.iter().map(|count| TypeSignature::Any(*count)).collect();
+        let signature = Signature::one_of(counts, Volatility::Immutable);
         Arc::new(ScalarUDF::new_from_impl(TextCast { name, signature }))
     };
-    vec![udf(TO_TEXT, 1), udf(TO_BYTEA, 1), udf(TO_INTERVAL, 1), udf(TO_ARRAY, 2)]
+    // The second argument of a text is the zone of its times.
+    vec![udf(TO_TEXT, &[1, 2]), udf(TO_BYTEA, &[1]), udf(TO_INTERVAL, &[1]), udf(TO_ARRAY, &[2])]
 });
 
 /// The functions, for the registry: streaming plans name them.
@@ -124,12 +120,18 @@ impl ScalarUDFImpl for TextCast {
         })
     }
 
+    /// Null only where its argument is.
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, args.arg_fields[0].is_nullable())))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let constant = matches!(args.args[0], ColumnarValue::Scalar(_));
         let values = args.args[0].to_array(if constant { 1 } else { args.number_rows })?;
         let external = |e: SqlError| DataFusionError::External(Box::new(e));
         let result = match self.name {
-            TO_TEXT => to_text(&values, &args.arg_fields[0]),
+            TO_TEXT => zone(args.args.get(1)).and_then(|zone| to_text(&values, &args.arg_fields[0], zone)),
             _ => from_text(&values, args.return_field.data_type()),
         }
         .map_err(external)?;
@@ -140,10 +142,20 @@ impl ScalarUDFImpl for TextCast {
     }
 }
 
-fn to_text(values: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+/// The zone that a constant argument names, UTC without one.
+fn zone(argument: Option<&ColumnarValue>) -> Result<Tz> {
+    let name = match argument {
+        Some(ColumnarValue::Scalar(name)) => name.try_as_str().flatten(),
+        Some(ColumnarValue::Array(names)) => names.as_string_opt::<i32>().and_then(|names| names.iter().flatten().next()),
+        None => None,
+    };
+    zone_of(name.unwrap_or("+00:00"))
+}
+
+fn to_text(values: &ArrayRef, field: &Field, zone: Tz) -> Result<ArrayRef> {
     let schema = Arc::new(Schema::new(vec![field.clone().with_data_type(values.data_type().clone()).with_nullable(true)]));
     let batch = RecordBatch::try_new(schema.clone(), vec![values.clone()])?;
-    let format = RowFormat::text(schema, utc());
+    let format = RowFormat::text(schema, zone);
     let bound = format.bind(&batch)?;
     let writer = &bound.text_writers()[0];
     let mut texts = StringBuilder::with_capacity(values.len(), values.len() * 16);
@@ -158,10 +170,6 @@ fn to_text(values: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         texts.append_value(std::str::from_utf8(&text).map_err(SqlError::internal)?);
     }
     Ok(Arc::new(texts.finish()))
-}
-
-fn utc() -> Tz {
-    "+00:00".parse().expect("UTC is a zone")
 }
 
 fn from_text(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
@@ -185,7 +193,7 @@ mod tests {
 
     fn shown(value: ScalarValue) -> String {
         let field = Field::new("x", value.data_type(), true);
-        let text = to_text(&value.to_array().unwrap(), &field).unwrap();
+        let text = to_text(&value.to_array().unwrap(), &field, zone(None).unwrap()).unwrap();
         text.as_string::<i32>().value(0).to_string()
     }
 

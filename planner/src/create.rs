@@ -324,7 +324,9 @@ pub fn create_view(
         let binder = Binder::new(catalog, settings, Mode::Batch).with_text(text);
         let (plan, found) = binder.query(&create.query)?;
         let columns = view_columns(create, &plan, text)?;
+        let id = if create.replace { replaced(&name, &columns, catalog)? } else { RelationId(0) };
         let relation = Relation {
+            id,
             kind: RelationKind::View { query: create.query_text.clone() },
             depends_on: binder.named_relations(&found),
             ..view_relation(name, parsed, columns)
@@ -350,6 +352,28 @@ pub fn create_view(
         ..view_relation(name, parsed, output.columns.clone())
     };
     Ok((relation, Some(StreamingQuery { logical, plan })))
+}
+
+/// The view that takes a new definition, or id 0 if there is none: the columns it has stay, others may follow them.
+fn replaced(name: &str, columns: &[Column], catalog: &dyn Catalog) -> Result<RelationId> {
+    let Some(old) = catalog.relation(None, name) else { return Ok(RelationId(0)) };
+    let refuse =
+        |message: String| SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message).with_hint("DROP the view and create it anew.");
+    if !matches!(old.kind, RelationKind::View { .. }) {
+        return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{name}\" is not a view")));
+    }
+    if columns.len() < old.columns.len() {
+        return Err(refuse("cannot drop columns from view".to_string()));
+    }
+    for (old, new) in old.columns.iter().zip(columns) {
+        if old.name != new.name {
+            return Err(refuse(format!("cannot change name of view column \"{}\" to \"{}\"", old.name, new.name)));
+        }
+        if old.ty != new.ty {
+            return Err(refuse(format!("cannot change data type of view column \"{}\" from {} to {}", old.name, old.ty, new.ty)));
+        }
+    }
+    Ok(old.id)
 }
 
 /// Checks, optimises and lowers a bound query.

@@ -25,17 +25,11 @@ fn clock_function(name: &str) -> Option<Expr> {
 
 /// Converts, resolving columns to positions in `schema`.
 pub fn from_datafusion(expr: &DfExpr, schema: &DFSchema) -> Result<Expr> {
-    Converter { schema, column: &|index| Expr::Column(index) }.convert(expr)
-}
-
-/// Converts, putting `inputs[i]` in the place of column `i` of `schema`.
-pub fn inline(expr: &DfExpr, schema: &DFSchema, inputs: &[Expr]) -> Result<Expr> {
-    Converter { schema, column: &|index| inputs[index].clone() }.convert(expr)
+    Converter { schema }.convert(expr)
 }
 
 struct Converter<'a> {
     schema: &'a DFSchema,
-    column: &'a dyn Fn(usize) -> Expr,
 }
 
 impl Converter<'_> {
@@ -47,7 +41,7 @@ impl Converter<'_> {
         let truth = |inner: &DfExpr, value, negated| Ok(Expr::IsBool { expr: self.boxed(inner)?, value, negated });
         match expr {
             DfExpr::Alias(alias) => self.convert(&alias.expr),
-            DfExpr::Column(column) => Ok((self.column)(position(column, self.schema)?)),
+            DfExpr::Column(column) => Ok(Expr::Column(position(column, self.schema)?)),
             DfExpr::Literal(value, _) => Ok(Expr::Literal(literal(value)?)),
             DfExpr::BinaryExpr(binary) => self.binary(binary),
             DfExpr::Not(inner) => Ok(Expr::Not(self.boxed(inner)?)),
@@ -132,6 +126,9 @@ impl Converter<'_> {
         let name = call.func.name();
         if let Some(clock) = clock_function(name) {
             return Ok(clock);
+        }
+        if let (Some(op), [left, right]) = (functions::checked::operator(name), call.args.as_slice()) {
+            return Ok(binary_of(op, self.convert(left)?, self.convert(right)?));
         }
         if call.func.signature().volatility == Volatility::Volatile {
             return Err(SqlError::unsupported(format!("function {name}() is not supported in a materialized view"))

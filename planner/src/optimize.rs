@@ -3,7 +3,9 @@
 //! rules (joins are not lowered), and anything that folds `now()`.
 
 use crate::bind::options;
-use crate::casts::PostgresCasts;
+use crate::casts::{self, PostgresCasts};
+use crate::functions::checked;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -38,9 +40,11 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
-/// Type coercion, and the casts that are PostgreSQL's own.
+/// Type coercion, the casts that are PostgreSQL's own, and arithmetic that does not wrap.
 pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)]).execute_and_check(plan, options(), |_, _| {})
+    let rules = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)]);
+    let coerced = rules.execute_and_check(plan, options(), |_, _| {})?;
+    checked::rewrite_plan(coerced, &|e, _| Ok(Transformed::no(e)))
 }
 
 /// Type coercion and the rules above.
@@ -54,7 +58,8 @@ pub fn optimize(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
     let simplifier = ExprSimplifier::new(context);
-    simplifier.simplify(crate::casts::rewrite_expr(simplifier.coerce(expr, schema)?, schema)?)
+    let cast = casts::rewrite_expr(simplifier.coerce(expr, schema)?, schema)?;
+    simplifier.simplify(checked::rewrite_expr(cast, schema)?)
 }
 
 /// The same for an expression without columns.

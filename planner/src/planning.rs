@@ -13,8 +13,8 @@ use crate::plan::{Emit, LiteralValue, StreamPlan};
 use crate::query::Context;
 use crate::settings::Settings;
 use crate::sink::create_sink;
-use crate::statement::{OnConflict, Planned, Query, Show, StreamingQuery};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use crate::statement::{OnConflict, Planned, Query, Returning, Show, StreamingQuery};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
@@ -233,7 +233,7 @@ fn plans(planned: &Planned) -> Vec<&LogicalPlan> {
 pub fn parameter_types(planned: &Planned) -> Vec<SqlType> {
     let mut types: Vec<Option<SqlType>> = Vec::new();
     let mut note = |id: &str, ty: Option<SqlType>| {
-        let Some(number) = id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()).filter(|n| *n > 0) else { return };
+        let Some(number) = number(id) else { return };
         if types.len() < number {
             types.resize(number, None);
         }
@@ -298,6 +298,7 @@ pub fn bind_parameters(planned: Planned, values: Vec<ScalarValue>) -> Result<Pla
     if values.is_empty() {
         return Ok(planned);
     }
+    let constants = values.clone();
     let values = ParamValues::from(values);
     let bind = |plan: LogicalPlan| plan.replace_params_with_values(&values).map_err(|e| from_datafusion(e, None));
     let query = |q: Query| Ok::<_, SqlError>(Query { plan: bind(q.plan)?, ..q });
@@ -309,16 +310,46 @@ pub fn bind_parameters(planned: Planned, values: Vec<ScalarValue>) -> Result<Pla
         Planned::WriteOut { table, spec, source } => Planned::WriteOut { table, spec, source: query(source)? },
         Planned::Insert(mut insert) => {
             insert.source = query(insert.source)?;
+            fill_returning(&mut insert.returning, &constants)?;
+            if let OnConflict::DoUpdate { assignments, filter } = &mut insert.on_conflict {
+                fill(assignments.iter_mut().map(|(_, e)| e).chain(filter), &constants)?;
+            }
             Planned::Insert(insert)
         }
         Planned::Update(mut mutation) => {
             mutation.source = query(mutation.source)?;
+            fill_returning(&mut mutation.returning, &constants)?;
             Planned::Update(mutation)
         }
         Planned::Delete(mut mutation) => {
             mutation.source = query(mutation.source)?;
+            fill_returning(&mut mutation.returning, &constants)?;
             Planned::Delete(mutation)
         }
         other => other,
     })
+}
+
+fn fill_returning(returning: &mut Option<Returning>, values: &[ScalarValue]) -> Result<()> {
+    fill(returning.iter_mut().flat_map(|r| &mut r.exprs), values)
+}
+
+/// Puts values in the place of the parameters of expressions outside of any plan.
+fn fill<'a>(exprs: impl Iterator<Item = &'a mut DfExpr>, values: &[ScalarValue]) -> Result<()> {
+    for expr in exprs {
+        let filled = std::mem::take(expr).transform_up(|e| match &e {
+            DfExpr::Placeholder(placeholder) => match number(&placeholder.id).and_then(|n| values.get(n - 1)) {
+                Some(value) => Ok(Transformed::yes(DfExpr::Literal(value.clone(), None))),
+                None => Ok(Transformed::no(e)),
+            },
+            _ => Ok(Transformed::no(e)),
+        });
+        *expr = filled.map_err(|e| from_datafusion(e, None))?.data;
+    }
+    Ok(())
+}
+
+/// The number of the parameter `$n`.
+fn number(id: &str) -> Option<usize> {
+    id.strip_prefix('$')?.parse().ok().filter(|n| *n > 0)
 }

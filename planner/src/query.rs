@@ -78,14 +78,20 @@ pub fn relations_of(plan: &LogicalPlan, catalog: &dyn Catalog) -> Vec<RelationId
 }
 
 /// The columns of `plan`, cast where their types differ from `types`, under new names.
-pub fn cast_columns(plan: LogicalPlan, targets: &[(String, Expr, SqlType)]) -> Result<LogicalPlan> {
+pub fn cast_columns(plan: LogicalPlan, targets: &[(String, Expr, SqlType)], zone: &str) -> Result<LogicalPlan> {
     let schema = plan.schema().clone();
     let exprs = targets
         .iter()
         .map(|(name, expr, ty)| {
             let own = datafusion::logical_expr::ExprSchemable::get_type(expr, schema.as_ref()).map_err(|e| from_datafusion(e, None))?;
             let to = ty.to_arrow();
-            let expr = if own == to { expr.clone() } else { Expr::Cast(Cast::new(Box::new(expr.clone()), to)) };
+            let expr = match own == to {
+                true => expr.clone(),
+                false => {
+                    let cast = Expr::Cast(Cast::new(Box::new(expr.clone()), to));
+                    crate::bind::localised(cast, schema.as_ref(), zone).map_err(|e| from_datafusion(e, None))?
+                }
+            };
             Ok(expr.alias(name.clone()))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -111,6 +117,6 @@ pub fn oracle_plan(relation: &Relation, catalog: &dyn Catalog) -> Result<Logical
             .zip(columns)
             .map(|(column, bound)| (column.name.clone(), Expr::Column(bound), column.ty.clone()))
             .collect();
-        cast_columns(plan, &targets)
+        cast_columns(plan, &targets, &settings.time_zone)
     })
 }

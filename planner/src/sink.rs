@@ -300,10 +300,10 @@ impl Context<'_> {
         Ok((Planned::Create { relation, if_not_exists: false }, Some(streaming)))
     }
 
-    /// `SET 'pipeline.name'`, or one that tells what it does.
+    /// `SET 'pipeline.name'`, or one that tells what it does; and whether another one does as well if it is taken.
     fn job_name(&self, table: &str) -> (String, bool) {
         if let Some(name) = self.settings.pipeline_name.as_ref().filter(|n| !n.is_empty()) {
-            return (name.clone(), false);
+            return (name.clone(), true);
         }
         let free = (1..).map(|n| format!("insert_into_{table}_{n}")).find(|n| self.catalog.relation(None, n).is_none());
         (free.unwrap_or_default(), true)

@@ -7,7 +7,8 @@ use eddyline_common::RelationId;
 use eddyline_common::connector::SinkSpec;
 use eddyline_common::types::Column;
 
-/// A planned statement. Relations to be created come with id 0; the coordinator assigns it.
+/// A planned statement. Relations to be created come with id 0; the coordinator assigns it. A view that takes the place of
+/// another comes with that one's id.
 #[derive(Debug)]
 pub enum Planned {
     Create {

@@ -4,7 +4,7 @@
 
 use crate::expr::error::{evaluation_error, is_row_error};
 use crate::expr::literal::literal_scalar;
-use crate::expr::special::{CutNow, FloatDivision, LazyLogic, NowHandle};
+use crate::expr::special::{CutNow, FloatDivision, InRange, LazyLogic, NowHandle};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -116,7 +116,10 @@ impl Compiler<'_> {
             Operator::Divide | Operator::Modulo if self.type_of(&left)?.is_floating() && self.type_of(&right)?.is_floating() => {
                 Ok(Arc::new(FloatDivision::new(left, op, right)))
             }
-            _ => self.normalise(Arc::new(BinaryExpr::new(left, op, right).with_fail_on_overflow(true))),
+            _ => match InRange::type_name(&self.type_of(&left)?) {
+                Some(ty) if op.is_numerical_operators() => self.normalise(Arc::new(InRange::new(left, op, right, ty))),
+                _ => self.normalise(Arc::new(BinaryExpr::new(left, op, right).with_fail_on_overflow(true))),
+            },
         }
     }
 

@@ -1,16 +1,16 @@
 //! Physical expressions that DataFusion has no match for: the cut's `now`, AND and OR whose outcome for a row does not
-//! depend on its neighbours, and division of floats that fails on zero.
+//! depend on its neighbours, division of floats that fails on zero, and arithmetic that names the type it left.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::BinaryExpr;
-use eddyline_common::Timestamp;
+use eddyline_common::{SqlError, SqlState, Timestamp};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -213,5 +213,63 @@ impl PhysicalExpr for FloatDivision {
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.unchecked.fmt_sql(f)
+    }
+}
+
+/// Arithmetic over integers whose overflow is told in PostgreSQL's words.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InRange {
+    checked: BinaryExpr,
+    /// The SQL name of the result's type.
+    ty: &'static str,
+}
+
+impl InRange {
+    /// `None` for a result that is no integer.
+    pub(crate) fn type_name(ty: &DataType) -> Option<&'static str> {
+        match ty {
+            DataType::Int16 => Some("smallint"),
+            DataType::Int32 => Some("integer"),
+            DataType::Int64 => Some("bigint"),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn new(left: Arc<dyn PhysicalExpr>, op: Operator, right: Arc<dyn PhysicalExpr>, ty: &'static str) -> Self {
+        InRange { checked: BinaryExpr::new(left, op, right).with_fail_on_overflow(true), ty }
+    }
+}
+
+impl fmt::Display for InRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.checked, f)
+    }
+}
+
+impl PhysicalExpr for InRange {
+    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
+        self.checked.return_field(input)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        self.checked.evaluate(batch).map_err(|error| match &error {
+            DataFusionError::ArrowError(inner, _) if matches!(**inner, ArrowError::ArithmeticOverflow(_)) => {
+                let message = format!("{} out of range", self.ty);
+                DataFusionError::External(Box::new(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, message)))
+            }
+            _ => error,
+        })
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![self.checked.left(), self.checked.right()]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(InRange::new(children[0].clone(), *self.checked.op(), children[1].clone(), self.ty)))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.checked.fmt_sql(f)
     }
 }

@@ -65,6 +65,9 @@ fn integers_never_wrap() {
     let one = literal(SqlType::SmallInt, LiteralValue::Int(1));
     assert_eq!(error(&binary(BinaryOp::Plus, column(4), one), SqlType::SmallInt, 0).0, "22003");
     assert_eq!(error(&binary(BinaryOp::Multiply, column(0), int(2)), SqlType::BigInt, 2).0, "22003");
+    let too_large =
+        binary(BinaryOp::Plus, literal(SqlType::Integer, LiteralValue::Int(1)), literal(SqlType::Integer, LiteralValue::Int(2147483647)));
+    assert_eq!(error(&too_large, SqlType::Integer, 0), ("22003".into(), "integer out of range".into()));
     assert_eq!(ints(&binary(BinaryOp::BitAnd, column(0), int(1))), vec![Some(1), None, Some(0)]);
 }
 

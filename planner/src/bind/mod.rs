@@ -2,11 +2,14 @@
 //! batch queries (tables are what the server scans) and streaming ones (tables are `RelationSource`s, which
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
+mod casts;
 mod catalog_queries;
+mod literals;
 mod names;
 mod operands;
 mod rewrite;
 mod set_returning;
+mod spellings;
 pub mod window;
 
 use crate::catalog::{Catalog, Relation, RelationKind};
@@ -30,6 +33,7 @@ use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+pub use casts::in_expr as localised;
 pub use names::{of_query as query_names, resolve as resolve_names};
 pub use rewrite::{Found, cast};
 
@@ -146,20 +150,26 @@ impl<'a> Binder<'a> {
     /// The same; literal rows at the top (VALUES) take their types from `target`.
     pub fn query_as(&self, query: &Query, target: Option<&DFSchema>) -> Result<(LogicalPlan, Found)> {
         let mut query = Box::new(query.clone());
-        let found = rewrite::rewrite(&mut query, self.catalog.functions(), self.text)?;
+        if target.is_some() {
+            literals::keep_in_values(&mut query);
+        }
+        let found = rewrite::rewrite(&mut query, self.catalog.functions(), &self.settings.time_zone, self.text)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let planner = SqlToRel::new(self);
         let plan = planner.sql_statement_to_plan_with_context(Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
+        let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         Ok((plan, found))
     }
 
     /// Binds an expression over a schema.
     pub fn expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
         let mut expr = expr.clone();
-        rewrite::rewrite(&mut expr, self.catalog.functions(), self.text)?;
+        let zone = &self.settings.time_zone;
+        rewrite::rewrite(&mut expr, self.catalog.functions(), zone, self.text)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
-        SqlToRel::new(self).sql_to_expr(expr, schema, &mut context).map_err(|e| self.error(e))
+        let bound = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
+        bound.and_then(|e| casts::in_expr(e, schema, zone)).map_err(|e| self.error(e))
     }
 
     /// The relations named, for `depends_on`.

@@ -2,10 +2,8 @@
 //! spellings into functions that exist, and the catalog queries of Postgres clients into what DataFusion can
 //! plan. It refuses what the binder would silently drop (`FOR SYSTEM_TIME`).
 
-use super::catalog_queries;
-use super::names;
-use super::set_returning;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
+use super::{catalog_queries, literals, names, set_returning, spellings};
 use crate::error::{SourceText, fold, suggest};
 use datafusion::execution::FunctionRegistry;
 use datafusion::sql::sqlparser::ast::*;
@@ -25,8 +23,8 @@ pub struct Found {
 }
 
 /// Rewrites a query (or any other tree with queries in it) in place.
-pub fn rewrite<T: VisitMut>(tree: &mut T, functions: &dyn FunctionRegistry, text: Option<&SourceText>) -> Result<Found> {
-    let mut rewriter = Rewriter { functions, ctes: BTreeSet::new(), found: Found::default() };
+pub fn rewrite<T: VisitMut>(tree: &mut T, functions: &dyn FunctionRegistry, zone: &str, text: Option<&SourceText>) -> Result<Found> {
+    let mut rewriter = Rewriter { functions, zone, ctes: BTreeSet::new(), found: Found::default() };
     match tree.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
             let ctes = rewriter.ctes;
@@ -42,6 +40,8 @@ pub fn rewrite<T: VisitMut>(tree: &mut T, functions: &dyn FunctionRegistry, text
 
 struct Rewriter<'a> {
     functions: &'a dyn FunctionRegistry,
+    /// The session's time zone.
+    zone: &'a str,
     ctes: BTreeSet<String>,
     found: Found,
 }
@@ -60,6 +60,7 @@ impl VisitorMut for Rewriter<'_> {
             self.ctes.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
         }
         catalog_queries::rewrite_query(query);
+        literals::keep_in_query(query);
         ControlFlow::Continue(())
     }
 
@@ -67,6 +68,7 @@ impl VisitorMut for Rewriter<'_> {
         names::alias_items(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select);
+        literals::keep_in_select(select);
         group_window(select)
     }
 
@@ -98,10 +100,11 @@ impl VisitorMut for Rewriter<'_> {
         catalog_queries::rewrite_expr(expr);
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
-            if let Some(replacement) = flink_function(function) {
-                *expr = replacement;
-            }
         }
+        if let Some(replacement) = spellings::replacement(expr, self.zone) {
+            *expr = replacement;
+        }
+        literals::rewrite(expr);
         if let Expr::Function(function) = expr {
             return self.check_function(function);
         }
@@ -123,6 +126,8 @@ impl Rewriter<'_> {
             return ControlFlow::Continue(());
         }
         let error = match plain {
+            "current_watermark" => SqlError::unsupported("function current_watermark() is not supported")
+                .with_hint("Rows that come after the watermark are in eddyline.late_rows."),
             "cumulate" | "session" => {
                 SqlError::unsupported(format!("{} windows are not supported", plain.to_uppercase())).with_hint("TUMBLE and HOP are.")
             }
@@ -143,10 +148,6 @@ fn strip_system_schema(name: &mut ObjectName) {
     {
         name.0.remove(0);
     }
-}
-
-fn ident_expr(name: &str) -> Expr {
-    Expr::Identifier(Ident::new(name))
 }
 
 pub fn string_expr(value: &str) -> Expr {
@@ -184,92 +185,6 @@ pub fn call(name: &str, args: Vec<Expr>) -> Expr {
 
 pub fn cast(expr: Expr, data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, format: None, array: false }
-}
-
-/// Flink's functions that are another function's spelling here.
-fn flink_function(function: &Function) -> Option<Expr> {
-    if function.name.0.len() != 1 {
-        return None;
-    }
-    let name = fold(function.name.0[0].as_ident()?);
-    let args = arguments(function);
-    let own = |i: usize| args[i].clone();
-    match (name.as_str(), args.len()) {
-        ("tumble_start" | "hop_start", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[0])),
-        ("tumble_end" | "hop_end", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[1])),
-        ("tumble_rowtime" | "hop_rowtime", _) => Some(ident_expr(GROUP_WINDOW_COLUMNS[2])),
-        ("localtimestamp", 0) => Some(cast(call("now", vec![]), DataType::Timestamp(None, TimezoneInfo::None))),
-        ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", 1) => {
-            Some(cast(call("date_part", vec![string_expr(&name), own(0)]), DataType::BigInt(None)))
-        }
-        ("dayofmonth", 1) => Some(cast(call("date_part", vec![string_expr("day"), own(0)]), DataType::BigInt(None))),
-        ("dayofyear", 1) => Some(cast(call("date_part", vec![string_expr("doy"), own(0)]), DataType::BigInt(None))),
-        ("variance", 1) => Some(renamed(function, "var_samp")),
-        ("if", 3) => Some(Expr::Case {
-            case_token: helpers::attached_token::AttachedToken::empty(),
-            end_token: helpers::attached_token::AttachedToken::empty(),
-            operand: None,
-            conditions: vec![CaseWhen { condition: own(0), result: own(1) }],
-            else_result: Some(Box::new(own(2))),
-        }),
-        ("mod", 2) => Some(Expr::Nested(Box::new(Expr::BinaryOp {
-            left: Box::new(Expr::Nested(Box::new(own(0)))),
-            op: BinaryOperator::Modulo,
-            right: Box::new(Expr::Nested(Box::new(own(1)))),
-        }))),
-        ("date_format", 2) => match args[1] {
-            Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(pattern), .. }) => {
-                Some(call("to_char", vec![own(0), string_expr(&chrono_pattern(pattern))]))
-            }
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The same call of another function.
-fn renamed(function: &Function, name: &str) -> Expr {
-    Expr::Function(Function { name: ObjectName::from(vec![Ident::new(name)]), ..function.clone() })
-}
-
-/// A `yyyy-MM-dd HH:mm:ss` pattern in the `%` notation that `to_char` takes.
-fn chrono_pattern(pattern: &str) -> String {
-    let mut out = String::new();
-    let mut chars = pattern.chars().peekable();
-    while let Some(c) = chars.next() {
-        let mut run = 1;
-        while chars.peek() == Some(&c) && c.is_ascii_alphabetic() {
-            chars.next();
-            run += 1;
-        }
-        match (c, run) {
-            ('y' | 'u', 2) => out.push_str("%y"),
-            ('y' | 'u', _) => out.push_str("%Y"),
-            ('M', 1 | 2) => out.push_str("%m"),
-            ('M', 3) => out.push_str("%b"),
-            ('M', _) => out.push_str("%B"),
-            ('d', _) => out.push_str("%d"),
-            ('H', _) => out.push_str("%H"),
-            ('h', _) => out.push_str("%I"),
-            ('m', _) => out.push_str("%M"),
-            ('s', _) => out.push_str("%S"),
-            ('S', n) => out.push_str(&format!("%{}f", if n <= 3 { 3 } else { 6 })),
-            ('a', _) => out.push_str("%p"),
-            ('E', _) => out.push_str("%a"),
-            ('D', _) => out.push_str("%j"),
-            ('\'', _) => {
-                for quoted in chars.by_ref() {
-                    if quoted == '\'' {
-                        break;
-                    }
-                    out.push(quoted);
-                }
-            }
-            ('%', _) => out.push_str("%%"),
-            (other, n) => out.extend(std::iter::repeat_n(other, n)),
-        }
-    }
-    out
 }
 
 /// `GROUP BY TUMBLE(ts, size), ...` over a table becomes grouping by the window columns of a window
@@ -310,7 +225,7 @@ fn group_window(select: &mut Select) -> ControlFlow<Broken> {
     let with_time = uses_rowtime(select);
     let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
     let columns = if with_time { 3 } else { 2 };
-    exprs.splice(*at..=*at, GROUP_WINDOW_COLUMNS[..columns].iter().map(|c| ident_expr(c)));
+    exprs.splice(*at..=*at, GROUP_WINDOW_COLUMNS[..columns].iter().map(|c| Expr::Identifier(Ident::new(*c))));
     ControlFlow::Continue(())
 }
 

@@ -133,6 +133,9 @@ fn names_column(expr: &Expr) -> bool {
 
 /// The columns of a call in FROM: each a list unnested beside the others, under its name from the alias.
 fn items(name: &str, args: Vec<Expr>, alias: &TableAlias, ordinality: bool) -> Option<Vec<SelectItem>> {
+    if name == "pg_options_to_table" {
+        return options(args.into_iter().next()?, alias);
+    }
     let (mut lists, mut names) = match name {
         "_pg_expandarray" => {
             let list = args.into_iter().next()?;
@@ -152,6 +155,23 @@ fn items(name: &str, args: Vec<Expr>, alias: &TableAlias, ordinality: bool) -> O
         *name = given.name.clone();
     }
     Some(lists.into_iter().zip(names).map(|(list, alias)| SelectItem::ExprWithAlias { expr: call("unnest", vec![list]), alias }).collect())
+}
+
+/// A list of `name=value` as two columns.
+fn options(list: Expr, alias: &TableAlias) -> Option<Vec<SelectItem>> {
+    let option = || call("unnest", vec![list.clone()]);
+    let after = Expr::BinaryOp {
+        left: Box::new(call("strpos", vec![option(), string_expr("=")])),
+        op: BinaryOperator::Plus,
+        right: Box::new(number(1)),
+    };
+    let name = call("split_part", vec![option(), string_expr("="), number(1)]);
+    let value = call("substr", vec![option(), after]);
+    let named = |(i, (expr, default)): (usize, (Expr, &str))| SelectItem::ExprWithAlias {
+        expr,
+        alias: alias.columns.get(i).map_or_else(|| Ident::new(default), |c| c.name.clone()),
+    };
+    Some([(name, "option_name"), (value, "option_value")].into_iter().enumerate().map(named).collect())
 }
 
 /// The list `1, 2, ...` as long as another one.
@@ -212,6 +232,7 @@ fn select(items: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Box<Query> {
     query
 }
 
+/// A bigint, as it stands (`literals`).
 fn number(value: u32) -> Expr {
-    Expr::Value(Value::Number(value.to_string(), false).with_empty_span())
+    Expr::Value(Value::Number(value.to_string(), true).with_empty_span())
 }

@@ -2,7 +2,7 @@
 //! state if the group names one. DISTINCT is a group without calls.
 
 use super::node::{Facts, WindowColumn, WindowPart};
-use super::{Emission, Lowering, columns_of, needs_watermark};
+use super::{Emission, Lowering, columns_of, keys, needs_watermark};
 use crate::expr;
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op,
@@ -108,10 +108,13 @@ impl Lowering<'_> {
         let still_event_time = |w: &WindowColumn| window.is_some() && w.event_time && w.part != WindowPart::Start;
         let time_columns = (0..group.len()).filter(|i| windows[*i].as_ref().is_some_and(still_event_time)).collect();
         windows.resize(columns.len(), None);
+        let mut constants: Vec<Option<Literal>> = group.iter().map(|g| facts.constants[*g].clone()).collect();
+        constants.resize(columns.len(), None);
         let to_output = |c: usize| group.iter().position(|g| *g == c);
         let facts = Facts {
             distribution: facts.distribution.project(&to_output),
             windows,
+            constants,
             event_time: None,
             unwatermarked: facts.unwatermarked.clone(),
         };
@@ -130,10 +133,13 @@ impl Lowering<'_> {
     /// one of them is enough; the shortest keys come first.
     fn group_keys(&self, input: NodeId, group: &[usize]) -> Vec<Vec<usize>> {
         let windows: Vec<Option<WindowColumn>> = group.iter().map(|g| self.facts[input].windows[*g]).collect();
-        let Some(window) = windows.iter().flatten().next().map(|w| w.window) else { return vec![(0..group.len()).collect()] };
+        let constants: Vec<Option<Literal>> = group.iter().map(|g| self.facts[input].constants[*g].clone()).collect();
+        let Some(window) = windows.iter().flatten().next().map(|w| w.window) else {
+            return keys::without_constants(&[(0..group.len()).collect()], &constants);
+        };
         let of_window: Vec<usize> = (0..group.len()).filter(|i| windows[*i].is_some_and(|w| w.window == window)).collect();
         let without_others = |keep: &usize| (0..group.len()).filter(|i| i == keep || !of_window.contains(i)).collect();
-        of_window.iter().map(without_others).collect()
+        keys::without_constants(&of_window.iter().map(without_others).collect::<Vec<_>>(), &constants)
     }
 
     /// Takes away the window end that was added to the group for the sake of its state.

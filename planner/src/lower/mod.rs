@@ -6,8 +6,11 @@
 //! whatever is accepted here runs.
 
 mod aggregate;
+mod keys;
 mod node;
+mod project;
 mod supported;
+mod union;
 
 use crate::bind::RelationSource;
 use crate::bind::window::WindowAssign;
@@ -16,7 +19,7 @@ use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan};
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Union, Values};
+use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Values};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
 pub use node::Distribution;
@@ -131,6 +134,7 @@ impl Lowering<'_> {
         let facts = Facts {
             distribution: Distribution::Any,
             windows: vec![None; projection.len()],
+            constants: vec![None; projection.len()],
             event_time,
             unwatermarked: (is_source && relation.watermark.is_none()).then(|| relation.name.clone()),
         };
@@ -152,8 +156,11 @@ impl Lowering<'_> {
             return Err(SqlError::unsupported("a filter on the current time is not supported in a materialized view")
                 .with_hint("Put the condition on now() into the SELECT that reads the view."));
         }
-        let node = Node { op: Op::Filter { predicate }, inputs: vec![input], ..self.nodes[input].clone() };
-        Ok(self.push(node, self.facts[input].clone()))
+        let mut facts = self.facts[input].clone();
+        keys::note_equalities(&predicate, &mut facts.constants);
+        let unique_keys = keys::without_constants(&self.nodes[input].unique_keys, &facts.constants);
+        let node = Node { op: Op::Filter { predicate }, inputs: vec![input], unique_keys, ..self.nodes[input].clone() };
+        Ok(self.push(node, facts))
     }
 
     fn projection(&mut self, projection: &Projection) -> Result<NodeId> {
@@ -161,135 +168,6 @@ impl Lowering<'_> {
         let schema = projection.input.schema();
         let exprs = projection.expr.iter().map(|e| expr::from_datafusion(e, schema)).collect::<Result<Vec<_>>>()?;
         self.project(input, exprs, columns_of(&projection.schema)?)
-    }
-
-    /// A projection, or just other names if that is all it does.
-    pub(crate) fn project(&mut self, input: NodeId, mut exprs: Vec<Expr>, mut columns: Vec<Column>) -> Result<NodeId> {
-        if exprs.is_empty() {
-            exprs.push(Expr::Literal(Literal { ty: SqlType::Boolean, value: LiteralValue::Boolean(true) }));
-            columns.push(Column::new("", SqlType::Boolean, false));
-        }
-        let width = self.nodes[input].columns.len();
-        if exprs.len() == width && exprs.iter().enumerate().all(|(i, e)| *e == Expr::Column(i)) {
-            for (column, named) in self.nodes[input].columns.iter_mut().zip(columns) {
-                column.name = named.name;
-            }
-            return Ok(input);
-        }
-        if let Some((below, merged)) = self.merged_with_projection_below(input, &exprs) {
-            return self.project(below, merged, columns);
-        }
-        if self.nodes[input].mode == ChangelogMode::Retract && exprs.iter().any(expr::reads_clock) {
-            return Err(SqlError::unsupported("the current time over rows that may change is not supported in a materialized view")
-                .with_detail("A row that is taken back must be computed as it was when it was added.")
-                .with_hint("Add the time when the row is written, or read now() in the SELECT over the view."));
-        }
-        let outputs_of = |column: usize| exprs.iter().position(|e| *e == Expr::Column(column));
-        let source = &self.nodes[input];
-        let facts = &self.facts[input];
-        let of_time = |e: &Expr| match e {
-            Expr::Column(i) => source.time_columns.contains(i),
-            other => facts.event_time.as_ref() == Some(other),
-        };
-        let node = Node {
-            inputs: vec![input],
-            mode: source.mode,
-            unique_keys: source.unique_keys.iter().filter_map(|key| key.iter().map(|k| outputs_of(*k)).collect()).collect(),
-            time_columns: exprs.iter().enumerate().filter(|(_, e)| of_time(e)).map(|(i, _)| i).collect(),
-            columns,
-            op: Op::Project { exprs: exprs.clone() },
-        };
-        let windows = exprs.iter().map(|e| if let Expr::Column(i) = e { facts.windows[*i] } else { None }).collect();
-        let projected = Facts {
-            distribution: facts.distribution.project(&outputs_of),
-            windows,
-            event_time: facts.event_time.as_ref().and_then(|e| expr::map_columns(e, &|i| outputs_of(i).map(Expr::Column))),
-            unwatermarked: facts.unwatermarked.clone(),
-        };
-        Ok(self.push(node, projected))
-    }
-
-    /// Two projections in a row as one, if that computes nothing twice. Takes the lower one off the plan.
-    fn merged_with_projection_below(&mut self, input: NodeId, exprs: &[Expr]) -> Option<(NodeId, Vec<Expr>)> {
-        let Op::Project { exprs: inner } = &self.nodes[input].op else { return None };
-        if input + 1 != self.nodes.len() {
-            return None;
-        }
-        let mut uses = vec![0; inner.len()];
-        for e in exprs {
-            expr::any(e, &mut |part| {
-                if let Expr::Column(i) = part {
-                    uses[*i] += 1;
-                }
-                false
-            });
-        }
-        let cheap = |e: &Expr| matches!(e, Expr::Column(_) | Expr::Literal(_) | Expr::CutNow);
-        if !inner.iter().zip(&uses).all(|(e, uses)| cheap(e) || *uses <= 1) {
-            return None;
-        }
-        let merged = exprs.iter().map(|e| expr::map_columns(e, &|i| Some(inner[i].clone()))).collect::<Option<_>>()?;
-        let below = self.nodes[input].inputs[0];
-        self.nodes.pop();
-        self.facts.pop();
-        Some((below, merged))
-    }
-
-    fn union(&mut self, union: &Union) -> Result<NodeId> {
-        let columns = columns_of(&union.schema)?;
-        let mut inputs = Vec::new();
-        for plan in &union.inputs {
-            let mut input = self.node(plan)?;
-            if columns.is_empty() {
-                input = self.project(input, vec![], vec![])?;
-            }
-            inputs.push(input);
-        }
-        let columns = if columns.is_empty() { self.nodes[inputs[0]].columns.clone() } else { columns };
-        let first = self.facts[inputs[0]].clone();
-        let windows = self.union_windows(&inputs, columns.len());
-        let all = |test: &dyn Fn(NodeId) -> bool| inputs.iter().all(|i| test(*i));
-        let facts = Facts {
-            distribution: if all(&|i| self.facts[i].distribution == first.distribution) { first.distribution } else { Distribution::Any },
-            windows,
-            event_time: None,
-            unwatermarked: inputs.iter().find_map(|i| self.facts[*i].unwatermarked.clone()),
-        };
-        let retract = inputs.iter().any(|i| self.nodes[*i].mode == ChangelogMode::Retract);
-        let time_columns = (0..columns.len()).filter(|c| all(&|i| self.nodes[i].time_columns.contains(c))).collect();
-        let node = Node {
-            op: Op::Union,
-            columns,
-            mode: if retract { ChangelogMode::Retract } else { ChangelogMode::Append },
-            unique_keys: vec![],
-            time_columns,
-            inputs,
-        };
-        Ok(self.push(node, facts))
-    }
-
-    /// The window columns of a union: those that are the same part of the same kind of window in every input.
-    fn union_windows(&mut self, inputs: &[NodeId], width: usize) -> Vec<Option<WindowColumn>> {
-        let mut merged: Vec<(Vec<usize>, usize)> = Vec::new();
-        let mut windows = Vec::with_capacity(width);
-        for column in 0..width {
-            let each: Option<Vec<WindowColumn>> = inputs.iter().map(|i| self.facts[*i].windows.get(column).copied().flatten()).collect();
-            let Some(each) = each.filter(|e| e.iter().all(|w| WindowColumn { window: e[0].window, ..*w } == e[0])) else {
-                windows.push(None);
-                continue;
-            };
-            let ids: Vec<usize> = each.iter().map(|w| w.window).collect();
-            let window = match merged.iter().find(|(known, _)| *known == ids) {
-                Some((_, window)) => *window,
-                None => {
-                    let window = self.new_window();
-                    merged.push((ids, window));
-                    window
-                }
-            };
-            windows.push(Some(WindowColumn { window, ..each[0] }));
-        }
-        windows
     }
 
     fn new_window(&mut self) -> usize {
@@ -364,6 +242,7 @@ impl Lowering<'_> {
         let id = self.new_window();
         let part = |part| Some(WindowColumn { window: id, part, kind: window.kind, event_time });
         facts.windows.extend([part(WindowPart::Start), part(WindowPart::End), part(WindowPart::Time)]);
+        facts.constants.extend([const { None }; 3]);
         Ok(self.push(node, facts))
     }
 

@@ -1,12 +1,14 @@
 //! What the lowering knows of a node beyond what the plan stores.
 
-use crate::plan::{Expr, WindowKind};
+use crate::plan::{Expr, Literal, WindowKind};
 
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub distribution: Distribution,
     /// Per column: which part of which window it is.
     pub windows: Vec<Option<WindowColumn>>,
+    /// Per column: the value that it has in every row.
+    pub constants: Vec<Option<Literal>>,
     /// The event time of the relation as an expression over this node's columns, for one that is computed.
     pub event_time: Option<Expr>,
     /// The name of a source below that has no watermark.
@@ -15,7 +17,7 @@ pub struct Facts {
 
 impl Facts {
     pub fn new(distribution: Distribution, columns: usize) -> Self {
-        Facts { distribution, windows: vec![None; columns], event_time: None, unwatermarked: None }
+        Facts { distribution, windows: vec![None; columns], constants: vec![None; columns], event_time: None, unwatermarked: None }
     }
 }
 

@@ -124,6 +124,7 @@ pub struct FormatAst {
 pub struct CreateView {
     pub name: ObjectName,
     pub if_not_exists: bool,
+    pub replace: bool,
     pub materialized: bool,
     pub columns: Vec<Ident>,
     pub query: Box<Query>,

@@ -18,8 +18,10 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     let mut words = super::words(tokens.clone(), text);
     words.expect("create")?;
     let replace_at = words.location();
-    if words.eat_all(&["or", "replace"]) {
-        return Err(text.at(SqlError::unsupported("CREATE OR REPLACE is not supported").with_hint("DROP the object first."), replace_at));
+    let replace = words.eat_all(&["or", "replace"]);
+    if replace && !words.is("view") {
+        let error = SqlError::unsupported("CREATE OR REPLACE is supported for views only");
+        return Err(text.at(error.with_hint("DROP the object first."), replace_at));
     }
     let temporary = words.eat("temporary") || words.eat("temp");
     if words.eat("source") {
@@ -32,10 +34,10 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         return relation(words, false);
     }
     if words.eat("view") {
-        return view(words, &tokens, text, false);
+        return view(words, &tokens, text, false, replace);
     }
     if words.eat_all(&["materialized", "view"]) {
-        return view(words, &tokens, text, true);
+        return view(words, &tokens, text, true, false);
     }
     if words.eat("sink") {
         return sink(words, &tokens, text);
@@ -238,7 +240,7 @@ fn default_expr(words: &mut Words) -> Result<Expr> {
     words.run(|p| p.parse_subexpr(precedence))
 }
 
-fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materialized: bool) -> Result<Ast> {
+fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materialized: bool, replace: bool) -> Result<Ast> {
     let if_not_exists = words.eat_all(&["if", "not", "exists"]);
     let name = words.name()?;
     let columns: Vec<Ident> = if words.parser.peek_token_ref().token == Token::LParen { words.ident_list()? } else { Vec::new() };
@@ -262,7 +264,7 @@ fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materiali
         let error = SqlError::new(SqlState::SYNTAX_ERROR, "EMIT and WITH belong to materialized views");
         return Err(text.at(error.with_hint("Write CREATE MATERIALIZED VIEW."), at));
     }
-    let create = CreateView { name, if_not_exists, materialized, columns, query, query_text, emit, options };
+    let create = CreateView { name, if_not_exists, replace, materialized, columns, query, query_text, emit, options };
     Ok(Ast::CreateView(Box::new(create)))
 }
 

@@ -76,6 +76,7 @@ fn tokenize(sql: &str, text: &SourceText) -> Result<Vec<TokenWithSpan>> {
         let message = crate::error::lower_first(&e.message);
         text.at(SqlError::new(SqlState::SYNTAX_ERROR, message), e.location)
     })?;
+    tokens::check_supported(&tokens, text)?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
     tokens::rewrite(&mut tokens);
     Ok(tokens)

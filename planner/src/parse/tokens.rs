@@ -3,8 +3,8 @@
 
 use crate::error::{SourceText, too_deep};
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
-use eddyline_common::Result;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace, Word};
+use eddyline_common::{Result, SqlError};
 
 /// Brackets and CASE inside one another. PostgreSQL's own limit is its stack; nobody writes this by hand.
 const MAX_BRACKETS: usize = 200;
@@ -61,6 +61,29 @@ fn deepens(token: &Token) -> bool {
         Token::EscapedStringLiteral(_) | Token::NationalStringLiteral(_) | Token::HexStringLiteral(_) | Token::EOF => false,
         _ => true,
     }
+}
+
+/// Hints that change what a statement means; others only say how to run it.
+const MEANINGFUL_HINTS: &[&str] = &["OPTIONS", "STATE_TTL", "LOOKUP"];
+
+/// Refuses, by name, what would otherwise be dropped as a comment or be a syntax error.
+pub fn check_supported(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
+    for (i, token) in tokens.iter().enumerate() {
+        if let Token::Whitespace(Whitespace::MultiLineComment(comment)) = &token.token
+            && let Some(hint) = comment.strip_prefix('+')
+            && let Some(name) = MEANINGFUL_HINTS.iter().find(|name| hint.trim_start().to_uppercase().starts_with(**name))
+        {
+            let error = SqlError::unsupported(format!("the hint {name} is not supported"));
+            return Err(text.at(error.with_hint("Say it in the options of CREATE."), token.span.start));
+        }
+        let mut words = tokens[i..].iter().map(|t| &t.token).filter(|t| !matches!(t, Token::Whitespace(_)));
+        let mut next = |expected: &[&str]| words.next().is_some_and(|t| expected.iter().any(|w| is_word(t, w)));
+        if next(&["on"]) && next(&["empty", "error"]) && matches!(words.next(), Some(Token::RParen | Token::Word(_))) {
+            let error = SqlError::unsupported("ON EMPTY and ON ERROR in JSON functions are not supported");
+            return Err(text.at(error.with_hint("What is missing or wrong gives NULL; use COALESCE."), token.span.start));
+        }
+    }
+    Ok(())
 }
 
 /// Rewrites, in place: `TABLE t` as an argument of a window function becomes `t`.

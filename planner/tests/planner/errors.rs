@@ -80,7 +80,11 @@ fn definitions() {
     check("CREATE INDEX i ON t (v)", "0A000", "CREATE INDEX is not supported", Some("INDEX"), "");
     check("CREATE SINK s FROM t WITH (connector = 'kafka')", "0A000", "CREATE SINK", Some("SINK"), "");
     check("CREATE FUNCTION f() RETURNS int AS 'x'", "0A000", "CREATE FUNCTION", None, "");
-    check("CREATE OR REPLACE VIEW v AS SELECT 1", "0A000", "OR REPLACE", None, "DROP");
+    check("CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT 1", "0A000", "OR REPLACE", None, "DROP");
+    check("CREATE OR REPLACE VIEW cheap AS SELECT auction FROM bid", "42P16", "cannot drop columns", None, "DROP");
+    check("CREATE OR REPLACE VIEW cheap AS SELECT auction, price AS p FROM bid", "42P16", "cannot change name", None, "DROP");
+    check("CREATE OR REPLACE VIEW cheap AS SELECT auction, channel AS price FROM bid", "42P16", "cannot change data type", None, "DROP");
+    check("CREATE OR REPLACE VIEW t AS SELECT 1 AS a", "42809", "is not a view", None, "");
     check("ALTER TABLE t ADD COLUMN x INT", "0A000", "ALTER", None, "");
     check("ALTER TABLE log ADVANCE WATERMARK TO TIMESTAMP '2024-01-01 00:00:00'", "42809", "advances by itself", None, "manual");
     check("TRUNCATE t", "0A000", "TRUNCATE", None, "");
@@ -154,7 +158,9 @@ fn writes() {
     check("INSERT INTO keyless (a, a) VALUES (1, 1)", "42701", "\"a\" specified more than once", None, "");
     check("INSERT INTO keyless SELECT auction, url FROM bid", "0A000", "INSERT from source", None, "materialized view");
     check("INSERT INTO t (id) VALUES (1) ON CONFLICT (v) DO NOTHING", "42P10", "no unique constraint", None, "primary key");
-    check("UPDATE t SET v = 1 FROM keyless", "0A000", "UPDATE ... FROM", None, "subquery");
+    check("UPDATE keyless SET b = 'x' FROM t", "0A000", "UPDATE ... FROM", None, "subquery");
+    check("UPDATE t SET v = 1 FROM keyless RETURNING *", "0A000", "RETURNING *", None, "Name the columns");
+    check("DELETE FROM t USING log WHERE v = log.v", "42702", "ambiguous", Some("v ="), "");
 }
 
 #[test]

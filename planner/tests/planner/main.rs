@@ -8,3 +8,4 @@ mod functions;
 mod plans;
 mod statements;
 mod support;
+mod values;

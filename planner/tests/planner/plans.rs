@@ -83,4 +83,18 @@ fn views_derive_their_keys_and_modes() {
     assert_eq!(view("CREATE MATERIALIZED VIEW d AS SELECT DISTINCT auction FROM bid"), (vec![0], ChangelogMode::Append));
     assert_eq!(view("CREATE MATERIALIZED VIEW e AS SELECT count(*) AS n FROM bid"), (vec![], ChangelogMode::Retract));
     assert_eq!(view("CREATE MATERIALIZED VIEW f AS SELECT n + 1 AS m, auction FROM totals"), (vec![1], ChangelogMode::Retract));
+    let hop = "hop(bid, date_time, INTERVAL '2 seconds', INTERVAL '10 seconds')";
+    let mut key = |select: &str| view(&format!("CREATE MATERIALIZED VIEW g{} AS {select}", select.len())).0;
+    assert_eq!(key(&format!("SELECT count(*) AS n, window_start FROM {hop} GROUP BY window_start")), [1], "the end follows from the start");
+    assert_eq!(key(&format!("SELECT window_end, auction, count(*) AS n FROM {hop} GROUP BY window_end, window_start, auction")), [0, 1]);
+    assert_eq!(key(&format!("SELECT max(price) AS m, window_time FROM {hop} GROUP BY window_time, window_start, window_end")), [1]);
+    assert_eq!(key("SELECT id, v FROM t WHERE v = 1 AND name = 'x'"), [0]);
+    assert_eq!(
+        key("SELECT auction, channel, count(*) AS n FROM bid WHERE channel = 'x' GROUP BY auction, channel"),
+        [0],
+        "constants add nothing"
+    );
+    assert_eq!(key("SELECT v, CAST(id AS BIGINT) AS id FROM t"), [1], "a wider type tells as much");
+    assert_eq!(key("SELECT 'a' AS o, id FROM t UNION ALL SELECT 'b', id FROM t"), [0, 1], "a column tells the branches apart");
+    assert_eq!(key("SELECT 'a' AS o, id FROM t UNION ALL SELECT 'a', id FROM t"), [] as [usize; 0]);
 }

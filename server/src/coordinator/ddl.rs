@@ -74,6 +74,9 @@ impl Core {
     ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
         self.find_free_name(&mut relation);
         if let Some(existing) = self.catalog.by_name(&relation.name) {
+            if relation.id == existing.id {
+                return self.replace_view(relation);
+            }
             if !if_not_exists {
                 return Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", relation.name)));
             }
@@ -91,18 +94,36 @@ impl Core {
         Ok((DdlOutcome { created: Some(RelationId(self.next_relation - 1)), notices: Vec::new() }, Some(record)))
     }
 
-    /// A running INSERT whose name was made up gets the next number that nobody has.
+    /// A running INSERT whose name is taken gets the next number that nobody has.
     fn find_free_name(&self, relation: &mut Relation) {
         let is_free = |name: &str| self.catalog.by_name(name).is_none();
         let RelationKind::Sink(definition) = &mut relation.kind else { return };
         if !definition.name_is_free || is_free(&relation.name) {
             return;
         }
-        let stem = relation.name.trim_end_matches(|c: char| c.is_ascii_digit()).to_string();
-        if let Some(name) = (1..).map(|n| format!("{stem}{n}")).find(|name| is_free(name)) {
+        let numbered = relation.name.rsplit_once('_').filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        let stem = numbered.map_or(relation.name.as_str(), |(stem, _)| stem).to_string();
+        if let Some(name) = (2..).map(|n| format!("{stem}_{n}")).find(|name| is_free(name)) {
             definition.spec.name = name.clone();
             relation.name = name;
         }
+    }
+
+    /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
+    fn replace_view(&mut self, relation: Relation) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+        let users: Vec<Arc<Relation>> =
+            self.catalog.dependents(relation.id).into_iter().filter(|r| r.plan().is_some()).collect();
+        if let Some(user) = users.first() {
+            let message = format!("cannot replace view {} because {} {} depends on it", relation.name, kind_name(object_kind(user)), user.name);
+            return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop it first."));
+        }
+        if self.catalog.dependents(relation.id).iter().any(|user| relation.depends_on.contains(&user.id)) {
+            let message = format!("view {} cannot be defined by a view that depends on it", relation.name);
+            return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
+        }
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch: self.last_cut, starts: Vec::new() };
+        self.apply_create(relation, self.last_cut, Vec::new())?;
+        Ok((DdlOutcome::default(), Some(record)))
     }
 
     /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.

@@ -101,9 +101,20 @@ fn of_output(expr: &Expr, schema: &DFSchema) -> Mark {
     expr.to_field(schema).ok().and_then(|(_, field)| of_field(&field))
 }
 
-/// The type of branches, as of a union; untyped literals and nulls go along with the others.
+/// The type of branches, as of a union; literals and nulls go along with the others.
 fn common<'a>(branches: impl Iterator<Item = &'a Expr>, of: &dyn Fn(&Expr) -> Mark) -> Mark {
-    branches.filter(|e| !matches!(e, Expr::Literal(..))).map(|e| vec![of(e)]).reduce(agreed)?.pop()?
+    branches.filter(|e| !is_literal(e)).map(|e| vec![of(e)]).reduce(agreed)?.pop()?
+}
+
+/// An integer that is written as such has a cast around it.
+fn is_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(..) => true,
+        Expr::Cast(Cast { expr, field }) => {
+            field.data_type().is_integer() && of_field(field).is_none() && matches!(expr.as_ref(), Expr::Literal(..))
+        }
+        _ => false,
+    }
 }
 
 /// Functions that hand on what they are given; `None` for all others.

@@ -1,20 +1,18 @@
-//! Integer arithmetic that fails instead of wrapping. DataFusion's `+`, `-`, `*` and integer `sum` wrap; an
-//! analyzer rule, which runs after type coercion, replaces them by functions that report 22003.
+//! Integer arithmetic that fails instead of wrapping: an analyzer rule, which runs after type coercion, puts in the
+//! planner's checked functions, and for DataFusion's integer `sum` one that reports 22003.
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
 use arrow::datatypes::*;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
-use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr, ScalarFunction};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, EmitTo, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Operator,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
-use eddyline_common::{SqlError, SqlState};
+use eddyline_planner::functions::checked::{out_of_range, rewrite_plan};
 use std::sync::{Arc, LazyLock};
 
 #[derive(Debug)]
@@ -22,20 +20,7 @@ pub struct CheckedArithmetic;
 
 impl AnalyzerRule for CheckedArithmetic {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|node| {
-            let mut schema = merge_schema(&node.inputs());
-            if let LogicalPlan::TableScan(scan) = &node {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-            }
-            // Rewriting must not change the names that nodes above refer to.
-            node.map_expressions(|expr| {
-                let names = datafusion::logical_expr::expr_rewriter::NamePreserver::new_for_projection();
-                let name = names.save(&expr);
-                let rewritten = expr.transform_up(|e| check(e, &schema))?;
-                Ok(rewritten.update_data(|e| name.restore(e)))
-            })
-        })
-        .map(|t| t.data)
+        rewrite_plan(plan, &check_sum)
     }
 
     fn name(&self) -> &str {
@@ -43,23 +28,8 @@ impl AnalyzerRule for CheckedArithmetic {
     }
 }
 
-fn check(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn check_sum(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let function = match op {
-                Operator::Plus => &ADD,
-                Operator::Minus => &SUBTRACT,
-                Operator::Multiply => &MULTIPLY,
-                _ => return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
-            };
-            let types = (left.get_type(schema), right.get_type(schema));
-            match types {
-                (Ok(l), Ok(r)) if l == r && l.is_signed_integer() => {
-                    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf((*function).clone(), vec![*left, *right]))))
-                }
-                _ => Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
-            }
-        }
         Expr::AggregateFunction(call) if call.func.name() == "sum" && sums_integers(&call, schema) => {
             Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func: SUM.clone(), params: call.params })))
         }
@@ -71,91 +41,7 @@ fn sums_integers(call: &AggregateFunction, schema: &DFSchema) -> bool {
     matches!(call.params.args.as_slice(), [arg] if arg.get_type(schema).is_ok_and(|t| t == DataType::Int64))
 }
 
-static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Plus)));
-static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Minus)));
-static MULTIPLY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Multiply)));
 static SUM: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::new_from_impl(CheckedSum::new())));
-
-fn out_of_range(ty: &str) -> DataFusionError {
-    DataFusionError::External(Box::new(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{ty} out of range"))))
-}
-
-/// `left op right` over two columns of one integer type.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Checked {
-    op: Operator,
-    signature: Signature,
-}
-
-impl Checked {
-    fn udf(op: Operator) -> ScalarUDF {
-        ScalarUDF::new_from_impl(Checked { op, signature: Signature::any(2, Volatility::Immutable) })
-    }
-
-    fn apply<T: ArrowPrimitiveType<Native: num_like::Checked>>(&self, left: &ArrayRef, right: &ArrayRef, ty: &str) -> Result<ArrayRef> {
-        use num_like::Checked as _;
-        let (left, right) = (left.as_primitive::<T>(), right.as_primitive::<T>());
-        let operate = match self.op {
-            Operator::Plus => T::Native::add,
-            Operator::Minus => T::Native::subtract,
-            _ => T::Native::multiply,
-        };
-        let result: PrimitiveArray<T> = arrow::compute::try_binary(left, right, |l, r| {
-            operate(l, r).ok_or_else(|| arrow::error::ArrowError::ExternalError(Box::new(out_of_range(ty))))
-        })?;
-        Ok(Arc::new(result))
-    }
-}
-
-mod num_like {
-    pub trait Checked: Sized {
-        fn add(self, other: Self) -> Option<Self>;
-        fn subtract(self, other: Self) -> Option<Self>;
-        fn multiply(self, other: Self) -> Option<Self>;
-    }
-    macro_rules! checked {
-        ($($ty:ty),*) => { $(impl Checked for $ty {
-            fn add(self, other: Self) -> Option<Self> { self.checked_add(other) }
-            fn subtract(self, other: Self) -> Option<Self> { self.checked_sub(other) }
-            fn multiply(self, other: Self) -> Option<Self> { self.checked_mul(other) }
-        })* };
-    }
-    checked!(i8, i16, i32, i64);
-}
-
-impl ScalarUDFImpl for Checked {
-    fn name(&self) -> &str {
-        match self.op {
-            Operator::Plus => "checked_add",
-            Operator::Minus => "checked_subtract",
-            _ => "checked_multiply",
-        }
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        Ok(types[0].clone())
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        let (left, right) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
-        let result = match left.data_type() {
-            DataType::Int8 => self.apply::<Int8Type>(&left, &right, "smallint"),
-            DataType::Int16 => self.apply::<Int16Type>(&left, &right, "smallint"),
-            DataType::Int32 => self.apply::<Int32Type>(&left, &right, "integer"),
-            _ => self.apply::<Int64Type>(&left, &right, "bigint"),
-        }?;
-        match constant {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
-            false => Ok(ColumnarValue::Array(result)),
-        }
-    }
-}
 
 /// `sum` of bigint. The running sum is wider than its result, so that only the result must fit.
 #[derive(Debug, PartialEq, Eq, Hash)]

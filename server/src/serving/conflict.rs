@@ -117,7 +117,7 @@ fn update(target: &Target, old: RecordBatch, excluded: RecordBatch, on_conflict:
     let Some(filter) = filter else { return Ok((old, updated)) };
     let bound = target.engine.expression(filter, &schema, target.now)?;
     let keep = QueryEngine::evaluate(bound.as_ref(), &input)?;
-    let keep: BooleanArray = arrow::compute::prep_null_mask_filter(keep.as_boolean());
+    let keep: BooleanArray = keep.as_boolean().iter().map(|keep| Some(keep == Some(true))).collect();
     Ok((arrow::compute::filter_record_batch(&old, &keep)?, arrow::compute::filter_record_batch(&updated, &keep)?))
 }
 

@@ -264,7 +264,13 @@ fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
 /// Arrow's words for a failed cast in PostgreSQL's.
 fn cast_error(what: &str) -> SqlError {
     if what.starts_with("Can't cast value") {
-        return SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, "value out of range").with_detail(format!("{what}."));
+        let name = match what.rsplit(' ').next() {
+            Some("Int8" | "Int16") => "smallint",
+            Some("Int32") => "integer",
+            Some("Int64") => "bigint",
+            _ => "value",
+        };
+        return SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{name} out of range")).with_detail(format!("{what}."));
     }
     let quoted = what.strip_prefix("Cannot cast string '").and_then(|rest| rest.split_once("' to value of "));
     if let Some((text, ty)) = quoted {

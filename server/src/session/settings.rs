@@ -118,7 +118,7 @@ fn definition(name: &str) -> Option<&'static Definition> {
 /// The setting's name as one word: `SHOW TIME ZONE` and kin have names of several.
 fn canonical(name: &str) -> String {
     match name.to_lowercase().as_str() {
-        "time zone" => "timezone".into(),
+        "time zone" | "time_zone" | "table.local-time-zone" => "timezone".into(),
         "session authorization" => "session_authorization".into(),
         "transaction isolation level" => "transaction_isolation".into(),
         "names" => "client_encoding".into(),

@@ -98,6 +98,21 @@ fn a_relation_is_described() {
 }
 
 #[test]
+fn a_source_is_described_as_a_foreign_table_without_its_secrets() {
+    let server = server();
+    let options = "connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '100'";
+    run(&server, &format!("CREATE SOURCE bids (auction BIGINT, date_time TIMESTAMP) WITH ({options});\n"));
+    let shown = lines(&server, "\\d bids");
+    assert_eq!(shown[..2], ["Foreign table \"public.bids\"", "Column|Type|Collation|Nullable|Default|FDW options"]);
+    assert_eq!(shown[2..4], ["auction|bigint||||", "date_time|timestamp without time zone||||"]);
+    assert_eq!(shown[4], "Server: connectors");
+    for option in ["connector 'nexmark'", "\"nexmark.table.type\" 'bid'", "\"nexmark.event.num\" '100'"] {
+        assert!(shown[5].contains(option), "{option} in {shown:#?}");
+    }
+    assert!(lines(&server, "\\dE").contains(&"public|bids|foreign table|eddyline".to_string()));
+}
+
+#[test]
 fn roles_databases_and_the_rest() {
     let server = server();
     let roles = lines(&server, "\\du");

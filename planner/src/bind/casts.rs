@@ -1,0 +1,120 @@
+//! Casts that depend on the session's time zone, and of text to JSON, replaced by functions of ours once types are known.
+//! The zone becomes a constant of the plan, so a materialized view keeps the one it was created under. All other casts
+//! that PostgreSQL does in its own way are replaced after coercion (`crate::casts`).
+
+use crate::casts::TO_TEXT;
+use crate::error::into_datafusion;
+use crate::expr::call;
+use crate::functions::checked::rewrite_expressions;
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
+use datafusion::logical_expr::{Between, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
+use eddyline_common::SqlType;
+
+/// Functions of a time whose fields are read off the session's clock.
+const OF_LOCAL_TIME: &[&str] = &["date_part", "date_format", "to_char"];
+/// Those that give a time again.
+const TO_LOCAL_TIME: &[&str] = &["date_trunc", "eddyline_floor", "eddyline_ceil"];
+
+const COMPARISONS: &[Operator] = &[
+    Operator::Eq,
+    Operator::NotEq,
+    Operator::Lt,
+    Operator::LtEq,
+    Operator::Gt,
+    Operator::GtEq,
+    Operator::IsDistinctFrom,
+    Operator::IsNotDistinctFrom,
+];
+
+pub fn in_plan(plan: LogicalPlan, zone: &str) -> DfResult<LogicalPlan> {
+    rewrite_expressions(plan, &|e, schema| e.transform_up(|e| one(e, schema, zone)))
+}
+
+pub fn in_expr(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Expr> {
+    expr.transform_up(|e| one(e, schema, zone)).map(|t| t.data)
+}
+
+fn one(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {
+    let local = |e: Expr| function("timezone", vec![zone_of(zone), e]);
+    Ok(match expr {
+        Expr::Cast(Cast { expr, field }) => match cast(&expr, &field, schema, zone, false)? {
+            Some(replaced) => Transformed::yes(replaced),
+            None => Transformed::no(Expr::Cast(Cast { expr, field })),
+        },
+        Expr::TryCast(TryCast { expr, field }) => match cast(&expr, &field, schema, zone, true)? {
+            Some(replaced) => Transformed::yes(replaced),
+            None => Transformed::no(Expr::TryCast(TryCast { expr, field })),
+        },
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if COMPARISONS.contains(&op) => {
+            let (left, right) = match (has_zone(&left, schema), has_zone(&right, schema)) {
+                (Some(true), Some(false)) => (left, Box::new(local(*right)?)),
+                (Some(false), Some(true)) => (Box::new(local(*left)?), right),
+                _ => return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right }))),
+            };
+            Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+        }
+        Expr::Between(Between { expr, negated, low, high }) if has_zone(&expr, schema) == Some(true) => {
+            let bound = |e: Box<Expr>| {
+                Ok::<_, datafusion::common::DataFusionError>(match has_zone(&e, schema) {
+                    Some(false) => Box::new(local(*e)?),
+                    _ => e,
+                })
+            };
+            Transformed::yes(Expr::Between(Between { expr, negated, low: bound(low)?, high: bound(high)? }))
+        }
+        Expr::ScalarFunction(call) => {
+            let name = call.func.name();
+            let again = TO_LOCAL_TIME.contains(&name);
+            let at = call.args.iter().position(|a| has_zone(a, schema) == Some(true));
+            match at {
+                Some(at) if again || OF_LOCAL_TIME.contains(&name) => {
+                    let ScalarFunction { func, mut args } = call;
+                    args[at] = local(args[at].clone())?;
+                    let called = Expr::ScalarFunction(ScalarFunction { func, args });
+                    Transformed::yes(if again { local(called)? } else { called })
+                }
+                _ => Transformed::no(Expr::ScalarFunction(call)),
+            }
+        }
+        other => Transformed::no(other),
+    })
+}
+
+/// For a date or timestamp: whether it is one with a time zone.
+fn has_zone(expr: &Expr, schema: &DFSchema) -> Option<bool> {
+    match expr.get_type(schema).ok()? {
+        DataType::Timestamp(_, zone) => Some(zone.is_some()),
+        DataType::Date32 | DataType::Date64 => Some(false),
+        _ => None,
+    }
+}
+
+fn zone_of(zone: &str) -> Expr {
+    Expr::Literal(ScalarValue::Utf8(Some(zone.to_string())), None)
+}
+
+fn function(name: &str, args: Vec<Expr>) -> DfResult<Expr> {
+    call(name, args).map_err(into_datafusion)
+}
+
+/// What stands for `CAST(expr AS field)`, if that is not DataFusion's own cast.
+fn cast(expr: &Expr, field: &Field, schema: &DFSchema, zone: &str, safe: bool) -> DfResult<Option<Expr>> {
+    let Ok((_, own)) = expr.to_field(schema) else { return Ok(None) };
+    let (Some(from), Some(to)) = (SqlType::from_field(&own), SqlType::from_field(field)) else { return Ok(None) };
+    let value = || expr.clone();
+    let local = || function("timezone", vec![zone_of(zone), value()]);
+    let replaced = match (from, to) {
+        (SqlType::TimestampTz, SqlType::Timestamp) | (SqlType::Timestamp | SqlType::Date, SqlType::TimestampTz) => local()?,
+        (SqlType::TimestampTz, to @ (SqlType::Date | SqlType::Time)) => Expr::Cast(Cast::new(Box::new(local()?), to.to_arrow())),
+        (SqlType::TimestampTz, SqlType::Text) => function(TO_TEXT, vec![value(), zone_of(zone)])?,
+        (SqlType::Text, SqlType::TimestampTz) => {
+            function(if safe { "eddyline_try_instant" } else { "eddyline_instant" }, vec![value(), zone_of(zone)])?
+        }
+        (SqlType::Text, SqlType::Json) => function(if safe { "eddyline_try_json" } else { "eddyline_json" }, vec![value()])?,
+        _ => return Ok(None),
+    };
+    Ok(Some(replaced))
+}

@@ -1,0 +1,167 @@
+//! The types of number literals, as PostgreSQL gives them: integer if it fits, else bigint, else numeric; with a point or
+//! an exponent numeric. A numeric has at most 38 digits here: what needs more is double precision. DataFusion's binder
+//! takes every integer for a bigint, so the others get a cast around them. Numbers that the binder reads by itself
+//! (positions, limits, intervals, frames) stay bare: their `long` flag says so.
+
+use super::rewrite::{cast, string_expr};
+use datafusion::sql::sqlparser::ast::*;
+
+const MAX_DIGITS: usize = 38;
+
+/// Leaves a number as it is.
+fn keep(expr: &mut Expr) {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(_, long), .. }) => *long = true,
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } | Expr::Nested(expr) => keep(expr),
+        _ => {}
+    }
+}
+
+/// The numbers of a query that are positions and limits.
+pub fn keep_in_query(query: &mut Query) {
+    if let Some(OrderBy { kind: OrderByKind::Expressions(items), .. }) = &mut query.order_by {
+        items.iter_mut().for_each(|item| keep(&mut item.expr));
+    }
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+            limit.iter_mut().for_each(keep);
+            offset.iter_mut().for_each(|o| keep(&mut o.value));
+        }
+        Some(LimitClause::OffsetCommaLimit { offset, limit }) => {
+            keep(offset);
+            keep(limit);
+        }
+        None => {}
+    }
+    if let Some(Fetch { quantity: Some(quantity), .. }) = &mut query.fetch {
+        keep(quantity);
+    }
+}
+
+/// The positions in GROUP BY.
+pub fn keep_in_select(select: &mut Select) {
+    if let GroupByExpr::Expressions(items, _) = &mut select.group_by {
+        items.iter_mut().for_each(keep);
+    }
+}
+
+/// The cells of VALUES whose types are those of a table's columns.
+pub fn keep_in_values(query: &mut Query) {
+    if let SetExpr::Values(values) = query.body.as_mut() {
+        values.rows.iter_mut().flat_map(|row| &mut row.content).for_each(keep);
+    }
+}
+
+/// Gives a number its type.
+pub fn rewrite(expr: &mut Expr) {
+    let replacement = match expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(number, false), .. }) => literal(number, false),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => match inner.as_ref() {
+            Expr::Value(ValueWithSpan { value: Value::Number(number, false), .. }) => literal(number, true),
+            _ => return,
+        },
+        Expr::Interval(interval) => return keep(&mut interval.value),
+        // The cast that is written says the type.
+        Expr::Cast { expr: inner, .. } => match inner.as_mut() {
+            Expr::Value(ValueWithSpan { value: Value::Number(number, long), .. }) => {
+                *long |= number.parse::<i64>().is_ok();
+                return;
+            }
+            _ => return,
+        },
+        Expr::Function(function) => return keep_frame(function),
+        _ => return,
+    };
+    *expr = replacement;
+}
+
+fn keep_frame(function: &mut Function) {
+    if let Some(WindowType::WindowSpec(WindowSpec { window_frame: Some(frame), .. })) = &mut function.over {
+        for bound in [Some(&mut frame.start_bound), frame.end_bound.as_mut()].into_iter().flatten() {
+            if let WindowFrameBound::Preceding(Some(rows)) | WindowFrameBound::Following(Some(rows)) = bound {
+                keep(rows);
+            }
+        }
+    }
+}
+
+fn literal(written: &str, negative: bool) -> Expr {
+    let text: String = written.chars().filter(|c| *c != '_').collect();
+    let signed = if negative { format!("-{text}") } else { text.clone() };
+    let number = |text: &str| bare(text, negative);
+    if signed.parse::<i32>().is_ok() {
+        return cast(number(&text), DataType::Integer(None));
+    }
+    if signed.parse::<i64>().is_ok() {
+        return number(&text);
+    }
+    let double = || cast(string_expr(&signed), DataType::DoublePrecision);
+    let Some(plain) = plain(&text) else { return double() };
+    let digits = plain.bytes().filter(u8::is_ascii_digit).count();
+    match plain.contains('.') {
+        _ if digits > MAX_DIGITS => double(),
+        true => number(&plain),
+        false => {
+            let info = ExactNumberInfo::PrecisionAndScale(digits as u64, 0);
+            cast(number(&plain), DataType::Numeric(info))
+        }
+    }
+}
+
+/// A number that stays as it is, with its sign.
+fn bare(text: &str, negative: bool) -> Expr {
+    let value = Expr::Value(Value::Number(text.to_string(), true).with_empty_span());
+    if negative { Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(value) } } else { value }
+}
+
+/// A number without an exponent and without zeros in front; `None` if that is very long.
+fn plain(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let (mantissa, exponent) = lower.split_once('e').unwrap_or((&lower, "0"));
+    let exponent: i64 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let point = whole.len() as i64 + exponent;
+    if !(-(MAX_DIGITS as i64)..=2 * MAX_DIGITS as i64).contains(&point) {
+        return None;
+    }
+    let padded = match point {
+        ..=0 => format!("{}{digits}", "0".repeat(point.unsigned_abs() as usize + 1)),
+        _ => format!("{digits:0<width$}", width = point as usize),
+    };
+    let point = if point <= 0 { 1 } else { point as usize };
+    let (whole, fraction) = padded.split_at(point);
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        trimmed => trimmed,
+    };
+    Some(if fraction.is_empty() { whole.to_string() } else { format!("{whole}.{fraction}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_typed_as_postgres_types_them() {
+        for (text, negative, typed) in [
+            ("1", false, "CAST(1 AS INTEGER)"),
+            ("1_000", false, "CAST(1000 AS INTEGER)"),
+            ("2147483647", false, "CAST(2147483647 AS INTEGER)"),
+            ("2147483648", false, "2147483648"),
+            ("2147483648", true, "CAST(-2147483648 AS INTEGER)"),
+            ("9223372036854775808", true, "-9223372036854775808"),
+            ("9223372036854775808", false, "CAST(9223372036854775808 AS NUMERIC(19,0))"),
+            ("1.50", false, "1.50"),
+            (".5", false, "0.5"),
+            ("1e3", false, "CAST(1000 AS NUMERIC(4,0))"),
+            ("1.5e1", false, "CAST(15 AS NUMERIC(2,0))"),
+            ("15e-1", true, "-1.5"),
+            ("25e-4", false, "0.0025"),
+            ("1e100", false, "CAST('1e100' AS DOUBLE PRECISION)"),
+        ] {
+            // The flag of a number that stays shows as a suffix.
+            assert_eq!(literal(text, negative).to_string().replace('L', ""), typed.replace('L', ""), "{text}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Flink's and PostgreSQL's spellings of what is a function of our registry, or an expression over one. What depends on
+//! the session's time zone gets it as an argument.
+
+use super::rewrite::{arguments, call, cast, string_expr};
+use super::window::GROUP_WINDOW_COLUMNS;
+use crate::error::fold;
+use crate::functions::pattern::{DEFAULT as DEFAULT_PATTERN, is_postgres};
+use datafusion::sql::sqlparser::ast::*;
+
+/// The expression that stands for another one.
+pub fn replacement(expr: &mut Expr, zone: &str) -> Option<Expr> {
+    match expr {
+        Expr::Function(function) => of_function(function, zone),
+        Expr::BinaryOp { left, op, right } => {
+            let name = match op {
+                BinaryOperator::Arrow => "json_get",
+                BinaryOperator::LongArrow => "json_get_text",
+                BinaryOperator::HashArrow => "json_get_path",
+                BinaryOperator::HashLongArrow => "json_get_path_text",
+                _ => return None,
+            };
+            Some(call(name, vec![left.as_ref().clone(), right.as_ref().clone()]))
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => Some(call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()])),
+        Expr::Ceil { expr, field } => to_unit("eddyline_ceil", expr, field),
+        Expr::Floor { expr, field } => to_unit("eddyline_floor", expr, field),
+        _ => None,
+    }
+}
+
+/// `CEIL(time TO DAY)`.
+fn to_unit(name: &str, expr: &Expr, field: &CeilFloorKind) -> Option<Expr> {
+    match field {
+        CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) | CeilFloorKind::Scale(_) => None,
+        CeilFloorKind::DateTimeField(unit) => Some(call(name, vec![string_expr(&unit.to_string()), expr.clone()])),
+    }
+}
+
+fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
+    let [name] = function.name.0.as_slice() else { return None };
+    let name = fold(name.as_ident()?);
+    let args: Vec<Expr> = arguments(function).into_iter().cloned().collect();
+    let own = |i: usize| args[i].clone();
+    let now = || call("now", vec![]);
+    let part = |field: &str| cast(call("date_part", vec![string_expr(field), own(0)]), DataType::BigInt(None));
+    let pattern = |i: usize| args.get(i).cloned().unwrap_or_else(|| string_expr(DEFAULT_PATTERN));
+    Some(match (name.as_str(), args.len()) {
+        ("tumble_start" | "hop_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
+        ("tumble_end" | "hop_end", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[1])),
+        ("tumble_rowtime" | "hop_rowtime", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2])),
+        ("localtimestamp", 0) => cast(now(), DataType::Timestamp(None, TimezoneInfo::None)),
+        ("current_date" | "today", 0) => cast(now(), DataType::Date),
+        ("current_time" | "localtime", 0) => cast(now(), DataType::Time(None, TimezoneInfo::None)),
+        ("unix_timestamp", 0) => call("eddyline_seconds", vec![now()]),
+        ("unix_timestamp", 1 | 2) => call("unix_timestamp", vec![own(0), pattern(1), string_expr(zone)]),
+        ("from_unixtime", 1 | 2) => call("from_unixtime", vec![own(0), pattern(1), string_expr(zone)]),
+        ("to_timestamp", 2) if literal(&args[1]).is_some_and(is_postgres) => {
+            call("timezone", vec![string_expr(zone), call("eddyline_time_of_pg", vec![own(0), own(1)])])
+        }
+        ("to_timestamp", 2) => call("eddyline_time_of", vec![own(0), own(1)]),
+        ("to_date", 1) => cast(own(0), DataType::Date),
+        ("to_date", 2) if literal(&args[1]).is_some_and(is_postgres) => {
+            cast(call("eddyline_time_of_pg", vec![own(0), own(1)]), DataType::Date)
+        }
+        ("to_date", 2) => cast(call("eddyline_time_of", vec![own(0), own(1)]), DataType::Date),
+        ("timestampdiff" | "timestampadd", 3) => match &args[0] {
+            Expr::Identifier(unit) => call(&name, vec![string_expr(&unit.value), own(1), own(2)]),
+            _ => return None,
+        },
+        ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", 1) => part(&name),
+        ("dayofmonth", 1) => part("day"),
+        ("dayofyear", 1) => part("doy"),
+        ("dayofweek", 1) => {
+            let right = Box::new(Expr::Value(Value::Number("1".to_string(), true).with_empty_span()));
+            Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(part("dow")), op: BinaryOperator::Plus, right }))
+        }
+        ("if", 3) => Expr::Case {
+            case_token: helpers::attached_token::AttachedToken::empty(),
+            end_token: helpers::attached_token::AttachedToken::empty(),
+            operand: None,
+            conditions: vec![CaseWhen { condition: own(0), result: own(1) }],
+            else_result: Some(Box::new(own(2))),
+        },
+        ("mod", 2) => Expr::Nested(Box::new(Expr::BinaryOp {
+            left: Box::new(Expr::Nested(Box::new(own(0)))),
+            op: BinaryOperator::Modulo,
+            right: Box::new(Expr::Nested(Box::new(own(1)))),
+        })),
+        ("json_value", 2) => {
+            let ty = returning(function)?;
+            cast(call("json_value", args.clone()), ty)
+        }
+        ("variance", 1) => {
+            function.name = ObjectName::from(vec![Ident::new("var_samp")]);
+            return None;
+        }
+        ("listagg", 1 | 2) => {
+            string_agg(function);
+            return None;
+        }
+        _ => return None,
+    })
+}
+
+fn literal(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text),
+        _ => None,
+    }
+}
+
+/// The type of `JSON_VALUE(... RETURNING type)`.
+fn returning(function: &Function) -> Option<DataType> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    list.clauses.iter().find_map(|clause| match clause {
+        FunctionArgumentClause::JsonReturningClause(returning) => Some(returning.data_type.clone()),
+        _ => None,
+    })
+}
+
+/// `LISTAGG(x [, separator])` is `string_agg`, with a comma as its separator.
+fn string_agg(function: &mut Function) {
+    function.name = ObjectName::from(vec![Ident::new("string_agg")]);
+    if let FunctionArguments::List(list) = &mut function.args
+        && list.args.len() == 1
+    {
+        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(string_expr(","))));
+    }
+}

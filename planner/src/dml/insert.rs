@@ -1,0 +1,186 @@
+//! INSERT, with its defaults and its ON CONFLICT.
+
+use super::{Defaults, item, last_ident, table_factor, typed_parameter};
+use crate::catalog::{Relation, RelationKind};
+use crate::error::from_datafusion;
+use crate::expr;
+use crate::parse::select_all_from;
+use crate::query::{Context, cast_columns};
+use crate::statement::{Insert, OnConflict, Planned};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
+use datafusion::sql::sqlparser::ast;
+use eddyline_common::types::{Column, arrow_schema};
+use eddyline_common::{Result, SqlError, SqlState};
+
+const INVALID_CONFLICT_TARGET: SqlState = SqlState("42P10");
+
+impl Context<'_> {
+    pub fn insert(&self, insert: &ast::Insert) -> Result<Planned> {
+        let ast::TableObject::TableName(name) = &insert.table else {
+            return Err(SqlError::unsupported("INSERT INTO a function is not supported"));
+        };
+        let table = self.table(name, "insert into")?;
+        let list: Vec<ast::Ident> = insert.columns.iter().filter_map(last_ident).collect();
+        let explicit = !list.is_empty();
+        let mut columns = self.column_list(&table, &list)?;
+        let defaults = Defaults::of(&table)?;
+        let source = match &insert.source {
+            Some(query) => {
+                let query = self.with_defaults(query, &table, &mut columns, explicit, &defaults)?;
+                self.insert_rows(&query, &table, &columns)?
+            }
+            None => self.bind(&*crate::parse::parse_query("SELECT 1")?, None)?.0,
+        };
+        let width = source.schema().fields().len();
+        if insert.source.is_some() && width != columns.len() {
+            if width > columns.len() || explicit {
+                let message =
+                    if width > columns.len() { "more expressions than target columns" } else { "more target columns than expressions" };
+                return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("INSERT has {message}")));
+            }
+            columns.truncate(width);
+        }
+        if insert.source.is_none() {
+            columns.clear();
+        }
+        let source = self.stored_rows(source, &table, &columns)?;
+        let names = table.columns.iter().map(|c| c.name.clone()).collect();
+        let source = self.finish(source, names);
+        self.refuse_sources(&source.relations)?;
+        let alias = insert.table_alias.as_ref().map(|a| a.alias.clone());
+        let on_conflict = self.on_conflict(insert.on.as_ref(), &table, name, alias.as_ref())?;
+        let returning = self.returning(insert.returning.as_deref(), name, alias.as_ref(), false)?;
+        Ok(Planned::Insert(Insert { table: table.id, source, on_conflict, returning }))
+    }
+
+    /// A table without a connector is written by statements that end.
+    fn refuse_sources(&self, relations: &[eddyline_common::RelationId]) -> Result<()> {
+        let all = self.catalog.relations();
+        match all.iter().find(|r| relations.contains(&r.id) && matches!(r.kind, RelationKind::Source(_))) {
+            Some(source) => Err(SqlError::unsupported(format!("INSERT from source \"{}\" into a table is not supported", source.name))
+                .with_hint("Create a materialized view over the source.")),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts default expressions in the place of DEFAULT in VALUES.
+    fn with_defaults(
+        &self,
+        query: &ast::Query,
+        table: &Relation,
+        columns: &mut [usize],
+        explicit: bool,
+        defaults: &Defaults,
+    ) -> Result<ast::Query> {
+        let mut query = query.clone();
+        let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
+        for row in &mut values.rows {
+            if row.content.len() > columns.len() || (explicit && row.content.len() < columns.len()) {
+                let more = row.content.len() > columns.len();
+                let message = if more { "more expressions than target columns" } else { "more target columns than expressions" };
+                let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("INSERT has {message}"));
+                let span = row.content.get(columns.len()).or(row.content.first()).map(ast::Spanned::span);
+                return Err(span.map_or(error.clone(), |span| self.at(error, span)));
+            }
+            for (cell, column) in row.content.iter_mut().zip(columns.iter()) {
+                if matches!(cell, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default")) {
+                    *cell = defaults.expr(&table.columns[*column]);
+                }
+            }
+        }
+        Ok(query)
+    }
+
+    fn insert_rows(&self, query: &ast::Query, table: &Relation, columns: &[usize]) -> Result<LogicalPlan> {
+        let target = match query.body.as_ref() {
+            ast::SetExpr::Values(values) => {
+                let width = values.rows.first().map_or(0, |r| r.content.len());
+                let columns: Vec<Column> =
+                    columns.iter().take(width).map(|i| Column { nullable: true, ..table.columns[*i].clone() }).collect();
+                Some(DFSchema::try_from(arrow_schema(&columns)).map_err(|e| from_datafusion(e, None))?)
+            }
+            _ => None,
+        };
+        Ok(self.bind(query, target.as_ref())?.0)
+    }
+
+    /// Every stored column of the table: what the source gives, else the default, else null.
+    fn stored_rows(&self, source: LogicalPlan, table: &Relation, columns: &[usize]) -> Result<LogicalPlan> {
+        let given = source.schema().columns();
+        let RelationKind::Table { defaults, .. } = &table.kind else { return Err(SqlError::internal("not a table")) };
+        let targets = table
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, column)| {
+                let value = match (columns.iter().position(|c| *c == i), defaults.get(&i)) {
+                    (Some(at), _) => Expr::Column(given[at].clone()),
+                    (None, Some(default)) => expr::to_datafusion(default, &|_| unreachable!("a default has no columns"))?,
+                    (None, None) => {
+                        let null = crate::plan::Literal { ty: column.ty.clone(), value: crate::plan::LiteralValue::Null };
+                        Expr::Literal(expr::to_scalar(&null)?, None)
+                    }
+                };
+                Ok((column.name.clone(), value, column.ty.clone()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        cast_columns(source, &targets, &self.settings.time_zone)
+    }
+
+    fn on_conflict(
+        &self,
+        on: Option<&ast::OnInsert>,
+        table: &Relation,
+        name: &ast::ObjectName,
+        alias: Option<&ast::Ident>,
+    ) -> Result<OnConflict> {
+        let conflict = match on {
+            None => return Ok(OnConflict::Error),
+            Some(ast::OnInsert::OnConflict(conflict)) => conflict,
+            Some(_) => return Err(SqlError::unsupported("ON DUPLICATE KEY is not supported").with_hint("Write ON CONFLICT.")),
+        };
+        match &conflict.conflict_target {
+            Some(ast::ConflictTarget::Columns(columns)) => {
+                let mut target = self.column_list(table, columns)?;
+                target.sort_unstable();
+                let mut key = table.key.clone();
+                key.sort_unstable();
+                if target != key {
+                    let message = "there is no unique constraint matching the ON CONFLICT specification";
+                    return Err(SqlError::new(INVALID_CONFLICT_TARGET, message).with_hint("Name the columns of the primary key."));
+                }
+            }
+            Some(ast::ConflictTarget::OnConstraint(_)) => {
+                return Err(
+                    SqlError::unsupported("ON CONFLICT ON CONSTRAINT is not supported").with_hint("Name the columns of the primary key.")
+                );
+            }
+            None => {}
+        }
+        let update = match &conflict.action {
+            ast::OnConflictAction::DoNothing => return Ok(OnConflict::DoNothing),
+            ast::OnConflictAction::DoUpdate(update) => update,
+        };
+        if table.key.is_empty() || conflict.conflict_target.is_none() {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "ON CONFLICT DO UPDATE requires the columns of a primary key"));
+        }
+        let assigned = self.assignments(table, &update.assignments)?;
+        let defaults = Defaults::of(table)?;
+        let mut items: Vec<ast::SelectItem> = assigned
+            .iter()
+            .map(|(at, e)| item(typed_parameter(defaults.or(e, &table.columns[*at]), &table.columns[*at]), "v", *at))
+            .collect();
+        items.extend(update.selection.iter().map(|e| item(e.clone(), "filter", 0)));
+        let mut query = select_all_from(table_factor(name, alias));
+        let ast::SetExpr::Select(select) = query.body.as_mut() else { return Err(SqlError::internal("not a select")) };
+        select.projection = items;
+        let excluded = table_factor(name, Some(&ast::Ident::new("excluded")));
+        select.from.push(ast::TableWithJoins { relation: excluded, joins: vec![] });
+        let (mut exprs, _) = self.row_exprs(&query)?;
+        let filter = if update.selection.is_some() { exprs.pop() } else { None };
+        let cast = |at: usize, e: Expr| Expr::Cast(Cast::new(Box::new(e), table.columns[at].ty.to_arrow()));
+        let assignments = assigned.iter().zip(exprs).map(|((at, _), e)| (*at, cast(*at, e))).collect();
+        Ok(OnConflict::DoUpdate { assignments, filter })
+    }
+}

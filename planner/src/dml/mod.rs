@@ -1,0 +1,181 @@
+//! INSERT, UPDATE, DELETE and COPY FROM: which table, which columns, and a query that yields the rows.
+//! - here: what all of them need; `insert`, `change` (UPDATE and DELETE): the statements
+//! - `rows`: expressions over single rows, for RETURNING and DO UPDATE
+
+mod change;
+mod insert;
+mod rows;
+
+use crate::catalog::{Relation, RelationKind};
+use crate::error::{fold, suggest};
+use crate::parse::ast::{Ast, ColumnValue};
+use crate::parse::{Parsed, parse};
+use crate::query::Context;
+use crate::statement::{CopyFormat, Planned};
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::Span;
+use eddyline_common::types::Column;
+use eddyline_common::{Result, SqlError, SqlState};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const GENERATED_ALWAYS: SqlState = SqlState("428C9");
+
+impl Context<'_> {
+    fn at(&self, error: SqlError, span: Span) -> SqlError {
+        self.text.at(error, span.start)
+    }
+
+    /// A table that may be written.
+    fn table(&self, name: &ast::ObjectName, verb: &str) -> Result<Arc<Relation>> {
+        let relation = self.relation(name)?;
+        let what = match &relation.kind {
+            RelationKind::Table { append_only: true, .. } if verb != "insert into" => "an append-only table",
+            RelationKind::Table { .. } => return Ok(relation),
+            RelationKind::Source(_) => "a source",
+            RelationKind::View { .. } => "a view",
+            RelationKind::MaterializedView { .. } => "a materialized view",
+            RelationKind::Sink(_) => "a sink",
+        };
+        let error = SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("cannot {verb} \"{}\": it is {what}", relation.name));
+        Err(self.at(error, name_span(name)))
+    }
+
+    pub fn relation(&self, name: &ast::ObjectName) -> Result<Arc<Relation>> {
+        let idents: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(fold).collect();
+        let (last, schema) = idents.split_last().ok_or_else(|| SqlError::new(SqlState::INVALID_NAME, "a name is missing"))?;
+        self.catalog
+            .relation(schema.last().map(String::as_str), last)
+            .ok_or_else(|| self.at(crate::bind::unknown_relation(self.catalog, &idents.join("."), last), name_span(name)))
+    }
+
+    /// The stored columns that a list names; all of them for an empty list.
+    fn column_list(&self, table: &Relation, list: &[ast::Ident]) -> Result<Vec<usize>> {
+        if list.is_empty() {
+            return Ok((0..table.columns.len()).collect());
+        }
+        let mut columns = Vec::new();
+        for ident in list {
+            let at = self.stored_column(table, ident)?;
+            if columns.contains(&at) {
+                let message = format!("column \"{}\" specified more than once", table.columns[at].name);
+                return Err(self.at(SqlError::new(SqlState::DUPLICATE_COLUMN, message), ident.span));
+            }
+            columns.push(at);
+        }
+        Ok(columns)
+    }
+
+    fn stored_column(&self, table: &Relation, ident: &ast::Ident) -> Result<usize> {
+        let name = fold(ident);
+        if let Some(at) = table.columns.iter().position(|c| c.name == name) {
+            return Ok(at);
+        }
+        let error = if table.visible.iter().any(|v| v.column.name == name) {
+            SqlError::new(GENERATED_ALWAYS, format!("column \"{name}\" is computed and cannot be written"))
+        } else {
+            let message = format!("column \"{name}\" of relation \"{}\" does not exist", table.name);
+            let error = SqlError::new(SqlState::UNDEFINED_COLUMN, message);
+            suggest(error, &name, table.columns.iter().map(|c| c.name.as_str()))
+        };
+        Err(self.at(error, ident.span))
+    }
+
+    fn assignments(&self, table: &Relation, assignments: &[ast::Assignment]) -> Result<Vec<(usize, ast::Expr)>> {
+        let mut assigned: Vec<(usize, ast::Expr)> = Vec::new();
+        for assignment in assignments {
+            let ast::AssignmentTarget::ColumnName(name) = &assignment.target else {
+                return Err(SqlError::unsupported("SET (a, b) = (...) is not supported").with_hint("Assign each column by itself."));
+            };
+            let ident = last_ident(name).ok_or_else(|| SqlError::new(SqlState::INVALID_NAME, "a column name is missing"))?;
+            let at = self.stored_column(table, &ident)?;
+            if assigned.iter().any(|(a, _)| *a == at) {
+                let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("multiple assignments to column \"{}\"", fold(&ident)));
+                return Err(self.at(error, ident.span));
+            }
+            assigned.push((at, assignment.value.clone()));
+        }
+        Ok(assigned)
+    }
+
+    pub fn copy_from(&self, name: &ast::ObjectName, list: &[ast::Ident], format: CopyFormat) -> Result<Planned> {
+        let table = self.table(name, "copy into")?;
+        let columns = self.column_list(&table, list)?;
+        Ok(Planned::CopyFrom { table: table.id, columns, format })
+    }
+}
+
+/// A table's DEFAULT expressions as written.
+struct Defaults(HashMap<String, ast::Expr>);
+
+impl Defaults {
+    fn of(table: &Relation) -> Result<Self> {
+        let Some(Parsed { ast: Ast::CreateRelation(create), .. }) = parse(&table.sql)?.pop() else { return Ok(Defaults(HashMap::new())) };
+        let defaults = create.columns.into_iter().filter_map(|c| match c.value {
+            ColumnValue::Plain { default: Some(e) } => Some((fold(&c.name), e)),
+            _ => None,
+        });
+        Ok(Defaults(defaults.collect()))
+    }
+
+    /// What DEFAULT means for a column: its default, or a null.
+    fn expr(&self, column: &Column) -> ast::Expr {
+        let null = || ast::Expr::Value(ast::Value::Null.with_empty_span());
+        self.0.get(&column.name).cloned().unwrap_or_else(null)
+    }
+
+    /// The expression, or the default if it is the word DEFAULT.
+    fn or(&self, e: &ast::Expr, column: &Column) -> ast::Expr {
+        match e {
+            ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default") => self.expr(column),
+            other => other.clone(),
+        }
+    }
+}
+
+/// A bare `$n` that is assigned to a column has the column's type.
+fn typed_parameter(e: ast::Expr, column: &Column) -> ast::Expr {
+    let bare = matches!(&e, ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Placeholder(_), .. }));
+    match crate::types::to_ast(&column.ty) {
+        Some(data_type) if bare => crate::bind::cast(e, data_type),
+        _ => e,
+    }
+}
+
+fn item(expr: ast::Expr, prefix: &str, number: usize) -> ast::SelectItem {
+    ast::SelectItem::ExprWithAlias { expr, alias: quoted(&format!("{prefix}{number}")) }
+}
+
+fn quoted(name: &str) -> ast::Ident {
+    ast::Ident::with_quote('"', name)
+}
+
+fn last_ident(name: &ast::ObjectName) -> Option<ast::Ident> {
+    name.0.last().and_then(|p| p.as_ident()).cloned()
+}
+
+fn name_span(name: &ast::ObjectName) -> Span {
+    ast::Spanned::span(name)
+}
+
+fn factor_name(factor: &ast::TableFactor) -> Result<(ast::ObjectName, Option<ast::Ident>)> {
+    match factor {
+        ast::TableFactor::Table { name, alias, args: None, .. } => Ok((name.clone(), alias.as_ref().map(|a| a.name.clone()))),
+        other => Err(SqlError::unsupported(format!("writing to {other} is not supported"))),
+    }
+}
+
+fn table_factor(name: &ast::ObjectName, alias: Option<&ast::Ident>) -> ast::TableFactor {
+    ast::TableFactor::Table {
+        name: name.clone(),
+        alias: alias.map(|name| ast::TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None }),
+        args: None,
+        with_hints: vec![],
+        version: None,
+        with_ordinality: false,
+        partitions: vec![],
+        json_path: None,
+        sample: None,
+        index_hints: vec![],
+    }
+}

@@ -1,0 +1,55 @@
+//! `now()` and kin: a constant of the statement or of the cut, never the wall clock.
+
+use super::NOW;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use eddyline_common::SqlType;
+
+/// `now()`, `current_timestamp`, `proctime()`: the statement's start in a batch query, folded by the
+/// optimizer; the cut's time in a streaming plan.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Now {
+    signature: Signature,
+    aliases: Vec<String>,
+}
+
+impl Now {
+    pub fn new() -> Self {
+        let aliases = ["current_timestamp", "proctime", "transaction_timestamp", "statement_timestamp", "current_row_timestamp"];
+        Now { signature: Signature::nullary(Volatility::Stable), aliases: aliases.map(String::from).to_vec() }
+    }
+}
+
+impl ScalarUDFImpl for Now {
+    fn name(&self) -> &str {
+        NOW
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> DfResult<DataType> {
+        Ok(SqlType::TimestampTz.to_arrow())
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> DfResult<ExprSimplifyResult> {
+        Ok(match info.query_execution_start_time() {
+            Some(start) => {
+                let now = ScalarValue::TimestampMicrosecond(Some(start.timestamp_micros()), Some("+00:00".into()));
+                ExprSimplifyResult::Simplified(Expr::Literal(now, None))
+            }
+            None => ExprSimplifyResult::Original(args),
+        })
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        Err(DataFusionError::Internal("now() is replaced by a constant before it runs".to_string()))
+    }
+}

@@ -1,0 +1,224 @@
+//! JSON: PostgreSQL's access operators as functions, and Flink's `JSON_VALUE` and `JSON_QUERY`. Text that is no JSON is
+//! an error of the row for the operators, and null for Flink's functions.
+
+use super::native::{Arg, Memo, Native, json, map_text, text, texts};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use eddyline_common::{SqlError, SqlState, SqlType, postgres};
+use serde_json::Value;
+use std::sync::Arc;
+
+pub const FUNCTIONS: &[Native] = &[
+    Native::partial("json_value", &[Arg::Text, Arg::Text], &[], text, json_value),
+    Native::partial("json_query", &[Arg::Text, Arg::Text], &[], text, json_query),
+    Native::partial("json_get", &[Arg::Text, Arg::Any], &[], json, get_json),
+    Native::partial("json_get_text", &[Arg::Text, Arg::Any], &[], text, get_text),
+    Native::partial("json_get_path", &[Arg::Text, Arg::Text], &[], json, get_path_json),
+    Native::partial("json_get_path_text", &[Arg::Text, Arg::Text], &[], text, get_path_text),
+    Native::total("jsonb_typeof", &[Arg::Text], &[], text, type_of),
+    Native::total("jsonb_array_length", &[Arg::Text], &[], |_| SqlType::Integer, array_length),
+    Native::total("eddyline_json", &[Arg::Text], &[], json, checked),
+    Native::partial("eddyline_try_json", &[Arg::Text], &[], json, if_json),
+];
+
+fn parse(text: &str) -> Result<Value, SqlError> {
+    serde_json::from_str(text)
+        .map_err(|e| SqlError::new(SqlState::INVALID_TEXT, "invalid input syntax for type json").with_detail(format!("{e}.")))
+}
+
+/// A value without quotes; `false` for JSON null.
+fn write_text(value: &Value, out: &mut String) -> bool {
+    match value {
+        Value::Null => return false,
+        Value::String(text) => out.push_str(text),
+        other => write_json(other, out),
+    }
+    true
+}
+
+fn write_json(value: &Value, out: &mut String) {
+    out.push_str(&value.to_string());
+}
+
+/// `json -> key` and `json ->> key`: a field by name or an item by number, from the end if negative.
+fn get(args: &[ArrayRef], write: fn(&Value, &mut String) -> bool) -> Result<ArrayRef, SqlError> {
+    let by_number = args[1].data_type().is_numeric();
+    let keys = cast(&args[1], if by_number { &DataType::Int64 } else { &DataType::Utf8 })?;
+    let args = [args[0].clone(), keys];
+    let values = texts(&args[0]);
+    map_text(&args, |row, out| {
+        let value = parse(values.value(row))?;
+        let found = match by_number {
+            true => item(&value, args[1].as_primitive::<Int64Type>().value(row)),
+            false => value.as_object().and_then(|o| o.get(texts(&args[1]).value(row))),
+        };
+        Ok(found.is_some_and(|v| write(v, out)))
+    })
+}
+
+fn item(value: &Value, index: i64) -> Option<&Value> {
+    let items = value.as_array()?;
+    let index = if index < 0 { index + items.len() as i64 } else { index };
+    items.get(usize::try_from(index).ok()?)
+}
+
+fn any_json(value: &Value, out: &mut String) -> bool {
+    write_json(value, out);
+    true
+}
+
+fn get_json(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    get(args, any_json)
+}
+
+fn get_text(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    get(args, write_text)
+}
+
+/// `json #> '{a,0,b}'` and `#>>`.
+fn get_path(args: &[ArrayRef], write: fn(&Value, &mut String) -> bool) -> Result<ArrayRef, SqlError> {
+    let (values, paths) = (texts(&args[0]), texts(&args[1]));
+    let mut path = Memo::new();
+    map_text(args, |row, out| {
+        let steps = path.get(paths.value(row), |text| postgres::parse::array(text.trim()))?;
+        let value = parse(values.value(row))?;
+        let found = steps.iter().try_fold(&value, |value, step| match (value, step.as_deref()?) {
+            (Value::Array(_), step) => item(value, step.parse().ok()?),
+            (other, step) => other.get(step),
+        });
+        Ok(found.is_some_and(|v| write(v, out)))
+    })
+}
+
+fn get_path_json(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    get_path(args, any_json)
+}
+
+fn get_path_text(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    get_path(args, write_text)
+}
+
+fn type_of(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let values = texts(&args[0]);
+    map_text(args, |row, out| {
+        out.push_str(match parse(values.value(row))? {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        });
+        Ok(true)
+    })
+}
+
+fn array_length(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let values = texts(&args[0]);
+    let length = |row: usize| match parse(values.value(row))? {
+        Value::Array(items) => Ok(items.len() as i64),
+        _ => Err(SqlError::new(SqlState::INVALID_PARAMETER, "cannot get array length of a non-array")),
+    };
+    let lengths = (0..values.len()).map(|row| if values.is_null(row) { Ok(None) } else { length(row).map(Some) });
+    let lengths: Int64Array = lengths.collect::<Result<_, SqlError>>()?;
+    Ok(cast(&(Arc::new(lengths) as ArrayRef), &DataType::Int32)?)
+}
+
+/// Text that is JSON, as it is.
+fn checked(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let values = texts(&args[0]);
+    for value in values.iter().flatten() {
+        postgres::parse::json(value)?;
+    }
+    Ok(args[0].clone())
+}
+
+/// Text that is JSON; null for any other.
+fn if_json(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let values = texts(&args[0]);
+    map_text(args, |row, out| {
+        out.push_str(values.value(row));
+        Ok(postgres::parse::json(values.value(row)).is_ok())
+    })
+}
+
+/// One step of a JSON path.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Field(String),
+    Item(i64),
+}
+
+/// `$.a['b'][0]`, with `lax` or `strict` in front or not.
+fn path_steps(path: &str) -> Result<Vec<Step>, SqlError> {
+    let bad = || {
+        SqlError::new(SqlState::INVALID_PARAMETER, format!("the JSON path \"{path}\" is not supported"))
+            .with_hint("A path is made of $, .field, ['field'] and [index].")
+    };
+    let text = path.trim();
+    let text = text.strip_prefix("lax ").or_else(|| text.strip_prefix("strict ")).unwrap_or(text).trim_start();
+    let mut rest = text.strip_prefix('$').ok_or_else(bad)?;
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix('.') {
+            let end = after.find(['.', '[']).unwrap_or(after.len());
+            let name = after[..end].trim_matches('"');
+            if name.is_empty() || name == "*" {
+                return Err(bad());
+            }
+            steps.push(Step::Field(name.to_string()));
+            rest = &after[end..];
+        } else {
+            let (inner, after) = rest.strip_prefix('[').and_then(|r| r.split_once(']')).ok_or_else(bad)?;
+            let inner = inner.trim();
+            let quoted = |q: char| inner.strip_prefix(q).and_then(|t| t.strip_suffix(q));
+            steps.push(match quoted('\'').or_else(|| quoted('"')) {
+                Some(name) => Step::Field(name.to_string()),
+                None => Step::Item(inner.parse().map_err(|_| bad())?),
+            });
+            rest = after;
+        }
+    }
+    Ok(steps)
+}
+
+/// What a path leads to; `None` also for text that is no JSON.
+fn at_path(args: &[ArrayRef], mut write: impl FnMut(&Value, &mut String) -> bool) -> Result<ArrayRef, SqlError> {
+    let (values, paths) = (texts(&args[0]), texts(&args[1]));
+    let mut path = Memo::new();
+    map_text(args, |row, out| {
+        let steps = path.get(paths.value(row), path_steps)?;
+        let Ok(value) = serde_json::from_str::<Value>(values.value(row)) else { return Ok(false) };
+        let found = steps.iter().try_fold(&value, |value, step| match step {
+            Step::Field(name) => value.as_object()?.get(name),
+            Step::Item(index) => item(value, *index),
+        });
+        Ok(found.is_some_and(|v| write(v, out)))
+    })
+}
+
+/// A scalar as text; null for objects and arrays.
+fn json_value(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    at_path(args, |value, out| !value.is_object() && !value.is_array() && write_text(value, out))
+}
+
+/// An object or array as JSON; null for scalars.
+fn json_query(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    at_path(args, |value, out| (value.is_object() || value.is_array()) && any_json(value, out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let field = |name: &str| Step::Field(name.to_string());
+        assert_eq!(path_steps("$").unwrap(), vec![]);
+        assert_eq!(path_steps("lax $.a.b[0]['c d']").unwrap(), vec![field("a"), field("b"), Step::Item(0), field("c d")]);
+        for bad in ["a", "$.", "$[x]", "$.*", "$[0"] {
+            assert!(path_steps(bad).is_err(), "{bad}");
+        }
+    }
+}

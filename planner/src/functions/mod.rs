@@ -1,0 +1,167 @@
+//! All scalar, aggregate and window functions in one registry: DataFusion's, and ours. Durable plans name
+//! functions by their name here, so a name, once released, keeps its meaning.
+//!
+//! - `clock`: `now()` and kin; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
+//! - `texts`, `json`, `times`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `native`: how those are defined, a line each; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
+
+mod arrays;
+pub mod checked;
+mod clock;
+mod json;
+mod native;
+pub mod pattern;
+mod texts;
+mod times;
+mod windows;
+
+use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
+use eddyline_common::Result;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+pub(crate) use times::zone_of;
+pub use windows::{hop_starts, window_start};
+
+pub const WINDOW_START: &str = "eddyline_window_start";
+pub const WINDOW_SHIFT: &str = "eddyline_window_shift";
+pub const HOP_STARTS: &str = "eddyline_hop_starts";
+/// A list, and an empty one for null: what `ARRAY(SELECT ...)` is without rows.
+pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
+pub const NOW: &str = "now";
+
+/// Functions by every name they answer to.
+#[derive(Clone, Default)]
+pub struct Functions {
+    scalar: HashMap<String, Arc<ScalarUDF>>,
+    higher_order: HashMap<String, Arc<HigherOrderUDF>>,
+    aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
+}
+
+impl std::fmt::Debug for Functions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Functions({} scalar, {} aggregate)", self.scalar.len(), self.aggregate.len())
+    }
+}
+
+static REGISTRY: LazyLock<Arc<Functions>> = LazyLock::new(|| {
+    let mut functions = Functions::default();
+    register_defaults(&mut functions).and_then(|_| register(&mut functions)).expect("built-in functions register");
+    Arc::new(functions)
+});
+
+/// DataFusion's functions and ours. What a streaming plan may call is exactly what is in here.
+pub fn registry() -> Arc<Functions> {
+    REGISTRY.clone()
+}
+
+fn register_defaults(functions: &mut Functions) -> Result<()> {
+    let failed = |e: DataFusionError| crate::error::from_datafusion(e, None);
+    for udf in SessionStateDefaults::default_scalar_functions() {
+        functions.register_udf(udf).map_err(failed)?;
+    }
+    for udf in SessionStateDefaults::default_higher_order_functions() {
+        functions.register_higher_order_function(udf).map_err(failed)?;
+    }
+    for udf in SessionStateDefaults::default_aggregate_functions() {
+        functions.register_udaf(udf).map_err(failed)?;
+    }
+    for udf in SessionStateDefaults::default_window_functions() {
+        functions.register_udwf(udf).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Adds our functions to a registry, over DataFusion's of the same name.
+pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    for udf in ours().into_iter().map(Arc::new).chain(crate::casts::functions()) {
+        registry.register_udf(udf).map_err(|e| crate::error::from_datafusion(e, None))?;
+    }
+    Ok(())
+}
+
+fn ours() -> Vec<ScalarUDF> {
+    let mut functions = vec![
+        ScalarUDF::new_from_impl(clock::Now::new()),
+        ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
+        ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
+        ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
+        ScalarUDF::new_from_impl(windows::WindowMath::new(HOP_STARTS, 4)),
+    ];
+    functions.extend(checked::functions());
+    functions.extend([texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS].concat().into_iter().map(ScalarUDF::new_from_impl));
+    functions
+}
+
+impl FunctionRegistry for Functions {
+    fn udfs(&self) -> HashSet<String> {
+        self.scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> HashSet<String> {
+        self.higher_order.keys().cloned().collect()
+    }
+
+    fn udafs(&self) -> HashSet<String> {
+        self.aggregate.keys().cloned().collect()
+    }
+
+    fn udwfs(&self) -> HashSet<String> {
+        self.window.keys().cloned().collect()
+    }
+
+    fn udf(&self, name: &str) -> DfResult<Arc<ScalarUDF>> {
+        self.scalar.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn higher_order_function(&self, name: &str) -> DfResult<Arc<HigherOrderUDF>> {
+        self.higher_order.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn udaf(&self, name: &str) -> DfResult<Arc<AggregateUDF>> {
+        self.aggregate.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn udwf(&self, name: &str) -> DfResult<Arc<WindowUDF>> {
+        self.window.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    fn register_udf(&mut self, udf: Arc<ScalarUDF>) -> DfResult<Option<Arc<ScalarUDF>>> {
+        for alias in udf.aliases() {
+            self.scalar.insert(alias.clone(), udf.clone());
+        }
+        Ok(self.scalar.insert(udf.name().to_string(), udf))
+    }
+
+    fn register_higher_order_function(&mut self, udf: Arc<HigherOrderUDF>) -> DfResult<Option<Arc<HigherOrderUDF>>> {
+        for alias in udf.aliases() {
+            self.higher_order.insert(alias.clone(), udf.clone());
+        }
+        Ok(self.higher_order.insert(udf.name().to_string(), udf))
+    }
+
+    fn register_udaf(&mut self, udf: Arc<AggregateUDF>) -> DfResult<Option<Arc<AggregateUDF>>> {
+        for alias in udf.aliases() {
+            self.aggregate.insert(alias.clone(), udf.clone());
+        }
+        Ok(self.aggregate.insert(udf.name().to_string(), udf))
+    }
+
+    fn register_udwf(&mut self, udf: Arc<WindowUDF>) -> DfResult<Option<Arc<WindowUDF>>> {
+        for alias in udf.aliases() {
+            self.window.insert(alias.clone(), udf.clone());
+        }
+        Ok(self.window.insert(udf.name().to_string(), udf))
+    }
+
+    fn expr_planners(&self) -> Vec<Arc<dyn ExprPlanner>> {
+        SessionStateDefaults::default_expr_planners()
+    }
+}
+
+fn missing(name: &str) -> DataFusionError {
+    DataFusionError::Plan(format!("function {name} does not exist"))
+}

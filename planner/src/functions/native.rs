@@ -1,0 +1,173 @@
+//! A scalar function as a row of a table: its name, what it takes, what it gives, and its work over columns.
+//! Arguments arrive in the types that `Arg` names, all of one length; null handling is the function's own.
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
+use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use eddyline_common::{SqlError, SqlState, SqlType};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
+
+/// The type an argument is brought to.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg {
+    Text,
+    BigInt,
+    /// A timestamp of either kind; dates and texts become timestamps without a zone.
+    Time,
+    /// As it comes.
+    Any,
+}
+
+impl Arg {
+    fn coerce(self, given: &DataType) -> Option<DataType> {
+        let timestamp = || SqlType::Timestamp.to_arrow();
+        Some(match (self, given) {
+            (Arg::Any, given) => given.clone(),
+            (Arg::Time, DataType::Timestamp(_, Some(_))) => SqlType::TimestampTz.to_arrow(),
+            (Arg::Time, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 | DataType::Null) => timestamp(),
+            (Arg::Time, text) if text.is_string() => timestamp(),
+            (Arg::Text, text) if text.is_string() || text.is_null() => DataType::Utf8,
+            (Arg::BigInt, number) if number.is_numeric() || number.is_null() => DataType::Int64,
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Native {
+    pub name: &'static str,
+    pub required: &'static [Arg],
+    pub optional: &'static [Arg],
+    pub returns: Returns,
+    pub run: Run,
+    /// Null only where an argument is.
+    total: bool,
+}
+
+pub type Returns = fn(&[DataType]) -> SqlType;
+pub type Run = fn(&[ArrayRef]) -> Result<ArrayRef, SqlError>;
+
+impl Native {
+    /// Gives null only where an argument is null.
+    pub const fn total(name: &'static str, required: &'static [Arg], optional: &'static [Arg], returns: Returns, run: Run) -> Self {
+        Native { name, required, optional, returns, run, total: true }
+    }
+
+    /// May find nothing to give.
+    pub const fn partial(name: &'static str, required: &'static [Arg], optional: &'static [Arg], returns: Returns, run: Run) -> Self {
+        Native { name, required, optional, returns, run, total: false }
+    }
+}
+
+static SIGNATURE: LazyLock<Signature> = LazyLock::new(|| Signature::user_defined(Volatility::Immutable));
+
+impl std::fmt::Debug for Native {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Native {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Native {}
+
+impl Hash for Native {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Native {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &SIGNATURE
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> DfResult<Vec<DataType>> {
+        let wanted = self.required.iter().chain(self.optional);
+        let fits = (self.required.len()..=self.required.len() + self.optional.len()).contains(&given.len());
+        let types: Option<Vec<DataType>> = given.iter().zip(wanted).map(|(given, arg)| arg.coerce(given)).collect();
+        types.filter(|_| fits).ok_or_else(|| {
+            let shown: Vec<String> =
+                given.iter().map(|ty| SqlType::from_arrow(ty).map_or_else(|| ty.to_string(), |ty| ty.to_string())).collect();
+            let message = format!("function {}({}) does not exist", self.name, shown.join(", "));
+            DataFusionError::External(Box::new(SqlError::new(SqlState::UNDEFINED_FUNCTION, message)))
+        })
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        Ok((self.returns)(types).to_arrow())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        Ok(Arc::new((self.returns)(&types).field(self.name, !self.total || args.arg_fields.iter().any(|f| f.is_nullable()))))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { args.number_rows };
+        let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<DfResult<Vec<_>>>()?;
+        let result = (self.run)(&arrays).map_err(crate::error::into_datafusion)?;
+        match constant {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+            false => Ok(ColumnarValue::Array(result)),
+        }
+    }
+}
+
+pub fn text(_: &[DataType]) -> SqlType {
+    SqlType::Text
+}
+
+pub fn json(_: &[DataType]) -> SqlType {
+    SqlType::Json
+}
+
+/// A column of text.
+pub fn texts(array: &ArrayRef) -> &StringArray {
+    array.as_string::<i32>()
+}
+
+/// Row by row to text: `f` writes a value and says whether there is one; a row with a null argument is null.
+pub fn map_text(args: &[ArrayRef], mut f: impl FnMut(usize, &mut String) -> Result<bool, SqlError>) -> Result<ArrayRef, SqlError> {
+    let rows = args[0].len();
+    let mut builder = StringBuilder::with_capacity(rows, rows * 8);
+    let mut value = String::new();
+    for row in 0..rows {
+        value.clear();
+        if args.iter().any(|a| a.is_null(row)) || !f(row, &mut value)? {
+            builder.append_null();
+        } else {
+            builder.append_value(&value);
+        }
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+/// What was made of the last text of a column: constants are looked at once.
+pub struct Memo<T> {
+    last: Option<(String, T)>,
+}
+
+impl<T> Memo<T> {
+    pub fn new() -> Self {
+        Memo { last: None }
+    }
+
+    pub fn get(&mut self, text: &str, make: impl FnOnce(&str) -> Result<T, SqlError>) -> Result<&T, SqlError> {
+        if self.last.as_ref().is_none_or(|(known, _)| known != text) {
+            self.last = Some((text.to_string(), make(text)?));
+        }
+        Ok(&self.last.as_ref().expect("set above").1)
+    }
+}
