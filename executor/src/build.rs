@@ -53,7 +53,8 @@ fn check(plan: &StreamPlan) -> Result<()> {
         return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
     }
     let ordered = plan.nodes.iter().enumerate().all(|(index, node)| node.inputs.iter().all(|input| *input < index) && arity_fits(node));
-    let ends = plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. } | Op::Sink { .. }));
+    let ends =
+        plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. } | Op::Sink { .. }));
     if ordered && ends { Ok(()) } else { Err(SqlError::internal("the plan is not in order")) }
 }
 

@@ -42,10 +42,9 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::StatementSet(inserts) => {
             Planned::StatementSet(inserts.iter().map(|insert| statement(insert, parsed, context, ids)).collect::<Result<_>>()?)
         }
-        Ast::CreateSink(create) => Planned::Create {
-            relation: create_sink(create, parsed, context, ids)?.0,
-            if_not_exists: create.if_not_exists,
-        },
+        Ast::CreateSink(create) => {
+            Planned::Create { relation: create_sink(create, parsed, context, ids)?.0, if_not_exists: create.if_not_exists }
+        }
         Ast::PauseJob { name, pause } => {
             let relation = context.relation(name)?;
             if !matches!(relation.kind, RelationKind::Sink(_)) {

@@ -15,6 +15,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { time_zone: "UTC".to_string(), search_path: vec!["public".to_string()], database: "eddyline".to_string(), pipeline_name: None }
+        Settings {
+            time_zone: "UTC".to_string(),
+            search_path: vec!["public".to_string()],
+            database: "eddyline".to_string(),
+            pipeline_name: None,
+        }
     }
 }

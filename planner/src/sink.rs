@@ -31,12 +31,7 @@ struct Target {
     log_bytes_max: u64,
 }
 
-pub fn create_sink(
-    create: &CreateSink,
-    parsed: &Parsed,
-    context: &Context,
-    ids: &mut StateTableIds,
-) -> Result<(Relation, StreamingQuery)> {
+pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids: &mut StateTableIds) -> Result<(Relation, StreamingQuery)> {
     let name = object_name(&create.name, &parsed.text)?;
     if let Some(into) = &create.into {
         let table = context.relation(into)?;
@@ -57,18 +52,7 @@ pub fn create_sink(
         SinkFrom::Query(query) => query.clone(),
         SinkFrom::Relation(name) => {
             context.relation(name)?;
-            Box::new(crate::parse::select_all_from(ast::TableFactor::Table {
-                name: name.clone(),
-                alias: None,
-                args: None,
-                with_hints: vec![],
-                version: None,
-                with_ordinality: false,
-                partitions: vec![],
-                json_path: None,
-                sample: None,
-                index_hints: vec![],
-            }))
+            Box::new(crate::parse::select_all_from(crate::dml::table_factor(name, None)))
         }
     };
     let (bound, found) = binder.query(&query)?;
@@ -223,10 +207,11 @@ fn sink_key(output: &Node, spec: &SinkSpec) -> Result<Vec<usize>> {
     if spec.key.is_empty() {
         return match derived {
             Some(key) => Ok((*key).clone()),
-            None if spec.mode == SinkMode::Upsert => {
-                Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("sink \"{}\" needs a key, and its query has none", spec.name))
-                    .with_hint("GROUP BY the columns that identify a row, or use FORMAT DEBEZIUM or PLAIN."))
-            }
+            None if spec.mode == SinkMode::Upsert => Err(SqlError::new(
+                SqlState::INVALID_TABLE_DEFINITION,
+                format!("sink \"{}\" needs a key, and its query has none", spec.name),
+            )
+            .with_hint("GROUP BY the columns that identify a row, or use FORMAT DEBEZIUM or PLAIN.")),
             None => Ok(vec![]),
         };
     }
@@ -240,7 +225,9 @@ fn sink_key(output: &Node, spec: &SinkSpec) -> Result<Vec<usize>> {
     let message = format!("the key ({}) of sink \"{}\" does not identify the rows of its query", names(&spec.key), spec.name);
     let error = SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message);
     Err(match derived {
-        Some(key) => error.with_detail(format!("The query's rows are identified by ({}).", names(key))).with_hint("Declare that as the key."),
+        Some(key) => {
+            error.with_detail(format!("The query's rows are identified by ({}).", names(key))).with_hint("Declare that as the key.")
+        }
         None => error
             .with_detail("The query's rows have no key: several of them may be equal in these columns.")
             .with_hint(format!("GROUP BY {}, so that there is one row for each.", names(&spec.key))),
@@ -317,7 +304,11 @@ impl Context<'_> {
             let at = |e: SqlError| self.text.at(e, ident.span.start);
             let Some(index) = payload.iter().position(|(n, ..)| *n == name) else {
                 let message = format!("column \"{name}\" of relation \"{}\" does not exist, or cannot be written", table.name);
-                return Err(at(suggest(SqlError::new(SqlState::UNDEFINED_COLUMN, message), &name, payload.iter().map(|(n, ..)| n.as_str()))));
+                return Err(at(suggest(
+                    SqlError::new(SqlState::UNDEFINED_COLUMN, message),
+                    &name,
+                    payload.iter().map(|(n, ..)| n.as_str()),
+                )));
             };
             if given.contains(&index) {
                 return Err(at(SqlError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" specified more than once"))));
@@ -339,10 +330,15 @@ impl Context<'_> {
         let explicit = !insert.columns.is_empty();
         if columns.len() > given.len() || columns.len() < given.len() {
             let more = columns.len() > given.len();
-            let message = if more { "INSERT has more expressions than target columns" } else { "INSERT has more target columns than expressions" };
+            let message =
+                if more { "INSERT has more expressions than target columns" } else { "INSERT has more target columns than expressions" };
             let wanted = given.iter().map(|i| payload[*i].0.as_str()).collect::<Vec<_>>().join(", ");
             let error = SqlError::new(SqlState::SYNTAX_ERROR, message).with_detail(format!("The target columns are: {wanted}."));
-            return Err(if explicit || more { error } else { error.with_hint("Name the columns that the query gives: INSERT INTO t (a, b) ...") });
+            return Err(if explicit || more {
+                error
+            } else {
+                error.with_hint("Name the columns that the query gives: INSERT INTO t (a, b) ...")
+            });
         }
         let cell = |(index, (name, _, ty)): (usize, &(String, String, SqlType))| {
             let value = match given.iter().position(|g| *g == index) {

@@ -94,8 +94,7 @@ const KAFKA: &[OptionDef] = &[
     // Both values mean the same here: a record that cannot be decoded is set aside with its reason.
     OptionDef::new("json.ignore-parse-errors", Kind::Boolean).also(&["value.json.ignore-parse-errors"]),
     // Every spelling of time is read whatever this says.
-    OptionDef::new(super::JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])]))
-        .also(&["value.json.timestamp-format.standard"]),
+    OptionDef::new(super::JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])])).also(&["value.json.timestamp-format.standard"]),
 ];
 
 const NEXMARK: &[OptionDef] = &[

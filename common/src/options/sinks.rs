@@ -8,14 +8,7 @@ use super::*;
 /// Connectors that can be written to.
 pub(super) static SINKS: &[Owner] = &[
     Owner { name: "kafka", title: "a sink of connector \"kafka\"", own: KAFKA, shared: JOB, pass_through: true, external: true },
-    Owner {
-        name: "upsert-kafka",
-        title: "connector \"upsert-kafka\"",
-        own: UPSERT_KAFKA,
-        shared: JOB,
-        pass_through: true,
-        external: true,
-    },
+    Owner { name: "upsert-kafka", title: "connector \"upsert-kafka\"", own: UPSERT_KAFKA, shared: JOB, pass_through: true, external: true },
     Owner { name: "filesystem", title: "connector \"filesystem\"", own: FILESYSTEM, shared: JOB, pass_through: false, external: true },
     Owner { name: "blackhole", title: "connector \"blackhole\"", own: BLACKHOLE, shared: JOB, pass_through: false, external: true },
 ];
@@ -32,8 +25,11 @@ const JOB: &[OptionDef] = &[
 ];
 
 const KEY: OptionDef = OptionDef::new(SINK_KEY, Kind::Text).also(&["primary-key", "primary.key", "key.fields", "key"]);
-const TIMES: OptionDef = OptionDef::new(JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])]))
-    .also(&["value.json.timestamp-format.standard", "debezium-json.timestamp-format.standard", "key.json.timestamp-format.standard"]);
+const TIMES: OptionDef = OptionDef::new(JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])])).also(&[
+    "value.json.timestamp-format.standard",
+    "debezium-json.timestamp-format.standard",
+    "key.json.timestamp-format.standard",
+]);
 
 const KAFKA: &[OptionDef] = &[
     OptionDef::new(CONNECTOR, Kind::Text).required(),
@@ -95,7 +91,9 @@ pub fn sink_format_of_clause(format: &str, encode: &str) -> Result<&'static str>
     let found = FORMATS.iter().find(|(f, e, _)| *f == lower_format && *e == lower_encode);
     found.map(|(_, _, name)| *name).ok_or_else(|| {
         SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported in a sink", format.to_uppercase(), encode.to_uppercase()))
-            .with_hint("Supported: FORMAT PLAIN ENCODE JSON, FORMAT UPSERT ENCODE JSON, FORMAT DEBEZIUM ENCODE JSON, FORMAT PLAIN ENCODE CSV.")
+            .with_hint(
+                "Supported: FORMAT PLAIN ENCODE JSON, FORMAT UPSERT ENCODE JSON, FORMAT DEBEZIUM ENCODE JSON, FORMAT PLAIN ENCODE CSV.",
+            )
     })
 }
 

@@ -10,9 +10,9 @@
 //!   for a NOT NULL column.
 
 mod binary;
-pub mod encode;
 mod column;
 mod cursor;
+pub mod encode;
 mod fault;
 mod fields;
 mod numbers;

@@ -214,8 +214,11 @@ impl KafkaWriter {
 impl SinkWriter for KafkaWriter {
     fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<()> {
         let places = self.encode_keys(changes)?;
-        let found: Vec<Change> =
-            if self.has_key && changes.weights.is_some() { changes::by_key(changes, &self.keys, &places) } else { changes::without_key(changes).collect() };
+        let found: Vec<Change> = if self.has_key && changes.weights.is_some() {
+            changes::by_key(changes, &self.keys, &places)
+        } else {
+            changes::without_key(changes).collect()
+        };
         let value = self.value.clone();
         let rows = value.bind(&changes.rows)?;
         let mut record = std::mem::take(&mut self.record);

@@ -57,7 +57,8 @@ mod tests {
         sink.finish(Timestamp(5), &mut ctx).unwrap();
         let out = ctx.take_output();
         assert_eq!(net(&out), vec![(vec![1, 11], 1), (vec![2, 20], 1), (vec![3, 30], -1)]);
-        let weights: Vec<i64> = out.iter().flat_map(|b| (0..b.changes.num_rows()).map(|r| b.changes.weight(r)).collect::<Vec<_>>()).collect();
+        let weights: Vec<i64> =
+            out.iter().flat_map(|b| (0..b.changes.num_rows()).map(|r| b.changes.weight(r)).collect::<Vec<_>>()).collect();
         assert_eq!(weights, [-1, 1, 1]);
         sink.finish(Timestamp(6), &mut ctx).unwrap();
         assert!(ctx.take_output().is_empty());

@@ -165,7 +165,7 @@ fn factor_name(factor: &ast::TableFactor) -> Result<(ast::ObjectName, Option<ast
     }
 }
 
-fn table_factor(name: &ast::ObjectName, alias: Option<&ast::Ident>) -> ast::TableFactor {
+pub(crate) fn table_factor(name: &ast::ObjectName, alias: Option<&ast::Ident>) -> ast::TableFactor {
     ast::TableFactor::Table {
         name: name.clone(),
         alias: alias.map(|name| ast::TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None }),

@@ -111,10 +111,10 @@ impl Core {
 
     /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
     fn replace_view(&mut self, relation: Relation) -> Result<(DdlOutcome, Option<DdlRecord>)> {
-        let users: Vec<Arc<Relation>> =
-            self.catalog.dependents(relation.id).into_iter().filter(|r| r.plan().is_some()).collect();
+        let users: Vec<Arc<Relation>> = self.catalog.dependents(relation.id).into_iter().filter(|r| r.plan().is_some()).collect();
         if let Some(user) = users.first() {
-            let message = format!("cannot replace view {} because {} {} depends on it", relation.name, kind_name(object_kind(user)), user.name);
+            let message =
+                format!("cannot replace view {} because {} {} depends on it", relation.name, kind_name(object_kind(user)), user.name);
             return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop it first."));
         }
         if self.catalog.dependents(relation.id).iter().any(|user| relation.depends_on.contains(&user.id)) {

@@ -1,7 +1,7 @@
 //! Prometheus' text format, written from the counters. Names follow its conventions: base units (seconds, bytes), a unit
 //! at the end, `_total` for what only grows.
 
-use crate::coordinator::{JobStats, SourceStats, Stats};
+use crate::coordinator::{JobStats, SinkStats, SourceStats, Stats};
 use crate::metrics::Metrics;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,6 +15,7 @@ pub fn render(stats: &Stats, metrics: &Metrics) -> String {
     page.counter("eddyline_cuts_total", "Cuts taken since start.", count(&stats.cuts));
     sources(&mut page, stats);
     jobs(&mut page, stats);
+    sinks(&mut page, stats);
     checkpoints(&mut page, stats);
     log(&mut page, stats);
     sessions(&mut page, metrics);
@@ -59,6 +60,17 @@ fn jobs(page: &mut Page, stats: &Stats) {
     each(GAUGE, "eddyline_job_stopped", "1 once the job has failed.", |j| Some(flag(j.error.read().is_some())));
 }
 
+fn sinks(page: &mut Page, stats: &Stats) {
+    let sinks = stats.sinks.read();
+    let all: Vec<(&str, &SinkStats)> = sinks.values().map(|s| (s.name.as_str(), &**s)).collect();
+    let mut each = |kind, name, help, read: fn(&SinkStats) -> Option<f64>| page.family(kind, name, help, "sink", &all, read);
+    each(COUNTER, "eddyline_sink_rows_sent_total", "Rows acknowledged outside since start.", |s| Some(count(&s.rows)));
+    each(GAUGE, "eddyline_sink_waiting_bytes", "Rows in the sink's log that are not acknowledged.", |s| Some(count(&s.waiting_bytes)));
+    each(GAUGE, "eddyline_sink_epoch", "The newest epoch acknowledged outside.", |s| Some(count(&s.epoch)));
+    each(COUNTER, "eddyline_sink_failures_total", "Times that sending began again.", |s| Some(count(&s.failures)));
+    each(GAUGE, "eddyline_sink_in_trouble", "1 while something is being retried.", |s| Some(flag(s.problem.read().is_some())));
+}
+
 fn checkpoints(page: &mut Page, stats: &Stats) {
     let done = count(&stats.checkpoints);
     page.counter("eddyline_checkpoints_total", "Checkpoints written since start.", done);
@@ -89,7 +101,11 @@ fn sessions(page: &mut Page, metrics: &Metrics) {
 
 fn memory(page: &mut Page, stats: &Stats) {
     page.gauge("eddyline_ring_bytes", "Changes in memory that wait for views.", count(&stats.ring_bytes));
-    page.gauge("eddyline_view_bytes", "Memory of tables and views: rows not in a mapped file yet, the index and deaths; measured every few seconds.", count(&stats.view_bytes));
+    page.gauge(
+        "eddyline_view_bytes",
+        "Memory of tables and views: rows not in a mapped file yet, the index and deaths; measured every few seconds.",
+        count(&stats.view_bytes),
+    );
     page.gauge("eddyline_view_tail_bytes", "Rows of views that are in memory, not in a mapped file yet.", count(&stats.tail_bytes));
     page.gauge("eddyline_state_bytes", "Operator state of all jobs in memory, out of state_cache.", count(&stats.state_bytes));
     if let Some(resident) = resident_bytes() {

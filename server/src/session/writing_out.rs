@@ -49,7 +49,8 @@ fn write(spec: &SinkSpec, batches: Vec<RecordBatch>, now: Timestamp, wait: &Arc<
     let mut writer = connector.open(0, wait.clone())?;
     let mut rows = 0;
     for (index, batch) in batches.into_iter().enumerate() {
-        let home = |(column, field): (&arrow::array::ArrayRef, &Arc<arrow::datatypes::Field>)| arrow::compute::cast(column, field.data_type());
+        let home =
+            |(column, field): (&arrow::array::ArrayRef, &Arc<arrow::datatypes::Field>)| arrow::compute::cast(column, field.data_type());
         let columns = batch.columns().iter().zip(schema.fields()).map(home).collect::<Result<Vec<_>, _>>()?;
         let batch = RecordBatch::try_new(schema.clone(), columns)?;
         rows += batch.num_rows() as u64;
@@ -70,7 +71,9 @@ struct Wait {
 impl Wait {
     fn explained(&self, error: SqlError) -> SqlError {
         match self.problem.lock().clone() {
-            Some(problem) => SqlError::new(SqlState::CONNECTION_FAILURE, "the rows could not be written").with_detail(format!("{problem}.")),
+            Some(problem) => {
+                SqlError::new(SqlState::CONNECTION_FAILURE, "the rows could not be written").with_detail(format!("{problem}."))
+            }
             None => error,
         }
     }

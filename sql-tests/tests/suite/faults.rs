@@ -221,7 +221,10 @@ async fn a_client_that_vanishes_leaves_nothing_running() {
     client.batch_execute("INSERT INTO n SELECT * FROM generate_series(1, 20000)").await.expect("rows");
     let sessions = |count: f64| {
         let server = &server;
-        until("the sessions are as many as the clients", move || async move { (metric(server, "eddyline_sessions")? == count).then_some(()) })
+        until(
+            "the sessions are as many as the clients",
+            move || async move { (metric(server, "eddyline_sessions")? == count).then_some(()) },
+        )
     };
     sessions(1.0).await;
     for query in ["SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7", "SELECT a.i, b.i FROM n a, n b"] {
@@ -282,7 +285,8 @@ async fn a_stop_ends_statements_and_leaves_a_clean_directory() {
     insert(&client, 1).await.expect("a row");
     client.batch_execute("CREATE TABLE n (i BIGINT PRIMARY KEY)").await.expect("a table");
     client.batch_execute("INSERT INTO n SELECT * FROM generate_series(1, 20000)").await.expect("rows");
-    let running = tokio::spawn(async move { client.simple_query("SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7").await.map(|_| ()) });
+    let running =
+        tokio::spawn(async move { client.simple_query("SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7").await.map(|_| ()) });
     let before = cpu_ticks(&server);
     until("the query runs", || async { (cpu_ticks(&server) > before + 20).then_some(()) }).await;
     let status = tokio::task::block_in_place(|| server.stop());

@@ -5,6 +5,7 @@
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `docs`: the examples of README and docs/
 //! - `kafka`: the main job on a real broker
+//! - `sinks`: what leaves the server, on a real broker and in files
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
@@ -21,5 +22,6 @@ mod metrics;
 mod oracle;
 mod psql;
 mod segments;
+mod sinks;
 mod slt;
 mod tidy;

@@ -312,10 +312,7 @@ mod tests {
             (column("t", SqlType::Time), Arc::new(Time64MicrosecondArray::from(vec![Some(3_600_000_001), None]))),
             (column("ts", SqlType::Timestamp), ts(false)),
             (column("tz", SqlType::TimestampTz), ts(true)),
-            (
-                column("list", SqlType::Array(Box::new(SqlType::BigInt))),
-                Arc::new(list(vec![Some(vec![Some(1), None, Some(3)]), None])),
-            ),
+            (column("list", SqlType::Array(Box::new(SqlType::BigInt))), Arc::new(list(vec![Some(vec![Some(1), None, Some(3)]), None]))),
         ]
     }
 

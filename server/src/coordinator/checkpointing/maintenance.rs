@@ -134,13 +134,7 @@ impl Maintenance {
     }
 
     /// Operator state: the frozen runs go into the store, of which an image is taken.
-    fn write_state(
-        &self,
-        id: u64,
-        runs: Vec<(StateTableId, SortedRun)>,
-        known: &BTreeMap<String, FileRef>,
-        body: &mut Body,
-    ) -> Result<()> {
+    fn write_state(&self, id: u64, runs: Vec<(StateTableId, SortedRun)>, known: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
         let runs = SortedRun::merge(runs);
         let abandoned = || SqlError::internal("abandoned: operator state needed its memory");
         if !self.gate.ingest(id, || self.kv.ingest(runs))? {

@@ -70,9 +70,7 @@ impl Opened {
         self.commits.retain(|c| c.epoch <= last_cut);
         let newest = self.commits.iter().rev().find(|c| c.complete);
         let (keep, complete) = match back {
-            Back::AtEpoch => {
-                (newest.map_or(0, |c| c.up_to), newest.map_or(Epoch::ZERO, |c| c.epoch).max(self.sent.complete))
-            }
+            Back::AtEpoch => (newest.map_or(0, |c| c.up_to), newest.map_or(Epoch::ZERO, |c| c.epoch).max(self.sent.complete)),
             Back::Reading { logged } => (logged, Epoch::ZERO),
         };
         let keep = keep.max(self.sent.up_to);
