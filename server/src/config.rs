@@ -29,7 +29,7 @@ pub struct Flags {
     /// Where operator state lives: all in memory, or a bounded part with the rest in RocksDB [default: rocksdb]
     #[arg(long, env = "EDDYLINE_STATE_BACKEND", value_enum)]
     pub state_backend: Option<Backend>,
-    /// Operator state of one view that stays in memory, for instance 256MiB [default: 256MiB]
+    /// Operator state of all views that stays in memory, for instance 256MiB [default: 256MiB]
     #[arg(long, env = "EDDYLINE_STATE_CACHE", value_name = "BYTES")]
     pub state_cache: Option<String>,
     /// Changes that wait for slow views, per relation [default: 256MiB]

@@ -2,7 +2,7 @@
 //! statements end, a last checkpoint.
 
 use crate::config::{Backend, Config};
-use crate::coordinator::{self, CoordinatorConfig};
+use crate::coordinator::{self, CoordinatorConfig, Running};
 use crate::metrics::Metrics;
 use crate::pgwire::listener;
 use crate::serving::QueryEngine;
@@ -67,7 +67,7 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
         runtime,
     };
     let started = tokio::task::spawn_blocking(move || coordinator::start(start)).await;
-    let (handle, thread) = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;
+    let Running { handle, thread, ended } = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;
     let threads = config.workers.clamp(1, QUERY_THREADS_MAX);
     let engine = QueryEngine::new(EngineOptions { threads, memory_bytes: config.query_memory_bytes })?;
     let metrics = Arc::new(Metrics::default());
@@ -82,6 +82,7 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         result = finished(shown) => result,
+        _ = ended => Err(SqlError::internal("the coordinator ended by itself")),
     };
     tracing::info!("stopping");
     stop.cancel();

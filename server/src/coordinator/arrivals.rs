@@ -1,27 +1,59 @@
 //! Stored rows and the watermarks under which they arrived, as batches of one watermark each: so a view that reads a
 //! snapshot decides what is late as one that read the rows when they came.
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use eddyline_common::{ChangeBatch, Epoch, Result, SqlError, TaggedBatch, Timestamp};
-use eddyline_storage::view::{Snapshot, View};
+use eddyline_storage::view::{Changes, Snapshot, View};
 use std::collections::BTreeMap;
 
-/// A view's rows at one epoch, read as they are wanted.
+/// A view's rows at one epoch, or its changes between two, read as they are wanted.
 pub struct StoredRows {
-    rows: Snapshot,
+    rows: Rows,
     /// The columns of event time, if rows have their arrival watermarks.
     times: Option<Vec<usize>>,
 }
 
+enum Rows {
+    Snapshot(Snapshot),
+    /// Retractions arrive under this watermark: when a row went is not kept.
+    Changes(Changes, Timestamp),
+}
+
 impl StoredRows {
     pub fn new(view: &View, epoch: Epoch, times: &[usize]) -> Result<Self> {
-        Ok(StoredRows { rows: view.stored_rows(epoch)?, times: view.keeps_arrivals().then(|| times.to_vec()) })
+        Ok(StoredRows { rows: Rows::Snapshot(view.stored_rows(epoch)?), times: view.keeps_arrivals().then(|| times.to_vec()) })
+    }
+
+    /// What changed in `(after, to]`; `watermark` is the reader's for this input so far.
+    pub fn changes(view: &View, after: Epoch, to: Epoch, times: &[usize], watermark: Timestamp) -> Result<Self> {
+        let rows = Rows::Changes(view.stored_changes(after, to)?, watermark);
+        Ok(StoredRows { rows, times: view.keeps_arrivals().then(|| times.to_vec()) })
+    }
+
+    /// How many rows it gives; of a snapshot the view knows.
+    pub fn num_changes(&self) -> u64 {
+        match &self.rows {
+            Rows::Snapshot(_) => 0,
+            Rows::Changes(changes, _) => changes.num_rows(),
+        }
     }
 
     /// The next rows; `None` after the last.
     pub fn more(&mut self) -> Result<Option<Vec<TaggedBatch>>> {
-        let Some(rows) = self.rows.next().transpose()? else { return Ok(None) };
+        let rows = match &mut self.rows {
+            Rows::Snapshot(rows) => rows.next().transpose()?,
+            Rows::Changes(changes, watermark) => match changes.next().transpose()? {
+                Some((weight, rows)) if weight < 0 => {
+                    let rows = if self.times.is_some() { rows.project(&(0..rows.num_columns() - 1).collect::<Vec<_>>())? } else { rows };
+                    let weights = Int64Array::from_value(weight, rows.num_rows());
+                    let changes = ChangeBatch::with_weights(rows, weights);
+                    return Ok(Some(vec![TaggedBatch { changes, arrival_watermark: *watermark }]));
+                }
+                rows => rows.map(|(_, rows)| rows),
+            },
+        };
+        let Some(rows) = rows else { return Ok(None) };
         Ok(Some(match &self.times {
             Some(times) => tagged(&rows, times)?,
             // Without a time no row is late for anything.
@@ -60,7 +92,7 @@ fn tagged(stored: &RecordBatch, times: &[usize]) -> Result<Vec<TaggedBatch>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+    use arrow::array::{ArrayRef, TimestampMicrosecondArray};
     use std::sync::Arc;
 
     /// (arrival watermark, times) of each batch.

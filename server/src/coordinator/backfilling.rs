@@ -58,8 +58,8 @@ impl Core {
         }
     }
 
-    /// Opens every input of a backfill: snapshots of tables and views, or what their rings have since `from`;
-    /// private readers of sources.
+    /// Opens every input of a backfill: snapshots of tables and views, or what came and went in them since `from`, out of
+    /// their rings as long as these have it; private readers of sources.
     fn begin_reading(&mut self, id: RelationId, from: Option<Epoch>, to: Epoch) -> Result<Reading> {
         let job = &self.jobs[&id];
         let mut reading = Reading::default();
@@ -70,12 +70,18 @@ impl Core {
             } else if let Some(ring) = self.ring(*input) {
                 let watermark = ring.watermark_at(to);
                 let (batches, rest) = match (from, self.jobs.get(input)) {
-                    (Some(from), _) => (ring.take(from, to).batches, None),
+                    (Some(from), _) if ring.start() <= from => (ring.take(from, to).batches, None),
+                    (Some(from), Some(read)) => {
+                        let reached = job.progress.watermarks.get(input).copied().unwrap_or(Timestamp::MIN);
+                        let rest = StoredRows::changes(&read.view, from, to, &read.relation.time_columns, reached)?;
+                        reading.total += rest.num_changes();
+                        (Vec::new(), Some(rest))
+                    }
                     (None, Some(read)) => {
                         reading.total += read.view.num_rows(to);
                         (Vec::new(), Some(StoredRows::new(&read.view, to, &read.relation.time_columns)?))
                     }
-                    (None, None) => (Vec::new(), None),
+                    (_, None) => (Vec::new(), None),
                 };
                 reading.total += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
                 reading.relations.push(RelationReading { relation: *input, batches: batches.into(), rest, watermark });

@@ -23,10 +23,11 @@ use eddyline_common::kv::SortedRun;
 use eddyline_common::{Epoch, RelationId, Result, StateTableId};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::FileRef;
-use eddyline_storage::view::ViewManifest;
+use eddyline_storage::view::{View, ViewManifest};
 use maintenance::{Task, ViewTask, WriteTask};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -180,7 +181,8 @@ impl Core {
         self.checkpoints.vacuuming = true;
         self.checkpoints.vacuumed = Instant::now();
         let views = self.jobs.values().map(|j| j.view.clone()).collect();
-        self.checkpoints.send(Task::Vacuum(views, self.oldest_needed()));
+        let oldest = self.oldest_needed();
+        self.checkpoints.send(Task::Vacuum(views, oldest));
     }
 
     pub(super) fn on_vacuumed(&mut self) {

@@ -28,6 +28,9 @@ use tokio::sync::oneshot;
 /// Events taken per turn before the consequences are worked out.
 const EVENTS_PER_TURN: usize = 1024;
 
+/// How long a server that stops waits for its last checkpoint. What that would save is replayed at the next start.
+const STOPPING_MAX: Duration = Duration::from_secs(30);
+
 /// The longest sleep: bounds how late a timer computed from stale state can be.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,10 @@ pub(super) struct Core {
     pub durable: Epoch,
     /// The newest cut of the log at start.
     pub recovered: Epoch,
+    /// No reader asks for an epoch before this one any more.
+    pub horizon: Epoch,
+    /// Jobs have stopped: some sources may have no reader left.
+    pub readers_changed: bool,
     pub marks: BTreeSet<Epoch>,
     pub last_mark: Instant,
     pub checkpoints: Checkpointing,
@@ -80,10 +87,18 @@ pub(super) struct Core {
 impl Core {
     /// Runs until shut down.
     pub fn run(mut self) {
+        let mut stopping: Option<Instant> = None;
         loop {
             self.wait();
             self.settle();
-            if self.shutdown.is_some() && self.is_at_rest() {
+            if self.shutdown.is_none() {
+                continue;
+            }
+            if self.is_at_rest() {
+                break;
+            }
+            if stopping.get_or_insert_with(Instant::now).elapsed() > STOPPING_MAX {
+                tracing::warn!("stopping without a last checkpoint: some view did not come to it; the log has everything");
                 break;
             }
         }
@@ -111,6 +126,11 @@ impl Core {
 
     /// Works out everything that has become possible.
     pub fn settle(&mut self) {
+        if std::mem::take(&mut self.readers_changed)
+            && let Err(error) = self.refresh_readers()
+        {
+            tracing::error!("a source cannot be read: {error}");
+        }
         loop {
             let cut = self.shutdown.is_none() && self.cut_if_due();
             let scheduled = self.schedule();
@@ -149,7 +169,7 @@ impl Core {
         match command {
             Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
             Command::Write(write, encoded, reply) => self.on_write(write, &encoded, reply),
-            Command::Snapshot { relations, at_least, reply } => self.on_snapshot(relations, at_least, reply),
+            Command::Snapshot { relations, at_least, for_write, reply } => self.on_snapshot(relations, at_least, for_write, reply),
             Command::Flush(reply) => self.on_flush(reply),
             Command::SystemRows(relation, reply) => self.on_system_rows(relation, reply),
             Command::Shutdown(reply) => {

@@ -106,6 +106,9 @@ impl Core {
             let error = eddyline_common::SqlError::new(eddyline_common::SqlState::UNDEFINED_TABLE, format!("table {missing} was dropped"));
             return reply_to(reply, Err(error));
         }
+        if let Err(stopped) = write.changes.iter().try_for_each(|(table, _)| self.is_running(*table)) {
+            return reply_to(reply, Err(stopped));
+        }
         if write.changes.iter().all(|(_, c)| c.is_empty()) {
             return reply_to(reply, Ok(self.durable));
         }
@@ -170,12 +173,15 @@ impl Core {
     }
 
     /// The oldest epoch a reader may still ask for.
-    pub(super) fn oldest_needed(&self) -> Epoch {
+    pub(super) fn oldest_needed(&mut self) -> Epoch {
         // Nobody reads a sink.
-        let read = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()));
-        let common = job::common_epoch(read.map(|j| &j.exact), self.durable);
-        let backfills = self.jobs.values().filter_map(|j| j.backfill_epoch());
+        let live = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()));
+        // Without an epoch at which all are exact, some of them may still share one that was needed before.
+        let common = job::common_epoch(live.map(|j| &j.exact), self.durable).unwrap_or(self.horizon);
+        let needed = self.jobs.values().filter(|j| !self.stands_still(j)).filter_map(|j| j.needs());
         let checkpoint = self.checkpoint.as_ref().map(|c| c.epoch);
-        common.into_iter().chain(backfills).chain(checkpoint).chain(self.pins.oldest()).min().unwrap_or(self.durable)
+        let oldest = needed.chain(checkpoint).chain(self.pins.oldest()).fold(common, Epoch::min);
+        self.horizon = self.horizon.max(oldest);
+        oldest
     }
 }

@@ -83,6 +83,9 @@ impl Core {
             let notice = format!("relation \"{}\" already exists, skipping", existing.name);
             return Ok((DdlOutcome { created: None, notices: vec![notice] }, None));
         }
+        if let Some(plan) = relation.plan() {
+            plan.inputs().iter().try_for_each(|input| self.is_running(*input))?;
+        }
         if let Some(gone) = relation.depends_on.iter().find(|d| self.catalog.get(**d).is_none()) {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation {gone} was dropped meanwhile")));
         }
@@ -146,6 +149,7 @@ impl Core {
                 self.add_source(relation.clone(), SourceProgress::starting(starts), History::default(), epoch)?;
             }
             RelationKind::Table { .. } => {
+                self.mark(epoch);
                 self.tables.insert(id, Table::new(relation.clone(), epoch, Timestamp::MIN)?);
                 self.add_job(relation.clone(), None, Mode::Live, epoch).inspect_err(|_| drop(self.tables.remove(&id)))?;
             }
@@ -224,6 +228,15 @@ impl Core {
             Job { relation, inputs, view, mode, stepped, running: None, exact, progress, output, output_watermark, stats, source_ends };
         self.jobs.insert(job.id(), job);
         Ok(())
+    }
+
+    /// An error if a table's or view's job has stopped.
+    pub(super) fn is_running(&self, id: RelationId) -> Result<()> {
+        let Some((job, error)) = self.jobs.get(&id).and_then(|j| Some((j, j.failure()?))) else { return Ok(()) };
+        let kind = kind_name(object_kind(&job.relation));
+        Err(SqlError::new(SqlState::OBJECT_NOT_READY, format!("{kind} \"{}\" has stopped", job.relation.name))
+            .with_detail(error.message.clone())
+            .with_hint("Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."))
     }
 
     fn drop_relations(
@@ -311,7 +324,7 @@ impl Core {
         }
     }
 
-    /// Sources are read while somebody wants their rows.
+    /// Sources are read while somebody wants their rows; without a reader recorded cuts need not be read again.
     pub(super) fn refresh_readers(&mut self) -> Result<()> {
         let wanted: Vec<(RelationId, bool)> =
             self.sources.keys().map(|id| (*id, self.readers(*id).any(|j| j.failure().is_none()))).collect();
@@ -321,6 +334,7 @@ impl Core {
                 source.start()?;
             } else {
                 source.stop();
+                source.skip_replay();
             }
         }
         Ok(())

@@ -102,6 +102,7 @@ pub(super) enum Command {
     Snapshot {
         relations: Vec<RelationId>,
         at_least: Epoch,
+        for_write: Option<RelationId>,
         reply: Reply<ReadSnapshot>,
     },
     /// Answers once every view has all input that had arrived.
@@ -202,7 +203,13 @@ impl CoordinatorHandle {
     /// Only tables and materialized views may be named. Dropping the future cancels the wait.
     pub async fn snapshot(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
         let relations = relations.to_vec();
-        self.ask(|reply| Command::Snapshot { relations, at_least, reply }).await
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, reply }).await
+    }
+
+    /// The same for the holder of a table's lock: every write to the table that was acknowledged to anybody is in it.
+    pub async fn snapshot_to_write(&self, table: RelationId, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
+        let relations = relations.to_vec();
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: Some(table), reply }).await
     }
 
     pub async fn flush(&self) -> Result<Epoch> {

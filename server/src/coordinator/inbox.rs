@@ -54,9 +54,16 @@ impl EventTimes {
         Ok(Some(EventTimes { projection, future_guard: definition.future_guard, manual: definition.manual }))
     }
 
-    /// (proposed watermark, oldest event time). Rows whose time cannot be computed propose nothing.
+    /// (proposed watermark, oldest event time). Rows whose time cannot be computed propose nothing; they are found by halving.
     pub fn of(&self, rows: &arrow::array::RecordBatch, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
-        let Ok(times) = self.projection.project(rows) else { return (None, None) };
+        let Ok(times) = self.projection.project(rows) else {
+            if rows.num_rows() < 2 {
+                return (None, None);
+            }
+            let half = rows.num_rows() / 2;
+            let (left, right) = (self.of(&rows.slice(0, half), now), self.of(&rows.slice(half, rows.num_rows() - half), now));
+            return (left.0.max(right.0), left.1.into_iter().chain(right.1).min());
+        };
         let limit = self.future_guard.map_or(i64::MAX, |guard| now.0.saturating_add(guard));
         let proposed = micros(times.column(0)).and_then(|v| max_below(v, limit)).filter(|_| !self.manual);
         let oldest = micros(times.column(1)).and_then(arrow::compute::min);

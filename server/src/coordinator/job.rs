@@ -67,7 +67,17 @@ impl Job {
         self.backfill_epoch().unwrap_or(self.stepped)
     }
 
-    /// The epoch that a backfill reads up to, and needs to stay readable.
+    /// The oldest epoch at which its inputs and its own view must stay readable: it steps on from there, and is read there
+    /// until it has.
+    pub fn needs(&self) -> Option<Epoch> {
+        match &self.mode {
+            Mode::Live => Some(self.stepped),
+            Mode::Backfilling(backfill) => Some(backfill.from.unwrap_or(backfill.to)),
+            Mode::Failed(_) => None,
+        }
+    }
+
+    /// The epoch that a backfill reads up to, and needs to stay in the rings.
     pub fn backfill_epoch(&self) -> Option<Epoch> {
         match &self.mode {
             Mode::Backfilling(backfill) => Some(backfill.cursor()),

@@ -43,7 +43,7 @@ pub mod system;
 mod table;
 
 pub use handle::{CoordinatorHandle, Ddl, DdlOutcome, Pin, Pins, ReadSnapshot, SystemRelation, TableLock, TableWrite};
-pub use recovery::start;
+pub use recovery::{Running, start};
 pub use stats::{JobStats, SinkStats, SourceStats, Stats};
 
 use eddyline_common::runtime::{Clock, FileSystem};

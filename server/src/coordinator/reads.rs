@@ -31,7 +31,16 @@ impl Answer {
 }
 
 impl Core {
-    pub(super) fn on_snapshot(&mut self, relations: Vec<RelationId>, at_least: Epoch, reply: Reply<ReadSnapshot>) {
+    /// `for_write`: the caller holds this table's lock and must see every write to it.
+    pub(super) fn on_snapshot(
+        &mut self,
+        relations: Vec<RelationId>,
+        at_least: Epoch,
+        for_write: Option<RelationId>,
+        reply: Reply<ReadSnapshot>,
+    ) {
+        let written = for_write.and_then(|t| self.tables.get(&t)).map_or(Epoch::ZERO, |t| t.written(self.last_cut));
+        let at_least = at_least.max(written);
         self.reads_waiting.push(WaitingRead { relations, at_least, answer: Answer::Snapshot(reply) });
     }
 
@@ -101,13 +110,7 @@ impl Core {
 
     fn job_to_read(&self, id: RelationId) -> Result<&Job> {
         let job = self.jobs.get(&id).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "a relation of the query was dropped"))?;
-        match job.failure() {
-            None => Ok(job),
-            Some(error) => {
-                Err(SqlError::new(SqlState::OBJECT_NOT_READY, format!("materialized view \"{}\" has stopped", job.relation.name))
-                    .with_detail(error.message.clone())
-                    .with_hint("Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."))
-            }
-        }
+        self.is_running(id)?;
+        Ok(job)
     }
 }

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
+use tokio::sync::oneshot;
 
 /// What a checkpoint gave back.
 struct Restored {
@@ -37,14 +38,27 @@ struct Restored {
     kv: RocksKv,
 }
 
+/// A coordinator at work.
+pub struct Running {
+    pub handle: CoordinatorHandle,
+    pub thread: JoinHandle<()>,
+    /// Resolves when the thread has ended, for whatever reason.
+    pub ended: oneshot::Receiver<()>,
+}
+
 /// Recovers from `config.data_dir` and starts the coordinator's thread. When this returns, acknowledged writes
 /// are replayed; sources may still be reading what the last cuts had taken.
-pub fn start(config: CoordinatorConfig) -> Result<(CoordinatorHandle, JoinHandle<()>)> {
+pub fn start(config: CoordinatorConfig) -> Result<Running> {
     let mut core = open(config)?;
     let handle = core.handle.clone();
     core.settle();
-    let thread = std::thread::Builder::new().name("coordinator".into()).spawn(move || core.run())?;
-    Ok((handle, thread))
+    let (alive, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("coordinator".into()).spawn(move || {
+        // Dropped when the thread ends, by a panic too.
+        let _alive = alive;
+        core.run();
+    })?;
+    Ok(Running { handle, thread, ended })
 }
 
 fn open(config: CoordinatorConfig) -> Result<Core> {
@@ -187,6 +201,8 @@ fn assemble(
         now: Timestamp::MIN,
         durable: Epoch::ZERO,
         recovered: Epoch::ZERO,
+        horizon: Epoch::ZERO,
+        readers_changed: false,
         marks: BTreeSet::new(),
         last_mark: Instant::now(),
         checkpoint: None,
@@ -272,6 +288,8 @@ impl Core {
         stats.rejected.store(job.counters.rejected, Ordering::Relaxed);
         if let Some(reason) = &job.failed {
             self.on_job_failed(id, body.epoch, SqlError::new(SqlState::OBJECT_NOT_READY, reason.clone()));
+        } else {
+            self.fail_with_inputs(id, body.epoch);
         }
         Ok(())
     }
@@ -354,16 +372,11 @@ impl Core {
     }
 
     fn refresh_after_replay(&mut self) -> Result<()> {
-        let unread: Vec<RelationId> = self.sources.keys().copied().filter(|id| self.readers(*id).next().is_none()).collect();
-        for id in unread {
-            if let Some(source) = self.sources.get_mut(&id) {
-                source.skip_replay();
-            }
-        }
+        self.refresh_readers()?;
         // Cuts that took no rows of a source need no reading.
         for id in self.sources.keys().copied().collect::<Vec<_>>() {
             self.receive(id);
         }
-        self.refresh_readers()
+        Ok(())
     }
 }

@@ -194,5 +194,21 @@ impl Core {
         job.mode = Mode::Failed(error);
         self.engine.drop_job(id);
         self.forget_in_checkpoint(id);
+        self.readers_changed = true;
+        // Readers of a table take its writes, which go on; readers of a view have nothing to read any more.
+        if !self.tables.contains_key(&id) {
+            let readers: Vec<RelationId> = self.readers(id).filter(|j| j.failure().is_none()).map(Job::id).collect();
+            readers.into_iter().for_each(|reader| self.fail_with_inputs(reader, epoch));
+        }
+    }
+
+    /// Stops a job if a view that it reads has stopped.
+    pub(super) fn fail_with_inputs(&mut self, id: RelationId, epoch: Epoch) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let stopped = job.inputs.iter().filter(|i| !self.tables.contains_key(i)).find_map(|i| self.is_running(*i).err());
+        if let Some(error) = stopped {
+            let error = SqlError { message: format!("it reads {}", error.message), ..error };
+            self.on_job_failed(id, epoch, error);
+        }
     }
 }

@@ -11,6 +11,8 @@ pub struct Table {
     pub relation: Arc<Relation>,
     pub ring: Ring,
     pub watermark: Timestamp,
+    /// The epoch of its newest write that is in a cut.
+    written: Epoch,
     times: Option<EventTimes>,
     /// Logged, not yet cut.
     waiting: Vec<ChangeBatch>,
@@ -22,7 +24,7 @@ impl Table {
     pub fn new(relation: Arc<Relation>, epoch: Epoch, watermark: Timestamp) -> Result<Self> {
         let times = EventTimes::new(&relation)?;
         let ring = Ring::new(epoch, watermark);
-        Ok(Table { relation, ring, watermark, times, waiting: Vec::new(), proposed: watermark, advanced: false })
+        Ok(Table { relation, ring, watermark, written: epoch, times, waiting: Vec::new(), proposed: watermark, advanced: false })
     }
 
     pub fn id(&self) -> RelationId {
@@ -36,6 +38,11 @@ impl Table {
             self.proposed = self.proposed.max(times.of(&inserted, now).0.unwrap_or(Timestamp::MIN));
         }
         self.waiting.push(changes);
+    }
+
+    /// The epoch at which every write to it shows.
+    pub fn written(&self, last_cut: Epoch) -> Epoch {
+        if self.waiting.is_empty() { self.written } else { last_cut.next() }
     }
 
     pub fn advance_watermark(&mut self, to: Timestamp) {
@@ -61,6 +68,9 @@ impl Table {
 
     fn enter(&mut self, epoch: Epoch, watermark: Timestamp) {
         let arrival_watermark = self.watermark;
+        if !self.waiting.is_empty() {
+            self.written = epoch;
+        }
         let batches: Vec<_> = self.waiting.drain(..).map(|changes| TaggedBatch { changes, arrival_watermark }).collect();
         let bytes = batches.iter().map(|b| b.changes.bytes()).sum();
         self.watermark = watermark;

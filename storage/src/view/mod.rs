@@ -34,7 +34,7 @@ mod shard;
 
 pub use file::SegmentDir;
 pub use persist::{DeletionFile, SegmentFile, ViewCheckpoint, ViewFile, ViewManifest};
-pub use read::Snapshot;
+pub use read::{Changes, Snapshot};
 pub use restore::Fetch;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -157,6 +157,11 @@ impl View {
     pub fn changes(&self, after: Epoch, to: Epoch) -> Result<Vec<ChangeBatch>> {
         let segments = self.segments_at(after)?;
         read::changes(&self.visible, segments, after.0, to.0)
+    }
+
+    /// What came and went in `(after, to]` as it is stored, with arrival watermarks if these are kept.
+    pub fn stored_changes(&self, after: Epoch, to: Epoch) -> Result<Changes> {
+        Ok(Changes::new(self.segments_at(after)?, after.0, to.0))
     }
 
     /// Drops rows that died at or before `oldest_needed`, merges small segments and freezes large ones. From now on nobody

@@ -142,6 +142,61 @@ fn gather(schema: &SchemaRef, rows: &[(Arc<Segment>, usize)]) -> Result<RecordBa
     batch_of(schema, columns, rows.len())
 }
 
+/// The rows that came and went between two epochs, as they are stored, segment by segment: first all that went, with weight
+/// -1, then all that came. A row that came back is in both. Keeps its segments alive, and nothing else.
+pub struct Changes {
+    segments: Vec<Arc<Segment>>,
+    after: u64,
+    to: u64,
+    /// The next segment, and whether what went is through.
+    at: usize,
+    births: bool,
+}
+
+impl Changes {
+    pub(super) fn new(segments: Vec<Arc<Vec<Arc<Segment>>>>, after: u64, to: u64) -> Self {
+        let segments = segments.iter().flat_map(|list| list.iter().cloned()).filter(|s| s.born <= to).collect();
+        Changes { segments, after, to, at: 0, births: false }
+    }
+
+    /// How many rows it gives.
+    pub fn num_rows(&self) -> u64 {
+        let rows = |s: &Arc<Segment>| if s.born > self.after { s.count_at(self.to) } else { s.count_at(self.after) - s.count_at(self.to) };
+        self.segments.iter().map(|s| rows(s) as u64).sum()
+    }
+
+    fn read(&self, segment: &Segment) -> Result<Option<(i64, RecordBatch)>> {
+        let (after, to) = (self.after, self.to);
+        let keep = match segment.born > after {
+            true if self.births => segment.outlives(to, 0, segment.len()),
+            false if !self.births && segment.may_die_in(after, to) => segment.deaths(0, segment.len(), |died| died > after && died <= to),
+            _ => return Ok(None),
+        };
+        let rows = filter(&segment.rows(), keep)?;
+        Ok((rows.num_rows() > 0).then_some((if self.births { 1 } else { -1 }, rows)))
+    }
+}
+
+impl Iterator for Changes {
+    type Item = Result<(i64, RecordBatch)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some(segment) = self.segments.get(self.at) else {
+                if std::mem::replace(&mut self.births, true) {
+                    return None;
+                }
+                self.at = 0;
+                continue;
+            };
+            self.at += 1;
+            if let Some(rows) = self.read(segment).transpose() {
+                return Some(rows);
+            }
+        }
+    }
+}
+
 pub(super) fn changes(schema: &SchemaRef, segments: Vec<Arc<Vec<Arc<Segment>>>>, after: u64, to: u64) -> Result<Vec<ChangeBatch>> {
     let (mut old, mut new) = (Vec::new(), Vec::new());
     let seen = |segment: &Segment| batch_of(schema, segment.rows().columns()[..schema.fields().len()].to_vec(), segment.len());

@@ -102,7 +102,7 @@ fn a_view_that_keeps_arrivals_gets_each_rows_own() {
     let output = schema(&[("k", SqlType::BigInt)]);
     let fields = output.fields().iter().cloned().chain([Arc::new(Field::new(ARRIVAL, DataType::Int64, false))]);
     let stored = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let view = View::new(stored, ViewKey::Multiset, 1).unwrap();
+    let view = View::new(stored, ViewKey::Multiset, 1, None).unwrap();
     let mut materialize = Materialize::new(Some(view.clone()), 0, output.clone(), false).unwrap();
     let mut ctx = context();
     // Two watermarks in one step, without and with something taken back; 3 comes again under the later one.
