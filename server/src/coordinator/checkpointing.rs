@@ -8,7 +8,7 @@
 mod body;
 mod maintenance;
 
-pub(super) use body::{Body, JobBody, Positions, read_body};
+pub(super) use body::{Body, JobBody, Positions, SinkFile, read_body};
 pub(super) use maintenance::{Maintenance, Written};
 
 use super::CoordinatorConfig;
@@ -89,6 +89,7 @@ pub(super) struct Checkpointing {
     views: BTreeMap<RelationId, ViewManifest>,
     view_files: BTreeMap<String, FileRef>,
     kv: BTreeMap<String, FileRef>,
+    sinks: Vec<SinkFile>,
     recent: VecDeque<Recent>,
     is_final: bool,
 }
@@ -110,6 +111,7 @@ impl Checkpointing {
             views,
             view_files: restored.map(|b| b.view_files.clone()).unwrap_or_default(),
             kv: restored.map(|b| b.kv.clone()).unwrap_or_default(),
+            sinks: restored.map(|b| b.sink_files.clone()).unwrap_or_default(),
             recent: VecDeque::new(),
             is_final: false,
         })
@@ -236,6 +238,7 @@ impl Core {
             log: self.log.end(),
             kv: BTreeMap::new(),
             view_files: BTreeMap::new(),
+            sink_files: Vec::new(),
         };
         let unreached: BTreeSet<RelationId> =
             self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some() || self.must_finish(j)).map(Job::id).collect();
@@ -386,6 +389,8 @@ impl Core {
             histories: std::mem::take(&mut run.histories),
             known_views: self.checkpoints.view_files.clone(),
             known_kv: self.checkpoints.kv.clone(),
+            sinks: run.body.jobs.keys().filter_map(|id| Some((*id, self.sinks.get(id)?.files()))).collect(),
+            known_sinks: self.checkpoints.sinks.clone(),
             is_final: self.checkpoints.is_final,
         };
         self.checkpoints.send(Task::Write(Box::new(task)));
@@ -404,12 +409,13 @@ impl Core {
                 books.views = written.views;
                 books.view_files = written.view_files;
                 books.kv = written.kv;
+                books.sinks = written.sinks;
                 self.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.stats.checkpoint_epoch.store(run.epoch.0, Ordering::Relaxed);
                 self.stats.checkpoint_micros.store(micros, Ordering::Relaxed);
                 self.stats.checkpoint_micros_total.fetch_add(micros, Ordering::Relaxed);
                 self.stats.checkpoint_bytes.fetch_add(written.bytes, Ordering::Relaxed);
-                for (id, _) in run.body.jobs.iter().filter(|(_, job)| job.progress.is_some()) {
+                for (id, _) in run.body.jobs.iter().filter(|(_, job)| job.progress.is_some() || job.failed.is_some()) {
                     self.sinks.entry(*id).and_modify(|sink| sink.established = true);
                 }
                 tracing::debug!(checkpoint = id, epoch = run.epoch.0, micros, "checkpoint done");

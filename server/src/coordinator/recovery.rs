@@ -8,6 +8,7 @@ use super::handle::{CoordinatorHandle, Pins};
 use super::history::History;
 use super::job::Mode;
 use super::records::{self, DdlRecord, Record};
+use super::sink::{sink_dir, sinks_dir};
 use super::stats::Stats;
 use super::system::SystemRows;
 use super::table::Table;
@@ -19,7 +20,7 @@ use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore};
 use eddyline_storage::kv::RocksKv;
 use eddyline_storage::lock::DataDirLock;
-use eddyline_storage::log::{Log, LogOptions, LogPosition, Recovered};
+use eddyline_storage::log::{Log, LogOptions, LogPosition, Recovered, segment_path};
 use eddyline_storage::view::{SegmentDir, View};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -118,11 +119,39 @@ fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments
     for (id, source) in &body.sources {
         histories.insert(*id, History::load(&source.history, &mut |file| store.get_bytes(file))?);
     }
+    restore_sinks(config, store, &body)?;
     let image = config.data_dir.join("state").join("restored");
     clear_dir(&image)?;
     store.download_dir(&body.kv, &image)?;
     let kv = open_kv(config, Some(&image))?;
     Ok(Restored { body, views, histories, kv })
+}
+
+/// Logs of sinks that this data directory does not have: what waits in them to be sent goes with the checkpoint. A log that is
+/// here knows more than the checkpoint's.
+fn restore_sinks(config: &CoordinatorConfig, store: &BlockingCheckpointStore, body: &Body) -> Result<()> {
+    let ids: BTreeSet<RelationId> = body.sink_files.iter().map(|f| f.sink).collect();
+    for id in ids {
+        let dir = sink_dir(&config.data_dir, id);
+        if config.fs.exists(&dir) {
+            continue;
+        }
+        // Under another name until it is whole.
+        let partial = dir.with_extension("partial");
+        if config.fs.exists(&partial) {
+            config.fs.remove_dir_all(&partial)?;
+        }
+        config.fs.create_dir_all(&partial)?;
+        for file in body.sink_files.iter().filter(|f| f.sink == id) {
+            let mut copy = config.fs.create(&segment_path(&partial, file.segment))?;
+            copy.write_all(&store.get_bytes(&file.file)?)?;
+            copy.sync()?;
+        }
+        config.fs.sync_dir(&partial)?;
+        config.fs.rename(&partial, &dir)?;
+        config.fs.sync_dir(&sinks_dir(&config.data_dir))?;
+    }
+    Ok(())
 }
 
 /// The files of rows that a checkpoint's views are mapped from.

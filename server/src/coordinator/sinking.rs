@@ -68,7 +68,7 @@ impl Core {
             let sink = SinkJob::recover(&relation, only_sources, append_only, stats, &self.sink_place(), back, self.last_cut)?;
             let complete = sink.complete;
             self.sinks.insert(id, sink);
-            if self.jobs.get(&id).is_some_and(|j| j.stepped < complete) {
+            if let Some(complete) = complete.filter(|c| self.jobs.get(&id).is_some_and(|j| j.stepped < *c)) {
                 self.mark(complete);
             }
         }
@@ -94,7 +94,7 @@ impl Core {
         let complete = !backfilling || job.reading().is_some_and(Reading::is_finished);
         let ends = |i: &RelationId| Some((*i, self.sources.get(i)?.ring.ends_at(epoch).to_vec()));
         let sources = job.inputs.iter().filter_map(ends).collect();
-        if let Some(sink) = self.sinks.get_mut(&id).filter(|s| epoch > s.complete) {
+        if let Some(sink) = self.sinks.get_mut(&id).filter(|s| Some(epoch) > s.complete) {
             sink.rows(epoch, now, output.into_iter().map(|b| b.changes).collect());
             // Before the job is at the epoch: a checkpoint that takes it there waits for the commit too.
             if complete || sink.sends_early() {
@@ -128,7 +128,7 @@ impl Core {
         if sink.is_behind() {
             return Some(Move::None);
         }
-        if sink.only_sources && sink.is_full() && job.stepped >= sink.complete {
+        if sink.only_sources && sink.is_full() && Some(job.stepped) >= sink.complete {
             return Some(Move::None);
         }
         if std::mem::take(&mut sink.rejoins) {
@@ -140,7 +140,7 @@ impl Core {
     /// Stops a job that must step and has no room for what it would emit.
     pub(super) fn sink_overflows(&mut self, id: RelationId) -> bool {
         let stepped = self.jobs.get(&id).map_or(Epoch::ZERO, |j| j.stepped);
-        let Some(sink) = self.sinks.get(&id).filter(|s| s.is_full() && stepped >= s.complete) else { return false };
+        let Some(sink) = self.sinks.get(&id).filter(|s| s.is_full() && Some(stepped) >= s.complete) else { return false };
         let bound = sink.stats.log_bytes_max.load(Ordering::Relaxed);
         let error = SqlError::new(SqlState::LIMIT_EXCEEDED, format!("more than {bound} bytes wait to be sent"))
             .with_hint("What waits is still sent. Drop the sink and create it again, with a larger sink.log-size.");
@@ -155,7 +155,7 @@ impl Core {
 
     /// The job does not step, and nobody may wait for it.
     pub(super) fn stands_still(&self, job: &Job) -> bool {
-        job.is_live() && self.sinks.get(&job.id()).is_some_and(|s| s.only_sources && s.is_full() && job.stepped >= s.complete)
+        job.is_live() && self.sinks.get(&job.id()).is_some_and(|s| s.only_sources && s.is_full() && Some(job.stepped) >= s.complete)
     }
 
     /// It steps with the cuts: waiting for it ends.
@@ -171,7 +171,7 @@ impl Core {
 
     /// A replayed job must come to exactly the epoch that its log is complete up to.
     pub(super) fn sink_bound(&self, job: &Job) -> Epoch {
-        self.sinks.get(&job.id()).filter(|s| job.stepped < s.complete).map_or(Epoch::MAX, |s| s.complete)
+        self.sinks.get(&job.id()).and_then(|s| s.complete).filter(|c| job.stepped < *c).unwrap_or(Epoch::MAX)
     }
 
     pub(super) fn pause(&mut self, id: RelationId, pause: bool) -> Result<(DdlOutcome, Option<DdlRecord>)> {

@@ -379,15 +379,14 @@ async fn a_full_log_holds_up_nobody_else() {
         (row.get::<_, i64>(0) == 184_000).then_some(())
     })
     .await;
-    run(&client, "INSERT INTO log VALUES (1, 'a')").await;
-    run(&client, "INSERT INTO log VALUES (2, 'b')").await;
     until("the job over a table stops", || async {
+        run(&client, "INSERT INTO log VALUES (1, 'a')").await;
         let row = client.query_one("SELECT state, error FROM eddyline.jobs WHERE job = 'logged'", &[]).await.ok()?;
         (row.get::<_, String>(0) == "stopped").then(|| assert!(row.get::<_, String>(1).contains("wait to be sent")))
     })
     .await;
     let n: i64 = client.query_one("SELECT COUNT(*) FROM log", &[]).await.expect("the table is readable").get(0);
-    assert_eq!(n, 2);
+    assert!(n >= 2, "the table goes on");
     run(&client, "ALTER JOB out RESUME").await;
     run(&client, "ALTER JOB logged RESUME").await;
     until("the sink over a source has sent everything", || async {

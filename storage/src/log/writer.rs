@@ -26,6 +26,15 @@ pub struct Log {
     flusher: Option<JoinHandle<()>>,
 }
 
+/// A segment's file, for a copy of the log.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    pub segment: u64,
+    pub path: PathBuf,
+    /// How much of it is durable, if it still grows; otherwise it never changes again.
+    pub durable_bytes: Option<u64>,
+}
+
 /// What the log has done since it was opened.
 #[derive(Debug, Default)]
 pub struct LogStats {
@@ -152,6 +161,17 @@ impl Log {
     /// disk.
     pub fn frames(&self, from: LogPosition) -> Frames {
         Frames::between(self.fs.clone(), self.dir.clone(), from, self.durable_end())
+    }
+
+    /// The files that are there, oldest first.
+    pub fn files(&self) -> Result<Vec<LogFile>> {
+        let end = self.durable_end();
+        let segments = segment::list(&*self.fs, &self.dir)?;
+        let file = |segment: u64| {
+            let is_sealed = segment < end.segment;
+            LogFile { segment, path: segment::path(&self.dir, segment), durable_bytes: (!is_sealed).then_some(end.offset) }
+        };
+        Ok(segments.into_iter().filter(|segment| *segment <= end.segment).map(file).collect())
     }
 
     pub fn stats(&self) -> Arc<LogStats> {

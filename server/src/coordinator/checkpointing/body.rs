@@ -29,6 +29,19 @@ pub struct Body {
     pub log: LogPosition,
     pub kv: BTreeMap<String, FileRef>,
     pub view_files: BTreeMap<String, FileRef>,
+    /// Logs of sinks, by segment.
+    #[serde(default)]
+    pub sink_files: Vec<SinkFile>,
+}
+
+/// A segment of a sink's log, or as much of it as was there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkFile {
+    pub sink: RelationId,
+    pub segment: u64,
+    /// `None` if it is whole.
+    pub durable_bytes: Option<u64>,
+    pub file: FileRef,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,7 +84,7 @@ impl Body {
     /// Every file that the checkpoint needs.
     pub fn files(&self) -> Vec<FileRef> {
         let histories = self.sources.values().flat_map(|s| &s.history.chunks);
-        self.kv.values().chain(self.view_files.values()).chain(histories).cloned().collect()
+        self.kv.values().chain(self.view_files.values()).chain(histories).chain(self.sink_files.iter().map(|s| &s.file)).cloned().collect()
     }
 }
 

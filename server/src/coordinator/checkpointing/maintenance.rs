@@ -3,13 +3,14 @@
 
 use super::super::Event;
 use super::super::history::History;
+use super::super::sink::SinkFiles;
 use super::super::stats::Stats;
-use super::body::{Body, read_body};
+use super::body::{Body, SinkFile, read_body};
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, failpoint};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
-use eddyline_storage::log::Log;
+use eddyline_storage::log::{Log, LogFile};
 use eddyline_storage::state::SpillGate;
 use eddyline_storage::view::{View, ViewFile, ViewManifest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,8 @@ pub struct WriteTask {
     pub histories: BTreeMap<RelationId, History>,
     pub known_views: BTreeMap<String, FileRef>,
     pub known_kv: BTreeMap<String, FileRef>,
+    pub sinks: Vec<(RelationId, SinkFiles)>,
+    pub known_sinks: Vec<SinkFile>,
     pub is_final: bool,
 }
 
@@ -52,6 +55,7 @@ pub struct Written {
     pub views: BTreeMap<RelationId, ViewManifest>,
     pub view_files: BTreeMap<String, FileRef>,
     pub kv: BTreeMap<String, FileRef>,
+    pub sinks: Vec<SinkFile>,
     /// Bytes of the files that no earlier checkpoint had.
     pub bytes: u64,
 }
@@ -106,7 +110,7 @@ impl Maintenance {
     fn write(&self, task: WriteTask) -> Result<Written> {
         // The manifest points at the log's end as it was; that must not be lost when the manifest is not.
         self.log.sync()?;
-        let WriteTask { id, mut body, runs, mut views, histories, known_views, known_kv, is_final } = task;
+        let WriteTask { id, mut body, runs, mut views, histories, known_views, known_kv, sinks, known_sinks, is_final } = task;
         self.stats.view_bytes.store(views.iter().map(|v| v.view.bytes() as u64).sum(), Ordering::Relaxed);
         let old: BTreeSet<String> = known_views.values().chain(known_kv.values()).map(|f| f.name.clone()).collect();
         views.sort_by_key(|v| !v.is_held);
@@ -125,12 +129,15 @@ impl Maintenance {
                 progress.history = history.save(put)?;
             }
         }
+        for (sink, files) in &sinks {
+            self.write_sink(*sink, files, &known_sinks, &mut body.sink_files)?;
+        }
         bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
         let json = serde_json::to_value(&body).map_err(SqlError::internal)?;
         self.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
         self.clean_up(is_final)?;
         let views = body.jobs.into_iter().map(|(id, j)| (id, j.view)).collect();
-        Ok(Written { views, view_files: body.view_files, kv: body.kv, bytes })
+        Ok(Written { views, view_files: body.view_files, kv: body.kv, sinks: body.sink_files, bytes })
     }
 
     /// Operator state: the frozen runs go into the store, of which an image is taken.
@@ -167,6 +174,31 @@ impl Maintenance {
             }
             if let Some(job) = body.jobs.get_mut(&id) {
                 job.view = checkpoint.manifest;
+            }
+        }
+        Ok(())
+    }
+
+    /// A sink's log: whole segments once, of the last one what is durable.
+    fn write_sink(&self, sink: RelationId, files: &SinkFiles, known: &[SinkFile], written: &mut Vec<SinkFile>) -> Result<()> {
+        for LogFile { segment, path, durable_bytes } in files.list()? {
+            let same = |k: &&SinkFile| (k.sink, k.segment, k.durable_bytes) == (sink, segment, durable_bytes);
+            if let Some(same) = known.iter().find(same) {
+                written.push(same.clone());
+                continue;
+            }
+            let put = match durable_bytes {
+                None => self.store.put_file(&path),
+                Some(bytes) => std::fs::read(&path).map_err(SqlError::from).and_then(|mut content| {
+                    content.truncate(bytes as usize);
+                    self.store.put_bytes(content.into())
+                }),
+            };
+            match put {
+                Ok(file) => written.push(SinkFile { sink, segment, durable_bytes, file }),
+                // All of it was sent meanwhile.
+                Err(_) if !path.exists() => written.retain(|w| w.sink != sink || w.segment > segment),
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -38,7 +38,7 @@ pub struct Commit {
 pub struct Sent {
     pub up_to: u64,
     /// The newest complete epoch outside.
-    pub complete: Epoch,
+    pub complete: Option<Epoch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

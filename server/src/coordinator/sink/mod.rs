@@ -28,6 +28,7 @@ use eddyline_common::connector::{PartitionStart, SinkStep};
 use eddyline_common::runtime::FileSystem;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind, SinkDefinition};
+use eddyline_storage::log::LogFile;
 use logger::{Logger, Piece};
 use opening::Opened;
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,7 @@ pub struct SinkJob {
     /// The last number that a commit covers, and whether one with which an epoch is complete does.
     committed: (u64, bool),
     /// The log has everything up to this epoch: what the job emits again until there is dropped.
-    pub complete: Epoch,
+    pub complete: Option<Epoch>,
     /// A checkpoint has the job, so that a restart does not begin it anew.
     pub established: bool,
     /// Its job was put into a checkpoint at an epoch behind it: the next step must not end before the checkpoint's.
@@ -80,6 +81,15 @@ pub struct SinkJob {
     pub only_sources: bool,
     /// Rows only come.
     append_only: bool,
+}
+
+/// A sink's log as files.
+pub struct SinkFiles(Arc<Shared>);
+
+impl SinkFiles {
+    pub fn list(&self) -> Result<Vec<LogFile>> {
+        self.0.log_now().map_or(Ok(Vec::new()), |log| log.files())
+    }
 }
 
 /// A commit on its way to the sender.
@@ -99,12 +109,16 @@ pub struct SinkPlace {
 
 impl SinkPlace {
     fn dir(&self, id: RelationId) -> PathBuf {
-        sinks_dir(&self.data_dir).join(id.to_string())
+        sink_dir(&self.data_dir, id)
     }
 }
 
 pub fn sinks_dir(data_dir: &std::path::Path) -> PathBuf {
     data_dir.join("sinks")
+}
+
+pub fn sink_dir(data_dir: &std::path::Path, id: RelationId) -> PathBuf {
+    sinks_dir(data_dir).join(id.to_string())
 }
 
 pub fn definition(relation: &Relation) -> Option<&SinkDefinition> {
@@ -180,7 +194,7 @@ impl SinkJob {
             unlogged_bytes: 0,
             commits,
             committed: (last, true),
-            complete: Epoch::ZERO,
+            complete: None,
             established: false,
             rejoins: false,
             only_sources,
@@ -202,7 +216,7 @@ impl SinkJob {
     /// What was emitted up to now belongs together. Nothing to say if nothing was.
     pub fn commit(&mut self, from: Epoch, epoch: Epoch, complete: bool, sources: BTreeMap<RelationId, Vec<PartitionStart>>) {
         if complete {
-            self.complete = self.complete.max(epoch);
+            self.complete = self.complete.max(Some(epoch));
         }
         let (covered, completed) = self.committed;
         if self.last > covered || (complete && !completed) {
@@ -251,6 +265,11 @@ impl SinkJob {
     /// For a checkpoint that takes the job as it is now.
     pub fn body(&self, at_epoch: bool) -> SinkBody {
         SinkBody { logged: self.last, at_epoch, piece: self.given }
+    }
+
+    /// What a checkpoint copies.
+    pub fn files(&self) -> SinkFiles {
+        SinkFiles(self.shared.clone())
     }
 
     pub fn has_logged(&self, body: SinkBody) -> bool {

@@ -66,12 +66,12 @@ impl Opened {
 
     /// Makes void what does not belong to the job as it comes back; `last_cut` is the newest epoch there is. Returns the
     /// epoch up to which the log has everything that the job will emit again.
-    pub fn settle(&mut self, back: Back, last_cut: Epoch) -> Result<Epoch> {
+    pub fn settle(&mut self, back: Back, last_cut: Epoch) -> Result<Option<Epoch>> {
         self.commits.retain(|c| c.epoch <= last_cut);
         let newest = self.commits.iter().rev().find(|c| c.complete);
         let (keep, complete) = match back {
-            Back::AtEpoch => (newest.map_or(0, |c| c.up_to), newest.map_or(Epoch::ZERO, |c| c.epoch).max(self.sent.complete)),
-            Back::Reading { logged } => (logged, Epoch::ZERO),
+            Back::AtEpoch => (newest.map_or(0, |c| c.up_to), newest.map(|c| c.epoch).max(self.sent.complete)),
+            Back::Reading { logged } => (logged, None),
         };
         let keep = keep.max(self.sent.up_to);
         if self.last > keep {

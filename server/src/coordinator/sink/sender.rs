@@ -164,8 +164,8 @@ impl SinkSender {
 
     /// Everything up to a step is durable outside: notes it, and lets go of what nobody needs any more.
     fn acknowledge(&mut self, number: u64, log: &LogAt) -> Result<()> {
-        let complete = self.shared.complete_up_to(number).unwrap_or_default();
-        self.sent = Sent { up_to: number, complete: complete.max(self.sent.complete) };
+        let complete = self.shared.complete_up_to(number).max(self.sent.complete);
+        self.sent = Sent { up_to: number, complete };
         let stats = &self.shared.stats;
         while let Some(outline) = self.unacknowledged.front()
             && outline.number <= number

@@ -92,6 +92,11 @@ impl Shared {
         }
     }
 
+    /// The log, if it is open already.
+    pub fn log_now(&self) -> Option<Arc<Log>> {
+        self.state.lock().log.as_ref().map(|at| at.log.clone())
+    }
+
     pub fn release(&self, up_to: u64, complete: Option<Epoch>) {
         let mut state = self.state.lock();
         state.sendable = state.sendable.max(up_to);

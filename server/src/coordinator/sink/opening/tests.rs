@@ -34,7 +34,7 @@ fn written(dir: &Path) {
     let opened = reopen(dir);
     rows(&opened.log, 1, 10);
     commit(&opened.log, 1, 10, true);
-    opened.log.append(KIND_SENT, &json(&Sent { up_to: 1, complete: Epoch(10) })).unwrap();
+    opened.log.append(KIND_SENT, &json(&Sent { up_to: 1, complete: Some(Epoch(10)) })).unwrap();
     rows(&opened.log, 2, 20);
     commit(&opened.log, 2, 20, true);
     rows(&opened.log, 3, 30);
@@ -51,7 +51,7 @@ fn rows_without_a_commit_come_again() {
     written(dir.path());
     let mut opened = reopen(dir.path());
     assert_eq!(opened.last, 3);
-    assert_eq!(opened.settle(Back::AtEpoch, Epoch(40)).unwrap(), Epoch(20));
+    assert_eq!(opened.settle(Back::AtEpoch, Epoch(40)).unwrap(), Some(Epoch(20)));
     assert_eq!(numbers(&opened), [1, 2]);
     assert_eq!(opened.commits.iter().map(|c| c.up_to).collect::<Vec<_>>(), [2]);
     assert!(opened.waiting_bytes() > 0);
@@ -64,7 +64,7 @@ fn rows_without_a_commit_come_again() {
     again.log.sync().unwrap();
     drop(again);
     again = reopen(dir.path());
-    assert_eq!(again.settle(Back::AtEpoch, Epoch(40)).unwrap(), Epoch(30));
+    assert_eq!(again.settle(Back::AtEpoch, Epoch(40)).unwrap(), Some(Epoch(30)));
     assert_eq!(numbers(&again), [1, 2, 4]);
 }
 
@@ -73,7 +73,7 @@ fn a_commit_whose_cut_was_lost_counts_for_nothing() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path());
     let mut opened = reopen(dir.path());
-    assert_eq!(opened.settle(Back::AtEpoch, Epoch(15)).unwrap(), Epoch(10));
+    assert_eq!(opened.settle(Back::AtEpoch, Epoch(15)).unwrap(), Some(Epoch(10)));
     assert_eq!(numbers(&opened), [1]);
     assert_eq!(opened.waiting_bytes(), 0);
 }
@@ -83,11 +83,11 @@ fn a_reading_goes_on_after_the_rows_behind_it() {
     let dir = tempfile::tempdir().unwrap();
     written(dir.path());
     let mut opened = reopen(dir.path());
-    assert_eq!(opened.settle(Back::Reading { logged: 2 }, Epoch(40)).unwrap(), Epoch::ZERO, "what it emits next is new");
+    assert_eq!(opened.settle(Back::Reading { logged: 2 }, Epoch(40)).unwrap(), None, "what it emits next is new");
     assert_eq!(numbers(&opened), [1, 2]);
     drop(opened);
     let mut opened = reopen(dir.path());
-    assert_eq!(opened.settle(Back::Reading { logged: 0 }, Epoch(40)).unwrap(), Epoch::ZERO);
+    assert_eq!(opened.settle(Back::Reading { logged: 0 }, Epoch(40)).unwrap(), None);
     assert_eq!(numbers(&opened), [1], "what was sent cannot be taken back");
 }
 
@@ -95,10 +95,10 @@ fn a_reading_goes_on_after_the_rows_behind_it() {
 fn what_is_outside_is_known_after_its_commit_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let opened = reopen(dir.path());
-    opened.log.append(KIND_SENT, &json(&Sent { up_to: 7, complete: Epoch(70) })).unwrap();
+    opened.log.append(KIND_SENT, &json(&Sent { up_to: 7, complete: Some(Epoch(70)) })).unwrap();
     opened.log.sync().unwrap();
     drop(opened);
     let mut opened = reopen(dir.path());
     assert_eq!(opened.last, 7);
-    assert_eq!(opened.settle(Back::AtEpoch, Epoch(80)).unwrap(), Epoch(70));
+    assert_eq!(opened.settle(Back::AtEpoch, Epoch(80)).unwrap(), Some(Epoch(70)));
 }
