@@ -351,6 +351,6 @@ impl Context<'_> {
             Ok((name.clone(), value, ty.clone()))
         };
         let targets = payload.iter().enumerate().map(cell).collect::<Result<Vec<_>>>()?;
-        cast_columns(rows, &targets)
+        cast_columns(rows, &targets, &self.settings.time_zone)
     }
 }

@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::job::{Job, Mode, Running};
 use super::ring::RingEntry;
+use super::sinking::SinkStep;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, TaggedBatch, Timestamp};
 use eddyline_executor::{Step, StepDone, StepInput};
 use std::sync::atomic::Ordering;
@@ -152,7 +153,8 @@ impl Core {
         stats.late.fetch_add(late, Ordering::Relaxed);
         stats.rejected.fetch_add(rejected, Ordering::Relaxed);
         if self.sinks.contains_key(&done.job) {
-            return self.on_sink_step(done, running.now);
+            let emitted = SinkStep { job: done.job, epoch: done.epoch, now: running.now, output: done.output, watermark: done.watermark };
+            return self.on_sink_step(emitted);
         }
         if matches!(self.jobs[&done.job].mode, Mode::Backfilling(_)) {
             return self.on_backfill_step(done.job, done.watermark);

@@ -12,12 +12,20 @@ use super::job::{Job, Mode};
 use super::records::DdlRecord;
 use super::scheduling::Move;
 use super::sink::{Back, SinkBody, SinkJob, SinkPlace, definition, sinks_dir};
-use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, Timestamp};
-use eddyline_executor::StepDone;
+use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_planner::plan::ChangelogMode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// What a step of a sink's job gave.
+pub(super) struct SinkStep {
+    pub job: RelationId,
+    pub epoch: Epoch,
+    pub now: Timestamp,
+    pub output: Vec<TaggedBatch>,
+    pub watermark: Timestamp,
+}
 
 impl Core {
     fn sink_place(&self) -> SinkPlace {
@@ -86,8 +94,8 @@ impl Core {
     }
 
     /// What a sink's step emitted goes to its log; what the log has already is dropped.
-    pub(super) fn on_sink_step(&mut self, done: StepDone, now: Timestamp) {
-        let StepDone { job: id, epoch, output, watermark, .. } = done;
+    pub(super) fn on_sink_step(&mut self, step: SinkStep) {
+        let SinkStep { job: id, epoch, now, output, watermark } = step;
         let Some(job) = self.jobs.get(&id) else { return };
         let from = job.stepped;
         let backfilling = matches!(job.mode, Mode::Backfilling(_));
