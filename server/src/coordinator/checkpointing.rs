@@ -65,6 +65,8 @@ pub(super) struct Run {
     held: BTreeSet<RelationId>,
     runs: BTreeMap<RelationId, Vec<(StateTableId, SortedRun)>>,
     started: Instant,
+    /// The catalog's version that it contains.
+    catalog: u64,
     writing: bool,
 }
 
@@ -159,6 +161,7 @@ impl Core {
         self.last_cut > self.checkpoints.last_epoch
             || self.catalog.version() != self.checkpoints.last_catalog
             || self.jobs.values().any(unsaved)
+            || self.sinks.values().any(|s| s.waits_for_checkpoint())
     }
 
     pub(super) fn checkpoint_if_due(&mut self) {
@@ -252,6 +255,7 @@ impl Core {
             held: BTreeSet::new(),
             runs: BTreeMap::new(),
             started: Instant::now(),
+            catalog: self.catalog.version(),
             writing: false,
         });
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
@@ -405,7 +409,7 @@ impl Core {
         match result {
             Ok(written) => {
                 books.last_epoch = run.epoch;
-                books.last_catalog = self.catalog.version();
+                books.last_catalog = run.catalog;
                 books.views = written.views;
                 books.view_files = written.view_files;
                 books.kv = written.kv;

@@ -218,7 +218,7 @@ async fn a_broker_that_goes_and_comes_back() {
 /// Flink's accent: tables with a connector, statement sets, windows that send when they close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn running_inserts_from_kafka_to_kafka() {
-    let broker = broker(&[("bids", 2), ("per_second", 1), ("latest", 2)]).await;
+    let broker = broker(&[("bids", 2), ("made", 1), ("latest", 2)]).await;
     let mut server = Server::start(options());
     let client = server.connect().await;
     let kafka =
@@ -232,7 +232,6 @@ async fn running_inserts_from_kafka_to_kafka() {
         ),
     )
     .await;
-    // A topic of this name does not exist: the broker makes it, as it would for a producer.
     run(
         &client,
         &format!(
