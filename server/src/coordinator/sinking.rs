@@ -86,8 +86,13 @@ impl Core {
         }
         for path in self.config.fs.list(&dir)? {
             let id = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()).map(RelationId);
-            if !id.is_some_and(|id| self.sinks.contains_key(&id)) {
-                self.config.fs.remove_dir_all(&path)?;
+            if id.is_some_and(|id| self.sinks.contains_key(&id)) {
+                continue;
+            }
+            match self.config.fs.remove_dir_all(&path) {
+                // A sink that the log makes and drops again removes its own.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
             }
         }
         Ok(())
