@@ -1,6 +1,6 @@
 //! Named places where a test makes the process die or an operation fail. Armed through the environment
 //! variable `EDDYLINE_FAILPOINTS`, for instance `log.synced=kill@3,checkpoint.upload=error@1`: at the third hit
-//! the process kills itself with SIGKILL, at the first the operation fails. Costs one load when not armed.
+//! the process kills itself with SIGKILL, at the first the operation fails; with `panic` it panics. Costs one load when not armed.
 
 use crate::error::{Result, SqlError};
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 enum Action {
     Kill,
     Error,
+    Panic,
 }
 
 /// What is left to do at each point.
@@ -24,7 +25,11 @@ static ARMED: LazyLock<Option<Points>> = LazyLock::new(|| {
 fn parse(point: &str) -> Option<(String, (Action, u64))> {
     let (name, rest) = point.trim().split_once('=')?;
     let (action, nth) = rest.split_once('@').unwrap_or((rest, "1"));
-    let action = if action == "error" { Action::Error } else { Action::Kill };
+    let action = match action {
+        "error" => Action::Error,
+        "panic" => Action::Panic,
+        _ => Action::Kill,
+    };
     Some((name.to_string(), (action, nth.parse().ok()?)))
 }
 
@@ -37,12 +42,22 @@ pub fn hit(name: &str) -> Result<()> {
     if *left > 0 {
         return Ok(());
     }
-    match *action {
+    let action = *action;
+    if action != Action::Kill {
+        armed.remove(name);
+    }
+    drop(armed);
+    match action {
         Action::Kill => kill_self(),
-        Action::Error => {
-            armed.remove(name);
-            Err(SqlError::io(format!("failpoint {name}")))
-        }
+        Action::Error => Err(SqlError::io(format!("failpoint {name}"))),
+        Action::Panic => panic!("failpoint {name}"),
+    }
+}
+
+/// Passes through a failpoint after which nothing can be refused any more: only `kill` has an effect there.
+pub fn pass(name: &str) {
+    if let Err(error) = hit(name) {
+        tracing::warn!("there is nothing that can fail here: {error}");
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::{Result, SqlError};
 use arrow::array::*;
 use arrow::datatypes::*;
 use arrow::error::ArrowError;
+use std::borrow::Cow;
 use std::sync::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -84,6 +85,7 @@ impl KeyRows {
 #[derive(Clone, Debug)]
 pub struct KeyCodec {
     types: Vec<DataType>,
+    exact: bool,
 }
 
 impl KeyCodec {
@@ -92,7 +94,12 @@ impl KeyCodec {
         for ty in &types {
             check_type(ty)?;
         }
-        Ok(KeyCodec { types })
+        Ok(KeyCodec { types, exact: false })
+    }
+
+    /// For bytes that rows come back from: floats keep their bits, so that what is equal may differ (-0.0 and 0.0).
+    pub fn exact(types: Vec<DataType>) -> Result<Self> {
+        Ok(KeyCodec { exact: true, ..KeyCodec::new(types)? })
     }
 
     pub fn types(&self) -> &[DataType] {
@@ -105,7 +112,7 @@ impl KeyCodec {
         assert_eq!(columns.len(), self.types.len(), "a column for every key type");
         out.data.clear();
         out.ends.clear();
-        let encoders: Vec<ColumnEncoder> = columns.iter().map(|c| ColumnEncoder::new(c.as_ref())).collect();
+        let encoders: Vec<ColumnEncoder> = columns.iter().map(|c| ColumnEncoder::new(c.as_ref(), self.exact)).collect();
         out.ends.reserve(rows);
         for row in 0..rows {
             for encoder in &encoders {
@@ -127,6 +134,52 @@ impl KeyCodec {
             }
         }
         builders.into_iter().map(|b| b.finish()).collect()
+    }
+}
+
+/// How one column of an order sorts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct ColumnOrder {
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+/// After every value: what a null is written as when nulls come last.
+const LATE_NULL: u8 = 2;
+
+/// Encodes orders: bytes that compare as ORDER BY does. They are not decoded; a row that is ordered carries its columns
+/// beside them. A column is a tag (0 or 2 = null, 1 = value) and then its key's bytes, complemented if it is descending.
+#[derive(Clone, Debug)]
+pub struct OrderCodec {
+    types: Vec<DataType>,
+    orders: Vec<ColumnOrder>,
+}
+
+impl OrderCodec {
+    /// Fails with 0A000 for a type that cannot be compared.
+    pub fn new(columns: Vec<(DataType, ColumnOrder)>) -> Result<Self> {
+        let (types, orders): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        types.iter().try_for_each(check_type)?;
+        Ok(OrderCodec { types, orders })
+    }
+
+    /// As `KeyCodec::encode`.
+    pub fn encode(&self, columns: &[ArrayRef], rows: usize, out: &mut KeyRows) {
+        assert_eq!(columns.len(), self.types.len(), "a column for every order");
+        out.clear();
+        let encoders: Vec<ColumnEncoder> = columns.iter().map(|c| ColumnEncoder::new(c.as_ref(), false)).collect();
+        for row in 0..rows {
+            for (encoder, order) in encoders.iter().zip(&self.orders) {
+                let start = out.data.len();
+                encoder.encode(row, &mut out.data);
+                if out.data[start] == NULL {
+                    out.data[start] = if order.nulls_first { NULL } else { LATE_NULL };
+                } else if order.descending {
+                    out.data[start + 1..].iter_mut().for_each(|byte| *byte = !*byte);
+                }
+            }
+            out.ends.push(out.data.len());
+        }
     }
 }
 
@@ -162,8 +215,10 @@ fn truncated() -> SqlError {
     SqlError::corrupt("a stored key is damaged")
 }
 
-fn float_bits(value: f64) -> u64 {
-    let value = if value == 0.0 {
+fn float_bits(value: f64, exact: bool) -> u64 {
+    let value = if exact {
+        value
+    } else if value == 0.0 {
         0.0
     } else if value.is_nan() {
         f64::NAN
@@ -186,8 +241,9 @@ enum ColumnEncoder<'a> {
     I32(&'a [i32], Option<&'a arrow::buffer::NullBuffer>),
     Narrow(Vec<i64>, Option<arrow::buffer::NullBuffer>),
     U64(&'a UInt64Array),
-    F32(&'a Float32Array),
-    F64(&'a Float64Array),
+    /// Floats as they are, or all zeros and all NaNs as one.
+    F32(&'a Float32Array, bool),
+    F64(&'a Float64Array, bool),
     I128(&'a Decimal128Array),
     Interval(&'a IntervalMonthDayNanoArray),
     Text(&'a StringArray),
@@ -197,7 +253,7 @@ enum ColumnEncoder<'a> {
 }
 
 impl<'a> ColumnEncoder<'a> {
-    fn new(array: &'a dyn Array) -> Self {
+    fn new(array: &'a dyn Array, exact: bool) -> Self {
         use DataType::*;
         match array.data_type() {
             Null => ColumnEncoder::Null,
@@ -215,19 +271,19 @@ impl<'a> ColumnEncoder<'a> {
                 ColumnEncoder::Narrow(wide.values().to_vec(), array.nulls().cloned())
             }
             UInt64 => ColumnEncoder::U64(array.as_primitive()),
-            Float32 => ColumnEncoder::F32(array.as_primitive()),
-            Float64 => ColumnEncoder::F64(array.as_primitive()),
+            Float32 => ColumnEncoder::F32(array.as_primitive(), exact),
+            Float64 => ColumnEncoder::F64(array.as_primitive(), exact),
             Decimal128(_, _) => ColumnEncoder::I128(array.as_primitive()),
             Interval(IntervalUnit::MonthDayNano) => ColumnEncoder::Interval(array.as_primitive()),
             Utf8 => ColumnEncoder::Text(array.as_string()),
             Binary => ColumnEncoder::Bytes(array.as_binary()),
             List(_) => {
                 let list = array.as_list::<i32>();
-                ColumnEncoder::List(list, Box::new(ColumnEncoder::new(list.values().as_ref())))
+                ColumnEncoder::List(list, Box::new(ColumnEncoder::new(list.values().as_ref(), exact)))
             }
             Struct(_) => {
                 let array = array.as_struct();
-                ColumnEncoder::Struct(array, array.columns().iter().map(|c| ColumnEncoder::new(c.as_ref())).collect())
+                ColumnEncoder::Struct(array, array.columns().iter().map(|c| ColumnEncoder::new(c.as_ref(), exact)).collect())
             }
             other => unreachable!("the codec refuses {other}"),
         }
@@ -251,8 +307,8 @@ impl<'a> ColumnEncoder<'a> {
             ColumnEncoder::I32(v, nulls) => put(nulls.is_none_or(|n| n.is_valid(row)), (v[row] as u32 ^ (1 << 31)).to_be_bytes(), out),
             ColumnEncoder::Narrow(v, nulls) => put(nulls.as_ref().is_none_or(|n| n.is_valid(row)), i64_bytes(v[row]), out),
             ColumnEncoder::U64(a) => put(a.is_valid(row), a.value(row).to_be_bytes(), out),
-            ColumnEncoder::F32(a) => put(a.is_valid(row), float_bits(a.value(row) as f64).to_be_bytes(), out),
-            ColumnEncoder::F64(a) => put(a.is_valid(row), float_bits(a.value(row)).to_be_bytes(), out),
+            ColumnEncoder::F32(a, exact) => put(a.is_valid(row), float_bits(a.value(row) as f64, *exact).to_be_bytes(), out),
+            ColumnEncoder::F64(a, exact) => put(a.is_valid(row), float_bits(a.value(row), *exact).to_be_bytes(), out),
             ColumnEncoder::I128(a) => put(a.is_valid(row), (a.value(row) as u128 ^ (1 << 127)).to_be_bytes(), out),
             ColumnEncoder::Interval(a) => {
                 let v = a.value(row);
@@ -471,7 +527,16 @@ fn take_i64(key: &mut &[u8]) -> Result<i64> {
     Ok((u64::from_be_bytes(take(key)?) ^ (1 << 63)) as i64)
 }
 
-fn take_bytes(key: &mut &[u8]) -> Result<Vec<u8>> {
+/// Borrowed unless a zero byte is among them.
+fn take_bytes<'a>(key: &mut &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    let all: &'a [u8] = key;
+    if let Some(zero) = all.iter().position(|b| *b == 0)
+        && all.get(zero + 1) == Some(&0)
+    {
+        let bytes = &all[..zero];
+        *key = &all[zero + 2..];
+        return Ok(Cow::Borrowed(bytes));
+    }
     let mut bytes = Vec::new();
     loop {
         let zero = key.iter().position(|b| *b == 0).ok_or_else(truncated)?;
@@ -479,7 +544,7 @@ fn take_bytes(key: &mut &[u8]) -> Result<Vec<u8>> {
         let escape = *key.get(zero + 1).ok_or_else(truncated)?;
         *key = &key[zero + 2..];
         if escape == 0 {
-            return Ok(bytes);
+            return Ok(Cow::Owned(bytes));
         }
         bytes.push(0);
     }

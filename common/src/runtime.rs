@@ -4,7 +4,8 @@
 use crate::time::Timestamp;
 use std::fmt::Debug;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -44,19 +45,20 @@ impl Clock for ManualClock {
     }
 }
 
-/// A file being written. `sync` makes all written bytes durable.
+/// A file being written. `sync` makes all written bytes durable. After an error of `write_at` any part of the bytes may be there.
 pub trait WriteFile: Send {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 }
 
-/// The local file system as the log and the checkpoints use it. Paths are absolute. `rename` is
+/// The local file system as the log uses it. Paths are absolute. `rename` is
 /// atomic; `sync_dir` makes renames, creations and removals in a directory durable.
 pub trait FileSystem: Send + Sync + Debug {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
-    /// Opens for writing at the end, creating the file if it is missing.
-    fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
+    /// Opens for writing, as it is, creating the file if it is missing.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
+    /// The length of a file in bytes.
+    fn len(&self, path: &Path) -> io::Result<u64>;
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     fn exists(&self, path: &Path) -> bool;
@@ -73,8 +75,8 @@ pub struct SystemFs;
 struct SystemFile(fs::File);
 
 impl WriteFile for SystemFile {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
     }
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_data()
@@ -85,11 +87,11 @@ impl WriteFile for SystemFile {
 }
 
 impl FileSystem for SystemFs {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        Ok(Box::new(SystemFile(fs::File::create(path)?)))
+    fn open(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        Ok(Box::new(SystemFile(fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?)))
     }
-    fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        Ok(Box::new(SystemFile(fs::OpenOptions::new().create(true).append(true).open(path)?)))
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();

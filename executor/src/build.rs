@@ -8,10 +8,13 @@ use crate::job::{JobShared, JobSpec};
 use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext, routing};
 use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
+use crate::operators::join::{Join, JoinSpec};
 use crate::operators::materialize::Materialize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
+use crate::operators::session::{SessionAssign, SessionSpec};
 use crate::operators::sink::Sink;
+use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
 use crate::operators::window_assign::WindowAssign;
@@ -62,6 +65,7 @@ fn arity_fits(node: &Node) -> bool {
     match node.op {
         Op::Scan { .. } | Op::Values { .. } => node.inputs.is_empty(),
         Op::Union => !node.inputs.is_empty(),
+        Op::Join { .. } => node.inputs.len() == 2,
         _ => node.inputs.len() == 1,
     }
 }
@@ -97,6 +101,21 @@ impl Builder<'_> {
             Op::Filter { predicate } => Box::new(Filter::new(Predicate::new(predicate, input(), self.now)?)),
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
             Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
+            Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => SessionAssign::new(SessionSpec {
+                partition: partition.clone(),
+                time_column: *time_column,
+                gap: *gap,
+                emit: *emit,
+                allowed_lateness: *allowed_lateness,
+                input: input().clone(),
+                output,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Union => {
                 let inputs: Vec<SchemaRef> = node.inputs.iter().map(|i| self.schemas[*i].clone()).collect();
                 Box::new(Union::new(&inputs, output)?)
@@ -105,9 +124,50 @@ impl Builder<'_> {
                 let partitioner = Partitioner::new(keys.clone(), input(), self.workers)?;
                 return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.workers)));
             }
+            Op::JoinExchange { keys } => {
+                let partitioner = Partitioner::new(keys.clone(), input(), self.workers)?.spreading_nulls(input())?;
+                return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.workers)));
+            }
+            Op::Join { kind, keys, nulls_equal, residual, window, interval, state } => Join::new(JoinSpec {
+                kind: *kind,
+                keys: keys.clone(),
+                nulls_equal: *nulls_equal,
+                residual: residual.as_ref(),
+                window: *window,
+                interval: *interval,
+                inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
+                input_modes: [0, 1].map(|i| plan.nodes[node.inputs[i]].mode),
+                output,
+                output_mode: node.mode,
+                routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
+                now: self.now,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Aggregate { group, calls, window, state } => Aggregate::new(AggregateSpec {
                 group: group.clone(),
                 calls: calls.clone(),
+                window: *window,
+                input: input().clone(),
+                output,
+                input_mode: plan.nodes[node.inputs[0]].mode,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
+            Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => TopN::new(TopNSpec {
+                partition: partition.clone(),
+                order: order.clone(),
+                function: *function,
+                offset: *offset,
+                limit: *limit,
+                with_rank: *with_rank,
                 window: *window,
                 input: input().clone(),
                 output,
@@ -140,17 +200,18 @@ impl Builder<'_> {
     }
 }
 
-/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate as
+/// Whether no row leaves `node` in one step both with a positive and with a negative weight: true behind an aggregate, a join or a Top-N as
 /// long as nothing between leaves out columns or brings streams together.
 fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
-        Op::Aggregate { .. } => true,
-        Op::Exchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
+        Op::Aggregate { .. } | Op::Join { .. } => true,
+        Op::TopN { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
+        Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
         Op::Project { exprs } => {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::Materialize { .. } | Op::Sink { .. } => false,
+        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::SessionAssign { .. } | Op::Materialize { .. } | Op::Sink { .. } => false,
     }
 }

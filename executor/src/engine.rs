@@ -50,17 +50,17 @@ impl Engine {
         assert!(config.workers > 0, "an engine has a worker");
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..config.workers).map(|_| unbounded()).unzip();
         let mailboxes = Mailboxes::new(senders);
-        let budget = StateBudget::new(config.cache_bytes);
+        let (budget, gate) = (StateBudget::new(config.cache_bytes), Arc::new(SpillGate::new()));
         let threads = inboxes
             .into_iter()
             .enumerate()
             .map(|(index, inbox)| {
-                let worker = Worker::new(mailboxes.clone(), inbox, budget.clone());
+                let worker = Worker::new(mailboxes.clone(), inbox, budget.clone(), gate.clone());
                 let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_BYTES);
                 thread.spawn(move || worker.run()).expect("the system has threads for the workers at start")
             })
             .collect();
-        let state = StateResources { kv, gate: Arc::new(SpillGate::new()), backend: config.backend, budget };
+        let state = StateResources { kv, gate, backend: config.backend, budget };
         Engine { state, mailboxes, threads, jobs: Mutex::default(), events: unbounded() }
     }
 

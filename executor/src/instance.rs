@@ -215,7 +215,8 @@ impl Instance {
         match &mut self.nodes[index].work {
             Work::Operator(operator) => {
                 operator.finish(watermark, &mut ctx)?;
-                self.nodes[index].finished = true;
+                let finished = !operator.unfinished();
+                self.nodes[index].finished = finished;
                 self.collect(index, ctx);
             }
             Work::Exchange(exchange) => {

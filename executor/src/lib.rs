@@ -9,6 +9,7 @@
 //! - `build`: plan node to operator.
 //! - `operator`, `operators`: the operator contract, and one file per operator.
 //! - `accumulators`: weighted columnar accumulators of the aggregates.
+//! - `layout`: rows as the byte strings that state keeps of them.
 //! - `expr`: plan expressions to vectorised evaluators.
 //!
 //! It knows no SQL text, no connectors and no clients.
@@ -20,6 +21,7 @@ pub mod exchange;
 pub mod expr;
 mod instance;
 pub mod job;
+pub mod layout;
 pub mod operator;
 pub mod operators;
 #[cfg(test)]

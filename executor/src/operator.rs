@@ -14,8 +14,13 @@ pub trait Operator: Send {
     fn push(&mut self, port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()>;
 
     /// Every batch of the step has been pushed; `watermark` is the minimum over the inputs, after the step. Called
-    /// exactly once per step, also when nothing was pushed, so it must be cheap for an operator without work.
+    /// once per step, and again while `unfinished`; also when nothing was pushed, so it must be cheap without work.
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()>;
+
+    /// The last `finish` emitted much and has more: it is called again, as it was, once what it emitted has been worked off.
+    fn unfinished(&self) -> bool {
+        false
+    }
 
     /// Dirty state since the last freeze, as entries for the durable store: any number of runs per table, not sorted.
     /// Called between steps.

@@ -6,13 +6,17 @@
 use crate::exchange::Delivery;
 use crate::instance::{Instance, Turn};
 use crate::job::{FreezeRun, StepRun};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
-use eddyline_storage::state::StateBudget;
+use eddyline_storage::state::{SpillGate, StateBudget};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a worker that has nothing to do tries again to give out state for which the disk had no room.
+const SPILL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Messages to a worker. Mailboxes have no fixed capacity, as a full one would make workers wait for each other; what is
 /// in them is bounded by one step in flight per job, and that by the size of a cut.
@@ -58,24 +62,44 @@ pub(crate) struct Worker {
     instances: HashMap<RelationId, Instance>,
     runnable: VecDeque<RelationId>,
     budget: Arc<StateBudget>,
+    gate: Arc<SpillGate>,
     /// Steps begun; tells which jobs are cold.
     steps: u64,
 }
 
 impl Worker {
-    pub(crate) fn new(mailboxes: Mailboxes, inbox: Receiver<Message>, budget: Arc<StateBudget>) -> Self {
-        Worker { mailboxes, inbox, instances: HashMap::new(), runnable: VecDeque::new(), budget, steps: 0 }
+    pub(crate) fn new(mailboxes: Mailboxes, inbox: Receiver<Message>, budget: Arc<StateBudget>, gate: Arc<SpillGate>) -> Self {
+        Worker { mailboxes, inbox, instances: HashMap::new(), runnable: VecDeque::new(), budget, gate, steps: 0 }
     }
 
     pub(crate) fn run(mut self) {
         loop {
-            let message = if self.runnable.is_empty() { self.inbox.recv().ok() } else { self.inbox.try_recv().ok() };
+            let message = if self.runnable.is_empty() { self.sleep() } else { self.inbox.try_recv().ok() };
             match message {
                 Some(Message::Stop) => return,
                 Some(message) => self.handle(message),
                 None if self.runnable.is_empty() => return,
                 None => self.give_turn(),
             }
+        }
+    }
+
+    /// The next message; `None` if none will come any more.
+    fn sleep(&mut self) -> Option<Message> {
+        while self.gate.is_held() {
+            match self.inbox.recv_timeout(SPILL_RETRY_INTERVAL) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.retry_spills(),
+            }
+        }
+        self.inbox.recv().ok()
+    }
+
+    fn retry_spills(&mut self) {
+        let resting: Vec<RelationId> = self.instances.values().filter(|i| i.rests()).map(Instance::job).collect();
+        for job in resting {
+            self.guarded(job, |instance| instance.shrink().map(|()| false));
         }
     }
 

@@ -5,7 +5,7 @@ use crate::bind::{Binder, Mode, query_names, resolve_names};
 use crate::catalog::{Catalog, ErrorPolicy, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
-use crate::lower::{Emission, StateTableIds, check, columns_of, lower};
+use crate::lower::{Emission, StateTableIds, check, check_unnested, columns_of, lower, prepare};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
@@ -385,7 +385,9 @@ pub fn streaming_plan(
     binder: &Binder,
 ) -> Result<(LogicalPlan, StreamPlan)> {
     check(&bound)?;
+    let bound = prepare(bound).map_err(|e| binder.error(e))?;
     let logical = optimize::optimize(bound).map_err(|e| binder.error(e))?;
+    check_unnested(&logical)?;
     let plan = lower(&logical, names, ids, emission)?;
     Ok((logical, plan))
 }

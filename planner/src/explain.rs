@@ -1,7 +1,8 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
 
 use crate::plan::{
-    AggregateCall, AggregateFunction, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, StreamPlan, WindowKind,
+    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, JoinKind, Literal, LiteralValue, Node, NodeId, Op,
+    OrderKey, RankFunction, StreamPlan, WindowKind,
 };
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
@@ -31,8 +32,18 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         Op::Filter { predicate } => format!("Filter {}", text(predicate)),
         Op::Project { exprs } => format!("Project {}", exprs.iter().map(text).collect::<Vec<_>>().join(", ")),
         Op::WindowAssign { time_column, kind } => format!("WindowAssign {} on {}", window_kind(kind), name(time_column)),
+        Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => format!(
+            "SessionAssign gap {} on {} by [{}] emit={} lateness={} state={state} bound=open sessions",
+            duration(*gap),
+            name(time_column),
+            names(partition),
+            emit_text(*emit),
+            duration(*allowed_lateness)
+        ),
         Op::Exchange { keys } if keys.is_empty() => "Exchange to one worker".to_string(),
         Op::Exchange { keys } => format!("Exchange by {}", names(keys)),
+        Op::JoinExchange { keys } => format!("Exchange by {}, null keys by all columns", names(keys)),
+        Op::Join { .. } => join_line(plan, node),
         Op::Union => "Union".to_string(),
         Op::Aggregate { group, calls, window, state } => {
             let mut line = format!("Aggregate by [{}]", names(group));
@@ -40,13 +51,37 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
                 let _ = write!(line, " calls [{}]", calls.iter().map(|c| aggregate_call(c, &name)).collect::<Vec<_>>().join(", "));
             }
             if let Some(window) = window {
-                let emit = match window.emit {
-                    Emit::Changes => "changes",
-                    Emit::OnClose => "on window close",
-                };
-                let _ = write!(line, " window_end={} emit={emit} lateness={}", name(&group[window.end]), duration(window.allowed_lateness));
+                line.push_str(&window_text(window, &name(&group[window.end])));
             }
             let bound = if window.is_some() { "open windows" } else { "groups" };
+            let _ = write!(line, " state={state} bound={bound}");
+            line
+        }
+        Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => {
+            let function = match function {
+                RankFunction::RowNumber => "row_number",
+                RankFunction::Rank => "rank",
+                RankFunction::DenseRank => "dense_rank",
+            };
+            let mut line = format!("TopN {function} by [{}] order by [{}]", names(partition), order_keys(order, &name));
+            if let Some(limit) = limit {
+                let _ = write!(line, " limit={limit}");
+            }
+            if *offset > 0 {
+                let _ = write!(line, " offset={offset}");
+            }
+            if *with_rank {
+                line.push_str(" with rank");
+            }
+            if let Some(window) = window {
+                line.push_str(&window_text(window, &name(&partition[window.end])));
+            }
+            let append = input.is_some_and(|n| n.mode == ChangelogMode::Append) && limit.is_some();
+            let bound = match (window.is_some(), append) {
+                (true, _) => "open windows",
+                (false, true) => "the first rows of each partition",
+                (false, false) => "rows",
+            };
             let _ = write!(line, " state={state} bound={bound}");
             line
         }
@@ -72,6 +107,59 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
     line
 }
 
+fn window_text(window: &AggregateWindow, end: &str) -> String {
+    format!(" window_end={end} emit={} lateness={}", emit_text(window.emit), duration(window.allowed_lateness))
+}
+
+fn emit_text(emit: Emit) -> &'static str {
+    match emit {
+        Emit::Changes => "changes",
+        Emit::OnClose => "on window close",
+    }
+}
+
+fn join_line(plan: &StreamPlan, node: &Node) -> String {
+    let Op::Join { kind, keys, nulls_equal, residual, window, interval, state } = &node.op else { return String::new() };
+    let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
+    let kind = match kind {
+        JoinKind::Inner => "inner",
+        JoinKind::Left => "left",
+        JoinKind::Right => "right",
+        JoinKind::Full => "full",
+        JoinKind::Semi => "semi",
+        JoinKind::Anti => "anti",
+        JoinKind::Mark => "mark",
+    };
+    let equals = if *nulls_equal { "is not distinct from" } else { "=" };
+    let pair = |(l, r): (&usize, &usize)| format!("{} {equals} {}", column_name(left, *l), column_name(right, *r));
+    let pairs: Vec<String> = keys[0].iter().zip(&keys[1]).map(pair).collect();
+    let mut line = format!("Join {kind} on [{}]", pairs.join(", "));
+    if let Some(residual) = residual {
+        let width = left.columns.len();
+        let name = |i: usize| if i < width { column_name(left, i) } else { column_name(right, i - width) };
+        let _ = write!(line, " where {}", expr(residual, &name));
+    }
+    if let Some(window) = window {
+        let _ = write!(line, " window_end={} lateness={}", column_name(left, keys[0][window.end]), duration(window.allowed_lateness));
+    }
+    if let Some(interval) = interval {
+        let [l, r] = interval.times;
+        let (l, r, lower, upper) = (column_name(left, l), column_name(right, r), duration(interval.lower), duration(interval.upper));
+        let _ = write!(line, " interval=[{lower} <= {r} - {l} <= {upper}]");
+    }
+    let _ = write!(line, " state={state}");
+    let grows = |node: &Node| node.mode == ChangelogMode::Append;
+    line.push_str(match (window.is_some(), grows(left), grows(right)) {
+        _ if interval.is_some() => " bound=interval",
+        (true, ..) => " bound=open windows",
+        (false, false, false) => " bound=rows of both inputs",
+        (false, true, false) => " bound=none (warning: the left input only grows)",
+        (false, false, true) => " bound=none (warning: the right input only grows)",
+        (false, true, true) => " bound=none (warning: both inputs only grow)",
+    });
+    line
+}
+
 fn column_name(node: &Node, index: usize) -> String {
     node.columns.get(index).map_or_else(|| format!("#{index}"), |c| c.name.clone())
 }
@@ -83,11 +171,36 @@ fn aggregate_call(call: &AggregateCall, name: &dyn Fn(&usize) -> String) -> Stri
         AggregateFunction::Avg => "avg",
         AggregateFunction::Min => "min",
         AggregateFunction::Max => "max",
+        AggregateFunction::VarPop => "var_pop",
+        AggregateFunction::VarSamp => "var_samp",
+        AggregateFunction::StddevPop => "stddev_pop",
+        AggregateFunction::StddevSamp => "stddev_samp",
+        AggregateFunction::BoolAnd => "bool_and",
+        AggregateFunction::BoolOr => "bool_or",
+        AggregateFunction::StringAgg => "string_agg",
+        AggregateFunction::ArrayAgg => "array_agg",
+        AggregateFunction::FirstValue => "first_value",
     };
     let argument = call.argument.as_ref().map_or_else(|| "*".to_string(), name);
     let distinct = if call.distinct { "distinct " } else { "" };
     let filter = call.filter.as_ref().map_or_else(String::new, |f| format!(" filter {}", name(f)));
-    format!("{function}({distinct}{argument}){filter}")
+    let order = if call.order.is_empty() { String::new() } else { format!(" order by {}", order_keys(&call.order, name)) };
+    let nulls = if call.ignore_nulls { " ignore nulls" } else { "" };
+    format!("{function}({distinct}{argument}{order}{nulls}){filter}")
+}
+
+/// `a, b desc nulls last`.
+fn order_keys(order: &[OrderKey], name: &dyn Fn(&usize) -> String) -> String {
+    let key = |key: &OrderKey| {
+        let direction = if key.descending { " desc" } else { "" };
+        let nulls = match (key.descending, key.nulls_first) {
+            (false, true) => " nulls first",
+            (true, false) => " nulls last",
+            _ => "",
+        };
+        format!("{}{direction}{nulls}", name(&key.column))
+    };
+    order.iter().map(key).collect::<Vec<_>>().join(", ")
 }
 
 pub fn window_kind(kind: &WindowKind) -> String {
@@ -95,6 +208,10 @@ pub fn window_kind(kind: &WindowKind) -> String {
     match kind {
         WindowKind::Tumble { size, offset: o } => format!("tumble(size {}{})", duration(*size), offset(*o)),
         WindowKind::Hop { size, slide, offset: o } => format!("hop(size {}, slide {}{})", duration(*size), duration(*slide), offset(*o)),
+        WindowKind::Session { gap } => format!("session(gap {})", duration(*gap)),
+        WindowKind::Cumulate { size, step, offset: o } => {
+            format!("cumulate(size {}, step {}{})", duration(*size), duration(*step), offset(*o))
+        }
     }
 }
 

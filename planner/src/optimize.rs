@@ -1,6 +1,7 @@
 //! DataFusion's rewrites that are sound for a query that never ends: an explicit list. Left out on purpose:
-//! limit push-down (unsound under retraction), single-distinct-to-group-by (adds a stateful stage), join
-//! rules (joins are not lowered), and anything that folds `now()`.
+//! limit push-down (unsound under retraction), single-distinct-to-group-by (adds a stateful stage), and anything that
+//! folds `now()`. Subqueries become joins; the order of joins stays as written, but for cross joins that a condition
+//! above connects.
 
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
@@ -9,16 +10,24 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::optimizer::analyzer::Analyzer;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use std::sync::Arc;
@@ -31,26 +40,39 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateCrossJoin::new()),
         Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(FilterNullJoinKeys::default()),
+        Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ]
 }
 
-/// Type coercion, the casts that are PostgreSQL's own, and arithmetic that does not wrap.
+/// GROUPING(), type coercion, the casts that are PostgreSQL's own, and arithmetic that does not wrap.
 pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let rules = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)]);
-    let coerced = rules.execute_and_check(plan, options(), |_, _| {})?;
+    let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(ResolveGroupingFunction::new()), Arc::new(TypeCoercion::new()), Arc::new(PostgresCasts)];
+    let coerced = Analyzer::with_rules(rules).execute_and_check(plan, options(), |_, _| {})?;
     checked::rewrite_plan(coerced, &|e, _| Ok(Transformed::no(e)))
 }
 
 /// Type coercion and the rules above.
 pub fn optimize(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let plan = analyze(plan)?;
-    let context = OptimizerContext::new().without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
+    let mut options = options().clone();
+    options.optimizer.filter_null_join_keys = true;
+    // A scalar subquery changes as time goes on, so it is joined too.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    let context = OptimizerContext::new_with_config_options(Arc::new(options));
+    let context = context.without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
     Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
 }
 

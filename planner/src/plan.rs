@@ -24,6 +24,11 @@ impl StreamPlan {
         &self.nodes[self.output]
     }
 
+    /// The tables its operators keep their state in.
+    pub fn state_tables(&self) -> Vec<StateTableId> {
+        self.nodes.iter().flat_map(|node| node.op.state_tables()).collect()
+    }
+
     /// The relations this plan reads, each once, in order of first use.
     pub fn inputs(&self) -> Vec<RelationId> {
         let mut inputs = Vec::new();
@@ -83,6 +88,18 @@ pub enum Op {
         time_column: usize,
         kind: WindowKind,
     },
+    /// Appends the bounds of the session that each row is in: rows of a partition, each less than `gap` after the one before
+    /// it; rows whose time is null are rejected. A session is closed once the watermark has reached its end plus the
+    /// lateness. Its input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    SessionAssign {
+        partition: Vec<usize>,
+        time_column: usize,
+        /// Microseconds, as is the lateness.
+        gap: i64,
+        emit: Emit,
+        allowed_lateness: i64,
+        state: StateTableId,
+    },
     /// Sends each row to the worker that owns the hash of the key columns.
     Exchange {
         keys: Vec<usize>,
@@ -96,6 +113,38 @@ pub enum Op {
         calls: Vec<AggregateCall>,
         window: Option<AggregateWindow>,
         state: StateTableId,
+    },
+    /// The rows at some places of their partition's order: those after `offset`, `limit` of them. Rows that are equal in
+    /// `order` are ordered by all their columns. Emits the input's columns, and the place as a bigint with `with_rank`. Its
+    /// input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    TopN {
+        partition: Vec<usize>,
+        order: Vec<OrderKey>,
+        function: RankFunction,
+        offset: u64,
+        limit: Option<u64>,
+        with_rank: bool,
+        /// The partition's first column is the end of a window; see `AggregateWindow`.
+        window: Option<AggregateWindow>,
+        state: StateTableId,
+    },
+    /// Joins its inputs, 0 the left one and 1 the right one, on equality of `keys` and on `residual`, a condition over the
+    /// left columns and then the right ones. Emits net changes once per step. A key with a null in it equals nothing,
+    /// itself neither, unless `nulls_equal`. Rows with equal keys are on one worker, of both inputs on the same: each input is
+    /// exchanged by the same positions of its keys, or `keys` are empty and both are on one worker.
+    Join {
+        kind: JoinKind,
+        keys: [Vec<usize>; 2],
+        nulls_equal: bool,
+        residual: Option<Expr>,
+        window: Option<JoinWindow>,
+        interval: Option<JoinInterval>,
+        state: StateTableId,
+    },
+    /// As `Exchange`, but rows with a null in a key column, which match nothing in the join above, go by all their
+    /// columns, so that they are not all on one worker.
+    JoinExchange {
+        keys: Vec<usize>,
     },
     /// Writes the job's relation. `key`: the columns by which rows are identified; empty means keyless
     /// (row -> weight) in `Retract` mode and no index at all in `Append` mode. The input is exchanged by
@@ -111,6 +160,105 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The tables this operator keeps its state in.
+    pub fn state_tables(&self) -> Vec<StateTableId> {
+        match self {
+            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => vec![*state],
+            Op::Scan { .. }
+            | Op::Values { .. }
+            | Op::Filter { .. }
+            | Op::Project { .. }
+            | Op::WindowAssign { .. }
+            | Op::Exchange { .. }
+            | Op::JoinExchange { .. }
+            | Op::Union
+            | Op::Materialize { .. }
+            | Op::Sink { .. } => vec![],
+        }
+    }
+
+    /// Gives every state table the id that `id` has for it.
+    pub fn assign_state_tables(&mut self, id: &mut dyn FnMut() -> StateTableId) {
+        match self {
+            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => {
+                *state = id()
+            }
+            Op::Scan { .. }
+            | Op::Values { .. }
+            | Op::Filter { .. }
+            | Op::Project { .. }
+            | Op::WindowAssign { .. }
+            | Op::Exchange { .. }
+            | Op::JoinExchange { .. }
+            | Op::Union
+            | Op::Materialize { .. }
+            | Op::Sink { .. } => {}
+        }
+    }
+}
+
+/// Which rows a join shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum JoinKind {
+    /// Pairs that match: the left columns, then the right ones.
+    Inner,
+    /// And left rows that match nothing, with nulls for the right columns.
+    Left,
+    /// And right rows that match nothing.
+    Right,
+    /// And both.
+    Full,
+    /// Left rows that match something; the left columns.
+    Semi,
+    /// Left rows that match nothing.
+    Anti,
+    /// All left rows, and a boolean column: whether they match something.
+    Mark,
+}
+
+impl JoinKind {
+    /// Whether the join shows rows of a side (0 left, 1 right) on their own, by whether they match.
+    pub fn shows_alone(self, side: usize) -> bool {
+        match self {
+            JoinKind::Inner => false,
+            JoinKind::Full => true,
+            JoinKind::Right => side == 1,
+            JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => side == 0,
+        }
+    }
+
+    /// Whether rows of a side that match nothing are shown.
+    pub fn preserves(self, side: usize) -> bool {
+        self != JoinKind::Semi && self.shows_alone(side)
+    }
+
+    pub fn shows_pairs(self) -> bool {
+        matches!(self, JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full)
+    }
+}
+
+/// Makes a join one of an interval: the residual condition or the keys imply `lower <= right - left <= upper` for the event times
+/// of both sides, and a row is dropped when its side's watermark says that nothing to come can match it. A row whose time
+/// is before the watermark that it arrived under is late; one without a time matches nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinInterval {
+    /// Time column of each input.
+    pub times: [usize; 2],
+    /// Microseconds.
+    pub lower: i64,
+    pub upper: i64,
+}
+
+/// Makes a join one of windows: rows that can still match are those of windows that are not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinWindow {
+    /// Position within the keys of the window's end, never null. Closed and late as in `AggregateWindow`.
+    pub end: usize,
+    /// Microseconds.
+    pub allowed_lateness: i64,
+}
+
 /// All times in microseconds. Windows are `[start, start + size)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WindowKind {
@@ -124,12 +272,22 @@ pub enum WindowKind {
         slide: i64,
         offset: i64,
     },
+    /// Windows that grow: within each `[start, start + size)` one that ends at each multiple of `step`.
+    Cumulate {
+        size: i64,
+        step: i64,
+        offset: i64,
+    },
+    /// Not of `WindowAssign`: what `SessionAssign` makes.
+    Session {
+        gap: i64,
+    },
 }
 
 /// Makes an aggregate a window aggregate: the window's start and end are among the group columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AggregateWindow {
-    /// Position within `group` of the window end column. A group is closed once the watermark has
+    /// Position of the window end column within `group` (of a Top-N: within `partition`). A group is closed once the watermark has
     /// reached its end plus the lateness: then its state is dropped and it is final. A row is late if its
     /// group was closed by its arrival watermark.
     pub end: usize,
@@ -157,6 +315,31 @@ pub struct AggregateCall {
     /// SUM and COUNT of integers: BigInt, checked. AVG of integers: Double. SUM and AVG of decimals:
     /// Decimal. MIN, MAX: the argument's type.
     pub output: SqlType,
+    /// In which order the rows count, for `StringAgg`, `ArrayAgg` and `FirstValue`; rows that are equal in it are ordered by
+    /// the argument.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub order: Vec<OrderKey>,
+    /// Between the values of `StringAgg`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
+    /// Rows with a null argument do not count, for `ArrayAgg` and `FirstValue`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_nulls: bool,
+}
+
+impl AggregateCall {
+    /// A call over all rows, of no particular order.
+    pub fn new(function: AggregateFunction, argument: Option<usize>, output: SqlType) -> Self {
+        AggregateCall { function, argument, distinct: false, filter: None, output, order: vec![], separator: None, ignore_nulls: false }
+    }
+}
+
+/// One column of an order of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OrderKey {
+    pub column: usize,
+    pub descending: bool,
+    pub nulls_first: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -166,6 +349,28 @@ pub enum AggregateFunction {
     Avg,
     Min,
     Max,
+    /// Of doubles, to Double; null of fewer than one (population) or two (sample) values.
+    VarPop,
+    VarSamp,
+    StddevPop,
+    StddevSamp,
+    BoolAnd,
+    BoolOr,
+    /// Of Text; nulls do not count.
+    StringAgg,
+    ArrayAgg,
+    /// The first in the call's order. LAST_VALUE is the first in the opposite order.
+    FirstValue,
+}
+
+/// What a row's place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RankFunction {
+    RowNumber,
+    /// Rows that are equal in the order share the place of the first.
+    Rank,
+    /// The same, counted without gaps.
+    DenseRank,
 }
 
 /// A scalar expression over the columns of one input. Every operand already has the type its operator

@@ -9,5 +9,6 @@ pub mod checkpoint;
 pub mod kv;
 pub mod lock;
 pub mod log;
+pub mod priority;
 pub mod state;
 pub mod view;

@@ -67,3 +67,32 @@ fn damage_is_an_error() {
     assert!(codec.decode([&[VALUE, 1, 2][..]].into_iter()).is_err());
     assert!(codec.decode([&[NULL, 9][..]].into_iter()).is_err());
 }
+
+#[test]
+fn orders_compare_as_order_by_does() {
+    let values: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("ab"), Some("b\0c"), Some(""), None]));
+    let sorted = |descending, nulls_first| {
+        let codec = OrderCodec::new(vec![(DataType::Utf8, ColumnOrder { descending, nulls_first })]).unwrap();
+        let mut keys = KeyRows::default();
+        codec.encode(std::slice::from_ref(&values), values.len(), &mut keys);
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|a, b| keys.row(*a).cmp(keys.row(*b)));
+        order
+    };
+    assert_eq!(sorted(false, false), [3, 0, 1, 2, 4]);
+    assert_eq!(sorted(false, true), [4, 3, 0, 1, 2]);
+    assert_eq!(sorted(true, true), [4, 2, 1, 0, 3]);
+    assert_eq!(sorted(true, false), [2, 1, 0, 3, 4]);
+}
+
+#[test]
+fn exact_floats_keep_their_bits() {
+    let values = Float64Array::from(vec![-0.0, 0.0, f64::NAN, -f64::NAN, f64::INFINITY, -1.5]);
+    let codec = KeyCodec::exact(vec![DataType::Float64]).unwrap();
+    let mut keys = KeyRows::default();
+    codec.encode(&[Arc::new(values.clone())], values.len(), &mut keys);
+    let back = codec.decode(keys.iter()).unwrap();
+    let bits = |array: &Float64Array| array.values().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(back[0].as_primitive()), bits(&values));
+    assert!(keys.row(0) < keys.row(1));
+}

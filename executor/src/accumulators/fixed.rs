@@ -45,18 +45,50 @@ pub(super) fn add_fixed(limbs: &mut [u64], lowest: i32, other: &[u64], other_low
     }
 }
 
-/// The nearest float, ties to even; an infinity beyond the largest.
-pub(super) fn round(limbs: &[u64], lowest: i32) -> f64 {
+/// The absolute value.
+pub(super) fn magnitude(limbs: &[u64]) -> Vec<u64> {
     let negative = limbs.last().is_some_and(|top| top >> 63 == 1);
     let mut carry = negative;
-    let magnitude: Vec<u64> = limbs
+    limbs
         .iter()
         .map(|limb| {
             let (limb, overflow) = (if negative { !limb } else { *limb }).overflowing_add(carry as u64);
             carry = overflow;
             limb
         })
-        .collect();
+        .collect()
+}
+
+/// The product of two numbers without a sign.
+pub(super) fn product(left: &[u64], right: &[u64]) -> Vec<u64> {
+    let mut result = vec![0; left.len() + right.len()];
+    for (i, a) in left.iter().enumerate().filter(|(_, a)| **a != 0) {
+        let mut carry = 0u128;
+        for (j, b) in right.iter().enumerate() {
+            let sum = *a as u128 * *b as u128 + result[i + j] as u128 + carry;
+            result[i + j] = sum as u64;
+            carry = sum >> 64;
+        }
+        result[i + right.len()] = carry as u64;
+    }
+    result
+}
+
+/// Takes `other`, which has no more limbs, from `limbs`.
+pub(super) fn subtract(limbs: &mut [u64], other: &[u64]) {
+    let mut borrow = false;
+    for (i, limb) in limbs.iter_mut().enumerate() {
+        let (difference, first) = limb.overflowing_sub(*other.get(i).unwrap_or(&0));
+        let (difference, second) = difference.overflowing_sub(borrow as u64);
+        *limb = difference;
+        borrow = first | second;
+    }
+}
+
+/// The nearest float, ties to even; an infinity beyond the largest.
+pub(super) fn round(limbs: &[u64], lowest: i32) -> f64 {
+    let negative = limbs.last().is_some_and(|top| top >> 63 == 1);
+    let magnitude = magnitude(limbs);
     let Some(top) = magnitude.iter().rposition(|limb| *limb != 0) else { return 0.0 };
     let lead = magnitude[top].leading_zeros() as usize;
     let below = |i: usize| if i < top { magnitude[top - 1 - i] } else { 0 };
@@ -65,6 +97,9 @@ pub(super) fn round(limbs: &[u64], lowest: i32) -> f64 {
     let rest = lead > 0 && below(0) << lead != 0 || lead == 0 && below(0) != 0;
     let sticky = rest || magnitude[..top.saturating_sub(1)].iter().any(|limb| *limb != 0);
     let exponent = lowest + (top * 64 + 63 - lead) as i32;
+    if exponent < -1074 {
+        return 0.0;
+    }
     if exponent > 1023 {
         return if negative { f64::NEG_INFINITY } else { f64::INFINITY };
     }

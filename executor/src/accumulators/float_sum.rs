@@ -172,7 +172,7 @@ impl Accumulator for FloatSum {
 }
 
 /// Without the limbs at either end that follow from the others: first limb, how many, the limbs.
-fn put_limbs(limbs: &[u64], out: &mut Vec<u8>) {
+pub(super) fn put_limbs(limbs: &[u64], out: &mut Vec<u8>) {
     let first = limbs.iter().position(|limb| *limb != 0).unwrap_or(limbs.len());
     let mut end = limbs.len();
     while end > first + 1 && limbs[end - 1] == sign_of(limbs[end - 2]) {
@@ -182,7 +182,7 @@ fn put_limbs(limbs: &[u64], out: &mut Vec<u8>) {
     limbs[first..end].iter().for_each(|limb| out.extend_from_slice(&limb.to_le_bytes()));
 }
 
-fn get_limbs(limbs: &mut [u64], bytes: &mut &[u8]) -> Result<()> {
+pub(super) fn get_limbs(limbs: &mut [u64], bytes: &mut &[u8]) -> Result<()> {
     let ([first, count], rest) = bytes.split_first_chunk::<2>().ok_or_else(damaged)?;
     let (first, end) = (*first as usize, *first as usize + *count as usize);
     if end > limbs.len() || rest.len() < 8 * *count as usize {
@@ -204,6 +204,6 @@ fn sign_of(limb: u64) -> u64 {
     (limb as i64 >> 63) as u64
 }
 
-fn damaged() -> SqlError {
+pub(super) fn damaged() -> SqlError {
     SqlError::corrupt("a stored sum is damaged")
 }

@@ -6,6 +6,8 @@
 //! - `int_sum`: SUM and AVG of integers, exact in 128 bits
 //! - `decimal_sum`: SUM and AVG of decimals, exact in 192 bits
 //! - `float_sum`: SUM and AVG of floats, exact in `fixed`-point numbers
+//! - `variance`: VARIANCE and STDDEV, exact until the last division
+//! - `truth`: BOOL_AND and BOOL_OR
 //! - `extreme`: MIN and MAX of append-only input; `KeyExtreme` is also where retracting ones keep the present extreme
 
 mod count;
@@ -14,6 +16,8 @@ mod extreme;
 mod fixed;
 mod float_sum;
 mod int_sum;
+mod truth;
+mod variance;
 
 pub use extreme::KeyExtreme;
 
@@ -110,6 +114,10 @@ pub fn create(call: &AggregateCall, input: &DataType) -> Result<Box<dyn Accumula
         (Sum | Avg, SqlType::Real | SqlType::Double) if matches!(input, DataType::Float32 | DataType::Float64) => {
             Box::new(float_sum::FloatSum::new(call.function == Avg, call.output == SqlType::Real))
         }
+        (VarPop | VarSamp | StddevPop | StddevSamp, SqlType::Double) if *input == DataType::Float64 => {
+            Box::new(variance::Variance::new(call.function))
+        }
+        (BoolAnd | BoolOr, SqlType::Boolean) if *input == DataType::Boolean => Box::new(truth::Truth::new(call.function == BoolAnd)),
         (Min | Max, output) if output.to_arrow() == *input => extreme::create(input, call.function == Max)?,
         _ => return Err(refused()),
     })

@@ -13,7 +13,7 @@ use std::sync::Arc;
 const SLOTS: usize = 4;
 
 fn call(function: AggregateFunction, output: SqlType) -> AggregateCall {
-    AggregateCall { function, argument: Some(0), distinct: false, filter: None, output }
+    AggregateCall::new(function, Some(0), output)
 }
 
 /// Runs weighted values (slot, index into `values`, weight) through an accumulator in random pieces and order.
@@ -241,6 +241,29 @@ fn floats_come_back_from_anywhere() {
     assert_eq!(result(&[(0, 5, 2)]), f64::INFINITY);
     assert_eq!(result(&[(0, 5, 2), (0, 5, -1)]), 1e308);
     assert_eq!(result(&[(0, 0, 1_000_000), (0, 0, -999_999)]), 0.1);
+}
+
+#[test]
+fn variances_do_not_cancel_or_drift() {
+    let values: ArrayRef =
+        Arc::new(Float64Array::from(vec![1e9 + 4.0, 1e9 + 7.0, 1e9 + 13.0, 1e9 + 16.0, 1e300, f64::NAN, 1e-200, -3e-200]));
+    let result = |function, rows: &[(u32, u32, i64)]| {
+        let array = run(&call(function, SqlType::Double), &values, rows, 3).values;
+        valid(array.as_primitive::<Float64Type>(), 0)
+    };
+    let four = [(0, 0, 1), (0, 1, 1), (0, 2, 1), (0, 3, 1)];
+    assert_eq!(result(AggregateFunction::VarSamp, &four), Some(30.0));
+    assert_eq!(result(AggregateFunction::VarPop, &four), Some(22.5));
+    assert_eq!(result(AggregateFunction::StddevSamp, &four), Some(30f64.sqrt()));
+    assert_eq!(result(AggregateFunction::StddevPop, &four), Some(22.5f64.sqrt()));
+    let detour: Vec<(u32, u32, i64)> =
+        four.into_iter().chain([(0, 4, 2), (0, 4, -2), (0, 5, 1), (0, 5, -1), (0, 0, 70), (0, 0, -70)]).collect();
+    assert_eq!(result(AggregateFunction::VarSamp, &detour), Some(30.0));
+    assert!(result(AggregateFunction::VarPop, &[(0, 5, 1)]).is_some_and(f64::is_nan));
+    assert_eq!(result(AggregateFunction::VarPop, &[(0, 4, 3)]), Some(0.0));
+    assert_eq!(result(AggregateFunction::StddevPop, &[(0, 6, 1), (0, 7, 1)]), Some(0.0));
+    assert_eq!(result(AggregateFunction::VarSamp, &[(0, 0, 1)]), None);
+    assert_eq!(result(AggregateFunction::VarPop, &[]), None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::testing::{binary, column, columns, int, net, net_changes, schema, spl
 use arrow::datatypes::SchemaRef;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::types::{Column, arrow_schema};
-use eddyline_common::{Epoch, SqlType, StateTableId, Timestamp, key};
+use eddyline_common::{Epoch, SqlState, SqlType, StateTableId, Timestamp, key};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_planner::plan::{
     AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, Op, PLAN_VERSION, StreamPlan, WindowKind,
@@ -20,6 +20,7 @@ use eddyline_planner::plan::{
 use eddyline_storage::kv::MemoryKv;
 use eddyline_storage::view::{View, ViewKey};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SOURCE: RelationId = RelationId(1);
@@ -400,7 +401,7 @@ fn a_short_job_does_not_wait_for_a_long_one() {
 
 /// Scan -> Exchange by k -> Aggregate count(*), sum(v) by k -> Materialize by k.
 fn grouping_plan(group: Vec<usize>) -> Arc<StreamPlan> {
-    let call = |function, argument| AggregateCall { function, argument, distinct: false, filter: None, output: SqlType::BigInt };
+    let call = |function, argument| AggregateCall::new(function, argument, SqlType::BigInt);
     let calls = vec![call(AggregateFunction::Count, None), call(AggregateFunction::Sum, Some(1))];
     let mut out: Vec<Column> = group.iter().map(|g| kv()[*g].clone()).collect();
     out.extend(columns(&[("count", SqlType::BigInt), ("sum", SqlType::BigInt)]));
@@ -473,6 +474,68 @@ fn jobs_that_rest_give_state_back_to_those_that_work() {
         let last = net(&done(&engine).output);
         assert!(last.len() == keys as usize && last.iter().all(|(_, weight)| *weight == -1), "no group was lost");
     }
+}
+
+/// A store in memory whose disk may be full.
+#[derive(Default)]
+struct FullStore {
+    inner: MemoryKv,
+    full: AtomicBool,
+}
+
+impl KeyValueStore for FullStore {
+    fn multi_get(&self, table: StateTableId, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.inner.multi_get(table, keys)
+    }
+    fn scan(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        self.inner.scan(table, start, end, visit)
+    }
+    fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(SqlError::new(SqlState::DISK_FULL, "no space left on device"));
+        }
+        self.inner.ingest(runs)
+    }
+    fn delete_range(&self, table: StateTableId, start: &[u8], end: &[u8]) -> Result<()> {
+        self.inner.delete_range(table, start, end)
+    }
+    fn drop_table(&self, table: StateTableId) -> Result<()> {
+        self.inner.drop_table(table)
+    }
+    fn checkpoint(&self, dir: &Path) -> Result<()> {
+        self.inner.checkpoint(dir)
+    }
+    fn disk_reads(&self) -> u64 {
+        self.inner.disk_reads()
+    }
+}
+
+#[test]
+fn a_full_disk_stops_no_job_and_workers_go_on_by_themselves() {
+    let store = Arc::new(FullStore::default());
+    store.full.store(true, Ordering::SeqCst);
+    let config = EngineConfig { workers: 2, backend: StateBackend::Rocksdb, cache_bytes: 1 << 20 };
+    let engine = Engine::start(config, store.clone());
+    engine.create_job(spec(JOB, grouping_plan(vec![0]), ViewKey::Keyed(vec![0]), 2)).unwrap();
+    engine.step(step(JOB, 1, vec![(SOURCE, split(batch(&rows(0..40_000)), 7))], 0));
+    assert_eq!(net(&done(&engine).output).len(), 40_000);
+    assert!(engine.gate().is_held());
+    store.full.store(false, Ordering::SeqCst);
+    let begun = std::time::Instant::now();
+    while engine.gate().is_held() {
+        assert!(begun.elapsed() < PATIENCE, "idle workers try again");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let gone: Vec<_> = rows(0..40_000).into_iter().map(|(row, _)| (row, -1)).collect();
+    engine.step(step(JOB, 2, vec![(SOURCE, split(batch(&gone), 7))], 0));
+    let last = net(&done(&engine).output);
+    assert!(last.len() == 40_000 && last.iter().all(|(_, weight)| *weight == -1), "no group was lost");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::expr::compile::{compile, compile_as};
 use crate::expr::error::{arrow_error, evaluation_error, is_row_error};
 use crate::expr::special::NowHandle;
 use crate::operator::StepContext;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState};
@@ -71,6 +71,30 @@ impl Predicate {
     /// The rows for which the condition is true, without those that were rejected.
     pub fn filter(&self, changes: &ChangeBatch, ctx: &mut StepContext) -> Result<ChangeBatch> {
         evaluate_rows(changes, &self.schema, &|piece| self.keep(piece), ctx)
+    }
+
+    /// The indices of the rows for which the condition is true. Rows that fail are rejected with their `weights`.
+    pub fn passing(&self, rows: &RecordBatch, weights: &[i64], ctx: &mut StepContext) -> Result<Vec<u32>> {
+        if rows.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        // Indices travel as weights do.
+        let indices = Int64Array::from_iter_values(0..rows.num_rows() as i64);
+        let changes = ChangeBatch::with_weights(rows.clone(), indices);
+        let indices = |kept: &ChangeBatch| (0..kept.num_rows()).map(|row| kept.weight(row) as u32).collect::<Vec<_>>();
+        match self.keep(&changes) {
+            Err(error) if is_row_error(&error) => {}
+            outcome => return outcome.map(|kept| indices(&kept)),
+        }
+        let mut search = Search { evaluate: &|piece| self.keep(piece), changes: &changes, good: Vec::new(), bad: BTreeMap::new() };
+        search.halve(0, changes.num_rows())?;
+        let Search { good, bad, .. } = search;
+        for (_, (error, rows)) in bad {
+            let weights = Int64Array::from_iter_values(rows.iter().map(|row| weights[*row as usize]));
+            let failed = changes.take(&UInt32Array::from(rows)).map_err(arrow_error)?;
+            ctx.reject(ChangeBatch::with_weights(failed.rows, weights), error)?;
+        }
+        Ok(good.iter().flat_map(indices).collect())
     }
 
     fn keep(&self, changes: &ChangeBatch) -> Result<ChangeBatch> {

@@ -1,7 +1,8 @@
 //! Exchange: splits batches by the worker that owns the hash of their key columns. How pieces travel between workers
 //! is `crate::exchange`'s affair.
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::key::{self, KeyCodec, KeyRows, VSHARDS};
 use eddyline_common::{ChangeBatch, Result, SqlError};
@@ -17,6 +18,9 @@ pub struct Partitioner {
     owners: Vec<u16>,
     workers: usize,
     encoded: KeyRows,
+    /// Rows with a null in a key column go by all their columns.
+    all_columns: Option<KeyCodec>,
+    all_encoded: KeyRows,
 }
 
 impl Partitioner {
@@ -26,7 +30,14 @@ impl Partitioner {
         }
         let codec = KeyCodec::new(keys.iter().map(|k| input.field(*k).data_type().clone()).collect())?;
         let owners = (0..VSHARDS).map(|shard| key::worker_of(shard as u8, workers) as u16).collect();
-        Ok(Partitioner { keys, codec, owners, workers, encoded: KeyRows::default() })
+        let (encoded, all_encoded) = (KeyRows::default(), KeyRows::default());
+        Ok(Partitioner { keys, codec, owners, workers, encoded, all_columns: None, all_encoded })
+    }
+
+    /// Rows with a null in a key column, which have no partner to be with, go by all their columns.
+    pub fn spreading_nulls(mut self, input: &SchemaRef) -> Result<Self> {
+        self.all_columns = Some(KeyCodec::new(input.fields().iter().map(|f| f.data_type().clone()).collect())?);
+        Ok(self)
     }
 
     /// Calls `deliver` with each worker that owns rows of the batch, and those rows.
@@ -41,7 +52,17 @@ impl Partitioner {
         }
         let columns: Vec<ArrayRef> = self.keys.iter().map(|k| changes.rows.column(*k).clone()).collect();
         self.codec.encode(&columns, changes.num_rows(), &mut self.encoded);
-        let owners: Vec<u16> = self.encoded.iter().map(|key| self.owners[key::vshard(key::hash64(key)) as usize]).collect();
+        let owner = |key: &[u8]| self.owners[key::vshard(key::hash64(key)) as usize];
+        let mut owners: Vec<u16> = self.encoded.iter().map(owner).collect();
+        let nulls = columns.iter().fold(None, |all: Option<NullBuffer>, c| NullBuffer::union(all.as_ref(), c.logical_nulls().as_ref()));
+        if let (Some(codec), Some(nulls)) = (&self.all_columns, nulls)
+            && nulls.null_count() > 0
+        {
+            codec.encode(changes.rows.columns(), changes.num_rows(), &mut self.all_encoded);
+            for row in (0..owners.len()).filter(|row| nulls.is_null(*row)) {
+                owners[row] = owner(self.all_encoded.row(row));
+            }
+        }
         // A counting sort of the rows by owner; then every worker's rows are one slice.
         let mut starts = vec![0u32; self.workers + 1];
         for owner in &owners {

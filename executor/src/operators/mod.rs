@@ -3,10 +3,14 @@
 pub mod aggregate;
 pub mod exchange;
 pub mod filter;
+pub mod join;
 pub mod materialize;
 pub mod project;
+pub mod routing;
 pub mod scan;
+pub mod session;
 pub mod sink;
+pub mod top_n;
 pub mod union;
 pub mod values;
 pub mod window_assign;

@@ -1,6 +1,7 @@
 //! Window assign: appends the bounds of the windows that cover a row's event time, one output row per window.
 //!
-//! Windows are `[start, start + size)`; starts lie at multiples of the slide plus the offset, also before 1970. A row
+//! Windows are `[start, start + size)`; starts lie at multiples of the slide plus the offset, also before 1970. Those of
+//! CUMULATE share a start and end at each step of their size. A row
 //! that no window covers (a slide longer than the size) is dropped, as the query says. A row without a time, or whose
 //! window would begin or end outside the range of time, is rejected.
 
@@ -23,22 +24,27 @@ pub struct WindowAssign {
     time_column: usize,
     size: i64,
     slide: i64,
+    /// Windows with one start end this far apart; otherwise there is one.
+    step: Option<i64>,
     offset: i64,
     output: SchemaRef,
 }
 
 impl WindowAssign {
     pub fn new(time_column: usize, kind: WindowKind, input: &SchemaRef, output: SchemaRef) -> Result<Self> {
-        let (size, slide, offset) = match kind {
-            WindowKind::Tumble { size, offset } => (size, size, offset),
-            WindowKind::Hop { size, slide, offset } => (size, slide, offset),
+        let (size, slide, step, offset) = match kind {
+            WindowKind::Tumble { size, offset } => (size, size, None, offset),
+            WindowKind::Hop { size, slide, offset } => (size, slide, None, offset),
+            WindowKind::Cumulate { size, step, offset } => (size, size, Some(step), offset),
+            WindowKind::Session { .. } => return Err(SqlError::internal("a session is not assigned row by row")),
         };
-        if size <= 0 || slide <= 0 {
+        let apart = step.unwrap_or(slide);
+        if size <= 0 || apart <= 0 || step.is_some_and(|step| size % step != 0) {
             return Err(SqlError::new(SqlState::INVALID_PARAMETER, "the size and the slide of a window must be positive"));
         }
-        if size / slide > WINDOWS_PER_ROW_MAX {
+        if size / apart > WINDOWS_PER_ROW_MAX {
             return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "too many windows for each row")
-                .with_detail(format!("A window spans {} slides; at most {WINDOWS_PER_ROW_MAX} are supported.", size / slide)));
+                .with_detail(format!("A row is in {} windows; at most {WINDOWS_PER_ROW_MAX} are supported.", size / apart)));
         }
         let is_time = |ty: &DataType| matches!(ty, DataType::Timestamp(TimeUnit::Microsecond, _));
         let width = input.fields().len();
@@ -48,7 +54,7 @@ impl WindowAssign {
         if !valid {
             return Err(SqlError::internal("a window does not fit the columns of its input"));
         }
-        Ok(WindowAssign { time_column, size, slide, offset, output })
+        Ok(WindowAssign { time_column, size, slide, step, offset, output })
     }
 
     /// The start of the last window that begins at or before `time`; `None` out of range.
@@ -67,10 +73,13 @@ impl WindowAssign {
         }
         let rows = std::mem::take(&mut picked.rows);
         let starts = std::mem::take(&mut picked.starts);
+        let ends: Vec<i64> = match self.step {
+            Some(_) => std::mem::take(&mut picked.ends),
+            None => starts.iter().map(|s| s + self.size).collect(),
+        };
         // Tumbling windows usually keep every row in its place.
         let in_place = rows.len() == batch.changes.num_rows() && rows.iter().enumerate().all(|(i, row)| i == *row as usize);
         let changes = if in_place { batch.changes.clone() } else { batch.changes.take(&UInt32Array::from(rows))? };
-        let ends: Vec<i64> = starts.iter().map(|s| s + self.size).collect();
         let times: Vec<i64> = ends.iter().map(|e| e - MICROS_PER_MILLI).collect();
         let count = starts.len();
         let mut columns: Vec<ArrayRef> = changes.rows.columns().to_vec();
@@ -90,6 +99,21 @@ impl WindowAssign {
 struct Picked {
     rows: Vec<u32>,
     starts: Vec<i64>,
+    /// Only of windows that share a start.
+    ends: Vec<i64>,
+}
+
+impl Picked {
+    /// The windows that start at `start` and hold `time`, shortest first.
+    fn cumulate(&mut self, row: u32, time: i64, start: i64, size: i64, step: i64) {
+        let mut end = start + (time - start) / step * step;
+        while end < start + size {
+            end += step;
+            self.rows.push(row);
+            self.starts.push(start);
+            self.ends.push(end);
+        }
+    }
 }
 
 impl Operator for WindowAssign {
@@ -97,7 +121,7 @@ impl Operator for WindowAssign {
         let column = batch.changes.rows.column(self.time_column).clone();
         let times = column.as_primitive::<TimestampMicrosecondType>();
         let (mut null, mut out_of_range) = (Vec::new(), Vec::new());
-        let mut picked = Picked { rows: Vec::with_capacity(times.len()), starts: Vec::with_capacity(times.len()) };
+        let mut picked = Picked { rows: Vec::with_capacity(times.len()), starts: Vec::with_capacity(times.len()), ends: Vec::new() };
         // Neighbours mostly share the last window: `start..start + slide` saves the division.
         let mut start = 0;
         let mut next = 0;
@@ -116,13 +140,17 @@ impl Operator for WindowAssign {
                     }
                 }
             }
-            let mut window = start;
-            while window > time - self.size {
-                picked.rows.push(row as u32);
-                picked.starts.push(window);
-                window -= self.slide;
+            if let Some(step) = self.step {
+                picked.cumulate(row as u32, time, start, self.size, step);
+            } else {
+                let mut window = start;
+                while window > time - self.size {
+                    picked.rows.push(row as u32);
+                    picked.starts.push(window);
+                    window -= self.slide;
+                }
             }
-            if picked.starts.len() >= OUTPUT_ROWS && self.slide < self.size {
+            if picked.starts.len() >= OUTPUT_ROWS && self.step.unwrap_or(self.slide) < self.size {
                 self.emit(&batch, &mut picked, ctx)?;
             }
         }

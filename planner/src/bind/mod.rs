@@ -8,6 +8,8 @@ mod literals;
 mod names;
 mod operands;
 mod rewrite;
+pub mod session;
+mod set_operations;
 mod set_returning;
 mod spellings;
 pub mod window;
@@ -158,6 +160,7 @@ impl<'a> Binder<'a> {
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let planner = SqlToRel::new(self);
         let plan = planner.sql_statement_to_plan_with_context(Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
+        let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         Ok((plan, found))
     }

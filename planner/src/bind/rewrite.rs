@@ -2,6 +2,7 @@
 //! spellings into functions that exist, and the catalog queries of Postgres clients into what DataFusion can
 //! plan. It refuses what the binder would silently drop (`FOR SYSTEM_TIME`).
 
+use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
 use super::{catalog_queries, literals, names, set_returning, spellings};
 use crate::error::{SourceText, fold, suggest};
@@ -13,7 +14,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// Names that the binder treats as functions though no registry holds them.
-const SPECIAL_FUNCTIONS: &[&str] = &["unnest", "unnest_outer", "grouping", "array", "map", "descriptor", "tumble", "hop"];
+const SPECIAL_FUNCTIONS: &[&str] =
+    &["unnest", "unnest_outer", "grouping", "array", "map", "descriptor", "tumble", "hop", "cumulate", "session", PARTITION];
 
 /// What the rewriter learns on its way.
 #[derive(Default)]
@@ -128,9 +130,6 @@ impl Rewriter<'_> {
         let error = match plain {
             "current_watermark" => SqlError::unsupported("function current_watermark() is not supported")
                 .with_hint("Rows that come after the watermark are in eddyline.late_rows."),
-            "cumulate" | "session" => {
-                SqlError::unsupported(format!("{} windows are not supported", plain.to_uppercase())).with_hint("TUMBLE and HOP are.")
-            }
             _ => {
                 let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}() does not exist"));
                 let known: BTreeSet<String> = f.udfs().into_iter().chain(f.udafs()).chain(f.udwfs()).collect();
@@ -218,15 +217,62 @@ fn group_window(select: &mut Select) -> ControlFlow<Broken> {
         let error = SqlError::unsupported("a group window over a join is not supported");
         return broken(error.with_hint("Put the join into a subquery."), span);
     }
-    let (data, alias) = window_input(relation);
+    let (mut data, alias) = window_input(relation);
+    let mut keys = None;
+    if name == "session" {
+        // Sessions are those of the rows that WHERE leaves, within each group.
+        keys = match session_keys(exprs, *at, &select.projection) {
+            Ok(keys) => Some(call(PARTITION, keys)),
+            Err(error) => return broken(error, span),
+        };
+        if let Some(condition) = select.selection.take() {
+            let mut rows = crate::parse::select_all_from(relation.clone());
+            if let SetExpr::Select(inner) = rows.body.as_mut() {
+                inner.selection = Some(condition);
+            }
+            data = Expr::Subquery(Box::new(rows));
+        }
+    }
     let mut window_args = vec![data, Expr::Identifier(time.clone())];
     window_args.extend(args[1..].iter().map(|e| (*e).clone()));
+    window_args.extend(keys);
     *relation = TableFactor::TableFunction { expr: call(&format!("{GROUP_WINDOW_PREFIX}{name}"), window_args), alias };
     let with_time = uses_rowtime(select);
     let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
     let columns = if with_time { 3 } else { 2 };
     exprs.splice(*at..=*at, GROUP_WINDOW_COLUMNS[..columns].iter().map(|c| Expr::Identifier(Ident::new(*c))));
     ControlFlow::Continue(())
+}
+
+/// What else a session is grouped by, as the columns of its input: without the names of tables.
+fn session_keys(group: &[Expr], at: usize, items: &[SelectItem]) -> Result<Vec<Expr>> {
+    let others = group.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, e)| e);
+    let key = |e: &Expr| {
+        let mut key = match e {
+            Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_) => {
+                let error = SqlError::unsupported("SESSION with GROUPING SETS, ROLLUP or CUBE is not supported");
+                return Err(error.with_hint("Use the table function SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), gap)."));
+            }
+            Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) => {
+                let item = number.parse::<usize>().ok().and_then(|n| items.get(n.checked_sub(1)?));
+                match item {
+                    Some(SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. }) => e.clone(),
+                    _ => e.clone(),
+                }
+            }
+            other => other.clone(),
+        };
+        let _ = visit_expressions_mut(&mut key, |part| {
+            if let Expr::CompoundIdentifier(parts) = part
+                && let Some(last) = parts.pop()
+            {
+                *part = Expr::Identifier(last);
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        Ok(key)
+    };
+    others.map(key).collect()
 }
 
 /// The table factor as a window function's first argument, and the alias it was known by.
@@ -251,7 +297,7 @@ fn uses_rowtime(select: &Select) -> bool {
     let _ = visit_expressions(select, |e| {
         if let Expr::Function(f) = e {
             let name = f.name.to_string().to_lowercase();
-            found |= matches!(name.as_str(), "tumble_rowtime" | "hop_rowtime");
+            found |= matches!(name.as_str(), "tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime" | "session_rowtime");
         }
         ControlFlow::<()>::Continue(())
     });

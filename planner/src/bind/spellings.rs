@@ -45,9 +45,11 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     let part = |field: &str| cast(call("date_part", vec![string_expr(field), own(0)]), DataType::BigInt(None));
     let pattern = |i: usize| args.get(i).cloned().unwrap_or_else(|| string_expr(DEFAULT_PATTERN));
     Some(match (name.as_str(), args.len()) {
-        ("tumble_start" | "hop_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
-        ("tumble_end" | "hop_end", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[1])),
-        ("tumble_rowtime" | "hop_rowtime", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2])),
+        ("tumble_start" | "hop_start" | "cumulate_start" | "session_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
+        ("tumble_end" | "hop_end" | "cumulate_end" | "session_end", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[1])),
+        ("tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime" | "session_rowtime", _) => {
+            Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2]))
+        }
         ("localtimestamp", 0) => cast(now(), DataType::Timestamp(None, TimezoneInfo::None)),
         ("current_date" | "today", 0) => cast(now(), DataType::Date),
         ("current_time" | "localtime", 0) => cast(now(), DataType::Time(None, TimezoneInfo::None)),
@@ -94,6 +96,15 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             function.name = ObjectName::from(vec![Ident::new("var_samp")]);
             return None;
         }
+        ("every", 1) => {
+            function.name = ObjectName::from(vec![Ident::new("bool_and")]);
+            return None;
+        }
+        ("any_value", 1) => {
+            function.name = ObjectName::from(vec![Ident::new("first_value")]);
+            function.null_treatment = Some(NullTreatment::IgnoreNulls);
+            return None;
+        }
         ("listagg", 1 | 2) => {
             string_agg(function);
             return None;
@@ -118,12 +129,15 @@ fn returning(function: &Function) -> Option<DataType> {
     })
 }
 
-/// `LISTAGG(x [, separator])` is `string_agg`, with a comma as its separator.
+/// `LISTAGG(x [, separator]) [WITHIN GROUP (ORDER BY ...)]` is `string_agg`, with a comma as its separator.
 fn string_agg(function: &mut Function) {
     function.name = ObjectName::from(vec![Ident::new("string_agg")]);
-    if let FunctionArguments::List(list) = &mut function.args
-        && list.args.len() == 1
-    {
+    let within = std::mem::take(&mut function.within_group);
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    if list.args.len() == 1 {
         list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(string_expr(","))));
+    }
+    if !within.is_empty() {
+        list.clauses.push(FunctionArgumentClause::OrderBy(within));
     }
 }

@@ -2,9 +2,11 @@
 //! and `window_time` to its input. A streaming plan lowers it to `Op::WindowAssign`; for a batch query
 //! `expand` turns it into projections (and an unnest) that DataFusion runs by itself.
 
+use super::rewrite::arguments;
+use super::session::{PARTITION, SessionAssign};
 use crate::error::{fold, into_datafusion, suggest};
 use crate::expr::call;
-use crate::functions::{HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
+use crate::functions::{CUMULATE_ENDS, HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
 use crate::plan::WindowKind;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
@@ -54,6 +56,17 @@ impl WindowAssign {
         let inputs: Vec<Expr> = self.input.schema().columns().into_iter().map(Expr::Column).collect();
         let shifted = |start: Expr, by: i64| call(WINDOW_SHIFT, vec![start, lit(by)]).map_err(failed);
         let rows = LogicalPlanBuilder::from(self.input.as_ref().clone()).filter(time.clone().is_not_null())?;
+        if let WindowKind::Cumulate { size, step, offset } = self.kind {
+            let ends = call(CUMULATE_ENDS, vec![time.clone(), lit(size), lit(step), lit(offset)]).map_err(failed)?;
+            let end = Column::new_unqualified(self.names[1]);
+            let rows = rows.project(inputs.iter().cloned().chain([ends.alias(self.names[1])]).collect::<Vec<_>>())?;
+            let windows = [
+                call(WINDOW_START, vec![time, lit(size), lit(offset)]).map_err(failed)?.alias(self.names[0]),
+                Expr::Column(end.clone()),
+                shifted(Expr::Column(end.clone()), -MICROS_PER_MILLI)?.alias(self.names[2]),
+            ];
+            return rows.unnest_column(end)?.project(inputs.into_iter().chain(windows).collect::<Vec<_>>())?.build();
+        }
         let start_column = || Expr::Column(Column::new_unqualified(self.names[0]));
         let (rows, size) = match self.kind {
             WindowKind::Tumble { size, offset } => {
@@ -65,6 +78,9 @@ impl WindowAssign {
                 let starts = call(HOP_STARTS, vec![time, lit(size), lit(slide), lit(offset)]).map_err(failed)?;
                 let rows = rows.project(inputs.iter().cloned().chain([starts.alias(self.names[0])]).collect::<Vec<_>>())?;
                 (rows.unnest_column(Column::new_unqualified(self.names[0]))?, size)
+            }
+            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => {
+                return Err(DataFusionError::Internal("not one window per start".to_string()));
             }
         };
         let windows = [
@@ -140,16 +156,20 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
 /// Replaces every window node by what DataFusion can run.
 pub fn expand(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| match &node {
-        LogicalPlan::Extension(Extension { node: extension }) => match extension.as_any().downcast_ref::<WindowAssign>() {
-            Some(window) => Ok(Transformed::yes(window.expand()?)),
-            None => Ok(Transformed::no(node)),
-        },
+        LogicalPlan::Extension(Extension { node: extension }) => {
+            let any = extension.as_any();
+            match (any.downcast_ref::<WindowAssign>(), any.downcast_ref::<SessionAssign>()) {
+                (Some(window), _) => Ok(Transformed::yes(window.expand()?)),
+                (_, Some(session)) => Ok(Transformed::yes(session.expand()?)),
+                _ => Ok(Transformed::no(node)),
+            }
+        }
         _ => Ok(Transformed::no(node)),
     })?;
     Ok(plan.data)
 }
 
-/// Plans `TUMBLE(...)` and `HOP(...)` in FROM, in every spelling.
+/// Plans `TUMBLE(...)`, `HOP(...)`, `CUMULATE(...)` and `SESSION(...)` in FROM, in every spelling.
 #[derive(Debug)]
 pub struct WindowFunctions;
 
@@ -171,11 +191,7 @@ impl RelationPlanner for WindowFunctions {
             None => (function, WINDOW_COLUMNS),
         };
         match function.as_str() {
-            "tumble" | "hop" => {}
-            "cumulate" | "session" => {
-                let error = SqlError::unsupported(format!("{} windows are not supported", function.to_uppercase()));
-                return Err(into_datafusion(error.with_hint("TUMBLE and HOP are.")));
-            }
+            "tumble" | "hop" | "cumulate" | "session" => {}
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         }
         let call = WindowCall::new(&function, args)?;
@@ -189,17 +205,29 @@ impl RelationPlanner for WindowFunctions {
 struct WindowCall<'a> {
     data: &'a SqlExpr,
     time: &'a SqlExpr,
+    /// The gap of SESSION.
     size: &'a SqlExpr,
+    /// Of SESSION, which has one argument more if it is given.
+    partition: Option<&'a Function>,
+    session: bool,
+    /// Of HOP.
     slide: Option<&'a SqlExpr>,
+    /// Of CUMULATE.
+    step: Option<&'a SqlExpr>,
     offset: Option<&'a SqlExpr>,
 }
 
 impl<'a> WindowCall<'a> {
     fn new(function: &str, args: &'a [FunctionArg]) -> DfResult<Self> {
-        let hop = function == "hop";
-        let order: &[&str] = if hop { &["data", "timecol", "slide", "size", "offset"] } else { &["data", "timecol", "size", "offset"] };
+        let order: &[&str] = match function {
+            "hop" => &["data", "timecol", "slide", "size", "offset"],
+            "cumulate" => &["data", "timecol", "step", "size", "offset"],
+            "session" => &["data", "timecol", "gap"],
+            _ => &["data", "timecol", "size", "offset"],
+        };
+        let partition = args.iter().find_map(partition_of);
         let mut found: Vec<(&str, &SqlExpr)> = Vec::new();
-        for (i, arg) in args.iter().enumerate() {
+        for (i, arg) in args.iter().filter(|arg| partition_of(arg).is_none()).enumerate() {
             let (name, value) = match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (order.get(i).copied().unwrap_or(""), value),
                 FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (known(order, &name.value), value),
@@ -220,8 +248,17 @@ impl<'a> WindowCall<'a> {
                 into_datafusion(error.with_hint(usage(function)))
             })
         };
-        let slide = if hop { Some(need("slide")?) } else { None };
-        Ok(WindowCall { data: need("data")?, time: need("timecol")?, size: need("size")?, slide, offset: get("offset") })
+        let wanted = |name: &'static str| order.contains(&name).then(|| need(name)).transpose();
+        let (slide, step) = (wanted("slide")?, wanted("step")?);
+        let session = function == "session";
+        if let (Some(partition), false) = (partition, session) {
+            return Err(bad_argument(
+                function,
+                &format!("PARTITION BY {}", arguments(partition).iter().map(|e| e.to_string()).collect::<Vec<_>>().join(", ")),
+            ));
+        }
+        let size = need(if session { "gap" } else { "size" })?;
+        Ok(WindowCall { data: need("data")?, time: need("timecol")?, size, partition, session, slide, step, offset: get("offset") })
     }
 
     fn default_alias(&self, function: &str) -> TableAlias {
@@ -236,15 +273,45 @@ impl<'a> WindowCall<'a> {
     fn plan(&self, names: [&'static str; 3], context: &mut dyn RelationPlannerContext) -> DfResult<LogicalPlan> {
         let input = context.plan(data_factor(self.data)?)?;
         let time = time_column(self.time, &input)?;
+        if self.session {
+            let gap = micros(self.size, "gap", context)?;
+            let keys = self.partition.map(arguments).unwrap_or_default();
+            let keys = keys.into_iter().map(|e| context.sql_to_expr(e.clone(), input.schema())).collect::<DfResult<Vec<_>>>()?;
+            let node = SessionAssign::try_new(Arc::new(input), keys, time, gap, names)?;
+            return Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }));
+        }
         let size = micros(self.size, "size", context)?;
         let offset = self.offset.map(|e| signed_micros(e, context)).transpose()?.unwrap_or(0);
-        let kind = match self.slide {
-            Some(slide) => WindowKind::Hop { size, slide: micros(slide, "slide", context)?, offset },
-            None => WindowKind::Tumble { size, offset },
+        let kind = match (self.slide, self.step) {
+            (Some(slide), _) => WindowKind::Hop { size, slide: micros(slide, "slide", context)?, offset },
+            (_, Some(step)) => WindowKind::Cumulate { size, step: whole_step(size, micros(step, "step", context)?)?, offset },
+            (None, None) => WindowKind::Tumble { size, offset },
         };
         let node = WindowAssign::try_new(Arc::new(input), time, kind, names)?;
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
+}
+
+/// `PARTITION BY a, b`, as the tokens were rewritten.
+fn partition_of(arg: &FunctionArg) -> Option<&Function> {
+    let value = match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => value,
+        FunctionArg::Named { arg: FunctionArgExpr::Expr(value), .. } => value,
+        FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(value), .. } => value,
+        _ => return None,
+    };
+    match value {
+        SqlExpr::Function(function) if function.name.to_string() == PARTITION => Some(function),
+        _ => None,
+    }
+}
+
+fn whole_step(size: i64, step: i64) -> DfResult<i64> {
+    if size % step == 0 {
+        return Ok(step);
+    }
+    let error = SqlError::new(SqlState::INVALID_PARAMETER, "the size of a CUMULATE window must be a multiple of its step");
+    Err(into_datafusion(error.with_hint("Choose a step that divides the size.")))
 }
 
 fn known<'a>(order: &[&'a str], name: &str) -> &'a str {
@@ -254,6 +321,8 @@ fn known<'a>(order: &[&'a str], name: &str) -> &'a str {
 fn usage(function: &str) -> &'static str {
     match function {
         "hop" => "Write HOP(TABLE t, DESCRIPTOR(ts), slide, size [, offset]) or hop(t, ts, slide, size [, offset]).",
+        "session" => "Write SESSION(TABLE t [PARTITION BY k], DESCRIPTOR(ts), gap) or session(t [PARTITION BY k], ts, gap).",
+        "cumulate" => "Write CUMULATE(TABLE t, DESCRIPTOR(ts), step, size [, offset]) or cumulate(t, ts, step, size [, offset]).",
         _ => "Write TUMBLE(TABLE t, DESCRIPTOR(ts), size [, offset]) or tumble(t, ts, size [, offset]).",
     }
 }

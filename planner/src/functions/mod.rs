@@ -28,6 +28,7 @@ pub use windows::{hop_starts, window_start};
 pub const WINDOW_START: &str = "eddyline_window_start";
 pub const WINDOW_SHIFT: &str = "eddyline_window_shift";
 pub const HOP_STARTS: &str = "eddyline_hop_starts";
+pub const CUMULATE_ENDS: &str = "eddyline_cumulate_ends";
 /// A list, and an empty one for null: what `ARRAY(SELECT ...)` is without rows.
 pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 pub const NOW: &str = "now";
@@ -90,6 +91,7 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(HOP_STARTS, 4)),
+        ScalarUDF::new_from_impl(windows::WindowMath::new(CUMULATE_ENDS, 4)),
     ];
     functions.extend(checked::functions());
     functions.extend([texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS].concat().into_iter().map(ScalarUDF::new_from_impl));

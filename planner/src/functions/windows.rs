@@ -1,6 +1,6 @@
 //! The arithmetic of windows, with which a batch query computes what `Op::WindowAssign` does.
 
-use super::{HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
+use super::{CUMULATE_ENDS, HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, PrimitiveArray};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::cast;
@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 /// Window arithmetic over a timestamp column (either kind) and microseconds:
 /// `eddyline_window_start(ts, size, offset)`, `eddyline_window_shift(ts, by)`,
-/// `eddyline_hop_starts(ts, size, slide, offset)` (a list, earliest first). Null in, null out.
+/// `eddyline_hop_starts(ts, size, slide, offset)` and `eddyline_cumulate_ends(ts, size, step, offset)` (lists, earliest first).
+/// Null in, null out.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct WindowMath {
     name: &'static str,
@@ -36,7 +37,7 @@ impl ScalarUDFImpl for WindowMath {
     fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
         let time = micros_type(&arg_types[0])?;
         Ok(match self.name {
-            HOP_STARTS => DataType::List(Arc::new(Field::new("item", time, true))),
+            HOP_STARTS | CUMULATE_ENDS => DataType::List(Arc::new(Field::new("item", time, true))),
             _ => time,
         })
     }
@@ -57,7 +58,8 @@ impl ScalarUDFImpl for WindowMath {
         let result: ArrayRef = match self.name {
             WINDOW_START => map_times(times, &time_type, |row, t| window_start(t, at(0, row), at(1, row))),
             WINDOW_SHIFT => map_times(times, &time_type, |row, t| t.checked_add(at(0, row))),
-            _ => hop_lists(times, &time_type, |row, t, starts| hop_starts(t, at(0, row), at(1, row), at(2, row), starts)),
+            CUMULATE_ENDS => time_lists(times, &time_type, |row, t, ends| cumulate_ends(t, at(0, row), at(1, row), at(2, row), ends)),
+            _ => time_lists(times, &time_type, |row, t, starts| hop_starts(t, at(0, row), at(1, row), at(2, row), starts)),
         };
         Ok(ColumnarValue::Array(result))
     }
@@ -76,7 +78,7 @@ fn map_times(times: &PrimitiveArray<TimestampMicrosecondType>, ty: &DataType, mu
     Arc::new(values.collect::<PrimitiveArray<TimestampMicrosecondType>>().with_data_type(ty.clone()))
 }
 
-fn hop_lists(times: &PrimitiveArray<TimestampMicrosecondType>, ty: &DataType, f: impl Fn(usize, i64, &mut Vec<i64>)) -> ArrayRef {
+fn time_lists(times: &PrimitiveArray<TimestampMicrosecondType>, ty: &DataType, f: impl Fn(usize, i64, &mut Vec<i64>)) -> ArrayRef {
     let mut starts = Vec::new();
     let lengths: Vec<usize> = (0..times.len())
         .map(|row| {
@@ -95,6 +97,17 @@ fn hop_lists(times: &PrimitiveArray<TimestampMicrosecondType>, ty: &DataType, f:
 /// The start of the tumbling window that holds `time`; `None` on overflow.
 pub fn window_start(time: i64, size: i64, offset: i64) -> Option<i64> {
     time.checked_sub(offset)?.div_euclid(size).checked_mul(size)?.checked_add(offset)
+}
+
+/// The ends of all cumulating windows that hold `time`, earliest first.
+pub fn cumulate_ends(time: i64, size: i64, step: i64, offset: i64, ends: &mut Vec<i64>) {
+    let Some(start) = window_start(time, size, offset) else { return };
+    let Some(last) = start.checked_add(size) else { return };
+    let mut end = start + (time - start) / step * step;
+    while end < last {
+        end += step;
+        ends.push(end);
+    }
 }
 
 /// The starts of all windows `[start, start + size)` that hold `time`, earliest first.

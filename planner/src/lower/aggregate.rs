@@ -1,29 +1,29 @@
 //! Aggregates: arguments into a projection below, an exchange by the group, and the window that bounds the
-//! state if the group names one. DISTINCT is a group without calls.
+//! state if the group names one. DISTINCT is a group without calls. GROUPING SETS are in `grouping`, the calls in `calls`.
 
+use super::calls::call;
 use super::node::{Facts, WindowColumn, WindowPart};
 use super::{Emission, Lowering, columns_of, keys, needs_watermark};
 use crate::expr;
 use crate::plan::{
-    AggregateCall, AggregateFunction, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op,
-    WindowKind,
+    AggregateCall, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, WindowKind,
 };
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::expr::AggregateFunction as DfAggregate;
 use datafusion::logical_expr::{Aggregate, Expr as DfExpr, ExprSchemable};
 use eddyline_common::time::MICROS_PER_MILLI;
 use eddyline_common::types::Column;
-use eddyline_common::{Result, SqlError, SqlType};
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
 
 /// The columns an aggregate reads, as they are collected: group expressions first.
-struct Inputs {
-    exprs: Vec<Expr>,
-    columns: Vec<Column>,
+#[derive(Default)]
+pub(super) struct Inputs {
+    pub exprs: Vec<Expr>,
+    pub columns: Vec<Column>,
 }
 
 impl Inputs {
     /// The position of an expression, added if it is new.
-    fn add(&mut self, expr: Expr, column: Column) -> usize {
+    pub fn add(&mut self, expr: Expr, column: Column) -> usize {
         match self.exprs.iter().position(|e| *e == expr) {
             Some(at) => at,
             None => {
@@ -34,7 +34,7 @@ impl Inputs {
         }
     }
 
-    fn add_df(&mut self, e: &DfExpr, schema: &DFSchema) -> Result<usize> {
+    pub fn add_df(&mut self, e: &DfExpr, schema: &DFSchema) -> Result<usize> {
         let converted = expr::from_datafusion(e, schema)?;
         let field = e.to_field(schema).map_err(|e| crate::error::from_datafusion(e, None))?.1;
         let ty =
@@ -56,8 +56,11 @@ struct WindowEnd {
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<NodeId> {
         let input = self.node(&aggregate.input)?;
+        if let [DfExpr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
+            return self.grouping_sets(input, aggregate, sets);
+        }
         let schema = aggregate.input.schema();
-        let mut inputs = Inputs { exprs: Vec::new(), columns: Vec::new() };
+        let mut inputs = Inputs::default();
         let mut group = Vec::new();
         for e in &aggregate.group_expr {
             let at = inputs.add_df(e, schema)?;
@@ -67,8 +70,20 @@ impl Lowering<'_> {
         let mut calls = Vec::new();
         let output = columns_of(&aggregate.schema)?;
         for (i, e) in aggregate.aggr_expr.iter().enumerate() {
-            calls.push(self.call(e, schema, &mut inputs, output[group.len() + i].ty.clone())?);
+            calls.push(call(e, schema, &mut inputs, output[group.len() + i].ty.clone())?);
         }
+        self.grouped(input, inputs, group, calls, &output)
+    }
+
+    /// An aggregate over expressions of the input: those of the group, and the calls' arguments.
+    pub(super) fn grouped(
+        &mut self,
+        input: NodeId,
+        mut inputs: Inputs,
+        mut group: Vec<usize>,
+        calls: Vec<AggregateCall>,
+        output: &[Column],
+    ) -> Result<NodeId> {
         let window = self.group_window(input, &group, &mut inputs)?;
         let added = window.filter(|w| w.position == group.len());
         group.extend(added.map(|w| w.column));
@@ -82,11 +97,11 @@ impl Lowering<'_> {
         let Emission { emit, allowed_lateness } = self.emission;
         let window = window.map(|w| AggregateWindow { end: w.position, emit, allowed_lateness });
         self.windowed |= window.is_some();
-        let node = self.aggregate_node(input, group, calls, window, &output, keys);
-        if added.is_some() { self.without_added_end(node, &output) } else { Ok(node) }
+        let node = self.aggregate_node(input, group, calls, window, output, keys);
+        if added.is_some() { self.without_added_end(node, output) } else { Ok(node) }
     }
 
-    fn aggregate_node(
+    pub(super) fn aggregate_node(
         &mut self,
         input: NodeId,
         group: Vec<usize>,
@@ -129,8 +144,8 @@ impl Lowering<'_> {
         self.push(node, facts)
     }
 
-    /// The group's keys as positions within it. Start, end and time of a window follow from each other, so
-    /// one of them is enough; the shortest keys come first.
+    /// The group's keys as positions within it. Start, end and time of a window follow from each other (but many windows of
+    /// CUMULATE have one start, and sessions only with their partition), so one of them is enough; the shortest keys come first.
     fn group_keys(&self, input: NodeId, group: &[usize]) -> Vec<Vec<usize>> {
         let windows: Vec<Option<WindowColumn>> = group.iter().map(|g| self.facts[input].windows[*g]).collect();
         let constants: Vec<Option<Literal>> = group.iter().map(|g| self.facts[input].constants[*g].clone()).collect();
@@ -138,8 +153,10 @@ impl Lowering<'_> {
             return keys::without_constants(&[(0..group.len()).collect()], &constants);
         };
         let of_window: Vec<usize> = (0..group.len()).filter(|i| windows[*i].is_some_and(|w| w.window == window)).collect();
+        let tells = |i: &&usize| windows[**i].is_some_and(|w| w.tells());
         let without_others = |keep: &usize| (0..group.len()).filter(|i| i == keep || !of_window.contains(i)).collect();
-        keys::without_constants(&of_window.iter().map(without_others).collect::<Vec<_>>(), &constants)
+        let found: Vec<Vec<usize>> = of_window.iter().filter(tells).map(without_others).collect();
+        keys::without_constants(&if found.is_empty() { vec![(0..group.len()).collect()] } else { found }, &constants)
     }
 
     /// Takes away the window end that was added to the group for the sake of its state.
@@ -152,38 +169,6 @@ impl Lowering<'_> {
         let end = width - calls - 1;
         let exprs = (0..width).filter(|i| *i != end).map(Expr::Column).collect();
         self.project(input, exprs, output.to_vec())
-    }
-
-    fn call(&mut self, e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: SqlType) -> Result<AggregateCall> {
-        let DfExpr::AggregateFunction(DfAggregate { func, params }) = unaliased(e) else {
-            return Err(SqlError::internal(format!("not an aggregate: {e}")));
-        };
-        let name = func.name();
-        let function = match name {
-            "count" => AggregateFunction::Count,
-            "sum" => AggregateFunction::Sum,
-            "avg" | "mean" => AggregateFunction::Avg,
-            "min" => AggregateFunction::Min,
-            "max" => AggregateFunction::Max,
-            _ => {
-                return Err(SqlError::unsupported(format!("aggregate {name}() is not supported in a materialized view"))
-                    .with_hint("COUNT, SUM, AVG, MIN and MAX are, with DISTINCT and FILTER."));
-            }
-        };
-        if !params.order_by.is_empty() || params.null_treatment.is_some() {
-            return Err(SqlError::unsupported(format!("ORDER BY in aggregate {name}() is not supported in a materialized view")));
-        }
-        let filter = params.filter.as_deref().map(|f| inputs.add_df(f, schema)).transpose()?;
-        let argument = match params.args.as_slice() {
-            // COUNT(*) arrives as COUNT of a constant.
-            [DfExpr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !params.distinct => None,
-            [argument] => Some(inputs.add_df(exact_argument(function, argument, schema), schema)?),
-            _ => return Err(SqlError::unsupported(format!("aggregate {name}() with several arguments is not supported"))),
-        };
-        if let Some(at) = argument {
-            check_argument(function, params.distinct, &inputs.columns[at])?;
-        }
-        Ok(AggregateCall { function, argument, distinct: params.distinct, filter, output })
     }
 
     /// The end of a group's window. It is added to the inputs if the group names only start or time.
@@ -205,9 +190,17 @@ impl Lowering<'_> {
         if let Some((position, facts, _)) = named.iter().find(|(_, w, _)| w.part == WindowPart::End) {
             return Ok(Some(WindowEnd { position: *position, column: group[*position], facts: *facts }));
         }
+        // A group may name the start of one window and the time of another; the one that says more comes first.
+        let (window, column) = named.iter().find(|(_, w, _)| w.part == WindowPart::Time).map_or((window, column), |(_, w, c)| (w, c));
         let by = match (window.part, window.kind) {
             (WindowPart::Time, _) => MICROS_PER_MILLI,
             (_, WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. }) => size,
+            // The start alone stands for windows that close one after the other.
+            (_, WindowKind::Cumulate { .. } | WindowKind::Session { .. }) if self.emission.emit == Emit::OnClose => {
+                return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "grouping by the start of such a window alone never closes")
+                    .with_hint("Group by window_start and window_end."));
+            }
+            (_, WindowKind::Cumulate { .. } | WindowKind::Session { .. }) => return Ok(None),
         };
         let interval = Literal { ty: SqlType::Interval, value: LiteralValue::Interval { months: 0, days: 0, nanos: by * 1_000 } };
         let end = expr::binary_of(BinaryOp::Plus, Expr::Column(*column), Expr::Literal(interval));
@@ -225,38 +218,7 @@ impl Lowering<'_> {
     }
 }
 
-fn unaliased(e: &DfExpr) -> &DfExpr {
-    match e {
-        DfExpr::Alias(alias) => unaliased(&alias.expr),
-        other => other,
-    }
-}
-
-/// AVG of integers is exact until the last division: its argument stays an integer.
-fn exact_argument<'a>(function: AggregateFunction, argument: &'a DfExpr, schema: &DFSchema) -> &'a DfExpr {
-    if function == AggregateFunction::Avg
-        && let DfExpr::Cast(cast) = argument
-        && cast.expr.get_type(schema).is_ok_and(|ty| ty.is_signed_integer())
-    {
-        return &cast.expr;
-    }
-    argument
-}
-
-fn check_argument(function: AggregateFunction, distinct: bool, column: &Column) -> Result<()> {
-    let nested = matches!(column.ty, SqlType::Json | SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _));
-    let ordered = matches!(function, AggregateFunction::Min | AggregateFunction::Max);
-    let numeric = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
-    if (nested && (ordered || distinct))
-        || (numeric && (nested || column.ty == SqlType::Interval))
-        || (ordered && column.ty == SqlType::Interval)
-    {
-        return Err(SqlError::unsupported(format!("this aggregate over type {} is not supported in a materialized view", column.ty)));
-    }
-    Ok(())
-}
-
-fn check_key_type(column: &Column) -> Result<()> {
+pub(super) fn check_key_type(column: &Column) -> Result<()> {
     if matches!(column.ty, SqlType::Struct(_) | SqlType::Map(_, _)) {
         return Err(SqlError::unsupported(format!("grouping by \"{}\" of type {} is not supported", column.name, column.ty))
             .with_hint("Group by its fields."));

@@ -71,7 +71,7 @@ pub fn through(keys: &[Vec<usize>], input: &Facts, exprs: &[Expr], columns: &[Co
 fn stand_in(column: usize, input: &Facts, exprs: &[Expr], columns: &[Column]) -> Option<usize> {
     let itself = |e: &Expr| *e == Expr::Column(column);
     let same_window = |e: &Expr| match (e, input.windows[column]) {
-        (Expr::Column(other), Some(window)) => input.windows[*other].is_some_and(|w| w.window == window.window),
+        (Expr::Column(other), Some(window)) => input.windows[*other].is_some_and(|w| w.window == window.window && w.tells()),
         _ => false,
     };
     let position = |test: &dyn Fn(&Expr) -> bool| exprs.iter().position(test);

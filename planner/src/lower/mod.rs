@@ -6,25 +6,34 @@
 //! whatever is accepted here runs.
 
 mod aggregate;
+mod calls;
+mod grouping;
+mod interval;
+mod join;
 mod keys;
 mod node;
+mod prepare;
 mod project;
+mod session;
 mod supported;
+mod top_n;
 mod union;
 
 use crate::bind::RelationSource;
+use crate::bind::session::SessionAssign;
 use crate::bind::window::WindowAssign;
 use crate::catalog::RelationKind;
 use crate::error::from_datafusion;
 use crate::expr;
-use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan};
+use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan, WindowKind};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Values};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
-pub use supported::check;
+pub use prepare::prepare;
+pub use supported::{check, check_unnested};
 
 /// Hands out state table ids: the next free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +101,9 @@ impl Lowering<'_> {
             LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let columns = columns_of(&empty.schema)?;
@@ -99,10 +111,14 @@ impl Lowering<'_> {
                 let rows = if empty.produce_one_row { vec![columns.iter().map(null).collect()] } else { vec![] };
                 Ok(self.constant_rows(columns, rows))
             }
-            LogicalPlan::Extension(Extension { node }) => match node.as_any().downcast_ref::<WindowAssign>() {
-                Some(window) => self.window(window),
-                None => Err(SqlError::internal(format!("no streaming form of {}", node.name()))),
-            },
+            LogicalPlan::Extension(Extension { node }) => {
+                let any = node.as_any();
+                match (any.downcast_ref::<WindowAssign>(), any.downcast_ref::<SessionAssign>()) {
+                    (Some(window), _) => self.window(window),
+                    (_, Some(session)) => self.session(session),
+                    _ => Err(SqlError::internal(format!("no streaming form of {}", node.name()))),
+                }
+            }
             other => {
                 let name = other.display().to_string();
                 let name = name.split([':', ' ']).next().unwrap_or_default().to_string();
@@ -150,8 +166,15 @@ impl Lowering<'_> {
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<NodeId> {
+        if let Some(node) = self.ranked(filter)? {
+            return Ok(node);
+        }
         let input = self.node(&filter.input)?;
         let predicate = expr::from_datafusion(&filter.predicate, filter.input.schema())?;
+        self.filter_node(input, predicate)
+    }
+
+    fn filter_node(&mut self, input: NodeId, predicate: Expr) -> Result<NodeId> {
         if expr::reads_clock(&predicate) {
             return Err(SqlError::unsupported("a filter on the current time is not supported in a materialized view")
                 .with_hint("Put the condition on now() into the SELECT that reads the view."));
@@ -165,6 +188,10 @@ impl Lowering<'_> {
 
     fn projection(&mut self, projection: &Projection) -> Result<NodeId> {
         let input = self.node(&projection.input)?;
+        self.projected_by(input, projection)
+    }
+
+    fn projected_by(&mut self, input: NodeId, projection: &Projection) -> Result<NodeId> {
         let schema = projection.input.schema();
         let exprs = projection.expr.iter().map(|e| expr::from_datafusion(e, schema)).collect::<Result<Vec<_>>>()?;
         self.project(input, exprs, columns_of(&projection.schema)?)
@@ -225,12 +252,13 @@ impl Lowering<'_> {
         if event_time {
             time_columns.extend([width + 1, width + 2]);
         }
-        let unique_keys = match window.kind {
-            crate::plan::WindowKind::Tumble { .. } => source.unique_keys.clone(),
-            crate::plan::WindowKind::Hop { .. } => {
-                source.unique_keys.iter().map(|key| key.iter().copied().chain([width]).collect()).collect()
-            }
+        // The column that tells the windows of one row apart.
+        let which = match window.kind {
+            WindowKind::Tumble { .. } => None,
+            WindowKind::Hop { .. } => Some(width),
+            WindowKind::Cumulate { .. } | WindowKind::Session { .. } => Some(width + 1),
         };
+        let unique_keys = source.unique_keys.iter().map(|key| key.iter().copied().chain(which).collect()).collect();
         let node = Node {
             op: Op::WindowAssign { time_column, kind: window.kind },
             mode: source.mode,
@@ -267,7 +295,7 @@ impl Lowering<'_> {
         if self.emission.emit == Emit::OnClose && (!self.windowed || self.nodes[output].mode == ChangelogMode::Retract) {
             return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "EMIT ON WINDOW CLOSE needs an aggregate over a window")
                 .with_detail("Every aggregate of the query must group by a window over a column with a watermark, and no table may change.")
-                .with_hint("Group by window_start and window_end of TUMBLE or HOP, or leave the clause out."));
+                .with_hint("Group by window_start and window_end of TUMBLE, HOP, CUMULATE or SESSION, or leave the clause out."));
         }
         Ok(())
     }

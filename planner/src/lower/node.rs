@@ -31,6 +31,18 @@ pub struct WindowColumn {
     pub event_time: bool,
 }
 
+impl WindowColumn {
+    /// Whether this column alone says which window it is of: many windows of CUMULATE share a start, and sessions of different
+    /// partitions share one bound and not the other.
+    pub fn tells(&self) -> bool {
+        match self.kind {
+            WindowKind::Tumble { .. } | WindowKind::Hop { .. } => true,
+            WindowKind::Cumulate { .. } => self.part != WindowPart::Start,
+            WindowKind::Session { .. } => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowPart {
     Start,

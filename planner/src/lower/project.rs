@@ -24,6 +24,12 @@ impl Lowering<'_> {
         if let Some((below, merged)) = self.merged_with_projection_below(input, &exprs) {
             return self.project(below, merged, columns);
         }
+        self.drop_unused_rank(input, &exprs);
+        self.projection_node(input, exprs, columns)
+    }
+
+    /// A projection as a node of its own.
+    pub(super) fn projection_node(&mut self, input: NodeId, exprs: Vec<Expr>, columns: Vec<Column>) -> Result<NodeId> {
         if self.nodes[input].mode == ChangelogMode::Retract && exprs.iter().any(expr::reads_clock) {
             return Err(SqlError::unsupported("the current time over rows that may change is not supported in a materialized view")
                 .with_detail("A row that is taken back must be computed as it was when it was added.")

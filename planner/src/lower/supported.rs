@@ -3,12 +3,13 @@
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result as DfResult};
-use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use eddyline_common::{Result, SqlError};
 
 /// Refuses with 0A000 what the lowering has no operator for.
 pub fn check(plan: &LogicalPlan) -> Result<()> {
-    let checked = plan.apply(|node| {
+    let checked = plan.apply_with_subqueries(|node| {
         node_supported(node)?;
         node.apply_expressions(|expr| {
             expr.apply(|e| {
@@ -28,32 +29,66 @@ fn refused(what: &str, hint: &str) -> DfResult<()> {
 
 fn node_supported(node: &LogicalPlan) -> DfResult<()> {
     match node {
-        LogicalPlan::Join(join) => match join.join_type {
-            JoinType::LeftSemi | JoinType::RightSemi => refused("INTERSECT", "Create a view per side and combine them in a SELECT."),
-            JoinType::LeftAnti | JoinType::RightAnti => refused("EXCEPT", "Create a view per side and combine them in a SELECT."),
-            _ => refused("a join", "Create a view per side and join them in a SELECT."),
-        },
-        LogicalPlan::Limit(_) => refused("LIMIT", "Put ORDER BY and LIMIT into the SELECT that reads the view."),
-        LogicalPlan::Window(_) => refused("an OVER window", "Use a window aggregate with TUMBLE or HOP."),
+        LogicalPlan::Filter(filter) => split_conjunction(&filter.predicate).into_iter().try_for_each(in_subqueries_supported),
         LogicalPlan::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
         LogicalPlan::RecursiveQuery(_) => refused("WITH RECURSIVE", "Run the recursive query as a SELECT."),
-        LogicalPlan::Distinct(Distinct::On(_)) => refused("DISTINCT ON", "Group by the columns and take MIN or MAX of the others."),
-        LogicalPlan::Subquery(_) => refused("a lateral subquery", "Write the subquery without references to other tables."),
-        LogicalPlan::Sort(sort) if sort.fetch.is_some() => refused("LIMIT", "Put ORDER BY and LIMIT into the SELECT that reads the view."),
         _ => Ok(()),
     }
 }
 
 fn expr_supported(expr: &Expr) -> DfResult<()> {
     match expr {
-        Expr::ScalarSubquery(_) => refused("a scalar subquery", "Compute the value in a view of its own."),
-        Expr::InSubquery(_) => refused("IN (SELECT ...)", "Compute the set in a view of its own."),
-        Expr::Exists(_) => refused("EXISTS", "Compute the set in a view of its own."),
         Expr::SetComparison(_) => refused("ANY or ALL over a subquery", "Compute the set in a view of its own."),
-        Expr::GroupingSet(_) => refused("GROUPING SETS, ROLLUP or CUBE", "Create a view for each grouping."),
-        Expr::WindowFunction(_) => refused("an OVER window", "Use a window aggregate with TUMBLE or HOP."),
         Expr::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
         Expr::Placeholder(_) => refused("a parameter", "Write the value into the statement."),
         _ => Ok(()),
     }
+}
+
+/// `IN (SELECT ...)` somewhere within a condition is joined as true or false; where it matters that it may be unknown, it is
+/// refused.
+fn in_subqueries_supported(condition: &Expr) -> DfResult<()> {
+    match condition {
+        Expr::InSubquery(_) | Expr::Exists(_) => Ok(()),
+        Expr::Not(inner) if matches!(inner.as_ref(), Expr::InSubquery(_) | Expr::Exists(_)) => Ok(()),
+        other => embedded_supported(other),
+    }
+}
+
+fn embedded_supported(condition: &Expr) -> DfResult<()> {
+    match condition {
+        Expr::BinaryExpr(binary) if matches!(binary.op, Operator::And | Operator::Or) => {
+            embedded_supported(&binary.left)?;
+            embedded_supported(&binary.right)
+        }
+        Expr::InSubquery(subquery) if !subquery.negated => Ok(()),
+        other if other.exists(|e| Ok(matches!(e, Expr::InSubquery(_))))? => {
+            refused("NOT IN (SELECT ...), or IN (SELECT ...) within another expression than AND and OR,", "Use EXISTS or NOT EXISTS.")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses subqueries that no join stands for, on the optimised plan.
+pub fn check_unnested(plan: &LogicalPlan) -> Result<()> {
+    let hint = "Write it as a join, or compute it in a view of its own.";
+    let checked = plan.apply(|node| {
+        if matches!(node, LogicalPlan::Subquery(_)) {
+            refused("this lateral subquery", hint)?;
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                match e {
+                    Expr::ScalarSubquery(_) => refused("this scalar subquery", hint)?,
+                    Expr::InSubquery(_) => refused("IN (SELECT ...) in this place", hint)?,
+                    Expr::Exists(_) => refused("EXISTS in this place", hint)?,
+                    Expr::OuterReferenceColumn(_, _) => refused("this reference to an outer query", hint)?,
+                    _ => {}
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        Ok(TreeNodeRecursion::Continue)
+    });
+    checked.map(|_| ()).map_err(|e| crate::error::from_datafusion(e, None))
 }

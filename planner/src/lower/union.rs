@@ -5,6 +5,7 @@ use super::{Lowering, columns_of, keys};
 use crate::plan::{ChangelogMode, Literal, Node, NodeId, Op};
 use datafusion::logical_expr::Union;
 use eddyline_common::Result;
+use eddyline_common::types::Column;
 
 impl Lowering<'_> {
     pub(super) fn union(&mut self, union: &Union) -> Result<NodeId> {
@@ -18,6 +19,10 @@ impl Lowering<'_> {
             inputs.push(input);
         }
         let columns = if columns.is_empty() { self.nodes[inputs[0]].columns.clone() } else { columns };
+        Ok(self.union_node(inputs, columns))
+    }
+
+    pub(super) fn union_node(&mut self, inputs: Vec<NodeId>, columns: Vec<Column>) -> NodeId {
         let first = self.facts[inputs[0]].clone();
         let windows = self.union_windows(&inputs, columns.len());
         let each: Vec<&[Option<Literal>]> = inputs.iter().map(|i| self.facts[*i].constants.as_slice()).collect();
@@ -40,7 +45,7 @@ impl Lowering<'_> {
             time_columns,
             inputs,
         };
-        Ok(self.push(node, facts))
+        self.push(node, facts)
     }
 
     /// The window columns of a union: those that are the same part of the same kind of window in every input.

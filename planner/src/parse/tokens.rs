@@ -86,7 +86,8 @@ pub fn check_supported(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()
     Ok(())
 }
 
-/// Rewrites, in place: `TABLE t` as an argument of a window function becomes `t`.
+/// Rewrites, in place: `TABLE t` as an argument of a window function becomes `t`, and `t PARTITION BY a, b` as one of SESSION becomes
+/// `t, __partition(a, b)`.
 pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
     let argument = |tokens: &[TokenWithSpan], i: usize| -> bool {
         let next_is_name = matches!(&tokens.get(i + 1).map(|t| &t.token), Some(Token::Word(_)));
@@ -116,6 +117,47 @@ pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
             drop.binary_search(&(index - 1)).is_err()
         });
     }
+    let mut from = 0;
+    while let Some(at) = (from..tokens.len()).find(|i| is_word(&tokens[*i].token, "session") && is(tokens, i + 1, &Token::LParen)) {
+        partition_argument(tokens, at + 2);
+        from = at + 2;
+    }
+}
+
+fn is(tokens: &[TokenWithSpan], at: usize, token: &Token) -> bool {
+    tokens.get(at).is_some_and(|t| t.token == *token)
+}
+
+/// `PARTITION BY ...` among the arguments that begin at `start`. Its columns are those up to DESCRIPTOR or a named argument, or
+/// else just one, or what is in parentheses.
+fn partition_argument(tokens: &mut Vec<TokenWithSpan>, start: usize) {
+    let end = find_top_level(tokens, start, |i| tokens[i].token == Token::RParen).unwrap_or(tokens.len());
+    let partition = find_top_level(&tokens[..end], start, |i| {
+        is_word(&tokens[i].token, "partition") && tokens.get(i + 1).is_some_and(|t| is_word(&t.token, "by"))
+    });
+    let Some(at) = partition else { return };
+    let columns = at + 2;
+    let commas: Vec<usize> = {
+        let mut commas = Vec::new();
+        let mut next = columns;
+        while let Some(comma) = find_top_level(&tokens[..end], next, |i| tokens[i].token == Token::Comma) {
+            commas.push(comma);
+            next = comma + 1;
+        }
+        commas
+    };
+    let ends_list = |comma: &usize| is_word(&tokens[comma + 1].token, "descriptor") || is(tokens, comma + 2, &Token::RArrow);
+    let close = commas.iter().copied().find(|comma| *comma + 1 < end && ends_list(comma)).or(commas.first().copied());
+    let Some(close) = close else { return };
+    let parenthesised = is(tokens, columns, &Token::LParen);
+    let span = tokens[at].span;
+    let token = |token: Token| TokenWithSpan { token, span };
+    if !parenthesised {
+        tokens.insert(close, token(Token::RParen));
+        tokens.insert(columns, token(Token::LParen));
+    }
+    let name = Token::make_word(crate::bind::session::PARTITION, None);
+    tokens.splice(at..at + 2, [token(Token::Comma), token(name)]);
 }
 
 /// The position of the first token at bracket depth 0 from `start` on that satisfies `found`.

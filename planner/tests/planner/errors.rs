@@ -118,8 +118,16 @@ fn windows() {
     check(&window("tumble(bid, date_time, INTERVAL '1 month')", ""), "0A000", "months", None, "days");
     check(&window("tumble(bid, date_time, INTERVAL '0 seconds')", ""), "22023", "positive", None, "");
     check(&window("tumble(bid, date_time)", ""), "42883", "size", None, "TUMBLE(");
-    check(&window("cumulate(bid, date_time, INTERVAL '1 minute', INTERVAL '1 hour')", ""), "0A000", "CUMULATE", None, "HOP");
-    check(&window("TABLE(SESSION(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1 hour'))", ""), "0A000", "SESSION", None, "HOP");
+    check(
+        &window("cumulate(bid, date_time, INTERVAL '7 minutes', INTERVAL '1 hour')", ""),
+        "22023",
+        "multiple of its step",
+        None,
+        "divides",
+    );
+    check(&window("cumulate(bid, date_time, INTERVAL '1 hour')", ""), "42883", "size", None, "CUMULATE(");
+    check(&window("TABLE(SESSION(TABLE bid, DESCRIPTOR(date_time)))", ""), "42883", "gap", None, "SESSION(");
+    check(&window("TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1 hour', 7))", ""), "22023", "interval", None, "INTERVAL");
     check(
         "CREATE MATERIALIZED VIEW m AS SELECT bidder, count(*) AS n FROM bid GROUP BY bidder EMIT ON WINDOW CLOSE",
         "42P16",
@@ -128,29 +136,32 @@ fn windows() {
         "window_start",
     );
     check(
-        "CREATE MATERIALIZED VIEW m AS SELECT bidder, count(*) AS n FROM bid GROUP BY SESSION(date_time, INTERVAL '1' MINUTE), bidder",
+        "CREATE MATERIALIZED VIEW m AS SELECT bidder, count(*) AS n FROM bid GROUP BY SESSION(date_time, INTERVAL '1' MINUTE), ROLLUP (bidder)",
         "0A000",
         "SESSION",
         None,
-        "",
+        "PARTITION BY",
     );
 }
 
 #[test]
 fn what_a_view_cannot_hold_yet() {
     for (query, what) in [
-        ("SELECT t.id FROM t JOIN keyless k ON k.a = t.id", "a join"),
-        ("SELECT id FROM t ORDER BY v LIMIT 3", "LIMIT"),
-        ("SELECT id, row_number() OVER (ORDER BY v) AS n FROM t", "an OVER window"),
-        ("SELECT id FROM t WHERE v = (SELECT max(a) FROM keyless)", "a scalar subquery"),
-        ("SELECT id FROM t WHERE v IN (SELECT a FROM keyless)", "IN (SELECT ...)"),
-        ("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM keyless)", "EXISTS"),
-        ("SELECT id FROM t EXCEPT SELECT a FROM keyless", "EXCEPT"),
-        ("SELECT id FROM t INTERSECT SELECT a FROM keyless", "INTERSECT"),
-        ("SELECT v, name, count(*) AS n FROM t GROUP BY ROLLUP (v, name)", "GROUPING SETS"),
-        ("SELECT DISTINCT ON (v) v, name FROM t", "DISTINCT ON"),
-        ("SELECT stddev(v) AS s FROM t", "stddev"),
-        ("SELECT string_agg(name, ',') AS s FROM t", "string_agg"),
+        ("SELECT id, ntile(2) OVER (ORDER BY v) AS n FROM t", "ntile"),
+        ("SELECT median(v) AS s FROM t", "median"),
+        ("SELECT string_agg(name, name) AS s FROM t", "string_agg"),
+        ("SELECT t.id FROM t JOIN keyless k ON k.a > t.id", "a join without an equality"),
+        ("SELECT t.id FROM t CROSS JOIN keyless k", "a join without an equality"),
+        ("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM keyless WHERE a > id)", "a join without an equality"),
+        ("SELECT id FROM t WHERE v > (SELECT a FROM keyless)", "a join without an equality"),
+        ("SELECT sum(v + (SELECT max(a) FROM keyless)) AS s FROM t", "this scalar subquery"),
+        ("SELECT id, v IN (SELECT a FROM keyless) AS x FROM t", "IN (SELECT ...) in this place"),
+        ("SELECT id, EXISTS (SELECT 1 FROM keyless) AS x FROM t", "EXISTS in this place"),
+        ("SELECT id FROM t WHERE v > 1 OR v NOT IN (SELECT a FROM keyless)", "NOT IN (SELECT ...)"),
+        ("SELECT id FROM t WHERE (v IN (SELECT a FROM keyless)) IS NULL", "IN (SELECT ...) within another expression"),
+        ("SELECT id FROM t WHERE v NOT IN (SELECT a FROM keyless WHERE b = name)", "NOT IN with a correlated subquery"),
+        ("SELECT id FROM t WHERE v > ALL (SELECT a FROM keyless)", "ANY or ALL"),
+        ("SELECT t.id FROM t JOIN keyless k ON k.a = t.id AND t.ts > now()", "current time"),
         ("SELECT id FROM t WHERE ts > now() - INTERVAL '1 hour'", "filter on the current time"),
         ("SELECT id, now() AS n FROM t", "current time over rows that may change"),
         ("SELECT id, random() AS r FROM t", "random"),

@@ -56,8 +56,7 @@ fn state_tables_are_numbered_in_order() {
         .create("CREATE MATERIALIZED VIEW x AS SELECT n, count(*) AS c FROM (SELECT v, count(*) AS n FROM t GROUP BY v) s GROUP BY n")
         .unwrap();
     let RelationKind::MaterializedView { plan, .. } = &relation.kind else { panic!() };
-    let states: Vec<u32> =
-        plan.nodes.iter().filter_map(|n| if let Op::Aggregate { state, .. } = &n.op { Some(state.0) } else { None }).collect();
+    let states: Vec<u32> = plan.state_tables().iter().map(|state| state.0).collect();
     assert_eq!(states, vec![1, 2]);
 }
 
@@ -97,4 +96,30 @@ fn views_derive_their_keys_and_modes() {
     assert_eq!(key("SELECT v, CAST(id AS BIGINT) AS id FROM t"), [1], "a wider type tells as much");
     assert_eq!(key("SELECT 'a' AS o, id FROM t UNION ALL SELECT 'b', id FROM t"), [0, 1], "a column tells the branches apart");
     assert_eq!(key("SELECT 'a' AS o, id FROM t UNION ALL SELECT 'a', id FROM t"), [] as [usize; 0]);
+}
+
+#[test]
+fn views_of_joins_derive_their_keys_and_modes() {
+    let mut catalog = TestCatalog::new();
+    catalog.create("CREATE TABLE u (uid INT PRIMARY KEY, tid INT, x TEXT)").unwrap();
+    let mut number = 0;
+    let mut view = |select: &str| {
+        number += 1;
+        let r = catalog.create(&format!("CREATE MATERIALIZED VIEW j{number} AS {select}")).unwrap();
+        (r.key.clone(), r.mode)
+    };
+    let retract = |key: &[usize]| (key.to_vec(), ChangelogMode::Retract);
+    assert_eq!(view("SELECT u.uid, t.v FROM u JOIN t ON u.tid = t.id"), retract(&[0]), "each u matches one t");
+    assert_eq!(view("SELECT t.id, u.uid FROM t JOIN u ON u.tid = t.id"), retract(&[1]));
+    assert_eq!(view("SELECT u.uid, t.v FROM u LEFT JOIN t ON u.tid = t.id"), retract(&[0]));
+    assert_eq!(view("SELECT t.id, u.uid FROM t LEFT JOIN u ON u.tid = t.id"), retract(&[0, 1]), "rows of t without u have no uid");
+    assert_eq!(view("SELECT t.id, u.uid FROM t FULL JOIN u ON u.tid = t.id"), retract(&[0, 1]));
+    assert_eq!(view("SELECT t.id, u.uid FROM t JOIN u ON u.x = t.name"), retract(&[0, 1]));
+    assert_eq!(view("SELECT t.id FROM t JOIN u ON u.x = t.name"), retract(&[]));
+    assert_eq!(view("SELECT id, v FROM t WHERE id IN (SELECT tid FROM u)"), retract(&[0]));
+    assert_eq!(view("SELECT id, v FROM t WHERE id NOT IN (SELECT tid FROM u)"), retract(&[0]));
+    assert_eq!(view("SELECT a.id, b.n FROM t a JOIN (SELECT v, COUNT(*) AS n FROM t GROUP BY v) b ON a.v = b.v"), retract(&[0]));
+    assert_eq!(view("SELECT t.id, x.m FROM t CROSS JOIN (SELECT MAX(uid) AS m FROM u) x"), retract(&[0]));
+    assert_eq!(view("SELECT a.price, b.price AS p FROM bid a JOIN bid b ON a.auction = b.auction"), (vec![], ChangelogMode::Append));
+    assert_eq!(view("SELECT auction FROM bid WHERE bidder IN (SELECT auction FROM bid)"), (vec![], ChangelogMode::Append));
 }

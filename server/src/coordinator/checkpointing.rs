@@ -1,36 +1,40 @@
-//! Checkpoints: a common epoch, every job frozen right after it, everything written in the background by one
-//! maintenance thread, one manifest at the end. A job that is still reading on its own is frozen between two of its
-//! steps, with its positions.
+//! Checkpoints: a common epoch, every job frozen right after it, everything written in the background, one manifest at the
+//! end. A job that is still reading on its own is frozen between two of its steps, with its positions.
 //!
 //! - `body`: what a manifest says
-//! - `maintenance`: the thread that writes
+//! - `maintenance`: the thread that freezes views, and cleans them between checkpoints
+//! - `writer`: the thread that uploads and commits
 
 mod body;
 mod maintenance;
+mod writer;
 
 pub(super) use body::{Body, JobBody, Positions, SinkFile, read_body};
-pub(super) use maintenance::{Maintenance, Written};
+pub(super) use maintenance::Maintenance;
+pub(super) use writer::{Writer, Written};
 
 use super::CoordinatorConfig;
 use super::core::Core;
 use super::history::History;
 use super::job::Job;
-use super::sink::SinkBody;
 use super::system::{JobCounters, SystemRows};
 use body::BODY_VERSION;
 use crossbeam_channel::Sender;
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{Epoch, RelationId, Result, StateTableId};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::FileRef;
 use eddyline_storage::view::{View, ViewManifest};
-use maintenance::{Task, ViewTask, WriteTask};
+use maintenance::{FreezeTask, FreezeView, MaintenanceTask};
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use writer::{WriteTask, WriterTask};
 
 /// How often old row versions are cleaned away while something changes.
 const VACUUM_INTERVAL: Duration = Duration::from_secs(2);
@@ -78,16 +82,19 @@ pub(super) struct Recent {
     pub problem: Option<String>,
 }
 
-/// The books between checkpoints, and the maintenance thread.
+/// The books between checkpoints, and the threads in the background.
 pub(super) struct Checkpointing {
-    tasks: Option<Sender<Task>>,
-    thread: Option<JoinHandle<()>>,
+    writer: Option<Sender<WriterTask>>,
+    maintenance: Option<Sender<MaintenanceTask>>,
+    threads: Vec<JoinHandle<()>>,
     next_id: u64,
     last: Instant,
     last_epoch: Epoch,
     last_catalog: u64,
     vacuumed: Instant,
     vacuuming: bool,
+    /// The last vacuum stopped before it was through.
+    unclean: bool,
     views: BTreeMap<RelationId, ViewManifest>,
     view_files: BTreeMap<String, FileRef>,
     kv: BTreeMap<String, FileRef>,
@@ -97,19 +104,26 @@ pub(super) struct Checkpointing {
 }
 
 impl Checkpointing {
-    pub fn start(maintenance: Maintenance, next_id: u64, restored: Option<&Body>) -> Result<Self> {
-        let (tasks, receiver) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new().name("maintenance".into()).spawn(move || maintenance.run(&receiver))?;
+    pub fn start(maintenance: Maintenance, writer: Writer, next_id: u64, restored: Option<&Body>) -> Result<Self> {
+        let (to_maintenance, maintenance_tasks) = crossbeam_channel::unbounded();
+        let (to_writer, writer_tasks) = crossbeam_channel::unbounded();
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        let threads = vec![
+            named("checkpoints").spawn(move || writer.run(&writer_tasks))?,
+            named("maintenance").spawn(move || maintenance.run(&maintenance_tasks))?,
+        ];
         let views = restored.map(|b| b.jobs.iter().map(|(id, j)| (*id, j.view.clone())).collect()).unwrap_or_default();
         Ok(Checkpointing {
-            tasks: Some(tasks),
-            thread: Some(thread),
+            writer: Some(to_writer),
+            maintenance: Some(to_maintenance),
+            threads,
             next_id,
             last: Instant::now(),
             last_epoch: restored.map_or(Epoch::ZERO, |b| b.epoch),
             last_catalog: 0,
             vacuumed: Instant::now(),
             vacuuming: false,
+            unclean: false,
             views,
             view_files: restored.map(|b| b.view_files.clone()).unwrap_or_default(),
             kv: restored.map(|b| b.kv.clone()).unwrap_or_default(),
@@ -125,25 +139,41 @@ impl Checkpointing {
 
     /// The job is gone from the engine, and no later task names its view.
     pub fn drop_job(&self, tables: Vec<StateTableId>, view: Arc<View>) {
-        self.send(Task::Drop(tables, view));
+        self.maintain(MaintenanceTask::Discard(view));
+        self.write(WriterTask::DropTables(tables));
     }
 
-    fn send(&self, task: Task) {
-        if let Some(tasks) = &self.tasks
-            && tasks.send(task).is_err()
-        {
-            tracing::error!("the maintenance thread is gone; checkpoints have stopped");
-        }
+    fn maintain(&self, task: MaintenanceTask) {
+        send(self.maintenance.as_ref(), task);
     }
+
+    fn write(&self, task: WriterTask) {
+        send(self.writer.as_ref(), task);
+    }
+}
+
+fn send<T>(thread: Option<&Sender<T>>, task: T) {
+    if thread.is_some_and(|tasks| tasks.send(task).is_err()) {
+        tracing::error!("a thread in the background is gone; checkpoints have stopped");
+    }
+}
+
+/// Work of a thread in the background. A panic ends the work it happened in, as an error does, and nothing else.
+fn guarded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let text = |panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+        text.unwrap_or_else(|| "no message".to_string())
+    };
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(SqlError::internal(format!("{what} panicked: {}", text(panic)))))
 }
 
 impl Drop for Checkpointing {
     fn drop(&mut self) {
-        self.tasks = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the maintenance thread panicked");
+        (self.writer, self.maintenance) = (None, None);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread in the background panicked");
+            }
         }
     }
 }
@@ -179,7 +209,8 @@ impl Core {
     fn vacuum_if_due(&mut self) {
         let waited = self.checkpoints.vacuumed.elapsed();
         let due = waited >= VACUUM_INTERVAL && self.last_cut > self.checkpoints.last_epoch;
-        let pressing = waited >= VACUUM_INTERVAL_MIN && self.segments.tail_bytes() >= TAILS_BYTES_HIGH;
+        let much = self.checkpoints.unclean || self.segments.tail_bytes() >= TAILS_BYTES_HIGH;
+        let pressing = waited >= VACUUM_INTERVAL_MIN && much;
         if self.checkpoints.vacuuming || !(due || pressing) {
             return;
         }
@@ -187,11 +218,12 @@ impl Core {
         self.checkpoints.vacuumed = Instant::now();
         let views = self.jobs.values().map(|j| j.view.clone()).collect();
         let oldest = self.oldest_needed();
-        self.checkpoints.send(Task::Vacuum(views, oldest));
+        self.checkpoints.maintain(MaintenanceTask::Vacuum(views, oldest));
     }
 
-    pub(super) fn on_vacuumed(&mut self) {
+    pub(super) fn on_vacuumed(&mut self, more: bool) {
         self.checkpoints.vacuuming = false;
+        self.checkpoints.unclean = more;
     }
 
     /// Too many rows wait for being frozen: no step may add more.
@@ -369,10 +401,17 @@ impl Core {
     }
 
     fn write_checkpoint_if_frozen(&mut self) {
+        let log = self.log_health();
         let Some(run) = &mut self.checkpoint else { return };
-        let logged = |(id, sink): (&RelationId, SinkBody)| self.sinks.get(id).is_none_or(|s| s.has_logged(sink));
-        let sinks = run.body.jobs.iter().filter_map(|(id, job)| Some((id, job.sink?)));
-        if run.writing || !run.unfrozen.is_empty() || self.durable < run.epoch || !sinks.map(logged).all(|logged| logged) {
+        let sinks = || run.body.jobs.iter().filter_map(|(id, job)| Some((self.sinks.get(id)?, job.sink?)));
+        let sink_logs = || sinks().filter(|(sink, body)| !sink.has_logged(*body)).map(|(sink, _)| sink.log_health());
+        if let (Err(error), true, false) = (log.and_then(|()| sink_logs().collect::<Result<()>>()), self.shutdown.is_some(), run.writing) {
+            // It would wait for what may never be durable. What is there is enough to start from.
+            let id = run.id;
+            return self.on_checkpoint_done(id, Err(error));
+        }
+        let waits_for_log = self.durable < run.epoch || sink_logs().next().is_some();
+        if run.writing || !run.unfrozen.is_empty() || waits_for_log {
             return;
         }
         run.writing = true;
@@ -382,14 +421,16 @@ impl Core {
         for id in body.jobs.iter().filter(|(_, j)| j.progress.is_some()).map(|(id, _)| *id) {
             if let Some(job) = self.jobs.get(&id) {
                 let known = self.checkpoints.views.get(&id).cloned().unwrap_or_default();
-                views.push(ViewTask { id, view: job.view.clone(), known, is_held: run.held.contains(&id) });
+                views.push(FreezeView { id, view: job.view.clone(), known, is_held: run.held.contains(&id) });
             }
         }
+        let (to_writer, frozen) = crossbeam_channel::bounded(1);
+        let freeze = FreezeTask { checkpoint: run.id, epoch: run.epoch, views, frozen: to_writer };
         let task = WriteTask {
             id: run.id,
             body,
             runs: std::mem::take(&mut run.runs).into_values().flatten().collect(),
-            views,
+            frozen,
             histories: std::mem::take(&mut run.histories),
             known_views: self.checkpoints.view_files.clone(),
             known_kv: self.checkpoints.kv.clone(),
@@ -397,7 +438,8 @@ impl Core {
             known_sinks: self.checkpoints.sinks.clone(),
             is_final: self.checkpoints.is_final,
         };
-        self.checkpoints.send(Task::Write(Box::new(task)));
+        self.checkpoints.maintain(MaintenanceTask::Freeze(freeze));
+        self.checkpoints.write(WriterTask::Write(Box::new(task)));
     }
 
     pub(super) fn on_checkpoint_done(&mut self, id: u64, result: Result<Written>) {

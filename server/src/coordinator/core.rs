@@ -64,8 +64,11 @@ pub(super) struct Core {
     pub now: Timestamp,
     /// Cuts up to here survive a crash.
     pub durable: Epoch,
+    pub cuts_in_flight: super::cutting::CutsInFlight,
     /// The newest cut of the log at start.
     pub recovered: Epoch,
+    /// Why no cut will be durable any more.
+    pub log_lost: Option<SqlError>,
     /// No reader asks for an epoch before this one any more.
     pub horizon: Epoch,
     /// Jobs have stopped: some sources may have no reader left.
@@ -153,13 +156,14 @@ impl Core {
             Event::Arrived(Reader::Backfill(..)) => {}
             Event::Durable(epoch, Ok(())) => {
                 self.durable = self.durable.max(epoch);
+                self.cuts_in_flight.durable(epoch);
                 self.stats.epoch.store(self.durable.0, Ordering::Relaxed);
             }
-            Event::Durable(_, Err(error)) => self.on_log_error(error),
+            Event::Durable(_, Err(error)) => self.on_log_lost(error),
             Event::DdlDurable(id, result) => self.on_ddl_durable(id, result),
             Event::HeldAreWritten(id) => self.on_held_are_written(id),
             Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
-            Event::Vacuumed => self.on_vacuumed(),
+            Event::Vacuumed { more } => self.on_vacuumed(more),
             Event::SinkLogged(id, pieces) => self.on_sink_logged(id, pieces),
             Event::SinkFailed(id, error) => self.on_job_failed(id, self.last_cut, error),
         }
@@ -168,7 +172,7 @@ impl Core {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
-            Command::Write(write, encoded, reply) => self.on_write(write, &encoded, reply),
+            Command::Write(write, reply) => self.on_write(write, reply),
             Command::Snapshot { relations, at_least, for_write, reply } => self.on_snapshot(relations, at_least, for_write, reply),
             Command::Flush(reply) => self.on_flush(reply),
             Command::SystemRows(relation, reply) => self.on_system_rows(relation, reply),
@@ -176,8 +180,10 @@ impl Core {
                 tracing::info!("shutting down");
                 self.shutdown = Some(reply);
                 self.sources.values_mut().for_each(Source::stop);
-                if self.tables.values().any(Table::has_input) {
-                    self.take_cut();
+                if self.tables.values().any(Table::has_input)
+                    && let Err(error) = self.take_cut()
+                {
+                    tracing::error!("writes under way are not finished: {error}");
                 }
                 self.begin_last_checkpoint();
             }
@@ -195,7 +201,7 @@ impl Core {
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = Instant::now() + SLEEP_MAX;
-        sources.chain(self.next_checkpoint()).min().unwrap_or(far)
+        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).min().unwrap_or(far)
     }
 
     fn is_at_rest(&self) -> bool {
@@ -241,13 +247,6 @@ impl Core {
 
     pub fn mark(&mut self, epoch: Epoch) {
         self.marks.insert(epoch);
-    }
-
-    fn on_log_error(&mut self, error: SqlError) {
-        tracing::error!("the log cannot be written: {error}");
-        for waiting in self.writes_waiting.drain(..) {
-            reply_to(waiting.reply, Err(error.clone()));
-        }
     }
 }
 

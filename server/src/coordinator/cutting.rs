@@ -1,28 +1,61 @@
 //! Cuts: when one is taken, and what goes into it; and the table writes that wait for theirs.
 
 use super::core::{Core, reply_to};
-use super::handle::{Reply, TableWrite};
+use super::handle::{AdmittedWrite, Reply};
 use super::records::{self, KIND_CUT, KIND_WRITE};
 use super::source::Source;
 use super::{Event, job};
-use eddyline_common::{Cut, Epoch, RelationId, failpoint};
-use std::collections::BTreeMap;
+use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, failpoint};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// One cut's input, in bytes over all sources: bounds a step's memory and duration.
 const CUT_BYTES_MAX: usize = 16 << 20;
 
-/// Cuts logged but not yet durable. More would only add latency behind a slow disk.
-const CUTS_IN_FLIGHT_MAX: u64 = 8;
+/// Cuts logged but not yet durable, in number and in bytes of their records. A cut waits for no sync, so that a slow one is
+/// waited for once, by whoever reads; only a disk that hangs holds cuts up.
+const CUTS_IN_FLIGHT_MAX: usize = 512;
+const CUTS_IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 
 /// Every view is exact at a mark; this often keeps reads across views fresh while slow jobs still coalesce.
 const MARK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How often a log that cannot be written is asked whether it can again.
+const LOG_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
 pub(super) struct WaitingWrite {
     tables: Vec<RelationId>,
     epoch: Epoch,
-    pub reply: Reply<Epoch>,
+    reply: Reply<Epoch>,
+    /// Given back with the answer.
+    _room: OwnedSemaphorePermit,
+}
+
+/// What was cut and is not durable.
+#[derive(Default)]
+pub(super) struct CutsInFlight {
+    /// With the bytes of their records, oldest first.
+    cuts: VecDeque<(Epoch, usize)>,
+    bytes: usize,
+}
+
+impl CutsInFlight {
+    fn is_full(&self) -> bool {
+        self.cuts.len() >= CUTS_IN_FLIGHT_MAX || self.bytes >= CUTS_IN_FLIGHT_BYTES_MAX
+    }
+
+    fn logged(&mut self, epoch: Epoch, bytes: usize) {
+        self.cuts.push_back((epoch, bytes));
+        self.bytes += bytes;
+    }
+
+    pub fn durable(&mut self, up_to: Epoch) {
+        while let Some((_, bytes)) = self.cuts.pop_front_if(|(epoch, _)| *epoch <= up_to) {
+            self.bytes -= bytes;
+        }
+    }
 }
 
 impl Core {
@@ -38,7 +71,7 @@ impl Core {
 
     /// Takes a cut if input waits, the log keeps up, and some reader of that input is free.
     pub(super) fn cut_if_due(&mut self) -> bool {
-        if self.last_cut.0 - self.durable.0 >= CUTS_IN_FLIGHT_MAX || self.engine.gate().pressed() {
+        if self.cuts_in_flight.is_full() || self.engine.gate().pressed() || self.log_health().is_err() {
             return false;
         }
         let table_waits = self.tables.values().any(|t| t.has_input());
@@ -46,8 +79,18 @@ impl Core {
         if !table_waits && !self.sources.values().any(source_due) {
             return false;
         }
-        self.take_cut();
-        true
+        self.take_cut().is_ok()
+    }
+
+    /// Why nothing new can be logged at present, if so.
+    pub(super) fn log_health(&self) -> Result<()> {
+        self.log_lost.clone().map_or_else(|| self.log.health(), Err)
+    }
+
+    /// While the log cannot be written, when to look again.
+    pub(super) fn next_look_at_log(&self) -> Option<Instant> {
+        let stalled = self.log_lost.is_none() && self.log.health().is_err();
+        stalled.then(|| Instant::now() + LOG_RETRY_INTERVAL)
     }
 
     /// Self-clocking: a cut waits until a reader has nothing left to do, so that a busy engine takes large ones.
@@ -56,8 +99,10 @@ impl Core {
         readers.peek().is_none() || readers.any(|j| j.running.is_none() && j.is_live() && j.stepped == self.last_cut)
     }
 
-    /// Takes everything that waits, bounded, into the next epoch, and logs the cut.
-    pub(super) fn take_cut(&mut self) -> Epoch {
+    /// Takes everything that waits, bounded, into the next epoch, and logs the cut. Takes nothing while the log cannot be
+    /// written: rows that are in a ring belong to their epoch for good.
+    pub(super) fn take_cut(&mut self) -> Result<()> {
+        self.log_health()?;
         let epoch = self.last_cut.next();
         self.now = self.now.max(self.config.clock.now());
         let mut inputs = BTreeMap::new();
@@ -82,26 +127,42 @@ impl Core {
         }
         self.stats.cuts.fetch_add(1, Ordering::Relaxed);
         self.log_cut(&Cut { epoch, now: self.now, inputs });
-        epoch
+        Ok(())
     }
 
+    /// The cut is taken, so from here on it is either logged or the last one.
     fn log_cut(&mut self, cut: &Cut) {
         let epoch = cut.epoch;
-        let logged = records::encode_json(cut).and_then(|payload| self.log.append(KIND_CUT, &payload)).and_then(|position| {
+        let logged = records::encode_json(cut).and_then(|payload| {
+            self.cuts_in_flight.logged(epoch, payload.len());
+            let position = self.log.append_done(KIND_CUT, &payload)?;
             failpoint::hit("cut.logged")?;
             Ok(position)
         });
-        let sender = self.sender.clone();
         match logged {
             Ok(position) => {
+                let sender = self.sender.clone();
                 let notify = move |result| drop(sender.send(Event::Durable(epoch, result)));
                 self.log.on_durable(position, Box::new(notify));
             }
-            Err(error) => drop(sender.send(Event::Durable(epoch, Err(error)))),
+            Err(error) => self.on_log_lost(error),
         }
     }
 
-    pub(super) fn on_write(&mut self, write: TableWrite, encoded: &[u8], reply: Reply<Epoch>) {
+    /// A cut was taken that will not be durable, and so will no later one: nothing is begun any more, and what is under way
+    /// ends here.
+    pub(super) fn on_log_lost(&mut self, error: SqlError) {
+        if self.log_lost.is_none() {
+            tracing::error!("the log is lost; what is written is refused until the server is started again: {error}");
+            self.log_lost = Some(error.clone());
+        }
+        for waiting in self.writes_waiting.drain(..) {
+            reply_to(waiting.reply, Err(error.clone()));
+        }
+    }
+
+    pub(super) fn on_write(&mut self, write: AdmittedWrite, reply: Reply<Epoch>) {
+        let AdmittedWrite { write, encoded, room } = write;
         if let Some((missing, _)) = write.changes.iter().find(|(t, _)| !self.tables.contains_key(t)) {
             let error = eddyline_common::SqlError::new(eddyline_common::SqlState::UNDEFINED_TABLE, format!("table {missing} was dropped"));
             return reply_to(reply, Err(error));
@@ -112,7 +173,8 @@ impl Core {
         if write.changes.iter().all(|(_, c)| c.is_empty()) {
             return reply_to(reply, Ok(self.durable));
         }
-        if let Err(error) = self.log.append(KIND_WRITE, encoded) {
+        let logged = self.log_health().and_then(|()| self.log.append(KIND_WRITE, &encoded));
+        if let Err(error) = logged {
             return reply_to(reply, Err(error));
         }
         let now = self.config.clock.now();
@@ -123,7 +185,7 @@ impl Core {
             }
         }
         // Every write that waits goes into the next cut, which `settle` takes at once.
-        self.writes_waiting.push(WaitingWrite { tables, epoch: self.last_cut.next(), reply });
+        self.writes_waiting.push(WaitingWrite { tables, epoch: self.last_cut.next(), reply, _room: room });
     }
 
     /// Answers writers whose cut is durable and whose tables show it.
@@ -183,5 +245,27 @@ impl Core {
         let oldest = needed.chain(checkpoint).chain(self.pins.oldest()).fold(common, Epoch::min);
         self.horizon = self.horizon.max(oldest);
         oldest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_in_flight_are_bounded_by_bytes_and_number() {
+        let mut cuts = CutsInFlight::default();
+        for epoch in 1..=CUTS_IN_FLIGHT_MAX as u64 {
+            assert!(!cuts.is_full(), "a slow sync holds up no cut");
+            cuts.logged(Epoch(epoch), 300);
+        }
+        assert!(cuts.is_full());
+        cuts.durable(Epoch(1));
+        assert!(!cuts.is_full());
+        cuts.logged(Epoch(1000), CUTS_IN_FLIGHT_BYTES_MAX);
+        cuts.durable(Epoch(999));
+        assert!(cuts.is_full());
+        cuts.durable(Epoch(1000));
+        assert_eq!((cuts.cuts.len(), cuts.bytes), (0, 0));
     }
 }

@@ -1,4 +1,5 @@
-//! DDL: checked, logged, applied in the order of the log, acknowledged once durable.
+//! DDL: checked, built, logged, installed in the order of the log, acknowledged once durable. What cannot be logged leaves no
+//! trace: a relation is in the catalog only, and out of it only, once its record is in the log.
 
 use super::core::{Core, reply_to};
 use super::handle::{Ddl, DdlOutcome, Reply};
@@ -13,11 +14,12 @@ use crate::catalog::{kind_name, object_kind};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, StateTableId, Timestamp, failpoint};
 use eddyline_executor::{JobProgress, JobSpec};
 use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
 use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_planner::statement::ObjectKind;
+use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::{ARRIVAL, View, ViewKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +29,9 @@ pub(super) struct Waiting {
     reply: Reply<DdlOutcome>,
     outcome: DdlOutcome,
 }
+
+/// What a statement came to, and where its record is; `None` if there was nothing to do.
+pub(super) type Done = (DdlOutcome, Option<LogPosition>);
 
 impl Core {
     pub(super) fn on_ddl(&mut self, ddl: Ddl, starts: Vec<PartitionStart>, reply: Reply<DdlOutcome>) {
@@ -39,25 +44,23 @@ impl Core {
         match outcome {
             Err(error) => reply_to(reply, Err(error)),
             Ok((outcome, None)) => reply_to(reply, Ok(outcome)),
-            Ok((outcome, Some(record))) => self.log_ddl(&record, outcome, reply),
-        }
-    }
-
-    fn log_ddl(&mut self, record: &DdlRecord, outcome: DdlOutcome, reply: Reply<DdlOutcome>) {
-        let logged = records::encode_json(record).and_then(|payload| self.log.append(KIND_DDL, &payload)).and_then(|position| {
-            failpoint::hit("ddl.logged")?;
-            Ok(position)
-        });
-        match logged {
-            Err(error) => reply_to(reply, Err(error)),
-            Ok(position) => {
+            Ok((outcome, Some(logged))) => {
                 let id = self.next_ddl;
                 self.next_ddl += 1;
                 self.ddl_waiting.insert(id, Waiting { reply, outcome });
                 let sender = self.sender.clone();
-                self.log.on_durable(position, Box::new(move |result| drop(sender.send(Event::DdlDurable(id, result)))));
+                self.log.on_durable(logged, Box::new(move |result| drop(sender.send(Event::DdlDurable(id, result)))));
             }
         }
+    }
+
+    /// Once this has given a position, the change is what a restart finds, and must be what this process shows.
+    pub(super) fn log_ddl(&mut self, record: &DdlRecord) -> Result<LogPosition> {
+        self.log_health()?;
+        failpoint::hit("ddl.log")?;
+        let position = self.log.append(KIND_DDL, &records::encode_json(record)?)?;
+        failpoint::pass("ddl.logged");
+        Ok(position)
     }
 
     pub(super) fn on_ddl_durable(&mut self, id: u64, result: Result<()>) {
@@ -66,12 +69,7 @@ impl Core {
         }
     }
 
-    fn create(
-        &mut self,
-        mut relation: Relation,
-        if_not_exists: bool,
-        starts: Vec<PartitionStart>,
-    ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>) -> Result<Done> {
         self.find_free_name(&mut relation);
         if let Some(existing) = self.catalog.by_name(&relation.name) {
             if relation.id == existing.id {
@@ -91,10 +89,13 @@ impl Core {
         }
         relation.id = RelationId(self.next_relation);
         self.assign_state_tables(&mut relation);
-        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch: self.last_cut, starts: starts.clone() };
-        self.apply_create(relation, self.last_cut, starts)?;
-        self.refresh_readers()?;
-        Ok((DdlOutcome { created: Some(RelationId(self.next_relation - 1)), notices: Vec::new() }, Some(record)))
+        let (id, epoch) = (relation.id, self.last_cut);
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: starts.clone() };
+        let relation = Arc::new(relation);
+        self.build(&relation, epoch, starts)?;
+        let logged = self.refresh_readers().and_then(|()| self.log_ddl(&record)).inspect_err(|_| self.undo_build(id))?;
+        self.install(&relation);
+        Ok((DdlOutcome { created: Some(id), notices: Vec::new() }, Some(logged)))
     }
 
     /// A running INSERT whose name is taken gets the next number that nobody has.
@@ -113,7 +114,7 @@ impl Core {
     }
 
     /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
-    fn replace_view(&mut self, relation: Relation) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn replace_view(&mut self, relation: Relation) -> Result<Done> {
         let users: Vec<Arc<Relation>> = self.catalog.dependents(relation.id).into_iter().filter(|r| r.plan().is_some()).collect();
         if let Some(user) = users.first() {
             let message =
@@ -125,25 +126,33 @@ impl Core {
             return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
         }
         let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch: self.last_cut, starts: Vec::new() };
-        self.apply_create(relation, self.last_cut, Vec::new())?;
-        Ok((DdlOutcome::default(), Some(record)))
+        let logged = self.log_ddl(&record)?;
+        self.install(&Arc::new(relation));
+        Ok((DdlOutcome::default(), Some(logged)))
     }
 
     /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
     fn assign_state_tables(&self, relation: &mut Relation) {
-        let id = relation.id.0;
+        let mut ids = (relation.id.0 << 12..).map(StateTableId);
         let Some(plan) = relation.plan_mut() else { return };
-        for (index, node) in plan.nodes.iter_mut().enumerate() {
-            if let Op::Aggregate { state, .. } = &mut node.op {
-                state.0 = (id << 12) + index as u32;
-            }
+        for node in &mut plan.nodes {
+            node.op.assign_state_tables(&mut || ids.next().expect("ids of tables go on"));
         }
     }
 
-    /// Makes a new relation work, at `epoch`. Fails without a trace.
+    /// Makes a new relation work, at `epoch`, and shows it.
     pub(super) fn apply_create(&mut self, relation: Relation, epoch: Epoch, starts: Vec<PartitionStart>) -> Result<()> {
         let relation = Arc::new(relation);
+        self.build(&relation, epoch, starts)?;
+        self.install(&relation);
+        Ok(())
+    }
+
+    /// Makes a new relation work, at `epoch`; nobody finds it yet. Fails without a trace.
+    fn build(&mut self, relation: &Arc<Relation>, epoch: Epoch, starts: Vec<PartitionStart>) -> Result<()> {
         let id = relation.id;
+        // Never used again, also if nothing comes of it: what is left of its state is cleared in the background.
+        self.next_relation = self.next_relation.max(id.0 + 1);
         match &relation.kind {
             RelationKind::Source(_) => {
                 self.add_source(relation.clone(), SourceProgress::starting(starts), History::default(), epoch)?;
@@ -164,13 +173,24 @@ impl Core {
                 let added = self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch);
                 if let Err(error) = added {
                     self.drop_sink(id);
+                    self.stats.remove(id);
                     return Err(error);
                 }
             }
         }
-        self.next_relation = self.next_relation.max(id.0 + 1);
-        self.set_catalog(self.catalog.with((*relation).clone()));
         Ok(())
+    }
+
+    fn install(&mut self, relation: &Arc<Relation>) {
+        self.set_catalog(self.catalog.with((**relation).clone()));
+    }
+
+    /// The relation was built and could not be logged.
+    fn undo_build(&mut self, id: RelationId) {
+        self.apply_drop(&[id]);
+        if let Err(error) = self.refresh_readers() {
+            tracing::warn!("a source that nobody reads runs on: {error}");
+        }
     }
 
     pub(super) fn add_source(&mut self, relation: Arc<Relation>, progress: SourceProgress, history: History, epoch: Epoch) -> Result<()> {
@@ -239,13 +259,7 @@ impl Core {
             .with_hint("Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."))
     }
 
-    fn drop_relations(
-        &mut self,
-        kind: ObjectKind,
-        names: &[String],
-        if_exists: bool,
-        cascade: bool,
-    ) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn drop_relations(&mut self, kind: ObjectKind, names: &[String], if_exists: bool, cascade: bool) -> Result<Done> {
         let mut outcome = DdlOutcome::default();
         let mut dropped: Vec<RelationId> = Vec::new();
         for name in names {
@@ -278,17 +292,19 @@ impl Core {
         if dropped.is_empty() {
             return Ok((outcome, None));
         }
+        let logged = self.log_ddl(&DdlRecord::Drop { relations: dropped.clone() })?;
         self.apply_drop(&dropped);
-        self.refresh_readers()?;
-        Ok((outcome, Some(DdlRecord::Drop { relations: dropped })))
+        if let Err(error) = self.refresh_readers() {
+            tracing::warn!("after DROP a source is not read as it should be: {error}");
+        }
+        Ok((outcome, Some(logged)))
     }
 
     pub(super) fn apply_drop(&mut self, ids: &[RelationId]) {
         for id in ids {
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
-                let state = |n: &Node| if let Op::Aggregate { state, .. } = &n.op { Some(*state) } else { None };
-                let states = job.relation.plan().map(|p| p.nodes.iter().filter_map(state).collect()).unwrap_or_default();
+                let states = job.relation.plan().map(StreamPlan::state_tables).unwrap_or_default();
                 self.checkpoints.drop_job(states, job.view);
             }
             self.drop_sink(*id);
@@ -305,14 +321,15 @@ impl Core {
         self.set_catalog(self.catalog.without(ids));
     }
 
-    fn advance(&mut self, relation: RelationId, to_micros: i64) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    fn advance(&mut self, relation: RelationId, to_micros: i64) -> Result<Done> {
         let manual = self.catalog.get(relation).and_then(|r| r.watermark.as_ref()).is_some_and(|w| w.manual);
         if !manual {
             let hint = "Declare the source or table WITH (watermark.mode = 'manual').";
             return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, "only a manual watermark can be advanced").with_hint(hint));
         }
+        let logged = self.log_ddl(&DdlRecord::AdvanceWatermark { relation, to_micros })?;
         self.apply_advance(relation, to_micros);
-        Ok((DdlOutcome::default(), Some(DdlRecord::AdvanceWatermark { relation, to_micros })))
+        Ok((DdlOutcome::default(), Some(logged)))
     }
 
     pub(super) fn apply_advance(&mut self, relation: RelationId, to_micros: i64) {

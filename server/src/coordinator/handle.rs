@@ -13,7 +13,14 @@ use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Table writes under way, in bytes over all sessions: a few hundred milliseconds of a slow disk. What they pile up in
+/// memory before the next writer waits.
+const WRITES_BYTES_MAX: usize = 32 << 20;
+
+/// A permit's worth, so that the count of permits stays small.
+const WRITE_UNIT_BYTES: usize = 1 << 10;
 
 /// A change of the catalog, planned.
 #[derive(Debug)]
@@ -93,12 +100,18 @@ impl Drop for Pin {
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
+/// A write, its encoded form for the log, and its part of the room for those under way.
+pub(super) struct AdmittedWrite {
+    pub write: TableWrite,
+    pub encoded: Vec<u8>,
+    pub room: OwnedSemaphorePermit,
+}
+
 /// What sessions ask of the coordinator.
 pub(super) enum Command {
     /// With a new source's resolved start.
     Ddl(Ddl, Vec<PartitionStart>, Reply<DdlOutcome>),
-    /// The write, and its encoded form for the log.
-    Write(TableWrite, Vec<u8>, Reply<Epoch>),
+    Write(AdmittedWrite, Reply<Epoch>),
     Snapshot {
         relations: Vec<RelationId>,
         at_least: Epoch,
@@ -130,6 +143,7 @@ pub struct CoordinatorHandle {
     pub(super) locks: Arc<Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>>,
     pub(super) stats: Arc<Stats>,
     pub(super) starts: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
+    pub(super) write_room: Arc<Semaphore>,
 }
 
 /// Asks a sink's external system whether it will take rows, on the caller's side as well.
@@ -186,11 +200,22 @@ impl CoordinatorHandle {
         self.starts.read().get(&source).cloned().unwrap_or_default()
     }
 
-    /// Commits the effects in one epoch. When it returns they are durable and the tables show them;
-    /// the session passes the epoch to its next `snapshot`.
+    /// Commits the effects in one epoch. When it returns they are durable and the tables show them; the session passes the
+    /// epoch to its next `snapshot`. Waits here, and not in the coordinator, while too much is under way.
     pub async fn write(&self, write: TableWrite) -> Result<Epoch> {
+        let room = self.admit(write.changes.iter().map(|(_, changes)| changes.bytes()).sum()).await?;
         let encoded = super::records::encode_write(&write)?;
-        self.ask(|reply| Command::Write(write, encoded, reply)).await
+        self.ask(|reply| Command::Write(AdmittedWrite { write, encoded, room }, reply)).await
+    }
+
+    /// A write larger than all the room goes alone.
+    async fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let units = bytes.div_ceil(WRITE_UNIT_BYTES).min(WRITES_BYTES_MAX / WRITE_UNIT_BYTES);
+        self.write_room.clone().acquire_many_owned(units as u32).await.map_err(|_| stopping())
+    }
+
+    pub(super) fn write_room() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(WRITES_BYTES_MAX / WRITE_UNIT_BYTES))
     }
 
     /// Waits for the table's other writers.

@@ -83,8 +83,10 @@ enum Event {
     /// The views of jobs that wait for this checkpoint in the middle of a backfill are in files.
     HeldAreWritten(u64),
     CheckpointDone(u64, Result<checkpointing::Written>),
-    /// Views have been cleaned, and their tails frozen.
-    Vacuumed,
+    /// Views have been cleaned, and their tails frozen; whether there is more to do at once.
+    Vacuumed {
+        more: bool,
+    },
     /// A sink's log has so many more pieces of what its job emitted; or can never have them.
     SinkLogged(RelationId, u64),
     SinkFailed(RelationId, SqlError),

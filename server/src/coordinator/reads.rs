@@ -49,7 +49,9 @@ impl Core {
         let sources: Vec<RelationId> = self.sources.keys().copied().collect();
         sources.into_iter().for_each(|s| self.receive(s));
         while self.sources.values().any(|s| s.has_input()) || self.tables.values().any(|t| t.has_input()) {
-            self.take_cut();
+            if let Err(error) = self.take_cut() {
+                return reply_to(reply, Err(error));
+            }
         }
         let relations = self.jobs.values().filter(|j| j.failure().is_none() && !self.stands_still(j)).map(Job::id).collect();
         self.reads_waiting.push(WaitingRead { relations, at_least: self.last_cut, answer: Answer::Flushed(reply) });

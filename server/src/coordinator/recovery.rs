@@ -1,7 +1,7 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, checkpoint_dir, has_job, read_body};
+use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, Writer, checkpoint_dir, has_job, read_body};
 use super::core::Core;
 use super::ddl::{view_key, view_schema};
 use super::handle::{CoordinatorHandle, Pins};
@@ -143,8 +143,8 @@ fn restore_sinks(config: &CoordinatorConfig, store: &BlockingCheckpointStore, bo
         }
         config.fs.create_dir_all(&partial)?;
         for file in body.sink_files.iter().filter(|f| f.sink == id) {
-            let mut copy = config.fs.create(&segment_path(&partial, file.segment))?;
-            copy.write_all(&store.get_bytes(&file.file)?)?;
+            let mut copy = config.fs.open(&segment_path(&partial, file.segment))?;
+            copy.write_at(0, &store.get_bytes(&file.file)?)?;
             copy.sync()?;
         }
         config.fs.sync_dir(&partial)?;
@@ -193,21 +193,16 @@ fn assemble(
         locks: Arc::new(Mutex::new(HashMap::new())),
         stats: stats.clone(),
         starts: Arc::new(RwLock::new(HashMap::new())),
+        write_room: CoordinatorHandle::write_room(),
     };
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
     clear_dir(&image_dir)?;
-    let maintenance = Maintenance {
-        store,
-        kv: kv.clone(),
-        gate: engine.gate().clone(),
-        log: log.clone(),
-        image_dir,
-        events: sender.clone(),
-        stats: stats.clone(),
-    };
+    let maintenance = Maintenance { store: store.clone(), events: sender.clone(), stats: stats.clone() };
+    let writer =
+        Writer { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone(), positions: None };
     Ok(Core {
-        checkpoints: Checkpointing::start(maintenance, next_id, body)?,
+        checkpoints: Checkpointing::start(maintenance, writer, next_id, body)?,
         log,
         engine,
         engine_events,
@@ -230,6 +225,8 @@ fn assemble(
         now: Timestamp::MIN,
         durable: Epoch::ZERO,
         recovered: Epoch::ZERO,
+        cuts_in_flight: Default::default(),
+        log_lost: None,
         horizon: Epoch::ZERO,
         readers_changed: false,
         marks: BTreeSet::new(),
@@ -326,10 +323,8 @@ impl Core {
     /// A job that starts over must not find what an earlier attempt left.
     fn drop_state(&self, relation: &Relation) {
         if let Some(plan) = relation.plan() {
-            for node in &plan.nodes {
-                if let eddyline_planner::plan::Op::Aggregate { state, .. } = &node.op
-                    && let Err(error) = self.kv.drop_table(*state)
-                {
+            for state in plan.state_tables() {
+                if let Err(error) = self.kv.drop_table(state) {
                     tracing::warn!("state table {state} could not be cleared: {error}");
                 }
             }

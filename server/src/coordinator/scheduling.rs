@@ -23,7 +23,7 @@ pub(super) enum Move {
 impl Core {
     /// Moves every job as far as it can go now; true if any moved.
     pub(super) fn schedule(&mut self) -> bool {
-        if self.tails_are_full() && self.shutdown.is_none() {
+        if (self.tails_are_full() || self.engine.gate().is_held()) && self.shutdown.is_none() {
             return false;
         }
         let ids: Vec<RelationId> = self.jobs.keys().copied().collect();

@@ -7,6 +7,7 @@
 use super::backfill::Reading;
 use super::checkpointing::JobBody;
 use super::core::Core;
+use super::ddl::Done;
 use super::handle::DdlOutcome;
 use super::job::{Job, Mode};
 use super::records::DdlRecord;
@@ -187,13 +188,14 @@ impl Core {
         self.sinks.get(&job.id()).and_then(|s| s.complete).filter(|c| job.stepped < *c).unwrap_or(Epoch::MAX)
     }
 
-    pub(super) fn pause(&mut self, id: RelationId, pause: bool) -> Result<(DdlOutcome, Option<DdlRecord>)> {
+    pub(super) fn pause(&mut self, id: RelationId, pause: bool) -> Result<Done> {
         let is_sink = self.catalog.get(id).is_some_and(|r| definition(r).is_some());
         if !is_sink {
             return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, "the job was dropped meanwhile"));
         }
+        let logged = self.log_ddl(&DdlRecord::Pause { relation: id, pause })?;
         self.apply_pause(id, pause);
-        Ok((DdlOutcome::default(), Some(DdlRecord::Pause { relation: id, pause })))
+        Ok((DdlOutcome::default(), Some(logged)))
     }
 
     pub(super) fn apply_pause(&mut self, id: RelationId, pause: bool) {

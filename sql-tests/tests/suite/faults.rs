@@ -7,6 +7,8 @@ use eddyline_sql_tests::{Server, ServerOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Error};
 
@@ -24,12 +26,36 @@ async fn insert(client: &Client, id: i64) -> Result<(), Error> {
     client.batch_execute(&format!("INSERT INTO t VALUES ({id}, '{}')", "x".repeat(PAD_BYTES))).await
 }
 
+/// One row after the other until it is stopped; `written` is the id of the last one that was acknowledged.
+async fn insert_many(client: Client, written: Arc<AtomicI64>) {
+    loop {
+        let id = written.load(Ordering::SeqCst) + 1;
+        match insert(&client, id).await {
+            Ok(()) => written.store(id, Ordering::SeqCst),
+            // Refused, so it is not there: once more.
+            Err(error) if state(&error) == "53100" => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => return,
+        }
+    }
+}
+
+/// The error of a statement for which there is no room.
+async fn refusal(client: &Client, statement: &str) -> Option<Error> {
+    client.batch_execute(statement).await.err().filter(|error| state(error) == "53100")
+}
+
 async fn create(client: &Client) {
     for statement in
         ["CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)", "CREATE MATERIALIZED VIEW v AS SELECT COUNT(*) AS n, MAX(id) AS m FROM t"]
     {
         client.batch_execute(statement).await.expect("the definitions are accepted");
     }
+}
+
+/// A file on the server's own disk.
+fn ballast(server: &Server) -> PathBuf {
+    let pid = server.pid().expect("it runs");
+    PathBuf::from(format!("/proc/{pid}/root{}", server.data_dir().join("data/ballast").display()))
 }
 
 /// Takes all the room that is left on the disk of `file`.
@@ -45,34 +71,118 @@ async fn a_full_disk_fails_writes_until_there_is_room() {
     let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "200ms", ..Default::default() });
     let client = server.connect().await;
     create(&client).await;
+    client.batch_execute("CREATE TABLE other (id BIGINT)").await.expect("there is room");
     insert(&client, 1).await.expect("there is room");
-    let pid = server.pid().expect("it runs");
-    let ballast = PathBuf::from(format!("/proc/{pid}/root{}", server.data_dir().join("data/ballast").display()));
+    let ballast = ballast(&server);
     fill(&ballast);
-    let mut acknowledged = vec![1];
-    let error = loop {
-        let id = acknowledged.len() as i64 + 1;
-        assert!(id < 2_000, "the disk is full");
-        match insert(&client, id).await {
-            Ok(()) => acknowledged.push(id),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(state(&error), "53100", "{error:?}");
+    // The record that finds no room is kept until there is some, and its writer waits; whoever comes later is refused.
+    let written = Arc::new(AtomicI64::new(1));
+    let writer = tokio::spawn(insert_many(server.connect().await, written.clone()));
+    let other = server.connect().await;
+    // Its own record may be the one that finds no room.
+    other.batch_execute("SET statement_timeout = '500ms'").await.expect("a setting");
+    let error = until("the disk is full", || refusal(&other, "INSERT INTO other VALUES (1)")).await;
     assert!(error.as_db_error().is_some_and(|e| e.hint().is_some()), "{error:?}");
+    let acknowledged = written.load(Ordering::SeqCst);
     let seen = number(&client, "SELECT n FROM v").await;
-    assert_eq!(seen, acknowledged.len() as i64, "reads go on, and show what was acknowledged");
+    assert_eq!(seen, acknowledged, "reads go on, and show what was acknowledged");
 
     std::fs::remove_file(&ballast).expect("there is room again");
-    let next = acknowledged.len() as i64 + 2;
-    until("writes work again", || async { insert(&client, next).await.ok() }).await;
-    acknowledged.push(next);
-    let list = acknowledged.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-    let kept = number(&client, &format!("SELECT COUNT(*) FROM t WHERE id IN ({list})")).await;
-    assert_eq!(kept, acknowledged.len() as i64, "nothing acknowledged is lost");
+    until("the writer goes on by itself", || async { (written.load(Ordering::SeqCst) >= acknowledged + 3).then_some(()) }).await;
+    until("others too", || async { other.batch_execute("INSERT INTO other VALUES (1)").await.ok() }).await;
+    writer.abort();
+    let acknowledged = written.load(Ordering::SeqCst);
+    let kept = number(&client, &format!("SELECT COUNT(*) FROM t WHERE id <= {acknowledged}")).await;
+    assert_eq!(kept, acknowledged, "nothing acknowledged is lost, and nothing is there twice");
     let both = client.query_one("SELECT (SELECT COUNT(*) FROM t), (SELECT n FROM v)", &[]).await.expect("the query runs");
     assert_eq!(both.get::<_, i64>(0), both.get::<_, i64>(1), "the view follows the table");
     until("checkpoints work again", || async { (metric(&server, "eddyline_checkpoint_epoch")? >= seen as f64).then_some(()) }).await;
+}
+
+/// Each second of event time by channel.
+const BATCH: &str = "SELECT window_start, channel, COUNT(*) AS n, SUM(price) AS s FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), \
+                     INTERVAL '1' SECOND)) GROUP BY window_start, window_end, channel ORDER BY 1, 2";
+
+async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
+    let messages = client.simple_query(query).await.expect("the query runs");
+    let cells = |row: &tokio_postgres::SimpleQueryRow| (0..row.len()).map(|i| row.get(i).map(str::to_string)).collect();
+    let row = |message| if let tokio_postgres::SimpleQueryMessage::Row(row) = message { Some(cells(&row)) } else { None };
+    messages.into_iter().filter_map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_halts_a_source_until_there_is_room() {
+    let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    let source = "CREATE SOURCE bid (auction BIGINT, price BIGINT, channel VARCHAR, date_time TIMESTAMP, WATERMARK FOR date_time AS \
+                  date_time - INTERVAL '1 second') WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '30000', \
+                  nexmark.rate = '3000')";
+    let view = format!("CREATE MATERIALIZED VIEW windows AS {}", BATCH.split(" ORDER").next().expect("a query"));
+    for statement in [source, &view, "CREATE TABLE t (id BIGINT, pad VARCHAR)"] {
+        client.batch_execute(statement).await.expect("the definitions are accepted");
+    }
+    let epoch = || metric(&server, "eddyline_epoch").unwrap_or_default();
+    until("the source runs", || async { (epoch() > 10.0).then_some(()) }).await;
+    let ballast = ballast(&server);
+    fill(&ballast);
+    let writer = tokio::spawn(insert_many(server.connect().await, Arc::default()));
+    until("the log notices", || async { server.log().contains("the log cannot be written").then_some(()) }).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    writer.abort();
+    let stalled = epoch();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(epoch(), stalled, "nothing is durable meanwhile");
+    std::fs::remove_file(&ballast).expect("there is room again");
+    until("epochs go on", || async { (epoch() > stalled + 20.0).then_some(()) }).await;
+    let bids = number(&client, "SELECT COUNT(*) FROM bid").await;
+    let counted = "SELECT COALESCE(SUM(n), 0)::bigint FROM windows";
+    until("the view has every bid", || async { (number(&client, counted).await == bids).then_some(()) }).await;
+    let view = rows(&client, "SELECT window_start, channel, n, s FROM windows ORDER BY 1, 2").await;
+    assert_eq!(view, rows(&client, BATCH).await);
+    assert_eq!(rows(&client, "SELECT * FROM eddyline.late_rows").await, Vec::<Vec<_>>::new(), "no row is late");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ddl_without_room_changes_nothing() {
+    let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    create(&client).await;
+    client.batch_execute("CREATE VIEW w AS SELECT 1 AS one").await.expect("there is room");
+    let ballast = ballast(&server);
+    fill(&ballast);
+    let writer = tokio::spawn(insert_many(server.connect().await, Arc::default()));
+    until("the log notices", || async { server.log().contains("the log cannot be written").then_some(()) }).await;
+    let changes =
+        ["CREATE TABLE more (id BIGINT)", "CREATE MATERIALIZED VIEW m AS SELECT id FROM t", "DROP MATERIALIZED VIEW v", "DROP VIEW w"];
+    for statement in changes.into_iter().chain(["CREATE OR REPLACE VIEW w AS SELECT 2 AS one"]) {
+        assert!(refusal(&client, statement).await.is_some(), "{statement} is refused");
+    }
+    for gone in ["more", "m"] {
+        let error = client.batch_execute(&format!("SELECT * FROM {gone}")).await.expect_err("it was not created");
+        assert_eq!(state(&error), "42P01", "{error:?}");
+    }
+    assert_eq!(rows(&client, "SELECT one FROM w").await, [[Some("1".to_string())]], "it was not replaced");
+    writer.abort();
+    std::fs::remove_file(&ballast).expect("there is room again");
+    until("the view goes on", || async { (number(&client, "SELECT n FROM v").await > 0).then_some(()) }).await;
+    for statement in changes {
+        until("it is done once there is room", || async { client.batch_execute(statement).await.ok() }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_on_a_full_disk_still_stops() {
+    let mut server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    create(&client).await;
+    fill(&ballast(&server));
+    let writer = tokio::spawn(insert_many(client, Arc::default()));
+    until("the log notices", || async { server.log().contains("the log cannot be written").then_some(()) }).await;
+    let begun = Instant::now();
+    let status = tokio::task::block_in_place(|| server.stop());
+    assert!(status.success(), "{status}: {}", server.log());
+    assert!(begun.elapsed() < Duration::from_secs(20), "it waits for no room");
+    writer.await.expect("the writer ends");
 }
 
 /// Runs a server that is expected to end by itself.
@@ -195,7 +305,7 @@ fn only_in_the_newest(checkpoints: &Path, manifests: &[PathBuf]) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_damaged_before_its_end_is_refused() {
-    let mut server = Server::start(ServerOptions { checkpoint_interval: "1h", ..Default::default() });
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "3600s", ..Default::default() });
     let client = server.connect().await;
     create(&client).await;
     for id in 1..=30 {
@@ -315,4 +425,44 @@ fn metric(server: &Server, name: &str) -> Option<f64> {
     stream.read_to_string(&mut text).ok()?;
     let samples = text.lines().filter(|l| l.split([' ', '{']).next() == Some(name));
     samples.map(|l| l.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok())).sum()
+}
+
+/// What fails in the background is reported and tried again; nothing stands still for it, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_in_the_background_are_survived() {
+    let points =
+        ["view.freeze=panic", "view.vacuum=panic", "checkpoint.upload=panic", "checkpoint.before_manifest=panic", "checkpoint.prune=error"];
+    for point in points {
+        let failpoints = format!("{point}@2");
+        let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", failpoints, ..Default::default() });
+        let client = server.connect().await;
+        create(&client).await;
+        let mut rows = 0;
+        let name = point.split('=').next().expect("a name");
+        let reported = format!("failpoint {name}");
+        until("it fails and goes on", || {
+            rows += 1;
+            let (client, server, reported, id) = (&client, &server, &reported, rows);
+            async move {
+                insert(client, id).await.expect("a row");
+                server.log().contains(reported).then_some(())
+            }
+        })
+        .await;
+        let done = metric(&server, "eddyline_checkpoints_total").unwrap_or_default();
+        until("checkpoints go on", || {
+            rows += 1;
+            let (client, server, id) = (&client, &server, rows);
+            async move {
+                insert(client, id).await.expect("a row");
+                (metric(server, "eddyline_checkpoints_total")? > done + 2.0).then_some(())
+            }
+        })
+        .await;
+        let failures = metric(&server, "eddyline_checkpoint_failures_total").unwrap_or_default();
+        assert_eq!(failures > 0.0, !["view.vacuum", "checkpoint.prune"].contains(&name), "{name}: a checkpoint that is there did not fail");
+        has_all(&server, rows).await;
+        server.kill_and_restart();
+        has_all(&server, rows).await;
+    }
 }

@@ -36,6 +36,14 @@ impl BlockingCheckpointStore {
         self.runtime.block_on(self.store.put_file(path))
     }
 
+    pub fn link_file(&self, path: &Path, bytes: u64, crc32: u32) -> Result<FileRef> {
+        self.runtime.block_on(self.store.link_file(path, bytes, crc32))
+    }
+
+    pub fn is_local(&self) -> bool {
+        self.store.is_local()
+    }
+
     pub fn get_file(&self, file: &FileRef, path: &Path) -> Result<()> {
         self.runtime.block_on(self.store.get_file(file, path))
     }

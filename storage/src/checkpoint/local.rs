@@ -8,12 +8,26 @@ use std::path::Path;
 /// Read in pieces of this size; large enough to keep a disk busy.
 pub(super) const READ_BYTES: usize = 1 << 20;
 
-/// Gives the file a second name, or copies it where it cannot have one (another file system, too many links).
-pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+/// How a file came to its second place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Linked {
+    Name,
+    Copy,
+}
+
+/// Smaller files are copied: RocksDB gives its options and the like a further name in each of its images, and one damaged block
+/// would be in every checkpoint.
+const LINKED_BYTES_MIN: u64 = 64 << 10;
+
+/// Gives the file a second name, or copies it where it is small or cannot have one (another file system, too many links).
+pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<Linked> {
+    if fs::metadata(from)?.len() < LINKED_BYTES_MIN {
+        return fs::copy(from, to).map(|_| Linked::Copy);
+    }
     match fs::hard_link(from, to) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Linked::Name),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => Err(error),
-        Err(_) => fs::copy(from, to).map(drop),
+        Err(_) => fs::copy(from, to).map(|_| Linked::Copy),
     }
 }
 

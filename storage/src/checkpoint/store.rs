@@ -30,11 +30,18 @@ pub struct CheckpointStore {
     fresh: Arc<Mutex<Fresh>>,
 }
 
-/// Files uploaded by this process that no manifest names yet, with the number of commits before their upload.
+/// Files uploaded by this process that no manifest names yet.
 #[derive(Default)]
 struct Fresh {
     commits: u64,
-    files: HashMap<String, u64>,
+    files: HashMap<String, FreshFile>,
+}
+
+struct FreshFile {
+    /// The number of commits before its upload.
+    commits: u64,
+    /// In a local store, not yet known to survive a power failure: the commit that names it sees to that.
+    unsynced: bool,
 }
 
 impl CheckpointStore {
@@ -61,7 +68,7 @@ impl CheckpointStore {
         let file = FileRef { name: self.new_file_name(), bytes: bytes.len() as u64, crc32: crc32fast::hash(&bytes) };
         let path = self.file_path(&file.name);
         self.store.put(&path, PutPayload::from(bytes)).await.map_err(|error| store_error("write checkpoint file", &path, error))?;
-        self.sync_local_file(&file.name).await?;
+        self.note_unsynced(&file.name);
         failpoint::hit("checkpoint.upload")?;
         Ok(file)
     }
@@ -80,7 +87,7 @@ impl CheckpointStore {
     /// either case. Fails with 42710 if there is one with this id.
     pub async fn commit(&self, manifest: &Manifest) -> Result<()> {
         let bytes = manifest.encode()?;
-        self.sync_local_dir("files").await?;
+        self.sync_local_files(manifest).await?;
         failpoint::hit("checkpoint.before_manifest")?;
         let path = self.manifest_path(manifest.id);
         let create = PutOptions::from(PutMode::Create);
@@ -156,6 +163,18 @@ impl CheckpointStore {
         name
     }
 
+    /// What the file holds may be in the page cache only.
+    pub(super) fn note_unsynced(&self, name: &str) {
+        if let Some(file) = self.fresh.lock().files.get_mut(name) {
+            file.unsynced = self.local_dir.is_some();
+        }
+    }
+
+    /// Files are shared with this machine's file system by links.
+    pub fn is_local(&self) -> bool {
+        self.local_dir.is_some()
+    }
+
     pub(super) fn is_fresh(&self, name: &str) -> bool {
         self.fresh.lock().files.contains_key(name)
     }
@@ -177,8 +196,22 @@ impl CheckpointStore {
         self.local_dir.as_ref().map(|dir| dir.join(part))
     }
 
-    async fn sync_local_file(&self, name: &str) -> Result<()> {
-        self.sync_local(self.local_path("files").map(|dir| dir.join(name))).await
+    /// All of a manifest's files in one go, after all of them were linked: the first sync that has to wait for the file
+    /// system's journal waits for the others too.
+    async fn sync_local_files(&self, manifest: &Manifest) -> Result<()> {
+        let Some(dir) = self.local_path("files") else { return Ok(()) };
+        let unsynced = self.fresh.lock().unsynced(manifest);
+        let done = off_runtime(move || {
+            for name in &unsynced {
+                let path = dir.join(name);
+                local::sync(&path).map_err(failed("sync", &path))?;
+            }
+            local::sync(&dir).map_err(failed("sync", &dir))?;
+            Ok(unsynced)
+        });
+        let synced = done.await?;
+        self.fresh.lock().synced(&synced);
+        Ok(())
     }
 
     async fn sync_local_dir(&self, part: &str) -> Result<()> {
@@ -198,7 +231,20 @@ impl CheckpointStore {
 
 impl Fresh {
     fn add(&mut self, name: String) {
-        self.files.insert(name, self.commits);
+        self.files.insert(name, FreshFile { commits: self.commits, unsynced: false });
+    }
+
+    fn unsynced(&self, manifest: &Manifest) -> Vec<String> {
+        let unsynced = |name: &&String| self.files.get(*name).is_some_and(|file| file.unsynced);
+        manifest.files.iter().map(|file| &file.name).filter(unsynced).cloned().collect()
+    }
+
+    fn synced(&mut self, names: &[String]) {
+        for name in names {
+            if let Some(file) = self.files.get_mut(name) {
+                file.unsynced = false;
+            }
+        }
     }
 
     fn committed(&mut self, manifest: &Manifest) {
@@ -206,7 +252,7 @@ impl Fresh {
         for file in &manifest.files {
             self.files.remove(&file.name);
         }
-        self.files.retain(|_, commits| *commits + COMMITS_TO_NAME_A_FILE > self.commits);
+        self.files.retain(|_, file| file.commits + COMMITS_TO_NAME_A_FILE > self.commits);
     }
 }
 

@@ -2,8 +2,9 @@
 //! gets a file by a hard link, and gives it by one; any other streams it in parts, so that memory stays
 //! bounded whatever the size.
 
+use super::local::{self, Linked};
 use super::store::{off_runtime, store_error, verify};
-use super::{CheckpointStore, FileRef, local};
+use super::{CheckpointStore, FileRef};
 use crate::io::failed;
 use bytes::Bytes;
 use eddyline_common::{Result, SqlError, failpoint};
@@ -28,10 +29,36 @@ impl CheckpointStore {
         let file = match self.local_path("files") {
             Some(files) => {
                 let (from, to) = (path.to_path_buf(), files.join(&name));
-                off_runtime(move || link_in(&from, &to, name)).await?
+                let (file, _) = off_runtime(move || link_in(&from, &to, name)).await?;
+                self.note_unsynced(&file.name);
+                file
             }
             None => self.stream_in(path, name).await?,
         };
+        failpoint::hit("checkpoint.upload")?;
+        Ok(file)
+    }
+
+    /// [`CheckpointStore::put_file`] into a local store, of a file whose content is known: nothing is read.
+    pub async fn link_file(&self, path: &Path, bytes: u64, crc32: u32) -> Result<FileRef> {
+        let Some(files) = self.local_path("files") else { return Err(SqlError::internal("only a local store takes links")) };
+        let file = FileRef { name: self.new_file_name(), bytes, crc32 };
+        let (from, to) = (path.to_path_buf(), files.join(&file.name));
+        off_runtime(move || local::link_or_copy(&from, &to).map_err(failed("upload", &from))).await?;
+        self.note_unsynced(&file.name);
+        failpoint::hit("checkpoint.upload")?;
+        Ok(file)
+    }
+
+    /// A file that was synced where it is; linked, it needs no further sync.
+    async fn put_synced_file(&self, path: &Path) -> Result<FileRef> {
+        let Some(files) = self.local_path("files") else { return self.put_file(path).await };
+        let name = self.new_file_name();
+        let (from, to) = (path.to_path_buf(), files.join(&name));
+        let (file, linked) = off_runtime(move || link_in(&from, &to, name)).await?;
+        if linked == Linked::Copy {
+            self.note_unsynced(&file.name);
+        }
         failpoint::hit("checkpoint.upload")?;
         Ok(file)
     }
@@ -57,14 +84,15 @@ impl CheckpointStore {
         self.stream_out(file, path).await
     }
 
-    /// Stores the files of `dir`, by their names there. A `*.sst` file that `known` has with this name and length is
+    /// Stores the files of `dir`, by their names there. They survive a power failure where they are, as those of a RocksDB image
+    /// do. A `*.sst` file that `known` has with this name and length is
     /// taken over from there; files with names like CURRENT, whose content changes, are always stored anew.
     pub async fn upload_dir(&self, dir: &Path, known: &BTreeMap<String, FileRef>) -> Result<BTreeMap<String, FileRef>> {
         let uploads = list_dir(dir)?.into_iter().map(|(name, path, bytes)| async move {
             let unchanged = known.get(&name).filter(|file| name.ends_with(".sst") && file.bytes == bytes);
             let file = match unchanged {
                 Some(file) => file.clone(),
-                None => self.put_file(&path).await?,
+                None => self.put_synced_file(&path).await?,
             };
             Ok::<_, SqlError>((name, file))
         });
@@ -132,11 +160,10 @@ fn list_dir(dir: &Path) -> Result<Vec<(String, PathBuf, u64)>> {
     Ok(files)
 }
 
-fn link_in(from: &Path, to: &Path, name: String) -> Result<FileRef> {
-    local::link_or_copy(from, to).map_err(failed("upload", from))?;
-    local::sync(to).map_err(failed("sync", to))?;
+fn link_in(from: &Path, to: &Path, name: String) -> Result<(FileRef, Linked)> {
+    let linked = local::link_or_copy(from, to).map_err(failed("upload", from))?;
     let (bytes, crc32) = local::measure(to).map_err(failed("read", to))?;
-    Ok(FileRef { name, bytes, crc32 })
+    Ok((FileRef { name, bytes, crc32 }, linked))
 }
 
 fn link_out(file: &FileRef, from: &Path, to: &Path) -> Result<()> {
@@ -145,7 +172,7 @@ fn link_out(file: &FileRef, from: &Path, to: &Path) -> Result<()> {
     }
     let (bytes, crc32) = local::measure(from).map_err(failed("read", from))?;
     verify(file, bytes, crc32)?;
-    local::link_or_copy(from, to).map_err(failed("download", from))
+    local::link_or_copy(from, to).map(drop).map_err(failed("download", from))
 }
 
 /// `false`: it has to be fetched to `to`, where nothing is any more.
@@ -165,7 +192,7 @@ fn place(file: &FileRef, files: Option<&Path>, to: &Path) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(SqlError::corrupt(format!("checkpoint file {} is missing", file.name)))
         }
-        linked => linked.map(|()| true).map_err(failed("download", &from)),
+        linked => linked.map(|_| true).map_err(failed("download", &from)),
     }
 }
 

@@ -10,8 +10,8 @@ use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{Result, SqlError, SqlState, StateTableId};
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, IngestExternalFileOptions,
-    LogLevel, Options, ReadOptions, SstFileWriter, WriteBatch, checkpoint::Checkpoint,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Env,
+    IngestExternalFileOptions, LogLevel, Options, ReadOptions, SstFileWriter, WriteBatch, checkpoint::Checkpoint,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,16 @@ const METADATA_BLOCK_BYTES: usize = 4 << 10;
 /// A large ingest is cut into files of this size, so that compaction can move its parts separately.
 const INGEST_FILE_BYTES: u64 = 64 << 20;
 const INFO_LOG_BYTES: usize = 1 << 20;
+/// What flushes and compactions write per second: enough for state that changes at a disk's usual pace, little enough that
+/// the log's syncs are not behind a burst of it.
+const BACKGROUND_BYTES_PER_SECOND: i64 = 64 << 20;
+/// How often the limit is given anew, in microseconds, and how often lower priorities go first: RocksDB's own defaults.
+const RATE_REFILL_MICROS: i64 = 100_000;
+const RATE_FAIRNESS: i32 = 10;
+/// Written pages are handed on to the disk in pieces of this size, not all at the end.
+const BYTES_PER_SYNC: u64 = 1 << 20;
+/// Each checkpoint and spill adds a file to the first level; a compaction per so many of them is worth its reading.
+const LEVEL_ZERO_FILES: i32 = 8;
 
 pub struct RocksKv {
     db: DB,
@@ -58,7 +68,11 @@ impl RocksKv {
         if let Some(image_dir) = image_dir {
             restore(image_dir, &db_dir)?;
         }
-        let options = options(&Cache::new_lru_cache(cache_bytes));
+        let mut options = options(&Cache::new_lru_cache(cache_bytes));
+        let mut env = Env::new().map_err(|error| rocks_error("open operator state", error))?;
+        env.lower_thread_pool_cpu_priority();
+        env.lower_high_priority_thread_pool_cpu_priority();
+        options.set_env(&env);
         let family = ColumnFamilyDescriptor::new(STATE, options.clone());
         let db = DB::open_cf_descriptors(&options, &db_dir, [family]).map_err(|error| rocks_error("open operator state", error))?;
         Ok(RocksKv { db, options, ingest_dir, next_ingest: AtomicU64::new(0), disk_reads: AtomicU64::new(0) })
@@ -233,6 +247,9 @@ fn options(cache: &Cache) -> Options {
     options.set_max_write_buffer_number(2);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, RATE_REFILL_MICROS, RATE_FAIRNESS);
+    options.set_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_level_zero_file_num_compaction_trigger(LEVEL_ZERO_FILES);
     // Nothing wakes up on an idle server.
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);

@@ -1,31 +1,37 @@
 //! The thread that makes the log durable. It takes all that is pending, writes it in one go, syncs once, and
 //! resolves the waiters: a group commit whose size follows from how long a sync takes.
 //!
-//! A failed write is repaired by cutting the file back to its durable length and writing the same bytes again, after
-//! a pause, until it succeeds. A failed sync is never tried again: the kernel may have dropped the pages it could
+//! Records are written over zeros that are durable already, wherever that can be, so that a sync has nothing but them to make
+//! durable. A failed write is repaired by writing the same bytes to the same place again, after a pause, until it succeeds. A failed sync is never tried again: the kernel may have dropped the pages it could
 //! not write, and a second sync would report success for them.
 
-use super::LogPosition;
 use super::frame::{self, SEGMENT_HEADER_BYTES};
-use super::segment;
+use super::spare::Spares;
 use super::writer::{Chunk, DurableCallback, Health, Shared, closed};
+use super::{LogPosition, Recovered, segment};
 use crate::io::failed;
 use eddyline_common::runtime::{FileSystem, WriteFile};
 use eddyline_common::{Result, SqlError, SqlState, failpoint};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// The least room that is made at once, a few hundred records.
+const ROOM_BYTES_MIN: u64 = 64 << 10;
 
 pub(super) struct Flusher {
     shared: Arc<Shared>,
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     segment: u64,
-    /// The durable length of the segment's file; 0 before its header is.
+    /// What is durable of the segment; 0 before its header is.
     durable: u64,
-    /// Open at `durable`. `None` if what the file holds beyond that is unknown.
+    /// The file is durable zeros from there to here.
+    allocated: u64,
+    /// `None` at first, and after a failure.
     file: Option<Box<dyn WriteFile>>,
+    spares: Arc<Spares>,
 }
 
 enum Failure {
@@ -34,8 +40,9 @@ enum Failure {
 }
 
 impl Flusher {
-    pub(super) fn new(shared: Arc<Shared>, fs: Arc<dyn FileSystem>, dir: PathBuf, end: LogPosition) -> Flusher {
-        Flusher { shared, fs, dir, segment: end.segment, durable: end.offset, file: None }
+    pub(super) fn new(shared: Arc<Shared>, fs: Arc<dyn FileSystem>, recovered: &Recovered, dir: PathBuf, spares: Arc<Spares>) -> Flusher {
+        let LogPosition { segment, offset: durable } = recovered.end();
+        Flusher { shared, fs, dir, segment, durable, allocated: recovered.allocated(), file: None, spares }
     }
 
     pub(super) fn run(mut self) {
@@ -70,10 +77,9 @@ impl Flusher {
     fn flush(&mut self, chunk: &mut Chunk) -> Result<(), Failure> {
         if chunk.segment != self.segment {
             // The segment before is durable in full: its chunks came first.
-            (self.segment, self.durable, self.file) = (chunk.segment, 0, None);
+            (self.segment, self.durable, self.allocated, self.file) = (chunk.segment, 0, 0, None);
         }
         frame::stamp(&mut chunk.bytes, chunk.segment, chunk.offset, self.durable);
-        // Not put back on an error: then the next attempt starts by cutting the file.
         let mut file = self.write(chunk).map_err(Failure::Write)?;
         let path = segment::path(&self.dir, self.segment);
         let begun = Instant::now();
@@ -88,6 +94,9 @@ impl Flusher {
         failpoint::hit("log.synced").map_err(Failure::Sync)?;
         self.durable = chunk.offset + chunk.bytes.len() as u64;
         self.file = Some(file);
+        if self.durable > self.shared.options.segment_bytes / 2 {
+            self.spares.want();
+        }
         Ok(())
     }
 
@@ -95,18 +104,42 @@ impl Flusher {
         let path = segment::path(&self.dir, self.segment);
         let mut file = match self.file.take() {
             Some(file) => file,
-            None => {
-                let mut file = self.fs.append(&path).map_err(failed("open log segment", &path))?;
-                file.truncate(self.durable).map_err(failed("truncate log segment", &path))?;
-                file
-            }
+            None => self.open(&path)?,
         };
         if self.durable < SEGMENT_HEADER_BYTES {
-            file.write_all(&frame::segment_header(self.segment)).map_err(failed("write log segment", &path))?;
+            file.write_at(0, &frame::segment_header(self.segment)).map_err(failed("write log segment", &path))?;
         }
-        file.write_all(&chunk.bytes).map_err(failed("write log segment", &path))?;
+        file.write_at(chunk.offset, &chunk.bytes).map_err(failed("write log segment", &path))?;
+        let end = chunk.offset + chunk.bytes.len() as u64;
+        if end > self.allocated {
+            self.allocated = self.make_room(&mut *file, end);
+        }
         failpoint::hit("log.before_sync")?;
         Ok(file)
+    }
+
+    fn open(&mut self, path: &Path) -> Result<Box<dyn WriteFile>> {
+        if self.allocated == 0
+            && let Some(bytes) = self.spares.take(path)?
+        {
+            self.allocated = bytes;
+        }
+        self.fs.open(path).map_err(failed("open log segment", path))
+    }
+
+    /// Zeros after the record that made the file grow, so that those after it do not; up to where they are. More of them the
+    /// larger the file is: a server with little to log needs little room.
+    fn make_room(&self, file: &mut dyn WriteFile, end: u64) -> u64 {
+        let max = self.shared.options.room_bytes_max;
+        let to = (end + (end / 2).clamp(ROOM_BYTES_MIN.min(max), max)).min(self.shared.options.segment_bytes);
+        if to <= end {
+            return end;
+        }
+        match file.write_at(end, &vec![0; (to - end) as usize]) {
+            Ok(()) => to,
+            // The record itself found room, which is all it needs.
+            Err(_) => end,
+        }
     }
 
     fn succeeded(&self, chunk: &Chunk) {
@@ -120,23 +153,18 @@ impl Flusher {
         state.unsynced_bytes -= chunk.bytes.len();
         let waiters = state.take_waiters_before(durable);
         drop(state);
-        self.shared.room.notify_all();
+        self.shared.moved.notify_all();
         resolve(waiters, Ok(()));
     }
 
-    /// Reports a failed write to all waiters, and pauses unless the log closes.
+    /// Says that a write failed, and pauses unless the log closes. Waiters go on waiting.
     fn stall(&self, error: SqlError) {
         let mut state = self.shared.state.lock();
         if matches!(state.health, Health::Good) {
             tracing::error!(%error, "the log cannot be written; it is tried again until it can");
         }
-        state.health = Health::Stalled(error.clone());
-        let waiters = std::mem::take(&mut state.waiters).into_values().flatten().collect();
-        drop(state);
-        self.shared.room.notify_all();
-        resolve(waiters, Err(error));
-
-        let mut state = self.shared.state.lock();
+        state.health = Health::Stalled(error);
+        self.shared.moved.notify_all();
         if !state.closing {
             self.shared.work.wait_for(&mut state, self.shared.options.retry_after);
         }
@@ -145,7 +173,7 @@ impl Flusher {
     fn poison(&self, cause: SqlError) {
         let error = SqlError::new(SqlState::IO_ERROR, "the log is closed for writing since a sync failed")
             .with_detail(format!("{}.", cause.message))
-            .with_hint("Restart the server: it recovers everything that was acknowledged.");
+            .with_hint("Restart the server: it recovers everything that was acknowledged. What was under way may be there or not.");
         tracing::error!(%cause, "a sync of the log failed; nothing is written to it until the server is started again");
         self.fail_all(Health::Poisoned(error.clone()), error);
     }
@@ -164,7 +192,7 @@ impl Flusher {
         state.pending.clear();
         let waiters = std::mem::take(&mut state.waiters).into_values().flatten().collect();
         drop(state);
-        self.shared.room.notify_all();
+        self.shared.moved.notify_all();
         resolve(waiters, Err(error));
     }
 }

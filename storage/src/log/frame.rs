@@ -1,7 +1,8 @@
 //! The format of a log segment. All integers are little-endian.
 //!
 //! ```text
-//! segment = header frame*
+//! segment = header frame* seal zero*          the last one in use has no seal
+//! seal    = a frame of kind 0 without payload
 //! header  = magic "EDDYLOG\n" (8) | version (4) | segment number (8) | crc32 of the 20 bytes before (4)
 //! frame   = marker (4) | payload length (4) | crc32 (4) | synced (4) | kind (1) | payload
 //! ```
@@ -14,7 +15,10 @@
 
 use std::ops::Range;
 
-pub(super) const VERSION: u32 = 1;
+/// Version 1 had neither seals nor zeros.
+pub(super) const VERSION: u32 = 2;
+/// The kind of the frame that ends a segment.
+pub(super) const SEAL: u8 = 0;
 pub(super) const SEGMENT_HEADER_BYTES: u64 = 24;
 pub(super) const FRAME_HEADER_BYTES: usize = 17;
 /// Bounds what recovery allocates for one frame; far above any statement.
@@ -50,7 +54,7 @@ pub(super) fn check_header(bytes: &[u8], segment: u64) -> Header {
     if header != header_of_version(segment, version) {
         return Header::Damaged;
     }
-    if version == VERSION { Header::Valid } else { Header::OtherVersion(version) }
+    if (1..=VERSION).contains(&version) { Header::Valid } else { Header::OtherVersion(version) }
 }
 
 /// Adds a frame to `buffer`. Its crc and `synced` are filled in by [`stamp`] when it is written.

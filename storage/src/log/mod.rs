@@ -6,12 +6,14 @@
 //! - `recovered`: reading frames back from a position
 //! - `writer`: [`Log`], appending and waiting
 //! - `flusher`: the thread that writes and syncs
+//! - `spare`: the next segment's file, prepared in the background
 //!
 //! Invariants:
 //! 1. Positions grow strictly in the order of `append`; a frame is durable only if all before it are.
-//! 2. A segment is durable in full before the next one is created, so only the last can have a torn tail.
-//! 3. A frame whose `append` failed is not in the log and never will be. A frame that a waiter was told an error of
-//!    is kept in memory and written again until it is durable, the log is poisoned, or the process ends.
+//! 2. A segment is durable in full, with a seal at its end, before the next one is named, so only the last can have a torn
+//!    tail. What follows the last record of a file is zeros, or was never durable.
+//! 3. A frame whose `append` failed is not in the log and never will be. One that was accepted is written again until
+//!    it is durable, the log is poisoned, or the process ends; its waiters hear of it only then.
 //! 4. After a failed sync nothing is known of what the disk holds, so nothing is written any more: the log is poisoned
 //!    until it is opened again.
 
@@ -19,6 +21,7 @@ mod flusher;
 mod frame;
 mod recovered;
 mod segment;
+mod spare;
 mod writer;
 
 #[cfg(test)]
@@ -51,22 +54,22 @@ impl fmt::Display for LogPosition {
 pub struct LogOptions {
     /// A segment that would grow beyond this is followed by a new one; a larger frame has a segment for itself.
     pub segment_bytes: u64,
-    /// Bytes appended and not yet durable before `append` waits.
-    pub unsynced_bytes_max: usize,
+    /// Room that is made at once at the end of a segment that grows, in bytes.
+    pub room_bytes_max: u64,
     /// Pause before a failed write is tried again.
     pub retry_after: Duration,
 }
 
 /// Recovery reads a segment at a time into memory, and old ones go when a checkpoint passes them: large enough
-/// to create a file rarely, small enough to read in a fraction of a second.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
-/// A few hundred milliseconds of a slow disk; what a burst may pile up in memory before writers feel it.
-pub const UNSYNCED_BYTES_MAX: usize = 32 << 20;
+/// to create a file rarely, small enough to read in a fraction of a second and to prepare at little cost.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// A quarter of a segment: each time the file grows, its sync takes as long as several others.
+pub const ROOM_BYTES_MAX: u64 = 4 << 20;
 /// Long enough to cost nothing while the disk is full, short enough that its end is noticed at once.
 pub const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 impl Default for LogOptions {
     fn default() -> Self {
-        LogOptions { segment_bytes: SEGMENT_BYTES, unsynced_bytes_max: UNSYNCED_BYTES_MAX, retry_after: RETRY_AFTER }
+        LogOptions { segment_bytes: SEGMENT_BYTES, room_bytes_max: ROOM_BYTES_MAX, retry_after: RETRY_AFTER }
     }
 }

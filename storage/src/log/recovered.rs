@@ -2,7 +2,7 @@
 
 use super::LogPosition;
 use super::frame::{self, SEGMENT_HEADER_BYTES};
-use super::segment;
+use super::segment::{self, Extent};
 use crate::io::failed;
 use bytes::Bytes;
 use eddyline_common::runtime::FileSystem;
@@ -17,6 +17,8 @@ pub struct Recovered {
     dir: PathBuf,
     first_segment: u64,
     end: LogPosition,
+    /// The length of the last segment's file, which is zeros after the end.
+    allocated: u64,
     cut_bytes: u64,
 }
 
@@ -33,18 +35,30 @@ impl Recovered {
     pub(super) fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Recovered> {
         fs.create_dir_all(&dir).map_err(failed("create log directory", &dir))?;
         let segments = segment::list(&*fs, &dir)?;
-        let last_segment = segments.last().copied().unwrap_or(1);
-        let path = segment::path(&dir, last_segment);
-        let bytes = if segments.is_empty() { Vec::new() } else { segment::read(&*fs, &path)? };
-        let valid = segment::valid_length(&bytes, last_segment, &path)?;
-        let cut_bytes = bytes.len() as u64 - valid;
-        if cut_bytes > 0 {
-            tracing::warn!(segment = %path.display(), offset = valid, cut_bytes, "cut off the torn tail of the log");
+        let mut last_segment = segments.last().copied().unwrap_or(1);
+        let mut path = segment::path(&dir, last_segment);
+        let mut bytes = if segments.is_empty() { Vec::new() } else { segment::read(&*fs, &path)? };
+        let Extent { mut valid, torn, is_sealed } = segment::extent(&bytes, last_segment, &path)?;
+        if is_sealed && torn == 0 {
+            last_segment += 1;
+            path = segment::path(&dir, last_segment);
+            (bytes, valid) = (Vec::new(), 0);
+        } else if is_sealed {
+            return Err(segment::damaged(&path, valid, "The segment ends there, and is written on after it."));
         }
-        let end = settle(&*fs, &path, last_segment, valid, cut_bytes).map_err(failed("repair log segment", &path))?;
+        if torn > 0 {
+            tracing::warn!(segment = %path.display(), offset = valid, torn, "cut off the torn tail of the log");
+        }
+        let allocated = if torn > 0 { valid } else { bytes.len() as u64 };
+        let end = settle(&*fs, &path, last_segment, valid, torn).map_err(failed("repair log segment", &path))?;
         fs.sync_dir(&dir).map_err(failed("sync log directory", &dir))?;
         let first_segment = segments.first().copied().unwrap_or(1);
-        Ok(Recovered { fs, dir, first_segment, end: LogPosition { segment: last_segment, offset: end }, cut_bytes })
+        let end = LogPosition { segment: last_segment, offset: end };
+        Ok(Recovered { fs, dir, first_segment, end, allocated: allocated.max(end.offset), cut_bytes: torn })
+    }
+
+    pub(super) fn allocated(&self) -> u64 {
+        self.allocated
     }
 
     /// The position of the first frame that is still there.
@@ -81,15 +95,15 @@ impl Recovered {
     }
 }
 
-/// Truncates the last segment to `valid` bytes, completes its header, and syncs it: bytes which survived a killed process in the
+/// Truncates the last segment to `valid` bytes if its tail is torn, completes its header, and syncs it: bytes which survived a killed process in the
 /// page cache are acted upon from now on. Returns its length.
-fn settle(fs: &dyn FileSystem, path: &Path, number: u64, valid: u64, cut_bytes: u64) -> std::io::Result<u64> {
-    let mut file = fs.append(path)?;
-    if cut_bytes > 0 {
+fn settle(fs: &dyn FileSystem, path: &Path, number: u64, valid: u64, torn: u64) -> std::io::Result<u64> {
+    let mut file = fs.open(path)?;
+    if torn > 0 {
         file.truncate(valid)?;
     }
     if valid < SEGMENT_HEADER_BYTES {
-        file.write_all(&frame::segment_header(number))?;
+        file.write_at(0, &frame::segment_header(number))?;
     }
     file.sync()?;
     Ok(valid.max(SEGMENT_HEADER_BYTES))
@@ -123,6 +137,10 @@ impl Frames {
             let Some(parsed) = frame::parse(&bytes, self.next.segment, offset) else {
                 return Err(segment::damaged(&path, self.next.offset, "No valid record starts there, and the log goes on after it."));
             };
+            if parsed.kind == frame::SEAL {
+                self.next = LogPosition { segment: self.next.segment + 1, offset: SEGMENT_HEADER_BYTES };
+                continue;
+            }
             let position = self.next;
             self.next.offset = parsed.payload.end as u64;
             return Ok(Some(Frame { position, kind: parsed.kind, payload: bytes.slice(parsed.payload) }));

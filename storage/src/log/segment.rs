@@ -47,20 +47,31 @@ pub(super) fn damaged(path: &Path, offset: u64, detail: impl Into<String>) -> Sq
     SqlError::corrupt(format!("log segment \"{}\" is damaged at offset {offset}", path.display())).with_detail(detail)
 }
 
-/// How many bytes of the last segment are valid: 0 if not even its header is. What follows them was never durable.
-pub(super) fn valid_length(bytes: &[u8], segment: u64, path: &Path) -> Result<u64> {
-    let mut valid = 0;
+/// What the last segment holds.
+pub(super) struct Extent {
+    /// Bytes that are valid: 0 if not even the header is. What follows them was never durable.
+    pub valid: u64,
+    /// Bytes after those that are not zeros: a torn tail.
+    pub torn: u64,
+    /// It has its end, so the next one is in use.
+    pub is_sealed: bool,
+}
+
+pub(super) fn extent(bytes: &[u8], segment: u64, path: &Path) -> Result<Extent> {
+    let (mut valid, mut is_sealed) = (0, false);
     if header_is_valid(bytes, segment, path)? {
         valid = SEGMENT_HEADER_BYTES as usize;
-        while let Some(frame) = frame::parse(bytes, segment, valid) {
+        while !is_sealed && let Some(frame) = frame::parse(bytes, segment, valid) {
             valid = frame.payload.end;
+            is_sealed = frame.kind == frame::SEAL;
         }
     }
-    match written_after_durable(bytes, segment, valid) {
+    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1).max(valid);
+    match written_after_durable(&bytes[..written], segment, valid) {
         Some(later) => {
             Err(damaged(path, valid as u64, format!("The record at offset {later} was written after this one had become durable.")))
         }
-        None => Ok(valid as u64),
+        None => Ok(Extent { valid: valid as u64, torn: (written - valid) as u64, is_sealed }),
     }
 }
 

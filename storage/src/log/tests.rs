@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 fn options() -> LogOptions {
-    LogOptions { retry_after: Duration::from_millis(2), ..LogOptions::default() }
+    LogOptions { retry_after: Duration::from_millis(2), room_bytes_max: 0, ..LogOptions::default() }
 }
 
 fn open(dir: &Path) -> Result<(Log, Recovered)> {
@@ -96,11 +96,11 @@ struct FaultyFile {
 }
 
 impl WriteFile for FaultyFile {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.faults.state.lock();
         let fits = state.space.map_or(bytes.len(), |space| space.min(bytes.len()));
         // A full disk takes what still fits.
-        self.inner.write_all(&bytes[..fits])?;
+        self.inner.write_at(offset, &bytes[..fits])?;
         if let Some(space) = &mut state.space {
             *space -= fits;
         }
@@ -131,11 +131,11 @@ impl FaultyFs {
 }
 
 impl FileSystem for FaultyFs {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        SystemFs.create(path).map(|file| self.wrap(file))
+    fn open(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        SystemFs.open(path).map(|file| self.wrap(file))
     }
-    fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        SystemFs.append(path).map(|file| self.wrap(file))
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        SystemFs.len(path)
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         SystemFs.read(path)
@@ -167,13 +167,6 @@ fn faulty() -> (Arc<FaultyFs>, Arc<Faults>) {
     let fs = Arc::new(FaultyFs::default());
     let faults = fs.faults.clone();
     (fs, faults)
-}
-
-/// Waits again after every failed attempt, as the coordinator does.
-fn wait_until_durable(log: &Log, position: LogPosition) {
-    while let Err(error) = log.wait_durable(position) {
-        assert_eq!(error.state, SqlState::DISK_FULL);
-    }
 }
 
 #[test]
@@ -257,7 +250,8 @@ fn garbage_and_zeros_after_the_end_are_cut_off() {
         bytes.extend_from_slice(&garbage);
         std::fs::write(&path, bytes).unwrap();
         let recovered = open(dir.path()).unwrap().1;
-        assert_eq!(recovered.cut_bytes(), garbage.len() as u64);
+        let torn = garbage.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        assert_eq!(recovered.cut_bytes(), torn as u64, "zeros are room for more");
         assert_eq!(payloads(&recovered), ["a"]);
     }
 }
@@ -368,8 +362,9 @@ fn damage_and_gaps_in_older_segments_are_errors() {
     let path = segment_path(dir.path(), 2);
     let intact = std::fs::read(&path).unwrap();
 
-    let damages: [(&str, Vec<u8>, u64); 3] = [
-        ("torn", intact[..intact.len() - 1].to_vec(), positions.iter().find(|at| at.segment == 2).unwrap().offset),
+    let damages: [(&str, Vec<u8>, u64); 4] = [
+        ("without its end", intact[..intact.len() - 1].to_vec(), (intact.len() - FRAME_HEADER_BYTES) as u64),
+        ("torn", intact[..intact.len() - FRAME_HEADER_BYTES - 1].to_vec(), positions.iter().find(|at| at.segment == 2).unwrap().offset),
         ("empty", vec![], 0),
         ("header", [b"XX", &intact[2..]].concat(), 0),
     ];
@@ -427,7 +422,7 @@ fn many_appends_share_one_sync() {
 #[test]
 fn concurrent_writers_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let small = LogOptions { segment_bytes: 4096, unsynced_bytes_max: 512, ..options() };
+    let small = LogOptions { segment_bytes: 4096, ..options() };
     let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
     let mut written: Vec<(LogPosition, String)> = std::thread::scope(|scope| {
         let write = |writer: usize| {
@@ -461,21 +456,19 @@ fn concurrent_writers_lose_nothing() {
 }
 
 #[test]
-fn appending_waits_while_too_much_is_unsynced() {
+fn appending_never_waits_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let (fs, faults) = faulty();
-    let (log, _) = open_with(fs, dir.path(), LogOptions { unsynced_bytes_max: 100, ..options() }).unwrap();
+    let (log, _) = open_with(fs, dir.path(), options()).unwrap();
     faults.set(|state| state.hold_sync = true);
-    log.append(1, &[1; 80]).unwrap();
-    std::thread::scope(|scope| {
-        let (done, outcome) = mpsc::channel();
-        let log = &log;
-        scope.spawn(move || done.send(log.append(1, &[2; 80])).unwrap());
-        faults.wait_until(|state| state.syncs_waiting == 1);
-        assert!(outcome.try_recv().is_err());
-        faults.set(|state| state.hold_sync = false);
-        log.wait_durable(outcome.recv().unwrap().unwrap()).unwrap();
-    });
+    log.append(1, b"leader").unwrap();
+    faults.wait_until(|state| state.syncs_waiting == 1);
+    // More than any bound of unsynced bytes that there ever was, then a small record behind it.
+    log.append(1, &vec![1; 40 << 20]).unwrap();
+    let last = log.append(1, b"cut").unwrap();
+    assert!(log.durable_end() < last);
+    faults.set(|state| state.hold_sync = false);
+    log.wait_durable(last).unwrap();
 }
 
 #[test]
@@ -494,12 +487,12 @@ fn a_full_disk_is_reported_and_survived_wherever_the_write_stops() {
         log.on_durable(first, Box::new(move |result: Result<()>| done.send(result).unwrap()));
         faults.set(|state| state.hold_sync = false);
         // The first frame may have fitted alone, if it was taken alone.
-        if let Err(error) = outcome.recv().unwrap() {
+        if let Err(error) = log.sync() {
             assert_eq!(error.state, SqlState::DISK_FULL);
             assert!(error.message.contains("log segment"), "{error}");
         }
         faults.set(|state| state.space = None);
-        wait_until_durable(&log, first);
+        outcome.recv().unwrap().expect("a full disk is no reason to give up");
         while log.append(1, b"three").is_err() {
             std::thread::yield_now();
         }
@@ -521,15 +514,20 @@ fn while_the_disk_is_full_nothing_new_is_accepted() {
     faults.set(|state| state.space = Some(10));
     // In a new segment, so that its header is what does not fit.
     let pending = log.append(1, &[b'p'; 50]).unwrap();
-    assert_eq!(log.wait_durable(pending).unwrap_err().state, SqlState::DISK_FULL);
+    let (done, outcome) = mpsc::channel();
+    log.on_durable(pending, Box::new(move |result| done.send(result).unwrap()));
+    assert_eq!(log.sync().unwrap_err().state, SqlState::DISK_FULL);
     assert_eq!(log.health().unwrap_err().state, SqlState::DISK_FULL);
     assert_eq!(log.append(1, b"refused").unwrap_err().state, SqlState::DISK_FULL);
+    let done = log.append_done(1, b"done").unwrap();
+    assert!(outcome.try_recv().is_err(), "its frame is kept, so its waiter waits");
     faults.set(|state| state.space = None);
-    wait_until_durable(&log, pending);
+    assert_eq!(outcome.recv().unwrap(), Ok(()));
+    log.wait_durable(done).unwrap();
     assert_eq!(log.health(), Ok(()));
     write_each(&log, &["end"]);
     drop(log);
-    assert_eq!(payloads(&open(dir.path()).unwrap().1), ["start", &"p".repeat(50), "end"]);
+    assert_eq!(payloads(&open(dir.path()).unwrap().1), ["start", &"p".repeat(50), "done", "end"]);
 }
 
 #[test]
@@ -539,8 +537,8 @@ fn a_log_on_a_full_disk_still_closes() {
     let (log, _) = open_with(fs, dir.path(), options()).unwrap();
     write_each(&log, &["start"]);
     faults.set(|state| state.space = Some(3));
-    let pending = log.append(1, b"lost").unwrap();
-    assert!(log.wait_durable(pending).is_err());
+    log.append(1, b"lost").unwrap();
+    assert!(log.sync().is_err());
     drop(log);
     assert_eq!(payloads(&open(dir.path()).unwrap().1), ["start"]);
 }
@@ -560,6 +558,8 @@ fn a_failed_sync_poisons_the_log_until_it_is_opened_again() {
     // Healing the disk changes nothing: what it holds is unknown.
     faults.set(|state| state.fail_sync = false);
     assert_eq!(log.append(1, b"refused").unwrap_err(), error);
+    assert_eq!(log.append_done(1, b"refused").unwrap_err(), error);
+    assert_eq!(log.sync().unwrap_err(), error);
     assert_eq!(log.wait_durable(lost).unwrap_err(), error);
     assert_eq!(log.wait_durable(durable), Ok(()));
     drop(log);
@@ -597,4 +597,167 @@ fn an_unusable_directory_is_named() {
     std::fs::write(&path, b"").unwrap();
     let error = open(&path).err().unwrap();
     assert!(error.message.contains(&path.display().to_string()), "{error}");
+}
+
+#[test]
+fn records_are_written_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let roomy = LogOptions { segment_bytes: 1 << 20, room_bytes_max: 1 << 18, ..options() };
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    let length = || std::fs::metadata(segment_path(dir.path(), 1)).unwrap().len();
+    assert_eq!(length(), SEGMENT_HEADER_BYTES, "an idle log takes no room");
+    write_each(&log, &["first"]);
+    let made = length();
+    assert!(made > 64 << 10);
+    let texts: Vec<String> = (0..1000).map(|number| format!("record {number}")).collect();
+    write_each(&log, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(length(), made, "no record changes the file's length");
+    let end = log.end();
+    drop(log);
+
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    assert_eq!((recovered.end(), recovered.cut_bytes()), (end, 0));
+    assert_eq!(payloads(&recovered).len(), 1001);
+    write_each(&log, &["after"]);
+    assert_eq!(length(), made, "nor does a restart");
+    drop(log);
+
+    // A write that was torn, with room after it.
+    let path = segment_path(dir.path(), 1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap().1.end();
+    bytes[end.offset as usize..][..7].copy_from_slice(b"garbage");
+    std::fs::write(&path, bytes).unwrap();
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    assert_eq!((recovered.end(), recovered.cut_bytes()), (end, 7));
+    write_each(&log, &["once more"]);
+    drop(log);
+    assert_eq!(payloads(&open(dir.path()).unwrap().1)[1001..], ["after", "once more"]);
+}
+
+#[test]
+fn the_next_segment_is_prepared_and_old_ones_are_used_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = LogOptions { segment_bytes: 4096, room_bytes_max: 4096, ..options() };
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let spare = dir.path().join("spare");
+    let prepared = || {
+        let is_ready = || std::fs::read(&spare).is_ok_and(|bytes| bytes.len() == 4096 && bytes.iter().all(|byte| *byte == 0));
+        while !is_ready() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Synced, too.
+        while !log.spares.is_ready() {
+            std::thread::yield_now();
+        }
+    };
+    let text = "x".repeat(500);
+    let mut written = 0;
+    for segment in 2..6 {
+        while log.end().offset <= 2048 {
+            write_each(&log, &[&text]);
+            written += 1;
+        }
+        prepared();
+        while log.end().segment < segment {
+            write_each(&log, &[&text]);
+            written += 1;
+        }
+        assert!(!spare.exists(), "it is the new segment");
+        assert_eq!(std::fs::metadata(segment_path(dir.path(), segment)).unwrap().len(), 4096);
+    }
+    log.truncate_before(LogPosition { segment: 4, offset: 0 }).unwrap();
+    assert!(spare.exists() && (1..4).all(|segment| !segment_path(dir.path(), segment).exists()));
+    while log.end().offset <= 2048 {
+        write_each(&log, &[&text]);
+        written += 1;
+    }
+    prepared();
+    let from = LogPosition { segment: 4, offset: SEGMENT_HEADER_BYTES };
+    drop(log);
+    let recovered = open_with(Arc::new(SystemFs), dir.path(), small).unwrap().1;
+    let found = payloads_from(&recovered, from);
+    assert!(found.len() < written && found.iter().all(|found| *found == text));
+    assert_eq!(recovered.cut_bytes(), 0);
+}
+
+#[test]
+fn a_log_that_ends_between_two_segments_goes_on_in_the_next() {
+    let whole = tempfile::tempdir().unwrap();
+    let small = LogOptions { segment_bytes: 60, ..options() };
+    let (log, _) = open_with(Arc::new(SystemFs), whole.path(), small).unwrap();
+    write_each(&log, &["one", "two", "three"]);
+    assert!(log.end().segment > 1);
+    drop(log);
+    let first = std::fs::read(segment_path(whole.path(), 1)).unwrap();
+    // Killed before the second one was named, and before anything in it was durable.
+    for second in [None, Some(vec![]), Some(vec![0; 4096])] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(segment_path(dir.path(), 1), &first).unwrap();
+        if let Some(second) = second {
+            std::fs::write(segment_path(dir.path(), 2), second).unwrap();
+        }
+        let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+        assert_eq!(recovered.end(), LogPosition { segment: 2, offset: SEGMENT_HEADER_BYTES });
+        assert_eq!(payloads(&recovered), ["one"]);
+        write_each(&log, &["next"]);
+        drop(log);
+        assert_eq!(payloads(&open_with(Arc::new(SystemFs), dir.path(), small).unwrap().1), ["one", "next"]);
+    }
+}
+
+#[test]
+fn logs_of_the_first_version_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for (segment, payload) in [(1, "one"), (2, "two")] {
+        let mut bytes = frame::header_of_version(segment, 1).to_vec();
+        let mut frames = Vec::new();
+        frame::encode(&mut frames, 1, payload.as_bytes());
+        frame::stamp(&mut frames, segment, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
+        bytes.extend_from_slice(&frames);
+        std::fs::write(segment_path(dir.path(), segment), bytes).unwrap();
+    }
+    let (log, recovered) = open(dir.path()).unwrap();
+    assert_eq!(payloads(&recovered), ["one", "two"]);
+    write_each(&log, &["three"]);
+    drop(log);
+    assert_eq!(payloads(&open(dir.path()).unwrap().1), ["one", "two", "three"]);
+}
+
+#[test]
+fn a_copy_of_the_files_is_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = LogOptions { segment_bytes: 4096, room_bytes_max: 1024, ..options() };
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let texts: Vec<String> = (0..40).map(|number| format!("{number:0>500}")).collect();
+    write_each(&log, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let files = log.files().unwrap();
+    let copied = tempfile::tempdir().unwrap();
+    for file in &files {
+        let content = log.read_file(*file).unwrap().unwrap();
+        let original = std::fs::read(segment_path(dir.path(), file.segment)).unwrap();
+        assert_eq!(original[..content.len()], content);
+        assert!(original[content.len()..].iter().all(|byte| *byte == 0), "nothing but the zeros was left out");
+        std::fs::write(segment_path(copied.path(), file.segment), content).unwrap();
+    }
+    let (copy, recovered) = open_with(Arc::new(SystemFs), copied.path(), small).unwrap();
+    assert_eq!((payloads(&recovered), recovered.cut_bytes()), (texts, 0));
+    drop(copy);
+
+    // What was listed stays what it was, also while the log goes on.
+    let last = *files.last().unwrap();
+    let before = log.read_file(last).unwrap();
+    write_each(&log, &vec!["x".repeat(500).as_str(); 20]);
+    assert!(log.end().segment > last.segment + 1);
+    assert_eq!(log.read_file(last).unwrap(), before);
+    let sealed = LogFile { durable_bytes: None, ..last };
+    assert!(log.read_file(sealed).unwrap().unwrap().len() > before.unwrap().len());
+    log.truncate_before(LogPosition { segment: last.segment + 1, offset: SEGMENT_HEADER_BYTES }).unwrap();
+    assert_eq!((log.read_file(last).unwrap(), log.read_file(sealed).unwrap()), (None, None));
+    assert_eq!(log.files().unwrap()[0].segment, last.segment + 1, "a spare file is no segment");
+
+    // Of one that is still there, damage is reported.
+    let file = log.files().unwrap()[0];
+    flip(&segment_path(dir.path(), file.segment), SEGMENT_HEADER_BYTES + 40);
+    assert_eq!(log.read_file(file).unwrap_err().state, SqlState::DATA_CORRUPTED);
 }

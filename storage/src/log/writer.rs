@@ -3,19 +3,22 @@
 
 use super::flusher::Flusher;
 use super::frame::{self, FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
+use super::spare::Spares;
 use super::{Frames, LogOptions, LogPosition, Recovered, segment};
 use crate::io::failed;
+use bytes::Bytes;
 use eddyline_common::runtime::FileSystem;
 use eddyline_common::{Result, SqlError, SqlState, failpoint};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
-/// Called once. Runs on the flusher thread, so it must neither block nor wait for the log.
+/// Called once: when the frame is durable, or with an error when it never will be as far as this process knows. Runs on the
+/// flusher thread, so it must neither block nor wait for the log.
 pub type DurableCallback = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// A handle to an open log; share it in an `Arc`. Dropping it writes what is buffered and stops the flusher.
@@ -24,14 +27,15 @@ pub struct Log {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
     flusher: Option<JoinHandle<()>>,
+    pub(super) spares: Arc<Spares>,
+    preparer: Option<JoinHandle<()>>,
 }
 
-/// A segment's file, for a copy of the log.
-#[derive(Clone, Debug)]
+/// A segment, for a copy of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogFile {
     pub segment: u64,
-    pub path: PathBuf,
-    /// How much of it is durable, if it still grows; otherwise it never changes again.
+    /// How much of it is durable, if it still grows; otherwise it has its seal and never changes again.
     pub durable_bytes: Option<u64>,
 }
 
@@ -52,8 +56,8 @@ pub(super) struct Shared {
     pub state: Mutex<State>,
     /// For the flusher: something is pending, or the log closes.
     pub work: Condvar,
-    /// For appenders: something became durable, or failed.
-    pub room: Condvar,
+    /// For those that wait for all of it: something became durable, or failed.
+    pub moved: Condvar,
 }
 
 /// Encoded frames that follow each other in one segment, from `offset`.
@@ -70,8 +74,6 @@ pub(super) struct State {
     pub unsynced_bytes: usize,
     /// Where the next frame goes, unless it does not fit into the segment.
     pub next: LogPosition,
-    /// The frame appended last, since the log was opened.
-    pub last: Option<LogPosition>,
     /// Everything before this position is durable.
     pub durable: LogPosition,
     pub waiters: BTreeMap<LogPosition, Vec<DurableCallback>>,
@@ -82,7 +84,7 @@ pub(super) struct State {
 #[derive(Clone)]
 pub(super) enum Health {
     Good,
-    /// The last write failed and is tried again; nothing new is accepted meanwhile.
+    /// The last write failed and is tried again; nothing new is begun meanwhile.
     Stalled(SqlError),
     /// A sync failed. For good.
     Poisoned(SqlError),
@@ -93,6 +95,13 @@ impl Health {
         match self {
             Health::Good => Ok(()),
             Health::Stalled(error) | Health::Poisoned(error) => Err(error.clone()),
+        }
+    }
+
+    fn check_alive(&self) -> Result<()> {
+        match self {
+            Health::Good | Health::Stalled(_) => Ok(()),
+            Health::Poisoned(error) => Err(error.clone()),
         }
     }
 }
@@ -106,41 +115,44 @@ impl Log {
             pending: VecDeque::new(),
             unsynced_bytes: 0,
             next: end,
-            last: None,
             durable: end,
             waiters: BTreeMap::new(),
             health: Health::Good,
             closing: false,
         };
         let shared =
-            Arc::new(Shared { stats: Arc::default(), options, state: Mutex::new(state), work: Condvar::new(), room: Condvar::new() });
-        let flusher = Flusher::new(shared.clone(), fs.clone(), dir.clone(), end);
-        let flusher = std::thread::Builder::new()
-            .name("log-flusher".into())
-            .spawn(move || flusher.run())
-            .map_err(|error| SqlError::io(format!("cannot start the log's flusher: {error}")))?;
-        Ok((Log { shared, fs, dir, flusher: Some(flusher) }, recovered))
+            Arc::new(Shared { stats: Arc::default(), options, state: Mutex::new(state), work: Condvar::new(), moved: Condvar::new() });
+        let spares = Spares::new(fs.clone(), &dir, shared.options.segment_bytes);
+        let flusher = Flusher::new(shared.clone(), fs.clone(), &recovered, dir.clone(), spares.clone());
+        let failed = |error| SqlError::io(format!("cannot start the log's threads: {error}"));
+        let flusher = std::thread::Builder::new().name("log-flusher".into()).spawn(move || flusher.run()).map_err(failed)?;
+        let mut log = Log { shared, fs, dir, flusher: Some(flusher), spares, preparer: None };
+        log.preparer = Some(log.spares.start().map_err(failed)?);
+        Ok((log, recovered))
     }
 
-    /// Buffers a frame and gives its position. Cheap: copies the payload; waits only while more than
-    /// `unsynced_bytes_max` are not yet durable. After an error the frame is not in the log: while writes fail (a
-    /// full disk), all appends are refused with that failure.
+    /// Buffers a frame and gives its position. Copies the payload and never waits: whoever appends bounds what is not durable
+    /// yet. After an error the frame is not in the log: while writes fail (a full disk), all appends are refused with that
+    /// failure.
     pub fn append(&self, kind: u8, payload: &[u8]) -> Result<LogPosition> {
+        self.append_if(Health::check, kind, payload)
+    }
+
+    /// [`Log::append`] of what has been done already and cannot be taken back: accepted also while writes fail. Whoever does
+    /// such things looks at `health` before.
+    pub fn append_done(&self, kind: u8, payload: &[u8]) -> Result<LogPosition> {
+        self.append_if(Health::check_alive, kind, payload)
+    }
+
+    fn append_if(&self, check: impl Fn(&Health) -> Result<()>, kind: u8, payload: &[u8]) -> Result<LogPosition> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             let message = format!("a log record of {} bytes is too large", payload.len());
             return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, message).with_detail(format!("The maximum is {PAYLOAD_BYTES_MAX} bytes.")));
         }
+        assert_ne!(kind, frame::SEAL, "the kind of the log's own frames");
         failpoint::hit("log.appended")?;
-        let bytes = FRAME_HEADER_BYTES + payload.len();
         let mut state = self.shared.state.lock();
-        loop {
-            state.health.check()?;
-            // A frame larger than the bound goes alone.
-            if state.unsynced_bytes == 0 || state.unsynced_bytes + bytes <= self.shared.options.unsynced_bytes_max {
-                break;
-            }
-            self.shared.room.wait(&mut state);
-        }
+        check(&state.health)?;
         let position = state.push(kind, payload, self.shared.options.segment_bytes);
         drop(state);
         self.shared.work.notify_one();
@@ -163,15 +175,35 @@ impl Log {
         Frames::between(self.fs.clone(), self.dir.clone(), from, self.durable_end())
     }
 
-    /// The files that are there, oldest first.
+    /// The segments that are there, oldest first.
     pub fn files(&self) -> Result<Vec<LogFile>> {
         let end = self.durable_end();
         let segments = segment::list(&*self.fs, &self.dir)?;
-        let file = |segment: u64| {
-            let is_sealed = segment < end.segment;
-            LogFile { segment, path: segment::path(&self.dir, segment), durable_bytes: (!is_sealed).then_some(end.offset) }
-        };
+        let file = |segment: u64| LogFile { segment, durable_bytes: (segment == end.segment).then_some(end.offset) };
         Ok(segments.into_iter().filter(|segment| *segment <= end.segment).map(file).collect())
+    }
+
+    /// The durable content of a segment, without the zeros after it: as a file of that name it is a log again. `None` if the segment
+    /// was removed meanwhile. It is a copy, because the file itself becomes another segment later.
+    pub fn read_file(&self, file: LogFile) -> Result<Option<Bytes>> {
+        let path = segment::path(&self.dir, file.segment);
+        let read = self.read_prefix(file, &path);
+        // Its file may have been given another use while it was read.
+        if read.is_err() && !self.fs.exists(&path) { Ok(None) } else { read.map(Some) }
+    }
+
+    fn read_prefix(&self, file: LogFile, path: &Path) -> Result<Bytes> {
+        let mut bytes = segment::read(&*self.fs, path)?;
+        if let Some(durable) = file.durable_bytes {
+            bytes.truncate(durable as usize);
+        }
+        let extent = segment::extent(&bytes, file.segment, path)?;
+        let is_whole = file.durable_bytes.map_or(extent.is_sealed, |durable| extent.valid == durable);
+        if !is_whole || extent.torn > 0 {
+            return Err(segment::damaged(path, extent.valid, "What follows was durable, or should be zeros."));
+        }
+        bytes.truncate(extent.valid as usize);
+        Ok(bytes.into())
     }
 
     pub fn stats(&self) -> Arc<LogStats> {
@@ -183,9 +215,9 @@ impl Log {
         self.shared.state.lock().health.check()
     }
 
-    /// Calls back when the frame at `position` is durable: on this thread if it is already. An error says that an
-    /// attempt to write it failed. Unless the log is poisoned the frame may still become durable, and a new call
-    /// learns of the next attempt.
+    /// Calls back when the frame at `position` is durable: on this thread if it is already. An error says that the log is
+    /// poisoned or closed; whether the frame is there when it is opened again is not known. A write that fails for now (a full
+    /// disk) is no reason to call.
     pub fn on_durable(&self, position: LogPosition, callback: DurableCallback) {
         let mut state = self.shared.state.lock();
         assert!(position < state.next, "position {position} was never appended");
@@ -216,10 +248,15 @@ impl Log {
         wait.recv().unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Waits, blocking, until everything appended so far is durable.
+    /// Waits, blocking, until everything appended so far is durable. An error as soon as an attempt to write it fails.
     pub fn sync(&self) -> Result<()> {
-        let last = self.shared.state.lock().last;
-        last.map_or(Ok(()), |position| self.wait_durable(position))
+        let mut state = self.shared.state.lock();
+        let end = state.next;
+        while state.durable < end {
+            state.health.check()?;
+            self.shared.moved.wait(&mut state);
+        }
+        Ok(())
     }
 
     /// Removes the segments that lie wholly before `position` and before the end of the durable log. Removing is in order, so that
@@ -229,7 +266,9 @@ impl Log {
         let old: Vec<u64> = segment::list(&*self.fs, &self.dir)?.into_iter().filter(|segment| *segment < keep).collect();
         for segment in &old {
             let path = segment::path(&self.dir, *segment);
-            self.fs.remove_file(&path).map_err(failed("remove log segment", &path))?;
+            if !self.spares.give(&path)? {
+                self.fs.remove_file(&path).map_err(failed("remove log segment", &path))?;
+            }
         }
         if old.is_empty() { Ok(()) } else { self.fs.sync_dir(&self.dir).map_err(failed("sync log directory", &self.dir)) }
     }
@@ -246,6 +285,10 @@ impl Drop for Log {
                 tracing::error!("the log's flusher panicked");
             }
         }
+        self.spares.close();
+        if self.preparer.take().is_some_and(|preparer| preparer.join().is_err()) {
+            tracing::error!("the thread that prepares log segments panicked");
+        }
     }
 }
 
@@ -253,18 +296,23 @@ impl State {
     fn push(&mut self, kind: u8, payload: &[u8], segment_bytes: u64) -> LogPosition {
         let bytes = (FRAME_HEADER_BYTES + payload.len()) as u64;
         if self.next.offset + bytes > segment_bytes && self.next.offset > SEGMENT_HEADER_BYTES {
+            self.encode(frame::SEAL, &[]);
             self.next = LogPosition { segment: self.next.segment + 1, offset: SEGMENT_HEADER_BYTES };
         }
         let position = self.next;
+        self.encode(kind, payload);
+        position
+    }
+
+    fn encode(&mut self, kind: u8, payload: &[u8]) {
+        let (position, bytes) = (self.next, FRAME_HEADER_BYTES + payload.len());
         if self.pending.back().is_none_or(|chunk| chunk.segment != position.segment) {
             self.pending.push_back(Chunk { segment: position.segment, offset: position.offset, bytes: Vec::new() });
         }
         let chunk = self.pending.back_mut().expect("was just added");
         frame::encode(&mut chunk.bytes, kind, payload);
-        self.unsynced_bytes += bytes as usize;
-        self.next.offset += bytes;
-        self.last = Some(position);
-        position
+        self.unsynced_bytes += bytes;
+        self.next.offset += bytes as u64;
     }
 
     /// The waiters for frames before `durable`.

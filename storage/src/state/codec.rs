@@ -14,6 +14,11 @@ pub trait SlotCodec {
     fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<()>;
     /// Empties the slot.
     fn clear(&mut self, slot: u32);
+    /// May the slot leave memory? Something else that is in memory may refer to it.
+    fn may_leave(&self, _slot: u32) -> bool {
+        true
+    }
+
     /// Memory per slot.
     fn slot_bytes(&self) -> usize;
     /// Memory of all slots beyond `slot_bytes`.

@@ -8,11 +8,16 @@
 //! To abandon is possible until `ingest` starts, and between `ingest` and `image`; not while one of them runs. After
 //! `ABANDONED_MAX` in a row it is refused, so that checkpoints make progress; memory then overshoots for the time of one
 //! checkpoint, and `pressed` tells the coordinator to take no new cuts meanwhile.
+//!
+//! A table for whose spill the disk has no room holds the gate: as long as one does, nothing that needs more memory is begun,
+//! and workers that have nothing to do try again.
 
 use super::table::StateCounters;
 use eddyline_common::{Result, SqlError};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Three lost checkpoints lengthen recovery by a few seconds of input; more would let it grow with the load.
 const ABANDONED_MAX: u32 = 3;
@@ -53,12 +58,23 @@ pub struct SpillGate {
     state: Mutex<State>,
     /// Of all tables of the engine.
     counters: Mutex<StateCounters>,
+    /// Tables that could not spill.
+    holding: AtomicUsize,
+}
+
+/// Held by a table for as long as there is no room for its spill.
+pub(super) struct Hold(Arc<SpillGate>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holding.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Default for SpillGate {
     fn default() -> Self {
         let state = State { phase: Phase::Idle, checkpoint: 0, abandoned: BTreeSet::new(), abandoned_in_a_row: 0, pressed: false };
-        SpillGate { state: Mutex::new(state), counters: Mutex::default() }
+        SpillGate { state: Mutex::new(state), counters: Mutex::default(), holding: AtomicUsize::new(0) }
     }
 }
 
@@ -151,9 +167,19 @@ impl SpillGate {
         true
     }
 
-    /// A table is over its budget and waits for the pending checkpoint to end.
+    /// A table is over its budget and waits for the pending checkpoint to end, or for room on the disk.
     pub fn pressed(&self) -> bool {
-        self.state.lock().pressed
+        self.is_held() || self.state.lock().pressed
+    }
+
+    /// The disk has no room for what a table must give out of memory: no step should begin.
+    pub fn is_held(&self) -> bool {
+        self.holding.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn hold(self: &Arc<Self>) -> Hold {
+        self.holding.fetch_add(1, Ordering::AcqRel);
+        Hold(self.clone())
     }
 
     /// May a table last frozen for `frozen_for` write to the store?

@@ -13,13 +13,13 @@ mod stored;
 use super::budget::Allotment;
 use super::codec::SlotCodec;
 use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};
-use super::gate::Outcome;
+use super::gate::{Hold, Outcome};
 use super::index::Index;
 use super::keys::Keys;
 use super::space::{Residency, StateSpace};
 use eddyline_common::key::{KeyRows, VSHARDS, hash64, vshard};
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{Result, SqlError, StateTableId};
+use eddyline_common::{Result, SqlError, SqlState, StateTableId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -38,6 +38,9 @@ const LISTED: u8 = 64;
 const FIXED_BYTES: usize = 16 + 1 + 1 + 24;
 /// A node's share of an ordered index beside the key itself.
 const ORDERED_BYTES: usize = 48;
+/// What `lookup` gives for a key that does not exist.
+pub const NO_SLOT: u32 = u32::MAX;
+
 /// Keys fetched by one `multi_get`: enough to amortise the call, bounded in memory.
 const FETCH_KEYS: usize = 4096;
 
@@ -107,6 +110,8 @@ pub struct StateTable {
     last_frozen: Option<u64>,
     /// Every key of this table is in memory.
     complete: bool,
+    /// There was no room for the last spill.
+    held: Option<Hold>,
     clock_hand: usize,
     expiry: Option<Expiry>,
     ordered: Option<BTreeMap<Box<[u8]>, u32>>,
@@ -138,6 +143,7 @@ impl StateTable {
             frozen_for: None,
             last_frozen: None,
             complete: true,
+            held: None,
             clock_hand: 0,
             expiry: shape.expiry.then(Expiry::default),
             ordered: shape.ordered.then(BTreeMap::new),
@@ -219,6 +225,57 @@ impl StateTable {
         }
         self.hashes = hashes;
         self.fetch_misses(keys, codec)
+    }
+
+    /// As `intern`, but a key that does not exist gets no slot: `NO_SLOT`.
+    pub fn lookup(&mut self, keys: &KeyRows, shards: Shards, codec: &mut dyn SlotCodec, out: &mut Vec<u32>) -> Result<()> {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        hashes.extend(keys.iter().map(hash64));
+        out.clear();
+        out.extend(hashes.iter().map(|hash| self.index.guess(*hash).unwrap_or(NO_SLOT)));
+        let mut misses = std::mem::take(&mut self.misses);
+        for (row, slot) in out.iter_mut().enumerate() {
+            let key = keys.row(row);
+            if *slot == NO_SLOT || !self.keys.is(*slot, key) {
+                *slot = self.index.find(hashes[row], |slot| self.keys.is(slot, key)).unwrap_or(NO_SLOT);
+            }
+            match *slot {
+                NO_SLOT if !self.complete => misses.push((NO_SLOT, row)),
+                NO_SLOT => {}
+                found if self.flags[found as usize] & DEAD != 0 => *slot = NO_SLOT,
+                found => self.flags[found as usize] |= USED,
+            }
+        }
+        for chunk in misses.chunks(FETCH_KEYS) {
+            let shard = |row: usize| match shards {
+                Shards::OfKey => vshard(hashes[row]),
+                Shards::Of(of) => of(row),
+            };
+            let values = self.fetch(chunk.iter().map(|(_, row)| (shard(*row), keys.row(*row))))?;
+            self.counters.fetches += chunk.len() as u64;
+            for ((_, row), value) in chunk.iter().zip(values) {
+                let Some(value) = value else { continue };
+                let key = keys.row(*row);
+                // The same key may have come twice.
+                out[*row] = match self.index.find(hashes[*row], |slot| self.keys.is(slot, key)) {
+                    Some(slot) => slot,
+                    None => self.admit(key, hashes[*row], shard(*row), &value, codec)?,
+                };
+            }
+        }
+        misses.clear();
+        (self.misses, self.hashes) = (misses, hashes);
+        Ok(())
+    }
+
+    /// Makes resident what the store has under `key`.
+    fn admit(&mut self, key: &[u8], hash: u64, shard: u8, value: &[u8], codec: &mut dyn SlotCodec) -> Result<u32> {
+        let slot = self.create(key, hash, shard, codec)?;
+        self.flags[slot as usize] |= STORED;
+        self.counters.fetched += 1;
+        codec.decode(slot, value)?;
+        Ok(slot)
     }
 
     /// The slot of a key that is in memory.
@@ -304,15 +361,7 @@ impl StateTable {
     fn fetch_misses(&mut self, keys: &KeyRows, codec: &mut dyn SlotCodec) -> Result<()> {
         let misses = std::mem::take(&mut self.misses);
         for chunk in misses.chunks(FETCH_KEYS) {
-            let mut buffer = Vec::new();
-            let mut ends = Vec::with_capacity(chunk.len());
-            for (slot, row) in chunk {
-                self.put_durable_key(self.shards[*slot as usize], keys.row(*row), &mut buffer);
-                ends.push(buffer.len());
-            }
-            let starts = std::iter::once(0).chain(ends.iter().copied());
-            let wanted: Vec<&[u8]> = starts.zip(&ends).map(|(start, end)| &buffer[start..*end]).collect();
-            let values = self.space.kv.multi_get(self.space.id, &wanted)?;
+            let values = self.fetch(chunk.iter().map(|(slot, row)| (self.shards[*slot as usize], keys.row(*row))))?;
             self.counters.fetches += chunk.len() as u64;
             for ((slot, _), value) in chunk.iter().zip(values) {
                 if let Some(value) = value {
@@ -325,6 +374,18 @@ impl StateTable {
         self.misses = misses;
         self.misses.clear();
         Ok(())
+    }
+
+    /// What the store has under keys, each with its shard.
+    fn fetch<'a>(&self, keys: impl Iterator<Item = (u8, &'a [u8])>) -> Result<Vec<Option<Vec<u8>>>> {
+        let (mut buffer, mut ends) = (Vec::new(), Vec::new());
+        for (shard, key) in keys {
+            self.put_durable_key(shard, key, &mut buffer);
+            ends.push(buffer.len());
+        }
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let wanted: Vec<&[u8]> = starts.zip(&ends).map(|(start, end)| &buffer[start..*end]).collect();
+        self.space.kv.multi_get(self.space.id, &wanted)
     }
 
     fn put_durable_key(&self, shard: u8, key: &[u8], out: &mut Vec<u8>) {

@@ -4,7 +4,7 @@
 use super::*;
 use eddyline_common::key::{KeyRows, VSHARDS, hash64, vshard};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
-use eddyline_common::{Result, SqlError, StateTableId};
+use eddyline_common::{Result, SqlError, SqlState, StateTableId};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -12,11 +12,18 @@ use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-type Entries = BTreeMap<(StateTableId, Vec<u8>), Vec<u8>>;
+pub(super) type Entries = BTreeMap<(StateTableId, Vec<u8>), Vec<u8>>;
 
 #[derive(Default)]
-struct TestKv(Mutex<Entries>);
+pub(super) struct TestKv(pub(super) Mutex<Entries>, AtomicBool);
+
+impl TestKv {
+    fn set_full(&self, full: bool) {
+        self.1.store(full, Ordering::Relaxed);
+    }
+}
 
 impl KeyValueStore for TestKv {
     fn multi_get(&self, table: StateTableId, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
@@ -43,6 +50,9 @@ impl KeyValueStore for TestKv {
     }
 
     fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(SqlError::new(SqlState::DISK_FULL, "no space left on device"));
+        }
         let mut entries = self.0.lock();
         for (table, run) in runs {
             assert!(run.is_sorted());
@@ -410,4 +420,43 @@ fn tables_of_different_jobs_share_one_budget() {
     assert_eq!(budget.used_bytes(), [large.bytes(&large_counts), late.bytes(&late_counts), small_bytes].iter().sum::<usize>());
     drop((large, small, late));
     assert_eq!(budget.used_bytes(), 0);
+}
+
+#[test]
+fn a_spill_without_room_keeps_everything_and_is_tried_again() {
+    const LIMIT: usize = 100_000;
+    let (kv, gate) = (Arc::new(TestKv::default()), Arc::new(SpillGate::new()));
+    let (mut table, mut counts) = open(&kv, &gate, Some(LIMIT), false);
+    fill(&mut table, &mut counts, 0..100);
+    assert!(!gate.pressed());
+    kv.set_full(true);
+    for _ in 0..3 {
+        fill(&mut table, &mut counts, 0..5000);
+        assert!(gate.is_held() && gate.pressed(), "no more is begun");
+    }
+    let gone = table.find(&key(0, 7)).expect("nothing was evicted");
+    table.remove(gone, &mut counts);
+    counts.0[gone as usize] = 0;
+    assert!(table.bytes(&counts) > LIMIT && kv.0.lock().is_empty());
+    kv.set_full(false);
+    table.maintain(&mut counts).unwrap();
+    assert!(!gate.is_held() && !gate.pressed());
+    assert!(table.bytes(&counts) <= LIMIT && table.counters().spills == 1);
+
+    // One more for every key, on top of what it had.
+    let mut batch = KeyRows::default();
+    (0..5000).for_each(|number| batch.push(&[&key(0, number)]));
+    let mut slots = Vec::new();
+    table.intern(&batch, Shards::OfKey, &mut counts, &mut slots).unwrap();
+    for (number, slot) in slots.iter().enumerate() {
+        let expected = if number == 7 { 0 } else { 3 + i64::from(number < 100) };
+        assert_eq!(counts.0[*slot as usize], expected, "key {number}");
+    }
+
+    kv.set_full(true);
+    slots.iter().for_each(|slot| table.mark_dirty(*slot));
+    table.maintain(&mut counts).unwrap();
+    assert!(gate.is_held());
+    drop(table);
+    assert!(!gate.is_held(), "a table that is dropped waits for nothing");
 }

@@ -13,9 +13,9 @@ use arrow::datatypes::SchemaRef;
 use eddyline_common::Result;
 use std::sync::Arc;
 
-/// What one file holds at most: bounds the memory for writing it.
+/// What one file holds at most: bounds the memory for writing it, and what is written anew when most of it is gone.
 const FILE_ROWS_MAX: usize = 1 << 22;
-const FILE_BYTES_MAX: usize = 64 << 20;
+const FILE_BYTES_MAX: usize = 16 << 20;
 /// Small segments share a batch of this many rows: enough to amortise its header.
 const BATCH_ROWS: usize = 65_536;
 /// A segment of this size goes to a file of its own when it is made; smaller ones are better merged first.

@@ -26,6 +26,8 @@ struct Entry {
 pub(super) struct Index {
     table: HashTable<Entry>,
     many: HashMap<u128, BTreeSet<Location>>,
+    /// Locations in `many`.
+    many_rows: usize,
 }
 
 fn halves(hash: u128) -> (u64, u64) {
@@ -57,9 +59,9 @@ impl Index {
                 let first = std::mem::replace(&mut entry.get_mut().at, MANY);
                 let rows = self.many.entry(hash).or_default();
                 if first != MANY {
-                    rows.insert(first);
+                    self.many_rows += rows.insert(first) as usize;
                 }
-                rows.insert(at);
+                self.many_rows += rows.insert(at) as usize;
             }
             TableEntry::Vacant(entry) => {
                 entry.insert(Entry { low, high, at });
@@ -82,6 +84,7 @@ impl Index {
         }
         let rows = self.many.get_mut(&hash).expect("an entry for many rows has them");
         let at = rows.pop_last();
+        self.many_rows -= at.is_some() as usize;
         if rows.is_empty() {
             self.many.remove(&hash);
             entry.remove();
@@ -106,6 +109,6 @@ impl Index {
     pub(super) fn bytes(&self) -> usize {
         /// A B-tree node is filled by two thirds or more on average.
         const SET_ENTRY_BYTES: usize = size_of::<Location>() * 3 / 2;
-        self.table.allocation_size() + self.many.values().map(|rows| rows.len() * SET_ENTRY_BYTES).sum::<usize>()
+        self.table.allocation_size() + self.many_rows * SET_ENTRY_BYTES
     }
 }

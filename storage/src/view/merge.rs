@@ -17,19 +17,22 @@ use super::shard::{Moving, Shard, ShardState};
 use arrow::array::RecordBatch;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
-use eddyline_common::Result;
-use std::collections::BTreeMap;
+use eddyline_common::{Result, SqlError};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// So many segments of one size make a larger one; a size is a power of it, in rows.
 pub(super) const FANOUT: usize = 4;
 /// Below this segments are all of the smallest size.
 const SMALL_ROWS: usize = 1024;
-/// What a merged segment holds at most: bounds a merge's memory, and keeps the offsets of strings in 32 bits.
+/// What a merged segment holds at most: bounds a merge's memory and what is written anew for a few dead rows, and keeps the
+/// offsets of strings in 32 bits.
 const MERGED_ROWS_MAX: usize = 1 << 21;
-const MERGED_BYTES_MAX: usize = 64 << 20;
+const MERGED_BYTES_MAX: usize = 8 << 20;
 /// A segment is rewritten alone when one in so many of its rows can be dropped.
 const DROPPABLE_PART: usize = 4;
+/// What one vacuum of a shard rewrites at most, so that a checkpoint that waits for it gets its turn.
+const VACUUM_BYTES_MAX: usize = 16 << 20;
 /// Rows moved under one hold of the lock: well under a millisecond.
 const SLICE_ROWS: usize = 4096;
 
@@ -41,26 +44,28 @@ pub(super) struct Merger<'a> {
     pub horizon: u64,
 }
 
-pub(super) fn vacuum(shard: &Shard, merger: &Merger) -> Result<()> {
-    let horizon = merger.horizon;
+/// True if there is more to do.
+pub(super) fn vacuum(shard: &Shard, merger: &Merger) -> Result<bool> {
+    if shard.lock().moving.is_some() {
+        return Err(SqlError::internal("a merge of this view's rows was interrupted; it is cleaned again after a restart"));
+    }
+    let mut left = VACUUM_BYTES_MAX;
     // A round makes fewer segments out of more, or drops rows, so there is a last one.
-    loop {
-        let chosen = choose(&shard.segments(), horizon);
+    let more = 'rounds: loop {
+        let chosen = choose(&shard.segments(), merger.horizon);
         if chosen.is_empty() {
-            break;
+            break false;
         }
         for inputs in chosen {
+            if left == 0 {
+                break 'rounds true;
+            }
+            left = left.saturating_sub(inputs.iter().filter(|s| s.dead() < s.len()).map(|s| s.row_bytes()).sum());
             merge(shard, merger, inputs)?;
         }
-    }
-    let mut state = shard.lock();
-    while state.graves.front().is_some_and(|g| g.died <= horizon) {
-        state.graves.pop_front();
-    }
-    if state.graves.is_empty() {
-        state.graves.shrink_to_fit();
-    }
-    Ok(())
+    };
+    shard.lock().graves.forget_before(merger.horizon);
+    Ok(more)
 }
 
 /// Which segments to merge with each other, each at most once.
@@ -168,27 +173,26 @@ fn move_rows(state: &mut ShardState, offset: usize, hashes: &[u128]) {
         let (input, old_row) = moving.origin[row];
         let input = &moving.inputs[input as usize];
         let to = Location { slot: moving.target.slot, row: row as u32 };
+        let from = Location { slot: input.slot, row: old_row };
         match input.died(old_row as usize) {
-            LIVE => state.index.relocate(*hash, Location { slot: input.slot, row: old_row }, to),
-            died => moving.target.kill(to.row, died),
+            LIVE => state.index.relocate(*hash, from, to),
+            died => {
+                moving.target.kill(to.row, died);
+                if state.unique {
+                    state.graves.relocate(*hash, from, to);
+                }
+            }
         }
     }
 }
 
 /// Puts the target in the place of the inputs, and gives these back.
 fn exchange(state: &mut ShardState, horizon: u64) -> Arc<Vec<Arc<Segment>>> {
-    let Moving { target, inputs, origin } = state.moving.take().expect("a merge is under way");
-    while state.graves.front().is_some_and(|g| g.died <= horizon) {
-        state.graves.pop_front();
-    }
-    let input_of: BTreeMap<u32, u32> = inputs.iter().enumerate().map(|(input, s)| (s.slot, input as u32)).collect();
-    for grave in &mut state.graves {
-        if let Some(input) = input_of.get(&grave.at.slot) {
-            let row = origin.binary_search(&(*input, grave.at.row)).expect("a row that died after the horizon is kept");
-            grave.at = Location { slot: target.slot, row: row as u32 };
-        }
-    }
-    let listed = |s: &Arc<Segment>| !input_of.contains_key(&s.slot);
+    let Moving { target, inputs, .. } = state.moving.take().expect("a merge is under way");
+    // Those of the rows that were left out; the others have moved.
+    state.graves.forget_before(horizon);
+    let slots: BTreeSet<u32> = inputs.iter().map(|s| s.slot).collect();
+    let listed = |s: &Arc<Segment>| !slots.contains(&s.slot);
     let mut segments: Vec<Arc<Segment>> = state.segments.iter().filter(|s| listed(s)).cloned().collect();
     if target.len() > 0 {
         segments.push(target);

@@ -22,6 +22,7 @@
 mod deletions;
 mod file;
 mod freeze;
+mod graves;
 mod identity;
 mod index;
 mod mapping;
@@ -165,18 +166,22 @@ impl View {
     }
 
     /// Drops rows that died at or before `oldest_needed`, merges small segments and freezes large ones. From now on nobody
-    /// reads below it. Writers wait for at most a slice of a merge.
-    pub fn vacuum(&self, oldest_needed: Epoch) -> Result<()> {
+    /// reads below it. Writers wait for at most a slice of a merge. Works on a bounded number of bytes; true if there is more
+    /// to do.
+    pub fn vacuum(&self, oldest_needed: Epoch) -> Result<bool> {
         let horizon = oldest_needed.0.max(self.horizon.fetch_max(oldest_needed.0, Ordering::AcqRel));
         eddyline_common::failpoint::hit("view.vacuum")?;
         let merger = Merger { schema: &self.schema, identity: self.identity.as_ref(), dir: self.dir.as_deref(), horizon };
+        let mut more = false;
         for shard in &self.shards {
-            merge::vacuum(shard, &merger)?;
+            let merged = merge::vacuum(shard, &merger);
+            // Also after an error: the tail must not grow for it.
             if let Some(dir) = &self.dir {
                 freeze::freeze_tail(dir, &self.schema, shard)?;
             }
+            more |= merged?;
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Removes the files of a view that was dropped. Whoever still reads it keeps what is mapped. Called by the maintenance

@@ -62,8 +62,9 @@ impl ViewManifest {
 #[derive(Clone, Debug)]
 pub struct ViewFile {
     pub name: String,
-    /// Its content; mapped, if it has a path.
+    /// Its content; mapped, if it has a path, and then there also after the file is unlinked.
     pub bytes: Bytes,
+    pub crc32: u32,
     /// Where it is, until the next `vacuum` or `checkpoint` of the view.
     pub path: Option<PathBuf>,
 }
@@ -102,8 +103,8 @@ pub(super) fn checkpoint(
                 gone.push((made.manifest.segments.len(), part.gone(epoch.0)));
             }
             if old.is_none() {
-                let DataFile { name, bytes, path, .. } = part.file.as_ref();
-                made.files.push(ViewFile { name: name.clone(), bytes: bytes.clone(), path: path.clone() });
+                let DataFile { name, bytes, path, crc32, .. } = part.file.as_ref();
+                made.files.push(ViewFile { name: name.clone(), bytes: bytes.clone(), crc32: *crc32, path: path.clone() });
             }
             made.manifest.segments.push(part.entry(shard, live));
         }
@@ -119,8 +120,9 @@ fn add_deletions(made: &mut ViewCheckpoint, gone: &[(usize, BooleanBuffer)], kno
         let name = format!("view-deletions-{}", Uuid::new_v4());
         gone.iter().for_each(|(index, _)| manifest.segments[*index].deletions = Some(name.clone()));
         let bytes = deletions::encode(gone.iter().map(|(index, rows)| (manifest.segments[*index].name.as_str(), rows)));
-        manifest.deletions.push(DeletionFile { name: name.clone(), crc32: crc32fast::hash(&bytes) });
-        made.files.push(ViewFile { name, bytes: bytes.into(), path: None });
+        let crc32 = crc32fast::hash(&bytes);
+        manifest.deletions.push(DeletionFile { name: name.clone(), crc32 });
+        made.files.push(ViewFile { name, bytes: bytes.into(), crc32, path: None });
     }
     let used = |d: &&DeletionFile| manifest.segments.iter().any(|s| s.deletions.as_deref() == Some(d.name.as_str()));
     let still: Vec<DeletionFile> = known.deletions.iter().filter(used).cloned().collect();

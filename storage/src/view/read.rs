@@ -108,12 +108,7 @@ pub(super) fn lookup(view: &View, epoch: Epoch, keys: &[ArrayRef]) -> Result<Rec
             }
             visible
         };
-        wanted.retain(|hash| !state.index.get(*hash).is_some_and(&mut see));
-        for grave in state.graves.iter().rev().take_while(|g| g.died > epoch.0) {
-            if wanted.contains(&grave.hash) && see(grave.at) {
-                wanted.remove(&grave.hash);
-            }
-        }
+        wanted.retain(|hash| !state.index.get(*hash).is_some_and(&mut see) && !state.graves.find(*hash, epoch.0).any(&mut see));
     }
     view.check_horizon(epoch)?;
     gather(&view.visible, &found)

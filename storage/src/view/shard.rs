@@ -1,6 +1,7 @@
 //! One shard: its segments, its index, and how a step's changes get into them.
 
 use super::file::{Place, SegmentDir};
+use super::graves::Graves;
 use super::index::{Index, Location};
 use super::segment::{Segment, batch_of, memory_of, take};
 use super::{View, ViewKey};
@@ -9,7 +10,6 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState};
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Rows of one new segment at most, so that offsets of strings fit and a later merge has room.
@@ -30,17 +30,12 @@ pub(super) struct ShardState {
     pub slots: Vec<Option<Arc<Segment>>>,
     free_slots: Vec<u32>,
     pub index: Index,
-    unique: bool,
+    /// The view has a key.
+    pub unique: bool,
     dir: Option<Arc<SegmentDir>>,
-    /// Rows of a keyed view that died, in order of epochs, until they are vacuumed: where a lookup in the past finds them.
-    pub graves: VecDeque<Grave>,
+    /// Of a keyed view.
+    pub graves: Graves,
     pub moving: Option<Moving>,
-}
-
-pub(super) struct Grave {
-    pub died: u64,
-    pub hash: u128,
-    pub at: Location,
 }
 
 /// A merge under way: live rows go over to `target` slice by slice, while readers still see `inputs`.
@@ -60,7 +55,7 @@ impl Shard {
             index: Index::default(),
             unique: matches!(key, ViewKey::Keyed(_)),
             dir,
-            graves: VecDeque::new(),
+            graves: Graves::default(),
             moving: None,
         };
         Shard { state: Mutex::new(state) }
@@ -77,7 +72,7 @@ impl Shard {
     pub(super) fn bytes(&self) -> usize {
         let state = self.lock();
         let rows: usize = state.segments.iter().map(|s| s.bytes()).sum();
-        rows + state.index.bytes() + state.graves.capacity() * size_of::<Grave>()
+        rows + state.index.bytes() + state.graves.bytes()
     }
 }
 
@@ -148,7 +143,7 @@ impl ShardState {
             moving.inputs[input as usize].kill(row, epoch);
         }
         if self.unique {
-            self.graves.push_back(Grave { died: epoch, hash, at });
+            self.graves.dig(epoch, hash, at);
         }
         true
     }

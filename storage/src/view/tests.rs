@@ -648,3 +648,31 @@ fn a_start_keeps_only_what_a_checkpoint_names() {
     disk.dir.keep_only(&["kept", "elsewhere"].into()).unwrap();
     assert_eq!((disk.files(), &disk.dir.map("kept").unwrap()[..]), (1, b"kept".as_slice()));
 }
+
+#[test]
+fn one_vacuum_rewrites_a_bounded_number_of_bytes() {
+    let disk = Disk::new();
+    let view = disk.view(ViewKey::Keyed(vec![0]), 1);
+    let text = "x".repeat(2000);
+    let mut rows = 0;
+    for epoch in 1..=24 {
+        let step: Vec<_> = (rows..rows + 1000).map(|k| ((k, Some(text.clone()), 0), 1)).collect();
+        view.apply(0, Epoch(epoch), &[batch(&step)]).unwrap();
+        rows += 1000;
+    }
+    // While it is moved, a row is found where it was: at an epoch when it was alive, and not after.
+    let keys = |k: i64| [Arc::new(Int64Array::from(vec![k])) as ArrayRef];
+    view.apply(0, Epoch(25), &[batch(&[((5, Some(text.clone()), 0), -1)])]).unwrap();
+    let before = view.segments();
+    assert!(view.vacuum(Epoch(24)).unwrap(), "48 MB are more than one vacuum does");
+    let between = view.segments();
+    assert!(between < before);
+    while view.vacuum(Epoch(24)).unwrap() {
+        assert_eq!((view.num_rows(Epoch(24)), view.num_rows(Epoch(25))), (rows as u64, rows as u64 - 1));
+    }
+    assert!(view.segments() < between);
+    let found = |epoch, k| view.lookup(Epoch(epoch), &keys(k)).unwrap().num_rows();
+    assert_eq!((found(24, 5), found(25, 5), found(25, 6), found(24, rows)), (1, 0, 1, 0));
+    assert!(!view.vacuum(Epoch(25)).unwrap());
+    assert_eq!(found(25, 5), 0);
+}

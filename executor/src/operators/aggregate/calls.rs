@@ -3,12 +3,14 @@
 
 use super::groups::{GroupValues, Source};
 use super::multiset::Shape;
+use super::ordered::{OrderedCall, is_ordered};
 use crate::accumulators::{self, KeyExtreme};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use eddyline_common::{Result, SqlError};
 use eddyline_planner::plan::{AggregateCall, AggregateFunction};
+use eddyline_storage::state::ROW_KINDS;
 
 /// More would not fit the kind byte of their state; far above any query.
 const MULTISETS_MAX: usize = 200;
@@ -31,12 +33,14 @@ pub(super) enum Target {
         multiset: usize,
         extreme: usize,
     },
+    Ordered(usize),
 }
 
 pub(super) struct Arrangement {
     pub values: GroupValues,
     pub feeds: Vec<Feed>,
     pub multisets: Vec<Shape>,
+    pub ordered: Vec<OrderedCall>,
 }
 
 impl Feed {
@@ -51,12 +55,12 @@ impl Feed {
 }
 
 pub(super) fn arrange(calls: &[AggregateCall], input: &SchemaRef, retract: bool) -> Result<Arrangement> {
-    let mut all = Arrangement { values: GroupValues::default(), feeds: Vec::new(), multisets: Vec::new() };
+    let mut all = Arrangement { values: GroupValues::default(), feeds: Vec::new(), multisets: Vec::new(), ordered: Vec::new() };
     for call in calls {
         let source = all.add(call, input, retract)?;
         all.values.sources.push(source);
     }
-    if all.multisets.len() > MULTISETS_MAX {
+    if all.multisets.len() + ROW_KINDS as usize * all.ordered.len() > MULTISETS_MAX {
         return Err(SqlError::unsupported("too many distinct or retractable aggregates in one query"));
     }
     Ok(all)
@@ -78,6 +82,11 @@ impl Arrangement {
             };
         };
         let ty = input.field(argument).data_type();
+        if is_ordered(call.function) {
+            self.ordered.push(OrderedCall::new(call, argument, input)?);
+            self.feeds.push(Feed { argument, filter, target: Target::Ordered(self.ordered.len() - 1) });
+            return Ok(Source::Ordered(self.ordered.len() - 1));
+        }
         let is_extreme = matches!(call.function, AggregateFunction::Min | AggregateFunction::Max);
         let max = call.function == AggregateFunction::Max;
         if is_extreme && retract {

@@ -17,6 +17,7 @@ pub(super) enum Source {
     Rows,
     Accumulator(usize),
     Extreme(usize),
+    Ordered(usize),
 }
 
 #[derive(Default)]
@@ -39,12 +40,13 @@ impl GroupValues {
         slots.iter().map(|slot| self.weights[*slot as usize]).collect()
     }
 
-    /// The result of every call.
-    pub(super) fn outputs(&self, slots: &[u32]) -> Result<Vec<Output>> {
+    /// The result of every call; `ordered` gives those that are not kept here.
+    pub(super) fn outputs(&self, slots: &[u32], ordered: &mut dyn FnMut(usize) -> Result<Output>) -> Result<Vec<Output>> {
         let output = |source: &Source| match source {
             Source::Rows => Ok(Output::of(Arc::new(Int64Array::from(self.weights_of(slots))))),
             Source::Accumulator(index) => self.accumulators[*index].output(slots),
             Source::Extreme(index) => self.extremes[*index].output(slots),
+            Source::Ordered(index) => ordered(*index),
         };
         self.sources.iter().map(output).collect()
     }

@@ -1,4 +1,4 @@
-//! Group aggregate and window aggregate: COUNT, SUM, AVG, MIN, MAX per group, with DISTINCT and FILTER, over append-only and
+//! Group aggregate and window aggregate: any number of calls per group, with DISTINCT and FILTER, over append-only and
 //! retracting input.
 //!
 //! A row's group key is interned to a slot, the slot's old result is noted the first time a step touches it, and the
@@ -10,6 +10,7 @@
 //! - `calls`: which accumulators a list of calls needs and what feeds them
 //! - `groups`: the values of the group table
 //! - `multiset`: (group, value) -> count, for DISTINCT and for MIN and MAX under retraction
+//! - `ordered`: (group, order, value) -> count, for ARRAY_AGG, STRING_AGG, FIRST_VALUE
 //! - `memo`: what a step touched, and the net changes at its end
 //! - `window`: lateness and closing
 //!
@@ -25,11 +26,14 @@ mod calls;
 mod groups;
 mod memo;
 mod multiset;
+mod ordered;
 mod routing;
-mod window;
+pub(crate) mod window;
 
 pub use routing::routing;
+pub(crate) use window::without_late;
 
+use crate::accumulators::Output;
 use crate::engine::StateBackend;
 use crate::operator::{Operator, StepContext};
 use arrow::array::{ArrayRef, UInt32Array};
@@ -40,10 +44,11 @@ use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateCall, AggregateWindow, ChangelogMode, Emit};
-use eddyline_storage::state::{Residency, Shards, SpillGate, StateBudget, StateCounters, StateSpace, StateTable, TableShape};
+use eddyline_storage::state::{ROW_KINDS, Residency, Shards, SpillGate, StateBudget, StateCounters, StateSpace, StateTable, TableShape};
 use groups::GroupValues;
 use memo::{Chunk, Memo};
 use multiset::Multiset;
+use ordered::Ordered;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -54,6 +59,15 @@ pub struct StateContext {
     /// Memory for all operators of the engine; `StateBackend::Rocksdb` only.
     pub budget: Arc<StateBudget>,
     pub gate: Arc<SpillGate>,
+}
+
+impl StateContext {
+    pub fn residency(&self) -> Residency {
+        match self.backend {
+            StateBackend::Memory => Residency::Resident,
+            StateBackend::Rocksdb => Residency::Bounded { budget: self.budget.clone() },
+        }
+    }
 }
 
 pub struct AggregateSpec {
@@ -74,7 +88,7 @@ pub struct AggregateSpec {
     pub restore: bool,
 }
 
-/// Kind of the group table within the operator's state; multisets follow.
+/// Kind of the group table within the operator's state; multisets and ordered values follow.
 const GROUPS: u8 = 0;
 
 pub struct Aggregate {
@@ -95,6 +109,7 @@ pub struct Aggregate {
     values: GroupValues,
     feeds: Vec<Feed>,
     multisets: Vec<Multiset>,
+    ordered: Vec<Ordered>,
     memo: Memo,
     /// The group of an empty key is there (or not on this worker).
     started: bool,
@@ -116,17 +131,18 @@ impl Aggregate {
         let by_key = routing.iter().copied().eq(key_order.iter().map(|i| group[*i]));
         let routing = if by_key { None } else { Some((routing.clone(), KeyCodec::new(types(&mut routing.into_iter()))?)) };
         let plan = calls::arrange(&calls, &input, retract)?;
-        let residency = match spec.context.backend {
-            StateBackend::Memory => Residency::Resident,
-            StateBackend::Rocksdb => Residency::Bounded { budget: spec.context.budget.clone() },
-        };
         let context = spec.context;
+        let residency = context.residency();
         let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
         let mut values = plan.values;
         let shape = TableShape { expiry: window.is_some(), ordered: false };
         let table = space.table(GROUPS, shape, &mut values)?;
         let open = |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract);
         let multisets = plan.multisets.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
+        let first_kind = GROUPS + 1 + multisets.len() as u8;
+        let open =
+            |(i, call): (usize, ordered::OrderedCall)| call.open(&space, first_kind + ROW_KINDS * i as u8, window.is_some(), retract);
+        let ordered = plan.ordered.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Aggregate {
             group_from_input: codec.types().iter().all(|ty| !ty.is_floating() && !ty.is_nested()),
             started: !group.is_empty() || !space.owns_empty_key(),
@@ -142,6 +158,7 @@ impl Aggregate {
             values,
             feeds: plan.feeds,
             multisets,
+            ordered,
             memo: Memo::default(),
             keys: KeyRows::default(),
             slots: Vec::new(),
@@ -152,11 +169,18 @@ impl Aggregate {
     pub fn counters(&self) -> StateCounters {
         let mut counters = self.table.counters();
         self.multisets.iter().for_each(|m| counters += m.table.counters());
+        self.ordered.iter().for_each(|o| counters += o.counters());
         counters
     }
 
     fn on_close(&self) -> bool {
         self.window.is_some_and(|w| w.emit == Emit::OnClose)
+    }
+
+    /// The result of every call for some slots.
+    fn outputs(&mut self, slots: &[u32]) -> Result<Vec<Output>> {
+        let Aggregate { values, ordered, table, .. } = self;
+        values.outputs(slots, &mut |index| ordered[index].output(slots, table))
     }
 
     fn intern(&mut self, changes: &ChangeBatch) -> Result<()> {
@@ -191,7 +215,7 @@ impl Aggregate {
         let mut chunk = Chunk { slots, ..Chunk::default() };
         if !self.on_close() {
             chunk.old_weights = self.values.weights_of(&chunk.slots);
-            chunk.old = self.values.outputs(&chunk.slots)?;
+            chunk.old = self.outputs(&chunk.slots)?;
             if self.group_from_input {
                 let rows = UInt32Array::from(rows);
                 let take = |c: &usize| arrow::compute::take(changes.rows.column(*c), &rows, None);
@@ -213,6 +237,7 @@ impl Aggregate {
                 Target::Extreme { multiset, .. } => {
                     self.multisets[*multiset].update(&self.keys, &self.table, &updates, values)?;
                 }
+                Target::Ordered(index) => self.ordered[*index].update(&self.keys, &self.table, &updates, &changes.rows, values)?,
                 Target::Distinct { multiset, accumulators } => {
                     let appeared = self.multisets[*multiset].update(&self.keys, &self.table, &updates, values)?;
                     let updates = crate::accumulators::Updates { weights: Some(appeared), ..updates };
@@ -250,7 +275,7 @@ impl Aggregate {
         }
         let (slots, _) = self.memo.touch(&slots, self.table.slots());
         if !slots.is_empty() {
-            let (old_weights, old) = (self.values.weights_of(&slots), self.values.outputs(&slots)?);
+            let (old_weights, old) = (self.values.weights_of(&slots), self.outputs(&slots)?);
             self.memo.push(Chunk { slots, groups: Some(Vec::new()), old_weights, old });
         }
         Ok(false)
@@ -270,7 +295,7 @@ impl Aggregate {
                     Some(groups) => groups.clone(),
                     None => self.groups_of(&chunk.slots)?,
                 };
-                let new = self.values.outputs(&chunk.slots)?;
+                let new = self.outputs(&chunk.slots)?;
                 let presence = memo::Presence { always, existed };
                 chunk.emit_changes(presence, &weights, &new, &groups, &self.output, ctx)?;
             }
@@ -314,6 +339,7 @@ impl Operator for Aggregate {
         }
         self.settle(existed, ctx)?;
         self.multisets.iter_mut().for_each(Multiset::sweep);
+        self.ordered.iter_mut().try_for_each(Ordered::settle)?;
         if let Some(window) = self.window {
             self.close_windows(window, watermark, ctx)?;
         }
@@ -325,16 +351,22 @@ impl Operator for Aggregate {
         for multiset in &mut self.multisets {
             runs.push((self.space.id(), multiset.freeze()?));
         }
+        for ordered in &mut self.ordered {
+            runs.extend(ordered.freeze()?);
+        }
         Ok(runs)
     }
 
     fn shrink(&mut self) -> Result<()> {
         self.table.maintain(&mut self.values)?;
-        self.multisets.iter_mut().try_for_each(Multiset::maintain)
+        self.multisets.iter_mut().try_for_each(Multiset::maintain)?;
+        self.ordered.iter_mut().try_for_each(Ordered::maintain)
     }
 
     fn state_bytes(&self) -> usize {
-        self.table.bytes(&self.values) + self.multisets.iter().map(Multiset::bytes).sum::<usize>()
+        self.table.bytes(&self.values)
+            + self.multisets.iter().map(Multiset::bytes).sum::<usize>()
+            + self.ordered.iter().map(Ordered::bytes).sum::<usize>()
     }
 }
 

@@ -53,7 +53,8 @@ const END: usize = 7;
 
 fn calls() -> Vec<AggregateCall> {
     use AggregateFunction::*;
-    let call = |function, argument, distinct, filter, output| AggregateCall { function, argument, distinct, filter, output };
+    let call =
+        |function, argument, distinct, filter, output| AggregateCall { distinct, filter, ..AggregateCall::new(function, argument, output) };
     let wide = |scale| SqlType::Decimal { precision: 22, scale };
     vec![
         call(Count, None, false, None, SqlType::BigInt),

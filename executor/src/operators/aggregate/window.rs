@@ -11,12 +11,12 @@ use eddyline_planner::plan::{AggregateWindow, Emit};
 /// Groups emitted in one batch when a window closes.
 const CLOSE_ROWS: usize = 16_384;
 
-fn is_closed(end: i64, lateness: i64, watermark: Timestamp) -> bool {
+pub(crate) fn is_closed(end: i64, lateness: i64, watermark: Timestamp) -> bool {
     end.saturating_add(lateness) <= watermark.0
 }
 
 /// Sends late rows to the side, returns the others.
-pub(super) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &mut StepContext) -> Result<ChangeBatch> {
+pub(crate) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &mut StepContext) -> Result<ChangeBatch> {
     let TaggedBatch { changes, arrival_watermark } = batch;
     let ends = changes.rows.column(end).as_primitive_opt::<TimestampMicrosecondType>();
     let ends = ends.filter(|e| e.null_count() == 0).ok_or_else(|| SqlError::internal("a window's end is not a time, or null"))?;
@@ -49,13 +49,16 @@ impl Aggregate {
             for multiset in &mut self.multisets {
                 multiset.drop_window(end)?;
             }
+            for ordered in &mut self.ordered {
+                ordered.drop_windows(end)?;
+            }
         }
         Ok(())
     }
 
-    fn emit_final(&self, slots: &[u32], ctx: &mut StepContext) -> Result<()> {
+    fn emit_final(&mut self, slots: &[u32], ctx: &mut StepContext) -> Result<()> {
         let mut columns = self.groups_of(slots)?;
-        let results = self.values.outputs(slots)?;
+        let results = self.outputs(slots)?;
         columns.extend(results.iter().map(|r| r.values.clone()));
         let unfit = super::memo::out_of_range(&results, slots.len());
         let Some((unfit, reason)) = unfit else {

@@ -66,6 +66,24 @@ fn hopping_windows_of_any_proportion() {
 }
 
 #[test]
+fn cumulating_windows_share_their_start() {
+    let times = [Some(3), Some(10), Some(-1), Some(12), Some(29)];
+    let mut operator = assign(WindowKind::Cumulate { size: 30, step: 10, offset: 2 });
+    let mut ctx = context();
+    operator.push(0, input(&times), &mut ctx).unwrap();
+    let mut expected: Vec<(Vec<i64>, i64)> = Vec::new();
+    for (v, (time, start, ends)) in
+        [(3, 2, vec![12, 22, 32]), (10, 2, vec![12, 22, 32]), (-1, -28, vec![2]), (12, 2, vec![22, 32]), (29, 2, vec![32])]
+            .into_iter()
+            .enumerate()
+    {
+        expected.extend(ends.into_iter().map(|end| (vec![time, v as i64, start, end, end - 1_000], 1)));
+    }
+    expected.sort();
+    assert_eq!(net(&ctx.take_output()), expected);
+}
+
+#[test]
 fn rejects_null_and_out_of_range_times() {
     let mut ctx = context();
     assign(WindowKind::Tumble { size: 10, offset: 0 })
@@ -79,7 +97,11 @@ fn rejects_null_and_out_of_range_times() {
 #[test]
 fn refuses_absurd_windows() {
     let output = columns(&["window_start", "window_end", "window_time"]);
-    for kind in [WindowKind::Tumble { size: 0, offset: 0 }, WindowKind::Hop { size: 1_000_000, slide: 1, offset: 0 }] {
+    for kind in [
+        WindowKind::Tumble { size: 0, offset: 0 },
+        WindowKind::Hop { size: 1_000_000, slide: 1, offset: 0 },
+        WindowKind::Cumulate { size: 10, step: 3, offset: 0 },
+    ] {
         assert!(WindowAssign::new(0, kind, &columns(&[]), output.clone()).is_err());
     }
 }

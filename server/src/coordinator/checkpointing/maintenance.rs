@@ -1,224 +1,164 @@
-//! The maintenance thread: writes checkpoints, vacuums views (so that the two never meet) and drops state tables. It
-//! knows jobs and sources only as what is to be written.
+//! The maintenance thread: vacuums views and freezes them for checkpoints (so that the two never meet), and removes what a
+//! dropped view leaves. It waits for the local disk only, never for an object store, so that rows always get out of memory.
+//! A view at a time; what a checkpoint waits for goes before the rest of a vacuum.
 
 use super::super::Event;
-use super::super::history::History;
-use super::super::sink::SinkFiles;
 use super::super::stats::Stats;
-use super::body::{Body, SinkFile, read_body};
-use crossbeam_channel::{Receiver, Sender};
-use eddyline_common::kv::{KeyValueStore, SortedRun};
-use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, failpoint};
-use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
-use eddyline_storage::log::{Log, LogFile};
-use eddyline_storage::state::SpillGate;
+use super::guarded;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use eddyline_common::{Epoch, RelationId, Result, failpoint};
+use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef};
+use eddyline_storage::priority;
 use eddyline_storage::view::{View, ViewFile, ViewManifest};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Checkpoints that recovery can fall back on.
-const KEPT: usize = 3;
-
-pub enum Task {
-    Write(Box<WriteTask>),
+pub enum MaintenanceTask {
     /// Answered by `Event::Vacuumed`.
     Vacuum(Vec<Arc<View>>, Epoch),
-    /// What a job leaves behind.
-    Drop(Vec<StateTableId>, Arc<View>),
+    Freeze(FreezeTask),
+    /// The job is gone from the engine, and no later task names its view.
+    Discard(Arc<View>),
 }
 
-pub struct WriteTask {
-    pub id: u64,
-    pub body: Body,
-    pub runs: Vec<(StateTableId, SortedRun)>,
-    pub views: Vec<ViewTask>,
-    pub histories: BTreeMap<RelationId, History>,
-    pub known_views: BTreeMap<String, FileRef>,
-    pub known_kv: BTreeMap<String, FileRef>,
-    pub sinks: Vec<(RelationId, SinkFiles)>,
-    pub known_sinks: Vec<SinkFile>,
-    pub is_final: bool,
+/// The views of a checkpoint.
+pub struct FreezeTask {
+    pub checkpoint: u64,
+    pub epoch: Epoch,
+    pub views: Vec<FreezeView>,
+    /// To the thread that writes the checkpoint.
+    pub frozen: Sender<Result<Vec<FrozenView>>>,
 }
 
-pub struct ViewTask {
+pub struct FreezeView {
     pub id: RelationId,
     pub view: Arc<View>,
     pub known: ViewManifest,
-    /// Its job waits for the view to be written.
+    /// Its job waits for the view to be in files.
     pub is_held: bool,
 }
 
-/// A checkpoint that is durable.
-pub struct Written {
-    pub views: BTreeMap<RelationId, ViewManifest>,
-    pub view_files: BTreeMap<String, FileRef>,
-    pub kv: BTreeMap<String, FileRef>,
-    pub sinks: Vec<SinkFile>,
-    /// Bytes of the files that no earlier checkpoint had.
-    pub bytes: u64,
+/// A view as of a checkpoint, with the files that no earlier one has.
+pub struct FrozenView {
+    pub id: RelationId,
+    pub manifest: ViewManifest,
+    pub files: Vec<(String, Content)>,
 }
 
-/// What the thread works with.
+pub enum Content {
+    /// In the store already, by a link.
+    Stored(FileRef),
+    /// Mapped or in memory; to be uploaded.
+    Here(ViewFile),
+}
+
 pub struct Maintenance {
     pub store: BlockingCheckpointStore,
-    pub kv: Arc<dyn KeyValueStore>,
-    pub gate: Arc<SpillGate>,
-    pub log: Arc<Log>,
-    pub image_dir: PathBuf,
     pub events: Sender<Event>,
     pub stats: Arc<Stats>,
 }
 
+/// What is left of a vacuum.
+#[derive(Default)]
+struct Vacuuming {
+    views: VecDeque<Arc<View>>,
+    oldest: Epoch,
+    /// Some view has more to clean than one vacuum does.
+    more: bool,
+}
+
 impl Maintenance {
-    pub fn run(self, tasks: &Receiver<Task>) {
-        for task in tasks {
+    pub fn run(self, tasks: &Receiver<MaintenanceTask>) {
+        priority::lower();
+        let mut vacuuming = Vacuuming::default();
+        loop {
+            let task = if vacuuming.views.is_empty() { tasks.recv().map_err(|_| TryRecvError::Disconnected) } else { tasks.try_recv() };
             match task {
-                Task::Write(task) => {
-                    let id = task.id;
-                    let result = self.write(*task);
-                    // A coordinator that is gone needs no news.
-                    let _gone = self.events.send(Event::CheckpointDone(id, result));
+                Ok(MaintenanceTask::Vacuum(views, oldest)) => {
+                    self.note_bytes(views.iter().map(|view| view.bytes()).sum());
+                    vacuuming = Vacuuming { views: views.into(), oldest, more: false };
+                    self.report_if_done(&vacuuming);
                 }
-                Task::Vacuum(views, oldest) => {
-                    self.vacuum(&views, oldest);
-                    let _gone = self.events.send(Event::Vacuumed);
-                }
-                Task::Drop(tables, view) => {
-                    view.discard();
-                    for table in tables {
-                        if let Err(error) = self.kv.drop_table(table) {
-                            tracing::warn!("state table {table} of a dropped view stays on disk: {error}");
-                        }
+                Ok(MaintenanceTask::Freeze(task)) => self.freeze(task),
+                Ok(MaintenanceTask::Discard(view)) => {
+                    let was_due = !vacuuming.views.is_empty();
+                    vacuuming.views.retain(|waiting| !Arc::ptr_eq(waiting, &view));
+                    let discarded = guarded("removing a view's files", || {
+                        view.discard();
+                        Ok(())
+                    });
+                    if let Err(error) = discarded {
+                        tracing::warn!("files of a dropped view stay until the next start: {error}");
+                    }
+                    if was_due {
+                        self.report_if_done(&vacuuming);
                     }
                 }
+                Err(TryRecvError::Empty) => {
+                    self.vacuum_next(&mut vacuuming);
+                    self.report_if_done(&vacuuming);
+                }
+                Err(TryRecvError::Disconnected) => return,
             }
         }
     }
 
-    fn vacuum(&self, views: &[Arc<View>], oldest: Epoch) {
-        self.stats.view_bytes.store(views.iter().map(|v| v.bytes() as u64).sum(), Ordering::Relaxed);
-        for view in views {
-            let done = failpoint::hit("view.vacuum").and_then(|()| view.vacuum(oldest));
-            if let Err(error) = done {
-                tracing::warn!("old row versions stay: {error}");
-            }
+    fn vacuum_next(&self, vacuuming: &mut Vacuuming) {
+        let Some(view) = vacuuming.views.pop_front() else { return };
+        let done = guarded("cleaning a view", || {
+            failpoint::hit("view.vacuum")?;
+            view.vacuum(vacuuming.oldest)
+        });
+        match done {
+            Ok(more) => vacuuming.more |= more,
+            Err(error) => tracing::warn!("old row versions stay: {error}"),
         }
     }
 
-    fn write(&self, task: WriteTask) -> Result<Written> {
-        // The manifest points at the log's end as it was; that must not be lost when the manifest is not.
-        self.log.sync()?;
-        let WriteTask { id, mut body, runs, mut views, histories, known_views, known_kv, sinks, known_sinks, is_final } = task;
-        self.stats.view_bytes.store(views.iter().map(|v| v.view.bytes() as u64).sum(), Ordering::Relaxed);
-        let old: BTreeSet<String> = known_views.values().chain(known_kv.values()).map(|f| f.name.clone()).collect();
-        views.sort_by_key(|v| !v.is_held);
-        let held = views.partition_point(|v| v.is_held);
-        let others = views.split_off(held);
-        self.write_views(views, &known_views, &mut body)?;
-        if held > 0 {
-            let _gone = self.events.send(Event::HeldAreWritten(id));
+    fn report_if_done(&self, vacuuming: &Vacuuming) {
+        if vacuuming.views.is_empty() {
+            // A coordinator that is gone needs no news.
+            let _gone = self.events.send(Event::Vacuumed { more: vacuuming.more });
         }
-        self.write_state(id, runs, &known_kv, &mut body)?;
-        self.write_views(others, &known_views, &mut body)?;
-        let mut bytes = 0;
-        for (source, history) in histories {
-            let put = &mut |content: bytes::Bytes| self.store.put_bytes(content).inspect(|file| bytes += file.bytes);
-            if let Some(progress) = body.sources.get_mut(&source) {
-                progress.history = history.save(put)?;
-            }
-        }
-        for (sink, files) in &sinks {
-            self.write_sink(*sink, files, &known_sinks, &mut body.sink_files)?;
-        }
-        bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
-        let json = serde_json::to_value(&body).map_err(SqlError::internal)?;
-        self.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
-        self.clean_up(is_final)?;
-        let views = body.jobs.into_iter().map(|(id, j)| (id, j.view)).collect();
-        Ok(Written { views, view_files: body.view_files, kv: body.kv, sinks: body.sink_files, bytes })
     }
 
-    /// Operator state: the frozen runs go into the store, of which an image is taken.
-    fn write_state(&self, id: u64, runs: Vec<(StateTableId, SortedRun)>, known: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
-        let runs = SortedRun::merge(runs);
-        let abandoned = || SqlError::internal("abandoned: operator state needed its memory");
-        if !self.gate.ingest(id, || self.kv.ingest(runs))? {
-            return Err(abandoned());
-        }
-        let dir = self.image_dir.join(format!("{id:020}"));
-        if !self.gate.image(id, || self.kv.checkpoint(&dir))? {
-            return Err(abandoned());
-        }
-        body.kv = self.store.upload_dir(&dir, known)?;
-        std::fs::remove_dir_all(&dir)?;
-        Ok(())
+    fn note_bytes(&self, bytes: usize) {
+        self.stats.view_bytes.store(bytes as u64, Ordering::Relaxed);
     }
 
-    fn write_views(&self, views: Vec<ViewTask>, known_files: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
-        for ViewTask { id, view, known, .. } in views {
-            let checkpoint = view.checkpoint(body.epoch, &known)?;
-            let mut fresh = BTreeMap::new();
-            for ViewFile { name, bytes, path } in checkpoint.files {
-                let file = match path {
-                    Some(path) => self.store.put_file(&path)?,
-                    None => self.store.put_bytes(bytes)?,
-                };
-                fresh.insert(name, file);
+    fn freeze(&self, task: FreezeTask) {
+        let FreezeTask { checkpoint, epoch, mut views, frozen } = task;
+        self.note_bytes(views.iter().map(|view| view.view.bytes()).sum());
+        views.sort_by_key(|view| !view.is_held);
+        let held = views.partition_point(|view| view.is_held);
+        let mut made = Ok(Vec::with_capacity(views.len()));
+        for (index, view) in views.into_iter().enumerate() {
+            let Ok(done) = &mut made else { break };
+            match guarded("freezing a view", || self.freeze_view(view, epoch)) {
+                Ok(view) => done.push(view),
+                Err(error) => made = Err(error),
             }
-            for name in checkpoint.manifest.file_names() {
-                let file = fresh.get(name).or_else(|| known_files.get(name));
-                let file = file.ok_or_else(|| SqlError::internal(format!("view file {name} is nowhere")))?;
-                body.view_files.insert(name.to_string(), file.clone());
-            }
-            if let Some(job) = body.jobs.get_mut(&id) {
-                job.view = checkpoint.manifest;
+            if index + 1 == held && made.is_ok() {
+                let _gone = self.events.send(Event::HeldAreWritten(checkpoint));
             }
         }
-        Ok(())
+        // The writer may have given the checkpoint up.
+        let _gone = frozen.send(made);
     }
 
-    /// A sink's log: whole segments once, of the last one what is durable.
-    fn write_sink(&self, sink: RelationId, files: &SinkFiles, known: &[SinkFile], written: &mut Vec<SinkFile>) -> Result<()> {
-        for LogFile { segment, path, durable_bytes } in files.list()? {
-            let same = |k: &&SinkFile| (k.sink, k.segment, k.durable_bytes) == (sink, segment, durable_bytes);
-            if let Some(same) = known.iter().find(same) {
-                written.push(same.clone());
-                continue;
-            }
-            let put = match durable_bytes {
-                None => self.store.put_file(&path),
-                Some(bytes) => std::fs::read(&path).map_err(SqlError::from).and_then(|mut content| {
-                    content.truncate(bytes as usize);
-                    self.store.put_bytes(content.into())
-                }),
+    /// Links, where the store can, are made here: vacuum may unlink a file as soon as this thread goes on.
+    fn freeze_view(&self, view: FreezeView, epoch: Epoch) -> Result<FrozenView> {
+        let FreezeView { id, view, known, .. } = view;
+        let checkpoint = view.checkpoint(epoch, &known)?;
+        let mut files = Vec::with_capacity(checkpoint.files.len());
+        for file in checkpoint.files {
+            let content = match &file.path {
+                Some(path) if self.store.is_local() => Content::Stored(self.store.link_file(path, file.bytes.len() as u64, file.crc32)?),
+                _ => Content::Here(file.clone()),
             };
-            match put {
-                Ok(file) => written.push(SinkFile { sink, segment, durable_bytes, file }),
-                // All of it was sent meanwhile.
-                Err(_) if !path.exists() => written.retain(|w| w.sink != sink || w.segment > segment),
-                Err(error) => return Err(error),
-            }
+            files.push((file.name, content));
         }
-        Ok(())
-    }
-
-    /// Removes what no kept checkpoint needs: files, and the log before the oldest of them.
-    fn clean_up(&self, is_final: bool) -> Result<()> {
-        self.store.prune(KEPT)?;
-        let mut positions = Vec::new();
-        for id in self.store.list()? {
-            if let Ok(body) = read_body(&self.store.load(id)?) {
-                positions.push(body.log);
-            }
-        }
-        if let Some(oldest) = positions.into_iter().min() {
-            self.log.truncate_before(oldest)?;
-        }
-        if is_final {
-            tracing::info!("last checkpoint written");
-        }
-        Ok(())
+        Ok(FrozenView { id, manifest: checkpoint.manifest, files })
     }
 }

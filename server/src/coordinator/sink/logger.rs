@@ -20,8 +20,9 @@ use std::time::Duration;
 /// Between attempts at a disk that refuses.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Pieces that are made durable together.
+/// Pieces that are made durable together, and their bytes: what the log holds in memory besides the pieces.
 const GROUP_MAX: usize = 64;
+const GROUP_BYTES_MAX: usize = 8 << 20;
 
 pub enum Piece {
     Rows(SinkStep, Vec<ChangeBatch>),
@@ -41,6 +42,15 @@ pub struct Logger {
     pub events: Sender<Event>,
 }
 
+impl Piece {
+    fn bytes(&self) -> usize {
+        match self {
+            Piece::Rows(_, changes) => changes.iter().map(ChangeBatch::bytes).sum(),
+            Piece::Commit(_) => 0,
+        }
+    }
+}
+
 impl Logger {
     pub fn run(mut self, pieces: &Receiver<Piece>) {
         let Some(opened) = self.open() else { return self.end() };
@@ -54,7 +64,14 @@ impl Logger {
             self.shared.report(Some(format!("no thread for sending: {error}")));
         }
         while let Ok(first) = pieces.recv() {
-            let group: Vec<Piece> = std::iter::once(first).chain(pieces.try_iter().take(GROUP_MAX - 1)).collect();
+            let (mut bytes, mut group) = (first.bytes(), vec![first]);
+            while group.len() < GROUP_MAX
+                && bytes < GROUP_BYTES_MAX
+                && let Ok(piece) = pieces.try_recv()
+            {
+                bytes += piece.bytes();
+                group.push(piece);
+            }
             if !self.log_group(&log, group) {
                 break;
             }
@@ -64,6 +81,9 @@ impl Logger {
             && thread.join().is_err()
         {
             tracing::error!(sink = %self.name, "the sender panicked");
+        }
+        if self.shared.is_discarded() {
+            self.shared.let_go_of_log();
         }
         drop(log);
         self.end();
@@ -82,7 +102,7 @@ impl Logger {
             };
             match fresh() {
                 Ok(opened) => return Some(opened),
-                Err(error) => self.shared.report(Some(format!("its log cannot be opened: {error}"))),
+                Err(error) => self.shared.cannot_open(error),
             }
             if !self.shared.sleep(RETRY) {
                 return None;
@@ -121,7 +141,8 @@ impl Logger {
             }
         }
         let Some(last) = last else { return true };
-        while let Err(error) = log.wait_durable(last) {
+        while let Err(error) = self.shared.wait_durable(log, last) {
+            // A failed sync: for good, until the server is started again.
             self.shared.report(Some(format!("its log cannot be written: {error}")));
             if !self.shared.sleep(RETRY) {
                 return false;

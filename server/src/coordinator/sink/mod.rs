@@ -23,6 +23,7 @@ pub use opening::Back;
 
 use super::Event;
 use super::stats::SinkStats;
+use bytes::Bytes;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::{PartitionStart, SinkStep};
 use eddyline_common::runtime::FileSystem;
@@ -83,12 +84,18 @@ pub struct SinkJob {
     append_only: bool,
 }
 
-/// A sink's log as files.
+/// A sink's log as files. A sink that is dropped meanwhile has none.
 pub struct SinkFiles(Arc<Shared>);
 
 impl SinkFiles {
     pub fn list(&self) -> Result<Vec<LogFile>> {
-        self.0.log_now().map_or(Ok(Vec::new()), |log| log.files())
+        let Some(log) = self.0.log_now() else { return Ok(Vec::new()) };
+        log.files().or_else(|error| if self.0.is_discarded() { Ok(Vec::new()) } else { Err(error) })
+    }
+
+    /// `None` if all of it was sent meanwhile.
+    pub fn read(&self, file: LogFile) -> Result<Option<Bytes>> {
+        self.0.log_now().map_or(Ok(None), |log| log.read_file(file))
     }
 }
 
@@ -274,6 +281,11 @@ impl SinkJob {
 
     pub fn has_logged(&self, body: SinkBody) -> bool {
         self.logged >= body.piece
+    }
+
+    /// Why its log cannot be written at present, if it cannot.
+    pub fn log_health(&self) -> Result<()> {
+        self.shared.log_health()
     }
 
     /// The disk is behind: the job must not emit more now.

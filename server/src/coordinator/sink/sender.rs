@@ -179,10 +179,10 @@ impl SinkSender {
         if let Some(outline) = self.unacknowledged.front() {
             self.position = outline.position;
         }
-        let position = log.log.append(KIND_SENT, &encode_json(&self.sent)?)?;
+        let position = log.log.append_done(KIND_SENT, &encode_json(&self.sent)?)?;
         if self.position.segment > self.kept {
             // What says how far the rows went must not be lost together with them.
-            log.log.wait_durable(position)?;
+            self.shared.wait_durable(&log.log, position)?;
             log.log.truncate_before(self.position)?;
             self.kept = self.position.segment;
         }

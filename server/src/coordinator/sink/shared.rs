@@ -2,8 +2,9 @@
 
 use super::super::stats::SinkStats;
 use super::frames::Void;
+use crossbeam_channel::RecvTimeoutError;
 use eddyline_common::connector::{SinkMonitor, SinkStep};
-use eddyline_common::{ChangeBatch, Epoch};
+use eddyline_common::{ChangeBatch, Epoch, Result, SqlError};
 use eddyline_storage::log::{Log, LogPosition};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Rows in memory that were logged and not sent; what is beyond is read back. A few steps of a sender that keeps up.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// How soon a disk that refuses is noticed by those that wait for it.
+const LOOK_AT_LOG: Duration = Duration::from_millis(250);
 
 pub struct Shared {
     pub stats: Arc<SinkStats>,
@@ -32,6 +36,8 @@ struct State {
     queue_bytes: usize,
     /// Numbers with which an epoch is complete, and the epoch.
     complete: VecDeque<(u64, Epoch)>,
+    /// Why the log could not be opened.
+    unopened: Option<SqlError>,
 }
 
 /// The log, where the rows after the last acknowledged step may begin, and what of it is void.
@@ -63,7 +69,8 @@ pub enum Work {
 
 impl Shared {
     pub fn new(stats: Arc<SinkStats>, sendable: u64, paused: bool) -> Arc<Self> {
-        let state = State { log: None, sendable, paused, queue: VecDeque::new(), queue_bytes: 0, complete: VecDeque::new() };
+        let state =
+            State { log: None, sendable, paused, queue: VecDeque::new(), queue_bytes: 0, complete: VecDeque::new(), unopened: None };
         Arc::new(Shared {
             stats,
             state: Mutex::new(state),
@@ -76,6 +83,53 @@ impl Shared {
     pub fn opened(&self, log: LogAt) {
         self.state.lock().log = Some(log);
         self.wake.notify_all();
+    }
+
+    pub fn cannot_open(&self, error: SqlError) {
+        self.report(Some(format!("its log cannot be opened: {error}")));
+        self.state.lock().unopened = Some(error);
+    }
+
+    /// Nobody reads it any more: it closes when its last user is done.
+    pub fn let_go_of_log(&self) {
+        self.state.lock().log = None;
+    }
+
+    pub fn log_health(&self) -> Result<()> {
+        let state = self.state.lock();
+        match (&state.log, &state.unopened) {
+            (Some(at), _) => at.log.health(),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Waits until the record at `position` is durable, however long the disk refuses; then the problem is shown. An error if it
+    /// never will be, or if the sink was closed and the disk refuses.
+    pub fn wait_durable(&self, log: &Log, position: LogPosition) -> Result<()> {
+        let (done, wait) = crossbeam_channel::bounded(1);
+        // Nobody may wait for it any more.
+        log.on_durable(position, Box::new(move |outcome| drop(done.send(outcome))));
+        let mut was_refused = false;
+        loop {
+            match wait.recv_timeout(LOOK_AT_LOG) {
+                Ok(outcome) => {
+                    if was_refused && outcome.is_ok() {
+                        self.report(None);
+                    }
+                    return outcome;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(SqlError::internal("a sink's log let go of a record")),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if let Err(error) = log.health() {
+                self.report(Some(format!("its log cannot be written: {error}")));
+                was_refused = true;
+                if self.is_closed() {
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// The log, once it is open; `None` when the sink was closed first.

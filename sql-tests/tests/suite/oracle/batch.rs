@@ -73,8 +73,8 @@ impl Batch {
             let windowed = window.apply(table, &schema, epoch);
             assert_eq!(windowed.produced, windowed.accepted + windowed.late, "produced = accepted + late");
             world.catalog.set_content(&name, windowed.rows);
-            expected.late = windowed.late;
-            expected.rejected += windowed.rejected;
+            expected.late = windowed.late * case.readers;
+            expected.rejected += if case.takes_no_time { 0 } else { windowed.rejected * case.readers };
             any_late = windowed.any_late;
         }
         expected.rows = match &case.batch {

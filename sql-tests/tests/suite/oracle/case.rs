@@ -18,6 +18,10 @@ pub struct Case {
     /// Numbers are compared with a tolerance.
     pub approximate: bool,
     pub window: Option<Windowing>,
+    /// How often its window's table is read: so often is a late row counted.
+    pub readers: i64,
+    /// Rows without a time are not rejected.
+    pub takes_no_time: bool,
     /// Views of the scenario that it reads.
     pub over: Vec<String>,
     /// PostgreSQL understands it and means the same.
@@ -34,6 +38,8 @@ impl Case {
             rejected: None,
             approximate: false,
             window: None,
+            readers: 1,
+            takes_no_time: false,
             over: Vec::new(),
             postgres: false,
         }
@@ -56,6 +62,16 @@ impl Case {
 
     pub fn over(mut self, views: &[&str]) -> Case {
         self.over = views.iter().map(|v| v.to_string()).collect();
+        self
+    }
+
+    pub fn read_twice(mut self) -> Case {
+        self.readers = 2;
+        self
+    }
+
+    pub fn takes_no_time(mut self) -> Case {
+        self.takes_no_time = true;
         self
     }
 

@@ -23,7 +23,16 @@ fn tables() -> Vec<TableSpec> {
 }
 
 pub fn scenario() -> Scenario {
-    let minute = Windowing { table: "bid", size: 60 * SECOND, slide: 60 * SECOND, offset: 0, lateness: 0, on_close: false };
+    let minute = Windowing {
+        table: "bid",
+        size: 60 * SECOND,
+        slide: 60 * SECOND,
+        step: None,
+        session: None,
+        offset: 0,
+        lateness: 0,
+        on_close: false,
+    };
     let by_auction = "SELECT window_start, auction, COUNT(*) AS n FROM";
     let windowed = |name: &str, window: Windowing| {
         let sql = format!("{by_auction} tumble(bid, ts, INTERVAL '60 seconds') GROUP BY window_start, auction");
@@ -37,6 +46,18 @@ pub fn scenario() -> Scenario {
         Case::new("pairs", "SELECT DISTINCT k, g FROM u"),
         Case::new("per_minute", "SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction"),
         Case::new("by_count", "SELECT n, COUNT(*) AS groups, MAX(s) AS s FROM counts GROUP BY n").over(&["counts"]),
+        Case::new("tops", "SELECT k, i FROM (SELECT k, i, ROW_NUMBER() OVER (PARTITION BY k ORDER BY i) AS n FROM t) AS x WHERE n <= 2"),
+        Case::new("lists", "SELECT k, ARRAY_AGG(g ORDER BY g) AS a, FIRST_VALUE(g ORDER BY g DESC) AS f FROM u GROUP BY k"),
+        Case::new("limited", "SELECT id, k FROM t ORDER BY k, id LIMIT 5 OFFSET 2"),
+        Case::new("joined", "SELECT t.id, u.g FROM t JOIN u ON t.k = u.k"),
+        Case::new("joined_left", "SELECT t.id, t.i, u.g FROM t LEFT JOIN u ON t.k = u.k AND t.i > 0"),
+        Case::new("joined_full", "SELECT t.id, x.k, x.n FROM t FULL JOIN (SELECT k, COUNT(*) AS n FROM u GROUP BY k) AS x ON t.k = x.k"),
+        // Ten keys for all rows.
+        Case::new(
+            "skewed",
+            "SELECT x.k, x.n, t.id FROM t JOIN (SELECT k % 10 AS k, COUNT(*) AS n FROM u GROUP BY k % 10) AS x ON t.k % 10 = x.k",
+        ),
+        Case::new("skewed_semi", "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM u WHERE u.k % 10 = t.k % 10 AND u.g = 'émile')"),
         windowed("windows", minute),
         windowed("closed_windows", Windowing { on_close: true, ..minute }),
     ];

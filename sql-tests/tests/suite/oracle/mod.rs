@@ -6,7 +6,7 @@
 //! with how many workers a killed process comes back.
 //!
 //! # Layout
-//! - `case`: what a case is; `relational`, `windowed`, `nested`, `large`: the cases, a line each
+//! - `case`: what a case is; `relational`, `joined`, `ranked`, `sets`, `windowed`, `nested`, `large`: the cases, a line each
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
 //! - `batch`: the expected result; `windows`: windows and lateness, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
@@ -18,13 +18,16 @@ mod batch;
 mod case;
 mod catalog;
 mod compare;
+mod joined;
 mod large;
 mod nested;
 mod postgres;
 mod process;
+mod ranked;
 mod relational;
 mod rows;
 mod run;
+mod sets;
 mod tables;
 mod windowed;
 mod windows;
@@ -102,10 +105,13 @@ macro_rules! modes {
 }
 
 modes!(relational_views, relational::scenario(), 4, assert_eventful);
+modes!(ranked_views, ranked::scenario(), 5, assert_eventful);
+modes!(set_views, sets::scenario(), 4, assert_eventful);
 modes!(window_views, windowed::scenario(), 6, |totals: &[Totals]| {
     assert_eventful(totals);
     assert!(totals.iter().any(|t| t.late > 0) && totals.iter().any(|t| t.rejected > 0), "nothing was late or rejected: {totals:?}");
 });
+modes!(join_views, joined::scenario(), 4, assert_eventful);
 modes!(views_over_views, nested::scenario(), 8, assert_eventful);
 
 /// State that does not fit the cache is written out and read back, and nothing is lost on the way.

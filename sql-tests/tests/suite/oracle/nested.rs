@@ -10,7 +10,16 @@ fn tables() -> Vec<TableSpec> {
 }
 
 pub fn scenario() -> Scenario {
-    let tumble = |table, on_close| Windowing { table, size: 5 * SECOND, slide: 5 * SECOND, offset: 0, lateness: 0, on_close };
+    let tumble = |table, on_close| Windowing {
+        table,
+        size: 5 * SECOND,
+        slide: 5 * SECOND,
+        step: None,
+        session: None,
+        offset: 0,
+        lateness: 0,
+        on_close,
+    };
     let by_window = "SELECT window_start, window_end, window_time, k, COUNT(*) AS n FROM";
     let groups = "GROUP BY window_start, window_end, window_time, k";
     let small = |name: &str, table, on_close| {

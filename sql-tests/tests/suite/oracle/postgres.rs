@@ -1,12 +1,13 @@
-//! The relational cases in PostgreSQL, over the same rows: a private cluster in a temporary directory, and the views'
+//! The relational cases and those with joins in PostgreSQL, over the same rows: a private cluster in a temporary directory, and the views'
 //! content compared with what the same query text gives there.
 
+use super::case::Scenario;
 use super::compare::{Cell, cell, near_rows};
 use super::process::Mode;
-use super::relational;
 use super::rows::Row;
 use super::run::Run;
 use super::tables::Table;
+use super::{joined, relational};
 use arrow::array::{Array, RecordBatch};
 use datafusion::common::ScalarValue;
 use eddyline_executor::StateBackend;
@@ -20,12 +21,21 @@ const EPOCHS: usize = 6;
 
 #[test]
 fn relational_cases_agree_with_postgresql() {
+    agrees(relational::scenario);
+}
+
+#[test]
+fn joins_agree_with_postgresql() {
+    agrees(joined::scenario);
+}
+
+fn agrees(scenario: fn() -> Scenario) {
     let cluster = Cluster::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(cluster.connect());
     let mut differences = Vec::new();
     for seed in super::seeds("postgres", 2) {
-        let mut scenario = relational::scenario();
+        let mut scenario = scenario();
         scenario.cases.retain(|case| case.postgres);
         scenario.backfills = 0.0;
         let mut run = Run::start(&scenario, Mode { workers: 2, backend: StateBackend::Memory }, seed);

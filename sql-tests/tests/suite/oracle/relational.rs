@@ -124,11 +124,49 @@ const EXPRESSIONS: &[(&str, &str)] = &[
     ("aggregate_of_union", "SELECT k, COUNT(*) AS n FROM (SELECT k FROM {t} UNION ALL SELECT s FROM {t}) AS x GROUP BY k"),
     ("filter_of_aggregate", "SELECT k, n FROM (SELECT k, COUNT(*) AS n FROM {t} GROUP BY k) AS x WHERE n > 1 AND k > 0"),
     ("case_in_aggregate", "SELECT k, SUM(CASE WHEN b THEN i ELSE 0 END) AS s, COUNT(CASE WHEN b THEN 1 END) AS c FROM {t} GROUP BY k"),
+    ("booleans", "SELECT k, BOOL_AND(b) AS a, BOOL_OR(b) AS o, EVERY(b) AS e, BOOL_AND(b) FILTER (WHERE i > 0) AS f FROM {t} GROUP BY k"),
+    ("boolean_global", "SELECT BOOL_AND(b) AS a, BOOL_OR(b) AS o FROM {t}"),
+    (
+        "array_aggregate",
+        "SELECT k, ARRAY_AGG(i ORDER BY i) AS a, ARRAY_AGG(g ORDER BY i DESC NULLS LAST, g) AS b, ARRAY_AGG(s ORDER BY s DESC) FILTER (WHERE b) AS c FROM {t} GROUP BY k",
+    ),
+    (
+        "array_distinct",
+        "SELECT k, ARRAY_AGG(DISTINCT i ORDER BY i) AS a, ARRAY_AGG(DISTINCT g ORDER BY g DESC NULLS FIRST) AS b FROM {t} GROUP BY k",
+    ),
+    ("array_global", "SELECT ARRAY_AGG(k ORDER BY k DESC) AS a, STRING_AGG(g, '|' ORDER BY g) AS s FROM {t} WHERE i > 5"),
+    (
+        "string_aggregate",
+        "SELECT k, STRING_AGG(g, ', ' ORDER BY g) AS a, STRING_AGG(g, '' ORDER BY i, g DESC) AS b, COUNT(*) AS n FROM {t} GROUP BY k",
+    ),
+    ("string_distinct", "SELECT k, STRING_AGG(DISTINCT g, ';' ORDER BY g) AS a FROM {t} GROUP BY k"),
+    ("rollup", "SELECT k, b, COUNT(*) AS n, SUM(i) AS s FROM {t} GROUP BY ROLLUP (k, b)"),
+    ("cube", "SELECT k, g, COUNT(*) AS n, MIN(k) AS m, COUNT(DISTINCT g) AS d FROM {t} GROUP BY CUBE (k, g)"),
+    (
+        "grouping_sets",
+        "SELECT GROUPING(k) AS gk, GROUPING(b, k) AS gb, k, b, COUNT(*) AS n, MAX(i) AS m FROM {t} GROUP BY GROUPING SETS ((k), (b), (k, b))",
+    ),
+    ("grouping_repeated", "SELECT s, COUNT(*) AS n FROM {t} GROUP BY GROUPING SETS ((s), (s))"),
+    ("grouping_mixed", "SELECT k, b, s, COUNT(i) AS n FROM {t} GROUP BY k, ROLLUP (b, s) HAVING COUNT(*) > 1"),
     ("guarded", "SELECT k, CASE WHEN i <> 0 THEN 100 / i ELSE 0 END AS q FROM {t}"),
 ];
 
 /// What PostgreSQL does otherwise, or not.
-const OURS: &[&str] = &["casts", "sums", "time_functions", "number_functions", "aggregate_arithmetic", "case_in_aggregate", "average_int"];
+const OURS: &[&str] = &[
+    "array_aggregate",
+    "array_distinct",
+    "array_global",
+    "cube",
+    "string_aggregate",
+    "string_distinct",
+    "casts",
+    "sums",
+    "time_functions",
+    "number_functions",
+    "aggregate_arithmetic",
+    "case_in_aggregate",
+    "average_int",
+];
 
 /// Over any one table, compared with a tolerance.
 const APPROXIMATE: &[(&str, &str)] = &[
@@ -136,6 +174,11 @@ const APPROXIMATE: &[(&str, &str)] = &[
     ("float_distinct", "SELECT k, SUM(DISTINCT f) AS s, AVG(DISTINCT f) AS a FROM {t} GROUP BY k"),
     ("float_global", "SELECT SUM(f) AS s, AVG(f) AS a, AVG(r) AS r FROM {t}"),
     ("average_decimal", "SELECT g, AVG(d) AS a FROM {t} GROUP BY g"),
+    (
+        "variances",
+        "SELECT k, VAR_POP(f) AS a, VAR_SAMP(f) AS b, STDDEV(f) AS c, STDDEV_POP(f) AS e, VARIANCE(r) AS x FROM {t} WHERE f BETWEEN -1000 AND 1000 GROUP BY k",
+    ),
+    ("variances_of_integers", "SELECT STDDEV_SAMP(i) AS a, VAR_POP(s) AS b, VARIANCE(d) AS c FROM {t}"),
     ("sums_of_all", "SELECT SUM(i) AS i, SUM(s) AS s, SUM(d) AS d, AVG(i) AS a FROM {t}"),
 ];
 
@@ -156,7 +199,46 @@ fn aggregates(table: &str) -> Vec<Case> {
     let highest = "FIRST_VALUE(f ORDER BY f DESC NULLS LAST)";
     let doubles = Case::new(format!("extremes_double_{table}"), format!("SELECT k, MIN(f) AS x, MAX(f) AS y FROM {table} GROUP BY k"));
     let doubles = doubles.batch(format!("SELECT k, {lowest}, {highest} FROM {table} GROUP BY k")).postgres();
-    APPROXIMATE.iter().map(case).chain([extremes, doubles]).collect()
+    APPROXIMATE.iter().map(case).chain([extremes, doubles]).chain(ordered(table)).collect()
+}
+
+/// What DataFusion's text leaves open is said in the batch query.
+fn ordered(table: &str) -> Vec<Case> {
+    let case = |name: &str, sql: &str, batch: &str| {
+        Case::new(format!("{name}_{table}"), sql.replace("{t}", table)).batch(batch.replace("{t}", table))
+    };
+    vec![
+        case(
+            "first_last",
+            "SELECT k, FIRST_VALUE(i ORDER BY i) AS a, LAST_VALUE(i ORDER BY i) AS b, FIRST_VALUE(g ORDER BY s DESC, g) AS c, LAST_VALUE(g ORDER BY s NULLS FIRST, g DESC) AS e FROM {t} GROUP BY k",
+            "SELECT k, FIRST_VALUE(i ORDER BY i NULLS LAST), FIRST_VALUE(i ORDER BY i DESC NULLS FIRST), FIRST_VALUE(g ORDER BY s DESC NULLS FIRST, g NULLS LAST), FIRST_VALUE(g ORDER BY s DESC NULLS LAST, g NULLS LAST) FROM {t} GROUP BY k",
+        ),
+        case(
+            "first_not_null",
+            "SELECT k, FIRST_VALUE(i ORDER BY i DESC) IGNORE NULLS AS a, ANY_VALUE(s) IS NOT NULL AS b FROM {t} GROUP BY k",
+            "SELECT k, MAX(i), COUNT(s) > 0 FROM {t} GROUP BY k",
+        ),
+        case(
+            "first_unordered",
+            "SELECT k, FIRST_VALUE(i) IGNORE NULLS AS a, LAST_VALUE(i) IGNORE NULLS AS b FROM {t} GROUP BY k",
+            "SELECT k, MIN(i), MAX(i) FROM {t} GROUP BY k",
+        ),
+        case(
+            "unordered",
+            "SELECT k, ARRAY_AGG(i) AS a, STRING_AGG(g, '-') AS b, LISTAGG(g) WITHIN GROUP (ORDER BY g DESC) AS c FROM {t} GROUP BY k",
+            "SELECT k, ARRAY_AGG(i ORDER BY i NULLS FIRST), STRING_AGG(g, '-' ORDER BY g), STRING_AGG(g, ',' ORDER BY g DESC) FROM {t} GROUP BY k",
+        ),
+        case(
+            "approximate",
+            "SELECT k, APPROX_DISTINCT(i) AS a, APPROX_DISTINCT(g) AS b FROM {t} GROUP BY k",
+            "SELECT k, COUNT(DISTINCT i), COUNT(DISTINCT g) FROM {t} GROUP BY k",
+        ),
+        case(
+            "grouping_total",
+            "SELECT GROUPING(k) AS g, k, COUNT(*) AS n, SUM(i) AS s FROM {t} GROUP BY GROUPING SETS ((), (k), ())",
+            "SELECT 0, k, COUNT(*), SUM(i) FROM {t} GROUP BY k UNION ALL SELECT 1, NULL, COUNT(*), SUM(i) FROM {t} UNION ALL SELECT 1, NULL, COUNT(*), SUM(i) FROM {t}",
+        ),
+    ]
 }
 
 fn unions() -> Vec<Case> {

@@ -1,5 +1,5 @@
 //! Windows and lateness, naively: which windows a row falls into, and which of these had been closed by the watermark
-//! under which the row arrived. Shares nothing with the product.
+//! under which the row arrived; sessions, cut by cut. Shares nothing with the product.
 
 use super::rows::{Row, to_batch};
 use super::tables::{Table, micros};
@@ -15,6 +15,10 @@ pub struct Windowing {
     pub table: &'static str,
     pub size: i64,
     pub slide: i64,
+    /// CUMULATE: windows with one start end this far apart.
+    pub step: Option<i64>,
+    /// SESSION: the gap, and the column it is partitioned by.
+    pub session: Option<(i64, Option<usize>)>,
     pub offset: i64,
     pub lateness: i64,
     /// Only windows that have closed are in the view.
@@ -36,22 +40,27 @@ pub struct Windowed {
 }
 
 impl Windowing {
-    /// Starts of the windows that cover `time`, found by trying.
-    fn starts(&self, time: i64) -> Vec<i64> {
+    /// Starts and ends of the windows that cover `time`, found by trying.
+    fn windows(&self, time: i64) -> Vec<(i64, i64)> {
         let near = (time - self.offset) / self.slide;
         let reach = self.size / self.slide + 2;
         let candidates = (near - reach..=near + reach).map(|n| n * self.slide + self.offset);
-        candidates.filter(|start| *start <= time && time < start + self.size).collect()
+        let step = self.step.unwrap_or(self.size);
+        let ends = |start: i64| (1..=self.size / step).map(move |n| (start, start + n * step));
+        candidates.flat_map(ends).filter(|(start, end)| *start <= time && time < *end).collect()
     }
 
-    fn closed(&self, start: i64, watermark: Timestamp) -> bool {
-        start + self.size + self.lateness <= watermark.0
+    fn closed(&self, end: i64, watermark: Timestamp) -> bool {
+        end + self.lateness <= watermark.0
     }
 
     /// Applies every change up to `epoch`, one after the other.
     pub fn apply(&self, table: &Table, schema: &SchemaRef, epoch: Epoch) -> Windowed {
+        if let Some((gap, partition)) = self.session {
+            return self.apply_sessions(gap, partition, table, schema, epoch);
+        }
         let (time_column, _) = table.spec.watermark.expect("only tables with a watermark have late rows");
-        let mut counts: HashMap<(&Row, i64), i64> = HashMap::new();
+        let mut counts: HashMap<(&Row, (i64, i64)), i64> = HashMap::new();
         let (mut produced, mut late, mut rejected, mut any_late) = (0, 0, 0, false);
         for entry in table.entries(Epoch::ZERO, epoch) {
             for (row, weight) in &entry.changes {
@@ -59,13 +68,13 @@ impl Windowing {
                     rejected += weight;
                     continue;
                 };
-                for start in self.starts(time) {
+                for window in self.windows(time) {
                     produced += weight;
-                    if self.closed(start, entry.arrival) {
+                    if self.closed(window.1, entry.arrival) {
                         late += weight;
                         any_late = true;
                     } else {
-                        *counts.entry((row, start)).or_default() += weight;
+                        *counts.entry((row, window)).or_default() += weight;
                     }
                 }
             }
@@ -73,18 +82,91 @@ impl Windowing {
         let accepted = counts.values().sum();
         let watermark = table.watermark_at(epoch);
         let mut rows = Vec::new();
-        for ((row, start), count) in counts {
+        for ((row, window), count) in counts {
             assert!(count >= 0, "a change that takes back a row is never accepted where the row was late");
-            if !self.on_close || self.closed(start, watermark) {
-                rows.extend((0..count).map(|_| self.with_window(row, start)));
+            if !self.on_close || self.closed(window.1, watermark) {
+                rows.extend((0..count).map(|_| with_window(row, window)));
             }
         }
         Windowed { rows: to_batch(schema, rows.iter()), produced, accepted, late, any_late, rejected }
     }
+}
 
-    fn with_window(&self, row: &Row, start: i64) -> Row {
-        let end = start + self.size;
-        let time = |micros: i64| ScalarValue::TimestampMicrosecond(Some(micros), None);
-        row.iter().cloned().chain([time(start), time(end), time(end - 1000)]).collect()
+impl Windowing {
+    fn apply_sessions(&self, gap: i64, partition: Option<usize>, table: &Table, schema: &SchemaRef, epoch: Epoch) -> Windowed {
+        let (time_column, _) = table.spec.watermark.expect("only tables with a watermark have late rows");
+        let time = |row: &Row| micros(&row[time_column]).expect("rows without a time are rejected");
+        let key = |row: &Row| partition.map(|column| row[column].clone());
+        let mut open: HashMap<Row, i64> = HashMap::new();
+        let mut closed: Vec<(Row, (i64, i64), i64)> = Vec::new();
+        let (mut produced, mut late, mut rejected, mut any_late) = (0, 0, 0, false);
+        let sessions = |rows: &HashMap<Row, i64>| {
+            let mut sorted: Vec<&Row> = rows.keys().collect();
+            sorted.sort_by_key(|row| time(row));
+            let mut sessions: Vec<Vec<Row>> = Vec::new();
+            for row in sorted {
+                let touches = |session: &&mut Vec<Row>| {
+                    let last = session.last().expect("no session is empty");
+                    key(last) == key(row) && time(row) < time(last) + gap
+                };
+                match sessions.iter_mut().find(touches) {
+                    Some(session) => session.push(row.clone()),
+                    None => sessions.push(vec![row.clone()]),
+                }
+            }
+            sessions
+        };
+        let bounds = |session: &[Row]| (time(&session[0]), time(&session[session.len() - 1]) + gap);
+        let close = |open: &mut HashMap<Row, i64>, closed: &mut Vec<(Row, (i64, i64), i64)>, watermark: Timestamp| {
+            for session in sessions(open).into_iter().filter(|s| self.closed(bounds(s).1, watermark)) {
+                let window = bounds(&session);
+                for row in session {
+                    let count = open.remove(&row).expect("it was open");
+                    closed.push((row, window, count));
+                }
+            }
+        };
+        for entry in table.entries(Epoch::ZERO, epoch) {
+            close(&mut open, &mut closed, entry.arrival);
+            let before = open.clone();
+            for (row, weight) in &entry.changes {
+                match micros(&row[time_column]) {
+                    None => rejected += weight,
+                    Some(_) => {
+                        produced += weight;
+                        *open.entry(row.clone()).or_default() += weight;
+                    }
+                }
+            }
+            let mut drop_late = |count: i64| {
+                late += count;
+                any_late |= count != 0;
+            };
+            open.values().filter(|count| **count < 0).for_each(|count| drop_late(*count));
+            open.retain(|_, count| *count > 0);
+            for session in sessions(&open) {
+                if self.closed(bounds(&session).1, entry.arrival) && !session.iter().any(|row| before.contains_key(row)) {
+                    session.iter().for_each(|row| drop_late(open.remove(row).expect("it was added")));
+                }
+            }
+        }
+        close(&mut open, &mut closed, table.watermark_at(epoch));
+        let shown = if self.on_close { HashMap::new() } else { open.clone() };
+        let still = sessions(&shown).into_iter().flat_map(|session| {
+            let window = bounds(&session);
+            session.into_iter().map(move |row| (row, window)).collect::<Vec<_>>()
+        });
+        let all = closed.iter().map(|(row, window, count)| (row.clone(), *window, *count));
+        let rows: Vec<Row> = all
+            .chain(still.map(|(row, window)| (row.clone(), window, open[&row])))
+            .flat_map(|(row, window, count)| (0..count).map(move |_| with_window(&row, window)).collect::<Vec<_>>())
+            .collect();
+        let accepted = open.values().sum::<i64>() + closed.iter().map(|(_, _, count)| count).sum::<i64>();
+        Windowed { rows: to_batch(schema, rows.iter()), produced, accepted, late, any_late, rejected }
     }
+}
+
+fn with_window(row: &Row, (start, end): (i64, i64)) -> Row {
+    let time = |micros: i64| ScalarValue::TimestampMicrosecond(Some(micros), None);
+    row.iter().cloned().chain([time(start), time(end), time(end - 1000)]).collect()
 }

@@ -84,7 +84,10 @@ impl StateTable {
     }
 
     fn fit_budget(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
-        let Some(target) = self.excess(codec) else { return Ok(()) };
+        let Some(target) = self.excess(codec) else {
+            self.held = None;
+            return Ok(());
+        };
         self.evict(target, codec)?;
         if self.excess(codec).is_some() && self.may_spill() {
             self.spill(codec)?;
@@ -121,16 +124,32 @@ impl StateTable {
         abandoned
     }
 
-    /// Writes what is dirty to the store, outside any checkpoint.
+    /// Writes what is dirty to the store, outside any checkpoint. What the store did not take stays in memory as it was; if that
+    /// is for lack of room, the gate is held until a later attempt succeeds.
     fn spill(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
         let mut run = self.drain_dirty(codec);
         run.sort();
-        self.space.kv.ingest(vec![(self.space.id, run)])?;
-        self.counters.spills += 1;
-        for slot in std::mem::take(&mut self.frozen) {
-            self.release_if_gone(slot);
+        let written = self.space.kv.ingest(vec![(self.space.id, run)]);
+        let drained = std::mem::take(&mut self.frozen);
+        match written {
+            Ok(()) => {
+                self.counters.spills += 1;
+                self.held = None;
+                drained.into_iter().for_each(|slot| self.release_if_gone(slot));
+                Ok(())
+            }
+            Err(error) => {
+                drained.into_iter().for_each(|slot| self.mark_dirty(slot));
+                if error.state != SqlState::DISK_FULL {
+                    return Err(error);
+                }
+                if self.held.is_none() {
+                    tracing::error!(table = %self.space.id, "operator state waits for room on the disk, and all steps with it: {error}");
+                    self.held = Some(self.space.gate.hold());
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Two turns of the clock at most: the first may only take away the marks of use.
@@ -142,7 +161,7 @@ impl StateTable {
             self.clock_hand = if self.clock_hand + 1 < self.flags.len() { self.clock_hand + 1 } else { 0 };
             let slot = self.clock_hand as u32;
             let flags = self.flags[self.clock_hand];
-            if flags & (LIVE | DIRTY | FROZEN) != LIVE {
+            if flags & (LIVE | DIRTY | FROZEN) != LIVE || !codec.may_leave(slot) {
                 continue;
             }
             if flags & USED != 0 {

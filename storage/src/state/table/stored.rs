@@ -30,15 +30,55 @@ impl StateTable {
     }
 
     /// Makes a stored entry resident, unless memory knows better.
-    fn load(&mut self, durable: &[u8], value: &[u8], codec: &mut dyn SlotCodec) -> Result<()> {
+    fn load(&mut self, durable: &[u8], value: &[u8], codec: &mut dyn SlotCodec) -> Result<Option<u32>> {
         let [shard, _, key @ ..] = durable else { return Err(SqlError::corrupt("a stored state key is damaged")) };
         if self.find(key).is_some() {
-            return Ok(());
+            return Ok(None);
         }
-        let slot = self.create(key, hash64(key), *shard, codec)?;
-        self.flags[slot as usize] |= STORED;
-        self.counters.fetched += 1;
-        codec.decode(slot, value)
+        self.admit(key, hash64(key), *shard, value, codec).map(Some)
+    }
+
+    /// Makes resident every entry whose key begins with `prefix`. `out` gets the slots that were not in memory before.
+    pub fn load_prefix(&mut self, prefix: &[u8], shard: u8, codec: &mut dyn SlotCodec, out: &mut Vec<u32>) -> Result<()> {
+        let start = self.durable_key(shard, prefix);
+        let stop = successor(&start);
+        let (kv, id) = (self.space.kv.clone(), self.space.id);
+        self.counters.fetches += 1;
+        kv.scan(id, &start, stop.as_deref(), &mut |key, value| {
+            out.extend(self.load(key, value, codec)?);
+            Ok(true)
+        })
+    }
+
+    /// Visits in order the entries that are in the store only and whose keys begin with `prefix`, from `start` (which
+    /// does) until `visit` returns false. Makes nothing resident.
+    pub fn scan_stored(
+        &mut self,
+        prefix: &[u8],
+        start: &[u8],
+        shard: u8,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let (from, to) = (self.durable_key(shard, start), successor(&self.durable_key(shard, prefix)));
+        self.counters.fetches += 1;
+        let mut fetched = 0;
+        let result = self.space.kv.scan(self.space.id, &from, to.as_deref(), &mut |durable, value| {
+            if self.find(&durable[2..]).is_some() {
+                return Ok(true);
+            }
+            fetched += 1;
+            visit(&durable[2..], value)
+        });
+        self.counters.fetched += fetched;
+        result
+    }
+
+    /// The live slots in memory whose keys begin with `prefix`, in order from `start` (which does). Tables with
+    /// `TableShape::ordered` only.
+    pub fn resident_from<'a>(&'a self, prefix: &'a [u8], start: &[u8]) -> impl Iterator<Item = u32> + 'a {
+        let ordered = self.ordered.as_ref().expect("the table was opened ordered");
+        let range = ordered.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
+        range.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, slot)| *slot)
     }
 
     pub(super) fn load_all(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
@@ -103,7 +143,7 @@ impl StateTable {
 }
 
 /// The smallest byte string above every one that begins with `prefix`.
-fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut next = prefix.to_vec();
     while let Some(last) = next.pop() {
         if last < u8::MAX {

@@ -1,0 +1,274 @@
+//! Aggregates of which the order of rows is part: ARRAY_AGG, STRING_AGG, FIRST_VALUE (and LAST_VALUE, the first in the
+//! opposite order). A group's values are rows of their own in the operator's state, in the call's order; a result is read
+//! from them when the group is touched, before and after.
+//!
+//! Rows are found by the group's key and ordered by the call's order and then the value. FIRST_VALUE over input that only
+//! grows keeps nothing but the first.
+
+use crate::accumulators::{Output, Updates};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, SchemaRef};
+use eddyline_common::key::{ColumnOrder, KeyCodec, KeyRows, OrderCodec};
+use eddyline_common::kv::SortedRun;
+use eddyline_common::{Result, SqlError, SqlType, StateTableId};
+use eddyline_planner::plan::{AggregateCall, AggregateFunction};
+use eddyline_storage::state::{KeyedRows, RowBatch, RowChunk, RowShape, Shards, StateCounters, StateSpace, StateTable};
+use std::sync::Arc;
+
+/// Rows read at once.
+const PAGE_ROWS: usize = 1024;
+/// The key of a null.
+const NULL_KEY: &[u8] = &[0];
+
+/// What a call makes of a group's values.
+enum Form {
+    First,
+    Array(DataType),
+    Text(String),
+}
+
+/// A call of one of these functions; `open` makes its state.
+pub(super) struct OrderedCall {
+    order_columns: Vec<usize>,
+    order: OrderCodec,
+    codec: KeyCodec,
+    form: Form,
+    distinct: bool,
+    skip_nulls: bool,
+}
+
+pub(super) fn is_ordered(function: AggregateFunction) -> bool {
+    matches!(function, AggregateFunction::StringAgg | AggregateFunction::ArrayAgg | AggregateFunction::FirstValue)
+}
+
+impl OrderedCall {
+    pub(super) fn new(call: &AggregateCall, argument: usize, input: &SchemaRef) -> Result<Self> {
+        let ty = input.field(argument).data_type();
+        let form = match (call.function, &call.output, ty) {
+            (AggregateFunction::FirstValue, output, _) if output.to_arrow() == *ty => Form::First,
+            (AggregateFunction::ArrayAgg, SqlType::Array(item), _) if item.to_arrow() == *ty => Form::Array(call.output.to_arrow()),
+            (AggregateFunction::StringAgg, SqlType::Text, DataType::Utf8) => Form::Text(call.separator.clone().unwrap_or_default()),
+            (function, output, _) => {
+                return Err(SqlError::unsupported(format!("{function:?} of {ty} cannot be computed as {output}")));
+            }
+        };
+        if call.order.iter().any(|key| key.column >= input.fields().len()) {
+            return Err(SqlError::internal("an aggregate's order does not fit its input"));
+        }
+        let column_order = |key: &eddyline_planner::plan::OrderKey| {
+            let order = ColumnOrder { descending: key.descending, nulls_first: key.nulls_first };
+            (input.field(key.column).data_type().clone(), order)
+        };
+        Ok(OrderedCall {
+            order_columns: call.order.iter().map(|key| key.column).collect(),
+            order: OrderCodec::new(call.order.iter().map(column_order).collect())?,
+            codec: KeyCodec::exact(vec![ty.clone()])?,
+            distinct: call.distinct,
+            skip_nulls: call.ignore_nulls || matches!(form, Form::Text(_)),
+            form,
+        })
+    }
+
+    pub(super) fn open(self, space: &StateSpace, kind: u8, window: bool, retract: bool) -> Result<Ordered> {
+        let rows = KeyedRows::open(space, kind, RowShape { ordered: true, expiry: window, ..RowShape::default() })?;
+        let only_first = !retract && matches!(self.form, Form::First);
+        Ok(Ordered { call: self, rows, only_first, buffers: Buffers::default() })
+    }
+}
+
+#[derive(Default)]
+struct Buffers {
+    groups: KeyRows,
+    orders: KeyRows,
+    values: KeyRows,
+    all_orders: KeyRows,
+    all_values: KeyRows,
+    weights: Vec<i64>,
+    picked: Vec<u32>,
+}
+
+pub(super) struct Ordered {
+    call: OrderedCall,
+    rows: KeyedRows,
+    only_first: bool,
+    buffers: Buffers,
+}
+
+impl Ordered {
+    /// Adds the rows of a batch. `groups` are their group keys, interned in `group_table` as `updates.slots`.
+    pub(super) fn update(
+        &mut self,
+        groups: &KeyRows,
+        group_table: &StateTable,
+        updates: &Updates,
+        rows: &RecordBatch,
+        values: &ArrayRef,
+    ) -> Result<()> {
+        let Ordered { call, buffers, .. } = self;
+        let nulls = values.logical_nulls().filter(|_| call.skip_nulls);
+        let counts = |row: &u32| {
+            let row = *row as usize;
+            updates.mask.is_none_or(|m| m.value(row)) && nulls.as_ref().is_none_or(|n| n.is_valid(row))
+        };
+        buffers.picked.clear();
+        buffers.picked.extend((0..values.len() as u32).filter(counts));
+        call.codec.encode(std::slice::from_ref(values), values.len(), &mut buffers.all_values);
+        let order: Vec<ArrayRef> = call.order_columns.iter().map(|c| rows.column(*c).clone()).collect();
+        call.order.encode(&order, values.len(), &mut buffers.all_orders);
+        buffers.groups.clear();
+        buffers.orders.clear();
+        buffers.values.clear();
+        buffers.weights.clear();
+        for row in &buffers.picked {
+            let row = *row as usize;
+            buffers.groups.push(&[groups.row(row)]);
+            buffers.orders.push(&[buffers.all_orders.row(row)]);
+            buffers.values.push(&[buffers.all_values.row(row)]);
+            buffers.weights.push(updates.weights.map_or(1, |w| w[row]));
+        }
+        let shard = |at: usize| group_table.shard(updates.slots[buffers.picked[at] as usize]);
+        let batch =
+            RowBatch { keys: &buffers.groups, orders: Some(&buffers.orders), rows: &buffers.values, weights: Some(&buffers.weights) };
+        self.rows.add(batch, Shards::Of(&shard))
+    }
+
+    /// The results of some groups, as their rows are now.
+    pub(super) fn output(&mut self, slots: &[u32], groups: &StateTable) -> Result<Output> {
+        let keys = &mut self.buffers.groups;
+        keys.clear();
+        slots.iter().for_each(|slot| keys.push(&[groups.key(*slot)]));
+        let mut heads = Vec::new();
+        self.rows.lookup(keys, Shards::Of(&|at| groups.shard(slots[at])), &mut heads)?;
+        let mut values = KeyRows::default();
+        let mut lengths = Vec::with_capacity(slots.len());
+        for head in heads {
+            let before = values.len();
+            self.collect(head, &mut values)?;
+            if matches!(self.call.form, Form::First) && values.len() == before {
+                values.push(&[NULL_KEY]);
+            }
+            lengths.push(values.len() - before);
+        }
+        let decoded = self.call.codec.decode(values.iter())?.pop();
+        let decoded = decoded.ok_or_else(|| SqlError::internal("a value has no column"))?;
+        Ok(Output::of(match &self.call.form {
+            Form::First => decoded,
+            Form::Array(ty) => lists(ty, decoded, &lengths)?,
+            Form::Text(separator) => joined(separator, &decoded, &lengths),
+        }))
+    }
+
+    /// Appends the values of one group in their order.
+    fn collect(&mut self, head: u32, values: &mut KeyRows) -> Result<()> {
+        let first = matches!(self.call.form, Form::First);
+        let mut pages = Pages::new(if first { 16 } else { PAGE_ROWS });
+        while pages.next(&mut self.rows, head)? {
+            let chunk = &pages.chunk;
+            for (at, weight) in chunk.weights().iter().enumerate().filter(|(_, weight)| **weight > 0) {
+                for _ in 0..if self.call.distinct || first { 1 } else { *weight } {
+                    values.push(&[chunk.row(at)]);
+                }
+                if first {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the step: removes the rows that are gone, and those that no result will ever show.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        if self.only_first {
+            for touched in self.rows.touched_heads().to_vec() {
+                self.keep_first(touched.head)?;
+            }
+        }
+        self.rows.settle()
+    }
+
+    fn keep_first(&mut self, head: u32) -> Result<()> {
+        let (group, shard) = (self.rows.key(head).to_vec(), self.rows.shard(head));
+        let Buffers { groups, values, weights, .. } = &mut self.buffers;
+        groups.clear();
+        values.clear();
+        weights.clear();
+        let mut pages = Pages::new(PAGE_ROWS);
+        while pages.next(&mut self.rows, head)? {
+            for at in 0..pages.chunk.len() {
+                groups.push(&[&group]);
+                values.push(&[&pages.chunk.key(at)[group.len()..]]);
+                let first = weights.is_empty();
+                weights.push(if first { 0 } else { -pages.chunk.weights()[at] });
+            }
+        }
+        let batch = RowBatch { keys: groups, orders: None, rows: values, weights: Some(weights) };
+        self.rows.add(batch, Shards::Of(&|_| shard))
+    }
+
+    /// Drops the rows of every window that ends at or before `end`.
+    pub(super) fn drop_windows(&mut self, end: i64) -> Result<()> {
+        self.rows.drop_windows(end)
+    }
+
+    pub(super) fn maintain(&mut self) -> Result<()> {
+        self.rows.maintain()
+    }
+
+    pub(super) fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
+        self.rows.freeze()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
+    pub(super) fn counters(&self) -> StateCounters {
+        self.rows.counters()
+    }
+}
+
+/// The rows of one key in order, page by page.
+struct Pages {
+    chunk: RowChunk,
+    limit: usize,
+    start: Option<Vec<u8>>,
+}
+
+impl Pages {
+    fn new(limit: usize) -> Self {
+        Pages { chunk: RowChunk::default(), limit, start: Some(Vec::new()) }
+    }
+
+    /// Reads the next page; false at the end.
+    fn next(&mut self, rows: &mut KeyedRows, head: u32) -> Result<bool> {
+        let Some(start) = self.start.take() else { return Ok(false) };
+        self.chunk.clear();
+        rows.range(head, &start, self.limit, &mut self.chunk)?;
+        if self.chunk.len() == self.limit {
+            let key = rows.key(head).len();
+            let mut next = self.chunk.key(self.limit - 1)[key..].to_vec();
+            next.push(0);
+            self.start = Some(next);
+        }
+        Ok(!self.chunk.is_empty())
+    }
+}
+
+/// A list per group; a group without values has none.
+fn lists(ty: &DataType, values: ArrayRef, lengths: &[usize]) -> Result<ArrayRef> {
+    let DataType::List(field) = ty else { return Err(SqlError::internal(format!("{ty} is not a list"))) };
+    let nulls = lengths.contains(&0).then(|| lengths.iter().map(|n| *n > 0).collect::<Vec<_>>().into());
+    Ok(Arc::new(ListArray::try_new(field.clone(), OffsetBuffer::from_lengths(lengths.iter().copied()), values, nulls)?))
+}
+
+fn joined(separator: &str, values: &ArrayRef, lengths: &[usize]) -> ArrayRef {
+    let values = values.as_string::<i32>();
+    let mut next = 0;
+    let texts = lengths.iter().map(|length| {
+        let parts: Vec<&str> = (next..next + length).map(|i| values.value(i)).collect();
+        next += length;
+        (!parts.is_empty()).then(|| parts.join(separator))
+    });
+    Arc::new(texts.collect::<StringArray>())
+}

@@ -1,0 +1,122 @@
+//! One input of a join: its rows by key, and how they are encoded and routed.
+
+use super::nulls::Unmatched;
+use crate::layout::{EncodedRows, RowLayout};
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::SchemaRef;
+use eddyline_common::key::{ColumnOrder, KeyCodec, KeyRows, hash64, vshard};
+use eddyline_common::{ChangeBatch, Result, SqlError};
+use eddyline_storage::state::{KeyedRows, RowShape, Shards, StateSpace};
+use std::cell::OnceCell;
+
+pub(super) struct SideSpec<'a> {
+    pub space: &'a StateSpace,
+    /// First kind of the side's tables within the space.
+    pub kind: u8,
+    pub input: SchemaRef,
+    pub keys: Vec<usize>,
+    pub routing: Vec<usize>,
+    pub nulls_match: bool,
+    /// Rows that match nothing are shown.
+    pub preserved: bool,
+    pub retract: bool,
+    pub marks: bool,
+    /// Keys begin with the end of a window.
+    pub windowed: bool,
+    /// Column of the event time by which rows are dropped, and in which steps.
+    pub time: Option<(usize, i64)>,
+}
+
+pub(super) struct Side {
+    pub rows: KeyedRows,
+    pub layout: RowLayout,
+    /// `None`: rows are routed by exactly their key.
+    routing: Option<(Vec<usize>, KeyCodec)>,
+    nulls_match: bool,
+    time: Option<usize>,
+    retract: bool,
+    /// Rows of this step that match nothing because of a null; `None`: nobody sees them.
+    unmatched: Option<Unmatched>,
+    encoded: EncodedRows,
+}
+
+impl Side {
+    pub(super) fn open(spec: SideSpec) -> Result<Self> {
+        let SideSpec { keys, routing, input, .. } = spec;
+        let routing = if routing == keys {
+            None
+        } else {
+            let types = routing.iter().map(|c| input.field(*c).data_type().clone()).collect();
+            Some((routing, KeyCodec::new(types)?))
+        };
+        let shape = RowShape {
+            marks: spec.marks,
+            expiry: spec.windowed,
+            ordered: spec.time.is_some(),
+            retention_micros: spec.time.map(|(_, step)| step),
+        };
+        let ascending = ColumnOrder { descending: false, nulls_first: true };
+        let order = spec.time.map(|(column, _)| (column, ascending)).into_iter().collect();
+        Ok(Side {
+            rows: KeyedRows::open(spec.space, spec.kind, shape)?,
+            layout: RowLayout::new(&input, keys, order)?,
+            routing,
+            nulls_match: spec.nulls_match,
+            time: spec.time.map(|(column, _)| column),
+            retract: spec.retract,
+            unmatched: if spec.preserved { Some(Unmatched::new(&input, spec.retract)?) } else { None },
+            encoded: EncodedRows::default(),
+        })
+    }
+
+    /// Adds the rows of a batch; those with a null in their key are set aside.
+    pub(super) fn add(&mut self, changes: ChangeBatch) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if !self.retract && changes.weights.as_ref().is_some_and(|w| w.values().iter().any(|w| *w < 0)) {
+            return Err(SqlError::internal("an append-only input has a retraction"));
+        }
+        let Some(valid) = self.null_keys(&changes) else { return self.add_rows(&changes) };
+        let valid = BooleanArray::new(valid.into_inner(), None);
+        if let Some(unmatched) = &mut self.unmatched {
+            unmatched.add(changes.filter(&arrow::compute::not(&valid)?)?);
+        }
+        self.add_rows(&changes.filter(&valid)?)
+    }
+
+    /// Which rows have no null where one matches nothing, if not all.
+    fn null_keys(&self, changes: &ChangeBatch) -> Option<NullBuffer> {
+        let keys = self.layout.keys().iter().filter(|_| !self.nulls_match);
+        let nulls = keys.chain(&self.time).map(|k| changes.rows.column(*k).logical_nulls());
+        let all = nulls.fold(None, |all, nulls| NullBuffer::union(all.as_ref(), nulls.as_ref()))?;
+        (all.null_count() > 0).then_some(all)
+    }
+
+    fn add_rows(&mut self, changes: &ChangeBatch) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.layout.encode(&changes.rows, &mut self.encoded);
+        let weights = changes.weights.as_ref().map(|w| w.values().as_ref());
+        let batch = self.layout.batch(&self.encoded, weights);
+        let Some((columns, codec)) = &self.routing else { return self.rows.add(batch, Shards::OfKey) };
+        let routed = OnceCell::new();
+        let shard = |row: usize| {
+            let keys: &KeyRows = routed.get_or_init(|| {
+                let columns: Vec<ArrayRef> = columns.iter().map(|c| changes.rows.column(*c).clone()).collect();
+                let mut keys = KeyRows::default();
+                codec.encode(&columns, changes.num_rows(), &mut keys);
+                keys
+            });
+            vshard(hash64(keys.row(row)))
+        };
+        self.rows.add(batch, Shards::Of(&shard))
+    }
+
+    /// Net changes of this step's rows that match nothing because of a null.
+    pub(super) fn take_unmatched(&mut self) -> Result<Vec<ChangeBatch>> {
+        self.unmatched.as_mut().map_or(Ok(Vec::new()), Unmatched::take)
+    }
+}

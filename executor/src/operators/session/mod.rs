@@ -1,0 +1,457 @@
+//! Session windows: appends to each row the bounds of the session it is in. Sessions of a partition grow, merge and fall
+//! apart as rows come and go; rows whose session changed are taken back with the old bounds and shown with the new ones. With
+//! `Emit::OnClose` rows are shown once, when their session closes.
+//!
+//! Rows are worked off by the watermark they arrived under, so that a step of many cuts decides as many steps of one. At
+//! each such watermark sessions that end (plus the allowed lateness) at or before it close first: their rows are final and
+//! leave the state. Then the rows that came are added, all at once, and those in a session that has passed, and that no row
+//! which was there belongs to, are late; so is a retraction of a row that is not there.
+//!
+//! State: the rows of open sessions by partition and time, and an entry per open session by its end.
+//!
+//! - `sessions`: which rows make a session
+
+mod sessions;
+
+use crate::layout::{EncodedRows, RowLayout};
+use crate::operator::{Operator, StepContext};
+use crate::operators::aggregate::StateContext;
+use crate::operators::aggregate::window::is_closed;
+use crate::operators::routing::Routing;
+use crate::operators::scan::assemble;
+use arrow::array::{Array, AsArray, Int64Array, PrimitiveArray, TimestampMicrosecondArray, UInt32Array};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use eddyline_common::key::{ColumnOrder, KeyRows};
+use eddyline_common::kv::SortedRun;
+use eddyline_common::time::MICROS_PER_MILLI;
+use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, StateTableId, TaggedBatch, Timestamp};
+use eddyline_planner::plan::Emit;
+use eddyline_storage::state::{
+    KeyedRows, NO_SLOT, ROW_KINDS, RowBatch, RowChunk, RowShape, Shards, SlotCodec, StateSpace, StateTable, TableShape,
+};
+use sessions::{Bounds, Partition};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Rows emitted in one batch.
+const OUTPUT_ROWS: usize = 16 * 1024;
+/// Bytes of a time as the beginning of a key.
+const TIME_BYTES: usize = 9;
+
+pub struct SessionSpec {
+    pub partition: Vec<usize>,
+    pub time_column: usize,
+    /// Microseconds.
+    pub gap: i64,
+    pub emit: Emit,
+    pub allowed_lateness: i64,
+    pub input: SchemaRef,
+    pub output: SchemaRef,
+    /// Input columns whose key decided that a row came to this worker.
+    pub routing: Vec<usize>,
+    pub state: StateTableId,
+    pub worker: usize,
+    pub workers: usize,
+    pub context: StateContext,
+    /// The store holds this operator's state.
+    pub restore: bool,
+}
+
+pub struct SessionAssign {
+    time_column: usize,
+    gap: i64,
+    on_close: bool,
+    lateness: i64,
+    input: SchemaRef,
+    output: SchemaRef,
+    layout: RowLayout,
+    routing: Routing,
+    rows: KeyedRows,
+    ends: Ends,
+    held: Vec<TaggedBatch>,
+    encoded: EncodedRows,
+    shards: Vec<u8>,
+    chunk: RowChunk,
+    emitted: Emitted,
+    late: Emitted,
+    corrections: Corrections,
+}
+
+/// Rows to be emitted, as the layout decodes them.
+#[derive(Default)]
+struct Emitted {
+    rows: KeyRows,
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+    weights: Vec<i64>,
+}
+
+/// Weights to add to rows of the state: key, and all that follows it.
+#[derive(Default)]
+struct Corrections {
+    keys: KeyRows,
+    rows: KeyRows,
+    weights: Vec<i64>,
+    shards: Vec<u8>,
+}
+
+impl SessionAssign {
+    pub fn new(spec: SessionSpec) -> Result<Box<Self>> {
+        let SessionSpec { partition, time_column, gap, input, output, context, .. } = spec;
+        if gap <= 0 {
+            return Err(SqlError::new(SqlState::INVALID_PARAMETER, "the gap of a session must be positive"));
+        }
+        let is_time = |ty: &DataType| matches!(ty, DataType::Timestamp(TimeUnit::Microsecond, _));
+        let width = input.fields().len();
+        let valid = output.fields().len() == width + 3
+            && input.fields().get(time_column).is_some_and(|f| is_time(f.data_type()))
+            && output.fields()[width..].iter().all(|f| is_time(f.data_type()))
+            && partition.iter().chain(&spec.routing).all(|c| *c < width);
+        if !valid {
+            return Err(SqlError::internal("a session does not fit the columns of its input"));
+        }
+        let residency = context.residency();
+        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let routing = Routing::new(spec.routing, &partition, &input)?;
+        let by_time = vec![(time_column, ColumnOrder { descending: false, nulls_first: false })];
+        Ok(Box::new(SessionAssign {
+            time_column,
+            gap,
+            on_close: spec.emit == Emit::OnClose,
+            lateness: spec.allowed_lateness,
+            layout: RowLayout::new(&input, partition, by_time)?,
+            routing,
+            rows: KeyedRows::open(&space, 0, RowShape { ordered: true, ..RowShape::default() })?,
+            ends: Ends::open(&space, ROW_KINDS)?,
+            input,
+            output,
+            held: Vec::new(),
+            encoded: EncodedRows::default(),
+            shards: Vec::new(),
+            chunk: RowChunk::default(),
+            emitted: Emitted::default(),
+            late: Emitted::default(),
+            corrections: Corrections::default(),
+        }))
+    }
+
+    /// Adds rows that arrived under one watermark.
+    fn add(&mut self, arrived: &[TaggedBatch], watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        self.close(watermark, ctx)?;
+        for TaggedBatch { changes, .. } in arrived {
+            self.layout.encode(&changes.rows, &mut self.encoded);
+            self.routing.shards(&changes.rows, &self.encoded.keys, &mut self.shards);
+            let weights = changes.weights.as_ref().map(|w| w.values().as_ref());
+            self.rows.add(self.layout.batch(&self.encoded, weights), Shards::Of(&|row| self.shards[row]))?;
+        }
+        for touched in self.rows.touched_heads().to_vec() {
+            self.resolve(touched.head, watermark)?;
+            self.flush(OUTPUT_ROWS, ctx)?;
+        }
+        self.flush(1, ctx)?;
+        self.correct()?;
+        self.rows.settle()
+    }
+
+    /// Reads all rows of a partition.
+    fn read(&mut self, head: u32) -> Result<Partition> {
+        self.chunk.clear();
+        self.rows.range(head, &[], usize::MAX, &mut self.chunk)?;
+        let key = self.rows.key(head).len();
+        let times = (0..self.chunk.len()).map(|at| time_of(&self.chunk.key(at)[key..])).collect::<Result<_>>()?;
+        Ok(Partition { times, old: self.chunk.old_weights().to_vec(), new: self.chunk.weights().to_vec() })
+    }
+
+    /// Finds what is late, and the sessions before and after; emits what changed.
+    fn resolve(&mut self, head: u32, watermark: Timestamp) -> Result<()> {
+        let mut partition = self.read(head)?;
+        let late = partition.take_late(self.gap, |end| is_closed(end, self.lateness, watermark));
+        let (before, after) = partition.sessions(self.gap);
+        let shard = self.rows.shard(head);
+        let key = self.rows.key(head);
+        for at in 0..self.chunk.len() {
+            let row = self.layout.stored(&self.chunk, at);
+            if late[at] != 0 {
+                self.late.push(row, (0, 0), late[at]);
+                self.corrections.push(&self.chunk, at, key.len(), -late[at], shard);
+            }
+            if self.on_close {
+                continue;
+            }
+            let (old, new) = (partition.old[at], partition.new[at]);
+            match (before[at], after[at]) {
+                (Some(before), Some(after)) if before == after => self.emitted.push(row, after, new - old),
+                (before, after) => {
+                    before.into_iter().for_each(|bounds| self.emitted.push(row, bounds, -old));
+                    after.into_iter().for_each(|bounds| self.emitted.push(row, bounds, new));
+                }
+            }
+        }
+        let ends = |sessions: &[Option<Bounds>]| sessions.iter().flatten().map(|(_, end)| *end).collect::<BTreeSet<i64>>();
+        let key = key.to_vec();
+        self.ends.replace(&ends(&before), &ends(&after), &key, shard)
+    }
+
+    /// Closes every session that a watermark has passed.
+    fn close(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        let mut closed = false;
+        while let Some((end, keys)) = self.ends.first(|end| is_closed(end, self.lateness, watermark))? {
+            closed = true;
+            for (key, shard) in keys {
+                self.close_session(&key, shard, end)?;
+                self.flush(OUTPUT_ROWS, ctx)?;
+            }
+        }
+        if !closed {
+            return Ok(());
+        }
+        self.flush(1, ctx)?;
+        self.correct()?;
+        self.rows.settle()?;
+        self.ends.maintain()
+    }
+
+    /// Takes the rows of a session out of the state.
+    fn close_session(&mut self, key: &[u8], shard: u8, end: i64) -> Result<()> {
+        let (mut keys, mut heads) = (KeyRows::default(), Vec::new());
+        keys.push(&[key]);
+        self.rows.lookup(&keys, Shards::Of(&|_| shard), &mut heads)?;
+        if heads[0] == NO_SLOT {
+            return Err(SqlError::corrupt("an open session has no rows"));
+        }
+        let partition = self.read(heads[0])?;
+        let (_, sessions) = partition.sessions(self.gap);
+        for (at, session) in sessions.into_iter().enumerate() {
+            let Some(bounds) = session.filter(|(_, own)| *own == end) else { continue };
+            if self.on_close {
+                self.emitted.push(self.layout.stored(&self.chunk, at), bounds, partition.new[at]);
+            }
+            self.corrections.push(&self.chunk, at, key.len(), -partition.new[at], shard);
+        }
+        Ok(())
+    }
+
+    fn correct(&mut self) -> Result<()> {
+        let Corrections { keys, rows, weights, shards } = std::mem::take(&mut self.corrections);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let batch = RowBatch { keys: &keys, orders: None, rows: &rows, weights: Some(&weights) };
+        self.rows.add(batch, Shards::Of(&|at| shards[at]))
+    }
+
+    fn flush(&mut self, at_least: usize, ctx: &mut StepContext) -> Result<()> {
+        if self.emitted.weights.len() >= at_least {
+            let Emitted { rows, starts, ends, weights } = std::mem::take(&mut self.emitted);
+            let count = weights.len();
+            let times: Vec<i64> = ends.iter().map(|end| end - MICROS_PER_MILLI).collect();
+            let mut columns = self.layout.decode(&rows)?;
+            let width = columns.len();
+            for (values, field) in [starts, ends, times].into_iter().zip(&self.output.fields()[width..]) {
+                let array = TimestampMicrosecondArray::from(values);
+                columns.push(Arc::new(PrimitiveArray::<TimestampMicrosecondType>::with_data_type(array, field.data_type().clone())));
+            }
+            ctx.emit(changes(assemble(&self.output, columns, count)?, weights, self.on_close)?);
+        }
+        if self.late.weights.len() >= at_least {
+            let Emitted { rows, weights, .. } = std::mem::take(&mut self.late);
+            let batch = assemble(&self.input, self.layout.decode(&rows)?, weights.len())?;
+            ctx.late(ChangeBatch::with_weights(batch, Int64Array::from(weights)));
+        }
+        Ok(())
+    }
+}
+
+/// Rows of an append-only output come as often as their weight says.
+fn changes(rows: arrow::array::RecordBatch, weights: Vec<i64>, append: bool) -> Result<ChangeBatch> {
+    if !append {
+        return Ok(ChangeBatch::with_weights(rows, Int64Array::from(weights)));
+    }
+    let all = ChangeBatch::insertions(rows);
+    if weights.iter().all(|weight| *weight == 1) {
+        return Ok(all);
+    }
+    let copies = weights.iter().enumerate().flat_map(|(row, weight)| std::iter::repeat_n(row as u32, *weight as usize));
+    Ok(all.take(&UInt32Array::from_iter_values(copies))?)
+}
+
+impl Emitted {
+    fn push(&mut self, row: &[u8], (start, end): Bounds, weight: i64) {
+        if weight != 0 {
+            self.rows.push(&[row]);
+            self.starts.push(start);
+            self.ends.push(end);
+            self.weights.push(weight);
+        }
+    }
+}
+
+impl Corrections {
+    fn push(&mut self, chunk: &RowChunk, at: usize, key: usize, weight: i64, shard: u8) {
+        let entry = chunk.key(at);
+        self.keys.push(&[&entry[..key]]);
+        self.rows.push(&[&entry[key..]]);
+        self.weights.push(weight);
+        self.shards.push(shard);
+    }
+}
+
+impl Operator for SessionAssign {
+    fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        let times = batch.changes.rows.column(self.time_column).as_primitive::<TimestampMicrosecondType>();
+        let in_range = |time: i64| time.checked_add(self.gap).is_some() && time.checked_sub(self.gap).is_some();
+        let (mut null, mut out_of_range, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..times.len() {
+            let to = match times.is_valid(row).then(|| times.value(row)) {
+                None => &mut null,
+                Some(time) if in_range(time) => &mut kept,
+                Some(_) => &mut out_of_range,
+            };
+            to.push(row as u32);
+        }
+        if kept.len() == times.len() {
+            self.held.push(batch);
+            return Ok(());
+        }
+        for (rows, reason) in [(null, "null time in a windowed row"), (out_of_range, "window out of the range of time")] {
+            if !rows.is_empty() {
+                ctx.reject(batch.changes.take(&UInt32Array::from(rows))?, SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, reason))?;
+            }
+        }
+        if !kept.is_empty() {
+            self.held.push(TaggedBatch { changes: batch.changes.take(&UInt32Array::from(kept))?, ..batch });
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        let mut held = std::mem::take(&mut self.held);
+        held.sort_by_key(|batch| batch.arrival_watermark);
+        for arrived in held.chunk_by(|a, b| a.arrival_watermark == b.arrival_watermark) {
+            self.add(arrived, arrived[0].arrival_watermark, ctx)?;
+        }
+        self.close(watermark, ctx)?;
+        self.ends.maintain()
+    }
+
+    fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
+        let mut runs = self.rows.freeze()?;
+        runs.push(self.ends.freeze()?);
+        Ok(runs)
+    }
+
+    fn shrink(&mut self) -> Result<()> {
+        self.rows.maintain()?;
+        self.ends.maintain()
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.rows.bytes() + self.ends.bytes()
+    }
+}
+
+/// The time that an order begins with.
+fn time_of(order: &[u8]) -> Result<i64> {
+    match order.split_first_chunk::<TIME_BYTES>() {
+        Some(([1, bytes @ ..], _)) => Ok((u64::from_be_bytes(*bytes) ^ (1 << 63)) as i64),
+        _ => Err(SqlError::corrupt("a stored row of a session has no time")),
+    }
+}
+
+fn time_key(time: i64) -> [u8; TIME_BYTES] {
+    let mut key = [1; TIME_BYTES];
+    key[1..].copy_from_slice(&(time as u64 ^ (1 << 63)).to_be_bytes());
+    key
+}
+
+/// Open sessions by their end: an entry of the end and the partition's key for each.
+struct Ends {
+    table: StateTable,
+    present: Present,
+    keys: KeyRows,
+    slots: Vec<u32>,
+}
+
+impl Ends {
+    fn open(space: &StateSpace, kind: u8) -> Result<Self> {
+        let mut present = Present::default();
+        let table = space.table(kind, TableShape { expiry: true, ordered: false }, &mut present)?;
+        Ok(Ends { table, present, keys: KeyRows::default(), slots: Vec::new() })
+    }
+
+    /// The sessions of one partition end elsewhere now.
+    fn replace(&mut self, old: &BTreeSet<i64>, new: &BTreeSet<i64>, key: &[u8], shard: u8) -> Result<()> {
+        for (from, to, added) in [(old, new, false), (new, old, true)] {
+            self.keys.clear();
+            from.difference(to).for_each(|end| self.keys.push(&[&time_key(*end), key]));
+            self.table.intern(&self.keys, Shards::Of(&|_| shard), &mut self.present, &mut self.slots)?;
+            for slot in &self.slots {
+                if added {
+                    self.present.0[*slot as usize] = true;
+                    self.table.mark_dirty(*slot);
+                } else {
+                    self.table.remove(*slot, &mut self.present);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out the sessions with the earliest end, if `due` says so of it: their partitions' keys and shards.
+    #[allow(clippy::type_complexity)] // said in the line above
+    fn first(&mut self, due: impl Fn(i64) -> bool) -> Result<Option<(i64, Vec<(Vec<u8>, u8)>)>> {
+        let Some(end) = self.table.first_end().filter(|end| due(*end)) else { return Ok(None) };
+        let mut keys = Vec::new();
+        loop {
+            for slot in self.table.window_slots(end) {
+                keys.push((self.table.key(slot)[TIME_BYTES..].to_vec(), self.table.shard(slot)));
+                self.table.remove(slot, &mut self.present);
+            }
+            self.table.maintain(&mut self.present)?;
+            if !self.table.load_window(end, &mut self.present)? {
+                return Ok(Some((end, keys)));
+            }
+        }
+    }
+
+    fn maintain(&mut self) -> Result<()> {
+        self.table.maintain(&mut self.present)
+    }
+
+    fn freeze(&mut self) -> Result<(StateTableId, SortedRun)> {
+        Ok((self.table.id(), self.table.freeze(&mut self.present)?))
+    }
+
+    fn bytes(&self) -> usize {
+        self.table.bytes(&self.present)
+    }
+}
+
+/// Which slots are entries; an entry has no value but a version.
+#[derive(Default)]
+struct Present(Vec<bool>);
+
+const PRESENT_VERSION: u8 = 1;
+
+impl SlotCodec for Present {
+    fn reserve(&mut self, slots: usize) {
+        self.0.resize(slots, false);
+    }
+
+    fn encode(&self, _slot: u32, out: &mut Vec<u8>) {
+        out.push(PRESENT_VERSION);
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
+        self.0[slot as usize] = true;
+        if bytes == [PRESENT_VERSION] { Ok(()) } else { Err(SqlError::corrupt("a stored session has an unknown version")) }
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.0[slot as usize] = false;
+    }
+
+    fn slot_bytes(&self) -> usize {
+        1
+    }
+}

@@ -1,0 +1,107 @@
+//! Which rows of a partition make a session: rows in the order of their time, each of which lies less than the gap after the one
+//! before it. A session is `[first time, last time + gap)`.
+
+/// A session's bounds.
+pub(super) type Bounds = (i64, i64);
+
+/// What a step made of a partition's rows, which are in the order of their time.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    pub times: Vec<i64>,
+    /// Weights before the step and after it.
+    pub old: Vec<i64>,
+    pub new: Vec<i64>,
+}
+
+impl Partition {
+    /// Takes out of `new` what is late at a watermark: rows of a session that has passed unless an earlier row is part of it,
+    /// and retractions of rows that are not there. Returns their weights, row by row.
+    pub(super) fn take_late(&mut self, gap: i64, is_closed: impl Fn(i64) -> bool) -> Vec<i64> {
+        let mut late: Vec<i64> = self.new.iter().map(|weight| (*weight).min(0)).collect();
+        self.new.iter_mut().for_each(|weight| *weight = (*weight).max(0));
+        let mut row = 0;
+        while let Some(session) = next_session(&self.times, &self.new, row, gap) {
+            let rows = session.rows.clone();
+            let known = rows.clone().any(|row| self.old[row] > 0 && self.new[row] > 0);
+            if !known && is_closed(session.bounds.1) {
+                for row in rows.clone() {
+                    late[row] += std::mem::take(&mut self.new[row]);
+                }
+            }
+            row = rows.end;
+        }
+        late
+    }
+
+    /// The session of each row before the step, and after it; `None` for a row that is not there.
+    pub(super) fn sessions(&self, gap: i64) -> (Vec<Option<Bounds>>, Vec<Option<Bounds>>) {
+        (assign(&self.times, &self.old, gap), assign(&self.times, &self.new, gap))
+    }
+}
+
+struct Session {
+    /// Its first row to behind its last; there may be rows without weight between.
+    rows: std::ops::Range<usize>,
+    bounds: Bounds,
+}
+
+/// The first session at or after a row.
+fn next_session(times: &[i64], weights: &[i64], from: usize, gap: i64) -> Option<Session> {
+    let first = (from..times.len()).find(|row| weights[*row] > 0)?;
+    let (mut end, mut last) = (times[first] + gap, first);
+    for row in first + 1..times.len() {
+        if weights[row] <= 0 {
+            continue;
+        }
+        if times[row] >= end {
+            break;
+        }
+        (end, last) = (times[row] + gap, row);
+    }
+    Some(Session { rows: first..last + 1, bounds: (times[first], end) })
+}
+
+fn assign(times: &[i64], weights: &[i64], gap: i64) -> Vec<Option<Bounds>> {
+    let mut sessions = vec![None; times.len()];
+    let mut row = 0;
+    while let Some(session) = next_session(times, weights, row, gap) {
+        for row in session.rows.clone().filter(|row| weights[*row] > 0) {
+            sessions[row] = Some(session.bounds);
+        }
+        row = session.rows.end;
+    }
+    sessions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_less_than_a_gap_apart_are_together() {
+        let minute = 60;
+        let partition =
+            Partition { times: [6, 7, 8, 13, 30].map(|m| m * minute).to_vec(), old: vec![1, 0, 1, 1, 0], new: vec![1, 1, 1, 0, 2] };
+        let (old, new) = partition.sessions(5 * minute);
+        let bounds = |from: i64, to: i64| Some((from * minute, to * minute));
+        assert_eq!(old, [bounds(6, 13), None, bounds(6, 13), bounds(13, 18), None]);
+        assert_eq!(new, [bounds(6, 13), bounds(6, 13), bounds(6, 13), None, bounds(30, 35)]);
+    }
+
+    #[test]
+    fn a_row_is_late_with_its_whole_session() {
+        let late = |old: &[i64], new: &[i64], watermark: i64| {
+            let times = (0..old.len() as i64).map(|i| i * 4).collect();
+            let mut partition = Partition { times, old: old.to_vec(), new: new.to_vec() };
+            let late = partition.take_late(5, |end| end <= watermark);
+            (late, partition.new)
+        };
+        // [0, 13) has passed; [0, 13) with a row that was there has not.
+        assert_eq!(late(&[0, 0, 0], &[1, 2, 1], 13), (vec![1, 2, 1], vec![0, 0, 0]));
+        assert_eq!(late(&[0, 0, 0], &[1, 2, 1], 12), (vec![0, 0, 0], vec![1, 2, 1]));
+        assert_eq!(late(&[0, 0, 1], &[1, 2, 1], 13), (vec![0, 0, 0], vec![1, 2, 1]));
+        // What connected them is gone.
+        assert_eq!(late(&[0, 1, 1], &[1, 0, 1], 5), (vec![1, 0, 0], vec![0, 0, 1]));
+        assert_eq!(late(&[0, 1], &[-1, -2], 0), (vec![-1, -2], vec![0, 0]));
+    }
+}

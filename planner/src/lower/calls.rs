@@ -1,0 +1,153 @@
+//! Aggregate calls: DataFusion's functions as ours, with their arguments, filter and order as input columns.
+
+use super::aggregate::Inputs;
+use crate::plan::{AggregateCall, AggregateFunction, Expr, OrderKey};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction as DfAggregate, NullTreatment, Sort};
+use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable};
+use eddyline_common::types::Column;
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
+
+/// Names whose state and result are ours.
+fn function(name: &str) -> Option<AggregateFunction> {
+    Some(match name {
+        // An exact count is a good approximation.
+        "count" | "approx_distinct" => AggregateFunction::Count,
+        "sum" => AggregateFunction::Sum,
+        "avg" | "mean" => AggregateFunction::Avg,
+        "min" => AggregateFunction::Min,
+        "max" => AggregateFunction::Max,
+        "var" => AggregateFunction::VarSamp,
+        "var_pop" => AggregateFunction::VarPop,
+        "stddev" => AggregateFunction::StddevSamp,
+        "stddev_pop" => AggregateFunction::StddevPop,
+        "bool_and" => AggregateFunction::BoolAnd,
+        "bool_or" => AggregateFunction::BoolOr,
+        "string_agg" => AggregateFunction::StringAgg,
+        "array_agg" => AggregateFunction::ArrayAgg,
+        "first_value" | "last_value" => AggregateFunction::FirstValue,
+        _ => return None,
+    })
+}
+
+/// Whether the order of rows is part of what the function of this name gives.
+pub(super) fn is_ordered(name: &str) -> bool {
+    matches!(function(name), Some(AggregateFunction::StringAgg | AggregateFunction::ArrayAgg | AggregateFunction::FirstValue))
+}
+
+pub(super) fn unaliased(e: &DfExpr) -> &DfExpr {
+    match e {
+        DfExpr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// A call over columns that are added to `inputs`.
+pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: SqlType) -> Result<AggregateCall> {
+    let DfExpr::AggregateFunction(DfAggregate { func, params }) = unaliased(e) else {
+        return Err(SqlError::internal(format!("not an aggregate: {e}")));
+    };
+    let name = func.name();
+    let Some(function) = function(name) else {
+        return Err(SqlError::unsupported(format!("aggregate {name}() is not supported in a materialized view")).with_hint(
+            "COUNT, SUM, AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND, BOOL_OR, STRING_AGG, ARRAY_AGG, FIRST_VALUE and LAST_VALUE are.",
+        ));
+    };
+    let mut call = AggregateCall::new(function, None, output);
+    call.distinct = params.distinct || name == "approx_distinct";
+    call.ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    call.filter = params.filter.as_deref().map(|f| inputs.add_df(f, schema)).transpose()?;
+    let argument = match params.args.as_slice() {
+        // COUNT(*) arrives as COUNT of a constant.
+        [DfExpr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !call.distinct => None,
+        [argument] => Some(argument),
+        [argument, separator] if function == AggregateFunction::StringAgg => {
+            call.separator = Some(constant_text(separator)?);
+            Some(argument)
+        }
+        _ => return Err(SqlError::unsupported(format!("aggregate {name}() with several arguments is not supported"))),
+    };
+    let Some(argument) = argument else { return Ok(call) };
+    let at = inputs.add_df(exact_argument(function, argument, schema), schema)?;
+    let at = if function == AggregateFunction::StringAgg { as_text(at, inputs) } else { at };
+    call.argument = Some(at);
+    check_argument(function, params.distinct, &inputs.columns[at])?;
+    if is_ordered(name) {
+        call.order = order(&params.order_by, schema, inputs)?;
+        if name == "last_value" {
+            if !call.order.iter().any(|key| key.column == at) {
+                call.order.push(OrderKey { column: at, descending: false, nulls_first: true });
+            }
+            call.order.iter_mut().for_each(reverse);
+        }
+        if call.distinct && call.order.iter().any(|key| key.column != at) {
+            let message = "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list";
+            return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message));
+        }
+    }
+    Ok(call)
+}
+
+/// Sort expressions as columns of the input.
+pub(super) fn order(sorts: &[Sort], schema: &DFSchema, inputs: &mut Inputs) -> Result<Vec<OrderKey>> {
+    let mut order: Vec<OrderKey> = Vec::new();
+    for sort in sorts {
+        let column = inputs.add_df(&sort.expr, schema)?;
+        super::aggregate::check_key_type(&inputs.columns[column])?;
+        if !order.iter().any(|key| key.column == column) {
+            order.push(OrderKey { column, descending: !sort.asc, nulls_first: sort.nulls_first });
+        }
+    }
+    Ok(order)
+}
+
+fn reverse(key: &mut OrderKey) {
+    key.descending = !key.descending;
+    key.nulls_first = !key.nulls_first;
+}
+
+fn as_text(at: usize, inputs: &mut Inputs) -> usize {
+    let column = inputs.columns[at].clone();
+    if column.ty == SqlType::Text {
+        return at;
+    }
+    let cast = Expr::Cast { expr: Box::new(inputs.exprs[at].clone()), ty: SqlType::Text, try_cast: false };
+    inputs.add(cast, Column { ty: SqlType::Text, ..column })
+}
+
+fn constant_text(e: &DfExpr) -> Result<String> {
+    let folded = crate::optimize::fold_constant(e.clone()).map_err(|e| crate::error::from_datafusion(e, None))?;
+    match folded {
+        DfExpr::Literal(value, _) if value.is_null() => Ok(String::new()),
+        DfExpr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => {
+            Ok(text)
+        }
+        _ => Err(SqlError::unsupported("string_agg() with a separator that is not constant is not supported in a materialized view")),
+    }
+}
+
+/// AVG of integers is exact until the last division: its argument stays an integer.
+fn exact_argument<'a>(function: AggregateFunction, argument: &'a DfExpr, schema: &DFSchema) -> &'a DfExpr {
+    if function == AggregateFunction::Avg
+        && let DfExpr::Cast(cast) = argument
+        && cast.expr.get_type(schema).is_ok_and(|ty| ty.is_signed_integer())
+    {
+        return &cast.expr;
+    }
+    argument
+}
+
+fn check_argument(function: AggregateFunction, distinct: bool, column: &Column) -> Result<()> {
+    let nested = matches!(column.ty, SqlType::Json | SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _));
+    let ordered = matches!(function, AggregateFunction::Min | AggregateFunction::Max);
+    let numeric = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
+    let listed = matches!(function, AggregateFunction::ArrayAgg | AggregateFunction::FirstValue);
+    if (nested && (ordered || distinct))
+        || (numeric && (nested || column.ty == SqlType::Interval))
+        || (ordered && column.ty == SqlType::Interval)
+        || (listed && matches!(column.ty, SqlType::Map(_, _) | SqlType::Null))
+    {
+        return Err(SqlError::unsupported(format!("this aggregate over type {} is not supported in a materialized view", column.ty)));
+    }
+    Ok(())
+}

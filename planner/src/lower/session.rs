@@ -1,0 +1,67 @@
+//! Session windows: rows exchanged by their partition, then the operator that keeps the rows of open sessions.
+
+use super::aggregate::{Inputs, check_key_type};
+use super::node::{WindowColumn, WindowPart};
+use super::{Emission, Lowering, columns_of, needs_watermark};
+use crate::bind::session::SessionAssign;
+use crate::expr;
+use crate::plan::{ChangelogMode, Emit, Expr, Node, NodeId, Op, WindowKind};
+use eddyline_common::Result;
+use eddyline_common::types::Column;
+
+impl Lowering<'_> {
+    pub(super) fn session(&mut self, session: &SessionAssign) -> Result<NodeId> {
+        let input = self.node(&session.input)?;
+        let schema = session.input.schema();
+        let time_column = expr::position(&session.time, schema)?;
+        let source = &self.nodes[input];
+        if !source.time_columns.contains(&time_column) {
+            return Err(needs_watermark(&source.columns[time_column].name, self.facts[input].unwatermarked.as_deref()));
+        }
+        let width = source.columns.len();
+        let mut inputs = Inputs { exprs: (0..width).map(Expr::Column).collect(), columns: source.columns.clone() };
+        let mut partition = Vec::new();
+        for e in &session.partition {
+            let at = inputs.add_df(e, schema)?;
+            check_key_type(&inputs.columns[at])?;
+            if !partition.contains(&at) {
+                partition.push(at);
+            }
+        }
+        let all = inputs.columns.len();
+        let input = self.project(input, inputs.exprs, inputs.columns)?;
+        let input = self.exchanged(input, partition.clone());
+        let node = self.session_node(input, partition, time_column, session);
+        if all == width {
+            return Ok(node);
+        }
+        let columns = columns_of(session.output())?;
+        self.project(node, (0..width).chain(all..all + 3).map(Expr::Column).collect(), columns)
+    }
+
+    fn session_node(&mut self, input: NodeId, partition: Vec<usize>, time_column: usize, session: &SessionAssign) -> NodeId {
+        let Emission { emit, allowed_lateness } = self.emission;
+        let source = &self.nodes[input];
+        let (width, ty) = (source.columns.len(), source.columns[time_column].ty.clone());
+        let mut columns = source.columns.clone();
+        columns.extend(session.names.iter().map(|name| Column::new(*name, ty.clone(), true)));
+        let unique_keys = source.unique_keys.clone();
+        let mut facts = self.facts[input].clone();
+        // Rows are shown again when their session changes, whatever their time.
+        facts.event_time = None;
+        facts.windows.iter_mut().flatten().for_each(|w| w.event_time = false);
+        let window = self.new_window();
+        let part = |part| Some(WindowColumn { window, part, kind: WindowKind::Session { gap: session.gap }, event_time: true });
+        facts.windows.extend([part(WindowPart::Start), part(WindowPart::End), part(WindowPart::Time)]);
+        facts.constants.extend([None, None, None]);
+        let node = Node {
+            mode: if emit == Emit::OnClose { ChangelogMode::Append } else { ChangelogMode::Retract },
+            inputs: vec![input],
+            columns,
+            unique_keys,
+            time_columns: vec![width + 1, width + 2],
+            op: Op::SessionAssign { partition, time_column, gap: session.gap, emit, allowed_lateness, state: self.ids.allocate() },
+        };
+        self.push(node, facts)
+    }
+}

@@ -1,0 +1,295 @@
+//! Top-N: rows by their place in an order, per partition. It is what a condition on ROW_NUMBER(), RANK() or DENSE_RANK() right
+//! over the window that computes it becomes, and LIMIT, with ORDER BY below it or not. (DISTINCT ON has become a
+//! condition on a row number in `prepare`.)
+
+use super::aggregate::{Inputs, check_key_type};
+use super::calls::{order, unaliased};
+use super::node::{Facts, WindowColumn, WindowPart};
+use super::{Emission, Lowering, columns_of};
+use crate::expr;
+use crate::plan::{AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
+use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, SkipType, Window};
+use eddyline_common::types::Column;
+use eddyline_common::{Result, SqlError, SqlType};
+
+/// Which rows stay: those whose place is after `offset` and at most `end`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Places {
+    offset: u64,
+    end: Option<u64>,
+}
+
+struct Ranking<'a> {
+    partition: &'a [DfExpr],
+    order: &'a [SortExpr],
+    function: RankFunction,
+    places: Places,
+    with_rank: bool,
+}
+
+pub(super) fn rank_function(call: &WindowFunction) -> Option<RankFunction> {
+    match call.fun.name() {
+        "row_number" => Some(RankFunction::RowNumber),
+        "rank" => Some(RankFunction::Rank),
+        "dense_rank" => Some(RankFunction::DenseRank),
+        _ => None,
+    }
+}
+
+impl Lowering<'_> {
+    /// A filter that bounds the rank which the window right below it computes; `None` for any other.
+    pub(super) fn ranked(&mut self, filter: &Filter) -> Result<Option<NodeId>> {
+        let LogicalPlan::Window(window) = filter.input.as_ref() else { return Ok(None) };
+        let [call] = window.window_expr.as_slice() else { return Ok(None) };
+        let DfExpr::WindowFunction(call) = unaliased(call) else { return Ok(None) };
+        let Some(function) = rank_function(call) else { return Ok(None) };
+        let schema = window.input.schema();
+        let rank = schema.fields().len();
+        let (mut places, mut rest) = (Places::default(), Vec::new());
+        for conjunct in conjuncts(expr::from_datafusion(&filter.predicate, filter.input.schema())?) {
+            if !places.bound(&conjunct, rank) {
+                rest.push(conjunct);
+            }
+        }
+        if places.end.is_none() {
+            return Ok(None);
+        }
+        let input = self.node(&window.input)?;
+        let params = &call.params;
+        let ranking = Ranking { partition: &params.partition_by, order: &params.order_by, function, places, with_rank: true };
+        let node = self.top_n(input, schema, &ranking, columns_of(&window.schema)?)?;
+        match rest.into_iter().reduce(|a, b| expr::binary_of(BinaryOp::And, a, b)) {
+            Some(predicate) => self.filter_node(node, predicate).map(Some),
+            None => Ok(Some(node)),
+        }
+    }
+
+    /// An OVER window: one that only computes the place of each row.
+    pub(super) fn over(&mut self, window: &Window) -> Result<NodeId> {
+        let refused = |what: &str| {
+            SqlError::unsupported(format!("{what} OVER a window is not supported in a materialized view"))
+                .with_hint("ROW_NUMBER, RANK and DENSE_RANK are, one of them for each SELECT.")
+        };
+        let [call] = window.window_expr.as_slice() else { return Err(refused("more than one function")) };
+        let DfExpr::WindowFunction(call) = unaliased(call) else { return Err(refused("this expression")) };
+        let function = rank_function(call).ok_or_else(|| refused(&format!("{}()", call.fun.name())))?;
+        let input = self.node(&window.input)?;
+        let (params, places) = (&call.params, Places::default());
+        let ranking = Ranking { partition: &params.partition_by, order: &params.order_by, function, places, with_rank: true };
+        self.top_n(input, window.input.schema(), &ranking, columns_of(&window.schema)?)
+    }
+
+    pub(super) fn limit(&mut self, limit: &Limit) -> Result<NodeId> {
+        let number = |e: datafusion::common::DataFusionError| crate::error::from_datafusion(e, None);
+        let (SkipType::Literal(skip), FetchType::Literal(fetch)) =
+            (limit.get_skip_type().map_err(number)?, limit.get_fetch_type().map_err(number)?)
+        else {
+            return Err(SqlError::unsupported("LIMIT with an expression is not supported in a materialized view")
+                .with_hint("Write a constant behind LIMIT and OFFSET."));
+        };
+        let places = Places { offset: skip as u64, end: fetch.map(|n| (skip as u64).saturating_add(n as u64)) };
+        self.limited(&limit.input, places)
+    }
+
+    /// The rows of a plan at some places of its order, which may be below projections.
+    fn limited(&mut self, plan: &LogicalPlan, places: Places) -> Result<NodeId> {
+        let global = |order| Ranking { partition: &[], order, function: RankFunction::RowNumber, places, with_rank: false };
+        match plan {
+            LogicalPlan::SubqueryAlias(alias) if is_sorted(plan) => self.limited(&alias.input, places),
+            LogicalPlan::Projection(projection) if is_sorted(plan) => {
+                let input = self.limited(&projection.input, places)?;
+                self.projected_by(input, projection)
+            }
+            LogicalPlan::Sort(sort) => {
+                let places = match sort.fetch {
+                    Some(fetch) => Places { end: Some(places.end.map_or(fetch as u64, |end| end.min(fetch as u64))), ..places },
+                    None => places,
+                };
+                let input = self.node(&sort.input)?;
+                let ranking = Ranking { places, ..global(sort.expr.as_slice()) };
+                self.top_n(input, sort.input.schema(), &ranking, columns_of(sort.input.schema())?)
+            }
+            other => {
+                let input = self.node(other)?;
+                self.top_n(input, other.schema(), &global(&[]), columns_of(other.schema())?)
+            }
+        }
+    }
+
+    /// `output`: the columns of `schema`, and the rank if it is asked for.
+    fn top_n(&mut self, input: NodeId, schema: &DFSchema, ranking: &Ranking, output: Vec<Column>) -> Result<NodeId> {
+        let width = self.nodes[input].columns.len();
+        let mut inputs = Inputs { exprs: (0..width).map(Expr::Column).collect(), columns: self.nodes[input].columns.clone() };
+        let mut partition = Vec::new();
+        for e in ranking.partition {
+            let at = inputs.add_df(e, schema)?;
+            check_key_type(&inputs.columns[at])?;
+            if !partition.contains(&at) {
+                partition.push(at);
+            }
+        }
+        let order = order(ranking.order, schema, &mut inputs)?;
+        let all = inputs.columns.len();
+        let input = self.project(input, inputs.exprs, inputs.columns)?;
+        let input = self.exchanged(input, partition.clone());
+        let window = self.partition_window(input, &partition);
+        if let Some(end) = window {
+            partition.retain(|c| *c != end);
+            partition.insert(0, end);
+        }
+        let node = self.top_n_node(input, partition, order, ranking, window.is_some());
+        let visible = schema.fields().len();
+        if visible == all {
+            return Ok(node);
+        }
+        let rank = ranking.with_rank.then_some(all);
+        self.project(node, (0..visible).chain(rank).map(Expr::Column).collect(), output)
+    }
+
+    fn top_n_node(&mut self, input: NodeId, partition: Vec<usize>, order: Vec<OrderKey>, by: &Ranking, windowed: bool) -> NodeId {
+        let Emission { emit, allowed_lateness } = self.emission;
+        let source = &self.nodes[input];
+        let mut columns = source.columns.clone();
+        let limit = by.places.end.map(|end| end.saturating_sub(by.places.offset));
+        let mut unique_keys = source.unique_keys.clone();
+        let one = by.function == RankFunction::RowNumber && limit == Some(1);
+        if one && !partition.is_empty() {
+            unique_keys.insert(0, partition.clone());
+        }
+        let mut facts = self.facts[input].clone();
+        if by.with_rank {
+            if by.function == RankFunction::RowNumber && !one {
+                unique_keys.push(partition.iter().copied().chain([columns.len()]).collect());
+            }
+            columns.push(Column::new("rank", SqlType::BigInt, false));
+            facts.windows.push(None);
+            facts.constants.push(None);
+        }
+        let own = windowed.then(|| facts.windows[partition[0]].map(|w| w.window)).flatten();
+        // Rows of other windows may come and go after these have closed.
+        let of_own = |w: &WindowColumn| Some(w.window) == own;
+        facts.windows.iter_mut().flatten().for_each(|w| w.event_time &= of_own(w));
+        let is_time = |w: &WindowColumn| of_own(w) && w.event_time && w.part != WindowPart::Start;
+        let time_columns = (0..columns.len()).filter(|i| facts.windows[*i].as_ref().is_some_and(is_time)).collect();
+        let facts = Facts { event_time: None, ..facts };
+        self.windowed |= windowed;
+        let node = Node {
+            mode: if windowed && emit == Emit::OnClose { ChangelogMode::Append } else { ChangelogMode::Retract },
+            columns,
+            unique_keys,
+            time_columns,
+            inputs: vec![input],
+            op: Op::TopN {
+                partition,
+                order,
+                function: by.function,
+                offset: by.places.offset,
+                limit,
+                with_rank: by.with_rank,
+                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness }),
+                state: self.ids.allocate(),
+            },
+        };
+        self.push(node, facts)
+    }
+
+    /// The column that is the end of an event-time window which the partition names.
+    fn partition_window(&self, input: NodeId, partition: &[usize]) -> Option<usize> {
+        let windows = &self.facts[input].windows;
+        let tells = |w: &&WindowColumn| w.event_time && (w.part == WindowPart::End || w.tells());
+        let named = partition.iter().filter_map(|c| windows[*c].as_ref()).find(tells)?;
+        let is_end = |w: &WindowColumn| w.window == named.window && w.part == WindowPart::End;
+        windows.iter().position(|w| w.as_ref().is_some_and(is_end))
+    }
+
+    /// Leaves out the rank if nothing reads it.
+    pub(super) fn drop_unused_rank(&mut self, input: NodeId, exprs: &[Expr]) {
+        if input + 1 != self.nodes.len() {
+            return;
+        }
+        let node = &mut self.nodes[input];
+        let rank = node.columns.len() - 1;
+        let mut reads = |e: &Expr| expr::any(e, &mut |part| *part == Expr::Column(rank));
+        let Op::TopN { with_rank, .. } = &mut node.op else { return };
+        if !*with_rank || exprs.iter().any(&mut reads) {
+            return;
+        }
+        *with_rank = false;
+        node.columns.pop();
+        node.unique_keys.retain(|key| !key.contains(&rank));
+        self.facts[input].windows.pop();
+        self.facts[input].constants.pop();
+    }
+}
+
+/// Whether the plan's rows have an order that projections do not change.
+fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(projection) => is_sorted(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_sorted(&alias.input),
+        _ => false,
+    }
+}
+
+fn conjuncts(predicate: Expr) -> Vec<Expr> {
+    match predicate {
+        Expr::Binary { op: BinaryOp::And, left, right } => [conjuncts(*left), conjuncts(*right)].concat(),
+        other => vec![other],
+    }
+}
+
+impl Places {
+    /// Takes over a comparison of the rank with a constant; false for anything else.
+    fn bound(&mut self, conjunct: &Expr, rank: usize) -> bool {
+        let Expr::Binary { op, left, right } = conjunct else { return false };
+        let (op, value) = match (is_rank(left, rank), number(right), number(left), is_rank(right, rank)) {
+            (true, Some(value), _, _) => (*op, value),
+            (_, _, Some(value), true) => (flipped(*op), value),
+            _ => return false,
+        };
+        let at_least = |n: i128| u64::try_from(n.max(0)).unwrap_or(u64::MAX);
+        let mut until = |n: i128| self.end = Some(self.end.unwrap_or(u64::MAX).min(at_least(n)));
+        match op {
+            BinaryOp::LtEq => until(value),
+            BinaryOp::Lt => until(value - 1),
+            BinaryOp::Eq => {
+                until(value);
+                self.offset = self.offset.max(at_least(value - 1));
+            }
+            BinaryOp::Gt => self.offset = self.offset.max(at_least(value)),
+            BinaryOp::GtEq => self.offset = self.offset.max(at_least(value - 1)),
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn is_rank(e: &Expr, rank: usize) -> bool {
+    match e {
+        Expr::Column(column) => *column == rank,
+        Expr::Cast { expr, .. } => is_rank(expr, rank),
+        _ => false,
+    }
+}
+
+fn number(e: &Expr) -> Option<i128> {
+    let Expr::Literal(literal) = e else { return None };
+    match (&literal.value, &literal.ty) {
+        (LiteralValue::Int(n), _) => Some(*n as i128),
+        (LiteralValue::Decimal(digits), SqlType::Decimal { scale: 0, .. }) => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+fn flipped(op: BinaryOp) -> BinaryOp {
+    match op {
+        BinaryOp::Lt => BinaryOp::Gt,
+        BinaryOp::LtEq => BinaryOp::GtEq,
+        BinaryOp::Gt => BinaryOp::Lt,
+        BinaryOp::GtEq => BinaryOp::LtEq,
+        other => other,
+    }
+}

@@ -1,0 +1,220 @@
+//! The thread that writes checkpoints: operator state goes into the store, its image and the views' files are uploaded, and
+//! one manifest makes them a checkpoint. It may wait for a slow object store; nothing else waits for it. It knows jobs
+//! and sources only as what is to be written.
+
+use super::super::Event;
+use super::super::history::History;
+use super::super::sink::SinkFiles;
+use super::body::{Body, SinkFile, read_body};
+use super::guarded;
+use super::maintenance::{Content, FrozenView};
+use crossbeam_channel::{Receiver, Sender};
+use eddyline_common::kv::{KeyValueStore, SortedRun};
+use eddyline_common::{RelationId, Result, SqlError, StateTableId};
+use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
+use eddyline_storage::log::{Log, LogFile, LogPosition};
+use eddyline_storage::priority;
+use eddyline_storage::state::SpillGate;
+use eddyline_storage::view::{ViewFile, ViewManifest};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Checkpoints that recovery can fall back on.
+const KEPT: usize = 3;
+
+pub enum WriterTask {
+    Write(Box<WriteTask>),
+    /// Of a job that is gone from the engine.
+    DropTables(Vec<StateTableId>),
+}
+
+pub struct WriteTask {
+    pub id: u64,
+    pub body: Body,
+    pub runs: Vec<(StateTableId, SortedRun)>,
+    /// From the maintenance thread.
+    pub frozen: Receiver<Result<Vec<FrozenView>>>,
+    pub histories: BTreeMap<RelationId, History>,
+    pub known_views: BTreeMap<String, FileRef>,
+    pub known_kv: BTreeMap<String, FileRef>,
+    /// Their logs have all that the jobs emitted until they were frozen.
+    pub sinks: Vec<(RelationId, SinkFiles)>,
+    pub known_sinks: Vec<SinkFile>,
+    pub is_final: bool,
+}
+
+/// A checkpoint that is durable.
+pub struct Written {
+    pub views: BTreeMap<RelationId, ViewManifest>,
+    pub view_files: BTreeMap<String, FileRef>,
+    pub kv: BTreeMap<String, FileRef>,
+    pub sinks: Vec<SinkFile>,
+    /// Bytes of the files that no earlier checkpoint had.
+    pub bytes: u64,
+}
+
+/// What the thread works with.
+pub struct Writer {
+    pub store: BlockingCheckpointStore,
+    pub kv: Arc<dyn KeyValueStore>,
+    pub gate: Arc<SpillGate>,
+    pub log: Arc<Log>,
+    pub image_dir: PathBuf,
+    pub events: Sender<Event>,
+    /// From where recovery would replay the log, by checkpoint. `None` before those of earlier processes were looked at.
+    pub positions: Option<BTreeMap<u64, LogPosition>>,
+}
+
+impl Writer {
+    pub fn run(mut self, tasks: &Receiver<WriterTask>) {
+        priority::lower();
+        for task in tasks {
+            match task {
+                WriterTask::Write(task) => self.checkpoint(*task),
+                WriterTask::DropTables(tables) => {
+                    for table in tables {
+                        if let Err(error) = guarded("dropping a state table", || self.kv.drop_table(table)) {
+                            tracing::warn!("state table {table} of a dropped view stays on disk: {error}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, task: WriteTask) {
+        let (id, log, is_final) = (task.id, task.body.log, task.is_final);
+        let written = guarded("writing a checkpoint", || self.write(task));
+        let is_written = written.is_ok();
+        // A coordinator that is gone needs no news.
+        let _gone = self.events.send(Event::CheckpointDone(id, written));
+        if !is_written {
+            return;
+        }
+        if let Some(positions) = &mut self.positions {
+            positions.insert(id, log);
+        }
+        // It is there, whatever becomes of the old ones.
+        if let Err(error) = guarded("removing old checkpoints", || self.clean_up()) {
+            tracing::warn!(checkpoint = id, "what no checkpoint needs any more stays until the next one: {error}");
+        }
+        if is_final {
+            tracing::info!("last checkpoint written");
+        }
+    }
+
+    fn write(&self, task: WriteTask) -> Result<Written> {
+        // The manifest points at the log's end as it was; that must not be lost when the manifest is not.
+        self.log.sync()?;
+        let WriteTask { id, mut body, runs, frozen, histories, known_views, known_kv, sinks, known_sinks, .. } = task;
+        let old: BTreeSet<String> = known_views.values().chain(known_kv.values()).map(|f| f.name.clone()).collect();
+        self.write_state(id, runs, &known_kv, &mut body)?;
+        let frozen = frozen.recv().map_err(|_| SqlError::internal("the views were not frozen"))??;
+        frozen.into_iter().try_for_each(|view| self.write_view(view, &known_views, &mut body))?;
+        let mut bytes = 0;
+        for (source, history) in histories {
+            let put = &mut |content: bytes::Bytes| self.store.put_bytes(content).inspect(|file| bytes += file.bytes);
+            if let Some(progress) = body.sources.get_mut(&source) {
+                progress.history = history.save(put)?;
+            }
+        }
+        for (sink, files) in &sinks {
+            bytes += self.write_sink(*sink, files, &known_sinks, &mut body.sink_files)?;
+        }
+        bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
+        let json = serde_json::to_value(&body).map_err(SqlError::internal)?;
+        self.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
+        let views = body.jobs.into_iter().map(|(id, j)| (id, j.view)).collect();
+        Ok(Written { views, view_files: body.view_files, kv: body.kv, sinks: body.sink_files, bytes })
+    }
+
+    /// Operator state: the frozen runs go into the store, of which an image is taken.
+    fn write_state(&self, id: u64, runs: Vec<(StateTableId, SortedRun)>, known: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
+        let runs = SortedRun::merge(runs);
+        let abandoned = || SqlError::internal("abandoned: operator state needed its memory");
+        if !self.gate.ingest(id, || self.kv.ingest(runs))? {
+            return Err(abandoned());
+        }
+        let dir = self.image_dir.join(format!("{id:020}"));
+        if !self.gate.image(id, || self.kv.checkpoint(&dir))? {
+            return Err(abandoned());
+        }
+        body.kv = self.store.upload_dir(&dir, known)?;
+        std::fs::remove_dir_all(&dir)?;
+        Ok(())
+    }
+
+    fn write_view(&self, view: FrozenView, known_files: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
+        let FrozenView { id, manifest, files } = view;
+        let mut fresh = BTreeMap::new();
+        for (name, content) in files {
+            let file = match content {
+                Content::Stored(file) => file,
+                Content::Here(ViewFile { bytes, .. }) => self.store.put_bytes(bytes)?,
+            };
+            fresh.insert(name, file);
+        }
+        for name in manifest.file_names() {
+            let file = fresh.get(name).or_else(|| known_files.get(name));
+            let file = file.ok_or_else(|| SqlError::internal(format!("view file {name} is nowhere")))?;
+            body.view_files.insert(name.to_string(), file.clone());
+        }
+        if let Some(job) = body.jobs.get_mut(&id) {
+            job.view = manifest;
+        }
+        Ok(())
+    }
+
+    /// A sink's log: whole segments once, of the last one what is durable. Returns the bytes that are new. Copies, never links: a segment
+    /// that was sent is written over as a later one.
+    fn write_sink(&self, sink: RelationId, files: &SinkFiles, known: &[SinkFile], written: &mut Vec<SinkFile>) -> Result<u64> {
+        let mut bytes = 0;
+        for log_file in files.list()? {
+            let LogFile { segment, durable_bytes } = log_file;
+            let same = |k: &&SinkFile| (k.sink, k.segment, k.durable_bytes) == (sink, segment, durable_bytes);
+            if let Some(same) = known.iter().find(same) {
+                written.push(same.clone());
+                continue;
+            }
+            match files.read(log_file)? {
+                Some(content) => {
+                    let file = self.store.put_bytes(content)?;
+                    bytes += file.bytes;
+                    written.push(SinkFile { sink, segment, durable_bytes, file });
+                }
+                // All of it was sent meanwhile, and all before it.
+                None => written.retain(|w| w.sink != sink),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Removes what no kept checkpoint needs: files, and the log before the oldest of them.
+    fn clean_up(&mut self) -> Result<()> {
+        self.store.prune(KEPT)?;
+        let kept = self.store.list()?;
+        let positions = match &mut self.positions {
+            Some(positions) => positions,
+            unknown => unknown.insert(positions_of(&self.store, &kept)?),
+        };
+        positions.retain(|id, _| kept.contains(id));
+        match positions.values().min() {
+            Some(oldest) => self.log.truncate_before(*oldest),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Of checkpoints that an earlier process wrote. Recovery passes over a damaged one, so it needs no log.
+fn positions_of(store: &BlockingCheckpointStore, ids: &[u64]) -> Result<BTreeMap<u64, LogPosition>> {
+    let mut positions = BTreeMap::new();
+    for id in ids {
+        match store.load(*id).and_then(|manifest| read_body(&manifest)) {
+            Ok(body) => drop(positions.insert(*id, body.log)),
+            Err(error) if error.state == eddyline_common::SqlState::DATA_CORRUPTED => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(positions)
+}

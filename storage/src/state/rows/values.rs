@@ -1,0 +1,281 @@
+//! The columns beside the two tables of a row multiset, indexed by slot, and the doubly linked list that binds the rows in
+//! memory to their head.
+//!
+//! Stored form of a row: version byte, weight, length of the key, length of the order, and the mark if rows have marks; numbers
+//! are varints, signed ones zigzag. Of a head: version byte, number of rows, sum of weights.
+
+use crate::state::{SlotCodec, get_varint, put_varint, unzigzag, zigzag};
+use eddyline_common::{Result, SqlError};
+
+/// Change whenever the stored form does.
+const ROW_VERSION: u8 = 1;
+const HEAD_VERSION: u8 = 1;
+
+/// No slot, no entry, end of a list.
+pub(super) const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy)]
+struct Links {
+    head: u32,
+    previous: u32,
+    next: u32,
+    /// Position among the rows touched in this step.
+    touched: u32,
+}
+
+const UNLINKED: Links = Links { head: NONE, previous: NONE, next: NONE, touched: NONE };
+
+#[derive(Clone, Copy)]
+struct Head {
+    first: u32,
+    resident: u32,
+    /// Position among the heads touched in this step.
+    touched: u32,
+    rows: u64,
+    weight: i64,
+}
+
+const NO_HEAD: Head = Head { first: NONE, resident: 0, touched: NONE, rows: 0, weight: 0 };
+
+/// The codec of the rows' table; `Heads` is that of the heads'.
+pub(super) struct Values {
+    weights: Vec<i64>,
+    links: Vec<Links>,
+    key_lengths: Vec<u32>,
+    /// Empty unless rows are ordered.
+    order_lengths: Vec<u32>,
+    /// Empty unless rows have marks.
+    marks: Vec<i64>,
+    heads: Vec<Head>,
+    ordered: bool,
+    marked: bool,
+}
+
+/// A row of the store.
+pub(super) struct StoredRow {
+    pub weight: i64,
+    pub key_length: u32,
+    pub order_length: u32,
+    pub mark: i64,
+}
+
+impl Values {
+    pub(super) fn new(ordered: bool, marked: bool) -> Self {
+        let (weights, links, key_lengths) = (Vec::new(), Vec::new(), Vec::new());
+        let (order_lengths, marks, heads) = (Vec::new(), Vec::new(), Vec::new());
+        Values { weights, links, key_lengths, order_lengths, marks, heads, ordered, marked }
+    }
+
+    pub(super) fn weight(&self, slot: u32) -> i64 {
+        self.weights[slot as usize]
+    }
+
+    pub(super) fn mark(&self, slot: u32) -> i64 {
+        self.marks.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    pub(super) fn set_mark(&mut self, slot: u32, mark: i64) {
+        self.marks[slot as usize] = mark;
+    }
+
+    pub(super) fn head_of(&self, slot: u32) -> u32 {
+        self.links[slot as usize].head
+    }
+
+    pub(super) fn next_of(&self, slot: u32) -> u32 {
+        self.links[slot as usize].next
+    }
+
+    pub(super) fn key_length(&self, slot: u32) -> usize {
+        self.key_lengths[slot as usize] as usize
+    }
+
+    /// Where the row itself begins within the entry's key.
+    pub(super) fn row_start(&self, slot: u32) -> u32 {
+        self.key_lengths[slot as usize] + self.order_lengths.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    pub(super) fn touched_row(&self, slot: u32) -> u32 {
+        self.links[slot as usize].touched
+    }
+
+    pub(super) fn set_touched_row(&mut self, slot: u32, at: u32) {
+        self.links[slot as usize].touched = at;
+    }
+
+    pub(super) fn touched_head(&self, head: u32) -> u32 {
+        self.heads[head as usize].touched
+    }
+
+    pub(super) fn set_touched_head(&mut self, head: u32, at: u32) {
+        self.heads[head as usize].touched = at;
+    }
+
+    pub(super) fn head_weight(&self, head: u32) -> i64 {
+        self.heads[head as usize].weight
+    }
+
+    pub(super) fn row_count(&self, head: u32) -> u64 {
+        self.heads[head as usize].rows
+    }
+
+    pub(super) fn first_of(&self, head: u32) -> u32 {
+        self.heads[head as usize].first
+    }
+
+    /// Every row of the head is in memory.
+    pub(super) fn is_resident(&self, head: u32) -> bool {
+        let head = &self.heads[head as usize];
+        head.resident as u64 == head.rows
+    }
+
+    pub(super) fn add_weight(&mut self, slot: u32, head: u32, weight: i64) {
+        self.weights[slot as usize] += weight;
+        self.heads[head as usize].weight += weight;
+    }
+
+    /// Puts a row that is in memory into the list of its head.
+    pub(super) fn link(&mut self, slot: u32, head: u32) {
+        let of = &mut self.heads[head as usize];
+        let next = std::mem::replace(&mut of.first, slot);
+        of.resident += 1;
+        self.links[slot as usize] = Links { head, previous: NONE, next, ..self.links[slot as usize] };
+        if next != NONE {
+            self.links[next as usize].previous = slot;
+        }
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Links { head, previous, next, .. } = std::mem::replace(&mut self.links[slot as usize], UNLINKED);
+        if head == NONE {
+            return;
+        }
+        match previous {
+            NONE => self.heads[head as usize].first = next,
+            previous => self.links[previous as usize].next = next,
+        }
+        if next != NONE {
+            self.links[next as usize].previous = previous;
+        }
+        self.heads[head as usize].resident -= 1;
+    }
+
+    /// The row is new.
+    pub(super) fn begin(&mut self, slot: u32, head: u32, key_length: usize, order_length: usize) {
+        self.heads[head as usize].rows += 1;
+        self.key_lengths[slot as usize] = key_length as u32;
+        if self.ordered {
+            self.order_lengths[slot as usize] = order_length as u32;
+        }
+    }
+
+    /// The row is about to be removed, with what weight it has.
+    pub(super) fn end(&mut self, slot: u32, head: u32) {
+        let of = &mut self.heads[head as usize];
+        of.rows -= 1;
+        of.weight -= self.weights[slot as usize];
+    }
+
+    pub(super) fn parse(&self, bytes: &[u8]) -> Result<StoredRow> {
+        let Some((&ROW_VERSION, mut bytes)) = bytes.split_first() else {
+            return Err(SqlError::corrupt("a stored row has an unknown version"));
+        };
+        let length = |bytes: &mut &[u8]| {
+            let length = get_varint(bytes)?;
+            u32::try_from(length).map_err(|_| SqlError::corrupt("a stored row has an impossible length"))
+        };
+        Ok(StoredRow {
+            weight: unzigzag(get_varint(&mut bytes)?),
+            key_length: length(&mut bytes)?,
+            order_length: length(&mut bytes)?,
+            mark: if self.marked { unzigzag(get_varint(&mut bytes)?) } else { 0 },
+        })
+    }
+}
+
+impl SlotCodec for Values {
+    fn reserve(&mut self, slots: usize) {
+        self.weights.resize(slots, 0);
+        self.links.resize(slots, UNLINKED);
+        self.key_lengths.resize(slots, 0);
+        if self.ordered {
+            self.order_lengths.resize(slots, 0);
+        }
+        if self.marked {
+            self.marks.resize(slots, 0);
+        }
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        out.push(ROW_VERSION);
+        put_varint(zigzag(self.weights[slot as usize]), out);
+        let key = self.key_lengths[slot as usize];
+        put_varint(key as u64, out);
+        put_varint((self.row_start(slot) - key) as u64, out);
+        if self.marked {
+            put_varint(zigzag(self.marks[slot as usize]), out);
+        }
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
+        let stored = self.parse(bytes)?;
+        self.weights[slot as usize] = stored.weight;
+        self.key_lengths[slot as usize] = stored.key_length;
+        if self.ordered {
+            self.order_lengths[slot as usize] = stored.order_length;
+        }
+        if self.marked {
+            self.marks[slot as usize] = stored.mark;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.unlink(slot);
+        self.weights[slot as usize] = 0;
+        if self.marked {
+            self.marks[slot as usize] = 0;
+        }
+    }
+
+    fn slot_bytes(&self) -> usize {
+        8 + size_of::<Links>() + 4 + if self.ordered { 4 } else { 0 } + if self.marked { 8 } else { 0 }
+    }
+}
+
+pub(super) struct Heads<'a>(pub &'a mut Values);
+
+impl SlotCodec for Heads<'_> {
+    fn reserve(&mut self, slots: usize) {
+        self.0.heads.resize(slots, NO_HEAD);
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        let head = &self.0.heads[slot as usize];
+        out.push(HEAD_VERSION);
+        put_varint(head.rows, out);
+        put_varint(zigzag(head.weight), out);
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
+        let Some((&HEAD_VERSION, mut bytes)) = bytes.split_first() else {
+            return Err(SqlError::corrupt("a stored head has an unknown version"));
+        };
+        let head = &mut self.0.heads[slot as usize];
+        head.rows = get_varint(&mut bytes)?;
+        head.weight = unzigzag(get_varint(&mut bytes)?);
+        Ok(())
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.0.heads[slot as usize] = NO_HEAD;
+    }
+
+    fn may_leave(&self, slot: u32) -> bool {
+        self.0.heads[slot as usize].resident == 0
+    }
+
+    fn slot_bytes(&self) -> usize {
+        size_of::<Head>()
+    }
+}
