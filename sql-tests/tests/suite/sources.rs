@@ -3,6 +3,7 @@
 
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -172,16 +173,15 @@ async fn refusals(server: &Server, rows: i64) {
     assert_eq!(post(port, "/source/total", "", "{}").0, 404);
     assert_eq!(post(port, "/source/state", "", "{\"id\":1}").0, 401);
     assert_eq!(send(port, "POST /source/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 17000000\r\n\r\n{").0, 413);
-    // Requests that are under way hold their places until they are done. There are more than places, so that one that is refused
-    // itself leaves none free.
-    let waiting: Vec<TcpStream> = (0..40)
-        .map(|_| {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the HTTP port is open");
-            stream.write_all(b"POST /source/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{").expect("a part is sent");
-            stream
-        })
-        .collect();
-    until("one more is refused", || async { (post(port, "/source/hook", "", "{\"id\":0}").0 == 429).then_some(()) }).await;
+    // Requests that are under way hold their places until they are done; some may find none themselves.
+    let waiting = RefCell::new(Vec::new());
+    until("one more is refused", || async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the HTTP port is open");
+        stream.write_all(b"POST /source/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{").expect("a part is sent");
+        waiting.borrow_mut().push(stream);
+        (post(port, "/source/hook", "", "{\"id\":0}").0 == 429).then_some(())
+    })
+    .await;
     drop(waiting);
     until("there is room again", || async { (post(port, "/source/hook", "", "[]").0 == 200).then_some(()) }).await;
     let client = server.connect().await;
