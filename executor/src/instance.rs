@@ -152,7 +152,7 @@ impl Instance {
             && let Some(Active { run, mut part }) = self.active.take()
         {
             part.state_bytes = self.nodes.iter().map(|n| if let Work::Operator(o) = &n.work { o.state_bytes() as u64 } else { 0 }).sum();
-            run.complete(part);
+            run.complete(part)?;
         }
         Ok(Turn::Idle)
     }

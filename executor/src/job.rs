@@ -1,10 +1,11 @@
 //! What goes into a job and what comes out: its specification, a step, progress, results. Also the parts of a running
 //! job and step that its workers share; a worker takes a lock here once per step, never per batch.
 
+use crate::rejects;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::Sender;
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{ChangeBatch, Epoch, RelationId, SqlError, StateTableId, TaggedBatch, Timestamp};
+use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_planner::plan::{Op, StreamPlan};
 use eddyline_storage::view::View;
@@ -21,6 +22,8 @@ pub struct JobSpec {
     pub plan: Arc<StreamPlan>,
     /// `None`: the rows are only counted.
     pub view: Option<Arc<View>>,
+    /// Where rejected rows are kept; see [`crate::rejects`]. `None`: they are given with each step.
+    pub rejects: Option<Arc<View>>,
     /// The stored columns of every relation the plan reads.
     pub inputs: BTreeMap<RelationId, SchemaRef>,
     pub on_error: ErrorPolicy,
@@ -79,7 +82,10 @@ pub struct StepDone {
     pub output: Vec<TaggedBatch>,
     pub watermark: Timestamp,
     pub late: Vec<SideRows>,
+    /// Those for which the job has no view.
     pub rejected: Vec<SideRows>,
+    /// How many rows were rejected, or rejections taken back.
+    pub rejections: u64,
     /// Input rows.
     pub rows_in: u64,
     /// Rows of `output`; for a job without a view those that were counted.
@@ -127,6 +133,7 @@ pub(crate) struct JobShared {
     pub on_error: ErrorPolicy,
     /// Whether its output goes into events.
     pub keeps_output: bool,
+    rejects: Option<Arc<View>>,
     events: Sender<EngineEvent>,
     failed: AtomicBool,
     in_step: AtomicBool,
@@ -142,6 +149,7 @@ impl JobShared {
             plan: spec.plan.clone(),
             on_error: spec.on_error,
             keeps_output: spec.view.is_some(),
+            rejects: spec.rejects.clone(),
             events,
             failed: AtomicBool::new(false),
             in_step: AtomicBool::new(false),
@@ -221,7 +229,7 @@ impl StepRun {
     }
 
     /// A worker is done. The last one closes the step and reports it.
-    pub(crate) fn complete(&self, part: StepPart) {
+    pub(crate) fn complete(&self, part: StepPart) -> Result<()> {
         let mut parts = self.parts.lock();
         parts.output.extend(part.output);
         parts.late.extend(part.late);
@@ -231,10 +239,14 @@ impl StepRun {
         parts.busy_micros += part.busy_micros;
         parts.state_bytes += part.state_bytes;
         if self.running.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
+            return Ok(());
         }
-        let all = std::mem::take(&mut *parts);
+        let mut all = std::mem::take(&mut *parts);
         drop(parts);
+        let rejections = rejects::count(&all.rejected);
+        if let Some(view) = self.shared.rejects.as_ref().filter(|_| rejections > 0) {
+            rejects::apply(view, self.epoch, &std::mem::take(&mut all.rejected))?;
+        }
         *self.shared.progress.lock() = self.progress.clone();
         self.shared.in_step.store(false, Ordering::Release);
         self.shared.send(EngineEvent::StepDone(StepDone {
@@ -244,12 +256,14 @@ impl StepRun {
             watermark: self.after[self.shared.plan.output],
             late: all.late,
             rejected: all.rejected,
+            rejections,
             rows_in: all.rows_in,
             rows_out: all.rows_out,
             busy_micros: all.busy_micros,
             state_bytes: all.state_bytes,
             progress: self.progress.clone(),
         }));
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 //! - `build`: plan node to operator.
 //! - `operator`, `operators`: the operator contract, and one file per operator.
 //! - `accumulators`: weighted columnar accumulators of the aggregates.
+//! - `rejects`: rows that could not be evaluated, kept until they are taken back.
 //! - `layout`: rows as the byte strings that state keeps of them.
 //! - `expr`: plan expressions to vectorised evaluators.
 //!
@@ -24,6 +25,7 @@ pub mod job;
 pub mod layout;
 pub mod operator;
 pub mod operators;
+pub mod rejects;
 #[cfg(test)]
 mod testing;
 mod worker;

@@ -14,6 +14,9 @@ pub struct Flags {
     /// Where the log, state and checkpoints are kept [default: ./eddyline-data]
     #[arg(long, env = "EDDYLINE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Where checkpoints go: a directory, or a file:// URL [default: checkpoints in the data directory]
+    #[arg(long, env = "EDDYLINE_CHECKPOINT_STORE", value_name = "PLACE")]
+    pub checkpoint_store: Option<String>,
     /// Address for Postgres clients; port 0 picks a free one [default: 127.0.0.1:4510]
     #[arg(long, env = "EDDYLINE_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
@@ -35,6 +38,12 @@ pub struct Flags {
     /// Changes that wait for slow views, per relation [default: 256MiB]
     #[arg(long, env = "EDDYLINE_RING_SIZE", value_name = "BYTES")]
     pub ring_size: Option<String>,
+    /// How long a transaction, cursor or slow client may read at one moment in time [default: 1h]
+    #[arg(long, env = "EDDYLINE_SNAPSHOT_AGE", value_name = "TIME")]
+    pub snapshot_age: Option<String>,
+    /// Rows that have changed since and are kept for such a reader [default: 1GiB]
+    #[arg(long, env = "EDDYLINE_SNAPSHOT_SIZE", value_name = "BYTES")]
+    pub snapshot_size: Option<String>,
     /// Time between checkpoints while something changes, for instance 5s [default: 5s]
     #[arg(long, env = "EDDYLINE_CHECKPOINT_INTERVAL", value_name = "TIME")]
     pub checkpoint_interval: Option<String>,
@@ -58,25 +67,31 @@ pub enum Backend {
 #[serde(default)]
 struct File {
     data_dir: Option<PathBuf>,
+    checkpoint_store: Option<String>,
     listen: Option<SocketAddr>,
     http: Option<SocketAddr>,
     workers: Option<usize>,
     state_backend: Option<Backend>,
     state_cache: Option<String>,
     ring_size: Option<String>,
+    snapshot_age: Option<String>,
+    snapshot_size: Option<String>,
     checkpoint_interval: Option<String>,
     max_connections: Option<usize>,
     query_memory: Option<String>,
 }
 
-const FILE_KEYS: [&str; 10] = [
+const FILE_KEYS: [&str; 13] = [
     "data_dir",
+    "checkpoint_store",
     "listen",
     "http",
     "workers",
     "state_backend",
     "state_cache",
     "ring_size",
+    "snapshot_age",
+    "snapshot_size",
     "checkpoint_interval",
     "max_connections",
     "query_memory",
@@ -86,12 +101,16 @@ const FILE_KEYS: [&str; 10] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub data_dir: PathBuf,
+    /// A directory.
+    pub checkpoint_store: PathBuf,
     pub listen: SocketAddr,
     pub http: SocketAddr,
     pub workers: usize,
     pub state_backend: Backend,
     pub state_cache_bytes: usize,
     pub ring_bytes: usize,
+    pub snapshot_age: Duration,
+    pub snapshot_bytes: usize,
     pub checkpoint_interval: Duration,
     pub max_connections: usize,
     pub query_memory_bytes: usize,
@@ -104,26 +123,54 @@ impl Config {
             let text = flag.as_ref().or(file.as_ref()).map_or(default, String::as_str);
             parse_bytes(text).ok_or_else(|| invalid(name, text, "a size such as 64MiB"))
         };
+        let time = |flag: &Option<String>, file: &Option<String>, name: &str, default: &str| {
+            let text = flag.as_ref().or(file.as_ref()).map_or(default, String::as_str);
+            parse_duration(text).ok_or_else(|| invalid(name, text, "a time such as 5s or 200ms"))
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = flags.workers.or(file.workers).unwrap_or(cores);
         if !(1..=256).contains(&workers) {
             return Err(invalid("workers", &workers.to_string(), "a number from 1 to 256"));
         }
-        let interval = flags.checkpoint_interval.as_ref().or(file.checkpoint_interval.as_ref()).map_or("5s", String::as_str);
+        let data_dir = absolute(flags.data_dir.clone().or(file.data_dir.clone()).unwrap_or_else(|| "eddyline-data".into()))?;
+        let checkpoint_store = match flags.checkpoint_store.as_ref().or(file.checkpoint_store.as_ref()) {
+            Some(place) => directory_of(place)?,
+            None => data_dir.join("checkpoints"),
+        };
         Ok(Config {
-            data_dir: absolute(flags.data_dir.clone().or(file.data_dir.clone()).unwrap_or_else(|| "eddyline-data".into()))?,
+            data_dir,
+            checkpoint_store,
             listen: flags.listen.or(file.listen).unwrap_or_else(|| ([127, 0, 0, 1], 4510).into()),
             http: flags.http.or(file.http).unwrap_or_else(|| ([127, 0, 0, 1], 4511).into()),
             workers,
             state_backend: flags.state_backend.or(file.state_backend).unwrap_or(Backend::Rocksdb),
             state_cache_bytes: bytes(&flags.state_cache, &file.state_cache, "state_cache", "256MiB")?,
             ring_bytes: bytes(&flags.ring_size, &file.ring_size, "ring_size", "256MiB")?,
-            checkpoint_interval: parse_duration(interval)
-                .ok_or_else(|| invalid("checkpoint_interval", interval, "a time such as 5s or 200ms"))?,
+            snapshot_age: time(&flags.snapshot_age, &file.snapshot_age, "snapshot_age", "1h")?,
+            snapshot_bytes: bytes(&flags.snapshot_size, &file.snapshot_size, "snapshot_size", "1GiB")?,
+            checkpoint_interval: time(&flags.checkpoint_interval, &file.checkpoint_interval, "checkpoint_interval", "5s")?,
             max_connections: flags.max_connections.or(file.max_connections).unwrap_or(200),
             query_memory_bytes: bytes(&flags.query_memory, &file.query_memory, "query_memory", "1GiB")?,
         })
     }
+}
+
+/// A directory by its path or as a `file://` URL.
+fn directory_of(place: &str) -> Result<PathBuf> {
+    let Some((scheme, rest)) = place.split_once("://") else { return absolute(place.into()) };
+    if scheme.eq_ignore_ascii_case("file") {
+        let path = rest.strip_prefix("localhost").unwrap_or(rest);
+        return match path.starts_with('/') {
+            true => absolute(path.into()),
+            false => Err(invalid("checkpoint_store", place, "a file:// URL with an absolute path, such as file:///mnt/checkpoints")),
+        };
+    }
+    let error = SqlError::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("checkpoint_store is \"{place}\", and this server has no {scheme}:// store"),
+    );
+    Err(error
+        .with_hint("Object stores are not compiled in. Give a directory or a file:// URL, which may be on a mounted network file system."))
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
@@ -164,7 +211,7 @@ fn parse_bytes(text: &str) -> Option<usize> {
     number.checked_mul(1 << shift)
 }
 
-/// `5s`, `200ms`, `1min`.
+/// `5s`, `200ms`, `1min`, `2h`.
 fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -173,6 +220,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "ms" => 1,
         "" | "s" => 1000,
         "min" | "m" => 60_000,
+        "h" => 3_600_000,
         _ => return None,
     };
     Some(Duration::from_millis(number.checked_mul(millis)?))
@@ -201,6 +249,26 @@ mod tests {
     fn an_unknown_setting_names_the_nearest() {
         let error = with_file("worker = 2", Flags::default()).unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("Did you mean \"workers\"?"));
+    }
+
+    #[test]
+    fn checkpoints_go_to_a_directory() {
+        let store = |place: Option<&str>| {
+            let flags = Flags { checkpoint_store: place.map(String::from), data_dir: Some("/data".into()), ..Default::default() };
+            Config::load(&flags).map(|config| config.checkpoint_store)
+        };
+        assert_eq!(store(None).unwrap(), Path::new("/data/checkpoints"));
+        assert_eq!(store(Some("/mnt/a")).unwrap(), Path::new("/mnt/a"));
+        assert_eq!(store(Some("file:///mnt/a")).unwrap(), Path::new("/mnt/a"));
+        assert_eq!(store(Some("FILE://localhost/mnt/a")).unwrap(), Path::new("/mnt/a"));
+        assert!(store(Some("file://mnt/a")).is_err());
+        for place in ["s3://bucket/a", "gs://bucket", "az://container", "hdfs://name/a"] {
+            let error = store(Some(place)).unwrap_err();
+            assert_eq!(error.state, SqlState::FEATURE_NOT_SUPPORTED);
+            assert!(error.message.contains(place) && error.hint.is_some_and(|h| h.contains("not compiled in")));
+        }
+        let from_file = with_file("checkpoint_store = 'file:///x'", Flags::default()).unwrap();
+        assert_eq!(from_file.checkpoint_store, Path::new("/x"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! statements end, a last checkpoint.
 
 use crate::config::{Backend, Config};
-use crate::coordinator::{self, CoordinatorConfig, Running};
+use crate::coordinator::{self, CheckpointLocation, CoordinatorConfig, PinLimits, Running};
 use crate::metrics::Metrics;
 use crate::pgwire::listener;
 use crate::serving::QueryEngine;
@@ -53,7 +53,7 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
     let clock = Arc::new(SystemClock);
     let start = CoordinatorConfig {
         data_dir: config.data_dir.clone(),
-        checkpoint_store: None,
+        checkpoint_store: CheckpointLocation::Directory(config.checkpoint_store.clone()),
         workers: config.workers,
         backend: match config.state_backend {
             Backend::Memory => StateBackend::Memory,
@@ -61,6 +61,7 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
         },
         state_cache_bytes: config.state_cache_bytes,
         ring_bytes: config.ring_bytes,
+        pin_limits: PinLimits { age: config.snapshot_age, bytes: config.snapshot_bytes },
         checkpoint_interval: config.checkpoint_interval,
         clock: clock.clone(),
         fs: Arc::new(SystemFs),

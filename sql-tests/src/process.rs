@@ -18,6 +18,10 @@ pub struct ServerOptions {
     pub state_cache: &'static str,
     pub checkpoint_interval: &'static str,
     pub ring_size: &'static str,
+    /// `None`: in the data directory.
+    pub checkpoint_store: Option<String>,
+    /// More flags.
+    pub settings: &'static [&'static str],
     /// See `eddyline_common::failpoint`.
     pub failpoints: String,
     /// A size, for instance `48m`: the data directory is a disk of its own, which only this process sees and which goes with it.
@@ -32,6 +36,8 @@ impl Default for ServerOptions {
             state_cache: "64MiB",
             checkpoint_interval: "1s",
             ring_size: "64MiB",
+            checkpoint_store: None,
+            settings: &[],
             failpoints: String::new(),
             disk: None,
         }
@@ -60,10 +66,15 @@ pub fn binary() -> PathBuf {
 
 impl Server {
     pub fn start(options: ServerOptions) -> Server {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut server = Server { dir, child: None, options, port: 0, http_port: 0 };
+        let mut server = Server::prepare(options);
         server.launch().expect("the server starts");
         server
+    }
+
+    /// A directory for a server that is launched later.
+    pub fn prepare(options: ServerOptions) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Server { dir, child: None, options, port: 0, http_port: 0 }
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -105,6 +116,8 @@ impl Server {
             .args(["--state-backend", self.options.backend, "--state-cache", self.options.state_cache])
             .args(["--checkpoint-interval", self.options.checkpoint_interval])
             .args(["--ring-size", self.options.ring_size])
+            .args(self.options.checkpoint_store.iter().flat_map(|place| ["--checkpoint-store", place]))
+            .args(self.options.settings)
             .env("EDDYLINE_FAILPOINTS", &self.options.failpoints)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())

@@ -20,6 +20,11 @@ pub struct DataDirLock {
 impl DataDirLock {
     /// Creates `dir` if it is missing and locks it. Fails with 55006 if another process (or this one) holds it.
     pub fn acquire(dir: &Path) -> Result<DataDirLock> {
+        Self::acquire_for(dir, "data directory", "--data-dir")
+    }
+
+    /// The same for a directory that is called `what` and chosen by `flag`.
+    pub fn acquire_for(dir: &Path, what: &str, flag: &str) -> Result<DataDirLock> {
         fs::create_dir_all(dir).map_err(failed("create data directory", dir))?;
         let path = dir.join(LOCK_FILE);
         let mut file = File::options()
@@ -31,7 +36,7 @@ impl DataDirLock {
             .map_err(failed("open the lock file of the data directory", &path))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut file)),
+            Err(TryLockError::WouldBlock) => return Err(in_use(dir, what, flag, &mut file)),
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
         }
         write_holder(&mut file).map_err(failed("write", &path))?;
@@ -49,9 +54,9 @@ fn write_holder(file: &mut File) -> std::io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-fn in_use(dir: &Path, file: &mut File) -> SqlError {
-    let error = SqlError::new(SqlState::OBJECT_IN_USE, format!("data directory \"{}\" is in use by another server", dir.display()))
-        .with_hint("Stop that server first, or choose another directory with --data-dir.");
+fn in_use(dir: &Path, what: &str, flag: &str, file: &mut File) -> SqlError {
+    let error = SqlError::new(SqlState::OBJECT_IN_USE, format!("{what} \"{}\" is in use by another server", dir.display()))
+        .with_hint(format!("Stop that server first, or choose another directory with {flag}."));
     let mut holder = String::new();
     match file.read_to_string(&mut holder) {
         Ok(_) if !holder.trim().is_empty() => error.with_detail(format!("It is locked by process {}.", holder.trim())),

@@ -1,4 +1,6 @@
-//! Threads that work in the background leave the processor to those that somebody waits for.
+//! Threads that work in the background leave the processor to those that somebody waits for. A thread of lower priority that
+//! holds a lock may be kept from running for long, and whoever wants the lock with it: such a thread takes no lock that a
+//! worker or a reader takes for longer than an instant.
 
 /// How nice such a thread is: it gets about a tenth of what a thread of the usual priority does while both want to run.
 const NICE: libc::c_int = 10;
@@ -10,6 +12,19 @@ pub fn lower() {
     if failed {
         tracing::debug!("a thread keeps its priority: {}", std::io::Error::last_os_error());
     }
+}
+
+/// Does work that holds up nobody on a thread of lower priority, and waits for it. A panic goes on in this thread.
+pub fn lowered<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("background".into()).spawn_scoped(scope, || {
+            lower();
+            work()
+        });
+        // Without a thread there is nothing to be done at all, which the system will not grant for long.
+        let thread = thread.expect("the system has threads for the work in the background");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn spec(job: RelationId, plan: Arc<StreamPlan>, key: ViewKey, workers: usize) ->
     let view = View::new(arrow_schema(&plan.output_node().columns), key, workers, None).unwrap();
     let stored = arrow_schema(&kv());
     let inputs = [(SOURCE, stored.clone()), (OTHER, stored)].into();
-    JobSpec { job, plan, view: Some(view), inputs, on_error: ErrorPolicy::Reject, restore: None }
+    JobSpec { job, plan, view: Some(view), inputs, on_error: ErrorPolicy::Reject, rejects: None, restore: None }
 }
 
 fn step(job: RelationId, epoch: u64, inputs: Vec<(RelationId, Vec<TaggedBatch>)>, watermark: i64) -> Step {

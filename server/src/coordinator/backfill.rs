@@ -2,11 +2,11 @@
 //! epoch `to`. Relations come as a snapshot or from their rings, sources from their own readers with the
 //! recorded cuts deciding lateness. All steps carry the epoch `to`, so that nothing shows before the end.
 
-use super::arrivals::StoredRows;
 use super::checkpointing::Positions;
 use super::history::Replay;
 use super::inbox::Inbox;
-use eddyline_common::connector::SourceReader;
+use super::prefetch::Prefetch;
+use super::reaper::Reaped;
 use eddyline_common::{Epoch, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
 use eddyline_executor::StepInput;
 use std::collections::{BTreeMap, VecDeque};
@@ -49,8 +49,8 @@ pub struct Reading {
 pub struct RelationReading {
     pub relation: RelationId,
     pub batches: VecDeque<TaggedBatch>,
-    /// What comes after `batches`, of a snapshot that is not read to its end.
-    pub rest: Option<StoredRows>,
+    /// What comes after `batches`, while it is being read.
+    pub rest: Option<Prefetch>,
     /// The relation's watermark at `to`.
     pub watermark: Timestamp,
 }
@@ -59,7 +59,7 @@ pub struct SourceReading {
     pub source: RelationId,
     pub inbox: Arc<Inbox>,
     /// Held so that its threads live as long as the reading.
-    pub _reader: Option<Box<dyn SourceReader>>,
+    pub _reader: Option<Reaped>,
     pub replay: Replay,
     /// Partitions not yet read to their end.
     pub left: BTreeMap<PartitionId, Offset>,
@@ -102,7 +102,8 @@ impl Reading {
         let mut room = STEP_BYTES_MAX;
         let mut inputs = Vec::new();
         for relation in &mut self.relations {
-            let batches = relation.take(&mut room)?;
+            let (batches, total) = relation.take(&mut room)?;
+            self.total += total;
             self.done += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
             inputs.push((relation.relation, batches));
         }
@@ -136,23 +137,25 @@ impl Reading {
 }
 
 impl RelationReading {
-    /// The next rows, as long as there is room.
-    fn take(&mut self, room: &mut usize) -> Result<Vec<TaggedBatch>> {
-        let mut taken = Vec::new();
-        while *room > 0 {
-            if let Some(batch) = self.batches.pop_front() {
-                *room = room.saturating_sub(batch.changes.bytes() + 1);
-                taken.push(batch);
-            } else if let Some(rest) = &mut self.rest {
-                match rest.more()? {
-                    Some(batches) => self.batches.extend(batches),
-                    None => self.rest = None,
-                }
-            } else {
-                break;
+    /// The next rows, as long as there is room, and how many more there are than was known before.
+    fn take(&mut self, room: &mut usize) -> Result<(Vec<TaggedBatch>, u64)> {
+        let (mut taken, mut total) = (Vec::new(), 0);
+        while *room > 0
+            && let Some(batch) = self.batches.pop_front()
+        {
+            *room = room.saturating_sub(batch.changes.bytes() + 1);
+            taken.push(batch);
+        }
+        if let Some(rest) = self.rest.as_ref().filter(|_| *room > 0) {
+            let read = rest.take(*room)?;
+            *room = room.saturating_sub(read.batches.iter().map(|b| b.changes.bytes() + 1).sum());
+            total = read.total.unwrap_or(0);
+            taken.extend(read.batches);
+            if read.ended {
+                self.rest = None;
             }
         }
-        Ok(taken)
+        Ok((taken, total))
     }
 }
 

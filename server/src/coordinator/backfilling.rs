@@ -6,7 +6,9 @@ use super::backfill::{Backfill, Reading, RelationReading, SourceReading};
 use super::checkpointing::Positions;
 use super::core::Core;
 use super::history::{Replay, offset_of};
+use super::inbox::Reader;
 use super::job::{Job, Mode};
+use super::prefetch::{Open, Prefetch};
 use super::scheduling::Move;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, Offset, RelationId, Result, Timestamp, failpoint};
@@ -70,16 +72,7 @@ impl Core {
                 let watermark = ring.watermark_at(to);
                 let (batches, rest) = match (from, self.jobs.get(input)) {
                     (Some(from), _) if ring.start() <= from => (ring.take(from, to).batches, None),
-                    (Some(from), Some(read)) => {
-                        let reached = job.progress.watermarks.get(input).copied().unwrap_or(Timestamp::MIN);
-                        let rest = StoredRows::changes(&read.view, from, to, &read.relation.time_columns, reached)?;
-                        reading.total += rest.num_changes();
-                        (Vec::new(), Some(rest))
-                    }
-                    (None, Some(read)) => {
-                        reading.total += read.view.num_rows(to);
-                        (Vec::new(), Some(StoredRows::new(&read.view, to, &read.relation.time_columns)?))
-                    }
+                    (from, Some(read)) => (Vec::new(), Some(self.prefetch(job, read, from, to)?)),
                     (_, None) => (Vec::new(), None),
                 };
                 reading.total += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
@@ -90,6 +83,21 @@ impl Core {
             tracing::info!(view = %job.relation.name, done = reading.done, total = reading.total, "reading goes on from where it was");
         }
         Ok(reading)
+    }
+
+    /// Reads a table's or view's rows at `to`, or their changes since `from`, on a thread of their own.
+    fn prefetch(&self, job: &Job, read: &Job, from: Option<Epoch>, to: Epoch) -> Result<Prefetch> {
+        let (view, times) = (read.view.clone(), read.relation.time_columns.clone());
+        let reached = job.progress.watermarks.get(&read.id()).copied().unwrap_or(Timestamp::MIN);
+        let open: Open = match from {
+            Some(from) => Box::new(move || {
+                let rows = StoredRows::changes(&view, from, to, &times, reached)?;
+                let total = rows.num_changes();
+                Ok((rows, total))
+            }),
+            None => Box::new(move || Ok((StoredRows::new(&view, to, &times)?, view.num_rows(to)))),
+        };
+        Prefetch::start(Reader::Backfill(job.id(), read.id()), self.sender.clone(), open)
     }
 
     /// Opens a private reader of one source, from `start` (its own start where that names no offset) to epoch `to`.
@@ -110,7 +118,7 @@ impl Core {
         reading.sources.push(SourceReading {
             source: input,
             inbox,
-            _reader: reader,
+            _reader: reader.and_then(|r| self.reaper.watch(r)),
             left: left.map(|(_, end)| (end.partition, end.start)).collect(),
             replay: Replay::new(&source.history, &start, &end, watermark),
             watermark: source.ring.watermark_at(to),

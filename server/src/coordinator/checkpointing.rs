@@ -9,11 +9,10 @@ mod body;
 mod maintenance;
 mod writer;
 
-pub(super) use body::{Body, JobBody, Positions, read_body};
+pub(super) use body::{Body, JobBody, Manifests, Positions, read_body};
 pub(super) use maintenance::Maintenance;
 pub(super) use writer::{Writer, Written};
 
-use super::CoordinatorConfig;
 use super::core::Core;
 use super::history::History;
 use super::job::Job;
@@ -29,7 +28,6 @@ use maintenance::{FreezeTask, FreezeView, MaintenanceTask};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -67,6 +65,15 @@ pub(super) struct Run {
     runs: BTreeMap<RelationId, Vec<(StateTableId, SortedRun)>>,
     started: Instant,
     writing: bool,
+    /// Its views are in files; what is left to do reads nothing at its epoch.
+    views_frozen: bool,
+}
+
+impl Run {
+    /// The epoch at which views must stay readable for it.
+    pub fn needs(&self) -> Option<Epoch> {
+        (!self.views_frozen).then_some(self.epoch)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -90,7 +97,7 @@ pub(super) struct Checkpointing {
     vacuuming: bool,
     /// The last vacuum stopped before it was through.
     unclean: bool,
-    views: BTreeMap<RelationId, ViewManifest>,
+    views: BTreeMap<RelationId, Manifests>,
     view_files: BTreeMap<String, FileRef>,
     kv: BTreeMap<String, FileRef>,
     recent: VecDeque<Recent>,
@@ -106,7 +113,7 @@ impl Checkpointing {
             named("checkpoints").spawn(move || writer.run(&writer_tasks))?,
             named("maintenance").spawn(move || maintenance.run(&maintenance_tasks))?,
         ];
-        let views = restored.map(|b| b.jobs.iter().map(|(id, j)| (*id, j.view.clone())).collect()).unwrap_or_default();
+        let views = restored.map(|b| b.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect()).unwrap_or_default();
         Ok(Checkpointing {
             writer: Some(to_writer),
             maintenance: Some(to_maintenance),
@@ -131,8 +138,8 @@ impl Checkpointing {
     }
 
     /// The job is gone from the engine, and no later task names its view.
-    pub fn drop_job(&self, tables: Vec<StateTableId>, view: Arc<View>) {
-        self.maintain(MaintenanceTask::Discard(view));
+    pub fn drop_job(&self, tables: Vec<StateTableId>, views: Vec<Arc<View>>) {
+        views.into_iter().for_each(|view| self.maintain(MaintenanceTask::Discard(view)));
         self.write(WriterTask::DropTables(tables));
     }
 
@@ -205,7 +212,7 @@ impl Core {
         }
         self.checkpoints.vacuuming = true;
         self.checkpoints.vacuumed = Instant::now();
-        let views = self.jobs.values().map(|j| j.view.clone()).collect();
+        let views = self.jobs.values().flat_map(|j| j.views().cloned()).collect();
         let oldest = self.oldest_needed();
         self.checkpoints.maintain(MaintenanceTask::Vacuum(views, oldest));
     }
@@ -269,6 +276,7 @@ impl Core {
             runs: BTreeMap::new(),
             started: Instant::now(),
             writing: false,
+            views_frozen: false,
         });
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
             self.note_unfinished(id);
@@ -332,6 +340,7 @@ impl Core {
             output_watermark: job.output_watermark,
             counters: JobCounters::of(&job.stats),
             view: ViewManifest::default(),
+            rejects: ViewManifest::default(),
             failed: None,
         };
         run.body.jobs.insert(id, body);
@@ -346,6 +355,12 @@ impl Core {
     pub(super) fn on_held_are_written(&mut self, checkpoint: u64) {
         if let Some(run) = self.checkpoint.as_mut().filter(|r| r.id == checkpoint) {
             run.held.clear();
+        }
+    }
+
+    pub(super) fn on_views_are_frozen(&mut self, checkpoint: u64) {
+        if let Some(run) = self.checkpoint.as_mut().filter(|r| r.id == checkpoint) {
+            run.views_frozen = true;
         }
     }
 
@@ -392,7 +407,8 @@ impl Core {
         for id in body.jobs.iter().filter(|(_, j)| j.progress.is_some()).map(|(id, _)| *id) {
             if let Some(job) = self.jobs.get(&id) {
                 let known = self.checkpoints.views.get(&id).cloned().unwrap_or_default();
-                views.push(FreezeView { id, view: job.view.clone(), known, is_held: run.held.contains(&id) });
+                let (view, rejects) = (job.view.clone(), job.rejects.clone());
+                views.push(FreezeView { id, view, rejects, known, is_held: run.held.contains(&id) });
             }
         }
         let (to_writer, frozen) = crossbeam_channel::bounded(1);
@@ -447,8 +463,4 @@ impl Core {
 /// Whether a relation has a job.
 pub(super) fn has_job(relation: &Relation) -> bool {
     relation.has_rows()
-}
-
-pub(super) fn checkpoint_dir(config: &CoordinatorConfig) -> PathBuf {
-    config.data_dir.join("checkpoints")
 }

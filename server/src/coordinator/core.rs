@@ -1,9 +1,11 @@
 //! The event loop. Each turn takes every event that waits, then cuts, schedules and answers until nothing moves.
 
 use super::checkpointing::{Checkpointing, Run};
-use super::handle::{Command, CoordinatorHandle, Pins, Reply};
+use super::handle::{Command, CoordinatorHandle, Reply};
 use super::inbox::Reader;
 use super::job::Job;
+use super::pins::{Kept, Pins};
+use super::reaper::Reaper;
 use super::ring::Ring;
 use super::source::Source;
 use super::stats::Stats;
@@ -78,8 +80,10 @@ pub(super) struct Core {
     pub writes_waiting: Vec<super::cutting::WaitingWrite>,
     pub reads_waiting: Vec<super::reads::WaitingRead>,
     pub shutdown: Option<oneshot::Sender<()>>,
+    /// Ends after the sources and jobs whose readers it ends.
+    pub reaper: Reaper,
     /// Held for as long as the core lives.
-    pub _lock: DataDirLock,
+    pub _locks: Vec<DataDirLock>,
 }
 
 impl Core {
@@ -138,6 +142,7 @@ impl Core {
         }
         self.answer_writes();
         self.answer_reads();
+        self.enforce_pins();
         self.trim();
         self.checkpoint_if_due();
     }
@@ -156,6 +161,7 @@ impl Core {
             Event::Durable(_, Err(error)) => self.on_log_lost(error),
             Event::DdlDurable(id, result) => self.on_ddl_durable(id, result),
             Event::HeldAreWritten(id) => self.on_held_are_written(id),
+            Event::ViewsAreFrozen(id) => self.on_views_are_frozen(id),
             Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
             Event::Vacuumed { more } => self.on_vacuumed(more),
         }
@@ -234,6 +240,21 @@ impl Core {
     /// Jobs that read a relation, a table's own job included.
     pub fn readers(&self, relation: RelationId) -> impl Iterator<Item = &Job> {
         self.jobs.values().filter(move |j| j.inputs.contains(&relation))
+    }
+
+    /// What views keep for readers only.
+    pub fn kept(&self) -> Kept {
+        Kept { died: self.segments.died_bytes(), held: self.segments.held_bytes() }
+    }
+
+    fn enforce_pins(&self) {
+        let kept = self.kept();
+        self.pins.enforce(self.config.pin_limits, kept);
+        let (pins, age, bytes, let_go) = self.pins.figures(kept);
+        self.stats.pins.store(pins as u64, Ordering::Relaxed);
+        self.stats.pin_micros.store(age.as_micros() as u64, Ordering::Relaxed);
+        self.stats.pin_bytes.store(bytes, Ordering::Relaxed);
+        self.stats.pins_let_go.store(let_go, Ordering::Relaxed);
     }
 
     pub fn mark(&mut self, epoch: Epoch) {

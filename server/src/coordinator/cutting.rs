@@ -1,5 +1,6 @@
 //! Cuts: when one is taken, and what goes into it; and the table writes that wait for theirs.
 
+use super::checkpointing::Run;
 use super::core::{Core, reply_to};
 use super::handle::{AdmittedWrite, Reply};
 use super::records::{self, KIND_CUT, KIND_WRITE};
@@ -162,7 +163,7 @@ impl Core {
     }
 
     pub(super) fn on_write(&mut self, write: AdmittedWrite, reply: Reply<Epoch>) {
-        let AdmittedWrite { write, encoded, room } = write;
+        let AdmittedWrite { write, proposed, encoded, room } = write;
         if let Some((missing, _)) = write.changes.iter().find(|(t, _)| !self.tables.contains_key(t)) {
             let error = eddyline_common::SqlError::new(eddyline_common::SqlState::UNDEFINED_TABLE, format!("table {missing} was dropped"));
             return reply_to(reply, Err(error));
@@ -177,11 +178,10 @@ impl Core {
         if let Err(error) = logged {
             return reply_to(reply, Err(error));
         }
-        let now = self.config.clock.now();
         let tables: Vec<RelationId> = write.changes.iter().map(|(t, _)| *t).collect();
-        for (table, changes) in write.changes {
+        for ((table, changes), proposed) in write.changes.into_iter().zip(proposed) {
             if let Some(table) = self.tables.get_mut(&table) {
-                table.write(changes, now);
+                table.write(changes, proposed);
             }
         }
         // Every write that waits goes into the next cut, which `settle` takes at once.
@@ -214,10 +214,13 @@ impl Core {
             let budget = self.config.ring_bytes;
             if let Some(source) = self.sources.get_mut(&id) {
                 source.ring.trim(to);
-                source.ring.evict_to(budget);
+                source.ring.evict_to(budget, Epoch::MAX);
                 bytes += source.ring.bytes();
             } else if let Some(table) = self.tables.get_mut(&id) {
                 table.ring.trim(to);
+                // What the table itself has taken its other readers find in its rows.
+                let stored = self.jobs.get(&id).filter(|j| j.is_live()).map_or(Epoch::ZERO, |j| j.stepped);
+                table.ring.evict_to(budget, stored);
                 bytes += table.ring.bytes();
             }
             if !self.tables.contains_key(&id)
@@ -241,7 +244,7 @@ impl Core {
         // Without an epoch at which all are exact, some of them may still share one that was needed before.
         let common = job::common_epoch(live.map(|j| &j.exact), self.durable).unwrap_or(self.horizon);
         let needed = self.jobs.values().filter_map(|j| j.needs());
-        let checkpoint = self.checkpoint.as_ref().map(|c| c.epoch);
+        let checkpoint = self.checkpoint.as_ref().and_then(Run::needs);
         let oldest = needed.chain(checkpoint).chain(self.pins.oldest()).fold(common, Epoch::min);
         self.horizon = self.horizon.max(oldest);
         oldest

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, StateTableId, Timestamp, failpoint};
-use eddyline_executor::{JobProgress, JobSpec};
+use eddyline_executor::{JobProgress, JobSpec, rejects};
 use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
 use eddyline_planner::keyed_plan;
 use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
@@ -33,6 +33,12 @@ pub(super) struct Waiting {
 
 /// What a statement came to, and where its record is; `None` if there was nothing to do.
 type Done = (DdlOutcome, Option<LogPosition>);
+
+/// What a checkpoint gave back of a job.
+pub(super) struct StoredViews {
+    pub rows: Arc<View>,
+    pub rejects: Arc<View>,
+}
 
 impl Core {
     pub(super) fn on_ddl(&mut self, ddl: Ddl, starts: Vec<PartitionStart>, reply: Reply<DdlOutcome>) {
@@ -181,7 +187,7 @@ impl Core {
     pub(super) fn add_job(
         &mut self,
         relation: Arc<Relation>,
-        restored: Option<(JobProgress, Arc<View>)>,
+        restored: Option<(JobProgress, StoredViews)>,
         mode: Mode,
         epoch: Epoch,
     ) -> Result<()> {
@@ -189,12 +195,14 @@ impl Core {
             RelationKind::MaterializedView { plan, options } => (Arc::new(plan.clone()), options.on_error),
             _ => (Arc::new(keyed_plan(&relation).unwrap_or_else(|| table_plan(&relation))), ErrorPolicy::Stop),
         };
-        let (progress, view) = match restored {
-            Some((progress, view)) => (Some(progress), view),
-            None => {
-                let (schema, dir) = (view_schema(&relation), Some(self.segments.clone()));
-                (None, View::new(schema, view_key(&relation), self.config.workers, dir)?)
-            }
+        let dir = Some(self.segments.clone());
+        let (progress, view, rejects) = match restored {
+            Some((progress, StoredViews { rows, rejects })) => (Some(progress), rows, Some(rejects)),
+            None => (None, View::new(view_schema(&relation), view_key(&relation), self.config.workers, dir.clone())?, None),
+        };
+        let rejects = match on_error {
+            ErrorPolicy::Reject => Some(rejects.map_or_else(|| rejects::empty(dir), Ok)?),
+            ErrorPolicy::Stop => None,
         };
         let inputs = plan.inputs();
         let schema_of = |id: &RelationId| {
@@ -202,7 +210,15 @@ impl Core {
             (*id, arrow_schema(&read.unwrap_or(&relation).columns))
         };
         let schemas: BTreeMap<_, _> = inputs.iter().map(schema_of).collect();
-        let spec = JobSpec { job: relation.id, plan, view: Some(view.clone()), inputs: schemas, on_error, restore: progress.clone() };
+        let spec = JobSpec {
+            job: relation.id,
+            plan,
+            view: Some(view.clone()),
+            rejects: rejects.clone(),
+            inputs: schemas,
+            on_error,
+            restore: progress.clone(),
+        };
         self.engine.create_job(spec)?;
         let stats = self.stats.add_job(relation.id, &relation.name);
         let mut exact = Exact::default();
@@ -216,8 +232,21 @@ impl Core {
         let output_watermark = Timestamp::MIN;
         let output = Ring::new(epoch, output_watermark);
         let source_ends = BTreeMap::new();
-        let job =
-            Job { relation, inputs, view, mode, stepped, running: None, exact, progress, output, output_watermark, stats, source_ends };
+        let job = Job {
+            relation,
+            inputs,
+            view,
+            rejects,
+            mode,
+            stepped,
+            running: None,
+            exact,
+            progress,
+            output,
+            output_watermark,
+            stats,
+            source_ends,
+        };
         self.jobs.insert(job.id(), job);
         Ok(())
     }
@@ -283,7 +312,7 @@ impl Core {
                     RelationKind::MaterializedView { plan, .. } => plan.state_tables(),
                     _ => Vec::new(),
                 };
-                self.checkpoints.drop_job(states, job.view);
+                self.checkpoints.drop_job(states, job.views().cloned().collect());
             }
             self.tables.remove(id);
             self.drop_source(source);
@@ -324,7 +353,7 @@ impl Core {
         for (id, wanted) in wanted {
             let Some(source) = self.sources.get_mut(&id) else { continue };
             if wanted {
-                source.start()?;
+                source.start(&self.reaper)?;
             } else {
                 source.stop();
                 source.skip_replay();

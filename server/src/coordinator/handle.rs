@@ -1,17 +1,21 @@
 //! The narrow handle through which sessions reach the coordinator: DDL, writes, snapshots, statistics.
 //! Cheap to clone. It knows nothing of pgwire, and the coordinator knows nothing of sessions.
 
+use super::inbox::EventTimes;
+use super::pins::Pin;
 use super::stats::Stats;
+use super::system::RejectedRows;
 use crate::catalog::CatalogSnapshot;
 use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::PartitionStart;
-use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState};
+use eddyline_common::runtime::Clock;
+use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState, Timestamp};
 use eddyline_planner::catalog::Relation;
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -62,48 +66,29 @@ impl ReadSnapshot {
     pub fn is_pinned(&self) -> bool {
         self.pin.is_some()
     }
-}
 
-/// Keeps an epoch readable until it is dropped.
-pub struct Pin {
-    epoch: Epoch,
-    pins: Arc<Pins>,
-}
-
-/// Epochs that readers hold, with how often.
-#[derive(Default)]
-pub struct Pins(Mutex<BTreeMap<Epoch, usize>>);
-
-impl Pins {
-    pub fn pin(self: &Arc<Self>, epoch: Epoch) -> Pin {
-        *self.0.lock().entry(epoch).or_default() += 1;
-        Pin { epoch, pins: self.clone() }
+    /// Fails once the epoch is not kept for this reader any more.
+    pub fn check(&self) -> Result<()> {
+        self.pin.as_ref().map_or(Ok(()), Pin::check)
     }
 
-    pub fn oldest(&self) -> Option<Epoch> {
-        self.0.lock().keys().next().copied()
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        let mut pins = self.pins.0.lock();
-        if let Some(count) = pins.get_mut(&self.epoch) {
-            *count -= 1;
-            if *count == 0 {
-                pins.remove(&self.epoch);
-            }
+    /// Calls once when that happens.
+    pub fn on_let_go(&self, wake: impl FnOnce() + Send + 'static) {
+        if let Some(pin) = &self.pin {
+            pin.on_let_go(wake);
         }
     }
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
-/// A write, its encoded form for the log, and its part of the room for those under way.
-pub(super) struct AdmittedWrite {
-    pub write: TableWrite,
-    pub encoded: Vec<u8>,
-    pub room: OwnedSemaphorePermit,
+/// A write, the watermark that its rows propose for each table, its encoded form for the log, and its part of the room for
+/// those under way.
+pub struct AdmittedWrite {
+    pub(super) write: TableWrite,
+    pub(super) proposed: Vec<Option<Timestamp>>,
+    pub(super) encoded: Vec<u8>,
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 /// What sessions ask of the coordinator.
@@ -119,7 +104,7 @@ pub(super) enum Command {
     },
     /// Answers once every view has all input that had arrived.
     Flush(Reply<Epoch>),
-    SystemRows(SystemRelation, oneshot::Sender<RecordBatch>),
+    SystemRows(SystemRelation, oneshot::Sender<SystemAnswer>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -134,6 +119,13 @@ pub enum SystemRelation {
     Checkpoints,
 }
 
+/// The rows of a system relation.
+pub enum SystemAnswer {
+    Rows(RecordBatch),
+    /// There may be many.
+    Rejected(RejectedRows),
+}
+
 #[derive(Clone)]
 pub struct CoordinatorHandle {
     pub(super) commands: Sender<super::Event>,
@@ -142,6 +134,7 @@ pub struct CoordinatorHandle {
     pub(super) stats: Arc<Stats>,
     pub(super) starts: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
     pub(super) write_room: Arc<Semaphore>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
@@ -157,15 +150,19 @@ impl CoordinatorHandle {
         self.catalog.read().clone()
     }
 
-    /// Changes the catalog; durable when it returns. A source's connector is asked where it starts here,
-    /// on the caller's side: the coordinator never waits for an external system.
-    pub async fn ddl(&self, ddl: Ddl) -> Result<DdlOutcome> {
-        let starts = match &ddl {
+    /// Asks a new source's connector where it starts. On the caller's side: the coordinator never waits for an external
+    /// system.
+    pub async fn resolve(&self, ddl: &Ddl) -> Result<Vec<PartitionStart>> {
+        match ddl {
             Ddl::Create { relation, if_not_exists } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
-                resolve_start(relation).await?
+                resolve_start(relation).await
             }
-            _ => Vec::new(),
-        };
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Changes the catalog; durable when it returns. Given up while it waits, it may be done all the same.
+    pub async fn ddl(&self, ddl: Ddl, starts: Vec<PartitionStart>) -> Result<DdlOutcome> {
         self.ask(|reply| Command::Ddl(ddl, starts, reply)).await
     }
 
@@ -174,27 +171,36 @@ impl CoordinatorHandle {
         self.starts.read().get(&source).cloned().unwrap_or_default()
     }
 
-    /// Commits the effects in one epoch. When it returns they are durable and the tables show them; the session passes the
-    /// epoch to its next `snapshot`. Waits here, and not in the coordinator, while too much is under way.
-    pub async fn write(&self, write: TableWrite) -> Result<Epoch> {
-        let room = self.admit(write.changes.iter().map(|(_, changes)| changes.bytes()).sum()).await?;
+    /// Waits, here and not in the coordinator, while too much is under way. A write larger than all the room goes alone.
+    pub async fn admit(&self, write: TableWrite) -> Result<AdmittedWrite> {
+        let bytes: usize = write.changes.iter().map(|(_, changes)| changes.bytes()).sum();
+        let units = bytes.div_ceil(WRITE_UNIT_BYTES).min(WRITES_BYTES_MAX / WRITE_UNIT_BYTES);
+        let room = self.write_room.clone().acquire_many_owned(units as u32).await.map_err(|_| stopping())?;
         let encoded = super::records::encode_write(&write)?;
-        self.ask(|reply| Command::Write(AdmittedWrite { write, encoded, room }, reply)).await
+        let proposed = write.changes.iter().map(|(table, changes)| self.proposed(*table, changes)).collect::<Result<_>>()?;
+        Ok(AdmittedWrite { write, proposed, encoded, room })
     }
 
-    /// A write larger than all the room goes alone.
-    async fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let units = bytes.div_ceil(WRITE_UNIT_BYTES).min(WRITES_BYTES_MAX / WRITE_UNIT_BYTES);
-        self.write_room.clone().acquire_many_owned(units as u32).await.map_err(|_| stopping())
+    /// The watermark that rows propose for their table, if it has one.
+    fn proposed(&self, table: RelationId, changes: &ChangeBatch) -> Result<Option<Timestamp>> {
+        let catalog = self.catalog();
+        let Some(relation) = catalog.get(table).filter(|r| r.watermark.is_some()) else { return Ok(None) };
+        Ok(EventTimes::new(relation)?.and_then(|times| times.of_changes(changes, self.clock.now()).0))
+    }
+
+    /// Commits the effects in one epoch. When it returns they are durable and the tables show them; the session passes the
+    /// epoch to its next `snapshot`. Given up while it waits, the write may be done all the same.
+    pub async fn write_admitted(&self, write: AdmittedWrite) -> Result<Epoch> {
+        self.ask(|reply| Command::Write(write, reply)).await
     }
 
     pub(super) fn write_room() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(WRITES_BYTES_MAX / WRITE_UNIT_BYTES))
     }
 
-    /// The same for one table.
+    /// All of it for one table.
     pub async fn write_one(&self, table: RelationId, changes: ChangeBatch) -> Result<Epoch> {
-        self.write(TableWrite { changes: vec![(table, changes)] }).await
+        self.write_admitted(self.admit(TableWrite { changes: vec![(table, changes)] }).await?).await
     }
 
     /// Waits for the table's other writers.
@@ -210,7 +216,8 @@ impl CoordinatorHandle {
         self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, reply }).await
     }
 
-    /// The same for the holder of a table's lock: every write to the table that was acknowledged to anybody is in it.
+    /// The same for the holder of a table's lock: every write to the table that was accepted from anybody is in it. Refused
+    /// while the log cannot be written, as the write would be.
     pub async fn snapshot_to_write(&self, table: RelationId, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
         let relations = relations.to_vec();
         self.ask(|reply| Command::Snapshot { relations, at_least, for_write: Some(table), reply }).await
@@ -221,7 +228,7 @@ impl CoordinatorHandle {
     }
 
     /// The present rows of a system relation; see `super::system` for its columns.
-    pub async fn system_rows(&self, relation: SystemRelation) -> Result<RecordBatch> {
+    pub async fn system_rows(&self, relation: SystemRelation) -> Result<SystemAnswer> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::SystemRows(relation, reply))?;
         answer.await.map_err(|_| stopping())
@@ -255,6 +262,6 @@ fn stopping() -> SqlError {
     SqlError::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
 }
 
-pub(super) fn new_snapshot(epoch: Epoch, views: HashMap<RelationId, Arc<View>>, pins: &Arc<Pins>) -> ReadSnapshot {
-    ReadSnapshot { epoch, views, pin: Some(pins.pin(epoch)) }
+pub(super) fn new_snapshot(epoch: Epoch, views: HashMap<RelationId, Arc<View>>, pin: Pin) -> ReadSnapshot {
+    ReadSnapshot { epoch, views, pin: Some(pin) }
 }

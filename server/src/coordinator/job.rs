@@ -18,6 +18,8 @@ pub struct Job {
     /// What its plan scans; a table scans its own log of writes.
     pub inputs: Vec<RelationId>,
     pub view: Arc<View>,
+    /// The rows that its expressions failed on, if it goes on without them.
+    pub rejects: Option<Arc<View>>,
     pub mode: Mode,
     /// The epoch its content is at.
     pub stepped: Epoch,
@@ -81,6 +83,11 @@ impl Job {
             Mode::Backfilling(backfill) => Some(backfill.cursor()),
             _ => None,
         }
+    }
+
+    /// Its rows and those it rejected.
+    pub fn views(&self) -> impl Iterator<Item = &Arc<View>> {
+        std::iter::once(&self.view).chain(&self.rejects)
     }
 
     /// What it reads on its own at present.

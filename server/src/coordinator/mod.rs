@@ -6,7 +6,9 @@
 //! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
 //! - `ring`: what relations emitted, by epoch
 //! - `keyed`: sources whose records overwrite each other
+//! - `pins`: epochs that readers hold, and for how long
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
+//! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
@@ -30,7 +32,10 @@ mod inbox;
 mod job;
 mod keyed;
 mod partition;
+mod pins;
+mod prefetch;
 mod reads;
+mod reaper;
 mod records;
 mod recovery;
 mod ring;
@@ -40,7 +45,8 @@ mod stats;
 pub mod system;
 mod table;
 
-pub use handle::{CoordinatorHandle, Ddl, DdlOutcome, Pin, Pins, ReadSnapshot, SystemRelation, TableLock, TableWrite};
+pub use handle::{AdmittedWrite, CoordinatorHandle, Ddl, DdlOutcome, ReadSnapshot, SystemAnswer, SystemRelation, TableLock, TableWrite};
+pub use pins::PinLimits;
 pub use recovery::{Running, start};
 pub use stats::{JobStats, SourceStats, Stats};
 
@@ -52,18 +58,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A place for checkpoints.
+#[derive(Clone)]
+pub enum CheckpointLocation {
+    /// A directory, which takes files by hard links where it can.
+    Directory(PathBuf),
+    Store(Arc<dyn ObjectStore>),
+}
+
 /// What a coordinator is started with.
 #[derive(Clone)]
 pub struct CoordinatorConfig {
     pub data_dir: PathBuf,
-    /// Where checkpoints go; `None`: `data_dir/checkpoints`.
-    pub checkpoint_store: Option<Arc<dyn ObjectStore>>,
+    /// Where checkpoints go.
+    pub checkpoint_store: CheckpointLocation,
     pub workers: usize,
     pub backend: StateBackend,
     /// Operator state of all jobs that stays in memory, in bytes.
     pub state_cache_bytes: usize,
     /// Emitted rows that wait for slow jobs, in bytes per relation.
     pub ring_bytes: usize,
+    /// How long a reader keeps an epoch, and what it may cost.
+    pub pin_limits: PinLimits,
     pub checkpoint_interval: Duration,
     pub clock: Arc<dyn Clock>,
     pub fs: Arc<dyn FileSystem>,
@@ -80,6 +96,8 @@ enum Event {
     DdlDurable(u64, Result<()>),
     /// The views of jobs that wait for this checkpoint in the middle of a backfill are in files.
     HeldAreWritten(u64),
+    /// All views of this checkpoint are, so that it needs nothing of its epoch any more.
+    ViewsAreFrozen(u64),
     CheckpointDone(u64, Result<checkpointing::Written>),
     /// Views have been cleaned, and their tails frozen; whether there is more to do at once.
     Vacuumed {

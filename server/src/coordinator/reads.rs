@@ -1,15 +1,16 @@
 //! Readers that wait: for an epoch at which everything they name is exact and durable.
 
 use super::core::{Core, reply_to};
-use super::handle::{ReadSnapshot, Reply, SystemRelation, new_snapshot};
+use super::handle::{ReadSnapshot, Reply, SystemAnswer, SystemRelation, new_snapshot};
 use super::job::{Job, common_epoch};
-use arrow::array::RecordBatch;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
 use tokio::sync::oneshot;
 
 pub(super) struct WaitingRead {
     relations: Vec<RelationId>,
     at_least: Epoch,
+    /// Of a statement that writes: it has to see writes that may be neither durable nor in a cut yet.
+    for_write: bool,
     answer: Answer,
 }
 
@@ -17,7 +18,7 @@ pub(super) struct WaitingRead {
 enum Answer {
     Snapshot(Reply<ReadSnapshot>),
     Flushed(Reply<Epoch>),
-    SystemRows(SystemRelation, oneshot::Sender<RecordBatch>),
+    SystemRows(SystemRelation, oneshot::Sender<SystemAnswer>),
 }
 
 impl Answer {
@@ -41,7 +42,7 @@ impl Core {
     ) {
         let written = for_write.and_then(|t| self.tables.get(&t)).map_or(Epoch::ZERO, |t| t.written(self.last_cut));
         let at_least = at_least.max(written);
-        self.reads_waiting.push(WaitingRead { relations, at_least, answer: Answer::Snapshot(reply) });
+        self.reads_waiting.push(WaitingRead { relations, at_least, for_write: for_write.is_some(), answer: Answer::Snapshot(reply) });
     }
 
     /// Takes all that has arrived into cuts, and answers once every view that is not stopped has it.
@@ -54,19 +55,20 @@ impl Core {
             }
         }
         let relations = self.jobs.values().filter(|j| j.failure().is_none()).map(Job::id).collect();
-        self.reads_waiting.push(WaitingRead { relations, at_least: self.last_cut, answer: Answer::Flushed(reply) });
+        self.reads_waiting.push(WaitingRead { relations, at_least: self.last_cut, for_write: false, answer: Answer::Flushed(reply) });
     }
 
     /// Late and rejected rows are those of the cuts taken so far, so that a session finds what its own writes led to;
     /// everything else is shown as it is at this moment, also when a job is stuck.
-    pub(super) fn on_system_rows(&mut self, relation: SystemRelation, reply: oneshot::Sender<RecordBatch>) {
+    pub(super) fn on_system_rows(&mut self, relation: SystemRelation, reply: oneshot::Sender<SystemAnswer>) {
         let waits = matches!(relation, SystemRelation::LateRows | SystemRelation::RejectedRows);
         let relations = self.jobs.values().filter(|j| waits && j.is_live()).map(Job::id).collect();
         let at_least = if waits { self.last_cut } else { Epoch::ZERO };
-        self.reads_waiting.push(WaitingRead { relations, at_least, answer: Answer::SystemRows(relation, reply) });
+        self.reads_waiting.push(WaitingRead { relations, at_least, for_write: false, answer: Answer::SystemRows(relation, reply) });
     }
 
     pub(super) fn answer_reads(&mut self) {
+        let log = if self.reads_waiting.iter().any(|r| r.for_write) { self.log_health() } else { Ok(()) };
         let mut index = 0;
         while index < self.reads_waiting.len() {
             let waiting = &self.reads_waiting[index];
@@ -74,7 +76,9 @@ impl Core {
                 self.reads_waiting.swap_remove(index);
                 continue;
             }
-            match self.readable(&waiting.relations, waiting.at_least).transpose() {
+            let refused = log.as_ref().err().filter(|_| waiting.for_write).cloned();
+            let result = refused.map_or_else(|| self.readable(&waiting.relations, waiting.at_least), Err);
+            match result.transpose() {
                 None => index += 1,
                 Some(result) => {
                     let answer = self.reads_waiting.swap_remove(index).answer;
@@ -90,7 +94,10 @@ impl Core {
             Answer::Flushed(reply) => reply_to(reply, result.map(|snapshot| snapshot.epoch)),
             Answer::SystemRows(relation, reply) => {
                 // A job that was dropped or stopped meanwhile is no reason to show nothing; nor is a client that left.
-                let _gone = reply.send(self.system_rows(relation));
+                let _gone = reply.send(match relation {
+                    SystemRelation::RejectedRows => SystemAnswer::Rejected(self.rejected_rows()),
+                    _ => SystemAnswer::Rows(self.system_rows(relation)),
+                });
             }
         }
     }
@@ -100,7 +107,7 @@ impl Core {
         let at_least = if jobs.is_empty() { Epoch::ZERO } else { at_least.max(self.replayed_floor()) };
         let Some(epoch) = common_epoch(jobs.iter().map(|j| &j.exact), self.durable).filter(|e| *e >= at_least) else { return Ok(None) };
         let views = jobs.iter().map(|j| (j.id(), j.view.clone())).collect();
-        Ok(Some(new_snapshot(epoch, views, &self.pins)))
+        Ok(Some(new_snapshot(epoch, views, self.pins.pin(epoch, self.kept().died))))
     }
 
     /// After a restart readers wait for the epochs that were there before it, unless an external system that they

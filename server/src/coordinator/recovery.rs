@@ -1,20 +1,22 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, Writer, checkpoint_dir, has_job, read_body};
+use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, Writer, has_job, read_body};
 use super::core::Core;
-use super::ddl::{view_key, view_schema};
-use super::handle::{CoordinatorHandle, Pins};
+use super::ddl::{StoredViews, view_key, view_schema};
+use super::handle::CoordinatorHandle;
 use super::history::History;
 use super::job::Mode;
+use super::pins::Pins;
+use super::reaper::Reaper;
 use super::records::{self, DdlRecord, Record};
 use super::stats::Stats;
 use super::system::SystemRows;
 use super::table::Table;
-use super::{CoordinatorConfig, backfill::Backfill};
+use super::{CheckpointLocation, CoordinatorConfig, backfill::Backfill};
 use crate::catalog::CatalogSnapshot;
 use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
-use eddyline_executor::{Engine, EngineConfig};
+use eddyline_executor::{Engine, EngineConfig, rejects};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore};
 use eddyline_storage::kv::RocksKv;
@@ -33,7 +35,7 @@ use tokio::sync::oneshot;
 /// What a checkpoint gave back.
 struct Restored {
     body: Body,
-    views: BTreeMap<RelationId, Arc<View>>,
+    views: BTreeMap<RelationId, StoredViews>,
     histories: BTreeMap<RelationId, History>,
     kv: RocksKv,
 }
@@ -63,9 +65,13 @@ pub fn start(config: CoordinatorConfig) -> Result<Running> {
 
 fn open(config: CoordinatorConfig) -> Result<Core> {
     let lock = DataDirLock::acquire(&config.data_dir)?;
-    let store = match &config.checkpoint_store {
-        Some(store) => CheckpointStore::new(store.clone(), "checkpoints"),
-        None => CheckpointStore::local(&checkpoint_dir(&config))?,
+    let (store, store_lock) = match &config.checkpoint_store {
+        CheckpointLocation::Store(store) => (CheckpointStore::new(store.clone(), "checkpoints"), None),
+        CheckpointLocation::Directory(dir) => {
+            let is_within = dir.starts_with(&config.data_dir);
+            let lock = if is_within { None } else { Some(DataDirLock::acquire_for(dir, "checkpoint store", "--checkpoint-store")?) };
+            (CheckpointStore::local(dir)?, lock)
+        }
     };
     store.remove_staged()?;
     let store = BlockingCheckpointStore::new(store, config.runtime.clone());
@@ -81,7 +87,8 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
         None => (None, open_kv(&config, None)?),
     };
     let body = contents.as_ref().map(|(body, ..)| body);
-    let mut core = assemble(config, lock, log, Arc::new(kv), store, segments, body)?;
+    let locks = std::iter::once(lock).chain(store_lock).collect();
+    let mut core = assemble(config, locks, log, Arc::new(kv), store, segments, body)?;
     let from = contents.as_ref().map_or(LogPosition::default(), |(body, ..)| body.log);
     if let Some((body, views, histories)) = contents {
         core.restore_body(&body, views, histories)?;
@@ -109,9 +116,10 @@ fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments
             store.place_file(file, &segments.path_of(name))?;
             segments.map(name)
         };
-        let dir = Some(segments.clone());
-        let view = View::restore(view_schema(relation), view_key(relation), config.workers, dir, &job.view, &mut fetch)?;
-        views.insert(relation.id, view);
+        let dir = || Some(segments.clone());
+        let rows = View::restore(view_schema(relation), view_key(relation), config.workers, dir(), &job.view, &mut fetch)?;
+        let rejects = View::restore(rejects::schema(), rejects::key(), rejects::SHARDS, dir(), &job.rejects, &mut fetch)?;
+        views.insert(relation.id, StoredViews { rows, rejects });
     }
     drop(rows);
     let mut histories = BTreeMap::new();
@@ -127,7 +135,7 @@ fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments
 
 /// The files of rows that a checkpoint's views are mapped from.
 fn segment_files(body: &Body) -> HashSet<&str> {
-    body.jobs.values().flat_map(|job| &job.view.segments).map(|file| file.name.as_str()).collect()
+    body.jobs.values().flat_map(|job| job.view.segments.iter().chain(&job.rejects.segments)).map(|file| file.name.as_str()).collect()
 }
 
 fn clear_dir(dir: &Path) -> Result<()> {
@@ -146,7 +154,7 @@ fn open_kv(config: &CoordinatorConfig, image: Option<&Path>) -> Result<RocksKv> 
 
 fn assemble(
     config: CoordinatorConfig,
-    lock: DataDirLock,
+    locks: Vec<DataDirLock>,
     log: Arc<Log>,
     kv: Arc<RocksKv>,
     store: BlockingCheckpointStore,
@@ -165,6 +173,7 @@ fn assemble(
         stats: stats.clone(),
         starts: Arc::new(RwLock::new(HashMap::new())),
         write_room: CoordinatorHandle::write_room(),
+        clock: config.clock.clone(),
     };
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
@@ -206,8 +215,9 @@ fn assemble(
         writes_waiting: Vec::new(),
         reads_waiting: Vec::new(),
         shutdown: None,
+        reaper: Reaper::start()?,
         config,
-        _lock: lock,
+        _locks: locks,
     })
 }
 
@@ -219,7 +229,7 @@ impl Core {
     fn restore_body(
         &mut self,
         body: &Body,
-        mut views: BTreeMap<RelationId, Arc<View>>,
+        mut views: BTreeMap<RelationId, StoredViews>,
         mut histories: BTreeMap<RelationId, History>,
     ) -> Result<()> {
         self.last_cut = body.epoch;
@@ -253,16 +263,16 @@ impl Core {
         Ok(())
     }
 
-    fn restore_job(&mut self, relation: &Relation, body: &Body, view: Option<Arc<View>>) -> Result<()> {
+    fn restore_job(&mut self, relation: &Relation, body: &Body, views: Option<StoredViews>) -> Result<()> {
         let id = relation.id;
         let relation = Arc::new(relation.clone());
         let backfilling = |from| Mode::Backfilling(Backfill::new(from, body.epoch));
         // A relation that was dropped while the checkpoint was taken has no job in it; the log drops it again.
         let Some(job) = body.jobs.get(&id) else { return self.add_job(relation, None, backfilling(None), body.epoch) };
-        match (&job.progress, view) {
-            (Some(progress), Some(view)) => {
+        match (&job.progress, views) {
+            (Some(progress), Some(views)) => {
                 let mode = if job.positions.is_some() { backfilling(Some(progress.epoch)) } else { Mode::Live };
-                self.add_job(relation, Some((progress.clone(), view)), mode, body.epoch)?;
+                self.add_job(relation, Some((progress.clone(), views)), mode, body.epoch)?;
             }
             _ => {
                 self.drop_state(&relation);
@@ -303,7 +313,8 @@ impl Core {
     fn replay(&mut self, recovered: &Recovered, from: LogPosition) -> Result<()> {
         let mut cuts = 0u64;
         let mut writes = 0u64;
-        for frame in recovered.frames(from)? {
+        let together = "The data directory and the checkpoint store belong together: a server that is moved takes both with it.";
+        for frame in recovered.frames(from).map_err(|error| error.with_hint(together))? {
             let frame = frame?;
             match records::decode(frame.kind, &frame.payload)? {
                 Record::Ddl(ddl) => self.replay_ddl(ddl)?,
@@ -311,7 +322,7 @@ impl Core {
                     writes += 1;
                     for (table, changes) in changes {
                         if let Some(table) = self.tables.get_mut(&table) {
-                            table.write(changes, self.now);
+                            table.write_replayed(changes, self.now);
                         }
                     }
                 }

@@ -138,9 +138,9 @@ impl Ring {
         }
     }
 
-    /// Forgets the oldest entries until at most `budget` bytes are left; the newest entry stays.
-    pub fn evict_to(&mut self, budget: usize) {
-        while self.bytes > budget && self.entries.len() > 1 {
+    /// Forgets the oldest entries up to `last` until at most `budget` bytes are left; the newest entry stays.
+    pub fn evict_to(&mut self, budget: usize, last: Epoch) {
+        while self.bytes > budget && self.entries.len() > 1 && self.entries[0].epoch <= last {
             let outline = self.pop();
             self.start = outline.epoch;
             self.evicted.push_back(outline);
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(ring.take(Epoch(2), Epoch(5)).watermark, Some(Timestamp(5)));
         assert_eq!(ring.take(Epoch(5), Epoch(8)).watermark, None);
         assert_eq!((ring.watermark_at(Epoch(2)), ring.watermark_at(Epoch(6))), (Timestamp(2), Timestamp(5)));
-        ring.evict_to(15);
+        ring.evict_to(15, Epoch::MAX);
         assert_eq!((ring.start(), ring.bytes()), (Epoch(5), 10));
         ring.trim(Epoch(20));
         assert_eq!((ring.start(), ring.bytes()), (Epoch(20), 0));
@@ -189,7 +189,7 @@ mod tests {
         };
         let mut ring = Ring::of_source(Epoch(2), Timestamp(2), at(20));
         [3, 5, 9].into_iter().for_each(|e| ring.push(RingEntry { ends: Some(Arc::new(at(e * 10))), ..entry(e, 10) }));
-        ring.evict_to(0);
+        ring.evict_to(0, Epoch::MAX);
         assert_eq!(ring.start(), Epoch(5));
         let seen = |ring: &Ring| [2, 3, 4, 5, 8, 9].map(|e| (ring.watermark_at(Epoch(e)).0, ring.ends_at(Epoch(e))[0].start.0));
         assert_eq!(seen(&ring), [(2, 20), (3, 30), (3, 30), (5, 50), (5, 50), (9, 90)]);

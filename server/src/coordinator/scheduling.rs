@@ -141,9 +141,8 @@ impl Core {
         if let Some(arrived) = running.arrived {
             stats.freshness_micros.store(arrived.elapsed().as_micros() as i64, Ordering::Relaxed);
         }
-        let (late, rejected) = self.system.side_rows(done.job, done.epoch, done.late, done.rejected);
-        stats.late.fetch_add(late, Ordering::Relaxed);
-        stats.rejected.fetch_add(rejected, Ordering::Relaxed);
+        stats.late.fetch_add(self.system.late_rows(done.job, done.epoch, &done.late), Ordering::Relaxed);
+        stats.rejected.fetch_add(done.rejections, Ordering::Relaxed);
         if matches!(self.jobs[&done.job].mode, Mode::Backfilling(_)) {
             return self.on_backfill_step(done.job, done.watermark);
         }

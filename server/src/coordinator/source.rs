@@ -5,6 +5,7 @@ use super::Event;
 use super::history::{self, History, SavedHistory};
 use super::inbox::{Arrived, Inbox, Reader};
 use super::partition::Partition;
+use super::reaper::{Reaped, Reaper};
 use super::ring::{Ring, RingEntry};
 use super::stats::SourceStats;
 use crossbeam_channel::Sender;
@@ -56,7 +57,7 @@ pub struct Source {
     /// Recorded cuts whose rows have not been read again yet.
     replay: VecDeque<(Epoch, InputCut)>,
     inbox: Option<Arc<Inbox>>,
-    reader: Option<Box<dyn SourceReader>>,
+    reader: Option<Reaped>,
     clock: Arc<dyn Clock>,
     events: Sender<Event>,
     idle_timeout: Option<Duration>,
@@ -177,14 +178,14 @@ impl Source {
     }
 
     /// Starts reading after the last cut, if not already.
-    pub fn start(&mut self) -> Result<()> {
+    pub fn start(&mut self, reaper: &Reaper) -> Result<()> {
         if self.reader.is_some() || self.partitions.values().all(|p| p.watermark == Timestamp::MAX) && !self.is_replaying() {
             return Ok(());
         }
         let ranges = self.partitions.iter().filter(|(_, p)| p.watermark != Timestamp::MAX);
         let ranges = ranges.map(|(id, p)| PartitionRange { partition: *id, start: p.end, end: None }).collect();
         let inbox = Inbox::new(Reader::Source(self.id()), &self.relation, self.clock.clone(), self.events.clone())?;
-        self.reader = Some(self.connector.read(ranges, inbox.clone())?);
+        self.reader = reaper.watch(self.connector.read(ranges, inbox.clone())?);
         self.inbox = Some(inbox);
         Ok(())
     }

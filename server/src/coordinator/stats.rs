@@ -24,6 +24,11 @@ pub struct Stats {
     /// Memory of all views' rows, deaths and indexes, as of the last vacuum.
     pub view_bytes: AtomicU64,
     pub ring_bytes: AtomicU64,
+    /// Epochs that readers hold: how many, since when the oldest, rows kept for them, and how many were let go of.
+    pub pins: AtomicU64,
+    pub pin_micros: AtomicU64,
+    pub pin_bytes: AtomicU64,
+    pub pins_let_go: AtomicU64,
     /// Rows of views that are in memory because they are in no file yet.
     pub tail_bytes: AtomicU64,
     /// Operator state of all jobs in memory (backend `rocksdb`).

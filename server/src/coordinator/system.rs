@@ -1,18 +1,20 @@
-//! What fell out of the dataflow, kept bounded and queryable: late rows, rejected rows (a Z-set: a retraction takes
-//! them out again), undecodable records; and the rows of the schema `eddyline`. Nothing is dropped without a
-//! count: the counters go on when the kept rows have reached their bound.
+//! What fell out of the dataflow, kept bounded and queryable: late rows and undecodable records; and the rows of the schema
+//! `eddyline`. Nothing is dropped without a count: the counters go on when the kept rows have reached their bound. Rejected
+//! rows are a view beside each job's (`eddyline_executor::rejects`), without a bound, and are read by whoever asks for them.
 
 use super::core::Core;
 use super::handle::SystemRelation;
 use super::job::Mode;
+use super::pins::Pin;
 use super::stats::JobStats;
-use arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::SchemaRef;
-use arrow::json::LineDelimitedWriter;
 use eddyline_common::connector::UndecodableRecord;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{ChangeBatch, Column, Epoch, PartitionId, RelationId, SqlType};
+use eddyline_common::{ChangeBatch, Column, Epoch, PartitionId, RelationId, Result, SqlType};
 use eddyline_executor::SideRows;
+use eddyline_executor::rejects::{self, json_lines};
+use eddyline_storage::view::{Snapshot, View};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -46,30 +48,21 @@ struct Undecodable {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SystemRows {
     late: VecDeque<SideRow>,
-    rejected: VecDeque<SideRow>,
     undecodable: VecDeque<Undecodable>,
 }
 
 impl SystemRows {
-    /// Keeps a step's late and rejected rows; returns how many there were of each.
-    pub fn side_rows(&mut self, view: RelationId, epoch: Epoch, late: Vec<SideRows>, rejected: Vec<SideRows>) -> (u64, u64) {
-        let counts = (count(&late), count(&rejected));
-        for row in late.iter().flat_map(|side| rows_of(view, epoch, side)) {
-            push_bounded(&mut self.late, row);
+    /// Keeps some of a step's late rows; returns how many there were.
+    pub fn late_rows(&mut self, view: RelationId, epoch: Epoch, late: &[SideRows]) -> u64 {
+        let mut room = KEPT_PER_STEP_MAX;
+        for side in late {
+            let kept = side.changes.slice(0, side.changes.num_rows().min(room));
+            room -= kept.num_rows();
+            for (index, row) in json_lines(&kept.rows).into_iter().enumerate() {
+                push_bounded(&mut self.late, SideRow { view, epoch, reason: side.reason.clone(), row, weight: kept.weight(index) });
+            }
         }
-        for row in rejected.iter().flat_map(|side| rows_of(view, epoch, side)) {
-            self.reject(row);
-        }
-        counts
-    }
-
-    fn reject(&mut self, row: SideRow) {
-        let same = self.rejected.iter().position(|r| r.view == row.view && r.reason == row.reason && r.row == row.row);
-        match same {
-            Some(index) if self.rejected[index].weight + row.weight == 0 => drop(self.rejected.remove(index)),
-            Some(index) => self.rejected[index].weight += row.weight,
-            None => push_bounded(&mut self.rejected, row),
-        }
+        count(late)
     }
 
     pub fn undecodable(&mut self, source: RelationId, epoch: Epoch, records: Vec<(PartitionId, UndecodableRecord)>) {
@@ -82,7 +75,6 @@ impl SystemRows {
     /// Its relation was dropped.
     pub fn forget(&mut self, id: RelationId) {
         self.late.retain(|r| r.view != id);
-        self.rejected.retain(|r| r.view != id);
         self.undecodable.retain(|r| r.source != id);
     }
 
@@ -90,7 +82,6 @@ impl SystemRows {
     pub fn up_to(&self, epoch: Epoch) -> SystemRows {
         let mut kept = self.clone();
         kept.late.retain(|r| r.epoch <= epoch);
-        kept.rejected.retain(|r| r.epoch <= epoch);
         kept.undecodable.retain(|r| r.epoch <= epoch);
         kept
     }
@@ -106,23 +97,6 @@ fn push_bounded<T>(rows: &mut VecDeque<T>, row: T) {
 fn count(sides: &[SideRows]) -> u64 {
     let weight = |c: &ChangeBatch| c.weights.as_ref().map_or(c.num_rows() as u64, |w| w.values().iter().map(|w| w.unsigned_abs()).sum());
     sides.iter().map(|s| weight(&s.changes)).sum()
-}
-
-fn rows_of(view: RelationId, epoch: Epoch, side: &SideRows) -> Vec<SideRow> {
-    let kept = side.changes.slice(0, side.changes.num_rows().min(KEPT_PER_STEP_MAX));
-    let texts = json_lines(&kept.rows);
-    let row = |(index, row): (usize, String)| SideRow { view, epoch, reason: side.reason.clone(), row, weight: kept.weight(index) };
-    texts.into_iter().enumerate().map(row).collect()
-}
-
-/// One JSON object per row.
-fn json_lines(rows: &RecordBatch) -> Vec<String> {
-    let mut writer = LineDelimitedWriter::new(Vec::new());
-    let written = writer.write(rows).and_then(|()| writer.finish());
-    if let Err(error) = written {
-        return vec![format!("{{\"unprintable\": \"{error}\"}}"); rows.num_rows()];
-    }
-    String::from_utf8_lossy(&writer.into_inner()).lines().map(str::to_string).collect()
 }
 
 /// The name in schema `eddyline` and the columns of each system relation.
@@ -188,6 +162,43 @@ pub fn schema(relation: SystemRelation) -> SchemaRef {
     arrow_schema(&columns(relation))
 }
 
+/// All rejected rows at one moment, read a batch at a time.
+pub struct RejectedRows {
+    /// With the names of their views.
+    jobs: Vec<(String, Arc<View>, Epoch)>,
+    pin: Pin,
+}
+
+impl RejectedRows {
+    /// Batches in the columns of the relation.
+    pub fn batches(self: Arc<Self>) -> impl Iterator<Item = Result<RecordBatch>> + Send {
+        let (mut next, mut open): (usize, Option<Snapshot>) = (0, None);
+        std::iter::from_fn(move || {
+            loop {
+                if let Err(too_old) = self.pin.check() {
+                    return Some(Err(too_old));
+                }
+                if let Some(batch) = open.as_mut().and_then(Iterator::next) {
+                    let name = &self.jobs[next - 1].0;
+                    return Some(batch.and_then(|batch| with_name(name, &batch)));
+                }
+                let (_, view, epoch) = self.jobs.get(next)?;
+                next += 1;
+                match view.snapshot(*epoch, Some(&[rejects::EPOCH, rejects::REASON, rejects::ROW, rejects::WEIGHT])) {
+                    Ok(rows) => open = Some(rows),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        })
+    }
+}
+
+fn with_name(name: &str, rows: &RecordBatch) -> Result<RecordBatch> {
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(name, rows.num_rows())));
+    let columns = std::iter::once(names).chain(rows.columns().iter().cloned()).collect();
+    Ok(RecordBatch::try_new(schema(SystemRelation::RejectedRows), columns)?)
+}
+
 enum Cell {
     Text(Option<String>),
     Int(i64),
@@ -200,7 +211,7 @@ impl Core {
             SystemRelation::Sources => self.source_rows(),
             SystemRelation::Jobs => self.job_rows(),
             SystemRelation::LateRows => self.system.late.iter().map(|r| self.side_row(r)).collect(),
-            SystemRelation::RejectedRows => self.system.rejected.iter().map(|r| self.side_row(r)).collect(),
+            SystemRelation::RejectedRows => Vec::new(),
             SystemRelation::UndecodableRecords => self.system.undecodable.iter().map(|r| self.undecodable_row(r)).collect(),
             SystemRelation::Checkpoints => self
                 .checkpoints
@@ -211,6 +222,22 @@ impl Core {
                 .collect(),
         };
         to_batch(&schema(relation), rows)
+    }
+
+    /// Where the rejected rows are: those of a view that goes with the cuts as of its epoch, of others as far as they have come.
+    pub(super) fn rejected_rows(&self) -> RejectedRows {
+        let of = |job: &super::job::Job| {
+            let epoch = match &job.mode {
+                Mode::Live => job.stepped,
+                Mode::Backfilling(backfill) => backfill.to,
+                // Rows that live die at no epoch, which is the last one.
+                Mode::Failed(_) => Epoch(Epoch::MAX.0 - 1),
+            };
+            Some((job.relation.name.clone(), job.rejects.clone()?, epoch))
+        };
+        let jobs: Vec<_> = self.jobs.values().filter_map(of).collect();
+        let oldest = jobs.iter().map(|(_, _, epoch)| *epoch).min().unwrap_or(self.durable).min(self.durable);
+        RejectedRows { jobs, pin: self.pins.pin(oldest, self.kept().died) }
     }
 
     fn name_of(&self, id: RelationId) -> Cell {

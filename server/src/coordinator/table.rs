@@ -31,13 +31,16 @@ impl Table {
         self.relation.id
     }
 
-    /// A write that is in the log.
-    pub fn write(&mut self, changes: ChangeBatch, now: Timestamp) {
-        if let Some(times) = &self.times {
-            let inserted = insertions_of(&changes);
-            self.proposed = self.proposed.max(times.of(&inserted, now).0.unwrap_or(Timestamp::MIN));
-        }
+    /// A write that is in the log, and the watermark that its rows propose.
+    pub fn write(&mut self, changes: ChangeBatch, proposed: Option<Timestamp>) {
+        self.proposed = self.proposed.max(proposed.unwrap_or(Timestamp::MIN));
         self.waiting.push(changes);
+    }
+
+    /// The same out of the log, as of `now`.
+    pub fn write_replayed(&mut self, changes: ChangeBatch, now: Timestamp) {
+        let proposed = self.times.as_ref().and_then(|times| times.of_changes(&changes, now).0);
+        self.write(changes, proposed);
     }
 
     /// The epoch at which every write to it shows.
@@ -77,11 +80,4 @@ impl Table {
         self.advanced = false;
         self.ring.push(RingEntry { epoch, batches, watermark, bytes, arrived: Instant::now(), ends: None });
     }
-}
-
-/// Retracted rows say nothing about how far time has come.
-fn insertions_of(changes: &ChangeBatch) -> arrow::array::RecordBatch {
-    let Some(weights) = &changes.weights else { return changes.rows.clone() };
-    let mask = arrow::array::BooleanArray::from_unary(weights, |w| w > 0);
-    arrow::compute::filter_record_batch(&changes.rows, &mask).unwrap_or_else(|_| changes.rows.clone())
 }

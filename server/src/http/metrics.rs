@@ -89,6 +89,10 @@ fn sessions(page: &mut Page, metrics: &Metrics) {
 
 fn memory(page: &mut Page, stats: &Stats) {
     page.gauge("eddyline_ring_bytes", "Changes in memory that wait for views.", count(&stats.ring_bytes));
+    page.gauge("eddyline_snapshots", "Moments in time that transactions, cursors and queries read at.", count(&stats.pins));
+    page.gauge("eddyline_snapshot_age_seconds", "How long the oldest of them has been kept.", seconds(&stats.pin_micros));
+    page.gauge("eddyline_snapshot_bytes", "Rows that have changed since and are kept for them.", count(&stats.pin_bytes));
+    page.counter("eddyline_snapshots_too_old_total", "Readers that came to a limit of age or size.", count(&stats.pins_let_go));
     page.gauge(
         "eddyline_view_bytes",
         "Memory of tables and views: rows not in a mapped file yet, the index and deaths; measured every few seconds.",

@@ -3,7 +3,8 @@
 use super::rows::Rows;
 use super::spec::RelationSpec;
 use super::{SystemContext, builtin, information_schema, objects};
-use crate::coordinator::{SystemRelation, system};
+use crate::coordinator::system::RejectedRows;
+use crate::coordinator::{SystemAnswer, SystemRelation, system};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -11,8 +12,11 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result as DfResult;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use eddyline_common::{Result, SqlError};
 use std::fmt::{Debug, Formatter};
 use std::sync::{Arc, OnceLock};
@@ -119,12 +123,41 @@ impl TableProvider for OwnTable {
         _state: &dyn Session,
         projection: Option<&Vec<usize>>,
         _filters: &[Expr],
-        _limit: Option<usize>,
+        limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let rows = match &self.context.coordinator {
+        let answer = match &self.context.coordinator {
             Some(coordinator) => coordinator.system_rows(self.relation).await.map_err(external)?,
-            None => RecordBatch::new_empty(self.schema()),
+            None => SystemAnswer::Rows(RecordBatch::new_empty(self.schema())),
         };
-        exec(self.schema(), rows, projection)
+        match answer {
+            SystemAnswer::Rows(rows) => exec(self.schema(), rows, projection),
+            SystemAnswer::Rejected(rows) => {
+                let partition: Arc<dyn PartitionStream> = Arc::new(RejectedPartition { schema: self.schema(), rows: Arc::new(rows) });
+                Ok(Arc::new(StreamingTableExec::try_new(self.schema(), vec![partition], projection, [], false, limit)?))
+            }
+        }
+    }
+}
+
+/// Rejected rows, read as they are wanted.
+struct RejectedPartition {
+    schema: SchemaRef,
+    rows: Arc<RejectedRows>,
+}
+
+impl Debug for RejectedPartition {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RejectedPartition")
+    }
+}
+
+impl PartitionStream for RejectedPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = self.rows.clone().batches().map(|batch| batch.map_err(external));
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::iter(batches)))
     }
 }

@@ -1,6 +1,6 @@
 //! Cancelling: one token per session, and the registry that cancel requests find it in. A token is
-//! checked wherever a statement waits, so a statement ends also while its rows stream. While shielded (a
-//! commit is on its way to the log) the statement runs to its end.
+//! checked wherever a statement waits, so a statement ends also while its rows stream. While shielded (what it
+//! did is on its way to the log) it is given a moment to come to its end.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -15,6 +15,8 @@ pub enum Interrupt {
     User,
     /// The server stops.
     Shutdown,
+    /// What the session reads is not kept any longer.
+    SnapshotTooOld,
 }
 
 #[derive(Debug, Default)]
@@ -22,6 +24,7 @@ pub struct CancelToken {
     requested: AtomicBool,
     stopping: AtomicBool,
     shielded: AtomicBool,
+    too_old: AtomicBool,
     notify: Notify,
 }
 
@@ -37,13 +40,26 @@ impl CancelToken {
         self.notify.notify_waiters();
     }
 
+    /// A snapshot of the session was let go of; the session finds out which.
+    pub fn snapshot_too_old(&self) {
+        self.too_old.store(true, Ordering::SeqCst);
+        self.notify.notify_waiters();
+    }
+
+    /// The session has seen to it.
+    pub fn snapshots_released(&self) {
+        self.too_old.store(false, Ordering::SeqCst);
+    }
+
     /// Forgets a request that came between statements.
     pub fn reset(&self) {
         self.requested.store(false, Ordering::SeqCst);
     }
 
-    pub fn shield(&self, on: bool) {
-        self.shielded.store(on, Ordering::SeqCst);
+    /// From here until the shield is dropped, with the statement or before, its outcome is not the session's to decide.
+    pub fn shield(self: &Arc<Self>) -> Shield {
+        self.shielded.store(true, Ordering::SeqCst);
+        Shield(self.clone())
     }
 
     pub fn is_shielded(&self) -> bool {
@@ -54,7 +70,12 @@ impl CancelToken {
         if self.stopping.load(Ordering::SeqCst) {
             return Some(Interrupt::Shutdown);
         }
-        self.requested.load(Ordering::SeqCst).then_some(Interrupt::User)
+        if self.requested.load(Ordering::SeqCst) {
+            return Some(Interrupt::User);
+        }
+        // What is on its way to the log has read all that it needs.
+        let too_old = self.too_old.load(Ordering::SeqCst) && !self.is_shielded();
+        too_old.then_some(Interrupt::SnapshotTooOld)
     }
 
     /// Returns once the statement has to end.
@@ -68,6 +89,16 @@ impl CancelToken {
             }
             notified.await;
         }
+    }
+}
+
+/// What a statement did is on its way to the log while this lives.
+#[must_use]
+pub struct Shield(Arc<CancelToken>);
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        self.0.shielded.store(false, Ordering::SeqCst);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One client: startup, then messages until it leaves. Messages of the extended protocol that follow an error are
 //! skipped up to the next Sync.
 
-use super::cancel::{CancelRegistry, Registration};
+use super::cancel::{CancelRegistry, Interrupt, Registration};
 use super::guard::CLIENT_GONE;
 use super::guard::{is_fatal, shutting_down};
 use super::listener::Admission;
@@ -169,6 +169,7 @@ impl Connection {
             }
             // A cancel that came too late for the last statement must not end this one.
             self.session.cancel.reset();
+            self.session.release_snapshots();
             if let Err(error) = self.handle(message).await {
                 self.report(error).await?;
             }
@@ -185,25 +186,24 @@ impl Connection {
                 None => std::future::pending().await,
             }
         };
-        let token = self.session.cancel.clone();
-        let stopped = async {
-            loop {
-                if token.interrupted().await == super::cancel::Interrupt::Shutdown {
-                    return;
+        tokio::pin!(idle);
+        loop {
+            let interrupt = tokio::select! {
+                biased;
+                message = self.reader.message() => return message,
+                () = &mut idle => {
+                    let what = if in_block { "idle-in-transaction" } else { "idle-session" };
+                    let state = if in_block { SqlState("25P03") } else { SqlState("57P05") };
+                    return Err(SqlError::new(state, format!("terminating connection due to {what} timeout")));
                 }
-                // A cancel request between statements has nothing to end.
-                token.reset();
+                interrupt = self.session.cancel.interrupted() => interrupt,
+            };
+            match interrupt {
+                Interrupt::Shutdown => return Err(shutting_down()),
+                // Between statements there is nothing to end.
+                Interrupt::User => self.session.cancel.reset(),
+                Interrupt::SnapshotTooOld => self.session.release_snapshots(),
             }
-        };
-        tokio::select! {
-            biased;
-            message = self.reader.message() => message,
-            () = idle => {
-                let what = if in_block { "idle-in-transaction" } else { "idle-session" };
-                let state = if in_block { SqlState("25P03") } else { SqlState("57P05") };
-                Err(SqlError::new(state, format!("terminating connection due to {what} timeout")))
-            }
-            () = stopped => Err(shutting_down()),
         }
     }
 

@@ -11,16 +11,17 @@ use eddyline_common::postgres::encode::RowFormat;
 use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::statement::CopyFormat;
 use pgwire::messages::PgWireFrontendMessage as Message;
+use tokio::time::Instant;
 
 impl Connection {
     /// Returns the completion's tag. Nothing is written before the client says that all has come.
-    pub async fn copy_in(&mut self, mut copy: CopyIn) -> Result<String> {
+    pub async fn copy_in(&mut self, mut copy: CopyIn, deadline: Option<Instant>) -> Result<String> {
         self.writer.copy_in_response(copy.fields());
         self.writer.flush().await?;
         let cancel = self.session.cancel.clone();
         // After an error the client sends on until it has read it; `handle` skips what it sends.
-        guarded(&cancel, None, None, receive(&mut self.reader, &mut copy)).await?;
-        let rows = guarded(&cancel, None, Some(&self.reader), self.session.finish_copy(copy)).await?;
+        guarded(&cancel, deadline, None, receive(&mut self.reader, &mut copy)).await?;
+        let rows = guarded(&cancel, deadline, Some(&self.reader), self.session.finish_copy(copy)).await?;
         Ok(format!("COPY {rows}"))
     }
 }

@@ -2,7 +2,7 @@
 //! transaction; answers gather in the buffer until Sync or Flush, or until it is full.
 
 use super::connection::Connection;
-use super::guard::guarded;
+use super::guard::{deadline, guarded, is_fatal};
 use super::wire::{FLUSH_BYTES, Writer};
 use crate::session::cursor::{Portal, PortalRun, Running, split};
 use crate::session::{Outcome, Session};
@@ -90,21 +90,21 @@ impl Connection {
 
     pub async fn execute(&mut self, execute: Execute) -> Result<()> {
         let name = execute.name.unwrap_or_default();
-        let timeout = self.session.settings.timeout("statement_timeout");
+        let deadline = deadline(self.session.settings.timeout("statement_timeout"));
         let cancel = self.session.cancel.clone();
         let started = std::time::Instant::now();
         let metrics = self.session.services().metrics.clone();
         metrics.statements.add(1);
-        let run = guarded(&cancel, timeout, Some(&self.reader), self.session.run_portal(&name)).await?;
+        let run = guarded(&cancel, deadline, Some(&self.reader), self.session.run_portal(&name)).await?;
         match run {
             PortalRun::Other(Outcome::CopyIn(copy)) => {
                 self.send_notices();
-                let tag = self.copy_in(copy).await?;
+                let tag = self.copy_in(copy, deadline).await?;
                 self.writer.command_complete(&tag);
             }
             PortalRun::Other(outcome) => {
                 let answer = complete(&mut self.writer, &mut self.session, outcome);
-                let tag = guarded(&cancel, timeout, Some(&self.reader), answer).await?;
+                let tag = guarded(&cancel, deadline, Some(&self.reader), answer).await?;
                 self.send_notices();
                 match tag {
                     Some(tag) => self.writer.command_complete(&tag),
@@ -114,7 +114,7 @@ impl Connection {
             PortalRun::Rows(mut portal) => {
                 let limit = u64::try_from(execute.max_rows).ok().filter(|n| *n > 0).unwrap_or(u64::MAX);
                 let rows = stream(&mut self.writer, &self.session, &mut portal, limit);
-                let tag = guarded(&cancel, timeout, Some(&self.reader), rows).await?;
+                let tag = guarded(&cancel, deadline, Some(&self.reader), rows).await?;
                 self.send_notices();
                 match tag {
                     Some(tag) => self.writer.command_complete(&tag),
@@ -143,7 +143,12 @@ impl Connection {
             self.writer.ready_for_query(self.session.transaction_state());
             return self.writer.flush().await;
         }
-        if let Err(error) = self.session.finish_implicit().await {
+        let deadline = deadline(self.session.settings.timeout("statement_timeout"));
+        let cancel = self.session.cancel.clone();
+        if let Err(error) = guarded(&cancel, deadline, Some(&self.reader), self.session.finish_implicit()).await {
+            if is_fatal(&error) {
+                return Err(error);
+            }
             self.session.fail();
             self.writer.error(super::messages::Severity::Error, &error);
         }

@@ -1,7 +1,7 @@
 //! A simple query: any number of statements, in one transaction unless they say otherwise, each answered in turn.
 
 use super::connection::Connection;
-use super::guard::{guarded, is_fatal};
+use super::guard::{deadline, guarded, is_fatal};
 use super::messages::Severity;
 use super::wire::{FLUSH_BYTES, Writer};
 use crate::serving::RowStream;
@@ -39,23 +39,24 @@ impl Connection {
     }
 
     async fn one(&mut self, parsed: &Parsed, last: bool) -> Result<()> {
-        let timeout = self.session.settings.timeout("statement_timeout");
+        let deadline = deadline(self.session.settings.timeout("statement_timeout"));
         let cancel = self.session.cancel.clone();
+        self.session.release_snapshots();
         let started = std::time::Instant::now();
         let metrics = self.session.services().metrics.clone();
         metrics.statements.add(1);
-        let outcome = guarded(&cancel, timeout, Some(&self.reader), self.session.run(parsed)).await?;
+        let outcome = guarded(&cancel, deadline, Some(&self.reader), self.session.run(parsed)).await?;
         if let Outcome::CopyIn(copy) = outcome {
             self.send_notices();
-            let tag = self.copy_in(copy).await?;
+            let tag = self.copy_in(copy, deadline).await?;
             if last {
-                self.session.finish_implicit().await?;
+                guarded(&cancel, deadline, Some(&self.reader), self.session.finish_implicit()).await?;
             }
             self.writer.command_complete(&tag);
             return Ok(());
         }
         let answer = answer(&mut self.writer, &mut self.session, outcome, last);
-        let complete = guarded(&cancel, timeout, Some(&self.reader), answer).await?;
+        let complete = guarded(&cancel, deadline, Some(&self.reader), answer).await?;
         self.send_notices();
         match complete {
             Some(tag) => self.writer.command_complete(&tag),

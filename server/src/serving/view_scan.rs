@@ -253,7 +253,7 @@ struct ViewPartition {
     schema: SchemaRef,
     rows: Arc<SharedRows>,
     executed: AtomicUsize,
-    /// Keeps the epoch pinned while anything is left to read.
+    /// Keeps the epoch pinned while anything is left to read, as long as it may.
     snapshot: Arc<ReadSnapshot>,
 }
 
@@ -275,10 +275,10 @@ impl PartitionStream for ViewPartition {
             Err(error) => (None, Some(error)),
         };
         let batches = stream::iter(std::iter::from_fn(move || {
-            let _pinned = &snapshot;
-            let batch = match &round {
-                Some(round) => take(round),
-                None => failed.take().map(Err),
+            let batch = match (&round, snapshot.check()) {
+                (Some(round), Ok(())) => take(round),
+                (Some(_), Err(too_old)) => Some(Err(too_old)),
+                (None, _) => failed.take().map(Err),
             };
             batch.map(|b| b.map_err(external))
         }));

@@ -1,5 +1,5 @@
-//! BEGIN, COMMIT, ROLLBACK, and the end of an implicit transaction. While a commit is on its way to the log it
-//! cannot be cancelled: the client would not know what it had done.
+//! BEGIN, COMMIT, ROLLBACK, and the end of an implicit transaction. While a commit is on its way to the log it is
+//! shielded: cancelled now, the client would not know what it had done.
 
 use super::transaction::{Block, Transaction};
 use super::{Outcome, Session};
@@ -19,7 +19,14 @@ impl Session {
 
     pub(super) async fn commit(&mut self, chain: bool) -> Result<Outcome> {
         match self.transaction.block {
-            Block::Failed => return self.rollback(chain),
+            Block::Failed => {
+                // The client may not know that it has failed.
+                if let Some(too_old) = self.transaction.too_old().cloned() {
+                    self.abandon();
+                    return Err(too_old);
+                }
+                return self.rollback(chain);
+            }
             Block::Implicit => self.warn(SqlState::NO_ACTIVE_TRANSACTION, "there is no transaction in progress"),
             Block::Explicit => {}
         }
@@ -81,10 +88,9 @@ impl Session {
             self.set(&name, value.as_deref())?;
         }
         if let Some(write) = transaction.take_write()? {
-            self.cancel.shield(true);
-            let written = self.services.coordinator.write(write).await;
-            self.cancel.shield(false);
-            self.seen = self.seen.max(written?);
+            let admitted = self.services.coordinator.admit(write).await?;
+            let _shield = self.cancel.shield();
+            self.seen = self.seen.max(self.services.coordinator.write_admitted(admitted).await?);
         }
         Ok(())
     }

@@ -161,12 +161,12 @@ impl Session {
     }
 
     pub fn portal(&self, name: &str) -> Result<&Portal> {
-        self.portals.0.get(name).ok_or_else(|| no_cursor(name))
+        self.portals.0.get(name).ok_or_else(|| self.no_cursor(name))
     }
 
     /// Execute: runs the portal if it has not run yet. It is out of the session until `put_back`.
     pub async fn run_portal(&mut self, name: &str) -> Result<PortalRun> {
-        let mut portal = self.portals.0.remove(name).ok_or_else(|| no_cursor(name))?;
+        let mut portal = self.portals.0.remove(name).ok_or_else(|| self.no_cursor(name))?;
         self.check_failed(&portal.parsed)?;
         let Some(statement) = portal.statement.take() else { return Ok(PortalRun::Rows(Box::new(portal))) };
         match self.execute(statement, &portal.parsed.clone()).await? {
@@ -176,6 +176,11 @@ impl Session {
             }
             other => Ok(PortalRun::Other(other)),
         }
+    }
+
+    /// It never was, or its rows were let go of.
+    fn no_cursor(&self, name: &str) -> SqlError {
+        self.transaction.too_old().cloned().unwrap_or_else(|| no_cursor(name))
     }
 
     pub fn put_back(&mut self, name: &str, portal: Portal) {

@@ -22,7 +22,7 @@ pub mod statement;
 pub mod transaction;
 mod writing;
 
-use crate::coordinator::CoordinatorHandle;
+use crate::coordinator::{CoordinatorHandle, ReadSnapshot};
 use crate::metrics::Metrics;
 use crate::pgwire::cancel::CancelToken;
 use crate::pgwire::messages::TransactionState;
@@ -33,7 +33,7 @@ use eddyline_common::runtime::Clock;
 use eddyline_common::{Epoch, SqlError};
 use eddyline_planner::statement::CopyFormat;
 use settings::Settings;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use transaction::Transaction;
 
 /// What all sessions share.
@@ -55,6 +55,8 @@ pub struct Session {
     portals: Portals,
     /// The newest epoch this session has read or written: it never goes back behind it.
     seen: Epoch,
+    /// What this session reads or has yet to read from, as long as somebody in it does.
+    snapshots: Vec<Weak<ReadSnapshot>>,
     /// To be sent before the statement completes.
     notices: Vec<SqlError>,
     /// Settings the client is to be told of.
@@ -100,6 +102,7 @@ impl Session {
             statements: Statements::default(),
             portals: Portals::default(),
             seen: Epoch::ZERO,
+            snapshots: Vec::new(),
             notices: Vec::new(),
             reports: Vec::new(),
         }
@@ -119,6 +122,26 @@ impl Session {
 
     pub fn take_reports(&mut self) -> Vec<(&'static str, String)> {
         std::mem::take(&mut self.reports)
+    }
+
+    /// Keeps an eye on a snapshot, of which the server may let go.
+    fn watch(&mut self, snapshot: &Arc<ReadSnapshot>) {
+        self.snapshots.retain(|s| s.strong_count() > 0);
+        self.snapshots.push(Arc::downgrade(snapshot));
+        let cancel = Arc::downgrade(&self.cancel);
+        snapshot.on_let_go(move || cancel.upgrade().into_iter().for_each(|c| c.snapshot_too_old()));
+    }
+
+    /// Lets go of what the server does not keep for this session any longer: its cursors end, and so does a block that
+    /// reads there.
+    pub fn release_snapshots(&mut self) {
+        self.cancel.snapshots_released();
+        let too_old = self.snapshots.iter().filter_map(Weak::upgrade).find_map(|s| s.check().err());
+        if let Some(error) = too_old {
+            self.portals.clear();
+            self.transaction.lose_snapshot(error);
+        }
+        self.snapshots.retain(|s| s.strong_count() > 0);
     }
 
     fn warn(&mut self, state: eddyline_common::SqlState, message: impl Into<String>) {

@@ -28,6 +28,9 @@ impl Session {
         if self.transaction.block != Block::Failed || ends_transaction(parsed) {
             return Ok(());
         }
+        if let Some(too_old) = self.transaction.too_old() {
+            return Err(too_old.clone());
+        }
         Err(SqlError::new(SqlState::FAILED_TRANSACTION, "current transaction is aborted, commands ignored until end of transaction block"))
     }
 
@@ -137,6 +140,7 @@ impl Session {
             return self.block_snapshot(&wanted).await.map(Some);
         }
         let snapshot = Arc::new(self.services.coordinator.snapshot(&wanted, self.seen).await?);
+        self.watch(&snapshot);
         self.seen = self.seen.max(snapshot.epoch);
         Ok(Some(snapshot))
     }
@@ -152,6 +156,7 @@ impl Session {
         let mut all: Vec<RelationId> = self.readable();
         all.extend(wanted.iter().filter(|id| !all.contains(id)).copied().collect::<Vec<_>>());
         let snapshot = Arc::new(self.services.coordinator.snapshot(&all, self.seen).await?);
+        self.watch(&snapshot);
         self.seen = self.seen.max(snapshot.epoch);
         self.transaction.snapshot = Some(snapshot.clone());
         Ok(snapshot)
@@ -191,7 +196,9 @@ impl Session {
             }
             other => return Err(SqlError::internal(format!("not a definition statement: {other:?}"))),
         };
-        let outcome = self.services.coordinator.ddl(ddl).await?;
+        let starts = self.services.coordinator.resolve(&ddl).await?;
+        let _shield = self.cancel.shield();
+        let outcome = self.services.coordinator.ddl(ddl, starts).await?;
         for notice in outcome.notices {
             self.warn(SqlState("00000"), notice);
         }

@@ -36,6 +36,8 @@ pub struct Transaction {
     pub read_only: bool,
     /// What all SELECTs of an explicit transaction read.
     pub snapshot: Option<Arc<ReadSnapshot>>,
+    /// Why it is gone before the transaction's end.
+    too_old: Option<SqlError>,
     /// The settings to go back to on ROLLBACK, and the local ones to undo at the end.
     pub settings_before: Option<Settings>,
     pub local_settings: Vec<(String, Option<String>)>,
@@ -58,6 +60,19 @@ impl Transaction {
             Block::Explicit => TransactionState::Open,
             Block::Failed => TransactionState::Failed,
         }
+    }
+
+    /// What it reads is not there any more: a block cannot go on.
+    pub fn lose_snapshot(&mut self, error: SqlError) {
+        self.snapshot = None;
+        self.too_old = Some(error);
+        if self.block == Block::Explicit {
+            self.block = Block::Failed;
+        }
+    }
+
+    pub fn too_old(&self) -> Option<&SqlError> {
+        self.too_old.as_ref()
     }
 
     pub fn is_explicit(&self) -> bool {
@@ -143,6 +158,7 @@ impl Transaction {
     /// Undoes what was written since; the savepoint stays. A failed transaction is open again.
     pub fn rollback_to(&mut self, name: &str) -> Result<()> {
         let at = self.find(name)?;
+        self.too_old.clone().map_or(Ok(()), Err)?;
         self.savepoints.truncate(at + 1);
         let lengths = &self.savepoints[at].lengths;
         let mut bytes = 0;

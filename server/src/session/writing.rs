@@ -74,6 +74,7 @@ impl Session {
             wanted.push(table);
         }
         let snapshot = Arc::new(self.services.coordinator.snapshot_to_write(table, &wanted, self.seen).await?);
+        self.watch(&snapshot);
         self.seen = self.seen.max(snapshot.epoch);
         let overlays = wanted.iter().filter_map(|id| Some((*id, self.transaction.overlay(*id)?))).collect();
         let coordinator = Some(self.services.coordinator.clone());

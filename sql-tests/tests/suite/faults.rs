@@ -27,14 +27,14 @@ async fn insert(client: &Client, id: i64) -> Result<(), Error> {
 }
 
 /// One row after the other until it is stopped; `written` is the id of the last one that was acknowledged.
-async fn insert_many(client: Client, written: Arc<AtomicI64>) {
+async fn insert_many(client: Client, written: Arc<AtomicI64>) -> Error {
     loop {
         let id = written.load(Ordering::SeqCst) + 1;
         match insert(&client, id).await {
             Ok(()) => written.store(id, Ordering::SeqCst),
             // Refused, so it is not there: once more.
             Err(error) if state(&error) == "53100" => tokio::time::sleep(Duration::from_millis(20)).await,
-            Err(_) => return,
+            Err(error) => return error,
         }
     }
 }
@@ -139,6 +139,96 @@ async fn a_full_disk_halts_a_source_until_there_is_room() {
     let view = rows(&client, "SELECT window_start, channel, n, s FROM windows ORDER BY 1, 2").await;
     assert_eq!(view, rows(&client, BATCH).await);
     assert_eq!(rows(&client, "SELECT * FROM eddyline.late_rows").await, Vec::<Vec<_>>::new(), "no row is late");
+}
+
+/// A row by one of the ways there are, within three seconds; the error's state, and whether it says more.
+async fn write(server: &Server, client: &Client, way: &str, id: i64) -> Result<(), (String, bool)> {
+    let pad = "x".repeat(PAD_BYTES);
+    let told = |error: Error| (state(&error).to_string(), error.as_db_error().is_some_and(|e| e.hint().is_some()));
+    match way {
+        "a simple query" => insert(client, id).await.map_err(told),
+        "parameters" => client.execute("INSERT INTO t VALUES ($1, $2)", &[&id, &pad]).await.map(drop).map_err(told),
+        _ => tokio::task::block_in_place(|| {
+            let script = format!("\\set VERBOSITY verbose\nSET statement_timeout = '3s';\nCOPY t FROM STDIN;\n{id}\t{pad}\n\\.\n");
+            let file = server.data_dir().join("copy.sql");
+            std::fs::write(&file, script).expect("a script");
+            let output = Command::new("psql")
+                .args(["--no-psqlrc", "--host", "127.0.0.1", "--username", "eddyline", "--port", &server.port.to_string()])
+                .args(["-v", "ON_ERROR_STOP=1", "--file"])
+                .arg(file)
+                .output()
+                .expect("psql is installed");
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            match text.split_once("ERROR:  ") {
+                None => Ok(()),
+                Some((_, error)) => Err((error.chars().take(5).collect(), error.contains("HINT:"))),
+            }
+        }),
+    }
+}
+
+/// The statement's record is accepted, and there is no room for it: it ends in its time with what is known, which is nothing.
+/// What comes later is refused at once, whatever it would have to see first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_keeps_no_statement_beyond_its_time() {
+    for way in ["a simple query", "parameters", "copy"] {
+        let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "3600s", ..Default::default() });
+        let client = server.connect().await;
+        create(&client).await;
+        client.batch_execute("CREATE TABLE other (id BIGINT)").await.expect("there is room");
+        let ballast = ballast(&server);
+        fill(&ballast);
+        client.batch_execute("SET statement_timeout = '3s'").await.expect("a setting");
+        let mut id = 0;
+        let error = loop {
+            id += 1;
+            let begun = Instant::now();
+            if let Err(error) = write(&server, &client, way, id).await {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{way}: it ends in its time");
+                break error;
+            }
+        };
+        assert_eq!(error, ("40003".to_string(), true), "{way}");
+
+        let other = server.connect().await;
+        let statements =
+            ["INSERT INTO t VALUES (-1, '')", "UPDATE t SET pad = '' WHERE id = 1", "INSERT INTO other SELECT id FROM t", "DELETE FROM t"];
+        for statement in statements {
+            let begun = Instant::now();
+            let error = refusal(&other, statement).await.expect("it is refused");
+            assert!(error.as_db_error().is_some_and(|e| e.hint().is_some()), "{error:?}");
+            assert!(begun.elapsed() < Duration::from_secs(10), "{statement}: at once");
+        }
+        for way in ["parameters", "copy"] {
+            assert_eq!(write(&server, &other, way, id + 1).await, Err(("53100".to_string(), true)), "{way}");
+        }
+        assert_eq!(number(&other, "SELECT COUNT(*) FROM t").await, id - 1, "{way}: reads go on");
+
+        std::fs::remove_file(&ballast).expect("there is room again");
+        until("others write again", || async { other.batch_execute("INSERT INTO other VALUES (1)").await.ok() }).await;
+        assert_eq!(number(&other, "SELECT COUNT(*) FROM t").await, id, "{way}: what was accepted is there, once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_full_disk_can_be_cancelled() {
+    let server = Server::start(ServerOptions { disk: Some("48m"), checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    create(&client).await;
+    let ballast = ballast(&server);
+    fill(&ballast);
+    let writer = server.connect().await;
+    let cancel = writer.cancel_token();
+    let written = Arc::new(AtomicI64::new(0));
+    let writer = tokio::spawn(insert_many(writer, written.clone()));
+    until("the log notices", || async { server.log().contains("the log cannot be written").then_some(()) }).await;
+    cancel.cancel_query(tokio_postgres::NoTls).await.expect("the request is sent");
+    let error = writer.await.expect("the writer ends");
+    assert_eq!(state(&error), "40003", "{error:?}");
+    std::fs::remove_file(&ballast).expect("there is room again");
+    let acknowledged = written.load(Ordering::SeqCst);
+    let all = format!("SELECT COUNT(*) FROM t WHERE id <= {}", acknowledged + 1);
+    until("what was accepted is there", || async { (number(&client, &all).await == acknowledged + 1).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -320,6 +410,48 @@ async fn a_log_damaged_before_its_end_is_refused() {
     damage(largest);
     server.launch().expect("the server starts");
     has_all(&server, 30).await;
+}
+
+/// Checkpoints in a place of their own: nothing of them is in the data directory, and a killed server starts from them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_elsewhere_are_started_from() {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let place = elsewhere.path().join("store");
+    for store in [place.display().to_string(), format!("file://{}", place.display())] {
+        let options = ServerOptions { checkpoint_interval: "100ms", checkpoint_store: Some(store.clone()), ..Default::default() };
+        let mut server = Server::start(options);
+        let rows = write_checkpoints(&server).await;
+        assert!(!server.data_dir().join("data/checkpoints").exists());
+        assert!(!files(&place, "manifest").is_empty());
+        let second = Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--checkpoint-store", &store, "--data-dir"])
+            .arg(elsewhere.path().join("other"))
+            .output()
+            .expect("the binary starts");
+        assert!(!second.status.success());
+        says(&second, "checkpoint store");
+        says(&second, "is in use by another server");
+        server.kill_and_restart();
+        has_all(&server, rows).await;
+        server.kill();
+        // Without its data directory it has lost the log, and says so instead of going on with less.
+        let alone = Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--checkpoint-store", &store, "--data-dir"])
+            .arg(elsewhere.path().join("empty"))
+            .output()
+            .expect("the binary starts");
+        assert!(!alone.status.success());
+        says(&alone, "does not contain position");
+        says(&alone, "belong together");
+        server.launch().expect("it starts again");
+        has_all(&server, rows).await;
+        server.kill();
+        std::fs::remove_dir_all(&place).expect("the store is removed");
+    }
+    let refused = Command::new(binary()).args(["serve", "--checkpoint-store", "s3://bucket/eddyline"]).output().expect("the binary starts");
+    assert!(!refused.status.success());
+    says(&refused, "s3://bucket/eddyline");
+    says(&refused, "not compiled in");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

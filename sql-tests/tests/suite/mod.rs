@@ -3,10 +3,13 @@
 //! - `backfill`: private readings through restarts
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
+//! - `formats`: what earlier servers wrote
 //! - `docs`: the examples of README and docs/
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
 //! - `sources`: sources that need no other service, through kills
+//! - `rejected`: rows on which expressions fail
+//! - `snapshots`: readers that take their time
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
@@ -17,13 +20,16 @@ mod backfill;
 mod crash;
 mod docs;
 mod faults;
+mod formats;
 mod kafka;
 mod kafka_keyed;
 mod lateness;
 mod metrics;
 mod oracle;
 mod psql;
+mod rejected;
 mod segments;
 mod slt;
+mod snapshots;
 mod sources;
 mod tidy;

@@ -37,18 +37,34 @@ const TRAILER_BYTES: usize = 10;
 pub struct SegmentDir {
     path: PathBuf,
     tail_bytes: AtomicUsize,
+    /// Of rows that died, ever.
+    died_bytes: AtomicU64,
+    /// Of segments that only readers still have.
+    held_bytes: AtomicUsize,
 }
 
 impl SegmentDir {
     /// Creates the directory if it is missing.
     pub fn open(path: &Path) -> Result<Arc<SegmentDir>> {
         fs::create_dir_all(path).map_err(failed("create directory", path))?;
-        Ok(Arc::new(SegmentDir { path: path.to_path_buf(), tail_bytes: AtomicUsize::new(0) }))
+        let path = path.to_path_buf();
+        Ok(Arc::new(SegmentDir { path, tail_bytes: AtomicUsize::new(0), died_bytes: AtomicU64::new(0), held_bytes: AtomicUsize::new(0) }))
     }
 
     /// Memory of rows that are not in files yet, over all views.
     pub fn tail_bytes(&self) -> usize {
         self.tail_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all rows that have died since the start, over all views: what has died since a reader's epoch is what is kept
+    /// for it.
+    pub fn died_bytes(&self) -> u64 {
+        self.died_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of rows that views have let go of and readers still hold, in memory or as disk space.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
     }
 
     pub fn path_of(&self, name: &str) -> PathBuf {
@@ -77,6 +93,18 @@ impl SegmentDir {
 
     pub(super) fn tail_shrank(&self, bytes: usize) {
         self.tail_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn rows_died(&self, bytes: usize) {
+        self.died_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn held_grew(&self, bytes: usize) {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn held_shrank(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -51,9 +51,10 @@ impl Graves {
         queue[moved].at = to;
     }
 
-    /// Forgets who died at or before `horizon`: nobody reads there any more.
-    pub(super) fn forget_before(&mut self, horizon: u64) {
-        while let Some(grave) = self.queue.front().filter(|grave| grave.died <= horizon) {
+    /// Forgets up to `count` of those who died at or before `horizon`: nobody reads there any more. True if there may be more.
+    pub(super) fn forget_before(&mut self, horizon: u64, count: usize) -> bool {
+        for _ in 0..count {
+            let Some(grave) = self.queue.front().filter(|grave| grave.died <= horizon) else { break };
             let number = self.forgotten;
             if let Ok(entry) = self.by_hash.find_entry(low(grave.hash), |other| *other == number) {
                 entry.remove();
@@ -65,6 +66,7 @@ impl Graves {
             self.queue.shrink_to_fit();
             self.by_hash = HashTable::new();
         }
+        self.queue.front().is_some_and(|grave| grave.died <= horizon)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -93,12 +95,12 @@ mod tests {
         assert_eq!(found(&graves, 3, 979), [983, 993]);
         graves.relocate(hash(3), at(983), Location { slot: 9, row: 0 });
         assert_eq!(found(&graves, 3, 979), [0, 993]);
-        graves.forget_before(990);
+        assert!(graves.forget_before(990, 500) && !graves.forget_before(990, 500));
         assert_eq!(found(&graves, 3, 0), [993]);
         assert_eq!(found(&graves, 0, 0), Vec::<u32>::new());
         graves.dig(1000, hash(0), at(5000));
         assert_eq!(found(&graves, 0, 990), [5000]);
-        graves.forget_before(2000);
+        assert!(!graves.forget_before(2000, 500));
         assert_eq!((graves.bytes(), found(&graves, 0, 0).len()), (0, 0));
     }
 }

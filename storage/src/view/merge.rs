@@ -4,8 +4,9 @@
 //! Only segments born at or before the horizon are merged: their rows can no longer be told apart by when they were born,
 //! so the merged segment has one birth epoch again, and any later checkpoint may contain all of it.
 //!
-//! A merge is built without the lock, and goes to a file at once if it is large. Its live rows then go over slice by slice: under the lock a slice takes over the
-//! deaths since, and the index is turned to the new places. Meanwhile readers still see the inputs, so a death at a new
+//! A merge is built without the lock and at a lower priority, and goes to a file at once if it is large. Its live rows then go
+//! over slice by slice: under the lock a slice takes over the deaths since, and the index is turned to the new places. What
+//! takes the lock runs at the usual priority: a worker waits for it. Meanwhile readers still see the inputs, so a death at a new
 //! place is written at the old one too. At the end the lists are exchanged at once.
 
 use super::file::{Place, SegmentDir};
@@ -14,10 +15,12 @@ use super::identity::Identity;
 use super::index::Location;
 use super::segment::{LIVE, Segment, filter};
 use super::shard::{Moving, Shard, ShardState};
+use crate::priority;
 use arrow::array::RecordBatch;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::{Result, SqlError};
+use parking_lot::MutexGuard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -33,14 +36,16 @@ const MERGED_BYTES_MAX: usize = 8 << 20;
 const DROPPABLE_PART: usize = 4;
 /// What one vacuum of a shard rewrites at most, so that a checkpoint that waits for it gets its turn.
 const VACUUM_BYTES_MAX: usize = 16 << 20;
-/// Rows moved under one hold of the lock: well under a millisecond.
-const SLICE_ROWS: usize = 4096;
+/// Rows moved, or graves forgotten, under one hold of the lock: some tenths of a millisecond, for which a step may wait.
+const SLICE_ROWS: usize = 1024;
+/// Rows hashed at a time, without the lock: bounds the memory for the hashes.
+const HASHED_ROWS: usize = 65_536;
 
 /// What a merge needs of the view.
 pub(super) struct Merger<'a> {
     pub schema: &'a SchemaRef,
     pub identity: Option<&'a Identity>,
-    pub dir: Option<&'a SegmentDir>,
+    pub dir: Option<&'a Arc<SegmentDir>>,
     pub horizon: u64,
 }
 
@@ -49,10 +54,16 @@ pub(super) fn vacuum(shard: &Shard, merger: &Merger) -> Result<bool> {
     if shard.lock().moving.is_some() {
         return Err(SqlError::internal("a merge of this view's rows was interrupted; it is cleaned again after a restart"));
     }
+    forget_dead(shard, merger.horizon);
     let mut left = VACUUM_BYTES_MAX;
     // A round makes fewer segments out of more, or drops rows, so there is a last one.
     let more = 'rounds: loop {
-        let chosen = choose(&shard.segments(), merger.horizon);
+        let segments = shard.segments();
+        if segments.is_empty() {
+            break false;
+        }
+        let chosen = priority::lowered(|| choose(&segments, merger.horizon));
+        drop(segments);
         if chosen.is_empty() {
             break false;
         }
@@ -64,8 +75,20 @@ pub(super) fn vacuum(shard: &Shard, merger: &Merger) -> Result<bool> {
             merge(shard, merger, inputs)?;
         }
     };
-    shard.lock().graves.forget_before(merger.horizon);
     Ok(more)
+}
+
+/// Nobody looks for who died at or before the horizon. Afterwards there are none: later deaths have later epochs.
+fn forget_dead(shard: &Shard, horizon: u64) {
+    loop {
+        let mut state = shard.lock();
+        let more = state.graves.forget_before(horizon, SLICE_ROWS);
+        // To whoever waits, if somebody does.
+        MutexGuard::unlock_fair(state);
+        if !more {
+            return;
+        }
+    }
 }
 
 /// Which segments to merge with each other, each at most once.
@@ -124,8 +147,10 @@ fn bounded(candidates: Vec<Candidate>) -> Vec<Vec<Arc<Segment>>> {
 
 fn merge(shard: &Shard, merger: &Merger, inputs: Vec<Arc<Segment>>) -> Result<()> {
     let Merger { schema, identity, dir, horizon } = *merger;
-    let (rows, origin) = build(schema, &inputs, horizon)?;
-    let (rows, file) = freeze::settle(dir, schema, rows)?;
+    let ((rows, file), origin) = priority::lowered(|| {
+        let (rows, origin) = build(schema, &inputs, horizon)?;
+        Ok::<_, SqlError>((freeze::settle(dir.map(AsRef::as_ref), schema, rows)?, origin))
+    })?;
     let born = inputs.iter().map(|s| s.born).max().expect("a merge has inputs");
     let target = {
         let mut state = shard.lock();
@@ -141,15 +166,19 @@ fn merge(shard: &Shard, merger: &Merger, inputs: Vec<Arc<Segment>>) -> Result<()
     };
     if let Some(identity) = identity {
         let rows = target.rows();
-        for offset in (0..target.len()).step_by(SLICE_ROWS) {
-            let len = SLICE_ROWS.min(target.len() - offset);
-            let hashes = identity.hashes(&rows.slice(offset, len));
-            move_rows(&mut shard.lock(), offset, &hashes);
+        for from in (0..target.len()).step_by(HASHED_ROWS) {
+            let hashed = rows.slice(from, HASHED_ROWS.min(target.len() - from));
+            let hashes = priority::lowered(|| identity.hashes(&hashed));
+            for (index, slice) in hashes.chunks(SLICE_ROWS).enumerate() {
+                let mut state = shard.lock();
+                move_rows(&mut state, from + index * SLICE_ROWS, slice);
+                MutexGuard::unlock_fair(state);
+            }
         }
     }
-    let inputs = exchange(&mut shard.lock(), horizon);
+    let inputs = exchange(&mut shard.lock());
     // Without the lock: this may unlink files.
-    inputs.iter().for_each(|input| input.retire());
+    inputs.iter().for_each(|input| input.retire(dir));
     Ok(())
 }
 
@@ -187,10 +216,8 @@ fn move_rows(state: &mut ShardState, offset: usize, hashes: &[u128]) {
 }
 
 /// Puts the target in the place of the inputs, and gives these back.
-fn exchange(state: &mut ShardState, horizon: u64) -> Arc<Vec<Arc<Segment>>> {
+fn exchange(state: &mut ShardState) -> Arc<Vec<Arc<Segment>>> {
     let Moving { target, inputs, .. } = state.moving.take().expect("a merge is under way");
-    // Those of the rows that were left out; the others have moved.
-    state.graves.forget_before(horizon);
     let slots: BTreeSet<u32> = inputs.iter().map(|s| s.slot).collect();
     let listed = |s: &Arc<Segment>| !slots.contains(&s.slot);
     let mut segments: Vec<Arc<Segment>> = state.segments.iter().filter(|s| listed(s)).cloned().collect();

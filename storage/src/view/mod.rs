@@ -38,6 +38,7 @@ pub use persist::{DeletionFile, SegmentFile, ViewCheckpoint, ViewFile, ViewManif
 pub use read::{Changes, Snapshot};
 pub use restore::Fetch;
 
+use crate::priority;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use eddyline_common::{ChangeBatch, Epoch, Result, SqlError, SqlState};
@@ -171,13 +172,13 @@ impl View {
     pub fn vacuum(&self, oldest_needed: Epoch) -> Result<bool> {
         let horizon = oldest_needed.0.max(self.horizon.fetch_max(oldest_needed.0, Ordering::AcqRel));
         eddyline_common::failpoint::hit("view.vacuum")?;
-        let merger = Merger { schema: &self.schema, identity: self.identity.as_ref(), dir: self.dir.as_deref(), horizon };
+        let merger = Merger { schema: &self.schema, identity: self.identity.as_ref(), dir: self.dir.as_ref(), horizon };
         let mut more = false;
         for shard in &self.shards {
             let merged = merge::vacuum(shard, &merger);
             // Also after an error: the tail must not grow for it.
-            if let Some(dir) = &self.dir {
-                freeze::freeze_tail(dir, &self.schema, shard)?;
+            if let Some(dir) = self.dir.as_ref().filter(|_| !shard.segments().is_empty()) {
+                priority::lowered(|| freeze::freeze_tail(dir, &self.schema, shard))?;
             }
             more |= merged?;
         }
@@ -187,7 +188,7 @@ impl View {
     /// Removes the files of a view that was dropped. Whoever still reads it keeps what is mapped. Called by the maintenance
     /// thread.
     pub fn discard(&self) {
-        self.shards.iter().for_each(|shard| shard.segments().iter().for_each(|segment| segment.retire()));
+        self.shards.iter().for_each(|shard| shard.segments().iter().for_each(|segment| segment.retire(self.dir.as_ref())));
     }
 
     /// How many rows there are at `epoch`. Exact; reads a segment's deaths only if some came after `epoch`.

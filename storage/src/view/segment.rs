@@ -41,8 +41,8 @@ enum Home {
     /// In memory, counted in the directory's tail if the view has one.
     Memory(Option<Arc<SegmentDir>>),
     File(Place),
-    /// The segment is not listed any more; the rows are whoever's who still reads them.
-    Nowhere,
+    /// The segment is not listed any more; the rows are whoever's who still reads them, and counted in the directory.
+    Nowhere(Option<Arc<SegmentDir>>),
 }
 
 impl Home {
@@ -51,7 +51,7 @@ impl Home {
         match self {
             Home::Memory(Some(dir)) => dir.tail_shrank(bytes),
             Home::File(place) => place.file.uncover(rows),
-            Home::Memory(None) | Home::Nowhere => {}
+            Home::Memory(None) | Home::Nowhere(_) => {}
         }
     }
 }
@@ -109,7 +109,7 @@ impl Segment {
     pub(super) fn place(&self) -> Option<Place> {
         match &self.rows.read().at {
             Home::File(place) => Some(place.clone()),
-            Home::Memory(_) | Home::Nowhere => None,
+            Home::Memory(_) | Home::Nowhere(_) => None,
         }
     }
 
@@ -121,9 +121,10 @@ impl Segment {
         before.at.leave(self.len, self.row_bytes);
     }
 
-    /// The segment is not listed any more.
-    pub(super) fn retire(&self) {
-        let before = std::mem::replace(&mut self.rows.write().at, Home::Nowhere);
+    /// The segment is not listed any more; `dir` is the view's.
+    pub(super) fn retire(&self, dir: Option<&Arc<SegmentDir>>) {
+        dir.inspect(|dir| dir.held_grew(self.row_bytes));
+        let before = std::mem::replace(&mut self.rows.write().at, Home::Nowhere(dir.cloned()));
         before.leave(self.len, self.row_bytes);
     }
 
@@ -218,8 +219,10 @@ impl Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         // Files outlive their view's process: the next one may find them useful.
-        if let Home::Memory(Some(dir)) = &self.rows.get_mut().at {
-            dir.tail_shrank(self.row_bytes);
+        match &self.rows.get_mut().at {
+            Home::Memory(Some(dir)) => dir.tail_shrank(self.row_bytes),
+            Home::Nowhere(Some(dir)) => dir.held_shrank(self.row_bytes),
+            Home::Memory(None) | Home::Nowhere(None) | Home::File(_) => {}
         }
     }
 }

@@ -16,6 +16,8 @@ use std::sync::Arc;
 const SEGMENT_ROWS_MAX: usize = 1 << 20;
 /// How many rows one change may stand for; a larger multiplicity is an error rather than memory without bound.
 const WEIGHT_MAX: i64 = 1 << 24;
+/// What a row that died takes beside its values: when it died, and where it lies for look-ups in the past.
+const DEATH_BYTES: usize = 72;
 /// A slice is copied when the buffers it keeps alive are this many times its size.
 const PINNED_FACTOR: usize = 2;
 
@@ -181,12 +183,17 @@ fn retract(state: &mut ShardState, hashed: &[Hashed], epoch: u64) -> Vec<u128> {
     let mut missing = Vec::new();
     for batch in hashed {
         let (Some(weights), Some(hashes)) = (&batch.changes.weights, &batch.hashes) else { continue };
+        let mut deaths = 0;
         for (weight, hash) in weights.values().iter().zip(hashes) {
             for _ in *weight..0 {
+                deaths += 1;
                 if !state.kill(*hash, epoch) {
                     missing.push(*hash);
                 }
             }
+        }
+        if let Some(dir) = state.dir.as_ref().filter(|_| deaths > 0) {
+            dir.rows_died(deaths * (memory_of(&batch.changes.rows) / batch.changes.num_rows() + DEATH_BYTES));
         }
     }
     missing

@@ -40,7 +40,16 @@ pub struct JobBody {
     pub output_watermark: Timestamp,
     pub counters: JobCounters,
     pub view: ViewManifest,
+    #[serde(default)]
+    pub rejects: ViewManifest,
     pub failed: Option<String>,
+}
+
+/// Of a job's rows and of those it rejected.
+#[derive(Clone, Debug, Default)]
+pub struct Manifests {
+    pub rows: ViewManifest,
+    pub rejects: ViewManifest,
 }
 
 /// How far each source has been read.
@@ -57,8 +66,13 @@ impl JobBody {
             output_watermark: Timestamp::MIN,
             counters: JobCounters::default(),
             view: ViewManifest::default(),
+            rejects: ViewManifest::default(),
             failed,
         }
+    }
+
+    pub fn manifests(&self) -> Manifests {
+        Manifests { rows: self.view.clone(), rejects: self.rejects.clone() }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The maintenance thread: vacuums views and freezes them for checkpoints (so that the two never meet), and removes what a
 //! dropped view leaves. It waits for the local disk only, never for an object store, so that rows always get out of memory.
-//! A view at a time; what a checkpoint waits for goes before the rest of a vacuum.
+//! A view at a time; what a checkpoint waits for goes before the rest of a vacuum. What is long and holds no lock runs at a
+//! lower priority.
 
 use super::super::Event;
 use super::super::stats::Stats;
+use super::body::Manifests;
 use super::guarded;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use eddyline_common::{Epoch, RelationId, Result, failpoint};
@@ -34,7 +36,8 @@ pub struct FreezeTask {
 pub struct FreezeView {
     pub id: RelationId,
     pub view: Arc<View>,
-    pub known: ViewManifest,
+    pub rejects: Option<Arc<View>>,
+    pub known: Manifests,
     /// Its job waits for the view to be in files.
     pub is_held: bool,
 }
@@ -42,7 +45,7 @@ pub struct FreezeView {
 /// A view as of a checkpoint, with the files that no earlier one has.
 pub struct FrozenView {
     pub id: RelationId,
-    pub manifest: ViewManifest,
+    pub manifests: Manifests,
     pub files: Vec<(String, Content)>,
 }
 
@@ -70,7 +73,6 @@ struct Vacuuming {
 
 impl Maintenance {
     pub fn run(self, tasks: &Receiver<MaintenanceTask>) {
-        priority::lower();
         let mut vacuuming = Vacuuming::default();
         loop {
             let task = if vacuuming.views.is_empty() { tasks.recv().map_err(|_| TryRecvError::Disconnected) } else { tasks.try_recv() };
@@ -135,7 +137,7 @@ impl Maintenance {
         let mut made = Ok(Vec::with_capacity(views.len()));
         for (index, view) in views.into_iter().enumerate() {
             let Ok(done) = &mut made else { break };
-            match guarded("freezing a view", || self.freeze_view(view, epoch)) {
+            match guarded("freezing a view", || priority::lowered(|| self.freeze_view(view, epoch))) {
                 Ok(view) => done.push(view),
                 Err(error) => made = Err(error),
             }
@@ -145,20 +147,28 @@ impl Maintenance {
         }
         // The writer may have given the checkpoint up.
         let _gone = frozen.send(made);
+        let _gone = self.events.send(Event::ViewsAreFrozen(checkpoint));
     }
 
     /// Links, where the store can, are made here: vacuum may unlink a file as soon as this thread goes on.
     fn freeze_view(&self, view: FreezeView, epoch: Epoch) -> Result<FrozenView> {
-        let FreezeView { id, view, known, .. } = view;
-        let checkpoint = view.checkpoint(epoch, &known)?;
-        let mut files = Vec::with_capacity(checkpoint.files.len());
-        for file in checkpoint.files {
+        let FreezeView { id, view, rejects, known, .. } = view;
+        let checkpoint = view.checkpoint(epoch, &known.rows)?;
+        let mut manifests = Manifests { rows: checkpoint.manifest, rejects: ViewManifest::default() };
+        let mut made = checkpoint.files;
+        if let Some(rejects) = rejects {
+            let checkpoint = rejects.checkpoint(epoch, &known.rejects)?;
+            manifests.rejects = checkpoint.manifest;
+            made.extend(checkpoint.files);
+        }
+        let mut files = Vec::with_capacity(made.len());
+        for file in made {
             let content = match &file.path {
                 Some(path) if self.store.is_local() => Content::Stored(self.store.link_file(path, file.bytes.len() as u64, file.crc32)?),
                 _ => Content::Here(file.clone()),
             };
             files.push((file.name, content));
         }
-        Ok(FrozenView { id, manifest: checkpoint.manifest, files })
+        Ok(FrozenView { id, manifests, files })
     }
 }

@@ -4,7 +4,7 @@
 
 use super::super::Event;
 use super::super::history::History;
-use super::body::{Body, read_body};
+use super::body::{Body, Manifests, read_body};
 use super::guarded;
 use super::maintenance::{Content, FrozenView};
 use crossbeam_channel::{Receiver, Sender};
@@ -14,7 +14,7 @@ use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
 use eddyline_storage::log::{Log, LogPosition};
 use eddyline_storage::priority;
 use eddyline_storage::state::SpillGate;
-use eddyline_storage::view::{ViewFile, ViewManifest};
+use eddyline_storage::view::ViewFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub struct WriteTask {
 
 /// A checkpoint that is durable.
 pub struct Written {
-    pub views: BTreeMap<RelationId, ViewManifest>,
+    pub views: BTreeMap<RelationId, Manifests>,
     pub view_files: BTreeMap<String, FileRef>,
     pub kv: BTreeMap<String, FileRef>,
     /// Bytes of the files that no earlier checkpoint had.
@@ -117,7 +117,7 @@ impl Writer {
         bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
         let json = serde_json::to_value(&body).map_err(SqlError::internal)?;
         self.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
-        let views = body.jobs.into_iter().map(|(id, j)| (id, j.view)).collect();
+        let views = body.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect();
         Ok(Written { views, view_files: body.view_files, kv: body.kv, bytes })
     }
 
@@ -138,7 +138,7 @@ impl Writer {
     }
 
     fn write_view(&self, view: FrozenView, known_files: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
-        let FrozenView { id, manifest, files } = view;
+        let FrozenView { id, manifests, files } = view;
         let mut fresh = BTreeMap::new();
         for (name, content) in files {
             let file = match content {
@@ -147,13 +147,13 @@ impl Writer {
             };
             fresh.insert(name, file);
         }
-        for name in manifest.file_names() {
+        for name in manifests.rows.file_names().chain(manifests.rejects.file_names()) {
             let file = fresh.get(name).or_else(|| known_files.get(name));
             let file = file.ok_or_else(|| SqlError::internal(format!("view file {name} is nowhere")))?;
             body.view_files.insert(name.to_string(), file.clone());
         }
         if let Some(job) = body.jobs.get_mut(&id) {
-            job.view = manifest;
+            (job.view, job.rejects) = (manifests.rows, manifests.rejects);
         }
         Ok(())
     }

@@ -137,6 +137,7 @@ impl Process {
             view: Some(view.clone()),
             inputs: schemas,
             on_error,
+            rejects: None,
             restore: progress.clone(),
         };
         self.engine.create_job(spec).unwrap_or_else(|e| panic!("{}: {e}", relation.sql));

@@ -1,0 +1,193 @@
+//! Rejected rows as a Z-set that knows no bound: a view of its own beside the job's, with a row and its weight for each row that
+//! is rejected at present. A later retraction finds it there, however long ago it was rejected and however many there are; the
+//! view store keeps them in files, checkpoints them, and lets a reader see those of one epoch.
+//!
+//! A row is known by the operator that rejected it and its values, not by the reason: an aggregate that takes several results
+//! back may name another one than before.
+
+use crate::job::SideRows;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::json::LineDelimitedWriter;
+use eddyline_common::{ChangeBatch, Epoch, Result, SqlError};
+use eddyline_storage::view::{SegmentDir, View, ViewKey};
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Positions of the columns.
+pub const NODE: usize = 0;
+pub const ROW: usize = 1;
+pub const REASON: usize = 2;
+pub const WEIGHT: usize = 3;
+pub const EPOCH: usize = 4;
+
+/// Rows looked up and changed at a time: bounds the memory for a step that rejects many.
+const CHUNK_ROWS: usize = 16 * 1024;
+
+pub fn schema() -> SchemaRef {
+    let field = |name: &str, ty| Field::new(name, ty, false);
+    Arc::new(Schema::new(vec![
+        field("node", DataType::Int64),
+        field("row", DataType::Utf8),
+        field("reason", DataType::Utf8),
+        field("weight", DataType::Int64),
+        field("epoch", DataType::Int64),
+    ]))
+}
+
+pub fn key() -> ViewKey {
+    ViewKey::Keyed(vec![NODE, ROW])
+}
+
+/// One shard: steps end one after the other.
+pub const SHARDS: usize = 1;
+
+pub fn empty(dir: Option<Arc<SegmentDir>>) -> Result<Arc<View>> {
+    View::new(schema(), key(), SHARDS, dir)
+}
+
+/// How many rows there are, by weight.
+pub(crate) fn count(rejected: &[SideRows]) -> u64 {
+    rejected.iter().map(|side| (0..side.changes.num_rows()).map(|row| side.changes.weight(row).unsigned_abs()).sum::<u64>()).sum()
+}
+
+/// Adds a step's rejections to those there are; what comes to nothing is gone. Called once per step, by one thread.
+pub(crate) fn apply(view: &View, epoch: Epoch, rejected: &[SideRows]) -> Result<()> {
+    let mut net: HashMap<(i64, String), (i64, &str)> = HashMap::new();
+    for side in rejected {
+        for (index, row) in json_lines(&side.changes.rows).into_iter().enumerate() {
+            let entry = net.entry((side.node as i64, row)).or_insert((0, side.reason.as_str()));
+            entry.0 += side.changes.weight(index);
+        }
+    }
+    let changed: Vec<Change> = net
+        .into_iter()
+        .filter(|(_, (weight, _))| *weight != 0)
+        .map(|((node, row), (weight, reason))| Change { node, row, weight, reason })
+        .collect();
+    changed.chunks(CHUNK_ROWS).try_for_each(|chunk| apply_chunk(view, epoch, chunk))
+}
+
+struct Change<'a> {
+    node: i64,
+    row: String,
+    weight: i64,
+    reason: &'a str,
+}
+
+fn apply_chunk(view: &View, epoch: Epoch, changes: &[Change]) -> Result<()> {
+    let keys: [ArrayRef; 2] = [
+        Arc::new(Int64Array::from_iter_values(changes.iter().map(|c| c.node))),
+        Arc::new(StringArray::from_iter_values(changes.iter().map(|c| &c.row))),
+    ];
+    let known = view.lookup(epoch, &keys)?;
+    let found = Known::of(&known)?;
+    let (mut nodes, mut rows, mut reasons, mut weights, mut epochs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for change in changes {
+        let at = found.places.get(&(change.node, change.row.as_str())).copied();
+        let weight = change.weight + at.map_or(0, |at| found.weights[at]);
+        if weight != 0 {
+            nodes.push(change.node);
+            rows.push(change.row.as_str());
+            reasons.push(at.map_or(change.reason, |at| found.reasons.value(at)));
+            weights.push(weight);
+            epochs.push(at.map_or(epoch.0 as i64, |at| found.epochs[at]));
+        }
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(nodes)),
+        Arc::new(StringArray::from(rows)),
+        Arc::new(StringArray::from(reasons)),
+        Arc::new(Int64Array::from(weights)),
+        Arc::new(Int64Array::from(epochs)),
+    ];
+    let insertions = ChangeBatch::insertions(RecordBatch::try_new(schema(), columns)?);
+    let gone = Int64Array::from_value(-1, known.num_rows());
+    view.apply(0, epoch, &[ChangeBatch::with_weights(known.clone(), gone), insertions])
+}
+
+/// What was rejected before, of the rows that change now.
+struct Known<'a> {
+    places: HashMap<(i64, &'a str), usize>,
+    reasons: &'a StringArray,
+    weights: &'a [i64],
+    epochs: &'a [i64],
+}
+
+impl<'a> Known<'a> {
+    fn of(known: &'a RecordBatch) -> Result<Self> {
+        let damaged = || SqlError::internal("rejected rows are not as they were stored");
+        let numbers = |column: usize| known.column(column).as_primitive_opt::<Int64Type>().ok_or_else(damaged);
+        let texts = |column: usize| known.column(column).as_string_opt::<i32>().ok_or_else(damaged);
+        let (nodes, rows) = (numbers(NODE)?, texts(ROW)?);
+        let places = (0..known.num_rows()).map(|at| ((nodes.value(at), rows.value(at)), at)).collect();
+        Ok(Known { places, reasons: texts(REASON)?, weights: numbers(WEIGHT)?.values(), epochs: numbers(EPOCH)?.values() })
+    }
+}
+
+/// One JSON object per row.
+pub fn json_lines(rows: &RecordBatch) -> Vec<String> {
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    let written = writer.write(rows).and_then(|()| writer.finish());
+    if let Err(error) = written {
+        return vec![format!("{{\"unprintable\": \"{error}\"}}"); rows.num_rows()];
+    }
+    String::from_utf8_lossy(&writer.into_inner()).lines().map(str::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn side(node: usize, reason: &str, rows: &[(i64, i64)]) -> SideRows {
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|(value, _)| *value)));
+        let batch = RecordBatch::try_from_iter([("a", values)]).unwrap();
+        let weights = Int64Array::from_iter_values(rows.iter().map(|(_, weight)| *weight));
+        SideRows { node, reason: reason.to_string(), changes: ChangeBatch::with_weights(batch, weights) }
+    }
+
+    /// (node, row) -> (weight, reason, epoch)
+    fn read(view: &View, epoch: u64) -> BTreeMap<(i64, String), (i64, String, i64)> {
+        let mut all = BTreeMap::new();
+        for batch in view.snapshot(Epoch(epoch), None).unwrap() {
+            let batch = batch.unwrap();
+            let (numbers, texts) =
+                (|c: usize| batch.column(c).as_primitive::<Int64Type>().clone(), |c: usize| batch.column(c).as_string::<i32>().clone());
+            for at in 0..batch.num_rows() {
+                let key = (numbers(NODE).value(at), texts(ROW).value(at).to_string());
+                let value = (numbers(WEIGHT).value(at), texts(REASON).value(at).to_string(), numbers(EPOCH).value(at));
+                assert!(all.insert(key, value).is_none(), "each row is there once");
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_was_rejected_is_taken_back_whenever_and_whatever_the_reason() {
+        let view = empty(None).unwrap();
+        let many: Vec<(i64, i64)> = (0..3 * CHUNK_ROWS as i64).map(|a| (a, 1)).collect();
+        apply(&view, Epoch(1), &[side(1, "division by zero", &many), side(2, "division by zero", &[(7, 2)])]).unwrap();
+        assert_eq!(read(&view, 1).len(), many.len() + 1);
+        // In one step: taken back before it came, by another worker; one more of what is there; a part of what is there.
+        let step = [side(1, "other", &[(-5, -1), (8, 1)]), side(1, "other", &[(-5, 1)]), side(2, "other", &[(7, -1)])];
+        apply(&view, Epoch(2), &step).unwrap();
+        let rows = read(&view, 2);
+        assert_eq!(rows.len(), many.len() + 1);
+        assert_eq!(rows[&(1, r#"{"a":8}"#.to_string())], (2, "division by zero".to_string(), 1));
+        assert_eq!(rows[&(2, r#"{"a":7}"#.to_string())], (1, "division by zero".to_string(), 1));
+        let back: Vec<(i64, i64)> = many.iter().map(|(a, _)| (*a, -1)).collect();
+        apply(&view, Epoch(3), &[side(1, "other", &back), side(2, "other", &[(7, -1)])]).unwrap();
+        assert_eq!(read(&view, 3).into_keys().collect::<Vec<_>>(), [(1, r#"{"a":8}"#.to_string())]);
+        assert_eq!(read(&view, 2).len(), many.len() + 1, "a reader of the epoch before still sees them");
+    }
+
+    #[test]
+    fn steps_of_one_epoch_add_up() {
+        let view = empty(None).unwrap();
+        for weight in [1, 2, -1, -1, -1, 5] {
+            apply(&view, Epoch(4), &[side(0, "no", &[(1, weight)])]).unwrap();
+        }
+        assert_eq!(read(&view, 4).into_values().map(|(weight, ..)| weight).collect::<Vec<_>>(), [5]);
+    }
+}

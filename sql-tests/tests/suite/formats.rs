@@ -1,0 +1,189 @@
+//! Data directories that earlier servers have left: each format that was ever written is opened and read by this one. They lie in
+//! `formats/`, each with the log, a checkpoint, and what queries gave. `UPDATE_FORMATS=NAME` has this server write one more.
+//!
+//! A directory holds every kind of relation, operators with every kind of state, and after its checkpoint DDL, writes and cuts
+//! in the log.
+
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+fn formats() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("formats")
+}
+
+const BEFORE_CHECKPOINT: &[&str] = &[
+    "CREATE SOURCE bid (auction BIGINT, price BIGINT, channel VARCHAR, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time - \
+     INTERVAL '20 milliseconds') WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '500')",
+    "CREATE TABLE item (id BIGINT PRIMARY KEY, name VARCHAR NOT NULL, price NUMERIC(12, 2), tags VARCHAR[], made DATE)",
+    "CREATE TABLE event (id BIGINT, at TIMESTAMP, v DOUBLE PRECISION, WATERMARK FOR at AS at) WITH (watermark.mode = 'manual')",
+    "CREATE VIEW dear AS SELECT * FROM item WHERE price > 10",
+    "CREATE MATERIALIZED VIEW bids AS SELECT channel, COUNT(*) AS n, SUM(price) AS s, MIN(price) AS low, MAX(date_time) AS m FROM bid GROUP BY \
+     channel",
+    "CREATE MATERIALIZED VIEW windows AS SELECT window_start, COUNT(*) AS n, AVG(v) AS mean FROM TABLE(TUMBLE(TABLE event, DESCRIPTOR(at), \
+     INTERVAL '10' SECOND)) GROUP BY window_start, window_end",
+    "CREATE MATERIALIZED VIEW top AS SELECT id, name, price FROM item ORDER BY price DESC, id LIMIT 3",
+    "CREATE MATERIALIZED VIEW pairs AS SELECT i.id, i.name, e.v FROM item i LEFT JOIN event e ON i.id = e.id",
+    "CREATE MATERIALIZED VIEW shares AS SELECT id, 100 / (id - 2) AS share FROM item",
+    "INSERT INTO item VALUES (1, 'one', 1.50, ARRAY['a', 'b'], '2026-01-01'), (2, 'two', 20, NULL, NULL), (3, 'three', 30.25, ARRAY['c'], \
+     '1999-12-31'), (4, 'four', NULL, ARRAY[]::VARCHAR[], '2000-02-29')",
+    "INSERT INTO event VALUES (1, '2026-01-01 00:00:01', 1.5), (3, '2026-01-01 00:00:05', -2), (3, '2026-01-01 00:00:15', 4)",
+    "UPDATE item SET price = price + 1 WHERE id = 3",
+];
+
+const AFTER_CHECKPOINT: &[&str] = &[
+    "INSERT INTO item VALUES (5, 'five', 55, NULL, '2026-05-05')",
+    "DELETE FROM item WHERE id = 1",
+    "ALTER SOURCE event ADVANCE WATERMARK TO '2026-01-01 00:00:10'",
+    "INSERT INTO event VALUES (4, '2026-01-01 00:00:02', 8), (5, '2026-01-01 00:00:16', 6)",
+    "CREATE MATERIALIZED VIEW names AS SELECT DISTINCT name FROM item",
+    "CREATE VIEW gone AS SELECT 1 AS one",
+    "DROP VIEW gone",
+];
+
+const QUERIES: &[&str] = &[
+    "SELECT * FROM item ORDER BY id",
+    "SELECT id, at, v FROM event ORDER BY id, at",
+    "SELECT id, name FROM dear ORDER BY id",
+    "SELECT * FROM bids ORDER BY channel",
+    "SELECT COUNT(*), SUM(price) FROM bid",
+    "SELECT * FROM windows ORDER BY window_start",
+    "SELECT * FROM top ORDER BY id",
+    "SELECT * FROM pairs ORDER BY id, v",
+    "SELECT * FROM shares ORDER BY id",
+    "SELECT * FROM names ORDER BY name",
+    "SELECT view, reason, \"row\" FROM eddyline.late_rows ORDER BY 1, 3",
+    "SELECT COUNT(*) FROM pg_class WHERE relname = 'gone'",
+];
+
+async fn run(client: &Client, statements: &[&str]) {
+    for statement in statements {
+        client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+    }
+}
+
+/// Every query with what it gives.
+async fn answers(client: &Client) -> String {
+    let mut text = String::new();
+    for query in QUERIES {
+        text += &format!("{query}\n");
+        for message in client.simple_query(query).await.unwrap_or_else(|e| panic!("{query}: {e:?}")) {
+            if let SimpleQueryMessage::Row(row) = message {
+                let cells: Vec<&str> = (0..row.len()).map(|i| row.get(i).unwrap_or("NULL")).collect();
+                text += &format!("  {}\n", cells.join(" | "));
+            }
+        }
+    }
+    text
+}
+
+async fn newest_checkpoint(client: &Client) -> i64 {
+    client.query_one("SELECT COALESCE(MAX(epoch), -1) FROM eddyline.checkpoints", &[]).await.expect("the query runs").get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_earlier_servers_wrote_is_read() {
+    if let Some(name) = std::env::var_os("UPDATE_FORMATS") {
+        write(&formats().join(name)).await;
+    }
+    let mut known: Vec<PathBuf> = fs::read_dir(formats()).expect("formats/").map(|e| e.expect("an entry").path()).collect();
+    known.sort();
+    assert!(!known.is_empty());
+    for format in known {
+        for backend in ["rocksdb", "memory"] {
+            open(&format, backend).await;
+        }
+    }
+}
+
+/// Reads the directory, goes on in it, and reads it again.
+async fn open(format: &Path, backend: &'static str) {
+    let mut server = Server::prepare(ServerOptions { backend, ..Default::default() });
+    copy(&format.join("data"), &server.data_dir().join("data"));
+    server.launch().unwrap_or_else(|e| panic!("{}: {e}", format.display()));
+    let client = server.connect().await;
+    let expected = fs::read_to_string(format.join("answers.txt")).expect("the answers");
+    assert_eq!(answers(&client).await, expected, "{}", format.display());
+    run(&client, &["INSERT INTO item VALUES (2000, 'more', 99, NULL, NULL)", "UPDATE item SET id = 22 WHERE id = 2"]).await;
+    let epoch = newest_checkpoint(&client).await;
+    until("a checkpoint of this server is there", || async {
+        run(&client, &["UPDATE item SET price = price + 1 WHERE id = 2000"]).await;
+        (newest_checkpoint(&client).await > epoch).then_some(())
+    })
+    .await;
+    run(&client, &["UPDATE item SET id = 2, price = 20 WHERE id = 22", "DELETE FROM item WHERE id = 2000"]).await;
+    assert_eq!(answers(&client).await, expected, "{}: it goes on", format.display());
+    server.kill_and_restart();
+    assert_eq!(answers(&server.connect().await).await, expected, "{}: through a restart", format.display());
+}
+
+/// A new directory in the formats of this server: its newest checkpoint and the log, nothing that is made anew at a start.
+async fn write(format: &Path) {
+    let mut server = Server::start(ServerOptions { workers: 1, checkpoint_interval: "300ms", ..Default::default() });
+    let client = server.connect().await;
+    run(&client, BEFORE_CHECKPOINT).await;
+    until("the source is read", || async {
+        let row = client.query_one("SELECT COUNT(*) FROM bid", &[]).await.ok()?;
+        let all: i64 = client.query_one("SELECT COALESCE(SUM(n), 0)::bigint FROM bids", &[]).await.ok()?.get(0);
+        (all == row.get::<_, i64>(0)).then_some(())
+    })
+    .await;
+    let epoch = newest_checkpoint(&client).await;
+    until("a checkpoint holds it", || async {
+        run(&client, &["UPDATE item SET name = 'four' WHERE id = 4"]).await;
+        (newest_checkpoint(&client).await > epoch).then_some(())
+    })
+    .await;
+    server.kill();
+    // No checkpoint from here on: the rest is in the log alone.
+    server.options.checkpoint_interval = "3600s";
+    server.launch().expect("it starts again");
+    let client = server.connect().await;
+    run(&client, AFTER_CHECKPOINT).await;
+    let answers = answers(&client).await;
+    server.kill();
+    let data = server.data_dir().join("data");
+    for part in ["log", "checkpoints"] {
+        copy(&data.join(part), &format.join("data").join(part));
+    }
+    keep_newest_checkpoint(&format.join("data/checkpoints"));
+    for segment in files(&format.join("data/log")) {
+        // Zeros after the last record mean nothing.
+        let bytes = fs::read(&segment).expect("a segment");
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        fs::write(&segment, &bytes[..end]).expect("the segment is written");
+    }
+    fs::write(format.join("answers.txt"), answers).expect("the answers are written");
+}
+
+fn keep_newest_checkpoint(store: &Path) {
+    let mut manifests = files(&store.join("manifests"));
+    manifests.sort();
+    let newest = manifests.pop().expect("a checkpoint");
+    let text = fs::read_to_string(newest).expect("a manifest");
+    let manifest: serde_json::Value = serde_json::from_str(text.lines().next().expect("its first line")).expect("JSON");
+    let needed: BTreeSet<&str> = manifest["files"].as_array().expect("files").iter().filter_map(|f| f["name"].as_str()).collect();
+    let named = |file: &PathBuf| file.file_name().and_then(|n| n.to_str()).is_some_and(|name| needed.contains(name));
+    let unneeded = files(&store.join("files")).into_iter().filter(|file| !named(file));
+    manifests.into_iter().chain(unneeded).for_each(|file| fs::remove_file(file).expect("it is removed"));
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry").path()).filter(|p| p.is_file()).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a copy");
+        }
+    }
+}

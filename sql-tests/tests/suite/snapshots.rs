@@ -1,0 +1,151 @@
+//! Readers that take their time: an open transaction, a cursor, a client that does not read. What is kept for them is bounded
+//! in time and in bytes; who comes to a limit is told, and everything else goes on.
+
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use futures::StreamExt;
+use std::io::{Read, Write};
+use tokio_postgres::{Client, Error};
+
+fn state(error: &Error) -> &str {
+    error.code().map_or("", |c| c.code())
+}
+
+fn too_old(result: Result<impl Sized, Error>, what: &str) {
+    let Err(error) = result else { panic!("{what} still goes on") };
+    assert_eq!(state(&error), "72000", "{what}: {error:?}");
+    assert!(error.as_db_error().is_some_and(|e| e.detail().is_some() && e.hint().is_some()), "{what}: {error:?}");
+}
+
+async fn number(client: &Client, query: &str) -> i64 {
+    client.query_one(query, &[]).await.expect("the query runs").get(0)
+}
+
+/// A metric without labels.
+fn metric(server: &Server, name: &str) -> Option<f64> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.http_port)).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// `rows` rows of a kilobyte in `t`, and a view over it.
+async fn fill(client: &Client, rows: i64) {
+    client.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT, pad VARCHAR)").await.expect("a table");
+    client.batch_execute("CREATE MATERIALIZED VIEW v AS SELECT COUNT(*) AS c, SUM(n) AS s FROM t").await.expect("a view");
+    let pad = "x".repeat(1000);
+    client.batch_execute(&format!("INSERT INTO t SELECT g, 0, '{pad}' FROM generate_series(1, {rows}) AS s(g)")).await.expect("rows");
+}
+
+async fn nothing_is_pinned(server: &Server) {
+    until("nothing is kept for readers", || async { (metric(server, "eddyline_snapshots")? == 0.0).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_too_slow_is_told_and_the_rest_goes_on() {
+    let server = Server::start(ServerOptions { settings: &["--snapshot-age", "5s"], ..Default::default() });
+    let writer = server.connect().await;
+    fill(&writer, 30_000).await;
+    writer.batch_execute("CREATE TABLE big (id BIGINT, pad VARCHAR)").await.expect("a table");
+    for part in 0..12 {
+        let ids = format!("generate_series({}, {})", part * 100_000, part * 100_000 + 99_999);
+        writer.batch_execute(&format!("INSERT INTO big SELECT i, 'xxxxxxxxxxxxxxxxxxxxxxxx' FROM {ids} AS s(i)")).await.expect("rows");
+    }
+
+    let block = server.connect().await;
+    block.batch_execute("BEGIN").await.expect("a block");
+    assert_eq!(number(&block, "SELECT s::bigint FROM v").await, 0);
+    let commits = server.connect().await;
+    commits.batch_execute("BEGIN; SELECT * FROM v; INSERT INTO t VALUES (-1, 0, '')").await.expect("a block");
+    let cursor = server.connect().await;
+    cursor.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT * FROM t; FETCH 10 FROM c").await.expect("a cursor");
+    let mut portal = server.connect().await;
+    let transaction = portal.transaction().await.expect("a block");
+    let rows = transaction.bind("SELECT id FROM t", &[]).await.expect("a portal");
+    assert_eq!(transaction.query_portal(&rows, 5).await.expect("rows").len(), 5);
+    // More than the buffers of a socket take.
+    let reader = server.connect().await;
+    let mut slow = Box::pin(reader.copy_out("COPY big TO STDOUT").await.expect("it begins"));
+    assert!(slow.next().await.is_some_and(|piece| piece.is_ok()));
+
+    nothing_is_pinned(&server).await;
+    assert!(metric(&server, "eddyline_snapshots_too_old_total").is_some_and(|n| n >= 5.0));
+    too_old(block.batch_execute("SELECT * FROM v").await, "a block");
+    too_old(block.batch_execute("SELECT 1").await, "a block that has failed");
+    block.batch_execute("ROLLBACK").await.expect("it ends");
+    block.batch_execute("BEGIN").await.expect("a new block");
+    assert_eq!(number(&block, "SELECT c FROM v").await, 30_000, "and what was lost with the other one is not there");
+    too_old(commits.batch_execute("COMMIT").await, "a commit");
+    commits.batch_execute("INSERT INTO t VALUES (-2, 5, '')").await.expect("the lock is free");
+    too_old(cursor.batch_execute("FETCH 10 FROM c").await, "a cursor");
+    too_old(transaction.query_portal(&rows, 5).await, "a portal");
+    let failed = slow.by_ref().filter_map(async |piece| piece.err()).next().await;
+    too_old(failed.map_or(Ok(()), Err), "a slow client");
+    drop(slow);
+    assert_eq!(number(&reader, "SELECT 1::bigint").await, 1, "its session goes on");
+    assert_eq!(number(&writer, "SELECT s::bigint FROM v").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_for_a_reader_is_bounded() {
+    let options =
+        ServerOptions { settings: &["--snapshot-size", "8MiB"], checkpoint_interval: "200ms", ring_size: "64KiB", ..Default::default() };
+    let server = Server::start(options);
+    let writer = server.connect().await;
+    fill(&writer, 1_000).await;
+    let reader = server.connect().await;
+    reader.batch_execute("BEGIN").await.expect("a block");
+    assert_eq!(number(&reader, "SELECT SUM(n)::bigint FROM t").await, 0);
+    writer.batch_execute("UPDATE t SET n = n + 1").await.expect("a megabyte is changed");
+    assert_eq!(number(&reader, "SELECT SUM(n)::bigint FROM t").await, 0, "a little change does not matter");
+    let mut changes = 1;
+    until("the reader is let go of", || {
+        changes += 1;
+        let (writer, server) = (&writer, &server);
+        async move {
+            writer.batch_execute("UPDATE t SET n = n + 1").await.expect("a megabyte is changed");
+            (metric(server, "eddyline_snapshots_too_old_total")? > 0.0).then_some(())
+        }
+    })
+    .await;
+    assert!((6..100).contains(&changes), "{changes} MB were changed");
+    too_old(reader.batch_execute("SELECT * FROM t").await, "a reader for whom too much is kept");
+    reader.batch_execute("ROLLBACK").await.expect("it ends");
+    assert_eq!(number(&reader, "SELECT s::bigint FROM v").await, changes * 1_000);
+    nothing_is_pinned(&server).await;
+}
+
+/// While a new view reads a source, more changes of a table come than a ring keeps: it reads them from the table's rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_lags_behind_a_table_holds_no_changes_in_memory() {
+    let mut server = Server::start(ServerOptions { ring_size: "64KiB", checkpoint_interval: "500ms", ..Default::default() });
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT, pad VARCHAR)").await.expect("a table");
+    let source = "CREATE SOURCE bid (auction BIGINT, price BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid', \
+                  nexmark.event.num = '3000000')";
+    client.batch_execute(source).await.expect("a source");
+    let both = "SELECT COUNT(*) AS c, SUM(x)::bigint AS s FROM (SELECT price AS x FROM bid UNION ALL SELECT n FROM t) u";
+    // The first one makes the source read, so that the second has a past to read by itself.
+    client.batch_execute("CREATE MATERIALIZED VIEW first AS SELECT COUNT(*) AS c FROM bid").await.expect("a view");
+    until("the source is read", || async { (number(&client, "SELECT COALESCE(MAX(c), 0) FROM first").await >= 2_760_000).then_some(()) })
+        .await;
+    client.batch_execute(&format!("CREATE MATERIALIZED VIEW v AS {both}")).await.expect("a view");
+    let pad = "x".repeat(20_000);
+    let mut most: f64 = 0.0;
+    for round in 0..60 {
+        let ids = format!("generate_series({}, {}) AS s(i)", round % 7, round % 7 + 4);
+        let update = "ON CONFLICT (id) DO UPDATE SET n = excluded.n, pad = excluded.pad";
+        client.batch_execute(&format!("INSERT INTO t SELECT i, {round}, '{pad}' FROM {ids} {update}")).await.expect("a change");
+        most = most.max(metric(&server, "eddyline_ring_bytes").unwrap_or_default());
+    }
+    client.batch_execute("FLUSH").await.expect("the views have come to the table");
+    let same = format!("SELECT (a.c = b.c AND a.s = b.s)::bigint FROM v a, ({both}) b");
+    assert_eq!(number(&client, &same).await, 1);
+    assert!(server.log().contains("fell behind the ring"), "the test does what it is for");
+    assert!(most < 4e6, "{most} bytes of changes were held");
+    tokio::task::block_in_place(|| server.kill_and_restart());
+    let client = server.connect().await;
+    client.batch_execute("DELETE FROM t WHERE id < 3").await.expect("a change");
+    assert_eq!(number(&client, &same).await, 1);
+}
