@@ -5,6 +5,7 @@
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `formats`: what earlier servers wrote
 //! - `docs`: the examples of README and docs/
+//! - `jdbc`: PostgreSQL's JDBC driver
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
 //! - `sources`: sources that need no other service, through kills
@@ -21,6 +22,7 @@ mod crash;
 mod docs;
 mod faults;
 mod formats;
+mod jdbc;
 mod kafka;
 mod kafka_keyed;
 mod lateness;
