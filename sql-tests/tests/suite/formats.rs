@@ -17,7 +17,7 @@ fn formats() -> PathBuf {
 
 const BEFORE_CHECKPOINT: &[&str] = &[
     "CREATE SOURCE bid (auction BIGINT, price BIGINT, channel VARCHAR, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time - \
-     INTERVAL '20 milliseconds') WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '500')",
+     INTERVAL '20 milliseconds') WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '60')",
     "CREATE TABLE item (id BIGINT PRIMARY KEY, name VARCHAR NOT NULL, price NUMERIC(12, 2), tags VARCHAR[], made DATE)",
     "CREATE TABLE event (id BIGINT, at TIMESTAMP, v DOUBLE PRECISION, WATERMARK FOR at AS at) WITH (watermark.mode = 'manual')",
     "CREATE VIEW dear AS SELECT * FROM item WHERE price > 10",
