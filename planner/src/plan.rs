@@ -128,6 +128,17 @@ pub enum Op {
         window: Option<AggregateWindow>,
         state: StateTableId,
     },
+    /// Appends to each row what `calls` give for it, over the rows of its partition in this order. Rows that are equal in `order`
+    /// are ordered by all their columns, but are peers. Its input is exchanged by (a subset of) `partition`, or is on one
+    /// worker when that is empty.
+    Over {
+        partition: Vec<usize>,
+        order: Vec<OrderKey>,
+        calls: Vec<OverCall>,
+        /// The partition's first column is the end of a window; see `AggregateWindow`.
+        window: Option<AggregateWindow>,
+        state: StateTableId,
+    },
     /// Joins its inputs, 0 the left one and 1 the right one, on equality of `keys` and on `residual`, a condition over the
     /// left columns and then the right ones. Emits net changes once per step. A key with a null in it equals nothing,
     /// itself neither, unless `nulls_equal`. Rows with equal keys are on one worker, of both inputs on the same: each input is
@@ -164,7 +175,11 @@ impl Op {
     /// The tables this operator keeps its state in.
     pub fn state_tables(&self) -> Vec<StateTableId> {
         match self {
-            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => vec![*state],
+            Op::Aggregate { state, .. }
+            | Op::Join { state, .. }
+            | Op::TopN { state, .. }
+            | Op::Over { state, .. }
+            | Op::SessionAssign { state, .. } => vec![*state],
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -181,9 +196,11 @@ impl Op {
     /// Gives every state table the id that `id` has for it.
     pub fn assign_state_tables(&mut self, id: &mut dyn FnMut() -> StateTableId) {
         match self {
-            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => {
-                *state = id()
-            }
+            Op::Aggregate { state, .. }
+            | Op::Join { state, .. }
+            | Op::TopN { state, .. }
+            | Op::Over { state, .. }
+            | Op::SessionAssign { state, .. } => *state = id(),
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -371,6 +388,63 @@ pub enum RankFunction {
     Rank,
     /// The same, counted without gaps.
     DenseRank,
+}
+
+/// One function of an OVER window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverCall {
+    pub function: OverFunction,
+    /// Which rows it is of; ranks, LAG and LEAD are of their own ones.
+    pub frame: Frame,
+    pub output: SqlType,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum OverFunction {
+    Rank(RankFunction),
+    PercentRank,
+    CumeDist,
+    Ntile {
+        buckets: i64,
+    },
+    /// The argument of the row that is so many places before (LAG) or, if negative, after (LEAD); a constant if there is none.
+    Lag {
+        argument: usize,
+        offset: i64,
+        default: Literal,
+    },
+    /// The argument of a row of the frame, counted from 1, or from its end by -1 and below.
+    NthValue {
+        argument: usize,
+        n: i64,
+    },
+    /// An aggregate that knows no order, over the frame.
+    Aggregate(AggregateCall),
+}
+
+/// The rows around one that a function is of. The start is not after the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    pub unit: FrameUnit,
+    pub start: FrameBound,
+    pub end: FrameBound,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FrameUnit {
+    Rows,
+    /// Distances are between values of the order's only column.
+    Range,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FrameBound {
+    /// The partition's start or its end.
+    Unbounded,
+    /// For `FrameUnit::Range` with all its peers.
+    CurrentRow,
+    /// So many rows after the row, before it if negative; or units of the order's column: one, a day, a microsecond.
+    Offset(i64),
 }
 
 /// A scalar expression over the columns of one input. Every operand already has the type its operator

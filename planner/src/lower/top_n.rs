@@ -66,19 +66,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// An OVER window: one that only computes the place of each row.
-    pub(super) fn over(&mut self, window: &Window) -> Result<NodeId> {
-        let refused = |what: &str| {
-            SqlError::unsupported(format!("{what} OVER a window is not supported in a materialized view"))
-                .with_hint("ROW_NUMBER, RANK and DENSE_RANK are, one of them for each SELECT.")
-        };
-        let [call] = window.window_expr.as_slice() else { return Err(refused("more than one function")) };
-        let DfExpr::WindowFunction(call) = unaliased(call) else { return Err(refused("this expression")) };
-        let function = rank_function(call).ok_or_else(|| refused(&format!("{}()", call.fun.name())))?;
+    /// An OVER window that only computes the place of each row; `None` for any other.
+    pub(super) fn placed(&mut self, window: &Window) -> Result<Option<NodeId>> {
+        let [call] = window.window_expr.as_slice() else { return Ok(None) };
+        let DfExpr::WindowFunction(call) = unaliased(call) else { return Ok(None) };
+        let Some(function) = rank_function(call) else { return Ok(None) };
         let input = self.node(&window.input)?;
         let (params, places) = (&call.params, Places::default());
         let ranking = Ranking { partition: &params.partition_by, order: &params.order_by, function, places, with_rank: true };
-        self.top_n(input, window.input.schema(), &ranking, columns_of(&window.schema)?)
+        self.top_n(input, window.input.schema(), &ranking, columns_of(&window.schema)?).map(Some)
     }
 
     pub(super) fn limit(&mut self, limit: &Limit) -> Result<NodeId> {
@@ -196,7 +192,7 @@ impl Lowering<'_> {
     }
 
     /// The column that is the end of an event-time window which the partition names.
-    fn partition_window(&self, input: NodeId, partition: &[usize]) -> Option<usize> {
+    pub(super) fn partition_window(&self, input: NodeId, partition: &[usize]) -> Option<usize> {
         let windows = &self.facts[input].windows;
         let tells = |w: &&WindowColumn| w.event_time && (w.part == WindowPart::End || w.tells());
         let named = partition.iter().filter_map(|c| windows[*c].as_ref()).find(tells)?;

@@ -30,6 +30,7 @@ mod ordered;
 mod routing;
 pub(crate) mod window;
 
+pub(crate) use memo::{nullable, out_of_range};
 pub use routing::routing;
 pub(crate) use window::without_late;
 
