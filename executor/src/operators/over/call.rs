@@ -220,6 +220,9 @@ impl Call {
             accumulator.clear(0);
             *held = (0, 0);
         }
+        if at.is_empty() {
+            return accumulator.output(&[]);
+        }
         let values = values_of(piece, call, 0..piece.len())?;
         let mut frames = Frames::new(self.frame, piece);
         let mut outputs = Vec::new();

@@ -292,3 +292,6 @@ impl Operator for Over {
         self.rows.bytes()
     }
 }
+
+#[cfg(test)]
+mod tests;

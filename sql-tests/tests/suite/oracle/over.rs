@@ -79,10 +79,7 @@ const QUERIES: &[(&str, &str)] = &[
         "filtered",
         "SELECT k, i, COUNT(*) FILTER (WHERE b) OVER w AS n, SUM(i) FILTER (WHERE i > 0) OVER w AS s FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i)",
     ),
-    (
-        "truths",
-        "SELECT k, i, b, BOOL_AND(b) OVER w AS a, BOOL_OR(b) OVER w AS o FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i, b ROWS 3 PRECEDING)",
-    ),
+    ("truths", "SELECT k, i, b, BOOL_AND(b) OVER w AS a, BOOL_OR(b) OVER w AS o FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i, b)"),
     (
         "two_windows",
         "SELECT k, g, i, SUM(i) OVER (PARTITION BY k ORDER BY i) AS a, COUNT(*) OVER (PARTITION BY g ORDER BY i DESC) AS b FROM {t}",
