@@ -107,7 +107,7 @@ macro_rules! modes {
 
 modes!(relational_views, relational::scenario(), 4, assert_eventful);
 modes!(ranked_views, ranked::scenario(), 5, assert_eventful);
-modes!(over_views, over::scenario(), 3, assert_eventful);
+modes!(over_views, over::scenario(), 2, assert_eventful);
 modes!(set_views, sets::scenario(), 4, assert_eventful);
 modes!(window_views, windowed::scenario(), 6, |totals: &[Totals]| {
     assert_eventful(totals);
