@@ -89,8 +89,8 @@ pub enum Op {
         kind: WindowKind,
     },
     /// Appends the bounds of the session that each row is in: rows of a partition, each less than `gap` after the one before
-    /// it; rows whose time is null are rejected. A session is closed once the watermark has reached its end plus the
-    /// lateness. Its input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    /// it; rows whose time is null are rejected. A row is late if it alone would be a session that had ended, with the lateness,
+    /// by its arrival watermark. A session is closed when the watermark rises to its end plus the lateness or beyond. Its input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
     SessionAssign {
         partition: Vec<usize>,
         time_column: usize,
@@ -311,6 +311,10 @@ pub struct AggregateWindow {
     pub emit: Emit,
     /// Microseconds.
     pub allowed_lateness: i64,
+    /// The window is a session: which rows are late was decided where they got it, so that none is here. A session that has
+    /// become shorter may have ended by the present watermark, and is closed when that rises.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub session: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -121,6 +121,7 @@ impl Lowering<'_> {
         facts.windows.resize(columns.len(), None);
         facts.constants.resize(columns.len(), None);
         facts.event_time = None;
+        let session = windowed && self.is_session(input, partition[0]);
         let own = windowed.then(|| facts.windows[partition[0]].map(|w| w.window)).flatten();
         // Rows of other windows may come and go after these have closed.
         let of_own = |w: &WindowColumn| Some(w.window) == own;
@@ -138,7 +139,7 @@ impl Lowering<'_> {
                 partition,
                 order,
                 calls,
-                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness }),
+                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness, session }),
                 state: self.ids.allocate(),
             },
         };

@@ -7,7 +7,9 @@ use super::calls::{order, unaliased};
 use super::node::{Facts, WindowColumn, WindowPart};
 use super::{Emission, Lowering, columns_of};
 use crate::expr;
-use crate::plan::{AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction};
+use crate::plan::{
+    AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction, WindowKind,
+};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, SkipType, Window};
@@ -163,6 +165,7 @@ impl Lowering<'_> {
             facts.windows.push(None);
             facts.constants.push(None);
         }
+        let session = windowed && self.is_session(input, partition[0]);
         let own = windowed.then(|| facts.windows[partition[0]].map(|w| w.window)).flatten();
         // Rows of other windows may come and go after these have closed.
         let of_own = |w: &WindowColumn| Some(w.window) == own;
@@ -184,11 +187,16 @@ impl Lowering<'_> {
                 offset: by.places.offset,
                 limit,
                 with_rank: by.with_rank,
-                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness }),
+                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness, session }),
                 state: self.ids.allocate(),
             },
         };
         self.push(node, facts)
+    }
+
+    /// Whether a column is of a session.
+    pub(super) fn is_session(&self, input: NodeId, column: usize) -> bool {
+        self.facts[input].windows[column].is_some_and(|w| matches!(w.kind, WindowKind::Session { .. }))
     }
 
     /// The column that is the end of an event-time window which the partition names.
