@@ -5,10 +5,12 @@
 
 mod columns;
 mod known;
+mod sinks;
 mod value;
 
 pub use columns::{check_metadata, default_columns, metadata_type};
-pub use value::{micros_of_duration, specific_offsets};
+pub use sinks::{bytes, can_read, canonicalize_sink, names, sink_format_of_clause, sink_options_of_table};
+pub use value::{bytes_of_size, micros_of_duration, specific_offsets};
 
 use crate::error::{Result, SqlError, SqlState};
 use known::{CONNECTORS, OWNER_TABLE, OWNER_VIEW, Owner};
@@ -67,6 +69,16 @@ pub const STORE_PREFIX: &str = "store.";
 pub const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
 pub const FUTURE_GUARD: &str = "watermark.future-guard";
 pub const WATERMARK_MODE: &str = "watermark.mode";
+/// Columns by which a sink's rows are identified, with commas or semicolons between.
+pub const SINK_KEY: &str = "primary_key";
+/// What may wait on disk to be sent before a sink's job stops taking input.
+pub const SINK_LOG_BYTES: &str = "sink.log-size";
+pub const JSON_TIMES: &str = "json.timestamp-format.standard";
+pub const DELIVERY: &str = "sink.delivery-guarantee";
+/// Columns by whose values files lie in folders.
+pub const PARTITION_BY: &str = "partition_by";
+pub const ROLL_BYTES: &str = "sink.rolling-policy.file-size";
+pub const ROLL_INTERVAL: &str = "sink.rolling-policy.rollover-interval";
 
 /// How far a record of an outside system may lie ahead of `now` by default: wide enough for local
 /// times of every time zone, narrow enough that one broken clock does not close years of windows.
@@ -92,7 +104,10 @@ pub fn canonicalize(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, St
     let connector = connector.map(|name| if name == "http" { "webhook".to_string() } else { name });
     let owner = match &connector {
         None => &OWNER_TABLE,
-        Some(name) => CONNECTORS.iter().find(|c| c.name == name).ok_or_else(|| unknown_connector(name))?,
+        Some(name) => {
+            let find = |owners: &'static [Owner]| owners.iter().find(|c| c.name == name);
+            find(CONNECTORS).or_else(|| find(sinks::SINKS)).ok_or_else(|| unknown_connector(name))?
+        }
     };
     let mut options = canonicalize_for(owner, raw)?;
     finish_format(&mut options);
@@ -266,7 +281,8 @@ fn finish_kafka(options: &mut BTreeMap<String, String>) -> Result<()> {
 }
 
 fn unknown_connector(name: &str) -> SqlError {
-    let names: Vec<&str> = CONNECTORS.iter().map(|c| c.name).collect();
+    let mut names: Vec<&str> = CONNECTORS.iter().map(|c| c.name).collect();
+    names.extend(sinks::SINKS.iter().map(|c| c.name).filter(|name| !can_read(name)));
     let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown connector \"{name}\""))
         .with_detail(format!("Connectors are: {}.", names.join(", ")));
     match nearest(name, names) {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub struct JobSpec {
     pub job: RelationId,
     pub plan: Arc<StreamPlan>,
-    /// `None`: the rows are only counted.
+    /// `None`: a sink, or the rows are only counted.
     pub view: Option<Arc<View>>,
     /// The stored columns of every relation the plan reads.
     pub inputs: BTreeMap<RelationId, SchemaRef>,
@@ -75,7 +75,8 @@ pub enum EngineEvent {
 pub struct StepDone {
     pub job: RelationId,
     pub epoch: Epoch,
-    /// Changes of the job's relation, tagged for what reads it; net among those of one tag. Empty for a job without a view.
+    /// Changes of the job's relation, tagged for what reads it; net among those of one tag. Empty for a job without a
+    /// view that is no sink.
     pub output: Vec<TaggedBatch>,
     pub watermark: Timestamp,
     pub late: Vec<SideRows>,
@@ -141,7 +142,7 @@ impl JobShared {
             job: spec.job,
             plan: spec.plan.clone(),
             on_error: spec.on_error,
-            keeps_output: spec.view.is_some(),
+            keeps_output: spec.view.is_some() || matches!(spec.plan.output_node().op, Op::Sink { .. }),
             events,
             failed: AtomicBool::new(false),
             in_step: AtomicBool::new(false),

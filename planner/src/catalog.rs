@@ -5,7 +5,7 @@ use crate::plan::{ChangelogMode, Expr, StreamPlan};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
 use eddyline_common::RelationId;
-use eddyline_common::connector::SourceSpec;
+use eddyline_common::connector::{SinkSpec, SourceSpec};
 use eddyline_common::types::Column;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -84,6 +84,44 @@ pub enum RelationKind {
         plan: StreamPlan,
         options: ViewOptions,
     },
+    /// Its rows go outside; nothing can be read from it.
+    Sink(Box<SinkDefinition>),
+}
+
+impl Relation {
+    /// The plan of its job, if it was planned from a query.
+    pub fn plan(&self) -> Option<&StreamPlan> {
+        match &self.kind {
+            RelationKind::MaterializedView { plan, .. } => Some(plan),
+            RelationKind::Sink(sink) => Some(&sink.plan),
+            _ => None,
+        }
+    }
+
+    pub fn plan_mut(&mut self) -> Option<&mut StreamPlan> {
+        match &mut self.kind {
+            RelationKind::MaterializedView { plan, .. } => Some(plan),
+            RelationKind::Sink(sink) => Some(&mut sink.plan),
+            _ => None,
+        }
+    }
+}
+
+/// A CREATE SINK, or a running INSERT.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkDefinition {
+    pub spec: SinkSpec,
+    pub plan: StreamPlan,
+    pub options: ViewOptions,
+    /// A running INSERT: where the rows go is a table's affair.
+    pub is_insert: bool,
+    /// The name was made up: another one does as well if it is taken.
+    pub name_is_free: bool,
+    /// Rows are kept, and not sent: ALTER JOB ... PAUSE.
+    #[serde(default)]
+    pub paused: bool,
+    /// What may wait on disk to be sent.
+    pub log_bytes_max: u64,
 }
 
 /// What `WITH (...)` of a view may say.

@@ -60,9 +60,14 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         return Err(SqlError::new(SqlState::INVALID_PARAMETER, "a source needs the option connector")
             .with_hint("Write WITH (connector = 'kafka', ...) or WITH (connector = 'nexmark', ...)."));
     }
-    let options = options::canonicalize(raw)?;
+    let mut options = options::canonicalize(raw)?;
     let use_of_key = use_of_key(create, is_source, &options)?;
     let key = primary_key(create, use_of_key, text)?;
+    if is_source && !key.is_empty() {
+        // What a sink of this table identifies rows by.
+        let names = key.iter().map(fold).collect::<Vec<_>>().join(";");
+        options.entry(options::SINK_KEY.to_string()).or_insert(names);
+    }
     let of_facts: &[Ident] = if use_of_key == UseOfKey::None { &[] } else { &key };
     let mut columns = collect(create, is_source, &options, of_facts, text)?;
     if columns.visible.is_empty() {
@@ -135,6 +140,8 @@ fn use_of_key(create: &CreateRelation, is_source: bool, options: &BTreeMap<Strin
     let needed_by = match &create.format {
         Some(format) if format.format.eq_ignore_ascii_case("upsert") => Some("FORMAT UPSERT".to_string()),
         _ if connector == "upsert-kafka" => Some("connector \"upsert-kafka\"".to_string()),
+        // With key.fields it is for writing.
+        _ if options.contains_key(options::SINK_KEY) && !options.contains_key(options::VALUE_FIELDS) => None,
         _ => [options::KEY_FORMAT, options::VALUE_FIELDS].iter().find(|o| options.contains_key(**o)).map(|o| format!("option \"{o}\"")),
     };
     match (&create.primary_key, needed_by) {

@@ -88,6 +88,8 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         }
         Op::Materialize { key } if key.is_empty() => "Materialize keyless".to_string(),
         Op::Materialize { key } => format!("Materialize key=[{}]", names(key)),
+        Op::Sink { key } if key.is_empty() => "Sink keyless".to_string(),
+        Op::Sink { key } => format!("Sink key=[{}]", names(key)),
     };
     let own = |columns: &[usize]| columns.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ");
     let _ = write!(line, " | columns=[{}]", node.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect::<Vec<_>>().join(", "));

@@ -4,6 +4,7 @@ use crate::catalog::Relation;
 use crate::plan::StreamPlan;
 use datafusion::logical_expr::LogicalPlan;
 use eddyline_common::RelationId;
+use eddyline_common::connector::SinkSpec;
 use eddyline_common::types::Column;
 
 /// A planned statement. Relations to be created come with id 0; the coordinator assigns it. A view that takes the place of
@@ -23,6 +24,19 @@ pub enum Planned {
     /// A batch query at one epoch.
     Query(Query),
     Insert(Insert),
+    /// Rows that are written to a connector once; its columns are those of the query.
+    WriteOut {
+        table: RelationId,
+        spec: Box<SinkSpec>,
+        source: Query,
+    },
+    /// Statements of a set, run in order.
+    StatementSet(Vec<Planned>),
+    /// A sink keeps its rows, or sends them again.
+    PauseJob {
+        job: RelationId,
+        pause: bool,
+    },
     Update(Mutation),
     Delete(Mutation),
     CopyFrom {
@@ -108,6 +122,7 @@ pub enum ObjectKind {
     Table,
     View,
     MaterializedView,
+    Sink,
 }
 
 #[derive(Clone, Debug)]

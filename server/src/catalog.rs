@@ -137,6 +137,7 @@ pub fn object_kind(relation: &Relation) -> ObjectKind {
         RelationKind::Table { .. } => ObjectKind::Table,
         RelationKind::View { .. } => ObjectKind::View,
         RelationKind::MaterializedView { .. } => ObjectKind::MaterializedView,
+        RelationKind::Sink(_) => ObjectKind::Sink,
     }
 }
 
@@ -147,6 +148,7 @@ pub fn kind_name(kind: ObjectKind) -> &'static str {
         ObjectKind::Table => "table",
         ObjectKind::View => "view",
         ObjectKind::MaterializedView => "materialized view",
+        ObjectKind::Sink => "sink",
     }
 }
 
@@ -158,6 +160,7 @@ pub fn relkind(relation: &Relation) -> &'static str {
         ObjectKind::Table => "r",
         ObjectKind::View => "v",
         ObjectKind::MaterializedView => "m",
+        ObjectKind::Sink => "f",
     }
 }
 

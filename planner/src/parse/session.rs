@@ -132,8 +132,10 @@ pub fn object_kind(words: &mut Words) -> Result<ObjectKind> {
         Ok(ObjectKind::View)
     } else if words.eat_all(&["materialized", "view"]) {
         Ok(ObjectKind::MaterializedView)
+    } else if words.eat("sink") || words.eat("job") {
+        Ok(ObjectKind::Sink)
     } else {
-        words.unexpected("SOURCE, TABLE, VIEW or MATERIALIZED VIEW")
+        words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK or JOB")
     }
 }
 
@@ -158,7 +160,14 @@ fn alter(words: &mut Words) -> Result<Ast> {
         let to = words.run(|p| p.parse_expr())?;
         return Ok(Ast::AdvanceWatermark { name, to });
     }
-    let error = SqlError::unsupported("ALTER is supported for ADVANCE WATERMARK TO only");
+    if kind == ObjectKind::Sink {
+        for (word, pause) in [("pause", true), ("suspend", true), ("resume", false)] {
+            if words.eat(word) {
+                return Ok(Ast::PauseJob { name, pause });
+            }
+        }
+    }
+    let error = SqlError::unsupported("ALTER is supported for ADVANCE WATERMARK TO, and PAUSE and RESUME of a sink or job only");
     Err(words.text.at(error.with_hint("DROP the object and CREATE it anew."), at))
 }
 
@@ -289,11 +298,6 @@ fn prepare(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
 }
 
 fn execute(words: &mut Words) -> Result<Ast> {
-    let at = words.location();
-    if words.is("statement") && words.is_at(1, "set") {
-        let error = SqlError::unsupported("EXECUTE STATEMENT SET is not supported");
-        return Err(words.text.at(error.with_hint("Create a materialized view for each query."), at));
-    }
     let name = folded(words)?;
     let mut arguments: Vec<Expr> = Vec::new();
     if words.eat_token(&Token::LParen) && !words.eat_token(&Token::RParen) {

@@ -1,4 +1,4 @@
-//! A table's or materialized view's job as the coordinator sees it: where it stands, at which epochs its
+//! A table's, materialized view's or sink's job as the coordinator sees it: where it stands, at which epochs its
 //! content is exact, what it emitted. The engine runs it; this only keeps the books.
 
 use super::backfill::{Backfill, Reading};
@@ -42,6 +42,8 @@ pub enum Mode {
 
 pub struct Running {
     pub arrived: Option<Instant>,
+    /// `now` of the step.
+    pub now: Timestamp,
 }
 
 impl Job {

@@ -36,6 +36,10 @@ pub enum DdlRecord {
         relation: RelationId,
         to_micros: i64,
     },
+    Pause {
+        relation: RelationId,
+        pause: bool,
+    },
 }
 
 /// One record of the log, decoded.

@@ -5,6 +5,7 @@
 use super::core::Core;
 use super::handle::SystemRelation;
 use super::job::Mode;
+use super::sink::{SinkJob, definition};
 use super::stats::JobStats;
 use arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::SchemaRef;
@@ -126,9 +127,10 @@ fn json_lines(rows: &RecordBatch) -> Vec<String> {
 }
 
 /// The name in schema `eddyline` and the columns of each system relation.
-pub const SYSTEM_RELATIONS: [(SystemRelation, &str); 6] = [
+pub const SYSTEM_RELATIONS: [(SystemRelation, &str); 7] = [
     (SystemRelation::Sources, "sources"),
     (SystemRelation::Jobs, "jobs"),
+    (SystemRelation::Sinks, "sinks"),
     (SystemRelation::LateRows, "late_rows"),
     (SystemRelation::RejectedRows, "rejected_rows"),
     (SystemRelation::UndecodableRecords, "undecodable_records"),
@@ -161,6 +163,16 @@ pub fn columns(relation: SystemRelation) -> Vec<Column> {
             column("freshness_micros", bigint.clone()),
             column("backfill_permille", bigint),
             column("error", text),
+        ],
+        SystemRelation::Sinks => vec![
+            column("sink", text.clone()),
+            column("connector", text.clone()),
+            column("state", text.clone()),
+            column("sent_epoch", bigint.clone()),
+            column("rows_sent", bigint.clone()),
+            column("waiting_bytes", bigint.clone()),
+            column("failures", bigint),
+            column("problem", text),
         ],
         SystemRelation::LateRows | SystemRelation::RejectedRows => vec![
             column("view", text.clone()),
@@ -199,6 +211,7 @@ impl Core {
         let rows = match relation {
             SystemRelation::Sources => self.source_rows(),
             SystemRelation::Jobs => self.job_rows(),
+            SystemRelation::Sinks => self.sink_rows(),
             SystemRelation::LateRows => self.system.late.iter().map(|r| self.side_row(r)).collect(),
             SystemRelation::RejectedRows => self.system.rejected.iter().map(|r| self.side_row(r)).collect(),
             SystemRelation::UndecodableRecords => self.system.undecodable.iter().map(|r| self.undecodable_row(r)).collect(),
@@ -274,6 +287,7 @@ impl Core {
     fn job_rows(&self) -> Vec<Vec<Cell>> {
         let row = |job: &super::job::Job| {
             let state = match &job.mode {
+                Mode::Live if self.stands_still(job) => "waiting for the sink",
                 Mode::Live => "running",
                 Mode::Backfilling(_) => "backfilling",
                 Mode::Failed(_) => "stopped",
@@ -296,6 +310,30 @@ impl Core {
             ]
         };
         self.jobs.values().map(row).collect()
+    }
+
+    fn sink_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |(id, sink): (&RelationId, &SinkJob)| {
+            let s = &sink.stats;
+            let connector = self.catalog.get(*id).and_then(|r| definition(r)?.spec.options.get("connector").cloned());
+            let problem = s.problem.read().clone();
+            let state = match (s.paused.load(Relaxed), &problem) {
+                (true, _) => "paused",
+                (_, Some(_)) => "retrying",
+                _ => "running",
+            };
+            vec![
+                Cell::Text(Some(s.name.clone())),
+                Cell::Text(connector),
+                Cell::Text(Some(state.to_string())),
+                Cell::Int(s.epoch.load(Relaxed) as i64),
+                Cell::Int(s.rows.load(Relaxed) as i64),
+                Cell::Int(s.waiting_bytes.load(Relaxed) as i64),
+                Cell::Int(s.failures.load(Relaxed) as i64),
+                Cell::Text(problem),
+            ]
+        };
+        self.sinks.iter().map(row).collect()
     }
 }
 

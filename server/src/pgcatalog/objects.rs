@@ -23,7 +23,8 @@ pub const BTREE: u32 = 403;
 const OWN_RELATIONS: u32 = 15_000;
 
 pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
-    let relations = || context.catalog.relations().map(|r| r.as_ref());
+    // A sink has no rows that a client could ask for.
+    let relations = || context.catalog.relations().map(|r| r.as_ref()).filter(|r| !matches!(r.kind, RelationKind::Sink(_)));
     match name {
         "pg_class" => {
             relations().for_each(|r| class_rows(r, rows));

@@ -6,6 +6,7 @@
 //! - `statement`: what each kind of statement does
 //! - `transaction`, `commit`: blocks, snapshots, effects
 //! - `writing`: INSERT, UPDATE, DELETE
+//! - `writing_out`: INSERT of VALUES into a table with a connector
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH
 //! - `show`: SHOW and DESCRIBE
 //! - `copy`: COPY in and out
@@ -21,6 +22,7 @@ pub mod show;
 pub mod statement;
 pub mod transaction;
 mod writing;
+mod writing_out;
 
 use crate::coordinator::CoordinatorHandle;
 use crate::metrics::Metrics;

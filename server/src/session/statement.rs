@@ -12,6 +12,9 @@ use eddyline_planner::statement::{ObjectKind, Planned, Query};
 use eddyline_planner::{Parsed, parameter_types};
 use std::sync::Arc;
 
+/// How an INSERT that keeps running completes: it has written nothing yet.
+const RUNNING_INSERT: &str = "INSERT 0 0";
+
 impl Session {
     /// Plans and runs one statement without parameters.
     pub async fn run(&mut self, parsed: &Parsed) -> Result<Outcome> {
@@ -40,6 +43,14 @@ impl Session {
                 Ok(Outcome::Rows { rows, tag: Tag::Counted("SELECT") })
             }
             Planned::Insert(insert) => self.insert(insert).await,
+            Planned::WriteOut { spec, source, .. } => self.write_out(*spec, source).await,
+            Planned::StatementSet(statements) => {
+                for planned in statements {
+                    let statement = PlannedStatement { planned, context: context.clone() };
+                    Box::pin(self.execute(statement, parsed)).await?;
+                }
+                Ok(Outcome::Done("EXECUTE STATEMENT SET".into()))
+            }
             Planned::Update(update) => self.update(update).await,
             Planned::Delete(delete) => self.delete(delete).await,
             Planned::CopyFrom { table, columns, format } => self.copy_in(table, columns, format),
@@ -47,7 +58,9 @@ impl Session {
                 let rows = self.query(query, &context).await?;
                 Ok(Outcome::CopyOut { rows, format })
             }
-            Planned::Create { .. } | Planned::Drop { .. } | Planned::AdvanceWatermark { .. } => self.define(planned).await,
+            Planned::Create { .. } | Planned::Drop { .. } | Planned::AdvanceWatermark { .. } | Planned::PauseJob { .. } => {
+                self.define(planned).await
+            }
             Planned::Explain(lines) => Ok(explained(lines)),
             Planned::ExplainAnalyze(query) => {
                 let bindings = self.bindings(&query.relations).await?;
@@ -180,7 +193,9 @@ impl Session {
         }
         let (ddl, tag) = match planned {
             Planned::Create { relation, if_not_exists } => {
-                let tag = format!("CREATE {}", kind_tag(crate::catalog::object_kind(&relation)));
+                let is_insert = matches!(&relation.kind, RelationKind::Sink(sink) if sink.is_insert);
+                let created = format!("CREATE {}", kind_tag(crate::catalog::object_kind(&relation)));
+                let tag = if is_insert { RUNNING_INSERT.to_string() } else { created };
                 (Ddl::Create { relation: Box::new(relation), if_not_exists }, tag)
             }
             Planned::Drop { kind, names, if_exists, cascade } => {
@@ -189,9 +204,15 @@ impl Session {
             Planned::AdvanceWatermark { relation, to_micros } => {
                 (Ddl::AdvanceWatermark { relation, to_micros }, "ALTER SOURCE".to_string())
             }
+            Planned::PauseJob { job, pause } => (Ddl::PauseJob { job, pause }, "ALTER JOB".to_string()),
             other => return Err(SqlError::internal(format!("not a definition statement: {other:?}"))),
         };
         let outcome = self.services.coordinator.ddl(ddl).await?;
+        if tag == RUNNING_INSERT
+            && let Some(job) = outcome.created.and_then(|id| self.services.coordinator.catalog().get(id).cloned())
+        {
+            self.warn(SqlState("00000"), format!("job \"{}\" runs", job.name));
+        }
         for notice in outcome.notices {
             self.warn(SqlState("00000"), notice);
         }
@@ -247,6 +268,7 @@ fn kind_tag(kind: ObjectKind) -> &'static str {
         ObjectKind::Table => "TABLE",
         ObjectKind::View => "VIEW",
         ObjectKind::MaterializedView => "MATERIALIZED VIEW",
+        ObjectKind::Sink => "SINK",
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
 //! - `sources`: sources that need no other service, through kills
+//! - `sinks`: what leaves the server, on a real broker and in files
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
@@ -24,6 +25,7 @@ mod metrics;
 mod oracle;
 mod psql;
 mod segments;
+mod sinks;
 mod slt;
 mod sources;
 mod tidy;

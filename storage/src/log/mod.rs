@@ -28,7 +28,8 @@ mod writer;
 mod tests;
 
 pub use recovered::{Frame, Frames, Recovered};
-pub use writer::{DurableCallback, Log, LogStats};
+pub use segment::path as segment_path;
+pub use writer::{DurableCallback, Log, LogFile, LogStats};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
