@@ -3,13 +3,15 @@
 //! neither learns from here what an option does. Invariant: a canonicalised map holds canonical keys
 //! only, each with a value that its typed getter accepts.
 
+mod altered;
 mod columns;
 mod known;
 mod sinks;
 mod value;
 
+pub use altered::{Changes, altered_sink, altered_source, altered_table, altered_view};
 pub use columns::{check_metadata, default_columns, metadata_type};
-pub use sinks::{bytes, can_read, canonicalize_sink, names, sink_format_of_clause, sink_options_of_table};
+pub use sinks::{bytes, can_read, can_write, canonicalize_sink, names, sink_format_of_clause, sink_options_of_table};
 pub use value::{bytes_of_size, micros_of_duration, specific_offsets};
 
 use crate::error::{Result, SqlError, SqlState};
@@ -69,6 +71,10 @@ pub const STORE_PREFIX: &str = "store.";
 pub const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
 pub const FUTURE_GUARD: &str = "watermark.future-guard";
 pub const WATERMARK_MODE: &str = "watermark.mode";
+pub const ON_ERROR: &str = "on_error";
+pub const ALLOWED_LATENESS: &str = "allowed_lateness";
+/// How long a job may collect changes before it takes them in one step.
+pub const EMIT_INTERVAL: &str = "emit_interval";
 /// Columns by which a sink's rows are identified, with commas or semicolons between.
 pub const SINK_KEY: &str = "primary_key";
 /// What may wait on disk to be sent before a sink's job stops taking input.
@@ -227,18 +233,8 @@ fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTre
     let mut options = BTreeMap::new();
     let mut spelled: BTreeMap<String, String> = BTreeMap::new();
     for (key, text) in raw {
-        let lower = key.trim().to_ascii_lowercase();
-        let (canonical, text) = match (owner.find(&lower), owner.find_in_family(&lower)) {
-            // A blank may be what separates fields.
-            (Some(def), _) if def.kind.keeps_blanks() => (def.name.to_string(), def.kind.canonical(&key, &text)?),
-            (Some(def), _) => (def.name.to_string(), def.kind.canonical(&key, text.trim())?),
-            (None, Some(def)) => {
-                let of = lower.rsplit_once('.').map_or("", |(of, _)| of);
-                (format!("{of}.{}", def.name), def.kind.canonical(&key, text.trim())?)
-            }
-            (None, None) if owner.passes(&lower) => (lower, text),
-            (None, None) => return Err(unknown_option(owner, &key)),
-        };
+        let (canonical, def) = canonical_key(owner, &key)?;
+        let text = canonical_value(def, &key, text)?;
         if let Some(other) = spelled.insert(canonical.clone(), key.clone()) {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("option \"{canonical}\" is given twice"))
                 .with_detail(format!("\"{other}\" and \"{key}\" are spellings of one option.")));
@@ -249,6 +245,29 @@ fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTre
         return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("{} needs the option \"{}\"", owner.title, missing.name)));
     }
     Ok(options)
+}
+
+/// The canonical key of an option as the user spelled it, and what it is; `None` for one that goes on to an outside system.
+fn canonical_key(owner: &Owner, key: &str) -> Result<(String, Option<&'static OptionDef>)> {
+    let lower = key.trim().to_ascii_lowercase();
+    match (owner.find(&lower), owner.find_in_family(&lower)) {
+        (Some(def), _) => Ok((def.name.to_string(), Some(def))),
+        (None, Some(def)) => {
+            let of = lower.rsplit_once('.').map_or("", |(of, _)| of);
+            Ok((format!("{of}.{}", def.name), Some(def)))
+        }
+        (None, None) if owner.passes(&lower) => Ok((lower, None)),
+        (None, None) => Err(unknown_option(owner, key)),
+    }
+}
+
+fn canonical_value(def: Option<&OptionDef>, key: &str, text: String) -> Result<String> {
+    match def {
+        // A blank may be what separates fields.
+        Some(def) if def.kind.keeps_blanks() => def.kind.canonical(key, &text),
+        Some(def) => def.kind.canonical(key, text.trim()),
+        None => Ok(text),
+    }
 }
 
 /// Avro with a registry is another format; the Postgres accent spells both `ENCODE AVRO`.

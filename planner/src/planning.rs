@@ -1,7 +1,7 @@
 //! From a parsed statement to what the session layer does: the one place that knows all kinds of statements.
 
 use crate::bind::Mode;
-use crate::catalog::{Catalog, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::create::{create_relation, create_view, object_name, output_names, streaming_plan};
 use crate::error::from_datafusion;
 use crate::explain;
@@ -19,6 +19,7 @@ use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
+use std::sync::Arc;
 
 /// Plans one statement. `parameter_types` are those the client declared for `$1`, `$2`, ...
 pub fn plan(
@@ -69,10 +70,13 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             if_exists: *if_exists,
             cascade: *cascade,
         },
+        Ast::AlterOptions { kind, name, changes } => context.alter(*kind, name, changes)?,
+        Ast::Comment { kind, name, column, text } => context.comment(*kind, name, column.as_ref(), text.clone())?,
         Ast::AdvanceWatermark { name, to } => advance_watermark(name, to, context)?,
         Ast::CopyFrom { table, columns, format } => context.copy_from(table, columns, *format)?,
         Ast::CopyTo { query, format } => Planned::CopyTo { query: context.query(query)?, format: *format },
         Ast::Explain { analyze, streaming, statement } => explain(statement, *analyze, *streaming, parsed, context, ids)?,
+        Ast::ExplainJob { name, analyze } => Planned::ExplainJob { job: context.job(name)?.id, analyze: *analyze },
         Ast::Show(show) => Planned::Show(plan_show(show, context)?),
         Ast::Set { name, value, local } => Planned::Set { name: name.clone(), value: value.clone(), local: *local },
         Ast::Begin { read_only } => Planned::Begin { read_only: *read_only },
@@ -116,6 +120,18 @@ fn insert_statement(
             .with_hint("An INSERT into a table without a connector runs once."));
     }
     Ok((context.insert(insert)?, None))
+}
+
+impl Context<'_> {
+    /// A relation whose query runs.
+    fn job(&self, name: &sql::ObjectName) -> Result<Arc<Relation>> {
+        let relation = self.relation(name)?;
+        if relation.plan().is_none() {
+            let message = format!("\"{}\" is no materialized view, sink or running INSERT", relation.name);
+            return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message));
+        }
+        Ok(relation)
+    }
 }
 
 /// `SELECT expression`.

@@ -3,7 +3,7 @@
 //! declared must be one; both are checked here, before anything runs.
 
 use crate::bind::{Binder, Mode};
-use crate::catalog::{ErrorPolicy, Relation, RelationKind, SinkDefinition, ViewOptions, VisibleColumn};
+use crate::catalog::{Relation, RelationKind, SinkDefinition, ViewOptions, VisibleColumn};
 use crate::create::{object_name, output_names};
 use crate::error::{fold, suggest};
 use crate::lower::{Emission, StateTableIds, check, check_unnested, columns_of, lower_sink, prepare};
@@ -97,14 +97,15 @@ fn target(name: &str, options: BTreeMap<String, String>, columns: Vec<(String, S
         return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "connector \"upsert-kafka\" needs a primary key")
             .with_hint("Declare PRIMARY KEY (...) NOT ENFORCED."));
     }
-    let view = ViewOptions {
-        on_error: if options.get("on_error").is_some_and(|v| v == "stop") { ErrorPolicy::Stop } else { ErrorPolicy::Reject },
-        allowed_lateness: options::duration_micros(&options, "allowed_lateness")?.unwrap_or_default(),
-    };
-    let log_bytes_max = options::bytes(&options, options::SINK_LOG_BYTES)?.unwrap_or(LOG_BYTES_MAX);
+    let view = ViewOptions::of(&options)?;
+    let log_bytes_max = log_bytes_max(&options)?;
     let columns = columns.into_iter().map(|(_, external_name, ty)| SinkColumn { external_name, ty }).collect();
     let spec = SinkSpec { name: name.to_string(), incarnation: String::new(), options, columns, key, mode };
     Ok(Target { spec, options: view, log_bytes_max })
+}
+
+pub fn log_bytes_max(options: &BTreeMap<String, String>) -> Result<u64> {
+    Ok(options::bytes(options, options::SINK_LOG_BYTES)?.unwrap_or(LOG_BYTES_MAX))
 }
 
 fn column_named(name: &str, option: &str, columns: &[(String, String, SqlType)]) -> Result<usize> {

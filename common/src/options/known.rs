@@ -249,7 +249,9 @@ const NEXMARK: &[OptionDef] = &[
     OptionDef::new("nexmark.hot.channel.ratio", RATIO),
 ];
 
-const VIEW: &[OptionDef] = &[
-    OptionDef::new("on_error", Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
-    OptionDef::new("allowed_lateness", Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),
+/// What any job of a query may be told.
+pub(super) const VIEW: &[OptionDef] = &[
+    OptionDef::new(super::ON_ERROR, Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
+    OptionDef::new(super::ALLOWED_LATENESS, Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),
+    OptionDef::new(super::EMIT_INTERVAL, Kind::Duration).also(&["emit-interval", "emit.interval"]),
 ];

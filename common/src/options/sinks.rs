@@ -1,7 +1,7 @@
 //! Options of sinks: what `WITH (...)` of a CREATE SINK may say, and which options of a table with a connector are for
 //! writing. One table per connector, as in `known`.
 
-use super::known::{Owner, outside};
+use super::known::{Owner, VIEW, outside};
 use super::value::{Kind, OptionDef};
 use super::*;
 
@@ -11,27 +11,23 @@ const fn sink(
     own: &'static [&'static [OptionDef]],
     pass_through: &'static [&'static str],
 ) -> Owner {
-    Owner { shared: JOB, ..outside(name, title, own, pass_through) }
+    Owner { shared: VIEW, ..outside(name, title, own, pass_through) }
 }
 
 /// Connectors that can be written to.
 pub(super) static SINKS: &[Owner] = &[
-    sink("kafka", "a sink of connector \"kafka\"", &[TOPICS, KAFKA], &[PASS_THROUGH_PREFIX]),
-    sink("upsert-kafka", "a sink of connector \"upsert-kafka\"", &[TOPICS, UPSERT_KAFKA], &[PASS_THROUGH_PREFIX]),
-    sink("filesystem", "a sink of connector \"filesystem\"", &[FILESYSTEM], &[]),
-    sink("blackhole", "connector \"blackhole\"", &[BLACKHOLE], &[]),
+    sink("kafka", "a sink of connector \"kafka\"", &[TOPICS, KAFKA, LOG], &[PASS_THROUGH_PREFIX]),
+    sink("upsert-kafka", "a sink of connector \"upsert-kafka\"", &[TOPICS, UPSERT_KAFKA, LOG], &[PASS_THROUGH_PREFIX]),
+    sink("filesystem", "a sink of connector \"filesystem\"", &[FILESYSTEM, LOG], &[]),
+    sink("blackhole", "connector \"blackhole\"", &[BLACKHOLE, LOG], &[]),
 ];
 
 /// The formats of a sink, by `FORMAT <format> ENCODE <encode>`, and their names in Flink.
 const FORMATS: &[(&str, &str, &str)] =
     &[("plain", "json", "json"), ("upsert", "json", "upsert-json"), ("debezium", "json", "debezium-json"), ("plain", "csv", "csv")];
 
-/// What any sink may say of its job.
-const JOB: &[OptionDef] = &[
-    OptionDef::new(SINK_LOG_BYTES, Kind::Bytes).also(&["sink.log.size", "sink_log_size", "log_size"]),
-    OptionDef::new("on_error", Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
-    OptionDef::new("allowed_lateness", Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),
-];
+/// What any sink may say of its log.
+const LOG: &[OptionDef] = &[OptionDef::new(SINK_LOG_BYTES, Kind::Bytes).also(&["sink.log.size", "sink_log_size", "log_size"])];
 
 const KEY: OptionDef = OptionDef::new(SINK_KEY, Kind::Text).also(&["primary-key", "primary.key", "key.fields", "key"]);
 const TIMES: OptionDef = OptionDef::new(JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])])).also(&[
@@ -104,6 +100,11 @@ pub fn sink_format_of_clause(format: &str, encode: &str) -> Result<&'static str>
 /// Whether a table with this connector can be read.
 pub fn can_read(connector: &str) -> bool {
     CONNECTORS.iter().any(|c| c.name == connector)
+}
+
+/// Whether a table with this connector can be written to.
+pub fn can_write(connector: &str) -> bool {
+    SINKS.iter().any(|c| c.name == connector)
 }
 
 /// The options of a table with a connector as its sink has them: those that are about reading are left out. Fails if the

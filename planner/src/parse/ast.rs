@@ -6,6 +6,7 @@ use crate::statement::{CopyFormat, FetchCount, ObjectKind};
 use datafusion::sql::sqlparser::ast::{Delete, Expr, Ident, Insert, ObjectName, Query, Update};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use eddyline_common::SqlType;
+use eddyline_common::options::Changes;
 use std::collections::BTreeMap;
 
 #[allow(clippy::large_enum_variant)] // one per statement, never in bulk
@@ -36,6 +37,17 @@ pub enum Ast {
         name: ObjectName,
         to: Expr,
     },
+    AlterOptions {
+        kind: ObjectKind,
+        name: ObjectName,
+        changes: Changes,
+    },
+    Comment {
+        kind: ObjectKind,
+        name: ObjectName,
+        column: Option<Ident>,
+        text: Option<String>,
+    },
     CopyFrom {
         table: ObjectName,
         columns: Vec<Ident>,
@@ -49,6 +61,11 @@ pub enum Ast {
         analyze: bool,
         streaming: bool,
         statement: Box<Ast>,
+    },
+    /// EXPLAIN of a view or sink that runs, by its name.
+    ExplainJob {
+        name: ObjectName,
+        analyze: bool,
     },
     Show(ShowAst),
     Set {

@@ -162,6 +162,11 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     }
     analyze |= words.eat("analyze");
     words.eat("verbose");
+    if words.eat_all(&["materialized", "view"]) || words.eat("sink") || words.eat("job") {
+        let name = words.name()?;
+        words.expect_end()?;
+        return Ok(Ast::ExplainJob { name, analyze });
+    }
     let mut rest = Vec::new();
     while !words.at_end() {
         rest.push(words.parser.next_token());

@@ -17,7 +17,7 @@ impl Core {
     /// epoch of a checkpoint that waits for it.
     pub(super) fn fall_off(&mut self, id: RelationId) -> Move {
         let Some(job) = self.jobs.get(&id) else { return Move::None };
-        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut).min(self.sink_bound(job));
+        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut).min(self.sink_bound(job)).min(self.policy_bound(job));
         self.mark(to);
         let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
         tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");

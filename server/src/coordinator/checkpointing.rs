@@ -178,6 +178,13 @@ impl Drop for Checkpointing {
     }
 }
 
+impl Run {
+    /// Jobs that have still to come to its epoch.
+    pub(super) fn unreached(&self) -> impl Iterator<Item = RelationId> {
+        self.unreached.iter().copied()
+    }
+}
+
 impl Core {
     pub(super) fn next_checkpoint(&self) -> Option<Instant> {
         let awaited = self.sinks.values().any(|s| s.waits_for_checkpoint());
@@ -266,6 +273,7 @@ impl Core {
             now: self.now,
             next_relation: self.next_relation,
             catalog: self.catalog.relations().map(|r| (**r).clone()).collect(),
+            comments: self.catalog.comments().map(|(relation, column, text)| (relation, column, text.to_string())).collect(),
             sources: self.sources.iter().map(|(id, s)| (*id, s.progress())).collect(),
             tables: self.tables.iter().map(|(id, t)| (*id, t.watermark)).collect(),
             jobs: BTreeMap::new(),

@@ -201,7 +201,7 @@ impl Core {
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = Instant::now() + SLEEP_MAX;
-        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).min().unwrap_or(far)
+        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).chain(self.next_emission()).min().unwrap_or(far)
     }
 
     fn is_at_rest(&self) -> bool {

@@ -22,7 +22,7 @@ use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::{ARRIVAL, View, ViewKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A statement whose record is on its way to the disk.
@@ -41,6 +41,8 @@ impl Core {
             Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
             Ddl::PauseJob { job, pause } => self.pause(job, pause),
+            Ddl::Alter { before, after } => self.alter(&before, *after),
+            Ddl::Comment { relation, column, text } => self.comment(relation, column, text),
         };
         match outcome {
             Err(error) => reply_to(reply, Err(error)),
@@ -212,11 +214,8 @@ impl Core {
         mode: Mode,
         epoch: Epoch,
     ) -> Result<()> {
-        let (plan, on_error) = match &relation.kind {
-            RelationKind::MaterializedView { plan, options } => (Arc::new(plan.clone()), options.on_error),
-            RelationKind::Sink(sink) => (Arc::new(sink.plan.clone()), sink.options.on_error),
-            _ => (Arc::new(keyed_plan(&relation).unwrap_or_else(|| table_plan(&relation))), ErrorPolicy::Stop),
-        };
+        let plan = Arc::new(job_plan(&relation));
+        let on_error = relation.job_options().map_or(ErrorPolicy::Stop, |options| options.on_error);
         let (progress, view) = match restored {
             Some((progress, view)) => (Some(progress), view),
             None => {
@@ -234,8 +233,10 @@ impl Core {
         let is_sink = matches!(relation.kind, RelationKind::Sink(_));
         let shown = (!is_sink).then(|| view.clone());
         let spec = JobSpec { job: relation.id, plan, view: shown, inputs: schemas, on_error, restore: progress.clone() };
-        self.engine.create_job(spec)?;
+        let operators = self.engine.create_job(spec)?;
         let stats = self.stats.add_job(relation.id, &relation.name);
+        // Nobody else has the new counters yet.
+        let _set = stats.operators.set(operators);
         let mut exact = Exact::default();
         let live = matches!(mode, Mode::Live);
         if live {
@@ -246,9 +247,22 @@ impl Core {
         let progress = progress.unwrap_or_else(|| JobProgress { epoch: stepped, started: false, watermarks: BTreeMap::new() });
         let output_watermark = Timestamp::MIN;
         let output = Ring::new(epoch, output_watermark);
-        let source_ends = BTreeMap::new();
-        let job =
-            Job { relation, inputs, view, mode, stepped, running: None, exact, progress, output, output_watermark, stats, source_ends };
+        let job = Job {
+            relation,
+            inputs,
+            view,
+            mode,
+            stepped,
+            running: None,
+            exact,
+            progress,
+            output,
+            output_watermark,
+            stats,
+            source_ends: BTreeMap::new(),
+            policies: VecDeque::new(),
+            last_step: None,
+        };
         self.jobs.insert(job.id(), job);
         Ok(())
     }
@@ -403,6 +417,12 @@ pub(super) fn view_key(relation: &Relation) -> ViewKey {
         (true, ChangelogMode::Append) => ViewKey::Append,
         (true, ChangelogMode::Retract) => ViewKey::Multiset,
     }
+}
+
+/// What a relation's job runs.
+pub(crate) fn job_plan(relation: &Relation) -> StreamPlan {
+    let own = || keyed_plan(relation).unwrap_or_else(|| table_plan(relation));
+    relation.plan().cloned().unwrap_or_else(own)
 }
 
 /// A table's job: its writes, routed by key, into its view.

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState};
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
@@ -29,6 +29,8 @@ pub enum Ddl {
     Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
     AdvanceWatermark { relation: RelationId, to_micros: i64 },
     PauseJob { job: RelationId, pause: bool },
+    Alter { before: Arc<Relation>, after: Box<Relation> },
+    Comment { relation: RelationId, column: Option<usize>, text: Option<String> },
 }
 
 /// What a statement did to the catalog; `notices` are for the client.
@@ -134,6 +136,9 @@ pub enum SystemRelation {
     RejectedRows,
     UndecodableRecords,
     Checkpoints,
+    Operators,
+    Options,
+    Comments,
 }
 
 #[derive(Clone)]

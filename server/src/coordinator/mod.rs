@@ -8,8 +8,8 @@
 //! - `keyed`: sources whose records overwrite each other
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `sink`: what leaves the server, by way of a log of its own
-//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `reads`, `ddl`, `checkpointing`, `recovery`: its
-//!   chapters
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `reads`, `ddl`, `altering`, `checkpointing`,
+//!   `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
 //!
@@ -19,6 +19,7 @@
 //! 2. No step crosses a mark, so every job is exact at every mark, and views can be read together.
 //! 3. A job's step takes each input exactly once, whether from a ring, a snapshot or a private reader.
 
+mod altering;
 mod arrivals;
 mod backfill;
 mod backfilling;

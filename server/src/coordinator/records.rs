@@ -40,6 +40,16 @@ pub enum DdlRecord {
         relation: RelationId,
         pause: bool,
     },
+    /// Other options, for what comes after the cut.
+    Alter {
+        relation: Box<Relation>,
+        epoch: Epoch,
+    },
+    Comment {
+        relation: RelationId,
+        column: Option<usize>,
+        text: Option<String>,
+    },
 }
 
 /// One record of the log, decoded.

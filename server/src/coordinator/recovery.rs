@@ -259,7 +259,11 @@ impl Core {
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
         self.mark(body.epoch);
-        self.catalog = Arc::new(CatalogSnapshot::new(body.catalog.iter().cloned()));
+        let catalog = CatalogSnapshot::new(body.catalog.iter().cloned());
+        let commented = |catalog: CatalogSnapshot, (relation, column, text): &(RelationId, Option<usize>, String)| {
+            catalog.with_comment(*relation, *column, Some(text.clone()))
+        };
+        self.catalog = Arc::new(body.comments.iter().fold(catalog, commented));
         *self.handle.catalog.write() = self.catalog.clone();
         for relation in &body.catalog {
             match &relation.kind {
@@ -374,6 +378,15 @@ impl Core {
             }
             DdlRecord::Pause { relation, pause } => {
                 self.apply_pause(relation, pause);
+                Ok(())
+            }
+            DdlRecord::Alter { relation, epoch } => {
+                let prepared = self.prepare_alter(&relation)?;
+                self.apply_alter(*relation, epoch, prepared);
+                Ok(())
+            }
+            DdlRecord::Comment { relation, column, text } => {
+                self.apply_comment(relation, column, text);
                 Ok(())
             }
             DdlRecord::AdvanceWatermark { relation, to_micros } => {

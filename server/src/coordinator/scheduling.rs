@@ -47,6 +47,7 @@ impl Core {
         if let Some(held) = self.hold_sink(id) {
             return Ok(held);
         }
+        self.take_policies(id);
         let job = &self.jobs[&id];
         if self.output_is_full(job) {
             return Ok(Move::None);
@@ -59,7 +60,7 @@ impl Core {
         let Some(target) = self.target(job) else { return Ok(Move::None) };
         let started = job.progress.started;
         let changed = job.inputs.iter().any(|i| self.ring(*i).is_some_and(|r| r.has_changes(stepped, target)));
-        if changed && self.sink_overflows(id) {
+        if changed && (self.sink_overflows(id) || started && self.collects(id)) {
             return Ok(Move::None);
         }
         if changed || !started {
@@ -80,7 +81,7 @@ impl Core {
     fn target(&self, job: &Job) -> Option<Epoch> {
         let known = job.inputs.iter().map(|i| self.frontier(*i)).min().unwrap_or(self.last_cut);
         let mark = self.marks.range(job.stepped.next()..).next().copied().unwrap_or(Epoch::MAX);
-        let bound = known.min(mark).min(self.sink_bound(job));
+        let bound = known.min(mark).min(self.sink_bound(job)).min(self.policy_bound(job));
         let views: Vec<&Job> = job.inputs.iter().filter(|i| !self.tables.contains_key(i)).filter_map(|i| self.jobs.get(i)).collect();
         let exact = |bound| super::job::common_epoch(views.iter().map(|v| &v.exact), bound);
         let full = exact(bound)?;
@@ -121,6 +122,7 @@ impl Core {
         let now = self.now;
         if let Some(job) = self.jobs.get_mut(&id) {
             job.running = Some(Running { arrived, now });
+            job.last_step = Some(Instant::now());
             self.engine.step(Step { job: id, epoch, now, inputs });
         }
     }

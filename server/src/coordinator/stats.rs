@@ -1,11 +1,12 @@
 //! Counters that others read without asking the coordinator: for `/metrics`, the demo and SHOW JOBS.
 
 use eddyline_common::{Epoch, RelationId};
+use eddyline_executor::OperatorStats;
 use eddyline_storage::log::LogStats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -87,6 +88,8 @@ pub struct JobStats {
     /// Share of the backfill that is done, in thousandths; 1000 once live.
     pub backfill_permille: AtomicU64,
     pub error: RwLock<Option<String>>,
+    /// By node of the job's plan, since start.
+    pub operators: OnceLock<Arc<[OperatorStats]>>,
 }
 
 impl Stats {

@@ -35,6 +35,15 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
             system_relations().for_each(|r| system_attribute_rows(&r, rows));
         }
         "pg_attrdef" => relations().for_each(|r| default_rows(r, rows)),
+        "pg_description" => context.catalog.comments().for_each(|(relation, column, text)| {
+            let number = column.map_or(0, |c| c as i64 + 1);
+            rows.add([
+                ("objoid", relation_oid(relation).into()),
+                ("classoid", builtin::PG_CLASS.into()),
+                ("objsubid", number.into()),
+                ("description", text.into()),
+            ]);
+        }),
         "pg_type" => relations().for_each(|r| row_type(r, rows)),
         "pg_index" => relations().filter(|r| has_index(r)).for_each(|r| index_row(r, rows)),
         "pg_constraint" => relations().filter(|r| has_constraint(r)).for_each(|r| constraint_row(r, rows)),

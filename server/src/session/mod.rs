@@ -8,7 +8,7 @@
 //! - `writing`: INSERT, UPDATE, DELETE
 //! - `writing_out`: INSERT of VALUES into a table with a connector
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH
-//! - `show`: SHOW and DESCRIBE
+//! - `show`, `explain_job`: SHOW and DESCRIBE; EXPLAIN of what runs
 //! - `copy`: COPY in and out
 //!
 //! It knows nothing of messages and sockets.
@@ -16,6 +16,7 @@
 pub mod commit;
 pub mod copy;
 pub mod cursor;
+mod explain_job;
 pub mod planning;
 pub mod settings;
 pub mod show;

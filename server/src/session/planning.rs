@@ -106,7 +106,7 @@ pub fn result_schema(planned: &Planned, session: &Session) -> Option<SchemaRef> 
         Planned::Query(query) => Some(query_schema(query)),
         Planned::Insert(insert) => returning(&insert.returning),
         Planned::Update(mutation) | Planned::Delete(mutation) => returning(&mutation.returning),
-        Planned::Explain(_) | Planned::ExplainAnalyze(_) => Some(one_column("QUERY PLAN")),
+        Planned::Explain(_) | Planned::ExplainAnalyze(_) | Planned::ExplainJob { .. } => Some(one_column("QUERY PLAN")),
         Planned::Show(show) => Some(super::show::schema(show)),
         Planned::Fetch { name, move_only: false, .. } => session.portals.schema(name),
         Planned::ExecutePrepared { name, .. } => session.statements.schema(name),

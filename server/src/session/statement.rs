@@ -9,7 +9,7 @@ use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
 use eddyline_planner::statement::{ObjectKind, Planned, Query};
-use eddyline_planner::{Parsed, parameter_types};
+use eddyline_planner::{Parsed, RelationKind, parameter_types};
 use std::sync::Arc;
 
 /// How an INSERT that keeps running completes: it has written nothing yet.
@@ -58,15 +58,19 @@ impl Session {
                 let rows = self.query(query, &context).await?;
                 Ok(Outcome::CopyOut { rows, format })
             }
-            Planned::Create { .. } | Planned::Drop { .. } | Planned::AdvanceWatermark { .. } | Planned::PauseJob { .. } => {
-                self.define(planned).await
-            }
+            Planned::Create { .. }
+            | Planned::Drop { .. }
+            | Planned::AdvanceWatermark { .. }
+            | Planned::PauseJob { .. }
+            | Planned::Alter { .. }
+            | Planned::Comment { .. } => self.define(planned).await,
             Planned::Explain(lines) => Ok(explained(lines)),
             Planned::ExplainAnalyze(query) => {
                 let bindings = self.bindings(&query.relations).await?;
                 let lines = self.services.engine.analyze(query.plan, bindings).await?;
                 Ok(explained(lines))
             }
+            Planned::ExplainJob { job, analyze } => Ok(explained(self.explain_job(job, analyze).await?)),
             Planned::Show(show) => self.show(show),
             Planned::Set { name, value, local } => self.set_statement(&name, value.as_deref(), local),
             Planned::Begin { read_only } => self.begin(read_only).await,
@@ -205,6 +209,11 @@ impl Session {
                 (Ddl::AdvanceWatermark { relation, to_micros }, "ALTER SOURCE".to_string())
             }
             Planned::PauseJob { job, pause } => (Ddl::PauseJob { job, pause }, "ALTER JOB".to_string()),
+            Planned::Alter { before, after } => {
+                let tag = format!("ALTER {}", kind_tag(crate::catalog::object_kind(&before)));
+                (Ddl::Alter { before, after }, tag)
+            }
+            Planned::Comment { relation, column, text } => (Ddl::Comment { relation, column, text }, "COMMENT".to_string()),
             other => return Err(SqlError::internal(format!("not a definition statement: {other:?}"))),
         };
         let outcome = self.services.coordinator.ddl(ddl).await?;

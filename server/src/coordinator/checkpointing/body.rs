@@ -21,6 +21,9 @@ pub struct Body {
     pub now: Timestamp,
     pub next_relation: u32,
     pub catalog: Vec<Relation>,
+    /// Of relations, and of their columns by number.
+    #[serde(default)]
+    pub comments: Vec<(RelationId, Option<usize>, String)>,
     pub sources: BTreeMap<RelationId, SourceProgress>,
     pub tables: BTreeMap<RelationId, Timestamp>,
     pub jobs: BTreeMap<RelationId, JobBody>,

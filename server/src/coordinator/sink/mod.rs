@@ -25,7 +25,7 @@ use super::Event;
 use super::stats::SinkStats;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
-use eddyline_common::connector::{PartitionStart, SinkStep};
+use eddyline_common::connector::{PartitionStart, SinkConnector, SinkStep};
 use eddyline_common::runtime::FileSystem;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind, SinkDefinition};
@@ -305,6 +305,14 @@ impl SinkJob {
 
     pub fn pause(&self, paused: bool) {
         self.shared.pause(paused);
+    }
+
+    /// Goes on with another bound, and with another connector if the way outside has changed.
+    pub fn alter(&self, log_bytes_max: u64, connector: Option<Box<dyn SinkConnector>>) {
+        self.stats.log_bytes_max.store(log_bytes_max, Ordering::Relaxed);
+        if let Some(connector) = connector {
+            self.shared.replace(connector);
+        }
     }
 
     /// The sink is dropped, and its log with it, by its own threads.

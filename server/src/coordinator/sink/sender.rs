@@ -81,6 +81,7 @@ impl SinkSender {
             match self.write(&log) {
                 Err(End::Closed) => return,
                 Ok(()) => {}
+                Err(End::Failed(_)) if self.shared.is_replaced() => backoff = BACKOFF_MIN,
                 Err(End::Failed(error)) => {
                     if self.sent.up_to > before {
                         backoff = BACKOFF_MIN;
@@ -100,11 +101,14 @@ impl SinkSender {
     /// Writes with one writer until it fails, or the sink is closed or paused.
     fn write(&mut self, log: &LogAt) -> Result<(), End> {
         self.unacknowledged.clear();
+        if let Some(connector) = self.shared.take_connector() {
+            self.connector = connector;
+        }
         let far = Instant::now() + WAIT_MAX;
         match self.shared.work(self.sent.up_to, far) {
             Work::Closed => return Err(End::Closed),
             Work::Paused => return if self.shared.wait_resumed() { Ok(()) } else { Err(End::Closed) },
-            Work::Wait => return Ok(()),
+            Work::Wait | Work::Replaced => return Ok(()),
             Work::Send(_) => {}
         }
         let mut writer = self.connector.open(self.sent.up_to, self.shared.clone())?;
@@ -124,6 +128,8 @@ impl SinkSender {
                     self.flush(writer.as_mut(), log, true)?;
                     return if self.shared.wait_resumed() { Ok(()) } else { Err(End::Closed) };
                 }
+                // What is under way may never be acknowledged: it is sent again.
+                Work::Replaced => return Ok(()),
                 Work::Send(up_to) => match self.next_rows(log, &mut reading, next, up_to)? {
                     Some(logged) => {
                         next = logged.step.number + 1;

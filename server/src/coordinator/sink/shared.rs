@@ -3,7 +3,7 @@
 use super::super::stats::SinkStats;
 use super::frames::Void;
 use crossbeam_channel::RecvTimeoutError;
-use eddyline_common::connector::{SinkMonitor, SinkStep};
+use eddyline_common::connector::{SinkConnector, SinkMonitor, SinkStep};
 use eddyline_common::{ChangeBatch, Epoch, Result, SqlError};
 use eddyline_storage::log::{Log, LogPosition};
 use parking_lot::{Condvar, Mutex};
@@ -23,6 +23,8 @@ pub struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     closed: AtomicBool,
+    /// A connector waits to take the place of the sender's.
+    replaced: AtomicBool,
     /// Its directory goes with it.
     discarded: AtomicBool,
 }
@@ -32,6 +34,7 @@ struct State {
     /// The last number that may be sent.
     sendable: u64,
     paused: bool,
+    connector: Option<Box<dyn SinkConnector>>,
     queue: VecDeque<Logged>,
     queue_bytes: usize,
     /// Numbers with which an epoch is complete, and the epoch.
@@ -64,18 +67,29 @@ pub enum Work {
     Send(u64),
     Wait,
     Paused,
+    /// There is another connector.
+    Replaced,
     Closed,
 }
 
 impl Shared {
     pub fn new(stats: Arc<SinkStats>, sendable: u64, paused: bool) -> Arc<Self> {
-        let state =
-            State { log: None, sendable, paused, queue: VecDeque::new(), queue_bytes: 0, complete: VecDeque::new(), unopened: None };
+        let state = State {
+            log: None,
+            sendable,
+            paused,
+            connector: None,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            complete: VecDeque::new(),
+            unopened: None,
+        };
         Arc::new(Shared {
             stats,
             state: Mutex::new(state),
             wake: Condvar::new(),
             closed: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
             discarded: AtomicBool::new(false),
         })
     }
@@ -165,6 +179,28 @@ impl Shared {
         self.wake.notify_all();
     }
 
+    /// The sender gives its writer up, and goes on with this one's.
+    pub fn replace(&self, connector: Box<dyn SinkConnector>) {
+        let mut state = self.state.lock();
+        state.connector = Some(connector);
+        self.replaced.store(true, Ordering::SeqCst);
+        self.wake.notify_all();
+    }
+
+    pub fn take_connector(&self) -> Option<Box<dyn SinkConnector>> {
+        let mut state = self.state.lock();
+        self.replaced.store(false, Ordering::SeqCst);
+        state.connector.take()
+    }
+
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::SeqCst)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     pub fn close(&self, discard: bool) {
         self.discarded.fetch_or(discard, Ordering::SeqCst);
         self.closed.store(true, Ordering::SeqCst);
@@ -208,6 +244,9 @@ impl Shared {
             if self.is_closed() {
                 return Work::Closed;
             }
+            if state.connector.is_some() {
+                return Work::Replaced;
+            }
             if state.paused {
                 return Work::Paused;
             }
@@ -229,11 +268,11 @@ impl Shared {
         !self.is_closed()
     }
 
-    /// Sleeps, or less if the sink is closed; false then.
+    /// Sleeps, or less if there is another connector or the sink is closed; false then.
     pub fn sleep(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut state = self.state.lock();
-        while !self.is_closed() && !self.wake.wait_until(&mut state, until).timed_out() {}
+        while !self.is_closed() && state.connector.is_none() && !self.wake.wait_until(&mut state, until).timed_out() {}
         !self.is_closed()
     }
 
@@ -257,6 +296,6 @@ impl SinkMonitor for Shared {
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        Shared::is_closed(self) || self.is_replaced()
     }
 }
