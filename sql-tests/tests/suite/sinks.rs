@@ -402,6 +402,72 @@ async fn files_are_complete_after_kills() {
     until("every row is in a file, once", || async { (lines(out.path()) == wanted).then_some(()) }).await;
 }
 
+async fn state_of(client: &Client, job: &str) -> Option<(String, String)> {
+    let row = client.query_one("SELECT state, coalesce(error, '') FROM eddyline.jobs WHERE job = $1", &[&job]).await.ok()?;
+    Some((row.get(0), row.get(1)))
+}
+
+/// A folder that cannot be written to is tried again, and nothing else waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_goes_and_comes_back() {
+    let out = tempfile::tempdir().expect("a folder");
+    let (folder, away) = (out.path().join("made"), out.path().join("away"));
+    let server = Server::start(options());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE log (id BIGINT) APPEND ONLY").await;
+    std::fs::write(out.path().join("file"), "").expect("a file");
+    let sink = |path: &Path| {
+        format!(
+            "CREATE SINK files FROM log WITH (connector = 'filesystem', path = '{}', sink.rolling-policy.rollover-interval = '50 ms') \
+             FORMAT PLAIN ENCODE JSON",
+            path.display()
+        )
+    };
+    let refused = client.batch_execute(&sink(&out.path().join("file/below"))).await.expect_err("a file is no folder");
+    let refused = refused.as_db_error().expect("an error of the server");
+    assert_eq!((refused.code().code(), refused.message().contains("cannot create folder")), ("58030", true), "{refused:?}");
+    run(&client, &sink(&folder)).await;
+    run(&client, "INSERT INTO log VALUES (1)").await;
+    let wanted = |to: i64| (1..=to).map(|id| format!("{{\"id\":{id}}}")).collect::<BTreeSet<String>>();
+    until("the first row is there", || async { (lines(&folder) == wanted(1)).then_some(()) }).await;
+    std::fs::rename(&folder, &away).expect("the folder moves");
+    std::fs::write(&folder, "").expect("a file in its place");
+    run(&client, "INSERT INTO log VALUES (2)").await;
+    let (_, error) =
+        until("the job shows what it waits for", || async { state_of(&client, "files").await.filter(|(state, _)| state == "retrying") })
+            .await;
+    assert!(error.contains("made"), "{error}");
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM log").await;
+    run(&client, "INSERT INTO log VALUES (3)").await;
+    let counted: i64 = client.query_one("SELECT n FROM counted", &[]).await.expect("nothing else waits").get(0);
+    assert_eq!(counted, 3);
+    std::fs::remove_file(&folder).expect("the file goes");
+    std::fs::rename(&away, &folder).expect("the folder is back");
+    until("all rows are there, once", || async { (lines(&folder) == wanted(3)).then_some(()) }).await;
+    until("the job runs again", || async { state_of(&client, "files").await.filter(|(state, _)| state == "running") }).await;
+}
+
+/// The way outside can be changed while it does not work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_broker_takes_what_waits() {
+    let broker = broker(&[("out", 1)]).await;
+    let server = Server::start(options());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE log (id BIGINT) APPEND ONLY").await;
+    let sink = format!(
+        "CREATE SINK out FROM log WITH (connector = 'kafka', topic = 'out', properties.bootstrap.server = '{}') FORMAT PLAIN ENCODE JSON",
+        broker.bootstrap
+    );
+    run(&client, &sink).await;
+    run(&client, "ALTER SINK out SET (properties.bootstrap.server = 'localhost:1')").await;
+    run(&client, "INSERT INTO log VALUES (1), (2)").await;
+    until("the sink finds nobody", || async { state_of(&client, "out").await.filter(|(state, _)| state == "retrying") }).await;
+    run(&client, &format!("ALTER SINK out SET (properties.bootstrap.server = '{}', properties.linger.ms = '1')", broker.bootstrap)).await;
+    until("the rows are there", || async { (tokio::task::block_in_place(|| ids(&broker, "out")) == BTreeSet::from([1, 2])).then_some(()) })
+        .await;
+    until("all is well", || async { state_of(&client, "out").await.filter(|(state, _)| state == "running") }).await;
+}
+
 /// A log that may grow no further stops or pauses its own job, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_log_holds_up_nobody_else() {
