@@ -8,12 +8,12 @@ pub struct Owner {
     pub name: &'static str,
     /// As error messages say it.
     pub title: &'static str,
-    own: &'static [&'static [OptionDef]],
+    pub(super) own: &'static [&'static [OptionDef]],
     pub(super) shared: &'static [OptionDef],
     /// Accepts any option that begins with one of these: it goes on to the outside system.
-    pass_through: &'static [&'static str],
+    pub(super) pass_through: &'static [&'static str],
     /// Options with a part that the user names: what is before it, and the kinds by what is behind it.
-    families: &'static [(&'static str, &'static [OptionDef])],
+    pub(super) families: &'static [(&'static str, &'static [OptionDef])],
     /// Reads from an outside system, whose times need guarding.
     pub external: bool,
 }

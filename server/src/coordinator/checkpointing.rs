@@ -22,7 +22,7 @@ use body::BODY_VERSION;
 use crossbeam_channel::Sender;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId};
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::FileRef;
 use eddyline_storage::view::{View, ViewManifest};
 use maintenance::{FreezeTask, FreezeView, MaintenanceTask};

@@ -86,7 +86,7 @@ impl Core {
 
     /// What readers name that cannot be answered as things are.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
-        let waits = |read: &&WaitingRead| matches!(self.readable(&read.relations, read.at_least), Ok(None));
+        let waits = move |read: &&WaitingRead| matches!(self.readable(&read.relations, read.at_least), Ok(None));
         self.reads_waiting.iter().filter(waits).flat_map(|read| read.relations.iter().copied())
     }
 
