@@ -112,6 +112,11 @@ pub fn can_write(connector: &str) -> bool {
 pub fn sink_options_of_table(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let connector = options.get(CONNECTOR).map_or("", String::as_str);
     let owner = SINKS.iter().find(|c| c.name == connector).ok_or_else(|| unknown_sink(connector))?;
+    let is_written = |format: &&String| owner.find(FORMAT).is_none_or(|def| def.kind.canonical(FORMAT, format).is_ok());
+    if let Some(format) = options.get(FORMAT).filter(|format| !is_written(format)) {
+        let error = SqlError::unsupported(format!("a table of connector \"{connector}\" and format \"{format}\" can only be read"));
+        return Err(error.with_hint("What can be written is in docs/connectors.md."));
+    }
     if boolean(options, CSV_NO_QUOTE) {
         let error = SqlError::unsupported(format!("option \"{CSV_NO_QUOTE}\" of a table that is written is not supported"));
         return Err(error.with_hint("Fields are quoted where they must be, so that they can be read back."));

@@ -90,9 +90,11 @@ impl Core {
             if id.is_some_and(|id| self.sinks.contains_key(&id)) {
                 continue;
             }
+            // A sink that the log makes and drops again removes its own, at the same time.
             match self.config.fs.remove_dir_all(&path) {
-                // A sink that the log makes and drops again removes its own.
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!("the log of a sink that is gone stays until the next start: {error}");
+                }
                 _ => {}
             }
         }
