@@ -115,7 +115,8 @@ impl Core {
     /// Whether the job collects changes for now (`emit_interval`), and nobody waits for it.
     pub(super) fn collects(&self, id: RelationId) -> bool {
         let Some(job) = self.jobs.get(&id) else { return false };
-        if job.emits_at().is_none_or(|due| due <= Instant::now()) {
+        // After a restart it comes to where it was at once.
+        if job.stepped < self.recovered || job.emits_at().is_none_or(|due| due <= Instant::now()) {
             return false;
         }
         let rings = job.inputs.iter().filter_map(|i| self.ring(*i));

@@ -33,7 +33,7 @@ pub struct Job {
     pub source_ends: BTreeMap<RelationId, Arc<Vec<PartitionStart>>>,
     /// What row errors do after an epoch, where it was altered.
     pub policies: VecDeque<(Epoch, ErrorPolicy)>,
-    /// When its last step began.
+    /// When its last step with the cuts began.
     pub last_step: Option<Instant>,
 }
 

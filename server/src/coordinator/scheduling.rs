@@ -116,13 +116,15 @@ impl Core {
             inputs.push(StepInput { relation: *input, batches: taken.batches, watermark: taken.watermark.unwrap_or(before) });
         }
         self.begin_step(id, target, arrived, inputs);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.last_step = Some(Instant::now());
+        }
     }
 
     pub(super) fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
         let now = self.now;
         if let Some(job) = self.jobs.get_mut(&id) {
             job.running = Some(Running { arrived, now });
-            job.last_step = Some(Instant::now());
             self.engine.step(Step { job: id, epoch, now, inputs });
         }
     }

@@ -1,5 +1,5 @@
-//! CSV lines from Arrow columns, as the decoder beside it reads them: values in PostgreSQL's text forms, nested ones as JSON, quoted
-//! where they must be. NULL is nothing, or the null literal; a text that looks like it is quoted.
+//! CSV lines from Arrow columns, as the decoder beside it reads them: values in PostgreSQL's text forms, booleans and nested ones as
+//! JSON, quoted where they must be. NULL is nothing, or the null literal; a text that looks like it is quoted.
 
 use super::CsvSyntax;
 use crate::format::json::encode::{JsonEncoder, JsonRows, Times, utc};
@@ -31,7 +31,7 @@ impl CsvEncoder {
             typed.push(Column::new(name, ty, true));
         }
         header.put_u8(b'\n');
-        let is_nested = |ty: &SqlType| matches!(ty, SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(..));
+        let is_nested = |ty: &SqlType| matches!(ty, SqlType::Boolean | SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(..));
         let nested: Vec<usize> = (0..typed.len()).filter(|field| is_nested(&typed[*field].ty)).collect();
         let json = nested.iter().map(|field| (columns[*field], typed[*field].name.clone(), typed[*field].ty.clone()));
         let json = JsonEncoder::new(json.collect::<Vec<_>>().into_iter(), Times::Sql);
