@@ -21,7 +21,7 @@ use super::system::{JobCounters, SystemRows};
 use body::BODY_VERSION;
 use crossbeam_channel::Sender;
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, failpoint};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::FileRef;
 use eddyline_storage::view::{View, ViewManifest};
@@ -411,6 +411,11 @@ impl Core {
     fn write_checkpoint_if_frozen(&mut self) {
         let log = self.log_health();
         let Some(run) = &mut self.checkpoint else { return };
+        for (id, job) in run.body.jobs.iter_mut().filter(|_| !run.writing) {
+            if job.sink.is_some_and(|body| self.sinks.get(id).is_some_and(|sink| sink.is_lost(body))) {
+                *job = JobBody::without_progress(None);
+            }
+        }
         let sinks = || run.body.jobs.iter().filter_map(|(id, job)| Some((self.sinks.get(id)?, job.sink?)));
         let sink_logs = || sinks().filter(|(sink, body)| !sink.has_logged(*body)).map(|(sink, _)| sink.log_health());
         if let (Err(error), true, false) = (log.and_then(|()| sink_logs().collect::<Result<()>>()), self.shutdown.is_some(), run.writing) {
@@ -452,6 +457,7 @@ impl Core {
 
     pub(super) fn on_checkpoint_done(&mut self, id: u64, result: Result<Written>) {
         let Some(run) = self.checkpoint.take_if(|r| r.id == id) else { return };
+        failpoint::release("backfill.step");
         let micros = run.started.elapsed().as_micros() as u64;
         let problem = result.as_ref().err().map(|e| e.to_string());
         let books = &mut self.checkpoints;

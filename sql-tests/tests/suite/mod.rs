@@ -1,5 +1,6 @@
 //! - `tidy`: house rules that the compiler does not check
 //! - `slt`: SQL behaviour, by feature, in every mode
+//! - `altering`: options that change while things run
 //! - `backfill`: private readings through restarts
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
@@ -14,6 +15,7 @@
 //! - `oracle`: incremental against batch, in process
 //! - `psql`: the real psql and its commands
 
+mod altering;
 mod backfill;
 mod crash;
 mod docs;

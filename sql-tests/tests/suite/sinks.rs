@@ -447,6 +447,51 @@ async fn a_folder_that_goes_and_comes_back() {
     until("the job runs again", || async { state_of(&client, "files").await.filter(|(state, _)| state == "running") }).await;
 }
 
+/// A sink's log of which a sync failed takes nothing more until the next start; checkpoints and other jobs go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_lost_holds_up_its_own_job_only() {
+    let out = tempfile::tempdir().expect("a folder");
+    let mut server = Server::start(ServerOptions { failpoints: "sink.log_synced=error@4".to_string(), ..options() });
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE log (id BIGINT) APPEND ONLY").await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM log").await;
+    let sink = format!(
+        "CREATE SINK files FROM log WITH (connector = 'filesystem', path = '{}', sink.rolling-policy.rollover-interval = '50 ms') \
+         FORMAT PLAIN ENCODE JSON",
+        out.path().display()
+    );
+    run(&client, &sink).await;
+    let mut next = 0;
+    let (_, error) = loop {
+        next += 1;
+        run(&client, &format!("INSERT INTO log VALUES ({next})")).await;
+        if let Some(found) = state_of(&client, "files").await.filter(|(state, _)| state == "retrying") {
+            break found;
+        }
+        assert!(next < 2000, "the log fails");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert!(error.contains("its log cannot be written"), "{error}");
+    let checkpoints = async || {
+        let row = client.query_one("SELECT COUNT(*) FROM eddyline.checkpoints WHERE problem IS NULL", &[]).await.ok()?;
+        Some(row.get::<_, i64>(0))
+    };
+    let before = until("checkpoints are shown", || async { checkpoints().await }).await;
+    let mut more = next;
+    while checkpoints().await.is_some_and(|n| n < before + 3) {
+        more += 1;
+        run(&client, &format!("INSERT INTO log VALUES ({more})")).await;
+        assert!(more < next + 2000, "checkpoints go on");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let counted: i64 = client.query_one("SELECT n FROM counted", &[]).await.expect("views go on").get(0);
+    assert_eq!(counted, more);
+    server.options.failpoints.clear();
+    tokio::task::block_in_place(|| server.kill_and_restart());
+    let wanted: BTreeSet<String> = (1..=more).map(|id| format!("{{\"id\":{id}}}")).collect();
+    until("after the next start all rows are sent", || async { (lines(out.path()) == wanted).then_some(()) }).await;
+}
+
 /// The way outside can be changed while it does not work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_broker_takes_what_waits() {

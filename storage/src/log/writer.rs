@@ -215,6 +215,11 @@ impl Log {
         self.shared.state.lock().health.check()
     }
 
+    /// A sync failed: nothing can be appended until it is opened again.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.shared.state.lock().health, Health::Poisoned(_))
+    }
+
     /// Calls back when the frame at `position` is durable: on this thread if it is already. An error says that the log is
     /// poisoned or closed; whether the frame is there when it is opened again is not known. A write that fails for now (a full
     /// disk) is no reason to call.

@@ -142,7 +142,8 @@ impl Logger {
         }
         let Some(last) = last else { return true };
         while let Err(error) = self.shared.wait_durable(log, last) {
-            // A failed sync: for good, until the server is started again.
+            // A failed sync: for good, until the server is started again. A checkpoint that waits for it learns of it.
+            let _gone = self.events.send(Event::SinkLogged(self.id, 0));
             self.shared.report(Some(format!("its log cannot be written: {error}")));
             if !self.shared.sleep(RETRY) {
                 return false;

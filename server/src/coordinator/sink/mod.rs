@@ -288,6 +288,11 @@ impl SinkJob {
         self.shared.log_health()
     }
 
+    /// Its log will never have what the job emitted: after the next start the job begins anew.
+    pub fn is_lost(&self, body: SinkBody) -> bool {
+        !self.has_logged(body) && self.shared.log_is_lost()
+    }
+
     /// The disk is behind: the job must not emit more now.
     pub fn is_behind(&self) -> bool {
         self.unlogged_bytes >= UNLOGGED_BYTES_MAX

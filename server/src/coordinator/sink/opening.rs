@@ -35,8 +35,16 @@ pub enum Back {
 }
 
 pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Opened> {
-    let (log, recovered) =
-        Log::open(fs, dir, LogOptions { segment_bytes: SEGMENT_BYTES, room_bytes_max: SEGMENT_BYTES / 4, ..Default::default() })?;
+    let (log, recovered) = Log::open(
+        fs,
+        dir,
+        LogOptions {
+            segment_bytes: SEGMENT_BYTES,
+            room_bytes_max: SEGMENT_BYTES / 4,
+            sync_failpoint: "sink.log_synced",
+            ..Default::default()
+        },
+    )?;
     let start = recovered.start();
     let mut opened = Opened { log, start, sent: Sent::default(), last: 0, commits: Vec::new(), rows: Vec::new(), void: Vec::new() };
     for frame in recovered.frames(start)? {

@@ -118,6 +118,11 @@ impl Shared {
         }
     }
 
+    /// A sync of the log failed: it takes nothing until the next start.
+    pub fn log_is_lost(&self) -> bool {
+        self.state.lock().log.as_ref().is_some_and(|at| at.log.is_lost())
+    }
+
     /// Waits until the record at `position` is durable, however long the disk refuses; then the problem is shown. An error if it
     /// never will be, or if the sink was closed and the disk refuses.
     pub fn wait_durable(&self, log: &Log, position: LogPosition) -> Result<()> {
