@@ -11,9 +11,11 @@ use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
 use crate::operators::materialize::Materialize;
 use crate::operators::normalize::Normalize;
+use crate::operators::over::{Over, OverSpec};
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
+use crate::operators::sink::Sink;
 use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
@@ -56,7 +58,8 @@ fn check(plan: &StreamPlan) -> Result<()> {
         return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
     }
     let ordered = plan.nodes.iter().enumerate().all(|(index, node)| node.inputs.iter().all(|input| *input < index) && arity_fits(node));
-    let ends = plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. }));
+    let ends =
+        plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. } | Op::Sink { .. }));
     if ordered && ends { Ok(()) } else { Err(SqlError::internal("the plan is not in order")) }
 }
 
@@ -178,10 +181,28 @@ impl Builder<'_> {
                 context: self.state_context(),
                 restore: self.spec.restore.is_some(),
             })?,
+            Op::Over { partition, order, calls, window, state } => Over::new(OverSpec {
+                partition: partition.clone(),
+                order: order.clone(),
+                calls: calls.clone(),
+                window: *window,
+                input: input().clone(),
+                output,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Normalize { key } => Box::new(Normalize::new(self.spec.view.clone(), key.clone(), output)?),
             Op::Materialize { .. } => {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
                 Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
+            }
+            Op::Sink { .. } => {
+                let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
+                Box::new(Sink::new(output, net)?)
             }
         }))
     }
@@ -202,12 +223,18 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
         Op::Aggregate { .. } | Op::Join { .. } => true,
-        Op::TopN { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
+        Op::TopN { .. } | Op::Over { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
         Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
         Op::Project { exprs } => {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::SessionAssign { .. } | Op::Normalize { .. } | Op::Materialize { .. } => false,
+        Op::Scan { .. }
+        | Op::Values { .. }
+        | Op::Union
+        | Op::SessionAssign { .. }
+        | Op::Normalize { .. }
+        | Op::Materialize { .. }
+        | Op::Sink { .. } => false,
     }
 }

@@ -1,18 +1,28 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
 
 use crate::plan::{
-    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, JoinKind, Literal, LiteralValue, Node, NodeId, Op,
-    OrderKey, RankFunction, StreamPlan, WindowKind,
+    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind, Literal,
+    LiteralValue, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan, WindowKind,
 };
+use eddyline_common::RelationId;
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
 
 /// The streaming plan from its output down.
-pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(eddyline_common::RelationId) -> String) -> Vec<String> {
+pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(RelationId) -> String) -> Vec<String> {
+    lines(plan, &|id| node_line(plan, id, relation_name)).into_iter().map(|(_, line)| line).collect()
+}
+
+/// The same in short: each node with what it does, and no more.
+pub fn operators(plan: &StreamPlan, relation_name: &dyn Fn(RelationId) -> String) -> Vec<(NodeId, String)> {
+    lines(plan, &|id| operator(plan, id, relation_name))
+}
+
+fn lines(plan: &StreamPlan, line: &dyn Fn(NodeId) -> String) -> Vec<(NodeId, String)> {
     let mut lines = Vec::new();
     let mut stack = vec![(plan.output, 0usize)];
     while let Some((id, depth)) = stack.pop() {
-        lines.push(format!("{}{}", "  ".repeat(depth), node_line(plan, id, relation_name)));
+        lines.push((id, format!("{}{}", "  ".repeat(depth), line(id))));
         for input in plan.nodes[id].inputs.iter().rev() {
             stack.push((*input, depth + 1));
         }
@@ -20,13 +30,13 @@ pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(eddyline_common::Re
     lines
 }
 
-fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_common::RelationId) -> String) -> String {
+fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) -> String) -> String {
     let node = &plan.nodes[id];
     let input = node.inputs.first().map(|i| &plan.nodes[*i]);
     let name = |i: &usize| input.map_or_else(|| format!("#{i}"), |n| column_name(n, *i));
     let names = |columns: &[usize]| columns.iter().map(name).collect::<Vec<_>>().join(", ");
     let text = |e: &Expr| input.map_or_else(|| expr(e, &|i| format!("#{i}")), |n| expr(e, &|i| column_name(n, i)));
-    let mut line = match &node.op {
+    match &node.op {
         Op::Scan { relation, .. } => format!("Scan {}", relation_name(*relation)),
         Op::Values { rows } => format!("Values rows={}", rows.len()),
         Op::Filter { predicate } => format!("Filter {}", text(predicate)),
@@ -59,12 +69,7 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
             line
         }
         Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => {
-            let function = match function {
-                RankFunction::RowNumber => "row_number",
-                RankFunction::Rank => "rank",
-                RankFunction::DenseRank => "dense_rank",
-            };
-            let mut line = format!("TopN {function} by [{}] order by [{}]", names(partition), order_keys(order, &name));
+            let mut line = format!("TopN {} by [{}] order by [{}]", rank_name(*function), names(partition), order_keys(order, &name));
             if let Some(limit) = limit {
                 let _ = write!(line, " limit={limit}");
             }
@@ -86,9 +91,26 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
             let _ = write!(line, " state={state} bound={bound}");
             line
         }
+        Op::Over { partition, order, calls, window, state } => {
+            let mut line = format!("Over by [{}] order by [{}]", names(partition), order_keys(order, &name));
+            let _ = write!(line, " calls [{}]", calls.iter().map(|c| over_call(c, &name)).collect::<Vec<_>>().join(", "));
+            if let Some(window) = window {
+                line.push_str(&window_text(window, &name(&partition[window.end])));
+            }
+            let bound = if window.is_some() { "open windows" } else { "rows" };
+            let _ = write!(line, " state={state} bound={bound}");
+            line
+        }
         Op::Materialize { key } if key.is_empty() => "Materialize keyless".to_string(),
         Op::Materialize { key } => format!("Materialize key=[{}]", names(key)),
-    };
+        Op::Sink { key } if key.is_empty() => "Sink keyless".to_string(),
+        Op::Sink { key } => format!("Sink key=[{}]", names(key)),
+    }
+}
+
+fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) -> String) -> String {
+    let node = &plan.nodes[id];
+    let mut line = operator(plan, id, relation_name);
     let own = |columns: &[usize]| columns.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ");
     let _ = write!(line, " | columns=[{}]", node.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect::<Vec<_>>().join(", "));
     let mode = match node.mode {
@@ -161,6 +183,47 @@ fn join_line(plan: &StreamPlan, node: &Node) -> String {
 
 fn column_name(node: &Node, index: usize) -> String {
     node.columns.get(index).map_or_else(|| format!("#{index}"), |c| c.name.clone())
+}
+
+fn rank_name(function: RankFunction) -> &'static str {
+    match function {
+        RankFunction::RowNumber => "row_number",
+        RankFunction::Rank => "rank",
+        RankFunction::DenseRank => "dense_rank",
+    }
+}
+
+/// A function of an OVER window, with its frame if it has one.
+fn over_call(call: &OverCall, name: &dyn Fn(&usize) -> String) -> String {
+    let framed = |text: String| format!("{text} {}", frame(&call.frame));
+    match &call.function {
+        OverFunction::Rank(function) => format!("{}()", rank_name(*function)),
+        OverFunction::PercentRank => "percent_rank()".to_string(),
+        OverFunction::CumeDist => "cume_dist()".to_string(),
+        OverFunction::Ntile { buckets } => format!("ntile({buckets})"),
+        OverFunction::Lag { argument, offset, default } => {
+            let function = if *offset < 0 { "lead" } else { "lag" };
+            format!("{function}({}, {}, {})", name(argument), offset.unsigned_abs(), literal(default))
+        }
+        OverFunction::NthValue { argument, n: 1 } => framed(format!("first_value({})", name(argument))),
+        OverFunction::NthValue { argument, n: -1 } => framed(format!("last_value({})", name(argument))),
+        OverFunction::NthValue { argument, n } => framed(format!("nth_value({}, {n})", name(argument))),
+        OverFunction::Aggregate(call) => framed(aggregate_call(call, name)),
+    }
+}
+
+fn frame(frame: &Frame) -> String {
+    let unit = match frame.unit {
+        FrameUnit::Rows => "rows",
+        FrameUnit::Range => "range",
+    };
+    let bound = |bound: FrameBound, unbounded: &str| match bound {
+        FrameBound::Unbounded => format!("unbounded {unbounded}"),
+        FrameBound::CurrentRow => "current row".to_string(),
+        FrameBound::Offset(n) if n < 0 => format!("{} preceding", n.unsigned_abs()),
+        FrameBound::Offset(n) => format!("{n} following"),
+    };
+    format!("{unit} {} .. {}", bound(frame.start, "preceding"), bound(frame.end, "following"))
 }
 
 fn aggregate_call(call: &AggregateCall, name: &dyn Fn(&usize) -> String) -> String {

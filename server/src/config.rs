@@ -53,6 +53,9 @@ pub struct Flags {
     /// Memory that queries may use together [default: 1GiB]
     #[arg(long, env = "EDDYLINE_QUERY_MEMORY", value_name = "BYTES")]
     pub query_memory: Option<String>,
+    /// Disk that queries may use together when memory does not do [default: 10GiB]
+    #[arg(long, env = "EDDYLINE_QUERY_SPILL", value_name = "BYTES")]
+    pub query_spill: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -79,9 +82,10 @@ struct File {
     checkpoint_interval: Option<String>,
     max_connections: Option<usize>,
     query_memory: Option<String>,
+    query_spill: Option<String>,
 }
 
-const FILE_KEYS: [&str; 13] = [
+const FILE_KEYS: [&str; 14] = [
     "data_dir",
     "checkpoint_store",
     "listen",
@@ -95,6 +99,7 @@ const FILE_KEYS: [&str; 13] = [
     "checkpoint_interval",
     "max_connections",
     "query_memory",
+    "query_spill",
 ];
 
 /// Every setting with its value.
@@ -114,6 +119,7 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     pub max_connections: usize,
     pub query_memory_bytes: usize,
+    pub query_spill_bytes: usize,
 }
 
 impl Config {
@@ -151,6 +157,7 @@ impl Config {
             checkpoint_interval: time(&flags.checkpoint_interval, &file.checkpoint_interval, "checkpoint_interval", "5s")?,
             max_connections: flags.max_connections.or(file.max_connections).unwrap_or(200),
             query_memory_bytes: bytes(&flags.query_memory, &file.query_memory, "query_memory", "1GiB")?,
+            query_spill_bytes: bytes(&flags.query_spill, &file.query_spill, "query_spill", "10GiB")?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! - `tidy`: house rules that the compiler does not check
 //! - `slt`: SQL behaviour, by feature, in every mode
+//! - `altering`: options that change while things run
 //! - `backfill`: private readings through restarts
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
@@ -11,12 +12,14 @@
 //! - `sources`: sources that need no other service, through kills
 //! - `rejected`: rows on which expressions fail
 //! - `snapshots`: readers that take their time
+//! - `sinks`: what leaves the server, on a real broker and in files
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
 //! - `oracle`: incremental against batch, in process
 //! - `psql`: the real psql and its commands
 
+mod altering;
 mod backfill;
 mod crash;
 mod docs;
@@ -31,6 +34,7 @@ mod oracle;
 mod psql;
 mod rejected;
 mod segments;
+mod sinks;
 mod slt;
 mod snapshots;
 mod sources;
