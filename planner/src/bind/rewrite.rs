@@ -74,6 +74,16 @@ impl VisitorMut for Rewriter<'_> {
         group_window(select)
     }
 
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
+        literals::bare_in_select(select);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
+        literals::bare_in_expr(expr);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<Broken> {
         let idents: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
         if let Some((table, schema)) = idents.split_last() {
