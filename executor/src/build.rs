@@ -14,6 +14,7 @@ use crate::operators::normalize::Normalize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
+use crate::operators::temporal_filter::{TemporalFilter, TemporalFilterSpec};
 use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
@@ -98,6 +99,20 @@ impl Builder<'_> {
                 Box::new(Values::new(rows, &node.columns, &output, pending)?)
             }
             Op::Filter { predicate } => Box::new(Filter::new(Predicate::new(predicate, input(), self.now)?)),
+            Op::TemporalFilter { from, until, state } => TemporalFilter::new(TemporalFilterSpec {
+                from: from.clone(),
+                until: until.clone(),
+                input: input().clone(),
+                input_mode: plan.nodes[node.inputs[0]].mode,
+                output,
+                output_mode: node.mode,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
             Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
             Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => SessionAssign::new(SessionSpec {
@@ -201,7 +216,7 @@ impl Builder<'_> {
 fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
-        Op::Aggregate { .. } | Op::Join { .. } => true,
+        Op::Aggregate { .. } | Op::Join { .. } | Op::TemporalFilter { .. } => true,
         Op::TopN { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
         Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
         Op::Project { exprs } => {

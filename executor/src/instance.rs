@@ -100,7 +100,6 @@ impl Instance {
     /// Begins a step with this worker's share of the inputs.
     pub(crate) fn start(&mut self, run: Arc<StepRun>, inputs: Vec<(RelationId, Vec<TaggedBatch>)>) {
         assert!(self.active.is_none(), "a job has one step in flight at most");
-        self.now.set(run.now);
         let mut part = StepPart::default();
         for (relation, batches) in &inputs {
             part.rows_in += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
@@ -151,7 +150,8 @@ impl Instance {
         if self.nodes.iter().all(|n| n.finished)
             && let Some(Active { run, mut part }) = self.active.take()
         {
-            part.state_bytes = self.nodes.iter().map(|n| if let Work::Operator(o) = &n.work { o.state_bytes() as u64 } else { 0 }).sum();
+            part.state_bytes = self.operators().map(|o| o.state_bytes() as u64).sum();
+            part.next_timer = self.operators().filter_map(|o| o.next_timer()).min();
             run.complete(part);
         }
         Ok(Turn::Idle)
@@ -194,6 +194,7 @@ impl Instance {
         let (job, epoch) = (self.shared.job, ctx.epoch);
         match &mut self.nodes[index].work {
             Work::Operator(operator) => {
+                self.now.set(batch.now);
                 operator.push(port, batch, &mut ctx)?;
                 self.collect(index, ctx);
             }
@@ -214,6 +215,7 @@ impl Instance {
         let watermark = self.active.as_ref().expect("a step is in flight").run.after[index];
         match &mut self.nodes[index].work {
             Work::Operator(operator) => {
+                self.now.set(ctx.now);
                 operator.finish(watermark, &mut ctx)?;
                 let finished = !operator.unfinished();
                 self.nodes[index].finished = finished;
@@ -261,6 +263,10 @@ impl Instance {
                 self.nodes[consumer].queue.push_back((port, batch.clone()));
             }
         }
+    }
+
+    fn operators(&self) -> impl Iterator<Item = &dyn Operator> {
+        self.nodes.iter().filter_map(|n| if let Work::Operator(o) = &n.work { Some(o.as_ref()) } else { None })
     }
 
     /// Gives back state that is over its share of the memory. Called between steps.

@@ -36,6 +36,9 @@ pub struct JobProgress {
     pub started: bool,
     /// By input relation, after `epoch`.
     pub watermarks: BTreeMap<RelationId, Timestamp>,
+    /// Its content changes at the first epoch whose `now` is not before this, whatever comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_timer: Option<Timestamp>,
 }
 
 /// One step: the changes of a job's inputs up to an epoch. Relations without news may be left out.
@@ -43,6 +46,7 @@ pub struct JobProgress {
 pub struct Step {
     pub job: RelationId,
     pub epoch: Epoch,
+    /// Of `epoch`'s cut.
     pub now: Timestamp,
     pub inputs: Vec<StepInput>,
 }
@@ -193,6 +197,7 @@ pub(crate) struct StepPart {
     pub rows_out: u64,
     pub busy_micros: u64,
     pub state_bytes: u64,
+    pub next_timer: Option<Timestamp>,
 }
 
 impl StepRun {
@@ -203,7 +208,7 @@ impl StepRun {
         // The steps of a backfill share the epoch that it reads up to.
         assert!(step.epoch >= before.epoch, "epochs of a job never decrease");
         shared.epoch.store(step.epoch.0, Ordering::Release);
-        let mut progress = JobProgress { epoch: step.epoch, started: true, watermarks: before.watermarks.clone() };
+        let mut progress = JobProgress { epoch: step.epoch, started: true, watermarks: before.watermarks.clone(), next_timer: None };
         for input in &step.inputs {
             let watermark = progress.watermarks.entry(input.relation).or_insert(Timestamp::MIN);
             *watermark = input.watermark.max(*watermark);
@@ -230,12 +235,14 @@ impl StepRun {
         parts.rows_out += part.rows_out;
         parts.busy_micros += part.busy_micros;
         parts.state_bytes += part.state_bytes;
+        parts.next_timer = parts.next_timer.into_iter().chain(part.next_timer).min();
         if self.running.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
         let all = std::mem::take(&mut *parts);
         drop(parts);
-        *self.shared.progress.lock() = self.progress.clone();
+        let progress = JobProgress { next_timer: all.next_timer, ..self.progress.clone() };
+        *self.shared.progress.lock() = progress.clone();
         self.shared.in_step.store(false, Ordering::Release);
         self.shared.send(EngineEvent::StepDone(StepDone {
             job: self.shared.job,
@@ -248,7 +255,7 @@ impl StepRun {
             rows_out: all.rows_out,
             busy_micros: all.busy_micros,
             state_bytes: all.state_bytes,
-            progress: self.progress.clone(),
+            progress,
         }));
     }
 }

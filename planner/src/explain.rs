@@ -2,7 +2,7 @@
 
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, JoinKind, Literal, LiteralValue, Node, NodeId, Op,
-    OrderKey, RankFunction, StreamPlan, WindowKind,
+    OrderKey, RankFunction, StreamPlan, TimeBound, WindowKind,
 };
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
@@ -30,6 +30,18 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         Op::Scan { relation, .. } => format!("Scan {}", relation_name(*relation)),
         Op::Values { rows } => format!("Values rows={}", rows.len()),
         Op::Filter { predicate } => format!("Filter {}", text(predicate)),
+        Op::TemporalFilter { from, until, state } => {
+            let bounds = |bounds: &[TimeBound], op: &str| {
+                let shifted = |b: &TimeBound| match b.shift {
+                    0 => format!("now() {op} {}", name(&b.column)),
+                    by => format!("now() {op} {} + {}", name(&b.column), duration(by)),
+                };
+                bounds.iter().map(shifted).collect::<Vec<_>>()
+            };
+            let all = [bounds(from, ">="), bounds(until, "<")].concat();
+            let bound = if until.is_empty() { "rows to come" } else { "rows until they leave" };
+            format!("TemporalFilter {} state={state} bound={bound}", all.join(" and "))
+        }
         Op::Project { exprs } => format!("Project {}", exprs.iter().map(text).collect::<Vec<_>>().join(", ")),
         Op::WindowAssign { time_column, kind } => format!("WindowAssign {} on {}", window_kind(kind), name(time_column)),
         Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => format!(

@@ -2,6 +2,7 @@
 //! nodes in topological order, expressions as our own durable tree. It knows neither SQL text nor how
 //! anything is executed. Changing its meaning means raising `PLAN_VERSION`.
 
+use crate::expr::reads_clock;
 use eddyline_common::types::{Column, SqlType};
 use eddyline_common::{RelationId, StateTableId};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,16 @@ pub struct StreamPlan {
 }
 
 impl StreamPlan {
+    /// Whether what it shows depends on `now`.
+    pub fn reads_clock(&self) -> bool {
+        self.nodes.iter().any(|node| match &node.op {
+            Op::TemporalFilter { .. } => true,
+            Op::Filter { predicate } => reads_clock(predicate),
+            Op::Project { exprs } => exprs.iter().any(reads_clock),
+            _ => false,
+        })
+    }
+
     pub fn output_node(&self) -> &Node {
         &self.nodes[self.output]
     }
@@ -78,6 +89,15 @@ pub enum Op {
     },
     Filter {
         predicate: Expr,
+    },
+    /// The rows for which `from <= now < until` holds at the epoch's `now`: a row comes and goes as time passes. A null in a bound
+    /// says never. The input is exchanged by (a subset of) its columns, so that a row and its retraction meet.
+    TemporalFilter {
+        /// All of them are in the past, or present.
+        from: Vec<TimeBound>,
+        /// All of them are to come.
+        until: Vec<TimeBound>,
+        state: StateTableId,
     },
     Project {
         exprs: Vec<Expr>,
@@ -164,7 +184,11 @@ impl Op {
     /// The tables this operator keeps its state in.
     pub fn state_tables(&self) -> Vec<StateTableId> {
         match self {
-            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => vec![*state],
+            Op::Aggregate { state, .. }
+            | Op::Join { state, .. }
+            | Op::TopN { state, .. }
+            | Op::SessionAssign { state, .. }
+            | Op::TemporalFilter { state, .. } => vec![*state],
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -181,9 +205,11 @@ impl Op {
     /// Gives every state table the id that `id` has for it.
     pub fn assign_state_tables(&mut self, id: &mut dyn FnMut() -> StateTableId) {
         match self {
-            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => {
-                *state = id()
-            }
+            Op::Aggregate { state, .. }
+            | Op::Join { state, .. }
+            | Op::TopN { state, .. }
+            | Op::SessionAssign { state, .. }
+            | Op::TemporalFilter { state, .. } => *state = id(),
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -196,6 +222,15 @@ impl Op {
             | Op::Materialize { .. } => {}
         }
     }
+}
+
+/// A moment that a row names: a column of it, and what is added to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeBound {
+    /// A Timestamp or TimestampTz.
+    pub column: usize,
+    /// Microseconds; the sum stays within the range of time.
+    pub shift: i64,
 }
 
 /// Which rows a join shows.

@@ -144,7 +144,8 @@ impl Drive<'_> {
 
     fn step(&mut self, epoch: Epoch, cut: &Cut) {
         let arrival_watermark = self.watermark;
-        let tagged = |rows: &RecordBatch| TaggedBatch { changes: ChangeBatch::insertions(rows.clone()), arrival_watermark };
+        let tagged =
+            |rows: &RecordBatch| TaggedBatch { changes: ChangeBatch::insertions(rows.clone()), arrival_watermark, now: Timestamp(0) };
         let batches = cut.batches.iter().map(tagged).collect();
         if let Some(column) = self.case.time_column {
             let newest = cut.batches.iter().filter_map(|rows| newest(rows.column(column))).max();

@@ -16,6 +16,7 @@ mod prepare;
 mod project;
 mod session;
 mod supported;
+mod temporal;
 mod top_n;
 mod union;
 
@@ -158,8 +159,7 @@ impl Lowering<'_> {
 
     fn filter_node(&mut self, input: NodeId, predicate: Expr) -> Result<NodeId> {
         if expr::reads_clock(&predicate) {
-            return Err(SqlError::unsupported("a filter on the current time is not supported in a materialized view")
-                .with_hint("Put the condition on now() into the SELECT that reads the view."));
+            return self.temporal_filter(input, &predicate);
         }
         let mut facts = self.facts[input].clone();
         keys::note_equalities(&predicate, &mut facts.constants);

@@ -72,13 +72,13 @@ impl Core {
                     (Some(from), _) if ring.start() <= from => (ring.take(from, to).batches, None),
                     (Some(from), Some(read)) => {
                         let reached = job.progress.watermarks.get(input).copied().unwrap_or(Timestamp::MIN);
-                        let rest = StoredRows::changes(&read.view, from, to, &read.relation.time_columns, reached)?;
+                        let rest = StoredRows::changes(&read.view, (from, to), self.nows.at(to), &read.relation.time_columns, reached)?;
                         reading.total += rest.num_changes();
                         (Vec::new(), Some(rest))
                     }
                     (None, Some(read)) => {
                         reading.total += read.view.num_rows(to);
-                        (Vec::new(), Some(StoredRows::new(&read.view, to, &read.relation.time_columns)?))
+                        (Vec::new(), Some(StoredRows::new(&read.view, to, self.nows.at(to), &read.relation.time_columns)?))
                     }
                     (_, None) => (Vec::new(), None),
                 };
@@ -112,7 +112,7 @@ impl Core {
             inbox,
             _reader: reader,
             left: left.map(|(_, end)| (end.partition, end.start)).collect(),
-            replay: Replay::new(&source.history, &start, &end, watermark),
+            replay: Replay::new(&source.history, &start, &end, watermark, self.nows.at(to)),
             watermark: source.ring.watermark_at(to),
         });
         Ok(())

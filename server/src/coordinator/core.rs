@@ -4,6 +4,7 @@ use super::checkpointing::{Checkpointing, Run};
 use super::handle::{Command, CoordinatorHandle, Pins, Reply};
 use super::inbox::Reader;
 use super::job::Job;
+use super::nows::Nows;
 use super::ring::Ring;
 use super::source::Source;
 use super::stats::Stats;
@@ -57,6 +58,9 @@ pub(super) struct Core {
     /// The newest cut, and its `now`.
     pub last_cut: Epoch,
     pub now: Timestamp,
+    /// When it was taken.
+    pub cut_at: Option<Instant>,
+    pub nows: Nows,
     /// Cuts up to here survive a crash.
     pub durable: Epoch,
     pub cuts_in_flight: super::cutting::CutsInFlight,
@@ -193,7 +197,7 @@ impl Core {
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = Instant::now() + SLEEP_MAX;
-        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).min().unwrap_or(far)
+        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).chain(self.next_job_timer()).min().unwrap_or(far)
     }
 
     fn is_at_rest(&self) -> bool {

@@ -4,7 +4,7 @@
 //! - `handle`: how sessions reach it
 //! - `records`: what it logs
 //! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
-//! - `ring`: what relations emitted, by epoch
+//! - `ring`: what relations emitted, by epoch; `nows`: what time it was at which epoch
 //! - `keyed`: sources whose records overwrite each other
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
@@ -29,6 +29,7 @@ mod history;
 mod inbox;
 mod job;
 mod keyed;
+mod nows;
 mod partition;
 mod reads;
 mod records;

@@ -10,7 +10,20 @@ use tokio::sync::oneshot;
 pub(super) struct WaitingRead {
     relations: Vec<RelationId>,
     at_least: Epoch,
+    /// What has left or entered by the time of the read does not show otherwise in it; `None` until that was looked at.
+    fresh: Option<Epoch>,
     answer: Answer,
+}
+
+impl WaitingRead {
+    fn new(relations: Vec<RelationId>, at_least: Epoch, answer: Answer) -> Self {
+        WaitingRead { relations, at_least, fresh: None, answer }
+    }
+
+    /// Whether it waits for a cut that nothing else may lead to.
+    pub fn wants_cut_after(&self, last_cut: Epoch) -> bool {
+        self.fresh.is_some_and(|epoch| epoch > last_cut)
+    }
 }
 
 /// What the reader gets once the epoch is there.
@@ -41,7 +54,7 @@ impl Core {
     ) {
         let written = for_write.and_then(|t| self.tables.get(&t)).map_or(Epoch::ZERO, |t| t.written(self.last_cut));
         let at_least = at_least.max(written);
-        self.reads_waiting.push(WaitingRead { relations, at_least, answer: Answer::Snapshot(reply) });
+        self.reads_waiting.push(WaitingRead::new(relations, at_least, Answer::Snapshot(reply)));
     }
 
     /// Takes all that has arrived into cuts, and answers once every view that is not stopped has it.
@@ -54,7 +67,7 @@ impl Core {
             }
         }
         let relations = self.jobs.values().filter(|j| j.failure().is_none()).map(Job::id).collect();
-        self.reads_waiting.push(WaitingRead { relations, at_least: self.last_cut, answer: Answer::Flushed(reply) });
+        self.reads_waiting.push(WaitingRead::new(relations, self.last_cut, Answer::Flushed(reply)));
     }
 
     /// Late and rejected rows are those of the cuts taken so far, so that a session finds what its own writes led to;
@@ -63,7 +76,7 @@ impl Core {
         let waits = matches!(relation, SystemRelation::LateRows | SystemRelation::RejectedRows);
         let relations = self.jobs.values().filter(|j| waits && j.is_live()).map(Job::id).collect();
         let at_least = if waits { self.last_cut } else { Epoch::ZERO };
-        self.reads_waiting.push(WaitingRead { relations, at_least, answer: Answer::SystemRows(relation, reply) });
+        self.reads_waiting.push(WaitingRead::new(relations, at_least, Answer::SystemRows(relation, reply)));
     }
 
     pub(super) fn answer_reads(&mut self) {
@@ -74,14 +87,35 @@ impl Core {
                 self.reads_waiting.swap_remove(index);
                 continue;
             }
-            match self.readable(&waiting.relations, waiting.at_least).transpose() {
+            // Without a log there are no more cuts to wait for.
+            let fresh = waiting.fresh.filter(|_| self.log_health().is_ok()).unwrap_or(Epoch::ZERO);
+            match self.readable(&waiting.relations, waiting.at_least.max(fresh)).transpose() {
                 None => index += 1,
+                Some(Ok(snapshot)) if waiting.fresh.is_none() => {
+                    // It is looked at again right away.
+                    let epoch = self.fresh_epoch(&waiting.relations).unwrap_or(snapshot.epoch);
+                    self.reads_waiting[index].fresh = Some(epoch);
+                }
                 Some(result) => {
                     let answer = self.reads_waiting.swap_remove(index).answer;
                     self.answer(answer, result);
                 }
             }
         }
+    }
+
+    /// The first epoch at which nothing is shown of the relations, or of what they read, that has changed by now as time passed.
+    /// `None` if nothing has.
+    fn fresh_epoch(&self, relations: &[RelationId]) -> Option<Epoch> {
+        let now = self.config.clock.now();
+        let of = |id: &RelationId| {
+            let job = self.jobs.get(id)?;
+            let own = job.progress.next_timer.filter(|timer| job.is_live() && *timer <= now);
+            let own = own.map(|timer| self.nows.first_from(timer).unwrap_or(self.last_cut.next()));
+            let inputs: Vec<RelationId> = job.inputs.iter().copied().filter(|input| input != id).collect();
+            own.max(self.fresh_epoch(&inputs))
+        };
+        relations.iter().filter_map(of).max()
     }
 
     fn answer(&self, answer: Answer, result: Result<ReadSnapshot>) {

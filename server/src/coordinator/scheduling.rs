@@ -54,7 +54,8 @@ impl Core {
         }
         let Some(target) = self.target(job) else { return Ok(Move::None) };
         let changed = job.inputs.iter().any(|i| self.ring(*i).is_some_and(|r| r.has_changes(stepped, target)));
-        if changed || !job.progress.started {
+        let timer = job.progress.next_timer.is_some_and(|timer| timer <= self.nows.at(target));
+        if changed || timer || !job.progress.started {
             self.step_live(id, target);
         } else {
             self.reach(id, target);
@@ -110,7 +111,7 @@ impl Core {
     }
 
     pub(super) fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
-        let now = self.now;
+        let now = self.nows.at(epoch);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.running = Some(Running { arrived });
             self.engine.step(Step { job: id, epoch, now, inputs });

@@ -263,7 +263,7 @@ impl SessionAssign {
 }
 
 /// Rows of an append-only output come as often as their weight says.
-fn changes(rows: arrow::array::RecordBatch, weights: Vec<i64>, append: bool) -> Result<ChangeBatch> {
+pub(super) fn changes(rows: arrow::array::RecordBatch, weights: Vec<i64>, append: bool) -> Result<ChangeBatch> {
     if !append {
         return Ok(ChangeBatch::with_weights(rows, Int64Array::from(weights)));
     }

@@ -6,7 +6,7 @@
 //! with how many workers a killed process comes back.
 //!
 //! # Layout
-//! - `case`: what a case is; `relational`, `joined`, `ranked`, `sets`, `windowed`, `nested`, `large`: the cases, a line each
+//! - `case`: what a case is; `relational`, `joined`, `ranked`, `sets`, `windowed`, `temporal`, `nested`, `large`: the cases, a line each
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
 //! - `batch`: the expected result; `windows`: windows and lateness, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
@@ -29,6 +29,7 @@ mod rows;
 mod run;
 mod sets;
 mod tables;
+mod temporal;
 mod windowed;
 mod windows;
 
@@ -112,6 +113,7 @@ modes!(window_views, windowed::scenario(), 6, |totals: &[Totals]| {
     assert!(totals.iter().any(|t| t.late > 0) && totals.iter().any(|t| t.rejected > 0), "nothing was late or rejected: {totals:?}");
 });
 modes!(join_views, joined::scenario(), 4, assert_eventful);
+modes!(temporal_views, temporal::scenario(), 4, assert_eventful);
 modes!(views_over_views, nested::scenario(), 8, assert_eventful);
 
 /// State that does not fit the cache is written out and read back, and nothing is lost on the way.
