@@ -82,7 +82,8 @@ pub fn optimize(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 /// What reads the clock is no common subexpression of a condition, which is solved for the time as a whole.
 fn inline_clock(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let is_clock = |e: &Expr| matches!(e, Expr::ScalarFunction(call) if call.func.name() == NOW);
-    let is_common = |e: &Expr| matches!(e, Expr::Alias(alias) if alias.name.starts_with(COMMON)) && e.exists(|e| Ok(is_clock(e))).unwrap_or(false);
+    let is_common =
+        |e: &Expr| matches!(e, Expr::Alias(alias) if alias.name.starts_with(COMMON)) && e.exists(|e| Ok(is_clock(e))).unwrap_or(false);
     let inlined = plan.transform_up(|node| {
         let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::no(node)) };
         let LogicalPlan::Projection(projection) = filter.input.as_ref() else { return Ok(Transformed::no(node)) };
