@@ -9,8 +9,10 @@ use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext, routin
 use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
+use crate::operators::lookup_join::{LookupJoin, LookupJoinSpec};
 use crate::operators::materialize::Materialize;
 use crate::operators::normalize::Normalize;
+use crate::operators::processing_time::ProcessingTime;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
@@ -65,7 +67,7 @@ fn arity_fits(node: &Node) -> bool {
     match node.op {
         Op::Scan { .. } | Op::Values { .. } => node.inputs.is_empty(),
         Op::Union => !node.inputs.is_empty(),
-        Op::Join { .. } => node.inputs.len() == 2,
+        Op::Join { .. } | Op::LookupJoin { .. } => node.inputs.len() == 2,
         _ => node.inputs.len() == 1,
     }
 }
@@ -114,6 +116,7 @@ impl Builder<'_> {
                 restore: self.spec.restore.is_some(),
             })?,
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
+            Op::ProcessingTime { .. } => Box::new(ProcessingTime),
             Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
             Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => SessionAssign::new(SessionSpec {
                 partition: partition.clone(),
@@ -153,6 +156,20 @@ impl Builder<'_> {
                 input_modes: [0, 1].map(|i| plan.nodes[node.inputs[i]].mode),
                 output,
                 output_mode: node.mode,
+                routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
+                now: self.now,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
+            Op::LookupJoin { kind, keys, residual, state } => LookupJoin::new(LookupJoinSpec {
+                kind: *kind,
+                keys: keys.clone(),
+                residual: residual.as_ref(),
+                inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
+                output,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
                 state: *state,
@@ -218,11 +235,19 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
     match op {
         Op::Aggregate { .. } | Op::Join { .. } | Op::TemporalFilter { .. } => true,
         Op::TopN { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
-        Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
+        Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::ProcessingTime { .. } | Op::WindowAssign { .. } => {
+            is_net(plan, inputs[0])
+        }
         Op::Project { exprs } => {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::SessionAssign { .. } | Op::Normalize { .. } | Op::Materialize { .. } => false,
+        Op::Scan { .. }
+        | Op::Values { .. }
+        | Op::Union
+        | Op::SessionAssign { .. }
+        | Op::LookupJoin { .. }
+        | Op::Normalize { .. }
+        | Op::Materialize { .. } => false,
     }
 }

@@ -11,7 +11,7 @@ use crate::job::{JobShared, SideRows, StepPart, StepRun};
 use crate::operator::{Operator, StepContext};
 use crate::worker::{Mailboxes, Message};
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{RelationId, Result, StateTableId, TaggedBatch};
+use eddyline_common::{RelationId, Result, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::Op;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(crate) enum Turn {
 pub(crate) struct Instance {
     shared: Arc<JobShared>,
     nodes: Vec<NodeState>,
+    /// By node: its watermark is the present time.
+    by_clock: Vec<bool>,
     now: NowHandle,
     active: Option<Active>,
     /// Deliveries of a step that this worker has not been told of yet.
@@ -81,7 +83,11 @@ impl Instance {
                 nodes[*input].consumers.push((index, port));
             }
         }
-        Instance { shared, nodes, now, active: None, early: Vec::new(), queued: false, last_step: 0 }
+        let mut by_clock: Vec<bool> = Vec::with_capacity(plan.nodes.len());
+        for node in &plan.nodes {
+            by_clock.push(matches!(node.op, Op::ProcessingTime { .. }) || node.inputs.iter().any(|i| by_clock[*i]));
+        }
+        Instance { shared, nodes, by_clock, now, active: None, early: Vec::new(), queued: false, last_step: 0 }
     }
 
     pub(crate) fn job(&self) -> RelationId {
@@ -151,7 +157,7 @@ impl Instance {
             && let Some(Active { run, mut part }) = self.active.take()
         {
             part.state_bytes = self.operators().map(|o| o.state_bytes() as u64).sum();
-            part.next_timer = self.operators().filter_map(|o| o.next_timer()).min();
+            part.next_timer = self.next_timer();
             run.complete(part);
         }
         Ok(Turn::Idle)
@@ -267,6 +273,17 @@ impl Instance {
 
     fn operators(&self) -> impl Iterator<Item = &dyn Operator> {
         self.nodes.iter().filter_map(|n| if let Work::Operator(o) = &n.work { Some(o.as_ref()) } else { None })
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        let timers = self.nodes.iter().zip(&self.by_clock).filter_map(|(node, by_clock)| match &node.work {
+            Work::Operator(operator) => {
+                let close = if *by_clock { operator.next_close() } else { None };
+                operator.next_timer().into_iter().chain(close).min()
+            }
+            Work::Exchange(_) => None,
+        });
+        timers.min().filter(|timer| *timer < Timestamp::MAX)
     }
 
     /// Gives back state that is over its share of the memory. Called between steps.

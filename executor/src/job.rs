@@ -36,6 +36,9 @@ pub struct JobProgress {
     pub started: bool,
     /// By input relation, after `epoch`.
     pub watermarks: BTreeMap<RelationId, Timestamp>,
+    /// Of `epoch`.
+    #[serde(default)]
+    pub now: Timestamp,
     /// Its content changes at the first epoch whose `now` is not before this, whatever comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_timer: Option<Timestamp>,
@@ -104,7 +107,7 @@ pub struct SideRows {
     pub changes: ChangeBatch,
 }
 
-/// The watermark of every node at a point of progress: that of its relation for a scan, else the minimum over inputs.
+/// The watermark of every node at a point of progress: that of its relation for a scan, mostly the minimum over inputs else.
 pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<Timestamp> {
     let mut watermarks: Vec<Timestamp> = Vec::with_capacity(plan.nodes.len());
     for node in &plan.nodes {
@@ -117,6 +120,9 @@ pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<
                     Timestamp::MIN
                 }
             }
+            Op::ProcessingTime { .. } => progress.now,
+            // What is looked up does not hold time back.
+            Op::LookupJoin { .. } => watermarks[node.inputs[0]],
             _ => node.inputs.iter().map(|i| watermarks[*i]).min().unwrap_or(Timestamp::MIN),
         };
         watermarks.push(watermark);
@@ -208,7 +214,8 @@ impl StepRun {
         // The steps of a backfill share the epoch that it reads up to.
         assert!(step.epoch >= before.epoch, "epochs of a job never decrease");
         shared.epoch.store(step.epoch.0, Ordering::Release);
-        let mut progress = JobProgress { epoch: step.epoch, started: true, watermarks: before.watermarks.clone(), next_timer: None };
+        let mut progress =
+            JobProgress { epoch: step.epoch, started: true, watermarks: before.watermarks.clone(), now: step.now, next_timer: None };
         for input in &step.inputs {
             let watermark = progress.watermarks.entry(input.relation).or_insert(Timestamp::MIN);
             *watermark = input.watermark.max(*watermark);

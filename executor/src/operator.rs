@@ -40,6 +40,11 @@ pub trait Operator: Send {
         None
     }
 
+    /// The watermark at which it closes something next; where time is processing time, that is a timer. Asked between steps.
+    fn next_close(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// Memory held between steps.
     fn state_bytes(&self) -> usize {
         0

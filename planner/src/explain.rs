@@ -43,6 +43,7 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
             format!("TemporalFilter {} state={state} bound={bound}", all.join(" and "))
         }
         Op::Project { exprs } => format!("Project {}", exprs.iter().map(text).collect::<Vec<_>>().join(", ")),
+        Op::ProcessingTime { column } => format!("ProcessingTime {}", name(column)),
         Op::WindowAssign { time_column, kind } => format!("WindowAssign {} on {}", window_kind(kind), name(time_column)),
         Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => format!(
             "SessionAssign gap {} on {} by [{}] emit={} lateness={} state={state} bound=open sessions",
@@ -56,6 +57,9 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         Op::Exchange { keys } => format!("Exchange by {}", names(keys)),
         Op::JoinExchange { keys } => format!("Exchange by {}, null keys by all columns", names(keys)),
         Op::Join { .. } => join_line(plan, node),
+        Op::LookupJoin { kind, keys, residual, state } => {
+            format!("Lookup{} state={state} bound=rows of the right input", join_text(plan, node, *kind, keys, "=", residual.as_ref()))
+        }
         Op::Union => "Union".to_string(),
         Op::Normalize { key } => format!("Normalize key=[{}]", key.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ")),
         Op::Aggregate { group, calls, window, state } => {
@@ -132,24 +136,8 @@ fn emit_text(emit: Emit) -> &'static str {
 fn join_line(plan: &StreamPlan, node: &Node) -> String {
     let Op::Join { kind, keys, nulls_equal, residual, window, interval, state } = &node.op else { return String::new() };
     let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
-    let kind = match kind {
-        JoinKind::Inner => "inner",
-        JoinKind::Left => "left",
-        JoinKind::Right => "right",
-        JoinKind::Full => "full",
-        JoinKind::Semi => "semi",
-        JoinKind::Anti => "anti",
-        JoinKind::Mark => "mark",
-    };
     let equals = if *nulls_equal { "is not distinct from" } else { "=" };
-    let pair = |(l, r): (&usize, &usize)| format!("{} {equals} {}", column_name(left, *l), column_name(right, *r));
-    let pairs: Vec<String> = keys[0].iter().zip(&keys[1]).map(pair).collect();
-    let mut line = format!("Join {kind} on [{}]", pairs.join(", "));
-    if let Some(residual) = residual {
-        let width = left.columns.len();
-        let name = |i: usize| if i < width { column_name(left, i) } else { column_name(right, i - width) };
-        let _ = write!(line, " where {}", expr(residual, &name));
-    }
+    let mut line = join_text(plan, node, *kind, keys, equals, residual.as_ref());
     if let Some(window) = window {
         let _ = write!(line, " window_end={} lateness={}", column_name(left, keys[0][window.end]), duration(window.allowed_lateness));
     }
@@ -168,6 +156,29 @@ fn join_line(plan: &StreamPlan, node: &Node) -> String {
         (false, false, true) => " bound=none (warning: the right input only grows)",
         (false, true, true) => " bound=none (warning: both inputs only grow)",
     });
+    line
+}
+
+/// Kind, keys and condition of a join.
+fn join_text(plan: &StreamPlan, node: &Node, kind: JoinKind, keys: &[Vec<usize>; 2], equals: &str, residual: Option<&Expr>) -> String {
+    let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
+    let kind = match kind {
+        JoinKind::Inner => "inner",
+        JoinKind::Left => "left",
+        JoinKind::Right => "right",
+        JoinKind::Full => "full",
+        JoinKind::Semi => "semi",
+        JoinKind::Anti => "anti",
+        JoinKind::Mark => "mark",
+    };
+    let pair = |(l, r): (&usize, &usize)| format!("{} {equals} {}", column_name(left, *l), column_name(right, *r));
+    let pairs: Vec<String> = keys[0].iter().zip(&keys[1]).map(pair).collect();
+    let mut line = format!("Join {kind} on [{}]", pairs.join(", "));
+    if let Some(residual) = residual {
+        let width = left.columns.len();
+        let name = |i: usize| if i < width { column_name(left, i) } else { column_name(right, i - width) };
+        let _ = write!(line, " where {}", expr(residual, &name));
+    }
     line
 }
 

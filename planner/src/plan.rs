@@ -31,6 +31,19 @@ impl StreamPlan {
         })
     }
 
+    /// The relations that must be read to their end before rows that are looked up in them.
+    pub fn looked_up(&self) -> Vec<RelationId> {
+        let mut nodes: Vec<NodeId> = self.nodes.iter().filter(|n| matches!(n.op, Op::LookupJoin { .. })).map(|n| n.inputs[1]).collect();
+        let mut relations = Vec::new();
+        while let Some(node) = nodes.pop() {
+            if let Op::Scan { relation, .. } = self.nodes[node].op {
+                relations.push(relation);
+            }
+            nodes.extend(&self.nodes[node].inputs);
+        }
+        relations
+    }
+
     pub fn output_node(&self) -> &Node {
         &self.nodes[self.output]
     }
@@ -102,6 +115,10 @@ pub enum Op {
     Project {
         exprs: Vec<Expr>,
     },
+    /// Passes rows on with processing time in the place of event time: `column` is the row's `now`, and the node's watermark the epoch's.
+    ProcessingTime {
+        column: usize,
+    },
     /// Appends `window_start`, `window_end`, `window_time` (= end - 1 ms) to each row, once per window
     /// that covers `time_column`; rows whose time is null are rejected.
     WindowAssign {
@@ -161,6 +178,15 @@ pub enum Op {
         interval: Option<JoinInterval>,
         state: StateTableId,
     },
+    /// Joins each row of input 0, which only grows, with the rows of input 1 that are there when it arrives; what comes of it stays. `kind`
+    /// is Inner or Left; keys, residual and distribution are as in `Join`. A row's `now` says which changes of input 1 were before
+    /// it, those of its own cut among them. The node's watermark is that of input 0.
+    LookupJoin {
+        kind: JoinKind,
+        keys: [Vec<usize>; 2],
+        residual: Option<Expr>,
+        state: StateTableId,
+    },
     /// As `Exchange`, but rows with a null in a key column, which match nothing in the join above, go by all their
     /// columns, so that they are not all on one worker.
     JoinExchange {
@@ -186,6 +212,7 @@ impl Op {
         match self {
             Op::Aggregate { state, .. }
             | Op::Join { state, .. }
+            | Op::LookupJoin { state, .. }
             | Op::TopN { state, .. }
             | Op::SessionAssign { state, .. }
             | Op::TemporalFilter { state, .. } => vec![*state],
@@ -193,6 +220,7 @@ impl Op {
             | Op::Values { .. }
             | Op::Filter { .. }
             | Op::Project { .. }
+            | Op::ProcessingTime { .. }
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
@@ -207,6 +235,7 @@ impl Op {
         match self {
             Op::Aggregate { state, .. }
             | Op::Join { state, .. }
+            | Op::LookupJoin { state, .. }
             | Op::TopN { state, .. }
             | Op::SessionAssign { state, .. }
             | Op::TemporalFilter { state, .. } => *state = id(),
@@ -214,6 +243,7 @@ impl Op {
             | Op::Values { .. }
             | Op::Filter { .. }
             | Op::Project { .. }
+            | Op::ProcessingTime { .. }
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }

@@ -43,7 +43,7 @@ impl Lowering<'_> {
         let (mut exprs, mut columns): (Vec<Expr>, Vec<Column>) = ((0..width).map(Expr::Column).collect(), names.clone());
         let (mut from, mut until) = (Vec::new(), Vec::new());
         for Moment { upper, value, shift } in moments {
-            let column = match &value {
+            let column = match same_instant(&value) {
                 Expr::Column(column) if names[*column].ty.is_time() => *column,
                 _ => {
                     exprs.push(Expr::Cast { expr: Box::new(value), ty: SqlType::TimestampTz, try_cast: false });
@@ -198,6 +198,18 @@ fn of_day(clock: &Expr, op: BinaryOp, value: Expr, shift: i64) -> Result<Moment>
         _ => BinaryOp::GtEq,
     };
     solve(clock, op, day, MICROS_PER_DAY)
+}
+
+/// What a time is in another type, but the same number.
+fn same_instant(time: &Expr) -> &Expr {
+    match time {
+        Expr::Call { name, args, .. } if name == "timezone" => match args.as_slice() {
+            [Expr::Literal(zone), inner] if is_utc(zone) => same_instant(inner),
+            _ => time,
+        },
+        Expr::Cast { expr, ty: SqlType::Timestamp | SqlType::TimestampTz, try_cast: false } => same_instant(expr),
+        _ => time,
+    }
 }
 
 fn is_utc(zone: &Literal) -> bool {

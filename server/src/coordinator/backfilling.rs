@@ -10,6 +10,7 @@ use super::job::{Job, Mode};
 use super::scheduling::Move;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, Offset, RelationId, Result, Timestamp, failpoint};
+use eddyline_planner::catalog::RelationKind;
 use std::sync::atomic::Ordering;
 
 impl Core {
@@ -61,7 +62,11 @@ impl Core {
     /// their rings as long as these have it; private readers of sources.
     fn begin_reading(&mut self, id: RelationId, from: Option<Epoch>, to: Epoch) -> Result<Reading> {
         let job = &self.jobs[&id];
-        let mut reading = Reading::default();
+        let looked_up = match &job.relation.kind {
+            RelationKind::MaterializedView { plan, .. } => plan.looked_up(),
+            _ => Vec::new(),
+        };
+        let mut reading = Reading::beginning_with(looked_up);
         for input in &job.inputs {
             if self.sources.contains_key(input) {
                 let start = if from.is_none() { Vec::new() } else { job.source_ends(*input) };

@@ -176,6 +176,12 @@ impl Operator for Join {
         self.sides.iter_mut().try_for_each(|side| side.rows.maintain())
     }
 
+    fn next_close(&self) -> Option<Timestamp> {
+        let (_, lateness) = self.window?;
+        let first = self.sides.iter().filter_map(|side| side.rows.first_window()).min();
+        first.map(|end| Timestamp(end.saturating_add(lateness)))
+    }
+
     fn state_bytes(&self) -> usize {
         self.sides.iter().map(|side| side.rows.bytes()).sum()
     }

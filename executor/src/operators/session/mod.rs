@@ -345,6 +345,10 @@ impl Operator for SessionAssign {
         self.ends.maintain()
     }
 
+    fn next_close(&self) -> Option<Timestamp> {
+        self.ends.table.first_end().map(|end| Timestamp(end.saturating_add(self.lateness)))
+    }
+
     fn state_bytes(&self) -> usize {
         self.rows.bytes() + self.ends.bytes()
     }

@@ -79,6 +79,10 @@ impl Batch {
             expected.rejected += if case.takes_no_time { 0 } else { windowed.rejected * case.readers };
             any_late = windowed.any_late;
         }
+        if let Some(helper) = &case.helper {
+            let schema = arrow_schema(&world.view(&helper.name()).columns);
+            world.catalog.set_content(&helper.name(), helper.content(world, &schema, epoch));
+        }
         expected.rows = match &case.batch {
             None => self.run(view, epoch, world),
             Some(sql) => self.run(&as_view(sql, view.columns.clone()), epoch, world),

@@ -6,14 +6,15 @@
 //! with how many workers a killed process comes back.
 //!
 //! # Layout
-//! - `case`: what a case is; `relational`, `joined`, `ranked`, `sets`, `windowed`, `temporal`, `nested`, `large`: the cases, a line each
+//! - `case`: what a case is; `relational`, `joined`, `ranked`, `sets`, `windowed`, `temporal`, `arriving`, `nested`, `large`: the cases, a line each
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
-//! - `batch`: the expected result; `windows`: windows and lateness, naively; `catalog`: what both sides plan over
+//! - `batch`: the expected result; `windows`, `versions`: windows, lateness and arrival, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
 //! - `compare`: multisets of rows; `postgres`: the same queries in a database that shares none of our code
 //!
 //! `EDDYLINE_ORACLE_CASES` multiplies the number of seeds, `EDDYLINE_ORACLE_SEED` runs just one.
 
+mod arriving;
 mod batch;
 mod case;
 mod catalog;
@@ -30,6 +31,7 @@ mod run;
 mod sets;
 mod tables;
 mod temporal;
+mod versions;
 mod windowed;
 mod windows;
 
@@ -114,6 +116,7 @@ modes!(window_views, windowed::scenario(), 6, |totals: &[Totals]| {
 });
 modes!(join_views, joined::scenario(), 4, assert_eventful);
 modes!(temporal_views, temporal::scenario(), 4, assert_eventful);
+modes!(arriving_views, arriving::scenario(), 6, assert_eventful);
 modes!(views_over_views, nested::scenario(), 8, assert_eventful);
 
 /// State that does not fit the cache is written out and read back, and nothing is lost on the way.

@@ -14,6 +14,7 @@ use eddyline_common::kv::SortedRun;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, StateTableId, TaggedBatch, Timestamp};
 use eddyline_executor::{SideRows, StateBackend, Step, StepDone, StepInput};
+use eddyline_planner::Catalog;
 use eddyline_planner::catalog::Relation;
 use eddyline_planner::plan::ChangelogMode;
 use rand::rngs::StdRng;
@@ -116,7 +117,9 @@ impl Run {
         let mut late = BTreeSet::new();
         for case in &waiting {
             // What reads a view can only be created after it.
-            if case.window.is_none() && random.random_bool(scenario.backfills) || case.over.iter().any(|v| late.contains(v)) {
+            if case.window.is_none() && case.helper.is_none() && random.random_bool(scenario.backfills)
+                || case.over.iter().any(|v| late.contains(v))
+            {
                 late.insert(case.name.clone());
             }
         }
@@ -145,6 +148,10 @@ impl Run {
     }
 
     fn define(&mut self, case: Case) -> Arc<Relation> {
+        if let Some(helper) = case.helper.filter(|h| self.world.catalog.relation(None, &h.name()).is_none()) {
+            let sql = helper.create_sql(&self.world);
+            self.world.catalog.create(&sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        }
         let sql = case.create_sql();
         let relation = self.world.catalog.create(&sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         self.world.cases.insert(relation.id, case);
