@@ -17,6 +17,7 @@ use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
 use crate::operators::temporal_filter::{TemporalFilter, TemporalFilterSpec};
+use crate::operators::temporal_join::{TemporalJoin, TemporalJoinSpec};
 use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
@@ -67,7 +68,7 @@ fn arity_fits(node: &Node) -> bool {
     match node.op {
         Op::Scan { .. } | Op::Values { .. } => node.inputs.is_empty(),
         Op::Union => !node.inputs.is_empty(),
-        Op::Join { .. } | Op::LookupJoin { .. } => node.inputs.len() == 2,
+        Op::Join { .. } | Op::LookupJoin { .. } | Op::TemporalJoin { .. } => node.inputs.len() == 2,
         _ => node.inputs.len() == 1,
     }
 }
@@ -178,6 +179,22 @@ impl Builder<'_> {
                 context: self.state_context(),
                 restore: self.spec.restore.is_some(),
             })?,
+            Op::TemporalJoin { kind, keys, residual, times, state } => TemporalJoin::new(TemporalJoinSpec {
+                kind: *kind,
+                keys: keys.clone(),
+                residual: residual.as_ref(),
+                times: *times,
+                inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
+                right_mode: plan.nodes[node.inputs[1]].mode,
+                output,
+                routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
+                now: self.now,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Aggregate { group, calls, window, state } => Aggregate::new(AggregateSpec {
                 group: group.clone(),
                 calls: calls.clone(),
@@ -247,6 +264,7 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
         | Op::Union
         | Op::SessionAssign { .. }
         | Op::LookupJoin { .. }
+        | Op::TemporalJoin { .. }
         | Op::Normalize { .. }
         | Op::Materialize { .. } => false,
     }

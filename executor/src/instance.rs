@@ -85,7 +85,12 @@ impl Instance {
         }
         let mut by_clock: Vec<bool> = Vec::with_capacity(plan.nodes.len());
         for node in &plan.nodes {
-            by_clock.push(matches!(node.op, Op::ProcessingTime { .. }) || node.inputs.iter().any(|i| by_clock[*i]));
+            let below = match node.op {
+                Op::LookupJoin { .. } => &node.inputs[..1],
+                _ => node.inputs.as_slice(),
+            };
+            let all = !below.is_empty() && below.iter().all(|input| by_clock[*input]);
+            by_clock.push(all || matches!(node.op, Op::ProcessingTime { .. }));
         }
         Instance { shared, nodes, by_clock, now, active: None, early: Vec::new(), queued: false, last_step: 0 }
     }

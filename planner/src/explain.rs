@@ -60,6 +60,13 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         Op::LookupJoin { kind, keys, residual, state } => {
             format!("Lookup{} state={state} bound=rows of the right input", join_text(plan, node, *kind, keys, "=", residual.as_ref()))
         }
+        Op::TemporalJoin { kind, keys, residual, times, state } => {
+            let time = name(&times[0]);
+            format!(
+                "Temporal{} as of {time} state={state} bound=versions still needed",
+                join_text(plan, node, *kind, keys, "=", residual.as_ref())
+            )
+        }
         Op::Union => "Union".to_string(),
         Op::Normalize { key } => format!("Normalize key=[{}]", key.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ")),
         Op::Aggregate { group, calls, window, state } => {

@@ -187,6 +187,17 @@ pub enum Op {
         residual: Option<Expr>,
         state: StateTableId,
     },
+    /// Joins each row of input 0 with the version of input 1's row that was valid at its time: the last one of its key whose time is not after it,
+    /// once the watermark has passed it. The keys of input 1 include a unique key of it; `kind` is Inner or Left, keys and residual are as in
+    /// `Join`. Rows with equal keys are on one worker.
+    TemporalJoin {
+        kind: JoinKind,
+        keys: [Vec<usize>; 2],
+        residual: Option<Expr>,
+        /// Time column of each input.
+        times: [usize; 2],
+        state: StateTableId,
+    },
     /// As `Exchange`, but rows with a null in a key column, which match nothing in the join above, go by all their
     /// columns, so that they are not all on one worker.
     JoinExchange {
@@ -213,6 +224,7 @@ impl Op {
             Op::Aggregate { state, .. }
             | Op::Join { state, .. }
             | Op::LookupJoin { state, .. }
+            | Op::TemporalJoin { state, .. }
             | Op::TopN { state, .. }
             | Op::SessionAssign { state, .. }
             | Op::TemporalFilter { state, .. } => vec![*state],
@@ -236,6 +248,7 @@ impl Op {
             Op::Aggregate { state, .. }
             | Op::Join { state, .. }
             | Op::LookupJoin { state, .. }
+            | Op::TemporalJoin { state, .. }
             | Op::TopN { state, .. }
             | Op::SessionAssign { state, .. }
             | Op::TemporalFilter { state, .. } => *state = id(),

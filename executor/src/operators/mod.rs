@@ -15,6 +15,7 @@ pub mod routing;
 pub mod scan;
 pub mod session;
 pub mod temporal_filter;
+pub mod temporal_join;
 pub mod top_n;
 pub mod union;
 pub mod values;

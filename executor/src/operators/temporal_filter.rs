@@ -14,7 +14,7 @@ use crate::operators::aggregate::StateContext;
 use crate::operators::net::NetChanges;
 use crate::operators::routing::Routing;
 use crate::operators::scan::assemble;
-use crate::operators::session::changes;
+use crate::operators::session::{changes, time_key};
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
@@ -82,8 +82,8 @@ enum Stage {
 }
 
 /// Rows by a time: the key is that time and the virtual shard.
-struct Timed {
-    rows: KeyedRows,
+pub(super) struct Timed {
+    pub rows: KeyedRows,
     due: Option<Due>,
 }
 
@@ -314,13 +314,13 @@ impl Operator for TemporalFilter {
 }
 
 impl Timed {
-    fn open(space: &StateSpace, kind: u8) -> Result<Self> {
+    pub(super) fn open(space: &StateSpace, kind: u8) -> Result<Self> {
         Ok(Timed { rows: KeyedRows::open(space, kind, RowShape { expiry: true, ..RowShape::default() })?, due: None })
     }
 
     /// Moves rows whose time `now` has reached into the chunk, up to a piece; false when there are no more. Between steps, or
     /// before anything is added in one.
-    fn read_due(&mut self, now: Timestamp, chunk: &mut RowChunk) -> Result<bool> {
+    pub(super) fn read_due(&mut self, now: Timestamp, chunk: &mut RowChunk) -> Result<bool> {
         while chunk.len() < PIECE_ROWS {
             let mut due = match self.due.take() {
                 Some(due) => due,
@@ -368,13 +368,6 @@ fn part_of(changes: &ChangeBatch, rows: &[u32]) -> Result<ChangeBatch> {
         return Ok(changes.clone());
     }
     Ok(changes.take(&UInt32Array::from(rows.to_vec()))?)
-}
-
-/// A time as the beginning of a key: a value tag and eight order-preserving bytes.
-fn time_key(time: i64) -> [u8; 9] {
-    let mut key = [1; 9];
-    key[1..].copy_from_slice(&(time as u64 ^ (1 << 63)).to_be_bytes());
-    key
 }
 
 #[cfg(test)]

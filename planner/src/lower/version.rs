@@ -6,6 +6,7 @@ use super::join::{Input, output_columns, unique_keys};
 use super::{Lowering, columns_of};
 use crate::bind::as_of::{Version, VersionJoin};
 use crate::error::from_datafusion;
+use crate::expr;
 use crate::plan::{ChangelogMode, Expr, JoinKind, Node, NodeId, Op};
 use datafusion::common::JoinType;
 use datafusion::logical_expr::expr::BinaryExpr;
@@ -33,10 +34,9 @@ impl Lowering<'_> {
         let offset = self.nodes[left.node].columns.len();
         let node = match &join.version {
             Version::OfArrival => self.lookup_join(left, right, kind, residual)?,
-            Version::OfTime(..) => {
-                return Err(
-                    SqlError::unsupported("FOR SYSTEM_TIME AS OF an event time is not supported").with_hint("Join AS OF PROCTIME().")
-                );
+            Version::OfTime(l, r) => {
+                let times = [expr::from_datafusion(l, join.left.schema())?, expr::from_datafusion(r, join.right.schema())?];
+                self.temporal_join(left, right, kind, residual, times)?
             }
         };
         let exprs = (0..widths[0]).chain(offset..offset + widths[1]).map(Expr::Column).collect();
@@ -67,6 +67,61 @@ impl Lowering<'_> {
             op: Op::LookupJoin { kind, keys, residual, state: self.ids.allocate() },
         };
         Ok(self.push(node, facts))
+    }
+}
+
+impl Lowering<'_> {
+    fn temporal_join(&mut self, left: Input, right: Input, kind: JoinKind, residual: Option<Expr>, times: [Expr; 2]) -> Result<NodeId> {
+        let [Expr::Column(left_time), Expr::Column(right_time)] = times else {
+            return Err(SqlError::unsupported("FOR SYSTEM_TIME AS OF takes a column of the left side, or PROCTIME()")
+                .with_hint("Compute the time in a subquery or a view, as event time with a watermark."));
+        };
+        let (l, r) = (&self.nodes[left.node], &self.nodes[right.node]);
+        if !l.time_columns.contains(&left_time) {
+            let message = format!("\"{}\" in FOR SYSTEM_TIME AS OF is no event time", l.columns[left_time].name);
+            return Err(SqlError::unsupported(message).with_hint("Declare WATERMARK FOR it on the left side, or join AS OF PROCTIME()."));
+        }
+        if !r.time_columns.contains(&right_time) || !self.is_versioned(right.node) {
+            return Err(SqlError::unsupported("FOR SYSTEM_TIME AS OF needs a versioned table: one with a primary key and a watermark")
+                .with_hint("Name a table, keyed source or materialized view that has both."));
+        }
+        if l.columns[left_time].ty != r.columns[right_time].ty {
+            let message =
+                format!("a version as of a {} of rows that are valid from a {} on", l.columns[left_time].ty, r.columns[right_time].ty);
+            return Err(SqlError::unsupported(format!("{message} is not supported")).with_hint("Declare both times with one type."));
+        }
+        if !r.unique_keys.iter().any(|key| key.iter().all(|column| right.keys.contains(column))) {
+            return Err(SqlError::unsupported(
+                "FOR SYSTEM_TIME AS OF without the primary key of the right side in its condition is not supported",
+            )
+            .with_detail("Versions are of the rows that a key tells apart.")
+            .with_hint("Declare PRIMARY KEY on the right side, and write ON with all its columns."));
+        }
+        // Rows that wait are kept on the worker of their key, also where that is null.
+        let [left_node, right_node] = self.together(&left, &right, kind, true);
+        let keys = [left.keys, right.keys];
+        let (l, r) = (&self.nodes[left_node], &self.nodes[right_node]);
+        let mut facts = self.joined_facts(left_node, right_node, kind, None);
+        facts.unwatermarked = None;
+        let node = Node {
+            mode: ChangelogMode::Append,
+            columns: output_columns(l, r, kind),
+            // What was emitted of a row stays when its key gets another one.
+            unique_keys: if l.mode == ChangelogMode::Append { unique_keys(l, r, kind, &keys) } else { vec![] },
+            time_columns: vec![left_time],
+            inputs: vec![left_node, right_node],
+            op: Op::TemporalJoin { kind, keys, residual, times: [left_time, right_time], state: self.ids.allocate() },
+        };
+        Ok(self.push(node, facts))
+    }
+
+    /// Whether every row that a relation stored is in a node, as a version of its key.
+    fn is_versioned(&self, node: NodeId) -> bool {
+        match &self.nodes[node].op {
+            Op::Scan { .. } => true,
+            Op::Project { .. } | Op::Exchange { .. } => self.is_versioned(self.nodes[node].inputs[0]),
+            _ => false,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
             let offset = plan.nodes[inputs[0]].columns.len();
             moved(below(1)?, &|column| Some(column + offset))
         }
-        Op::Join { .. } | Op::LookupJoin { .. } => below(0),
+        Op::Join { .. } | Op::LookupJoin { .. } | Op::TemporalJoin { .. } => below(0),
         Op::Scan { .. } | Op::Values { .. } | Op::Materialize { .. } => {
             Err(SqlError::internal("the input of an operator with state is not exchanged"))
         }

@@ -188,7 +188,7 @@ impl Operator for Join {
 }
 
 /// Sends rows to the side whose time is before the watermark that they arrived under, returns the others.
-fn without_behind(batch: TaggedBatch, time: usize, ctx: &mut StepContext) -> Result<ChangeBatch> {
+pub(super) fn without_behind(batch: TaggedBatch, time: usize, ctx: &mut StepContext) -> Result<ChangeBatch> {
     let TaggedBatch { changes, arrival_watermark, .. } = batch;
     let times = changes.rows.column(time).as_primitive_opt::<TimestampMicrosecondType>();
     let times = times.ok_or_else(|| SqlError::internal("an interval join is over a column that is no time"))?;

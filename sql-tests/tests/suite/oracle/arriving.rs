@@ -1,4 +1,4 @@
-//! Cases about the time at which rows arrive: lookup joins, and windows over processing time.
+//! Cases about the time at which rows arrive, or are valid: lookup joins, temporal joins, and windows over processing time.
 
 use super::case::{Case, Scenario};
 use super::rows::Row;
@@ -6,7 +6,7 @@ use super::tables::{Domain, Kind, SECOND, TableSpec};
 use super::versions::{Helper, Versions};
 use datafusion::common::ScalarValue;
 
-/// `e` only grows; rows of `d`, which has a key, and of `q`, which has none, are looked up.
+/// `e` only grows; rows of `d`, which has a key, and of `q`, which has none, are looked up. `v` has versions, and `o` is joined with them too.
 fn tables() -> Vec<TableSpec> {
     let columns = |first: Option<(&'static str, Domain)>| {
         let values = [("k", Domain::Int), ("i", Domain::BigInt), ("g", Domain::Text), ("ts", Domain::EventTime)];
@@ -16,11 +16,13 @@ fn tables() -> Vec<TableSpec> {
         TableSpec { name: "e", kind: Kind::AppendOnly, columns: columns(None), watermark: Some((3, 5 * SECOND)) },
         TableSpec { name: "d", kind: Kind::Keyed, columns: columns(Some(("id", Domain::Id))), watermark: None },
         TableSpec { name: "q", kind: Kind::Keyless, columns: columns(None), watermark: None },
+        TableSpec { name: "v", kind: Kind::Keyed, columns: columns(Some(("id", Domain::Id))), watermark: Some((4, 5 * SECOND)) },
+        TableSpec { name: "o", kind: Kind::Keyed, columns: columns(Some(("oid", Domain::Id))), watermark: Some((4, 5 * SECOND)) },
     ]
 }
 
 pub fn scenario() -> Scenario {
-    let cases = [lookups(), windows()].concat();
+    let cases = [lookups(), versions(), windows()].concat();
     Scenario { name: "arriving", tables, cases, epochs: 16, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
 }
 
@@ -33,7 +35,7 @@ fn less(left: &Row, right: &Row) -> bool {
 
 fn lookups() -> Vec<Case> {
     let always: fn(&Row, &Row) -> bool = |_, _| true;
-    let with = |right, on, residual, outer| Helper::Versions(Versions { left: "e", right, on, residual, outer });
+    let with = |right, on, residual, outer| Helper::Versions(Versions { left: "e", right, on, residual, outer, times: None });
     let (by_id, by_key) = ((0, 0), (0, 0));
     let case = |name: &str, sql: &str, helper: Helper, batch: &str| Case::new(name, sql).helper(helper, batch);
     vec![
@@ -84,6 +86,64 @@ fn lookups() -> Vec<Case> {
             "SELECT e.i, d.id FROM e JOIN d FOR SYSTEM_TIME AS OF PROCTIME() ON e.k = d.id WHERE d.i > 0 AND e.i > 0",
             with("d", by_id, always, false),
             "SELECT i, r_id FROM e_with_d WHERE r_i > 0 AND i > 0",
+        ),
+    ]
+}
+
+fn versions() -> Vec<Case> {
+    let always: fn(&Row, &Row) -> bool = |_, _| true;
+    let of_e = |residual, outer| Helper::Versions(Versions { left: "e", right: "v", on: (0, 0), residual, outer, times: Some((3, 4)) });
+    let of_o = |outer| Helper::Versions(Versions { left: "o", right: "v", on: (1, 0), residual: always, outer, times: Some((4, 4)) });
+    let case = |name: &str, sql: &str, helper: Helper, batch: &str| Case::new(name, sql).helper(helper, batch);
+    vec![
+        case(
+            "version",
+            "SELECT e.k, e.i, e.ts, v.id, v.g, v.ts AS since FROM e JOIN v FOR SYSTEM_TIME AS OF e.ts ON e.k = v.id",
+            of_e(always, false),
+            "SELECT k, i, ts, r_id, r_g, r_ts FROM e_with_v",
+        ),
+        case(
+            "version_left",
+            "SELECT e.k, e.i, e.ts, x.id, x.i AS j FROM e LEFT JOIN v FOR SYSTEM_TIME AS OF e.ts AS x ON e.k = x.id",
+            of_e(always, true),
+            "SELECT k, i, ts, r_id, r_i FROM e_with_v",
+        ),
+        case(
+            "version_residual",
+            "SELECT e.i, v.id, v.i AS j FROM e LEFT JOIN v FOR SYSTEM_TIME AS OF e.ts ON e.k = v.id AND e.i < v.i",
+            of_e(less, true),
+            "SELECT i, r_id, r_i FROM e_with_v",
+        ),
+        case(
+            "version_filtered",
+            "SELECT e.i, v.id FROM e JOIN v FOR SYSTEM_TIME AS OF e.ts ON e.k = v.id WHERE v.i > 0 AND e.i > 0",
+            of_e(always, false),
+            "SELECT i, r_id FROM e_with_v WHERE r_i > 0 AND i > 0",
+        ),
+        case(
+            "version_groups",
+            "SELECT v.g, COUNT(*) AS n FROM e JOIN v FOR SYSTEM_TIME AS OF e.ts ON e.k = v.id GROUP BY v.g",
+            of_e(always, false),
+            "SELECT r_g, COUNT(*) FROM e_with_v GROUP BY r_g",
+        ),
+        case(
+            "version_windows",
+            "SELECT window_start, COUNT(*) AS n, SUM(j) AS s FROM TABLE(TUMBLE((SELECT e.ts, v.i AS j FROM e LEFT JOIN v FOR SYSTEM_TIME AS OF e.ts ON e.k = v.id), \
+             DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end",
+            of_e(always, true),
+            "SELECT window_start, COUNT(*), SUM(r_i) FROM TABLE(TUMBLE(TABLE e_with_v, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end",
+        ),
+        case(
+            "version_changing",
+            "SELECT o.oid, o.i, v.id, v.i AS j FROM o JOIN v FOR SYSTEM_TIME AS OF o.ts ON o.k = v.id",
+            of_o(false),
+            "SELECT oid, i, r_id, r_i FROM o_with_v",
+        ),
+        case(
+            "version_changing_left",
+            "SELECT o.oid, o.k, o.ts, v.id FROM o LEFT JOIN v FOR SYSTEM_TIME AS OF o.ts ON o.k = v.id",
+            of_o(true),
+            "SELECT oid, k, ts, r_id FROM o_with_v",
         ),
     ]
 }

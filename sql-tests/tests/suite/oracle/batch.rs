@@ -4,6 +4,7 @@ use super::case::Case;
 use super::catalog::OracleCatalog;
 use super::compare::difference;
 use super::tables::Table;
+use super::versions::Helped;
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use datafusion::common::ScalarValue;
@@ -81,7 +82,10 @@ impl Batch {
         }
         if let Some(helper) = &case.helper {
             let schema = arrow_schema(&world.view(&helper.name()).columns);
-            world.catalog.set_content(&helper.name(), helper.content(world, &schema, epoch));
+            let Helped { rows, late, rejected } = helper.content(world, &schema, epoch);
+            world.catalog.set_content(&helper.name(), rows);
+            expected.late += late;
+            expected.rejected += rejected;
         }
         expected.rows = match &case.batch {
             None => self.run(view, epoch, world),
