@@ -209,6 +209,9 @@ impl TemporalJoin {
         let row = row.concat();
         let mut is_there = false;
         for at in (0..chunk.len()).filter(|at| chunk.weights()[*at] > 0) {
+            if time_of(&chunk.key(at)[key.len()..])? != time {
+                continue;
+            }
             if chunk.row(at) == row {
                 is_there = true;
             } else {
@@ -231,7 +234,7 @@ impl TemporalJoin {
         self.versions.add(batch, Shards::Of(&|at| shards[at]))
     }
 
-    /// Appends a key's versions in the order of their times, from an order on; those of one time only if that is given.
+    /// Appends a key's versions in the order of their times, from an order on; if only those of one time are wanted, not many others.
     fn read(&mut self, head: u32, from: &[u8], only: Option<i64>, chunk: &mut RowChunk) -> Result<()> {
         if head == NO_SLOT {
             return Ok(());
