@@ -16,6 +16,7 @@ use crate::operators::processing_time::ProcessingTime;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
+use crate::operators::sink::Sink;
 use crate::operators::temporal_filter::{TemporalFilter, TemporalFilterSpec};
 use crate::operators::temporal_join::{TemporalJoin, TemporalJoinSpec};
 use crate::operators::top_n::{self, TopN, TopNSpec};
@@ -60,7 +61,8 @@ fn check(plan: &StreamPlan) -> Result<()> {
         return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
     }
     let ordered = plan.nodes.iter().enumerate().all(|(index, node)| node.inputs.iter().all(|input| *input < index) && arity_fits(node));
-    let ends = plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. }));
+    let ends =
+        plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. } | Op::Sink { .. }));
     if ordered && ends { Ok(()) } else { Err(SqlError::internal("the plan is not in order")) }
 }
 
@@ -232,6 +234,10 @@ impl Builder<'_> {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
                 Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
             }
+            Op::Sink { .. } => {
+                let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
+                Box::new(Sink::new(output, net)?)
+            }
         }))
     }
 
@@ -266,6 +272,7 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
         | Op::LookupJoin { .. }
         | Op::TemporalJoin { .. }
         | Op::Normalize { .. }
-        | Op::Materialize { .. } => false,
+        | Op::Materialize { .. }
+        | Op::Sink { .. } => false,
     }
 }

@@ -16,7 +16,7 @@ pub type NodeId = usize;
 pub struct StreamPlan {
     pub version: u32,
     pub nodes: Vec<Node>,
-    /// Always the last node, a `Materialize`.
+    /// Always the last node, a `Materialize` or a `Sink`.
     pub output: NodeId,
 }
 
@@ -29,6 +29,11 @@ impl StreamPlan {
             Op::Project { exprs } => exprs.iter().any(reads_clock),
             _ => false,
         })
+    }
+
+    /// Its result depends on when its rows arrived, so reading them again gives another one.
+    pub fn reads_history(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.op, Op::LookupJoin { .. } | Op::TemporalJoin { .. } | Op::ProcessingTime { .. }))
     }
 
     /// The relations that must be read to their end before rows that are looked up in them.
@@ -215,6 +220,12 @@ pub enum Op {
     Materialize {
         key: Vec<usize>,
     },
+    /// The end of a sink's plan: the step's net changes leave the job and are kept by nobody in it. Old rows come before new
+    /// ones. `key`: the columns by which rows are identified, by which the input is exchanged; empty means keyless,
+    /// exchanged by all columns in `Retract` mode.
+    Sink {
+        key: Vec<usize>,
+    },
 }
 
 impl Op {
@@ -238,7 +249,8 @@ impl Op {
             | Op::JoinExchange { .. }
             | Op::Normalize { .. }
             | Op::Union
-            | Op::Materialize { .. } => vec![],
+            | Op::Materialize { .. }
+            | Op::Sink { .. } => vec![],
         }
     }
 
@@ -262,7 +274,8 @@ impl Op {
             | Op::JoinExchange { .. }
             | Op::Normalize { .. }
             | Op::Union
-            | Op::Materialize { .. } => {}
+            | Op::Materialize { .. }
+            | Op::Sink { .. } => {}
         }
     }
 }

@@ -9,10 +9,17 @@ pub struct Settings {
     pub search_path: Vec<String>,
     /// The one database there is; names may carry it.
     pub database: String,
+    /// What the next running INSERT is called.
+    pub pipeline_name: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { time_zone: "UTC".to_string(), search_path: vec!["public".to_string()], database: "eddyline".to_string() }
+        Settings {
+            time_zone: "UTC".to_string(),
+            search_path: vec!["public".to_string()],
+            database: "eddyline".to_string(),
+            pipeline_name: None,
+        }
     }
 }

@@ -46,6 +46,8 @@ pub fn relation_of_oid(oid: u32) -> Option<RelationId> {
 pub struct CatalogSnapshot {
     relations: BTreeMap<RelationId, Arc<Relation>>,
     by_name: BTreeMap<String, RelationId>,
+    /// Of relations, and of their visible columns by number.
+    comments: BTreeMap<(RelationId, Option<usize>), String>,
     version: u64,
 }
 
@@ -97,6 +99,25 @@ impl CatalogSnapshot {
         next
     }
 
+    /// This catalog with another comment on a relation or column, or none.
+    pub fn with_comment(&self, relation: RelationId, column: Option<usize>, text: Option<String>) -> CatalogSnapshot {
+        let mut next = self.clone();
+        match text {
+            Some(text) => drop(next.comments.insert((relation, column), text)),
+            None => drop(next.comments.remove(&(relation, column))),
+        }
+        next.version += 1;
+        next
+    }
+
+    pub fn comment(&self, relation: RelationId, column: Option<usize>) -> Option<&str> {
+        self.comments.get(&(relation, column)).map(String::as_str)
+    }
+
+    pub fn comments(&self) -> impl Iterator<Item = (RelationId, Option<usize>, &str)> {
+        self.comments.iter().map(|((relation, column), text)| (*relation, *column, text.as_str()))
+    }
+
     /// This catalog without these relations.
     pub fn without(&self, ids: &[RelationId]) -> CatalogSnapshot {
         let mut next = self.clone();
@@ -105,6 +126,7 @@ impl CatalogSnapshot {
                 next.by_name.remove(&gone.name);
             }
         }
+        next.comments.retain(|(relation, _), _| !ids.contains(relation));
         next.version += 1;
         next
     }
@@ -137,6 +159,7 @@ pub fn object_kind(relation: &Relation) -> ObjectKind {
         RelationKind::Table { .. } => ObjectKind::Table,
         RelationKind::View { .. } => ObjectKind::View,
         RelationKind::MaterializedView { .. } => ObjectKind::MaterializedView,
+        RelationKind::Sink(_) => ObjectKind::Sink,
     }
 }
 
@@ -147,6 +170,7 @@ pub fn kind_name(kind: ObjectKind) -> &'static str {
         ObjectKind::Table => "table",
         ObjectKind::View => "view",
         ObjectKind::MaterializedView => "materialized view",
+        ObjectKind::Sink => "sink",
     }
 }
 
@@ -158,6 +182,7 @@ pub fn relkind(relation: &Relation) -> &'static str {
         ObjectKind::Table => "r",
         ObjectKind::View => "v",
         ObjectKind::MaterializedView => "m",
+        ObjectKind::Sink => "f",
     }
 }
 

@@ -14,6 +14,7 @@ pub mod project;
 pub mod routing;
 pub mod scan;
 pub mod session;
+pub mod sink;
 pub mod temporal_filter;
 pub mod temporal_join;
 pub mod top_n;

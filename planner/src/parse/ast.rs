@@ -6,6 +6,7 @@ use crate::statement::{CopyFormat, FetchCount, ObjectKind};
 use datafusion::sql::sqlparser::ast::{Delete, Expr, Ident, Insert, ObjectName, Query, Update};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use eddyline_common::SqlType;
+use eddyline_common::options::Changes;
 use std::collections::BTreeMap;
 
 #[allow(clippy::large_enum_variant)] // one per statement, never in bulk
@@ -13,29 +14,96 @@ use std::collections::BTreeMap;
 pub enum Ast {
     Empty,
     Query(Box<Query>),
-    Insert(Box<Insert>),
+    /// With its EMIT clause, for one that keeps running.
+    Insert(Box<Insert>, Option<Emit>),
+    /// EXECUTE STATEMENT SET: INSERTs that become jobs one after the other.
+    StatementSet(Vec<Ast>),
     Update(Box<Update>),
     Delete(Box<Delete>),
     CreateRelation(Box<CreateRelation>),
     CreateView(Box<CreateView>),
-    Drop { kind: ObjectKind, names: Vec<ObjectName>, if_exists: bool, cascade: bool },
-    AdvanceWatermark { name: ObjectName, to: Expr },
-    CopyFrom { table: ObjectName, columns: Vec<Ident>, format: CopyFormat },
-    CopyTo { query: Box<Query>, format: CopyFormat },
-    Explain { analyze: bool, streaming: bool, statement: Box<Ast> },
+    CreateSink(Box<CreateSink>),
+    PauseJob {
+        name: ObjectName,
+        pause: bool,
+    },
+    Drop {
+        kind: ObjectKind,
+        names: Vec<ObjectName>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    AdvanceWatermark {
+        name: ObjectName,
+        to: Expr,
+    },
+    AlterOptions {
+        kind: ObjectKind,
+        name: ObjectName,
+        changes: Changes,
+    },
+    Comment {
+        kind: ObjectKind,
+        name: ObjectName,
+        column: Option<Ident>,
+        text: Option<String>,
+    },
+    CopyFrom {
+        table: ObjectName,
+        columns: Vec<Ident>,
+        format: CopyFormat,
+    },
+    CopyTo {
+        query: Box<Query>,
+        format: CopyFormat,
+    },
+    Explain {
+        analyze: bool,
+        streaming: bool,
+        statement: Box<Ast>,
+    },
+    /// EXPLAIN of a view or sink that runs, by its name.
+    ExplainJob {
+        name: ObjectName,
+        analyze: bool,
+    },
     Show(ShowAst),
-    Set { name: String, value: Option<String>, local: bool },
-    Begin { read_only: bool },
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
+    Begin {
+        read_only: bool,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     ReleaseSavepoint(String),
     RollbackToSavepoint(String),
-    Declare { name: String, query: Box<Query> },
-    Fetch { name: String, count: FetchCount, move_only: bool },
+    Declare {
+        name: String,
+        query: Box<Query>,
+    },
+    Fetch {
+        name: String,
+        count: FetchCount,
+        move_only: bool,
+    },
     Close(Option<String>),
-    Prepare { name: String, types: Vec<SqlType>, statement: String },
-    Execute { name: String, arguments: Vec<Expr> },
+    Prepare {
+        name: String,
+        types: Vec<SqlType>,
+        statement: String,
+    },
+    Execute {
+        name: String,
+        arguments: Vec<Expr>,
+    },
     Deallocate(Option<String>),
     Discard,
     Flush,
@@ -127,4 +195,22 @@ pub struct CreateView {
     pub query_text: String,
     pub emit: Option<Emit>,
     pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateSink {
+    pub name: ObjectName,
+    pub if_not_exists: bool,
+    /// `CREATE SINK s INTO table ...`
+    pub into: Option<ObjectName>,
+    pub from: SinkFrom,
+    pub emit: Option<Emit>,
+    pub options: BTreeMap<String, String>,
+    pub format: Option<FormatAst>,
+}
+
+#[derive(Clone, Debug)]
+pub enum SinkFrom {
+    Relation(ObjectName),
+    Query(Box<Query>),
 }

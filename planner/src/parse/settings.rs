@@ -17,6 +17,8 @@ pub fn show(words: &mut Words) -> Result<Ast> {
         ShowAst::Objects(ObjectKind::View)
     } else if words.eat_all(&["materialized", "views"]) {
         ShowAst::Objects(ObjectKind::MaterializedView)
+    } else if words.eat("sinks") {
+        ShowAst::Objects(ObjectKind::Sink)
     } else if words.eat("jobs") {
         ShowAst::Jobs
     } else if words.eat("columns") {

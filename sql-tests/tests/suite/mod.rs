@@ -1,22 +1,27 @@
 //! - `tidy`: house rules that the compiler does not check
 //! - `slt`: SQL behaviour, by feature, in every mode
+//! - `altering`: options that change while things run
 //! - `backfill`: private readings through restarts
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `docs`: the examples of README and docs/
+//! - `jdbc`: PostgreSQL's JDBC driver
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
 //! - `sources`: sources that need no other service, through kills
+//! - `sinks`: what leaves the server, on a real broker and in files
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
 //! - `oracle`: incremental against batch, in process
 //! - `psql`: the real psql and its commands
 
+mod altering;
 mod backfill;
 mod crash;
 mod docs;
 mod faults;
+mod jdbc;
 mod kafka;
 mod kafka_keyed;
 mod lateness;
@@ -24,6 +29,7 @@ mod metrics;
 mod oracle;
 mod psql;
 mod segments;
+mod sinks;
 mod slt;
 mod sources;
 mod tidy;
