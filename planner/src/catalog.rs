@@ -4,9 +4,9 @@
 use crate::plan::{ChangelogMode, Expr, StreamPlan};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
-use eddyline_common::RelationId;
 use eddyline_common::connector::SourceSpec;
 use eddyline_common::types::Column;
+use eddyline_common::{RelationId, SqlType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,6 +92,9 @@ pub struct ViewOptions {
     pub on_error: ErrorPolicy,
     /// Microseconds.
     pub allowed_lateness: i64,
+    /// The session's when the view was made; absent for UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// What a row error does to a job.
@@ -102,6 +105,39 @@ pub enum ErrorPolicy {
     Reject,
     /// The job stops and says why.
     Stop,
+}
+
+/// A function in SQL as planned and persisted: an expression over its arguments, which takes the place of every call. Its id is
+/// one of relations' ids, so that both can depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SqlFunction {
+    pub id: RelationId,
+    /// Folded, without schema: all user objects live in `public`.
+    pub name: String,
+    /// The statement that created it, as the user wrote it.
+    pub sql: String,
+    pub arguments: Vec<FunctionArgument>,
+    pub returns: SqlType,
+    /// The expression's text. It names the arguments, or says `$1`, `$2`, ...
+    pub body: String,
+    /// Null if any argument is, whatever the expression says.
+    pub strict: bool,
+    /// Functions that the expression calls.
+    pub depends_on: Vec<RelationId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FunctionArgument {
+    pub name: Option<String>,
+    pub ty: SqlType,
+}
+
+impl SqlFunction {
+    /// `name(type, type)`.
+    pub fn signature(&self) -> String {
+        let types: Vec<String> = self.arguments.iter().map(|a| a.ty.to_string()).collect();
+        format!("{}({})", self.name, types.join(", "))
+    }
 }
 
 /// A read-only view of everything a statement may name.
@@ -118,4 +154,14 @@ pub trait Catalog {
 
     /// Scalar and aggregate functions by lower-case name; `pg_catalog.f` is asked for as `f`.
     fn functions(&self) -> &dyn FunctionRegistry;
+
+    /// A user's function by folded name.
+    fn user_function(&self, _name: &str) -> Option<Arc<SqlFunction>> {
+        None
+    }
+
+    /// Every user's function, for suggestions and SHOW.
+    fn user_functions(&self) -> Vec<Arc<SqlFunction>> {
+        Vec::new()
+    }
 }

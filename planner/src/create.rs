@@ -379,12 +379,13 @@ pub fn create_view(
         let relation = Relation {
             id,
             kind: RelationKind::View { query: create.query_text.clone() },
-            depends_on: binder.named_relations(&found),
+            depends_on: binder.named_objects(&found),
             ..view_relation(name, parsed, columns)
         };
         return Ok((relation, None));
     }
-    let (emission, options) = view_options(create)?;
+    let (emission, mut options) = view_options(create)?;
+    options.time_zone = (settings.time_zone != "UTC").then(|| settings.time_zone.clone());
     let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
     let (bound, found) = binder.query(&create.query)?;
     let names: Vec<String> = view_columns(create, &bound, text)?.into_iter().map(|c| c.name).collect();
@@ -398,7 +399,7 @@ pub fn create_view(
         key,
         mode: output.mode,
         time_columns: output.time_columns.clone(),
-        depends_on: binder.named_relations(&found),
+        depends_on: binder.named_objects(&found),
         kind: RelationKind::MaterializedView { plan: plan.clone(), options },
         ..view_relation(name, parsed, output.columns.clone())
     };

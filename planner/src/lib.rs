@@ -4,7 +4,7 @@
 //! # Layout, in the order of a statement's life
 //! - `dialect`, `parse`: text to statements (`Parsed`)
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
-//! - `query`, `dml`, `create`, `keyed`: what each kind of statement makes of that; `planning` chooses
+//! - `query`, `dml`, `create`, `function`, `check`, `keyed`: what each kind of statement makes of that; `planning` chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions`,
 //!   `casts` serve both
 //! - `explain`: every stage as text
@@ -13,12 +13,14 @@
 mod bind;
 pub mod casts;
 pub mod catalog;
+mod check;
 mod create;
 mod dialect;
 mod dml;
 mod error;
 pub mod explain;
 mod expr;
+mod function;
 pub mod functions;
 mod keyed;
 mod lower;

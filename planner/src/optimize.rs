@@ -76,6 +76,12 @@ pub fn optimize(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
 }
 
+/// An expression with the casts that its operands need.
+pub fn coerce(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
+    ExprSimplifier::new(context).coerce(expr, schema)
+}
+
 /// An expression coerced and simplified the way it will be inside a plan.
 pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();

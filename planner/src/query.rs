@@ -100,6 +100,11 @@ pub fn cast_columns(plan: LogicalPlan, targets: &[(String, Expr, SqlType)], zone
 
 /// The batch plan of a view's query, from its own text: what the view must equal.
 pub fn oracle_plan(relation: &Relation, catalog: &dyn Catalog) -> Result<LogicalPlan> {
+    recomputed_plan(relation, catalog, &Settings::default())
+}
+
+/// The same under the settings that the view was made under.
+pub fn recomputed_plan(relation: &Relation, catalog: &dyn Catalog, settings: &Settings) -> Result<LogicalPlan> {
     crate::parse::with_stack(|| {
         if !matches!(relation.kind, RelationKind::MaterializedView { .. } | RelationKind::View { .. }) {
             return Err(SqlError::internal(format!("relation \"{}\" has no query", relation.name)));
@@ -107,8 +112,7 @@ pub fn oracle_plan(relation: &Relation, catalog: &dyn Catalog) -> Result<Logical
         let Some(Parsed { ast: Ast::CreateView(create), text, .. }) = crate::parse::parse(&relation.sql)?.pop() else {
             return Err(SqlError::internal(format!("relation \"{}\" was not created by a query", relation.name)));
         };
-        let settings = Settings::default();
-        let context = Context { catalog, settings: &settings, text: &text, parameters: &[] };
+        let context = Context { catalog, settings, text: &text, parameters: &[] };
         let (plan, _) = context.bind(&create.query, None)?;
         let columns = plan.schema().columns();
         let targets: Vec<_> = relation

@@ -1,6 +1,6 @@
 //! What a statement turns into: everything the session layer can be asked to do.
 
-use crate::catalog::Relation;
+use crate::catalog::{Relation, SqlFunction};
 use crate::plan::StreamPlan;
 use datafusion::logical_expr::LogicalPlan;
 use eddyline_common::RelationId;
@@ -13,6 +13,11 @@ pub enum Planned {
     Create {
         relation: Relation,
         if_not_exists: bool,
+    },
+    /// `replace`: of its signature, another body.
+    CreateFunction {
+        function: SqlFunction,
+        replace: bool,
     },
     Drop {
         kind: ObjectKind,
@@ -108,6 +113,7 @@ pub enum ObjectKind {
     Table,
     View,
     MaterializedView,
+    Function,
 }
 
 #[derive(Clone, Debug)]
@@ -160,6 +166,7 @@ pub enum Show {
     Jobs,
     Columns(RelationId),
     Create(RelationId),
+    CreateFunction(RelationId),
     Setting(String),
     AllSettings,
 }

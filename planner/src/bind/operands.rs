@@ -1,10 +1,12 @@
 //! What operands mean by the types beside them, as in PostgreSQL: an untyped literal that is compared takes the other
 //! side's type, and subscripts of the catalog's vectors (`int2vector`, `oidvector`) begin at zero.
 
+use crate::functions::{INTERVAL_OVER, INTERVAL_TIMES, registry};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::execution::FunctionRegistry;
 use datafusion::functions_nested::expr_fn::array_element;
-use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -16,6 +18,11 @@ pub struct Operands;
 impl ExprPlanner for Operands {
     fn plan_binary_op(&self, binary: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator::*;
+        if matches!(binary.op, Multiply | Divide)
+            && let Some(scaled) = scaled_interval(&binary, schema)?
+        {
+            return Ok(PlannerResult::Planned(scaled));
+        }
         if !matches!(binary.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
             return Ok(PlannerResult::Original(binary));
         }
@@ -35,6 +42,21 @@ impl ExprPlanner for Operands {
             other => PlannerResult::Original(other),
         })
     }
+}
+
+/// An interval times a number, either way round, or by one.
+fn scaled_interval(binary: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<Expr>> {
+    // What cannot be typed is reported by the binder, with its place.
+    let (Ok(left), Ok(right)) = (binary.left.get_type(schema), binary.right.get_type(schema)) else { return Ok(None) };
+    let interval = |ty: &DataType| matches!(ty, DataType::Interval(_) | DataType::Duration(_));
+    let (name, interval, number) = match (&binary.op, interval(&left), interval(&right)) {
+        (BinaryOperator::Multiply, true, false) if right.is_numeric() => (INTERVAL_TIMES, &binary.left, &binary.right),
+        (BinaryOperator::Multiply, false, true) if left.is_numeric() => (INTERVAL_TIMES, &binary.right, &binary.left),
+        (BinaryOperator::Divide, true, false) if right.is_numeric() => (INTERVAL_OVER, &binary.left, &binary.right),
+        _ => return Ok(None),
+    };
+    let udf = registry().udf(name)?;
+    Ok(Some(Expr::ScalarFunction(ScalarFunction::new_udf(udf, vec![interval.clone(), number.clone()]))))
 }
 
 /// A text literal as what stands beside it, where DataFusion would compare both as texts or not at all.

@@ -60,7 +60,7 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             call("timezone", vec![string_expr(zone), call("eddyline_time_of_pg", vec![own(0), own(1)])])
         }
         ("to_timestamp", 2) => call("eddyline_time_of", vec![own(0), own(1)]),
-        ("to_date", 1) => cast(own(0), DataType::Date),
+        ("date", 1) | ("to_date", 1) => cast(own(0), DataType::Date),
         ("to_date", 2) if literal(&args[1]).is_some_and(is_postgres) => {
             cast(call("eddyline_time_of_pg", vec![own(0), own(1)]), DataType::Date)
         }

@@ -18,27 +18,73 @@ pub enum Ast {
     Delete(Box<Delete>),
     CreateRelation(Box<CreateRelation>),
     CreateView(Box<CreateView>),
-    Drop { kind: ObjectKind, names: Vec<ObjectName>, if_exists: bool, cascade: bool },
-    AdvanceWatermark { name: ObjectName, to: Expr },
-    CopyFrom { table: ObjectName, columns: Vec<Ident>, format: CopyFormat },
-    CopyTo { query: Box<Query>, format: CopyFormat },
-    Explain { analyze: bool, streaming: bool, statement: Box<Ast> },
+    CreateFunction(Box<CreateFunction>),
+    Drop {
+        kind: ObjectKind,
+        names: Vec<ObjectName>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    AdvanceWatermark {
+        name: ObjectName,
+        to: Expr,
+    },
+    CopyFrom {
+        table: ObjectName,
+        columns: Vec<Ident>,
+        format: CopyFormat,
+    },
+    CopyTo {
+        query: Box<Query>,
+        format: CopyFormat,
+    },
+    Explain {
+        analyze: bool,
+        streaming: bool,
+        statement: Box<Ast>,
+    },
     Show(ShowAst),
-    Set { name: String, value: Option<String>, local: bool },
-    Begin { read_only: bool },
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Set {
+        name: String,
+        value: Option<String>,
+        local: bool,
+    },
+    Begin {
+        read_only: bool,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     ReleaseSavepoint(String),
     RollbackToSavepoint(String),
-    Declare { name: String, query: Box<Query> },
-    Fetch { name: String, count: FetchCount, move_only: bool },
+    Declare {
+        name: String,
+        query: Box<Query>,
+    },
+    Fetch {
+        name: String,
+        count: FetchCount,
+        move_only: bool,
+    },
     Close(Option<String>),
-    Prepare { name: String, types: Vec<SqlType>, statement: String },
-    Execute { name: String, arguments: Vec<Expr> },
+    Prepare {
+        name: String,
+        types: Vec<SqlType>,
+        statement: String,
+    },
+    Execute {
+        name: String,
+        arguments: Vec<Expr>,
+    },
     Deallocate(Option<String>),
     Discard,
     Flush,
+    /// CHECK MATERIALIZED VIEW.
+    Check(ObjectName),
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +93,7 @@ pub enum ShowAst {
     Jobs,
     Columns(ObjectName),
     Create(ObjectName),
+    CreateFunction(ObjectName),
     Setting(String),
     All,
 }
@@ -127,4 +174,23 @@ pub struct CreateView {
     pub query_text: String,
     pub emit: Option<Emit>,
     pub options: BTreeMap<String, String>,
+}
+
+/// CREATE FUNCTION ... LANGUAGE SQL.
+#[derive(Clone, Debug)]
+pub struct CreateFunction {
+    pub name: ObjectName,
+    pub replace: bool,
+    pub arguments: Vec<ArgumentAst>,
+    pub returns: SqlType,
+    /// The text of `SELECT expression`, or of an expression.
+    pub body: String,
+    pub strict: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ArgumentAst {
+    pub name: Option<Ident>,
+    pub ty: SqlType,
+    pub location: Location,
 }

@@ -16,8 +16,8 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     words.expect("create")?;
     let replace_at = words.location();
     let replace = words.eat_all(&["or", "replace"]);
-    if replace && !words.is("view") {
-        let error = SqlError::unsupported("CREATE OR REPLACE is supported for views only");
+    if replace && !words.is("view") && !words.is("function") {
+        let error = SqlError::unsupported("CREATE OR REPLACE is supported for views and functions only");
         return Err(text.at(error.with_hint("DROP the object first."), replace_at));
     }
     let temporary = words.eat("temporary") || words.eat("temp");
@@ -36,13 +36,16 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     if words.eat_all(&["materialized", "view"]) {
         return view(words, &tokens, text, true, false);
     }
+    if words.eat("function") {
+        return super::function::create(words, &tokens, replace);
+    }
     let at = words.location();
     let what = words.ident()?.value.to_uppercase();
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
     let hint = match what.as_str() {
         "INDEX" | "UNIQUE" => "Declare a PRIMARY KEY on the table, or group by the columns you look rows up by.",
         "SINK" => "Read the view over the Postgres protocol.",
-        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW.",
+        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, FUNCTION.",
     };
     Err(text.at(error.with_hint(hint), at))
 }

@@ -17,11 +17,15 @@ pub fn show(words: &mut Words) -> Result<Ast> {
         ShowAst::Objects(ObjectKind::View)
     } else if words.eat_all(&["materialized", "views"]) {
         ShowAst::Objects(ObjectKind::MaterializedView)
+    } else if words.eat("functions") {
+        ShowAst::Objects(ObjectKind::Function)
     } else if words.eat("jobs") {
         ShowAst::Jobs
     } else if words.eat("columns") {
         let _ = words.eat("from") || words.eat("in");
         ShowAst::Columns(words.name()?)
+    } else if words.eat_all(&["create", "function"]) {
+        ShowAst::CreateFunction(words.name()?)
     } else if words.eat("create") {
         object_kind(words)?;
         ShowAst::Create(words.name()?)

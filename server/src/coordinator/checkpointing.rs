@@ -248,6 +248,7 @@ impl Core {
             now: self.now,
             next_relation: self.next_relation,
             catalog: self.catalog.relations().map(|r| (**r).clone()).collect(),
+            functions: self.catalog.functions().map(|f| (**f).clone()).collect(),
             sources: self.sources.iter().map(|(id, s)| (*id, s.progress())).collect(),
             tables: self.tables.iter().map(|(id, t)| (*id, t.watermark)).collect(),
             jobs: BTreeMap::new(),

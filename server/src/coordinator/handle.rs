@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState};
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, SqlFunction};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
@@ -26,6 +26,7 @@ const WRITE_UNIT_BYTES: usize = 1 << 10;
 #[derive(Debug)]
 pub enum Ddl {
     Create { relation: Box<Relation>, if_not_exists: bool },
+    CreateFunction { function: Box<SqlFunction>, replace: bool },
     Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
     AdvanceWatermark { relation: RelationId, to_micros: i64 },
 }

@@ -228,7 +228,8 @@ impl Core {
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
         self.mark(body.epoch);
-        self.catalog = Arc::new(CatalogSnapshot::new(body.catalog.iter().cloned()));
+        let relations = CatalogSnapshot::new(body.catalog.iter().cloned());
+        self.catalog = Arc::new(body.functions.iter().fold(relations, |catalog, function| catalog.with_function(function.clone())));
         *self.handle.catalog.write() = self.catalog.clone();
         for relation in &body.catalog {
             match &relation.kind {
@@ -332,6 +333,10 @@ impl Core {
     fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {
         match ddl {
             DdlRecord::Create { relation, epoch, starts } => self.apply_create(*relation, epoch, starts),
+            DdlRecord::CreateFunction { function } => {
+                self.apply_create_function(*function);
+                Ok(())
+            }
             DdlRecord::Drop { relations } => {
                 self.apply_drop(&relations);
                 Ok(())

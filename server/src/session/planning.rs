@@ -11,6 +11,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlType};
+use eddyline_planner::catalog::SqlFunction;
 use eddyline_planner::statement::{Planned, Query, Returning};
 use eddyline_planner::{Catalog, Parsed, Relation, RelationKind, StateTableIds};
 use std::sync::Arc;
@@ -45,6 +46,14 @@ impl Catalog for SessionCatalog {
 
     fn functions(&self) -> &dyn FunctionRegistry {
         &self.functions
+    }
+
+    fn user_function(&self, name: &str) -> Option<Arc<SqlFunction>> {
+        self.snapshot.function(name).cloned()
+    }
+
+    fn user_functions(&self) -> Vec<Arc<SqlFunction>> {
+        self.snapshot.functions().cloned().collect()
     }
 }
 

@@ -47,7 +47,9 @@ impl Session {
                 let rows = self.query(query, &context).await?;
                 Ok(Outcome::CopyOut { rows, format })
             }
-            Planned::Create { .. } | Planned::Drop { .. } | Planned::AdvanceWatermark { .. } => self.define(planned).await,
+            Planned::Create { .. } | Planned::CreateFunction { .. } | Planned::Drop { .. } | Planned::AdvanceWatermark { .. } => {
+                self.define(planned).await
+            }
             Planned::Explain(lines) => Ok(explained(lines)),
             Planned::ExplainAnalyze(query) => {
                 let bindings = self.bindings(&query.relations).await?;
@@ -183,6 +185,9 @@ impl Session {
                 let tag = format!("CREATE {}", kind_tag(crate::catalog::object_kind(&relation)));
                 (Ddl::Create { relation: Box::new(relation), if_not_exists }, tag)
             }
+            Planned::CreateFunction { function, replace } => {
+                (Ddl::CreateFunction { function: Box::new(function), replace }, "CREATE FUNCTION".to_string())
+            }
             Planned::Drop { kind, names, if_exists, cascade } => {
                 (Ddl::Drop { kind, names, if_exists, cascade }, format!("DROP {}", kind_tag(kind)))
             }
@@ -247,6 +252,7 @@ fn kind_tag(kind: ObjectKind) -> &'static str {
         ObjectKind::Table => "TABLE",
         ObjectKind::View => "VIEW",
         ObjectKind::MaterializedView => "MATERIALIZED VIEW",
+        ObjectKind::Function => "FUNCTION",
     }
 }
 

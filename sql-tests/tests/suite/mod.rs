@@ -10,6 +10,7 @@
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
+//! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
 //! - `oracle`: incremental against batch, in process
 //! - `psql`: the real psql and its commands
 
@@ -21,9 +22,12 @@ mod kafka;
 mod kafka_keyed;
 mod lateness;
 mod metrics;
+mod nexmark;
 mod oracle;
 mod psql;
+mod scripts;
 mod segments;
 mod slt;
 mod sources;
 mod tidy;
+mod tpch;

@@ -6,7 +6,7 @@ use super::super::system::{JobCounters, SystemRows};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_executor::JobProgress;
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, SqlFunction};
 use eddyline_storage::checkpoint::{FileRef, Manifest};
 use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::ViewManifest;
@@ -20,6 +20,8 @@ pub struct Body {
     pub now: Timestamp,
     pub next_relation: u32,
     pub catalog: Vec<Relation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<SqlFunction>,
     pub sources: BTreeMap<RelationId, SourceProgress>,
     pub tables: BTreeMap<RelationId, Timestamp>,
     pub jobs: BTreeMap<RelationId, JobBody>,

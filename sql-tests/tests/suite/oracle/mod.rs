@@ -17,11 +17,11 @@
 mod batch;
 mod case;
 mod catalog;
-mod compare;
+pub mod compare;
 mod joined;
 mod large;
 mod nested;
-mod postgres;
+pub mod postgres;
 mod process;
 mod ranked;
 mod relational;
