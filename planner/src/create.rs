@@ -201,6 +201,12 @@ fn collect(
             (ColumnValue::Plain { default: Some(_) }, _) if is_source => {
                 return Err(at(SqlError::unsupported("DEFAULT on a column of a source is not supported")));
             }
+            (ColumnValue::Plain { .. }, Some(SqlType::Uuid)) if is_source => {
+                let error = SqlError::unsupported("a column of type uuid in a source is not supported");
+                return Err(at(error.with_hint("Declare it as text, and cast it in the view.")));
+            }
+            // What comes from outside is not checked for its length.
+            (ColumnValue::Plain { .. }, Some(ty)) if is_source => Some((ty.clone().unlimited(), nullable, ColumnOrigin::Payload)),
             (ColumnValue::Plain { .. }, Some(ty)) => Some((ty.clone(), nullable, ColumnOrigin::Payload)),
             (ColumnValue::Metadata { .. }, _) if !is_source => {
                 return Err(at(SqlError::unsupported("METADATA columns belong to sources")));

@@ -162,7 +162,7 @@ fn check_type(actual: &SqlType, body: &DfExpr, returns: &SqlType) -> Result<()> 
     let temporal = |ty: &SqlType| matches!(ty, SqlType::Date | SqlType::Timestamp | SqlType::TimestampTz);
     let fits = actual == returns
         || *actual == SqlType::Null
-        || *returns == SqlType::Text
+        || returns.is_text()
         || numeric(actual) && numeric(returns)
         || temporal(actual) && temporal(returns)
         || matches!(body, DfExpr::Literal(_, _));

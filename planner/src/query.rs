@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::statement::Query;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::types::Column;
 use eddyline_common::{RelationId, Result, SqlError, SqlType};
@@ -83,16 +83,8 @@ pub fn cast_columns(plan: LogicalPlan, targets: &[(String, Expr, SqlType)], zone
     let exprs = targets
         .iter()
         .map(|(name, expr, ty)| {
-            let own = datafusion::logical_expr::ExprSchemable::get_type(expr, schema.as_ref()).map_err(|e| from_datafusion(e, None))?;
-            let to = ty.to_arrow();
-            let expr = match own == to {
-                true => expr.clone(),
-                false => {
-                    let cast = Expr::Cast(Cast::new(Box::new(expr.clone()), to));
-                    crate::bind::localised(cast, schema.as_ref(), zone).map_err(|e| from_datafusion(e, None))?
-                }
-            };
-            Ok(expr.alias(name.clone()))
+            let stored = crate::bind::stored(expr.clone(), ty, schema.as_ref(), zone).map_err(|e| from_datafusion(e, None))?;
+            Ok(stored.alias(name.clone()))
         })
         .collect::<Result<Vec<_>>>()?;
     LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(|e| from_datafusion(e, None))
@@ -119,7 +111,7 @@ pub fn recomputed_plan(relation: &Relation, catalog: &dyn Catalog, settings: &Se
             .columns
             .iter()
             .zip(columns)
-            .map(|(column, bound)| (column.name.clone(), Expr::Column(bound), column.ty.clone()))
+            .map(|(column, bound)| (column.name.clone(), Expr::Column(bound), column.ty.clone().unlimited()))
             .collect();
         cast_columns(plan, &targets, &settings.time_zone)
     })

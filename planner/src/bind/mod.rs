@@ -37,7 +37,7 @@ use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-pub use casts::in_expr as localised;
+pub use casts::stored;
 pub use inline::rewrite_names;
 pub use names::{of_query as query_names, resolve as resolve_names};
 pub use rewrite::{Found, cast};

@@ -10,7 +10,9 @@ use datafusion::logical_expr::expr::{Cast, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+use eddyline_common::SqlType;
 use eddyline_common::types::TYPE_METADATA_KEY;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub struct Operands;
@@ -64,7 +66,16 @@ fn typed_as(expr: Expr, beside: &Expr, schema: &DFSchema) -> Result<Expr> {
     if !matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _)) {
         return Ok(expr);
     }
-    let target = beside.get_type(schema)?;
+    let field = beside.to_field(schema)?.1;
+    match (SqlType::from_field(&field), &expr) {
+        (Some(uuid @ SqlType::Uuid), _) => {
+            return Ok(Expr::Cast(Cast { expr: Box::new(expr), field: Arc::new(uuid.field("", true)) }));
+        }
+        // Blanks at its end mean nothing beside a character(n).
+        (Some(SqlType::Char(_)), Expr::Literal(ScalarValue::Utf8(Some(text)), _)) => return Ok(lit(text.trim_end_matches(' '))),
+        _ => {}
+    }
+    let target = field.data_type().clone();
     let takes = target.is_integer() || target.is_floating() || matches!(target, DataType::Boolean | DataType::List(_) | DataType::Binary);
     Ok(if takes { Expr::Cast(Cast::new(Box::new(expr), target)) } else { expr })
 }

@@ -50,6 +50,7 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
         ("tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime" | "session_rowtime", _) => {
             Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2]))
         }
+        ("gen_random_uuid", 0) => cast(call("uuid", vec![]), DataType::Uuid),
         ("localtimestamp", 0) => cast(now(), DataType::Timestamp(None, TimezoneInfo::None)),
         ("current_date" | "today", 0) => cast(now(), DataType::Date),
         ("current_time" | "localtime", 0) => cast(now(), DataType::Time(None, TimezoneInfo::None)),

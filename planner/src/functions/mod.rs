@@ -3,7 +3,7 @@
 //!
 //! - `clock`: `now()` and kin; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `texts`, `json`, `times`, `numbers`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
-//! - `native`: how those are defined, a line each; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
+//! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
 
 mod arrays;
 pub mod checked;
@@ -12,6 +12,7 @@ mod json;
 mod native;
 mod numbers;
 pub mod pattern;
+pub(crate) mod text_types;
 mod texts;
 mod times;
 mod type_name;
@@ -85,7 +86,7 @@ fn register_defaults(functions: &mut Functions) -> Result<()> {
 
 /// Adds our functions to a registry, over DataFusion's of the same name.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    for udf in ours().into_iter().map(Arc::new).chain(crate::casts::functions()) {
+    for udf in ours().into_iter().map(Arc::new).chain(crate::casts::functions()).chain(text_types::functions()) {
         registry.register_udf(udf).map_err(|e| crate::error::from_datafusion(e, None))?;
     }
     Ok(())

@@ -40,7 +40,7 @@ fn takes(argument: &SqlType, given: &SqlType) -> bool {
     match (given, argument) {
         (Null, _) => true,
         (given, argument) if given == argument => true,
-        (Date, Timestamp | TimestampTz) | (Timestamp, TimestampTz) | (Text, Json) => true,
+        (Date, Timestamp | TimestampTz) | (Timestamp, TimestampTz) => true,
         (given, argument) => matches!((rank(given), rank(argument)), (Some(given), Some(argument)) if given <= argument),
     }
 }
@@ -58,8 +58,8 @@ impl ScalarUDFImpl for UserFunction {
         let arguments = &self.definition.arguments;
         let given: Vec<Option<SqlType>> = given.iter().map(SqlType::from_arrow).collect();
         let fits = |(given, argument): (&Option<SqlType>, &crate::catalog::FunctionArgument)| {
-            // JSON is text to Arrow, so its mark does not show here.
-            let wanted = if argument.ty == SqlType::Json { &SqlType::Text } else { &argument.ty };
+            // What is text to Arrow is no more than that here.
+            let wanted = if argument.ty.to_arrow() == DataType::Utf8 { &SqlType::Text } else { &argument.ty };
             given.as_ref().is_some_and(|given| takes(wanted, given))
         };
         if given.len() == arguments.len() && given.iter().zip(arguments).all(fits) {
