@@ -38,7 +38,8 @@ run() {
     engine)
       # The faster a case, the more rows: checkpoints shall come inside the run.
       "$bench" engine --case filter --rows $((rows * 3)) && "$bench" engine --case tumble --rows $((rows * 6)) &&
-        "$bench" engine --case group --rows $((rows * 4)) && "$bench" engine --case pass --rows $((rows * 2))
+        "$bench" engine --case group --rows $((rows * 4)) && "$bench" engine --case pass --rows $((rows * 2)) &&
+        "$bench" engine --case join --rows "$rows"
       ;;
     kafka) "$bench" kafka --records "$records" ;;
     freshness) "$bench" freshness --seconds "$seconds" ;;

@@ -3,3 +3,9 @@
 export EDDYLINE_CACHE="${EDDYLINE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/eddyline}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$EDDYLINE_CACHE/target}"
 mkdir -p "$EDDYLINE_CACHE"
+# Cargo tells the crates of two checkouts apart by time only: what another checkout built last is built anew.
+eddyline_checkout="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+if [ -d "$CARGO_TARGET_DIR" ] && [ "$(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/null)" != "$eddyline_checkout" ]; then
+    rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/eddyline-*
+fi
+mkdir -p "$CARGO_TARGET_DIR" && echo "$eddyline_checkout" > "$CARGO_TARGET_DIR/checkout"

@@ -40,15 +40,17 @@ impl Checksum {
     }
 }
 
-/// A session that knows the rows as table `name`, spread over `partitions`.
-pub fn session(name: &str, rows: &[RecordBatch], partitions: usize) -> Result<SessionContext> {
-    let schema = rows.first().ok_or("there are no rows")?.schema();
-    let mut parts = vec![Vec::new(); partitions];
-    for (i, batch) in rows.iter().enumerate() {
-        parts[i % partitions].push(batch.clone());
-    }
+/// A session that knows the rows as tables of these names, each spread over `partitions`.
+pub fn session(tables: &[(&str, Vec<RecordBatch>)], partitions: usize) -> Result<SessionContext> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(partitions));
-    context.register_table(name, Arc::new(MemTable::try_new(schema, parts)?))?;
+    for (name, rows) in tables {
+        let schema = rows.first().ok_or("there are no rows")?.schema();
+        let mut parts = vec![Vec::new(); partitions];
+        for (i, batch) in rows.iter().enumerate() {
+            parts[i % partitions].push(batch.clone());
+        }
+        context.register_table(*name, Arc::new(MemTable::try_new(schema, parts)?))?;
+    }
     Ok(context)
 }
 

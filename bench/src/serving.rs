@@ -48,7 +48,7 @@ pub fn run(options: &Options, runtime: &Runtime) -> Result<()> {
         server::wait_for(&client, "SELECT count(*) FROM bids", &[rows as i64], PATIENCE).await
     })?;
     let in_memory = nexmark::read(&spec(events)?)?;
-    let context = batch::session("bids", &in_memory, options.settings.workers())?;
+    let context = batch::session(&[("bids", in_memory)], options.settings.workers())?;
     for (name, query) in QUERIES {
         let (ours, our_rows) = runtime.block_on(time_ours(&client, query, options.runs))?;
         let mut theirs = Vec::new();

@@ -14,9 +14,9 @@ mod run;
 use crate::batch::{self, Checksum};
 use crate::report::{Figure, Goal};
 use crate::{Result, server};
-use arrow::array::RecordBatch;
-use cases::{Case, Sink};
+use cases::{Batches, Case, Sink};
 use clap::{Args, ValueEnum};
+use datafusion::prelude::SessionContext;
 use eddyline_common::types::arrow_schema;
 use run::{Harness, Outcome};
 use tokio::runtime::Runtime;
@@ -30,6 +30,7 @@ pub enum CaseName {
     Tumble,
     Group,
     Pass,
+    Join,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -55,29 +56,32 @@ pub fn run(options: &Options, runtime: &Runtime) -> Result<()> {
 
 fn measure(case: &Case, options: &Options, runtime: &Runtime) -> Result<()> {
     let workers = options.settings.workers();
-    let input = case.input(options.rows)?;
-    let rows: u64 = input.iter().map(|b| b.num_rows() as u64).sum();
+    let input = case.batches(options.rows)?;
+    let rows: u64 = input.iter().map(|(_, b)| b.num_rows() as u64).sum();
     let harness = Harness { workers, backend: options.settings.backend, runtime: runtime.handle().clone() };
     let outcome = harness.run(case, case.sink, &input)?;
     check_counts(&outcome, rows)?;
-    let context = batch::session(case.relation, &input, workers)?;
+    let context = session(case, &input, workers)?;
     let (theirs, their_rows) = batch::fastest(&context, case.batch, runtime)?;
     match case.sink {
         Sink::View => check_content(case, &outcome, &input, workers, runtime)?,
         Sink::Counter => {
-            let some = &input[..input.len().min(CHECKED_ROWS / cases::BATCH_ROWS)];
-            check_content(case, &harness.run(case, Sink::View, some)?, some, workers, runtime)?;
+            let some = input[..input.len().min(CHECKED_ROWS / cases::BATCH_ROWS)].to_vec();
+            check_content(case, &harness.run(case, Sink::View, &some)?, &some, workers, runtime)?;
             if outcome.rows_out != their_rows {
                 return Err(format!("{}: {} rows came out, DataFusion has {their_rows}", case.title, outcome.rows_out).into());
             }
         }
     }
-    Figure::new(case.title, rows as f64 / outcome.elapsed.as_secs_f64(), "rows/s", Goal::AtLeast(case.goal))
+    let mut figure = Figure::new(case.title, rows as f64 / outcome.elapsed.as_secs_f64(), "rows/s", Goal::AtLeast(case.goal))
         .datafusion(outcome.elapsed, theirs)
         .beside(format!("{rows} rows in {:.2} s", outcome.elapsed.as_secs_f64()))
         .beside(format!("{} steps, {} checkpoints", outcome.steps, outcome.checkpoints))
-        .beside(format!("out {}, checked", outcome.rows_out))
-        .print();
+        .beside(format!("out {}, checked", outcome.rows_out));
+    if outcome.state_bytes > 0 {
+        figure = figure.beside(format!("state {:.0} bytes per row taken", outcome.state_bytes as f64 / rows as f64));
+    }
+    figure.print();
     Ok(())
 }
 
@@ -87,13 +91,20 @@ fn check_counts(outcome: &Outcome, rows: u64) -> Result<()> {
 }
 
 /// What the view holds is what DataFusion makes of the same rows.
-fn check_content(case: &Case, outcome: &Outcome, input: &[RecordBatch], workers: usize, runtime: &Runtime) -> Result<()> {
+fn check_content(case: &Case, outcome: &Outcome, input: &Batches, workers: usize, runtime: &Runtime) -> Result<()> {
     let schema = arrow_schema(&outcome.view.columns);
     let mut ours = Checksum::default();
     for batch in outcome.view.rows()? {
         ours.add(&batch?, &schema)?;
     }
-    let context = batch::session(case.relation, input, workers)?;
+    let context = session(case, input, workers)?;
     let theirs = Checksum::of(&batch::collect(&context, case.batch, runtime)?, &schema)?;
     if ours == theirs { Ok(()) } else { Err(format!("{}: the view holds {ours:?}, DataFusion has {theirs:?}", case.title).into()) }
+}
+
+/// A session that knows each input by its name.
+fn session(case: &Case, input: &Batches, workers: usize) -> Result<SessionContext> {
+    let rows_of = |place: usize| input.iter().filter(|(of, _)| *of == place).map(|(_, rows)| rows.clone()).collect::<Vec<_>>();
+    let tables: Vec<_> = case.inputs.iter().enumerate().map(|(place, input)| (input.relation, rows_of(place))).collect();
+    batch::session(&tables, workers)
 }

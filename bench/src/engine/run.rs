@@ -1,12 +1,12 @@
 //! One job driven through all of its input as the coordinator would: one step at a time, each with as many batches as a cut
 //! takes, frozen between two steps when a checkpoint is due.
 
-use super::cases::{Case, Sink};
+use super::cases::{Batches, Case, Sink};
 use super::catalog::BenchCatalog;
 use super::checkpoints::Checkpoints;
 use crate::Result;
 use crate::server::Backend;
-use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::compute::max;
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::types::{Column, arrow_schema};
@@ -16,7 +16,6 @@ use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
 use eddyline_planner::plan::{ChangelogMode, Op, StreamPlan};
 use eddyline_storage::kv::RocksKv;
 use eddyline_storage::view::{SegmentDir, Snapshot, View, ViewKey};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +41,8 @@ pub struct Outcome {
     pub rejected: usize,
     pub steps: usize,
     pub checkpoints: usize,
+    /// Bytes of operator state after the last step.
+    pub state_bytes: u64,
     pub view: Content,
 }
 
@@ -59,14 +60,9 @@ impl Content {
     }
 }
 
-/// A step's batches as the connector delivered them.
-struct Cut {
-    batches: Vec<RecordBatch>,
-}
-
 impl Harness {
     /// Everything is set up before the clock starts; it stops when the last step is done.
-    pub fn run(&self, case: &Case, sink: Sink, input: &[RecordBatch]) -> Result<Outcome> {
+    pub fn run(&self, case: &Case, sink: Sink, input: &Batches) -> Result<Outcome> {
         let dir = tempfile::tempdir()?;
         let kv: Arc<dyn KeyValueStore> = Arc::new(RocksKv::open(&dir.path().join("kv"), None, STATE_CACHE_BYTES)?);
         let backend = match self.backend {
@@ -75,7 +71,7 @@ impl Harness {
         };
         let engine = Engine::start(EngineConfig { workers: self.workers, backend, cache_bytes: STATE_CACHE_BYTES }, kv.clone());
         let mut catalog = BenchCatalog::default();
-        let source = catalog.create(&case.create_source(1))?;
+        let sources = case.inputs.iter().map(|input| catalog.create(&input.create(1))).collect::<Result<Vec<_>>>()?;
         let relation = catalog.create(&case.create_view())?;
         let plan = plan_of(&relation)?;
         let view = match sink {
@@ -89,14 +85,16 @@ impl Harness {
             job: relation.id,
             plan: Arc::new(plan),
             view: view.clone(),
-            inputs: BTreeMap::from([(source.id, arrow_schema(&source.columns))]),
+            inputs: sources.iter().map(|source| (source.id, arrow_schema(&source.columns))).collect(),
             on_error: ErrorPolicy::Stop,
             restore: None,
         };
         engine.create_job(spec)?;
         let cuts = cuts(input);
         let checkpoints = self.checkpoints(&engine, kv, view.clone(), dir.path())?;
-        let mut drive = Drive { engine: &engine, case, source: source.id, job: relation.id, checkpoints, watermark: Timestamp::MIN };
+        let watermarks = vec![Timestamp::MIN; sources.len()];
+        let sources = sources.iter().map(|source| source.id).collect();
+        let mut drive = Drive { engine: &engine, case, sources, job: relation.id, checkpoints, watermarks };
         let mut outcome = drive.all(&cuts)?;
         outcome.view = Content { columns: relation.columns.clone(), view, epoch: Epoch(cuts.len() as u64) };
         Ok(outcome)
@@ -111,17 +109,19 @@ impl Harness {
 struct Drive<'a> {
     engine: &'a Engine,
     case: &'a Case,
-    source: RelationId,
+    /// By the input's place, as `watermarks`.
+    sources: Vec<RelationId>,
     job: RelationId,
     checkpoints: Checkpoints,
-    watermark: Timestamp,
+    watermarks: Vec<Timestamp>,
 }
 
 impl Drive<'_> {
-    fn all(&mut self, cuts: &[Cut]) -> Result<Outcome> {
+    fn all(&mut self, cuts: &[Batches]) -> Result<Outcome> {
         let view = Content { columns: Vec::new(), view: None, epoch: Epoch::ZERO };
+        let elapsed = Duration::ZERO;
         let mut outcome =
-            Outcome { elapsed: Duration::ZERO, rows_in: 0, rows_out: 0, late: 0, rejected: 0, steps: 0, checkpoints: 0, view };
+            Outcome { elapsed, rows_in: 0, rows_out: 0, late: 0, rejected: 0, steps: 0, checkpoints: 0, state_bytes: 0, view };
         let begun = Instant::now();
         for (i, cut) in cuts.iter().enumerate() {
             let epoch = Epoch(i as u64 + 1);
@@ -129,6 +129,7 @@ impl Drive<'_> {
             let done = self.step_done()?;
             outcome.rows_in += done.rows_in;
             outcome.rows_out += done.rows_out;
+            outcome.state_bytes = done.state_bytes;
             outcome.late += done.late.iter().map(|s| s.changes.num_rows()).sum::<usize>();
             outcome.rejected += done.rejected.iter().map(|s| s.changes.num_rows()).sum::<usize>();
             self.checkpoints.vacuum_if_due(epoch);
@@ -142,16 +143,21 @@ impl Drive<'_> {
         Ok(outcome)
     }
 
-    fn step(&mut self, epoch: Epoch, cut: &Cut) {
-        let arrival_watermark = self.watermark;
-        let tagged = |rows: &RecordBatch| TaggedBatch { changes: ChangeBatch::insertions(rows.clone()), arrival_watermark };
-        let batches = cut.batches.iter().map(tagged).collect();
-        if let Some(column) = self.case.time_column {
-            let newest = cut.batches.iter().filter_map(|rows| newest(rows.column(column))).max();
-            self.watermark = self.watermark.max(newest.map_or(Timestamp::MIN, |t| Timestamp(t - self.case.watermark_delay)));
+    fn step(&mut self, epoch: Epoch, cut: &Batches) {
+        let inputs = (0..self.sources.len()).map(|place| self.input(place, cut)).collect();
+        self.engine.step(Step { job: self.job, epoch, now: Timestamp(0), inputs });
+    }
+
+    /// What a cut holds of one input.
+    fn input(&mut self, place: usize, cut: &Batches) -> StepInput {
+        let arrival_watermark = self.watermarks[place];
+        let rows: Vec<_> = cut.iter().filter(|(of, _)| *of == place).map(|(_, rows)| rows).collect();
+        if let Some((column, delay)) = self.case.inputs[place].watermark {
+            let newest = rows.iter().filter_map(|rows| newest(rows.column(column))).max();
+            self.watermarks[place] = arrival_watermark.max(newest.map_or(Timestamp::MIN, |t| Timestamp(t - delay)));
         }
-        let input = StepInput { relation: self.source, batches, watermark: self.watermark };
-        self.engine.step(Step { job: self.job, epoch, now: Timestamp(0), inputs: vec![input] });
+        let tagged = rows.into_iter().map(|rows| TaggedBatch { changes: ChangeBatch::insertions(rows.clone()), arrival_watermark });
+        StepInput { relation: self.sources[place], batches: tagged.collect(), watermark: self.watermarks[place] }
     }
 
     /// Waits for the step; what a freeze before it gave is handed on meanwhile.
@@ -170,20 +176,21 @@ fn newest(column: &ArrayRef) -> Option<i64> {
     column.as_any().downcast_ref::<TimestampMicrosecondArray>().and_then(max)
 }
 
-fn cuts(input: &[RecordBatch]) -> Vec<Cut> {
+/// The batches in cuts, each in the order the connectors delivered them.
+fn cuts(input: &Batches) -> Vec<Batches> {
     let mut cuts = Vec::new();
     let mut batches = Vec::new();
     let mut bytes = 0;
-    for rows in input {
+    for (place, rows) in input {
         bytes += ChangeBatch::insertions(rows.clone()).bytes();
-        batches.push(rows.clone());
+        batches.push((*place, rows.clone()));
         if bytes >= CUT_BYTES_MAX {
-            cuts.push(Cut { batches: std::mem::take(&mut batches) });
+            cuts.push(std::mem::take(&mut batches));
             bytes = 0;
         }
     }
     if !batches.is_empty() {
-        cuts.push(Cut { batches });
+        cuts.push(batches);
     }
     cuts
 }

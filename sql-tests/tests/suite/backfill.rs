@@ -1,6 +1,6 @@
-//! Backfills that a restart interrupts go on from where the last checkpoint found them: a server that dies every few steps
-//! comes to the end, which one that started over each time would never see; and what it comes to is what a run
-//! without interruption gives.
+//! Backfills that a restart interrupts go on from where the last checkpoint found them: a server that dies after every second
+//! checkpoint comes to the end, which one that started over each time would never see; and what it comes to is what a
+//! run without interruption gives.
 
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
@@ -23,8 +23,10 @@ const VIEWS: [(&str, &str); 3] = [
     ("dear", "SELECT auction, price FROM bid WHERE price > 50000000"),
 ];
 
-/// Steps that a server lives for; a backfill here takes many times as many.
-const STEPS: u64 = 8;
+/// A life has time for two checkpoints, of which the second at least finds a backfill further on; a backfill here takes longer.
+const SHORT_LIFE: &str = "checkpoint.after_manifest=kill@2";
+/// More than any backfill here needs.
+const DEATHS_MAX: u32 = 200;
 
 async fn create_views(client: &Client, suffix: &str) {
     for (name, query) in VIEWS {
@@ -60,7 +62,7 @@ async fn an_interrupted_backfill_goes_on_with_the_same_result() {
     .await;
     client.batch_execute("FLUSH").await.expect("the views are there");
     // The restart empties the rings, so that all of the second views' input comes through private readers.
-    server.options.failpoints = format!("backfill.step=kill@{STEPS}");
+    server.options.failpoints = SHORT_LIFE.to_string();
     server.kill_and_restart();
     let client = server.connect().await;
     create_views(&client, "second").await;
@@ -90,10 +92,10 @@ async fn live_and_die(server: &mut Server) -> u32 {
             server.wait_for_end();
             deaths += 1;
             // The failpoint may come before `ready`.
-            while tokio::task::block_in_place(|| server.launch()).is_err() {
+            while deaths < DEATHS_MAX && tokio::task::block_in_place(|| server.launch()).is_err() {
                 deaths += 1;
-                assert!(deaths < 200, "the backfills get nowhere");
             }
+            assert!(deaths < DEATHS_MAX, "the backfills get nowhere");
         }
         if let Ok(client) = server.try_connect().await {
             let reading = client.query_one("SELECT COUNT(*) FROM eddyline.jobs WHERE state = 'backfilling'", &[]).await;

@@ -34,7 +34,7 @@ fn agrees(scenario: fn() -> Scenario) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(cluster.connect());
     let mut differences = Vec::new();
-    for seed in super::seeds("postgres", 2) {
+    for seed in super::seeds("postgres", super::memory(1), 2) {
         let mut scenario = scenario();
         scenario.cases.retain(|case| case.postgres);
         scenario.backfills = 0.0;
