@@ -390,7 +390,8 @@ pub fn create_view(
         };
         return Ok((relation, None));
     }
-    let (emission, mut options) = view_options(create)?;
+    let (mut emission, mut options) = view_options(create)?;
+    emission.share = is_shared(settings);
     options.time_zone = (settings.time_zone != "UTC").then(|| settings.time_zone.clone());
     let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
     let (bound, found) = binder.query(&create.query)?;
@@ -444,7 +445,7 @@ pub fn streaming_plan(
 ) -> Result<(LogicalPlan, StreamPlan)> {
     check(&bound)?;
     let bound = prepare(bound).map_err(|e| binder.error(e))?;
-    let logical = optimize::optimize(bound).map_err(|e| binder.error(e))?;
+    let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;
     check_unnested(&logical)?;
     let plan = lower(&logical, names, ids, emission)?;
     Ok((logical, plan))
@@ -496,6 +497,11 @@ pub fn output_names(query: &Query, plan: &LogicalPlan) -> Vec<String> {
     resolve_names(&query_names(query), &bound)
 }
 
+/// Whether equal sub-plans become one.
+pub fn is_shared(settings: &Settings) -> bool {
+    !settings.disabled_rules.contains(&"enable_plan_sharing")
+}
+
 fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
     let raw = options::canonicalize_view(create.options.clone())?;
     let mut view = ViewOptions::default();
@@ -507,7 +513,7 @@ fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
         }
     }
     let emit = create.emit.unwrap_or(Emit::Changes);
-    Ok((Emission { emit, allowed_lateness: view.allowed_lateness }, view))
+    Ok((Emission { emit, allowed_lateness: view.allowed_lateness, share: true }, view))
 }
 
 /// The job of a table: its writes, each row sent to the worker that owns its key.

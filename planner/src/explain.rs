@@ -11,8 +11,17 @@ use std::fmt::Write;
 pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(eddyline_common::RelationId) -> String) -> Vec<String> {
     let mut lines = Vec::new();
     let mut stack = vec![(plan.output, 0usize)];
+    let mut readers = vec![0; plan.nodes.len()];
+    plan.nodes.iter().flat_map(|node| &node.inputs).for_each(|input| readers[*input] += 1);
+    let mut shown = vec![false; plan.nodes.len()];
     while let Some((id, depth)) = stack.pop() {
-        lines.push(format!("{}{}", "  ".repeat(depth), node_line(plan, id, relation_name)));
+        let indent = "  ".repeat(depth);
+        if std::mem::replace(&mut shown[id], true) {
+            lines.push(format!("{indent}Shared #{id}"));
+            continue;
+        }
+        let shared = if readers[id] > 1 { format!(" shared=#{id}") } else { String::new() };
+        lines.push(format!("{indent}{}{shared}", node_line(plan, id, relation_name)));
         for input in plan.nodes[id].inputs.iter().rev() {
             stack.push((*input, depth + 1));
         }
@@ -54,7 +63,12 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
             if let Some(window) = window {
                 line.push_str(&window_text(window, &name(&group[window.end])));
             }
-            let bound = if window.is_some() { "open windows" } else { "groups" };
+            let endless = input.is_some_and(|n| n.mode == ChangelogMode::Append) && !group.is_empty();
+            let bound = match (window.is_some(), endless) {
+                (true, _) => "open windows",
+                (false, false) => "groups",
+                (false, true) => "groups (warning: the input only grows, and no group ends)",
+            };
             let _ = write!(line, " state={state} bound={bound}");
             line
         }

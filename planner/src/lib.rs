@@ -41,5 +41,5 @@ pub use lower::StateTableIds;
 pub use parse::{Parsed, parse};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;
-pub use settings::Settings;
+pub use settings::{RULES, Settings};
 pub use statement::Planned;

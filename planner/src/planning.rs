@@ -3,7 +3,7 @@
 use crate::bind::Mode;
 use crate::catalog::Catalog;
 use crate::check::check_view;
-use crate::create::{create_relation, create_view, object_name, output_names, streaming_plan};
+use crate::create::{create_relation, create_view, is_shared, object_name, output_names, streaming_plan};
 use crate::error::{from_datafusion, suggest};
 use crate::explain;
 use crate::function::create_function;
@@ -148,7 +148,7 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let binder = context.binder(Mode::Streaming);
             let (bound, _) = binder.query(query)?;
             let names = output_names(query, &bound);
-            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0 };
+            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings) };
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
             stages(&mut lines, &logical, &plan, context);
         }

@@ -51,10 +51,11 @@ fn scaled_interval(binary: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<E
     // What cannot be typed is reported by the binder, with its place.
     let (Ok(left), Ok(right)) = (binary.left.get_type(schema), binary.right.get_type(schema)) else { return Ok(None) };
     let interval = |ty: &DataType| matches!(ty, DataType::Interval(_) | DataType::Duration(_));
+    let number = |ty: &DataType| ty.is_numeric() || ty.is_null();
     let (name, interval, number) = match (&binary.op, interval(&left), interval(&right)) {
-        (BinaryOperator::Multiply, true, false) if right.is_numeric() => (INTERVAL_TIMES, &binary.left, &binary.right),
-        (BinaryOperator::Multiply, false, true) if left.is_numeric() => (INTERVAL_TIMES, &binary.right, &binary.left),
-        (BinaryOperator::Divide, true, false) if right.is_numeric() => (INTERVAL_OVER, &binary.left, &binary.right),
+        (BinaryOperator::Multiply, true, false) if number(&right) => (INTERVAL_TIMES, &binary.left, &binary.right),
+        (BinaryOperator::Multiply, false, true) if number(&left) => (INTERVAL_TIMES, &binary.right, &binary.left),
+        (BinaryOperator::Divide, true, false) if number(&right) => (INTERVAL_OVER, &binary.left, &binary.right),
         _ => return Ok(None),
     };
     let udf = registry().udf(name)?;

@@ -42,7 +42,13 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     let args: Vec<Expr> = arguments(function).into_iter().cloned().collect();
     let own = |i: usize| args[i].clone();
     let now = || call("now", vec![]);
-    let part = |field: &str| cast(call("date_part", vec![string_expr(field), own(0)]), DataType::BigInt(None));
+    let part = |field: &str| {
+        let time = match own(0) {
+            null @ Expr::Value(ValueWithSpan { value: Value::Null, .. }) => cast(null, DataType::Timestamp(None, TimezoneInfo::None)),
+            time => time,
+        };
+        cast(call("date_part", vec![string_expr(field), time]), DataType::BigInt(None))
+    };
     let pattern = |i: usize| args.get(i).cloned().unwrap_or_else(|| string_expr(DEFAULT_PATTERN));
     Some(match (name.as_str(), args.len()) {
         ("tumble_start" | "hop_start" | "cumulate_start" | "session_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),

@@ -11,10 +11,10 @@ pub const TIMES: &str = "eddyline_interval_times";
 pub const OVER: &str = "eddyline_interval_over";
 
 pub const FUNCTIONS: &[Native] = &[
-    Native::total("sign", &[Arg::Any], &[], number, sign),
-    Native::total(super::APPROXIMATE, &[Arg::Any], &[], |_| SqlType::Double, approximate),
-    Native::total(TIMES, &[Arg::Any, Arg::Any], &[], |_| SqlType::Interval, times),
-    Native::total(OVER, &[Arg::Any, Arg::Any], &[], |_| SqlType::Interval, over),
+    Native::total("sign", &[Arg::Number], &[], number, sign),
+    Native::total(super::APPROXIMATE, &[Arg::Number], &[], |_| SqlType::Double, approximate),
+    Native::total(TIMES, &[Arg::Any, Arg::Number], &[], |_| SqlType::Interval, times),
+    Native::total(OVER, &[Arg::Any, Arg::Number], &[], |_| SqlType::Interval, over),
 ];
 
 const DAYS_PER_MONTH: f64 = 30.0;

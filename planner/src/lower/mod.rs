@@ -15,6 +15,7 @@ mod node;
 mod prepare;
 mod project;
 mod session;
+mod share;
 mod supported;
 mod top_n;
 mod union;
@@ -51,6 +52,8 @@ impl StateTableIds {
 pub struct Emission {
     pub emit: Emit,
     pub allowed_lateness: i64,
+    /// Equal sub-plans run once.
+    pub share: bool,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -69,7 +72,8 @@ pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emis
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;
     lowering.check_emission(output)?;
-    Ok(lowering.materialize(output))
+    let plan = lowering.materialize(output);
+    Ok(if emission.share { share::shared(plan) } else { plan })
 }
 
 impl Lowering<'_> {

@@ -13,7 +13,7 @@ use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlType};
 use eddyline_planner::catalog::SqlFunction;
 use eddyline_planner::statement::{Planned, Query, Returning};
-use eddyline_planner::{Catalog, Parsed, Relation, RelationKind, StateTableIds};
+use eddyline_planner::{Catalog, Parsed, RULES, Relation, RelationKind, StateTableIds};
 use std::sync::Arc;
 
 /// The planner's view of everything a statement may name.
@@ -90,6 +90,7 @@ impl Session {
             time_zone: self.settings.get("timezone").unwrap_or("UTC").to_string(),
             search_path: vec!["public".to_string()],
             database: DATABASE.to_string(),
+            disabled_rules: RULES.into_iter().filter(|rule| self.settings.get(rule) == Some("off")).collect(),
         };
         let plan = || eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters);
         let planned = without_stalling(parsed.sql.len(), plan)?;
