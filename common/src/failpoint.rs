@@ -1,6 +1,7 @@
 //! Named places where a test makes the process die or an operation fail. Armed through the environment
 //! variable `EDDYLINE_FAILPOINTS`, for instance `log.synced=kill@3,checkpoint.upload=error@1`: at the third hit
-//! the process kills itself with SIGKILL, at the first the operation fails; with `panic` it panics. Costs one load when not armed.
+//! the process kills itself with SIGKILL, at the first the operation fails; with `panic` it panics; `hold@8` lets eight through
+//! and then none until the place is released, after which it is eight again. Costs one load when not armed.
 
 use crate::error::{Result, SqlError};
 use parking_lot::Mutex;
@@ -12,9 +13,11 @@ enum Action {
     Kill,
     Error,
     Panic,
+    /// With how many it lets through.
+    Hold(u64),
 }
 
-/// What is left to do at each point.
+/// What is done at each point, and after how many hits.
 type Points = Mutex<HashMap<String, (Action, u64)>>;
 
 static ARMED: LazyLock<Option<Points>> = LazyLock::new(|| {
@@ -25,12 +28,14 @@ static ARMED: LazyLock<Option<Points>> = LazyLock::new(|| {
 fn parse(point: &str) -> Option<(String, (Action, u64))> {
     let (name, rest) = point.trim().split_once('=')?;
     let (action, nth) = rest.split_once('@').unwrap_or((rest, "1"));
+    let nth = nth.parse().ok()?;
     let action = match action {
         "error" => Action::Error,
         "panic" => Action::Panic,
+        "hold" => Action::Hold(nth),
         _ => Action::Kill,
     };
-    Some((name.to_string(), (action, nth.parse().ok()?)))
+    Some((name.to_string(), (action, nth)))
 }
 
 /// Passes through the failpoint `name`.
@@ -43,7 +48,7 @@ pub fn hit(name: &str) -> Result<()> {
         return Ok(());
     }
     let action = *action;
-    if action != Action::Kill {
+    if matches!(action, Action::Error | Action::Panic) {
         armed.remove(name);
     }
     drop(armed);
@@ -51,6 +56,20 @@ pub fn hit(name: &str) -> Result<()> {
         Action::Kill => kill_self(),
         Action::Error => Err(SqlError::io(format!("failpoint {name}"))),
         Action::Panic => panic!("failpoint {name}"),
+        Action::Hold(_) => Ok(()),
+    }
+}
+
+/// Whether nothing shall go through `name` for now.
+pub fn holds(name: &str) -> bool {
+    ARMED.as_ref().is_some_and(|armed| matches!(armed.lock().get(name), Some((Action::Hold(_), 0))))
+}
+
+/// Lets as many through `name` again as at first.
+pub fn release(name: &str) {
+    let Some(armed) = ARMED.as_ref() else { return };
+    if let Some((Action::Hold(through), left)) = armed.lock().get_mut(name) {
+        *left = *through;
     }
 }
 

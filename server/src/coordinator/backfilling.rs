@@ -41,6 +41,9 @@ impl Core {
                 backfill.reading = Some(reading);
             }
         }
+        if failpoint::holds("backfill.step") {
+            return Ok(Move::None);
+        }
         let reading = self.jobs.get_mut(&id).and_then(Job::reading_mut);
         let Some(inputs) = reading.map(Reading::next_inputs).transpose()?.flatten() else { return Ok(Move::None) };
         failpoint::hit("backfill.step")?;

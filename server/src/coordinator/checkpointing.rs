@@ -21,7 +21,7 @@ use super::system::{JobCounters, SystemRows};
 use body::BODY_VERSION;
 use crossbeam_channel::Sender;
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, failpoint};
 use eddyline_planner::catalog::Relation;
 use eddyline_storage::checkpoint::FileRef;
 use eddyline_storage::view::{View, ViewManifest};
@@ -414,6 +414,7 @@ impl Core {
 
     pub(super) fn on_checkpoint_done(&mut self, id: u64, result: Result<Written>) {
         let Some(run) = self.checkpoint.take_if(|r| r.id == id) else { return };
+        failpoint::release("backfill.step");
         let micros = run.started.elapsed().as_micros() as u64;
         let problem = result.as_ref().err().map(|e| e.to_string());
         let books = &mut self.checkpoints;

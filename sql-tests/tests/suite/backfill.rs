@@ -23,8 +23,8 @@ const VIEWS: [(&str, &str); 3] = [
     ("dear", "SELECT auction, price FROM bid WHERE price > 50000000"),
 ];
 
-/// A life has time for two checkpoints, of which the second at least finds a backfill further on; a backfill here takes longer.
-const SHORT_LIFE: &str = "checkpoint.after_manifest=kill@2";
+/// A life is two checkpoints long, with three steps of backfills before each; all backfills here take many more.
+const SHORT_LIFE: &str = "backfill.step=hold@3,checkpoint.after_manifest=kill@2";
 /// More than any backfill here needs.
 const DEATHS_MAX: u32 = 200;
 

@@ -4,6 +4,7 @@
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `docs`: the examples of README and docs/
+//! - `jdbc`: PostgreSQL's JDBC driver
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
 //! - `sources`: sources that need no other service, through kills
@@ -18,6 +19,7 @@ mod backfill;
 mod crash;
 mod docs;
 mod faults;
+mod jdbc;
 mod kafka;
 mod kafka_keyed;
 mod lateness;

@@ -6,12 +6,13 @@
 
 use super::check_runs;
 use crate::io::failed;
+use crate::priority;
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{Result, SqlError, SqlState, StateTableId};
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Env,
-    IngestExternalFileOptions, LogLevel, Options, ReadOptions, SstFileWriter, WriteBatch, checkpoint::Checkpoint,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, IngestExternalFileOptions,
+    LogLevel, Options, ReadOptions, SstFileWriter, WriteBatch, checkpoint::Checkpoint,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,13 +69,16 @@ impl RocksKv {
         if let Some(image_dir) = image_dir {
             restore(image_dir, &db_dir)?;
         }
-        let mut options = options(&Cache::new_lru_cache(cache_bytes));
-        let mut env = Env::new().map_err(|error| rocks_error("open operator state", error))?;
-        env.lower_thread_pool_cpu_priority();
-        env.lower_high_priority_thread_pool_cpu_priority();
-        options.set_env(&env);
+        let options = options(&Cache::new_lru_cache(cache_bytes));
         let family = ColumnFamilyDescriptor::new(STATE, options.clone());
-        let db = DB::open_cf_descriptors(&options, &db_dir, [family]).map_err(|error| rocks_error("open operator state", error))?;
+        let open = || {
+            priority::lower();
+            DB::open_cf_descriptors(&options, &db_dir, [family]).map_err(|error| rocks_error("open operator state", error))
+        };
+        // Its flushes and compactions run at the priority of the thread that opens it. RocksDB's own setting is so low that a
+        // busy machine would never come to the end of a checkpoint.
+        let db = std::thread::scope(|scope| scope.spawn(open).join())
+            .map_err(|_panic| SqlError::internal("the thread that opens operator state panicked"))??;
         Ok(RocksKv { db, options, ingest_dir, next_ingest: AtomicU64::new(0), disk_reads: AtomicU64::new(0) })
     }
 
