@@ -289,9 +289,6 @@ fn cast_error(what: &str) -> SqlError {
         };
         return SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {name}: \"{text}\""));
     }
-    if let Some((text, _)) = what.strip_prefix("Error parsing timestamp from '").and_then(|rest| rest.split_once('\'')) {
-        return SqlError::new(SqlState("22007"), format!("invalid input syntax for type timestamp: \"{text}\""));
-    }
     SqlError::new(SqlState::INVALID_TEXT, first_line(what))
 }
 
