@@ -1,13 +1,17 @@
-//! What a source connector is to the rest: partitions with offsets, and readers that push decoded
-//! batches into a bounded sink. Connectors know nothing of cuts, jobs, views or SQL text.
+//! What connectors are to the rest. A source: partitions with offsets, and readers that push decoded batches into a
+//! bounded sink. A sink: a writer that takes the net changes of step after step and acknowledges what is durable
+//! outside. Connectors know nothing of cuts, jobs, views or SQL text.
 
 use crate::change::ChangeBatch;
 use crate::error::Result;
-use crate::ids::{Offset, PartitionId};
+use crate::ids::{Epoch, Offset, PartitionId};
+use crate::time::Timestamp;
 use crate::types::SqlType;
 use arrow::array::{Int64Array, RecordBatch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A source as the catalog stores it and a connector opens it. Option keys are canonical (see
 /// `eddyline_connectors::options`), `connector` and format keys included.
@@ -122,6 +126,11 @@ pub trait SourceConnector: Send + Sync {
     /// ten seconds with 08006 when it is away, 42704 for a missing topic.
     fn resolve_start(&self) -> Result<Vec<PartitionStart>>;
 
+    /// The same for a place that was only just made, to be written to, and may hold nothing yet.
+    fn empty_start(&self) -> Result<Vec<PartitionStart>> {
+        self.resolve_start()
+    }
+
     /// What each partition holds at present, from its first offset to its end: what a SELECT over the source can read.
     /// `None` for an endless generator.
     fn present(&self) -> Result<Option<Vec<PartitionRange>>>;
@@ -136,5 +145,85 @@ pub trait SourceConnector: Send + Sync {
     /// end; its last batch has `end == range.end`. If no range has one, partitions that come up later are read too, each
     /// from its first offset. Trouble on the way is reported and retried with
     /// back-off, never an early end.
-    fn read(&self, ranges: Vec<PartitionRange>, sink: std::sync::Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>>;
+    fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>>;
+}
+
+/// A sink as the catalog stores it and a connector opens it. Option keys are canonical, `connector` and format keys
+/// included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkSpec {
+    pub name: String,
+    /// Told apart from every other sink that ever had this name: what a connector may put into names of its own.
+    pub incarnation: String,
+    pub options: BTreeMap<String, String>,
+    /// The columns of the batches that the writer gets, in this order.
+    pub columns: Vec<SinkColumn>,
+    /// Columns by which rows are identified; no two live rows are equal in them. Empty: rows have no identity.
+    pub key: Vec<usize>,
+    pub mode: SinkMode,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkColumn {
+    /// The field's name in external formats.
+    pub external_name: String,
+    pub ty: SqlType,
+}
+
+/// How net changes are told to the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SinkMode {
+    /// Every row is new; there are no retractions.
+    Append,
+    /// The new row of each key; a key that is gone is deleted.
+    Upsert,
+    /// Old and new row of each change (Debezium).
+    Changelog,
+}
+
+/// A stretch of a sink's changes. Numbers grow by one per step over the sink's whole life and are never reused; one
+/// that was begun again after a failure has the same content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SinkStep {
+    pub number: u64,
+    pub epoch: Epoch,
+    /// `now` of the step's cut.
+    pub now: Timestamp,
+}
+
+/// Where a writer says how it fares. Writers that wait look at `is_closed` several times a second.
+pub trait SinkMonitor: Send + Sync {
+    /// It is in trouble and retrying (`Some`), or well again (`None`).
+    fn report(&self, problem: Option<String>);
+    /// Nobody wants the writer any more: it gives up waiting with an error.
+    fn is_closed(&self) -> bool;
+}
+
+/// Writes one sink's changes, on one thread of the sink's own; it may block that. After an error it is dropped, and a
+/// new one gets everything since the last step that was acknowledged: at least once, in order.
+pub trait SinkWriter: Send {
+    /// Net changes of one step, in one call. Of a key there is at most one row with weight -1, which was the newest, and
+    /// one with +1, which is now; without a key, rows that are equal may have larger weights. Blocks while
+    /// the outside takes no more (back-pressure), with bounded memory of its own.
+    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<()>;
+
+    /// Makes durable outside what was written, and says up to which step everything is (`None`: nothing since the writer
+    /// was opened). A writer that collects may keep the newest steps back unless `all` must go. Called when no
+    /// more changes wait, and every so often while they do.
+    fn flush(&mut self, all: bool) -> Result<Option<u64>>;
+
+    /// When a writer that keeps steps back wants to be flushed without having been written to.
+    fn flush_after(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// One sink's connector. Construction validates options and columns without I/O.
+pub trait SinkConnector: Send + Sync {
+    /// Contacts the external system: that it is there and will take the rows. Fails within ten seconds; 08006 when it is away.
+    fn check(&self) -> Result<()>;
+
+    /// Begins to write after step `after`, which is the last that is known to be durable outside; later ones may be there in part
+    /// or whole, and come again.
+    fn open(&self, after: u64, monitor: Arc<dyn SinkMonitor>) -> Result<Box<dyn SinkWriter>>;
 }

@@ -3,12 +3,16 @@
 //! neither learns from here what an option does. Invariant: a canonicalised map holds canonical keys
 //! only, each with a value that its typed getter accepts.
 
+mod altered;
 mod columns;
 mod known;
+mod sinks;
 mod value;
 
+pub use altered::{Changes, altered_sink, altered_source, altered_table, altered_view};
 pub use columns::{check_metadata, default_columns, metadata_type};
-pub use value::{micros_of_duration, specific_offsets};
+pub use sinks::{bytes, can_read, can_write, canonicalize_sink, names, sink_format_of_clause, sink_options_of_table};
+pub use value::{bytes_of_size, micros_of_duration, specific_offsets};
 
 use crate::error::{Result, SqlError, SqlState};
 use known::{CONNECTORS, OWNER_TABLE, OWNER_VIEW, Owner};
@@ -67,6 +71,20 @@ pub const STORE_PREFIX: &str = "store.";
 pub const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
 pub const FUTURE_GUARD: &str = "watermark.future-guard";
 pub const WATERMARK_MODE: &str = "watermark.mode";
+pub const ON_ERROR: &str = "on_error";
+pub const ALLOWED_LATENESS: &str = "allowed_lateness";
+/// How long a job may collect changes before it takes them in one step.
+pub const EMIT_INTERVAL: &str = "emit_interval";
+/// Columns by which a sink's rows are identified, with commas or semicolons between.
+pub const SINK_KEY: &str = "primary_key";
+/// What may wait on disk to be sent before a sink's job stops taking input.
+pub const SINK_LOG_BYTES: &str = "sink.log-size";
+pub const JSON_TIMES: &str = "json.timestamp-format.standard";
+pub const DELIVERY: &str = "sink.delivery-guarantee";
+/// Columns by whose values files lie in folders.
+pub const PARTITION_BY: &str = "partition_by";
+pub const ROLL_BYTES: &str = "sink.rolling-policy.file-size";
+pub const ROLL_INTERVAL: &str = "sink.rolling-policy.rollover-interval";
 
 /// How far a record of an outside system may lie ahead of `now` by default: wide enough for local
 /// times of every time zone, narrow enough that one broken clock does not close years of windows.
@@ -92,7 +110,10 @@ pub fn canonicalize(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, St
     let connector = connector.map(|name| if name == "http" { "webhook".to_string() } else { name });
     let owner = match &connector {
         None => &OWNER_TABLE,
-        Some(name) => CONNECTORS.iter().find(|c| c.name == name).ok_or_else(|| unknown_connector(name))?,
+        Some(name) => {
+            let find = |owners: &'static [Owner]| owners.iter().find(|c| c.name == name);
+            find(CONNECTORS).or_else(|| find(sinks::SINKS)).ok_or_else(|| unknown_connector(name))?
+        }
     };
     let mut options = canonicalize_for(owner, raw)?;
     finish_format(&mut options);
@@ -212,18 +233,8 @@ fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTre
     let mut options = BTreeMap::new();
     let mut spelled: BTreeMap<String, String> = BTreeMap::new();
     for (key, text) in raw {
-        let lower = key.trim().to_ascii_lowercase();
-        let (canonical, text) = match (owner.find(&lower), owner.find_in_family(&lower)) {
-            // A blank may be what separates fields.
-            (Some(def), _) if def.kind.keeps_blanks() => (def.name.to_string(), def.kind.canonical(&key, &text)?),
-            (Some(def), _) => (def.name.to_string(), def.kind.canonical(&key, text.trim())?),
-            (None, Some(def)) => {
-                let of = lower.rsplit_once('.').map_or("", |(of, _)| of);
-                (format!("{of}.{}", def.name), def.kind.canonical(&key, text.trim())?)
-            }
-            (None, None) if owner.passes(&lower) => (lower, text),
-            (None, None) => return Err(unknown_option(owner, &key)),
-        };
+        let (canonical, def) = canonical_key(owner, &key)?;
+        let text = canonical_value(def, &key, text)?;
         if let Some(other) = spelled.insert(canonical.clone(), key.clone()) {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("option \"{canonical}\" is given twice"))
                 .with_detail(format!("\"{other}\" and \"{key}\" are spellings of one option.")));
@@ -234,6 +245,29 @@ fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTre
         return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("{} needs the option \"{}\"", owner.title, missing.name)));
     }
     Ok(options)
+}
+
+/// The canonical key of an option as the user spelled it, and what it is; `None` for one that goes on to an outside system.
+fn canonical_key(owner: &Owner, key: &str) -> Result<(String, Option<&'static OptionDef>)> {
+    let lower = key.trim().to_ascii_lowercase();
+    match (owner.find(&lower), owner.find_in_family(&lower)) {
+        (Some(def), _) => Ok((def.name.to_string(), Some(def))),
+        (None, Some(def)) => {
+            let of = lower.rsplit_once('.').map_or("", |(of, _)| of);
+            Ok((format!("{of}.{}", def.name), Some(def)))
+        }
+        (None, None) if owner.passes(&lower) => Ok((lower, None)),
+        (None, None) => Err(unknown_option(owner, key)),
+    }
+}
+
+fn canonical_value(def: Option<&OptionDef>, key: &str, text: String) -> Result<String> {
+    match def {
+        // A blank may be what separates fields.
+        Some(def) if def.kind.keeps_blanks() => def.kind.canonical(key, &text),
+        Some(def) => def.kind.canonical(key, text.trim()),
+        None => Ok(text),
+    }
 }
 
 /// Avro with a registry is another format; the Postgres accent spells both `ENCODE AVRO`.
@@ -266,7 +300,8 @@ fn finish_kafka(options: &mut BTreeMap<String, String>) -> Result<()> {
 }
 
 fn unknown_connector(name: &str) -> SqlError {
-    let names: Vec<&str> = CONNECTORS.iter().map(|c| c.name).collect();
+    let mut names: Vec<&str> = CONNECTORS.iter().map(|c| c.name).collect();
+    names.extend(sinks::SINKS.iter().map(|c| c.name).filter(|name| !can_read(name)));
     let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown connector \"{name}\""))
         .with_detail(format!("Connectors are: {}.", names.join(", ")));
     match nearest(name, names) {

@@ -1,4 +1,4 @@
-//! Files as a source: a path, a directory or a glob, on the local file system or in an object store.
+//! Files as a source: a path, a directory or a glob, on the local file system or in an object store; and as a sink (`sink`).
 //!
 //! A source has one partition. Its files come one after the other, in order of name or time, new ones behind those that
 //! are there; an offset is a file's number in that order and a place in it (`catalogue`). Which file has which number is
@@ -12,8 +12,10 @@ mod catalogue;
 mod glob;
 mod location;
 mod reader;
+mod sink;
 
 pub use location::{Location, open_store};
+pub use sink::FilesystemSink;
 
 use batch::Layout;
 use catalogue::{Catalogue, Order};
@@ -82,6 +84,10 @@ impl SourceConnector for FileConnector {
             let hint = format!("Check the path; with the option \"{}\" the source waits for files to come.", options::MONITOR_INTERVAL);
             return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, message).with_hint(hint));
         }
+        Ok(vec![PartitionStart { partition: PARTITION, start: Offset(0) }])
+    }
+
+    fn empty_start(&self) -> Result<Vec<PartitionStart>> {
         Ok(vec![PartitionStart { partition: PARTITION, start: Offset(0) }])
     }
 

@@ -7,7 +7,7 @@
 
 mod avro;
 pub mod csv;
-mod debezium;
+pub mod debezium;
 pub mod json;
 mod plain;
 mod raw;

@@ -1,4 +1,4 @@
-//! Kafka topics as sources. Partitions are assigned by hand and progress is ours: nothing is committed to Kafka.
+//! Kafka topics as sources, and as sinks (`sink`). Partitions are assigned by hand and progress is ours: nothing is committed to Kafka.
 //!
 //! Invariants: only committed records are read (`isolation.level=read_committed`), so that a range read again gives
 //! the same records; a position only moves over offsets that were delivered or that Kafka said are holes.
@@ -7,6 +7,7 @@ mod client;
 mod queue;
 mod reader;
 mod record;
+mod sink;
 mod startup;
 mod watch;
 
@@ -14,6 +15,7 @@ use client::Settings;
 use eddyline_common::connector::*;
 use eddyline_common::{Result, SqlError, SqlState};
 use record::RecordLayout;
+pub use sink::KafkaSink;
 use std::sync::Arc;
 
 pub struct KafkaConnector {

@@ -7,9 +7,13 @@ use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -224,6 +228,38 @@ impl KafkaClient {
     pub fn produce<V: AsRef<[u8]>>(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = V>) -> Result<(), String> {
         values.into_iter().for_each(|value| self.send(topic, partition, None, Some(value.as_ref())));
         self.flush()
+    }
+
+    /// Everything in a topic, partition by partition in order: keys and values.
+    pub fn read_all(&self, topic: &str) -> Result<Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>, String> {
+        let mut config = self.config();
+        config.set("group.id", "tests").set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+        let consumer: BaseConsumer = config.create().map_err(|error| error.to_string())?;
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|error| error.to_string())?;
+        let partitions: Vec<i32> = metadata.topics().iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in &partitions {
+            list.add_partition_offset(topic, *partition, KafkaOffset::Beginning).map_err(|error| error.to_string())?;
+        }
+        consumer.assign(&list).map_err(|error| error.to_string())?;
+        let mut records: BTreeMap<i32, Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>> = BTreeMap::new();
+        let mut ended = BTreeSet::new();
+        let begun = Instant::now();
+        while ended.len() < partitions.len() {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("topic {topic} was not read to its end"));
+            }
+            match consumer.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
+                Some(Err(error)) => return Err(error.to_string()),
+                Some(Ok(record)) => {
+                    let owned = (record.key().map(<[u8]>::to_vec), record.payload().map(<[u8]>::to_vec));
+                    records.entry(record.partition()).or_default().push(owned);
+                }
+            }
+        }
+        Ok(records.into_values().flatten().collect())
     }
 
     /// Client settings for this broker, for a producer or consumer of a test's own.

@@ -14,6 +14,7 @@ use crate::operators::normalize::Normalize;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
+use crate::operators::sink::Sink;
 use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
@@ -56,7 +57,8 @@ fn check(plan: &StreamPlan) -> Result<()> {
         return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
     }
     let ordered = plan.nodes.iter().enumerate().all(|(index, node)| node.inputs.iter().all(|input| *input < index) && arity_fits(node));
-    let ends = plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. }));
+    let ends =
+        plan.output + 1 == plan.nodes.len() && matches!(plan.nodes.last().map(|n| &n.op), Some(Op::Materialize { .. } | Op::Sink { .. }));
     if ordered && ends { Ok(()) } else { Err(SqlError::internal("the plan is not in order")) }
 }
 
@@ -183,6 +185,10 @@ impl Builder<'_> {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
                 Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
             }
+            Op::Sink { .. } => {
+                let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
+                Box::new(Sink::new(output, net)?)
+            }
         }))
     }
 
@@ -208,6 +214,12 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
         }
-        Op::Scan { .. } | Op::Values { .. } | Op::Union | Op::SessionAssign { .. } | Op::Normalize { .. } | Op::Materialize { .. } => false,
+        Op::Scan { .. }
+        | Op::Values { .. }
+        | Op::Union
+        | Op::SessionAssign { .. }
+        | Op::Normalize { .. }
+        | Op::Materialize { .. }
+        | Op::Sink { .. } => false,
     }
 }

@@ -3,11 +3,12 @@
 
 use crate::build::{StateResources, build_instance};
 use crate::instance::Instance;
-use crate::job::{EngineEvent, FreezeRun, JobShared, JobSpec, Step, StepInput, StepRun};
+use crate::job::{EngineEvent, FreezeRun, JobShared, JobSpec, OperatorStats, Step, StepInput, StepRun};
 use crate::worker::{Mailboxes, Message, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
+use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_storage::state::{SpillGate, StateBudget};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -69,8 +70,9 @@ impl Engine {
     }
 
     /// Builds the job's operators for every worker, reading their state if it is restored, and hands them over. Fails,
-    /// leaving nothing behind, if the plan or an expression in it cannot be run.
-    pub fn create_job(&self, spec: JobSpec) -> Result<()> {
+    /// leaving nothing behind, if the plan or an expression in it cannot be run. Returns what its operators, in the order of the
+    /// plan's nodes, will have done.
+    pub fn create_job(&self, spec: JobSpec) -> Result<Arc<[OperatorStats]>> {
         let shared = Arc::new(JobShared::new(&spec, self.events.0.clone()));
         let workers = self.workers();
         let build = |worker| build_instance(&spec, shared.clone(), &self.state, worker, workers);
@@ -86,8 +88,9 @@ impl Engine {
                     .collect::<Result<Vec<_>>>()
             })?
         };
+        let operators = shared.operators.clone();
         self.install(shared, instances);
-        Ok(())
+        Ok(operators)
     }
 
     pub(crate) fn install(&self, shared: Arc<JobShared>, instances: Vec<Instance>) {
@@ -124,6 +127,13 @@ impl Engine {
         let run = Arc::new(FreezeRun::new(shared, checkpoint, self.workers()));
         self.mailboxes.send_all(|| Message::Freeze(run.clone()));
         Ok(())
+    }
+
+    /// What row errors do in the job's next steps. Called between steps.
+    pub fn set_on_error(&self, job: RelationId, policy: ErrorPolicy) {
+        if let Some(shared) = self.job(job) {
+            shared.set_on_error(policy);
+        }
     }
 
     fn job(&self, job: RelationId) -> Option<Arc<JobShared>> {

@@ -7,7 +7,7 @@
 
 use crate::exchange::{Delivery, Exchange};
 use crate::expr::NowHandle;
-use crate::job::{JobShared, SideRows, StepPart, StepRun};
+use crate::job::{JobShared, OperatorPart, SideRows, StepPart, StepRun};
 use crate::operator::{Operator, StepContext};
 use crate::worker::{Mailboxes, Message};
 use eddyline_common::kv::SortedRun;
@@ -33,6 +33,7 @@ struct NodeState {
     consumers: Vec<(usize, usize)>,
     queue: VecDeque<(usize, TaggedBatch)>,
     finished: bool,
+    done: OperatorPart,
 }
 
 struct Active {
@@ -74,6 +75,7 @@ impl Instance {
                 consumers: Vec::new(),
                 queue: VecDeque::new(),
                 finished: true,
+                done: OperatorPart::default(),
             })
             .collect();
         for (index, node) in plan.nodes.iter().enumerate() {
@@ -151,7 +153,11 @@ impl Instance {
         if self.nodes.iter().all(|n| n.finished)
             && let Some(Active { run, mut part }) = self.active.take()
         {
-            part.state_bytes = self.nodes.iter().map(|n| if let Work::Operator(o) = &n.work { o.state_bytes() as u64 } else { 0 }).sum();
+            for (node, stats) in self.nodes.iter_mut().zip(self.shared.operators.iter()) {
+                let state_bytes = if let Work::Operator(operator) = &node.work { operator.state_bytes() as u64 } else { 0 };
+                part.state_bytes += state_bytes;
+                node.done.add_to(stats, state_bytes);
+            }
             run.complete(part);
         }
         Ok(Turn::Idle)
@@ -192,6 +198,7 @@ impl Instance {
         }
         let mut ctx = self.context(index);
         let (job, epoch) = (self.shared.job, ctx.epoch);
+        let (rows, started) = (batch.changes.num_rows() as u64, Instant::now());
         match &mut self.nodes[index].work {
             Work::Operator(operator) => {
                 operator.push(port, batch, &mut ctx)?;
@@ -202,9 +209,13 @@ impl Instance {
                     mailboxes.send(owner, Message::Deliver(Delivery { job, epoch, node: index, batches, last: false }));
                 };
                 let own = exchange.push(batch, send)?;
+                self.nodes[index].done.rows_out += rows;
                 self.route(index, own.into_iter().collect());
             }
         }
+        let done = &mut self.nodes[index].done;
+        done.rows_in += rows;
+        done.busy_nanos += started.elapsed().as_nanos() as u64;
         Ok(())
     }
 
@@ -212,6 +223,7 @@ impl Instance {
         let mut ctx = self.context(index);
         let (job, epoch) = (self.shared.job, ctx.epoch);
         let watermark = self.active.as_ref().expect("a step is in flight").run.after[index];
+        let started = Instant::now();
         match &mut self.nodes[index].work {
             Work::Operator(operator) => {
                 operator.finish(watermark, &mut ctx)?;
@@ -229,12 +241,13 @@ impl Instance {
                 self.nodes[index].finished = complete;
             }
         }
+        self.nodes[index].done.busy_nanos += started.elapsed().as_nanos() as u64;
         Ok(())
     }
 
     fn context(&self, index: usize) -> StepContext {
         let run = &self.active.as_ref().expect("a step is in flight").run;
-        StepContext::new(run.epoch, run.now, run.before[index], self.shared.on_error)
+        StepContext::new(run.epoch, run.now, run.before[index], self.shared.on_error())
     }
 
     /// Takes what an operator left in its context.
@@ -243,6 +256,7 @@ impl Instance {
         part.late.extend(ctx.take_late().into_iter().map(|changes| SideRows { node: index, reason: LATE.to_string(), changes }));
         part.rejected.extend(ctx.take_rejected().into_iter().map(|(reason, changes)| SideRows { node: index, reason, changes }));
         let output = ctx.take_output();
+        self.nodes[index].done.rows_out += output.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
         if index == self.shared.plan.output {
             part.rows_out += output.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
             if self.shared.keeps_output {

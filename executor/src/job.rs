@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub struct JobSpec {
     pub job: RelationId,
     pub plan: Arc<StreamPlan>,
-    /// `None`: the rows are only counted.
+    /// `None`: a sink, or the rows are only counted.
     pub view: Option<Arc<View>>,
     /// The stored columns of every relation the plan reads.
     pub inputs: BTreeMap<RelationId, SchemaRef>,
@@ -75,7 +75,8 @@ pub enum EngineEvent {
 pub struct StepDone {
     pub job: RelationId,
     pub epoch: Epoch,
-    /// Changes of the job's relation, tagged for what reads it; net among those of one tag. Empty for a job without a view.
+    /// Changes of the job's relation, tagged for what reads it; net among those of one tag. Empty for a job without a
+    /// view that is no sink.
     pub output: Vec<TaggedBatch>,
     pub watermark: Timestamp,
     pub late: Vec<SideRows>,
@@ -88,6 +89,37 @@ pub struct StepDone {
     pub busy_micros: u64,
     pub state_bytes: u64,
     pub progress: JobProgress,
+}
+
+/// What an operator of a job has done since the job is here, over all workers. A worker adds to it once per step.
+#[derive(Debug, Default)]
+pub struct OperatorStats {
+    pub rows_in: AtomicU64,
+    pub rows_out: AtomicU64,
+    /// Time the workers spent in it, all of them together.
+    pub busy_nanos: AtomicU64,
+    pub state_bytes: AtomicU64,
+}
+
+/// One worker's part of that since its last step.
+#[derive(Debug, Default)]
+pub(crate) struct OperatorPart {
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub busy_nanos: u64,
+    /// As it was last added.
+    state_bytes: u64,
+}
+
+impl OperatorPart {
+    pub(crate) fn add_to(&mut self, stats: &OperatorStats, state_bytes: u64) {
+        stats.rows_in.fetch_add(self.rows_in, Ordering::Relaxed);
+        stats.rows_out.fetch_add(self.rows_out, Ordering::Relaxed);
+        stats.busy_nanos.fetch_add(self.busy_nanos, Ordering::Relaxed);
+        // Wraps when it shrinks; the sum over all workers never does.
+        stats.state_bytes.fetch_add(state_bytes.wrapping_sub(self.state_bytes), Ordering::Relaxed);
+        *self = OperatorPart { state_bytes, ..Default::default() };
+    }
 }
 
 /// Rows that an operator could not take.
@@ -124,7 +156,9 @@ pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<
 pub(crate) struct JobShared {
     pub job: RelationId,
     pub plan: Arc<StreamPlan>,
-    pub on_error: ErrorPolicy,
+    stops_on_error: AtomicBool,
+    /// By node of the plan.
+    pub operators: Arc<[OperatorStats]>,
     /// Whether its output goes into events.
     pub keeps_output: bool,
     events: Sender<EngineEvent>,
@@ -140,14 +174,24 @@ impl JobShared {
         JobShared {
             job: spec.job,
             plan: spec.plan.clone(),
-            on_error: spec.on_error,
-            keeps_output: spec.view.is_some(),
+            stops_on_error: AtomicBool::new(spec.on_error == ErrorPolicy::Stop),
+            operators: spec.plan.nodes.iter().map(|_| OperatorStats::default()).collect(),
+            keeps_output: spec.view.is_some() || matches!(spec.plan.output_node().op, Op::Sink { .. }),
             events,
             failed: AtomicBool::new(false),
             in_step: AtomicBool::new(false),
             epoch: AtomicU64::new(spec.restore.as_ref().map_or(0, |r| r.epoch.0)),
             progress: Mutex::new(spec.restore.clone().unwrap_or_default()),
         }
+    }
+
+    pub(crate) fn on_error(&self) -> ErrorPolicy {
+        if self.stops_on_error.load(Ordering::Relaxed) { ErrorPolicy::Stop } else { ErrorPolicy::Reject }
+    }
+
+    /// For the steps that begin from now on.
+    pub(crate) fn set_on_error(&self, policy: ErrorPolicy) {
+        self.stops_on_error.store(policy == ErrorPolicy::Stop, Ordering::Relaxed);
     }
 
     pub(crate) fn failed(&self) -> bool {

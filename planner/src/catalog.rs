@@ -4,9 +4,10 @@
 use crate::plan::{ChangelogMode, Expr, StreamPlan};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
-use eddyline_common::connector::SourceSpec;
+use eddyline_common::connector::{SinkSpec, SourceSpec};
+use eddyline_common::time::{MICROS_PER_MILLI, MICROS_PER_SECOND};
 use eddyline_common::types::Column;
-use eddyline_common::{RelationId, SqlType};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,6 +85,53 @@ pub enum RelationKind {
         plan: StreamPlan,
         options: ViewOptions,
     },
+    /// Its rows go outside; nothing can be read from it.
+    Sink(Box<SinkDefinition>),
+}
+
+impl Relation {
+    /// The plan of its job, if it was planned from a query.
+    pub fn plan(&self) -> Option<&StreamPlan> {
+        match &self.kind {
+            RelationKind::MaterializedView { plan, .. } => Some(plan),
+            RelationKind::Sink(sink) => Some(&sink.plan),
+            _ => None,
+        }
+    }
+
+    /// The options of its job, if it was planned from a query.
+    pub fn job_options(&self) -> Option<&ViewOptions> {
+        match &self.kind {
+            RelationKind::MaterializedView { options, .. } => Some(options),
+            RelationKind::Sink(sink) => Some(&sink.options),
+            _ => None,
+        }
+    }
+
+    pub fn plan_mut(&mut self) -> Option<&mut StreamPlan> {
+        match &mut self.kind {
+            RelationKind::MaterializedView { plan, .. } => Some(plan),
+            RelationKind::Sink(sink) => Some(&mut sink.plan),
+            _ => None,
+        }
+    }
+}
+
+/// A CREATE SINK, or a running INSERT.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkDefinition {
+    pub spec: SinkSpec,
+    pub plan: StreamPlan,
+    pub options: ViewOptions,
+    /// A running INSERT: where the rows go is a table's affair.
+    pub is_insert: bool,
+    /// The name was made up: another one does as well if it is taken.
+    pub name_is_free: bool,
+    /// Rows are kept, and not sent: ALTER JOB ... PAUSE.
+    #[serde(default)]
+    pub paused: bool,
+    /// What may wait on disk to be sent.
+    pub log_bytes_max: u64,
 }
 
 /// What `WITH (...)` of a view may say.
@@ -95,6 +143,63 @@ pub struct ViewOptions {
     /// The session's when the view was made; absent for UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+    /// Microseconds that changes are collected before a step takes them; 0: none.
+    #[serde(default)]
+    pub emit_interval: i64,
+}
+
+/// A reader of other views waits for the slowest, and inputs are kept for as long.
+const EMIT_INTERVAL_MAX: i64 = 3600 * MICROS_PER_SECOND;
+
+impl ViewOptions {
+    /// What canonical options of a view or sink say of its job.
+    pub fn of(options: &BTreeMap<String, String>) -> Result<Self> {
+        let mut view = ViewOptions::default();
+        for key in [options::ON_ERROR, options::ALLOWED_LATENESS, options::EMIT_INTERVAL] {
+            view.set(key, options.get(key).map(String::as_str))?;
+        }
+        Ok(view)
+    }
+
+    /// `None`: the default.
+    pub fn set(&mut self, key: &str, value: Option<&str>) -> Result<()> {
+        let micros = || value.map_or(Ok(0), |text| options::duration(key, text));
+        match key {
+            options::ON_ERROR => self.on_error = if value == Some("stop") { ErrorPolicy::Stop } else { ErrorPolicy::Reject },
+            options::ALLOWED_LATENESS => self.allowed_lateness = micros()?,
+            options::EMIT_INTERVAL => {
+                self.emit_interval = micros()?;
+                if self.emit_interval > EMIT_INTERVAL_MAX {
+                    return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("option \"{key}\" is at most one hour")));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is not the default, as it would be written.
+    pub fn listed(&self) -> Vec<(&'static str, String)> {
+        let mut listed = Vec::new();
+        if self.on_error == ErrorPolicy::Stop {
+            listed.push((options::ON_ERROR, "stop".to_string()));
+        }
+        for (key, micros) in [(options::ALLOWED_LATENESS, self.allowed_lateness), (options::EMIT_INTERVAL, self.emit_interval)] {
+            if micros != 0 {
+                listed.push((key, duration_text(micros)));
+            }
+        }
+        listed
+    }
+}
+
+/// A duration as an option has it.
+pub fn duration_text(micros: i64) -> String {
+    match micros {
+        m if m % MICROS_PER_SECOND == 0 => format!("{} s", m / MICROS_PER_SECOND),
+        m if m % MICROS_PER_MILLI == 0 => format!("{} ms", m / MICROS_PER_MILLI),
+        m => format!("{m} us"),
+    }
 }
 
 /// What a row error does to a job.

@@ -2,7 +2,7 @@
 //! relation leaves here with id 0 and no start offsets.
 
 use crate::bind::{Binder, Mode, query_names, resolve_names};
-use crate::catalog::{Catalog, ErrorPolicy, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
+use crate::catalog::{Catalog, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
 use crate::lower::{Emission, StateTableIds, check, check_unnested, columns_of, lower, prepare};
@@ -60,9 +60,14 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         return Err(SqlError::new(SqlState::INVALID_PARAMETER, "a source needs the option connector")
             .with_hint("Write WITH (connector = 'kafka', ...) or WITH (connector = 'nexmark', ...)."));
     }
-    let options = options::canonicalize(raw)?;
+    let mut options = options::canonicalize(raw)?;
     let use_of_key = use_of_key(create, is_source, &options)?;
     let key = primary_key(create, use_of_key, text)?;
+    if options.get(options::CONNECTOR).is_some_and(|c| options::can_write(c)) && !key.is_empty() {
+        // What a sink of this table identifies rows by.
+        let names = key.iter().map(fold).collect::<Vec<_>>().join(";");
+        options.entry(options::SINK_KEY.to_string()).or_insert(names);
+    }
     let of_facts: &[Ident] = if use_of_key == UseOfKey::None { &[] } else { &key };
     let mut columns = collect(create, is_source, &options, of_facts, text)?;
     if columns.visible.is_empty() {
@@ -135,6 +140,8 @@ fn use_of_key(create: &CreateRelation, is_source: bool, options: &BTreeMap<Strin
     let needed_by = match &create.format {
         Some(format) if format.format.eq_ignore_ascii_case("upsert") => Some("FORMAT UPSERT".to_string()),
         _ if connector == "upsert-kafka" => Some("connector \"upsert-kafka\"".to_string()),
+        // With key.fields it is for writing.
+        _ if options.contains_key(options::SINK_KEY) && !options.contains_key(options::VALUE_FIELDS) => None,
         _ => [options::KEY_FORMAT, options::VALUE_FIELDS].iter().find(|o| options.contains_key(**o)).map(|o| format!("option \"{o}\"")),
     };
     match (&create.primary_key, needed_by) {
@@ -503,15 +510,7 @@ pub fn is_shared(settings: &Settings) -> bool {
 }
 
 fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
-    let raw = options::canonicalize_view(create.options.clone())?;
-    let mut view = ViewOptions::default();
-    for (key, value) in &raw {
-        match key.as_str() {
-            "on_error" => view.on_error = if value == "stop" { ErrorPolicy::Stop } else { ErrorPolicy::Reject },
-            "allowed_lateness" => view.allowed_lateness = options::duration_micros(&raw, key)?.unwrap_or_default(),
-            other => return Err(SqlError::unsupported(format!("option \"{other}\" of a materialized view is not supported"))),
-        }
-    }
+    let view = ViewOptions::of(&options::canonicalize_view(create.options.clone())?)?;
     let emit = create.emit.unwrap_or(Emit::Changes);
     Ok((Emission { emit, allowed_lateness: view.allowed_lateness, share: true }, view))
 }

@@ -4,11 +4,21 @@ use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, JoinKind, Literal, LiteralValue, Node, NodeId, Op,
     OrderKey, RankFunction, StreamPlan, WindowKind,
 };
+use eddyline_common::RelationId;
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
 
 /// The streaming plan from its output down.
-pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(eddyline_common::RelationId) -> String) -> Vec<String> {
+pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(RelationId) -> String) -> Vec<String> {
+    lines(plan, &|id| node_line(plan, id, relation_name)).into_iter().map(|(_, line)| line).collect()
+}
+
+/// The same in short: each node with what it does, and no more.
+pub fn operators(plan: &StreamPlan, relation_name: &dyn Fn(RelationId) -> String) -> Vec<(NodeId, String)> {
+    lines(plan, &|id| operator(plan, id, relation_name))
+}
+
+fn lines(plan: &StreamPlan, line: &dyn Fn(NodeId) -> String) -> Vec<(NodeId, String)> {
     let mut lines = Vec::new();
     let mut stack = vec![(plan.output, 0usize)];
     let mut readers = vec![0; plan.nodes.len()];
@@ -17,11 +27,11 @@ pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(eddyline_common::Re
     while let Some((id, depth)) = stack.pop() {
         let indent = "  ".repeat(depth);
         if std::mem::replace(&mut shown[id], true) {
-            lines.push(format!("{indent}Shared #{id}"));
+            lines.push((id, format!("{indent}Shared #{id}")));
             continue;
         }
         let shared = if readers[id] > 1 { format!(" shared=#{id}") } else { String::new() };
-        lines.push(format!("{indent}{}{shared}", node_line(plan, id, relation_name)));
+        lines.push((id, format!("{indent}{}{shared}", line(id))));
         for input in plan.nodes[id].inputs.iter().rev() {
             stack.push((*input, depth + 1));
         }
@@ -29,13 +39,13 @@ pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(eddyline_common::Re
     lines
 }
 
-fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_common::RelationId) -> String) -> String {
+fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) -> String) -> String {
     let node = &plan.nodes[id];
     let input = node.inputs.first().map(|i| &plan.nodes[*i]);
     let name = |i: &usize| input.map_or_else(|| format!("#{i}"), |n| column_name(n, *i));
     let names = |columns: &[usize]| columns.iter().map(name).collect::<Vec<_>>().join(", ");
     let text = |e: &Expr| input.map_or_else(|| expr(e, &|i| format!("#{i}")), |n| expr(e, &|i| column_name(n, i)));
-    let mut line = match &node.op {
+    match &node.op {
         Op::Scan { relation, .. } => format!("Scan {}", relation_name(*relation)),
         Op::Values { rows } => format!("Values rows={}", rows.len()),
         Op::Filter { predicate } => format!("Filter {}", text(predicate)),
@@ -102,7 +112,14 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(eddyline_comm
         }
         Op::Materialize { key } if key.is_empty() => "Materialize keyless".to_string(),
         Op::Materialize { key } => format!("Materialize key=[{}]", names(key)),
-    };
+        Op::Sink { key } if key.is_empty() => "Sink keyless".to_string(),
+        Op::Sink { key } => format!("Sink key=[{}]", names(key)),
+    }
+}
+
+fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) -> String) -> String {
+    let node = &plan.nodes[id];
+    let mut line = operator(plan, id, relation_name);
     let own = |columns: &[usize]| columns.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ");
     let _ = write!(line, " | columns=[{}]", node.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect::<Vec<_>>().join(", "));
     let mode = match node.mode {

@@ -4,12 +4,14 @@
 //! # Layout, in the order of a statement's life
 //! - `dialect`, `parse`: text to statements (`Parsed`)
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
-//! - `query`, `dml`, `create`, `function`, `check`, `keyed`: what each kind of statement makes of that; `planning` chooses
+//! - `query`, `dml`, `create`, `alter`, `function`, `check`, `keyed`, `sink`: what each kind of statement makes of that; `planning`
+//!   chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions`,
 //!   `casts` serve both
 //! - `explain`: every stage as text
 //! - `statement`: what comes out
 
+mod alter;
 mod bind;
 pub mod casts;
 pub mod catalog;
@@ -30,6 +32,7 @@ pub mod plan;
 mod planning;
 mod query;
 mod settings;
+mod sink;
 pub mod statement;
 mod types;
 

@@ -15,7 +15,7 @@ pub type NodeId = usize;
 pub struct StreamPlan {
     pub version: u32,
     pub nodes: Vec<Node>,
-    /// Always the last node, a `Materialize`.
+    /// Always the last node, a `Materialize` or a `Sink`.
     pub output: NodeId,
 }
 
@@ -158,6 +158,12 @@ pub enum Op {
     Materialize {
         key: Vec<usize>,
     },
+    /// The end of a sink's plan: the step's net changes leave the job and are kept by nobody in it. Old rows come before new
+    /// ones. `key`: the columns by which rows are identified, by which the input is exchanged; empty means keyless,
+    /// exchanged by all columns in `Retract` mode.
+    Sink {
+        key: Vec<usize>,
+    },
 }
 
 impl Op {
@@ -174,7 +180,8 @@ impl Op {
             | Op::JoinExchange { .. }
             | Op::Normalize { .. }
             | Op::Union
-            | Op::Materialize { .. } => vec![],
+            | Op::Materialize { .. }
+            | Op::Sink { .. } => vec![],
         }
     }
 
@@ -193,7 +200,8 @@ impl Op {
             | Op::JoinExchange { .. }
             | Op::Normalize { .. }
             | Op::Union
-            | Op::Materialize { .. } => {}
+            | Op::Materialize { .. }
+            | Op::Sink { .. } => {}
         }
     }
 }

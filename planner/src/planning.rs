@@ -1,7 +1,7 @@
 //! From a parsed statement to what the session layer does: the one place that knows all kinds of statements.
 
 use crate::bind::Mode;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::check::check_view;
 use crate::create::{create_relation, create_view, is_shared, object_name, output_names, streaming_plan};
 use crate::error::{from_datafusion, suggest};
@@ -14,12 +14,14 @@ use crate::parse::{Parsed, with_stack};
 use crate::plan::{Emit, LiteralValue, StreamPlan};
 use crate::query::Context;
 use crate::settings::Settings;
-use crate::statement::{OnConflict, Planned, Query, Returning, Show};
+use crate::sink::create_sink;
+use crate::statement::{OnConflict, Planned, Query, Returning, Show, StreamingQuery};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
+use std::sync::Arc;
 
 /// Plans one statement. `parameter_types` are those the client declared for `$1`, `$2`, ...
 pub fn plan(
@@ -39,7 +41,21 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
     Ok(match ast {
         Ast::Empty => Planned::Empty,
         Ast::Query(query) => Planned::Query(context.query(query)?),
-        Ast::Insert(insert) => context.insert(insert)?,
+        Ast::Insert(insert, emit) => insert_statement(insert, *emit, parsed, context, ids)?.0,
+        Ast::StatementSet(inserts) => {
+            Planned::StatementSet(inserts.iter().map(|insert| statement(insert, parsed, context, ids)).collect::<Result<_>>()?)
+        }
+        Ast::CreateSink(create) => {
+            Planned::Create { relation: create_sink(create, parsed, context, ids)?.0, if_not_exists: create.if_not_exists }
+        }
+        Ast::PauseJob { name, pause } => {
+            let relation = context.relation(name)?;
+            if !matches!(relation.kind, RelationKind::Sink(_)) {
+                let error = SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a sink or running INSERT", relation.name));
+                return Err(error.with_hint("Views cannot be paused."));
+            }
+            Planned::PauseJob { job: relation.id, pause: *pause }
+        }
         Ast::Update(update) => context.update(update)?,
         Ast::Delete(delete) => context.delete(delete)?,
         Ast::CreateRelation(create) => Planned::Create {
@@ -60,10 +76,13 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             if_exists: *if_exists,
             cascade: *cascade,
         },
+        Ast::AlterOptions { kind, name, changes } => context.alter(*kind, name, changes)?,
+        Ast::Comment { kind, name, column, text } => context.comment(*kind, name, column.as_ref(), text.clone())?,
         Ast::AdvanceWatermark { name, to } => advance_watermark(name, to, context)?,
         Ast::CopyFrom { table, columns, format } => context.copy_from(table, columns, *format)?,
         Ast::CopyTo { query, format } => Planned::CopyTo { query: context.query(query)?, format: *format },
         Ast::Explain { analyze, streaming, statement } => explain(statement, *analyze, *streaming, parsed, context, ids)?,
+        Ast::ExplainJob { name, analyze } => Planned::ExplainJob { job: context.job(name)?.id, analyze: *analyze },
         Ast::Show(show) => Planned::Show(plan_show(show, context)?),
         Ast::Set { name, value, local } => Planned::Set { name: name.clone(), value: value.clone(), local: *local },
         Ast::Begin { read_only } => Planned::Begin { read_only: *read_only },
@@ -87,6 +106,39 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::Flush => Planned::Flush,
         Ast::Check(name) => Planned::Query(check_view(name, context)?),
     })
+}
+
+/// INSERT: into a table at once, into one with a connector as its query says.
+fn insert_statement(
+    insert: &sql::Insert,
+    emit: Option<Emit>,
+    parsed: &Parsed,
+    context: &Context,
+    ids: &mut StateTableIds,
+) -> Result<(Planned, Option<StreamingQuery>)> {
+    if let sql::TableObject::TableName(name) = &insert.table {
+        let table = context.relation(name)?;
+        if let Some(source) = table.source_spec() {
+            return context.insert_outside(insert, emit, &table, source, parsed, ids);
+        }
+    }
+    if emit.is_some() {
+        return Err(SqlError::new(SqlState::SYNTAX_ERROR, "EMIT belongs to an INSERT that keeps running")
+            .with_hint("An INSERT into a table without a connector runs once."));
+    }
+    Ok((context.insert(insert)?, None))
+}
+
+impl Context<'_> {
+    /// A relation whose query runs.
+    fn job(&self, name: &sql::ObjectName) -> Result<Arc<Relation>> {
+        let relation = self.relation(name)?;
+        if relation.plan().is_none() {
+            let message = format!("\"{}\" is no materialized view, sink or running INSERT", relation.name);
+            return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message));
+        }
+        Ok(relation)
+    }
 }
 
 /// `SELECT expression`.
@@ -160,7 +212,15 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
                 None => section(&mut lines, "Logical plan:", &context.query(&create.query)?.plan),
             }
         }
-        Ast::Insert(_) | Ast::Update(_) | Ast::Delete(_) | Ast::CopyTo { .. } | Ast::Declare { .. } => {
+        Ast::CreateSink(create) => {
+            let (_, streaming) = create_sink(create, parsed, context, &mut ids.clone())?;
+            stages(&mut lines, &streaming.logical, &streaming.plan, context);
+        }
+        Ast::Insert(insert, emit) => match insert_statement(insert, *emit, parsed, context, &mut ids.clone())? {
+            (_, Some(streaming)) => stages(&mut lines, &streaming.logical, &streaming.plan, context),
+            (planned, None) => plans(&planned).into_iter().for_each(|plan| section(&mut lines, "Logical plan:", plan)),
+        },
+        Ast::Update(_) | Ast::Delete(_) | Ast::CopyTo { .. } | Ast::Declare { .. } => {
             for plan in plans(&statement(inner, parsed, context, ids)?) {
                 section(&mut lines, "Logical plan:", plan);
             }
@@ -192,6 +252,7 @@ fn plans(planned: &Planned) -> Vec<&LogicalPlan> {
         Planned::Query(query) | Planned::ExplainAnalyze(query) => vec![&query.plan],
         Planned::CopyTo { query, .. } | Planned::DeclareCursor { query, .. } => vec![&query.plan],
         Planned::Insert(insert) => vec![&insert.source.plan],
+        Planned::WriteOut { source, .. } => vec![&source.plan],
         Planned::Update(mutation) | Planned::Delete(mutation) => vec![&mutation.source.plan],
         Planned::ExecutePrepared { arguments, .. } => arguments.iter().collect(),
         _ => vec![],
@@ -276,6 +337,7 @@ pub fn bind_parameters(planned: Planned, values: Vec<ScalarValue>) -> Result<Pla
         Planned::ExplainAnalyze(q) => Planned::ExplainAnalyze(query(q)?),
         Planned::CopyTo { query: q, format } => Planned::CopyTo { query: query(q)?, format },
         Planned::DeclareCursor { name, query: q } => Planned::DeclareCursor { name, query: query(q)? },
+        Planned::WriteOut { table, spec, source } => Planned::WriteOut { table, spec, source: query(source)? },
         Planned::Insert(mut insert) => {
             insert.source = query(insert.source)?;
             fill_returning(&mut insert.returning, &constants)?;

@@ -11,6 +11,8 @@ pub struct Settings {
     pub database: String,
     /// Rules of `RULES` that are switched off.
     pub disabled_rules: Vec<&'static str>,
+    /// What the next running INSERT is called.
+    pub pipeline_name: Option<String>,
 }
 
 impl Default for Settings {
@@ -20,6 +22,7 @@ impl Default for Settings {
             search_path: vec!["public".to_string()],
             database: "eddyline".to_string(),
             disabled_rules: vec![],
+            pipeline_name: None,
         }
     }
 }

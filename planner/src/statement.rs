@@ -4,7 +4,9 @@ use crate::catalog::{Relation, SqlFunction};
 use crate::plan::StreamPlan;
 use datafusion::logical_expr::LogicalPlan;
 use eddyline_common::RelationId;
+use eddyline_common::connector::SinkSpec;
 use eddyline_common::types::Column;
+use std::sync::Arc;
 
 /// A planned statement. Relations to be created come with id 0; the coordinator assigns it. A view that takes the place of
 /// another comes with that one's id.
@@ -28,6 +30,19 @@ pub enum Planned {
     /// A batch query at one epoch.
     Query(Query),
     Insert(Insert),
+    /// Rows that are written to a connector once; its columns are those of the query.
+    WriteOut {
+        table: RelationId,
+        spec: Box<SinkSpec>,
+        source: Query,
+    },
+    /// Statements of a set, run in order.
+    StatementSet(Vec<Planned>),
+    /// A sink keeps its rows, or sends them again.
+    PauseJob {
+        job: RelationId,
+        pause: bool,
+    },
     Update(Mutation),
     Delete(Mutation),
     CopyFrom {
@@ -43,9 +58,25 @@ pub enum Planned {
     Explain(Vec<String>),
     /// `ANALYZE`: run the query and print its plan with live figures.
     ExplainAnalyze(Query),
+    /// The plan that a job runs; `ANALYZE`: with what its operators do at present.
+    ExplainJob {
+        job: RelationId,
+        analyze: bool,
+    },
     AdvanceWatermark {
         relation: RelationId,
         to_micros: i64,
+    },
+    /// A relation with other options. It must still be what it was when the statement was planned.
+    Alter {
+        before: Arc<Relation>,
+        after: Box<Relation>,
+    },
+    /// COMMENT ON a relation or one of its visible columns.
+    Comment {
+        relation: RelationId,
+        column: Option<usize>,
+        text: Option<String>,
     },
     Show(Show),
     Set {
@@ -114,6 +145,7 @@ pub enum ObjectKind {
     View,
     MaterializedView,
     Function,
+    Sink,
 }
 
 #[derive(Clone, Debug)]

@@ -47,6 +47,8 @@ pub struct CatalogSnapshot {
     relations: BTreeMap<RelationId, Arc<Relation>>,
     by_name: BTreeMap<String, RelationId>,
     functions: BTreeMap<RelationId, Arc<SqlFunction>>,
+    /// Of relations, and of their visible columns by number.
+    comments: BTreeMap<(RelationId, Option<usize>), String>,
     version: u64,
 }
 
@@ -132,6 +134,25 @@ impl CatalogSnapshot {
         next
     }
 
+    /// This catalog with another comment on a relation or column, or none.
+    pub fn with_comment(&self, relation: RelationId, column: Option<usize>, text: Option<String>) -> CatalogSnapshot {
+        let mut next = self.clone();
+        match text {
+            Some(text) => drop(next.comments.insert((relation, column), text)),
+            None => drop(next.comments.remove(&(relation, column))),
+        }
+        next.version += 1;
+        next
+    }
+
+    pub fn comment(&self, relation: RelationId, column: Option<usize>) -> Option<&str> {
+        self.comments.get(&(relation, column)).map(String::as_str)
+    }
+
+    pub fn comments(&self) -> impl Iterator<Item = (RelationId, Option<usize>, &str)> {
+        self.comments.iter().map(|((relation, column), text)| (*relation, *column, text.as_str()))
+    }
+
     /// This catalog without these relations and functions.
     pub fn without(&self, ids: &[RelationId]) -> CatalogSnapshot {
         let mut next = self.clone();
@@ -141,6 +162,7 @@ impl CatalogSnapshot {
             }
             next.functions.remove(id);
         }
+        next.comments.retain(|(relation, _), _| !ids.contains(relation));
         next.version += 1;
         next
     }
@@ -185,6 +207,7 @@ pub fn object_kind(relation: &Relation) -> ObjectKind {
         RelationKind::Table { .. } => ObjectKind::Table,
         RelationKind::View { .. } => ObjectKind::View,
         RelationKind::MaterializedView { .. } => ObjectKind::MaterializedView,
+        RelationKind::Sink(_) => ObjectKind::Sink,
     }
 }
 
@@ -196,6 +219,7 @@ pub fn kind_name(kind: ObjectKind) -> &'static str {
         ObjectKind::View => "view",
         ObjectKind::MaterializedView => "materialized view",
         ObjectKind::Function => "function",
+        ObjectKind::Sink => "sink",
     }
 }
 
@@ -203,7 +227,7 @@ pub fn kind_name(kind: ObjectKind) -> &'static str {
 /// not expect to write to them.
 pub fn relkind(relation: &Relation) -> &'static str {
     match relation.kind {
-        RelationKind::Source(_) | RelationKind::KeyedSource { .. } => "f",
+        RelationKind::Source(_) | RelationKind::KeyedSource { .. } | RelationKind::Sink(_) => "f",
         RelationKind::Table { .. } => "r",
         RelationKind::View { .. } => "v",
         RelationKind::MaterializedView { .. } => "m",

@@ -44,6 +44,9 @@ pub struct Flags {
     /// Memory that queries may use together [default: 1GiB]
     #[arg(long, env = "EDDYLINE_QUERY_MEMORY", value_name = "BYTES")]
     pub query_memory: Option<String>,
+    /// Disk that queries may use together when memory does not do [default: 10GiB]
+    #[arg(long, env = "EDDYLINE_QUERY_SPILL", value_name = "BYTES")]
+    pub query_spill: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -67,9 +70,10 @@ struct File {
     checkpoint_interval: Option<String>,
     max_connections: Option<usize>,
     query_memory: Option<String>,
+    query_spill: Option<String>,
 }
 
-const FILE_KEYS: [&str; 10] = [
+const FILE_KEYS: [&str; 11] = [
     "data_dir",
     "listen",
     "http",
@@ -80,6 +84,7 @@ const FILE_KEYS: [&str; 10] = [
     "checkpoint_interval",
     "max_connections",
     "query_memory",
+    "query_spill",
 ];
 
 /// Every setting with its value.
@@ -95,6 +100,7 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     pub max_connections: usize,
     pub query_memory_bytes: usize,
+    pub query_spill_bytes: usize,
 }
 
 impl Config {
@@ -122,6 +128,7 @@ impl Config {
                 .ok_or_else(|| invalid("checkpoint_interval", interval, "a time such as 5s or 200ms"))?,
             max_connections: flags.max_connections.or(file.max_connections).unwrap_or(200),
             query_memory_bytes: bytes(&flags.query_memory, &file.query_memory, "query_memory", "1GiB")?,
+            query_spill_bytes: bytes(&flags.query_spill, &file.query_spill, "query_spill", "10GiB")?,
         })
     }
 }

@@ -51,6 +51,7 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
     let (postgres, http) = (listen(config.listen).await?, listen(config.http).await?);
     let (address, http_address) = (postgres.local_addr()?, http.local_addr()?);
     let clock = Arc::new(SystemClock);
+    let spill_dir = config.data_dir.join("state").join("spill");
     let start = CoordinatorConfig {
         data_dir: config.data_dir.clone(),
         checkpoint_store: None,
@@ -69,7 +70,8 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
     let started = tokio::task::spawn_blocking(move || coordinator::start(start)).await;
     let Running { handle, thread, ended } = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;
     let threads = config.workers.clamp(1, QUERY_THREADS_MAX);
-    let engine = QueryEngine::new(EngineOptions { threads, memory_bytes: config.query_memory_bytes })?;
+    let (memory_bytes, spill_bytes) = (config.query_memory_bytes, config.query_spill_bytes as u64);
+    let engine = QueryEngine::new(EngineOptions { threads, memory_bytes, spill_dir, spill_bytes })?;
     let services = Arc::new(Services { coordinator: handle.clone(), engine, metrics: Arc::new(Metrics::default()), clock });
 
     let stop = CancellationToken::new();

@@ -8,12 +8,12 @@ pub struct Owner {
     pub name: &'static str,
     /// As error messages say it.
     pub title: &'static str,
-    own: &'static [&'static [OptionDef]],
-    shared: &'static [OptionDef],
+    pub(super) own: &'static [&'static [OptionDef]],
+    pub(super) shared: &'static [OptionDef],
     /// Accepts any option that begins with one of these: it goes on to the outside system.
-    pass_through: &'static [&'static str],
+    pub(super) pass_through: &'static [&'static str],
     /// Options with a part that the user names: what is before it, and the kinds by what is behind it.
-    families: &'static [(&'static str, &'static [OptionDef])],
+    pub(super) families: &'static [(&'static str, &'static [OptionDef])],
     /// Reads from an outside system, whose times need guarding.
     pub external: bool,
 }
@@ -53,7 +53,7 @@ const fn generator(name: &'static str, title: &'static str, own: &'static [&'sta
     Owner { name, title, own, shared: WATERMARK, pass_through: &[], families: &[], external: false }
 }
 
-const fn outside(
+pub(super) const fn outside(
     name: &'static str,
     title: &'static str,
     own: &'static [&'static [OptionDef]],
@@ -124,6 +124,9 @@ const KAFKA: &[OptionDef] = &[
     ]),
     OptionDef::new(super::LOST_OFFSETS, Kind::OneOf(&[("wait", &["stop", "error", "none"]), ("skip", &["earliest"])]))
         .also(&["scan.lost.offsets", "lost.offsets"]),
+    // For writing only.
+    OptionDef::new(super::SINK_KEY, Kind::Text).also(&["key.fields"]),
+    OptionDef::new(super::DELIVERY, Kind::OneOf(&[("at-least-once", &[])])),
 ];
 
 const KEYED: &[OptionDef] = &[
@@ -163,8 +166,8 @@ const FORMATS: &[OptionDef] = &[
     OptionDef::new("debezium-json.ignore-parse-errors", Kind::Boolean),
     // Events are read with and without their schema, whatever this says.
     OptionDef::new("debezium-json.schema-include", Kind::Boolean),
-    // Every spelling of time is read whatever this says.
-    OptionDef::new("json.timestamp-format.standard", Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])]))
+    // Every spelling of time is read whatever this says; it is for writing.
+    OptionDef::new(super::JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])]))
         .also(&["value.json.timestamp-format.standard", "debezium-json.timestamp-format.standard"]),
     OptionDef::new(super::AVRO_SCHEMA, Kind::Text).also(&["value.avro.schema"]),
     OptionDef::new(super::REGISTRY_URL, Kind::Text).also(&[
@@ -194,6 +197,11 @@ const FILES: &[OptionDef] = &[
     OptionDef::new(super::FILE_ORDER, Kind::OneOf(&[("name", &[]), ("time", &["modified", "modification-time"])]))
         .also(&["source.file.order"]),
     OptionDef::new(super::MONITOR_INTERVAL, Kind::DurationOrNone).also(&["source.monitor.interval", "refresh.interval"]),
+    // For writing only.
+    OptionDef::new(super::SINK_KEY, Kind::Text).also(&["key.fields"]),
+    OptionDef::new(super::PARTITION_BY, Kind::Text).also(&["partition-by", "partition.by", "partitioned_by"]),
+    OptionDef::new(super::ROLL_BYTES, Kind::Bytes).also(&["sink.rolling.policy.file.size", "roll_size"]),
+    OptionDef::new(super::ROLL_INTERVAL, Kind::Duration).also(&["sink.rolling.policy.rollover.interval", "roll_interval"]),
 ];
 
 const WEBHOOK: &[OptionDef] =
@@ -241,7 +249,9 @@ const NEXMARK: &[OptionDef] = &[
     OptionDef::new("nexmark.hot.channel.ratio", RATIO),
 ];
 
-const VIEW: &[OptionDef] = &[
-    OptionDef::new("on_error", Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
-    OptionDef::new("allowed_lateness", Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),
+/// What any job of a query may be told.
+pub(super) const VIEW: &[OptionDef] = &[
+    OptionDef::new(super::ON_ERROR, Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
+    OptionDef::new(super::ALLOWED_LATENESS, Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),
+    OptionDef::new(super::EMIT_INTERVAL, Kind::Duration).also(&["emit-interval", "emit.interval"]),
 ];

@@ -149,3 +149,34 @@ fn options_of_formats_and_fields() {
     assert_eq!(format_of_clause("DEBEZIUM", "JSON").unwrap(), "debezium-json");
     assert!(format_of_clause("DEBEZIUM", "CSV").is_err());
 }
+
+#[test]
+fn what_says_which_rows_there_are_does_not_change() {
+    let current = kafka(&[("scan.watermark.idle-timeout", "1 s"), ("properties.linger.ms", "5")]).unwrap();
+    let set = |pairs: &[(&str, &str)]| altered_source(&current, &Changes { set: map(pairs), reset: vec![] });
+    let moved = set(&[("bootstrap.server", "other:9092"), ("scan.watermark.idle.timeout", "2 s"), ("properties.client.id", "x")]).unwrap();
+    let of = |key: &str| moved.get(key).map(String::as_str);
+    assert_eq!((of(BOOTSTRAP_SERVERS), of(IDLE_TIMEOUT), of("properties.client.id")), (Some("other:9092"), Some("2 s"), Some("x")));
+    let reset = Changes { set: map(&[]), reset: vec!["watermark.idle-timeout".to_string(), "properties.linger.ms".to_string()] };
+    let back = altered_source(&current, &reset).unwrap();
+    assert_eq!((back.get(IDLE_TIMEOUT), back.get("properties.linger.ms")), (None, None));
+    for fixed in ["topic", "format", "scan.startup.mode", "properties.isolation.level", "properties.group.id"] {
+        let error = set(&[(fixed, "latest-offset")]).unwrap_err();
+        assert_eq!(error.state, SqlState::FEATURE_NOT_SUPPORTED, "{error}");
+    }
+    assert!(set(&[("scan.watermark.idle-timeout", "soon")]).is_err());
+    assert!(altered_source(&current, &Changes { set: map(&[]), reset: vec![BOOTSTRAP_SERVERS.to_string()] }).is_err(), "it is required");
+    let changed = altered_view(&Changes { set: map(&[("emit-interval", "1 s")]), reset: vec!["on_error".to_string()] }).unwrap();
+    assert_eq!(changed, BTreeMap::from([(EMIT_INTERVAL.to_string(), Some("1 s".to_string())), (ON_ERROR.to_string(), None)]));
+}
+
+#[test]
+fn a_table_that_is_read_is_written_by_the_same_options() {
+    let table = kafka(&[("scan.startup.mode", "latest"), ("properties.group.id", "g"), ("key.fields", "a;b")]).unwrap();
+    let sink = sink_options_of_table(&table).unwrap();
+    assert_eq!(sink.get(SINK_KEY).map(|key| names(key)), Some(vec!["a".to_string(), "b".to_string()]));
+    assert!(!sink.contains_key(STARTUP_MODE) && !sink.contains_key(GROUP_ID) && sink.contains_key(BOOTSTRAP_SERVERS));
+    let generated = canonicalize(map(&[("connector", "datagen")])).unwrap();
+    assert_eq!(sink_options_of_table(&generated).unwrap_err().state, SqlState::WRONG_OBJECT_TYPE);
+    assert_eq!((bytes_of_size("64MB"), bytes_of_size("1 GiB"), bytes_of_size("x")), (Some(64 << 20), Some(1 << 30), None));
+}

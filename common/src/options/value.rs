@@ -45,6 +45,8 @@ pub enum Kind {
     Duration,
     /// A duration, or `none`.
     DurationOrNone,
+    /// A size such as `128MB` or `1GiB`.
+    Bytes,
     OneOf(&'static [Choice]),
     /// `partition:0,offset:42;partition:1,offset:300`
     SpecificOffsets,
@@ -74,6 +76,7 @@ impl Kind {
                 Ok(number.to_string())
             }
             Kind::Duration => duration_option(key, text).map(|_| text.to_string()),
+            Kind::Bytes => bytes_option(key, text).map(|_| text.to_string()),
             Kind::DurationOrNone if text.eq_ignore_ascii_case("none") => Ok("none".to_string()),
             Kind::DurationOrNone => duration_option(key, text).map(|_| text.to_string()),
             Kind::OneOf(choices) => choose(choices, key, text),
@@ -106,6 +109,26 @@ pub fn integer_option(key: &str, text: &str) -> Result<i64> {
 
 pub fn duration_option(key: &str, text: &str) -> Result<i64> {
     micros_of_duration(text).ok_or_else(|| invalid(key, text, "a duration such as '500 ms', '5 s', '1min' or '2 hours'"))
+}
+
+pub fn bytes_option(key: &str, text: &str) -> Result<u64> {
+    bytes_of_size(text).ok_or_else(|| invalid(key, text, "a size such as '64MB' or '1GiB'"))
+}
+
+/// Bytes of a size; units are powers of 1024 in either spelling. `None` if it is none.
+pub fn bytes_of_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" | "bytes" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
 }
 
 /// Microseconds of a duration: numbers with units, one after the other (`1 hour 30 min`). A bare number

@@ -8,5 +8,5 @@
 pub mod decode;
 pub mod encode;
 pub mod parse;
-mod text;
+pub mod text;
 pub mod types;

@@ -4,6 +4,8 @@
 //! unquoted field of exactly that text is NULL and nothing else. Fields of nested types and `jsonb` are JSON; an array may
 //! also be its elements with the array delimiter between them. A record with too few or too many fields is refused.
 
+pub mod encode;
+
 use super::json::{Cursor, text_of};
 use super::rows::RowBuilder;
 use super::{PayloadColumn, PayloadParser};

@@ -4,6 +4,8 @@
 //! so `before` must be complete (REPLICA IDENTITY FULL in PostgreSQL). With a primary key a row is overwritten by its key,
 //! which also bears events that are delivered twice, and `before` need hold no more than the key.
 
+pub mod encode;
+
 use super::json::{Cursor, JsonParser, enveloped, text_of};
 use super::rows::{Completeness, RowBuilder};
 use super::upsert::weights;

@@ -12,6 +12,7 @@
 mod binary;
 mod column;
 mod cursor;
+pub mod encode;
 mod fault;
 mod fields;
 pub mod numbers;

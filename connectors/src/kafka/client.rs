@@ -139,7 +139,7 @@ impl Settings {
     }
 }
 
-fn config_error(error: KafkaError) -> SqlError {
+pub fn config_error(error: KafkaError) -> SqlError {
     match error {
         KafkaError::ClientConfig(_, description, key, value) => {
             SqlError::new(SqlState::INVALID_PARAMETER, format!("Kafka's client refuses the option \"properties.{key}\" = \"{value}\""))

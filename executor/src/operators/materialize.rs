@@ -34,32 +34,8 @@ pub struct Materialize {
 impl Materialize {
     /// `input_is_net`: within a step, no row comes both with a positive and with a negative weight.
     pub fn new(view: Option<Arc<View>>, worker: usize, output: SchemaRef, input_is_net: bool) -> Result<Self> {
-        let net = if input_is_net {
-            None
-        } else {
-            let fields = output.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
-            Some(RowConverter::new(fields).map_err(|error| SqlError::unsupported(error.to_string()))?)
-        };
+        let net = if input_is_net { None } else { Some(net_converter(&output)?) };
         Ok(Materialize { view, worker, output, net, pending: Vec::new() })
-    }
-
-    /// Net changes, old rows first.
-    fn settle(&self, schema: &SchemaRef, mut pending: Vec<ChangeBatch>) -> Result<Vec<ChangeBatch>> {
-        if pending.iter().all(|b| b.weights.is_none()) {
-            return merge_small(schema, pending);
-        }
-        if let Some(converter) = &self.net
-            && has_both_signs(&pending)
-        {
-            pending = vec![consolidate(converter, self.output.fields().len(), &ChangeBatch::concat(schema, &pending)?)?];
-        }
-        let (mut old, mut new) = (Vec::new(), Vec::new());
-        for batch in pending {
-            separate(batch, &mut old, &mut new)?;
-        }
-        let mut settled = merge_small(schema, old)?;
-        settled.extend(merge_small(schema, new)?);
-        Ok(settled)
     }
 
     /// The changes as the view stores them.
@@ -94,9 +70,10 @@ impl Operator for Materialize {
             for (arrival, part) in &parts {
                 changes.extend(self.stored(view, part, *arrival)?);
             }
-            changes = self.settle(view.stored_schema(), changes)?;
+            changes = settle(view.stored_schema(), self.output.fields().len(), self.net.as_ref(), changes)?;
         }
-        let settled = parts.into_iter().map(|(arrival, part)| Ok((arrival, self.settle(&self.output, part)?)));
+        let width = self.output.fields().len();
+        let settled = parts.into_iter().map(|(arrival, part)| Ok((arrival, settle(&self.output, width, self.net.as_ref(), part)?)));
         let parts = settled.collect::<Result<Vec<_>>>()?;
         if let Some(view) = &self.view {
             for (arrival, part) in parts.iter().filter(|_| !across) {
@@ -109,6 +86,37 @@ impl Operator for Materialize {
         }
         Ok(())
     }
+}
+
+/// What compares whole rows.
+pub(crate) fn net_converter(output: &SchemaRef) -> Result<RowConverter> {
+    let fields = output.fields().iter().map(|f| SortField::new(f.data_type().clone())).collect();
+    RowConverter::new(fields).map_err(|error| SqlError::unsupported(error.to_string()))
+}
+
+/// Net changes, old rows first. Rows are equal if they are in their first `width` columns; without `net` no row comes with
+/// both signs.
+pub(crate) fn settle(
+    schema: &SchemaRef,
+    width: usize,
+    net: Option<&RowConverter>,
+    mut pending: Vec<ChangeBatch>,
+) -> Result<Vec<ChangeBatch>> {
+    if pending.iter().all(|b| b.weights.is_none()) {
+        return merge_small(schema, pending);
+    }
+    if let Some(converter) = net
+        && has_both_signs(&pending)
+    {
+        pending = vec![consolidate(converter, width, &ChangeBatch::concat(schema, &pending)?)?];
+    }
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    for batch in pending {
+        separate(batch, &mut old, &mut new)?;
+    }
+    let mut settled = merge_small(schema, old)?;
+    settled.extend(merge_small(schema, new)?);
+    Ok(settled)
 }
 
 /// Mostly one part: a step takes several only if it coalesces cuts of an input whose watermark moves.

@@ -10,6 +10,7 @@ pub mod project;
 pub mod routing;
 pub mod scan;
 pub mod session;
+pub mod sink;
 pub mod top_n;
 pub mod union;
 pub mod values;

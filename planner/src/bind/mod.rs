@@ -33,7 +33,7 @@ use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, 
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement};
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
@@ -194,6 +194,20 @@ impl<'a> Binder<'a> {
     pub fn relation_plan(&self, relation: &Arc<Relation>) -> Result<LogicalPlan> {
         match &relation.kind {
             RelationKind::View { query } => self.view_plan(relation, query),
+            RelationKind::Sink(_) => {
+                Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is a sink and cannot be read", relation.name))
+                    .with_hint("Read what it is fed from."))
+            }
+            RelationKind::Source(spec) if spec.options.get(options::CONNECTOR).is_some_and(|c| !options::can_read(c)) => {
+                let connector = spec.options.get(options::CONNECTOR).map_or("", String::as_str);
+                let message = format!("table \"{}\" of connector \"{connector}\" can only be written to", relation.name);
+                Err(SqlError::unsupported(message).with_hint("Read what it is fed from."))
+            }
+            RelationKind::Source(spec) if spec.options.contains_key(options::PARTITION_BY) => {
+                // The files lack the columns that their folders are named by.
+                let message = format!("table \"{}\", which is partitioned into folders, can only be written to", relation.name);
+                Err(SqlError::unsupported(message).with_hint("Read what it is fed from."))
+            }
             _ => self.scan_plan(relation),
         }
     }

@@ -55,11 +55,11 @@ impl Context<'_> {
         Ok(Planned::Insert(Insert { table: table.id, source, on_conflict, returning }))
     }
 
-    /// A running insert is a job of its own; those are not here yet.
+    /// A table without a connector is written by statements that end.
     fn refuse_sources(&self, relations: &[eddyline_common::RelationId]) -> Result<()> {
         let all = self.catalog.relations();
         match all.iter().find(|r| relations.contains(&r.id) && matches!(r.kind, RelationKind::Source(_))) {
-            Some(source) => Err(SqlError::unsupported(format!("INSERT from source \"{}\" is not supported", source.name))
+            Some(source) => Err(SqlError::unsupported(format!("INSERT from source \"{}\" into a table is not supported", source.name))
                 .with_hint("Create a materialized view over the source.")),
             None => Ok(()),
         }

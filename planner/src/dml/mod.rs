@@ -35,6 +35,7 @@ impl Context<'_> {
             RelationKind::Source(_) | RelationKind::KeyedSource { .. } => "a source",
             RelationKind::View { .. } => "a view",
             RelationKind::MaterializedView { .. } => "a materialized view",
+            RelationKind::Sink(_) => "a sink",
         };
         let error = SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("cannot {verb} \"{}\": it is {what}", relation.name));
         Err(self.at(error, name_span(name)))
@@ -164,7 +165,7 @@ fn factor_name(factor: &ast::TableFactor) -> Result<(ast::ObjectName, Option<ast
     }
 }
 
-fn table_factor(name: &ast::ObjectName, alias: Option<&ast::Ident>) -> ast::TableFactor {
+pub(crate) fn table_factor(name: &ast::ObjectName, alias: Option<&ast::Ident>) -> ast::TableFactor {
     ast::TableFactor::Table {
         name: name.clone(),
         alias: alias.map(|name| ast::TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None }),

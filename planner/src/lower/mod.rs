@@ -76,6 +76,24 @@ pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emis
     Ok(if emission.share { share::shared(plan) } else { plan })
 }
 
+/// Lowers a query to the plan of a sink; `key` says by which columns the rows that come out are identified, or refuses them.
+pub fn lower_sink(
+    plan: &LogicalPlan,
+    names: &[String],
+    ids: &mut StateTableIds,
+    emission: Emission,
+    key: &dyn Fn(&Node) -> Result<Vec<usize>>,
+) -> Result<StreamPlan> {
+    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0 };
+    let output = lowering.node(plan)?;
+    let output = lowering.output_columns(output, plan.schema(), names)?;
+    lowering.check_emission(output)?;
+    let key = key(&lowering.nodes[output])?;
+    let op = Op::Sink { key: key.clone() };
+    let plan = lowering.end(output, key, op);
+    Ok(if emission.share { share::shared(plan) } else { plan })
+}
+
 impl Lowering<'_> {
     fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
         match plan {
@@ -286,9 +304,16 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn materialize(mut self, output: NodeId) -> StreamPlan {
+    fn materialize(self, output: NodeId) -> StreamPlan {
         let node = &self.nodes[output];
         let key = node.unique_keys.iter().filter(|k| !k.is_empty()).min_by_key(|k| k.len()).cloned().unwrap_or_default();
+        let op = Op::Materialize { key: key.clone() };
+        self.end(output, key, op)
+    }
+
+    /// Puts the last node on the plan: rows that are equal in the key, or altogether if they may change, are on one worker.
+    fn end(mut self, output: NodeId, key: Vec<usize>, op: Op) -> StreamPlan {
+        let node = &self.nodes[output];
         let wanted = match (key.is_empty(), node.mode) {
             (false, _) => Some(key.clone()),
             (true, ChangelogMode::Retract) => Some((0..node.columns.len()).collect()),
@@ -298,7 +323,7 @@ impl Lowering<'_> {
             Some(keys) => self.exchanged(output, keys),
             None => output,
         };
-        let node = Node { op: Op::Materialize { key }, inputs: vec![input], ..self.nodes[input].clone() };
+        let node = Node { op, inputs: vec![input], ..self.nodes[input].clone() };
         let facts = self.facts[input].clone();
         let output = self.push(node, facts);
         StreamPlan { version: PLAN_VERSION, nodes: self.nodes, output }

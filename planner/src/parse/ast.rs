@@ -6,6 +6,7 @@ use crate::statement::{CopyFormat, FetchCount, ObjectKind};
 use datafusion::sql::sqlparser::ast::{Delete, Expr, Ident, Insert, ObjectName, Query, Update};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use eddyline_common::SqlType;
+use eddyline_common::options::Changes;
 use std::collections::BTreeMap;
 
 #[allow(clippy::large_enum_variant)] // one per statement, never in bulk
@@ -13,12 +14,20 @@ use std::collections::BTreeMap;
 pub enum Ast {
     Empty,
     Query(Box<Query>),
-    Insert(Box<Insert>),
+    /// With its EMIT clause, for one that keeps running.
+    Insert(Box<Insert>, Option<Emit>),
+    /// EXECUTE STATEMENT SET: INSERTs that become jobs one after the other.
+    StatementSet(Vec<Ast>),
     Update(Box<Update>),
     Delete(Box<Delete>),
     CreateRelation(Box<CreateRelation>),
     CreateView(Box<CreateView>),
     CreateFunction(Box<CreateFunction>),
+    CreateSink(Box<CreateSink>),
+    PauseJob {
+        name: ObjectName,
+        pause: bool,
+    },
     Drop {
         kind: ObjectKind,
         names: Vec<ObjectName>,
@@ -28,6 +37,17 @@ pub enum Ast {
     AdvanceWatermark {
         name: ObjectName,
         to: Expr,
+    },
+    AlterOptions {
+        kind: ObjectKind,
+        name: ObjectName,
+        changes: Changes,
+    },
+    Comment {
+        kind: ObjectKind,
+        name: ObjectName,
+        column: Option<Ident>,
+        text: Option<String>,
     },
     CopyFrom {
         table: ObjectName,
@@ -42,6 +62,11 @@ pub enum Ast {
         analyze: bool,
         streaming: bool,
         statement: Box<Ast>,
+    },
+    /// EXPLAIN of a view or sink that runs, by its name.
+    ExplainJob {
+        name: ObjectName,
+        analyze: bool,
     },
     Show(ShowAst),
     Set {
@@ -193,4 +218,22 @@ pub struct ArgumentAst {
     pub name: Option<Ident>,
     pub ty: SqlType,
     pub location: Location,
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateSink {
+    pub name: ObjectName,
+    pub if_not_exists: bool,
+    /// `CREATE SINK s INTO table ...`
+    pub into: Option<ObjectName>,
+    pub from: SinkFrom,
+    pub emit: Option<Emit>,
+    pub options: BTreeMap<String, String>,
+    pub format: Option<FormatAst>,
+}
+
+#[derive(Clone, Debug)]
+pub enum SinkFrom {
+    Relation(ObjectName),
+    Query(Box<Query>),
 }

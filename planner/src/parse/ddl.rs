@@ -1,7 +1,9 @@
 //! The grammar of CREATE in both accents. It decides nothing about types, names or options beyond their
 //! spelling; `create` does.
 
-use super::ast::{Ast, ColumnAst, ColumnValue, CreateRelation, CreateView, FormatAst, IncludeAst, PrimaryKeyAst, WatermarkAst};
+use super::ast::{
+    Ast, ColumnAst, ColumnValue, CreateRelation, CreateSink, CreateView, FormatAst, IncludeAst, PrimaryKeyAst, SinkFrom, WatermarkAst,
+};
 use super::tokens::{find_top_level, is_word};
 use super::words::Words;
 use crate::error::SourceText;
@@ -9,7 +11,8 @@ use crate::plan::Emit;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
-use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_common::{Result, SqlError, SqlState, options};
+use std::collections::BTreeMap;
 
 pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     let mut words = super::words(tokens.clone(), text);
@@ -39,13 +42,15 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     if words.eat("function") {
         return super::function::create(words, &tokens, replace);
     }
+    if words.eat("sink") {
+        return sink(words, &tokens, text);
+    }
     let at = words.location();
     let what = words.ident()?.value.to_uppercase();
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
     let hint = match what.as_str() {
         "INDEX" | "UNIQUE" => "Declare a PRIMARY KEY on the table, or group by the columns you look rows up by.",
-        "SINK" => "Read the view over the Postgres protocol.",
-        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, FUNCTION.",
+        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, FUNCTION.",
     };
     Err(text.at(error.with_hint(hint), at))
 }
@@ -93,14 +98,8 @@ fn clause(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
                 return Err(words.text.at(error, at));
             }
         }
-    } else if words.eat("format") {
-        let format = words.ident()?.value;
-        words.expect("encode")?;
-        let encode = words.ident()?.value;
-        if words.parser.peek_token_ref().token == Token::LParen {
-            create.options.extend(words.options()?);
-        }
-        create.format = Some(FormatAst { format, encode });
+    } else if words.is("format") {
+        create.format = Some(format(words, &mut create.options)?);
     } else if words.eat_all(&["append", "only"]) {
         create.append_only = true;
     } else if words.eat("comment") {
@@ -110,13 +109,28 @@ fn clause(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
             SqlError::unsupported("CREATE TABLE AS is not supported").with_hint("Create the table, then INSERT INTO it with the query."),
             at,
         ));
-    } else if words.is("partitioned") || words.is("like") || words.is("on") {
+    } else if words.eat_all(&["partitioned", "by"]) {
+        let names: Vec<String> = words.ident_list()?.into_iter().map(|i| i.value).collect();
+        create.options.insert(options::PARTITION_BY.to_string(), names.join(";"));
+    } else if words.is("like") || words.is("on") {
         let what = words.ident()?.value.to_uppercase();
         return Err(words.text.at(SqlError::unsupported(format!("{what} is not supported in CREATE")), at));
     } else {
         return words.unexpected("WITH, INCLUDE, FORMAT, APPEND ONLY or the end of the statement");
     }
     Ok(())
+}
+
+/// `FORMAT format ENCODE encode [(option = value, ...)]`.
+fn format(words: &mut Words, options: &mut BTreeMap<String, String>) -> Result<FormatAst> {
+    words.expect("format")?;
+    let format = words.ident()?.value;
+    words.expect("encode")?;
+    let encode = words.ident()?.value;
+    if words.parser.peek_token_ref().token == Token::LParen {
+        options.extend(words.options()?);
+    }
+    Ok(FormatAst { format, encode })
 }
 
 /// One element of the parenthesised list: a column or a table constraint.
@@ -239,17 +253,8 @@ fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materiali
     let end = query_end(tokens, start);
     let (query, query_text) = query(&tokens[start..end], text)?;
     let mut rest = super::words(tokens[end..].to_vec(), text);
-    let mut emit = None;
+    let emit = emit(&mut rest)?;
     let at = rest.location();
-    if rest.eat("emit") {
-        emit = Some(if rest.eat_all(&["on", "window", "close"]) {
-            Emit::OnClose
-        } else if rest.eat("changes") {
-            Emit::Changes
-        } else {
-            return rest.unexpected("ON WINDOW CLOSE or CHANGES");
-        });
-    }
     if rest.eat_all(&["with", "no", "data"]) {
         return Err(text.at(SqlError::unsupported("WITH NO DATA is not supported").with_hint("A view fills in the background."), at));
     }
@@ -264,6 +269,56 @@ fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materiali
     }
     let create = CreateView { name, if_not_exists, replace, materialized, columns, query, query_text, emit, options };
     Ok(Ast::CreateView(Box::new(create)))
+}
+
+/// `EMIT ON WINDOW CLOSE`, `EMIT CHANGES`, or nothing.
+fn emit(words: &mut Words) -> Result<Option<Emit>> {
+    if !words.eat("emit") {
+        return Ok(None);
+    }
+    if words.eat_all(&["on", "window", "close"]) {
+        Ok(Some(Emit::OnClose))
+    } else if words.eat("changes") {
+        Ok(Some(Emit::Changes))
+    } else {
+        words.unexpected("ON WINDOW CLOSE or CHANGES")
+    }
+}
+
+/// `[IF NOT EXISTS] name [INTO table] {FROM relation | AS query [EMIT ...]} [WITH (...)] [FORMAT ... ENCODE ...]`
+fn sink(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
+    let if_not_exists = words.eat_all(&["if", "not", "exists"]);
+    let name = words.name()?;
+    let into = if words.eat("into") { Some(words.name()?) } else { None };
+    let (from, mut rest) = if words.eat("from") {
+        (SinkFrom::Relation(words.name()?), words)
+    } else {
+        if !words.eat("as") {
+            return words.unexpected("FROM or AS");
+        }
+        let start = words.parser.index();
+        let end = query_end(tokens, start);
+        let (query, _) = query(&tokens[start..end], text)?;
+        (SinkFrom::Query(query), super::words(tokens[end..].to_vec(), text))
+    };
+    let emit = emit(&mut rest)?;
+    let mut options = if rest.eat("with") { rest.options()? } else { Default::default() };
+    let format = if rest.is("format") { Some(format(&mut rest, &mut options)?) } else { None };
+    rest.expect_end()?;
+    Ok(Ast::CreateSink(Box::new(CreateSink { name, if_not_exists, into, from, emit, options, format })))
+}
+
+/// The tokens of an INSERT without its EMIT clause, and the clause.
+pub fn without_emit(mut tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Option<Emit>)> {
+    let end = query_end(&tokens, 1);
+    let is_emit = tokens.get(end).is_some_and(|t| is_word(&t.token, "emit"));
+    if !is_emit {
+        return Ok((tokens, None));
+    }
+    let mut rest = super::words(tokens.split_off(end), text);
+    let emit = emit(&mut rest)?;
+    rest.expect_end()?;
+    Ok((tokens, emit))
 }
 
 /// Where the query of a CREATE VIEW ends: before `EMIT ON|CHANGES` or a closing `WITH (`, which the query's

@@ -6,6 +6,7 @@ mod copy;
 mod ddl;
 mod function;
 mod session;
+mod set;
 mod settings;
 mod tokens;
 mod words;
@@ -49,9 +50,11 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
         let tokens = tokenize(sql, &text)?;
         tokens::check_depth(&tokens, &text)?;
         let mut statements = Vec::new();
-        for part in tokens.split(|t| t.token == Token::SemiColon) {
-            if !part.is_empty() {
-                statements.push(parse_statement(part.to_vec(), &text)?);
+        let mut parts = tokens.split(|t| t.token == Token::SemiColon).filter(|part| !part.is_empty());
+        while let Some(part) = parts.next() {
+            match set::begin(part) {
+                Some(first) => statements.push(set::statement_set(part, first, &mut parts, &text)?),
+                None => statements.push(parse_statement(part.to_vec(), &text)?),
             }
         }
         if statements.is_empty() {
@@ -103,7 +106,14 @@ fn statement(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         "create" => ddl::create(tokens, text),
         "explain" => explain(tokens, text),
         "(" | "select" | "with" | "values" | "table" => standard(tokens, text),
-        "insert" | "update" | "delete" => standard(tokens, text),
+        "insert" => {
+            let (tokens, emit) = ddl::without_emit(tokens, text)?;
+            match standard(tokens, text)? {
+                Ast::Insert(insert, _) => Ok(Ast::Insert(insert, emit)),
+                other => Ok(other),
+            }
+        }
+        "update" | "delete" => standard(tokens, text),
         _ => session::statement(&first, tokens, text),
     }
 }
@@ -115,7 +125,7 @@ fn standard(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     words.expect_end()?;
     match statement {
         Statement::Query(query) => Ok(Ast::Query(query)),
-        Statement::Insert(insert) => Ok(Ast::Insert(Box::new(insert))),
+        Statement::Insert(insert) => Ok(Ast::Insert(Box::new(insert), None)),
         Statement::Update(update) => Ok(Ast::Update(Box::new(update))),
         Statement::Delete(delete) => Ok(Ast::Delete(Box::new(delete))),
         other => Err(from_parser(ParserError::ParserError(format!("statement \"{other}\" is not supported")), text)),
@@ -153,6 +163,11 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     }
     analyze |= words.eat("analyze");
     words.eat("verbose");
+    if words.eat_all(&["materialized", "view"]) || words.eat("sink") || words.eat("job") {
+        let name = words.name()?;
+        words.expect_end()?;
+        return Ok(Ast::ExplainJob { name, analyze });
+    }
     let mut rest = Vec::new();
     while !words.at_end() {
         rest.push(words.parser.next_token());

@@ -8,7 +8,9 @@ use crate::error::{SourceText, suggest};
 use crate::statement::{FetchCount, ObjectKind};
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use eddyline_common::options::Changes;
 use eddyline_common::{Result, SqlError, SqlState};
+use std::collections::BTreeMap;
 
 /// The first words of statements, for suggestions.
 const STATEMENTS: &[&str] = &[
@@ -17,6 +19,7 @@ const STATEMENTS: &[&str] = &[
     "begin",
     "check",
     "close",
+    "comment",
     "commit",
     "copy",
     "create",
@@ -65,6 +68,7 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
     }
     words.parser.advance_token();
     let ast = match first {
+        "comment" => comment(&mut words)?,
         "drop" => drop(&mut words)?,
         "alter" => alter(&mut words)?,
         "show" => settings::show(&mut words)?,
@@ -101,7 +105,6 @@ fn unknown(first: &str, words: Words) -> Result<Ast> {
         "truncate",
         "grant",
         "revoke",
-        "comment",
         "vacuum",
         "analyze",
         "listen",
@@ -138,8 +141,10 @@ pub fn object_kind(words: &mut Words) -> Result<ObjectKind> {
         Ok(ObjectKind::View)
     } else if words.eat_all(&["materialized", "view"]) {
         Ok(ObjectKind::MaterializedView)
+    } else if words.eat("sink") || words.eat("job") {
+        Ok(ObjectKind::Sink)
     } else {
-        words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW or FUNCTION")
+        words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, JOB or FUNCTION")
     }
 }
 
@@ -170,8 +175,39 @@ fn alter(words: &mut Words) -> Result<Ast> {
         let to = words.run(|p| p.parse_expr())?;
         return Ok(Ast::AdvanceWatermark { name, to });
     }
-    let error = SqlError::unsupported("ALTER is supported for ADVANCE WATERMARK TO only");
+    if kind == ObjectKind::Sink {
+        for (word, pause) in [("pause", true), ("suspend", true), ("resume", false)] {
+            if words.eat(word) {
+                return Ok(Ast::PauseJob { name, pause });
+            }
+        }
+    }
+    if words.eat("set") {
+        let changes = Changes { set: words.options()?, reset: Vec::new() };
+        return Ok(Ast::AlterOptions { kind, name, changes });
+    }
+    if words.eat("reset") {
+        let changes = Changes { set: BTreeMap::new(), reset: words.option_keys()? };
+        return Ok(Ast::AlterOptions { kind, name, changes });
+    }
+    let error = SqlError::unsupported("ALTER is supported for SET and RESET of options, ADVANCE WATERMARK TO, PAUSE and RESUME only");
     Err(words.text.at(error.with_hint("DROP the object and CREATE it anew."), at))
+}
+
+/// `COMMENT ON {kind name | COLUMN name.column} IS {'text' | NULL}`.
+fn comment(words: &mut Words) -> Result<Ast> {
+    words.expect("on")?;
+    let of_column = words.eat("column");
+    let kind = if of_column { ObjectKind::Table } else { object_kind(words)? };
+    let mut name = words.name()?;
+    let column = match of_column {
+        true if name.0.len() < 2 => return words.unexpected("a column's name behind its relation's"),
+        true => name.0.pop().and_then(|part| part.as_ident().cloned()),
+        false => None,
+    };
+    words.expect("is")?;
+    let text = if words.eat("null") { None } else { Some(words.string()?) };
+    Ok(Ast::Comment { kind, name, column, text })
 }
 
 fn transaction(first: &str, words: &mut Words) -> Result<Ast> {
@@ -301,11 +337,6 @@ fn prepare(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
 }
 
 fn execute(words: &mut Words) -> Result<Ast> {
-    let at = words.location();
-    if words.is("statement") && words.is_at(1, "set") {
-        let error = SqlError::unsupported("EXECUTE STATEMENT SET is not supported");
-        return Err(words.text.at(error.with_hint("Create a materialized view for each query."), at));
-    }
     let name = folded(words)?;
     let mut arguments: Vec<Expr> = Vec::new();
     if words.eat_token(&Token::LParen) && !words.eat_token(&Token::RParen) {

@@ -258,6 +258,17 @@ impl<'a> Words<'a> {
         Ok(options)
     }
 
+    /// `( key, ... )`.
+    pub fn option_keys(&mut self) -> Result<Vec<String>> {
+        self.expect_token(&Token::LParen)?;
+        let mut keys = vec![self.option_key()?];
+        while self.eat_token(&Token::Comma) {
+            keys.push(self.option_key()?);
+        }
+        self.expect_token(&Token::RParen)?;
+        Ok(keys)
+    }
+
     fn option_key(&mut self) -> Result<String> {
         if matches!(self.parser.peek_token_ref().token, Token::SingleQuotedString(_)) {
             return self.string();

@@ -78,7 +78,23 @@ fn definitions() {
     check("CREATE VIEW v AS SELECT 1 AS a, 2 AS a", "42701", "\"a\" specified more than once", None, "AS");
     check("CREATE VIEW v (x, y) AS SELECT 1", "42601", "more column names than columns", None, "");
     check("CREATE INDEX i ON t (v)", "0A000", "CREATE INDEX is not supported", Some("INDEX"), "");
-    check("CREATE SINK s FROM t WITH (connector = 'kafka')", "0A000", "CREATE SINK", Some("SINK"), "");
+    check("CREATE SINK s FROM t WITH (connector = 'kafka')", "22023", "needs the option \"topic\"", None, "");
+    check("CREATE SINK s FROM nowhere WITH (connector = 'blackhole')", "42P01", "\"nowhere\"", None, "");
+    check("CREATE SINK s WITH (connector = 'blackhole')", "42601", "syntax error", None, "");
+    check(
+        "CREATE SINK s FROM bid WITH (connector = 'kafka', topic = 't', format = 'upsert-json', properties.bootstrap.server = 'b')",
+        "42P16",
+        "needs a key",
+        None,
+        "GROUP BY",
+    );
+    check(
+        "CREATE SINK s FROM t WITH (connector = 'filesystem', path = '/x', format = 'json')",
+        "0A000",
+        "takes new rows only",
+        None,
+        "UPSERT",
+    );
     check("CREATE FUNCTION f AS 'x'", "0A000", "other languages", None, "LANGUAGE SQL");
     check("CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT 1", "0A000", "OR REPLACE", None, "DROP");
     check("CREATE OR REPLACE VIEW cheap AS SELECT auction FROM bid", "42P16", "cannot drop columns", None, "DROP");
@@ -161,7 +177,8 @@ fn what_a_view_cannot_hold_yet() {
 
 #[test]
 fn writes() {
-    check("INSERT INTO bid VALUES (1)", "42809", "it is a source", Some("bid"), "");
+    check("INSERT INTO bid VALUES (1)", "42809", "can only be read", None, "");
+    check("INSERT INTO t VALUES (1) EMIT CHANGES", "42601", "EMIT", None, "once");
     check("INSERT INTO totals VALUES (1)", "42809", "it is a materialized view", None, "");
     check("UPDATE log SET v = 1", "42809", "append-only", None, "");
     check("INSERT INTO keyless VALUES (1, 'a', 2)", "42601", "more expressions than target columns", Some("2)"), "");

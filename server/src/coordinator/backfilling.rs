@@ -16,7 +16,8 @@ impl Core {
     /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there; or up to the
     /// epoch of a checkpoint that waits for it.
     pub(super) fn fall_off(&mut self, id: RelationId) -> Move {
-        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut);
+        let Some(job) = self.jobs.get(&id) else { return Move::None };
+        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut).min(self.sink_bound(job)).min(self.policy_bound(job));
         self.mark(to);
         let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
         tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");
@@ -26,7 +27,7 @@ impl Core {
 
     pub(super) fn schedule_backfill(&mut self, id: RelationId) -> Result<Move> {
         // A server that stops does not wait for long backfills: they go on after the next start.
-        if self.is_held(id) || self.shutdown.is_some() {
+        if self.is_held(id) || self.shutdown.is_some() || self.holds_backfill(id) {
             return Ok(Move::None);
         }
         let Mode::Backfilling(backfill) = &self.jobs[&id].mode else { return Ok(Move::None) };
@@ -124,7 +125,13 @@ impl Core {
     /// Where a restart would let a backfilling job go on: its positions in its sources. `None` if it has read nothing, or
     /// reads tables or views too: of those a restart brings back a later epoch than the one it is reading.
     pub(super) fn resume_point(&self, job: &Job) -> Option<Positions> {
+        if self.stands_still(job) {
+            return Some(job.source_ends.iter().map(|(s, e)| (*s, e.to_vec())).collect());
+        }
         let Mode::Backfilling(backfill) = &job.mode else { return None };
+        if self.sinks.get(&job.id()).is_some_and(|sink| !sink.sends_early()) {
+            return None;
+        }
         match &backfill.reading {
             Some(reading) => reading.can_resume().then(|| reading.positions()),
             None => {

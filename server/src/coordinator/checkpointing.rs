@@ -9,7 +9,7 @@ mod body;
 mod maintenance;
 mod writer;
 
-pub(super) use body::{Body, JobBody, Positions, read_body};
+pub(super) use body::{Body, JobBody, Positions, SinkFile, read_body};
 pub(super) use maintenance::Maintenance;
 pub(super) use writer::{Writer, Written};
 
@@ -22,7 +22,7 @@ use body::BODY_VERSION;
 use crossbeam_channel::Sender;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, failpoint};
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::FileRef;
 use eddyline_storage::view::{View, ViewManifest};
 use maintenance::{FreezeTask, FreezeView, MaintenanceTask};
@@ -48,6 +48,9 @@ const VACUUM_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// With this much not frozen, jobs wait until the disk has taken it. Bounds the memory of views whatever the input.
 const TAILS_BYTES_MAX: usize = 256 << 20;
 
+/// A new sink sends nothing before a checkpoint has its job; one is taken this soon.
+const AWAITED_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Finished checkpoints that `eddyline.checkpoints` shows.
 const RECENT_MAX: usize = 100;
 
@@ -66,6 +69,8 @@ pub(super) struct Run {
     held: BTreeSet<RelationId>,
     runs: BTreeMap<RelationId, Vec<(StateTableId, SortedRun)>>,
     started: Instant,
+    /// The catalog's version that it contains.
+    catalog: u64,
     writing: bool,
 }
 
@@ -93,6 +98,7 @@ pub(super) struct Checkpointing {
     views: BTreeMap<RelationId, ViewManifest>,
     view_files: BTreeMap<String, FileRef>,
     kv: BTreeMap<String, FileRef>,
+    sinks: Vec<SinkFile>,
     recent: VecDeque<Recent>,
     is_final: bool,
 }
@@ -121,6 +127,7 @@ impl Checkpointing {
             views,
             view_files: restored.map(|b| b.view_files.clone()).unwrap_or_default(),
             kv: restored.map(|b| b.kv.clone()).unwrap_or_default(),
+            sinks: restored.map(|b| b.sink_files.clone()).unwrap_or_default(),
             recent: VecDeque::new(),
             is_final: false,
         })
@@ -171,9 +178,19 @@ impl Drop for Checkpointing {
     }
 }
 
+impl Run {
+    /// Jobs that have still to come to its epoch.
+    pub(super) fn unreached(&self) -> impl Iterator<Item = RelationId> {
+        self.unreached.iter().copied()
+    }
+}
+
 impl Core {
     pub(super) fn next_checkpoint(&self) -> Option<Instant> {
-        (self.checkpoint.is_none() && self.has_news()).then(|| self.checkpoints.last + self.config.checkpoint_interval)
+        let awaited = self.sinks.values().any(|s| s.waits_for_checkpoint());
+        let interval = self.config.checkpoint_interval;
+        let interval = if awaited { interval.min(AWAITED_INTERVAL) } else { interval };
+        (self.checkpoint.is_none() && self.has_news()).then(|| self.checkpoints.last + interval)
     }
 
     fn has_news(&self) -> bool {
@@ -181,6 +198,7 @@ impl Core {
         self.last_cut > self.checkpoints.last_epoch
             || self.catalog.version() != self.checkpoints.last_catalog
             || self.jobs.values().any(unsaved)
+            || self.sinks.values().any(|s| s.waits_for_checkpoint())
     }
 
     pub(super) fn checkpoint_if_due(&mut self) {
@@ -222,6 +240,13 @@ impl Core {
 
     pub(super) fn begin_last_checkpoint(&mut self) {
         self.checkpoints.is_final = true;
+        if self.jobs.values().any(|j| self.must_finish(j)) {
+            // Its reading may take long; the log brings everything back from the checkpoint before.
+            if let Some(run) = self.checkpoint.take_if(|run| !run.writing) {
+                self.engine.gate().give_up(run.id);
+            }
+            return;
+        }
         if self.checkpoint.is_none() && self.has_news() && self.log_is_cut() {
             self.begin_checkpoint();
         }
@@ -249,6 +274,7 @@ impl Core {
             next_relation: self.next_relation,
             catalog: self.catalog.relations().map(|r| (**r).clone()).collect(),
             functions: self.catalog.functions().map(|f| (**f).clone()).collect(),
+            comments: self.catalog.comments().map(|(relation, column, text)| (relation, column, text.to_string())).collect(),
             sources: self.sources.iter().map(|(id, s)| (*id, s.progress())).collect(),
             tables: self.tables.iter().map(|(id, t)| (*id, t.watermark)).collect(),
             jobs: BTreeMap::new(),
@@ -256,9 +282,10 @@ impl Core {
             log: self.log.end(),
             kv: BTreeMap::new(),
             view_files: BTreeMap::new(),
+            sink_files: Vec::new(),
         };
         let unreached: BTreeSet<RelationId> =
-            self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some()).map(Job::id).collect();
+            self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some() || self.must_finish(j)).map(Job::id).collect();
         self.checkpoint = Some(Run {
             id,
             epoch,
@@ -269,6 +296,7 @@ impl Core {
             held: BTreeSet::new(),
             runs: BTreeMap::new(),
             started: Instant::now(),
+            catalog: self.catalog.version(),
             writing: false,
         });
         for id in self.jobs.keys().copied().collect::<Vec<_>>() {
@@ -313,7 +341,7 @@ impl Core {
 
     /// Whether a backfilling job must not step now: it is about to be frozen, or was, and its view is not written yet.
     pub(super) fn is_held(&self, id: RelationId) -> bool {
-        let is_live = |id: &RelationId| self.jobs.get(id).is_some_and(Job::is_live);
+        let is_live = |id: &RelationId| self.jobs.get(id).is_some_and(|j| self.keeps_up(j));
         let Some(run) = &self.checkpoint else { return false };
         let is_next = run.unreached.contains(&id) && !run.unfrozen.iter().any(is_live);
         run.held.contains(&id) || (is_next && self.jobs.get(&id).is_some_and(|j| self.resume_point(j).is_some()))
@@ -321,10 +349,15 @@ impl Core {
 
     /// Puts a job into the checkpoint as it is now; `positions` if it is in the middle of a backfill.
     fn freeze(&mut self, id: RelationId, positions: Option<Positions>) {
+        let at_epoch = self.jobs.get(&id).is_some_and(Job::is_live);
+        let sink = self.sinks.get(&id).map(|s| s.body(at_epoch));
         let Some(run) = &mut self.checkpoint else { return };
         let Some(job) = self.jobs.get_mut(&id).filter(|_| run.unreached.remove(&id)) else { return };
         if positions.is_some() {
             run.held.insert(id);
+            if let Some(sink) = self.sinks.get_mut(&id).filter(|_| at_epoch) {
+                sink.rejoins = true;
+            }
             job.reading_mut().into_iter().for_each(|r| r.saved());
         }
         let body = JobBody {
@@ -334,6 +367,7 @@ impl Core {
             counters: JobCounters::of(&job.stats),
             view: ViewManifest::default(),
             failed: None,
+            sink,
         };
         run.body.jobs.insert(id, body);
         let checkpoint = run.id;
@@ -378,12 +412,20 @@ impl Core {
     fn write_checkpoint_if_frozen(&mut self) {
         let log = self.log_health();
         let Some(run) = &mut self.checkpoint else { return };
-        if let (Err(error), true, false) = (log, self.shutdown.is_some(), run.writing) {
-            // It would wait for a cut that may never be durable. What is there is enough to start from.
+        for (id, job) in run.body.jobs.iter_mut().filter(|_| !run.writing) {
+            if job.sink.is_some_and(|body| self.sinks.get(id).is_some_and(|sink| sink.is_lost(body))) {
+                *job = JobBody::without_progress(None);
+            }
+        }
+        let sinks = || run.body.jobs.iter().filter_map(|(id, job)| Some((self.sinks.get(id)?, job.sink?)));
+        let sink_logs = || sinks().filter(|(sink, body)| !sink.has_logged(*body)).map(|(sink, _)| sink.log_health());
+        if let (Err(error), true, false) = (log.and_then(|()| sink_logs().collect::<Result<()>>()), self.shutdown.is_some(), run.writing) {
+            // It would wait for what may never be durable. What is there is enough to start from.
             let id = run.id;
             return self.on_checkpoint_done(id, Err(error));
         }
-        if run.writing || !run.unfrozen.is_empty() || self.durable < run.epoch {
+        let waits_for_log = self.durable < run.epoch || sink_logs().next().is_some();
+        if run.writing || !run.unfrozen.is_empty() || waits_for_log {
             return;
         }
         run.writing = true;
@@ -406,6 +448,8 @@ impl Core {
             histories: std::mem::take(&mut run.histories),
             known_views: self.checkpoints.view_files.clone(),
             known_kv: self.checkpoints.kv.clone(),
+            sinks: run.body.jobs.keys().filter_map(|id| Some((*id, self.sinks.get(id)?.files()))).collect(),
+            known_sinks: self.checkpoints.sinks.clone(),
             is_final: self.checkpoints.is_final,
         };
         self.checkpoints.maintain(MaintenanceTask::Freeze(freeze));
@@ -422,15 +466,19 @@ impl Core {
         match result {
             Ok(written) => {
                 books.last_epoch = run.epoch;
-                books.last_catalog = self.catalog.version();
+                books.last_catalog = run.catalog;
                 books.views = written.views;
                 books.view_files = written.view_files;
                 books.kv = written.kv;
+                books.sinks = written.sinks;
                 self.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.stats.checkpoint_epoch.store(run.epoch.0, Ordering::Relaxed);
                 self.stats.checkpoint_micros.store(micros, Ordering::Relaxed);
                 self.stats.checkpoint_micros_total.fetch_add(micros, Ordering::Relaxed);
                 self.stats.checkpoint_bytes.fetch_add(written.bytes, Ordering::Relaxed);
+                for (id, _) in run.body.jobs.iter().filter(|(_, job)| job.progress.is_some() || job.failed.is_some()) {
+                    self.sinks.entry(*id).and_modify(|sink| sink.established = true);
+                }
                 tracing::debug!(checkpoint = id, epoch = run.epoch.0, micros, "checkpoint done");
             }
             Err(error) => {
@@ -448,7 +496,7 @@ impl Core {
 
 /// Whether a relation has a job.
 pub(super) fn has_job(relation: &Relation) -> bool {
-    relation.has_rows()
+    relation.has_rows() || matches!(relation.kind, RelationKind::Sink(_))
 }
 
 pub(super) fn checkpoint_dir(config: &CoordinatorConfig) -> PathBuf {

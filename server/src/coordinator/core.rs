@@ -5,6 +5,7 @@ use super::handle::{Command, CoordinatorHandle, Pins, Reply};
 use super::inbox::Reader;
 use super::job::Job;
 use super::ring::Ring;
+use super::sink::{Back, SinkJob};
 use super::source::Source;
 use super::stats::Stats;
 use super::system::SystemRows;
@@ -52,6 +53,10 @@ pub(super) struct Core {
     pub sources: BTreeMap<RelationId, Source>,
     pub tables: BTreeMap<RelationId, Table>,
     pub jobs: BTreeMap<RelationId, Job>,
+    /// Of the jobs whose rows go outside.
+    pub sinks: BTreeMap<RelationId, SinkJob>,
+    /// Sinks of a checkpoint until the log has been replayed, which may drop them.
+    pub sinks_back: BTreeMap<RelationId, Back>,
     pub system: SystemRows,
 
     /// The newest cut, and its `now`.
@@ -136,6 +141,7 @@ impl Core {
                 break;
             }
         }
+        self.release_sinks();
         self.answer_writes();
         self.answer_reads();
         self.trim();
@@ -158,6 +164,8 @@ impl Core {
             Event::HeldAreWritten(id) => self.on_held_are_written(id),
             Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
             Event::Vacuumed { more } => self.on_vacuumed(more),
+            Event::SinkLogged(id, pieces) => self.on_sink_logged(id, pieces),
+            Event::SinkFailed(id, error) => self.on_job_failed(id, self.last_cut, error),
         }
     }
 
@@ -193,7 +201,7 @@ impl Core {
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = Instant::now() + SLEEP_MAX;
-        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).min().unwrap_or(far)
+        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).chain(self.next_emission()).min().unwrap_or(far)
     }
 
     fn is_at_rest(&self) -> bool {
@@ -205,6 +213,7 @@ impl Core {
         self.reads_waiting.clear();
         self.sources.clear();
         self.jobs.clear();
+        std::mem::take(&mut self.sinks).into_values().for_each(SinkJob::stop);
         let done = self.shutdown.take();
         drop(self);
         if let Some(done) = done {

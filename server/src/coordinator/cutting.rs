@@ -229,7 +229,7 @@ impl Core {
             }
         }
         self.stats.ring_bytes.store(bytes as u64, Ordering::Relaxed);
-        let behind = self.jobs.values().filter(|j| j.is_live()).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
+        let behind = self.jobs.values().filter(|j| self.keeps_up(j)).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
         self.marks = self.marks.split_off(&behind);
         let needed = self.oldest_needed();
         self.jobs.values_mut().for_each(|j| j.exact.forget_before(needed));
@@ -237,10 +237,11 @@ impl Core {
 
     /// The oldest epoch a reader may still ask for.
     pub(super) fn oldest_needed(&mut self) -> Epoch {
-        let live = self.jobs.values().filter(|j| j.is_live());
+        // Nobody reads a sink.
+        let live = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()));
         // Without an epoch at which all are exact, some of them may still share one that was needed before.
         let common = job::common_epoch(live.map(|j| &j.exact), self.durable).unwrap_or(self.horizon);
-        let needed = self.jobs.values().filter_map(|j| j.needs());
+        let needed = self.jobs.values().filter(|j| !self.stands_still(j)).filter_map(|j| j.needs());
         let checkpoint = self.checkpoint.as_ref().map(|c| c.epoch);
         let oldest = needed.chain(checkpoint).chain(self.pins.oldest()).fold(common, Epoch::min);
         self.horizon = self.horizon.max(oldest);

@@ -22,7 +22,7 @@ use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::{ARRIVAL, View, ViewKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A statement whose record is on its way to the disk.
@@ -32,7 +32,7 @@ pub(super) struct Waiting {
 }
 
 /// What a statement came to, and where its record is; `None` if there was nothing to do.
-type Done = (DdlOutcome, Option<LogPosition>);
+pub(super) type Done = (DdlOutcome, Option<LogPosition>);
 
 impl Core {
     pub(super) fn on_ddl(&mut self, ddl: Ddl, starts: Vec<PartitionStart>, reply: Reply<DdlOutcome>) {
@@ -41,6 +41,9 @@ impl Core {
             Ddl::CreateFunction { function, replace } => self.create_function(*function, replace),
             Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
+            Ddl::PauseJob { job, pause } => self.pause(job, pause),
+            Ddl::Alter { before, after } => self.alter(&before, *after),
+            Ddl::Comment { relation, column, text } => self.comment(relation, column, text),
         };
         match outcome {
             Err(error) => reply_to(reply, Err(error)),
@@ -56,7 +59,7 @@ impl Core {
     }
 
     /// Once this has given a position, the change is what a restart finds, and must be what this process shows.
-    fn log_ddl(&mut self, record: &DdlRecord) -> Result<LogPosition> {
+    pub(super) fn log_ddl(&mut self, record: &DdlRecord) -> Result<LogPosition> {
         self.log_health()?;
         failpoint::hit("ddl.log")?;
         let position = self.log.append(KIND_DDL, &records::encode_json(record)?)?;
@@ -71,6 +74,7 @@ impl Core {
     }
 
     fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>) -> Result<Done> {
+        self.find_free_name(&mut relation);
         if let Some(existing) = self.catalog.by_name(&relation.name) {
             if relation.id == existing.id {
                 return self.replace_view(relation);
@@ -81,7 +85,7 @@ impl Core {
             let notice = format!("relation \"{}\" already exists, skipping", existing.name);
             return Ok((DdlOutcome { created: None, notices: vec![notice] }, None));
         }
-        if let RelationKind::MaterializedView { plan, .. } = &relation.kind {
+        if let Some(plan) = relation.plan() {
             plan.inputs().iter().try_for_each(|input| self.is_running(*input))?;
         }
         if let Some(gone) = relation.depends_on.iter().find(|d| !self.catalog.contains(**d)) {
@@ -99,11 +103,27 @@ impl Core {
         Ok((DdlOutcome { created: Some(id), notices: Vec::new() }, Some(logged)))
     }
 
+    /// A running INSERT whose name is taken gets the next number that nobody has.
+    fn find_free_name(&self, relation: &mut Relation) {
+        let is_free = |name: &str| self.catalog.by_name(name).is_none();
+        let RelationKind::Sink(definition) = &mut relation.kind else { return };
+        if !definition.name_is_free || is_free(&relation.name) {
+            return;
+        }
+        let numbered = relation.name.rsplit_once('_').filter(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        let stem = numbered.map_or(relation.name.as_str(), |(stem, _)| stem).to_string();
+        if let Some(name) = (2..).map(|n| format!("{stem}_{n}")).find(|name| is_free(name)) {
+            definition.spec.name = name.clone();
+            relation.name = name;
+        }
+    }
+
     /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
     fn replace_view(&mut self, relation: Relation) -> Result<Done> {
-        if let Some(user) = self.catalog.dependents(relation.id).iter().find(|user| user.kind == ObjectKind::MaterializedView) {
-            let message = format!("cannot replace view {} because materialized view {} depends on it", relation.name, user.name);
-            return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop the materialized view first."));
+        let is_job = |user: &&Dependent| matches!(user.kind, ObjectKind::MaterializedView | ObjectKind::Sink);
+        if let Some(user) = self.catalog.dependents(relation.id).iter().find(is_job) {
+            let message = format!("cannot replace view {} because {} {} depends on it", relation.name, kind_name(user.kind), user.name);
+            return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop it first."));
         }
         if self.catalog.dependents(relation.id).iter().any(|user| relation.depends_on.contains(&user.id)) {
             let message = format!("view {} cannot be defined by a view that depends on it", relation.name);
@@ -123,10 +143,11 @@ impl Core {
                 return Err(SqlError::new(SqlState("42723"), format!("function \"{}\" already exists", function.name)));
             }
             Some(id) => {
-                if let Some(user) = self.catalog.dependents(id).iter().find(|user| user.kind == ObjectKind::MaterializedView) {
-                    let message =
-                        format!("cannot replace function {} because materialized view {} depends on it", function.name, user.name);
-                    return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop the materialized view first."));
+                let is_job = |user: &&Dependent| matches!(user.kind, ObjectKind::MaterializedView | ObjectKind::Sink);
+                if let Some(user) = self.catalog.dependents(id).iter().find(is_job) {
+                    let (name, kind) = (&function.name, kind_name(user.kind));
+                    let message = format!("cannot replace function {name} because {kind} {} depends on it", user.name);
+                    return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop it first."));
                 }
                 if self.catalog.dependents(id).iter().any(|user| function.depends_on.contains(&user.id)) {
                     let message = format!("function {} cannot call a function that calls it", function.name);
@@ -150,8 +171,8 @@ impl Core {
 
     /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
     fn assign_state_tables(&self, relation: &mut Relation) {
-        let RelationKind::MaterializedView { plan, .. } = &mut relation.kind else { return };
         let mut ids = (relation.id.0 << 12..).map(StateTableId);
+        let Some(plan) = relation.plan_mut() else { return };
         for node in &mut plan.nodes {
             node.op.assign_state_tables(&mut || ids.next().expect("ids of tables go on"));
         }
@@ -185,6 +206,16 @@ impl Core {
                 self.mark(epoch);
                 self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch)?;
             }
+            RelationKind::Sink(_) => {
+                self.mark(epoch);
+                self.add_sink(relation)?;
+                let added = self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch);
+                if let Err(error) = added {
+                    self.drop_sink(id);
+                    self.stats.remove(id);
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
@@ -217,10 +248,8 @@ impl Core {
         mode: Mode,
         epoch: Epoch,
     ) -> Result<()> {
-        let (plan, on_error) = match &relation.kind {
-            RelationKind::MaterializedView { plan, options } => (Arc::new(plan.clone()), options.on_error),
-            _ => (Arc::new(keyed_plan(&relation).unwrap_or_else(|| table_plan(&relation))), ErrorPolicy::Stop),
-        };
+        let plan = Arc::new(job_plan(&relation));
+        let on_error = relation.job_options().map_or(ErrorPolicy::Stop, |options| options.on_error);
         let (progress, view) = match restored {
             Some((progress, view)) => (Some(progress), view),
             None => {
@@ -234,9 +263,14 @@ impl Core {
             (*id, arrow_schema(&read.unwrap_or(&relation).columns))
         };
         let schemas: BTreeMap<_, _> = inputs.iter().map(schema_of).collect();
-        let spec = JobSpec { job: relation.id, plan, view: Some(view.clone()), inputs: schemas, on_error, restore: progress.clone() };
-        self.engine.create_job(spec)?;
+        // What a sink emits is kept in its log; its view stays empty.
+        let is_sink = matches!(relation.kind, RelationKind::Sink(_));
+        let shown = (!is_sink).then(|| view.clone());
+        let spec = JobSpec { job: relation.id, plan, view: shown, inputs: schemas, on_error, restore: progress.clone() };
+        let operators = self.engine.create_job(spec)?;
         let stats = self.stats.add_job(relation.id, &relation.name);
+        // Nobody else has the new counters yet.
+        let _set = stats.operators.set(operators);
         let mut exact = Exact::default();
         let live = matches!(mode, Mode::Live);
         if live {
@@ -247,9 +281,22 @@ impl Core {
         let progress = progress.unwrap_or_else(|| JobProgress { epoch: stepped, started: false, watermarks: BTreeMap::new() });
         let output_watermark = Timestamp::MIN;
         let output = Ring::new(epoch, output_watermark);
-        let source_ends = BTreeMap::new();
-        let job =
-            Job { relation, inputs, view, mode, stepped, running: None, exact, progress, output, output_watermark, stats, source_ends };
+        let job = Job {
+            relation,
+            inputs,
+            view,
+            mode,
+            stepped,
+            running: None,
+            exact,
+            progress,
+            output,
+            output_watermark,
+            stats,
+            source_ends: BTreeMap::new(),
+            policies: VecDeque::new(),
+            last_step: None,
+        };
         self.jobs.insert(job.id(), job);
         Ok(())
     }
@@ -317,12 +364,10 @@ impl Core {
             let source = self.source_of(*id);
             if let Some(job) = self.jobs.remove(id) {
                 self.engine.drop_job(*id);
-                let states = match &job.relation.kind {
-                    RelationKind::MaterializedView { plan, .. } => plan.state_tables(),
-                    _ => Vec::new(),
-                };
+                let states = job.relation.plan().map(StreamPlan::state_tables).unwrap_or_default();
                 self.checkpoints.drop_job(states, job.view);
             }
+            self.drop_sink(*id);
             self.tables.remove(id);
             self.drop_source(source);
             self.stats.remove(*id);
@@ -371,7 +416,7 @@ impl Core {
         Ok(())
     }
 
-    fn set_catalog(&mut self, catalog: crate::catalog::CatalogSnapshot) {
+    pub(super) fn set_catalog(&mut self, catalog: crate::catalog::CatalogSnapshot) {
         self.catalog = Arc::new(catalog);
         *self.handle.catalog.write() = self.catalog.clone();
     }
@@ -412,6 +457,12 @@ pub(super) fn view_key(relation: &Relation) -> ViewKey {
         (true, ChangelogMode::Append) => ViewKey::Append,
         (true, ChangelogMode::Retract) => ViewKey::Multiset,
     }
+}
+
+/// What a relation's job runs.
+pub(crate) fn job_plan(relation: &Relation) -> StreamPlan {
+    let own = || keyed_plan(relation).unwrap_or_else(|| table_plan(relation));
+    relation.plan().cloned().unwrap_or_else(own)
 }
 
 /// A table's job: its writes, routed by key, into its view.

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState};
-use eddyline_planner::catalog::{Relation, SqlFunction};
+use eddyline_planner::catalog::{Relation, RelationKind, SqlFunction};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
@@ -29,6 +29,9 @@ pub enum Ddl {
     CreateFunction { function: Box<SqlFunction>, replace: bool },
     Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
     AdvanceWatermark { relation: RelationId, to_micros: i64 },
+    PauseJob { job: RelationId, pause: bool },
+    Alter { before: Arc<Relation>, after: Box<Relation> },
+    Comment { relation: RelationId, column: Option<usize>, text: Option<String> },
 }
 
 /// What a statement did to the catalog; `notices` are for the client.
@@ -129,10 +132,14 @@ pub(super) enum Command {
 pub enum SystemRelation {
     Sources,
     Jobs,
+    Sinks,
     LateRows,
     RejectedRows,
     UndecodableRecords,
     Checkpoints,
+    Operators,
+    Options,
+    Comments,
 }
 
 #[derive(Clone)]
@@ -145,10 +152,28 @@ pub struct CoordinatorHandle {
     pub(super) write_room: Arc<Semaphore>,
 }
 
+/// Asks a sink's external system whether it will take rows, on the caller's side as well.
+async fn check_sink(relation: &Relation) -> Result<()> {
+    let RelationKind::Sink(sink) = &relation.kind else { return Ok(()) };
+    let spec = sink.spec.clone();
+    let checked = tokio::task::spawn_blocking(move || eddyline_connectors::open_sink(&spec)?.check()).await;
+    checked.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
+}
+
 async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
     let Some(spec) = relation.source_spec() else { return Ok(Vec::new()) };
     let spec = spec.clone();
-    let resolved = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.resolve_start()).await;
+    // A table may be there to be written to: its topic or folder comes up as a sink's would.
+    let is_table = relation.sql.trim_start().get(..12).is_some_and(|head| head.eq_ignore_ascii_case("create table"));
+    let resolve = move || match eddyline_connectors::open(&spec)?.resolve_start() {
+        Err(error) if is_table && error.state == SqlState::UNDEFINED_OBJECT => {
+            let options = eddyline_common::options::sink_options_of_table(&spec.options)?;
+            eddyline_connectors::prepare_place(&options).map_err(|_| error)?;
+            eddyline_connectors::open(&spec)?.empty_start()
+        }
+        resolved => resolved,
+    };
+    let resolved = tokio::task::spawn_blocking(resolve).await;
     resolved.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
 }
 
@@ -160,9 +185,15 @@ impl CoordinatorHandle {
 
     /// Changes the catalog; durable when it returns. A source's connector is asked where it starts here,
     /// on the caller's side: the coordinator never waits for an external system.
-    pub async fn ddl(&self, ddl: Ddl) -> Result<DdlOutcome> {
+    pub async fn ddl(&self, mut ddl: Ddl) -> Result<DdlOutcome> {
+        if let Ddl::Create { relation, .. } = &mut ddl
+            && let RelationKind::Sink(sink) = &mut relation.kind
+        {
+            sink.spec.incarnation = uuid::Uuid::new_v4().simple().to_string();
+        }
         let starts = match &ddl {
             Ddl::Create { relation, if_not_exists } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
+                check_sink(relation).await?;
                 resolve_start(relation).await?
             }
             _ => Vec::new(),

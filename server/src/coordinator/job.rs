@@ -1,13 +1,14 @@
-//! A table's or materialized view's job as the coordinator sees it: where it stands, at which epochs its
+//! A table's, materialized view's or sink's job as the coordinator sees it: where it stands, at which epochs its
 //! content is exact, what it emitted. The engine runs it; this only keeps the books.
 
+use super::altering::emit_interval;
 use super::backfill::{Backfill, Reading};
 use super::ring::Ring;
 use super::stats::JobStats;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, RelationId, SqlError, Timestamp};
 use eddyline_executor::JobProgress;
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{ErrorPolicy, Relation};
 use eddyline_storage::view::View;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,6 +31,10 @@ pub struct Job {
     pub stats: Arc<JobStats>,
     /// Positions of its sources at `stepped`, for when it falls off a ring.
     pub source_ends: BTreeMap<RelationId, Arc<Vec<PartitionStart>>>,
+    /// What row errors do after an epoch, where it was altered.
+    pub policies: VecDeque<(Epoch, ErrorPolicy)>,
+    /// When its last step with the cuts began.
+    pub last_step: Option<Instant>,
 }
 
 pub enum Mode {
@@ -42,11 +47,18 @@ pub enum Mode {
 
 pub struct Running {
     pub arrived: Option<Instant>,
+    /// `now` of the step.
+    pub now: Timestamp,
 }
 
 impl Job {
     pub fn id(&self) -> RelationId {
         self.relation.id
+    }
+
+    /// When it steps next at the earliest, if it collects changes.
+    pub fn emits_at(&self) -> Option<Instant> {
+        Some(self.last_step? + emit_interval(&self.relation)?)
     }
 
     pub fn is_live(&self) -> bool {

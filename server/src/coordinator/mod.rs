@@ -7,7 +7,9 @@
 //! - `ring`: what relations emitted, by epoch
 //! - `keyed`: sources whose records overwrite each other
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
-//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `reads`, `ddl`, `checkpointing`, `recovery`: its chapters
+//! - `sink`: what leaves the server, by way of a log of its own
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `reads`, `ddl`, `altering`, `checkpointing`,
+//!   `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
 //!
@@ -17,6 +19,7 @@
 //! 2. No step crosses a mark, so every job is exact at every mark, and views can be read together.
 //! 3. A job's step takes each input exactly once, whether from a ring, a snapshot or a private reader.
 
+mod altering;
 mod arrivals;
 mod backfill;
 mod backfilling;
@@ -35,6 +38,8 @@ mod records;
 mod recovery;
 mod ring;
 mod scheduling;
+mod sink;
+mod sinking;
 mod source;
 mod stats;
 pub mod system;
@@ -42,10 +47,10 @@ mod table;
 
 pub use handle::{CoordinatorHandle, Ddl, DdlOutcome, Pin, Pins, ReadSnapshot, SystemRelation, TableLock, TableWrite};
 pub use recovery::{Running, start};
-pub use stats::{JobStats, SourceStats, Stats};
+pub use stats::{JobStats, SinkStats, SourceStats, Stats};
 
 use eddyline_common::runtime::{Clock, FileSystem};
-use eddyline_common::{Epoch, Result};
+use eddyline_common::{Epoch, RelationId, Result, SqlError};
 use eddyline_executor::StateBackend;
 use object_store::ObjectStore;
 use std::path::PathBuf;
@@ -85,4 +90,7 @@ enum Event {
     Vacuumed {
         more: bool,
     },
+    /// A sink's log has so many more pieces of what its job emitted; or can never have them.
+    SinkLogged(RelationId, u64),
+    SinkFailed(RelationId, SqlError),
 }

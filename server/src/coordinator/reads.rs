@@ -53,7 +53,7 @@ impl Core {
                 return reply_to(reply, Err(error));
             }
         }
-        let relations = self.jobs.values().filter(|j| j.failure().is_none()).map(Job::id).collect();
+        let relations = self.jobs.values().filter(|j| j.failure().is_none() && !self.stands_still(j)).map(Job::id).collect();
         self.reads_waiting.push(WaitingRead { relations, at_least: self.last_cut, answer: Answer::Flushed(reply) });
     }
 
@@ -61,7 +61,7 @@ impl Core {
     /// everything else is shown as it is at this moment, also when a job is stuck.
     pub(super) fn on_system_rows(&mut self, relation: SystemRelation, reply: oneshot::Sender<RecordBatch>) {
         let waits = matches!(relation, SystemRelation::LateRows | SystemRelation::RejectedRows);
-        let relations = self.jobs.values().filter(|j| waits && j.is_live()).map(Job::id).collect();
+        let relations = self.jobs.values().filter(|j| waits && self.keeps_up(j)).map(Job::id).collect();
         let at_least = if waits { self.last_cut } else { Epoch::ZERO };
         self.reads_waiting.push(WaitingRead { relations, at_least, answer: Answer::SystemRows(relation, reply) });
     }
@@ -82,6 +82,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// What readers name that cannot be answered as things are.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
+        let waits = move |read: &&WaitingRead| matches!(self.readable(&read.relations, read.at_least), Ok(None));
+        self.reads_waiting.iter().filter(waits).flat_map(|read| read.relations.iter().copied())
     }
 
     fn answer(&self, answer: Answer, result: Result<ReadSnapshot>) {

@@ -40,6 +40,20 @@ pub enum DdlRecord {
         relation: RelationId,
         to_micros: i64,
     },
+    Pause {
+        relation: RelationId,
+        pause: bool,
+    },
+    /// Other options, for what comes after the cut.
+    Alter {
+        relation: Box<Relation>,
+        epoch: Epoch,
+    },
+    Comment {
+        relation: RelationId,
+        column: Option<usize>,
+        text: Option<String>,
+    },
 }
 
 /// One record of the log, decoded.

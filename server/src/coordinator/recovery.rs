@@ -8,6 +8,7 @@ use super::handle::{CoordinatorHandle, Pins};
 use super::history::History;
 use super::job::Mode;
 use super::records::{self, DdlRecord, Record};
+use super::sink::{sink_dir, sinks_dir};
 use super::stats::Stats;
 use super::system::SystemRows;
 use super::table::Table;
@@ -19,7 +20,7 @@ use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore};
 use eddyline_storage::kv::RocksKv;
 use eddyline_storage::lock::DataDirLock;
-use eddyline_storage::log::{Log, LogOptions, LogPosition, Recovered};
+use eddyline_storage::log::{Log, LogOptions, LogPosition, Recovered, segment_path};
 use eddyline_storage::view::{SegmentDir, View};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -118,11 +119,39 @@ fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments
     for (id, source) in &body.sources {
         histories.insert(*id, History::load(&source.history, &mut |file| store.get_bytes(file))?);
     }
+    restore_sinks(config, store, &body)?;
     let image = config.data_dir.join("state").join("restored");
     clear_dir(&image)?;
     store.download_dir(&body.kv, &image)?;
     let kv = open_kv(config, Some(&image))?;
     Ok(Restored { body, views, histories, kv })
+}
+
+/// Logs of sinks that this data directory does not have: what waits in them to be sent goes with the checkpoint. A log that is
+/// here knows more than the checkpoint's.
+fn restore_sinks(config: &CoordinatorConfig, store: &BlockingCheckpointStore, body: &Body) -> Result<()> {
+    let ids: BTreeSet<RelationId> = body.sink_files.iter().map(|f| f.sink).collect();
+    for id in ids {
+        let dir = sink_dir(&config.data_dir, id);
+        if config.fs.exists(&dir) {
+            continue;
+        }
+        // Under another name until it is whole.
+        let partial = dir.with_extension("partial");
+        if config.fs.exists(&partial) {
+            config.fs.remove_dir_all(&partial)?;
+        }
+        config.fs.create_dir_all(&partial)?;
+        for file in body.sink_files.iter().filter(|f| f.sink == id) {
+            let mut copy = config.fs.open(&segment_path(&partial, file.segment))?;
+            copy.write_at(0, &store.get_bytes(&file.file)?)?;
+            copy.sync()?;
+        }
+        config.fs.sync_dir(&partial)?;
+        config.fs.rename(&partial, &dir)?;
+        config.fs.sync_dir(&sinks_dir(&config.data_dir))?;
+    }
+    Ok(())
 }
 
 /// The files of rows that a checkpoint's views are mapped from.
@@ -189,6 +218,8 @@ fn assemble(
         sources: BTreeMap::new(),
         tables: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        sinks: BTreeMap::new(),
+        sinks_back: BTreeMap::new(),
         system: SystemRows::default(),
         last_cut: Epoch::ZERO,
         now: Timestamp::MIN,
@@ -229,7 +260,11 @@ impl Core {
         self.system = body.system.clone();
         self.mark(body.epoch);
         let relations = CatalogSnapshot::new(body.catalog.iter().cloned());
-        self.catalog = Arc::new(body.functions.iter().fold(relations, |catalog, function| catalog.with_function(function.clone())));
+        let catalog = body.functions.iter().fold(relations, |catalog, function| catalog.with_function(function.clone()));
+        let commented = |catalog: CatalogSnapshot, (relation, column, text): &(RelationId, Option<usize>, String)| {
+            catalog.with_comment(*relation, *column, Some(text.clone()))
+        };
+        self.catalog = Arc::new(body.comments.iter().fold(catalog, commented));
         *self.handle.catalog.write() = self.catalog.clone();
         for relation in &body.catalog {
             match &relation.kind {
@@ -249,6 +284,10 @@ impl Core {
                     self.restore_job(relation, body, views.remove(&relation.id))?;
                 }
                 RelationKind::MaterializedView { .. } => self.restore_job(relation, body, views.remove(&relation.id))?,
+                RelationKind::Sink(_) => {
+                    self.restore_sink(relation, body.jobs.get(&relation.id))?;
+                    self.restore_job(relation, body, views.remove(&relation.id))?;
+                }
             }
         }
         Ok(())
@@ -292,7 +331,7 @@ impl Core {
 
     /// A job that starts over must not find what an earlier attempt left.
     fn drop_state(&self, relation: &Relation) {
-        if let RelationKind::MaterializedView { plan, .. } = &relation.kind {
+        if let Some(plan) = relation.plan() {
             for state in plan.state_tables() {
                 if let Err(error) = self.kv.drop_table(state) {
                     tracing::warn!("state table {state} could not be cleared: {error}");
@@ -323,6 +362,7 @@ impl Core {
             }
         }
         self.recovered = self.last_cut;
+        self.recover_sinks()?;
         self.refresh_after_replay()?;
         if cuts > 0 || writes > 0 {
             tracing::info!(cuts, writes, epoch = self.last_cut.0, "replayed the log");
@@ -339,6 +379,19 @@ impl Core {
             }
             DdlRecord::Drop { relations } => {
                 self.apply_drop(&relations);
+                Ok(())
+            }
+            DdlRecord::Pause { relation, pause } => {
+                self.apply_pause(relation, pause);
+                Ok(())
+            }
+            DdlRecord::Alter { relation, epoch } => {
+                let prepared = self.prepare_alter(&relation)?;
+                self.apply_alter(*relation, epoch, prepared);
+                Ok(())
+            }
+            DdlRecord::Comment { relation, column, text } => {
+                self.apply_comment(relation, column, text);
                 Ok(())
             }
             DdlRecord::AdvanceWatermark { relation, to_micros } => {

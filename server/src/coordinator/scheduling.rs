@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::job::{Job, Mode, Running};
 use super::ring::RingEntry;
+use super::sinking::SinkStep;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, TaggedBatch, Timestamp};
 use eddyline_executor::{Step, StepDone, StepInput};
 use std::sync::atomic::Ordering;
@@ -43,6 +44,10 @@ impl Core {
     }
 
     fn schedule_live(&mut self, id: RelationId) -> Result<Move> {
+        if let Some(held) = self.hold_sink(id) {
+            return Ok(held);
+        }
+        self.take_policies(id);
         let job = &self.jobs[&id];
         if self.output_is_full(job) {
             return Ok(Move::None);
@@ -53,8 +58,12 @@ impl Core {
             return Ok(self.fall_off(id));
         }
         let Some(target) = self.target(job) else { return Ok(Move::None) };
+        let started = job.progress.started;
         let changed = job.inputs.iter().any(|i| self.ring(*i).is_some_and(|r| r.has_changes(stepped, target)));
-        if changed || !job.progress.started {
+        if changed && (self.sink_overflows(id) || started && self.collects(id)) {
+            return Ok(Move::None);
+        }
+        if changed || !started {
             self.step_live(id, target);
         } else {
             self.reach(id, target);
@@ -72,7 +81,7 @@ impl Core {
     fn target(&self, job: &Job) -> Option<Epoch> {
         let known = job.inputs.iter().map(|i| self.frontier(*i)).min().unwrap_or(self.last_cut);
         let mark = self.marks.range(job.stepped.next()..).next().copied().unwrap_or(Epoch::MAX);
-        let bound = known.min(mark);
+        let bound = known.min(mark).min(self.sink_bound(job)).min(self.policy_bound(job));
         let views: Vec<&Job> = job.inputs.iter().filter(|i| !self.tables.contains_key(i)).filter_map(|i| self.jobs.get(i)).collect();
         let exact = |bound| super::job::common_epoch(views.iter().map(|v| &v.exact), bound);
         let full = exact(bound)?;
@@ -107,12 +116,15 @@ impl Core {
             inputs.push(StepInput { relation: *input, batches: taken.batches, watermark: taken.watermark.unwrap_or(before) });
         }
         self.begin_step(id, target, arrived, inputs);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.last_step = Some(Instant::now());
+        }
     }
 
     pub(super) fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
         let now = self.now;
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.running = Some(Running { arrived });
+            job.running = Some(Running { arrived, now });
             self.engine.step(Step { job: id, epoch, now, inputs });
         }
     }
@@ -144,6 +156,10 @@ impl Core {
         let (late, rejected) = self.system.side_rows(done.job, done.epoch, done.late, done.rejected);
         stats.late.fetch_add(late, Ordering::Relaxed);
         stats.rejected.fetch_add(rejected, Ordering::Relaxed);
+        if self.sinks.contains_key(&done.job) {
+            let emitted = SinkStep { job: done.job, epoch: done.epoch, now: running.now, output: done.output, watermark: done.watermark };
+            return self.on_sink_step(emitted);
+        }
         if matches!(self.jobs[&done.job].mode, Mode::Backfilling(_)) {
             return self.on_backfill_step(done.job, done.watermark);
         }

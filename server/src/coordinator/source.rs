@@ -70,6 +70,10 @@ pub struct SourceCut {
     pub undecodable: Vec<(PartitionId, UndecodableRecord)>,
 }
 
+fn idle_timeout(relation: &Relation) -> Option<Duration> {
+    relation.watermark.as_ref().and_then(|w| w.idle_timeout).map(|us| Duration::from_micros(us as u64))
+}
+
 impl Source {
     pub fn new(
         relation: Arc<Relation>,
@@ -91,7 +95,7 @@ impl Source {
         stats.undecodable.store(progress.undecodable, Ordering::Relaxed);
         stats.bytes.store(progress.bytes, Ordering::Relaxed);
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
-        let idle_timeout = relation.watermark.as_ref().and_then(|w| w.idle_timeout).map(|us| Duration::from_micros(us as u64));
+        let idle_timeout = idle_timeout(&relation);
         Ok(Source {
             ring: Ring::of_source(
                 epoch,
@@ -114,6 +118,16 @@ impl Source {
             advance: None,
             relation,
         })
+    }
+
+    /// Goes on with other options: what had arrived is read again with them.
+    pub fn alter(&mut self, relation: Arc<Relation>, connector: Arc<dyn SourceConnector>) -> Result<()> {
+        connector.remember(&self.notes)?;
+        let reads = self.reader.is_some();
+        self.stop();
+        self.idle_timeout = idle_timeout(&relation);
+        (self.relation, self.connector) = (relation, connector);
+        if reads { self.start() } else { Ok(()) }
     }
 
     pub fn id(&self) -> RelationId {

@@ -1,11 +1,12 @@
 //! Counters that others read without asking the coordinator: for `/metrics`, the demo and SHOW JOBS.
 
 use eddyline_common::{Epoch, RelationId};
+use eddyline_executor::OperatorStats;
 use eddyline_storage::log::LogStats;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -30,6 +31,29 @@ pub struct Stats {
     pub state_bytes: AtomicU64,
     pub sources: RwLock<BTreeMap<RelationId, Arc<SourceStats>>>,
     pub jobs: RwLock<BTreeMap<RelationId, Arc<JobStats>>>,
+    pub sinks: RwLock<BTreeMap<RelationId, Arc<SinkStats>>>,
+}
+
+#[derive(Debug, Default)]
+pub struct SinkStats {
+    pub name: String,
+    /// Acknowledged by the outside since start, and up to which epoch.
+    pub rows: AtomicU64,
+    pub epoch: AtomicU64,
+    /// In the log, not acknowledged; and how much that may be.
+    pub waiting_bytes: AtomicU64,
+    pub log_bytes_max: AtomicU64,
+    /// Times that sending had to begin again.
+    pub failures: AtomicU64,
+    pub paused: AtomicBool,
+    /// What is being retried, if the outside or the disk is in trouble.
+    pub problem: RwLock<Option<String>>,
+}
+
+impl SinkStats {
+    pub fn is_full(&self) -> bool {
+        self.waiting_bytes.load(Ordering::Relaxed) >= self.log_bytes_max.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +88,8 @@ pub struct JobStats {
     /// Share of the backfill that is done, in thousandths; 1000 once live.
     pub backfill_permille: AtomicU64,
     pub error: RwLock<Option<String>>,
+    /// By node of the job's plan, since start.
+    pub operators: OnceLock<Arc<[OperatorStats]>>,
 }
 
 impl Stats {
@@ -88,7 +114,14 @@ impl Stats {
         stats
     }
 
+    pub(crate) fn add_sink(&self, id: RelationId, name: &str) -> Arc<SinkStats> {
+        let stats = Arc::new(SinkStats { name: name.to_string(), ..Default::default() });
+        self.sinks.write().insert(id, stats.clone());
+        stats
+    }
+
     pub(super) fn remove(&self, id: RelationId) {
+        self.sinks.write().remove(&id);
         self.sources.write().remove(&id);
         self.jobs.write().remove(&id);
     }

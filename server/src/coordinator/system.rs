@@ -3,18 +3,24 @@
 //! count: the counters go on when the kept rows have reached their bound.
 
 use super::core::Core;
+use super::ddl::job_plan;
 use super::handle::SystemRelation;
 use super::job::Mode;
+use super::sink::{SinkJob, definition};
 use super::stats::JobStats;
+use crate::catalog::{kind_name, object_kind};
 use arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::SchemaRef;
 use arrow::json::LineDelimitedWriter;
 use eddyline_common::connector::UndecodableRecord;
+use eddyline_common::options::{FUTURE_GUARD, IDLE_TIMEOUT};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Column, Epoch, PartitionId, RelationId, SqlType};
 use eddyline_executor::SideRows;
+use eddyline_planner::catalog::{Relation, RelationKind, duration_text};
+use eddyline_planner::explain;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -126,13 +132,17 @@ fn json_lines(rows: &RecordBatch) -> Vec<String> {
 }
 
 /// The name in schema `eddyline` and the columns of each system relation.
-pub const SYSTEM_RELATIONS: [(SystemRelation, &str); 6] = [
+pub const SYSTEM_RELATIONS: [(SystemRelation, &str); 10] = [
     (SystemRelation::Sources, "sources"),
     (SystemRelation::Jobs, "jobs"),
+    (SystemRelation::Sinks, "sinks"),
     (SystemRelation::LateRows, "late_rows"),
     (SystemRelation::RejectedRows, "rejected_rows"),
     (SystemRelation::UndecodableRecords, "undecodable_records"),
     (SystemRelation::Checkpoints, "checkpoints"),
+    (SystemRelation::Operators, "operators"),
+    (SystemRelation::Options, "options"),
+    (SystemRelation::Comments, "comments"),
 ];
 
 pub fn columns(relation: SystemRelation) -> Vec<Column> {
@@ -161,6 +171,29 @@ pub fn columns(relation: SystemRelation) -> Vec<Column> {
             column("freshness_micros", bigint.clone()),
             column("backfill_permille", bigint),
             column("error", text),
+        ],
+        SystemRelation::Operators => vec![
+            column("job", text.clone()),
+            column("node", bigint.clone()),
+            column("operator", text),
+            column("rows_in", bigint.clone()),
+            column("rows_out", bigint.clone()),
+            column("busy_micros", bigint.clone()),
+            column("state_bytes", bigint),
+        ],
+        SystemRelation::Options => {
+            vec![column("relation", text.clone()), column("kind", text.clone()), column("option", text.clone()), column("value", text)]
+        }
+        SystemRelation::Comments => vec![column("relation", text.clone()), column("column", text.clone()), column("comment", text)],
+        SystemRelation::Sinks => vec![
+            column("sink", text.clone()),
+            column("connector", text.clone()),
+            column("state", text.clone()),
+            column("sent_epoch", bigint.clone()),
+            column("rows_sent", bigint.clone()),
+            column("waiting_bytes", bigint.clone()),
+            column("failures", bigint),
+            column("problem", text),
         ],
         SystemRelation::LateRows | SystemRelation::RejectedRows => vec![
             column("view", text.clone()),
@@ -199,6 +232,10 @@ impl Core {
         let rows = match relation {
             SystemRelation::Sources => self.source_rows(),
             SystemRelation::Jobs => self.job_rows(),
+            SystemRelation::Operators => self.operator_rows(),
+            SystemRelation::Options => self.option_rows(),
+            SystemRelation::Comments => self.comment_rows(),
+            SystemRelation::Sinks => self.sink_rows(),
             SystemRelation::LateRows => self.system.late.iter().map(|r| self.side_row(r)).collect(),
             SystemRelation::RejectedRows => self.system.rejected.iter().map(|r| self.side_row(r)).collect(),
             SystemRelation::UndecodableRecords => self.system.undecodable.iter().map(|r| self.undecodable_row(r)).collect(),
@@ -273,10 +310,15 @@ impl Core {
 
     fn job_rows(&self) -> Vec<Vec<Cell>> {
         let row = |job: &super::job::Job| {
+            let sink = self.sinks.get(&job.id());
+            let problem = sink.and_then(|s| s.stats.problem.read().clone());
             let state = match &job.mode {
-                Mode::Live => "running",
-                Mode::Backfilling(_) => "backfilling",
                 Mode::Failed(_) => "stopped",
+                Mode::Backfilling(_) => "backfilling",
+                Mode::Live if self.stands_still(job) => "waiting for the sink",
+                Mode::Live if sink.is_some_and(|s| s.stats.paused.load(Relaxed)) => "paused",
+                Mode::Live if problem.is_some() => "retrying",
+                Mode::Live => "running",
             };
             let s = &job.stats;
             let int = |v: u64| Cell::Int(v as i64);
@@ -292,11 +334,98 @@ impl Core {
                 int(s.state_bytes.load(Relaxed)),
                 Cell::Int(s.freshness_micros.load(Relaxed)),
                 int(s.backfill_permille.load(Relaxed)),
-                Cell::Text(s.error.read().clone()),
+                Cell::Text(s.error.read().clone().or(problem)),
             ]
         };
         self.jobs.values().map(row).collect()
     }
+
+    fn operator_rows(&self) -> Vec<Vec<Cell>> {
+        let mut rows = Vec::new();
+        let name = |id: RelationId| self.name_of_source(id).unwrap_or_else(|| id.to_string());
+        for job in self.jobs.values() {
+            let plan = job_plan(&job.relation);
+            for (node, line) in explain::operators(&plan, &name) {
+                let Some(done) = job.stats.operators.get().and_then(|o| o.get(node)) else { continue };
+                let int = |v: u64| Cell::Int(v as i64);
+                rows.push(vec![
+                    Cell::Text(Some(job.relation.name.clone())),
+                    Cell::Int(node as i64),
+                    Cell::Text(Some(line)),
+                    int(done.rows_in.load(Relaxed)),
+                    int(done.rows_out.load(Relaxed)),
+                    int(done.busy_nanos.load(Relaxed) / 1000),
+                    int(done.state_bytes.load(Relaxed)),
+                ]);
+            }
+        }
+        rows
+    }
+
+    fn option_rows(&self) -> Vec<Vec<Cell>> {
+        let mut rows = Vec::new();
+        for relation in self.catalog.relations() {
+            let kind = kind_name(object_kind(relation));
+            for (option, value) in listed_options(relation) {
+                let cells = [relation.name.as_str(), kind, option.as_str(), value.as_str()];
+                rows.push(cells.into_iter().map(|text| Cell::Text(Some(text.to_string()))).collect());
+            }
+        }
+        rows
+    }
+
+    fn comment_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |(id, column, text): (RelationId, Option<usize>, &str)| {
+            let relation = self.catalog.get(id)?;
+            let column = column.and_then(|c| relation.visible.get(c)).map(|v| v.column.name.clone());
+            Some(vec![Cell::Text(Some(relation.name.clone())), Cell::Text(column), Cell::Text(Some(text.to_string()))])
+        };
+        self.catalog.comments().filter_map(row).collect()
+    }
+
+    fn sink_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |(id, sink): (&RelationId, &SinkJob)| {
+            let s = &sink.stats;
+            let connector = self.catalog.get(*id).and_then(|r| definition(r)?.spec.options.get("connector").cloned());
+            let problem = s.problem.read().clone();
+            let state = match (s.paused.load(Relaxed), &problem) {
+                (true, _) => "paused",
+                (_, Some(_)) => "retrying",
+                _ => "running",
+            };
+            vec![
+                Cell::Text(Some(s.name.clone())),
+                Cell::Text(connector),
+                Cell::Text(Some(state.to_string())),
+                Cell::Int(s.epoch.load(Relaxed) as i64),
+                Cell::Int(s.rows.load(Relaxed) as i64),
+                Cell::Int(s.waiting_bytes.load(Relaxed) as i64),
+                Cell::Int(s.failures.load(Relaxed) as i64),
+                Cell::Text(problem),
+            ]
+        };
+        self.sinks.iter().map(row).collect()
+    }
+}
+
+/// What is in force of a relation's options, those left out that have their default. What is secret is not shown.
+fn listed_options(relation: &Relation) -> Vec<(String, String)> {
+    let of = |options: &BTreeMap<String, String>| options.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut listed: Vec<(String, String)> = match &relation.kind {
+        RelationKind::Source(spec) | RelationKind::KeyedSource { spec, .. } => of(&spec.options),
+        RelationKind::Table { webhook: Some(spec), .. } => of(&spec.options),
+        RelationKind::Sink(sink) => of(&sink.spec.options),
+        RelationKind::MaterializedView { options, .. } => options.listed().into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+        RelationKind::Table { webhook: None, .. } => {
+            let micros = relation.watermark.iter().flat_map(|w| [(IDLE_TIMEOUT, w.idle_timeout), (FUTURE_GUARD, w.future_guard)]);
+            micros.filter_map(|(key, micros)| Some((key.to_string(), duration_text(micros?)))).collect()
+        }
+        RelationKind::View { .. } => Vec::new(),
+    };
+    let secret =
+        |key: &str| ["password", "secret", "token", "credential", "jaas", "key.pem", "account_key"].iter().any(|s| key.contains(s));
+    listed.iter_mut().filter(|(key, _)| secret(key)).for_each(|(_, value)| *value = "***".to_string());
+    listed
 }
 
 /// Counters that survive a restart, so that produced = accepted + late + rejected goes on holding.

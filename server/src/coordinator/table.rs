@@ -27,6 +27,13 @@ impl Table {
         Ok(Table { relation, ring, watermark, written: epoch, times, waiting: Vec::new(), proposed: watermark, advanced: false })
     }
 
+    /// Goes on with other options.
+    pub fn alter(&mut self, relation: Arc<Relation>) -> Result<()> {
+        self.times = EventTimes::new(&relation)?;
+        self.relation = relation;
+        Ok(())
+    }
+
     pub fn id(&self) -> RelationId {
         self.relation.id
     }

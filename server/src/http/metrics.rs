@@ -1,7 +1,7 @@
 //! Prometheus' text format, written from the counters. Names follow its conventions: base units (seconds, bytes), a unit
 //! at the end, `_total` for what only grows.
 
-use crate::coordinator::{JobStats, SourceStats, Stats};
+use crate::coordinator::{JobStats, SinkStats, SourceStats, Stats};
 use crate::metrics::Metrics;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,6 +15,7 @@ pub fn render(stats: &Stats, metrics: &Metrics) -> String {
     page.counter("eddyline_cuts_total", "Cuts taken since start.", count(&stats.cuts));
     sources(&mut page, stats);
     jobs(&mut page, stats);
+    sinks(&mut page, stats);
     checkpoints(&mut page, stats);
     log(&mut page, stats);
     sessions(&mut page, metrics);
@@ -57,6 +58,17 @@ fn jobs(page: &mut Page, stats: &Stats) {
         Some(count(&j.backfill_permille) / 1000.0)
     });
     each(GAUGE, "eddyline_job_stopped", "1 once the job has failed.", |j| Some(flag(j.error.read().is_some())));
+}
+
+fn sinks(page: &mut Page, stats: &Stats) {
+    let sinks = stats.sinks.read();
+    let all: Vec<(&str, &SinkStats)> = sinks.values().map(|s| (s.name.as_str(), &**s)).collect();
+    let mut each = |kind, name, help, read: fn(&SinkStats) -> Option<f64>| page.family(kind, name, help, "sink", &all, read);
+    each(COUNTER, "eddyline_sink_rows_sent_total", "Rows acknowledged outside since start.", |s| Some(count(&s.rows)));
+    each(GAUGE, "eddyline_sink_waiting_bytes", "Rows in the sink's log that are not acknowledged.", |s| Some(count(&s.waiting_bytes)));
+    each(GAUGE, "eddyline_sink_epoch", "The newest epoch acknowledged outside.", |s| Some(count(&s.epoch)));
+    each(COUNTER, "eddyline_sink_failures_total", "Times that sending began again.", |s| Some(count(&s.failures)));
+    each(GAUGE, "eddyline_sink_in_trouble", "1 while something is being retried.", |s| Some(flag(s.problem.read().is_some())));
 }
 
 fn checkpoints(page: &mut Page, stats: &Stats) {

@@ -176,8 +176,11 @@ const DEFINITIONS: &[Definition] = &[
     define("pg_get_function_identity_arguments", "text", |c, args| Ok(procs::arguments(c, arg(args, 0).as_oid()))),
     define("pg_get_function_sqlbody", "text", null),
     define("pg_get_functiondef", "text", |c, args| Ok(procs::definition(c, arg(args, 0).as_oid()))),
-    define("obj_description", "text", null),
-    define("col_description", "text", null),
+    define("obj_description", "text", |c, args| Ok(comment(c, arg(args, 0), None).into())),
+    define("col_description", "text", |c, args| {
+        let column = arg(args, 1).as_int().and_then(|number| usize::try_from(number - 1).ok());
+        Ok(column.and_then(|column| comment(c, arg(args, 0), Some(column))).into())
+    }),
     define("shobj_description", "text", null),
     define("pg_partition_ancestors", "_oid", |_, _| Ok(Value::Ints(Vec::new()))),
     define("pg_relation_is_publishable", "bool", no),
@@ -224,6 +227,11 @@ const DEFINITIONS: &[Definition] = &[
 
 fn version() -> String {
     format!("PostgreSQL {SERVER_VERSION} (Eddyline {})", env!("CARGO_PKG_VERSION"))
+}
+
+fn comment(context: &SystemContext, oid: &Value, column: Option<usize>) -> Option<String> {
+    let relation = context.catalog.by_oid(oid.as_oid()?)?;
+    context.catalog.comment(relation.id, column).map(str::to_string)
 }
 
 fn current_setting(context: &SystemContext, args: &[Value]) -> Result<Value, SqlError> {

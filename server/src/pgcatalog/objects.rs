@@ -23,7 +23,8 @@ pub const BTREE: u32 = 403;
 const OWN_RELATIONS: u32 = 15_000;
 
 pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
-    let relations = || context.catalog.relations().map(|r| r.as_ref());
+    // A sink has no rows that a client could ask for.
+    let relations = || context.catalog.relations().map(|r| r.as_ref()).filter(|r| !matches!(r.kind, RelationKind::Sink(_)));
     match name {
         "pg_class" => {
             relations().for_each(|r| class_rows(r, rows));
@@ -34,6 +35,15 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
             system_relations().for_each(|r| system_attribute_rows(&r, rows));
         }
         "pg_attrdef" => relations().for_each(|r| default_rows(r, rows)),
+        "pg_description" => context.catalog.comments().for_each(|(relation, column, text)| {
+            let number = column.map_or(0, |c| c as i64 + 1);
+            rows.add([
+                ("objoid", relation_oid(relation).into()),
+                ("classoid", builtin::PG_CLASS.into()),
+                ("objsubid", number.into()),
+                ("description", text.into()),
+            ]);
+        }),
         "pg_type" => relations().for_each(|r| row_type(r, rows)),
         "pg_index" => relations().filter(|r| has_index(r)).for_each(|r| index_row(r, rows)),
         "pg_constraint" => relations().filter(|r| has_constraint(r)).for_each(|r| constraint_row(r, rows)),

@@ -78,13 +78,16 @@ struct Runner {
     snapshot: CatalogSnapshot,
     engine: QueryEngine,
     runtime: tokio::runtime::Runtime,
+    _spill: tempfile::TempDir,
 }
 
 impl Runner {
     fn new() -> Self {
-        let engine = QueryEngine::new(EngineOptions { threads: 1, memory_bytes: 64 << 20 }).unwrap();
+        let spill = tempfile::tempdir().unwrap();
+        let (spill_dir, spill_bytes) = (spill.path().to_path_buf(), 64 << 20);
+        let engine = QueryEngine::new(EngineOptions { threads: 1, memory_bytes: 64 << 20, spill_dir, spill_bytes }).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Runner { snapshot: catalog(), engine, runtime }
+        Runner { snapshot: catalog(), engine, runtime, _spill: spill }
     }
 
     /// Column names and oids, and the rows as text.

@@ -20,6 +20,7 @@ use eddyline_common::{Result, SqlError, SqlState, Timestamp};
 use eddyline_planner::casts::{PostgresCasts, rewrite_expr};
 use futures::{FutureExt, StreamExt};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -30,12 +31,16 @@ const BATCH_ROWS: usize = 8192;
 /// Stack of a query thread: plans and expressions are walked recursively.
 pub(super) const STACK_BYTES: usize = 8 << 20;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// Threads that run queries, and partitions a query is cut into.
     pub threads: usize,
     /// What all queries together may hold, in bytes; more spills to disk or fails.
     pub memory_bytes: usize,
+    /// Where they spill to; what an earlier process left there is removed.
+    pub spill_dir: PathBuf,
+    /// What all of them together may spill, in bytes.
+    pub spill_bytes: u64,
 }
 
 pub struct QueryEngine {
@@ -57,8 +62,14 @@ impl QueryEngine {
             .with_batch_size(BATCH_ROWS)
             .with_information_schema(false)
             .with_create_default_catalog_and_schema(false);
+        if options.spill_dir.exists() {
+            std::fs::remove_dir_all(&options.spill_dir)?;
+        }
+        std::fs::create_dir_all(&options.spill_dir)?;
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(options.memory_bytes)))
+            .with_temp_file_path(options.spill_dir)
+            .with_max_temp_directory_size(options.spill_bytes)
             .build_arc()
             .map_err(to_sql_error)?;
         let state = SessionStateBuilder::new()
@@ -226,9 +237,15 @@ pub fn to_sql_error(error: DataFusionError) -> SqlError {
         },
         DataFusionError::Collection(mut errors) if !errors.is_empty() => to_sql_error(errors.swap_remove(0)),
         DataFusionError::ArrowError(inner, _) => arrow_error(*inner),
-        DataFusionError::ResourcesExhausted(what) => SqlError::new(SqlState("53200"), "out of memory")
-            .with_detail(what)
-            .with_hint("Ask for less at once, or raise the memory for queries."),
+        // DataFusion has one kind of error for both.
+        DataFusionError::ResourcesExhausted(what) if what.contains("disk space") => {
+            SqlError::new(SqlState("53400"), "queries have spilled as much to disk as they may")
+                .with_detail(first_line(&what))
+                .with_hint("Ask for less at once, or raise query_spill.")
+        }
+        DataFusionError::ResourcesExhausted(what) => {
+            SqlError::new(SqlState("53200"), "out of memory").with_detail(what).with_hint("Ask for less at once, or raise query_memory.")
+        }
         DataFusionError::NotImplemented(what) => SqlError::unsupported(first_line(&what)),
         DataFusionError::SchemaError(inner, _) => SqlError::new(SqlState::UNDEFINED_COLUMN, first_line(&inner.to_string())),
         DataFusionError::Plan(what) => SqlError::new(SqlState::SYNTAX_ERROR, first_line(&what)),

@@ -6,8 +6,9 @@
 //! - `statement`: what each kind of statement does
 //! - `transaction`, `commit`: blocks, snapshots, effects
 //! - `writing`: INSERT, UPDATE, DELETE
+//! - `writing_out`: INSERT of VALUES into a table with a connector
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH
-//! - `show`: SHOW and DESCRIBE
+//! - `show`, `explain_job`: SHOW and DESCRIBE; EXPLAIN of what runs
 //! - `copy`: COPY in and out
 //!
 //! It knows nothing of messages and sockets.
@@ -15,12 +16,14 @@
 pub mod commit;
 pub mod copy;
 pub mod cursor;
+mod explain_job;
 pub mod planning;
 pub mod settings;
 pub mod show;
 pub mod statement;
 pub mod transaction;
 mod writing;
+mod writing_out;
 
 use crate::coordinator::CoordinatorHandle;
 use crate::metrics::Metrics;

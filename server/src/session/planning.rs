@@ -37,7 +37,7 @@ impl Catalog for SessionCatalog {
 
     fn table_source(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableSource>> {
         if let Some(relation) = self.relation(schema, name)
-            && !matches!(relation.kind, RelationKind::View { .. })
+            && !matches!(relation.kind, RelationKind::View { .. } | RelationKind::Sink(_))
         {
             return Some(Arc::new(RelationSource::new(relation)));
         }
@@ -91,6 +91,7 @@ impl Session {
             search_path: vec!["public".to_string()],
             database: DATABASE.to_string(),
             disabled_rules: RULES.into_iter().filter(|rule| self.settings.get(rule) == Some("off")).collect(),
+            pipeline_name: self.settings.get("pipeline.name").map(str::to_string),
         };
         let plan = || eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters);
         let planned = without_stalling(parsed.sql.len(), plan)?;
@@ -115,7 +116,7 @@ pub fn result_schema(planned: &Planned, session: &Session) -> Option<SchemaRef> 
         Planned::Query(query) => Some(query_schema(query)),
         Planned::Insert(insert) => returning(&insert.returning),
         Planned::Update(mutation) | Planned::Delete(mutation) => returning(&mutation.returning),
-        Planned::Explain(_) | Planned::ExplainAnalyze(_) => Some(one_column("QUERY PLAN")),
+        Planned::Explain(_) | Planned::ExplainAnalyze(_) | Planned::ExplainJob { .. } => Some(one_column("QUERY PLAN")),
         Planned::Show(show) => Some(super::show::schema(show)),
         Planned::Fetch { name, move_only: false, .. } => session.portals.schema(name),
         Planned::ExecutePrepared { name, .. } => session.statements.schema(name),

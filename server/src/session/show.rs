@@ -80,14 +80,21 @@ impl Session {
         let catalog = self.services().coordinator.catalog();
         let stats = self.services().coordinator.stats();
         let jobs = stats.jobs.read();
-        let views = catalog.relations().filter(|r| object_kind(r) == ObjectKind::MaterializedView);
+        let sinks = stats.sinks.read();
+        let running = |r: &&Arc<Relation>| matches!(object_kind(r), ObjectKind::MaterializedView | ObjectKind::Sink);
+        let views = catalog.relations().filter(running);
         views
             .filter_map(|r| jobs.get(&r.id).map(|job| (r, job)))
             .map(|(r, job)| {
-                let error = job.error.read().clone();
+                let sink = sinks.get(&r.id);
+                let problem = sink.and_then(|s| s.problem.read().clone());
+                let failed = job.error.read().clone();
+                let error = failed.clone().or(problem);
                 let filled = job.backfill_permille.load(Relaxed);
-                let state = match (&error, filled) {
+                let state = match (&failed, filled) {
                     (Some(_), _) => "failed".to_string(),
+                    _ if sink.is_some_and(|s| s.paused.load(Relaxed)) => "paused".to_string(),
+                    _ if error.is_some() => "retrying".to_string(),
                     (None, 1000..) => "running".to_string(),
                     (None, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),
                 };

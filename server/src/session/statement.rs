@@ -9,8 +9,11 @@ use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
 use eddyline_planner::statement::{ObjectKind, Planned, Query};
-use eddyline_planner::{Parsed, parameter_types};
+use eddyline_planner::{Parsed, RelationKind, parameter_types};
 use std::sync::Arc;
+
+/// How an INSERT that keeps running completes: it has written nothing yet.
+const RUNNING_INSERT: &str = "INSERT 0 0";
 
 impl Session {
     /// Plans and runs one statement without parameters.
@@ -40,6 +43,14 @@ impl Session {
                 Ok(Outcome::Rows { rows, tag: Tag::Counted("SELECT") })
             }
             Planned::Insert(insert) => self.insert(insert).await,
+            Planned::WriteOut { spec, source, .. } => self.write_out(*spec, source).await,
+            Planned::StatementSet(statements) => {
+                for planned in statements {
+                    let statement = PlannedStatement { planned, context: context.clone() };
+                    Box::pin(self.execute(statement, parsed)).await?;
+                }
+                Ok(Outcome::Done("EXECUTE STATEMENT SET".into()))
+            }
             Planned::Update(update) => self.update(update).await,
             Planned::Delete(delete) => self.delete(delete).await,
             Planned::CopyFrom { table, columns, format } => self.copy_in(table, columns, format),
@@ -47,15 +58,20 @@ impl Session {
                 let rows = self.query(query, &context).await?;
                 Ok(Outcome::CopyOut { rows, format })
             }
-            Planned::Create { .. } | Planned::CreateFunction { .. } | Planned::Drop { .. } | Planned::AdvanceWatermark { .. } => {
-                self.define(planned).await
-            }
+            Planned::Create { .. }
+            | Planned::CreateFunction { .. }
+            | Planned::Drop { .. }
+            | Planned::AdvanceWatermark { .. }
+            | Planned::PauseJob { .. }
+            | Planned::Alter { .. }
+            | Planned::Comment { .. } => self.define(planned).await,
             Planned::Explain(lines) => Ok(explained(lines)),
             Planned::ExplainAnalyze(query) => {
                 let bindings = self.bindings(&query.relations).await?;
                 let lines = self.services.engine.analyze(query.plan, bindings).await?;
                 Ok(explained(lines))
             }
+            Planned::ExplainJob { job, analyze } => Ok(explained(self.explain_job(job, analyze).await?)),
             Planned::Show(show) => self.show(show),
             Planned::Set { name, value, local } => self.set_statement(&name, value.as_deref(), local),
             Planned::Begin { read_only } => self.begin(read_only).await,
@@ -182,7 +198,9 @@ impl Session {
         }
         let (ddl, tag) = match planned {
             Planned::Create { relation, if_not_exists } => {
-                let tag = format!("CREATE {}", kind_tag(crate::catalog::object_kind(&relation)));
+                let is_insert = matches!(&relation.kind, RelationKind::Sink(sink) if sink.is_insert);
+                let created = format!("CREATE {}", kind_tag(crate::catalog::object_kind(&relation)));
+                let tag = if is_insert { RUNNING_INSERT.to_string() } else { created };
                 (Ddl::Create { relation: Box::new(relation), if_not_exists }, tag)
             }
             Planned::CreateFunction { function, replace } => {
@@ -194,9 +212,20 @@ impl Session {
             Planned::AdvanceWatermark { relation, to_micros } => {
                 (Ddl::AdvanceWatermark { relation, to_micros }, "ALTER SOURCE".to_string())
             }
+            Planned::PauseJob { job, pause } => (Ddl::PauseJob { job, pause }, "ALTER JOB".to_string()),
+            Planned::Alter { before, after } => {
+                let tag = format!("ALTER {}", kind_tag(crate::catalog::object_kind(&before)));
+                (Ddl::Alter { before, after }, tag)
+            }
+            Planned::Comment { relation, column, text } => (Ddl::Comment { relation, column, text }, "COMMENT".to_string()),
             other => return Err(SqlError::internal(format!("not a definition statement: {other:?}"))),
         };
         let outcome = self.services.coordinator.ddl(ddl).await?;
+        if tag == RUNNING_INSERT
+            && let Some(job) = outcome.created.and_then(|id| self.services.coordinator.catalog().get(id).cloned())
+        {
+            self.warn(SqlState("00000"), format!("job \"{}\" runs", job.name));
+        }
         for notice in outcome.notices {
             self.warn(SqlState("00000"), notice);
         }
@@ -253,6 +282,7 @@ fn kind_tag(kind: ObjectKind) -> &'static str {
         ObjectKind::View => "VIEW",
         ObjectKind::MaterializedView => "MATERIALIZED VIEW",
         ObjectKind::Function => "FUNCTION",
+        ObjectKind::Sink => "SINK",
     }
 }
 

@@ -1,5 +1,6 @@
 //! - `tidy`: house rules that the compiler does not check
 //! - `slt`: SQL behaviour, by feature, in every mode
+//! - `altering`: options that change while things run
 //! - `backfill`: private readings through restarts
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
@@ -8,6 +9,7 @@
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
 //! - `sources`: sources that need no other service, through kills
+//! - `sinks`: what leaves the server, on a real broker and in files
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
@@ -15,6 +17,7 @@
 //! - `oracle`: incremental against batch, in process
 //! - `psql`: the real psql and its commands
 
+mod altering;
 mod backfill;
 mod crash;
 mod docs;
@@ -29,6 +32,7 @@ mod oracle;
 mod psql;
 mod scripts;
 mod segments;
+mod sinks;
 mod slt;
 mod sources;
 mod tidy;

@@ -91,7 +91,7 @@ impl Flusher {
         if self.durable < SEGMENT_HEADER_BYTES {
             self.fs.sync_dir(&self.dir).map_err(failed("sync log directory", &self.dir)).map_err(Failure::Sync)?;
         }
-        failpoint::hit("log.synced").map_err(Failure::Sync)?;
+        failpoint::hit(self.shared.options.sync_failpoint).map_err(Failure::Sync)?;
         self.durable = chunk.offset + chunk.bytes.len() as u64;
         self.file = Some(file);
         if self.durable > self.shared.options.segment_bytes / 2 {

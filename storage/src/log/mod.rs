@@ -28,7 +28,8 @@ mod writer;
 mod tests;
 
 pub use recovered::{Frame, Frames, Recovered};
-pub use writer::{DurableCallback, Log, LogStats};
+pub use segment::path as segment_path;
+pub use writer::{DurableCallback, Log, LogFile, LogStats};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -57,6 +58,8 @@ pub struct LogOptions {
     pub room_bytes_max: u64,
     /// Pause before a failed write is tried again.
     pub retry_after: Duration,
+    /// Where a test makes a sync fail.
+    pub sync_failpoint: &'static str,
 }
 
 /// Recovery reads a segment at a time into memory, and old ones go when a checkpoint passes them: large enough
@@ -69,6 +72,6 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 impl Default for LogOptions {
     fn default() -> Self {
-        LogOptions { segment_bytes: SEGMENT_BYTES, room_bytes_max: ROOM_BYTES_MAX, retry_after: RETRY_AFTER }
+        LogOptions { segment_bytes: SEGMENT_BYTES, room_bytes_max: ROOM_BYTES_MAX, retry_after: RETRY_AFTER, sync_failpoint: "log.synced" }
     }
 }

@@ -61,6 +61,11 @@ impl Recovered {
         self.allocated
     }
 
+    /// The position of the first frame that is still there.
+    pub fn start(&self) -> LogPosition {
+        LogPosition { segment: self.first_segment, offset: SEGMENT_HEADER_BYTES }
+    }
+
     /// The position after the last frame.
     pub fn end(&self) -> LogPosition {
         self.end
@@ -115,6 +120,11 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// From the start of a frame, or of the frames, of a segment, to the end of what is durable.
+    pub(super) fn between(fs: Arc<dyn FileSystem>, dir: PathBuf, from: LogPosition, end: LogPosition) -> Frames {
+        Frames { fs, dir, next: from, end, loaded: None, failed: false }
+    }
+
     fn read(&mut self) -> Result<Option<Frame>> {
         while self.next < self.end {
             let path = segment::path(&self.dir, self.next.segment);

@@ -7,7 +7,8 @@ use eddyline_common::runtime::FileSystem;
 use eddyline_common::{Result, SqlError};
 use std::path::{Path, PathBuf};
 
-pub(super) fn path(dir: &Path, segment: u64) -> PathBuf {
+/// Where a log in `dir` has this segment.
+pub fn path(dir: &Path, segment: u64) -> PathBuf {
     dir.join(format!("{segment:020}.log"))
 }
 

@@ -723,3 +723,41 @@ fn logs_of_the_first_version_are_read() {
     drop(log);
     assert_eq!(payloads(&open(dir.path()).unwrap().1), ["one", "two", "three"]);
 }
+
+#[test]
+fn a_copy_of_the_files_is_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = LogOptions { segment_bytes: 4096, room_bytes_max: 1024, ..options() };
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let texts: Vec<String> = (0..40).map(|number| format!("{number:0>500}")).collect();
+    write_each(&log, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+    let files = log.files().unwrap();
+    let copied = tempfile::tempdir().unwrap();
+    for file in &files {
+        let content = log.read_file(*file).unwrap().unwrap();
+        let original = std::fs::read(segment_path(dir.path(), file.segment)).unwrap();
+        assert_eq!(original[..content.len()], content);
+        assert!(original[content.len()..].iter().all(|byte| *byte == 0), "nothing but the zeros was left out");
+        std::fs::write(segment_path(copied.path(), file.segment), content).unwrap();
+    }
+    let (copy, recovered) = open_with(Arc::new(SystemFs), copied.path(), small).unwrap();
+    assert_eq!((payloads(&recovered), recovered.cut_bytes()), (texts, 0));
+    drop(copy);
+
+    // What was listed stays what it was, also while the log goes on.
+    let last = *files.last().unwrap();
+    let before = log.read_file(last).unwrap();
+    write_each(&log, &vec!["x".repeat(500).as_str(); 20]);
+    assert!(log.end().segment > last.segment + 1);
+    assert_eq!(log.read_file(last).unwrap(), before);
+    let sealed = LogFile { durable_bytes: None, ..last };
+    assert!(log.read_file(sealed).unwrap().unwrap().len() > before.unwrap().len());
+    log.truncate_before(LogPosition { segment: last.segment + 1, offset: SEGMENT_HEADER_BYTES }).unwrap();
+    assert_eq!((log.read_file(last).unwrap(), log.read_file(sealed).unwrap()), (None, None));
+    assert_eq!(log.files().unwrap()[0].segment, last.segment + 1, "a spare file is no segment");
+
+    // Of one that is still there, damage is reported.
+    let file = log.files().unwrap()[0];
+    flip(&segment_path(dir.path(), file.segment), SEGMENT_HEADER_BYTES + 40);
+    assert_eq!(log.read_file(file).unwrap_err().state, SqlState::DATA_CORRUPTED);
+}

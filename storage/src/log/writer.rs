@@ -4,13 +4,14 @@
 use super::flusher::Flusher;
 use super::frame::{self, FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
 use super::spare::Spares;
-use super::{LogOptions, LogPosition, Recovered, segment};
+use super::{Frames, LogOptions, LogPosition, Recovered, segment};
 use crate::io::failed;
+use bytes::Bytes;
 use eddyline_common::runtime::FileSystem;
 use eddyline_common::{Result, SqlError, SqlState, failpoint};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -28,6 +29,14 @@ pub struct Log {
     flusher: Option<JoinHandle<()>>,
     pub(super) spares: Arc<Spares>,
     preparer: Option<JoinHandle<()>>,
+}
+
+/// A segment, for a copy of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    pub segment: u64,
+    /// How much of it is durable, if it still grows; otherwise it has its seal and never changes again.
+    pub durable_bytes: Option<u64>,
 }
 
 /// What the log has done since it was opened.
@@ -160,6 +169,43 @@ impl Log {
         self.shared.state.lock().durable
     }
 
+    /// The durable frames at and after `from`, which is where a frame that is still there starts. Reads whole segments back from the
+    /// disk.
+    pub fn frames(&self, from: LogPosition) -> Frames {
+        Frames::between(self.fs.clone(), self.dir.clone(), from, self.durable_end())
+    }
+
+    /// The segments that are there, oldest first.
+    pub fn files(&self) -> Result<Vec<LogFile>> {
+        let end = self.durable_end();
+        let segments = segment::list(&*self.fs, &self.dir)?;
+        let file = |segment: u64| LogFile { segment, durable_bytes: (segment == end.segment).then_some(end.offset) };
+        Ok(segments.into_iter().filter(|segment| *segment <= end.segment).map(file).collect())
+    }
+
+    /// The durable content of a segment, without the zeros after it: as a file of that name it is a log again. `None` if the segment
+    /// was removed meanwhile. It is a copy, because the file itself becomes another segment later.
+    pub fn read_file(&self, file: LogFile) -> Result<Option<Bytes>> {
+        let path = segment::path(&self.dir, file.segment);
+        let read = self.read_prefix(file, &path);
+        // Its file may have been given another use while it was read.
+        if read.is_err() && !self.fs.exists(&path) { Ok(None) } else { read.map(Some) }
+    }
+
+    fn read_prefix(&self, file: LogFile, path: &Path) -> Result<Bytes> {
+        let mut bytes = segment::read(&*self.fs, path)?;
+        if let Some(durable) = file.durable_bytes {
+            bytes.truncate(durable as usize);
+        }
+        let extent = segment::extent(&bytes, file.segment, path)?;
+        let is_whole = file.durable_bytes.map_or(extent.is_sealed, |durable| extent.valid == durable);
+        if !is_whole || extent.torn > 0 {
+            return Err(segment::damaged(path, extent.valid, "What follows was durable, or should be zeros."));
+        }
+        bytes.truncate(extent.valid as usize);
+        Ok(bytes.into())
+    }
+
     pub fn stats(&self) -> Arc<LogStats> {
         self.shared.stats.clone()
     }
@@ -167,6 +213,11 @@ impl Log {
     /// Why appends are refused at present, if they are.
     pub fn health(&self) -> Result<()> {
         self.shared.state.lock().health.check()
+    }
+
+    /// A sync failed: nothing can be appended until it is opened again.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.shared.state.lock().health, Health::Poisoned(_))
     }
 
     /// Calls back when the frame at `position` is durable: on this thread if it is already. An error says that the log is

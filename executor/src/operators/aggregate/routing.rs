@@ -25,7 +25,7 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
             moved(below(1)?, &|column| Some(column + offset))
         }
         Op::Join { .. } => below(0),
-        Op::Scan { .. } | Op::Values { .. } | Op::Materialize { .. } => {
+        Op::Scan { .. } | Op::Values { .. } | Op::Materialize { .. } | Op::Sink { .. } => {
             Err(SqlError::internal("the input of an operator with state is not exchanged"))
         }
     }

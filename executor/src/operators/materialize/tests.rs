@@ -25,11 +25,11 @@ fn settles_to_net_changes_old_before_new() {
     let all = weighted(&schema, &rows, 0);
     let expected = net(std::slice::from_ref(&all));
     for seed in 0..10 {
-        let materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
+        let converter = net_converter(&schema).unwrap();
         let mut random = split(all.clone(), seed);
         // Insertions without weights mix with weighted batches.
         random.push(crate::testing::batch(&schema, &[&[9_000 + seed as i64, 1]], 0));
-        let settled = materialize.settle(&schema, random.into_iter().map(|b| b.changes).collect()).unwrap();
+        let settled = settle(&schema, 2, Some(&converter), random.into_iter().map(|b| b.changes).collect()).unwrap();
         let mut wanted = expected.clone();
         wanted.push((vec![9_000 + seed as i64, 1], 1));
         assert_eq!(net_changes(settled.iter()), wanted);
@@ -60,9 +60,9 @@ fn orders_net_input_without_consolidating() {
 #[test]
 fn sums_weights_of_equal_rows() {
     let schema = schema(&[("k", SqlType::Text)]);
-    let materialize = Materialize::new(Some(view(&schema)), 0, schema.clone(), false).unwrap();
+    let converter = net_converter(&schema).unwrap();
     let changes = weighted(&schema, &[(vec![1], 2), (vec![2], -1), (vec![1], 1), (vec![2], 1), (vec![3], -2)], 0).changes;
-    let settled = materialize.settle(&schema, vec![changes]).unwrap();
+    let settled = settle(&schema, 1, Some(&converter), vec![changes]).unwrap();
     assert_eq!(net_changes(settled.iter()), vec![(vec![1], 3), (vec![3], -2)]);
 }
 

@@ -1,6 +1,7 @@
 //! What a manifest says about the server: the catalog, where every input and job stands, and which files hold the
 //! rest. Durable: fields are only added, with defaults.
 
+use super::super::sink::SinkBody;
 use super::super::source::SourceProgress;
 use super::super::system::{JobCounters, SystemRows};
 use eddyline_common::connector::PartitionStart;
@@ -22,6 +23,9 @@ pub struct Body {
     pub catalog: Vec<Relation>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub functions: Vec<SqlFunction>,
+    /// Of relations, and of their columns by number.
+    #[serde(default)]
+    pub comments: Vec<(RelationId, Option<usize>, String)>,
     pub sources: BTreeMap<RelationId, SourceProgress>,
     pub tables: BTreeMap<RelationId, Timestamp>,
     pub jobs: BTreeMap<RelationId, JobBody>,
@@ -30,6 +34,19 @@ pub struct Body {
     pub log: LogPosition,
     pub kv: BTreeMap<String, FileRef>,
     pub view_files: BTreeMap<String, FileRef>,
+    /// Logs of sinks, by segment.
+    #[serde(default)]
+    pub sink_files: Vec<SinkFile>,
+}
+
+/// A segment of a sink's log, or as much of it as was there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkFile {
+    pub sink: RelationId,
+    pub segment: u64,
+    /// `None` if it is whole.
+    pub durable_bytes: Option<u64>,
+    pub file: FileRef,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +60,9 @@ pub struct JobBody {
     pub counters: JobCounters,
     pub view: ViewManifest,
     pub failed: Option<String>,
+    /// Of a job whose rows go outside.
+    #[serde(default)]
+    pub sink: Option<SinkBody>,
 }
 
 /// How far each source has been read.
@@ -60,6 +80,7 @@ impl JobBody {
             counters: JobCounters::default(),
             view: ViewManifest::default(),
             failed,
+            sink: None,
         }
     }
 }
@@ -68,7 +89,7 @@ impl Body {
     /// Every file that the checkpoint needs.
     pub fn files(&self) -> Vec<FileRef> {
         let histories = self.sources.values().flat_map(|s| &s.history.chunks);
-        self.kv.values().chain(self.view_files.values()).chain(histories).cloned().collect()
+        self.kv.values().chain(self.view_files.values()).chain(histories).chain(self.sink_files.iter().map(|s| &s.file)).cloned().collect()
     }
 }
 

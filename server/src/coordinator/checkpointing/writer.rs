@@ -4,14 +4,15 @@
 
 use super::super::Event;
 use super::super::history::History;
-use super::body::{Body, read_body};
+use super::super::sink::SinkFiles;
+use super::body::{Body, SinkFile, read_body};
 use super::guarded;
 use super::maintenance::{Content, FrozenView};
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{RelationId, Result, SqlError, StateTableId};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
-use eddyline_storage::log::{Log, LogPosition};
+use eddyline_storage::log::{Log, LogFile, LogPosition};
 use eddyline_storage::priority;
 use eddyline_storage::state::SpillGate;
 use eddyline_storage::view::{ViewFile, ViewManifest};
@@ -37,6 +38,9 @@ pub struct WriteTask {
     pub histories: BTreeMap<RelationId, History>,
     pub known_views: BTreeMap<String, FileRef>,
     pub known_kv: BTreeMap<String, FileRef>,
+    /// Their logs have all that the jobs emitted until they were frozen.
+    pub sinks: Vec<(RelationId, SinkFiles)>,
+    pub known_sinks: Vec<SinkFile>,
     pub is_final: bool,
 }
 
@@ -45,6 +49,7 @@ pub struct Written {
     pub views: BTreeMap<RelationId, ViewManifest>,
     pub view_files: BTreeMap<String, FileRef>,
     pub kv: BTreeMap<String, FileRef>,
+    pub sinks: Vec<SinkFile>,
     /// Bytes of the files that no earlier checkpoint had.
     pub bytes: u64,
 }
@@ -102,7 +107,7 @@ impl Writer {
     fn write(&self, task: WriteTask) -> Result<Written> {
         // The manifest points at the log's end as it was; that must not be lost when the manifest is not.
         self.log.sync()?;
-        let WriteTask { id, mut body, runs, frozen, histories, known_views, known_kv, .. } = task;
+        let WriteTask { id, mut body, runs, frozen, histories, known_views, known_kv, sinks, known_sinks, .. } = task;
         let old: BTreeSet<String> = known_views.values().chain(known_kv.values()).map(|f| f.name.clone()).collect();
         self.write_state(id, runs, &known_kv, &mut body)?;
         let frozen = frozen.recv().map_err(|_| SqlError::internal("the views were not frozen"))??;
@@ -114,11 +119,14 @@ impl Writer {
                 progress.history = history.save(put)?;
             }
         }
+        for (sink, files) in &sinks {
+            bytes += self.write_sink(*sink, files, &known_sinks, &mut body.sink_files)?;
+        }
         bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
         let json = serde_json::to_value(&body).map_err(SqlError::internal)?;
         self.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
         let views = body.jobs.into_iter().map(|(id, j)| (id, j.view)).collect();
-        Ok(Written { views, view_files: body.view_files, kv: body.kv, bytes })
+        Ok(Written { views, view_files: body.view_files, kv: body.kv, sinks: body.sink_files, bytes })
     }
 
     /// Operator state: the frozen runs go into the store, of which an image is taken.
@@ -156,6 +164,30 @@ impl Writer {
             job.view = manifest;
         }
         Ok(())
+    }
+
+    /// A sink's log: whole segments once, of the last one what is durable. Returns the bytes that are new. Copies, never links: a segment
+    /// that was sent is written over as a later one.
+    fn write_sink(&self, sink: RelationId, files: &SinkFiles, known: &[SinkFile], written: &mut Vec<SinkFile>) -> Result<u64> {
+        let mut bytes = 0;
+        for log_file in files.list()? {
+            let LogFile { segment, durable_bytes } = log_file;
+            let same = |k: &&SinkFile| (k.sink, k.segment, k.durable_bytes) == (sink, segment, durable_bytes);
+            if let Some(same) = known.iter().find(same) {
+                written.push(same.clone());
+                continue;
+            }
+            match files.read(log_file)? {
+                Some(content) => {
+                    let file = self.store.put_bytes(content)?;
+                    bytes += file.bytes;
+                    written.push(SinkFile { sink, segment, durable_bytes, file });
+                }
+                // All of it was sent meanwhile, and all before it.
+                None => written.retain(|w| w.sink != sink),
+            }
+        }
+        Ok(bytes)
     }
 
     /// Removes what no kept checkpoint needs: files, and the log before the oldest of them.

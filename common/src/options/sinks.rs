@@ -1,0 +1,152 @@
+//! Options of sinks: what `WITH (...)` of a CREATE SINK may say, and which options of a table with a connector are for
+//! writing. One table per connector, as in `known`.
+
+use super::known::{Owner, VIEW, outside};
+use super::value::{Kind, OptionDef};
+use super::*;
+
+const fn sink(
+    name: &'static str,
+    title: &'static str,
+    own: &'static [&'static [OptionDef]],
+    pass_through: &'static [&'static str],
+) -> Owner {
+    Owner { shared: VIEW, ..outside(name, title, own, pass_through) }
+}
+
+/// Connectors that can be written to.
+pub(super) static SINKS: &[Owner] = &[
+    sink("kafka", "a sink of connector \"kafka\"", &[TOPICS, KAFKA, LOG], &[PASS_THROUGH_PREFIX]),
+    sink("upsert-kafka", "a sink of connector \"upsert-kafka\"", &[TOPICS, UPSERT_KAFKA, LOG], &[PASS_THROUGH_PREFIX]),
+    sink("filesystem", "a sink of connector \"filesystem\"", &[FILESYSTEM, LOG], &[]),
+    sink("blackhole", "connector \"blackhole\"", &[BLACKHOLE, LOG], &[]),
+];
+
+/// The formats of a sink, by `FORMAT <format> ENCODE <encode>`, and their names in Flink.
+const FORMATS: &[(&str, &str, &str)] =
+    &[("plain", "json", "json"), ("upsert", "json", "upsert-json"), ("debezium", "json", "debezium-json"), ("plain", "csv", "csv")];
+
+/// What any sink may say of its log.
+const LOG: &[OptionDef] = &[OptionDef::new(SINK_LOG_BYTES, Kind::Bytes).also(&["sink.log.size", "sink_log_size", "log_size"])];
+
+const KEY: OptionDef = OptionDef::new(SINK_KEY, Kind::Text).also(&["primary-key", "primary.key", "key.fields", "key"]);
+const TIMES: OptionDef = OptionDef::new(JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])])).also(&[
+    "value.json.timestamp-format.standard",
+    "debezium-json.timestamp-format.standard",
+    "key.json.timestamp-format.standard",
+]);
+
+const TOPICS: &[OptionDef] = &[
+    OptionDef::new(CONNECTOR, Kind::Text).required(),
+    OptionDef::new(TOPIC, Kind::Text).also(&["kafka.topic"]).required(),
+    OptionDef::new(BOOTSTRAP_SERVERS, Kind::Text)
+        .also(&["properties.bootstrap.server", "bootstrap.servers", "bootstrap.server", "kafka.brokers"])
+        .required(),
+    OptionDef::new(KEY_FORMAT, Kind::OneOf(&[("json", &[])])).also(&["key.encode"]),
+    OptionDef::new(VALUE_FIELDS, Kind::OneOf(&[("all", &[]), ("except_key", &["except-key"])])).also(&["value.fields.include"]),
+    // The one guarantee there is; what asks for another is refused.
+    OptionDef::new(DELIVERY, Kind::OneOf(&[("at-least-once", &[])])),
+    KEY,
+    TIMES,
+];
+
+const KAFKA: &[OptionDef] =
+    &[OptionDef::new(FORMAT, Kind::OneOf(&[("json", &[]), ("upsert-json", &[]), ("debezium-json", &["debezium"])]))
+        .also(&["value.format"])
+        .required()];
+
+const UPSERT_KAFKA: &[OptionDef] = &[OptionDef::new(FORMAT, Kind::OneOf(&[("json", &[])])).also(&["value.format"]).required()];
+
+const FILESYSTEM: &[OptionDef] = &[
+    OptionDef::new(CONNECTOR, Kind::Text).required(),
+    OptionDef::new(PATH, Kind::Text).also(&["filesystem.path", "fs.path"]).required(),
+    OptionDef::new(FORMAT, Kind::OneOf(&[("json", &["ndjson", "jsonl"]), ("csv", &[])])).required(),
+    OptionDef::new(PARTITION_BY, Kind::Text).also(&["partition-by", "partition.by", "partitioned_by"]),
+    OptionDef::new(ROLL_BYTES, Kind::Bytes).also(&["sink.rolling.policy.file.size", "roll_size"]),
+    OptionDef::new(ROLL_INTERVAL, Kind::Duration).also(&["sink.rolling.policy.rollover.interval", "roll_interval"]),
+    OptionDef::new(CSV_HEADER, Kind::Boolean).also(&["csv.with-header", "csv.write-header"]),
+    OptionDef::new(CSV_DELIMITER, Kind::Character).also(&["csv.delimiter", "delimiter"]),
+    OptionDef::new(CSV_QUOTE, Kind::Character).also(&["csv.quote"]),
+    OptionDef::new(CSV_ESCAPE, Kind::Character).also(&["csv.escape"]),
+    OptionDef::new(CSV_NULL, Kind::Text).also(&["csv.null"]),
+    TIMES,
+];
+
+const BLACKHOLE: &[OptionDef] = &[OptionDef::new(CONNECTOR, Kind::Text).required(), KEY];
+
+/// Brings the options of a CREATE SINK to canonical keys and values.
+pub fn canonicalize_sink(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let connector = raw.iter().find(|(key, _)| key.eq_ignore_ascii_case(CONNECTOR)).map(|(_, value)| value.trim().to_ascii_lowercase());
+    let connector = connector.ok_or_else(|| {
+        SqlError::new(SqlState::INVALID_PARAMETER, "a sink needs the option connector")
+            .with_hint("Write WITH (connector = 'kafka', topic = ..., properties.bootstrap.server = ...).")
+    })?;
+    let owner = SINKS.iter().find(|c| c.name == connector).ok_or_else(|| unknown_sink(&connector))?;
+    super::canonicalize_for(owner, raw)
+}
+
+/// The `format` value that `FORMAT <format> ENCODE <encode>` of a sink stands for.
+pub fn sink_format_of_clause(format: &str, encode: &str) -> Result<&'static str> {
+    let (lower_format, lower_encode) = (format.to_ascii_lowercase(), encode.to_ascii_lowercase());
+    let found = FORMATS.iter().find(|(f, e, _)| *f == lower_format && *e == lower_encode);
+    found.map(|(_, _, name)| *name).ok_or_else(|| {
+        SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported in a sink", format.to_uppercase(), encode.to_uppercase()))
+            .with_hint(
+                "Supported: FORMAT PLAIN ENCODE JSON, FORMAT UPSERT ENCODE JSON, FORMAT DEBEZIUM ENCODE JSON, FORMAT PLAIN ENCODE CSV.",
+            )
+    })
+}
+
+/// Whether a table with this connector can be read.
+pub fn can_read(connector: &str) -> bool {
+    CONNECTORS.iter().any(|c| c.name == connector)
+}
+
+/// Whether a table with this connector can be written to.
+pub fn can_write(connector: &str) -> bool {
+    SINKS.iter().any(|c| c.name == connector)
+}
+
+/// The options of a table with a connector as its sink has them: those that are about reading are left out. Fails if the
+/// connector cannot be written to.
+pub fn sink_options_of_table(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let connector = options.get(CONNECTOR).map_or("", String::as_str);
+    let owner = SINKS.iter().find(|c| c.name == connector).ok_or_else(|| unknown_sink(connector))?;
+    let is_written = |format: &&String| owner.find(FORMAT).is_none_or(|def| def.kind.canonical(FORMAT, format).is_ok());
+    if let Some(format) = options.get(FORMAT).filter(|format| !is_written(format)) {
+        let error = SqlError::unsupported(format!("a table of connector \"{connector}\" and format \"{format}\" can only be read"));
+        return Err(error.with_hint("What can be written is in docs/connectors.md."));
+    }
+    if boolean(options, CSV_NO_QUOTE) {
+        let error = SqlError::unsupported(format!("option \"{CSV_NO_QUOTE}\" of a table that is written is not supported"));
+        return Err(error.with_hint("Fields are quoted where they must be, so that they can be read back."));
+    }
+    let writes = |key: &str| owner.find(key).is_some() || owner.passes(key);
+    let reads = [GROUP_ID, AUTO_OFFSET_RESET];
+    let kept = options.iter().filter(|(key, _)| writes(key) && !reads.contains(&key.as_str()));
+    super::canonicalize_for(owner, kept.map(|(k, v)| (k.clone(), v.clone())).collect())
+}
+
+/// A size option of a canonicalised map, in bytes.
+pub fn bytes(options: &BTreeMap<String, String>, key: &str) -> Result<Option<u64>> {
+    options.get(key).map(|text| value::bytes_option(key, text)).transpose()
+}
+
+/// Names in a list such as `a, b` or `a;b`.
+pub fn names(text: &str) -> Vec<String> {
+    text.split([',', ';']).map(|name| name.trim().to_string()).filter(|name| !name.is_empty()).collect()
+}
+
+fn unknown_sink(connector: &str) -> SqlError {
+    let names: Vec<&str> = SINKS.iter().map(|c| c.name).collect();
+    if can_read(connector) {
+        return SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("connector \"{connector}\" can only be read"))
+            .with_detail(format!("Connectors of sinks are: {}.", names.join(", ")));
+    }
+    let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown connector \"{connector}\""))
+        .with_detail(format!("Connectors of sinks are: {}.", names.join(", ")));
+    match nearest(connector, names) {
+        Some(meant) => error.with_hint(format!("Perhaps you meant \"{meant}\".")),
+        None => error,
+    }
+}

@@ -1,0 +1,108 @@
+//! Files over a folder of their own: nothing shows before it is whole, what comes again takes the place of what was there.
+
+use super::*;
+use arrow::array::{Int64Array, StringArray};
+use eddyline_common::{Epoch, SqlType, Timestamp};
+use std::collections::BTreeSet;
+
+struct Nobody;
+
+impl SinkMonitor for Nobody {
+    fn report(&self, _problem: Option<String>) {}
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+fn spec(dir: &Path, more: &[(&str, &str)]) -> SinkSpec {
+    let mut options = BTreeMap::from([("path".to_string(), dir.display().to_string()), ("format".to_string(), "json".to_string())]);
+    options.extend(more.iter().map(|(k, v)| (k.to_string(), v.to_string())));
+    let column = |name: &str, ty| SinkColumn { external_name: name.to_string(), ty };
+    SinkSpec {
+        name: "files".into(),
+        incarnation: "0123456789abcdef".into(),
+        options,
+        columns: vec![column("id", SqlType::BigInt), column("city", SqlType::Text)],
+        key: vec![],
+        mode: SinkMode::Append,
+    }
+}
+
+fn step(number: u64) -> SinkStep {
+    SinkStep { number, epoch: Epoch(number * 10), now: Timestamp(0) }
+}
+
+fn rows(ids: &[i64], cities: &[Option<&str>]) -> ChangeBatch {
+    let schema = arrow_schema(&[Column::new("id", SqlType::BigInt, true), Column::new("city", SqlType::Text, true)]);
+    let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(Int64Array::from(ids.to_vec())), Arc::new(StringArray::from(cities.to_vec()))];
+    ChangeBatch::insertions(RecordBatch::try_new(schema, columns).unwrap())
+}
+
+/// The lines of all files that show, with their folders.
+fn shown(dir: &Path) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    let mut stack = vec![dir.to_path_buf()];
+    while let Some(next) = stack.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                stack.push(path);
+            } else if !path.file_name().unwrap().to_str().unwrap().starts_with('.') {
+                let folder = next.strip_prefix(dir).unwrap().display().to_string();
+                for line in fs::read_to_string(&path).unwrap().lines() {
+                    assert!(lines.insert(format!("{folder}:{line}")), "{line} is there twice");
+                }
+            }
+        }
+    }
+    lines
+}
+
+fn set(lines: &[&str]) -> BTreeSet<String> {
+    lines.iter().map(|l| l.to_string()).collect()
+}
+
+#[test]
+fn files_show_when_they_are_whole_and_rows_are_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = FilesystemSink::new(&spec(dir.path(), &[])).unwrap();
+    sink.check().unwrap();
+    let mut writer = sink.open(0, Arc::new(Nobody)).unwrap();
+    writer.write(step(1), &rows(&[1], &[Some("Bern")])).unwrap();
+    writer.write(step(2), &rows(&[2], &[None])).unwrap();
+    assert_eq!(writer.flush(false).unwrap(), None, "neither large nor old");
+    assert!(writer.flush_after().unwrap() > Duration::from_secs(50));
+    assert!(shown(dir.path()).is_empty());
+    assert_eq!(writer.flush(true).unwrap(), Some(2));
+    let both = set(&[r#":{"id":1,"city":"Bern"}"#, r#":{"id":2,"city":null}"#]);
+    assert_eq!(shown(dir.path()), both);
+    writer.write(step(3), &rows(&[3], &[None])).unwrap();
+    drop(writer);
+
+    // A crash before the acknowledgement of step 2 was noted: both come again, together with more.
+    let mut writer = sink.open(0, Arc::new(Nobody)).unwrap();
+    assert!(shown(dir.path()).is_empty());
+    writer.write(step(1), &rows(&[1], &[Some("Bern")])).unwrap();
+    assert_eq!(writer.flush(true).unwrap(), Some(1));
+    writer.write(step(2), &rows(&[2], &[None])).unwrap();
+    assert_eq!(writer.flush(true).unwrap(), Some(2));
+    assert_eq!(shown(dir.path()), both);
+    drop(writer);
+    sink.open(2, Arc::new(Nobody)).unwrap();
+    assert_eq!(shown(dir.path()), both, "what was acknowledged stays");
+}
+
+#[test]
+fn folders_by_value_and_csv() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = [("partition_by", "city"), ("format", "csv"), ("csv.header", "true"), ("sink.rolling-policy.file-size", "1")];
+    let sink = FilesystemSink::new(&spec(dir.path(), &more)).unwrap();
+    let mut writer = sink.open(0, Arc::new(Nobody)).unwrap();
+    writer.write(step(1), &rows(&[1, 2, 3], &[Some("a/b"), None, Some("a/b")])).unwrap();
+    assert_eq!(writer.flush(false).unwrap(), Some(1), "large enough");
+    let header = |folder: &str| format!("{folder}:id");
+    let mut wanted = set(&["city=a%2Fb:1", "city=a%2Fb:3", "city=__HIVE_DEFAULT_PARTITION__:2"]);
+    wanted.extend([header("city=a%2Fb"), header("city=__HIVE_DEFAULT_PARTITION__")]);
+    assert_eq!(shown(dir.path()), wanted);
+    assert!(FilesystemSink::new(&spec(Path::new("relative"), &[])).is_err());
+}

@@ -1,0 +1,98 @@
+//! ALTER ... SET and RESET: what a relation is with other options. Only what leaves its rows as they are can change.
+
+use crate::catalog::{Relation, RelationKind};
+use crate::query::Context;
+use crate::sink::log_bytes_max;
+use crate::statement::{ObjectKind, Planned};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
+use eddyline_common::connector::SourceSpec;
+use eddyline_common::options::{self, Changes};
+use eddyline_common::{Result, SqlError, SqlState};
+use std::sync::Arc;
+
+impl Context<'_> {
+    pub fn alter(&self, kind: ObjectKind, name: &ObjectName, changes: &Changes) -> Result<Planned> {
+        let before = self.object(kind, name)?;
+        let mut after = Relation::clone(&before);
+        match &mut after.kind {
+            RelationKind::MaterializedView { options, .. } => {
+                for (key, value) in options::altered_view(changes)? {
+                    options.set(&key, value.as_deref())?;
+                }
+            }
+            RelationKind::Sink(sink) => {
+                sink.spec.options = options::altered_sink(&sink.spec.options, changes)?;
+                sink.options = crate::catalog::ViewOptions::of(&sink.spec.options)?;
+                sink.log_bytes_max = log_bytes_max(&sink.spec.options)?;
+            }
+            RelationKind::Table { webhook: None, .. } => alter_table(&mut after, changes)?,
+            RelationKind::Source(spec) | RelationKind::KeyedSource { spec, .. } | RelationKind::Table { webhook: Some(spec), .. } => {
+                alter_source(spec, changes)?;
+                let watermark = options::watermark_options(&spec.options)?;
+                if let Some(definition) = &mut after.watermark {
+                    definition.idle_timeout = watermark.idle_timeout_micros;
+                    definition.future_guard = watermark.future_guard_micros;
+                }
+            }
+            RelationKind::View { .. } => return Err(SqlError::unsupported("a view has no options")),
+        }
+        Ok(Planned::Alter { before, after: Box::new(after) })
+    }
+
+    /// A relation that is of this kind, or may be called so.
+    fn object(&self, kind: ObjectKind, name: &ObjectName) -> Result<Arc<Relation>> {
+        let relation = self.relation(name)?;
+        let is_kind = match &relation.kind {
+            RelationKind::Source(_) | RelationKind::KeyedSource { .. } => matches!(kind, ObjectKind::Source | ObjectKind::Table),
+            RelationKind::Table { webhook, .. } => kind == ObjectKind::Table || webhook.is_some() && kind == ObjectKind::Source,
+            RelationKind::View { .. } => kind == ObjectKind::View,
+            RelationKind::MaterializedView { .. } => kind == ObjectKind::MaterializedView,
+            RelationKind::Sink(_) => kind == ObjectKind::Sink,
+        };
+        if is_kind {
+            return Ok(relation);
+        }
+        let said = match kind {
+            ObjectKind::Source => "source",
+            ObjectKind::Table => "table",
+            ObjectKind::View => "view",
+            ObjectKind::MaterializedView => "materialized view",
+            ObjectKind::Sink => "sink",
+            ObjectKind::Function => "function",
+        };
+        Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a {said}", relation.name)))
+    }
+
+    pub fn comment(&self, kind: ObjectKind, name: &ObjectName, column: Option<&Ident>, text: Option<String>) -> Result<Planned> {
+        let Some(column) = column else { return Ok(Planned::Comment { relation: self.object(kind, name)?.id, column: None, text }) };
+        let relation = self.relation(name)?;
+        let folded = crate::error::fold(column);
+        let at = relation.visible.iter().position(|v| v.column.name == folded).ok_or_else(|| {
+            let message = format!("column \"{folded}\" of relation \"{}\" does not exist", relation.name);
+            let error = SqlError::new(SqlState::UNDEFINED_COLUMN, message);
+            crate::error::suggest(error, &folded, relation.visible.iter().map(|v| v.column.name.as_str()))
+        })?;
+        Ok(Planned::Comment { relation: relation.id, column: Some(at), text })
+    }
+}
+
+fn alter_source(spec: &mut SourceSpec, changes: &Changes) -> Result<()> {
+    spec.options = options::altered_source(&spec.options, changes)?;
+    Ok(())
+}
+
+fn alter_table(table: &mut Relation, changes: &Changes) -> Result<()> {
+    let changes = options::altered_table(changes)?;
+    let Some(watermark) = &mut table.watermark else {
+        let message = format!("table \"{}\" has no watermark, and no other options", table.name);
+        return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message));
+    };
+    for (key, value) in changes {
+        let micros = value.as_deref().filter(|v| *v != "none").map(|text| options::duration(&key, text)).transpose()?;
+        match key.as_str() {
+            options::IDLE_TIMEOUT => watermark.idle_timeout = micros.filter(|m| *m > 0),
+            _ => watermark.future_guard = micros,
+        }
+    }
+    Ok(())
+}

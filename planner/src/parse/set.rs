@@ -1,0 +1,54 @@
+//! Statement sets: `EXECUTE STATEMENT SET BEGIN insert; insert; END`, and Flink's older `BEGIN STATEMENT SET; ...; END`.
+//! They are the one statement with semicolons inside. A client that cuts its input at semicolons sends the parts
+//! one by one: then each INSERT is a statement of its own, which comes to the same jobs.
+
+use super::Parsed;
+use super::ast::Ast;
+use super::tokens::is_word;
+use crate::error::SourceText;
+use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
+use eddyline_common::{Result, SqlError, SqlState};
+
+/// Where a set's first statement begins within the part, if it opens a set.
+pub fn begin(part: &[TokenWithSpan]) -> Option<usize> {
+    let starts = |words: &[&str]| words.iter().enumerate().all(|(i, word)| part.get(i).is_some_and(|t| is_word(&t.token, word)));
+    if starts(&["execute", "statement", "set", "begin"]) {
+        Some(4)
+    } else if starts(&["begin", "statement", "set"]) {
+        Some(3)
+    } else {
+        None
+    }
+}
+
+pub fn statement_set<'a>(
+    opening: &[TokenWithSpan],
+    first: usize,
+    parts: &mut impl Iterator<Item = &'a [TokenWithSpan]>,
+    text: &SourceText,
+) -> Result<Parsed> {
+    let mut inserts = Vec::new();
+    let start = opening[0].span.start;
+    let mut last = opening[opening.len() - 1].span.end;
+    let mut add = |part: &[TokenWithSpan]| -> Result<()> {
+        match super::statement(part.to_vec(), text)? {
+            insert @ Ast::Insert(..) => inserts.push(insert),
+            _ => {
+                let error = SqlError::new(SqlState::SYNTAX_ERROR, "a statement set holds INSERT statements only");
+                return Err(text.at(error, part[0].span.start));
+            }
+        }
+        Ok(())
+    };
+    if opening.len() > first {
+        add(&opening[first..])?;
+    }
+    for part in parts {
+        last = part[part.len() - 1].span.end;
+        if part.len() == 1 && is_word(&part[0].token, "end") {
+            break;
+        }
+        add(part)?;
+    }
+    Ok(Parsed { sql: text.slice(start, last).to_string(), ast: Ast::StatementSet(inserts), text: text.clone() })
+}

@@ -1,0 +1,151 @@
+//! ALTER and COMMENT ON: a relation goes on with other options. What can fail (a connector that does not take them) fails before
+//! anything is logged; afterwards nothing is asked of anybody.
+//!
+//! What a job makes of rows that fail is part of its content: a new policy counts from a mark on, for a replay as for the first
+//! run. How a job is stepped, and how the outside is reached, is not.
+
+use super::core::Core;
+use super::ddl::Done;
+use super::handle::DdlOutcome;
+use super::job::Job;
+use super::records::DdlRecord;
+use super::sink::definition;
+use eddyline_common::connector::{SinkConnector, SourceConnector};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
+use eddyline_planner::catalog::Relation;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Connectors made with the new options.
+pub(super) struct Prepared {
+    source: Option<Arc<dyn SourceConnector>>,
+    sink: Option<Box<dyn SinkConnector>>,
+}
+
+impl Core {
+    pub(super) fn alter(&mut self, before: &Relation, after: Relation) -> Result<Done> {
+        if self.catalog.get(after.id).is_none_or(|current| **current != *before) {
+            let error = SqlError::new(SqlState::OBJECT_NOT_READY, format!("relation \"{}\" was changed meanwhile", after.name));
+            return Err(error.with_hint("Try again."));
+        }
+        if after == *before {
+            return Ok((DdlOutcome::default(), None));
+        }
+        let prepared = self.prepare_alter(&after)?;
+        let epoch = self.last_cut;
+        let logged = self.log_ddl(&DdlRecord::Alter { relation: Box::new(after.clone()), epoch })?;
+        self.apply_alter(after, epoch, prepared);
+        Ok((DdlOutcome::default(), Some(logged)))
+    }
+
+    pub(super) fn prepare_alter(&self, after: &Relation) -> Result<Prepared> {
+        let spec = after.source_spec().filter(|_| self.sources.contains_key(&self.source_of(after.id)));
+        let feed = after.feed();
+        let spec = feed.as_ref().and_then(Relation::source_spec).or(spec);
+        let source = spec.map(|spec| eddyline_connectors::open(spec).map(Arc::from)).transpose()?;
+        let changed = definition(after).filter(|sink| {
+            let current = self.catalog.get(after.id).and_then(|r| definition(r));
+            current.is_none_or(|current| current.spec != sink.spec)
+        });
+        let sink = changed.map(|sink| eddyline_connectors::open_sink(&sink.spec)).transpose()?;
+        Ok(Prepared { source, sink })
+    }
+
+    pub(super) fn apply_alter(&mut self, after: Relation, epoch: Epoch, prepared: Prepared) {
+        let id = after.id;
+        let source = self.source_of(id);
+        let relation = Arc::new(after);
+        if let (Some(source), Some(connector)) = (self.sources.get_mut(&source), prepared.source) {
+            let feed = relation.feed().map_or_else(|| relation.clone(), Arc::new);
+            if let Err(error) = source.alter(feed, connector) {
+                tracing::error!(source = %relation.name, "it is not read for now: {error}");
+                self.readers_changed = true;
+            }
+        }
+        if let Some(table) = self.tables.get_mut(&id)
+            && let Err(error) = table.alter(relation.clone())
+        {
+            tracing::error!(table = %relation.name, "its watermark goes on as before: {error}");
+        }
+        if let (Some(sink), Some(definition)) = (self.sinks.get(&id), definition(&relation)) {
+            sink.alter(definition.log_bytes_max, prepared.sink);
+        }
+        self.alter_job(&relation, epoch);
+        self.set_catalog(self.catalog.with((*relation).clone()));
+    }
+
+    fn alter_job(&mut self, relation: &Arc<Relation>, epoch: Epoch) {
+        let Some(job) = self.jobs.get_mut(&relation.id) else { return };
+        let policy = |r: &Relation| r.job_options().map(|options| options.on_error);
+        let (before, after) = (policy(&job.relation), policy(relation));
+        job.relation = relation.clone();
+        let Some(policy) = after.filter(|_| before != after) else { return };
+        job.policies.push_back((epoch, policy));
+        self.mark(epoch);
+    }
+
+    /// A policy counts once the job has come to where it was altered.
+    pub(super) fn take_policies(&mut self, id: RelationId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let stepped = job.stepped;
+        while let Some((_, policy)) = job.policies.pop_front_if(|(epoch, _)| *epoch <= stepped) {
+            self.engine.set_on_error(id, policy);
+        }
+    }
+
+    /// Up to where the job's present policy counts.
+    pub(super) fn policy_bound(&self, job: &Job) -> Epoch {
+        job.policies.front().map_or(Epoch::MAX, |(epoch, _)| *epoch)
+    }
+
+    pub(super) fn comment(&mut self, relation: RelationId, column: Option<usize>, text: Option<String>) -> Result<Done> {
+        if self.catalog.get(relation).is_none() {
+            return Err(SqlError::new(SqlState::UNDEFINED_TABLE, "the relation was dropped meanwhile"));
+        }
+        let logged = self.log_ddl(&DdlRecord::Comment { relation, column, text: text.clone() })?;
+        self.apply_comment(relation, column, text);
+        Ok((DdlOutcome::default(), Some(logged)))
+    }
+
+    pub(super) fn apply_comment(&mut self, relation: RelationId, column: Option<usize>, text: Option<String>) {
+        self.set_catalog(self.catalog.with_comment(relation, column, text));
+    }
+
+    /// Whether the job collects changes for now (`emit_interval`), and nobody waits for it.
+    pub(super) fn collects(&self, id: RelationId) -> bool {
+        let Some(job) = self.jobs.get(&id) else { return false };
+        // After a restart it comes to where it was at once.
+        if job.stepped < self.recovered || job.emits_at().is_none_or(|due| due <= Instant::now()) {
+            return false;
+        }
+        let rings = job.inputs.iter().filter_map(|i| self.ring(*i));
+        let waiting: usize = rings.flat_map(|r| r.epochs(job.stepped, Epoch::MAX)).map(|(_, bytes)| bytes).sum();
+        self.shutdown.is_none() && waiting < self.config.ring_bytes / 2 && !self.awaited().contains(&id)
+    }
+
+    /// Jobs that a reader, FLUSH or a checkpoint waits for, and those that they wait for in turn.
+    fn awaited(&self) -> BTreeSet<RelationId> {
+        let mut open: Vec<RelationId> = self.unanswered().collect();
+        open.extend(self.checkpoint.iter().flat_map(|run| run.unreached()));
+        let mut found = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            if found.insert(id) {
+                open.extend(self.jobs.get(&id).into_iter().flat_map(|job| job.inputs.iter().copied()));
+            }
+        }
+        found
+    }
+
+    /// When a job that collects changes takes them, if that is still to come.
+    pub(super) fn next_emission(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.jobs.values().filter_map(|j| j.emits_at()).filter(|due| *due > now).min()
+    }
+}
+
+/// How long a relation's job collects changes.
+pub(super) fn emit_interval(relation: &Relation) -> Option<Duration> {
+    let micros = relation.job_options().map_or(0, |options| options.emit_interval);
+    (micros > 0).then(|| Duration::from_micros(micros as u64))
+}

@@ -1,0 +1,188 @@
+//! The thread that writes a sink's log: what the coordinator hands it, in order, made durable in groups. A disk that refuses is
+//! tried again; meanwhile the job waits, as what is not logged is bounded. It starts the sender, and ends after it.
+
+use super::super::Event;
+use super::super::records::encode_json;
+use super::frames::{self, Commit, KIND_COMMIT, KIND_ROWS};
+use super::opening::{self, Opened};
+use super::sender::SinkSender;
+use super::shared::{LogAt, Logged, Shared};
+use crossbeam_channel::{Receiver, Sender};
+use eddyline_common::connector::{SinkConnector, SinkMonitor, SinkStep};
+use eddyline_common::runtime::FileSystem;
+use eddyline_common::{ChangeBatch, RelationId, Result, failpoint};
+use eddyline_storage::log::{Log, LogPosition};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Between attempts at a disk that refuses.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Pieces that are made durable together, and their bytes: what the log holds in memory besides the pieces.
+const GROUP_MAX: usize = 64;
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
+pub enum Piece {
+    Rows(SinkStep, Vec<ChangeBatch>),
+    Commit(Commit),
+}
+
+pub struct Logger {
+    pub id: RelationId,
+    pub name: String,
+    pub shared: Arc<Shared>,
+    pub fs: Arc<dyn FileSystem>,
+    pub dir: PathBuf,
+    /// `None`: the sink is new, and what lies in its directory is not its own.
+    pub opened: Option<Opened>,
+    /// Goes to the sender.
+    pub connector: Option<Box<dyn SinkConnector>>,
+    pub events: Sender<Event>,
+}
+
+impl Piece {
+    fn bytes(&self) -> usize {
+        match self {
+            Piece::Rows(_, changes) => changes.iter().map(ChangeBatch::bytes).sum(),
+            Piece::Commit(_) => 0,
+        }
+    }
+}
+
+impl Logger {
+    pub fn run(mut self, pieces: &Receiver<Piece>) {
+        let Some(opened) = self.open() else { return self.end() };
+        let sent = opened.sent;
+        let log = Arc::new(opened.log);
+        self.shared.opened(LogAt { log: log.clone(), start: opened.start, void: Arc::new(opened.void) });
+        let Some(connector) = self.connector.take() else { return self.end() };
+        let sender = SinkSender::new(self.name.clone(), self.shared.clone(), connector, sent);
+        let thread = std::thread::Builder::new().name("sink-sender".into()).spawn(move || sender.run());
+        if let Err(error) = &thread {
+            self.shared.report(Some(format!("no thread for sending: {error}")));
+        }
+        while let Ok(first) = pieces.recv() {
+            let (mut bytes, mut group) = (first.bytes(), vec![first]);
+            while group.len() < GROUP_MAX
+                && bytes < GROUP_BYTES_MAX
+                && let Ok(piece) = pieces.try_recv()
+            {
+                bytes += piece.bytes();
+                group.push(piece);
+            }
+            if !self.log_group(&log, group) {
+                break;
+            }
+        }
+        self.shared.close(false);
+        if let Ok(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!(sink = %self.name, "the sender panicked");
+        }
+        if self.shared.is_discarded() {
+            self.shared.let_go_of_log();
+        }
+        drop(log);
+        self.end();
+    }
+
+    fn open(&mut self) -> Option<Opened> {
+        if let Some(opened) = self.opened.take() {
+            return Some(opened);
+        }
+        loop {
+            let fresh = || -> Result<Opened> {
+                if self.fs.exists(&self.dir) {
+                    self.fs.remove_dir_all(&self.dir)?;
+                }
+                opening::open(self.fs.clone(), self.dir.clone())
+            };
+            match fresh() {
+                Ok(opened) => return Some(opened),
+                Err(error) => self.shared.cannot_open(error),
+            }
+            if !self.shared.sleep(RETRY) {
+                return None;
+            }
+        }
+    }
+
+    fn end(&self) {
+        if self.shared.is_discarded()
+            && self.fs.exists(&self.dir)
+            && let Err(error) = self.fs.remove_dir_all(&self.dir)
+        {
+            tracing::warn!(sink = %self.name, "the log of a dropped sink stays on disk: {error}");
+        }
+    }
+
+    /// False when the sink was closed before all was durable.
+    fn log_group(&self, log: &Log, group: Vec<Piece>) -> bool {
+        let mut at_hand = Vec::new();
+        let mut last = None;
+        let pieces = group.len() as u64;
+        for piece in group {
+            let Encoded { kind, payload, rows } = match encode(piece) {
+                Ok(encoded) => encoded,
+                Err(error) => {
+                    let _gone = self.events.send(Event::SinkFailed(self.id, error));
+                    return false;
+                }
+            };
+            let Some(position) = self.append(log, kind, &payload) else { return false };
+            last = Some(position);
+            if let Some((step, changes)) = rows {
+                let bytes = payload.len() as u64;
+                self.shared.stats.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+                at_hand.push(Logged { step, changes, position, bytes });
+            }
+        }
+        let Some(last) = last else { return true };
+        while let Err(error) = self.shared.wait_durable(log, last) {
+            // A failed sync: for good, until the server is started again. A checkpoint that waits for it learns of it.
+            let _gone = self.events.send(Event::SinkLogged(self.id, 0));
+            self.shared.report(Some(format!("its log cannot be written: {error}")));
+            if !self.shared.sleep(RETRY) {
+                return false;
+            }
+        }
+        at_hand.into_iter().for_each(|logged| self.shared.queue(logged));
+        let _gone = self.events.send(Event::SinkLogged(self.id, pieces));
+        true
+    }
+
+    fn append(&self, log: &Log, kind: u8, payload: &[u8]) -> Option<LogPosition> {
+        loop {
+            match log.append(kind, payload) {
+                Ok(position) => return Some(position),
+                Err(error) => self.shared.report(Some(format!("its log cannot be written: {error}"))),
+            }
+            if !self.shared.sleep(RETRY) {
+                return None;
+            }
+        }
+    }
+}
+
+struct Encoded {
+    kind: u8,
+    payload: Vec<u8>,
+    rows: Option<(SinkStep, ChangeBatch)>,
+}
+
+fn encode(piece: Piece) -> Result<Encoded> {
+    failpoint::hit("sink.logging")?;
+    match piece {
+        Piece::Commit(commit) => Ok(Encoded { kind: KIND_COMMIT, payload: encode_json(&commit)?, rows: None }),
+        Piece::Rows(step, mut changes) => {
+            let changes = match changes.len() {
+                1 => changes.remove(0),
+                _ => ChangeBatch::concat(&changes[0].schema(), &changes)?,
+            };
+            Ok(Encoded { kind: KIND_ROWS, payload: frames::encode_rows(step, &changes)?, rows: Some((step, changes)) })
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! EXPLAIN of a view or sink that runs: its plan, and with ANALYZE what each operator does at present, from the counters of the
+//! job as they move within a moment. Nothing is measured for it, and the job does not notice.
+
+use super::Session;
+use crate::coordinator::JobStats;
+use eddyline_common::{RelationId, Result, SqlError, SqlState};
+use eddyline_planner::explain;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// How long the counters are watched.
+const WATCHED: Duration = Duration::from_secs(1);
+
+/// One look at an operator's counters.
+#[derive(Clone, Copy)]
+struct Look {
+    rows_in: u64,
+    rows_out: u64,
+    busy_nanos: u64,
+    state_bytes: u64,
+}
+
+impl Session {
+    pub(super) async fn explain_job(&self, job: RelationId, analyze: bool) -> Result<Vec<String>> {
+        let gone = || SqlError::new(SqlState::UNDEFINED_TABLE, "the relation does not exist any more");
+        let catalog = self.services().coordinator.catalog();
+        let relation = catalog.get(job).ok_or_else(gone)?;
+        let plan = relation.plan().ok_or_else(gone)?;
+        let name = |id: RelationId| catalog.get(id).map_or_else(|| id.to_string(), |r| r.name.clone());
+        if !analyze {
+            return Ok(explain::stream_plan(plan, &name));
+        }
+        let stats = self.services().coordinator.stats().jobs.read().get(&job).cloned().ok_or_else(gone)?;
+        let (before, began) = (looks(&stats), Instant::now());
+        tokio::time::sleep(WATCHED).await;
+        let (after, seconds) = (looks(&stats), began.elapsed().as_secs_f64());
+        let mut lines = vec![summary(&relation.name, &stats)];
+        for (node, operator) in explain::operators(plan, &name) {
+            let figures = before.get(node).zip(after.get(node)).map(|(b, a)| figures(*b, *a, seconds));
+            lines.push(format!("  {operator} | {}", figures.unwrap_or_default()));
+        }
+        Ok(lines)
+    }
+}
+
+fn looks(stats: &Arc<JobStats>) -> Vec<Look> {
+    let look = |o: &eddyline_executor::OperatorStats| Look {
+        rows_in: o.rows_in.load(Relaxed),
+        rows_out: o.rows_out.load(Relaxed),
+        busy_nanos: o.busy_nanos.load(Relaxed),
+        state_bytes: o.state_bytes.load(Relaxed),
+    };
+    stats.operators.get().map(|operators| operators.iter().map(look).collect()).unwrap_or_default()
+}
+
+fn summary(name: &str, stats: &JobStats) -> String {
+    let state = match (stats.error.read().is_some(), stats.backfill_permille.load(Relaxed)) {
+        (true, _) => "stopped".to_string(),
+        (false, 1000..) => "running".to_string(),
+        (false, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),
+    };
+    let (epoch, steps, state_bytes) = (stats.epoch.load(Relaxed), stats.steps.load(Relaxed), stats.state_bytes.load(Relaxed));
+    let fresh = stats.freshness_micros.load(Relaxed) as f64 / 1000.0;
+    format!("Job {name}: {state} epoch={epoch} steps={steps} freshness={fresh:.1} ms state={state_bytes} bytes")
+}
+
+/// Rates over the time watched, and what there was since start.
+fn figures(before: Look, after: Look, seconds: f64) -> String {
+    let rate = |before: u64, after: u64| (after.saturating_sub(before) as f64 / seconds).round();
+    let busy = after.busy_nanos.saturating_sub(before.busy_nanos) as f64 / 1e9 / seconds * 100.0;
+    format!(
+        "in={}/s out={}/s busy={busy:.1}% state={} bytes | since start: in={} out={} busy={:.3} s",
+        rate(before.rows_in, after.rows_in),
+        rate(before.rows_out, after.rows_out),
+        after.state_bytes,
+        after.rows_in,
+        after.rows_out,
+        after.busy_nanos as f64 / 1e9
+    )
+}
