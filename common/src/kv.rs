@@ -138,6 +138,15 @@ pub trait KeyValueStore: Send + Sync {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()>;
 
+    /// As `scan`, but from the last entry to the first.
+    fn scan_back(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()>;
+
     /// Adds sorted runs, one per state table, all or none of them.
     fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()>;
 

@@ -11,6 +11,7 @@ use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
 use crate::operators::materialize::Materialize;
 use crate::operators::normalize::Normalize;
+use crate::operators::over::{Over, OverSpec};
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
@@ -180,6 +181,20 @@ impl Builder<'_> {
                 context: self.state_context(),
                 restore: self.spec.restore.is_some(),
             })?,
+            Op::Over { partition, order, calls, window, state } => Over::new(OverSpec {
+                partition: partition.clone(),
+                order: order.clone(),
+                calls: calls.clone(),
+                window: *window,
+                input: input().clone(),
+                output,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Normalize { key } => Box::new(Normalize::new(self.spec.view.clone(), key.clone(), output)?),
             Op::Materialize { .. } => {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
@@ -208,7 +223,7 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
         Op::Aggregate { .. } | Op::Join { .. } => true,
-        Op::TopN { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
+        Op::TopN { .. } | Op::Over { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
         Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
         Op::Project { exprs } => {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));

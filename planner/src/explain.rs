@@ -1,8 +1,8 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
 
 use crate::plan::{
-    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, JoinKind, Literal, LiteralValue, Node, NodeId, Op,
-    OrderKey, RankFunction, StreamPlan, WindowKind,
+    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind, Literal,
+    LiteralValue, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan, WindowKind,
 };
 use eddyline_common::RelationId;
 use eddyline_common::time::MICROS_PER_SECOND;
@@ -83,12 +83,7 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
             line
         }
         Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => {
-            let function = match function {
-                RankFunction::RowNumber => "row_number",
-                RankFunction::Rank => "rank",
-                RankFunction::DenseRank => "dense_rank",
-            };
-            let mut line = format!("TopN {function} by [{}] order by [{}]", names(partition), order_keys(order, &name));
+            let mut line = format!("TopN {} by [{}] order by [{}]", rank_name(*function), names(partition), order_keys(order, &name));
             if let Some(limit) = limit {
                 let _ = write!(line, " limit={limit}");
             }
@@ -107,6 +102,16 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
                 (false, true) => "the first rows of each partition",
                 (false, false) => "rows",
             };
+            let _ = write!(line, " state={state} bound={bound}");
+            line
+        }
+        Op::Over { partition, order, calls, window, state } => {
+            let mut line = format!("Over by [{}] order by [{}]", names(partition), order_keys(order, &name));
+            let _ = write!(line, " calls [{}]", calls.iter().map(|c| over_call(c, &name)).collect::<Vec<_>>().join(", "));
+            if let Some(window) = window {
+                line.push_str(&window_text(window, &name(&partition[window.end])));
+            }
+            let bound = if window.is_some() { "open windows" } else { "rows" };
             let _ = write!(line, " state={state} bound={bound}");
             line
         }
@@ -192,6 +197,47 @@ fn join_line(plan: &StreamPlan, node: &Node) -> String {
 
 fn column_name(node: &Node, index: usize) -> String {
     node.columns.get(index).map_or_else(|| format!("#{index}"), |c| c.name.clone())
+}
+
+fn rank_name(function: RankFunction) -> &'static str {
+    match function {
+        RankFunction::RowNumber => "row_number",
+        RankFunction::Rank => "rank",
+        RankFunction::DenseRank => "dense_rank",
+    }
+}
+
+/// A function of an OVER window, with its frame if it has one.
+fn over_call(call: &OverCall, name: &dyn Fn(&usize) -> String) -> String {
+    let framed = |text: String| format!("{text} {}", frame(&call.frame));
+    match &call.function {
+        OverFunction::Rank(function) => format!("{}()", rank_name(*function)),
+        OverFunction::PercentRank => "percent_rank()".to_string(),
+        OverFunction::CumeDist => "cume_dist()".to_string(),
+        OverFunction::Ntile { buckets } => format!("ntile({buckets})"),
+        OverFunction::Lag { argument, offset, default } => {
+            let function = if *offset < 0 { "lead" } else { "lag" };
+            format!("{function}({}, {}, {})", name(argument), offset.unsigned_abs(), literal(default))
+        }
+        OverFunction::NthValue { argument, n: 1 } => framed(format!("first_value({})", name(argument))),
+        OverFunction::NthValue { argument, n: -1 } => framed(format!("last_value({})", name(argument))),
+        OverFunction::NthValue { argument, n } => framed(format!("nth_value({}, {n})", name(argument))),
+        OverFunction::Aggregate(call) => framed(aggregate_call(call, name)),
+    }
+}
+
+fn frame(frame: &Frame) -> String {
+    let unit = match frame.unit {
+        FrameUnit::Rows => "rows",
+        FrameUnit::Range => "range",
+    };
+    let bound = |bound: FrameBound, unbounded: &str| match bound {
+        FrameBound::Unbounded => format!("unbounded {unbounded}"),
+        FrameBound::CurrentRow => "current row".to_string(),
+        FrameBound::Offset(n) if n < 0 => format!("{} preceding", n.unsigned_abs()),
+        FrameBound::Offset(n) => format!("{n} following"),
+    };
+    format!("{unit} {} .. {}", bound(frame.start, "preceding"), bound(frame.end, "following"))
 }
 
 fn aggregate_call(call: &AggregateCall, name: &dyn Fn(&usize) -> String) -> String {

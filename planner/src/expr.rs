@@ -220,7 +220,7 @@ pub fn literal(value: &ScalarValue) -> Result<Literal> {
     Ok(Literal { value: literal_value(value)?, ty })
 }
 
-fn literal_value(value: &ScalarValue) -> Result<LiteralValue> {
+pub fn literal_value(value: &ScalarValue) -> Result<LiteralValue> {
     use ScalarValue::*;
     if value.is_null() {
         return Ok(LiteralValue::Null);

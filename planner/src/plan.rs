@@ -89,8 +89,8 @@ pub enum Op {
         kind: WindowKind,
     },
     /// Appends the bounds of the session that each row is in: rows of a partition, each less than `gap` after the one before
-    /// it; rows whose time is null are rejected. A session is closed once the watermark has reached its end plus the
-    /// lateness. Its input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    /// it; rows whose time is null are rejected. A row is late if it alone would be a session that had ended, with the lateness,
+    /// by its arrival watermark. A session is closed when the watermark rises to its end plus the lateness or beyond. Its input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
     SessionAssign {
         partition: Vec<usize>,
         time_column: usize,
@@ -124,6 +124,17 @@ pub enum Op {
         offset: u64,
         limit: Option<u64>,
         with_rank: bool,
+        /// The partition's first column is the end of a window; see `AggregateWindow`.
+        window: Option<AggregateWindow>,
+        state: StateTableId,
+    },
+    /// Appends to each row what `calls` give for it, over the rows of its partition in this order. Rows that are equal in `order`
+    /// are ordered by all their columns, but are peers. Its input is exchanged by (a subset of) `partition`, or is on one
+    /// worker when that is empty.
+    Over {
+        partition: Vec<usize>,
+        order: Vec<OrderKey>,
+        calls: Vec<OverCall>,
         /// The partition's first column is the end of a window; see `AggregateWindow`.
         window: Option<AggregateWindow>,
         state: StateTableId,
@@ -170,7 +181,11 @@ impl Op {
     /// The tables this operator keeps its state in.
     pub fn state_tables(&self) -> Vec<StateTableId> {
         match self {
-            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => vec![*state],
+            Op::Aggregate { state, .. }
+            | Op::Join { state, .. }
+            | Op::TopN { state, .. }
+            | Op::Over { state, .. }
+            | Op::SessionAssign { state, .. } => vec![*state],
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -188,9 +203,11 @@ impl Op {
     /// Gives every state table the id that `id` has for it.
     pub fn assign_state_tables(&mut self, id: &mut dyn FnMut() -> StateTableId) {
         match self {
-            Op::Aggregate { state, .. } | Op::Join { state, .. } | Op::TopN { state, .. } | Op::SessionAssign { state, .. } => {
-                *state = id()
-            }
+            Op::Aggregate { state, .. }
+            | Op::Join { state, .. }
+            | Op::TopN { state, .. }
+            | Op::Over { state, .. }
+            | Op::SessionAssign { state, .. } => *state = id(),
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -302,6 +319,10 @@ pub struct AggregateWindow {
     pub emit: Emit,
     /// Microseconds.
     pub allowed_lateness: i64,
+    /// The window is a session: which rows are late was decided where they got it, so that none is here. A session that has
+    /// become shorter may have ended by the present watermark, and is closed when that rises.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub session: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -379,6 +400,63 @@ pub enum RankFunction {
     Rank,
     /// The same, counted without gaps.
     DenseRank,
+}
+
+/// One function of an OVER window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverCall {
+    pub function: OverFunction,
+    /// Which rows it is of; ranks, LAG and LEAD are of their own ones.
+    pub frame: Frame,
+    pub output: SqlType,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum OverFunction {
+    Rank(RankFunction),
+    PercentRank,
+    CumeDist,
+    Ntile {
+        buckets: i64,
+    },
+    /// The argument of the row that is so many places before (LAG) or, if negative, after (LEAD); a constant if there is none.
+    Lag {
+        argument: usize,
+        offset: i64,
+        default: Literal,
+    },
+    /// The argument of a row of the frame, counted from 1, or from its end by -1 and below.
+    NthValue {
+        argument: usize,
+        n: i64,
+    },
+    /// An aggregate that knows no order, over the frame.
+    Aggregate(AggregateCall),
+}
+
+/// The rows around one that a function is of. The start is not after the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    pub unit: FrameUnit,
+    pub start: FrameBound,
+    pub end: FrameBound,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FrameUnit {
+    Rows,
+    /// Distances are between values of the order's only column.
+    Range,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FrameBound {
+    /// The partition's start or its end.
+    Unbounded,
+    /// For `FrameUnit::Range` with all its peers.
+    CurrentRow,
+    /// So many rows after the row, before it if negative; or units of the order's column: one, a day, a microsecond.
+    Offset(i64),
 }
 
 /// A scalar expression over the columns of one input. Every operand already has the type its operator

@@ -29,6 +29,10 @@ impl Accumulator for Count {
         self.counts[slot as usize] = 0;
     }
 
+    fn copy(&mut self, from: u32, to: u32) {
+        self.counts[to as usize] = self.counts[from as usize];
+    }
+
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         put_varint(zigzag(self.counts[slot as usize]), out);
     }

@@ -94,6 +94,12 @@ impl Accumulator for DecimalSum {
         self.counts[slot as usize] = 0;
     }
 
+    fn copy(&mut self, from: u32, to: u32) {
+        self.low[to as usize] = self.low[from as usize];
+        self.high[to as usize] = self.high[from as usize];
+        self.counts[to as usize] = self.counts[from as usize];
+    }
+
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         let slot = slot as usize;
         // A small negative sum has a long low part: fold the sign in, so that it stays short.

@@ -123,6 +123,11 @@ impl<V: Number> Accumulator for NumberExtreme<V> {
         self.valid[slot as usize] = false;
     }
 
+    fn copy(&mut self, from: u32, to: u32) {
+        self.values[to as usize] = self.values[from as usize];
+        self.valid[to as usize] = self.valid[from as usize];
+    }
+
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         out.push(self.valid[slot as usize] as u8);
         if self.valid[slot as usize] {
@@ -202,6 +207,11 @@ impl Accumulator for KeyExtreme {
 
     fn clear(&mut self, slot: u32) {
         self.set(slot, None);
+    }
+
+    fn copy(&mut self, from: u32, to: u32) {
+        let value = self.get(from).map(<[u8]>::to_vec);
+        self.set(to, value.as_deref());
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {

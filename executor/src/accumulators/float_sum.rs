@@ -133,6 +133,15 @@ impl Accumulator for FloatSum {
         self.rare.remove(&slot);
     }
 
+    fn copy(&mut self, from: u32, to: u32) {
+        self.narrow[to as usize] = self.narrow[from as usize];
+        self.counts[to as usize] = self.counts[from as usize];
+        match self.rare.get(&from).cloned() {
+            None => drop(self.rare.remove(&to)),
+            Some(rare) => drop(self.rare.insert(to, rare)),
+        }
+    }
+
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         put_varint(zigzag(self.counts[slot as usize]), out);
         put_limbs(&self.narrow[slot as usize], out);

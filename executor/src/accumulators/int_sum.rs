@@ -67,6 +67,11 @@ impl Accumulator for IntSum {
         self.counts[slot as usize] = 0;
     }
 
+    fn copy(&mut self, from: u32, to: u32) {
+        self.sums[to as usize] = self.sums[from as usize];
+        self.counts[to as usize] = self.counts[from as usize];
+    }
+
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         put_varint(zigzag(self.counts[slot as usize]), out);
         put_varint_u128(zigzag128(self.sums[slot as usize]), out);

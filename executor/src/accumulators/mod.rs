@@ -84,6 +84,8 @@ pub trait Accumulator: Send {
     fn update(&mut self, updates: &Updates, values: &ArrayRef);
     fn output(&self, slots: &[u32]) -> Result<Output>;
     fn clear(&mut self, slot: u32);
+    /// Makes one slot as another is.
+    fn copy(&mut self, from: u32, to: u32);
     /// Appends the state; `decode` takes it off again, into a clear slot.
     fn encode(&self, slot: u32, out: &mut Vec<u8>);
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<()>;

@@ -40,6 +40,10 @@ impl Accumulator for Truth {
         self.counts[slot as usize] = [0; 2];
     }
 
+    fn copy(&mut self, from: u32, to: u32) {
+        self.counts[to as usize] = self.counts[from as usize];
+    }
+
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         self.counts[slot as usize].iter().for_each(|count| put_varint(zigzag(*count), out));
     }

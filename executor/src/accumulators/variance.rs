@@ -153,6 +153,16 @@ impl Accumulator for Variance {
         self.rare.remove(&slot);
     }
 
+    fn copy(&mut self, from: u32, to: u32) {
+        self.sums[to as usize] = self.sums[from as usize];
+        self.squares[to as usize] = self.squares[from as usize];
+        self.counts[to as usize] = self.counts[from as usize];
+        match self.rare.get(&from).cloned() {
+            None => drop(self.rare.remove(&to)),
+            Some(rare) => drop(self.rare.insert(to, rare)),
+        }
+    }
+
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         put_varint(zigzag(self.counts[slot as usize]), out);
         put_limbs(&self.sums[slot as usize], out);

@@ -39,6 +39,9 @@ impl KeyValueStore for NoStore {
     fn scan(&self, _: StateTableId, _: &[u8], _: Option<&[u8]>, _: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
         Ok(())
     }
+    fn scan_back(&self, _: StateTableId, _: &[u8], _: Option<&[u8]>, _: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+        Ok(())
+    }
     fn ingest(&self, _: Vec<(StateTableId, SortedRun)>) -> Result<()> {
         Ok(())
     }
@@ -495,6 +498,15 @@ impl KeyValueStore for FullStore {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
         self.inner.scan(table, start, end, visit)
+    }
+    fn scan_back(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        self.inner.scan_back(table, start, end, visit)
     }
     fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {
         if self.full.load(Ordering::SeqCst) {

@@ -6,6 +6,7 @@ pub mod filter;
 pub mod join;
 pub mod materialize;
 pub mod normalize;
+pub mod over;
 pub mod project;
 pub mod routing;
 pub mod scan;

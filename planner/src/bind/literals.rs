@@ -10,9 +10,13 @@ const MAX_DIGITS: usize = 38;
 
 /// Leaves a number as it is.
 fn keep(expr: &mut Expr) {
+    flag(expr, true);
+}
+
+fn flag(expr: &mut Expr, kept: bool) {
     match expr {
-        Expr::Value(ValueWithSpan { value: Value::Number(_, long), .. }) => *long = true,
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } | Expr::Nested(expr) => keep(expr),
+        Expr::Value(ValueWithSpan { value: Value::Number(_, long), .. }) => *long = kept,
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } | Expr::Nested(expr) => flag(expr, kept),
         _ => {}
     }
 }
@@ -38,10 +42,40 @@ pub fn keep_in_query(query: &mut Query) {
     }
 }
 
-/// The positions in GROUP BY.
+/// The positions in GROUP BY, and the frames of WINDOW.
 pub fn keep_in_select(select: &mut Select) {
+    flag_windows(select, true);
     if let GroupByExpr::Expressions(items, _) = &mut select.group_by {
         items.iter_mut().for_each(keep);
+    }
+}
+
+/// The binder takes the numbers of frames without the flag.
+pub fn bare_in_select(select: &mut Select) {
+    flag_windows(select, false);
+}
+
+/// The same for the frame of a function.
+pub fn bare_in_expr(expr: &mut Expr) {
+    if let Expr::Function(Function { over: Some(WindowType::WindowSpec(window)), .. }) = expr {
+        flag_frame(window, false);
+    }
+}
+
+fn flag_windows(select: &mut Select, kept: bool) {
+    for NamedWindowDefinition(_, window) in &mut select.named_window {
+        if let NamedWindowExpr::WindowSpec(window) = window {
+            flag_frame(window, kept);
+        }
+    }
+}
+
+fn flag_frame(window: &mut WindowSpec, kept: bool) {
+    let Some(frame) = &mut window.window_frame else { return };
+    for bound in [Some(&mut frame.start_bound), frame.end_bound.as_mut()].into_iter().flatten() {
+        if let WindowFrameBound::Preceding(Some(rows)) | WindowFrameBound::Following(Some(rows)) = bound {
+            flag(rows, kept);
+        }
     }
 }
 
@@ -69,20 +103,10 @@ pub fn rewrite(expr: &mut Expr) {
             }
             _ => return,
         },
-        Expr::Function(function) => return keep_frame(function),
+        Expr::Function(Function { over: Some(WindowType::WindowSpec(window)), .. }) => return flag_frame(window, true),
         _ => return,
     };
     *expr = replacement;
-}
-
-fn keep_frame(function: &mut Function) {
-    if let Some(WindowType::WindowSpec(WindowSpec { window_frame: Some(frame), .. })) = &mut function.over {
-        for bound in [Some(&mut frame.start_bound), frame.end_bound.as_mut()].into_iter().flatten() {
-            if let WindowFrameBound::Preceding(Some(rows)) | WindowFrameBound::Following(Some(rows)) = bound {
-                keep(rows);
-            }
-        }
-    }
 }
 
 fn literal(written: &str, negative: bool) -> Expr {

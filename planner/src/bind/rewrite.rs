@@ -81,8 +81,14 @@ impl VisitorMut for Rewriter<'_> {
         group_window(select)
     }
 
-    fn post_visit_select(&mut self, _select: &mut Select) -> ControlFlow<Broken> {
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
+        literals::bare_in_select(select);
         self.scopes.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
+        literals::bare_in_expr(expr);
         ControlFlow::Continue(())
     }
 

@@ -95,7 +95,8 @@ impl Lowering<'_> {
         let routing = keys[0].iter().map(|i| group[*i]).collect();
         let input = self.exchanged(input, routing);
         let Emission { emit, allowed_lateness, .. } = self.emission;
-        let window = window.map(|w| AggregateWindow { end: w.position, emit, allowed_lateness });
+        let is_session = |w: &WindowEnd| matches!(w.facts.kind, WindowKind::Session { .. });
+        let window = window.map(|w| AggregateWindow { end: w.position, emit, allowed_lateness, session: is_session(&w) });
         self.windowed |= window.is_some();
         let node = self.aggregate_node(input, group, calls, window, output, keys);
         if added.is_some() { self.without_added_end(node, output) } else { Ok(node) }

@@ -7,6 +7,7 @@ use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{
     AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, JoinKind, JoinWindow, Literal, LiteralValue, Node, NodeId, Op,
+    WindowKind,
 };
 use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, Join, LogicalPlan};
@@ -251,11 +252,14 @@ impl Lowering<'_> {
 
     /// The window that both sides are joined on, if that bounds the rows that can still match.
     fn window_of(&self, left: &Input, right: &Input) -> Option<JoinWindow> {
+        // A session that became shorter ends when its own side's watermark rises.
+        let is_session = |kind| matches!(kind, WindowKind::Session { .. });
         let end_of = |input: &Input, at: usize| {
             let end = |w: &WindowColumn| w.part == WindowPart::End && w.event_time;
             self.facts[input.node].windows[input.keys[at]].filter(end)
         };
-        let same = |at: &usize| matches!((end_of(left, *at), end_of(right, *at)), (Some(l), Some(r)) if l.kind == r.kind);
+        let same =
+            |at: &usize| matches!((end_of(left, *at), end_of(right, *at)), (Some(l), Some(r)) if l.kind == r.kind && !is_session(l.kind));
         let end = (0..left.keys.len()).find(same)?;
         Some(JoinWindow { end, allowed_lateness: self.emission.allowed_lateness })
     }

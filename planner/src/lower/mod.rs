@@ -12,6 +12,7 @@ mod interval;
 mod join;
 mod keys;
 mod node;
+mod over;
 mod prepare;
 mod project;
 mod session;

@@ -6,8 +6,8 @@ use super::{Emission, Lowering, columns_of, needs_watermark};
 use crate::bind::session::SessionAssign;
 use crate::expr;
 use crate::plan::{ChangelogMode, Emit, Expr, Node, NodeId, Op, WindowKind};
+use eddyline_common::Result;
 use eddyline_common::types::Column;
-use eddyline_common::{Result, SqlError};
 
 impl Lowering<'_> {
     pub(super) fn session(&mut self, session: &SessionAssign) -> Result<NodeId> {
@@ -17,10 +17,6 @@ impl Lowering<'_> {
         let source = &self.nodes[input];
         if !source.time_columns.contains(&time_column) {
             return Err(needs_watermark(&source.columns[time_column].name, self.facts[input].unwatermarked.as_deref()));
-        }
-        if source.mode == ChangelogMode::Retract {
-            return Err(SqlError::unsupported("SESSION windows over rows that change are not supported")
-                .with_hint("Sessions are of sources, of APPEND ONLY tables, and of views over these whose rows only come."));
         }
         let width = source.columns.len();
         let mut inputs = Inputs { exprs: (0..width).map(Expr::Column).collect(), columns: source.columns.clone() };

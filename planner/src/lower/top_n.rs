@@ -7,7 +7,9 @@ use super::calls::{order, unaliased};
 use super::node::{Facts, WindowColumn, WindowPart};
 use super::{Emission, Lowering, columns_of};
 use crate::expr;
-use crate::plan::{AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction};
+use crate::plan::{
+    AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction, WindowKind,
+};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, SkipType, Window};
@@ -66,19 +68,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// An OVER window: one that only computes the place of each row.
-    pub(super) fn over(&mut self, window: &Window) -> Result<NodeId> {
-        let refused = |what: &str| {
-            SqlError::unsupported(format!("{what} OVER a window is not supported in a materialized view"))
-                .with_hint("ROW_NUMBER, RANK and DENSE_RANK are, one of them for each SELECT.")
-        };
-        let [call] = window.window_expr.as_slice() else { return Err(refused("more than one function")) };
-        let DfExpr::WindowFunction(call) = unaliased(call) else { return Err(refused("this expression")) };
-        let function = rank_function(call).ok_or_else(|| refused(&format!("{}()", call.fun.name())))?;
+    /// An OVER window that only computes the place of each row; `None` for any other.
+    pub(super) fn placed(&mut self, window: &Window) -> Result<Option<NodeId>> {
+        let [call] = window.window_expr.as_slice() else { return Ok(None) };
+        let DfExpr::WindowFunction(call) = unaliased(call) else { return Ok(None) };
+        let Some(function) = rank_function(call) else { return Ok(None) };
         let input = self.node(&window.input)?;
         let (params, places) = (&call.params, Places::default());
         let ranking = Ranking { partition: &params.partition_by, order: &params.order_by, function, places, with_rank: true };
-        self.top_n(input, window.input.schema(), &ranking, columns_of(&window.schema)?)
+        self.top_n(input, window.input.schema(), &ranking, columns_of(&window.schema)?).map(Some)
     }
 
     pub(super) fn limit(&mut self, limit: &Limit) -> Result<NodeId> {
@@ -167,6 +165,7 @@ impl Lowering<'_> {
             facts.windows.push(None);
             facts.constants.push(None);
         }
+        let session = windowed && self.is_session(input, partition[0]);
         let own = windowed.then(|| facts.windows[partition[0]].map(|w| w.window)).flatten();
         // Rows of other windows may come and go after these have closed.
         let of_own = |w: &WindowColumn| Some(w.window) == own;
@@ -188,15 +187,20 @@ impl Lowering<'_> {
                 offset: by.places.offset,
                 limit,
                 with_rank: by.with_rank,
-                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness }),
+                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness, session }),
                 state: self.ids.allocate(),
             },
         };
         self.push(node, facts)
     }
 
+    /// Whether a column is of a session.
+    pub(super) fn is_session(&self, input: NodeId, column: usize) -> bool {
+        self.facts[input].windows[column].is_some_and(|w| matches!(w.kind, WindowKind::Session { .. }))
+    }
+
     /// The column that is the end of an event-time window which the partition names.
-    fn partition_window(&self, input: NodeId, partition: &[usize]) -> Option<usize> {
+    pub(super) fn partition_window(&self, input: NodeId, partition: &[usize]) -> Option<usize> {
         let windows = &self.facts[input].windows;
         let tells = |w: &&WindowColumn| w.event_time && (w.part == WindowPart::End || w.tells());
         let named = partition.iter().filter_map(|c| windows[*c].as_ref()).find(tells)?;

@@ -58,17 +58,20 @@ impl KeyValueStore for MemoryKv {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
         let tables = self.tables.read();
-        let Some(table) = tables.get(&table) else { return Ok(()) };
-        if end.is_some_and(|end| end <= start) {
-            return Ok(());
-        }
-        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-        for (key, value) in table.range::<[u8], _>((Bound::Included(start), end)) {
-            if !visit(key, value)? {
-                break;
-            }
-        }
-        Ok(())
+        let Some(table) = tables.get(&table).filter(|_| end.is_none_or(|end| start < end)) else { return Ok(()) };
+        visit_all(table.range::<[u8], _>((Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded))), visit)
+    }
+
+    fn scan_back(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let tables = self.tables.read();
+        let Some(table) = tables.get(&table).filter(|_| end.is_none_or(|end| start < end)) else { return Ok(()) };
+        visit_all(table.range::<[u8], _>((Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded))).rev(), visit)
     }
 
     fn ingest(&self, mut runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {
@@ -111,6 +114,18 @@ impl KeyValueStore for MemoryKv {
     fn disk_reads(&self) -> u64 {
         0
     }
+}
+
+fn visit_all<'a>(
+    entries: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+) -> Result<()> {
+    for (key, value) in entries {
+        if !visit(key, value)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn encode(tables: &Tables, path: &Path) -> io::Result<()> {

@@ -176,6 +176,36 @@ impl KeyValueStore for RocksKv {
         })
     }
 
+    fn scan_back(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        if end.is_some_and(|end| end <= start) {
+            return Ok(());
+        }
+        let prefix = table.0.to_be_bytes();
+        let mut read = ReadOptions::default();
+        read.set_iterate_lower_bound(full_key(table, start));
+        match end {
+            Some(end) => read.set_iterate_upper_bound(full_key(table, end)),
+            None => set_table_end(&mut read, table),
+        }
+        self.counting(|| {
+            let mut entries = self.db.raw_iterator_cf_opt(self.state(), read);
+            entries.seek_to_last();
+            while let Some((key, value)) = entries.item() {
+                if !visit(&key[prefix.len()..], value)? {
+                    return Ok(());
+                }
+                entries.prev();
+            }
+            entries.status().map_err(|error| rocks_error("read operator state", error))
+        })
+    }
+
     fn ingest(&self, mut runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {
         runs.sort_by_key(|(table, _)| *table);
         check_runs(&runs)?;

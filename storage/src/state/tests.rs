@@ -49,6 +49,26 @@ impl KeyValueStore for TestKv {
         Ok(())
     }
 
+    fn scan_back(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let mut found = Vec::new();
+        self.scan(table, start, end, &mut |key, value| {
+            found.push((key.to_vec(), value.to_vec()));
+            Ok(true)
+        })?;
+        for (key, value) in found.iter().rev() {
+            if !visit(key, value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn ingest(&self, runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {
         if self.1.load(Ordering::Relaxed) {
             return Err(SqlError::new(SqlState::DISK_FULL, "no space left on device"));

@@ -175,7 +175,7 @@ impl Picked {
 }
 
 /// The rows with a result that does not fit its type, and the error that says so.
-pub(super) fn out_of_range(results: &[Output], rows: usize) -> Option<(BooleanBuffer, SqlError)> {
+pub(crate) fn out_of_range(results: &[Output], rows: usize) -> Option<(BooleanBuffer, SqlError)> {
     let unfit = |r: &&Output| r.out_of_range.is_some();
     let name = match SqlType::from_arrow(results.iter().find(unfit)?.values.data_type()) {
         Some(SqlType::Decimal { .. }) => "numeric".to_string(),
@@ -192,7 +192,7 @@ pub(super) fn out_of_range(results: &[Output], rows: usize) -> Option<(BooleanBu
 }
 
 /// The same columns, all nullable: what does not fit is shown as null.
-pub(super) fn nullable(schema: &SchemaRef) -> SchemaRef {
+pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Arc::new(Schema::new(fields))
 }

@@ -30,6 +30,7 @@ mod ordered;
 mod routing;
 pub(crate) mod window;
 
+pub(crate) use memo::{nullable, out_of_range};
 pub use routing::routing;
 pub(crate) use window::without_late;
 
@@ -312,7 +313,7 @@ impl Aggregate {
 impl Operator for Aggregate {
     fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
         let changes = match self.window {
-            Some(window) => window::without_late(batch, self.group[window.end], window.allowed_lateness, ctx)?,
+            Some(window) => window::on_time(batch, self.group[window.end], window, ctx)?,
             None => batch.changes,
         };
         if changes.is_empty() {

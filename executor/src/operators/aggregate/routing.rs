@@ -15,9 +15,13 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
     match &plan.nodes[node].op {
         Op::Exchange { keys } | Op::JoinExchange { keys } => Ok(keys.clone()),
         // These keep columns where they are; a union is over inputs that are exchanged alike.
-        Op::Filter { .. } | Op::WindowAssign { .. } | Op::SessionAssign { .. } | Op::TopN { .. } | Op::Normalize { .. } | Op::Union => {
-            below(0)
-        }
+        Op::Filter { .. }
+        | Op::WindowAssign { .. }
+        | Op::SessionAssign { .. }
+        | Op::TopN { .. }
+        | Op::Over { .. }
+        | Op::Normalize { .. }
+        | Op::Union => below(0),
         Op::Project { exprs } => moved(below(0)?, &|column| exprs.iter().position(|e| *e == Expr::Column(column))),
         Op::Aggregate { group, .. } => moved(below(0)?, &|column| group.iter().position(|g| *g == column)),
         Op::Join { kind: JoinKind::Right, .. } => {

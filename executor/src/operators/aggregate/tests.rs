@@ -463,7 +463,7 @@ fn random_setup(rng: &mut StdRng, window: bool) -> Setup {
     Setup {
         group,
         routing,
-        window: window.then(|| AggregateWindow { end, emit, allowed_lateness: [0, 7, 25][rng.random_range(0..3)] }),
+        window: window.then(|| AggregateWindow { end, emit, allowed_lateness: [0, 7, 25][rng.random_range(0..3)], session: false }),
         retract: rng.random_bool(0.6),
         rocks: false,
         workers: rng.random_range(1..3),

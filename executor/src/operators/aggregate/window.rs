@@ -15,6 +15,16 @@ pub(crate) fn is_closed(end: i64, lateness: i64, watermark: Timestamp) -> bool {
     end.saturating_add(lateness) <= watermark.0
 }
 
+/// Sends rows to the side that are late for their window, whose end is column `end`; returns the others.
+pub(crate) fn on_time(batch: TaggedBatch, end: usize, window: AggregateWindow, ctx: &mut StepContext) -> Result<ChangeBatch> {
+    if window.session { Ok(batch.changes) } else { without_late(batch, end, window.allowed_lateness, ctx) }
+}
+
+/// Whether windows are to be closed at the end of a step.
+pub(crate) fn closes(session: bool, watermark: Timestamp, ctx: &StepContext) -> bool {
+    !session || watermark > ctx.start_watermark
+}
+
 /// Sends late rows to the side, returns the others.
 pub(crate) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &mut StepContext) -> Result<ChangeBatch> {
     let TaggedBatch { changes, arrival_watermark } = batch;
@@ -31,6 +41,9 @@ pub(crate) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &
 impl Aggregate {
     /// Drops the state of every window that `watermark` closes, emitting it before if it is due only now.
     pub(super) fn close_windows(&mut self, window: AggregateWindow, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        if !closes(window.session, watermark, ctx) {
+            return Ok(());
+        }
         while let Some(end) = self.table.first_end().filter(|end| is_closed(*end, window.allowed_lateness, watermark)) {
             loop {
                 let slots = self.table.window_slots(end);

@@ -2,10 +2,12 @@
 //! apart as rows come and go; rows whose session changed are taken back with the old bounds and shown with the new ones. With
 //! `Emit::OnClose` rows are shown once, when their session closes.
 //!
-//! Rows are worked off by the watermark they arrived under, so that a step of many cuts decides as many steps of one. At
-//! each such watermark sessions that end (plus the allowed lateness) at or before it close first: their rows are final and
-//! leave the state. Then the rows that came are added, all at once, and those in a session that has passed, and that no row
-//! which was there belongs to, are late; so is a retraction of a row that is not there.
+//! A row is late if it alone would be a session that had ended by its arrival watermark, with the allowed lateness; whatever else came
+//! with it or is there. So a row that is not late is not in a session that has been closed, nor is its retraction late.
+//!
+//! Rows are worked off by the watermark they arrived under, so that a step of many cuts decides as many steps of one. Sessions
+//! close when that watermark rises to their end plus the lateness or beyond: their rows are final and leave the state. While it
+//! stays, a session that became shorter, because a row of it was taken back, may grow again.
 //!
 //! State: the rows of open sessions by partition and time, and an entry per open session by its end.
 //!
@@ -62,7 +64,6 @@ pub struct SessionAssign {
     gap: i64,
     on_close: bool,
     lateness: i64,
-    input: SchemaRef,
     output: SchemaRef,
     layout: RowLayout,
     routing: Routing,
@@ -73,7 +74,6 @@ pub struct SessionAssign {
     shards: Vec<u8>,
     chunk: RowChunk,
     emitted: Emitted,
-    late: Emitted,
     corrections: Corrections,
 }
 
@@ -123,21 +123,18 @@ impl SessionAssign {
             routing,
             rows: KeyedRows::open(&space, 0, RowShape { ordered: true, ..RowShape::default() })?,
             ends: Ends::open(&space, ROW_KINDS)?,
-            input,
             output,
             held: Vec::new(),
             encoded: EncodedRows::default(),
             shards: Vec::new(),
             chunk: RowChunk::default(),
             emitted: Emitted::default(),
-            late: Emitted::default(),
             corrections: Corrections::default(),
         }))
     }
 
-    /// Adds rows that arrived under one watermark.
-    fn add(&mut self, arrived: &[TaggedBatch], watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
-        self.close(watermark, ctx)?;
+    /// Adds rows that arrived under one watermark and are not late.
+    fn add(&mut self, arrived: &[TaggedBatch], ctx: &mut StepContext) -> Result<()> {
         for TaggedBatch { changes, .. } in arrived {
             self.layout.encode(&changes.rows, &mut self.encoded);
             self.routing.shards(&changes.rows, &self.encoded.keys, &mut self.shards);
@@ -145,11 +142,10 @@ impl SessionAssign {
             self.rows.add(self.layout.batch(&self.encoded, weights), Shards::Of(&|row| self.shards[row]))?;
         }
         for touched in self.rows.touched_heads().to_vec() {
-            self.resolve(touched.head, watermark)?;
+            self.resolve(touched.head)?;
             self.flush(OUTPUT_ROWS, ctx)?;
         }
         self.flush(1, ctx)?;
-        self.correct()?;
         self.rows.settle()
     }
 
@@ -162,19 +158,14 @@ impl SessionAssign {
         Ok(Partition { times, old: self.chunk.old_weights().to_vec(), new: self.chunk.weights().to_vec() })
     }
 
-    /// Finds what is late, and the sessions before and after; emits what changed.
-    fn resolve(&mut self, head: u32, watermark: Timestamp) -> Result<()> {
-        let mut partition = self.read(head)?;
-        let late = partition.take_late(self.gap, |end| is_closed(end, self.lateness, watermark));
+    /// Finds the sessions before and after; emits what changed.
+    fn resolve(&mut self, head: u32) -> Result<()> {
+        let partition = self.read(head)?;
         let (before, after) = partition.sessions(self.gap);
         let shard = self.rows.shard(head);
         let key = self.rows.key(head);
         for at in 0..self.chunk.len() {
             let row = self.layout.stored(&self.chunk, at);
-            if late[at] != 0 {
-                self.late.push(row, (0, 0), late[at]);
-                self.corrections.push(&self.chunk, at, key.len(), -late[at], shard);
-            }
             if self.on_close {
                 continue;
             }
@@ -190,6 +181,15 @@ impl SessionAssign {
         let ends = |sessions: &[Option<Bounds>]| sessions.iter().flatten().map(|(_, end)| *end).collect::<BTreeSet<i64>>();
         let key = key.to_vec();
         self.ends.replace(&ends(&before), &ends(&after), &key, shard)
+    }
+
+    /// Closes what a watermark has passed if it is higher than the last one.
+    fn close_after(&mut self, last: &mut Timestamp, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        if watermark <= *last {
+            return Ok(());
+        }
+        *last = watermark;
+        self.close(watermark, ctx)
     }
 
     /// Closes every session that a watermark has passed.
@@ -253,11 +253,6 @@ impl SessionAssign {
             }
             ctx.emit(changes(assemble(&self.output, columns, count)?, weights, self.on_close)?);
         }
-        if self.late.weights.len() >= at_least {
-            let Emitted { rows, weights, .. } = std::mem::take(&mut self.late);
-            let batch = assemble(&self.input, self.layout.decode(&rows)?, weights.len())?;
-            ctx.late(ChangeBatch::with_weights(batch, Int64Array::from(weights)));
-        }
         Ok(())
     }
 }
@@ -300,10 +295,12 @@ impl Operator for SessionAssign {
     fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
         let times = batch.changes.rows.column(self.time_column).as_primitive::<TimestampMicrosecondType>();
         let in_range = |time: i64| time.checked_add(self.gap).is_some() && time.checked_sub(self.gap).is_some();
-        let (mut null, mut out_of_range, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let is_late = |time: i64| is_closed(time + self.gap, self.lateness, batch.arrival_watermark);
+        let (mut null, mut out_of_range, mut late, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in 0..times.len() {
             let to = match times.is_valid(row).then(|| times.value(row)) {
                 None => &mut null,
+                Some(time) if in_range(time) && is_late(time) => &mut late,
                 Some(time) if in_range(time) => &mut kept,
                 Some(_) => &mut out_of_range,
             };
@@ -318,6 +315,9 @@ impl Operator for SessionAssign {
                 ctx.reject(batch.changes.take(&UInt32Array::from(rows))?, SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, reason))?;
             }
         }
+        if !late.is_empty() {
+            ctx.late(batch.changes.take(&UInt32Array::from(late))?);
+        }
         if !kept.is_empty() {
             self.held.push(TaggedBatch { changes: batch.changes.take(&UInt32Array::from(kept))?, ..batch });
         }
@@ -327,10 +327,13 @@ impl Operator for SessionAssign {
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
         let mut held = std::mem::take(&mut self.held);
         held.sort_by_key(|batch| batch.arrival_watermark);
+        // What had ended by then was closed at the end of the last step.
+        let mut closed = ctx.start_watermark;
         for arrived in held.chunk_by(|a, b| a.arrival_watermark == b.arrival_watermark) {
-            self.add(arrived, arrived[0].arrival_watermark, ctx)?;
+            self.close_after(&mut closed, arrived[0].arrival_watermark, ctx)?;
+            self.add(arrived, ctx)?;
         }
-        self.close(watermark, ctx)?;
+        self.close_after(&mut closed, watermark, ctx)?;
         self.ends.maintain()
     }
 
@@ -455,3 +458,6 @@ impl SlotCodec for Present {
         1
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,25 +14,6 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// Takes out of `new` what is late at a watermark: rows of a session that has passed unless an earlier row is part of it,
-    /// and retractions of rows that are not there. Returns their weights, row by row.
-    pub(super) fn take_late(&mut self, gap: i64, is_closed: impl Fn(i64) -> bool) -> Vec<i64> {
-        let mut late: Vec<i64> = self.new.iter().map(|weight| (*weight).min(0)).collect();
-        self.new.iter_mut().for_each(|weight| *weight = (*weight).max(0));
-        let mut row = 0;
-        while let Some(session) = next_session(&self.times, &self.new, row, gap) {
-            let rows = session.rows.clone();
-            let known = rows.clone().any(|row| self.old[row] > 0 && self.new[row] > 0);
-            if !known && is_closed(session.bounds.1) {
-                for row in rows.clone() {
-                    late[row] += std::mem::take(&mut self.new[row]);
-                }
-            }
-            row = rows.end;
-        }
-        late
-    }
-
     /// The session of each row before the step, and after it; `None` for a row that is not there.
     pub(super) fn sessions(&self, gap: i64) -> (Vec<Option<Bounds>>, Vec<Option<Bounds>>) {
         (assign(&self.times, &self.old, gap), assign(&self.times, &self.new, gap))
@@ -86,22 +67,5 @@ mod tests {
         let bounds = |from: i64, to: i64| Some((from * minute, to * minute));
         assert_eq!(old, [bounds(6, 13), None, bounds(6, 13), bounds(13, 18), None]);
         assert_eq!(new, [bounds(6, 13), bounds(6, 13), bounds(6, 13), None, bounds(30, 35)]);
-    }
-
-    #[test]
-    fn a_row_is_late_with_its_whole_session() {
-        let late = |old: &[i64], new: &[i64], watermark: i64| {
-            let times = (0..old.len() as i64).map(|i| i * 4).collect();
-            let mut partition = Partition { times, old: old.to_vec(), new: new.to_vec() };
-            let late = partition.take_late(5, |end| end <= watermark);
-            (late, partition.new)
-        };
-        // [0, 13) has passed; [0, 13) with a row that was there has not.
-        assert_eq!(late(&[0, 0, 0], &[1, 2, 1], 13), (vec![1, 2, 1], vec![0, 0, 0]));
-        assert_eq!(late(&[0, 0, 0], &[1, 2, 1], 12), (vec![0, 0, 0], vec![1, 2, 1]));
-        assert_eq!(late(&[0, 0, 1], &[1, 2, 1], 13), (vec![0, 0, 0], vec![1, 2, 1]));
-        // What connected them is gone.
-        assert_eq!(late(&[0, 1, 1], &[1, 0, 1], 5), (vec![1, 0, 0], vec![0, 0, 1]));
-        assert_eq!(late(&[0, 1], &[-1, -2], 0), (vec![-1, -2], vec![0, 0]));
     }
 }

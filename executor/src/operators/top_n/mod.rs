@@ -12,7 +12,7 @@ mod place;
 use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::{Operator, StepContext};
 use crate::operators::aggregate::StateContext;
-use crate::operators::aggregate::window::{is_closed, without_late};
+use crate::operators::aggregate::window::{closes, is_closed, on_time};
 use crate::operators::routing::Routing;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -221,6 +221,9 @@ impl TopN {
     }
 
     fn close_windows(&mut self, window: AggregateWindow, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        if !closes(window.session, watermark, ctx) {
+            return Ok(());
+        }
         while let Some(end) = self.rows.first_window().filter(|end| is_closed(*end, window.allowed_lateness, watermark)) {
             if self.on_close() {
                 for head in self.rows.window_heads(end)? {
@@ -268,7 +271,7 @@ impl Stale {
 impl Operator for TopN {
     fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
         let changes = match self.window {
-            Some(window) => without_late(batch, self.window_column, window.allowed_lateness, ctx)?,
+            Some(window) => on_time(batch, self.window_column, window, ctx)?,
             None => batch.changes,
         };
         if changes.is_empty() {

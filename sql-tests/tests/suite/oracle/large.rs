@@ -48,6 +48,15 @@ pub fn scenario() -> Scenario {
         Case::new("per_minute", "SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction"),
         Case::new("by_count", "SELECT n, COUNT(*) AS groups, MAX(s) AS s FROM counts GROUP BY n").over(&["counts"]),
         Case::new("tops", "SELECT k, i FROM (SELECT k, i, ROW_NUMBER() OVER (PARTITION BY k ORDER BY i) AS n FROM t) AS x WHERE n <= 2"),
+        Case::new(
+            "lags",
+            "SELECT id, k % 10 AS p, LAG(i) OVER w AS a, LEAD(id, 3) OVER w AS b, MIN(i) OVER (PARTITION BY k % 10 ORDER BY id ROWS 9 PRECEDING) AS m FROM t WINDOW w AS (PARTITION BY k % 10 ORDER BY id)",
+        ),
+        Case::new("near", "SELECT id, COUNT(*) OVER (PARTITION BY k % 3 ORDER BY k RANGE BETWEEN 9 PRECEDING AND 3 FOLLOWING) AS n FROM t"),
+        Case::new(
+            "running",
+            "SELECT id, SUM(i) OVER (PARTITION BY k % 10 ORDER BY id) AS s, RANK() OVER (PARTITION BY k % 10 ORDER BY id) AS r FROM t",
+        ),
         Case::new("lists", "SELECT k, ARRAY_AGG(g ORDER BY g) AS a, FIRST_VALUE(g ORDER BY g DESC) AS f FROM u GROUP BY k"),
         Case::new("limited", "SELECT id, k FROM t ORDER BY k, id LIMIT 5 OFFSET 2"),
         Case::new("joined", "SELECT t.id, u.g FROM t JOIN u ON t.k = u.k"),

@@ -7,7 +7,7 @@
 //!
 //! # Layout
 //! - `random`: queries made by chance
-//! - `case`: what a case is; `relational`, `joined`, `ranked`, `sets`, `windowed`, `nested`, `large`: the cases, a line each
+//! - `case`: what a case is; `relational`, `joined`, `ranked`, `over`, `sets`, `windowed`, `nested`, `large`: the cases, a line each
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
 //! - `batch`: the expected result; `windows`: windows and lateness, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
@@ -22,6 +22,7 @@ pub mod compare;
 mod joined;
 mod large;
 mod nested;
+mod over;
 pub mod postgres;
 mod process;
 mod random;
@@ -121,6 +122,7 @@ macro_rules! modes {
 
 modes!(relational_views, relational::scenario(), 2, assert_eventful);
 modes!(ranked_views, ranked::scenario(), 2, assert_eventful);
+modes!(over_views, over::scenario(), 2, assert_eventful);
 modes!(set_views, sets::scenario(), 2, assert_eventful);
 modes!(window_views, windowed::scenario(), 2, |totals: &[Totals]| {
     assert_eventful(totals);

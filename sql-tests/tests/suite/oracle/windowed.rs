@@ -44,10 +44,7 @@ pub fn scenario() -> Scenario {
             }
         }
         cases.extend(spellings(table));
-        if table == "bid" {
-            // Of rows that change there are no sessions.
-            cases.extend(sessions(table));
-        }
+        cases.extend(sessions(table));
     }
     Scenario { name: "windowed", tables, cases, epochs: 14, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
 }
@@ -179,6 +176,18 @@ fn spellings(table: &'static str) -> Vec<Case> {
             "SELECT window_end, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY c DESC, k) AS n FROM (SELECT window_end, k, COUNT(*) AS c FROM tumble({t}, ts, INTERVAL '10 seconds') GROUP BY window_start, window_end, k) AS y) AS x WHERE n = 1",
             tumble(10, false),
             "SELECT window_end, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY c DESC, k) AS n FROM (SELECT window_end, k, COUNT(*) AS c FROM {w} GROUP BY window_start, window_end, k) AS y) AS x WHERE n = 1",
+        ),
+        case(
+            "over_in_window",
+            "SELECT window_end, k, price, SUM(price) OVER (PARTITION BY window_start, window_end ORDER BY price, k) AS s, COUNT(*) OVER (PARTITION BY window_start, window_end) AS n FROM tumble({t}, ts, INTERVAL '10 seconds')",
+            tumble(10, false),
+            "SELECT window_end, k, price, SUM(price) OVER (PARTITION BY window_start, window_end ORDER BY price, k) AS s, COUNT(*) OVER (PARTITION BY window_start, window_end) AS n FROM {w}",
+        ),
+        case(
+            "over_in_closed_window",
+            "SELECT window_end, k, price, LAG(price) OVER (PARTITION BY window_start, window_end, k ORDER BY price) AS l, LAST_VALUE(price) OVER (PARTITION BY window_start, window_end, k ORDER BY price ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS x FROM hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds')",
+            hop(true),
+            "SELECT window_end, k, price, LAG(price) OVER (PARTITION BY window_start, window_end, k ORDER BY price) AS l, LAST_VALUE(price) OVER (PARTITION BY window_start, window_end, k ORDER BY price ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS x FROM {w}",
         ),
         case(
             "rollup_in_window",

@@ -109,6 +109,45 @@ impl KeyedRows {
         Ok(())
     }
 
+    /// Appends up to `limit` rows of a key from the last before `end` back to the first: an order, or an order and a row. Tables
+    /// with `RowShape::ordered` only.
+    pub fn range_back(&mut self, head: u32, end: &[u8], limit: usize, out: &mut RowChunk) -> Result<()> {
+        if head == NO_SLOT || limit == 0 || end.is_empty() {
+            return Ok(());
+        }
+        self.load_if_few(head)?;
+        let prefix = self.heads.key(head).to_vec();
+        let end = [prefix.as_slice(), end].concat();
+        let resident: Vec<u32> = self.rows.resident_before(&prefix, &end).take(limit).collect();
+        if self.values.is_resident(head) {
+            resident.into_iter().for_each(|slot| self.push_slot(slot, out));
+            return Ok(());
+        }
+        let first = resident.last().filter(|_| resident.len() == limit).map(|slot| self.rows.key(*slot).to_vec());
+        let mut stored: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        self.rows.scan_stored_back(&prefix, &end, self.heads.shard(head), &mut |key, value| {
+            if stored.len() == limit || first.as_deref().is_some_and(|first| key < first) {
+                return Ok(false);
+            }
+            stored.push((key.to_vec(), value.to_vec()));
+            Ok(true)
+        })?;
+        let (mut resident, mut stored) = (resident.into_iter().peekable(), stored.into_iter().peekable());
+        for _ in 0..limit {
+            let stored_next = match (resident.peek(), stored.peek()) {
+                (None, None) => break,
+                (Some(slot), Some((key, _))) => key.as_slice() > self.rows.key(*slot),
+                (_, stored) => stored.is_some(),
+            };
+            if !stored_next {
+                resident.next().into_iter().for_each(|slot| self.push_slot(slot, out));
+            } else if let Some((key, value)) = stored.next() {
+                push_stored(&self.values, &key, &value, out)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn push_slot(&self, slot: u32, out: &mut RowChunk) {
         let (values, touched) = (&self.values, self.values.touched_row(slot));
         let weight = values.weight(slot);

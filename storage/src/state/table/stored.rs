@@ -81,6 +81,35 @@ impl StateTable {
         range.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, slot)| *slot)
     }
 
+    /// As `scan_stored`, but from the last entry before `end` (which begins with `prefix`) to the first.
+    pub fn scan_stored_back(
+        &mut self,
+        prefix: &[u8],
+        end: &[u8],
+        shard: u8,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let (from, to) = (self.durable_key(shard, prefix), self.durable_key(shard, end));
+        self.counters.fetches += 1;
+        let mut fetched = 0;
+        let result = self.space.kv.scan_back(self.space.id, &from, Some(&to), &mut |durable, value| {
+            if self.find(&durable[2..]).is_some() {
+                return Ok(true);
+            }
+            fetched += 1;
+            visit(&durable[2..], value)
+        });
+        self.counters.fetched += fetched;
+        result
+    }
+
+    /// The live slots in memory whose keys begin with `prefix` and are before `end` (which does too), from the last to the
+    /// first. Tables with `TableShape::ordered` only.
+    pub fn resident_before<'a>(&'a self, prefix: &'a [u8], end: &[u8]) -> impl Iterator<Item = u32> + 'a {
+        let ordered = self.ordered.as_ref().expect("the table was opened ordered");
+        ordered.range::<[u8], _>((Bound::Included(prefix), Bound::Excluded(end))).rev().map(|(_, slot)| *slot)
+    }
+
     pub(super) fn load_all(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
         let (kv, id) = (self.space.kv.clone(), self.space.id);
         for shard in self.space.shards.clone() {

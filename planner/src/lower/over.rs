@@ -1,0 +1,313 @@
+//! OVER windows: functions over the rows around each row. Rows are exchanged by their partition; functions of one partition and
+//! order are one operator. What is only a rank is a Top-N (`top_n`).
+
+use super::aggregate::{Inputs, check_key_type};
+use super::calls::{is_ordered, order, unaliased};
+use super::node::{WindowColumn, WindowPart};
+use super::top_n::rank_function;
+use super::{Emission, Lowering, columns_of};
+use crate::expr;
+use crate::plan::{
+    AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, Literal, LiteralValue, Node, NodeId, Op, OrderKey, OverCall,
+    OverFunction, RankFunction,
+};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort, WindowFunction};
+use datafusion::logical_expr::{Expr as DfExpr, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
+use eddyline_common::types::Column;
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Functions of one partition and order.
+struct Group<'a> {
+    partition: &'a [DfExpr],
+    order: Vec<Sort>,
+    /// Positions among the window's functions.
+    calls: Vec<usize>,
+}
+
+impl Lowering<'_> {
+    pub(super) fn over(&mut self, window: &Window) -> Result<NodeId> {
+        if let Some(node) = self.placed(window)? {
+            return Ok(node);
+        }
+        let calls = window.window_expr.iter().map(window_function).collect::<Result<Vec<_>>>()?;
+        let mut groups: Vec<Group> = Vec::new();
+        for (index, call) in calls.iter().enumerate() {
+            let params = &call.params;
+            // What is constant orders nothing.
+            let order: Vec<Sort> = params.order_by.iter().filter(|sort| !matches!(sort.expr, DfExpr::Literal(..))).cloned().collect();
+            match groups.iter_mut().find(|g| g.partition == params.partition_by.as_slice() && g.order == order) {
+                Some(group) => group.calls.push(index),
+                None => groups.push(Group { partition: &params.partition_by, order, calls: vec![index] }),
+            }
+        }
+        let schema = window.input.schema();
+        let output = columns_of(&window.schema)?;
+        let width = schema.fields().len();
+        let mut node = self.node(&window.input)?;
+        let mut places = vec![0; calls.len()];
+        let mut added = 0;
+        for group in &groups {
+            let own: Vec<(&WindowFunction, Column)> = group.calls.iter().map(|i| (calls[*i], output[width + i].clone())).collect();
+            node = self.over_group(node, schema, group, &own)?;
+            for index in &group.calls {
+                places[*index] = width + added;
+                added += 1;
+            }
+        }
+        let exprs = (0..width).chain(places).map(Expr::Column).collect();
+        self.project(node, exprs, output)
+    }
+
+    /// Adds the columns of one group's functions behind those that `input` has.
+    fn over_group(&mut self, input: NodeId, schema: &DFSchema, group: &Group, calls: &[(&WindowFunction, Column)]) -> Result<NodeId> {
+        let source = &self.nodes[input];
+        let width = source.columns.len();
+        let mut inputs = Inputs { exprs: (0..width).map(Expr::Column).collect(), columns: source.columns.clone() };
+        let mut partition = Vec::new();
+        for e in group.partition {
+            let at = inputs.add_df(e, schema)?;
+            check_key_type(&inputs.columns[at])?;
+            if !partition.contains(&at) {
+                partition.push(at);
+            }
+        }
+        let order = order(&group.order, schema, &mut inputs)?;
+        let mut over = Vec::new();
+        for (function, column) in calls {
+            over.push(over_call(function, schema, &order, &mut inputs, column.ty.clone())?);
+        }
+        let all = inputs.columns.len();
+        let input = self.project(input, inputs.exprs, inputs.columns)?;
+        let input = self.exchanged(input, partition.clone());
+        let window = self.partition_window(input, &partition);
+        if let Some(end) = window {
+            partition.retain(|c| *c != end);
+            partition.insert(0, end);
+        }
+        let columns: Vec<Column> = calls.iter().map(|(_, column)| column.clone()).collect();
+        let node = self.over_node(input, partition, order, over, columns, window.is_some());
+        if all == width {
+            return Ok(node);
+        }
+        let exprs: Vec<Expr> = (0..width).chain(all..all + calls.len()).map(Expr::Column).collect();
+        let columns = exprs.iter().filter_map(|e| if let Expr::Column(c) = e { Some(self.nodes[node].columns[*c].clone()) } else { None });
+        let columns = columns.collect();
+        self.project(node, exprs, columns)
+    }
+
+    fn over_node(
+        &mut self,
+        input: NodeId,
+        partition: Vec<usize>,
+        order: Vec<OrderKey>,
+        calls: Vec<OverCall>,
+        added: Vec<Column>,
+        windowed: bool,
+    ) -> NodeId {
+        let Emission { emit, allowed_lateness } = self.emission;
+        let source = &self.nodes[input];
+        let mut columns = source.columns.clone();
+        let mut unique_keys = source.unique_keys.clone();
+        for (place, call) in calls.iter().enumerate() {
+            if call.function == OverFunction::Rank(RankFunction::RowNumber) {
+                unique_keys.push(partition.iter().copied().chain([columns.len() + place]).collect());
+            }
+        }
+        columns.extend(added);
+        let mut facts = self.facts[input].clone();
+        facts.windows.resize(columns.len(), None);
+        facts.constants.resize(columns.len(), None);
+        facts.event_time = None;
+        let session = windowed && self.is_session(input, partition[0]);
+        let own = windowed.then(|| facts.windows[partition[0]].map(|w| w.window)).flatten();
+        // Rows of other windows may come and go after these have closed.
+        let of_own = |w: &WindowColumn| Some(w.window) == own;
+        facts.windows.iter_mut().flatten().for_each(|w| w.event_time &= of_own(w));
+        let is_time = |w: &WindowColumn| of_own(w) && w.event_time && w.part != WindowPart::Start;
+        let time_columns = (0..columns.len()).filter(|i| facts.windows[*i].as_ref().is_some_and(is_time)).collect();
+        self.windowed |= windowed;
+        let node = Node {
+            mode: if windowed && emit == Emit::OnClose { ChangelogMode::Append } else { ChangelogMode::Retract },
+            columns,
+            unique_keys,
+            time_columns,
+            inputs: vec![input],
+            op: Op::Over {
+                partition,
+                order,
+                calls,
+                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness, session }),
+                state: self.ids.allocate(),
+            },
+        };
+        self.push(node, facts)
+    }
+}
+
+fn window_function(e: &DfExpr) -> Result<&WindowFunction> {
+    match unaliased(e) {
+        DfExpr::WindowFunction(call) => Ok(call),
+        other => Err(SqlError::internal(format!("not a window function: {other}"))),
+    }
+}
+
+fn refused(what: &str, hint: &str) -> SqlError {
+    SqlError::unsupported(format!("{what} is not supported in a materialized view")).with_hint(hint)
+}
+
+fn over_call(call: &WindowFunction, schema: &DFSchema, order: &[OrderKey], inputs: &mut Inputs, output: SqlType) -> Result<OverCall> {
+    let params = &call.params;
+    if params.null_treatment == Some(NullTreatment::IgnoreNulls) {
+        return Err(refused("IGNORE NULLS in an OVER window", "Filter the nulls out in a subquery."));
+    }
+    if params.distinct {
+        return Err(refused("DISTINCT in an OVER window", "Count distinct values with GROUP BY."));
+    }
+    let frame = frame(call, order, inputs)?;
+    let function = match &call.fun {
+        WindowFunctionDefinition::AggregateUDF(udaf) => {
+            let name = udaf.name();
+            if is_ordered(name) || name == "approx_distinct" {
+                return Err(refused(&format!("{name}() OVER a window"), SUPPORTED));
+            }
+            let aggregate = AggregateFunction::new_udf(udaf.clone(), params.args.clone(), false, params.filter.clone(), vec![], None);
+            OverFunction::Aggregate(super::calls::call(&DfExpr::AggregateFunction(aggregate), schema, inputs, output.clone())?)
+        }
+        WindowFunctionDefinition::WindowUDF(_) if params.filter.is_some() => {
+            return Err(refused("FILTER of a function that is no aggregate", "FILTER is of aggregates."));
+        }
+        WindowFunctionDefinition::WindowUDF(_) => own_function(call, schema, inputs)?,
+    };
+    Ok(OverCall { function, frame, output })
+}
+
+const SUPPORTED: &str = "ROW_NUMBER, RANK, DENSE_RANK, PERCENT_RANK, CUME_DIST, NTILE, LAG, LEAD, FIRST_VALUE, LAST_VALUE, NTH_VALUE, COUNT, SUM, \
+                         AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND and BOOL_OR are.";
+
+fn own_function(call: &WindowFunction, schema: &DFSchema, inputs: &mut Inputs) -> Result<OverFunction> {
+    if let Some(rank) = rank_function(call) {
+        return Ok(OverFunction::Rank(rank));
+    }
+    let (name, args) = (call.fun.name(), call.params.args.as_slice());
+    let argument = |inputs: &mut Inputs| match args {
+        [first, ..] => {
+            let at = inputs.add_df(first, schema)?;
+            check_key_type(&inputs.columns[at])?;
+            Ok(at)
+        }
+        [] => Err(SqlError::internal(format!("{name}() has no argument"))),
+    };
+    Ok(match name {
+        "percent_rank" => OverFunction::PercentRank,
+        "cume_dist" => OverFunction::CumeDist,
+        "ntile" => match number(name, args.first())?.filter(|n| *n > 0) {
+            Some(buckets) => OverFunction::Ntile { buckets },
+            None => return Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument of ntile must be greater than zero")),
+        },
+        "lag" | "lead" => {
+            let places = number(name, args.get(1))?.unwrap_or(1);
+            let argument = argument(inputs)?;
+            let default = constant(args.get(2), &inputs.columns[argument].ty)?;
+            OverFunction::Lag { argument, offset: if name == "lag" { places } else { places.saturating_neg() }, default }
+        }
+        "first_value" => OverFunction::NthValue { argument: argument(inputs)?, n: 1 },
+        "last_value" => OverFunction::NthValue { argument: argument(inputs)?, n: -1 },
+        "nth_value" => match number(name, args.get(1))?.filter(|n| *n != 0) {
+            Some(n) => OverFunction::NthValue { argument: argument(inputs)?, n },
+            None => return Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument of nth_value must not be zero")),
+        },
+        other => return Err(refused(&format!("{other}() OVER a window"), SUPPORTED)),
+    })
+}
+
+fn folded(e: &DfExpr) -> Result<Literal> {
+    let folded = crate::optimize::fold_constant(e.clone()).map_err(|e| crate::error::from_datafusion(e, None))?;
+    match expr::from_datafusion(&folded, &DFSchema::empty())? {
+        Expr::Literal(literal) => Ok(literal),
+        _ => Err(refused(&format!("an OVER window with {e}, which is not constant,"), "Write a constant.")),
+    }
+}
+
+/// A whole number among the arguments; `None` if it is absent or null.
+fn number(function: &str, e: Option<&DfExpr>) -> Result<Option<i64>> {
+    match e.map(folded).transpose()?.map(|literal| literal.value) {
+        None | Some(LiteralValue::Null) => Ok(None),
+        Some(LiteralValue::Int(n)) => Ok(Some(n)),
+        Some(_) => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("{function}() counts in whole numbers"))),
+    }
+}
+
+/// A constant of type `ty`, null if it is absent.
+fn constant(e: Option<&DfExpr>, ty: &SqlType) -> Result<Literal> {
+    let Some(e) = e else { return Ok(Literal { ty: ty.clone(), value: LiteralValue::Null }) };
+    let cast = datafusion::logical_expr::cast(e.clone(), ty.to_arrow());
+    let literal = folded(&cast)?;
+    Ok(Literal { ty: ty.clone(), value: literal.value })
+}
+
+fn frame(call: &WindowFunction, order: &[OrderKey], inputs: &Inputs) -> Result<Frame> {
+    let frame = &call.params.window_frame;
+    let unit = match frame.units {
+        WindowFrameUnits::Rows => FrameUnit::Rows,
+        WindowFrameUnits::Range => FrameUnit::Range,
+        WindowFrameUnits::Groups => return Err(refused("an OVER window of GROUPS", "Use ROWS or RANGE.")),
+    };
+    let distance = |value: &ScalarValue| match unit {
+        FrameUnit::Rows => rows(value),
+        FrameUnit::Range => match order {
+            [key] => range(value, &inputs.columns[key.column].ty),
+            _ => Err(SqlError::internal("a frame of a distance has one order")),
+        },
+    };
+    let bound = |bound: &WindowFrameBound| {
+        Ok::<_, SqlError>(match bound {
+            bound if bound.is_unbounded() => FrameBound::Unbounded,
+            WindowFrameBound::CurrentRow => FrameBound::CurrentRow,
+            WindowFrameBound::Preceding(value) => FrameBound::Offset(distance(value)?.saturating_neg()),
+            WindowFrameBound::Following(value) => FrameBound::Offset(distance(value)?),
+        })
+    };
+    let (start, end) = (bound(&frame.start_bound)?, bound(&frame.end_bound)?);
+    let offset = |bound: FrameBound| match bound {
+        FrameBound::Unbounded => None,
+        FrameBound::CurrentRow => Some(0),
+        FrameBound::Offset(n) => Some(n),
+    };
+    if let (Some(from), Some(to)) = (offset(start), offset(end))
+        && from > to
+    {
+        return Err(refused("an OVER window that starts after its end", "Such a window is always empty."));
+    }
+    Ok(Frame { unit, start, end })
+}
+
+fn rows(value: &ScalarValue) -> Result<i64> {
+    match expr::literal_value(value)? {
+        LiteralValue::Int(n) if n >= 0 => Ok(n),
+        _ => Err(SqlError::new(SqlState::INVALID_PARAMETER, "a frame of ROWS counts in whole numbers that are not negative")),
+    }
+}
+
+/// A distance in the units of a column of type `ty`.
+fn range(value: &ScalarValue, ty: &SqlType) -> Result<i64> {
+    let unsupported = || {
+        refused(
+            &format!("an OVER window of a RANGE of {value} over type {ty}"),
+            "Distances are of integers, dates and timestamps, without months.",
+        )
+    };
+    let micros = |days: i32, nanos: i64| i64::from(days) * MICROS_PER_DAY + nanos / 1_000;
+    let distance = match (expr::literal_value(value)?, ty) {
+        (LiteralValue::Int(n), SqlType::SmallInt | SqlType::Integer | SqlType::BigInt) => n,
+        (LiteralValue::Interval { months: 0, days, nanos: 0 }, SqlType::Date) => i64::from(days),
+        (LiteralValue::Interval { months: 0, days, nanos }, SqlType::Timestamp | SqlType::TimestampTz) => micros(days, nanos),
+        _ => return Err(unsupported()),
+    };
+    if distance < 0 {
+        return Err(SqlError::new(SqlState::INVALID_PARAMETER, "a distance in a frame must not be negative"));
+    }
+    Ok(distance)
+}
