@@ -57,7 +57,9 @@ fn refuse_what_differs(view: &Relation, plan: &StreamPlan) -> Result<()> {
     };
     for node in &plan.nodes {
         let on_close = match &node.op {
-            Op::Aggregate { window: Some(window), .. } | Op::TopN { window: Some(window), .. } => window.emit == Emit::OnClose,
+            Op::Aggregate { window: Some(window), .. } | Op::TopN { window: Some(window), .. } | Op::Over { window: Some(window), .. } => {
+                window.emit == Emit::OnClose
+            }
             Op::SessionAssign { emit, .. } => *emit == Emit::OnClose,
             _ => false,
         };
