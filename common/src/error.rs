@@ -135,12 +135,21 @@ impl From<std::io::Error> for SqlError {
     }
 }
 
+/// Arrow's words about a text that is no timestamp.
+const UNREADABLE_TIME: &str = "Error parsing timestamp from '";
+
+fn unreadable_time(what: &str) -> SqlError {
+    let text = what.strip_prefix(UNREADABLE_TIME).and_then(|rest| rest.rsplit_once("': ")).map_or("", |(text, _)| text);
+    SqlError::new(SqlState("22007"), format!("invalid input syntax for type timestamp: \"{text}\""))
+}
+
 impl From<arrow::error::ArrowError> for SqlError {
     fn from(error: arrow::error::ArrowError) -> Self {
         use arrow::error::ArrowError::*;
         match error {
             DivideByZero => SqlError::new(SqlState::DIVISION_BY_ZERO, "division by zero"),
             ArithmeticOverflow(what) => SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, what.to_lowercase()),
+            ParseError(what) if what.starts_with(UNREADABLE_TIME) => unreadable_time(&what),
             CastError(what) | ParseError(what) => SqlError::new(SqlState::INVALID_TEXT, what),
             other => SqlError::internal(other),
         }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Field metadata key that marks a Utf8 column as JSON.
+/// Field metadata key that says which type a Utf8 column has that is not text.
 pub const TYPE_METADATA_KEY: &str = "eddyline.type";
 
 /// The SQL types of both accents after folding their spellings together.
@@ -24,6 +24,12 @@ pub enum SqlType {
         scale: i8,
     },
     Text,
+    /// Text of at most so many characters.
+    Varchar(u32),
+    /// Text that is shown with blanks up to so many characters. Stored without blanks at its end, where they mean nothing.
+    Char(u32),
+    /// Text in Arrow, in lower case with its hyphens.
+    Uuid,
     Bytes,
     Date,
     /// Microseconds since midnight.
@@ -52,7 +58,7 @@ impl SqlType {
             SqlType::Real => DataType::Float32,
             SqlType::Double => DataType::Float64,
             SqlType::Decimal { precision, scale } => DataType::Decimal128(*precision, *scale),
-            SqlType::Text | SqlType::Json => DataType::Utf8,
+            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Json => DataType::Utf8,
             SqlType::Bytes => DataType::Binary,
             SqlType::Date => DataType::Date32,
             SqlType::Time => DataType::Time64(TimeUnit::Microsecond),
@@ -72,19 +78,47 @@ impl SqlType {
     /// An Arrow field of this type.
     pub fn field(&self, name: &str, nullable: bool) -> Field {
         let field = Field::new(name, self.to_arrow(), nullable);
-        match self {
-            SqlType::Json => field.with_metadata(HashMap::from([(TYPE_METADATA_KEY.to_string(), "json".to_string())])),
-            _ => field,
+        match self.mark() {
+            Some(mark) => field.with_metadata(HashMap::from([(TYPE_METADATA_KEY.to_string(), mark)])),
+            None => field,
         }
+    }
+
+    /// What a field says besides its Arrow type.
+    fn mark(&self) -> Option<String> {
+        Some(match self {
+            SqlType::Json => "json".to_string(),
+            SqlType::Uuid => "uuid".to_string(),
+            SqlType::Varchar(length) => format!("varchar({length})"),
+            SqlType::Char(length) => format!("bpchar({length})"),
+            _ => return None,
+        })
+    }
+
+    fn of_mark(mark: &str) -> Option<SqlType> {
+        let length = |name: &str| mark.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?.parse().ok();
+        match mark {
+            "json" => Some(SqlType::Json),
+            "uuid" => Some(SqlType::Uuid),
+            _ => length("varchar").map(SqlType::Varchar).or_else(|| length("bpchar").map(SqlType::Char)),
+        }
+    }
+
+    /// Text of any length or of a limited one.
+    pub fn is_text(&self) -> bool {
+        matches!(self, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_))
+    }
+
+    /// Without the limit of a text's length.
+    pub fn unlimited(self) -> SqlType {
+        if self.is_text() { SqlType::Text } else { self }
     }
 
     /// The SQL type of an Arrow field, or `None` for an Arrow type that Eddyline has no column of.
     /// Narrower and view types map to the type that holds them; such columns need a cast.
     pub fn from_field(field: &Field) -> Option<SqlType> {
-        if field.metadata().get(TYPE_METADATA_KEY).is_some_and(|t| t == "json") {
-            return Some(SqlType::Json);
-        }
-        SqlType::from_arrow(field.data_type())
+        let marked = field.metadata().get(TYPE_METADATA_KEY).and_then(|mark| SqlType::of_mark(mark));
+        marked.or_else(|| SqlType::from_arrow(field.data_type()))
     }
 
     pub fn from_arrow(data_type: &DataType) -> Option<SqlType> {
@@ -138,6 +172,9 @@ impl fmt::Display for SqlType {
             SqlType::Double => f.write_str("double precision"),
             SqlType::Decimal { precision, scale } => write!(f, "numeric({precision},{scale})"),
             SqlType::Text => f.write_str("text"),
+            SqlType::Varchar(length) => write!(f, "character varying({length})"),
+            SqlType::Char(length) => write!(f, "character({length})"),
+            SqlType::Uuid => f.write_str("uuid"),
             SqlType::Bytes => f.write_str("bytea"),
             SqlType::Date => f.write_str("date"),
             SqlType::Time => f.write_str("time without time zone"),

@@ -58,6 +58,7 @@ impl Context<'_> {
             ObjectKind::View => "view",
             ObjectKind::MaterializedView => "materialized view",
             ObjectKind::Sink => "sink",
+            ObjectKind::Function => "function",
         };
         Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a {said}", relation.name)))
     }

@@ -7,7 +7,7 @@ use datafusion::logical_expr::TableSource;
 use eddyline_common::connector::{SinkSpec, SourceSpec};
 use eddyline_common::time::{MICROS_PER_MILLI, MICROS_PER_SECOND};
 use eddyline_common::types::Column;
-use eddyline_common::{RelationId, Result, SqlError, SqlState, options};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,6 +140,9 @@ pub struct ViewOptions {
     pub on_error: ErrorPolicy,
     /// Microseconds.
     pub allowed_lateness: i64,
+    /// The session's when the view was made; absent for UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// Microseconds that changes are collected before a step takes them; 0: none.
     #[serde(default)]
     pub emit_interval: i64,
@@ -209,6 +212,39 @@ pub enum ErrorPolicy {
     Stop,
 }
 
+/// A function in SQL as planned and persisted: an expression over its arguments, which takes the place of every call. Its id is
+/// one of relations' ids, so that both can depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SqlFunction {
+    pub id: RelationId,
+    /// Folded, without schema: all user objects live in `public`.
+    pub name: String,
+    /// The statement that created it, as the user wrote it.
+    pub sql: String,
+    pub arguments: Vec<FunctionArgument>,
+    pub returns: SqlType,
+    /// The expression's text. It names the arguments, or says `$1`, `$2`, ...
+    pub body: String,
+    /// Null if any argument is, whatever the expression says.
+    pub strict: bool,
+    /// Functions that the expression calls.
+    pub depends_on: Vec<RelationId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FunctionArgument {
+    pub name: Option<String>,
+    pub ty: SqlType,
+}
+
+impl SqlFunction {
+    /// `name(type, type)`.
+    pub fn signature(&self) -> String {
+        let types: Vec<String> = self.arguments.iter().map(|a| a.ty.to_string()).collect();
+        format!("{}({})", self.name, types.join(", "))
+    }
+}
+
 /// A read-only view of everything a statement may name.
 pub trait Catalog {
     /// A user relation by folded name; `schema` is what the statement wrote (`None` or `public`).
@@ -223,4 +259,14 @@ pub trait Catalog {
 
     /// Scalar and aggregate functions by lower-case name; `pg_catalog.f` is asked for as `f`.
     fn functions(&self) -> &dyn FunctionRegistry;
+
+    /// A user's function by folded name.
+    fn user_function(&self, _name: &str) -> Option<Arc<SqlFunction>> {
+        None
+    }
+
+    /// Every user's function, for suggestions and SHOW.
+    fn user_functions(&self) -> Vec<Arc<SqlFunction>> {
+        Vec::new()
+    }
 }

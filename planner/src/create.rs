@@ -208,6 +208,12 @@ fn collect(
             (ColumnValue::Plain { default: Some(_) }, _) if is_source => {
                 return Err(at(SqlError::unsupported("DEFAULT on a column of a source is not supported")));
             }
+            (ColumnValue::Plain { .. }, Some(SqlType::Uuid)) if is_source => {
+                let error = SqlError::unsupported("a column of type uuid in a source is not supported");
+                return Err(at(error.with_hint("Declare it as text, and cast it in the view.")));
+            }
+            // What comes from outside is not checked for its length.
+            (ColumnValue::Plain { .. }, Some(ty)) if is_source => Some((ty.clone().unlimited(), nullable, ColumnOrigin::Payload)),
             (ColumnValue::Plain { .. }, Some(ty)) => Some((ty.clone(), nullable, ColumnOrigin::Payload)),
             (ColumnValue::Metadata { .. }, _) if !is_source => {
                 return Err(at(SqlError::unsupported("METADATA columns belong to sources")));
@@ -386,12 +392,14 @@ pub fn create_view(
         let relation = Relation {
             id,
             kind: RelationKind::View { query: create.query_text.clone() },
-            depends_on: binder.named_relations(&found),
+            depends_on: binder.named_objects(&found),
             ..view_relation(name, parsed, columns)
         };
         return Ok((relation, None));
     }
-    let (emission, options) = view_options(create)?;
+    let (mut emission, mut options) = view_options(create)?;
+    emission.share = is_shared(settings);
+    options.time_zone = (settings.time_zone != "UTC").then(|| settings.time_zone.clone());
     let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
     let (bound, found) = binder.query(&create.query)?;
     let names: Vec<String> = view_columns(create, &bound, text)?.into_iter().map(|c| c.name).collect();
@@ -405,7 +413,7 @@ pub fn create_view(
         key,
         mode: output.mode,
         time_columns: output.time_columns.clone(),
-        depends_on: binder.named_relations(&found),
+        depends_on: binder.named_objects(&found),
         kind: RelationKind::MaterializedView { plan: plan.clone(), options },
         ..view_relation(name, parsed, output.columns.clone())
     };
@@ -444,7 +452,7 @@ pub fn streaming_plan(
 ) -> Result<(LogicalPlan, StreamPlan)> {
     check(&bound)?;
     let bound = prepare(bound).map_err(|e| binder.error(e))?;
-    let logical = optimize::optimize(bound).map_err(|e| binder.error(e))?;
+    let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;
     check_unnested(&logical)?;
     let plan = lower(&logical, names, ids, emission)?;
     Ok((logical, plan))
@@ -496,10 +504,15 @@ pub fn output_names(query: &Query, plan: &LogicalPlan) -> Vec<String> {
     resolve_names(&query_names(query), &bound)
 }
 
+/// Whether equal sub-plans become one.
+pub fn is_shared(settings: &Settings) -> bool {
+    !settings.disabled_rules.contains(&"enable_plan_sharing")
+}
+
 fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
     let view = ViewOptions::of(&options::canonicalize_view(create.options.clone())?)?;
     let emit = create.emit.unwrap_or(Emit::Changes);
-    Ok((Emission { emit, allowed_lateness: view.allowed_lateness }, view))
+    Ok((Emission { emit, allowed_lateness: view.allowed_lateness, share: true }, view))
 }
 
 /// The job of a table: its writes, each row sent to the worker that owns its key.

@@ -164,7 +164,10 @@ fn convert(error: &DataFusionError, location: &mut Option<Location>) -> SqlError
         DataFusionError::Plan(message) => from_plan_message(message),
         DataFusionError::ArrowError(inner, _) => clone_arrow(inner),
         DataFusionError::Internal(message) => SqlError::internal(lower_first(first_line(message))),
-        other => SqlError::new(SqlState::INVALID_PARAMETER, lower_first(first_line(&other.strip_backtrace()))),
+        other => {
+            let text = other.strip_backtrace();
+            quoted(&text).unwrap_or_else(|| SqlError::new(SqlState::INVALID_PARAMETER, lower_first(first_line(&text))))
+        }
     }
 }
 
@@ -192,7 +195,25 @@ fn from_schema(error: &SchemaError, location: &mut Option<Location>) -> SqlError
     }
 }
 
+/// An error of ours that DataFusion has put into words of its own.
+fn quoted(message: &str) -> Option<SqlError> {
+    let (text, rest) = message.split_once("External error: ")?.1.split_once(" (SQLSTATE ")?;
+    let state = match rest.get(..5)? {
+        "42883" => SqlState::UNDEFINED_FUNCTION,
+        _ => return None,
+    };
+    let error = SqlError::new(state, text);
+    let hint = rest.split_once(" HINT: ").map(|(_, hint)| hint.split(" No function matches").next().unwrap_or(hint).trim_end());
+    Some(match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    })
+}
+
 fn from_plan_message(message: &str) -> SqlError {
+    if let Some(error) = quoted(message) {
+        return error;
+    }
     let line = first_line(message);
     let lower = line.to_lowercase();
     let state = if lower.contains("no function matches") || lower.contains("failed to coerce") || lower.contains("signature") {

@@ -21,8 +21,17 @@ pub fn operators(plan: &StreamPlan, relation_name: &dyn Fn(RelationId) -> String
 fn lines(plan: &StreamPlan, line: &dyn Fn(NodeId) -> String) -> Vec<(NodeId, String)> {
     let mut lines = Vec::new();
     let mut stack = vec![(plan.output, 0usize)];
+    let mut readers = vec![0; plan.nodes.len()];
+    plan.nodes.iter().flat_map(|node| &node.inputs).for_each(|input| readers[*input] += 1);
+    let mut shown = vec![false; plan.nodes.len()];
     while let Some((id, depth)) = stack.pop() {
-        lines.push((id, format!("{}{}", "  ".repeat(depth), line(id))));
+        let indent = "  ".repeat(depth);
+        if std::mem::replace(&mut shown[id], true) {
+            lines.push((id, format!("{indent}Shared #{id}")));
+            continue;
+        }
+        let shared = if readers[id] > 1 { format!(" shared=#{id}") } else { String::new() };
+        lines.push((id, format!("{indent}{}{shared}", line(id))));
         for input in plan.nodes[id].inputs.iter().rev() {
             stack.push((*input, depth + 1));
         }
@@ -64,7 +73,12 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
             if let Some(window) = window {
                 line.push_str(&window_text(window, &name(&group[window.end])));
             }
-            let bound = if window.is_some() { "open windows" } else { "groups" };
+            let endless = input.is_some_and(|n| n.mode == ChangelogMode::Append) && !group.is_empty();
+            let bound = match (window.is_some(), endless) {
+                (true, _) => "open windows",
+                (false, false) => "groups",
+                (false, true) => "groups (warning: the input only grows, and no group ends)",
+            };
             let _ = write!(line, " state={state} bound={bound}");
             line
         }

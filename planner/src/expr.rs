@@ -301,7 +301,9 @@ fn scalar(ty: &SqlType, value: &LiteralValue) -> Result<ScalarValue> {
         (SqlType::Decimal { precision, scale }, LiteralValue::Decimal(digits)) => {
             ScalarValue::Decimal128(Some(digits.parse().map_err(|_| bad())?), *precision, *scale)
         }
-        (SqlType::Text | SqlType::Json, LiteralValue::Text(s)) => ScalarValue::Utf8(Some(s.clone())),
+        (SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Json, LiteralValue::Text(s)) => {
+            ScalarValue::Utf8(Some(s.clone()))
+        }
         (SqlType::Bytes, LiteralValue::Bytes(b)) => ScalarValue::Binary(Some(b.clone())),
         (SqlType::Date, LiteralValue::Int(v)) => ScalarValue::Date32(Some(i32::try_from(*v).map_err(|_| bad())?)),
         (SqlType::Time, LiteralValue::Int(v)) => ScalarValue::Time64Microsecond(Some(*v)),

@@ -4,7 +4,8 @@
 //! # Layout, in the order of a statement's life
 //! - `dialect`, `parse`: text to statements (`Parsed`)
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
-//! - `query`, `dml`, `create`, `alter`, `keyed`, `sink`: what each kind of statement makes of that; `planning` chooses
+//! - `query`, `dml`, `create`, `alter`, `function`, `check`, `keyed`, `sink`: what each kind of statement makes of that; `planning`
+//!   chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions`,
 //!   `casts` serve both
 //! - `explain`: every stage as text
@@ -14,12 +15,14 @@ mod alter;
 mod bind;
 pub mod casts;
 pub mod catalog;
+mod check;
 mod create;
 mod dialect;
 mod dml;
 mod error;
 pub mod explain;
 mod expr;
+mod function;
 pub mod functions;
 mod keyed;
 mod lower;
@@ -41,5 +44,5 @@ pub use lower::StateTableIds;
 pub use parse::{Parsed, parse};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;
-pub use settings::Settings;
+pub use settings::{RULES, Settings};
 pub use statement::Planned;

@@ -56,6 +56,18 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
+/// The rule that a setting of `settings::RULES` switches. Those that make a plan possible have none.
+fn rule_of(setting: &str) -> Option<&'static str> {
+    Some(match setting {
+        "enable_common_subexpressions" => "common_sub_expression_eliminate",
+        "enable_filter_pushdown" => "push_down_filter",
+        "enable_null_key_filter" => "filter_null_join_keys",
+        "enable_outer_join_elimination" => "eliminate_outer_join",
+        "enable_projection_pushdown" => "optimize_projections",
+        _ => return None,
+    })
+}
+
 /// GROUPING(), type coercion, the casts that are PostgreSQL's own, and arithmetic that does not wrap.
 pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
@@ -65,15 +77,23 @@ pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 }
 
 /// Type coercion and the rules above.
-pub fn optimize(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
     let plan = analyze(plan)?;
+    let disabled: Vec<&str> = disabled.iter().filter_map(|setting| rule_of(setting)).collect();
+    let rules = rules().into_iter().filter(|rule| !disabled.contains(&rule.name())).collect();
     let mut options = options().clone();
     options.optimizer.filter_null_join_keys = true;
     // A scalar subquery changes as time goes on, so it is joined too.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     let context = OptimizerContext::new_with_config_options(Arc::new(options));
     let context = context.without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
-    Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})
+    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
+}
+
+/// An expression with the casts that its operands need.
+pub fn coerce(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
+    ExprSimplifier::new(context).coerce(expr, schema)
 }
 
 /// An expression coerced and simplified the way it will be inside a plan.

@@ -2,9 +2,11 @@
 
 use crate::bind::Mode;
 use crate::catalog::{Catalog, Relation, RelationKind};
-use crate::create::{create_relation, create_view, object_name, output_names, streaming_plan};
-use crate::error::from_datafusion;
+use crate::check::check_view;
+use crate::create::{create_relation, create_view, is_shared, object_name, output_names, streaming_plan};
+use crate::error::{from_datafusion, suggest};
 use crate::explain;
+use crate::function::create_function;
 use crate::lower::{Emission, StateTableIds};
 use crate::optimize;
 use crate::parse::ast::{Ast, ShowAst};
@@ -64,6 +66,10 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             relation: create_view(create, parsed, context.catalog, context.settings, ids)?.0,
             if_not_exists: create.if_not_exists,
         },
+        Ast::CreateFunction(create) => Planned::CreateFunction {
+            function: create_function(create, parsed, context.catalog, context.settings)?,
+            replace: create.replace,
+        },
         Ast::Drop { kind, names, if_exists, cascade } => Planned::Drop {
             kind: *kind,
             names: names.iter().map(|n| object_name(n, &parsed.text)).collect::<Result<_>>()?,
@@ -98,6 +104,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::Deallocate(name) => Planned::Deallocate(name.clone()),
         Ast::Discard => Planned::Discard,
         Ast::Flush => Planned::Flush,
+        Ast::Check(name) => Planned::Query(check_view(name, context)?),
     })
 }
 
@@ -149,6 +156,14 @@ fn plan_show(show: &ShowAst, context: &Context) -> Result<Show> {
         ShowAst::Jobs => Show::Jobs,
         ShowAst::Columns(name) => Show::Columns(context.relation(name)?.id),
         ShowAst::Create(name) => Show::Create(context.relation(name)?.id),
+        ShowAst::CreateFunction(name) => {
+            let name = object_name(name, context.text)?;
+            let function = context.catalog.user_function(&name).ok_or_else(|| {
+                let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function \"{name}\" does not exist"));
+                suggest(error, &name, context.catalog.user_functions().iter().map(|f| f.name.as_str()))
+            })?;
+            Show::CreateFunction(function.id)
+        }
         ShowAst::Setting(name) => Show::Setting(name.clone()),
         ShowAst::All => Show::AllSettings,
     })
@@ -185,7 +200,7 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let binder = context.binder(Mode::Streaming);
             let (bound, _) = binder.query(query)?;
             let names = output_names(query, &bound);
-            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0 };
+            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings) };
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
             stages(&mut lines, &logical, &plan, context);
         }

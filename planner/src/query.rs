@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::statement::Query;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::types::Column;
 use eddyline_common::{RelationId, Result, SqlError, SqlType};
@@ -83,16 +83,8 @@ pub fn cast_columns(plan: LogicalPlan, targets: &[(String, Expr, SqlType)], zone
     let exprs = targets
         .iter()
         .map(|(name, expr, ty)| {
-            let own = datafusion::logical_expr::ExprSchemable::get_type(expr, schema.as_ref()).map_err(|e| from_datafusion(e, None))?;
-            let to = ty.to_arrow();
-            let expr = match own == to {
-                true => expr.clone(),
-                false => {
-                    let cast = Expr::Cast(Cast::new(Box::new(expr.clone()), to));
-                    crate::bind::localised(cast, schema.as_ref(), zone).map_err(|e| from_datafusion(e, None))?
-                }
-            };
-            Ok(expr.alias(name.clone()))
+            let stored = crate::bind::stored(expr.clone(), ty, schema.as_ref(), zone).map_err(|e| from_datafusion(e, None))?;
+            Ok(stored.alias(name.clone()))
         })
         .collect::<Result<Vec<_>>>()?;
     LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(|e| from_datafusion(e, None))
@@ -100,6 +92,11 @@ pub fn cast_columns(plan: LogicalPlan, targets: &[(String, Expr, SqlType)], zone
 
 /// The batch plan of a view's query, from its own text: what the view must equal.
 pub fn oracle_plan(relation: &Relation, catalog: &dyn Catalog) -> Result<LogicalPlan> {
+    recomputed_plan(relation, catalog, &Settings::default())
+}
+
+/// The same under the settings that the view was made under.
+pub fn recomputed_plan(relation: &Relation, catalog: &dyn Catalog, settings: &Settings) -> Result<LogicalPlan> {
     crate::parse::with_stack(|| {
         if !matches!(relation.kind, RelationKind::MaterializedView { .. } | RelationKind::View { .. }) {
             return Err(SqlError::internal(format!("relation \"{}\" has no query", relation.name)));
@@ -107,15 +104,14 @@ pub fn oracle_plan(relation: &Relation, catalog: &dyn Catalog) -> Result<Logical
         let Some(Parsed { ast: Ast::CreateView(create), text, .. }) = crate::parse::parse(&relation.sql)?.pop() else {
             return Err(SqlError::internal(format!("relation \"{}\" was not created by a query", relation.name)));
         };
-        let settings = Settings::default();
-        let context = Context { catalog, settings: &settings, text: &text, parameters: &[] };
+        let context = Context { catalog, settings, text: &text, parameters: &[] };
         let (plan, _) = context.bind(&create.query, None)?;
         let columns = plan.schema().columns();
         let targets: Vec<_> = relation
             .columns
             .iter()
             .zip(columns)
-            .map(|(column, bound)| (column.name.clone(), Expr::Column(bound), column.ty.clone()))
+            .map(|(column, bound)| (column.name.clone(), Expr::Column(bound), column.ty.clone().unlimited()))
             .collect();
         cast_columns(plan, &targets, &settings.time_zone)
     })

@@ -9,6 +9,8 @@ pub struct Settings {
     pub search_path: Vec<String>,
     /// The one database there is; names may carry it.
     pub database: String,
+    /// Rules of `RULES` that are switched off.
+    pub disabled_rules: Vec<&'static str>,
     /// What the next running INSERT is called.
     pub pipeline_name: Option<String>,
 }
@@ -19,7 +21,18 @@ impl Default for Settings {
             time_zone: "UTC".to_string(),
             search_path: vec!["public".to_string()],
             database: "eddyline".to_string(),
+            disabled_rules: vec![],
             pipeline_name: None,
         }
     }
 }
+
+/// The rewrites of a view's plan that only make it faster, by the settings that switch them.
+pub const RULES: [&str; 6] = [
+    "enable_common_subexpressions",
+    "enable_filter_pushdown",
+    "enable_null_key_filter",
+    "enable_outer_join_elimination",
+    "enable_plan_sharing",
+    "enable_projection_pushdown",
+];

@@ -4,7 +4,7 @@
 
 use crate::bind::{Binder, Mode};
 use crate::catalog::{Relation, RelationKind, SinkDefinition, ViewOptions, VisibleColumn};
-use crate::create::{object_name, output_names};
+use crate::create::{is_shared, object_name, output_names};
 use crate::error::{fold, suggest};
 use crate::lower::{Emission, StateTableIds, check, check_unnested, columns_of, lower_sink, prepare};
 use crate::optimize;
@@ -61,7 +61,7 @@ pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids:
     distinct(&names)?;
     let columns: Vec<(String, SqlType)> = names.iter().cloned().zip(columns.into_iter().map(|c| text_for_null(c.ty))).collect();
     let target = target(&name, options, columns.iter().map(|(n, ty)| (n.clone(), n.clone(), ty.clone())).collect())?;
-    let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: binder.named_relations(&found) };
+    let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: binder.named_objects(&found) };
     finish(definition, target, bound, create.emit, parsed, &binder, ids)
 }
 
@@ -134,12 +134,12 @@ fn finish(
 ) -> Result<(Relation, StreamingQuery)> {
     check(&bound)?;
     let bound = prepare(bound).map_err(|e| binder.error(e))?;
-    let logical = optimize::optimize(bound).map_err(|e| binder.error(e))?;
+    let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;
     check_unnested(&logical)?;
     let names: Vec<String> = target.spec.columns.iter().map(|c| c.external_name.clone()).collect();
     let spec = &target.spec;
     let lowered = |emit: Emit, ids: &mut StateTableIds| {
-        let emission = Emission { emit, allowed_lateness: target.options.allowed_lateness };
+        let emission = Emission { emit, allowed_lateness: target.options.allowed_lateness, share: is_shared(binder.settings) };
         lower_sink(&logical, &names, ids, emission, &|output| sink_key(output, spec))
     };
     let plan = match emit {
@@ -294,7 +294,7 @@ impl Context<'_> {
         let bound = self.payload_rows(bound, &payload, &given, insert)?;
         let (name, name_is_free) = self.job_name(&table.name);
         target.spec.name = name.clone();
-        let mut depends_on = binder.named_relations(&found);
+        let mut depends_on = binder.named_objects(&found);
         if !depends_on.contains(&table.id) {
             depends_on.push(table.id);
         }

@@ -1,6 +1,6 @@
 //! What a statement turns into: everything the session layer can be asked to do.
 
-use crate::catalog::Relation;
+use crate::catalog::{Relation, SqlFunction};
 use crate::plan::StreamPlan;
 use datafusion::logical_expr::LogicalPlan;
 use eddyline_common::RelationId;
@@ -15,6 +15,11 @@ pub enum Planned {
     Create {
         relation: Relation,
         if_not_exists: bool,
+    },
+    /// `replace`: of its signature, another body.
+    CreateFunction {
+        function: SqlFunction,
+        replace: bool,
     },
     Drop {
         kind: ObjectKind,
@@ -139,6 +144,7 @@ pub enum ObjectKind {
     Table,
     View,
     MaterializedView,
+    Function,
     Sink,
 }
 
@@ -192,6 +198,7 @@ pub enum Show {
     Jobs,
     Columns(RelationId),
     Create(RelationId),
+    CreateFunction(RelationId),
     Setting(String),
     AllSettings,
 }

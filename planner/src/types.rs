@@ -1,12 +1,12 @@
-//! SQL type names of both accents, folded into `SqlType`. Lengths of `varchar(n)` and `char(n)` and the precision
-//! of times are accepted and not enforced: text is unbounded, time is microseconds. `numeric` without a
+//! SQL type names of both accents, folded into `SqlType`. The precision of times is accepted and not enforced: time is
+//! microseconds. Lengths of `varchar(n)` and `char(n)` hold for columns of tables and for casts, not within arrays, rows and maps. `numeric` without a
 //! precision is numeric(38,9), because a column has one scale.
 
 use crate::error::{nearest, suggest};
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, ExactNumberInfo, Ident, ObjectName, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Ident, ObjectName, TimezoneInfo};
 use eddyline_common::types::TYPE_METADATA_KEY;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::collections::HashMap;
@@ -30,6 +30,7 @@ const NAMES: &[&str] = &[
     "varchar",
     "string",
     "char",
+    "uuid",
     "bytea",
     "bytes",
     "date",
@@ -57,7 +58,11 @@ pub fn named(name: &str, modifiers: &[u64]) -> Result<SqlType> {
         "float" if modifiers.first().is_some_and(|p| *p <= 24) => SqlType::Real,
         "float" | "double" | "double precision" | "float8" => SqlType::Double,
         "numeric" | "decimal" | "dec" => return decimal(modifiers),
-        "text" | "string" | "varchar" | "char" | "character" | "nvarchar" | "bpchar" | "name" | "\"char\"" | "clob" => SqlType::Text,
+        "varchar" | "nvarchar" | "character varying" if !modifiers.is_empty() => SqlType::Varchar(length(modifiers)?),
+        "char" | "character" | "bpchar" if !modifiers.is_empty() => SqlType::Char(length(modifiers)?),
+        "uuid" => SqlType::Uuid,
+        "text" | "string" | "varchar" | "character varying" | "char" | "character" | "nvarchar" | "bpchar" | "name" | "\"char\""
+        | "clob" => SqlType::Text,
         "bytea" | "bytes" | "binary" | "varbinary" | "blob" => SqlType::Bytes,
         "date" => SqlType::Date,
         "time" | "time without time zone" => SqlType::Time,
@@ -78,10 +83,19 @@ pub fn named(name: &str, modifiers: &[u64]) -> Result<SqlType> {
 fn unknown(name: &str) -> SqlError {
     let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{}\" does not exist", name.to_lowercase()));
     match name.to_lowercase().as_str() {
-        "uuid" | "inet" | "cidr" | "macaddr" | "xml" => error.with_hint("Declare the column as text."),
+        "inet" | "cidr" | "macaddr" | "xml" => error.with_hint("Declare the column as text."),
         "money" => error.with_hint("Declare the column as numeric(20,2)."),
         lower if nearest(lower, NAMES.iter().copied()).is_none() => error,
         lower => suggest(error, lower, NAMES.iter().copied()),
+    }
+}
+
+/// PostgreSQL's bounds on a text's length.
+fn length(modifiers: &[u64]) -> Result<u32> {
+    const LENGTH_MAX: u64 = 10_485_760;
+    match modifiers {
+        [length] if (1..=LENGTH_MAX).contains(length) => Ok(*length as u32),
+        _ => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("a text's length must be between 1 and {LENGTH_MAX}"))),
     }
 }
 
@@ -115,6 +129,8 @@ pub fn from_ast(ty: &DataType) -> Result<SqlType> {
         Float(ExactNumberInfo::Precision(p)) if *p <= 24 => SqlType::Real,
         Float(_) | Double(_) | DoublePrecision | Float8 | Float64 => SqlType::Double,
         Numeric(n) | Decimal(n) | Dec(n) | BigNumeric(n) | BigDecimal(n) => decimal(&exact(n))?,
+        Character(Some(n)) | Char(Some(n)) => limited(n, SqlType::Char)?,
+        CharacterVarying(Some(n)) | CharVarying(Some(n)) | Varchar(Some(n)) | Nvarchar(Some(n)) => limited(n, SqlType::Varchar)?,
         Character(_)
         | Char(_)
         | CharacterVarying(_)
@@ -137,18 +153,18 @@ pub fn from_ast(ty: &DataType) -> Result<SqlType> {
         Interval { .. } => SqlType::Interval,
         JSON | JSONB => SqlType::Json,
         Regclass => SqlType::BigInt,
-        Uuid => return Err(unknown("uuid")),
+        Uuid => SqlType::Uuid,
         Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::Parenthesis(item)) => {
-            SqlType::Array(Box::new(from_ast(item)?))
+            SqlType::Array(Box::new(from_ast(item)?.unlimited()))
         }
-        Map(key, value) => SqlType::Map(Box::new(from_ast(key)?), Box::new(from_ast(value)?)),
+        Map(key, value) => SqlType::Map(Box::new(from_ast(key)?.unlimited()), Box::new(from_ast(value)?.unlimited())),
         Struct(fields, _) => SqlType::Struct(
             fields
                 .iter()
                 .enumerate()
                 .map(|(i, f)| {
                     let name = f.field_name.as_ref().map_or_else(|| format!("f{}", i + 1), crate::error::fold);
-                    Ok((name, from_ast(&f.field_type)?))
+                    Ok((name, from_ast(&f.field_type)?.unlimited()))
                 })
                 .collect::<Result<_>>()?,
         ),
@@ -161,11 +177,19 @@ pub fn from_ast(ty: &DataType) -> Result<SqlType> {
     })
 }
 
-/// A type as it stands in an expression; `None` for nested ones.
+fn limited(written: &CharacterLength, ty: fn(u32) -> SqlType) -> Result<SqlType> {
+    match written {
+        CharacterLength::IntegerLength { length: n, .. } => length(&[*n]).map(ty),
+        CharacterLength::Max => Ok(SqlType::Text),
+    }
+}
+
+/// A type as it stands in an expression, a text without its length: it is checked when it is stored. `None` for nested ones.
 pub fn to_ast(ty: &SqlType) -> Option<DataType> {
     let (name, modifiers) = match ty {
         SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _) | SqlType::Null => return None,
         SqlType::Decimal { precision, scale } => ("numeric".to_string(), vec![precision.to_string(), scale.to_string()]),
+        SqlType::Varchar(_) | SqlType::Char(_) => ("text".to_string(), vec![]),
         simple => (simple.to_string(), vec![]),
     };
     Some(DataType::Custom(ObjectName::from(vec![Ident::new(name)]), modifiers))
@@ -182,7 +206,7 @@ fn exact(info: &ExactNumberInfo) -> Vec<u64> {
 /// The name that clients know a type by, where it is none of ours: a cast to `oid` is a bigint that is announced as oid.
 fn wire_mark(ty: &DataType) -> Option<&'static str> {
     let DataType::Custom(name, _) = ty else {
-        return matches!(ty, DataType::Varchar(_) | DataType::CharacterVarying(_)).then_some("varchar");
+        return matches!(ty, DataType::Varchar(None) | DataType::CharacterVarying(None)).then_some("varchar");
     };
     let name = name.0.last()?.as_ident()?;
     ["oid", "name", "char", "xid"].into_iter().find(|known| name.value.eq_ignore_ascii_case(known))

@@ -1,12 +1,12 @@
-//! The catalog as one immutable snapshot: every user relation by id and by name. The coordinator owns the
+//! The catalog as one immutable snapshot: every user relation and function by id and by name. The coordinator owns the
 //! current one and replaces it whole with each DDL; everybody else holds an `Arc` for the length of
 //! a statement. Oids are derived from relation ids, which are never reused, so they are stable
 //! across restarts. It knows nothing of persistence, of views' contents, or of system relations.
 
 use eddyline_common::RelationId;
-use eddyline_planner::Relation;
-use eddyline_planner::RelationKind;
+use eddyline_planner::catalog::SqlFunction;
 use eddyline_planner::statement::ObjectKind;
+use eddyline_planner::{Relation, RelationKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,9 +46,18 @@ pub fn relation_of_oid(oid: u32) -> Option<RelationId> {
 pub struct CatalogSnapshot {
     relations: BTreeMap<RelationId, Arc<Relation>>,
     by_name: BTreeMap<String, RelationId>,
+    functions: BTreeMap<RelationId, Arc<SqlFunction>>,
     /// Of relations, and of their visible columns by number.
     comments: BTreeMap<(RelationId, Option<usize>), String>,
     version: u64,
+}
+
+/// What would be left dangling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependent {
+    pub id: RelationId,
+    pub name: String,
+    pub kind: ObjectKind,
 }
 
 impl CatalogSnapshot {
@@ -79,6 +88,24 @@ impl CatalogSnapshot {
         self.relations.values()
     }
 
+    /// Users' functions, in order of creation.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<SqlFunction>> {
+        self.functions.values()
+    }
+
+    pub fn function(&self, name: &str) -> Option<&Arc<SqlFunction>> {
+        self.functions.values().find(|f| f.name == name)
+    }
+
+    pub fn function_by_id(&self, id: RelationId) -> Option<&Arc<SqlFunction>> {
+        self.functions.get(&id)
+    }
+
+    /// Whether there is a relation or a function of this id.
+    pub fn contains(&self, id: RelationId) -> bool {
+        self.relations.contains_key(&id) || self.functions.contains_key(&id)
+    }
+
     pub fn len(&self) -> usize {
         self.relations.len()
     }
@@ -95,6 +122,14 @@ impl CatalogSnapshot {
         }
         next.by_name.insert(relation.name.clone(), relation.id);
         next.relations.insert(relation.id, Arc::new(relation));
+        next.version += 1;
+        next
+    }
+
+    /// This catalog with one more function, or another definition of one that is there.
+    pub fn with_function(&self, function: SqlFunction) -> CatalogSnapshot {
+        let mut next = self.clone();
+        next.functions.insert(function.id, Arc::new(function));
         next.version += 1;
         next
     }
@@ -118,13 +153,14 @@ impl CatalogSnapshot {
         self.comments.iter().map(|((relation, column), text)| (*relation, *column, text.as_str()))
     }
 
-    /// This catalog without these relations.
+    /// This catalog without these relations and functions.
     pub fn without(&self, ids: &[RelationId]) -> CatalogSnapshot {
         let mut next = self.clone();
         for id in ids {
             if let Some(gone) = next.relations.remove(id) {
                 next.by_name.remove(&gone.name);
             }
+            next.functions.remove(id);
         }
         next.comments.retain(|(relation, _), _| !ids.contains(relation));
         next.version += 1;
@@ -136,19 +172,31 @@ impl CatalogSnapshot {
         self.relations.values().filter(|r| r.depends_on.contains(&id)).cloned().collect()
     }
 
-    /// Everything that would be left dangling without `id`: its dependents, theirs, and so on, each
-    /// once, users after what they use.
-    pub fn dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
+    /// Everything that would be left dangling without `id`: its dependents, theirs, and so on, each once, in order of creation.
+    pub fn dependents(&self, id: RelationId) -> Vec<Dependent> {
         let mut reached = BTreeSet::from([id]);
-        // A relation is always created after what it names, so one pass in order of ids finds all.
-        let mut dependents = Vec::new();
-        for relation in self.relations.values() {
-            if relation.depends_on.iter().any(|d| reached.contains(d)) {
-                reached.insert(relation.id);
-                dependents.push(relation.clone());
+        // What was replaced may name what is younger, so one pass in order of ids is not enough.
+        loop {
+            let before = reached.len();
+            let relations = self.relations.values().map(|r| (r.id, &r.depends_on));
+            let functions = self.functions.values().map(|f| (f.id, &f.depends_on));
+            for (user, depends_on) in relations.chain(functions) {
+                if depends_on.iter().any(|d| reached.contains(d)) {
+                    reached.insert(user);
+                }
+            }
+            if reached.len() == before {
+                break;
             }
         }
-        dependents
+        reached.remove(&id);
+        reached.into_iter().filter_map(|id| self.described(id)).collect()
+    }
+
+    fn described(&self, id: RelationId) -> Option<Dependent> {
+        let relation = || self.relations.get(&id).map(|r| (r.name.clone(), object_kind(r)));
+        let function = || self.functions.get(&id).map(|f| (f.name.clone(), ObjectKind::Function));
+        relation().or_else(function).map(|(name, kind)| Dependent { id, name, kind })
     }
 }
 
@@ -170,6 +218,7 @@ pub fn kind_name(kind: ObjectKind) -> &'static str {
         ObjectKind::Table => "table",
         ObjectKind::View => "view",
         ObjectKind::MaterializedView => "materialized view",
+        ObjectKind::Function => "function",
         ObjectKind::Sink => "sink",
     }
 }
@@ -177,12 +226,11 @@ pub fn kind_name(kind: ObjectKind) -> &'static str {
 /// PostgreSQL's `pg_class.relkind`. Sources are foreign tables there: `\d` lists them, and clients do
 /// not expect to write to them.
 pub fn relkind(relation: &Relation) -> &'static str {
-    match object_kind(relation) {
-        ObjectKind::Source => "f",
-        ObjectKind::Table => "r",
-        ObjectKind::View => "v",
-        ObjectKind::MaterializedView => "m",
-        ObjectKind::Sink => "f",
+    match relation.kind {
+        RelationKind::Source(_) | RelationKind::KeyedSource { .. } | RelationKind::Sink(_) => "f",
+        RelationKind::Table { .. } => "r",
+        RelationKind::View { .. } => "v",
+        RelationKind::MaterializedView { .. } => "m",
     }
 }
 

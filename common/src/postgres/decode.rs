@@ -75,7 +75,7 @@ impl ColumnBuilder {
             SqlType::Real => Values::F32(Float32Builder::new()),
             SqlType::Double => Values::F64(Float64Builder::new()),
             SqlType::Decimal { .. } => Values::Decimal(Decimal128Builder::new().with_data_type(ty.to_arrow())),
-            SqlType::Text | SqlType::Json => Values::Text(StringBuilder::new()),
+            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Json => Values::Text(StringBuilder::new()),
             SqlType::Bytes => Values::Bytes(BinaryBuilder::new()),
             SqlType::Date => Values::Date(Date32Builder::new()),
             SqlType::Time => Values::Time(Time64MicrosecondBuilder::new()),
@@ -131,12 +131,7 @@ impl ColumnBuilder {
                 let SqlType::Decimal { precision, scale } = self.ty else { return Err(parse::invalid("numeric", text)) };
                 b.append_value(parse::decimal(trimmed, precision, scale)?);
             }
-            Values::Text(b) => {
-                if self.ty == SqlType::Json {
-                    parse::json(text)?;
-                }
-                b.append_value(text);
-            }
+            Values::Text(b) => append_text(b, text, &self.ty)?,
             Values::Bytes(b) => b.append_value(parse::bytea(text)?),
             Values::Date(b) => b.append_value(parse::date(trimmed)?),
             Values::Time(b) => b.append_value(parse::time(trimmed)?),
@@ -181,11 +176,10 @@ impl ColumnBuilder {
                 if self.ty == SqlType::Json && bytes.first() == Some(&1) {
                     bytes.advance(1);
                 }
-                let text = utf8(bytes)?;
-                if self.ty == SqlType::Json {
-                    parse::json(text)?;
+                match (&self.ty, bytes.len()) {
+                    (SqlType::Uuid, 16) => b.append_value(uuid_text(bytes)?),
+                    _ => append_text(b, utf8(bytes)?, &self.ty)?,
                 }
-                b.append_value(text);
             }
             Values::Bytes(b) => b.append_value(bytes),
             Values::Date(b) => b.append_value(i32::from_be_bytes(fixed(bytes).ok_or_else(wrong)?).saturating_add(POSTGRES_EPOCH_DAYS)),
@@ -230,6 +224,20 @@ impl ColumnBuilder {
             }
         })
     }
+}
+
+/// A value of a type whose values are texts.
+fn append_text(builder: &mut StringBuilder, text: &str, ty: &SqlType) -> Result<()> {
+    match ty {
+        SqlType::Uuid => builder.append_value(parse::uuid(text.trim())?),
+        SqlType::Varchar(length) | SqlType::Char(length) => builder.append_value(parse::limited(text, *length, ty)?),
+        SqlType::Json => {
+            parse::json(text)?;
+            builder.append_value(text);
+        }
+        _ => builder.append_value(text),
+    }
+    Ok(())
 }
 
 fn fixed<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {

@@ -5,8 +5,7 @@
 
 use super::text;
 use super::types::{self, wire_type};
-use crate::types::TYPE_METADATA_KEY;
-use crate::{Result, SqlError};
+use crate::{Result, SqlError, SqlType};
 use arrow::array::timezone::Tz;
 use arrow::array::*;
 use arrow::datatypes::*;
@@ -53,14 +52,29 @@ impl RowFormat {
     pub fn bind<'a>(&'a self, batch: &'a RecordBatch) -> Result<RowWriter<'a>> {
         let mut columns = Vec::with_capacity(batch.num_columns());
         for (column, field) in batch.columns().iter().zip(self.schema.fields()) {
-            columns.push((bring_home(column)?, wire_type(field).oid, is_json(field)));
+            columns.push((bring_home(column)?, wire_type(field).oid, texts(field)));
         }
         Ok(RowWriter { columns, formats: &self.formats, zone: self.zone })
     }
 }
 
-fn is_json(field: &Field) -> bool {
-    field.metadata().get(TYPE_METADATA_KEY).is_some_and(|t| t == "json")
+/// What a column of texts holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Texts {
+    Plain,
+    Json,
+    Uuid,
+    /// Shown with blanks up to so many characters.
+    Padded(u32),
+}
+
+fn texts(field: &Field) -> Texts {
+    match SqlType::from_field(field) {
+        Some(SqlType::Json) => Texts::Json,
+        Some(SqlType::Uuid) => Texts::Uuid,
+        Some(SqlType::Char(length)) => Texts::Padded(length),
+        _ => Texts::Plain,
+    }
 }
 
 fn bring_home(column: &ArrayRef) -> Result<ArrayRef> {
@@ -84,7 +98,7 @@ fn bring_home(column: &ArrayRef) -> Result<ArrayRef> {
 
 /// The columns of one batch, ready to be written row by row.
 pub struct RowWriter<'a> {
-    columns: Vec<(ArrayRef, u32, bool)>,
+    columns: Vec<(ArrayRef, u32, Texts)>,
     formats: &'a [Format],
     zone: Tz,
 }
@@ -97,7 +111,7 @@ impl RowWriter<'_> {
             .columns
             .iter()
             .zip(self.formats)
-            .map(|((c, oid, json), f)| ValueWriter::new(c.as_ref(), *oid, *json, *f, self.zone))
+            .map(|((c, oid, texts), f)| ValueWriter::new(c.as_ref(), *oid, *texts, *f, self.zone))
             .collect();
         for row in start..start + rows {
             let begin = out.len();
@@ -118,7 +132,7 @@ impl RowWriter<'_> {
 
     /// Text writers over the columns, for COPY.
     pub fn text_writers(&self) -> Vec<ValueWriter<'_>> {
-        self.columns.iter().map(|(c, oid, json)| ValueWriter::new(c.as_ref(), *oid, *json, Format::Text, self.zone)).collect()
+        self.columns.iter().map(|(c, oid, texts)| ValueWriter::new(c.as_ref(), *oid, *texts, Format::Text, self.zone)).collect()
     }
 }
 
@@ -143,6 +157,8 @@ enum Kind<'a> {
     Decimal(&'a [i128], i8),
     Text(&'a StringArray),
     Json(&'a StringArray),
+    Uuid(&'a StringArray),
+    Padded(&'a StringArray, u32),
     Bytes(&'a BinaryArray),
     Date(&'a [i32]),
     Time(&'a [i64]),
@@ -168,7 +184,7 @@ enum Kind<'a> {
 }
 
 impl<'a> ValueWriter<'a> {
-    fn new(array: &'a dyn Array, oid: u32, json: bool, format: Format, zone: Tz) -> Self {
+    fn new(array: &'a dyn Array, oid: u32, held: Texts, format: Format, zone: Tz) -> Self {
         let kind = match array.data_type() {
             DataType::Null => Kind::Null,
             DataType::Boolean => Kind::Bool(array.as_boolean()),
@@ -179,8 +195,12 @@ impl<'a> ValueWriter<'a> {
             DataType::Float32 => Kind::F32(array.as_primitive::<Float32Type>().values()),
             DataType::Float64 => Kind::F64(array.as_primitive::<Float64Type>().values()),
             DataType::Decimal128(_, scale) => Kind::Decimal(array.as_primitive::<Decimal128Type>().values(), *scale),
-            DataType::Utf8 if json => Kind::Json(array.as_string()),
-            DataType::Utf8 => Kind::Text(array.as_string()),
+            DataType::Utf8 => match held {
+                Texts::Plain => Kind::Text(array.as_string()),
+                Texts::Json => Kind::Json(array.as_string()),
+                Texts::Uuid => Kind::Uuid(array.as_string()),
+                Texts::Padded(length) => Kind::Padded(array.as_string(), length),
+            },
             DataType::Binary => Kind::Bytes(array.as_binary()),
             DataType::Date32 => Kind::Date(array.as_primitive::<Date32Type>().values()),
             DataType::Time64(TimeUnit::Microsecond) => Kind::Time(array.as_primitive::<Time64MicrosecondType>().values()),
@@ -196,20 +216,20 @@ impl<'a> ValueWriter<'a> {
                     types::OIDVECTOR => types::OID,
                     oid => types::element_of(oid).unwrap_or_else(|| wire_type(item).oid),
                 };
-                let items = ValueWriter::new(list.values().as_ref(), element, is_json(item), format, zone);
+                let items = ValueWriter::new(list.values().as_ref(), element, texts(item), format, zone);
                 Kind::List { list, items: Box::new(items), element, vector }
             }
             DataType::Struct(fields) => {
                 let columns = array.as_struct().columns().iter().zip(fields);
                 let fields = columns.map(|(column, field)| {
                     let oid = wire_type(field).oid;
-                    (ValueWriter::new(column.as_ref(), oid, is_json(field), format, zone), oid)
+                    (ValueWriter::new(column.as_ref(), oid, texts(field), format, zone), oid)
                 });
                 Kind::Struct { fields: fields.collect() }
             }
             DataType::Map(_, _) => {
                 let map = array.as_map();
-                let text = |a: &'a ArrayRef| Box::new(ValueWriter::new(a.as_ref(), types::TEXT, false, Format::Text, zone));
+                let text = |a: &'a ArrayRef| Box::new(ValueWriter::new(a.as_ref(), types::TEXT, Texts::Plain, Format::Text, zone));
                 let quoted = !map.values().data_type().is_numeric() && !matches!(map.values().data_type(), DataType::Boolean);
                 Kind::Map { map, keys: text(map.keys()), values: text(map.values()), quoted }
             }
@@ -248,7 +268,8 @@ impl<'a> ValueWriter<'a> {
             Kind::F32(v) => text::float4(v[row], out),
             Kind::F64(v) => text::float8(v[row], out),
             Kind::Decimal(v, scale) => text::decimal(v[row], *scale, out),
-            Kind::Text(a) | Kind::Json(a) => out.put_slice(a.value(row).as_bytes()),
+            Kind::Text(a) | Kind::Json(a) | Kind::Uuid(a) => out.put_slice(a.value(row).as_bytes()),
+            Kind::Padded(a, length) => padded(a.value(row), *length, out),
             Kind::Bytes(a) => text::hex(a.value(row), out),
             Kind::Date(v) => text::date(v[row], out),
             Kind::Time(v) => text::time(v[row], out),
@@ -287,6 +308,12 @@ impl<'a> ValueWriter<'a> {
             Kind::F64(v) => out.put_f64(v[row]),
             Kind::Decimal(v, scale) => numeric(v[row], *scale, out),
             Kind::Text(a) => out.put_slice(a.value(row).as_bytes()),
+            Kind::Padded(a, length) => padded(a.value(row), *length, out),
+            Kind::Uuid(a) => match u128::from_str_radix(&a.value(row).replace('-', ""), 16) {
+                Ok(value) => out.put_u128(value),
+                // Not one of ours: its reader says what is wrong with it.
+                Err(_) => out.put_slice(a.value(row).as_bytes()),
+            },
             Kind::Json(a) => {
                 out.put_u8(1);
                 out.put_slice(a.value(row).as_bytes());
@@ -317,6 +344,11 @@ impl<'a> ValueWriter<'a> {
             }
         }
     }
+}
+
+fn padded(text: &str, length: u32, out: &mut BytesMut) {
+    out.put_slice(text.as_bytes());
+    out.put_bytes(b' ', (length as usize).saturating_sub(text.chars().count()));
 }
 
 /// A one-dimensional array. Arrays in arrays, which may be ragged here, have no binary form in PostgreSQL: their

@@ -1,6 +1,6 @@
 //! PostgreSQL's text forms to values. Pure functions; each error names the type and quotes the text.
 
-use crate::{Result, SqlError, SqlState};
+use crate::{Result, SqlError, SqlState, SqlType};
 use arrow::datatypes::IntervalMonthDayNano;
 use chrono::{NaiveDate, NaiveTime, Timelike};
 use std::str::FromStr;
@@ -112,6 +112,43 @@ pub fn json(text: &str) -> Result<()> {
     serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map(|_| ())
         .map_err(|e| SqlError::new(SqlState::INVALID_TEXT, "invalid input syntax for type json").with_detail(format!("{e}.")))
+}
+
+/// In lower case, with hyphens where they belong. As in PostgreSQL braces around it and other hyphens are no matter.
+pub fn uuid(text: &str) -> Result<String> {
+    let inner = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text);
+    let digits: Vec<char> = inner.chars().filter(|c| *c != '-').collect();
+    let in_place = |(at, c): (usize, char)| c != '-' || at > 0 && at + 1 < inner.len();
+    if digits.len() != 32 || !digits.iter().all(char::is_ascii_hexdigit) || !inner.char_indices().all(in_place) {
+        return Err(invalid("uuid", text));
+    }
+    let mut out = String::with_capacity(36);
+    for (at, digit) in digits.iter().enumerate() {
+        if matches!(at, 8 | 12 | 16 | 20) {
+            out.push('-');
+        }
+        out.push(digit.to_ascii_lowercase());
+    }
+    Ok(out)
+}
+
+/// A text that is stored where `length` characters fit: what is too much may only be blanks.
+pub fn limited(text: &str, length: u32, ty: &SqlType) -> Result<String> {
+    let cut = cut(text, length);
+    if !text[cut.len()..].chars().all(|c| c == ' ') {
+        return Err(SqlError::new(SqlState("22001"), format!("value too long for type {ty}")));
+    }
+    Ok(stored(cut, ty).to_string())
+}
+
+/// A text's first characters.
+pub fn cut(text: &str, length: u32) -> &str {
+    text.char_indices().nth(length as usize).map_or(text, |(end, _)| &text[..end])
+}
+
+/// Blanks at the end of a `character(n)` mean nothing.
+pub fn stored<'a>(text: &'a str, ty: &SqlType) -> &'a str {
+    if matches!(ty, SqlType::Char(_)) { text.trim_end_matches(' ') } else { text }
 }
 
 pub fn bytea(text: &str) -> Result<Vec<u8>> {

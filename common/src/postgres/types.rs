@@ -65,6 +65,7 @@ pub fn wire_type_of(ty: &SqlType) -> WireType {
     let oid = oid_of(ty);
     let modifier = match ty {
         SqlType::Decimal { precision, scale } => ((*precision as i32) << 16 | (*scale as i32 & 0xFFFF)) + 4,
+        SqlType::Varchar(length) | SqlType::Char(length) => *length as i32 + 4,
         _ => -1,
     };
     WireType { oid, length: length(oid), modifier }
@@ -80,6 +81,9 @@ pub fn oid_of(ty: &SqlType) -> u32 {
         SqlType::Double => FLOAT8,
         SqlType::Decimal { .. } => NUMERIC,
         SqlType::Text | SqlType::Null => TEXT,
+        SqlType::Varchar(_) => VARCHAR,
+        SqlType::Char(_) => BPCHAR,
+        SqlType::Uuid => UUID,
         SqlType::Bytes => BYTEA,
         SqlType::Date => DATE,
         SqlType::Time => TIME,
@@ -102,7 +106,8 @@ pub fn parameter_type(oid: u32) -> Option<SqlType> {
         FLOAT4 => SqlType::Real,
         FLOAT8 => SqlType::Double,
         NUMERIC => SqlType::Decimal { precision: 38, scale: 10 },
-        TEXT | VARCHAR | BPCHAR | NAME | CHAR | UUID => SqlType::Text,
+        TEXT | VARCHAR | BPCHAR | NAME | CHAR => SqlType::Text,
+        UUID => SqlType::Uuid,
         BYTEA => SqlType::Bytes,
         DATE => SqlType::Date,
         TIME => SqlType::Time,
@@ -189,7 +194,7 @@ fn length(oid: u32) -> i16 {
         INT2 => 2,
         INT4 | OID | XID | REGPROC | REGCLASS | REGTYPE | REGNAMESPACE | REGROLE | FLOAT4 | DATE => 4,
         INT8 | FLOAT8 | TIME | TIMESTAMP | TIMESTAMPTZ => 8,
-        INTERVAL => 16,
+        INTERVAL | UUID => 16,
         NAME => 64,
         _ => -1,
     }

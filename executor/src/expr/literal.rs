@@ -39,7 +39,9 @@ fn scalar(ty: &SqlType, value: &LiteralValue) -> Result<ScalarValue> {
         (SqlType::Decimal { precision, scale }, LiteralValue::Decimal(digits)) => {
             ScalarValue::Decimal128(Some(digits.parse().map_err(|_| mismatch())?), *precision, *scale)
         }
-        (SqlType::Text | SqlType::Json, LiteralValue::Text(v)) => ScalarValue::Utf8(Some(v.clone())),
+        (SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid | SqlType::Json, LiteralValue::Text(v)) => {
+            ScalarValue::Utf8(Some(v.clone()))
+        }
         (SqlType::Bytes, LiteralValue::Bytes(v)) => ScalarValue::Binary(Some(v.clone())),
         (SqlType::Interval, LiteralValue::Interval { months, days, nanos }) => {
             ScalarValue::IntervalMonthDayNano(Some(arrow::datatypes::IntervalMonthDayNano::new(*months, *days, *nanos)))

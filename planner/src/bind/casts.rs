@@ -6,12 +6,14 @@ use crate::casts::TO_TEXT;
 use crate::error::into_datafusion;
 use crate::expr::call;
 use crate::functions::checked::rewrite_expressions;
+use crate::functions::text_types;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::{Between, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
 use eddyline_common::SqlType;
+use std::sync::Arc;
 
 /// Functions of a time whose fields are read off the session's clock.
 const OF_LOCAL_TIME: &[&str] = &["date_part", "date_format", "to_char"];
@@ -105,6 +107,10 @@ fn cast(expr: &Expr, field: &Field, schema: &DFSchema, zone: &str, safe: bool) -
     let Ok((_, own)) = expr.to_field(schema) else { return Ok(None) };
     let (Some(from), Some(to)) = (SqlType::from_field(&own), SqlType::from_field(field)) else { return Ok(None) };
     let value = || expr.clone();
+    if from != to && from != SqlType::Null && matches!(to, SqlType::Uuid | SqlType::Varchar(_) | SqlType::Char(_)) {
+        return Ok(text_types::call(as_text(value(), &from, schema, zone)?, &to, false, safe));
+    }
+    let from = from.unlimited();
     let local = || function("timezone", vec![zone_of(zone), value()]);
     let replaced = match (from, to) {
         (SqlType::TimestampTz, SqlType::Timestamp) | (SqlType::Timestamp | SqlType::Date, SqlType::TimestampTz) => local()?,
@@ -117,4 +123,26 @@ fn cast(expr: &Expr, field: &Field, schema: &DFSchema, zone: &str, safe: bool) -
         _ => return Ok(None),
     };
     Ok(Some(replaced))
+}
+
+/// Any value's text.
+fn as_text(expr: Expr, from: &SqlType, schema: &DFSchema, zone: &str) -> DfResult<Expr> {
+    if from.to_arrow() == DataType::Utf8 {
+        return Ok(expr);
+    }
+    in_expr(Expr::Cast(Cast::new(Box::new(expr), DataType::Utf8)), schema, zone)
+}
+
+/// What is stored in a column of this type, of a value of its Arrow type or of another.
+pub fn stored(expr: Expr, ty: &SqlType, schema: &DFSchema, zone: &str) -> DfResult<Expr> {
+    let own = expr.get_type(schema)?;
+    if matches!(ty, SqlType::Uuid | SqlType::Varchar(_) | SqlType::Char(_)) && !own.is_null() {
+        let from = SqlType::from_arrow(&own).unwrap_or(SqlType::Text);
+        let text = as_text(expr, &from, schema, zone)?;
+        return Ok(text_types::call(text.clone(), ty, true, false).unwrap_or(text));
+    }
+    match own == ty.to_arrow() {
+        true => Ok(expr),
+        false => in_expr(Expr::Cast(Cast { expr: Box::new(expr), field: Arc::new(ty.field("", true)) }), schema, zone),
+    }
 }

@@ -4,6 +4,7 @@
 
 mod casts;
 mod catalog_queries;
+mod inline;
 mod literals;
 mod names;
 mod operands;
@@ -17,6 +18,7 @@ pub mod window;
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::error::{SourceText, from_datafusion, into_datafusion, nearest};
 use crate::expr;
+use crate::functions::UserFunction;
 use crate::plan::Expr as PlanExpr;
 use crate::settings::Settings;
 use crate::types::SqlTypes;
@@ -35,7 +37,8 @@ use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-pub use casts::in_expr as localised;
+pub use casts::stored;
+pub use inline::rewrite_names;
 pub use names::{of_query as query_names, resolve as resolve_names};
 pub use rewrite::{Found, cast};
 
@@ -155,11 +158,12 @@ impl<'a> Binder<'a> {
         if target.is_some() {
             literals::keep_in_values(&mut query);
         }
-        let found = rewrite::rewrite(&mut query, self.catalog.functions(), &self.settings.time_zone, self.text)?;
+        let found = rewrite::rewrite(&mut query, self.catalog, &self.settings.time_zone, self.text)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let planner = SqlToRel::new(self);
         let plan = planner.sql_statement_to_plan_with_context(Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
+        let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         Ok((plan, found))
@@ -169,16 +173,18 @@ impl<'a> Binder<'a> {
     pub fn expr(&self, expr: &SqlExpr, schema: &DFSchema) -> Result<Expr> {
         let mut expr = expr.clone();
         let zone = &self.settings.time_zone;
-        rewrite::rewrite(&mut expr, self.catalog.functions(), zone, self.text)?;
+        rewrite::rewrite(&mut expr, self.catalog, zone, self.text)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         let bound = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
-        bound.and_then(|e| casts::in_expr(e, schema, zone)).map_err(|e| self.error(e))
+        let inlined = bound.and_then(|e| self.inline_expr(e, schema));
+        inlined.and_then(|e| casts::in_expr(e, schema, zone)).map_err(|e| self.error(e))
     }
 
-    /// The relations named, for `depends_on`.
-    pub fn named_relations(&self, found: &Found) -> Vec<RelationId> {
-        let mut ids: Vec<RelationId> =
-            found.relations.iter().filter_map(|(schema, name)| self.catalog.relation(schema.as_deref(), name)).map(|r| r.id).collect();
+    /// The relations and functions named, for `depends_on`.
+    pub fn named_objects(&self, found: &Found) -> Vec<RelationId> {
+        let relations = found.relations.iter().filter_map(|(schema, name)| self.catalog.relation(schema.as_deref(), name)).map(|r| r.id);
+        let functions = found.functions.iter().filter_map(|name| self.catalog.user_function(name)).map(|f| f.id);
+        let mut ids: Vec<RelationId> = relations.chain(functions).collect();
         ids.sort();
         ids.dedup();
         ids
@@ -329,7 +335,10 @@ impl ContextProvider for Binder<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.catalog.functions().udf(name).ok()
+        match self.catalog.user_function(name) {
+            Some(function) => Some(Arc::new(UserFunction::udf(function))),
+            None => self.catalog.functions().udf(name).ok(),
+        }
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {

@@ -3,9 +3,10 @@
 
 use crate::error::fold;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TrimWhereField,
+    AccessExpr, Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins,
+    TrimWhereField,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// What an expression's column is called without AS.
 pub fn of_expr(expr: &Expr) -> String {
@@ -136,6 +137,42 @@ pub fn resolve(texts: &[Option<String>], bound: &[String]) -> Vec<String> {
         names[at] = text.clone().expect("after the last wildcard");
     }
     names
+}
+
+/// What the relations of a FROM are called in it, and whether they are of `public` as far as the text tells.
+pub fn in_from(from: &[TableWithJoins]) -> HashMap<String, bool> {
+    let mut names = HashMap::new();
+    for item in from {
+        of_factor(&item.relation, &mut names);
+        item.joins.iter().for_each(|join| of_factor(&join.relation, &mut names));
+    }
+    names
+}
+
+fn of_factor(factor: &TableFactor, names: &mut HashMap<String, bool>) {
+    let (own, alias) = match factor {
+        TableFactor::Table { name, alias, .. } => (name.0.last().and_then(|p| p.as_ident()), alias),
+        TableFactor::NestedJoin { table_with_joins, alias } => {
+            if alias.is_none() {
+                names.extend(in_from(std::slice::from_ref(table_with_joins)));
+            }
+            (None, alias)
+        }
+        TableFactor::Derived { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::UNNEST { alias, .. } => (None, alias),
+        _ => return,
+    };
+    let elsewhere = match factor {
+        TableFactor::Table { name, alias: None, .. } => {
+            name.0.len() > 1 && name.0[name.0.len() - 2].as_ident().is_none_or(|schema| fold(schema) != "public")
+        }
+        _ => false,
+    };
+    if let Some(name) = alias.as_ref().map(|a| &a.name).or(own) {
+        names.insert(fold(name), !elsewhere);
+    }
 }
 
 /// Gives every computed item of a select list its PostgreSQL name as an alias, made unique. Plain columns

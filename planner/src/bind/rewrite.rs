@@ -5,13 +5,15 @@
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
 use super::{catalog_queries, literals, names, set_returning, spellings};
+use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
-use datafusion::execution::FunctionRegistry;
+use crate::types;
 use datafusion::sql::sqlparser::ast::*;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 use eddyline_common::{Result, SqlError, SqlState};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Names that the binder treats as functions though no registry holds them.
 const SPECIAL_FUNCTIONS: &[&str] =
@@ -22,11 +24,13 @@ const SPECIAL_FUNCTIONS: &[&str] =
 pub struct Found {
     /// Relations named in FROM, by schema and folded name, without the names of common table expressions.
     pub relations: BTreeSet<(Option<String>, String)>,
+    /// Users' functions that are called.
+    pub functions: BTreeSet<String>,
 }
 
 /// Rewrites a query (or any other tree with queries in it) in place.
-pub fn rewrite<T: VisitMut>(tree: &mut T, functions: &dyn FunctionRegistry, zone: &str, text: Option<&SourceText>) -> Result<Found> {
-    let mut rewriter = Rewriter { functions, zone, ctes: BTreeSet::new(), found: Found::default() };
+pub fn rewrite<T: VisitMut>(tree: &mut T, catalog: &dyn Catalog, zone: &str, text: Option<&SourceText>) -> Result<Found> {
+    let mut rewriter = Rewriter { catalog, zone, ctes: BTreeSet::new(), scopes: Vec::new(), found: Found::default() };
     match tree.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
             let ctes = rewriter.ctes;
@@ -41,10 +45,12 @@ pub fn rewrite<T: VisitMut>(tree: &mut T, functions: &dyn FunctionRegistry, zone
 }
 
 struct Rewriter<'a> {
-    functions: &'a dyn FunctionRegistry,
+    catalog: &'a dyn Catalog,
     /// The session's time zone.
     zone: &'a str,
     ctes: BTreeSet<String>,
+    /// What the selects around the present place call the relations in their FROM, the innermost last.
+    scopes: Vec<HashMap<String, bool>>,
     found: Found,
 }
 
@@ -67,6 +73,7 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
+        self.scopes.push(names::in_from(&select.from));
         names::alias_items(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select);
@@ -76,6 +83,7 @@ impl VisitorMut for Rewriter<'_> {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
         literals::bare_in_select(select);
+        self.scopes.pop();
         ControlFlow::Continue(())
     }
 
@@ -113,6 +121,14 @@ impl VisitorMut for Rewriter<'_> {
         catalog_queries::rewrite_expr(expr);
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
+            if let Some(user) = self.user_function(function) {
+                type_literals(function, &user);
+                self.found.functions.insert(user.name.clone());
+                return ControlFlow::Continue(());
+            }
+        }
+        if let Expr::CompoundIdentifier(parts) = expr {
+            self.qualify_outer(parts);
         }
         if let Some(replacement) = spellings::replacement(expr, self.zone) {
             *expr = replacement;
@@ -126,11 +142,29 @@ impl VisitorMut for Rewriter<'_> {
 }
 
 impl Rewriter<'_> {
+    fn user_function(&self, function: &Function) -> Option<Arc<SqlFunction>> {
+        let [part] = function.name.0.as_slice() else { return None };
+        self.catalog.user_function(&fold(part.as_ident()?))
+    }
+
+    /// `a.b` in a subquery is the column `b` of a relation `a` outside before it is a field of a column `a` inside, which is what the
+    /// binder looks for first. With the schema in front it can only be the former.
+    fn qualify_outer(&self, parts: &mut Vec<Ident>) {
+        let Some((own, outer)) = self.scopes.split_last() else { return };
+        if let [relation, _] = parts.as_slice()
+            && let name = fold(relation)
+            && !own.contains_key(&name)
+            && outer.iter().rev().find_map(|scope| scope.get(&name)) == Some(&true)
+        {
+            parts.insert(0, Ident::new("public"));
+        }
+    }
+
     fn check_function(&self, function: &Function) -> ControlFlow<Broken> {
         let [part] = function.name.0.as_slice() else { return ControlFlow::Continue(()) };
         let Some(ident) = part.as_ident() else { return ControlFlow::Continue(()) };
         let name = fold(ident);
-        let f = self.functions;
+        let f = self.catalog.functions();
         if f.udf(&name).is_ok() || f.udaf(&name).is_ok() || f.udwf(&name).is_ok() || f.higher_order_function(&name).is_ok() {
             return ControlFlow::Continue(());
         }
@@ -143,7 +177,8 @@ impl Rewriter<'_> {
                 .with_hint("Rows that come after the watermark are in eddyline.late_rows."),
             _ => {
                 let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}() does not exist"));
-                let known: BTreeSet<String> = f.udfs().into_iter().chain(f.udafs()).chain(f.udwfs()).collect();
+                let users = self.catalog.user_functions().into_iter().map(|f| f.name.clone());
+                let known: BTreeSet<String> = f.udfs().into_iter().chain(f.udafs()).chain(f.udwfs()).chain(users).collect();
                 suggest(error, &name, known.iter().map(String::as_str))
             }
         };
@@ -174,6 +209,19 @@ fn distinct_before_and(expr: &mut Expr) {
     let (left, right) = (Box::new(left), Box::new(std::mem::replace(operand, nothing())));
     *operand = if negated { Expr::IsNotDistinctFrom(left, right) } else { Expr::IsDistinctFrom(left, right) };
     *expr = whole;
+}
+
+/// Text literals take the types of a function's arguments, as untyped literals do.
+fn type_literals(function: &mut Function, user: &SqlFunction) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for (given, argument) in list.args.iter_mut().zip(&user.arguments) {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = given
+            && let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(_), .. }) = value
+            && let Some(ty) = types::to_ast(&argument.ty)
+        {
+            *value = cast(value.clone(), ty);
+        }
+    }
 }
 
 /// `pg_catalog.f(...)` is `f(...)`.

@@ -42,7 +42,13 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     let args: Vec<Expr> = arguments(function).into_iter().cloned().collect();
     let own = |i: usize| args[i].clone();
     let now = || call("now", vec![]);
-    let part = |field: &str| cast(call("date_part", vec![string_expr(field), own(0)]), DataType::BigInt(None));
+    let part = |field: &str| {
+        let time = match own(0) {
+            null @ Expr::Value(ValueWithSpan { value: Value::Null, .. }) => cast(null, DataType::Timestamp(None, TimezoneInfo::None)),
+            time => time,
+        };
+        cast(call("date_part", vec![string_expr(field), time]), DataType::BigInt(None))
+    };
     let pattern = |i: usize| args.get(i).cloned().unwrap_or_else(|| string_expr(DEFAULT_PATTERN));
     Some(match (name.as_str(), args.len()) {
         ("tumble_start" | "hop_start" | "cumulate_start" | "session_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
@@ -50,6 +56,7 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
         ("tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime" | "session_rowtime", _) => {
             Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2]))
         }
+        ("gen_random_uuid", 0) => cast(call("uuid", vec![]), DataType::Uuid),
         ("localtimestamp", 0) => cast(now(), DataType::Timestamp(None, TimezoneInfo::None)),
         ("current_date" | "today", 0) => cast(now(), DataType::Date),
         ("current_time" | "localtime", 0) => cast(now(), DataType::Time(None, TimezoneInfo::None)),
@@ -60,7 +67,7 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             call("timezone", vec![string_expr(zone), call("eddyline_time_of_pg", vec![own(0), own(1)])])
         }
         ("to_timestamp", 2) => call("eddyline_time_of", vec![own(0), own(1)]),
-        ("to_date", 1) => cast(own(0), DataType::Date),
+        ("date", 1) | ("to_date", 1) => cast(own(0), DataType::Date),
         ("to_date", 2) if literal(&args[1]).is_some_and(is_postgres) => {
             cast(call("eddyline_time_of_pg", vec![own(0), own(1)]), DataType::Date)
         }

@@ -4,6 +4,7 @@ use super::{Defaults, item, last_ident, table_factor, typed_parameter};
 use crate::catalog::{Relation, RelationKind};
 use crate::error::from_datafusion;
 use crate::expr;
+use crate::functions::text_types;
 use crate::parse::select_all_from;
 use crate::query::{Context, cast_columns};
 use crate::statement::{Insert, OnConflict, Planned};
@@ -11,7 +12,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::types::{Column, arrow_schema};
-use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
 
 const INVALID_CONFLICT_TARGET: SqlState = SqlState("42P10");
 
@@ -96,8 +97,12 @@ impl Context<'_> {
         let target = match query.body.as_ref() {
             ast::SetExpr::Values(values) => {
                 let width = values.rows.first().map_or(0, |r| r.content.len());
-                let columns: Vec<Column> =
-                    columns.iter().take(width).map(|i| Column { nullable: true, ..table.columns[*i].clone() }).collect();
+                // What does not fit a text is an error when it is stored, and not cut as a cast would do.
+                let ty = |i: usize| match table.columns[i].ty.clone().unlimited() {
+                    SqlType::Uuid => SqlType::Text,
+                    ty => ty,
+                };
+                let columns: Vec<Column> = columns.iter().take(width).map(|i| Column::new(&table.columns[*i].name, ty(*i), true)).collect();
                 Some(DFSchema::try_from(arrow_schema(&columns)).map_err(|e| from_datafusion(e, None))?)
             }
             _ => None,
@@ -179,7 +184,11 @@ impl Context<'_> {
         select.from.push(ast::TableWithJoins { relation: excluded, joins: vec![] });
         let (mut exprs, _) = self.row_exprs(&query)?;
         let filter = if update.selection.is_some() { exprs.pop() } else { None };
-        let cast = |at: usize, e: Expr| Expr::Cast(Cast::new(Box::new(e), table.columns[at].ty.to_arrow()));
+        let cast = |at: usize, e: Expr| {
+            let ty = &table.columns[at].ty;
+            let cast = Expr::Cast(Cast::new(Box::new(e), ty.to_arrow()));
+            text_types::call(cast.clone(), ty, true, false).unwrap_or(cast)
+        };
         let assignments = assigned.iter().zip(exprs).map(|((at, _), e)| (*at, cast(*at, e))).collect();
         Ok(OnConflict::DoUpdate { assignments, filter })
     }

@@ -2,17 +2,21 @@
 //! functions by their name here, so a name, once released, keeps its meaning.
 //!
 //! - `clock`: `now()` and kin; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
-//! - `texts`, `json`, `times`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
-//! - `native`: how those are defined, a line each; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
+//! - `texts`, `json`, `times`, `numbers`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
 
 mod arrays;
 pub mod checked;
 mod clock;
 mod json;
 mod native;
+mod numbers;
 pub mod pattern;
+pub(crate) mod text_types;
 mod texts;
 mod times;
+mod type_name;
+mod user;
 mod windows;
 
 use datafusion::common::{DataFusionError, Result as DfResult};
@@ -20,9 +24,11 @@ use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use eddyline_common::Result;
+pub(crate) use numbers::{OVER as INTERVAL_OVER, TIMES as INTERVAL_TIMES};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 pub(crate) use times::zone_of;
+pub(crate) use user::UserFunction;
 pub use windows::{hop_starts, window_start};
 
 pub const WINDOW_START: &str = "eddyline_window_start";
@@ -32,6 +38,8 @@ pub const CUMULATE_ENDS: &str = "eddyline_cumulate_ends";
 /// A list, and an empty one for null: what `ARRAY(SELECT ...)` is without rows.
 pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 pub const NOW: &str = "now";
+/// A double's first digits.
+pub const APPROXIMATE: &str = "eddyline_approximate";
 
 /// Functions by every name they answer to.
 #[derive(Clone, Default)]
@@ -78,7 +86,7 @@ fn register_defaults(functions: &mut Functions) -> Result<()> {
 
 /// Adds our functions to a registry, over DataFusion's of the same name.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    for udf in ours().into_iter().map(Arc::new).chain(crate::casts::functions()) {
+    for udf in ours().into_iter().map(Arc::new).chain(crate::casts::functions()).chain(text_types::functions()) {
         registry.register_udf(udf).map_err(|e| crate::error::from_datafusion(e, None))?;
     }
     Ok(())
@@ -88,13 +96,16 @@ fn ours() -> Vec<ScalarUDF> {
     let mut functions = vec![
         ScalarUDF::new_from_impl(clock::Now::new()),
         ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
+        ScalarUDF::new_from_impl(type_name::TypeName::new()),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(HOP_STARTS, 4)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(CUMULATE_ENDS, 4)),
     ];
     functions.extend(checked::functions());
-    functions.extend([texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS].concat().into_iter().map(ScalarUDF::new_from_impl));
+    functions.extend(
+        [texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS, numbers::FUNCTIONS].concat().into_iter().map(ScalarUDF::new_from_impl),
+    );
     functions
 }
 

@@ -1,7 +1,7 @@
 //! A scalar function as a row of a table: its name, what it takes, what it gives, and its work over columns.
 //! Arguments arrive in the types that `Arg` names, all of one length; null handling is the function's own.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, new_null_array};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -16,6 +16,8 @@ pub enum Arg {
     BigInt,
     /// A timestamp of either kind; dates and texts become timestamps without a zone.
     Time,
+    /// Any number, as it comes.
+    Number,
     /// As it comes.
     Any,
 }
@@ -29,6 +31,8 @@ impl Arg {
             (Arg::Time, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 | DataType::Null) => timestamp(),
             (Arg::Time, text) if text.is_string() => timestamp(),
             (Arg::Text, text) if text.is_string() || text.is_null() => DataType::Utf8,
+            (Arg::Number, number) if number.is_numeric() => number.clone(),
+            (Arg::Number, DataType::Null) => DataType::Float64,
             (Arg::BigInt, number) if number.is_numeric() || number.is_null() => DataType::Int64,
             _ => return None,
         })
@@ -117,7 +121,12 @@ impl ScalarUDFImpl for Native {
         let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<DfResult<Vec<_>>>()?;
-        let result = (self.run)(&arrays).map_err(crate::error::into_datafusion)?;
+        // An array of the type of NULL does not say of its rows that they are null.
+        let untyped = self.total && arrays.iter().any(|a| a.data_type().is_null());
+        let result = match untyped {
+            true => new_null_array(args.return_field.data_type(), rows),
+            false => (self.run)(&arrays).map_err(crate::error::into_datafusion)?,
+        };
         match constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
             false => Ok(ColumnarValue::Array(result)),

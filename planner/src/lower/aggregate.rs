@@ -94,7 +94,7 @@ impl Lowering<'_> {
         let keys = self.group_keys(input, &group);
         let routing = keys[0].iter().map(|i| group[*i]).collect();
         let input = self.exchanged(input, routing);
-        let Emission { emit, allowed_lateness } = self.emission;
+        let Emission { emit, allowed_lateness, .. } = self.emission;
         let is_session = |w: &WindowEnd| matches!(w.facts.kind, WindowKind::Session { .. });
         let window = window.map(|w| AggregateWindow { end: w.position, emit, allowed_lateness, session: is_session(&w) });
         self.windowed |= window.is_some();

@@ -16,6 +16,7 @@ mod over;
 mod prepare;
 mod project;
 mod session;
+mod share;
 mod supported;
 mod top_n;
 mod union;
@@ -52,6 +53,8 @@ impl StateTableIds {
 pub struct Emission {
     pub emit: Emit,
     pub allowed_lateness: i64,
+    /// Equal sub-plans run once.
+    pub share: bool,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -70,7 +73,8 @@ pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emis
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;
     lowering.check_emission(output)?;
-    Ok(lowering.materialize(output))
+    let plan = lowering.materialize(output);
+    Ok(if emission.share { share::shared(plan) } else { plan })
 }
 
 /// Lowers a query to the plan of a sink; `key` says by which columns the rows that come out are identified, or refuses them.
@@ -87,7 +91,8 @@ pub fn lower_sink(
     lowering.check_emission(output)?;
     let key = key(&lowering.nodes[output])?;
     let op = Op::Sink { key: key.clone() };
-    Ok(lowering.end(output, key, op))
+    let plan = lowering.end(output, key, op);
+    Ok(if emission.share { share::shared(plan) } else { plan })
 }
 
 impl Lowering<'_> {

@@ -107,7 +107,7 @@ impl Lowering<'_> {
         added: Vec<Column>,
         windowed: bool,
     ) -> NodeId {
-        let Emission { emit, allowed_lateness } = self.emission;
+        let Emission { emit, allowed_lateness, .. } = self.emission;
         let source = &self.nodes[input];
         let mut columns = source.columns.clone();
         let mut unique_keys = source.unique_keys.clone();

@@ -40,7 +40,7 @@ impl Lowering<'_> {
     }
 
     fn session_node(&mut self, input: NodeId, partition: Vec<usize>, time_column: usize, session: &SessionAssign) -> NodeId {
-        let Emission { emit, allowed_lateness } = self.emission;
+        let Emission { emit, allowed_lateness, .. } = self.emission;
         let source = &self.nodes[input];
         let (width, ty) = (source.columns.len(), source.columns[time_column].ty.clone());
         let mut columns = source.columns.clone();

@@ -147,7 +147,7 @@ impl Lowering<'_> {
     }
 
     fn top_n_node(&mut self, input: NodeId, partition: Vec<usize>, order: Vec<OrderKey>, by: &Ranking, windowed: bool) -> NodeId {
-        let Emission { emit, allowed_lateness } = self.emission;
+        let Emission { emit, allowed_lateness, .. } = self.emission;
         let source = &self.nodes[input];
         let mut columns = source.columns.clone();
         let limit = by.places.end.map(|end| end.saturating_sub(by.places.offset));

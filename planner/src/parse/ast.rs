@@ -22,6 +22,7 @@ pub enum Ast {
     Delete(Box<Delete>),
     CreateRelation(Box<CreateRelation>),
     CreateView(Box<CreateView>),
+    CreateFunction(Box<CreateFunction>),
     CreateSink(Box<CreateSink>),
     PauseJob {
         name: ObjectName,
@@ -107,6 +108,8 @@ pub enum Ast {
     Deallocate(Option<String>),
     Discard,
     Flush,
+    /// CHECK MATERIALIZED VIEW.
+    Check(ObjectName),
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +118,7 @@ pub enum ShowAst {
     Jobs,
     Columns(ObjectName),
     Create(ObjectName),
+    CreateFunction(ObjectName),
     Setting(String),
     All,
 }
@@ -195,6 +199,25 @@ pub struct CreateView {
     pub query_text: String,
     pub emit: Option<Emit>,
     pub options: BTreeMap<String, String>,
+}
+
+/// CREATE FUNCTION ... LANGUAGE SQL.
+#[derive(Clone, Debug)]
+pub struct CreateFunction {
+    pub name: ObjectName,
+    pub replace: bool,
+    pub arguments: Vec<ArgumentAst>,
+    pub returns: SqlType,
+    /// The text of `SELECT expression`, or of an expression.
+    pub body: String,
+    pub strict: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ArgumentAst {
+    pub name: Option<Ident>,
+    pub ty: SqlType,
+    pub location: Location,
 }
 
 #[derive(Clone, Debug)]

@@ -19,8 +19,8 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     words.expect("create")?;
     let replace_at = words.location();
     let replace = words.eat_all(&["or", "replace"]);
-    if replace && !words.is("view") {
-        let error = SqlError::unsupported("CREATE OR REPLACE is supported for views only");
+    if replace && !words.is("view") && !words.is("function") {
+        let error = SqlError::unsupported("CREATE OR REPLACE is supported for views and functions only");
         return Err(text.at(error.with_hint("DROP the object first."), replace_at));
     }
     let temporary = words.eat("temporary") || words.eat("temp");
@@ -39,6 +39,9 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     if words.eat_all(&["materialized", "view"]) {
         return view(words, &tokens, text, true, false);
     }
+    if words.eat("function") {
+        return super::function::create(words, &tokens, replace);
+    }
     if words.eat("sink") {
         return sink(words, &tokens, text);
     }
@@ -47,7 +50,7 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
     let hint = match what.as_str() {
         "INDEX" | "UNIQUE" => "Declare a PRIMARY KEY on the table, or group by the columns you look rows up by.",
-        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK.",
+        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, FUNCTION.",
     };
     Err(text.at(error.with_hint(hint), at))
 }

@@ -4,6 +4,7 @@
 pub mod ast;
 mod copy;
 mod ddl;
+mod function;
 mod session;
 mod set;
 mod settings;

@@ -17,6 +17,7 @@ const STATEMENTS: &[&str] = &[
     "abort",
     "alter",
     "begin",
+    "check",
     "close",
     "comment",
     "commit",
@@ -87,6 +88,11 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
             Ast::Discard
         }
         "flush" => Ast::Flush,
+        "check" => {
+            words.expect("materialized")?;
+            words.expect("view")?;
+            Ast::Check(words.name()?)
+        }
         _ => return Err(text.at(SqlError::unsupported(format!("{} is not supported", first.to_uppercase())), at)),
     };
     words.expect_end()?;
@@ -138,17 +144,23 @@ pub fn object_kind(words: &mut Words) -> Result<ObjectKind> {
     } else if words.eat("sink") || words.eat("job") {
         Ok(ObjectKind::Sink)
     } else {
-        words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK or JOB")
+        words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, JOB or FUNCTION")
     }
 }
 
 fn drop(words: &mut Words) -> Result<Ast> {
     let _ = words.eat("temporary");
-    let kind = object_kind(words)?;
+    let kind = if words.eat("function") { ObjectKind::Function } else { object_kind(words)? };
     let if_exists = words.eat_all(&["if", "exists"]);
-    let mut names = vec![words.name()?];
-    while words.eat_token(&Token::Comma) {
+    let mut names = Vec::new();
+    loop {
         names.push(words.name()?);
+        if kind == ObjectKind::Function {
+            super::function::skip_arguments(words)?;
+        }
+        if !words.eat_token(&Token::Comma) {
+            break;
+        }
     }
     let cascade = words.eat("cascade");
     words.eat("restrict");

@@ -17,6 +17,8 @@ pub fn show(words: &mut Words) -> Result<Ast> {
         ShowAst::Objects(ObjectKind::View)
     } else if words.eat_all(&["materialized", "views"]) {
         ShowAst::Objects(ObjectKind::MaterializedView)
+    } else if words.eat("functions") {
+        ShowAst::Objects(ObjectKind::Function)
     } else if words.eat("sinks") {
         ShowAst::Objects(ObjectKind::Sink)
     } else if words.eat("jobs") {
@@ -24,6 +26,8 @@ pub fn show(words: &mut Words) -> Result<Ast> {
     } else if words.eat("columns") {
         let _ = words.eat("from") || words.eat("in");
         ShowAst::Columns(words.name()?)
+    } else if words.eat_all(&["create", "function"]) {
+        ShowAst::CreateFunction(words.name()?)
     } else if words.eat("create") {
         object_kind(words)?;
         ShowAst::Create(words.name()?)

@@ -124,7 +124,7 @@ impl<'a> Words<'a> {
             } else if !self.eat("array") {
                 return Ok(ty);
             }
-            ty = SqlType::Array(Box::new(ty));
+            ty = SqlType::Array(Box::new(ty.unlimited()));
         }
     }
 
@@ -137,13 +137,13 @@ impl<'a> Words<'a> {
         while self.eat_token(&Token::Period) {
             ident = self.ident()?;
         }
-        let name = ident.value.to_lowercase();
+        let mut name = ident.value.to_lowercase();
         match name.as_str() {
             "array" => {
                 self.open()?;
                 let item = self.data_type()?;
                 self.close()?;
-                return Ok(SqlType::Array(Box::new(item)));
+                return Ok(SqlType::Array(Box::new(item.unlimited())));
             }
             "map" => {
                 self.open()?;
@@ -151,15 +151,13 @@ impl<'a> Words<'a> {
                 self.expect_token(&Token::Comma)?;
                 let value = self.data_type()?;
                 self.close()?;
-                return Ok(SqlType::Map(Box::new(key), Box::new(value)));
+                return Ok(SqlType::Map(Box::new(key.unlimited()), Box::new(value.unlimited())));
             }
             "row" | "struct" => return self.row_type(),
             "double" => {
                 self.eat("precision");
             }
-            "character" | "char" => {
-                self.eat("varying");
-            }
+            "character" | "char" if self.eat("varying") => name = "character varying".to_string(),
             _ => {}
         }
         let mut modifiers = Vec::new();
@@ -199,7 +197,7 @@ impl<'a> Words<'a> {
             if self.eat_all(&["not", "null"]) || self.eat("null") {
                 // Fields of a row are nullable here.
             }
-            fields.push((crate::error::fold(&name), ty));
+            fields.push((crate::error::fold(&name), ty.unlimited()));
             // A `>` that is left over closes this row before the comma comes.
             if self.pending_gt > 0 || !self.eat_token(&Token::Comma) {
                 break;

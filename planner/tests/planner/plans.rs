@@ -3,7 +3,7 @@
 
 use crate::support::TestCatalog;
 use eddyline_planner::plan::{ChangelogMode, Op};
-use eddyline_planner::{RelationKind, table_plan};
+use eddyline_planner::{Planned, RULES, RelationKind, Settings, StateTableIds, parse, plan, table_plan};
 use std::path::Path;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/planner/plans.txt");
@@ -122,4 +122,46 @@ fn views_of_joins_derive_their_keys_and_modes() {
     assert_eq!(view("SELECT t.id, x.m FROM t CROSS JOIN (SELECT MAX(uid) AS m FROM u) x"), retract(&[0]));
     assert_eq!(view("SELECT a.price, b.price AS p FROM bid a JOIN bid b ON a.auction = b.auction"), (vec![], ChangelogMode::Append));
     assert_eq!(view("SELECT auction FROM bid WHERE bidder IN (SELECT auction FROM bid)"), (vec![], ChangelogMode::Append));
+}
+
+/// What only makes a plan faster may be missing: the plan is another one, and there is one.
+#[test]
+fn rules_can_be_switched_off() {
+    let catalog = TestCatalog::new();
+    let recorded = std::fs::read_to_string(Path::new(FILE)).unwrap();
+    for rule in RULES {
+        let settings = Settings { disabled_rules: vec![rule], ..Settings::default() };
+        let mut changed = 0;
+        for case in recorded.split("\n\n").map(str::trim).filter(|c| !c.is_empty()) {
+            let sql = format!("EXPLAIN CREATE MATERIALIZED VIEW mv AS {}", case.split("\n----").next().unwrap());
+            let parsed = parse(&sql).unwrap().pop().unwrap();
+            let without = plan(&parsed, &catalog, &settings, &mut StateTableIds(1), &[]);
+            let Ok(Planned::Explain(without)) = without else { panic!("without {rule}: {sql}: {without:?}") };
+            changed += (without != catalog.explain(&sql)) as usize;
+        }
+        assert!(changed > 0, "{rule} changes no recorded plan");
+    }
+}
+
+#[test]
+fn equal_sub_plans_run_once() {
+    let mut catalog = TestCatalog::new();
+    let mut nodes = |select: &str| {
+        let relation = catalog.create(&format!("CREATE MATERIALIZED VIEW s{} AS {select}", select.len())).unwrap();
+        let RelationKind::MaterializedView { plan, .. } = &relation.kind else { panic!() };
+        let count = |is: fn(&Op) -> bool| plan.nodes.iter().filter(|n| is(&n.op)).count();
+        (count(|op| matches!(op, Op::Scan { .. })), count(|op| matches!(op, Op::Aggregate { .. })))
+    };
+    let counted = "SELECT auction, window_start AS s, window_end AS e, COUNT(*) AS n FROM hop(bid, date_time, INTERVAL '2 seconds', INTERVAL '10 seconds') \
+         GROUP BY auction, window_start, window_end";
+    let hot = format!(
+        "SELECT a.auction, a.n, a.s FROM ({counted}) AS a JOIN (SELECT s, e, MAX(n) AS most FROM ({counted}) AS b GROUP BY s, e) AS c \
+         ON a.s = c.s AND a.e = c.e AND a.n >= c.most"
+    );
+    assert_eq!(nodes(&hot), (1, 2));
+    assert_eq!(nodes("WITH x AS (SELECT v, COUNT(*) AS n FROM t GROUP BY v) SELECT a.v FROM x AS a JOIN x AS b ON a.v = b.v"), (1, 1));
+    assert_eq!(
+        nodes("SELECT v, COUNT(*) AS n FROM t WHERE v > 1 GROUP BY v UNION ALL SELECT v, COUNT(*) FROM t WHERE v > 2 GROUP BY v"),
+        (1, 2)
+    );
 }

@@ -174,7 +174,19 @@ fn tables_have_keys_defaults_and_watermarks() {
     assert_eq!(two.columns[1].name, "B");
     let spelled = catalog.create("CREATE TABLE s (a varchar(10), b character varying(3), c double precision, d timestamp with time zone, e int8, f bytea, g jsonb, h \"char\")").unwrap();
     let types: Vec<String> = spelled.columns.iter().map(|c| c.ty.to_string()).collect();
-    assert_eq!(types, ["text", "text", "double precision", "timestamp with time zone", "bigint", "bytea", "jsonb", "text"]);
+    assert_eq!(
+        types,
+        [
+            "character varying(10)",
+            "character varying(3)",
+            "double precision",
+            "timestamp with time zone",
+            "bigint",
+            "bytea",
+            "jsonb",
+            "text"
+        ]
+    );
 }
 
 #[test]

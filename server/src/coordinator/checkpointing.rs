@@ -280,6 +280,7 @@ impl Core {
             now: self.now,
             next_relation: self.next_relation,
             catalog: self.catalog.relations().map(|r| (**r).clone()).collect(),
+            functions: self.catalog.functions().map(|f| (**f).clone()).collect(),
             comments: self.catalog.comments().map(|(relation, column, text)| (relation, column, text.to_string())).collect(),
             sources: self.sources.iter().map(|(id, s)| (*id, s.progress())).collect(),
             tables: self.tables.iter().map(|(id, t)| (*id, t.watermark)).collect(),

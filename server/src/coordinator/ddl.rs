@@ -10,13 +10,13 @@ use super::ring::Ring;
 use super::source::{Source, SourceProgress};
 use super::table::Table;
 use super::{Event, backfill::Backfill};
-use crate::catalog::{kind_name, object_kind};
+use crate::catalog::{Dependent, kind_name, object_kind};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, StateTableId, Timestamp, failpoint};
 use eddyline_executor::{JobProgress, JobSpec, rejects};
-use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
+use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind, SqlFunction};
 use eddyline_planner::keyed_plan;
 use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_planner::statement::ObjectKind;
@@ -44,6 +44,7 @@ impl Core {
     pub(super) fn on_ddl(&mut self, ddl: Ddl, starts: Vec<PartitionStart>, reply: Reply<DdlOutcome>) {
         let outcome = match ddl {
             Ddl::Create { relation, if_not_exists } => self.create(*relation, if_not_exists, starts),
+            Ddl::CreateFunction { function, replace } => self.create_function(*function, replace),
             Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
             Ddl::PauseJob { job, pause } => self.pause(job, pause),
@@ -93,8 +94,8 @@ impl Core {
         if let Some(plan) = relation.plan() {
             plan.inputs().iter().try_for_each(|input| self.is_running(*input))?;
         }
-        if let Some(gone) = relation.depends_on.iter().find(|d| self.catalog.get(**d).is_none()) {
-            return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation {gone} was dropped meanwhile")));
+        if let Some(gone) = relation.depends_on.iter().find(|d| !self.catalog.contains(**d)) {
+            return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation or function {gone} was dropped meanwhile")));
         }
         relation.id = RelationId(self.next_relation);
         self.assign_feed(&mut relation);
@@ -125,10 +126,9 @@ impl Core {
 
     /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
     fn replace_view(&mut self, relation: Relation) -> Result<Done> {
-        let users: Vec<Arc<Relation>> = self.catalog.dependents(relation.id).into_iter().filter(|r| r.plan().is_some()).collect();
-        if let Some(user) = users.first() {
-            let message =
-                format!("cannot replace view {} because {} {} depends on it", relation.name, kind_name(object_kind(user)), user.name);
+        let is_job = |user: &&Dependent| matches!(user.kind, ObjectKind::MaterializedView | ObjectKind::Sink);
+        if let Some(user) = self.catalog.dependents(relation.id).iter().find(is_job) {
+            let message = format!("cannot replace view {} because {} {} depends on it", relation.name, kind_name(user.kind), user.name);
             return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop it first."));
         }
         if self.catalog.dependents(relation.id).iter().any(|user| relation.depends_on.contains(&user.id)) {
@@ -139,6 +139,40 @@ impl Core {
         let logged = self.log_ddl(&record)?;
         self.install(&Arc::new(relation));
         Ok((DdlOutcome::default(), Some(logged)))
+    }
+
+    /// CREATE [OR REPLACE] FUNCTION. A materialized view keeps the plan it was made with, so none may call the old definition.
+    fn create_function(&mut self, mut function: SqlFunction, replace: bool) -> Result<Done> {
+        let existing = self.catalog.function(&function.name).map(|f| f.id);
+        match existing {
+            Some(id) if !replace || id != function.id => {
+                return Err(SqlError::new(SqlState("42723"), format!("function \"{}\" already exists", function.name)));
+            }
+            Some(id) => {
+                let is_job = |user: &&Dependent| matches!(user.kind, ObjectKind::MaterializedView | ObjectKind::Sink);
+                if let Some(user) = self.catalog.dependents(id).iter().find(is_job) {
+                    let (name, kind) = (&function.name, kind_name(user.kind));
+                    let message = format!("cannot replace function {name} because {kind} {} depends on it", user.name);
+                    return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop it first."));
+                }
+                if self.catalog.dependents(id).iter().any(|user| function.depends_on.contains(&user.id)) {
+                    let message = format!("function {} cannot call a function that calls it", function.name);
+                    return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
+                }
+            }
+            None => function.id = RelationId(self.next_relation),
+        }
+        if let Some(gone) = function.depends_on.iter().find(|d| !self.catalog.contains(**d)) {
+            return Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {gone} was dropped meanwhile")));
+        }
+        let logged = self.log_ddl(&DdlRecord::CreateFunction { function: Box::new(function.clone()) })?;
+        self.apply_create_function(function);
+        Ok((DdlOutcome::default(), Some(logged)))
+    }
+
+    pub(super) fn apply_create_function(&mut self, function: SqlFunction) {
+        self.next_relation = self.next_relation.max(function.id.0 + 1);
+        self.set_catalog(self.catalog.with_function(function));
     }
 
     /// State table ids are derived from relation ids, both never reused: id = relation * 2^12 + index.
@@ -292,9 +326,15 @@ impl Core {
         let mut outcome = DdlOutcome::default();
         let mut dropped: Vec<RelationId> = Vec::new();
         for name in names {
-            let Some(relation) = self.catalog.by_name(name) else {
+            let is_function = kind == ObjectKind::Function;
+            if let Some(function) = self.catalog.function(name).filter(|_| is_function) {
+                dropped.push(function.id);
+                continue;
+            }
+            let Some(relation) = self.catalog.by_name(name).filter(|_| !is_function) else {
                 if !if_exists {
-                    return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("{} \"{name}\" does not exist", kind_name(kind))));
+                    let state = if is_function { SqlState::UNDEFINED_FUNCTION } else { SqlState::UNDEFINED_TABLE };
+                    return Err(SqlError::new(state, format!("{} \"{name}\" does not exist", kind_name(kind))));
                 }
                 outcome.notices.push(format!("{} \"{name}\" does not exist, skipping", kind_name(kind)));
                 continue;
@@ -309,14 +349,14 @@ impl Core {
             }
             dropped.push(relation.id);
         }
-        let users: Vec<Arc<Relation>> =
+        let users: Vec<Dependent> =
             dropped.iter().flat_map(|id| self.catalog.dependents(*id)).filter(|r| !dropped.contains(&r.id)).collect();
         if !users.is_empty() && !cascade {
             return Err(in_use(&names.join(", "), kind, &users));
         }
         for user in users {
             if !dropped.contains(&user.id) {
-                outcome.notices.push(format!("drop cascades to {} {}", kind_name(object_kind(&user)), user.name));
+                outcome.notices.push(format!("drop cascades to {} {}", kind_name(user.kind), user.name));
                 dropped.push(user.id);
             }
         }
@@ -394,9 +434,9 @@ impl Core {
     }
 }
 
-fn in_use(name: &str, kind: ObjectKind, users: &[Arc<Relation>]) -> SqlError {
+fn in_use(name: &str, kind: ObjectKind, users: &[Dependent]) -> SqlError {
     let mut lines: Vec<String> =
-        users.iter().map(|u| format!("{} {} depends on {} {name}", kind_name(object_kind(u)), u.name, kind_name(kind))).collect();
+        users.iter().map(|u| format!("{} {} depends on {} {name}", kind_name(u.kind), u.name, kind_name(kind))).collect();
     lines.sort();
     lines.dedup();
     SqlError::new(SqlState::DEPENDENT_OBJECTS, format!("cannot drop {} {name} because other objects depend on it", kind_name(kind)))

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::runtime::Clock;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState, Timestamp};
-use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_planner::catalog::{Relation, RelationKind, SqlFunction};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
@@ -30,6 +30,7 @@ const WRITE_UNIT_BYTES: usize = 1 << 10;
 #[derive(Debug)]
 pub enum Ddl {
     Create { relation: Box<Relation>, if_not_exists: bool },
+    CreateFunction { function: Box<SqlFunction>, replace: bool },
     Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
     AdvanceWatermark { relation: RelationId, to_micros: i64 },
     PauseJob { job: RelationId, pause: bool },

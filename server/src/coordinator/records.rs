@@ -8,7 +8,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{ChangeBatch, Cut, Epoch, RelationId, Result, SqlError};
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, SqlFunction};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -29,6 +29,10 @@ pub enum DdlRecord {
         /// A source's resolved start.
         starts: Vec<PartitionStart>,
     },
+    CreateFunction {
+        function: Box<SqlFunction>,
+    },
+    /// Relations and functions.
     Drop {
         relations: Vec<RelationId>,
     },

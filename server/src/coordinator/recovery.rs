@@ -269,7 +269,8 @@ impl Core {
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
         self.mark(body.epoch);
-        let catalog = CatalogSnapshot::new(body.catalog.iter().cloned());
+        let relations = CatalogSnapshot::new(body.catalog.iter().cloned());
+        let catalog = body.functions.iter().fold(relations, |catalog, function| catalog.with_function(function.clone()));
         let commented = |catalog: CatalogSnapshot, (relation, column, text): &(RelationId, Option<usize>, String)| {
             catalog.with_comment(*relation, *column, Some(text.clone()))
         };
@@ -383,6 +384,10 @@ impl Core {
     fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {
         match ddl {
             DdlRecord::Create { relation, epoch, starts } => self.apply_create(*relation, epoch, starts),
+            DdlRecord::CreateFunction { function } => {
+                self.apply_create_function(*function);
+                Ok(())
+            }
             DdlRecord::Drop { relations } => {
                 self.apply_drop(&relations);
                 Ok(())

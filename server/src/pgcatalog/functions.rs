@@ -4,7 +4,7 @@
 
 use super::rows::{Value, array_of};
 use super::values::{bounds, format_text, json_build_object, json_of, size_pretty};
-use super::{DATABASE, OWNER, SystemContext, describe, objects, sleep, spec};
+use super::{DATABASE, OWNER, SystemContext, describe, objects, procs, sleep, spec};
 use crate::session::settings::SERVER_VERSION;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
@@ -171,11 +171,11 @@ const DEFINITIONS: &[Definition] = &[
     define("pg_get_partkeydef", "text", null),
     define("pg_get_statisticsobjdef_columns", "text", null),
     define("pg_get_serial_sequence", "text", null),
-    define("pg_get_function_result", "text", null),
-    define("pg_get_function_arguments", "text", null),
-    define("pg_get_function_identity_arguments", "text", null),
+    define("pg_get_function_result", "text", |c, args| Ok(procs::result(c, arg(args, 0).as_oid()))),
+    define("pg_get_function_arguments", "text", |c, args| Ok(procs::arguments(c, arg(args, 0).as_oid()))),
+    define("pg_get_function_identity_arguments", "text", |c, args| Ok(procs::arguments(c, arg(args, 0).as_oid()))),
     define("pg_get_function_sqlbody", "text", null),
-    define("pg_get_functiondef", "text", null),
+    define("pg_get_functiondef", "text", |c, args| Ok(procs::definition(c, arg(args, 0).as_oid()))),
     define("obj_description", "text", |c, args| Ok(comment(c, arg(args, 0), None).into())),
     define("col_description", "text", |c, args| {
         let column = arg(args, 1).as_int().and_then(|number| usize::try_from(number - 1).ok());

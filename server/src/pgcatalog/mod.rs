@@ -5,7 +5,7 @@
 //! - `spec`: columns and types, read from `relations.txt` and `types.txt`
 //! - `rows`: building rows by column name
 //! - `table`: the table provider
-//! - `objects`, `builtin`, `information_schema`: what the rows are
+//! - `objects`, `procs`, `builtin`, `information_schema`: what the rows are
 //! - `functions`, `describe`, `values`: `pg_*` functions and their kin
 //! - `sleep`: `pg_sleep`
 //! - `typing`: which columns of a query have types that only system relations have
@@ -17,6 +17,7 @@ mod describe;
 pub mod functions;
 mod information_schema;
 pub mod objects;
+mod procs;
 
 pub mod rows;
 mod sleep;

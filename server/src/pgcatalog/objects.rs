@@ -4,7 +4,7 @@
 use super::describe;
 use super::rows::{Rows, Value};
 use super::spec::{self, ColumnSpec};
-use super::{OWNER, SystemContext, builtin};
+use super::{OWNER, SystemContext, builtin, procs};
 use crate::catalog::{constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
 use crate::coordinator::system::{self, SYSTEM_RELATIONS};
 use arrow::datatypes::Schema;
@@ -48,7 +48,8 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
         "pg_index" => relations().filter(|r| has_index(r)).for_each(|r| index_row(r, rows)),
         "pg_constraint" => relations().filter(|r| has_constraint(r)).for_each(|r| constraint_row(r, rows)),
         "pg_rewrite" => relations().filter(|r| is_view(r)).for_each(|r| rewrite_row(r, rows)),
-        "pg_depend" => relations().for_each(|r| depend_rows(r, rows)),
+        "pg_depend" => relations().for_each(|r| depend_rows(r, context, rows)),
+        "pg_proc" => context.catalog.functions().for_each(|f| procs::row(f, rows)),
         "pg_foreign_table" => relations().filter(|r| is_source(r)).for_each(|r| foreign_table_row(r, rows)),
         "pg_tables" => relations().filter(|r| is_table(r)).for_each(|r| {
             rows.add([
@@ -359,12 +360,13 @@ fn rewrite_row(r: &Relation, rows: &mut Rows) {
     ]);
 }
 
-fn depend_rows(r: &Relation, rows: &mut Rows) {
+fn depend_rows(r: &Relation, context: &SystemContext, rows: &mut Rows) {
     for used in &r.depends_on {
+        let class = if context.catalog.function_by_id(*used).is_some() { procs::PG_PROC } else { builtin::PG_CLASS };
         rows.add([
             ("classid", builtin::PG_CLASS.into()),
             ("objid", relation_oid(r.id).into()),
-            ("refclassid", builtin::PG_CLASS.into()),
+            ("refclassid", class.into()),
             ("refobjid", relation_oid(*used).into()),
             ("deptype", "n".into()),
         ]);

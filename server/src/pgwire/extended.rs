@@ -10,7 +10,6 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use eddyline_common::postgres::decode;
 use eddyline_common::postgres::encode::{Format, RowFormat};
-use eddyline_common::postgres::types::UUID;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use pgwire::messages::extendedquery::{Bind, Close, Describe, Execute, Parse, TARGET_TYPE_BYTE_PORTAL, TARGET_TYPE_BYTE_STATEMENT};
 
@@ -41,15 +40,7 @@ impl Connection {
             many => many.get(index) == Some(&1),
         };
         let values = bind.parameters.iter().zip(&prepared.parameters).enumerate();
-        let values = values
-            .map(|(i, (value, ty))| match value.as_deref() {
-                // There is no type uuid here: its values are texts.
-                Some(value) if binary(i) && prepared.parameter_oid(i) == UUID => {
-                    parameter(Some(decode::uuid_text(value)?.as_bytes()), false, ty)
-                }
-                value => parameter(value, binary(i), ty),
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let values = values.map(|(i, (value, ty))| parameter(value.as_deref(), binary(i), ty)).collect::<Result<Vec<_>>>()?;
         if portal.is_empty() {
             self.session.close_portal("");
         }

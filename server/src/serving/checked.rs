@@ -1,6 +1,7 @@
 //! Integer arithmetic that fails instead of wrapping: an analyzer rule, which runs after type coercion, puts in the
-//! planner's checked functions, and for DataFusion's integer `sum` one that reports 22003.
+//! planner's checked functions, for DataFusion's integer `sum` one that reports 22003, and for its `avg` of decimals one that rounds.
 
+use super::average::AVERAGE;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
 use arrow::datatypes::*;
 use datafusion::common::config::ConfigOptions;
@@ -33,8 +34,15 @@ fn check_sum(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::AggregateFunction(call) if call.func.name() == "sum" && sums_integers(&call, schema) => {
             Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func: SUM.clone(), params: call.params })))
         }
+        Expr::AggregateFunction(call) if call.func.name() == "avg" && averages_decimals(&call, schema) => {
+            Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func: AVERAGE.clone(), params: call.params })))
+        }
         other => Ok(Transformed::no(other)),
     }
+}
+
+fn averages_decimals(call: &AggregateFunction, schema: &DFSchema) -> bool {
+    matches!(call.params.args.as_slice(), [arg] if arg.get_type(schema).is_ok_and(|t| matches!(t, DataType::Decimal128(_, _))))
 }
 
 fn sums_integers(call: &AggregateFunction, schema: &DFSchema) -> bool {

@@ -6,11 +6,12 @@
 //! - `view_scan`, `source_scan`: how views and sources are read
 //! - `overlay`: a transaction's own effects
 //! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
-//! - `checked`: integer arithmetic that fails instead of wrapping
+//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds
 //! - `correlated`: subqueries that are run once per outer row
 //!
 //! Knows nothing of the wire and of sessions.
 
+mod average;
 pub mod checked;
 pub mod conflict;
 mod correlated;

@@ -11,8 +11,9 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlType};
+use eddyline_planner::catalog::SqlFunction;
 use eddyline_planner::statement::{Planned, Query, Returning};
-use eddyline_planner::{Catalog, Parsed, Relation, RelationKind, StateTableIds};
+use eddyline_planner::{Catalog, Parsed, RULES, Relation, RelationKind, StateTableIds};
 use std::sync::Arc;
 
 /// The planner's view of everything a statement may name.
@@ -45,6 +46,14 @@ impl Catalog for SessionCatalog {
 
     fn functions(&self) -> &dyn FunctionRegistry {
         &self.functions
+    }
+
+    fn user_function(&self, name: &str) -> Option<Arc<SqlFunction>> {
+        self.snapshot.function(name).cloned()
+    }
+
+    fn user_functions(&self) -> Vec<Arc<SqlFunction>> {
+        self.snapshot.functions().cloned().collect()
     }
 }
 
@@ -81,6 +90,7 @@ impl Session {
             time_zone: self.settings.get("timezone").unwrap_or("UTC").to_string(),
             search_path: vec!["public".to_string()],
             database: DATABASE.to_string(),
+            disabled_rules: RULES.into_iter().filter(|rule| self.settings.get(rule) == Some("off")).collect(),
             pipeline_name: self.settings.get("pipeline.name").map(str::to_string),
         };
         let plan = || eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters);

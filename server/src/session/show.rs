@@ -29,7 +29,7 @@ fn columns(show: &Show) -> &'static [&'static str] {
         Show::Objects(_) => &["Name"],
         Show::Jobs => JOBS,
         Show::Columns(_) => COLUMNS,
-        Show::Create(_) => &["Name", "Create statement"],
+        Show::Create(_) | Show::CreateFunction(_) => &["Name", "Create statement"],
         Show::Setting(_) => &["setting"],
         Show::AllSettings => &["name", "setting", "description"],
     }
@@ -48,6 +48,13 @@ impl Session {
             catalog.get(id).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the relation does not exist any more"))
         };
         let rows: Vec<Vec<String>> = match &show {
+            Show::Objects(ObjectKind::Function) => catalog.functions().map(|f| vec![f.signature()]).collect(),
+            Show::CreateFunction(id) => {
+                let function = catalog.function_by_id(*id);
+                let function =
+                    function.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_FUNCTION, "the function does not exist any more"))?;
+                vec![vec![function.name.clone(), function.sql.clone()]]
+            }
             Show::Objects(kind) => {
                 let mut names: Vec<&str> = catalog.relations().filter(|r| object_kind(r) == *kind).map(|r| r.name.as_str()).collect();
                 names.sort_unstable();

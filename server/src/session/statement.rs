@@ -62,6 +62,7 @@ impl Session {
                 Ok(Outcome::CopyOut { rows, format })
             }
             Planned::Create { .. }
+            | Planned::CreateFunction { .. }
             | Planned::Drop { .. }
             | Planned::AdvanceWatermark { .. }
             | Planned::PauseJob { .. }
@@ -207,6 +208,9 @@ impl Session {
                 let tag = if is_insert { RUNNING_INSERT.to_string() } else { created };
                 (Ddl::Create { relation: Box::new(relation), if_not_exists }, tag)
             }
+            Planned::CreateFunction { function, replace } => {
+                (Ddl::CreateFunction { function: Box::new(function), replace }, "CREATE FUNCTION".to_string())
+            }
             Planned::Drop { kind, names, if_exists, cascade } => {
                 (Ddl::Drop { kind, names, if_exists, cascade }, format!("DROP {}", kind_tag(kind)))
             }
@@ -287,6 +291,7 @@ fn kind_tag(kind: ObjectKind) -> &'static str {
         ObjectKind::Table => "TABLE",
         ObjectKind::View => "VIEW",
         ObjectKind::MaterializedView => "MATERIALIZED VIEW",
+        ObjectKind::Function => "FUNCTION",
         ObjectKind::Sink => "SINK",
     }
 }

@@ -16,6 +16,7 @@
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
+//! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
 //! - `oracle`: incremental against batch, in process
 //! - `psql`: the real psql and its commands
 
@@ -30,12 +31,15 @@ mod kafka;
 mod kafka_keyed;
 mod lateness;
 mod metrics;
+mod nexmark;
 mod oracle;
 mod psql;
 mod rejected;
+mod scripts;
 mod segments;
 mod sinks;
 mod slt;
 mod snapshots;
 mod sources;
 mod tidy;
+mod tpch;

@@ -85,7 +85,7 @@ impl Schema {
             SqlType::BigInt => Type::Long,
             SqlType::Real => Type::Float,
             SqlType::Double => Type::Double,
-            SqlType::Text => Type::String,
+            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid => Type::String,
             SqlType::Bytes => Type::Bytes,
             SqlType::Date => Type::Date,
             SqlType::Time => Type::TimeOfDay { per_second: 1_000 },

@@ -114,7 +114,7 @@ impl ColumnBuffer {
             SqlType::Real => Values::Real(vec![]),
             SqlType::Double => Values::Double(vec![]),
             SqlType::Decimal { precision, scale } => Values::Decimal { values: vec![], precision: *precision, scale: *scale },
-            SqlType::Text => Values::Text(Bytes::new()),
+            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid => Values::Text(Bytes::new()),
             SqlType::Json => Values::Json(Bytes::new()),
             SqlType::Bytes => Values::Binary(Bytes::new()),
             SqlType::Date => Values::Date(vec![]),

@@ -133,7 +133,7 @@ impl<'a> Value<'a> {
             SqlType::Real => Kind::F32(array.as_primitive::<Float32Type>().values()),
             SqlType::Double => Kind::F64(array.as_primitive::<Float64Type>().values()),
             SqlType::Decimal { scale, .. } => Kind::Decimal(array.as_primitive::<Decimal128Type>().values(), *scale),
-            SqlType::Text => Kind::Text(array.as_string()),
+            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Uuid => Kind::Text(array.as_string()),
             SqlType::Json => Kind::Json(array.as_string()),
             SqlType::Bytes => Kind::Bytes(array.as_binary()),
             SqlType::Date => Kind::Date(array.as_primitive::<Date32Type>().values()),

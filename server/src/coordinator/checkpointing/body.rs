@@ -7,7 +7,7 @@ use super::super::system::{JobCounters, SystemRows};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_executor::JobProgress;
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, SqlFunction};
 use eddyline_storage::checkpoint::{FileRef, Manifest};
 use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::ViewManifest;
@@ -21,6 +21,8 @@ pub struct Body {
     pub now: Timestamp,
     pub next_relation: u32,
     pub catalog: Vec<Relation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<SqlFunction>,
     /// Of relations, and of their columns by number.
     #[serde(default)]
     pub comments: Vec<(RelationId, Option<usize>, String)>,

@@ -6,6 +6,7 @@
 //! with how many workers a killed process comes back.
 //!
 //! # Layout
+//! - `random`: queries made by chance
 //! - `case`: what a case is; `relational`, `joined`, `ranked`, `over`, `sets`, `windowed`, `nested`, `large`: the cases, a line each
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
 //! - `batch`: the expected result; `windows`: windows and lateness, naively; `catalog`: what both sides plan over
@@ -17,13 +18,14 @@
 mod batch;
 mod case;
 mod catalog;
-mod compare;
+pub mod compare;
 mod joined;
 mod large;
 mod nested;
 mod over;
-mod postgres;
+pub mod postgres;
 mod process;
+mod random;
 mod ranked;
 mod relational;
 mod rows;
@@ -57,13 +59,23 @@ fn seeds(scenario: &str, mode: Mode, usual: u64) -> Vec<u64> {
 fn verify(scenario: Scenario, mode: Mode, usual: u64) -> Vec<Totals> {
     seeds(scenario.name, mode, usual)
         .into_iter()
-        .map(|seed| {
-            catch_unwind(AssertUnwindSafe(|| run::run(&scenario, mode, seed))).unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
-                panic!("scenario {}, seed {seed}, {mode:?}: {}", scenario.name, text.unwrap_or_default())
-            })
-        })
+        .map(|seed| run_seed(scenario.name, mode, seed, || run::run(&scenario, mode, seed)))
         .collect()
+}
+
+/// The same with the queries that each seed makes.
+fn verify_random(mode: Mode, usual: u64) -> Vec<Totals> {
+    seeds("random", mode, usual)
+        .into_iter()
+        .map(|seed| run_seed("random", mode, seed, || run::run(&random::scenario(seed), mode, seed)))
+        .collect()
+}
+
+fn run_seed(scenario: &str, mode: Mode, seed: u64, run: impl FnOnce() -> Totals) -> Totals {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+        panic!("scenario {scenario}, seed {seed}, {mode:?}: {}", text.unwrap_or_default())
+    })
 }
 
 fn memory(workers: usize) -> Mode {
@@ -140,4 +152,28 @@ fn state_beyond_the_cache_with_2_workers() {
 #[test]
 fn large_state_in_memory() {
     verify(large::scenario(), memory(2), 1);
+}
+
+mod random_views {
+    use super::*;
+
+    #[test]
+    fn in_memory_with_1_worker() {
+        assert_eventful(&verify_random(memory(1), 2));
+    }
+
+    #[test]
+    fn in_memory_with_2_workers() {
+        assert_eventful(&verify_random(memory(2), 2));
+    }
+
+    #[test]
+    fn in_rocksdb_with_1_worker() {
+        assert_eventful(&verify_random(rocksdb(1), 2));
+    }
+
+    #[test]
+    fn in_rocksdb_with_2_workers() {
+        assert_eventful(&verify_random(rocksdb(2), 2));
+    }
 }

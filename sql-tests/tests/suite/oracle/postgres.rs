@@ -148,7 +148,7 @@ fn their_rows(messages: &[SimpleQueryMessage], ours: &RecordBatch) -> Vec<Vec<Ce
 }
 
 /// A cluster of our own, gone when it is dropped.
-struct Cluster {
+pub struct Cluster {
     programs: PathBuf,
     dir: PathBuf,
     port: u16,
@@ -156,7 +156,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start() -> Cluster {
+    pub fn start() -> Cluster {
         let programs = programs();
         // PostgreSQL refuses to run as root; Debian's package has made a user for it.
         let as_root = run_text(Command::new("id").arg("-u")).trim() == "0";
@@ -207,7 +207,7 @@ impl Cluster {
         command
     }
 
-    async fn connect(&self) -> Client {
+    pub async fn connect(&self) -> Client {
         let config = format!("host=127.0.0.1 port={} user=oracle dbname=postgres", self.port);
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
         tokio::spawn(connection);

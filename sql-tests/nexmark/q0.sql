@@ -1,0 +1,3 @@
+-- Pass every bid through.
+CREATE MATERIALIZED VIEW q0 AS
+SELECT auction, bidder, price, dateTime, extra FROM bid;
