@@ -20,6 +20,7 @@ use eddyline_common::options;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// The name of a new or named user object: folded, in `public`.
 pub fn object_name(name: &ObjectName, text: &SourceText) -> Result<String> {
@@ -388,7 +389,7 @@ pub fn create_view(
         let binder = Binder::new(catalog, settings, Mode::Batch).with_text(text);
         let (plan, found) = binder.query(&create.query)?;
         let columns = view_columns(create, &plan, text)?;
-        let id = if create.replace { replaced(&name, &columns, catalog)? } else { RelationId(0) };
+        let id = if create.replace { replaced_view(&name, &columns, catalog)? } else { RelationId(0) };
         let relation = Relation {
             id,
             kind: RelationKind::View { query: create.query_text.clone() },
@@ -410,6 +411,7 @@ pub fn create_view(
         _ => vec![],
     };
     let relation = Relation {
+        id: if create.replace { replaced(&name, catalog, true)?.map_or(RelationId(0), |old| old.id) } else { RelationId(0) },
         key,
         mode: output.mode,
         time_columns: output.time_columns.clone(),
@@ -421,13 +423,10 @@ pub fn create_view(
 }
 
 /// The view that takes a new definition, or id 0 if there is none: the columns it has stay, others may follow them.
-fn replaced(name: &str, columns: &[Column], catalog: &dyn Catalog) -> Result<RelationId> {
-    let Some(old) = catalog.relation(None, name) else { return Ok(RelationId(0)) };
+fn replaced_view(name: &str, columns: &[Column], catalog: &dyn Catalog) -> Result<RelationId> {
+    let Some(old) = replaced(name, catalog, false)? else { return Ok(RelationId(0)) };
     let refuse =
         |message: String| SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message).with_hint("DROP the view and create it anew.");
-    if !matches!(old.kind, RelationKind::View { .. }) {
-        return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{name}\" is not a view")));
-    }
     if columns.len() < old.columns.len() {
         return Err(refuse("cannot drop columns from view".to_string()));
     }
@@ -440,6 +439,21 @@ fn replaced(name: &str, columns: &[Column], catalog: &dyn Catalog) -> Result<Rel
         }
     }
     Ok(old.id)
+}
+
+/// What CREATE OR REPLACE finds under the name.
+fn replaced(name: &str, catalog: &dyn Catalog, materialized: bool) -> Result<Option<Arc<Relation>>> {
+    let Some(old) = catalog.relation(None, name) else { return Ok(None) };
+    let is_same = match old.kind {
+        RelationKind::View { .. } => !materialized,
+        RelationKind::MaterializedView { .. } => materialized,
+        _ => false,
+    };
+    let what = if materialized { "materialized view" } else { "view" };
+    if !is_same {
+        return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {what}")));
+    }
+    Ok(Some(old))
 }
 
 /// Checks, optimises and lowers a bound query.

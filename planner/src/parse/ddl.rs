@@ -19,8 +19,8 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     words.expect("create")?;
     let replace_at = words.location();
     let replace = words.eat_all(&["or", "replace"]);
-    if replace && !words.is("view") && !words.is("function") {
-        let error = SqlError::unsupported("CREATE OR REPLACE is supported for views and functions only");
+    if replace && !["view", "materialized", "function"].iter().any(|what| words.is(what)) {
+        let error = SqlError::unsupported("CREATE OR REPLACE is supported for views, materialized views and functions only");
         return Err(text.at(error.with_hint("DROP the object first."), replace_at));
     }
     let temporary = words.eat("temporary") || words.eat("temp");
@@ -37,7 +37,7 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         return view(words, &tokens, text, false, replace);
     }
     if words.eat_all(&["materialized", "view"]) {
-        return view(words, &tokens, text, true, false);
+        return view(words, &tokens, text, true, replace);
     }
     if words.eat("function") {
         return super::function::create(words, &tokens, replace);

@@ -96,7 +96,8 @@ fn definitions() {
         "UPSERT",
     );
     check("CREATE FUNCTION f AS 'x'", "0A000", "other languages", None, "LANGUAGE SQL");
-    check("CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT 1", "0A000", "OR REPLACE", None, "DROP");
+    check("CREATE OR REPLACE SOURCE s (a INT) WITH (connector = 'nexmark')", "0A000", "OR REPLACE", None, "DROP");
+    check("CREATE OR REPLACE MATERIALIZED VIEW t AS SELECT 1 AS a", "42809", "is not a materialized view", None, "");
     check("CREATE OR REPLACE VIEW cheap AS SELECT auction FROM bid", "42P16", "cannot drop columns", None, "DROP");
     check("CREATE OR REPLACE VIEW cheap AS SELECT auction, price AS p FROM bid", "42P16", "cannot change name", None, "DROP");
     check("CREATE OR REPLACE VIEW cheap AS SELECT auction, channel AS price FROM bid", "42P16", "cannot change data type", None, "DROP");

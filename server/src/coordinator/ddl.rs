@@ -81,15 +81,19 @@ impl Core {
 
     fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>) -> Result<Done> {
         self.find_free_name(&mut relation);
-        if let Some(existing) = self.catalog.by_name(&relation.name) {
-            if relation.id == existing.id {
-                return self.replace_view(relation);
-            }
-            if !if_not_exists {
+        let existing = self.catalog.by_name(&relation.name).cloned();
+        let replaces = existing.as_ref().map(|existing| existing.id).filter(|id| *id == relation.id);
+        match (existing, replaces) {
+            (Some(existing), Some(_)) if matches!(existing.kind, RelationKind::View { .. }) => return self.replace_view(relation),
+            (Some(existing), Some(_)) => self.check_unused(&existing, &relation)?,
+            (Some(_), None) if !if_not_exists => {
                 return Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", relation.name)));
             }
-            let notice = format!("relation \"{}\" already exists, skipping", existing.name);
-            return Ok((DdlOutcome { created: None, notices: vec![notice] }, None));
+            (Some(existing), None) => {
+                let notice = format!("relation \"{}\" already exists, skipping", existing.name);
+                return Ok((DdlOutcome { created: None, notices: vec![notice] }, None));
+            }
+            (None, _) => {}
         }
         if let Some(plan) = relation.plan() {
             plan.inputs().iter().try_for_each(|input| self.is_running(*input))?;
@@ -101,11 +105,13 @@ impl Core {
         self.assign_feed(&mut relation);
         self.assign_state_tables(&mut relation);
         let (id, epoch) = (relation.id, self.last_cut);
-        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: starts.clone() };
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: starts.clone(), replaces };
         let relation = Arc::new(relation);
         self.build(&relation, epoch, starts)?;
         let logged = self.refresh_readers().and_then(|()| self.log_ddl(&record)).inspect_err(|_| self.undo_build(id))?;
+        self.apply_drop(replaces.as_slice());
         self.install(&relation);
+        self.readers_changed = true;
         Ok((DdlOutcome { created: Some(id), notices: Vec::new() }, Some(logged)))
     }
 
@@ -124,6 +130,20 @@ impl Core {
         }
     }
 
+    /// CREATE OR REPLACE MATERIALIZED VIEW makes a new one in the place of the old, on which therefore nothing may stand.
+    fn check_unused(&self, old: &Relation, new: &Relation) -> Result<()> {
+        if let Some(user) = self.catalog.dependents(old.id).first() {
+            let message =
+                format!("cannot replace materialized view {} because {} {} depends on it", old.name, kind_name(user.kind), user.name);
+            return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message).with_hint("Drop it first."));
+        }
+        if new.depends_on.contains(&old.id) {
+            let message = format!("materialized view {} cannot be defined by itself", old.name);
+            return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
+        }
+        Ok(())
+    }
+
     /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
     fn replace_view(&mut self, relation: Relation) -> Result<Done> {
         let is_job = |user: &&Dependent| matches!(user.kind, ObjectKind::MaterializedView | ObjectKind::Sink);
@@ -135,7 +155,8 @@ impl Core {
             let message = format!("view {} cannot be defined by a view that depends on it", relation.name);
             return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
         }
-        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch: self.last_cut, starts: Vec::new() };
+        let (epoch, starts) = (self.last_cut, Vec::new());
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts, replaces: None };
         let logged = self.log_ddl(&record)?;
         self.install(&Arc::new(relation));
         Ok((DdlOutcome::default(), Some(logged)))
@@ -185,9 +206,16 @@ impl Core {
     }
 
     /// Makes a new relation work, at `epoch`, and shows it.
-    pub(super) fn apply_create(&mut self, relation: Relation, epoch: Epoch, starts: Vec<PartitionStart>) -> Result<()> {
+    pub(super) fn apply_create(
+        &mut self,
+        relation: Relation,
+        epoch: Epoch,
+        starts: Vec<PartitionStart>,
+        replaces: Option<RelationId>,
+    ) -> Result<()> {
         let relation = Arc::new(relation);
         self.build(&relation, epoch, starts)?;
+        self.apply_drop(replaces.as_slice());
         self.install(&relation);
         Ok(())
     }

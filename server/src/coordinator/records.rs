@@ -28,6 +28,9 @@ pub enum DdlRecord {
         epoch: Epoch,
         /// A source's resolved start.
         starts: Vec<PartitionStart>,
+        /// The materialized view whose name and place it takes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<RelationId>,
     },
     CreateFunction {
         function: Box<SqlFunction>,

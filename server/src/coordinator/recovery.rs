@@ -383,7 +383,7 @@ impl Core {
 
     fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {
         match ddl {
-            DdlRecord::Create { relation, epoch, starts } => self.apply_create(*relation, epoch, starts),
+            DdlRecord::Create { relation, epoch, starts, replaces } => self.apply_create(*relation, epoch, starts, replaces),
             DdlRecord::CreateFunction { function } => {
                 self.apply_create_function(*function);
                 Ok(())

@@ -27,6 +27,8 @@ use tokio::sync::mpsc;
 
 /// Rows per batch of a query.
 const BATCH_ROWS: usize = 8192;
+/// What a sort keeps for the merge of what it spilled, unless memory is small.
+const SORT_RESERVE_BYTES: usize = 10 << 20;
 
 /// Stack of a query thread: plans and expressions are walked recursively.
 pub(super) const STACK_BYTES: usize = 8 << 20;
@@ -57,11 +59,14 @@ impl QueryEngine {
             .thread_stack_size(STACK_BYTES)
             .enable_time()
             .build()?;
-        let config = SessionConfig::new()
+        let mut config = SessionConfig::new()
             .with_target_partitions(options.threads.max(1))
+            .with_sort_spill_reservation_bytes(SORT_RESERVE_BYTES.min(options.memory_bytes / (8 * options.threads.max(1))))
             .with_batch_size(BATCH_ROWS)
             .with_information_schema(false)
             .with_create_default_catalog_and_schema(false);
+        // It takes a CASE for nullable that the logical plan knows is not, and refuses the plan.
+        config.options_mut().execution.skip_physical_aggregate_schema_check = true;
         if options.spill_dir.exists() {
             std::fs::remove_dir_all(&options.spill_dir)?;
         }
@@ -237,15 +242,7 @@ pub fn to_sql_error(error: DataFusionError) -> SqlError {
         },
         DataFusionError::Collection(mut errors) if !errors.is_empty() => to_sql_error(errors.swap_remove(0)),
         DataFusionError::ArrowError(inner, _) => arrow_error(*inner),
-        // DataFusion has one kind of error for both.
-        DataFusionError::ResourcesExhausted(what) if what.contains("disk space") => {
-            SqlError::new(SqlState("53400"), "queries have spilled as much to disk as they may")
-                .with_detail(first_line(&what))
-                .with_hint("Ask for less at once, or raise query_spill.")
-        }
-        DataFusionError::ResourcesExhausted(what) => {
-            SqlError::new(SqlState("53200"), "out of memory").with_detail(what).with_hint("Ask for less at once, or raise query_memory.")
-        }
+        DataFusionError::ResourcesExhausted(what) => exhausted(&what),
         DataFusionError::NotImplemented(what) => SqlError::unsupported(first_line(&what)),
         DataFusionError::SchemaError(inner, _) => SqlError::new(SqlState::UNDEFINED_COLUMN, first_line(&inner.to_string())),
         DataFusionError::Plan(what) => SqlError::new(SqlState::SYNTAX_ERROR, first_line(&what)),
@@ -255,13 +252,26 @@ pub fn to_sql_error(error: DataFusionError) -> SqlError {
     }
 }
 
+/// Too little memory or too little disk: DataFusion has one kind of error for both.
+fn exhausted(what: &str) -> SqlError {
+    let (error, hint) = if what.contains("disk space") {
+        (
+            SqlError::new(SqlState("53400"), "queries have spilled as much to disk as they may"),
+            "Ask for less at once, or raise query_spill.",
+        )
+    } else {
+        (SqlError::new(SqlState("53200"), "out of memory"), "Ask for less at once, or raise query_memory.")
+    };
+    error.with_detail(first_line(what)).with_hint(hint)
+}
+
 fn shared_error(error: &DataFusionError) -> SqlError {
-    if let DataFusionError::External(inner) = error.find_root()
-        && let Some(ours) = inner.downcast_ref::<SqlError>()
-    {
-        return ours.clone();
-    }
-    execution_error(&error.strip_backtrace())
+    let known = match error.find_root() {
+        DataFusionError::External(inner) => inner.downcast_ref::<SqlError>().cloned(),
+        DataFusionError::ResourcesExhausted(what) => Some(exhausted(what)),
+        _ => None,
+    };
+    known.unwrap_or_else(|| execution_error(&error.strip_backtrace()))
 }
 
 fn arrow_error(error: arrow::error::ArrowError) -> SqlError {

@@ -22,6 +22,7 @@
 
 mod altering;
 mod backfill;
+mod consistency;
 mod crash;
 mod docs;
 mod faults;
@@ -41,5 +42,6 @@ mod sinks;
 mod slt;
 mod snapshots;
 mod sources;
+mod spill;
 mod tidy;
 mod tpch;

@@ -32,7 +32,8 @@ pub struct Batch {
 
 impl Batch {
     pub fn new() -> Self {
-        let config = SessionConfig::new().with_target_partitions(1);
+        let mut config = SessionConfig::new().with_target_partitions(1);
+        config.options_mut().execution.skip_physical_aggregate_schema_check = true;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Batch { context: SessionContext::new_with_config(config), runtime, known: HashMap::new() }
     }

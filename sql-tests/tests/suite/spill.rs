@@ -1,0 +1,61 @@
+//! Queries that need more memory than there is: they spill into the data directory, within a bound, and clean up after themselves.
+
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use tokio_postgres::Client;
+
+const ROWS: i64 = 600_000;
+
+async fn fill(client: &Client) {
+    client.batch_execute("CREATE TABLE big (id BIGINT, pad VARCHAR)").await.expect("a table");
+    for from in (0..ROWS).step_by(100_000) {
+        let to = from + 99_999;
+        let rows = format!(
+            "SELECT i, 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' || (i::bigint * 7919) % 1000003 FROM generate_series({from}, {to}) AS s(i)"
+        );
+        client.batch_execute(&format!("INSERT INTO big {rows}")).await.expect("rows");
+    }
+}
+
+/// Sorted by what the rows do not come in; one number of all of them.
+const SORT: &str = "SELECT SUM(n * id)::bigint % 1000 FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY pad, id) % 10 AS n FROM big)";
+
+fn spilled_bytes(server: &Server) -> u64 {
+    fn below(dir: &std::path::Path) -> u64 {
+        let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+        // A file that a query removes meanwhile has no bytes.
+        let size = |e: std::fs::DirEntry| e.metadata().map_or(0, |m| if m.is_dir() { below(&e.path()) } else { m.len() });
+        entries.filter_map(Result::ok).map(size).sum()
+    }
+    below(&server.data_dir().join("data").join("state").join("spill"))
+}
+
+async fn nothing_is_left(server: &Server) {
+    until("what a query spilled goes with it", || async { (spilled_bytes(server) == 0).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sort_larger_than_memory_gives_the_same_rows() {
+    let mut server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    fill(&client).await;
+    let in_memory: i64 = client.query_one(SORT, &[]).await.expect("memory does").get(0);
+    server.options.settings = &["--query-memory", "24MiB"];
+    server.kill_and_restart();
+    let client = server.connect().await;
+    let sorting = tokio::spawn(async move { client.query_one(SORT, &[]).await.map(|row| row.get::<_, i64>(0)) });
+    until("the query spills", || async { (spilled_bytes(&server) > 1 << 20).then_some(()) }).await;
+    assert_eq!(sorting.await.expect("it is asked").expect("the disk does"), in_memory);
+    nothing_is_left(&server).await;
+
+    server.options.settings = &["--query-memory", "24MiB", "--query-spill", "4MiB"];
+    server.kill_and_restart();
+    let client = server.connect().await;
+    let error = client.query_one(SORT, &[]).await.expect_err("neither does");
+    let error = error.as_db_error().expect("the server says so");
+    assert_eq!(error.code().code(), "53400", "{error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("query_spill")), "{error:?}");
+    let one: i64 = client.query_one("SELECT COUNT(*) FROM big", &[]).await.expect("the session goes on").get(0);
+    assert_eq!(one, ROWS);
+    nothing_is_left(&server).await;
+}
