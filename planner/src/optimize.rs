@@ -2,14 +2,18 @@
 //! limit push-down (unsound under retraction), single-distinct-to-group-by (adds a stateful stage), and anything that
 //! folds `now()`. Subqueries become joins; the order of joins stays as written, but for cross joins that a condition
 //! above connects.
+//!
+//! - `clock`: what must be left of `now()`
+
+mod clock;
 
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
-use crate::functions::{NOW, checked};
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result as DfResult};
+use crate::functions::checked;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
@@ -31,9 +35,6 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use std::sync::Arc;
-
-/// What DataFusion's names of common subexpressions begin with.
-const COMMON: &str = "__common_expr";
 
 /// Passes over the rules; plans here are small and settle in two.
 const MAX_PASSES: u8 = 3;
@@ -81,7 +82,7 @@ pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 
 /// Type coercion and the rules above.
 pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
-    let plan = analyze(plan)?;
+    let plan = clock::fix_arrivals(analyze(plan)?)?;
     let disabled: Vec<&str> = disabled.iter().filter_map(|setting| rule_of(setting)).collect();
     let rules = rules().into_iter().filter(|rule| !disabled.contains(&rule.name())).collect();
     let mut options = options().clone();
@@ -90,35 +91,7 @@ pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     let context = OptimizerContext::new_with_config_options(Arc::new(options));
     let context = context.without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
-    inline_clock(Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?)
-}
-
-/// What reads the clock is no common subexpression of a condition, which is solved for the time as a whole.
-fn inline_clock(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let is_clock = |e: &Expr| matches!(e, Expr::ScalarFunction(call) if call.func.name() == NOW);
-    let is_common =
-        |e: &Expr| matches!(e, Expr::Alias(alias) if alias.name.starts_with(COMMON)) && e.exists(|e| Ok(is_clock(e))).unwrap_or(false);
-    let inlined = plan.transform_up(|node| {
-        let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::no(node)) };
-        let LogicalPlan::Projection(projection) = filter.input.as_ref() else { return Ok(Transformed::no(node)) };
-        let (common, kept): (Vec<Expr>, Vec<Expr>) = projection.expr.iter().cloned().partition(is_common);
-        if common.is_empty() {
-            return Ok(Transformed::no(node));
-        }
-        let of = |column: &Column| {
-            common.iter().find_map(|e| match e {
-                Expr::Alias(alias) if alias.name == column.name => Some(alias.expr.as_ref().clone()),
-                _ => None,
-            })
-        };
-        let predicate = filter.predicate.clone().transform_up(|e| match &e {
-            Expr::Column(column) => Ok(of(column).map_or_else(|| Transformed::no(e.clone()), Transformed::yes)),
-            _ => Ok(Transformed::no(e)),
-        })?;
-        let input = LogicalPlan::Projection(Projection::try_new(kept, projection.input.clone())?);
-        Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate.data, Arc::new(input))?)))
-    });
-    inlined.map(|t| t.data)
+    clock::settle(Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?)
 }
 
 /// An expression with the casts that its operands need.

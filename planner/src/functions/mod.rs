@@ -20,6 +20,7 @@ mod type_name;
 mod user;
 mod windows;
 
+pub(crate) use clock::OfArrival;
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
