@@ -16,10 +16,11 @@ use std::sync::atomic::Ordering;
 
 impl Core {
     /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there; or up to the
-    /// epoch of a checkpoint that waits for it.
+    /// epoch of a checkpoint or of another job that waits for it.
     pub(super) fn fall_off(&mut self, id: RelationId) -> Move {
         let Some(job) = self.jobs.get(&id) else { return Move::None };
-        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut).min(self.sink_bound(job)).min(self.policy_bound(job));
+        let met = self.jobs.values().flat_map(Job::meets).filter(|epoch| *epoch > job.stepped).min().unwrap_or(self.last_cut);
+        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut).min(self.sink_bound(job)).min(met);
         self.mark(to);
         let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
         tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");

@@ -8,7 +8,7 @@ use super::source::Source;
 use super::{Event, job};
 use eddyline_common::time::MICROS_PER_SECOND;
 use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, Timestamp, failpoint};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
@@ -268,7 +268,9 @@ impl Core {
         }
         self.stats.ring_bytes.store(bytes as u64, Ordering::Relaxed);
         let behind = self.jobs.values().filter(|j| self.keeps_up(j)).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
-        self.marks = self.marks.split_off(&behind);
+        // A job that is filled only now comes to older marks too, and another may wait for it there.
+        let met: BTreeSet<Epoch> = self.jobs.values().flat_map(job::Job::meets).collect();
+        self.marks.retain(|mark| *mark >= behind || met.contains(mark));
         let cursors = self.jobs.values().filter(|j| j.failure().is_none()).map(|j| j.ring_cursor());
         self.nows.forget_before(cursors.min().unwrap_or(self.last_cut));
         let needed = self.oldest_needed();

@@ -97,6 +97,15 @@ impl Job {
         }
     }
 
+    /// Epochs that everything it reads must come to exactly, however late: where it is filled, where it was altered.
+    pub fn meets(&self) -> impl Iterator<Item = Epoch> {
+        let filled = match &self.mode {
+            Mode::Backfilling(backfill) => Some(backfill.to),
+            _ => None,
+        };
+        filled.into_iter().chain(self.policies.iter().map(|(epoch, _)| *epoch))
+    }
+
     /// Its rows and those it rejected.
     pub fn views(&self) -> impl Iterator<Item = &Arc<View>> {
         std::iter::once(&self.view).chain(&self.rejects)

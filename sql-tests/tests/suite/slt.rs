@@ -5,7 +5,11 @@ use async_trait::async_trait;
 use eddyline_sql_tests::{Server, ServerOptions};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio_postgres::{Client, SimpleQueryMessage};
+
+/// A statement that takes longer never ends.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 
 /// A server as sqllogictest sees it.
 struct Database {
@@ -56,7 +60,10 @@ impl AsyncDB for Database {
         let mut rows = Vec::new();
         let mut columns = None;
         let mut affected = 0;
-        for message in self.client.simple_query(sql).await? {
+        let answer = tokio::time::timeout(ANSWERED_WITHIN, self.client.simple_query(sql)).await;
+        let late =
+            |_| Failure { text: format!("no answer within {ANSWERED_WITHIN:?}; the server's log:\n{}", self.server.log()), state: None };
+        for message in answer.map_err(late)?? {
             match message {
                 SimpleQueryMessage::RowDescription(description) => columns = Some(description.len()),
                 SimpleQueryMessage::Row(row) => rows.push((0..row.len()).map(|i| cell(row.get(i))).collect::<Vec<_>>()),
