@@ -4,9 +4,9 @@
 use crate::expr::is_clock_function;
 use crate::functions::OfArrival;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, ScalarUDF};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, ScalarUDF, SubqueryAlias};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -112,11 +112,14 @@ fn without_unused(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 
 /// When a row came is put down below a condition on the present time: that takes the row back later, as it was.
 fn below_conditions(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let mut next = 0;
     let moved = plan.transform_up(|node| {
         let LogicalPlan::Projection(projection) = &node else { return Ok(Transformed::no(node)) };
-        let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return Ok(Transformed::no(node)) };
+        if !projection.expr.iter().any(reads_clock) || !has_condition(&projection.input) {
+            return Ok(Transformed::no(node));
+        }
         let mut arrivals: Vec<Expr> = Vec::new();
-        for e in projection.expr.iter().filter(|_| reads_clock(&filter.predicate)) {
+        for e in &projection.expr {
             e.apply(|e| {
                 if is_clock(e) && !arrivals.contains(e) {
                     arrivals.push(e.clone());
@@ -124,27 +127,60 @@ fn below_conditions(plan: LogicalPlan) -> DfResult<LogicalPlan> {
                 Ok(TreeNodeRecursion::Continue)
             })?;
         }
-        if arrivals.is_empty() {
-            return Ok(Transformed::no(node));
-        }
-        let name = |at: usize| format!("{ARRIVAL}_{at}");
-        let columns = filter.input.schema().columns().into_iter().map(Expr::Column);
-        let below = columns.chain(arrivals.iter().enumerate().map(|(at, e)| e.clone().alias(name(at)))).collect();
-        let below = LogicalPlan::Projection(Projection::try_new(below, filter.input.clone())?);
-        let above = projection.expr.iter().cloned().map(|e| {
-            let moved = e.transform_up(|e| {
+        let named: Vec<Expr> = (next..).zip(&arrivals).map(|(number, e)| e.clone().alias(format!("{ARRIVAL}_{number}"))).collect();
+        next += named.len();
+        let input = carrying(&projection.input, &named)?;
+        let carried = last_columns(&input, named.len());
+        let mut exprs = Vec::with_capacity(projection.expr.len());
+        for (e, (qualifier, field)) in projection.expr.iter().zip(projection.schema.iter()) {
+            let replaced = e.clone().transform_up(|e| {
                 Ok(match arrivals.iter().position(|arrival| *arrival == e) {
-                    Some(at) => Transformed::yes(Expr::Column(Column::new_unqualified(name(at)))),
+                    Some(at) => Transformed::yes(carried[at].clone()),
                     None => Transformed::no(e),
                 })
-            });
-            moved.map(|t| t.data)
-        });
-        let above = above.collect::<DfResult<Vec<_>>>()?;
-        let shown = LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(below))?);
-        Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new_with_schema(above, Arc::new(shown), projection.schema.clone())?)))
+            })?;
+            let named = |e: Expr| e.unalias().alias_qualified(qualifier.cloned(), field.name());
+            exprs.push(if replaced.transformed { named(replaced.data) } else { replaced.data });
+        }
+        Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?)))
     });
     moved.map(|t| t.data)
+}
+
+/// Whether rows of a plan go as time passes, by a condition that nothing but projections and other conditions are over.
+fn has_condition(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(filter) => reads_clock(&filter.predicate) || has_condition(&filter.input),
+        LogicalPlan::Projection(projection) => has_condition(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => has_condition(&alias.input),
+        _ => false,
+    }
+}
+
+/// The plan with further columns at its end, computed below its conditions.
+fn carrying(plan: &LogicalPlan, further: &[Expr]) -> DfResult<LogicalPlan> {
+    Ok(match plan {
+        LogicalPlan::Filter(filter) => {
+            LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(carrying(&filter.input, further)?))?)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(carrying(&alias.input, further)?), alias.alias.clone())?)
+        }
+        LogicalPlan::Projection(projection) => {
+            let input = carrying(&projection.input, further)?;
+            let exprs = projection.expr.iter().cloned().chain(last_columns(&input, further.len())).collect();
+            LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?)
+        }
+        other => {
+            let exprs = other.schema().columns().into_iter().map(Expr::Column).chain(further.iter().cloned()).collect();
+            LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(other.clone()))?)
+        }
+    })
+}
+
+fn last_columns(plan: &LogicalPlan, count: usize) -> Vec<Expr> {
+    let columns = plan.schema().columns();
+    columns[columns.len() - count..].iter().cloned().map(Expr::Column).collect()
 }
 
 fn is_clock(e: &Expr) -> bool {

@@ -1,4 +1,4 @@
-//! Cases about the time at which rows arrive, or are valid: lookup joins, temporal joins, and windows over processing time.
+//! Cases about the time at which rows arrive, or are valid: among their columns, in lookup joins, temporal joins, and windows over processing time.
 
 use super::case::{Case, Scenario};
 use super::rows::Row;
@@ -22,8 +22,32 @@ fn tables() -> Vec<TableSpec> {
 }
 
 pub fn scenario() -> Scenario {
-    let cases = [lookups(), versions(), windows()].concat();
+    let cases = [arrivals(), lookups(), versions(), windows()].concat();
     Scenario { name: "arriving", tables, cases, epochs: 16, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
+}
+
+/// When a row arrived stays what it was, also where a condition on the present time takes the row back.
+fn arrivals() -> Vec<Case> {
+    let case = |name: &str, sql: &str, batch: &str| Case::new(name, sql).helper(Helper::Arrived("e"), batch);
+    vec![
+        case("arrival", "SELECT k, i, PROCTIME() AS p FROM e", "SELECT k, i, arrived FROM e_arrived"),
+        case("arrival_day", "SELECT i, CURRENT_DATE AS d FROM e WHERE k > 0", "SELECT i, CAST(arrived AS DATE) FROM e_arrived WHERE k > 0"),
+        case(
+            "arrival_recent",
+            "SELECT k, i, now() AS p FROM e WHERE ts > now() - INTERVAL '20 seconds'",
+            "SELECT k, i, arrived FROM e_arrived WHERE ts > now() - INTERVAL '20 seconds'",
+        ),
+        case(
+            "arrival_condition",
+            "SELECT i, p FROM (SELECT *, PROCTIME() AS p FROM e) AS x WHERE p > ts + INTERVAL '10 seconds' AND i > 0",
+            "SELECT i, arrived FROM e_arrived WHERE arrived > ts + INTERVAL '10 seconds' AND i > 0",
+        ),
+        case(
+            "arrival_both",
+            "SELECT p, COUNT(*) AS n FROM (SELECT *, PROCTIME() AS p FROM e) AS x WHERE p > ts AND ts < now() - INTERVAL '8 seconds' GROUP BY p",
+            "SELECT arrived, COUNT(*) FROM e_arrived WHERE arrived > ts AND ts < now() - INTERVAL '8 seconds' GROUP BY arrived",
+        ),
+    ]
 }
 
 fn less(left: &Row, right: &Row) -> bool {
