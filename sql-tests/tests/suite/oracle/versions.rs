@@ -126,7 +126,10 @@ impl Versions {
         for (number, (l, r)) in left.entries(Epoch::ZERO, epoch).iter().zip(right.entries(Epoch::ZERO, epoch)).enumerate() {
             let mut net: HashMap<&Row, i64> = HashMap::new();
             r.changes.iter().for_each(|(row, weight)| *net.entry(row).or_default() += weight);
-            let added: Vec<ScalarValue> = net.iter().filter(|(_, w)| **w > 0).map(|(row, _)| row[self.on.1].clone()).collect();
+            // A row that one without a time replaces is gone.
+            let is_version = |row: &Row| micros(&row[right_time]).is_some();
+            let added: Vec<ScalarValue> =
+                net.iter().filter(|(row, w)| **w > 0 && is_version(row)).map(|(row, _)| row[self.on.1].clone()).collect();
             for (row, weight) in net.into_iter().filter(|(_, weight)| *weight != 0) {
                 let Some(time) = micros(&row[right_time]) else {
                     rejected += weight;
