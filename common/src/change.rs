@@ -15,13 +15,15 @@ pub struct ChangeBatch {
     pub weights: Option<Int64Array>,
 }
 
-/// A change batch together with the watermark that was in force when its rows arrived: the
-/// watermark of its input *before* the cut that took them. Lateness is decided against this, never
-/// against the current watermark, so that a coalesced step, a backfill and a replay agree.
+/// A change batch together with what held when its rows arrived. What depends on time is decided by
+/// these, never by the present watermark or `now`, so that a coalesced step, a backfill and a replay agree.
 #[derive(Clone, Debug)]
 pub struct TaggedBatch {
     pub changes: ChangeBatch,
+    /// The watermark of its input *before* the cut that took the rows.
     pub arrival_watermark: Timestamp,
+    /// The `now` of that cut: what `now()` and `PROCTIME()` are for the rows. No two cuts have the same.
+    pub now: Timestamp,
 }
 
 impl ChangeBatch {

@@ -9,13 +9,17 @@ use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext, routin
 use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
+use crate::operators::lookup_join::{LookupJoin, LookupJoinSpec};
 use crate::operators::materialize::Materialize;
 use crate::operators::normalize::Normalize;
 use crate::operators::over::{Over, OverSpec};
+use crate::operators::processing_time::ProcessingTime;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
 use crate::operators::sink::Sink;
+use crate::operators::temporal_filter::{TemporalFilter, TemporalFilterSpec};
+use crate::operators::temporal_join::{TemporalJoin, TemporalJoinSpec};
 use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
 use crate::operators::values::Values;
@@ -67,7 +71,7 @@ fn arity_fits(node: &Node) -> bool {
     match node.op {
         Op::Scan { .. } | Op::Values { .. } => node.inputs.is_empty(),
         Op::Union => !node.inputs.is_empty(),
-        Op::Join { .. } => node.inputs.len() == 2,
+        Op::Join { .. } | Op::LookupJoin { .. } | Op::TemporalJoin { .. } => node.inputs.len() == 2,
         _ => node.inputs.len() == 1,
     }
 }
@@ -101,7 +105,22 @@ impl Builder<'_> {
                 Box::new(Values::new(rows, &node.columns, &output, pending)?)
             }
             Op::Filter { predicate } => Box::new(Filter::new(Predicate::new(predicate, input(), self.now)?)),
+            Op::TemporalFilter { from, until, state } => TemporalFilter::new(TemporalFilterSpec {
+                from: from.clone(),
+                until: until.clone(),
+                input: input().clone(),
+                input_mode: plan.nodes[node.inputs[0]].mode,
+                output,
+                output_mode: node.mode,
+                routing: routing(plan, node.inputs[0])?,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
+            Op::ProcessingTime { .. } => Box::new(ProcessingTime),
             Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
             Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => SessionAssign::new(SessionSpec {
                 partition: partition.clone(),
@@ -141,6 +160,36 @@ impl Builder<'_> {
                 input_modes: [0, 1].map(|i| plan.nodes[node.inputs[i]].mode),
                 output,
                 output_mode: node.mode,
+                routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
+                now: self.now,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
+            Op::LookupJoin { kind, keys, residual, state } => LookupJoin::new(LookupJoinSpec {
+                kind: *kind,
+                keys: keys.clone(),
+                residual: residual.as_ref(),
+                inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
+                output,
+                routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
+                now: self.now,
+                state: *state,
+                worker: self.worker,
+                workers: self.workers,
+                context: self.state_context(),
+                restore: self.spec.restore.is_some(),
+            })?,
+            Op::TemporalJoin { kind, keys, residual, times, state } => TemporalJoin::new(TemporalJoinSpec {
+                kind: *kind,
+                keys: keys.clone(),
+                residual: residual.as_ref(),
+                times: *times,
+                inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
+                right_mode: plan.nodes[node.inputs[1]].mode,
+                output,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
                 state: *state,
@@ -222,9 +271,11 @@ impl Builder<'_> {
 fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
-        Op::Aggregate { .. } | Op::Join { .. } => true,
+        Op::Aggregate { .. } | Op::Join { .. } | Op::TemporalFilter { .. } => true,
         Op::TopN { .. } | Op::Over { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
-        Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::WindowAssign { .. } => is_net(plan, inputs[0]),
+        Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::ProcessingTime { .. } | Op::WindowAssign { .. } => {
+            is_net(plan, inputs[0])
+        }
         Op::Project { exprs } => {
             let keeps = |column: usize| exprs.contains(&Expr::Column(column));
             (0..plan.nodes[inputs[0]].columns.len()).all(keeps) && is_net(plan, inputs[0])
@@ -233,6 +284,8 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
         | Op::Values { .. }
         | Op::Union
         | Op::SessionAssign { .. }
+        | Op::LookupJoin { .. }
+        | Op::TemporalJoin { .. }
         | Op::Normalize { .. }
         | Op::Materialize { .. }
         | Op::Sink { .. } => false,

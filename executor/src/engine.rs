@@ -184,7 +184,7 @@ fn distribute(inputs: Vec<StepInput>, workers: usize) -> Vec<Share> {
                 let changes = if length == total { batch.changes.clone() } else { batch.changes.slice(start, length) };
                 let worker = (0..workers).min_by_key(|w| rows[*w]).unwrap_or(0);
                 rows[worker] += length;
-                let tagged = TaggedBatch { changes, arrival_watermark: batch.arrival_watermark };
+                let tagged = TaggedBatch { changes, arrival_watermark: batch.arrival_watermark, now: batch.now };
                 shares[worker].last_mut().expect("it was pushed above").1.push(tagged);
             }
         }

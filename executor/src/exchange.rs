@@ -53,18 +53,18 @@ impl Exchange {
 
     /// Splits a batch. Calls `send` with every pile that is full; returns the rows this worker owns itself.
     pub(crate) fn push(&mut self, batch: TaggedBatch, mut send: impl FnMut(usize, Vec<TaggedBatch>)) -> Result<Option<TaggedBatch>> {
-        let arrival_watermark = batch.arrival_watermark;
+        let TaggedBatch { changes, arrival_watermark, now } = batch;
         let (worker, schema, piles) = (self.worker, &self.schema, &mut self.piles);
         let mut own = None;
         let mut outcome = Ok(());
-        self.partitioner.split(batch.changes, |owner, changes| {
+        self.partitioner.split(changes, |owner, changes| {
             if owner == worker {
-                own = Some(TaggedBatch { changes, arrival_watermark });
+                own = Some(TaggedBatch { changes, arrival_watermark, now });
                 return;
             }
             let pile = &mut piles[owner];
             pile.rows += changes.num_rows();
-            pile.batches.push(TaggedBatch { changes, arrival_watermark });
+            pile.batches.push(TaggedBatch { changes, arrival_watermark, now });
             if pile.rows >= PILE_ROWS {
                 match pile.take(schema) {
                     Ok(batches) => send(owner, batches),
@@ -107,10 +107,10 @@ impl Pile {
             return Ok(batches);
         }
         let mut merged = Vec::new();
-        for group in batches.chunk_by(|a, b| a.arrival_watermark == b.arrival_watermark) {
+        for group in batches.chunk_by(|a, b| (a.arrival_watermark, a.now) == (b.arrival_watermark, b.now)) {
             let pieces: Vec<ChangeBatch> = group.iter().map(|b| b.changes.clone()).collect();
             let changes = if pieces.len() == 1 { pieces[0].clone() } else { ChangeBatch::concat(schema, &pieces)? };
-            merged.push(TaggedBatch { changes, arrival_watermark: group[0].arrival_watermark });
+            merged.push(TaggedBatch { changes, arrival_watermark: group[0].arrival_watermark, now: group[0].now });
         }
         Ok(merged)
     }

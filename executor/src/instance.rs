@@ -11,7 +11,7 @@ use crate::job::{JobShared, OperatorPart, SideRows, StepPart, StepRun};
 use crate::operator::{Operator, StepContext};
 use crate::worker::{Mailboxes, Message};
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{RelationId, Result, StateTableId, TaggedBatch};
+use eddyline_common::{RelationId, Result, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::Op;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub(crate) enum Turn {
 pub(crate) struct Instance {
     shared: Arc<JobShared>,
     nodes: Vec<NodeState>,
+    /// By node: its watermark is the present time.
+    by_clock: Vec<bool>,
     now: NowHandle,
     active: Option<Active>,
     /// Deliveries of a step that this worker has not been told of yet.
@@ -83,7 +85,16 @@ impl Instance {
                 nodes[*input].consumers.push((index, port));
             }
         }
-        Instance { shared, nodes, now, active: None, early: Vec::new(), queued: false, last_step: 0 }
+        let mut by_clock: Vec<bool> = Vec::with_capacity(plan.nodes.len());
+        for node in &plan.nodes {
+            let below = match node.op {
+                Op::LookupJoin { .. } => &node.inputs[..1],
+                _ => node.inputs.as_slice(),
+            };
+            let all = !below.is_empty() && below.iter().all(|input| by_clock[*input]);
+            by_clock.push(all || matches!(node.op, Op::ProcessingTime { .. }));
+        }
+        Instance { shared, nodes, by_clock, now, active: None, early: Vec::new(), queued: false, last_step: 0 }
     }
 
     pub(crate) fn job(&self) -> RelationId {
@@ -102,7 +113,6 @@ impl Instance {
     /// Begins a step with this worker's share of the inputs.
     pub(crate) fn start(&mut self, run: Arc<StepRun>, inputs: Vec<(RelationId, Vec<TaggedBatch>)>) {
         assert!(self.active.is_none(), "a job has one step in flight at most");
-        self.now.set(run.now);
         let mut part = StepPart::default();
         for (relation, batches) in &inputs {
             part.rows_in += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
@@ -158,6 +168,7 @@ impl Instance {
                 part.state_bytes += state_bytes;
                 node.done.add_to(stats, state_bytes);
             }
+            part.next_timer = self.next_timer();
             run.complete(part)?;
         }
         Ok(Turn::Idle)
@@ -201,6 +212,7 @@ impl Instance {
         let (rows, started) = (batch.changes.num_rows() as u64, Instant::now());
         match &mut self.nodes[index].work {
             Work::Operator(operator) => {
+                self.now.set(batch.now);
                 operator.push(port, batch, &mut ctx)?;
                 self.collect(index, ctx);
             }
@@ -226,6 +238,7 @@ impl Instance {
         let started = Instant::now();
         match &mut self.nodes[index].work {
             Work::Operator(operator) => {
+                self.now.set(ctx.now);
                 operator.finish(watermark, &mut ctx)?;
                 let finished = !operator.unfinished();
                 self.nodes[index].finished = finished;
@@ -275,6 +288,17 @@ impl Instance {
                 self.nodes[consumer].queue.push_back((port, batch.clone()));
             }
         }
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        let timers = self.nodes.iter().zip(&self.by_clock).filter_map(|(node, by_clock)| match &node.work {
+            Work::Operator(operator) => {
+                let close = if *by_clock { operator.next_close() } else { None };
+                operator.next_timer().into_iter().chain(close).min()
+            }
+            Work::Exchange(_) => None,
+        });
+        timers.min().filter(|timer| *timer < Timestamp::MAX)
     }
 
     /// Gives back state that is over its share of the memory. Called between steps.

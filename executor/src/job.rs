@@ -39,6 +39,12 @@ pub struct JobProgress {
     pub started: bool,
     /// By input relation, after `epoch`.
     pub watermarks: BTreeMap<RelationId, Timestamp>,
+    /// Of `epoch`.
+    #[serde(default)]
+    pub now: Timestamp,
+    /// Its content changes at the first epoch whose `now` is not before this, whatever comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_timer: Option<Timestamp>,
 }
 
 /// One step: the changes of a job's inputs up to an epoch. Relations without news may be left out.
@@ -46,6 +52,7 @@ pub struct JobProgress {
 pub struct Step {
     pub job: RelationId,
     pub epoch: Epoch,
+    /// Of `epoch`'s cut.
     pub now: Timestamp,
     pub inputs: Vec<StepInput>,
 }
@@ -138,7 +145,7 @@ pub struct SideRows {
     pub changes: ChangeBatch,
 }
 
-/// The watermark of every node at a point of progress: that of its relation for a scan, else the minimum over inputs.
+/// The watermark of every node at a point of progress: that of its relation for a scan, mostly the minimum over inputs else.
 pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<Timestamp> {
     let mut watermarks: Vec<Timestamp> = Vec::with_capacity(plan.nodes.len());
     for node in &plan.nodes {
@@ -151,6 +158,9 @@ pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<
                     Timestamp::MIN
                 }
             }
+            Op::ProcessingTime { .. } => progress.now,
+            // What is looked up does not hold time back.
+            Op::LookupJoin { .. } => watermarks[node.inputs[0]],
             _ => node.inputs.iter().map(|i| watermarks[*i]).min().unwrap_or(Timestamp::MIN),
         };
         watermarks.push(watermark);
@@ -245,6 +255,7 @@ pub(crate) struct StepPart {
     pub rows_out: u64,
     pub busy_micros: u64,
     pub state_bytes: u64,
+    pub next_timer: Option<Timestamp>,
 }
 
 impl StepRun {
@@ -255,7 +266,8 @@ impl StepRun {
         // The steps of a backfill share the epoch that it reads up to.
         assert!(step.epoch >= before.epoch, "epochs of a job never decrease");
         shared.epoch.store(step.epoch.0, Ordering::Release);
-        let mut progress = JobProgress { epoch: step.epoch, started: true, watermarks: before.watermarks.clone() };
+        let mut progress =
+            JobProgress { epoch: step.epoch, started: true, watermarks: before.watermarks.clone(), now: step.now, next_timer: None };
         for input in &step.inputs {
             let watermark = progress.watermarks.entry(input.relation).or_insert(Timestamp::MIN);
             *watermark = input.watermark.max(*watermark);
@@ -282,6 +294,7 @@ impl StepRun {
         parts.rows_out += part.rows_out;
         parts.busy_micros += part.busy_micros;
         parts.state_bytes += part.state_bytes;
+        parts.next_timer = parts.next_timer.into_iter().chain(part.next_timer).min();
         if self.running.fetch_sub(1, Ordering::AcqRel) > 1 {
             return Ok(());
         }
@@ -291,7 +304,8 @@ impl StepRun {
         if let Some(view) = self.shared.rejects.as_ref().filter(|_| rejections > 0) {
             rejects::apply(view, self.epoch, &std::mem::take(&mut all.rejected))?;
         }
-        *self.shared.progress.lock() = self.progress.clone();
+        let progress = JobProgress { next_timer: all.next_timer, ..self.progress.clone() };
+        *self.shared.progress.lock() = progress.clone();
         self.shared.in_step.store(false, Ordering::Release);
         self.shared.send(EngineEvent::StepDone(StepDone {
             job: self.shared.job,
@@ -305,7 +319,7 @@ impl StepRun {
             rows_out: all.rows_out,
             busy_micros: all.busy_micros,
             state_bytes: all.state_bytes,
-            progress: self.progress.clone(),
+            progress,
         }));
         Ok(())
     }

@@ -34,6 +34,17 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// When the operator has something to do although nothing comes: at the first step whose `now` is not before this.
+    /// Asked between steps.
+    fn next_timer(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// The watermark at which it closes something next; where time is processing time, that is a timer. Asked between steps.
+    fn next_close(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// Memory held between steps.
     fn state_bytes(&self) -> usize {
         0
@@ -44,7 +55,7 @@ pub trait Operator: Send {
 #[derive(Debug)]
 pub struct StepContext {
     pub epoch: Epoch,
-    /// The cut's `now`.
+    /// The `now` of the epoch that the step leads to.
     pub now: Timestamp,
     /// Watermark of this node before the step (the minimum over its inputs).
     pub start_watermark: Timestamp,
@@ -59,10 +70,10 @@ impl StepContext {
         StepContext { epoch, now, start_watermark, on_error, output: Vec::new(), late: Vec::new(), rejected: Vec::new() }
     }
 
-    /// Output of a stateful operator: its rows came about in this step, so they carry the watermark at its start.
+    /// Output of a stateful operator: its rows came about in this step, so they carry the watermark at its start and its `now`.
     pub fn emit(&mut self, changes: ChangeBatch) {
-        let arrival_watermark = self.start_watermark;
-        self.emit_tagged(TaggedBatch { changes, arrival_watermark });
+        let (arrival_watermark, now) = (self.start_watermark, self.now);
+        self.emit_tagged(TaggedBatch { changes, arrival_watermark, now });
     }
 
     /// Output of a stateless operator, which keeps the tag of the batch it came from.

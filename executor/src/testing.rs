@@ -43,7 +43,7 @@ pub(crate) fn weighted(schema: &SchemaRef, rows: &[(Vec<i64>, i64)], arrival: i6
         .collect();
     let weights = Int64Array::from_iter_values(rows.iter().map(|(_, w)| *w));
     let changes = ChangeBatch::with_weights(RecordBatch::try_new(schema.clone(), arrays).unwrap(), weights);
-    TaggedBatch { changes, arrival_watermark: Timestamp(arrival) }
+    TaggedBatch { changes, arrival_watermark: Timestamp(arrival), now: Timestamp(0) }
 }
 
 /// Rows of number columns with their weights, as they come.
@@ -81,7 +81,7 @@ pub(crate) fn split(batch: TaggedBatch, seed: u64) -> Vec<TaggedBatch> {
         let (piece, later) = rest.split_at(random.random_range(1..=rest.len().min(100)));
         rest = later;
         let changes = batch.changes.take(&UInt32Array::from(piece.to_vec())).unwrap();
-        pieces.push(TaggedBatch { changes, arrival_watermark: batch.arrival_watermark });
+        pieces.push(TaggedBatch { changes, arrival_watermark: batch.arrival_watermark, now: batch.now });
     }
     pieces
 }

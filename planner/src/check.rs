@@ -66,14 +66,9 @@ fn refuse_what_differs(view: &Relation, plan: &StreamPlan) -> Result<()> {
         if on_close {
             return refuse("it shows windows when they close", "Its query shows them from their first row on.");
         }
-        let clock = match &node.op {
-            Op::Filter { predicate } => crate::expr::reads_clock(predicate),
-            Op::Project { exprs } => exprs.iter().any(crate::expr::reads_clock),
-            _ => false,
-        };
-        if clock {
-            return refuse("it depends on the time at which rows came", "Its query would see another time.");
-        }
+    }
+    if plan.reads_clock() || plan.reads_history() {
+        return refuse("it depends on the time at which rows came", "Its query would see another time.");
     }
     Ok(())
 }

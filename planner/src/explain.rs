@@ -2,7 +2,7 @@
 
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind, Literal,
-    LiteralValue, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan, WindowKind,
+    LiteralValue, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan, TimeBound, WindowKind,
 };
 use eddyline_common::RelationId;
 use eddyline_common::time::MICROS_PER_SECOND;
@@ -49,7 +49,20 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
         Op::Scan { relation, .. } => format!("Scan {}", relation_name(*relation)),
         Op::Values { rows } => format!("Values rows={}", rows.len()),
         Op::Filter { predicate } => format!("Filter {}", text(predicate)),
+        Op::TemporalFilter { from, until, state } => {
+            let bounds = |bounds: &[TimeBound], op: &str| {
+                let shifted = |b: &TimeBound| match b.shift {
+                    0 => format!("now() {op} {}", name(&b.column)),
+                    by => format!("now() {op} {} + {}", name(&b.column), duration(by)),
+                };
+                bounds.iter().map(shifted).collect::<Vec<_>>()
+            };
+            let all = [bounds(from, ">="), bounds(until, "<")].concat();
+            let bound = if until.is_empty() { "rows to come" } else { "rows until they leave" };
+            format!("TemporalFilter {} state={state} bound={bound}", all.join(" and "))
+        }
         Op::Project { exprs } => format!("Project {}", exprs.iter().map(text).collect::<Vec<_>>().join(", ")),
+        Op::ProcessingTime { column } => format!("ProcessingTime {}", name(column)),
         Op::WindowAssign { time_column, kind } => format!("WindowAssign {} on {}", window_kind(kind), name(time_column)),
         Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => format!(
             "SessionAssign gap {} on {} by [{}] emit={} lateness={} state={state} bound=open sessions",
@@ -63,6 +76,16 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
         Op::Exchange { keys } => format!("Exchange by {}", names(keys)),
         Op::JoinExchange { keys } => format!("Exchange by {}, null keys by all columns", names(keys)),
         Op::Join { .. } => join_line(plan, node),
+        Op::LookupJoin { kind, keys, residual, state } => {
+            format!("Lookup{} state={state} bound=rows of the right input", join_text(plan, node, *kind, keys, "=", residual.as_ref()))
+        }
+        Op::TemporalJoin { kind, keys, residual, times, state } => {
+            let time = name(&times[0]);
+            format!(
+                "Temporal{} as of {time} state={state} bound=versions still needed",
+                join_text(plan, node, *kind, keys, "=", residual.as_ref())
+            )
+        }
         Op::Union => "Union".to_string(),
         Op::Normalize { key } => format!("Normalize key=[{}]", key.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ")),
         Op::Aggregate { group, calls, window, state } => {
@@ -156,24 +179,8 @@ fn emit_text(emit: Emit) -> &'static str {
 fn join_line(plan: &StreamPlan, node: &Node) -> String {
     let Op::Join { kind, keys, nulls_equal, residual, window, interval, state } = &node.op else { return String::new() };
     let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
-    let kind = match kind {
-        JoinKind::Inner => "inner",
-        JoinKind::Left => "left",
-        JoinKind::Right => "right",
-        JoinKind::Full => "full",
-        JoinKind::Semi => "semi",
-        JoinKind::Anti => "anti",
-        JoinKind::Mark => "mark",
-    };
     let equals = if *nulls_equal { "is not distinct from" } else { "=" };
-    let pair = |(l, r): (&usize, &usize)| format!("{} {equals} {}", column_name(left, *l), column_name(right, *r));
-    let pairs: Vec<String> = keys[0].iter().zip(&keys[1]).map(pair).collect();
-    let mut line = format!("Join {kind} on [{}]", pairs.join(", "));
-    if let Some(residual) = residual {
-        let width = left.columns.len();
-        let name = |i: usize| if i < width { column_name(left, i) } else { column_name(right, i - width) };
-        let _ = write!(line, " where {}", expr(residual, &name));
-    }
+    let mut line = join_text(plan, node, *kind, keys, equals, residual.as_ref());
     if let Some(window) = window {
         let _ = write!(line, " window_end={} lateness={}", column_name(left, keys[0][window.end]), duration(window.allowed_lateness));
     }
@@ -192,6 +199,29 @@ fn join_line(plan: &StreamPlan, node: &Node) -> String {
         (false, false, true) => " bound=none (warning: the right input only grows)",
         (false, true, true) => " bound=none (warning: both inputs only grow)",
     });
+    line
+}
+
+/// Kind, keys and condition of a join.
+fn join_text(plan: &StreamPlan, node: &Node, kind: JoinKind, keys: &[Vec<usize>; 2], equals: &str, residual: Option<&Expr>) -> String {
+    let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
+    let kind = match kind {
+        JoinKind::Inner => "inner",
+        JoinKind::Left => "left",
+        JoinKind::Right => "right",
+        JoinKind::Full => "full",
+        JoinKind::Semi => "semi",
+        JoinKind::Anti => "anti",
+        JoinKind::Mark => "mark",
+    };
+    let pair = |(l, r): (&usize, &usize)| format!("{} {equals} {}", column_name(left, *l), column_name(right, *r));
+    let pairs: Vec<String> = keys[0].iter().zip(&keys[1]).map(pair).collect();
+    let mut line = format!("Join {kind} on [{}]", pairs.join(", "));
+    if let Some(residual) = residual {
+        let width = left.columns.len();
+        let name = |i: usize| if i < width { column_name(left, i) } else { column_name(right, i - width) };
+        let _ = write!(line, " where {}", expr(residual, &name));
+    }
     line
 }
 

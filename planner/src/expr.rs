@@ -12,6 +12,10 @@ use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, Operator, Volatili
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::sync::Arc;
 
+pub fn is_clock_function(name: &str) -> bool {
+    clock_function(name).is_some()
+}
+
 /// Functions of the clock, and what each is of the cut's `now`.
 fn clock_function(name: &str) -> Option<Expr> {
     let cast = |ty| Expr::Cast { expr: Box::new(Expr::CutNow), ty, try_cast: false };

@@ -2,6 +2,10 @@
 //! limit push-down (unsound under retraction), single-distinct-to-group-by (adds a stateful stage), and anything that
 //! folds `now()`. Subqueries become joins; the order of joins stays as written, but for cross joins that a condition
 //! above connects.
+//!
+//! - `clock`: what must be left of `now()`
+
+mod clock;
 
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
@@ -78,7 +82,7 @@ pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 
 /// Type coercion and the rules above.
 pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
-    let plan = analyze(plan)?;
+    let plan = clock::fix_arrivals(analyze(plan)?)?;
     let disabled: Vec<&str> = disabled.iter().filter_map(|setting| rule_of(setting)).collect();
     let rules = rules().into_iter().filter(|rule| !disabled.contains(&rule.name())).collect();
     let mut options = options().clone();
@@ -87,7 +91,7 @@ pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     let context = OptimizerContext::new_with_config_options(Arc::new(options));
     let context = context.without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
-    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
+    clock::settle(Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?)
 }
 
 /// An expression with the casts that its operands need.

@@ -2,6 +2,7 @@
 //! nodes in topological order, expressions as our own durable tree. It knows neither SQL text nor how
 //! anything is executed. Changing its meaning means raising `PLAN_VERSION`.
 
+use crate::expr::reads_clock;
 use eddyline_common::types::{Column, SqlType};
 use eddyline_common::{RelationId, StateTableId};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,34 @@ pub struct StreamPlan {
 }
 
 impl StreamPlan {
+    /// Whether what it shows depends on `now`.
+    pub fn reads_clock(&self) -> bool {
+        self.nodes.iter().any(|node| match &node.op {
+            Op::TemporalFilter { .. } => true,
+            Op::Filter { predicate } => reads_clock(predicate),
+            Op::Project { exprs } => exprs.iter().any(reads_clock),
+            _ => false,
+        })
+    }
+
+    /// Its result depends on when its rows arrived, so reading them again gives another one.
+    pub fn reads_history(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.op, Op::LookupJoin { .. } | Op::TemporalJoin { .. } | Op::ProcessingTime { .. }))
+    }
+
+    /// The relations that must be read to their end before rows that are looked up in them.
+    pub fn looked_up(&self) -> Vec<RelationId> {
+        let mut nodes: Vec<NodeId> = self.nodes.iter().filter(|n| matches!(n.op, Op::LookupJoin { .. })).map(|n| n.inputs[1]).collect();
+        let mut relations = Vec::new();
+        while let Some(node) = nodes.pop() {
+            if let Op::Scan { relation, .. } = self.nodes[node].op {
+                relations.push(relation);
+            }
+            nodes.extend(&self.nodes[node].inputs);
+        }
+        relations
+    }
+
     pub fn output_node(&self) -> &Node {
         &self.nodes[self.output]
     }
@@ -79,8 +108,21 @@ pub enum Op {
     Filter {
         predicate: Expr,
     },
+    /// The rows for which `from <= now < until` holds at the epoch's `now`: a row comes and goes as time passes. A null in a bound
+    /// says never. The input is exchanged by (a subset of) its columns, so that a row and its retraction meet.
+    TemporalFilter {
+        /// All of them are in the past, or present.
+        from: Vec<TimeBound>,
+        /// All of them are to come.
+        until: Vec<TimeBound>,
+        state: StateTableId,
+    },
     Project {
         exprs: Vec<Expr>,
+    },
+    /// Passes rows on with processing time in the place of event time: `column` is the row's `now`, and the node's watermark the epoch's.
+    ProcessingTime {
+        column: usize,
     },
     /// Appends `window_start`, `window_end`, `window_time` (= end - 1 ms) to each row, once per window
     /// that covers `time_column`; rows whose time is null are rejected.
@@ -152,6 +194,26 @@ pub enum Op {
         interval: Option<JoinInterval>,
         state: StateTableId,
     },
+    /// Joins each row of input 0, which only grows, with the rows of input 1 that are there when it arrives; what comes of it stays. `kind`
+    /// is Inner or Left; keys, residual and distribution are as in `Join`. A row's `now` says which changes of input 1 were before
+    /// it, those of its own cut among them. The node's watermark is that of input 0.
+    LookupJoin {
+        kind: JoinKind,
+        keys: [Vec<usize>; 2],
+        residual: Option<Expr>,
+        state: StateTableId,
+    },
+    /// Joins each row of input 0 with the version of input 1's row that was valid at its time: the last one of its key whose time is not after it,
+    /// once the watermark has passed it. The keys of input 1 include a unique key of it; `kind` is Inner or Left, keys and residual are as in
+    /// `Join`. Rows with equal keys are on one worker.
+    TemporalJoin {
+        kind: JoinKind,
+        keys: [Vec<usize>; 2],
+        residual: Option<Expr>,
+        /// Time column of each input.
+        times: [usize; 2],
+        state: StateTableId,
+    },
     /// As `Exchange`, but rows with a null in a key column, which match nothing in the join above, go by all their
     /// columns, so that they are not all on one worker.
     JoinExchange {
@@ -183,13 +245,17 @@ impl Op {
         match self {
             Op::Aggregate { state, .. }
             | Op::Join { state, .. }
+            | Op::LookupJoin { state, .. }
+            | Op::TemporalJoin { state, .. }
             | Op::TopN { state, .. }
             | Op::Over { state, .. }
-            | Op::SessionAssign { state, .. } => vec![*state],
+            | Op::SessionAssign { state, .. }
+            | Op::TemporalFilter { state, .. } => vec![*state],
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
             | Op::Project { .. }
+            | Op::ProcessingTime { .. }
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
@@ -205,13 +271,17 @@ impl Op {
         match self {
             Op::Aggregate { state, .. }
             | Op::Join { state, .. }
+            | Op::LookupJoin { state, .. }
+            | Op::TemporalJoin { state, .. }
             | Op::TopN { state, .. }
             | Op::Over { state, .. }
-            | Op::SessionAssign { state, .. } => *state = id(),
+            | Op::SessionAssign { state, .. }
+            | Op::TemporalFilter { state, .. } => *state = id(),
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
             | Op::Project { .. }
+            | Op::ProcessingTime { .. }
             | Op::WindowAssign { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
@@ -221,6 +291,15 @@ impl Op {
             | Op::Sink { .. } => {}
         }
     }
+}
+
+/// A moment that a row names: a column of it, and what is added to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeBound {
+    /// A Timestamp or TimestampTz.
+    pub column: usize,
+    /// Microseconds; the sum stays within the range of time.
+    pub shift: i64,
 }
 
 /// Which rows a join shows.

@@ -157,7 +157,11 @@ impl Drive<'_> {
             let newest = rows.iter().filter_map(|rows| newest(rows.column(column))).max();
             self.watermarks[place] = arrival_watermark.max(newest.map_or(Timestamp::MIN, |t| Timestamp(t - delay)));
         }
-        let tagged = rows.into_iter().map(|rows| TaggedBatch { changes: ChangeBatch::insertions(rows.clone()), arrival_watermark });
+        let tagged = rows.into_iter().map(|rows| TaggedBatch {
+            changes: ChangeBatch::insertions(rows.clone()),
+            arrival_watermark,
+            now: Timestamp(0),
+        });
         StepInput { relation: self.sources[place], batches: tagged.collect(), watermark: self.watermarks[place] }
     }
 

@@ -157,7 +157,9 @@ fn a_table_follows_its_changes_over_an_exchange() {
         assert_eq!((first.job, first.epoch, first.watermark), (JOB, Epoch(3), Timestamp(5)));
         assert_eq!((first.rows_in, first.rows_out), (50_000, 50_000));
         assert_eq!(net(&first.output), all);
-        assert_eq!(first.progress, JobProgress { epoch: Epoch(3), started: true, watermarks: [(SOURCE, Timestamp(5))].into() });
+        let now = first.progress.now;
+        let progress = JobProgress { epoch: Epoch(3), started: true, watermarks: [(SOURCE, Timestamp(5))].into(), now, next_timer: None };
+        assert_eq!(first.progress, progress);
         // Two updates of one key and one that comes to nothing, coalesced.
         let changes = [(vec![1, 2], -1), (vec![1, 9], 1), (vec![1, 9], -1), (vec![1, 10], 1), (vec![2, 4], -1), (vec![2, 4], 1)];
         engine.step(step(JOB, 4, vec![(SOURCE, split(batch(&changes), 2))], 6));
@@ -227,7 +229,7 @@ fn restored_jobs_do_not_emit_constants_again_and_keep_watermarks() {
         node(Op::Materialize { key: vec![] }, &[2], kv(), ChangelogMode::Append),
     ]);
     let engine = engine(2);
-    let progress = JobProgress { epoch: Epoch(5), started: true, watermarks: [(SOURCE, Timestamp(40))].into() };
+    let progress = JobProgress { epoch: Epoch(5), started: true, watermarks: [(SOURCE, Timestamp(40))].into(), ..JobProgress::default() };
     engine.create_job(JobSpec { restore: Some(progress), ..spec(JOB, plan, ViewKey::Append, 2) }).unwrap();
     engine.step(step(JOB, 6, vec![], 0));
     let out = done(&engine);

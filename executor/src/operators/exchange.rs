@@ -112,7 +112,7 @@ mod tests {
             for piece in [batch.changes.slice(0, 1_234), batch.changes.slice(1_234, 3_766)] {
                 let deliver = |worker: usize, changes: ChangeBatch| {
                     assert!(worker < workers);
-                    let tagged = TaggedBatch { changes, arrival_watermark: Timestamp(0) };
+                    let tagged = TaggedBatch { changes, arrival_watermark: Timestamp(0), now: Timestamp(0) };
                     for (row, _) in rows_of(std::slice::from_ref(&tagged)) {
                         assert_eq!(*owner.entry(row[0]).or_insert(worker), worker);
                     }

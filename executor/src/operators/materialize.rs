@@ -4,7 +4,7 @@
 //!
 //! What arrived under different watermarks leaves apart, each part net by itself and with its own watermark: what reads the
 //! view must find the same rows late whichever cuts were taken into one step here. A view that keeps arrival watermarks
-//! gets each row's, so that this holds for what reads its rows later too.
+//! gets each row's, so that this holds for what reads its rows later too. Rows that only come leave with the `now` of their cut.
 //!
 //! Without a view it is a counting sink: its batches pass through as they come.
 
@@ -31,11 +31,40 @@ pub struct Materialize {
     pending: Vec<TaggedBatch>,
 }
 
+/// What a step's rows say of the cuts they came with.
+enum Cuts {
+    One(Timestamp),
+    /// Output by cut.
+    Many(Vec<TaggedBatch>),
+    Mixed,
+}
+
 impl Materialize {
     /// `input_is_net`: within a step, no row comes both with a positive and with a negative weight.
     pub fn new(view: Option<Arc<View>>, worker: usize, output: SchemaRef, input_is_net: bool) -> Result<Self> {
         let net = if input_is_net { None } else { Some(net_converter(&output)?) };
         Ok(Materialize { view, worker, output, net, pending: Vec::new() })
+    }
+
+    /// The rows apart by the cuts they came with, unless some are taken back: then what the step comes to counts.
+    fn by_cut(&self, pending: &[TaggedBatch]) -> Result<Cuts> {
+        let Some(first) = pending.first() else { return Ok(Cuts::Mixed) };
+        if pending.iter().any(|b| b.changes.weights.is_some()) {
+            return Ok(Cuts::Mixed);
+        }
+        if pending.iter().all(|b| b.now == first.now) {
+            return Ok(Cuts::One(first.now));
+        }
+        let mut cuts: BTreeMap<(Timestamp, Timestamp), Vec<ChangeBatch>> = BTreeMap::new();
+        for batch in pending {
+            cuts.entry((batch.now, batch.arrival_watermark)).or_default().push(batch.changes.clone());
+        }
+        let mut batches = Vec::new();
+        for ((now, arrival_watermark), part) in cuts {
+            let merged = merge_small(&self.output, part)?.into_iter();
+            batches.extend(merged.map(|changes| TaggedBatch { changes, arrival_watermark, now }));
+        }
+        Ok(Cuts::Many(batches))
     }
 
     /// The changes as the view stores them.
@@ -62,7 +91,9 @@ impl Operator for Materialize {
     }
 
     fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
-        let parts = by_arrival(std::mem::take(&mut self.pending));
+        let pending = std::mem::take(&mut self.pending);
+        let by_cut = self.by_cut(&pending)?;
+        let parts = by_arrival(pending);
         let takes_back = |b: &ChangeBatch| b.weights.is_some();
         let across = parts.len() > 1 && parts.values().flatten().any(takes_back);
         let mut changes = Vec::new();
@@ -81,8 +112,16 @@ impl Operator for Materialize {
             }
             view.apply(self.worker, ctx.epoch, &changes)?;
         }
+        let now = match by_cut {
+            Cuts::One(now) => now,
+            Cuts::Mixed => ctx.now,
+            Cuts::Many(batches) => {
+                batches.into_iter().for_each(|batch| ctx.emit_tagged(batch));
+                return Ok(());
+            }
+        };
         for (arrival_watermark, part) in parts {
-            part.into_iter().for_each(|changes| ctx.emit_tagged(TaggedBatch { changes, arrival_watermark }));
+            part.into_iter().for_each(|changes| ctx.emit_tagged(TaggedBatch { changes, arrival_watermark, now }));
         }
         Ok(())
     }

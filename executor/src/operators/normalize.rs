@@ -113,7 +113,8 @@ impl Operator for Normalize {
         let all = pending.iter().map(|batch| self.records(batch)).collect::<Result<Vec<_>>>()?;
         for (records, rows) in all.iter().zip(winners(&all)).filter(|(_, rows)| !rows.is_empty()) {
             for changes in self.changes(records, rows, ctx.epoch)? {
-                ctx.emit_tagged(TaggedBatch { changes, arrival_watermark: records.batch.arrival_watermark });
+                let TaggedBatch { arrival_watermark, now, .. } = *records.batch;
+                ctx.emit_tagged(TaggedBatch { changes, arrival_watermark, now });
             }
         }
         Ok(())
@@ -141,7 +142,7 @@ mod tests {
         let columns = [("k", bigint(|r| r.0)), ("v", bigint(|r| r.1)), ("p", partitions), ("o", bigint(|r| r.3))];
         let weights = Int64Array::from_iter_values(rows.iter().map(|r| r.4));
         let changes = ChangeBatch::with_weights(RecordBatch::try_from_iter(columns).unwrap(), weights);
-        TaggedBatch { changes, arrival_watermark: Timestamp::MIN }
+        TaggedBatch { changes, arrival_watermark: Timestamp::MIN, now: Timestamp(0) }
     }
 
     /// Runs steps of batches in the orders given, and gives the view after each step.

@@ -20,6 +20,12 @@ impl Routing {
         Ok(Routing { by, keys: KeyRows::default() })
     }
 
+    /// As `new`, for a state that is not keyed by columns.
+    pub fn by(columns: Vec<usize>, input: &SchemaRef) -> Result<Self> {
+        let types = columns.iter().map(|c| input.field(*c).data_type().clone()).collect();
+        Ok(Routing { by: Some((columns, KeyCodec::new(types)?)), keys: KeyRows::default() })
+    }
+
     /// The shards of a batch's rows, whose keys are `keys`.
     pub fn shards(&mut self, rows: &RecordBatch, keys: &KeyRows, out: &mut Vec<u8>) {
         let routed = match &self.by {

@@ -31,7 +31,7 @@ impl Operator for Values {
     fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
         if let Some(changes) = self.0.take() {
             // Nothing closes before the constants are in, so none of them is ever late.
-            ctx.emit_tagged(TaggedBatch { changes, arrival_watermark: Timestamp::MIN });
+            ctx.emit_tagged(TaggedBatch { changes, arrival_watermark: Timestamp::MIN, now: ctx.now });
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ impl WindowAssign {
             columns.push(Arc::new(PrimitiveArray::<TimestampMicrosecondType>::with_data_type(array, field.data_type().clone())));
         }
         let rows = assemble(&self.output, columns, count)?;
-        ctx.emit_tagged(TaggedBatch { changes: changes.with_rows(rows), arrival_watermark: batch.arrival_watermark });
+        ctx.emit_tagged(TaggedBatch { changes: changes.with_rows(rows), arrival_watermark: batch.arrival_watermark, now: batch.now });
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! batch queries (tables are what the server scans) and streaming ones (tables are `RelationSource`s, which
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
+pub mod as_of;
 mod casts;
 mod catalog_queries;
 mod inline;
@@ -164,6 +165,7 @@ impl<'a> Binder<'a> {
         let planner = SqlToRel::new(self);
         let plan = planner.sql_statement_to_plan_with_context(Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
+        let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         Ok((plan, found))

@@ -4,7 +4,7 @@
 
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
-use super::{catalog_queries, literals, names, set_returning, spellings};
+use super::{as_of, catalog_queries, literals, names, set_returning, spellings};
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
 use crate::types;
@@ -74,6 +74,7 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
         self.scopes.push(names::in_from(&select.from));
+        as_of::mark_joins(select);
         names::alias_items(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select);
@@ -103,8 +104,8 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Broken> {
         match factor {
             TableFactor::Table { version: Some(_), name, .. } => broken(
-                SqlError::unsupported("FOR SYSTEM_TIME AS OF is not supported")
-                    .with_hint("Join with the table's present rows, or leave the clause out."),
+                SqlError::unsupported("FOR SYSTEM_TIME AS OF is supported in joins only")
+                    .with_hint("Write [LEFT] JOIN t FOR SYSTEM_TIME AS OF o.ts ON o.k = t.k."),
                 name.span(),
             ),
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {

@@ -53,3 +53,35 @@ impl ScalarUDFImpl for Now {
         Err(DataFusionError::Internal("now() is replaced by a constant before it runs".to_string()))
     }
 }
+
+/// A function of the clock as it was when a row came: it is among the row's columns. A rule may do with it what it may do with a column.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct OfArrival {
+    name: String,
+    returns: DataType,
+    signature: Signature,
+}
+
+impl OfArrival {
+    pub fn new(name: &str, returns: DataType) -> Self {
+        OfArrival { name: name.to_string(), returns, signature: Signature::nullary(Volatility::Volatile) }
+    }
+}
+
+impl ScalarUDFImpl for OfArrival {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> DfResult<DataType> {
+        Ok(self.returns.clone())
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        Err(DataFusionError::Internal("when a row came is known when it runs".to_string()))
+    }
+}

@@ -1,11 +1,12 @@
 //! All scalar, aggregate and window functions in one registry: DataFusion's, and ours. Durable plans name
 //! functions by their name here, so a name, once released, keeps its meaning.
 //!
-//! - `clock`: `now()` and kin; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
+//! - `clock`: `now()` and kin; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `texts`, `json`, `times`, `numbers`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
 
 mod arrays;
+mod as_of;
 pub mod checked;
 mod clock;
 mod json;
@@ -19,6 +20,7 @@ mod type_name;
 mod user;
 mod windows;
 
+pub(crate) use clock::OfArrival;
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
@@ -40,6 +42,8 @@ pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 pub const NOW: &str = "now";
 /// A double's first digits.
 pub const APPROXIMATE: &str = "eddyline_approximate";
+/// In the condition of a join: its right side is that of the argument's time.
+pub const AS_OF: &str = "__as_of";
 
 /// Functions by every name they answer to.
 #[derive(Clone, Default)]
@@ -97,6 +101,7 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(clock::Now::new()),
         ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
         ScalarUDF::new_from_impl(type_name::TypeName::new()),
+        ScalarUDF::new_from_impl(as_of::AsOf::new()),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(HOP_STARTS, 4)),

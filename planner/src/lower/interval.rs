@@ -46,7 +46,7 @@ fn narrow(bounds: &mut Vec<Bounds>, times: [usize; 2], lower: Option<i64>, upper
     known.upper = known.upper.into_iter().chain(upper).min();
 }
 
-fn conjuncts(condition: &Expr, visit: &mut dyn FnMut(&Expr)) {
+pub(super) fn conjuncts(condition: &Expr, visit: &mut dyn FnMut(&Expr)) {
     match condition {
         Expr::Binary { op: BinaryOp::And, left, right } => {
             conjuncts(left, visit);
@@ -93,8 +93,8 @@ fn shifted(expr: &Expr) -> Option<(usize, i64)> {
     }
 }
 
-/// An interval of constant length.
-fn micros(literal: &Literal) -> Option<i64> {
+/// The microseconds of an interval of constant length.
+pub(super) fn micros(literal: &Literal) -> Option<i64> {
     match literal.value {
         LiteralValue::Interval { months: 0, days, nanos } if nanos % NANOS_PER_MICRO == 0 => {
             (days as i64).checked_mul(MICROS_PER_DAY)?.checked_add(nanos / NANOS_PER_MICRO)

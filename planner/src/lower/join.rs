@@ -15,10 +15,10 @@ use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlType};
 
 /// One side of a join while it is lowered.
-struct Input<'a> {
-    plan: &'a LogicalPlan,
-    node: NodeId,
-    keys: Vec<usize>,
+pub(super) struct Input<'a> {
+    pub plan: &'a LogicalPlan,
+    pub node: NodeId,
+    pub keys: Vec<usize>,
 }
 
 /// A join of two lowered inputs.
@@ -59,7 +59,7 @@ impl Lowering<'_> {
     }
 
     /// Lowers one side, with its key expressions as columns.
-    fn input<'a, 'b>(&mut self, plan: &'a LogicalPlan, keys: impl Iterator<Item = &'b DfExpr>) -> Result<Input<'a>> {
+    pub(super) fn input<'a, 'b>(&mut self, plan: &'a LogicalPlan, keys: impl Iterator<Item = &'b DfExpr>) -> Result<Input<'a>> {
         let mut node = self.node(plan)?;
         if plan.schema().fields().is_empty() {
             node = self.project(node, vec![], vec![])?;
@@ -117,7 +117,7 @@ impl Lowering<'_> {
     }
 
     /// The condition beyond the keys, over the columns of both nodes; `None` if it is always true.
-    fn residual(&self, filter: &DfExpr, left: &Input, right: &Input) -> Result<Option<Expr>> {
+    pub(super) fn residual(&self, filter: &DfExpr, left: &Input, right: &Input) -> Result<Option<Expr>> {
         let schema = left.plan.schema().join(right.plan.schema()).map_err(|e| from_datafusion(e, None))?;
         let over_schema = expr::from_datafusion(filter, &schema)?;
         if matches!(&over_schema, Expr::Literal(Literal { value: LiteralValue::Boolean(true), .. })) {
@@ -137,11 +137,7 @@ impl Lowering<'_> {
         if left.keys.is_empty() {
             self.check_bounded(left.node, right.node, kind, residual.is_some())?;
         }
-        let type_of = |input: &Input, at: usize| self.nodes[input.node].columns[input.keys[at]].ty.clone();
-        if let Some(at) = (0..left.keys.len()).find(|at| type_of(&left, *at) != type_of(&right, *at)) {
-            let message = format!("a join of type {} with type {} is not supported", type_of(&left, at), type_of(&right, at));
-            return Err(SqlError::unsupported(message).with_hint("Cast one side to the type of the other."));
-        }
+        self.check_key_types(&left, &right)?;
         let window = self.window_of(&left, &right);
         let [left_node, right_node] = self.together(&left, &right, kind, nulls_equal);
         let keys = [left.keys, right.keys];
@@ -169,6 +165,15 @@ impl Lowering<'_> {
         Ok(self.push(node, facts))
     }
 
+    pub(super) fn check_key_types(&self, left: &Input, right: &Input) -> Result<()> {
+        let type_of = |input: &Input, at: usize| self.nodes[input.node].columns[input.keys[at]].ty.clone();
+        if let Some(at) = (0..left.keys.len()).find(|at| type_of(left, *at) != type_of(right, *at)) {
+            let message = format!("a join of type {} with type {} is not supported", type_of(left, at), type_of(right, at));
+            return Err(SqlError::unsupported(message).with_hint("Cast one side to the type of the other."));
+        }
+        Ok(())
+    }
+
     /// Without an equality every row of one side meets every row of the other: fine if that is one.
     fn check_bounded(&self, left: NodeId, right: NodeId, kind: JoinKind, conditional: bool) -> Result<()> {
         let decides_existence = !kind.shows_pairs() && !conditional;
@@ -194,7 +199,7 @@ impl Lowering<'_> {
     }
 
     /// Brings rows with equal keys to one worker: by those keys that one side is distributed by already, else by all.
-    fn together(&mut self, left: &Input, right: &Input, kind: JoinKind, nulls_equal: bool) -> [NodeId; 2] {
+    pub(super) fn together(&mut self, left: &Input, right: &Input, kind: JoinKind, nulls_equal: bool) -> [NodeId; 2] {
         let inputs = [left, right];
         let served = |input: &Input| match &self.facts[input.node].distribution {
             Distribution::Hash(columns) => columns.iter().map(|c| input.keys.iter().position(|k| k == c)).collect::<Option<Vec<usize>>>(),
@@ -219,7 +224,7 @@ impl Lowering<'_> {
         })
     }
 
-    fn joined_facts(&self, left: NodeId, right: NodeId, kind: JoinKind, window: Option<&JoinWindow>) -> Facts {
+    pub(super) fn joined_facts(&self, left: NodeId, right: NodeId, kind: JoinKind, window: Option<&JoinWindow>) -> Facts {
         let (l, r) = (&self.facts[left], &self.facts[right]);
         // Rows of the other side that match nothing have nulls for this one's columns.
         let padded = |side: usize| kind.shows_pairs() && kind.preserves(1 - side);
@@ -340,7 +345,7 @@ fn kind_of(ty: JoinType) -> (JoinKind, bool) {
     }
 }
 
-fn output_columns(left: &Node, right: &Node, kind: JoinKind) -> Vec<Column> {
+pub(super) fn output_columns(left: &Node, right: &Node, kind: JoinKind) -> Vec<Column> {
     let padded = |node: &Node, nullable: bool| {
         node.columns.iter().map(move |c| Column { nullable: c.nullable || nullable, ..c.clone() }).collect::<Vec<_>>()
     };
@@ -352,7 +357,7 @@ fn output_columns(left: &Node, right: &Node, kind: JoinKind) -> Vec<Column> {
 }
 
 /// A side whose rows each match one row of the other at most keeps its keys; else a key of each side together are one.
-fn unique_keys(left: &Node, right: &Node, kind: JoinKind, keys: &[Vec<usize>; 2]) -> Vec<Vec<usize>> {
+pub(super) fn unique_keys(left: &Node, right: &Node, kind: JoinKind, keys: &[Vec<usize>; 2]) -> Vec<Vec<usize>> {
     if !kind.shows_pairs() {
         return left.unique_keys.clone();
     }

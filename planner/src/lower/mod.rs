@@ -18,10 +18,13 @@ mod project;
 mod session;
 mod share;
 mod supported;
+mod temporal;
 mod top_n;
 mod union;
+mod version;
 
 use crate::bind::RelationSource;
+use crate::bind::as_of::{VersionJoin, is_now};
 use crate::bind::session::SessionAssign;
 use crate::bind::window::WindowAssign;
 use crate::error::from_datafusion;
@@ -33,7 +36,7 @@ use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
-pub use prepare::prepare;
+pub use prepare::{event_time, prepare};
 pub use supported::{check, check_unnested};
 
 /// Hands out state table ids: the next free one.
@@ -118,10 +121,14 @@ impl Lowering<'_> {
             }
             LogicalPlan::Extension(Extension { node }) => {
                 let any = node.as_any();
-                match (any.downcast_ref::<WindowAssign>(), any.downcast_ref::<SessionAssign>()) {
-                    (Some(window), _) => self.window(window),
-                    (_, Some(session)) => self.session(session),
-                    _ => Err(SqlError::internal(format!("no streaming form of {}", node.name()))),
+                if let Some(window) = any.downcast_ref::<WindowAssign>() {
+                    self.window(window)
+                } else if let Some(session) = any.downcast_ref::<SessionAssign>() {
+                    self.session(session)
+                } else if let Some(join) = any.downcast_ref::<VersionJoin>() {
+                    self.version_join(join)
+                } else {
+                    Err(SqlError::internal(format!("no streaming form of {}", node.name())))
                 }
             }
             other => {
@@ -181,8 +188,7 @@ impl Lowering<'_> {
 
     fn filter_node(&mut self, input: NodeId, predicate: Expr) -> Result<NodeId> {
         if expr::reads_clock(&predicate) {
-            return Err(SqlError::unsupported("a filter on the current time is not supported in a materialized view")
-                .with_hint("Put the condition on now() into the SELECT that reads the view."));
+            return self.temporal_filter(input, &predicate);
         }
         let mut facts = self.facts[input].clone();
         keys::note_equalities(&predicate, &mut facts.constants);
@@ -240,9 +246,27 @@ impl Lowering<'_> {
         self.push(node, facts)
     }
 
+    /// A window over `PROCTIME()` closes by the clock.
+    fn processing_time(&mut self, input: NodeId, column: usize, plan: &LogicalPlan, time: &datafusion::common::Column) -> NodeId {
+        let source = self.nodes[input].clone();
+        if source.mode == ChangelogMode::Retract || !is_now(&datafusion::logical_expr::Expr::Column(time.clone()), plan) {
+            return input;
+        }
+        let unmoved = |w: WindowColumn| WindowColumn { event_time: false, ..w };
+        let facts = Facts {
+            event_time: None,
+            unwatermarked: None,
+            windows: self.facts[input].windows.iter().map(|w| w.map(unmoved)).collect(),
+            ..self.facts[input].clone()
+        };
+        let node = Node { op: Op::ProcessingTime { column }, inputs: vec![input], time_columns: vec![column], ..source };
+        self.push(node, facts)
+    }
+
     fn window(&mut self, window: &WindowAssign) -> Result<NodeId> {
         let input = self.node(&window.input)?;
         let time_column = expr::position(&window.time, window.input.schema())?;
+        let input = self.processing_time(input, time_column, &window.input, &window.time);
         let source = &self.nodes[input];
         let event_time = source.time_columns.contains(&time_column);
         let mut facts = self.facts[input].clone();

@@ -61,7 +61,7 @@ fn by_event_time(aggregate: Aggregate) -> DfResult<Transformed<LogicalPlan>> {
 }
 
 /// The column of a plan that is event time, if it passes one through.
-fn event_time(plan: &LogicalPlan) -> Option<Column> {
+pub fn event_time(plan: &LogicalPlan) -> Option<Column> {
     let output = |index: usize| plan.schema().columns().get(index).cloned();
     match plan {
         LogicalPlan::TableScan(scan) => {

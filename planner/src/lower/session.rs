@@ -14,6 +14,7 @@ impl Lowering<'_> {
         let input = self.node(&session.input)?;
         let schema = session.input.schema();
         let time_column = expr::position(&session.time, schema)?;
+        let input = self.processing_time(input, time_column, &session.input, &session.time);
         let source = &self.nodes[input];
         if !source.time_columns.contains(&time_column) {
             return Err(needs_watermark(&source.columns[time_column].name, self.facts[input].unwatermarked.as_deref()));

@@ -12,6 +12,8 @@ pub struct StoredRows {
     rows: Rows,
     /// The columns of event time, if rows have their arrival watermarks.
     times: Option<Vec<usize>>,
+    /// Of the epoch that is read up to.
+    now: Timestamp,
 }
 
 enum Rows {
@@ -21,14 +23,14 @@ enum Rows {
 }
 
 impl StoredRows {
-    pub fn new(view: &View, epoch: Epoch, times: &[usize]) -> Result<Self> {
-        Ok(StoredRows { rows: Rows::Snapshot(view.stored_rows(epoch)?), times: view.keeps_arrivals().then(|| times.to_vec()) })
+    pub fn new(view: &View, epoch: Epoch, now: Timestamp, times: &[usize]) -> Result<Self> {
+        Ok(StoredRows { rows: Rows::Snapshot(view.stored_rows(epoch)?), times: view.keeps_arrivals().then(|| times.to_vec()), now })
     }
 
     /// What changed in `(after, to]`; `watermark` is the reader's for this input so far.
-    pub fn changes(view: &View, after: Epoch, to: Epoch, times: &[usize], watermark: Timestamp) -> Result<Self> {
+    pub fn changes(view: &View, (after, to): (Epoch, Epoch), now: Timestamp, times: &[usize], watermark: Timestamp) -> Result<Self> {
         let rows = Rows::Changes(view.stored_changes(after, to)?, watermark);
-        Ok(StoredRows { rows, times: view.keeps_arrivals().then(|| times.to_vec()) })
+        Ok(StoredRows { rows, times: view.keeps_arrivals().then(|| times.to_vec()), now })
     }
 
     /// How many rows it gives; of a snapshot the view knows.
@@ -48,16 +50,16 @@ impl StoredRows {
                     let rows = if self.times.is_some() { rows.project(&(0..rows.num_columns() - 1).collect::<Vec<_>>())? } else { rows };
                     let weights = Int64Array::from_value(weight, rows.num_rows());
                     let changes = ChangeBatch::with_weights(rows, weights);
-                    return Ok(Some(vec![TaggedBatch { changes, arrival_watermark: *watermark }]));
+                    return Ok(Some(vec![TaggedBatch { changes, arrival_watermark: *watermark, now: self.now }]));
                 }
                 rows => rows.map(|(_, rows)| rows),
             },
         };
         let Some(rows) = rows else { return Ok(None) };
         Ok(Some(match &self.times {
-            Some(times) => tagged(&rows, times)?,
+            Some(times) => tagged(&rows, times, self.now)?,
             // Without a time no row is late for anything.
-            None => vec![TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp::MIN }],
+            None => vec![TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp::MIN, now: self.now }],
         }))
     }
 }
@@ -66,7 +68,7 @@ impl StoredRows {
 ///
 /// Rows that are not behind their arrival watermark are on time under any earlier one too: they stay together, under the
 /// earliest among them. So only rows that came behind the watermark are apart.
-fn tagged(stored: &RecordBatch, times: &[usize]) -> Result<Vec<TaggedBatch>> {
+fn tagged(stored: &RecordBatch, times: &[usize], now: Timestamp) -> Result<Vec<TaggedBatch>> {
     let width = stored.num_columns() - 1;
     let arrivals =
         stored.column(width).as_primitive_opt::<Int64Type>().ok_or_else(|| SqlError::internal("arrival watermarks are bigints"))?;
@@ -76,15 +78,15 @@ fn tagged(stored: &RecordBatch, times: &[usize]) -> Result<Vec<TaggedBatch>> {
     let is_on_time = |row: usize| times.iter().all(|t| t.is_valid(row) && t.value(row) >= arrivals.value(row));
     let on_time = BooleanArray::from_iter((0..stored.num_rows()).map(|row| Some(arrivals.value(row) == earliest || is_on_time(row))));
     if on_time.true_count() == stored.num_rows() {
-        return Ok(vec![TaggedBatch { changes: rows, arrival_watermark: Timestamp(earliest) }]);
+        return Ok(vec![TaggedBatch { changes: rows, arrival_watermark: Timestamp(earliest), now }]);
     }
     let mut behind: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
     for row in (!on_time.values()).set_indices() {
         behind.entry(arrivals.value(row)).or_default().push(row as u32);
     }
-    let mut batches = vec![TaggedBatch { changes: rows.filter(&on_time)?, arrival_watermark: Timestamp(earliest) }];
+    let mut batches = vec![TaggedBatch { changes: rows.filter(&on_time)?, arrival_watermark: Timestamp(earliest), now }];
     for (arrival, indices) in behind {
-        batches.push(TaggedBatch { changes: rows.take(&UInt32Array::from(indices))?, arrival_watermark: Timestamp(arrival) });
+        batches.push(TaggedBatch { changes: rows.take(&UInt32Array::from(indices))?, arrival_watermark: Timestamp(arrival), now });
     }
     Ok(batches)
 }
@@ -101,7 +103,7 @@ mod tests {
         let arrivals: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, arrival)| *arrival)));
         let stored = RecordBatch::try_from_iter([("at", times), ("arrival", arrivals)]).unwrap();
         let times = |b: &TaggedBatch| b.changes.rows.column(0).as_primitive::<TimestampMicrosecondType>().values().to_vec();
-        tagged(&stored, &[0]).unwrap().iter().map(|b| (b.arrival_watermark.0, times(b))).collect()
+        tagged(&stored, &[0], Timestamp(0)).unwrap().iter().map(|b| (b.arrival_watermark.0, times(b))).collect()
     }
 
     #[test]

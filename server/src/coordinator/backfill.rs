@@ -9,7 +9,7 @@ use super::prefetch::Prefetch;
 use super::reaper::Reaped;
 use eddyline_common::{Epoch, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
 use eddyline_executor::StepInput;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// How much one private step takes, in bytes: long enough to be efficient, short enough to share workers.
@@ -42,6 +42,8 @@ pub struct Reading {
     /// Rows of relations and offsets of sources.
     pub total: u64,
     pub done: u64,
+    /// What is read to its end before anything else: rows of the others are looked up in it.
+    pub first: BTreeSet<RelationId>,
     /// It has moved since it was last part of a checkpoint.
     unsaved: bool,
 }
@@ -73,8 +75,20 @@ impl Drop for SourceReading {
 }
 
 impl Reading {
+    /// Nothing yet; of the inputs to come, `first` are read before the others.
+    pub fn beginning_with(first: Vec<RelationId>) -> Self {
+        Reading { first: first.into_iter().collect(), ..Reading::default() }
+    }
+
     pub fn is_finished(&self) -> bool {
-        self.relations.iter().all(|r| r.batches.is_empty() && r.rest.is_none()) && self.sources.iter().all(|s| s.left.is_empty())
+        self.relations.iter().all(RelationReading::is_finished) && self.sources.iter().all(|s| s.left.is_empty())
+    }
+
+    /// Something that is to be read first is not read to its end.
+    fn first_left(&self) -> bool {
+        let is_first = |id: &RelationId| self.first.contains(id);
+        self.relations.iter().any(|r| is_first(&r.relation) && !r.is_finished())
+            || self.sources.iter().any(|s| is_first(&s.source) && !s.left.is_empty())
     }
 
     pub fn is_unsaved(&self) -> bool {
@@ -101,17 +115,22 @@ impl Reading {
     pub fn next_inputs(&mut self) -> Result<Option<Vec<StepInput>>> {
         let mut room = STEP_BYTES_MAX;
         let mut inputs = Vec::new();
-        for relation in &mut self.relations {
+        let first_left = self.first_left();
+        let is_first = |id: &RelationId| self.first.contains(id);
+        for relation in self.relations.iter_mut().filter(|r| !first_left || is_first(&r.relation)) {
             let (batches, total) = relation.take(&mut room)?;
             self.total += total;
             self.done += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
             inputs.push((relation.relation, batches));
         }
-        for source in &mut self.sources {
+        for source in self.sources.iter_mut().filter(|s| !first_left || is_first(&s.source)) {
             let (batches, offsets) = source.take(room);
             room = room.saturating_sub(batches.iter().map(|b| b.changes.bytes()).sum());
             self.done += offsets;
             inputs.push((source.source, batches));
+        }
+        if first_left && !self.first_left() && inputs.iter().all(|(_, batches)| batches.is_empty()) {
+            return self.next_inputs();
         }
         let finished = self.is_finished();
         if !finished && inputs.iter().all(|(_, batches)| batches.is_empty()) {
@@ -137,6 +156,10 @@ impl Reading {
 }
 
 impl RelationReading {
+    fn is_finished(&self) -> bool {
+        self.batches.is_empty() && self.rest.is_none()
+    }
+
     /// The next rows, as long as there is room, and how many more there are than was known before.
     fn take(&mut self, room: &mut usize) -> Result<(Vec<TaggedBatch>, u64)> {
         let (mut taken, mut total) = (Vec::new(), 0);

@@ -68,7 +68,7 @@ impl Core {
     /// their rings as long as these have it; private readers of sources.
     fn begin_reading(&mut self, id: RelationId, from: Option<Epoch>, to: Epoch) -> Result<Reading> {
         let job = &self.jobs[&id];
-        let mut reading = Reading::default();
+        let mut reading = Reading::beginning_with(job.relation.plan().map_or_else(Vec::new, |plan| plan.looked_up()));
         for input in &job.inputs {
             if self.sources.contains_key(input) {
                 let start = if from.is_none() { Vec::new() } else { job.source_ends(*input) };
@@ -92,15 +92,15 @@ impl Core {
 
     /// Reads a table's or view's rows at `to`, or their changes since `from`, on a thread of their own.
     fn prefetch(&self, job: &Job, read: &Job, from: Option<Epoch>, to: Epoch) -> Result<Prefetch> {
-        let (view, times) = (read.view.clone(), read.relation.time_columns.clone());
+        let (view, times, now) = (read.view.clone(), read.relation.time_columns.clone(), self.nows.at(to));
         let reached = job.progress.watermarks.get(&read.id()).copied().unwrap_or(Timestamp::MIN);
         let open: Open = match from {
             Some(from) => Box::new(move || {
-                let rows = StoredRows::changes(&view, from, to, &times, reached)?;
+                let rows = StoredRows::changes(&view, (from, to), now, &times, reached)?;
                 let total = rows.num_changes();
                 Ok((rows, total))
             }),
-            None => Box::new(move || Ok((StoredRows::new(&view, to, &times)?, view.num_rows(to)))),
+            None => Box::new(move || Ok((StoredRows::new(&view, to, now, &times)?, view.num_rows(to)))),
         };
         Prefetch::start(Reader::Backfill(job.id(), read.id()), self.sender.clone(), open)
     }
@@ -125,7 +125,7 @@ impl Core {
             inbox,
             _reader: reader.and_then(|r| self.reaper.watch(r)),
             left: left.map(|(_, end)| (end.partition, end.start)).collect(),
-            replay: Replay::new(&source.history, &start, &end, watermark),
+            replay: Replay::new(&source.history, &start, &end, watermark, self.nows.at(to)),
             watermark: source.ring.watermark_at(to),
         });
         Ok(())

@@ -4,6 +4,7 @@ use super::checkpointing::{Checkpointing, Run};
 use super::handle::{Command, CoordinatorHandle, Reply};
 use super::inbox::Reader;
 use super::job::Job;
+use super::nows::Nows;
 use super::pins::{Kept, Pins};
 use super::reaper::Reaper;
 use super::ring::Ring;
@@ -64,6 +65,9 @@ pub(super) struct Core {
     /// The newest cut, and its `now`.
     pub last_cut: Epoch,
     pub now: Timestamp,
+    /// When it was taken.
+    pub cut_at: Option<Instant>,
+    pub nows: Nows,
     /// Cuts up to here survive a crash.
     pub durable: Epoch,
     pub cuts_in_flight: super::cutting::CutsInFlight,
@@ -207,7 +211,8 @@ impl Core {
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = Instant::now() + SLEEP_MAX;
-        sources.chain(self.next_checkpoint()).chain(self.next_look_at_log()).chain(self.next_emission()).min().unwrap_or(far)
+        let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log());
+        sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).min().unwrap_or(far)
     }
 
     fn is_at_rest(&self) -> bool {

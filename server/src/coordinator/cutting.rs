@@ -6,7 +6,8 @@ use super::handle::{AdmittedWrite, Reply};
 use super::records::{self, KIND_CUT, KIND_WRITE};
 use super::source::Source;
 use super::{Event, job};
-use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, failpoint};
+use eddyline_common::time::MICROS_PER_SECOND;
+use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, Timestamp, failpoint};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,6 +20,9 @@ const CUT_BYTES_MAX: usize = 16 << 20;
 /// waited for once, by whoever reads; only a disk that hangs holds cuts up.
 const CUTS_IN_FLIGHT_MAX: usize = 512;
 const CUTS_IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+
+/// How soon after a cut another one is taken for nothing but that time has passed.
+const TIMER_CUT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Every view is exact at a mark; this often keeps reads across views fresh while slow jobs still coalesce.
 const MARK_INTERVAL: Duration = Duration::from_millis(50);
@@ -77,10 +81,37 @@ impl Core {
         }
         let table_waits = self.tables.values().any(|t| t.has_input());
         let source_due = |s: &Source| s.has_input() && self.is_wanted(s.id());
-        if !table_waits && !self.sources.values().any(source_due) {
+        if !table_waits && !self.sources.values().any(source_due) && !self.timer_is_due() {
             return false;
         }
         self.take_cut().is_ok()
+    }
+
+    /// When the first job that has come to the last cut wants another one, whatever comes.
+    fn first_timer(&self) -> Option<Timestamp> {
+        let waits = |j: &&job::Job| j.is_live() && j.running.is_none() && j.stepped == self.last_cut;
+        self.jobs.values().filter(waits).filter_map(|j| j.progress.next_timer).min()
+    }
+
+    fn timer_is_due(&self) -> bool {
+        let may = self.since_cut() >= TIMER_CUT_INTERVAL || self.reads_waiting.iter().any(|read| read.wants_cut_after(self.last_cut));
+        may && self.first_timer().is_some_and(|timer| timer <= self.config.clock.now())
+    }
+
+    fn since_cut(&self) -> Duration {
+        self.cut_at.map_or(Duration::MAX, |at| at.elapsed())
+    }
+
+    /// When to look at the jobs' timers again.
+    pub(super) fn next_job_timer(&self) -> Option<Instant> {
+        let wait = self.first_timer()?.0.saturating_sub(self.config.clock.now().0).clamp(0, 3600 * MICROS_PER_SECOND);
+        // One that is overdue waits for something else.
+        let soon = Duration::from_millis(1);
+        Some(match wait {
+            0 if self.reads_waiting.iter().any(|read| read.wants_cut_after(self.last_cut)) => Instant::now() + soon,
+            0 => Instant::now() + TIMER_CUT_INTERVAL.saturating_sub(self.since_cut()).max(soon),
+            wait => Instant::now() + Duration::from_micros(wait as u64),
+        })
     }
 
     /// Why nothing new can be logged at present, if so.
@@ -105,13 +136,15 @@ impl Core {
     pub(super) fn take_cut(&mut self) -> Result<()> {
         self.log_health()?;
         let epoch = self.last_cut.next();
-        self.now = self.now.max(self.config.clock.now());
+        // No two cuts have the same `now`: it tells the rows of one from those of another.
+        self.now = Timestamp(self.now.0.saturating_add(1)).max(self.config.clock.now());
+        let now = self.now;
         let mut inputs = BTreeMap::new();
         let due: Vec<RelationId> = self.sources.values().filter(|s| s.has_input()).map(Source::id).collect();
         let share = CUT_BYTES_MAX / due.len().max(1);
         for id in due {
             let Some(source) = self.sources.get_mut(&id) else { continue };
-            let cut = source.cut(epoch, share);
+            let cut = source.cut(epoch, now, share);
             if cut.input.partitions.iter().any(|p| p.start.is_some()) {
                 self.handle.starts.write().insert(id, source.starts().to_vec());
             }
@@ -119,15 +152,17 @@ impl Core {
             inputs.insert(id, cut.input);
         }
         for table in self.tables.values_mut().filter(|t| t.has_input()) {
-            inputs.insert(table.id(), table.cut(epoch));
+            inputs.insert(table.id(), table.cut(epoch, now));
         }
         self.last_cut = epoch;
+        self.cut_at = Some(Instant::now());
         if self.last_mark.elapsed() >= MARK_INTERVAL {
             self.mark(epoch);
             self.last_mark = Instant::now();
         }
+        self.nows.push(epoch, now, &self.marks);
         self.stats.cuts.fetch_add(1, Ordering::Relaxed);
-        self.log_cut(&Cut { epoch, now: self.now, inputs });
+        self.log_cut(&Cut { epoch, now, inputs });
         Ok(())
     }
 
@@ -236,6 +271,8 @@ impl Core {
         // A job that is filled only now comes to older marks too, and another may wait for it there.
         let met: BTreeSet<Epoch> = self.jobs.values().flat_map(job::Job::meets).collect();
         self.marks.retain(|mark| *mark >= behind || met.contains(mark));
+        let cursors = self.jobs.values().filter(|j| j.failure().is_none()).map(|j| j.ring_cursor());
+        self.nows.forget_before(cursors.min().unwrap_or(self.last_cut));
         let needed = self.oldest_needed();
         self.jobs.values_mut().for_each(|j| j.exact.forget_before(needed));
     }

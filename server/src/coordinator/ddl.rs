@@ -101,6 +101,10 @@ impl Core {
         if let Some(gone) = relation.depends_on.iter().find(|d| !self.catalog.contains(**d)) {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation or function {gone} was dropped meanwhile")));
         }
+        // What is made of the present time begins with the present one.
+        if relation.plan().is_some_and(|plan| plan.reads_clock()) {
+            self.take_cut()?;
+        }
         relation.id = RelationId(self.next_relation);
         self.assign_feed(&mut relation);
         self.assign_state_tables(&mut relation);
@@ -317,7 +321,7 @@ impl Core {
             stats.backfill_permille.store(1000, std::sync::atomic::Ordering::Relaxed);
         }
         let stepped = if live { epoch } else { Epoch::ZERO };
-        let progress = progress.unwrap_or_else(|| JobProgress { epoch: stepped, started: false, watermarks: BTreeMap::new() });
+        let progress = progress.unwrap_or_else(|| JobProgress { epoch: stepped, started: false, ..JobProgress::default() });
         let output_watermark = Timestamp::MIN;
         let output = Ring::new(epoch, output_watermark);
         let job = Job {

@@ -133,13 +133,14 @@ pub struct Replay {
     /// Runs that every partition has passed.
     done: usize,
     watermark: Timestamp,
+    now: Timestamp,
 }
 
 impl Replay {
-    /// From `start` to `end`; `watermark` was in force at `start`.
-    pub fn new(history: &History, start: &[PartitionStart], end: &[PartitionStart], watermark: Timestamp) -> Self {
+    /// From `start` to `end`; `watermark` was in force at `start`. All rows are of the `now` of the epoch that is read up to.
+    pub fn new(history: &History, start: &[PartitionStart], end: &[PartitionStart], watermark: Timestamp, now: Timestamp) -> Self {
         let position: BTreeMap<_, _> = end.iter().map(|p| (p.partition, offset_of(start, p.partition).unwrap_or(Offset(0)))).collect();
-        let mut replay = Replay { history: history.clone(), position, done: 0, watermark };
+        let mut replay = Replay { history: history.clone(), position, done: 0, watermark, now };
         replay.settle();
         replay
     }
@@ -155,7 +156,7 @@ impl Replay {
             let stop = run.map_or(offsets.len(), |run| offsets.partition_point(|o| *o < end_of(run, partition).0));
             if stop > row {
                 let arrival_watermark = run.or(self.history.tail.last()).map_or(self.watermark, |r| r.arrival_watermark);
-                tagged.push(TaggedBatch { changes: batch.slice(row, stop - row), arrival_watermark });
+                tagged.push(TaggedBatch { changes: batch.slice(row, stop - row), arrival_watermark, now: self.now });
                 row = stop;
             }
             index += 1;
@@ -268,7 +269,7 @@ mod tests {
         let history = history(runs);
         let end = [at(0, runs * 10)];
         let first = (CHUNK_RUNS as i64 - 1) * 10 + 5;
-        let mut replay = Replay::new(&history, &[at(0, first)], &end, Timestamp(0));
+        let mut replay = Replay::new(&history, &[at(0, first)], &end, Timestamp(0), Timestamp(0));
         let (offsets, batch) = rows(first..first + 20);
         let tagged: Vec<(usize, i64)> =
             replay.tag(PartitionId(0), &offsets, &batch).iter().map(|t| (t.changes.num_rows(), t.arrival_watermark.0)).collect();

@@ -4,7 +4,7 @@
 //! - `handle`: how sessions reach it
 //! - `records`: what it logs
 //! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
-//! - `ring`: what relations emitted, by epoch
+//! - `ring`: what relations emitted, by epoch; `nows`: what time it was at which epoch
 //! - `keyed`: sources whose records overwrite each other
 //! - `pins`: epochs that readers hold, and for how long
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
@@ -34,6 +34,7 @@ mod history;
 mod inbox;
 mod job;
 mod keyed;
+mod nows;
 mod partition;
 mod pins;
 mod prefetch;

@@ -11,7 +11,20 @@ pub(super) struct WaitingRead {
     at_least: Epoch,
     /// Of a statement that writes: it has to see writes that may be neither durable nor in a cut yet.
     for_write: bool,
+    /// What has left or entered by the time of the read does not show otherwise in it; `None` until that was looked at.
+    fresh: Option<Epoch>,
     answer: Answer,
+}
+
+impl WaitingRead {
+    fn new(relations: Vec<RelationId>, at_least: Epoch, answer: Answer) -> Self {
+        WaitingRead { relations, at_least, for_write: false, fresh: None, answer }
+    }
+
+    /// Whether it waits for a cut that nothing else may lead to.
+    pub fn wants_cut_after(&self, last_cut: Epoch) -> bool {
+        self.fresh.is_some_and(|epoch| epoch > last_cut)
+    }
 }
 
 /// What the reader gets once the epoch is there.
@@ -42,7 +55,8 @@ impl Core {
     ) {
         let written = for_write.and_then(|t| self.tables.get(&t)).map_or(Epoch::ZERO, |t| t.written(self.last_cut));
         let at_least = at_least.max(written);
-        self.reads_waiting.push(WaitingRead { relations, at_least, for_write: for_write.is_some(), answer: Answer::Snapshot(reply) });
+        let answer = Answer::Snapshot(reply);
+        self.reads_waiting.push(WaitingRead { for_write: for_write.is_some(), ..WaitingRead::new(relations, at_least, answer) });
     }
 
     /// Takes all that has arrived into cuts, and answers once every view that is not stopped has it.
@@ -55,7 +69,7 @@ impl Core {
             }
         }
         let relations = self.jobs.values().filter(|j| j.failure().is_none() && !self.stands_still(j)).map(Job::id).collect();
-        self.reads_waiting.push(WaitingRead { relations, at_least: self.last_cut, for_write: false, answer: Answer::Flushed(reply) });
+        self.reads_waiting.push(WaitingRead::new(relations, self.last_cut, Answer::Flushed(reply)));
     }
 
     /// Late and rejected rows are those of the cuts taken so far, so that a session finds what its own writes led to;
@@ -64,11 +78,11 @@ impl Core {
         let waits = matches!(relation, SystemRelation::LateRows | SystemRelation::RejectedRows);
         let relations = self.jobs.values().filter(|j| waits && self.keeps_up(j)).map(Job::id).collect();
         let at_least = if waits { self.last_cut } else { Epoch::ZERO };
-        self.reads_waiting.push(WaitingRead { relations, at_least, for_write: false, answer: Answer::SystemRows(relation, reply) });
+        self.reads_waiting.push(WaitingRead::new(relations, at_least, Answer::SystemRows(relation, reply)));
     }
 
     pub(super) fn answer_reads(&mut self) {
-        let log = if self.reads_waiting.iter().any(|r| r.for_write) { self.log_health() } else { Ok(()) };
+        let log = if self.reads_waiting.is_empty() { Ok(()) } else { self.log_health() };
         let mut index = 0;
         while index < self.reads_waiting.len() {
             let waiting = &self.reads_waiting[index];
@@ -77,9 +91,16 @@ impl Core {
                 continue;
             }
             let refused = log.as_ref().err().filter(|_| waiting.for_write).cloned();
-            let result = refused.map_or_else(|| self.readable(&waiting.relations, waiting.at_least), Err);
+            // Without a log there are no more cuts to wait for.
+            let fresh = waiting.fresh.filter(|_| log.is_ok()).unwrap_or(Epoch::ZERO);
+            let result = refused.map_or_else(|| self.readable(&waiting.relations, waiting.at_least.max(fresh)), Err);
             match result.transpose() {
                 None => index += 1,
+                Some(Ok(snapshot)) if waiting.fresh.is_none() => {
+                    // It is looked at again right away.
+                    let epoch = self.fresh_epoch(&waiting.relations).unwrap_or(snapshot.epoch);
+                    self.reads_waiting[index].fresh = Some(epoch);
+                }
                 Some(result) => {
                     let answer = self.reads_waiting.swap_remove(index).answer;
                     self.answer(answer, result);
@@ -88,9 +109,25 @@ impl Core {
         }
     }
 
+    /// The first epoch at which nothing is shown of the relations, or of what they read, that has changed by now as time passed.
+    /// `None` if nothing has.
+    fn fresh_epoch(&self, relations: &[RelationId]) -> Option<Epoch> {
+        let now = self.config.clock.now();
+        let of = |id: &RelationId| {
+            let job = self.jobs.get(id)?;
+            let own = job.progress.next_timer.filter(|timer| job.is_live() && *timer <= now);
+            let own = own.map(|timer| self.nows.first_from(timer).unwrap_or(self.last_cut.next()));
+            let inputs: Vec<RelationId> = job.inputs.iter().copied().filter(|input| input != id).collect();
+            own.max(self.fresh_epoch(&inputs))
+        };
+        relations.iter().filter_map(of).max()
+    }
+
     /// What readers name that cannot be answered as things are.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
-        let waits = move |read: &&WaitingRead| matches!(self.readable(&read.relations, read.at_least), Ok(None));
+        let waits = move |read: &&WaitingRead| {
+            matches!(self.readable(&read.relations, read.at_least.max(read.fresh.unwrap_or_default())), Ok(None))
+        };
         self.reads_waiting.iter().filter(waits).flat_map(|read| read.relations.iter().copied())
     }
 

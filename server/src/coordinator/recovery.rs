@@ -232,6 +232,8 @@ fn assemble(
         system: SystemRows::default(),
         last_cut: Epoch::ZERO,
         now: Timestamp::MIN,
+        cut_at: None,
+        nows: Default::default(),
         durable: Epoch::ZERO,
         recovered: Epoch::ZERO,
         cuts_in_flight: Default::default(),
@@ -266,6 +268,7 @@ impl Core {
         self.last_cut = body.epoch;
         self.durable = body.epoch;
         self.now = body.now;
+        self.nows.push(body.epoch, body.now, &self.marks);
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
         self.mark(body.epoch);
@@ -416,15 +419,16 @@ impl Core {
         let epoch = cut.epoch;
         for (id, input) in cut.inputs {
             if let Some(source) = self.sources.get_mut(&id) {
-                source.push_replay(epoch, input)?;
+                source.push_replay(epoch, cut.now, input)?;
                 self.handle.starts.write().insert(id, source.starts().to_vec());
             } else if let Some(table) = self.tables.get_mut(&id) {
-                table.cut_replayed(epoch, &input);
+                table.cut_replayed(epoch, cut.now, &input);
             }
         }
         self.last_cut = epoch;
         self.durable = epoch;
         self.now = self.now.max(cut.now);
+        self.nows.push(epoch, cut.now, &self.marks);
         self.stats.epoch.store(epoch.0, Ordering::Relaxed);
         Ok(())
     }

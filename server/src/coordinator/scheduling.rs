@@ -60,6 +60,8 @@ impl Core {
         let Some(target) = self.target(job) else { return Ok(Move::None) };
         let started = job.progress.started;
         let changed = job.inputs.iter().any(|i| self.ring(*i).is_some_and(|r| r.has_changes(stepped, target)));
+        let timer = job.progress.next_timer.is_some_and(|timer| timer <= self.nows.at(target));
+        let changed = changed || timer;
         if changed && (self.sink_overflows(id) || started && self.collects(id)) {
             return Ok(Move::None);
         }
@@ -122,7 +124,7 @@ impl Core {
     }
 
     pub(super) fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
-        let now = self.now;
+        let now = self.nows.at(epoch);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.running = Some(Running { arrived, now });
             self.engine.step(Step { job: id, epoch, now, inputs });

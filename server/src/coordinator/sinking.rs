@@ -179,10 +179,13 @@ impl Core {
         job.is_live() && !self.stands_still(job)
     }
 
-    /// A checkpoint can take this sink's job only when it has finished its private reading.
+    /// A checkpoint can take this job only when it has finished its private reading: a sink has sent
+    /// some of it already, and what depends on the time of its reading is not read a second time alike.
     pub(super) fn must_finish(&self, job: &Job) -> bool {
-        let began_over = matches!(&job.mode, Mode::Backfilling(backfill) if backfill.from.is_some());
-        began_over && self.sinks.contains_key(&job.id()) && self.resume_point(job).is_none()
+        let Mode::Backfilling(backfill) = &job.mode else { return false };
+        let sent = backfill.from.is_some() && self.sinks.contains_key(&job.id());
+        let remembers = job.relation.plan().is_some_and(|plan| plan.reads_history());
+        (sent || remembers) && self.resume_point(job).is_none()
     }
 
     /// A replayed job must come to exactly the epoch that its log is complete up to.

@@ -55,7 +55,7 @@ pub struct Source {
     partitions: BTreeMap<PartitionId, Partition>,
     watermark: Timestamp,
     /// Recorded cuts whose rows have not been read again yet.
-    replay: VecDeque<(Epoch, InputCut)>,
+    replay: VecDeque<(Epoch, Timestamp, InputCut)>,
     inbox: Option<Arc<Inbox>>,
     reader: Option<Reaped>,
     clock: Arc<dyn Clock>,
@@ -166,7 +166,7 @@ impl Source {
 
     /// The epoch through which this source's rows are in the ring, given the last cut.
     pub fn frontier(&self, last_cut: Epoch) -> Epoch {
-        self.replay.front().map_or(last_cut, |(epoch, _)| Epoch(epoch.0 - 1))
+        self.replay.front().map_or(last_cut, |(epoch, ..)| Epoch(epoch.0 - 1))
     }
 
     pub fn is_replaying(&self) -> bool {
@@ -179,7 +179,7 @@ impl Source {
     }
 
     /// A cut of the log that is to be taken again.
-    pub fn push_replay(&mut self, epoch: Epoch, cut: InputCut) -> Result<()> {
+    pub fn push_replay(&mut self, epoch: Epoch, now: Timestamp, cut: InputCut) -> Result<()> {
         self.remember(&cut.notes)?;
         for moved in &cut.partitions {
             if let Some(start) = moved.start {
@@ -187,7 +187,7 @@ impl Source {
                 self.starts.push(PartitionStart { partition: moved.partition, start });
             }
         }
-        self.replay.push_back((epoch, cut));
+        self.replay.push_back((epoch, now, cut));
         Ok(())
     }
 
@@ -259,7 +259,7 @@ impl Source {
     }
 
     /// Takes up to about `bytes_max` of what waits into epoch `epoch`.
-    pub fn cut(&mut self, epoch: Epoch, bytes_max: usize) -> SourceCut {
+    pub fn cut(&mut self, epoch: Epoch, now: Timestamp, bytes_max: usize) -> SourceCut {
         let mut taken: Vec<Arrived> = Vec::new();
         let mut moved = Vec::new();
         let share = (bytes_max / self.partitions.len().max(1)).max(1);
@@ -291,7 +291,7 @@ impl Source {
             tracing::error!(source = %self.relation.name, "{error}");
         }
         let input = InputCut { watermark, partitions: moved, notes };
-        let undecodable = self.enter(epoch, watermark, taken);
+        let undecodable = self.enter(epoch, now, watermark, taken);
         SourceCut { input, undecodable }
     }
 
@@ -313,10 +313,10 @@ impl Source {
     /// Replays recorded cuts whose rows have all been read again; the epochs of those entered.
     pub fn cut_replayed(&mut self) -> Vec<(Epoch, Vec<(PartitionId, UndecodableRecord)>)> {
         let mut entered = Vec::new();
-        while let Some((_, cut)) = self.replay.front()
+        while let Some((_, _, cut)) = self.replay.front()
             && cut.partitions.iter().all(|c| self.arrived_up_to(c.partition) >= c.end)
         {
-            let (epoch, cut) = self.replay.pop_front().expect("just seen");
+            let (epoch, now, cut) = self.replay.pop_front().expect("just seen");
             let mut taken = Vec::new();
             for moved in &cut.partitions {
                 let partition = self.partitions.entry(moved.partition).or_insert_with(|| Partition::at(moved.end));
@@ -324,7 +324,7 @@ impl Source {
                 partition.watermark = moved.watermark;
                 partition.idle = moved.idle;
             }
-            let undecodable = self.enter(epoch, cut.watermark, taken);
+            let undecodable = self.enter(epoch, now, cut.watermark, taken);
             entered.push((epoch, undecodable));
         }
         entered
@@ -336,7 +336,7 @@ impl Source {
     }
 
     /// Puts rows into the ring under the watermark that was in force before.
-    fn enter(&mut self, epoch: Epoch, watermark: Timestamp, taken: Vec<Arrived>) -> Vec<(PartitionId, UndecodableRecord)> {
+    fn enter(&mut self, epoch: Epoch, now: Timestamp, watermark: Timestamp, taken: Vec<Arrived>) -> Vec<(PartitionId, UndecodableRecord)> {
         let arrival_watermark = self.watermark;
         let arrived = taken.iter().map(|a| a.at).min().unwrap_or_else(Instant::now);
         let bytes = taken.iter().map(|a| a.bytes).sum();
@@ -347,7 +347,7 @@ impl Source {
         for Arrived { batch, .. } in taken {
             undecodable.extend(batch.undecodable.iter().map(|u| (batch.partition, u.clone())));
             if batch.rows.num_rows() > 0 {
-                batches.push(TaggedBatch { changes: batch.changes(), arrival_watermark });
+                batches.push(TaggedBatch { changes: batch.changes(), arrival_watermark, now });
             }
         }
         self.watermark = watermark;
@@ -393,7 +393,7 @@ impl Source {
 
     /// Takes the recorded cuts as read, without their rows: nobody needs them.
     pub fn skip_replay(&mut self) {
-        while let Some((epoch, cut)) = self.replay.pop_front() {
+        while let Some((epoch, _, cut)) = self.replay.pop_front() {
             for moved in &cut.partitions {
                 let at = Partition { watermark: moved.watermark, idle: moved.idle, ..Partition::at(moved.end) };
                 self.partitions.insert(moved.partition, at);

@@ -64,24 +64,24 @@ impl Table {
         self.advanced || !self.waiting.is_empty()
     }
 
-    pub fn cut(&mut self, epoch: Epoch) -> InputCut {
+    pub fn cut(&mut self, epoch: Epoch, now: Timestamp) -> InputCut {
         let watermark = self.proposed;
-        self.enter(epoch, watermark);
+        self.enter(epoch, now, watermark);
         InputCut { watermark, partitions: Vec::new(), notes: Vec::new() }
     }
 
     /// Takes what waits into an epoch of the log, with the watermark recorded there.
-    pub fn cut_replayed(&mut self, epoch: Epoch, cut: &InputCut) {
-        self.enter(epoch, cut.watermark);
+    pub fn cut_replayed(&mut self, epoch: Epoch, now: Timestamp, cut: &InputCut) {
+        self.enter(epoch, now, cut.watermark);
         self.proposed = cut.watermark;
     }
 
-    fn enter(&mut self, epoch: Epoch, watermark: Timestamp) {
+    fn enter(&mut self, epoch: Epoch, now: Timestamp, watermark: Timestamp) {
         let arrival_watermark = self.watermark;
         if !self.waiting.is_empty() {
             self.written = epoch;
         }
-        let batches: Vec<_> = self.waiting.drain(..).map(|changes| TaggedBatch { changes, arrival_watermark }).collect();
+        let batches: Vec<_> = self.waiting.drain(..).map(|changes| TaggedBatch { changes, arrival_watermark, now }).collect();
         let bytes = batches.iter().map(|b| b.changes.bytes()).sum();
         self.watermark = watermark;
         self.advanced = false;

@@ -364,6 +364,11 @@ impl Operator for Aggregate {
         self.ordered.iter_mut().try_for_each(Ordered::maintain)
     }
 
+    fn next_close(&self) -> Option<Timestamp> {
+        let window = self.window?;
+        self.table.first_end().map(|end| Timestamp(end.saturating_add(window.allowed_lateness)))
+    }
+
     fn state_bytes(&self) -> usize {
         self.table.bytes(&self.values)
             + self.multisets.iter().map(Multiset::bytes).sum::<usize>()

@@ -16,6 +16,8 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
         Op::Exchange { keys } | Op::JoinExchange { keys } => Ok(keys.clone()),
         // These keep columns where they are; a union is over inputs that are exchanged alike.
         Op::Filter { .. }
+        | Op::TemporalFilter { .. }
+        | Op::ProcessingTime { .. }
         | Op::WindowAssign { .. }
         | Op::SessionAssign { .. }
         | Op::TopN { .. }
@@ -28,7 +30,7 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
             let offset = plan.nodes[inputs[0]].columns.len();
             moved(below(1)?, &|column| Some(column + offset))
         }
-        Op::Join { .. } => below(0),
+        Op::Join { .. } | Op::LookupJoin { .. } | Op::TemporalJoin { .. } => below(0),
         Op::Scan { .. } | Op::Values { .. } | Op::Materialize { .. } | Op::Sink { .. } => {
             Err(SqlError::internal("the input of an operator with state is not exchanged"))
         }

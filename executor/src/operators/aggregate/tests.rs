@@ -316,7 +316,7 @@ impl Harness {
                 let size = self.rng.random_range(1..100);
                 batches.extend(rows.chunks(size).map(|rows| {
                     let changes = to_batch(rows, weighted);
-                    (worker, TaggedBatch { changes, arrival_watermark: Timestamp(arrival) })
+                    (worker, TaggedBatch { changes, arrival_watermark: Timestamp(arrival), now: Timestamp(0) })
                 }));
             }
             self.truth.watermark = if last { i64::MAX } else { arrival.max(0) + [0, 3, 12][self.rng.random_range(0..3)] };
@@ -511,7 +511,7 @@ fn row(k: i64, v: i64) -> Row {
 }
 
 fn push(harness: &mut Harness, rows: &[(Row, i64)], ctx: &mut StepContext) -> Result<()> {
-    harness.workers[0].push(0, TaggedBatch { changes: to_batch(rows, true), arrival_watermark: Timestamp::MIN }, ctx)
+    harness.workers[0].push(0, TaggedBatch { changes: to_batch(rows, true), arrival_watermark: Timestamp::MIN, now: Timestamp(0) }, ctx)
 }
 
 #[test]

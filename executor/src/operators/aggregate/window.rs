@@ -27,7 +27,7 @@ pub(crate) fn closes(session: bool, watermark: Timestamp, ctx: &StepContext) -> 
 
 /// Sends late rows to the side, returns the others.
 pub(crate) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &mut StepContext) -> Result<ChangeBatch> {
-    let TaggedBatch { changes, arrival_watermark } = batch;
+    let TaggedBatch { changes, arrival_watermark, .. } = batch;
     let ends = changes.rows.column(end).as_primitive_opt::<TimestampMicrosecondType>();
     let ends = ends.filter(|e| e.null_count() == 0).ok_or_else(|| SqlError::internal("a window's end is not a time, or null"))?;
     if !ends.values().iter().any(|end| is_closed(*end, lateness, arrival_watermark)) {

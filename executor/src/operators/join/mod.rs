@@ -9,7 +9,6 @@
 //!
 //! # Parts
 //! - `side`: one input's rows
-//! - `nulls`: rows whose key has a null in it: they match nothing and need no state
 //! - `probe`: the work of a step, key by key, in pieces that end when much was emitted
 //! - `pairs`: pairs collected from many keys, decoded and tested together
 //! - `output`: what is shown of pairs and of single rows
@@ -24,7 +23,6 @@
 //!
 //! It knows nothing of workers, exchanges or of where its output goes.
 
-mod nulls;
 mod output;
 mod pairs;
 mod probe;
@@ -178,14 +176,20 @@ impl Operator for Join {
         self.sides.iter_mut().try_for_each(|side| side.rows.maintain())
     }
 
+    fn next_close(&self) -> Option<Timestamp> {
+        let (_, lateness) = self.window?;
+        let first = self.sides.iter().filter_map(|side| side.rows.first_window()).min();
+        first.map(|end| Timestamp(end.saturating_add(lateness)))
+    }
+
     fn state_bytes(&self) -> usize {
         self.sides.iter().map(|side| side.rows.bytes()).sum()
     }
 }
 
 /// Sends rows to the side whose time is before the watermark that they arrived under, returns the others.
-fn without_behind(batch: TaggedBatch, time: usize, ctx: &mut StepContext) -> Result<ChangeBatch> {
-    let TaggedBatch { changes, arrival_watermark } = batch;
+pub(super) fn without_behind(batch: TaggedBatch, time: usize, ctx: &mut StepContext) -> Result<ChangeBatch> {
+    let TaggedBatch { changes, arrival_watermark, .. } = batch;
     let times = changes.rows.column(time).as_primitive_opt::<TimestampMicrosecondType>();
     let times = times.ok_or_else(|| SqlError::internal("an interval join is over a column that is no time"))?;
     let is_late = |row: usize| times.is_valid(row) && times.value(row) < arrival_watermark.0;

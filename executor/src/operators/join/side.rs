@@ -1,7 +1,7 @@
 //! One input of a join: its rows by key, and how they are encoded and routed.
 
-use super::nulls::Unmatched;
 use crate::layout::{EncodedRows, RowLayout};
+use crate::operators::net::NetChanges;
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
@@ -37,7 +37,7 @@ pub(super) struct Side {
     time: Option<usize>,
     retract: bool,
     /// Rows of this step that match nothing because of a null; `None`: nobody sees them.
-    unmatched: Option<Unmatched>,
+    unmatched: Option<NetChanges>,
     encoded: EncodedRows,
 }
 
@@ -65,7 +65,7 @@ impl Side {
             nulls_match: spec.nulls_match,
             time: spec.time.map(|(column, _)| column),
             retract: spec.retract,
-            unmatched: if spec.preserved { Some(Unmatched::new(&input, spec.retract)?) } else { None },
+            unmatched: if spec.preserved { Some(NetChanges::new(&input, spec.retract)?) } else { None },
             encoded: EncodedRows::default(),
         })
     }
@@ -117,6 +117,6 @@ impl Side {
 
     /// Net changes of this step's rows that match nothing because of a null.
     pub(super) fn take_unmatched(&mut self) -> Result<Vec<ChangeBatch>> {
-        self.unmatched.as_mut().map_or(Ok(Vec::new()), Unmatched::take)
+        self.unmatched.as_mut().map_or(Ok(Vec::new()), NetChanges::take)
     }
 }

@@ -200,7 +200,11 @@ impl Harness {
             if changes.is_empty() {
                 continue;
             }
-            let batch = TaggedBatch { changes: to_batch(&changes, self.setup.retract), arrival_watermark: Timestamp(self.watermark) };
+            let batch = TaggedBatch {
+                changes: to_batch(&changes, self.setup.retract),
+                arrival_watermark: Timestamp(self.watermark),
+                now: Timestamp(0),
+            };
             for piece in split(batch, self.rng.random()) {
                 self.join.push(side, piece, &mut ctx).unwrap();
             }
@@ -292,7 +296,7 @@ fn windowed_joins_forget_closed_windows() {
     run.join.finish(Timestamp(i64::MAX), &mut ctx).unwrap();
     assert!(run.join.sides.iter().all(|side| side.rows.first_window().is_none()) && run.join.state_bytes() < held);
     let late = to_batch(&[(vec![Some(1), Some(1), Some(10)], 1)], true);
-    run.join.push(0, TaggedBatch { changes: late, arrival_watermark: Timestamp(10) }, &mut ctx).unwrap();
+    run.join.push(0, TaggedBatch { changes: late, arrival_watermark: Timestamp(10), now: Timestamp(0) }, &mut ctx).unwrap();
     assert_eq!(ctx.take_late().len(), 1);
 }
 
@@ -302,7 +306,7 @@ fn what_was_never_there_cannot_be_retracted() {
     let mut run = Harness::new(setup, 1);
     let mut ctx = StepContext::new(Epoch(1), Timestamp(0), Timestamp::MIN, ErrorPolicy::Reject);
     let batch = to_batch(&[(vec![Some(1), Some(1), Some(0)], -1)], true);
-    run.join.push(0, TaggedBatch { changes: batch, arrival_watermark: Timestamp(0) }, &mut ctx).unwrap();
+    run.join.push(0, TaggedBatch { changes: batch, arrival_watermark: Timestamp(0), now: Timestamp(0) }, &mut ctx).unwrap();
     assert!(run.join.finish(Timestamp(0), &mut ctx).is_err());
 }
 
@@ -335,7 +339,7 @@ fn a_failing_condition_rejects_the_pair() {
     let mut ctx = StepContext::new(Epoch(1), Timestamp(0), Timestamp::MIN, ErrorPolicy::Reject);
     let row = |v: i64| to_batch(&[(vec![Some(1), Some(v), Some(0)], 1)], false);
     for (side, v) in [(0, 3), (1, 3), (1, 1)] {
-        join.push(side, TaggedBatch { changes: row(v), arrival_watermark: Timestamp(0) }, &mut ctx).unwrap();
+        join.push(side, TaggedBatch { changes: row(v), arrival_watermark: Timestamp(0), now: Timestamp(0) }, &mut ctx).unwrap();
     }
     join.finish(Timestamp(0), &mut ctx).unwrap();
     assert_eq!(ctx.take_output().iter().map(|b| b.changes.num_rows()).sum::<usize>(), 1);

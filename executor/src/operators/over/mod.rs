@@ -291,6 +291,11 @@ impl Operator for Over {
         self.rows.maintain()
     }
 
+    fn next_close(&self) -> Option<Timestamp> {
+        let window = self.window?;
+        self.rows.first_window().map(|end| Timestamp(end.saturating_add(window.allowed_lateness)))
+    }
+
     fn state_bytes(&self) -> usize {
         self.rows.bytes()
     }

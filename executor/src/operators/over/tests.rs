@@ -240,7 +240,7 @@ fn run(seed: u64, cache_bytes: Option<usize>) {
             changes.push((row, weight));
         }
         let mut ctx = StepContext::new(Epoch(step + 1), Timestamp(0), Timestamp::MIN, ErrorPolicy::Stop);
-        let batch = TaggedBatch { changes: to_batch(&changes), arrival_watermark: Timestamp::MIN };
+        let batch = TaggedBatch { changes: to_batch(&changes), arrival_watermark: Timestamp::MIN, now: Timestamp(0) };
         split(batch, seed ^ step).into_iter().for_each(|piece| operator.push(0, piece, &mut ctx).unwrap());
         operator.finish(Timestamp::MIN, &mut ctx).unwrap();
         assert!(!operator.unfinished());
@@ -302,7 +302,7 @@ fn rows_out_of_reach_are_not_read() {
     let mut operator = harness.operator(false);
     let mut step = |rows: Vec<(Row, i64)>| {
         let mut ctx = StepContext::new(Epoch(1), Timestamp(0), Timestamp::MIN, ErrorPolicy::Stop);
-        let batch = TaggedBatch { changes: to_batch(&rows), arrival_watermark: Timestamp::MIN };
+        let batch = TaggedBatch { changes: to_batch(&rows), arrival_watermark: Timestamp::MIN, now: Timestamp(0) };
         operator.push(0, batch, &mut ctx).unwrap();
         operator.finish(Timestamp::MIN, &mut ctx).unwrap();
         let before = operator.rows.counters().fetched;

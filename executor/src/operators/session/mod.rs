@@ -258,7 +258,7 @@ impl SessionAssign {
 }
 
 /// Rows of an append-only output come as often as their weight says.
-fn changes(rows: arrow::array::RecordBatch, weights: Vec<i64>, append: bool) -> Result<ChangeBatch> {
+pub(super) fn changes(rows: arrow::array::RecordBatch, weights: Vec<i64>, append: bool) -> Result<ChangeBatch> {
     if !append {
         return Ok(ChangeBatch::with_weights(rows, Int64Array::from(weights)));
     }
@@ -348,27 +348,32 @@ impl Operator for SessionAssign {
         self.ends.maintain()
     }
 
+    fn next_close(&self) -> Option<Timestamp> {
+        self.ends.table.first_end().map(|end| Timestamp(end.saturating_add(self.lateness)))
+    }
+
     fn state_bytes(&self) -> usize {
         self.rows.bytes() + self.ends.bytes()
     }
 }
 
 /// The time that an order begins with.
-fn time_of(order: &[u8]) -> Result<i64> {
+pub(super) fn time_of(order: &[u8]) -> Result<i64> {
     match order.split_first_chunk::<TIME_BYTES>() {
         Some(([1, bytes @ ..], _)) => Ok((u64::from_be_bytes(*bytes) ^ (1 << 63)) as i64),
-        _ => Err(SqlError::corrupt("a stored row of a session has no time")),
+        _ => Err(SqlError::corrupt("a stored row has no time")),
     }
 }
 
-fn time_key(time: i64) -> [u8; TIME_BYTES] {
+/// A time as the beginning of a key: a value tag and eight order-preserving bytes.
+pub(super) fn time_key(time: i64) -> [u8; TIME_BYTES] {
     let mut key = [1; TIME_BYTES];
     key[1..].copy_from_slice(&(time as u64 ^ (1 << 63)).to_be_bytes());
     key
 }
 
 /// Open sessions by their end: an entry of the end and the partition's key for each.
-struct Ends {
+pub(super) struct Ends {
     table: StateTable,
     present: Present,
     keys: KeyRows,
@@ -376,14 +381,14 @@ struct Ends {
 }
 
 impl Ends {
-    fn open(space: &StateSpace, kind: u8) -> Result<Self> {
+    pub(super) fn open(space: &StateSpace, kind: u8) -> Result<Self> {
         let mut present = Present::default();
         let table = space.table(kind, TableShape { expiry: true, ordered: false }, &mut present)?;
         Ok(Ends { table, present, keys: KeyRows::default(), slots: Vec::new() })
     }
 
     /// The sessions of one partition end elsewhere now.
-    fn replace(&mut self, old: &BTreeSet<i64>, new: &BTreeSet<i64>, key: &[u8], shard: u8) -> Result<()> {
+    pub(super) fn replace(&mut self, old: &BTreeSet<i64>, new: &BTreeSet<i64>, key: &[u8], shard: u8) -> Result<()> {
         for (from, to, added) in [(old, new, false), (new, old, true)] {
             self.keys.clear();
             from.difference(to).for_each(|end| self.keys.push(&[&time_key(*end), key]));
@@ -402,7 +407,7 @@ impl Ends {
 
     /// Takes out the sessions with the earliest end, if `due` says so of it: their partitions' keys and shards.
     #[allow(clippy::type_complexity)] // said in the line above
-    fn first(&mut self, due: impl Fn(i64) -> bool) -> Result<Option<(i64, Vec<(Vec<u8>, u8)>)>> {
+    pub(super) fn first(&mut self, due: impl Fn(i64) -> bool) -> Result<Option<(i64, Vec<(Vec<u8>, u8)>)>> {
         let Some(end) = self.table.first_end().filter(|end| due(*end)) else { return Ok(None) };
         let mut keys = Vec::new();
         loop {
@@ -417,15 +422,15 @@ impl Ends {
         }
     }
 
-    fn maintain(&mut self) -> Result<()> {
+    pub(super) fn maintain(&mut self) -> Result<()> {
         self.table.maintain(&mut self.present)
     }
 
-    fn freeze(&mut self) -> Result<(StateTableId, SortedRun)> {
+    pub(super) fn freeze(&mut self) -> Result<(StateTableId, SortedRun)> {
         Ok((self.table.id(), self.table.freeze(&mut self.present)?))
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.table.bytes(&self.present)
     }
 }

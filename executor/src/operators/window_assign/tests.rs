@@ -19,7 +19,7 @@ fn input(times: &[Option<i64>]) -> TaggedBatch {
     let values = Int64Array::from_iter_values(0..times.len() as i64);
     let rows =
         RecordBatch::try_new(columns(&[]), vec![Arc::new(TimestampMicrosecondArray::from(times.to_vec())), Arc::new(values)]).unwrap();
-    TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp(5) }
+    TaggedBatch { changes: ChangeBatch::insertions(rows), arrival_watermark: Timestamp(5), now: Timestamp(0) }
 }
 
 /// The windows of one time by the definition, tried one by one.

@@ -4,12 +4,15 @@ use super::case::Case;
 use super::catalog::OracleCatalog;
 use super::compare::difference;
 use super::tables::Table;
+use super::versions::Helped;
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use eddyline_common::types::{Column, arrow_schema};
-use eddyline_common::{Epoch, RelationId, SqlType};
+use eddyline_common::{Epoch, RelationId, SqlType, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_planner::oracle_plan;
 use std::collections::HashMap;
@@ -64,7 +67,7 @@ impl Batch {
     fn compute(&self, view: &Relation, case: &Case, epoch: Epoch, world: &World) -> Expected {
         let mut expected = Expected { rows: RecordBatch::new_empty(arrow_schema(&view.columns)), late: 0, rejected: 0 };
         if let Some(sql) = &case.rejected {
-            expected.rejected = self.count(sql, world);
+            expected.rejected = self.count(sql, epoch, world);
         }
         let mut any_late = true;
         if let Some(window) = &case.window {
@@ -78,13 +81,20 @@ impl Batch {
             expected.rejected += if case.takes_no_time { 0 } else { windowed.rejected * case.readers };
             any_late = windowed.any_late;
         }
+        if let Some(helper) = &case.helper {
+            let schema = arrow_schema(&world.view(&helper.name()).columns);
+            let Helped { rows, late, rejected } = helper.content(world, &schema, epoch);
+            world.catalog.set_content(&helper.name(), rows);
+            expected.late += late;
+            expected.rejected += rejected;
+        }
         expected.rows = match &case.batch {
-            None => self.run(view, world),
-            Some(sql) => self.run(&as_view(sql, view.columns.clone()), world),
+            None => self.run(view, epoch, world),
+            Some(sql) => self.run(&as_view(sql, view.columns.clone()), epoch, world),
         };
         if case.window.is_some_and(|w| !w.on_close) && !any_late {
             // As nothing was late, the text itself says what the result is.
-            let plain = self.run(view, world);
+            let plain = self.run(view, epoch, world);
             if let Some(difference) = difference(&expected.rows, &plain, case.approximate) {
                 panic!("the batch plan of {} differs from windows assigned one by one: {difference}", case.sql);
             }
@@ -92,16 +102,17 @@ impl Batch {
         expected
     }
 
-    fn count(&self, sql: &str, world: &World) -> i64 {
-        let rows = self.run(&as_view(sql, vec![Column::new("n", SqlType::BigInt, true)]), world);
+    fn count(&self, sql: &str, epoch: Epoch, world: &World) -> i64 {
+        let rows = self.run(&as_view(sql, vec![Column::new("n", SqlType::BigInt, true)]), epoch, world);
         match ScalarValue::try_from_array(rows.column(0), 0).unwrap() {
             ScalarValue::Int64(Some(n)) => n,
             other => panic!("{sql} gave {other}"),
         }
     }
 
-    fn run(&self, view: &Relation, world: &World) -> RecordBatch {
+    fn run(&self, view: &Relation, epoch: Epoch, world: &World) -> RecordBatch {
         let plan = oracle_plan(view, &world.catalog).unwrap_or_else(|e| panic!("no batch plan of {}: {e}", view.sql));
+        let plan = at(plan, world.now(epoch));
         let rows = self.runtime.block_on(async { self.context.execute_logical_plan(plan).await?.collect().await });
         let rows = rows.unwrap_or_else(|e| panic!("batch run of {} failed: {e}", view.sql));
         let schema = arrow_schema(&view.columns);
@@ -115,6 +126,17 @@ impl Batch {
             .collect();
         concat_batches(&schema, &rows).unwrap()
     }
+}
+
+/// The plan with `now()` at a moment.
+fn at(plan: LogicalPlan, now: Timestamp) -> LogicalPlan {
+    let moment = Expr::Literal(ScalarValue::TimestampMicrosecond(Some(now.0), Some("+00:00".into())), None);
+    let one = |e: Expr| match &e {
+        Expr::ScalarFunction(call) if call.func.name() == "now" => Ok(Transformed::yes(moment.clone())),
+        _ => Ok(Transformed::no(e)),
+    };
+    let plan = plan.transform_up_with_subqueries(|node| node.map_expressions(|e| e.transform_up(one)));
+    plan.unwrap().data
 }
 
 fn as_view(sql: &str, columns: Vec<Column>) -> Relation {
@@ -138,12 +160,18 @@ pub struct World {
     pub catalog: OracleCatalog,
     pub tables: Vec<Table>,
     pub cases: HashMap<RelationId, Case>,
+    /// Of each epoch, from 0.
+    pub nows: Vec<Timestamp>,
 }
 
 impl World {
     pub fn view(&self, name: &str) -> Arc<Relation> {
         use eddyline_planner::Catalog;
         self.catalog.relation(None, name).unwrap_or_else(|| panic!("relation {name} was not created"))
+    }
+
+    pub fn now(&self, epoch: Epoch) -> Timestamp {
+        self.nows[epoch.0 as usize]
     }
 
     pub fn table(&self, id: RelationId) -> Option<&Table> {

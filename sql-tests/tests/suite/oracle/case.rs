@@ -1,6 +1,7 @@
 //! What a case is: a query, what it reads, and how its true result is found where its own text does not say it.
 
 use super::tables::TableSpec;
+use super::versions::Helper;
 use super::windows::Windowing;
 
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Case {
     pub over: Vec<String>,
     /// PostgreSQL understands it and means the same.
     pub postgres: bool,
+    /// A relation that `batch` reads.
+    pub helper: Option<Helper>,
 }
 
 impl Case {
@@ -42,6 +45,7 @@ impl Case {
             takes_no_time: false,
             over: Vec::new(),
             postgres: false,
+            helper: None,
         }
     }
 
@@ -78,6 +82,12 @@ impl Case {
     pub fn postgres(mut self) -> Case {
         self.postgres = true;
         self
+    }
+
+    /// `batch` reads a relation that says when rows arrived, or what they were joined with.
+    pub fn helper(mut self, helper: Helper, batch: impl Into<String>) -> Case {
+        self.helper = Some(helper);
+        self.batch(batch)
     }
 
     /// `batch` reads the table's rows with their windows.

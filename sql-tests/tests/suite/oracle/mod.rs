@@ -7,14 +7,15 @@
 //!
 //! # Layout
 //! - `random`: queries made by chance
-//! - `case`: what a case is; `relational`, `joined`, `ranked`, `over`, `sets`, `windowed`, `nested`, `large`: the cases, a line each
+//! - `case`: what a case is; `relational`, `joined`, `ranked`, `over`, `sets`, `windowed`, `temporal`, `arriving`, `nested`, `large`: the cases, a line each
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
-//! - `batch`: the expected result; `windows`: windows and lateness, naively; `catalog`: what both sides plan over
+//! - `batch`: the expected result; `windows`, `versions`: windows, lateness and arrival, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
 //! - `compare`: multisets of rows; `postgres`: the same queries in a database that shares none of our code
 //!
 //! `EDDYLINE_ORACLE_CASES` multiplies the number of seeds, `EDDYLINE_ORACLE_SEED` runs just one.
 
+mod arriving;
 mod batch;
 mod case;
 mod catalog;
@@ -32,6 +33,8 @@ mod rows;
 mod run;
 mod sets;
 mod tables;
+mod temporal;
+mod versions;
 mod windowed;
 mod windows;
 
@@ -41,7 +44,7 @@ use process::{Mode, Totals};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Seeds that once failed: scenario, seed. They run first, in every mode.
-const FAILED: &[(&str, u64)] = &[];
+const FAILED: &[(&str, u64)] = &[("arriving", 6)];
 
 /// The seeds of one mode: no two modes share one, so that more of them are seen in the same time.
 fn seeds(scenario: &str, mode: Mode, usual: u64) -> Vec<u64> {
@@ -129,6 +132,8 @@ modes!(window_views, windowed::scenario(), 2, |totals: &[Totals]| {
     assert!(totals.iter().any(|t| t.late > 0) && totals.iter().any(|t| t.rejected > 0), "nothing was late or rejected: {totals:?}");
 });
 modes!(join_views, joined::scenario(), 2, assert_eventful);
+modes!(temporal_views, temporal::scenario(), 2, assert_eventful);
+modes!(arriving_views, arriving::scenario(), 3, assert_eventful);
 modes!(views_over_views, nested::scenario(), 3, assert_eventful);
 
 /// State that does not fit the cache is written out and read back, and nothing is lost on the way.

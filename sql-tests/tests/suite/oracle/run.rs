@@ -7,13 +7,14 @@ use super::catalog::OracleCatalog;
 use super::compare::{difference, encode};
 use super::process::{Emitted, Files, Image, Mode, Process, Store, Totals};
 use super::rows::{resplit, split};
-use super::tables::Table;
+use super::tables::{SECOND, START, Table};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, StateTableId, TaggedBatch, Timestamp};
 use eddyline_executor::{SideRows, StateBackend, Step, StepDone, StepInput};
+use eddyline_planner::Catalog;
 use eddyline_planner::catalog::Relation;
 use eddyline_planner::plan::ChangelogMode;
 use rand::rngs::StdRng;
@@ -107,7 +108,8 @@ impl Run {
         let dir = TempDir::new().unwrap();
         let store = if mode.backend == StateBackend::Rocksdb || random.random_bool(0.5) { Store::Rocks } else { Store::Memory };
         let mut process = Process::start(mode, store, dir.path(), None);
-        let world = World { catalog, tables, cases: HashMap::new() };
+        // Midnight is not far.
+        let world = World { catalog, tables, cases: HashMap::new(), nows: vec![Timestamp(START - 25 * SECOND)] };
         for table in &world.tables {
             process.create(&table.relation, &|id| world.catalog.get(id).clone(), None);
         }
@@ -115,7 +117,9 @@ impl Run {
         let mut late = BTreeSet::new();
         for case in &waiting {
             // What reads a view can only be created after it.
-            if case.window.is_none() && random.random_bool(scenario.backfills) || case.over.iter().any(|v| late.contains(v)) {
+            if case.window.is_none() && case.helper.is_none() && random.random_bool(scenario.backfills)
+                || case.over.iter().any(|v| late.contains(v))
+            {
                 late.insert(case.name.clone());
             }
         }
@@ -144,6 +148,10 @@ impl Run {
     }
 
     fn define(&mut self, case: Case) -> Arc<Relation> {
+        if let Some(helper) = case.helper.filter(|h| self.world.catalog.relation(None, &h.name()).is_none()) {
+            let sql = helper.create_sql(&self.world);
+            self.world.catalog.create(&sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        }
         let sql = case.create_sql();
         let relation = self.world.catalog.create(&sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         self.world.cases.insert(relation.id, case);
@@ -158,6 +166,9 @@ impl Run {
     pub fn cut(&mut self, changes: usize, last: bool) {
         self.epoch = self.epoch.next();
         let random = &mut self.random;
+        let passed = random.random_range(0..10) * SECOND + random.random_range(1..3);
+        let now = Timestamp(self.world.now(Epoch(self.epoch.0 - 1)).0 + passed);
+        self.world.nows.push(now);
         self.world.tables.iter_mut().for_each(|table| table.advance(random, changes, last));
     }
 
@@ -213,12 +224,13 @@ impl Run {
         let idle = inputs
             .iter()
             .all(|i| i.batches.is_empty() && self.process.jobs[&id].progress.watermarks.get(&i.relation) == Some(&i.watermark));
-        if started && idle && self.random.random_bool(0.5) {
+        let timer = self.process.jobs[&id].progress.next_timer.is_some_and(|timer| timer <= self.world.now(target));
+        if started && idle && !timer && self.random.random_bool(0.5) {
             self.reach(id, target);
             return None;
         }
         let rows = inputs.iter().flat_map(|i| &i.batches).map(|b| b.changes.num_rows() as u64).sum();
-        self.process.engine.step(Step { job: id, epoch: target, now: Timestamp(0), inputs });
+        self.process.engine.step(Step { job: id, epoch: target, now: self.world.now(target), inputs });
         self.totals.steps += 1;
         Some(rows)
     }
@@ -230,9 +242,10 @@ impl Run {
         let watermark = match self.world.table(relation) {
             Some(table) => {
                 let noisy = table.relation.mode == ChangelogMode::Retract;
-                for entry in table.entries(after, to).iter().filter(|e| !e.changes.is_empty()) {
+                for (epoch, entry) in (after.0 + 1..).zip(table.entries(after, to)).filter(|(_, e)| !e.changes.is_empty()) {
                     let pieces = split(random, &table.schema, &entry.changes, noisy);
-                    batches.extend(pieces.into_iter().map(|changes| TaggedBatch { changes, arrival_watermark: entry.arrival }));
+                    let now = self.world.now(Epoch(epoch));
+                    batches.extend(pieces.into_iter().map(|changes| TaggedBatch { changes, arrival_watermark: entry.arrival, now }));
                 }
                 table.watermark_at(to)
             }
@@ -243,7 +256,8 @@ impl Run {
                     watermark = Some(entry.watermark);
                     for batch in &entry.batches {
                         let pieces = resplit(random, &batch.changes).into_iter();
-                        batches.extend(pieces.map(|changes| TaggedBatch { changes, arrival_watermark: batch.arrival_watermark }));
+                        let TaggedBatch { arrival_watermark, now, .. } = *batch;
+                        batches.extend(pieces.map(|changes| TaggedBatch { changes, arrival_watermark, now }));
                     }
                 }
                 watermark?
@@ -282,7 +296,7 @@ impl Run {
     fn check_output(&self, done: &StepDone) {
         let job = &self.process.jobs[&done.job];
         let mut tagged: HashMap<(Timestamp, Box<[u8]>), (i64, i64)> = HashMap::new();
-        for TaggedBatch { changes, arrival_watermark } in &done.output {
+        for TaggedBatch { changes, arrival_watermark, .. } in &done.output {
             for (row, key) in encode(&changes.rows).into_iter().enumerate() {
                 let entry = tagged.entry((*arrival_watermark, key)).or_default();
                 entry.0 += changes.weight(row);
@@ -355,7 +369,8 @@ impl Run {
         for input in &inputs {
             let rows = content(&self.process.jobs[input], epoch);
             let pieces = resplit(&mut self.random, &ChangeBatch::insertions(rows)).into_iter().filter(|c| !c.is_empty());
-            all.extend(pieces.map(|changes| (*input, TaggedBatch { changes, arrival_watermark: Timestamp::MIN })));
+            let now = self.world.now(epoch);
+            all.extend(pieces.map(|changes| (*input, TaggedBatch { changes, arrival_watermark: Timestamp::MIN, now })));
         }
         let mut parts: Vec<Vec<(RelationId, TaggedBatch)>> = vec![Vec::new(); self.random.random_range(1..=3)];
         for piece in all {
@@ -370,7 +385,7 @@ impl Run {
                 StepInput { relation, batches, watermark }
             };
             let inputs = inputs.iter().map(|i| input(*i)).collect();
-            self.process.engine.step(Step { job: id, epoch, now: Timestamp(0), inputs });
+            self.process.engine.step(Step { job: id, epoch, now: self.world.now(epoch), inputs });
             let done = self.process.next_step();
             let job = self.process.jobs.get_mut(&id).unwrap();
             job.progress = done.progress;

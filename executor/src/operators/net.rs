@@ -1,5 +1,5 @@
-//! Rows with a null in their key: they match nothing whatever comes later, so an outer join passes them on and keeps no state of
-//! them. What passes within one step is netted.
+//! Changes that an operator passes on without keeping state of their rows, such as the rows of an outer join that have a null in
+//! their key: what passes within one step is netted.
 
 use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
@@ -8,7 +8,7 @@ use eddyline_common::{ChangeBatch, Result};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-pub(super) struct Unmatched {
+pub(super) struct NetChanges {
     batches: Vec<ChangeBatch>,
     /// Rows come back in the same step they came; `None` if they cannot.
     net: Option<Net>,
@@ -21,7 +21,7 @@ struct Net {
     keys: KeyRows,
 }
 
-impl Unmatched {
+impl NetChanges {
     pub(super) fn new(input: &SchemaRef, retract: bool) -> Result<Self> {
         let net = if retract {
             let codec = KeyCodec::exact(input.fields().iter().map(|f| f.data_type().clone()).collect())?;
@@ -29,7 +29,7 @@ impl Unmatched {
         } else {
             None
         };
-        Ok(Unmatched { batches: Vec::new(), net })
+        Ok(NetChanges { batches: Vec::new(), net })
     }
 
     pub(super) fn add(&mut self, changes: ChangeBatch) {

@@ -1,0 +1,91 @@
+//! What a join emits of left rows and the right rows that they were matched with: pairs that pass the residual condition, and with an outer
+//! join the left rows without one. Its output only grows.
+
+use crate::expr::{NowHandle, Predicate};
+use crate::operator::StepContext;
+use crate::operators::scan::assemble;
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_null_array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{not, take};
+use arrow::datatypes::{Schema, SchemaRef};
+use eddyline_common::{ChangeBatch, Result, SqlError};
+use eddyline_planner::plan::{Expr, JoinKind};
+use std::sync::Arc;
+
+pub(super) struct Matched {
+    pub outer: bool,
+    both: SchemaRef,
+    output: SchemaRef,
+    residual: Option<Predicate>,
+}
+
+impl Matched {
+    /// `kind` is Inner or Left; `residual` is over the left columns and then the right ones.
+    pub(super) fn new(
+        kind: JoinKind,
+        inputs: &[SchemaRef; 2],
+        output: SchemaRef,
+        residual: Option<&Expr>,
+        now: &NowHandle,
+    ) -> Result<Self> {
+        let both: Vec<_> = inputs.iter().flat_map(|input| input.fields().iter().cloned()).collect();
+        if output.fields().len() != both.len() || !matches!(kind, JoinKind::Inner | JoinKind::Left) {
+            return Err(SqlError::internal("a join of versions does not fit its inputs"));
+        }
+        let both = Arc::new(Schema::new(both));
+        let residual = residual.map(|e| Predicate::new(e, &both, now)).transpose()?;
+        Ok(Matched { outer: kind == JoinKind::Left, both, output, residual })
+    }
+
+    /// Pairs by their rows, in order; which left rows are in one that passes is noted.
+    pub(super) fn pairs(
+        &self,
+        left: &ChangeBatch,
+        right: &[ArrayRef],
+        rows: (Vec<u32>, Vec<u32>),
+        matched: &mut [bool],
+        ctx: &mut StepContext,
+    ) -> Result<Option<ChangeBatch>> {
+        let (left_rows, right_rows) = rows;
+        if left_rows.is_empty() {
+            return Ok(None);
+        }
+        let (left_at, right_at) = (UInt32Array::from(left_rows.clone()), UInt32Array::from(right_rows));
+        let mut columns = left.rows.columns().iter().map(|c| take(c, &left_at, None)).collect::<Result<Vec<_>, _>>()?;
+        columns.extend(right.iter().map(|c| take(c, &right_at, None)).collect::<Result<Vec<_>, _>>()?);
+        let Some(residual) = &self.residual else {
+            left_rows.iter().for_each(|row| matched[*row as usize] = true);
+            return Ok(Some(ChangeBatch::insertions(assemble(&self.output, columns, left_rows.len())?)));
+        };
+        let rows = assemble(&self.both, columns, left_rows.len())?;
+        let passing = residual.passing(&rows, &vec![1; rows.num_rows()], ctx)?;
+        passing.iter().for_each(|at| matched[left_rows[*at as usize] as usize] = true);
+        let passed = ChangeBatch::insertions(rows).take(&UInt32Array::from(passing))?;
+        let (columns, count) = (passed.rows.columns().to_vec(), passed.num_rows());
+        Ok(if count > 0 { Some(ChangeBatch::insertions(assemble(&self.output, columns, count)?)) } else { None })
+    }
+
+    /// Left rows that match nothing, each as often as it is there.
+    pub(super) fn alone(&self, left: &ChangeBatch, rows: impl Iterator<Item = u32>) -> Result<ChangeBatch> {
+        let copies = rows.flat_map(|row| std::iter::repeat_n(row, left.weight(row as usize).max(0) as usize));
+        let at = UInt32Array::from_iter_values(copies);
+        let mut columns = left.rows.columns().iter().map(|c| take(c, &at, None)).collect::<Result<Vec<_>, _>>()?;
+        let width = columns.len();
+        columns.extend(self.output.fields()[width..].iter().map(|f| new_null_array(f.data_type(), at.len())));
+        Ok(ChangeBatch::insertions(assemble(&self.output, columns, at.len())?))
+    }
+}
+
+/// The rows in which none of some columns is null, and the others if there are any.
+pub(super) fn without_nulls(changes: &ChangeBatch, columns: &[usize]) -> Result<(ChangeBatch, Option<ChangeBatch>)> {
+    let of = |column: &usize| changes.rows.column(*column).logical_nulls();
+    let nulls = columns.iter().fold(None, |all: Option<NullBuffer>, c| NullBuffer::union(all.as_ref(), of(c).as_ref()));
+    let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else { return Ok((changes.clone(), None)) };
+    let valid = BooleanArray::new(nulls.into_inner(), None);
+    Ok((changes.filter(&valid)?, Some(changes.filter(&not(&valid)?)?)))
+}
+
+/// The columns of a batch that make a key.
+pub(super) fn columns_at(changes: &ChangeBatch, at: &[usize]) -> Vec<ArrayRef> {
+    at.iter().map(|column| changes.rows.column(*column).clone()).collect()
+}
