@@ -40,7 +40,7 @@ async fn a_sort_larger_than_memory_gives_the_same_rows() {
     let client = server.connect().await;
     fill(&client).await;
     let in_memory: i64 = client.query_one(SORT, &[]).await.expect("memory does").get(0);
-    server.options.settings = &["--query-memory", "24MiB"];
+    server.options.settings = &["--query-memory", "64MiB"];
     server.kill_and_restart();
     let client = server.connect().await;
     let sorting = tokio::spawn(async move { client.query_one(SORT, &[]).await.map(|row| row.get::<_, i64>(0)) });
@@ -48,7 +48,7 @@ async fn a_sort_larger_than_memory_gives_the_same_rows() {
     assert_eq!(sorting.await.expect("it is asked").expect("the disk does"), in_memory);
     nothing_is_left(&server).await;
 
-    server.options.settings = &["--query-memory", "24MiB", "--query-spill", "4MiB"];
+    server.options.settings = &["--query-memory", "64MiB", "--query-spill", "4MiB"];
     server.kill_and_restart();
     let client = server.connect().await;
     let error = client.query_one(SORT, &[]).await.expect_err("neither does");
