@@ -2,14 +2,15 @@
 
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
+use std::time::Duration;
 use tokio_postgres::Client;
 
 const ROWS: i64 = 600_000;
 
 async fn fill(client: &Client) {
     client.batch_execute("CREATE TABLE big (id BIGINT, pad VARCHAR)").await.expect("a table");
-    for from in (0..ROWS).step_by(100_000) {
-        let to = from + 99_999;
+    for from in (0..ROWS).step_by(20_000) {
+        let to = from + 19_999;
         let rows = format!(
             "SELECT i, 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' || (i::bigint * 7919) % 1000003 FROM generate_series({from}, {to}) AS s(i)"
         );
@@ -44,8 +45,13 @@ async fn a_sort_larger_than_memory_gives_the_same_rows() {
     server.kill_and_restart();
     let client = server.connect().await;
     let sorting = tokio::spawn(async move { client.query_one(SORT, &[]).await.map(|row| row.get::<_, i64>(0)) });
-    until("the query spills", || async { (spilled_bytes(&server) > 1 << 20).then_some(()) }).await;
+    let mut spilled = 0;
+    while !sorting.is_finished() {
+        spilled = spilled.max(spilled_bytes(&server));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     assert_eq!(sorting.await.expect("it is asked").expect("the disk does"), in_memory);
+    assert!(spilled > 1 << 20, "it spilled {spilled} bytes");
     nothing_is_left(&server).await;
 
     server.options.settings = &["--query-memory", "64MiB", "--query-spill", "4MiB"];
