@@ -36,6 +36,9 @@ const STOPPING_MAX: Duration = Duration::from_secs(30);
 /// The longest sleep: bounds how late a timer computed from stale state can be.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// The shortest: what a timer that is overdue is for cannot be done yet, and what it waits for wakes the coordinator.
+const SLEEP_MIN: Duration = Duration::from_millis(10);
+
 pub(super) struct Core {
     pub config: CoordinatorConfig,
     pub log: Arc<Log>,
@@ -114,7 +117,7 @@ impl Core {
 
     /// Blocks for an event or timer, then takes what else has come.
     fn wait(&mut self) {
-        let timeout = self.next_timer().saturating_duration_since(Instant::now()).min(SLEEP_MAX);
+        let timeout = self.next_timer().saturating_duration_since(Instant::now()).clamp(SLEEP_MIN, SLEEP_MAX);
         select! {
             recv(self.events) -> event => if let Ok(event) = event { self.on_event(event) },
             recv(self.engine_events) -> event => if let Ok(event) = event { self.on_engine_event(event) },

@@ -54,7 +54,7 @@ impl Core {
                 return reply_to(reply, Err(error));
             }
         }
-        let relations = self.jobs.values().filter(|j| j.failure().is_none() && !self.stands_still(j)).map(Job::id).collect();
+        let relations = self.jobs.keys().copied().collect();
         self.reads_waiting.push(WaitingRead { relations, at_least: self.last_cut, for_write: false, answer: Answer::Flushed(reply) });
     }
 
@@ -77,7 +77,7 @@ impl Core {
                 continue;
             }
             let refused = log.as_ref().err().filter(|_| waiting.for_write).cloned();
-            let result = refused.map_or_else(|| self.readable(&waiting.relations, waiting.at_least), Err);
+            let result = refused.map_or_else(|| self.readable(&self.waits_for(waiting), waiting.at_least), Err);
             match result.transpose() {
                 None => index += 1,
                 Some(result) => {
@@ -90,8 +90,17 @@ impl Core {
 
     /// What readers name that cannot be answered as things are.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
-        let waits = move |read: &&WaitingRead| matches!(self.readable(&read.relations, read.at_least), Ok(None));
-        self.reads_waiting.iter().filter(waits).flat_map(|read| read.relations.iter().copied())
+        let relations = self.reads_waiting.iter().map(move |read| (self.waits_for(read), read.at_least));
+        relations
+            .filter(move |(relations, at_least)| matches!(self.readable(relations, *at_least), Ok(None)))
+            .flat_map(|(relations, _)| relations)
+    }
+
+    /// Who waits for all that moves waits for what was dropped, stopped or stands still meanwhile no longer.
+    fn waits_for(&self, read: &WaitingRead) -> Vec<RelationId> {
+        let names_them = matches!(read.answer, Answer::Snapshot(_));
+        let moves = |id: &RelationId| names_them || self.jobs.get(id).is_some_and(|job| !self.is_stuck(job));
+        read.relations.iter().copied().filter(moves).collect()
     }
 
     fn answer(&self, answer: Answer, result: Result<ReadSnapshot>) {

@@ -29,6 +29,7 @@ mod formats;
 mod jdbc;
 mod kafka;
 mod kafka_keyed;
+mod lagging;
 mod lateness;
 mod metrics;
 mod nexmark;

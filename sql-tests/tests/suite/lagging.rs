@@ -1,0 +1,147 @@
+//! Jobs that lag while others depend on them: that fall off a ring, stand still, or read on their own when a checkpoint, a FLUSH
+//! or a replayed sink waits for an epoch of theirs.
+
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use tokio_postgres::Client;
+
+async fn run(client: &Client, statement: &str) {
+    client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+}
+
+async fn number(client: &Client, query: &str) -> i64 {
+    client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
+}
+
+/// How often each line is in the files that show.
+fn lines(dir: &Path) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.expect("a readable folder").path();
+        if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')) {
+            continue;
+        }
+        for line in std::fs::read_to_string(&path).unwrap_or_default().lines() {
+            *lines.entry(line.to_string()).or_default() += 1;
+        }
+    }
+    lines
+}
+
+/// After a restart a view falls off the ring before the epoch that the log of its sink is complete up to. Had it come to a later one
+/// at once, the sink would have emitted again what its log has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_lags_in_a_replay_comes_to_where_its_sink_was() {
+    let out = tempfile::tempdir().expect("a folder");
+    let mut server =
+        Server::start(ServerOptions { checkpoint_interval: "3600s", ring_size: "1MiB", state_cache: "16MiB", ..Default::default() });
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT, pad TEXT) APPEND ONLY").await;
+    run(
+        &client,
+        "CREATE MATERIALIZED VIEW v AS SELECT id, LENGTH(REGEXP_REPLACE(REGEXP_REPLACE(pad, 'x', 'yy', 'g'), 'y', 'z', 'g')) AS n \
+         FROM t WHERE id > 0",
+    )
+    .await;
+    let sink = format!(
+        "CREATE SINK files FROM v WITH (connector = 'filesystem', path = '{}', \
+         sink.rolling-policy.rollover-interval = '100 ms') FORMAT PLAIN ENCODE JSON",
+        out.path().display()
+    );
+    run(&client, &sink).await;
+    run(&client, "INSERT INTO t VALUES (1, 'x')").await;
+    until("the sink is part of a checkpoint", || async { (!lines(out.path()).is_empty()).then_some(()) }).await;
+    for id in 2..=140 {
+        run(&client, &format!("INSERT INTO t SELECT {id}, repeat('x', 1000000)")).await;
+    }
+    until("everything is outside", || async { (lines(out.path()).len() == 140).then_some(()) }).await;
+    // Nothing of this goes to the sink: its log is not complete up to here.
+    for id in 1..=5 {
+        run(&client, &format!("INSERT INTO t SELECT -{id}, repeat('x', 1000000)")).await;
+    }
+    tokio::task::block_in_place(|| server.kill_and_restart());
+    let client = server.connect().await;
+    run(&client, "INSERT INTO t VALUES (141, 'x')").await;
+    until("the new row is outside", || async { (lines(out.path()).len() == 141).then_some(()) }).await;
+    let twice: Vec<String> = lines(out.path()).into_iter().filter(|(_, n)| *n > 1).map(|(line, _)| line).collect();
+    let log = server.log();
+    assert!(twice.is_empty(), "{} rows are there twice, as {}; log:\n{log}", twice.len(), twice[0]);
+    assert!(log.contains("fell behind the ring"), "the view never lagged; log:\n{log}");
+}
+
+/// Views and sinks that never keep up, with checkpoints all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_always_lags_comes_to_the_end() {
+    let server = Server::start(ServerOptions { checkpoint_interval: "20ms", ring_size: "4KiB", ..Default::default() });
+    let client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, url VARCHAR) \
+         WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '1000000', nexmark.split.num = '2')",
+    )
+    .await;
+    run(&client, "CREATE MATERIALIZED VIEW dear AS SELECT auction, bidder, price FROM bid WHERE LENGTH(REPLACE(url, 'a', 'bb')) > 0").await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n, SUM(price) AS s FROM dear").await;
+    run(&client, "CREATE SINK out AS SELECT auction, COUNT(*) AS n FROM dear GROUP BY auction WITH (connector = 'blackhole')").await;
+    run(&client, "CREATE SINK again FROM dear WITH (connector = 'blackhole')").await;
+    let all = tokio::time::timeout(Duration::from_secs(120), async {
+        while number(&client, "SELECT n::bigint FROM counted").await < 920_000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        run(&client, "FLUSH").await;
+    });
+    assert!(all.await.is_ok(), "some job never came to the end; log:\n{}", server.log());
+}
+
+/// A sink that fills its log and stands still after a FLUSH has begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flush_waits_for_nobody_who_stands_still() {
+    let server = Server::start(ServerOptions { checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE bid (auction BIGINT, price BIGINT, url VARCHAR, extra VARCHAR) \
+         WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '500000')",
+    )
+    .await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM bid").await;
+    until("all is read", || async { (number(&client, "SELECT n FROM counted").await == 460_000).then_some(()) }).await;
+    // It reads on its own, sends as it goes, and soon has no room.
+    run(&client, "CREATE SINK out AS SELECT * FROM bid WITH (connector = 'blackhole', sink.log-size = '1'); ALTER JOB out PAUSE").await;
+    for statement in ["FLUSH", "SELECT * FROM eddyline.late_rows"] {
+        let answer = tokio::time::timeout(Duration::from_secs(20), client.simple_query(statement)).await;
+        assert!(answer.is_ok_and(|a| a.is_ok()), "{statement} did not end; log:\n{}", server.log());
+    }
+}
+
+/// Processor time that a process has used, in hundredths of a second.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number")
+}
+
+/// A checkpoint is due, and cannot begin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timer_that_is_overdue_is_not_waited_for_without_pause() {
+    let options = ServerOptions { checkpoint_interval: "50ms", failpoints: "backfill.step=hold@0".into(), ..Default::default() };
+    let server = Server::start(options);
+    let client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE s (id BIGINT, at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'datagen', number-of-rows = '10', \
+         fields.id.kind = 'sequence', fields.id.start = '1', fields.id.end = '10', watermark.mode = 'manual')",
+    )
+    .await;
+    run(&client, "CREATE MATERIALIZED VIEW v AS SELECT id FROM s").await;
+    run(&client, "ALTER SOURCE s ADVANCE WATERMARK TO TIMESTAMP '2030-01-01 00:00:00'").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let pid = server.pid().expect("it runs");
+    let before = ticks(pid);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = ticks(pid) - before;
+    assert!(used < 20, "{used} hundredths of a second of work while there was nothing to do; log:\n{}", server.log());
+}
