@@ -12,20 +12,34 @@ use super::prefetch::{Open, Prefetch};
 use super::scheduling::Move;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, Offset, RelationId, Result, Timestamp, failpoint};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 impl Core {
     /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there; or up to the
-    /// epoch of a checkpoint or of another job that waits for it.
+    /// next epoch that it or a job that reads it must come to.
     pub(super) fn fall_off(&mut self, id: RelationId) -> Move {
         let Some(job) = self.jobs.get(&id) else { return Move::None };
-        let met = self.jobs.values().flat_map(Job::meets).filter(|epoch| *epoch > job.stepped).min().unwrap_or(self.last_cut);
-        let to = self.checkpoint_ahead(id).unwrap_or(self.last_cut).min(self.sink_bound(job)).min(met);
+        let to = self.epochs_met(id).into_iter().filter(|epoch| *epoch > job.stepped).min().unwrap_or(self.last_cut);
         self.mark(to);
         let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
         tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");
         job.mode = Mode::Backfilling(Backfill::new(Some(job.stepped), to));
         Move::Some
+    }
+
+    /// Epochs at which a job, or one that reads it, directly or not, must be exact: where these are filled or were altered, up to
+    /// where a sink's log is complete, and that of a checkpoint that waits for them.
+    fn epochs_met(&self, id: RelationId) -> BTreeSet<Epoch> {
+        let (mut open, mut seen, mut epochs) = (vec![id], BTreeSet::new(), BTreeSet::new());
+        while let Some(id) = open.pop() {
+            let Some(job) = self.jobs.get(&id).filter(|_| seen.insert(id)) else { continue };
+            epochs.extend(job.meets());
+            epochs.extend(self.replayed_up_to(job));
+            epochs.extend(self.checkpoint_ahead(id));
+            open.extend(self.readers(id).filter(|reader| reader.failure().is_none()).map(Job::id));
+        }
+        epochs
     }
 
     pub(super) fn schedule_backfill(&mut self, id: RelationId) -> Result<Move> {

@@ -197,7 +197,22 @@ impl Core {
         let awaited = self.sinks.values().any(|s| s.waits_for_checkpoint());
         let interval = self.config.checkpoint_interval;
         let interval = if awaited { interval.min(AWAITED_INTERVAL) } else { interval };
-        (self.checkpoint.is_none() && self.has_news()).then(|| self.checkpoints.last + interval)
+        (self.checkpoint.is_none() && self.has_news() && !self.a_table_has_stopped()).then(|| self.checkpoints.last + interval)
+    }
+
+    /// Its rows are in the checkpoint before and in the log since, which a later one would let go of. What it stopped at may be gone
+    /// after a restart.
+    fn a_table_has_stopped(&self) -> bool {
+        self.tables.keys().any(|table| self.jobs.get(table).is_some_and(|job| job.failure().is_some()))
+    }
+
+    /// No checkpoint is taken without the table's rows.
+    pub(super) fn on_table_stopped(&mut self) {
+        if let Some(run) = self.checkpoint.as_ref().filter(|run| !run.writing) {
+            let id = run.id;
+            self.on_checkpoint_done(id, Err(SqlError::internal("a table has stopped")));
+        }
+        tracing::error!("no checkpoint is taken until the table that has stopped is dropped or the server is started again");
     }
 
     fn has_news(&self) -> bool {
@@ -254,7 +269,7 @@ impl Core {
             }
             return;
         }
-        if self.checkpoint.is_none() && self.has_news() && self.log_is_cut() {
+        if self.checkpoint.is_none() && self.has_news() && self.log_is_cut() && !self.a_table_has_stopped() {
             self.begin_checkpoint();
         }
     }
@@ -349,9 +364,10 @@ impl Core {
 
     /// Whether a backfilling job must not step now: it is about to be frozen, or was, and its view is not written yet.
     pub(super) fn is_held(&self, id: RelationId) -> bool {
-        let is_live = |id: &RelationId| self.jobs.get(id).is_some_and(|j| self.keeps_up(j));
+        // What a sink that has to finish its reading reads may be this very job.
+        let is_waited_for = |id: &RelationId| self.jobs.get(id).is_some_and(|j| self.keeps_up(j) || self.must_finish(j));
         let Some(run) = &self.checkpoint else { return false };
-        let is_next = run.unreached.contains(&id) && !run.unfrozen.iter().any(is_live);
+        let is_next = run.unreached.contains(&id) && !run.unfrozen.iter().any(is_waited_for);
         run.held.contains(&id) || (is_next && self.jobs.get(&id).is_some_and(|j| self.resume_point(j).is_some()))
     }
 
@@ -362,6 +378,10 @@ impl Core {
         let Some(run) = &mut self.checkpoint else { return };
         let Some(job) = self.jobs.get_mut(&id).filter(|_| run.unreached.remove(&id)) else { return };
         if positions.is_some() {
+            // A sink that stands still goes on to the checkpoint's epoch at once, as it will after a restart: with the policy of there.
+            while let Some((_, policy)) = job.policies.pop_front_if(|(epoch, _)| at_epoch && *epoch <= run.epoch) {
+                self.engine.set_on_error(id, policy);
+            }
             run.held.insert(id);
             if let Some(sink) = self.sinks.get_mut(&id).filter(|_| at_epoch) {
                 sink.rejoins = true;

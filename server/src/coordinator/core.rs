@@ -37,6 +37,9 @@ const STOPPING_MAX: Duration = Duration::from_secs(30);
 /// The longest sleep: bounds how late a timer computed from stale state can be.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// What a timer is for that stays overdue cannot be done yet, and what that waits for wakes the coordinator.
+const SLEEP_OVERDUE: Duration = Duration::from_millis(10);
+
 pub(super) struct Core {
     pub config: CoordinatorConfig,
     pub log: Arc<Log>,
@@ -81,6 +84,8 @@ pub(super) struct Core {
     pub readers_changed: bool,
     pub marks: BTreeSet<Epoch>,
     pub last_mark: Instant,
+    /// A timer was overdue when the coordinator last went to sleep.
+    pub overdue: bool,
     pub checkpoints: Checkpointing,
     pub checkpoint: Option<Run>,
 
@@ -118,7 +123,10 @@ impl Core {
 
     /// Blocks for an event or timer, then takes what else has come.
     fn wait(&mut self) {
-        let timeout = self.next_timer().saturating_duration_since(Instant::now()).min(SLEEP_MAX);
+        let due = self.next_timer().saturating_duration_since(Instant::now());
+        // What came due since the last turn is done now.
+        let was_overdue = std::mem::replace(&mut self.overdue, due.is_zero());
+        let timeout = if was_overdue && self.overdue { SLEEP_OVERDUE } else { due.min(SLEEP_MAX) };
         select! {
             recv(self.events) -> event => if let Ok(event) = event { self.on_event(event) },
             recv(self.engine_events) -> event => if let Ok(event) = event { self.on_engine_event(event) },

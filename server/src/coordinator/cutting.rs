@@ -243,6 +243,9 @@ impl Core {
         let cursor =
             |readers: &mut dyn Iterator<Item = &job::Job>| readers.filter(|j| j.failure().is_none()).map(|j| j.ring_cursor()).min();
         let relations: Vec<RelationId> = self.sources.keys().chain(self.tables.keys()).chain(self.jobs.keys()).copied().collect();
+        let met: BTreeSet<Epoch> = self.jobs.values().flat_map(|j| j.meets().chain(self.replayed_up_to(j))).collect();
+        let steps = self.jobs.values().filter_map(|j| Some(j.running.as_ref()?.epoch));
+        let asked: BTreeSet<Epoch> = steps.chain(self.checkpoint.as_ref().map(|run| run.epoch)).chain(met.iter().copied()).collect();
         let mut bytes = 0;
         for id in relations {
             let to = cursor(&mut self.readers(id)).unwrap_or(self.frontier(id));
@@ -250,12 +253,14 @@ impl Core {
             if let Some(source) = self.sources.get_mut(&id) {
                 source.ring.trim(to);
                 source.ring.evict_to(budget, Epoch::MAX);
+                source.ring.forget_outlines(&asked);
                 bytes += source.ring.bytes();
             } else if let Some(table) = self.tables.get_mut(&id) {
                 table.ring.trim(to);
                 // What the table itself has taken its other readers find in its rows.
                 let stored = self.jobs.get(&id).filter(|j| j.is_live()).map_or(Epoch::ZERO, |j| j.stepped);
                 table.ring.evict_to(budget, stored);
+                table.ring.forget_outlines(&asked);
                 bytes += table.ring.bytes();
             }
             if !self.tables.contains_key(&id)
@@ -269,7 +274,6 @@ impl Core {
         self.stats.ring_bytes.store(bytes as u64, Ordering::Relaxed);
         let behind = self.jobs.values().filter(|j| self.keeps_up(j)).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
         // A job that is filled only now comes to older marks too, and another may wait for it there.
-        let met: BTreeSet<Epoch> = self.jobs.values().flat_map(job::Job::meets).collect();
         self.marks.retain(|mark| *mark >= behind || met.contains(mark));
         let cursors = self.jobs.values().filter(|j| j.failure().is_none()).map(|j| j.ring_cursor());
         self.nows.forget_before(cursors.min().unwrap_or(self.last_cut));

@@ -48,6 +48,7 @@ pub enum Mode {
 }
 
 pub struct Running {
+    pub epoch: Epoch,
     pub arrived: Option<Instant>,
     /// `now` of the step.
     pub now: Timestamp,

@@ -4,6 +4,7 @@ use super::core::{Core, reply_to};
 use super::handle::{ReadSnapshot, Reply, SystemAnswer, SystemRelation, new_snapshot};
 use super::job::{Job, common_epoch};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
+use std::collections::BTreeSet;
 use tokio::sync::oneshot;
 
 pub(super) struct WaitingRead {
@@ -68,7 +69,7 @@ impl Core {
                 return reply_to(reply, Err(error));
             }
         }
-        let relations = self.jobs.values().filter(|j| j.failure().is_none() && !self.stands_still(j)).map(Job::id).collect();
+        let relations = self.jobs.keys().copied().collect();
         self.reads_waiting.push(WaitingRead::new(relations, self.last_cut, Answer::Flushed(reply)));
     }
 
@@ -93,12 +94,13 @@ impl Core {
             let refused = log.as_ref().err().filter(|_| waiting.for_write).cloned();
             // Without a log there are no more cuts to wait for.
             let fresh = waiting.fresh.filter(|_| log.is_ok()).unwrap_or(Epoch::ZERO);
-            let result = refused.map_or_else(|| self.readable(&waiting.relations, waiting.at_least.max(fresh)), Err);
+            let relations = self.waits_for(waiting);
+            let result = refused.map_or_else(|| self.readable(&relations, waiting.at_least.max(fresh)), Err);
             match result.transpose() {
                 None => index += 1,
                 Some(Ok(snapshot)) if waiting.fresh.is_none() => {
                     // It is looked at again right away.
-                    let epoch = self.fresh_epoch(&waiting.relations).unwrap_or(snapshot.epoch);
+                    let epoch = self.fresh_epoch(relations).unwrap_or(snapshot.epoch);
                     self.reads_waiting[index].fresh = Some(epoch);
                 }
                 Some(result) => {
@@ -111,24 +113,32 @@ impl Core {
 
     /// The first epoch at which nothing is shown of the relations, or of what they read, that has changed by now as time passed.
     /// `None` if nothing has.
-    fn fresh_epoch(&self, relations: &[RelationId]) -> Option<Epoch> {
+    fn fresh_epoch(&self, mut open: Vec<RelationId>) -> Option<Epoch> {
         let now = self.config.clock.now();
-        let of = |id: &RelationId| {
-            let job = self.jobs.get(id)?;
-            let own = job.progress.next_timer.filter(|timer| job.is_live() && *timer <= now);
-            let own = own.map(|timer| self.nows.first_from(timer).unwrap_or(self.last_cut.next()));
-            let inputs: Vec<RelationId> = job.inputs.iter().copied().filter(|input| input != id).collect();
-            own.max(self.fresh_epoch(&inputs))
-        };
-        relations.iter().filter_map(of).max()
+        let (mut seen, mut fresh) = (BTreeSet::new(), None);
+        while let Some(id) = open.pop() {
+            let Some(job) = self.jobs.get(&id).filter(|_| seen.insert(id)) else { continue };
+            let timer = job.progress.next_timer.filter(|timer| job.is_live() && *timer <= now);
+            fresh = fresh.max(timer.map(|timer| self.nows.first_from(timer).unwrap_or(self.last_cut.next())));
+            open.extend(&job.inputs);
+        }
+        fresh
     }
 
     /// What readers name that cannot be answered as things are.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
-        let waits = move |read: &&WaitingRead| {
-            matches!(self.readable(&read.relations, read.at_least.max(read.fresh.unwrap_or_default())), Ok(None))
-        };
-        self.reads_waiting.iter().filter(waits).flat_map(|read| read.relations.iter().copied())
+        let relations =
+            self.reads_waiting.iter().map(move |read| (self.waits_for(read), read.at_least.max(read.fresh.unwrap_or_default())));
+        relations
+            .filter(move |(relations, at_least)| matches!(self.readable(relations, *at_least), Ok(None)))
+            .flat_map(|(relations, _)| relations)
+    }
+
+    /// Who waits for all that moves waits for what was dropped, stopped or stands still meanwhile no longer.
+    fn waits_for(&self, read: &WaitingRead) -> Vec<RelationId> {
+        let names_them = matches!(read.answer, Answer::Snapshot(_));
+        let moves = |id: &RelationId| names_them || self.jobs.get(id).is_some_and(|job| !self.is_stuck(job));
+        read.relations.iter().copied().filter(moves).collect()
     }
 
     fn answer(&self, answer: Answer, result: Result<ReadSnapshot>) {

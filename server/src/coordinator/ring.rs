@@ -3,7 +3,7 @@
 
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, TaggedBatch, Timestamp};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -147,6 +147,14 @@ impl Ring {
         }
     }
 
+    /// Forgets outlines that none of the epochs `asked` is answered by: a consumer that lags for long may ask for these only, or for
+    /// what is yet to come. So outlines are as few as those epochs.
+    pub fn forget_outlines(&mut self, asked: &BTreeSet<Epoch>) {
+        let mut next = self.evicted.iter().skip(1).map(|o| o.epoch).collect::<Vec<_>>().into_iter();
+        // The last one says where the ring starts.
+        self.evicted.retain(|outline| next.next().is_none_or(|next| asked.range(outline.epoch..next).next().is_some()));
+    }
+
     fn pop(&mut self) -> Outline {
         let entry = self.entries.pop_front().expect("the caller saw an entry");
         self.bytes -= entry.bytes;
@@ -193,6 +201,14 @@ mod tests {
         assert_eq!(ring.start(), Epoch(5));
         let seen = |ring: &Ring| [2, 3, 4, 5, 8, 9].map(|e| (ring.watermark_at(Epoch(e)).0, ring.ends_at(Epoch(e))[0].start.0));
         assert_eq!(seen(&ring), [(2, 20), (3, 30), (3, 30), (5, 50), (5, 50), (9, 90)]);
+        ring.push(RingEntry { ends: Some(Arc::new(at(110))), ..entry(11, 10) });
+        ring.evict_to(0, Epoch::MAX);
+        ring.forget_outlines(&BTreeSet::from([Epoch(4), Epoch(11)]));
+        assert_eq!((ring.evicted.len(), ring.start()), (2, Epoch(9)), "what nobody asks for is forgotten");
+        assert_eq!((ring.watermark_at(Epoch(4)).0, ring.watermark_at(Epoch(9)).0, ring.ends_at(Epoch(11))[0].start.0), (3, 9, 110));
+        let mut ring = Ring::of_source(Epoch(2), Timestamp(2), at(20));
+        [3, 5, 9].into_iter().for_each(|e| ring.push(RingEntry { ends: Some(Arc::new(at(e * 10))), ..entry(e, 10) }));
+        ring.evict_to(0, Epoch::MAX);
         ring.trim(Epoch(4));
         assert_eq!(seen(&ring)[1..], [(3, 30), (3, 30), (5, 50), (5, 50), (9, 90)]);
         assert_eq!((ring.start(), ring.evicted.len()), (Epoch(5), 1));

@@ -126,7 +126,7 @@ impl Core {
     pub(super) fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
         let now = self.nows.at(epoch);
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.running = Some(Running { arrived, now });
+            job.running = Some(Running { epoch, arrived, now });
             self.engine.step(Step { job: id, epoch, now, inputs });
         }
     }
@@ -200,6 +200,9 @@ impl Core {
         job.running = None;
         job.mode = Mode::Failed(error);
         self.engine.drop_job(id);
+        if self.tables.contains_key(&id) {
+            self.on_table_stopped();
+        }
         self.forget_in_checkpoint(id);
         self.readers_changed = true;
         // Readers of a table take its writes, which go on; readers of a view have nothing to read any more.

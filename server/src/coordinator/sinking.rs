@@ -174,6 +174,16 @@ impl Core {
         job.is_live() && self.sinks.get(&job.id()).is_some_and(|s| s.only_sources && s.is_full() && Some(job.stepped) >= s.complete)
     }
 
+    /// It reads on its own and has no room for what it finds: nobody may wait for it either.
+    fn reads_no_further(&self, job: &Job) -> bool {
+        matches!(job.mode, Mode::Backfilling(_)) && self.sinks.get(&job.id()).is_some_and(|s| s.is_full() && s.sends_early())
+    }
+
+    /// Waiting for it may never end.
+    pub(super) fn is_stuck(&self, job: &Job) -> bool {
+        job.failure().is_some() || self.stands_still(job) || self.reads_no_further(job)
+    }
+
     /// It steps with the cuts: waiting for it ends.
     pub(super) fn keeps_up(&self, job: &Job) -> bool {
         job.is_live() && !self.stands_still(job)
@@ -189,8 +199,12 @@ impl Core {
     }
 
     /// A replayed job must come to exactly the epoch that its log is complete up to.
+    pub(super) fn replayed_up_to(&self, job: &Job) -> Option<Epoch> {
+        self.sinks.get(&job.id()).and_then(|s| s.complete).filter(|c| job.stepped < *c)
+    }
+
     pub(super) fn sink_bound(&self, job: &Job) -> Epoch {
-        self.sinks.get(&job.id()).and_then(|s| s.complete).filter(|c| job.stepped < *c).unwrap_or(Epoch::MAX)
+        self.replayed_up_to(job).unwrap_or(Epoch::MAX)
     }
 
     pub(super) fn pause(&mut self, id: RelationId, pause: bool) -> Result<Done> {

@@ -30,6 +30,7 @@ mod formats;
 mod jdbc;
 mod kafka;
 mod kafka_keyed;
+mod lagging;
 mod lateness;
 mod metrics;
 mod nexmark;

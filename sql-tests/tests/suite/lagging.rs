@@ -1,0 +1,152 @@
+//! Jobs that lag while others depend on them: that fall off a ring, stand still, or read on their own when a checkpoint, a FLUSH
+//! or a replayed sink waits for an epoch of theirs.
+
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use tokio_postgres::Client;
+
+async fn run(client: &Client, statement: &str) {
+    client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+}
+
+async fn number(client: &Client, query: &str) -> i64 {
+    client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
+}
+
+/// How often each line is in the files that show.
+fn lines(dir: &Path) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.expect("a readable folder").path();
+        if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')) {
+            continue;
+        }
+        for line in std::fs::read_to_string(&path).unwrap_or_default().lines() {
+            *lines.entry(line.to_string()).or_default() += 1;
+        }
+    }
+    lines
+}
+
+/// After a restart a view falls off the ring before the epoch that the log of its sink is complete up to. Had it come to a later one
+/// at once, the sink would have emitted again what its log has. On a machine that is busy with other things the checkpoint may come too late
+/// for the view to lag; then this tells nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_lags_in_a_replay_comes_to_where_its_sink_was() {
+    const SENT: usize = 150_000;
+    let out = tempfile::tempdir().expect("a folder");
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "3600s", ring_size: "16KiB", ..Default::default() });
+    let client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE s (id BIGINT) WITH (connector = 'datagen', rows-per-second = '100000', number-of-rows = '200000', \
+         fields.id.kind = 'sequence', fields.id.start = '1', fields.id.end = '200000')",
+    )
+    .await;
+    // One view keeps cuts going, the other is slow.
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM s").await;
+    let slow = "LENGTH(REGEXP_REPLACE(REPEAT(CAST(id AS TEXT), 60), '[0-9]', 'xyz', 'g'))";
+    run(&client, &format!("CREATE MATERIALIZED VIEW v AS SELECT id, {slow} AS n FROM s WHERE {slow} > 0 AND id <= {SENT}")).await;
+    let sink = format!(
+        "CREATE SINK files FROM v WITH (connector = 'filesystem', path = '{}', \
+         sink.rolling-policy.rollover-interval = '100 ms') FORMAT PLAIN ENCODE JSON",
+        out.path().display()
+    );
+    run(&client, &sink).await;
+    let sent = async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        (lines(out.path()).len() == SENT).then_some(())
+    };
+    until("everything is outside", sent).await;
+    until("all is read", async || (number(&client, "SELECT n FROM counted").await == 200_000).then_some(())).await;
+    // Nothing of this goes to the sink: its log is not complete up to here.
+    run(&client, "CREATE TABLE other (id INT)").await;
+    for id in 1..=3 {
+        run(&client, &format!("INSERT INTO other VALUES ({id})")).await;
+    }
+    tokio::task::block_in_place(|| server.kill_and_restart());
+    let client = server.connect().await;
+    let all = tokio::time::timeout(Duration::from_secs(60), run(&client, "FLUSH"));
+    assert!(all.await.is_ok(), "some job never came to the end; log:\n{}", server.log());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let twice = lines(out.path()).into_values().filter(|n| *n > 1).count();
+    let log = server.log();
+    assert!(twice == 0, "{twice} rows are there twice; log:\n{log}");
+}
+
+/// Views and sinks that never keep up, with checkpoints all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_always_lags_comes_to_the_end() {
+    let server = Server::start(ServerOptions { checkpoint_interval: "20ms", ring_size: "4KiB", ..Default::default() });
+    let client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, url VARCHAR) \
+         WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '1000000', nexmark.split.num = '2')",
+    )
+    .await;
+    run(&client, "CREATE MATERIALIZED VIEW dear AS SELECT auction, bidder, price FROM bid WHERE LENGTH(REPLACE(url, 'a', 'bb')) > 0").await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n, SUM(price) AS s FROM dear").await;
+    run(&client, "CREATE SINK out AS SELECT auction, COUNT(*) AS n FROM dear GROUP BY auction WITH (connector = 'blackhole')").await;
+    run(&client, "CREATE SINK again FROM dear WITH (connector = 'blackhole')").await;
+    let all = tokio::time::timeout(Duration::from_secs(120), async {
+        while number(&client, "SELECT n::bigint FROM counted").await < 920_000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        run(&client, "FLUSH").await;
+    });
+    assert!(all.await.is_ok(), "some job never came to the end; log:\n{}", server.log());
+}
+
+/// A sink that fills its log and stands still after a FLUSH has begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flush_waits_for_nobody_who_stands_still() {
+    let server = Server::start(ServerOptions { checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE bid (auction BIGINT, price BIGINT, url VARCHAR, extra VARCHAR) \
+         WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '500000')",
+    )
+    .await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM bid").await;
+    until("all is read", || async { (number(&client, "SELECT n FROM counted").await == 460_000).then_some(()) }).await;
+    // It reads on its own, sends as it goes, and soon has no room.
+    run(&client, "CREATE SINK out AS SELECT * FROM bid WITH (connector = 'blackhole', sink.log-size = '1'); ALTER JOB out PAUSE").await;
+    for statement in ["FLUSH", "SELECT * FROM eddyline.late_rows"] {
+        let answer = tokio::time::timeout(Duration::from_secs(20), client.simple_query(statement)).await;
+        assert!(answer.is_ok_and(|a| a.is_ok()), "{statement} did not end; log:\n{}", server.log());
+    }
+}
+
+/// Processor time that a process has used, in hundredths of a second.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number")
+}
+
+/// A checkpoint is due, and cannot begin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timer_that_is_overdue_is_not_waited_for_without_pause() {
+    let options = ServerOptions { checkpoint_interval: "50ms", failpoints: "backfill.step=hold@0".into(), ..Default::default() };
+    let server = Server::start(options);
+    let client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE s (id BIGINT, at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'datagen', number-of-rows = '10', \
+         fields.id.kind = 'sequence', fields.id.start = '1', fields.id.end = '10', watermark.mode = 'manual')",
+    )
+    .await;
+    run(&client, "CREATE MATERIALIZED VIEW v AS SELECT id FROM s").await;
+    run(&client, "ALTER SOURCE s ADVANCE WATERMARK TO TIMESTAMP '2030-01-01 00:00:00'").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let pid = server.pid().expect("it runs");
+    let before = ticks(pid);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = ticks(pid) - before;
+    assert!(used < 20, "{used} hundredths of a second of work while there was nothing to do; log:\n{}", server.log());
+}
