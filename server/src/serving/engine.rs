@@ -262,6 +262,8 @@ fn exhausted(what: &str) -> SqlError {
     } else {
         (SqlError::new(SqlState("53200"), "out of memory"), "Ask for less at once, or raise query_memory.")
     };
+    // What follows is about settings that are not ours.
+    let what = what.split(" Please try").next().unwrap_or(what);
     error.with_detail(first_line(what)).with_hint(hint)
 }
 
@@ -269,6 +271,7 @@ fn shared_error(error: &DataFusionError) -> SqlError {
     let known = match error.find_root() {
         DataFusionError::External(inner) => inner.downcast_ref::<SqlError>().cloned(),
         DataFusionError::ResourcesExhausted(what) => Some(exhausted(what)),
+        DataFusionError::ArrowError(inner, _) => spill_error(inner),
         _ => None,
     };
     known.unwrap_or_else(|| execution_error(&error.strip_backtrace()))
@@ -284,7 +287,15 @@ fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
             },
         },
         arrow::error::ArrowError::CastError(what) => cast_error(&what),
-        other => other.into(),
+        other => spill_error(&other).unwrap_or_else(|| other.into()),
+    }
+}
+
+/// What a writer of spilled rows meets comes as an error of arrow's file format.
+fn spill_error(error: &arrow::error::ArrowError) -> Option<SqlError> {
+    match error {
+        arrow::error::ArrowError::IoError(what, _) if what.contains("disk space during the spilling") => Some(exhausted(what)),
+        _ => None,
     }
 }
 

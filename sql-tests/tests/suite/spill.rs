@@ -3,23 +3,11 @@
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
-use tokio_postgres::Client;
 
-const ROWS: i64 = 600_000;
-
-async fn fill(client: &Client) {
-    client.batch_execute("CREATE TABLE big (id BIGINT, pad VARCHAR)").await.expect("a table");
-    for from in (0..ROWS).step_by(20_000) {
-        let to = from + 19_999;
-        let rows = format!(
-            "SELECT i, 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' || (i::bigint * 7919) % 1000003 FROM generate_series({from}, {to}) AS s(i)"
-        );
-        client.batch_execute(&format!("INSERT INTO big {rows}")).await.expect("rows");
-    }
-}
-
-/// Sorted by what the rows do not come in; one number of all of them.
-const SORT: &str = "SELECT SUM(n * id)::bigint % 1000 FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY pad, id) % 10 AS n FROM big)";
+/// Two million rows sorted by what they do not come in; one number of all of them.
+const SORT: &str = "SELECT SUM(n * id)::bigint % 1000 FROM
+    (SELECT id, ROW_NUMBER() OVER (ORDER BY pad, id) % 10 AS n FROM
+        (SELECT i AS id, 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' || (i::bigint * 7919) % 1000003 AS pad FROM generate_series(0, 1999999) AS s(i)))";
 
 fn spilled_bytes(server: &Server) -> u64 {
     fn below(dir: &std::path::Path) -> u64 {
@@ -39,7 +27,6 @@ async fn nothing_is_left(server: &Server) {
 async fn a_sort_larger_than_memory_gives_the_same_rows() {
     let mut server = Server::start(ServerOptions::default());
     let client = server.connect().await;
-    fill(&client).await;
     let in_memory: i64 = client.query_one(SORT, &[]).await.expect("memory does").get(0);
     server.options.settings = &["--query-memory", "64MiB"];
     server.kill_and_restart();
@@ -61,7 +48,7 @@ async fn a_sort_larger_than_memory_gives_the_same_rows() {
     let error = error.as_db_error().expect("the server says so");
     assert_eq!(error.code().code(), "53400", "{error:?}");
     assert!(error.hint().is_some_and(|hint| hint.contains("query_spill")), "{error:?}");
-    let one: i64 = client.query_one("SELECT COUNT(*) FROM big", &[]).await.expect("the session goes on").get(0);
-    assert_eq!(one, ROWS);
+    let one: i64 = client.query_one("SELECT 1::bigint", &[]).await.expect("the session goes on").get(0);
+    assert_eq!(one, 1);
     nothing_is_left(&server).await;
 }
