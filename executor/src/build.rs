@@ -5,7 +5,7 @@ use crate::exchange::Exchange;
 use crate::expr::{NowHandle, Predicate, Projection};
 use crate::instance::{Instance, Work};
 use crate::job::{JobShared, JobSpec};
-use crate::operators::aggregate::{Aggregate, AggregateSpec, StateContext, routing};
+use crate::operators::aggregate::{Aggregate, AggregateSpec, routing};
 use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
@@ -18,6 +18,7 @@ use crate::operators::project::Project;
 use crate::operators::scan::Scan;
 use crate::operators::session::{SessionAssign, SessionSpec};
 use crate::operators::sink::Sink;
+use crate::operators::state::StateSpec;
 use crate::operators::temporal_filter::{TemporalFilter, TemporalFilterSpec};
 use crate::operators::temporal_join::{TemporalJoin, TemporalJoinSpec};
 use crate::operators::top_n::{self, TopN, TopNSpec};
@@ -27,7 +28,7 @@ use crate::operators::window_assign::WindowAssign;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_common::{Result, SqlError, SqlState, StateTableId};
 use eddyline_planner::plan::{ChangelogMode, Expr, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_storage::state::{SpillGate, StateBudget};
 use std::sync::Arc;
@@ -113,11 +114,7 @@ impl Builder<'_> {
                 output,
                 output_mode: node.mode,
                 routing: routing(plan, node.inputs[0])?,
-                state: *state,
-                worker: self.worker,
-                workers: self.workers,
-                context: self.state_context(),
-                restore: self.spec.restore.is_some(),
+                state: self.state_of(*state),
             })?,
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
             Op::ProcessingTime { .. } => Box::new(ProcessingTime),
@@ -131,11 +128,7 @@ impl Builder<'_> {
                 input: input().clone(),
                 output,
                 routing: routing(plan, node.inputs[0])?,
-                state: *state,
-                worker: self.worker,
-                workers: self.workers,
-                context: self.state_context(),
-                restore: self.spec.restore.is_some(),
+                state: self.state_of(*state),
             })?,
             Op::Union => {
                 let inputs: Vec<SchemaRef> = node.inputs.iter().map(|i| self.schemas[*i].clone()).collect();
@@ -162,11 +155,7 @@ impl Builder<'_> {
                 output_mode: node.mode,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
-                state: *state,
-                worker: self.worker,
-                workers: self.workers,
-                context: self.state_context(),
-                restore: self.spec.restore.is_some(),
+                state: self.state_of(*state),
             })?,
             Op::LookupJoin { kind, keys, residual, state } => LookupJoin::new(LookupJoinSpec {
                 kind: *kind,
@@ -176,11 +165,7 @@ impl Builder<'_> {
                 output,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
-                state: *state,
-                worker: self.worker,
-                workers: self.workers,
-                context: self.state_context(),
-                restore: self.spec.restore.is_some(),
+                state: self.state_of(*state),
             })?,
             Op::TemporalJoin { kind, keys, residual, times, state } => TemporalJoin::new(TemporalJoinSpec {
                 kind: *kind,
@@ -192,11 +177,7 @@ impl Builder<'_> {
                 output,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
-                state: *state,
-                worker: self.worker,
-                workers: self.workers,
-                context: self.state_context(),
-                restore: self.spec.restore.is_some(),
+                state: self.state_of(*state),
             })?,
             Op::Aggregate { group, calls, window, state } => Aggregate::new(AggregateSpec {
                 group: group.clone(),
@@ -206,11 +187,7 @@ impl Builder<'_> {
                 output,
                 input_mode: plan.nodes[node.inputs[0]].mode,
                 routing: routing(plan, node.inputs[0])?,
-                state: *state,
-                worker: self.worker,
-                workers: self.workers,
-                context: self.state_context(),
-                restore: self.spec.restore.is_some(),
+                state: self.state_of(*state),
             })?,
             Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => TopN::new(TopNSpec {
                 partition: partition.clone(),
@@ -224,11 +201,7 @@ impl Builder<'_> {
                 output,
                 input_mode: plan.nodes[node.inputs[0]].mode,
                 routing: routing(plan, node.inputs[0])?,
-                state: *state,
-                worker: self.worker,
-                workers: self.workers,
-                context: self.state_context(),
-                restore: self.spec.restore.is_some(),
+                state: self.state_of(*state),
             })?,
             Op::Over { partition, order, calls, window, state } => Over::new(OverSpec {
                 partition: partition.clone(),
@@ -238,11 +211,7 @@ impl Builder<'_> {
                 input: input().clone(),
                 output,
                 routing: routing(plan, node.inputs[0])?,
-                state: *state,
-                worker: self.worker,
-                workers: self.workers,
-                context: self.state_context(),
-                restore: self.spec.restore.is_some(),
+                state: self.state_of(*state),
             })?,
             Op::Normalize { key } => Box::new(Normalize::new(self.spec.view.clone(), key.clone(), output)?),
             Op::Materialize { .. } => {
@@ -256,12 +225,16 @@ impl Builder<'_> {
         }))
     }
 
-    fn state_context(&self) -> StateContext {
-        StateContext {
+    fn state_of(&self, table: StateTableId) -> StateSpec {
+        StateSpec {
+            table,
+            worker: self.worker,
+            workers: self.workers,
             kv: self.state.kv.clone(),
             backend: self.state.backend,
             budget: self.state.budget.clone(),
             gate: self.state.gate.clone(),
+            restore: self.spec.restore.is_some(),
         }
     }
 }

@@ -4,15 +4,27 @@ use crate::operator::StepContext;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
+use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::types::{Column, arrow_schema};
-use eddyline_common::{ChangeBatch, Epoch, SqlType, TaggedBatch, Timestamp};
+use eddyline_common::{ChangeBatch, Epoch, SqlType, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_planner::plan::{BinaryOp, Expr, Literal, LiteralValue};
+use eddyline_storage::kv::MemoryKv;
+use eddyline_storage::state::SpillGate;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tempfile::TempDir;
+
+/// Checkpoint `id` of a store as an image in a folder, the frozen runs in it.
+pub(crate) fn image(kv: &MemoryKv, gate: &SpillGate, id: u64, runs: Vec<(StateTableId, SortedRun)>) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    gate.ingest(id, || kv.ingest(SortedRun::merge(runs))).unwrap();
+    gate.image(id, || kv.checkpoint(&dir.path().join("image"))).unwrap();
+    dir
+}
 
 pub(crate) fn columns(columns: &[(&str, SqlType)]) -> Vec<Column> {
     columns.iter().map(|(name, ty)| Column::new(*name, ty.clone(), true)).collect()

@@ -1,6 +1,7 @@
 //! What the tests from outside share: a server as a process of its own that can be killed and started again, clients
 //! for it, and waiting for conditions. Knows the product only by its binary and its wire.
 
+pub mod client;
 pub mod process;
 pub mod wait;
 

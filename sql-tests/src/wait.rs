@@ -9,13 +9,18 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
 /// Polls until `probe` gives a value; panics with `what` when it does not in time.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {
+    until_within(PATIENCE, what, probe).await
+}
+
+/// The same for what takes longer by its nature.
+pub async fn until_within<T, F: Future<Output = Option<T>>>(patience: Duration, what: &str, mut probe: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "in {PATIENCE:?} it did not come true that {what}");
+        assert!(Instant::now() < deadline, "in {patience:?} it did not come true that {what}");
         tokio::time::sleep(POLL).await;
     }
 }

@@ -7,15 +7,15 @@
 use crate::expr::NowHandle;
 use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::{Operator, StepContext};
-use crate::operators::aggregate::StateContext;
-use crate::operators::matched::{Matched, columns_at, without_nulls};
+use crate::operators::matched::{Matched, columns_at, key_types, without_nulls};
 use crate::operators::routing::Routing;
+use crate::operators::state::StateSpec;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::key::{KeyCodec, KeyRows};
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
+use eddyline_common::{ChangeBatch, Result, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{Expr, JoinKind};
-use eddyline_storage::state::{KeyedRows, NO_SLOT, RowChunk, RowShape, Shards, StateSpace};
+use eddyline_storage::state::{KeyedRows, NO_SLOT, RowChunk, RowShape, Shards};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
@@ -36,12 +36,7 @@ pub struct LookupJoinSpec<'a> {
     /// Input columns of each side whose key decided that a row came to this worker.
     pub routing: [Vec<usize>; 2],
     pub now: &'a NowHandle,
-    pub state: StateTableId,
-    pub worker: usize,
-    pub workers: usize,
-    pub context: StateContext,
-    /// The store holds this operator's state.
-    pub restore: bool,
+    pub state: StateSpec,
 }
 
 pub struct LookupJoin {
@@ -72,27 +67,10 @@ struct Pairs {
 
 impl LookupJoin {
     pub fn new(spec: LookupJoinSpec) -> Result<Box<Self>> {
-        let LookupJoinSpec {
-            kind,
-            keys: [left_keys, right_keys],
-            inputs: [left, right],
-            output,
-            routing: [of_left, of_right],
-            context,
-            ..
-        } = spec;
-        let types = |keys: &[usize], input: &SchemaRef| {
-            keys.iter().map(|k| input.fields().get(*k).map(|f| f.data_type().clone())).collect::<Option<Vec<_>>>()
-        };
-        let (Some(compared), Some(with)) = (types(&left_keys, &left), types(&right_keys, &right)) else {
-            return Err(SqlError::internal("a lookup join is keyed by a column that its input has not"));
-        };
-        if compared != with {
-            return Err(SqlError::internal("a lookup join compares keys of different types"));
-        }
-        let residency = context.residency();
-        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
-        let inputs = [left, right];
+        let LookupJoinSpec { kind, keys, inputs, output, routing: [of_left, of_right], .. } = spec;
+        let compared = key_types(&keys, &inputs)?;
+        let [left_keys, right_keys] = keys;
+        let space = spec.state.open()?;
         Ok(Box::new(LookupJoin {
             output: Matched::new(kind, &inputs, output, spec.residual, spec.now)?,
             codec: KeyCodec::new(compared)?,

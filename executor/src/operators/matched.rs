@@ -7,7 +7,7 @@ use crate::operators::scan::assemble;
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{not, take};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use eddyline_common::{ChangeBatch, Result, SqlError};
 use eddyline_planner::plan::{Expr, JoinKind};
 use std::sync::Arc;
@@ -17,6 +17,13 @@ pub(super) struct Matched {
     both: SchemaRef,
     output: SchemaRef,
     residual: Option<Predicate>,
+}
+
+/// The types that both sides' keys are compared by.
+pub(super) fn key_types(keys: &[Vec<usize>; 2], inputs: &[SchemaRef; 2]) -> Result<Vec<DataType>> {
+    let [left, right] = [0, 1]
+        .map(|side| keys[side].iter().map(|k| inputs[side].fields().get(*k).map(|f| f.data_type().clone())).collect::<Option<Vec<_>>>());
+    left.filter(|left| right.as_ref() == Some(left)).ok_or_else(|| SqlError::internal("a join compares keys of different types"))
 }
 
 impl Matched {

@@ -16,6 +16,7 @@ pub mod routing;
 pub mod scan;
 pub mod session;
 pub mod sink;
+pub mod state;
 pub mod temporal_filter;
 pub mod temporal_join;
 pub mod top_n;

@@ -10,11 +10,11 @@
 //! - What is emitted at once is bounded (`EMIT_ROWS`), whatever the number of rows that leave at one moment.
 
 use crate::operator::{Operator, StepContext};
-use crate::operators::aggregate::StateContext;
 use crate::operators::net::NetChanges;
 use crate::operators::routing::Routing;
 use crate::operators::scan::assemble;
 use crate::operators::session::{changes, time_key};
+use crate::operators::state::StateSpec;
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
@@ -38,12 +38,7 @@ pub struct TemporalFilterSpec {
     pub output_mode: ChangelogMode,
     /// Input columns whose key decided that a row came to this worker.
     pub routing: Vec<usize>,
-    pub state: StateTableId,
-    pub worker: usize,
-    pub workers: usize,
-    pub context: StateContext,
-    /// The store holds this operator's state.
-    pub restore: bool,
+    pub state: StateSpec,
 }
 
 pub struct TemporalFilter {
@@ -97,13 +92,12 @@ struct Due {
 
 impl TemporalFilter {
     pub fn new(spec: TemporalFilterSpec) -> Result<Box<Self>> {
-        let TemporalFilterSpec { from, until, input, output, context, .. } = spec;
+        let TemporalFilterSpec { from, until, input, output, .. } = spec;
         let is_time = |bound: &TimeBound| input.fields().get(bound.column).is_some_and(|f| f.data_type().is_temporal());
         if !from.iter().chain(&until).all(is_time) || input.fields().len() != output.fields().len() {
             return Err(SqlError::internal("a temporal filter does not fit the columns of its input"));
         }
-        let residency = context.residency();
-        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let space = spec.state.open()?;
         let open = |bounds: &[TimeBound], kind: u8| if bounds.is_empty() { Ok(None) } else { Timed::open(&space, kind).map(Some) };
         Ok(Box::new(TemporalFilter {
             waiting: open(&from, 0)?,

@@ -10,13 +10,13 @@
 
 use crate::expr::NowHandle;
 use crate::operator::{Operator, StepContext};
-use crate::operators::aggregate::StateContext;
 use crate::operators::join::without_behind;
-use crate::operators::matched::{Matched, columns_at, without_nulls};
+use crate::operators::matched::{Matched, columns_at, key_types, without_nulls};
 use crate::operators::net::NetChanges;
 use crate::operators::routing::Routing;
 use crate::operators::scan::assemble;
 use crate::operators::session::{Ends, time_key, time_of};
+use crate::operators::state::StateSpec;
 use crate::operators::temporal_filter::Timed;
 use arrow::array::{Array, AsArray, Int64Array, UInt32Array};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
@@ -24,7 +24,7 @@ use eddyline_common::key::{KeyCodec, KeyRows};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{ChangelogMode, Expr, JoinKind};
-use eddyline_storage::state::{KeyedRows, NO_SLOT, ROW_KINDS, RowBatch, RowChunk, RowShape, Shards, StateSpace};
+use eddyline_storage::state::{KeyedRows, NO_SLOT, ROW_KINDS, RowBatch, RowChunk, RowShape, Shards};
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeSet;
 
@@ -52,12 +52,7 @@ pub struct TemporalJoinSpec<'a> {
     /// Input columns of each side whose key decided that a row came to this worker.
     pub routing: [Vec<usize>; 2],
     pub now: &'a NowHandle,
-    pub state: StateTableId,
-    pub worker: usize,
-    pub workers: usize,
-    pub context: StateContext,
-    /// The store holds this operator's state.
-    pub restore: bool,
+    pub state: StateSpec,
 }
 
 pub struct TemporalJoin {
@@ -104,24 +99,18 @@ type Known = (i64, u32);
 
 impl TemporalJoin {
     pub fn new(spec: TemporalJoinSpec) -> Result<Box<Self>> {
-        let TemporalJoinSpec { kind, keys, times, inputs, output, routing: [of_left, of_right], context, .. } = spec;
-        let types = |side: usize| {
-            keys[side].iter().map(|k| inputs[side].fields().get(*k).map(|f| f.data_type().clone())).collect::<Option<Vec<_>>>()
-        };
+        let TemporalJoinSpec { kind, keys, times, inputs, output, routing: [of_left, of_right], .. } = spec;
+        let compared = key_types(&keys, &inputs)?;
         let is_time = |side: usize| inputs[side].fields().get(times[side]).is_some_and(|f| f.data_type().is_temporal());
-        let (Some(left), Some(right)) = (types(0), types(1)) else {
-            return Err(SqlError::internal("a temporal join is keyed by a column that its input has not"));
-        };
-        if left != right || !is_time(0) || !is_time(1) {
+        if !is_time(0) || !is_time(1) {
             return Err(SqlError::internal("a temporal join does not fit its inputs"));
         }
-        let residency = context.residency();
-        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let space = spec.state.open()?;
         let whole = |side: usize| KeyCodec::exact(inputs[side].fields().iter().map(|f| f.data_type().clone()).collect());
         Ok(Box::new(TemporalJoin {
             output: Matched::new(kind, &inputs, output, spec.residual, spec.now)?,
             codecs: [whole(0)?, whole(1)?],
-            key_codec: KeyCodec::new(left)?,
+            key_codec: KeyCodec::new(compared)?,
             routing: [Routing::by(of_left, &inputs[0])?, Routing::by(of_right, &inputs[1])?],
             waiting: Timed::open(&space, 0)?,
             versions: KeyedRows::open(&space, ROW_KINDS, RowShape { ordered: true, ..RowShape::default() })?,

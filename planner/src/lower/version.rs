@@ -125,9 +125,11 @@ impl Lowering<'_> {
     }
 }
 
+/// An expression of the left side and the one of the right side that it equals.
+type Equality = (DfExpr, DfExpr);
+
 /// The equal expressions of both sides, and the rest of the condition.
-#[allow(clippy::type_complexity)] // said in the line above
-fn equalities(join: &VersionJoin) -> Result<(Vec<(DfExpr, DfExpr)>, Vec<DfExpr>)> {
+fn equalities(join: &VersionJoin) -> Result<(Vec<Equality>, Vec<DfExpr>)> {
     let (mut on, mut rest) = (Vec::new(), Vec::new());
     for condition in split_conjunction(unaliased(&join.condition)) {
         let pair = match condition {

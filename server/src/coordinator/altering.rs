@@ -85,11 +85,10 @@ impl Core {
         self.mark(epoch);
     }
 
-    /// A policy counts once the job has come to where it was altered.
-    pub(super) fn take_policies(&mut self, id: RelationId) {
+    /// A policy counts once the job has come to where it was altered: what was altered up to `epoch` counts from here on.
+    pub(super) fn take_policies(&mut self, id: RelationId, epoch: Epoch) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let stepped = job.stepped;
-        while let Some((_, policy)) = job.policies.pop_front_if(|(epoch, _)| *epoch <= stepped) {
+        while let Some((_, policy)) = job.policies.pop_front_if(|(altered, _)| *altered <= epoch) {
             self.engine.set_on_error(id, policy);
         }
     }

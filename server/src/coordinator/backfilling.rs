@@ -17,10 +17,13 @@ use std::sync::atomic::Ordering;
 
 impl Core {
     /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there; or up to the
-    /// next epoch that it or a job that reads it must come to.
+    /// next epoch that it or a job that reads it must come to. Never further than a view that it reads, which may have no room for more until
+    /// this job has what is there.
     pub(super) fn fall_off(&mut self, id: RelationId) -> Move {
         let Some(job) = self.jobs.get(&id) else { return Move::None };
-        let to = self.epochs_met(id).into_iter().filter(|epoch| *epoch > job.stepped).min().unwrap_or(self.last_cut);
+        let met = self.epochs_met(id).into_iter().filter(|epoch| *epoch > job.stepped).min().unwrap_or(self.last_cut);
+        let to = self.exact_in_views(job, met.min(self.known(job))).filter(|epoch| *epoch > job.stepped);
+        let Some(to) = to else { return Move::None };
         self.mark(to);
         let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
         tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");

@@ -375,13 +375,13 @@ impl Core {
     fn freeze(&mut self, id: RelationId, positions: Option<Positions>) {
         let at_epoch = self.jobs.get(&id).is_some_and(Job::is_live);
         let sink = self.sinks.get(&id).map(|s| s.body(at_epoch));
+        if let Some(epoch) = self.checkpoint_ahead(id).filter(|_| positions.is_some() && at_epoch) {
+            // A sink that stands still goes on to the checkpoint's epoch at once, as it will after a restart: with the policy of there.
+            self.take_policies(id, epoch);
+        }
         let Some(run) = &mut self.checkpoint else { return };
         let Some(job) = self.jobs.get_mut(&id).filter(|_| run.unreached.remove(&id)) else { return };
         if positions.is_some() {
-            // A sink that stands still goes on to the checkpoint's epoch at once, as it will after a restart: with the policy of there.
-            while let Some((_, policy)) = job.policies.pop_front_if(|(epoch, _)| at_epoch && *epoch <= run.epoch) {
-                self.engine.set_on_error(id, policy);
-            }
             run.held.insert(id);
             if let Some(sink) = self.sinks.get_mut(&id).filter(|_| at_epoch) {
                 sink.rejoins = true;

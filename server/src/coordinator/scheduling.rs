@@ -47,7 +47,7 @@ impl Core {
         if let Some(held) = self.hold_sink(id) {
             return Ok(held);
         }
-        self.take_policies(id);
+        self.take_policies(id, self.jobs[&id].stepped);
         let job = &self.jobs[&id];
         if self.output_is_full(job) {
             return Ok(Move::None);
@@ -81,15 +81,23 @@ impl Core {
     /// The newest epoch the job can step to: known in all inputs, exact in all views it reads, not past a mark,
     /// with not too much input.
     fn target(&self, job: &Job) -> Option<Epoch> {
-        let known = job.inputs.iter().map(|i| self.frontier(*i)).min().unwrap_or(self.last_cut);
         let mark = self.marks.range(job.stepped.next()..).next().copied().unwrap_or(Epoch::MAX);
-        let bound = known.min(mark).min(self.sink_bound(job)).min(self.policy_bound(job));
-        let views: Vec<&Job> = job.inputs.iter().filter(|i| !self.tables.contains_key(i)).filter_map(|i| self.jobs.get(i)).collect();
-        let exact = |bound| super::job::common_epoch(views.iter().map(|v| &v.exact), bound);
-        let full = exact(bound)?;
-        let bounded = exact(self.bound_by_bytes(job, full)).unwrap_or(full);
+        let bound = self.known(job).min(mark).min(self.sink_bound(job)).min(self.policy_bound(job));
+        let full = self.exact_in_views(job, bound)?;
+        let bounded = self.exact_in_views(job, self.bound_by_bytes(job, full)).unwrap_or(full);
         let target = if bounded > job.stepped { bounded } else { full };
         (target > job.stepped).then_some(target)
+    }
+
+    /// The newest epoch up to `bound` at which all views that the job reads are exact.
+    pub(super) fn exact_in_views(&self, job: &Job, bound: Epoch) -> Option<Epoch> {
+        let views: Vec<&Job> = job.inputs.iter().filter(|i| !self.tables.contains_key(i)).filter_map(|i| self.jobs.get(i)).collect();
+        super::job::common_epoch(views.iter().map(|v| &v.exact), bound)
+    }
+
+    /// The epoch up to which all that the job reads is known.
+    pub(super) fn known(&self, job: &Job) -> Epoch {
+        job.inputs.iter().map(|i| self.frontier(*i)).min().unwrap_or(self.last_cut)
     }
 
     fn bound_by_bytes(&self, job: &Job, bound: Epoch) -> Epoch {

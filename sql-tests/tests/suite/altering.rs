@@ -1,13 +1,10 @@
 //! Options that are changed while things run, and what EXPLAIN ANALYZE shows of them.
 
+use eddyline_sql_tests::client::run;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
 use tokio_postgres::{Client, SimpleQueryMessage};
-
-async fn run(client: &Client, statement: &str) {
-    client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
-}
 
 /// How many steps a view's job has made, as EXPLAIN ANALYZE has it, and the lines of its operators.
 async fn explained(client: &Client, view: &str) -> (u64, Vec<String>) {

@@ -2,10 +2,11 @@
 //! checkpoint comes to the end, which one that started over each time would never see; and what it comes to is what a
 //! run without interruption gives.
 
+use eddyline_sql_tests::client::rows;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 const SOURCE: &str = "CREATE SOURCE bid (auction BIGINT, price BIGINT, channel VARCHAR, date_time TIMESTAMP, \
      WATERMARK FOR date_time AS date_time - INTERVAL '20 milliseconds') \
@@ -32,14 +33,6 @@ async fn create_views(client: &Client, suffix: &str) {
     for (name, query) in VIEWS {
         client.batch_execute(&format!("CREATE MATERIALIZED VIEW {name}_{suffix} AS {query}")).await.expect("the view is accepted");
     }
-}
-
-async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
-    let row = |message| match message {
-        SimpleQueryMessage::Row(r) => Some((0..r.len()).map(|i| r.get(i).map(str::to_string)).collect()),
-        _ => None,
-    };
-    client.simple_query(query).await.expect("the query runs").into_iter().filter_map(row).collect()
 }
 
 /// (late rows, rows in) of a view.

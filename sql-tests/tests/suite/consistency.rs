@@ -1,6 +1,7 @@
 //! What several views say together is true at one moment: views of different depth over the same input agree in every SELECT and
 //! across the SELECTs of a transaction, while input runs, while views come and go among them, and after a kill.
 
+use eddyline_sql_tests::client::run;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::sync::Arc;
@@ -10,10 +11,6 @@ use tokio_postgres::Client;
 const TRANSFERS: i64 = 1_000_000;
 const BATCH: i64 = 4_000;
 const ACCOUNTS: i64 = 1_000;
-
-async fn run(client: &Client, statement: &str) {
-    client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
-}
 
 async fn numbers(client: &Client, query: &str) -> Vec<Option<i64>> {
     let row = client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}"));

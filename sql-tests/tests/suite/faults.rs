@@ -1,6 +1,7 @@
 //! The world's faults, from outside: a full disk, damaged files, a directory that cannot be used, clients that vanish or
 //! come in crowds. Each gets a clear error, everything else runs on, and nothing acknowledged is lost.
 
+use eddyline_sql_tests::client::{number, rows};
 use eddyline_sql_tests::process::binary;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
@@ -16,10 +17,6 @@ const PAD_BYTES: usize = 64 << 10;
 
 fn state(error: &Error) -> &str {
     error.code().map_or("", |c| c.code())
-}
-
-async fn number(client: &Client, query: &str) -> i64 {
-    client.query_one(query, &[]).await.expect("the query runs").get(0)
 }
 
 async fn insert(client: &Client, id: i64) -> Result<(), Error> {
@@ -101,13 +98,6 @@ async fn a_full_disk_fails_writes_until_there_is_room() {
 /// Each second of event time by channel.
 const BATCH: &str = "SELECT window_start, channel, COUNT(*) AS n, SUM(price) AS s FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), \
                      INTERVAL '1' SECOND)) GROUP BY window_start, window_end, channel ORDER BY 1, 2";
-
-async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
-    let messages = client.simple_query(query).await.expect("the query runs");
-    let cells = |row: &tokio_postgres::SimpleQueryRow| (0..row.len()).map(|i| row.get(i).map(str::to_string)).collect();
-    let row = |message| if let tokio_postgres::SimpleQueryMessage::Row(row) = message { Some(cells(&row)) } else { None };
-    messages.into_iter().filter_map(row).collect()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_halts_a_source_until_there_is_room() {

@@ -1,20 +1,12 @@
 //! Jobs that lag while others depend on them: that fall off a ring, stand still, or read on their own when a checkpoint, a FLUSH
 //! or a replayed sink waits for an epoch of theirs.
 
-use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::client::{number, run};
+use eddyline_sql_tests::wait::{until, until_within};
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
-use tokio_postgres::Client;
-
-async fn run(client: &Client, statement: &str) {
-    client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
-}
-
-async fn number(client: &Client, query: &str) -> i64 {
-    client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
-}
 
 /// How often each line is in the files that show.
 fn lines(dir: &Path) -> BTreeMap<String, usize> {
@@ -56,10 +48,7 @@ async fn a_view_that_lags_in_a_replay_comes_to_where_its_sink_was() {
         out.path().display()
     );
     run(&client, &sink).await;
-    let sent = async || {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        (lines(out.path()).len() == SENT).then_some(())
-    };
+    let sent = async || (lines(out.path()).len() == SENT).then_some(());
     until("everything is outside", sent).await;
     until("all is read", async || (number(&client, "SELECT n FROM counted").await == 200_000).then_some(())).await;
     // Nothing of this goes to the sink: its log is not complete up to here.
@@ -71,6 +60,7 @@ async fn a_view_that_lags_in_a_replay_comes_to_where_its_sink_was() {
     let client = server.connect().await;
     let all = tokio::time::timeout(Duration::from_secs(60), run(&client, "FLUSH"));
     assert!(all.await.is_ok(), "some job never came to the end; log:\n{}", server.log());
+    // Rows that should not come have time to.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let twice = lines(out.path()).into_values().filter(|n| *n > 1).count();
     let log = server.log();
@@ -92,12 +82,9 @@ async fn what_always_lags_comes_to_the_end() {
     run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n, SUM(price) AS s FROM dear").await;
     run(&client, "CREATE SINK out AS SELECT auction, COUNT(*) AS n FROM dear GROUP BY auction WITH (connector = 'blackhole')").await;
     run(&client, "CREATE SINK again FROM dear WITH (connector = 'blackhole')").await;
-    let all = tokio::time::timeout(Duration::from_secs(120), async {
-        while number(&client, "SELECT n::bigint FROM counted").await < 920_000 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        run(&client, "FLUSH").await;
-    });
+    let counted = async || (number(&client, "SELECT n::bigint FROM counted").await >= 920_000).then_some(());
+    until_within(Duration::from_secs(120), "every row is counted", counted).await;
+    let all = tokio::time::timeout(Duration::from_secs(60), run(&client, "FLUSH"));
     assert!(all.await.is_ok(), "some job never came to the end; log:\n{}", server.log());
 }
 

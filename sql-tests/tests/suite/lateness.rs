@@ -2,6 +2,7 @@
 //! that reads them from a table or view afterwards, and one that does so after old versions were cleaned away and
 //! the server was killed.
 
+use eddyline_sql_tests::client::run;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -13,10 +14,6 @@ const SCHEMA: [&str; 3] = [
 ];
 
 const RELATIONS: [&str; 3] = ["event", "reading", "even"];
-
-async fn run(client: &Client, statement: &str) {
-    client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
-}
 
 async fn create(client: &Client, suffix: &str) {
     for relation in RELATIONS {

@@ -1,16 +1,13 @@
 //! Rejected rows are a Z-set without a bound: every row on which a view's expression fails is shown, through restarts, until a
 //! retraction takes it out again, whenever that is and however many there were.
 
+use eddyline_sql_tests::client::number;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use tokio_postgres::Client;
 
 /// More than any buffer of rows for display would hold.
 const ROWS: i64 = 20_000;
-
-async fn number(client: &Client, query: &str) -> i64 {
-    client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
-}
 
 /// (rows, copies, smallest weight) that a view rejects at present.
 async fn rejected(client: &Client, view: &str) -> (i64, i64, i64) {

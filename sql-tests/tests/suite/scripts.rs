@@ -1,8 +1,9 @@
 //! What suites of whole queries share: statements from files, and views compared with their queries over the wire.
 
+use eddyline_sql_tests::client::rows;
 use std::fmt;
 use std::path::Path;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 
 /// The statements of a file, without comments. A quoted text of more than one line is not for such files.
 pub fn statements(file: &str) -> Vec<String> {
@@ -10,16 +11,6 @@ pub fn statements(file: &str) -> Vec<String> {
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
     lines.join("\n").split(";\n").map(|s| s.trim().trim_end_matches(';').to_string()).filter(|s| !s.is_empty()).collect()
-}
-
-/// The rows of a query as texts.
-pub async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
-    let messages = client.simple_query(query).await.unwrap_or_else(|e| panic!("{query}: {e:?}"));
-    let row = |message| match message {
-        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_string)).collect()),
-        _ => None,
-    };
-    messages.into_iter().filter_map(row).collect()
 }
 
 /// Rows that should not be.

@@ -2,6 +2,7 @@
 //! of it equals what the view shows.
 
 use eddyline_connectors::testing::KafkaBroker;
+use eddyline_sql_tests::client::run;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +23,6 @@ async fn broker(topics: &'static [(&'static str, i32)]) -> KafkaBroker {
         broker
     });
     started.await.expect("the broker's helper ends")
-}
-
-async fn run(client: &Client, statement: &str) {
-    client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
 }
 
 /// The view's rows as JSON texts by key, as an upsert sink writes them.

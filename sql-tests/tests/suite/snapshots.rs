@@ -1,6 +1,7 @@
 //! Readers that take their time: an open transaction, a cursor, a client that does not read. What is kept for them is bounded
 //! in time and in bytes; who comes to a limit is told, and everything else goes on.
 
+use eddyline_sql_tests::client::number;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use futures::StreamExt;
@@ -15,10 +16,6 @@ fn too_old(result: Result<impl Sized, Error>, what: &str) {
     let Err(error) = result else { panic!("{what} still goes on") };
     assert_eq!(state(&error), "72000", "{what}: {error:?}");
     assert!(error.as_db_error().is_some_and(|e| e.detail().is_some() && e.hint().is_some()), "{what}: {error:?}");
-}
-
-async fn number(client: &Client, query: &str) -> i64 {
-    client.query_one(query, &[]).await.expect("the query runs").get(0)
 }
 
 /// A metric without labels.

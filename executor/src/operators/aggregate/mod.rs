@@ -35,41 +35,22 @@ pub use routing::routing;
 pub(crate) use window::without_late;
 
 use crate::accumulators::Output;
-use crate::engine::StateBackend;
 use crate::operator::{Operator, StepContext};
+use crate::operators::state::StateSpec;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use calls::{Feed, Target};
 use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
-use eddyline_common::kv::{KeyValueStore, SortedRun};
+use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateCall, AggregateWindow, ChangelogMode, Emit};
-use eddyline_storage::state::{ROW_KINDS, Residency, Shards, SpillGate, StateBudget, StateCounters, StateSpace, StateTable, TableShape};
+use eddyline_storage::state::{ROW_KINDS, Shards, StateCounters, StateSpace, StateTable, TableShape};
 use groups::GroupValues;
 use memo::{Chunk, Memo};
 use multiset::Multiset;
 use ordered::Ordered;
 use std::cell::OnceCell;
-use std::sync::Arc;
-
-/// Where the operator's state lives.
-pub struct StateContext {
-    pub kv: Arc<dyn KeyValueStore>,
-    pub backend: StateBackend,
-    /// Memory for all operators of the engine; `StateBackend::Rocksdb` only.
-    pub budget: Arc<StateBudget>,
-    pub gate: Arc<SpillGate>,
-}
-
-impl StateContext {
-    pub fn residency(&self) -> Residency {
-        match self.backend {
-            StateBackend::Memory => Residency::Resident,
-            StateBackend::Rocksdb => Residency::Bounded { budget: self.budget.clone() },
-        }
-    }
-}
 
 pub struct AggregateSpec {
     /// Input columns.
@@ -81,12 +62,7 @@ pub struct AggregateSpec {
     pub input_mode: ChangelogMode,
     /// Input columns whose key decided that a row came to this worker; see `routing`.
     pub routing: Vec<usize>,
-    pub state: StateTableId,
-    pub worker: usize,
-    pub workers: usize,
-    pub context: StateContext,
-    /// The store holds this operator's state.
-    pub restore: bool,
+    pub state: StateSpec,
 }
 
 /// Kind of the group table within the operator's state; multisets and ordered values follow.
@@ -132,9 +108,7 @@ impl Aggregate {
         let by_key = routing.iter().copied().eq(key_order.iter().map(|i| group[*i]));
         let routing = if by_key { None } else { Some((routing.clone(), KeyCodec::new(types(&mut routing.into_iter()))?)) };
         let plan = calls::arrange(&calls, &input, retract)?;
-        let context = spec.context;
-        let residency = context.residency();
-        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let space = spec.state.open()?;
         let mut values = plan.values;
         let shape = TableShape { expiry: window.is_some(), ordered: false };
         let table = space.table(GROUPS, shape, &mut values)?;

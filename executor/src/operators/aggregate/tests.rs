@@ -4,18 +4,22 @@
 //! rows in = accepted + late.
 
 use super::*;
+use crate::engine::StateBackend;
 use crate::operators::aggregate::AggregateSpec;
 use arrow::array::*;
 use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use eddyline_common::kv::KeyValueStore;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, SqlType};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_planner::plan::{AggregateFunction, Emit};
 use eddyline_storage::kv::{MemoryKv, RocksKv};
+use eddyline_storage::state::{SpillGate, StateBudget};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const SIZE: i64 = 10;
 const TABLE: StateTableId = StateTableId(3);
@@ -237,11 +241,16 @@ impl Harness {
                 output: arrow_schema(&output_columns(&self.setup)),
                 input_mode: if self.setup.retract { ChangelogMode::Retract } else { ChangelogMode::Append },
                 routing: self.setup.routing.to_vec(),
-                state: TABLE,
-                worker,
-                workers: self.setup.workers,
-                context: StateContext { kv: self.kv.clone(), backend, budget: budget.clone(), gate: self.gate.clone() },
-                restore,
+                state: StateSpec {
+                    table: TABLE,
+                    worker,
+                    workers: self.setup.workers,
+                    kv: self.kv.clone(),
+                    backend,
+                    budget: budget.clone(),
+                    gate: self.gate.clone(),
+                    restore,
+                },
             })
             .unwrap()
         };

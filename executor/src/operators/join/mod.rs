@@ -28,8 +28,8 @@ mod pairs;
 mod probe;
 mod side;
 
-use super::aggregate::{StateContext, without_late};
-use crate::engine::StateBackend;
+use super::aggregate::without_late;
+use super::state::StateSpec;
 use crate::expr::{NowHandle, Predicate};
 use crate::operator::{Operator, StepContext};
 use arrow::array::{Array, AsArray, BooleanArray};
@@ -39,7 +39,7 @@ use eddyline_common::kv::SortedRun;
 use eddyline_common::time::MICROS_PER_SECOND;
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{ChangelogMode, Expr, JoinInterval, JoinKind, JoinWindow};
-use eddyline_storage::state::{ROW_KINDS, Residency, StateSpace};
+use eddyline_storage::state::ROW_KINDS;
 use output::Output;
 use pairs::Pairs;
 use probe::Probe;
@@ -62,12 +62,7 @@ pub struct JoinSpec<'a> {
     /// Input columns of each side whose key decided that a row came to this worker.
     pub routing: [Vec<usize>; 2],
     pub now: &'a NowHandle,
-    pub state: StateTableId,
-    pub worker: usize,
-    pub workers: usize,
-    pub context: StateContext,
-    /// The store holds this operator's state.
-    pub restore: bool,
+    pub state: StateSpec,
 }
 
 pub struct Join {
@@ -90,11 +85,7 @@ impl Join {
         if types(0) != types(1) {
             return Err(SqlError::internal("a join compares keys of different types"));
         }
-        let residency = match spec.context.backend {
-            StateBackend::Memory => Residency::Resident,
-            StateBackend::Rocksdb => Residency::Bounded { budget: spec.context.budget.clone() },
-        };
-        let space = StateSpace::open(spec.state, spec.context.kv, spec.context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let space = spec.state.open()?;
         let both: Vec<_> = inputs.iter().flat_map(|i| i.fields().iter().cloned()).collect();
         let both = Arc::new(Schema::new(both));
         let residual = spec.residual.map(|e| Predicate::new(e, &both, spec.now)).transpose()?;

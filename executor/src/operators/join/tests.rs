@@ -3,7 +3,8 @@
 //! checkpoints, kills and restores in between. Pieces are so small here that every scan and every output has many.
 
 use super::*;
-use crate::testing::{binary, column, int, split};
+use crate::engine::StateBackend;
+use crate::testing::{binary, column, image, int, split};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use eddyline_common::types::{Column, arrow_schema};
@@ -141,16 +142,16 @@ fn open(setup: &Setup, kv: &Arc<MemoryKv>, gate: &Arc<SpillGate>, now: &NowHandl
         output: arrow_schema(&output_columns(setup.kind)),
         output_mode: if append { ChangelogMode::Append } else { ChangelogMode::Retract },
         now,
-        state: StateTableId(5),
-        worker: 0,
-        workers: 1,
-        context: StateContext {
+        state: StateSpec {
+            table: StateTableId(5),
+            worker: 0,
+            workers: 1,
             kv: kv.clone(),
             backend,
             budget: StateBudget::new(setup.cache_bytes.unwrap_or(usize::MAX)),
             gate: gate.clone(),
+            restore,
         },
-        restore,
     })
     .unwrap()
 }
@@ -239,10 +240,7 @@ impl Harness {
         self.checkpoint += 1;
         self.gate.begin(self.checkpoint).unwrap();
         let runs = self.join.freeze().unwrap();
-        use eddyline_common::kv::KeyValueStore;
-        let dir = tempfile::tempdir().unwrap();
-        self.gate.ingest(self.checkpoint, || self.kv.ingest(SortedRun::merge(runs))).unwrap();
-        self.gate.image(self.checkpoint, || self.kv.checkpoint(&dir.path().join("image"))).unwrap();
+        let dir = image(&self.kv, &self.gate, self.checkpoint, runs);
         self.image = Some((dir, self.bags.clone(), self.view.clone(), self.watermark));
     }
 
@@ -329,11 +327,16 @@ fn a_failing_condition_rejects_the_pair() {
         output_mode: ChangelogMode::Retract,
         routing: [vec![0], vec![0]],
         now: &now,
-        state: StateTableId(5),
-        worker: 0,
-        workers: 1,
-        context: StateContext { kv, backend: StateBackend::Memory, budget: StateBudget::new(1 << 20), gate },
-        restore: false,
+        state: StateSpec {
+            table: StateTableId(5),
+            worker: 0,
+            workers: 1,
+            kv,
+            backend: StateBackend::Memory,
+            budget: StateBudget::new(1 << 20),
+            gate,
+            restore: false,
+        },
     })
     .unwrap();
     let mut ctx = StepContext::new(Epoch(1), Timestamp(0), Timestamp::MIN, ErrorPolicy::Reject);

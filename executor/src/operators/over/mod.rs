@@ -25,9 +25,9 @@ mod start;
 
 use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::{Operator, StepContext};
-use crate::operators::aggregate::StateContext;
 use crate::operators::aggregate::window::{closes, is_closed, on_time};
 use crate::operators::routing::Routing;
+use crate::operators::state::StateSpec;
 use arrow::datatypes::SchemaRef;
 use buffer::{Buffer, OrderValue};
 use call::Call;
@@ -35,7 +35,7 @@ use eddyline_common::key::ColumnOrder;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateWindow, Emit, OrderKey, OverCall};
-use eddyline_storage::state::{KeyedRows, RowChunk, RowShape, Shards, StateSpace};
+use eddyline_storage::state::{KeyedRows, RowChunk, RowShape, Shards};
 use frame::Reach;
 use output::Changes;
 use piece::Piece;
@@ -59,12 +59,7 @@ pub struct OverSpec {
     pub output: SchemaRef,
     /// Input columns whose key decided that a row came to this worker.
     pub routing: Vec<usize>,
-    pub state: StateTableId,
-    pub worker: usize,
-    pub workers: usize,
-    pub context: StateContext,
-    /// The store holds this operator's state.
-    pub restore: bool,
+    pub state: StateSpec,
 }
 
 pub struct Over {
@@ -109,9 +104,7 @@ impl Over {
         let start = Start::new(order_value, reach, &input)?;
         let order = order.iter().map(|o| (o.column, ColumnOrder { descending: o.descending, nulls_first: o.nulls_first })).collect();
         let layout = RowLayout::new(&input, partition, order)?;
-        let context = spec.context;
-        let residency = context.residency();
-        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let space = spec.state.open()?;
         let rows = KeyedRows::open(&space, 0, RowShape { ordered: true, expiry: window.is_some(), ..RowShape::default() })?;
         let changes = Changes::new(output, width, window.is_some_and(|w| w.emit == Emit::OnClose))?;
         Ok(Box::new(Over {

@@ -179,7 +179,7 @@ impl Harness {
     fn operator(&self, restore: bool) -> Box<Over> {
         let backend = if self.cache_bytes.is_some() { crate::StateBackend::Rocksdb } else { crate::StateBackend::Memory };
         let budget = StateBudget::new(self.cache_bytes.unwrap_or(1 << 30));
-        let context = StateContext { kv: self.kv.clone(), backend, budget, gate: self.gate.clone() };
+        let (table, kv, gate) = (StateTableId(1), self.kv.clone(), self.gate.clone());
         Over::new(OverSpec {
             partition: vec![0],
             order: vec![self.order],
@@ -188,11 +188,7 @@ impl Harness {
             input: arrow_schema(&columns(0)),
             output: arrow_schema(&columns(self.calls.len())),
             routing: vec![0],
-            state: StateTableId(1),
-            worker: 0,
-            workers: 1,
-            context,
-            restore,
+            state: StateSpec { table, worker: 0, workers: 1, kv, backend, budget, gate, restore },
         })
         .unwrap()
     }

@@ -17,10 +17,10 @@ mod sessions;
 
 use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::{Operator, StepContext};
-use crate::operators::aggregate::StateContext;
 use crate::operators::aggregate::window::is_closed;
 use crate::operators::routing::Routing;
 use crate::operators::scan::assemble;
+use crate::operators::state::StateSpec;
 use arrow::array::{Array, AsArray, Int64Array, PrimitiveArray, TimestampMicrosecondArray, UInt32Array};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use eddyline_common::key::{ColumnOrder, KeyRows};
@@ -51,12 +51,7 @@ pub struct SessionSpec {
     pub output: SchemaRef,
     /// Input columns whose key decided that a row came to this worker.
     pub routing: Vec<usize>,
-    pub state: StateTableId,
-    pub worker: usize,
-    pub workers: usize,
-    pub context: StateContext,
-    /// The store holds this operator's state.
-    pub restore: bool,
+    pub state: StateSpec,
 }
 
 pub struct SessionAssign {
@@ -97,7 +92,7 @@ struct Corrections {
 
 impl SessionAssign {
     pub fn new(spec: SessionSpec) -> Result<Box<Self>> {
-        let SessionSpec { partition, time_column, gap, input, output, context, .. } = spec;
+        let SessionSpec { partition, time_column, gap, input, output, .. } = spec;
         if gap <= 0 {
             return Err(SqlError::new(SqlState::INVALID_PARAMETER, "the gap of a session must be positive"));
         }
@@ -110,8 +105,7 @@ impl SessionAssign {
         if !valid {
             return Err(SqlError::internal("a session does not fit the columns of its input"));
         }
-        let residency = context.residency();
-        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let space = spec.state.open()?;
         let routing = Routing::new(spec.routing, &partition, &input)?;
         let by_time = vec![(time_column, ColumnOrder { descending: false, nulls_first: false })];
         Ok(Box::new(SessionAssign {

@@ -20,11 +20,15 @@ const GAP: i64 = 4;
 fn operator(emit: Emit) -> Box<SessionAssign> {
     let columns = [("k", SqlType::BigInt), ("ts", SqlType::Timestamp)];
     let windows = [("s", SqlType::Timestamp), ("e", SqlType::Timestamp), ("t", SqlType::Timestamp)];
-    let context = StateContext {
+    let state = StateSpec {
+        table: StateTableId(1),
+        worker: 0,
+        workers: 1,
         kv: Arc::new(MemoryKv::default()),
         backend: crate::StateBackend::Memory,
         budget: StateBudget::new(1 << 30),
         gate: Arc::new(SpillGate::new()),
+        restore: false,
     };
     SessionAssign::new(SessionSpec {
         partition: vec![0],
@@ -35,11 +39,7 @@ fn operator(emit: Emit) -> Box<SessionAssign> {
         input: schema(&columns),
         output: schema(&[columns.as_slice(), windows.as_slice()].concat()),
         routing: vec![0],
-        state: StateTableId(1),
-        worker: 0,
-        workers: 1,
-        context,
-        restore: false,
+        state,
     })
     .unwrap()
 }

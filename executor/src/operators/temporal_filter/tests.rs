@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::StateBackend;
-use crate::testing::{net, schema, split, weighted};
+use crate::testing::{image, net, schema, split, weighted};
 use eddyline_common::{Epoch, SqlType};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_storage::kv::MemoryKv;
@@ -52,16 +52,16 @@ fn open(setup: Setup, kv: &Arc<MemoryKv>, gate: &Arc<SpillGate>, restore: bool) 
         output: columns(),
         output_mode: mode(!setup.retract && !setup.until),
         routing: vec![0],
-        state: StateTableId(5),
-        worker: 0,
-        workers: 1,
-        context: StateContext {
+        state: StateSpec {
+            table: StateTableId(5),
+            worker: 0,
+            workers: 1,
             kv: kv.clone(),
             backend: if setup.cache_bytes.is_some() { StateBackend::Rocksdb } else { StateBackend::Memory },
             budget: StateBudget::new(setup.cache_bytes.unwrap_or(usize::MAX)),
             gate: gate.clone(),
+            restore,
         },
-        restore,
     })
     .unwrap()
 }
@@ -147,13 +147,10 @@ impl Harness {
     }
 
     fn checkpoint(&mut self) {
-        use eddyline_common::kv::KeyValueStore;
         self.checkpoints += 1;
         self.gate.begin(self.checkpoints).unwrap();
         let runs = self.filter.freeze().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        self.gate.ingest(self.checkpoints, || self.kv.ingest(SortedRun::merge(runs))).unwrap();
-        self.gate.image(self.checkpoints, || self.kv.checkpoint(&dir.path().join("image"))).unwrap();
+        let dir = image(&self.kv, &self.gate, self.checkpoints, runs);
         self.image = Some((dir, self.rows.clone(), self.view.clone(), self.now));
     }
 

@@ -11,16 +11,16 @@ mod place;
 
 use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::{Operator, StepContext};
-use crate::operators::aggregate::StateContext;
 use crate::operators::aggregate::window::{closes, is_closed, on_time};
 use crate::operators::routing::Routing;
+use crate::operators::state::StateSpec;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use eddyline_common::key::{ColumnOrder, KeyRows};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateWindow, ChangelogMode, Emit, OrderKey, RankFunction};
-use eddyline_storage::state::{KeyedRows, RowBatch, RowChunk, RowShape, Shards, StateSpace};
+use eddyline_storage::state::{KeyedRows, RowBatch, RowChunk, RowShape, Shards};
 use place::{Bounds, Span, Walk};
 
 /// Rows emitted in one batch.
@@ -42,12 +42,7 @@ pub struct TopNSpec {
     pub input_mode: ChangelogMode,
     /// Input columns whose key decided that a row came to this worker.
     pub routing: Vec<usize>,
-    pub state: StateTableId,
-    pub worker: usize,
-    pub workers: usize,
-    pub context: StateContext,
-    /// The store holds this operator's state.
-    pub restore: bool,
+    pub state: StateSpec,
 }
 
 pub struct TopN {
@@ -98,9 +93,7 @@ impl TopN {
         let routing = Routing::new(spec.routing, &partition, &input)?;
         let order = order.iter().map(|o| (o.column, ColumnOrder { descending: o.descending, nulls_first: o.nulls_first })).collect();
         let layout = RowLayout::new(&input, partition, order)?;
-        let context = spec.context;
-        let residency = context.residency();
-        let space = StateSpace::open(spec.state, context.kv, context.gate, spec.worker, spec.workers, residency, spec.restore)?;
+        let space = spec.state.open()?;
         let rows = KeyedRows::open(&space, 0, RowShape { ordered: true, expiry: window.is_some(), ..RowShape::default() })?;
         let end = spec.limit.map_or(u64::MAX - 1, |limit| spec.offset.saturating_add(limit).min(u64::MAX - 1));
         Ok(Box::new(TopN {

@@ -6,8 +6,9 @@ mod data;
 
 use super::oracle::compare::{Cell, near_rows};
 use super::oracle::postgres::Cluster;
-use super::scripts::{Differences, rows, statements};
+use super::scripts::{Differences, statements};
 use data::Data;
+use eddyline_sql_tests::client::rows;
 use eddyline_sql_tests::{Server, ServerOptions};
 use tokio_postgres::Client;
 

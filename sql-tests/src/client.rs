@@ -1,0 +1,22 @@
+//! Statements that a test takes for granted: one that fails ends the test with its text.
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+pub async fn run(client: &Client, statement: &str) {
+    client.batch_execute(statement).await.unwrap_or_else(|e| panic!("{statement}: {e:?}"));
+}
+
+/// The one bigint that a query gives.
+pub async fn number(client: &Client, query: &str) -> i64 {
+    client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
+}
+
+/// The rows of a query as texts.
+pub async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
+    let messages = client.simple_query(query).await.unwrap_or_else(|e| panic!("{query}: {e:?}"));
+    let row = |message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_string)).collect()),
+        _ => None,
+    };
+    messages.into_iter().filter_map(row).collect()
+}
