@@ -1,14 +1,14 @@
 //! How old an event is when its row can be read: a producer process stamps events into Kafka, and this process looks rows of
 //! a grouped view of a million keys up over pgwire.
 //!
-//! A sample is one event, chosen beforehand, every ten milliseconds. One query after the other, at most one every two
+//! A sample is one event, chosen beforehand, every ten milliseconds. One query after the other, at most one every five
 //! milliseconds, asks for the keys of all samples that are due; the sample is the time of the answer that carries its stamp, less
 //! the stamp. A stall counts for all events it delays, and the pause between two queries is part of the figure. Both
 //! processes read the same machine's clock.
 
 use crate::kafka::Broker;
 use crate::producer::{due_micros, key_of};
-use crate::report::{Figure, Goal, millis, percentile};
+use crate::report::{Figure, Goal, millis, percentile, trace};
 use crate::{Result, server};
 use clap::Args;
 use eddyline_common::runtime::{Clock, SystemClock};
@@ -21,13 +21,14 @@ const GOAL_MEDIAN_MS: f64 = 15.0;
 const GOAL_P99_MS: f64 = 50.0;
 const CHECKPOINTS_MIN: i64 = 10;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// More than are ever due at once unless something stands still.
 const KEYS_PER_LOOK_MAX: usize = 500;
 /// The producer is up by then.
 const LEAD: Duration = Duration::from_secs(2);
-/// The first second is not sampled: clients connect, caches fill.
-const WARM_UP: Duration = Duration::from_secs(1);
+/// Events come, at the same rate, but are not sampled: clients connect, caches fill, and a broker of our own, whose JVM is new,
+/// compiles what it runs most, which takes more of a core than the server under measurement does.
+const WARM_UP: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(120);
 const TOPIC: &str = "bench-event";
 
@@ -42,11 +43,14 @@ pub struct Options {
     rate: u64,
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
-    /// How long the producer runs
+    /// How long events are sampled, after ten seconds in which they are not
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     #[arg(long, default_value_t = 2)]
     partitions: i32,
+    /// Prints a line per look: microseconds since 1970, how long the query took, events still awaited, the age of the oldest
+    #[arg(long)]
+    looks: bool,
 }
 
 pub async fn run(options: &Options) -> Result<()> {
@@ -81,7 +85,7 @@ pub async fn run(options: &Options) -> Result<()> {
     if !status.success() {
         return Err(format!("the producer ended with {status}").into());
     }
-    let all = (options.keys + options.rate * options.seconds) as i64;
+    let all = (options.keys + events(options)) as i64;
     server::wait_for(&client, "SELECT count(*), sum(n) FROM latest", &[keys as i64, all], PATIENCE).await?;
     samples.sort();
     print(&samples, checkpoints, options);
@@ -123,13 +127,18 @@ fn spawn_producer(options: &Options, bootstrap: &str, topic: &str, start_micros:
         ("--partitions", options.partitions as i64),
         ("--keys", options.keys as i64),
         ("--rate", options.rate as i64),
-        ("--events", (options.rate * options.seconds) as i64),
+        ("--events", events(options) as i64),
         ("--start-micros", start_micros),
     ];
     for (name, value) in numbers {
         command.args([name.to_string(), value.to_string()]);
     }
     Ok(command.spawn()?)
+}
+
+/// How many the producer makes.
+fn events(options: &Options) -> u64 {
+    options.rate * (WARM_UP.as_secs() + options.seconds)
 }
 
 /// An event that is waited for.
@@ -143,8 +152,8 @@ struct Awaited {
 async fn sample(client: &Client, options: &Options, start: i64) -> Result<(Vec<Duration>, i64)> {
     let per_sample = (options.rate as u128 * SAMPLE_INTERVAL.as_micros() / 1_000_000).max(1) as usize;
     let first = options.rate * WARM_UP.as_secs();
-    let events = (first..options.rate * options.seconds).step_by(per_sample);
-    let mut coming = events.map(|i| Awaited { key: key_of(i, options.keys) as i64, due: start + due_micros(i, options.rate) }).peekable();
+    let sampled = (first..events(options)).step_by(per_sample);
+    let mut coming = sampled.map(|i| Awaited { key: key_of(i, options.keys) as i64, due: start + due_micros(i, options.rate) }).peekable();
     until(start + due_micros(first, options.rate)).await;
     let before = newest_checkpoint(client).await?;
     let (mut awaited, mut samples) = (Vec::new(), Vec::new());
@@ -158,6 +167,11 @@ async fn sample(client: &Client, options: &Options, start: i64) -> Result<(Vec<D
             return Err(format!("the event of key {} did not come", oldest.key).into());
         }
         look(client, &mut awaited, &mut samples).await?;
+        if options.looks {
+            let after = SystemClock.now().micros();
+            let age = awaited.first().map_or(0, |a| after - a.due);
+            trace(&format!("look {now} query {} awaited {} age {age}", after - now, awaited.len()));
+        }
     }
     Ok((samples, newest_checkpoint(client).await? - before))
 }

@@ -93,6 +93,12 @@ fn rounded(value: f64) -> String {
     if value < 0.0 { format!("-{grouped}") } else { grouped }
 }
 
+/// A line of a run's own course, beside its figures.
+#[allow(clippy::print_stdout)] // the program's whole purpose
+pub fn trace(line: &str) {
+    println!("{line}");
+}
+
 /// The value below which `share` of the samples lie. `sorted` is ascending and not empty.
 pub fn percentile(sorted: &[Duration], share: f64) -> Duration {
     let rank = (sorted.len() as f64 * share).ceil() as usize;

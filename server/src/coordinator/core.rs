@@ -145,10 +145,8 @@ impl Core {
 
     /// Works out everything that has become possible.
     pub fn settle(&mut self) {
-        if std::mem::take(&mut self.readers_changed)
-            && let Err(error) = self.refresh_readers()
-        {
-            tracing::error!("a source cannot be read: {error}");
+        if std::mem::take(&mut self.readers_changed) || self.sources.values().any(Source::is_retry_due) {
+            self.refresh_readers();
         }
         loop {
             let cut = self.shutdown.is_none() && self.cut_if_due();

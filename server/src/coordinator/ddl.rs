@@ -112,7 +112,8 @@ impl Core {
         let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: starts.clone(), replaces };
         let relation = Arc::new(relation);
         self.build(&relation, epoch, starts)?;
-        let logged = self.refresh_readers().and_then(|()| self.log_ddl(&record)).inspect_err(|_| self.undo_build(id))?;
+        self.refresh_readers();
+        let logged = self.log_ddl(&record).inspect_err(|_| self.undo_build(id))?;
         self.apply_drop(replaces.as_slice());
         self.install(&relation);
         self.readers_changed = true;
@@ -265,9 +266,7 @@ impl Core {
     /// The relation was built and could not be logged.
     fn undo_build(&mut self, id: RelationId) {
         self.apply_drop(&[id]);
-        if let Err(error) = self.refresh_readers() {
-            tracing::warn!("a source that nobody reads runs on: {error}");
-        }
+        self.refresh_readers();
     }
 
     pub(super) fn add_source(&mut self, relation: Arc<Relation>, progress: SourceProgress, history: History, epoch: Epoch) -> Result<()> {
@@ -397,9 +396,7 @@ impl Core {
         }
         let logged = self.log_ddl(&DdlRecord::Drop { relations: dropped.clone() })?;
         self.apply_drop(&dropped);
-        if let Err(error) = self.refresh_readers() {
-            tracing::warn!("after DROP a source is not read as it should be: {error}");
-        }
+        self.refresh_readers();
         Ok((outcome, Some(logged)))
     }
 
@@ -445,19 +442,18 @@ impl Core {
     }
 
     /// Sources are read while somebody wants their rows; without a reader recorded cuts need not be read again.
-    pub(super) fn refresh_readers(&mut self) -> Result<()> {
+    pub(super) fn refresh_readers(&mut self) {
         let wanted: Vec<(RelationId, bool)> =
             self.sources.keys().map(|id| (*id, self.readers(*id).any(|j| j.failure().is_none()))).collect();
         for (id, wanted) in wanted {
             let Some(source) = self.sources.get_mut(&id) else { continue };
             if wanted {
-                source.start(&self.reaper)?;
+                source.start(&self.reaper);
             } else {
                 source.stop();
                 source.skip_replay();
             }
         }
-        Ok(())
     }
 
     pub(super) fn set_catalog(&mut self, catalog: crate::catalog::CatalogSnapshot) {

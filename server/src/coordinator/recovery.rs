@@ -378,7 +378,7 @@ impl Core {
         }
         self.recovered = self.last_cut;
         self.recover_sinks()?;
-        self.refresh_after_replay()?;
+        self.refresh_after_replay();
         if cuts > 0 || writes > 0 {
             tracing::info!(cuts, writes, epoch = self.last_cut.0, "replayed the log");
         }
@@ -434,12 +434,11 @@ impl Core {
         Ok(())
     }
 
-    fn refresh_after_replay(&mut self) -> Result<()> {
-        self.refresh_readers()?;
+    fn refresh_after_replay(&mut self) {
+        self.refresh_readers();
         // Cuts that took no rows of a source need no reading.
         for id in self.sources.keys().copied().collect::<Vec<_>>() {
             self.receive(id);
         }
-        Ok(())
     }
 }

@@ -43,6 +43,9 @@ impl SourceProgress {
     }
 }
 
+/// Until a reader that could not be started is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
 pub struct Source {
     pub relation: Arc<Relation>,
     pub ring: Ring,
@@ -58,6 +61,8 @@ pub struct Source {
     replay: VecDeque<(Epoch, Timestamp, InputCut)>,
     inbox: Option<Arc<Inbox>>,
     reader: Option<Reaped>,
+    /// When to start a reader again that could not be started.
+    retry: Option<Instant>,
     clock: Arc<dyn Clock>,
     events: Sender<Event>,
     idle_timeout: Option<Duration>,
@@ -113,6 +118,7 @@ impl Source {
             replay: VecDeque::new(),
             inbox: None,
             reader: None,
+            retry: None,
             clock,
             events,
             idle_timeout,
@@ -124,11 +130,14 @@ impl Source {
     /// Goes on with other options: what had arrived is read again with them.
     pub fn alter(&mut self, relation: Arc<Relation>, connector: Arc<dyn SourceConnector>, reaper: &Reaper) -> Result<()> {
         connector.remember(&self.notes)?;
-        let reads = self.reader.is_some();
+        let reads = self.reader.is_some() || self.retry.is_some();
         self.stop();
         self.idle_timeout = idle_timeout(&relation);
         (self.relation, self.connector) = (relation, connector);
-        if reads { self.start(reaper) } else { Ok(()) }
+        if reads {
+            self.start(reaper);
+        }
+        Ok(())
     }
 
     pub fn id(&self) -> RelationId {
@@ -191,17 +200,31 @@ impl Source {
         Ok(())
     }
 
-    /// Starts reading after the last cut, if not already.
-    pub fn start(&mut self, reaper: &Reaper) -> Result<()> {
+    /// Starts reading after the last cut, if not already. A reader that cannot be started is tried again by `retry`.
+    pub fn start(&mut self, reaper: &Reaper) {
         if self.reader.is_some() || self.partitions.values().all(|p| p.watermark == Timestamp::MAX) && !self.is_replaying() {
-            return Ok(());
+            return;
         }
+        self.retry = None;
+        if let Err(error) = self.open_reader(reaper) {
+            tracing::warn!(source = %self.relation.name, "cannot be read, retrying: {error}");
+            *self.stats.problem.write() = Some(error.to_string());
+            self.retry = Some(Instant::now() + RETRY_AFTER);
+        }
+    }
+
+    fn open_reader(&mut self, reaper: &Reaper) -> Result<()> {
         let ranges = self.partitions.iter().filter(|(_, p)| p.watermark != Timestamp::MAX);
         let ranges = ranges.map(|(id, p)| PartitionRange { partition: *id, start: p.end, end: None }).collect();
         let inbox = Inbox::new(Reader::Source(self.id()), &self.relation, self.clock.clone(), self.events.clone())?;
         self.reader = reaper.watch(self.connector.read(ranges, inbox.clone())?);
         self.inbox = Some(inbox);
         Ok(())
+    }
+
+    /// Whether `start` is to be called once more.
+    pub fn is_retry_due(&self) -> bool {
+        self.retry.is_some_and(|at| at <= Instant::now())
     }
 
     pub fn advance_watermark(&mut self, to: Timestamp) {
@@ -252,8 +275,12 @@ impl Source {
             && self.idle_timeout.is_some_and(|timeout| partition.last_arrival.elapsed() >= timeout)
     }
 
-    /// When a partition will turn idle, if it stays silent.
+    /// When a partition will turn idle, if it stays silent, or the reader is started again.
     pub fn next_timer(&self) -> Option<Instant> {
+        self.next_idle().into_iter().chain(self.retry).min()
+    }
+
+    fn next_idle(&self) -> Option<Instant> {
         let timeout = self.idle_timeout.filter(|_| self.partitions.len() > 1 && self.reader.is_some())?;
         self.partitions.values().filter(|p| !p.idle && p.watermark != Timestamp::MAX).map(|p| p.last_arrival + timeout).min()
     }
@@ -387,7 +414,7 @@ impl Source {
         if let Some(inbox) = self.inbox.take() {
             inbox.close();
         }
-        self.reader = None;
+        (self.reader, self.retry) = (None, None);
         self.partitions.values_mut().for_each(|p| p.waiting.clear());
     }
 
@@ -403,5 +430,71 @@ impl Source {
             self.history.push(epoch, before, cut.watermark, self.ends(), 0, true);
             self.ring = Ring::of_source(epoch, cut.watermark, self.ends());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eddyline_common::connector::BatchSink;
+    use eddyline_common::runtime::SystemClock;
+    use std::sync::atomic::AtomicUsize;
+
+    /// Its readers cannot be started at first.
+    struct Failing {
+        attempts: AtomicUsize,
+        fails: usize,
+    }
+
+    struct Idle;
+
+    impl SourceReader for Idle {}
+
+    impl SourceConnector for Failing {
+        fn resolve_start(&self) -> Result<Vec<PartitionStart>> {
+            Ok(Vec::new())
+        }
+
+        fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
+            Ok(None)
+        }
+
+        fn read(&self, _: Vec<PartitionRange>, _: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+            let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+            if attempt < self.fails { Err(SqlError::io("no such file")) } else { Ok(Box::new(Idle)) }
+        }
+    }
+
+    fn bid() -> Source {
+        let catalog = crate::pgcatalog::tests::catalog_of(
+            "CREATE SOURCE bid (auction BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid')",
+        );
+        let relation = catalog.by_name("bid").unwrap().clone();
+        let starts = vec![PartitionStart { partition: PartitionId(0), start: Offset(0) }];
+        let (events, _) = crossbeam_channel::unbounded();
+        let stats = Arc::new(SourceStats::default());
+        Source::new(relation, SourceProgress::starting(starts), History::default(), Epoch(1), stats, Arc::new(SystemClock), events).unwrap()
+    }
+
+    #[test]
+    fn a_reader_that_cannot_be_started_is_tried_again() {
+        let mut source = bid();
+        let reaper = Reaper::start().unwrap();
+        let connector = Arc::new(Failing { attempts: AtomicUsize::new(0), fails: 2 });
+        source.alter(source.relation.clone(), connector.clone(), &reaper).unwrap();
+        source.start(&reaper);
+        assert!(source.stats.problem.read().as_deref().is_some_and(|p| p.contains("no such file")));
+        assert!(source.next_timer().is_some() && !source.is_retry_due());
+        // Other options: with them it is tried at once.
+        source.alter(source.relation.clone(), connector.clone(), &reaper).unwrap();
+        assert!(source.next_timer().is_some());
+        source.start(&reaper);
+        assert_eq!((source.next_timer(), connector.attempts.load(Ordering::Relaxed)), (None, 3));
+        assert!(!source.receive(1 << 20));
+        assert_eq!(*source.stats.problem.read(), None);
+        // What nobody reads is not tried again.
+        source.alter(source.relation.clone(), Arc::new(Failing { attempts: AtomicUsize::new(0), fails: 1 }), &reaper).unwrap();
+        source.stop();
+        assert_eq!(source.next_timer(), None);
     }
 }

@@ -81,4 +81,4 @@ pub fn table_source(context: &Arc<SystemContext>, schema: Option<&str>, name: &s
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

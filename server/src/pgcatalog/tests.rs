@@ -56,11 +56,15 @@ fn plan_on(snapshot: &CatalogSnapshot, parsed: &Parsed) -> eddyline_common::Resu
     eddyline_planner::plan(parsed, &TestCatalog::new(snapshot.clone()), &Settings::default(), &mut StateTableIds(0), &[])
 }
 
-/// A catalog made by DDL.
 fn catalog() -> CatalogSnapshot {
     let ddl = "CREATE TABLE orders (id INT PRIMARY KEY, amount NUMERIC(10,2) NOT NULL DEFAULT 1, note TEXT, ts TIMESTAMP);
         CREATE MATERIALIZED VIEW totals AS SELECT note, COUNT(*) AS n FROM orders GROUP BY note;
         CREATE VIEW v_orders AS SELECT id, amount FROM orders";
+    catalog_of(ddl)
+}
+
+/// A catalog made by DDL.
+pub fn catalog_of(ddl: &str) -> CatalogSnapshot {
     let mut snapshot = CatalogSnapshot::default();
     for (index, parsed) in parse(ddl).unwrap().iter().enumerate() {
         match plan_on(&snapshot, parsed).unwrap() {

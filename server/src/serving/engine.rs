@@ -3,6 +3,7 @@
 //! `RelationSource`s in them, which are bound to a snapshot here. It knows nothing of sessions.
 
 use super::checked::CheckedArithmetic;
+use super::narrow;
 use super::relation::{Bindings, bind};
 use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
 use arrow::array::RecordBatch;
@@ -10,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::execution::context::SessionState;
 use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
@@ -23,7 +24,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Rows per batch of a query.
 const BATCH_ROWS: usize = 8192;
@@ -45,8 +46,37 @@ pub struct EngineOptions {
     pub spill_bytes: u64,
 }
 
+/// What DataFusion plans and runs with.
+struct States {
+    full: SessionState,
+    /// For plans over one relation.
+    narrow: SessionState,
+}
+
+impl States {
+    fn new(config: SessionConfig, environment: Arc<RuntimeEnv>) -> Self {
+        let builder = |config| {
+            SessionStateBuilder::new()
+                .with_config(config)
+                .with_runtime_env(environment.clone())
+                .with_analyzer_rule(Arc::new(PostgresCasts))
+                .with_analyzer_rule(Arc::new(CheckedArithmetic))
+        };
+        let mut one_pass = config.clone();
+        one_pass.options_mut().optimizer.max_passes = 1;
+        States { full: builder(config).build(), narrow: builder(one_pass).with_optimizer_rules(narrow::rules()).build() }
+    }
+
+    async fn physical(&self, plan: LogicalPlan, bindings: &Bindings) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = bind(plan, bindings)?;
+        let mut state = if narrow::reads_one_relation(&plan).map_err(to_sql_error)? { self.narrow.clone() } else { self.full.clone() };
+        state.execution_props_mut().query_execution_start_time = start_time(bindings.now);
+        super::correlated::physical(plan, Arc::new(state)).await.map_err(to_sql_error)
+    }
+}
+
 pub struct QueryEngine {
-    state: SessionState,
+    states: Arc<States>,
     handle: tokio::runtime::Handle,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -77,24 +107,29 @@ impl QueryEngine {
             .with_max_temp_directory_size(options.spill_bytes)
             .build_arc()
             .map_err(to_sql_error)?;
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(environment)
-            .with_analyzer_rule(Arc::new(PostgresCasts))
-            .with_analyzer_rule(Arc::new(CheckedArithmetic))
-            .build();
-        Ok(QueryEngine { state, handle: runtime.handle().clone(), runtime: Some(runtime) })
+        let states = Arc::new(States::new(config, environment));
+        Ok(QueryEngine { states, handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
     /// Plans and starts a query; its rows come as they are made.
     pub async fn run(&self, plan: LogicalPlan, bindings: Bindings) -> Result<RowStream> {
         let schema: SchemaRef = plan.schema().inner().clone();
-        let plan = self.physical(plan, bindings).await?;
-        let context = self.state.task_ctx();
+        let (planned, is_planned) = oneshot::channel();
         let (tx, rx) = mpsc::channel(BATCHES_AHEAD);
+        let states = self.states.clone();
+        // On the engine's threads: planning takes stack and time that sockets should not pay for.
         let task = self.handle.spawn(async move {
-            let run = AssertUnwindSafe(async {
-                let mut stream = execute_stream(plan, context).map_err(to_sql_error)?;
+            let plan = match caught(states.physical(plan, &bindings)).await {
+                Ok(plan) => plan,
+                Err(error) => {
+                    // The reader may be gone, here and below: then nobody wants to know.
+                    let _gone = planned.send(Err(error));
+                    return;
+                }
+            };
+            let _gone = planned.send(Ok(()));
+            let run = caught(async {
+                let mut stream = execute_stream(plan, states.full.task_ctx()).map_err(to_sql_error)?;
                 while let Some(batch) = stream.next().await {
                     if tx.send(Ok(batch.map_err(to_sql_error)?)).await.is_err() {
                         break;
@@ -102,15 +137,13 @@ impl QueryEngine {
                 }
                 Ok(())
             });
-            let error = match run.catch_unwind().await {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error,
-                Err(panic) => panicked(panic),
-            };
-            // The reader may be gone: then nobody wants to know.
-            let _gone = tx.send(Err(error)).await;
+            if let Err(error) = run.await {
+                let _gone = tx.send(Err(error)).await;
+            }
         });
-        Ok(RowStream::running(schema, rx, AbortOnDrop(task.abort_handle())))
+        let abort = AbortOnDrop(task.abort_handle());
+        is_planned.await.map_err(|_| SqlError::internal("planning was given up"))??;
+        Ok(RowStream::running(schema, rx, abort))
     }
 
     /// The whole result, for plans that are known to be small or whose size the caller bounds by `limit` bytes.
@@ -130,21 +163,20 @@ impl QueryEngine {
 
     /// Runs the query to its end, throwing its rows away, and tells how: for EXPLAIN ANALYZE.
     pub async fn analyze(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Vec<String>> {
-        let plan = self.physical(plan, bindings).await?;
-        let context = self.state.task_ctx();
-        let started = std::time::Instant::now();
-        let run = plan.clone();
-        let task = self.handle.spawn(async move {
-            let mut stream = execute_stream(run, context).map_err(to_sql_error)?;
+        let states = self.states.clone();
+        let task = self.handle.spawn(caught(async move {
+            let plan = states.physical(plan, &bindings).await?;
+            let started = std::time::Instant::now();
+            let mut stream = execute_stream(plan.clone(), states.full.task_ctx()).map_err(to_sql_error)?;
             let mut rows = 0;
             while let Some(batch) = stream.next().await {
                 rows += batch.map_err(to_sql_error)?.num_rows();
             }
-            Ok::<_, SqlError>(rows)
-        });
+            Ok((plan, rows, started.elapsed()))
+        }));
         let _abort = AbortOnDrop(task.abort_handle());
-        let rows = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
-        let mut lines = vec![format!("rows: {rows}, time: {:.3} ms", started.elapsed().as_secs_f64() * 1000.0)];
+        let (plan, rows, elapsed) = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
+        let mut lines = vec![format!("rows: {rows}, time: {:.3} ms", elapsed.as_secs_f64() * 1000.0)];
         let shown = displayable(plan.as_ref()).set_show_schema(false).indent(true).to_string();
         let with_metrics =
             datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
@@ -153,23 +185,9 @@ impl QueryEngine {
         Ok(lines)
     }
 
-    async fn physical(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut state = self.state.clone();
-        state.execution_props_mut().query_execution_start_time = start_time(bindings.now);
-        // On the engine's threads: optimising takes stack and time that sockets should not pay for.
-        let task = self.handle.spawn(async move {
-            let planned = AssertUnwindSafe(async {
-                let plan = bind(plan, &bindings)?;
-                super::correlated::physical(plan, Arc::new(state)).await.map_err(to_sql_error)
-            });
-            planned.catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))
-        });
-        task.await.map_err(|e| SqlError::internal(format!("planning failed: {e}")))?
-    }
-
     /// Binds an expression over the columns of `schema`.
     pub fn expression(&self, expr: &Expr, schema: &DFSchema, now: Timestamp) -> Result<Arc<dyn PhysicalExpr>> {
-        let mut state = self.state.clone();
+        let mut state = self.states.full.clone();
         state.execution_props_mut().query_execution_start_time = start_time(now);
         let expr = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(
             datafusion::logical_expr::simplify::SimplifyContext::builder()
@@ -209,6 +227,11 @@ impl Drop for QueryEngine {
             runtime.shutdown_timeout(Duration::ZERO);
         }
     }
+}
+
+/// A panic in `work` is its error.
+async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic)))
 }
 
 fn start_time(now: Timestamp) -> Option<chrono::DateTime<chrono::Utc>> {
