@@ -7,13 +7,12 @@
 //! processes read the same machine's clock.
 
 use crate::kafka::Broker;
-use crate::producer::{due_micros, key_of};
+use crate::producer::{self, Producer, due_micros, key_of};
 use crate::report::{Figure, Goal, millis, percentile, trace};
 use crate::{Result, server};
 use clap::Args;
 use eddyline_common::runtime::{Clock, SystemClock};
 use std::collections::HashMap;
-use std::process::{Child, Command};
 use std::time::Duration;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -79,12 +78,17 @@ pub async fn run(options: &Options) -> Result<()> {
     server::wait_for(&client, "SELECT count(*), sum(n) FROM latest", &[keys as i64, keys as i64], PATIENCE).await?;
 
     let start = SystemClock.now().micros() + LEAD.as_micros() as i64;
-    let mut producer = Producer(spawn_producer(options, &broker.client().bootstrap, &topic, start)?);
+    let mut producer = Producer::spawn(&producer::Options {
+        bootstrap: broker.client().bootstrap.clone(),
+        topic,
+        partitions: options.partitions,
+        keys: options.keys,
+        rate: options.rate,
+        events: events(options),
+        start_micros: start,
+    })?;
     let (mut samples, checkpoints) = sample(&client, options, start).await?;
-    let status = tokio::task::spawn_blocking(move || producer.0.wait()).await??;
-    if !status.success() {
-        return Err(format!("the producer ended with {status}").into());
-    }
+    tokio::task::spawn_blocking(move || producer.wait()).await??;
     let all = (options.keys + events(options)) as i64;
     server::wait_for(&client, "SELECT count(*), sum(n) FROM latest", &[keys as i64, all], PATIENCE).await?;
     samples.sort();
@@ -108,32 +112,6 @@ fn print(samples: &[Duration], checkpoints: i64, options: &Options) {
 async fn newest_checkpoint(client: &Client) -> Result<i64> {
     let newest = server::integers(client, "SELECT max(checkpoint) FROM eddyline.checkpoints WHERE problem IS NULL").await?;
     Ok(newest.first().copied().unwrap_or_default())
-}
-
-/// Killed if the run fails before it ends.
-struct Producer(Child);
-
-impl Drop for Producer {
-    fn drop(&mut self) {
-        // An error means that it has ended, which is what is wanted.
-        let _ended = self.0.kill();
-    }
-}
-
-fn spawn_producer(options: &Options, bootstrap: &str, topic: &str, start_micros: i64) -> Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["produce", "--bootstrap", bootstrap, "--topic", topic]);
-    let numbers = [
-        ("--partitions", options.partitions as i64),
-        ("--keys", options.keys as i64),
-        ("--rate", options.rate as i64),
-        ("--events", events(options) as i64),
-        ("--start-micros", start_micros),
-    ];
-    for (name, value) in numbers {
-        command.args([name.to_string(), value.to_string()]);
-    }
-    Ok(command.spawn()?)
 }
 
 /// How many the producer makes.

@@ -1,5 +1,6 @@
 //! From a Kafka broker into a view, end to end: JSON records of about 200 bytes that lie in the broker before the clock
-//! starts; it runs from CREATE SOURCE until the view, polled over the wire, has them all.
+//! starts; it runs from CREATE SOURCE until the view, polled over the wire, has them all. Then back: from CREATE SINK until the half of
+//! the records that a filter lets pass is in another topic.
 
 use crate::report::{Figure, Goal};
 use crate::{Result, server};
@@ -9,6 +10,10 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 const GOAL_RECORDS_PER_SECOND: f64 = 400_000.0;
+const GOAL_BACK_RECORDS_PER_SECOND: f64 = 300_000.0;
+const PRICES: u64 = 1_000_000;
+/// What the sink's filter lets pass.
+const PRICE_MIN: u64 = PRICES / 2;
 const TOPIC: &str = "bench-bid";
 /// Far longer than the goal allows; then something is wrong.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -62,12 +67,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let (broker, topic, produced) = produced.await??;
     let server = options.settings.start();
     let client = server.connect().await;
-    let source = format!(
-        "CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, date_time TIMESTAMP, \
-         extra VARCHAR, WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds') WITH (connector = 'kafka', topic = '{topic}', \
-         properties.bootstrap.servers = '{}', scan.startup.mode = 'earliest') FORMAT PLAIN ENCODE JSON",
-        broker.client().bootstrap
-    );
+    let source = create_source(&topic, &broker.client().bootstrap);
     let begun = Instant::now();
     server::execute(&client, &[&source, "CREATE MATERIALIZED VIEW total AS SELECT COUNT(*) AS n, SUM(price) AS price FROM bid"]).await?;
     server::wait_for(&client, "SELECT n, price FROM total", &[records as i64, produced.price], PATIENCE).await?;
@@ -76,24 +76,80 @@ pub async fn run(options: &Options) -> Result<()> {
         .beside(format!("{records} records of {} bytes in {elapsed:.2} s from {partitions} partitions", produced.bytes / records.max(1)))
         .beside("count and sum checked")
         .print();
+    let broker = back(&client, broker, &topic, options, produced.passing).await?;
     tokio::task::spawn_blocking(move || drop(broker)).await?;
     Ok(())
 }
 
-struct Produced {
+/// From the topic through a filter into another one, acknowledged by the broker.
+async fn back(client: &tokio_postgres::Client, broker: Broker, topic: &str, options: &Options, passing: i64) -> Result<Broker> {
+    let (out, bootstrap) = (format!("{topic}-back"), broker.client().bootstrap.clone());
+    let (made, partitions) = (out.clone(), options.partitions);
+    let broker = tokio::task::spawn_blocking(move || broker.client().create_topic(&made, partitions, &[]).map(|()| broker)).await??;
+    let sink = format!(
+        "CREATE SINK back AS SELECT auction, bidder, price, channel, url, extra FROM bid WHERE price >= {PRICE_MIN} \
+         WITH (connector = 'kafka', topic = '{out}', properties.bootstrap.servers = '{bootstrap}') FORMAT PLAIN ENCODE JSON"
+    );
+    let begun = Instant::now();
+    server::execute(client, &[&sink]).await?;
+    let waited = tokio::task::spawn_blocking(move || -> Result<Broker> {
+        loop {
+            let there = broker.client().records_in(&out)?;
+            if there >= passing {
+                return if there == passing { Ok(broker) } else { Err(format!("{there} records and not {passing} came back").into()) };
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("after {PATIENCE:?} {there} of {passing} records have come back").into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let broker = waited.await??;
+    let elapsed = begun.elapsed().as_secs_f64();
+    Figure::new("Kafka to Kafka, filter", options.records as f64 / elapsed, "records/s", Goal::AtLeast(GOAL_BACK_RECORDS_PER_SECOND))
+        .beside(format!("{passing} records written in {elapsed:.2} s, counted in the topic"))
+        .print();
+    Ok(broker)
+}
+
+/// Auctions of the records.
+const AUCTIONS: u64 = 20_011;
+const AUCTION_FIRST: u64 = 1_000;
+
+pub struct Produced {
+    records: u64,
+    /// How many the sink's filter lets pass.
+    passing: i64,
     price: i64,
     bytes: u64,
 }
 
+impl Produced {
+    /// Records whose auction is `remainder` modulo a hundred.
+    pub fn with_remainder(&self, remainder: usize) -> i64 {
+        (0..self.records).filter(|i| (AUCTION_FIRST + i % AUCTIONS) % 100 == remainder as u64).count() as i64
+    }
+}
+
+/// Over the records of `produce`.
+pub fn create_source(topic: &str, bootstrap: &str) -> String {
+    format!(
+        "CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, date_time TIMESTAMP, \
+         extra VARCHAR, WATERMARK FOR date_time AS date_time - INTERVAL '4 seconds') WITH (connector = 'kafka', topic = '{topic}', \
+         properties.bootstrap.servers = '{bootstrap}', scan.startup.mode = 'earliest') FORMAT PLAIN ENCODE JSON"
+    )
+}
+
 /// Puts the records into the topic's partitions in turn.
-fn produce(client: &KafkaClient, topic: &str, records: u64, partitions: i32) -> Result<Produced> {
-    let mut produced = Produced { price: 0, bytes: 0 };
+pub fn produce(client: &KafkaClient, topic: &str, records: u64, partitions: i32) -> Result<Produced> {
+    let mut produced = Produced { records, passing: 0, price: 0, bytes: 0 };
     let mut line = String::with_capacity(256);
     for i in 0..records {
-        let price = (i.wrapping_mul(2_654_435_761) % 1_000_000) as i64;
+        let price = i.wrapping_mul(2_654_435_761) % PRICES;
         line.clear();
-        write_record(&mut line, i, price)?;
-        produced.price += price;
+        write_record(&mut line, i, price as i64)?;
+        produced.passing += i64::from(price >= PRICE_MIN);
+        produced.price += price as i64;
         produced.bytes += line.len() as u64;
         client.send(topic, (i % partitions as u64) as i32, None, Some(line.as_bytes()));
     }
@@ -104,7 +160,7 @@ fn produce(client: &KafkaClient, topic: &str, records: u64, partitions: i32) -> 
 fn write_record(line: &mut String, i: u64, price: i64) -> std::fmt::Result {
     const CHANNELS: [&str; 4] = ["Google", "Facebook", "Baidu", "Apple"];
     let (minute, second, milli) = (i / 600_000 % 60, i / 10_000 % 60, i / 10 % 1_000);
-    let (auction, bidder) = (1_000 + i % 20_011, 1_000 + i % 100_003);
+    let (auction, bidder) = (AUCTION_FIRST + i % AUCTIONS, 1_000 + i % 100_003);
     let channel = CHANNELS[i as usize % CHANNELS.len()];
     write!(line, r#"{{"auction":{auction},"bidder":{bidder},"price":{price},"channel":"{channel}","#)?;
     write!(line, r#""url":"https://www.auction.example/item.htm?query=1&channel={}","#, i % 10_000)?;

@@ -4,8 +4,8 @@
 //!
 //! # Layout
 //! - `engine`: the dataflow in this process, without a server, beside plain DataFusion
-//! - `kafka`, `freshness`, `statement`, `idle`, `serving`: a server process, seen from outside
-//! - `producer`: the process that stamps events into Kafka for `freshness`
+//! - `kafka`, `freshness`, `statement`, `idle`, `serving`, `views`: a server process, seen from outside
+//! - `producer`: the process that stamps events into Kafka at a steady rate
 //! - `server`: starting that server; `nexmark`: the generator's rows in memory; `batch`: DataFusion and checksums
 //! - `report`: a figure, its goal, and the line they make
 
@@ -20,6 +20,7 @@ mod report;
 mod server;
 mod serving;
 mod statement;
+mod views;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -41,7 +42,7 @@ struct Cli {
 enum Command {
     /// Rows per second through the dataflow in this process
     Engine(engine::Options),
-    /// JSON records per second from a Kafka broker into a view
+    /// JSON records per second from a Kafka broker into a view, and back through a filter
     Kafka(kafka::Options),
     /// Time from an event's stamp to its row's being read, under load
     Freshness(freshness::Options),
@@ -51,6 +52,8 @@ enum Command {
     Idle(idle::Options),
     /// An aggregate over a large view, beside DataFusion
     Serving(serving::Options),
+    /// Many views on one source
+    Views(views::Options),
     #[command(hide = true)]
     Produce(producer::Options),
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Statement(options) => runtime.block_on(statement::run(&options)),
         Command::Idle(options) => runtime.block_on(idle::run(&options)),
         Command::Serving(options) => serving::run(&options, &runtime),
+        Command::Views(options) => runtime.block_on(views::run(&options)),
         Command::Produce(options) => producer::run(&options),
     };
     done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)

@@ -7,8 +7,9 @@ use clap::Args;
 use eddyline_common::runtime::{Clock, SystemClock};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::fmt::Write;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// A prime that divides no power of ten: a step through the keys that visits each once.
@@ -35,6 +36,40 @@ pub struct Options {
     /// When event 0 is due, in microseconds since 1970
     #[arg(long)]
     pub start_micros: i64,
+}
+
+/// That process, seen from the one that measures; killed if it is still there when this is dropped.
+pub struct Producer(Child);
+
+impl Producer {
+    pub fn spawn(options: &Options) -> Result<Producer> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["produce", "--bootstrap", &options.bootstrap, "--topic", &options.topic]);
+        let numbers = [
+            ("--partitions", options.partitions as i64),
+            ("--keys", options.keys as i64),
+            ("--rate", options.rate as i64),
+            ("--events", options.events as i64),
+            ("--start-micros", options.start_micros),
+        ];
+        for (name, value) in numbers {
+            command.args([name.to_string(), value.to_string()]);
+        }
+        Ok(Producer(command.spawn()?))
+    }
+
+    pub fn wait(&mut self) -> Result<()> {
+        let status = self.0.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("the producer ended with {status}").into()) }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        // An error means that it has ended, which is what is wanted.
+        let _ended = self.0.kill();
+        let _gone = self.0.wait();
+    }
 }
 
 /// The key of event `i`.

@@ -230,6 +230,15 @@ impl KafkaClient {
         self.flush()
     }
 
+    /// How many records a topic's partitions hold at present; those of open transactions count.
+    pub fn records_in(&self, topic: &str) -> Result<i64, String> {
+        let consumer: BaseConsumer = self.config().set("group.id", "records-in").create().map_err(|e| e.to_string())?;
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).map_err(|e| e.to_string())?;
+        let partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+        let held = partitions.map(|p| consumer.fetch_watermarks(topic, p.id(), PATIENCE).map(|(low, high)| high - low));
+        held.sum::<Result<i64, _>>().map_err(|e| e.to_string())
+    }
+
     /// Everything in a topic, partition by partition in order: keys and values.
     pub fn read_all(&self, topic: &str) -> Result<Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>, String> {
         let mut config = self.config();
