@@ -40,6 +40,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// What a timer is for that stays overdue cannot be done yet, and what that waits for wakes the coordinator.
 const SLEEP_OVERDUE: Duration = Duration::from_millis(10);
 
+/// While events wait, what readers have taken is let go of this often only: it means looking at every job.
+const TRIM_INTERVAL: Duration = Duration::from_millis(1);
+
 pub(super) struct Core {
     pub config: CoordinatorConfig,
     pub log: Arc<Log>,
@@ -84,6 +87,8 @@ pub(super) struct Core {
     pub readers_changed: bool,
     pub marks: BTreeSet<Epoch>,
     pub last_mark: Instant,
+    /// When what all readers have taken was last let go of.
+    pub trimmed: Instant,
     /// A timer was overdue when the coordinator last went to sleep.
     pub overdue: bool,
     pub checkpoints: Checkpointing,
@@ -159,8 +164,15 @@ impl Core {
         self.answer_writes();
         self.answer_reads();
         self.enforce_pins();
-        self.trim();
+        if self.is_quiet() || self.trimmed.elapsed() >= TRIM_INTERVAL {
+            self.trim();
+            self.trimmed = Instant::now();
+        }
         self.checkpoint_if_due();
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.events.is_empty() && self.engine_events.is_empty()
     }
 
     fn on_event(&mut self, event: Event) {
@@ -218,7 +230,7 @@ impl Core {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = Instant::now() + SLEEP_MAX;
         let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log());
-        sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).min().unwrap_or(far)
+        sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).chain(self.next_paced_cut()).min().unwrap_or(far)
     }
 
     fn is_at_rest(&self) -> bool {

@@ -8,7 +8,7 @@ use super::source::Source;
 use super::{Event, job};
 use eddyline_common::time::MICROS_PER_SECOND;
 use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, Timestamp, failpoint};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,6 +20,13 @@ const CUT_BYTES_MAX: usize = 16 << 20;
 /// waited for once, by whoever reads; only a disk that hangs holds cuts up.
 const CUTS_IN_FLIGHT_MAX: usize = 512;
 const CUTS_IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+
+/// What a step takes of a core, at twice the figure, whatever it carries: cuts are so far apart that this is at most half of one.
+const STEP_INTERVAL: Duration = Duration::from_micros(60);
+/// Below this nobody would notice the difference.
+const PACE_MIN: Duration = Duration::from_millis(1);
+/// Input that is worth a step of every reader at once.
+const WORTHWHILE_BYTES: usize = 1 << 20;
 
 /// How soon after a cut another one is taken for nothing but that time has passed.
 const TIMER_CUT_INTERVAL: Duration = Duration::from_millis(50);
@@ -80,11 +87,31 @@ impl Core {
             return false;
         }
         let table_waits = self.tables.values().any(|t| t.has_input());
-        let source_due = |s: &Source| s.has_input() && self.is_wanted(s.id());
+        let source_due = |s: &Source| self.may_be_cut(s) && self.pace(s) <= self.since_cut();
         if !table_waits && !self.sources.values().any(source_due) && !self.timer_is_due() {
             return false;
         }
         self.take_cut().is_ok()
+    }
+
+    fn may_be_cut(&self, source: &Source) -> bool {
+        source.has_input() && self.is_wanted(source.id())
+    }
+
+    /// How long after a cut another one may take what waits of a source: a little of it, cut for a thousand readers, would be less work
+    /// than their steps' being begun and ended.
+    fn pace(&self, source: &Source) -> Duration {
+        if self.jobs.len() < (PACE_MIN.as_micros() / STEP_INTERVAL.as_micros()) as usize || source.waiting_bytes() >= WORTHWHILE_BYTES {
+            return Duration::ZERO;
+        }
+        let pace = STEP_INTERVAL * self.readers(source.id()).count() as u32;
+        if pace < PACE_MIN { Duration::ZERO } else { pace }
+    }
+
+    /// When what waits of a source may be cut though it is little.
+    pub(super) fn next_paced_cut(&self) -> Option<Instant> {
+        let pace = self.sources.values().filter(|s| self.may_be_cut(s)).map(|s| self.pace(s)).min()?;
+        self.cut_at.map(|at| at + pace)
     }
 
     /// When the first job that has come to the last cut wants another one, whatever comes.
@@ -240,15 +267,20 @@ impl Core {
 
     /// Forgets what every reader has: ring entries, marks, exact epochs, old row versions.
     pub(super) fn trim(&mut self) {
-        let cursor =
-            |readers: &mut dyn Iterator<Item = &job::Job>| readers.filter(|j| j.failure().is_none()).map(|j| j.ring_cursor()).min();
+        let mut cursors: HashMap<RelationId, Epoch> = HashMap::new();
+        for job in self.jobs.values().filter(|j| j.failure().is_none()) {
+            let at = job.ring_cursor();
+            for input in &job.inputs {
+                cursors.entry(*input).and_modify(|epoch| *epoch = at.min(*epoch)).or_insert(at);
+            }
+        }
         let relations: Vec<RelationId> = self.sources.keys().chain(self.tables.keys()).chain(self.jobs.keys()).copied().collect();
         let met: BTreeSet<Epoch> = self.jobs.values().flat_map(|j| j.meets().chain(self.replayed_up_to(j))).collect();
         let steps = self.jobs.values().filter_map(|j| Some(j.running.as_ref()?.epoch));
         let asked: BTreeSet<Epoch> = steps.chain(self.checkpoint.as_ref().map(|run| run.epoch)).chain(met.iter().copied()).collect();
         let mut bytes = 0;
         for id in relations {
-            let to = cursor(&mut self.readers(id)).unwrap_or(self.frontier(id));
+            let to = cursors.get(&id).copied().unwrap_or_else(|| self.frontier(id));
             let budget = self.config.ring_bytes;
             if let Some(source) = self.sources.get_mut(&id) {
                 source.ring.trim(to);

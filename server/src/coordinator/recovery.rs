@@ -242,6 +242,7 @@ fn assemble(
         readers_changed: false,
         marks: BTreeSet::new(),
         last_mark: Instant::now(),
+        trimmed: Instant::now(),
         overdue: false,
         checkpoint: None,
         ddl_waiting: HashMap::new(),

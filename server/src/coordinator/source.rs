@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use eddyline_common::connector::{PartitionRange, PartitionStart, SourceConnector, SourceNote, SourceReader, UndecodableRecord};
 use eddyline_common::cut::PartitionCut;
 use eddyline_common::runtime::Clock;
-use eddyline_common::{Epoch, InputCut, Offset, PartitionId, RelationId, Result, SqlError, TaggedBatch, Timestamp};
+use eddyline_common::{ChangeBatch, Epoch, InputCut, Offset, PartitionId, RelationId, Result, SqlError, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -74,6 +74,35 @@ pub struct Source {
 pub struct SourceCut {
     pub input: InputCut,
     pub undecodable: Vec<(PartitionId, UndecodableRecord)>,
+}
+
+/// From so many rows on a batch is worth what it costs each reader to take it up.
+const MERGE_BELOW_ROWS: usize = 1024;
+
+/// Copies what came in many small batches into few: once, where otherwise every reader would take each of them up.
+fn merge_small(batches: Vec<ChangeBatch>) -> Vec<ChangeBatch> {
+    let is_small = |batch: &ChangeBatch| batch.rows.num_rows() < MERGE_BELOW_ROWS;
+    let mut merged = Vec::new();
+    let mut rest = batches.into_iter().peekable();
+    while let Some(first) = rest.next() {
+        if !is_small(&first) || rest.peek().is_none_or(|next| !is_small(next)) {
+            merged.push(first);
+            continue;
+        }
+        let (schema, mut rows, mut run) = (first.rows.schema(), first.rows.num_rows(), vec![first]);
+        while rows < MERGE_BELOW_ROWS
+            && let Some(next) = rest.next_if(is_small)
+        {
+            rows += next.rows.num_rows();
+            run.push(next);
+        }
+        match ChangeBatch::concat(&schema, &run) {
+            Ok(one) => merged.push(one),
+            // They would not fit into one array.
+            Err(_) => merged.append(&mut run),
+        }
+    }
+    merged
 }
 
 fn idle_timeout(relation: &Relation) -> Option<Duration> {
@@ -374,9 +403,11 @@ impl Source {
         for Arrived { batch, .. } in taken {
             undecodable.extend(batch.undecodable.iter().map(|u| (batch.partition, u.clone())));
             if batch.rows.num_rows() > 0 {
-                batches.push(TaggedBatch { changes: batch.changes(), arrival_watermark, now });
+                batches.push(batch.changes());
             }
         }
+        let tagged = |changes| TaggedBatch { changes, arrival_watermark, now };
+        let batches = merge_small(batches).into_iter().map(tagged).collect();
         self.watermark = watermark;
         self.stats.records.fetch_add(rows + undecodable.len() as u64, Ordering::Relaxed);
         self.stats.undecodable.fetch_add(undecodable.len() as u64, Ordering::Relaxed);
@@ -436,6 +467,8 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use eddyline_common::connector::BatchSink;
     use eddyline_common::runtime::SystemClock;
     use std::sync::atomic::AtomicUsize;
@@ -474,6 +507,24 @@ mod tests {
         let (events, _) = crossbeam_channel::unbounded();
         let stats = Arc::new(SourceStats::default());
         Source::new(relation, SourceProgress::starting(starts), History::default(), Epoch(1), stats, Arc::new(SystemClock), events).unwrap()
+    }
+
+    #[test]
+    fn small_batches_are_merged_in_order() {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        let sizes = [2000, 300, 500, 400, 100, 5, 1500, 7];
+        let mut next = 0..;
+        let batches: Vec<ChangeBatch> = sizes
+            .iter()
+            .map(|size| {
+                let numbers = Int64Array::from_iter_values(next.by_ref().take(*size));
+                ChangeBatch { rows: RecordBatch::try_new(schema.clone(), vec![Arc::new(numbers)]).unwrap(), weights: None }
+            })
+            .collect();
+        let merged = merge_small(batches);
+        assert_eq!(merged.iter().map(|b| b.rows.num_rows()).collect::<Vec<_>>(), [2000, 1200, 105, 1500, 7]);
+        let numbers = merged.iter().flat_map(|b| b.rows.column(0).as_primitive::<Int64Type>().values().to_vec());
+        assert!(numbers.eq(0..sizes.iter().sum::<usize>() as i64));
     }
 
     #[test]
