@@ -181,13 +181,17 @@ impl Core {
 
     /// Puts a view's changes into its ring, if somebody reads them. A table's readers take its writes instead.
     fn emit(&mut self, id: RelationId, epoch: Epoch, mut output: Vec<TaggedBatch>, watermark: Timestamp, arrived: Option<Instant>) {
-        let is_read = !self.tables.contains_key(&id) && self.readers(id).any(|j| j.failure().is_none());
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let before = std::mem::replace(&mut job.output_watermark, watermark);
+        if output.is_empty() && watermark == before {
+            return;
+        }
+        let is_read = !self.tables.contains_key(&id) && self.readers(id).any(|j| j.failure().is_none());
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         if !is_read {
             job.output.trim(epoch);
             job.output.set_watermark(watermark);
-        } else if !output.is_empty() || watermark != before {
+        } else {
             output.retain(|b| !b.changes.is_empty());
             let bytes = output.iter().map(|b| b.changes.bytes()).sum();
             job.output.push(RingEntry {

@@ -76,12 +76,14 @@ pub struct SourceCut {
     pub undecodable: Vec<(PartitionId, UndecodableRecord)>,
 }
 
-/// From so many rows on a batch is worth what it costs each reader to take it up.
-const MERGE_BELOW_ROWS: usize = 1024;
+/// From so many rows on a batch is worth what it costs each reader to take it up, and is not copied.
+const SMALL_ROWS: usize = 1024;
+/// How many rows small ones are merged into, about.
+const MERGED_ROWS: usize = 8192;
 
 /// Copies what came in many small batches into few: once, where otherwise every reader would take each of them up.
 fn merge_small(batches: Vec<ChangeBatch>) -> Vec<ChangeBatch> {
-    let is_small = |batch: &ChangeBatch| batch.rows.num_rows() < MERGE_BELOW_ROWS;
+    let is_small = |batch: &ChangeBatch| batch.rows.num_rows() < SMALL_ROWS;
     let mut merged = Vec::new();
     let mut rest = batches.into_iter().peekable();
     while let Some(first) = rest.next() {
@@ -90,7 +92,7 @@ fn merge_small(batches: Vec<ChangeBatch>) -> Vec<ChangeBatch> {
             continue;
         }
         let (schema, mut rows, mut run) = (first.rows.schema(), first.rows.num_rows(), vec![first]);
-        while rows < MERGE_BELOW_ROWS
+        while rows < MERGED_ROWS
             && let Some(next) = rest.next_if(is_small)
         {
             rows += next.rows.num_rows();
@@ -522,7 +524,7 @@ mod tests {
             })
             .collect();
         let merged = merge_small(batches);
-        assert_eq!(merged.iter().map(|b| b.rows.num_rows()).collect::<Vec<_>>(), [2000, 1200, 105, 1500, 7]);
+        assert_eq!(merged.iter().map(|b| b.rows.num_rows()).collect::<Vec<_>>(), [2000, 1305, 1500, 7]);
         let numbers = merged.iter().flat_map(|b| b.rows.column(0).as_primitive::<Int64Type>().values().to_vec());
         assert!(numbers.eq(0..sizes.iter().sum::<usize>() as i64));
     }
