@@ -100,10 +100,14 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
 fn open_checkpoints(config: &CoordinatorConfig) -> Result<(BlockingCheckpointStore, Option<DataDirLock>)> {
     match &config.checkpoint_store {
         CheckpointLocation::Store { store, prefix, runtime } => {
-            let store = BlockingCheckpointStore::new(CheckpointStore::new(store.clone(), prefix), runtime.clone());
+            let checkpoints = BlockingCheckpointStore::new(CheckpointStore::new(store.clone(), prefix), runtime.clone());
             let id = data_dir_id(&config.data_dir)?;
-            patiently(|| store.claim(&id))?;
-            Ok((store, None))
+            let where_it_is = |error: SqlError| match error.detail {
+                None => error.with_detail(format!("The checkpoint store is {store}, prefix \"{prefix}\".")),
+                Some(_) => error,
+            };
+            patiently(|| checkpoints.claim(&id)).map_err(where_it_is)?;
+            Ok((checkpoints, None))
         }
         CheckpointLocation::Directory(dir) => {
             let is_within = dir.starts_with(&config.data_dir);

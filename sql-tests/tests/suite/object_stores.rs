@@ -130,21 +130,15 @@ fn names(dir: &Path) -> Vec<String> {
     entries.flat_map(|path| if path.is_dir() { names(&path) } else { vec![path.display().to_string()] }).collect()
 }
 
-/// What leaves by a sink comes back by a source: each row once, through kills and a store that goes away.
-async fn there_and_back(format: &str) {
-    let mut s3 = S3Server::start();
-    // Options of the statements say where the store is.
-    let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", ..Default::default() });
-    let client = server.connect().await;
-    run(&client, "CREATE TABLE log (id BIGINT, part TEXT, price DECIMAL(10,2), at TIMESTAMP, tags INT[]) APPEND ONLY").await;
-    let sink = with(&s3, "out", "partition_by = 'part', sink.rolling-policy.rollover-interval = '100 ms'");
+const COLUMNS: &str = "id BIGINT, part TEXT, price DECIMAL(10,2), at TIMESTAMP, tags INT[]";
+
+/// Rows that go out while the server is killed and the store goes away; how many there are.
+async fn out_through_kills(server: &mut Server, s3: &mut S3Server, format: &str) -> i64 {
+    let mut client = server.connect().await;
+    run(&client, &format!("CREATE TABLE log ({COLUMNS}) APPEND ONLY")).await;
+    let sink = with(s3, "out", "partition_by = 'part', sink.rolling-policy.rollover-interval = '100 ms'");
     run(&client, &format!("CREATE SINK leaving FROM log {sink} FORMAT PLAIN ENCODE {format}")).await;
-    let source = with(&s3, "out", "partition_by = 'part', source.monitor-interval = '50 ms'");
-    let columns = "id BIGINT, part TEXT, price DECIMAL(10,2), at TIMESTAMP, tags INT[]";
-    run(&client, &format!("CREATE SOURCE back ({columns}) {source} FORMAT PLAIN ENCODE {format}")).await;
-    run(&client, "CREATE MATERIALIZED VIEW seen AS SELECT * FROM back").await;
     let mut next = 0;
-    let mut client = client;
     for round in 0..4 {
         for _ in 0..10 {
             let insert = format!(
@@ -155,34 +149,51 @@ async fn there_and_back(format: &str) {
             run(&client, &insert).await;
             next += 10;
         }
-        match round {
-            1 => {
-                s3.stop();
-                run(&client, "INSERT INTO log VALUES (-1, 'x', NULL, NULL, NULL)").await;
-                let told = until("the sink says what it waits for", || async {
-                    text(&client, "SELECT problem FROM eddyline.sinks WHERE sink = 'leaving'").await
-                })
-                .await;
-                assert!(told.contains("08006"), "{told}");
-                let told = until("the source says what it waits for", || async {
-                    text(&client, "SELECT problem FROM eddyline.sources WHERE source = 'back'").await
-                })
-                .await;
-                assert!(told.contains("Check the endpoint"), "{told}");
-                s3.restart();
-            }
-            _ => {
-                tokio::task::block_in_place(|| server.kill_and_restart());
-                client = server.connect().await;
-            }
+        if round != 1 {
+            tokio::task::block_in_place(|| server.kill_and_restart());
+            client = server.connect().await;
+            continue;
         }
+        s3.stop();
+        run(&client, "INSERT INTO log VALUES (-1, 'x', NULL, NULL, NULL)").await;
+        let problem = "SELECT problem FROM eddyline.sinks WHERE sink = 'leaving'";
+        let told = until("the sink says what it waits for", || async { text(&client, problem).await }).await;
+        assert!(told.contains("08006"), "{told}");
+        s3.restart();
     }
+    let idle = "SELECT COUNT(*) FROM eddyline.sinks WHERE waiting_bytes = 0 AND problem IS NULL";
+    until("all rows are sent", || async { (number(&client, idle).await? == 1).then_some(()) }).await;
+    next + 1
+}
+
+/// What leaves by a sink comes back by a source: each row once, through kills and a store that goes away.
+async fn there_and_back(format: &str) {
+    let mut s3 = S3Server::start();
+    // Options of the statements say where the store is.
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", ..Default::default() });
+    let rows = out_through_kills(&mut server, &mut s3, format).await;
+    let client = server.connect().await;
+    let source = with(&s3, "out", "partition_by = 'part', source.monitor-interval = '50 ms'");
+    run(&client, &format!("CREATE SOURCE back ({COLUMNS}) {source} FORMAT PLAIN ENCODE {format}")).await;
+    run(&client, "CREATE MATERIALIZED VIEW seen AS SELECT * FROM back").await;
+    for _ in 0..2 {
+        tokio::task::block_in_place(|| server.kill_and_restart());
+    }
+    let client = server.connect().await;
+    s3.stop();
+    let problem = "SELECT problem FROM eddyline.sources WHERE source = 'back'";
+    let told = until("the source says what it waits for", || async { text(&client, problem).await }).await;
+    assert!(told.contains("Check the endpoint"), "{told}");
+    s3.restart();
+    // One more, behind those that were read.
+    run(&client, "INSERT INTO log VALUES (-2, 'x', 1.5, NULL, ARRAY[1])").await;
     until("every row is back, once", || async {
         let count = number(&client, "SELECT COUNT(*) FROM seen").await?;
         let differing = "SELECT COUNT(*) FROM (SELECT * FROM log EXCEPT SELECT * FROM seen) AS d";
-        (count == next + 1 && number(&client, differing).await? == 0).then_some(())
+        (count == rows + 1 && number(&client, differing).await? == 0).then_some(())
     })
     .await;
+    until("the source is well again", || async { text(&client, problem).await.is_none().then_some(()) }).await;
     let names = names(&s3.folder("out"));
     assert!(names.iter().all(|name| !name.contains("inprogress")), "{names:?}");
     let secrets = number(&client, &format!("SELECT COUNT(*) FROM eddyline.options WHERE value = '{SECRET_KEY}'")).await;
