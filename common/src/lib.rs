@@ -10,6 +10,7 @@ pub mod failpoint;
 pub mod ids;
 pub mod key;
 pub mod kv;
+pub mod object_store;
 pub mod options;
 pub mod postgres;
 pub mod runtime;

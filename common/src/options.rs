@@ -15,7 +15,7 @@ pub use sinks::{bytes, can_read, can_write, canonicalize_sink, names, sink_forma
 pub use value::{bytes_of_size, micros_of_duration, specific_offsets};
 
 use crate::error::{Result, SqlError, SqlState};
-use known::{CONNECTORS, OWNER_TABLE, OWNER_VIEW, Owner};
+use known::{CONNECTORS, OWNER_STORE, OWNER_TABLE, OWNER_VIEW, Owner};
 use std::collections::BTreeMap;
 use value::OptionDef;
 
@@ -66,6 +66,28 @@ pub const FILE_PATTERN: &str = "source.path.pattern";
 pub const FILE_ORDER: &str = "source.file-order";
 /// How often to look for new files; `none`: the files there are at CREATE are all.
 pub const MONITOR_INTERVAL: &str = "source.monitor-interval";
+/// How files of lines are compressed; `auto`: as their names say.
+pub const COMPRESSION: &str = "compression";
+pub const PARQUET_COMPRESSION: &str = "parquet.compression";
+pub const S3_ENDPOINT: &str = "s3.endpoint";
+pub const S3_REGION: &str = "s3.region";
+pub const S3_ACCESS_KEY: &str = "s3.access-key";
+pub const S3_SECRET_KEY: &str = "s3.secret-key";
+pub const S3_SESSION_TOKEN: &str = "s3.session-token";
+/// The bucket is in the path of a request, not in its host's name.
+pub const S3_PATH_STYLE: &str = "s3.path-style-access";
+/// A file of credentials.
+pub const GS_SERVICE_ACCOUNT: &str = "gs.service-account";
+/// The content of one.
+pub const GS_SERVICE_ACCOUNT_KEY: &str = "gs.service-account-key";
+pub const GS_ENDPOINT: &str = "gs.endpoint";
+pub const AZURE_ACCOUNT: &str = "azure.account";
+pub const AZURE_ACCESS_KEY: &str = "azure.access-key";
+pub const AZURE_SAS_TOKEN: &str = "azure.sas-token";
+pub const AZURE_CLIENT_ID: &str = "azure.client-id";
+pub const AZURE_CLIENT_SECRET: &str = "azure.client-secret";
+pub const AZURE_TENANT_ID: &str = "azure.tenant-id";
+pub const AZURE_ENDPOINT: &str = "azure.endpoint";
 /// Keys below this prefix go to the object store as they are, without the prefix.
 pub const STORE_PREFIX: &str = "store.";
 pub const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
@@ -131,6 +153,32 @@ pub fn canonicalize_view(raw: BTreeMap<String, String>) -> Result<BTreeMap<Strin
     canonicalize_for(&OWNER_VIEW, raw)
 }
 
+/// The same for what may be said of an object store where there is no connector: `s3.endpoint` and kin.
+pub fn canonicalize_store(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    canonicalize_for(&OWNER_STORE, raw)
+}
+
+/// Whether an option's value is nobody's business.
+pub fn is_secret(key: &str) -> bool {
+    const MARKS: [&str; 12] = [
+        "password",
+        "secret",
+        "token",
+        "credential",
+        "jaas",
+        "key.pem",
+        "private.key",
+        "access-key",
+        "access_key",
+        "account-key",
+        "account_key",
+        "sas_key",
+    ];
+    let lower = key.to_ascii_lowercase();
+    // Of a pair of keys this one is the name of the other.
+    lower != S3_ACCESS_KEY && !lower.ends_with("access_key_id") && MARKS.iter().any(|mark| lower.contains(mark))
+}
+
 /// The `format` value that `FORMAT <format> ENCODE <encode>` stands for.
 pub fn format_of_clause(format: &str, encode: &str) -> Result<&'static str> {
     match (format.to_ascii_lowercase().as_str(), encode.to_ascii_lowercase().as_str()) {
@@ -139,9 +187,10 @@ pub fn format_of_clause(format: &str, encode: &str) -> Result<&'static str> {
         ("plain" | "upsert", "bytes" | "text" | "raw") => Ok("raw"),
         // A registry's address says which of the two: see `finish_format`.
         ("plain" | "upsert", "avro") => Ok("avro"),
+        ("plain" | "upsert", "parquet") => Ok("parquet"),
         ("debezium", "json") => Ok("debezium-json"),
         (f, e) => Err(SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported", f.to_uppercase(), e.to_uppercase()))
-            .with_hint("Supported: FORMAT PLAIN or UPSERT ENCODE JSON, CSV, AVRO or BYTES, and FORMAT DEBEZIUM ENCODE JSON.")),
+            .with_hint("Supported: FORMAT PLAIN or UPSERT ENCODE JSON, CSV, AVRO, PARQUET or BYTES, and FORMAT DEBEZIUM ENCODE JSON.")),
     }
 }
 

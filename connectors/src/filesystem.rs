@@ -9,19 +9,26 @@
 
 mod batch;
 mod catalogue;
+mod folders;
 mod glob;
 mod location;
+mod packing;
+mod parquet;
 mod reader;
 mod sink;
+mod stored;
+mod stores;
+mod text;
 
-pub use location::{Location, open_store};
 pub use sink::FilesystemSink;
+pub use stores::{is_remote, open_store, runtime};
 
 use batch::Layout;
-use catalogue::{Catalogue, Order};
+use catalogue::{Catalogue, File, Order};
 use eddyline_common::connector::*;
 use eddyline_common::{Offset, PartitionId, Result, SqlError, SqlState, options};
 use glob::Glob;
+use location::Location;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +42,13 @@ struct Files {
     /// How often to look for new files; `None`: the files of the first look are all.
     monitor: Option<Duration>,
     known: Mutex<Catalogue>,
+}
+
+impl Files {
+    /// The files there are now. Blocks.
+    fn look(&self) -> Result<Vec<File>> {
+        self.location.list(&self.pattern)
+    }
 }
 
 pub struct FileConnector {
@@ -95,7 +109,11 @@ impl SourceConnector for FileConnector {
         let found = self.files.look()?;
         let mut known = self.files.known.lock();
         known.add(found, self.files.order);
-        Ok(Some(vec![PartitionRange { partition: PARTITION, start: Offset(0), end: Some(known.end()) }]))
+        Ok(Some(vec![PartitionRange {
+            partition: PARTITION,
+            start: Offset(0),
+            end: Some(known.end(|file| self.files.layout.end_of(file))),
+        }]))
     }
 
     fn remember(&self, notes: &[SourceNote]) -> Result<()> {

@@ -127,6 +127,18 @@ pub fn decoder(options: &BTreeMap<String, String>, columns: Vec<PayloadColumn>, 
     Ok(Box::new(upsert::UpsertDecoder::new(row, key, parser(format, options, &columns, wanted)?, except_key)))
 }
 
+/// A row from texts as CSV has them, `None` for NULL; or why there is none.
+pub fn row_of_texts(columns: &[PayloadColumn], texts: &[Option<&str>]) -> Result<Result<Vec<ArrayRef>, String>> {
+    let syntax = csv::CsvSyntax::new(&BTreeMap::new())?;
+    let mut row = RowBuilder::new(columns.to_vec(), Spelling::default())?;
+    let mut values = texts.iter().enumerate();
+    let put = values.try_for_each(|(column, text)| csv::put_field(&syntax, column, text.unwrap_or_default(), text.is_some(), &mut row));
+    match put.and_then(|()| row.end_row(rows::Completeness::Whole)) {
+        Ok(()) => Ok(Ok(row.finish()?)),
+        Err(why) => Ok(Err(why)),
+    }
+}
+
 fn parser(format: &str, options: &BTreeMap<String, String>, columns: &[PayloadColumn], wanted: &[usize]) -> Result<Box<dyn PayloadParser>> {
     match format {
         "json" => Ok(Box::new(json::JsonParser::new(columns, wanted))),

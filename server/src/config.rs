@@ -4,6 +4,7 @@
 use clap::{Args, ValueEnum};
 use eddyline_common::{Result, SqlError, SqlState};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +15,12 @@ pub struct Flags {
     /// Where the log, state and checkpoints are kept [default: ./eddyline-data]
     #[arg(long, env = "EDDYLINE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where checkpoints go: a directory, or a file:// URL [default: checkpoints in the data directory]
+    /// Where checkpoints go: a directory, or a URL with file://, s3://, gs:// or az:// [default: checkpoints in the data directory]
     #[arg(long, env = "EDDYLINE_CHECKPOINT_STORE", value_name = "PLACE")]
     pub checkpoint_store: Option<String>,
+    /// Of an object store, for instance 's3.endpoint=http://10.0.0.1:9000, s3.region=eu'; keys come from the environment
+    #[arg(long, env = "EDDYLINE_CHECKPOINT_STORE_OPTIONS", value_name = "KEY=VALUE,...")]
+    pub checkpoint_store_options: Option<String>,
     /// Address for Postgres clients; port 0 picks a free one [default: 127.0.0.1:4510]
     #[arg(long, env = "EDDYLINE_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
@@ -71,6 +75,7 @@ pub enum Backend {
 struct File {
     data_dir: Option<PathBuf>,
     checkpoint_store: Option<String>,
+    checkpoint_store_options: Option<String>,
     listen: Option<SocketAddr>,
     http: Option<SocketAddr>,
     workers: Option<usize>,
@@ -85,9 +90,10 @@ struct File {
     query_spill: Option<String>,
 }
 
-const FILE_KEYS: [&str; 14] = [
+const FILE_KEYS: [&str; 15] = [
     "data_dir",
     "checkpoint_store",
+    "checkpoint_store_options",
     "listen",
     "http",
     "workers",
@@ -102,12 +108,22 @@ const FILE_KEYS: [&str; 14] = [
     "query_spill",
 ];
 
+/// Where checkpoints go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CheckpointPlace {
+    Directory(PathBuf),
+    /// Canonical options of the store.
+    Store {
+        url: String,
+        options: BTreeMap<String, String>,
+    },
+}
+
 /// Every setting with its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub data_dir: PathBuf,
-    /// A directory.
-    pub checkpoint_store: PathBuf,
+    pub checkpoint_store: CheckpointPlace,
     pub listen: SocketAddr,
     pub http: SocketAddr,
     pub workers: usize,
@@ -140,8 +156,8 @@ impl Config {
         }
         let data_dir = absolute(flags.data_dir.clone().or(file.data_dir.clone()).unwrap_or_else(|| "eddyline-data".into()))?;
         let checkpoint_store = match flags.checkpoint_store.as_ref().or(file.checkpoint_store.as_ref()) {
-            Some(place) => directory_of(place)?,
-            None => data_dir.join("checkpoints"),
+            Some(place) => place_of(place, flags.checkpoint_store_options.as_ref().or(file.checkpoint_store_options.as_ref()))?,
+            None => CheckpointPlace::Directory(data_dir.join("checkpoints")),
         };
         Ok(Config {
             data_dir,
@@ -162,22 +178,30 @@ impl Config {
     }
 }
 
-/// A directory by its path or as a `file://` URL.
-fn directory_of(place: &str) -> Result<PathBuf> {
-    let Some((scheme, rest)) = place.split_once("://") else { return absolute(place.into()) };
-    if scheme.eq_ignore_ascii_case("file") {
-        let path = rest.strip_prefix("localhost").unwrap_or(rest);
-        return match path.starts_with('/') {
-            true => absolute(path.into()),
-            false => Err(invalid("checkpoint_store", place, "a file:// URL with an absolute path, such as file:///mnt/checkpoints")),
-        };
+/// A directory by its path or as a `file://` URL, or a place in an object store.
+fn place_of(place: &str, options: Option<&String>) -> Result<CheckpointPlace> {
+    let Some((scheme, rest)) = place.split_once("://") else { return Ok(CheckpointPlace::Directory(absolute(place.into())?)) };
+    if !scheme.eq_ignore_ascii_case("file") {
+        let options = eddyline_common::options::canonicalize_store(store_options(options)?)?;
+        return Ok(CheckpointPlace::Store { url: place.to_string(), options });
     }
-    let error = SqlError::new(
-        SqlState::FEATURE_NOT_SUPPORTED,
-        format!("checkpoint_store is \"{place}\", and this server has no {scheme}:// store"),
-    );
-    Err(error
-        .with_hint("Object stores are not compiled in. Give a directory or a file:// URL, which may be on a mounted network file system."))
+    let path = rest.strip_prefix("localhost").unwrap_or(rest);
+    match path.starts_with('/') {
+        true => Ok(CheckpointPlace::Directory(absolute(path.into())?)),
+        false => Err(invalid("checkpoint_store", place, "a file:// URL with an absolute path, such as file:///mnt/checkpoints")),
+    }
+}
+
+/// `key=value`, with commas between.
+fn store_options(text: Option<&String>) -> Result<BTreeMap<String, String>> {
+    let pairs = text.map_or("", String::as_str).split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let split = |pair: &str| {
+        let (key, value) = pair.split_once('=')?;
+        Some((key.trim().to_string(), value.trim().to_string()))
+    };
+    pairs
+        .map(|pair| split(pair).ok_or_else(|| invalid("checkpoint_store_options", pair, "options such as s3.region=eu, s3.endpoint=...")))
+        .collect()
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
@@ -264,18 +288,24 @@ mod tests {
             let flags = Flags { checkpoint_store: place.map(String::from), data_dir: Some("/data".into()), ..Default::default() };
             Config::load(&flags).map(|config| config.checkpoint_store)
         };
-        assert_eq!(store(None).unwrap(), Path::new("/data/checkpoints"));
-        assert_eq!(store(Some("/mnt/a")).unwrap(), Path::new("/mnt/a"));
-        assert_eq!(store(Some("file:///mnt/a")).unwrap(), Path::new("/mnt/a"));
-        assert_eq!(store(Some("FILE://localhost/mnt/a")).unwrap(), Path::new("/mnt/a"));
+        let directory = |path: &str| CheckpointPlace::Directory(path.into());
+        assert_eq!(store(None).unwrap(), directory("/data/checkpoints"));
+        assert_eq!(store(Some("/mnt/a")).unwrap(), directory("/mnt/a"));
+        assert_eq!(store(Some("file:///mnt/a")).unwrap(), directory("/mnt/a"));
+        assert_eq!(store(Some("FILE://localhost/mnt/a")).unwrap(), directory("/mnt/a"));
         assert!(store(Some("file://mnt/a")).is_err());
-        for place in ["s3://bucket/a", "gs://bucket", "az://container", "hdfs://name/a"] {
-            let error = store(Some(place)).unwrap_err();
-            assert_eq!(error.state, SqlState::FEATURE_NOT_SUPPORTED);
-            assert!(error.message.contains(place) && error.hint.is_some_and(|h| h.contains("not compiled in")));
-        }
         let from_file = with_file("checkpoint_store = 'file:///x'", Flags::default()).unwrap();
-        assert_eq!(from_file.checkpoint_store, Path::new("/x"));
+        assert_eq!(from_file.checkpoint_store, directory("/x"));
+    }
+
+    #[test]
+    fn checkpoints_go_to_an_object_store() {
+        let text = "checkpoint_store = 's3://bucket/a'\ncheckpoint_store_options = 's3.endpoint_url = http://h:1, s3.region=eu'";
+        let CheckpointPlace::Store { url, options } = with_file(text, Flags::default()).unwrap().checkpoint_store else { panic!() };
+        assert_eq!((url.as_str(), options["s3.endpoint"].as_str(), options["s3.region"].as_str()), ("s3://bucket/a", "http://h:1", "eu"));
+        for wrong in ["s3.regoin=eu", "eu"] {
+            assert!(with_file(&format!("checkpoint_store = 's3://b'\ncheckpoint_store_options = '{wrong}'"), Flags::default()).is_err());
+        }
     }
 
     #[test]

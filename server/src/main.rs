@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         Command::Serve { flags } => (flags, false),
         Command::Demo { flags } => (flags, true),
     };
-    let default_level = if demo { "warn" } else { "info" };
+    // What a store repeats in passing is told once it has failed.
+    let default_level = if demo { "warn" } else { "info,object_store=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match Config::load(flags).and_then(|config| eddyline_server::run(config, demo)) {

@@ -1,7 +1,7 @@
 //! The server's life: recover, listen, say that it is ready, serve, and stop in order: no more clients, their
 //! statements end, a last checkpoint.
 
-use crate::config::{Backend, Config};
+use crate::config::{Backend, CheckpointPlace, Config};
 use crate::coordinator::{self, CheckpointLocation, CoordinatorConfig, PinLimits, Running};
 use crate::metrics::Metrics;
 use crate::pgwire::listener;
@@ -11,6 +11,7 @@ use crate::session::Services;
 use crate::{demo, http};
 use eddyline_common::runtime::{SystemClock, SystemFs};
 use eddyline_common::{Result, SqlError};
+use eddyline_connectors::filesystem;
 use eddyline_executor::StateBackend;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
     let spill_dir = config.data_dir.join("state").join("spill");
     let start = CoordinatorConfig {
         data_dir: config.data_dir.clone(),
-        checkpoint_store: CheckpointLocation::Directory(config.checkpoint_store.clone()),
+        checkpoint_store: location_of(&config.checkpoint_store)?,
         workers: config.workers,
         backend: match config.state_backend {
             Backend::Memory => StateBackend::Memory,
@@ -97,6 +98,16 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
     match joined {
         Ok(Ok(())) => outcome,
         _ => Err(SqlError::internal("the coordinator failed")),
+    }
+}
+
+fn location_of(place: &CheckpointPlace) -> Result<CheckpointLocation> {
+    match place {
+        CheckpointPlace::Directory(dir) => Ok(CheckpointLocation::Directory(dir.clone())),
+        CheckpointPlace::Store { url, options } => {
+            let (store, prefix) = filesystem::open_store(url, options)?;
+            Ok(CheckpointLocation::Store { store, prefix: prefix.to_string(), runtime: filesystem::runtime()?.clone() })
+        }
     }
 }
 

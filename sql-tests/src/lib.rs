@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod process;
+pub mod s3;
 pub mod wait;
 
 pub use process::{Server, ServerOptions};

@@ -22,6 +22,8 @@ pub struct ServerOptions {
     pub checkpoint_store: Option<String>,
     /// More flags.
     pub settings: &'static [&'static str],
+    /// Of the process's environment.
+    pub variables: Vec<(String, String)>,
     /// See `eddyline_common::failpoint`.
     pub failpoints: String,
     /// A size, for instance `48m`: the data directory is a disk of its own, which only this process sees and which goes with it.
@@ -38,6 +40,7 @@ impl Default for ServerOptions {
             ring_size: "64MiB",
             checkpoint_store: None,
             settings: &[],
+            variables: Vec::new(),
             failpoints: String::new(),
             disk: None,
         }
@@ -120,6 +123,7 @@ impl Server {
             .args(self.options.settings)
             .env("EDDYLINE_FAILPOINTS", &self.options.failpoints)
             .env("RUST_LOG", "info")
+            .envs(self.options.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);

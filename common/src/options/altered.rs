@@ -1,7 +1,7 @@
 //! ALTER ... SET and RESET: which options may change while the thing they belong to exists. Those that say what rows there are
 //! (topic, path, format, key, start) may not: what was read once must read the same again after a restart.
 
-use super::known::{CONNECTORS, OWNER_TABLE, OWNER_VIEW, Owner};
+use super::known::{CONNECTORS, OWNER_TABLE, OWNER_VIEW, Owner, STORES};
 use super::sinks::SINKS;
 use super::*;
 
@@ -32,12 +32,17 @@ const OF_SOURCE: &[&str] = &[
 const OF_JOB: &[&str] = &[ON_ERROR, EMIT_INTERVAL];
 const OF_SINK: &[&str] = &[BOOTSTRAP_SERVERS, SINK_LOG_BYTES, ROLL_BYTES, ROLL_INTERVAL];
 
+/// Where an object store is and who asks it.
+fn is_of_store(key: &str) -> bool {
+    STORES.iter().any(|def| def.name == key)
+}
+
 /// The options of a source, or of a table with a connector.
 pub fn altered_source(current: &BTreeMap<String, String>, changes: &Changes) -> Result<BTreeMap<String, String>> {
     let connector = current.get(CONNECTOR).map_or("", String::as_str);
     let owner = CONNECTORS.iter().chain(SINKS).find(|c| c.name == connector).ok_or_else(|| unknown_connector(connector))?;
     let passes = |key: &str| owner.passes(key) && ![GROUP_ID, AUTO_OFFSET_RESET, "properties.isolation.level"].contains(&key);
-    let may_change = |key: &str| OF_WATERMARK.contains(&key) || OF_SOURCE.contains(&key) || passes(key);
+    let may_change = |key: &str| OF_WATERMARK.contains(&key) || OF_SOURCE.contains(&key) || is_of_store(key) || passes(key);
     merged(owner, current, changes, &may_change)
 }
 
@@ -49,7 +54,7 @@ pub fn altered_table(changes: &Changes) -> Result<BTreeMap<String, Option<String
 pub fn altered_sink(current: &BTreeMap<String, String>, changes: &Changes) -> Result<BTreeMap<String, String>> {
     let connector = current.get(CONNECTOR).map_or("", String::as_str);
     let owner = SINKS.iter().find(|c| c.name == connector).ok_or_else(|| unknown_connector(connector))?;
-    merged(owner, current, changes, &|key| OF_JOB.contains(&key) || OF_SINK.contains(&key) || owner.passes(key))
+    merged(owner, current, changes, &|key| OF_JOB.contains(&key) || OF_SINK.contains(&key) || is_of_store(key) || owner.passes(key))
 }
 
 /// Those of a materialized view; only what changes is told.

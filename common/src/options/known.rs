@@ -65,7 +65,7 @@ pub(super) const fn outside(
 pub static CONNECTORS: &[Owner] = &[
     outside("kafka", "connector \"kafka\"", &[KAFKA, KEYED, FORMATS], &[super::PASS_THROUGH_PREFIX]),
     outside("upsert-kafka", "connector \"upsert-kafka\"", &[KAFKA, KEYED, FORMATS], &[super::PASS_THROUGH_PREFIX]),
-    outside("filesystem", "connector \"filesystem\"", &[FILES, FORMATS], &[super::STORE_PREFIX]),
+    outside("filesystem", "connector \"filesystem\"", &[FILES, FORMATS, STORES], &[super::STORE_PREFIX]),
     outside("webhook", "connector \"webhook\"", &[WEBHOOK, FORMATS], &[]),
     generator("nexmark", "connector \"nexmark\"", &[NEXMARK]),
     Owner { families: &[("fields.", FIELD)], ..generator("datagen", "connector \"datagen\"", &[DATAGEN]) },
@@ -145,6 +145,8 @@ const FORMATS: &[OptionDef] = &[
             ("avro", &[]),
             ("avro-confluent", &[]),
             ("debezium-json", &["debezium"]),
+            // Of files only.
+            ("parquet", &[]),
         ]),
     )
     .also(&["value.format"])
@@ -197,12 +199,49 @@ const FILES: &[OptionDef] = &[
     OptionDef::new(super::FILE_ORDER, Kind::OneOf(&[("name", &[]), ("time", &["modified", "modification-time"])]))
         .also(&["source.file.order"]),
     OptionDef::new(super::MONITOR_INTERVAL, Kind::DurationOrNone).also(&["source.monitor.interval", "refresh.interval"]),
-    // For writing only.
+    OptionDef::new(super::COMPRESSION, COMPRESSIONS).also(&["source.compression"]),
+    // Of writing only, but for the columns that folders are named by.
+    OptionDef::new(super::PARQUET_COMPRESSION, PARQUET_COMPRESSIONS).also(&["parquet_compression"]),
     OptionDef::new(super::SINK_KEY, Kind::Text).also(&["key.fields"]),
     OptionDef::new(super::PARTITION_BY, Kind::Text).also(&["partition-by", "partition.by", "partitioned_by"]),
     OptionDef::new(super::ROLL_BYTES, Kind::Bytes).also(&["sink.rolling.policy.file.size", "roll_size"]),
     OptionDef::new(super::ROLL_INTERVAL, Kind::Duration).also(&["sink.rolling.policy.rollover.interval", "roll_interval"]),
 ];
+
+const COMPRESSIONS: Kind =
+    Kind::OneOf(&[("auto", &["automatic"]), ("none", &["uncompressed"]), ("gzip", &["gz"]), ("zstd", &["zst", "zstandard"])]);
+
+pub(super) const PARQUET_COMPRESSIONS: Kind = Kind::OneOf(&[
+    ("snappy", &[]),
+    ("zstd", &["zstandard"]),
+    ("gzip", &["gz"]),
+    ("lz4", &["lz4_raw", "lz4-raw"]),
+    ("none", &["uncompressed"]),
+]);
+
+/// Where an object store is and who asks it. What is absent comes from the environment (`AWS_REGION` and so on).
+pub(super) const STORES: &[OptionDef] = &[
+    OptionDef::new(super::S3_ENDPOINT, Kind::Text).also(&["s3.endpoint_url", "s3.endpoint-url", "s3.endpoint.url"]),
+    OptionDef::new(super::S3_REGION, Kind::Text).also(&["s3.region_name", "s3.endpoint.region"]),
+    OptionDef::new(super::S3_ACCESS_KEY, Kind::Text).also(&["s3.access.key", "s3.access-key-id", "s3.credentials.access"]),
+    OptionDef::new(super::S3_SECRET_KEY, Kind::Text).also(&["s3.secret.key", "s3.secret-access-key", "s3.credentials.secret"]),
+    OptionDef::new(super::S3_SESSION_TOKEN, Kind::Text).also(&["s3.session.token"]),
+    OptionDef::new(super::S3_PATH_STYLE, Kind::Boolean).also(&["s3.path.style.access", "s3.path-style"]),
+    OptionDef::new(super::GS_SERVICE_ACCOUNT, Kind::Text).also(&["gs.service.account", "gcs.service-account"]),
+    OptionDef::new(super::GS_SERVICE_ACCOUNT_KEY, Kind::Text).also(&["gcs.service-account-key", "gcs.credential"]),
+    OptionDef::new(super::GS_ENDPOINT, Kind::Text).also(&["gcs.endpoint"]),
+    OptionDef::new(super::AZURE_ACCOUNT, Kind::Text).also(&["azure.account-name", "azblob.account_name"]),
+    OptionDef::new(super::AZURE_ACCESS_KEY, Kind::Text).also(&["azure.account-key", "azblob.account_key"]),
+    OptionDef::new(super::AZURE_SAS_TOKEN, Kind::Text).also(&["azure.sas.token"]),
+    OptionDef::new(super::AZURE_CLIENT_ID, Kind::Text),
+    OptionDef::new(super::AZURE_CLIENT_SECRET, Kind::Text),
+    OptionDef::new(super::AZURE_TENANT_ID, Kind::Text),
+    OptionDef::new(super::AZURE_ENDPOINT, Kind::Text).also(&["azblob.endpoint_url"]),
+];
+
+/// A store's options alone, as the setting of checkpoints has them.
+pub static OWNER_STORE: Owner =
+    Owner { shared: &[], pass_through: &[super::STORE_PREFIX], ..generator("store", "an object store", &[STORES]) };
 
 const WEBHOOK: &[OptionDef] =
     &[OptionDef::new(super::CONNECTOR, Kind::Text).required(), OptionDef::new(super::WEBHOOK_TOKEN, Kind::Text).also(&["token"])];

@@ -1,7 +1,7 @@
 //! Options of sinks: what `WITH (...)` of a CREATE SINK may say, and which options of a table with a connector are for
 //! writing. One table per connector, as in `known`.
 
-use super::known::{Owner, VIEW, outside};
+use super::known::{Owner, PARQUET_COMPRESSIONS, STORES, VIEW, outside};
 use super::value::{Kind, OptionDef};
 use super::*;
 
@@ -18,13 +18,18 @@ const fn sink(
 pub(super) static SINKS: &[Owner] = &[
     sink("kafka", "a sink of connector \"kafka\"", &[TOPICS, KAFKA, LOG], &[PASS_THROUGH_PREFIX]),
     sink("upsert-kafka", "a sink of connector \"upsert-kafka\"", &[TOPICS, UPSERT_KAFKA, LOG], &[PASS_THROUGH_PREFIX]),
-    sink("filesystem", "a sink of connector \"filesystem\"", &[FILESYSTEM, LOG], &[]),
+    sink("filesystem", "a sink of connector \"filesystem\"", &[FILESYSTEM, STORES, LOG], &[STORE_PREFIX]),
     sink("blackhole", "connector \"blackhole\"", &[BLACKHOLE, LOG], &[]),
 ];
 
 /// The formats of a sink, by `FORMAT <format> ENCODE <encode>`, and their names in Flink.
-const FORMATS: &[(&str, &str, &str)] =
-    &[("plain", "json", "json"), ("upsert", "json", "upsert-json"), ("debezium", "json", "debezium-json"), ("plain", "csv", "csv")];
+const FORMATS: &[(&str, &str, &str)] = &[
+    ("plain", "json", "json"),
+    ("upsert", "json", "upsert-json"),
+    ("debezium", "json", "debezium-json"),
+    ("plain", "csv", "csv"),
+    ("plain", "parquet", "parquet"),
+];
 
 /// What any sink may say of its log.
 const LOG: &[OptionDef] = &[OptionDef::new(SINK_LOG_BYTES, Kind::Bytes).also(&["sink.log.size", "sink_log_size", "log_size"])];
@@ -60,10 +65,11 @@ const UPSERT_KAFKA: &[OptionDef] = &[OptionDef::new(FORMAT, Kind::OneOf(&[("json
 const FILESYSTEM: &[OptionDef] = &[
     OptionDef::new(CONNECTOR, Kind::Text).required(),
     OptionDef::new(PATH, Kind::Text).also(&["filesystem.path", "fs.path"]).required(),
-    OptionDef::new(FORMAT, Kind::OneOf(&[("json", &["ndjson", "jsonl"]), ("csv", &[])])).required(),
+    OptionDef::new(FORMAT, Kind::OneOf(&[("json", &["ndjson", "jsonl"]), ("csv", &[]), ("parquet", &[])])).required(),
     OptionDef::new(PARTITION_BY, Kind::Text).also(&["partition-by", "partition.by", "partitioned_by"]),
     OptionDef::new(ROLL_BYTES, Kind::Bytes).also(&["sink.rolling.policy.file.size", "roll_size"]),
     OptionDef::new(ROLL_INTERVAL, Kind::Duration).also(&["sink.rolling.policy.rollover.interval", "roll_interval"]),
+    OptionDef::new(PARQUET_COMPRESSION, PARQUET_COMPRESSIONS).also(&["parquet_compression"]),
     OptionDef::new(CSV_HEADER, Kind::Boolean).also(&["csv.with-header", "csv.write-header"]),
     OptionDef::new(CSV_DELIMITER, Kind::Character).also(&["csv.delimiter", "delimiter"]),
     OptionDef::new(CSV_QUOTE, Kind::Character).also(&["csv.quote"]),
@@ -92,7 +98,7 @@ pub fn sink_format_of_clause(format: &str, encode: &str) -> Result<&'static str>
     found.map(|(_, _, name)| *name).ok_or_else(|| {
         SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported in a sink", format.to_uppercase(), encode.to_uppercase()))
             .with_hint(
-                "Supported: FORMAT PLAIN ENCODE JSON, FORMAT UPSERT ENCODE JSON, FORMAT DEBEZIUM ENCODE JSON, FORMAT PLAIN ENCODE CSV.",
+                "Supported: FORMAT PLAIN ENCODE JSON, FORMAT UPSERT ENCODE JSON, FORMAT DEBEZIUM ENCODE JSON, FORMAT PLAIN ENCODE CSV or PARQUET.",
             )
     })
 }
@@ -120,6 +126,10 @@ pub fn sink_options_of_table(options: &BTreeMap<String, String>) -> Result<BTree
     if boolean(options, CSV_NO_QUOTE) {
         let error = SqlError::unsupported(format!("option \"{CSV_NO_QUOTE}\" of a table that is written is not supported"));
         return Err(error.with_hint("Fields are quoted where they must be, so that they can be read back."));
+    }
+    if options.get(COMPRESSION).is_some_and(|how| how != "auto" && how != "none") {
+        let error = SqlError::unsupported(format!("option \"{COMPRESSION}\" of a table that is written is not supported"));
+        return Err(error.with_hint("Lines are written as they are; Parquet is compressed: \"parquet.compression\"."));
     }
     let writes = |key: &str| owner.find(key).is_some() || owner.passes(key);
     let reads = [GROUP_ID, AUTO_OFFSET_RESET];

@@ -1,13 +1,18 @@
-//! From records of one file to a batch.
+//! From records of one file to a batch, and what is the same for all files: which columns come from where, and how a file is taken
+//! apart.
 
 use super::PARTITION;
-use super::catalogue::File;
+use super::catalogue::{File, PLACE_MAX};
+use super::folders::FolderColumns;
+use super::packing::Packing;
 use crate::format::{self, DecodedRows, PayloadColumn, Record, RecordDecoder, undecodable};
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray};
-use arrow::compute::cast;
+use arrow::array::{
+    ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt32Array, new_empty_array,
+};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use eddyline_common::connector::{ColumnOrigin, SourceBatch, SourceNote, SourceSpec, UndecodableRecord};
-use eddyline_common::{Offset, Result, SqlError, options};
+use eddyline_common::{Offset, Result, SqlError, SqlState, options};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,30 +28,40 @@ enum Origin {
     Offset,
     Name,
     Modified,
+    /// The folder that a file is in.
+    Folder(usize),
 }
 
 /// How a source's columns are filled.
 pub struct Layout {
     schema: SchemaRef,
     pub options: BTreeMap<String, String>,
-    payload: Vec<PayloadColumn>,
+    pub payload: Vec<PayloadColumn>,
+    pub folders: FolderColumns,
     origins: Vec<Origin>,
     keyed: bool,
     /// The first record of a file names the columns.
     pub header: bool,
     /// A line with nothing on it is no record.
     skips_blank: bool,
+    /// Files are not lines: their rows are read by number (`parquet`).
+    pub by_rows: bool,
+    /// `None`: as a file's name says.
+    packing: Option<Packing>,
 }
 
 impl Layout {
     pub fn new(spec: &SourceSpec) -> Result<Layout> {
-        let (mut payload, mut origins) = (Vec::new(), Vec::new());
+        let (mut payload, mut origins, mut folders) = (Vec::new(), Vec::new(), Vec::new());
+        let named = spec.options.get(options::PARTITION_BY).map(|text| options::names(text)).unwrap_or_default();
         let keyed = !spec.key.is_empty();
         for (index, column) in spec.columns.iter().enumerate() {
             let (external_name, ty, nullable) = (column.external_name.clone(), column.ty.clone(), column.nullable);
             let ColumnOrigin::Metadata(key) = &column.origin else {
-                origins.push(Origin::Payload(payload.len()));
-                payload.push(PayloadColumn { external_name, ty, nullable, is_key: spec.key.contains(&index) });
+                let is_folder = named.iter().any(|name| name.eq_ignore_ascii_case(&external_name));
+                let of = if is_folder { &mut folders } else { &mut payload };
+                origins.push(if is_folder { Origin::Folder(of.len()) } else { Origin::Payload(of.len()) });
+                of.push(PayloadColumn { external_name, ty, nullable, is_key: spec.key.contains(&index) });
                 continue;
             };
             options::check_metadata("filesystem", key, &ty)?;
@@ -60,19 +75,45 @@ impl Layout {
         if let Some(format) = spec.options.get(options::FORMAT).filter(|f| f.starts_with("avro")) {
             return Err(SqlError::unsupported(format!("files of format \"{format}\" are not supported")));
         }
+        if payload.is_empty() && !folders.is_empty() {
+            return Err(SqlError::new(
+                SqlState::INVALID_PARAMETER,
+                "every column is the name of a folder, so that nothing is left for the files",
+            ));
+        }
         let is = |format: &str| spec.options.get(options::FORMAT).is_some_and(|f| f == format);
+        let by_rows = is("parquet");
+        let mut options = spec.options.clone();
+        if by_rows {
+            // Checks the columns, and makes the batches that have no rows.
+            options.insert(options::FORMAT.to_string(), "json".to_string());
+        }
+        let packing = if by_rows { Some(Packing::None) } else { Packing::of_option(spec.options.get(options::COMPRESSION)) };
         let fields: Vec<Field> = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable || keyed)).collect();
         let layout = Layout {
             schema: Arc::new(Schema::new(fields)),
-            options: spec.options.clone(),
+            options,
             payload,
+            folders: FolderColumns::new(folders),
             origins,
             keyed,
             header: is("csv") && options::boolean(&spec.options, options::CSV_HEADER),
             skips_blank: !is("raw"),
+            by_rows,
+            packing,
         };
         layout.decoder()?; // refuses types the format lacks
         Ok(layout)
+    }
+
+    pub fn packing_of(&self, file: &File) -> Packing {
+        self.packing.unwrap_or_else(|| Packing::of_name(&file.path))
+    }
+
+    /// The place behind a file's last record.
+    pub fn end_of(&self, file: &File) -> u64 {
+        // How many rows or bytes there are inside is known only once it has been read.
+        if self.by_rows || self.packing_of(file) != Packing::None { PLACE_MAX } else { file.bytes }
     }
 
     fn decoder(&self) -> Result<Box<dyn RecordDecoder>> {
@@ -119,31 +160,55 @@ impl BatchBuilder {
     }
 
     /// What was pushed, of a file.
-    pub fn take(&mut self, layout: &Layout, file: &File, start: i64, end: i64, notes: Vec<SourceNote>) -> Result<SourceBatch> {
+    pub fn take(&mut self, layout: &Layout, of: &Opened, start: i64, end: i64, notes: Vec<SourceNote>) -> Result<SourceBatch> {
         let DecodedRows { columns, weights } = self.decoder.finish()?;
-        let offsets = std::mem::take(&mut self.offsets);
+        let (offsets, undecodable) = (std::mem::take(&mut self.offsets), std::mem::take(&mut self.undecodable));
+        self.bytes = 0;
+        layout.batch(Content { columns, weights, offsets, undecodable }, of, start, end, notes)
+    }
+}
+
+/// Decoded rows of a file, each with its offset.
+pub struct Content {
+    pub columns: Vec<ArrayRef>,
+    pub weights: Option<Int64Array>,
+    pub offsets: Vec<i64>,
+    pub undecodable: Vec<UndecodableRecord>,
+}
+
+/// A file that is read, with what its folders say: one value per column.
+#[derive(Clone)]
+pub struct Opened {
+    pub file: File,
+    pub folders: Vec<ArrayRef>,
+}
+
+impl Layout {
+    pub fn batch(&self, content: Content, of: &Opened, start: i64, end: i64, notes: Vec<SourceNote>) -> Result<SourceBatch> {
+        let Content { columns, weights, offsets, undecodable } = content;
         let rows = offsets.len();
-        let columns = layout.origins.iter().zip(layout.schema.fields()).map(|(origin, field)| {
+        let columns = self.origins.iter().zip(self.schema.fields()).map(|(origin, field)| {
             let array: ArrayRef = match origin {
                 Origin::Payload(index) => columns[*index].clone(),
                 Origin::Partition => Arc::new(Int32Array::from_value(PARTITION.0, rows)),
                 Origin::Offset => Arc::new(Int64Array::from(offsets.clone())),
-                Origin::Name => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&file.path, rows))),
-                Origin::Modified => Arc::new(TimestampMicrosecondArray::from_value(file.modified, rows).with_timezone("+00:00")),
+                Origin::Name => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&of.file.path, rows))),
+                Origin::Modified => Arc::new(TimestampMicrosecondArray::from_value(of.file.modified, rows).with_timezone("+00:00")),
+                Origin::Folder(_) if rows == 0 => new_empty_array(field.data_type()),
+                Origin::Folder(index) => take(&of.folders[*index], &UInt32Array::from_value(0, rows), None)?,
             };
             if array.data_type() == field.data_type() { Ok(array) } else { Ok(cast(&array, field.data_type())?) }
         });
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        self.bytes = 0;
         Ok(SourceBatch {
             partition: PARTITION,
             start: Offset(start),
             end: Offset(end),
-            rows: RecordBatch::try_new_with_options(layout.schema.clone(), columns, &options)?,
+            rows: RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?,
             weights,
             offsets,
-            undecodable: std::mem::take(&mut self.undecodable),
+            undecodable,
             notes,
             finished: false,
         })

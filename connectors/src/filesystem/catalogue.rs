@@ -1,7 +1,7 @@
 //! The files of a source in the order in which they are read, and offsets in them.
 //!
-//! An offset is `file number * 2^40 + place`; the place is a byte of a text file, a row of a Parquet file, and the file's
-//! end has the greatest place of it. Numbers are given once and for all: a note says which file has which.
+//! An offset is `file number * 2^40 + place`; the place is a byte of a text file (as it is when unpacked), a row of a Parquet file, and
+//! the file's end has the greatest place of it. Numbers are given once and for all: a note says which file has which.
 
 use super::PARTITION;
 use eddyline_common::connector::SourceNote;
@@ -42,10 +42,16 @@ impl File {
         if now.bytes < self.bytes {
             return Some(format!("file \"{}\" was cut from {} to {} bytes after it had been found", self.path, self.bytes, now.bytes));
         }
-        let changed = now.bytes != self.bytes || now.modified != self.modified;
+        let changed = now.bytes != self.bytes || !is_same_time(now.modified, self.modified);
         changed
             .then(|| format!("file \"{}\" was changed after it had been found ({} bytes then, {} now)", self.path, self.bytes, now.bytes))
     }
+}
+
+/// Some stores tell whole seconds when they are asked for one file, and more when they list.
+fn is_same_time(a: i64, b: i64) -> bool {
+    const SECOND: i64 = 1_000_000;
+    if a % SECOND == 0 || b % SECOND == 0 { a.div_euclid(SECOND) == b.div_euclid(SECOND) } else { a == b }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +77,9 @@ impl Catalogue {
         self.files.len()
     }
 
-    /// Behind the last file that is known.
-    pub fn end(&self) -> Offset {
-        Offset(self.files.last().map_or(0, |last| offset(self.files.len() - 1, last.bytes)))
+    /// Behind the last file that is known; `end_of` says where a file ends.
+    pub fn end(&self, end_of: impl Fn(&File) -> u64) -> Offset {
+        Offset(self.files.last().map_or(0, |last| offset(self.files.len() - 1, end_of(last))))
     }
 
     /// Gives numbers to the files that have none, in order; says what is wrong with those that have.
@@ -142,12 +148,13 @@ mod tests {
     #[test]
     fn files_keep_their_numbers() {
         let mut catalogue = Catalogue::default();
-        assert_eq!(catalogue.end(), Offset(0));
+        let end = |catalogue: &Catalogue| catalogue.end(|file| file.bytes);
+        assert_eq!(end(&catalogue), Offset(0));
         catalogue.add(vec![file("b", 1), file("a", 2)], Order::Name);
         catalogue.add(vec![file("a", 2), file("0", 4), file("b", 1), file("c", 3)], Order::Time);
         let paths = |c: &Catalogue| c.files.iter().map(|f| f.path.clone()).collect::<Vec<_>>();
         assert_eq!(paths(&catalogue), ["a", "b", "c", "0"]);
-        assert_eq!(place_of(catalogue.end().0), (3, 10));
+        assert_eq!(place_of(end(&catalogue).0), (3, 10));
         let mut again = Catalogue::default();
         again.remember(&catalogue.notes_from(0).unwrap()[..2]).unwrap();
         again.remember(&catalogue.notes_from(1).unwrap()).unwrap();
@@ -162,5 +169,9 @@ mod tests {
         let problem = catalogue.add(vec![File { bytes: 11, ..file("a", 1) }], Order::Name).unwrap();
         assert_eq!(problem, "file \"a\" was changed after it had been found (10 bytes then, 11 now)");
         assert!(file("a", 1).differs(&File { bytes: 9, ..file("a", 1) }).unwrap().contains("cut from 10 to 9 bytes"));
+        assert!(
+            file("a", 2_000_000).differs(&file("a", 2_345_678)).is_none() && file("a", 3_000_000).differs(&file("a", 2_345_678)).is_some()
+        );
+        assert!(file("a", 2_345_679).differs(&file("a", 2_345_678)).is_some());
     }
 }

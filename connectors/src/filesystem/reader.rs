@@ -2,23 +2,24 @@
 //! files when it has read all there are. Trouble is reported and tried again; nothing is left out because of it.
 
 use super::Files;
-use super::batch::BatchBuilder;
+use super::batch::{BatchBuilder, Content, Opened};
 use super::catalogue::{File, offset, place_of};
+use super::parquet::{ParquetRows, Rows};
+use super::stored::StoredFile;
+use super::text::{Fault, FileText, RECORD_BYTES_MAX};
 use crate::format::split::Splitter;
+use crate::format::undecodable;
+use arrow::datatypes::TimeUnit;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use eddyline_common::connector::*;
-use eddyline_common::{Result, SqlError, failpoint};
+use eddyline_common::{Offset, Result, SqlError, failpoint, options};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::runtime::Runtime;
 
-/// Bytes asked for at once: a request's latency to an object store is worth about as many.
-const CHUNK_BYTES: u64 = 4 << 20;
-/// A record without end is refused when it has come to this.
-const RECORD_BYTES_MAX: usize = 64 << 20;
-/// Between attempts at a file that cannot be read.
-const RETRY: Duration = Duration::from_secs(1);
+/// Between attempts at a file that cannot be read: twice as long each time.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 pub struct FileReader {
     /// Closed to stop the thread.
@@ -41,11 +42,11 @@ impl FileReader {
                 next: range.start.0,
                 end: range.end.map(|end| end.0),
                 files: files.clone(),
-                runtime: Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?),
                 sink: sink.clone(),
                 stopped: stopped.clone(),
                 problem: None,
                 changed: None,
+                retry: RETRY_MIN,
             };
             let work = move || reading.run();
             reader.threads.push(std::thread::Builder::new().name("files".to_string()).spawn(work)?);
@@ -67,8 +68,6 @@ impl Drop for FileReader {
 
 struct Reading {
     files: Arc<Files>,
-    /// Stores are asked through it, and nothing else: a sink may block.
-    runtime: Arc<Runtime>,
     sink: Arc<dyn BatchSink>,
     stopped: Receiver<()>,
     splitter: Splitter,
@@ -82,6 +81,8 @@ struct Reading {
     problem: Option<String>,
     /// A file that is not what it was when it was read.
     changed: Option<String>,
+    /// How long to wait after the next failure.
+    retry: Duration,
 }
 
 enum Step {
@@ -96,23 +97,25 @@ impl Reading {
         loop {
             let pause = match self.step() {
                 Ok(Step::Over) => return,
-                Ok(Step::More) => {
-                    self.tell(None);
-                    Duration::ZERO
-                }
-                Ok(Step::Wait(pause)) => {
-                    self.tell(None);
-                    pause
-                }
+                Ok(Step::More) => self.well(Duration::ZERO),
+                Ok(Step::Wait(pause)) => self.well(pause),
                 Err(error) => {
                     self.tell(Some(error.to_string()));
-                    RETRY
+                    let pause = self.retry;
+                    self.retry = (pause * 2).min(RETRY_MAX);
+                    pause
                 }
             };
             if self.sink.is_closed() || self.stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
         }
+    }
+
+    fn well(&mut self, pause: Duration) -> Duration {
+        self.tell(None);
+        self.retry = RETRY_MIN;
+        pause
     }
 
     fn tell(&mut self, problem: Option<String>) {
@@ -124,7 +127,7 @@ impl Reading {
     }
 
     fn step(&mut self) -> Result<Step> {
-        let nothing = File { path: String::new(), bytes: 0, modified: 0 };
+        let nothing = Opened { file: File { path: String::new(), bytes: 0, modified: 0 }, folders: Vec::new() };
         if let Some(end) = self.end.filter(|end| self.next >= *end) {
             // Files of no bytes may be all that is left.
             if self.start < end {
@@ -135,20 +138,20 @@ impl Reading {
         let (number, place) = place_of(self.next);
         let file = self.files.known.lock().get(number);
         match file {
-            Some(file) if place >= file.bytes => {
+            Some(file) if place >= self.files.layout.end_of(&file) => {
                 self.next = offset(number + 1, 0);
                 Ok(Step::More)
             }
-            Some(file) => self.read(number, place, &file),
+            Some(file) => self.read(number, place, file),
             None if self.end.is_some() => Err(SqlError::corrupt(format!("it is not known which file is file {number}"))),
             None => self.look_for_more(&nothing),
         }
     }
 
-    fn look_for_more(&mut self, nothing: &File) -> Result<Step> {
+    fn look_for_more(&mut self, nothing: &Opened) -> Result<Step> {
         let bounded = self.files.monitor.is_none();
         if !(bounded && self.files.known.lock().len() > 0) {
-            let found = self.runtime.block_on(self.files.list())?;
+            let found = self.files.look()?;
             let mut known = self.files.known.lock();
             let before = known.len();
             self.changed = known.add(found, self.files.order);
@@ -167,172 +170,161 @@ impl Reading {
         }
     }
 
-    fn batch(&mut self, file: &File, end: i64) -> Result<SourceBatch> {
-        let mut notes = Vec::new();
-        if self.end.is_none() {
-            let known = self.files.known.lock();
-            notes = known.notes_from(self.notes_from)?;
-            self.notes_from = known.len();
-        }
-        let batch = self.builder.take(&self.files.layout, file, self.start, end, notes)?;
-        self.start = end;
-        self.next = end;
+    fn batch(&mut self, of: &Opened, end: i64) -> Result<SourceBatch> {
+        let notes = self.notes()?;
+        let batch = self.builder.take(&self.files.layout, of, self.start, end, notes)?;
+        (self.start, self.next) = (end, end);
         Ok(batch)
     }
 
+    /// Which files have come since the last batch.
+    fn notes(&mut self) -> Result<Vec<SourceNote>> {
+        if self.end.is_some() {
+            return Ok(Vec::new());
+        }
+        let known = self.files.known.lock();
+        let notes = known.notes_from(self.notes_from)?;
+        self.notes_from = known.len();
+        Ok(notes)
+    }
+
     /// Passes on what has been read up to `end`; false if nobody wants more.
-    fn flush(&mut self, file: &File, end: i64) -> Result<bool> {
+    fn flush(&mut self, of: &Opened, end: i64) -> Result<bool> {
         failpoint::hit("files.batch")?;
-        let batch = self.batch(file, end)?;
+        let batch = self.batch(of, end)?;
         Ok(self.sink.push(batch))
     }
 
+    fn flushed(&mut self, of: &Opened, end: i64) -> Result<Step> {
+        Ok(if self.flush(of, end)? { Step::More } else { Step::Over })
+    }
+
     /// The file from a place on, to its end or that of the range.
-    fn read(&mut self, number: usize, place: u64, file: &File) -> Result<Step> {
-        let now = self.runtime.block_on(self.files.location.head(&file.path))?;
+    fn read(&mut self, number: usize, place: u64, file: File) -> Result<Step> {
+        let now = self.files.location.head(&file.path)?;
         if let Some(problem) = file.differs(&now) {
             return Err(SqlError::io(problem));
         }
         // What an attempt that failed left is read again.
         self.builder = BatchBuilder::new(&self.files.layout)?;
-        let mut text = FileText {
-            files: self.files.clone(),
-            runtime: self.runtime.clone(),
-            file: file.clone(),
-            buffer: Vec::new(),
-            at: 0,
-            consumed: 0,
+        let folders = self.files.layout.folders.values(&file.path)?;
+        let (folders, refused) = match folders {
+            Ok(folders) => (folders, None),
+            Err(why) => (Vec::new(), Some(why)),
         };
-        if self.files.layout.header {
-            // Of a file without even that there is nothing to read.
-            let Some(header) = text.next(&self.splitter)? else { return self.flushed(file, offset(number, file.bytes)) };
-            let record = text.record(&header).to_vec();
-            self.builder.header(&record).map_err(|why| SqlError::io(format!("file \"{}\": {why}", file.path)))?;
+        let of = Opened { file, folders };
+        if let Some(why) = refused {
+            return self.refuse_rest(number, place, &of, why);
         }
-        text.seek(place.max(text.position()));
-        while let Some(record) = text.next(&self.splitter)? {
+        let step = match self.files.layout.by_rows {
+            true => self.read_rows(number, place, &of),
+            false => self.read_text(number, place, &of),
+        };
+        match step {
+            Ok(step) => Ok(step),
+            Err(Fault::Trouble(error)) => Err(error),
+            // The content of a file is what it is, so that it is no reason to hold up those behind it.
+            Err(Fault::Content(why)) => {
+                let at = place_of(self.next).1.max(place);
+                self.refuse_rest(number, at, &of, why)
+            }
+        }
+    }
+
+    /// Passes over a file from a place on, and what has been read of it since the last batch goes with it.
+    fn refuse_rest(&mut self, number: usize, place: u64, of: &Opened, why: String) -> Result<Step> {
+        let end = offset(number, self.files.layout.end_of(&of.file));
+        // The range may end within what could be read.
+        let end = self.end.map_or(end, |range| range.min(end));
+        let at = offset(number, place);
+        if at < end {
+            let reason = format!("file \"{}\": {why}", of.file.path);
+            self.builder.refuse(at, reason, of.file.path.as_bytes());
+        }
+        self.flushed(of, end)
+    }
+
+    fn read_text(&mut self, number: usize, place: u64, of: &Opened) -> Result<Step, Fault> {
+        let files = self.files.clone();
+        let end = offset(number, files.layout.end_of(&of.file));
+        let stored = StoredFile::new(files.clone(), of.file.clone());
+        let mut text = FileText::open(stored, files.layout.packing_of(&of.file))?;
+        if files.layout.header {
+            // Of a file without even that there is nothing to read.
+            let Some(header) = text.next(&self.splitter)? else { return Ok(self.flushed(of, end)?) };
+            let record = text.record(&header).to_vec();
+            self.builder.header(&record).map_err(|why| SqlError::io(format!("file \"{}\": {why}", of.file.path)))?;
+        }
+        text.seek(place.max(text.position()))?;
+        loop {
+            let record = match text.next(&self.splitter) {
+                Ok(Some(record)) => record,
+                Ok(None) => return Ok(self.flushed(of, end)?),
+                Err(Fault::Content(why)) => {
+                    // What came before it is good.
+                    let at = text.position();
+                    return Ok(self.refuse_rest(number, at, of, why)?);
+                }
+                Err(trouble) => return Err(trouble),
+            };
             let start = offset(number, record.place);
             if self.end.is_some_and(|end| start >= end) {
-                return self.flushed(file, start);
+                return Ok(self.flushed(of, start)?);
             }
             match record.too_long {
                 true => self.builder.refuse(start, format!("a record of more than {RECORD_BYTES_MAX} bytes"), text.record(&record)),
-                false => self.builder.push(&self.files.layout, start, text.record(&record)),
+                false => self.builder.push(&files.layout, start, text.record(&record)),
             }
-            if self.builder.is_full() && !self.flush(file, offset(number, text.position()))? {
+            if self.builder.is_full() && !self.flush(of, offset(number, text.position()))? {
                 return Ok(Step::Over);
             }
         }
-        self.flushed(file, offset(number, file.bytes))
     }
 
-    fn flushed(&mut self, file: &File, end: i64) -> Result<Step> {
-        Ok(if self.flush(file, end)? { Step::More } else { Step::Over })
-    }
-}
-
-/// A file's text, as much of it as is being looked at.
-struct FileText {
-    files: Arc<Files>,
-    runtime: Arc<Runtime>,
-    file: File,
-    buffer: Vec<u8>,
-    /// Where in the file the buffer begins, and how much of it has been given out.
-    at: u64,
-    consumed: usize,
-}
-
-/// A record within the buffer.
-struct Found {
-    place: u64,
-    from: usize,
-    to: usize,
-    /// Only its beginning is there.
-    too_long: bool,
-}
-
-impl FileText {
-    fn position(&self) -> u64 {
-        self.at + self.consumed as u64
-    }
-
-    fn seek(&mut self, place: u64) {
-        let within = place.checked_sub(self.at).filter(|n| *n <= self.buffer.len() as u64);
-        match within {
-            Some(consumed) => self.consumed = consumed as usize,
-            None => {
-                self.buffer.clear();
-                self.at = place;
-                self.consumed = 0;
-            }
-        }
-    }
-
-    fn record(&self, found: &Found) -> &[u8] {
-        &self.buffer[found.from..found.to]
-    }
-
-    fn is_whole(&self) -> bool {
-        self.at + self.buffer.len() as u64 >= self.file.bytes
-    }
-
-    /// The next record; `None` at the end.
-    fn next(&mut self, splitter: &Splitter) -> Result<Option<Found>> {
+    fn read_rows(&mut self, number: usize, place: u64, of: &Opened) -> Result<Step, Fault> {
+        let files = self.files.clone();
+        let last = offset(number, files.layout.end_of(&of.file));
+        let stored = StoredFile::new(files.clone(), of.file.clone());
+        let mut rows = ParquetRows::open(stored, &files.layout.payload, self.number_unit(), place)?;
+        let mut at = place;
         loop {
-            let rest = &self.buffer[self.consumed..];
-            let len = splitter.record_len(rest).or((self.is_whole() && !rest.is_empty()).then_some(rest.len()));
-            if let Some(len) = len {
-                let (place, from) = (self.position(), self.consumed);
-                self.consumed += len;
-                return Ok(Some(Found { place, from, to: from + len, too_long: false }));
+            let start = offset(number, at);
+            // The range may end within the file.
+            let wanted = self.end.map_or(usize::MAX, |end| end.saturating_sub(start).max(0) as usize);
+            if wanted == 0 {
+                return Ok(self.flushed(of, start)?);
             }
-            if self.is_whole() {
-                return Ok(None);
+            let Some(found) = rows.next(wanted)? else { return Ok(self.flushed(of, last)?) };
+            let Rows { columns, total, kept, refused } = found;
+            let refuse = |(row, why): (usize, String)| {
+                let excerpt = format!("row {} of {}", at + row as u64, of.file.path);
+                undecodable(Offset(start + row as i64), why, excerpt.as_bytes())
+            };
+            let content = Content {
+                columns,
+                weights: None,
+                offsets: kept.into_iter().map(|row| start + row as i64).collect(),
+                undecodable: refused.into_iter().map(refuse).collect(),
+            };
+            failpoint::hit("files.batch")?;
+            at += total as u64;
+            let end = offset(number, at);
+            let notes = self.notes()?;
+            let batch = files.layout.batch(content, of, self.start, end, notes)?;
+            (self.start, self.next) = (end, end);
+            if !self.sink.push(batch) {
+                return Ok(Step::Over);
             }
-            if rest.len() > RECORD_BYTES_MAX {
-                return self.skip_line().map(Some);
-            }
-            self.fill()?;
         }
     }
 
-    /// Leaves out what is up to the end of the line, but for the start of it.
-    fn skip_line(&mut self) -> Result<Found> {
-        let place = self.position();
-        let mut start = self.buffer[self.consumed..].iter().take(1_024).copied().collect::<Vec<u8>>();
-        loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.buffer[self.consumed..]) {
-                self.consumed += end + 1;
-                break;
-            }
-            self.consumed = self.buffer.len();
-            if self.is_whole() {
-                break;
-            }
-            self.fill()?;
+    /// What an integer counts in the place of a timestamp.
+    fn number_unit(&self) -> TimeUnit {
+        match self.files.layout.options.get(options::TIMESTAMP_UNIT).map(String::as_str) {
+            Some("second") => TimeUnit::Second,
+            Some("micro") => TimeUnit::Microsecond,
+            Some("nano") => TimeUnit::Nanosecond,
+            _ => TimeUnit::Millisecond,
         }
-        // The start goes where the buffer has been given out already.
-        let shown = start.len();
-        start.extend_from_slice(&self.buffer[self.consumed..]);
-        self.at = self.position() - shown as u64;
-        self.buffer = start;
-        self.consumed = shown;
-        Ok(Found { place, from: 0, to: shown, too_long: true })
-    }
-
-    /// Reads on.
-    fn fill(&mut self) -> Result<()> {
-        self.buffer.drain(..self.consumed);
-        self.at += self.consumed as u64;
-        self.consumed = 0;
-        let from = self.at + self.buffer.len() as u64;
-        let to = (from + CHUNK_BYTES).min(self.file.bytes);
-        let bytes = self.runtime.block_on(self.files.location.read(&self.file.path, from..to))?;
-        if (bytes.len() as u64) < to - from {
-            let message = format!("file \"{}\" ends at byte {} of {}", self.file.path, from + bytes.len() as u64, self.file.bytes);
-            return Err(SqlError::io(message));
-        }
-        self.buffer.extend_from_slice(&bytes);
-        Ok(())
     }
 }

@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::testing::CollectingSink;
-use arrow::array::AsArray;
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::file::properties::WriterProperties;
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use eddyline_common::SqlType;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -79,7 +82,12 @@ fn files_are_read_in_order_and_any_part_of_them_again() {
 #[test]
 fn new_files_are_read_once_in_order_of_time() {
     let dir = tempfile::tempdir().unwrap();
-    let put = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
+    // Files appear whole.
+    let put = |name: &str, text: String| {
+        let hidden = dir.path().join(".new");
+        std::fs::write(&hidden, text).unwrap();
+        std::fs::rename(hidden, dir.path().join(name)).unwrap();
+    };
     put("b.json", lines(0..2));
     let source = connector(dir.path(), "*.json", &[("source.monitor-interval", "20 ms"), ("source.file-order", "time")]).unwrap();
     let sink = CollectingSink::new(100);
@@ -153,4 +161,147 @@ fn a_path_without_files_is_refused() {
     let waiting = connector(dir.path(), "", &[("source.monitor-interval", "1s")]).unwrap();
     assert_eq!(waiting.resolve_start().unwrap().len(), 1);
     assert!(connector(dir.path(), "*.json", &[("source.path.pattern", "*.csv")]).is_err());
+}
+
+/// A file of rows `n`, `t`, in row groups of a thousand; `other` is a column that nobody declares.
+fn parquet(numbers: std::ops::Range<i32>) -> Vec<u8> {
+    let n: ArrayRef = Arc::new(Int32Array::from_iter_values(numbers.clone()));
+    let t: ArrayRef = Arc::new(StringArray::from_iter_values(numbers.clone().map(|n| format!("text {n}"))));
+    let rows = RecordBatch::try_from_iter([("other", t.clone()), ("T", t), ("n", n)]).unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).set_data_page_row_count_limit(100).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).unwrap();
+    writer.write(&rows).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn parquet_files_and_any_part_of_them_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.parquet"), parquet(0..2_500)).unwrap();
+    std::fs::write(dir.path().join("b.parquet"), parquet(0..0)).unwrap();
+    std::fs::write(dir.path().join("c.parquet"), parquet(2_500..12_000)).unwrap();
+    let source = connector(dir.path(), "*.parquet", &[("format", "parquet")]).unwrap();
+    let batches = read(&source, 0, None);
+    assert_eq!(numbers(&batches), (0..12_000).collect::<Vec<_>>());
+    assert!(batches.windows(2).all(|pair| pair[0].end == pair[1].start) && batches.last().unwrap().finished);
+    assert_eq!(batches[0].rows.column(1).as_string::<i32>().value(7), "text 7");
+    let offsets: Vec<i64> = batches.iter().flat_map(|b| b.offsets.clone()).collect();
+    assert_eq!((offsets[7], offsets[2_500]), (7, 2 << 40), "an offset is a file and a row of it");
+    // Another process reads what lies between any two rows.
+    let again = connector(dir.path(), "*.parquet", &[("format", "parquet")]).unwrap();
+    again.remember(&batches[0].notes).unwrap();
+    for (from, to) in [(0, 1), (999, 1_001), (2_499, 2_500), (1_234, 7_000), (2_500, 12_000)] {
+        let wanted: Vec<i64> = (from..to).collect();
+        let end = offsets.get(to as usize).copied().unwrap_or(batches.last().unwrap().end.0);
+        assert_eq!(numbers(&read(&again, offsets[from as usize], Some(end))), wanted, "{from} to {to}");
+    }
+    assert_eq!(source.present().unwrap().unwrap()[0].end, Some(batches.last().unwrap().end));
+}
+
+#[test]
+fn a_damaged_parquet_file_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    let whole = parquet(0..3_000);
+    put("a.parquet", &whole[..whole.len() / 2]);
+    put("b.parquet", b"n,t\n1,2\n");
+    // Its end says what is in it, but a page in the middle is nonsense.
+    let mut damaged = whole.clone();
+    let middle = whole.len() / 2;
+    damaged[middle..middle + 2_000].fill(0xff);
+    put("c.parquet", &damaged);
+    put("d.parquet", &parquet(5_000..5_010));
+    let source = connector(dir.path(), "*.parquet", &[("format", "parquet")]).unwrap();
+    let batches = read(&source, 0, None);
+    let found = numbers(&batches);
+    assert!(found.ends_with(&(5_000..5_010).collect::<Vec<_>>()), "{found:?}");
+    let bad: Vec<_> = batches.iter().flat_map(|b| &b.undecodable).collect();
+    assert_eq!(bad.len(), 3, "{bad:?}");
+    for (bad, file) in bad.iter().zip(["a", "b", "c"]) {
+        assert!(bad.reason.contains(&format!("{file}.parquet\": it cannot be read as Parquet")), "{}", bad.reason);
+    }
+    // What is refused is the same whenever it is read.
+    let again = connector(dir.path(), "*.parquet", &[("format", "parquet")]).unwrap();
+    again.remember(&batches[0].notes).unwrap();
+    assert_eq!(numbers(&read(&again, 0, Some(batches.last().unwrap().end.0))), found);
+}
+
+#[test]
+fn parquet_columns_that_do_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let n: ArrayRef = Arc::new(arrow::array::UInt64Array::from(vec![Some(1), Some(u64::MAX), None]));
+    let rows = RecordBatch::try_from_iter([("n", n.clone())]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    std::fs::write(dir.path().join("a.parquet"), writer.into_inner().unwrap()).unwrap();
+    let wrong: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1.0]));
+    let rows = RecordBatch::try_from_iter([("n", wrong)]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    std::fs::write(dir.path().join("b.parquet"), writer.into_inner().unwrap()).unwrap();
+    let source = connector(dir.path(), "", &[("format", "parquet")]).unwrap();
+    let batches = read(&source, 0, None);
+    let rows: Vec<_> = batches.iter().filter(|b| b.rows.num_rows() > 0).collect();
+    assert_eq!((rows.len(), rows[0].rows.num_rows(), rows[0].rows.column(0).null_count()), (1, 2, 1));
+    assert_eq!(rows[0].rows.column(1).null_count(), 2, "a column that the file lacks is NULL");
+    let reasons: Vec<&str> = batches.iter().flat_map(|b| &b.undecodable).map(|u| u.reason.as_str()).collect();
+    assert_eq!(reasons[0], "column n: the value is not a bigint");
+    assert!(reasons[1].ends_with("column n: a column of type Float64 in the file cannot be bigint"), "{reasons:?}");
+}
+
+#[test]
+fn compressed_lines_and_any_part_of_them_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let gzip = |text: &str| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    };
+    let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    // Two members one after the other are one text.
+    put("a.json.gz", &[gzip(&lines(0..30_000)), gzip(&lines(30_000..30_010))].concat());
+    put("b.json", lines(30_010..30_020).as_bytes());
+    put("c.json.zst", &zstd::encode_all(lines(30_020..60_000).as_bytes(), 1).unwrap());
+    let source = connector(dir.path(), "*", &[]).unwrap();
+    let batches = read(&source, 0, None);
+    assert_eq!(numbers(&batches), (0..60_000).collect::<Vec<_>>());
+    let offsets: Vec<i64> = batches.iter().flat_map(|b| b.offsets.clone()).collect();
+    let again = connector(dir.path(), "*", &[]).unwrap();
+    again.remember(&batches[0].notes).unwrap();
+    for (from, to) in [(0, 1), (29_990, 30_025), (45_000, 45_001)] {
+        assert_eq!(numbers(&read(&again, offsets[from], Some(offsets[to]))), (from as i64..to as i64).collect::<Vec<_>>());
+    }
+    // One that was cut gives what is before the cut, and holds up no other.
+    let whole = gzip(&lines(0..50_000));
+    put("a.json.gz", &whole[..whole.len() / 2]);
+    let source = connector(dir.path(), "{a,b}*", &[]).unwrap();
+    let batches = read(&source, 0, None);
+    let found = numbers(&batches);
+    assert!(
+        found.len() > 1_000 && found.ends_with(&(30_010..30_020).collect::<Vec<_>>()) && found[..1_000] == (0..1_000).collect::<Vec<_>>()
+    );
+    let reasons: Vec<&str> = batches.iter().flat_map(|b| &b.undecodable).map(|u| u.reason.as_str()).collect();
+    assert!(reasons.len() == 1 && reasons[0].contains("a.json.gz\": it cannot be unpacked"), "{reasons:?}");
+}
+
+#[test]
+fn columns_from_names_of_folders() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |folder: &str, text: String| {
+        std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        std::fs::write(dir.path().join(folder).join("a.json"), text).unwrap();
+    };
+    put("t=x%2Fy", "{\"n\":1}\n{\"n\":2,\"t\":\"not this\"}\n".to_string());
+    put("t=__HIVE_DEFAULT_PARTITION__", lines(3..4));
+    put("elsewhere", lines(4..5));
+    let source = connector(dir.path(), "", &[("partition_by", "t")]).unwrap();
+    let batches = read(&source, 0, None);
+    let rows = batches.iter().flat_map(|b| {
+        let (n, t) = (b.rows.column(0).as_primitive::<Int64Type>(), b.rows.column(1).as_string::<i32>());
+        (0..n.len()).map(|row| (n.value(row), t.is_valid(row).then(|| t.value(row).to_string()))).collect::<Vec<_>>()
+    });
+    let text = Some("x/y".to_string());
+    assert_eq!(rows.collect::<Vec<_>>(), [(3, None), (1, text.clone()), (2, text)]);
+    let reasons: Vec<&str> = batches.iter().flat_map(|b| &b.undecodable).map(|u| u.reason.as_str()).collect();
+    assert!(reasons.len() == 1 && reasons[0].ends_with("no folder of its path names column t"), "{reasons:?}");
 }

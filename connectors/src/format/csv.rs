@@ -153,7 +153,7 @@ impl PayloadParser for CsvParser {
     }
 }
 
-fn put_field(syntax: &CsvSyntax, column: usize, text: &str, quoted: bool, row: &mut RowBuilder) -> Result<(), String> {
+pub fn put_field(syntax: &CsvSyntax, column: usize, text: &str, quoted: bool, row: &mut RowBuilder) -> Result<(), String> {
     let is_null = !quoted && syntax.null.as_ref().map_or(text.is_empty(), |null| text == null);
     let ty = row.columns()[column].ty.clone();
     row.put(column, |buffer| match &ty {

@@ -205,11 +205,6 @@ impl<'a> Binder<'a> {
                 let message = format!("table \"{}\" of connector \"{connector}\" can only be written to", relation.name);
                 Err(SqlError::unsupported(message).with_hint("Read what it is fed from."))
             }
-            RelationKind::Source(spec) if spec.options.contains_key(options::PARTITION_BY) => {
-                // The files lack the columns that their folders are named by.
-                let message = format!("table \"{}\", which is partitioned into folders, can only be written to", relation.name);
-                Err(SqlError::unsupported(message).with_hint("Read what it is fed from."))
-            }
             _ => self.scan_plan(relation),
         }
     }

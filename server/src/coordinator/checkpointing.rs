@@ -49,6 +49,10 @@ const TAILS_BYTES_MAX: usize = 256 << 20;
 /// A new sink sends nothing before a checkpoint has its job; one is taken this soon.
 const AWAITED_INTERVAL: Duration = Duration::from_millis(500);
 
+/// After a checkpoint that failed: a store that is away is asked less and less often.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// Finished checkpoints that `eddyline.checkpoints` shows.
 const RECENT_MAX: usize = 100;
 
@@ -100,6 +104,8 @@ pub(super) struct Checkpointing {
     last_catalog: u64,
     vacuumed: Instant,
     vacuuming: bool,
+    /// Between checkpoints at least; none after one that was written.
+    pause: Duration,
     /// The last vacuum stopped before it was through.
     unclean: bool,
     views: BTreeMap<RelationId, Manifests>,
@@ -130,6 +136,7 @@ impl Checkpointing {
             last_catalog: 0,
             vacuumed: Instant::now(),
             vacuuming: false,
+            pause: Duration::ZERO,
             unclean: false,
             views,
             view_files: restored.map(|b| b.view_files.clone()).unwrap_or_default(),
@@ -197,6 +204,7 @@ impl Core {
         let awaited = self.sinks.values().any(|s| s.waits_for_checkpoint());
         let interval = self.config.checkpoint_interval;
         let interval = if awaited { interval.min(AWAITED_INTERVAL) } else { interval };
+        let interval = interval.max(self.checkpoints.pause);
         (self.checkpoint.is_none() && self.has_news() && !self.a_table_has_stopped()).then(|| self.checkpoints.last + interval)
     }
 
@@ -501,6 +509,7 @@ impl Core {
         books.last = Instant::now();
         match result {
             Ok(written) => {
+                books.pause = Duration::ZERO;
                 books.last_epoch = run.epoch;
                 books.last_catalog = run.catalog;
                 books.views = written.views;
@@ -518,6 +527,7 @@ impl Core {
                 tracing::debug!(checkpoint = id, epoch = run.epoch.0, micros, "checkpoint done");
             }
             Err(error) => {
+                books.pause = (books.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
                 self.stats.checkpoint_failures.fetch_add(1, Ordering::Relaxed);
                 self.engine.gate().give_up(id);
                 tracing::warn!(checkpoint = id, "checkpoint failed, the next one follows in its time: {error}");

@@ -69,7 +69,8 @@ use std::time::Duration;
 pub enum CheckpointLocation {
     /// A directory, which takes files by hard links where it can.
     Directory(PathBuf),
-    Store(Arc<dyn ObjectStore>),
+    /// A prefix of an object store, which is asked on a runtime of its own.
+    Store { store: Arc<dyn ObjectStore>, prefix: String, runtime: tokio::runtime::Handle },
 }
 
 /// What a coordinator is started with.

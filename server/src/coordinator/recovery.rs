@@ -26,12 +26,18 @@ use eddyline_storage::log::{Log, LogOptions, LogPosition, Recovered, segment_pat
 use eddyline_storage::view::{SegmentDir, View};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+/// How long a start waits for an object store that is away, and between attempts.
+const STORE_PATIENCE: Duration = Duration::from_secs(60);
+const STORE_RETRY_MIN: Duration = Duration::from_millis(500);
+const STORE_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// What a checkpoint gave back.
 struct Restored {
@@ -66,16 +72,7 @@ pub fn start(config: CoordinatorConfig) -> Result<Running> {
 
 fn open(config: CoordinatorConfig) -> Result<Core> {
     let lock = DataDirLock::acquire(&config.data_dir)?;
-    let (store, store_lock) = match &config.checkpoint_store {
-        CheckpointLocation::Store(store) => (CheckpointStore::new(store.clone(), "checkpoints"), None),
-        CheckpointLocation::Directory(dir) => {
-            let is_within = dir.starts_with(&config.data_dir);
-            let lock = if is_within { None } else { Some(DataDirLock::acquire_for(dir, "checkpoint store", "--checkpoint-store")?) };
-            (CheckpointStore::local(dir)?, lock)
-        }
-    };
-    store.remove_staged()?;
-    let store = BlockingCheckpointStore::new(store, config.runtime.clone());
+    let (store, store_lock) = open_checkpoints(&config)?;
     let segments = SegmentDir::open(&config.data_dir.join("state").join("views"))?;
     let restored =
         store.restore_newest(|manifest| restore(&config, &store, &segments, read_body(manifest)?))?.map(|(_, restored)| restored);
@@ -97,6 +94,66 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     core.replay(&recovered, from)?;
     failpoint::hit("recovery.replayed")?;
     Ok(core)
+}
+
+/// The place of checkpoints, which is this server's alone from now on.
+fn open_checkpoints(config: &CoordinatorConfig) -> Result<(BlockingCheckpointStore, Option<DataDirLock>)> {
+    match &config.checkpoint_store {
+        CheckpointLocation::Store { store, prefix, runtime } => {
+            let checkpoints = BlockingCheckpointStore::new(CheckpointStore::new(store.clone(), prefix), runtime.clone());
+            let id = data_dir_id(&config.data_dir)?;
+            let where_it_is = |error: SqlError| match error.detail {
+                None => error.with_detail(format!("The checkpoint store is {store}, prefix \"{prefix}\".")),
+                Some(_) => error,
+            };
+            patiently(|| checkpoints.claim(&id)).map_err(where_it_is)?;
+            Ok((checkpoints, None))
+        }
+        CheckpointLocation::Directory(dir) => {
+            let is_within = dir.starts_with(&config.data_dir);
+            let lock = if is_within { None } else { Some(DataDirLock::acquire_for(dir, "checkpoint store", "--checkpoint-store")?) };
+            let store = CheckpointStore::local(dir)?;
+            store.remove_staged()?;
+            Ok((BlockingCheckpointStore::new(store, config.runtime.clone()), lock))
+        }
+    }
+}
+
+/// What tells a data directory from all others, made when it is first needed.
+fn data_dir_id(dir: &Path) -> Result<String> {
+    let path = dir.join("id");
+    match std::fs::read_to_string(&path) {
+        Ok(id) if !id.is_empty() => return Ok(id),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(SqlError::io(format!("cannot read \"{}\": {error}", path.display()))),
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    let unfinished = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&unfinished)?;
+        file.write_all(id.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, &path)?;
+        std::fs::File::open(dir)?.sync_all()
+    };
+    write().map_err(|error| SqlError::io(format!("cannot write \"{}\": {error}", path.display())))?;
+    Ok(id)
+}
+
+/// A store that is away may come back soon: servers are often started together.
+fn patiently<T>(mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    let (begun, mut pause) = (Instant::now(), STORE_RETRY_MIN);
+    loop {
+        match ask() {
+            Err(error) if error.state == SqlState::CONNECTION_FAILURE && begun.elapsed() < STORE_PATIENCE => {
+                tracing::warn!("the checkpoint store is away, trying again in {pause:?}: {error}");
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(STORE_RETRY_MAX);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn log_options() -> LogOptions {

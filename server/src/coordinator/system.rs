@@ -449,9 +449,7 @@ fn listed_options(relation: &Relation) -> Vec<(String, String)> {
         }
         RelationKind::View { .. } => Vec::new(),
     };
-    let secret =
-        |key: &str| ["password", "secret", "token", "credential", "jaas", "key.pem", "account_key"].iter().any(|s| key.contains(s));
-    listed.iter_mut().filter(|(key, _)| secret(key)).for_each(|(_, value)| *value = "***".to_string());
+    listed.iter_mut().filter(|(key, _)| eddyline_common::options::is_secret(key)).for_each(|(_, value)| *value = "***".to_string());
     listed
 }
 

@@ -8,6 +8,7 @@ use super::{OWNER, SystemContext, builtin, procs};
 use crate::catalog::{constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
 use crate::coordinator::system::{self, SYSTEM_RELATIONS};
 use arrow::datatypes::Schema;
+use eddyline_common::options::is_secret;
 use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of};
 use eddyline_planner::plan::Expr;
 use eddyline_planner::{Relation, RelationKind};
@@ -377,10 +378,4 @@ fn foreign_table_row(r: &Relation, rows: &mut Rows) {
     let Some(source) = r.source_spec() else { return };
     let options: Vec<String> = source.options.iter().filter(|(k, _)| !is_secret(k)).map(|(k, v)| format!("{k}={v}")).collect();
     rows.add([("ftrelid", relation_oid(r.id).into()), ("ftserver", builtin::SERVER.into()), ("ftoptions", options.into())]);
-}
-
-/// Options that carry credentials are not shown.
-pub fn is_secret(option: &str) -> bool {
-    let lower = option.to_lowercase();
-    ["password", "secret", "jaas", "token", "private.key", "key.pem"].iter().any(|word| lower.contains(word))
 }

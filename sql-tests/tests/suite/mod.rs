@@ -9,6 +9,7 @@
 //! - `jdbc`: PostgreSQL's JDBC driver
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
+//! - `object_stores`: checkpoints, sources and sinks on a server that speaks S3
 //! - `sources`: sources that need no other service, through kills
 //! - `rejected`: rows on which expressions fail
 //! - `snapshots`: readers that take their time
@@ -34,6 +35,7 @@ mod lagging;
 mod lateness;
 mod metrics;
 mod nexmark;
+mod object_stores;
 mod oracle;
 mod psql;
 mod rejected;

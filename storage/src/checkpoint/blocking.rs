@@ -24,6 +24,10 @@ impl BlockingCheckpointStore {
         &self.store
     }
 
+    pub fn claim(&self, id: &str) -> Result<()> {
+        self.runtime.block_on(self.store.claim(id))
+    }
+
     pub fn put_bytes(&self, bytes: Bytes) -> Result<FileRef> {
         self.runtime.block_on(self.store.put_bytes(bytes))
     }

@@ -6,9 +6,11 @@
 //! - `store`: [`CheckpointStore`]: putting and getting files with verification, committing, listing, loading
 //! - `transfer`: whole directories, by hard links where the store is local
 //! - `prune`: removing old manifests and files nobody names
+//! - `owner`: whose checkpoints these are, where there are no locks
 //! - `blocking`: the same for threads outside of the runtime, and the fall-back to an older checkpoint
 //!
 //! ```text
+//! <prefix>/owner                               the id of a data directory, in an object store only
 //! <prefix>/files/<uuid>                        never changed, removed when no manifest names it
 //! <prefix>/manifests/<id, 20 digits>.json      JSON, then a line "crc32 <8 hex digits>" over it
 //! ```
@@ -16,6 +18,7 @@
 mod blocking;
 mod local;
 mod manifest;
+mod owner;
 mod prune;
 mod store;
 mod transfer;

@@ -5,6 +5,7 @@ use super::manifest::Decoded;
 use super::{FileRef, Manifest, local};
 use crate::io::failed;
 use bytes::Bytes;
+use eddyline_common::object_store::{is_missing, store_failure};
 use eddyline_common::{Result, SqlError, SqlState, failpoint};
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
@@ -57,7 +58,8 @@ impl CheckpointStore {
             std::fs::create_dir_all(&dir).map_err(failed("create checkpoint directory", &dir))?;
         }
         let dir = dir.canonicalize().map_err(failed("open checkpoint directory", dir))?;
-        let store = LocalFileSystem::new_with_prefix(&dir).map_err(|error| store_error("open checkpoint directory", &dir, error))?;
+        let store =
+            LocalFileSystem::new_with_prefix(&dir).map_err(|error| store_error("open checkpoint directory", dir.display(), error))?;
         let mut checkpoints = CheckpointStore::new(Arc::new(store), "");
         checkpoints.local_dir = Some(Arc::new(dir));
         Ok(checkpoints)
@@ -96,11 +98,24 @@ impl CheckpointStore {
             Err(object_store::Error::AlreadyExists { .. }) => {
                 return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, format!("checkpoint {} already exists", manifest.id)));
             }
+            // A store that cannot tell; there is one writer per location.
+            Err(object_store::Error::NotImplemented { .. }) => self.put_manifest_unless_there(manifest).await?,
             Err(error) => return Err(store_error("write manifest", &path, error)),
         }
         self.sync_local_manifest(manifest.id).await?;
         self.fresh.lock().committed(manifest);
         failpoint::hit("checkpoint.after_manifest")
+    }
+
+    async fn put_manifest_unless_there(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.manifest_path(manifest.id);
+        match self.store.head(&path).await {
+            Ok(_) => return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, format!("checkpoint {} already exists", manifest.id))),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(store_error("look at manifest", &path, error)),
+        }
+        let put = self.store.put(&path, PutPayload::from(manifest.encode()?)).await;
+        put.map(drop).map_err(|error| store_error("write manifest", &path, error))
     }
 
     /// The ids of all manifests, newest first; also of damaged ones.
@@ -181,6 +196,10 @@ impl CheckpointStore {
 
     pub(super) fn object_store(&self) -> &dyn ObjectStore {
         &*self.store
+    }
+
+    pub(super) fn owner_path(&self) -> ObjectPath {
+        self.prefix.clone().join("owner")
     }
 
     pub(super) fn file_path(&self, name: &str) -> ObjectPath {
@@ -285,19 +304,8 @@ pub(super) async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> Result
     tokio::task::spawn_blocking(work).await.map_err(SqlError::internal)?
 }
 
-/// `cannot <action> <what>: <cause>`. A missing object is damage: nothing asks for one that was not written.
-pub(super) fn store_error(action: &str, what: impl std::fmt::Debug, error: object_store::Error) -> SqlError {
-    let message = format!("cannot {action} {what:?}: {error}");
-    if matches!(error, object_store::Error::NotFound { .. }) {
-        return SqlError::corrupt(message);
-    }
-    let mut source: Option<&dyn std::error::Error> = Some(&error);
-    while let Some(cause) = source {
-        if cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
-            return SqlError::new(SqlState::DISK_FULL, message)
-                .with_hint("Free some space on the file system of the checkpoints; they resume by themselves.");
-        }
-        source = cause.source();
-    }
-    SqlError::io(message)
+/// A missing object is damage: nothing asks for one that was not written.
+pub(super) fn store_error(action: &str, what: impl std::fmt::Display, error: object_store::Error) -> SqlError {
+    let failure = store_failure(action, &what.to_string(), &error);
+    if is_missing(&error) { SqlError::corrupt(failure.message) } else { failure }
 }

@@ -335,3 +335,14 @@ fn operator_state_survives_through_checkpoints() {
         fs::remove_dir_all(&image).unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_location_has_one_owner() {
+    let store = Arc::new(InMemory::new());
+    let at = |prefix: &str| CheckpointStore::new(store.clone(), prefix);
+    at("a").claim("one").await.unwrap();
+    at("a").claim("one").await.unwrap();
+    let refused = at("a").claim("two").await.unwrap_err();
+    assert_eq!((refused.state, refused.hint.is_some()), (SqlState::OBJECT_IN_USE, true));
+    at("b").claim("two").await.unwrap();
+}

@@ -1,9 +1,13 @@
 //! Files over a folder of their own: nothing shows before it is whole, what comes again takes the place of what was there.
 
 use super::*;
-use arrow::array::{Int64Array, StringArray};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
 use eddyline_common::{Epoch, SqlType, Timestamp};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 struct Nobody;
 
@@ -105,4 +109,26 @@ fn folders_by_value_and_csv() {
     wanted.extend([header("city=a%2Fb"), header("city=__HIVE_DEFAULT_PARTITION__")]);
     assert_eq!(shown(dir.path()), wanted);
     assert!(FilesystemSink::new(&spec(Path::new("relative"), &[])).is_err());
+}
+
+#[test]
+fn parquet_by_folder_in_row_groups() {
+    for compression in ["snappy", "zstd", "gzip", "lz4", "none"] {
+        let dir = tempfile::tempdir().unwrap();
+        let more = [("partition_by", "city"), ("format", "parquet"), ("parquet.compression", compression)];
+        let sink = FilesystemSink::new(&spec(dir.path(), &more)).unwrap();
+        let mut writer = sink.open(0, Arc::new(Nobody)).unwrap();
+        writer.write(step(1), &rows(&[1, 2, 3], &[Some("a"), Some("b"), Some("a")])).unwrap();
+        writer.write(step(2), &rows(&[4], &[Some("a")])).unwrap();
+        assert!(!fs::read_dir(dir.path().join("city=a")).unwrap().any(|f| !f.unwrap().file_name().to_str().unwrap().starts_with('.')));
+        assert_eq!(writer.flush(true).unwrap(), Some(2));
+        let path = dir.path().join("city=a/part-0123456789ab-00000000000000000001.parquet");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
+        assert_eq!(reader.schema().fields().len(), 1, "a folder's column is not in the files");
+        let ids: Vec<i64> = reader.build().unwrap().flat_map(|b| b.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        assert_eq!(ids, [1, 3, 4]);
+    }
+    let mut interval = spec(Path::new("/x"), &[("format", "parquet")]);
+    interval.columns[0].ty = SqlType::Interval;
+    assert_eq!(FilesystemSink::new(&interval).err().map(|e| e.state), Some(SqlState::FEATURE_NOT_SUPPORTED));
 }

@@ -1,0 +1,184 @@
+//! Parquet files as a source: rows by number, columns by name, of these only what the source declares. Pages are read as they are
+//! needed, never a file or a row group at once. A row with a value that does not fit its column is refused alone; a file that is no
+//! Parquet file, or is damaged, is refused from there on.
+
+mod fit;
+
+use super::stored::{StoredBytes, StoredFile};
+use super::text::Fault;
+use crate::format::PayloadColumn;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
+use arrow::compute::filter;
+use bytes::Bytes;
+use eddyline_common::{Result, SqlType};
+use fit::Fit;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::{ChunkReader, Length};
+use serde::de::IgnoredAny;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Rows of a batch, and what they should not exceed by much when they are unpacked.
+const ROWS_MAX: usize = 8_192;
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// What the library reads from.
+struct Chunks(Arc<StoredFile>);
+
+impl Length for Chunks {
+    fn len(&self) -> u64 {
+        self.0.file.bytes
+    }
+}
+
+impl ChunkReader for Chunks {
+    type T = StoredBytes;
+
+    fn get_read(&self, start: u64) -> Result<StoredBytes, ParquetError> {
+        Ok(self.0.reader(start))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        self.0.range(start, length).map_err(|e| ParquetError::External(Box::new(e)))
+    }
+}
+
+/// Rows of a file, in the columns that the source declares.
+pub struct Rows {
+    pub columns: Vec<ArrayRef>,
+    /// How many rows of the file these were.
+    pub total: usize,
+    /// Which of them are in the columns.
+    pub kept: Vec<usize>,
+    pub refused: Vec<(usize, String)>,
+}
+
+pub struct ParquetRows<'a> {
+    reader: ParquetRecordBatchReader,
+    stored: Arc<StoredFile>,
+    payload: &'a [PayloadColumn],
+    /// For each of them the column of what is read, and how its values become those declared; `None`: the file has none.
+    fits: Vec<Option<(usize, Fit)>>,
+}
+
+impl<'a> ParquetRows<'a> {
+    /// From a row on.
+    pub fn open(stored: Arc<StoredFile>, payload: &'a [PayloadColumn], unit: arrow::datatypes::TimeUnit, row: u64) -> Result<Self, Fault> {
+        let builder = guarded(&stored, || ParquetRecordBatchReaderBuilder::try_new(Chunks(stored.clone())))?;
+        let fields = builder.schema().fields().clone();
+        let named = |column: &PayloadColumn| {
+            let exact = fields.iter().position(|f| *f.name() == column.external_name);
+            exact.or_else(|| fields.iter().position(|f| f.name().eq_ignore_ascii_case(&column.external_name)))
+        };
+        let roots: Vec<Option<usize>> = payload.iter().map(named).collect();
+        // What is read keeps the order of the file.
+        let mut read: Vec<usize> = roots.iter().flatten().copied().collect();
+        read.sort_unstable();
+        read.dedup();
+        let mut fits = Vec::with_capacity(payload.len());
+        for (column, root) in payload.iter().zip(&roots) {
+            let Some(root) = *root else {
+                fits.push(None);
+                continue;
+            };
+            let fit = Fit::new(fields[root].data_type(), &column.ty, unit)
+                .map_err(|why| Fault::Content(format!("column {}: {why}", column.external_name)))?;
+            fits.push(read.binary_search(&root).ok().map(|place| (place, fit)));
+        }
+        let mask = ProjectionMask::roots(builder.parquet_schema(), read);
+        let (groups, skipped) = groups_from(builder.metadata(), row);
+        let rows = batch_rows(builder.metadata(), &mask);
+        let builder = builder.with_projection(mask).with_row_groups(groups).with_offset(skipped as usize).with_batch_size(rows);
+        let reader = guarded(&stored, || builder.build())?;
+        Ok(ParquetRows { reader, stored, payload, fits })
+    }
+
+    /// The next rows, at most so many of them.
+    pub fn next(&mut self, rows_max: usize) -> Result<Option<Rows>, Fault> {
+        let (reader, stored) = (&mut self.reader, &self.stored);
+        let Some(batch) = guarded(stored, || reader.next().transpose())? else { return Ok(None) };
+        let batch = batch.slice(0, batch.num_rows().min(rows_max));
+        let total = batch.num_rows();
+        let mut reasons: Vec<Option<String>> = vec![None; total];
+        let mut columns = Vec::with_capacity(self.payload.len());
+        for (column, fit) in self.payload.iter().zip(&self.fits) {
+            let array = match fit {
+                Some((place, fit)) => {
+                    let mut refuse = |row: usize| {
+                        reasons[row].get_or_insert_with(|| format!("column {}: the value is not a {}", column.external_name, column.ty));
+                    };
+                    fit.apply(batch.column(*place), &mut refuse)?
+                }
+                None => new_null_array(&column.ty.to_arrow(), total),
+            };
+            check(column, fit.is_some(), &array, &mut reasons);
+            columns.push(array);
+        }
+        let kept: Vec<usize> = (0..total).filter(|row| reasons[*row].is_none()).collect();
+        if kept.len() < total {
+            let keep: BooleanArray = reasons.iter().map(|reason| Some(reason.is_none())).collect();
+            columns = columns.iter().map(|column| Ok(filter(column, &keep)?)).collect::<Result<_>>()?;
+        }
+        let refused = reasons.into_iter().enumerate().filter_map(|(row, reason)| Some((row, reason?))).collect();
+        Ok(Some(Rows { columns, total, kept, refused }))
+    }
+}
+
+/// What a declaration asks of values beyond their type.
+fn check(column: &PayloadColumn, is_there: bool, array: &ArrayRef, reasons: &mut [Option<String>]) {
+    let name = &column.external_name;
+    if array.null_count() > 0 && (!column.nullable || column.is_key) {
+        let what = if is_there { "null" } else { "the file has no such column" };
+        let why = if column.is_key { "part of the primary key" } else { "NOT NULL" };
+        for row in (0..array.len()).filter(|row| array.is_null(*row)) {
+            reasons[row].get_or_insert_with(|| format!("column {name}: {what}, but the column is {why}"));
+        }
+    }
+    if column.ty == SqlType::Json {
+        let texts = array.as_string::<i32>();
+        for row in (0..texts.len()).filter(|row| texts.is_valid(*row)) {
+            if let Err(error) = serde_json::from_str::<IgnoredAny>(texts.value(row)) {
+                reasons[row].get_or_insert_with(|| format!("column {name}: not JSON: {error}"));
+            }
+        }
+    }
+}
+
+/// The row groups from that of a row on, and how many rows of the first of them come before it.
+fn groups_from(metadata: &ParquetMetaData, row: u64) -> (Vec<usize>, u64) {
+    let mut before = 0;
+    for (number, group) in metadata.row_groups().iter().enumerate() {
+        let rows = group.num_rows().max(0) as u64;
+        if row < before + rows {
+            return ((number..metadata.num_row_groups()).collect(), row - before);
+        }
+        before += rows;
+    }
+    (Vec::new(), 0)
+}
+
+/// Rows of a batch, by what the widest row group says of its columns.
+fn batch_rows(metadata: &ParquetMetaData, mask: &ProjectionMask) -> usize {
+    let row_bytes = metadata.row_groups().iter().map(|group| {
+        let leaves = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
+        let bytes: u64 = leaves.map(|(_, column)| column.uncompressed_size().max(0) as u64).sum();
+        bytes / group.num_rows().max(1) as u64
+    });
+    (BATCH_BYTES / row_bytes.max().unwrap_or(1).max(1)).clamp(1, ROWS_MAX as u64) as usize
+}
+
+/// Does a part of the work in the library, which trusts files more than they deserve.
+fn guarded<T, E: std::error::Error>(stored: &StoredFile, work: impl FnOnce() -> Result<T, E>) -> Result<T, Fault> {
+    let why = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it is damaged".to_string(),
+    };
+    match stored.trouble() {
+        Some(trouble) => Err(Fault::Trouble(trouble)),
+        None => Err(Fault::Content(format!("it cannot be read as Parquet: {why}"))),
+    }
+}

@@ -1,0 +1,198 @@
+//! Opening the store that a URL names: a directory, S3, Google Cloud Storage or Azure, with the options of `STORES` and what
+//! the environment says. Also used for checkpoints. Builds a client and contacts nobody.
+//!
+//! A connection belongs to the runtime that opened it, and a store's pool of them outlives its readers: so all stores are asked on
+//! one runtime (`runtime`), whoever waits for the answer.
+
+use eddyline_common::{Result, SqlError, SqlState, options};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::runtime::{Handle, Runtime};
+use url::Url;
+
+const THREADS: usize = 2;
+/// A store that answers nobody is told soon; whoever asks decides whether to ask again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Within a request: what passes by itself, such as a throttled store.
+const RETRIES_MAX: usize = 4;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
+
+static RUNTIME: LazyLock<std::io::Result<Runtime>> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).thread_name("stores").enable_all().build());
+
+/// Where stores are asked. Must not be waited for on a runtime's own threads.
+pub fn runtime() -> Result<&'static Handle> {
+    RUNTIME.as_ref().map(Runtime::handle).map_err(|e| SqlError::io(format!("no threads for object stores: {e}")))
+}
+
+/// Whether a place is in an object store, by its spelling.
+pub fn is_remote(place: &str) -> bool {
+    place.split_once("://").is_some_and(|(scheme, _)| !scheme.eq_ignore_ascii_case("file"))
+}
+
+/// The store that a URL or path names, and the place in it. `options` are canonical; those of other things are passed over. What they leave
+/// open comes from the environment (`AWS_REGION`, ...).
+pub fn open_store(place: &str, options: &BTreeMap<String, String>) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let invalid = |why: String| SqlError::new(SqlState::INVALID_PARAMETER, format!("\"{place}\" cannot be opened: {why}"));
+    let url = if place.contains("://") {
+        Url::parse(place).map_err(|e| invalid(e.to_string()))?
+    } else {
+        let path = std::path::absolute(place).map_err(|e| invalid(e.to_string()))?;
+        Url::from_file_path(path).map_err(|()| invalid("not a path".to_string()))?
+    };
+    let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|_| unknown_scheme(place, url.scheme()))?;
+    let failed = |e: object_store::Error| invalid(e.to_string());
+    let store: Arc<dyn ObjectStore> = match scheme {
+        ObjectStoreScheme::Local => Arc::new(LocalFileSystem::new()),
+        ObjectStoreScheme::AmazonS3 => Arc::new(s3(&url, options)?.build().map_err(failed)?),
+        ObjectStoreScheme::GoogleCloudStorage => Arc::new(google(&url, options)?.build().map_err(failed)?),
+        ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(&url, options)?.build().map_err(failed)?),
+        _ => return Err(unknown_scheme(place, url.scheme())),
+    };
+    Ok((store, path))
+}
+
+fn unknown_scheme(place: &str, scheme: &str) -> SqlError {
+    SqlError::unsupported(format!("\"{place}\": there is no {scheme}:// store"))
+        .with_hint("Give a path, or a URL with file://, s3://, gs:// or az://; any other file system can be mounted.")
+}
+
+fn s3(url: &Url, options: &BTreeMap<String, String>) -> Result<AmazonS3Builder> {
+    use AmazonS3ConfigKey::*;
+    let builder = AmazonS3Builder::new().with_client_options(client()).with_retry(retry()).with_url(url.as_str());
+    let mut builder = from_environment(builder, "aws_", AmazonS3Builder::with_config);
+    let own = [
+        (options::S3_ENDPOINT, Endpoint),
+        (options::S3_REGION, Region),
+        (options::S3_ACCESS_KEY, AccessKeyId),
+        (options::S3_SECRET_KEY, SecretAccessKey),
+        (options::S3_SESSION_TOKEN, Token),
+    ];
+    for (name, key) in own {
+        builder = set(builder, options, name, key, AmazonS3Builder::with_config);
+    }
+    if let Some(path_style) = options.get(options::S3_PATH_STYLE) {
+        builder = builder.with_virtual_hosted_style_request(path_style != "true");
+    }
+    builder = passed_through(builder, options, AmazonS3Builder::with_config)?;
+    let is_plain = [Endpoint, S3Endpoint].iter().any(|key| builder.get_config_value(key).is_some_and(|text| is_plain_http(&text)));
+    Ok(if is_plain { builder.with_allow_http(true) } else { builder })
+}
+
+fn google(url: &Url, options: &BTreeMap<String, String>) -> Result<GoogleCloudStorageBuilder> {
+    use GoogleConfigKey::*;
+    let mut client = client();
+    if options.get(options::GS_ENDPOINT).is_some_and(|text| is_plain_http(text)) {
+        client = client.with_allow_http(true);
+    }
+    let builder = GoogleCloudStorageBuilder::new().with_client_options(client).with_retry(retry()).with_url(url.as_str());
+    let mut builder = from_environment(builder, "google_", GoogleCloudStorageBuilder::with_config);
+    let own = [
+        (options::GS_ENDPOINT, BaseUrl),
+        (options::GS_SERVICE_ACCOUNT, ServiceAccount),
+        (options::GS_SERVICE_ACCOUNT_KEY, ServiceAccountKey),
+    ];
+    for (name, key) in own {
+        builder = set(builder, options, name, key, GoogleCloudStorageBuilder::with_config);
+    }
+    passed_through(builder, options, GoogleCloudStorageBuilder::with_config)
+}
+
+fn azure(url: &Url, options: &BTreeMap<String, String>) -> Result<MicrosoftAzureBuilder> {
+    use AzureConfigKey::*;
+    let builder = MicrosoftAzureBuilder::new().with_client_options(client()).with_retry(retry()).with_url(url.as_str());
+    let mut builder = from_environment(builder, "azure_", MicrosoftAzureBuilder::with_config);
+    let own = [
+        (options::AZURE_ACCOUNT, AccountName),
+        (options::AZURE_ACCESS_KEY, AccessKey),
+        (options::AZURE_SAS_TOKEN, SasKey),
+        (options::AZURE_CLIENT_ID, ClientId),
+        (options::AZURE_CLIENT_SECRET, ClientSecret),
+        (options::AZURE_TENANT_ID, AuthorityId),
+        (options::AZURE_ENDPOINT, Endpoint),
+    ];
+    for (name, key) in own {
+        builder = set(builder, options, name, key, MicrosoftAzureBuilder::with_config);
+    }
+    let builder = passed_through(builder, options, MicrosoftAzureBuilder::with_config)?;
+    let is_plain = builder.get_config_value(&Endpoint).is_some_and(|text| is_plain_http(&text));
+    Ok(if is_plain { builder.with_allow_http(true) } else { builder })
+}
+
+fn is_plain_http(endpoint: &str) -> bool {
+    endpoint.trim_start().to_ascii_lowercase().starts_with("http://")
+}
+
+fn client() -> ClientOptions {
+    ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT)
+}
+
+fn retry() -> RetryConfig {
+    let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(1), base: 2.0 };
+    RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT }
+}
+
+/// Variables of other tools that begin the same are passed over.
+fn from_environment<B, K: FromStr>(builder: B, prefix: &str, with: impl Fn(B, K, String) -> B) -> B {
+    let variables = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
+    let ours = variables.filter(|(name, value)| name.starts_with(prefix) && !value.is_empty());
+    ours.filter_map(|(name, value)| Some((name.parse::<K>().ok()?, value))).fold(builder, |builder, (key, value)| with(builder, key, value))
+}
+
+fn set<B, K>(builder: B, options: &BTreeMap<String, String>, name: &str, key: K, with: impl Fn(B, K, String) -> B) -> B {
+    match options.get(name) {
+        Some(value) => with(builder, key, value.clone()),
+        None => builder,
+    }
+}
+
+/// `store.` and a name as the library has it.
+fn passed_through<B, K: FromStr>(builder: B, options: &BTreeMap<String, String>, with: impl Fn(B, K, String) -> B) -> Result<B> {
+    let mut builder = builder;
+    for (option, value) in options {
+        let Some(name) = option.strip_prefix(options::STORE_PREFIX) else { continue };
+        let key = name
+            .parse::<K>()
+            .map_err(|_| SqlError::new(SqlState::INVALID_PARAMETER, format!("option \"{option}\": the store has no setting \"{name}\"")))?;
+        builder = with(builder, key, value.clone());
+    }
+    Ok(builder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(place: &str, given: &[(&str, &str)]) -> Result<String> {
+        let options = given.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        open_store(place, &options).map(|(store, path)| format!("{store} {path}"))
+    }
+
+    #[test]
+    fn stores_by_their_urls() {
+        let keys = [("s3.access-key", "a"), ("s3.secret-key", "b"), ("s3.endpoint", "http://127.0.0.1:1"), ("format", "json")];
+        assert_eq!(open("s3://bucket/a/b", &keys).unwrap(), "AmazonS3(bucket) a/b");
+        assert_eq!(
+            open("az://box/a", &[("azure.account", "me"), ("azure.access-key", "a2V5")]).unwrap(),
+            "MicrosoftAzure { account: me, container: box } a"
+        );
+        assert!(open("gs://bucket/a", &[("gs.service-account", "/nowhere.json")]).unwrap_err().message.contains("/nowhere.json"));
+        assert!(open("file:///tmp/a", &[]).unwrap().ends_with("tmp/a") && open("/tmp/a", &[]).is_ok());
+        for place in ["hdfs://name/a", "https://example.com/a", "memory:///a"] {
+            let error = open(place, &[]).unwrap_err();
+            assert_eq!((error.state, error.hint.is_some()), (SqlState::FEATURE_NOT_SUPPORTED, true), "{place}");
+        }
+        let error = open("s3://b/a", &[("store.colour", "red")]).unwrap_err();
+        assert_eq!(error.message, "option \"store.colour\": the store has no setting \"colour\"");
+        assert!(is_remote("s3://a") && !is_remote("FILE:///a") && !is_remote("/a"));
+    }
+}
