@@ -10,6 +10,7 @@ use crate::operators::exchange::Partitioner;
 use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
 use crate::operators::lookup_join::{LookupJoin, LookupJoinSpec};
+use crate::operators::match_recognize::{MatchRecognize, MatchRecognizeSpec};
 use crate::operators::materialize::Materialize;
 use crate::operators::normalize::Normalize;
 use crate::operators::over::{Over, OverSpec};
@@ -23,6 +24,7 @@ use crate::operators::temporal_filter::{TemporalFilter, TemporalFilterSpec};
 use crate::operators::temporal_join::{TemporalJoin, TemporalJoinSpec};
 use crate::operators::top_n::{self, TopN, TopNSpec};
 use crate::operators::union::Union;
+use crate::operators::unnest::Unnest;
 use crate::operators::values::Values;
 use crate::operators::window_assign::WindowAssign;
 use arrow::datatypes::SchemaRef;
@@ -118,6 +120,7 @@ impl Builder<'_> {
             })?,
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
             Op::ProcessingTime { .. } => Box::new(ProcessingTime),
+            Op::Unnest { lists } => Box::new(Unnest::new(lists.clone(), input(), output)?),
             Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
             Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => SessionAssign::new(SessionSpec {
                 partition: partition.clone(),
@@ -130,6 +133,25 @@ impl Builder<'_> {
                 routing: routing(plan, node.inputs[0])?,
                 state: self.state_of(*state),
             })?,
+            Op::MatchRecognize { partition, order, pattern, variables, keep, values, all_rows, skip, within, before, state } => {
+                MatchRecognize::new(MatchRecognizeSpec {
+                    partition: partition.clone(),
+                    order: order.clone(),
+                    pattern,
+                    variables,
+                    keep: keep.clone(),
+                    values: values.clone(),
+                    all_rows: *all_rows,
+                    skip: *skip,
+                    within: *within,
+                    before: *before,
+                    input: input().clone(),
+                    output,
+                    routing: routing(plan, node.inputs[0])?,
+                    now: self.now,
+                    state: self.state_of(*state),
+                })?
+            }
             Op::Union => {
                 let inputs: Vec<SchemaRef> = node.inputs.iter().map(|i| self.schemas[*i].clone()).collect();
                 Box::new(Union::new(&inputs, output)?)
@@ -256,7 +278,9 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
         Op::Scan { .. }
         | Op::Values { .. }
         | Op::Union
+        | Op::Unnest { .. }
         | Op::SessionAssign { .. }
+        | Op::MatchRecognize { .. }
         | Op::LookupJoin { .. }
         | Op::TemporalJoin { .. }
         | Op::Normalize { .. }

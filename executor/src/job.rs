@@ -1,6 +1,7 @@
 //! What goes into a job and what comes out: its specification, a step, progress, results. Also the parts of a running
 //! job and step that its workers share; a worker takes a lock here once per step, never per batch.
 
+use crate::operators::match_recognize;
 use crate::rejects;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::Sender;
@@ -159,6 +160,7 @@ pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<
                 }
             }
             Op::ProcessingTime { .. } => progress.now,
+            Op::MatchRecognize { within, .. } => match_recognize::behind(watermarks[node.inputs[0]], *within),
             // What is looked up does not hold time back.
             Op::LookupJoin { .. } => watermarks[node.inputs[0]],
             _ => node.inputs.iter().map(|i| watermarks[*i]).min().unwrap_or(Timestamp::MIN),

@@ -67,6 +67,9 @@ fn refuse_what_differs(view: &Relation, plan: &StreamPlan) -> Result<()> {
             return refuse("it shows windows when they close", "Its query shows them from their first row on.");
         }
     }
+    if plan.nodes.iter().any(|node| matches!(node.op, Op::MatchRecognize { .. })) {
+        return refuse("it has MATCH_RECOGNIZE", "Row patterns run in views only.");
+    }
     if plan.reads_clock() || plan.reads_history() {
         return refuse("it depends on the time at which rows came", "Its query would see another time.");
     }

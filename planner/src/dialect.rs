@@ -59,6 +59,10 @@ impl Dialect for EddylineDialect {
         true
     }
 
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+
     like_postgres!(
         supports_unicode_string_literal,
         supports_filter_during_aggregation,

@@ -2,7 +2,8 @@
 
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind, Literal,
-    LiteralValue, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan, TimeBound, WindowKind,
+    LiteralValue, MatchSkip, MatchValue, MatchValueOf, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan,
+    TimeBound, WindowKind,
 };
 use eddyline_common::RelationId;
 use eddyline_common::time::MICROS_PER_SECOND;
@@ -62,6 +63,7 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
             format!("TemporalFilter {} state={state} bound={bound}", all.join(" and "))
         }
         Op::Project { exprs } => format!("Project {}", exprs.iter().map(text).collect::<Vec<_>>().join(", ")),
+        Op::Unnest { lists } => format!("Unnest {}", names(lists)),
         Op::ProcessingTime { column } => format!("ProcessingTime {}", name(column)),
         Op::WindowAssign { time_column, kind } => format!("WindowAssign {} on {}", window_kind(kind), name(time_column)),
         Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => format!(
@@ -86,6 +88,7 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
                 join_text(plan, node, *kind, keys, "=", residual.as_ref())
             )
         }
+        Op::MatchRecognize { .. } => match_line(&node.op, &name, &names),
         Op::Union => "Union".to_string(),
         Op::Normalize { key } => format!("Normalize key=[{}]", key.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ")),
         Op::Aggregate { group, calls, window, state } => {
@@ -143,6 +146,80 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
         Op::Sink { key } if key.is_empty() => "Sink keyless".to_string(),
         Op::Sink { key } => format!("Sink key=[{}]", names(key)),
     }
+}
+
+fn match_line(op: &Op, name: &dyn Fn(&usize) -> String, names: &dyn Fn(&[usize]) -> String) -> String {
+    let Op::MatchRecognize { partition, order, pattern, variables, values, all_rows, skip, within, before, state, .. } = op else {
+        return String::new();
+    };
+    let called: Vec<String> = variables.iter().map(|v| v.name.clone()).collect();
+    let mut line = format!(
+        "MatchRecognize ({}) by [{}] order by [{}]",
+        crate::bind::match_recognize::pattern::text(pattern, &called),
+        names(partition),
+        order_keys(order, name)
+    );
+    let of = |v: &MatchValue| match_value(v, &called, name);
+    let defined = variables.iter().filter_map(|v| {
+        let parts = [
+            v.flag.map(|f| name(&f)),
+            v.local.as_ref().map(|e| expr(e, &|i| of(&v.values[i]))),
+            v.rest.as_ref().map(|e| expr(e, &|i| of(&v.values[i]))),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| format!("{} as {}", v.name, parts.join(" and ")))
+    });
+    let _ = write!(line, " define [{}]", defined.collect::<Vec<_>>().join(", "));
+    let _ = write!(line, " values [{}]", values.iter().map(of).collect::<Vec<_>>().join(", "));
+    let variable = |v: &usize| called.get(*v).cloned().unwrap_or_default();
+    let skip = match skip {
+        MatchSkip::PastLastRow => "past last row".to_string(),
+        MatchSkip::ToNextRow => "to next row".to_string(),
+        MatchSkip::ToFirst(v) => format!("to first {}", variable(v)),
+        MatchSkip::ToLast(v) => format!("to last {}", variable(v)),
+    };
+    let _ = write!(line, " rows={} skip {skip}", if *all_rows { "all" } else { "one" });
+    if let Some(within) = within {
+        let _ = write!(line, " within {}", duration(*within));
+    }
+    let endless = crate::bind::match_recognize::pattern::length(pattern).1.is_none();
+    let bound = match (within, endless) {
+        (Some(_), _) => "rows ahead of the watermark, and back to WITHIN",
+        (None, false) => "rows ahead of the watermark, and of matches that may still be found",
+        (None, true) => {
+            "rows ahead of the watermark, and of matches that may still be found (warning: without WITHIN a match may go on for ever)"
+        }
+    };
+    let _ = write!(line, " state={state} bound={bound}");
+    if *before > 0 {
+        let _ = write!(line, ", and the last {before} of each partition");
+    }
+    line
+}
+
+fn match_value(value: &MatchValue, variables: &[String], name: &dyn Fn(&usize) -> String) -> String {
+    let of = |column: &usize| match value.variable.and_then(|v| variables.get(v)) {
+        Some(variable) => format!("{variable}.{}", name(column)),
+        None => name(column),
+    };
+    let shown = match &value.of {
+        MatchValueOf::Classifier => "classifier()".to_string(),
+        MatchValueOf::Aggregate(call) => aggregate_call(call, &of),
+        MatchValueOf::Row { column, first, nth, offset } => {
+            let row = format!(
+                "{}({}{})",
+                if *first { "first" } else { "last" },
+                of(column),
+                if *nth > 0 { format!(", {nth}") } else { String::new() }
+            );
+            match offset {
+                0 => row,
+                by if *by < 0 => format!("prev({row}, {})", -by),
+                by => format!("next({row}, {by})"),
+            }
+        }
+    };
+    if value.whole { format!("final {shown}") } else { shown }
 }
 
 fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) -> String) -> String {

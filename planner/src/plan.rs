@@ -142,6 +142,11 @@ pub enum Op {
         allowed_lateness: i64,
         state: StateTableId,
     },
+    /// A row for each element of its arrays `lists`, which go side by side, the shorter ones filled with nulls; other columns stay. None
+    /// for a row without elements.
+    Unnest {
+        lists: Vec<usize>,
+    },
     /// Sends each row to the worker that owns the hash of the key columns.
     Exchange {
         keys: Vec<usize>,
@@ -214,6 +219,25 @@ pub enum Op {
         times: [usize; 2],
         state: StateTableId,
     },
+    /// Finds matches of a row pattern among the rows of a partition, in this order, of which the first column is event time, ascending; rows that are
+    /// equal in all of it are ordered by all their columns. A row counts once the watermark has passed its time; the input only grows. Emits
+    /// for each match (`all_rows`: each row of a match) the columns `keep` of its first row (that row) and `values`. With `within` the node's
+    /// watermark is so much behind its input's. Its input is exchanged by (a subset of) `partition`, or is on one worker when that is empty.
+    MatchRecognize {
+        partition: Vec<usize>,
+        order: Vec<OrderKey>,
+        pattern: MatchPattern,
+        variables: Vec<MatchVariable>,
+        keep: Vec<usize>,
+        values: Vec<MatchValue>,
+        all_rows: bool,
+        skip: MatchSkip,
+        /// All rows of a match lie less than this after its first. Microseconds.
+        within: Option<i64>,
+        /// Rows before a match that its conditions and values may look at.
+        before: usize,
+        state: StateTableId,
+    },
     /// As `Exchange`, but rows with a null in a key column, which match nothing in the join above, go by all their
     /// columns, so that they are not all on one worker.
     JoinExchange {
@@ -250,6 +274,7 @@ impl Op {
             | Op::TopN { state, .. }
             | Op::Over { state, .. }
             | Op::SessionAssign { state, .. }
+            | Op::MatchRecognize { state, .. }
             | Op::TemporalFilter { state, .. } => vec![*state],
             Op::Scan { .. }
             | Op::Values { .. }
@@ -257,6 +282,7 @@ impl Op {
             | Op::Project { .. }
             | Op::ProcessingTime { .. }
             | Op::WindowAssign { .. }
+            | Op::Unnest { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
             | Op::Normalize { .. }
@@ -276,6 +302,7 @@ impl Op {
             | Op::TopN { state, .. }
             | Op::Over { state, .. }
             | Op::SessionAssign { state, .. }
+            | Op::MatchRecognize { state, .. }
             | Op::TemporalFilter { state, .. } => *state = id(),
             Op::Scan { .. }
             | Op::Values { .. }
@@ -283,6 +310,7 @@ impl Op {
             | Op::Project { .. }
             | Op::ProcessingTime { .. }
             | Op::WindowAssign { .. }
+            | Op::Unnest { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
             | Op::Normalize { .. }
@@ -536,6 +564,69 @@ pub enum FrameBound {
     CurrentRow,
     /// So many rows after the row, before it if negative; or units of the order's column: one, a day, a microsecond.
     Offset(i64),
+}
+
+/// What the rows of a match are, one after the other. Variables are numbered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MatchPattern {
+    Variable(usize),
+    Concat(Vec<MatchPattern>),
+    /// The first that matches.
+    Alternation(Vec<MatchPattern>),
+    /// As often as possible, or as seldom if `reluctant`. What is repeated without end matches at least one row.
+    Repeat {
+        pattern: Box<MatchPattern>,
+        min: u32,
+        max: Option<u32>,
+        reluctant: bool,
+    },
+}
+
+/// Where the search goes on behind a match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MatchSkip {
+    PastLastRow,
+    ToNextRow,
+    /// The first, or last, row of a variable.
+    ToFirst(usize),
+    ToLast(usize),
+}
+
+/// Which rows may be a variable's. A row is if all of these are true of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MatchVariable {
+    pub name: String,
+    /// A boolean input column.
+    pub flag: Option<usize>,
+    /// What `local` and `rest` are over.
+    pub values: Vec<MatchValue>,
+    /// Over values of the row itself and of rows before it, by their distance.
+    pub local: Option<Expr>,
+    /// Over other values too, of the match as far as the row.
+    pub rest: Option<Expr>,
+}
+
+/// Something of a match as far as one of its rows, that row included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MatchValue {
+    pub of: MatchValueOf,
+    /// Of the rows of this variable; of all rows if none is given.
+    pub variable: Option<usize>,
+    /// Of the whole match, whatever the row.
+    #[serde(rename = "final")]
+    pub whole: bool,
+    pub ty: SqlType,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MatchValueOf {
+    /// An input column of one row: the `nth` from the first, or else back from the last one, counted from 0, and from there `offset` rows of the
+    /// partition onwards. Null if there is none.
+    Row { column: usize, first: bool, nth: usize, offset: i64 },
+    /// Of the input's columns; a call that knows no order, without DISTINCT and filter. Its argument is given.
+    Aggregate(AggregateCall),
+    /// The variable of the last row.
+    Classifier,
 }
 
 /// A scalar expression over the columns of one input. Every operand already has the type its operator

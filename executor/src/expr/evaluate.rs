@@ -6,6 +6,7 @@ use crate::expr::error::{arrow_error, evaluation_error, is_row_error};
 use crate::expr::special::NowHandle;
 use crate::operator::StepContext;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState};
@@ -95,6 +96,16 @@ impl Predicate {
             ctx.reject(ChangeBatch::with_weights(failed.rows, weights), error)?;
         }
         Ok(good.iter().flat_map(indices).collect())
+    }
+
+    /// For which rows the condition is true. Fails if it does for any of them.
+    pub fn holds(&self, rows: &RecordBatch) -> Result<BooleanBuffer> {
+        let value = self.expr.evaluate(rows).map_err(evaluation_error)?;
+        let mask = value.into_array(rows.num_rows()).map_err(evaluation_error)?;
+        Ok(match mask.as_boolean_opt() {
+            Some(mask) => mask.nulls().map_or_else(|| mask.values().clone(), |nulls| mask.values() & nulls.inner()),
+            None => BooleanBuffer::new_unset(rows.num_rows()),
+        })
     }
 
     fn keep(&self, changes: &ChangeBatch) -> Result<ChangeBatch> {

@@ -20,6 +20,7 @@ mod special;
 mod tests;
 
 pub use compile::{compile, compile_as};
+pub(crate) use error::is_row_error;
 pub use evaluate::{Predicate, Projection};
 pub use literal::{literal_column, literal_scalar};
 pub use special::NowHandle;

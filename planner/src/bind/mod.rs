@@ -3,10 +3,12 @@
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
 pub mod as_of;
+mod asof;
 mod casts;
 mod catalog_queries;
 mod inline;
 mod literals;
+pub mod match_recognize;
 mod names;
 mod operands;
 mod rewrite;
@@ -14,6 +16,7 @@ pub mod session;
 mod set_operations;
 mod set_returning;
 mod spellings;
+mod unnest;
 pub mod window;
 
 use crate::catalog::{Catalog, Relation, RelationKind};
@@ -23,12 +26,13 @@ use crate::functions::UserFunction;
 use crate::plan::Expr as PlanExpr;
 use crate::settings::Settings;
 use crate::types::SqlTypes;
+use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, TableReference};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
@@ -38,6 +42,7 @@ use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+pub use asof::LEFT as ASOF_LEFT;
 pub use casts::stored;
 pub use inline::rewrite_names;
 pub use names::{of_query as query_names, resolve as resolve_names};
@@ -125,7 +130,10 @@ impl<'a> Binder<'a> {
             text: None,
             parameters: Vec::new(),
             expr_planners: planners,
-            relation_planners: vec![Arc::new(window::WindowFunctions)],
+            relation_planners: vec![
+                Arc::new(window::WindowFunctions),
+                Arc::new(match_recognize::MatchRecognizeClause { zone: settings.time_zone.clone() }),
+            ],
         }
     }
 
@@ -166,6 +174,11 @@ impl<'a> Binder<'a> {
         let plan = planner.sql_statement_to_plan_with_context(Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
+        let plan = asof::rewrite(plan).map_err(|e| self.error(e))?;
+        let plan = match self.mode {
+            Mode::Streaming => unnest::rewrite(plan).map_err(|e| self.error(e))?,
+            Mode::Batch => plan,
+        };
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         Ok((plan, found))
@@ -293,6 +306,25 @@ fn table_function_argument(arg: Expr) -> DfResult<Expr> {
     })
 }
 
+/// Elements of a series between constants that a view may hold in its plan.
+const SERIES_MAX: usize = 100_000;
+
+/// A series between constants as a plan of its own, with the column `value`.
+fn series(args: Vec<Expr>) -> DfResult<LogicalPlan> {
+    let list = crate::functions::registry().udf("generate_series")?.call(args);
+    let list = crate::optimize::fold_constant(list)?;
+    let length = match &list {
+        Expr::Literal(ScalarValue::List(list), _) => list.values().len(),
+        _ => 0,
+    };
+    if length > SERIES_MAX {
+        let error = SqlError::unsupported(format!("a series of more than {SERIES_MAX} values is not supported in a materialized view"));
+        return Err(into_datafusion(error.with_hint("Keep the values in a table.")));
+    }
+    let value = Column::new_unqualified("value");
+    LogicalPlanBuilder::empty(true).project(vec![list.alias("value")])?.unnest_column(value)?.build()
+}
+
 /// The plan with other column names.
 pub fn rename(plan: LogicalPlan, names: &[String]) -> DfResult<LogicalPlan> {
     let columns = plan.schema().columns();
@@ -315,6 +347,11 @@ impl ContextProvider for Binder<'_> {
             let args = args.into_iter().map(table_function_argument).collect::<DfResult<Vec<_>>>()?;
             let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, &*TABLE_FUNCTION_SESSION))?;
             return Ok(provider_as_source(provider));
+        }
+        if self.mode == Mode::Streaming && name == "generate_series" {
+            let plan = series(args)?;
+            let schema = Arc::new(plan.schema().as_arrow().clone());
+            return Ok(Arc::new(Inlined { schema, plan }));
         }
         Err(into_datafusion(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("table function {name}() does not exist"))))
     }

@@ -161,7 +161,8 @@ fn of_factor(factor: &TableFactor, names: &mut HashMap<String, bool>) {
         TableFactor::Derived { alias, .. }
         | TableFactor::TableFunction { alias, .. }
         | TableFactor::Function { alias, .. }
-        | TableFactor::UNNEST { alias, .. } => (None, alias),
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::MatchRecognize { alias, .. } => (None, alias),
         _ => return,
     };
     let elsewhere = match factor {

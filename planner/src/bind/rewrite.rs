@@ -4,7 +4,7 @@
 
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
-use super::{as_of, catalog_queries, literals, names, set_returning, spellings};
+use super::{as_of, asof, catalog_queries, literals, match_recognize, names, set_returning, spellings};
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
 use crate::types;
@@ -30,7 +30,7 @@ pub struct Found {
 
 /// Rewrites a query (or any other tree with queries in it) in place.
 pub fn rewrite<T: VisitMut>(tree: &mut T, catalog: &dyn Catalog, zone: &str, text: Option<&SourceText>) -> Result<Found> {
-    let mut rewriter = Rewriter { catalog, zone, ctes: BTreeSet::new(), scopes: Vec::new(), found: Found::default() };
+    let mut rewriter = Rewriter { catalog, zone, ctes: BTreeSet::new(), scopes: Vec::new(), matching: 0, found: Found::default() };
     match tree.visit(&mut rewriter) {
         ControlFlow::Continue(()) => {
             let ctes = rewriter.ctes;
@@ -51,6 +51,8 @@ struct Rewriter<'a> {
     ctes: BTreeSet<String>,
     /// What the selects around the present place call the relations in their FROM, the innermost last.
     scopes: Vec<HashMap<String, bool>>,
+    /// Clauses of MATCH_RECOGNIZE around the present place.
+    matching: usize,
     found: Found,
 }
 
@@ -75,6 +77,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
         self.scopes.push(names::in_from(&select.from));
         as_of::mark_joins(select);
+        asof::mark_joins(select);
         names::alias_items(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select);
@@ -112,9 +115,19 @@ impl VisitorMut for Rewriter<'_> {
                 strip_system_schema(name);
                 ControlFlow::Continue(())
             }
-            TableFactor::MatchRecognize { .. } => broken(SqlError::unsupported("MATCH_RECOGNIZE is not supported"), factor.span()),
+            TableFactor::MatchRecognize { .. } => {
+                self.matching += 1;
+                ControlFlow::Continue(())
+            }
             _ => ControlFlow::Continue(()),
         }
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Broken> {
+        if matches!(factor, TableFactor::MatchRecognize { .. }) {
+            self.matching -= 1;
+        }
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
@@ -128,8 +141,17 @@ impl VisitorMut for Rewriter<'_> {
                 return ControlFlow::Continue(());
             }
         }
-        if let Expr::CompoundIdentifier(parts) = expr {
+        if let Expr::CompoundIdentifier(parts) = expr
+            && self.matching == 0
+        {
             self.qualify_outer(parts);
+        }
+        // The binder looks for what an ARRAY[...] names in the innermost query only.
+        if let Expr::Array(array) = expr
+            && self.scopes.len() > 1
+            && !array.elem.is_empty()
+        {
+            *expr = call("make_array", std::mem::take(&mut array.elem));
         }
         if let Some(replacement) = spellings::replacement(expr, self.zone) {
             *expr = replacement;
@@ -167,6 +189,9 @@ impl Rewriter<'_> {
         let name = fold(ident);
         let f = self.catalog.functions();
         if f.udf(&name).is_ok() || f.udaf(&name).is_ok() || f.udwf(&name).is_ok() || f.higher_order_function(&name).is_ok() {
+            return ControlFlow::Continue(());
+        }
+        if self.matching > 0 && match_recognize::is_function(&name) {
             return ControlFlow::Continue(());
         }
         let plain = name.strip_prefix(GROUP_WINDOW_PREFIX).unwrap_or(&name);

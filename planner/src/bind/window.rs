@@ -2,6 +2,7 @@
 //! and `window_time` to its input. A streaming plan lowers it to `Op::WindowAssign`; for a batch query
 //! `expand` turns it into projections (and an unnest) that DataFusion runs by itself.
 
+use super::match_recognize::MatchRecognize;
 use super::rewrite::arguments;
 use super::session::{PARTITION, SessionAssign};
 use crate::error::{fold, into_datafusion, suggest};
@@ -158,6 +159,10 @@ pub fn expand(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| match &node {
         LogicalPlan::Extension(Extension { node: extension }) => {
             let any = extension.as_any();
+            if any.downcast_ref::<MatchRecognize>().is_some() {
+                let error = SqlError::unsupported("MATCH_RECOGNIZE is supported in materialized views and sinks only");
+                return Err(into_datafusion(error.with_hint("Create a materialized view with it, and read that.")));
+            }
             match (any.downcast_ref::<WindowAssign>(), any.downcast_ref::<SessionAssign>()) {
                 (Some(window), _) => Ok(Transformed::yes(window.expand()?)),
                 (_, Some(session)) => Ok(Transformed::yes(session.expand()?)),

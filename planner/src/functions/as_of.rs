@@ -1,24 +1,24 @@
-//! The mark of `FOR SYSTEM_TIME AS OF` in the condition of a join, from the rewriter to the binder. It is gone before anything runs.
+//! The marks of `FOR SYSTEM_TIME AS OF` and of ASOF joins in the condition of a join, from the rewriter to the binder. They are gone before anything runs.
 
-use super::AS_OF;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct AsOf {
+pub struct Mark {
+    name: &'static str,
     signature: Signature,
 }
 
-impl AsOf {
-    pub fn new() -> Self {
-        AsOf { signature: Signature::any(1, Volatility::Volatile) }
+impl Mark {
+    pub fn new(name: &'static str) -> Self {
+        Mark { name, signature: Signature::any(1, Volatility::Volatile) }
     }
 }
 
-impl ScalarUDFImpl for AsOf {
+impl ScalarUDFImpl for Mark {
     fn name(&self) -> &str {
-        AS_OF
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -30,6 +30,6 @@ impl ScalarUDFImpl for AsOf {
     }
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        Err(DataFusionError::Internal("the mark of a version is replaced before it runs".to_string()))
+        Err(DataFusionError::Internal("the mark of a join is replaced before it runs".to_string()))
     }
 }

@@ -44,6 +44,8 @@ pub const NOW: &str = "now";
 pub const APPROXIMATE: &str = "eddyline_approximate";
 /// In the condition of a join: its right side is that of the argument's time.
 pub const AS_OF: &str = "__as_of";
+/// In the condition of a join: its right side is the nearest by the argument, a comparison.
+pub const ASOF: &str = "__asof";
 
 /// Functions by every name they answer to.
 #[derive(Clone, Default)]
@@ -101,7 +103,8 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(clock::Now::new()),
         ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
         ScalarUDF::new_from_impl(type_name::TypeName::new()),
-        ScalarUDF::new_from_impl(as_of::AsOf::new()),
+        ScalarUDF::new_from_impl(as_of::Mark::new(AS_OF)),
+        ScalarUDF::new_from_impl(as_of::Mark::new(ASOF)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(HOP_STARTS, 4)),

@@ -11,6 +11,7 @@ mod grouping;
 mod interval;
 mod join;
 mod keys;
+mod match_recognize;
 mod node;
 mod over;
 mod prepare;
@@ -21,10 +22,12 @@ mod supported;
 mod temporal;
 mod top_n;
 mod union;
+mod unnest;
 mod version;
 
 use crate::bind::RelationSource;
 use crate::bind::as_of::{VersionJoin, is_now};
+use crate::bind::match_recognize::MatchRecognize;
 use crate::bind::session::SessionAssign;
 use crate::bind::window::WindowAssign;
 use crate::error::from_datafusion;
@@ -112,6 +115,7 @@ impl Lowering<'_> {
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => {
                 let columns = columns_of(&empty.schema)?;
@@ -127,6 +131,8 @@ impl Lowering<'_> {
                     self.session(session)
                 } else if let Some(join) = any.downcast_ref::<VersionJoin>() {
                     self.version_join(join)
+                } else if let Some(node) = any.downcast_ref::<MatchRecognize>() {
+                    self.match_recognize(node)
                 } else {
                     Err(SqlError::internal(format!("no streaming form of {}", node.name())))
                 }

@@ -30,7 +30,6 @@ fn refused(what: &str, hint: &str) -> DfResult<()> {
 fn node_supported(node: &LogicalPlan) -> DfResult<()> {
     match node {
         LogicalPlan::Filter(filter) => split_conjunction(&filter.predicate).into_iter().try_for_each(in_subqueries_supported),
-        LogicalPlan::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
         LogicalPlan::RecursiveQuery(_) => refused("WITH RECURSIVE", "Run the recursive query as a SELECT."),
         _ => Ok(()),
     }
@@ -39,7 +38,7 @@ fn node_supported(node: &LogicalPlan) -> DfResult<()> {
 fn expr_supported(expr: &Expr) -> DfResult<()> {
     match expr {
         Expr::SetComparison(_) => refused("ANY or ALL over a subquery", "Compute the set in a view of its own."),
-        Expr::Unnest(_) => refused("UNNEST", "Unnest in the SELECT that reads the view."),
+        Expr::Unnest(_) => refused("UNNEST in this place", "Unnest in FROM, or as an item of the select list."),
         Expr::Placeholder(_) => refused("a parameter", "Write the value into the statement."),
         _ => Ok(()),
     }

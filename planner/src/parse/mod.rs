@@ -1,10 +1,12 @@
 //! SQL text to statements. A text is tokenised once, its nesting bounded, and cut at semicolons; each
 //! statement is then parsed on its own, with positions that count from the start of the whole text.
 
+mod asof;
 pub mod ast;
 mod copy;
 mod ddl;
 mod function;
+pub mod match_recognize;
 mod session;
 mod set;
 mod settings;
@@ -80,6 +82,8 @@ fn tokenize(sql: &str, text: &SourceText) -> Result<Vec<TokenWithSpan>> {
     tokens::check_supported(&tokens, text)?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
     tokens::rewrite(&mut tokens);
+    asof::rewrite(&mut tokens);
+    match_recognize::rewrite(&mut tokens, text)?;
     Ok(tokens)
 }
 

@@ -24,7 +24,9 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
         | Op::Over { .. }
         | Op::Normalize { .. }
         | Op::Union => below(0),
+        Op::Unnest { lists } => moved(below(0)?, &|column| (!lists.contains(&column)).then_some(column)),
         Op::Project { exprs } => moved(below(0)?, &|column| exprs.iter().position(|e| *e == Expr::Column(column))),
+        Op::MatchRecognize { keep, .. } => moved(below(0)?, &|column| keep.iter().position(|k| *k == column)),
         Op::Aggregate { group, .. } => moved(below(0)?, &|column| group.iter().position(|g| *g == column)),
         Op::Join { kind: JoinKind::Right, .. } => {
             let offset = plan.nodes[inputs[0]].columns.len();

@@ -7,9 +7,9 @@
 //!
 //! # Layout
 //! - `random`: queries made by chance
-//! - `case`: what a case is; `relational`, `joined`, `ranked`, `over`, `sets`, `windowed`, `temporal`, `arriving`, `nested`, `large`: the cases, a line each
+//! - `case`: what a case is; `relational`, `joined`, `ranked`, `over`, `sets`, `windowed`, `temporal`, `arriving`, `patterns`, `unnested`, `nearest`, `nested`, `large`: the cases, a line each
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
-//! - `batch`: the expected result; `windows`, `versions`: windows, lateness and arrival, naively; `catalog`: what both sides plan over
+//! - `batch`: the expected result; `windows`, `versions`, `matches`: windows, lateness, arrival and row patterns, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
 //! - `compare`: multisets of rows; `postgres`: the same queries in a database that shares none of our code
 //!
@@ -22,8 +22,11 @@ mod catalog;
 pub mod compare;
 mod joined;
 mod large;
+mod matches;
+mod nearest;
 mod nested;
 mod over;
+mod patterns;
 pub mod postgres;
 mod process;
 mod random;
@@ -34,6 +37,7 @@ mod run;
 mod sets;
 mod tables;
 mod temporal;
+mod unnested;
 mod versions;
 mod windowed;
 mod windows;
@@ -131,9 +135,15 @@ modes!(window_views, windowed::scenario(), 2, |totals: &[Totals]| {
     assert_eventful(totals);
     assert!(totals.iter().any(|t| t.late > 0) && totals.iter().any(|t| t.rejected > 0), "nothing was late or rejected: {totals:?}");
 });
+modes!(asof_views, nearest::scenario(), 2, assert_eventful);
+modes!(unnest_views, unnested::scenario(), 2, assert_eventful);
 modes!(join_views, joined::scenario(), 2, assert_eventful);
 modes!(temporal_views, temporal::scenario(), 2, assert_eventful);
 modes!(arriving_views, arriving::scenario(), 3, assert_eventful);
+modes!(pattern_views, patterns::scenario(), 2, |totals: &[Totals]| {
+    assert_eventful(totals);
+    assert!(totals.iter().any(|t| t.late > 0) && totals.iter().any(|t| t.rejected > 0), "nothing was late or rejected: {totals:?}");
+});
 modes!(views_over_views, nested::scenario(), 3, assert_eventful);
 
 /// State that does not fit the cache is written out and read back, and nothing is lost on the way.

@@ -2,6 +2,7 @@
 //! was there, or valid, for them. They are contents of helper relations, which a case's batch query reads. Shares nothing with the product.
 
 use super::batch::World;
+use super::matches::Matching;
 use super::rows::{Row, to_batch};
 use super::tables::{TableSpec, micros};
 use arrow::array::RecordBatch;
@@ -10,11 +11,13 @@ use datafusion::common::ScalarValue;
 use eddyline_common::{Epoch, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Helper {
     /// The rows of an append-only table, and when each arrived.
     Arrived(&'static str),
     Versions(Versions),
+    /// What a row pattern finds in the table `e`.
+    Matches(&'static Matching),
 }
 
 /// A table, which only grows unless there are times, joined with a changing one.
@@ -44,6 +47,7 @@ impl Helper {
         match self {
             Helper::Arrived(table) => format!("{table}_arrived"),
             Helper::Versions(v) => format!("{}_with_{}", v.left, v.right),
+            Helper::Matches(m) => format!("{}_matches", m.name),
         }
     }
 
@@ -53,8 +57,12 @@ impl Helper {
         };
         let mut parts = match self {
             Helper::Arrived(table) => columns(&table_of(world, table).spec, ""),
+            Helper::Matches(_) => vec![],
             Helper::Versions(v) => [columns(&table_of(world, v.left).spec, ""), columns(&table_of(world, v.right).spec, "r_")].concat(),
         };
+        if let Helper::Matches(m) = self {
+            return format!("CREATE TABLE {} ({})", self.name(), m.columns);
+        }
         if let Helper::Arrived(_) = self {
             parts.push("arrived TIMESTAMPTZ".to_string());
         }
@@ -65,6 +73,7 @@ impl Helper {
         let mut rows: Vec<Row> = Vec::new();
         let (mut late, mut rejected) = (0, 0);
         match self {
+            Helper::Matches(matching) => return matching.content("e", world, schema, epoch),
             Helper::Arrived(table) => {
                 for (number, entry) in table_of(world, table).entries(Epoch::ZERO, epoch).iter().enumerate() {
                     let now = moment(world.now(Epoch(number as u64 + 1)));
@@ -167,5 +176,15 @@ impl Versions {
             }
         }
         (late, rejected)
+    }
+}
+
+impl std::fmt::Debug for Helper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Helper::Arrived(table) => write!(f, "Arrived({table})"),
+            Helper::Versions(versions) => write!(f, "{versions:?}"),
+            Helper::Matches(matching) => write!(f, "Matches({})", matching.name),
+        }
     }
 }
