@@ -200,7 +200,7 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let binder = context.binder(Mode::Streaming);
             let (bound, _) = binder.query(query)?;
             let names = output_names(query, &bound);
-            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings) };
+            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings), retention: None };
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
             stages(&mut lines, &logical, &plan, context);
         }

@@ -139,7 +139,8 @@ fn finish(
     let names: Vec<String> = target.spec.columns.iter().map(|c| c.external_name.clone()).collect();
     let spec = &target.spec;
     let lowered = |emit: Emit, ids: &mut StateTableIds| {
-        let emission = Emission { emit, allowed_lateness: target.options.allowed_lateness, share: is_shared(binder.settings) };
+        let (allowed_lateness, share) = (target.options.allowed_lateness, is_shared(binder.settings));
+        let emission = Emission { emit, allowed_lateness, share, retention: None };
         lower_sink(&logical, &names, ids, emission, &|output| sink_key(output, spec))
     };
     let plan = match emit {
