@@ -11,7 +11,9 @@ mod value;
 
 pub use altered::{Changes, altered_sink, altered_source, altered_table, altered_view};
 pub use columns::{check_metadata, default_columns, metadata_type};
-pub use sinks::{bytes, can_read, can_write, canonicalize_sink, names, sink_format_of_clause, sink_options_of_table};
+pub use sinks::{
+    bytes, can_read, can_write, canonicalize_sink, canonicalize_sink_into, names, sink_format_of_clause, sink_options_of_table,
+};
 pub use value::{bytes_of_size, micros_of_duration, retention, specific_offsets};
 
 use crate::error::{Result, SqlError, SqlState};
@@ -20,6 +22,8 @@ use std::collections::BTreeMap;
 use value::OptionDef;
 
 pub const CONNECTOR: &str = "connector";
+/// The connector of a sink that writes into a table of ours. No statement can spell it.
+pub const INTO_TABLE: &str = "table";
 pub const FORMAT: &str = "format";
 pub const TOPIC: &str = "topic";
 pub const BOOTSTRAP_SERVERS: &str = "properties.bootstrap.servers";

@@ -108,6 +108,11 @@ impl Relation {
         }
     }
 
+    /// The table that it writes its rows into.
+    pub fn sink_table(&self) -> Option<RelationId> {
+        if let RelationKind::Sink(sink) = &self.kind { sink.into } else { None }
+    }
+
     pub fn plan_mut(&mut self) -> Option<&mut StreamPlan> {
         match &mut self.kind {
             RelationKind::MaterializedView { plan, .. } => Some(plan),
@@ -130,6 +135,9 @@ pub struct SinkDefinition {
     /// Rows are kept, and not sent: ALTER JOB ... PAUSE.
     #[serde(default)]
     pub paused: bool,
+    /// The table of ours that the rows go into, if they do not go outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<RelationId>,
     /// What may wait on disk to be sent.
     pub log_bytes_max: u64,
 }

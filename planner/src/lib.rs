@@ -33,6 +33,7 @@ mod planning;
 mod query;
 mod settings;
 mod sink;
+mod sink_into;
 pub mod statement;
 mod types;
 
@@ -45,4 +46,5 @@ pub use parse::{Parsed, parse};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;
 pub use settings::{RULES, Settings};
+pub use sink_into::reaches;
 pub use statement::Planned;

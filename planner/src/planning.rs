@@ -122,9 +122,12 @@ fn insert_statement(
             return context.insert_outside(insert, emit, &table, source, parsed, ids);
         }
     }
+    if let Some(query) = context.running_query(insert) {
+        return context.insert_running(insert, query, emit, parsed, ids);
+    }
     if emit.is_some() {
         return Err(SqlError::new(SqlState::SYNTAX_ERROR, "EMIT belongs to an INSERT that keeps running")
-            .with_hint("An INSERT into a table without a connector runs once."));
+            .with_hint("An INSERT into a table without a connector runs once, unless its query reads a source."));
     }
     Ok((context.insert(insert)?, None))
 }

@@ -305,6 +305,7 @@ impl Core {
             kv: BTreeMap::new(),
             view_files: BTreeMap::new(),
             sink_files: Vec::new(),
+            sink_writes: self.sink_writes.clone(),
         };
         let unreached: BTreeSet<RelationId> =
             self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some() || self.must_finish(j)).map(Job::id).collect();

@@ -63,6 +63,8 @@ pub(super) struct Core {
     pub sinks: BTreeMap<RelationId, SinkJob>,
     /// Sinks of a checkpoint until the log has been replayed, which may drop them.
     pub sinks_back: BTreeMap<RelationId, Back>,
+    /// Of sinks into tables: up to which of their steps the log has what they wrote.
+    pub sink_writes: BTreeMap<RelationId, u64>,
     pub system: SystemRows,
 
     /// The newest cut, and its `now`.
@@ -191,6 +193,7 @@ impl Core {
         match command {
             Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
             Command::Write(write, reply) => self.on_write(write, reply),
+            Command::WrittenBySink(sink, reply) => reply_to(reply, Ok(self.written_by_sink(sink))),
             Command::Snapshot { relations, at_least, for_write, reply } => self.on_snapshot(relations, at_least, for_write, reply),
             Command::Flush(reply) => self.on_flush(reply),
             Command::SystemRows(relation, reply) => self.on_system_rows(relation, reply),

@@ -101,6 +101,12 @@ impl Core {
         if let Some(gone) = relation.depends_on.iter().find(|d| !self.catalog.contains(**d)) {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation or function {gone} was dropped meanwhile")));
         }
+        if let Some(table) = relation.sink_table() {
+            let relations: Vec<Arc<Relation>> = self.catalog.relations().cloned().collect();
+            if eddyline_planner::reaches(&relations, &relation.plan().map(StreamPlan::inputs).unwrap_or_default(), table) {
+                return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, "rows of a table cannot go into the table itself"));
+            }
+        }
         // What is made of the present time begins with the present one.
         if relation.plan().is_some_and(|plan| plan.reads_clock()) {
             self.take_cut()?;

@@ -92,6 +92,8 @@ pub struct AdmittedWrite {
     pub(super) write: TableWrite,
     pub(super) proposed: Vec<Option<Timestamp>>,
     pub(super) encoded: Vec<u8>,
+    /// Of a sink, and up to which of its steps it goes.
+    pub(super) sink: Option<(RelationId, u64)>,
     pub(super) room: OwnedSemaphorePermit,
 }
 
@@ -100,6 +102,7 @@ pub(super) enum Command {
     /// With a new source's resolved start.
     Ddl(Ddl, Vec<PartitionStart>, Reply<DdlOutcome>),
     Write(AdmittedWrite, Reply<Epoch>),
+    WrittenBySink(RelationId, Reply<u64>),
     Snapshot {
         relations: Vec<RelationId>,
         at_least: Epoch,
@@ -148,6 +151,9 @@ pub struct CoordinatorHandle {
 /// Asks a sink's external system whether it will take rows, on the caller's side as well.
 async fn check_sink(relation: &Relation) -> Result<()> {
     let RelationKind::Sink(sink) = &relation.kind else { return Ok(()) };
+    if sink.into.is_some() {
+        return Ok(());
+    }
     let spec = sink.spec.clone();
     let checked = tokio::task::spawn_blocking(move || eddyline_connectors::open_sink(&spec)?.check()).await;
     checked.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
@@ -205,12 +211,21 @@ impl CoordinatorHandle {
 
     /// Waits, here and not in the coordinator, while too much is under way. A write larger than all the room goes alone.
     pub async fn admit(&self, write: TableWrite) -> Result<AdmittedWrite> {
+        self.admit_of(write, None).await
+    }
+
+    /// The same for a sink's rows, up to one of its steps.
+    pub(super) async fn admit_of_sink(&self, write: TableWrite, sink: RelationId, up_to: u64) -> Result<AdmittedWrite> {
+        self.admit_of(write, Some((sink, up_to))).await
+    }
+
+    async fn admit_of(&self, write: TableWrite, sink: Option<(RelationId, u64)>) -> Result<AdmittedWrite> {
         let bytes: usize = write.changes.iter().map(|(_, changes)| changes.bytes()).sum();
         let units = bytes.div_ceil(WRITE_UNIT_BYTES).min(WRITES_BYTES_MAX / WRITE_UNIT_BYTES);
         let room = self.write_room.clone().acquire_many_owned(units as u32).await.map_err(|_| stopping())?;
-        let encoded = super::records::encode_write(&write)?;
+        let encoded = super::records::encode_write(&write, sink)?;
         let proposed = write.changes.iter().map(|(table, changes)| self.proposed(*table, changes)).collect::<Result<_>>()?;
-        Ok(AdmittedWrite { write, proposed, encoded, room })
+        Ok(AdmittedWrite { write, proposed, encoded, sink, room })
     }
 
     /// The watermark that rows propose for their table, if it has one.
@@ -224,6 +239,11 @@ impl CoordinatorHandle {
     /// epoch to its next `snapshot`. Given up while it waits, the write may be done all the same.
     pub async fn write_admitted(&self, write: AdmittedWrite) -> Result<Epoch> {
         self.ask(|reply| Command::Write(write, reply)).await
+    }
+
+    /// Up to which of a sink's steps the tables have what it wrote.
+    pub(super) async fn written_by_sink(&self, sink: RelationId) -> Result<u64> {
+        self.ask(|reply| Command::WrittenBySink(sink, reply)).await
     }
 
     pub(super) fn write_room() -> Arc<Semaphore> {

@@ -16,7 +16,7 @@ use super::system::SystemRows;
 use super::table::Table;
 use super::{CheckpointLocation, CoordinatorConfig, backfill::Backfill};
 use crate::catalog::CatalogSnapshot;
-use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
+use eddyline_common::{ChangeBatch, Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
 use eddyline_executor::{Engine, EngineConfig, rejects};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore};
@@ -229,6 +229,7 @@ fn assemble(
         jobs: BTreeMap::new(),
         sinks: BTreeMap::new(),
         sinks_back: BTreeMap::new(),
+        sink_writes: BTreeMap::new(),
         system: SystemRows::default(),
         last_cut: Epoch::ZERO,
         now: Timestamp::MIN,
@@ -272,6 +273,7 @@ impl Core {
         self.nows.push(body.epoch, body.now, &self.marks);
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
+        self.sink_writes = body.sink_writes.clone();
         self.mark(body.epoch);
         let relations = CatalogSnapshot::new(body.catalog.iter().cloned());
         let catalog = body.functions.iter().fold(relations, |catalog, function| catalog.with_function(function.clone()));
@@ -364,11 +366,12 @@ impl Core {
                 Record::Ddl(ddl) => self.replay_ddl(ddl)?,
                 Record::Write(changes) => {
                     writes += 1;
-                    for (table, changes) in changes {
-                        if let Some(table) = self.tables.get_mut(&table) {
-                            table.write_replayed(changes, self.now);
-                        }
-                    }
+                    self.replay_write(changes);
+                }
+                Record::SinkWrite { sink, up_to, changes } => {
+                    writes += 1;
+                    self.sink_writes.insert(sink, up_to);
+                    self.replay_write(changes);
                 }
                 Record::Cut(cut) => {
                     cuts += 1;
@@ -383,6 +386,14 @@ impl Core {
             tracing::info!(cuts, writes, epoch = self.last_cut.0, "replayed the log");
         }
         Ok(())
+    }
+
+    fn replay_write(&mut self, changes: Vec<(RelationId, ChangeBatch)>) {
+        for (table, changes) in changes.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+            if let Some(table) = self.tables.get_mut(&table) {
+                table.write_replayed(changes, self.now);
+            }
+        }
     }
 
     fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {

@@ -30,7 +30,13 @@ pub(super) struct SinkStep {
 
 impl Core {
     fn sink_place(&self) -> SinkPlace {
-        SinkPlace { data_dir: self.config.data_dir.clone(), fs: self.config.fs.clone(), events: self.sender.clone() }
+        SinkPlace {
+            data_dir: self.config.data_dir.clone(),
+            fs: self.config.fs.clone(),
+            events: self.sender.clone(),
+            coordinator: self.handle.clone(),
+            runtime: self.config.runtime.clone(),
+        }
     }
 
     fn only_sources(&self, relation: &Relation) -> bool {
@@ -62,6 +68,7 @@ impl Core {
 
     pub(super) fn drop_sink(&mut self, id: RelationId) {
         self.sinks_back.remove(&id);
+        self.sink_writes.remove(&id);
         if let Some(sink) = self.sinks.remove(&id) {
             sink.discard();
         }

@@ -37,6 +37,9 @@ pub struct Body {
     /// Logs of sinks, by segment.
     #[serde(default)]
     pub sink_files: Vec<SinkFile>,
+    /// Of sinks into tables: up to which of their steps the tables have what they wrote.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sink_writes: BTreeMap<RelationId, u64>,
 }
 
 /// A segment of a sink's log, or as much of it as was there.
