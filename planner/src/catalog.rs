@@ -7,7 +7,7 @@ use datafusion::logical_expr::TableSource;
 use eddyline_common::connector::{SinkSpec, SourceSpec};
 use eddyline_common::time::{MICROS_PER_MILLI, MICROS_PER_SECOND};
 use eddyline_common::types::Column;
-use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, SqlType, options};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,6 +154,9 @@ pub struct ViewOptions {
     /// Microseconds that changes are collected before a step takes them; 0: none.
     #[serde(default)]
     pub emit_interval: i64,
+    /// A view's: it stays at this epoch. ALTER ... PAUSE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Epoch>,
     /// A view's: rows older than this are not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,

@@ -35,6 +35,7 @@ mod settings;
 mod sink;
 mod sink_into;
 pub mod statement;
+mod subscribe;
 mod types;
 
 pub use catalog::{Catalog, Relation, RelationKind};

@@ -15,7 +15,7 @@ use crate::plan::{Emit, LiteralValue, StreamPlan};
 use crate::query::Context;
 use crate::settings::Settings;
 use crate::sink::create_sink;
-use crate::statement::{OnConflict, Planned, Query, Returning, Show, StreamingQuery};
+use crate::statement::{ObjectKind, OnConflict, Planned, Query, Returning, Show, StreamingQuery};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
@@ -48,13 +48,13 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::CreateSink(create) => {
             Planned::Create { relation: create_sink(create, parsed, context, ids)?.0, if_not_exists: create.if_not_exists }
         }
-        Ast::PauseJob { name, pause } => {
-            let relation = context.relation(name)?;
-            if !matches!(relation.kind, RelationKind::Sink(_)) {
-                let error = SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a sink or running INSERT", relation.name));
-                return Err(error.with_hint("Views cannot be paused."));
+        Ast::PauseJob { kind, name, pause } => {
+            let job = context.job(name)?;
+            let is_view = matches!(job.kind, RelationKind::MaterializedView { .. });
+            if *kind == ObjectKind::MaterializedView && !is_view {
+                return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a materialized view", job.name)));
             }
-            Planned::PauseJob { job: relation.id, pause: *pause }
+            Planned::PauseJob { job: job.id, pause: *pause }
         }
         Ast::Update(update) => context.update(update)?,
         Ast::Delete(delete) => context.delete(delete)?,
@@ -92,6 +92,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::ReleaseSavepoint(name) => Planned::ReleaseSavepoint(name.clone()),
         Ast::RollbackToSavepoint(name) => Planned::RollbackToSavepoint(name.clone()),
         Ast::Declare { name, query } => Planned::DeclareCursor { name: name.clone(), query: context.query(query)? },
+        Ast::Subscribe { name, snapshot, as_of, to } => Planned::Subscribe(context.subscribe(name, *snapshot, *as_of, to.clone())?),
         Ast::Fetch { name, count, move_only } => Planned::Fetch { name: name.clone(), count: *count, move_only: *move_only },
         Ast::Close(name) => Planned::CloseCursor(name.clone()),
         Ast::Prepare { name, types, statement } => {

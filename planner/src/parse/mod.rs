@@ -8,6 +8,7 @@ mod function;
 mod session;
 mod set;
 mod settings;
+mod subscribe;
 mod tokens;
 mod words;
 

@@ -29,6 +29,7 @@ impl Core {
             let error = SqlError::new(SqlState::OBJECT_NOT_READY, format!("relation \"{}\" was changed meanwhile", after.name));
             return Err(error.with_hint("Try again."));
         }
+        self.check_unpaused(after.id)?;
         if after == *before {
             return Ok((DdlOutcome::default(), None));
         }

@@ -391,6 +391,7 @@ impl Core {
         }
         let body = JobBody {
             progress: Some(job.progress.clone()),
+            stands: positions.is_some() && at_epoch,
             positions,
             output_watermark: job.output_watermark,
             counters: JobCounters::of(&job.stats),

@@ -194,7 +194,9 @@ impl Core {
             Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
             Command::Write(write, reply) => self.on_write(write, reply),
             Command::WrittenBySink(sink, reply) => reply_to(reply, Ok(self.written_by_sink(sink))),
-            Command::Snapshot { relations, at_least, for_write, reply } => self.on_snapshot(relations, at_least, for_write, reply),
+            Command::Snapshot { relations, at_least, for_write, in_time, reply } => {
+                self.on_snapshot(relations, at_least, for_write, in_time, reply)
+            }
             Command::Flush(reply) => self.on_flush(reply),
             Command::SystemRows(relation, reply) => self.on_system_rows(relation, reply),
             Command::Shutdown(reply) => {

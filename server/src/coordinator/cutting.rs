@@ -302,8 +302,8 @@ impl Core {
 
     /// The oldest epoch a reader may still ask for.
     pub(super) fn oldest_needed(&mut self) -> Epoch {
-        // Nobody reads a sink.
-        let live = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()));
+        // Nobody reads a sink; and a view that stays where it is shows the same at all later epochs.
+        let live = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()) && !self.is_paused(j));
         // Without an epoch at which all are exact, some of them may still share one that was needed before.
         let common = job::common_epoch(live.map(|j| &j.exact), self.durable).unwrap_or(self.horizon);
         let needed = self.jobs.values().filter(|j| !self.stands_still(j)).filter_map(|j| j.needs());

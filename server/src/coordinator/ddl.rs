@@ -5,6 +5,7 @@ use super::core::{Core, reply_to};
 use super::handle::{Ddl, DdlOutcome, Reply};
 use super::history::History;
 use super::job::{Exact, Job, Mode};
+use super::pausing::paused_at;
 use super::records::{self, DdlRecord, KIND_DDL};
 use super::ring::Ring;
 use super::source::{Source, SourceProgress};
@@ -96,7 +97,7 @@ impl Core {
             (None, _) => {}
         }
         if let Some(plan) = relation.plan() {
-            plan.inputs().iter().try_for_each(|input| self.is_running(*input))?;
+            plan.inputs().iter().try_for_each(|input| self.is_running(*input).and_then(|()| self.check_unpaused(*input)))?;
         }
         if let Some(gone) = relation.depends_on.iter().find(|d| !self.catalog.contains(**d)) {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation or function {gone} was dropped meanwhile")));
@@ -320,6 +321,7 @@ impl Core {
         let stats = self.stats.add_job(relation.id, &relation.name);
         // Nobody else has the new counters yet.
         let _set = stats.operators.set(operators);
+        stats.paused.store(paused_at(&relation).is_some(), std::sync::atomic::Ordering::Relaxed);
         let mut exact = Exact::default();
         let live = matches!(mode, Mode::Live);
         if live {
@@ -345,6 +347,7 @@ impl Core {
             stats,
             source_ends: BTreeMap::new(),
             policies: VecDeque::new(),
+            rejoins: false,
             last_step: None,
         };
         self.jobs.insert(job.id(), job);

@@ -107,6 +107,8 @@ pub(super) enum Command {
         relations: Vec<RelationId>,
         at_least: Epoch,
         for_write: Option<RelationId>,
+        /// No job steps sooner for it.
+        in_time: bool,
         reply: Reply<ReadSnapshot>,
     },
     /// Answers once every view has all input that had arrived.
@@ -265,14 +267,20 @@ impl CoordinatorHandle {
     /// Only tables and materialized views may be named. Dropping the future cancels the wait.
     pub async fn snapshot(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
         let relations = relations.to_vec();
-        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, reply }).await
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, in_time: false, reply }).await
+    }
+
+    /// The same for one who is in no hurry: a view that collects changes (`emit_interval`) goes on doing so.
+    pub async fn snapshot_in_time(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
+        let relations = relations.to_vec();
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, in_time: true, reply }).await
     }
 
     /// The same for the holder of a table's lock: every write to the table that was accepted from anybody is in it. Refused
     /// while the log cannot be written, as the write would be.
     pub async fn snapshot_to_write(&self, table: RelationId, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
         let relations = relations.to_vec();
-        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: Some(table), reply }).await
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: Some(table), in_time: false, reply }).await
     }
 
     pub async fn flush(&self) -> Result<Epoch> {

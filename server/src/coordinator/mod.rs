@@ -10,7 +10,7 @@
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `sink`: what leaves the server, by way of a log of its own
-//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `reads`, `ddl`, `altering`, `checkpointing`,
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `altering`, `checkpointing`,
 //!   `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
@@ -36,6 +36,7 @@ mod job;
 mod keyed;
 mod nows;
 mod partition;
+mod pausing;
 mod pins;
 mod prefetch;
 mod reads;

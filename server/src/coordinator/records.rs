@@ -48,6 +48,9 @@ pub enum DdlRecord {
     Pause {
         relation: RelationId,
         pause: bool,
+        /// Where a view stays.
+        #[serde(default)]
+        epoch: Epoch,
     },
     /// Other options, for what comes after the cut.
     Alter {

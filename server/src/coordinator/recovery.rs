@@ -7,6 +7,7 @@ use super::ddl::{StoredViews, view_key, view_schema};
 use super::handle::CoordinatorHandle;
 use super::history::History;
 use super::job::Mode;
+use super::pausing::paused_at;
 use super::pins::Pins;
 use super::reaper::Reaper;
 use super::records::{self, DdlRecord, Record};
@@ -317,7 +318,8 @@ impl Core {
         let Some(job) = body.jobs.get(&id) else { return self.add_job(relation, None, backfilling(None), body.epoch) };
         match (&job.progress, views) {
             (Some(progress), Some(views)) => {
-                let mode = if job.positions.is_some() { backfilling(Some(progress.epoch)) } else { Mode::Live };
+                let stays = job.stands && paused_at(&relation).is_some();
+                let mode = if job.positions.is_some() && !stays { backfilling(Some(progress.epoch)) } else { Mode::Live };
                 self.add_job(relation, Some((progress.clone(), views)), mode, body.epoch)?;
             }
             _ => {
@@ -329,6 +331,10 @@ impl Core {
         let at_epoch = || self.sources.iter().map(|(id, s)| (*id, s.ends())).collect();
         let positions: Positions = job.positions.clone().unwrap_or_else(at_epoch);
         let Some(restored) = self.jobs.get_mut(&id) else { return Ok(()) };
+        if let Some(progress) = job.progress.as_ref().filter(|_| job.stands && paused_at(&restored.relation).is_some()) {
+            // It stays where it was, and not at the checkpoint's epoch.
+            restored.stepped = progress.epoch;
+        }
         restored.source_ends = positions.into_iter().map(|(source, ends)| (source, Arc::new(ends))).collect();
         restored.output_watermark = job.output_watermark;
         restored.output.set_watermark(job.output_watermark);
@@ -407,8 +413,8 @@ impl Core {
                 self.apply_drop(&relations);
                 Ok(())
             }
-            DdlRecord::Pause { relation, pause } => {
-                self.apply_pause(relation, pause);
+            DdlRecord::Pause { relation, pause, epoch } => {
+                self.apply_pause(relation, pause, epoch);
                 Ok(())
             }
             DdlRecord::Alter { relation, epoch } => {

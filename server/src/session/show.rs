@@ -93,7 +93,7 @@ impl Session {
                 let filled = job.backfill_permille.load(Relaxed);
                 let state = match (&failed, filled) {
                     (Some(_), _) => "failed".to_string(),
-                    _ if sink.is_some_and(|s| s.paused.load(Relaxed)) => "paused".to_string(),
+                    _ if job.paused.load(Relaxed) || sink.is_some_and(|s| s.paused.load(Relaxed)) => "paused".to_string(),
                     _ if error.is_some() => "retrying".to_string(),
                     (None, 1000..) => "running".to_string(),
                     (None, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),

@@ -96,6 +96,7 @@ impl Session {
                 Ok(Outcome::Done("ROLLBACK".into()))
             }
             Planned::DeclareCursor { name, query } => self.declare(&name, query, &context, parsed).await,
+            Planned::Subscribe(subscription) => self.subscribe(subscription, parsed).await,
             Planned::Fetch { name, count, move_only } => self.fetch(&name, count, move_only).await,
             Planned::CloseCursor(name) => self.close_cursor(name.as_deref()),
             Planned::Prepare { name, statement, types } => self.prepare_statement(&name, &statement, types),
@@ -186,8 +187,11 @@ impl Session {
         let stats = self.services.coordinator.stats();
         let jobs = stats.jobs.read();
         let live = |id: &RelationId| {
-            jobs.get(id)
-                .is_none_or(|job| job.backfill_permille.load(std::sync::atomic::Ordering::Relaxed) >= 1000 && job.error.read().is_none())
+            jobs.get(id).is_none_or(|job| {
+                job.backfill_permille.load(std::sync::atomic::Ordering::Relaxed) >= 1000
+                    && job.error.read().is_none()
+                    && !job.paused.load(std::sync::atomic::Ordering::Relaxed)
+            })
         };
         let ids: Vec<RelationId> = catalog.relations().map(|r| r.id).filter(live).collect();
         self.stored_of(&ids)

@@ -44,5 +44,6 @@ mod slt;
 mod snapshots;
 mod sources;
 mod spill;
+mod subscribing;
 mod tidy;
 mod tpch;

@@ -59,6 +59,9 @@ pub struct JobBody {
     /// It was reading its sources on its own and goes on from here, to the checkpoint's epoch.
     #[serde(default)]
     pub positions: Option<Positions>,
+    /// It stood still at its own epoch, and was not in the middle of a reading.
+    #[serde(default)]
+    pub stands: bool,
     pub output_watermark: Timestamp,
     pub counters: JobCounters,
     pub view: ViewManifest,
@@ -88,6 +91,7 @@ impl JobBody {
         JobBody {
             progress: None,
             positions: None,
+            stands: false,
             output_watermark: Timestamp::MIN,
             counters: JobCounters::default(),
             view: ViewManifest::default(),

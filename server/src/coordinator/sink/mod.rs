@@ -225,6 +225,15 @@ impl SinkJob {
         })
     }
 
+    /// A table of ours has steps up to this number. If its own log knows none of the last of them (it is an older copy, or made anew), what comes
+    /// is nevertheless not one of them.
+    pub fn number_after(&mut self, written: u64) {
+        if written > self.last {
+            self.last = written;
+            self.committed.0 = written;
+        }
+    }
+
     /// The net changes of one step.
     pub fn rows(&mut self, epoch: Epoch, now: Timestamp, mut changes: Vec<ChangeBatch>) {
         changes.retain(|c| !c.is_empty());
