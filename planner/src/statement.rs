@@ -72,6 +72,11 @@ pub enum Planned {
         before: Arc<Relation>,
         after: Box<Relation>,
     },
+    /// A setting of the server; without a value, as it was started.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
+    },
     /// COMMENT ON a relation or one of its visible columns.
     Comment {
         relation: RelationId,

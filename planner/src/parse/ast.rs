@@ -39,6 +39,11 @@ pub enum Ast {
         name: ObjectName,
         to: Expr,
     },
+    /// Without a value: RESET.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
+    },
     AlterOptions {
         kind: ObjectKind,
         name: ObjectName,

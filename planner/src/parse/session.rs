@@ -155,6 +155,13 @@ fn drop(words: &mut Words) -> Result<Ast> {
 
 fn alter(words: &mut Words) -> Result<Ast> {
     let at = words.location();
+    if words.eat("system") {
+        let set = if words.eat("set") { settings::set(words)? } else { words.expect("reset").and_then(|()| settings::reset(words))? };
+        return match set {
+            Ast::Set { name, value, local: false } => Ok(Ast::AlterSystem { name, value }),
+            _ => Err(words.text.at(SqlError::new(SqlState::SYNTAX_ERROR, "ALTER SYSTEM takes SET name = value, or RESET name"), at)),
+        };
+    }
     let kind = object_kind(words)?;
     let name = words.name()?;
     if matches!(kind, ObjectKind::Source | ObjectKind::Table) && words.eat_all(&["advance", "watermark", "to"]) {

@@ -306,6 +306,7 @@ impl Core {
             view_files: BTreeMap::new(),
             sink_files: Vec::new(),
             sink_writes: self.sink_writes.clone(),
+            settings: self.altered.clone(),
         };
         let unreached: BTreeSet<RelationId> =
             self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some() || self.must_finish(j)).map(Job::id).collect();

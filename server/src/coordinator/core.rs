@@ -8,6 +8,7 @@ use super::nows::Nows;
 use super::pins::{Kept, Pins};
 use super::reaper::Reaper;
 use super::ring::Ring;
+use super::settings::Tunable;
 use super::sink::{Back, SinkJob};
 use super::source::Source;
 use super::stats::Stats;
@@ -42,6 +43,9 @@ const SLEEP_OVERDUE: Duration = Duration::from_millis(10);
 
 pub(super) struct Core {
     pub config: CoordinatorConfig,
+    /// What of the configuration may change, as the server was started, and what was altered of it.
+    pub started: Tunable,
+    pub altered: BTreeMap<String, String>,
     pub log: Arc<Log>,
     pub engine: Engine,
     pub engine_events: Receiver<EngineEvent>,

@@ -50,6 +50,7 @@ impl Core {
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
             Ddl::PauseJob { job, pause } => self.pause(job, pause),
             Ddl::Alter { before, after } => self.alter(&before, *after),
+            Ddl::AlterSystem { name, value } => self.alter_system(name, value),
             Ddl::Comment { relation, column, text } => self.comment(relation, column, text),
         };
         match outcome {

@@ -15,7 +15,7 @@ use eddyline_planner::catalog::{Relation, RelationKind, SqlFunction};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -29,13 +29,42 @@ const WRITE_UNIT_BYTES: usize = 1 << 10;
 /// A change of the catalog, planned.
 #[derive(Debug)]
 pub enum Ddl {
-    Create { relation: Box<Relation>, if_not_exists: bool },
-    CreateFunction { function: Box<SqlFunction>, replace: bool },
-    Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
-    AdvanceWatermark { relation: RelationId, to_micros: i64 },
-    PauseJob { job: RelationId, pause: bool },
-    Alter { before: Arc<Relation>, after: Box<Relation> },
-    Comment { relation: RelationId, column: Option<usize>, text: Option<String> },
+    Create {
+        relation: Box<Relation>,
+        if_not_exists: bool,
+    },
+    CreateFunction {
+        function: Box<SqlFunction>,
+        replace: bool,
+    },
+    Drop {
+        kind: ObjectKind,
+        names: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    AdvanceWatermark {
+        relation: RelationId,
+        to_micros: i64,
+    },
+    PauseJob {
+        job: RelationId,
+        pause: bool,
+    },
+    Alter {
+        before: Arc<Relation>,
+        after: Box<Relation>,
+    },
+    Comment {
+        relation: RelationId,
+        column: Option<usize>,
+        text: Option<String>,
+    },
+    /// Without a value: what the server was started with.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
+    },
 }
 
 /// What a statement did to the catalog; `notices` are for the client.
@@ -148,6 +177,8 @@ pub struct CoordinatorHandle {
     pub(super) starts: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
     pub(super) write_room: Arc<Semaphore>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Of the server, those that may be altered.
+    pub(super) settings: Arc<RwLock<BTreeMap<String, String>>>,
 }
 
 /// Asks a sink's external system whether it will take rows, on the caller's side as well.
@@ -292,6 +323,11 @@ impl CoordinatorHandle {
         let (reply, answer) = oneshot::channel();
         self.send(Command::SystemRows(relation, reply))?;
         answer.await.map_err(|_| stopping())
+    }
+
+    /// Settings of the server that may be altered, with their values.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        self.settings.read().clone()
     }
 
     pub fn stats(&self) -> Arc<Stats> {

@@ -44,10 +44,8 @@ impl Core {
         if !self.only_sources(view) || view.plan().is_some_and(|plan| plan.reads_clock() || plan.reads_history()) {
             let error = refuse("it reads more than sources".to_string());
             return Err(error
-                .with_detail(
-                    "What it lacks is read again when it goes on; what tables, views and the present time were is not kept for as long.",
-                )
-                .with_hint("Pause the sources' other views, or DROP the view and create it anew."));
+                .with_detail("What it lacks is read again when it goes on; what tables and views held meanwhile is not kept.")
+                .with_hint("Pause what only reads sources, or DROP the view and create it anew."));
         }
         if let Some(reader) = self.readers(view.id).next() {
             return Err(refuse(format!("\"{}\" reads it", reader.relation.name)).with_hint("Drop what reads it first."));

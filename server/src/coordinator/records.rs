@@ -57,6 +57,11 @@ pub enum DdlRecord {
         relation: Box<Relation>,
         epoch: Epoch,
     },
+    /// ALTER SYSTEM; without a value, RESET.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
+    },
     Comment {
         relation: RelationId,
         column: Option<usize>,

@@ -11,6 +11,7 @@ use super::pausing::paused_at;
 use super::pins::Pins;
 use super::reaper::Reaper;
 use super::records::{self, DdlRecord, Record};
+use super::settings::Tunable;
 use super::sink::{sink_dir, sinks_dir};
 use super::stats::Stats;
 use super::system::SystemRows;
@@ -203,6 +204,7 @@ fn assemble(
         stats: stats.clone(),
         starts: Arc::new(RwLock::new(HashMap::new())),
         write_room: CoordinatorHandle::write_room(),
+        settings: Arc::new(RwLock::new(BTreeMap::new())),
         clock: config.clock.clone(),
     };
     let next_id = store.next_id()?;
@@ -211,7 +213,11 @@ fn assemble(
     let maintenance = Maintenance { store: store.clone(), events: sender.clone(), stats: stats.clone() };
     let writer =
         Writer { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone(), positions: None };
+    let started = Tunable { checkpoint_interval: config.checkpoint_interval, ring_bytes: config.ring_bytes, pin_limits: config.pin_limits };
+    *handle.settings.write() = started.listed();
     Ok(Core {
+        started,
+        altered: BTreeMap::new(),
         checkpoints: Checkpointing::start(maintenance, writer, next_id, body)?,
         log,
         engine,
@@ -275,6 +281,8 @@ impl Core {
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
         self.sink_writes = body.sink_writes.clone();
+        self.altered = body.settings.clone();
+        self.apply_settings();
         self.mark(body.epoch);
         let relations = CatalogSnapshot::new(body.catalog.iter().cloned());
         let catalog = body.functions.iter().fold(relations, |catalog, function| catalog.with_function(function.clone()));
@@ -420,6 +428,10 @@ impl Core {
             DdlRecord::Alter { relation, epoch } => {
                 let prepared = self.prepare_alter(&relation)?;
                 self.apply_alter(*relation, epoch, prepared);
+                Ok(())
+            }
+            DdlRecord::AlterSystem { name, value } => {
+                self.apply_alter_system(name, value);
                 Ok(())
             }
             DdlRecord::Comment { relation, column, text } => {

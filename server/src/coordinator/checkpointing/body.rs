@@ -40,6 +40,9 @@ pub struct Body {
     /// Of sinks into tables: up to which of their steps the tables have what they wrote.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sink_writes: BTreeMap<RelationId, u64>,
+    /// ALTER SYSTEM.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A segment of a sink's log, or as much of it as was there.
