@@ -47,7 +47,7 @@ const BEFORE_CHECKPOINT: &[&str] = &[
     "CREATE TABLE copies (id BIGINT PRIMARY KEY, name VARCHAR)",
     "CREATE SINK into_copies INTO copies FROM made",
     "INSERT INTO made VALUES (1, 'a'), (2, 'b'), (3, 'c')",
-    "CREATE MATERIALIZED VIEW kept AS SELECT id, at FROM hit WITH (retention = '300000 days' ON at)",
+    "CREATE MATERIALIZED VIEW kept AS SELECT id, at FROM hit WITH (retention = '90000 days' ON at)",
     "CREATE MATERIALIZED VIEW stays AS SELECT COUNT(*) AS n FROM bid",
     "ALTER MATERIALIZED VIEW stays PAUSE",
 ];
