@@ -53,7 +53,7 @@ impl Context<'_> {
         let rows = Rows { bound, depends_on: binder.named_objects(&found) };
         let columns: Vec<usize> = (0..table.columns.len()).collect();
         let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: vec![], into: Some(table.id) };
-        self.into_table(&table, columns, false, rows, (definition, options), create.emit, parsed, &binder, ids)
+        self.sink_of_table(&table, columns, false, rows, (definition, options), create.emit, parsed, &binder, ids)
     }
 
     /// The query of an INSERT that keeps running, because it reads a source; `None` for one that ends.
@@ -91,12 +91,12 @@ impl Context<'_> {
         let definition = Definition { name, is_insert: true, name_is_free, depends_on: vec![], into: Some(table.id) };
         let options = options::canonicalize_sink_into(BTreeMap::new())?;
         let (relation, streaming) =
-            self.into_table(&table, columns, !list.is_empty(), rows, (definition, options), emit, parsed, &binder, ids)?;
+            self.sink_of_table(&table, columns, !list.is_empty(), rows, (definition, options), emit, parsed, &binder, ids)?;
         Ok((Planned::Create { relation, if_not_exists: false }, Some(streaming)))
     }
 
     #[allow(clippy::too_many_arguments)] // what both statements have found out
-    fn into_table(
+    fn sink_of_table(
         &self,
         table: &Arc<Relation>,
         mut columns: Vec<usize>,
