@@ -11,8 +11,10 @@ mod value;
 
 pub use altered::{Changes, altered_sink, altered_source, altered_table, altered_view};
 pub use columns::{check_metadata, default_columns, metadata_type};
-pub use sinks::{bytes, can_read, can_write, canonicalize_sink, names, sink_format_of_clause, sink_options_of_table};
-pub use value::{bytes_of_size, micros_of_duration, specific_offsets};
+pub use sinks::{
+    bytes, can_read, can_write, canonicalize_sink, canonicalize_sink_into, names, sink_format_of_clause, sink_options_of_table,
+};
+pub use value::{bytes_of_size, micros_of_duration, retention, specific_offsets};
 
 use crate::error::{Result, SqlError, SqlState};
 use known::{CONNECTORS, OWNER_STORE, OWNER_TABLE, OWNER_VIEW, Owner};
@@ -20,6 +22,8 @@ use std::collections::BTreeMap;
 use value::OptionDef;
 
 pub const CONNECTOR: &str = "connector";
+/// The connector of a sink that writes into a table of ours. No statement can spell it.
+pub const INTO_TABLE: &str = "table";
 pub const FORMAT: &str = "format";
 pub const TOPIC: &str = "topic";
 pub const BOOTSTRAP_SERVERS: &str = "properties.bootstrap.servers";
@@ -97,6 +101,8 @@ pub const ON_ERROR: &str = "on_error";
 pub const ALLOWED_LATENESS: &str = "allowed_lateness";
 /// How long a job may collect changes before it takes them in one step.
 pub const EMIT_INTERVAL: &str = "emit_interval";
+/// How long a view keeps rows, by a time of theirs: a duration, and `on "column"` behind it.
+pub const RETENTION: &str = "retention";
 /// Columns by which a sink's rows are identified, with commas or semicolons between.
 pub const SINK_KEY: &str = "primary_key";
 /// What may wait on disk to be sent before a sink's job stops taking input.

@@ -7,7 +7,7 @@ use datafusion::logical_expr::TableSource;
 use eddyline_common::connector::{SinkSpec, SourceSpec};
 use eddyline_common::time::{MICROS_PER_MILLI, MICROS_PER_SECOND};
 use eddyline_common::types::Column;
-use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, SqlType, options};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -108,6 +108,11 @@ impl Relation {
         }
     }
 
+    /// The table that it writes its rows into.
+    pub fn sink_table(&self) -> Option<RelationId> {
+        if let RelationKind::Sink(sink) = &self.kind { sink.into } else { None }
+    }
+
     pub fn plan_mut(&mut self) -> Option<&mut StreamPlan> {
         match &mut self.kind {
             RelationKind::MaterializedView { plan, .. } => Some(plan),
@@ -130,6 +135,9 @@ pub struct SinkDefinition {
     /// Rows are kept, and not sent: ALTER JOB ... PAUSE.
     #[serde(default)]
     pub paused: bool,
+    /// The table of ours that the rows go into, if they do not go outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<RelationId>,
     /// What may wait on disk to be sent.
     pub log_bytes_max: u64,
 }
@@ -146,6 +154,20 @@ pub struct ViewOptions {
     /// Microseconds that changes are collected before a step takes them; 0: none.
     #[serde(default)]
     pub emit_interval: i64,
+    /// A view's: it stays at this epoch. ALTER ... PAUSE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Epoch>,
+    /// A view's: rows older than this are not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+/// How long a view keeps its rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Retention {
+    pub micros: i64,
+    /// The column that says how old a row is, folded; the view's time attribute if it names none.
+    pub column: Option<String>,
 }
 
 /// A reader of other views waits for the slowest, and inputs are kept for as long.
@@ -155,7 +177,7 @@ impl ViewOptions {
     /// What canonical options of a view or sink say of its job.
     pub fn of(options: &BTreeMap<String, String>) -> Result<Self> {
         let mut view = ViewOptions::default();
-        for key in [options::ON_ERROR, options::ALLOWED_LATENESS, options::EMIT_INTERVAL] {
+        for key in [options::ON_ERROR, options::ALLOWED_LATENESS, options::EMIT_INTERVAL, options::RETENTION] {
             view.set(key, options.get(key).map(String::as_str))?;
         }
         Ok(view)
@@ -173,6 +195,10 @@ impl ViewOptions {
                     return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("option \"{key}\" is at most one hour")));
                 }
             }
+            options::RETENTION => {
+                let retention = value.map(|text| options::retention(key, text)).transpose()?;
+                self.retention = retention.map(|(micros, column)| Retention { micros, column });
+            }
             _ => {}
         }
         Ok(())
@@ -188,6 +214,10 @@ impl ViewOptions {
             if micros != 0 {
                 listed.push((key, duration_text(micros)));
             }
+        }
+        if let Some(Retention { micros, column }) = &self.retention {
+            let on = column.as_ref().map_or_else(String::new, |column| format!(" on {column}"));
+            listed.push((options::RETENTION, duration_text(*micros) + &on));
         }
         listed
     }

@@ -526,7 +526,8 @@ pub fn is_shared(settings: &Settings) -> bool {
 fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
     let view = ViewOptions::of(&options::canonicalize_view(create.options.clone())?)?;
     let emit = create.emit.unwrap_or(Emit::Changes);
-    Ok((Emission { emit, allowed_lateness: view.allowed_lateness, share: true }, view))
+    let emission = Emission { emit, allowed_lateness: view.allowed_lateness, share: true, retention: view.retention.clone() };
+    Ok((emission, view))
 }
 
 /// The job of a table: its writes, each row sent to the worker that owns its key.

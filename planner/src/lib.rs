@@ -33,7 +33,9 @@ mod planning;
 mod query;
 mod settings;
 mod sink;
+mod sink_into;
 pub mod statement;
+mod subscribe;
 mod types;
 
 pub use catalog::{Catalog, Relation, RelationKind};
@@ -45,4 +47,5 @@ pub use parse::{Parsed, parse};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;
 pub use settings::{RULES, Settings};
+pub use sink_into::reaches;
 pub use statement::Planned;

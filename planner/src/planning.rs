@@ -15,7 +15,7 @@ use crate::plan::{Emit, LiteralValue, StreamPlan};
 use crate::query::Context;
 use crate::settings::Settings;
 use crate::sink::create_sink;
-use crate::statement::{OnConflict, Planned, Query, Returning, Show, StreamingQuery};
+use crate::statement::{ObjectKind, OnConflict, Planned, Query, Returning, Show, StreamingQuery};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
@@ -48,13 +48,13 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::CreateSink(create) => {
             Planned::Create { relation: create_sink(create, parsed, context, ids)?.0, if_not_exists: create.if_not_exists }
         }
-        Ast::PauseJob { name, pause } => {
-            let relation = context.relation(name)?;
-            if !matches!(relation.kind, RelationKind::Sink(_)) {
-                let error = SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a sink or running INSERT", relation.name));
-                return Err(error.with_hint("Views cannot be paused."));
+        Ast::PauseJob { kind, name, pause } => {
+            let job = context.job(name)?;
+            let is_view = matches!(job.kind, RelationKind::MaterializedView { .. });
+            if *kind == ObjectKind::MaterializedView && !is_view {
+                return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a materialized view", job.name)));
             }
-            Planned::PauseJob { job: relation.id, pause: *pause }
+            Planned::PauseJob { job: job.id, pause: *pause }
         }
         Ast::Update(update) => context.update(update)?,
         Ast::Delete(delete) => context.delete(delete)?,
@@ -76,6 +76,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             if_exists: *if_exists,
             cascade: *cascade,
         },
+        Ast::AlterSystem { name, value } => Planned::AlterSystem { name: name.clone(), value: value.clone() },
         Ast::AlterOptions { kind, name, changes } => context.alter(*kind, name, changes)?,
         Ast::Comment { kind, name, column, text } => context.comment(*kind, name, column.as_ref(), text.clone())?,
         Ast::AdvanceWatermark { name, to } => advance_watermark(name, to, context)?,
@@ -92,6 +93,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::ReleaseSavepoint(name) => Planned::ReleaseSavepoint(name.clone()),
         Ast::RollbackToSavepoint(name) => Planned::RollbackToSavepoint(name.clone()),
         Ast::Declare { name, query } => Planned::DeclareCursor { name: name.clone(), query: context.query(query)? },
+        Ast::Subscribe { name, snapshot, as_of, to } => Planned::Subscribe(context.subscribe(name, *snapshot, *as_of, to.clone())?),
         Ast::Fetch { name, count, move_only } => Planned::Fetch { name: name.clone(), count: *count, move_only: *move_only },
         Ast::Close(name) => Planned::CloseCursor(name.clone()),
         Ast::Prepare { name, types, statement } => {
@@ -122,9 +124,12 @@ fn insert_statement(
             return context.insert_outside(insert, emit, &table, source, parsed, ids);
         }
     }
+    if let Some(query) = context.running_query(insert) {
+        return context.insert_running(insert, query, emit, parsed, ids);
+    }
     if emit.is_some() {
         return Err(SqlError::new(SqlState::SYNTAX_ERROR, "EMIT belongs to an INSERT that keeps running")
-            .with_hint("An INSERT into a table without a connector runs once."));
+            .with_hint("An INSERT into a table without a connector runs once, unless its query reads a source."));
     }
     Ok((context.insert(insert)?, None))
 }
@@ -200,7 +205,7 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let binder = context.binder(Mode::Streaming);
             let (bound, _) = binder.query(query)?;
             let names = output_names(query, &bound);
-            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings) };
+            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings), retention: None };
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
             stages(&mut lines, &logical, &plan, context);
         }

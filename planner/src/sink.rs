@@ -25,19 +25,17 @@ use std::collections::BTreeMap;
 const LOG_BYTES_MAX: u64 = 4 << 30;
 
 /// A sink before its query is lowered.
-struct Target {
-    spec: SinkSpec,
-    options: ViewOptions,
-    log_bytes_max: u64,
+pub struct Target {
+    pub spec: SinkSpec,
+    pub options: ViewOptions,
+    pub log_bytes_max: u64,
 }
 
 pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids: &mut StateTableIds) -> Result<(Relation, StreamingQuery)> {
-    let name = object_name(&create.name, &parsed.text)?;
     if let Some(into) = &create.into {
-        let table = context.relation(into)?;
-        let error = SqlError::unsupported(format!("CREATE SINK INTO table \"{}\" is not supported", table.name));
-        return Err(error.with_hint("Create a materialized view, or a sink WITH (connector = ...)."));
+        return context.create_sink_into(create, into, parsed, ids);
     }
+    let name = object_name(&create.name, &parsed.text)?;
     let mut raw = create.options.clone();
     if let Some(format) = &create.format {
         let value = options::sink_format_of_clause(&format.format, &format.encode)?;
@@ -61,7 +59,7 @@ pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids:
     distinct(&names)?;
     let columns: Vec<(String, SqlType)> = names.iter().cloned().zip(columns.into_iter().map(|c| text_for_null(c.ty))).collect();
     let target = target(&name, options, columns.iter().map(|(n, ty)| (n.clone(), n.clone(), ty.clone())).collect())?;
-    let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: binder.named_objects(&found) };
+    let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: binder.named_objects(&found), into: None };
     finish(definition, target, bound, create.emit, parsed, &binder, ids)
 }
 
@@ -116,14 +114,16 @@ fn column_named(name: &str, option: &str, columns: &[(String, String, SqlType)])
     })
 }
 
-struct Definition {
-    name: String,
-    is_insert: bool,
-    name_is_free: bool,
-    depends_on: Vec<RelationId>,
+pub struct Definition {
+    pub name: String,
+    pub is_insert: bool,
+    pub name_is_free: bool,
+    pub depends_on: Vec<RelationId>,
+    /// The table of ours that the rows go into.
+    pub into: Option<RelationId>,
 }
 
-fn finish(
+pub fn finish(
     definition: Definition,
     mut target: Target,
     bound: LogicalPlan,
@@ -139,7 +139,8 @@ fn finish(
     let names: Vec<String> = target.spec.columns.iter().map(|c| c.external_name.clone()).collect();
     let spec = &target.spec;
     let lowered = |emit: Emit, ids: &mut StateTableIds| {
-        let emission = Emission { emit, allowed_lateness: target.options.allowed_lateness, share: is_shared(binder.settings) };
+        let (allowed_lateness, share) = (target.options.allowed_lateness, is_shared(binder.settings));
+        let emission = Emission { emit, allowed_lateness, share, retention: None };
         lower_sink(&logical, &names, ids, emission, &|output| sink_key(output, spec))
     };
     let plan = match emit {
@@ -185,6 +186,7 @@ fn finish(
             is_insert: definition.is_insert,
             name_is_free: definition.name_is_free,
             paused: false,
+            into: definition.into,
             log_bytes_max: target.log_bytes_max,
         })),
     };
@@ -198,9 +200,13 @@ fn sink_key(output: &Node, spec: &SinkSpec) -> Result<Vec<usize>> {
     if spec.mode == SinkMode::Append {
         if changes {
             let message = format!("sink \"{}\" takes new rows only, but the query changes and removes rows", spec.name);
-            return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message).with_hint(
-                "Use FORMAT UPSERT with a primary_key, FORMAT DEBEZIUM or connector 'upsert-kafka'; a window aggregate can EMIT ON WINDOW CLOSE.",
-            ));
+            let hint = match spec.options.get(options::CONNECTOR).map(String::as_str) {
+                Some(options::INTO_TABLE) => "Declare a PRIMARY KEY on the table; a window aggregate can EMIT ON WINDOW CLOSE.",
+                _ => {
+                    "Use FORMAT UPSERT with a primary_key, FORMAT DEBEZIUM or connector 'upsert-kafka'; a window aggregate can EMIT ON WINDOW CLOSE."
+                }
+            };
+            return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message).with_hint(hint));
         }
         return Ok(vec![]);
     }
@@ -298,13 +304,13 @@ impl Context<'_> {
         if !depends_on.contains(&table.id) {
             depends_on.push(table.id);
         }
-        let definition = Definition { name, is_insert: true, name_is_free, depends_on };
+        let definition = Definition { name, is_insert: true, name_is_free, depends_on, into: None };
         let (relation, streaming) = finish(definition, target, bound, emit, parsed, &binder, ids)?;
         Ok((Planned::Create { relation, if_not_exists: false }, Some(streaming)))
     }
 
     /// `SET 'pipeline.name'`, or one that tells what it does; and whether another one does as well if it is taken.
-    fn job_name(&self, table: &str) -> (String, bool) {
+    pub fn job_name(&self, table: &str) -> (String, bool) {
         if let Some(name) = self.settings.pipeline_name.as_ref().filter(|n| !n.is_empty()) {
             return (name.clone(), true);
         }

@@ -38,7 +38,7 @@ pub enum Planned {
     },
     /// Statements of a set, run in order.
     StatementSet(Vec<Planned>),
-    /// A sink keeps its rows, or sends them again.
+    /// A sink keeps its rows, or sends them again; a view stays where it is, or goes on.
     PauseJob {
         job: RelationId,
         pause: bool,
@@ -72,6 +72,11 @@ pub enum Planned {
         before: Arc<Relation>,
         after: Box<Relation>,
     },
+    /// A setting of the server; without a value, as it was started.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
+    },
     /// COMMENT ON a relation or one of its visible columns.
     Comment {
         relation: RelationId,
@@ -100,6 +105,7 @@ pub enum Planned {
         name: String,
         query: Query,
     },
+    Subscribe(Subscription),
     Fetch {
         name: String,
         count: FetchCount,
@@ -130,6 +136,27 @@ pub struct Query {
     pub relations: Vec<RelationId>,
     /// The result's columns as clients see them. The plan's own names may differ: it needs unique ones.
     pub columns: Vec<Column>,
+}
+
+/// The changes of a table or view as they come, without an end.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    pub relation: RelationId,
+    /// The epoch, the weight, then the relation's own.
+    pub columns: Vec<Column>,
+    /// It begins with what there is.
+    pub snapshot: bool,
+    /// It begins with what came after this epoch.
+    pub as_of: Option<u64>,
+    pub to: Subscriber,
+}
+
+/// Who gets the rows of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subscriber {
+    Client,
+    Cursor(String),
+    Copy(CopyFormat),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! (topic, path, format, key, start) may not: what was read once must read the same again after a restart.
 
 use super::known::{CONNECTORS, OWNER_TABLE, OWNER_VIEW, Owner, STORES};
-use super::sinks::SINKS;
+use super::sinks::{INTO, SINKS};
 use super::*;
 
 /// Options as the user spelled them: with new values, and those that go back to their defaults.
@@ -53,7 +53,7 @@ pub fn altered_table(changes: &Changes) -> Result<BTreeMap<String, Option<String
 
 pub fn altered_sink(current: &BTreeMap<String, String>, changes: &Changes) -> Result<BTreeMap<String, String>> {
     let connector = current.get(CONNECTOR).map_or("", String::as_str);
-    let owner = SINKS.iter().find(|c| c.name == connector).ok_or_else(|| unknown_connector(connector))?;
+    let owner = SINKS.iter().chain([&INTO]).find(|c| c.name == connector).ok_or_else(|| unknown_connector(connector))?;
     merged(owner, current, changes, &|key| OF_JOB.contains(&key) || OF_SINK.contains(&key) || is_of_store(key) || owner.passes(key))
 }
 

@@ -71,7 +71,7 @@ pub static CONNECTORS: &[Owner] = &[
     Owner { families: &[("fields.", FIELD)], ..generator("datagen", "connector \"datagen\"", &[DATAGEN]) },
 ];
 pub static OWNER_TABLE: Owner = generator("table", "a table without connector", &[]);
-pub static OWNER_VIEW: Owner = Owner { shared: &[], ..generator("view", "a view", &[VIEW]) };
+pub static OWNER_VIEW: Owner = Owner { shared: &[], ..generator("view", "a view", &[VIEW, KEPT]) };
 
 const COUNT: Kind = Kind::Integer { min: 1, max: i64::MAX };
 const RATIO: Kind = Kind::Integer { min: 1, max: 1_000_000 };
@@ -289,6 +289,9 @@ const NEXMARK: &[OptionDef] = &[
 ];
 
 /// What any job of a query may be told.
+/// What only what is kept can have.
+const KEPT: &[OptionDef] = &[OptionDef::new(super::RETENTION, Kind::Retention)];
+
 pub(super) const VIEW: &[OptionDef] = &[
     OptionDef::new(super::ON_ERROR, Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
     OptionDef::new(super::ALLOWED_LATENESS, Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),

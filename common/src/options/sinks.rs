@@ -22,6 +22,10 @@ pub(super) static SINKS: &[Owner] = &[
     sink("blackhole", "connector \"blackhole\"", &[BLACKHOLE, LOG], &[]),
 ];
 
+/// What writes into a table of ours.
+pub(super) static INTO: Owner = sink(INTO_TABLE, "a sink into a table", &[INTO_OPTIONS, LOG], &[]);
+const INTO_OPTIONS: &[OptionDef] = &[OptionDef::new(CONNECTOR, Kind::Text)];
+
 /// The formats of a sink, by `FORMAT <format> ENCODE <encode>`, and their names in Flink.
 const FORMATS: &[(&str, &str, &str)] = &[
     ("plain", "json", "json"),
@@ -89,6 +93,17 @@ pub fn canonicalize_sink(raw: BTreeMap<String, String>) -> Result<BTreeMap<Strin
     })?;
     let owner = SINKS.iter().find(|c| c.name == connector).ok_or_else(|| unknown_sink(&connector))?;
     super::canonicalize_for(owner, raw)
+}
+
+/// The same for a sink INTO a table.
+pub fn canonicalize_sink_into(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    if raw.keys().any(|key| key.eq_ignore_ascii_case(CONNECTOR)) {
+        return Err(SqlError::new(SqlState::INVALID_PARAMETER, "a sink INTO a table has no connector")
+            .with_hint("Leave out INTO, or the option connector."));
+    }
+    let mut options = super::canonicalize_for(&INTO, raw)?;
+    options.insert(CONNECTOR.to_string(), INTO_TABLE.to_string());
+    Ok(options)
 }
 
 /// The `format` value that `FORMAT <format> ENCODE <encode>` of a sink stands for.

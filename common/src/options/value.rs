@@ -47,6 +47,8 @@ pub enum Kind {
     DurationOrNone,
     /// A size such as `128MB` or `1GiB`.
     Bytes,
+    /// A duration, and the column whose times it is about: `7 days on "ts"`.
+    Retention,
     OneOf(&'static [Choice]),
     /// `partition:0,offset:42;partition:1,offset:300`
     SpecificOffsets,
@@ -79,6 +81,7 @@ impl Kind {
             Kind::Bytes => bytes_option(key, text).map(|_| text.to_string()),
             Kind::DurationOrNone if text.eq_ignore_ascii_case("none") => Ok("none".to_string()),
             Kind::DurationOrNone => duration_option(key, text).map(|_| text.to_string()),
+            Kind::Retention => retention(key, text).map(|_| text.to_string()),
             Kind::OneOf(choices) => choose(choices, key, text),
             Kind::SpecificOffsets => specific_offsets(key, text).map(|_| text.to_string()),
         }
@@ -113,6 +116,22 @@ pub fn duration_option(key: &str, text: &str) -> Result<i64> {
 
 pub fn bytes_option(key: &str, text: &str) -> Result<u64> {
     bytes_of_size(text).ok_or_else(|| invalid(key, text, "a size such as '64MB' or '1GiB'"))
+}
+
+/// `7 days`, `7 days on ts` or `7 days on "Ts"`: microseconds, and the column's name, folded.
+pub fn retention(key: &str, text: &str) -> Result<(i64, Option<String>)> {
+    let (duration, column) = match text.to_ascii_lowercase().find(" on ") {
+        Some(at) => (&text[..at], Some(text[at + 4..].trim())),
+        None => (text, None),
+    };
+    let unquoted = |name: &str| match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => name.to_lowercase(),
+    };
+    match micros_of_duration(duration).filter(|micros| *micros > 0) {
+        Some(micros) if column != Some("") => Ok((micros, column.map(unquoted))),
+        _ => Err(invalid(key, text, "a duration longer than nothing, such as '7 days', and a column behind it: '7 days' ON ts")),
+    }
 }
 
 /// Bytes of a size; units are powers of 1024 in either spelling. `None` if it is none.

@@ -48,21 +48,10 @@ impl Context<'_> {
         let source = self.stored_rows(source, &table, &columns)?;
         let names = table.columns.iter().map(|c| c.name.clone()).collect();
         let source = self.finish(source, names);
-        self.refuse_sources(&source.relations)?;
         let alias = insert.table_alias.as_ref().map(|a| a.alias.clone());
         let on_conflict = self.on_conflict(insert.on.as_ref(), &table, name, alias.as_ref())?;
         let returning = self.returning(insert.returning.as_deref(), name, alias.as_ref(), false)?;
         Ok(Planned::Insert(Insert { table: table.id, source, on_conflict, returning }))
-    }
-
-    /// A table without a connector is written by statements that end.
-    fn refuse_sources(&self, relations: &[eddyline_common::RelationId]) -> Result<()> {
-        let all = self.catalog.relations();
-        match all.iter().find(|r| relations.contains(&r.id) && matches!(r.kind, RelationKind::Source(_))) {
-            Some(source) => Err(SqlError::unsupported(format!("INSERT from source \"{}\" into a table is not supported", source.name))
-                .with_hint("Create a materialized view over the source.")),
-            None => Ok(()),
-        }
     }
 
     /// Puts default expressions in the place of DEFAULT in VALUES.
@@ -111,7 +100,7 @@ impl Context<'_> {
     }
 
     /// Every stored column of the table: what the source gives, else the default, else null.
-    fn stored_rows(&self, source: LogicalPlan, table: &Relation, columns: &[usize]) -> Result<LogicalPlan> {
+    pub fn stored_rows(&self, source: LogicalPlan, table: &Relation, columns: &[usize]) -> Result<LogicalPlan> {
         let given = source.schema().columns();
         let RelationKind::Table { defaults, .. } = &table.kind else { return Err(SqlError::internal("not a table")) };
         let targets = table

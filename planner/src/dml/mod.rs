@@ -27,7 +27,7 @@ impl Context<'_> {
     }
 
     /// A table that may be written.
-    fn table(&self, name: &ast::ObjectName, verb: &str) -> Result<Arc<Relation>> {
+    pub fn table(&self, name: &ast::ObjectName, verb: &str) -> Result<Arc<Relation>> {
         let relation = self.relation(name)?;
         let what = match &relation.kind {
             RelationKind::Table { append_only: true, .. } if verb != "insert into" => "an append-only table",
@@ -50,7 +50,7 @@ impl Context<'_> {
     }
 
     /// The stored columns that a list names; all of them for an empty list.
-    fn column_list(&self, table: &Relation, list: &[ast::Ident]) -> Result<Vec<usize>> {
+    pub fn column_list(&self, table: &Relation, list: &[ast::Ident]) -> Result<Vec<usize>> {
         if list.is_empty() {
             return Ok((0..table.columns.len()).collect());
         }

@@ -11,6 +11,7 @@ pub mod checked;
 mod clock;
 mod json;
 mod native;
+mod not_null;
 mod numbers;
 pub mod pattern;
 pub(crate) mod text_types;
@@ -42,6 +43,8 @@ pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 pub const NOW: &str = "now";
 /// A double's first digits.
 pub const APPROXIMATE: &str = "eddyline_approximate";
+/// Its first argument, which is not null, or an error that names the second.
+pub const NOT_NULL: &str = "eddyline_not_null";
 /// In the condition of a join: its right side is that of the argument's time.
 pub const AS_OF: &str = "__as_of";
 /// In the condition of a join: its right side is the nearest by the argument, a comparison.
@@ -105,6 +108,7 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(type_name::TypeName::new()),
         ScalarUDF::new_from_impl(as_of::Mark::new(AS_OF)),
         ScalarUDF::new_from_impl(as_of::Mark::new(ASOF)),
+        ScalarUDF::new_from_impl(not_null::NotNull::new()),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(HOP_STARTS, 4)),

@@ -2,6 +2,7 @@
 //! other, and a projection keeps a key under whatever column tells as much.
 
 use super::node::Facts;
+use crate::functions::NOT_NULL;
 use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
 use eddyline_common::SqlType;
 use eddyline_common::types::Column;
@@ -78,9 +79,14 @@ fn stand_in(column: usize, input: &Facts, exprs: &[Expr], columns: &[Column]) ->
     position(&itself).or_else(|| position(&same_window)).or_else(|| position(&|e| keeps_apart(e, column, &columns[column].ty)))
 }
 
-/// Whether an expression is a cast of the column that gives every value another result.
+/// Whether an expression is a cast of the column that gives every value another result, or the column itself, checked.
 pub fn keeps_apart(expr: &Expr, column: usize, from: &SqlType) -> bool {
     use SqlType::*;
+    if let Expr::Call { name, args, .. } = expr
+        && name == NOT_NULL
+    {
+        return args.first().is_some_and(|value| *value == Expr::Column(column) || keeps_apart(value, column, from));
+    }
     let Expr::Cast { expr, ty, try_cast: false } = expr else { return false };
     **expr == Expr::Column(column)
         && matches!(

@@ -16,6 +16,7 @@ mod node;
 mod over;
 mod prepare;
 mod project;
+mod retention;
 mod session;
 mod share;
 mod supported;
@@ -30,6 +31,7 @@ use crate::bind::as_of::{VersionJoin, is_now};
 use crate::bind::match_recognize::MatchRecognize;
 use crate::bind::session::SessionAssign;
 use crate::bind::window::WindowAssign;
+use crate::catalog::Retention;
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan, WindowKind};
@@ -54,13 +56,15 @@ impl StateTableIds {
     }
 }
 
-/// How windows of the query emit, from the statement and its options.
-#[derive(Clone, Copy, Debug)]
+/// How windows of the query emit and how long rows stay, from the statement and its options.
+#[derive(Clone, Debug)]
 pub struct Emission {
     pub emit: Emit,
     pub allowed_lateness: i64,
     /// Equal sub-plans run once.
     pub share: bool,
+    /// Of a view.
+    pub retention: Option<Retention>,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -75,12 +79,14 @@ pub(crate) struct Lowering<'a> {
 
 /// Lowers a query to the plan of a materialized view whose columns have the given names.
 pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emission: Emission) -> Result<StreamPlan> {
+    let share = emission.share;
     let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0 };
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;
     lowering.check_emission(output)?;
+    let output = lowering.retained(output)?;
     let plan = lowering.materialize(output);
-    Ok(if emission.share { share::shared(plan) } else { plan })
+    Ok(if share { share::shared(plan) } else { plan })
 }
 
 /// Lowers a query to the plan of a sink; `key` says by which columns the rows that come out are identified, or refuses them.
@@ -91,6 +97,7 @@ pub fn lower_sink(
     emission: Emission,
     key: &dyn Fn(&Node) -> Result<Vec<usize>>,
 ) -> Result<StreamPlan> {
+    let share = emission.share;
     let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0 };
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;
@@ -98,7 +105,7 @@ pub fn lower_sink(
     let key = key(&lowering.nodes[output])?;
     let op = Op::Sink { key: key.clone() };
     let plan = lowering.end(output, key, op);
-    Ok(if emission.share { share::shared(plan) } else { plan })
+    Ok(if share { share::shared(plan) } else { plan })
 }
 
 impl Lowering<'_> {

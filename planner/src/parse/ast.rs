@@ -2,7 +2,7 @@
 //! sqlparser's trees; everything that sqlparser does not know, or knows differently, is ours.
 
 use crate::plan::Emit;
-use crate::statement::{CopyFormat, FetchCount, ObjectKind};
+use crate::statement::{CopyFormat, FetchCount, ObjectKind, Subscriber};
 use datafusion::sql::sqlparser::ast::{Delete, Expr, Ident, Insert, ObjectName, Query, Update};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use eddyline_common::SqlType;
@@ -25,6 +25,7 @@ pub enum Ast {
     CreateFunction(Box<CreateFunction>),
     CreateSink(Box<CreateSink>),
     PauseJob {
+        kind: ObjectKind,
         name: ObjectName,
         pause: bool,
     },
@@ -37,6 +38,11 @@ pub enum Ast {
     AdvanceWatermark {
         name: ObjectName,
         to: Expr,
+    },
+    /// Without a value: RESET.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
     },
     AlterOptions {
         kind: ObjectKind,
@@ -89,6 +95,12 @@ pub enum Ast {
     Declare {
         name: String,
         query: Box<Query>,
+    },
+    Subscribe {
+        name: ObjectName,
+        snapshot: bool,
+        as_of: Option<u64>,
+        to: Subscriber,
     },
     Fetch {
         name: String,

@@ -2,9 +2,11 @@
 
 use super::ast::Ast;
 use super::ddl;
+use super::subscribe::subscribe;
+use super::tokens::is_word;
 use super::words::Words;
 use crate::error::SourceText;
-use crate::statement::CopyFormat;
+use crate::statement::{CopyFormat, Subscriber};
 use datafusion::sql::sqlparser::ast::ObjectName;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use eddyline_common::{Result, SqlError};
@@ -26,11 +28,19 @@ pub fn copy(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
             depth == 0
         });
         let Some(close) = close else { return words.unexpected("a closing parenthesis") };
-        let (query, _) = ddl::query(&tokens[start + 1..start + close], text)?;
+        let inner = &tokens[start + 1..start + close];
         let mut rest = super::words(tokens[start + close + 1..].to_vec(), text);
-        rest.expect("to")?;
-        rest.expect("stdout")?;
-        return Ok(Ast::CopyTo { query, format: copy_options(&mut rest)? });
+        let mut options = || {
+            rest.expect("to")?;
+            rest.expect("stdout")?;
+            copy_options(&mut rest)
+        };
+        if inner.first().is_some_and(|t| is_word(&t.token, "subscribe")) {
+            let mut inner = super::words(inner[1..].to_vec(), text);
+            return subscribe(&mut inner, Subscriber::Copy(options()?));
+        }
+        let (query, _) = ddl::query(inner, text)?;
+        return Ok(Ast::CopyTo { query, format: options()? });
     }
     let table = words.name()?;
     let columns = if words.parser.peek_token_ref().token == Token::LParen { words.ident_list()? } else { Vec::new() };

@@ -10,6 +10,7 @@ pub mod match_recognize;
 mod session;
 mod set;
 mod settings;
+mod subscribe;
 mod tokens;
 mod words;
 

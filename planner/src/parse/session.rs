@@ -2,10 +2,11 @@
 //! to theirs.
 
 use super::ast::{Ast, ShowAst};
+use super::subscribe::subscribe;
 use super::words::Words;
 use super::{ddl, settings};
 use crate::error::{SourceText, suggest};
-use crate::statement::{FetchCount, ObjectKind};
+use crate::statement::{FetchCount, ObjectKind, Subscriber};
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use eddyline_common::options::Changes;
@@ -46,6 +47,7 @@ const STATEMENTS: &[&str] = &[
     "set",
     "show",
     "start",
+    "subscribe",
     "update",
     "values",
     "with",
@@ -88,6 +90,7 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
             Ast::Discard
         }
         "flush" => Ast::Flush,
+        "subscribe" => subscribe(&mut words, Subscriber::Client)?,
         "check" => {
             words.expect("materialized")?;
             words.expect("view")?;
@@ -102,25 +105,8 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
 fn unknown(first: &str, words: Words) -> Result<Ast> {
     let at = words.location();
     let known = [
-        "truncate",
-        "grant",
-        "revoke",
-        "vacuum",
-        "analyze",
-        "listen",
-        "notify",
-        "unlisten",
-        "lock",
-        "merge",
-        "call",
-        "do",
-        "refresh",
-        "reindex",
-        "cluster",
-        "use",
-        "load",
-        "import",
-        "subscribe",
+        "truncate", "grant", "revoke", "vacuum", "analyze", "listen", "notify", "unlisten", "lock", "merge", "call", "do", "refresh",
+        "reindex", "cluster", "use", "load", "import",
     ];
     let error = if known.contains(&first) {
         SqlError::unsupported(format!("{} is not supported", first.to_uppercase()))
@@ -169,16 +155,23 @@ fn drop(words: &mut Words) -> Result<Ast> {
 
 fn alter(words: &mut Words) -> Result<Ast> {
     let at = words.location();
+    if words.eat("system") {
+        let set = if words.eat("set") { settings::set(words)? } else { words.expect("reset").and_then(|()| settings::reset(words))? };
+        return match set {
+            Ast::Set { name, value, local: false } => Ok(Ast::AlterSystem { name, value }),
+            _ => Err(words.text.at(SqlError::new(SqlState::SYNTAX_ERROR, "ALTER SYSTEM takes SET name = value, or RESET name"), at)),
+        };
+    }
     let kind = object_kind(words)?;
     let name = words.name()?;
     if matches!(kind, ObjectKind::Source | ObjectKind::Table) && words.eat_all(&["advance", "watermark", "to"]) {
         let to = words.run(|p| p.parse_expr())?;
         return Ok(Ast::AdvanceWatermark { name, to });
     }
-    if kind == ObjectKind::Sink {
+    if matches!(kind, ObjectKind::Sink | ObjectKind::MaterializedView) {
         for (word, pause) in [("pause", true), ("suspend", true), ("resume", false)] {
             if words.eat(word) {
-                return Ok(Ast::PauseJob { name, pause });
+                return Ok(Ast::PauseJob { kind, name, pause });
             }
         }
     }
@@ -287,6 +280,9 @@ fn declare(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
     }
     let _ = words.eat_all(&["with", "hold"]) || words.eat_all(&["without", "hold"]);
     words.expect("for")?;
+    if words.eat("subscribe") {
+        return subscribe(&mut words, Subscriber::Cursor(name));
+    }
     let (query, _) = ddl::query(&tokens[words.parser.index()..], text)?;
     Ok(Ast::Declare { name, query })
 }

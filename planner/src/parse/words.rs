@@ -7,6 +7,7 @@ use crate::types;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+use eddyline_common::options::RETENTION;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::collections::BTreeMap;
 
@@ -245,7 +246,11 @@ impl<'a> Words<'a> {
             let start = self.location();
             let key = self.option_key()?;
             self.expect_token(&Token::Eq)?;
-            let value = self.option_value()?;
+            let mut value = self.option_value()?;
+            if key.eq_ignore_ascii_case(RETENTION) && self.eat("on") {
+                let column = crate::error::fold(&self.ident()?).replace('"', "\"\"");
+                value.push_str(&format!(" on \"{column}\""));
+            }
             if options.insert(key.clone(), value).is_some() {
                 let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("option \"{key}\" is given twice"));
                 return Err(self.text.at(error, start));

@@ -190,7 +190,8 @@ fn writes() {
     check("INSERT INTO keyless VALUES (1, 'a', 2)", "42601", "more expressions than target columns", Some("2)"), "");
     check("INSERT INTO keyless (a, b) VALUES (1)", "42601", "more target columns than expressions", None, "");
     check("INSERT INTO keyless (a, a) VALUES (1, 1)", "42701", "\"a\" specified more than once", None, "");
-    check("INSERT INTO keyless SELECT auction, url FROM bid", "0A000", "INSERT from source", None, "materialized view");
+    check("INSERT INTO keyless SELECT auction, url, 1, 2 FROM bid", "42601", "more expressions than target columns", None, "");
+    check("INSERT INTO keyless SELECT COUNT(*), MAX(url) FROM bid", "0A000", "takes new rows only", None, "PRIMARY KEY");
     check("INSERT INTO t (id) VALUES (1) ON CONFLICT (v) DO NOTHING", "42P10", "no unique constraint", None, "primary key");
     check("UPDATE keyless SET b = 'x' FROM t", "0A000", "UPDATE ... FROM", None, "subquery");
     check("UPDATE t SET v = 1 FROM keyless RETURNING *", "0A000", "RETURNING *", None, "Name the columns");

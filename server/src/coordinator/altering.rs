@@ -29,6 +29,7 @@ impl Core {
             let error = SqlError::new(SqlState::OBJECT_NOT_READY, format!("relation \"{}\" was changed meanwhile", after.name));
             return Err(error.with_hint("Try again."));
         }
+        self.check_unpaused(after.id)?;
         if after == *before {
             return Ok((DdlOutcome::default(), None));
         }
@@ -44,7 +45,7 @@ impl Core {
         let feed = after.feed();
         let spec = feed.as_ref().and_then(Relation::source_spec).or(spec);
         let source = spec.map(|spec| eddyline_connectors::open(spec).map(Arc::from)).transpose()?;
-        let changed = definition(after).filter(|sink| {
+        let changed = definition(after).filter(|sink| sink.into.is_none()).filter(|sink| {
             let current = self.catalog.get(after.id).and_then(|r| definition(r));
             current.is_none_or(|current| current.spec != sink.spec)
         });

@@ -313,6 +313,8 @@ impl Core {
             kv: BTreeMap::new(),
             view_files: BTreeMap::new(),
             sink_files: Vec::new(),
+            sink_writes: self.sink_writes.clone(),
+            settings: self.altered.clone(),
         };
         let unreached: BTreeSet<RelationId> =
             self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some() || self.must_finish(j)).map(Job::id).collect();
@@ -398,6 +400,7 @@ impl Core {
         }
         let body = JobBody {
             progress: Some(job.progress.clone()),
+            stands: positions.is_some() && at_epoch,
             positions,
             output_watermark: job.output_watermark,
             counters: JobCounters::of(&job.stats),

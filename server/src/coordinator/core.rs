@@ -8,6 +8,7 @@ use super::nows::Nows;
 use super::pins::{Kept, Pins};
 use super::reaper::Reaper;
 use super::ring::Ring;
+use super::settings::Tunable;
 use super::sink::{Back, SinkJob};
 use super::source::Source;
 use super::stats::Stats;
@@ -45,6 +46,9 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(1);
 
 pub(super) struct Core {
     pub config: CoordinatorConfig,
+    /// What of the configuration may change, as the server was started, and what was altered of it.
+    pub started: Tunable,
+    pub altered: BTreeMap<String, String>,
     pub log: Arc<Log>,
     pub engine: Engine,
     pub engine_events: Receiver<EngineEvent>,
@@ -66,6 +70,8 @@ pub(super) struct Core {
     pub sinks: BTreeMap<RelationId, SinkJob>,
     /// Sinks of a checkpoint until the log has been replayed, which may drop them.
     pub sinks_back: BTreeMap<RelationId, Back>,
+    /// Of sinks into tables: up to which of their steps the log has what they wrote.
+    pub sink_writes: BTreeMap<RelationId, u64>,
     pub system: SystemRows,
 
     /// The newest cut, and its `now`.
@@ -201,7 +207,10 @@ impl Core {
         match command {
             Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
             Command::Write(write, reply) => self.on_write(write, reply),
-            Command::Snapshot { relations, at_least, for_write, reply } => self.on_snapshot(relations, at_least, for_write, reply),
+            Command::WrittenBySink(sink, reply) => reply_to(reply, Ok(self.written_by_sink(sink))),
+            Command::Snapshot { relations, at_least, for_write, in_time, reply } => {
+                self.on_snapshot(relations, at_least, for_write, in_time, reply)
+            }
             Command::Flush(reply) => self.on_flush(reply),
             Command::SystemRows(relation, reply) => self.on_system_rows(relation, reply),
             Command::Shutdown(reply) => {

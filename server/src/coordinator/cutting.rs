@@ -3,11 +3,11 @@
 use super::checkpointing::Run;
 use super::core::{Core, reply_to};
 use super::handle::{AdmittedWrite, Reply};
-use super::records::{self, KIND_CUT, KIND_WRITE};
+use super::records::{self, KIND_CUT, KIND_SINK_WRITE, KIND_WRITE};
 use super::source::Source;
 use super::{Event, job};
 use eddyline_common::time::MICROS_PER_SECOND;
-use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, Timestamp, failpoint};
+use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -225,20 +225,34 @@ impl Core {
     }
 
     pub(super) fn on_write(&mut self, write: AdmittedWrite, reply: Reply<Epoch>) {
-        let AdmittedWrite { write, proposed, encoded, room } = write;
+        let AdmittedWrite { write, proposed, encoded, sink, room } = write;
         if let Some((missing, _)) = write.changes.iter().find(|(t, _)| !self.tables.contains_key(t)) {
-            let error = eddyline_common::SqlError::new(eddyline_common::SqlState::UNDEFINED_TABLE, format!("table {missing} was dropped"));
+            let error = SqlError::new(SqlState::UNDEFINED_TABLE, format!("table {missing} was dropped"));
             return reply_to(reply, Err(error));
         }
         if let Err(stopped) = write.changes.iter().try_for_each(|(table, _)| self.is_running(*table)) {
             return reply_to(reply, Err(stopped));
         }
-        if write.changes.iter().all(|(_, c)| c.is_empty()) {
+        if let Some((id, up_to)) = sink {
+            if !self.sinks.contains_key(&id) {
+                return reply_to(reply, Err(SqlError::new(SqlState::UNDEFINED_OBJECT, "the sink was dropped")));
+            }
+            if self.written_by_sink(id) >= up_to {
+                return reply_to(reply, Ok(self.durable));
+            }
+        }
+        let is_empty = write.changes.iter().all(|(_, c)| c.is_empty());
+        if is_empty && sink.is_none() {
             return reply_to(reply, Ok(self.durable));
         }
-        let logged = self.log_health().and_then(|()| self.log.append(KIND_WRITE, &encoded));
+        let kind = if sink.is_some() { KIND_SINK_WRITE } else { KIND_WRITE };
+        let logged = self.log_health().and_then(|()| self.log.append(kind, &encoded));
         if let Err(error) = logged {
             return reply_to(reply, Err(error));
+        }
+        self.sink_writes.extend(sink);
+        if is_empty {
+            return reply_to(reply, Ok(self.durable));
         }
         let tables: Vec<RelationId> = write.changes.iter().map(|(t, _)| *t).collect();
         for ((table, changes), proposed) in write.changes.into_iter().zip(proposed) {
@@ -248,6 +262,11 @@ impl Core {
         }
         // Every write that waits goes into the next cut, which `settle` takes at once.
         self.writes_waiting.push(WaitingWrite { tables, epoch: self.last_cut.next(), reply, _room: room });
+    }
+
+    /// Up to which of a sink's steps the tables have what it wrote.
+    pub(super) fn written_by_sink(&self, sink: RelationId) -> u64 {
+        self.sink_writes.get(&sink).copied().unwrap_or(0)
     }
 
     /// Answers writers whose cut is durable and whose tables show it.
@@ -315,8 +334,8 @@ impl Core {
 
     /// The oldest epoch a reader may still ask for.
     pub(super) fn oldest_needed(&mut self) -> Epoch {
-        // Nobody reads a sink.
-        let live = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()));
+        // Nobody reads a sink; and a view that stays where it is shows the same at all later epochs.
+        let live = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()) && !self.is_paused(j));
         // Without an epoch at which all are exact, some of them may still share one that was needed before.
         let common = job::common_epoch(live.map(|j| &j.exact), self.durable).unwrap_or(self.horizon);
         let needed = self.jobs.values().filter(|j| !self.stands_still(j)).filter_map(|j| j.needs());

@@ -5,6 +5,7 @@ use super::core::{Core, reply_to};
 use super::handle::{Ddl, DdlOutcome, Reply};
 use super::history::History;
 use super::job::{Exact, Job, Mode};
+use super::pausing::paused_at;
 use super::records::{self, DdlRecord, KIND_DDL};
 use super::ring::Ring;
 use super::source::{Source, SourceProgress};
@@ -49,6 +50,7 @@ impl Core {
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
             Ddl::PauseJob { job, pause } => self.pause(job, pause),
             Ddl::Alter { before, after } => self.alter(&before, *after),
+            Ddl::AlterSystem { name, value } => self.alter_system(name, value),
             Ddl::Comment { relation, column, text } => self.comment(relation, column, text),
         };
         match outcome {
@@ -96,10 +98,16 @@ impl Core {
             (None, _) => {}
         }
         if let Some(plan) = relation.plan() {
-            plan.inputs().iter().try_for_each(|input| self.is_running(*input))?;
+            plan.inputs().iter().try_for_each(|input| self.is_running(*input).and_then(|()| self.check_unpaused(*input)))?;
         }
         if let Some(gone) = relation.depends_on.iter().find(|d| !self.catalog.contains(**d)) {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation or function {gone} was dropped meanwhile")));
+        }
+        if let Some(table) = relation.sink_table() {
+            let relations: Vec<Arc<Relation>> = self.catalog.relations().cloned().collect();
+            if eddyline_planner::reaches(&relations, &relation.plan().map(StreamPlan::inputs).unwrap_or_default(), table) {
+                return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, "rows of a table cannot go into the table itself"));
+            }
         }
         // What is made of the present time begins with the present one.
         if relation.plan().is_some_and(|plan| plan.reads_clock()) {
@@ -313,6 +321,7 @@ impl Core {
         let stats = self.stats.add_job(relation.id, &relation.name);
         // Nobody else has the new counters yet.
         let _set = stats.operators.set(operators);
+        stats.paused.store(paused_at(&relation).is_some(), std::sync::atomic::Ordering::Relaxed);
         let mut exact = Exact::default();
         let live = matches!(mode, Mode::Live);
         if live {
@@ -338,6 +347,7 @@ impl Core {
             stats,
             source_ends: BTreeMap::new(),
             policies: VecDeque::new(),
+            rejoins: false,
             last_step: None,
         };
         self.jobs.insert(job.id(), job);

@@ -15,7 +15,7 @@ use eddyline_planner::catalog::{Relation, RelationKind, SqlFunction};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -29,13 +29,42 @@ const WRITE_UNIT_BYTES: usize = 1 << 10;
 /// A change of the catalog, planned.
 #[derive(Debug)]
 pub enum Ddl {
-    Create { relation: Box<Relation>, if_not_exists: bool },
-    CreateFunction { function: Box<SqlFunction>, replace: bool },
-    Drop { kind: ObjectKind, names: Vec<String>, if_exists: bool, cascade: bool },
-    AdvanceWatermark { relation: RelationId, to_micros: i64 },
-    PauseJob { job: RelationId, pause: bool },
-    Alter { before: Arc<Relation>, after: Box<Relation> },
-    Comment { relation: RelationId, column: Option<usize>, text: Option<String> },
+    Create {
+        relation: Box<Relation>,
+        if_not_exists: bool,
+    },
+    CreateFunction {
+        function: Box<SqlFunction>,
+        replace: bool,
+    },
+    Drop {
+        kind: ObjectKind,
+        names: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    AdvanceWatermark {
+        relation: RelationId,
+        to_micros: i64,
+    },
+    PauseJob {
+        job: RelationId,
+        pause: bool,
+    },
+    Alter {
+        before: Arc<Relation>,
+        after: Box<Relation>,
+    },
+    Comment {
+        relation: RelationId,
+        column: Option<usize>,
+        text: Option<String>,
+    },
+    /// Without a value: what the server was started with.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
+    },
 }
 
 /// What a statement did to the catalog; `notices` are for the client.
@@ -92,6 +121,8 @@ pub struct AdmittedWrite {
     pub(super) write: TableWrite,
     pub(super) proposed: Vec<Option<Timestamp>>,
     pub(super) encoded: Vec<u8>,
+    /// Of a sink, and up to which of its steps it goes.
+    pub(super) sink: Option<(RelationId, u64)>,
     pub(super) room: OwnedSemaphorePermit,
 }
 
@@ -100,10 +131,13 @@ pub(super) enum Command {
     /// With a new source's resolved start.
     Ddl(Ddl, Vec<PartitionStart>, Reply<DdlOutcome>),
     Write(AdmittedWrite, Reply<Epoch>),
+    WrittenBySink(RelationId, Reply<u64>),
     Snapshot {
         relations: Vec<RelationId>,
         at_least: Epoch,
         for_write: Option<RelationId>,
+        /// No job steps sooner for it.
+        in_time: bool,
         reply: Reply<ReadSnapshot>,
     },
     /// Answers once every view has all input that had arrived.
@@ -143,11 +177,16 @@ pub struct CoordinatorHandle {
     pub(super) starts: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
     pub(super) write_room: Arc<Semaphore>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Of the server, those that may be altered.
+    pub(super) settings: Arc<RwLock<BTreeMap<String, String>>>,
 }
 
 /// Asks a sink's external system whether it will take rows, on the caller's side as well.
 async fn check_sink(relation: &Relation) -> Result<()> {
     let RelationKind::Sink(sink) = &relation.kind else { return Ok(()) };
+    if sink.into.is_some() {
+        return Ok(());
+    }
     let spec = sink.spec.clone();
     let checked = tokio::task::spawn_blocking(move || eddyline_connectors::open_sink(&spec)?.check()).await;
     checked.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
@@ -205,12 +244,21 @@ impl CoordinatorHandle {
 
     /// Waits, here and not in the coordinator, while too much is under way. A write larger than all the room goes alone.
     pub async fn admit(&self, write: TableWrite) -> Result<AdmittedWrite> {
+        self.admit_of(write, None).await
+    }
+
+    /// The same for a sink's rows, up to one of its steps.
+    pub(super) async fn admit_of_sink(&self, write: TableWrite, sink: RelationId, up_to: u64) -> Result<AdmittedWrite> {
+        self.admit_of(write, Some((sink, up_to))).await
+    }
+
+    async fn admit_of(&self, write: TableWrite, sink: Option<(RelationId, u64)>) -> Result<AdmittedWrite> {
         let bytes: usize = write.changes.iter().map(|(_, changes)| changes.bytes()).sum();
         let units = bytes.div_ceil(WRITE_UNIT_BYTES).min(WRITES_BYTES_MAX / WRITE_UNIT_BYTES);
         let room = self.write_room.clone().acquire_many_owned(units as u32).await.map_err(|_| stopping())?;
-        let encoded = super::records::encode_write(&write)?;
+        let encoded = super::records::encode_write(&write, sink)?;
         let proposed = write.changes.iter().map(|(table, changes)| self.proposed(*table, changes)).collect::<Result<_>>()?;
-        Ok(AdmittedWrite { write, proposed, encoded, room })
+        Ok(AdmittedWrite { write, proposed, encoded, sink, room })
     }
 
     /// The watermark that rows propose for their table, if it has one.
@@ -224,6 +272,11 @@ impl CoordinatorHandle {
     /// epoch to its next `snapshot`. Given up while it waits, the write may be done all the same.
     pub async fn write_admitted(&self, write: AdmittedWrite) -> Result<Epoch> {
         self.ask(|reply| Command::Write(write, reply)).await
+    }
+
+    /// Up to which of a sink's steps the tables have what it wrote.
+    pub(super) async fn written_by_sink(&self, sink: RelationId) -> Result<u64> {
+        self.ask(|reply| Command::WrittenBySink(sink, reply)).await
     }
 
     pub(super) fn write_room() -> Arc<Semaphore> {
@@ -245,14 +298,20 @@ impl CoordinatorHandle {
     /// Only tables and materialized views may be named. Dropping the future cancels the wait.
     pub async fn snapshot(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
         let relations = relations.to_vec();
-        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, reply }).await
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, in_time: false, reply }).await
+    }
+
+    /// The same for one who is in no hurry: a view that collects changes (`emit_interval`) goes on doing so.
+    pub async fn snapshot_in_time(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
+        let relations = relations.to_vec();
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, in_time: true, reply }).await
     }
 
     /// The same for the holder of a table's lock: every write to the table that was accepted from anybody is in it. Refused
     /// while the log cannot be written, as the write would be.
     pub async fn snapshot_to_write(&self, table: RelationId, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
         let relations = relations.to_vec();
-        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: Some(table), reply }).await
+        self.ask(|reply| Command::Snapshot { relations, at_least, for_write: Some(table), in_time: false, reply }).await
     }
 
     pub async fn flush(&self) -> Result<Epoch> {
@@ -264,6 +323,11 @@ impl CoordinatorHandle {
         let (reply, answer) = oneshot::channel();
         self.send(Command::SystemRows(relation, reply))?;
         answer.await.map_err(|_| stopping())
+    }
+
+    /// Settings of the server that may be altered, with their values.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        self.settings.read().clone()
     }
 
     pub fn stats(&self) -> Arc<Stats> {

@@ -3,6 +3,7 @@
 
 use super::altering::emit_interval;
 use super::backfill::{Backfill, Reading};
+use super::pausing::paused_at;
 use super::ring::Ring;
 use super::stats::JobStats;
 use eddyline_common::connector::PartitionStart;
@@ -35,6 +36,8 @@ pub struct Job {
     pub source_ends: BTreeMap<RelationId, Arc<Vec<PartitionStart>>>,
     /// What row errors do after an epoch, where it was altered.
     pub policies: VecDeque<(Epoch, ErrorPolicy)>,
+    /// It was paused: what it lacks it reads on its own.
+    pub rejoins: bool,
     /// When its last step with the cuts began.
     pub last_step: Option<Instant>,
 }
@@ -98,13 +101,14 @@ impl Job {
         }
     }
 
-    /// Epochs that everything it reads must come to exactly, however late: where it is filled, where it was altered.
+    /// Epochs that everything it reads must come to exactly, however late: where it is filled, where it was altered, where it stays.
     pub fn meets(&self) -> impl Iterator<Item = Epoch> {
         let filled = match &self.mode {
             Mode::Backfilling(backfill) => Some(backfill.to),
             _ => None,
         };
-        filled.into_iter().chain(self.policies.iter().map(|(epoch, _)| *epoch))
+        let stays = paused_at(&self.relation);
+        filled.into_iter().chain(stays).chain(self.policies.iter().map(|(epoch, _)| *epoch))
     }
 
     /// Its rows and those it rejected.

@@ -10,7 +10,7 @@
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `sink`: what leaves the server, by way of a log of its own
-//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `reads`, `ddl`, `altering`, `checkpointing`,
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `altering`, `settings`, `checkpointing`,
 //!   `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
@@ -36,6 +36,7 @@ mod job;
 mod keyed;
 mod nows;
 mod partition;
+mod pausing;
 mod pins;
 mod prefetch;
 mod reads;
@@ -44,6 +45,7 @@ mod records;
 mod recovery;
 mod ring;
 mod scheduling;
+pub mod settings;
 mod sink;
 mod sinking;
 mod source;

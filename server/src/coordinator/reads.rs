@@ -4,7 +4,7 @@ use super::core::{Core, reply_to};
 use super::handle::{ReadSnapshot, Reply, SystemAnswer, SystemRelation, new_snapshot};
 use super::job::{Job, common_epoch};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use tokio::sync::oneshot;
 
 pub(super) struct WaitingRead {
@@ -12,6 +12,8 @@ pub(super) struct WaitingRead {
     at_least: Epoch,
     /// Of a statement that writes: it has to see writes that may be neither durable nor in a cut yet.
     for_write: bool,
+    /// Nothing is done for it that would not be done without it.
+    in_time: bool,
     /// What has left or entered by the time of the read does not show otherwise in it; `None` until that was looked at.
     fresh: Option<Epoch>,
     answer: Answer,
@@ -19,7 +21,7 @@ pub(super) struct WaitingRead {
 
 impl WaitingRead {
     fn new(relations: Vec<RelationId>, at_least: Epoch, answer: Answer) -> Self {
-        WaitingRead { relations, at_least, for_write: false, fresh: None, answer }
+        WaitingRead { relations, at_least, for_write: false, in_time: false, fresh: None, answer }
     }
 
     /// Whether it waits for a cut that nothing else may lead to.
@@ -52,12 +54,13 @@ impl Core {
         relations: Vec<RelationId>,
         at_least: Epoch,
         for_write: Option<RelationId>,
+        in_time: bool,
         reply: Reply<ReadSnapshot>,
     ) {
         let written = for_write.and_then(|t| self.tables.get(&t)).map_or(Epoch::ZERO, |t| t.written(self.last_cut));
         let at_least = at_least.max(written);
         let answer = Answer::Snapshot(reply);
-        self.reads_waiting.push(WaitingRead { for_write: for_write.is_some(), ..WaitingRead::new(relations, at_least, answer) });
+        self.reads_waiting.push(WaitingRead { for_write: for_write.is_some(), in_time, ..WaitingRead::new(relations, at_least, answer) });
     }
 
     /// Takes all that has arrived into cuts, and answers once every view that is not stopped has it.
@@ -118,7 +121,7 @@ impl Core {
         let (mut seen, mut fresh) = (BTreeSet::new(), None);
         while let Some(id) = open.pop() {
             let Some(job) = self.jobs.get(&id).filter(|_| seen.insert(id)) else { continue };
-            let timer = job.progress.next_timer.filter(|timer| job.is_live() && *timer <= now);
+            let timer = job.progress.next_timer.filter(|timer| job.is_live() && !self.is_paused(job) && *timer <= now);
             fresh = fresh.max(timer.map(|timer| self.nows.first_from(timer).unwrap_or(self.last_cut.next())));
             open.extend(&job.inputs);
         }
@@ -127,8 +130,11 @@ impl Core {
 
     /// What readers name that cannot be answered as things are.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
-        let relations =
-            self.reads_waiting.iter().map(move |read| (self.waits_for(read), read.at_least.max(read.fresh.unwrap_or_default())));
+        let relations = self
+            .reads_waiting
+            .iter()
+            .filter(|read| !read.in_time)
+            .map(move |read| (self.waits_for(read), read.at_least.max(read.fresh.unwrap_or_default())));
         relations
             .filter(move |(relations, at_least)| matches!(self.readable(relations, *at_least), Ok(None)))
             .flat_map(|(relations, _)| relations)
@@ -157,6 +163,16 @@ impl Core {
 
     fn readable(&self, relations: &[RelationId], at_least: Epoch) -> Result<Option<ReadSnapshot>> {
         let jobs = relations.iter().map(|id| self.job_to_read(*id)).collect::<Result<Vec<&Job>>>()?;
+        if let [job] = jobs.as_slice()
+            && self.is_paused(job)
+        {
+            // It has not changed since.
+            let (epoch, views) = (self.durable, HashMap::from([(job.id(), job.view.clone())]));
+            return Ok(Some(new_snapshot(epoch, views, self.pins.pin(epoch, self.kept().died))));
+        }
+        if jobs.len() > 1 {
+            jobs.iter().filter(|job| self.is_paused(job)).try_for_each(|job| self.check_unpaused(job.id()))?;
+        }
         let at_least = if jobs.is_empty() { Epoch::ZERO } else { at_least.max(self.replayed_floor()) };
         let Some(epoch) = common_epoch(jobs.iter().map(|j| &j.exact), self.durable).filter(|e| *e >= at_least) else { return Ok(None) };
         let views = jobs.iter().map(|j| (j.id(), j.view.clone())).collect();

@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub const KIND_DDL: u8 = 1;
 pub const KIND_WRITE: u8 = 2;
 pub const KIND_CUT: u8 = 3;
+/// A write of a sink: the sink, up to which of its steps it goes, and a write.
+pub const KIND_SINK_WRITE: u8 = 4;
 
 /// The hidden column that carries the weights of a logged write.
 const WEIGHT_COLUMN: &str = "__weight";
@@ -46,11 +48,19 @@ pub enum DdlRecord {
     Pause {
         relation: RelationId,
         pause: bool,
+        /// Where a view stays.
+        #[serde(default)]
+        epoch: Epoch,
     },
     /// Other options, for what comes after the cut.
     Alter {
         relation: Box<Relation>,
         epoch: Epoch,
+    },
+    /// ALTER SYSTEM; without a value, RESET.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
     },
     Comment {
         relation: RelationId,
@@ -64,6 +74,7 @@ pub enum DdlRecord {
 pub enum Record {
     Ddl(DdlRecord),
     Write(Vec<(RelationId, ChangeBatch)>),
+    SinkWrite { sink: RelationId, up_to: u64, changes: Vec<(RelationId, ChangeBatch)> },
     Cut(Cut),
 }
 
@@ -72,6 +83,7 @@ pub fn decode(kind: u8, payload: &[u8]) -> Result<Record> {
     match kind {
         KIND_DDL => Ok(Record::Ddl(serde_json::from_slice(payload).map_err(damaged)?)),
         KIND_WRITE => Ok(Record::Write(decode_write(payload)?)),
+        KIND_SINK_WRITE => decode_sink_write(payload),
         KIND_CUT => Ok(Record::Cut(serde_json::from_slice(payload).map_err(damaged)?)),
         other => Err(SqlError::corrupt(format!("log record of unknown kind {other}"))
             .with_hint("Was the data directory written by a newer version?")),
@@ -83,8 +95,13 @@ pub fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 }
 
 /// A write as it is logged: per table its id, the length, and an IPC stream with a weight column.
-pub fn encode_write(write: &TableWrite) -> Result<Vec<u8>> {
+/// One of a sink begins with the sink's id and the number of the step that it goes up to.
+pub fn encode_write(write: &TableWrite, sink: Option<(RelationId, u64)>) -> Result<Vec<u8>> {
     let mut out = Vec::new();
+    if let Some((sink, up_to)) = sink {
+        out.extend_from_slice(&sink.0.to_le_bytes());
+        out.extend_from_slice(&up_to.to_le_bytes());
+    }
     for (table, changes) in &write.changes {
         let ipc = encode_changes(changes)?;
         out.extend_from_slice(&table.0.to_le_bytes());
@@ -92,6 +109,14 @@ pub fn encode_write(write: &TableWrite) -> Result<Vec<u8>> {
         out.extend_from_slice(&ipc);
     }
     Ok(out)
+}
+
+fn decode_sink_write(payload: &[u8]) -> Result<Record> {
+    let short = || SqlError::corrupt("a sink's logged write is cut short");
+    let (sink, rest) = payload.split_first_chunk::<4>().ok_or_else(short)?;
+    let (up_to, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
+    let (sink, up_to) = (RelationId(u32::from_le_bytes(*sink)), u64::from_le_bytes(*up_to));
+    Ok(Record::SinkWrite { sink, up_to, changes: decode_write(rest)? })
 }
 
 fn decode_write(mut payload: &[u8]) -> Result<Vec<(RelationId, ChangeBatch)>> {
@@ -144,7 +169,11 @@ mod tests {
         let rows = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![Some(1), None]))]).unwrap();
         let changes = ChangeBatch::with_weights(rows.clone(), Int64Array::from(vec![-1, 1]));
         let write = TableWrite { changes: vec![(RelationId(7), changes.clone()), (RelationId(8), ChangeBatch::insertions(rows))] };
-        let encoded = encode_write(&write).unwrap();
+        let of_sink = encode_write(&write, Some((RelationId(9), 1 << 40))).unwrap();
+        let Record::SinkWrite { sink, up_to, changes: back } = decode(KIND_SINK_WRITE, &of_sink).unwrap() else { panic!("of a sink") };
+        assert_eq!((sink, up_to, back.len()), (RelationId(9), 1 << 40, 2));
+        assert!(decode(KIND_SINK_WRITE, &of_sink[..11]).is_err());
+        let encoded = encode_write(&write, None).unwrap();
         let Record::Write(back) = decode(KIND_WRITE, &encoded).unwrap() else { panic!("a write") };
         assert_eq!(back.len(), 2);
         assert_eq!(back[0].0, RelationId(7));

@@ -7,16 +7,18 @@ use super::ddl::{StoredViews, view_key, view_schema};
 use super::handle::CoordinatorHandle;
 use super::history::History;
 use super::job::Mode;
+use super::pausing::paused_at;
 use super::pins::Pins;
 use super::reaper::Reaper;
 use super::records::{self, DdlRecord, Record};
+use super::settings::Tunable;
 use super::sink::{sink_dir, sinks_dir};
 use super::stats::Stats;
 use super::system::SystemRows;
 use super::table::Table;
 use super::{CheckpointLocation, CoordinatorConfig, backfill::Backfill};
 use crate::catalog::CatalogSnapshot;
-use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
+use eddyline_common::{ChangeBatch, Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
 use eddyline_executor::{Engine, EngineConfig, rejects};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore};
@@ -259,6 +261,7 @@ fn assemble(
         stats: stats.clone(),
         starts: Arc::new(RwLock::new(HashMap::new())),
         write_room: CoordinatorHandle::write_room(),
+        settings: Arc::new(RwLock::new(BTreeMap::new())),
         clock: config.clock.clone(),
     };
     let next_id = store.next_id()?;
@@ -267,7 +270,11 @@ fn assemble(
     let maintenance = Maintenance { store: store.clone(), events: sender.clone(), stats: stats.clone() };
     let writer =
         Writer { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone(), positions: None };
+    let started = Tunable { checkpoint_interval: config.checkpoint_interval, ring_bytes: config.ring_bytes, pin_limits: config.pin_limits };
+    *handle.settings.write() = started.listed();
     Ok(Core {
+        started,
+        altered: BTreeMap::new(),
         checkpoints: Checkpointing::start(maintenance, writer, next_id, body)?,
         log,
         engine,
@@ -286,6 +293,7 @@ fn assemble(
         jobs: BTreeMap::new(),
         sinks: BTreeMap::new(),
         sinks_back: BTreeMap::new(),
+        sink_writes: BTreeMap::new(),
         system: SystemRows::default(),
         last_cut: Epoch::ZERO,
         now: Timestamp::MIN,
@@ -330,6 +338,9 @@ impl Core {
         self.nows.push(body.epoch, body.now, &self.marks);
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
+        self.sink_writes = body.sink_writes.clone();
+        self.altered = body.settings.clone();
+        self.apply_settings();
         self.mark(body.epoch);
         let relations = CatalogSnapshot::new(body.catalog.iter().cloned());
         let catalog = body.functions.iter().fold(relations, |catalog, function| catalog.with_function(function.clone()));
@@ -373,7 +384,8 @@ impl Core {
         let Some(job) = body.jobs.get(&id) else { return self.add_job(relation, None, backfilling(None), body.epoch) };
         match (&job.progress, views) {
             (Some(progress), Some(views)) => {
-                let mode = if job.positions.is_some() { backfilling(Some(progress.epoch)) } else { Mode::Live };
+                let stays = job.stands && paused_at(&relation).is_some();
+                let mode = if job.positions.is_some() && !stays { backfilling(Some(progress.epoch)) } else { Mode::Live };
                 self.add_job(relation, Some((progress.clone(), views)), mode, body.epoch)?;
             }
             _ => {
@@ -385,6 +397,10 @@ impl Core {
         let at_epoch = || self.sources.iter().map(|(id, s)| (*id, s.ends())).collect();
         let positions: Positions = job.positions.clone().unwrap_or_else(at_epoch);
         let Some(restored) = self.jobs.get_mut(&id) else { return Ok(()) };
+        if let Some(progress) = job.progress.as_ref().filter(|_| job.stands && paused_at(&restored.relation).is_some()) {
+            // It stays where it was, and not at the checkpoint's epoch.
+            restored.stepped = progress.epoch;
+        }
         restored.source_ends = positions.into_iter().map(|(source, ends)| (source, Arc::new(ends))).collect();
         restored.output_watermark = job.output_watermark;
         restored.output.set_watermark(job.output_watermark);
@@ -422,11 +438,12 @@ impl Core {
                 Record::Ddl(ddl) => self.replay_ddl(ddl)?,
                 Record::Write(changes) => {
                     writes += 1;
-                    for (table, changes) in changes {
-                        if let Some(table) = self.tables.get_mut(&table) {
-                            table.write_replayed(changes, self.now);
-                        }
-                    }
+                    self.replay_write(changes);
+                }
+                Record::SinkWrite { sink, up_to, changes } => {
+                    writes += 1;
+                    self.sink_writes.insert(sink, up_to);
+                    self.replay_write(changes);
                 }
                 Record::Cut(cut) => {
                     cuts += 1;
@@ -443,6 +460,14 @@ impl Core {
         Ok(())
     }
 
+    fn replay_write(&mut self, changes: Vec<(RelationId, ChangeBatch)>) {
+        for (table, changes) in changes.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+            if let Some(table) = self.tables.get_mut(&table) {
+                table.write_replayed(changes, self.now);
+            }
+        }
+    }
+
     fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {
         match ddl {
             DdlRecord::Create { relation, epoch, starts, replaces } => self.apply_create(*relation, epoch, starts, replaces),
@@ -454,13 +479,17 @@ impl Core {
                 self.apply_drop(&relations);
                 Ok(())
             }
-            DdlRecord::Pause { relation, pause } => {
-                self.apply_pause(relation, pause);
+            DdlRecord::Pause { relation, pause, epoch } => {
+                self.apply_pause(relation, pause, epoch);
                 Ok(())
             }
             DdlRecord::Alter { relation, epoch } => {
                 let prepared = self.prepare_alter(&relation)?;
                 self.apply_alter(*relation, epoch, prepared);
+                Ok(())
+            }
+            DdlRecord::AlterSystem { name, value } => {
+                self.apply_alter_system(name, value);
                 Ok(())
             }
             DdlRecord::Comment { relation, column, text } => {

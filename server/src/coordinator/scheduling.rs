@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::job::{Job, Mode, Running};
+use super::pausing::paused_at;
 use super::ring::RingEntry;
 use super::sinking::SinkStep;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, TaggedBatch, Timestamp};
@@ -47,6 +48,12 @@ impl Core {
         if let Some(held) = self.hold_sink(id) {
             return Ok(held);
         }
+        if self.is_paused(&self.jobs[&id]) {
+            return Ok(Move::None);
+        }
+        if self.jobs.get_mut(&id).is_some_and(|job| std::mem::take(&mut job.rejoins)) {
+            return Ok(self.fall_off(id));
+        }
         self.take_policies(id, self.jobs[&id].stepped);
         let job = &self.jobs[&id];
         if self.output_is_full(job) {
@@ -82,7 +89,12 @@ impl Core {
     /// with not too much input.
     fn target(&self, job: &Job) -> Option<Epoch> {
         let mark = self.marks.range(job.stepped.next()..).next().copied().unwrap_or(Epoch::MAX);
-        let bound = self.known(job).min(mark).min(self.sink_bound(job)).min(self.policy_bound(job));
+        let bound = self
+            .known(job)
+            .min(mark)
+            .min(self.sink_bound(job))
+            .min(self.policy_bound(job))
+            .min(paused_at(&job.relation).unwrap_or(Epoch::MAX));
         let full = self.exact_in_views(job, bound)?;
         let bounded = self.exact_in_views(job, self.bound_by_bytes(job, full)).unwrap_or(full);
         let target = if bounded > job.stepped { bounded } else { full };

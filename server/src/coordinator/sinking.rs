@@ -7,16 +7,12 @@
 use super::backfill::Reading;
 use super::checkpointing::JobBody;
 use super::core::Core;
-use super::ddl::Done;
-use super::handle::DdlOutcome;
 use super::job::{Job, Mode};
-use super::records::DdlRecord;
 use super::scheduling::Move;
-use super::sink::{Back, SinkBody, SinkJob, SinkPlace, definition, sinks_dir};
+use super::sink::{Back, SinkBody, SinkJob, SinkPlace, sinks_dir};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, TaggedBatch, Timestamp};
-use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_planner::catalog::Relation;
 use eddyline_planner::plan::ChangelogMode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What a step of a sink's job gave.
@@ -30,10 +26,16 @@ pub(super) struct SinkStep {
 
 impl Core {
     fn sink_place(&self) -> SinkPlace {
-        SinkPlace { data_dir: self.config.data_dir.clone(), fs: self.config.fs.clone(), events: self.sender.clone() }
+        SinkPlace {
+            data_dir: self.config.data_dir.clone(),
+            fs: self.config.fs.clone(),
+            events: self.sender.clone(),
+            coordinator: self.handle.clone(),
+            runtime: self.config.runtime.clone(),
+        }
     }
 
-    fn only_sources(&self, relation: &Relation) -> bool {
+    pub(super) fn only_sources(&self, relation: &Relation) -> bool {
         relation.plan().is_some_and(|plan| plan.inputs().iter().all(|i| self.sources.contains_key(i)))
     }
 
@@ -62,6 +64,7 @@ impl Core {
 
     pub(super) fn drop_sink(&mut self, id: RelationId) {
         self.sinks_back.remove(&id);
+        self.sink_writes.remove(&id);
         if let Some(sink) = self.sinks.remove(&id) {
             sink.discard();
         }
@@ -80,6 +83,9 @@ impl Core {
             if let Some(complete) = complete.filter(|c| self.jobs.get(&id).is_some_and(|j| j.stepped < *c)) {
                 self.mark(complete);
             }
+        }
+        for (id, sink) in &mut self.sinks {
+            sink.number_after(self.sink_writes.get(id).copied().unwrap_or(0));
         }
         let dir = sinks_dir(&self.config.data_dir);
         if !self.config.fs.exists(&dir) {
@@ -171,7 +177,8 @@ impl Core {
 
     /// The job does not step, and nobody may wait for it.
     pub(super) fn stands_still(&self, job: &Job) -> bool {
-        job.is_live() && self.sinks.get(&job.id()).is_some_and(|s| s.only_sources && s.is_full() && Some(job.stepped) >= s.complete)
+        self.is_paused(job)
+            || job.is_live() && self.sinks.get(&job.id()).is_some_and(|s| s.only_sources && s.is_full() && Some(job.stepped) >= s.complete)
     }
 
     /// It reads on its own and has no room for what it finds: nobody may wait for it either.
@@ -205,30 +212,5 @@ impl Core {
 
     pub(super) fn sink_bound(&self, job: &Job) -> Epoch {
         self.replayed_up_to(job).unwrap_or(Epoch::MAX)
-    }
-
-    pub(super) fn pause(&mut self, id: RelationId, pause: bool) -> Result<Done> {
-        let is_sink = self.catalog.get(id).is_some_and(|r| definition(r).is_some());
-        if !is_sink {
-            return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, "the job was dropped meanwhile"));
-        }
-        let logged = self.log_ddl(&DdlRecord::Pause { relation: id, pause })?;
-        self.apply_pause(id, pause);
-        Ok((DdlOutcome::default(), Some(logged)))
-    }
-
-    pub(super) fn apply_pause(&mut self, id: RelationId, pause: bool) {
-        let Some(relation) = self.catalog.get(id) else { return };
-        let mut relation = (**relation).clone();
-        if let RelationKind::Sink(definition) = &mut relation.kind {
-            definition.paused = pause;
-        }
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.relation = Arc::new(relation.clone());
-        }
-        if let Some(sink) = self.sinks.get(&id) {
-            sink.pause(pause);
-        }
-        self.set_catalog(self.catalog.with(relation));
     }
 }

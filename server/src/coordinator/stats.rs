@@ -80,6 +80,8 @@ pub struct SourceStats {
 #[derive(Debug, Default)]
 pub struct JobStats {
     pub name: String,
+    /// A view that stays where it is.
+    pub paused: AtomicBool,
     pub rows_in: AtomicU64,
     pub rows_out: AtomicU64,
     pub late: AtomicU64,

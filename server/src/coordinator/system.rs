@@ -342,6 +342,7 @@ impl Core {
             let state = match &job.mode {
                 Mode::Failed(_) => "stopped",
                 Mode::Backfilling(_) => "backfilling",
+                Mode::Live if self.is_paused(job) => "paused",
                 Mode::Live if self.stands_still(job) => "waiting for the sink",
                 Mode::Live if sink.is_some_and(|s| s.stats.paused.load(Relaxed)) => "paused",
                 Mode::Live if problem.is_some() => "retrying",

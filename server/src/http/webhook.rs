@@ -3,7 +3,6 @@
 //! at all, and answered when it is durable. Requests are bounded in size and in number.
 
 use crate::serving::conflict::overwrite;
-use crate::serving::dml::Target;
 use crate::session::Services;
 use arrow::array::RecordBatch;
 use axum::body::{Body, to_bytes};
@@ -128,8 +127,7 @@ async fn write_keyed(webhooks: &Webhooks, relation: &Arc<Relation>, decoded: Dec
     let services = &webhooks.services;
     let lock = services.coordinator.lock_table(relation.id).await;
     let snapshot = services.coordinator.snapshot(&[relation.id], Epoch::ZERO).await?;
-    let target = Target { relation, snapshot: &snapshot, overlay: None, engine: &services.engine, now: services.clock.now() };
-    let changes = overwrite(&target, decoded.columns, decoded.weights)?;
+    let changes = overwrite(relation, &snapshot, decoded.columns, decoded.weights)?;
     let epoch = services.coordinator.write_one(relation.id, changes).await;
     drop(lock);
     Ok(epoch?)

@@ -51,7 +51,11 @@ pub async fn copy_out(writer: &mut Writer, session: &Session, mut rows: RowStrea
     }
     let format = RowFormat::text(schema, session.settings.zone());
     let mut sent = 0;
-    while let Some(batch) = rows.next().await? {
+    loop {
+        if rows.is_idle() {
+            writer.flush().await?;
+        }
+        let Some(batch) = rows.next().await? else { break };
         // A batch is small against the buffer's purpose; it is flushed piece by piece below.
         const PIECE_ROWS: usize = 1024;
         let mut at = 0;

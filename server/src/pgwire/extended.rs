@@ -191,6 +191,13 @@ async fn stream(writer: &mut Writer, session: &Session, portal: &mut Portal, lim
     let format = RowFormat { schema, formats, zone: session.settings.zone() };
     let mut left = limit;
     while left > 0 {
+        if rows.is_idle() {
+            if left < limit && limit < u64::MAX {
+                // A client that asked for some gets what there is.
+                return Ok(None);
+            }
+            writer.flush().await?;
+        }
         let Some(batch) = rows.next().await? else { return Ok(Some(tag.text(*sent))) };
         let (batch, rest) = split(batch, left);
         if let Some(rest) = rest {

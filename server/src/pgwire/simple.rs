@@ -91,7 +91,11 @@ async fn answer(writer: &mut Writer, session: &mut Session, outcome: Outcome, la
 /// Sends all rows, as the socket takes them.
 pub async fn send_rows(writer: &mut Writer, rows: &mut RowStream, format: &RowFormat) -> Result<u64> {
     let mut sent = 0;
-    while let Some(batch) = rows.next().await? {
+    loop {
+        if rows.is_idle() {
+            writer.flush().await?;
+        }
+        let Some(batch) = rows.next().await? else { break };
         let bound = format.bind(&batch)?;
         let mut at = 0;
         while at < batch.num_rows() {

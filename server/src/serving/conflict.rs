@@ -1,11 +1,14 @@
 //! Keys of a table under a write: which rows are there already, and what becomes of new rows with the same key.
 
-use super::dml::{Target, conform, positional};
+use super::dml::{Target, changes, conform, positional};
 use super::engine::QueryEngine;
+use super::overlay::Overlay;
+use crate::coordinator::ReadSnapshot;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use bytes::BytesMut;
 use eddyline_common::key::{KeyCodec, KeyRows};
+use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState};
 use eddyline_planner::Relation;
 use eddyline_planner::statement::OnConflict;
@@ -28,14 +31,18 @@ pub struct Existing {
 
 impl Existing {
     pub fn find(target: &Target, new: &RecordBatch) -> Result<Existing> {
-        let relation = target.relation;
-        let view = target.snapshot.views.get(&relation.id);
+        Self::of(target.relation, target.snapshot, target.overlay.as_deref(), new)
+    }
+
+    fn of(relation: &Relation, snapshot: &ReadSnapshot, overlay: Option<&Overlay>, new: &RecordBatch) -> Result<Existing> {
+        let schema = arrow_schema(&relation.columns);
+        let view = snapshot.views.get(&relation.id);
         let view = view.ok_or_else(|| SqlError::internal(format!("table \"{}\" is not in the snapshot", relation.name)))?;
         let key: Vec<ArrayRef> = relation.key.iter().map(|c| new.column(*c).clone()).collect();
-        let base = view.lookup(target.snapshot.epoch, &key)?;
-        let base = conform(base.columns(), base.num_rows(), &target.schema())?;
+        let base = view.lookup(snapshot.epoch, &key)?;
+        let base = conform(base.columns(), base.num_rows(), &schema)?;
         let mut parts = Vec::new();
-        if let Some(overlay) = &target.overlay {
+        if let Some(overlay) = overlay {
             parts.push(overlay.filter_base(&base, &mut HashMap::new())?);
             let keys = keys_of(relation, new)?;
             let mut places: Vec<_> = keys.iter().filter_map(|k| overlay.get(k).flatten()).collect();
@@ -43,7 +50,7 @@ impl Existing {
             places.dedup();
             for place in places {
                 let row = overlay.row(place);
-                parts.push(conform(row.columns(), 1, &target.schema())?);
+                parts.push(conform(row.columns(), 1, &schema)?);
             }
         } else {
             parts.push(base);
@@ -105,17 +112,17 @@ pub fn resolve(target: &Target, rows: RecordBatch, existing: Existing, on_confli
 
 /// Rows that overwrite each other by key, the last one counting: what goes and what comes. Weights are +1 for a row and -1
 /// for a key that is gone.
-pub fn overwrite(target: &Target, columns: Vec<ArrayRef>, weights: Option<Int64Array>) -> Result<ChangeBatch> {
+pub fn overwrite(relation: &Relation, snapshot: &ReadSnapshot, columns: Vec<ArrayRef>, weights: Option<Int64Array>) -> Result<ChangeBatch> {
     let rows = columns.first().map_or(0, |c| c.len());
-    let rows = conform(&columns, rows, &target.schema())?;
-    let keys = keys_of(target.relation, &rows)?;
+    let rows = conform(&columns, rows, &arrow_schema(&relation.columns))?;
+    let keys = keys_of(relation, &rows)?;
     let last: HashMap<&[u8], u32> = keys.iter().enumerate().map(|(row, key)| (key, row as u32)).collect();
     let mut last: Vec<u32> = last.into_values().collect();
     last.sort_unstable();
     let take = |rows: &RecordBatch, at: &[u32]| arrow::compute::take_record_batch(rows, &UInt32Array::from(at.to_vec()));
-    let old = Existing::find(target, &take(&rows, &last)?)?.rows;
+    let old = Existing::of(relation, snapshot, None, &take(&rows, &last)?)?.rows;
     last.retain(|row| weights.as_ref().is_none_or(|w| w.value(*row as usize) > 0));
-    target.changes(Some(old), take(&rows, &last)?)
+    changes(relation, Some(old), take(&rows, &last)?)
 }
 
 /// `DO UPDATE SET ... WHERE ...` over old rows and the rows that were to be inserted.

@@ -156,16 +156,21 @@ impl Target<'_> {
         Ok((arrow::compute::filter_record_batch(&old, &first)?, arrow::compute::filter_record_batch(&new, &first)?))
     }
 
-    /// The change batch, in the table's exact schema.
+    /// As changes of the table.
     pub fn changes(&self, old: Option<RecordBatch>, new: RecordBatch) -> Result<ChangeBatch> {
-        let schema = self.schema();
-        let exact = |rows: RecordBatch| Ok::<_, SqlError>(RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?);
-        let Some(old) = old.filter(|o| o.num_rows() > 0) else { return Ok(ChangeBatch::insertions(exact(new)?)) };
-        let weights = std::iter::repeat_n(-1, old.num_rows()).chain(std::iter::repeat_n(1, new.num_rows()));
-        let weights = Int64Array::from_iter_values(weights);
-        let rows = arrow::compute::concat_batches(&schema, &[exact(old)?, exact(new)?])?;
-        Ok(ChangeBatch::with_weights(rows, weights))
+        changes(self.relation, old, new)
     }
+}
+
+/// Rows that go and rows that come as changes of a table.
+pub fn changes(relation: &Relation, old: Option<RecordBatch>, new: RecordBatch) -> Result<ChangeBatch> {
+    let schema = arrow_schema(&relation.columns);
+    let exact = |rows: RecordBatch| Ok::<_, SqlError>(RecordBatch::try_new(schema.clone(), rows.columns().to_vec())?);
+    let Some(old) = old.filter(|o| o.num_rows() > 0) else { return Ok(ChangeBatch::insertions(exact(new)?)) };
+    let weights = std::iter::repeat_n(-1, old.num_rows()).chain(std::iter::repeat_n(1, new.num_rows()));
+    let weights = Int64Array::from_iter_values(weights);
+    let rows = arrow::compute::concat_batches(&schema, &[exact(old)?, exact(new)?])?;
+    Ok(ChangeBatch::with_weights(rows, weights))
 }
 
 /// The schema with every column nullable: rows that are still to be checked.

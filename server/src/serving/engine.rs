@@ -146,6 +146,11 @@ impl QueryEngine {
         Ok(RowStream::running(schema, rx, abort))
     }
 
+    /// Runs what reads rows on the engine's threads.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
+        self.handle.spawn(work).abort_handle()
+    }
+
     /// The whole result, for plans that are known to be small or whose size the caller bounds by `limit` bytes.
     pub async fn collect(&self, plan: LogicalPlan, bindings: Bindings, limit_bytes: usize) -> Result<Vec<RecordBatch>> {
         let mut rows = self.run(plan, bindings).await?;

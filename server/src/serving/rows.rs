@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::Result;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Batches that wait for the socket: one being sent and one ready.
@@ -15,6 +16,8 @@ pub struct RowStream {
     schema: SchemaRef,
     ready: VecDeque<RecordBatch>,
     running: Option<Running>,
+    /// It ends by an error or not at all.
+    endless: bool,
 }
 
 struct Running {
@@ -32,11 +35,33 @@ impl Drop for AbortOnDrop {
 
 impl RowStream {
     pub fn ready(schema: SchemaRef, batches: impl IntoIterator<Item = RecordBatch>) -> Self {
-        RowStream { schema, ready: batches.into_iter().collect(), running: None }
+        RowStream { schema, ready: batches.into_iter().collect(), running: None, endless: false }
     }
 
     pub fn running(schema: SchemaRef, batches: mpsc::Receiver<Result<RecordBatch>>, task: AbortOnDrop) -> Self {
-        RowStream { schema, ready: VecDeque::new(), running: Some(Running { batches, _task: task }) }
+        RowStream { schema, ready: VecDeque::new(), running: Some(Running { batches, _task: task }), endless: false }
+    }
+
+    /// Rows that come when they come: those of a subscription.
+    pub fn endless(schema: SchemaRef, batches: mpsc::Receiver<Result<RecordBatch>>, task: AbortOnDrop) -> Self {
+        RowStream { endless: true, ..RowStream::running(schema, batches, task) }
+    }
+
+    pub fn is_endless(&self) -> bool {
+        self.endless
+    }
+
+    /// The next batch may be long in coming: what was sent should not wait for it.
+    pub fn is_idle(&self) -> bool {
+        self.endless && self.ready.is_empty() && self.running.as_ref().is_none_or(|running| running.batches.is_empty())
+    }
+
+    /// The next batch if it comes in time.
+    pub async fn next_within(&mut self, time: Duration) -> Result<Option<RecordBatch>> {
+        match tokio::time::timeout(time, self.next()).await {
+            Ok(batch) => batch,
+            Err(_) => Ok(None),
+        }
     }
 
     /// Rows of text, as SHOW and EXPLAIN give.

@@ -16,9 +16,16 @@ use eddyline_planner::statement::{FetchCount, Planned, Query};
 use eddyline_planner::{Parsed, bind_parameters, parameter_types, parse};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Prepared statements and portals a session may hold; a client that leaks them is told before memory ends.
 const PREPARED_MAX: usize = 10_000;
+
+/// How long FETCH waits for the first row of a subscription.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
+/// Batches of a subscription that one FETCH gives: it may always have more.
+const BATCHES_MAX: usize = 64;
 
 /// A statement that was parsed and described, to be bound any number of times.
 pub struct Prepared {
@@ -196,28 +203,40 @@ impl Session {
     }
 
     pub(super) async fn declare(&mut self, name: &str, query: Query, context: &Arc<SystemContext>, parsed: &Parsed) -> Result<Outcome> {
+        self.check_cursor(name)?;
+        let schema = query_schema(&query);
+        let rows = self.query(query, context).await?;
+        Ok(self.put_cursor(name, schema, rows, parsed))
+    }
+
+    /// Whether a cursor of this name may be declared.
+    pub(super) fn check_cursor(&self, name: &str) -> Result<()> {
         if self.transaction.block != Block::Explicit {
             return Err(SqlError::new(SqlState::NO_ACTIVE_TRANSACTION, "DECLARE CURSOR can only be used in transaction blocks"));
         }
         if self.portals.0.contains_key(name) {
             return Err(SqlError::new(SqlState::DUPLICATE_CURSOR, format!("cursor \"{name}\" already exists")));
         }
-        let schema = query_schema(&query);
-        let rows = self.query(query, context).await?;
+        Ok(())
+    }
+
+    pub(super) fn put_cursor(&mut self, name: &str, schema: SchemaRef, rows: RowStream, parsed: &Parsed) -> Outcome {
         let running = Some(Running { rows, tag: Tag::Counted("FETCH"), sent: 0 });
         let portal =
             Portal { parsed: parsed.clone(), statement: None, schema: Some(schema), formats: Vec::new(), running, is_cursor: true };
         self.portals.0.insert(name.to_string(), portal);
-        Ok(Outcome::Done("DECLARE CURSOR".into()))
+        Outcome::Done("DECLARE CURSOR".into())
     }
 
-    /// FETCH and MOVE, forwards only. FETCH ALL hands the rest over as it comes.
+    /// FETCH and MOVE, forwards only. FETCH ALL hands the rest over as it comes. Of a subscription they give what there is, and wait for the first
+    /// of it a moment only.
     pub(super) async fn fetch(&mut self, name: &str, count: FetchCount, move_only: bool) -> Result<Outcome> {
         let portal = self.portals.0.get_mut(name).ok_or_else(|| no_cursor(name))?;
         let (Some(running), Some(schema)) = (&mut portal.running, portal.schema.clone()) else {
             return Err(SqlError::new(SqlState("55000"), format!("portal \"{name}\" cannot be run")));
         };
-        if count == FetchCount::All && !move_only {
+        let endless = running.rows.is_endless();
+        if count == FetchCount::All && !move_only && !endless {
             let rest = std::mem::replace(&mut running.rows, RowStream::ready(schema, []));
             return Ok(Outcome::Rows { rows: rest, tag: Tag::Counted("FETCH") });
         }
@@ -227,7 +246,13 @@ impl Session {
         };
         let (mut moved, mut batches) = (0, Vec::new());
         while moved < wanted {
-            let Some(batch) = running.rows.next().await? else { break };
+            let next = match (endless, moved) {
+                (false, _) => running.rows.next().await?,
+                (true, 0) => running.rows.next_within(FIRST_WITHIN).await?,
+                (true, _) if batches.len() < BATCHES_MAX => running.rows.next_within(Duration::ZERO).await?,
+                (true, _) => None,
+            };
+            let Some(batch) = next else { break };
             let left = wanted - moved;
             let (taken, rest) = split(batch, left);
             moved += taken.num_rows() as u64;

@@ -9,7 +9,7 @@
 //! - `writing_out`: INSERT of VALUES into a table with a connector
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH
 //! - `show`, `explain_job`: SHOW and DESCRIBE; EXPLAIN of what runs
-//! - `copy`: COPY in and out
+//! - `copy`: COPY in and out; `subscribing`: SUBSCRIBE
 //!
 //! It knows nothing of messages and sockets.
 
@@ -21,6 +21,7 @@ pub mod planning;
 pub mod settings;
 pub mod show;
 pub mod statement;
+mod subscribing;
 pub mod transaction;
 mod writing;
 mod writing_out;

@@ -12,7 +12,7 @@ use datafusion::logical_expr::TableSource;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlType};
 use eddyline_planner::catalog::SqlFunction;
-use eddyline_planner::statement::{Planned, Query, Returning};
+use eddyline_planner::statement::{Planned, Query, Returning, Subscriber, Subscription};
 use eddyline_planner::{Catalog, Parsed, RULES, Relation, RelationKind, StateTableIds};
 use std::sync::Arc;
 
@@ -118,6 +118,7 @@ pub fn result_schema(planned: &Planned, session: &Session) -> Option<SchemaRef> 
         Planned::Update(mutation) | Planned::Delete(mutation) => returning(&mutation.returning),
         Planned::Explain(_) | Planned::ExplainAnalyze(_) | Planned::ExplainJob { .. } => Some(one_column("QUERY PLAN")),
         Planned::Show(show) => Some(super::show::schema(show)),
+        Planned::Subscribe(Subscription { columns, to: Subscriber::Client, .. }) => Some(arrow_schema(columns)),
         Planned::Fetch { name, move_only: false, .. } => session.portals.schema(name),
         Planned::ExecutePrepared { name, .. } => session.statements.schema(name),
         _ => None,

@@ -66,8 +66,14 @@ impl Session {
                 let relation = relation(*id)?;
                 vec![vec![relation.name.clone(), relation.sql.clone()]]
             }
-            Show::Setting(name) => vec![vec![self.settings.show(name)?.to_string()]],
-            Show::AllSettings => self.settings.all().into_iter().map(|(n, v)| vec![n, v, String::new()]).collect(),
+            Show::Setting(name) => match self.services().coordinator.settings().remove(name.as_str()) {
+                Some(value) => vec![vec![value]],
+                None => vec![vec![self.settings.show(name)?.to_string()]],
+            },
+            Show::AllSettings => {
+                let of_server = self.services().coordinator.settings();
+                self.settings.all().into_iter().chain(of_server).map(|(n, v)| vec![n, v, String::new()]).collect()
+            }
         };
         let rows = match &show {
             Show::Setting(name) => RowStream::text(&[&setting_name(name)], &rows),
@@ -93,7 +99,7 @@ impl Session {
                 let filled = job.backfill_permille.load(Relaxed);
                 let state = match (&failed, filled) {
                     (Some(_), _) => "failed".to_string(),
-                    _ if sink.is_some_and(|s| s.paused.load(Relaxed)) => "paused".to_string(),
+                    _ if job.paused.load(Relaxed) || sink.is_some_and(|s| s.paused.load(Relaxed)) => "paused".to_string(),
                     _ if error.is_some() => "retrying".to_string(),
                     (None, 1000..) => "running".to_string(),
                     (None, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),

@@ -3,6 +3,7 @@
 use super::planning::{PlannedStatement, one_column, query_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
+use crate::coordinator::settings::ALTERABLE;
 use crate::coordinator::{Ddl, ReadSnapshot};
 use crate::pgcatalog::SystemContext;
 use crate::serving::{Bindings, RowStream};
@@ -67,6 +68,7 @@ impl Session {
             | Planned::AdvanceWatermark { .. }
             | Planned::PauseJob { .. }
             | Planned::Alter { .. }
+            | Planned::AlterSystem { .. }
             | Planned::Comment { .. } => self.define(planned).await,
             Planned::Explain(lines) => Ok(explained(lines)),
             Planned::ExplainAnalyze(query) => {
@@ -96,6 +98,7 @@ impl Session {
                 Ok(Outcome::Done("ROLLBACK".into()))
             }
             Planned::DeclareCursor { name, query } => self.declare(&name, query, &context, parsed).await,
+            Planned::Subscribe(subscription) => self.subscribe(subscription, parsed).await,
             Planned::Fetch { name, count, move_only } => self.fetch(&name, count, move_only).await,
             Planned::CloseCursor(name) => self.close_cursor(name.as_deref()),
             Planned::Prepare { name, statement, types } => self.prepare_statement(&name, &statement, types),
@@ -186,8 +189,11 @@ impl Session {
         let stats = self.services.coordinator.stats();
         let jobs = stats.jobs.read();
         let live = |id: &RelationId| {
-            jobs.get(id)
-                .is_none_or(|job| job.backfill_permille.load(std::sync::atomic::Ordering::Relaxed) >= 1000 && job.error.read().is_none())
+            jobs.get(id).is_none_or(|job| {
+                job.backfill_permille.load(std::sync::atomic::Ordering::Relaxed) >= 1000
+                    && job.error.read().is_none()
+                    && !job.paused.load(std::sync::atomic::Ordering::Relaxed)
+            })
         };
         let ids: Vec<RelationId> = catalog.relations().map(|r| r.id).filter(live).collect();
         self.stored_of(&ids)
@@ -222,6 +228,7 @@ impl Session {
                 let tag = format!("ALTER {}", kind_tag(crate::catalog::object_kind(&before)));
                 (Ddl::Alter { before, after }, tag)
             }
+            Planned::AlterSystem { name, value } => (Ddl::AlterSystem { name: name.to_lowercase(), value }, "ALTER SYSTEM".to_string()),
             Planned::Comment { relation, column, text } => (Ddl::Comment { relation, column, text }, "COMMENT".to_string()),
             other => return Err(SqlError::internal(format!("not a definition statement: {other:?}"))),
         };
@@ -248,6 +255,10 @@ impl Session {
             let reports = self.settings.reset_all();
             self.reports.extend(reports);
             return Ok(Outcome::Done(tag.into()));
+        }
+        if ALTERABLE.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            return Err(SqlError::new(SqlState("55P02"), format!("parameter \"{name}\" is one of the server, not of a session"))
+                .with_hint(format!("ALTER SYSTEM SET {name} = ... changes it.")));
         }
         if self.transaction.is_explicit() {
             if self.transaction.settings_before.is_none() {

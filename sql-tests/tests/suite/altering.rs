@@ -1,6 +1,6 @@
 //! Options that are changed while things run, and what EXPLAIN ANALYZE shows of them.
 
-use eddyline_sql_tests::client::run;
+use eddyline_sql_tests::client::{number, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
@@ -73,4 +73,44 @@ async fn what_was_altered_counts_from_there_when_views_are_filled_again() {
     run(&client, "INSERT INTO t VALUES (5, 3)").await;
     let stopped = client.query("SELECT * FROM shares", &[]).await.expect_err("a new row cannot be computed");
     assert!(stopped.as_db_error().is_some_and(|e| e.code().code() == "55000"), "{stopped:?}");
+}
+
+/// A view that is paused shows the same whatever happens, and catches up once it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_view_stays_through_kills_and_catches_up() {
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "200ms", ring_size: "64KiB", ..Default::default() });
+    let mut client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE bid (auction BIGINT, price BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '30000', \
+         nexmark.rate = '4000')",
+    )
+    .await;
+    for view in ["stays", "goes_on"] {
+        let query = "SELECT auction % 7 AS g, COUNT(*) AS n, CAST(SUM(price) AS BIGINT) AS s FROM bid GROUP BY auction % 7";
+        run(&client, &format!("CREATE MATERIALIZED VIEW {view} AS {query}")).await;
+    }
+    const COUNT: &str = "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM ";
+    let some = || async { (number(&client, &format!("{COUNT} stays")).await > 100).then_some(()) };
+    until("some rows", some).await;
+    run(&client, "ALTER MATERIALIZED VIEW stays PAUSE").await;
+    let before = number(&client, &format!("{COUNT} stays")).await;
+    let other = number(&client, &format!("{COUNT} goes_on")).await;
+    for round in 0..3 {
+        let moved = || async { (number(&client, &format!("{COUNT} goes_on")).await > other + 1000 * round).then_some(()) };
+        until("the other view goes on", moved).await;
+        assert_eq!(number(&client, &format!("{COUNT} stays")).await, before, "round {round}");
+        tokio::task::block_in_place(|| server.kill_and_restart());
+        client = server.connect().await;
+        assert_eq!(number(&client, &format!("{COUNT} stays")).await, before, "after restart {round}");
+        // A checkpoint in between, or none.
+        tokio::time::sleep(std::time::Duration::from_millis(300 * round as u64)).await;
+    }
+    run(&client, "ALTER MATERIALIZED VIEW stays RESUME").await;
+    tokio::task::block_in_place(|| server.kill_and_restart());
+    let client = server.connect().await;
+    let all = || async { (number(&client, &format!("{COUNT} stays")).await == 27_600).then_some(()) };
+    until("everything", all).await;
+    let differences = super::scripts::Differences::between(&client, "SELECT * FROM stays", "SELECT * FROM goes_on").await;
+    assert!(differences.is_empty(), "{differences}");
 }

@@ -43,6 +43,13 @@ const BEFORE_CHECKPOINT: &[&str] = &[
     "ALTER SOURCE hit ADVANCE WATERMARK TO '2026-01-01 00:00:02'",
     "UPDATE item SET name = 'zwei' WHERE id = 2",
     "UPDATE rate SET r = 21, since = '2026-01-01 00:00:07' WHERE id = 2",
+    "CREATE TABLE made (id BIGINT PRIMARY KEY, name VARCHAR)",
+    "CREATE TABLE copies (id BIGINT PRIMARY KEY, name VARCHAR)",
+    "CREATE SINK into_copies INTO copies FROM made",
+    "INSERT INTO made VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+    "CREATE MATERIALIZED VIEW kept AS SELECT id, at FROM hit WITH (retention = '90000 days' ON at)",
+    "CREATE MATERIALIZED VIEW stays AS SELECT COUNT(*) AS n FROM bid",
+    "ALTER MATERIALIZED VIEW stays PAUSE",
 ];
 
 const AFTER_CHECKPOINT: &[&str] = &[
@@ -56,6 +63,8 @@ const AFTER_CHECKPOINT: &[&str] = &[
     "INSERT INTO hit VALUES (2, '2026-01-01 00:00:08')",
     "ALTER SOURCE rate ADVANCE WATERMARK TO '2026-01-01 00:00:20'",
     "ALTER SOURCE hit ADVANCE WATERMARK TO '2026-01-01 00:00:20'",
+    "DELETE FROM made WHERE id = 2",
+    "INSERT INTO made VALUES (4, 'd')",
 ];
 
 const QUERIES: &[&str] = &[
@@ -74,6 +83,9 @@ const QUERIES: &[&str] = &[
     "SELECT * FROM of_this_age ORDER BY id, at",
     "SELECT view, reason, \"row\" FROM eddyline.late_rows ORDER BY 1, 3",
     "SELECT COUNT(*) FROM pg_class WHERE relname = 'gone'",
+    "SELECT * FROM copies ORDER BY id",
+    "SELECT * FROM kept ORDER BY id, at",
+    "SELECT * FROM stays",
 ];
 
 async fn run(client: &Client, statements: &[&str]) {
@@ -162,6 +174,12 @@ async fn write(format: &Path) {
     server.launch().expect("it starts again");
     let client = server.connect().await;
     run(&client, AFTER_CHECKPOINT).await;
+    until("the sink has written", || async {
+        let left = client.query("SELECT * FROM made EXCEPT SELECT * FROM copies", &[]).await.ok()?;
+        let gone = client.query("SELECT * FROM copies EXCEPT SELECT * FROM made", &[]).await.ok()?;
+        (left.is_empty() && gone.is_empty()).then_some(())
+    })
+    .await;
     let answers = answers(&client, QUERIES).await;
     server.kill();
     let data = server.data_dir().join("data");

@@ -46,5 +46,6 @@ mod slt;
 mod snapshots;
 mod sources;
 mod spill;
+mod subscribing;
 mod tidy;
 mod tpch;

@@ -1,9 +1,10 @@
 //! What leaves the server: through kills in mid-stream and outages of the broker nothing is lost, and what the outside makes
 //! of it equals what the view shows.
 
+use super::scripts::Differences;
 use eddyline_connectors::testing::KafkaBroker;
-use eddyline_sql_tests::client::run;
-use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::client::{number, run};
+use eddyline_sql_tests::wait::{until, until_within};
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -553,4 +554,60 @@ async fn a_full_log_holds_up_nobody_else() {
         (row.get::<_, i64>(0) >= 1).then_some(())
     })
     .await;
+}
+
+/// Rows that go from tables and a source into tables are there exactly once, wherever the server is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn into_tables_through_kills() {
+    let mut server = Server::start(options());
+    let mut client = server.connect().await;
+    for statement in [
+        "CREATE TABLE t (id INT PRIMARY KEY, g INT, v BIGINT)",
+        "CREATE TABLE log (id BIGINT, what TEXT) APPEND ONLY",
+        "CREATE SOURCE bid (auction BIGINT, price BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '60000', \
+         nexmark.rate = '12000')",
+        "CREATE TABLE copy (id BIGINT, what TEXT)",
+        "CREATE TABLE sums (g INT PRIMARY KEY, n BIGINT, s BIGINT)",
+        "CREATE TABLE bids (auction BIGINT, price BIGINT) APPEND ONLY",
+        "CREATE SINK into_copy INTO copy FROM log",
+        "CREATE SINK into_sums INTO sums AS SELECT g, COUNT(*), CAST(SUM(v) AS BIGINT) FROM t WHERE g IS NOT NULL GROUP BY g",
+        "CREATE MATERIALIZED VIEW totals AS SELECT COUNT(*) AS n, SUM(s) AS s FROM sums",
+        "INSERT INTO bids SELECT auction, price FROM bid",
+    ] {
+        run(&client, statement).await;
+    }
+    let mut logged = BTreeSet::new();
+    let points = ["sink.flushed", "sink.before_flush", "cut.logged", "sink.write", "sink.log_synced", "sink.flushed"];
+    for (round, point) in points.iter().enumerate() {
+        let from = round as i64 * WRITES_PER_ROUND;
+        let _killed = tokio::time::timeout(std::time::Duration::from_millis(400), write(&client, from, &mut logged)).await;
+        server.kill();
+        server.options.failpoints = format!("{point}=kill@{}", 2 + round * 3);
+        // It may be gone before it is ready.
+        if server.launch().is_ok()
+            && let Ok(connected) = server.try_connect().await
+        {
+            client = connected;
+        }
+    }
+    server.kill();
+    server.options.failpoints.clear();
+    server.launch().expect("without failpoints it starts");
+    client = server.connect().await;
+    write(&client, points.len() as i64 * WRITES_PER_ROUND, &mut logged).await;
+    for (left, right) in [
+        ("SELECT * FROM copy", "SELECT * FROM log"),
+        ("SELECT * FROM sums", "SELECT g, COUNT(*), CAST(SUM(v) AS BIGINT) FROM t WHERE g IS NOT NULL GROUP BY g"),
+        ("SELECT * FROM totals", "SELECT COUNT(*) AS n, SUM(s) AS s FROM sums"),
+    ] {
+        let equal = || async { Differences::between(&client, left, right).await.is_empty().then_some(()) };
+        until(left, equal).await;
+    }
+    let all = || async { (number(&client, "SELECT COUNT(*) FROM bids").await == 55_200).then_some(()) };
+    until_within(std::time::Duration::from_secs(60), "all bids", all).await;
+    let equal = Differences::between(&client, "SELECT auction, price FROM bids", "SELECT auction, price FROM bid").await;
+    assert!(equal.is_empty(), "{equal}");
+    let copied = number(&client, "SELECT COUNT(*) FROM copy").await;
+    assert!(copied >= logged.len() as i64, "acknowledged writes are there");
+    assert_eq!(copied, number(&client, "SELECT COUNT(DISTINCT id) FROM copy").await, "none twice");
 }

@@ -37,6 +37,12 @@ pub struct Body {
     /// Logs of sinks, by segment.
     #[serde(default)]
     pub sink_files: Vec<SinkFile>,
+    /// Of sinks into tables: up to which of their steps the tables have what they wrote.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sink_writes: BTreeMap<RelationId, u64>,
+    /// ALTER SYSTEM.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A segment of a sink's log, or as much of it as was there.
@@ -56,6 +62,9 @@ pub struct JobBody {
     /// It was reading its sources on its own and goes on from here, to the checkpoint's epoch.
     #[serde(default)]
     pub positions: Option<Positions>,
+    /// It stood still at its own epoch, and was not in the middle of a reading.
+    #[serde(default)]
+    pub stands: bool,
     pub output_watermark: Timestamp,
     pub counters: JobCounters,
     pub view: ViewManifest,
@@ -85,6 +94,7 @@ impl JobBody {
         JobBody {
             progress: None,
             positions: None,
+            stands: false,
             output_watermark: Timestamp::MIN,
             counters: JobCounters::default(),
             view: ViewManifest::default(),

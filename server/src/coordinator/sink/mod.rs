@@ -2,7 +2,7 @@
 //! job goes to the log first; a commit says that rows belong together; they are sent once the commit is in the log, the
 //! cut of its epoch is durable, and a checkpoint knows the job.
 //!
-//! - `frames`: the log's records
+//! - `frames`: the log's records; `into_table`: what writes into a table of ours
 //! - `opening`: the log as it is found at start
 //! - `logger`, `sender`: the two threads of a sink
 //! - `shared`: what they and the books share
@@ -13,6 +13,7 @@
 //! 2. What is acknowledged outside is noted after it is; so rows are sent at least once.
 
 mod frames;
+mod into_table;
 mod logger;
 mod opening;
 mod sender;
@@ -22,6 +23,7 @@ pub use frames::Commit;
 pub use opening::Back;
 
 use super::Event;
+use super::handle::CoordinatorHandle;
 use super::stats::SinkStats;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -30,6 +32,7 @@ use eddyline_common::runtime::FileSystem;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind, SinkDefinition};
 use eddyline_storage::log::LogFile;
+use into_table::TableSink;
 use logger::{Logger, Piece};
 use opening::Opened;
 use serde::{Deserialize, Serialize};
@@ -112,9 +115,22 @@ pub struct SinkPlace {
     pub data_dir: PathBuf,
     pub fs: Arc<dyn FileSystem>,
     pub events: Sender<Event>,
+    /// For rows that go into a table of ours.
+    pub coordinator: CoordinatorHandle,
+    pub runtime: tokio::runtime::Handle,
 }
 
 impl SinkPlace {
+    fn connector(&self, id: RelationId, definition: &SinkDefinition) -> Result<Box<dyn SinkConnector>> {
+        match definition.into {
+            Some(table) => {
+                let (coordinator, runtime) = (self.coordinator.clone(), self.runtime.clone());
+                Ok(Box::new(TableSink { sink: id, table, coordinator, runtime }))
+            }
+            None => eddyline_connectors::open_sink(&definition.spec),
+        }
+    }
+
     fn dir(&self, id: RelationId) -> PathBuf {
         sink_dir(&self.data_dir, id)
     }
@@ -169,7 +185,7 @@ impl SinkJob {
         opened: Option<Opened>,
     ) -> Result<Self> {
         let definition = definition(relation).ok_or_else(|| SqlError::internal("not a sink"))?;
-        let connector = eddyline_connectors::open_sink(&definition.spec)?;
+        let connector = place.connector(relation.id, definition)?;
         stats.log_bytes_max.store(definition.log_bytes_max, Ordering::Relaxed);
         stats.paused.store(definition.paused, Ordering::Relaxed);
         let last = opened.as_ref().map_or(0, |o| o.last);
@@ -207,6 +223,15 @@ impl SinkJob {
             only_sources,
             append_only,
         })
+    }
+
+    /// A table of ours has steps up to this number. If its own log knows none of the last of them (it is an older copy, or made anew), what comes
+    /// is nevertheless not one of them.
+    pub fn number_after(&mut self, written: u64) {
+        if written > self.last {
+            self.last = written;
+            self.committed.0 = written;
+        }
     }
 
     /// The net changes of one step.

@@ -69,6 +69,12 @@ impl Case {
         self
     }
 
+    /// `WITH (...)` of the view.
+    pub fn with(mut self, options: &str) -> Case {
+        self.options = format!(" WITH ({options})");
+        self
+    }
+
     pub fn read_twice(mut self) -> Case {
         self.readers = 2;
         self

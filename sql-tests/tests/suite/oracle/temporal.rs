@@ -24,7 +24,34 @@ pub fn scenario() -> Scenario {
     }
     cases.extend(SOME.iter().map(|(name, sql)| Case::new(*name, *sql)));
     cases.extend(over_views());
+    cases.extend(["e", "o", "q"].into_iter().flat_map(kept));
+    cases.push(Case::new("groups_of_kept", "SELECT k, COUNT(*) AS n, SUM(i) AS s FROM kept_o GROUP BY k").over(&["kept_o"]));
+    cases.push(Case::new("recent_of_kept", "SELECT k, ts FROM kept_e WHERE ts > now() - INTERVAL '8 seconds'").over(&["kept_e"]));
     Scenario { name: "temporal", tables, cases, epochs: 16, changes: 8, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+}
+
+/// Views with a retention, over a table.
+fn kept(table: &str) -> Vec<Case> {
+    let case = |name: &str, query: &str, retention: &str, kept: &str| {
+        let query = query.replace("{t}", table);
+        let batch = format!("SELECT * FROM ({query}) AS x WHERE {kept}");
+        Case::new(format!("{name}_{table}"), query).with(&format!("retention = {retention}")).batch(batch)
+    };
+    vec![
+        case("kept", "SELECT k, i, g, f, ts FROM {t}", "'20 seconds' ON ts", "ts >= now() - INTERVAL '20 seconds'"),
+        case(
+            "kept_groups",
+            "SELECT k, COUNT(*) AS n, MAX(ts) AS last FROM {t} GROUP BY k",
+            "'15 s on last'",
+            "last >= now() - INTERVAL '15 seconds'",
+        ),
+        case(
+            "kept_days",
+            "SELECT i, CAST(ts AS DATE) AS day FROM {t}",
+            "'1 day' ON day",
+            "CAST(day AS TIMESTAMP) >= CAST(now() AS TIMESTAMP) - INTERVAL '24 hours'",
+        ),
+    ]
 }
 
 /// Over each table.
