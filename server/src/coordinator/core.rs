@@ -207,7 +207,10 @@ impl Core {
         match command {
             Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
             Command::Write(write, reply) => self.on_write(write, reply),
-            Command::WrittenBySink(sink, reply) => reply_to(reply, Ok(self.written_by_sink(sink))),
+            Command::WrittenBySink(sink, reply) => {
+                let written = self.log_health().map(|()| self.written_by_sink(sink));
+                reply_to(reply, written);
+            }
             Command::Snapshot { relations, at_least, for_write, in_time, reply } => {
                 self.on_snapshot(relations, at_least, for_write, in_time, reply)
             }

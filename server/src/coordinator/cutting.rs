@@ -238,7 +238,7 @@ impl Core {
                 return reply_to(reply, Err(SqlError::new(SqlState::UNDEFINED_OBJECT, "the sink was dropped")));
             }
             if self.written_by_sink(id) >= up_to {
-                return reply_to(reply, Ok(self.durable));
+                return self.on_written_before(reply, room);
             }
         }
         let is_empty = write.changes.iter().all(|(_, c)| c.is_empty());
@@ -262,6 +262,16 @@ impl Core {
         }
         // Every write that waits goes into the next cut, which `settle` takes at once.
         self.writes_waiting.push(WaitingWrite { tables, epoch: self.last_cut.next(), reply, _room: room });
+    }
+
+    /// A sink's write that is in the log: it is answered once that is on disk.
+    fn on_written_before(&mut self, reply: Reply<Epoch>, room: OwnedSemaphorePermit) {
+        if let Err(error) = self.log_health() {
+            return reply_to(reply, Err(error));
+        }
+        let waits = self.tables.values().any(|t| t.has_input());
+        let epoch = if waits { self.last_cut.next() } else { self.last_cut };
+        self.writes_waiting.push(WaitingWrite { tables: Vec::new(), epoch, reply, _room: room });
     }
 
     /// Up to which of a sink's steps the tables have what it wrote.

@@ -32,6 +32,10 @@ impl Core {
         if is_view && pause {
             self.check_pausable(&relation)?;
         }
+        if is_view && !pause {
+            // What the view lacks enters it at an epoch that nobody has read it at.
+            self.take_cut()?;
+        }
         let epoch = self.last_cut;
         let logged = self.log_ddl(&DdlRecord::Pause { relation: id, pause, epoch })?;
         self.apply_pause(id, pause, epoch);

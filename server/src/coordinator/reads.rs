@@ -26,7 +26,7 @@ impl WaitingRead {
 
     /// Whether it waits for a cut that nothing else may lead to.
     pub fn wants_cut_after(&self, last_cut: Epoch) -> bool {
-        self.fresh.is_some_and(|epoch| epoch > last_cut)
+        !self.in_time && self.fresh.is_some_and(|epoch| epoch > last_cut)
     }
 }
 

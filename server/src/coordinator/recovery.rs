@@ -6,7 +6,7 @@ use super::core::Core;
 use super::ddl::{StoredViews, view_key, view_schema};
 use super::handle::CoordinatorHandle;
 use super::history::History;
-use super::job::Mode;
+use super::job::{Exact, Mode};
 use super::pausing::paused_at;
 use super::pins::Pins;
 use super::reaper::Reaper;
@@ -400,6 +400,8 @@ impl Core {
         if let Some(progress) = job.progress.as_ref().filter(|_| job.stands && paused_at(&restored.relation).is_some()) {
             // It stays where it was, and not at the checkpoint's epoch.
             restored.stepped = progress.epoch;
+            restored.exact = Exact::default();
+            restored.exact.step(progress.epoch);
         }
         restored.source_ends = positions.into_iter().map(|(source, ends)| (source, Arc::new(ends))).collect();
         restored.output_watermark = job.output_watermark;

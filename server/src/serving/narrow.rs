@@ -32,8 +32,14 @@ pub fn reads_one_relation(plan: &LogicalPlan) -> Result<bool> {
     let mut one = true;
     plan.apply(|node| {
         one &= match node {
-            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => no_subquery(node)?,
-            LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => true,
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::TableScan(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::EmptyRelation(_)
+            | LogicalPlan::Values(_) => no_subquery(node)?,
             _ => false,
         };
         Ok(if one { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })

@@ -85,6 +85,8 @@ pub struct SinkJob {
     pub only_sources: bool,
     /// Rows only come.
     append_only: bool,
+    /// Its rows go into a table of ours, exactly once.
+    into_table: bool,
 }
 
 /// A sink's log as files. A sink that is dropped meanwhile has none.
@@ -222,6 +224,7 @@ impl SinkJob {
             rejoins: false,
             only_sources,
             append_only,
+            into_table: definition.into.is_some(),
         })
     }
 
@@ -323,9 +326,10 @@ impl SinkJob {
         self.unlogged_bytes >= UNLOGGED_BYTES_MAX
     }
 
-    /// What a private reading found goes before it is done: rows only come, and a restart can go on in the middle.
+    /// What a private reading found goes before it is done: rows only come, and a restart can go on in the middle. Some of
+    /// them may come again then, cut into other steps: not where each has to be told from the one before.
     pub fn sends_early(&self) -> bool {
-        self.append_only && self.only_sources
+        self.append_only && self.only_sources && !self.into_table
     }
 
     /// What waits to be sent has reached its bound.
