@@ -6,6 +6,7 @@ use super::core::Core;
 use super::ddl::job_plan;
 use super::handle::SystemRelation;
 use super::job::Mode;
+use super::pausing::paused_at;
 use super::pins::Pin;
 use super::sink::{SinkJob, definition};
 use super::stats::JobStats;
@@ -341,8 +342,9 @@ impl Core {
             let problem = sink.and_then(|s| s.stats.problem.read().clone());
             let state = match &job.mode {
                 Mode::Failed(_) => "stopped",
+                // Also while it comes to the epoch it stays at.
+                _ if paused_at(&job.relation).is_some() => "paused",
                 Mode::Backfilling(_) => "backfilling",
-                Mode::Live if self.is_paused(job) => "paused",
                 Mode::Live if self.stands_still(job) => "waiting for the sink",
                 Mode::Live if sink.is_some_and(|s| s.stats.paused.load(Relaxed)) => "paused",
                 Mode::Live if problem.is_some() => "retrying",
