@@ -3,11 +3,10 @@
 //! of its own, `VersionJoin`, which no rule of the optimiser takes for a join: a condition on a version must not be moved below
 //! the choice of the version.
 
-use super::Mode;
+use super::{Mode, marked};
 use crate::error::into_datafusion;
 use crate::functions::{AS_OF, NOW};
 use crate::lower::event_time;
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchemaRef, DataFusionError, JoinType, Result as DfResult};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore, build_join_schema};
@@ -151,23 +150,12 @@ pub fn mark_joins(select: &mut sql::Select) {
 
 /// Replaces every join whose condition has the mark.
 pub fn rewrite(plan: LogicalPlan, mode: Mode) -> DfResult<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Join(join) if join.filter.as_ref().is_some_and(has_mark) => version_join(join, mode).map(Transformed::yes),
-        other => Ok(Transformed::no(other)),
-    });
-    rewritten.map(|t| t.data)
-}
-
-fn has_mark(condition: &Expr) -> bool {
-    condition.exists(|e| Ok(mark(e).is_some())).unwrap_or(false)
+    marked::replace_joins(plan, AS_OF, |join| version_join(join, mode))
 }
 
 /// What the mark marks.
 fn mark(e: &Expr) -> Option<&Expr> {
-    match e {
-        Expr::ScalarFunction(f) if f.func.name() == AS_OF => f.args.first(),
-        _ => None,
-    }
+    marked::argument(e, AS_OF)
 }
 
 fn version_join(join: Join, mode: Mode) -> DfResult<LogicalPlan> {

@@ -2,10 +2,10 @@
 //! join (`mark_joins`), which becomes plain relational algebra here: a right row is nearest from its own place up to that of its neighbour, which a
 //! window function gives, and the left row lies between. So it follows every change of both sides, and a SELECT runs it too.
 
+use super::marked;
 use crate::error::into_datafusion;
 use crate::functions::{ASOF, registry};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{BinaryExpr, Sort, WindowFunction};
@@ -46,22 +46,11 @@ pub fn mark_joins(select: &mut sql::Select) {
 
 /// Replaces every join whose condition has the mark.
 pub fn rewrite(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|node| match node {
-        LogicalPlan::Join(join) if join.filter.as_ref().is_some_and(has_mark) => nearest(join).map(Transformed::yes),
-        other => Ok(Transformed::no(other)),
-    });
-    rewritten.map(|t| t.data)
-}
-
-fn has_mark(condition: &Expr) -> bool {
-    condition.exists(|e| Ok(mark(e).is_some())).unwrap_or(false)
+    marked::replace_joins(plan, ASOF, nearest)
 }
 
 fn mark(e: &Expr) -> Option<&Expr> {
-    match e {
-        Expr::ScalarFunction(f) if f.func.name() == ASOF => f.args.first(),
-        _ => None,
-    }
+    marked::argument(e, ASOF)
 }
 
 fn refuse<T>(message: &str, hint: &str) -> DfResult<T> {

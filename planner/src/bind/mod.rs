@@ -8,6 +8,7 @@ mod casts;
 mod catalog_queries;
 mod inline;
 mod literals;
+mod marked;
 pub mod match_recognize;
 mod names;
 mod operands;

@@ -206,6 +206,41 @@ async fn subscriptions_are_cancelled_and_fall_behind() {
     assert!(error.hint().is_some_and(|hint| hint.contains("SUBSCRIBE again")));
 }
 
+/// What a paused view lacked comes to a subscription that had come to the newest epoch meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_paused_view_missed_comes_when_it_goes_on() {
+    const BIDS: i64 = 9_200;
+    let server = Server::start(ServerOptions::default());
+    let writer = server.connect().await;
+    run(
+        &writer,
+        "CREATE SOURCE bid (auction BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '10000', nexmark.rate = '5000')",
+    )
+    .await;
+    run(&writer, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n, 1 AS one FROM bid").await;
+    run(&writer, "CREATE MATERIALIZED VIEW goes_on AS SELECT COUNT(*) AS n FROM bid").await;
+    let reader = server.connect().await;
+    run(&reader, "BEGIN; DECLARE c CURSOR FOR SUBSCRIBE TO counted").await;
+    let mut seen = fetched(&reader, "FETCH ALL FROM c").await;
+    run(&writer, "ALTER MATERIALIZED VIEW counted PAUSE").await;
+    let at_rest = || async { (number(&writer, "SELECT n FROM goes_on").await == BIDS).then_some(()) };
+    until("the source has ended", at_rest).await;
+    assert!(number(&writer, "SELECT n FROM counted").await < BIDS, "the view was paused too late to lack anything");
+    // Each waits for up to a second, in which the subscription comes to the newest epoch.
+    for _ in 0..3 {
+        seen.extend(fetched(&reader, "FETCH ALL FROM c").await);
+    }
+    run(&writer, "ALTER MATERIALIZED VIEW counted RESUME").await;
+    let net = |seen: &[Row]| seen.iter().map(|(_, weight, (n, _))| weight * n).sum::<i64>();
+    for _ in 0..60 {
+        seen.extend(fetched(&reader, "FETCH ALL FROM c").await);
+        if net(&seen) == BIDS {
+            break;
+        }
+    }
+    assert_eq!(net(&seen), BIDS, "{seen:?}");
+}
+
 async fn fetched_big(client: &Client, fetch: &str) -> Result<usize, tokio_postgres::Error> {
     let messages = client.simple_query(fetch).await?;
     Ok(messages.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count())
