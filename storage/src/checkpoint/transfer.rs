@@ -177,7 +177,8 @@ fn link_out(file: &FileRef, from: &Path, to: &Path) -> Result<()> {
 
 /// `false`: it has to be fetched to `to`, where nothing is any more.
 fn place(file: &FileRef, files: Option<&Path>, to: &Path) -> Result<bool> {
-    if files.is_none() && to.exists() {
+    let linked = files.is_some() && local::is_linked(file.bytes);
+    if !linked && to.exists() {
         let (bytes, crc32) = local::measure(to).map_err(failed("read", to))?;
         if verify(file, bytes, crc32).is_ok() {
             return Ok(true);
