@@ -146,6 +146,12 @@ pub trait SourceConnector: Send + Sync {
     /// from its first offset. Trouble on the way is reported and retried with
     /// back-off, never an early end.
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>>;
+
+    /// The same for readers that look at some columns alone: any other may be null in every row. Which records can be decoded does not
+    /// depend on it, so values of other columns are checked all the same. Columns that are NOT NULL are kept always.
+    fn read_columns(&self, ranges: Vec<PartitionRange>, _kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        self.read(ranges, sink)
+    }
 }
 
 /// A sink as the catalog stores it and a connector opens it. Option keys are canonical, `connector` and format keys

@@ -101,6 +101,8 @@ pub const ON_ERROR: &str = "on_error";
 pub const ALLOWED_LATENESS: &str = "allowed_lateness";
 /// How long a job may collect changes before it takes them in one step.
 pub const EMIT_INTERVAL: &str = "emit_interval";
+/// How long an operator keeps state that is not touched.
+pub const STATE_TTL: &str = "state_ttl";
 /// How long a view keeps rows, by a time of theirs: a duration, and `on "column"` behind it.
 pub const RETENTION: &str = "retention";
 /// Columns by which a sink's rows are identified, with commas or semicolons between.

@@ -121,10 +121,20 @@ impl SourceConnector for FileConnector {
     }
 
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        self.start(ranges, None, sink)
+    }
+
+    fn read_columns(&self, ranges: Vec<PartitionRange>, kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        self.start(ranges, Some(kept), sink)
+    }
+}
+
+impl FileConnector {
+    fn start(&self, ranges: Vec<PartitionRange>, kept: Option<&[bool]>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
         if let Some(range) = ranges.iter().find(|range| range.partition != PARTITION) {
             return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("a source of files has no partition {}", range.partition)));
         }
-        Ok(Box::new(reader::FileReader::start(self.files.clone(), ranges, sink)?))
+        Ok(Box::new(reader::FileReader::start(self.files.clone(), ranges, kept, sink)?))
     }
 }
 

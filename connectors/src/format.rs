@@ -73,6 +73,9 @@ pub trait RecordDecoder: Send {
     /// The rows, in the order of the decoder's columns; the decoder is empty afterwards.
     fn finish(&mut self) -> Result<DecodedRows>;
 
+    /// Columns that are not `kept` are checked and come as nulls, unless they are NOT NULL. Before the first record.
+    fn keep(&mut self, _kept: &[bool]) {}
+
     /// Takes a file's header: fields come in its order from now on.
     fn header(&mut self, record: &[u8]) -> Result<(), String>;
 

@@ -41,10 +41,20 @@ impl SourceConnector for KafkaConnector {
     }
 
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        self.start(&self.layout, ranges, sink)
+    }
+
+    fn read_columns(&self, ranges: Vec<PartitionRange>, kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        self.start(&Arc::new(self.layout.keeping(kept)), ranges, sink)
+    }
+}
+
+impl KafkaConnector {
+    fn start(&self, layout: &Arc<RecordLayout>, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
         if let Some(range) = ranges.iter().find(|range| range.partition.0 < 0 || range.start.0 < 0) {
             let message = format!("there is no partition {} or offset {}", range.partition, range.start);
             return Err(SqlError::new(SqlState::INVALID_PARAMETER, message));
         }
-        Ok(Box::new(reader::KafkaReader::start(self.settings.clone(), &self.layout, ranges, sink)?))
+        Ok(Box::new(reader::KafkaReader::start(self.settings.clone(), layout, ranges, sink)?))
     }
 }

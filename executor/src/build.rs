@@ -116,7 +116,7 @@ impl Builder<'_> {
                 output,
                 output_mode: node.mode,
                 routing: routing(plan, node.inputs[0])?,
-                state: self.state_of(*state),
+                state: self.state_of(index, *state),
             })?,
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
             Op::ProcessingTime { .. } => Box::new(ProcessingTime),
@@ -131,7 +131,7 @@ impl Builder<'_> {
                 input: input().clone(),
                 output,
                 routing: routing(plan, node.inputs[0])?,
-                state: self.state_of(*state),
+                state: self.state_of(index, *state),
             })?,
             Op::MatchRecognize { partition, order, pattern, variables, keep, values, all_rows, skip, within, before, state } => {
                 MatchRecognize::new(MatchRecognizeSpec {
@@ -149,7 +149,7 @@ impl Builder<'_> {
                     output,
                     routing: routing(plan, node.inputs[0])?,
                     now: self.now,
-                    state: self.state_of(*state),
+                    state: self.state_of(index, *state),
                 })?
             }
             Op::Union => {
@@ -177,7 +177,7 @@ impl Builder<'_> {
                 output_mode: node.mode,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
-                state: self.state_of(*state),
+                state: self.state_of(index, *state),
             })?,
             Op::LookupJoin { kind, keys, residual, state } => LookupJoin::new(LookupJoinSpec {
                 kind: *kind,
@@ -187,7 +187,7 @@ impl Builder<'_> {
                 output,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
-                state: self.state_of(*state),
+                state: self.state_of(index, *state),
             })?,
             Op::TemporalJoin { kind, keys, residual, times, state } => TemporalJoin::new(TemporalJoinSpec {
                 kind: *kind,
@@ -199,7 +199,7 @@ impl Builder<'_> {
                 output,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
-                state: self.state_of(*state),
+                state: self.state_of(index, *state),
             })?,
             Op::Aggregate { group, calls, window, state } => Aggregate::new(AggregateSpec {
                 group: group.clone(),
@@ -209,7 +209,7 @@ impl Builder<'_> {
                 output,
                 input_mode: plan.nodes[node.inputs[0]].mode,
                 routing: routing(plan, node.inputs[0])?,
-                state: self.state_of(*state),
+                state: self.state_of(index, *state),
             })?,
             Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => TopN::new(TopNSpec {
                 partition: partition.clone(),
@@ -223,7 +223,7 @@ impl Builder<'_> {
                 output,
                 input_mode: plan.nodes[node.inputs[0]].mode,
                 routing: routing(plan, node.inputs[0])?,
-                state: self.state_of(*state),
+                state: self.state_of(index, *state),
             })?,
             Op::Over { partition, order, calls, window, state } => Over::new(OverSpec {
                 partition: partition.clone(),
@@ -233,12 +233,12 @@ impl Builder<'_> {
                 input: input().clone(),
                 output,
                 routing: routing(plan, node.inputs[0])?,
-                state: self.state_of(*state),
+                state: self.state_of(index, *state),
             })?,
             Op::Normalize { key } => Box::new(Normalize::new(self.spec.view.clone(), key.clone(), output)?),
             Op::Materialize { .. } => {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
-                Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net)?)
+                Box::new(Materialize::new(self.spec.view.clone(), self.worker, output, net, plan.forgets())?)
             }
             Op::Sink { .. } => {
                 let net = plan.nodes[node.inputs[0]].mode == ChangelogMode::Append || is_net(plan, node.inputs[0]);
@@ -247,7 +247,7 @@ impl Builder<'_> {
         }))
     }
 
-    fn state_of(&self, table: StateTableId) -> StateSpec {
+    fn state_of(&self, index: usize, table: StateTableId) -> StateSpec {
         StateSpec {
             table,
             worker: self.worker,
@@ -257,6 +257,8 @@ impl Builder<'_> {
             budget: self.state.budget.clone(),
             gate: self.state.gate.clone(),
             restore: self.spec.restore.is_some(),
+            ttl: self.spec.plan.ttl_of(index),
+            forgetful: self.spec.plan.forgets(),
         }
     }
 }

@@ -20,6 +20,7 @@ use std::time::Instant;
 /// Rows a job works off before other jobs get their turn: a few milliseconds.
 const TURN_ROWS: usize = 64 * 1024;
 const LATE: &str = "arrived after its window had closed";
+const FORGOTTEN: &str = "was taken back after its state_ttl";
 
 pub(crate) enum Work {
     Operator(Box<dyn Operator>),
@@ -267,6 +268,7 @@ impl Instance {
     fn collect(&mut self, index: usize, mut ctx: StepContext) {
         let part = &mut self.active.as_mut().expect("a step is in flight").part;
         part.late.extend(ctx.take_late().into_iter().map(|changes| SideRows { node: index, reason: LATE.to_string(), changes }));
+        part.late.extend(ctx.take_forgotten().into_iter().map(|changes| SideRows { node: index, reason: FORGOTTEN.to_string(), changes }));
         part.rejected.extend(ctx.take_rejected().into_iter().map(|(reason, changes)| SideRows { node: index, reason, changes }));
         let output = ctx.take_output();
         self.nodes[index].done.rows_out += output.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();

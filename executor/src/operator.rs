@@ -62,12 +62,22 @@ pub struct StepContext {
     on_error: ErrorPolicy,
     output: Vec<TaggedBatch>,
     late: Vec<ChangeBatch>,
+    forgotten: Vec<ChangeBatch>,
     rejected: Vec<(String, ChangeBatch)>,
 }
 
 impl StepContext {
     pub fn new(epoch: Epoch, now: Timestamp, start_watermark: Timestamp, on_error: ErrorPolicy) -> Self {
-        StepContext { epoch, now, start_watermark, on_error, output: Vec::new(), late: Vec::new(), rejected: Vec::new() }
+        StepContext {
+            epoch,
+            now,
+            start_watermark,
+            on_error,
+            output: Vec::new(),
+            late: Vec::new(),
+            forgotten: Vec::new(),
+            rejected: Vec::new(),
+        }
     }
 
     /// Output of a stateful operator: its rows came about in this step, so they carry the watermark at its start and its `now`.
@@ -87,6 +97,13 @@ impl StepContext {
     pub fn late(&mut self, changes: ChangeBatch) {
         if !changes.is_empty() {
             self.late.push(changes);
+        }
+    }
+
+    /// What would be taken away from state that was forgotten; the columns may be fewer than the input's.
+    pub fn forgotten(&mut self, changes: ChangeBatch) {
+        if !changes.is_empty() {
+            self.forgotten.push(changes);
         }
     }
 
@@ -110,6 +127,10 @@ impl StepContext {
 
     pub fn take_late(&mut self) -> Vec<ChangeBatch> {
         std::mem::take(&mut self.late)
+    }
+
+    pub fn take_forgotten(&mut self) -> Vec<ChangeBatch> {
+        std::mem::take(&mut self.forgotten)
     }
 
     pub fn take_rejected(&mut self) -> Vec<(String, ChangeBatch)> {

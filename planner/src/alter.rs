@@ -36,6 +36,9 @@ impl Context<'_> {
             }
             RelationKind::View { .. } => return Err(SqlError::unsupported("a view has no options")),
         }
+        if let Some(options) = after.job_options() {
+            crate::forgetting::check_altered(&after, options, self.catalog)?;
+        }
         Ok(Planned::Alter { before, after: Box::new(after) })
     }
 

@@ -9,7 +9,7 @@ use eddyline_common::time::{MICROS_PER_MILLI, MICROS_PER_SECOND};
 use eddyline_common::types::Column;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, SqlType, options};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A catalog object as planned and persisted.
@@ -99,6 +99,20 @@ impl Relation {
         }
     }
 
+    /// The stored columns that its event time and its watermark are computed of.
+    pub fn watermark_columns(&self) -> BTreeSet<usize> {
+        let read = std::cell::RefCell::new(BTreeSet::new());
+        let note = |column: usize| {
+            read.borrow_mut().insert(column);
+            Some(Expr::Column(column))
+        };
+        if let Some(watermark) = &self.watermark {
+            crate::expr::map_columns(&watermark.expression, &note);
+            crate::expr::map_columns(&self.visible[watermark.column].value, &note);
+        }
+        read.into_inner()
+    }
+
     /// The options of its job, if it was planned from a query.
     pub fn job_options(&self) -> Option<&ViewOptions> {
         match &self.kind {
@@ -154,6 +168,9 @@ pub struct ViewOptions {
     /// Microseconds that changes are collected before a step takes them; 0: none.
     #[serde(default)]
     pub emit_interval: i64,
+    /// Microseconds that operators keep state which is not touched; 0: for ever.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub state_ttl: i64,
     /// A view's: it stays at this epoch. ALTER ... PAUSE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Epoch>,
@@ -173,11 +190,18 @@ pub struct Retention {
 /// A reader of other views waits for the slowest, and inputs are kept for as long.
 const EMIT_INTERVAL_MAX: i64 = 3600 * MICROS_PER_SECOND;
 
+/// Far from where time ends.
+const STATE_TTL_MAX: i64 = 100 * 366 * 24 * 3600 * MICROS_PER_SECOND;
+
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
 impl ViewOptions {
     /// What canonical options of a view or sink say of its job.
     pub fn of(options: &BTreeMap<String, String>) -> Result<Self> {
         let mut view = ViewOptions::default();
-        for key in [options::ON_ERROR, options::ALLOWED_LATENESS, options::EMIT_INTERVAL, options::RETENTION] {
+        for key in [options::ON_ERROR, options::ALLOWED_LATENESS, options::EMIT_INTERVAL, options::STATE_TTL, options::RETENTION] {
             view.set(key, options.get(key).map(String::as_str))?;
         }
         Ok(view)
@@ -195,6 +219,12 @@ impl ViewOptions {
                     return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("option \"{key}\" is at most one hour")));
                 }
             }
+            options::STATE_TTL => {
+                self.state_ttl = micros()?;
+                if !(0..=STATE_TTL_MAX).contains(&self.state_ttl) {
+                    return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("option \"{key}\" is at most a hundred years")));
+                }
+            }
             options::RETENTION => {
                 let retention = value.map(|text| options::retention(key, text)).transpose()?;
                 self.retention = retention.map(|(micros, column)| Retention { micros, column });
@@ -210,7 +240,11 @@ impl ViewOptions {
         if self.on_error == ErrorPolicy::Stop {
             listed.push((options::ON_ERROR, "stop".to_string()));
         }
-        for (key, micros) in [(options::ALLOWED_LATENESS, self.allowed_lateness), (options::EMIT_INTERVAL, self.emit_interval)] {
+        for (key, micros) in [
+            (options::ALLOWED_LATENESS, self.allowed_lateness),
+            (options::EMIT_INTERVAL, self.emit_interval),
+            (options::STATE_TTL, self.state_ttl),
+        ] {
             if micros != 0 {
                 listed.push((key, duration_text(micros)));
             }

@@ -5,7 +5,7 @@ use crate::bind::{Binder, Mode, query_names, resolve_names};
 use crate::catalog::{Catalog, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
-use crate::lower::{Emission, StateTableIds, check, check_unnested, columns_of, lower, prepare};
+use crate::lower::{Emission, StateTableIds, StateTtls, check, check_unnested, columns_of, lower, prepare};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
@@ -400,11 +400,13 @@ pub fn create_view(
     }
     let (mut emission, mut options) = view_options(create)?;
     emission.share = is_shared(settings);
+    emission.ttl = StateTtls::of(options.state_ttl, &parsed.ttl_hints);
     options.time_zone = (settings.time_zone != "UTC").then(|| settings.time_zone.clone());
     let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
     let (bound, found) = binder.query(&create.query)?;
     let names: Vec<String> = view_columns(create, &bound, text)?.into_iter().map(|c| c.name).collect();
     let (logical, plan) = streaming_plan(bound, &names, ids, emission, &binder)?;
+    crate::forgetting::check(&plan, &options, catalog)?;
     let output = plan.output_node();
     let key = match &output.op {
         Op::Materialize { key } => key.clone(),
@@ -526,7 +528,13 @@ pub fn is_shared(settings: &Settings) -> bool {
 fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
     let view = ViewOptions::of(&options::canonicalize_view(create.options.clone())?)?;
     let emit = create.emit.unwrap_or(Emit::Changes);
-    let emission = Emission { emit, allowed_lateness: view.allowed_lateness, share: true, retention: view.retention.clone() };
+    let emission = Emission {
+        emit,
+        allowed_lateness: view.allowed_lateness,
+        share: true,
+        retention: view.retention.clone(),
+        ttl: StateTtls::default(),
+    };
     Ok((emission, view))
 }
 
@@ -554,5 +562,5 @@ pub fn table_plan(relation: &Relation) -> StreamPlan {
     }
     let input = nodes.len() - 1;
     nodes.push(node(Op::Materialize { key: relation.key.clone() }, vec![input]));
-    StreamPlan { version: PLAN_VERSION, output: nodes.len() - 1, nodes }
+    StreamPlan { version: PLAN_VERSION, output: nodes.len() - 1, nodes, state_ttl: vec![] }
 }

@@ -1,4 +1,8 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
+//!
+//! - `bounds`: what bounds the state
+
+mod bounds;
 
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind, Literal,
@@ -46,6 +50,7 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
     let name = |i: &usize| input.map_or_else(|| format!("#{i}"), |n| column_name(n, *i));
     let names = |columns: &[usize]| columns.iter().map(name).collect::<Vec<_>>().join(", ");
     let text = |e: &Expr| input.map_or_else(|| expr(e, &|i| format!("#{i}")), |n| expr(e, &|i| column_name(n, i)));
+    let bound = || bounds::bound(plan, id).unwrap_or_default();
     match &node.op {
         Op::Scan { relation, .. } => format!("Scan {}", relation_name(*relation)),
         Op::Values { rows } => format!("Values rows={}", rows.len()),
@@ -59,36 +64,33 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
                 bounds.iter().map(shifted).collect::<Vec<_>>()
             };
             let all = [bounds(from, ">="), bounds(until, "<")].concat();
-            let bound = if until.is_empty() { "rows to come" } else { "rows until they leave" };
-            format!("TemporalFilter {} state={state} bound={bound}", all.join(" and "))
+            format!("TemporalFilter {} state={state} bound={}", all.join(" and "), bound())
         }
         Op::Project { exprs } => format!("Project {}", exprs.iter().map(text).collect::<Vec<_>>().join(", ")),
         Op::Unnest { lists } => format!("Unnest {}", names(lists)),
         Op::ProcessingTime { column } => format!("ProcessingTime {}", name(column)),
         Op::WindowAssign { time_column, kind } => format!("WindowAssign {} on {}", window_kind(kind), name(time_column)),
         Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => format!(
-            "SessionAssign gap {} on {} by [{}] emit={} lateness={} state={state} bound=open sessions",
+            "SessionAssign gap {} on {} by [{}] emit={} lateness={} state={state} bound={}",
             duration(*gap),
             name(time_column),
             names(partition),
             emit_text(*emit),
-            duration(*allowed_lateness)
+            duration(*allowed_lateness),
+            bound()
         ),
         Op::Exchange { keys } if keys.is_empty() => "Exchange to one worker".to_string(),
         Op::Exchange { keys } => format!("Exchange by {}", names(keys)),
         Op::JoinExchange { keys } => format!("Exchange by {}, null keys by all columns", names(keys)),
-        Op::Join { .. } => join_line(plan, node),
+        Op::Join { .. } => join_line(plan, node, &bound()),
         Op::LookupJoin { kind, keys, residual, state } => {
-            format!("Lookup{} state={state} bound=rows of the right input", join_text(plan, node, *kind, keys, "=", residual.as_ref()))
+            format!("Lookup{} state={state} bound={}", join_text(plan, node, *kind, keys, "=", residual.as_ref()), bound())
         }
         Op::TemporalJoin { kind, keys, residual, times, state } => {
             let time = name(&times[0]);
-            format!(
-                "Temporal{} as of {time} state={state} bound=versions still needed",
-                join_text(plan, node, *kind, keys, "=", residual.as_ref())
-            )
+            format!("Temporal{} as of {time} state={state} bound={}", join_text(plan, node, *kind, keys, "=", residual.as_ref()), bound())
         }
-        Op::MatchRecognize { .. } => match_line(&node.op, &name, &names),
+        Op::MatchRecognize { .. } => match_line(&node.op, &bound(), &name, &names),
         Op::Union => "Union".to_string(),
         Op::Normalize { key } => format!("Normalize key=[{}]", key.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ")),
         Op::Aggregate { group, calls, window, state } => {
@@ -99,13 +101,7 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
             if let Some(window) = window {
                 line.push_str(&window_text(window, &name(&group[window.end])));
             }
-            let endless = input.is_some_and(|n| n.mode == ChangelogMode::Append) && !group.is_empty();
-            let bound = match (window.is_some(), endless) {
-                (true, _) => "open windows",
-                (false, false) => "groups",
-                (false, true) => "groups (warning: the input only grows, and no group ends)",
-            };
-            let _ = write!(line, " state={state} bound={bound}");
+            let _ = write!(line, " state={state} bound={}", bound());
             line
         }
         Op::TopN { partition, order, function, offset, limit, with_rank, window, state } => {
@@ -122,13 +118,7 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
             if let Some(window) = window {
                 line.push_str(&window_text(window, &name(&partition[window.end])));
             }
-            let append = input.is_some_and(|n| n.mode == ChangelogMode::Append) && limit.is_some();
-            let bound = match (window.is_some(), append) {
-                (true, _) => "open windows",
-                (false, true) => "the first rows of each partition",
-                (false, false) => "rows",
-            };
-            let _ = write!(line, " state={state} bound={bound}");
+            let _ = write!(line, " state={state} bound={}", bound());
             line
         }
         Op::Over { partition, order, calls, window, state } => {
@@ -137,8 +127,7 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
             if let Some(window) = window {
                 line.push_str(&window_text(window, &name(&partition[window.end])));
             }
-            let bound = if window.is_some() { "open windows" } else { "rows" };
-            let _ = write!(line, " state={state} bound={bound}");
+            let _ = write!(line, " state={state} bound={}", bound());
             line
         }
         Op::Materialize { key } if key.is_empty() => "Materialize keyless".to_string(),
@@ -148,8 +137,8 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
     }
 }
 
-fn match_line(op: &Op, name: &dyn Fn(&usize) -> String, names: &dyn Fn(&[usize]) -> String) -> String {
-    let Op::MatchRecognize { partition, order, pattern, variables, values, all_rows, skip, within, before, state, .. } = op else {
+fn match_line(op: &Op, bound: &str, name: &dyn Fn(&usize) -> String, names: &dyn Fn(&[usize]) -> String) -> String {
+    let Op::MatchRecognize { partition, order, pattern, variables, values, all_rows, skip, within, state, .. } = op else {
         return String::new();
     };
     let called: Vec<String> = variables.iter().map(|v| v.name.clone()).collect();
@@ -182,18 +171,7 @@ fn match_line(op: &Op, name: &dyn Fn(&usize) -> String, names: &dyn Fn(&[usize])
     if let Some(within) = within {
         let _ = write!(line, " within {}", duration(*within));
     }
-    let endless = crate::bind::match_recognize::pattern::length(pattern).1.is_none();
-    let bound = match (within, endless) {
-        (Some(_), _) => "rows ahead of the watermark, and back to WITHIN",
-        (None, false) => "rows ahead of the watermark, and of matches that may still be found",
-        (None, true) => {
-            "rows ahead of the watermark, and of matches that may still be found (warning: without WITHIN a match may go on for ever)"
-        }
-    };
     let _ = write!(line, " state={state} bound={bound}");
-    if *before > 0 {
-        let _ = write!(line, ", and the last {before} of each partition");
-    }
     line
 }
 
@@ -204,6 +182,7 @@ fn match_value(value: &MatchValue, variables: &[String], name: &dyn Fn(&usize) -
     };
     let shown = match &value.of {
         MatchValueOf::Classifier => "classifier()".to_string(),
+        MatchValueOf::Number => "match_number()".to_string(),
         MatchValueOf::Aggregate(call) => aggregate_call(call, &of),
         MatchValueOf::Row { column, first, nth, offset } => {
             let row = format!(
@@ -253,7 +232,7 @@ fn emit_text(emit: Emit) -> &'static str {
     }
 }
 
-fn join_line(plan: &StreamPlan, node: &Node) -> String {
+fn join_line(plan: &StreamPlan, node: &Node, bound: &str) -> String {
     let Op::Join { kind, keys, nulls_equal, residual, window, interval, state } = &node.op else { return String::new() };
     let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
     let equals = if *nulls_equal { "is not distinct from" } else { "=" };
@@ -266,16 +245,7 @@ fn join_line(plan: &StreamPlan, node: &Node) -> String {
         let (l, r, lower, upper) = (column_name(left, l), column_name(right, r), duration(interval.lower), duration(interval.upper));
         let _ = write!(line, " interval=[{lower} <= {r} - {l} <= {upper}]");
     }
-    let _ = write!(line, " state={state}");
-    let grows = |node: &Node| node.mode == ChangelogMode::Append;
-    line.push_str(match (window.is_some(), grows(left), grows(right)) {
-        _ if interval.is_some() => " bound=interval",
-        (true, ..) => " bound=open windows",
-        (false, false, false) => " bound=rows of both inputs",
-        (false, true, false) => " bound=none (warning: the left input only grows)",
-        (false, false, true) => " bound=none (warning: the right input only grows)",
-        (false, true, true) => " bound=none (warning: both inputs only grow)",
-    });
+    let _ = write!(line, " state={state} bound={bound}");
     line
 }
 

@@ -68,5 +68,5 @@ pub fn keyed_plan(relation: &Relation) -> Option<StreamPlan> {
         node(Op::Normalize { key: key.clone() }, vec![1], &relation.columns, keys.clone()),
         node(Op::Materialize { key }, vec![2], &relation.columns, keys),
     ];
-    Some(StreamPlan { version: PLAN_VERSION, output: nodes.len() - 1, nodes })
+    Some(StreamPlan { version: PLAN_VERSION, output: nodes.len() - 1, nodes, state_ttl: vec![] })
 }

@@ -8,6 +8,7 @@
 //!   chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions`,
 //!   `casts` serve both
+//! - `forgetting`: what a job that forgets state asks of those it reads
 //! - `explain`: every stage as text
 //! - `statement`: what comes out
 
@@ -22,6 +23,7 @@ mod dml;
 mod error;
 pub mod explain;
 mod expr;
+mod forgetting;
 mod function;
 pub mod functions;
 mod keyed;

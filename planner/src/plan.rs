@@ -6,6 +6,7 @@ use crate::expr::reads_clock;
 use eddyline_common::types::{Column, SqlType};
 use eddyline_common::{RelationId, StateTableId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 pub const PLAN_VERSION: u32 = 1;
 
@@ -18,9 +19,34 @@ pub struct StreamPlan {
     pub nodes: Vec<Node>,
     /// Always the last node, a `Materialize` or a `Sink`.
     pub output: NodeId,
+    /// Operators that forget what was not touched for a time, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state_ttl: Vec<StateTtl>,
+}
+
+/// How long an operator keeps what is not touched: groups, partitions, and rows of a join. Once it has forgotten some, it takes
+/// retractions of rows that it does not know, and so does all that is above it. A view that is identified by a key then
+/// overwrites a key's row by what comes for it anew.
+///
+/// Time is the step's `now`. For what is forgotten to follow from the cuts alone, such a job, and those it reads, take one cut in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateTtl {
+    pub node: NodeId,
+    /// Microseconds, of the state of each input; `None`: it is kept.
+    pub micros: [Option<i64>; 2],
 }
 
 impl StreamPlan {
+    /// Whether its operators may forget rows that were not taken back.
+    pub fn forgets(&self) -> bool {
+        !self.state_ttl.is_empty()
+    }
+
+    /// How long a node keeps what comes from each of its inputs.
+    pub fn ttl_of(&self, node: NodeId) -> [Option<i64>; 2] {
+        self.state_ttl.iter().find(|ttl| ttl.node == node).map_or([None; 2], |ttl| ttl.micros)
+    }
+
     /// Whether what it shows depends on `now`.
     pub fn reads_clock(&self) -> bool {
         self.nodes.iter().any(|node| match &node.op {
@@ -56,6 +82,15 @@ impl StreamPlan {
     /// The tables its operators keep their state in.
     pub fn state_tables(&self) -> Vec<StateTableId> {
         self.nodes.iter().flat_map(|node| node.op.state_tables()).collect()
+    }
+
+    /// The stored columns of a relation that this plan reads.
+    pub fn columns_of(&self, read: RelationId) -> BTreeSet<usize> {
+        let of = |node: &Node| match &node.op {
+            Op::Scan { relation, projection } if *relation == read => projection.clone(),
+            _ => Vec::new(),
+        };
+        self.nodes.iter().flat_map(of).collect()
     }
 
     /// The relations this plan reads, each once, in order of first use.
@@ -627,6 +662,8 @@ pub enum MatchValueOf {
     Aggregate(AggregateCall),
     /// The variable of the last row.
     Classifier,
+    /// Which of its partition's matches it is, from 1 on: a bigint.
+    Number,
 }
 
 /// A scalar expression over the columns of one input. Every operand already has the type its operator

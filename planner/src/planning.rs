@@ -7,9 +7,10 @@ use crate::create::{create_relation, create_view, is_shared, object_name, output
 use crate::error::{from_datafusion, suggest};
 use crate::explain;
 use crate::function::create_function;
-use crate::lower::{Emission, StateTableIds};
+use crate::lower::{Emission, StateTableIds, StateTtls};
 use crate::optimize;
 use crate::parse::ast::{Ast, ShowAst};
+use crate::parse::hints::misplaced;
 use crate::parse::{Parsed, with_stack};
 use crate::plan::{Emit, LiteralValue, StreamPlan};
 use crate::query::Context;
@@ -33,7 +34,13 @@ pub fn plan(
 ) -> Result<Planned> {
     with_stack(|| {
         let context = Context { catalog, settings, text: &parsed.text, parameters: parameter_types };
-        statement(&parsed.ast, parsed, &context, ids)
+        let planned = statement(&parsed.ast, parsed, &context, ids)?;
+        let runs = match &planned {
+            Planned::Create { relation, .. } => relation.plan().is_some(),
+            Planned::Explain(_) => true,
+            _ => false,
+        };
+        if parsed.ttl_hints.is_empty() || runs { Ok(planned) } else { Err(misplaced()) }
     })
 }
 
@@ -205,7 +212,8 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let binder = context.binder(Mode::Streaming);
             let (bound, _) = binder.query(query)?;
             let names = output_names(query, &bound);
-            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings), retention: None };
+            let ttl = StateTtls::of(0, &parsed.ttl_hints);
+            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings), retention: None, ttl };
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
             stages(&mut lines, &logical, &plan, context);
         }

@@ -6,7 +6,7 @@ use crate::bind::{Binder, Mode};
 use crate::catalog::{Relation, RelationKind, SinkDefinition, ViewOptions, VisibleColumn};
 use crate::create::{is_shared, object_name, output_names};
 use crate::error::{fold, suggest};
-use crate::lower::{Emission, StateTableIds, check, check_unnested, columns_of, lower_sink, prepare};
+use crate::lower::{Emission, StateTableIds, StateTtls, check, check_unnested, columns_of, lower_sink, prepare};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{CreateSink, SinkFrom};
@@ -140,7 +140,8 @@ pub fn finish(
     let spec = &target.spec;
     let lowered = |emit: Emit, ids: &mut StateTableIds| {
         let (allowed_lateness, share) = (target.options.allowed_lateness, is_shared(binder.settings));
-        let emission = Emission { emit, allowed_lateness, share, retention: None };
+        let ttl = StateTtls::of(target.options.state_ttl, &parsed.ttl_hints);
+        let emission = Emission { emit, allowed_lateness, share, retention: None, ttl };
         lower_sink(&logical, &names, ids, emission, &|output| sink_key(output, spec))
     };
     let plan = match emit {
@@ -157,6 +158,7 @@ pub fn finish(
             }
         }
     };
+    crate::forgetting::check(&plan, &target.options, binder.catalog)?;
     let output = plan.output_node();
     for (column, planned) in target.spec.columns.iter_mut().zip(&output.columns) {
         column.ty = planned.ty.clone();

@@ -296,4 +296,5 @@ pub(super) const VIEW: &[OptionDef] = &[
     OptionDef::new(super::ON_ERROR, Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
     OptionDef::new(super::ALLOWED_LATENESS, Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),
     OptionDef::new(super::EMIT_INTERVAL, Kind::Duration).also(&["emit-interval", "emit.interval"]),
+    OptionDef::new(super::STATE_TTL, Kind::Duration).also(&["state-ttl", "state.ttl", "table.exec.state.ttl"]),
 ];

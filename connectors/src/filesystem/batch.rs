@@ -116,6 +116,17 @@ impl Layout {
         if self.by_rows || self.packing_of(file) != Packing::None { PLACE_MAX } else { file.bytes }
     }
 
+    /// Which payload columns are kept, of those of the source.
+    pub fn payload_kept(&self, columns: &[bool]) -> Vec<bool> {
+        let mut kept = vec![true; self.payload.len()];
+        for (origin, column) in self.origins.iter().zip(columns) {
+            if let Origin::Payload(index) = origin {
+                kept[*index] = *column;
+            }
+        }
+        kept
+    }
+
     fn decoder(&self) -> Result<Box<dyn RecordDecoder>> {
         format::decoder(&self.options, self.payload.clone(), self.keyed)
     }
@@ -130,8 +141,13 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    pub fn new(layout: &Layout) -> Result<Self> {
-        Ok(BatchBuilder { decoder: layout.decoder()?, offsets: Vec::new(), undecodable: Vec::new(), bytes: 0 })
+    /// `kept`: which columns of the source anybody reads; `None`: all.
+    pub fn new(layout: &Layout, kept: Option<&[bool]>) -> Result<Self> {
+        let mut decoder = layout.decoder()?;
+        if let Some(kept) = kept {
+            decoder.keep(&layout.payload_kept(kept));
+        }
+        Ok(BatchBuilder { decoder, offsets: Vec::new(), undecodable: Vec::new(), bytes: 0 })
     }
 
     pub fn is_full(&self) -> bool {

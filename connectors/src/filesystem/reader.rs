@@ -30,13 +30,14 @@ pub struct FileReader {
 impl SourceReader for FileReader {}
 
 impl FileReader {
-    pub fn start(files: Arc<Files>, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Self> {
+    pub fn start(files: Arc<Files>, ranges: Vec<PartitionRange>, kept: Option<&[bool]>, sink: Arc<dyn BatchSink>) -> Result<Self> {
         let (stop, stopped) = bounded(0);
         let mut reader = FileReader { stop: Some(stop), threads: Vec::new() };
         for range in ranges {
             let mut reading = Reading {
-                builder: BatchBuilder::new(&files.layout)?,
+                builder: BatchBuilder::new(&files.layout, kept)?,
                 splitter: Splitter::new(&files.layout.options)?,
+                kept: kept.map(<[bool]>::to_vec),
                 notes_from: files.known.lock().noted(),
                 start: range.start.0,
                 next: range.start.0,
@@ -72,6 +73,8 @@ struct Reading {
     stopped: Receiver<()>,
     splitter: Splitter,
     builder: BatchBuilder,
+    /// Columns that anybody reads; `None`: all.
+    kept: Option<Vec<bool>>,
     /// Where the next batch starts, and what is to be read next: only the end of a file lies between.
     start: i64,
     next: i64,
@@ -206,7 +209,7 @@ impl Reading {
             return Err(SqlError::io(problem));
         }
         // What an attempt that failed left is read again.
-        self.builder = BatchBuilder::new(&self.files.layout)?;
+        self.builder = BatchBuilder::new(&self.files.layout, self.kept.as_deref())?;
         let folders = self.files.layout.folders.values(&file.path)?;
         let (folders, refused) = match folders {
             Ok(folders) => (folders, None),

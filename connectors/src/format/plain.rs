@@ -35,6 +35,10 @@ impl RecordDecoder for PlainDecoder {
         Ok(DecodedRows { columns: self.row.finish()?, weights: None })
     }
 
+    fn keep(&mut self, kept: &[bool]) {
+        self.row.keep(kept);
+    }
+
     fn header(&mut self, record: &[u8]) -> Result<(), String> {
         self.parser.header(record, self.row.columns())
     }

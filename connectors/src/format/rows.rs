@@ -1,8 +1,9 @@
-//! Rows under construction: one buffer per column, filled field by field. A row that is not ended leaves no trace.
+//! Rows under construction: one buffer per column, filled field by field. A row that is not ended leaves no trace. A column that nobody reads
+//! is checked value by value and not kept: it comes as nulls.
 
 use super::PayloadColumn;
 use super::json::{ColumnBuffer, Fault, NumberUnit};
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, new_null_array};
 use eddyline_common::Result;
 
 /// How values are spelled, as far as the source's options say.
@@ -25,6 +26,8 @@ pub enum Completeness {
 pub struct RowBuilder {
     columns: Vec<PayloadColumn>,
     buffers: Vec<ColumnBuffer>,
+    /// The buffers of other columns hold the row under construction at most.
+    kept: Vec<bool>,
     rows: usize,
     missing_is_error: bool,
 }
@@ -34,7 +37,20 @@ impl RowBuilder {
     pub fn new(columns: Vec<PayloadColumn>, spelling: Spelling) -> Result<Self> {
         let buffer = |c: &PayloadColumn| ColumnBuffer::new(&c.external_name, &c.ty, spelling.number_unit);
         let buffers = columns.iter().map(buffer).collect::<Result<_>>()?;
-        Ok(RowBuilder { columns, buffers, rows: 0, missing_is_error: spelling.missing_is_error })
+        let kept = vec![true; columns.len()];
+        Ok(RowBuilder { columns, buffers, kept, rows: 0, missing_is_error: spelling.missing_is_error })
+    }
+
+    /// Only these columns are kept, and those that are NOT NULL or part of the key. While there are no rows.
+    pub fn keep(&mut self, kept: &[bool]) {
+        assert_eq!(self.rows, 0, "rows are of one kind");
+        self.kept = self.columns.iter().zip(kept).map(|(column, kept)| *kept || !column.nullable || column.is_key).collect();
+    }
+
+    /// How long a column's buffer is without the row under construction.
+    #[inline]
+    fn ended(&self, column: usize) -> usize {
+        if self.kept[column] { self.rows } else { 0 }
     }
 
     pub fn columns(&self) -> &[PayloadColumn] {
@@ -49,8 +65,9 @@ impl RowBuilder {
     /// Puts one field of the row under construction, in place of an earlier value of it.
     #[inline]
     pub fn put(&mut self, column: usize, value: impl FnOnce(&mut ColumnBuffer) -> Result<(), Fault>) -> Result<(), String> {
+        let ended = self.ended(column);
         let buffer = &mut self.buffers[column];
-        buffer.truncate(self.rows);
+        buffer.truncate(ended);
         value(buffer).map_err(|fault| fault.in_column(&self.columns[column].external_name))
     }
 
@@ -61,11 +78,15 @@ impl RowBuilder {
 
     /// Ends the row: what has not been put is missing.
     pub fn end_row(&mut self, completeness: Completeness) -> Result<(), String> {
-        for (buffer, column) in self.buffers.iter_mut().zip(&self.columns) {
+        for ((buffer, column), kept) in self.buffers.iter_mut().zip(&self.columns).zip(&self.kept) {
             let wanted = completeness == Completeness::Whole || column.is_key;
-            let missing = buffer.len() == self.rows;
+            let missing = buffer.len() == if *kept { self.rows } else { 0 };
             if missing && self.missing_is_error && wanted {
                 return Err(format!("column {}: the field is missing", column.external_name));
+            }
+            if !kept {
+                buffer.truncate(0);
+                continue;
             }
             if missing {
                 buffer.push_null();
@@ -82,7 +103,7 @@ impl RowBuilder {
 
     /// Takes back everything after the first `rows` rows.
     pub fn roll_back(&mut self, rows: usize) {
-        self.buffers.iter_mut().for_each(|buffer| buffer.truncate(rows));
+        self.buffers.iter_mut().zip(&self.kept).for_each(|(buffer, kept)| buffer.truncate(if *kept { rows } else { 0 }));
         self.rows = rows;
     }
 
@@ -93,7 +114,10 @@ impl RowBuilder {
 
     /// The rows as columns; the builder is empty afterwards.
     pub fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        self.rows = 0;
-        self.buffers.iter_mut().map(ColumnBuffer::finish).collect()
+        let rows = std::mem::take(&mut self.rows);
+        let column = |((buffer, column), kept): ((&mut ColumnBuffer, &PayloadColumn), &bool)| {
+            if *kept { buffer.finish() } else { Ok(new_null_array(&column.ty.to_arrow(), rows)) }
+        };
+        self.buffers.iter_mut().zip(&self.columns).zip(&self.kept).map(column).collect()
     }
 }

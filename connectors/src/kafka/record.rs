@@ -27,6 +27,7 @@ enum Metadata {
     Headers,
 }
 
+#[derive(Clone)]
 struct MetadataColumn {
     what: Metadata,
     name: String,
@@ -35,11 +36,14 @@ struct MetadataColumn {
 }
 
 /// How a source's columns are filled.
+#[derive(Clone)]
 pub struct RecordLayout {
     topic: String,
     schema: SchemaRef,
     options: BTreeMap<String, String>,
     payload: Vec<PayloadColumn>,
+    /// Payload columns that somebody reads.
+    kept: Vec<bool>,
     metadata: Vec<MetadataColumn>,
     /// For each column of the schema: from the payload (or else the metadata), and which.
     origins: Vec<(bool, usize)>,
@@ -78,7 +82,17 @@ impl RecordLayout {
         // A deletion has its key and nothing else.
         let fields: Vec<Field> = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable || keyed)).collect();
         let schema = Arc::new(Schema::new(fields));
-        Ok(RecordLayout { topic: topic.to_string(), schema, options: spec.options.clone(), payload, metadata, origins, keyed })
+        let kept = vec![true; payload.len()];
+        Ok(RecordLayout { topic: topic.to_string(), schema, options: spec.options.clone(), payload, kept, metadata, origins, keyed })
+    }
+
+    /// The same for readers of some columns.
+    pub fn keeping(&self, columns: &[bool]) -> RecordLayout {
+        let mut layout = self.clone();
+        for ((_, index), kept) in self.origins.iter().zip(columns).filter(|((from_payload, _), _)| *from_payload) {
+            layout.kept[*index] = *kept;
+        }
+        layout
     }
 }
 
@@ -106,7 +120,8 @@ pub struct PartitionBuffer {
 
 impl PartitionBuffer {
     pub fn new(layout: &Arc<RecordLayout>, range: PartitionRange) -> Result<Self> {
-        let decoder = format::decoder(&layout.options, layout.payload.clone(), layout.keyed)?;
+        let mut decoder = format::decoder(&layout.options, layout.payload.clone(), layout.keyed)?;
+        decoder.keep(&layout.kept);
         let (layout, start) = (layout.clone(), range.start.0);
         let (kept, offsets, undecodable) = (Vec::new(), Vec::new(), Vec::new());
         Ok(PartitionBuffer { layout, range, decoder, kept, offsets, undecodable, bytes: 0, start, next: start })

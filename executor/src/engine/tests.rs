@@ -68,7 +68,7 @@ fn node(op: Op, inputs: &[usize], columns: Vec<Column>, mode: ChangelogMode) -> 
 }
 
 fn plan(nodes: Vec<Node>) -> Arc<StreamPlan> {
-    Arc::new(StreamPlan { version: PLAN_VERSION, output: nodes.len() - 1, nodes })
+    Arc::new(StreamPlan { version: PLAN_VERSION, output: nodes.len() - 1, nodes, state_ttl: vec![] })
 }
 
 fn kv() -> Vec<Column> {
@@ -324,7 +324,7 @@ fn install_bomb(engine: &Engine, job: RelationId) {
             Work::Operator(Box::new(Scan::new(vec![0, 1], &schema, schema.clone()).unwrap())),
             Work::Operator(Box::new(Bomb { armed: false })),
             Work::Exchange(crate::exchange::Exchange::new(partitioner, schema.clone(), worker, workers)),
-            Work::Operator(Box::new(Materialize::new(spec.view.clone(), worker, schema.clone(), false).unwrap())),
+            Work::Operator(Box::new(Materialize::new(spec.view.clone(), worker, schema.clone(), false, false).unwrap())),
         ];
         Instance::new(shared.clone(), work, NowHandle::default())
     };

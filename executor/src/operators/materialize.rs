@@ -7,6 +7,10 @@
 //! gets each row's, so that this holds for what reads its rows later too. Rows that only come leave with the `now` of their cut.
 //!
 //! Without a view it is a counting sink: its batches pass through as they come.
+//!
+//! - `reconcile`: changes of a plan that forgets, to those that the view can take
+
+mod reconcile;
 
 use crate::operator::{Operator, StepContext};
 use crate::operators::scan::{assemble, rename};
@@ -14,7 +18,7 @@ use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use eddyline_common::{ChangeBatch, Result, SqlError, TaggedBatch, Timestamp, key};
-use eddyline_storage::view::View;
+use eddyline_storage::view::{View, ViewKey};
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +32,8 @@ pub struct Materialize {
     output: SchemaRef,
     /// `None` if the input is net already.
     net: Option<RowConverter>,
+    /// What comes may not fit what the view has.
+    forgetful: bool,
     pending: Vec<TaggedBatch>,
 }
 
@@ -40,10 +46,12 @@ enum Cuts {
 }
 
 impl Materialize {
-    /// `input_is_net`: within a step, no row comes both with a positive and with a negative weight.
-    pub fn new(view: Option<Arc<View>>, worker: usize, output: SchemaRef, input_is_net: bool) -> Result<Self> {
-        let net = if input_is_net { None } else { Some(net_converter(&output)?) };
-        Ok(Materialize { view, worker, output, net, pending: Vec::new() })
+    /// `input_is_net`: within a step, no row comes both with a positive and with a negative weight. `forgetful`: an operator below
+    /// forgets rows.
+    pub fn new(view: Option<Arc<View>>, worker: usize, output: SchemaRef, input_is_net: bool, forgetful: bool) -> Result<Self> {
+        let forgetful = forgetful && view.as_ref().is_some_and(|view| *view.key() != ViewKey::Append);
+        let net = if input_is_net && !forgetful { None } else { Some(net_converter(&output)?) };
+        Ok(Materialize { view, worker, output, net, forgetful, pending: Vec::new() })
     }
 
     /// The rows apart by the cuts they came with, unless some are taken back: then what the step comes to counts.
@@ -92,6 +100,9 @@ impl Operator for Materialize {
 
     fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
+        if let (true, Some(view), Some(net)) = (self.forgetful, &self.view, &self.net) {
+            return self.finish_forgetful(view, net, pending, ctx);
+        }
         let by_cut = self.by_cut(&pending)?;
         let parts = by_arrival(pending);
         let takes_back = |b: &ChangeBatch| b.weights.is_some();

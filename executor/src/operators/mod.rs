@@ -8,6 +8,7 @@ pub mod lookup_join;
 pub mod match_recognize;
 mod matched;
 pub mod materialize;
+mod missing;
 mod net;
 pub mod normalize;
 pub mod over;

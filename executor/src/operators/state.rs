@@ -17,6 +17,10 @@ pub struct StateSpec {
     pub gate: Arc<SpillGate>,
     /// The store holds this operator's state.
     pub restore: bool,
+    /// Microseconds after which what came from an input, and was not touched since, is forgotten.
+    pub ttl: [Option<i64>; 2],
+    /// This operator or one below it forgets rows: what is taken away may not be here.
+    pub forgetful: bool,
 }
 
 impl StateSpec {

@@ -56,6 +56,8 @@ pub struct TemporalFilter {
     /// Rows that stay, of this step. Instead of `shown`.
     passing: NetChanges,
     held: Vec<ChangeBatch>,
+    /// Rows may be retracted that were forgotten below.
+    forgetful: bool,
     stage: Stage,
     chunk: RowChunk,
     encoded: KeyRows,
@@ -97,6 +99,7 @@ impl TemporalFilter {
         if !from.iter().chain(&until).all(is_time) || input.fields().len() != output.fields().len() {
             return Err(SqlError::internal("a temporal filter does not fit the columns of its input"));
         }
+        let forgetful = spec.state.forgetful;
         let space = spec.state.open()?;
         let open = |bounds: &[TimeBound], kind: u8| if bounds.is_empty() { Ok(None) } else { Timed::open(&space, kind).map(Some) };
         Ok(Box::new(TemporalFilter {
@@ -111,6 +114,7 @@ impl TemporalFilter {
             input,
             output,
             held: Vec::new(),
+            forgetful,
             stage: Stage::Rest,
             chunk: RowChunk::default(),
             encoded: KeyRows::default(),
@@ -266,6 +270,10 @@ impl Operator for TemporalFilter {
                 Stage::Enter => {
                     for changes in std::mem::take(&mut self.held) {
                         self.place(changes, ctx.now)?;
+                    }
+                    if self.forgetful {
+                        let mut missing = RowChunk::default();
+                        self.tables().for_each(|table| table.rows.ignore_missing(&mut missing));
                     }
                     self.stage = Stage::Show(0);
                 }

@@ -17,6 +17,7 @@ pub mod session;
 mod set_operations;
 mod set_returning;
 mod spellings;
+mod spread;
 mod unnest;
 pub mod window;
 
@@ -133,6 +134,7 @@ impl<'a> Binder<'a> {
             expr_planners: planners,
             relation_planners: vec![
                 Arc::new(window::WindowFunctions),
+                Arc::new(spread::Spread),
                 Arc::new(match_recognize::MatchRecognizeClause { zone: settings.time_zone.clone() }),
             ],
         }

@@ -4,6 +4,7 @@
 
 use super::rewrite::{arguments, call, cast, string_expr};
 use crate::error::fold;
+use crate::functions::ENTRIES;
 use datafusion::sql::sqlparser::ast::*;
 
 /// Functions whose result is a list here and a set in PostgreSQL.
@@ -108,7 +109,11 @@ fn from_item(factor: &mut TableFactor, may_be_lateral: bool) {
         _ => items(&name, args, &alias, ordinality).map(|items| select(items, vec![])),
     };
     if let Some(subquery) = subquery {
-        let alias = Some(TableAlias { columns: vec![], ..alias });
+        let mut alias = TableAlias { columns: if name == "unnest" { alias.columns } else { vec![] }, ..alias };
+        if name == "unnest" {
+            super::spread::mark(&mut alias);
+        }
+        let alias = Some(alias);
         *factor = TableFactor::Derived { lateral, subquery, alias, sample: None };
     }
 }
@@ -143,7 +148,7 @@ fn items(name: &str, args: Vec<Expr>, alias: &TableAlias, ordinality: bool) -> O
         }
         "unnest" => {
             let names = vec![alias.name.clone(); args.len()];
-            (args, names)
+            (args.into_iter().map(|list| call(ENTRIES, vec![list])).collect(), names)
         }
         _ => (vec![list_of(name, &args)?], vec![alias.name.clone()]),
     };

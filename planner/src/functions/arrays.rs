@@ -1,12 +1,13 @@
-//! What `ARRAY(SELECT ...)` needs beside `array_agg`.
+//! What `ARRAY(SELECT ...)` needs beside `array_agg`, and UNNEST for maps.
 
-use super::ARRAY_OF_ROWS;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use super::{ARRAY_OF_ROWS, ENTRIES};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::concat;
-use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Fields};
 use datafusion::common::Result as DfResult;
-use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use std::sync::Arc;
 
 /// A list, and an empty one for null.
@@ -48,5 +49,63 @@ impl ScalarUDFImpl for ArrayOfRows {
         let DataType::List(field) = list.data_type() else { return Ok(ColumnarValue::Array(lists)) };
         let filled = ListArray::new(field.clone(), offsets, concat(&parts)?, None);
         Ok(ColumnarValue::Array(Arc::new(filled)))
+    }
+}
+
+/// A map's entries as a list of rows; a list as it is.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Entries {
+    signature: Signature,
+}
+
+impl Entries {
+    pub fn new() -> Self {
+        Entries { signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+/// Key and value, whatever they are called in the map.
+fn entry_fields(of: &Fields) -> Fields {
+    of.iter().zip(["key", "value"]).map(|(field, name)| Arc::new(field.as_ref().clone().with_name(name))).collect()
+}
+
+/// The type of what a value is unnested as.
+fn entries_of(given: &DataType) -> DataType {
+    match given {
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => DataType::new_list(DataType::Struct(entry_fields(fields)), true),
+            other => other.clone(),
+        },
+        other => other.clone(),
+    }
+}
+
+impl ScalarUDFImpl for Entries {
+    fn name(&self) -> &str {
+        ENTRIES
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
+        Ok(entries_of(&arg_types[0]))
+    }
+
+    fn simplify(&self, mut args: Vec<Expr>, info: &SimplifyContext) -> DfResult<ExprSimplifyResult> {
+        match args.pop() {
+            Some(arg) if !matches!(info.get_data_type(&arg)?, DataType::Map(..)) => Ok(ExprSimplifyResult::Simplified(arg)),
+            arg => Ok(ExprSimplifyResult::Original(arg.into_iter().collect())),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let given = args.args[0].to_array(args.number_rows)?;
+        let Some(map) = given.as_map_opt() else { return Ok(ColumnarValue::Array(given)) };
+        let DataType::List(field) = entries_of(map.data_type()) else { return Ok(ColumnarValue::Array(given)) };
+        let entries = StructArray::new(entry_fields(map.entries().fields()), map.entries().columns().to_vec(), None);
+        let list = ListArray::new(field, map.offsets().clone(), Arc::new(entries), map.nulls().cloned());
+        Ok(ColumnarValue::Array(Arc::new(list)))
     }
 }

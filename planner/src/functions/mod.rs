@@ -40,6 +40,8 @@ pub const HOP_STARTS: &str = "eddyline_hop_starts";
 pub const CUMULATE_ENDS: &str = "eddyline_cumulate_ends";
 /// A list, and an empty one for null: what `ARRAY(SELECT ...)` is without rows.
 pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
+/// What an UNNEST in FROM is over: a list, or a map's entries as one.
+pub const ENTRIES: &str = "eddyline_entries";
 pub const NOW: &str = "now";
 /// A double's first digits.
 pub const APPROXIMATE: &str = "eddyline_approximate";
@@ -105,6 +107,7 @@ fn ours() -> Vec<ScalarUDF> {
     let mut functions = vec![
         ScalarUDF::new_from_impl(clock::Now::new()),
         ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
+        ScalarUDF::new_from_impl(arrays::Entries::new()),
         ScalarUDF::new_from_impl(type_name::TypeName::new()),
         ScalarUDF::new_from_impl(as_of::Mark::new(AS_OF)),
         ScalarUDF::new_from_impl(as_of::Mark::new(ASOF)),

@@ -162,6 +162,7 @@ fn value(value: &Value, node: &MatchRecognize, schema: &DFSchema, inputs: &mut I
             MatchValueOf::Row { column, first: *first, nth: *nth, offset: *offset }
         }
         ValueOf::Classifier => MatchValueOf::Classifier,
+        ValueOf::Number => MatchValueOf::Number,
         ValueOf::Aggregate { function, argument } => {
             let udaf = registry().udaf(function).map_err(|e| from_datafusion(e, None))?;
             let argument = node.arguments()[*argument].clone();

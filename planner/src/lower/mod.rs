@@ -22,6 +22,7 @@ mod share;
 mod supported;
 mod temporal;
 mod top_n;
+mod ttl;
 mod union;
 mod unnest;
 mod version;
@@ -43,6 +44,7 @@ pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
 pub use prepare::{event_time, prepare};
 pub use supported::{check, check_unnested};
+pub use ttl::{StateTtls, TtlHint};
 
 /// Hands out state table ids: the next free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub struct Emission {
     pub share: bool,
     /// Of a view.
     pub retention: Option<Retention>,
+    pub ttl: StateTtls,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -75,17 +78,20 @@ pub(crate) struct Lowering<'a> {
     windowed: bool,
     /// Windows told apart so far.
     windows: usize,
+    /// What inputs are called, if hints name any.
+    names: Vec<(NodeId, String)>,
 }
 
 /// Lowers a query to the plan of a materialized view whose columns have the given names.
 pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emission: Emission) -> Result<StreamPlan> {
     let share = emission.share;
-    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0 };
+    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0, names: vec![] };
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;
     lowering.check_emission(output)?;
     let output = lowering.retained(output)?;
-    let plan = lowering.materialize(output);
+    let mut plan = lowering.materialize(output)?;
+    ttl::overwrites(&mut plan);
     Ok(if share { share::shared(plan) } else { plan })
 }
 
@@ -98,13 +104,13 @@ pub fn lower_sink(
     key: &dyn Fn(&Node) -> Result<Vec<usize>>,
 ) -> Result<StreamPlan> {
     let share = emission.share;
-    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0 };
+    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0, names: vec![] };
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;
     lowering.check_emission(output)?;
     let key = key(&lowering.nodes[output])?;
     let op = Op::Sink { key: key.clone() };
-    let plan = lowering.end(output, key, op);
+    let plan = lowering.end(output, key, op)?;
     Ok(if share { share::shared(plan) } else { plan })
 }
 
@@ -112,7 +118,11 @@ impl Lowering<'_> {
     fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
-            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            LogicalPlan::SubqueryAlias(alias) => {
+                let node = self.node(&alias.input)?;
+                self.name(node, alias.alias.table());
+                Ok(node)
+            }
             // The rows of a view have no order; ORDER BY without LIMIT means nothing here.
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.node(&sort.input),
             LogicalPlan::Filter(filter) => self.filter(filter),
@@ -187,7 +197,10 @@ impl Lowering<'_> {
             op: Op::Scan { relation: relation.id, projection },
             inputs: vec![],
         };
-        Ok(self.push(node, facts))
+        let name = relation.name.clone();
+        let node = self.push(node, facts);
+        self.name(node, &name);
+        Ok(node)
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<NodeId> {
@@ -342,7 +355,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn materialize(self, output: NodeId) -> StreamPlan {
+    fn materialize(self, output: NodeId) -> Result<StreamPlan> {
         let node = &self.nodes[output];
         let key = node.unique_keys.iter().filter(|k| !k.is_empty()).min_by_key(|k| k.len()).cloned().unwrap_or_default();
         let op = Op::Materialize { key: key.clone() };
@@ -350,7 +363,7 @@ impl Lowering<'_> {
     }
 
     /// Puts the last node on the plan: rows that are equal in the key, or altogether if they may change, are on one worker.
-    fn end(mut self, output: NodeId, key: Vec<usize>, op: Op) -> StreamPlan {
+    fn end(mut self, output: NodeId, key: Vec<usize>, op: Op) -> Result<StreamPlan> {
         let node = &self.nodes[output];
         let wanted = match (key.is_empty(), node.mode) {
             (false, _) => Some(key.clone()),
@@ -364,7 +377,8 @@ impl Lowering<'_> {
         let node = Node { op, inputs: vec![input], ..self.nodes[input].clone() };
         let facts = self.facts[input].clone();
         let output = self.push(node, facts);
-        StreamPlan { version: PLAN_VERSION, nodes: self.nodes, output }
+        let state_ttl = self.state_ttl()?;
+        Ok(StreamPlan { version: PLAN_VERSION, nodes: self.nodes, output, state_ttl })
     }
 
     /// The input, exchanged by `keys` unless rows with equal keys are on one worker already.

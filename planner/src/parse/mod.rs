@@ -6,6 +6,7 @@ pub mod ast;
 mod copy;
 mod ddl;
 mod function;
+pub mod hints;
 pub mod match_recognize;
 mod session;
 mod set;
@@ -16,6 +17,7 @@ mod words;
 
 use crate::dialect::EddylineDialect;
 use crate::error::{SourceText, from_parser};
+use crate::lower::TtlHint;
 use ast::Ast;
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement, TableFactor};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -39,6 +41,8 @@ pub struct Parsed {
     pub ast: Ast,
     /// The text it came in, for positions.
     pub text: SourceText,
+    /// What its hints say of the state of its inputs.
+    pub ttl_hints: Vec<TtlHint>,
 }
 
 /// Runs `work` on a stack that is large enough for every tree that passes the nesting bound.
@@ -50,18 +54,21 @@ pub(crate) fn with_stack<T>(work: impl FnOnce() -> T) -> T {
 pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
     with_stack(|| {
         let text = SourceText::new(sql);
-        let tokens = tokenize(sql, &text)?;
+        let (tokens, mut hints) = tokenize(sql, &text)?;
         tokens::check_depth(&tokens, &text)?;
         let mut statements = Vec::new();
         let mut parts = tokens.split(|t| t.token == Token::SemiColon).filter(|part| !part.is_empty());
         while let Some(part) = parts.next() {
             match set::begin(part) {
                 Some(first) => statements.push(set::statement_set(part, first, &mut parts, &text)?),
-                None => statements.push(parse_statement(part.to_vec(), &text)?),
+                None => statements.push(parse_statement(part.to_vec(), &text, &mut hints)?),
             }
         }
+        if let Some(hint) = hints.first() {
+            return Err(text.at(hints::misplaced(), hint.at));
+        }
         if statements.is_empty() {
-            statements.push(Parsed { sql: String::new(), ast: Ast::Empty, text });
+            statements.push(Parsed { sql: String::new(), ast: Ast::Empty, text, ttl_hints: vec![] });
         }
         Ok(statements)
     })
@@ -75,24 +82,25 @@ pub fn parse_query(sql: &str) -> Result<Box<Query>> {
     }
 }
 
-fn tokenize(sql: &str, text: &SourceText) -> Result<Vec<TokenWithSpan>> {
+fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hints::Hint>)> {
     let mut tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|e| {
         let message = crate::error::lower_first(&e.message);
         text.at(SqlError::new(SqlState::SYNTAX_ERROR, message), e.location)
     })?;
     tokens::check_supported(&tokens, text)?;
+    let hints = hints::read(&tokens, text)?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
     tokens::rewrite(&mut tokens);
     asof::rewrite(&mut tokens);
     match_recognize::rewrite(&mut tokens, text)?;
-    Ok(tokens)
+    Ok((tokens, hints))
 }
 
-fn parse_statement(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Parsed> {
+fn parse_statement(tokens: Vec<TokenWithSpan>, text: &SourceText, hints: &mut Vec<hints::Hint>) -> Result<Parsed> {
     let (first, last) = (tokens[0].span.start, tokens[tokens.len() - 1].span.end);
     let sql = text.slice(first, last).to_string();
     let ast = statement(tokens, text)?;
-    Ok(Parsed { sql, ast, text: text.clone() })
+    Ok(Parsed { sql, ast, text: text.clone(), ttl_hints: hints::between(hints, first, last)? })
 }
 
 pub(crate) fn words<'a>(tokens: Vec<TokenWithSpan>, text: &'a SourceText) -> Words<'a> {

@@ -50,5 +50,5 @@ pub fn statement_set<'a>(
         }
         add(part)?;
     }
-    Ok(Parsed { sql: text.slice(start, last).to_string(), ast: Ast::StatementSet(inserts), text: text.clone() })
+    Ok(Parsed { sql: text.slice(start, last).to_string(), ast: Ast::StatementSet(inserts), text: text.clone(), ttl_hints: vec![] })
 }

@@ -3,7 +3,7 @@
 
 use crate::error::{SourceText, too_deep};
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace, Word};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 use eddyline_common::{Result, SqlError};
 
 /// Brackets and CASE inside one another. PostgreSQL's own limit is its stack; nobody writes this by hand.
@@ -63,19 +63,9 @@ fn deepens(token: &Token) -> bool {
     }
 }
 
-/// Hints that change what a statement means; others only say how to run it.
-const MEANINGFUL_HINTS: &[&str] = &["OPTIONS", "STATE_TTL", "LOOKUP"];
-
 /// Refuses, by name, what would otherwise be dropped as a comment or be a syntax error.
 pub fn check_supported(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
     for (i, token) in tokens.iter().enumerate() {
-        if let Token::Whitespace(Whitespace::MultiLineComment(comment)) = &token.token
-            && let Some(hint) = comment.strip_prefix('+')
-            && let Some(name) = MEANINGFUL_HINTS.iter().find(|name| hint.trim_start().to_uppercase().starts_with(**name))
-        {
-            let error = SqlError::unsupported(format!("the hint {name} is not supported"));
-            return Err(text.at(error.with_hint("Say it in the options of CREATE."), token.span.start));
-        }
         let mut words = tokens[i..].iter().map(|t| &t.token).filter(|t| !matches!(t, Token::Whitespace(_)));
         let mut next = |expected: &[&str]| words.next().is_some_and(|t| expected.iter().any(|w| is_word(t, w)));
         if next(&["on"]) && next(&["empty", "error"]) && matches!(words.next(), Some(Token::RParen | Token::Word(_))) {

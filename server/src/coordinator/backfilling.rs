@@ -122,6 +122,11 @@ impl Core {
         Prefetch::start(Reader::Backfill(job.id(), read.id()), self.sender.clone(), open)
     }
 
+    /// The columns of a source that a job reads; one whose records overwrite each other is read whole.
+    pub(super) fn columns_read(&self, job: &Job, source: RelationId) -> BTreeSet<usize> {
+        job.relation.plan().map_or_else(BTreeSet::new, |plan| plan.columns_of(source))
+    }
+
     /// Opens a private reader of one source, from `start` (its own start where that names no offset) to epoch `to`.
     fn begin_source(&self, job: &Job, input: RelationId, start: &[PartitionStart], to: Epoch, reading: &mut Reading) -> Result<()> {
         let Some(source) = self.sources.get(&input) else { return Ok(()) };
@@ -130,7 +135,13 @@ impl Core {
         let end = source.ring.ends_at(to);
         let start: Vec<_> = end.iter().map(|e| PartitionStart { partition: e.partition, start: begins(e.partition) }).collect();
         let watermark = job.progress.watermarks.get(&input).copied().unwrap_or(Timestamp::MIN);
-        let (inbox, reader) = source.read_privately(job.id(), &start, &end, self.config.clock.clone(), self.sender.clone())?;
+        let (inbox, reader) = source.read_privately(
+            (job.id(), &self.columns_read(job, input)),
+            &start,
+            &end,
+            self.config.clock.clone(),
+            self.sender.clone(),
+        )?;
         let between = |from: Offset, to: Offset| (to.0 - from.0).max(0) as u64;
         for (start, end) in start.iter().zip(end.iter()) {
             reading.total += between(first(end.partition), end.start);

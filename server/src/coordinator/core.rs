@@ -91,6 +91,8 @@ pub(super) struct Core {
     pub horizon: Epoch,
     /// Jobs have stopped: some sources may have no reader left.
     pub readers_changed: bool,
+    /// Jobs that take one cut in a step.
+    pub by_cut: BTreeSet<RelationId>,
     pub marks: BTreeSet<Epoch>,
     pub last_mark: Instant,
     /// When what all readers have taken was last let go of.

@@ -23,7 +23,7 @@ use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::{ARRIVAL, View, ViewKey};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// A statement whose record is on its way to the disk.
@@ -456,8 +456,11 @@ impl Core {
         let wanted: Vec<(RelationId, bool)> =
             self.sources.keys().map(|id| (*id, self.readers(*id).any(|j| j.failure().is_none()))).collect();
         for (id, wanted) in wanted {
+            let read: BTreeSet<usize> =
+                self.readers(id).filter(|j| j.failure().is_none()).flat_map(|job| self.columns_read(job, id)).collect();
             let Some(source) = self.sources.get_mut(&id) else { continue };
             if wanted {
+                source.keep(&read, &self.reaper);
                 source.start(&self.reaper);
             } else {
                 source.stop();
@@ -530,5 +533,5 @@ pub(super) fn table_plan(relation: &Relation) -> StreamPlan {
     let scan = node(Op::Scan { relation: relation.id, projection: all }, vec![]);
     let exchange = node(Op::Exchange { keys }, vec![0]);
     let materialize = node(Op::Materialize { key: relation.key.clone() }, vec![1]);
-    StreamPlan { version: PLAN_VERSION, nodes: vec![scan, exchange, materialize], output: 2 }
+    StreamPlan { version: PLAN_VERSION, nodes: vec![scan, exchange, materialize], output: 2, state_ttl: vec![] }
 }

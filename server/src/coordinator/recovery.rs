@@ -305,6 +305,7 @@ fn assemble(
         log_lost: None,
         horizon: Epoch::ZERO,
         readers_changed: false,
+        by_cut: BTreeSet::new(),
         marks: BTreeSet::new(),
         last_mark: Instant::now(),
         trimmed: Instant::now(),

@@ -7,6 +7,8 @@ use super::ring::RingEntry;
 use super::sinking::SinkStep;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, TaggedBatch, Timestamp};
 use eddyline_executor::{Step, StepDone, StepInput};
+use eddyline_planner::plan::StreamPlan;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -28,6 +30,7 @@ impl Core {
             return false;
         }
         let ids: Vec<RelationId> = self.jobs.keys().copied().collect();
+        self.by_cut = self.jobs_by_cut();
         let mut moved = false;
         // Ids grow with creation, so what a view reads comes before it.
         for id in ids {
@@ -72,6 +75,10 @@ impl Core {
         if changed && (self.sink_overflows(id) || started && self.collects(id)) {
             return Ok(Move::None);
         }
+        if changed && started && self.by_cut.contains(&id) {
+            // What reads it may have to come to an epoch before the one that brings it something.
+            self.unchanged_up_to(id, Epoch(target.0 - 1));
+        }
         if changed || !started {
             self.step_live(id, target);
         } else {
@@ -94,11 +101,49 @@ impl Core {
             .min(mark)
             .min(self.sink_bound(job))
             .min(self.policy_bound(job))
+            .min(self.next_change(job))
             .min(paused_at(&job.relation).unwrap_or(Epoch::MAX));
         let full = self.exact_in_views(job, bound)?;
         let bounded = self.exact_in_views(job, self.bound_by_bytes(job, full)).unwrap_or(full);
         let target = if bounded > job.stepped { bounded } else { full };
         (target > job.stepped).then_some(target)
+    }
+
+    /// Jobs that take one cut in a step, since what they forget depends on the `now` of each: those that forget, and what they
+    /// read, but for tables, which are read cut by cut anyway.
+    fn jobs_by_cut(&self) -> BTreeSet<RelationId> {
+        let forgets = |job: &&Job| job.relation.plan().is_some_and(StreamPlan::forgets);
+        let mut open: Vec<RelationId> = self.jobs.values().filter(forgets).map(Job::id).collect();
+        let mut found = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            if !self.tables.contains_key(&id)
+                && let Some(job) = self.jobs.get(&id)
+                && found.insert(id)
+            {
+                open.extend(&job.inputs);
+            }
+        }
+        found
+    }
+
+    /// Nothing comes to a job up to `epoch`: there its content is what it is now.
+    fn unchanged_up_to(&mut self, id: RelationId, epoch: Epoch) {
+        if let Some(job) = self.jobs.get_mut(&id)
+            && epoch > job.stepped
+        {
+            job.exact.extend(epoch);
+        }
+    }
+
+    /// The first epoch that brings such a job something.
+    fn next_change(&self, job: &Job) -> Epoch {
+        if !self.by_cut.contains(&job.id()) {
+            return Epoch::MAX;
+        }
+        let rings = job.inputs.iter().filter_map(|i| self.ring(*i));
+        let changes = rings.filter_map(|ring| ring.epochs(job.stepped, Epoch::MAX).next()).map(|(epoch, _)| epoch);
+        let timer = job.progress.next_timer.and_then(|timer| self.nows.first_from(timer)).filter(|epoch| *epoch > job.stepped);
+        changes.chain(timer).min().unwrap_or(Epoch::MAX)
     }
 
     /// The newest epoch up to `bound` at which all views that the job reads are exact.

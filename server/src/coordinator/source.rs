@@ -1,5 +1,8 @@
 //! A source at work: its live reader, the positions and watermarks of its partitions, and the making
 //! of its part of a cut. In replay the recorded cuts say where to split; live it takes what has arrived.
+//!
+//! Columns that no view reads are checked and not kept. A view that reads more of them is made at a cut; what had arrived and is in no cut is
+//! then read again, so that from that cut on they are there. What it lacks before it reads on its own.
 
 use super::Event;
 use super::history::{self, History, SavedHistory};
@@ -15,7 +18,7 @@ use eddyline_common::runtime::Clock;
 use eddyline_common::{ChangeBatch, Epoch, InputCut, Offset, PartitionId, RelationId, Result, SqlError, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -55,6 +58,8 @@ pub struct Source {
     /// All that the connector has noted, and must be told again after a restart.
     notes: Vec<SourceNote>,
     starts: Vec<PartitionStart>,
+    /// Columns that are filled: those of a reader, of the watermark, of keys. Never becomes less.
+    kept: Vec<bool>,
     partitions: BTreeMap<PartitionId, Partition>,
     watermark: Timestamp,
     /// Recorded cuts whose rows have not been read again yet.
@@ -111,6 +116,13 @@ fn idle_timeout(relation: &Relation) -> Option<Duration> {
     relation.watermark.as_ref().and_then(|w| w.idle_timeout).map(|us| Duration::from_micros(us as u64))
 }
 
+/// Which columns are filled for somebody who reads some. A source whose records overwrite each other is read whole.
+fn columns_kept(relation: &Relation, read: &BTreeSet<usize>) -> Vec<bool> {
+    let is_keyed = relation.source_spec().is_some_and(|spec| !spec.key.is_empty());
+    let of_watermark = relation.watermark_columns();
+    (0..relation.columns.len()).map(|column| is_keyed || read.contains(&column) || of_watermark.contains(&column)).collect()
+}
+
 impl Source {
     pub fn new(
         relation: Arc<Relation>,
@@ -133,6 +145,7 @@ impl Source {
         stats.bytes.store(progress.bytes, Ordering::Relaxed);
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
         let idle_timeout = idle_timeout(&relation);
+        let kept = columns_kept(&relation, &BTreeSet::new());
         Ok(Source {
             ring: Ring::of_source(
                 epoch,
@@ -144,6 +157,7 @@ impl Source {
             connector,
             notes: progress.notes,
             starts: progress.starts,
+            kept,
             partitions,
             watermark: progress.watermark,
             replay: VecDeque::new(),
@@ -244,11 +258,24 @@ impl Source {
         }
     }
 
+    /// Somebody reads these columns from the last cut on.
+    pub fn keep(&mut self, read: &BTreeSet<usize>, reaper: &Reaper) {
+        let wanted = columns_kept(&self.relation, read);
+        if !wanted.iter().zip(&self.kept).any(|(wanted, kept)| *wanted && !kept) {
+            return;
+        }
+        self.kept.iter_mut().zip(wanted).for_each(|(kept, wanted)| *kept |= wanted);
+        if self.reader.is_some() || self.retry.is_some() {
+            self.stop();
+            self.start(reaper);
+        }
+    }
+
     fn open_reader(&mut self, reaper: &Reaper) -> Result<()> {
         let ranges = self.partitions.iter().filter(|(_, p)| p.watermark != Timestamp::MAX);
         let ranges = ranges.map(|(id, p)| PartitionRange { partition: *id, start: p.end, end: None }).collect();
         let inbox = Inbox::new(Reader::Source(self.id()), &self.relation, self.clock.clone(), self.events.clone())?;
-        self.reader = reaper.watch(self.connector.read(ranges, inbox.clone())?);
+        self.reader = reaper.watch(self.connector.read_columns(ranges, &self.kept, inbox.clone())?);
         self.inbox = Some(inbox);
         Ok(())
     }
@@ -422,10 +449,10 @@ impl Source {
         undecodable
     }
 
-    /// A private reader from `from` to `to`, for a backfill.
+    /// A private reader of some columns from `from` to `to`, for a backfill.
     pub fn read_privately(
         &self,
-        job: RelationId,
+        (job, read): (RelationId, &BTreeSet<usize>),
         from: &[PartitionStart],
         to: &[PartitionStart],
         clock: Arc<dyn Clock>,
@@ -438,7 +465,11 @@ impl Source {
             (start < end.start).then_some(PartitionRange { partition: end.partition, start, end: Some(end.start) })
         };
         let ranges: Vec<_> = to.iter().filter_map(range).collect();
-        let reader = if ranges.is_empty() { None } else { Some(self.connector.read(ranges, inbox.clone())?) };
+        let reader = if ranges.is_empty() {
+            None
+        } else {
+            Some(self.connector.read_columns(ranges, &columns_kept(&self.relation, read), inbox.clone())?)
+        };
         Ok((inbox, reader))
     }
 

@@ -12,6 +12,7 @@
 //! - `object_stores`: checkpoints, sources and sinks on a server that speaks S3
 //! - `sources`: sources that need no other service, through kills
 //! - `rejected`: rows on which expressions fail
+//! - `state_ttl`: state that is forgotten, through kills
 //! - `snapshots`: readers that take their time
 //! - `sinks`: what leaves the server, on a real broker and in files
 //! - `segments`: rows of views in mapped files
@@ -46,6 +47,7 @@ mod slt;
 mod snapshots;
 mod sources;
 mod spill;
+mod state_ttl;
 mod subscribing;
 mod tidy;
 mod tpch;

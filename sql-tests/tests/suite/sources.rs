@@ -93,6 +93,59 @@ async fn files_through_kills() {
     .await;
 }
 
+/// One file of rows of which every tenth has a value of another type in a column.
+fn put_wide(dir: &Path, file: i64) {
+    let row = |n: i64| {
+        let b = if n % 10 == 3 { "\"none\"".to_string() } else { (n * 2).to_string() };
+        format!("{{\"n\":{n},\"a\":\"text of {n}\",\"b\":{b},\"c\":1}}\n")
+    };
+    let text: String = (file * ROWS_PER_FILE..(file + 1) * ROWS_PER_FILE).map(row).collect();
+    let hidden = dir.join(format!(".{file:04}.json"));
+    std::fs::write(&hidden, text).expect("a file is written");
+    std::fs::rename(hidden, dir.join(format!("{file:04}.json"))).expect("a file is renamed");
+}
+
+/// Columns that no view reads are checked and not kept. A view that reads others has them of every row, whenever it is made, and which
+/// records can be decoded does not depend on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn views_that_read_other_columns() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(options());
+    let client = server.connect().await;
+    let with = format!(
+        "WITH (connector = 'filesystem', path = '{}/*.json', source.monitor-interval = '20 ms') FORMAT PLAIN ENCODE JSON",
+        dir.path().display()
+    );
+    let source = format!("CREATE SOURCE wide (n BIGINT, a TEXT, b BIGINT, c BIGINT NOT NULL) {with}");
+    client.batch_execute(&source).await.expect("the source is accepted");
+    let views = ["COUNT(n), SUM(c)::bigint", "COUNT(a), COUNT(DISTINCT a)", "COUNT(b), (SUM(b) - SUM(n))::bigint"];
+    for round in 0..6 {
+        if let Some(columns) = views.get(round as usize / 2).filter(|_| round % 2 == 0) {
+            let sql = format!("CREATE MATERIALIZED VIEW v{} (x, y) AS SELECT {columns} FROM wide", round / 2);
+            server.connect().await.batch_execute(&sql).await.expect("the view is accepted");
+        }
+        put_wide(dir.path(), 2 * round);
+        if round % 2 == 1 {
+            server.kill_and_restart();
+        }
+        put_wide(dir.path(), 2 * round + 1);
+        let files = 2 * round + 2;
+        let good: Vec<i64> = (0..files * ROWS_PER_FILE).filter(|n| n % 10 != 3).collect();
+        let (count, sum) = (good.len() as i64, good.iter().sum::<i64>());
+        let client = server.connect().await;
+        for view in 0..=round / 2 {
+            let expected = vec![count, if view == 2 { sum } else { count }];
+            until("every row is in every view", || async {
+                let found = numbers(&client, &format!("SELECT x, y FROM v{view}")).await?;
+                (found == expected).then_some(())
+            })
+            .await;
+        }
+        let undecodable = numbers(&client, "SELECT undecodable FROM eddyline.sources WHERE source = 'wide'").await;
+        assert_eq!(undecodable, Some(vec![files * ROWS_PER_FILE / 10]), "whoever reads it, a record can be decoded or not");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn made_up_rows_through_kills() {
     let mut server = Server::start(options());

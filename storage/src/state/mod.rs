@@ -10,6 +10,8 @@
 //! - `keys`: key bytes by slot, short ones inline, long ones in an arena.
 //! - `expiry`: slots by the window end that their key begins with.
 //! - `rows`: `KeyedRows`, many rows under a key, in order if wanted.
+//! - `ttl`: which keys were not touched for how long.
+//! - `present`: the values of tables whose keys say all.
 //! - `codec`: what the owner of the values implements, and the numbers of compact values.
 //!
 //! # Durable form
@@ -31,16 +33,19 @@ mod expiry;
 mod gate;
 mod index;
 mod keys;
+mod present;
 mod rows;
 mod space;
 mod table;
+mod ttl;
 
 pub use budget::StateBudget;
 pub use codec::{SlotCodec, get_varint, get_varint_u128, put_varint, put_varint_u128, unzigzag, unzigzag128, zigzag, zigzag128};
 pub use gate::{Outcome, SpillGate};
-pub use rows::{Cursor, KeyedRows, ROW_KINDS, RowBatch, RowChunk, RowShape, TouchedHead, TouchedRow};
+pub use rows::{Cursor, KeyedRows, ROW_KINDS, RowBatch, RowChunk, RowShape, RowTtl, TouchedHead, TouchedRow};
 pub use space::{Residency, StateSpace};
 pub use table::{NO_SLOT, Shards, StateCounters, StateTable, TableShape};
+pub use ttl::Ttl;
 
 #[cfg(test)]
 mod tests;

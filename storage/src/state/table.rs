@@ -10,6 +10,8 @@
 mod residency;
 mod stored;
 
+pub(super) use stored::successor;
+
 use super::budget::Allotment;
 use super::codec::SlotCodec;
 use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};

@@ -75,6 +75,16 @@ impl Index {
         if at != MANY { Some(at) } else { self.many.get(&hash).and_then(|rows| rows.last().copied()) }
     }
 
+    /// How many rows have this identity.
+    pub(super) fn count(&self, hash: u128) -> usize {
+        let (low, high) = halves(hash);
+        match self.table.find(low, |e| e.low == low && e.high == high) {
+            None => 0,
+            Some(entry) if entry.at != MANY => 1,
+            Some(_) => self.many.get(&hash).map_or(0, |rows| rows.len()),
+        }
+    }
+
     /// Takes out a row with this identity, the one added last as far as that is known.
     pub(super) fn remove(&mut self, hash: u128) -> Option<Location> {
         let (low, high) = halves(hash);

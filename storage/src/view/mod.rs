@@ -155,6 +155,21 @@ impl View {
         read::lookup(self, epoch, keys)
     }
 
+    /// How often each of these rows, all columns that readers see, is there at present; of a view without a key that is not
+    /// append-only.
+    pub fn multiplicities(&self, rows: &RecordBatch) -> Result<Vec<usize>> {
+        let (ViewKey::Multiset, Some(identity)) = (&self.key, &self.identity) else {
+            return Err(SqlError::internal("only rows of a view without a key are counted"));
+        };
+        let hashes = identity.hashes(rows);
+        let mut counts = vec![0; hashes.len()];
+        for shard in &self.shards {
+            let state = shard.lock();
+            counts.iter_mut().zip(&hashes).for_each(|(count, hash)| *count += state.index.count(*hash));
+        }
+        Ok(counts)
+    }
+
     /// The net changes in `(after, to]`, retractions first.
     pub fn changes(&self, after: Epoch, to: Epoch) -> Result<Vec<ChangeBatch>> {
         let segments = self.segments_at(after)?;

@@ -13,16 +13,18 @@
 //! - `ordered`: (group, order, value) -> count, for ARRAY_AGG, STRING_AGG, FIRST_VALUE
 //! - `memo`: what a step touched, and the net changes at its end
 //! - `window`: lateness and closing
+//! - `forget`: groups that were not touched for their time to live, and what is retracted from them later
 //!
 //! # Invariants
 //! - State of a window is dropped when the watermark reaches its end plus the allowed lateness; a row or retraction that
 //!   had arrived after that is late and changes nothing.
 //! - Sums below zero rows within a step are fine; at its end they mean that something was retracted that was never there,
-//!   which is an internal error.
+//!   which is an internal error, unless rows may have been forgotten: then the group or the value counts as not there.
 //!
 //! It knows nothing of workers, exchanges or of where its output goes.
 
 mod calls;
+mod forget;
 mod groups;
 mod memo;
 mod multiset;
@@ -45,7 +47,7 @@ use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateCall, AggregateWindow, ChangelogMode, Emit};
-use eddyline_storage::state::{ROW_KINDS, Shards, StateCounters, StateSpace, StateTable, TableShape};
+use eddyline_storage::state::{ROW_KINDS, Shards, StateCounters, StateSpace, StateTable, TableShape, Ttl};
 use groups::GroupValues;
 use memo::{Chunk, Memo};
 use multiset::Multiset;
@@ -88,6 +90,12 @@ pub struct Aggregate {
     multisets: Vec<Multiset>,
     ordered: Vec<Ordered>,
     memo: Memo,
+    /// Of groups.
+    ttl: Option<Ttl>,
+    /// Rows may be retracted that were forgotten, here or below.
+    forgetful: bool,
+    /// Groups that the step removed, whose values may still be there.
+    gone: forget::Groups,
     /// The group of an empty key is there (or not on this worker).
     started: bool,
     keys: KeyRows,
@@ -108,11 +116,16 @@ impl Aggregate {
         let by_key = routing.iter().copied().eq(key_order.iter().map(|i| group[*i]));
         let routing = if by_key { None } else { Some((routing.clone(), KeyCodec::new(types(&mut routing.into_iter()))?)) };
         let plan = calls::arrange(&calls, &input, retract)?;
+        let (forgetful, ttl) = (spec.state.forgetful, spec.state.ttl[0]);
         let space = spec.state.open()?;
+        let ttl = ttl.map(|micros| Ttl::open(&space, GROUPS, micros)).transpose()?;
         let mut values = plan.values;
         let shape = TableShape { expiry: window.is_some(), ordered: false };
         let table = space.table(GROUPS, shape, &mut values)?;
-        let open = |(i, shape): (usize, multiset::Shape)| Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract);
+        let open = |(i, shape): (usize, multiset::Shape)| {
+            let shape = multiset::Shape { ordered: shape.ordered || forgetful, ..shape };
+            Multiset::open(&space, GROUPS + 1 + i as u8, shape, window.is_some(), retract)
+        };
         let multisets = plan.multisets.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         let first_kind = GROUPS + 1 + multisets.len() as u8;
         let open =
@@ -135,6 +148,9 @@ impl Aggregate {
             multisets,
             ordered,
             memo: Memo::default(),
+            ttl,
+            forgetful,
+            gone: forget::Groups::default(),
             keys: KeyRows::default(),
             slots: Vec::new(),
         }))
@@ -178,7 +194,9 @@ impl Aggregate {
                 Shards::Of(&shard_of)
             }
         };
-        self.table.intern(&self.keys, shards, &mut self.values, &mut self.slots)
+        self.table.intern(&self.keys, shards, &mut self.values, &mut self.slots)?;
+        let (table, slots) = (&self.table, &self.slots);
+        self.ttl.as_mut().map_or(Ok(()), |ttl| ttl.touch(&self.keys, Shards::Of(&|row| table.shard(slots[row]))))
     }
 
     /// Notes slots that this step had not touched before, with what they hold now.
@@ -260,7 +278,10 @@ impl Aggregate {
     fn settle(&mut self, existed: bool, ctx: &mut StepContext) -> Result<()> {
         let always = self.group.is_empty();
         for chunk in self.memo.take() {
-            let weights = self.values.weights_of(&chunk.slots);
+            let mut weights = self.values.weights_of(&chunk.slots);
+            if self.forgetful {
+                self.ignore_missing(&chunk.slots, &mut weights, ctx)?;
+            }
             if weights.iter().any(|w| *w < 0) {
                 return Err(SqlError::internal("an aggregate was told to retract rows that were never there"));
             }
@@ -286,6 +307,7 @@ impl Aggregate {
 
 impl Operator for Aggregate {
     fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        self.forget_expired(ctx.now)?;
         let changes = match self.window {
             Some(window) => window::on_time(batch, self.group[window.end], window, ctx)?,
             None => batch.changes,
@@ -303,9 +325,12 @@ impl Operator for Aggregate {
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        self.forget_expired(ctx.now)?;
         let existed = self.start()?;
-        for multiset in &self.multisets {
-            multiset.check()?;
+        let forgetful = self.forgetful;
+        self.multisets.iter_mut().try_for_each(|multiset| multiset.check(forgetful))?;
+        if forgetful {
+            self.ordered.iter_mut().for_each(Ordered::ignore_missing);
         }
         for feed in &self.feeds {
             if let Target::Extreme { multiset, extreme } = feed.target {
@@ -315,6 +340,7 @@ impl Operator for Aggregate {
         self.settle(existed, ctx)?;
         self.multisets.iter_mut().for_each(Multiset::sweep);
         self.ordered.iter_mut().try_for_each(Ordered::settle)?;
+        self.sweep_gone()?;
         if let Some(window) = self.window {
             self.close_windows(window, watermark, ctx)?;
         }
@@ -329,13 +355,21 @@ impl Operator for Aggregate {
         for ordered in &mut self.ordered {
             runs.extend(ordered.freeze()?);
         }
+        if let Some(ttl) = &mut self.ttl {
+            runs.extend(ttl.freeze()?);
+        }
         Ok(runs)
     }
 
     fn shrink(&mut self) -> Result<()> {
         self.table.maintain(&mut self.values)?;
         self.multisets.iter_mut().try_for_each(Multiset::maintain)?;
-        self.ordered.iter_mut().try_for_each(Ordered::maintain)
+        self.ordered.iter_mut().try_for_each(Ordered::maintain)?;
+        self.ttl.as_mut().map_or(Ok(()), Ttl::maintain)
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.ttl.as_ref().and_then(Ttl::next)
     }
 
     fn next_close(&self) -> Option<Timestamp> {
@@ -347,6 +381,7 @@ impl Operator for Aggregate {
         self.table.bytes(&self.values)
             + self.multisets.iter().map(Multiset::bytes).sum::<usize>()
             + self.ordered.iter().map(Ordered::bytes).sum::<usize>()
+            + self.ttl.as_ref().map_or(0, Ttl::bytes)
     }
 }
 

@@ -102,12 +102,21 @@ impl Multiset {
         Ok(&self.appeared)
     }
 
-    /// At the end of a step no count is negative.
-    pub(super) fn check(&self) -> Result<()> {
-        match self.touched.iter().any(|(slot, _)| self.counts.0[*slot as usize] < 0) {
-            true => Err(SqlError::internal("an aggregate was told to retract values that were never there")),
-            false => Ok(()),
+    /// At the end of a step no count is negative; if values may have been forgotten, one that is means that there is none.
+    pub(super) fn check(&mut self, forgetful: bool) -> Result<()> {
+        for (slot, _) in &self.touched {
+            let count = &mut self.counts.0[*slot as usize];
+            if *count < 0 && !forgetful {
+                return Err(SqlError::internal("an aggregate was told to retract values that were never there"));
+            }
+            *count = (*count).max(0);
         }
+        Ok(())
+    }
+
+    /// Drops all values of one group; between steps, or when the step's are swept. Ordered multisets only.
+    pub(super) fn forget(&mut self, group: &[u8], shard: u8) -> Result<()> {
+        self.table.remove_prefix(group, shard, &mut self.counts)
     }
 
     /// Brings the extremes of the touched groups up to date.

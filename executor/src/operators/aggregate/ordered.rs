@@ -206,6 +206,16 @@ impl Ordered {
         self.rows.add(batch, Shards::Of(&|_| shard))
     }
 
+    /// Values that were forgotten cannot be retracted. When all of the step's rows are in.
+    pub(super) fn ignore_missing(&mut self) {
+        self.rows.ignore_missing(&mut RowChunk::default());
+    }
+
+    /// Drops all values of one group; between steps, or when the step's are settled.
+    pub(super) fn forget(&mut self, group: &[u8], shard: u8) -> Result<()> {
+        self.rows.drop_key(group, shard)
+    }
+
     /// Drops the rows of every window that ends at or before `end`.
     pub(super) fn drop_windows(&mut self, end: i64) -> Result<()> {
         self.rows.drop_windows(end)

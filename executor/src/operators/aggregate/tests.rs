@@ -250,6 +250,8 @@ impl Harness {
                     budget: budget.clone(),
                     gate: self.gate.clone(),
                     restore,
+                    ttl: [None; 2],
+                    forgetful: false,
                 },
             })
             .unwrap()

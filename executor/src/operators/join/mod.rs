@@ -21,6 +21,9 @@
 //! - At the end of a step no weight is below zero; else something was retracted that was never there, an internal error.
 //! - What is emitted at once is bounded (`probe::EMIT_ROWS`), whatever the number of pairs; so is what is decoded at once.
 //!
+//! With a time to live, rows that were not touched for it are forgotten, each by itself. How many rows one matches is then kept as its
+//! mark always: it does not become less because some of them were forgotten.
+//!
 //! It knows nothing of workers, exchanges or of where its output goes.
 
 mod output;
@@ -37,8 +40,8 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::time::MICROS_PER_SECOND;
-use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
-use eddyline_planner::plan::{ChangelogMode, Expr, JoinInterval, JoinKind, JoinWindow};
+use eddyline_common::{ChangeBatch, Result, SqlError, SqlType, StateTableId, TaggedBatch, Timestamp};
+use eddyline_planner::plan::{ChangelogMode, Expr, JoinInterval, JoinKind, JoinWindow, Literal, LiteralValue};
 use eddyline_storage::state::ROW_KINDS;
 use output::Output;
 use pairs::Pairs;
@@ -72,6 +75,10 @@ pub struct Join {
     interval: Option<JoinInterval>,
     sides: [Side; 2],
     residual: Option<Predicate>,
+    /// Rows may be retracted that were forgotten, here or below.
+    forgetful: bool,
+    /// It forgets rows itself: how many a row matches is what its mark says.
+    marked: bool,
     output: Output,
     pairs: Pairs,
     /// The work of the step that is being finished.
@@ -85,10 +92,14 @@ impl Join {
         if types(0) != types(1) {
             return Err(SqlError::internal("a join compares keys of different types"));
         }
+        let (forgetful, ttl) = (spec.state.forgetful, spec.state.ttl);
+        // Then a row's matches are not those that are here.
+        let marked = ttl.iter().any(Option::is_some) && (kind.shows_alone(0) || kind.shows_alone(1));
+        let all = Expr::Literal(Literal { ty: SqlType::Boolean, value: LiteralValue::Boolean(true) });
         let space = spec.state.open()?;
         let both: Vec<_> = inputs.iter().flat_map(|i| i.fields().iter().cloned()).collect();
         let both = Arc::new(Schema::new(both));
-        let residual = spec.residual.map(|e| Predicate::new(e, &both, spec.now)).transpose()?;
+        let residual = spec.residual.or(marked.then_some(&all)).map(|e| Predicate::new(e, &both, spec.now)).transpose()?;
         let output = Output::new(kind, &inputs, spec.output, spec.output_mode)?;
         let open = |side: usize, keys: Vec<usize>, routing: Vec<usize>| {
             Side::open(SideSpec {
@@ -103,18 +114,27 @@ impl Join {
                 marks: residual.is_some() && kind.shows_alone(side),
                 windowed: spec.window.is_some(),
                 time: spec.interval.map(|i| (i.times[side], retention_step(i))),
+                ttl: ttl[side],
             })
         };
         let window = spec.window.map(|w| ([keys[0][w.end], keys[1][w.end]], w.allowed_lateness));
         let [left_keys, right_keys] = keys.map(|keys| end_first(keys, spec.window));
         let [left_routing, right_routing] = routing;
         let sides = [open(0, left_keys, left_routing)?, open(1, right_keys, right_routing)?];
-        Ok(Box::new(Join { kind, window, interval: spec.interval, sides, residual, output, pairs: Pairs::new(both), probe: None }))
+        let (interval, pairs) = (spec.interval, Pairs::new(both));
+        Ok(Box::new(Join { kind, window, interval, sides, residual, forgetful, marked, output, pairs, probe: None }))
+    }
+}
+
+impl Join {
+    fn forget_expired(&mut self, now: Timestamp) -> Result<()> {
+        self.sides.iter_mut().try_for_each(|side| side.rows.forget_expired(now))
     }
 }
 
 impl Operator for Join {
     fn push(&mut self, port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        self.forget_expired(ctx.now)?;
         let changes = match (self.window, self.interval) {
             (Some((ends, lateness)), _) => without_late(batch, ends[port], lateness, ctx)?,
             (None, Some(interval)) => without_behind(batch, interval.times[port], ctx)?,
@@ -127,6 +147,10 @@ impl Operator for Join {
         let mut probe = match self.probe.take() {
             Some(probe) => probe,
             None => {
+                self.forget_expired(ctx.now)?;
+                if self.forgetful {
+                    self.sides.iter_mut().try_for_each(|side| side.ignore_missing(ctx))?;
+                }
                 for side in 0..2 {
                     for changes in self.sides[side].take_unmatched()? {
                         self.output.emit_unmatched(side, changes, ctx)?;
@@ -165,6 +189,10 @@ impl Operator for Join {
 
     fn shrink(&mut self) -> Result<()> {
         self.sides.iter_mut().try_for_each(|side| side.rows.maintain())
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.sides.iter().filter_map(|side| side.rows.next_expiry()).min()
     }
 
     fn next_close(&self) -> Option<Timestamp> {

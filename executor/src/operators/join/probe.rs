@@ -119,12 +119,16 @@ impl Probe {
             let of_key = [other.rows.old_weight(partner), other.rows.weight(partner)];
             let mut next = head.first;
             while next != NO_SLOT {
-                let matches = if join.residual.is_some() { join.pairs.touched_matches[side][next as usize] } else { of_key };
+                let mut matches = if join.residual.is_some() { join.pairs.touched_matches[side][next as usize] } else { of_key };
+                let row = chunk.len();
+                own.rows.push_touched(next, &mut chunk);
+                if join.marked && chunk.old_weights()[row] > 0 {
+                    let mark = own.rows.touched_mark(next);
+                    matches = [mark, mark + matches[1] - matches[0]];
+                }
                 if join.residual.is_some() {
                     own.rows.set_touched_mark(next, matches[1]);
                 }
-                let row = chunk.len();
-                own.rows.push_touched(next, &mut chunk);
                 let weights = [chunk.old_weights()[row], chunk.weights()[row]];
                 join.output.alone_changes(row as u32, Alone { matches, weights }, &mut changes);
                 next = own.rows.touched_rows()[next as usize].next;

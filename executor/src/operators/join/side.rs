@@ -1,13 +1,15 @@
 //! One input of a join: its rows by key, and how they are encoded and routed.
 
 use crate::layout::{EncodedRows, RowLayout};
+use crate::operator::StepContext;
+use crate::operators::missing::ignore_missing;
 use crate::operators::net::NetChanges;
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::key::{ColumnOrder, KeyCodec, KeyRows, hash64, vshard};
 use eddyline_common::{ChangeBatch, Result, SqlError};
-use eddyline_storage::state::{KeyedRows, RowShape, Shards, StateSpace};
+use eddyline_storage::state::{KeyedRows, RowShape, RowTtl, Shards, StateSpace};
 use std::cell::OnceCell;
 
 pub(super) struct SideSpec<'a> {
@@ -26,6 +28,8 @@ pub(super) struct SideSpec<'a> {
     pub windowed: bool,
     /// Column of the event time by which rows are dropped, and in which steps.
     pub time: Option<(usize, i64)>,
+    /// Microseconds after which a row is forgotten.
+    pub ttl: Option<i64>,
 }
 
 pub(super) struct Side {
@@ -33,6 +37,7 @@ pub(super) struct Side {
     pub layout: RowLayout,
     /// `None`: rows are routed by exactly their key.
     routing: Option<(Vec<usize>, KeyCodec)>,
+    input: SchemaRef,
     nulls_match: bool,
     time: Option<usize>,
     retract: bool,
@@ -55,6 +60,7 @@ impl Side {
             expiry: spec.windowed,
             ordered: spec.time.is_some(),
             retention_micros: spec.time.map(|(_, step)| step),
+            ttl: spec.ttl.map(RowTtl::Rows),
         };
         let ascending = ColumnOrder { descending: false, nulls_first: true };
         let order = spec.time.map(|(column, _)| (column, ascending)).into_iter().collect();
@@ -66,6 +72,7 @@ impl Side {
             time: spec.time.map(|(column, _)| column),
             retract: spec.retract,
             unmatched: if spec.preserved { Some(NetChanges::new(&input, spec.retract)?) } else { None },
+            input,
             encoded: EncodedRows::default(),
         })
     }
@@ -113,6 +120,11 @@ impl Side {
             vshard(hash64(keys.row(row)))
         };
         self.rows.add(batch, Shards::Of(&shard))
+    }
+
+    /// Takes out what this step retracted though it was forgotten.
+    pub(super) fn ignore_missing(&mut self, ctx: &mut StepContext) -> Result<()> {
+        ignore_missing(&mut self.rows, &self.layout, &self.input, ctx)
     }
 
     /// Net changes of this step's rows that match nothing because of a null.

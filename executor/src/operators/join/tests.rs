@@ -151,6 +151,8 @@ fn open(setup: &Setup, kv: &Arc<MemoryKv>, gate: &Arc<SpillGate>, now: &NowHandl
             budget: StateBudget::new(setup.cache_bytes.unwrap_or(usize::MAX)),
             gate: gate.clone(),
             restore,
+            ttl: [None; 2],
+            forgetful: false,
         },
     })
     .unwrap()
@@ -336,6 +338,8 @@ fn a_failing_condition_rejects_the_pair() {
             budget: StateBudget::new(1 << 20),
             gate,
             restore: false,
+            ttl: [None; 2],
+            forgetful: false,
         },
     })
     .unwrap();

@@ -14,7 +14,9 @@
 //! - `program`, `search`: the pattern, and the search for a match from one row on
 //! - `piece`: rows as columns, and conditions over them
 //! - `output`: what matches come to
+//! - `numbers`: how many there were, if somebody asks
 
+mod numbers;
 mod output;
 mod piece;
 mod program;
@@ -37,8 +39,9 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use eddyline_common::key::{ColumnOrder, KeyCodec, KeyRows};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, StateTableId, TaggedBatch, Timestamp};
-use eddyline_planner::plan::{MatchPattern, MatchSkip, MatchValue, MatchVariable, OrderKey};
+use eddyline_planner::plan::{MatchPattern, MatchSkip, MatchValue, MatchValueOf, MatchVariable, OrderKey};
 use eddyline_storage::state::{KeyedRows, NO_SLOT, ROW_KINDS, RowBatch, RowChunk, RowShape, Shards};
+use numbers::Numbers;
 use output::Matches;
 use piece::{Bounds, Condition, Piece, View};
 use program::{Step, program};
@@ -88,6 +91,7 @@ pub struct MatchRecognize {
     waiting: Timed,
     rows: KeyedRows,
     undecided: Ends,
+    numbers: Option<Numbers>,
     held: Vec<TaggedBatch>,
     /// Partitions of the step that are still to be searched.
     pending: Option<Vec<u32>>,
@@ -129,6 +133,7 @@ impl MatchRecognize {
         }
         let conditions = variables.iter().enumerate().map(|(i, v)| Condition::new(i, v, &input, spec.now)).collect::<Result<Vec<_>>>()?;
         let order = order.iter().map(|o| (o.column, ColumnOrder { descending: o.descending, nulls_first: o.nulls_first })).collect();
+        let is_numbered = values.iter().any(|value| value.of == MatchValueOf::Number);
         let space = spec.state.open()?;
         let names: Vec<String> = variables.iter().map(|v| v.name.clone()).collect();
         Ok(Box::new(MatchRecognize {
@@ -144,6 +149,7 @@ impl MatchRecognize {
             waiting: Timed::open(&space, 0)?,
             rows: KeyedRows::open(&space, ROW_KINDS, RowShape { ordered: true, marks: before > 0, ..RowShape::default() })?,
             undecided: Ends::open(&space, 2 * ROW_KINDS)?,
+            numbers: if is_numbered { Some(Numbers::open(&space, 3 * ROW_KINDS)?) } else { None },
             held: Vec::new(),
             pending: None,
             search: Search::default(),
@@ -273,6 +279,7 @@ impl MatchRecognize {
         if known > searched && decided_at(self, start) > watermark.0 {
             old.insert(decided_at(self, start));
         }
+        let (key, shard) = (self.rows.key(head).to_vec(), self.rows.shard(head));
         let (mut next, mut emitted, mut failed) = (start, 0, Vec::new());
         let open = loop {
             if next >= rows.end {
@@ -290,7 +297,8 @@ impl MatchRecognize {
                 Outcome::Match if self.matches.is_open(&self.path, &bounds, &piece.times) => break true,
                 Outcome::Match => match self.after_match(next) {
                     Ok(after) => {
-                        self.matches.add(&self.path, &bounds, &piece.times);
+                        let number = self.numbers.as_mut().map(|numbers| numbers.next(&key, shard)).transpose()?;
+                        self.matches.add(&self.path, &bounds, &piece.times, number.unwrap_or(0));
                         after
                     }
                     Err(error) => {
@@ -307,7 +315,6 @@ impl MatchRecognize {
             ctx.reject(ChangeBatch::insertions(piece.rows(&self.input, vec![row])?), error)?;
         }
         let new = if open { BTreeSet::from([decided_at(self, next)]) } else { BTreeSet::new() };
-        let (key, shard) = (self.rows.key(head).to_vec(), self.rows.shard(head));
         self.undecided.replace(&old, &new, &key, shard)?;
         let kept = next.saturating_sub(self.before as u32).max(rows.start);
         for copies in copies[rows.start as usize..kept as usize].chunk_by(|a, b| a == b) {
@@ -388,6 +395,7 @@ impl Operator for MatchRecognize {
             }
         }
         self.rows.settle()?;
+        self.numbers.as_mut().map_or(Ok(()), Numbers::maintain)?;
         self.undecided.maintain()
     }
 
@@ -399,16 +407,20 @@ impl Operator for MatchRecognize {
         let mut runs = self.waiting.rows.freeze()?;
         runs.extend(self.rows.freeze()?);
         runs.push(self.undecided.freeze()?);
+        if let Some(numbers) = &mut self.numbers {
+            runs.push(numbers.freeze()?);
+        }
         Ok(runs)
     }
 
     fn shrink(&mut self) -> Result<()> {
         self.waiting.rows.maintain()?;
         self.rows.maintain()?;
+        self.numbers.as_mut().map_or(Ok(()), Numbers::maintain)?;
         self.undecided.maintain()
     }
 
     fn state_bytes(&self) -> usize {
-        self.waiting.rows.bytes() + self.rows.bytes() + self.undecided.bytes()
+        self.waiting.rows.bytes() + self.rows.bytes() + self.undecided.bytes() + self.numbers.as_ref().map_or(0, Numbers::bytes)
     }
 }

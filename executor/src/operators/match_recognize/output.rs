@@ -5,7 +5,7 @@ use super::search::Path;
 use crate::accumulators::Updates;
 use crate::operator::StepContext;
 use crate::operators::scan::assemble;
-use arrow::array::{ArrayRef, BooleanArray, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, UInt32Array};
 use arrow::compute::{not, take};
 use arrow::datatypes::SchemaRef;
 use eddyline_common::{ChangeBatch, Result};
@@ -29,6 +29,7 @@ pub(super) struct Matches {
 enum Positions {
     Rows(Vec<Option<u32>>),
     Variables(Vec<u16>),
+    Numbers(Vec<i64>),
     /// Rows, each with the output row that it counts for.
     Aggregated {
         slots: Vec<u32>,
@@ -41,6 +42,7 @@ impl Positions {
         match value.of {
             MatchValueOf::Row { .. } => Positions::Rows(Vec::new()),
             MatchValueOf::Classifier => Positions::Variables(Vec::new()),
+            MatchValueOf::Number => Positions::Numbers(Vec::new()),
             MatchValueOf::Aggregate(_) => Positions::Aggregated { slots: Vec::new(), rows: Vec::new() },
         }
     }
@@ -72,7 +74,8 @@ impl Matches {
         self.values.iter().any(ahead)
     }
 
-    pub(super) fn add(&mut self, path: &Path, bounds: &Bounds, times: &[i64]) {
+    /// `number`: which of its partition's matches it is.
+    pub(super) fn add(&mut self, path: &Path, bounds: &Bounds, times: &[i64], number: i64) {
         let last = path.rows.len() - 1;
         for at in if self.all_rows { 0..last + 1 } else { last..last + 1 } {
             let slot = self.rows.len() as u32;
@@ -94,6 +97,7 @@ impl Matches {
                         });
                     }
                     (_, Positions::Variables(all)) => all.push(path.variables[at]),
+                    (_, Positions::Numbers(all)) => all.push(number),
                     (_, Positions::Aggregated { slots, rows: all }) => {
                         slots.extend(std::iter::repeat_n(slot, rows.len()));
                         all.extend_from_slice(rows);
@@ -132,6 +136,7 @@ impl Matches {
                 (_, Positions::Variables(all)) => {
                     Arc::new(StringArray::from_iter_values(all.iter().map(|v| self.names[*v as usize].to_uppercase())))
                 }
+                (_, Positions::Numbers(all)) => Arc::new(Int64Array::from(all)),
                 _ => return Err(eddyline_common::SqlError::internal("a value of a match is not what it was")),
             });
         }

@@ -45,7 +45,7 @@ fn orders_net_input_without_consolidating() {
     let schema = schema(&[("k", SqlType::BigInt)]);
     let view = view(&schema);
     view.apply(0, eddyline_common::Epoch(0), &[weighted(&schema, &[(vec![2], 1), (vec![3], 1)], 0).changes]).unwrap();
-    let mut materialize = Materialize::new(Some(view), 0, schema.clone(), true).unwrap();
+    let mut materialize = Materialize::new(Some(view), 0, schema.clone(), true, false).unwrap();
     let mut ctx = context();
     for rows in [vec![(vec![1], 1), (vec![2], -1)], vec![(vec![3], -1), (vec![4], 1)]] {
         materialize.push(0, weighted(&schema, &rows, 0), &mut ctx).unwrap();
@@ -70,7 +70,7 @@ fn sums_weights_of_equal_rows() {
 fn keeps_apart_what_arrived_under_different_watermarks() {
     let schema = schema(&[("k", SqlType::BigInt), ("v", SqlType::BigInt)]);
     let view = view(&schema);
-    let mut materialize = Materialize::new(Some(view.clone()), 0, schema.clone(), false).unwrap();
+    let mut materialize = Materialize::new(Some(view.clone()), 0, schema.clone(), false, false).unwrap();
     let mut ctx = context();
     let cuts = [(vec![(vec![1, 1], 1), (vec![2, 1], 1)], 0), (vec![(vec![1, 1], -1), (vec![1, 2], 1)], 5), (vec![(vec![2, 1], -1)], 5)];
     for (rows, arrival) in &cuts {
@@ -90,7 +90,7 @@ fn keeps_apart_what_arrived_under_different_watermarks() {
 #[test]
 fn counts_without_a_view() {
     let schema = schema(&[("k", SqlType::BigInt)]);
-    let mut materialize = Materialize::new(None, 0, schema.clone(), true).unwrap();
+    let mut materialize = Materialize::new(None, 0, schema.clone(), true, false).unwrap();
     let mut ctx = context();
     materialize.push(0, weighted(&schema, &[(vec![1], 1), (vec![2], -1)], 0), &mut ctx).unwrap();
     assert_eq!(ctx.take_output()[0].changes.num_rows(), 2);
@@ -103,7 +103,7 @@ fn a_view_that_keeps_arrivals_gets_each_rows_own() {
     let fields = output.fields().iter().cloned().chain([Arc::new(Field::new(ARRIVAL, DataType::Int64, false))]);
     let stored = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let view = View::new(stored, ViewKey::Multiset, 1, None).unwrap();
-    let mut materialize = Materialize::new(Some(view.clone()), 0, output.clone(), false).unwrap();
+    let mut materialize = Materialize::new(Some(view.clone()), 0, output.clone(), false, false).unwrap();
     let mut ctx = context();
     // Two watermarks in one step, without and with something taken back; 3 comes again under the later one.
     for rows in [vec![(vec![1], 1), (vec![3], 1)], vec![(vec![2], 1), (vec![1], -1), (vec![3], 1)]] {

@@ -26,6 +26,7 @@ mod start;
 use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::{Operator, StepContext};
 use crate::operators::aggregate::window::{closes, is_closed, on_time};
+use crate::operators::missing::ignore_missing;
 use crate::operators::routing::Routing;
 use crate::operators::state::StateSpec;
 use arrow::datatypes::SchemaRef;
@@ -35,7 +36,7 @@ use eddyline_common::key::ColumnOrder;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateWindow, Emit, OrderKey, OverCall};
-use eddyline_storage::state::{KeyedRows, RowChunk, RowShape, Shards};
+use eddyline_storage::state::{KeyedRows, RowChunk, RowShape, RowTtl, Shards};
 use frame::Reach;
 use output::Changes;
 use piece::Piece;
@@ -68,6 +69,8 @@ pub struct Over {
     order_value: Option<OrderValue>,
     window: Option<AggregateWindow>,
     window_column: usize,
+    /// Rows may be retracted that were forgotten, here or below.
+    forgetful: bool,
     input: SchemaRef,
     layout: RowLayout,
     rows: KeyedRows,
@@ -104,8 +107,9 @@ impl Over {
         let start = Start::new(order_value, reach, &input)?;
         let order = order.iter().map(|o| (o.column, ColumnOrder { descending: o.descending, nulls_first: o.nulls_first })).collect();
         let layout = RowLayout::new(&input, partition, order)?;
+        let (forgetful, ttl) = (spec.state.forgetful, spec.state.ttl[0].map(RowTtl::Keys));
         let space = spec.state.open()?;
-        let rows = KeyedRows::open(&space, 0, RowShape { ordered: true, expiry: window.is_some(), ..RowShape::default() })?;
+        let rows = KeyedRows::open(&space, 0, RowShape { ordered: true, expiry: window.is_some(), ttl, ..RowShape::default() })?;
         let changes = Changes::new(output, width, window.is_some_and(|w| w.emit == Emit::OnClose))?;
         Ok(Box::new(Over {
             calls,
@@ -113,6 +117,7 @@ impl Over {
             order_value,
             window,
             window_column,
+            forgetful,
             input,
             layout,
             rows,
@@ -235,6 +240,7 @@ fn ranges(rows: std::ops::Range<usize>) -> impl Iterator<Item = std::ops::Range<
 
 impl Operator for Over {
     fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        self.rows.forget_expired(ctx.now)?;
         let changes = match self.window {
             Some(window) => on_time(batch, self.window_column, window, ctx)?,
             None => batch.changes,
@@ -249,6 +255,12 @@ impl Operator for Over {
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        if self.pending.is_none() {
+            self.rows.forget_expired(ctx.now)?;
+            if self.forgetful {
+                ignore_missing(&mut self.rows, &self.layout, &self.input, ctx)?;
+            }
+        }
         let mut pending = match self.pending.take() {
             Some(pending) => pending,
             None if self.on_close() => Vec::new(),
@@ -282,6 +294,10 @@ impl Operator for Over {
 
     fn shrink(&mut self) -> Result<()> {
         self.rows.maintain()
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.rows.next_expiry()
     }
 
     fn next_close(&self) -> Option<Timestamp> {

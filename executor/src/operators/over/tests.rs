@@ -188,7 +188,7 @@ impl Harness {
             input: arrow_schema(&columns(0)),
             output: arrow_schema(&columns(self.calls.len())),
             routing: vec![0],
-            state: StateSpec { table, worker: 0, workers: 1, kv, backend, budget, gate, restore },
+            state: StateSpec { table, worker: 0, workers: 1, kv, backend, budget, gate, restore, ttl: [None; 2], forgetful: false },
         })
         .unwrap()
     }

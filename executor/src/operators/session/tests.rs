@@ -29,6 +29,8 @@ fn operator(emit: Emit) -> Box<SessionAssign> {
         budget: StateBudget::new(1 << 30),
         gate: Arc::new(SpillGate::new()),
         restore: false,
+        ttl: [None; 2],
+        forgetful: false,
     };
     SessionAssign::new(SessionSpec {
         partition: vec![0],

@@ -61,6 +61,8 @@ fn open(setup: Setup, kv: &Arc<MemoryKv>, gate: &Arc<SpillGate>, restore: bool) 
             budget: StateBudget::new(setup.cache_bytes.unwrap_or(usize::MAX)),
             gate: gate.clone(),
             restore,
+            ttl: [None; 2],
+            forgetful: false,
         },
     })
     .unwrap()

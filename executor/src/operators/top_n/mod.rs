@@ -3,7 +3,8 @@
 //!
 //! A partition's rows are kept in order. At the end of a step one pass over the first rows of each touched partition finds
 //! their places before and after it, and what differs is emitted. If rows only come, those beyond the last place are dropped.
-//! A partition that is a window's is dropped when the window closes, and shown only then if that is asked for.
+//! A partition that is a window's is dropped when the window closes, and shown only then if that is asked for. With a time to live, a
+//! partition that was not touched for it is forgotten.
 //!
 //! - `place`: places of rows that come in order
 
@@ -12,6 +13,7 @@ mod place;
 use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::{Operator, StepContext};
 use crate::operators::aggregate::window::{closes, is_closed, on_time};
+use crate::operators::missing::ignore_missing;
 use crate::operators::routing::Routing;
 use crate::operators::state::StateSpec;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -20,7 +22,7 @@ use eddyline_common::key::{ColumnOrder, KeyRows};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateWindow, ChangelogMode, Emit, OrderKey, RankFunction};
-use eddyline_storage::state::{KeyedRows, RowBatch, RowChunk, RowShape, Shards};
+use eddyline_storage::state::{KeyedRows, RowBatch, RowChunk, RowShape, RowTtl, Shards};
 use place::{Bounds, Span, Walk};
 
 /// Rows emitted in one batch.
@@ -53,6 +55,9 @@ pub struct TopN {
     window_column: usize,
     output: SchemaRef,
     append: bool,
+    /// Rows may be retracted that were forgotten, here or below.
+    forgetful: bool,
+    input: SchemaRef,
     layout: RowLayout,
     rows: KeyedRows,
     routing: Routing,
@@ -93,8 +98,9 @@ impl TopN {
         let routing = Routing::new(spec.routing, &partition, &input)?;
         let order = order.iter().map(|o| (o.column, ColumnOrder { descending: o.descending, nulls_first: o.nulls_first })).collect();
         let layout = RowLayout::new(&input, partition, order)?;
+        let (forgetful, ttl) = (spec.state.forgetful, spec.state.ttl[0].map(RowTtl::Keys));
         let space = spec.state.open()?;
-        let rows = KeyedRows::open(&space, 0, RowShape { ordered: true, expiry: window.is_some(), ..RowShape::default() })?;
+        let rows = KeyedRows::open(&space, 0, RowShape { ordered: true, expiry: window.is_some(), ttl, ..RowShape::default() })?;
         let end = spec.limit.map_or(u64::MAX - 1, |limit| spec.offset.saturating_add(limit).min(u64::MAX - 1));
         Ok(Box::new(TopN {
             function,
@@ -104,6 +110,8 @@ impl TopN {
             window_column,
             output,
             append: spec.input_mode == ChangelogMode::Append,
+            forgetful,
+            input,
             layout,
             rows,
             routing,
@@ -263,6 +271,7 @@ impl Stale {
 
 impl Operator for TopN {
     fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        self.rows.forget_expired(ctx.now)?;
         let changes = match self.window {
             Some(window) => on_time(batch, self.window_column, window, ctx)?,
             None => batch.changes,
@@ -280,6 +289,10 @@ impl Operator for TopN {
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        self.rows.forget_expired(ctx.now)?;
+        if self.forgetful {
+            ignore_missing(&mut self.rows, &self.layout, &self.input, ctx)?;
+        }
         self.settle(ctx)?;
         match self.window {
             Some(window) => self.close_windows(window, watermark, ctx),
@@ -293,6 +306,10 @@ impl Operator for TopN {
 
     fn shrink(&mut self) -> Result<()> {
         self.rows.maintain()
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.rows.next_expiry()
     }
 
     fn next_close(&self) -> Option<Timestamp> {

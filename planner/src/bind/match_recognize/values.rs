@@ -49,6 +49,8 @@ pub enum ValueOf {
         argument: usize,
     },
     Classifier,
+    /// Which of its partition's matches it is.
+    Number,
 }
 
 /// A function's name without FINAL or RUNNING, and whether it is of the whole match.
@@ -203,7 +205,10 @@ impl Values<'_> {
                 self.add(ValueOf::Row { argument, first: false, nth: 0, offset: 0 }, None, whole.or(self.whole.map(|_| true)), field)?
             }
             ("match_number", []) => {
-                return Err(refused("MATCH_NUMBER() is not supported", "Number the matches by ROW_NUMBER() over the result."));
+                if self.whole.is_none() {
+                    return Err(refused("MATCH_NUMBER() in DEFINE is not supported", "A match has its number when it is found."));
+                }
+                self.add(ValueOf::Number, None, None, Arc::new(Field::new("", DataType::Int64, true)))?
             }
             ("match_proctime", []) => {
                 return Err(refused("MATCH_PROCTIME() is not supported", "PROCTIME() in the SELECT over it is when a match was found."));
@@ -211,7 +216,7 @@ impl Values<'_> {
             _ if super::is_function(name) => {
                 let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}() does not take these arguments"));
                 return Err(into_datafusion(error.with_hint(
-                    "Write FIRST(A.x [, n]), LAST(A.x [, n]), PREV(A.x [, n]), NEXT(A.x [, n]), CLASSIFIER(), MATCH_ROWTIME().",
+                    "Write FIRST(A.x [, n]), LAST(A.x [, n]), PREV(A.x [, n]), NEXT(A.x [, n]), CLASSIFIER(), MATCH_NUMBER(), MATCH_ROWTIME().",
                 )));
             }
             _ if registry().udaf(name).is_ok() => self.aggregate(f, name, whole, context)?,

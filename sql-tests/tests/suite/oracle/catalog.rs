@@ -17,18 +17,21 @@ pub struct OracleCatalog {
     contents: Mutex<HashMap<String, RecordBatch>>,
     functions: Arc<Functions>,
     ids: StateTableIds,
+    settings: Settings,
 }
 
 impl OracleCatalog {
-    pub fn new() -> Self {
-        OracleCatalog { relations: BTreeMap::new(), contents: Mutex::default(), functions: registry(), ids: StateTableIds(1) }
+    /// Plans without some rules of the optimiser.
+    pub fn without(disabled_rules: Vec<&'static str>) -> Self {
+        let settings = Settings { disabled_rules, ..Settings::default() };
+        OracleCatalog { relations: BTreeMap::new(), contents: Mutex::default(), functions: registry(), ids: StateTableIds(1), settings }
     }
 
     /// Runs one CREATE.
     pub fn create(&mut self, sql: &str) -> Result<Arc<Relation>> {
         let parsed = eddyline_planner::parse(sql)?.pop().expect("a text has a statement");
         let mut ids = self.ids;
-        let planned = eddyline_planner::plan(&parsed, self, &Settings::default(), &mut ids, &[])?;
+        let planned = eddyline_planner::plan(&parsed, self, &self.settings, &mut ids, &[])?;
         self.ids = ids;
         let Planned::Create { mut relation, .. } = planned else { panic!("not a CREATE: {sql}") };
         relation.id = RelationId(self.relations.len() as u32 + 1);

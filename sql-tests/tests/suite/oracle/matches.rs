@@ -52,6 +52,8 @@ pub struct Match<'a> {
     pub whole: &'a [(usize, char)],
     until: Option<i64>,
     complete: bool,
+    /// Which of its partition's matches it is; 0 where it is none yet.
+    pub number: i64,
 }
 
 const I: usize = 1;
@@ -67,7 +69,7 @@ impl Match<'_> {
     }
 
     pub fn whole_match(&self) -> Match<'_> {
-        Match { rows: self.rows, path: self.whole, whole: self.whole, until: self.until, complete: self.complete }
+        Match { rows: self.rows, path: self.whole, whole: self.whole, until: self.until, complete: self.complete, number: self.number }
     }
 
     pub fn classifier(&self) -> ScalarValue {
@@ -159,7 +161,7 @@ impl Search<'_> {
                     return Found::Nothing;
                 }
                 path.push((at, *variable));
-                let so_far = Match { rows: self.rows, path, whole: &[], until: self.until, complete: self.complete };
+                let so_far = Match { rows: self.rows, path, whole: &[], until: self.until, complete: self.complete, number: 0 };
                 let found = match (self.of.condition)(*variable, &so_far) {
                     Err(_) => return Found::Failed,
                     Ok(None) => return Found::Undecided,
@@ -246,14 +248,14 @@ impl Matching {
     /// Gives how many searches failed.
     fn search(&self, rows: &[Row], watermark: Timestamp, output: &mut Vec<Row>) -> i64 {
         let pattern = (self.pattern)();
-        let (mut start, mut failed) = (0, 0);
+        let (mut start, mut failed, mut number) = (0, 0, 0);
         while start < rows.len() {
             let until = self.within_seconds.map(|seconds| time(&rows[start]) + seconds * 1_000_000);
             let complete = watermark == Timestamp::MAX || until.is_some_and(|until| until <= watermark.0);
             let search = Search { of: self, rows, start, until, complete };
             let mut path = Vec::new();
             let found = search.run(&pattern, &mut path, &|_| Found::Match);
-            let as_far = |rows_of: usize| Match { rows, path: &path[..rows_of], whole: &path, until, complete };
+            let as_far = |rows_of: usize, number: i64| Match { rows, path: &path[..rows_of], whole: &path, until, complete, number };
             let next = match found {
                 Found::Undecided => return failed,
                 Found::Nothing => None,
@@ -261,7 +263,7 @@ impl Matching {
                     failed += 1;
                     None
                 }
-                Found::Match if (self.open)(&as_far(path.len())) => return failed,
+                Found::Match if (self.open)(&as_far(path.len(), 0)) => return failed,
                 Found::Match => {
                     let row_of = |v: char, last: bool| {
                         let mut rows = path.iter().filter(|(_, own)| *own == v).map(|(row, _)| *row);
@@ -274,10 +276,11 @@ impl Matching {
                         Skip::Last(v) => row_of(v, true),
                     };
                     let next = next.filter(|next| *next > start);
+                    number += i64::from(next.is_some());
                     match next {
                         None => failed += 1,
-                        Some(_) if self.all_rows => output.extend((1..=path.len()).map(|n| (self.output)(&as_far(n)))),
-                        Some(_) => output.push((self.output)(&as_far(path.len()))),
+                        Some(_) if self.all_rows => output.extend((1..=path.len()).map(|n| (self.output)(&as_far(n, number)))),
+                        Some(_) => output.push((self.output)(&as_far(path.len(), number))),
                     }
                     next
                 }

@@ -8,6 +8,7 @@
 //! # Layout
 //! - `random`: queries made by chance
 //! - `case`: what a case is; `relational`, `joined`, `ranked`, `over`, `sets`, `windowed`, `temporal`, `arriving`, `patterns`, `unnested`, `nearest`, `nested`, `large`: the cases, a line each
+//! - `forgetting`: views that forget state, for which there is no batch result: runs of the same cuts are compared, and with a model
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
 //! - `batch`: the expected result; `windows`, `versions`, `matches`: windows, lateness, arrival and row patterns, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
@@ -20,6 +21,7 @@ mod batch;
 mod case;
 mod catalog;
 pub mod compare;
+mod forgetting;
 mod joined;
 mod large;
 mod matches;
@@ -74,7 +76,7 @@ fn verify(scenario: Scenario, mode: Mode, usual: u64) -> Vec<Totals> {
 fn verify_random(mode: Mode, usual: u64) -> Vec<Totals> {
     seeds("random", mode, usual)
         .into_iter()
-        .map(|seed| run_seed("random", mode, seed, || run::run(&random::scenario(seed), mode, seed)))
+        .map(|seed| run_seed("random", mode, seed, || run::run_without(&random::scenario(seed), mode, seed, random::rules_off(seed))))
         .collect()
 }
 
@@ -145,6 +147,13 @@ modes!(pattern_views, patterns::scenario(), 2, |totals: &[Totals]| {
     assert!(totals.iter().any(|t| t.late > 0) && totals.iter().any(|t| t.rejected > 0), "nothing was late or rejected: {totals:?}");
 });
 modes!(views_over_views, nested::scenario(), 3, assert_eventful);
+
+/// What a view has forgotten follows from the cuts: runs with other workers, another store, other splits, checkpoints and kills come to the
+/// same.
+#[test]
+fn what_is_forgotten_follows_from_the_cuts() {
+    forgetting::verify(2);
+}
 
 /// State that does not fit the cache is written out and read back, and nothing is lost on the way.
 fn verify_spilling(workers: usize) {

@@ -136,7 +136,7 @@ static CASES: &[(&str, Matching)] = &[
         },
     ),
     (
-        "PARTITION BY k ORDER BY ts, i, g MEASURES COUNT(A.*) AS a, COUNT(B.i) AS b, LAST(i) AS l AFTER MATCH SKIP TO LAST B \
+        "PARTITION BY k ORDER BY ts, i, g MEASURES COUNT(A.*) AS a, COUNT(B.i) AS b, LAST(i) AS l, MATCH_NUMBER() AS n AFTER MATCH SKIP TO LAST B \
          PATTERN ((A | B){2,3} C?) WITHIN INTERVAL '20' SECOND DEFINE A AS A.i > 3, B AS B.i < 5, C AS C.i = 0 OR C.i > 10",
         Matching {
             name: "alternatives",
@@ -153,12 +153,15 @@ static CASES: &[(&str, Matching)] = &[
             skip: Skip::Last('B'),
             all_rows: false,
             open: closed,
-            columns: "k BIGINT, a BIGINT, b BIGINT, l BIGINT",
-            output: |m| vec![key(m), bigint(Some(m.count('A'))), bigint(Some(m.ints('B').len() as i64)), bigint(m.i())],
+            columns: "k BIGINT, a BIGINT, b BIGINT, l BIGINT, n BIGINT",
+            output: |m| {
+                let (a, b) = (m.count('A'), m.ints('B').len() as i64);
+                vec![key(m), bigint(Some(a)), bigint(Some(b)), bigint(m.i()), bigint(Some(m.number))]
+            },
         },
     ),
     (
-        "PARTITION BY k ORDER BY ts, i, g MEASURES CLASSIFIER() AS v, SUM(UP.i) AS s, FINAL LAST(UP.i) AS f, A.i AS a ALL ROWS PER MATCH \
+        "PARTITION BY k ORDER BY ts, i, g MEASURES CLASSIFIER() AS v, SUM(UP.i) AS s, FINAL LAST(UP.i) AS f, A.i AS a, MATCH_NUMBER() AS n ALL ROWS PER MATCH \
          AFTER MATCH SKIP TO FIRST UP PATTERN (A UP{1,4}) WITHIN INTERVAL '30' SECOND DEFINE UP AS UP.i >= PREV(UP.i)",
         Matching {
             name: "every_row",
@@ -171,7 +174,7 @@ static CASES: &[(&str, Matching)] = &[
             skip: Skip::First('U'),
             all_rows: true,
             open: closed,
-            columns: "k BIGINT, ts TIMESTAMP, i BIGINT, g TEXT, v TEXT, s BIGINT, f BIGINT, a BIGINT",
+            columns: "k BIGINT, ts TIMESTAMP, i BIGINT, g TEXT, v TEXT, s BIGINT, f BIGINT, a BIGINT, n BIGINT",
             output: |m| {
                 let whole = m.whole_match();
                 let called = if m.classifier() == ScalarValue::from("U") { ScalarValue::from("UP") } else { m.classifier() };
@@ -185,6 +188,7 @@ static CASES: &[(&str, Matching)] = &[
                     bigint(sum(&m.ints('U'))),
                     bigint(whole.last('U', 0).and_then(int)),
                     bigint(m.last('A', 0).and_then(int)),
+                    bigint(Some(m.number)),
                 ]
             },
         },

@@ -5,6 +5,7 @@ use super::case::{Case, Scenario};
 use super::catalog::OracleCatalog;
 use super::tables::{Domain, Kind, TableSpec};
 use eddyline_common::SqlState;
+use eddyline_planner::RULES;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -26,9 +27,15 @@ fn tables() -> Vec<TableSpec> {
     ]
 }
 
+/// The rules of the optimiser that a seed does without: none for some, any for the others of a mode.
+pub fn rules_off(seed: u64) -> Vec<&'static str> {
+    let mut random = StdRng::seed_from_u64(seed);
+    RULES.into_iter().filter(|_| seed / 4 % 2 == 1 && random.random_bool(0.5)).collect()
+}
+
 /// The scenario of a seed.
 pub fn scenario(seed: u64) -> Scenario {
-    let mut catalog = OracleCatalog::new();
+    let mut catalog = OracleCatalog::without(rules_off(seed));
     for table in tables() {
         catalog.create(&table.create_sql(false)).unwrap_or_else(|e| panic!("{e:?}"));
     }

@@ -43,7 +43,22 @@ pub struct Run {
     last: Option<Checkpoint>,
     files: Files,
     pub totals: Totals,
+    /// Set: every run of a seed gets the same cuts, all jobs take one in a step, and each run is compared with those before it.
+    pub alike: Option<Alike>,
     dir: TempDir,
+}
+
+/// What runs of the same cuts have in common.
+pub struct Alike {
+    cuts: StdRng,
+    /// By view and epoch: its content, and how many rows were late so far.
+    pub seen: Seen,
+}
+
+#[derive(Default)]
+pub struct Seen {
+    pub rows: HashMap<(String, Epoch), RecordBatch>,
+    pub late: HashMap<(String, Epoch), i64>,
 }
 
 /// A checkpoint under way. It was frozen at `epoch`; the jobs go on meanwhile.
@@ -64,38 +79,64 @@ struct Checkpoint {
 /// Runs a scenario to its end.
 pub fn run(scenario: &Scenario, mode: Mode, seed: u64) -> Totals {
     let mut run = Run::start(scenario, mode, seed);
-    for number in 1..=scenario.epochs {
-        run.cut(scenario.changes, number == scenario.epochs);
-        run.round(false);
-        if run.random.random_bool(0.1) {
-            run.vacuum();
-        }
-        if run.pending.is_some() {
-            if run.random.random_bool(0.5) {
-                run.continue_checkpoint();
-            }
-        } else if run.random.random_bool(scenario.checkpoints) {
-            run.round(true);
-            run.create_waiting(false);
-            run.begin_checkpoint();
-        }
-        // Whatever chance brings, one checkpoint and one kill.
-        if number == scenario.epochs / 2 && run.last.is_none() {
-            run.checkpoint_now();
-        }
-        let due = number == scenario.epochs - 1 && run.totals.kills == 0;
-        if run.last.is_some() && (due || run.random.random_bool(scenario.kills)) {
-            run.kill();
-        }
-    }
-    run.finish();
+    run.through(scenario);
     run.totals
 }
 
+/// The same, without some rules of the optimiser.
+pub fn run_without(scenario: &Scenario, mode: Mode, seed: u64, rules: Vec<&'static str>) -> Totals {
+    let mut run = Run::start_without(scenario, mode, seed, rules);
+    run.through(scenario);
+    run.totals
+}
+
+/// The same, but the cuts depend on `seed` alone, and the views must be at every epoch what `seen` says of earlier runs. `number` tells
+/// the runs apart.
+pub fn run_alike(scenario: &Scenario, mode: Mode, seed: u64, number: u64, seen: Seen) -> Run {
+    let mut run = Run::start(scenario, mode, seed * 1000 + number);
+    run.alike = Some(Alike { cuts: StdRng::seed_from_u64(seed), seen });
+    run.through(scenario);
+    run
+}
+
 impl Run {
+    fn through(&mut self, scenario: &Scenario) {
+        let run = self;
+        for number in 1..=scenario.epochs {
+            run.cut(scenario.changes, number == scenario.epochs);
+            run.round(false);
+            if run.random.random_bool(0.1) {
+                run.vacuum();
+            }
+            if run.pending.is_some() {
+                if run.random.random_bool(0.5) {
+                    run.continue_checkpoint();
+                }
+            } else if run.random.random_bool(scenario.checkpoints) {
+                run.round(true);
+                run.create_waiting(false);
+                run.begin_checkpoint();
+            }
+            // Whatever chance brings, one checkpoint and one kill.
+            if number == scenario.epochs / 2 && run.last.is_none() {
+                run.checkpoint_now();
+            }
+            let due = number == scenario.epochs - 1 && run.totals.kills == 0;
+            if run.last.is_some() && (due || run.random.random_bool(scenario.kills)) {
+                run.kill();
+            }
+        }
+        run.finish();
+    }
+
     pub fn start(scenario: &Scenario, mode: Mode, seed: u64) -> Run {
+        Run::start_without(scenario, mode, seed, Vec::new())
+    }
+
+    /// The views are planned without some rules of the optimiser.
+    fn start_without(scenario: &Scenario, mode: Mode, seed: u64, rules: Vec<&'static str>) -> Run {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut catalog = OracleCatalog::new();
+        let mut catalog = OracleCatalog::without(rules);
         let mut create = |sql: &str| catalog.create(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         let mut tables = Vec::new();
         for spec in (scenario.tables)() {
@@ -138,6 +179,7 @@ impl Run {
             last: None,
             files: Files::new(),
             totals: Totals::default(),
+            alike: None,
             dir,
         };
         now.into_iter().for_each(|case| {
@@ -165,7 +207,7 @@ impl Run {
     /// One cut of every table.
     pub fn cut(&mut self, changes: usize, last: bool) {
         self.epoch = self.epoch.next();
-        let random = &mut self.random;
+        let random = self.alike.as_mut().map_or(&mut self.random, |alike| &mut alike.cuts);
         let passed = random.random_range(0..10) * SECOND + random.random_range(1..3);
         let now = Timestamp(self.world.now(Epoch(self.epoch.0 - 1)).0 + passed);
         self.world.nows.push(now);
@@ -209,6 +251,9 @@ impl Run {
             .map(Epoch)
             .filter(|e| job.inputs.iter().all(|input| self.world.table(*input).is_some() || self.process.jobs[input].exact.contains(e)))
             .collect();
+        if self.alike.is_some() {
+            return candidates.first().copied();
+        }
         let newest = candidates.last().copied()?;
         Some(if self.random.random_bool(0.6) { newest } else { *candidates.choose(&mut self.random).unwrap() })
     }
@@ -241,7 +286,8 @@ impl Run {
         let mut batches = Vec::new();
         let watermark = match self.world.table(relation) {
             Some(table) => {
-                let noisy = table.relation.mode == ChangelogMode::Retract;
+                // What comes and goes within a cut is no noise where it counts that it came.
+                let noisy = table.relation.mode == ChangelogMode::Retract && self.alike.is_none();
                 for (epoch, entry) in (after.0 + 1..).zip(table.entries(after, to)).filter(|(_, e)| !e.changes.is_empty()) {
                     let pieces = split(random, &table.schema, &entry.changes, noisy);
                     let now = self.world.now(Epoch(epoch));
@@ -333,6 +379,10 @@ impl Run {
         }
         let job = &self.process.jobs[&id];
         let Some(case) = self.world.cases.get(&id) else { return };
+        if let Some(alike) = &mut self.alike {
+            let late = *alike.seen.late.entry((case.name.clone(), epoch)).or_insert(job.late);
+            return assert_eq!(job.late, late, "late rows at epoch {epoch} of {}", case.sql);
+        }
         let expected = self.batch.expected(&job.relation, epoch, &self.world);
         let found = (job.late, job.rejected);
         assert_eq!(found, (expected.late, expected.rejected), "late and rejected rows at epoch {epoch} of {}", case.sql);
@@ -344,6 +394,10 @@ impl Run {
         assert_eq!(actual.num_rows() as u64, job.view.num_rows(epoch), "rows counted and read of {}", job.relation.sql);
         let (expected, approximate) = match self.world.cases.get(&id) {
             None => (self.world.table(id).unwrap().content(epoch).clone(), false),
+            Some(case) if self.alike.is_some() => {
+                let seen = &mut self.alike.as_mut().expect("just looked").seen.rows;
+                (seen.entry((case.name.clone(), epoch)).or_insert_with(|| actual.clone()).clone(), case.approximate)
+            }
             Some(case) => (self.batch.expected(&job.relation, epoch, &self.world).rows.clone(), case.approximate),
         };
         self.totals.checks += 1;

@@ -40,6 +40,11 @@ const EACH: &[(&str, &str, &str)] = &[
         "SELECT e.v, COUNT(*) AS n, SUM(x.i) AS s FROM {t} AS x CROSS JOIN UNNEST(string_to_array(x.g, 'a')) AS e(v) GROUP BY e.v",
         "SELECT v, COUNT(*), SUM(i) FROM (SELECT unnest(string_to_array(g, 'a')) AS v, i FROM {t}) AS y GROUP BY v",
     ),
+    (
+        "rows",
+        "SELECT x.i, e.a, e.b FROM {t} AS x CROSS JOIN UNNEST(ARRAY[named_struct('p', x.i, 'q', x.g), named_struct('p', x.k, 'q', x.g)]) AS e(a, b)",
+        "SELECT i, i, g FROM {t} UNION ALL SELECT i, k, g FROM {t}",
+    ),
     ("select_list", "SELECT k, unnest(ARRAY[i, s]) AS v FROM {t}", "SELECT k, unnest(ARRAY[i, s]) FROM {t}"),
     ("series", "SELECT x.i, n FROM {t} AS x, generate_series(1, x.k, 2) AS n", "SELECT i, unnest(generate_series(1, k, 2)) FROM {t}"),
     (

@@ -13,6 +13,7 @@
 //! - `scan`: all rows of a key, or those from a position on, page by page from memory and store
 //! - `windows`: the keys of one window
 //! - `retention`: which keys have rows of which time, for dropping them when the watermark has passed
+//! - `forget`: rows or keys that were not touched for their time to live
 //!
 //! # Life of a step
 //! `add` any number of times; then look at what changed (`touched_heads`, `touched_rows`), at heads (`lookup`, `weight`) and at
@@ -28,16 +29,19 @@
 //! 2. `rows` of a head counts its rows in memory and in the store, so `resident == rows` says that the store need not be asked.
 
 mod chunk;
+mod forget;
 mod retention;
 mod scan;
 mod values;
 mod windows;
 
 pub use chunk::RowChunk;
+pub use forget::RowTtl;
 pub use scan::Cursor;
 
 use super::space::StateSpace;
 use super::table::{NO_SLOT, Shards, StateCounters, StateTable, TableShape};
+use super::ttl::Ttl;
 use eddyline_common::key::KeyRows;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{Result, SqlError, StateTableId};
@@ -59,6 +63,8 @@ pub struct RowShape {
     pub marks: bool,
     /// Orders begin with a time: rows are dropped by `drop_before`, in steps of this many microseconds. Needs `ordered`.
     pub retention_micros: Option<i64>,
+    /// Rows or keys are forgotten by `forget_expired`. That of keys needs `ordered`.
+    pub ttl: Option<RowTtl>,
 }
 
 /// Rows to add, column by column of the same length.
@@ -99,6 +105,7 @@ pub struct KeyedRows {
     rows: StateTable,
     values: Values,
     retention: Option<Retention>,
+    ttl: Option<(Ttl, RowTtl)>,
     touched: Vec<TouchedRow>,
     touched_heads: Vec<TouchedHead>,
     /// Memory at the end of the last step.
@@ -116,12 +123,15 @@ impl KeyedRows {
         let rows = space.table(kind, TableShape { expiry: shape.expiry, ordered: shape.ordered }, &mut values)?;
         let heads = space.table(kind + 1, TableShape { expiry: shape.expiry, ordered: false }, &mut Heads(&mut values))?;
         let retention = shape.retention_micros.map(|step| Retention::open(space, kind + 2, step)).transpose()?;
+        let open = |ttl: RowTtl| -> Result<_> { Ok((Ttl::open(space, kind, ttl.micros())?, ttl)) };
+        let ttl = shape.ttl.map(open).transpose()?;
         let mut table = KeyedRows {
             id: space.id(),
             heads,
             rows,
             values,
             retention,
+            ttl,
             touched: Vec::new(),
             touched_heads: Vec::new(),
             bytes: 0,
@@ -157,6 +167,11 @@ impl KeyedRows {
         let (heads, head_slots) = (&self.heads, &self.head_slots);
         let shard = |row: usize| heads.shard(head_slots[row]);
         self.rows.intern(&self.keys, Shards::Of(&shard), &mut self.values, &mut self.slots)?;
+        match &mut self.ttl {
+            Some((ttl, RowTtl::Rows(_))) => ttl.touch(&self.keys, Shards::Of(&shard))?,
+            Some((ttl, RowTtl::Keys(_))) => ttl.touch(keys, Shards::Of(&shard))?,
+            None => {}
+        }
         self.fresh.clear();
         for row in 0..keys.len() {
             let (slot, head) = (self.slots[row], self.head_slots[row]);
@@ -410,6 +425,9 @@ impl KeyedRows {
             if let Some(retention) = &mut self.retention {
                 retention.maintain()?;
             }
+            if let Some((ttl, _)) = &mut self.ttl {
+                ttl.maintain()?;
+            }
         }
         self.count_bytes();
         Ok(())
@@ -417,7 +435,8 @@ impl KeyedRows {
 
     fn count_bytes(&mut self) {
         let retention = self.retention.as_ref().map_or(0, Retention::bytes);
-        self.bytes = self.rows.bytes(&self.values) + self.heads.bytes(&Heads(&mut self.values)) + retention;
+        let ttl = self.ttl.as_ref().map_or(0, |(ttl, _)| ttl.bytes());
+        self.bytes = self.rows.bytes(&self.values) + self.heads.bytes(&Heads(&mut self.values)) + retention + ttl;
     }
 
     /// Memory at the end of the last step.
@@ -429,6 +448,9 @@ impl KeyedRows {
         let mut runs = vec![(self.id, self.rows.freeze(&mut self.values)?), (self.id, self.heads.freeze(&mut Heads(&mut self.values))?)];
         if let Some(retention) = &mut self.retention {
             runs.push((self.id, retention.freeze()?));
+        }
+        if let Some((ttl, _)) = &mut self.ttl {
+            runs.extend(ttl.freeze()?);
         }
         Ok(runs)
     }

@@ -4,13 +4,13 @@
 //! Entry: end of the span (a value tag and eight order-preserving bytes), then the key; its value is a version byte.
 
 use super::{KeyedRows, Shards, StateSpace, StateTable, TableShape};
-use crate::state::SlotCodec;
 use crate::state::expiry::{END_BYTES, end_of, end_prefix};
+use crate::state::present::Present;
+use crate::state::table::successor;
+use eddyline_common::Result;
 use eddyline_common::key::KeyRows;
 use eddyline_common::kv::SortedRun;
-use eddyline_common::{Result, SqlError};
 
-const VERSION: u8 = 1;
 /// Rows loaded at once to be dropped.
 const PAGE_ROWS: usize = 4096;
 
@@ -44,7 +44,7 @@ impl Retention {
         let rows = &self.rows;
         self.table.intern(&self.keys, Shards::Of(&|at| shard(rows[at] as usize)), &mut self.present, &mut self.slots)?;
         for slot in &self.slots {
-            if !std::mem::replace(&mut self.present.0[*slot as usize], true) {
+            if self.present.enter(*slot) {
                 self.table.mark_dirty(*slot);
             }
         }
@@ -94,20 +94,31 @@ impl KeyedRows {
 
     /// Drops the rows of one key whose time is before `end`.
     fn drop_rows(&mut self, key: &[u8], shard: u8, end: i64) -> Result<()> {
+        self.drop_below(key, shard, Some(&[key, &end_prefix(end)].concat()))
+    }
+
+    /// Drops all rows of one key. Tables with `RowShape::ordered` only; between steps.
+    pub fn drop_key(&mut self, key: &[u8], shard: u8) -> Result<()> {
+        self.drop_below(key, shard, successor(key).as_deref())
+    }
+
+    /// Drops the rows of one key that are below `stop`.
+    fn drop_below(&mut self, key: &[u8], shard: u8, stop: Option<&[u8]>) -> Result<()> {
         let (mut keys, mut heads) = (KeyRows::default(), Vec::new());
         keys.push(&[key]);
         self.lookup(&keys, Shards::Of(&|_| shard), &mut heads)?;
-        let (head, stop) = (heads[0], [key, &end_prefix(end)].concat());
+        let head = heads[0];
         if head == crate::state::NO_SLOT {
             return Ok(());
         }
         loop {
-            let resident = self.rows.resident_from(key, key).take_while(|slot| self.rows.key(*slot) < stop.as_slice());
+            let below = |slot: &u32| stop.is_none_or(|stop| self.rows.key(*slot) < stop);
+            let resident = self.rows.resident_from(key, key).take_while(below);
             for slot in resident.collect::<Vec<_>>() {
                 self.remove_row(slot, head);
             }
             self.rows.maintain(&mut self.values)?;
-            if self.values.is_resident(head) || !self.load_page(key, &stop, head)? {
+            if self.values.is_resident(head) || !self.load_page(key, stop, head)? {
                 break;
             }
         }
@@ -116,10 +127,10 @@ impl KeyedRows {
     }
 
     /// Loads some of the rows that are in the store only and below `stop`; false if there are none.
-    fn load_page(&mut self, key: &[u8], stop: &[u8], head: u32) -> Result<bool> {
+    fn load_page(&mut self, key: &[u8], stop: Option<&[u8]>, head: u32) -> Result<bool> {
         let (mut keys, shard) = (KeyRows::default(), self.heads.shard(head));
         self.rows.scan_stored(key, key, shard, &mut |row, _| {
-            let more = row < stop && keys.len() < PAGE_ROWS;
+            let more = stop.is_none_or(|stop| row < stop) && keys.len() < PAGE_ROWS;
             if more {
                 keys.push(&[row]);
             }
@@ -129,32 +140,5 @@ impl KeyedRows {
         self.rows.lookup(&keys, Shards::Of(&|_| shard), &mut self.values, &mut slots)?;
         slots.iter().for_each(|slot| self.values.link(*slot, head));
         Ok(!keys.is_empty())
-    }
-}
-
-/// Which slots are entries.
-#[derive(Default)]
-struct Present(Vec<bool>);
-
-impl SlotCodec for Present {
-    fn reserve(&mut self, slots: usize) {
-        self.0.resize(slots, false);
-    }
-
-    fn encode(&self, _slot: u32, out: &mut Vec<u8>) {
-        out.push(VERSION);
-    }
-
-    fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
-        self.0[slot as usize] = true;
-        if bytes == [VERSION] { Ok(()) } else { Err(SqlError::corrupt("a stored span of time has an unknown version")) }
-    }
-
-    fn clear(&mut self, slot: u32) {
-        self.0[slot as usize] = false;
-    }
-
-    fn slot_bytes(&self) -> usize {
-        1
     }
 }

@@ -54,7 +54,7 @@ struct Run {
 fn open(kv: &Arc<TestKv>, gate: &Arc<SpillGate>, budget: Option<usize>, restored: bool) -> KeyedRows {
     let residency = budget.map_or(Residency::Resident, |limit| Residency::Bounded { budget: StateBudget::new(limit) });
     let space = StateSpace::open(TABLE, kv.clone(), gate.clone(), 0, 1, residency, restored).unwrap();
-    let shape = RowShape { ordered: true, expiry: false, marks: true, retention_micros: Some(STEP_MICROS) };
+    let shape = RowShape { ordered: true, expiry: false, marks: true, retention_micros: Some(STEP_MICROS), ttl: None };
     KeyedRows::open(&space, 4, shape).unwrap()
 }
 

@@ -50,6 +50,28 @@ impl StateTable {
         })
     }
 
+    /// Removes every entry whose key begins with `prefix`; between steps. Tables with `TableShape::ordered` only.
+    pub fn remove_prefix(&mut self, prefix: &[u8], shard: u8, codec: &mut dyn SlotCodec) -> Result<()> {
+        loop {
+            for slot in self.resident_from(prefix, prefix).collect::<Vec<_>>() {
+                self.remove(slot, codec);
+            }
+            if self.complete {
+                return Ok(());
+            }
+            self.maintain(codec)?;
+            let mut keys = KeyRows::default();
+            self.scan_stored(prefix, prefix, shard, &mut |key, _| {
+                keys.push(&[key]);
+                Ok(keys.len() < FETCH_KEYS)
+            })?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            self.lookup(&keys, Shards::Of(&|_| shard), codec, &mut Vec::new())?;
+        }
+    }
+
     /// Visits in order the entries that are in the store only and whose keys begin with `prefix`, from `start` (which
     /// does) until `visit` returns false. Makes nothing resident.
     pub fn scan_stored(
@@ -172,7 +194,7 @@ impl StateTable {
 }
 
 /// The smallest byte string above every one that begins with `prefix`.
-pub(super) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::state) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut next = prefix.to_vec();
     while let Some(last) = next.pop() {
         if last < u8::MAX {
