@@ -119,7 +119,7 @@ impl Core {
             }),
             None => Box::new(move || Ok((StoredRows::new(&view, to, now, &times)?, view.num_rows(to)))),
         };
-        Prefetch::start(Reader::Backfill(job.id(), read.id()), self.sender.clone(), open)
+        Prefetch::start(&*self.config.threads, Reader::Backfill(job.id(), read.id()), self.sender.clone(), open)
     }
 
     /// The columns of a source that a job reads; one whose records overwrite each other is read whole.
