@@ -157,7 +157,7 @@ impl Core {
     fn waits_for(&self, read: &WaitingRead) -> Vec<RelationId> {
         let names_them = matches!(read.answer, Answer::Snapshot(_));
         let shows_rows = matches!(read.answer, Answer::SystemRows(..));
-        let moves = |job: &Job| !self.is_stuck(job) && !(shows_rows && self.waits_for_a_source(job));
+        let moves = |job: &Job| !(self.is_stuck(job) || shows_rows && self.waits_for_a_source(job));
         let moves = |id: &RelationId| names_them || self.jobs.get(id).is_some_and(moves);
         read.relations.iter().copied().filter(moves).collect()
     }
