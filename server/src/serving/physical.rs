@@ -1,16 +1,26 @@
-//! The rules by which DataFusion optimises physical plans, without those that push filters further down. They look columns up by their names, so that
-//! above a join of tables that share one, a filter may be moved to the wrong side and compare a column with itself (apache/datafusion#21246, #25296). What can be
-//! pushed is pushed in the logical plan, and our scans take no filters while they run.
+//! The rules by which DataFusion optimises physical plans, as far as they are right.
+//!
+//! - Those that push filters further down are left out. They look columns up by their names, so that above a join of tables that share one, a filter may be moved to
+//!   the wrong side and compare a column with itself (apache/datafusion#21246, #25296). What can be pushed is pushed in the logical plan, and our scans take no
+//!   filters while they run.
+//! - What is constant on one side of an outer join is not so above it (`outer_joins`).
 
+use super::outer_joins::ForgetConstants;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
 
 /// Of the rules that push filters.
 const FILTERS: &str = "FilterPushdown";
+/// The last rule that chooses joins.
+const JOINS: &str = "join_selection";
 
 pub fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    PhysicalOptimizer::new().rules.into_iter().filter(|rule| !rule.name().starts_with(FILTERS)).collect()
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !rule.name().starts_with(FILTERS));
+    let joins = rules.iter().position(|rule| rule.name() == JOINS).map_or(0, |place| place + 1);
+    rules.insert(joins, Arc::new(ForgetConstants));
+    rules
 }
 
 #[cfg(test)]
@@ -18,7 +28,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_rules_that_push_filters_are_left_out() {
-        assert_eq!(PhysicalOptimizer::new().rules.len(), rules().len() + 2);
+    fn rules_are_where_they_belong() {
+        let rules = rules();
+        assert_eq!(PhysicalOptimizer::new().rules.len(), rules.len() + 1, "two are left out, one is added");
+        let place = |name: &str| rules.iter().position(|rule| rule.name() == name).expect("a rule of this name");
+        assert_eq!(place(JOINS) + 1, place("ForgetConstants"));
+        assert!(place("ForgetConstants") < place("EnsureRequirements"));
     }
 }
