@@ -10,6 +10,7 @@ mod inline;
 mod literals;
 mod marked;
 pub mod match_recognize;
+mod matching;
 mod names;
 mod operands;
 mod rewrite;
@@ -182,6 +183,7 @@ impl<'a> Binder<'a> {
             Mode::Streaming => unnest::rewrite(plan).map_err(|e| self.error(e))?,
             Mode::Batch => plan,
         };
+        matching::check(&plan).map_err(|e| self.error(e))?;
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         Ok((plan, found))

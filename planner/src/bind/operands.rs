@@ -1,6 +1,7 @@
 //! What operands mean by the types beside them, as in PostgreSQL: an untyped literal that is compared takes the other
 //! side's type, and subscripts of the catalog's vectors (`int2vector`, `oidvector`) begin at zero.
 
+use super::matching::check_operands;
 use crate::functions::{INTERVAL_OVER, INTERVAL_TIMES, registry};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
@@ -31,6 +32,10 @@ impl ExprPlanner for Operands {
         let RawBinaryExpr { op, left, right } = binary;
         let left = typed_as(left, &right, schema)?;
         let right = typed_as(right, &left, schema)?;
+        // What cannot be typed is reported by the binder, with its place.
+        if let (Ok((_, left_field)), Ok((_, right_field))) = (left.to_field(schema), right.to_field(schema)) {
+            check_operands(&op, (&left, &left_field), (&right, &right_field))?;
+        }
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 

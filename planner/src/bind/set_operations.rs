@@ -25,7 +25,7 @@ pub fn rewrite(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 }
 
 /// The join that the binder makes of a set operation; nothing that a user writes becomes one like it.
-fn is_set_operation(join: &Join) -> bool {
+pub fn is_set_operation(join: &Join) -> bool {
     matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
         && join.null_equality == NullEquality::NullEqualsNull
         && join.filter.is_none()

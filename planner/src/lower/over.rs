@@ -27,8 +27,20 @@ struct Group<'a> {
     calls: Vec<usize>,
 }
 
+/// Without an order all rows of a partition have the first rank, which nobody asks for.
+pub(super) fn check_order(call: &WindowFunction) -> Result<()> {
+    let name = call.fun.name();
+    if !matches!(name, "rank" | "dense_rank" | "percent_rank" | "cume_dist") || !call.params.order_by.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} needs an ORDER BY in its window", name.to_uppercase());
+    Err(SqlError::new(SqlState::WINDOWING_ERROR, message)
+        .with_hint("Write OVER (PARTITION BY ... ORDER BY ...): which order ranks the rows."))
+}
+
 impl Lowering<'_> {
     pub(super) fn over(&mut self, window: &Window) -> Result<NodeId> {
+        window.window_expr.iter().try_for_each(|call| check_order(window_function(call)?))?;
         if let Some(node) = self.placed(window)? {
             return Ok(node);
         }

@@ -5,6 +5,7 @@
 use super::aggregate::{Inputs, check_key_type};
 use super::calls::{order, unaliased};
 use super::node::{Facts, WindowColumn, WindowPart};
+use super::over::check_order;
 use super::{Emission, Lowering, columns_of};
 use crate::expr;
 use crate::plan::{
@@ -47,6 +48,7 @@ impl Lowering<'_> {
         let [call] = window.window_expr.as_slice() else { return Ok(None) };
         let DfExpr::WindowFunction(call) = unaliased(call) else { return Ok(None) };
         let Some(function) = rank_function(call) else { return Ok(None) };
+        check_order(call)?;
         let schema = window.input.schema();
         let rank = schema.fields().len();
         let (mut places, mut rest) = (Places::default(), Vec::new());

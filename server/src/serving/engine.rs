@@ -3,9 +3,9 @@
 //! `RelationSource`s in them, which are bound to a snapshot here. It knows nothing of sessions.
 
 use super::checked::CheckedArithmetic;
-use super::narrow;
 use super::relation::{Bindings, bind};
 use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
+use super::{narrow, physical};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
@@ -59,6 +59,7 @@ impl States {
             SessionStateBuilder::new()
                 .with_config(config)
                 .with_runtime_env(environment.clone())
+                .with_physical_optimizer_rules(physical::rules())
                 .with_analyzer_rule(Arc::new(PostgresCasts))
                 .with_analyzer_rule(Arc::new(CheckedArithmetic))
         };

@@ -1,6 +1,6 @@
 //! Serving: batch queries over snapshots, and the evaluation of table writes.
 //!
-//! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation
+//! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `outer_joins`: those for physical plans
 //! - `rows`: what a query yields, batch by batch
 //! - `relation`: the table sources that plans name, and their binding to a snapshot
 //! - `view_scan`, `source_scan`: how views and sources are read
@@ -18,7 +18,9 @@ mod correlated;
 pub mod dml;
 pub mod engine;
 mod narrow;
+mod outer_joins;
 pub mod overlay;
+pub mod physical;
 pub mod relation;
 pub mod rows;
 mod source_scan;

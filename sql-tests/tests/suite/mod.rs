@@ -6,6 +6,7 @@
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `formats`: what earlier servers wrote
 //! - `docs`: the examples of README and docs/
+//! - `golden`: the rows that Apache Flink came to
 //! - `jdbc`: PostgreSQL's JDBC driver
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
@@ -20,6 +21,7 @@
 //! - `metrics`: what Prometheus sees
 //! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
 //! - `oracle`: incremental against batch, in process
+//! - `wide`: a table of many columns
 //! - `psql`: the real psql and its commands
 
 mod altering;
@@ -29,6 +31,7 @@ mod crash;
 mod docs;
 mod faults;
 mod formats;
+mod golden;
 mod jdbc;
 mod kafka;
 mod kafka_keyed;
@@ -51,3 +54,4 @@ mod state_ttl;
 mod subscribing;
 mod tidy;
 mod tpch;
+mod wide;

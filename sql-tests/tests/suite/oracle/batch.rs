@@ -1,4 +1,4 @@
-//! The batch side: DataFusion with its own optimiser over the whole content of the inputs at one epoch.
+//! The batch side: DataFusion with its own optimiser, as queries have it, over the whole content of the inputs at one epoch.
 
 use super::case::Case;
 use super::catalog::OracleCatalog;
@@ -9,12 +9,14 @@ use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, RelationId, SqlType, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_planner::oracle_plan;
+use eddyline_server::serving::physical;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -38,7 +40,8 @@ impl Batch {
         let mut config = SessionConfig::new().with_target_partitions(1);
         config.options_mut().execution.skip_physical_aggregate_schema_check = true;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Batch { context: SessionContext::new_with_config(config), runtime, known: HashMap::new() }
+        let state = SessionStateBuilder::new().with_config(config).with_default_features().with_physical_optimizer_rules(physical::rules());
+        Batch { context: SessionContext::new_with_state(state.build()), runtime, known: HashMap::new() }
     }
 
     /// The expected state of a view, and of the views below it.

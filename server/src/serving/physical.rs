@@ -1,0 +1,39 @@
+//! The rules by which DataFusion optimises physical plans, as far as they are right.
+//!
+//! - Those that push filters further down are left out. They look columns up by their names, so that above a join of tables that share one, a filter may be moved to
+//!   the wrong side and compare a column with itself (apache/datafusion#21246, #25296). What can be pushed is pushed in the logical plan, and our scans take no
+//!   filters while they run.
+//! - So is the one that answers aggregates by statistics. Our scans have none, and beside a count that is always zero it makes a plan that fails.
+//! - What is constant on one side of an outer join is not so above it (`outer_joins`).
+
+use super::outer_joins::ForgetConstants;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use std::sync::Arc;
+
+/// What the names of rules that are left out begin with.
+const LEFT_OUT: [&str; 2] = ["FilterPushdown", "aggregate_statistics"];
+/// The last rule that chooses joins.
+const JOINS: &str = "join_selection";
+
+pub fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| !LEFT_OUT.iter().any(|name| rule.name().starts_with(name)));
+    let joins = rules.iter().position(|rule| rule.name() == JOINS).map_or(0, |place| place + 1);
+    rules.insert(joins, Arc::new(ForgetConstants));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_where_they_belong() {
+        let rules = rules();
+        assert_eq!(PhysicalOptimizer::new().rules.len(), rules.len() + 2, "three are left out, one is added");
+        let place = |name: &str| rules.iter().position(|rule| rule.name() == name).expect("a rule of this name");
+        assert_eq!(place(JOINS) + 1, place("ForgetConstants"));
+        assert!(place("ForgetConstants") < place("EnsureRequirements"));
+    }
+}

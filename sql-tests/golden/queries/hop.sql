@@ -1,0 +1,3 @@
+SELECT window_start, window_end, k, COUNT(*) AS n, COUNT(price) AS priced, SUM(price) AS total, MIN(price) AS low, MAX(price) AS high, COUNT(DISTINCT lot) AS lots
+FROM TABLE(HOP(TABLE bid, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '15' SECOND))
+GROUP BY window_start, window_end, k

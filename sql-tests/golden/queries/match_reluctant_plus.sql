@@ -1,0 +1,8 @@
+SELECT * FROM payment MATCH_RECOGNIZE (
+  PARTITION BY card ORDER BY ts, id
+  MEASURES a.id AS a, COUNT(x.id) AS n, e.id AS e
+  ONE ROW PER MATCH
+  AFTER MATCH SKIP PAST LAST ROW
+  PATTERN (a x+? e)
+  DEFINE a AS a.status = 'declined', e AS e.status = 'declined'
+)

@@ -1,0 +1,3 @@
+SELECT id, lot, k, ts, COUNT(*) OVER w AS n, SUM(price) OVER w AS total, MIN(price) OVER w AS low, MAX(price) OVER w AS high
+FROM punctual
+WINDOW w AS (PARTITION BY lot ORDER BY ts RANGE BETWEEN INTERVAL '10' SECOND PRECEDING AND CURRENT ROW)
