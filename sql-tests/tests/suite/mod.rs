@@ -18,7 +18,8 @@
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
 //! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
-//! - `oracle`: incremental against batch, in process
+//! - `oracle`: incremental against batch, in process; what leaves a server that is killed, against batch
+//! - `protobuf`: Protocol Buffers from a real broker and a schema registry
 //! - `psql`: the real psql and its commands
 
 mod altering;
@@ -37,6 +38,7 @@ mod metrics;
 mod nexmark;
 mod object_stores;
 mod oracle;
+mod protobuf;
 mod psql;
 mod rejected;
 mod scripts;
