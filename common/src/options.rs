@@ -231,7 +231,7 @@ pub fn is_pushed(options: &BTreeMap<String, String>) -> bool {
 
 /// Whether the format knows a record's columns, or reads their definition from elsewhere.
 pub fn is_described(options: &BTreeMap<String, String>) -> bool {
-    options.get(FORMAT).is_some_and(|format| format == "protobuf")
+    options.get(FORMAT).is_some_and(|format| format == "protobuf" || format == "upsert-protobuf")
 }
 
 /// Whether the source's records say what becomes of rows, deletions included, whether it has a key or not.

@@ -8,6 +8,7 @@
 mod avro;
 pub mod csv;
 pub mod debezium;
+pub mod encoder;
 pub mod json;
 mod plain;
 pub mod protobuf;

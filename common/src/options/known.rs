@@ -63,10 +63,10 @@ pub(super) const fn outside(
 }
 
 pub static CONNECTORS: &[Owner] = &[
-    outside("kafka", "connector \"kafka\"", &[KAFKA, KEYED, FORMATS], &[super::PASS_THROUGH_PREFIX]),
-    outside("upsert-kafka", "connector \"upsert-kafka\"", &[KAFKA, KEYED, FORMATS], &[super::PASS_THROUGH_PREFIX]),
-    outside("filesystem", "connector \"filesystem\"", &[FILES, FORMATS, STORES], &[super::STORE_PREFIX]),
-    outside("webhook", "connector \"webhook\"", &[WEBHOOK, FORMATS], &[]),
+    outside("kafka", "connector \"kafka\"", &[KAFKA, KEYED, FORMATS, PROTOBUF], &[super::PASS_THROUGH_PREFIX]),
+    outside("upsert-kafka", "connector \"upsert-kafka\"", &[KAFKA, KEYED, FORMATS, PROTOBUF], &[super::PASS_THROUGH_PREFIX]),
+    outside("filesystem", "connector \"filesystem\"", &[FILES, FORMATS, PROTOBUF, STORES], &[super::STORE_PREFIX]),
+    outside("webhook", "connector \"webhook\"", &[WEBHOOK, FORMATS, PROTOBUF], &[]),
     generator("nexmark", "connector \"nexmark\"", &[NEXMARK]),
     Owner { families: &[("fields.", FIELD)], ..generator("datagen", "connector \"datagen\"", &[DATAGEN]) },
 ];
@@ -136,6 +136,21 @@ const KEYED: &[OptionDef] = &[
 
 const KEY_FORMATS: &[Choice] = &[("json", &[]), ("csv", &[]), ("raw", &["bytes", "text"]), ("avro-confluent", &[]), ("protobuf", &[])];
 
+/// What a message type is, and where it comes from.
+pub(super) const PROTOBUF: &[OptionDef] = &[
+    OptionDef::new(super::PROTOBUF_MESSAGE, Kind::Text).also(&[
+        "message",
+        "protobuf.message",
+        "protobuf.message-class-name",
+        "value.protobuf.message-name",
+        "value.protobuf.message-class-name",
+    ]),
+    OptionDef::new(super::PROTOBUF_KEY_MESSAGE, Kind::Text).also(&["key.message", "key.protobuf.message-class-name"]),
+    OptionDef::new(super::PROTOBUF_DESCRIPTOR, Kind::Text).also(&["schema.location", "protobuf.descriptor"]),
+    OptionDef::new(super::PROTOBUF_DESCRIPTOR_SET, Kind::Text),
+    OptionDef::new(super::PROTOBUF_SCHEMA, Kind::Text).also(&["value.protobuf.schema"]),
+];
+
 const FORMATS: &[OptionDef] = &[
     OptionDef::new(
         super::FORMAT,
@@ -183,17 +198,6 @@ const FORMATS: &[OptionDef] = &[
     ]),
     OptionDef::new(super::REGISTRY_USER, Kind::Text).also(&["schema.registry.username"]),
     OptionDef::new(super::REGISTRY_PASSWORD, Kind::Text).also(&["schema.registry.password"]),
-    OptionDef::new(super::PROTOBUF_MESSAGE, Kind::Text).also(&[
-        "message",
-        "protobuf.message",
-        "protobuf.message-class-name",
-        "value.protobuf.message-name",
-        "value.protobuf.message-class-name",
-    ]),
-    OptionDef::new(super::PROTOBUF_KEY_MESSAGE, Kind::Text).also(&["key.message", "key.protobuf.message-class-name"]),
-    OptionDef::new(super::PROTOBUF_DESCRIPTOR, Kind::Text).also(&["schema.location", "protobuf.descriptor"]),
-    OptionDef::new(super::PROTOBUF_DESCRIPTOR_SET, Kind::Text),
-    OptionDef::new(super::PROTOBUF_SCHEMA, Kind::Text).also(&["value.protobuf.schema"]),
     OptionDef::new(super::PROTOBUF_DEFAULTS, Kind::Boolean).also(&["value.protobuf.read-default-values"]),
     OptionDef::new(super::PROTOBUF_SUBJECT, Kind::Text).also(&["schema.registry.subject"]),
     OptionDef::new("protobuf.ignore-parse-errors", Kind::Boolean).also(&["value.protobuf.ignore-parse-errors"]),

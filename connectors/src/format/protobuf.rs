@@ -5,25 +5,27 @@
 //! the type is planned against the columns once. What no column wants is passed over by its wire type.
 //!
 //! - `schema`: message types; `descriptor` and `source`: where they come from
-//! - `plan`: a message type against columns; `wire`, `decode`: records by a plan
+//! - `plan`: a message type against columns; `wire`, `decode`: records by a plan; `encode`: records from columns
 //! - `describe`: columns from a message type
 
 mod decode;
 mod describe;
 mod descriptor;
+mod encode;
 mod plan;
 mod schema;
 mod source;
 mod wire;
 
 pub use describe::{Description, describe};
+pub use encode::{ProtobufEncoder, ProtobufRows};
 
 use super::json::parse_binary;
 use super::registry::{Registry, schema_number};
 use super::rows::RowBuilder;
 use super::{PayloadColumn, PayloadParser};
 use decode::Decoder;
-use eddyline_common::{Result, SqlError, SqlState, options};
+use eddyline_common::{Result, SqlError, SqlState, SqlType, options};
 use plan::{MessagePlan, Planner, Want};
 use schema::{FileDefinition, MessageId, Schema};
 use std::collections::hash_map::Entry;
@@ -112,6 +114,20 @@ pub fn parser(options: &BTreeMap<String, String>, columns: &[PayloadColumn], wan
     let (schema, message) = declared_only(options)?;
     let plan = plan(&schema, message, options, columns, wanted, true).map_err(|why| SqlError::new(SqlState::DATATYPE_MISMATCH, why))?;
     Ok(Box::new(Parser { plan, decoder: Decoder::default() }))
+}
+
+/// An encoder of fields that are a batch's columns of these numbers.
+pub fn encoder(options: &BTreeMap<String, String>, fields: &[(usize, String, SqlType)]) -> Result<ProtobufEncoder> {
+    let needed = || {
+        invalid("what is written in format \"protobuf\" needs a message type").with_hint(format!(
+            "Give {} or {}: a registry is read only.",
+            options::PROTOBUF_DESCRIPTOR,
+            options::PROTOBUF_SCHEMA
+        ))
+    };
+    let (schema, message) = declared(options)?.ok_or_else(needed)?;
+    let columns: Vec<encode::Column> = fields.iter().map(|(column, name, ty)| (*column, name.as_str(), ty)).collect();
+    ProtobufEncoder::new(&schema, message, &columns).map_err(|why| SqlError::new(SqlState::DATATYPE_MISMATCH, why))
 }
 
 /// Records of one message type.

@@ -113,7 +113,7 @@ fn produce(broker: &KafkaBroker, topic: &str, records: &[(Option<Vec<u8>>, Optio
 async fn messages_from_kafka_through_kills() {
     let started = tokio::task::spawn_blocking(|| {
         let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
-        ["orders", "clicks", "keyed"].iter().for_each(|topic| broker.create_topic(topic, 1, &[]).expect("a topic"));
+        ["orders", "clicks", "keyed", "written", "added"].iter().for_each(|topic| broker.create_topic(topic, 1, &[]).expect("a topic"));
         broker
     });
     let broker = started.await.expect("the broker's helper ends");
@@ -122,6 +122,63 @@ async fn messages_from_kafka_through_kills() {
     with_a_descriptor(&broker, &mut server, &client).await;
     with_a_registry(&broker, &mut server).await;
     by_key(&broker, &mut server).await;
+    written(&broker, &mut server).await;
+}
+
+/// What is written as messages is read back, by key and as it comes.
+async fn written(broker: &KafkaBroker, server: &mut Server) {
+    let client = server.connect().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("order.pb");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(DESCRIPTOR), &copy).expect("a copy");
+    let (bootstrap, copy) = (&broker.bootstrap, copy.display().to_string());
+    for statement in [
+        "CREATE TABLE made (n BIGINT PRIMARY KEY, url TEXT, who TEXT)".to_string(),
+        format!(
+            "CREATE TABLE written (n BIGINT, url STRING, who STRING, PRIMARY KEY (n) NOT ENFORCED) WITH ('connector' = 'upsert-kafka', \
+             'topic' = 'written', 'properties.bootstrap.servers' = '{bootstrap}', 'key.format' = 'protobuf', 'value.format' = 'protobuf', \
+             'protobuf.schema' = '{SCHEMA}', 'message' = 'Click', 'key.protobuf.message-name' = 'clicks.Click.Key')"
+        ),
+        "INSERT INTO written SELECT n, url, who FROM made".to_string(),
+        "INSERT INTO made SELECT x, 'u' || x, CASE WHEN x % 2 = 0 THEN 'w' END FROM generate_series(1, 50) AS s(x)".to_string(),
+        "DELETE FROM made WHERE n % 5 = 0; UPDATE made SET who = 'z' WHERE n % 7 = 0".to_string(),
+        "CREATE TABLE log (id BIGINT, customername TEXT, status TEXT, at TIMESTAMPTZ, deltas INT[]) APPEND ONLY".to_string(),
+        format!(
+            "CREATE SINK added_out FROM log WITH (connector = 'kafka', topic = 'added', properties.bootstrap.server = '{bootstrap}', \
+             schema.location = '{copy}', message = 'Order') FORMAT PLAIN ENCODE PROTOBUF"
+        ),
+        "INSERT INTO log VALUES (-1, 'a', 'CLOSED', '2024-01-01 00:00:00.000001+00', ARRAY[1, -2]), (2, '', NULL, NULL, NULL)".to_string(),
+        format!(
+            "CREATE SOURCE added WITH (connector = 'kafka', topic = 'added', properties.bootstrap.server = '{bootstrap}', \
+             schema.location = '{copy}', message = 'Order') FORMAT PLAIN ENCODE PROTOBUF"
+        ),
+    ] {
+        run(&client, &statement).await;
+    }
+    tokio::task::block_in_place(|| server.kill_and_restart());
+    let client = server.connect().await;
+    for (a, b) in [("made", "written"), ("written", "made")] {
+        let differ = format!("SELECT COUNT(*) FROM (SELECT n, url, who FROM {a} EXCEPT SELECT n, url, who FROM {b}) AS d");
+        shows(&client, &differ, &[&["0"]]).await;
+    }
+    let added: &[&[&str]] =
+        &[&["-1", "a", "CLOSED", "2024-01-01 00:00:00.000001+00", "{1,-2}"], &["2", "", "STATUS_UNKNOWN", "NULL", "{}"]];
+    shows(&client, "SELECT DISTINCT id, customername, status, at, deltas FROM added ORDER BY id", added).await;
+    let sink = |columns: &str, more: &str| {
+        format!(
+            "CREATE SINK s AS SELECT {columns} FROM log WITH (connector = 'kafka', topic = 'added', properties.bootstrap.server = '{bootstrap}'{more}) \
+             FORMAT PLAIN ENCODE PROTOBUF"
+        )
+    };
+    let of_order = format!(", schema.location = '{copy}', message = 'Order'");
+    for (statement, why) in [
+        (sink("id AS idd", &of_order), "message shop.v1.Order has no field idd; perhaps id is meant"),
+        (sink("id AS done", &of_order), "column done: bigint does not fit a field of type bool; cast it"),
+        (sink("id", ""), "what is written in format \"protobuf\" needs a message type"),
+    ] {
+        let error = client.batch_execute(&statement).await.expect_err("the message cannot hold it");
+        assert_eq!(error.as_db_error().map(|e| e.message()), Some(why));
+    }
 }
 
 /// Whatever becomes of the descriptor's file, the source reads as it did.

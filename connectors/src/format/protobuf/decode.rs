@@ -5,7 +5,7 @@
 
 use super::plan::{Absent, FieldPlan, MapPlan, MessagePlan, Shape, Value};
 use super::schema::Scalar;
-use super::wire::{self, BYTES, FIXED32, FIXED64, Fields, GROUP, Occurrence, Read, Span, VARINT, wire_name};
+use super::wire::{BYTES, FIXED32, Fields, GROUP, Occurrence, Read, Span, VARINT, wire_name, wire_of, zigzag};
 use crate::format::json::{ColumnBuffer, Fault, Native};
 use crate::format::rows::RowBuilder;
 use std::collections::HashMap;
@@ -228,15 +228,6 @@ fn each_packed<'a>(packed: Span<'a>, wire: u8, mut take: impl FnMut(Span<'a>) ->
     Ok(())
 }
 
-fn wire_of(scalar: Scalar) -> u8 {
-    match scalar {
-        Scalar::Double | Scalar::Fixed64 | Scalar::Sfixed64 => FIXED64,
-        Scalar::Float | Scalar::Fixed32 | Scalar::Sfixed32 => FIXED32,
-        Scalar::String | Scalar::Bytes => BYTES,
-        _ => VARINT,
-    }
-}
-
 #[cold]
 fn wrong_wire<T>(found: u8, expected: u8) -> Read<T> {
     Err(Fault::value(format!("{} where {} is expected", wire_name(found), wire_name(expected))))
@@ -273,8 +264,8 @@ fn put_scalar(scalar: Scalar, wire: u8, bytes: Span, column: &mut ColumnBuffer) 
         Scalar::Int64 => Native::Integer(number()? as i64),
         Scalar::Uint32 => Native::Integer(number()? as u32 as i64),
         Scalar::Uint64 => unsigned(number()?),
-        Scalar::Sint32 => Native::Integer(wire::zigzag(number()?) as i32 as i64),
-        Scalar::Sint64 => Native::Integer(wire::zigzag(number()?)),
+        Scalar::Sint32 => Native::Integer(zigzag(number()?) as i32 as i64),
+        Scalar::Sint64 => Native::Integer(zigzag(number()?)),
         Scalar::Fixed32 => Native::Integer(u32::from_le_bytes(fixed(bytes)?).into()),
         Scalar::Fixed64 => unsigned(u64::from_le_bytes(fixed(bytes)?)),
         Scalar::Sfixed32 => Native::Integer(i32::from_le_bytes(fixed(bytes)?).into()),

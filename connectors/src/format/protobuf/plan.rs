@@ -143,7 +143,7 @@ impl Planner<'_> {
             let absent = self.absent(field, &value)?;
             return Ok((Shape::One(value), absent));
         }
-        if let Some((key, value)) = self.map_entry(field) {
+        if let Some((key, value)) = self.schema.map_entry(field) {
             let SqlType::Map(key_ty, value_ty) = ty else { return Err(format!("a map, which is no {ty}")) };
             let plan = MapPlan {
                 absent_key: zero(&self.value(&key.ty, key_ty)?),
@@ -155,13 +155,6 @@ impl Planner<'_> {
         }
         let SqlType::Array(item) = ty else { return Err(format!("a repeated field, which is no {ty}")) };
         Ok((Shape::List(self.value(&field.ty, item)?), Absent::Empty))
-    }
-
-    fn map_entry(&self, field: &SchemaField) -> Option<(&SchemaField, &SchemaField)> {
-        let Type::Message(id) = field.ty else { return None };
-        let entry = self.schema.message(id);
-        let part = |number| entry.fields.iter().find(|f| f.number == number);
-        if entry.is_map_entry { part(1).zip(part(2)) } else { None }
     }
 
     fn value(&self, ty: &Type, column: &SqlType) -> Result<Value, String> {
@@ -271,13 +264,13 @@ pub fn well_known(message: &SchemaMessage) -> Option<Value> {
 }
 
 /// By exactly its name, else without regard to case.
-fn find<'a>(message: &'a SchemaMessage, name: &str) -> Option<&'a SchemaField> {
+pub fn find<'a>(message: &'a SchemaMessage, name: &str) -> Option<&'a SchemaField> {
     let exact = message.fields.iter().find(|f| f.name == name);
     exact.or_else(|| message.fields.iter().find(|f| f.name.eq_ignore_ascii_case(name)))
 }
 
 #[cold]
-fn no_field(message: &SchemaMessage, name: &str) -> String {
+pub fn no_field(message: &SchemaMessage, name: &str) -> String {
     let names: Vec<&str> = message.fields.iter().map(|f| f.name.as_str()).collect();
     match nearest_of(name, &names) {
         Some(meant) => format!("message {} has no field {name}; perhaps {meant} is meant", message.name),

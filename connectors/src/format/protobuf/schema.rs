@@ -234,6 +234,14 @@ impl Schema {
         Type::Missing(name.to_string())
     }
 
+    /// The key and the value of a field that is a map.
+    pub fn map_entry(&self, field: &Field) -> Option<(&Field, &Field)> {
+        let Type::Message(id) = field.ty else { return None };
+        let entry = self.message(id);
+        let part = |number| entry.fields.iter().find(|f| f.number == number);
+        if entry.is_map_entry { part(1).zip(part(2)) } else { None }
+    }
+
     pub fn message(&self, id: MessageId) -> &Message {
         &self.messages[id]
     }

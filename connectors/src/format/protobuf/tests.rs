@@ -256,6 +256,70 @@ fn definitions_that_cannot_be_used_say_why() {
     assert_eq!(at, r#"{"at":"1970-01-01T00:00:01"}"#);
 }
 
+/// Rows of all kinds are read back as they were written.
+#[test]
+fn what_is_written_is_read_back() {
+    let options: Options = of_set(ORDER, "Order");
+    let given: BTreeMap<String, String> = options.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+    // Keys of maps as they are, since nothing is shown as JSON.
+    let columns: Vec<PayloadColumn> = derived().into_iter().map(|(name, ty)| column(&name, ty)).collect();
+    let all: Vec<(&str, &str)> = [("format", "protobuf")].into_iter().chain(options.iter().map(|(k, v)| (*k, v.as_str()))).collect();
+    let mut first = decoder(&all, &columns, false).unwrap();
+    first.push(Record::of(&bytes(FULL))).unwrap();
+    first.push(Record::of(&[])).unwrap();
+    first.push(Record::of(&bytes("720078016a0178"))).unwrap();
+    let fields: Vec<arrow::datatypes::Field> = columns.iter().map(|c| c.ty.field(&c.external_name, true)).collect();
+    let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
+    let rows = arrow::array::RecordBatch::try_new(schema, first.finish().unwrap().columns).unwrap();
+    let numbered: Vec<(usize, String, SqlType)> =
+        columns.iter().enumerate().map(|(at, c)| (at, c.external_name.clone(), c.ty.clone())).collect();
+    let encoder = super::encoder(&given, &numbered).unwrap();
+    let bound = encoder.bind(&rows).unwrap();
+    let mut again = decoder(&all, &columns, false).unwrap();
+    for row in 0..rows.num_rows() {
+        let mut record = bytes::BytesMut::new();
+        bound.write(row, &mut record).unwrap();
+        again.push(Record::of(&record)).unwrap();
+    }
+    assert_eq!(again.finish().unwrap().columns, rows.columns());
+}
+
+#[test]
+fn what_cannot_be_written_says_why() {
+    use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+    use arrow::datatypes::Int64Type;
+    use std::sync::Arc;
+    let given = BTreeMap::from([(options::PROTOBUF_SCHEMA.to_string(), SMALL.to_string())]);
+    let encoded = |name: &str, ty: SqlType, array: ArrayRef| -> Result<Vec<u8>, String> {
+        let encoder = super::encoder(&given, &[(0, name.to_string(), ty)]).map_err(|e| e.to_string())?;
+        let rows = RecordBatch::try_from_iter_with_nullable([(name, array, true)]).unwrap();
+        let mut record = bytes::BytesMut::new();
+        encoder.bind(&rows).unwrap().write(0, &mut record).map_err(|e| e.to_string())?;
+        Ok(record.to_vec())
+    };
+    let numbers = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
+    let texts = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+    let lists = |items: Vec<Option<i64>>| Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some(items)])) as ArrayRef;
+    assert_eq!(encoded("id", BigInt, numbers(vec![Some(150)])).unwrap(), [0x08, 0x96, 0x01]);
+    assert_eq!(encoded("id", BigInt, numbers(vec![None])).unwrap(), []);
+    assert_eq!(encoded("e", Text, texts("A")).unwrap(), [0x48, 0]);
+    assert_eq!(encoded("l", array(BigInt), lists(vec![Some(1), Some(-1)])).unwrap()[..3], [0x12, 11, 1]);
+    for (found, why) in [
+        (encoded("id", BigInt, numbers(vec![Some(1 << 40)])), "column id: 1099511627776 is out of the field's range (SQLSTATE 22003)"),
+        (encoded("e", Text, texts("B")), "column e: \"B\" is no name of the enum"),
+        (encoded("l", array(BigInt), lists(vec![None])), "column l: null in an array, which a repeated field cannot hold"),
+        (encoded("id", Text, texts("1")), "column id: text does not fit a field of type int32; cast it (SQLSTATE 42804)"),
+        (encoded("i", BigInt, numbers(vec![])), "message M has no field i; perhaps id is meant (SQLSTATE 42804)"),
+        (encoded("p", BigInt, numbers(vec![])), "column p: a message M.P, which is no bigint"),
+    ] {
+        let error = found.unwrap_err();
+        assert!(error.contains(why), "{error}\n{why}");
+    }
+    let required = BTreeMap::from([(options::PROTOBUF_SCHEMA.to_string(), LEGACY_TEXT.to_string())]);
+    let lacks = super::encoder(&required, &[(0, "name".to_string(), Text)]).unwrap_err().to_string();
+    assert!(lacks.contains("the required field id of message Legacy has no column"), "{lacks}");
+}
+
 fn described(options: &Options) -> Result<Vec<(String, SqlType)>, String> {
     let options: BTreeMap<String, String> = options.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
     Ok(describe(&options, true).map_err(|e| e.to_string())?.columns)

@@ -1,5 +1,6 @@
-//! Protocol Buffers' wire format: tags and payloads of a message's fields, one after the other. Knows no schema.
+//! Protocol Buffers' wire format: tags and payloads of a message's fields, one after the other. Knows no messages.
 
+use super::schema::Scalar;
 use crate::format::json::Fault;
 
 /// Groups within groups.
@@ -167,6 +168,16 @@ impl<'a> Fields<'a> {
             }
         }
         self.malformed("the record ends early")
+    }
+}
+
+/// How a field's values stand.
+pub fn wire_of(scalar: Scalar) -> u8 {
+    match scalar {
+        Scalar::Double | Scalar::Fixed64 | Scalar::Sfixed64 => FIXED64,
+        Scalar::Float | Scalar::Fixed32 | Scalar::Sfixed32 => FIXED32,
+        Scalar::String | Scalar::Bytes => BYTES,
+        _ => VARINT,
     }
 }
 
