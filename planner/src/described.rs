@@ -45,7 +45,7 @@ impl Parsed {
         let mut described = self.clone();
         match &mut described.ast {
             Ast::CreateRelation(create) => {
-                create.columns.splice(..0, columns.into_iter().map(plain));
+                drop(create.columns.splice(..0, columns.into_iter().map(plain)));
                 create.options.extend(options);
             }
             Ast::CreateSink(create) => create.options.extend(options),

@@ -126,7 +126,7 @@ impl Session {
                 SqlError::new(SqlState::LIMIT_EXCEEDED, "too many prepared statements").with_hint("Deallocate those no longer needed.")
             );
         }
-        let parsed = self.described(&parsed).await?.unwrap_or(parsed);
+        let parsed = super::described::described(&parsed).await?.unwrap_or(parsed);
         let planned = self.plan(&parsed, &declared)?.planned;
         let mut parameters = parameter_types(&planned);
         for (index, ty) in declared.iter().enumerate() {

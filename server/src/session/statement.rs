@@ -1,5 +1,6 @@
 //! What each kind of statement does.
 
+use super::described::described;
 use super::planning::{PlannedStatement, one_column, query_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
@@ -20,8 +21,8 @@ impl Session {
     /// Plans and runs one statement without parameters.
     pub async fn run(&mut self, parsed: &Parsed) -> Result<Outcome> {
         self.check_failed(parsed)?;
-        let described = self.described(parsed).await?;
-        let parsed = described.as_ref().unwrap_or(parsed);
+        let with_format = described(parsed).await?;
+        let parsed = with_format.as_ref().unwrap_or(parsed);
         let statement = self.plan(parsed, &[])?;
         if !parameter_types(&statement.planned).is_empty() {
             return Err(SqlError::new(SqlState("42P02"), "there is no parameter $1"));

@@ -124,7 +124,7 @@ impl Planner<'_> {
         watch_oneofs(message, &mut fields, &mut taken);
         let (mut dense, mut sparse) = (Vec::new(), Vec::new());
         for (place, field) in fields.iter().enumerate() {
-            let place = u16::try_from(place).map_err(|_| "too many fields".to_string())?;
+            let place = u16::try_from(place).ok().filter(|place| *place < u16::MAX).ok_or("too many fields")?;
             if field.number < NUMBERS_MAX {
                 let needed = field.number as usize + 1;
                 dense.resize(needed.max(dense.len()), 0);
