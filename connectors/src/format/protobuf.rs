@@ -71,7 +71,7 @@ fn declared_only(options: &BTreeMap<String, String>) -> Result<(Schema, MessageI
 }
 
 /// The options of a record's key, which is a message of its own.
-pub fn options_of_key(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+pub(super) fn options_of_key(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let mut of_key = options.clone();
     if options.contains_key(options::REGISTRY_URL) {
         of_key.remove(options::PROTOBUF_MESSAGE);
@@ -107,7 +107,7 @@ fn plan(
 }
 
 /// The parser that the options ask for.
-pub fn parser(options: &BTreeMap<String, String>, columns: &[PayloadColumn], wanted: &[usize]) -> Result<Box<dyn PayloadParser>> {
+pub(super) fn parser(options: &BTreeMap<String, String>, columns: &[PayloadColumn], wanted: &[usize]) -> Result<Box<dyn PayloadParser>> {
     if options.contains_key(options::REGISTRY_URL) {
         return Ok(Box::new(RegistryParser::new(options, wanted)?));
     }
@@ -117,7 +117,7 @@ pub fn parser(options: &BTreeMap<String, String>, columns: &[PayloadColumn], wan
 }
 
 /// An encoder of fields that are a batch's columns of these numbers.
-pub fn encoder(options: &BTreeMap<String, String>, fields: &[(usize, String, SqlType)]) -> Result<ProtobufEncoder> {
+pub(super) fn encoder(options: &BTreeMap<String, String>, fields: &[(usize, String, SqlType)]) -> Result<ProtobufEncoder> {
     let needed = || {
         invalid("what is written in format \"protobuf\" needs a message type").with_hint(format!(
             "Give {} or {}: a registry is read only.",

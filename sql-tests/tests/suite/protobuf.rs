@@ -120,7 +120,8 @@ async fn messages_from_kafka_through_kills() {
     let mut server = Server::start(ServerOptions { checkpoint_interval: "200ms", ..Default::default() });
     let client = server.connect().await;
     with_a_descriptor(&broker, &mut server, &client).await;
-    with_a_registry(&broker, &mut server).await;
+    // A source that waits holds up checkpoints, and with them new sinks.
+    let _registry = with_a_registry(&broker, &mut server).await;
     by_key(&broker, &mut server).await;
     written(&broker, &mut server).await;
 }
@@ -225,7 +226,7 @@ async fn with_a_descriptor(broker: &KafkaBroker, server: &mut Server, client: &C
     shows(&client, types, &[&["id", "bigint"], &["customername", "text"], &["status", "text"]]).await;
 }
 
-async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) {
+async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) -> Registry {
     let client = server.connect().await;
     let registry = Registry::start(0);
     let port = registry.port;
@@ -250,11 +251,12 @@ async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) {
     assert!(problem.contains("the schema registry at") && problem.contains("does not answer"), "{problem}");
     let away = client.batch_execute(&source.replace("clicks WITH", "again WITH")).await.expect_err("nobody says what its columns are");
     assert_eq!(away.code().map(|code| code.code()), Some("08006"));
-    let _registry = tokio::task::block_in_place(|| Registry::start(port));
+    let registry = tokio::task::block_in_place(|| Registry::start(port));
     let all: &[&[&str]] = &[&["/x", "", "1", "2"], &["/x", "a", "1", "3"], &["/x", "NULL", "1", "1"]];
     shows(&client, "SELECT * FROM clicked ORDER BY who", all).await;
     let reason: &[&[&str]] = &[&["schema 8: the registry does not have it"]];
     shows(&client, "SELECT reason FROM eddyline.undecodable_records WHERE source = 'clicks'", reason).await;
+    registry
 }
 
 /// Keys are messages too, or of another format.

@@ -301,7 +301,7 @@ fn what_cannot_be_written_says_why() {
     let texts = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
     let lists = |items: Vec<Option<i64>>| Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some(items)])) as ArrayRef;
     assert_eq!(encoded("id", BigInt, numbers(vec![Some(150)])).unwrap(), [0x08, 0x96, 0x01]);
-    assert_eq!(encoded("id", BigInt, numbers(vec![None])).unwrap(), []);
+    assert_eq!(encoded("id", BigInt, numbers(vec![None])).unwrap(), Vec::<u8>::new());
     assert_eq!(encoded("e", Text, texts("A")).unwrap(), [0x48, 0]);
     assert_eq!(encoded("l", array(BigInt), lists(vec![Some(1), Some(-1)])).unwrap()[..3], [0x12, 11, 1]);
     for (found, why) in [

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 const KILLS: u64 = 4;
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
 struct Mode {
@@ -98,8 +98,9 @@ async fn in_mode(mode: Mode, broker: &KafkaBroker) {
     follower.last.store(model.number(), Ordering::SeqCst);
     let deadline = Instant::now() + PATIENCE;
     while !following.iter().all(tokio::task::JoinHandle::is_finished) {
-        assert!(Instant::now() < deadline, "not every subscription has come to the end: {mode:?}");
+        assert!(Instant::now() < deadline, "not every subscription has come to the end: {mode:?}, {:?}", follower.progress());
         write(&client, &mut model).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let mut batches = Batches::new();
     for (name, following) in names.into_iter().zip(following) {

@@ -3,8 +3,10 @@
 
 use super::model::{Rows, number_in};
 use futures::StreamExt;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_postgres::{Client, Error, NoTls};
 
@@ -12,6 +14,8 @@ pub struct Follower {
     pub port: AtomicU16,
     /// With this transaction it ends; 0: not yet known.
     pub last: AtomicI64,
+    /// Of those that have not come to their end: epochs seen, and what came last.
+    progress: Mutex<BTreeMap<&'static str, (usize, String)>>,
 }
 
 /// A row's change, and its weight.
@@ -65,6 +69,8 @@ impl Followed {
     fn end_epoch(&mut self) {
         let Some((epoch, changes)) = self.coming.take() else { return };
         apply(&mut self.content, &changes);
+        let gone = self.content.iter().find(|(_, times)| **times < 0);
+        assert!(gone.is_none(), "a row that was not there went at epoch {epoch}, after {:?}: {gone:?}", self.whole);
         self.whole = Some(epoch);
         self.seen.push(Seen::Epoch(epoch, changes));
     }
@@ -78,14 +84,27 @@ impl Followed {
 
 impl Follower {
     pub fn new(port: u16) -> Self {
-        Follower { port: AtomicU16::new(port), last: AtomicI64::new(0) }
+        Follower { port: AtomicU16::new(port), last: AtomicI64::new(0), progress: Mutex::default() }
+    }
+
+    pub fn progress(&self) -> BTreeMap<&'static str, (usize, String)> {
+        self.progress.lock().unwrap().clone()
+    }
+
+    fn note(&self, name: &'static str, followed: &Followed, what: impl Debug) {
+        self.progress.lock().unwrap().insert(name, (followed.seen.len(), format!("{what:?}")));
     }
 
     pub async fn follow(self: Arc<Self>, name: &'static str) -> Followed {
         let mut followed = Followed::default();
         loop {
-            match self.subscribed(name, &mut followed).await {
-                Ok(true) => return followed,
+            let ended = self.subscribed(name, &mut followed).await;
+            self.note(name, &followed, &ended);
+            match ended {
+                Ok(true) => {
+                    self.progress.lock().unwrap().remove(name);
+                    return followed;
+                }
                 Ok(false) => followed.seen.push(Seen::GoesOn),
                 Err(error) => match error.code().map(|code| code.code().to_string()).as_deref() {
                     // What changed since is not there any more.
@@ -110,18 +129,23 @@ impl Follower {
     }
 
     /// Whether it has come to its end; false if the connection ended before.
-    async fn subscribed(&self, name: &str, followed: &mut Followed) -> Result<bool, Error> {
+    async fn subscribed(&self, name: &'static str, followed: &mut Followed) -> Result<bool, Error> {
         let client = self.connect().await?;
         let after = followed.whole.map_or(String::new(), |epoch| format!(" AS OF {epoch}"));
         let lines = client.copy_out(&format!("COPY (SUBSCRIBE TO {name}{after}) TO STDOUT")).await?;
         let mut lines = std::pin::pin!(lines);
         while let Some(piece) = lines.next().await {
             let text = String::from_utf8(piece?.to_vec()).expect("COPY gives text");
+            let epochs = followed.seen.len();
             for line in text.lines() {
                 followed.line(line);
             }
-            let last = self.last.load(Ordering::SeqCst);
-            if last > 0 && number_in(name, &followed.content).is_some_and(|number| number >= last) {
+            if epochs == followed.seen.len() {
+                continue;
+            }
+            let (last, number) = (self.last.load(Ordering::SeqCst), number_in(name, &followed.content));
+            self.note(name, followed, (followed.whole, number, last));
+            if last > 0 && number.is_some_and(|number| number >= last) {
                 return Ok(true);
             }
         }
