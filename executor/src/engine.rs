@@ -8,20 +8,18 @@ use crate::placement::Placement;
 use crate::worker::{Mailboxes, Message, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use eddyline_common::kv::KeyValueStore;
+use eddyline_common::runtime::{Thread, Threads};
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_storage::state::{SpillGate, StateBudget};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// Input batches are cut to this size: vectors that fit the cache, and turns that end in time.
 const BATCH_ROWS_MAX: usize = 16 * 1024;
 /// Smaller pieces are not worth a second worker.
 const BATCH_ROWS_MIN: usize = 1024;
-/// Expressions are evaluated recursively; the planner bounds their depth.
-const STACK_BYTES: usize = 8 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateBackend {
@@ -37,12 +35,14 @@ pub struct EngineConfig {
     pub backend: StateBackend,
     /// State that all jobs together keep in memory (backend `Rocksdb`).
     pub cache_bytes: usize,
+    /// Where the workers run.
+    pub threads: Arc<dyn Threads>,
 }
 
 pub struct Engine {
     state: StateResources,
     mailboxes: Mailboxes,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Box<dyn Thread>>,
     jobs: Mutex<HashMap<RelationId, Arc<JobShared>>>,
     events: (Sender<EngineEvent>, Receiver<EngineEvent>),
 }
@@ -58,8 +58,8 @@ impl Engine {
             .enumerate()
             .map(|(index, inbox)| {
                 let worker = Worker::new(mailboxes.clone(), inbox, budget.clone(), gate.clone());
-                let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_BYTES);
-                thread.spawn(move || worker.run()).expect("the system has threads for the workers at start")
+                let thread = config.threads.spawn(&format!("worker-{index}"), Box::new(worker));
+                thread.expect("the system has threads for the workers at start")
             })
             .collect();
         let state = StateResources { kv, gate, backend: config.backend, budget };

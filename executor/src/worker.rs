@@ -6,7 +6,8 @@
 use crate::exchange::Delivery;
 use crate::instance::{Instance, Turn};
 use crate::job::{FreezeRun, StepRun};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
+use eddyline_common::runtime::{self, Process, next_of};
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
 use eddyline_storage::state::{SpillGate, StateBudget};
 use std::any::Any;
@@ -67,33 +68,34 @@ pub(crate) struct Worker {
     steps: u64,
 }
 
+impl Process for Worker {
+    fn turn(&mut self, may_wait: bool) -> runtime::Turn {
+        let message = if may_wait && self.runnable.is_empty() { self.sleep() } else { next_of(&self.inbox, false) };
+        match message {
+            Ok(Some(Message::Stop)) | Err(RecvError) => return runtime::Turn::Ended,
+            Ok(Some(message)) => self.handle(message),
+            Ok(None) if self.runnable.is_empty() => return runtime::Turn::Idle,
+            Ok(None) => self.give_turn(),
+        }
+        runtime::Turn::Worked
+    }
+}
+
 impl Worker {
     pub(crate) fn new(mailboxes: Mailboxes, inbox: Receiver<Message>, budget: Arc<StateBudget>, gate: Arc<SpillGate>) -> Self {
         Worker { mailboxes, inbox, instances: HashMap::new(), runnable: VecDeque::new(), budget, gate, steps: 0 }
     }
 
-    pub(crate) fn run(mut self) {
-        loop {
-            let message = if self.runnable.is_empty() { self.sleep() } else { self.inbox.try_recv().ok() };
-            match message {
-                Some(Message::Stop) => return,
-                Some(message) => self.handle(message),
-                None if self.runnable.is_empty() => return,
-                None => self.give_turn(),
-            }
-        }
-    }
-
-    /// The next message; `None` if none will come any more.
-    fn sleep(&mut self) -> Option<Message> {
+    /// The next message, waiting for it; an error if none will come any more.
+    fn sleep(&mut self) -> Result<Option<Message>, RecvError> {
         while self.gate.is_held() {
             match self.inbox.recv_timeout(SPILL_RETRY_INTERVAL) {
-                Ok(message) => return Some(message),
-                Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(message) => return Ok(Some(message)),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
                 Err(RecvTimeoutError::Timeout) => self.retry_spills(),
             }
         }
-        self.inbox.recv().ok()
+        next_of(&self.inbox, true)
     }
 
     fn retry_spills(&mut self) {

@@ -138,8 +138,9 @@ impl Core {
             inputs.push(StepInput { relation: *input, batches: taken.batches, watermark: taken.watermark.unwrap_or(before) });
         }
         self.begin_step(id, target, arrived, inputs);
+        let now = self.instant();
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.last_step = Some(Instant::now());
+            job.last_step = Some(now);
         }
     }
 
