@@ -55,6 +55,19 @@ pub const AVRO_SCHEMA: &str = "avro.schema";
 pub const REGISTRY_URL: &str = "avro-confluent.url";
 pub const REGISTRY_USER: &str = "avro-confluent.basic-auth.user";
 pub const REGISTRY_PASSWORD: &str = "avro-confluent.basic-auth.password";
+/// The message type of a record's value; and of its key.
+pub const PROTOBUF_MESSAGE: &str = "protobuf.message-name";
+pub const PROTOBUF_KEY_MESSAGE: &str = "key.protobuf.message-name";
+/// A file of the server's with a descriptor set. It is read once, at CREATE: `PROTOBUF_DESCRIPTOR_SET` has its content from then on.
+pub const PROTOBUF_DESCRIPTOR: &str = "protobuf.descriptor-file";
+/// A descriptor set in base64.
+pub const PROTOBUF_DESCRIPTOR_SET: &str = "protobuf.descriptor-set";
+/// The text of a `.proto` file.
+pub const PROTOBUF_SCHEMA: &str = "protobuf.schema";
+/// Fields that are absent have their declared defaults, not NULL.
+pub const PROTOBUF_DEFAULTS: &str = "protobuf.read-default-values";
+/// Where a registry has the newest schema, for the columns.
+pub const PROTOBUF_SUBJECT: &str = "protobuf.subject";
 /// The format of a record's key, where the source is keyed.
 pub const KEY_FORMAT: &str = "key.format";
 /// Whether values hold the key's columns too.
@@ -99,6 +112,8 @@ pub const FUTURE_GUARD: &str = "watermark.future-guard";
 pub const WATERMARK_MODE: &str = "watermark.mode";
 pub const ON_ERROR: &str = "on_error";
 pub const ALLOWED_LATENESS: &str = "allowed_lateness";
+/// How many workers do a job's work, at most.
+pub const PARALLELISM: &str = "parallelism";
 /// How long a job may collect changes before it takes them in one step.
 pub const EMIT_INTERVAL: &str = "emit_interval";
 /// How long an operator keeps state that is not touched.
@@ -195,10 +210,13 @@ pub fn format_of_clause(format: &str, encode: &str) -> Result<&'static str> {
         ("plain" | "upsert", "bytes" | "text" | "raw") => Ok("raw"),
         // A registry's address says which of the two: see `finish_format`.
         ("plain" | "upsert", "avro") => Ok("avro"),
+        ("plain" | "upsert", "protobuf") => Ok("protobuf"),
         ("plain" | "upsert", "parquet") => Ok("parquet"),
         ("debezium", "json") => Ok("debezium-json"),
         (f, e) => Err(SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported", f.to_uppercase(), e.to_uppercase()))
-            .with_hint("Supported: FORMAT PLAIN or UPSERT ENCODE JSON, CSV, AVRO, PARQUET or BYTES, and FORMAT DEBEZIUM ENCODE JSON.")),
+            .with_hint(
+                "Supported: FORMAT PLAIN or UPSERT ENCODE JSON, CSV, AVRO, PROTOBUF, PARQUET or BYTES, and FORMAT DEBEZIUM ENCODE JSON.",
+            )),
     }
 }
 
@@ -211,6 +229,11 @@ pub fn overwrites_by_key(connector: &str) -> bool {
 /// Whether a connector's rows are pushed to us and cannot be asked for again: its source is a table that is written over HTTP.
 pub fn is_pushed(options: &BTreeMap<String, String>) -> bool {
     options.get(CONNECTOR).is_some_and(|connector| connector == "webhook")
+}
+
+/// Whether the format knows a record's columns, or reads their definition from elsewhere.
+pub fn is_described(options: &BTreeMap<String, String>) -> bool {
+    options.get(FORMAT).is_some_and(|format| format == "protobuf" || format == "upsert-protobuf")
 }
 
 /// Whether the source's records say what becomes of rows, deletions included, whether it has a key or not.

@@ -1,6 +1,6 @@
 //! Record formats: bytes of one record in, rows of Arrow columns out.
 //!
-//! Two layers. A *parser* (`json`, `csv`, `raw`, `avro`) puts one payload's fields into the row under construction. A *decoder*
+//! Two layers. A *parser* (`json`, `csv`, `raw`, `avro`, `protobuf`) puts one payload's fields into the row under construction. A *decoder*
 //! says what a record does to the relation: one row each (`plain`), an overwrite or a deletion by key (`upsert`), or the
 //! change that a change-data-capture envelope describes (`debezium`). Invariant: a record that cannot be decoded leaves no
 //! trace. Neither layer knows where records come from.
@@ -8,9 +8,12 @@
 mod avro;
 pub mod csv;
 pub mod debezium;
+pub mod encoder;
 pub mod json;
 mod plain;
+pub mod protobuf;
 mod raw;
+mod registry;
 mod rows;
 pub mod split;
 mod upsert;
@@ -122,6 +125,7 @@ pub fn decoder(options: &BTreeMap<String, String>, columns: Vec<PayloadColumn>, 
     let key = match options.get(options::KEY_FORMAT).map_or(format, String::as_str) {
         _ if in_key.is_empty() => None,
         "json" => Some(Box::new(json::JsonParser::of_key(&columns, &in_key)) as Box<dyn PayloadParser>),
+        "protobuf" => Some(parser("protobuf", &protobuf::options_of_key(options)?, &columns, &in_key)?),
         key_format => Some(parser(key_format, options, &columns, &in_key)?),
     };
     if except_key && key.is_none() {
@@ -147,6 +151,7 @@ fn parser(format: &str, options: &BTreeMap<String, String>, columns: &[PayloadCo
         "json" => Ok(Box::new(json::JsonParser::new(columns, wanted))),
         "avro" => Ok(Box::new(avro::AvroParser::new(options, columns, wanted)?)),
         "avro-confluent" => Ok(Box::new(avro::ConfluentParser::new(options, wanted)?)),
+        "protobuf" => protobuf::parser(options, columns, wanted),
         "csv" => Ok(Box::new(csv::CsvParser::new(csv::CsvSyntax::new(options)?, wanted))),
         "raw" => {
             let little_endian = options.get(options::RAW_ENDIANNESS).is_some_and(|order| order == "little-endian");

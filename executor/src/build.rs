@@ -27,6 +27,7 @@ use crate::operators::union::Union;
 use crate::operators::unnest::Unnest;
 use crate::operators::values::Values;
 use crate::operators::window_assign::WindowAssign;
+use crate::placement::Placement;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::types::arrow_schema;
@@ -44,17 +45,11 @@ pub(crate) struct StateResources {
 }
 
 /// The job on one worker.
-pub(crate) fn build_instance(
-    spec: &JobSpec,
-    shared: Arc<JobShared>,
-    state: &StateResources,
-    worker: usize,
-    workers: usize,
-) -> Result<Instance> {
+pub(crate) fn build_instance(spec: &JobSpec, shared: Arc<JobShared>, state: &StateResources, worker: usize) -> Result<Instance> {
     check(&spec.plan)?;
     let now = NowHandle::default();
-    let builder =
-        Builder { spec, state, now: &now, worker, workers, schemas: spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect() };
+    let (placement, schemas) = (shared.placement, spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect());
+    let builder = Builder { spec, state, now: &now, worker, placement, schemas };
     let work = (0..spec.plan.nodes.len()).map(|index| builder.node(index)).collect::<Result<Vec<_>>>()?;
     Ok(Instance::new(shared, work, now))
 }
@@ -84,7 +79,7 @@ struct Builder<'a> {
     state: &'a StateResources,
     now: &'a NowHandle,
     worker: usize,
-    workers: usize,
+    placement: Placement,
     schemas: Vec<SchemaRef>,
 }
 
@@ -104,7 +99,7 @@ impl Builder<'_> {
                 Box::new(Scan::new(projection.clone(), stored, output)?)
             }
             Op::Values { rows } => {
-                let pending = self.worker == 0 && !self.spec.restore.as_ref().is_some_and(|r| r.started);
+                let pending = self.worker == self.placement.worker(0) && !self.spec.restore.as_ref().is_some_and(|r| r.started);
                 Box::new(Values::new(rows, &node.columns, &output, pending)?)
             }
             Op::Filter { predicate } => Box::new(Filter::new(Predicate::new(predicate, input(), self.now)?)),
@@ -157,12 +152,12 @@ impl Builder<'_> {
                 Box::new(Union::new(&inputs, output)?)
             }
             Op::Exchange { keys } => {
-                let partitioner = Partitioner::new(keys.clone(), input(), self.workers)?;
-                return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.workers)));
+                let partitioner = Partitioner::new(keys.clone(), input(), self.placement)?;
+                return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.placement.workers())));
             }
             Op::JoinExchange { keys } => {
-                let partitioner = Partitioner::new(keys.clone(), input(), self.workers)?.spreading_nulls(input())?;
-                return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.workers)));
+                let partitioner = Partitioner::new(keys.clone(), input(), self.placement)?.spreading_nulls(input())?;
+                return Ok(Work::Exchange(Exchange::new(partitioner, input().clone(), self.worker, self.placement.workers())));
             }
             Op::Join { kind, keys, nulls_equal, residual, window, interval, state } => Join::new(JoinSpec {
                 kind: *kind,
@@ -250,8 +245,8 @@ impl Builder<'_> {
     fn state_of(&self, index: usize, table: StateTableId) -> StateSpec {
         StateSpec {
             table,
-            worker: self.worker,
-            workers: self.workers,
+            worker: self.placement.part_of(self.worker),
+            workers: self.placement.parts(),
             kv: self.state.kv.clone(),
             backend: self.state.backend,
             budget: self.state.budget.clone(),

@@ -4,6 +4,7 @@
 use crate::build::{StateResources, build_instance};
 use crate::instance::Instance;
 use crate::job::{EngineEvent, FreezeRun, JobShared, JobSpec, OperatorStats, Step, StepInput, StepRun};
+use crate::placement::Placement;
 use crate::worker::{Mailboxes, Message, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use eddyline_common::kv::KeyValueStore;
@@ -73,9 +74,9 @@ impl Engine {
     /// leaving nothing behind, if the plan or an expression in it cannot be run. Returns what its operators, in the order of the
     /// plan's nodes, will have done.
     pub fn create_job(&self, spec: JobSpec) -> Result<Arc<[OperatorStats]>> {
-        let shared = Arc::new(JobShared::new(&spec, self.events.0.clone()));
         let workers = self.workers();
-        let build = |worker| build_instance(&spec, shared.clone(), &self.state, worker, workers);
+        let shared = Arc::new(JobShared::new(&spec, workers, self.events.0.clone()));
+        let build = |worker| build_instance(&spec, shared.clone(), &self.state, worker);
         let instances = if spec.restore.is_none() {
             (0..workers).map(build).collect::<Result<Vec<_>>>()?
         } else {
@@ -113,8 +114,9 @@ impl Engine {
     /// jobs that failed or were dropped are ignored.
     pub fn step(&self, step: Step) {
         let Some(shared) = self.job(step.job) else { return };
+        let placement = shared.placement;
         let run = Arc::new(StepRun::new(shared, &step, self.workers()));
-        for (worker, inputs) in distribute(step.inputs, self.workers()).into_iter().enumerate() {
+        for (worker, inputs) in distribute(step.inputs, placement).into_iter().enumerate() {
             self.mailboxes.send(worker, Message::Step { run: run.clone(), inputs });
         }
     }
@@ -168,24 +170,25 @@ impl Drop for Engine {
 
 type Share = Vec<(RelationId, Vec<TaggedBatch>)>;
 
-/// Spreads the batches over the workers, each piece to the one with the fewest rows so far.
-fn distribute(inputs: Vec<StepInput>, workers: usize) -> Vec<Share> {
-    let mut shares: Vec<Share> = vec![Vec::new(); workers];
-    let mut rows = vec![0usize; workers];
+/// Spreads the batches over the job's workers, each piece to the one with the fewest rows so far.
+fn distribute(inputs: Vec<StepInput>, placement: Placement) -> Vec<Share> {
+    let parts = placement.parts();
+    let mut shares: Vec<Share> = vec![Vec::new(); placement.workers()];
+    let mut rows = vec![0usize; parts];
     for input in inputs {
         for share in &mut shares {
             share.push((input.relation, Vec::new()));
         }
         for batch in input.batches {
             let total = batch.changes.num_rows();
-            let piece = total.div_ceil(workers).clamp(BATCH_ROWS_MIN, BATCH_ROWS_MAX);
+            let piece = total.div_ceil(parts).clamp(BATCH_ROWS_MIN, BATCH_ROWS_MAX);
             for start in (0..total).step_by(piece) {
                 let length = piece.min(total - start);
                 let changes = if length == total { batch.changes.clone() } else { batch.changes.slice(start, length) };
-                let worker = (0..workers).min_by_key(|w| rows[*w]).unwrap_or(0);
-                rows[worker] += length;
+                let part = (0..parts).min_by_key(|part| rows[*part]).unwrap_or(0);
+                rows[part] += length;
                 let tagged = TaggedBatch { changes, arrival_watermark: batch.arrival_watermark, now: batch.now };
-                shares[worker].last_mut().expect("it was pushed above").1.push(tagged);
+                shares[placement.worker(part)].last_mut().expect("it was pushed above").1.push(tagged);
             }
         }
     }

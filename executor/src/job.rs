@@ -2,6 +2,7 @@
 //! job and step that its workers share; a worker takes a lock here once per step, never per batch.
 
 use crate::operators::match_recognize;
+use crate::placement::Placement;
 use crate::rejects;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::Sender;
@@ -28,6 +29,8 @@ pub struct JobSpec {
     /// The stored columns of every relation the plan reads.
     pub inputs: BTreeMap<RelationId, SchemaRef>,
     pub on_error: ErrorPolicy,
+    /// So many workers at most do its work; `None`: all.
+    pub parallelism: Option<u32>,
     /// The job goes on from here, and its state is in the key-value store.
     pub restore: Option<JobProgress>,
 }
@@ -174,6 +177,7 @@ pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<
 pub(crate) struct JobShared {
     pub job: RelationId,
     pub plan: Arc<StreamPlan>,
+    pub placement: Placement,
     stops_on_error: AtomicBool,
     /// By node of the plan.
     pub operators: Arc<[OperatorStats]>,
@@ -189,8 +193,9 @@ pub(crate) struct JobShared {
 }
 
 impl JobShared {
-    pub(crate) fn new(spec: &JobSpec, events: Sender<EngineEvent>) -> Self {
+    pub(crate) fn new(spec: &JobSpec, workers: usize, events: Sender<EngineEvent>) -> Self {
         JobShared {
+            placement: Placement::new(spec.job, spec.parallelism, workers),
             job: spec.job,
             plan: spec.plan.clone(),
             stops_on_error: AtomicBool::new(spec.on_error == ErrorPolicy::Stop),

@@ -8,6 +8,7 @@
 //! - `exchange`: routing rows to the workers that own them.
 //! - `build`: plan node to operator.
 //! - `operator`, `operators`: the operator contract, and one file per operator.
+//! - `placement`: which workers do a job's work.
 //! - `accumulators`: weighted columnar accumulators of the aggregates.
 //! - `rejects`: rows that could not be evaluated, kept until they are taken back.
 //! - `layout`: rows as the byte strings that state keeps of them.
@@ -25,6 +26,7 @@ pub mod job;
 pub mod layout;
 pub mod operator;
 pub mod operators;
+pub mod placement;
 pub mod rejects;
 #[cfg(test)]
 mod testing;

@@ -171,6 +171,9 @@ pub struct ViewOptions {
     /// Microseconds that operators keep state which is not touched; 0: for ever.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub state_ttl: i64,
+    /// So many workers at most do its work; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<u32>,
     /// A view's: it stays at this epoch. ALTER ... PAUSE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Epoch>,
@@ -201,7 +204,14 @@ impl ViewOptions {
     /// What canonical options of a view or sink say of its job.
     pub fn of(options: &BTreeMap<String, String>) -> Result<Self> {
         let mut view = ViewOptions::default();
-        for key in [options::ON_ERROR, options::ALLOWED_LATENESS, options::EMIT_INTERVAL, options::STATE_TTL, options::RETENTION] {
+        for key in [
+            options::ON_ERROR,
+            options::ALLOWED_LATENESS,
+            options::EMIT_INTERVAL,
+            options::STATE_TTL,
+            options::PARALLELISM,
+            options::RETENTION,
+        ] {
             view.set(key, options.get(key).map(String::as_str))?;
         }
         Ok(view)
@@ -224,6 +234,10 @@ impl ViewOptions {
                 if !(0..=STATE_TTL_MAX).contains(&self.state_ttl) {
                     return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("option \"{key}\" is at most a hundred years")));
                 }
+            }
+            options::PARALLELISM => {
+                let workers = value.map(|text| options::whole(key, text)).transpose()?;
+                self.parallelism = workers.map(|workers| u32::try_from(workers).unwrap_or(u32::MAX));
             }
             options::RETENTION => {
                 let retention = value.map(|text| options::retention(key, text)).transpose()?;
@@ -248,6 +262,9 @@ impl ViewOptions {
             if micros != 0 {
                 listed.push((key, duration_text(micros)));
             }
+        }
+        if let Some(workers) = self.parallelism {
+            listed.push((options::PARALLELISM, workers.to_string()));
         }
         if let Some(Retention { micros, column }) = &self.retention {
             let on = column.as_ref().map_or_else(String::new, |column| format!(" on {column}"));

@@ -91,8 +91,11 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         let is_pushed = options::is_pushed(&options);
         let spec = SourceSpec { name: name.clone(), options, columns: columns.source, key: key.clone() };
         if is_pushed {
-            if spec.options.get(options::FORMAT).is_some_and(|format| format.starts_with("avro") || format == "parquet") {
-                return Err(SqlError::unsupported("a webhook does not take Avro or Parquet").with_hint("Send JSON, CSV or raw bytes."));
+            let is_binary = |format: &String| format.starts_with("avro") || format == "protobuf" || format == "parquet";
+            if spec.options.get(options::FORMAT).is_some_and(is_binary) {
+                return Err(
+                    SqlError::unsupported("a webhook does not take Avro, Protobuf or Parquet").with_hint("Send JSON, CSV or raw bytes.")
+                );
             }
             if key.is_empty() && !append {
                 return Err(SqlError::unsupported("a webhook that takes changes needs a primary key"));

@@ -4,6 +4,7 @@
 //! # Layout, in the order of a statement's life
 //! - `dialect`, `parse`: text to statements (`Parsed`)
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
+//! - `described`: what a statement leaves to its format
 //! - `query`, `dml`, `create`, `alter`, `function`, `check`, `keyed`, `sink`: what each kind of statement makes of that; `planning`
 //!   chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions`,
@@ -18,6 +19,7 @@ pub mod casts;
 pub mod catalog;
 mod check;
 mod create;
+mod described;
 mod dialect;
 mod dml;
 mod error;

@@ -81,7 +81,7 @@ fn distinct(names: &[String]) -> Result<()> {
 fn target(name: &str, options: BTreeMap<String, String>, columns: Vec<(String, String, SqlType)>) -> Result<Target> {
     let connector = options.get(options::CONNECTOR).map_or("", String::as_str);
     let mode = match (connector, options.get(options::FORMAT).map(String::as_str)) {
-        ("upsert-kafka", _) | (_, Some("upsert-json")) => SinkMode::Upsert,
+        ("upsert-kafka", _) | (_, Some("upsert-json" | "upsert-protobuf")) => SinkMode::Upsert,
         ("blackhole", _) | (_, Some("debezium-json")) => SinkMode::Changelog,
         _ => SinkMode::Append,
     };
@@ -251,9 +251,9 @@ fn options_of_table(table: &Relation, source: &SourceSpec) -> Result<BTreeMap<St
     let is_kafka = options.get(options::CONNECTOR).is_some_and(|c| c == "kafka");
     if is_kafka
         && !table.key.is_empty()
-        && let Some(format) = options.get_mut(options::FORMAT).filter(|format| *format == "json")
+        && let Some(format) = options.get_mut(options::FORMAT).filter(|format| *format == "json" || *format == "protobuf")
     {
-        *format = "upsert-json".to_string();
+        *format = format!("upsert-{format}");
     }
     Ok(options)
 }

@@ -89,6 +89,7 @@ impl Harness {
             view: view.clone(),
             inputs: sources.iter().map(|source| (source.id, arrow_schema(&source.columns))).collect(),
             on_error: ErrorPolicy::Stop,
+            parallelism: None,
             rejects: None,
             restore: None,
         };

@@ -62,6 +62,15 @@ pub fn altered_view(changes: &Changes) -> Result<BTreeMap<String, Option<String>
     canonical_changes(&OWNER_VIEW, changes, &|key| OF_JOB.contains(&key))
 }
 
+fn why_fixed(option: &str) -> &'static str {
+    match option {
+        // Every reader, restart and backfill decides alike which rows are late, and what was closed is final.
+        ALLOWED_LATENESS => "Which rows were late would depend on when it was changed. Make the view anew, with CREATE OR REPLACE.",
+        PARALLELISM => "State is divided among so many workers. Make the view anew, with CREATE OR REPLACE.",
+        _ => "It says what the rows are. Drop the object and create it anew.",
+    }
+}
+
 fn merged(
     owner: &Owner,
     current: &BTreeMap<String, String>,
@@ -86,7 +95,7 @@ fn canonical_changes(owner: &Owner, changes: &Changes, may_change: &dyn Fn(&str)
         let (canonical, def) = canonical_key(owner, key)?;
         if !may_change(&canonical) {
             let error = SqlError::unsupported(format!("option \"{canonical}\" of {} cannot be changed", owner.title));
-            return Err(error.with_hint("It says what the rows are. Drop the object and create it anew."));
+            return Err(error.with_hint(why_fixed(&canonical)));
         }
         let value = text.map(|text| canonical_value(def, key, text.clone())).transpose()?;
         if found.insert(canonical.clone(), value).is_some() {

@@ -1,7 +1,7 @@
 //! The table of options: who owns which, in which spellings, of which kind. Adding an option is adding
 //! a line here. Aliases are what the two accents and common connectors of theirs write.
 
-use super::value::{Kind, OptionDef};
+use super::value::{Choice, Kind, OptionDef};
 
 /// What options can belong to.
 pub struct Owner {
@@ -63,10 +63,10 @@ pub(super) const fn outside(
 }
 
 pub static CONNECTORS: &[Owner] = &[
-    outside("kafka", "connector \"kafka\"", &[KAFKA, KEYED, FORMATS], &[super::PASS_THROUGH_PREFIX]),
-    outside("upsert-kafka", "connector \"upsert-kafka\"", &[KAFKA, KEYED, FORMATS], &[super::PASS_THROUGH_PREFIX]),
-    outside("filesystem", "connector \"filesystem\"", &[FILES, FORMATS, STORES], &[super::STORE_PREFIX]),
-    outside("webhook", "connector \"webhook\"", &[WEBHOOK, FORMATS], &[]),
+    outside("kafka", "connector \"kafka\"", &[KAFKA, KEYED, FORMATS, PROTOBUF], &[super::PASS_THROUGH_PREFIX]),
+    outside("upsert-kafka", "connector \"upsert-kafka\"", &[KAFKA, KEYED, FORMATS, PROTOBUF], &[super::PASS_THROUGH_PREFIX]),
+    outside("filesystem", "connector \"filesystem\"", &[FILES, FORMATS, PROTOBUF, STORES], &[super::STORE_PREFIX]),
+    outside("webhook", "connector \"webhook\"", &[WEBHOOK, FORMATS, PROTOBUF], &[]),
     generator("nexmark", "connector \"nexmark\"", &[NEXMARK]),
     Owner { families: &[("fields.", FIELD)], ..generator("datagen", "connector \"datagen\"", &[DATAGEN]) },
 ];
@@ -130,9 +130,25 @@ const KAFKA: &[OptionDef] = &[
 ];
 
 const KEYED: &[OptionDef] = &[
-    OptionDef::new(super::KEY_FORMAT, Kind::OneOf(&[("json", &[]), ("csv", &[]), ("raw", &["bytes", "text"]), ("avro-confluent", &[])]))
-        .also(&["key.encode"]),
+    OptionDef::new(super::KEY_FORMAT, Kind::OneOf(KEY_FORMATS)).also(&["key.encode"]),
     OptionDef::new(super::VALUE_FIELDS, Kind::OneOf(&[("all", &[]), ("except_key", &["except-key"])])).also(&["value.fields.include"]),
+];
+
+const KEY_FORMATS: &[Choice] = &[("json", &[]), ("csv", &[]), ("raw", &["bytes", "text"]), ("avro-confluent", &[]), ("protobuf", &[])];
+
+/// What a message type is, and where it comes from.
+pub(super) const PROTOBUF: &[OptionDef] = &[
+    OptionDef::new(super::PROTOBUF_MESSAGE, Kind::Text).also(&[
+        "message",
+        "protobuf.message",
+        "protobuf.message-class-name",
+        "value.protobuf.message-name",
+        "value.protobuf.message-class-name",
+    ]),
+    OptionDef::new(super::PROTOBUF_KEY_MESSAGE, Kind::Text).also(&["key.message", "key.protobuf.message-class-name"]),
+    OptionDef::new(super::PROTOBUF_DESCRIPTOR, Kind::Text).also(&["schema.location", "protobuf.descriptor"]),
+    OptionDef::new(super::PROTOBUF_DESCRIPTOR_SET, Kind::Text),
+    OptionDef::new(super::PROTOBUF_SCHEMA, Kind::Text).also(&["value.protobuf.schema"]),
 ];
 
 const FORMATS: &[OptionDef] = &[
@@ -144,6 +160,7 @@ const FORMATS: &[OptionDef] = &[
             ("raw", &["bytes", "text"]),
             ("avro", &[]),
             ("avro-confluent", &[]),
+            ("protobuf", &[]),
             ("debezium-json", &["debezium"]),
             // Of files only.
             ("parquet", &[]),
@@ -176,10 +193,14 @@ const FORMATS: &[OptionDef] = &[
         "schema.registry",
         "schema.registry.url",
         "avro-confluent.schema-registry.url",
+        "protobuf.schema-registry.url",
         "value.avro-confluent.url",
     ]),
     OptionDef::new(super::REGISTRY_USER, Kind::Text).also(&["schema.registry.username"]),
     OptionDef::new(super::REGISTRY_PASSWORD, Kind::Text).also(&["schema.registry.password"]),
+    OptionDef::new(super::PROTOBUF_DEFAULTS, Kind::Boolean).also(&["value.protobuf.read-default-values"]),
+    OptionDef::new(super::PROTOBUF_SUBJECT, Kind::Text).also(&["schema.registry.subject"]),
+    OptionDef::new("protobuf.ignore-parse-errors", Kind::Boolean).also(&["value.protobuf.ignore-parse-errors"]),
     OptionDef::new(super::CSV_DELIMITER, Kind::Character).also(&["csv.delimiter", "delimiter", "value.csv.field-delimiter"]),
     OptionDef::new(super::CSV_QUOTE, Kind::Character).also(&["csv.quote", "value.csv.quote-character"]),
     OptionDef::new(super::CSV_NO_QUOTE, Kind::Boolean).also(&["value.csv.disable-quote-character"]),
@@ -295,6 +316,7 @@ const KEPT: &[OptionDef] = &[OptionDef::new(super::RETENTION, Kind::Retention)];
 pub(super) const VIEW: &[OptionDef] = &[
     OptionDef::new(super::ON_ERROR, Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
     OptionDef::new(super::ALLOWED_LATENESS, Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),
+    OptionDef::new(super::PARALLELISM, Kind::Integer { min: 1, max: 65_536 }),
     OptionDef::new(super::EMIT_INTERVAL, Kind::Duration).also(&["emit-interval", "emit.interval"]),
     OptionDef::new(super::STATE_TTL, Kind::Duration).also(&["state-ttl", "state.ttl", "table.exec.state.ttl"]),
 ];

@@ -1,7 +1,7 @@
 //! Options of sinks: what `WITH (...)` of a CREATE SINK may say, and which options of a table with a connector are for
 //! writing. One table per connector, as in `known`.
 
-use super::known::{Owner, PARQUET_COMPRESSIONS, STORES, VIEW, outside};
+use super::known::{Owner, PARQUET_COMPRESSIONS, PROTOBUF, STORES, VIEW, outside};
 use super::value::{Kind, OptionDef};
 use super::*;
 
@@ -16,8 +16,8 @@ const fn sink(
 
 /// Connectors that can be written to.
 pub(super) static SINKS: &[Owner] = &[
-    sink("kafka", "a sink of connector \"kafka\"", &[TOPICS, KAFKA, LOG], &[PASS_THROUGH_PREFIX]),
-    sink("upsert-kafka", "a sink of connector \"upsert-kafka\"", &[TOPICS, UPSERT_KAFKA, LOG], &[PASS_THROUGH_PREFIX]),
+    sink("kafka", "a sink of connector \"kafka\"", &[TOPICS, KAFKA, PROTOBUF, LOG], &[PASS_THROUGH_PREFIX]),
+    sink("upsert-kafka", "a sink of connector \"upsert-kafka\"", &[TOPICS, UPSERT_KAFKA, PROTOBUF, LOG], &[PASS_THROUGH_PREFIX]),
     sink("filesystem", "a sink of connector \"filesystem\"", &[FILESYSTEM, STORES, LOG], &[STORE_PREFIX]),
     sink("blackhole", "connector \"blackhole\"", &[BLACKHOLE, LOG], &[]),
 ];
@@ -31,6 +31,8 @@ const FORMATS: &[(&str, &str, &str)] = &[
     ("plain", "json", "json"),
     ("upsert", "json", "upsert-json"),
     ("debezium", "json", "debezium-json"),
+    ("plain", "protobuf", "protobuf"),
+    ("upsert", "protobuf", "upsert-protobuf"),
     ("plain", "csv", "csv"),
     ("plain", "parquet", "parquet"),
 ];
@@ -51,7 +53,7 @@ const TOPICS: &[OptionDef] = &[
     OptionDef::new(BOOTSTRAP_SERVERS, Kind::Text)
         .also(&["properties.bootstrap.server", "bootstrap.servers", "bootstrap.server", "kafka.brokers"])
         .required(),
-    OptionDef::new(KEY_FORMAT, Kind::OneOf(&[("json", &[])])).also(&["key.encode"]),
+    OptionDef::new(KEY_FORMAT, Kind::OneOf(&[("json", &[]), ("protobuf", &[])])).also(&["key.encode"]),
     OptionDef::new(VALUE_FIELDS, Kind::OneOf(&[("all", &[]), ("except_key", &["except-key"])])).also(&["value.fields.include"]),
     // The one guarantee there is; what asks for another is refused.
     OptionDef::new(DELIVERY, Kind::OneOf(&[("at-least-once", &[])])),
@@ -59,12 +61,13 @@ const TOPICS: &[OptionDef] = &[
     TIMES,
 ];
 
-const KAFKA: &[OptionDef] =
-    &[OptionDef::new(FORMAT, Kind::OneOf(&[("json", &[]), ("upsert-json", &[]), ("debezium-json", &["debezium"])]))
-        .also(&["value.format"])
-        .required()];
+const KAFKA: &[OptionDef] = &[OptionDef::new(FORMAT, Kind::OneOf(WRITTEN)).also(&["value.format"]).required()];
 
-const UPSERT_KAFKA: &[OptionDef] = &[OptionDef::new(FORMAT, Kind::OneOf(&[("json", &[])])).also(&["value.format"]).required()];
+const WRITTEN: &[value::Choice] =
+    &[("json", &[]), ("upsert-json", &[]), ("debezium-json", &["debezium"]), ("protobuf", &[]), ("upsert-protobuf", &[])];
+
+const UPSERT_KAFKA: &[OptionDef] =
+    &[OptionDef::new(FORMAT, Kind::OneOf(&[("json", &[]), ("protobuf", &[])])).also(&["value.format"]).required()];
 
 const FILESYSTEM: &[OptionDef] = &[
     OptionDef::new(CONNECTOR, Kind::Text).required(),
@@ -113,7 +116,7 @@ pub fn sink_format_of_clause(format: &str, encode: &str) -> Result<&'static str>
     found.map(|(_, _, name)| *name).ok_or_else(|| {
         SqlError::unsupported(format!("FORMAT {} ENCODE {} is not supported in a sink", format.to_uppercase(), encode.to_uppercase()))
             .with_hint(
-                "Supported: FORMAT PLAIN ENCODE JSON, FORMAT UPSERT ENCODE JSON, FORMAT DEBEZIUM ENCODE JSON, FORMAT PLAIN ENCODE CSV or PARQUET.",
+                "Supported: FORMAT PLAIN or UPSERT ENCODE JSON or PROTOBUF, FORMAT DEBEZIUM ENCODE JSON, FORMAT PLAIN ENCODE CSV or PARQUET.",
             )
     })
 }

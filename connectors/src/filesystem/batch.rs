@@ -72,7 +72,7 @@ impl Layout {
                 _ => Origin::Modified,
             });
         }
-        if let Some(format) = spec.options.get(options::FORMAT).filter(|f| f.starts_with("avro")) {
+        if let Some(format) = spec.options.get(options::FORMAT).filter(|f| f.starts_with("avro") || *f == "protobuf") {
             return Err(SqlError::unsupported(format!("files of format \"{format}\" are not supported")));
         }
         if payload.is_empty() && !folders.is_empty() {

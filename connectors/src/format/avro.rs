@@ -8,11 +8,9 @@
 //! reader's schema.
 
 mod datum;
-mod registry;
 mod schema;
 
-pub use registry::Registry;
-
+use super::registry::{Registered, Registry, schema_number};
 use super::rows::RowBuilder;
 use super::{PayloadColumn, PayloadParser};
 use datum::Reader;
@@ -82,22 +80,23 @@ pub struct ConfluentParser {
 
 impl ConfluentParser {
     pub fn new(options: &BTreeMap<String, String>, wanted: &[usize]) -> Result<Self> {
-        Ok(ConfluentParser { registry: Arc::new(Registry::new(options)?), wanted: wanted.to_vec(), layouts: HashMap::new() })
+        Ok(ConfluentParser {
+            registry: Arc::new(Registry::new(options, "avro-confluent")?),
+            wanted: wanted.to_vec(),
+            layouts: HashMap::new(),
+        })
     }
 }
 
-fn schema_number(payload: &[u8]) -> Result<u32, String> {
-    match payload {
-        [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
-        _ => Err("no schema of a registry is named: the record does not begin with a zero byte and a number".to_string()),
-    }
+fn text_of(schema: Registered) -> Result<String, String> {
+    if schema.kind == "AVRO" { Ok(schema.text) } else { Err(format!("it is of type {}", schema.kind)) }
 }
 
 impl PayloadParser for ConfluentParser {
     fn prepare(&mut self, payload: &[u8], columns: &[PayloadColumn]) -> Result<()> {
         let Ok(number) = schema_number(payload) else { return Ok(()) };
         if let std::collections::hash_map::Entry::Vacant(entry) = self.layouts.entry(number) {
-            let schema = self.registry.schema(number)?;
+            let schema = self.registry.schema(number)?.and_then(text_of);
             let parsed = schema.and_then(|text| Schema::parse(&text)).and_then(|s| Layout::new(Arc::new(s), columns, &self.wanted));
             entry.insert(parsed.map_err(|why| format!("schema {number}: {why}")));
         }

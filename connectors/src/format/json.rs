@@ -18,6 +18,7 @@ mod fields;
 pub mod numbers;
 pub mod times;
 
+pub use binary::parse_binary;
 pub use column::{ColumnBuffer, Native};
 pub use cursor::Cursor;
 pub use fault::Fault;

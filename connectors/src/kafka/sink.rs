@@ -1,5 +1,5 @@
-//! Kafka topics as sinks: JSON records of new rows, of the newest row by key with tombstones, or of changes in Debezium's
-//! envelope. Records of one key go to one partition, in order, as Kafka's Java clients place them.
+//! Kafka topics as sinks: records (JSON or Protocol Buffers) of new rows, of the newest row by key with tombstones, or of changes in
+//! Debezium's envelope. Records of one key go to one partition, in order, as Kafka's Java clients place them.
 //!
 //! The producer is idempotent: its own retries add nothing twice. A record counts as written once all in-sync
 //! replicas have it; `flush` waits for that.
@@ -7,7 +7,7 @@
 use super::client::{Settings, config_error, trace};
 use crate::changes::{self, Change};
 use crate::format::debezium;
-use crate::format::json::encode::{JsonEncoder, Times};
+use crate::format::encoder::{RecordEncoder, RecordRows};
 use bytes::BytesMut;
 use eddyline_common::connector::*;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, options};
@@ -52,14 +52,13 @@ pub struct KafkaSink {
     config: ClientConfig,
     mode: SinkMode,
     has_key: bool,
-    value: JsonEncoder,
-    key: JsonEncoder,
+    value: RecordEncoder,
+    key: RecordEncoder,
 }
 
 impl KafkaSink {
     pub fn new(spec: &SinkSpec) -> Result<Self> {
         let as_source = SourceSpec { name: spec.name.clone(), options: spec.options.clone(), columns: vec![], key: vec![] };
-        let times = Times::of(&spec.options);
         let field = |i: usize| (i, spec.columns[i].external_name.clone(), spec.columns[i].ty.clone());
         let mut config = ClientConfig::new();
         for (key, value) in DEFAULTS {
@@ -84,8 +83,8 @@ impl KafkaSink {
             config,
             mode: spec.mode,
             has_key: !spec.key.is_empty(),
-            value: JsonEncoder::new((0..spec.columns.len()).filter(|i| !only_in_key(i)).map(field), times),
-            key: JsonEncoder::new(spec.key.iter().map(|i| field(*i)), times),
+            value: RecordEncoder::of_value(&spec.options, (0..spec.columns.len()).filter(|i| !only_in_key(i)).map(field).collect())?,
+            key: RecordEncoder::of_key(&spec.options, spec.key.iter().map(|i| field(*i)).collect())?,
         })
     }
 
@@ -153,8 +152,8 @@ struct KafkaWriter {
     topic: String,
     mode: SinkMode,
     has_key: bool,
-    value: JsonEncoder,
-    key: JsonEncoder,
+    value: RecordEncoder,
+    key: RecordEncoder,
     /// The newest step that was given to the producer.
     written: Option<u64>,
     /// Kept for their memory.
@@ -173,10 +172,10 @@ impl KafkaWriter {
         let keys = &mut self.keys;
         let place = |row| {
             let begin = keys.len();
-            rows.write(row, keys);
-            begin..keys.len()
+            rows.write(row, keys)?;
+            Ok(begin..keys.len())
         };
-        Ok((0..changes.num_rows()).map(place).collect())
+        (0..changes.num_rows()).map(place).collect()
     }
 
     fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<()> {
@@ -231,11 +230,12 @@ impl SinkWriter for KafkaWriter {
             let payload = match (self.mode, change) {
                 (SinkMode::Upsert, Change::Gone(_)) => None,
                 (SinkMode::Changelog, change) => {
-                    debezium::encode::write(change, &rows, step.now, &mut record);
+                    let RecordRows::Json(rows) = &rows else { return Err(SqlError::internal("envelopes are of JSON")) };
+                    debezium::encode::write(change, rows, step.now, &mut record);
                     Some(&record[..])
                 }
                 _ => {
-                    rows.write(row, &mut record);
+                    rows.write(row, &mut record)?;
                     Some(&record[..])
                 }
             };

@@ -108,7 +108,7 @@ fn spec(job: RelationId, plan: Arc<StreamPlan>, key: ViewKey, workers: usize) ->
     let view = View::new(arrow_schema(&plan.output_node().columns), key, workers, None).unwrap();
     let stored = arrow_schema(&kv());
     let inputs = [(SOURCE, stored.clone()), (OTHER, stored)].into();
-    JobSpec { job, plan, view: Some(view), inputs, on_error: ErrorPolicy::Reject, rejects: None, restore: None }
+    JobSpec { job, plan, view: Some(view), inputs, on_error: ErrorPolicy::Reject, parallelism: None, rejects: None, restore: None }
 }
 
 fn step(job: RelationId, epoch: u64, inputs: Vec<(RelationId, Vec<TaggedBatch>)>, watermark: i64) -> Step {
@@ -322,9 +322,9 @@ fn install_bomb(engine: &Engine, job: RelationId) {
     let schema: SchemaRef = arrow_schema(&kv());
     let workers = engine.workers();
     let spec = spec(job, plan, ViewKey::Keyed(vec![0]), workers);
-    let shared = Arc::new(JobShared::new(&spec, engine.events.0.clone()));
+    let shared = Arc::new(JobShared::new(&spec, workers, engine.events.0.clone()));
     let build = |worker: usize| {
-        let partitioner = Partitioner::new(vec![0], &schema, workers).unwrap();
+        let partitioner = Partitioner::new(vec![0], &schema, shared.placement).unwrap();
         let work = vec![
             Work::Operator(Box::new(Scan::new(vec![0, 1], &schema, schema.clone()).unwrap())),
             Work::Operator(Box::new(Bomb { armed: false })),
@@ -598,12 +598,12 @@ fn inputs_are_spread_evenly() {
         let batches =
             vec![weighted(&schema, &rows(0..50_000), 0), weighted(&schema, &rows(0..10), 0), weighted(&schema, &rows(0..3_000), 0)];
         let input = StepInput { relation: SOURCE, batches: batches.clone(), watermark: Timestamp(0) };
-        let shares = distribute(vec![input], workers);
+        let shares = distribute(vec![input], Placement::all(workers));
         let counts: Vec<usize> = shares.iter().map(|s| s[0].1.iter().map(|b| b.changes.num_rows()).sum()).collect();
         assert!(counts.iter().all(|c| *c <= 53_010 / workers + BATCH_ROWS_MAX), "{counts:?}");
         let all: Vec<TaggedBatch> = shares.into_iter().flat_map(|s| s.into_iter().flat_map(|(_, b)| b)).collect();
         assert!(all.iter().all(|b| b.changes.num_rows() <= BATCH_ROWS_MAX));
         assert_eq!(net(&all), net(&batches));
     }
-    assert!(crate::operators::exchange::owner_of_all(4) < 4 && key::VSHARDS == 256);
+    assert!(crate::operators::exchange::owner_of_all(Placement::all(4)) < 4 && key::VSHARDS == 256);
 }

@@ -1,6 +1,7 @@
 //! Exchange: splits batches by the worker that owns the hash of their key columns. How pieces travel between workers
 //! is `crate::exchange`'s affair.
 
+use crate::placement::Placement;
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
@@ -8,15 +9,15 @@ use eddyline_common::key::{self, KeyCodec, KeyRows, VSHARDS};
 use eddyline_common::{ChangeBatch, Result, SqlError};
 
 /// The worker that owns the only group of an empty key.
-pub fn owner_of_all(workers: usize) -> usize {
-    key::worker_of(key::vshard(key::hash64(&[])), workers)
+pub fn owner_of_all(placement: Placement) -> usize {
+    placement.owner(key::vshard(key::hash64(&[])))
 }
 
 pub struct Partitioner {
     keys: Vec<usize>,
     codec: KeyCodec,
     owners: Vec<u16>,
-    workers: usize,
+    placement: Placement,
     encoded: KeyRows,
     /// Rows with a null in a key column go by all their columns.
     all_columns: Option<KeyCodec>,
@@ -24,14 +25,14 @@ pub struct Partitioner {
 }
 
 impl Partitioner {
-    pub fn new(keys: Vec<usize>, input: &SchemaRef, workers: usize) -> Result<Self> {
+    pub fn new(keys: Vec<usize>, input: &SchemaRef, placement: Placement) -> Result<Self> {
         if keys.iter().any(|k| *k >= input.fields().len()) {
             return Err(SqlError::internal("an exchange is keyed by a column that its input has not"));
         }
         let codec = KeyCodec::new(keys.iter().map(|k| input.field(*k).data_type().clone()).collect())?;
-        let owners = (0..VSHARDS).map(|shard| key::worker_of(shard as u8, workers) as u16).collect();
+        let owners = (0..VSHARDS).map(|shard| placement.owner(shard as u8) as u16).collect();
         let (encoded, all_encoded) = (KeyRows::default(), KeyRows::default());
-        Ok(Partitioner { keys, codec, owners, workers, encoded, all_columns: None, all_encoded })
+        Ok(Partitioner { keys, codec, owners, placement, encoded, all_columns: None, all_encoded })
     }
 
     /// Rows with a null in a key column, which have no partner to be with, go by all their columns.
@@ -42,12 +43,9 @@ impl Partitioner {
 
     /// Calls `deliver` with each worker that owns rows of the batch, and those rows.
     pub fn split(&mut self, changes: ChangeBatch, mut deliver: impl FnMut(usize, ChangeBatch)) -> Result<()> {
-        if self.workers == 1 {
-            deliver(0, changes);
-            return Ok(());
-        }
-        if self.keys.is_empty() {
-            deliver(owner_of_all(self.workers), changes);
+        let workers = self.placement.workers();
+        if self.placement.parts() == 1 || self.keys.is_empty() {
+            deliver(owner_of_all(self.placement), changes);
             return Ok(());
         }
         let columns: Vec<ArrayRef> = self.keys.iter().map(|k| changes.rows.column(*k).clone()).collect();
@@ -64,15 +62,15 @@ impl Partitioner {
             }
         }
         // A counting sort of the rows by owner; then every worker's rows are one slice.
-        let mut starts = vec![0u32; self.workers + 1];
+        let mut starts = vec![0u32; workers + 1];
         for owner in &owners {
             starts[*owner as usize + 1] += 1;
         }
-        if let Some(all) = (0..self.workers).find(|w| starts[w + 1] as usize == changes.num_rows()) {
+        if let Some(all) = (0..workers).find(|w| starts[w + 1] as usize == changes.num_rows()) {
             deliver(all, changes);
             return Ok(());
         }
-        for worker in 0..self.workers {
+        for worker in 0..workers {
             starts[worker + 1] += starts[worker];
         }
         let mut next = starts.clone();
@@ -83,7 +81,7 @@ impl Partitioner {
             *place += 1;
         }
         let sorted = changes.take(&UInt32Array::from(order))?;
-        for worker in 0..self.workers {
+        for worker in 0..workers {
             let (start, end) = (starts[worker] as usize, starts[worker + 1] as usize);
             if end > start {
                 deliver(worker, sorted.slice(start, end - start));
@@ -106,7 +104,7 @@ mod tests {
         let rows: Vec<(Vec<i64>, i64)> = (0..5_000).map(|i| (vec![i % 97, i], if i % 5 == 0 { -1 } else { 1 })).collect();
         let batch = weighted(&schema, &rows, 0);
         for workers in [1, 2, 3, 8] {
-            let mut partitioner = Partitioner::new(vec![0], &schema, workers).unwrap();
+            let mut partitioner = Partitioner::new(vec![0], &schema, Placement::all(workers)).unwrap();
             let mut owner: HashMap<i64, usize> = HashMap::new();
             let mut all = Vec::new();
             for piece in [batch.changes.slice(0, 1_234), batch.changes.slice(1_234, 3_766)] {
@@ -128,10 +126,10 @@ mod tests {
     #[test]
     fn an_empty_key_has_one_owner() {
         let schema = schema(&[("k", SqlType::BigInt)]);
-        let mut partitioner = Partitioner::new(vec![], &schema, 4).unwrap();
+        let mut partitioner = Partitioner::new(vec![], &schema, Placement::all(4)).unwrap();
         let batch = weighted(&schema, &[(vec![1], 1), (vec![2], 1)], 0);
         let mut seen = Vec::new();
         partitioner.split(batch.changes, |worker, changes| seen.push((worker, changes.num_rows()))).unwrap();
-        assert_eq!(seen, vec![(owner_of_all(4), 2)]);
+        assert_eq!(seen, vec![(owner_of_all(Placement::all(4)), 2)]);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub struct StateSpec {
     pub table: StateTableId,
+    /// The part of the job that this is, of so many.
     pub worker: usize,
     pub workers: usize,
     pub kv: Arc<dyn KeyValueStore>,

@@ -296,6 +296,7 @@ impl Core {
         let plan = Arc::new(job_plan(&relation));
         let options = relation.job_options();
         let on_error = options.map_or(ErrorPolicy::Stop, |options| options.on_error);
+        let parallelism = options.and_then(|options| options.parallelism);
         let dir = Some(self.segments.clone());
         let (progress, view, rejects) = match restored {
             Some((progress, StoredViews { rows, rejects })) => (Some(progress), rows, Some(rejects)),
@@ -315,8 +316,16 @@ impl Core {
         // What a sink emits is kept in its log; its view stays empty.
         let is_sink = matches!(relation.kind, RelationKind::Sink(_));
         let shown = (!is_sink).then(|| view.clone());
-        let spec =
-            JobSpec { job: relation.id, plan, view: shown, rejects: rejects.clone(), inputs: schemas, on_error, restore: progress.clone() };
+        let spec = JobSpec {
+            job: relation.id,
+            plan,
+            view: shown,
+            rejects: rejects.clone(),
+            inputs: schemas,
+            on_error,
+            parallelism,
+            restore: progress.clone(),
+        };
         let operators = self.engine.create_job(spec)?;
         let stats = self.stats.add_job(relation.id, &relation.name);
         // Nobody else has the new counters yet.

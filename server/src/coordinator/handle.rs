@@ -87,13 +87,15 @@ pub struct TableLock(#[allow(dead_code)] OwnedMutexGuard<()>);
 pub struct ReadSnapshot {
     pub epoch: Epoch,
     pub views: HashMap<RelationId, Arc<View>>,
+    /// What changed after an earlier epoch is not known: replay took many epochs in one step.
+    pub replayed: Epoch,
     pin: Option<Pin>,
 }
 
 impl ReadSnapshot {
     /// A snapshot of nothing, for queries over system relations and constants only.
     pub fn empty(epoch: Epoch) -> Self {
-        ReadSnapshot { epoch, views: HashMap::new(), pin: None }
+        ReadSnapshot { epoch, views: HashMap::new(), replayed: Epoch::ZERO, pin: None }
     }
 
     pub fn is_pinned(&self) -> bool {
@@ -358,6 +360,6 @@ fn stopping() -> SqlError {
     SqlError::new(SqlState::ADMIN_SHUTDOWN, "the server is shutting down")
 }
 
-pub(super) fn new_snapshot(epoch: Epoch, views: HashMap<RelationId, Arc<View>>, pin: Pin) -> ReadSnapshot {
-    ReadSnapshot { epoch, views, pin: Some(pin) }
+pub(super) fn new_snapshot(epoch: Epoch, views: HashMap<RelationId, Arc<View>>, replayed: Epoch, pin: Pin) -> ReadSnapshot {
+    ReadSnapshot { epoch, views, replayed, pin: Some(pin) }
 }

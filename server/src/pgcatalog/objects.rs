@@ -8,7 +8,7 @@ use super::{OWNER, SystemContext, builtin, procs};
 use crate::catalog::{constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
 use crate::coordinator::system::{self, SYSTEM_RELATIONS};
 use arrow::datatypes::Schema;
-use eddyline_common::options::is_secret;
+use eddyline_common::options::{PROTOBUF_DESCRIPTOR_SET, is_secret};
 use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of};
 use eddyline_planner::plan::Expr;
 use eddyline_planner::{Relation, RelationKind};
@@ -376,6 +376,7 @@ fn depend_rows(r: &Relation, context: &SystemContext, rows: &mut Rows) {
 
 fn foreign_table_row(r: &Relation, rows: &mut Rows) {
     let Some(source) = r.source_spec() else { return };
-    let options: Vec<String> = source.options.iter().filter(|(k, _)| !is_secret(k)).map(|(k, v)| format!("{k}={v}")).collect();
+    let options: Vec<String> =
+        source.options.iter().filter(|(k, _)| !is_secret(k) && *k != PROTOBUF_DESCRIPTOR_SET).map(|(k, v)| format!("{k}={v}")).collect();
     rows.add([("ftrelid", relation_oid(r.id).into()), ("ftserver", builtin::SERVER.into()), ("ftoptions", options.into())]);
 }

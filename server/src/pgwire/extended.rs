@@ -20,7 +20,7 @@ impl Connection {
             self.session.close_statement("");
         }
         let cancel = self.session.cancel.clone();
-        guarded(&cancel, None, None, async { self.session.prepare(&name, &parse.query, parse.type_oids) }).await?;
+        guarded(&cancel, None, None, self.session.prepare(&name, &parse.query, parse.type_oids)).await?;
         self.writer.parse_complete();
         Ok(())
     }

@@ -107,12 +107,12 @@ pub enum PortalRun {
 
 impl Session {
     /// Parse: exactly one statement.
-    pub fn prepare(&mut self, name: &str, text: &str, declared_oids: Vec<u32>) -> Result<()> {
+    pub async fn prepare(&mut self, name: &str, text: &str, declared_oids: Vec<u32>) -> Result<()> {
         let declared = declared_oids.iter().map(|oid| parameter_type(*oid)).collect();
-        self.prepare_as(name, text, declared, declared_oids)
+        self.prepare_as(name, text, declared, declared_oids).await
     }
 
-    fn prepare_as(&mut self, name: &str, text: &str, declared: Vec<Option<SqlType>>, declared_oids: Vec<u32>) -> Result<()> {
+    async fn prepare_as(&mut self, name: &str, text: &str, declared: Vec<Option<SqlType>>, declared_oids: Vec<u32>) -> Result<()> {
         if !name.is_empty() && self.statements.0.contains_key(name) {
             return Err(SqlError::new(SqlState("42P05"), format!("prepared statement \"{name}\" already exists")));
         }
@@ -126,6 +126,7 @@ impl Session {
                 SqlError::new(SqlState::LIMIT_EXCEEDED, "too many prepared statements").with_hint("Deallocate those no longer needed.")
             );
         }
+        let parsed = super::described::described(&parsed).await?.unwrap_or(parsed);
         let planned = self.plan(&parsed, &declared)?.planned;
         let mut parameters = parameter_types(&planned);
         for (index, ty) in declared.iter().enumerate() {
@@ -279,8 +280,8 @@ impl Session {
         Ok(Outcome::Done("CLOSE CURSOR".into()))
     }
 
-    pub(super) fn prepare_statement(&mut self, name: &str, text: &str, types: Vec<SqlType>) -> Result<Outcome> {
-        self.prepare_as(name, text, super::statement::declared(types), vec![])?;
+    pub(super) async fn prepare_statement(&mut self, name: &str, text: &str, types: Vec<SqlType>) -> Result<Outcome> {
+        self.prepare_as(name, text, super::statement::declared(types), vec![]).await?;
         Ok(Outcome::Done("PREPARE".into()))
     }
 

@@ -2,6 +2,7 @@
 //! portals of one client, and calls planner, coordinator and serving in turn.
 //!
 //! - `settings`: parameters
+//! - `described`: what a statement leaves to its format
 //! - `planning`: text to planned statement, over the catalog as the session sees it
 //! - `statement`: what each kind of statement does
 //! - `transaction`, `commit`: blocks, snapshots, effects
@@ -16,6 +17,7 @@
 pub mod commit;
 pub mod copy;
 pub mod cursor;
+mod described;
 mod explain_job;
 pub mod planning;
 pub mod settings;

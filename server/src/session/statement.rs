@@ -1,5 +1,6 @@
 //! What each kind of statement does.
 
+use super::described::described;
 use super::planning::{PlannedStatement, one_column, query_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
@@ -20,6 +21,8 @@ impl Session {
     /// Plans and runs one statement without parameters.
     pub async fn run(&mut self, parsed: &Parsed) -> Result<Outcome> {
         self.check_failed(parsed)?;
+        let with_format = described(parsed).await?;
+        let parsed = with_format.as_ref().unwrap_or(parsed);
         let statement = self.plan(parsed, &[])?;
         if !parameter_types(&statement.planned).is_empty() {
             return Err(SqlError::new(SqlState("42P02"), "there is no parameter $1"));
@@ -101,7 +104,7 @@ impl Session {
             Planned::Subscribe(subscription) => self.subscribe(subscription, parsed).await,
             Planned::Fetch { name, count, move_only } => self.fetch(&name, count, move_only).await,
             Planned::CloseCursor(name) => self.close_cursor(name.as_deref()),
-            Planned::Prepare { name, statement, types } => self.prepare_statement(&name, &statement, types),
+            Planned::Prepare { name, statement, types } => self.prepare_statement(&name, &statement, types).await,
             Planned::ExecutePrepared { name, arguments } => Box::pin(self.execute_prepared(&name, arguments)).await,
             Planned::Deallocate(name) => self.deallocate(name.as_deref()),
             Planned::Discard => self.discard(),

@@ -71,6 +71,14 @@ fn check_kept(at: &ReadSnapshot, relation: RelationId, after: Epoch) -> Result<(
     if after > at.epoch {
         return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("epoch {after} has not come yet")).with_hint("Leave out AS OF."));
     }
+    if after < at.replayed {
+        let error = SqlError::new(SqlState::SNAPSHOT_TOO_OLD, "subscription fell behind");
+        return Err(error
+            .with_detail(format!(
+                "The server has started since epoch {after}, and does not tell the epochs apart that it went through again."
+            ))
+            .with_hint("SUBSCRIBE again without AS OF: it begins with what there is then."));
+    }
     let view = view_of(at, relation)?;
     view.stored_changes(after, at.epoch).map(drop).map_err(|error| fell_behind(error, after))
 }

@@ -20,7 +20,8 @@
 //! - `lateness`: the same rows are late for every view
 //! - `metrics`: what Prometheus sees
 //! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
-//! - `oracle`: incremental against batch, in process
+//! - `oracle`: incremental against batch, in process; what leaves a server that is killed, against batch
+//! - `protobuf`: Protocol Buffers from a real broker and a schema registry
 //! - `wide`: a table of many columns
 //! - `psql`: the real psql and its commands
 
@@ -41,6 +42,7 @@ mod metrics;
 mod nexmark;
 mod object_stores;
 mod oracle;
+mod protobuf;
 mod psql;
 mod rejected;
 mod scripts;

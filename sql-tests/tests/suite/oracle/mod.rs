@@ -1,7 +1,7 @@
 //! The oracle: for every view at every committed epoch, the incremental content equals DataFusion's batch result over the
 //! input up to that cut, late and rejected rows aside, and those are accounted for.
 //!
-//! It drives planner, executor and storage in-process, without server and wire, so that it controls every cut. A seed
+//! It drives planner, executor and storage in-process, without server and wire, so that it controls every cut (but for `outside`). A seed
 //! decides the data, how a cut is split into batches, which jobs lag and coalesce, when checkpoints and kills happen and
 //! with how many workers a killed process comes back.
 //!
@@ -12,6 +12,7 @@
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
 //! - `batch`: the expected result; `windows`, `versions`, `matches`: windows, lateness, arrival and row patterns, naively; `catalog`: what both sides plan over
 //! - `process`: one life of the engine and its views; `run`: a run with all its lives
+//! - `outside`: what sinks and subscriptions give of a server that is killed
 //! - `compare`: multisets of rows; `postgres`: the same queries in a database that shares none of our code
 //!
 //! `EDDYLINE_ORACLE_CASES` multiplies the number of seeds, `EDDYLINE_ORACLE_SEED` runs just one.
@@ -27,6 +28,7 @@ mod large;
 mod matches;
 mod nearest;
 mod nested;
+mod outside;
 mod over;
 mod patterns;
 pub mod postgres;

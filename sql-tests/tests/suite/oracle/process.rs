@@ -127,8 +127,8 @@ impl Process {
         };
         let read = plan.inputs();
         let schemas = read.iter().map(|id| (*id, eddyline_common::types::arrow_schema(&inputs(*id).columns))).collect();
-        let on_error = match &relation.kind {
-            RelationKind::MaterializedView { options, .. } => options.on_error,
+        let (on_error, parallelism) = match &relation.kind {
+            RelationKind::MaterializedView { options, .. } => (options.on_error, options.parallelism),
             _ => Default::default(),
         };
         let progress = restore.map(|(image, _)| image.progress.clone());
@@ -138,6 +138,7 @@ impl Process {
             view: Some(view.clone()),
             inputs: schemas,
             on_error,
+            parallelism,
             rejects: None,
             restore: progress.clone(),
         };

@@ -37,7 +37,19 @@ pub fn scenario() -> Scenario {
     }
     cases.extend(unions());
     cases.extend(failing_rows());
+    cases.extend(few_workers());
     Scenario { name: "relational", tables, cases, epochs: 10, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+}
+
+/// Jobs that some of the workers do, among how many there are in each life.
+fn few_workers() -> Vec<Case> {
+    let joined = "SELECT t.k, COUNT(*) AS n, SUM(t.i) AS s, MIN(a.g) AS g FROM t LEFT JOIN a ON t.k = a.k GROUP BY t.k";
+    vec![
+        Case::new("one_worker", joined).with("parallelism = 1"),
+        Case::new("two_workers", joined).with("parallelism = 2"),
+        Case::new("one_worker_of_all_rows", "SELECT COUNT(*) AS n, SUM(i) AS s FROM u").with("parallelism = 1"),
+        Case::new("one_worker_of_constants", "SELECT k, g FROM t WHERE i > 0 UNION ALL SELECT 1, 'one'").with("parallelism = 1"),
+    ]
 }
 
 /// Over any one table: name, query. All but those in `OURS` mean the same in PostgreSQL.

@@ -31,6 +31,12 @@ pub struct Children<'a> {
 }
 
 impl Children<'_> {
+    /// The field of a number.
+    #[inline]
+    pub fn at(&mut self, index: usize) -> Option<&mut ColumnBuffer> {
+        self.columns.get_mut(index)
+    }
+
     /// The field of a name, unless it has been put already.
     pub fn find(&mut self, name: &str) -> Option<&mut ColumnBuffer> {
         let exact = self.names.iter().position(|n| n == name);
@@ -77,6 +83,12 @@ impl ColumnBuffer {
             (Native::Days(number) | Native::TimeOfDay(number) | Native::Instant(number), Values::BigInt(values)) => values.push(number),
             (Native::Days(_) | Native::TimeOfDay(_) | Native::Instant(_), _) => return Err(wrong(&self.ty, "a time")),
             (Native::Decimal { unscaled, scale }, _) => return self.put_text(&decimal(unscaled, scale)),
+            // Nine digits and more have room before the point.
+            (Native::Integer(value), Values::Decimal { values, precision, scale: 0 })
+                if *precision >= 19 || value.unsigned_abs() < 1_000_000_000 && *precision >= 9 =>
+            {
+                values.push(value.into());
+            }
             // The rest is rare enough to go by way of text.
             (Native::Integer(value), _) => return self.put_text(&value.to_string()),
             (Native::Float(value), _) => return self.put_text(&value.to_string()),
