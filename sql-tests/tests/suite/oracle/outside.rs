@@ -75,7 +75,7 @@ async fn in_mode(mode: Mode, broker: &KafkaBroker) {
     write(&client, &mut model).await;
     let follower = Arc::new(Follower::new(server.port));
     let names: Vec<&'static str> = TABLES.iter().chain(&VIEWS).map(|(name, _)| *name).collect();
-    let following: Vec<_> = names.iter().map(|name| tokio::spawn(follower.clone().follow(*name))).collect();
+    let following: Vec<_> = names.iter().map(|name| tokio::spawn(follower.clone().follow(name))).collect();
     let mut chance = StdRng::seed_from_u64(mode.seed + 1_000);
     for _ in 0..KILLS {
         let lives_for = Duration::from_millis(chance.random_range(300..1_000));
