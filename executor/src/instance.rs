@@ -7,7 +7,7 @@
 
 use crate::exchange::{Delivery, Exchange};
 use crate::expr::NowHandle;
-use crate::job::{JobShared, OperatorPart, SideRows, StepPart, StepRun};
+use crate::job::{JobShared, OperatorPart, SideRows, StepDone, StepPart, StepRun};
 use crate::operator::{Operator, StepContext};
 use crate::worker::{Mailboxes, Message};
 use eddyline_common::kv::SortedRun;
@@ -42,12 +42,13 @@ struct Active {
 }
 
 /// How a turn ended.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// More to do.
     Again,
     /// Nothing to do until a message comes.
     Idle,
+    /// As `Idle`; this worker was the last one to end the step, and tells of it.
+    Done(StepDone),
 }
 
 pub(crate) struct Instance {
@@ -169,7 +170,7 @@ impl Instance {
                 node.done.add_to(stats, state_bytes);
             }
             part.next_timer = self.next_timer();
-            run.complete(part)?;
+            return Ok(run.complete(part)?.map_or(Turn::Idle, Turn::Done));
         }
         Ok(Turn::Idle)
     }

@@ -5,7 +5,7 @@
 
 use crate::exchange::Delivery;
 use crate::instance::{Instance, Turn};
-use crate::job::{FreezeRun, StepRun};
+use crate::job::{EngineEvent, FreezeRun, StepDone, StepRun};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
 use eddyline_storage::state::{SpillGate, StateBudget};
@@ -13,19 +13,26 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a worker that has nothing to do tries again to give out state for which the disk had no room.
 const SPILL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Steps that were begun together are told of together, but not later than this: what waits for the first of them would wait for all.
+const REPORT_INTERVAL: Duration = Duration::from_micros(500);
+
+/// A worker's part of a step.
+pub(crate) struct StepShare {
+    pub run: Arc<StepRun>,
+    pub inputs: Vec<(RelationId, Vec<TaggedBatch>)>,
+}
 
 /// Messages to a worker. Mailboxes have no fixed capacity, as a full one would make workers wait for each other; what is
 /// in them is bounded by one step in flight per job, and that by the size of a cut.
 pub(crate) enum Message {
     Create(Box<Instance>),
-    Step {
-        run: Arc<StepRun>,
-        inputs: Vec<(RelationId, Vec<TaggedBatch>)>,
-    },
+    /// More than one, if they are small.
+    Steps(Vec<StepShare>),
     Deliver(Delivery),
     Freeze(Arc<FreezeRun>),
     /// Forget the job: it was dropped, or it failed on another worker.
@@ -59,6 +66,7 @@ impl Mailboxes {
 pub(crate) struct Worker {
     mailboxes: Mailboxes,
     inbox: Receiver<Message>,
+    events: Sender<EngineEvent>,
     instances: HashMap<RelationId, Instance>,
     runnable: VecDeque<RelationId>,
     budget: Arc<StateBudget>,
@@ -68,8 +76,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(mailboxes: Mailboxes, inbox: Receiver<Message>, budget: Arc<StateBudget>, gate: Arc<SpillGate>) -> Self {
-        Worker { mailboxes, inbox, instances: HashMap::new(), runnable: VecDeque::new(), budget, gate, steps: 0 }
+    pub(crate) fn new(
+        mailboxes: Mailboxes,
+        inbox: Receiver<Message>,
+        events: Sender<EngineEvent>,
+        budget: Arc<StateBudget>,
+        gate: Arc<SpillGate>,
+    ) -> Self {
+        Worker { mailboxes, inbox, events, instances: HashMap::new(), runnable: VecDeque::new(), budget, gate, steps: 0 }
     }
 
     pub(crate) fn run(mut self) {
@@ -108,16 +122,7 @@ impl Worker {
             Message::Create(instance) => {
                 self.instances.insert(instance.job(), *instance);
             }
-            Message::Step { run, inputs } => {
-                let job = run.shared.job;
-                self.steps += 1;
-                let step = self.steps;
-                self.guarded(job, |instance| {
-                    instance.last_step = step;
-                    instance.start(run, inputs);
-                    Ok(true)
-                });
-            }
+            Message::Steps(steps) => self.begin(steps),
             Message::Deliver(delivery) => self.guarded(delivery.job, |instance| Ok(instance.deliver(delivery))),
             Message::Freeze(freeze) => self.guarded(freeze.job(), |instance| {
                 freeze.complete(instance.freeze()?);
@@ -128,13 +133,70 @@ impl Worker {
         }
     }
 
+    /// Steps that come together get their turns at once, while what begins them is in the cache. They are small, and so is what the
+    /// mailbox waits for.
+    fn begin(&mut self, steps: Vec<StepShare>) {
+        let is_one = steps.len() == 1;
+        let (mut done, mut reported) = (Vec::new(), Instant::now());
+        for StepShare { run, inputs } in steps {
+            let job = run.shared.job;
+            self.steps += 1;
+            let step = self.steps;
+            self.guarded(job, |instance| {
+                instance.last_step = step;
+                instance.start(run, inputs);
+                Ok(is_one)
+            });
+            if is_one {
+                return;
+            }
+            done.extend(self.turn(job));
+            self.shrink_after(job);
+            if reported.elapsed() >= REPORT_INTERVAL {
+                self.report(std::mem::take(&mut done));
+                reported = Instant::now();
+            }
+        }
+        self.report(done);
+    }
+
     fn give_turn(&mut self) {
         let Some(job) = self.runnable.pop_front() else { return };
         if let Some(instance) = self.instances.get_mut(&job) {
             instance.queued = false;
         }
-        let mailboxes = self.mailboxes.clone();
-        self.guarded(job, |instance| Ok(instance.turn(&mailboxes)? == Turn::Again));
+        let done = self.turn(job);
+        self.report(done.into_iter().collect());
+        self.shrink_after(job);
+    }
+
+    /// The step, if that was the end of it.
+    fn turn(&mut self, job: RelationId) -> Option<StepDone> {
+        let (mailboxes, mut done) = (self.mailboxes.clone(), None);
+        self.guarded(job, |instance| {
+            Ok(match instance.turn(&mailboxes)? {
+                Turn::Again => true,
+                Turn::Idle => false,
+                Turn::Done(step) => {
+                    done = Some(step);
+                    false
+                }
+            })
+        });
+        done
+    }
+
+    fn report(&self, mut done: Vec<StepDone>) {
+        let event = match done.len() {
+            0 => return,
+            1 => EngineEvent::StepDone(done.remove(0)),
+            _ => EngineEvent::StepsDone(done),
+        };
+        // A receiver that is gone belongs to an engine that is being dropped.
+        let _gone = self.events.send(event);
+    }
+
+    fn shrink_after(&mut self, job: RelationId) {
         let rests = self.instances.get(&job).is_some_and(Instance::rests);
         if rests && self.budget.is_exceeded() {
             self.shrink();

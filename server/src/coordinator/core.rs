@@ -19,7 +19,7 @@ use crate::catalog::CatalogSnapshot;
 use crossbeam_channel::{Receiver, Sender, select};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
-use eddyline_executor::{Engine, EngineEvent};
+use eddyline_executor::{Engine, EngineEvent, Step};
 use eddyline_storage::lock::DataDirLock;
 use eddyline_storage::log::Log;
 use eddyline_storage::view::SegmentDir;
@@ -44,6 +44,9 @@ const SLEEP_OVERDUE: Duration = Duration::from_millis(10);
 /// While events wait, what readers have taken is let go of this often only: it means looking at every job.
 const TRIM_INTERVAL: Duration = Duration::from_millis(1);
 
+/// With so many jobs that this comes to more, it is done this often only, whether events wait or not: it takes a thirtieth of that.
+const TRIM_INTERVAL_PER_JOB: Duration = Duration::from_micros(10);
+
 pub(super) struct Core {
     pub config: CoordinatorConfig,
     /// What of the configuration may change, as the server was started, and what was altered of it.
@@ -66,6 +69,15 @@ pub(super) struct Core {
     pub sources: BTreeMap<RelationId, Source>,
     pub tables: BTreeMap<RelationId, Table>,
     pub jobs: BTreeMap<RelationId, Job>,
+    /// Which of them read a relation, a table's own job included.
+    pub readers: HashMap<RelationId, BTreeSet<RelationId>>,
+    /// Those that have a timer, and those that collect changes for an interval.
+    pub timed: BTreeSet<RelationId>,
+    pub collecting: BTreeSet<RelationId>,
+    /// Steps on their way to the engine.
+    pub steps_begun: Vec<Step>,
+    /// Something other than rows has come since jobs were last looked at: some of them may be able to go on.
+    pub unscheduled: bool,
     /// Of the jobs whose rows go outside.
     pub sinks: BTreeMap<RelationId, SinkJob>,
     /// Sinks of a checkpoint until the log has been replayed, which may drop them.
@@ -95,6 +107,8 @@ pub(super) struct Core {
     pub last_mark: Instant,
     /// When what all readers have taken was last let go of.
     pub trimmed: Instant,
+    /// It was put off since.
+    pub owes_trim: bool,
     /// A timer was overdue when the coordinator last went to sleep.
     pub overdue: bool,
     pub checkpoints: Checkpointing,
@@ -141,7 +155,7 @@ impl Core {
         select! {
             recv(self.events) -> event => if let Ok(event) = event { self.on_event(event) },
             recv(self.engine_events) -> event => if let Ok(event) = event { self.on_engine_event(event) },
-            default(timeout) => {}
+            default(timeout) => self.unscheduled = true
         }
         for _ in 0..EVENTS_PER_TURN {
             if let Ok(event) = self.engine_events.try_recv() {
@@ -161,7 +175,8 @@ impl Core {
         }
         loop {
             let cut = self.shutdown.is_none() && self.cut_if_due();
-            let scheduled = self.schedule();
+            let scheduled = (cut || self.unscheduled) && self.schedule();
+            self.unscheduled = scheduled || self.holds_steps();
             if !cut && !scheduled {
                 break;
             }
@@ -170,11 +185,24 @@ impl Core {
         self.answer_writes();
         self.answer_reads();
         self.enforce_pins();
-        if self.is_quiet() || self.trimmed.elapsed() >= TRIM_INTERVAL {
+        self.trim_if_due();
+        self.checkpoint_if_due();
+    }
+
+    fn trim_if_due(&mut self) {
+        let interval = self.trim_interval();
+        let is_due = self.trimmed.elapsed() >= interval || interval == TRIM_INTERVAL && self.is_quiet();
+        if is_due {
             self.trim();
             self.trimmed = Instant::now();
+            // A ring that was full may have room again.
+            self.unscheduled = true;
         }
-        self.checkpoint_if_due();
+        self.owes_trim = !is_due;
+    }
+
+    fn trim_interval(&self) -> Duration {
+        TRIM_INTERVAL.max(TRIM_INTERVAL_PER_JOB * self.jobs.len() as u32)
     }
 
     fn is_quiet(&self) -> bool {
@@ -182,6 +210,7 @@ impl Core {
     }
 
     fn on_event(&mut self, event: Event) {
+        self.unscheduled |= !matches!(event, Event::Arrived(Reader::Source(_)));
         match event {
             Event::Command(command) => self.on_command(command),
             Event::Arrived(Reader::Source(source)) => self.receive(source),
@@ -231,8 +260,10 @@ impl Core {
     }
 
     fn on_engine_event(&mut self, event: EngineEvent) {
+        self.unscheduled = true;
         match event {
             EngineEvent::StepDone(done) => self.on_step_done(done),
+            EngineEvent::StepsDone(done) => done.into_iter().for_each(|done| self.on_step_done(done)),
             EngineEvent::JobFailed { job, epoch, error } => self.on_job_failed(job, epoch, error),
             EngineEvent::Frozen { job, checkpoint, runs } => self.on_frozen(job, checkpoint, runs),
         }
@@ -241,7 +272,8 @@ impl Core {
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = Instant::now() + SLEEP_MAX;
-        let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log());
+        let trim = self.owes_trim.then(|| self.trimmed + self.trim_interval());
+        let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log()).chain(trim);
         sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).chain(self.next_paced_cut()).min().unwrap_or(far)
     }
 
@@ -283,7 +315,31 @@ impl Core {
 
     /// Jobs that read a relation, a table's own job included.
     pub fn readers(&self, relation: RelationId) -> impl Iterator<Item = &Job> {
-        self.jobs.values().filter(move |j| j.inputs.contains(&relation))
+        self.readers.get(&relation).into_iter().flatten().filter_map(|id| self.jobs.get(id))
+    }
+
+    pub fn add_job(&mut self, job: Job) {
+        for input in &job.inputs {
+            self.readers.entry(*input).or_default().insert(job.id());
+        }
+        self.note_timer(job.id(), job.progress.next_timer.is_some());
+        self.note_interval(&job.relation);
+        self.jobs.insert(job.id(), job);
+    }
+
+    pub fn remove_job(&mut self, id: RelationId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        self.timed.remove(&id);
+        self.collecting.remove(&id);
+        for input in &job.inputs {
+            if let Some(readers) = self.readers.get_mut(input) {
+                readers.remove(&id);
+                if readers.is_empty() {
+                    self.readers.remove(input);
+                }
+            }
+        }
+        Some(job)
     }
 
     /// What views keep for readers only.
