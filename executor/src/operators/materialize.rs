@@ -91,6 +91,9 @@ impl Operator for Materialize {
     }
 
     fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
         let pending = std::mem::take(&mut self.pending);
         let by_cut = self.by_cut(&pending)?;
         let parts = by_arrival(pending);
