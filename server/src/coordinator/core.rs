@@ -47,6 +47,9 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(1);
 /// With so many jobs that this comes to more, it is done this often only, whether events wait or not: it takes a thirtieth of that.
 const TRIM_INTERVAL_PER_JOB: Duration = Duration::from_micros(10);
 
+/// Jobs are looked at this often at least, if there is a turn at all: what some of them wait for tells nobody that it has come.
+const SCHEDULE_INTERVAL: Duration = Duration::from_millis(5);
+
 pub(super) struct Core {
     pub config: CoordinatorConfig,
     /// What of the configuration may change, as the server was started, and what was altered of it.
@@ -78,6 +81,8 @@ pub(super) struct Core {
     pub steps_begun: Vec<Step>,
     /// Something other than rows has come since jobs were last looked at: some of them may be able to go on.
     pub unscheduled: bool,
+    /// When they were.
+    pub scheduled: Instant,
     /// Of the jobs whose rows go outside.
     pub sinks: BTreeMap<RelationId, SinkJob>,
     /// Sinks of a checkpoint until the log has been replayed, which may drop them.
@@ -175,7 +180,7 @@ impl Core {
         }
         loop {
             let cut = self.shutdown.is_none() && self.cut_if_due();
-            let scheduled = (cut || self.unscheduled) && self.schedule();
+            let scheduled = (cut || self.unscheduled || self.scheduled.elapsed() >= SCHEDULE_INTERVAL) && self.schedule();
             self.unscheduled = scheduled || self.holds_steps();
             if !cut && !scheduled {
                 break;

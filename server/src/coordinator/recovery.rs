@@ -296,6 +296,7 @@ fn assemble(
         collecting: BTreeSet::new(),
         steps_begun: Vec::new(),
         unscheduled: true,
+        scheduled: Instant::now(),
         sinks: BTreeMap::new(),
         sinks_back: BTreeMap::new(),
         sink_writes: BTreeMap::new(),

@@ -29,6 +29,7 @@ pub(super) enum Move {
 impl Core {
     /// Moves every job as far as it can go now; true if any moved.
     pub(super) fn schedule(&mut self) -> bool {
+        self.scheduled = Instant::now();
         if self.holds_steps() {
             return false;
         }
