@@ -122,7 +122,7 @@ struct RowGroups {
 }
 
 impl RowGroups {
-    fn open(&self) -> Result<ParquetRecordBatchReader, DataFusionError> {
+    fn open(&self) -> datafusion::error::Result<ParquetRecordBatchReader> {
         let external = |error| DataFusionError::External(Box::new(error));
         let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&self.path)?).map_err(external)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), DECLARED_PLACES);
@@ -137,7 +137,7 @@ impl PartitionStream for RowGroups {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        type Batches = Box<dyn Iterator<Item = Result<RecordBatch, DataFusionError>> + Send>;
+        type Batches = Box<dyn Iterator<Item = datafusion::error::Result<RecordBatch>> + Send>;
         let batches: Batches = match self.open() {
             Ok(reader) => Box::new(reader.map(|batch| Ok(batch?))),
             Err(error) => Box::new(std::iter::once(Err(error))),

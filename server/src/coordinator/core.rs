@@ -323,7 +323,7 @@ impl Core {
         self.readers.get(&relation).into_iter().flatten().filter_map(|id| self.jobs.get(id))
     }
 
-    pub fn add_job(&mut self, job: Job) {
+    pub fn keep_job(&mut self, job: Job) {
         for input in &job.inputs {
             self.readers.entry(*input).or_default().insert(job.id());
         }
@@ -332,7 +332,7 @@ impl Core {
         self.jobs.insert(job.id(), job);
     }
 
-    pub fn remove_job(&mut self, id: RelationId) -> Option<Job> {
+    pub fn take_job(&mut self, id: RelationId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         self.timed.remove(&id);
         self.collecting.remove(&id);
