@@ -44,10 +44,11 @@ async fn check(client: &Client, written: i64, dropped: i64) {
     assert_eq!(number(client, "SELECT COUNT(*) FROM event").await, written * ROWS);
     let filters = (0..FILTERS).filter(|i| *i >= dropped && i % 7 < 2).map(|i| format!("f{i}"));
     let groups = (0..GROUPS).flat_map(|i| [format!("g{i}"), format!("h{i}")]);
-    for view in filters.chain(groups).chain(["w".to_string(), "recent".to_string()]) {
+    for view in filters.chain(groups).chain(["w".to_string()]) {
         let differences = Differences::of_view(client, &view).await;
         assert!(differences.is_empty(), "{view} after {written} writes: {differences}");
     }
+    assert_eq!(number(client, "SELECT COUNT(*) FROM recent").await, written * ROWS);
     let taken = "SELECT CAST(MIN(rows_in) AS BIGINT) FROM eddyline.jobs WHERE job LIKE 'f%'";
     assert_eq!(number(client, taken).await, written * ROWS, "every view has taken every row");
 }
