@@ -1,5 +1,11 @@
-//! The seams to the machine: clock and file system. The core takes these as `Arc<dyn ...>`, so that
-//! tests inject time and faults. `System*` are the real ones.
+//! The seams to the machine: clock, file system, threads. The core takes these as `Arc<dyn ...>`, so that
+//! tests inject time, faults and interleavings. `System*` are the real ones.
+
+mod memory;
+mod threads;
+
+pub use memory::MemoryFs;
+pub use threads::{OneThread, Process, SystemThreads, Thread, Threads, Turn, for_each, next_of, wait_for};
 
 use crate::time::Timestamp;
 use std::fmt::Debug;
@@ -7,11 +13,15 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-/// Wall-clock time in microseconds. Not monotonic; the coordinator makes `now` of cuts monotonic.
 pub trait Clock: Send + Sync + Debug {
+    /// Wall-clock time. Not monotonic; the coordinator makes `now` of cuts monotonic.
     fn now(&self) -> Timestamp;
+
+    /// For spans of time.
+    fn instant(&self) -> Instant;
 }
 
 #[derive(Debug, Default)]
@@ -23,25 +33,37 @@ impl Clock for SystemClock {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp(since.as_micros() as i64)
     }
+
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// A clock that stands still until it is moved.
-#[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+#[derive(Debug)]
+pub struct ManualClock {
+    start: Timestamp,
+    begun: Instant,
+    micros: AtomicU64,
+}
 
 impl ManualClock {
     pub fn new(start: Timestamp) -> Self {
-        ManualClock(AtomicI64::new(start.0))
+        ManualClock { start, begun: Instant::now(), micros: AtomicU64::new(0) }
     }
 
-    pub fn advance(&self, micros: i64) {
-        self.0.fetch_add(micros, Ordering::SeqCst);
+    pub fn advance(&self, micros: u64) {
+        self.micros.fetch_add(micros, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.start.0 + self.micros.load(Ordering::SeqCst) as i64)
+    }
+
+    fn instant(&self) -> Instant {
+        self.begun + Duration::from_micros(self.micros.load(Ordering::SeqCst))
     }
 }
 

@@ -7,13 +7,13 @@ use crate::job::{EngineEvent, FreezeRun, JobShared, JobSpec, OperatorStats, Step
 use crate::worker::{Mailboxes, Message, StepShare, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use eddyline_common::kv::KeyValueStore;
+use eddyline_common::runtime::{Thread, Threads};
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_storage::state::{SpillGate, StateBudget};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// Input batches are cut to this size: vectors that fit the cache, and turns that end in time.
 const BATCH_ROWS_MAX: usize = 16 * 1024;
@@ -23,8 +23,6 @@ const BATCH_ROWS_MIN: usize = 1024;
 const LOCAL_ROWS_MAX: usize = 8 * 1024;
 /// What a step costs beside its rows, in rows: for spreading steps over workers.
 const STEP_ROWS: usize = 4 * 1024;
-/// Expressions are evaluated recursively; the planner bounds their depth.
-const STACK_BYTES: usize = 8 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateBackend {
@@ -40,12 +38,14 @@ pub struct EngineConfig {
     pub backend: StateBackend,
     /// State that all jobs together keep in memory (backend `Rocksdb`).
     pub cache_bytes: usize,
+    /// Where the workers run.
+    pub threads: Arc<dyn Threads>,
 }
 
 pub struct Engine {
     state: StateResources,
     mailboxes: Mailboxes,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Box<dyn Thread>>,
     jobs: Mutex<HashMap<RelationId, Arc<JobShared>>>,
     events: (Sender<EngineEvent>, Receiver<EngineEvent>),
 }
@@ -62,8 +62,8 @@ impl Engine {
             .enumerate()
             .map(|(index, inbox)| {
                 let worker = Worker::new(mailboxes.clone(), inbox, events.0.clone(), budget.clone(), gate.clone());
-                let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_BYTES);
-                thread.spawn(move || worker.run()).expect("the system has threads for the workers at start")
+                let thread = config.threads.spawn(&format!("worker-{index}"), Box::new(worker));
+                thread.expect("the system has threads for the workers at start")
             })
             .collect();
         let state = StateResources { kv, gate, backend: config.backend, budget };

@@ -6,20 +6,21 @@
 use crate::exchange::Delivery;
 use crate::instance::{Instance, Turn};
 use crate::job::{EngineEvent, FreezeRun, StepDone, StepRun};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
+use eddyline_common::runtime::{self, Process, next_of};
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
 use eddyline_storage::state::{SpillGate, StateBudget};
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often a worker that has nothing to do tries again to give out state for which the disk had no room.
 const SPILL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Steps that were begun together are told of together, but not later than this: what waits for the first of them would wait for all.
-const REPORT_INTERVAL: Duration = Duration::from_micros(500);
+/// Of steps that were begun together so many are told of together: what waits for the first of them waits for all.
+const REPORTED_TOGETHER: usize = 32;
 
 /// A worker's part of a step.
 pub(crate) struct StepShare {
@@ -75,6 +76,19 @@ pub(crate) struct Worker {
     steps: u64,
 }
 
+impl Process for Worker {
+    fn turn(&mut self, may_wait: bool) -> runtime::Turn {
+        let message = if may_wait && self.runnable.is_empty() { self.sleep() } else { next_of(&self.inbox, false) };
+        match message {
+            Ok(Some(Message::Stop)) | Err(RecvError) => return runtime::Turn::Ended,
+            Ok(Some(message)) => self.handle(message),
+            Ok(None) if self.runnable.is_empty() => return runtime::Turn::Idle,
+            Ok(None) => self.give_turn(),
+        }
+        runtime::Turn::Worked
+    }
+}
+
 impl Worker {
     pub(crate) fn new(
         mailboxes: Mailboxes,
@@ -86,28 +100,16 @@ impl Worker {
         Worker { mailboxes, inbox, events, instances: HashMap::new(), runnable: VecDeque::new(), budget, gate, steps: 0 }
     }
 
-    pub(crate) fn run(mut self) {
-        loop {
-            let message = if self.runnable.is_empty() { self.sleep() } else { self.inbox.try_recv().ok() };
-            match message {
-                Some(Message::Stop) => return,
-                Some(message) => self.handle(message),
-                None if self.runnable.is_empty() => return,
-                None => self.give_turn(),
-            }
-        }
-    }
-
-    /// The next message; `None` if none will come any more.
-    fn sleep(&mut self) -> Option<Message> {
+    /// The next message, waiting for it; an error if none will come any more.
+    fn sleep(&mut self) -> Result<Option<Message>, RecvError> {
         while self.gate.is_held() {
             match self.inbox.recv_timeout(SPILL_RETRY_INTERVAL) {
-                Ok(message) => return Some(message),
-                Err(RecvTimeoutError::Disconnected) => return None,
+                Ok(message) => return Ok(Some(message)),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
                 Err(RecvTimeoutError::Timeout) => self.retry_spills(),
             }
         }
-        self.inbox.recv().ok()
+        next_of(&self.inbox, true)
     }
 
     fn retry_spills(&mut self) {
@@ -137,7 +139,7 @@ impl Worker {
     /// mailbox waits for.
     fn begin(&mut self, steps: Vec<StepShare>) {
         let is_one = steps.len() == 1;
-        let (mut done, mut reported) = (Vec::new(), Instant::now());
+        let mut done = Vec::new();
         for StepShare { run, inputs } in steps {
             let job = run.shared.job;
             self.steps += 1;
@@ -152,9 +154,8 @@ impl Worker {
             }
             done.extend(self.turn(job));
             self.shrink_after(job);
-            if reported.elapsed() >= REPORT_INTERVAL {
+            if done.len() == REPORTED_TOGETHER {
                 self.report(std::mem::take(&mut done));
-                reported = Instant::now();
             }
         }
         self.report(done);

@@ -9,10 +9,11 @@ use crate::serving::QueryEngine;
 use crate::serving::engine::EngineOptions;
 use crate::session::Services;
 use crate::{demo, http};
-use eddyline_common::runtime::{SystemClock, SystemFs};
+use eddyline_common::runtime::{SystemClock, SystemFs, SystemThreads};
 use eddyline_common::{Result, SqlError};
 use eddyline_connectors::filesystem;
 use eddyline_executor::StateBackend;
+use eddyline_storage::log::SEGMENT_BYTES;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,8 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
         clock: clock.clone(),
         fs: Arc::new(SystemFs),
         runtime,
+        threads: Arc::new(SystemThreads),
+        log_segment_bytes: SEGMENT_BYTES,
     };
     let started = tokio::task::spawn_blocking(move || coordinator::start(start)).await;
     let Running { handle, thread, ended } = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;

@@ -9,6 +9,7 @@ use crate::server::Backend;
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::compute::max;
 use eddyline_common::kv::KeyValueStore;
+use eddyline_common::runtime::SystemThreads;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{ChangeBatch, Epoch, RelationId, TaggedBatch, Timestamp};
 use eddyline_executor::{Engine, EngineConfig, EngineEvent, JobSpec, StateBackend, Step, StepDone, StepInput};
@@ -69,7 +70,8 @@ impl Harness {
             Backend::Memory => StateBackend::Memory,
             Backend::Rocksdb => StateBackend::Rocksdb,
         };
-        let engine = Engine::start(EngineConfig { workers: self.workers, backend, cache_bytes: STATE_CACHE_BYTES }, kv.clone());
+        let threads = Arc::new(SystemThreads);
+        let engine = Engine::start(EngineConfig { workers: self.workers, backend, cache_bytes: STATE_CACHE_BYTES, threads }, kv.clone());
         let mut catalog = BenchCatalog::default();
         let sources = case.inputs.iter().map(|input| catalog.create(&input.create(1))).collect::<Result<Vec<_>>>()?;
         let relation = catalog.create(&case.create_view())?;

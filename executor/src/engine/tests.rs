@@ -11,6 +11,7 @@ use crate::operators::scan::Scan;
 use crate::testing::{binary, column, columns, int, net, net_changes, schema, split, weighted};
 use arrow::datatypes::SchemaRef;
 use eddyline_common::kv::SortedRun;
+use eddyline_common::runtime::SystemThreads;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, SqlState, SqlType, StateTableId, Timestamp, key};
 use eddyline_planner::catalog::ErrorPolicy;
@@ -59,8 +60,12 @@ impl KeyValueStore for NoStore {
     }
 }
 
+fn config(workers: usize, backend: StateBackend, cache_bytes: usize) -> EngineConfig {
+    EngineConfig { workers, backend, cache_bytes, threads: Arc::new(SystemThreads) }
+}
+
 fn engine(workers: usize) -> Engine {
-    Engine::start(EngineConfig { workers, backend: StateBackend::Memory, cache_bytes: 1 << 20 }, Arc::new(NoStore))
+    Engine::start(config(workers, StateBackend::Memory, 1 << 20), Arc::new(NoStore))
 }
 
 fn node(op: Op, inputs: &[usize], columns: Vec<Column>, mode: ChangelogMode) -> Node {
@@ -478,7 +483,7 @@ fn grouping_plan(group: Vec<usize>) -> Arc<StreamPlan> {
 fn groups_are_kept_over_freeze_and_restore() {
     for workers in [1, 2] {
         let store: Arc<dyn KeyValueStore> = Arc::new(MemoryKv::default());
-        let config = EngineConfig { workers, backend: StateBackend::Memory, cache_bytes: 1 << 20 };
+        let config = config(workers, StateBackend::Memory, 1 << 20);
         let before = Engine::start(config.clone(), store.clone());
         let spec = spec(JOB, grouping_plan(vec![0]), ViewKey::Keyed(vec![0]), workers);
         before.create_job(spec.clone()).unwrap();
@@ -508,7 +513,7 @@ fn jobs_that_rest_give_state_back_to_those_that_work() {
     const LIMIT: usize = 1 << 20;
     let (other, keys) = (RelationId(11), 20_000);
     for workers in [1, 2] {
-        let config = EngineConfig { workers, backend: StateBackend::Rocksdb, cache_bytes: LIMIT };
+        let config = config(workers, StateBackend::Rocksdb, LIMIT);
         let engine = Engine::start(config, Arc::new(MemoryKv::default()));
         for (job, table) in [(JOB, 1), (other, 2)] {
             let mut plan = (*grouping_plan(vec![0])).clone();
@@ -589,7 +594,7 @@ impl KeyValueStore for FullStore {
 fn a_full_disk_stops_no_job_and_workers_go_on_by_themselves() {
     let store = Arc::new(FullStore::default());
     store.full.store(true, Ordering::SeqCst);
-    let config = EngineConfig { workers: 2, backend: StateBackend::Rocksdb, cache_bytes: 1 << 20 };
+    let config = config(2, StateBackend::Rocksdb, 1 << 20);
     let engine = Engine::start(config, store.clone());
     engine.create_job(spec(JOB, grouping_plan(vec![0]), ViewKey::Keyed(vec![0]), 2)).unwrap();
     engine.step(step(JOB, 1, vec![(SOURCE, split(batch(&rows(0..40_000)), 7))], 0));

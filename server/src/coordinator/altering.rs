@@ -117,7 +117,7 @@ impl Core {
     pub(super) fn collects(&self, id: RelationId) -> bool {
         let Some(job) = self.jobs.get(&id) else { return false };
         // After a restart it comes to where it was at once.
-        if job.stepped < self.recovered || job.emits_at().is_none_or(|due| due <= Instant::now()) {
+        if job.stepped < self.recovered || job.emits_at().is_none_or(|due| due <= self.instant()) {
             return false;
         }
         let rings = job.inputs.iter().filter_map(|i| self.ring(*i));
@@ -140,7 +140,7 @@ impl Core {
 
     /// When a job that collects changes takes them, if that is still to come.
     pub(super) fn next_emission(&self) -> Option<Instant> {
-        let now = Instant::now();
+        let now = self.instant();
         self.collecting.iter().filter_map(|id| self.jobs.get(id)?.emits_at()).filter(|due| *due > now).min()
     }
 

@@ -119,7 +119,7 @@ impl Core {
             }),
             None => Box::new(move || Ok((StoredRows::new(&view, to, now, &times)?, view.num_rows(to)))),
         };
-        Prefetch::start(Reader::Backfill(job.id(), read.id()), self.sender.clone(), open)
+        Prefetch::start(&*self.config.threads, Reader::Backfill(job.id(), read.id()), self.sender.clone(), open)
     }
 
     /// Opens a private reader of one source, from `start` (its own start where that names no offset) to epoch `to`.

@@ -10,29 +10,33 @@ mod maintenance;
 mod writer;
 
 pub(super) use body::{Body, JobBody, Manifests, Positions, SinkFile, read_body};
-pub(super) use maintenance::Maintenance;
-pub(super) use writer::{Writer, Written};
+pub(super) use writer::Written;
 
+use super::Event;
 use super::core::Core;
 use super::history::History;
 use super::job::Job;
+use super::stats::Stats;
 use super::system::{JobCounters, SystemRows};
 use body::BODY_VERSION;
 use crossbeam_channel::Sender;
-use eddyline_common::kv::SortedRun;
+use eddyline_common::kv::{KeyValueStore, SortedRun};
+use eddyline_common::runtime::{Thread, Threads};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, failpoint};
 use eddyline_planner::catalog::{Relation, RelationKind};
-use eddyline_storage::checkpoint::FileRef;
+use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef};
+use eddyline_storage::log::Log;
+use eddyline_storage::state::SpillGate;
 use eddyline_storage::view::{View, ViewManifest};
-use maintenance::{FreezeTask, FreezeView, MaintenanceTask};
+use maintenance::{FreezeTask, FreezeView, Maintenance, MaintenanceTask};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use writer::{WriteTask, WriterTask};
+use writer::{WriteTask, Writer, WriterTask};
 
 /// How often old row versions are cleaned away while something changes.
 const VACUUM_INTERVAL: Duration = Duration::from_secs(2);
@@ -93,11 +97,41 @@ pub(super) struct Recent {
     pub problem: Option<String>,
 }
 
+/// The threads in the background.
+pub(super) struct Background {
+    writer: Sender<WriterTask>,
+    maintenance: Sender<MaintenanceTask>,
+    threads: Vec<Box<dyn Thread>>,
+}
+
+/// What they work with.
+pub(super) struct Means {
+    pub store: BlockingCheckpointStore,
+    pub kv: Arc<dyn KeyValueStore>,
+    pub gate: Arc<SpillGate>,
+    pub log: Arc<Log>,
+    pub image_dir: PathBuf,
+    pub events: Sender<Event>,
+    pub stats: Arc<Stats>,
+}
+
+impl Background {
+    pub fn start(threads: &Arc<dyn Threads>, means: Means) -> Result<Background> {
+        let Means { store, kv, gate, log, image_dir, events, stats } = means;
+        let (to_maintenance, tasks) = crossbeam_channel::unbounded();
+        let maintenance = Maintenance { tasks, store: store.clone(), events: events.clone(), stats, vacuuming: Default::default() };
+        let (to_writer, tasks) = crossbeam_channel::unbounded();
+        let writer = Writer { tasks, threads: threads.clone(), store, kv, gate, log, image_dir, events, positions: None };
+        let threads = vec![threads.spawn("checkpoints", Box::new(writer))?, threads.spawn("maintenance", Box::new(maintenance))?];
+        Ok(Background { writer: to_writer, maintenance: to_maintenance, threads })
+    }
+}
+
 /// The books between checkpoints, and the threads in the background.
 pub(super) struct Checkpointing {
     writer: Option<Sender<WriterTask>>,
     maintenance: Option<Sender<MaintenanceTask>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Box<dyn Thread>>,
     next_id: u64,
     last: Instant,
     last_epoch: Epoch,
@@ -117,24 +151,18 @@ pub(super) struct Checkpointing {
 }
 
 impl Checkpointing {
-    pub fn start(maintenance: Maintenance, writer: Writer, next_id: u64, restored: Option<&Body>) -> Result<Self> {
-        let (to_maintenance, maintenance_tasks) = crossbeam_channel::unbounded();
-        let (to_writer, writer_tasks) = crossbeam_channel::unbounded();
-        let named = |name: &str| std::thread::Builder::new().name(name.into());
-        let threads = vec![
-            named("checkpoints").spawn(move || writer.run(&writer_tasks))?,
-            named("maintenance").spawn(move || maintenance.run(&maintenance_tasks))?,
-        ];
+    pub fn start(background: Background, now: Instant, next_id: u64, restored: Option<&Body>) -> Self {
+        let Background { writer, maintenance, threads } = background;
         let views = restored.map(|b| b.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect()).unwrap_or_default();
-        Ok(Checkpointing {
-            writer: Some(to_writer),
-            maintenance: Some(to_maintenance),
+        Checkpointing {
+            writer: Some(writer),
+            maintenance: Some(maintenance),
             threads,
             next_id,
-            last: Instant::now(),
+            last: now,
             last_epoch: restored.map_or(Epoch::ZERO, |b| b.epoch),
             last_catalog: 0,
-            vacuumed: Instant::now(),
+            vacuumed: now,
             vacuuming: false,
             pause: Duration::ZERO,
             unclean: false,
@@ -144,7 +172,7 @@ impl Checkpointing {
             sinks: restored.map(|b| b.sink_files.clone()).unwrap_or_default(),
             recent: VecDeque::new(),
             is_final: false,
-        })
+        }
     }
 
     pub fn recent(&self) -> impl Iterator<Item = &Recent> {
@@ -235,7 +263,7 @@ impl Core {
         self.stats.tail_bytes.store(self.segments.tail_bytes() as u64, Ordering::Relaxed);
         self.stats.state_bytes.store(self.engine.state_bytes() as u64, Ordering::Relaxed);
         self.vacuum_if_due();
-        let due = self.shutdown.is_none() && self.next_checkpoint().is_some_and(|at| at <= Instant::now());
+        let due = self.shutdown.is_none() && self.next_checkpoint().is_some_and(|at| at <= self.instant());
         if due && self.log_is_cut() {
             self.begin_checkpoint();
         }
@@ -244,7 +272,7 @@ impl Core {
     }
 
     fn vacuum_if_due(&mut self) {
-        let waited = self.checkpoints.vacuumed.elapsed();
+        let waited = self.instant() - self.checkpoints.vacuumed;
         let due = waited >= VACUUM_INTERVAL && self.last_cut > self.checkpoints.last_epoch;
         let much = self.checkpoints.unclean || self.segments.tail_bytes() >= TAILS_BYTES_HIGH;
         let pressing = waited >= VACUUM_INTERVAL_MIN && much;
@@ -252,7 +280,7 @@ impl Core {
             return;
         }
         self.checkpoints.vacuuming = true;
-        self.checkpoints.vacuumed = Instant::now();
+        self.checkpoints.vacuumed = self.instant();
         let views = self.jobs.values().flat_map(|j| j.views().cloned()).collect();
         let oldest = self.oldest_needed();
         self.checkpoints.maintain(MaintenanceTask::Vacuum(views, oldest));
@@ -327,7 +355,7 @@ impl Core {
             unreached,
             held: BTreeSet::new(),
             runs: BTreeMap::new(),
-            started: Instant::now(),
+            started: self.instant(),
             catalog: self.catalog.version(),
             writing: false,
             views_frozen: false,
@@ -506,10 +534,11 @@ impl Core {
     pub(super) fn on_checkpoint_done(&mut self, id: u64, result: Result<Written>) {
         let Some(run) = self.checkpoint.take_if(|r| r.id == id) else { return };
         failpoint::release("backfill.step");
-        let micros = run.started.elapsed().as_micros() as u64;
+        let now = self.instant();
+        let micros = (now - run.started).as_micros() as u64;
         let problem = result.as_ref().err().map(|e| e.to_string());
         let books = &mut self.checkpoints;
-        books.last = Instant::now();
+        books.last = now;
         match result {
             Ok(written) => {
                 books.pause = Duration::ZERO;

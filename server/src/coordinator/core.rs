@@ -18,6 +18,7 @@ use super::{CoordinatorConfig, Event};
 use crate::catalog::CatalogSnapshot;
 use crossbeam_channel::{Receiver, Sender, select};
 use eddyline_common::kv::KeyValueStore;
+use eddyline_common::runtime::{Process, Turn};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_executor::{Engine, EngineEvent, Step};
 use eddyline_storage::lock::DataDirLock;
@@ -130,37 +131,69 @@ pub(super) struct Core {
     pub _locks: Vec<DataDirLock>,
 }
 
-impl Core {
-    /// Runs until shut down.
-    pub fn run(mut self) {
-        let mut stopping: Option<Instant> = None;
-        loop {
-            self.wait();
-            self.settle();
-            if self.shutdown.is_none() {
-                continue;
-            }
-            if self.is_at_rest() {
-                break;
-            }
-            if stopping.get_or_insert_with(Instant::now).elapsed() > STOPPING_MAX {
-                tracing::warn!("stopping without a last checkpoint: some view did not come to it; the log has everything");
-                break;
-            }
+/// The coordinator's thread: turns until it is shut down.
+pub(super) struct Loop {
+    core: Option<Core>,
+    /// Since when it stops.
+    stopping: Option<Instant>,
+    /// Dropped when the thread ends, by a panic too.
+    _alive: oneshot::Sender<()>,
+}
+
+impl Loop {
+    pub fn new(core: Core, alive: oneshot::Sender<()>) -> Self {
+        Loop { core: Some(core), stopping: None, _alive: alive }
+    }
+}
+
+impl Process for Loop {
+    fn turn(&mut self, may_wait: bool) -> Turn {
+        let Some(core) = &mut self.core else { return Turn::Ended };
+        let has_come = core.take_events(may_wait);
+        core.settle();
+        if core.shutdown.is_none() {
+            return if has_come { Turn::Worked } else { Turn::Idle };
         }
-        self.stop();
+        let now = core.instant();
+        let takes_long = now - *self.stopping.get_or_insert(now) > STOPPING_MAX;
+        if takes_long {
+            tracing::warn!("stopping without a last checkpoint: some view did not come to it; the log has everything");
+        }
+        if !takes_long && !core.is_at_rest() {
+            return if has_come { Turn::Worked } else { Turn::Idle };
+        }
+        if let Some(core) = self.core.take() {
+            core.stop();
+        }
+        Turn::Ended
+    }
+}
+
+impl Core {
+    /// What the clock says, for spans of time.
+    pub fn instant(&self) -> Instant {
+        self.config.clock.instant()
     }
 
-    /// Blocks for an event or timer, then takes what else has come.
-    fn wait(&mut self) {
-        let due = self.next_timer().saturating_duration_since(Instant::now());
+    /// Takes the events that have come; if it may, it waits for one or a timer first. Says whether something has come.
+    fn take_events(&mut self, may_wait: bool) -> bool {
+        let due = self.next_timer().saturating_duration_since(self.instant());
         // What came due since the last turn is done now.
         let was_overdue = std::mem::replace(&mut self.overdue, due.is_zero());
-        let timeout = if was_overdue && self.overdue { SLEEP_OVERDUE } else { due.min(SLEEP_MAX) };
+        let is_new = self.overdue && !was_overdue;
+        let timeout = match may_wait {
+            false => Duration::ZERO,
+            true if self.overdue && was_overdue => SLEEP_OVERDUE,
+            true => due.min(SLEEP_MAX),
+        };
+        let mut has_come = true;
         select! {
             recv(self.events) -> event => if let Ok(event) = event { self.on_event(event) },
             recv(self.engine_events) -> event => if let Ok(event) = event { self.on_engine_event(event) },
-            default(timeout) => self.unscheduled = true
+            default(timeout) => {
+                self.unscheduled = true;
+                has_come = is_new;
+            }
         }
         for _ in 0..EVENTS_PER_TURN {
             if let Ok(event) = self.engine_events.try_recv() {
@@ -171,6 +204,7 @@ impl Core {
                 break;
             }
         }
+        has_come
     }
 
     /// Works out everything that has become possible.
@@ -180,7 +214,7 @@ impl Core {
         }
         loop {
             let cut = self.shutdown.is_none() && self.cut_if_due();
-            let scheduled = (cut || self.unscheduled || self.scheduled.elapsed() >= SCHEDULE_INTERVAL) && self.schedule();
+            let scheduled = (cut || self.unscheduled || self.instant() - self.scheduled >= SCHEDULE_INTERVAL) && self.schedule();
             self.unscheduled = scheduled || self.holds_steps();
             if !cut && !scheduled {
                 break;
@@ -196,10 +230,10 @@ impl Core {
 
     fn trim_if_due(&mut self) {
         let interval = self.trim_interval();
-        let is_due = self.trimmed.elapsed() >= interval || interval == TRIM_INTERVAL && self.is_quiet();
+        let is_due = self.instant() - self.trimmed >= interval || interval == TRIM_INTERVAL && self.is_quiet();
         if is_due {
             self.trim();
-            self.trimmed = Instant::now();
+            self.trimmed = self.instant();
             // A ring that was full may have room again.
             self.unscheduled = true;
         }
@@ -276,7 +310,7 @@ impl Core {
 
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
-        let far = Instant::now() + SLEEP_MAX;
+        let far = self.instant() + SLEEP_MAX;
         let trim = self.owes_trim.then(|| self.trimmed + self.trim_interval());
         let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log()).chain(trim);
         sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).chain(self.next_paced_cut()).min().unwrap_or(far)

@@ -107,7 +107,7 @@ impl Core {
 
     /// When what waits of a source may be cut though it is little.
     pub(super) fn next_paced_cut(&self) -> Option<Instant> {
-        let (cut_at, now) = (self.cut_at?, Instant::now());
+        let (cut_at, now) = (self.cut_at?, self.instant());
         let waiting = self.sources.values().filter(|s| s.has_input()).map(|s| (cut_at + self.pace(s), s.id()));
         // What is due already waits for a reader.
         waiting.filter(|(at, id)| *at > now || self.is_wanted(*id)).map(|(at, _)| at).min()
@@ -125,7 +125,7 @@ impl Core {
     }
 
     fn since_cut(&self) -> Duration {
-        self.cut_at.map_or(Duration::MAX, |at| at.elapsed())
+        self.cut_at.map_or(Duration::MAX, |at| self.instant() - at)
     }
 
     /// When to look at the jobs' timers again.
@@ -134,9 +134,9 @@ impl Core {
         // One that is overdue waits for something else.
         let soon = Duration::from_millis(1);
         Some(match wait {
-            0 if self.reads_waiting.iter().any(|read| read.wants_cut_after(self.last_cut)) => Instant::now() + soon,
-            0 => Instant::now() + TIMER_CUT_INTERVAL.saturating_sub(self.since_cut()).max(soon),
-            wait => Instant::now() + Duration::from_micros(wait as u64),
+            0 if self.reads_waiting.iter().any(|read| read.wants_cut_after(self.last_cut)) => self.instant() + soon,
+            0 => self.instant() + TIMER_CUT_INTERVAL.saturating_sub(self.since_cut()).max(soon),
+            wait => self.instant() + Duration::from_micros(wait as u64),
         })
     }
 
@@ -148,7 +148,7 @@ impl Core {
     /// While the log cannot be written, when to look again.
     pub(super) fn next_look_at_log(&self) -> Option<Instant> {
         let stalled = self.log_lost.is_none() && self.log.health().is_err();
-        stalled.then(|| Instant::now() + LOG_RETRY_INTERVAL)
+        stalled.then(|| self.instant() + LOG_RETRY_INTERVAL)
     }
 
     /// Self-clocking: a cut waits until a reader has nothing left to do, so that a busy engine takes large ones.
@@ -181,10 +181,10 @@ impl Core {
             inputs.insert(table.id(), table.cut(epoch, now));
         }
         self.last_cut = epoch;
-        self.cut_at = Some(Instant::now());
-        if self.last_mark.elapsed() >= MARK_INTERVAL {
+        self.cut_at = Some(self.instant());
+        if self.instant() - self.last_mark >= MARK_INTERVAL {
             self.mark(epoch);
-            self.last_mark = Instant::now();
+            self.last_mark = self.instant();
         }
         self.nows.push(epoch, now, &self.marks);
         self.stats.cuts.fetch_add(1, Ordering::Relaxed);

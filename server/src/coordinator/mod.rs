@@ -46,6 +46,8 @@ mod recovery;
 mod ring;
 mod scheduling;
 pub mod settings;
+#[cfg(test)]
+mod simulation;
 mod sink;
 mod sinking;
 mod source;
@@ -58,7 +60,7 @@ pub use pins::PinLimits;
 pub use recovery::{Running, start};
 pub use stats::{JobStats, SinkStats, SourceStats, Stats};
 
-use eddyline_common::runtime::{Clock, FileSystem};
+use eddyline_common::runtime::{Clock, FileSystem, Threads};
 use eddyline_common::{Epoch, RelationId, Result, SqlError};
 use eddyline_executor::StateBackend;
 use object_store::ObjectStore;
@@ -93,6 +95,10 @@ pub struct CoordinatorConfig {
     pub clock: Arc<dyn Clock>,
     pub fs: Arc<dyn FileSystem>,
     pub runtime: tokio::runtime::Handle,
+    /// Where the core runs.
+    pub threads: Arc<dyn Threads>,
+    /// The size of the log's files, in bytes.
+    pub log_segment_bytes: u64,
 }
 
 /// What wakes the coordinator.

@@ -5,6 +5,7 @@ use super::Event;
 use super::arrivals::StoredRows;
 use super::inbox::Reader;
 use crossbeam_channel::Sender;
+use eddyline_common::runtime::{Process, Threads, Turn};
 use eddyline_common::{Result, SqlError, TaggedBatch, failpoint};
 use eddyline_storage::priority;
 use parking_lot::{Condvar, Mutex};
@@ -46,10 +47,10 @@ pub struct Taken {
 }
 
 impl Prefetch {
-    pub fn start(reader: Reader, events: Sender<Event>, open: Open) -> Result<Prefetch> {
+    pub fn start(threads: &dyn Threads, reader: Reader, events: Sender<Event>, open: Open) -> Result<Prefetch> {
         let shared = Arc::new(Shared { state: Mutex::default(), space: Condvar::new(), reader, events });
-        let of_thread = shared.clone();
-        std::thread::Builder::new().name("snapshot".into()).spawn(move || of_thread.run(open))?;
+        let reading = Reading { shared: shared.clone(), open: Some(open), rows: None, read: VecDeque::new() };
+        threads.spawn("snapshot", Box::new(reading))?;
         Ok(Prefetch(shared))
     }
 
@@ -82,48 +83,73 @@ impl Drop for Prefetch {
     }
 }
 
-impl Shared {
-    fn run(&self, open: Open) {
+/// The thread that reads.
+struct Reading {
+    shared: Arc<Shared>,
+    open: Option<Open>,
+    rows: Option<StoredRows>,
+    read: VecDeque<TaggedBatch>,
+}
+
+impl Process for Reading {
+    fn turn(&mut self, may_wait: bool) -> Turn {
+        let turn = catch_unwind(AssertUnwindSafe(|| self.read(may_wait)))
+            .unwrap_or_else(|_| Err(SqlError::internal("reading a table or view panicked")));
+        let end = match turn {
+            Ok(Turn::Ended) => Ok(()),
+            Ok(turn) => return turn,
+            Err(error) => Err(error),
+        };
+        self.shared.state.lock().end = Some(end);
+        self.shared.tell();
+        Turn::Ended
+    }
+
+    fn begin(&mut self) {
         priority::lower();
-        let read = catch_unwind(AssertUnwindSafe(|| self.read(open)));
-        let end = read.unwrap_or_else(|_| Err(SqlError::internal("reading a table or view panicked")));
-        self.state.lock().end = Some(end);
-        self.tell();
     }
+}
 
-    fn read(&self, open: Open) -> Result<()> {
-        failpoint::hit("backfill.read")?;
-        let (mut rows, total) = open()?;
-        self.state.lock().total = Some(total);
-        while let Some(batches) = rows.more()? {
-            for batch in batches {
-                if !self.push(batch) {
-                    return Ok(());
-                }
-            }
+impl Reading {
+    fn read(&mut self, may_wait: bool) -> Result<Turn> {
+        if let Some(open) = self.open.take() {
+            failpoint::hit("backfill.read")?;
+            let (rows, total) = open()?;
+            self.shared.state.lock().total = Some(total);
+            self.rows = Some(rows);
         }
-        Ok(())
+        while self.read.is_empty() {
+            let more = self.rows.as_mut().map(StoredRows::more).transpose()?.flatten();
+            let Some(batches) = more else { return Ok(Turn::Ended) };
+            self.read.extend(batches);
+        }
+        Ok(self.shared.push(&mut self.read, may_wait))
     }
+}
 
-    /// Waits for room; false once nobody wants the rows any more.
-    fn push(&self, batch: TaggedBatch) -> bool {
-        let bytes = batch.changes.bytes() + 1;
+impl Shared {
+    /// Takes the first of the batches if there is room, or waits for some; the end once nobody wants the rows any more.
+    fn push(&self, read: &mut VecDeque<TaggedBatch>, may_wait: bool) -> Turn {
         let mut state = self.state.lock();
-        while state.bytes > 0 && state.bytes + bytes > READ_BYTES_MAX && !state.closed {
-            self.space.wait(&mut state);
-        }
         if state.closed {
-            return false;
+            return Turn::Ended;
+        }
+        let Some(bytes) = read.front().map(|batch| batch.changes.bytes() + 1) else { return Turn::Worked };
+        if state.bytes > 0 && state.bytes + bytes > READ_BYTES_MAX {
+            if may_wait {
+                self.space.wait(&mut state);
+            }
+            return Turn::Idle;
         }
         state.bytes += bytes;
-        state.batches.push_back(batch);
+        state.batches.extend(read.pop_front());
         // The coordinator takes all there is each time it looks.
         let is_first = state.batches.len() == 1;
         drop(state);
         if is_first {
             self.tell();
         }
-        true
+        Turn::Worked
     }
 
     fn tell(&self) {

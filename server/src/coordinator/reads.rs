@@ -2,7 +2,7 @@
 
 use super::core::{Core, reply_to};
 use super::handle::{ReadSnapshot, Reply, SystemAnswer, SystemRelation, new_snapshot};
-use super::job::{Job, common_epoch};
+use super::job::{Job, Mode, common_epoch};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
 use std::collections::{BTreeSet, HashMap};
 use tokio::sync::oneshot;
@@ -76,11 +76,11 @@ impl Core {
         self.reads_waiting.push(WaitingRead::new(relations, self.last_cut, Answer::Flushed(reply)));
     }
 
-    /// Late and rejected rows are those of the cuts taken so far, so that a session finds what its own writes led to;
-    /// everything else is shown as it is at this moment, also when a job is stuck.
+    /// Late and rejected rows are those of the cuts taken so far, so that a session finds what its own writes led to, and a restart takes
+    /// none of them away; everything else is shown as it is at this moment, also when a job is stuck.
     pub(super) fn on_system_rows(&mut self, relation: SystemRelation, reply: oneshot::Sender<SystemAnswer>) {
         let waits = matches!(relation, SystemRelation::LateRows | SystemRelation::RejectedRows);
-        let relations = self.jobs.values().filter(|j| waits && self.keeps_up(j)).map(Job::id).collect();
+        let relations = self.jobs.values().filter(|j| waits && (self.keeps_up(j) || self.comes_back(j))).map(Job::id).collect();
         let at_least = if waits { self.last_cut } else { Epoch::ZERO };
         self.reads_waiting.push(WaitingRead::new(relations, at_least, Answer::SystemRows(relation, reply)));
     }
@@ -140,10 +140,25 @@ impl Core {
             .flat_map(|(relations, _)| relations)
     }
 
+    /// It reads on its own what had been there: a restart fills it again, or it fell behind.
+    fn comes_back(&self, job: &Job) -> bool {
+        matches!(&job.mode, Mode::Backfilling(backfill) if backfill.from.is_some() || backfill.to <= self.recovered)
+    }
+
+    /// Some source of its does not give what it has still to read.
+    fn waits_for_a_source(&self, job: &Job) -> bool {
+        let replayed = job.inputs.iter().filter_map(|input| self.sources.get(input)).filter(|source| source.is_replaying());
+        let private = job.reading().into_iter().flat_map(|reading| &reading.sources);
+        private.into_iter().any(|read| read.inbox.problem().is_some())
+            || replayed.into_iter().any(|source| source.stats.problem.read().is_some())
+    }
+
     /// Who waits for all that moves waits for what was dropped, stopped or stands still meanwhile no longer.
     fn waits_for(&self, read: &WaitingRead) -> Vec<RelationId> {
         let names_them = matches!(read.answer, Answer::Snapshot(_));
-        let moves = |id: &RelationId| names_them || self.jobs.get(id).is_some_and(|job| !self.is_stuck(job));
+        let shows_rows = matches!(read.answer, Answer::SystemRows(..));
+        let moves = |job: &Job| !self.is_stuck(job) && !(shows_rows && self.waits_for_a_source(job));
+        let moves = |id: &RelationId| names_them || self.jobs.get(id).is_some_and(moves);
         read.relations.iter().copied().filter(moves).collect()
     }
 

@@ -4,11 +4,11 @@
 use crossbeam_channel::Sender;
 use eddyline_common::Result;
 use eddyline_common::connector::SourceReader;
-use std::thread::JoinHandle;
+use eddyline_common::runtime::{Thread, Threads, for_each};
 
 pub struct Reaper {
     readers: Option<Sender<Box<dyn SourceReader>>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Box<dyn Thread>>,
 }
 
 /// A reader that ends on the reaper's thread when this is dropped.
@@ -18,9 +18,9 @@ pub struct Reaped {
 }
 
 impl Reaper {
-    pub fn start() -> Result<Reaper> {
+    pub fn start(threads: &dyn Threads) -> Result<Reaper> {
         let (readers, gone) = crossbeam_channel::unbounded::<Box<dyn SourceReader>>();
-        let thread = std::thread::Builder::new().name("readers".into()).spawn(move || gone.iter().for_each(drop))?;
+        let thread = threads.spawn("readers", for_each(gone, drop))?;
         Ok(Reaper { readers: Some(readers), thread: Some(thread) })
     }
 

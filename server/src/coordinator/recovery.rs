@@ -1,8 +1,8 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Body, Checkpointing, Maintenance, Positions, Writer, has_job, read_body};
-use super::core::Core;
+use super::checkpointing::{Background, Body, Checkpointing, Means, Positions, has_job, read_body};
+use super::core::{Core, Loop};
 use super::ddl::{StoredViews, view_key, view_schema};
 use super::handle::CoordinatorHandle;
 use super::history::History;
@@ -18,6 +18,7 @@ use super::system::SystemRows;
 use super::table::Table;
 use super::{CheckpointLocation, CoordinatorConfig, backfill::Backfill};
 use crate::catalog::CatalogSnapshot;
+use eddyline_common::runtime::Thread;
 use eddyline_common::{ChangeBatch, Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
 use eddyline_executor::{Engine, EngineConfig, rejects};
 use eddyline_planner::catalog::{Relation, RelationKind};
@@ -32,7 +33,6 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -52,7 +52,7 @@ struct Restored {
 /// A coordinator at work.
 pub struct Running {
     pub handle: CoordinatorHandle,
-    pub thread: JoinHandle<()>,
+    pub thread: Box<dyn Thread>,
     /// Resolves when the thread has ended, for whatever reason.
     pub ended: oneshot::Receiver<()>,
 }
@@ -64,11 +64,8 @@ pub fn start(config: CoordinatorConfig) -> Result<Running> {
     let handle = core.handle.clone();
     core.settle();
     let (alive, ended) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("coordinator".into()).spawn(move || {
-        // Dropped when the thread ends, by a panic too.
-        let _alive = alive;
-        core.run();
-    })?;
+    let threads = core.config.threads.clone();
+    let thread = threads.spawn("coordinator", Box::new(Loop::new(core, alive)))?;
     Ok(Running { handle, thread, ended })
 }
 
@@ -80,7 +77,7 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
         store.restore_newest(|manifest| restore(&config, &store, &segments, read_body(manifest)?))?.map(|(_, restored)| restored);
     segments.keep_only(&restored.as_ref().map(|restored| segment_files(&restored.body)).unwrap_or_default())?;
     failpoint::hit("recovery.manifest_loaded")?;
-    let (log, recovered) = Log::open(config.fs.clone(), config.data_dir.join("log"), log_options())?;
+    let (log, recovered) = Log::open(config.fs.clone(), config.data_dir.join("log"), log_options(&config))?;
     let log = Arc::new(log);
     let (contents, kv) = match restored {
         Some(Restored { body, views, histories, kv }) => (Some((body, views, histories)), kv),
@@ -158,8 +155,8 @@ fn patiently<T>(mut ask: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-fn log_options() -> LogOptions {
-    LogOptions::default()
+fn log_options(config: &CoordinatorConfig) -> LogOptions {
+    LogOptions { segment_bytes: config.log_segment_bytes, threads: config.threads.clone(), ..LogOptions::default() }
 }
 
 /// Views and operator state of one checkpoint; an error of state `DATA_CORRUPTED` means that an older one must do.
@@ -249,8 +246,8 @@ fn assemble(
     segments: Arc<SegmentDir>,
     body: Option<&Body>,
 ) -> Result<Core> {
-    let engine_config = EngineConfig { workers: config.workers, backend: config.backend, cache_bytes: config.state_cache_bytes };
-    let engine = Engine::start(engine_config, kv.clone());
+    let (workers, backend, cache_bytes, threads) = (config.workers, config.backend, config.state_cache_bytes, config.threads.clone());
+    let engine = Engine::start(EngineConfig { workers, backend, cache_bytes, threads }, kv.clone());
     let engine_events = engine.events();
     let (sender, events) = crossbeam_channel::unbounded();
     let stats = Arc::new(Stats { log: log.stats(), ..Stats::default() });
@@ -267,15 +264,16 @@ fn assemble(
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
     clear_dir(&image_dir)?;
-    let maintenance = Maintenance { store: store.clone(), events: sender.clone(), stats: stats.clone() };
-    let writer =
-        Writer { store, kv: kv.clone(), gate: engine.gate().clone(), log: log.clone(), image_dir, events: sender.clone(), positions: None };
+    let (events_of_core, gate) = (sender.clone(), engine.gate().clone());
+    let means = Means { store, kv: kv.clone(), gate, log: log.clone(), image_dir, events: events_of_core, stats: stats.clone() };
+    let background = Background::start(&config.threads, means)?;
+    let now = config.clock.instant();
     let started = Tunable { checkpoint_interval: config.checkpoint_interval, ring_bytes: config.ring_bytes, pin_limits: config.pin_limits };
     *handle.settings.write() = started.listed();
     Ok(Core {
         started,
         altered: BTreeMap::new(),
-        checkpoints: Checkpointing::start(maintenance, writer, next_id, body)?,
+        checkpoints: Checkpointing::start(background, now, next_id, body),
         log,
         engine,
         engine_events,
@@ -296,7 +294,7 @@ fn assemble(
         collecting: BTreeSet::new(),
         steps_begun: Vec::new(),
         unscheduled: true,
-        scheduled: Instant::now(),
+        scheduled: now,
         sinks: BTreeMap::new(),
         sinks_back: BTreeMap::new(),
         sink_writes: BTreeMap::new(),
@@ -312,8 +310,8 @@ fn assemble(
         horizon: Epoch::ZERO,
         readers_changed: false,
         marks: BTreeSet::new(),
-        last_mark: Instant::now(),
-        trimmed: Instant::now(),
+        last_mark: now,
+        trimmed: now,
         owes_trim: false,
         overdue: false,
         checkpoint: None,
@@ -322,7 +320,7 @@ fn assemble(
         writes_waiting: Vec::new(),
         reads_waiting: Vec::new(),
         shutdown: None,
-        reaper: Reaper::start()?,
+        reaper: Reaper::start(&*config.threads)?,
         config,
         _locks: locks,
     })

@@ -29,7 +29,7 @@ pub(super) enum Move {
 impl Core {
     /// Moves every job as far as it can go now; true if any moved.
     pub(super) fn schedule(&mut self) -> bool {
-        self.scheduled = Instant::now();
+        self.scheduled = self.instant();
         if self.holds_steps() {
             return false;
         }
@@ -169,8 +169,9 @@ impl Core {
             inputs.push(StepInput { relation: *input, batches: taken.batches, watermark: taken.watermark.unwrap_or(before) });
         }
         self.begin_step(id, target, arrived, inputs, bytes);
+        let now = self.instant();
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.last_step = Some(Instant::now());
+            job.last_step = Some(now);
         }
     }
 

@@ -472,7 +472,7 @@ mod tests {
     use arrow::array::{AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use eddyline_common::connector::BatchSink;
-    use eddyline_common::runtime::SystemClock;
+    use eddyline_common::runtime::{SystemClock, SystemThreads};
     use std::sync::atomic::AtomicUsize;
 
     /// Its readers cannot be started at first.
@@ -532,7 +532,7 @@ mod tests {
     #[test]
     fn a_reader_that_cannot_be_started_is_tried_again() {
         let mut source = bid();
-        let reaper = Reaper::start().unwrap();
+        let reaper = Reaper::start(&SystemThreads).unwrap();
         let connector = Arc::new(Failing { attempts: AtomicUsize::new(0), fails: 2 });
         source.alter(source.relation.clone(), connector.clone(), &reaper).unwrap();
         source.start(&reaper);

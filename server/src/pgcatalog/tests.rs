@@ -52,7 +52,7 @@ impl Catalog for TestCatalog {
     }
 }
 
-fn plan_on(snapshot: &CatalogSnapshot, parsed: &Parsed) -> eddyline_common::Result<Planned> {
+pub fn plan_on(snapshot: &CatalogSnapshot, parsed: &Parsed) -> eddyline_common::Result<Planned> {
     eddyline_planner::plan(parsed, &TestCatalog::new(snapshot.clone()), &Settings::default(), &mut StateTableIds(0), &[])
 }
 

@@ -2,8 +2,6 @@
 //! between any two statements. A statement's session settings do not outlive the kill; suites do not rely on them.
 
 use async_trait::async_trait;
-use eddyline_sql_tests::client::number;
-use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 use std::path::{Path, PathBuf};
@@ -47,15 +45,6 @@ impl Database {
         let client = server.connect().await;
         Database { server, client, restless }
     }
-
-    /// Two relations show what views have come to that are filled again after a restart, and do not wait for them.
-    async fn until_filled(&self, sql: &str) {
-        if ["eddyline.late_rows", "eddyline.rejected_rows"].iter().any(|relation| sql.contains(relation)) {
-            const FILLED: &str = "SELECT COUNT(*) FROM eddyline.jobs WHERE state = 'backfilling'";
-            let is_filled = || async { (number(&self.client, FILLED).await == 0).then_some(()) };
-            until("no view is being filled", is_filled).await;
-        }
-    }
 }
 
 #[async_trait]
@@ -67,7 +56,6 @@ impl AsyncDB for Database {
         if self.restless {
             self.server.kill_and_restart();
             self.client = self.server.connect().await;
-            self.until_filled(sql).await;
         }
         let mut rows = Vec::new();
         let mut columns = None;

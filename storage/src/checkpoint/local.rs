@@ -19,14 +19,9 @@ pub(super) enum Linked {
 /// would be in every checkpoint.
 const LINKED_BYTES_MIN: u64 = 64 << 10;
 
-/// Whether a file of this length gets a second name rather than a copy.
-pub(super) fn is_linked(bytes: u64) -> bool {
-    bytes >= LINKED_BYTES_MIN
-}
-
 /// Gives the file a second name, or copies it where it is small or cannot have one (another file system, too many links).
 pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<Linked> {
-    if !is_linked(fs::metadata(from)?.len()) {
+    if fs::metadata(from)?.len() < LINKED_BYTES_MIN {
         return fs::copy(from, to).map(|_| Linked::Copy);
     }
     match fs::hard_link(from, to) {

@@ -75,7 +75,8 @@ impl CheckpointStore {
     }
 
     /// Makes a file's content the local file `path`, which nobody may write to. Reads nothing where it need not: a local
-    /// store gives a link, and a file that is at `path` already is kept if it is the right one. The caller verifies.
+    /// store gives a link, or a copy where the file is small, and so its damage shows; with a remote one a file that is at `path` already is kept
+    /// if it is the right one. The caller verifies.
     pub async fn place_file(&self, file: &FileRef, path: &Path) -> Result<()> {
         let (wanted, target, local) = (file.clone(), path.to_path_buf(), self.local_path("files"));
         if off_runtime(move || place(&wanted, local.as_deref(), &target)).await? {
@@ -177,8 +178,7 @@ fn link_out(file: &FileRef, from: &Path, to: &Path) -> Result<()> {
 
 /// `false`: it has to be fetched to `to`, where nothing is any more.
 fn place(file: &FileRef, files: Option<&Path>, to: &Path) -> Result<bool> {
-    let linked = files.is_some() && local::is_linked(file.bytes);
-    if !linked && to.exists() {
+    if files.is_none() && to.exists() {
         let (bytes, crc32) = local::measure(to).map_err(failed("read", to))?;
         if verify(file, bytes, crc32).is_ok() {
             return Ok(true);

@@ -10,7 +10,7 @@ use super::spare::Spares;
 use super::writer::{Chunk, DurableCallback, Health, Shared, closed};
 use super::{LogPosition, Recovered, segment};
 use crate::io::failed;
-use eddyline_common::runtime::{FileSystem, WriteFile};
+use eddyline_common::runtime::{FileSystem, Process, Turn, WriteFile};
 use eddyline_common::{Result, SqlError, SqlState, failpoint};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +32,15 @@ pub(super) struct Flusher {
     /// `None` at first, and after a failure.
     file: Option<Box<dyn WriteFile>>,
     spares: Arc<Spares>,
+    /// What could not be written yet.
+    stalled: Option<Chunk>,
+}
+
+enum Next {
+    Chunk(Chunk),
+    Nothing,
+    /// The log closes, and nothing is pending.
+    Closed,
 }
 
 enum Failure {
@@ -39,36 +48,62 @@ enum Failure {
     Sync(SqlError),
 }
 
+impl Process for Flusher {
+    fn turn(&mut self, may_wait: bool) -> Turn {
+        match self.take(may_wait) {
+            Next::Chunk(chunk) => self.write_out(chunk, may_wait),
+            Next::Nothing => Turn::Idle,
+            Next::Closed => {
+                self.close();
+                Turn::Ended
+            }
+        }
+    }
+}
+
 impl Flusher {
     pub(super) fn new(shared: Arc<Shared>, fs: Arc<dyn FileSystem>, recovered: &Recovered, dir: PathBuf, spares: Arc<Spares>) -> Flusher {
         let LogPosition { segment, offset: durable } = recovered.end();
-        Flusher { shared, fs, dir, segment, durable, allocated: recovered.allocated(), file: None, spares }
+        Flusher { shared, fs, dir, segment, durable, allocated: recovered.allocated(), file: None, spares, stalled: None }
     }
 
-    pub(super) fn run(mut self) {
-        while let Some(mut chunk) = self.take() {
-            loop {
-                let last_attempt = self.shared.state.lock().closing;
-                match self.flush(&mut chunk) {
-                    Ok(()) => break self.succeeded(&chunk),
-                    Err(Failure::Sync(error)) => return self.poison(error),
-                    Err(Failure::Write(_)) if last_attempt => return self.close(),
-                    Err(Failure::Write(error)) => self.stall(error),
-                }
+    /// One attempt at writing a chunk.
+    fn write_out(&mut self, mut chunk: Chunk, may_wait: bool) -> Turn {
+        let last_attempt = self.shared.state.lock().closing;
+        match self.flush(&mut chunk) {
+            Ok(()) => self.succeeded(&chunk),
+            Err(Failure::Sync(error)) => {
+                self.poison(error);
+                return Turn::Ended;
+            }
+            Err(Failure::Write(_)) if last_attempt => {
+                self.close();
+                return Turn::Ended;
+            }
+            Err(Failure::Write(error)) => {
+                self.stall(error, may_wait);
+                self.stalled = Some(chunk);
+                return Turn::Idle;
             }
         }
-        self.close();
+        Turn::Worked
     }
 
-    /// Waits for the oldest pending chunk. `None` if the log closes and nothing is pending.
-    fn take(&self) -> Option<Chunk> {
+    /// The oldest chunk that is not durable.
+    fn take(&mut self, may_wait: bool) -> Next {
+        if let Some(chunk) = self.stalled.take() {
+            return Next::Chunk(chunk);
+        }
         let mut state = self.shared.state.lock();
         loop {
             if let Some(chunk) = state.pending.pop_front() {
-                return Some(chunk);
+                return Next::Chunk(chunk);
             }
             if state.closing {
-                return None;
+                return Next::Closed;
+            }
+            if !may_wait {
+                return Next::Nothing;
             }
             self.shared.work.wait(&mut state);
         }
@@ -157,15 +192,15 @@ impl Flusher {
         resolve(waiters, Ok(()));
     }
 
-    /// Says that a write failed, and pauses unless the log closes. Waiters go on waiting.
-    fn stall(&self, error: SqlError) {
+    /// Says that a write failed, and pauses if it may and the log does not close. Waiters go on waiting.
+    fn stall(&self, error: SqlError, may_wait: bool) {
         let mut state = self.shared.state.lock();
         if matches!(state.health, Health::Good) {
             tracing::error!(%error, "the log cannot be written; it is tried again until it can");
         }
         state.health = Health::Stalled(error);
         self.shared.moved.notify_all();
-        if !state.closing {
+        if may_wait && !state.closing {
             self.shared.work.wait_for(&mut state, self.shared.options.retry_after);
         }
     }

@@ -31,8 +31,10 @@ pub use recovered::{Frame, Frames, Recovered};
 pub use segment::path as segment_path;
 pub use writer::{DurableCallback, Log, LogFile, LogStats};
 
+use eddyline_common::runtime::{SystemThreads, Threads};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a frame starts. The default is before every frame of a log that still has its first segment.
@@ -50,7 +52,7 @@ impl fmt::Display for LogPosition {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LogOptions {
     /// A segment that would grow beyond this is followed by a new one; a larger frame has a segment for itself.
     pub segment_bytes: u64,
@@ -60,6 +62,8 @@ pub struct LogOptions {
     pub retry_after: Duration,
     /// Where a test makes a sync fail.
     pub sync_failpoint: &'static str,
+    /// Where it is written and prepared.
+    pub threads: Arc<dyn Threads>,
 }
 
 /// Recovery reads a segment at a time into memory, and old ones go when a checkpoint passes them: large enough
@@ -72,6 +76,12 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 impl Default for LogOptions {
     fn default() -> Self {
-        LogOptions { segment_bytes: SEGMENT_BYTES, room_bytes_max: ROOM_BYTES_MAX, retry_after: RETRY_AFTER, sync_failpoint: "log.synced" }
+        LogOptions {
+            segment_bytes: SEGMENT_BYTES,
+            room_bytes_max: ROOM_BYTES_MAX,
+            retry_after: RETRY_AFTER,
+            sync_failpoint: "log.synced",
+            threads: Arc::new(SystemThreads),
+        }
     }
 }

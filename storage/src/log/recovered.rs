@@ -40,6 +40,8 @@ impl Recovered {
         let mut bytes = if segments.is_empty() { Vec::new() } else { segment::read(&*fs, &path)? };
         let Extent { mut valid, torn, is_sealed } = segment::extent(&bytes, last_segment, &path)?;
         if is_sealed && torn == 0 {
+            // Its end may be in the page cache only, and what follows it must not outlive it.
+            settle(&*fs, &path, last_segment, valid, torn).map_err(failed("repair log segment", &path))?;
             last_segment += 1;
             path = segment::path(&dir, last_segment);
             (bytes, valid) = (Vec::new(), 0);

@@ -5,11 +5,10 @@
 use crate::io::failed;
 use crate::priority;
 use eddyline_common::Result;
-use eddyline_common::runtime::FileSystem;
+use eddyline_common::runtime::{FileSystem, Process, Turn};
 use parking_lot::{Condvar, Mutex};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// Zeros are written in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
@@ -29,6 +28,19 @@ struct State {
     closing: bool,
 }
 
+/// Prepares files until `close`.
+pub(super) struct Preparer(pub Arc<Spares>);
+
+impl Process for Preparer {
+    fn turn(&mut self, may_wait: bool) -> Turn {
+        self.0.prepare_if_wanted(may_wait)
+    }
+
+    fn begin(&mut self) {
+        priority::lower();
+    }
+}
+
 /// Shared by the flusher, who takes the file, the log, which gives old ones, and the thread that prepares it.
 pub(super) struct Spares {
     fs: Arc<dyn FileSystem>,
@@ -42,12 +54,6 @@ impl Spares {
     pub(super) fn new(fs: Arc<dyn FileSystem>, dir: &Path, segment_bytes: u64) -> Arc<Spares> {
         let state = Mutex::new(State { spare: Spare::Raw, wanted: false, closing: false });
         Arc::new(Spares { fs, path: dir.join("spare"), segment_bytes, state, changed: Condvar::new() })
-    }
-
-    /// Starts the thread that prepares files. It ends after `close`.
-    pub(super) fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
-        let spares = self.clone();
-        std::thread::Builder::new().name("log-spare".into()).spawn(move || spares.run())
     }
 
     pub(super) fn close(&self) {
@@ -94,28 +100,27 @@ impl Spares {
         self.state.lock().spare == Spare::Ready
     }
 
-    fn run(&self) {
-        priority::lower();
+    fn prepare_if_wanted(&self, may_wait: bool) -> Turn {
         let mut state = self.state.lock();
-        loop {
-            if state.closing {
-                return;
-            }
-            if !state.wanted {
-                self.changed.wait(&mut state);
-                continue;
-            }
-            (state.wanted, state.spare) = (false, Spare::Preparing);
-            drop(state);
-            let prepared = self.prepare();
-            if let Err(error) = &prepared {
-                tracing::warn!("the next log segment is not prepared, and grows as it is written: {error}");
-                // Room for records goes before room for zeros. What cannot be removed is written over the next time.
-                let _gone = self.fs.remove_file(&self.path);
-            }
-            state = self.state.lock();
-            state.spare = if matches!(prepared, Ok(true)) { Spare::Ready } else { Spare::Raw };
+        while may_wait && !state.wanted && !state.closing {
+            self.changed.wait(&mut state);
         }
+        if state.closing {
+            return Turn::Ended;
+        }
+        if !state.wanted {
+            return Turn::Idle;
+        }
+        (state.wanted, state.spare) = (false, Spare::Preparing);
+        drop(state);
+        let prepared = self.prepare();
+        if let Err(error) = &prepared {
+            tracing::warn!("the next log segment is not prepared, and grows as it is written: {error}");
+            // Room for records goes before room for zeros. What cannot be removed is written over the next time.
+            let _gone = self.fs.remove_file(&self.path);
+        }
+        self.state.lock().spare = if matches!(prepared, Ok(true)) { Spare::Ready } else { Spare::Raw };
+        Turn::Worked
     }
 
     /// `false`: the log closes.

@@ -3,7 +3,7 @@
 
 use super::frame::{self, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use super::*;
-use eddyline_common::runtime::{FileSystem, SystemFs, WriteFile};
+use eddyline_common::runtime::{FileSystem, MemoryFs, SystemFs, WriteFile};
 use eddyline_common::{Result, SqlError, SqlState};
 use parking_lot::{Condvar, Mutex};
 use std::io;
@@ -17,11 +17,11 @@ fn options() -> LogOptions {
 }
 
 fn open(dir: &Path) -> Result<(Log, Recovered)> {
-    open_with(Arc::new(SystemFs), dir, options())
+    open_with(Arc::new(SystemFs), dir, &options())
 }
 
-fn open_with(fs: Arc<dyn FileSystem>, dir: &Path, options: LogOptions) -> Result<(Log, Recovered)> {
-    Log::open(fs, dir.to_path_buf(), options)
+fn open_with(fs: Arc<dyn FileSystem>, dir: &Path, options: &LogOptions) -> Result<(Log, Recovered)> {
+    Log::open(fs, dir.to_path_buf(), options.clone())
 }
 
 /// Appends and waits, so that every payload is a write of its own.
@@ -318,7 +318,7 @@ fn a_frame_inside_of_a_payload_is_not_taken_for_one() {
 fn segments_are_bounded_rolled_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let small = LogOptions { segment_bytes: 100, ..options() };
-    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
     let numbers: Vec<String> = (0..20).map(|number| format!("record {number:02}")).collect();
     // Unsynced writes that span segments, and one frame larger than any segment.
     let mut positions: Vec<LogPosition> = numbers.iter().map(|text| log.append(1, text.as_bytes()).unwrap()).collect();
@@ -330,7 +330,7 @@ fn segments_are_bounded_rolled_and_removed() {
     let all: Vec<String> = numbers.into_iter().chain([large, "after".to_string()]).collect();
     drop(log);
 
-    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
     assert_eq!(payloads(&recovered), all);
     for (index, position) in positions.iter().enumerate() {
         assert_eq!(payloads_from(&recovered, *position), all[index..]);
@@ -340,7 +340,7 @@ fn segments_are_bounded_rolled_and_removed() {
     assert!(!segment_path(dir.path(), positions[10].segment - 1).exists());
     drop(log);
 
-    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
     assert_eq!(payloads_from(&recovered, positions[10]), all[10..]);
     let error = recovered.frames(positions[0]).err().unwrap();
     assert!(error.detail.unwrap().starts_with("It begins at segment"));
@@ -356,7 +356,7 @@ fn segments_are_bounded_rolled_and_removed() {
 fn damage_and_gaps_in_older_segments_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let small = LogOptions { segment_bytes: 60, ..options() };
-    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
     let positions = write_each(&log, &["one", "two", "three", "four"]);
     drop(log);
     let path = segment_path(dir.path(), 2);
@@ -370,7 +370,7 @@ fn damage_and_gaps_in_older_segments_are_errors() {
     ];
     for (what, bytes, offset) in damages {
         std::fs::write(&path, bytes).unwrap();
-        let recovered = open_with(Arc::new(SystemFs), dir.path(), small).unwrap().1;
+        let recovered = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap().1;
         let error = recovered.frames(LogPosition::default()).unwrap().find_map(Result::err).unwrap_or_else(|| panic!("{what}"));
         assert_eq!(error.message, format!("log segment \"{}\" is damaged at offset {offset}", path.display()));
     }
@@ -392,7 +392,7 @@ fn another_version_is_refused_by_name() {
 fn many_appends_share_one_sync() {
     let dir = tempfile::tempdir().unwrap();
     let (fs, faults) = faulty();
-    let (log, _) = open_with(fs, dir.path(), options()).unwrap();
+    let (log, _) = open_with(fs, dir.path(), &options()).unwrap();
     let log = Arc::new(log);
     faults.set(|state| (state.hold_sync, state.syncs) = (true, 0));
     log.append(1, b"leader").unwrap();
@@ -423,7 +423,7 @@ fn many_appends_share_one_sync() {
 fn concurrent_writers_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let small = LogOptions { segment_bytes: 4096, ..options() };
-    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
     let mut written: Vec<(LogPosition, String)> = std::thread::scope(|scope| {
         let write = |writer: usize| {
             let log = &log;
@@ -445,7 +445,7 @@ fn concurrent_writers_lose_nothing() {
     });
     drop(log);
     written.sort();
-    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
     let found: Vec<(LogPosition, String)> = recovered
         .frames(LogPosition::default())
         .unwrap()
@@ -459,7 +459,7 @@ fn concurrent_writers_lose_nothing() {
 fn appending_never_waits_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let (fs, faults) = faulty();
-    let (log, _) = open_with(fs, dir.path(), options()).unwrap();
+    let (log, _) = open_with(fs, dir.path(), &options()).unwrap();
     faults.set(|state| state.hold_sync = true);
     log.append(1, b"leader").unwrap();
     faults.wait_until(|state| state.syncs_waiting == 1);
@@ -477,7 +477,7 @@ fn a_full_disk_is_reported_and_survived_wherever_the_write_stops() {
     for space in 0..2 * frame_bytes {
         let dir = tempfile::tempdir().unwrap();
         let (fs, faults) = faulty();
-        let (log, _) = open_with(fs.clone(), dir.path(), options()).unwrap();
+        let (log, _) = open_with(fs.clone(), dir.path(), &options()).unwrap();
         write_each(&log, &["start"]);
 
         faults.set(|state| (state.space, state.hold_sync) = (Some(space), true));
@@ -498,7 +498,7 @@ fn a_full_disk_is_reported_and_survived_wherever_the_write_stops() {
         }
         drop(log);
 
-        let recovered = open_with(fs, dir.path(), options()).unwrap().1;
+        let recovered = open_with(fs, dir.path(), &options()).unwrap().1;
         let expected: &[&str] = if accepted { &["start", "one..", "two..", "three"] } else { &["start", "one..", "three"] };
         assert_eq!(payloads(&recovered), expected, "with {space} bytes of space");
         assert_eq!(recovered.cut_bytes(), 0);
@@ -509,7 +509,7 @@ fn a_full_disk_is_reported_and_survived_wherever_the_write_stops() {
 fn while_the_disk_is_full_nothing_new_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let (fs, faults) = faulty();
-    let (log, _) = open_with(fs.clone(), dir.path(), LogOptions { segment_bytes: 60, ..options() }).unwrap();
+    let (log, _) = open_with(fs.clone(), dir.path(), &LogOptions { segment_bytes: 60, ..options() }).unwrap();
     write_each(&log, &["start"]);
     faults.set(|state| state.space = Some(10));
     // In a new segment, so that its header is what does not fit.
@@ -534,7 +534,7 @@ fn while_the_disk_is_full_nothing_new_is_accepted() {
 fn a_log_on_a_full_disk_still_closes() {
     let dir = tempfile::tempdir().unwrap();
     let (fs, faults) = faulty();
-    let (log, _) = open_with(fs, dir.path(), options()).unwrap();
+    let (log, _) = open_with(fs, dir.path(), &options()).unwrap();
     write_each(&log, &["start"]);
     faults.set(|state| state.space = Some(3));
     log.append(1, b"lost").unwrap();
@@ -547,7 +547,7 @@ fn a_log_on_a_full_disk_still_closes() {
 fn a_failed_sync_poisons_the_log_until_it_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let (fs, faults) = faulty();
-    let (log, _) = open_with(fs.clone(), dir.path(), options()).unwrap();
+    let (log, _) = open_with(fs.clone(), dir.path(), &options()).unwrap();
     let durable = write_each(&log, &["start"])[0];
     faults.set(|state| state.fail_sync = true);
     let lost = log.append(1, b"unknown").unwrap();
@@ -563,7 +563,7 @@ fn a_failed_sync_poisons_the_log_until_it_is_opened_again() {
     assert_eq!(log.wait_durable(lost).unwrap_err(), error);
     assert_eq!(log.wait_durable(durable), Ok(()));
     drop(log);
-    let (log, recovered) = open_with(fs, dir.path(), options()).unwrap();
+    let (log, recovered) = open_with(fs, dir.path(), &options()).unwrap();
     assert_eq!(payloads(&recovered)[0], "start");
     write_each(&log, &["again"]);
 }
@@ -581,7 +581,7 @@ async fn async_waiters_are_woken() {
 fn waiters_of_a_closed_log_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let (fs, faults) = faulty();
-    let (log, _) = open_with(fs, dir.path(), options()).unwrap();
+    let (log, _) = open_with(fs, dir.path(), &options()).unwrap();
     faults.set(|state| state.space = Some(0));
     let position = log.append(1, b"x").unwrap();
     let (done, outcomes) = mpsc::channel::<Result<(), SqlError>>();
@@ -603,7 +603,7 @@ fn an_unusable_directory_is_named() {
 fn records_are_written_in_place() {
     let dir = tempfile::tempdir().unwrap();
     let roomy = LogOptions { segment_bytes: 1 << 20, room_bytes_max: 1 << 18, ..options() };
-    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), &roomy).unwrap();
     let length = || std::fs::metadata(segment_path(dir.path(), 1)).unwrap().len();
     assert_eq!(length(), SEGMENT_HEADER_BYTES, "an idle log takes no room");
     write_each(&log, &["first"]);
@@ -615,7 +615,7 @@ fn records_are_written_in_place() {
     let end = log.end();
     drop(log);
 
-    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), &roomy).unwrap();
     assert_eq!((recovered.end(), recovered.cut_bytes()), (end, 0));
     assert_eq!(payloads(&recovered).len(), 1001);
     write_each(&log, &["after"]);
@@ -625,10 +625,10 @@ fn records_are_written_in_place() {
     // A write that was torn, with room after it.
     let path = segment_path(dir.path(), 1);
     let mut bytes = std::fs::read(&path).unwrap();
-    let end = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap().1.end();
+    let end = open_with(Arc::new(SystemFs), dir.path(), &roomy).unwrap().1.end();
     bytes[end.offset as usize..][..7].copy_from_slice(b"garbage");
     std::fs::write(&path, bytes).unwrap();
-    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), roomy).unwrap();
+    let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), &roomy).unwrap();
     assert_eq!((recovered.end(), recovered.cut_bytes()), (end, 7));
     write_each(&log, &["once more"]);
     drop(log);
@@ -639,7 +639,7 @@ fn records_are_written_in_place() {
 fn the_next_segment_is_prepared_and_old_ones_are_used_again() {
     let dir = tempfile::tempdir().unwrap();
     let small = LogOptions { segment_bytes: 4096, room_bytes_max: 4096, ..options() };
-    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
     let spare = dir.path().join("spare");
     let prepared = || {
         let is_ready = || std::fs::read(&spare).is_ok_and(|bytes| bytes.len() == 4096 && bytes.iter().all(|byte| *byte == 0));
@@ -675,7 +675,7 @@ fn the_next_segment_is_prepared_and_old_ones_are_used_again() {
     prepared();
     let from = LogPosition { segment: 4, offset: SEGMENT_HEADER_BYTES };
     drop(log);
-    let recovered = open_with(Arc::new(SystemFs), dir.path(), small).unwrap().1;
+    let recovered = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap().1;
     let found = payloads_from(&recovered, from);
     assert!(found.len() < written && found.iter().all(|found| *found == text));
     assert_eq!(recovered.cut_bytes(), 0);
@@ -685,7 +685,7 @@ fn the_next_segment_is_prepared_and_old_ones_are_used_again() {
 fn a_log_that_ends_between_two_segments_goes_on_in_the_next() {
     let whole = tempfile::tempdir().unwrap();
     let small = LogOptions { segment_bytes: 60, ..options() };
-    let (log, _) = open_with(Arc::new(SystemFs), whole.path(), small).unwrap();
+    let (log, _) = open_with(Arc::new(SystemFs), whole.path(), &small).unwrap();
     write_each(&log, &["one", "two", "three"]);
     assert!(log.end().segment > 1);
     drop(log);
@@ -697,12 +697,12 @@ fn a_log_that_ends_between_two_segments_goes_on_in_the_next() {
         if let Some(second) = second {
             std::fs::write(segment_path(dir.path(), 2), second).unwrap();
         }
-        let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+        let (log, recovered) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
         assert_eq!(recovered.end(), LogPosition { segment: 2, offset: SEGMENT_HEADER_BYTES });
         assert_eq!(payloads(&recovered), ["one"]);
         write_each(&log, &["next"]);
         drop(log);
-        assert_eq!(payloads(&open_with(Arc::new(SystemFs), dir.path(), small).unwrap().1), ["one", "next"]);
+        assert_eq!(payloads(&open_with(Arc::new(SystemFs), dir.path(), &small).unwrap().1), ["one", "next"]);
     }
 }
 
@@ -728,7 +728,7 @@ fn logs_of_the_first_version_are_read() {
 fn a_copy_of_the_files_is_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let small = LogOptions { segment_bytes: 4096, room_bytes_max: 1024, ..options() };
-    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), small).unwrap();
+    let (log, _) = open_with(Arc::new(SystemFs), dir.path(), &small).unwrap();
     let texts: Vec<String> = (0..40).map(|number| format!("{number:0>500}")).collect();
     write_each(&log, &texts.iter().map(String::as_str).collect::<Vec<_>>());
     let files = log.files().unwrap();
@@ -740,7 +740,7 @@ fn a_copy_of_the_files_is_the_log() {
         assert!(original[content.len()..].iter().all(|byte| *byte == 0), "nothing but the zeros was left out");
         std::fs::write(segment_path(copied.path(), file.segment), content).unwrap();
     }
-    let (copy, recovered) = open_with(Arc::new(SystemFs), copied.path(), small).unwrap();
+    let (copy, recovered) = open_with(Arc::new(SystemFs), copied.path(), &small).unwrap();
     assert_eq!((payloads(&recovered), recovered.cut_bytes()), (texts, 0));
     drop(copy);
 
@@ -760,4 +760,27 @@ fn a_copy_of_the_files_is_the_log() {
     let file = log.files().unwrap()[0];
     flip(&segment_path(dir.path(), file.segment), SEGMENT_HEADER_BYTES + 40);
     assert_eq!(log.read_file(file).unwrap_err().state, SqlState::DATA_CORRUPTED);
+}
+
+#[test]
+fn a_sealed_segment_is_durable_before_the_next_one_begins() {
+    let (fs, dir) = (MemoryFs::default(), Path::new("/log"));
+    let small = LogOptions { segment_bytes: 200, ..options() };
+    let log = open_with(Arc::new(fs.clone()), dir, &small).unwrap().0;
+    write_each(&log, &["first"]);
+    // The rest of the segment is written, with its seal, and not synced; the process ends, and the page cache has it still.
+    fs.set_failing_syncs(true);
+    let payload = "x".repeat(60);
+    (0..3).for_each(|_| drop(log.append(7, payload.as_bytes())));
+    assert!(log.sync().is_err());
+    drop(log);
+    fs.set_failing_syncs(false);
+    let (log, recovered) = open_with(Arc::new(fs.clone()), dir, &small).unwrap();
+    let before = payloads(&recovered);
+    assert!(recovered.end().segment > 1 && before.len() > 1, "{}", recovered.end());
+    write_each(&log, &["last"]);
+    drop(log);
+    fs.fail_power(&mut |_| 0);
+    let after = payloads(&open_with(Arc::new(fs), dir, &small).unwrap().1);
+    assert_eq!(after, [before, vec!["last".to_string()]].concat());
 }

@@ -3,18 +3,17 @@
 
 use super::flusher::Flusher;
 use super::frame::{self, FRAME_HEADER_BYTES, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES};
-use super::spare::Spares;
+use super::spare::{Preparer, Spares};
 use super::{Frames, LogOptions, LogPosition, Recovered, segment};
 use crate::io::failed;
 use bytes::Bytes;
-use eddyline_common::runtime::FileSystem;
+use eddyline_common::runtime::{FileSystem, Thread};
 use eddyline_common::{Result, SqlError, SqlState, failpoint};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 /// Called once: when the frame is durable, or with an error when it never will be as far as this process knows. Runs on the
@@ -26,9 +25,9 @@ pub struct Log {
     shared: Arc<Shared>,
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
-    flusher: Option<JoinHandle<()>>,
+    flusher: Option<Box<dyn Thread>>,
     pub(super) spares: Arc<Spares>,
-    preparer: Option<JoinHandle<()>>,
+    preparer: Option<Box<dyn Thread>>,
 }
 
 /// A segment, for a copy of the log.
@@ -125,9 +124,10 @@ impl Log {
         let spares = Spares::new(fs.clone(), &dir, shared.options.segment_bytes);
         let flusher = Flusher::new(shared.clone(), fs.clone(), &recovered, dir.clone(), spares.clone());
         let failed = |error| SqlError::io(format!("cannot start the log's threads: {error}"));
-        let flusher = std::thread::Builder::new().name("log-flusher".into()).spawn(move || flusher.run()).map_err(failed)?;
+        let threads = shared.options.threads.clone();
+        let flusher = threads.spawn("log-flusher", Box::new(flusher)).map_err(failed)?;
         let mut log = Log { shared, fs, dir, flusher: Some(flusher), spares, preparer: None };
-        log.preparer = Some(log.spares.start().map_err(failed)?);
+        log.preparer = Some(threads.spawn("log-spare", Box::new(Preparer(log.spares.clone()))).map_err(failed)?);
         Ok((log, recovered))
     }
 
@@ -259,7 +259,9 @@ impl Log {
         let end = state.next;
         while state.durable < end {
             state.health.check()?;
-            self.shared.moved.wait(&mut state);
+            if !MutexGuard::unlocked(&mut state, || self.shared.options.threads.run_others()) && state.durable < end {
+                self.shared.moved.wait(&mut state);
+            }
         }
         Ok(())
     }
@@ -285,7 +287,7 @@ impl Drop for Log {
         self.shared.work.notify_one();
         if let Some(flusher) = self.flusher.take() {
             // A callback may hold the last handle, and then this is the flusher itself.
-            let panicked = flusher.thread().id() != std::thread::current().id() && flusher.join().is_err();
+            let panicked = !flusher.is_current() && flusher.join().is_err();
             if panicked {
                 tracing::error!("the log's flusher panicked");
             }

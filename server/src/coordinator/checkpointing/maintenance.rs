@@ -7,7 +7,8 @@ use super::super::Event;
 use super::super::stats::Stats;
 use super::body::Manifests;
 use super::guarded;
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender};
+use eddyline_common::runtime::{Process, Turn, next_of};
 use eddyline_common::{Epoch, RelationId, Result, failpoint};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef};
 use eddyline_storage::priority;
@@ -57,71 +58,76 @@ pub enum Content {
 }
 
 pub struct Maintenance {
+    pub tasks: Receiver<MaintenanceTask>,
     pub store: BlockingCheckpointStore,
     pub events: Sender<Event>,
     pub stats: Arc<Stats>,
+    pub vacuuming: Vacuuming,
 }
 
 /// What is left of a vacuum.
 #[derive(Default)]
-struct Vacuuming {
+pub struct Vacuuming {
     views: VecDeque<Arc<View>>,
     oldest: Epoch,
     /// Some view has more to clean than one vacuum does.
     more: bool,
 }
 
-impl Maintenance {
-    pub fn run(self, tasks: &Receiver<MaintenanceTask>) {
-        let mut vacuuming = Vacuuming::default();
-        loop {
-            let task = if vacuuming.views.is_empty() { tasks.recv().map_err(|_| TryRecvError::Disconnected) } else { tasks.try_recv() };
-            match task {
-                Ok(MaintenanceTask::Vacuum(views, oldest)) => {
-                    self.note_bytes(views.iter().map(|view| view.bytes()).sum());
-                    vacuuming = Vacuuming { views: views.into(), oldest, more: false };
-                    self.report_if_done(&vacuuming);
-                }
-                Ok(MaintenanceTask::Freeze(task)) => self.freeze(task),
-                Ok(MaintenanceTask::Discard(view)) => {
-                    let was_due = !vacuuming.views.is_empty();
-                    vacuuming.views.retain(|waiting| !Arc::ptr_eq(waiting, &view));
-                    let discarded = guarded("removing a view's files", || {
-                        view.discard();
-                        Ok(())
-                    });
-                    if let Err(error) = discarded {
-                        tracing::warn!("files of a dropped view stay until the next start: {error}");
-                    }
-                    if was_due {
-                        self.report_if_done(&vacuuming);
-                    }
-                }
-                Err(TryRecvError::Empty) => {
-                    self.vacuum_next(&mut vacuuming);
-                    self.report_if_done(&vacuuming);
-                }
-                Err(TryRecvError::Disconnected) => return,
+impl Process for Maintenance {
+    fn turn(&mut self, may_wait: bool) -> Turn {
+        let is_vacuuming = !self.vacuuming.views.is_empty();
+        match next_of(&self.tasks, may_wait && !is_vacuuming) {
+            Ok(Some(MaintenanceTask::Vacuum(views, oldest))) => {
+                self.note_bytes(views.iter().map(|view| view.bytes()).sum());
+                self.vacuuming = Vacuuming { views: views.into(), oldest, more: false };
+                self.report_if_done();
             }
+            Ok(Some(MaintenanceTask::Freeze(task))) => self.freeze(task),
+            Ok(Some(MaintenanceTask::Discard(view))) => self.discard(&view),
+            Ok(None) if is_vacuuming => {
+                self.vacuum_next();
+                self.report_if_done();
+            }
+            Ok(None) => return Turn::Idle,
+            Err(_) => return Turn::Ended,
+        }
+        Turn::Worked
+    }
+}
+
+impl Maintenance {
+    fn discard(&mut self, view: &Arc<View>) {
+        let was_due = !self.vacuuming.views.is_empty();
+        self.vacuuming.views.retain(|waiting| !Arc::ptr_eq(waiting, view));
+        let discarded = guarded("removing a view's files", || {
+            view.discard();
+            Ok(())
+        });
+        if let Err(error) = discarded {
+            tracing::warn!("files of a dropped view stay until the next start: {error}");
+        }
+        if was_due {
+            self.report_if_done();
         }
     }
 
-    fn vacuum_next(&self, vacuuming: &mut Vacuuming) {
-        let Some(view) = vacuuming.views.pop_front() else { return };
+    fn vacuum_next(&mut self) {
+        let Some(view) = self.vacuuming.views.pop_front() else { return };
         let done = guarded("cleaning a view", || {
             failpoint::hit("view.vacuum")?;
-            view.vacuum(vacuuming.oldest)
+            view.vacuum(self.vacuuming.oldest)
         });
         match done {
-            Ok(more) => vacuuming.more |= more,
+            Ok(more) => self.vacuuming.more |= more,
             Err(error) => tracing::warn!("old row versions stay: {error}"),
         }
     }
 
-    fn report_if_done(&self, vacuuming: &Vacuuming) {
-        if vacuuming.views.is_empty() {
+    fn report_if_done(&self) {
+        if self.vacuuming.views.is_empty() {
             // A coordinator that is gone needs no news.
-            let _gone = self.events.send(Event::Vacuumed { more: vacuuming.more });
+            let _gone = self.events.send(Event::Vacuumed { more: self.vacuuming.more });
         }
     }
 

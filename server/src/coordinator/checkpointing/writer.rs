@@ -10,6 +10,7 @@ use super::guarded;
 use super::maintenance::{Content, FrozenView};
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
+use eddyline_common::runtime::{Process, Threads, Turn, next_of, wait_for};
 use eddyline_common::{RelationId, Result, SqlError, StateTableId};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
 use eddyline_storage::log::{Log, LogFile, LogPosition};
@@ -56,6 +57,8 @@ pub struct Written {
 
 /// What the thread works with.
 pub struct Writer {
+    pub tasks: Receiver<WriterTask>,
+    pub threads: Arc<dyn Threads>,
     pub store: BlockingCheckpointStore,
     pub kv: Arc<dyn KeyValueStore>,
     pub gate: Arc<SpillGate>,
@@ -66,19 +69,27 @@ pub struct Writer {
     pub positions: Option<BTreeMap<u64, LogPosition>>,
 }
 
-impl Writer {
-    pub fn run(mut self, tasks: &Receiver<WriterTask>) {
+impl Process for Writer {
+    fn turn(&mut self, may_wait: bool) -> Turn {
+        match next_of(&self.tasks, may_wait) {
+            Ok(Some(WriterTask::Write(task))) => self.checkpoint(*task),
+            Ok(Some(WriterTask::DropTables(tables))) => self.drop_tables(tables),
+            Ok(None) => return Turn::Idle,
+            Err(_) => return Turn::Ended,
+        }
+        Turn::Worked
+    }
+
+    fn begin(&mut self) {
         priority::lower();
-        for task in tasks {
-            match task {
-                WriterTask::Write(task) => self.checkpoint(*task),
-                WriterTask::DropTables(tables) => {
-                    for table in tables {
-                        if let Err(error) = guarded("dropping a state table", || self.kv.drop_table(table)) {
-                            tracing::warn!("state table {table} of a dropped view stays on disk: {error}");
-                        }
-                    }
-                }
+    }
+}
+
+impl Writer {
+    fn drop_tables(&self, tables: Vec<StateTableId>) {
+        for table in tables {
+            if let Err(error) = guarded("dropping a state table", || self.kv.drop_table(table)) {
+                tracing::warn!("state table {table} of a dropped view stays on disk: {error}");
             }
         }
     }
@@ -110,7 +121,7 @@ impl Writer {
         let WriteTask { id, mut body, runs, frozen, histories, known_views, known_kv, sinks, known_sinks, .. } = task;
         let old: BTreeSet<String> = known_views.values().chain(known_kv.values()).map(|f| f.name.clone()).collect();
         self.write_state(id, runs, &known_kv, &mut body)?;
-        let frozen = frozen.recv().map_err(|_| SqlError::internal("the views were not frozen"))??;
+        let frozen = wait_for(&*self.threads, &frozen).map_err(|_| SqlError::internal("the views were not frozen"))??;
         frozen.into_iter().try_for_each(|view| self.write_view(view, &known_views, &mut body))?;
         let mut bytes = 0;
         for (source, history) in histories {

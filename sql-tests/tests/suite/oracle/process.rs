@@ -2,6 +2,7 @@
 //! into its grave is everything but checkpoints.
 
 use eddyline_common::kv::{KeyValueStore, SortedRun};
+use eddyline_common::runtime::SystemThreads;
 use eddyline_common::{Epoch, RelationId, StateTableId, TaggedBatch, Timestamp};
 use eddyline_executor::{Engine, EngineConfig, EngineEvent, JobProgress, JobSpec, StateBackend, StepDone};
 use eddyline_planner::catalog::{Relation, RelationKind};
@@ -98,7 +99,7 @@ impl Process {
             (Store::Memory, None) => Arc::new(MemoryKv::new()),
             (Store::Memory, Some(image)) => Arc::new(MemoryKv::open(image).unwrap()),
         };
-        let config = EngineConfig { workers: mode.workers, backend: mode.backend, cache_bytes: MEBIBYTE };
+        let config = EngineConfig { workers: mode.workers, backend: mode.backend, cache_bytes: MEBIBYTE, threads: Arc::new(SystemThreads) };
         let segments = SegmentDir::open(&dir.join("views")).unwrap();
         Process { engine: Engine::start(config, kv.clone()), kv, segments, jobs: BTreeMap::new(), workers: mode.workers }
     }
