@@ -152,7 +152,7 @@ impl Worker {
             if is_one {
                 return;
             }
-            done.extend(self.turn(job));
+            done.extend(self.take_turn(job));
             self.shrink_after(job);
             if done.len() == REPORTED_TOGETHER {
                 self.report(std::mem::take(&mut done));
@@ -166,13 +166,13 @@ impl Worker {
         if let Some(instance) = self.instances.get_mut(&job) {
             instance.queued = false;
         }
-        let done = self.turn(job);
+        let done = self.take_turn(job);
         self.report(done.into_iter().collect());
         self.shrink_after(job);
     }
 
     /// The step, if that was the end of it.
-    fn turn(&mut self, job: RelationId) -> Option<StepDone> {
+    fn take_turn(&mut self, job: RelationId) -> Option<StepDone> {
         let (mailboxes, mut done) = (self.mailboxes.clone(), None);
         self.guarded(job, |instance| {
             Ok(match instance.turn(&mailboxes)? {
