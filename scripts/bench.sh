@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The figures of docs/benchmarks.md, one after the other, after facts about the machine. Exits with an error if a result
-# was wrong or a run failed; a missed goal is printed. About ten minutes on two quiet cores, the build not counted.
+# was wrong or a run failed; a missed goal is printed. About half an hour on two quiet cores, the build not counted.
 #
-#   bench.sh [--quick] [NAME...]     NAME: engine kafka freshness statement idle serving views (all of them)
+#   bench.sh [--quick] [NAME...]     NAME: engine kafka freshness statement idle serving views parquet nexmark (all of them)
 #
 # --quick takes a tenth of the rows: whether everything still works, not how fast it is.
 set -euo pipefail
@@ -16,11 +16,11 @@ names=()
 for word in "$@"; do
   case "$word" in
     --quick) rows=1000000 records=400000 seconds=15 ;;
-    engine | kafka | freshness | statement | idle | serving | views) names+=("$word") ;;
+    engine | kafka | freshness | statement | idle | serving | views | parquet | nexmark) names+=("$word") ;;
     *) echo "bench.sh: unknown argument $word" >&2; exit 1 ;;
   esac
 done
-[ "${#names[@]}" -gt 0 ] || names=(engine kafka freshness statement idle serving views)
+[ "${#names[@]}" -gt 0 ] || names=(engine kafka freshness statement idle serving views parquet nexmark)
 
 cargo build --release --locked --workspace --bins
 bench="$CARGO_TARGET_DIR/release/eddyline-bench"
@@ -44,6 +44,8 @@ run() {
     kafka) "$bench" kafka --records "$records" ;;
     freshness) "$bench" freshness --seconds "$seconds" ;;
     serving) "$bench" serving --rows "$rows" ;;
+    parquet) "$bench" parquet --rows $((rows * 2)) ;;
+    nexmark) "$bench" nexmark --events $((rows / 10)) --long $((rows * 2)) ;;
     *) "$bench" "$1" ;;
   esac
 }

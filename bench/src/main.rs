@@ -4,9 +4,9 @@
 //!
 //! # Layout
 //! - `engine`: the dataflow in this process, without a server, beside plain DataFusion
-//! - `kafka`, `freshness`, `statement`, `idle`, `serving`, `views`: a server process, seen from outside
+//! - `kafka`, `freshness`, `statement`, `idle`, `serving`, `views`, `parquet`, `nexmark::queries`: a server process, seen from outside
 //! - `producer`: the process that stamps events into Kafka at a steady rate
-//! - `server`: starting that server; `nexmark`: the generator's rows in memory; `batch`: DataFusion and checksums
+//! - `server`: starting that server; `nexmark`: the generator's rows; `batch`: DataFusion and checksums
 //! - `report`: a figure, its goal, and the line they make
 
 mod batch;
@@ -15,6 +15,7 @@ mod freshness;
 mod idle;
 mod kafka;
 mod nexmark;
+mod parquet;
 mod producer;
 mod report;
 mod server;
@@ -54,6 +55,10 @@ enum Command {
     Serving(serving::Options),
     /// Many views on one source
     Views(views::Options),
+    /// Rows per second from a Parquet file into a view
+    Parquet(parquet::Options),
+    /// Nexmark's queries, each on a server of its own
+    Nexmark(nexmark::queries::Options),
     #[command(hide = true)]
     Produce(producer::Options),
 }
@@ -71,6 +76,8 @@ fn main() -> ExitCode {
         Command::Idle(options) => runtime.block_on(idle::run(&options)),
         Command::Serving(options) => serving::run(&options, &runtime),
         Command::Views(options) => runtime.block_on(views::run(&options)),
+        Command::Parquet(options) => parquet::run(&options, &runtime),
+        Command::Nexmark(options) => runtime.block_on(nexmark::queries::run(&options)),
         Command::Produce(options) => producer::run(&options),
     };
     done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)

@@ -1,4 +1,8 @@
-//! The generator's bids in memory, through the same connector that the server opens.
+//! The generator's rows in this process, through the same connector that the server opens.
+//!
+//! - `queries`: the benchmark of Nexmark's own queries, on a server
+
+pub mod queries;
 
 use crate::Result;
 use arrow::array::RecordBatch;
@@ -42,16 +46,25 @@ impl Channel {
 
 /// All rows of a bounded source, in the order of its splits' batches.
 pub fn read(spec: &SourceSpec) -> Result<Vec<RecordBatch>> {
+    let mut batches = Vec::new();
+    for_each(spec, |batch| {
+        batches.push(batch);
+        Ok(())
+    })?;
+    Ok(batches)
+}
+
+/// Hands over all rows of a bounded source, a batch at a time.
+pub fn for_each(spec: &SourceSpec, mut take: impl FnMut(RecordBatch) -> Result<()>) -> Result<()> {
     let connector = eddyline_connectors::open(spec)?;
     let ranges = connector.present()?.ok_or("the generator is endless")?;
     let mut open = ranges.len();
     let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
     let _reader = connector.read(ranges, Arc::new(Channel(Mutex::new(sender))))?;
-    let mut batches = Vec::new();
     while open > 0 {
         let batch = receiver.recv()??;
         open -= usize::from(batch.finished);
-        batches.push(batch.rows);
+        take(batch.rows)?;
     }
-    Ok(batches)
+    Ok(())
 }

@@ -109,6 +109,13 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     ticks_of(&stat).map(|ticks| ticks as f64 / TICKS_PER_SECOND).ok_or_else(|| format!("/proc/{pid}/stat reads {stat}").into())
 }
 
+/// The most memory that a process has had resident at a time.
+pub fn peak_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| format!("/proc/{pid}/status reads {status}"))? << 10)
+}
+
 /// Fields 14 and 15; the name in field 2 may have spaces, and ends at the last parenthesis.
 fn ticks_of(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -123,5 +130,6 @@ mod tests {
     fn ticks_are_found_behind_any_name() {
         assert_eq!(ticks_of("42 (a ) b) S 1 42 42 0 -1 4194560 100 0 0 0 17 5 0 0 20 0 9 0 1 2 3"), Some(22));
         assert!(cpu_seconds(std::process::id()).is_ok());
+        assert!(peak_bytes(std::process::id()).unwrap() > 1 << 20);
     }
 }

@@ -5,7 +5,7 @@ use crate::build::{StateResources, build_instance};
 use crate::instance::Instance;
 use crate::job::{EngineEvent, FreezeRun, JobShared, JobSpec, OperatorStats, Step, StepInput, StepRun};
 use crate::placement::Placement;
-use crate::worker::{Mailboxes, Message, Worker};
+use crate::worker::{Mailboxes, Message, StepShare, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::runtime::{Thread, Threads};
@@ -20,6 +20,10 @@ use std::sync::Arc;
 const BATCH_ROWS_MAX: usize = 16 * 1024;
 /// Smaller pieces are not worth a second worker.
 const BATCH_ROWS_MIN: usize = 1024;
+/// A step with no more rows than this is not worth a second worker if there are other steps for that one.
+const LOCAL_ROWS_MAX: usize = 8 * 1024;
+/// What a step costs beside its rows, in rows: for spreading steps over workers.
+const STEP_ROWS: usize = 4 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateBackend {
@@ -53,17 +57,18 @@ impl Engine {
         let (senders, inboxes): (Vec<_>, Vec<_>) = (0..config.workers).map(|_| unbounded()).unzip();
         let mailboxes = Mailboxes::new(senders);
         let (budget, gate) = (StateBudget::new(config.cache_bytes), Arc::new(SpillGate::new()));
+        let events = unbounded();
         let threads = inboxes
             .into_iter()
             .enumerate()
             .map(|(index, inbox)| {
-                let worker = Worker::new(mailboxes.clone(), inbox, budget.clone(), gate.clone());
+                let worker = Worker::new(mailboxes.clone(), inbox, events.0.clone(), budget.clone(), gate.clone());
                 let thread = config.threads.spawn(&format!("worker-{index}"), Box::new(worker));
                 thread.expect("the system has threads for the workers at start")
             })
             .collect();
         let state = StateResources { kv, gate, backend: config.backend, budget };
-        Engine { state, mailboxes, threads, jobs: Mutex::default(), events: unbounded() }
+        Engine { state, mailboxes, threads, jobs: Mutex::default(), events }
     }
 
     fn workers(&self) -> usize {
@@ -113,11 +118,44 @@ impl Engine {
     /// Starts a step, answered by `StepDone` or `JobFailed`. Never blocks. A job has one step in flight at most; steps of
     /// jobs that failed or were dropped are ignored.
     pub fn step(&self, step: Step) {
-        let Some(shared) = self.job(step.job) else { return };
-        let placement = shared.placement;
-        let run = Arc::new(StepRun::new(shared, &step, self.workers()));
-        for (worker, inputs) in distribute(step.inputs, placement).into_iter().enumerate() {
-            self.mailboxes.send(worker, Message::Step { run: run.clone(), inputs });
+        self.steps(vec![step]);
+    }
+
+    /// Starts steps of several jobs, none of them large: a worker takes its share of all of them in one go, and what it ends it
+    /// tells of in one event, `StepsDone`.
+    pub fn steps(&self, steps: Vec<Step>) {
+        let workers = self.workers();
+        let found: Vec<(Arc<JobShared>, Step)> = {
+            let jobs = self.jobs.lock();
+            let found = |step: Step| Some((jobs.get(&step.job).filter(|shared| !shared.failed())?.clone(), step));
+            steps.into_iter().filter_map(found).collect()
+        };
+        let local_rows = if found.len() > 1 { LOCAL_ROWS_MAX } else { BATCH_ROWS_MIN };
+        let mut shares: Vec<Vec<StepShare>> = (0..workers).map(|_| Vec::with_capacity(found.len())).collect();
+        let mut load = vec![0; workers];
+        for (shared, step) in found {
+            let placement = shared.placement;
+            let rows: usize = step.inputs.iter().flat_map(|i| &i.batches).map(|b| b.changes.num_rows()).sum();
+            if shared.is_stateless && rows <= local_rows {
+                // Of equals the one that had the job before, whose cache it may still be in.
+                let usual = shared.job.0 as usize;
+                let chosen = (0..placement.parts())
+                    .map(|part| placement.worker((usual + part) % placement.parts()))
+                    .min_by_key(|w| load[*w] / STEP_ROWS);
+                let worker = chosen.unwrap_or_default();
+                load[worker] += rows + STEP_ROWS;
+                let run = Arc::new(StepRun::new(shared, &step, 1));
+                let inputs = step.inputs.into_iter().map(|input| (input.relation, input.batches)).collect();
+                shares[worker].push(StepShare { run, inputs });
+                continue;
+            }
+            let run = Arc::new(StepRun::new(shared, &step, workers));
+            for (share, inputs) in shares.iter_mut().zip(distribute(step.inputs, placement)) {
+                share.push(StepShare { run: run.clone(), inputs });
+            }
+        }
+        for (worker, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
+            self.mailboxes.send(worker, Message::Steps(share));
         }
     }
 
@@ -126,6 +164,11 @@ impl Engine {
     pub fn freeze(&self, job: RelationId, checkpoint: u64) -> Result<()> {
         let Some(shared) = self.job(job) else { return Ok(()) };
         self.state.gate.begin(checkpoint)?;
+        if shared.is_stateless {
+            // No worker has anything of it.
+            shared.send(EngineEvent::Frozen { job, checkpoint, runs: Vec::new() });
+            return Ok(());
+        }
         let run = Arc::new(FreezeRun::new(shared, checkpoint, self.workers()));
         self.mailboxes.send_all(|| Message::Freeze(run.clone()));
         Ok(())

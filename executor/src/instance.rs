@@ -7,12 +7,12 @@
 
 use crate::exchange::{Delivery, Exchange};
 use crate::expr::NowHandle;
-use crate::job::{JobShared, OperatorPart, SideRows, StepPart, StepRun};
+use crate::job::{JobShared, OperatorPart, SideRows, StepDone, StepPart, StepRun};
 use crate::operator::{Operator, StepContext};
 use crate::worker::{Mailboxes, Message};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{RelationId, Result, StateTableId, TaggedBatch, Timestamp};
-use eddyline_planner::plan::Op;
+use eddyline_planner::plan::{Node, Op};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,17 +43,20 @@ struct Active {
 }
 
 /// How a turn ended.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// More to do.
     Again,
     /// Nothing to do until a message comes.
     Idle,
+    /// As `Idle`; this worker was the last one to end the step, and tells of it.
+    Done(StepDone),
 }
 
 pub(crate) struct Instance {
     shared: Arc<JobShared>,
     nodes: Vec<NodeState>,
+    /// Nodes that read a relation.
+    scans: Vec<(RelationId, usize)>,
     /// By node: its watermark is the present time.
     by_clock: Vec<bool>,
     now: NowHandle,
@@ -95,7 +98,9 @@ impl Instance {
             let all = !below.is_empty() && below.iter().all(|input| by_clock[*input]);
             by_clock.push(all || matches!(node.op, Op::ProcessingTime { .. }));
         }
-        Instance { shared, nodes, by_clock, now, active: None, early: Vec::new(), queued: false, last_step: 0 }
+        let scan = |(index, node): (usize, &Node)| if let Op::Scan { relation, .. } = node.op { Some((relation, index)) } else { None };
+        let scans = plan.nodes.iter().enumerate().filter_map(scan).collect();
+        Instance { shared, nodes, scans, by_clock, now, active: None, early: Vec::new(), queued: false, last_step: 0 }
     }
 
     pub(crate) fn job(&self) -> RelationId {
@@ -115,12 +120,15 @@ impl Instance {
     pub(crate) fn start(&mut self, run: Arc<StepRun>, inputs: Vec<(RelationId, Vec<TaggedBatch>)>) {
         assert!(self.active.is_none(), "a job has one step in flight at most");
         let mut part = StepPart::default();
-        for (relation, batches) in &inputs {
+        for (relation, batches) in inputs {
             part.rows_in += batches.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
-            for (index, node) in self.shared.plan.nodes.iter().enumerate() {
-                if matches!(&node.op, Op::Scan { relation: scanned, .. } if scanned == relation) {
-                    self.nodes[index].queue.extend(batches.iter().map(|b| (0, b.clone())));
-                }
+            let mut scans = self.scans.iter().filter(|(scanned, _)| *scanned == relation).map(|(_, index)| *index);
+            let last = scans.next();
+            for index in scans {
+                self.nodes[index].queue.extend(batches.iter().map(|b| (0, b.clone())));
+            }
+            if let Some(last) = last {
+                self.nodes[last].queue.extend(batches.into_iter().map(|b| (0, b)));
             }
         }
         for node in &mut self.nodes {
@@ -170,7 +178,7 @@ impl Instance {
                 node.done.add_to(stats, state_bytes);
             }
             part.next_timer = self.next_timer();
-            run.complete(part)?;
+            return Ok(run.complete(part)?.map_or(Turn::Idle, Turn::Done));
         }
         Ok(Turn::Idle)
     }
@@ -284,11 +292,13 @@ impl Instance {
 
     /// Queues batches for every node that reads `index`.
     fn route(&mut self, index: usize, batches: Vec<TaggedBatch>) {
+        let Some((last, port)) = self.nodes[index].consumers.first().copied() else { return };
         for batch in batches {
-            for at in 0..self.nodes[index].consumers.len() {
+            for at in 1..self.nodes[index].consumers.len() {
                 let (consumer, port) = self.nodes[index].consumers[at];
                 self.nodes[consumer].queue.push_back((port, batch.clone()));
             }
+            self.nodes[last].queue.push_back((port, batch));
         }
     }
 

@@ -71,6 +71,8 @@ pub struct StepInput {
 
 pub enum EngineEvent {
     StepDone(StepDone),
+    /// Of jobs whose steps were begun together.
+    StepsDone(Vec<StepDone>),
     /// In the step to `epoch`, or in a freeze after it. The job does nothing any more; it waits to be dropped.
     JobFailed {
         job: RelationId,
@@ -173,6 +175,34 @@ pub(crate) fn node_watermarks(plan: &StreamPlan, progress: &JobProgress) -> Vec<
     watermarks
 }
 
+/// What comes out depends on the row alone, wherever it is worked on.
+fn is_stateless(op: &Op) -> bool {
+    match op {
+        Op::Scan { .. }
+        | Op::Filter { .. }
+        | Op::Project { .. }
+        | Op::WindowAssign { .. }
+        | Op::Unnest { .. }
+        | Op::Union
+        | Op::Materialize { .. }
+        | Op::Sink { .. } => true,
+        // Constants are emitted by one worker; processing time is a timer.
+        Op::Values { .. } | Op::ProcessingTime { .. } => false,
+        Op::Exchange { .. }
+        | Op::JoinExchange { .. }
+        | Op::Normalize { .. }
+        | Op::Aggregate { .. }
+        | Op::Join { .. }
+        | Op::LookupJoin { .. }
+        | Op::TemporalJoin { .. }
+        | Op::TopN { .. }
+        | Op::Over { .. }
+        | Op::SessionAssign { .. }
+        | Op::MatchRecognize { .. }
+        | Op::TemporalFilter { .. } => false,
+    }
+}
+
 /// What the workers of one job share.
 pub(crate) struct JobShared {
     pub job: RelationId,
@@ -183,6 +213,8 @@ pub(crate) struct JobShared {
     pub operators: Arc<[OperatorStats]>,
     /// Whether its output goes into events.
     pub keeps_output: bool,
+    /// Nothing is kept between steps, and no row has to be on a certain worker: one of them can take a step alone.
+    pub is_stateless: bool,
     rejects: Option<Arc<View>>,
     events: Sender<EngineEvent>,
     failed: AtomicBool,
@@ -201,6 +233,7 @@ impl JobShared {
             stops_on_error: AtomicBool::new(spec.on_error == ErrorPolicy::Stop),
             operators: spec.plan.nodes.iter().map(|_| OperatorStats::default()).collect(),
             keeps_output: spec.view.is_some() || matches!(spec.plan.output_node().op, Op::Sink { .. }),
+            is_stateless: spec.plan.nodes.iter().all(|node| is_stateless(&node.op)),
             rejects: spec.rejects.clone(),
             events,
             failed: AtomicBool::new(false),
@@ -234,7 +267,7 @@ impl JobShared {
     }
 
     /// A receiver that is gone belongs to an engine that is being dropped.
-    fn send(&self, event: EngineEvent) {
+    pub(crate) fn send(&self, event: EngineEvent) {
         let _ = self.events.send(event);
     }
 }
@@ -247,8 +280,10 @@ pub(crate) struct StepRun {
     /// By node, before and after the step.
     pub before: Vec<Timestamp>,
     pub after: Vec<Timestamp>,
-    progress: JobProgress,
+    /// After it; taken when it ends.
+    progress: Mutex<JobProgress>,
     parts: Mutex<StepPart>,
+    /// Workers that have not ended it.
     running: AtomicUsize,
 }
 
@@ -266,10 +301,10 @@ pub(crate) struct StepPart {
 }
 
 impl StepRun {
-    /// Starts a step; the job has none in flight.
+    /// Starts a step on so many workers; the job has none in flight.
     pub(crate) fn new(shared: Arc<JobShared>, step: &Step, workers: usize) -> Self {
         assert!(!shared.in_step.swap(true, Ordering::AcqRel), "a job has one step in flight at most");
-        let before = shared.progress.lock().clone();
+        let before = shared.progress.lock();
         // The steps of a backfill share the epoch that it reads up to.
         assert!(step.epoch >= before.epoch, "epochs of a job never decrease");
         shared.epoch.store(step.epoch.0, Ordering::Release);
@@ -279,20 +314,22 @@ impl StepRun {
             let watermark = progress.watermarks.entry(input.relation).or_insert(Timestamp::MIN);
             *watermark = input.watermark.max(*watermark);
         }
+        let (watermarks, after) = (node_watermarks(&shared.plan, &before), node_watermarks(&shared.plan, &progress));
+        drop(before);
         StepRun {
             epoch: step.epoch,
             now: step.now,
-            before: node_watermarks(&shared.plan, &before),
-            after: node_watermarks(&shared.plan, &progress),
-            progress,
+            before: watermarks,
+            after,
+            progress: Mutex::new(progress),
             shared,
             parts: Mutex::new(StepPart::default()),
             running: AtomicUsize::new(workers),
         }
     }
 
-    /// A worker is done. The last one closes the step and reports it.
-    pub(crate) fn complete(&self, part: StepPart) -> Result<()> {
+    /// A worker is done. The last one closes the step and has it to report.
+    pub(crate) fn complete(&self, part: StepPart) -> Result<Option<StepDone>> {
         let mut parts = self.parts.lock();
         parts.output.extend(part.output);
         parts.late.extend(part.late);
@@ -303,7 +340,7 @@ impl StepRun {
         parts.state_bytes += part.state_bytes;
         parts.next_timer = parts.next_timer.into_iter().chain(part.next_timer).min();
         if self.running.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return Ok(());
+            return Ok(None);
         }
         let mut all = std::mem::take(&mut *parts);
         drop(parts);
@@ -311,10 +348,10 @@ impl StepRun {
         if let Some(view) = self.shared.rejects.as_ref().filter(|_| rejections > 0) {
             rejects::apply(view, self.epoch, &std::mem::take(&mut all.rejected))?;
         }
-        let progress = JobProgress { next_timer: all.next_timer, ..self.progress.clone() };
-        *self.shared.progress.lock() = progress.clone();
+        let progress = JobProgress { next_timer: all.next_timer, ..std::mem::take(&mut *self.progress.lock()) };
+        self.shared.progress.lock().clone_from(&progress);
         self.shared.in_step.store(false, Ordering::Release);
-        self.shared.send(EngineEvent::StepDone(StepDone {
+        Ok(Some(StepDone {
             job: self.shared.job,
             epoch: self.epoch,
             output: all.output,
@@ -327,8 +364,7 @@ impl StepRun {
             busy_micros: all.busy_micros,
             state_bytes: all.state_bytes,
             progress,
-        }));
-        Ok(())
+        }))
     }
 }
 

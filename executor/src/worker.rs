@@ -5,7 +5,7 @@
 
 use crate::exchange::Delivery;
 use crate::instance::{Instance, Turn};
-use crate::job::{FreezeRun, StepRun};
+use crate::job::{EngineEvent, FreezeRun, StepDone, StepRun};
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
 use eddyline_common::runtime::{self, Process, next_of};
 use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
@@ -19,14 +19,21 @@ use std::time::Duration;
 /// How often a worker that has nothing to do tries again to give out state for which the disk had no room.
 const SPILL_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Of steps that were begun together so many are told of together: what waits for the first of them waits for all.
+const REPORTED_TOGETHER: usize = 32;
+
+/// A worker's part of a step.
+pub(crate) struct StepShare {
+    pub run: Arc<StepRun>,
+    pub inputs: Vec<(RelationId, Vec<TaggedBatch>)>,
+}
+
 /// Messages to a worker. Mailboxes have no fixed capacity, as a full one would make workers wait for each other; what is
 /// in them is bounded by one step in flight per job, and that by the size of a cut.
 pub(crate) enum Message {
     Create(Box<Instance>),
-    Step {
-        run: Arc<StepRun>,
-        inputs: Vec<(RelationId, Vec<TaggedBatch>)>,
-    },
+    /// More than one, if they are small.
+    Steps(Vec<StepShare>),
     Deliver(Delivery),
     Freeze(Arc<FreezeRun>),
     /// Forget the job: it was dropped, or it failed on another worker.
@@ -60,6 +67,7 @@ impl Mailboxes {
 pub(crate) struct Worker {
     mailboxes: Mailboxes,
     inbox: Receiver<Message>,
+    events: Sender<EngineEvent>,
     instances: HashMap<RelationId, Instance>,
     runnable: VecDeque<RelationId>,
     budget: Arc<StateBudget>,
@@ -82,8 +90,14 @@ impl Process for Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(mailboxes: Mailboxes, inbox: Receiver<Message>, budget: Arc<StateBudget>, gate: Arc<SpillGate>) -> Self {
-        Worker { mailboxes, inbox, instances: HashMap::new(), runnable: VecDeque::new(), budget, gate, steps: 0 }
+    pub(crate) fn new(
+        mailboxes: Mailboxes,
+        inbox: Receiver<Message>,
+        events: Sender<EngineEvent>,
+        budget: Arc<StateBudget>,
+        gate: Arc<SpillGate>,
+    ) -> Self {
+        Worker { mailboxes, inbox, events, instances: HashMap::new(), runnable: VecDeque::new(), budget, gate, steps: 0 }
     }
 
     /// The next message, waiting for it; an error if none will come any more.
@@ -110,16 +124,7 @@ impl Worker {
             Message::Create(instance) => {
                 self.instances.insert(instance.job(), *instance);
             }
-            Message::Step { run, inputs } => {
-                let job = run.shared.job;
-                self.steps += 1;
-                let step = self.steps;
-                self.guarded(job, |instance| {
-                    instance.last_step = step;
-                    instance.start(run, inputs);
-                    Ok(true)
-                });
-            }
+            Message::Steps(steps) => self.begin(steps),
             Message::Deliver(delivery) => self.guarded(delivery.job, |instance| Ok(instance.deliver(delivery))),
             Message::Freeze(freeze) => self.guarded(freeze.job(), |instance| {
                 freeze.complete(instance.freeze()?);
@@ -130,13 +135,69 @@ impl Worker {
         }
     }
 
+    /// Steps that come together get their turns at once, while what begins them is in the cache. They are small, and so is what the
+    /// mailbox waits for.
+    fn begin(&mut self, steps: Vec<StepShare>) {
+        let is_one = steps.len() == 1;
+        let mut done = Vec::new();
+        for StepShare { run, inputs } in steps {
+            let job = run.shared.job;
+            self.steps += 1;
+            let step = self.steps;
+            self.guarded(job, |instance| {
+                instance.last_step = step;
+                instance.start(run, inputs);
+                Ok(is_one)
+            });
+            if is_one {
+                return;
+            }
+            done.extend(self.take_turn(job));
+            self.shrink_after(job);
+            if done.len() == REPORTED_TOGETHER {
+                self.report(std::mem::take(&mut done));
+            }
+        }
+        self.report(done);
+    }
+
     fn give_turn(&mut self) {
         let Some(job) = self.runnable.pop_front() else { return };
         if let Some(instance) = self.instances.get_mut(&job) {
             instance.queued = false;
         }
-        let mailboxes = self.mailboxes.clone();
-        self.guarded(job, |instance| Ok(instance.turn(&mailboxes)? == Turn::Again));
+        let done = self.take_turn(job);
+        self.report(done.into_iter().collect());
+        self.shrink_after(job);
+    }
+
+    /// The step, if that was the end of it.
+    fn take_turn(&mut self, job: RelationId) -> Option<StepDone> {
+        let (mailboxes, mut done) = (self.mailboxes.clone(), None);
+        self.guarded(job, |instance| {
+            Ok(match instance.turn(&mailboxes)? {
+                Turn::Again => true,
+                Turn::Idle => false,
+                Turn::Done(step) => {
+                    done = Some(step);
+                    false
+                }
+            })
+        });
+        done
+    }
+
+    fn report(&self, mut done: Vec<StepDone>) {
+        let event = match done.len() {
+            0 => return,
+            1 => EngineEvent::StepDone(done.remove(0)),
+            _ => EngineEvent::StepsDone(done),
+        };
+        // A receiver that is gone belongs to an engine that is being dropped.
+        let _gone = self.events.send(event);
+    }
+
+    fn shrink_after(&mut self, job: RelationId) {
         let rests = self.instances.get(&job).is_some_and(Instance::rests);
         if rests && self.budget.is_exceeded() {
             self.shrink();

@@ -7,7 +7,7 @@
 //! - `checkpoints`: the background thread that makes it durable meanwhile
 
 mod cases;
-mod catalog;
+pub mod catalog;
 mod checkpoints;
 mod run;
 

@@ -173,6 +173,7 @@ impl Drive<'_> {
         loop {
             match self.engine.events().recv_timeout(PATIENCE).map_err(|e| format!("the engine does not answer: {e}"))? {
                 EngineEvent::StepDone(done) => return Ok(done),
+                EngineEvent::StepsDone(_) => return Err("one job was stepped".into()),
                 EngineEvent::Frozen { checkpoint, runs, .. } => self.checkpoints.write(checkpoint, runs)?,
                 EngineEvent::JobFailed { epoch, error, .. } => return Err(format!("the job failed at epoch {epoch}: {error}").into()),
             }

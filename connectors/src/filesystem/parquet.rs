@@ -18,6 +18,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -51,10 +52,12 @@ pub struct Rows {
     pub columns: Vec<ArrayRef>,
     /// How many rows of the file these were.
     pub total: usize,
-    /// Which of them are in the columns.
-    pub kept: Vec<usize>,
-    pub refused: Vec<(usize, String)>,
+    /// Which of them are not in the columns, and why.
+    pub refused: Refused,
 }
+
+/// By row. Mostly empty.
+type Refused = BTreeMap<usize, String>;
 
 pub struct ParquetRows<'a> {
     reader: ParquetRecordBatchReader,
@@ -102,46 +105,45 @@ impl<'a> ParquetRows<'a> {
         let Some(batch) = guarded(stored, || reader.next().transpose())? else { return Ok(None) };
         let batch = batch.slice(0, batch.num_rows().min(rows_max));
         let total = batch.num_rows();
-        let mut reasons: Vec<Option<String>> = vec![None; total];
+        let mut refused = Refused::new();
         let mut columns = Vec::with_capacity(self.payload.len());
         for (column, fit) in self.payload.iter().zip(&self.fits) {
             let array = match fit {
                 Some((place, fit)) => {
                     let mut refuse = |row: usize| {
-                        reasons[row].get_or_insert_with(|| format!("column {}: the value is not a {}", column.external_name, column.ty));
+                        let why = || format!("column {}: the value is not a {}", column.external_name, column.ty);
+                        refused.entry(row).or_insert_with(why);
                     };
                     fit.apply(batch.column(*place), &mut refuse)?
                 }
                 None => new_null_array(&column.ty.to_arrow(), total),
             };
-            check(column, fit.is_some(), &array, &mut reasons);
+            check(column, fit.is_some(), &array, &mut refused);
             columns.push(array);
         }
-        let kept: Vec<usize> = (0..total).filter(|row| reasons[*row].is_none()).collect();
-        if kept.len() < total {
-            let keep: BooleanArray = reasons.iter().map(|reason| Some(reason.is_none())).collect();
+        if !refused.is_empty() {
+            let keep: BooleanArray = (0..total).map(|row| Some(!refused.contains_key(&row))).collect();
             columns = columns.iter().map(|column| Ok(filter(column, &keep)?)).collect::<Result<_>>()?;
         }
-        let refused = reasons.into_iter().enumerate().filter_map(|(row, reason)| Some((row, reason?))).collect();
-        Ok(Some(Rows { columns, total, kept, refused }))
+        Ok(Some(Rows { columns, total, refused }))
     }
 }
 
 /// What a declaration asks of values beyond their type.
-fn check(column: &PayloadColumn, is_there: bool, array: &ArrayRef, reasons: &mut [Option<String>]) {
+fn check(column: &PayloadColumn, is_there: bool, array: &ArrayRef, refused: &mut Refused) {
     let name = &column.external_name;
     if array.null_count() > 0 && (!column.nullable || column.is_key) {
         let what = if is_there { "null" } else { "the file has no such column" };
         let why = if column.is_key { "part of the primary key" } else { "NOT NULL" };
         for row in (0..array.len()).filter(|row| array.is_null(*row)) {
-            reasons[row].get_or_insert_with(|| format!("column {name}: {what}, but the column is {why}"));
+            refused.entry(row).or_insert_with(|| format!("column {name}: {what}, but the column is {why}"));
         }
     }
     if column.ty == SqlType::Json {
         let texts = array.as_string::<i32>();
         for row in (0..texts.len()).filter(|row| texts.is_valid(*row)) {
             if let Err(error) = serde_json::from_str::<IgnoredAny>(texts.value(row)) {
-                reasons[row].get_or_insert_with(|| format!("column {name}: not JSON: {error}"));
+                refused.entry(row).or_insert_with(|| format!("column {name}: not JSON: {error}"));
             }
         }
     }

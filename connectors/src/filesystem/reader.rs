@@ -298,17 +298,14 @@ impl Reading {
                 return Ok(self.flushed(of, start)?);
             }
             let Some(found) = rows.next(wanted)? else { return Ok(self.flushed(of, last)?) };
-            let Rows { columns, total, kept, refused } = found;
+            let Rows { columns, total, refused } = found;
+            let kept = (0..total).filter(|row| refused.is_empty() || !refused.contains_key(row));
+            let offsets = kept.map(|row| start + row as i64).collect();
             let refuse = |(row, why): (usize, String)| {
                 let excerpt = format!("row {} of {}", at + row as u64, of.file.path);
                 undecodable(Offset(start + row as i64), why, excerpt.as_bytes())
             };
-            let content = Content {
-                columns,
-                weights: None,
-                offsets: kept.into_iter().map(|row| start + row as i64).collect(),
-                undecodable: refused.into_iter().map(refuse).collect(),
-            };
+            let content = Content { columns, weights: None, offsets, undecodable: refused.into_iter().map(refuse).collect() };
             failpoint::hit("files.batch")?;
             at += total as u64;
             let end = offset(number, at);

@@ -125,7 +125,7 @@ impl Table {
 
 /// The property a column names, if its type can hold it.
 fn property(properties: Properties, name: &str, ty: &SqlType, table: &str) -> Result<Property> {
-    let Some((_, property)) = properties.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
+    let Some((_, property)) = properties.iter().find(|(known, _)| is_same_name(known, name)) else {
         let error = SqlError::new(SqlState::UNDEFINED_COLUMN, format!("nexmark table \"{table}\" has no column \"{name}\""));
         return Err(match options::nearest(name, properties.iter().map(|(known, _)| *known)) {
             Some(meant) => error.with_hint(format!("Perhaps you meant \"{meant}\".")),
@@ -141,6 +141,12 @@ fn property(properties: Properties, name: &str, ty: &SqlType, table: &str) -> Re
         Text(_) => (*ty == SqlType::Text, SqlType::Text),
     };
     if fits { Ok(*property) } else { Err(mismatch(name, ty, &native.to_string())) }
+}
+
+/// `date_time` is `dateTime`, as the queries of Nexmark's other implementations have it.
+fn is_same_name(known: &str, name: &str) -> bool {
+    let letters = |name: &str| name.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>();
+    letters(known) == letters(name)
 }
 
 fn event_filling(name: &str, ty: &SqlType, nullable: bool) -> Result<Filling> {

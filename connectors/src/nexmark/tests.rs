@@ -67,6 +67,20 @@ fn batches_are_gapless_and_bounded() {
 }
 
 #[test]
+fn columns_go_by_their_letters() {
+    let table = |name: &str| {
+        let column =
+            SourceColumn { external_name: name.to_string(), ty: SqlType::Timestamp, nullable: true, origin: ColumnOrigin::Payload };
+        let only = SourceSpec { columns: vec![column], ..spec(&[("nexmark.table.type", "bid"), ("nexmark.event.num", "100")]) };
+        NexmarkConnector::new(&only).map(|_| joined(&read(&only, &[range(0, 0, None)])[&0]).column(0).clone())
+    };
+    let times = table("date_time").unwrap();
+    assert_eq!((table("dateTime").unwrap(), table("DATETIME").unwrap()), (times.clone(), times));
+    let error = table("date_tme").unwrap_err();
+    assert!(error.hint.is_some_and(|hint| hint.contains("date_time")));
+}
+
+#[test]
 fn a_range_read_again_gives_the_same_rows() {
     for table in ["bid", "auction", "person", "all"] {
         let spec = spec(&[("nexmark.table.type", table), ("nexmark.split.num", "2"), ("nexmark.out-of-order.group-size", "100")]);

@@ -123,6 +123,7 @@ fn next(engine: &Engine) -> EngineEvent {
 fn done(engine: &Engine) -> StepDone {
     match next(engine) {
         EngineEvent::StepDone(done) => done,
+        EngineEvent::StepsDone(_) => panic!("one job was stepped"),
         EngineEvent::JobFailed { error, .. } => panic!("the job failed: {error}"),
         EngineEvent::Frozen { .. } => panic!("nothing was frozen"),
     }
@@ -370,6 +371,60 @@ fn freeze_gathers_the_runs_of_all_workers() {
         let EngineEvent::Frozen { job, checkpoint, runs } = next(&engine) else { panic!("it is frozen") };
         assert_eq!((job, checkpoint, engine.gate().latest()), (JOB, 7, 7));
         assert_eq!(runs.iter().map(|(table, run)| (*table, run.len())).collect::<Vec<_>>(), vec![(StateTableId(4), 1); workers]);
+    }
+}
+
+/// Scan -> Filter v < 100 -> Materialize: no row has to be on a certain worker.
+fn filtering_plan() -> Arc<StreamPlan> {
+    let predicate = binary(BinaryOp::Lt, column(1), int(100));
+    plan(vec![
+        node(Op::Scan { relation: SOURCE, projection: vec![0, 1] }, &[], kv(), ChangelogMode::Append),
+        node(Op::Filter { predicate }, &[0], kv(), ChangelogMode::Append),
+        node(Op::Materialize { key: vec![] }, &[1], kv(), ChangelogMode::Append),
+    ])
+}
+
+#[test]
+fn steps_that_begin_together_come_to_what_they_come_to_alone() {
+    for workers in [1, 2, 3] {
+        let engine = engine(workers);
+        let all = rows(0..3_000);
+        let kept: Vec<_> = all.iter().filter(|(row, _)| row[1] < 100).cloned().collect();
+        let jobs: Vec<(RelationId, bool)> = (20..60).map(|id| (RelationId(id), id % 5 > 0)).collect();
+        let mut views = Vec::new();
+        for (job, filters) in &jobs {
+            let (plan, key) = if *filters { (filtering_plan(), ViewKey::Append) } else { (table_plan(), ViewKey::Keyed(vec![0])) };
+            let spec = spec(*job, plan, key, workers);
+            views.push(spec.view.clone().unwrap());
+            engine.create_job(spec).unwrap();
+        }
+        for epoch in 1..4 {
+            let batches = if epoch == 1 { split(batch(&all), 7) } else { Vec::new() };
+            engine.steps(jobs.iter().map(|(job, _)| step(*job, epoch, vec![(SOURCE, batches.clone())], epoch as i64)).collect());
+            let (mut together, mut seen) = (0, std::collections::BTreeMap::new());
+            while seen.len() < jobs.len() {
+                match next(&engine) {
+                    EngineEvent::StepDone(done) => drop(seen.insert(done.job, done)),
+                    EngineEvent::StepsDone(done) => {
+                        together += done.len();
+                        seen.extend(done.into_iter().map(|done| (done.job, done)));
+                    }
+                    _ => panic!("a job failed, or was frozen"),
+                }
+            }
+            assert!(together > 1, "what ends together is told of together");
+            for ((job, filters), view) in jobs.iter().zip(&views) {
+                let (done, expected) = (&seen[job], if *filters { &kept } else { &all });
+                assert_eq!((done.epoch, done.watermark), (Epoch(epoch), Timestamp(epoch as i64)));
+                assert_eq!(done.rows_in, if epoch == 1 { 3_000 } else { 0 });
+                assert_eq!(net(&done.output), if epoch == 1 { expected.clone() } else { Vec::new() });
+                assert_eq!(content(view, epoch), *expected);
+            }
+        }
+        // Nobody is asked for the state of a job that has none.
+        engine.freeze(jobs[1].0, 1).unwrap();
+        let EngineEvent::Frozen { job, runs, .. } = next(&engine) else { panic!("it is frozen") };
+        assert_eq!((job, runs.len()), (jobs[1].0, 0));
     }
 }
 

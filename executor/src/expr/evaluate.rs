@@ -58,13 +58,14 @@ fn not_null_violation(column: &str) -> SqlError {
 pub struct Predicate {
     expr: Arc<dyn PhysicalExpr>,
     schema: SchemaRef,
+    none: ChangeBatch,
 }
 
 impl Predicate {
     pub fn new(expr: &Expr, input: &SchemaRef, now: &NowHandle) -> Result<Self> {
         let expr = compile(expr, input, now)?;
         match expr.data_type(input).map_err(evaluation_error)? {
-            DataType::Boolean | DataType::Null => Ok(Predicate { expr, schema: input.clone() }),
+            DataType::Boolean | DataType::Null => Ok(Predicate { expr, schema: input.clone(), none: ChangeBatch::empty(input.clone()) }),
             other => Err(SqlError::new(SqlState::DATATYPE_MISMATCH, format!("a condition must be boolean, not {other}"))),
         }
     }
@@ -111,9 +112,12 @@ impl Predicate {
     fn keep(&self, changes: &ChangeBatch) -> Result<ChangeBatch> {
         let value = self.expr.evaluate(&changes.rows).map_err(evaluation_error)?;
         let mask = value.into_array(changes.num_rows()).map_err(evaluation_error)?;
-        let Some(mask) = mask.as_boolean_opt() else { return Ok(changes.slice(0, 0)) };
+        let Some(mask) = mask.as_boolean_opt() else { return Ok(self.none.clone()) };
         if mask.null_count() == 0 && !mask.has_false() {
             return Ok(changes.clone());
+        }
+        if !mask.has_true() {
+            return Ok(self.none.clone());
         }
         changes.filter(mask).map_err(arrow_error)
     }

@@ -99,6 +99,9 @@ impl Operator for Materialize {
     }
 
     fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
         let pending = std::mem::take(&mut self.pending);
         if let (true, Some(view), Some(net)) = (self.forgetful, &self.view, &self.net) {
             return self.finish_forgetful(view, net, pending, ctx);

@@ -77,6 +77,7 @@ impl Core {
     }
 
     fn alter_job(&mut self, relation: &Arc<Relation>, epoch: Epoch) {
+        self.note_interval(relation);
         let Some(job) = self.jobs.get_mut(&relation.id) else { return };
         let policy = |r: &Relation| r.job_options().map(|options| options.on_error);
         let (before, after) = (policy(&job.relation), policy(relation));
@@ -140,7 +141,15 @@ impl Core {
     /// When a job that collects changes takes them, if that is still to come.
     pub(super) fn next_emission(&self) -> Option<Instant> {
         let now = self.instant();
-        self.jobs.values().filter_map(|j| j.emits_at()).filter(|due| *due > now).min()
+        self.collecting.iter().filter_map(|id| self.jobs.get(id)?.emits_at()).filter(|due| *due > now).min()
+    }
+
+    pub(super) fn note_interval(&mut self, relation: &Relation) {
+        if emit_interval(relation).is_some() {
+            self.collecting.insert(relation.id);
+        } else {
+            self.collecting.remove(&relation.id);
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Core {
         let reading = self.jobs.get_mut(&id).and_then(Job::reading_mut);
         let Some(inputs) = reading.map(Reading::next_inputs).transpose()?.flatten() else { return Ok(Move::None) };
         failpoint::hit("backfill.step")?;
-        self.begin_step(id, to, None, inputs);
+        self.begin_step(id, to, None, inputs, usize::MAX);
         Ok(Move::Some)
     }
 

@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::runtime::{Process, Turn};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
-use eddyline_executor::{Engine, EngineEvent};
+use eddyline_executor::{Engine, EngineEvent, Step};
 use eddyline_storage::lock::DataDirLock;
 use eddyline_storage::log::Log;
 use eddyline_storage::view::SegmentDir;
@@ -45,6 +45,12 @@ const SLEEP_OVERDUE: Duration = Duration::from_millis(10);
 /// While events wait, what readers have taken is let go of this often only: it means looking at every job.
 const TRIM_INTERVAL: Duration = Duration::from_millis(1);
 
+/// With so many jobs that this comes to more, it is done this often only, whether events wait or not: it takes a thirtieth of that.
+const TRIM_INTERVAL_PER_JOB: Duration = Duration::from_micros(10);
+
+/// Jobs are looked at this often at least, if there is a turn at all: what some of them wait for tells nobody that it has come.
+const SCHEDULE_INTERVAL: Duration = Duration::from_millis(5);
+
 pub(super) struct Core {
     pub config: CoordinatorConfig,
     /// What of the configuration may change, as the server was started, and what was altered of it.
@@ -67,6 +73,17 @@ pub(super) struct Core {
     pub sources: BTreeMap<RelationId, Source>,
     pub tables: BTreeMap<RelationId, Table>,
     pub jobs: BTreeMap<RelationId, Job>,
+    /// Which of them read a relation, a table's own job included.
+    pub readers: HashMap<RelationId, BTreeSet<RelationId>>,
+    /// Those that have a timer, and those that collect changes for an interval.
+    pub timed: BTreeSet<RelationId>,
+    pub collecting: BTreeSet<RelationId>,
+    /// Steps on their way to the engine.
+    pub steps_begun: Vec<Step>,
+    /// Something other than rows has come since jobs were last looked at: some of them may be able to go on.
+    pub unscheduled: bool,
+    /// When they were.
+    pub scheduled: Instant,
     /// Of the jobs whose rows go outside.
     pub sinks: BTreeMap<RelationId, SinkJob>,
     /// Sinks of a checkpoint until the log has been replayed, which may drop them.
@@ -98,6 +115,8 @@ pub(super) struct Core {
     pub last_mark: Instant,
     /// When what all readers have taken was last let go of.
     pub trimmed: Instant,
+    /// It was put off since.
+    pub owes_trim: bool,
     /// A timer was overdue when the coordinator last went to sleep.
     pub overdue: bool,
     pub checkpoints: Checkpointing,
@@ -173,7 +192,10 @@ impl Core {
         select! {
             recv(self.events) -> event => if let Ok(event) = event { self.on_event(event) },
             recv(self.engine_events) -> event => if let Ok(event) = event { self.on_engine_event(event) },
-            default(timeout) => has_come = is_new,
+            default(timeout) => {
+                self.unscheduled = true;
+                has_come = is_new;
+            }
         }
         for _ in 0..EVENTS_PER_TURN {
             if let Ok(event) = self.engine_events.try_recv() {
@@ -194,7 +216,8 @@ impl Core {
         }
         loop {
             let cut = self.shutdown.is_none() && self.cut_if_due();
-            let scheduled = self.schedule();
+            let scheduled = (cut || self.unscheduled || self.instant() - self.scheduled >= SCHEDULE_INTERVAL) && self.schedule();
+            self.unscheduled = scheduled || self.holds_steps();
             if !cut && !scheduled {
                 break;
             }
@@ -203,11 +226,24 @@ impl Core {
         self.answer_writes();
         self.answer_reads();
         self.enforce_pins();
-        if self.is_quiet() || self.instant() - self.trimmed >= TRIM_INTERVAL {
+        self.trim_if_due();
+        self.checkpoint_if_due();
+    }
+
+    fn trim_if_due(&mut self) {
+        let interval = self.trim_interval();
+        let is_due = self.instant() - self.trimmed >= interval || interval == TRIM_INTERVAL && self.is_quiet();
+        if is_due {
             self.trim();
             self.trimmed = self.instant();
+            // A ring that was full may have room again.
+            self.unscheduled = true;
         }
-        self.checkpoint_if_due();
+        self.owes_trim = !is_due;
+    }
+
+    fn trim_interval(&self) -> Duration {
+        TRIM_INTERVAL.max(TRIM_INTERVAL_PER_JOB * self.jobs.len() as u32)
     }
 
     fn is_quiet(&self) -> bool {
@@ -215,6 +251,7 @@ impl Core {
     }
 
     fn on_event(&mut self, event: Event) {
+        self.unscheduled |= !matches!(event, Event::Arrived(Reader::Source(_)));
         match event {
             Event::Command(command) => self.on_command(command),
             Event::Arrived(Reader::Source(source)) => self.receive(source),
@@ -264,8 +301,10 @@ impl Core {
     }
 
     fn on_engine_event(&mut self, event: EngineEvent) {
+        self.unscheduled = true;
         match event {
             EngineEvent::StepDone(done) => self.on_step_done(done),
+            EngineEvent::StepsDone(done) => done.into_iter().for_each(|done| self.on_step_done(done)),
             EngineEvent::JobFailed { job, epoch, error } => self.on_job_failed(job, epoch, error),
             EngineEvent::Frozen { job, checkpoint, runs } => self.on_frozen(job, checkpoint, runs),
         }
@@ -274,7 +313,8 @@ impl Core {
     fn next_timer(&self) -> Instant {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = self.instant() + SLEEP_MAX;
-        let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log());
+        let trim = self.owes_trim.then(|| self.trimmed + self.trim_interval());
+        let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log()).chain(trim);
         sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).chain(self.next_paced_cut()).min().unwrap_or(far)
     }
 
@@ -316,7 +356,31 @@ impl Core {
 
     /// Jobs that read a relation, a table's own job included.
     pub fn readers(&self, relation: RelationId) -> impl Iterator<Item = &Job> {
-        self.jobs.values().filter(move |j| j.inputs.contains(&relation))
+        self.readers.get(&relation).into_iter().flatten().filter_map(|id| self.jobs.get(id))
+    }
+
+    pub fn keep_job(&mut self, job: Job) {
+        for input in &job.inputs {
+            self.readers.entry(*input).or_default().insert(job.id());
+        }
+        self.note_timer(job.id(), job.progress.next_timer.is_some());
+        self.note_interval(&job.relation);
+        self.jobs.insert(job.id(), job);
+    }
+
+    pub fn take_job(&mut self, id: RelationId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        self.timed.remove(&id);
+        self.collecting.remove(&id);
+        for input in &job.inputs {
+            if let Some(readers) = self.readers.get_mut(input) {
+                readers.remove(&id);
+                if readers.is_empty() {
+                    self.readers.remove(input);
+                }
+            }
+        }
+        Some(job)
     }
 
     /// What views keep for readers only.

@@ -76,6 +76,7 @@ impl Core {
         let room = (4 * CUT_BYTES_MAX).saturating_sub(source.waiting_bytes()).max(1);
         source.receive(room);
         let id = source.id();
+        self.unscheduled |= source.is_replaying();
         for (epoch, undecodable) in source.cut_replayed() {
             self.system.undecodable(id, epoch, undecodable);
         }
@@ -87,15 +88,11 @@ impl Core {
             return false;
         }
         let table_waits = self.tables.values().any(|t| t.has_input());
-        let source_due = |s: &Source| self.may_be_cut(s) && self.pace(s) <= self.since_cut();
+        let source_due = |s: &Source| s.has_input() && self.pace(s) <= self.since_cut() && self.is_wanted(s.id());
         if !table_waits && !self.sources.values().any(source_due) && !self.timer_is_due() {
             return false;
         }
         self.take_cut().is_ok()
-    }
-
-    fn may_be_cut(&self, source: &Source) -> bool {
-        source.has_input() && self.is_wanted(source.id())
     }
 
     /// How long after a cut another one may take what waits of a source: a little of it, cut for a thousand readers, would be less work
@@ -104,20 +101,22 @@ impl Core {
         if self.jobs.len() < (PACE_MIN.as_micros() / STEP_INTERVAL.as_micros()) as usize || source.waiting_bytes() >= WORTHWHILE_BYTES {
             return Duration::ZERO;
         }
-        let pace = STEP_INTERVAL * self.readers(source.id()).count() as u32;
+        let pace = STEP_INTERVAL * self.readers.get(&source.id()).map_or(0, BTreeSet::len) as u32;
         if pace < PACE_MIN { Duration::ZERO } else { pace }
     }
 
     /// When what waits of a source may be cut though it is little.
     pub(super) fn next_paced_cut(&self) -> Option<Instant> {
-        let pace = self.sources.values().filter(|s| self.may_be_cut(s)).map(|s| self.pace(s)).min()?;
-        self.cut_at.map(|at| at + pace)
+        let (cut_at, now) = (self.cut_at?, self.instant());
+        let waiting = self.sources.values().filter(|s| s.has_input()).map(|s| (cut_at + self.pace(s), s.id()));
+        // What is due already waits for a reader.
+        waiting.filter(|(at, id)| *at > now || self.is_wanted(*id)).map(|(at, _)| at).min()
     }
 
     /// When the first job that has come to the last cut wants another one, whatever comes.
     fn first_timer(&self) -> Option<Timestamp> {
         let waits = |j: &&job::Job| j.is_live() && j.running.is_none() && j.stepped == self.last_cut;
-        self.jobs.values().filter(waits).filter_map(|j| j.progress.next_timer).min()
+        self.timed.iter().filter_map(|id| self.jobs.get(id)).filter(waits).filter_map(|j| j.progress.next_timer).min()
     }
 
     fn timer_is_due(&self) -> bool {

@@ -359,7 +359,7 @@ impl Core {
             rejoins: false,
             last_step: None,
         };
-        self.jobs.insert(job.id(), job);
+        self.keep_job(job);
         Ok(())
     }
 
@@ -422,7 +422,7 @@ impl Core {
     pub(super) fn apply_drop(&mut self, ids: &[RelationId]) {
         for id in ids {
             let source = self.source_of(*id);
-            if let Some(job) = self.jobs.remove(id) {
+            if let Some(job) = self.take_job(*id) {
                 self.engine.drop_job(*id);
                 let states = job.relation.plan().map(StreamPlan::state_tables).unwrap_or_default();
                 self.checkpoints.drop_job(states, job.views().cloned().collect());

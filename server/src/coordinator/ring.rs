@@ -44,6 +44,7 @@ struct Outline {
 /// The part of a ring that one step takes.
 pub struct Taken {
     pub batches: Vec<TaggedBatch>,
+    pub bytes: usize,
     /// `None` when nothing changed.
     pub watermark: Option<Timestamp>,
     pub arrived: Option<Instant>,
@@ -111,9 +112,10 @@ impl Ring {
     /// Everything in `after < epoch <= to`. Batches are shared, not copied.
     pub fn take(&self, after: Epoch, to: Epoch) -> Taken {
         assert!(after >= self.start, "a consumer that fell off reads on its own");
-        let mut taken = Taken { batches: Vec::new(), watermark: None, arrived: None };
+        let mut taken = Taken { batches: Vec::new(), bytes: 0, watermark: None, arrived: None };
         for entry in self.entries.iter().skip(self.first_after(after)).take_while(|e| e.epoch <= to) {
             taken.batches.extend(entry.batches.iter().cloned());
+            taken.bytes += entry.bytes;
             taken.watermark = Some(entry.watermark);
             taken.arrived.get_or_insert(entry.arrived);
         }

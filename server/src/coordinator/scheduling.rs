@@ -15,6 +15,11 @@ use std::time::Instant;
 /// One step's input, in bytes: a job that lags coalesces up to this much.
 const STEP_BYTES_MAX: usize = 64 << 20;
 
+/// Steps that are handed to the workers together: each of them waits for its turn, and is told of, with the others of its worker.
+const STEPS_TOGETHER: usize = 64;
+/// With more input than this a step goes on its own.
+const STEP_BYTES_TOGETHER: usize = 1 << 20;
+
 /// What scheduling a job came to.
 #[derive(PartialEq)]
 pub(super) enum Move {
@@ -26,10 +31,11 @@ pub(super) enum Move {
 impl Core {
     /// Moves every job as far as it can go now; true if any moved.
     pub(super) fn schedule(&mut self) -> bool {
-        if (self.tails_are_full() || self.engine.gate().is_held()) && self.shutdown.is_none() {
+        self.scheduled = self.instant();
+        if self.holds_steps() {
             return false;
         }
-        let ids: Vec<RelationId> = self.jobs.keys().copied().collect();
+        let ids: Vec<RelationId> = self.jobs.values().filter(|job| self.may_move(job)).map(Job::id).collect();
         self.by_cut = self.jobs_by_cut();
         let mut moved = false;
         // Ids grow with creation, so what a view reads comes before it.
@@ -44,7 +50,31 @@ impl Core {
                 Err(error) => self.on_job_failed(id, self.last_cut, error),
             }
         }
+        self.send_steps();
         moved
+    }
+
+    /// No step begins before the disk has caught up.
+    pub(super) fn holds_steps(&self) -> bool {
+        (self.tails_are_full() || self.engine.gate().is_held()) && self.shutdown.is_none()
+    }
+
+    pub(super) fn note_timer(&mut self, id: RelationId, has_timer: bool) {
+        if has_timer {
+            self.timed.insert(id);
+        } else {
+            self.timed.remove(&id);
+        }
+    }
+
+    /// False only if there is nothing to look at: of a thousand jobs most rest, or step, at any time.
+    fn may_move(&self, job: &Job) -> bool {
+        job.running.is_none()
+            && match job.mode {
+                Mode::Live => job.stepped < self.last_cut || job.rejoins || !job.policies.is_empty() || self.sinks.contains_key(&job.id()),
+                Mode::Backfilling(_) => true,
+                Mode::Failed(_) => false,
+            }
     }
 
     fn schedule_live(&mut self, id: RelationId) -> Result<Move> {
@@ -173,27 +203,42 @@ impl Core {
 
     fn step_live(&mut self, id: RelationId, target: Epoch) {
         let job = &self.jobs[&id];
-        let mut arrived: Option<Instant> = None;
+        let (mut arrived, mut bytes): (Option<Instant>, usize) = (None, 0);
         let mut inputs = Vec::with_capacity(job.inputs.len());
         for input in &job.inputs {
             let before = job.progress.watermarks.get(input).copied().unwrap_or(Timestamp::MIN);
             let Some(ring) = self.ring(*input) else { continue };
             let taken = ring.take(job.stepped, target);
+            bytes += taken.bytes;
             arrived = arrived.into_iter().chain(taken.arrived).min();
             inputs.push(StepInput { relation: *input, batches: taken.batches, watermark: taken.watermark.unwrap_or(before) });
         }
-        self.begin_step(id, target, arrived, inputs);
+        self.begin_step(id, target, arrived, inputs, bytes);
         let now = self.instant();
         if let Some(job) = self.jobs.get_mut(&id) {
             job.last_step = Some(now);
         }
     }
 
-    pub(super) fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>) {
+    /// `bytes` of input: little of it goes to the workers together with other steps.
+    pub(super) fn begin_step(&mut self, id: RelationId, epoch: Epoch, arrived: Option<Instant>, inputs: Vec<StepInput>, bytes: usize) {
         let now = self.nows.at(epoch);
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.running = Some(Running { epoch, arrived, now });
-            self.engine.step(Step { job: id, epoch, now, inputs });
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.running = Some(Running { epoch, arrived, now });
+        let step = Step { job: id, epoch, now, inputs };
+        if bytes > STEP_BYTES_TOGETHER {
+            return self.engine.step(step);
+        }
+        self.steps_begun.push(step);
+        if self.steps_begun.len() >= STEPS_TOGETHER {
+            self.send_steps();
+        }
+    }
+
+    /// Hands over the steps that were begun. Nothing is frozen meanwhile: a job that steps is frozen after it.
+    fn send_steps(&mut self) {
+        if !self.steps_begun.is_empty() {
+            self.engine.steps(std::mem::take(&mut self.steps_begun));
         }
     }
 
@@ -212,7 +257,8 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&done.job) else { return };
         let Some(running) = job.running.take() else { return };
         job.progress = done.progress;
-        let stats = job.stats.clone();
+        let (stats, has_timer) = (job.stats.clone(), job.progress.next_timer.is_some());
+        self.note_timer(done.job, has_timer);
         stats.rows_in.fetch_add(done.rows_in, Ordering::Relaxed);
         stats.rows_out.fetch_add(done.rows_out, Ordering::Relaxed);
         stats.busy_micros.fetch_add(done.busy_micros, Ordering::Relaxed);

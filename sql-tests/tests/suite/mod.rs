@@ -18,6 +18,7 @@
 //! - `sinks`: what leaves the server, on a real broker and in files
 //! - `segments`: rows of views in mapped files
 //! - `lateness`: the same rows are late for every view
+//! - `many_views`: hundreds of views over one input
 //! - `metrics`: what Prometheus sees
 //! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
 //! - `oracle`: incremental against batch, in process; what leaves a server that is killed, against batch
@@ -38,6 +39,7 @@ mod kafka;
 mod kafka_keyed;
 mod lagging;
 mod lateness;
+mod many_views;
 mod metrics;
 mod nexmark;
 mod object_stores;

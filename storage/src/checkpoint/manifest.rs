@@ -2,6 +2,7 @@
 //! read with any tool and a damaged one is noticed.
 
 use eddyline_common::{Epoch, Result, SqlError};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// An immutable file of a checkpoint and what its content must be.
@@ -44,8 +45,8 @@ impl Manifest {
         Ok(bytes)
     }
 
-    /// `None` if the bytes are not what `encode` wrote.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Decoded> {
+    /// `None` if the bytes are not what `encode` wrote. `T`: a manifest, or a part of it.
+    pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<Decoded<T>> {
         let text = bytes.strip_suffix(b"\n")?;
         let (json, line) = text.split_at(text.iter().rposition(|byte| *byte == b'\n')?);
         if line[1..] != *format!("crc32 {:08x}", crc32fast::hash(json)).as_bytes() {
@@ -58,9 +59,18 @@ impl Manifest {
     }
 }
 
-pub(super) enum Decoded {
-    Manifest(Manifest),
+pub(super) enum Decoded<T> {
+    Manifest(T),
     OtherVersion(u32),
+}
+
+/// What of a manifest says what must stay. The body may be large.
+#[derive(Debug, Deserialize)]
+pub(super) struct Outline {
+    pub id: u64,
+    #[serde(default)]
+    pub name: Option<String>,
+    pub files: Vec<FileRef>,
 }
 
 /// The one field that every version has.

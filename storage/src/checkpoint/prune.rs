@@ -1,8 +1,9 @@
 //! Removing what is no longer needed: manifests beyond the newest few, then the files that no manifest names. A crash in
 //! between leaves unnamed files only, and the next pruning removes them.
 
+use super::CheckpointStore;
+use super::manifest::Outline;
 use super::store::manifest_id;
-use super::{CheckpointStore, Manifest};
 use crate::io::failed;
 use eddyline_common::{Result, SqlState, failpoint};
 use std::collections::HashSet;
@@ -24,7 +25,7 @@ impl CheckpointStore {
         let mut dropped = Vec::new();
         let mut newest = 0;
         for id in self.list().await? {
-            match self.read_manifest(id).await {
+            match self.read_outline(id).await {
                 Ok(manifest) if newest < keep.max(1) => {
                     newest += 1;
                     kept.push(manifest);
@@ -47,7 +48,7 @@ impl CheckpointStore {
         Ok(Pruned { manifests: dropped.len(), files })
     }
 
-    async fn remove_unnamed(&self, kept: &[Manifest]) -> Result<usize> {
+    async fn remove_unnamed(&self, kept: &[Outline]) -> Result<usize> {
         let named: HashSet<&str> = kept.iter().flat_map(|manifest| &manifest.files).map(|file| file.name.as_str()).collect();
         let mut removed = 0;
         for object in self.list_objects("files").await? {

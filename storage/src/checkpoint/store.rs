@@ -1,7 +1,7 @@
 //! [`CheckpointStore`]: single files and manifests. Content is verified whenever it is read; a missing or damaged file is
 //! 'data corrupted', so that the caller can fall back to an older checkpoint.
 
-use super::manifest::Decoded;
+use super::manifest::{Decoded, Outline};
 use super::{FileRef, Manifest, local};
 use crate::io::failed;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,12 +143,20 @@ impl CheckpointStore {
     }
 
     pub(super) async fn read_manifest(&self, id: u64) -> Result<Manifest> {
+        self.read(id, |manifest: &Manifest| manifest.id).await
+    }
+
+    pub(super) async fn read_outline(&self, id: u64) -> Result<Outline> {
+        self.read(id, |outline: &Outline| outline.id).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, id: u64, id_of: fn(&T) -> u64) -> Result<T> {
         let path = self.manifest_path(id);
         let action = "read manifest";
         let response = self.store.get(&path).await.map_err(|error| store_error(action, &path, error))?;
         let bytes = response.bytes().await.map_err(|error| store_error(action, &path, error))?;
         match Manifest::decode(&bytes) {
-            Some(Decoded::Manifest(manifest)) if manifest.id == id => Ok(manifest),
+            Some(Decoded::Manifest(manifest)) if id_of(&manifest) == id => Ok(manifest),
             // Not damage: falling back to an older checkpoint would lose what a newer server did.
             Some(Decoded::OtherVersion(version)) => Err(SqlError::unsupported(format!(
                 "checkpoint {id} has format version {version}, this server reads version {}",

@@ -143,7 +143,7 @@ fn every_damage_of_a_manifest_is_noticed() {
     let file = FileRef { name: "f".into(), bytes: 1, crc32: 2 };
     let manifest = Manifest::new(3, Epoch(4), vec![file], serde_json::json!([1, "x\ny"]));
     let bytes = manifest.encode().unwrap();
-    let decoded = |bytes: &[u8]| match manifest::Manifest::decode(bytes) {
+    let decoded = |bytes: &[u8]| match manifest::Manifest::decode::<Manifest>(bytes) {
         Some(manifest::Decoded::Manifest(manifest)) => Some(manifest),
         _ => None,
     };

@@ -167,6 +167,7 @@ impl Process {
             EngineEvent::JobFailed { job, epoch, error } => {
                 panic!("job failed at epoch {epoch}: {error:?}\n{}", self.jobs[&job].relation.sql)
             }
+            EngineEvent::StepsDone(_) => panic!("one job steps at a time"),
             EngineEvent::Frozen { .. } => panic!("nothing was to be frozen"),
         }
     }
@@ -186,7 +187,7 @@ impl Process {
                     frozen.extend(runs);
                 }
                 EngineEvent::JobFailed { error, .. } => panic!("a freeze failed: {error:?}"),
-                EngineEvent::StepDone(_) => panic!("no step was under way"),
+                EngineEvent::StepDone(_) | EngineEvent::StepsDone(_) => panic!("no step was under way"),
             }
         }
         SortedRun::merge(frozen)
