@@ -153,7 +153,12 @@ impl Reading {
 
     fn look_for_more(&mut self, nothing: &Opened) -> Result<Step> {
         let bounded = self.files.monitor.is_none();
-        if !(bounded && self.files.known.lock().len() > 0) {
+        let known = self.files.known.lock().len();
+        if known > place_of(self.next).0 {
+            // Another reader of the source has found it meanwhile.
+            return Ok(Step::More);
+        }
+        if !(bounded && known > 0) {
             let found = self.files.look()?;
             let mut known = self.files.known.lock();
             let before = known.len();

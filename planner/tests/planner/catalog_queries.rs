@@ -13,6 +13,7 @@ fn catalog() -> TestCatalog {
     use DataType::{Boolean, Int32, Int64, Utf8};
     let mut c = TestCatalog::new();
     let list = || DataType::List(Arc::new(Field::new("item", Utf8, true)));
+    let numbers = || DataType::List(Arc::new(Field::new("item", DataType::Int16, true)));
     c.add_system("pg_namespace", &[("oid", Int64), ("nspname", Utf8)]);
     c.add_system("pg_am", &[("oid", Int64), ("amname", Utf8)]);
     c.add_system(
@@ -78,7 +79,7 @@ fn catalog() -> TestCatalog {
     );
     c.add_system("pg_publication", &[("oid", Int64), ("pubname", Utf8), ("puballtables", Boolean)]);
     c.add_system("pg_publication_namespace", &[("pnpubid", Int64), ("pnnspid", Int64)]);
-    c.add_system("pg_publication_rel", &[("prpubid", Int64), ("prrelid", Int64), ("prqual", Utf8), ("prattrs", list())]);
+    c.add_system("pg_publication_rel", &[("prpubid", Int64), ("prrelid", Int64), ("prqual", Utf8), ("prattrs", numbers())]);
     c.add_system(
         "pg_trigger",
         &[("oid", Int64), ("tgname", Utf8), ("tgenabled", Utf8), ("tgisinternal", Boolean), ("tgparentid", Int64), ("tgrelid", Int64)],
@@ -89,7 +90,7 @@ fn catalog() -> TestCatalog {
         ("format_type", vec![Int64, Int32], Utf8),
         ("pg_get_expr", vec![Utf8, Int64], Utf8),
         ("pg_get_statisticsobjdef_columns", vec![Int64], Utf8),
-        ("array_upper", vec![DataType::List(Arc::new(Field::new("item", DataType::Int16, true))), Int64], Int32),
+        ("array_upper", vec![numbers(), Int64], Int32),
         ("pg_partition_ancestors", vec![Utf8], DataType::List(Arc::new(Field::new("item", Int64, true)))),
         ("pg_get_triggerdef", vec![Int64, Boolean], Utf8),
         ("pg_relation_is_publishable", vec![Utf8], Boolean),
