@@ -161,9 +161,8 @@ impl Reading {
         if !(bounded && known > 0) {
             let found = self.files.look()?;
             let mut known = self.files.known.lock();
-            let before = known.len();
             self.changed = known.add(found, self.files.order);
-            if known.len() > before {
+            if known.len() > place_of(self.next).0 {
                 return Ok(Step::More);
             }
         }

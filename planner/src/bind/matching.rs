@@ -110,6 +110,10 @@ fn is_untyped(plan: &LogicalPlan, column: usize) -> bool {
         LogicalPlan::Values(values) => values.values.iter().all(|row| is_text_literal(&row[column])),
         LogicalPlan::Union(union) => union.inputs.iter().all(|input| is_untyped(input, column)),
         LogicalPlan::Distinct(Distinct::All(input)) => is_untyped(input, column),
+        // DataFusion names the sides of a set operation; names that the user gave are below a projection.
+        LogicalPlan::SubqueryAlias(named) => is_untyped(&named.input, column),
+        LogicalPlan::Sort(sort) => is_untyped(&sort.input, column),
+        LogicalPlan::Limit(limit) => is_untyped(&limit.input, column),
         _ => false,
     }
 }

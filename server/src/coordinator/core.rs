@@ -117,6 +117,8 @@ pub(super) struct Core {
     pub trimmed: Instant,
     /// It was put off since.
     pub owes_trim: bool,
+    /// So was looking at the jobs.
+    pub owes_schedule: bool,
     /// A timer was overdue when the coordinator last went to sleep.
     pub overdue: bool,
     pub checkpoints: Checkpointing,
@@ -216,7 +218,9 @@ impl Core {
         }
         loop {
             let cut = self.shutdown.is_none() && self.cut_if_due();
-            let scheduled = (cut || self.unscheduled || self.instant() - self.scheduled >= SCHEDULE_INTERVAL) && self.schedule();
+            let is_due = cut || self.unscheduled || self.instant() - self.scheduled >= SCHEDULE_INTERVAL;
+            let scheduled = is_due && self.schedule();
+            self.owes_schedule = !is_due;
             self.unscheduled = scheduled || self.holds_steps();
             if !cut && !scheduled {
                 break;
@@ -314,7 +318,8 @@ impl Core {
         let sources = self.sources.values().filter_map(Source::next_timer);
         let far = self.instant() + SLEEP_MAX;
         let trim = self.owes_trim.then(|| self.trimmed + self.trim_interval());
-        let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log()).chain(trim);
+        let schedule = self.owes_schedule.then(|| self.scheduled + SCHEDULE_INTERVAL);
+        let log = self.next_checkpoint().into_iter().chain(self.next_look_at_log()).chain(trim).chain(schedule);
         sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).chain(self.next_paced_cut()).min().unwrap_or(far)
     }
 

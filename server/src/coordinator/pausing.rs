@@ -51,6 +51,10 @@ impl Core {
                 .with_detail("What it lacks is read again when it goes on; what tables and views held meanwhile is not kept.")
                 .with_hint("Pause what only reads sources, or DROP the view and create it anew."));
         }
+        if view.plan().is_some_and(|plan| plan.forgets()) {
+            let error = refuse("what it forgets depends on when its rows come".to_string());
+            return Err(error.with_detail("What it lacks when it goes on would come at one moment."));
+        }
         if let Some(reader) = self.readers(view.id).next() {
             return Err(refuse(format!("\"{}\" reads it", reader.relation.name)).with_hint("Drop what reads it first."));
         }

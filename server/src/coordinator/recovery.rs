@@ -314,6 +314,7 @@ fn assemble(
         last_mark: now,
         trimmed: now,
         owes_trim: false,
+        owes_schedule: false,
         overdue: false,
         checkpoint: None,
         ddl_waiting: HashMap::new(),

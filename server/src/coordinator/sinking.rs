@@ -201,7 +201,7 @@ impl Core {
     pub(super) fn must_finish(&self, job: &Job) -> bool {
         let Mode::Backfilling(backfill) = &job.mode else { return false };
         let sent = backfill.from.is_some() && self.sinks.contains_key(&job.id());
-        let remembers = job.relation.plan().is_some_and(|plan| plan.reads_history());
+        let remembers = job.relation.plan().is_some_and(|plan| plan.reads_history() || plan.forgets());
         (sent || remembers) && self.resume_point(job).is_none()
     }
 

@@ -258,8 +258,10 @@ impl Log {
         let mut state = self.shared.state.lock();
         let end = state.next;
         while state.durable < end {
+            let others_ran = MutexGuard::unlocked(&mut state, || self.shared.options.threads.run_others());
+            // Looked at under the lock in which the wait begins, as whoever changes it tells of that once.
             state.health.check()?;
-            if !MutexGuard::unlocked(&mut state, || self.shared.options.threads.run_others()) && state.durable < end {
+            if !others_ran && state.durable < end {
                 self.shared.moved.wait(&mut state);
             }
         }

@@ -7,6 +7,7 @@ use super::{declared_only, invalid, registered};
 use crate::format::registry::{Registry, base64};
 use eddyline_common::{Result, SqlError, SqlState, SqlType, options};
 use std::collections::BTreeMap;
+use std::io::Read;
 
 /// A descriptor set, which the catalog keeps.
 const DESCRIPTOR_BYTES_MAX: u64 = 4 << 20;
@@ -34,7 +35,7 @@ pub fn describe(options: &BTreeMap<String, String>, wants_columns: bool) -> Resu
     }
     if wants_columns {
         let (schema, message) = if all.contains_key(options::REGISTRY_URL) { of_registry(&all)? } else { declared_only(&all)? };
-        description.columns = columns(&schema, message, &mut Vec::new())
+        description.columns = columns(&schema, message, &mut Walk::default())
             .map_err(|why| SqlError::unsupported(why).with_hint("Declare the columns that are wanted."))?;
     }
     Ok(description)
@@ -50,10 +51,16 @@ fn read(path: &str) -> Result<Vec<u8>> {
         let state = if e.kind() == std::io::ErrorKind::NotFound { SqlState("58P01") } else { SqlState::IO_ERROR };
         SqlError::new(state, format!("the descriptor \"{path}\" cannot be read: {e}"))
     };
-    if std::fs::metadata(local).map_err(failed)?.len() > DESCRIPTOR_BYTES_MAX {
+    // Reading of anything else may never end.
+    if !std::fs::metadata(local).map_err(failed)?.is_file() {
+        return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("the descriptor \"{path}\" is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(local).and_then(|file| file.take(DESCRIPTOR_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > DESCRIPTOR_BYTES_MAX {
         return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, format!("the descriptor \"{path}\" is larger than 4 MiB")));
     }
-    std::fs::read(local).map_err(failed)
+    Ok(bytes)
 }
 
 /// The newest schema of the topic's values.
@@ -74,38 +81,55 @@ fn of_registry(options: &BTreeMap<String, String>) -> Result<(Schema, MessageId)
     Ok((schema, message))
 }
 
-fn columns(schema: &Schema, id: MessageId, around: &mut Vec<MessageId>) -> Result<Vec<(String, SqlType)>, String> {
+/// What may follow from a message type that says nothing of columns: messages that are used twice are there twice.
+const DEPTH_MAX: usize = 64;
+const FIELDS_MAX: usize = 10_000;
+
+/// On the way through a message type: the messages around a field, and how many fields there were.
+#[derive(Default)]
+struct Walk {
+    around: Vec<MessageId>,
+    fields: usize,
+}
+
+fn columns(schema: &Schema, id: MessageId, walk: &mut Walk) -> Result<Vec<(String, SqlType)>, String> {
     let message = schema.message(id);
-    if around.contains(&id) {
+    if walk.around.contains(&id) {
         return Err(format!("a column of message {}, which holds itself, is not supported", message.name));
     }
-    around.push(id);
-    let typed = |field: &Field, around: &mut Vec<MessageId>| {
-        let ty = column(schema, field, around).map_err(|why| format!("field {}: {why}", field.name))?;
-        let is_outermost = around.len() == 1;
+    walk.fields += message.fields.len();
+    if walk.around.len() >= DEPTH_MAX || walk.fields > FIELDS_MAX {
+        return Err(format!(
+            "it has more than {FIELDS_MAX} fields, or messages in each other more than {DEPTH_MAX} deep; declare the columns that are wanted"
+        ));
+    }
+    walk.around.push(id);
+    let typed = |field: &Field, walk: &mut Walk| {
+        let ty = column(schema, field, walk).map_err(|why| format!("field {}: {why}", field.name))?;
+        let is_outermost = walk.around.len() == 1;
         // Fields of rows are folded, as declared ones are; a column's spelling is kept for the record.
         Ok::<_, String>((if is_outermost { field.name.clone() } else { field.name.to_lowercase() }, ty))
     };
-    let columns = message.fields.iter().map(|field| typed(field, around)).collect();
-    around.pop();
+    let columns = message.fields.iter().map(|field| typed(field, walk)).collect();
+    walk.around.pop();
     columns
 }
 
-fn column(schema: &Schema, field: &Field, around: &mut Vec<MessageId>) -> Result<SqlType, String> {
+fn column(schema: &Schema, field: &Field, walk: &mut Walk) -> Result<SqlType, String> {
     if field.label != Label::Repeated {
-        return value(schema, &field.ty, around);
+        return value(schema, &field.ty, walk);
     }
     if let Type::Message(id) = field.ty
         && schema.message(id).is_map_entry
     {
         let part = |number| schema.message(id).fields.iter().find(|f| f.number == number).ok_or("an entry of a map without its parts");
         let (key, item) = (part(1)?, part(2)?);
-        return Ok(SqlType::Map(Box::new(value(schema, &key.ty, around)?), Box::new(value(schema, &item.ty, around)?)));
+        return Ok(SqlType::Map(Box::new(value(schema, &key.ty, walk)?), Box::new(value(schema, &item.ty, walk)?)));
     }
-    Ok(SqlType::Array(Box::new(value(schema, &field.ty, around)?)))
+    Ok(SqlType::Array(Box::new(value(schema, &field.ty, walk)?)))
 }
 
-fn value(schema: &Schema, ty: &Type, around: &mut Vec<MessageId>) -> Result<SqlType, String> {
+fn value(schema: &Schema, ty: &Type, walk: &mut Walk) -> Result<SqlType, String> {
     Ok(match ty {
         Type::Scalar(scalar) => of_scalar(*scalar),
         Type::Enum(_) => SqlType::Text,
@@ -113,7 +137,7 @@ fn value(schema: &Schema, ty: &Type, around: &mut Vec<MessageId>) -> Result<SqlT
         Type::Message(id) => match well_known(schema.message(*id)) {
             Some(Value::Wrapped(scalar)) => of_scalar(scalar),
             Some(_) => SqlType::TimestampTz,
-            None => SqlType::Struct(columns(schema, *id, around)?),
+            None => SqlType::Struct(columns(schema, *id, walk)?),
         },
     })
 }

@@ -145,12 +145,8 @@ impl Planner<'_> {
         }
         if let Some((key, value)) = self.schema.map_entry(field) {
             let SqlType::Map(key_ty, value_ty) = ty else { return Err(format!("a map, which is no {ty}")) };
-            let plan = MapPlan {
-                absent_key: zero(&self.value(&key.ty, key_ty)?),
-                key: self.value(&key.ty, key_ty)?,
-                absent_value: zero(&self.value(&value.ty, value_ty)?),
-                value: self.value(&value.ty, value_ty)?,
-            };
+            let (key, value) = (self.value(&key.ty, key_ty)?, self.value(&value.ty, value_ty)?);
+            let plan = MapPlan { absent_key: zero(&key), absent_value: zero(&value), key, value };
             return Ok((Shape::Map(plan), Absent::Empty));
         }
         let SqlType::Array(item) = ty else { return Err(format!("a repeated field, which is no {ty}")) };
