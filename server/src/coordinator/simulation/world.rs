@@ -191,7 +191,7 @@ impl World {
                 self.told = self.told.max(epoch);
             }
             // Nobody knows what became of it.
-            Answer::Written(_, Err(error)) if self.syncs_fail => self.note(format!("not synced: {}", error.message)),
+            Answer::Written(_, Err(error)) if self.syncs_fail => self.note(format!("not synced: {:?}", error.state)),
             Answer::Written(number, Err(error)) => {
                 assert_eq!(error.state, SqlState::DISK_FULL, "{error}");
                 self.model.refuse(number);
@@ -209,7 +209,7 @@ impl World {
 
     fn on_defined(&mut self, name: &'static str, outcome: Result<DdlOutcome>) {
         let is_there = self.handle.catalog().by_name(name).is_some();
-        let told = outcome.as_ref().map(|_| ()).map_err(|error| error.message.clone());
+        let told = outcome.as_ref().map(|_| ()).map_err(|error| error.state);
         self.note(format!("{name} is {}: {told:?}", if is_there { "there" } else { "gone" }));
         if self.syncs_fail {
             return;
