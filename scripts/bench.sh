@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The figures of docs/benchmarks.md, one after the other, after facts about the machine. Exits with an error if a result
-# was wrong or a run failed; a missed goal is printed. About half an hour on two quiet cores, the build not counted.
+# was wrong or a run failed; a missed goal is printed.
 #
 #   bench.sh [--quick] [NAME...]     NAME: engine kafka freshness statement idle serving views parquet nexmark (all of them)
 #

@@ -135,13 +135,7 @@ impl Core {
         let end = source.ring.ends_at(to);
         let start: Vec<_> = end.iter().map(|e| PartitionStart { partition: e.partition, start: begins(e.partition) }).collect();
         let watermark = job.progress.watermarks.get(&input).copied().unwrap_or(Timestamp::MIN);
-        let (inbox, reader) = source.read_privately(
-            (job.id(), &self.columns_read(job, input)),
-            &start,
-            &end,
-            self.config.clock.clone(),
-            self.sender.clone(),
-        )?;
+        let (inbox, reader) = source.read_privately(job.id(), &self.columns_read(job, input), &start, &end)?;
         let between = |from: Offset, to: Offset| (to.0 - from.0).max(0) as u64;
         for (start, end) in start.iter().zip(end.iter()) {
             reading.total += between(first(end.partition), end.start);

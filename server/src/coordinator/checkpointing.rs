@@ -10,9 +10,8 @@ mod maintenance;
 mod writer;
 
 pub(super) use body::{Body, JobBody, Manifests, Positions, SinkFile, read_body};
-pub(super) use writer::Written;
+pub(super) use writer::{Means, Written};
 
-use super::Event;
 use super::core::Core;
 use super::history::History;
 use super::job::Job;
@@ -20,19 +19,16 @@ use super::stats::Stats;
 use super::system::{JobCounters, SystemRows};
 use body::BODY_VERSION;
 use crossbeam_channel::Sender;
-use eddyline_common::kv::{KeyValueStore, SortedRun};
+use eddyline_common::kv::SortedRun;
 use eddyline_common::runtime::{Thread, Threads};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, failpoint};
 use eddyline_planner::catalog::{Relation, RelationKind};
-use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef};
-use eddyline_storage::log::Log;
-use eddyline_storage::state::SpillGate;
+use eddyline_storage::checkpoint::FileRef;
 use eddyline_storage::view::{View, ViewManifest};
 use maintenance::{FreezeTask, FreezeView, Maintenance, MaintenanceTask};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -97,41 +93,28 @@ pub(super) struct Recent {
     pub problem: Option<String>,
 }
 
-/// The threads in the background.
+/// The threads in the background. Dropped, it waits for what they were told to do.
 pub(super) struct Background {
-    writer: Sender<WriterTask>,
-    maintenance: Sender<MaintenanceTask>,
-    threads: Vec<Box<dyn Thread>>,
-}
-
-/// What they work with.
-pub(super) struct Means {
-    pub store: BlockingCheckpointStore,
-    pub kv: Arc<dyn KeyValueStore>,
-    pub gate: Arc<SpillGate>,
-    pub log: Arc<Log>,
-    pub image_dir: PathBuf,
-    pub events: Sender<Event>,
-    pub stats: Arc<Stats>,
-}
-
-impl Background {
-    pub fn start(threads: &Arc<dyn Threads>, means: Means) -> Result<Background> {
-        let Means { store, kv, gate, log, image_dir, events, stats } = means;
-        let (to_maintenance, tasks) = crossbeam_channel::unbounded();
-        let maintenance = Maintenance { tasks, store: store.clone(), events: events.clone(), stats, vacuuming: Default::default() };
-        let (to_writer, tasks) = crossbeam_channel::unbounded();
-        let writer = Writer { tasks, threads: threads.clone(), store, kv, gate, log, image_dir, events, positions: None };
-        let threads = vec![threads.spawn("checkpoints", Box::new(writer))?, threads.spawn("maintenance", Box::new(maintenance))?];
-        Ok(Background { writer: to_writer, maintenance: to_maintenance, threads })
-    }
-}
-
-/// The books between checkpoints, and the threads in the background.
-pub(super) struct Checkpointing {
     writer: Option<Sender<WriterTask>>,
     maintenance: Option<Sender<MaintenanceTask>>,
     threads: Vec<Box<dyn Thread>>,
+}
+
+impl Background {
+    pub fn start(threads: &Arc<dyn Threads>, means: Means, stats: Arc<Stats>) -> Result<Background> {
+        let (to_maintenance, tasks) = crossbeam_channel::unbounded();
+        let (store, events) = (means.store.clone(), means.events.clone());
+        let maintenance = Maintenance { tasks, store, events, stats, vacuuming: Default::default() };
+        let (to_writer, tasks) = crossbeam_channel::unbounded();
+        let writer = Writer { tasks, threads: threads.clone(), means, positions: None };
+        let threads = vec![threads.spawn("checkpoints", Box::new(writer))?, threads.spawn("maintenance", Box::new(maintenance))?];
+        Ok(Background { writer: Some(to_writer), maintenance: Some(to_maintenance), threads })
+    }
+}
+
+/// The books between checkpoints.
+pub(super) struct Checkpointing {
+    background: Background,
     next_id: u64,
     last: Instant,
     last_epoch: Epoch,
@@ -152,12 +135,9 @@ pub(super) struct Checkpointing {
 
 impl Checkpointing {
     pub fn start(background: Background, now: Instant, next_id: u64, restored: Option<&Body>) -> Self {
-        let Background { writer, maintenance, threads } = background;
         let views = restored.map(|b| b.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect()).unwrap_or_default();
         Checkpointing {
-            writer: Some(writer),
-            maintenance: Some(maintenance),
-            threads,
+            background,
             next_id,
             last: now,
             last_epoch: restored.map_or(Epoch::ZERO, |b| b.epoch),
@@ -186,11 +166,11 @@ impl Checkpointing {
     }
 
     fn maintain(&self, task: MaintenanceTask) {
-        send(self.maintenance.as_ref(), task);
+        send(self.background.maintenance.as_ref(), task);
     }
 
     fn write(&self, task: WriterTask) {
-        send(self.writer.as_ref(), task);
+        send(self.background.writer.as_ref(), task);
     }
 }
 
@@ -209,7 +189,7 @@ fn guarded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(SqlError::internal(format!("{what} panicked: {}", text(panic)))))
 }
 
-impl Drop for Checkpointing {
+impl Drop for Background {
     fn drop(&mut self) {
         (self.writer, self.maintenance) = (None, None);
         for thread in self.threads.drain(..) {

@@ -109,8 +109,8 @@ pub(super) struct Core {
     pub horizon: Epoch,
     /// Jobs have stopped: some sources may have no reader left.
     pub readers_changed: bool,
-    /// Jobs that take one cut in a step.
-    pub by_cut: BTreeSet<RelationId>,
+    /// Jobs that take one cut in a step; `None` until it is worked out, as jobs come and go.
+    pub by_cut: Option<BTreeSet<RelationId>>,
     pub marks: BTreeSet<Epoch>,
     pub last_mark: Instant,
     /// When what all readers have taken was last let go of.
@@ -370,11 +370,13 @@ impl Core {
         }
         self.note_timer(job.id(), job.progress.next_timer.is_some());
         self.note_interval(&job.relation);
+        self.by_cut = None;
         self.jobs.insert(job.id(), job);
     }
 
     pub fn take_job(&mut self, id: RelationId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
+        self.by_cut = None;
         self.timed.remove(&id);
         self.collecting.remove(&id);
         for input in &job.inputs {

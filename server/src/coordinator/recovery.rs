@@ -264,9 +264,9 @@ fn assemble(
     let next_id = store.next_id()?;
     let image_dir = config.data_dir.join("state").join("images");
     clear_dir(&image_dir)?;
-    let (events_of_core, gate) = (sender.clone(), engine.gate().clone());
-    let means = Means { store, kv: kv.clone(), gate, log: log.clone(), image_dir, events: events_of_core, stats: stats.clone() };
-    let background = Background::start(&config.threads, means)?;
+    let gate = engine.gate().clone();
+    let means = Means { store, kv: kv.clone(), gate, log: log.clone(), image_dir, events: sender.clone() };
+    let background = Background::start(&config.threads, means, stats.clone())?;
     let now = config.clock.instant();
     let started = Tunable { checkpoint_interval: config.checkpoint_interval, ring_bytes: config.ring_bytes, pin_limits: config.pin_limits };
     *handle.settings.write() = started.listed();
@@ -309,7 +309,7 @@ fn assemble(
         log_lost: None,
         horizon: Epoch::ZERO,
         readers_changed: false,
-        by_cut: BTreeSet::new(),
+        by_cut: None,
         marks: BTreeSet::new(),
         last_mark: now,
         trimmed: now,

@@ -36,7 +36,9 @@ impl Core {
             return false;
         }
         let ids: Vec<RelationId> = self.jobs.values().filter(|job| self.may_move(job)).map(Job::id).collect();
-        self.by_cut = self.jobs_by_cut();
+        if self.by_cut.is_none() {
+            self.by_cut = Some(self.jobs_by_cut());
+        }
         let mut moved = false;
         // Ids grow with creation, so what a view reads comes before it.
         for id in ids {
@@ -105,7 +107,7 @@ impl Core {
         if changed && (self.sink_overflows(id) || started && self.collects(id)) {
             return Ok(Move::None);
         }
-        if changed && started && self.by_cut.contains(&id) {
+        if changed && started && self.goes_by_cut(id) {
             // What reads it may have to come to an epoch before the one that brings it something.
             self.unchanged_up_to(id, Epoch(target.0 - 1));
         }
@@ -139,6 +141,10 @@ impl Core {
         (target > job.stepped).then_some(target)
     }
 
+    fn goes_by_cut(&self, id: RelationId) -> bool {
+        self.by_cut.as_ref().is_some_and(|jobs| jobs.contains(&id))
+    }
+
     /// Jobs that take one cut in a step, since what they forget depends on the `now` of each: those that forget, and what they
     /// read, but for tables, which are read cut by cut anyway.
     fn jobs_by_cut(&self) -> BTreeSet<RelationId> {
@@ -167,7 +173,7 @@ impl Core {
 
     /// The first epoch that brings such a job something.
     fn next_change(&self, job: &Job) -> Epoch {
-        if !self.by_cut.contains(&job.id()) {
+        if !self.goes_by_cut(job.id()) {
             return Epoch::MAX;
         }
         let rings = job.inputs.iter().filter_map(|i| self.ring(*i));

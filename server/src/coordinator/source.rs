@@ -452,13 +452,12 @@ impl Source {
     /// A private reader of some columns from `from` to `to`, for a backfill.
     pub fn read_privately(
         &self,
-        (job, read): (RelationId, &BTreeSet<usize>),
+        job: RelationId,
+        read: &BTreeSet<usize>,
         from: &[PartitionStart],
         to: &[PartitionStart],
-        clock: Arc<dyn Clock>,
-        events: Sender<Event>,
     ) -> Result<(Arc<Inbox>, Option<Box<dyn SourceReader>>)> {
-        let inbox = Inbox::new(Reader::Backfill(job, self.id()), &self.relation, clock, events)?;
+        let inbox = Inbox::new(Reader::Backfill(job, self.id()), &self.relation, self.clock.clone(), self.events.clone())?;
         let range = |end: &PartitionStart| {
             let start =
                 history::offset_of(from, end.partition).or_else(|| history::offset_of(&self.starts, end.partition)).unwrap_or(Offset(0));

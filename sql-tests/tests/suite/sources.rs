@@ -24,7 +24,12 @@ async fn numbers(client: &Client, query: &str) -> Option<Vec<i64>> {
 /// The next file appears whole, by renaming, as whoever hands over files should do it. Keys recur in every file.
 fn put(dir: &Path, file: i64) {
     let rows = file * ROWS_PER_FILE..(file + 1) * ROWS_PER_FILE;
-    let text: String = rows.map(|n| format!("{{\"n\":{n},\"k\":{},\"at\":{}}}\n", n % 1_000, 1_700_000_000_000 + n)).collect();
+    let row = |n: i64| format!("{{\"n\":{n},\"k\":{},\"at\":{}}}\n", n % 1_000, 1_700_000_000_000 + n);
+    put_text(dir, file, rows.map(row).collect());
+}
+
+/// A file that shows when it is whole.
+fn put_text(dir: &Path, file: i64, text: String) {
     let hidden = dir.join(format!(".{file:04}.json"));
     std::fs::write(&hidden, text).expect("a file is written");
     std::fs::rename(hidden, dir.join(format!("{file:04}.json"))).expect("a file is renamed");
@@ -99,10 +104,7 @@ fn put_wide(dir: &Path, file: i64) {
         let b = if n % 10 == 3 { "\"none\"".to_string() } else { (n * 2).to_string() };
         format!("{{\"n\":{n},\"a\":\"text of {n}\",\"b\":{b},\"c\":1}}\n")
     };
-    let text: String = (file * ROWS_PER_FILE..(file + 1) * ROWS_PER_FILE).map(row).collect();
-    let hidden = dir.join(format!(".{file:04}.json"));
-    std::fs::write(&hidden, text).expect("a file is written");
-    std::fs::rename(hidden, dir.join(format!("{file:04}.json"))).expect("a file is renamed");
+    put_text(dir, file, (file * ROWS_PER_FILE..(file + 1) * ROWS_PER_FILE).map(row).collect());
 }
 
 /// Columns that no view reads are checked and not kept. A view that reads others has them of every row, whenever it is made, and which

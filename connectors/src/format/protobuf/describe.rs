@@ -20,7 +20,7 @@ pub struct Description {
     pub columns: Vec<(String, SqlType)>,
 }
 
-/// Of canonical options. Blocks; fails within some ten seconds, 08006 while a registry is away.
+/// Of canonical options. Blocks; 08006 while a registry is away, which is given some ten seconds for each schema that it is asked for.
 pub fn describe(options: &BTreeMap<String, String>, wants_columns: bool) -> Result<Description> {
     let mut description = Description::default();
     let mut all = options.clone();
@@ -100,7 +100,8 @@ fn columns(schema: &Schema, id: MessageId, walk: &mut Walk) -> Result<Vec<(Strin
     walk.fields += message.fields.len();
     if walk.around.len() >= DEPTH_MAX || walk.fields > FIELDS_MAX {
         return Err(format!(
-            "it has more than {FIELDS_MAX} fields, or messages in each other more than {DEPTH_MAX} deep; declare the columns that are wanted"
+            "message {} has more than {FIELDS_MAX} fields, or messages in each other more than {DEPTH_MAX} deep",
+            message.name
         ));
     }
     walk.around.push(id);
@@ -119,11 +120,7 @@ fn column(schema: &Schema, field: &Field, walk: &mut Walk) -> Result<SqlType, St
     if field.label != Label::Repeated {
         return value(schema, &field.ty, walk);
     }
-    if let Type::Message(id) = field.ty
-        && schema.message(id).is_map_entry
-    {
-        let part = |number| schema.message(id).fields.iter().find(|f| f.number == number).ok_or("an entry of a map without its parts");
-        let (key, item) = (part(1)?, part(2)?);
+    if let Some((key, item)) = schema.map_entry(field) {
         return Ok(SqlType::Map(Box::new(value(schema, &key.ty, walk)?), Box::new(value(schema, &item.ty, walk)?)));
     }
     Ok(SqlType::Array(Box::new(value(schema, &field.ty, walk)?)))

@@ -360,6 +360,34 @@ fn columns_from_a_descriptor() {
     assert!(describe(&missing, false).unwrap_err().to_string().contains("58P01"));
     let elsewhere = BTreeMap::from([(options::PROTOBUF_DESCRIPTOR.to_string(), "s3://b/order.pb".to_string())]);
     assert!(describe(&elsewhere, false).unwrap_err().to_string().contains("0A000"));
+    let endless = BTreeMap::from([(options::PROTOBUF_DESCRIPTOR.to_string(), "/dev/zero".to_string())]);
+    assert!(describe(&endless, false).unwrap_err().to_string().contains("is not a regular file"));
+}
+
+/// A message that is used twice is there twice, and so are those within it.
+#[test]
+fn columns_from_a_message_type_are_bounded() {
+    let chain = |count: usize, field: &dyn Fn(usize) -> String| {
+        let messages = (0..count).map(|n| format!("message M{n} {{ {} }} ", field(n + 1)));
+        messages.collect::<String>() + &format!("message M{count} {{ optional int32 x = 1; }}")
+    };
+    let described = |text: String| {
+        let first = [(options::PROTOBUF_SCHEMA, text), (options::PROTOBUF_MESSAGE, "M0".to_string())];
+        described(&first.to_vec())
+    };
+    for (count, twice) in [(32, true), (1_000, false)] {
+        let field = |n: usize| format!("optional M{n} a = 1; ") + &if twice { format!("optional M{n} b = 2;") } else { String::new() };
+        let error = described(chain(count, &field)).unwrap_err();
+        assert!(
+            error.contains("0A000") && error.contains("has more than 10000 fields, or messages in each other more than 64 deep"),
+            "{error}"
+        );
+    }
+    // Maps within maps are planned once each.
+    let text = chain(30, &|n| format!("map<string, M{n}> m = 1;"));
+    let columns: Vec<PayloadColumn> = described(text.clone()).unwrap().iter().map(|(name, ty)| column(name, ty.clone())).collect();
+    let options = vec![(options::PROTOBUF_SCHEMA, text), (options::PROTOBUF_MESSAGE, "M0".to_string())];
+    assert_eq!(decode(&options, &columns, &[]).unwrap(), r#"{"m":{}}"#);
 }
 
 #[test]

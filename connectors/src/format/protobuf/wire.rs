@@ -121,24 +121,31 @@ impl<'a> Fields<'a> {
         }
         let start = self.at;
         let (number, wire) = self.tag()?;
-        let mut value_start = self.at;
-        let mut value_end = None;
+        let (value_start, value_end) = match wire {
+            GROUP => (self.at, self.skip_group(number)?),
+            GROUP_END => return self.malformed("the end of a group that did not begin"),
+            _ => (self.skip_value(wire)?, self.at),
+        };
+        let value = self.message.part(value_start, value_end);
+        Ok(Some(Occurrence { number, wire, value, start, end: self.at, value_start, value_end }))
+    }
+
+    /// Goes behind a value that is no group, and says where it begins.
+    #[inline]
+    fn skip_value(&mut self, wire: u8) -> Read<usize> {
+        let mut start = self.at;
         match wire {
             VARINT => drop(self.varint()?),
             FIXED64 => self.skip(8)?,
             FIXED32 => self.skip(4)?,
             BYTES => {
                 let len = self.varint()?;
-                value_start = self.at;
+                start = self.at;
                 self.skip(len)?;
             }
-            GROUP => value_end = Some(self.skip_group(number)?),
-            GROUP_END => return self.malformed("the end of a group that did not begin"),
             _ => return self.malformed("a wire type that there is not"),
         }
-        let value_end = value_end.unwrap_or(self.at);
-        let value = self.message.part(value_start, value_end);
-        Ok(Some(Occurrence { number, wire, value, start, end: self.at, value_start, value_end }))
+        Ok(start)
     }
 
     /// Goes behind a group's end and says where that end's tag begins.
@@ -148,13 +155,6 @@ impl<'a> Fields<'a> {
             let start = self.at;
             let (number, wire) = self.tag()?;
             match wire {
-                VARINT => drop(self.varint()?),
-                FIXED64 => self.skip(8)?,
-                FIXED32 => self.skip(4)?,
-                BYTES => {
-                    let len = self.varint()?;
-                    self.skip(len)?;
-                }
                 GROUP if open.len() < GROUPS_MAX => open.push(number),
                 GROUP => return self.malformed("nested too deep"),
                 GROUP_END if number == innermost => {
@@ -164,7 +164,7 @@ impl<'a> Fields<'a> {
                     }
                 }
                 GROUP_END => return self.malformed("the end of another group"),
-                _ => return self.malformed("a wire type that there is not"),
+                _ => drop(self.skip_value(wire)?),
             }
         }
         self.malformed("the record ends early")

@@ -56,15 +56,19 @@ pub struct Written {
 }
 
 /// What the thread works with.
-pub struct Writer {
-    pub tasks: Receiver<WriterTask>,
-    pub threads: Arc<dyn Threads>,
+pub struct Means {
     pub store: BlockingCheckpointStore,
     pub kv: Arc<dyn KeyValueStore>,
     pub gate: Arc<SpillGate>,
     pub log: Arc<Log>,
     pub image_dir: PathBuf,
     pub events: Sender<Event>,
+}
+
+pub struct Writer {
+    pub tasks: Receiver<WriterTask>,
+    pub threads: Arc<dyn Threads>,
+    pub means: Means,
     /// From where recovery would replay the log, by checkpoint. `None` before those of earlier processes were looked at.
     pub positions: Option<BTreeMap<u64, LogPosition>>,
 }
@@ -88,7 +92,7 @@ impl Process for Writer {
 impl Writer {
     fn drop_tables(&self, tables: Vec<StateTableId>) {
         for table in tables {
-            if let Err(error) = guarded("dropping a state table", || self.kv.drop_table(table)) {
+            if let Err(error) = guarded("dropping a state table", || self.means.kv.drop_table(table)) {
                 tracing::warn!("state table {table} of a dropped view stays on disk: {error}");
             }
         }
@@ -99,7 +103,7 @@ impl Writer {
         let written = guarded("writing a checkpoint", || self.write(task));
         let is_written = written.is_ok();
         // A coordinator that is gone needs no news.
-        let _gone = self.events.send(Event::CheckpointDone(id, written));
+        let _gone = self.means.events.send(Event::CheckpointDone(id, written));
         if !is_written {
             return;
         }
@@ -117,7 +121,7 @@ impl Writer {
 
     fn write(&self, task: WriteTask) -> Result<Written> {
         // The manifest points at the log's end as it was; that must not be lost when the manifest is not.
-        self.log.sync()?;
+        self.means.log.sync()?;
         let WriteTask { id, mut body, runs, frozen, histories, known_views, known_kv, sinks, known_sinks, .. } = task;
         let old: BTreeSet<String> = known_views.values().chain(known_kv.values()).map(|f| f.name.clone()).collect();
         self.write_state(id, runs, &known_kv, &mut body)?;
@@ -125,7 +129,7 @@ impl Writer {
         frozen.into_iter().try_for_each(|view| self.write_view(view, &known_views, &mut body))?;
         let mut bytes = 0;
         for (source, history) in histories {
-            let put = &mut |content: bytes::Bytes| self.store.put_bytes(content).inspect(|file| bytes += file.bytes);
+            let put = &mut |content: bytes::Bytes| self.means.store.put_bytes(content).inspect(|file| bytes += file.bytes);
             if let Some(progress) = body.sources.get_mut(&source) {
                 progress.history = history.save(put)?;
             }
@@ -135,7 +139,7 @@ impl Writer {
         }
         bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
         let json = serde_json::to_value(&body).map_err(SqlError::internal)?;
-        self.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
+        self.means.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
         let views = body.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect();
         Ok(Written { views, view_files: body.view_files, kv: body.kv, sinks: body.sink_files, bytes })
     }
@@ -144,14 +148,14 @@ impl Writer {
     fn write_state(&self, id: u64, runs: Vec<(StateTableId, SortedRun)>, known: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
         let runs = SortedRun::merge(runs);
         let abandoned = || SqlError::internal("abandoned: operator state needed its memory");
-        if !self.gate.ingest(id, || self.kv.ingest(runs))? {
+        if !self.means.gate.ingest(id, || self.means.kv.ingest(runs))? {
             return Err(abandoned());
         }
-        let dir = self.image_dir.join(format!("{id:020}"));
-        if !self.gate.image(id, || self.kv.checkpoint(&dir))? {
+        let dir = self.means.image_dir.join(format!("{id:020}"));
+        if !self.means.gate.image(id, || self.means.kv.checkpoint(&dir))? {
             return Err(abandoned());
         }
-        body.kv = self.store.upload_dir(&dir, known)?;
+        body.kv = self.means.store.upload_dir(&dir, known)?;
         std::fs::remove_dir_all(&dir)?;
         Ok(())
     }
@@ -162,7 +166,7 @@ impl Writer {
         for (name, content) in files {
             let file = match content {
                 Content::Stored(file) => file,
-                Content::Here(ViewFile { bytes, .. }) => self.store.put_bytes(bytes)?,
+                Content::Here(ViewFile { bytes, .. }) => self.means.store.put_bytes(bytes)?,
             };
             fresh.insert(name, file);
         }
@@ -190,7 +194,7 @@ impl Writer {
             }
             match files.read(log_file)? {
                 Some(content) => {
-                    let file = self.store.put_bytes(content)?;
+                    let file = self.means.store.put_bytes(content)?;
                     bytes += file.bytes;
                     written.push(SinkFile { sink, segment, durable_bytes, file });
                 }
@@ -203,15 +207,15 @@ impl Writer {
 
     /// Removes what no kept checkpoint needs: files, and the log before the oldest of them.
     fn clean_up(&mut self) -> Result<()> {
-        self.store.prune(KEPT)?;
-        let kept = self.store.list()?;
+        self.means.store.prune(KEPT)?;
+        let kept = self.means.store.list()?;
         let positions = match &mut self.positions {
             Some(positions) => positions,
-            unknown => unknown.insert(positions_of(&self.store, &kept)?),
+            unknown => unknown.insert(positions_of(&self.means.store, &kept)?),
         };
         positions.retain(|id, _| kept.contains(id));
         match positions.values().min() {
-            Some(oldest) => self.log.truncate_before(*oldest),
+            Some(oldest) => self.means.log.truncate_before(*oldest),
             None => Ok(()),
         }
     }

@@ -29,6 +29,14 @@ pub struct Expected {
     pub rejected: i64,
 }
 
+/// DataFusion as the server's queries have it, but for its own rules.
+pub fn context() -> SessionContext {
+    let mut config = SessionConfig::new().with_target_partitions(1);
+    config.options_mut().execution.skip_physical_aggregate_schema_check = true;
+    let state = SessionStateBuilder::new().with_config(config).with_default_features().with_physical_optimizer_rules(physical::rules());
+    SessionContext::new_with_state(state.build())
+}
+
 pub struct Batch {
     context: SessionContext,
     runtime: tokio::runtime::Runtime,
@@ -37,11 +45,8 @@ pub struct Batch {
 
 impl Batch {
     pub fn new() -> Self {
-        let mut config = SessionConfig::new().with_target_partitions(1);
-        config.options_mut().execution.skip_physical_aggregate_schema_check = true;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let state = SessionStateBuilder::new().with_config(config).with_default_features().with_physical_optimizer_rules(physical::rules());
-        Batch { context: SessionContext::new_with_state(state.build()), runtime, known: HashMap::new() }
+        Batch { context: context(), runtime, known: HashMap::new() }
     }
 
     /// The expected state of a view, and of the views below it.

@@ -101,32 +101,31 @@ pub fn run_alike(scenario: &Scenario, mode: Mode, seed: u64, number: u64, seen: 
 
 impl Run {
     fn through(&mut self, scenario: &Scenario) {
-        let run = self;
         for number in 1..=scenario.epochs {
-            run.cut(scenario.changes, number == scenario.epochs);
-            run.round(false);
-            if run.random.random_bool(0.1) {
-                run.vacuum();
+            self.cut(scenario.changes, number == scenario.epochs);
+            self.round(false);
+            if self.random.random_bool(0.1) {
+                self.vacuum();
             }
-            if run.pending.is_some() {
-                if run.random.random_bool(0.5) {
-                    run.continue_checkpoint();
+            if self.pending.is_some() {
+                if self.random.random_bool(0.5) {
+                    self.continue_checkpoint();
                 }
-            } else if run.random.random_bool(scenario.checkpoints) {
-                run.round(true);
-                run.create_waiting(false);
-                run.begin_checkpoint();
+            } else if self.random.random_bool(scenario.checkpoints) {
+                self.round(true);
+                self.create_waiting(false);
+                self.begin_checkpoint();
             }
             // Whatever chance brings, one checkpoint and one kill.
-            if number == scenario.epochs / 2 && run.last.is_none() {
-                run.checkpoint_now();
+            if number == scenario.epochs / 2 && self.last.is_none() {
+                self.checkpoint_now();
             }
-            let due = number == scenario.epochs - 1 && run.totals.kills == 0;
-            if run.last.is_some() && (due || run.random.random_bool(scenario.kills)) {
-                run.kill();
+            let due = number == scenario.epochs - 1 && self.totals.kills == 0;
+            if self.last.is_some() && (due || self.random.random_bool(scenario.kills)) {
+                self.kill();
             }
         }
-        run.finish();
+        self.finish();
     }
 
     pub fn start(scenario: &Scenario, mode: Mode, seed: u64) -> Run {

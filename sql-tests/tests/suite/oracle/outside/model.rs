@@ -1,9 +1,10 @@
 //! Two tables after each of some random transactions, and views over them by batch.
 
+use super::super::batch::context;
 use super::super::catalog::OracleCatalog;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::util::display::array_value_to_string;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use eddyline_common::types::arrow_schema;
 use eddyline_planner::{Catalog, oracle_plan};
 use rand::rngs::StdRng;
@@ -158,9 +159,7 @@ impl Batches {
         for sql in TABLES.iter().map(|(_, sql)| sql.to_string()).chain(views) {
             catalog.create(&sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
         }
-        let mut config = SessionConfig::new().with_target_partitions(1);
-        config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-        Batches { catalog, context: SessionContext::new_with_config(config), known: HashMap::new() }
+        Batches { catalog, context: context(), known: HashMap::new() }
     }
 
     /// A table's or view's rows after the transaction of this number.
