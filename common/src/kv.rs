@@ -161,6 +161,9 @@ pub trait KeyValueStore: Send + Sync {
     /// earlier image has the same name and length there.
     fn checkpoint(&self, dir: &Path) -> Result<()>;
 
+    /// What a table takes in the store's files, roughly and as it is stored; in memory, the bytes of its keys and values.
+    fn stored_bytes(&self, table: StateTableId) -> u64;
+
     /// Reads served from disk rather than from a cache since the store was opened; 0 for memory.
     fn disk_reads(&self) -> u64;
 }

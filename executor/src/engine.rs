@@ -9,7 +9,7 @@ use crate::worker::{Mailboxes, Message, StepShare, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::runtime::{Thread, Threads};
-use eddyline_common::{RelationId, Result, SqlError, TaggedBatch};
+use eddyline_common::{RelationId, Result, SqlError, StateTableId, TaggedBatch};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_storage::state::{SpillGate, StateBudget};
 use parking_lot::Mutex;
@@ -193,6 +193,11 @@ impl Engine {
     /// Memory of all operators' state (backend `Rocksdb`).
     pub fn state_bytes(&self) -> usize {
         self.state.budget.used_bytes()
+    }
+
+    /// What a state table takes in the key-value store, roughly.
+    pub fn stored_bytes(&self, table: StateTableId) -> u64 {
+        self.state.kv.stored_bytes(table)
     }
 
     pub fn gate(&self) -> &Arc<SpillGate> {

@@ -1,8 +1,11 @@
 //! The server's settings: flag over environment variable over configuration file over default. Every setting has
 //! one name in three spellings: `--state-cache`, `EDDYLINE_STATE_CACHE`, `state_cache` in TOML.
 
+use crate::coordinator::settings::size_text;
 use clap::{Args, ValueEnum};
+use eddyline_common::options::is_secret;
 use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_planner::catalog::duration_text;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -176,6 +179,44 @@ impl Config {
             query_spill_bytes: bytes(&flags.query_spill, &file.query_spill, "query_spill", "10GiB")?,
         })
     }
+}
+
+impl Config {
+    /// Every setting by name with its value, without secrets.
+    pub fn listed(&self) -> Vec<(&'static str, String)> {
+        let time = |time: Duration| duration_text(time.as_micros() as i64);
+        let (store, store_options) = match &self.checkpoint_store {
+            CheckpointPlace::Directory(dir) => (dir.display().to_string(), String::new()),
+            CheckpointPlace::Store { url, options } => (url.clone(), shown(options)),
+        };
+        let backend = match self.state_backend {
+            Backend::Memory => "memory",
+            Backend::Rocksdb => "rocksdb",
+        };
+        vec![
+            ("checkpoint_interval", time(self.checkpoint_interval)),
+            ("checkpoint_store", store),
+            ("checkpoint_store_options", store_options),
+            ("data_dir", self.data_dir.display().to_string()),
+            ("http", self.http.to_string()),
+            ("listen", self.listen.to_string()),
+            ("max_connections", self.max_connections.to_string()),
+            ("query_memory", size_text(self.query_memory_bytes)),
+            ("query_spill", size_text(self.query_spill_bytes)),
+            ("ring_size", size_text(self.ring_bytes)),
+            ("snapshot_age", time(self.snapshot_age)),
+            ("snapshot_size", size_text(self.snapshot_bytes)),
+            ("state_backend", backend.to_string()),
+            ("state_cache", size_text(self.state_cache_bytes)),
+            ("workers", self.workers.to_string()),
+        ]
+    }
+}
+
+/// Options of a store, those that are secret without their values.
+fn shown(options: &BTreeMap<String, String>) -> String {
+    let one = |(key, value): (&String, &String)| format!("{key}={}", if is_secret(key) { "***" } else { value });
+    options.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// A directory by its path or as a `file://` URL, or a place in an object store.

@@ -6,7 +6,7 @@
 //! - `catalog`, `pgcatalog`: relations, and how clients look at them
 //! - `serving`: queries over snapshots, and the evaluation of writes
 //! - `coordinator`: single owner of the catalog and of the order of cuts and DDL
-//! - `http`, `metrics`: what is measured
+//! - `http`, `metrics`: what is measured; `sessions`, `problems`: who is connected, what went wrong
 //! - `config`, `startup`, `demo`: the process
 
 pub mod catalog;
@@ -17,8 +17,10 @@ pub mod http;
 pub mod metrics;
 pub mod pgcatalog;
 pub mod pgwire;
+pub mod problems;
 pub mod serving;
 pub mod session;
+pub mod sessions;
 mod startup;
 
 pub use startup::run;

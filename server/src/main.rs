@@ -2,8 +2,12 @@
 
 use clap::{Parser, Subcommand};
 use eddyline_server::config::{Config, Flags};
+use eddyline_server::problems::Problems;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use std::sync::Arc;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,8 +42,10 @@ fn main() -> ExitCode {
     // What a store repeats in passing is told once it has failed.
     let default_level = if demo { "warn" } else { "info,object_store=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match Config::load(flags).and_then(|config| eddyline_server::run(config, demo)) {
+    let problems = Arc::new(Problems::default());
+    let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    tracing_subscriber::registry().with(shown).with(problems.layer()).init();
+    match Config::load(flags).and_then(|config| eddyline_server::run(config, demo, problems)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

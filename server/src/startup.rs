@@ -3,8 +3,8 @@
 
 use crate::config::{Backend, CheckpointPlace, Config};
 use crate::coordinator::{self, CheckpointLocation, CoordinatorConfig, PinLimits, Running};
-use crate::metrics::Metrics;
 use crate::pgwire::listener;
+use crate::problems::Problems;
 use crate::serving::QueryEngine;
 use crate::serving::engine::EngineOptions;
 use crate::session::Services;
@@ -33,20 +33,20 @@ const QUERY_THREADS_MAX: usize = 2;
 /// What blocking work may still take when all else has ended.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the server until SIGTERM or SIGINT.
-pub fn run(config: Config, with_demo: bool) -> Result<()> {
+/// Runs the server until SIGTERM or SIGINT. `problems` keeps what is logged.
+pub fn run(config: Config, with_demo: bool, problems: Arc<Problems>) -> Result<()> {
     let clients = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CLIENT_THREADS)
         .thread_name("clients")
         .thread_stack_size(CLIENT_STACK_BYTES)
         .enable_all()
         .build()?;
-    let result = clients.block_on(serve(config, with_demo, clients.handle().clone()));
+    let result = clients.block_on(serve(config, with_demo, problems, clients.handle().clone()));
     clients.shutdown_timeout(RUNTIME_TIMEOUT);
     result
 }
 
-async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle) -> Result<()> {
+async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime: tokio::runtime::Handle) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Ports first: a server that cannot listen should not recover for minutes to find out.
@@ -66,6 +66,7 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
         ring_bytes: config.ring_bytes,
         pin_limits: PinLimits { age: config.snapshot_age, bytes: config.snapshot_bytes },
         checkpoint_interval: config.checkpoint_interval,
+        open_source: Arc::new(eddyline_connectors::open),
         clock: clock.clone(),
         fs: Arc::new(SystemFs),
         runtime,
@@ -77,7 +78,15 @@ async fn serve(config: Config, with_demo: bool, runtime: tokio::runtime::Handle)
     let threads = config.workers.clamp(1, QUERY_THREADS_MAX);
     let (memory_bytes, spill_bytes) = (config.query_memory_bytes, config.query_spill_bytes as u64);
     let engine = QueryEngine::new(EngineOptions { threads, memory_bytes, spill_dir, spill_bytes })?;
-    let services = Arc::new(Services { coordinator: handle.clone(), engine, metrics: Arc::new(Metrics::default()), clock });
+    let services = Arc::new(Services {
+        coordinator: handle.clone(),
+        engine,
+        metrics: Arc::default(),
+        sessions: Arc::default(),
+        problems,
+        settings: config.listed(),
+        clock,
+    });
 
     let stop = CancellationToken::new();
     let clients = tokio::spawn(listener::serve(postgres, services.clone(), config.max_connections, stop.clone()));

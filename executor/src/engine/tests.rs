@@ -55,6 +55,9 @@ impl KeyValueStore for NoStore {
     fn checkpoint(&self, _: &Path) -> Result<()> {
         Ok(())
     }
+    fn stored_bytes(&self, _: StateTableId) -> u64 {
+        0
+    }
     fn disk_reads(&self) -> u64 {
         0
     }
@@ -584,6 +587,9 @@ impl KeyValueStore for FullStore {
     }
     fn checkpoint(&self, dir: &Path) -> Result<()> {
         self.inner.checkpoint(dir)
+    }
+    fn stored_bytes(&self, table: StateTableId) -> u64 {
+        self.inner.stored_bytes(table)
     }
     fn disk_reads(&self) -> u64 {
         self.inner.disk_reads()

@@ -44,7 +44,7 @@ impl Core {
         let spec = after.source_spec().filter(|_| self.sources.contains_key(&self.source_of(after.id)));
         let feed = after.feed();
         let spec = feed.as_ref().and_then(Relation::source_spec).or(spec);
-        let source = spec.map(|spec| eddyline_connectors::open(spec).map(Arc::from)).transpose()?;
+        let source = spec.map(|spec| (self.config.open_source)(spec).map(Arc::from)).transpose()?;
         let changed = definition(after).filter(|sink| sink.into.is_none()).filter(|sink| {
             let current = self.catalog.get(after.id).and_then(|r| definition(r));
             current.is_none_or(|current| current.spec != sink.spec)

@@ -397,8 +397,9 @@ impl Core {
 
     fn enforce_pins(&self) {
         let kept = self.kept();
-        self.pins.enforce(self.config.pin_limits, kept);
-        let (pins, age, bytes, let_go) = self.pins.figures(kept);
+        let now = self.instant();
+        self.pins.enforce(self.config.pin_limits, kept, now);
+        let (pins, age, bytes, let_go) = self.pins.figures(kept, now);
         self.stats.pins.store(pins as u64, Ordering::Relaxed);
         self.stats.pin_micros.store(age.as_micros() as u64, Ordering::Relaxed);
         self.stats.pin_bytes.store(bytes, Ordering::Relaxed);

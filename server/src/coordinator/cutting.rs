@@ -177,8 +177,9 @@ impl Core {
             self.system.undecodable(id, epoch, cut.undecodable);
             inputs.insert(id, cut.input);
         }
+        let arrived = self.instant();
         for table in self.tables.values_mut().filter(|t| t.has_input()) {
-            inputs.insert(table.id(), table.cut(epoch, now));
+            inputs.insert(table.id(), table.cut(epoch, now, arrived));
         }
         self.last_cut = epoch;
         self.cut_at = Some(self.instant());
@@ -188,6 +189,7 @@ impl Core {
         }
         self.nows.push(epoch, now, &self.marks);
         self.stats.cuts.fetch_add(1, Ordering::Relaxed);
+        self.stats.cut_times.push(epoch, now);
         self.log_cut(&Cut { epoch, now, inputs });
         Ok(())
     }
@@ -308,10 +310,12 @@ impl Core {
         let asked: BTreeSet<Epoch> = steps.chain(self.checkpoint.as_ref().map(|run| run.epoch)).chain(met.iter().copied()).collect();
         let mut bytes = 0;
         for id in relations {
-            let to = cursors.get(&id).copied().unwrap_or_else(|| self.frontier(id));
+            let frontier = self.frontier(id);
+            let to = cursors.get(&id).copied().unwrap_or(frontier);
             let budget = self.config.ring_bytes;
             if let Some(source) = self.sources.get_mut(&id) {
-                source.ring.trim(to);
+                // All its readers may be newer than what a restart has it read again, which still enters.
+                source.ring.trim(to.min(frontier));
                 source.ring.evict_to(budget, Epoch::MAX);
                 source.ring.forget_outlines(&asked);
                 bytes += source.ring.bytes();

@@ -278,8 +278,10 @@ impl Core {
     }
 
     pub(super) fn add_source(&mut self, relation: Arc<Relation>, progress: SourceProgress, history: History, epoch: Epoch) -> Result<()> {
+        let RelationKind::Source(spec) = &relation.kind else { return Err(SqlError::internal("not a source")) };
+        let connector = Arc::from((self.config.open_source)(spec)?);
         let stats = self.stats.add_source(relation.id, &relation.name);
-        let source = Source::new(relation, progress, history, epoch, stats, self.config.clock.clone(), self.sender.clone())?;
+        let source = Source::new(relation, connector, progress, history, epoch, stats, self.config.clock.clone(), self.sender.clone())?;
         self.handle.starts.write().insert(source.id(), source.starts().to_vec());
         self.sources.insert(source.id(), source);
         Ok(())

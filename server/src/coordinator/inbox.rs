@@ -186,7 +186,7 @@ impl BatchSink for Inbox {
             _ => (None, None),
         };
         let bytes = batch_bytes(&batch);
-        let arrived = Arrived { batch, bytes, watermark, oldest, at: Instant::now() };
+        let arrived = Arrived { batch, bytes, watermark, oldest, at: self.clock.instant() };
         let mut state = self.state.lock();
         while state.bytes > 0 && state.bytes + bytes > INBOX_BYTES_MAX && !state.closed {
             self.space.wait_for(&mut state, CLOSED_POLL);

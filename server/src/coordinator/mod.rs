@@ -60,6 +60,7 @@ pub use pins::PinLimits;
 pub use recovery::{Running, start};
 pub use stats::{JobStats, SinkStats, SourceStats, Stats};
 
+use eddyline_common::connector::{SourceConnector, SourceSpec};
 use eddyline_common::runtime::{Clock, FileSystem, Threads};
 use eddyline_common::{Epoch, RelationId, Result, SqlError};
 use eddyline_executor::StateBackend;
@@ -77,6 +78,8 @@ pub enum CheckpointLocation {
     Store { store: Arc<dyn ObjectStore>, prefix: String, runtime: tokio::runtime::Handle },
 }
 
+pub type OpenSource = Arc<dyn Fn(&SourceSpec) -> Result<Box<dyn SourceConnector>> + Send + Sync>;
+
 /// What a coordinator is started with.
 #[derive(Clone)]
 pub struct CoordinatorConfig {
@@ -92,6 +95,8 @@ pub struct CoordinatorConfig {
     /// How long a reader keeps an epoch, and what it may cost.
     pub pin_limits: PinLimits,
     pub checkpoint_interval: Duration,
+    /// What opens a source's connector.
+    pub open_source: OpenSource,
     pub clock: Arc<dyn Clock>,
     pub fs: Arc<dyn FileSystem>,
     pub runtime: tokio::runtime::Handle,

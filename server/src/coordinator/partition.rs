@@ -19,14 +19,15 @@ pub struct Partition {
 }
 
 impl Partition {
-    pub fn at(end: Offset) -> Self {
+    /// Of which nothing has arrived yet.
+    pub fn at(end: Offset, now: Instant) -> Self {
         Partition {
             discovered: None,
             end,
             present_end: None,
             watermark: Timestamp::MIN,
             idle: false,
-            last_arrival: Instant::now(),
+            last_arrival: now,
             waiting: VecDeque::new(),
         }
     }

@@ -87,12 +87,12 @@ impl Drop for Pin {
 
 impl Pins {
     /// `died` as in [`Kept`].
-    pub fn pin(self: &Arc<Self>, epoch: Epoch, died: u64) -> Pin {
+    pub fn pin(self: &Arc<Self>, epoch: Epoch, died: u64, now: Instant) -> Pin {
         let mut state = self.0.lock();
         let key = (epoch, state.next);
         state.next += 1;
         let reader = Arc::new(Reader::default());
-        state.pinned.insert(key, Pinned { since: Instant::now(), died, reader: reader.clone() });
+        state.pinned.insert(key, Pinned { since: now, died, reader: reader.clone() });
         Pin { key, reader, pins: self.clone() }
     }
 
@@ -101,17 +101,16 @@ impl Pins {
     }
 
     /// Of the pins there are: how many, since when the oldest, and the bytes kept for them. And how many were let go of so far.
-    pub fn figures(&self, kept: Kept) -> (usize, Duration, u64, u64) {
+    pub fn figures(&self, kept: Kept, now: Instant) -> (usize, Duration, u64, u64) {
         let state = self.0.lock();
-        let age = state.pinned.values().map(|p| p.since.elapsed()).max().unwrap_or_default();
+        let age = state.pinned.values().map(|p| now - p.since).max().unwrap_or_default();
         let died = state.pinned.values().map(|p| kept.died - p.died).max().unwrap_or_default();
         (state.pinned.len(), age, died + kept.held as u64, state.let_go)
     }
 
     /// Lets go of what is over the limits.
-    pub fn enforce(&self, limits: PinLimits, kept: Kept) {
+    pub fn enforce(&self, limits: PinLimits, kept: Kept, now: Instant) {
         let mut state = self.0.lock();
-        let now = Instant::now();
         if state.pinned.is_empty() || state.looked.is_some_and(|at| now - at < LOOK_INTERVAL) {
             return;
         }
@@ -165,15 +164,16 @@ mod tests {
 
     const LIMITS: PinLimits = PinLimits { age: Duration::from_secs(3600), bytes: 100 };
 
-    fn enforce(pins: &Pins, limits: PinLimits, kept: Kept) {
+    fn enforce(pins: &Pins, kept: Kept, now: Instant) {
         pins.0.lock().looked = None;
-        pins.enforce(limits, kept);
+        pins.enforce(LIMITS, kept, now);
     }
 
     #[test]
     fn the_oldest_epoch_counts_until_its_last_pin_is_gone() {
         let pins = Arc::new(Pins::default());
-        let (a, b, c) = (pins.pin(Epoch(7), 0), pins.pin(Epoch(5), 0), pins.pin(Epoch(5), 0));
+        let now = Instant::now();
+        let (a, b, c) = (pins.pin(Epoch(7), 0, now), pins.pin(Epoch(5), 0, now), pins.pin(Epoch(5), 0, now));
         assert_eq!(pins.oldest(), Some(Epoch(5)));
         drop(b);
         assert_eq!(pins.oldest(), Some(Epoch(5)));
@@ -186,26 +186,29 @@ mod tests {
     #[test]
     fn a_pin_over_a_limit_is_let_go_of_and_its_reader_woken() {
         let pins = Arc::new(Pins::default());
-        let (old, young) = (pins.pin(Epoch(1), 0), pins.pin(Epoch(2), 90));
+        let now = Instant::now();
+        let (old, young) = (pins.pin(Epoch(1), 0, now), pins.pin(Epoch(2), 90, now));
         let woken = Arc::new(AtomicBool::new(false));
         let flag = woken.clone();
         old.on_let_go(move || flag.store(true, Ordering::SeqCst));
-        enforce(&pins, LIMITS, Kept { died: 100, held: 0 });
+        enforce(&pins, Kept { died: 100, held: 0 }, now);
         assert!(old.check().is_ok() && !woken.load(Ordering::SeqCst));
-        enforce(&pins, LIMITS, Kept { died: 101, held: 0 });
+        enforce(&pins, Kept { died: 101, held: 0 }, now);
         assert_eq!(old.check().unwrap_err().state, SqlState::SNAPSHOT_TOO_OLD);
         assert!(woken.load(Ordering::SeqCst) && young.check().is_ok());
-        assert_eq!((pins.oldest(), pins.figures(Kept { died: 101, held: 5 }).2), (Some(Epoch(2)), 16));
+        assert_eq!((pins.oldest(), pins.figures(Kept { died: 101, held: 5 }, now).2), (Some(Epoch(2)), 16));
         // What running reads hold is taken from the one that began first, one at a time.
-        let younger = pins.pin(Epoch(2), 101);
-        enforce(&pins, LIMITS, Kept { died: 101, held: 101 });
+        let younger = pins.pin(Epoch(2), 101, now);
+        enforce(&pins, Kept { died: 101, held: 101 }, now);
         assert!(young.check().is_err() && younger.check().is_ok());
-        enforce(&pins, PinLimits { age: Duration::ZERO, ..LIMITS }, Kept { died: 101, held: 0 });
+        enforce(&pins, Kept { died: 101, held: 0 }, now + LIMITS.age);
+        assert!(younger.check().is_ok());
+        enforce(&pins, Kept { died: 101, held: 0 }, now + LIMITS.age + Duration::from_micros(1));
         assert!(younger.check().unwrap_err().hint.unwrap().contains("--snapshot-age"));
         let late = Arc::new(AtomicBool::new(false));
         let flag = late.clone();
         younger.on_let_go(move || flag.store(true, Ordering::SeqCst));
         assert!(late.load(Ordering::SeqCst), "who asks too late is told at once");
-        assert_eq!((pins.oldest(), pins.figures(Kept::default()).3), (None, 3));
+        assert_eq!((pins.oldest(), pins.figures(Kept::default(), now).3), (None, 3));
     }
 }

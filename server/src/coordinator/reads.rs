@@ -183,7 +183,7 @@ impl Core {
         {
             // It has not changed since.
             let (epoch, views) = (self.durable, HashMap::from([(job.id(), job.view.clone())]));
-            return Ok(Some(new_snapshot(epoch, views, self.recovered, self.pins.pin(epoch, self.kept().died))));
+            return Ok(Some(new_snapshot(epoch, views, self.recovered, self.pins.pin(epoch, self.kept().died, self.instant()))));
         }
         if jobs.len() > 1 {
             jobs.iter().filter(|job| self.is_paused(job)).try_for_each(|job| self.check_unpaused(job.id()))?;
@@ -191,7 +191,7 @@ impl Core {
         let at_least = if jobs.is_empty() { Epoch::ZERO } else { at_least.max(self.replayed_floor()) };
         let Some(epoch) = common_epoch(jobs.iter().map(|j| &j.exact), self.durable).filter(|e| *e >= at_least) else { return Ok(None) };
         let views = jobs.iter().map(|j| (j.id(), j.view.clone())).collect();
-        Ok(Some(new_snapshot(epoch, views, self.recovered, self.pins.pin(epoch, self.kept().died))))
+        Ok(Some(new_snapshot(epoch, views, self.recovered, self.pins.pin(epoch, self.kept().died, self.instant()))))
     }
 
     /// After a restart readers wait for the epochs that were there before it, unless an external system that they

@@ -343,6 +343,7 @@ impl Core {
         self.durable = body.epoch;
         self.now = body.now;
         self.nows.push(body.epoch, body.now, &self.marks);
+        self.stats.cut_times.push(body.epoch, body.now);
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
         self.sink_writes = body.sink_writes.clone();
@@ -519,13 +520,14 @@ impl Core {
                 source.push_replay(epoch, cut.now, input)?;
                 self.handle.starts.write().insert(id, source.starts().to_vec());
             } else if let Some(table) = self.tables.get_mut(&id) {
-                table.cut_replayed(epoch, cut.now, &input);
+                table.cut_replayed(epoch, cut.now, self.config.clock.instant(), &input);
             }
         }
         self.last_cut = epoch;
         self.durable = epoch;
         self.now = self.now.max(cut.now);
         self.nows.push(epoch, cut.now, &self.marks);
+        self.stats.cut_times.push(epoch, cut.now);
         self.stats.epoch.store(epoch.0, Ordering::Relaxed);
         Ok(())
     }

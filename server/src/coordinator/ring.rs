@@ -81,7 +81,7 @@ impl Ring {
     }
 
     pub fn push(&mut self, entry: RingEntry) {
-        assert!(entry.epoch > self.end(), "epochs enter a ring in order");
+        assert!(entry.epoch > self.end(), "epoch {} enters a ring after epoch {}", entry.epoch, self.end());
         self.bytes += entry.bytes;
         self.entries.push_back(entry);
     }

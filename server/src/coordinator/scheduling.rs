@@ -266,12 +266,13 @@ impl Core {
         let (stats, has_timer) = (job.stats.clone(), job.progress.next_timer.is_some());
         self.note_timer(done.job, has_timer);
         stats.rows_in.fetch_add(done.rows_in, Ordering::Relaxed);
+        stats.rate.add(done.rows_in, self.config.clock.now());
         stats.rows_out.fetch_add(done.rows_out, Ordering::Relaxed);
         stats.busy_micros.fetch_add(done.busy_micros, Ordering::Relaxed);
         stats.state_bytes.store(done.state_bytes, Ordering::Relaxed);
         stats.steps.fetch_add(1, Ordering::Relaxed);
         if let Some(arrived) = running.arrived {
-            stats.freshness_micros.store(arrived.elapsed().as_micros() as i64, Ordering::Relaxed);
+            stats.freshness_micros.store((self.instant() - arrived).as_micros() as i64, Ordering::Relaxed);
         }
         stats.late.fetch_add(self.system.late_rows(done.job, done.epoch, &done.late), Ordering::Relaxed);
         stats.rejected.fetch_add(done.rejections, Ordering::Relaxed);

@@ -68,12 +68,14 @@ impl Tunable {
     /// Every setting with its value.
     pub fn listed(&self) -> BTreeMap<String, String> {
         let time = |time: Duration| eddyline_planner::catalog::duration_text(time.as_micros() as i64);
-        let values = [time(self.checkpoint_interval), size(self.ring_bytes), time(self.pin_limits.age), size(self.pin_limits.bytes)];
+        let values =
+            [time(self.checkpoint_interval), size_text(self.ring_bytes), time(self.pin_limits.age), size_text(self.pin_limits.bytes)];
         ALTERABLE.iter().map(|(name, _)| name.to_string()).zip(values).collect()
     }
 }
 
-fn size(bytes: usize) -> String {
+/// As it is written, in the largest unit of which it is a whole number.
+pub fn size_text(bytes: usize) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let whole = units.into_iter().find(|(shift, _)| bytes > 0 && bytes % (1usize << shift) == 0);
     whole.map_or_else(|| format!("{bytes}B"), |(shift, unit)| format!("{}{unit}", bytes >> shift))

@@ -15,8 +15,8 @@ use crossbeam_channel::Sender;
 use eddyline_common::connector::{PartitionRange, PartitionStart, SourceConnector, SourceNote, SourceReader, UndecodableRecord};
 use eddyline_common::cut::PartitionCut;
 use eddyline_common::runtime::Clock;
-use eddyline_common::{ChangeBatch, Epoch, InputCut, Offset, PartitionId, RelationId, Result, SqlError, TaggedBatch, Timestamp};
-use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_common::{ChangeBatch, Epoch, InputCut, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
+use eddyline_planner::catalog::Relation;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -126,6 +126,7 @@ fn columns_kept(relation: &Relation, read: &BTreeSet<usize>) -> Vec<bool> {
 impl Source {
     pub fn new(
         relation: Arc<Relation>,
+        connector: Arc<dyn SourceConnector>,
         progress: SourceProgress,
         history: History,
         epoch: Epoch,
@@ -133,12 +134,12 @@ impl Source {
         clock: Arc<dyn Clock>,
         events: Sender<Event>,
     ) -> Result<Self> {
-        let RelationKind::Source(spec) = &relation.kind else { return Err(SqlError::internal("not a source")) };
-        let connector: Arc<dyn SourceConnector> = Arc::from(eddyline_connectors::open(spec)?);
         connector.remember(&progress.notes)?;
-        let mut partitions: BTreeMap<_, _> = progress.starts.iter().map(|s| (s.partition, Partition::at(s.start))).collect();
+        let mut partitions: BTreeMap<_, _> =
+            progress.starts.iter().map(|s| (s.partition, Partition::at(s.start, clock.instant()))).collect();
         for cut in &progress.partitions {
-            partitions.insert(cut.partition, Partition { watermark: cut.watermark, idle: cut.idle, ..Partition::at(cut.end) });
+            partitions
+                .insert(cut.partition, Partition { watermark: cut.watermark, idle: cut.idle, ..Partition::at(cut.end, clock.instant()) });
         }
         stats.records.store(progress.records, Ordering::Relaxed);
         stats.undecodable.store(progress.undecodable, Ordering::Relaxed);
@@ -237,7 +238,7 @@ impl Source {
         self.remember(&cut.notes)?;
         for moved in &cut.partitions {
             if let Some(start) = moved.start {
-                self.partitions.insert(moved.partition, Partition::at(start));
+                self.partitions.insert(moved.partition, Partition::at(start, self.clock.instant()));
                 self.starts.push(PartitionStart { partition: moved.partition, start });
             }
         }
@@ -254,7 +255,7 @@ impl Source {
         if let Err(error) = self.open_reader(reaper) {
             tracing::warn!(source = %self.relation.name, "cannot be read, retrying: {error}");
             *self.stats.problem.write() = Some(error.to_string());
-            self.retry = Some(Instant::now() + RETRY_AFTER);
+            self.retry = Some(self.clock.instant() + RETRY_AFTER);
         }
     }
 
@@ -282,7 +283,7 @@ impl Source {
 
     /// Whether `start` is to be called once more.
     pub fn is_retry_due(&self) -> bool {
-        self.retry.is_some_and(|at| at <= Instant::now())
+        self.retry.is_some_and(|at| at <= self.clock.instant())
     }
 
     pub fn advance_watermark(&mut self, to: Timestamp) {
@@ -299,7 +300,7 @@ impl Source {
         *self.stats.problem.write() = inbox.problem();
         for arrived in inbox.drain(bytes_max) {
             let start = arrived.batch.start;
-            let discovered = || Partition { discovered: Some(start), ..Partition::at(start) };
+            let discovered = || Partition { discovered: Some(start), ..Partition::at(start, arrived.at) };
             let partition = self.partitions.entry(arrived.batch.partition).or_insert_with(discovered);
             partition.last_arrival = arrived.at;
             partition.waiting.push_back(arrived);
@@ -309,6 +310,11 @@ impl Source {
         }
         self.note_lag();
         self.has_input()
+    }
+
+    /// Where a partition ends outside, if the connector knows.
+    pub fn present_end(&self, partition: PartitionId) -> Option<Offset> {
+        self.partitions.get(&partition)?.present_end
     }
 
     /// Offsets between what cuts have taken and what there is, as far as the connector knows.
@@ -330,7 +336,7 @@ impl Source {
         !partition.idle
             && partition.watermark != Timestamp::MAX
             && self.partitions.len() > 1
-            && self.idle_timeout.is_some_and(|timeout| partition.last_arrival.elapsed() >= timeout)
+            && self.idle_timeout.is_some_and(|timeout| self.clock.instant() >= partition.last_arrival + timeout)
     }
 
     /// When a partition will turn idle, if it stays silent, or the reader is started again.
@@ -404,7 +410,7 @@ impl Source {
             let (epoch, now, cut) = self.replay.pop_front().expect("just seen");
             let mut taken = Vec::new();
             for moved in &cut.partitions {
-                let partition = self.partitions.entry(moved.partition).or_insert_with(|| Partition::at(moved.end));
+                let partition = self.partitions.entry(moved.partition).or_insert_with(|| Partition::at(moved.end, self.clock.instant()));
                 partition.take_up_to(moved.end, &mut taken);
                 partition.watermark = moved.watermark;
                 partition.idle = moved.idle;
@@ -423,7 +429,7 @@ impl Source {
     /// Puts rows into the ring under the watermark that was in force before.
     fn enter(&mut self, epoch: Epoch, now: Timestamp, watermark: Timestamp, taken: Vec<Arrived>) -> Vec<(PartitionId, UndecodableRecord)> {
         let arrival_watermark = self.watermark;
-        let arrived = taken.iter().map(|a| a.at).min().unwrap_or_else(Instant::now);
+        let arrived = taken.iter().map(|a| a.at).min().unwrap_or_else(|| self.clock.instant());
         let bytes = taken.iter().map(|a| a.bytes).sum();
         let rows: u64 = taken.iter().map(|a| a.batch.rows.num_rows() as u64).sum();
         let behind = taken.iter().any(|a| a.oldest.is_some_and(|t| t < arrival_watermark));
@@ -439,6 +445,7 @@ impl Source {
         let batches = merge_small(batches).into_iter().map(tagged).collect();
         self.watermark = watermark;
         self.stats.records.fetch_add(rows + undecodable.len() as u64, Ordering::Relaxed);
+        self.stats.rate.add(rows + undecodable.len() as u64, self.clock.now());
         self.stats.undecodable.fetch_add(undecodable.len() as u64, Ordering::Relaxed);
         self.stats.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.stats.watermark.store(watermark.0, Ordering::Relaxed);
@@ -485,7 +492,7 @@ impl Source {
     pub fn skip_replay(&mut self) {
         while let Some((epoch, _, cut)) = self.replay.pop_front() {
             for moved in &cut.partitions {
-                let at = Partition { watermark: moved.watermark, idle: moved.idle, ..Partition::at(moved.end) };
+                let at = Partition { watermark: moved.watermark, idle: moved.idle, ..Partition::at(moved.end, self.clock.instant()) };
                 self.partitions.insert(moved.partition, at);
             }
             let before = self.watermark;
@@ -501,6 +508,7 @@ mod tests {
     use super::*;
     use arrow::array::{AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use eddyline_common::SqlError;
     use eddyline_common::connector::BatchSink;
     use eddyline_common::runtime::{SystemClock, SystemThreads};
     use std::sync::atomic::AtomicUsize;
@@ -538,7 +546,18 @@ mod tests {
         let starts = vec![PartitionStart { partition: PartitionId(0), start: Offset(0) }];
         let (events, _) = crossbeam_channel::unbounded();
         let stats = Arc::new(SourceStats::default());
-        Source::new(relation, SourceProgress::starting(starts), History::default(), Epoch(1), stats, Arc::new(SystemClock), events).unwrap()
+        let connector = Arc::new(Failing { attempts: AtomicUsize::new(0), fails: 0 });
+        Source::new(
+            relation,
+            connector,
+            SourceProgress::starting(starts),
+            History::default(),
+            Epoch(1),
+            stats,
+            Arc::new(SystemClock),
+            events,
+        )
+        .unwrap()
     }
 
     #[test]

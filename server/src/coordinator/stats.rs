@@ -1,10 +1,10 @@
 //! Counters that others read without asking the coordinator: for `/metrics`, the demo and SHOW JOBS.
 
-use eddyline_common::{Epoch, RelationId};
+use eddyline_common::{Epoch, RelationId, Timestamp};
 use eddyline_executor::OperatorStats;
 use eddyline_storage::log::LogStats;
-use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -13,6 +13,7 @@ pub struct Stats {
     /// The newest durable cut.
     pub epoch: AtomicU64,
     pub cuts: AtomicU64,
+    pub cut_times: CutTimes,
     pub checkpoints: AtomicU64,
     pub checkpoint_failures: AtomicU64,
     pub checkpoint_epoch: AtomicU64,
@@ -66,6 +67,7 @@ pub struct SourceStats {
     pub name: String,
     /// Records taken into cuts, undecodable ones included.
     pub records: AtomicU64,
+    pub rate: Rate,
     pub undecodable: AtomicU64,
     /// Decoded, in memory.
     pub bytes: AtomicU64,
@@ -83,6 +85,7 @@ pub struct JobStats {
     /// A view that stays where it is.
     pub paused: AtomicBool,
     pub rows_in: AtomicU64,
+    pub rate: Rate,
     pub rows_out: AtomicU64,
     pub late: AtomicU64,
     pub rejected: AtomicU64,
@@ -97,6 +100,80 @@ pub struct JobStats {
     pub error: RwLock<Option<String>>,
     /// By node of the job's plan, since start.
     pub operators: OnceLock<Arc<[OperatorStats]>>,
+}
+
+impl JobStats {
+    /// How long there has been a cut that the job has not come to, in microseconds; `None` while it reads on its own, or has stopped.
+    pub fn lag_micros(&self, stats: &Stats, now: Timestamp) -> Option<i64> {
+        let is_live = self.backfill_permille.load(Ordering::Relaxed) >= 1000 && self.error.read().is_none();
+        is_live.then(|| stats.cut_times.lag_micros(Epoch(self.epoch.load(Ordering::Relaxed)), now))
+    }
+}
+
+/// A rate's counts are by second.
+const SECOND_MICROS: i64 = 1_000_000;
+const SECONDS: usize = 10;
+
+/// How many a second, over the last ten whole seconds.
+#[derive(Debug, Default)]
+pub struct Rate(Mutex<[(i64, u64); SECONDS + 1]>);
+
+impl Rate {
+    pub fn add(&self, count: u64, now: Timestamp) {
+        let second = now.0.div_euclid(SECOND_MICROS);
+        let mut counts = self.0.lock();
+        let slot = &mut counts[second.rem_euclid(SECONDS as i64 + 1) as usize];
+        if slot.0 != second {
+            *slot = (second, 0);
+        }
+        slot.1 += count;
+    }
+
+    pub fn per_second(&self, now: Timestamp) -> u64 {
+        let second = now.0.div_euclid(SECOND_MICROS);
+        let counts = self.0.lock();
+        let whole = counts.iter().filter(|(at, _)| *at < second && second - at <= SECONDS as i64);
+        whole.map(|(_, count)| count).sum::<u64>() / SECONDS as u64
+    }
+}
+
+/// Cuts within this are one moment, and so many moments are known: at least ten minutes.
+const MOMENT_MICROS: i64 = 10_000;
+const MOMENTS_MAX: usize = 60_000;
+
+/// When cuts were taken, which tells how far behind somebody is.
+#[derive(Debug, Default)]
+pub struct CutTimes(Mutex<Moments>);
+
+#[derive(Debug, Default)]
+struct Moments {
+    /// The first cut of each moment, oldest first.
+    first: VecDeque<(Epoch, Timestamp)>,
+    last: Epoch,
+}
+
+impl CutTimes {
+    pub fn push(&self, epoch: Epoch, now: Timestamp) {
+        let mut moments = self.0.lock();
+        moments.last = epoch;
+        if moments.first.back().is_some_and(|(_, at)| now.0 - at.0 < MOMENT_MICROS) {
+            return;
+        }
+        if moments.first.len() == MOMENTS_MAX {
+            moments.first.pop_front();
+        }
+        moments.first.push_back((epoch, now));
+    }
+
+    /// Since when there is a cut after `epoch`: 0 if there is none, and the time of the oldest that is known if it is before that.
+    fn lag_micros(&self, epoch: Epoch, now: Timestamp) -> i64 {
+        let moments = self.0.lock();
+        if epoch >= moments.last {
+            return 0;
+        }
+        let after = moments.first.partition_point(|(first, _)| *first <= epoch.next());
+        moments.first.get(after.saturating_sub(1)).map_or(0, |(_, at)| (now.0 - at.0).max(0))
+    }
 }
 
 impl Stats {
@@ -131,5 +208,35 @@ impl Stats {
         self.sinks.write().remove(&id);
         self.sources.write().remove(&id);
         self.jobs.write().remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_of_the_last_whole_seconds() {
+        let (rate, at) = (Rate::default(), |millis: i64| Timestamp(millis * 1000));
+        (0..50).for_each(|n| rate.add(20, at(n * 100)));
+        assert_eq!([at(4_999), at(5_000), at(10_500), at(14_999), at(15_000)].map(|now| rate.per_second(now)), [80, 100, 100, 20, 0]);
+        rate.add(1_000, at(11_000));
+        assert_eq!(rate.per_second(at(12_000)), 100 + 60);
+    }
+
+    #[test]
+    fn a_job_lags_since_the_first_cut_that_it_lacks() {
+        let (stats, job) = (Stats::default(), JobStats::default());
+        job.backfill_permille.store(1000, Ordering::Relaxed);
+        let lag = |epoch: u64, now: i64| {
+            job.epoch.store(epoch, Ordering::Relaxed);
+            job.lag_micros(&stats, Timestamp(now))
+        };
+        assert_eq!(lag(0, 5), Some(0), "there was no cut");
+        [(3, 1_000_000), (4, 1_001_000), (5, 9_000_000)].into_iter().for_each(|(e, now)| stats.cut_times.push(Epoch(e), Timestamp(now)));
+        assert_eq!(lag(5, 20_000_000), Some(0), "an idle server has no lag");
+        assert_eq!((lag(4, 9_500_000), lag(3, 9_500_000), lag(2, 9_500_000)), (Some(500_000), Some(8_500_000), Some(8_500_000)));
+        job.backfill_permille.store(10, Ordering::Relaxed);
+        assert_eq!(lag(2, 9_500_000), None, "it reads on its own");
     }
 }

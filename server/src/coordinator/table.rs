@@ -64,19 +64,20 @@ impl Table {
         self.advanced || !self.waiting.is_empty()
     }
 
-    pub fn cut(&mut self, epoch: Epoch, now: Timestamp) -> InputCut {
+    /// `arrived`: the present instant.
+    pub fn cut(&mut self, epoch: Epoch, now: Timestamp, arrived: Instant) -> InputCut {
         let watermark = self.proposed;
-        self.enter(epoch, now, watermark);
+        self.enter(epoch, now, arrived, watermark);
         InputCut { watermark, partitions: Vec::new(), notes: Vec::new() }
     }
 
     /// Takes what waits into an epoch of the log, with the watermark recorded there.
-    pub fn cut_replayed(&mut self, epoch: Epoch, now: Timestamp, cut: &InputCut) {
-        self.enter(epoch, now, cut.watermark);
+    pub fn cut_replayed(&mut self, epoch: Epoch, now: Timestamp, arrived: Instant, cut: &InputCut) {
+        self.enter(epoch, now, arrived, cut.watermark);
         self.proposed = cut.watermark;
     }
 
-    fn enter(&mut self, epoch: Epoch, now: Timestamp, watermark: Timestamp) {
+    fn enter(&mut self, epoch: Epoch, now: Timestamp, arrived: Instant, watermark: Timestamp) {
         let arrival_watermark = self.watermark;
         if !self.waiting.is_empty() {
             self.written = epoch;
@@ -85,6 +86,6 @@ impl Table {
         let bytes = batches.iter().map(|b| b.changes.bytes()).sum();
         self.watermark = watermark;
         self.advanced = false;
-        self.ring.push(RingEntry { epoch, batches, watermark, bytes, arrived: Instant::now(), ends: None });
+        self.ring.push(RingEntry { epoch, batches, watermark, bytes, arrived, ends: None });
     }
 }

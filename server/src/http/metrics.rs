@@ -3,18 +3,19 @@
 
 use crate::coordinator::{JobStats, SinkStats, SourceStats, Stats};
 use crate::metrics::Metrics;
+use eddyline_common::Timestamp;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
 /// Everything as text, one family after the other.
-pub fn render(stats: &Stats, metrics: &Metrics) -> String {
+pub fn render(stats: &Stats, metrics: &Metrics, now: Timestamp) -> String {
     let mut page = Page::default();
     page.gauge("eddyline_epoch", "Newest durable epoch.", count(&stats.epoch));
     page.counter("eddyline_cuts_total", "Cuts taken since start.", count(&stats.cuts));
     sources(&mut page, stats);
-    jobs(&mut page, stats);
+    jobs(&mut page, stats, now);
     sinks(&mut page, stats);
     checkpoints(&mut page, stats);
     log(&mut page, stats);
@@ -39,7 +40,7 @@ fn sources(page: &mut Page, stats: &Stats) {
     each(GAUGE, "eddyline_source_in_trouble", "1 while the external system is retried.", |s| Some(flag(s.problem.read().is_some())));
 }
 
-fn jobs(page: &mut Page, stats: &Stats) {
+fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
     let jobs = stats.jobs.read();
     let all: Vec<(&str, &JobStats)> = jobs.values().map(|j| (j.name.as_str(), &**j)).collect();
     let mut each = |kind, name, help, read: fn(&JobStats) -> Option<f64>| page.family(kind, name, help, "job", &all, read);
@@ -54,6 +55,10 @@ fn jobs(page: &mut Page, stats: &Stats) {
     each(GAUGE, "eddyline_job_freshness_seconds", "From the arrival of the newest step's oldest row to its end.", |j| {
         Some(j.freshness_micros.load(Relaxed) as f64 / MICROS_PER_SECOND)
     });
+    let help = "How long there has been a cut that the job has not come to; nothing while it reads on its own or has stopped.";
+    let lag = |job: &JobStats| Some(job.lag_micros(stats, now)? as f64 / MICROS_PER_SECOND);
+    page.family(GAUGE, "eddyline_job_lag_seconds", help, "job", &all, lag);
+    let mut each = |kind, name, help, read: fn(&JobStats) -> Option<f64>| page.family(kind, name, help, "job", &all, read);
     each(GAUGE, "eddyline_job_backfill_ratio", "Share of the backfill that is done; 1 afterwards.", |j| {
         Some(count(&j.backfill_permille) / 1000.0)
     });
@@ -162,7 +167,7 @@ impl Page {
     }
 
     /// A sample for each that has a value.
-    fn family<T>(&mut self, kind: &str, name: &str, help: &str, label: &str, all: &[(&str, &T)], read: fn(&T) -> Option<f64>) {
+    fn family<T>(&mut self, kind: &str, name: &str, help: &str, label: &str, all: &[(&str, &T)], read: impl Fn(&T) -> Option<f64>) {
         self.head(kind, name, help);
         for (of, item) in all {
             if let Some(value) = read(item) {
@@ -196,13 +201,13 @@ mod tests {
         let job = stats.add_job(eddyline_common::RelationId(1), "a\"b");
         job.busy_micros.store(1_500_000, Relaxed);
         let source = stats.add_source(eddyline_common::RelationId(2), "s");
-        let text = render(&stats, &Metrics::default());
+        let text = render(&stats, &Metrics::default(), Timestamp(0));
         assert!(text.contains("eddyline_job_busy_seconds_total{job=\"a\\\"b\"} 1.5\n"), "{text}");
         // What is not known is not shown as a number.
         assert!(!text.contains("eddyline_source_lag_records{") && !text.contains("eddyline_source_watermark_timestamp_seconds{"));
         source.lag.store(7, Relaxed);
         source.watermark.store(2_000_000, Relaxed);
-        let text = render(&stats, &Metrics::default());
+        let text = render(&stats, &Metrics::default(), Timestamp(0));
         assert!(text.contains("eddyline_source_lag_records{source=\"s\"} 7\n"), "{text}");
         assert!(text.contains("eddyline_source_watermark_timestamp_seconds{source=\"s\"} 2\n"), "{text}");
     }

@@ -4,8 +4,6 @@
 mod metrics;
 mod webhook;
 
-use crate::coordinator::Stats;
-use crate::metrics::Metrics;
 use crate::session::Services;
 use axum::Router;
 use axum::extract::State;
@@ -19,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 /// Serves until cancelled.
 pub async fn serve(listener: TcpListener, services: Arc<Services>, stop: CancellationToken) -> Result<()> {
-    let pages = (services.coordinator.stats(), services.metrics.clone());
-    let pages = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics_page)).with_state(pages);
+    let pages = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics_page)).with_state(services.clone());
     let webhooks = Router::new().route("/source/{name}", post(webhook::post)).with_state(webhook::Webhooks::new(services));
     let routes = pages.merge(webhooks);
     axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await?;
     Ok(())
 }
 
-async fn metrics_page(State((stats, metrics)): State<(Arc<Stats>, Arc<Metrics>)>) -> ([(HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&stats, &metrics))
+async fn metrics_page(State(services): State<Arc<Services>>) -> ([(HeaderName, &'static str); 1], String) {
+    let page = metrics::render(&services.coordinator.stats(), &services.metrics, services.clock.now());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page)
 }

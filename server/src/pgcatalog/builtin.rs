@@ -61,15 +61,24 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("from_sql", false.into()),
             ]);
         }),
-        "pg_stat_activity" => rows.add([
-            ("datid", DATABASE_OID.into()),
-            ("datname", DATABASE.into()),
-            ("pid", context.session.process.into()),
-            ("usename", (&context.session.user).into()),
-            ("application_name", context.setting("application_name").into()),
-            ("state", "active".into()),
-            ("backend_type", "client backend".into()),
-        ]),
+        "pg_stat_activity" => context.services.iter().flat_map(|services| services.sessions.all()).for_each(|client| {
+            let activity = client.activity();
+            rows.add([
+                ("datid", DATABASE_OID.into()),
+                ("datname", DATABASE.into()),
+                ("pid", client.process.into()),
+                ("usename", (&client.user).into()),
+                ("application_name", (&activity.application).into()),
+                ("client_addr", client.address.map(|address| address.ip().to_string()).into()),
+                ("client_port", client.address.map(|address| i64::from(address.port())).into()),
+                ("backend_start", client.connected.0.into()),
+                ("query_start", activity.began.map(|began| began.0).into()),
+                ("state_change", activity.since.0.into()),
+                ("state", activity.state().into()),
+                ("query", (&activity.statement).into()),
+                ("backend_type", "client backend".into()),
+            ])
+        }),
         "pg_get_keywords" => describe::RESERVED.iter().for_each(|word| {
             rows.add([
                 ("word", (*word).into()),

@@ -71,6 +71,8 @@ const DEFINITIONS: &[Definition] = &[
     define("current_setting", "text", current_setting),
     define("set_config", "text", set_config),
     define("pg_backend_pid", "int4", |c, _| Ok(c.session.process.into())),
+    define("pg_cancel_backend", "bool", |c, args| on_session(c, args, |client| client.cancel.request())),
+    define("pg_terminate_backend", "bool", |c, args| on_session(c, args, |client| client.cancel.stop())),
     define("pg_is_in_recovery", "bool", no),
     define("pg_is_wal_replay_paused", "bool", no),
     define("pg_my_temp_schema", "oid", zero),
@@ -243,6 +245,15 @@ fn current_setting(context: &SystemContext, args: &[Value]) -> Result<Value, Sql
     }
 }
 
+/// Does something to the session with the process id in the first argument; whether there is one.
+fn on_session(context: &SystemContext, args: &[Value], act: fn(&crate::sessions::Client)) -> Result<Value, SqlError> {
+    let Some(process) = arg(args, 0).as_int() else { return Ok(Value::Null) };
+    let sessions = context.services.as_ref().map(|services| &services.sessions);
+    let client = i32::try_from(process).ok().and_then(|process| sessions?.get(process));
+    client.iter().for_each(|client| act(client));
+    Ok(client.is_some().into())
+}
+
 fn set_config(context: &SystemContext, args: &[Value]) -> Result<Value, SqlError> {
     let (Some(name), Some(value)) = (arg(args, 0).as_text(), arg(args, 1).as_text()) else { return Ok(Value::Null) };
     context.set_config.lock().push((name, value.clone(), arg(args, 2).is_true()));
@@ -408,8 +419,9 @@ impl FunctionRegistry for SessionFunctions {
             return Ok(sleep::function());
         }
         let Some(definition) = BY_NAME.get(name) else { return self.base.udf(name) };
-        // `set_config` acts; the others only tell.
-        let volatility = if definition.name == "set_config" { Volatility::Volatile } else { Volatility::Stable };
+        // These act; the others only tell.
+        let acts = ["set_config", "pg_cancel_backend", "pg_terminate_backend"].contains(&definition.name);
+        let volatility = if acts { Volatility::Volatile } else { Volatility::Stable };
         let signature = Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], volatility);
         Ok(Arc::new(ScalarUDF::new_from_impl(SystemFunction { definition, signature, context: self.context.clone() })))
     }

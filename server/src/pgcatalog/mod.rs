@@ -6,6 +6,7 @@
 //! - `rows`: building rows by column name
 //! - `table`: the table provider
 //! - `objects`, `procs`, `builtin`, `information_schema`: what the rows are
+//! - `own`: the schema `eddyline`
 //! - `functions`, `describe`, `values`: `pg_*` functions and their kin
 //! - `sleep`: `pg_sleep`
 //! - `typing`: which columns of a query have types that only system relations have
@@ -17,8 +18,8 @@ mod describe;
 pub mod functions;
 mod information_schema;
 pub mod objects;
+mod own;
 mod procs;
-
 pub mod rows;
 mod sleep;
 pub mod spec;
@@ -27,8 +28,7 @@ pub mod typing;
 mod values;
 
 use crate::catalog::CatalogSnapshot;
-use crate::coordinator::system::SYSTEM_RELATIONS;
-use crate::coordinator::{CoordinatorHandle, SystemRelation};
+use crate::session::Services;
 use datafusion::datasource::{DefaultTableSource, TableProvider};
 use datafusion::logical_expr::TableSource;
 use parking_lot::Mutex;
@@ -42,7 +42,7 @@ pub const OWNER: &str = "eddyline";
 pub struct SystemContext {
     pub catalog: Arc<CatalogSnapshot>,
     pub session: SessionFacts,
-    pub coordinator: Option<CoordinatorHandle>,
+    pub services: Option<Arc<Services>>,
     /// Settings that `set_config` changed: name, value, local. The session applies them after the statement.
     pub set_config: Mutex<Vec<(String, String, bool)>>,
     pub now_micros: i64,
@@ -66,15 +66,13 @@ impl SystemContext {
     }
 }
 
-/// The relation of schema `eddyline` with this name.
-fn own_relation(name: &str) -> Option<SystemRelation> {
-    SYSTEM_RELATIONS.iter().find(|(_, n)| *n == name).map(|(relation, _)| *relation)
-}
-
 /// A system relation by name; without a schema, one of `pg_catalog`.
 pub fn table_source(context: &Arc<SystemContext>, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableSource>> {
     let provider: Arc<dyn TableProvider> = match schema.unwrap_or("pg_catalog") {
-        "eddyline" => Arc::new(table::OwnTable::new(own_relation(name)?, context.clone())),
+        "eddyline" => {
+            let (relation, _) = own::own_relations().find(|(_, known)| *known == name)?;
+            Arc::new(own::OwnTable::new(relation, context.clone()))
+        }
         schema => Arc::new(table::SystemTable::new(spec::relation(schema, name)?, context.clone())),
     };
     Some(Arc::new(DefaultTableSource::new(provider)))

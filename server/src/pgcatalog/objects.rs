@@ -2,11 +2,11 @@
 //! relations come from the catalog snapshot, system relations from their own specifications.
 
 use super::describe;
+use super::own::own_relations;
 use super::rows::{Rows, Value};
 use super::spec::{self, ColumnSpec};
 use super::{OWNER, SystemContext, builtin, procs};
 use crate::catalog::{constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
-use crate::coordinator::system::{self, SYSTEM_RELATIONS};
 use arrow::datatypes::Schema;
 use eddyline_common::options::{PROTOBUF_DESCRIPTOR_SET, is_secret};
 use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of};
@@ -147,12 +147,12 @@ fn system_relations() -> impl Iterator<Item = SystemRelation> {
         kind: r.kind,
         columns: r.columns.iter().map(|c| (c.name.to_string(), column_type(c))).collect(),
     });
-    let own = SYSTEM_RELATIONS.iter().enumerate().map(|(i, (relation, name))| SystemRelation {
+    let own = own_relations().enumerate().map(|(i, (relation, name))| SystemRelation {
         oid: OWN_RELATIONS + i as u32,
         name,
         namespace: EDDYLINE,
         kind: "v",
-        columns: of_schema(&system::schema(*relation)),
+        columns: of_schema(&relation.schema()),
     });
     known.chain(own)
 }

@@ -24,8 +24,7 @@ impl TestCatalog {
     fn new(snapshot: CatalogSnapshot) -> Self {
         let snapshot = Arc::new(snapshot);
         let session = super::SessionFacts { user: "eddyline".into(), process: 1, ..Default::default() };
-        let context =
-            SystemContext { catalog: snapshot.clone(), session, coordinator: None, set_config: Default::default(), now_micros: 0 };
+        let context = SystemContext { catalog: snapshot.clone(), session, services: None, set_config: Default::default(), now_micros: 0 };
         let context = Arc::new(context);
         TestCatalog { functions: SessionFunctions::new(context.clone()), snapshot, context }
     }

@@ -1,11 +1,8 @@
-//! Cancelling: one token per session, and the registry that cancel requests find it in. A token is
-//! checked wherever a statement waits, so a statement ends also while its rows stream. While shielded (what it
-//! did is on its way to the log) it is given a moment to come to its end.
+//! Cancelling: one token per session, checked wherever a statement waits, so that a statement ends also while its rows
+//! stream. While shielded (what it did is on its way to the log) it is given a moment to come to its end.
 
-use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 /// Why a statement has to end.
@@ -99,65 +96,5 @@ pub struct Shield(Arc<CancelToken>);
 impl Drop for Shield {
     fn drop(&mut self) {
         self.0.shielded.store(false, Ordering::SeqCst);
-    }
-}
-
-/// Every session's token by its process id and secret.
-#[derive(Debug, Default)]
-pub struct CancelRegistry {
-    next: AtomicI32,
-    sessions: Mutex<HashMap<i32, (i32, Arc<CancelToken>)>>,
-}
-
-/// A session's entry; dropping it removes the entry.
-pub struct Registration {
-    registry: Arc<CancelRegistry>,
-    pub process: i32,
-    pub secret: i32,
-    pub token: Arc<CancelToken>,
-}
-
-impl CancelRegistry {
-    pub fn register(self: &Arc<Self>) -> Registration {
-        let random = uuid::Uuid::new_v4();
-        let bytes = random.as_bytes();
-        let secret = i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let token = Arc::new(CancelToken::default());
-        let mut sessions = self.sessions.lock();
-        let process = loop {
-            let candidate = self.next.fetch_add(1, Ordering::Relaxed) & i32::MAX;
-            if candidate > 0 && !sessions.contains_key(&candidate) {
-                break candidate;
-            }
-        };
-        sessions.insert(process, (secret, token.clone()));
-        Registration { registry: self.clone(), process, secret, token }
-    }
-
-    pub fn cancel(&self, process: i32, secret: i32) {
-        if let Some((known, token)) = self.sessions.lock().get(&process)
-            && *known == secret
-        {
-            token.request();
-        }
-    }
-
-    /// Ends every session's statement, for shutdown.
-    pub fn stop_all(&self) {
-        self.sessions.lock().values().for_each(|(_, token)| token.stop());
-    }
-
-    pub fn len(&self) -> usize {
-        self.sessions.lock().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.registry.sessions.lock().remove(&self.process);
     }
 }

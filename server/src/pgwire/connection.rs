@@ -1,7 +1,7 @@
 //! One client: startup, then messages until it leaves. Messages of the extended protocol that follow an error are
 //! skipped up to the next Sync.
 
-use super::cancel::{CancelRegistry, Interrupt, Registration};
+use super::cancel::Interrupt;
 use super::guard::CLIENT_GONE;
 use super::guard::{is_fatal, shutting_down};
 use super::listener::Admission;
@@ -9,6 +9,7 @@ use super::messages::Severity;
 use super::wire::{Reader, Writer};
 use crate::pgcatalog::DATABASE;
 use crate::session::{Services, Session};
+use crate::sessions::{Registration, Sessions};
 use eddyline_common::{Result, SqlError, SqlState};
 use pgwire::messages::startup::Startup;
 use pgwire::messages::{PgWireFrontendMessage as Message, SslNegotiationMetaMessage as Negotiation};
@@ -32,15 +33,16 @@ pub struct Connection {
 }
 
 /// Serves one client until it leaves. Errors that end the connection have been sent.
-pub async fn serve(stream: TcpStream, services: Arc<Services>, cancels: Arc<CancelRegistry>, admission: Admission) {
+pub async fn serve(stream: TcpStream, services: Arc<Services>, admission: Admission) {
     // Small answers must not wait for more to come.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client's socket cannot be set up");
         return;
     }
+    let address = stream.peer_addr().ok();
     let (read, write) = stream.into_split();
     let (mut reader, mut writer) = (Reader::new(read), Writer::new(write));
-    let started = tokio::time::timeout(STARTUP_TIMEOUT, greet(&mut reader, &mut writer, &cancels)).await;
+    let started = tokio::time::timeout(STARTUP_TIMEOUT, greet(&mut reader, &mut writer, &services.sessions)).await;
     let startup = match started {
         Ok(Ok(Some(startup))) => startup,
         Ok(Ok(None)) | Err(_) => return,
@@ -52,9 +54,9 @@ pub async fn serve(stream: TcpStream, services: Arc<Services>, cancels: Arc<Canc
             .with_hint("Raise --max-connections, or use a connection pool.");
         return farewell(&mut writer, &error).await;
     };
-    let registration = cancels.register();
     let user = startup.parameters.get("user").cloned().unwrap_or_else(|| DATABASE.to_string());
-    let session = Session::new(services, user, registration.process, registration.token.clone());
+    let registration = services.sessions.register(&user, address, services.clock.now());
+    let session = Session::new(services, user, registration.client.process, registration.client.cancel.clone());
     let mut connection = Connection { reader, writer, session, skipping: false, registration };
     let ended = match connection.welcome(&startup).await {
         Ok(()) => connection.messages().await,
@@ -76,7 +78,7 @@ async fn farewell(writer: &mut Writer, error: &SqlError) {
 }
 
 /// Up to the startup message; cancel requests are answered here.
-async fn greet(reader: &mut Reader, writer: &mut Writer, cancels: &CancelRegistry) -> Result<Option<Startup>> {
+async fn greet(reader: &mut Reader, writer: &mut Writer, sessions: &Sessions) -> Result<Option<Startup>> {
     loop {
         match reader.startup().await? {
             Some(Message::SslNegotiation(Negotiation::PostgresSsl(_) | Negotiation::PostgresGss(_))) => {
@@ -85,7 +87,7 @@ async fn greet(reader: &mut Reader, writer: &mut Writer, cancels: &CancelRegistr
             }
             Some(Message::CancelRequest(cancel)) => {
                 if let Some(secret) = cancel.secret_key.as_i32() {
-                    cancels.cancel(cancel.pid, secret);
+                    sessions.cancel(cancel.pid, secret);
                 }
                 return Ok(None);
             }
@@ -127,7 +129,8 @@ impl Connection {
         for (name, value) in self.session.settings.reported() {
             self.writer.parameter_status(name, value);
         }
-        self.writer.backend_key_data(self.registration.process, self.registration.secret);
+        self.writer.backend_key_data(self.registration.client.process, self.registration.client.secret);
+        self.rests();
         self.writer.ready_for_query(self.session.transaction_state());
         self.writer.flush().await
     }
@@ -170,10 +173,34 @@ impl Connection {
             // A cancel that came too late for the last statement must not end this one.
             self.session.cancel.reset();
             self.session.release_snapshots();
+            self.runs(&message);
+            let ends = matches!(message, Message::Query(_) | Message::Sync(_));
             if let Err(error) = self.handle(message).await {
                 self.report(error).await?;
             }
+            if ends {
+                self.rests();
+            }
         }
+    }
+
+    /// Tells the others what this session is at.
+    fn runs(&self, message: &Message) {
+        let text = match message {
+            Message::Query(query) => query.query.as_str(),
+            Message::Parse(parse) => parse.query.as_str(),
+            Message::Execute(execute) => {
+                let portal = self.session.portal(execute.name.as_deref().unwrap_or_default());
+                portal.map_or("", |portal| portal.parsed.sql.as_str())
+            }
+            _ => return,
+        };
+        self.registration.client.runs(text, self.session.services().clock.now());
+    }
+
+    fn rests(&self) {
+        let application = self.session.settings.get("application_name").unwrap_or_default();
+        self.registration.client.rests(self.session.transaction_state(), application, self.session.services().clock.now());
     }
 
     async fn next(&mut self) -> Result<Option<Message>> {

@@ -1,7 +1,6 @@
 //! Accepting clients: a bound on sessions, a smaller one on clients that have not said who they are yet, and an
 //! ordered end.
 
-use super::cancel::CancelRegistry;
 use super::connection;
 use crate::session::Services;
 use std::sync::Arc;
@@ -56,7 +55,6 @@ impl Admission {
 
 /// Serves clients until it is stopped; returns when their sessions have ended.
 pub async fn serve(listener: TcpListener, services: Arc<Services>, max_sessions: usize, stop: CancellationToken) {
-    let cancels = Arc::new(CancelRegistry::default());
     let admission = Admission::new(max_sessions);
     let sockets = Arc::new(Semaphore::new(max_sessions + WAITING_ROOM));
     let mut clients = JoinSet::new();
@@ -76,17 +74,17 @@ pub async fn serve(listener: TcpListener, services: Arc<Services>, max_sessions:
         };
         // A flood beyond the waiting room is closed without a word.
         let Ok(socket) = sockets.clone().try_acquire_owned() else { continue };
-        let (services, cancels, admission) = (services.clone(), cancels.clone(), admission.clone());
+        let (services, admission) = (services.clone(), admission.clone());
         clients.spawn(async move {
             let sessions = services.metrics.sessions.clone();
             sessions.fetch_add(1, Ordering::Relaxed);
-            connection::serve(stream, services, cancels, admission).await;
+            connection::serve(stream, services, admission).await;
             sessions.fetch_sub(1, Ordering::Relaxed);
             drop(socket);
         });
     }
     drop(listener);
-    cancels.stop_all();
+    services.sessions.stop_all();
     let drained = tokio::time::timeout(DRAIN_TIMEOUT, async { while clients.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!(sessions = clients.len(), "sessions did not end in time and are cut off");

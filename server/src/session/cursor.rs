@@ -63,7 +63,7 @@ impl Statements {
 }
 
 pub struct Portal {
-    parsed: Parsed,
+    pub parsed: Parsed,
     /// Until it runs.
     statement: Option<PlannedStatement>,
     pub schema: Option<SchemaRef>,

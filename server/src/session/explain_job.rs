@@ -35,12 +35,27 @@ impl Session {
         let (before, began) = (looks(&stats), Instant::now());
         tokio::time::sleep(WATCHED).await;
         let (after, seconds) = (looks(&stats), began.elapsed().as_secs_f64());
-        let mut lines = vec![summary(&relation.name, &stats)];
+        let mut lines = vec![self.summary(&relation.name, &stats)];
         for (node, operator) in explain::operators(plan, &name) {
             let figures = before.get(node).zip(after.get(node)).map(|(b, a)| figures(*b, *a, seconds));
             lines.push(format!("  {operator} | {}", figures.unwrap_or_default()));
         }
         Ok(lines)
+    }
+
+    fn summary(&self, name: &str, stats: &JobStats) -> String {
+        let state = match (stats.error.read().is_some(), stats.backfill_permille.load(Relaxed)) {
+            (true, _) => "stopped".to_string(),
+            (false, 1000..) => "running".to_string(),
+            (false, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),
+        };
+        let (epoch, steps, state_bytes) = (stats.epoch.load(Relaxed), stats.steps.load(Relaxed), stats.state_bytes.load(Relaxed));
+        let millis = |micros: i64| micros as f64 / 1000.0;
+        let fresh = millis(stats.freshness_micros.load(Relaxed));
+        let services = self.services();
+        let lag = stats.lag_micros(&services.coordinator.stats(), services.clock.now());
+        let lag = lag.map_or(String::new(), |lag| format!(" lag={:.1} ms", millis(lag)));
+        format!("Job {name}: {state} epoch={epoch} steps={steps} freshness={fresh:.1} ms{lag} state={state_bytes} bytes")
     }
 }
 
@@ -52,17 +67,6 @@ fn looks(stats: &Arc<JobStats>) -> Vec<Look> {
         state_bytes: o.state_bytes.load(Relaxed),
     };
     stats.operators.get().map(|operators| operators.iter().map(look).collect()).unwrap_or_default()
-}
-
-fn summary(name: &str, stats: &JobStats) -> String {
-    let state = match (stats.error.read().is_some(), stats.backfill_permille.load(Relaxed)) {
-        (true, _) => "stopped".to_string(),
-        (false, 1000..) => "running".to_string(),
-        (false, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),
-    };
-    let (epoch, steps, state_bytes) = (stats.epoch.load(Relaxed), stats.steps.load(Relaxed), stats.state_bytes.load(Relaxed));
-    let fresh = stats.freshness_micros.load(Relaxed) as f64 / 1000.0;
-    format!("Job {name}: {state} epoch={epoch} steps={steps} freshness={fresh:.1} ms state={state_bytes} bytes")
 }
 
 /// Rates over the time watched, and what there was since start.

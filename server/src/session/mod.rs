@@ -32,7 +32,9 @@ use crate::coordinator::{CoordinatorHandle, ReadSnapshot};
 use crate::metrics::Metrics;
 use crate::pgwire::cancel::CancelToken;
 use crate::pgwire::messages::TransactionState;
+use crate::problems::Problems;
 use crate::serving::{QueryEngine, RowStream};
+use crate::sessions::Sessions;
 use arrow::datatypes::SchemaRef;
 use cursor::{Portals, Statements};
 use eddyline_common::runtime::Clock;
@@ -47,6 +49,10 @@ pub struct Services {
     pub coordinator: CoordinatorHandle,
     pub engine: QueryEngine,
     pub metrics: Arc<Metrics>,
+    pub sessions: Arc<Sessions>,
+    pub problems: Arc<Problems>,
+    /// What the server was started with, by name.
+    pub settings: Vec<(&'static str, String)>,
     pub clock: Arc<dyn Clock>,
 }
 

@@ -76,7 +76,7 @@ impl Session {
         let context = Arc::new(SystemContext {
             catalog: snapshot.clone(),
             session,
-            coordinator: Some(self.services.coordinator.clone()),
+            services: Some(self.services.clone()),
             set_config: Default::default(),
             now_micros: self.services.clock.now().micros(),
         });

@@ -53,6 +53,8 @@ const SCHEMA: [&str; 6] = [
 struct Ledger {
     /// Ids 1..=acknowledged were acknowledged; the one after may have been written.
     acknowledged: AtomicI64,
+    /// Definitions were brought to this round, one after the other; some may be at the next.
+    round: AtomicI64,
     stop: AtomicBool,
 }
 
@@ -68,7 +70,42 @@ async fn write(client: Client, ledger: Arc<Ledger>) {
     }
 }
 
-/// Creates what is missing and keeps creating and dropping a view, so that DDL is under way at every moment.
+/// The definitions of a round, in their order, and a query that tells of each what round it is of.
+fn definitions(round: i64) -> [(String, &'static str); 6] {
+    [
+        (format!("CREATE OR REPLACE VIEW face AS SELECT {round} AS n"), "SELECT MAX(n)::text FROM face"),
+        (
+            format!("CREATE OR REPLACE MATERIALIZED VIEW replaced AS SELECT {round} AS n, COUNT(*) AS rows FROM ledger"),
+            "SELECT MAX(n)::text FROM replaced",
+        ),
+        (format!("CREATE OR REPLACE FUNCTION round_now() RETURNS BIGINT LANGUAGE SQL AS 'SELECT {round}'"), "SELECT round_now()::text"),
+        (format!("COMMENT ON TABLE ledger IS '{round}'"), "SELECT comment FROM eddyline.comments WHERE relation = 'ledger'"),
+        (
+            format!("ALTER MATERIALIZED VIEW spread SET (emit_interval = '{} ms')", round + 1),
+            "SELECT (split_part(value, ' ', 1)::bigint - 1)::text FROM eddyline.options WHERE relation = 'spread' AND option = 'emit_interval'",
+        ),
+        (
+            format!("ALTER SYSTEM SET snapshot_size = '{}GiB'", round + 1),
+            "SELECT (split_part(value, 'G', 1)::bigint - 1)::text FROM eddyline.settings WHERE name = 'snapshot_size'",
+        ),
+    ]
+}
+
+/// A definition is that of the last round that was acknowledged or of the one after; no later one is ahead of an earlier one.
+async fn check_definitions(client: &Client, ledger: &Ledger) {
+    let round = ledger.round.load(Ordering::SeqCst);
+    let mut before = round + 1;
+    for (statement, query) in definitions(round) {
+        let answer = client.query_opt(query, &[]).await;
+        let text = answer.ok().flatten().and_then(|row| row.get::<_, Option<String>>(0));
+        let found: i64 = text.and_then(|text| text.parse().ok()).unwrap_or_default();
+        assert!((round..=before).contains(&found), "{found} where round {round} was acknowledged, and {before} before it: {statement}");
+        before = found;
+        client.batch_execute(&statement).await.expect("it can be brought to the round");
+    }
+}
+
+/// Creates what is missing and keeps creating, replacing, altering and dropping, so that DDL is under way at every moment.
 async fn define(client: Client, ledger: Arc<Ledger>) {
     while !ledger.stop.load(Ordering::SeqCst) {
         for statement in SCHEMA {
@@ -82,6 +119,13 @@ async fn define(client: Client, ledger: Arc<Ledger>) {
                 return;
             }
         }
+        let round = ledger.round.load(Ordering::SeqCst) + 1;
+        for (statement, _) in definitions(round) {
+            if client.batch_execute(&statement).await.is_err() {
+                return;
+            }
+        }
+        ledger.round.store(round, Ordering::SeqCst);
     }
 }
 
@@ -124,6 +168,7 @@ async fn check(server: &Server, ledger: &Ledger) {
     assert_eq!((get(2), get(3)), (rows, amount), "the total follows the table");
     assert_eq!((get(4), get(5)), (rows, rows), "the deeper views follow too");
     ledger.acknowledged.store(rows, Ordering::SeqCst);
+    check_definitions(&client, ledger).await;
 }
 
 /// One failpoint, killed in each round, with the data of the rounds before.

@@ -1,6 +1,7 @@
 //! The world's faults, from outside: a full disk, damaged files, a directory that cannot be used, clients that vanish or
 //! come in crowds. Each gets a clear error, everything else runs on, and nothing acknowledged is lost.
 
+use super::sinks::lines;
 use eddyline_sql_tests::client::{number, rows};
 use eddyline_sql_tests::process::binary;
 use eddyline_sql_tests::wait::until;
@@ -367,6 +368,53 @@ async fn a_damaged_checkpoint_is_reported_and_the_one_before_taken() {
         assert!(server.log().contains("damaged"), "it says so:\n{}", server.log());
         has_all(&server, rows).await;
     }
+}
+
+/// What a sink has sent is not sent again by a server that begins at an older checkpoint: the sink's log knows more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sinks_go_on_from_an_older_checkpoint() {
+    const ROWS: i64 = 30;
+    let out = tempfile::tempdir().expect("a folder");
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", ..Default::default() });
+    let client = server.connect().await;
+    let files_sink = format!(
+        "CREATE SINK files FROM log WITH (connector = 'filesystem', path = '{}', sink.rolling-policy.rollover-interval = '20 ms') \
+         FORMAT PLAIN ENCODE JSON",
+        out.path().display()
+    );
+    for statement in [
+        "CREATE TABLE log (id BIGINT) APPEND ONLY",
+        "CREATE TABLE copies (id BIGINT)",
+        files_sink.as_str(),
+        "CREATE SINK c INTO copies FROM log",
+    ] {
+        client.batch_execute(statement).await.expect("the definitions are accepted");
+    }
+    let sent = async |rows: i64| {
+        lines(out.path()).len() as i64 == rows && number(&server.connect().await, "SELECT COUNT(*) FROM copies").await == rows
+    };
+    for id in 1..=ROWS {
+        let before = metric(&server, "eddyline_checkpoint_epoch");
+        client.batch_execute(&format!("INSERT INTO log VALUES ({id})")).await.expect("a row");
+        if id % 10 == 0 {
+            until("all is sent", || async { sent(id).await.then_some(()) }).await;
+            until("a checkpoint has it", || async { (metric(&server, "eddyline_checkpoint_epoch") > before).then_some(()) }).await;
+        }
+    }
+    server.stop();
+    let manifests = files(&server.data_dir().join("data/checkpoints"), "manifest");
+    assert!(manifests.len() > 1, "there is one to fall back to");
+    damage(manifests.last().expect("not empty"));
+    server.launch().expect("the server starts");
+    assert!(server.log().contains("damaged"), "it says so:\n{}", server.log());
+    let client = server.connect().await;
+    client.batch_execute(&format!("INSERT INTO log VALUES ({})", ROWS + 1)).await.expect("a row");
+    until("the next row is sent", || async {
+        let copied = number(&client, "SELECT COUNT(*) FROM copies").await;
+        assert!(copied <= ROWS + 1, "{copied} rows were copied");
+        (lines(out.path()).len() as i64 == ROWS + 1 && copied == ROWS + 1).then_some(())
+    })
+    .await;
 }
 
 /// A data file that the newest manifest names and the one before does not.

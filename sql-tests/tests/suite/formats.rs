@@ -50,6 +50,25 @@ const BEFORE_CHECKPOINT: &[&str] = &[
     "CREATE MATERIALIZED VIEW kept AS SELECT id, at FROM hit WITH (retention = '90000 days' ON at)",
     "CREATE MATERIALIZED VIEW stays AS SELECT COUNT(*) AS n FROM bid",
     "ALTER MATERIALIZED VIEW stays PAUSE",
+    "CREATE FUNCTION twice(x BIGINT) RETURNS BIGINT LANGUAGE SQL AS 'SELECT 2 * x'",
+    "CREATE MATERIALIZED VIEW doubled AS SELECT id, twice(id) AS d FROM item WITH (parallelism = 1)",
+    "CREATE MATERIALIZED VIEW remembered AS SELECT id, COUNT(*) AS n FROM hit GROUP BY id WITH (state_ttl = '90000 days')",
+    "CREATE MATERIALIZED VIEW visits AS SELECT id, window_start, window_end, COUNT(*) AS n FROM TABLE(SESSION(TABLE hit PARTITION BY id, \
+     DESCRIPTOR(at), INTERVAL '5' SECOND)) GROUP BY id, window_start, window_end",
+    "CREATE MATERIALIZED VIEW beside AS SELECT id, at, LAG(at) OVER (PARTITION BY id ORDER BY at) AS before FROM hit",
+    "CREATE MATERIALIZED VIEW in_order AS SELECT COUNT(DISTINCT made) AS days, string_agg(name, ',' ORDER BY name DESC) AS names FROM item",
+    "CREATE MATERIALIZED VIEW tagged AS SELECT id, tag FROM item CROSS JOIN UNNEST(tags) AS t(tag)",
+    "CREATE MATERIALIZED VIEW twins AS WITH c AS (SELECT name, COUNT(*) AS n FROM item GROUP BY name) SELECT a.name, b.n FROM c AS a JOIN c AS b \
+     ON a.name = b.name",
+    "CREATE MATERIALIZED VIEW pairs_of_hits AS SELECT * FROM hit MATCH_RECOGNIZE (ORDER BY at MEASURES A.id AS first, B.id AS second \
+     PATTERN (A B) WITHIN INTERVAL '10' SECOND DEFINE B AS B.id <> A.id)",
+    "CREATE MATERIALIZED VIEW per_window AS SELECT window_start, COUNT(*) AS n FROM TABLE(HOP(TABLE hit, DESCRIPTOR(at), INTERVAL '2' SECOND, \
+     INTERVAL '6' SECOND)) GROUP BY window_start, window_end",
+    "CREATE SINK nowhere FROM item WITH (connector = 'blackhole')",
+    "ALTER JOB nowhere PAUSE",
+    "CREATE SOURCE hook (id BIGINT) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON",
+    "COMMENT ON TABLE item IS 'what is sold'",
+    "ALTER SYSTEM SET snapshot_age = '2 h'",
 ];
 
 const AFTER_CHECKPOINT: &[&str] = &[
@@ -65,6 +84,11 @@ const AFTER_CHECKPOINT: &[&str] = &[
     "ALTER SOURCE hit ADVANCE WATERMARK TO '2026-01-01 00:00:20'",
     "DELETE FROM made WHERE id = 2",
     "INSERT INTO made VALUES (4, 'd')",
+    "CREATE FUNCTION half(x BIGINT) RETURNS BIGINT LANGUAGE SQL AS 'SELECT x / 2'",
+    "CREATE OR REPLACE MATERIALIZED VIEW doubled AS SELECT id, twice(half(id)) AS d FROM item",
+    "ALTER MATERIALIZED VIEW shares SET (on_error = 'stop', emit_interval = '10 ms')",
+    "COMMENT ON COLUMN item.name IS 'as it is called'",
+    "ALTER SYSTEM SET snapshot_size = '2GiB'",
 ];
 
 const QUERIES: &[&str] = &[
@@ -86,7 +110,68 @@ const QUERIES: &[&str] = &[
     "SELECT * FROM copies ORDER BY id",
     "SELECT * FROM kept ORDER BY id, at",
     "SELECT * FROM stays",
+    "SELECT * FROM doubled ORDER BY id",
+    "SELECT * FROM remembered ORDER BY id",
+    "SELECT * FROM visits ORDER BY id, window_start",
+    "SELECT * FROM beside ORDER BY id, at",
+    "SELECT * FROM in_order",
+    "SELECT * FROM tagged ORDER BY id, tag",
+    "SELECT * FROM twins ORDER BY name",
+    "SELECT * FROM pairs_of_hits ORDER BY 1, 2",
+    "SELECT * FROM per_window ORDER BY window_start",
+    "SELECT relation, option, value FROM eddyline.options WHERE relation IN ('shares', 'remembered') ORDER BY 1, 2",
+    "SELECT * FROM eddyline.comments ORDER BY 1, 2",
+    "SELECT name, value FROM eddyline.settings WHERE name LIKE 'snapshot%' ORDER BY name",
+    "SELECT state FROM eddyline.jobs WHERE job = 'nowhere'",
 ];
+
+/// What was ever written into a log or a manifest: records of DDL by their names, operators by theirs.
+const WRITTEN: &[&str] = &[
+    "Create",
+    "CreateFunction",
+    "Drop",
+    "AdvanceWatermark",
+    "Pause",
+    "Alter",
+    "AlterSystem",
+    "Comment",
+    "Scan",
+    "Values",
+    "Filter",
+    "Project",
+    "Exchange",
+    "JoinExchange",
+    "Union",
+    "Unnest",
+    "WindowAssign",
+    "SessionAssign",
+    "ProcessingTime",
+    "Aggregate",
+    "Join",
+    "LookupJoin",
+    "TemporalJoin",
+    "TopN",
+    "Over",
+    "MatchRecognize",
+    "TemporalFilter",
+    "Normalize",
+    "Materialize",
+    "Sink",
+];
+
+/// A kind of record or operator that no directory has would be changed without a test that notices.
+#[test]
+fn every_kind_is_in_some_directory() {
+    let all: Vec<u8> = all_files(&formats()).iter().flat_map(|file| fs::read(file).expect("a file")).collect();
+    let text = String::from_utf8_lossy(&all);
+    let missing: Vec<_> = WRITTEN.iter().filter(|kind| !text.contains(&format!("\"{kind}\""))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn all_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { all_files(&path) } else { vec![path] }).collect()
+}
 
 async fn run(client: &Client, statements: &[&str]) {
     for statement in statements {

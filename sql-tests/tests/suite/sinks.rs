@@ -348,7 +348,7 @@ async fn what_is_written_is_read_back() {
 }
 
 /// All lines of the files that show; each is there once.
-fn lines(dir: &Path) -> BTreeSet<String> {
+pub(super) fn lines(dir: &Path) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     let Ok(entries) = std::fs::read_dir(dir) else { return lines };
     for entry in entries {

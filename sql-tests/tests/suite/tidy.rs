@@ -26,13 +26,34 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
 fn dependencies_point_one_way() {
     for (part, allowed) in allowed() {
         let manifest = std::fs::read_to_string(root().join(part).join("Cargo.toml")).unwrap();
-        let normal = manifest.split("[dev-dependencies]").next().unwrap();
-        for line in normal.lines() {
-            let Some(dependency) = line.strip_prefix("eddyline-") else { continue };
-            let dependency = dependency.split(['.', ' ', '=']).next().unwrap();
+        for dependency in dependencies(&manifest.parse().unwrap()) {
+            let Some(dependency) = dependency.strip_prefix("eddyline-") else { continue };
             assert!(allowed.contains(&dependency), "{part} must not depend on {dependency}");
         }
     }
+}
+
+/// What a part is built with, for any target and by whatever name it goes in the part. What only its tests need is not among it.
+fn dependencies(manifest: &toml::Table) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, value) in manifest {
+        let Some(table) = value.as_table() else { continue };
+        match key.as_str() {
+            "dependencies" | "build-dependencies" => {
+                found.extend(table.iter().map(|(name, value)| value.get("package").and_then(|p| p.as_str()).unwrap_or(name).to_string()));
+            }
+            "target" => found.extend(table.values().filter_map(|target| target.as_table()).flat_map(dependencies)),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn no_dependency_is_overlooked() {
+    let manifest = "[dependencies]\na = \"1\"\nb = { package = \"c\" }\n[dev-dependencies]\nd = \"1\"\n[build-dependencies]\ne = \"1\"\n\
+                    [target.'cfg(unix)'.dependencies]\nf = \"1\"\n";
+    assert_eq!(dependencies(&manifest.parse().unwrap()), ["e", "a", "c", "f"].map(str::to_string));
 }
 
 /// The executor may see the planner's plan as data and its functions, nothing of parsing or binding.

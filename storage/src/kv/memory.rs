@@ -111,6 +111,11 @@ impl KeyValueStore for MemoryKv {
         encode(&self.tables.read(), &path).map_err(failed("write state image", &path))
     }
 
+    fn stored_bytes(&self, table: StateTableId) -> u64 {
+        let tables = self.tables.read();
+        tables.get(&table).map_or(0, |table| table.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum())
+    }
+
     fn disk_reads(&self) -> u64 {
         0
     }

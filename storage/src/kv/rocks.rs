@@ -12,7 +12,7 @@ use eddyline_common::{Result, SqlError, SqlState, StateTableId};
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, IngestExternalFileOptions,
-    LogLevel, Options, ReadOptions, SstFileWriter, WriteBatch, checkpoint::Checkpoint,
+    LogLevel, Options, Range, ReadOptions, SstFileWriter, WriteBatch, checkpoint::Checkpoint,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -239,6 +239,11 @@ impl KeyValueStore for RocksKv {
             Checkpoint::new(&self.db)?.create_checkpoint(dir)
         };
         image().map_err(|error| rocks_error("write the image of operator state", error))
+    }
+
+    fn stored_bytes(&self, table: StateTableId) -> u64 {
+        let (start, end) = (full_key(table, &[]), full_key(StateTableId(table.0.saturating_add(1)), &[]));
+        self.db.get_approximate_sizes_cf(self.state(), &[Range::new(&start, &end)])[0]
     }
 
     fn disk_reads(&self) -> u64 {

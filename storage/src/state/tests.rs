@@ -100,6 +100,10 @@ impl KeyValueStore for TestKv {
         Err(SqlError::internal("not in this test"))
     }
 
+    fn stored_bytes(&self, _: StateTableId) -> u64 {
+        0
+    }
+
     fn disk_reads(&self) -> u64 {
         0
     }

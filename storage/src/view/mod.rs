@@ -127,6 +127,7 @@ impl View {
         if epoch.0 < self.horizon.load(Ordering::Acquire) {
             return Err(SqlError::internal(format!("a change at epoch {epoch} came after the view was vacuumed to a later epoch")));
         }
+        eddyline_common::failpoint::hit("view.apply")?;
         shard::apply(self, shard, epoch.0, changes)
     }
 

@@ -8,6 +8,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{SortOptions, interleave, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, SqlType};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The slots that one batch was the first of its step to touch.
@@ -22,7 +23,7 @@ pub(super) struct Chunk {
 
 #[derive(Default)]
 pub(super) struct Memo {
-    chunks: Vec<Chunk>,
+    chunks: VecDeque<Chunk>,
     touched: Vec<bool>,
 }
 
@@ -43,16 +44,18 @@ impl Memo {
     }
 
     pub(super) fn push(&mut self, chunk: Chunk) {
-        self.chunks.push(chunk);
+        self.chunks.push_back(chunk);
     }
 
-    /// Ends the step.
-    pub(super) fn take(&mut self) -> Vec<Chunk> {
-        let chunks = std::mem::take(&mut self.chunks);
-        for slot in chunks.iter().flat_map(|c| &c.slots) {
-            self.touched[*slot as usize] = false;
-        }
-        chunks
+    /// The next chunk whose changes are told. The step has ended when there is none.
+    pub(super) fn take(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        chunk.slots.iter().for_each(|slot| self.touched[*slot as usize] = false);
+        Some(chunk)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
     }
 }
 

@@ -70,7 +70,23 @@ pub struct AggregateSpec {
 /// Kind of the group table within the operator's state; multisets and ordered values follow.
 const GROUPS: u8 = 0;
 
+/// Groups that are told of, or closed, in one go: other jobs have their turn in between.
+const SLICE_ROWS: usize = if cfg!(test) { 7 } else { 64 * 1024 };
+
+/// Where the end of a step is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    Rest,
+    /// The net changes of touched groups are emitted. `existed`: the group of an empty key was there before.
+    Settling {
+        existed: bool,
+    },
+    /// Windows are closed.
+    Closing,
+}
+
 pub struct Aggregate {
+    stage: Stage,
     group: Vec<usize>,
     window: Option<AggregateWindow>,
     output: SchemaRef,
@@ -132,6 +148,7 @@ impl Aggregate {
             |(i, call): (usize, ordered::OrderedCall)| call.open(&space, first_kind + ROW_KINDS * i as u8, window.is_some(), retract);
         let ordered = plan.ordered.into_iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         Ok(Box::new(Aggregate {
+            stage: Stage::Rest,
             group_from_input: codec.types().iter().all(|ty| !ty.is_floating() && !ty.is_nested()),
             started: !group.is_empty() || !space.owns_empty_key(),
             group,
@@ -274,10 +291,30 @@ impl Aggregate {
         Ok(false)
     }
 
-    /// Emits the net change of every touched group, and removes those that are gone.
+    /// Brings what came together; says whether the group of an empty key was there before.
+    fn begin_to_settle(&mut self, now: Timestamp) -> Result<bool> {
+        self.forget_expired(now)?;
+        let existed = self.start()?;
+        let forgetful = self.forgetful;
+        self.multisets.iter_mut().try_for_each(|multiset| multiset.check(forgetful))?;
+        if forgetful {
+            self.ordered.iter_mut().for_each(Ordered::ignore_missing);
+        }
+        for feed in &self.feeds {
+            if let Target::Extreme { multiset, extreme } = feed.target {
+                self.multisets[multiset].refresh(&self.table, &mut self.values.extremes[extreme])?;
+            }
+        }
+        Ok(existed)
+    }
+
+    /// Emits the net change of touched groups, and removes those that are gone; a slice of them.
     fn settle(&mut self, existed: bool, ctx: &mut StepContext) -> Result<()> {
-        let always = self.group.is_empty();
-        for chunk in self.memo.take() {
+        let (always, mut rows) = (self.group.is_empty(), 0);
+        while rows < SLICE_ROWS
+            && let Some(chunk) = self.memo.take()
+        {
+            rows += chunk.slots.len();
             let mut weights = self.values.weights_of(&chunk.slots);
             if self.forgetful {
                 self.ignore_missing(&chunk.slots, &mut weights, ctx)?;
@@ -325,26 +362,30 @@ impl Operator for Aggregate {
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
-        self.forget_expired(ctx.now)?;
-        let existed = self.start()?;
-        let forgetful = self.forgetful;
-        self.multisets.iter_mut().try_for_each(|multiset| multiset.check(forgetful))?;
-        if forgetful {
-            self.ordered.iter_mut().for_each(Ordered::ignore_missing);
+        if self.stage == Stage::Rest {
+            self.stage = Stage::Settling { existed: self.begin_to_settle(ctx.now)? };
         }
-        for feed in &self.feeds {
-            if let Target::Extreme { multiset, extreme } = feed.target {
-                self.multisets[multiset].refresh(&self.table, &mut self.values.extremes[extreme])?;
+        if let Stage::Settling { existed } = self.stage {
+            self.settle(existed, ctx)?;
+            if !self.memo.is_empty() {
+                return Ok(());
             }
+            self.multisets.iter_mut().for_each(Multiset::sweep);
+            self.ordered.iter_mut().try_for_each(Ordered::settle)?;
+            self.sweep_gone()?;
+            self.stage = Stage::Closing;
         }
-        self.settle(existed, ctx)?;
-        self.multisets.iter_mut().for_each(Multiset::sweep);
-        self.ordered.iter_mut().try_for_each(Ordered::settle)?;
-        self.sweep_gone()?;
-        if let Some(window) = self.window {
-            self.close_windows(window, watermark, ctx)?;
+        if let Some(window) = self.window
+            && !self.close_windows(window, watermark, ctx)?
+        {
+            return Ok(());
         }
+        self.stage = Stage::Rest;
         self.shrink()
+    }
+
+    fn unfinished(&self) -> bool {
+        self.stage != Stage::Rest
     }
 
     fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {

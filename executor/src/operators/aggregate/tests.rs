@@ -339,7 +339,7 @@ impl Harness {
             self.workers[worker].push(0, batch, &mut contexts[worker]).unwrap();
         }
         for (worker, mut ctx) in contexts.into_iter().enumerate() {
-            self.workers[worker].finish(Timestamp(self.truth.watermark), &mut ctx).unwrap();
+            finish(&mut self.workers[worker], Timestamp(self.truth.watermark), &mut ctx);
             self.take(&mut ctx);
         }
         self.truth.started = true;
@@ -521,6 +521,18 @@ fn row(k: i64, v: i64) -> Row {
     Row { k: Some(k), t: None, v: Some(v), d: None, f: None, b: None, end: 10 }
 }
 
+/// To the end of the step; how many slices it took.
+fn finish(worker: &mut Aggregate, watermark: Timestamp, ctx: &mut StepContext) -> usize {
+    let mut slices = 0;
+    loop {
+        worker.finish(watermark, ctx).unwrap();
+        slices += 1;
+        if !worker.unfinished() {
+            return slices;
+        }
+    }
+}
+
 fn push(harness: &mut Harness, rows: &[(Row, i64)], ctx: &mut StepContext) -> Result<()> {
     harness.workers[0].push(0, TaggedBatch { changes: to_batch(rows, true), arrival_watermark: Timestamp::MIN, now: Timestamp(0) }, ctx)
 }
@@ -543,8 +555,8 @@ fn the_empty_group_has_a_row_from_the_first_step_on() {
     let mut emitted = 0;
     for worker in &mut harness.workers {
         let mut ctx = crate::testing::context();
-        worker.finish(Timestamp::MIN, &mut ctx).unwrap();
-        worker.finish(Timestamp::MIN, &mut ctx).unwrap();
+        finish(worker, Timestamp::MIN, &mut ctx);
+        finish(worker, Timestamp::MIN, &mut ctx);
         emitted += ctx.take_output().len();
     }
     assert_eq!(emitted, 1);
@@ -556,7 +568,7 @@ fn a_sum_out_of_range_rejects_its_group_until_it_fits_again() {
     let mut step = |rows: &[(Row, i64)]| {
         let mut ctx = crate::testing::context();
         push(&mut harness, rows, &mut ctx).unwrap();
-        harness.workers[0].finish(Timestamp::MIN, &mut ctx).unwrap();
+        finish(&mut harness.workers[0], Timestamp::MIN, &mut ctx);
         let weights = |c: &ChangeBatch| (0..c.num_rows()).map(|i| c.weight(i)).collect::<Vec<_>>();
         let out: Vec<i64> = ctx.take_output().iter().flat_map(|b| weights(&b.changes)).collect();
         let rejected: Vec<i64> = ctx.take_rejected().iter().flat_map(|(_, c)| weights(c)).collect();
@@ -566,4 +578,24 @@ fn a_sum_out_of_range_rejects_its_group_until_it_fits_again() {
     assert_eq!(step(&[(row(1, 1), 1)]), (vec![-1], vec![1]));
     assert_eq!(step(&[(row(1, -1), 1)]), (vec![1], vec![-1]));
     assert_eq!(step(&[(row(1, 1), 1), (row(1, 1), -1)]), (vec![], vec![]));
+}
+
+/// Many groups are told of, and closed, in slices, between which a worker has time for other jobs.
+#[test]
+fn the_end_of_a_step_comes_in_slices() {
+    const GROUPS: i64 = 5 * SLICE_ROWS as i64;
+    let rows: Vec<(Row, i64)> = (0..GROUPS).map(|k| (row(k, 1), 1)).collect();
+    for (window, slices) in [(None, 5), (Some(AggregateWindow { end: 1, allowed_lateness: 0, emit: Emit::OnClose, session: false }), 5)] {
+        let group: &'static [usize] = if window.is_some() { &[K, END] } else { &[K] };
+        let mut harness = single(Setup { group, window, retract: false, keys: GROUPS, ..PLAIN });
+        let mut ctx = crate::testing::context();
+        for rows in rows.chunks(SLICE_ROWS) {
+            push(&mut harness, rows, &mut ctx).unwrap();
+        }
+        let taken = finish(&mut harness.workers[0], Timestamp(i64::MAX), &mut ctx);
+        assert!(taken >= slices, "{taken} slices");
+        let output = ctx.take_output();
+        assert!(output.iter().all(|batch| batch.changes.num_rows() <= SLICE_ROWS));
+        assert_eq!(output.iter().map(|batch| batch.changes.num_rows()).sum::<usize>(), GROUPS as usize);
+    }
 }

@@ -1,7 +1,7 @@
 //! Lateness and closing of windows. A window is closed for a row if its end plus the allowed lateness was not after the
 //! watermark that the row arrived under; it is closed for good when the watermark after a step gets there.
 
-use super::Aggregate;
+use super::{Aggregate, SLICE_ROWS};
 use crate::operator::StepContext;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
@@ -39,19 +39,25 @@ pub(crate) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &
 }
 
 impl Aggregate {
-    /// Drops the state of every window that `watermark` closes, emitting it before if it is due only now.
-    pub(super) fn close_windows(&mut self, window: AggregateWindow, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+    /// Drops the state of every window that `watermark` closes, emitting it before if it is due only now; a slice of it. `false`: there is more.
+    pub(super) fn close_windows(&mut self, window: AggregateWindow, watermark: Timestamp, ctx: &mut StepContext) -> Result<bool> {
         if !closes(window.session, watermark, ctx) {
-            return Ok(());
+            return Ok(true);
         }
+        let mut room = SLICE_ROWS;
         while let Some(end) = self.table.first_end().filter(|end| is_closed(*end, window.allowed_lateness, watermark)) {
             loop {
                 let slots = self.table.window_slots(end);
+                let (slots, left) = slots.split_at(room.min(slots.len()));
+                room -= slots.len();
                 for slots in slots.chunks(CLOSE_ROWS) {
                     if window.emit == Emit::OnClose {
                         self.emit_final(slots, ctx)?;
                     }
                     slots.iter().for_each(|slot| self.table.remove(*slot, &mut self.values));
+                }
+                if !left.is_empty() {
+                    return Ok(false);
                 }
                 // What is left of the window is in the store only; it comes by shards, so that memory stays bounded.
                 self.table.maintain(&mut self.values)?;
@@ -66,7 +72,7 @@ impl Aggregate {
                 ordered.drop_windows(end)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn emit_final(&mut self, slots: &[u32], ctx: &mut StepContext) -> Result<()> {

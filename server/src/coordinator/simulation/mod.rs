@@ -1,11 +1,13 @@
 //! The core on one thread: coordinator, workers, log and checkpoints take turns in an order that a seed decides, over a disk for the log
 //! that loses what was not synced, by a clock that moves when nothing else does. Clients write, read and define; the server
-//! is killed, loses its power, is stopped and started again. A failure names its seed, which brings it back. Sources and sinks are not part of it: they
+//! is killed, loses its power, is stopped and started again. A failure names its seed, which brings it back. Sinks are not part of it: they
 //! are edges, with threads of their own.
 //!
+//! - `feed`: a source whose records outlive the server
 //! - `model`: what the tables and views must hold, given the writes that are in them
 //! - `world`: the server, its clients, and what befalls them
 
+mod feed;
 mod model;
 mod world;
 

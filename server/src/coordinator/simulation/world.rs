@@ -1,9 +1,10 @@
 //! The simulated server and its clients. What clients ask is under way until the core's turns have answered it; what is answered is held
 //! against the model.
 
-use super::model::{self, Model, Rows, SLOTS_FROM, TABLES, VIEWS, Write};
+use super::feed::{self, Ends, Feed};
+use super::model::{self, FED, Model, Rows, SHARES, SLOTS_FROM, TABLES, VIEWS, Write};
 use crate::catalog::CatalogSnapshot;
-use crate::coordinator::handle::{Ddl, DdlOutcome, ReadSnapshot, TableWrite};
+use crate::coordinator::handle::{Ddl, DdlOutcome, ReadSnapshot, SystemAnswer, SystemRelation, TableWrite};
 use crate::coordinator::{CheckpointLocation, CoordinatorConfig, CoordinatorHandle, PinLimits, Running, start};
 use crate::pgcatalog::tests::plan_on;
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
@@ -71,13 +72,18 @@ pub struct World {
     told: Epoch,
     /// Which writes readers saw at which epochs, whatever happened since.
     epochs: BTreeMap<Epoch, BTreeSet<i64>>,
+    feed: Feed,
+    /// How many records of the source readers saw at which epochs, whatever happened since.
+    fed: BTreeMap<Epoch, Ends>,
+    /// How many rows the view of shares rejected when it was read last; `None` if it was not there, or had stopped.
+    rejected: Option<usize>,
     syncs_fail: bool,
     under_way: Vec<UnderWay>,
     trace: Vec<String>,
 }
 
 impl World {
-    /// A server with two tables.
+    /// A server with two tables and a source.
     pub fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let backend = if random.random() { StateBackend::Memory } else { StateBackend::Rocksdb };
@@ -86,24 +92,48 @@ impl World {
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() };
         let clock = Arc::new(ManualClock::new(Timestamp(1_000_000_000_000)));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let fs = MemoryFs::default();
-        let (threads, handle) = start_server(&mut random, dir.path(), &fs, &clock, &runtime, backend);
-        let views = VIEWS.iter().map(|(name, _)| (*name, Known::Gone)).collect();
+        let (fs, feed) = (MemoryFs::default(), Feed::default());
+        let (threads, handle) = start_server(&mut random, dir.path(), &fs, &clock, &runtime, backend, &feed);
+        let views = VIEWS.iter().map(|(name, ..)| (*name, Known::Gone)).collect();
         let (model, told, under_way, trace) = (Model::default(), Epoch::ZERO, Vec::new(), Vec::new());
-        let (epochs, syncs_fail) = (BTreeMap::new(), false);
-        let mut world =
-            World { random, dir, fs, clock, runtime, backend, threads, handle, model, views, told, epochs, syncs_fail, under_way, trace };
+        let (epochs, rejected, syncs_fail) = (BTreeMap::new(), None, false);
+        let mut world = World {
+            random,
+            dir,
+            fs,
+            clock,
+            runtime,
+            backend,
+            threads,
+            handle,
+            model,
+            views,
+            told,
+            epochs,
+            feed,
+            fed: BTreeMap::new(),
+            rejected,
+            syncs_fail,
+            under_way,
+            trace,
+        };
         for table in TABLES {
             world.define(table, &format!("CREATE TABLE {table} (id BIGINT PRIMARY KEY, k BIGINT NOT NULL, v BIGINT NOT NULL)"));
             world.until_answered();
         }
+        world.define("s", "CREATE SOURCE s (p BIGINT, o BIGINT, k BIGINT, v BIGINT) WITH (connector = 'datagen')");
+        world.until_answered();
         world
     }
 
     /// Something happens, and some turns pass.
     pub fn happen(&mut self) {
         match self.below(100) {
-            0..45 => self.write(),
+            0..30 => self.write(),
+            30..45 => {
+                let partition = self.below(feed::PARTITIONS);
+                self.feed.write(partition, self.random.random_range(1..20));
+            }
             45..70 => self.read(),
             70..85 => self.change_a_view(),
             85..88 => self.flush(),
@@ -124,9 +154,39 @@ impl World {
         self.until_answered();
         self.flush();
         self.until_answered();
+        self.rejected = None;
         self.read_all();
         self.until_answered();
+        self.check_rejected();
+        self.until_fed();
         self.kill(false);
+    }
+
+    /// All records that there are come to be seen.
+    fn until_fed(&mut self) {
+        if self.views[FED] != Known::There {
+            return;
+        }
+        for _ in 0..1_000 {
+            if self.fed.values().last() == Some(&self.feed.ends()) {
+                return;
+            }
+            self.turns(TURNS_MAX);
+            self.read_these(&[FED]);
+            self.until_answered();
+        }
+        panic!("of {:?} records only {:?} are seen", self.feed.ends(), self.fed.values().last());
+    }
+
+    /// Nobody writes meanwhile.
+    fn check_rejected(&mut self) {
+        let Some(expected) = self.rejected else { return };
+        let handle = self.handle.clone();
+        let answer = async move { handle.system_rows(SystemRelation::RejectedRows).await };
+        let Ok(SystemAnswer::Rejected(rows)) = self.wait_for(answer) else { panic!("rejected rows are shown") };
+        let weights = |batch: RecordBatch| arrow::compute::sum(batch["weight"].as_primitive::<Int64Type>()).unwrap_or_default();
+        let rejected: i64 = Arc::new(rows).batches().map(|batch| weights(batch.unwrap())).sum();
+        assert_eq!(rejected, expected as i64, "rejected rows");
     }
 
     pub fn into_trace(mut self) -> Vec<String> {
@@ -199,8 +259,13 @@ impl World {
             }
             Answer::Defined(name, outcome) => self.on_defined(name, outcome),
             Answer::Read(Ok(snapshot)) => self.check(&client, &snapshot),
-            // It may have been dropped meanwhile.
-            Answer::Read(Err(error)) => assert!(self.syncs_fail || error.state == SqlState::UNDEFINED_TABLE, "{error}"),
+            Answer::Read(Err(error)) => {
+                let reads_shares = client.reads.iter().any(|(name, _)| name == SHARES);
+                let may_stop = || reads_shares && error.state == SqlState::OBJECT_NOT_READY && self.model.has_failing();
+                // It may have been dropped meanwhile.
+                assert!(self.syncs_fail || error.state == SqlState::UNDEFINED_TABLE || may_stop(), "{error}");
+                self.note(format!("not read: {:?}", error.state));
+            }
             Answer::Flushed(Ok(epoch)) => self.told = self.told.max(epoch),
             Answer::Flushed(Err(error)) => assert!(self.syncs_fail || error.state == SqlState::DISK_FULL, "{error}"),
             Answer::Stopped => {}
@@ -226,11 +291,15 @@ impl World {
         let seen = self.model.seen(&read["t"]);
         assert!(client.sees.is_subset(&seen), "a reader misses writes {:?}", &client.sees - &seen);
         for (name, rows) in &read {
-            let expected = match TABLES.contains(name) {
-                true => self.model.table(name, &seen),
-                false => model::view(name, &read["t"], &read["u"]),
+            let expected = match *name {
+                name if TABLES.contains(&name) => self.model.table(name, &seen),
+                name if model::is_fed(name) => model::fed_view(name, model::fed_ends(&read[FED]), &read["t"]),
+                name => model::view(name, &read["t"], &read["u"]),
             };
             assert_eq!(*rows, expected, "{name} at epoch {}", snapshot.epoch);
+        }
+        if read.contains_key(SHARES) {
+            self.rejected = Some(model::rejected(&read["t"]));
         }
         self.note(format!("epoch {} has {} writes", snapshot.epoch, seen.len()));
         for (epoch, others) in &self.epochs {
@@ -238,6 +307,21 @@ impl World {
             assert!(*epoch < snapshot.epoch || seen.is_subset(others), "epoch {epoch} had no writes that epoch {} has", snapshot.epoch);
         }
         self.epochs.insert(snapshot.epoch, seen);
+        if let Some(fed) = read.get(FED) {
+            self.check_fed(snapshot.epoch, model::fed_ends(fed));
+        }
+    }
+
+    /// What an epoch has of the source it has for ever, and a later one has it too.
+    fn check_fed(&mut self, epoch: Epoch, ends: Ends) {
+        assert!(ends.iter().zip(self.feed.ends()).all(|(seen, written)| *seen <= written), "{ends:?} was never written");
+        self.note(format!("epoch {epoch} has {ends:?} records"));
+        let within = |a: &Ends, b: &Ends| a.iter().zip(b).all(|(a, b)| a <= b);
+        for (other, seen) in &self.fed {
+            assert!(*other > epoch || within(seen, &ends), "epoch {epoch} has {ends:?} records, epoch {other} had {seen:?}");
+            assert!(*other < epoch || within(&ends, seen), "epoch {epoch} has {ends:?} records, epoch {other} had {seen:?}");
+        }
+        self.fed.insert(epoch, ends);
     }
 
     fn relation(&self, name: &str) -> Option<(String, RelationId)> {
@@ -257,17 +341,30 @@ impl World {
     }
 
     fn read(&mut self) {
-        let views: Vec<&str> = VIEWS.iter().map(|(name, _)| *name).filter(|name| self.views[name] == Known::There).collect();
+        let views: Vec<&str> = VIEWS.iter().map(|(name, ..)| *name).filter(|name| self.views[name] == Known::There).collect();
         let chosen: Vec<&str> = views.into_iter().filter(|_| self.random.random()).collect();
         self.read_these(&chosen);
     }
 
     fn read_all(&mut self) {
-        let views: Vec<&str> = VIEWS.iter().map(|(name, _)| *name).filter(|name| self.views[name] == Known::There).collect();
+        let views: Vec<&str> = VIEWS.iter().map(|(name, ..)| *name).filter(|name| self.views[name] == Known::There).collect();
         self.read_these(&views);
     }
 
+    /// The view that may have stopped apart, so that the others are read in any case.
     fn read_these(&mut self, views: &[&str]) {
+        let (apart, mut views): (Vec<&str>, Vec<&str>) = views.iter().partition(|view| **view == SHARES);
+        // Views over the source are judged by the one that has all of it.
+        let is_fed = views.iter().any(|view| model::is_fed(view));
+        views.retain(|view| !model::is_fed(view) || *view != FED && self.views[FED] == Known::There);
+        views.extend((is_fed && self.views[FED] == Known::There).then_some(FED));
+        self.read_together(&views);
+        if !apart.is_empty() {
+            self.read_together(&apart);
+        }
+    }
+
+    fn read_together(&mut self, views: &[&str]) {
         let reads: Vec<(String, RelationId)> = TABLES.iter().chain(views).filter_map(|name| self.relation(name)).collect();
         let relations: Vec<RelationId> = reads.iter().map(|(_, id)| *id).collect();
         let (handle, at_least) = (self.handle.clone(), self.told);
@@ -284,8 +381,13 @@ impl World {
         if self.views.values().any(|known| *known == Known::Unknown) {
             return;
         }
-        let (name, query) = VIEWS[self.below(VIEWS.len())];
+        let (name, query, options) = VIEWS[self.below(VIEWS.len())];
+        let policy = if self.random.random() { "stop" } else { "reject" };
         match self.views[name] {
+            Known::There if name == SHARES && self.random.random() => {
+                self.views.insert(name, Known::Unknown);
+                self.define(name, &format!("ALTER MATERIALIZED VIEW {name} SET (on_error = '{policy}')"));
+            }
             Known::There => {
                 let gone = |view: &str| view == name || model::inputs_of(view).contains(&name);
                 self.views.iter_mut().filter(|(view, _)| gone(view)).for_each(|(_, known)| *known = Known::Unknown);
@@ -294,7 +396,7 @@ impl World {
             }
             Known::Gone if model::inputs_of(name).iter().all(|input| self.views[input] == Known::There) => {
                 self.views.insert(name, Known::Unknown);
-                self.define(name, &format!("CREATE MATERIALIZED VIEW {name} AS {query}"));
+                self.define(name, &format!("CREATE MATERIALIZED VIEW {name} AS {query} WITH ({}on_error = '{policy}')", comma(options)));
             }
             _ => {}
         }
@@ -303,13 +405,18 @@ impl World {
     fn define(&mut self, name: &'static str, sql: &str) {
         let catalog: Arc<CatalogSnapshot> = self.handle.catalog();
         let parsed = parse(sql).unwrap();
-        let Planned::Create { relation, if_not_exists } = plan_on(&catalog, &parsed[0]).unwrap() else { panic!("{sql}") };
-        self.ask_ddl(name, Ddl::Create { relation: Box::new(relation), if_not_exists });
+        let ddl = match plan_on(&catalog, &parsed[0]).unwrap() {
+            Planned::Create { relation, if_not_exists } => Ddl::Create { relation: Box::new(relation), if_not_exists },
+            Planned::Alter { before, after } => Ddl::Alter { before, after },
+            _ => panic!("{sql}"),
+        };
+        self.ask_ddl(name, ddl);
     }
 
     fn ask_ddl(&mut self, name: &'static str, ddl: Ddl) {
         let handle = self.handle.clone();
-        self.ask(Vec::new(), async move { Answer::Defined(name, handle.ddl(ddl, Vec::new()).await) });
+        let starts = if name == "s" { Feed::starts() } else { Vec::new() };
+        self.ask(Vec::new(), async move { Answer::Defined(name, handle.ddl(ddl, starts).await) });
     }
 
     /// The disk does not sync any more. The server goes on reading for a while, and is killed.
@@ -356,7 +463,8 @@ impl World {
     /// Starts the server again, and finds out what became of what was under way.
     fn restart(&mut self) {
         self.under_way.clear();
-        (self.threads, self.handle) = start_server(&mut self.random, self.dir.path(), &self.fs, &self.clock, &self.runtime, self.backend);
+        (self.threads, self.handle) =
+            start_server(&mut self.random, self.dir.path(), &self.fs, &self.clock, &self.runtime, self.backend, &self.feed);
         for (name, known) in &mut self.views {
             let is_there = if self.handle.catalog().by_name(name).is_some() { Known::There } else { Known::Gone };
             assert!(*known == Known::Unknown || *known == is_there, "{name} was {known:?}, and is {is_there:?} after a restart");
@@ -404,6 +512,7 @@ fn start_server(
     clock: &Arc<ManualClock>,
     runtime: &tokio::runtime::Runtime,
     backend: StateBackend,
+    feed: &Feed,
 ) -> (OneThread, CoordinatorHandle) {
     let threads = OneThread::new(random.random());
     let config = CoordinatorConfig {
@@ -415,6 +524,10 @@ fn start_server(
         ring_bytes: random.random_range(1..=64) << 8,
         pin_limits: PinLimits { age: Duration::from_secs(3600), bytes: 1 << 30 },
         checkpoint_interval: Duration::from_millis(random.random_range(5..500)),
+        open_source: Arc::new({
+            let (feed, threads) = (feed.clone(), threads.clone());
+            move |_| Ok(feed.connector(&threads))
+        }),
         clock: clock.clone(),
         fs: Arc::new(fs.clone()),
         runtime: runtime.handle().clone(),
@@ -423,6 +536,11 @@ fn start_server(
     };
     let Running { handle, .. } = start(config).unwrap();
     (threads, handle)
+}
+
+/// Options before another one.
+fn comma(options: &str) -> String {
+    if options.is_empty() { String::new() } else { format!("{options}, ") }
 }
 
 /// A write's changes of one of the tables.

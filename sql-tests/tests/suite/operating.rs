@@ -1,0 +1,109 @@
+//! What an operator asks of a server with psql: who is connected and at what, what went wrong, what lags, what is set.
+
+use eddyline_sql_tests::client::{number, rows, run};
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use tokio_postgres::Client;
+
+async fn text(client: &Client, query: &str) -> Option<String> {
+    rows(client, query).await.into_iter().next()?.into_iter().next()?
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_seen_and_ended() {
+    let server = Server::start(ServerOptions::default());
+    let (operator, other) = (server.connect().await, server.connect().await);
+    run(&other, "SET application_name = 'report'").await;
+    let pid = number(&other, "SELECT pg_backend_pid()::bigint").await;
+    let sleeping = tokio::spawn(async move {
+        let ended = other.batch_execute("SELECT pg_sleep(600)").await;
+        (other, ended)
+    });
+    let state = format!("SELECT state || ' ' || application || ' ' || statement FROM eddyline.sessions WHERE pid = {pid}");
+    until("it is seen at work", || async {
+        (text(&operator, &state).await.as_deref() == Some("active report SELECT pg_sleep(600)")).then_some(())
+    })
+    .await;
+    let activity = format!("SELECT state || ' ' || query FROM pg_stat_activity WHERE pid = {pid} AND client_port > 0");
+    assert_eq!(text(&operator, &activity).await.as_deref(), Some("active SELECT pg_sleep(600)"));
+    assert_eq!(text(&operator, &format!("SELECT pg_cancel_backend({pid})")).await.as_deref(), Some("t"));
+    let (other, ended) = sleeping.await.expect("the task ends");
+    assert_eq!(ended.expect_err("it was cancelled").code().map(|c| c.code().to_string()), Some("57014".to_string()));
+    run(&other, "BEGIN").await;
+    let state = format!("SELECT state FROM eddyline.sessions WHERE pid = {pid}");
+    assert_eq!(text(&operator, &state).await.as_deref(), Some("idle in transaction"));
+    assert_eq!(text(&operator, &format!("SELECT pg_terminate_backend({pid})")).await.as_deref(), Some("t"));
+    until("the session is gone", || async { text(&operator, &state).await.is_none().then_some(()) }).await;
+    assert!(other.batch_execute("SELECT 1").await.is_err(), "its client notices");
+    assert_eq!(text(&operator, &format!("SELECT pg_cancel_backend({pid})")).await.as_deref(), Some("f"));
+    assert_eq!(number(&operator, "SELECT COUNT(*) FROM eddyline.sessions").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_show_what_counts() {
+    let server = Server::start(ServerOptions { workers: 1, ..Default::default() });
+    let client = server.connect().await;
+    let setting = async |name: &str| rows(&client, &format!("SELECT value, changed_by FROM eddyline.settings WHERE name = '{name}'")).await;
+    let row = |value: &str, by: &str| vec![vec![Some(value.to_string()), Some(by.to_string())]];
+    assert_eq!(setting("workers").await, row("1", "restart"));
+    assert_eq!(setting("snapshot_age").await, row("3600 s", "ALTER SYSTEM"));
+    run(&client, "ALTER SYSTEM SET snapshot_age = '10 min'").await;
+    assert_eq!(setting("snapshot_age").await, row("600 s", "ALTER SYSTEM"));
+    assert_eq!(setting("data_dir").await, row(&server.data_dir().join("data").display().to_string(), "restart"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_went_wrong_is_told() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT PRIMARY KEY, n INT)").await;
+    run(&client, "CREATE MATERIALIZED VIEW strict AS SELECT id, 100 / n AS share FROM t WITH (on_error = 'stop')").await;
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM eddyline.errors").await, 0);
+    run(&client, "INSERT INTO t VALUES (1, 0)").await;
+    let told = "SELECT level, relation, message FROM eddyline.errors WHERE level = 'error' AND at BETWEEN now() - INTERVAL '1 minute' AND now()";
+    let found = until("the view stops", || async { rows(&client, told).await.into_iter().next() }).await;
+    assert_eq!(found[..2], [Some("error".to_string()), Some("strict".to_string())]);
+    assert!(found[2].as_ref().is_some_and(|message| message.contains("division by zero")), "{found:?}");
+}
+
+/// Figures of a source and of what reads it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rates_lag_and_stored_state() {
+    let server = Server::start(ServerOptions { checkpoint_interval: "100ms", ..Default::default() });
+    let client = server.connect().await;
+    run(
+        &client,
+        "CREATE SOURCE bid (auction BIGINT, price BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.rate = '2000')",
+    )
+    .await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction").await;
+    run(&client, "CREATE MATERIALIZED VIEW stays AS SELECT auction FROM bid").await;
+    until("a second is over", || async {
+        let source = number(&client, "SELECT MIN(records_per_second) FROM eddyline.sources WHERE source = 'bid'").await;
+        let job = number(&client, "SELECT rows_per_second FROM eddyline.jobs WHERE job = 'counted'").await;
+        (source > 0 && job > 0).then_some(())
+    })
+    .await;
+    let stored = "SELECT stored_bytes FROM eddyline.jobs WHERE job = 'counted'";
+    until("a checkpoint has its state", || async { (number(&client, stored).await > 0).then_some(()) }).await;
+    run(&client, "ALTER MATERIALIZED VIEW stays PAUSE").await;
+    let lag = async |job: &str| number(&client, &format!("SELECT lag_micros FROM eddyline.jobs WHERE job = '{job}'")).await;
+    until("what is paused lags", || async { (lag("stays").await > 300_000).then_some(()) }).await;
+    assert!(lag("counted").await < lag("stays").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_late_rows_the_newest_are_kept() {
+    let server = Server::start(ServerOptions { workers: 1, ..Default::default() });
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT, at TIMESTAMP, WATERMARK FOR at AS at) APPEND ONLY").await;
+    let windows = "SELECT window_start, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(at), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";
+    run(&client, &format!("CREATE MATERIALIZED VIEW per_minute AS {windows} EMIT ON WINDOW CLOSE")).await;
+    run(&client, "INSERT INTO t VALUES (0, TIMESTAMP '2026-01-02 00:00:00')").await;
+    run(&client, "INSERT INTO t SELECT i, TIMESTAMP '2026-01-01 00:00:00' FROM generate_series(1, 1500) AS s(i)").await;
+    run(&client, "FLUSH").await;
+    let those = |id: u32| format!("COUNT(*) FILTER (WHERE row LIKE '%:{id}%')");
+    let kept = rows(&client, &format!("SELECT COUNT(*), {}, {} FROM eddyline.late_rows", those(500), those(501))).await;
+    assert_eq!(kept, [["1000", "0", "1"].map(|n| Some(n.to_string()))]);
+    assert_eq!(number(&client, "SELECT late FROM eddyline.jobs WHERE job = 'per_minute'").await, 1500);
+}

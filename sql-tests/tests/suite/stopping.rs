@@ -1,0 +1,147 @@
+//! Jobs that stop, and what must be in a checkpoint nevertheless: the rows of a table whose own job failed, and what a sink makes
+//! of rows that it has not come to.
+
+use eddyline_sql_tests::client::{number, run};
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::path::Path;
+use std::time::Duration;
+use tokio_postgres::Client;
+
+const CHECKPOINTS: &str = "SELECT COALESCE(MAX(checkpoint), 0) FROM eddyline.checkpoints WHERE problem IS NULL";
+
+/// Writes to `other`, which works, until there is a new checkpoint.
+async fn another_checkpoint(client: &Client) {
+    let before = number(client, CHECKPOINTS).await;
+    until("another checkpoint", || async {
+        run(client, "INSERT INTO other VALUES (1)").await;
+        (number(client, CHECKPOINTS).await > before).then_some(())
+    })
+    .await;
+}
+
+/// Table `t` with two rows in a checkpoint and one at which its job stops, beside a table that goes on.
+async fn with_a_stopped_table() -> (Server, Client) {
+    let server = Server::start(ServerOptions {
+        workers: 1,
+        checkpoint_interval: "20ms",
+        failpoints: "view.apply=error@3".into(),
+        ..Default::default()
+    });
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT)").await;
+    run(&client, "CREATE TABLE other (id INT)").await;
+    for n in 1..=2 {
+        let before = number(&client, CHECKPOINTS).await;
+        run(&client, &format!("INSERT INTO t VALUES ({n})")).await;
+        assert_eq!(number(&client, "SELECT COUNT(*) FROM t").await, n);
+        until("a checkpoint has it", || async { (number(&client, CHECKPOINTS).await > before).then_some(()) }).await;
+    }
+    // Nothing may be lost of what was acknowledged, whether the job meets it before the statement ends or later.
+    let _stopped = client.batch_execute("INSERT INTO t VALUES (3)").await;
+    for statement in ["SELECT * FROM t", "INSERT INTO t VALUES (4)"] {
+        let refused = client.batch_execute(statement).await.expect_err("the table has stopped");
+        let refused = refused.as_db_error().expect("an error of the server");
+        assert_eq!((refused.code().code(), refused.message()), ("55000", "table \"t\" has stopped"), "{statement}");
+    }
+    (server, client)
+}
+
+/// A checkpoint without the table's rows would let go of the log that has them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_has_stopped_loses_nothing() {
+    for killed in [true, false] {
+        nothing_is_lost(killed).await;
+    }
+}
+
+async fn nothing_is_lost(killed: bool) {
+    let (mut server, client) = with_a_stopped_table().await;
+    // One may have been under way.
+    let before = number(&client, CHECKPOINTS).await;
+    for _ in 0..50 {
+        run(&client, "INSERT INTO other VALUES (1)").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(number(&client, CHECKPOINTS).await <= before + 1, "there are checkpoints; log:\n{}", server.log());
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM other").await, 50, "other tables go on");
+    server.options.failpoints.clear();
+    tokio::task::block_in_place(|| {
+        // The last checkpoint of a server that stops would have it no better.
+        if killed {
+            server.kill();
+        } else {
+            server.stop();
+        }
+        server.launch().expect("the server starts again");
+    });
+    let client = server.connect().await;
+    assert_eq!(number(&client, "SELECT SUM(id) FROM t").await, 6);
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM other").await, 50);
+    run(&client, "INSERT INTO t VALUES (4)").await;
+    another_checkpoint(&client).await;
+    assert_eq!(number(&client, "SELECT SUM(id) FROM t").await, 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_go_on_without_a_stopped_table() {
+    let (_server, client) = with_a_stopped_table().await;
+    run(&client, "DROP TABLE t").await;
+    another_checkpoint(&client).await;
+}
+
+async fn state_of(client: &Client, job: &str) -> Option<String> {
+    let row = client.query_one("SELECT state FROM eddyline.jobs WHERE job = $1", &[&job]).await.ok()?;
+    Some(row.get(0))
+}
+
+fn add(folder: &Path, name: &str, line: &str) {
+    let hidden = folder.join(format!(".{name}"));
+    std::fs::write(&hidden, format!("{line}\n")).expect("a file");
+    std::fs::rename(hidden, folder.join(name)).expect("it shows");
+}
+
+/// A sink that stands before a row that fails, when another policy is given: what counts for that row is in the checkpoint, so it is the same whether
+/// the server goes on or starts again from there. What becomes of the sink.
+async fn standing(policy: &str, altered: &str, restarts: bool) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "20ms", ..Default::default() });
+    let mut client = server.connect().await;
+    let source = format!(
+        "CREATE SOURCE s (id INT, b INT) WITH (connector = 'filesystem', path = '{}', source.monitor-interval = '10 ms') FORMAT PLAIN ENCODE JSON",
+        folder.path().display()
+    );
+    run(&client, &source).await;
+    run(&client, "CREATE TABLE other (id INT)").await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM s").await;
+    let options = format!("connector = 'blackhole', sink.log-size = '1', on_error = '{policy}'");
+    run(&client, &format!("CREATE SINK out AS SELECT id, 100 / b AS q FROM s WITH ({options})")).await;
+    run(&client, "ALTER JOB out PAUSE").await;
+    add(folder.path(), "a", r#"{"id": 1, "b": 1}"#);
+    until("the log is full", || async { state_of(&client, "out").await.filter(|state| state == "waiting for the sink") }).await;
+    add(folder.path(), "b", r#"{"id": 2, "b": 0}"#);
+    until("the row is here", || async { (number(&client, "SELECT n FROM counted").await == 2).then_some(()) }).await;
+    run(&client, &format!("ALTER SINK out SET (on_error = '{altered}')")).await;
+    // One that was under way, and one that began since.
+    another_checkpoint(&client).await;
+    another_checkpoint(&client).await;
+    if restarts {
+        tokio::task::block_in_place(|| server.kill_and_restart());
+        client = server.connect().await;
+    }
+    run(&client, "ALTER JOB out RESUME").await;
+    add(folder.path(), "c", r#"{"id": 3, "b": 1}"#);
+    let ended = async || match state_of(&client, "out").await?.as_str() {
+        "stopped" => Some("stopped".to_string()),
+        _ => (number(&client, "SELECT COALESCE(SUM(rows_sent), 0)::bigint FROM eddyline.sinks").await == 2).then(|| "sent".to_string()),
+    };
+    until("the sink stops, or sends what it can", ended).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standing_sink_goes_on_as_after_a_restart() {
+    for restarts in [false, true] {
+        assert_eq!(standing("reject", "stop", restarts).await, "stopped", "restarts: {restarts}");
+        assert_eq!(standing("stop", "reject", restarts).await, "sent", "restarts: {restarts}");
+    }
+}
