@@ -50,6 +50,9 @@ const BEFORE_CHECKPOINT: &[&str] = &[
     "CREATE MATERIALIZED VIEW kept AS SELECT id, at FROM hit WITH (retention = '90000 days' ON at)",
     "CREATE MATERIALIZED VIEW stays AS SELECT COUNT(*) AS n FROM bid",
     "ALTER MATERIALIZED VIEW stays PAUSE",
+    "CREATE MATERIALIZED VIEW middles AS SELECT MEDIAN(v) AS m, PERCENTILE_DISC(0.5) WITHIN GROUP (ORDER BY id DESC) AS d FROM event",
+    "CREATE TEMPORARY VIEW dearer AS SELECT id FROM item WHERE price > 20",
+    "CREATE MATERIALIZED VIEW of_dearer (id COMMENT 'of an item') AS SELECT id FROM dearer",
 ];
 
 const AFTER_CHECKPOINT: &[&str] = &[
@@ -65,6 +68,7 @@ const AFTER_CHECKPOINT: &[&str] = &[
     "ALTER SOURCE hit ADVANCE WATERMARK TO '2026-01-01 00:00:20'",
     "DELETE FROM made WHERE id = 2",
     "INSERT INTO made VALUES (4, 'd')",
+    "CREATE VIEW described (id COMMENT 'a number') COMMENT 'of items' AS SELECT id FROM item",
 ];
 
 const QUERIES: &[&str] = &[
@@ -86,6 +90,9 @@ const QUERIES: &[&str] = &[
     "SELECT * FROM copies ORDER BY id",
     "SELECT * FROM kept ORDER BY id, at",
     "SELECT * FROM stays",
+    "SELECT * FROM middles",
+    "SELECT * FROM of_dearer ORDER BY id",
+    "SELECT relation, \"column\", comment FROM eddyline.comments ORDER BY 1, 2",
 ];
 
 async fn run(client: &Client, statements: &[&str]) {

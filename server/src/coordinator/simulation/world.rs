@@ -303,8 +303,8 @@ impl World {
     fn define(&mut self, name: &'static str, sql: &str) {
         let catalog: Arc<CatalogSnapshot> = self.handle.catalog();
         let parsed = parse(sql).unwrap();
-        let Planned::Create { relation, if_not_exists } = plan_on(&catalog, &parsed[0]).unwrap() else { panic!("{sql}") };
-        self.ask_ddl(name, Ddl::Create { relation: Box::new(relation), if_not_exists });
+        let Planned::Create { relation, if_not_exists, comments, .. } = plan_on(&catalog, &parsed[0]).unwrap() else { panic!("{sql}") };
+        self.ask_ddl(name, Ddl::Create { relation: Box::new(relation), if_not_exists, comments });
     }
 
     fn ask_ddl(&mut self, name: &'static str, ddl: Ddl) {
