@@ -1,9 +1,10 @@
 //! ALTER ... SET and RESET: what a relation is with other options. Only what leaves its rows as they are can change.
 
 use crate::catalog::{Relation, RelationKind};
+use crate::parse::ast::CommentAst;
 use crate::query::Context;
 use crate::sink::log_bytes_max;
-use crate::statement::{ObjectKind, Planned};
+use crate::statement::{Comments, ObjectKind, Planned};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use eddyline_common::connector::SourceSpec;
 use eddyline_common::options::{self, Changes};
@@ -67,8 +68,13 @@ impl Context<'_> {
     }
 
     pub fn comment(&self, kind: ObjectKind, name: &ObjectName, column: Option<&Ident>, text: Option<String>) -> Result<Planned> {
-        let Some(column) = column else { return Ok(Planned::Comment { relation: self.object(kind, name)?.id, column: None, text }) };
-        let relation = self.relation(name)?;
+        let relation = if column.is_some() { self.relation(name)? } else { self.object(kind, name)? };
+        if relation.is_temporary() {
+            return Err(
+                SqlError::unsupported("COMMENT ON a temporary view is not supported").with_hint("Say COMMENT 'text' when it is created.")
+            );
+        }
+        let Some(column) = column else { return Ok(Planned::Comment { relation: relation.id, column: None, text }) };
         let folded = crate::error::fold(column);
         let at = relation.visible.iter().position(|v| v.column.name == folded).ok_or_else(|| {
             let message = format!("column \"{folded}\" of relation \"{}\" does not exist", relation.name);
@@ -98,4 +104,14 @@ fn alter_table(table: &mut Relation, changes: &Changes) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What CREATE says of a relation and of its columns.
+pub fn comments(said: &[CommentAst], relation: &Relation) -> Comments {
+    let place = |column: &Ident| relation.visible.iter().position(|v| v.column.name == crate::error::fold(column));
+    let of = |comment: &CommentAst| match &comment.column {
+        None => Some((None, comment.text.clone())),
+        Some(column) => place(column).map(|at| (Some(at), comment.text.clone())),
+    };
+    said.iter().filter_map(of).collect()
 }

@@ -89,7 +89,15 @@ pub enum RelationKind {
     Sink(Box<SinkDefinition>),
 }
 
+/// Ids from here on are of sessions' temporary views; the coordinator's never come so far. A new one has this very id.
+pub const FIRST_TEMPORARY: RelationId = RelationId(1 << 28);
+
 impl Relation {
+    /// Whether it is a session's own.
+    pub fn is_temporary(&self) -> bool {
+        self.id >= FIRST_TEMPORARY
+    }
+
     /// The plan of its job, if it was planned from a query.
     pub fn plan(&self) -> Option<&StreamPlan> {
         match &self.kind {
@@ -180,6 +188,9 @@ pub struct ViewOptions {
     /// A view's: rows older than this are not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// A view's: its statement names a temporary view, and says alone no more what its query is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_temporary: bool,
 }
 
 /// How long a view keeps its rows.
@@ -328,11 +339,16 @@ impl SqlFunction {
 
 /// A read-only view of everything a statement may name.
 pub trait Catalog {
-    /// A user relation by folded name; `schema` is what the statement wrote (`None` or `public`).
+    /// A user relation by folded name; `schema` is what the statement wrote (`None`, `public`, or `pg_temp` for the session's own).
     fn relation(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>>;
 
     /// Every user relation, for suggestions and SHOW.
     fn relations(&self) -> Vec<Arc<Relation>>;
+
+    /// The catalog as the query of `view` sees it, if it sees another one: temporary views are seen by what the session makes of them only.
+    fn of_view(&self, _view: &Relation) -> Option<Box<dyn Catalog + '_>> {
+        None
+    }
 
     /// What a batch query scans for a user relation (stored columns) or for a system relation
     /// (`pg_catalog`, `information_schema`, `eddyline`; unqualified names find `pg_catalog` too).

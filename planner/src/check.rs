@@ -29,6 +29,13 @@ pub fn check_view(name: &ObjectName, context: &Context) -> Result<Query> {
         let error = SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a materialized view", view.name));
         return Err(error.with_hint("Other relations have no query of their own to be checked against."));
     };
+    if options.of_temporary {
+        return Err(SqlError::unsupported(format!(
+            "CHECK of materialized view \"{}\" is not supported: it was made of a temporary view",
+            view.name
+        ))
+        .with_detail("Temporary views are not kept, so its statement alone does not say what its query is."));
+    }
     refuse_what_differs(&view, plan)?;
     let mut settings = context.settings.clone();
     settings.time_zone = options.time_zone.clone().unwrap_or_else(|| "UTC".to_string());

@@ -2,7 +2,7 @@
 //! relation leaves here with id 0 and no start offsets.
 
 use crate::bind::{Binder, Mode, query_names, resolve_names};
-use crate::catalog::{Catalog, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
+use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
 use crate::lower::{Emission, StateTableIds, StateTtls, check, check_unnested, columns_of, lower, prepare};
@@ -10,7 +10,7 @@ use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
 use crate::plan::{ChangelogMode, Emit, Expr, Node, Op, PLAN_VERSION, StreamPlan};
-use crate::settings::Settings;
+use crate::settings::{OF_JOBS, Settings};
 use crate::statement::StreamingQuery;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan};
@@ -62,6 +62,9 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
             .with_hint("Write WITH (connector = 'kafka', ...) or WITH (connector = 'nexmark', ...)."));
     }
     let mut options = options::canonicalize(raw)?;
+    if create.watermark.is_some() {
+        settings.complete(&mut options, &[options::IDLE_TIMEOUT]);
+    }
     let use_of_key = use_of_key(create, is_source, &options)?;
     let key = primary_key(create, use_of_key, text)?;
     if options.get(options::CONNECTOR).is_some_and(|c| options::can_write(c)) && !key.is_empty() {
@@ -392,16 +395,22 @@ pub fn create_view(
         let binder = Binder::new(catalog, settings, Mode::Batch).with_text(text);
         let (plan, found) = binder.query(&create.query)?;
         let columns = view_columns(create, &plan, text)?;
-        let id = if create.replace { replaced_view(&name, &columns, catalog)? } else { RelationId(0) };
+        let temporary = binder.named_temporary(&found);
+        // As in PostgreSQL, what stands on a temporary view is one.
+        let (schema, new) = match create.temporary || !temporary.is_empty() {
+            true => ("pg_temp", FIRST_TEMPORARY),
+            false => ("public", RelationId(0)),
+        };
+        let id = if create.replace { replaced_view(&name, &columns, catalog, schema)?.unwrap_or(new) } else { new };
         let relation = Relation {
             id,
             kind: RelationKind::View { query: create.query_text.clone() },
-            depends_on: binder.named_objects(&found),
+            depends_on: binder.named_objects(&found).into_iter().chain(temporary).collect(),
             ..view_relation(name, parsed, columns)
         };
         return Ok((relation, None));
     }
-    let (mut emission, mut options) = view_options(create)?;
+    let (mut emission, mut options) = view_options(create, settings)?;
     emission.share = is_shared(settings);
     emission.ttl = StateTtls::of(options.state_ttl, &parsed.ttl_hints);
     options.time_zone = (settings.time_zone != "UTC").then(|| settings.time_zone.clone());
@@ -410,13 +419,14 @@ pub fn create_view(
     let names: Vec<String> = view_columns(create, &bound, text)?.into_iter().map(|c| c.name).collect();
     let (logical, plan) = streaming_plan(bound, &names, ids, emission, &binder)?;
     crate::forgetting::check(&plan, &options, catalog)?;
+    options.of_temporary = !binder.named_temporary(&found).is_empty();
     let output = plan.output_node();
     let key = match &output.op {
         Op::Materialize { key } => key.clone(),
         _ => vec![],
     };
     let relation = Relation {
-        id: if create.replace { replaced(&name, catalog, true)?.map_or(RelationId(0), |old| old.id) } else { RelationId(0) },
+        id: if create.replace { replaced(&name, catalog, "public", true)?.map_or(RelationId(0), |old| old.id) } else { RelationId(0) },
         key,
         mode: output.mode,
         time_columns: output.time_columns.clone(),
@@ -427,9 +437,9 @@ pub fn create_view(
     Ok((relation, Some(StreamingQuery { logical, plan })))
 }
 
-/// The view that takes a new definition, or id 0 if there is none: the columns it has stay, others may follow them.
-fn replaced_view(name: &str, columns: &[Column], catalog: &dyn Catalog) -> Result<RelationId> {
-    let Some(old) = replaced(name, catalog, false)? else { return Ok(RelationId(0)) };
+/// The view that takes a new definition, if there is one: the columns it has stay, others may follow them.
+fn replaced_view(name: &str, columns: &[Column], catalog: &dyn Catalog, schema: &str) -> Result<Option<RelationId>> {
+    let Some(old) = replaced(name, catalog, schema, false)? else { return Ok(None) };
     let refuse =
         |message: String| SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message).with_hint("DROP the view and create it anew.");
     if columns.len() < old.columns.len() {
@@ -443,12 +453,12 @@ fn replaced_view(name: &str, columns: &[Column], catalog: &dyn Catalog) -> Resul
             return Err(refuse(format!("cannot change data type of view column \"{}\" from {} to {}", old.name, old.ty, new.ty)));
         }
     }
-    Ok(old.id)
+    Ok(Some(old.id))
 }
 
 /// What CREATE OR REPLACE finds under the name.
-fn replaced(name: &str, catalog: &dyn Catalog, materialized: bool) -> Result<Option<Arc<Relation>>> {
-    let Some(old) = catalog.relation(None, name) else { return Ok(None) };
+fn replaced(name: &str, catalog: &dyn Catalog, schema: &str, materialized: bool) -> Result<Option<Arc<Relation>>> {
+    let Some(old) = catalog.relation(Some(schema), name) else { return Ok(None) };
     let is_same = match old.kind {
         RelationKind::View { .. } => !materialized,
         RelationKind::MaterializedView { .. } => materialized,
@@ -528,8 +538,10 @@ pub fn is_shared(settings: &Settings) -> bool {
     !settings.disabled_rules.contains(&"enable_plan_sharing")
 }
 
-fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
-    let view = ViewOptions::of(&options::canonicalize_view(create.options.clone())?)?;
+fn view_options(create: &CreateView, settings: &Settings) -> Result<(Emission, ViewOptions)> {
+    let mut options = options::canonicalize_view(create.options.clone())?;
+    settings.complete(&mut options, &OF_JOBS);
+    let view = ViewOptions::of(&options)?;
     let emit = create.emit.unwrap_or(Emit::Changes);
     let emission = Emission {
         emit,

@@ -333,13 +333,16 @@ fn aggregate_call(call: &AggregateCall, name: &dyn Fn(&usize) -> String) -> Stri
         AggregateFunction::StringAgg => "string_agg",
         AggregateFunction::ArrayAgg => "array_agg",
         AggregateFunction::FirstValue => "first_value",
+        AggregateFunction::PercentileCont => "percentile_cont",
+        AggregateFunction::PercentileDisc => "percentile_disc",
     };
     let argument = call.argument.as_ref().map_or_else(|| "*".to_string(), name);
     let distinct = if call.distinct { "distinct " } else { "" };
     let filter = call.filter.as_ref().map_or_else(String::new, |f| format!(" filter {}", name(f)));
     let order = if call.order.is_empty() { String::new() } else { format!(" order by {}", order_keys(&call.order, name)) };
     let nulls = if call.ignore_nulls { " ignore nulls" } else { "" };
-    format!("{function}({distinct}{argument}{order}{nulls}){filter}")
+    let share = call.share.map_or_else(String::new, |share| format!("{share}, "));
+    format!("{function}({share}{distinct}{argument}{order}{nulls}){filter}")
 }
 
 /// `a, b desc nulls last`.

@@ -50,6 +50,6 @@ pub use lower::StateTableIds;
 pub use parse::{Parsed, parse};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;
-pub use settings::{RULES, Settings};
+pub use settings::{DEFAULTS, RULES, Settings, check_default};
 pub use sink_into::reaches;
 pub use statement::Planned;

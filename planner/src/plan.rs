@@ -493,6 +493,9 @@ pub struct AggregateCall {
     /// Between the values of `StringAgg`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub separator: Option<String>,
+    /// Of a percentile, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
     /// Rows with a null argument do not count, for `ArrayAgg` and `FirstValue`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignore_nulls: bool,
@@ -501,7 +504,17 @@ pub struct AggregateCall {
 impl AggregateCall {
     /// A call over all rows, of no particular order.
     pub fn new(function: AggregateFunction, argument: Option<usize>, output: SqlType) -> Self {
-        AggregateCall { function, argument, distinct: false, filter: None, output, order: vec![], separator: None, ignore_nulls: false }
+        AggregateCall {
+            function,
+            argument,
+            distinct: false,
+            filter: None,
+            output,
+            order: vec![],
+            separator: None,
+            share: None,
+            ignore_nulls: false,
+        }
     }
 }
 
@@ -532,6 +545,22 @@ pub enum AggregateFunction {
     ArrayAgg,
     /// The first in the call's order. LAST_VALUE is the first in the opposite order.
     FirstValue,
+    /// What is a share of the way through the values in the call's order, between two of them if need be; of Doubles. Nulls do not count.
+    PercentileCont,
+    /// The first of the values in the call's order up to which there are at least that share of them. Nulls do not count.
+    PercentileDisc,
+}
+
+impl AggregateFunction {
+    /// Whether it is computed of its values in their order.
+    pub fn is_ordered(self) -> bool {
+        use AggregateFunction::*;
+        matches!(self, StringAgg | ArrayAgg | FirstValue) || self.is_percentile()
+    }
+
+    pub fn is_percentile(self) -> bool {
+        matches!(self, AggregateFunction::PercentileCont | AggregateFunction::PercentileDisc)
+    }
 }
 
 /// What a row's place is.

@@ -1,7 +1,8 @@
 //! From a parsed statement to what the session layer does: the one place that knows all kinds of statements.
 
+use crate::alter::comments;
 use crate::bind::Mode;
-use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationKind, ViewOptions};
 use crate::check::check_view;
 use crate::create::{create_relation, create_view, is_shared, object_name, output_names, streaming_plan};
 use crate::error::{from_datafusion, suggest};
@@ -14,7 +15,7 @@ use crate::parse::hints::misplaced;
 use crate::parse::{Parsed, with_stack};
 use crate::plan::{Emit, LiteralValue, StreamPlan};
 use crate::query::Context;
-use crate::settings::Settings;
+use crate::settings::{OF_JOBS, Settings};
 use crate::sink::create_sink;
 use crate::statement::{ObjectKind, OnConflict, Planned, Query, Returning, Show, StreamingQuery};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -22,6 +23,7 @@ use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Plans one statement. `parameter_types` are those the client declared for `$1`, `$2`, ...
@@ -53,7 +55,8 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             Planned::StatementSet(inserts.iter().map(|insert| statement(insert, parsed, context, ids)).collect::<Result<_>>()?)
         }
         Ast::CreateSink(create) => {
-            Planned::Create { relation: create_sink(create, parsed, context, ids)?.0, if_not_exists: create.if_not_exists }
+            let (relation, _) = create_sink(create, parsed, context, ids)?;
+            Planned::Create { relation, if_not_exists: create.if_not_exists, comments: vec![], notices: vec![] }
         }
         Ast::PauseJob { kind, name, pause } => {
             let job = context.job(name)?;
@@ -65,23 +68,29 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         }
         Ast::Update(update) => context.update(update)?,
         Ast::Delete(delete) => context.delete(delete)?,
-        Ast::CreateRelation(create) => Planned::Create {
-            relation: create_relation(create, parsed, context.catalog, context.settings)?,
-            if_not_exists: create.if_not_exists,
-        },
-        Ast::CreateView(create) => Planned::Create {
-            relation: create_view(create, parsed, context.catalog, context.settings, ids)?.0,
-            if_not_exists: create.if_not_exists,
-        },
+        Ast::CreateRelation(create) => {
+            let relation = create_relation(create, parsed, context.catalog, context.settings)?;
+            let comments = comments(&create.comments, &relation);
+            let stays = create.temporary.then(|| format!("table \"{}\" is not temporary: it stays until it is dropped", relation.name));
+            Planned::Create { relation, if_not_exists: create.if_not_exists, comments, notices: stays.into_iter().collect() }
+        }
+        Ast::CreateView(create) => {
+            let (relation, _) = create_view(create, parsed, context.catalog, context.settings, ids)?;
+            let comments = comments(&create.comments, &relation);
+            let goes = relation.is_temporary() && !create.temporary;
+            let goes = goes.then(|| format!("view \"{}\" will be a temporary view", relation.name));
+            Planned::Create { relation, if_not_exists: create.if_not_exists, comments, notices: goes.into_iter().collect() }
+        }
         Ast::CreateFunction(create) => Planned::CreateFunction {
             function: create_function(create, parsed, context.catalog, context.settings)?,
             replace: create.replace,
         },
-        Ast::Drop { kind, names, if_exists, cascade } => Planned::Drop {
+        Ast::Drop { kind, names, if_exists, cascade, temporary } => Planned::Drop {
             kind: *kind,
             names: names.iter().map(|n| object_name(n, &parsed.text)).collect::<Result<_>>()?,
             if_exists: *if_exists,
             cascade: *cascade,
+            temporary: *temporary,
         },
         Ast::AlterSystem { name, value } => Planned::AlterSystem { name: name.clone(), value: value.clone() },
         Ast::AlterOptions { kind, name, changes } => context.alter(*kind, name, changes)?,
@@ -99,7 +108,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::Savepoint(name) => Planned::Savepoint(name.clone()),
         Ast::ReleaseSavepoint(name) => Planned::ReleaseSavepoint(name.clone()),
         Ast::RollbackToSavepoint(name) => Planned::RollbackToSavepoint(name.clone()),
-        Ast::Declare { name, query } => Planned::DeclareCursor { name: name.clone(), query: context.query(query)? },
+        Ast::Declare { name, query, hold } => Planned::DeclareCursor { name: name.clone(), query: context.query(query)?, hold: *hold },
         Ast::Subscribe { name, snapshot, as_of, to } => Planned::Subscribe(context.subscribe(name, *snapshot, *as_of, to.clone())?),
         Ast::Fetch { name, count, move_only } => Planned::Fetch { name: name.clone(), count: *count, move_only: *move_only },
         Ast::Close(name) => Planned::CloseCursor(name.clone()),
@@ -212,7 +221,9 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let binder = context.binder(Mode::Streaming);
             let (bound, _) = binder.query(query)?;
             let names = output_names(query, &bound);
-            let ttl = StateTtls::of(0, &parsed.ttl_hints);
+            let mut options = BTreeMap::new();
+            context.settings.complete(&mut options, &OF_JOBS);
+            let ttl = StateTtls::of(ViewOptions::of(&options)?.state_ttl, &parsed.ttl_hints);
             let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings), retention: None, ttl };
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
             stages(&mut lines, &logical, &plan, context);
@@ -349,7 +360,7 @@ pub fn bind_parameters(planned: Planned, values: Vec<ScalarValue>) -> Result<Pla
         Planned::Query(q) => Planned::Query(query(q)?),
         Planned::ExplainAnalyze(q) => Planned::ExplainAnalyze(query(q)?),
         Planned::CopyTo { query: q, format } => Planned::CopyTo { query: query(q)?, format },
-        Planned::DeclareCursor { name, query: q } => Planned::DeclareCursor { name, query: query(q)? },
+        Planned::DeclareCursor { name, query: q, hold } => Planned::DeclareCursor { name, query: query(q)?, hold },
         Planned::WriteOut { table, spec, source } => Planned::WriteOut { table, spec, source: query(source)? },
         Planned::Insert(mut insert) => {
             insert.source = query(insert.source)?;

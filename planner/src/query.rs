@@ -104,7 +104,8 @@ pub fn recomputed_plan(relation: &Relation, catalog: &dyn Catalog, settings: &Se
         let Some(Parsed { ast: Ast::CreateView(create), text, .. }) = crate::parse::parse(&relation.sql)?.pop() else {
             return Err(SqlError::internal(format!("relation \"{}\" was not created by a query", relation.name)));
         };
-        let context = Context { catalog, settings, text: &text, parameters: &[] };
+        let scope = catalog.of_view(relation);
+        let context = Context { catalog: scope.as_deref().unwrap_or(catalog), settings, text: &text, parameters: &[] };
         let (plan, _) = context.bind(&create.query, None)?;
         let columns = plan.schema().columns();
         let targets: Vec<_> = relation

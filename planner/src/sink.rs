@@ -12,6 +12,7 @@ use crate::parse::Parsed;
 use crate::parse::ast::{CreateSink, SinkFrom};
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node};
 use crate::query::{Context, cast_columns};
+use crate::settings::OF_JOBS;
 use crate::statement::{Planned, StreamingQuery};
 use datafusion::common::Column as DfColumn;
 use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan};
@@ -44,7 +45,8 @@ pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids:
                 .with_hint("Write either FORMAT ... ENCODE or the option."));
         }
     }
-    let options = options::canonicalize_sink(raw)?;
+    let mut options = options::canonicalize_sink(raw)?;
+    context.settings.complete(&mut options, &OF_JOBS);
     let binder = context.binder(Mode::Streaming);
     let query = match &create.from {
         SinkFrom::Query(query) => query.clone(),
@@ -283,7 +285,9 @@ impl Context<'_> {
             .map(|(s, c)| (c.name.clone(), s.external_name.clone(), s.ty.clone()))
             .collect();
         let given = self.given_columns(insert, table, &payload)?;
-        let mut target = target(&table.name, options_of_table(table, source)?, payload.clone())?;
+        let mut options = options_of_table(table, source)?;
+        self.settings.complete(&mut options, &OF_JOBS);
+        let mut target = target(&table.name, options, payload.clone())?;
         let once = matches!(query.body.as_ref(), ast::SetExpr::Values(_));
         if once {
             if emit.is_some() {
@@ -308,7 +312,7 @@ impl Context<'_> {
         }
         let definition = Definition { name, is_insert: true, name_is_free, depends_on, into: None };
         let (relation, streaming) = finish(definition, target, bound, emit, parsed, &binder, ids)?;
-        Ok((Planned::Create { relation, if_not_exists: false }, Some(streaming)))
+        Ok((Planned::create(relation), Some(streaming)))
     }
 
     /// `SET 'pipeline.name'`, or one that tells what it does; and whether another one does as well if it is taken.

@@ -10,6 +10,7 @@ use crate::parse::Parsed;
 use crate::parse::ast::{CreateSink, SinkFrom};
 use crate::plan::Emit;
 use crate::query::{Context, relations_of};
+use crate::settings::OF_JOBS;
 use crate::sink::{Definition, Target, finish, log_bytes_max};
 use crate::statement::{Planned, StreamingQuery};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -40,7 +41,8 @@ impl Context<'_> {
         }
         let name = object_name(&create.name, &parsed.text)?;
         let table = self.table(into, "insert into")?;
-        let options = options::canonicalize_sink_into(create.options.clone())?;
+        let mut options = options::canonicalize_sink_into(create.options.clone())?;
+        self.settings.complete(&mut options, &OF_JOBS);
         let binder = self.binder(Mode::Streaming);
         let query = match &create.from {
             SinkFrom::Query(query) => query.clone(),
@@ -89,10 +91,11 @@ impl Context<'_> {
         let rows = Rows { bound, depends_on: binder.named_objects(&found) };
         let (name, name_is_free) = self.job_name(&table.name);
         let definition = Definition { name, is_insert: true, name_is_free, depends_on: vec![], into: Some(table.id) };
-        let options = options::canonicalize_sink_into(BTreeMap::new())?;
+        let mut options = options::canonicalize_sink_into(BTreeMap::new())?;
+        self.settings.complete(&mut options, &OF_JOBS);
         let (relation, streaming) =
             self.sink_of_table(&table, columns, !list.is_empty(), rows, (definition, options), emit, parsed, &binder, ids)?;
-        Ok((Planned::Create { relation, if_not_exists: false }, Some(streaming)))
+        Ok((Planned::create(relation), Some(streaming)))
     }
 
     #[allow(clippy::too_many_arguments)] // what both statements have found out

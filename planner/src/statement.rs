@@ -15,6 +15,9 @@ pub enum Planned {
     Create {
         relation: Relation,
         if_not_exists: bool,
+        comments: Comments,
+        /// What whoever creates it should know.
+        notices: Vec<String>,
     },
     /// `replace`: of its signature, another body.
     CreateFunction {
@@ -26,6 +29,8 @@ pub enum Planned {
         names: Vec<String>,
         if_exists: bool,
         cascade: bool,
+        /// Only a temporary one, if it is a view.
+        temporary: bool,
     },
     /// A batch query at one epoch.
     Query(Query),
@@ -101,9 +106,11 @@ pub enum Planned {
     Savepoint(String),
     ReleaseSavepoint(String),
     RollbackToSavepoint(String),
+    /// `hold`: it outlives its transaction.
     DeclareCursor {
         name: String,
         query: Query,
+        hold: bool,
     },
     Subscribe(Subscription),
     Fetch {
@@ -127,6 +134,16 @@ pub enum Planned {
     Flush,
     /// An empty statement.
     Empty,
+}
+
+/// Texts on a relation, and on its visible columns by number.
+pub type Comments = Vec<(Option<usize>, String)>;
+
+impl Planned {
+    /// The creation of a relation of which nothing else is said.
+    pub fn create(relation: Relation) -> Planned {
+        Planned::Create { relation, if_not_exists: false, comments: Vec::new(), notices: Vec::new() }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -316,7 +316,7 @@ const KEPT: &[OptionDef] = &[OptionDef::new(super::RETENTION, Kind::Retention)];
 pub(super) const VIEW: &[OptionDef] = &[
     OptionDef::new(super::ON_ERROR, Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
     OptionDef::new(super::ALLOWED_LATENESS, Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),
-    OptionDef::new(super::PARALLELISM, Kind::Integer { min: 1, max: 65_536 }),
+    OptionDef::new(super::PARALLELISM, Kind::Integer { min: 1, max: 65_536 }).also(&["parallelism.default"]),
     OptionDef::new(super::EMIT_INTERVAL, Kind::Duration).also(&["emit-interval", "emit.interval"]),
     OptionDef::new(super::STATE_TTL, Kind::Duration).also(&["state-ttl", "state.ttl", "table.exec.state.ttl"]),
 ];

@@ -22,7 +22,7 @@ mod spread;
 mod unnest;
 pub mod window;
 
-use crate::catalog::{Catalog, Relation, RelationKind};
+use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind};
 use crate::error::{SourceText, from_datafusion, into_datafusion, nearest};
 use crate::expr;
 use crate::functions::UserFunction;
@@ -200,11 +200,21 @@ impl<'a> Binder<'a> {
         inlined.and_then(|e| casts::in_expr(e, schema, zone)).map_err(|e| self.error(e))
     }
 
-    /// The relations and functions named, for `depends_on`.
+    /// The relations and functions named, for `depends_on`. What names a temporary view names what that stands on.
     pub fn named_objects(&self, found: &Found) -> Vec<RelationId> {
-        let relations = found.relations.iter().filter_map(|(schema, name)| self.catalog.relation(schema.as_deref(), name)).map(|r| r.id);
+        self.named(found).into_iter().filter(|id| *id < FIRST_TEMPORARY).collect()
+    }
+
+    /// The temporary views named, and those that they stand on.
+    pub fn named_temporary(&self, found: &Found) -> Vec<RelationId> {
+        self.named(found).into_iter().filter(|id| *id >= FIRST_TEMPORARY).collect()
+    }
+
+    fn named(&self, found: &Found) -> Vec<RelationId> {
+        let relations = found.relations.iter().filter_map(|(schema, name)| self.catalog.relation(schema.as_deref(), name));
+        let beneath = |r: Arc<Relation>| if r.is_temporary() { r.depends_on.clone() } else { Vec::new() };
         let functions = found.functions.iter().filter_map(|name| self.catalog.user_function(name)).map(|f| f.id);
-        let mut ids: Vec<RelationId> = relations.chain(functions).collect();
+        let mut ids: Vec<RelationId> = relations.flat_map(|r| [r.id].into_iter().chain(beneath(r))).chain(functions).collect();
         ids.sort();
         ids.dedup();
         ids
@@ -229,7 +239,8 @@ impl<'a> Binder<'a> {
 
     fn view_plan(&self, relation: &Relation, query: &str) -> Result<LogicalPlan> {
         let query = crate::parse::parse_query(query)?;
-        let inner = Binder::new(self.catalog, self.settings, self.mode);
+        let scope = self.catalog.of_view(relation);
+        let inner = Binder::new(scope.as_deref().unwrap_or(self.catalog), self.settings, self.mode);
         let plan = inner.query(&query)?.0;
         let names: Vec<String> = relation.visible.iter().map(|v| v.column.name.clone()).collect();
         rename(plan, &names).map_err(|e| self.error(e))

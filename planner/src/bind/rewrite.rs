@@ -347,7 +347,7 @@ fn group_window(select: &mut Select) -> ControlFlow<Broken> {
     window_args.extend(args[1..].iter().map(|e| (*e).clone()));
     window_args.extend(keys);
     *relation = TableFactor::TableFunction { expr: call(&format!("{GROUP_WINDOW_PREFIX}{name}"), window_args), alias };
-    let with_time = uses_rowtime(select);
+    let with_time = uses_window_time(select);
     let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
     let columns = if with_time { 3 } else { 2 };
     exprs.splice(*at..=*at, GROUP_WINDOW_COLUMNS[..columns].iter().map(|c| Expr::Identifier(Ident::new(*c))));
@@ -402,12 +402,11 @@ fn window_input(factor: &TableFactor) -> (Expr, Option<TableAlias>) {
     }
 }
 
-fn uses_rowtime(select: &Select) -> bool {
+fn uses_window_time(select: &Select) -> bool {
     let mut found = false;
     let _ = visit_expressions(select, |e| {
         if let Expr::Function(f) = e {
-            let name = f.name.to_string().to_lowercase();
-            found |= matches!(name.as_str(), "tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime" | "session_rowtime");
+            found |= spellings::is_window_time(&f.name.to_string().to_lowercase());
         }
         ControlFlow::<()>::Continue(())
     });

@@ -5,6 +5,7 @@ use super::rewrite::{arguments, call, cast, string_expr};
 use super::window::GROUP_WINDOW_COLUMNS;
 use crate::error::fold;
 use crate::functions::pattern::{DEFAULT as DEFAULT_PATTERN, is_postgres};
+use crate::functions::percentile::{CONTINUOUS, DISCRETE};
 use datafusion::sql::sqlparser::ast::*;
 
 /// The expression that stands for another one.
@@ -53,9 +54,7 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     Some(match (name.as_str(), args.len()) {
         ("tumble_start" | "hop_start" | "cumulate_start" | "session_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
         ("tumble_end" | "hop_end" | "cumulate_end" | "session_end", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[1])),
-        ("tumble_rowtime" | "hop_rowtime" | "cumulate_rowtime" | "session_rowtime", _) => {
-            Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2]))
-        }
+        (name, _) if is_window_time(name) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2])),
         ("gen_random_uuid", 0) => cast(call("uuid", vec![]), DataType::Uuid),
         ("localtimestamp", 0) => cast(now(), DataType::Timestamp(None, TimezoneInfo::None)),
         ("current_date" | "today", 0) => cast(now(), DataType::Date),
@@ -112,6 +111,24 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             function.null_treatment = Some(NullTreatment::IgnoreNulls);
             return None;
         }
+        ("median", 1) => {
+            percentile(function, CONTINUOUS, vec![own(0), number("0.5")]);
+            return None;
+        }
+        // Flink's.
+        ("percentile", 2) => {
+            percentile(function, CONTINUOUS, args.clone());
+            return None;
+        }
+        (CONTINUOUS | DISCRETE | "quantile_cont", 1) => {
+            let [within] = std::mem::take(&mut function.within_group).try_into().ok()?;
+            let OrderByExpr { expr, options, .. } = within;
+            let descending = options.asc == Some(false);
+            let flag = descending.then(|| Expr::Value(Value::Boolean(true).with_empty_span()));
+            let name = if name == DISCRETE { DISCRETE } else { CONTINUOUS };
+            percentile(function, name, [expr, own(0)].into_iter().chain(flag).collect());
+            return None;
+        }
         ("listagg", 1 | 2) => {
             string_agg(function);
             return None;
@@ -120,10 +137,30 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     })
 }
 
+/// `TUMBLE_ROWTIME`, `TUMBLE_PROCTIME` and kin: the window's own time. Whether that is event time or processing time follows from the
+/// column that the window is over.
+pub fn is_window_time(name: &str) -> bool {
+    const NAMES: [&str; 7] =
+        ["tumble_rowtime", "hop_rowtime", "cumulate_rowtime", "session_rowtime", "tumble_proctime", "hop_proctime", "session_proctime"];
+    NAMES.contains(&name)
+}
+
 fn literal(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text),
         _ => None,
+    }
+}
+
+fn number(text: &str) -> Expr {
+    Expr::Value(Value::Number(text.to_string(), false).with_empty_span())
+}
+
+/// A percentile as our functions take it; DISTINCT and FILTER stay.
+fn percentile(function: &mut Function, name: &str, args: Vec<Expr>) {
+    function.name = ObjectName::from(vec![Ident::new(name)]);
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
     }
 }
 

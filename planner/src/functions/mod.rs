@@ -3,6 +3,7 @@
 //!
 //! - `clock`: `now()` and kin; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `texts`, `json`, `times`, `numbers`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
 
 mod arrays;
@@ -14,6 +15,7 @@ mod native;
 mod not_null;
 mod numbers;
 pub mod pattern;
+pub mod percentile;
 pub(crate) mod text_types;
 mod texts;
 mod times;
@@ -99,6 +101,9 @@ fn register_defaults(functions: &mut Functions) -> Result<()> {
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for udf in ours().into_iter().map(Arc::new).chain(crate::casts::functions()).chain(text_types::functions()) {
         registry.register_udf(udf).map_err(|e| crate::error::from_datafusion(e, None))?;
+    }
+    for udaf in percentile::functions() {
+        registry.register_udaf(Arc::new(udaf)).map_err(|e| crate::error::from_datafusion(e, None))?;
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Aggregate calls: DataFusion's functions as ours, with their arguments, filter and order as input columns.
 
 use super::aggregate::Inputs;
+use crate::functions::percentile;
 use crate::plan::{AggregateCall, AggregateFunction, Expr, OrderKey};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction as DfAggregate, NullTreatment, Sort};
-use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable};
+use datafusion::logical_expr::{Cast, Expr as DfExpr, ExprSchemable, lit};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 
@@ -26,8 +27,15 @@ fn function(name: &str) -> Option<AggregateFunction> {
         "string_agg" => AggregateFunction::StringAgg,
         "array_agg" => AggregateFunction::ArrayAgg,
         "first_value" | "last_value" => AggregateFunction::FirstValue,
+        percentile::CONTINUOUS => AggregateFunction::PercentileCont,
+        // So is an exact percentile that is one of the values.
+        percentile::DISCRETE | "approx_percentile_cont" | "approx_median" => AggregateFunction::PercentileDisc,
         _ => return None,
     })
+}
+
+pub(super) fn is_percentile(name: &str) -> bool {
+    function(name).is_some_and(AggregateFunction::is_percentile)
 }
 
 /// Whether the order of rows is part of what the function of this name gives.
@@ -50,7 +58,8 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
     let name = func.name();
     let Some(function) = function(name) else {
         return Err(SqlError::unsupported(format!("aggregate {name}() is not supported in a materialized view")).with_hint(
-            "COUNT, SUM, AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND, BOOL_OR, STRING_AGG, ARRAY_AGG, FIRST_VALUE and LAST_VALUE are.",
+            "COUNT, SUM, AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND, BOOL_OR, STRING_AGG, ARRAY_AGG, FIRST_VALUE, LAST_VALUE, MEDIAN, PERCENTILE_CONT and \
+             PERCENTILE_DISC are.",
         ));
     };
     let mut call = AggregateCall::new(function, None, output);
@@ -60,6 +69,10 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
     let argument = match params.args.as_slice() {
         // COUNT(*) arrives as COUNT of a constant.
         [DfExpr::Literal(value, _)] if function == AggregateFunction::Count && !value.is_null() && !call.distinct => None,
+        [argument, share, ..] if function.is_percentile() => {
+            call.share = Some(constant_share(share)?);
+            Some(argument)
+        }
         [argument] => Some(argument),
         [argument, separator] if function == AggregateFunction::StringAgg => {
             call.separator = Some(constant_text(separator)?);
@@ -72,6 +85,14 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
     let at = if function == AggregateFunction::StringAgg { as_text(at, inputs) } else { at };
     call.argument = Some(at);
     check_argument(function, params.distinct, &inputs.columns[at])?;
+    if function.is_percentile() {
+        // The median's is half.
+        call.share.get_or_insert(0.5);
+        let said = params.order_by.first().is_some_and(|sort| !sort.asc);
+        let descending = said || params.args.get(2).is_some_and(|flag| *flag == lit(true));
+        call.order = vec![OrderKey { column: at, descending, nulls_first: false }];
+        call.ignore_nulls = true;
+    }
     if is_ordered(name) {
         call.order = order(&params.order_by, schema, inputs)?;
         if name == "last_value" {
@@ -126,6 +147,15 @@ fn constant_text(e: &DfExpr) -> Result<String> {
     }
 }
 
+/// The share of a percentile.
+fn constant_share(e: &DfExpr) -> Result<f64> {
+    let share = DfExpr::Cast(Cast::new(Box::new(e.clone()), SqlType::Double.to_arrow()));
+    match crate::optimize::fold_constant(share).map_err(|e| crate::error::from_datafusion(e, None))? {
+        DfExpr::Literal(ScalarValue::Float64(Some(share)), _) => percentile::check_share(share),
+        _ => Err(SqlError::unsupported("a percentile whose share is not constant is not supported in a materialized view")),
+    }
+}
+
 /// AVG of integers is exact until the last division: its argument stays an integer.
 fn exact_argument<'a>(function: AggregateFunction, argument: &'a DfExpr, schema: &DFSchema) -> &'a DfExpr {
     if function == AggregateFunction::Avg
@@ -139,7 +169,7 @@ fn exact_argument<'a>(function: AggregateFunction, argument: &'a DfExpr, schema:
 
 fn check_argument(function: AggregateFunction, distinct: bool, column: &Column) -> Result<()> {
     let nested = matches!(column.ty, SqlType::Json | SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _));
-    let ordered = matches!(function, AggregateFunction::Min | AggregateFunction::Max);
+    let ordered = matches!(function, AggregateFunction::Min | AggregateFunction::Max | AggregateFunction::PercentileDisc);
     let numeric = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
     let listed = matches!(function, AggregateFunction::ArrayAgg | AggregateFunction::FirstValue);
     if (nested && (ordered || distinct))

@@ -9,9 +9,7 @@ use crate::bind::match_recognize::{MatchRecognize, Value, ValueOf, pattern, valu
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::functions::registry;
-use crate::plan::{
-    AggregateFunction, BinaryOp, ChangelogMode, Expr, MatchPattern, MatchValue, MatchValueOf, MatchVariable, Node, NodeId, Op, OrderKey,
-};
+use crate::plan::{BinaryOp, ChangelogMode, Expr, MatchPattern, MatchValue, MatchValueOf, MatchVariable, Node, NodeId, Op, OrderKey};
 use datafusion::common::DFSchema;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::Expr as DfExpr;
@@ -168,9 +166,7 @@ fn value(value: &Value, node: &MatchRecognize, schema: &DFSchema, inputs: &mut I
             let argument = node.arguments()[*argument].clone();
             let bound = DfExpr::AggregateFunction(DfAggregate::new_udf(udaf, vec![argument], false, None, vec![], None));
             let mut call = call(&bound, schema, inputs, ty.clone())?;
-            if call.distinct
-                || matches!(call.function, AggregateFunction::StringAgg | AggregateFunction::ArrayAgg | AggregateFunction::FirstValue)
-            {
+            if call.distinct || call.function.is_ordered() {
                 return Err(SqlError::unsupported(format!("{function}() in MATCH_RECOGNIZE is not supported"))
                     .with_hint("COUNT, SUM, AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND and BOOL_OR are; FIRST and LAST give single rows."));
             }

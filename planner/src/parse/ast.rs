@@ -34,6 +34,8 @@ pub enum Ast {
         names: Vec<ObjectName>,
         if_exists: bool,
         cascade: bool,
+        /// Said DROP TEMPORARY.
+        temporary: bool,
     },
     AdvanceWatermark {
         name: ObjectName,
@@ -95,6 +97,7 @@ pub enum Ast {
     Declare {
         name: String,
         query: Box<Query>,
+        hold: bool,
     },
     Subscribe {
         name: ObjectName,
@@ -150,6 +153,16 @@ pub struct CreateRelation {
     pub options: BTreeMap<String, String>,
     pub format: Option<FormatAst>,
     pub append_only: bool,
+    /// Said CREATE TEMPORARY TABLE.
+    pub temporary: bool,
+    pub comments: Vec<CommentAst>,
+}
+
+/// `COMMENT 'text'` behind a column, or of the whole.
+#[derive(Clone, Debug)]
+pub struct CommentAst {
+    pub column: Option<Ident>,
+    pub text: String,
 }
 
 #[derive(Clone, Debug)]
@@ -205,7 +218,9 @@ pub struct CreateView {
     pub if_not_exists: bool,
     pub replace: bool,
     pub materialized: bool,
+    pub temporary: bool,
     pub columns: Vec<Ident>,
+    pub comments: Vec<CommentAst>,
     pub query: Box<Query>,
     /// The query as written, for inlining.
     pub query_text: String,

@@ -2,7 +2,8 @@
 //! spelling; `create` does.
 
 use super::ast::{
-    Ast, ColumnAst, ColumnValue, CreateRelation, CreateSink, CreateView, FormatAst, IncludeAst, PrimaryKeyAst, SinkFrom, WatermarkAst,
+    Ast, ColumnAst, ColumnValue, CommentAst, CreateRelation, CreateSink, CreateView, FormatAst, IncludeAst, PrimaryKeyAst, SinkFrom,
+    WatermarkAst,
 };
 use super::tokens::{find_top_level, is_word};
 use super::words::Words;
@@ -19,25 +20,29 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     words.expect("create")?;
     let replace_at = words.location();
     let replace = words.eat_all(&["or", "replace"]);
+    let temporary = words.eat("temporary") || words.eat("temp");
     if replace && !["view", "materialized", "function"].iter().any(|what| words.is(what)) {
         let error = SqlError::unsupported("CREATE OR REPLACE is supported for views, materialized views and functions only");
         return Err(text.at(error.with_hint("DROP the object first."), replace_at));
     }
-    let temporary = words.eat("temporary") || words.eat("temp");
+    if temporary && !words.is("table") && !words.is("view") {
+        let error = SqlError::unsupported("only views can be temporary");
+        return Err(text.at(error.with_hint("Leave out TEMPORARY, and drop it in the end."), words.location()));
+    }
     if words.eat("source") {
-        return relation(words, true);
+        return relation(words, true, false);
     }
     if words.eat("table") {
         if temporary && !tokens.iter().any(|t| matches!(&t.token, Token::SingleQuotedString(s) if s == "connector")) {
             return Err(SqlError::unsupported("temporary tables are not supported").with_hint("Create an ordinary table and drop it."));
         }
-        return relation(words, false);
+        return relation(words, false, temporary);
     }
     if words.eat("view") {
-        return view(words, &tokens, text, false, replace);
+        return view(words, &tokens, text, false, replace, temporary);
     }
     if words.eat_all(&["materialized", "view"]) {
-        return view(words, &tokens, text, true, replace);
+        return view(words, &tokens, text, true, replace, false);
     }
     if words.eat("function") {
         return super::function::create(words, &tokens, replace);
@@ -55,7 +60,7 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     Err(text.at(error.with_hint(hint), at))
 }
 
-fn relation(mut words: Words, source: bool) -> Result<Ast> {
+fn relation(mut words: Words, source: bool, temporary: bool) -> Result<Ast> {
     let if_not_exists = words.eat_all(&["if", "not", "exists"]);
     let mut create = CreateRelation {
         name: words.name()?,
@@ -68,6 +73,8 @@ fn relation(mut words: Words, source: bool) -> Result<Ast> {
         options: Default::default(),
         format: None,
         append_only: false,
+        temporary,
+        comments: Vec::new(),
     };
     if words.eat_token(&Token::LParen) && !words.eat_token(&Token::RParen) {
         loop {
@@ -102,8 +109,8 @@ fn clause(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
         create.format = Some(format(words, &mut create.options)?);
     } else if words.eat_all(&["append", "only"]) {
         create.append_only = true;
-    } else if words.eat("comment") {
-        words.string()?;
+    } else if words.is("comment") {
+        create.comments.extend(comment(words, None)?);
     } else if words.eat("as") {
         return Err(words.text.at(
             SqlError::unsupported("CREATE TABLE AS is not supported").with_hint("Create the table, then INSERT INTO it with the query."),
@@ -221,10 +228,10 @@ fn column_option(words: &mut Words, create: &mut CreateRelation, column: &mut Co
         column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
         words.expect_token(&Token::RParen)?;
         let _ = words.eat("stored") || words.eat("virtual");
-    } else if words.eat("comment") {
-        words.string()?;
+    } else if words.is("comment") {
+        create.comments.extend(comment(words, Some(&column.name))?);
     } else if words.eat("collate") {
-        words.name()?;
+        collation(words)?;
     } else if words.eat("constraint") {
         words.ident()?;
     } else if ["unique", "references", "check", "generated"].iter().any(|w| words.is(w)) {
@@ -237,16 +244,57 @@ fn column_option(words: &mut Words, create: &mut CreateRelation, column: &mut Co
     Ok(())
 }
 
+/// `COMMENT 'text'`, if it is there.
+fn comment(words: &mut Words, column: Option<&Ident>) -> Result<Option<CommentAst>> {
+    if !words.eat("comment") {
+        return Ok(None);
+    }
+    Ok(Some(CommentAst { column: column.cloned(), text: words.string()? }))
+}
+
+/// Collations by which texts are ordered as they are here: by their bytes.
+const COLLATIONS: [&str; 6] = ["c", "posix", "default", "c.utf-8", "c.utf8", "ucs_basic"];
+
+fn collation(words: &mut Words) -> Result<()> {
+    let at = words.location();
+    let name = words.name()?;
+    let last = name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
+    if last.is_some_and(|name| COLLATIONS.contains(&name.as_str())) {
+        return Ok(());
+    }
+    let error = SqlError::unsupported(format!("collation {name} is not supported"));
+    Err(words.text.at(error.with_hint("Texts are ordered by their bytes, as by \"C\"; leave COLLATE out."), at))
+}
+
 /// An expression that stops before `NOT NULL`.
 fn default_expr(words: &mut Words) -> Result<Expr> {
     let precedence = super::DIALECT.prec_value(Precedence::Eq);
     words.run(|p| p.parse_subexpr(precedence))
 }
 
-fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materialized: bool, replace: bool) -> Result<Ast> {
+/// `(name [COMMENT 'text'], ...)` of a view, if it is there.
+fn view_columns(words: &mut Words, comments: &mut Vec<CommentAst>) -> Result<Vec<Ident>> {
+    let mut columns = Vec::new();
+    if words.eat_token(&Token::LParen) {
+        loop {
+            let column = words.ident()?;
+            comments.extend(comment(words, Some(&column))?);
+            columns.push(column);
+            if !words.eat_token(&Token::Comma) {
+                break;
+            }
+        }
+        words.expect_token(&Token::RParen)?;
+    }
+    Ok(columns)
+}
+
+fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materialized: bool, replace: bool, temporary: bool) -> Result<Ast> {
     let if_not_exists = words.eat_all(&["if", "not", "exists"]);
     let name = words.name()?;
-    let columns: Vec<Ident> = if words.parser.peek_token_ref().token == Token::LParen { words.ident_list()? } else { Vec::new() };
+    let mut comments = Vec::new();
+    let columns = view_columns(&mut words, &mut comments)?;
+    comments.extend(comment(&mut words, None)?);
     let mut options = if words.eat("with") { words.options()? } else { Default::default() };
     words.expect("as")?;
     let start = words.parser.index();
@@ -267,7 +315,7 @@ fn view(mut words: Words, tokens: &[TokenWithSpan], text: &SourceText, materiali
         let error = SqlError::new(SqlState::SYNTAX_ERROR, "EMIT and WITH belong to materialized views");
         return Err(text.at(error.with_hint("Write CREATE MATERIALIZED VIEW."), at));
     }
-    let create = CreateView { name, if_not_exists, replace, materialized, columns, query, query_text, emit, options };
+    let create = CreateView { name, if_not_exists, replace, materialized, temporary, columns, comments, query, query_text, emit, options };
     Ok(Ast::CreateView(Box::new(create)))
 }
 

@@ -135,7 +135,7 @@ pub fn object_kind(words: &mut Words) -> Result<ObjectKind> {
 }
 
 fn drop(words: &mut Words) -> Result<Ast> {
-    let _ = words.eat("temporary");
+    let temporary = words.eat("temporary") || words.eat("temp");
     let kind = if words.eat("function") { ObjectKind::Function } else { object_kind(words)? };
     let if_exists = words.eat_all(&["if", "exists"]);
     let mut names = Vec::new();
@@ -150,7 +150,7 @@ fn drop(words: &mut Words) -> Result<Ast> {
     }
     let cascade = words.eat("cascade");
     words.eat("restrict");
-    Ok(Ast::Drop { kind, names, if_exists, cascade })
+    Ok(Ast::Drop { kind, names, if_exists, cascade, temporary })
 }
 
 fn alter(words: &mut Words) -> Result<Ast> {
@@ -259,7 +259,7 @@ fn name_or_all(words: &mut Words) -> Result<Option<String>> {
     folded(words).map(Some)
 }
 
-/// `DECLARE name [NO SCROLL ...] CURSOR [WITH HOLD] FOR query`.
+/// `DECLARE name [NO SCROLL ...] CURSOR [{WITH | WITHOUT} HOLD] FOR query`.
 fn declare(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
     let mut words = super::words(tokens.to_vec(), text);
     words.expect("declare")?;
@@ -278,13 +278,18 @@ fn declare(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
             return words.unexpected("CURSOR");
         }
     }
-    let _ = words.eat_all(&["with", "hold"]) || words.eat_all(&["without", "hold"]);
+    let at = words.location();
+    let hold = words.eat_all(&["with", "hold"]);
+    words.eat_all(&["without", "hold"]);
     words.expect("for")?;
+    if words.is("subscribe") && hold {
+        return Err(text.at(SqlError::unsupported("a subscription's cursor WITH HOLD is not supported"), at));
+    }
     if words.eat("subscribe") {
         return subscribe(&mut words, Subscriber::Cursor(name));
     }
     let (query, _) = ddl::query(&tokens[words.parser.index()..], text)?;
-    Ok(Ast::Declare { name, query })
+    Ok(Ast::Declare { name, query, hold })
 }
 
 fn fetch(words: &mut Words, move_only: bool) -> Result<Ast> {

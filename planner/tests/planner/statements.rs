@@ -207,7 +207,7 @@ fn views_know_what_they_depend_on() {
 #[test]
 fn dropping_and_showing() {
     assert!(
-        matches!(planned("DROP TABLE IF EXISTS a, public.b CASCADE"), Planned::Drop { kind: ObjectKind::Table, names, if_exists: true, cascade: true } if names == ["a", "b"])
+        matches!(planned("DROP TABLE IF EXISTS a, public.b CASCADE"), Planned::Drop { kind: ObjectKind::Table, names, if_exists: true, cascade: true, .. } if names == ["a", "b"])
     );
     assert!(matches!(
         planned("drop materialized view totals"),
@@ -272,7 +272,7 @@ fn transactions_cursors_and_prepared_statements() {
     assert!(matches!(planned("RELEASE SAVEPOINT s"), Planned::ReleaseSavepoint(_)));
     assert!(matches!(planned("ROLLBACK TO SAVEPOINT s"), Planned::RollbackToSavepoint(_)));
     assert!(
-        matches!(planned("DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT id FROM t"), Planned::DeclareCursor { name, .. } if name == "c")
+        matches!(planned("DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT id FROM t"), Planned::DeclareCursor { name, hold: true, .. } if name == "c")
     );
     for (sql, count) in [
         ("FETCH FORWARD 2 FROM c", FetchCount::Rows(2)),

@@ -11,7 +11,7 @@ use super::ring::Ring;
 use super::source::{Source, SourceProgress};
 use super::table::Table;
 use super::{Event, backfill::Backfill};
-use crate::catalog::{Dependent, kind_name, object_kind};
+use crate::catalog::{CatalogSnapshot, Dependent, kind_name, object_kind};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::types::arrow_schema;
@@ -20,7 +20,7 @@ use eddyline_executor::{JobProgress, JobSpec, rejects};
 use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind, SqlFunction};
 use eddyline_planner::keyed_plan;
 use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
-use eddyline_planner::statement::ObjectKind;
+use eddyline_planner::statement::{Comments, ObjectKind};
 use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::{ARRIVAL, View, ViewKey};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -44,7 +44,7 @@ pub(super) struct StoredViews {
 impl Core {
     pub(super) fn on_ddl(&mut self, ddl: Ddl, starts: Vec<PartitionStart>, reply: Reply<DdlOutcome>) {
         let outcome = match ddl {
-            Ddl::Create { relation, if_not_exists } => self.create(*relation, if_not_exists, starts),
+            Ddl::Create { relation, if_not_exists, comments } => self.create(*relation, if_not_exists, starts, comments),
             Ddl::CreateFunction { function, replace } => self.create_function(*function, replace),
             Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
@@ -81,12 +81,14 @@ impl Core {
         }
     }
 
-    fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>) -> Result<Done> {
+    fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>, comments: Comments) -> Result<Done> {
         self.find_free_name(&mut relation);
         let existing = self.catalog.by_name(&relation.name).cloned();
         let replaces = existing.as_ref().map(|existing| existing.id).filter(|id| *id == relation.id);
         match (existing, replaces) {
-            (Some(existing), Some(_)) if matches!(existing.kind, RelationKind::View { .. }) => return self.replace_view(relation),
+            (Some(existing), Some(_)) if matches!(existing.kind, RelationKind::View { .. }) => {
+                return self.replace_view(relation, comments);
+            }
             (Some(existing), Some(_)) => self.check_unused(&existing, &relation)?,
             (Some(_), None) if !if_not_exists => {
                 return Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", relation.name)));
@@ -117,13 +119,14 @@ impl Core {
         self.assign_feed(&mut relation);
         self.assign_state_tables(&mut relation);
         let (id, epoch) = (relation.id, self.last_cut);
-        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: starts.clone(), replaces };
+        let (described, first) = (comments.clone(), starts.clone());
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: first, replaces, comments: described };
         let relation = Arc::new(relation);
         self.build(&relation, epoch, starts)?;
         self.refresh_readers();
         let logged = self.log_ddl(&record).inspect_err(|_| self.undo_build(id))?;
         self.apply_drop(replaces.as_slice());
-        self.install(&relation);
+        self.install(&relation, &comments);
         self.readers_changed = true;
         Ok((DdlOutcome { created: Some(id), notices: Vec::new() }, Some(logged)))
     }
@@ -158,7 +161,7 @@ impl Core {
     }
 
     /// CREATE OR REPLACE VIEW. A materialized view keeps the plan it was made with, so none may build on the old definition.
-    fn replace_view(&mut self, relation: Relation) -> Result<Done> {
+    fn replace_view(&mut self, relation: Relation, comments: Comments) -> Result<Done> {
         let is_job = |user: &&Dependent| matches!(user.kind, ObjectKind::MaterializedView | ObjectKind::Sink);
         if let Some(user) = self.catalog.dependents(relation.id).iter().find(is_job) {
             let message = format!("cannot replace view {} because {} {} depends on it", relation.name, kind_name(user.kind), user.name);
@@ -169,9 +172,10 @@ impl Core {
             return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
         }
         let (epoch, starts) = (self.last_cut, Vec::new());
-        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts, replaces: None };
+        let described = comments.clone();
+        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts, replaces: None, comments: described };
         let logged = self.log_ddl(&record)?;
-        self.install(&Arc::new(relation));
+        self.install(&Arc::new(relation), &comments);
         Ok((DdlOutcome::default(), Some(logged)))
     }
 
@@ -225,11 +229,12 @@ impl Core {
         epoch: Epoch,
         starts: Vec<PartitionStart>,
         replaces: Option<RelationId>,
+        comments: &Comments,
     ) -> Result<()> {
         let relation = Arc::new(relation);
         self.build(&relation, epoch, starts)?;
         self.apply_drop(replaces.as_slice());
-        self.install(&relation);
+        self.install(&relation, comments);
         Ok(())
     }
 
@@ -267,8 +272,12 @@ impl Core {
         Ok(())
     }
 
-    fn install(&mut self, relation: &Arc<Relation>) {
-        self.set_catalog(self.catalog.with((**relation).clone()));
+    fn install(&mut self, relation: &Arc<Relation>, comments: &Comments) {
+        let with = self.catalog.with((**relation).clone());
+        let comment = |catalog: CatalogSnapshot, (column, text): &(Option<usize>, String)| {
+            catalog.with_comment(relation.id, *column, Some(text.clone()))
+        };
+        self.set_catalog(comments.iter().fold(with, comment));
     }
 
     /// The relation was built and could not be logged.

@@ -12,7 +12,7 @@ use eddyline_common::connector::PartitionStart;
 use eddyline_common::runtime::Clock;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind, SqlFunction};
-use eddyline_planner::statement::ObjectKind;
+use eddyline_planner::statement::{Comments, ObjectKind};
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +32,7 @@ pub enum Ddl {
     Create {
         relation: Box<Relation>,
         if_not_exists: bool,
+        comments: Comments,
     },
     CreateFunction {
         function: Box<SqlFunction>,
@@ -226,7 +227,7 @@ impl CoordinatorHandle {
             sink.spec.incarnation = uuid::Uuid::new_v4().simple().to_string();
         }
         match ddl {
-            Ddl::Create { relation, if_not_exists } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
+            Ddl::Create { relation, if_not_exists, .. } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
                 check_sink(relation).await?;
                 resolve_start(relation).await
             }

@@ -9,6 +9,7 @@ use arrow::ipc::writer::StreamWriter;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{ChangeBatch, Cut, Epoch, RelationId, Result, SqlError};
 use eddyline_planner::catalog::{Relation, SqlFunction};
+use eddyline_planner::statement::Comments;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub enum DdlRecord {
         /// The materialized view whose name and place it takes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaces: Option<RelationId>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        comments: Comments,
     },
     CreateFunction {
         function: Box<SqlFunction>,

@@ -480,7 +480,9 @@ impl Core {
 
     fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {
         match ddl {
-            DdlRecord::Create { relation, epoch, starts, replaces } => self.apply_create(*relation, epoch, starts, replaces),
+            DdlRecord::Create { relation, epoch, starts, replaces, comments } => {
+                self.apply_create(*relation, epoch, starts, replaces, &comments)
+            }
             DdlRecord::CreateFunction { function } => {
                 self.apply_create_function(*function);
                 Ok(())

@@ -71,7 +71,7 @@ impl Session {
     /// Forgets the transaction's effects and settings.
     fn abandon(&mut self) {
         let ended = std::mem::take(&mut self.transaction);
-        self.portals.clear();
+        self.portals.roll_back();
         if let Some(before) = ended.settings_before {
             let changed: Vec<(&'static str, String)> =
                 before.reported().filter(|(n, v)| self.settings.get(n) != Some(v)).map(|(n, v)| (n, v.to_string())).collect();
@@ -83,7 +83,7 @@ impl Session {
     async fn commit_writes(&mut self) -> Result<()> {
         // A failed commit leaves nothing behind, so the transaction is taken first.
         let mut transaction: Transaction = std::mem::take(&mut self.transaction);
-        self.portals.clear();
+        self.portals.commit();
         for (name, value) in std::mem::take(&mut transaction.local_settings).into_iter().rev() {
             self.set(&name, value.as_deref())?;
         }
@@ -92,6 +92,7 @@ impl Session {
             let _shield = self.cancel.shield();
             self.seen = self.seen.max(self.services.coordinator.write_admitted(admitted).await?);
         }
+        self.portals.keep();
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Prepared statements and portals. A portal is a statement bound to its parameters, and, once it runs, the rows it has
 //! left; a SQL cursor is a portal with a name. Both share one namespace, as in PostgreSQL, and end with
-//! their transaction.
+//! their transaction, but for a cursor WITH HOLD, which goes on reading at its epoch once its transaction has committed.
 
 use super::planning::{PlannedStatement, query_schema, result_schema};
 use super::transaction::Block;
@@ -72,6 +72,10 @@ pub struct Portal {
     /// Once it runs.
     pub running: Option<Running>,
     is_cursor: bool,
+    /// WITH HOLD.
+    hold: bool,
+    /// Its transaction has committed.
+    kept: bool,
 }
 
 /// Rows that are left, and how many were sent.
@@ -95,6 +99,21 @@ impl Portals {
 
     pub fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// The transaction is about to commit: those go that end with it.
+    pub fn commit(&mut self) {
+        self.0.retain(|_, portal| portal.hold);
+    }
+
+    /// It has committed.
+    pub fn keep(&mut self) {
+        self.0.values_mut().for_each(|portal| portal.kept = portal.hold);
+    }
+
+    /// It is undone, and so is what it declared.
+    pub fn roll_back(&mut self) {
+        self.0.retain(|_, portal| portal.kept);
     }
 }
 
@@ -163,7 +182,16 @@ impl Session {
         let planned = bind_parameters(planned, values)?;
         let schema = result_schema(&planned, self);
         let statement = Some(PlannedStatement { planned, context });
-        let bound = Portal { parsed: prepared.parsed.clone(), statement, schema, formats, running: None, is_cursor: false };
+        let bound = Portal {
+            parsed: prepared.parsed.clone(),
+            statement,
+            schema,
+            formats,
+            running: None,
+            is_cursor: false,
+            hold: false,
+            kept: false,
+        };
         self.portals.0.insert(portal.to_string(), bound);
         Ok(())
     }
@@ -203,16 +231,23 @@ impl Session {
         self.portals.0.remove(name);
     }
 
-    pub(super) async fn declare(&mut self, name: &str, query: Query, context: &Arc<SystemContext>, parsed: &Parsed) -> Result<Outcome> {
-        self.check_cursor(name)?;
+    pub(super) async fn declare(
+        &mut self,
+        name: &str,
+        query: Query,
+        hold: bool,
+        context: &Arc<SystemContext>,
+        parsed: &Parsed,
+    ) -> Result<Outcome> {
+        self.check_cursor(name, hold)?;
         let schema = query_schema(&query);
         let rows = self.query(query, context).await?;
-        Ok(self.put_cursor(name, schema, rows, parsed))
+        Ok(self.put_cursor(name, schema, rows, hold, parsed))
     }
 
     /// Whether a cursor of this name may be declared.
-    pub(super) fn check_cursor(&self, name: &str) -> Result<()> {
-        if self.transaction.block != Block::Explicit {
+    pub(super) fn check_cursor(&self, name: &str, hold: bool) -> Result<()> {
+        if self.transaction.block != Block::Explicit && !hold {
             return Err(SqlError::new(SqlState::NO_ACTIVE_TRANSACTION, "DECLARE CURSOR can only be used in transaction blocks"));
         }
         if self.portals.0.contains_key(name) {
@@ -221,10 +256,10 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn put_cursor(&mut self, name: &str, schema: SchemaRef, rows: RowStream, parsed: &Parsed) -> Outcome {
+    pub(super) fn put_cursor(&mut self, name: &str, schema: SchemaRef, rows: RowStream, hold: bool, parsed: &Parsed) -> Outcome {
         let running = Some(Running { rows, tag: Tag::Counted("FETCH"), sent: 0 });
-        let portal =
-            Portal { parsed: parsed.clone(), statement: None, schema: Some(schema), formats: Vec::new(), running, is_cursor: true };
+        let (parsed, schema) = (parsed.clone(), Some(schema));
+        let portal = Portal { parsed, statement: None, schema, formats: Vec::new(), running, is_cursor: true, hold, kept: false };
         self.portals.0.insert(name.to_string(), portal);
         Outcome::Done("DECLARE CURSOR".into())
     }
@@ -324,6 +359,7 @@ impl Session {
         }
         self.portals.clear();
         self.statements.0.clear();
+        self.temporary = Default::default();
         let reports = self.settings.reset_all();
         self.reports.extend(reports);
         Ok(Outcome::Done("DISCARD ALL".into()))

@@ -8,6 +8,7 @@
 //! - `transaction`, `commit`: blocks, snapshots, effects
 //! - `writing`: INSERT, UPDATE, DELETE
 //! - `writing_out`: INSERT of VALUES into a table with a connector
+//! - `temporary`: temporary views
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH
 //! - `show`, `explain_job`: SHOW and DESCRIBE; EXPLAIN of what runs
 //! - `copy`: COPY in and out; `subscribing`: SUBSCRIBE
@@ -24,6 +25,7 @@ pub mod settings;
 pub mod show;
 pub mod statement;
 mod subscribing;
+mod temporary;
 pub mod transaction;
 mod writing;
 mod writing_out;
@@ -42,6 +44,7 @@ use eddyline_common::{Epoch, SqlError};
 use eddyline_planner::statement::CopyFormat;
 use settings::Settings;
 use std::sync::{Arc, Weak};
+use temporary::TemporaryViews;
 use transaction::Transaction;
 
 /// What all sessions share.
@@ -65,6 +68,9 @@ pub struct Session {
     transaction: Transaction,
     statements: Statements,
     portals: Portals,
+    temporary: TemporaryViews,
+    /// So many were made.
+    last_temporary: u32,
     /// The newest epoch this session has read or written: it never goes back behind it.
     seen: Epoch,
     /// What this session reads or has yet to read from, as long as somebody in it does.
@@ -113,6 +119,8 @@ impl Session {
             transaction: Transaction::default(),
             statements: Statements::default(),
             portals: Portals::default(),
+            temporary: TemporaryViews::default(),
+            last_temporary: 0,
             seen: Epoch::ZERO,
             snapshots: Vec::new(),
             notices: Vec::new(),

@@ -2,6 +2,7 @@
 //! relations and functions with the session's own facts.
 
 use super::Session;
+use super::temporary::TemporaryViews;
 use crate::catalog::CatalogSnapshot;
 use crate::pgcatalog::functions::SessionFunctions;
 use crate::pgcatalog::{self, DATABASE, SessionFacts, SystemContext};
@@ -13,26 +14,46 @@ use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlType};
 use eddyline_planner::catalog::SqlFunction;
 use eddyline_planner::statement::{Planned, Query, Returning, Subscriber, Subscription};
-use eddyline_planner::{Catalog, Parsed, RULES, Relation, RelationKind, StateTableIds};
+use eddyline_planner::{Catalog, DEFAULTS, Parsed, RULES, Relation, RelationKind, StateTableIds};
 use std::sync::Arc;
 
 /// The planner's view of everything a statement may name.
 pub struct SessionCatalog {
+    /// What is durable; with what is the session's own it is in `context`.
     pub snapshot: Arc<CatalogSnapshot>,
     pub context: Arc<SystemContext>,
     functions: SessionFunctions,
+    temporary: TemporaryViews,
+}
+
+impl SessionCatalog {
+    fn new(snapshot: Arc<CatalogSnapshot>, context: Arc<SystemContext>, temporary: TemporaryViews) -> Self {
+        SessionCatalog { snapshot, functions: SessionFunctions::new(context.clone()), context, temporary }
+    }
 }
 
 impl Catalog for SessionCatalog {
     fn relation(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>> {
+        let own = || self.temporary.get(name).map(|view| view.relation.clone());
+        let durable = || self.snapshot.by_name(name).cloned();
         match schema {
-            None | Some("public") => self.snapshot.by_name(name).cloned(),
+            None => own().or_else(durable),
+            Some("public") => durable(),
+            Some("pg_temp") => own(),
             Some(_) => None,
         }
     }
 
     fn relations(&self) -> Vec<Arc<Relation>> {
-        self.snapshot.relations().cloned().collect()
+        self.snapshot.relations().chain(self.temporary.relations()).cloned().collect()
+    }
+
+    fn of_view(&self, view: &Relation) -> Option<Box<dyn Catalog + '_>> {
+        if self.temporary.is_empty() {
+            return None;
+        }
+        let beneath = self.temporary.by_id(view.id).map(|own| own.beneath.clone()).unwrap_or_default();
+        Some(Box::new(SessionCatalog::new(self.snapshot.clone(), self.context.clone(), beneath)))
     }
 
     fn table_source(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableSource>> {
@@ -74,13 +95,13 @@ impl Session {
             statements: self.statements.described(),
         };
         let context = Arc::new(SystemContext {
-            catalog: snapshot.clone(),
+            catalog: self.temporary.over(snapshot.clone()),
             session,
             services: Some(self.services.clone()),
             set_config: Default::default(),
             now_micros: self.services.clock.now().micros(),
         });
-        SessionCatalog { snapshot, functions: SessionFunctions::new(context.clone()), context }
+        SessionCatalog::new(snapshot, context, self.temporary.clone())
     }
 
     /// Plans a statement; `parameters` are the types the client declared.
@@ -92,6 +113,7 @@ impl Session {
             database: DATABASE.to_string(),
             disabled_rules: RULES.into_iter().filter(|rule| self.settings.get(rule) == Some("off")).collect(),
             pipeline_name: self.settings.get("pipeline.name").map(str::to_string),
+            defaults: DEFAULTS.into_iter().filter_map(|(name, option)| Some((option, self.settings.changed(name)?.to_string()))).collect(),
         };
         let plan = || eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters);
         let planned = without_stalling(parsed.sql.len(), plan)?;

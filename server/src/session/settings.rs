@@ -3,7 +3,8 @@
 //! back are undone by `Transaction` through `snapshot` and `restore`.
 
 use arrow::array::timezone::Tz;
-use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_common::{Result, SqlError, SqlState, options};
+use eddyline_planner::check_default;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub enum Kind {
     Zone,
     Encoding,
     DateStyle,
+    /// The option of this name, of what the session creates.
+    OfCreated(&'static str),
 }
 
 pub struct Definition {
@@ -92,6 +95,7 @@ pub const DEFINITIONS: &[Definition] = &[
     setting("max_connections", "100", Kind::ReadOnly),
     setting("max_identifier_length", "63", Kind::ReadOnly),
     setting("max_index_keys", "32", Kind::ReadOnly),
+    setting("parallelism.default", "", Kind::OfCreated(options::PARALLELISM)),
     setting("pipeline.name", "", Kind::Text),
     setting("quote_all_identifiers", "off", Kind::Bool),
     setting("role", "none", Kind::Text),
@@ -106,6 +110,8 @@ pub const DEFINITIONS: &[Definition] = &[
     setting("statement_timeout", "0", Kind::Duration),
     setting("synchronize_seqscans", "on", Kind::Bool),
     setting("synchronous_commit", "on", Kind::Text),
+    setting("table.exec.source.idle-timeout", "0 ms", Kind::OfCreated(options::IDLE_TIMEOUT)),
+    setting("table.exec.state.ttl", "0 ms", Kind::OfCreated(options::STATE_TTL)),
     reported("TimeZone", "UTC", Kind::Zone),
     setting("timezone_abbreviations", "Default", Kind::Text),
     setting("transaction_deferrable", "off", Kind::Bool),
@@ -128,6 +134,7 @@ fn canonical(name: &str) -> String {
         "session authorization" => "session_authorization".into(),
         "transaction isolation level" => "transaction_isolation".into(),
         "names" => "client_encoding".into(),
+        "table.exec.resource.default-parallelism" => "parallelism.default".into(),
         lower => lower.into(),
     }
 }
@@ -194,7 +201,7 @@ impl Settings {
         Ok((changed && definition.reported).then_some((definition.name, value)))
     }
 
-    /// Names with a dot belong to the user and to tools.
+    /// Names with a dot belong to the user and to tools: they are kept, and mean nothing; see `notice`.
     fn set_free(&mut self, name: String, value: Option<&str>) -> Result<()> {
         if !name.contains('.') {
             return Err(unknown(&name));
@@ -227,6 +234,11 @@ impl Settings {
         (millis > 0).then(|| Duration::from_millis(millis))
     }
 
+    /// The value of a setting that is not at its default.
+    pub fn changed(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| definition(&canonical(name)).is_none_or(|d| d.default != *value))
+    }
+
     pub fn is_on(&self, name: &str) -> bool {
         self.get(name) == Some("on")
     }
@@ -247,6 +259,36 @@ fn unknown(name: &str) -> SqlError {
         Some((distance, near)) if distance <= 3 => error.with_hint(format!("Perhaps you meant \"{near}\".")),
         _ => error,
     }
+}
+
+/// Settings of Flink's that mean nothing here, by how they begin, with what says the same.
+const ELSEWHERE: [(&str, &str); 7] = [
+    ("execution.checkpointing.interval", "ALTER SYSTEM SET checkpoint_interval = ... says it for the server."),
+    ("execution.checkpointing", "Checkpoints are the server's; see its flags."),
+    ("execution.runtime-mode", "A SELECT ends; materialized views, sinks and running INSERTs go on."),
+    ("state.", "Where state lies is said by the server's flags."),
+    ("table.exec.emit.allow-lateness", "The option allowed_lateness of a view or sink says it."),
+    ("table.exec.mini-batch", "The option emit_interval of a view or sink lets it collect changes."),
+    ("table.exec.", "What a view or sink can be told is among its options: CREATE ... WITH (...)."),
+];
+
+/// What a client should know that sets this: that it means nothing, or from when on it counts.
+pub fn notice(name: &str) -> Option<SqlError> {
+    let name = canonical(name);
+    let success = |message: String| SqlError::new(SqlState("00000"), message);
+    if let Some(definition) = definition(&name) {
+        let of_inputs = definition.kind == Kind::OfCreated(options::IDLE_TIMEOUT);
+        return of_inputs.then(|| success(format!("parameter \"{name}\" counts for sources and tables that are created from now on")));
+    }
+    let error = success(format!("parameter \"{name}\" means nothing here"));
+    if let Some((_, hint)) = ELSEWHERE.iter().find(|(start, _)| name.starts_with(start)) {
+        return Some(error.with_hint(*hint));
+    }
+    let near = options::nearest(&name, DEFINITIONS.iter().map(|d| d.name).filter(|known| known.contains('.')));
+    Some(match near {
+        Some(near) => error.with_hint(format!("Perhaps you meant \"{near}\".")),
+        None => error,
+    })
 }
 
 fn check(definition: &Definition, value: &str) -> Result<String> {
@@ -281,6 +323,9 @@ fn check(definition: &Definition, value: &str) -> Result<String> {
             "utf8" | "unicode" | "sqlascii" => Ok("UTF8".into()),
             _ => Err(invalid("Only UTF8 is spoken here.".into())),
         },
+        // Flink's word for: not given.
+        Kind::OfCreated(options::PARALLELISM) if value == "-1" => Ok(definition.default.to_string()),
+        Kind::OfCreated(option) => check_default(name, option, value).map(|()| value.to_string()),
         Kind::DateStyle => {
             let mut parts = value.split(',').map(|p| p.trim().to_ascii_lowercase());
             match parts

@@ -43,7 +43,7 @@ fn setting_name(name: &str) -> String {
 
 impl Session {
     pub(super) fn show(&self, show: Show) -> Result<Outcome> {
-        let catalog = self.services().coordinator.catalog();
+        let catalog = self.shown_catalog();
         let relation = |id| -> Result<&Arc<Relation>> {
             catalog.get(id).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the relation does not exist any more"))
         };
@@ -58,6 +58,7 @@ impl Session {
             Show::Objects(kind) => {
                 let mut names: Vec<&str> = catalog.relations().filter(|r| object_kind(r) == *kind).map(|r| r.name.as_str()).collect();
                 names.sort_unstable();
+                names.dedup();
                 names.into_iter().map(|n| vec![n.to_string()]).collect()
             }
             Show::Jobs => self.jobs(),

@@ -100,7 +100,7 @@ impl Session {
                 self.transaction.rollback_to(&name)?;
                 Ok(Outcome::Done("ROLLBACK".into()))
             }
-            Planned::DeclareCursor { name, query } => self.declare(&name, query, &context, parsed).await,
+            Planned::DeclareCursor { name, query, hold } => self.declare(&name, query, hold, &context, parsed).await,
             Planned::Subscribe(subscription) => self.subscribe(subscription, parsed).await,
             Planned::Fetch { name, count, move_only } => self.fetch(&name, count, move_only).await,
             Planned::CloseCursor(name) => self.close_cursor(name.as_deref()),
@@ -211,16 +211,23 @@ impl Session {
             self.warn(SqlState::ACTIVE_TRANSACTION, "definition statements take effect at once and are not undone by ROLLBACK");
         }
         let (ddl, tag) = match planned {
-            Planned::Create { relation, if_not_exists } => {
+            Planned::Create { relation, if_not_exists, comments, notices } => {
+                notices.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
+                if relation.is_temporary() {
+                    return self.create_temporary(relation, if_not_exists, comments);
+                }
                 let is_insert = matches!(&relation.kind, RelationKind::Sink(sink) if sink.is_insert);
                 let created = format!("CREATE {}", kind_tag(crate::catalog::object_kind(&relation)));
                 let tag = if is_insert { RUNNING_INSERT.to_string() } else { created };
-                (Ddl::Create { relation: Box::new(relation), if_not_exists }, tag)
+                (Ddl::Create { relation: Box::new(relation), if_not_exists, comments }, tag)
             }
             Planned::CreateFunction { function, replace } => {
                 (Ddl::CreateFunction { function: Box::new(function), replace }, "CREATE FUNCTION".to_string())
             }
-            Planned::Drop { kind, names, if_exists, cascade } => {
+            Planned::Drop { kind: ObjectKind::View, names, if_exists, cascade, temporary } => {
+                return self.drop_views(names, if_exists, cascade, temporary).await;
+            }
+            Planned::Drop { kind, names, if_exists, cascade, .. } => {
                 (Ddl::Drop { kind, names, if_exists, cascade }, format!("DROP {}", kind_tag(kind)))
             }
             Planned::AdvanceWatermark { relation, to_micros } => {
@@ -235,7 +242,10 @@ impl Session {
             Planned::Comment { relation, column, text } => (Ddl::Comment { relation, column, text }, "COMMENT".to_string()),
             other => return Err(SqlError::internal(format!("not a definition statement: {other:?}"))),
         };
-        let mut ddl = ddl;
+        self.change_catalog(ddl, tag).await
+    }
+
+    pub(super) async fn change_catalog(&mut self, mut ddl: Ddl, tag: String) -> Result<Outcome> {
         let starts = self.services.coordinator.resolve(&mut ddl).await?;
         let outcome = {
             let _shield = self.cancel.shield();
@@ -279,6 +289,7 @@ impl Session {
             return Ok(Outcome::Done(tag.into()));
         }
         self.set(name, value)?;
+        self.notices.extend(value.and_then(|_| super::settings::notice(name)));
         Ok(Outcome::Done(tag.into()))
     }
 

@@ -41,7 +41,7 @@ impl Session {
     pub(super) async fn subscribe(&mut self, subscription: Subscription, parsed: &Parsed) -> Result<Outcome> {
         let Subscription { relation, columns, snapshot, as_of, to } = subscription;
         if let Subscriber::Cursor(name) = &to {
-            self.check_cursor(name)?;
+            self.check_cursor(name, false)?;
         }
         let at = self.services.coordinator.snapshot(&[relation], self.seen).await?;
         self.seen = self.seen.max(at.epoch);
@@ -62,7 +62,7 @@ impl Session {
         match to {
             Subscriber::Client => Ok(Outcome::Rows { rows, tag: Tag::Counted("SUBSCRIBE") }),
             Subscriber::Copy(format) => Ok(Outcome::CopyOut { rows, format }),
-            Subscriber::Cursor(name) => Ok(self.put_cursor(&name, schema, rows, parsed)),
+            Subscriber::Cursor(name) => Ok(self.put_cursor(&name, schema, rows, false, parsed)),
         }
     }
 }

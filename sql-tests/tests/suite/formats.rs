@@ -69,6 +69,9 @@ const BEFORE_CHECKPOINT: &[&str] = &[
     "CREATE SOURCE hook (id BIGINT) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON",
     "COMMENT ON TABLE item IS 'what is sold'",
     "ALTER SYSTEM SET snapshot_age = '2 h'",
+    "CREATE MATERIALIZED VIEW middles AS SELECT MEDIAN(v) AS m, PERCENTILE_DISC(0.5) WITHIN GROUP (ORDER BY id DESC) AS d FROM event",
+    "CREATE TEMPORARY VIEW dearer AS SELECT id FROM item WHERE price > 20",
+    "CREATE MATERIALIZED VIEW of_dearer (id COMMENT 'of an item') AS SELECT id FROM dearer",
 ];
 
 const AFTER_CHECKPOINT: &[&str] = &[
@@ -89,6 +92,7 @@ const AFTER_CHECKPOINT: &[&str] = &[
     "ALTER MATERIALIZED VIEW shares SET (on_error = 'stop', emit_interval = '10 ms')",
     "COMMENT ON COLUMN item.name IS 'as it is called'",
     "ALTER SYSTEM SET snapshot_size = '2GiB'",
+    "CREATE VIEW described (id COMMENT 'a number') COMMENT 'of items' AS SELECT id FROM item",
 ];
 
 const QUERIES: &[&str] = &[
@@ -120,9 +124,11 @@ const QUERIES: &[&str] = &[
     "SELECT * FROM pairs_of_hits ORDER BY 1, 2",
     "SELECT * FROM per_window ORDER BY window_start",
     "SELECT relation, option, value FROM eddyline.options WHERE relation IN ('shares', 'remembered') ORDER BY 1, 2",
-    "SELECT * FROM eddyline.comments ORDER BY 1, 2",
     "SELECT name, value FROM eddyline.settings WHERE name LIKE 'snapshot%' ORDER BY name",
     "SELECT state FROM eddyline.jobs WHERE job = 'nowhere'",
+    "SELECT * FROM middles",
+    "SELECT * FROM of_dearer ORDER BY id",
+    "SELECT relation, \"column\", comment FROM eddyline.comments ORDER BY 1, 2",
 ];
 
 /// What was ever written into a log or a manifest: records of DDL by their names, operators by theirs.
@@ -154,7 +160,6 @@ const WRITTEN: &[&str] = &[
     "Over",
     "MatchRecognize",
     "TemporalFilter",
-    "Normalize",
     "Materialize",
     "Sink",
 ];

@@ -35,6 +35,16 @@ fn run(server: &Server, script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The notices of a script.
+fn notices(server: &Server, script: &str) -> String {
+    let mut child = psql(server).spawn().expect("psql is installed");
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let notices = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{script}\n{notices}");
+    notices
+}
+
 /// The lines that psql prints for one command, without the footer that counts rows.
 fn lines(server: &Server, command: &str) -> Vec<String> {
     let all = run(server, &format!("{command}\n"));
@@ -192,4 +202,29 @@ fn control_c_ends_a_statement_while_its_rows_stream() {
     child.wait().unwrap();
     assert!(complaints.contains("canceling statement due to user request"), "{complaints}");
     assert!(took < Duration::from_secs(10), "it took {took:?}");
+}
+
+/// What is taken and does less than it says is told.
+#[test]
+fn what_means_nothing_is_said() {
+    let server = server();
+    for (script, notice) in [
+        ("SET 'execution.runtime-mode' = 'streaming';", "parameter \"execution.runtime-mode\" means nothing here"),
+        ("SET 'table.exec.mini-batch.enabled' = 'true';", "HINT:  The option emit_interval"),
+        ("SET 'table.exec.state.tll' = '1 h';", "HINT:  Perhaps you meant \"table.exec.state.ttl\"."),
+        ("SET my.own = 'x';", "parameter \"my.own\" means nothing here"),
+        ("SET 'table.exec.source.idle-timeout' = '1 min';", "sources and tables that are created from now on"),
+        ("CREATE TEMPORARY TABLE made (id INT) WITH ('connector' = 'datagen', 'number-of-rows' = '1');", "is not temporary"),
+        ("CREATE TEMPORARY VIEW v AS SELECT 1 AS n; CREATE VIEW w AS SELECT n FROM v;", "view \"w\" will be a temporary view"),
+    ] {
+        let told = notices(&server, script);
+        assert!(told.contains("NOTICE:  ") && told.contains(notice), "{script}: {told}");
+        assert_eq!(told.matches("NOTICE").count(), 1, "{script}: {told}");
+    }
+    assert_eq!(
+        notices(&server, "SET 'table.exec.state.ttl' = '1 h'; SET 'parallelism.default' = '2'; SET 'pipeline.name' = 'x'; RESET my.own;"),
+        ""
+    );
+    // Another session's.
+    assert_eq!(lines(&server, "SELECT COUNT(*) FROM pg_class WHERE relname IN ('v', 'w')"), ["count", "0"]);
 }

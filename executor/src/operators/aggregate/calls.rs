@@ -3,7 +3,7 @@
 
 use super::groups::{GroupValues, Source};
 use super::multiset::Shape;
-use super::ordered::{OrderedCall, is_ordered};
+use super::ordered::OrderedCall;
 use crate::accumulators::{self, KeyExtreme};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
@@ -82,7 +82,7 @@ impl Arrangement {
             };
         };
         let ty = input.field(argument).data_type();
-        if is_ordered(call.function) {
+        if call.function.is_ordered() {
             self.ordered.push(OrderedCall::new(call, argument, input)?);
             self.feeds.push(Feed { argument, filter, target: Target::Ordered(self.ordered.len() - 1) });
             return Ok(Source::Ordered(self.ordered.len() - 1));

@@ -1,17 +1,18 @@
 //! Aggregates of which the order of rows is part: ARRAY_AGG, STRING_AGG, FIRST_VALUE (and LAST_VALUE, the first in the
-//! opposite order). A group's values are rows of their own in the operator's state, in the call's order; a result is read
+//! opposite order), and percentiles, which are rows by their number. A group's values are rows of their own in the operator's state, in the call's order; a result is read
 //! from them when the group is touched, before and after.
 //!
 //! Rows are found by the group's key and ordered by the call's order and then the value. FIRST_VALUE over input that only
 //! grows keeps nothing but the first.
 
 use crate::accumulators::{Output, Updates};
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use eddyline_common::key::{ColumnOrder, KeyCodec, KeyRows, OrderCodec};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{Result, SqlError, SqlType, StateTableId};
+use eddyline_planner::functions::percentile;
 use eddyline_planner::plan::{AggregateCall, AggregateFunction};
 use eddyline_storage::state::{KeyedRows, RowBatch, RowChunk, RowShape, Shards, StateCounters, StateSpace, StateTable};
 use std::sync::Arc;
@@ -26,6 +27,11 @@ enum Form {
     First,
     Array(DataType),
     Text(String),
+    /// A share of the way through them, and whether it may be between two.
+    Percentile {
+        share: f64,
+        continuous: bool,
+    },
 }
 
 /// A call of one of these functions; `open` makes its state.
@@ -38,16 +44,18 @@ pub(super) struct OrderedCall {
     skip_nulls: bool,
 }
 
-pub(super) fn is_ordered(function: AggregateFunction) -> bool {
-    matches!(function, AggregateFunction::StringAgg | AggregateFunction::ArrayAgg | AggregateFunction::FirstValue)
-}
-
 impl OrderedCall {
     pub(super) fn new(call: &AggregateCall, argument: usize, input: &SchemaRef) -> Result<Self> {
         let ty = input.field(argument).data_type();
         let form = match (call.function, &call.output, ty) {
             (AggregateFunction::FirstValue, output, _) if output.to_arrow() == *ty => Form::First,
             (AggregateFunction::ArrayAgg, SqlType::Array(item), _) if item.to_arrow() == *ty => Form::Array(call.output.to_arrow()),
+            (AggregateFunction::PercentileCont, SqlType::Double, DataType::Float64) => {
+                Form::Percentile { share: call.share.unwrap_or(0.5), continuous: true }
+            }
+            (AggregateFunction::PercentileDisc, output, _) if output.to_arrow() == *ty => {
+                Form::Percentile { share: call.share.unwrap_or(0.5), continuous: false }
+            }
             (AggregateFunction::StringAgg, SqlType::Text, DataType::Utf8) => Form::Text(call.separator.clone().unwrap_or_default()),
             (function, output, _) => {
                 return Err(SqlError::unsupported(format!("{function:?} of {ty} cannot be computed as {output}")));
@@ -68,6 +76,11 @@ impl OrderedCall {
             skip_nulls: call.ignore_nulls || matches!(form, Form::Text(_)),
             form,
         })
+    }
+
+    /// How often a value counts that is there with this weight.
+    fn times(&self, weight: i64) -> usize {
+        if self.distinct { usize::from(weight > 0) } else { usize::try_from(weight).unwrap_or(0) }
     }
 
     pub(super) fn open(self, space: &StateSpace, kind: u8, window: bool, retract: bool) -> Result<Ordered> {
@@ -142,9 +155,13 @@ impl Ordered {
         self.rows.lookup(keys, Shards::Of(&|at| groups.shard(slots[at])), &mut heads)?;
         let mut values = KeyRows::default();
         let mut lengths = Vec::with_capacity(slots.len());
+        let mut between = Vec::new();
         for head in heads {
             let before = values.len();
-            self.collect(head, &mut values)?;
+            match self.call.form {
+                Form::Percentile { share, continuous } => between.push(self.percentile(head, share, continuous, &mut values)?),
+                _ => self.collect(head, &mut values)?,
+            }
             if matches!(self.call.form, Form::First) && values.len() == before {
                 values.push(&[NULL_KEY]);
             }
@@ -153,10 +170,46 @@ impl Ordered {
         let decoded = self.call.codec.decode(values.iter())?.pop();
         let decoded = decoded.ok_or_else(|| SqlError::internal("a value has no column"))?;
         Ok(Output::of(match &self.call.form {
-            Form::First => decoded,
+            Form::First | Form::Percentile { continuous: false, .. } => decoded,
+            Form::Percentile { .. } => in_between(&decoded, &between),
             Form::Array(ty) => lists(ty, decoded, &lengths)?,
             Form::Text(separator) => joined(separator, &decoded, &lengths),
         }))
+    }
+
+    /// How many values of a group count.
+    fn count(&mut self, head: u32) -> Result<usize> {
+        let mut pages = Pages::new(PAGE_ROWS);
+        let mut count = 0;
+        while pages.next(&mut self.rows, head)? {
+            count += pages.chunk.weights().iter().map(|weight| self.call.times(*weight)).sum::<usize>();
+        }
+        Ok(count)
+    }
+
+    /// Appends the value at a share of the way through a group, or the two around it, and tells how far it is from the one to the other.
+    fn percentile(&mut self, head: u32, share: f64, continuous: bool, values: &mut KeyRows) -> Result<f64> {
+        let wanted = if continuous { 2 } else { 1 };
+        let count = self.count(head)?;
+        if count == 0 {
+            (0..wanted).for_each(|_| values.push(&[NULL_KEY]));
+            return Ok(0.0);
+        }
+        let place = percentile::place(share, count, continuous);
+        let places = [place.lower, place.upper];
+        let mut open = &places[..wanted];
+        let mut pages = Pages::new(PAGE_ROWS);
+        let mut seen = 0;
+        while !open.is_empty() && pages.next(&mut self.rows, head)? {
+            for (at, weight) in pages.chunk.weights().iter().enumerate() {
+                seen += self.call.times(*weight);
+                while open.first().is_some_and(|place| *place < seen) {
+                    values.push(&[pages.chunk.row(at)]);
+                    open = &open[1..];
+                }
+            }
+        }
+        Ok(place.between)
     }
 
     /// Appends the values of one group in their order.
@@ -166,7 +219,7 @@ impl Ordered {
         while pages.next(&mut self.rows, head)? {
             let chunk = &pages.chunk;
             for (at, weight) in chunk.weights().iter().enumerate().filter(|(_, weight)| **weight > 0) {
-                for _ in 0..if self.call.distinct || first { 1 } else { *weight } {
+                for _ in 0..if first { 1 } else { self.call.times(*weight) } {
                     values.push(&[chunk.row(at)]);
                 }
                 if first {
@@ -263,6 +316,16 @@ impl Pages {
         }
         Ok(!self.chunk.is_empty())
     }
+}
+
+/// Of two values of each group what lies between them.
+fn in_between(values: &ArrayRef, between: &[f64]) -> ArrayRef {
+    let values = values.as_primitive::<Float64Type>();
+    let of = |(group, between): (usize, &f64)| {
+        let (lower, upper) = (2 * group, 2 * group + 1);
+        values.is_valid(lower).then(|| percentile::value_between(values.value(lower), values.value(upper), *between))
+    };
+    Arc::new(between.iter().enumerate().map(of).collect::<Float64Array>())
 }
 
 /// A list per group; a group without values has none.

@@ -150,6 +150,14 @@ const EXPRESSIONS: &[(&str, &str)] = &[
     ("string_aggregate", "SELECT k, STRING_AGG(g, ', ' ORDER BY g) AS a, COUNT(*) AS n FROM {t} GROUP BY k"),
     ("string_ordered", "SELECT k, STRING_AGG(g, '' ORDER BY i, g DESC) AS b FROM {t} GROUP BY k"),
     ("string_distinct", "SELECT k, STRING_AGG(DISTINCT g, ';' ORDER BY g) AS a FROM {t} GROUP BY k"),
+    (
+        "percentiles",
+        "SELECT k, PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY i) AS a, PERCENTILE_CONT(0.3) WITHIN GROUP (ORDER BY i DESC) FILTER (WHERE b) AS c, PERCENTILE_DISC(0.75) WITHIN GROUP (ORDER BY g) AS e FROM {t} GROUP BY k",
+    ),
+    (
+        "percentile_global",
+        "SELECT PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY s) AS a, PERCENTILE_DISC(0.1) WITHIN GROUP (ORDER BY i DESC NULLS LAST) AS c FROM {t}",
+    ),
     ("rollup", "SELECT k, b, COUNT(*) AS n, SUM(i) AS s FROM {t} GROUP BY ROLLUP (k, b)"),
     ("cube", "SELECT k, g, COUNT(*) AS n, MIN(k) AS m, COUNT(DISTINCT g) AS d FROM {t} GROUP BY CUBE (k, g)"),
     (
@@ -188,6 +196,10 @@ const APPROXIMATE: &[(&str, &str)] = &[
     (
         "variances",
         "SELECT k, VAR_POP(f) AS a, VAR_SAMP(f) AS b, STDDEV(f) AS c, STDDEV_POP(f) AS e, VARIANCE(r) AS x FROM {t} WHERE f BETWEEN -1000 AND 1000 GROUP BY k",
+    ),
+    (
+        "float_percentiles",
+        "SELECT k, PERCENTILE_CONT(0.35) WITHIN GROUP (ORDER BY f) AS a, PERCENTILE_DISC(0.6) WITHIN GROUP (ORDER BY d) AS b FROM {t} WHERE f BETWEEN -1000 AND 1000 GROUP BY k",
     ),
     ("variances_of_integers", "SELECT STDDEV_SAMP(i) AS a, VAR_POP(s) AS b, VARIANCE(d) AS c FROM {t}"),
     ("sums_of_all", "SELECT SUM(i) AS i, SUM(s) AS s, SUM(d) AS d, AVG(i) AS a FROM {t}"),
