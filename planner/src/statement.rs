@@ -16,6 +16,11 @@ pub enum Planned {
         relation: Relation,
         if_not_exists: bool,
     },
+    /// CREATE IF NOT EXISTS of a relation that exists: nothing is asked of its format or connector.
+    Exists {
+        kind: ObjectKind,
+        name: String,
+    },
     /// `replace`: of its signature, another body.
     CreateFunction {
         function: SqlFunction,
