@@ -2,8 +2,11 @@
 //! file. Only a connector can find these out, so the session asks for them before the statement is planned, and planning
 //! stays pure. A statement that is described says itself all that it needs.
 
+use crate::catalog::Catalog;
+use crate::create::object_name;
 use crate::parse::Parsed;
 use crate::parse::ast::{Ast, ColumnAst, ColumnValue, FormatAst};
+use crate::statement::ObjectKind;
 use datafusion::sql::sqlparser::ast::Ident;
 use eddyline_common::{Result, SqlType, options};
 use std::collections::BTreeMap;
@@ -34,6 +37,20 @@ impl Parsed {
         };
         let is_asked = options::is_described(&canonical) && (wants_columns || canonical.contains_key(options::PROTOBUF_DESCRIPTOR));
         is_asked.then_some(FormatRequest { options: canonical, wants_columns })
+    }
+
+    /// What CREATE SOURCE, TABLE or SINK IF NOT EXISTS finds under its name, whatever it is; then nothing else of the statement is looked at.
+    pub fn existing(&self, catalog: &dyn Catalog) -> Option<(ObjectKind, String)> {
+        let (kind, name) = match &self.ast {
+            Ast::CreateRelation(create) if create.if_not_exists => {
+                let is_source = create.source || create.options.keys().any(|key| key.eq_ignore_ascii_case(options::CONNECTOR));
+                (if is_source { ObjectKind::Source } else { ObjectKind::Table }, &create.name)
+            }
+            Ast::CreateSink(create) if create.if_not_exists => (ObjectKind::Sink, &create.name),
+            _ => return None,
+        };
+        let name = object_name(name, &self.text).ok()?;
+        catalog.relation(None, &name).map(|_| (kind, name))
     }
 
     /// The statement with what its format says: further options, and columns before those that are declared.

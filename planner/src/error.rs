@@ -200,6 +200,7 @@ fn quoted(message: &str) -> Option<SqlError> {
     let (text, rest) = message.split_once("External error: ")?.1.split_once(" (SQLSTATE ")?;
     let state = match rest.get(..5)? {
         "42883" => SqlState::UNDEFINED_FUNCTION,
+        "42804" => SqlState::DATATYPE_MISMATCH,
         _ => return None,
     };
     let error = SqlError::new(state, text);

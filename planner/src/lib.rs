@@ -44,9 +44,11 @@ mod types;
 
 pub use catalog::{Catalog, Relation, RelationKind};
 pub use create::table_plan;
+pub use described::FormatRequest;
 pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scalar};
 pub use keyed::keyed_plan;
 pub use lower::StateTableIds;
+pub use optimize::batch_rules;
 pub use parse::{Parsed, parse};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;

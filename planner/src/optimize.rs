@@ -4,8 +4,10 @@
 //! above connects.
 //!
 //! - `clock`: what must be left of `now()`
+//! - `push_down`: how far conditions go down, in plans that run once too
 
 mod clock;
+mod push_down;
 
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
@@ -29,11 +31,12 @@ use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
-use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use push_down::PushDown;
+pub use push_down::rules as batch_rules;
 use std::sync::Arc;
 
 /// Passes over the rules; plans here are small and settle in two.
@@ -54,7 +57,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
-        Arc::new(PushDownFilter::new()),
+        Arc::new(PushDown::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ]

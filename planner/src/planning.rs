@@ -47,6 +47,9 @@ pub fn plan(
 }
 
 fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTableIds) -> Result<Planned> {
+    if let Some((kind, name)) = parsed.existing(context.catalog) {
+        return Ok(Planned::Exists { kind, name });
+    }
     Ok(match ast {
         Ast::Empty => Planned::Empty,
         Ast::Query(query) => Planned::Query(context.query(query)?),

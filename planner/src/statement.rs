@@ -19,6 +19,11 @@ pub enum Planned {
         /// What whoever creates it should know.
         notices: Vec<String>,
     },
+    /// CREATE IF NOT EXISTS of a relation that exists: nothing is asked of its format or connector.
+    Exists {
+        kind: ObjectKind,
+        name: String,
+    },
     /// `replace`: of its signature, another body.
     CreateFunction {
         function: SqlFunction,

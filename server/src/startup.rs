@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 const CLIENT_THREADS: usize = 2;
 
 /// Parsing and planning recurse on these threads.
-const CLIENT_STACK_BYTES: usize = 8 << 20;
+const CLIENT_STACK_BYTES: usize = 64 << 20;
 
 /// Threads that queries share with the views.
 const QUERY_THREADS_MAX: usize = 2;

@@ -53,8 +53,8 @@ pub trait Threads: Send + Sync + Debug {
 #[derive(Debug, Default)]
 pub struct SystemThreads;
 
-/// Parsing, planning and expressions recurse.
-const STACK_BYTES: usize = 8 << 20;
+/// Parsing, planning and expressions recurse, a chain of 2,000 operators as deep. Only what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
 
 impl Threads for SystemThreads {
     fn spawn(&self, name: &str, mut process: Box<dyn Process>) -> io::Result<Box<dyn Thread>> {

@@ -4,7 +4,7 @@
 //! by a number which schema of a registry it was written with, and by a path which message of it (`RegistryParser`). Either way
 //! the type is planned against the columns once. What no column wants is passed over by its wire type.
 //!
-//! - `schema`: message types; `descriptor` and `source`: where they come from
+//! - `schema`: message types; `descriptor` and `source`: where they come from; `escapes`: in their texts
 //! - `plan`: a message type against columns; `wire`, `decode`: records by a plan; `encode`: records from columns
 //! - `describe`: columns from a message type
 
@@ -12,6 +12,7 @@ mod decode;
 mod describe;
 mod descriptor;
 mod encode;
+mod escapes;
 mod plan;
 mod schema;
 mod source;

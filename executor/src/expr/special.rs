@@ -132,6 +132,15 @@ impl fmt::Display for LazyLogic {
 }
 
 impl PhysicalExpr for LazyLogic {
+    // What these are by default asks for both at each level: twice the work for each level of a long chain.
+    fn data_type(&self, _input: &Schema) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn nullable(&self, input: &Schema) -> Result<bool> {
+        self.whole.nullable(input)
+    }
+
     fn return_field(&self, input: &Schema) -> Result<FieldRef> {
         Ok(Arc::new(Field::new(self.to_string(), DataType::Boolean, self.whole.nullable(input)?)))
     }
@@ -188,6 +197,15 @@ impl fmt::Display for FloatDivision {
 }
 
 impl PhysicalExpr for FloatDivision {
+    // What these are by default asks for both at each level: twice the work for each level of a long chain.
+    fn data_type(&self, input: &Schema) -> Result<DataType> {
+        self.unchecked.data_type(input)
+    }
+
+    fn nullable(&self, input: &Schema) -> Result<bool> {
+        self.unchecked.nullable(input)
+    }
+
     fn return_field(&self, input: &Schema) -> Result<FieldRef> {
         self.unchecked.return_field(input)
     }
@@ -247,6 +265,15 @@ impl fmt::Display for InRange {
 }
 
 impl PhysicalExpr for InRange {
+    // What these are by default asks for both at each level: twice the work for each level of a long chain.
+    fn data_type(&self, input: &Schema) -> Result<DataType> {
+        self.checked.data_type(input)
+    }
+
+    fn nullable(&self, input: &Schema) -> Result<bool> {
+        self.checked.nullable(input)
+    }
+
     fn return_field(&self, input: &Schema) -> Result<FieldRef> {
         self.checked.return_field(input)
     }

@@ -20,7 +20,8 @@ const OF_LOCAL_TIME: &[&str] = &["date_part", "date_format", "to_char"];
 /// Those that give a time again.
 const TO_LOCAL_TIME: &[&str] = &["date_trunc", "eddyline_floor", "eddyline_ceil"];
 
-const COMPARISONS: &[Operator] = &[
+/// Operators that compare.
+pub(super) const COMPARISONS: &[Operator] = &[
     Operator::Eq,
     Operator::NotEq,
     Operator::Lt,

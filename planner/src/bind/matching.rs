@@ -5,7 +5,7 @@ use super::set_operations::is_set_operation;
 use crate::error::into_datafusion;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{JoinType, Result as DfResult, ScalarValue};
+use datafusion::common::{DataFusionError, JoinType, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan};
 use eddyline_common::types::TYPE_METADATA_KEY;
 use eddyline_common::{SqlError, SqlState, SqlType};
@@ -43,7 +43,7 @@ fn kind(field: &Field) -> Option<Kind> {
     })
 }
 
-fn go_together(left: &Field, right: &Field) -> bool {
+pub fn go_together(left: &Field, right: &Field) -> bool {
     match (kind(left), kind(right)) {
         (Some(left), Some(right)) => left == right,
         _ => true,
@@ -96,11 +96,19 @@ fn check_columns(operation: &str, left: &LogicalPlan, right: &LogicalPlan) -> Df
         if go_together(l, r) || is_untyped(left, i) || is_untyped(right, i) {
             continue;
         }
-        let message = format!("{operation} types {} and {} cannot be matched", shown(l), shown(r));
-        let error = SqlError::new(SqlState::DATATYPE_MISMATCH, message).with_detail(format!("They are the types of column {}.", i + 1));
-        return Err(into_datafusion(error.with_hint("Cast one of them to the type of the other.")));
+        return Err(cannot_be_matched(operation, l, r, Some(format!("They are the types of column {}.", i + 1))));
     }
     Ok(())
+}
+
+/// Of values of which each may be taken.
+pub fn cannot_be_matched(what: &str, left: &Field, right: &Field, detail: Option<String>) -> DataFusionError {
+    let message = format!("{what} types {} and {} cannot be matched", shown(left), shown(right));
+    let error = SqlError::new(SqlState::DATATYPE_MISMATCH, message).with_hint("Cast one of them to the type of the other.");
+    into_datafusion(match detail {
+        Some(detail) => error.with_detail(detail),
+        None => error,
+    })
 }
 
 /// Whether a column of a plan is nothing but literals in quotes.
@@ -118,7 +126,7 @@ fn is_untyped(plan: &LogicalPlan, column: usize) -> bool {
     }
 }
 
-fn is_text_literal(expr: &Expr) -> bool {
+pub fn is_text_literal(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(ScalarValue::Utf8(_) | ScalarValue::Utf8View(_) | ScalarValue::LargeUtf8(_), _) => true,
         Expr::Alias(alias) => is_text_literal(&alias.expr),

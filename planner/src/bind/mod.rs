@@ -2,6 +2,7 @@
 //! batch queries (tables are what the server scans) and streaming ones (tables are `RelationSource`s, which
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
+mod alternatives;
 pub mod as_of;
 mod asof;
 mod casts;
@@ -183,6 +184,7 @@ impl<'a> Binder<'a> {
             Mode::Streaming => unnest::rewrite(plan).map_err(|e| self.error(e))?,
             Mode::Batch => plan,
         };
+        let plan = alternatives::in_plan(plan).map_err(|e| self.error(e))?;
         matching::check(&plan).map_err(|e| self.error(e))?;
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
@@ -197,7 +199,8 @@ impl<'a> Binder<'a> {
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         let bound = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
         let inlined = bound.and_then(|e| self.inline_expr(e, schema));
-        inlined.and_then(|e| casts::in_expr(e, schema, zone)).map_err(|e| self.error(e))
+        let typed = inlined.and_then(|e| alternatives::in_expr(e, schema));
+        typed.and_then(|e| casts::in_expr(e.data, schema, zone)).map_err(|e| self.error(e))
     }
 
     /// The relations and functions named, for `depends_on`. What names a temporary view names what that stands on.

@@ -1,9 +1,10 @@
 //! What operands mean by the types beside them, as in PostgreSQL: an untyped literal that is compared takes the other
 //! side's type, and subscripts of the catalog's vectors (`int2vector`, `oidvector`) begin at zero.
 
+use super::alternatives;
 use super::matching::check_operands;
 use crate::functions::{INTERVAL_OVER, INTERVAL_TIMES, registry};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::functions_nested::expr_fn::array_element;
@@ -15,12 +16,17 @@ use eddyline_common::SqlType;
 use eddyline_common::types::TYPE_METADATA_KEY;
 use std::sync::Arc;
 
+/// Digits of a numeric.
+const MAX_PRECISION: u8 = 38;
+
 #[derive(Debug)]
 pub struct Operands;
 
 impl ExprPlanner for Operands {
     fn plan_binary_op(&self, binary: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator::*;
+        let RawBinaryExpr { op, left, right } = binary;
+        let binary = RawBinaryExpr { op, left: settled(left, schema)?, right: settled(right, schema)? };
         if matches!(binary.op, Multiply | Divide)
             && let Some(scaled) = scaled_interval(&binary, schema)?
         {
@@ -30,12 +36,12 @@ impl ExprPlanner for Operands {
             return Ok(PlannerResult::Original(binary));
         }
         let RawBinaryExpr { op, left, right } = binary;
-        let left = typed_as(left, &right, schema)?;
-        let right = typed_as(right, &left, schema)?;
         // What cannot be typed is reported by the binder, with its place.
-        if let (Ok((_, left_field)), Ok((_, right_field))) = (left.to_field(schema), right.to_field(schema)) {
-            check_operands(&op, (&left, &left_field), (&right, &right_field))?;
-        }
+        let (Ok((_, left_field)), Ok((_, right_field))) = (left.to_field(schema), right.to_field(schema)) else {
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        };
+        check_operands(&op, (&left, &left_field), (&right, &right_field))?;
+        let (left, right) = (typed_as(left, &right_field), typed_as(right, &left_field));
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 
@@ -49,6 +55,11 @@ impl ExprPlanner for Operands {
             other => PlannerResult::Original(other),
         })
     }
+}
+
+/// A CASE that begins with a literal in quotes is of the type of its other branches.
+fn settled(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    if matches!(expr, Expr::Case(_)) { Ok(alternatives::in_expr(expr, schema)?.data) } else { Ok(expr) }
 }
 
 /// An interval times a number, either way round, or by one.
@@ -67,21 +78,37 @@ fn scaled_interval(binary: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<E
     Ok(Some(Expr::ScalarFunction(ScalarFunction::new_udf(udf, vec![interval.clone(), number.clone()]))))
 }
 
-/// A text literal as what stands beside it, where DataFusion would compare both as texts or not at all.
-fn typed_as(expr: Expr, beside: &Expr, schema: &DFSchema) -> Result<Expr> {
-    if !matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _)) {
-        return Ok(expr);
-    }
-    let field = beside.to_field(schema)?.1;
-    match (SqlType::from_field(&field), &expr) {
-        (Some(uuid @ SqlType::Uuid), _) => {
-            return Ok(Expr::Cast(Cast { expr: Box::new(expr), field: Arc::new(uuid.field("", true)) }));
-        }
+/// A text literal as what it is compared with, where DataFusion would compare both as texts or not at all.
+pub fn typed_as(expr: Expr, beside: &Field) -> Expr {
+    let target = beside.data_type();
+    let takes = target.is_numeric() || matches!(target, DataType::Boolean | DataType::List(_) | DataType::Binary);
+    let is_text = SqlType::from_field(beside).is_some_and(|ty| matches!(ty, SqlType::Uuid | SqlType::Char(_)));
+    if takes || is_text { cast_literal(expr, beside) } else { expr }
+}
+
+/// A text literal as a value of a field's type; whatever else as it is.
+pub fn cast_literal(expr: Expr, to: &Field) -> Expr {
+    let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &expr else { return expr };
+    match SqlType::from_field(to) {
         // Blanks at its end mean nothing beside a character(n).
-        (Some(SqlType::Char(_)), Expr::Literal(ScalarValue::Utf8(Some(text)), _)) => return Ok(lit(text.trim_end_matches(' '))),
-        _ => {}
+        Some(SqlType::Char(_)) => lit(text.trim_end_matches(' ')),
+        Some(SqlType::Decimal { precision, scale }) => cast_to(decimal_of(text, precision, scale), expr),
+        Some(SqlType::Text | SqlType::Varchar(_) | SqlType::Json | SqlType::Null) | None => expr,
+        Some(ty) if ty.to_arrow() == *to.data_type() => cast_to(ty, expr),
+        Some(_) => Expr::Cast(Cast::new(Box::new(expr), to.data_type().clone())),
     }
-    let target = field.data_type().clone();
-    let takes = target.is_integer() || target.is_floating() || matches!(target, DataType::Boolean | DataType::List(_) | DataType::Binary);
-    Ok(if takes { Expr::Cast(Cast::new(Box::new(expr), target)) } else { expr })
+}
+
+fn cast_to(ty: SqlType, expr: Expr) -> Expr {
+    Expr::Cast(Cast { expr: Box::new(expr), field: Arc::new(ty.field("", true)) })
+}
+
+/// The type beside a number in quotes, or one that holds all digits of the number.
+fn decimal_of(text: &str, precision: u8, scale: i8) -> SqlType {
+    let (whole, fraction) = text.trim().trim_start_matches(['-', '+']).split_once('.').unwrap_or((text.trim(), ""));
+    let fits = whole.len() as i64 <= precision as i64 - scale as i64 && fraction.len() as i64 <= scale as i64;
+    match i8::try_from(fraction.len()) {
+        Ok(digits) if !fits && digits <= MAX_PRECISION as i8 => SqlType::Decimal { precision: MAX_PRECISION, scale: scale.max(digits) },
+        _ => SqlType::Decimal { precision, scale },
+    }
 }

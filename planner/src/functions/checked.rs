@@ -27,10 +27,7 @@ pub fn rewrite_plan(plan: LogicalPlan, more: &dyn Fn(Expr, &DFSchema) -> DfResul
 /// Rewrites every expression over the schema that it sees, names kept: nodes above refer to them.
 pub fn rewrite_expressions(plan: LogicalPlan, rewrite: &dyn Fn(Expr, &DFSchema) -> DfResult<Transformed<Expr>>) -> DfResult<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| {
-        let mut schema = merge_schema(&node.inputs());
-        if let LogicalPlan::TableScan(scan) = &node {
-            schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-        }
+        let schema = schema_of_inputs(&node)?;
         let names = NamePreserver::new(&node);
         node.map_expressions(|expr| {
             let name = names.save(&expr);
@@ -38,6 +35,15 @@ pub fn rewrite_expressions(plan: LogicalPlan, rewrite: &dyn Fn(Expr, &DFSchema) 
         })
     });
     rewritten.map(|t| t.data)
+}
+
+/// What the expressions of a node see.
+pub fn schema_of_inputs(node: &LogicalPlan) -> DfResult<DFSchema> {
+    let mut schema = merge_schema(&node.inputs());
+    if let LogicalPlan::TableScan(scan) = node {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    Ok(schema)
 }
 
 /// Replaces the arithmetic of a coerced expression.

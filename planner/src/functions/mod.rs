@@ -2,6 +2,7 @@
 //! functions by their name here, so a name, once released, keeps its meaning.
 //!
 //! - `clock`: `now()` and kin; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
+//! - `coalesce`: with literals that have no type yet
 //! - `texts`, `json`, `times`, `numbers`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
@@ -10,6 +11,7 @@ mod arrays;
 mod as_of;
 pub mod checked;
 mod clock;
+mod coalesce;
 mod json;
 mod native;
 mod not_null;
@@ -111,6 +113,7 @@ pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
 fn ours() -> Vec<ScalarUDF> {
     let mut functions = vec![
         ScalarUDF::new_from_impl(clock::Now::new()),
+        ScalarUDF::new_from_impl(coalesce::Coalesce::new()),
         ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
         ScalarUDF::new_from_impl(arrays::Entries::new()),
         ScalarUDF::new_from_impl(type_name::TypeName::new()),

@@ -1,7 +1,8 @@
 //! Hints: comments that begin with a plus sign. `STATE_TTL` is taken, others that mean something are refused by name, and those that
-//! only say how to run a query are comments.
+//! only say how to run a join are read and do nothing. What is no hint that anybody knows is an error, as in Flink: a comment that was meant to say
+//! something would say nothing.
 
-use crate::error::SourceText;
+use crate::error::{SourceText, lower_first, suggest};
 use crate::lower::TtlHint;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 use eddyline_common::options::{self, STATE_TTL};
@@ -9,6 +10,8 @@ use eddyline_common::{Result, SqlError, SqlState};
 
 /// Hints that change what a statement means and are not followed.
 const REFUSED: &[&str] = &["OPTIONS", "LOOKUP"];
+/// Hints that choose how a join is done.
+const WITHOUT_EFFECT: &[&str] = &["BROADCAST", "SHUFFLE_HASH", "SHUFFLE_MERGE", "NEST_LOOP", "MULTI_JOIN"];
 const TTL: &str = "STATE_TTL";
 
 /// A hint and where it stands.
@@ -25,31 +28,56 @@ pub fn read(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Vec<Hint>> {
         let Token::Whitespace(Whitespace::MultiLineComment(comment)) = &token.token else { continue };
         let Some(hints) = comment.strip_prefix('+') else { continue };
         let at = token.span.start;
-        let tokens = Tokenizer::new(&super::DIALECT, hints).tokenize().unwrap_or_default();
-        let mut tokens = tokens.into_iter().filter(|t| !matches!(t, Token::Whitespace(_))).peekable();
-        while let Some(token) = tokens.next() {
-            let Token::Word(word) = &token else { continue };
-            let name = word.value.to_uppercase();
-            if REFUSED.contains(&name.as_str()) {
+        let read = of_comment(hints).map_err(|error| text.at(error, at))?;
+        found.extend(read.into_iter().map(|ttl| Hint { at, ttl }));
+    }
+    Ok(found)
+}
+
+/// The hints of one comment: names with what stands in their parentheses, commas between them or not.
+fn of_comment(comment: &str) -> Result<Vec<TtlHint>> {
+    let tokens = Tokenizer::new(&super::DIALECT, comment).tokenize();
+    let tokens = tokens
+        .map_err(|error| malformed("a hint cannot be read").with_detail(format!("In /*+{comment}*/: {}.", lower_first(&error.message))))?;
+    let mut tokens = tokens.into_iter().filter(|t| !matches!(t, Token::Whitespace(_))).peekable();
+    let mut found = Vec::new();
+    while let Some(token) = tokens.next() {
+        let name = match &token {
+            Token::Word(word) => word.value.to_uppercase(),
+            Token::Comma => continue,
+            other => return Err(malformed(&format!("a hint begins with a name, not with \"{other}\""))),
+        };
+        let inside = arguments(&name, &mut tokens)?;
+        match name.as_str() {
+            TTL => found.extend(state_ttl(&inside)?),
+            refused if REFUSED.contains(&refused) => {
                 let error = SqlError::unsupported(format!("the hint {name} is not supported"));
-                return Err(text.at(error.with_hint("Say it in the options of CREATE."), at));
+                return Err(error.with_hint("Say it in the options of CREATE."));
             }
-            let inside = arguments(&mut tokens);
-            if name == TTL {
-                for ttl in state_ttl(&inside).map_err(|error| text.at(error, at))? {
-                    found.push(Hint { at, ttl });
-                }
-            }
+            known if WITHOUT_EFFECT.contains(&known) => {}
+            _ => return Err(unknown(&name)),
         }
     }
     Ok(found)
 }
 
+fn malformed(message: &str) -> SqlError {
+    SqlError::new(SqlState::SYNTAX_ERROR, message)
+        .with_hint("Write /*+ NAME(...) */, with every quote and parenthesis closed; without the plus sign it is a comment.")
+}
+
+fn unknown(name: &str) -> SqlError {
+    let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("there is no hint {name}"));
+    let known = [TTL].into_iter().chain(WITHOUT_EFFECT.iter().chain(REFUSED).copied());
+    let near = suggest(error.clone(), name, known);
+    if near.hint.is_some() { near } else { error.with_hint("STATE_TTL is one. Without the plus sign it is a comment.") }
+}
+
 /// What stands in the parentheses behind a hint's name.
-fn arguments(tokens: &mut std::iter::Peekable<impl Iterator<Item = Token>>) -> Vec<Token> {
+fn arguments(name: &str, tokens: &mut std::iter::Peekable<impl Iterator<Item = Token>>) -> Result<Vec<Token>> {
     let mut inside = Vec::new();
     if tokens.peek() != Some(&Token::LParen) {
-        return inside;
+        return Ok(inside);
     }
     let mut depth = 0;
     for token in tokens {
@@ -59,10 +87,10 @@ fn arguments(tokens: &mut std::iter::Peekable<impl Iterator<Item = Token>>) -> V
             other => inside.push(other),
         }
         if depth == 0 {
-            break;
+            return Ok(inside);
         }
     }
-    inside
+    Err(malformed(&format!("the hint {name} lacks its closing parenthesis")))
 }
 
 /// `'name' = '1 h', ...`.

@@ -1,6 +1,7 @@
 //! Bad input: SQLSTATE, the primary line, a hint where one helps, and the position in the whole text.
 
 use crate::support::TestCatalog;
+use eddyline_common::SqlType;
 use eddyline_planner::parse;
 
 /// The error, with the text from its position on in place of the number.
@@ -205,6 +206,96 @@ fn functions_and_types_of_operands() {
     assert!(["42883", "42804"].contains(&error.state.0), "{error}");
     let error = TestCatalog::new().error("CREATE MATERIALIZED VIEW m AS SELECT substr(1, 2, 3, 4, 5) AS x FROM t");
     assert_eq!(error.state.0, "42883", "{error}");
+}
+
+#[test]
+fn types_that_do_not_go_together() {
+    let missing = |operands: &str| ("42883", format!("operator does not exist: {operands}"));
+    let unmatched = |what: &str| ("42804", format!("{what} cannot be matched"));
+    for (expression, (state, message)) in [
+        ("v BETWEEN name AND '5'", missing("integer >= text")),
+        ("v BETWEEN 1 AND name", missing("integer <= text")),
+        ("v NOT BETWEEN name AND 5", missing("integer < text")),
+        ("name BETWEEN 1 AND 5", missing("text >= integer")),
+        ("v IN (1, name)", missing("integer = text")),
+        ("name NOT IN (v)", missing("text <> integer")),
+        ("ts IN (v)", missing("timestamp without time zone = integer")),
+        ("name IN (SELECT a FROM keyless)", missing("text = bigint")),
+        ("v NOT IN (SELECT b FROM keyless)", missing("integer <> text")),
+        ("v > ALL (SELECT b FROM keyless)", missing("integer > text")),
+        ("v IS DISTINCT FROM name", missing("integer = text")),
+        ("CASE v WHEN name THEN TRUE END", missing("integer = text")),
+        ("NULLIF(v, name) IS NULL", missing("integer = text")),
+        ("CASE WHEN v > 1 THEN name ELSE v END IS NULL", unmatched("CASE types integer and text")),
+        (
+            "CASE WHEN v > 1 THEN ts WHEN v > 2 THEN amount END IS NULL",
+            unmatched("CASE types timestamp without time zone and numeric(10,2)"),
+        ),
+        ("COALESCE(v, name) IS NULL", unmatched("COALESCE types integer and text")),
+        ("COALESCE(v, ts) IS NULL", unmatched("COALESCE types integer and timestamp without time zone")),
+        ("GREATEST(v, name) IS NULL", unmatched("GREATEST types integer and text")),
+        ("LEAST(name, amount) IS NULL", unmatched("LEAST types text and numeric(10,2)")),
+    ] {
+        for sql in [
+            format!("SELECT id FROM t WHERE {expression}"),
+            format!("SELECT id, ({expression}) AS x FROM t"),
+            format!("SELECT count(*) FROM t GROUP BY id HAVING bool_or({expression})"),
+            format!("CREATE MATERIALIZED VIEW m AS SELECT id FROM t WHERE {expression}"),
+            format!("UPDATE t SET v = 1 WHERE {expression}"),
+        ] {
+            check(&sql, state, &message, None, "Cast one");
+        }
+    }
+}
+
+#[test]
+fn literals_in_quotes_take_the_type_beside_them() {
+    let mut catalog = TestCatalog::new();
+    let view = "CREATE MATERIALIZED VIEW m AS SELECT CASE WHEN v > 1 THEN '7' ELSE v END AS a, COALESCE(ts, '2024-01-01') AS b, \
+        COALESCE(amount, '0.125') AS c, LEAST(v, '3') AS d, COALESCE(amount, '1') AS e, COALESCE(name, 'x') AS f, \
+        NULLIF(v, '1') AS g, CASE '1' WHEN v THEN 'one' END AS h \
+        FROM t WHERE v BETWEEN '1' AND '5' AND v IN ('1', '2') AND '2024-01-01' < ts AND (v > 1) IN ('t', 'f')";
+    let decimal = |precision, scale| SqlType::Decimal { precision, scale };
+    let types = [
+        SqlType::Integer,
+        SqlType::Timestamp,
+        decimal(38, 3),
+        SqlType::Integer,
+        decimal(10, 2),
+        SqlType::Text,
+        SqlType::Integer,
+        SqlType::Text,
+    ];
+    let created = catalog.create(view).unwrap();
+    assert_eq!(created.columns.iter().map(|c| c.ty.clone()).collect::<Vec<_>>(), types);
+    // And a column of such a type is compared as one of it.
+    let over = |from: &str| format!("SELECT x.a FROM (SELECT CASE WHEN v > 1 THEN {from} END AS a, name FROM t) AS x WHERE x.a = x.name");
+    check(&over("'7' ELSE v"), "42883", "integer = text", None, "Cast one");
+    check(&over("v ELSE '7'"), "42883", "integer = text", None, "Cast one");
+    for wrong in ["v IN ('1', 'x')", "CASE WHEN TRUE THEN 'x' ELSE v END = 1", "COALESCE(v, 'x') = 1", "v BETWEEN 'a' AND 'b'"] {
+        check(&format!("CREATE MATERIALIZED VIEW n AS SELECT id FROM t WHERE {wrong}"), "22P02", "cast", None, "");
+    }
+}
+
+#[test]
+fn hints_that_say_nothing() {
+    let of = |hint: &str| format!("SELECT\n  /*+ {hint} */ id FROM t");
+    check(&of("STATE_TTL('t'='1h"), "42601", "a hint cannot be read", Some("/*+"), "quote");
+    check(&of("OPTIONS('a'='b"), "42601", "a hint cannot be read", Some("/*+"), "quote");
+    check(&of("STATE_TTL('t'='1h'"), "42601", "STATE_TTL lacks its closing parenthesis", Some("/*+"), "closed");
+    check(&of("OPTIONS('a'='b'"), "42601", "OPTIONS lacks its closing parenthesis", Some("/*+"), "closed");
+    check(&of("STATE_TTL"), "42601", "malformed", Some("/*+"), "STATE_TTL(");
+    check(&of("STATE_TTL()"), "42601", "malformed", Some("/*+"), "STATE_TTL(");
+    check(&of("STATE_TTL('t'='1h')) BROADCAST(t)"), "42601", "not with \")\"", Some("/*+"), "closed");
+    check(&of("STATE_TLL('t'='1h')"), "42601", "there is no hint STATE_TLL", Some("/*+"), "\"STATE_TTL\"");
+    check(&of("SeqScan(t)"), "42601", "there is no hint SEQSCAN", Some("/*+"), "the plus sign");
+    check(&of("BROADCAST(t), OPTIONS('a'='b')"), "0A000", "OPTIONS", Some("/*+"), "CREATE");
+    check("SELECT /*+ BROADCAST(t)", "42601", "", None, "");
+    let catalog = TestCatalog::new();
+    for fine in ["BROADCAST(t), SHUFFLE_HASH(t)", "shuffle_merge(t) nest_loop(t)", ""] {
+        assert!(catalog.plan(&of(fine)).is_ok(), "{fine}");
+    }
+    assert!(catalog.plan("SELECT 'a /*+ X */' AS a, /* + X( */ id -- /*+ X(\n FROM t").is_ok());
 }
 
 #[test]

@@ -18,6 +18,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::prelude::SessionConfig;
 use eddyline_common::{Result, SqlError, SqlState, Timestamp};
+use eddyline_planner::batch_rules;
 use eddyline_planner::casts::{PostgresCasts, rewrite_expr};
 use futures::{FutureExt, StreamExt};
 use std::panic::AssertUnwindSafe;
@@ -32,7 +33,7 @@ const BATCH_ROWS: usize = 8192;
 const SORT_RESERVE_BYTES: usize = 10 << 20;
 
 /// Stack of a query thread: plans and expressions are walked recursively.
-pub(super) const STACK_BYTES: usize = 8 << 20;
+pub(super) const STACK_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -59,6 +60,7 @@ impl States {
             SessionStateBuilder::new()
                 .with_config(config)
                 .with_runtime_env(environment.clone())
+                .with_optimizer_rules(batch_rules())
                 .with_physical_optimizer_rules(physical::rules())
                 .with_analyzer_rule(Arc::new(PostgresCasts))
                 .with_analyzer_rule(Arc::new(CheckedArithmetic))

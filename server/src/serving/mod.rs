@@ -1,6 +1,6 @@
 //! Serving: batch queries over snapshots, and the evaluation of table writes.
 //!
-//! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `outer_joins`: those for physical plans
+//! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`: those for physical plans
 //! - `rows`: what a query yields, batch by batch
 //! - `relation`: the table sources that plans name, and their binding to a snapshot
 //! - `view_scan`, `source_scan`: how views and sources are read
@@ -17,8 +17,8 @@ pub mod conflict;
 mod correlated;
 pub mod dml;
 pub mod engine;
+mod forgetting;
 mod narrow;
-mod outer_joins;
 pub mod overlay;
 pub mod physical;
 pub mod relation;

@@ -4,9 +4,9 @@
 //!   the wrong side and compare a column with itself (apache/datafusion#21246, #25296). What can be pushed is pushed in the logical plan, and our scans take no
 //!   filters while they run.
 //! - So is the one that answers aggregates by statistics. Our scans have none, and beside a count that is always zero it makes a plan that fails.
-//! - What is constant on one side of an outer join is not so above it (`outer_joins`).
+//! - What is known of rows is forgotten where wrong conclusions follow from it (`forgetting`).
 
-use super::outer_joins::ForgetConstants;
+use super::forgetting::Forget;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !LEFT_OUT.iter().any(|name| rule.name().starts_with(name)));
     let joins = rules.iter().position(|rule| rule.name() == JOINS).map_or(0, |place| place + 1);
-    rules.insert(joins, Arc::new(ForgetConstants));
+    rules.insert(joins, Arc::new(Forget));
     rules
 }
 
@@ -33,7 +33,7 @@ mod tests {
         let rules = rules();
         assert_eq!(PhysicalOptimizer::new().rules.len(), rules.len() + 2, "three are left out, one is added");
         let place = |name: &str| rules.iter().position(|rule| rule.name() == name).expect("a rule of this name");
-        assert_eq!(place(JOINS) + 1, place("ForgetConstants"));
-        assert!(place("ForgetConstants") < place("EnsureRequirements"));
+        assert_eq!(place(JOINS) + 1, place("Forget"));
+        assert!(place("Forget") < place("EnsureRequirements"));
     }
 }

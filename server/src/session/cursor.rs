@@ -145,7 +145,8 @@ impl Session {
                 SqlError::new(SqlState::LIMIT_EXCEEDED, "too many prepared statements").with_hint("Deallocate those no longer needed.")
             );
         }
-        let parsed = super::described::described(&parsed).await?.unwrap_or(parsed);
+        let request = self.format_request(&parsed);
+        let parsed = super::described::described(&parsed, request).await?.unwrap_or(parsed);
         let planned = self.plan(&parsed, &declared)?.planned;
         let mut parameters = parameter_types(&planned);
         for (index, ty) in declared.iter().enumerate() {

@@ -21,7 +21,7 @@ impl Session {
     /// Plans and runs one statement without parameters.
     pub async fn run(&mut self, parsed: &Parsed) -> Result<Outcome> {
         self.check_failed(parsed)?;
-        let with_format = described(parsed).await?;
+        let with_format = described(parsed, self.format_request(parsed)).await?;
         let parsed = with_format.as_ref().unwrap_or(parsed);
         let statement = self.plan(parsed, &[])?;
         if !parameter_types(&statement.planned).is_empty() {
@@ -66,6 +66,7 @@ impl Session {
                 Ok(Outcome::CopyOut { rows, format })
             }
             Planned::Create { .. }
+            | Planned::Exists { .. }
             | Planned::CreateFunction { .. }
             | Planned::Drop { .. }
             | Planned::AdvanceWatermark { .. }
@@ -220,6 +221,10 @@ impl Session {
                 let created = format!("CREATE {}", kind_tag(crate::catalog::object_kind(&relation)));
                 let tag = if is_insert { RUNNING_INSERT.to_string() } else { created };
                 (Ddl::Create { relation: Box::new(relation), if_not_exists, comments }, tag)
+            }
+            Planned::Exists { kind, name } => {
+                self.warn(SqlState("00000"), format!("relation \"{name}\" already exists, skipping"));
+                return Ok(Outcome::Done(format!("CREATE {}", kind_tag(kind))));
             }
             Planned::CreateFunction { function, replace } => {
                 (Ddl::CreateFunction { function: Box::new(function), replace }, "CREATE FUNCTION".to_string())

@@ -1,8 +1,11 @@
 //! Every SQL example of the README and of docs/ runs, in the order in which it stands. The ones over Kafka get as far as
-//! the broker that is not there; `kafka` runs them for real.
+//! the broker that is not there; `kafka` runs them for real. One below `-- refused with CODE[: message]` is refused like that.
 
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::path::Path;
+
+/// What stands above an example that is an error.
+const REFUSED: &str = "-- refused with ";
 
 fn examples(file: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(file);
@@ -18,6 +21,13 @@ async fn run(file: &str, at_least: usize) {
     assert!(examples.len() >= at_least, "{file} has its examples");
     for example in examples {
         let result = client.simple_query(&example).await;
+        if let Some(refusal) = example.strip_prefix(REFUSED) {
+            let error = result.expect_err(&example);
+            let shown = error.as_db_error().map(|e| format!("{}: {}", e.code().code(), e.message())).unwrap_or_default();
+            let refusal = refusal.lines().next().unwrap_or_default();
+            assert!(shown.starts_with(refusal), "{file}: {example} is refused with {shown}");
+            continue;
+        }
         if example.contains("'kafka'") || example.contains("'upsert-kafka'") {
             let error = result.expect_err("no broker listens at the documented address");
             assert_eq!(error.as_db_error().map(|e| e.code().code()), Some("08006"), "{file}: {example}: {error:?}");

@@ -201,6 +201,12 @@ async fn with_a_descriptor(broker: &KafkaBroker, server: &mut Server, client: &C
     // By the extended protocol, in which a statement is described before it is run.
     client.execute(&source("shop.v1.Order"), &[]).await.expect("the source is accepted");
     std::fs::remove_file(&copy).expect("the file goes");
+    // What exists is not asked for, in either protocol.
+    let again = source("shop.v1.Order").replace("CREATE SOURCE", "CREATE SOURCE IF NOT EXISTS");
+    run(client, &again).await;
+    client.execute(&again, &[]).await.expect("the source exists");
+    let other = client.batch_execute(&again.replace("orders (", "others (")).await.expect_err("the file is gone");
+    assert!(other.to_string().contains("order.pb") || format!("{other:?}").contains("order.pb"), "{other:?}");
     run(client, "CREATE MATERIALIZED VIEW spent AS SELECT customername, status, COUNT(*) AS n, SUM((lines[1]).count) AS c, MAX(at) AS latest FROM orders GROUP BY customername, status").await;
     produce(broker, "orders", &(0..300).map(|id| (None, Some(order(id)))).collect::<Vec<_>>());
     let bad = [vec![0x08], field(2, 0, varint(1)), [order(1), vec![0x22, 0x7F]].concat(), field(9, 2, vec![0x08])];
@@ -249,6 +255,7 @@ async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) -> Registry 
     let problem =
         until("it says what it waits for", || async { client.query_one(problem, &[]).await.ok()?.get::<_, Option<String>>(0) }).await;
     assert!(problem.contains("the schema registry at") && problem.contains("does not answer"), "{problem}");
+    run(&client, &source.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")).await;
     let away = client.batch_execute(&source.replace("clicks WITH", "again WITH")).await.expect_err("nobody says what its columns are");
     assert_eq!(away.code().map(|code| code.code()), Some("08006"));
     let registry = tokio::task::block_in_place(|| Registry::start(port));

@@ -304,6 +304,7 @@ fn put_absent(absent: &Absent, value: &Value, column: &mut ColumnBuffer) -> Read
         }
         Absent::Refused => Err(Fault::value("a required field that is missing")),
         Absent::Number(number) => column.put_native(Native::Integer(*number)),
+        Absent::Large(number) => column.put_native(Native::Decimal { unscaled: *number, scale: 0 }),
         Absent::Float(number) => column.put_native(Native::Float(*number)),
         Absent::Boolean(value) => column.put_native(Native::Boolean(*value)),
         Absent::Text(text) => column.put_native(Native::Text(text)),

@@ -1,6 +1,7 @@
 //! Descriptor sets, as `protoc --include_imports -o` writes them: themselves messages of `descriptor.proto`, of which only
 //! what reading needs is taken.
 
+use super::escapes::unescaped;
 use super::schema::{EnumDefinition, FieldDefinition, FileDefinition, Label, MessageDefinition, Named, Scalar};
 use super::wire::{BYTES, Fields, Occurrence, Read, Span, VARINT};
 use crate::format::json::Fault;
@@ -133,6 +134,13 @@ fn field_of(span: Span, is_proto3: bool) -> Read<FieldDefinition> {
     let number = u32::try_from(tag).map_err(|_| Fault::Malformed(format!("field {name} has no number")))?;
     let has_presence = label != Label::Repeated && (!is_proto3 || proto3_optional || oneof.is_some());
     // The `oneof` that an optional field of proto3 is of is nobody's.
+    // Bytes are written with escapes, texts as they are.
+    let default = match (default, &ty) {
+        (Some(text), Named::Scalar(Scalar::Bytes)) => {
+            Some(unescaped(&text).map_err(|why| Fault::Malformed(format!("the default of field {name} has {why}")))?)
+        }
+        (default, _) => default.map(String::into_bytes),
+    };
     Ok(FieldDefinition { name, number, label, ty, has_presence, oneof: oneof.filter(|_| !proto3_optional), default })
 }
 

@@ -63,6 +63,8 @@ pub enum Absent {
     Null,
     Refused,
     Number(i64),
+    /// Beyond a bigint.
+    Large(i128),
     Float(f64),
     Boolean(bool),
     Text(String),
@@ -189,7 +191,7 @@ impl Planner<'_> {
             // The first value there is.
             (Type::Enum(id), _) => {
                 let all = &self.schema.enums[*id];
-                let named = field.default.as_deref().and_then(|name| all.number_of(name));
+                let named = field.default.as_deref().and_then(|name| all.number_of(std::str::from_utf8(name).ok()?));
                 let number = named.or_else(|| all.values.first().map(|(_, number)| *number)).unwrap_or(0);
                 return Ok(match value {
                     Value::Name(names) => Absent::Text(names.name_of(number).map_or_else(|| number.to_string(), str::to_string)),
@@ -198,14 +200,19 @@ impl Planner<'_> {
             }
             _ => zero(value),
         };
-        let Some(text) = field.default.as_deref() else { return Ok(zero) };
-        let bad = || format!("the default {text} is none of the field's type");
+        let Some(default) = field.default.as_deref() else { return Ok(zero) };
+        let shown = String::from_utf8_lossy(default);
+        let bad = || format!("the default {shown} of field {} is none of its type", field.name);
+        let text = std::str::from_utf8(default).map_err(|_| bad());
         Ok(match zero {
-            Absent::Number(_) => Absent::Number(text.parse().map_err(|_| bad())?),
-            Absent::Float(_) => Absent::Float(text.parse().map_err(|_| bad())?),
-            Absent::Boolean(_) => Absent::Boolean(text == "true"),
-            Absent::Text(_) => Absent::Text(text.to_string()),
-            Absent::Bytes(_) => Absent::Bytes(text.as_bytes().to_vec()),
+            Absent::Number(_) => {
+                let number: i128 = text?.parse().map_err(|_| bad())?;
+                i64::try_from(number).map_or(Absent::Large(number), Absent::Number)
+            }
+            Absent::Float(_) => Absent::Float(text?.parse().map_err(|_| bad())?),
+            Absent::Boolean(_) => Absent::Boolean(text? == "true"),
+            Absent::Text(_) => Absent::Text(text?.to_string()),
+            Absent::Bytes(_) => Absent::Bytes(default.to_vec()),
             other => other,
         })
     }

@@ -52,8 +52,8 @@ pub struct FieldDefinition {
     pub has_presence: bool,
     /// The `oneof` it is of, by its number in the message.
     pub oneof: Option<u32>,
-    /// A declared default, as text.
-    pub default: Option<String>,
+    /// A declared default: bytes as they are, all else as text, numbers in decimal digits.
+    pub default: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -98,7 +98,7 @@ pub struct Field {
     pub ty: Type,
     pub has_presence: bool,
     pub oneof: Option<u32>,
-    pub default: Option<String>,
+    pub default: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 
 mod tokens;
 
+use super::escapes::unescaped;
 use super::schema::{EnumDefinition, FieldDefinition, FileDefinition, Label, MessageDefinition, Named, Scalar};
 use tokens::{Token, Tokens};
 
@@ -140,7 +141,7 @@ impl<'a> Parser<'a> {
         let name = self.word()?.to_string();
         self.symbol('=')?;
         let number = self.number()?;
-        let default = self.field_options()?;
+        let default = self.field_options(&named(ty))?;
         let mut field = FieldDefinition { name, number, label, ty: named(ty), has_presence, oneof: None, default };
         if ty == "group" && !self.is_proto3 {
             self.symbol('{')?;
@@ -181,7 +182,7 @@ impl<'a> Parser<'a> {
         let name = self.word()?.to_string();
         self.symbol('=')?;
         let number = self.number()?;
-        self.field_options()?;
+        self.field_options(&value)?;
         self.symbol(';')?;
         let part = |name: &str, number, ty| FieldDefinition {
             name: name.to_string(),
@@ -223,7 +224,7 @@ impl<'a> Parser<'a> {
                     let number = self.integer()?;
                     let number =
                         i32::try_from(if is_negative { -number } else { number }).map_err(|_| "a value out of range".to_string())?;
-                    self.field_options()?;
+                    self.field_options(&Named::Scalar(Scalar::Int32))?;
                     self.symbol(';')?;
                     definition.values.push((name.to_string(), number));
                 }
@@ -233,7 +234,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Options in brackets, if there are any; the default among them.
-    fn field_options(&mut self) -> Parsed<Option<String>> {
+    fn field_options(&mut self, of: &Named) -> Parsed<Option<Vec<u8>>> {
         if !matches!(self.tokens.peek(), Some(Token::Symbol('['))) {
             return Ok(None);
         }
@@ -245,7 +246,7 @@ impl<'a> Parser<'a> {
                 Token::Symbol(']' | '}') => open -= 1,
                 Token::Word("default") if open == 1 && matches!(self.tokens.peek(), Some(Token::Symbol('='))) => {
                     self.tokens.take();
-                    default = Some(self.constant()?);
+                    default = Some(self.constant(of)?);
                 }
                 _ => {}
             }
@@ -253,7 +254,8 @@ impl<'a> Parser<'a> {
         Ok(default)
     }
 
-    fn constant(&mut self) -> Parsed<String> {
+    /// A value of a type; numbers as a descriptor writes them, in decimal digits.
+    fn constant(&mut self, of: &Named) -> Parsed<Vec<u8>> {
         let mut text = String::new();
         while let Some(Token::Symbol(sign @ ('-' | '+'))) = self.tokens.peek() {
             self.tokens.take();
@@ -262,10 +264,22 @@ impl<'a> Parser<'a> {
             }
         }
         match self.tokens.peek() {
-            Some(Token::String(_)) => self.string(),
-            Some(Token::Word(word) | Token::Number(word)) => {
+            Some(Token::String(_)) => {
+                let content = self.string_content()?;
+                let is_text = *of == Named::Scalar(Scalar::Bytes) || std::str::from_utf8(&content).is_ok();
+                if is_text { Ok(content) } else { Err("a string must be text in UTF-8".to_string()) }
+            }
+            Some(Token::Number(number)) => {
                 self.tokens.take();
-                Ok(text + word)
+                match whole_number(number) {
+                    Some(whole) => text += &whole.to_string(),
+                    None => text += number,
+                }
+                Ok(text.into_bytes())
+            }
+            Some(Token::Word(word)) => {
+                self.tokens.take();
+                Ok((text + word).into_bytes())
             }
             _ => Err("a constant must come here".to_string()),
         }
@@ -307,12 +321,7 @@ impl<'a> Parser<'a> {
 
     fn integer(&mut self) -> Parsed<i64> {
         let Some(Token::Number(text)) = self.tokens.take() else { return Err("a number must come here".to_string()) };
-        let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-            Some(digits) => i64::from_str_radix(digits, 16),
-            None if text.len() > 1 && text.starts_with('0') => i64::from_str_radix(text, 8),
-            None => text.parse(),
-        };
-        parsed.map_err(|_| format!("{text} is not a whole number"))
+        whole_number(text).and_then(|number| i64::try_from(number).ok()).ok_or_else(|| format!("{text} is not a whole number"))
     }
 
     /// The number of a field.
@@ -321,14 +330,27 @@ impl<'a> Parser<'a> {
         u32::try_from(number).ok().filter(|n| (1..1 << 29).contains(n)).ok_or_else(|| format!("{number} is not the number of a field"))
     }
 
-    /// A string, of which several in a row are one.
     fn string(&mut self) -> Parsed<String> {
-        let mut text = None;
+        String::from_utf8(self.string_content()?).map_err(|_| "a string must be text in UTF-8".to_string())
+    }
+
+    /// Of a string, of which several in a row are one.
+    fn string_content(&mut self) -> Parsed<Vec<u8>> {
+        let mut content = None;
         while let Some(Token::String(raw)) = self.tokens.peek() {
             self.tokens.take();
-            text.get_or_insert_with(String::new).push_str(&tokens::unescaped(raw));
+            content.get_or_insert_with(Vec::new).extend(unescaped(raw)?);
         }
-        text.ok_or_else(|| "a string must come here".to_string())
+        content.ok_or_else(|| "a string must come here".to_string())
+    }
+}
+
+/// Hexadecimal, octal or decimal digits.
+fn whole_number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None if text.len() > 1 && text.starts_with('0') => u64::from_str_radix(text, 8).ok(),
+        None => text.parse().ok(),
     }
 }
 

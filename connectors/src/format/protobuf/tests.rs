@@ -15,6 +15,8 @@ const ORDER_TEXT: &str = include_str!("tests/order.proto");
 const MONEY_TEXT: &str = include_str!("tests/money.proto");
 const LEGACY: &[u8] = include_bytes!("tests/legacy.pb");
 const LEGACY_TEXT: &str = include_str!("tests/legacy.proto");
+const DEFAULTS: &[u8] = include_bytes!("tests/defaults.pb");
+const DEFAULTS_TEXT: &str = include_str!("tests/defaults.proto");
 
 const FULL: &str = "08fdffffffffffffffff011202c3a9180222130a016110021a070a034555521005220178220022002a0602018092f40131000000000000e03f\
     3100000000000000c03a050a016b10074207080312030a017a4a0908a09acaac0610e807520060007202100982010200018801ffffffffffffffffff019501\
@@ -151,6 +153,32 @@ fn proto2() {
         assert_eq!(decode(&options, &columns, &[]).unwrap_err(), "column id: a required field that is missing");
         options.push((options::PROTOBUF_DEFAULTS, "true".to_string()));
         assert_eq!(decode(&options, &columns, &[8, 1]).unwrap(), with_defaults);
+    }
+}
+
+#[test]
+fn defaults_are_read_as_they_are_written() {
+    let columns = [
+        column("raw", Bytes),
+        column("text", Bytes),
+        column("name", Text),
+        column("hex", Integer),
+        column("octal", BigInt),
+        column("large", Decimal { precision: 20, scale: 0 }),
+        column("whole", Double),
+        column("minus", SmallInt),
+        column("none", Bytes),
+    ];
+    let expected = r#"{"raw":"00017fff0a225c27c3a9310031","text":"610962","name":"tééA\n\\n","hex":-31,"octal":15,"large":18446744073709551615,"whole":16.0,"minus":-5,"none":""}"#;
+    for mut options in [of_set(DEFAULTS, "Defaults"), of_text(DEFAULTS_TEXT)] {
+        options.push((options::PROTOBUF_DEFAULTS, "true".to_string()));
+        assert_eq!(decode(&options, &columns, &[]).unwrap(), expected);
+        assert!(decode(&options, &[column("endless", Double)], &[]).is_ok());
+    }
+    let of = |default: &str| of_text(&format!("syntax = 'proto2'; message M {{ optional bytes b = 1 [default = {default}]; }}"));
+    for wrong in [r"'\400'", r"'\q'", r"'\x'"] {
+        let error = decode(&of(wrong), &[column("b", Bytes)], &[]).unwrap_err();
+        assert!(error.contains("an escape"), "{wrong}: {error}");
     }
 }
 
@@ -392,7 +420,7 @@ fn columns_from_a_message_type_are_bounded() {
 
 #[test]
 fn source_text_says_what_its_descriptor_says() {
-    for (set, text) in [(ORDER, ORDER_TEXT), (LEGACY, LEGACY_TEXT)] {
+    for (set, text) in [(ORDER, ORDER_TEXT), (LEGACY, LEGACY_TEXT), (DEFAULTS, DEFAULTS_TEXT)] {
         let files = super::descriptor::files(set).unwrap();
         let of_set = super::Schema::new(&files).unwrap();
         let money = source::file("money.proto", MONEY_TEXT).unwrap();
@@ -414,7 +442,7 @@ fn source_text_says_what_its_descriptor_says() {
         };
         let names: Vec<String> =
             of_set.messages.iter().filter(|m| !m.is_map_entry && !m.name.starts_with("google")).map(|m| m.name.clone()).collect();
-        assert!(names.len() >= 3);
+        assert!(!names.is_empty());
         for name in names {
             let unordered = |mut fields: Vec<String>| {
                 fields.sort();

@@ -3,7 +3,7 @@
 use super::pattern::{self, ends_greedily, first_variables, length};
 use super::values::{Values, refused};
 use super::{MatchRecognize, Spec};
-use crate::bind::{casts, window};
+use crate::bind::{alternatives, casts, window};
 use crate::error::{fold, into_datafusion, suggest};
 use crate::optimize;
 use crate::parse::match_recognize::WITHIN;
@@ -89,7 +89,8 @@ impl RelationPlanner for MatchRecognizeClause {
 
 impl MatchRecognizeClause {
     fn condition(&self, condition: sql::Expr, over: &DFSchema, context: &mut dyn RelationPlannerContext) -> DfResult<Expr> {
-        let bound = casts::in_expr(context.sql_to_expr(condition, over)?, over, &self.zone)?;
+        let typed = alternatives::in_expr(context.sql_to_expr(condition, over)?, over)?.data;
+        let bound = casts::in_expr(typed, over, &self.zone)?;
         let bound = optimize::simplify(bound, over)?;
         match bound.get_type(over)? {
             DataType::Boolean | DataType::Null => Ok(bound),

@@ -15,7 +15,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, RelationId, SqlType, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
-use eddyline_planner::oracle_plan;
+use eddyline_planner::{batch_rules, oracle_plan};
 use eddyline_server::serving::physical;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ pub struct Expected {
 pub fn context() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-    let state = SessionStateBuilder::new().with_config(config).with_default_features().with_physical_optimizer_rules(physical::rules());
+    let state = SessionStateBuilder::new().with_config(config).with_default_features();
+    let state = state.with_optimizer_rules(batch_rules()).with_physical_optimizer_rules(physical::rules());
     SessionContext::new_with_state(state.build())
 }
 

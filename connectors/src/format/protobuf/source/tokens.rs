@@ -99,20 +99,3 @@ fn number_len(text: &str) -> usize {
     };
     (0..bytes.len()).find(|at| !belongs(*at)).unwrap_or(bytes.len())
 }
-
-/// A string's content. Escapes that make no text are kept as they stand.
-pub fn unescaped(raw: &str) -> String {
-    let mut text = String::with_capacity(raw.len());
-    let mut chars = raw.chars();
-    while let Some(c) = chars.next() {
-        match if c == '\\' { chars.next() } else { None } {
-            Some('n') => text.push('\n'),
-            Some('r') => text.push('\r'),
-            Some('t') => text.push('\t'),
-            Some(quoted @ ('"' | '\'' | '\\' | '?')) => text.push(quoted),
-            Some(other) => text.extend(['\\', other]),
-            None => text.push(c),
-        }
-    }
-    text
-}

@@ -1,5 +1,9 @@
-//! Outer joins of which too much is believed. DataFusion takes over what it knows of both sides of a join; but a column that is constant on the side that may be missing is null
-//! where that side is, so a sort or a rank by it is needed. A node above such a join passes its rows on and forgets what is known of them.
+//! What must not be known of rows. A node passes rows on and forgets what is known of them, where DataFusion would draw wrong conclusions:
+//!
+//! - Above an outer join. It takes over what it knows of both sides; but a column that is constant on the side that may be missing is null where that side is, so a sort
+//!   or a rank by it is needed.
+//! - Below a union. It knows no columns of a union to be equal, whatever it knows of the inputs; so it leaves a column out of their sorts that equals another, and then refuses
+//!   the plan, whose union is not sorted by both.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -8,6 +12,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, SendableRecordBatchStream,
 };
@@ -16,27 +21,38 @@ use std::sync::Arc;
 
 /// The rule. It comes after joins are chosen, and before sorts are left out.
 #[derive(Debug)]
-pub struct ForgetConstants;
+pub struct Forget;
 
-impl PhysicalOptimizerRule for ForgetConstants {
+impl PhysicalOptimizerRule for Forget {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let forgetting = plan.transform_up(|node| {
-            if !is_outer_join(&node) || node.equivalence_properties().constants().is_empty() {
-                return Ok(Transformed::no(node));
+        let changed = plan.transform_up(|node| {
+            if is_outer_join(&node) && !node.equivalence_properties().constants().is_empty() {
+                return Ok(Transformed::yes(forgetting(node)));
             }
-            let forgetting: Arc<dyn ExecutionPlan> = Arc::new(Forgetting::new(node));
-            Ok(Transformed::yes(forgetting))
+            if node.is::<UnionExec>() && node.children().into_iter().any(has_equal_columns) {
+                let inputs = node.children().into_iter().map(|input| forgetting(input.clone())).collect();
+                return Ok(Transformed::yes(UnionExec::try_new(inputs)?));
+            }
+            Ok(Transformed::no(node))
         })?;
-        Ok(forgetting.data)
+        Ok(changed.data)
     }
 
     fn name(&self) -> &str {
-        "ForgetConstants"
+        "Forget"
     }
 
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+fn forgetting(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(Forgetting::new(node))
+}
+
+fn has_equal_columns(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.equivalence_properties().eq_group().iter().any(|class| class.iter().count() > 1)
 }
 
 fn is_outer_join(node: &Arc<dyn ExecutionPlan>) -> bool {

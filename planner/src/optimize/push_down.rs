@@ -1,0 +1,46 @@
+//! DataFusion's push-down of filters, but for what it gets wrong. An aggregate without GROUP BY, or with an empty grouping set, has a row where its input has none, so no
+//! condition may go below one. A condition that names no column (one of a join that is false whatever the rows are, or one on an outer query's row) would be let through.
+
+use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
+use std::sync::Arc;
+
+/// It takes the place of DataFusion's rule, and has its name.
+#[derive(Debug, Default)]
+pub struct PushDown(PushDownFilter);
+
+impl OptimizerRule for PushDown {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Filter(filter) if is_over_single_row(&filter.input) => Ok(Transformed::no(plan)),
+            _ => self.0.rewrite(plan, config),
+        }
+    }
+}
+
+/// Whether nothing but conditions, which the rule would put together, is over such an aggregate. A condition on one with grouping sets stays whole: none goes below.
+fn is_over_single_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(filter) => is_over_single_row(&filter.input),
+        LogicalPlan::Aggregate(Aggregate { group_expr, .. }) => matches!(group_expr.as_slice(), [] | [Expr::GroupingSet(_)]),
+        _ => false,
+    }
+}
+
+/// DataFusion's rules for a plan that runs once, as far as they are right.
+pub fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let ours: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(PushDown::default());
+    let rules = Optimizer::new().rules.into_iter();
+    rules.map(|rule| if rule.name() == ours.name() { ours.clone() } else { rule }).collect()
+}
