@@ -60,7 +60,8 @@ async fn what_went_wrong_is_told() {
     run(&client, "CREATE MATERIALIZED VIEW strict AS SELECT id, 100 / n AS share FROM t WITH (on_error = 'stop')").await;
     assert_eq!(number(&client, "SELECT COUNT(*) FROM eddyline.errors").await, 0);
     run(&client, "INSERT INTO t VALUES (1, 0)").await;
-    let told = "SELECT level, relation, message FROM eddyline.errors WHERE level = 'error' AND at BETWEEN now() - INTERVAL '1 minute' AND now()";
+    let told =
+        "SELECT level, relation, message FROM eddyline.errors WHERE level = 'error' AND at BETWEEN now() - INTERVAL '1 minute' AND now()";
     let found = until("the view stops", || async { rows(&client, told).await.into_iter().next() }).await;
     assert_eq!(found[..2], [Some("error".to_string()), Some("strict".to_string())]);
     assert!(found[2].as_ref().is_some_and(|message| message.contains("division by zero")), "{found:?}");

@@ -406,7 +406,9 @@ impl World {
         let catalog: Arc<CatalogSnapshot> = self.handle.catalog();
         let parsed = parse(sql).unwrap();
         let ddl = match plan_on(&catalog, &parsed[0]).unwrap() {
-            Planned::Create { relation, if_not_exists, comments, .. } => Ddl::Create { relation: Box::new(relation), if_not_exists, comments },
+            Planned::Create { relation, if_not_exists, comments, .. } => {
+                Ddl::Create { relation: Box::new(relation), if_not_exists, comments }
+            }
             Planned::Alter { before, after } => Ddl::Alter { before, after },
             _ => panic!("{sql}"),
         };
