@@ -281,13 +281,12 @@ pub fn notice(name: &str) -> Option<SqlError> {
         return of_inputs.then(|| success(format!("parameter \"{name}\" counts for sources and tables that are created from now on")));
     }
     let error = success(format!("parameter \"{name}\" means nothing here"));
-    if let Some((_, hint)) = ELSEWHERE.iter().find(|(start, _)| name.starts_with(start)) {
-        return Some(error.with_hint(*hint));
-    }
-    let near = options::nearest(&name, DEFINITIONS.iter().map(|d| d.name).filter(|known| known.contains('.')));
-    Some(match near {
-        Some(near) => error.with_hint(format!("Perhaps you meant \"{near}\".")),
-        None => error,
+    let near = DEFINITIONS.iter().map(|d| d.name).find(|known| known.contains('.') && strsim::damerau_levenshtein(known, &name) <= 3);
+    let elsewhere = ELSEWHERE.iter().find(|(start, _)| name.starts_with(start));
+    Some(match (near, elsewhere) {
+        (Some(near), _) => error.with_hint(format!("Perhaps you meant \"{near}\".")),
+        (None, Some((_, hint))) => error.with_hint(*hint),
+        (None, None) => error,
     })
 }
 
