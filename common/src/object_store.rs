@@ -44,7 +44,8 @@ pub fn store_failure(action: &str, what: &str, error: &Error) -> SqlError {
 
 fn refused(message: String) -> SqlError {
     SqlError::new(SqlState::INSUFFICIENT_PRIVILEGE, message)
-        .with_hint("The store refuses these credentials: check key and secret, and that they may list, read, write and delete there.")
+        .with_hint("The store refuses these credentials: check key and secret, or the user of hdfs:// (HADOOP_USER_NAME), and that they may list, read, write \
+                    and delete there.")
 }
 
 fn names_no_bucket(text: &str) -> bool {
@@ -55,7 +56,27 @@ fn names_no_bucket(text: &str) -> bool {
 fn is_away(error: &Error, text: &str) -> bool {
     use HttpErrorKind::*;
     let unanswered = |e: &HttpError| matches!(e.kind(), Connect | Request | Timeout | Interrupted);
-    has(error, |e| e.downcast_ref::<HttpError>().is_some_and(unanswered)) || text.contains("non-2xx status code: 5")
+    has(error, |e| e.downcast_ref::<HttpError>().is_some_and(unanswered))
+        || has(error, |e| e.downcast_ref::<std::io::Error>().is_some_and(is_network))
+        || text.contains("non-2xx status code: 5")
+}
+
+/// What stores without HTTP have for it.
+fn is_network(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::*;
+    let kinds = [
+        ConnectionRefused,
+        ConnectionReset,
+        ConnectionAborted,
+        NotConnected,
+        BrokenPipe,
+        TimedOut,
+        UnexpectedEof,
+        HostUnreachable,
+        NetworkUnreachable,
+        NetworkDown,
+    ];
+    kinds.contains(&error.kind()) || error.to_string().contains("failed to lookup address")
 }
 
 fn has(error: &Error, fits: impl Fn(&(dyn std::error::Error + 'static)) -> bool) -> bool {

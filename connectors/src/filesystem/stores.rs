@@ -1,8 +1,10 @@
-//! Opening the store that a URL names: a directory, S3, Google Cloud Storage or Azure, with the options of `STORES` and what
+//! Opening the store that a URL names: a directory, S3, Google Cloud Storage, Azure or HDFS, with the options of `STORES` and what
 //! the environment says. Also used for checkpoints. Builds a client and contacts nobody.
 //!
 //! A connection belongs to the runtime that opened it, and a store's pool of them outlives its readers: so all stores are asked on
 //! one runtime (`runtime`), whoever waits for the answer.
+
+mod hdfs;
 
 use eddyline_common::{Result, SqlError, SqlState, options};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -49,6 +51,10 @@ pub fn open_store(place: &str, options: &BTreeMap<String, String>) -> Result<(Ar
         let path = std::path::absolute(place).map_err(|e| invalid(e.to_string()))?;
         Url::from_file_path(path).map_err(|()| invalid("not a path".to_string()))?
     };
+    if url.scheme() == "hdfs" {
+        let path = Path::from_url_path(url.path()).map_err(|e| invalid(e.to_string()))?;
+        return Ok((hdfs::open(&url, options)?, path));
+    }
     let (scheme, path) = ObjectStoreScheme::parse(&url).map_err(|_| unknown_scheme(place, url.scheme()))?;
     let failed = |e: object_store::Error| invalid(e.to_string());
     let store: Arc<dyn ObjectStore> = match scheme {
@@ -63,7 +69,7 @@ pub fn open_store(place: &str, options: &BTreeMap<String, String>) -> Result<(Ar
 
 fn unknown_scheme(place: &str, scheme: &str) -> SqlError {
     SqlError::unsupported(format!("\"{place}\": there is no {scheme}:// store"))
-        .with_hint("Give a path, or a URL with file://, s3://, gs:// or az://; any other file system can be mounted.")
+        .with_hint("Give a path, or a URL with file://, s3://, gs://, az:// or hdfs://; any other file system can be mounted.")
 }
 
 fn s3(url: &Url, options: &BTreeMap<String, String>) -> Result<AmazonS3Builder> {
@@ -187,7 +193,12 @@ mod tests {
         );
         assert!(open("gs://bucket/a", &[("gs.service-account", "/nowhere.json")]).unwrap_err().message.contains("/nowhere.json"));
         assert!(open("file:///tmp/a", &[]).unwrap().ends_with("tmp/a") && open("/tmp/a", &[]).is_ok());
-        for place in ["hdfs://name/a", "https://example.com/a", "memory:///a"] {
+        assert_eq!(open("hdfs://name:8020/a%20b/c", &[]).unwrap(), "HDFS a b/c");
+        let nameservice = [("store.dfs.ha.namenodes.ns", "x"), ("store.dfs.namenode.rpc-address.ns.x", "127.0.0.1:1")];
+        assert_eq!(open("hdfs://ns/a", &nameservice).unwrap(), "HDFS a");
+        let error = open("hdfs://name/a", &[]).unwrap_err();
+        assert!(error.state == SqlState::INVALID_PARAMETER && error.hint.unwrap().contains("hdfs://host:8020/path"), "{}", error.message);
+        for place in ["viewfs://name/a", "https://example.com/a", "memory:///a"] {
             let error = open(place, &[]).unwrap_err();
             assert_eq!((error.state, error.hint.is_some()), (SqlState::FEATURE_NOT_SUPPORTED, true), "{place}");
         }

@@ -486,10 +486,11 @@ async fn checkpoints_elsewhere_are_started_from() {
         server.kill();
         std::fs::remove_dir_all(&place).expect("the store is removed");
     }
-    let refused = Command::new(binary()).args(["serve", "--checkpoint-store", "hdfs://name/eddyline"]).output().expect("the binary starts");
+    let refused =
+        Command::new(binary()).args(["serve", "--checkpoint-store", "viewfs://name/eddyline"]).output().expect("the binary starts");
     assert!(!refused.status.success());
-    says(&refused, "\"hdfs://name/eddyline\": there is no hdfs:// store");
-    says(&refused, "Give a path, or a URL with file://, s3://, gs:// or az://");
+    says(&refused, "\"viewfs://name/eddyline\": there is no viewfs:// store");
+    says(&refused, "Give a path, or a URL with file://, s3://, gs://, az:// or hdfs://");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

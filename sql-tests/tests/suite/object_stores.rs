@@ -112,8 +112,8 @@ async fn a_store_that_goes_away_holds_up_checkpoints_only() {
     assert!(error.contains("The store refuses these credentials"), "{error}");
     let error = refused(options(&s3), "s3://bucket/checkpoints/one", SECRET_KEY);
     assert!(error.contains("belongs to another server's data directory"), "{error}");
-    let error = refused(options(&s3), "hdfs://name/a", SECRET_KEY);
-    assert!(error.contains("there is no hdfs:// store"), "{error}");
+    let error = refused(options(&s3), "viewfs://name/a", SECRET_KEY);
+    assert!(error.contains("there is no viewfs:// store"), "{error}");
 }
 
 fn with(s3: &S3Server, path: &str, more: &str) -> String {

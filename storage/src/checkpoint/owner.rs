@@ -31,7 +31,7 @@ impl CheckpointStore {
                     "Give each server a place of its own with --checkpoint-store. A server that moves takes its data directory along.";
                 Err(SqlError::new(SqlState::OBJECT_IN_USE, message).with_detail(detail).with_hint(hint))
             }
-            _ => Ok(()),
+            _ => self.remove_unfinished().await,
         }
     }
 

@@ -1,9 +1,9 @@
 //! Removing what is no longer needed: manifests beyond the newest few, then the files that no manifest names. A crash in
-//! between leaves unnamed files only, and the next pruning removes them.
+//! between leaves unnamed files only, and the next pruning removes them; as it does what an upload that failed left behind.
 
 use super::CheckpointStore;
 use super::manifest::Outline;
-use super::store::manifest_id;
+use super::store::{manifest_id, unfinished_name};
 use crate::io::failed;
 use eddyline_common::{Result, SqlState, failpoint};
 use std::collections::HashSet;
@@ -64,6 +64,18 @@ impl CheckpointStore {
     /// The id for the next checkpoint: above every one that is listed, damaged or not.
     pub async fn next_id(&self) -> Result<u64> {
         Ok(self.list_objects("manifests").await?.iter().filter_map(manifest_id).max().unwrap_or(0) + 1)
+    }
+
+    /// Removes what a killed process was just writing into a store that is not local. To be called before the first upload.
+    pub(super) async fn remove_unfinished(&self) -> Result<()> {
+        for part in ["files", "manifests"] {
+            for object in self.list_objects(part).await? {
+                if object.location.filename().and_then(unfinished_name).is_some() {
+                    self.delete(&object.location).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes what a killed process was just writing into a local store. To be called before the first upload.

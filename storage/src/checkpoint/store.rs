@@ -200,7 +200,8 @@ impl CheckpointStore {
     }
 
     pub(super) fn is_fresh(&self, name: &str) -> bool {
-        self.fresh.lock().files.contains_key(name)
+        let fresh = self.fresh.lock();
+        fresh.files.contains_key(unfinished_name(name).unwrap_or(name))
     }
 
     pub(super) fn object_store(&self) -> &dyn ObjectStore {
@@ -286,6 +287,11 @@ impl Fresh {
 
 fn manifest_name(id: u64) -> String {
     format!("{id:020}.json")
+}
+
+/// The name that a file will have, if it is one that is still being written: HDFS has it as `.NAME.tmp.1` until it is whole.
+pub(super) fn unfinished_name(name: &str) -> Option<&str> {
+    Some(name.strip_prefix('.')?.split_once(".tmp.")?.0)
 }
 
 pub(super) fn manifest_id(object: &ObjectMeta) -> Option<u64> {

@@ -9,7 +9,7 @@ use crate::io::failed;
 use bytes::Bytes;
 use eddyline_common::{Result, SqlError, failpoint};
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectStoreExt, WriteMultipart};
+use object_store::{ObjectStoreExt, PutPayload, WriteMultipart};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -109,23 +109,26 @@ impl CheckpointStore {
         futures::stream::iter(downloads).buffer_unordered(FILES_AT_ONCE).try_collect().await
     }
 
+    /// In parts, or in one request if it is smaller than one.
     async fn stream_in(&self, path: &Path, name: String) -> Result<FileRef> {
         let location = self.file_path(&name);
         let error = |error| store_error("write checkpoint file", &location, error);
-        let mut source = File::open(path).map_err(failed("open", path))?;
+        let source = File::open(path).map_err(failed("open", path))?;
+        let (mut source, mut part) = read_part(source, path.to_path_buf()).await?;
+        if part.len() < PART_BYTES {
+            let file = FileRef { name, bytes: part.len() as u64, crc32: crc32fast::hash(&part) };
+            self.object_store().put(&location, PutPayload::from(part)).await.map_err(error)?;
+            return Ok(file);
+        }
         let mut upload =
             WriteMultipart::new_with_chunk_size(self.object_store().put_multipart(&location).await.map_err(error)?, PART_BYTES);
         let (mut bytes, mut crc) = (0, crc32fast::Hasher::new());
-        loop {
-            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(error)?;
-            let (file, part) = read_part(source, path.to_path_buf()).await?;
-            source = file;
-            if part.is_empty() {
-                break;
-            }
+        while !part.is_empty() {
             bytes += part.len() as u64;
             crc.update(&part);
             upload.put(part);
+            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(error)?;
+            (source, part) = read_part(source, path.to_path_buf()).await?;
         }
         upload.finish().await.map_err(error)?;
         Ok(FileRef { name, bytes, crc32: crc.finalize() })

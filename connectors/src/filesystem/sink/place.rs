@@ -3,7 +3,8 @@
 //!
 //! - In a folder it is written under a hidden name, synced, and renamed.
 //! - In a store its parts are uploaded as they fill, and one request makes an object of them; a small file is one request. Parts of a
-//!   process that was killed are not listed by anybody; the store removes them by a rule of the bucket's.
+//!   process that was killed are not listed by anybody; the store removes them by a rule of the bucket's. HDFS has them as a file with a
+//!   hidden name, which `clean` removes.
 
 use super::super::stores::{is_remote, open_store, runtime};
 use bytes::Bytes;
@@ -85,8 +86,10 @@ impl Place {
                 clean_folder(dir, &hidden_start(prefix), levels, is_stale)
             }
             Place::Store(place) => runtime()?.block_on(async {
+                let hidden = hidden_start(prefix);
+                let goes = |name: &str| name.starts_with(&hidden) || is_stale(name);
                 let found: Vec<ObjectPath> = (place.store.list(Some(&place.prefix)))
-                    .try_filter_map(async |meta| Ok(meta.location.filename().is_some_and(is_stale).then(|| meta.location.clone())))
+                    .try_filter_map(async |meta| Ok(meta.location.filename().is_some_and(goes).then(|| meta.location.clone())))
                     .try_collect()
                     .await
                     .map_err(|e| place.failed("list", &place.prefix, &e))?;
