@@ -5,7 +5,7 @@ use crate::bind::{Binder, Mode, query_names, resolve_names};
 use crate::catalog::{Catalog, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
-use crate::lower::{Emission, StateTableIds, StateTtls, check, check_unnested, columns_of, lower, prepare};
+use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, lower, prepare};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
@@ -401,8 +401,7 @@ pub fn create_view(
         };
         return Ok((relation, None));
     }
-    let (mut emission, mut options) = view_options(create)?;
-    emission.share = is_shared(settings);
+    let (mut emission, mut options) = view_options(create, settings)?;
     emission.ttl = StateTtls::of(options.state_ttl, &parsed.ttl_hints);
     options.time_zone = (settings.time_zone != "UTC").then(|| settings.time_zone.clone());
     let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
@@ -523,18 +522,13 @@ pub fn output_names(query: &Query, plan: &LogicalPlan) -> Vec<String> {
     resolve_names(&query_names(query), &bound)
 }
 
-/// Whether equal sub-plans become one.
-pub fn is_shared(settings: &Settings) -> bool {
-    !settings.disabled_rules.contains(&"enable_plan_sharing")
-}
-
-fn view_options(create: &CreateView) -> Result<(Emission, ViewOptions)> {
+fn view_options(create: &CreateView, settings: &Settings) -> Result<(Emission, ViewOptions)> {
     let view = ViewOptions::of(&options::canonicalize_view(create.options.clone())?)?;
     let emit = create.emit.unwrap_or(Emit::Changes);
     let emission = Emission {
         emit,
         allowed_lateness: view.allowed_lateness,
-        share: true,
+        rewrites: Rewrites::of(settings),
         retention: view.retention.clone(),
         ttl: StateTtls::default(),
     };
