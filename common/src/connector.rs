@@ -8,6 +8,7 @@ use crate::ids::{Epoch, Offset, PartitionId};
 use crate::time::Timestamp;
 use crate::types::SqlType;
 use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,6 +69,7 @@ pub struct SourceBatch {
     pub partition: PartitionId,
     pub start: Offset,
     pub end: Offset,
+    /// A column of theirs may be one whose values could not be read (`missing_values`).
     pub rows: RecordBatch,
     /// As in a change batch; `None`: +1 each. Where the spec has a key, -1 says that the row with this key is gone.
     pub weights: Option<Int64Array>,
@@ -79,6 +81,21 @@ pub struct SourceBatch {
     pub notes: Vec<SourceNote>,
     /// The partition is bounded and ends at `end`.
     pub finished: bool,
+}
+
+/// In the metadata of a batch's schema, with the column's number behind it: why its values are missing.
+const MISSING: &str = "eddyline.missing.";
+
+/// The schema of a batch in which some columns are null since their values could not be read, and why. Its records are accepted all the
+/// same, as they would be if nobody read these columns; who does read one must put them aside.
+pub fn without_values(schema: &Schema, columns: impl Iterator<Item = (usize, String)>) -> SchemaRef {
+    let why = columns.map(|(column, why)| (format!("{MISSING}{column}"), why)).collect();
+    Arc::new(Schema::new_with_metadata(schema.fields().clone(), why))
+}
+
+/// Why a column of a batch has no values.
+pub fn missing_values(schema: &Schema, column: usize) -> Option<&str> {
+    if schema.metadata().is_empty() { None } else { schema.metadata().get(&format!("{MISSING}{column}")).map(String::as_str) }
 }
 
 impl SourceBatch {
@@ -148,7 +165,7 @@ pub trait SourceConnector: Send + Sync {
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>>;
 
     /// The same for readers that look at some columns alone: any other may be null in every row. Which records can be decoded does not
-    /// depend on it, so values of other columns are checked all the same. Columns that are NOT NULL are kept always.
+    /// depend on it, so values of other columns are checked all the same, if any could be wrong. Columns that are NOT NULL are kept always.
     fn read_columns(&self, ranges: Vec<PartitionRange>, _kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
         self.read(ranges, sink)
     }

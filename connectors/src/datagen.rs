@@ -5,8 +5,8 @@
 
 mod field;
 
-use crate::generator::{self, Generator, GeneratorReader};
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use crate::generator::{self, Generator, GeneratorReader, batch_of};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Field as ArrowField, Schema, SchemaRef};
 use eddyline_common::connector::*;
 use eddyline_common::{Result, options};
@@ -46,11 +46,13 @@ impl Generator for Datagen {
         true
     }
 
-    fn rows(&self, _split: i64, offsets: &[i64]) -> Result<RecordBatch> {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn rows(&self, _split: i64, offsets: &[i64], kept: &[bool]) -> Result<RecordBatch> {
         let seeds: Vec<u64> = offsets.iter().map(|offset| mix(self.seed ^ mix(*offset as u64))).collect();
-        let columns = self.fields.iter().map(|field| field.values(offsets, &seeds)).collect::<Result<Vec<ArrayRef>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(offsets.len()));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+        batch_of(&self.schema, offsets.len(), kept, |column| self.fields[column].values(offsets, &seeds))
     }
 }
 
@@ -94,7 +96,11 @@ impl SourceConnector for DatagenConnector {
     }
 
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, sink)?))
+        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, None, sink)?))
+    }
+
+    fn read_columns(&self, ranges: Vec<PartitionRange>, kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, Some(kept), sink)?))
     }
 }
 

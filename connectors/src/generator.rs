@@ -2,9 +2,11 @@
 //! a rate, what is due is measured against a steady clock since the reader's start; a range with an end has been
 //! generated once before and is read again as fast as it is taken.
 //!
-//! A generator is a pure function from split and offset to a row, so that any range can be read again.
+//! A generator is a pure function from split and offset to a row, so that any range can be read again. Each column is made by itself,
+//! so one that nobody reads costs nothing.
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use eddyline_common::connector::*;
 use eddyline_common::{Offset, PartitionId, Result, SqlError, SqlState};
@@ -34,8 +36,22 @@ pub trait Generator: Send + Sync + 'static {
     /// Whether an offset has a row.
     fn holds(&self, split: i64, offset: i64) -> bool;
 
-    /// The rows at offsets that have one.
-    fn rows(&self, split: i64, offsets: &[i64]) -> Result<RecordBatch>;
+    /// The columns of its rows.
+    fn schema(&self) -> &SchemaRef;
+
+    /// The rows at offsets that have one, in all columns or in those that are `kept`; the others are null.
+    fn rows(&self, split: i64, offsets: &[i64], kept: &[bool]) -> Result<RecordBatch>;
+}
+
+/// A batch of columns of which only those are made that are kept or NOT NULL.
+pub fn batch_of(schema: &SchemaRef, rows: usize, kept: &[bool], mut column: impl FnMut(usize) -> Result<ArrayRef>) -> Result<RecordBatch> {
+    let columns = schema.fields().iter().zip(kept).enumerate().map(|(at, (field, kept))| match *kept || !field.is_nullable() {
+        true => column(at),
+        false => Ok(new_null_array(field.data_type(), rows)),
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
 /// Where each split begins.
@@ -61,7 +77,14 @@ pub struct GeneratorReader {
 impl SourceReader for GeneratorReader {}
 
 impl GeneratorReader {
-    pub fn start(generator: Arc<dyn Generator>, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Self> {
+    /// `kept`: the columns that anybody reads; `None`: all.
+    pub fn start(
+        generator: Arc<dyn Generator>,
+        ranges: Vec<PartitionRange>,
+        kept: Option<&[bool]>,
+        sink: Arc<dyn BatchSink>,
+    ) -> Result<Self> {
+        let kept: Arc<[bool]> = kept.map_or_else(|| vec![true; generator.schema().fields().len()].into(), Arc::from);
         if let Some(range) = ranges.iter().find(|range| !(0..generator.splits()).contains(&(range.partition.0 as i64))) {
             return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("the generator has no split {}", range.partition)));
         }
@@ -70,9 +93,9 @@ impl GeneratorReader {
         let mut reader = GeneratorReader { stop: Some(stop), threads: Vec::new() };
         for thread in 0..threads {
             let splits = ranges.iter().skip(thread).step_by(threads).map(|range| Split::new(&*generator, *range)).collect();
-            let (generator, sink, stopped) = (generator.clone(), sink.clone(), stopped.clone());
+            let (generator, kept, sink, stopped) = (generator.clone(), kept.clone(), sink.clone(), stopped.clone());
             let name = generator.name().to_string();
-            let work = move || generate(&*generator, splits, &*sink, &stopped);
+            let work = move || generate(&*generator, splits, &kept, &*sink, &stopped);
             reader.threads.push(std::thread::Builder::new().name(name).spawn(work)?);
         }
         Ok(reader)
@@ -121,7 +144,7 @@ impl Split {
     }
 
     /// The next batch, up to `limit` at most.
-    fn batch(&mut self, generator: &dyn Generator, limit: i64) -> Result<SourceBatch> {
+    fn batch(&mut self, generator: &dyn Generator, limit: i64, kept: &[bool]) -> Result<SourceBatch> {
         let (start, split) = (self.next, self.range.partition.0 as i64);
         let mut offsets = Vec::new();
         while self.next < limit && offsets.len() < ROWS_MAX {
@@ -134,7 +157,7 @@ impl Split {
             partition: self.range.partition,
             start: Offset(start),
             end: Offset(self.next),
-            rows: generator.rows(split, &offsets)?,
+            rows: generator.rows(split, &offsets, kept)?,
             weights: None,
             offsets,
             undecodable: Vec::new(),
@@ -148,7 +171,7 @@ impl Split {
     }
 }
 
-fn generate(generator: &dyn Generator, mut splits: Vec<Split>, sink: &dyn BatchSink, stopped: &Receiver<()>) {
+fn generate(generator: &dyn Generator, mut splits: Vec<Split>, kept: &[bool], sink: &dyn BatchSink, stopped: &Receiver<()>) {
     let start = Instant::now();
     // A split that is empty from the start still says so.
     let mut emit_empty = true;
@@ -160,7 +183,7 @@ fn generate(generator: &dyn Generator, mut splits: Vec<Split>, sink: &dyn BatchS
             if limit <= split.next && !(emit_empty && split.is_done()) {
                 continue;
             }
-            match split.batch(generator, limit) {
+            match split.batch(generator, limit, kept) {
                 Ok(batch) => {
                     if !sink.push(batch) {
                         return;

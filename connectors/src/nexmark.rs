@@ -11,6 +11,7 @@ mod table;
 
 use crate::generator::{self, Generator, GeneratorReader};
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use eddyline_common::connector::*;
 use eddyline_common::options;
 use eddyline_common::{Result, SqlError};
@@ -61,9 +62,13 @@ impl Generator for Nexmark {
         self.table.holds(self.number(split, offset))
     }
 
-    fn rows(&self, split: i64, offsets: &[i64]) -> Result<RecordBatch> {
+    fn schema(&self) -> &SchemaRef {
+        self.table.schema()
+    }
+
+    fn rows(&self, split: i64, offsets: &[i64], kept: &[bool]) -> Result<RecordBatch> {
         let numbers: Vec<i64> = offsets.iter().map(|offset| self.number(split, *offset)).collect();
-        self.table.rows(&self.model, &numbers)
+        self.table.rows(&self.model, &numbers, kept)
     }
 }
 
@@ -110,7 +115,11 @@ impl SourceConnector for NexmarkConnector {
     }
 
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, sink)?))
+        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, None, sink)?))
+    }
+
+    fn read_columns(&self, ranges: Vec<PartitionRange>, kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, Some(kept), sink)?))
     }
 }
 

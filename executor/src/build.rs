@@ -14,6 +14,7 @@ use crate::operators::match_recognize::{MatchRecognize, MatchRecognizeSpec};
 use crate::operators::materialize::Materialize;
 use crate::operators::normalize::Normalize;
 use crate::operators::over::{Over, OverSpec};
+use crate::operators::pre_aggregate::PreAggregate;
 use crate::operators::processing_time::ProcessingTime;
 use crate::operators::project::Project;
 use crate::operators::scan::Scan;
@@ -115,6 +116,10 @@ impl Builder<'_> {
             })?,
             Op::Project { exprs } => Box::new(Project::new(Projection::new(exprs, input(), output, self.now)?)),
             Op::ProcessingTime { .. } => Box::new(ProcessingTime),
+            Op::PreAggregate { keys, merged, window } => {
+                let alone = self.placement.parts() == 1;
+                Box::new(PreAggregate::new(keys.clone(), merged.clone(), *window, input(), alone)?)
+            }
             Op::Unnest { lists } => Box::new(Unnest::new(lists.clone(), input(), output)?),
             Op::WindowAssign { time_column, kind } => Box::new(WindowAssign::new(*time_column, *kind, input(), output)?),
             Op::SessionAssign { partition, time_column, gap, emit, allowed_lateness, state } => SessionAssign::new(SessionSpec {
@@ -276,6 +281,7 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
         | Op::Values { .. }
         | Op::Union
         | Op::Unnest { .. }
+        | Op::PreAggregate { .. }
         | Op::SessionAssign { .. }
         | Op::MatchRecognize { .. }
         | Op::LookupJoin { .. }

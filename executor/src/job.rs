@@ -183,6 +183,7 @@ fn is_stateless(op: &Op) -> bool {
         | Op::Project { .. }
         | Op::WindowAssign { .. }
         | Op::Unnest { .. }
+        | Op::PreAggregate { .. }
         | Op::Union
         | Op::Materialize { .. }
         | Op::Sink { .. } => true,

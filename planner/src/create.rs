@@ -5,7 +5,7 @@ use crate::bind::{Binder, Mode, query_names, resolve_names};
 use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
-use crate::lower::{Emission, StateTableIds, StateTtls, check, check_unnested, columns_of, lower, prepare};
+use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, lower, prepare};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
@@ -411,7 +411,6 @@ pub fn create_view(
         return Ok((relation, None));
     }
     let (mut emission, mut options) = view_options(create, settings)?;
-    emission.share = is_shared(settings);
     emission.ttl = StateTtls::of(options.state_ttl, &parsed.ttl_hints);
     options.time_zone = (settings.time_zone != "UTC").then(|| settings.time_zone.clone());
     let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
@@ -533,11 +532,6 @@ pub fn output_names(query: &Query, plan: &LogicalPlan) -> Vec<String> {
     resolve_names(&query_names(query), &bound)
 }
 
-/// Whether equal sub-plans become one.
-pub fn is_shared(settings: &Settings) -> bool {
-    !settings.disabled_rules.contains(&"enable_plan_sharing")
-}
-
 fn view_options(create: &CreateView, settings: &Settings) -> Result<(Emission, ViewOptions)> {
     let mut options = options::canonicalize_view(create.options.clone())?;
     settings.complete(&mut options, &OF_JOBS);
@@ -546,7 +540,7 @@ fn view_options(create: &CreateView, settings: &Settings) -> Result<(Emission, V
     let emission = Emission {
         emit,
         allowed_lateness: view.allowed_lateness,
-        share: true,
+        rewrites: Rewrites::of(settings),
         retention: view.retention.clone(),
         ttl: StateTtls::default(),
     };

@@ -6,7 +6,7 @@ mod bounds;
 
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind, Literal,
-    LiteralValue, MatchSkip, MatchValue, MatchValueOf, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan,
+    LiteralValue, MatchSkip, MatchValue, MatchValueOf, Merge, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan,
     TimeBound, WindowKind,
 };
 use eddyline_common::RelationId;
@@ -79,6 +79,10 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
             duration(*allowed_lateness),
             bound()
         ),
+        Op::PreAggregate { keys, merged, .. } => {
+            let merged = merged.iter().map(|(column, merge)| merged_text(*merge, &name(column)));
+            format!("PreAggregate by [{}] merging [{}]", names(keys), merged.collect::<Vec<_>>().join(", "))
+        }
         Op::Exchange { keys } if keys.is_empty() => "Exchange to one worker".to_string(),
         Op::Exchange { keys } => format!("Exchange by {}", names(keys)),
         Op::JoinExchange { keys } => format!("Exchange by {}, null keys by all columns", names(keys)),
@@ -135,6 +139,16 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
         Op::Sink { key } if key.is_empty() => "Sink keyless".to_string(),
         Op::Sink { key } => format!("Sink key=[{}]", names(key)),
     }
+}
+
+fn merged_text(merge: Merge, column: &str) -> String {
+    let how = match merge {
+        Merge::Sum => "sum",
+        Merge::Count => "count",
+        Merge::Min => "min",
+        Merge::Max => "max",
+    };
+    format!("{how}({column})")
 }
 
 fn match_line(op: &Op, bound: &str, name: &dyn Fn(&usize) -> String, names: &dyn Fn(&[usize]) -> String) -> String {

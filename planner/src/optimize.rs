@@ -63,11 +63,13 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     ]
 }
 
-/// The rule that a setting of `settings::RULES` switches. Those that make a plan possible have none.
+/// The rule that a setting of `settings::RULES` switches. Those that make a plan possible have none; but without `eliminate_cross_join`, joins
+/// stay in the order written, and a query whose neighbours are not connected is refused.
 fn rule_of(setting: &str) -> Option<&'static str> {
     Some(match setting {
         "enable_common_subexpressions" => "common_sub_expression_eliminate",
         "enable_filter_pushdown" => "push_down_filter",
+        "enable_join_reordering" => "eliminate_cross_join",
         "enable_null_key_filter" => "filter_null_join_keys",
         "enable_outer_join_elimination" => "eliminate_outer_join",
         "enable_projection_pushdown" => "optimize_projections",

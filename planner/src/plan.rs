@@ -122,7 +122,7 @@ pub struct Node {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChangelogMode {
-    /// Only insertions: every weight is +1.
+    /// Only insertions: every weight is +1, or more behind a `PreAggregate`.
     Append,
     /// Insertions and retractions.
     Retract,
@@ -195,6 +195,14 @@ pub enum Op {
         calls: Vec<AggregateCall>,
         window: Option<AggregateWindow>,
         state: StateTableId,
+    },
+    /// Makes few rows of many, each worker of its own ones, before they are exchanged for an `Aggregate`: rows that are equal in `keys` become one
+    /// or two that add as much to it in the columns `merged`; other columns have the value of any of them. `window`: rows that are late for it
+    /// stay as they are.
+    PreAggregate {
+        keys: Vec<usize>,
+        merged: Vec<(usize, Merge)>,
+        window: Option<LateRows>,
     },
     /// The rows at some places of their partition's order: those after `offset`, `limit` of them. Rows that are equal in
     /// `order` are ordered by all their columns. Emits the input's columns, and the place as a bigint with `with_rank`. Its
@@ -318,6 +326,7 @@ impl Op {
             | Op::ProcessingTime { .. }
             | Op::WindowAssign { .. }
             | Op::Unnest { .. }
+            | Op::PreAggregate { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
             | Op::Normalize { .. }
@@ -346,6 +355,7 @@ impl Op {
             | Op::ProcessingTime { .. }
             | Op::WindowAssign { .. }
             | Op::Unnest { .. }
+            | Op::PreAggregate { .. }
             | Op::Exchange { .. }
             | Op::JoinExchange { .. }
             | Op::Normalize { .. }
@@ -465,6 +475,26 @@ pub struct AggregateWindow {
     /// become shorter may have ended by the present watermark, and is closed when that rises.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub session: bool,
+}
+
+/// How the values of rows that become one are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Merge {
+    /// Added, each as often as its row's weight says: a BigInt or a Decimal.
+    Sum,
+    /// That there are so many is all that counts.
+    Count,
+    /// The smallest stays; rows only come. As with `Max`, of a type that is no float and not nested.
+    Min,
+    Max,
+}
+
+/// Which rows are late for a window whose end is a column, never null: as in `AggregateWindow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateRows {
+    pub end: usize,
+    /// Microseconds.
+    pub allowed_lateness: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

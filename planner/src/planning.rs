@@ -4,11 +4,11 @@ use crate::alter::comments;
 use crate::bind::Mode;
 use crate::catalog::{Catalog, Relation, RelationKind, ViewOptions};
 use crate::check::check_view;
-use crate::create::{create_relation, create_view, is_shared, object_name, output_names, streaming_plan};
+use crate::create::{create_relation, create_view, object_name, output_names, streaming_plan};
 use crate::error::{from_datafusion, suggest};
 use crate::explain;
 use crate::function::create_function;
-use crate::lower::{Emission, StateTableIds, StateTtls};
+use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls};
 use crate::optimize;
 use crate::parse::ast::{Ast, ShowAst};
 use crate::parse::hints::misplaced;
@@ -227,7 +227,8 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let mut options = BTreeMap::new();
             context.settings.complete(&mut options, &OF_JOBS);
             let ttl = StateTtls::of(ViewOptions::of(&options)?.state_ttl, &parsed.ttl_hints);
-            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, share: is_shared(context.settings), retention: None, ttl };
+            let rewrites = Rewrites::of(context.settings);
+            let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, rewrites, retention: None, ttl };
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
             stages(&mut lines, &logical, &plan, context);
         }

@@ -64,11 +64,13 @@ pub fn check_default(name: &str, option: &str, value: &str) -> Result<()> {
 }
 
 /// The rewrites of a view's plan that only make it faster, by the settings that switch them.
-pub const RULES: [&str; 6] = [
+pub const RULES: [&str; 8] = [
     "enable_common_subexpressions",
     "enable_filter_pushdown",
+    "enable_join_reordering",
     "enable_null_key_filter",
     "enable_outer_join_elimination",
     "enable_plan_sharing",
     "enable_projection_pushdown",
+    "enable_two_phase_aggregation",
 ];

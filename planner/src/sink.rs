@@ -4,9 +4,9 @@
 
 use crate::bind::{Binder, Mode};
 use crate::catalog::{Relation, RelationKind, SinkDefinition, ViewOptions, VisibleColumn};
-use crate::create::{is_shared, object_name, output_names};
+use crate::create::{object_name, output_names};
 use crate::error::{fold, suggest};
-use crate::lower::{Emission, StateTableIds, StateTtls, check, check_unnested, columns_of, lower_sink, prepare};
+use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, lower_sink, prepare};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{CreateSink, SinkFrom};
@@ -141,9 +141,9 @@ pub fn finish(
     let names: Vec<String> = target.spec.columns.iter().map(|c| c.external_name.clone()).collect();
     let spec = &target.spec;
     let lowered = |emit: Emit, ids: &mut StateTableIds| {
-        let (allowed_lateness, share) = (target.options.allowed_lateness, is_shared(binder.settings));
+        let (allowed_lateness, rewrites) = (target.options.allowed_lateness, Rewrites::of(binder.settings));
         let ttl = StateTtls::of(target.options.state_ttl, &parsed.ttl_hints);
-        let emission = Emission { emit, allowed_lateness, share, retention: None, ttl };
+        let emission = Emission { emit, allowed_lateness, rewrites, retention: None, ttl };
         lower_sink(&logical, &names, ids, emission, &|output| sink_key(output, spec))
     };
     let plan = match emit {

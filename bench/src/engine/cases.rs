@@ -1,4 +1,4 @@
-//! What is measured: five queries, each over inputs that have just the columns it reads, so that every column is read.
+//! What is measured: seven queries, each over inputs that have just the columns it reads, so that every column is read.
 
 use super::CaseName;
 use crate::{Result, nexmark};
@@ -50,6 +50,13 @@ const BID: &str = "CREATE SOURCE bid (auction BIGINT, bidder BIGINT, price BIGIN
     extra VARCHAR) WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '{events}')";
 const BIDS: Input = Input { relation: "bid", source: BID, watermark: None };
 
+const AUCTION_PRICES: Input = Input {
+    relation: "bid",
+    source: "CREATE SOURCE bid (auction BIGINT, price BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid', \
+        nexmark.event.num = '{events}')",
+    watermark: None,
+};
+
 pub fn all() -> Vec<Case> {
     vec![
         Case {
@@ -89,6 +96,24 @@ pub fn all() -> Vec<Case> {
             }],
             query: "SELECT k, COUNT(*) AS n, SUM(v) AS total FROM event GROUP BY k",
             batch: "SELECT k, COUNT(*) AS n, SUM(v) AS total FROM event GROUP BY k",
+        },
+        Case {
+            name: CaseName::Few,
+            title: "count, sum and maximum of a hundred groups",
+            goal: 20_000_000.0,
+            sink: Sink::View,
+            inputs: vec![AUCTION_PRICES],
+            query: "SELECT auction % 100 AS k, COUNT(*) AS n, SUM(price) AS total, MAX(price) AS top FROM bid GROUP BY auction % 100",
+            batch: "SELECT auction % 100 AS k, COUNT(*) AS n, SUM(price) AS total, MAX(price) AS top FROM bid GROUP BY auction % 100",
+        },
+        Case {
+            name: CaseName::All,
+            title: "count, sum and maximum of all rows",
+            goal: 20_000_000.0,
+            sink: Sink::View,
+            inputs: vec![AUCTION_PRICES],
+            query: "SELECT COUNT(*) AS n, SUM(price) AS total, MAX(auction) AS newest FROM bid",
+            batch: "SELECT COUNT(*) AS n, SUM(price) AS total, MAX(auction) AS newest FROM bid",
         },
         Case {
             name: CaseName::Pass,

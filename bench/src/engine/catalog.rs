@@ -17,20 +17,27 @@ pub struct BenchCatalog {
     relations: Vec<Arc<Relation>>,
     functions: Arc<Functions>,
     ids: StateTableIds,
+    settings: Settings,
 }
 
 impl Default for BenchCatalog {
     fn default() -> Self {
-        BenchCatalog { relations: Vec::new(), functions: registry(), ids: StateTableIds(1) }
+        BenchCatalog::without(Vec::new())
     }
 }
 
 impl BenchCatalog {
+    /// Plans without some rules of the optimiser.
+    pub fn without(disabled_rules: Vec<&'static str>) -> Self {
+        let settings = Settings { disabled_rules, ..Settings::default() };
+        BenchCatalog { relations: Vec::new(), functions: registry(), ids: StateTableIds(1), settings }
+    }
+
     /// Plans and keeps what one CREATE defines.
     pub fn create(&mut self, sql: &str) -> Result<Arc<Relation>> {
         let parsed = eddyline_planner::parse(sql)?.pop().ok_or("an empty statement")?;
         let mut ids = self.ids;
-        let planned = eddyline_planner::plan(&parsed, self, &Settings::default(), &mut ids, &[])?;
+        let planned = eddyline_planner::plan(&parsed, self, &self.settings, &mut ids, &[])?;
         self.ids = ids;
         let Planned::Create { mut relation, .. } = planned else { return Err(format!("not a CREATE: {sql}").into()) };
         relation.id = RelationId(self.relations.len() as u32 + 1);

@@ -18,6 +18,7 @@ use cases::{Batches, Case, Sink};
 use clap::{Args, ValueEnum};
 use datafusion::prelude::SessionContext;
 use eddyline_common::types::arrow_schema;
+use eddyline_planner::RULES;
 use run::{Harness, Outcome};
 use tokio::runtime::Runtime;
 
@@ -29,6 +30,8 @@ pub enum CaseName {
     Filter,
     Tumble,
     Group,
+    Few,
+    All,
     Pass,
     Join,
 }
@@ -43,6 +46,18 @@ pub struct Options {
     /// Which cases to run [default: all]
     #[arg(long, value_enum)]
     pub case: Vec<CaseName>,
+    /// Settings of the optimiser to switch off, such as enable_two_phase_aggregation
+    #[arg(long)]
+    pub without: Vec<String>,
+}
+
+impl Options {
+    fn disabled_rules(&self) -> Result<Vec<&'static str>> {
+        let rule = |name: &String| -> Result<&'static str> {
+            Ok(RULES.into_iter().find(|rule| *rule == name.as_str()).ok_or_else(|| format!("there is no rule {name}"))?)
+        };
+        self.without.iter().map(rule).collect()
+    }
 }
 
 pub fn run(options: &Options, runtime: &Runtime) -> Result<()> {
@@ -58,7 +73,8 @@ fn measure(case: &Case, options: &Options, runtime: &Runtime) -> Result<()> {
     let workers = options.settings.workers();
     let input = case.batches(options.rows)?;
     let rows: u64 = input.iter().map(|(_, b)| b.num_rows() as u64).sum();
-    let harness = Harness { workers, backend: options.settings.backend, runtime: runtime.handle().clone() };
+    let disabled_rules = options.disabled_rules()?;
+    let harness = Harness { workers, backend: options.settings.backend, runtime: runtime.handle().clone(), disabled_rules };
     let outcome = harness.run(case, case.sink, &input)?;
     check_counts(&outcome, rows)?;
     let context = session(case, &input, workers)?;

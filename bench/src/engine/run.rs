@@ -32,6 +32,8 @@ pub struct Harness {
     pub workers: usize,
     pub backend: Backend,
     pub runtime: Handle,
+    /// What the optimiser is to leave out.
+    pub disabled_rules: Vec<&'static str>,
 }
 
 pub struct Outcome {
@@ -72,7 +74,7 @@ impl Harness {
         };
         let threads = Arc::new(SystemThreads);
         let engine = Engine::start(EngineConfig { workers: self.workers, backend, cache_bytes: STATE_CACHE_BYTES, threads }, kv.clone());
-        let mut catalog = BenchCatalog::default();
+        let mut catalog = BenchCatalog::without(self.disabled_rules.clone());
         let sources = case.inputs.iter().map(|input| catalog.create(&input.create(1))).collect::<Result<Vec<_>>>()?;
         let relation = catalog.create(&case.create_view())?;
         let plan = plan_of(&relation)?;

@@ -21,7 +21,7 @@ fn spec(options: &[(&str, &str)], columns: &[(&str, SqlType)]) -> Result<SourceS
 }
 
 fn rows(options: &[(&str, &str)], columns: &[(&str, SqlType)], offsets: &[i64]) -> RecordBatch {
-    DatagenConnector::new(&spec(options, columns).unwrap()).unwrap().generator.rows(0, offsets).unwrap()
+    DatagenConnector::new(&spec(options, columns).unwrap()).unwrap().generator.rows(0, offsets, &vec![true; columns.len()]).unwrap()
 }
 
 fn refused(options: &[(&str, &str)], columns: &[(&str, SqlType)]) -> SqlError {
@@ -51,6 +51,9 @@ fn rows_depend_on_offset_and_seed_alone() {
     assert_eq!(rows(options, &columns, &all[300..400]), whole.slice(300, 100));
     let nulls = whole.column(2).null_count();
     assert!((400..600).contains(&nulls), "{nulls}");
+    let kept: Vec<bool> = (0..columns.len()).map(|column| column == 5).collect();
+    let one = DatagenConnector::new(&spec(options, &columns).unwrap()).unwrap().generator.rows(0, &all, &kept).unwrap();
+    assert_eq!((one.column(5), one.column(4).null_count()), (whole.column(5), all.len()));
     let other_seed = rows(&[("seed", "7")], &columns, &all);
     assert_ne!(other_seed.column(3), whole.column(3));
 }

@@ -11,7 +11,7 @@ use arrow::array::{
 };
 use arrow::compute::{cast, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use eddyline_common::connector::{ColumnOrigin, SourceBatch, SourceNote, SourceSpec, UndecodableRecord};
+use eddyline_common::connector::{ColumnOrigin, SourceBatch, SourceNote, SourceSpec, UndecodableRecord, without_values};
 use eddyline_common::{Offset, Result, SqlError, SqlState, options};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -180,7 +180,7 @@ impl BatchBuilder {
         let DecodedRows { columns, weights } = self.decoder.finish()?;
         let (offsets, undecodable) = (std::mem::take(&mut self.offsets), std::mem::take(&mut self.undecodable));
         self.bytes = 0;
-        layout.batch(Content { columns, weights, offsets, undecodable }, of, start, end, notes)
+        layout.batch(Content { columns, weights, offsets, undecodable, unreadable: Vec::new() }, of, start, end, notes)
     }
 }
 
@@ -190,6 +190,8 @@ pub struct Content {
     pub weights: Option<Int64Array>,
     pub offsets: Vec<i64>,
     pub undecodable: Vec<UndecodableRecord>,
+    /// Payload columns without their values, and why.
+    pub unreadable: Vec<(usize, String)>,
 }
 
 /// A file that is read, with what its folders say: one value per column.
@@ -200,8 +202,15 @@ pub struct Opened {
 }
 
 impl Layout {
+    fn schema_without(&self, unreadable: Vec<(usize, String)>) -> SchemaRef {
+        let place = |payload: usize| self.origins.iter().position(|origin| matches!(origin, Origin::Payload(at) if *at == payload));
+        let columns = unreadable.into_iter().filter_map(|(payload, why)| Some((place(payload)?, why)));
+        without_values(&self.schema, columns)
+    }
+
     pub fn batch(&self, content: Content, of: &Opened, start: i64, end: i64, notes: Vec<SourceNote>) -> Result<SourceBatch> {
-        let Content { columns, weights, offsets, undecodable } = content;
+        let Content { columns, weights, offsets, undecodable, unreadable } = content;
+        let schema = if unreadable.is_empty() { self.schema.clone() } else { self.schema_without(unreadable) };
         let rows = offsets.len();
         let columns = self.origins.iter().zip(self.schema.fields()).map(|(origin, field)| {
             let array: ArrayRef = match origin {
@@ -221,7 +230,7 @@ impl Layout {
             partition: PARTITION,
             start: Offset(start),
             end: Offset(end),
-            rows: RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?,
+            rows: RecordBatch::try_new_with_options(schema, columns, &options)?,
             weights,
             offsets,
             undecodable,

@@ -1,13 +1,16 @@
 //! Parquet files as a source: rows by number, columns by name, of these only what the source declares. Pages are read as they are
 //! needed, never a file or a row group at once. A row with a value that does not fit its column is refused alone; a file that is no
 //! Parquet file, or is damaged, is refused from there on.
+//!
+//! Which rows are refused must not depend on which columns are read. So only those are left out that no row depends on: any value of the
+//! file fits them, and null does. If such a column is damaged its values cannot be read, which concerns those who read it, and the rows stay.
 
 mod fit;
 
 use super::stored::{StoredBytes, StoredFile};
 use super::text::Fault;
 use crate::format::PayloadColumn;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::filter;
 use bytes::Bytes;
 use eddyline_common::{Result, SqlType};
@@ -54,6 +57,8 @@ pub struct Rows {
     pub total: usize,
     /// Which of them are not in the columns, and why.
     pub refused: Refused,
+    /// Columns that are null because they cannot be read, and why.
+    pub unreadable: Vec<(usize, String)>,
 }
 
 /// By row. Mostly empty.
@@ -63,70 +68,157 @@ pub struct ParquetRows<'a> {
     reader: ParquetRecordBatchReader,
     stored: Arc<StoredFile>,
     payload: &'a [PayloadColumn],
-    /// For each of them the column of what is read, and how its values become those declared; `None`: the file has none.
-    fits: Vec<Option<(usize, Fit)>>,
+    columns: Vec<Column>,
+    /// The next row of the file, and of how many rows a batch is: alike whichever columns are read.
+    row: u64,
+    batch_rows: usize,
+}
+
+/// Where the values of a declared column are.
+enum Column {
+    /// The file has none.
+    Absent,
+    /// Nobody reads them.
+    Unread,
+    Read {
+        /// Among the file's columns.
+        root: usize,
+        fit: Fit,
+        /// No value of it makes a row one that is refused.
+        is_optional: bool,
+    },
+    /// From here on they cannot be read.
+    Broken(String),
 }
 
 impl<'a> ParquetRows<'a> {
-    /// From a row on.
-    pub fn open(stored: Arc<StoredFile>, payload: &'a [PayloadColumn], unit: arrow::datatypes::TimeUnit, row: u64) -> Result<Self, Fault> {
-        let builder = guarded(&stored, || ParquetRecordBatchReaderBuilder::try_new(Chunks(stored.clone())))?;
+    /// From a row on. Columns that are not `kept` are not read if no row depends on them.
+    pub fn open(
+        stored: Arc<StoredFile>,
+        payload: &'a [PayloadColumn],
+        kept: &[bool],
+        unit: arrow::datatypes::TimeUnit,
+        row: u64,
+    ) -> Result<Self, Fault> {
+        let builder = builder_of(&stored)?;
         let fields = builder.schema().fields().clone();
         let named = |column: &PayloadColumn| {
             let exact = fields.iter().position(|f| *f.name() == column.external_name);
             exact.or_else(|| fields.iter().position(|f| f.name().eq_ignore_ascii_case(&column.external_name)))
         };
-        let roots: Vec<Option<usize>> = payload.iter().map(named).collect();
-        // What is read keeps the order of the file.
-        let mut read: Vec<usize> = roots.iter().flatten().copied().collect();
-        read.sort_unstable();
-        read.dedup();
-        let mut fits = Vec::with_capacity(payload.len());
-        for (column, root) in payload.iter().zip(&roots) {
-            let Some(root) = *root else {
-                fits.push(None);
+        let mut declared = Vec::new();
+        let mut columns = Vec::with_capacity(payload.len());
+        for (column, kept) in payload.iter().zip(kept) {
+            let Some(root) = named(column) else {
+                columns.push(Column::Absent);
                 continue;
             };
+            declared.push(root);
             let fit = Fit::new(fields[root].data_type(), &column.ty, unit)
                 .map_err(|why| Fault::Content(format!("column {}: {why}", column.external_name)))?;
-            fits.push(read.binary_search(&root).ok().map(|place| (place, fit)));
+            let is_optional = column.nullable && !column.is_key && column.ty != SqlType::Json && fit.is_total();
+            columns.push(if is_optional && !kept { Column::Unread } else { Column::Read { root, fit, is_optional } });
         }
-        let mask = ProjectionMask::roots(builder.parquet_schema(), read);
-        let (groups, skipped) = groups_from(builder.metadata(), row);
-        let rows = batch_rows(builder.metadata(), &mask);
-        let builder = builder.with_projection(mask).with_row_groups(groups).with_offset(skipped as usize).with_batch_size(rows);
-        let reader = guarded(&stored, || builder.build())?;
-        Ok(ParquetRows { reader, stored, payload, fits })
+        let batch_rows = batch_rows(builder.metadata(), &ProjectionMask::roots(builder.parquet_schema(), declared));
+        let reader = reader_of(builder, &stored, roots(&columns), row, batch_rows)?;
+        Ok(ParquetRows { reader, stored, payload, columns, row, batch_rows })
     }
 
     /// The next rows, at most so many of them.
     pub fn next(&mut self, rows_max: usize) -> Result<Option<Rows>, Fault> {
-        let (reader, stored) = (&mut self.reader, &self.stored);
-        let Some(batch) = guarded(stored, || reader.next().transpose())? else { return Ok(None) };
+        let Some(batch) = self.batch()? else { return Ok(None) };
         let batch = batch.slice(0, batch.num_rows().min(rows_max));
         let total = batch.num_rows();
-        let mut refused = Refused::new();
+        self.row += total as u64;
+        let roots = roots(&self.columns);
+        let (mut refused, mut unreadable) = (Refused::new(), Vec::new());
         let mut columns = Vec::with_capacity(self.payload.len());
-        for (column, fit) in self.payload.iter().zip(&self.fits) {
-            let array = match fit {
-                Some((place, fit)) => {
+        for (at, (column, source)) in self.payload.iter().zip(&self.columns).enumerate() {
+            let array = match source {
+                Column::Read { root, fit, .. } => {
                     let mut refuse = |row: usize| {
                         let why = || format!("column {}: the value is not a {}", column.external_name, column.ty);
                         refused.entry(row).or_insert_with(why);
                     };
-                    fit.apply(batch.column(*place), &mut refuse)?
+                    fit.apply(batch.column(roots.partition_point(|r| r < root)), &mut refuse)?
                 }
-                None => new_null_array(&column.ty.to_arrow(), total),
+                Column::Absent | Column::Unread | Column::Broken(_) => new_null_array(&column.ty.to_arrow(), total),
             };
-            check(column, fit.is_some(), &array, &mut refused);
+            match source {
+                Column::Read { .. } => check(column, true, &array, &mut refused),
+                Column::Absent => check(column, false, &array, &mut refused),
+                Column::Broken(why) => unreadable.push((at, format!("column {}: {why}", column.external_name))),
+                Column::Unread => {}
+            }
             columns.push(array);
         }
         if !refused.is_empty() {
             let keep: BooleanArray = (0..total).map(|row| Some(!refused.contains_key(&row))).collect();
             columns = columns.iter().map(|column| Ok(filter(column, &keep)?)).collect::<Result<_>>()?;
         }
-        Ok(Some(Rows { columns, total, refused }))
+        Ok(Some(Rows { columns, total, refused, unreadable }))
     }
+
+    /// What the library reads next. Before rows are given up, columns are that no row depends on.
+    fn batch(&mut self) -> Result<Option<RecordBatch>, Fault> {
+        loop {
+            let (reader, stored) = (&mut self.reader, &self.stored);
+            match guarded(stored, || reader.next().transpose()) {
+                Err(Fault::Content(why)) if !self.give_up_columns()? => return Err(Fault::Content(why)),
+                Err(Fault::Content(_)) => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// Reads on without the optional columns that cannot be read from here on; false if there are none.
+    fn give_up_columns(&mut self) -> Result<bool, Fault> {
+        let mut found = false;
+        for column in &mut self.columns {
+            let Column::Read { root, is_optional: true, .. } = column else { continue };
+            let alone = reader_of(builder_of(&self.stored)?, &self.stored, vec![*root], self.row, self.batch_rows);
+            match alone.and_then(|mut reader| guarded(&self.stored, || reader.next().transpose())) {
+                Ok(_) => {}
+                Err(Fault::Content(why)) => {
+                    *column = Column::Broken(why);
+                    found = true;
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        if found {
+            self.reader = reader_of(builder_of(&self.stored)?, &self.stored, roots(&self.columns), self.row, self.batch_rows)?;
+        }
+        Ok(found)
+    }
+}
+
+/// The columns of the file that are read, in its order.
+fn roots(columns: &[Column]) -> Vec<usize> {
+    let mut roots: Vec<usize> = columns.iter().filter_map(|c| if let Column::Read { root, .. } = c { Some(*root) } else { None }).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    roots
+}
+
+type Builder = ParquetRecordBatchReaderBuilder<Chunks>;
+
+fn builder_of(stored: &Arc<StoredFile>) -> Result<Builder, Fault> {
+    guarded(stored, || Builder::try_new(Chunks(stored.clone())))
+}
+
+/// A reader of some columns from a row on.
+fn reader_of(
+    builder: Builder,
+    stored: &StoredFile,
+    roots: Vec<usize>,
+    row: u64,
+    batch_rows: usize,
+) -> Result<ParquetRecordBatchReader, Fault> {
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let (groups, skipped) = groups_from(builder.metadata(), row);
+    let builder = builder.with_projection(mask).with_row_groups(groups).with_offset(skipped as usize).with_batch_size(batch_rows);
+    guarded(stored, || builder.build())
 }
 
 /// What a declaration asks of values beyond their type.

@@ -292,7 +292,11 @@ impl Reading {
         let files = self.files.clone();
         let last = offset(number, files.layout.end_of(&of.file));
         let stored = StoredFile::new(files.clone(), of.file.clone());
-        let mut rows = ParquetRows::open(stored, &files.layout.payload, self.number_unit(), place)?;
+        let kept = match &self.kept {
+            Some(kept) => files.layout.payload_kept(kept),
+            None => vec![true; files.layout.payload.len()],
+        };
+        let mut rows = ParquetRows::open(stored, &files.layout.payload, &kept, self.number_unit(), place)?;
         let mut at = place;
         loop {
             let start = offset(number, at);
@@ -302,14 +306,16 @@ impl Reading {
                 return Ok(self.flushed(of, start)?);
             }
             let Some(found) = rows.next(wanted)? else { return Ok(self.flushed(of, last)?) };
-            let Rows { columns, total, refused } = found;
+            let Rows { columns, total, refused, unreadable } = found;
             let kept = (0..total).filter(|row| refused.is_empty() || !refused.contains_key(row));
             let offsets = kept.map(|row| start + row as i64).collect();
             let refuse = |(row, why): (usize, String)| {
                 let excerpt = format!("row {} of {}", at + row as u64, of.file.path);
                 undecodable(Offset(start + row as i64), why, excerpt.as_bytes())
             };
-            let content = Content { columns, weights: None, offsets, undecodable: refused.into_iter().map(refuse).collect() };
+            let unreadable = unreadable.into_iter().map(|(column, why)| (column, format!("file \"{}\": {why}", of.file.path))).collect();
+            let undecodable = refused.into_iter().map(refuse).collect();
+            let content = Content { columns, weights: None, offsets, undecodable, unreadable };
             failpoint::hit("files.batch")?;
             at += total as u64;
             let end = offset(number, at);

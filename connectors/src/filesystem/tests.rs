@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::CollectingSink;
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use eddyline_common::SqlType;
@@ -13,13 +14,18 @@ use std::path::Path;
 use std::time::Instant;
 
 fn connector(dir: &Path, path: &str, options: &[(&str, &str)]) -> Result<FileConnector> {
+    connector_of(dir, path, options, true)
+}
+
+/// `nullable`: whether `n` may be.
+fn connector_of(dir: &Path, path: &str, options: &[(&str, &str)], nullable: bool) -> Result<FileConnector> {
     let path = format!("{}/{path}", dir.display());
     let given = [("connector", "filesystem"), ("path", path.as_str()), ("format", "json")];
     let mut raw: BTreeMap<String, String> = given.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     raw.extend(options.iter().map(|(k, v)| (k.to_string(), v.to_string())));
     let column = |name: &str, ty, origin| SourceColumn { external_name: name.to_string(), ty, nullable: true, origin };
     let columns = vec![
-        column("n", SqlType::BigInt, ColumnOrigin::Payload),
+        SourceColumn { nullable, ..column("n", SqlType::BigInt, ColumnOrigin::Payload) },
         column("t", SqlType::Text, ColumnOrigin::Payload),
         column("f", SqlType::Text, ColumnOrigin::Metadata("file".into())),
     ];
@@ -28,9 +34,13 @@ fn connector(dir: &Path, path: &str, options: &[(&str, &str)]) -> Result<FileCon
 
 /// Reads until `finished`, or until there is nothing for a moment.
 fn read(connector: &FileConnector, from: i64, to: Option<i64>) -> Vec<SourceBatch> {
+    read_columns(connector, from, to, &[true; 3])
+}
+
+fn read_columns(connector: &FileConnector, from: i64, to: Option<i64>, kept: &[bool; 3]) -> Vec<SourceBatch> {
     let sink = CollectingSink::new(10_000);
     let range = PartitionRange { partition: PARTITION, start: Offset(from), end: to.map(Offset) };
-    let _reader = connector.read(vec![range], sink.clone()).unwrap();
+    let _reader = connector.read_columns(vec![range], kept, sink.clone()).unwrap();
     let mut batches = Vec::new();
     while let Some(batch) = sink.next(Duration::from_secs(if batches.is_empty() { 10 } else { 1 })) {
         let over = batch.finished || to.is_some_and(|to| batch.end.0 >= to);
@@ -206,12 +216,9 @@ fn a_damaged_parquet_file_holds_up_no_other() {
     put("a.parquet", &whole[..whole.len() / 2]);
     put("b.parquet", b"n,t\n1,2\n");
     // Its end says what is in it, but a page in the middle is nonsense.
-    let mut damaged = whole.clone();
-    let middle = whole.len() / 2;
-    damaged[middle..middle + 2_000].fill(0xff);
-    put("c.parquet", &damaged);
+    put("c.parquet", &damaged(&whole, "n"));
     put("d.parquet", &parquet(5_000..5_010));
-    let source = connector(dir.path(), "*.parquet", &[("format", "parquet")]).unwrap();
+    let source = connector_of(dir.path(), "*.parquet", &[("format", "parquet")], false).unwrap();
     let batches = read(&source, 0, None);
     let found = numbers(&batches);
     assert!(found.ends_with(&(5_000..5_010).collect::<Vec<_>>()), "{found:?}");
@@ -220,10 +227,62 @@ fn a_damaged_parquet_file_holds_up_no_other() {
     for (bad, file) in bad.iter().zip(["a", "b", "c"]) {
         assert!(bad.reason.contains(&format!("{file}.parquet\": it cannot be read as Parquet")), "{}", bad.reason);
     }
-    // What is refused is the same whenever it is read.
-    let again = connector(dir.path(), "*.parquet", &[("format", "parquet")]).unwrap();
+    // What is refused is the same whenever it is read, and whatever is read of it.
+    let again = connector_of(dir.path(), "*.parquet", &[("format", "parquet")], false).unwrap();
     again.remember(&batches[0].notes).unwrap();
-    assert_eq!(numbers(&read(&again, 0, Some(batches.last().unwrap().end.0))), found);
+    for t in [true, false] {
+        assert_eq!(numbers(&read_columns(&again, 0, Some(batches.last().unwrap().end.0), &[false, t, false])), found);
+    }
+}
+
+/// The file with nonsense in the second half of a column, in its second row group.
+fn damaged(file: &[u8], column: &str) -> Vec<u8> {
+    let reader = SerializedFileReader::new(bytes::Bytes::copy_from_slice(file)).unwrap();
+    let group = reader.metadata().row_group(1);
+    let chunk = group.columns().iter().find(|chunk| chunk.column_path().string() == column).unwrap();
+    let (start, len) = chunk.byte_range();
+    let mut damaged = file.to_vec();
+    damaged[(start + len / 2) as usize..(start + len) as usize].fill(0xff);
+    damaged
+}
+
+/// A column that no row depends on is not read for nobody, and its damage concerns those who read it.
+#[test]
+fn columns_of_parquet_files_that_nobody_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = parquet(0..3_000);
+    let all: Vec<i64> = (0..3_000).collect();
+    for (broken, column) in [("T", 1), ("n", 0)] {
+        std::fs::write(dir.path().join("a.parquet"), damaged(&whole, broken)).unwrap();
+        let source = connector(dir.path(), "a.parquet", &[("format", "parquet")]).unwrap();
+        for kept in [[true, true, true], [column != 0, column != 1, true], [false, false, false]] {
+            let batches = read_columns(&source, 0, None, &kept);
+            let rows: usize = batches.iter().map(|b| b.rows.num_rows()).sum();
+            let undecodable: usize = batches.iter().map(|b| b.undecodable.len()).sum();
+            assert_eq!((rows, undecodable), (3_000, 0), "{broken} {kept:?}");
+            let missing: usize = batches
+                .iter()
+                .filter(|b| missing_values(b.rows.schema_ref(), column).is_some_and(|why| why.contains("a.parquet\": column")))
+                .map(|b| b.rows.num_rows())
+                .sum();
+            assert_eq!(missing > 0, kept[column], "{broken} {kept:?}: {missing}");
+            assert!(batches.iter().all(|b| missing_values(b.rows.schema_ref(), 1 - column).is_none()));
+            if column == 1 && kept[0] {
+                assert_eq!(numbers(&batches), all);
+            }
+            let texts = batches.iter().map(|b| b.rows.column(1).len() - b.rows.column(1).null_count()).sum::<usize>();
+            assert_eq!(
+                texts,
+                if !kept[1] {
+                    0
+                } else if column == 1 {
+                    3_000 - missing
+                } else {
+                    3_000
+                }
+            );
+        }
+    }
 }
 
 #[test]

@@ -149,6 +149,10 @@ impl RecordDecoder for DebeziumDecoder {
         Ok(DecodedRows { columns: self.row.finish()?, weights: weights(&mut self.weights) })
     }
 
+    fn keep(&mut self, kept: &[bool]) {
+        self.row.keep(kept);
+    }
+
     fn header(&mut self, _record: &[u8]) -> Result<(), String> {
         Err("the format has no header".to_string())
     }
@@ -206,6 +210,21 @@ mod tests {
         let by_key = Record { key: Some(br#"{"id":1}"#), value: Some(br#"{"op":"d","before":null,"after":null}"#) };
         let tombstone = Record { value: None, ..by_key };
         assert_eq!(changes(DEBEZIUM, &columns(true), &[by_key, tombstone], true).unwrap(), rows(&[(-1, r#"{"id":1}"#)]));
+    }
+
+    #[test]
+    fn columns_that_nobody_reads_are_checked_and_not_kept() {
+        for with_key in [false, true] {
+            let columns = [columns(with_key), vec![column("n", BigInt)]].concat();
+            let mut decoder = super::super::testing::decoder(DEBEZIUM, &columns, with_key).unwrap();
+            decoder.keep(&[true, false, false]);
+            let update = br#"{"op":"u","before":{"id":1,"v":"a","n":1},"after":{"id":2,"v":"b","n":2}}"#;
+            assert_eq!(decoder.push(Record::of(update)), Ok(2));
+            decoder.push(Record::of(br#"{"op":"c","after":{"id":4,"v":"c","n":"none"}}"#)).unwrap_err();
+            assert_eq!(decoder.push(Record::of(br#"{"op":"c","after":{"id":3,"v":"c","n":3}}"#)), Ok(1));
+            let got = super::super::testing::finished(&mut *decoder, &columns);
+            assert_eq!(got, rows(&[(-1, r#"{"id":1}"#), (1, r#"{"id":2}"#), (1, r#"{"id":3}"#)]));
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! by column. Columns may be declared in any order, any subset, in compatible types.
 
 use super::model::{Kind, Model, kind};
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray};
+use crate::generator::batch_of;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
@@ -107,19 +108,21 @@ impl Table {
         self.kind.is_none_or(|wanted| wanted == kind(number))
     }
 
-    /// The rows of events, which must be of the table's kind.
-    pub fn rows(&self, model: &Model, numbers: &[i64]) -> Result<RecordBatch> {
-        let arrays = self.fillings.iter().zip(self.schema.fields()).map(|(filling, field)| {
-            let array = match filling {
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The rows of events, which must be of the table's kind, in the columns that are kept.
+    pub fn rows(&self, model: &Model, numbers: &[i64], kept: &[bool]) -> Result<RecordBatch> {
+        batch_of(&self.schema, numbers.len(), kept, |column| {
+            let declared = self.schema.field(column).data_type();
+            let array = match &self.fillings[column] {
                 Filling::Property(property) => values(model, *property, numbers, None),
                 Filling::EventType => Arc::new(Int64Array::from_iter_values(numbers.iter().map(|n| kind(*n) as i64))),
-                Filling::Event(kind, properties) => return event_rows(model, *kind, properties, numbers, field.data_type()),
+                Filling::Event(kind, properties) => return event_rows(model, *kind, properties, numbers, declared),
             };
-            to_declared(array, field.data_type())
-        });
-        let arrays = arrays.collect::<Result<Vec<ArrayRef>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(numbers.len()));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?)
+            to_declared(array, declared)
+        })
     }
 }
 

@@ -25,8 +25,12 @@ fn range(partition: i32, start: i64, end: Option<i64>) -> PartitionRange {
 
 /// Reads ranges to their ends and gives the batches by partition.
 fn read(spec: &SourceSpec, ranges: &[PartitionRange]) -> HashMap<i32, Vec<SourceBatch>> {
+    read_columns(spec, ranges, &vec![true; spec.columns.len()])
+}
+
+fn read_columns(spec: &SourceSpec, ranges: &[PartitionRange], kept: &[bool]) -> HashMap<i32, Vec<SourceBatch>> {
     let sink = CollectingSink::new(64);
-    let reader = NexmarkConnector::new(spec).unwrap().read(ranges.to_vec(), sink.clone()).unwrap();
+    let reader = NexmarkConnector::new(spec).unwrap().read_columns(ranges.to_vec(), kept, sink.clone()).unwrap();
     let mut batches: HashMap<i32, Vec<SourceBatch>> = HashMap::new();
     let mut open = ranges.len();
     while open > 0 {
@@ -64,6 +68,23 @@ fn batches_are_gapless_and_bounded() {
     assert_eq!(rows, 92_000);
     let present = NexmarkConnector::new(&spec).unwrap().present().unwrap().unwrap();
     assert_eq!(present.iter().map(|r| (r.start.0, r.end.unwrap().0)).collect::<Vec<_>>(), [(0, 33_334), (0, 33_333), (0, 33_333)]);
+}
+
+#[test]
+fn columns_that_nobody_reads_are_not_made() {
+    for table in ["bid", "all"] {
+        let mut spec = spec(&[("nexmark.table.type", table), ("nexmark.event.num", "500")]);
+        spec.columns[0].nullable = false;
+        let whole = joined(&read(&spec, &[range(0, 0, None)])[&0]);
+        let kept: Vec<bool> = (0..spec.columns.len()).map(|column| column == 2).collect();
+        let some = joined(&read_columns(&spec, &[range(0, 0, None)], &kept)[&0]);
+        for (column, kept) in kept.iter().enumerate() {
+            match *kept || column == 0 {
+                true => assert_eq!(some.column(column), whole.column(column)),
+                false => assert_eq!(some.column(column).null_count(), whole.num_rows()),
+            }
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,8 @@ use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, SqlState, SqlType, StateTableId, Timestamp, key};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_planner::plan::{
-    AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, Op, PLAN_VERSION, StreamPlan, WindowKind,
+    AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Merge, Node, Op, PLAN_VERSION, StreamPlan,
+    WindowKind,
 };
 use eddyline_storage::kv::MemoryKv;
 use eddyline_storage::view::{View, ViewKey};
@@ -508,6 +509,45 @@ fn groups_are_kept_over_freeze_and_restore() {
         let second = done(&after);
         let sum = |k: i64| (0..20).map(|i| i * 1_000 + k).sum::<i64>();
         assert_eq!(net(&second.output), vec![(vec![0, 20, sum(0)], -1), (vec![1, 20, sum(1)], -1), (vec![1, 21, sum(1) + 1_000_000], 1)]);
+    }
+}
+
+/// The same with a pre-aggregation below the exchange.
+fn two_phase_plan(group: Vec<usize>) -> Arc<StreamPlan> {
+    let mut plan = (*grouping_plan(group.clone())).clone();
+    let merge = Op::PreAggregate { keys: group, merged: vec![(1, Merge::Sum)], window: None };
+    plan.nodes.insert(1, node(merge, &[0], kv(), ChangelogMode::Retract));
+    plan.nodes[2..].iter_mut().for_each(|node| node.inputs[0] += 1);
+    plan.output += 1;
+    Arc::new(plan)
+}
+
+/// Rows come and go, in a few groups and in many, in batches of any size.
+#[test]
+fn two_phases_come_to_what_one_does() {
+    for (workers, keys) in [(1, 3), (2, 3), (2, 50), (3, 5_000), (3, 1)] {
+        let engine = engine(workers);
+        let jobs = [(JOB, grouping_plan(vec![0]), 1), (RelationId(11), two_phase_plan(vec![0]), 2)];
+        let views = jobs.map(|(job, plan, table)| {
+            let mut plan = (*plan).clone();
+            plan.nodes.iter_mut().for_each(|node| node.op.assign_state_tables(&mut || StateTableId(table)));
+            let spec = spec(job, Arc::new(plan), ViewKey::Keyed(vec![0]), workers);
+            engine.create_job(spec.clone()).unwrap();
+            (job, spec.view.unwrap())
+        });
+        let row = |i: i64| vec![i * i % keys, i % 1_000 - 500];
+        for epoch in 1..=4 {
+            let added = (epoch * 2_000 - 2_000..epoch * 2_000).map(|i| (row(i), 1 + i % 2));
+            let gone = (epoch * 1_000 - 1_000..epoch * 1_000 - 500).map(|i| (row(i), -1)).filter(|_| epoch > 1);
+            let changes: Vec<_> = added.chain(gone).collect();
+            for (job, _) in &views {
+                engine.step(step(*job, epoch as u64, vec![(SOURCE, split(batch(&changes), epoch as u64))], 0));
+                done(&engine);
+            }
+            let [one, two] = views.each_ref().map(|(_, view)| content(view, epoch as u64));
+            assert!(!one.is_empty());
+            assert_eq!(one, two, "{workers} workers, {keys} keys, epoch {epoch}");
+        }
     }
 }
 

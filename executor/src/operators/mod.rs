@@ -12,6 +12,7 @@ mod missing;
 mod net;
 pub mod normalize;
 pub mod over;
+pub mod pre_aggregate;
 pub mod processing_time;
 pub mod project;
 pub mod routing;

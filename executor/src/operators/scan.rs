@@ -1,8 +1,10 @@
-//! Scan: the entry of a relation's changelog into a plan. Projects stored columns and gives them the node's names.
+//! Scan: the entry of a relation's changelog into a plan. Projects stored columns and gives them the node's names. Rows are rejected that lack
+//! a value here because their source could not read it.
 
 use crate::operator::{Operator, StepContext};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
+use eddyline_common::connector::missing_values;
 use eddyline_common::{ChangeBatch, Result, SqlError, TaggedBatch, Timestamp};
 
 pub struct Scan {
@@ -29,7 +31,11 @@ impl Operator for Scan {
     fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
         let rows = &batch.changes.rows;
         let columns = self.projection.iter().map(|i| rows.column(*i).clone()).collect();
-        ctx.emit_tagged(TaggedBatch { changes: batch.changes.with_rows(assemble(&self.output, columns, rows.num_rows())?), ..batch });
+        let changes = batch.changes.with_rows(assemble(&self.output, columns, rows.num_rows())?);
+        if let Some(why) = self.projection.iter().find_map(|i| missing_values(rows.schema_ref(), *i)) {
+            return ctx.reject(changes, SqlError::corrupt(why));
+        }
+        ctx.emit_tagged(TaggedBatch { changes, ..batch });
         Ok(())
     }
 
@@ -58,6 +64,7 @@ mod tests {
     use super::*;
     use crate::testing::{batch, context, rows_of, schema};
     use eddyline_common::SqlType;
+    use eddyline_common::connector::without_values;
 
     #[test]
     fn projects_and_renames() {
@@ -70,6 +77,23 @@ mod tests {
         assert_eq!(out[0].changes.schema(), output);
         assert_eq!(out[0].arrival_watermark, Timestamp(7));
         assert_eq!(rows_of(&out), vec![(vec![2], 1), (vec![4], 1)]);
+    }
+
+    #[test]
+    fn rows_without_a_value_that_is_read_are_rejected() {
+        let stored = schema(&[("a", SqlType::BigInt), ("b", SqlType::BigInt)]);
+        let mut rows = batch(&stored, &[&[1, 2], &[3, 4]], 0);
+        let lacking = without_values(&stored, [(1, "column b: it is damaged".to_string())].into_iter());
+        rows.changes.rows = rows.changes.rows.with_schema(lacking).unwrap();
+        for (column, emitted) in [(0, 2), (1, 0)] {
+            let mut ctx = context();
+            let mut scan = Scan::new(vec![column], &stored, schema(&[("x", SqlType::BigInt)])).unwrap();
+            scan.push(0, rows.clone(), &mut ctx).unwrap();
+            assert_eq!(ctx.take_output().iter().map(|b| b.changes.num_rows()).sum::<usize>(), emitted);
+            let rejected = ctx.take_rejected();
+            assert_eq!(rejected.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>(), 2 - emitted);
+            assert!(rejected.iter().all(|(why, _)| why == "column b: it is damaged"));
+        }
     }
 
     #[test]

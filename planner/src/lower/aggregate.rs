@@ -81,7 +81,7 @@ impl Lowering<'_> {
         input: NodeId,
         mut inputs: Inputs,
         mut group: Vec<usize>,
-        calls: Vec<AggregateCall>,
+        mut calls: Vec<AggregateCall>,
         output: &[Column],
     ) -> Result<NodeId> {
         let window = self.group_window(input, &group, &mut inputs)?;
@@ -93,11 +93,11 @@ impl Lowering<'_> {
         }
         let keys = self.group_keys(input, &group);
         let routing = keys[0].iter().map(|i| group[*i]).collect();
-        let input = self.exchanged(input, routing);
         let Emission { emit, allowed_lateness, .. } = self.emission;
         let is_session = |w: &WindowEnd| matches!(w.facts.kind, WindowKind::Session { .. });
         let window = window.map(|w| AggregateWindow { end: w.position, emit, allowed_lateness, session: is_session(&w) });
         self.windowed |= window.is_some();
+        let input = self.exchanged_for(input, routing, &group, &mut calls, window)?;
         let node = self.aggregate_node(input, group, calls, window, output, keys);
         if added.is_some() { self.without_added_end(node, output) } else { Ok(node) }
     }

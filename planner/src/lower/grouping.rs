@@ -77,9 +77,9 @@ impl Lowering<'_> {
 
     /// The aggregate over all rows.
     fn whole(&mut self, base: NodeId, output: &[Column], width: usize, id: u64, calls: &[AggregateCall]) -> Result<NodeId> {
-        let input = self.exchanged(base, vec![]);
         let results = &output[width + 1..];
-        let calls: Vec<AggregateCall> = calls.iter().map(|call| shifted(call, width)).collect();
+        let mut calls: Vec<AggregateCall> = calls.iter().map(|call| shifted(call, width)).collect();
+        let input = self.exchanged_for(base, vec![], &[], &mut calls, None)?;
         let node = self.aggregate_node(input, vec![], calls, None, results, vec![vec![]]);
         let null = |column: &Column| Expr::Literal(Literal { ty: column.ty.clone(), value: LiteralValue::Null });
         let mut exprs: Vec<Expr> = output[..width].iter().map(null).collect();

@@ -14,6 +14,7 @@ mod keys;
 mod match_recognize;
 mod node;
 mod over;
+mod pre_aggregate;
 mod prepare;
 mod project;
 mod retention;
@@ -36,6 +37,7 @@ use crate::catalog::Retention;
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node, NodeId, Op, PLAN_VERSION, StreamPlan, WindowKind};
+use crate::settings::Settings;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Values};
 use eddyline_common::types::Column;
@@ -63,11 +65,26 @@ impl StateTableIds {
 pub struct Emission {
     pub emit: Emit,
     pub allowed_lateness: i64,
-    /// Equal sub-plans run once.
-    pub share: bool,
+    pub rewrites: Rewrites,
     /// Of a view.
     pub retention: Option<Retention>,
     pub ttl: StateTtls,
+}
+
+/// What only makes the plan faster, and a session may switch off.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewrites {
+    /// Equal sub-plans run once.
+    pub share: bool,
+    /// Rows are pre-aggregated before they are exchanged.
+    pub two_phase: bool,
+}
+
+impl Rewrites {
+    pub fn of(settings: &Settings) -> Self {
+        let on = |rule: &str| !settings.disabled_rules.contains(&rule);
+        Rewrites { share: on("enable_plan_sharing"), two_phase: on("enable_two_phase_aggregation") }
+    }
 }
 
 pub(crate) struct Lowering<'a> {
@@ -84,7 +101,7 @@ pub(crate) struct Lowering<'a> {
 
 /// Lowers a query to the plan of a materialized view whose columns have the given names.
 pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emission: Emission) -> Result<StreamPlan> {
-    let share = emission.share;
+    let share = emission.rewrites.share;
     let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0, names: vec![] };
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;
@@ -103,7 +120,7 @@ pub fn lower_sink(
     emission: Emission,
     key: &dyn Fn(&Node) -> Result<Vec<usize>>,
 ) -> Result<StreamPlan> {
-    let share = emission.share;
+    let share = emission.rewrites.share;
     let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0, names: vec![] };
     let output = lowering.node(plan)?;
     let output = lowering.output_columns(output, plan.schema(), names)?;

@@ -29,7 +29,7 @@ impl StateTtls {
         StateTtls { all: (all > 0).then_some(all), hints: hints.to_vec() }
     }
 
-    fn is_none(&self) -> bool {
+    pub(super) fn is_none(&self) -> bool {
         self.all.is_none() && self.hints.is_empty()
     }
 }

@@ -2,11 +2,14 @@
 //! empty line. `UPDATE_SNAPSHOTS=1 cargo test -p eddyline-planner` writes the file anew; read the diff.
 
 use crate::support::TestCatalog;
+use eddyline_common::SqlState;
 use eddyline_planner::plan::{ChangelogMode, Op};
-use eddyline_planner::{Planned, RULES, RelationKind, Settings, StateTableIds, parse, plan, table_plan};
+use eddyline_planner::{RULES, RelationKind, table_plan};
 use std::path::Path;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/planner/plans.txt");
+/// Cases: a rule, a query, its plan with the rule and without.
+const RULES_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/planner/rules.txt");
 
 #[test]
 fn plans_are_as_recorded() {
@@ -15,24 +18,48 @@ fn plans_are_as_recorded() {
     let mut actual = String::new();
     for case in recorded.split("\n\n").map(str::trim).filter(|c| !c.is_empty()) {
         let sql = case.split("\n----").next().unwrap();
-        let lines = catalog.explain(&format!("EXPLAIN CREATE MATERIALIZED VIEW mv AS {sql}"));
-        let streaming = lines.iter().skip_while(|l| *l != "Streaming plan:").skip(1).map(|l| &l[2..]);
-        actual.push_str(sql);
-        actual.push_str("\n----\n");
-        streaming.for_each(|line| {
-            actual.push_str(line);
-            actual.push('\n');
-        });
-        actual.push('\n');
+        actual.push_str(&format!("{sql}\n----\n{}\n", streaming_plan(&catalog, sql, vec![])));
     }
+    compare_recorded(FILE, &recorded, &actual);
+}
+
+/// The lines of a view's plan, or why there is none.
+fn streaming_plan(catalog: &TestCatalog, sql: &str, without: Vec<&'static str>) -> String {
+    match catalog.explain_without(&format!("EXPLAIN CREATE MATERIALIZED VIEW mv AS {sql}"), without) {
+        Ok(lines) => lines.iter().skip_while(|l| *l != "Streaming plan:").skip(1).map(|l| format!("{}\n", &l[2..])).collect(),
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+fn compare_recorded(file: &str, recorded: &str, actual: &str) {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        std::fs::write(FILE, &actual).unwrap();
+        std::fs::write(file, actual).unwrap();
         return;
     }
     for (expected, actual) in recorded.trim().split("\n\n").zip(actual.trim().split("\n\n")) {
         assert_eq!(expected.trim(), actual.trim());
     }
     assert_eq!(recorded.trim(), actual.trim());
+}
+
+/// What each rule does to a plan: with it, and without it.
+#[test]
+fn rules_do_what_is_recorded() {
+    let catalog = TestCatalog::new();
+    let recorded = std::fs::read_to_string(Path::new(RULES_FILE)).unwrap();
+    let mut actual = String::new();
+    let mut seen = vec![];
+    for case in recorded.split("\n\n").map(str::trim).filter(|c| !c.is_empty()) {
+        let head = case.split("\n----").next().unwrap();
+        let (rule, sql) = head.split_once('\n').expect("a rule and a query");
+        let rule = RULES.into_iter().find(|known| *known == rule).expect("a rule that there is");
+        let (on, off) = (streaming_plan(&catalog, sql, vec![]), streaming_plan(&catalog, sql, vec![rule]));
+        assert_ne!(on, off, "{rule} does nothing to {sql}");
+        actual.push_str(&format!("{head}\n---- on\n{on}---- off\n{off}\n"));
+        seen.push(rule);
+    }
+    assert!(RULES.iter().all(|rule| seen.contains(rule)), "every rule is recorded: {seen:?}");
+    compare_recorded(RULES_FILE, &recorded, &actual);
 }
 
 #[test]
@@ -130,14 +157,15 @@ fn rules_can_be_switched_off() {
     let catalog = TestCatalog::new();
     let recorded = std::fs::read_to_string(Path::new(FILE)).unwrap();
     for rule in RULES {
-        let settings = Settings { disabled_rules: vec![rule], ..Settings::default() };
         let mut changed = 0;
         for case in recorded.split("\n\n").map(str::trim).filter(|c| !c.is_empty()) {
             let sql = format!("EXPLAIN CREATE MATERIALIZED VIEW mv AS {}", case.split("\n----").next().unwrap());
-            let parsed = parse(&sql).unwrap().pop().unwrap();
-            let without = plan(&parsed, &catalog, &settings, &mut StateTableIds(1), &[]);
-            let Ok(Planned::Explain(without)) = without else { panic!("without {rule}: {sql}: {without:?}") };
-            changed += (without != catalog.explain(&sql)) as usize;
+            match catalog.explain_without(&sql, vec![rule]) {
+                Ok(without) => changed += (without != catalog.explain(&sql)) as usize,
+                // Joins in the order written may have no equality between neighbours.
+                Err(error) if rule == "enable_join_reordering" && error.state == SqlState::FEATURE_NOT_SUPPORTED => changed += 1,
+                Err(error) => panic!("without {rule}: {sql}: {error:?}"),
+            }
         }
         assert!(changed > 0, "{rule} changes no recorded plan");
     }

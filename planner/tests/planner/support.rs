@@ -81,10 +81,16 @@ impl TestCatalog {
     }
 
     pub fn explain(&self, sql: &str) -> Vec<String> {
-        match self.plan(sql) {
-            Ok(Planned::Explain(lines)) => lines,
-            Ok(other) => panic!("not an EXPLAIN: {other:?}"),
-            Err(error) => panic!("{sql}: {error}"),
+        self.explain_without(sql, vec![]).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// What EXPLAIN says if some rules are switched off.
+    pub fn explain_without(&self, sql: &str, disabled_rules: Vec<&'static str>) -> Result<Vec<String>, SqlError> {
+        let parsed = parse(sql)?.pop().expect("at least one statement");
+        let settings = Settings { disabled_rules, ..Settings::default() };
+        match plan(&parsed, self, &settings, &mut StateTableIds(1), &[])? {
+            Planned::Explain(lines) => Ok(lines),
+            other => panic!("not an EXPLAIN: {other:?}"),
         }
     }
 }

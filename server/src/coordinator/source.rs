@@ -88,7 +88,8 @@ const MERGED_ROWS: usize = 8192;
 
 /// Copies what came in many small batches into few: once, where otherwise every reader would take each of them up.
 fn merge_small(batches: Vec<ChangeBatch>) -> Vec<ChangeBatch> {
-    let is_small = |batch: &ChangeBatch| batch.rows.num_rows() < SMALL_ROWS;
+    // What a batch says of its columns goes with its schema.
+    let is_small = |batch: &ChangeBatch| batch.rows.num_rows() < SMALL_ROWS && batch.rows.schema_ref().metadata().is_empty();
     let mut merged = Vec::new();
     let mut rest = batches.into_iter().peekable();
     while let Some(first) = rest.next() {

@@ -2,6 +2,7 @@
 //! reader pushes on threads of its own into a short queue; dropping the query closes the queue and
 //! with it the reader. Records that cannot be decoded are left out here, as in every view.
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -12,7 +13,9 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
-use eddyline_common::connector::{BatchSink, PartitionRange, PartitionStart, SourceBatch, SourceConnector, SourceReader, SourceSpec};
+use eddyline_common::connector::{
+    BatchSink, PartitionRange, PartitionStart, SourceBatch, SourceConnector, SourceReader, SourceSpec, missing_values,
+};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlError};
 use eddyline_planner::Relation;
@@ -62,7 +65,9 @@ impl TableProvider for SourceTable {
         });
         let opened = opened.await.map_err(|e| DataFusionError::External(Box::new(e)))?;
         let (connector, ranges) = opened.map_err(external)?;
-        let partition = SourcePartition { schema: self.schema.clone(), connector, ranges };
+        let kept = |column: usize| projection.is_none_or(|columns| columns.contains(&column));
+        let kept = (0..self.schema.fields().len()).map(kept).collect();
+        let partition = SourcePartition { schema: self.schema.clone(), connector, ranges, kept };
         let exec = StreamingTableExec::try_new(self.schema.clone(), vec![Arc::new(partition)], projection, [], false, limit)?;
         Ok(Arc::new(exec))
     }
@@ -90,6 +95,8 @@ struct SourcePartition {
     /// The one that said what there is: it may know more of it than the ranges say.
     connector: Arc<dyn SourceConnector>,
     ranges: Vec<PartitionRange>,
+    /// The columns that the query reads.
+    kept: Vec<bool>,
 }
 
 impl std::fmt::Debug for SourcePartition {
@@ -121,6 +128,18 @@ struct Reading {
     batches: mpsc::Receiver<SourceBatch>,
     open: Vec<PartitionRange>,
     reader: Option<Box<dyn SourceReader>>,
+    /// The columns that the query reads.
+    kept: Vec<bool>,
+}
+
+impl Reading {
+    /// The rows, or none if they lack a value that the query reads.
+    fn readable(&self, rows: RecordBatch, schema: &SchemaRef) -> DfResult<RecordBatch> {
+        let is_missing = |column: usize| self.kept[column] && missing_values(rows.schema_ref(), column).is_some();
+        let rows = if (0..rows.num_columns()).any(is_missing) { rows.slice(0, 0) } else { rows };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)?)
+    }
 }
 
 impl Drop for Reading {
@@ -142,29 +161,31 @@ impl PartitionStream for SourcePartition {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (connector, ranges, schema) = (self.connector.clone(), self.ranges.clone(), self.schema.clone());
+        let (connector, ranges, kept, schema) = (self.connector.clone(), self.ranges.clone(), self.kept.clone(), self.schema.clone());
         let start = async move {
             let (tx, batches) = mpsc::channel(BATCHES_AHEAD);
             let open = ranges.clone();
             if ranges.is_empty() {
-                return Ok(Reading { batches, open, reader: None });
+                return Ok(Reading { batches, open, reader: None, kept });
             }
             let sink = Arc::new(Sink(tx));
-            let reader = tokio::task::spawn_blocking(move || connector.read(ranges, sink)).await;
+            let columns = kept.clone();
+            let reader = tokio::task::spawn_blocking(move || connector.read_columns(ranges, &columns, sink)).await;
             let reader = reader.map_err(|e| external(SqlError::internal(e)))?.map_err(external)?;
-            Ok(Reading { batches, open, reader: Some(reader) })
+            Ok(Reading { batches, open, reader: Some(reader), kept })
         };
+        let of_table = schema.clone();
         let rows = stream::once(start);
         let rows = futures::StreamExt::flat_map(rows, move |reading| match reading {
-            Ok(reading) => futures::StreamExt::boxed(batches(reading)),
+            Ok(reading) => futures::StreamExt::boxed(batches(reading, of_table.clone())),
             Err(error) => futures::StreamExt::boxed(stream::iter([Err(error)])),
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, rows))
     }
 }
 
-fn batches(reading: Reading) -> impl futures::Stream<Item = DfResult<arrow::array::RecordBatch>> + Send {
-    stream::try_unfold(reading, |mut reading| async move {
+fn batches(reading: Reading, schema: SchemaRef) -> impl futures::Stream<Item = DfResult<RecordBatch>> + Send {
+    stream::try_unfold((reading, schema), |(mut reading, schema)| async move {
         if reading.open.is_empty() {
             return Ok(None);
         }
@@ -172,7 +193,7 @@ fn batches(reading: Reading) -> impl futures::Stream<Item = DfResult<arrow::arra
             Some(batch) => {
                 let done = |r: &PartitionRange| r.partition == batch.partition && (batch.finished || r.end.is_some_and(|e| batch.end >= e));
                 reading.open.retain(|r| !done(r));
-                Ok(Some((batch.rows, reading)))
+                Ok(Some((reading.readable(batch.rows, &schema)?, (reading, schema))))
             }
             None => Err(external(SqlError::io("the source's reader ended before the source did"))),
         }

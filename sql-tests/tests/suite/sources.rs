@@ -1,12 +1,15 @@
 //! Sources that need no other service, through kills in mid-stream: every row of a file, of a generator and of a request
 //! counts once.
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
+use parquet::arrow::ArrowWriter;
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::Arc;
 use tokio_postgres::Client;
 
 const FILES_PER_ROUND: i64 = 3;
@@ -145,6 +148,61 @@ async fn views_that_read_other_columns() {
         }
         let undecodable = numbers(&client, "SELECT undecodable FROM eddyline.sources WHERE source = 'wide'").await;
         assert_eq!(undecodable, Some(vec![files * ROWS_PER_FILE / 10]), "whoever reads it, a record can be decoded or not");
+    }
+}
+
+/// A file of rows `n` and `t` = `text of N`. `damaged`: in the bytes of `t` of the last rows.
+fn put_parquet(dir: &Path, file: i64, damaged: bool) {
+    let n = file * ROWS_PER_FILE..(file + 1) * ROWS_PER_FILE;
+    let t: ArrayRef = Arc::new(StringArray::from_iter_values(n.clone().map(|n| format!("text of {n}"))));
+    let n: ArrayRef = Arc::new(Int64Array::from_iter_values(n));
+    let rows = RecordBatch::try_from_iter([("n", n), ("t", t)]).expect("columns of one length");
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).expect("a writer");
+    writer.write(&rows).expect("rows are written");
+    let mut bytes = writer.into_inner().expect("a file is written");
+    if damaged {
+        let last = format!("text of {}", (file + 1) * ROWS_PER_FILE - 2);
+        let at = bytes.windows(last.len()).position(|part| part == last.as_bytes()).expect("texts are not packed");
+        bytes[at..at + last.len()].fill(0xff);
+    }
+    std::fs::write(dir.join(format!(".{file}")), bytes).expect("a file is written");
+    std::fs::rename(dir.join(format!(".{file}")), dir.join(format!("{file}.parquet"))).expect("a file is renamed");
+}
+
+/// A column of a Parquet file that nobody reads is not read, so nobody notices its damage. Who reads it later rejects its rows; to the others they
+/// are there, also when they are read again together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_column_concerns_those_who_read_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(options());
+    let client = server.connect().await;
+    put_parquet(dir.path(), 0, false);
+    put_parquet(dir.path(), 1, true);
+    let with = format!(
+        "WITH (connector = 'filesystem', path = '{}/*.parquet', source.monitor-interval = '20 ms') FORMAT PLAIN ENCODE PARQUET",
+        dir.path().display()
+    );
+    client.batch_execute(&format!("CREATE SOURCE p (n BIGINT, t TEXT) {with}")).await.expect("the source is accepted");
+    client.batch_execute("CREATE MATERIALIZED VIEW ns AS SELECT COUNT(*) AS x, SUM(n)::bigint AS s FROM p").await.expect("a view");
+    let seen = "SELECT (SELECT x FROM ns), (SELECT s FROM ns), (SELECT COUNT(*) FROM p), (SELECT undecodable FROM eddyline.sources)";
+    let all = |files: i64| vec![files * ROWS_PER_FILE, (0..files * ROWS_PER_FILE).sum(), files * ROWS_PER_FILE, 0];
+    until("all rows are there", || async { (numbers(&client, seen).await? == all(2)).then_some(()) }).await;
+    client.batch_execute("CREATE MATERIALIZED VIEW ts AS SELECT COUNT(*) AS x, COUNT(t) AS t FROM p").await.expect("a view");
+    let texts = "SELECT (SELECT x FROM ts), (SELECT t FROM ts), (SELECT COALESCE(SUM(weight), 0)::bigint FROM eddyline.rejected_rows WHERE view = 'ts'), \
+         (SELECT COUNT(t) FROM p)";
+    for files in 2..5 {
+        if files > 2 {
+            put_parquet(dir.path(), files - 1, files == 4);
+            server.kill_and_restart();
+        }
+        let client = server.connect().await;
+        until("all rows are there", || async { (numbers(&client, seen).await? == all(files)).then_some(()) }).await;
+        let damaged = if files < 4 { ROWS_PER_FILE } else { 2 * ROWS_PER_FILE };
+        let readable = files * ROWS_PER_FILE - damaged;
+        until("the others are rejected", || async {
+            (numbers(&client, texts).await? == [readable, readable, damaged, readable]).then_some(())
+        })
+        .await;
     }
 }
 

@@ -53,6 +53,17 @@ impl Fit {
         Ok(Fit { plain, step })
     }
 
+    /// Whether every value fits.
+    pub fn is_total(&self) -> bool {
+        match &self.step {
+            Step::As(to) => keeps_all(&self.plain, to),
+            Step::Through(between, to) => keeps_all(&self.plain, between) && keeps_all(between, to),
+            Step::List(fit, _) => fit.is_total(),
+            Step::Struct(fits, _) => fits.iter().flatten().all(|(_, fit)| fit.is_total()),
+            Step::Map(key, value, _) => key.is_total() && value.is_total(),
+        }
+    }
+
     /// Tells `refuse` which rows have a value that does not fit.
     pub fn apply(&self, given: &ArrayRef, refuse: &mut dyn FnMut(usize)) -> Result<ArrayRef> {
         let given = if *given.data_type() == self.plain { given.clone() } else { fitted(given, &self.plain, refuse)? };
@@ -114,6 +125,18 @@ fn is_harmless(from: &DataType, to: &DataType) -> bool {
         Timestamp(..) => matches!(from, Timestamp(..) | Date32 | Date64) || is_text,
         Binary => is_text,
         _ => false,
+    }
+}
+
+/// No value is lost on the way.
+fn keeps_all(from: &DataType, to: &DataType) -> bool {
+    use DataType::*;
+    match (from, to) {
+        (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
+        (UInt8, Int16 | Int32 | Int64) | (UInt16, Int32 | Int64) | (UInt32, Int64) => true,
+        (Float32, Float64) => true,
+        (Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _), Timestamp(TimeUnit::Microsecond, _)) => true,
+        _ => from == to,
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) mod window;
 
 pub(crate) use memo::{nullable, out_of_range};
 pub use routing::routing;
-pub(crate) use window::without_late;
+pub(crate) use window::{split_late, without_late};
 
 use crate::accumulators::Output;
 use crate::operator::{Operator, StepContext};

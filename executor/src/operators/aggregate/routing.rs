@@ -22,6 +22,7 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
         | Op::SessionAssign { .. }
         | Op::TopN { .. }
         | Op::Over { .. }
+        | Op::PreAggregate { .. }
         | Op::Normalize { .. }
         | Op::Union => below(0),
         Op::Unnest { lists } => moved(below(0)?, &|column| (!lists.contains(&column)).then_some(column)),

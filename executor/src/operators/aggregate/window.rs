@@ -28,14 +28,25 @@ pub(crate) fn closes(session: bool, watermark: Timestamp, ctx: &StepContext) -> 
 /// Sends late rows to the side, returns the others.
 pub(crate) fn without_late(batch: TaggedBatch, end: usize, lateness: i64, ctx: &mut StepContext) -> Result<ChangeBatch> {
     let TaggedBatch { changes, arrival_watermark, .. } = batch;
+    let (late, on_time) = split_late(changes, end, lateness, arrival_watermark)?;
+    late.into_iter().for_each(|late| ctx.late(late));
+    Ok(on_time)
+}
+
+/// The rows that are late for the window that ends at column `end`, if there are any, and the others.
+pub(crate) fn split_late(
+    changes: ChangeBatch,
+    end: usize,
+    lateness: i64,
+    arrival_watermark: Timestamp,
+) -> Result<(Option<ChangeBatch>, ChangeBatch)> {
     let ends = changes.rows.column(end).as_primitive_opt::<TimestampMicrosecondType>();
     let ends = ends.filter(|e| e.null_count() == 0).ok_or_else(|| SqlError::internal("a window's end is not a time, or null"))?;
     if !ends.values().iter().any(|end| is_closed(*end, lateness, arrival_watermark)) {
-        return Ok(changes);
+        return Ok((None, changes));
     }
     let late: BooleanArray = ends.values().iter().map(|end| Some(is_closed(*end, lateness, arrival_watermark))).collect();
-    ctx.late(changes.filter(&late)?);
-    Ok(changes.filter(&arrow::compute::not(&late)?)?)
+    Ok((Some(changes.filter(&late)?), changes.filter(&arrow::compute::not(&late)?)?))
 }
 
 impl Aggregate {

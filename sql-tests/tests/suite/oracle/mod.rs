@@ -66,11 +66,18 @@ fn seeds(scenario: &str, mode: Mode, usual: u64) -> Vec<u64> {
     FAILED.iter().filter(|(name, _)| *name == scenario).map(|(_, seed)| *seed).chain(own).collect()
 }
 
+/// Rules of the optimiser that change neither which rows are late nor which fail: every second seed of a mode does without them.
+const NEUTRAL_RULES: [&str; 2] = ["enable_common_subexpressions", "enable_two_phase_aggregation"];
+
+fn rules_off(seed: u64) -> Vec<&'static str> {
+    if seed / 4 % 2 == 1 { NEUTRAL_RULES.to_vec() } else { vec![] }
+}
+
 /// Runs a scenario for every seed. A failure names what is needed to see it again.
 fn verify(scenario: Scenario, mode: Mode, usual: u64) -> Vec<Totals> {
     seeds(scenario.name, mode, usual)
         .into_iter()
-        .map(|seed| run_seed(scenario.name, mode, seed, || run::run(&scenario, mode, seed)))
+        .map(|seed| run_seed(scenario.name, mode, seed, || run::run(&scenario, mode, seed, rules_off(seed))))
         .collect()
 }
 
@@ -78,7 +85,7 @@ fn verify(scenario: Scenario, mode: Mode, usual: u64) -> Vec<Totals> {
 fn verify_random(mode: Mode, usual: u64) -> Vec<Totals> {
     seeds("random", mode, usual)
         .into_iter()
-        .map(|seed| run_seed("random", mode, seed, || run::run_without(&random::scenario(seed), mode, seed, random::rules_off(seed))))
+        .map(|seed| run_seed("random", mode, seed, || run::run(&random::scenario(seed), mode, seed, random::rules_off(seed))))
         .collect()
 }
 

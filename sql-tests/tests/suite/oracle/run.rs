@@ -76,15 +76,8 @@ struct Checkpoint {
     images: BTreeMap<RelationId, Image>,
 }
 
-/// Runs a scenario to its end.
-pub fn run(scenario: &Scenario, mode: Mode, seed: u64) -> Totals {
-    let mut run = Run::start(scenario, mode, seed);
-    run.through(scenario);
-    run.totals
-}
-
-/// The same, without some rules of the optimiser.
-pub fn run_without(scenario: &Scenario, mode: Mode, seed: u64, rules: Vec<&'static str>) -> Totals {
+/// Runs a scenario to its end, without some rules of the optimiser.
+pub fn run(scenario: &Scenario, mode: Mode, seed: u64, rules: Vec<&'static str>) -> Totals {
     let mut run = Run::start_without(scenario, mode, seed, rules);
     run.through(scenario);
     run.totals
