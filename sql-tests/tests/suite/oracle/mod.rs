@@ -49,6 +49,7 @@ mod windows;
 use case::Scenario;
 use eddyline_executor::StateBackend;
 use process::{Mode, Totals};
+use random::Grammar;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Seeds that once failed: scenario, seed. They run first, in every mode.
@@ -82,11 +83,10 @@ fn verify(scenario: Scenario, mode: Mode, usual: u64) -> Vec<Totals> {
 }
 
 /// The same with the queries that each seed makes.
-fn verify_random(mode: Mode, usual: u64) -> Vec<Totals> {
-    seeds("random", mode, usual)
-        .into_iter()
-        .map(|seed| run_seed("random", mode, seed, || run::run(&random::scenario(seed), mode, seed, random::rules_off(seed))))
-        .collect()
+fn verify_random(grammar: Grammar, mode: Mode, usual: u64) -> Vec<Totals> {
+    let name = grammar.name();
+    let run = |seed| run_seed(name, mode, seed, || run::run(&random::scenario(grammar, seed), mode, seed, random::rules_off(seed)));
+    seeds(name, mode, usual).into_iter().map(run).collect()
 }
 
 fn run_seed(scenario: &str, mode: Mode, seed: u64, run: impl FnOnce() -> Totals) -> Totals {
@@ -187,26 +187,34 @@ fn large_state_in_memory() {
     verify(large::scenario(), memory(2), 1);
 }
 
-mod random_views {
-    use super::*;
+macro_rules! random_modes {
+    ($name:ident, $grammar:expr, $seeds:expr) => {
+        mod $name {
+            use super::*;
 
-    #[test]
-    fn in_memory_with_1_worker() {
-        assert_eventful(&verify_random(memory(1), 2));
-    }
+            #[test]
+            fn in_memory_with_1_worker() {
+                assert_eventful(&verify_random($grammar, memory(1), $seeds));
+            }
 
-    #[test]
-    fn in_memory_with_2_workers() {
-        assert_eventful(&verify_random(memory(2), 2));
-    }
+            #[test]
+            fn in_memory_with_2_workers() {
+                assert_eventful(&verify_random($grammar, memory(2), $seeds));
+            }
 
-    #[test]
-    fn in_rocksdb_with_1_worker() {
-        assert_eventful(&verify_random(rocksdb(1), 2));
-    }
+            #[test]
+            fn in_rocksdb_with_1_worker() {
+                assert_eventful(&verify_random($grammar, rocksdb(1), $seeds));
+            }
 
-    #[test]
-    fn in_rocksdb_with_2_workers() {
-        assert_eventful(&verify_random(rocksdb(2), 2));
-    }
+            #[test]
+            fn in_rocksdb_with_2_workers() {
+                assert_eventful(&verify_random($grammar, rocksdb(2), $seeds));
+            }
+        }
+    };
 }
+
+random_modes!(random_views, Grammar::Plain, 1);
+random_modes!(wide_random_views, Grammar::Wide, 2);
+random_modes!(random_window_views, Grammar::Windows, 2);

@@ -1,9 +1,15 @@
 //! Cases that nobody thought of: queries made by chance from a grammar of what views can hold, over relations that change and that only
 //! grow. Expressions cannot fail, and where an order matters it is one of all columns, so the batch result is the only one.
+//!
+//! - `wide`: what the wider of the two grammars has besides; `windows`: windows over event time, of random sizes
+
+mod wide;
+mod windows;
 
 use super::case::{Case, Scenario};
 use super::catalog::OracleCatalog;
 use super::tables::{Domain, Kind, TableSpec};
+use super::windowed;
 use eddyline_common::SqlState;
 use eddyline_planner::RULES;
 use rand::rngs::StdRng;
@@ -33,27 +39,49 @@ pub fn rules_off(seed: u64) -> Vec<&'static str> {
     RULES.into_iter().filter(|_| seed / 4 % 2 == 1 && random.random_bool(0.5)).collect()
 }
 
+/// What queries are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grammar {
+    /// The first one, kept as it is: the seeds that it failed with are known.
+    Plain,
+    Wide,
+    Windows,
+}
+
+impl Grammar {
+    pub fn name(self) -> &'static str {
+        match self {
+            Grammar::Plain => "random",
+            Grammar::Wide => "wide",
+            Grammar::Windows => "random_windows",
+        }
+    }
+}
+
 /// The scenario of a seed.
-pub fn scenario(seed: u64) -> Scenario {
+pub fn scenario(grammar: Grammar, seed: u64) -> Scenario {
+    let is_windowed = grammar == Grammar::Windows;
+    let tables = if is_windowed { windowed::tables } else { tables };
     let mut catalog = OracleCatalog::without(rules_off(seed));
     for table in tables() {
         catalog.create(&table.create_sql(false)).unwrap_or_else(|e| panic!("{e:?}"));
     }
-    let mut queries = Queries { random: StdRng::seed_from_u64(seed), names: 0 };
+    let mut queries = Queries { random: StdRng::seed_from_u64(seed), names: 0, wide: grammar == Grammar::Wide };
     let mut cases = Vec::new();
     let mut tries = 0;
     while cases.len() < QUERIES {
         tries += 1;
         assert!(tries < 20 * QUERIES, "nearly every query is refused");
-        let (sql, _) = queries.query(DEPTH);
-        let case = Case::new(format!("random_{tries}"), sql);
+        let name = format!("random_{tries}");
+        let case = if is_windowed { queries.windowed(name) } else { Case::new(name, queries.query(DEPTH).0).postgres() };
         match catalog.create(&case.create_sql()) {
             Ok(_) => cases.push(case),
             Err(error) if error.state == SqlState::FEATURE_NOT_SUPPORTED => {}
             Err(error) => panic!("{}: {error:?}", case.sql),
         }
     }
-    Scenario { name: "random", tables, cases, epochs: 8, changes: 8, checkpoints: 0.3, kills: 0.2, backfills: 0.3 }
+    let (epochs, backfills) = if is_windowed { (12, 0.0) } else { (8, 0.3) };
+    Scenario { name: grammar.name(), tables, cases, epochs, changes: 8, checkpoints: 0.3, kills: 0.2, backfills }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +97,7 @@ type Columns = Vec<(String, Type)>;
 struct Queries {
     random: StdRng,
     names: usize,
+    wide: bool,
 }
 
 impl Queries {
@@ -87,6 +116,9 @@ impl Queries {
 
     /// A query whose columns are `c0`, `c1`, ..., and their types.
     fn query(&mut self, depth: usize) -> (String, Vec<Type>) {
+        if self.wide && depth > 0 && self.chance(0.45) {
+            return self.wide(depth);
+        }
         match self.random.random_range(0..10) {
             0 | 1 if depth > 0 => self.set_operation(depth),
             2..=4 => self.grouped(depth),
@@ -122,6 +154,7 @@ impl Queries {
         let (value, ty) = self.item(columns);
         let filter = if self.chance(0.25) { format!(" FILTER (WHERE {})", self.comparison(columns)) } else { String::new() };
         match (self.random.random_range(0..6), ty) {
+            (_, Type::Text) if self.wide && self.chance(0.2) => (format!("STRING_AGG({value}, ',' ORDER BY {value}){filter}"), Type::Text),
             (0, _) => (format!("COUNT(*){filter}"), Type::Int),
             (1, _) => (format!("COUNT(DISTINCT {value}){filter}"), Type::Int),
             (2 | 3, Type::Int) => (format!("CAST(SUM({value}){filter} AS BIGINT)"), Type::Int),
@@ -203,6 +236,7 @@ impl Queries {
             let (from, inner) = self.from(0);
             let (other, filter) = (self.value(Type::Int, &inner), self.comparison(&inner));
             let subquery = match self.random.random_range(0..4) {
+                _ if self.wide && self.chance(0.4) => self.wide_subquery(&value, &other, &from, &filter, columns),
                 0 => format!("{value} IN (SELECT {other} FROM {from} WHERE {filter})"),
                 1 => format!("EXISTS (SELECT 1 FROM {from} WHERE {other} = {value} AND {filter})"),
                 2 => format!("NOT EXISTS (SELECT 1 FROM {from} WHERE {other} = {value} AND {filter})"),
@@ -214,6 +248,9 @@ impl Queries {
     }
 
     fn comparison(&mut self, columns: &Columns) -> String {
+        if self.wide && self.chance(0.3) {
+            return self.wide_comparison(columns);
+        }
         match self.random.random_range(0..6) {
             0 => format!("{} IS {}NULL", self.item(columns).0, self.one_of(&["", "NOT "])),
             1 => self.value(Type::Bool, columns),
@@ -243,6 +280,9 @@ impl Queries {
             return constant;
         }
         let column = self.one_of(&of_type);
+        if self.wide && self.chance(0.2) {
+            return self.wide_value(ty, &column, columns);
+        }
         match (self.random.random_range(0..8), ty) {
             (0, Type::Int) => format!("({column} % 5)"),
             (1, Type::Int) => format!("COALESCE({column}, {constant})"),
