@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use eddyline_server::config::{Config, Flags};
 use eddyline_server::problems::Problems;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tracing_subscriber::layer::SubscriberExt;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     let default_level = if demo { "warn" } else { "info,object_store=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
     let problems = Arc::new(Problems::default());
-    let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_filter(filter);
     tracing_subscriber::registry().with(shown).with(problems.layer()).init();
     match Config::load(flags).and_then(|config| eddyline_server::run(config, demo, problems)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,7 @@ use crate::error::SourceText;
 use crate::plan::Emit;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use eddyline_common::{Result, SqlError, SqlState, options};
 use std::collections::BTreeMap;
 
@@ -192,7 +192,9 @@ fn primary_key(words: &Words, create: &mut CreateRelation, key: PrimaryKeyAst) -
 }
 
 fn column(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
+    let at = words.location();
     let name = words.ident()?;
+    check_column_name(words, &name, at)?;
     let mut column = ColumnAst { name, ty: None, nullable: true, value: ColumnValue::Plain { default: None } };
     if words.eat("as") {
         column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
@@ -204,6 +206,29 @@ fn column(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
     }
     create.columns.push(column);
     Ok(())
+}
+
+/// Functions that are called without parentheses: a column of that name would never be meant by it.
+const CALLED_BARE: [&str; 11] = [
+    "user",
+    "current_user",
+    "session_user",
+    "current_role",
+    "current_catalog",
+    "current_schema",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+];
+
+fn check_column_name(words: &Words, name: &Ident, at: Location) -> Result<()> {
+    if name.quote_style.is_some() || !CALLED_BARE.iter().any(|bare| name.value.eq_ignore_ascii_case(bare)) {
+        return Ok(());
+    }
+    let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("\"{}\" is a function, and cannot name a column as it is", name.value));
+    Err(words.text.at(error.with_hint(format!("Write it in double quotes, here and where it is read: \"{}\".", name.value.to_lowercase())), at))
 }
 
 fn column_option(words: &mut Words, create: &mut CreateRelation, column: &mut ColumnAst) -> Result<()> {

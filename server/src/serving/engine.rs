@@ -4,6 +4,7 @@
 
 use super::checked::CheckedArithmetic;
 use super::relation::{Bindings, bind};
+use super::interrupt::{self, Abandoned};
 use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
 use super::{narrow, physical};
 use arrow::array::RecordBatch;
@@ -119,10 +120,12 @@ impl QueryEngine {
         let schema: SchemaRef = plan.schema().inner().clone();
         let (planned, is_planned) = oneshot::channel();
         let (tx, rx) = mpsc::channel(BATCHES_AHEAD);
-        let states = self.states.clone();
+        let (states, abandoned) = (self.states.clone(), Abandoned::default());
+        let given_up = abandoned.clone();
         // On the engine's threads: planning takes stack and time that sockets should not pay for.
         let task = self.handle.spawn(async move {
-            let plan = match caught(states.physical(plan, &bindings)).await {
+            let physical = async { interrupt::watching(states.physical(plan, &bindings).await?, &given_up).map_err(to_sql_error) };
+            let plan = match caught(physical).await {
                 Ok(plan) => plan,
                 Err(error) => {
                     // The reader may be gone, here and below: then nobody wants to know.
@@ -144,7 +147,7 @@ impl QueryEngine {
                 let _gone = tx.send(Err(error)).await;
             }
         });
-        let abort = AbortOnDrop(task.abort_handle());
+        let abort = AbortOnDrop::watching(task.abort_handle(), abandoned);
         is_planned.await.map_err(|_| SqlError::internal("planning was given up"))??;
         Ok(RowStream::running(schema, rx, abort))
     }
@@ -171,9 +174,10 @@ impl QueryEngine {
 
     /// Runs the query to its end, throwing its rows away, and tells how: for EXPLAIN ANALYZE.
     pub async fn analyze(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Vec<String>> {
-        let states = self.states.clone();
+        let (states, abandoned) = (self.states.clone(), Abandoned::default());
+        let given_up = abandoned.clone();
         let task = self.handle.spawn(caught(async move {
-            let plan = states.physical(plan, &bindings).await?;
+            let plan = interrupt::watching(states.physical(plan, &bindings).await?, &given_up).map_err(to_sql_error)?;
             let started = std::time::Instant::now();
             let mut stream = execute_stream(plan.clone(), states.full.task_ctx()).map_err(to_sql_error)?;
             let mut rows = 0;
@@ -182,7 +186,7 @@ impl QueryEngine {
             }
             Ok((plan, rows, started.elapsed()))
         }));
-        let _abort = AbortOnDrop(task.abort_handle());
+        let _abort = AbortOnDrop::watching(task.abort_handle(), abandoned);
         let (plan, rows, elapsed) = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
         let mut lines = vec![format!("rows: {rows}, time: {:.3} ms", elapsed.as_secs_f64() * 1000.0)];
         let shown = displayable(plan.as_ref()).set_show_schema(false).indent(true).to_string();

@@ -1,7 +1,7 @@
 //! Serving: batch queries over snapshots, and the evaluation of table writes.
 //!
 //! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`: those for physical plans
-//! - `rows`: what a query yields, batch by batch
+//! - `rows`: what a query yields, batch by batch; `interrupt`: what ends one that nobody waits for
 //! - `relation`: the table sources that plans name, and their binding to a snapshot
 //! - `view_scan`, `source_scan`: how views and sources are read
 //! - `overlay`: a transaction's own effects
@@ -18,6 +18,7 @@ mod correlated;
 pub mod dml;
 pub mod engine;
 mod forgetting;
+mod interrupt;
 mod narrow;
 pub mod overlay;
 pub mod physical;

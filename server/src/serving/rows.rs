@@ -1,6 +1,7 @@
 //! The rows of one statement, batch by batch. A running query is a task on the engine's threads behind a
 //! short channel: the reader sets the pace, and dropping the stream ends the query.
 
+use super::interrupt::Abandoned;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::Result;
@@ -25,11 +26,27 @@ struct Running {
     _task: AbortOnDrop,
 }
 
-pub struct AbortOnDrop(pub tokio::task::AbortHandle);
+/// A task that ends when nobody wants what it makes.
+pub struct AbortOnDrop {
+    task: tokio::task::AbortHandle,
+    abandoned: Abandoned,
+}
+
+impl AbortOnDrop {
+    pub fn new(task: tokio::task::AbortHandle) -> Self {
+        AbortOnDrop { task, abandoned: Abandoned::default() }
+    }
+
+    /// A task whose plan looks at this flag, also where it does not yield.
+    pub fn watching(task: tokio::task::AbortHandle, abandoned: Abandoned) -> Self {
+        AbortOnDrop { task, abandoned }
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.0.abort();
+        self.abandoned.set();
+        self.task.abort();
     }
 }
 

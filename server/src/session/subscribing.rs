@@ -58,7 +58,7 @@ impl Session {
                 let _gone = feed.rows.send(Err(error)).await;
             }
         });
-        let rows = RowStream::endless(schema.clone(), receiver, AbortOnDrop(task));
+        let rows = RowStream::endless(schema.clone(), receiver, AbortOnDrop::new(task));
         match to {
             Subscriber::Client => Ok(Outcome::Rows { rows, tag: Tag::Counted("SUBSCRIBE") }),
             Subscriber::Copy(format) => Ok(Outcome::CopyOut { rows, format }),

@@ -507,7 +507,13 @@ async fn a_client_that_vanishes_leaves_nothing_running() {
         )
     };
     sessions(1.0).await;
-    for query in ["SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7", "SELECT a.i, b.i FROM n a, n b"] {
+    let queries = [
+        "SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7",
+        "SELECT a.i, b.i FROM n a, n b",
+        // A condition that keeps few rows: the join gives no batch for long.
+        "SELECT COUNT(*) FROM n a, n b, generate_series(1, 100) c WHERE a.i * b.i % 1000003 = 1000002",
+    ];
+    for query in queries {
         let mut gone = psql(&server, query);
         sessions(2.0).await;
         let before = cpu_ticks(&server);
@@ -542,6 +548,21 @@ fn cpu_ticks(server: &Server) -> u64 {
     let after_name = stat.rsplit_once(')').expect("a name").1;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     [11, 12].iter().map(|i| fields[*i].parse::<u64>().expect("a number")).sum()
+}
+
+/// Operators in a long row are as deep in plans as there are of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_chains_are_computed() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (i BIGINT)").await.expect("a table");
+    client.batch_execute("INSERT INTO t VALUES (1)").await.expect("a row");
+    let sum = format!("i{}", " + 1".repeat(200));
+    client.batch_execute(&format!("CREATE MATERIALIZED VIEW v AS SELECT {sum} AS n FROM t")).await.expect("a view");
+    assert_eq!(number(&client, "SELECT n FROM v").await, 201);
+    let coalesced = format!("{}i{}", "COALESCE(NULLIF(i, 1), ".repeat(40), ")".repeat(40));
+    client.batch_execute(&format!("CREATE MATERIALIZED VIEW w AS SELECT {coalesced} AS n FROM t")).await.expect("a view");
+    assert_eq!(number(&client, "SELECT n FROM w").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
