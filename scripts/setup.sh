@@ -22,6 +22,7 @@ done
 ls /usr/lib/llvm-*/lib/libclang[.-][s0-9]* >/dev/null 2>&1 || missing+=(libclang-dev)
 if [ "${1:-}" = test ]; then
   ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+  command -v npm >/dev/null || missing+=(npm)
 fi
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "installing: ${missing[*]}"

@@ -1,12 +1,12 @@
 //! A server that speaks S3, over a folder of its own, with one bucket. It can go away and come back.
 
+use crate::stores::Store;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -30,8 +30,38 @@ impl S3Server {
         server
     }
 
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Store for S3Server {
+    fn url(&self, path: &str) -> String {
+        format!("s3://{BUCKET}/{path}")
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        vec![("s3.endpoint", self.endpoint()), ("s3.access-key", ACCESS_KEY.to_string()), ("s3.secret-key", SECRET_KEY.to_string())]
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        let given = [
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_string()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_string()),
+        ];
+        given.map(|(name, value)| (name.to_string(), value)).to_vec()
+    }
+
+    /// Closes the port and every connection.
+    fn stop(&mut self) {
+        let Some((stop, thread)) = self.running.take() else { return };
+        drop(stop);
+        thread.join().expect("the server ends");
+    }
+
     /// Begins to listen, on the port it had before.
-    pub fn restart(&mut self) {
+    fn restart(&mut self) {
         assert!(self.running.is_none(), "one server at a time");
         let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("a port");
         self.port = listener.local_addr().expect("a bound port").port();
@@ -45,32 +75,6 @@ impl S3Server {
             runtime.block_on(serve(listener, service, stopped));
         });
         self.running = Some((stop, thread));
-    }
-
-    /// Closes the port and every connection.
-    pub fn stop(&mut self) {
-        let Some((stop, thread)) = self.running.take() else { return };
-        drop(stop);
-        thread.join().expect("the server ends");
-    }
-
-    pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// The objects below a prefix of the bucket, as files.
-    pub fn folder(&self, prefix: &str) -> PathBuf {
-        self.dir.path().join(BUCKET).join(prefix)
-    }
-
-    /// What a client of this server has in its environment.
-    pub fn variables(&self) -> Vec<(String, String)> {
-        let given = [
-            ("AWS_ENDPOINT_URL", self.endpoint()),
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_string()),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_string()),
-        ];
-        given.map(|(name, value)| (name.to_string(), value)).to_vec()
     }
 }
 

@@ -10,7 +10,7 @@
 //! - `jdbc`: PostgreSQL's JDBC driver
 //! - `kafka`: the main job on a real broker
 //! - `kafka_keyed`: keyed sources on a real broker
-//! - `object_stores`: checkpoints, sources and sinks on a server that speaks S3
+//! - `object_stores`: checkpoints, sources and sinks in stores that go away
 //! - `sources`: sources that need no other service, through kills
 //! - `rejected`: rows on which expressions fail
 //! - `state_ttl`: state that is forgotten, through kills

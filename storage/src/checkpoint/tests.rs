@@ -349,3 +349,27 @@ async fn a_location_has_one_owner() {
     assert_eq!((refused.state, refused.hint.is_some()), (SqlState::OBJECT_IN_USE, true));
     at("b").claim("two").await.unwrap();
 }
+
+/// HDFS lists a file that is being written under a hidden name: pruning takes those that nobody writes any more, a start all.
+#[tokio::test]
+async fn what_was_not_finished_goes_and_what_is_being_written_stays() {
+    let fixture = Fixture::remote();
+    let store = &fixture.store;
+    let put = async |part: &str, name: &str| {
+        let path = object_store::path::Path::from(format!("some/prefix/{part}/{name}"));
+        object_store::ObjectStoreExt::put(store.object_store(), &path, "x".into()).await.unwrap();
+    };
+    store.claim("me").await.unwrap();
+    let kept = fixture.checkpoint(1, "one", &[]).await;
+    let name = store.new_file_name();
+    for unfinished in [format!(".{name}.tmp.1"), ".other.tmp.2".to_string()] {
+        put("files", &unfinished).await;
+    }
+    put("manifests", ".00000000000000000002.json.tmp.1").await;
+    assert_eq!(store.prune(3).await.unwrap(), Pruned { manifests: 0, files: 1 });
+    assert_eq!(store.list_objects("files").await.unwrap().len(), 2);
+    store.claim("me").await.unwrap();
+    let left = [store.list_objects("files").await.unwrap(), store.list_objects("manifests").await.unwrap()].concat();
+    let names: Vec<&str> = left.iter().filter_map(|object| object.location.filename()).collect();
+    assert_eq!(names, [kept.files[0].name.as_str(), "00000000000000000001.json"]);
+}

@@ -1,0 +1,211 @@
+//! What holds on every store: checkpoints in it outlive the local state, and what leaves by a sink comes back by a source, each row
+//! once, through kills and a store that goes away.
+
+use eddyline_sql_tests::stores::Store;
+use eddyline_sql_tests::wait::until;
+use eddyline_sql_tests::{Server, ServerOptions};
+use std::time::Duration;
+use tokio::task::block_in_place;
+use tokio_postgres::Client;
+
+/// A server that finds the store by its environment.
+pub fn options(store: &dyn Store) -> ServerOptions {
+    ServerOptions { checkpoint_interval: "100ms", variables: store.variables(), ..Default::default() }
+}
+
+fn with_checkpoints(store: &dyn Store, path: &str) -> ServerOptions {
+    ServerOptions { checkpoint_store: Some(store.url(path)), ..options(store) }
+}
+
+pub async fn run(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+pub async fn number(client: &Client, query: &str) -> Option<i64> {
+    client.query_one(query, &[]).await.ok()?.try_get::<_, Option<i64>>(0).ok().flatten()
+}
+
+async fn text(client: &Client, query: &str) -> Option<String> {
+    client.query_opt(query, &[]).await.ok()??.try_get::<_, Option<String>>(0).ok().flatten()
+}
+
+/// A checkpoint that has everything which is there now.
+async fn checkpoint(client: &Client) {
+    let good = "SELECT MAX(checkpoint) FROM eddyline.checkpoints WHERE problem IS NULL";
+    let before = number(client, good).await.unwrap_or(0);
+    run(client, "INSERT INTO ticks VALUES (1)").await;
+    until("a checkpoint is written", || async { number(client, good).await.filter(|id| *id > before) }).await;
+}
+
+pub async fn checkpoints_outlive_the_local_state(store: &dyn Store) {
+    let mut server = Server::start(with_checkpoints(store, "checkpoints/one"));
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE ticks (n INT) APPEND ONLY; CREATE TABLE t (k INT PRIMARY KEY, v TEXT)").await;
+    run(&client, "CREATE MATERIALIZED VIEW per_length AS SELECT length(v) AS l, COUNT(*) AS n, MAX(k) AS k FROM t GROUP BY length(v)")
+        .await;
+    let mut rows = 0;
+    for round in 1..=3 {
+        let client = server.connect().await;
+        // Enough for more than one part of an upload.
+        let insert = format!(
+            "INSERT INTO t SELECT x, repeat('x', 150 + (x % 10)::int) FROM generate_series({rows}, {}) AS s(x); DELETE FROM t WHERE k = {rows}",
+            rows + 29_999
+        );
+        run(&client, &insert).await;
+        rows += 30_000;
+        checkpoint(&client).await;
+        server.kill();
+        // What a checkpoint brings back; the log, which goes on after it, stays.
+        std::fs::remove_dir_all(server.data_dir().join("data/state")).expect("the state goes");
+        server.launch().expect("the server starts again");
+        let client = server.connect().await;
+        let wanted = rows - round;
+        assert_eq!(number(&client, "SELECT SUM(n)::bigint FROM per_length").await, Some(wanted), "round {round}");
+        let differing =
+            "SELECT COUNT(*) FROM (SELECT length(v), COUNT(*), MAX(k) FROM t GROUP BY length(v) EXCEPT SELECT * FROM per_length) AS d";
+        assert_eq!(number(&client, differing).await, Some(0));
+    }
+    assert!(!server.data_dir().join("data/checkpoints").exists(), "there are no local checkpoints");
+    assert!(!block_in_place(|| store.files("checkpoints/one/manifests")).is_empty());
+}
+
+/// Leaves the checkpoints of a server at `checkpoints/two`.
+pub async fn a_store_that_goes_away_holds_up_checkpoints_only(store: &mut dyn Store) {
+    let mut server = Server::start(with_checkpoints(store, "checkpoints/two"));
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE ticks (n INT) APPEND ONLY; CREATE MATERIALIZED VIEW v AS SELECT COUNT(*) AS n FROM ticks").await;
+    checkpoint(&client).await;
+    block_in_place(|| store.stop());
+    run(&client, "INSERT INTO ticks VALUES (2)").await;
+    let problem = "SELECT problem FROM eddyline.checkpoints WHERE problem IS NOT NULL ORDER BY checkpoint DESC LIMIT 1";
+    let told = until("the failure is told", || async { text(&client, problem).await }).await;
+    assert!(told.contains("08006") && told.contains("Check the endpoint"), "{told}");
+    assert_eq!(number(&client, "SELECT n FROM v").await, Some(2), "nothing else waits");
+    block_in_place(|| store.restart());
+    checkpoint(&client).await;
+    // A start waits for a store that comes up later.
+    block_in_place(|| store.stop());
+    server.kill();
+    block_in_place(|| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(1_500));
+                store.restart();
+            });
+            server.launch().expect("the server starts once the store is there");
+        });
+    });
+    let client = server.connect().await;
+    assert_eq!(number(&client, "SELECT n FROM v").await, Some(3));
+}
+
+/// Why a server with its checkpoints there does not start.
+pub fn refused_start(options: ServerOptions, place: &str) -> String {
+    let options = ServerOptions { checkpoint_store: Some(place.to_string()), ..options };
+    block_in_place(|| Server::prepare(options).launch().expect_err("the start is refused"))
+}
+
+/// Code, message and hint of a source that is refused.
+pub async fn refused_source(client: &Client, path: &str, more: &str) -> (String, String) {
+    let statement = format!("CREATE SOURCE no (id BIGINT) WITH (connector = 'filesystem', path = '{path}'{more}) FORMAT PLAIN ENCODE JSON");
+    let error = client.batch_execute(&statement).await.expect_err("it is refused");
+    let error = error.as_db_error().expect("an error of the server");
+    (error.code().code().to_string(), format!("{} {}", error.message(), error.hint().unwrap_or_default()))
+}
+
+fn with(store: &dyn Store, path: &str, more: &str) -> String {
+    let options: String = store.options().iter().map(|(name, value)| format!("{name} = '{value}', ")).collect();
+    format!("WITH (connector = 'filesystem', path = '{}', {options}{more})", store.url(path))
+}
+
+const COLUMNS: &str = "id BIGINT, part TEXT, price DECIMAL(10,2), at TIMESTAMP, tags INT[]";
+
+/// Rows that go out while the server is killed and the store goes away; how many there are.
+async fn out_through_kills(server: &mut Server, store: &mut dyn Store, path: &str, format: &str) -> i64 {
+    let mut client = server.connect().await;
+    run(&client, &format!("CREATE TABLE log ({COLUMNS}) APPEND ONLY")).await;
+    let sink = with(store, path, "partition_by = 'part', sink.rolling-policy.rollover-interval = '100 ms'");
+    run(&client, &format!("CREATE SINK leaving FROM log {sink} FORMAT PLAIN ENCODE {format}")).await;
+    let mut next = 0;
+    for round in 0..4 {
+        for _ in 0..10 {
+            let insert = format!(
+                "INSERT INTO log SELECT x, CASE WHEN x % 3 = 0 THEN NULL ELSE 'p/' || x % 3 END, x / 8.0, TIMESTAMP '2024-01-01' + x * \
+                 INTERVAL '1 second', ARRAY[x::int, NULL] FROM generate_series({next}, {}) AS s(x)",
+                next + 9
+            );
+            run(&client, &insert).await;
+            next += 10;
+        }
+        if round != 1 {
+            block_in_place(|| server.kill_and_restart());
+            client = server.connect().await;
+            continue;
+        }
+        block_in_place(|| store.stop());
+        run(&client, "INSERT INTO log VALUES (-1, 'x', NULL, NULL, NULL)").await;
+        let problem = "SELECT problem FROM eddyline.sinks WHERE sink = 'leaving'";
+        let told = until("the sink says what it waits for", || async { text(&client, problem).await }).await;
+        assert!(told.contains("08006"), "{told}");
+        block_in_place(|| store.restart());
+    }
+    let idle = "SELECT COUNT(*) FROM eddyline.sinks WHERE waiting_bytes = 0 AND problem IS NULL";
+    until("all rows are sent", || async { (number(&client, idle).await? == 1).then_some(()) }).await;
+    next + 1
+}
+
+/// What leaves by a sink comes back by a source: each row once, through kills and a store that goes away. `variables` are the server's;
+/// the statements say the store's options.
+pub async fn there_and_back(store: &mut dyn Store, variables: Vec<(String, String)>, format: &str) {
+    let path = format!("out/{format}");
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", variables, ..Default::default() });
+    let rows = out_through_kills(&mut server, store, &path, format).await;
+    let client = server.connect().await;
+    let source = with(store, &path, "partition_by = 'part', source.monitor-interval = '50 ms'");
+    run(&client, &format!("CREATE SOURCE back ({COLUMNS}) {source} FORMAT PLAIN ENCODE {format}")).await;
+    run(&client, "CREATE MATERIALIZED VIEW seen AS SELECT * FROM back").await;
+    for _ in 0..2 {
+        block_in_place(|| server.kill_and_restart());
+    }
+    let client = server.connect().await;
+    block_in_place(|| store.stop());
+    let problem = "SELECT problem FROM eddyline.sources WHERE source = 'back'";
+    let told = until("the source says what it waits for", || async { text(&client, problem).await }).await;
+    assert!(told.contains("Check the endpoint"), "{told}");
+    block_in_place(|| store.restart());
+    // One more, behind those that were read.
+    run(&client, "INSERT INTO log VALUES (-2, 'x', 1.5, NULL, ARRAY[1])").await;
+    until("every row is back, once", || async {
+        let count = number(&client, "SELECT COUNT(*) FROM seen").await?;
+        let differing = "SELECT COUNT(*) FROM (SELECT * FROM log EXCEPT SELECT * FROM seen) AS d";
+        (count == rows + 1 && number(&client, differing).await? == 0).then_some(())
+    })
+    .await;
+    until("the source is well again", || async { text(&client, problem).await.is_none().then_some(()) }).await;
+    // What was not finished is gone.
+    let is_hidden = |name: &str| name.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+    until("there are finished files only", || async {
+        let files = block_in_place(|| store.files(&path));
+        files.iter().all(|(name, _)| !is_hidden(name)).then_some(())
+    })
+    .await;
+}
+
+pub async fn an_object_of_many_parts(store: &dyn Store, client: &Client) {
+    let url = store.url("big");
+    run(client, "CREATE TABLE log (id BIGINT, v TEXT) APPEND ONLY").await;
+    let sink = format!(
+        "CREATE SINK big FROM log WITH (connector = 'filesystem', path = '{url}', sink.rolling-policy.rollover-interval = '1 s') \
+         FORMAT PLAIN ENCODE JSON"
+    );
+    run(client, &sink).await;
+    run(client, "INSERT INTO log SELECT x, repeat('y', 1000) FROM generate_series(1, 20000) AS s(x)").await;
+    let finished = || store.files("big").iter().filter(|(name, _)| name.ends_with(".json")).map(|(_, bytes)| bytes).sum::<u64>();
+    until("all rows are there", || async { (block_in_place(finished) > 20_000_000).then_some(()) }).await;
+    let source = format!(
+        "CREATE SOURCE big_back (id BIGINT, v TEXT) WITH (connector = 'filesystem', path = '{url}/*.json') FORMAT PLAIN ENCODE JSON"
+    );
+    run(client, &source).await;
+    let query = "SELECT SUM(id)::bigint FROM big_back WHERE length(v) = 1000";
+    assert_eq!(number(client, query).await, Some(20_000 * 20_001 / 2));
+}
