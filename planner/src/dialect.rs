@@ -63,6 +63,8 @@ impl Dialect for EddylineDialect {
         true
     }
 
+    // Not `supports_named_fn_args_with_expr_name`: each argument would be parsed as a name first and then again, so that every call within a call takes twice as
+    // long. Names of arguments are identifiers.
     like_postgres!(
         supports_unicode_string_literal,
         supports_filter_during_aggregation,
@@ -77,7 +79,6 @@ impl Dialect for EddylineDialect {
         supports_comment_on,
         supports_load_extension,
         supports_named_fn_args_with_colon_operator,
-        supports_named_fn_args_with_expr_name,
         supports_empty_projections,
         supports_nested_comments,
         supports_string_escape_constant,

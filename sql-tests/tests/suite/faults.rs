@@ -560,6 +560,9 @@ async fn long_chains_are_computed() {
     let sum = format!("i{}", " + 1".repeat(200));
     client.batch_execute(&format!("CREATE MATERIALIZED VIEW v AS SELECT {sum} AS n FROM t")).await.expect("a view");
     assert_eq!(number(&client, "SELECT n FROM v").await, 201);
+    let nested = format!("{}i{}", "ABS(".repeat(60), ")".repeat(60));
+    assert_eq!(number(&client, &format!("SELECT {nested} FROM t")).await, 1);
+    assert_eq!(number(&client, &format!("SELECT {sum} FROM t")).await, 201);
     let coalesced = format!("{}i{}", "COALESCE(NULLIF(i, 1), ".repeat(40), ")".repeat(40));
     client.batch_execute(&format!("CREATE MATERIALIZED VIEW w AS SELECT {coalesced} AS n FROM t")).await.expect("a view");
     assert_eq!(number(&client, "SELECT n FROM w").await, 1);
