@@ -38,7 +38,7 @@ fetch() {
 </project>
 POM
   mvn -q -B -f "$cache/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$cache/jars" \
-    >"$cache/fetch.log" 2>&1 || { tail -5 "$cache/fetch.log" >&2; fail "Maven could not fetch Kafka $version (see $cache/fetch.log)"; }
+    >"$cache/fetch.log" 2>&1 || { tail -n 5 "$cache/fetch.log" >&2; fail "Maven could not fetch Kafka $version (see $cache/fetch.log)"; }
   touch "$cache/complete"
   exec 8>&-
 }
@@ -105,7 +105,7 @@ start() {
   fi
   local deadline=$((SECONDS + start_seconds_max))
   until grep -q "Kafka Server started" "$dir/server.log" 2>/dev/null && answers "$port"; do
-    alive || { tail -5 "$dir/out.log" "$dir/server.log" >&2; fail "the broker ended while starting (see $dir/server.log)"; }
+    alive || { tail -n 5 "$dir/out.log" "$dir/server.log" >&2; fail "the broker ended while starting (see $dir/server.log)"; }
     [ $SECONDS -lt $deadline ] || fail "the broker did not answer within $start_seconds_max s (see $dir/server.log)"
     sleep 0.1
   done
