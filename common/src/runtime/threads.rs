@@ -53,7 +53,7 @@ pub trait Threads: Send + Sync + Debug {
 #[derive(Debug, Default)]
 pub struct SystemThreads;
 
-/// Parsing, planning and expressions recurse, a chain of 2,000 operators as deep. Only what is used of it takes memory.
+/// Parsing, planning and expressions recurse, as deep as a chain of operators is long. Only what is used of it takes memory.
 const STACK_BYTES: usize = 64 << 20;
 
 impl Threads for SystemThreads {

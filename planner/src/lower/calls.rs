@@ -38,8 +38,8 @@ pub(super) fn is_percentile(name: &str) -> bool {
     function(name).is_some_and(AggregateFunction::is_percentile)
 }
 
-/// Whether the order of rows is part of what the function of this name gives.
-pub(super) fn is_ordered(name: &str) -> bool {
+/// Whether ORDER BY in a call of this name says in which order it takes its rows. A percentile's order is that of its argument.
+pub(super) fn takes_order_by(name: &str) -> bool {
     matches!(function(name), Some(AggregateFunction::StringAgg | AggregateFunction::ArrayAgg | AggregateFunction::FirstValue))
 }
 
@@ -93,7 +93,7 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
         call.order = vec![OrderKey { column: at, descending, nulls_first: false }];
         call.ignore_nulls = true;
     }
-    if is_ordered(name) {
+    if takes_order_by(name) {
         call.order = order(&params.order_by, schema, inputs)?;
         if name == "last_value" {
             if !call.order.iter().any(|key| key.column == at) {

@@ -2,7 +2,7 @@
 //! order are one operator. What is only a rank is a Top-N (`top_n`).
 
 use super::aggregate::{Inputs, check_key_type};
-use super::calls::{is_ordered, is_percentile, order, unaliased};
+use super::calls::{is_percentile, order, takes_order_by, unaliased};
 use super::node::{WindowColumn, WindowPart};
 use super::top_n::rank_function;
 use super::{Emission, Lowering, columns_of};
@@ -182,7 +182,7 @@ fn over_call(call: &WindowFunction, schema: &DFSchema, order: &[OrderKey], input
     let function = match &call.fun {
         WindowFunctionDefinition::AggregateUDF(udaf) => {
             let name = udaf.name();
-            if is_ordered(name) || is_percentile(name) || name == "approx_distinct" {
+            if takes_order_by(name) || is_percentile(name) || name == "approx_distinct" {
                 return Err(refused(&format!("{name}() OVER a window"), SUPPORTED));
             }
             let aggregate = AggregateFunction::new_udf(udaf.clone(), params.args.clone(), false, params.filter.clone(), vec![], None);

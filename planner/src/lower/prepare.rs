@@ -3,7 +3,7 @@
 //! - DISTINCT ON keeps the rows whose number within their group is 1.
 //! - Aggregates for which the order of rows matters, and that do not say one, take their rows by event time.
 
-use super::calls::{is_ordered, unaliased};
+use super::calls::{takes_order_by, unaliased};
 use crate::bind::RelationSource;
 use crate::bind::window::{WINDOW_COLUMNS, WindowAssign};
 use crate::functions::registry;
@@ -36,7 +36,7 @@ fn first_of_each(distinct: DistinctOn) -> DfResult<Transformed<LogicalPlan>> {
 
 fn by_event_time(aggregate: Aggregate) -> DfResult<Transformed<LogicalPlan>> {
     let unordered = |e: &Expr| match unaliased(e) {
-        Expr::AggregateFunction(f) => is_ordered(f.func.name()) && f.params.order_by.is_empty() && !f.params.distinct,
+        Expr::AggregateFunction(f) => takes_order_by(f.func.name()) && f.params.order_by.is_empty() && !f.params.distinct,
         _ => false,
     };
     let time = match aggregate.aggr_expr.iter().any(unordered) {

@@ -55,14 +55,13 @@ fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
     each(GAUGE, "eddyline_job_freshness_seconds", "From the arrival of the newest step's oldest row to its end.", |j| {
         Some(j.freshness_micros.load(Relaxed) as f64 / MICROS_PER_SECOND)
     });
-    let help = "How long there has been a cut that the job has not come to; nothing while it reads on its own or has stopped.";
-    let lag = |job: &JobStats| Some(job.lag_micros(stats, now)? as f64 / MICROS_PER_SECOND);
-    page.family(GAUGE, "eddyline_job_lag_seconds", help, "job", &all, lag);
-    let mut each = |kind, name, help, read: fn(&JobStats) -> Option<f64>| page.family(kind, name, help, "job", &all, read);
     each(GAUGE, "eddyline_job_backfill_ratio", "Share of the backfill that is done; 1 afterwards.", |j| {
         Some(count(&j.backfill_permille) / 1000.0)
     });
     each(GAUGE, "eddyline_job_stopped", "1 once the job has failed.", |j| Some(flag(j.error.read().is_some())));
+    let help = "How long there has been a cut that the job has not come to; nothing while it reads on its own or has stopped.";
+    let lag = |job: &JobStats| Some(job.lag_micros(stats, now)? as f64 / MICROS_PER_SECOND);
+    page.family(GAUGE, "eddyline_job_lag_seconds", help, "job", &all, lag);
 }
 
 fn sinks(page: &mut Page, stats: &Stats) {
