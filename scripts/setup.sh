@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # command or file : Debian package
 needs=(
-  "cc:gcc" "c++:g++" "make:make" "pkg-config:pkg-config" "python3:python3" "mold:mold" "psql:postgresql-client"
+  "cc:gcc" "c++:g++" "clang++:clang" "make:make" "pkg-config:pkg-config" "python3:python3" "mold:mold" "psql:postgresql-client"
   "/usr/include/openssl/ssl.h:libssl-dev" "/usr/include/zlib.h:zlib1g-dev" "javac:default-jdk-headless" "mvn:maven"
 )
 missing=()
