@@ -26,6 +26,11 @@ pub struct TaggedBatch {
     pub now: Timestamp,
 }
 
+/// Memory of what these rows describe, in bytes, whatever buffers they share with others.
+pub fn bytes_of(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(c.get_array_memory_size())).sum()
+}
+
 impl ChangeBatch {
     /// All rows at +1.
     pub fn insertions(rows: RecordBatch) -> Self {
@@ -61,8 +66,7 @@ impl ChangeBatch {
 
     /// Memory of the row data that this batch alone describes, in bytes.
     pub fn bytes(&self) -> usize {
-        self.rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(c.get_array_memory_size())).sum::<usize>()
-            + self.weights.as_ref().map_or(0, |w| w.len() * 8)
+        bytes_of(&self.rows) + self.weights.as_ref().map_or(0, |w| w.len() * 8)
     }
 
     /// The rows for which `mask` is true (null counts as false).

@@ -7,9 +7,10 @@
 //! - floats: as integers that sort the same; -0.0 becomes 0.0 and every NaN the same NaN, above +inf;
 //! - booleans: one byte; decimals: 16 bytes like integers;
 //! - text and bytes: content with 0x00 written as 0x00 0xFF, ended by 0x00 0x00;
-//! - structs: their columns; lists: each item after a 0x01 byte, ended by 0x00.
+//! - structs: their columns; lists: each item after a 0x01 byte, ended by 0x00; maps: as lists of their entries.
 
 use crate::error::{Result, SqlError};
+use crate::types::SqlType;
 use arrow::array::*;
 use arrow::datatypes::*;
 use arrow::error::ArrowError;
@@ -91,15 +92,19 @@ pub struct KeyCodec {
 impl KeyCodec {
     /// Fails with 0A000 for a type that cannot be compared (maps, unions).
     pub fn new(types: Vec<DataType>) -> Result<Self> {
-        for ty in &types {
-            check_type(ty)?;
-        }
+        types.iter().try_for_each(|ty| check_type(ty, false))?;
+        Ok(KeyCodec { types, exact: false })
+    }
+
+    /// For the identity of rows as wholes: maps are the same if they have the same entries in the same order.
+    pub fn rows(types: Vec<DataType>) -> Result<Self> {
+        types.iter().try_for_each(|ty| check_type(ty, true))?;
         Ok(KeyCodec { types, exact: false })
     }
 
     /// For bytes that rows come back from: floats keep their bits, so that what is equal may differ (-0.0 and 0.0).
     pub fn exact(types: Vec<DataType>) -> Result<Self> {
-        Ok(KeyCodec { exact: true, ..KeyCodec::new(types)? })
+        Ok(KeyCodec { exact: true, ..KeyCodec::rows(types)? })
     }
 
     pub fn types(&self) -> &[DataType] {
@@ -159,7 +164,7 @@ impl OrderCodec {
     /// Fails with 0A000 for a type that cannot be compared.
     pub fn new(columns: Vec<(DataType, ColumnOrder)>) -> Result<Self> {
         let (types, orders): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-        types.iter().try_for_each(check_type)?;
+        types.iter().try_for_each(|ty| check_type(ty, false))?;
         Ok(OrderCodec { types, orders })
     }
 
@@ -183,7 +188,7 @@ impl OrderCodec {
     }
 }
 
-fn check_type(ty: &DataType) -> Result<()> {
+fn check_type(ty: &DataType, maps: bool) -> Result<()> {
     use DataType::*;
     match ty {
         Null
@@ -205,9 +210,13 @@ fn check_type(ty: &DataType) -> Result<()> {
         | Time64(_)
         | Timestamp(_, _)
         | Interval(IntervalUnit::MonthDayNano) => Ok(()),
-        List(item) => check_type(item.data_type()),
-        Struct(fields) => fields.iter().try_for_each(|f| check_type(f.data_type())),
-        other => Err(SqlError::unsupported(format!("a column of type {other} cannot be part of a key"))),
+        List(item) => check_type(item.data_type(), maps),
+        Map(entries, _) if maps => check_type(entries.data_type(), maps),
+        Struct(fields) => fields.iter().try_for_each(|f| check_type(f.data_type(), maps)),
+        other => {
+            let name = SqlType::from_arrow(other).map_or_else(|| other.to_string(), |ty| ty.to_string());
+            Err(SqlError::unsupported(format!("a column of type {name} cannot be part of a key")))
+        }
     }
 }
 
@@ -248,7 +257,8 @@ enum ColumnEncoder<'a> {
     Interval(&'a IntervalMonthDayNanoArray),
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
-    List(&'a ListArray, Box<ColumnEncoder<'a>>),
+    /// A list or a map: its offsets, and its items or entries.
+    List { of: &'a dyn Array, offsets: &'a [i32], items: Box<ColumnEncoder<'a>> },
     Struct(&'a StructArray, Vec<ColumnEncoder<'a>>),
 }
 
@@ -279,7 +289,12 @@ impl<'a> ColumnEncoder<'a> {
             Binary => ColumnEncoder::Bytes(array.as_binary()),
             List(_) => {
                 let list = array.as_list::<i32>();
-                ColumnEncoder::List(list, Box::new(ColumnEncoder::new(list.values().as_ref(), exact)))
+                let items = Box::new(ColumnEncoder::new(list.values().as_ref(), exact));
+                ColumnEncoder::List { of: list, offsets: list.value_offsets(), items }
+            }
+            Map(_, _) => {
+                let map = array.as_map();
+                ColumnEncoder::List { of: map, offsets: map.value_offsets(), items: Box::new(ColumnEncoder::new(map.entries(), exact)) }
             }
             Struct(_) => {
                 let array = array.as_struct();
@@ -320,12 +335,11 @@ impl<'a> ColumnEncoder<'a> {
             }
             ColumnEncoder::Text(a) => put_bytes(a.is_valid(row), a.value(row).as_bytes(), out),
             ColumnEncoder::Bytes(a) => put_bytes(a.is_valid(row), a.value(row), out),
-            ColumnEncoder::List(a, items) => {
-                if a.is_null(row) {
+            ColumnEncoder::List { of, offsets, items } => {
+                if of.is_null(row) {
                     return out.push(NULL);
                 }
                 out.push(VALUE);
-                let offsets = a.value_offsets();
                 for item in offsets[row] as usize..offsets[row + 1] as usize {
                     out.push(VALUE);
                     items.encode(item, out);
@@ -390,7 +404,7 @@ impl ColumnDecoder {
             Interval(_) => DecoderKind::Interval(IntervalMonthDayNanoBuilder::new()),
             Utf8 => DecoderKind::Text(StringBuilder::new()),
             Binary => DecoderKind::Bytes(BinaryBuilder::new()),
-            List(item) => DecoderKind::List {
+            List(item) | Map(item, _) => DecoderKind::List {
                 items: Box::new(ColumnDecoder::new(item.data_type())),
                 ends: vec![0],
                 count: 0,
@@ -503,9 +517,14 @@ impl ColumnDecoder {
             DecoderKind::Text(mut b) => Arc::new(b.finish()),
             DecoderKind::Bytes(mut b) => Arc::new(b.finish()),
             DecoderKind::List { items, ends, mut nulls, .. } => {
-                let DataType::List(field) = &self.ty else { return Err(truncated()) };
-                let offsets = arrow::buffer::OffsetBuffer::new(ends.into());
-                Arc::new(ListArray::try_new(field.clone(), offsets, items.finish()?, nulls.finish())?)
+                let (offsets, items, nulls) = (arrow::buffer::OffsetBuffer::new(ends.into()), items.finish()?, nulls.finish());
+                match &self.ty {
+                    DataType::List(field) => Arc::new(ListArray::try_new(field.clone(), offsets, items, nulls)?),
+                    DataType::Map(field, sorted) => {
+                        Arc::new(MapArray::try_new(field.clone(), offsets, items.as_struct().clone(), nulls, *sorted)?)
+                    }
+                    _ => return Err(truncated()),
+                }
             }
             DecoderKind::Struct { fields, mut nulls } => {
                 let DataType::Struct(types) = &self.ty else { return Err(truncated()) };

@@ -17,7 +17,7 @@ pub mod runtime;
 pub mod time;
 pub mod types;
 
-pub use change::{ChangeBatch, TaggedBatch};
+pub use change::{ChangeBatch, TaggedBatch, bytes_of};
 pub use cut::{Cut, InputCut, PartitionCut};
 pub use error::{Result, SqlError, SqlState};
 pub use ids::{Epoch, Offset, PartitionId, RelationId, StateTableId};

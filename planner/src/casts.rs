@@ -1,14 +1,14 @@
 //! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
-//! floats, bytea, arrays, rows. An analyzer rule, which runs after type coercion, puts functions in their place, so
+//! floats, bytea, arrays, rows; and from one type of row to another, whose columns correspond by their order. An analyzer rule, which runs after type coercion, puts functions in their place, so
 //! queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
 //! (`bind::casts`), and in UTC where the coercion of types made the cast.
 
 use crate::functions::checked::rewrite_expressions;
 use crate::functions::zone_of;
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
+use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
@@ -27,6 +27,9 @@ pub const TO_TEXT: &str = "eddyline_to_text";
 const TO_BYTEA: &str = "eddyline_to_bytea";
 const TO_INTERVAL: &str = "eddyline_to_interval";
 const TO_ARRAY: &str = "eddyline_to_array";
+const TO_TIMESTAMP: &str = "eddyline_to_timestamp";
+const TO_DATE: &str = "eddyline_to_date";
+const TO_ROW: &str = "eddyline_to_row";
 
 #[derive(Debug)]
 pub struct PostgresCasts;
@@ -56,7 +59,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     let function = inner.get_type(schema).ok().and_then(|from| between(&from, field.data_type()));
     let Some(name) = function else { return Ok(Transformed::no(expr)) };
     let mut args = vec![inner.as_ref().clone()];
-    if name == TO_ARRAY {
+    if name == TO_ARRAY || name == TO_ROW {
         // The target's type travels as a null of it.
         args.push(Expr::Literal(ScalarValue::try_from(field.data_type())?, None));
     }
@@ -77,7 +80,19 @@ fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
         (from, Binary) if is_text(from) => Some(TO_BYTEA),
         (from, Interval(_)) if is_text(from) => Some(TO_INTERVAL),
         (from, List(_)) if is_text(from) => Some(TO_ARRAY),
+        (from, Timestamp(TimeUnit::Microsecond, None)) if is_text(from) => Some(TO_TIMESTAMP),
+        (from, Date32) if is_text(from) => Some(TO_DATE),
+        (from, to) if from != to && by_order(from, to) => Some(TO_ROW),
         _ => None,
+    }
+}
+
+/// Whether these are rows of as many columns, or lists of such.
+fn by_order(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Struct(from), DataType::Struct(to)) => from.len() == to.len(),
+        (DataType::List(from), DataType::List(to)) => by_order(from.data_type(), to.data_type()),
+        _ => false,
     }
 }
 
@@ -88,7 +103,15 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         Arc::new(ScalarUDF::new_from_impl(TextCast { name, signature }))
     };
     // The second argument of a text is the zone of its times.
-    vec![udf(TO_TEXT, &[1, 2]), udf(TO_BYTEA, &[1]), udf(TO_INTERVAL, &[1]), udf(TO_ARRAY, &[2])]
+    vec![
+        udf(TO_TEXT, &[1, 2]),
+        udf(TO_BYTEA, &[1]),
+        udf(TO_INTERVAL, &[1]),
+        udf(TO_TIMESTAMP, &[1]),
+        udf(TO_DATE, &[1]),
+        udf(TO_ARRAY, &[2]),
+        udf(TO_ROW, &[2]),
+    ]
 });
 
 /// The functions, for the registry: streaming plans name them.
@@ -116,6 +139,8 @@ impl ScalarUDFImpl for TextCast {
             TO_TEXT => DataType::Utf8,
             TO_BYTEA => DataType::Binary,
             TO_INTERVAL => SqlType::Interval.to_arrow(),
+            TO_TIMESTAMP => SqlType::Timestamp.to_arrow(),
+            TO_DATE => SqlType::Date.to_arrow(),
             _ => types[1].clone(),
         })
     }
@@ -132,6 +157,7 @@ impl ScalarUDFImpl for TextCast {
         let external = |e: SqlError| DataFusionError::External(Box::new(e));
         let result = match self.name {
             TO_TEXT => zone(args.args.get(1)).and_then(|zone| to_text(&values, &args.arg_fields[0], zone)),
+            TO_ROW => to_row(&values, args.return_field.data_type()),
             _ => from_text(&values, args.return_field.data_type()),
         }
         .map_err(external)?;
@@ -185,6 +211,28 @@ fn from_text(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     }
     let column = column.finish()?;
     if column.data_type() == target { Ok(column) } else { Ok(cast(&column, target)?) }
+}
+
+/// Rows column by column, or lists of them item by item; whatever is in them as casts of its own.
+fn to_row(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    Ok(match (values.data_type(), target) {
+        (from, to) if from == to => values.clone(),
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let rows = values.as_struct();
+            let columns = rows.columns().iter().zip(fields).map(|(column, field)| to_row(column, field.data_type()));
+            Arc::new(StructArray::try_new(fields.clone(), columns.collect::<Result<_>>()?, rows.nulls().cloned())?)
+        }
+        (DataType::List(_), DataType::List(field)) => {
+            let lists = values.as_list::<i32>();
+            let items = to_row(lists.values(), field.data_type())?;
+            Arc::new(ListArray::try_new(field.clone(), lists.offsets().clone(), items, lists.nulls().cloned())?)
+        }
+        (from, to) => match between(from, to) {
+            Some(TO_TEXT) => to_text(values, &Field::new("", from.clone(), true), zone(None)?)?,
+            Some(_) => from_text(values, to)?,
+            None => cast_with_options(values, to, &CastOptions { safe: false, ..Default::default() })?,
+        },
+    })
 }
 
 #[cfg(test)]

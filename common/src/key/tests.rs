@@ -39,6 +39,27 @@ proptest! {
 }
 
 #[test]
+fn maps_are_part_of_whole_rows_only() {
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+    for entries in [Some(vec![("b", Some(1)), ("a", None)]), None, Some(vec![]), Some(vec![("b", Some(1)), ("a", None)])] {
+        for (key, value) in entries.iter().flatten() {
+            maps.keys().append_value(key);
+            maps.values().append_option(*value);
+        }
+        maps.append(entries.is_some()).unwrap();
+    }
+    let maps: ArrayRef = Arc::new(maps.finish());
+    let ty = maps.data_type().clone();
+    assert_eq!(KeyCodec::new(vec![ty.clone()]).unwrap_err().state.0, "0A000");
+    let codec = KeyCodec::rows(vec![ty]).unwrap();
+    let mut keys = KeyRows::default();
+    codec.encode(std::slice::from_ref(&maps), 4, &mut keys);
+    assert_eq!(codec.decode(keys.iter()).unwrap(), vec![maps]);
+    assert_eq!(keys.row(0), keys.row(3));
+    assert_ne!(keys.row(1), keys.row(2));
+}
+
+#[test]
 fn every_type_round_trips() {
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), None]), None]);
     let st = StructArray::from(vec![(

@@ -2,7 +2,7 @@
 
 use crate::{Result, SqlError, SqlState, SqlType};
 use arrow::datatypes::IntervalMonthDayNano;
-use chrono::{NaiveDate, NaiveTime, Timelike};
+use chrono::NaiveDate;
 use std::str::FromStr;
 
 /// Longest text that an error quotes.
@@ -206,13 +206,24 @@ pub fn time(text: &str) -> Result<i64> {
     clock(text[..zone_at].trim_end()).ok_or_else(|| bad_time("time without time zone", text))
 }
 
+/// `HH:MM[:SS[.fraction]]`, rounded to microseconds.
 fn clock(text: &str) -> Option<i64> {
-    if text == "24:00:00" {
-        return Some(86_400_000_000);
-    }
-    let parsed = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M")).ok()?;
-    let micros = (parsed.nanosecond() as i64 + 500) / 1000;
-    Some(parsed.num_seconds_from_midnight() as i64 * 1_000_000 + micros)
+    let (hours, rest) = text.split_once(':')?;
+    let (minutes, seconds) = rest.split_once(':').unwrap_or((rest, "0"));
+    let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
+    let part = |text: &str, max: i64| number(text, 2).filter(|n| *n <= max);
+    let (hours, minutes, seconds) = (part(hours, 24)?, part(minutes, 59)?, part(seconds, 60)?);
+    let shown = fraction.get(..fraction.len().min(9))?;
+    let nanos = number(shown, 9)? * 10i64.pow(9 - shown.len() as u32);
+    fraction[shown.len()..].bytes().all(|b| b.is_ascii_digit()).then_some(())?;
+    let micros = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + (nanos + 500) / 1000;
+    (micros <= 86_400_000_000).then_some(micros)
+}
+
+/// A number of at most so many digits and nothing else.
+fn number(text: &str, digits_max: usize) -> Option<i64> {
+    let is_number = (1..=digits_max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.bytes().fold(0, |n, b| n * 10 + i64::from(b - b'0')))
 }
 
 /// Microseconds; a zone in the text is ignored, as PostgreSQL does.

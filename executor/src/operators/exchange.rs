@@ -29,7 +29,7 @@ impl Partitioner {
         if keys.iter().any(|k| *k >= input.fields().len()) {
             return Err(SqlError::internal("an exchange is keyed by a column that its input has not"));
         }
-        let codec = KeyCodec::new(keys.iter().map(|k| input.field(*k).data_type().clone()).collect())?;
+        let codec = KeyCodec::rows(keys.iter().map(|k| input.field(*k).data_type().clone()).collect())?;
         let owners = (0..VSHARDS).map(|shard| placement.owner(shard as u8) as u16).collect();
         let (encoded, all_encoded) = (KeyRows::default(), KeyRows::default());
         Ok(Partitioner { keys, codec, owners, placement, encoded, all_columns: None, all_encoded })
@@ -37,7 +37,7 @@ impl Partitioner {
 
     /// Rows with a null in a key column, which have no partner to be with, go by all their columns.
     pub fn spreading_nulls(mut self, input: &SchemaRef) -> Result<Self> {
-        self.all_columns = Some(KeyCodec::new(input.fields().iter().map(|f| f.data_type().clone()).collect())?);
+        self.all_columns = Some(KeyCodec::rows(input.fields().iter().map(|f| f.data_type().clone()).collect())?);
         Ok(self)
     }
 

@@ -16,14 +16,14 @@ impl Routing {
     /// `columns`: those rows were exchanged by; `key`: those that make the key of the state.
     pub fn new(columns: Vec<usize>, key: &[usize], input: &SchemaRef) -> Result<Self> {
         let types = columns.iter().map(|c| input.field(*c).data_type().clone()).collect();
-        let by = if columns == key { None } else { Some((columns, KeyCodec::new(types)?)) };
+        let by = if columns == key { None } else { Some((columns, KeyCodec::rows(types)?)) };
         Ok(Routing { by, keys: KeyRows::default() })
     }
 
     /// As `new`, for a state that is not keyed by columns.
     pub fn by(columns: Vec<usize>, input: &SchemaRef) -> Result<Self> {
         let types = columns.iter().map(|c| input.field(*c).data_type().clone()).collect();
-        Ok(Routing { by: Some((columns, KeyCodec::new(types)?)), keys: KeyRows::default() })
+        Ok(Routing { by: Some((columns, KeyCodec::rows(types)?)), keys: KeyRows::default() })
     }
 
     /// The shards of a batch's rows, whose keys are `keys`.

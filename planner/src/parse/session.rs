@@ -86,7 +86,9 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
             Ast::Deallocate(name_or_all(&mut words)?)
         }
         "discard" => {
-            words.ident()?;
+            if !words.eat("all") {
+                return Err(text.at(SqlError::unsupported("only DISCARD ALL is supported"), words.location()));
+            }
             Ast::Discard
         }
         "flush" => Ast::Flush,

@@ -18,7 +18,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use datafusion::prelude::SessionConfig;
-use eddyline_common::{Result, SqlError, SqlState, Timestamp};
+use eddyline_common::{Result, SqlError, SqlState, Timestamp, bytes_of};
 use eddyline_planner::batch_rules;
 use eddyline_planner::casts::{PostgresCasts, rewrite_expr};
 use futures::{FutureExt, StreamExt};
@@ -162,10 +162,11 @@ impl QueryEngine {
         let mut rows = self.run(plan, bindings).await?;
         let (mut batches, mut bytes) = (Vec::new(), 0);
         while let Some(batch) = rows.next().await? {
-            bytes += batch.get_array_memory_size();
+            bytes += bytes_of(&batch);
             if bytes > limit_bytes {
                 return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "the statement's result is too large to hold")
-                    .with_detail(format!("It may have {limit_bytes} bytes.")));
+                    .with_detail(format!("It may have {limit_bytes} bytes."))
+                    .with_hint("Do it in smaller parts."));
             }
             batches.push(batch);
         }

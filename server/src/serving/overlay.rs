@@ -30,7 +30,7 @@ impl Overlay {
         let schema = arrow_schema(&relation.columns);
         let keyed = !relation.key.is_empty();
         let columns = if keyed { relation.key.clone() } else { (0..relation.columns.len()).collect() };
-        let codec = KeyCodec::new(columns.iter().map(|c| schema.field(*c).data_type().clone()).collect())?;
+        let codec = KeyCodec::rows(columns.iter().map(|c| schema.field(*c).data_type().clone()).collect())?;
         Ok(Overlay { schema, columns, keyed, codec, batches: Vec::new(), rows: HashMap::new() })
     }
 
@@ -131,7 +131,7 @@ impl Overlay {
         if all.weights.is_none() {
             return Ok(Some(all));
         }
-        let codec = KeyCodec::new(self.schema.fields().iter().map(|f| f.data_type().clone()).collect())?;
+        let codec = KeyCodec::rows(self.schema.fields().iter().map(|f| f.data_type().clone()).collect())?;
         let mut keys = KeyRows::default();
         codec.encode(all.rows.columns(), all.num_rows(), &mut keys);
         let mut net: HashMap<&[u8], (u32, i64)> = HashMap::with_capacity(keys.len());

@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use eddyline_common::postgres::decode::{ColumnBuilder, utf8};
 use eddyline_common::postgres::encode::{RowFormat, ValueWriter};
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{RelationId, Result, SqlError, SqlState};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, bytes_of};
 use eddyline_planner::plan::Expr;
 use eddyline_planner::statement::CopyFormat;
 use eddyline_planner::{Relation, RelationKind};
@@ -174,7 +174,7 @@ impl CopyIn {
             })
             .collect::<Result<Vec<ArrayRef>>>()?;
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
-        self.bytes += batch.get_array_memory_size();
+        self.bytes += bytes_of(&batch);
         if self.bytes > super::transaction::TRANSACTION_BYTES_MAX {
             return Err(
                 SqlError::new(SqlState::LIMIT_EXCEEDED, "COPY writes too much in one statement").with_hint("Copy in smaller parts.")

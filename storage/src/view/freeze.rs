@@ -5,12 +5,12 @@
 //! memory is bounded also between checkpoints. Only the maintenance thread freezes.
 
 use super::file::{self, DataFile, Place, SegmentDir};
-use super::segment::{Segment, memory_of};
+use super::segment::Segment;
 use super::shard::Shard;
 use arrow::array::RecordBatch;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
-use eddyline_common::Result;
+use eddyline_common::{Result, bytes_of};
 use std::sync::Arc;
 
 /// What one file holds at most: bounds the memory for writing it, and what is written anew when most of it is gone.
@@ -55,7 +55,7 @@ pub(super) fn freeze_tail(dir: &SegmentDir, schema: &SchemaRef, shard: &Shard) -
 
 /// Rows of a segment that is being made: if they are many, they go to a file at once.
 pub(super) fn settle(dir: Option<&SegmentDir>, schema: &SchemaRef, rows: RecordBatch) -> Result<(RecordBatch, Option<Arc<DataFile>>)> {
-    if dir.is_none() || memory_of(&rows) < LARGE_BYTES {
+    if dir.is_none() || bytes_of(&rows) < LARGE_BYTES {
         return Ok((rows, None));
     }
     let (file, mut mapped) = file::write(dir, schema, std::iter::once(Ok(rows)))?;

@@ -13,7 +13,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn new(schema: &SchemaRef, columns: Vec<usize>) -> Result<Self> {
-        let codec = KeyCodec::new(columns.iter().map(|c| schema.field(*c).data_type().clone()).collect())?;
+        let codec = KeyCodec::rows(columns.iter().map(|c| schema.field(*c).data_type().clone()).collect())?;
         Ok(Identity { columns, codec })
     }
 

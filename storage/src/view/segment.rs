@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
-use eddyline_common::Result;
+use eddyline_common::{Result, bytes_of};
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -68,7 +68,7 @@ pub(super) enum Visible {
 impl Segment {
     /// A segment in memory; `dir` is where the view would freeze it.
     pub(super) fn new(slot: u32, rows: RecordBatch, born: u64, dir: Option<Arc<SegmentDir>>) -> Self {
-        let row_bytes = memory_of(&rows);
+        let row_bytes = bytes_of(&rows);
         if let Some(dir) = &dir {
             dir.tail_grew(row_bytes);
         }
@@ -78,7 +78,7 @@ impl Segment {
     /// A segment whose rows are in a file.
     pub(super) fn frozen(slot: u32, rows: RecordBatch, born: u64, place: Place) -> Self {
         place.file.cover(rows.num_rows());
-        let row_bytes = memory_of(&rows);
+        let row_bytes = bytes_of(&rows);
         Self::at(slot, rows, row_bytes, born, Home::File(place))
     }
 
@@ -225,11 +225,6 @@ impl Drop for Segment {
             Home::Memory(None) | Home::Nowhere(None) | Home::File(_) => {}
         }
     }
-}
-
-/// Size of what these rows describe, whatever buffers they share.
-pub(super) fn memory_of(rows: &RecordBatch) -> usize {
-    rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(c.get_array_memory_size())).sum()
 }
 
 /// A batch from columns; also without columns.

@@ -3,12 +3,12 @@
 use super::file::{Place, SegmentDir};
 use super::graves::Graves;
 use super::index::{Index, Location};
-use super::segment::{Segment, batch_of, memory_of, take};
+use super::segment::{Segment, batch_of, take};
 use super::{View, ViewKey};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
-use eddyline_common::{ChangeBatch, Result, SqlError, SqlState};
+use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, bytes_of};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
@@ -193,7 +193,7 @@ fn retract(state: &mut ShardState, hashed: &[Hashed], epoch: u64) -> Vec<u128> {
             }
         }
         if let Some(dir) = state.dir.as_ref().filter(|_| deaths > 0) {
-            dir.rows_died(deaths * (memory_of(&batch.changes.rows) / batch.changes.num_rows() + DEATH_BYTES));
+            dir.rows_died(deaths * (bytes_of(&batch.changes.rows) / batch.changes.num_rows() + DEATH_BYTES));
         }
     }
     missing
@@ -273,7 +273,7 @@ fn compact(schema: &SchemaRef, pieces: Vec<RecordBatch>) -> Result<RecordBatch> 
     let rows = match pieces.as_slice() {
         [piece] => {
             let held: usize = piece.columns().iter().map(|c| c.get_buffer_memory_size()).sum();
-            if held > PINNED_FACTOR * memory_of(piece) {
+            if held > PINNED_FACTOR * bytes_of(piece) {
                 take(piece, &UInt32Array::from_iter_values(0..piece.num_rows() as u32))?
             } else {
                 piece.clone()

@@ -133,7 +133,6 @@ fn field_of(span: Span, is_proto3: bool) -> Read<FieldDefinition> {
     };
     let number = u32::try_from(tag).map_err(|_| Fault::Malformed(format!("field {name} has no number")))?;
     let has_presence = label != Label::Repeated && (!is_proto3 || proto3_optional || oneof.is_some());
-    // The `oneof` that an optional field of proto3 is of is nobody's.
     // Bytes are written with escapes, texts as they are.
     let default = match (default, &ty) {
         (Some(text), Named::Scalar(Scalar::Bytes)) => {
@@ -141,7 +140,9 @@ fn field_of(span: Span, is_proto3: bool) -> Read<FieldDefinition> {
         }
         (default, _) => default.map(String::into_bytes),
     };
-    Ok(FieldDefinition { name, number, label, ty, has_presence, oneof: oneof.filter(|_| !proto3_optional), default })
+    // The `oneof` that an optional field of proto3 is of is nobody's.
+    let oneof = oneof.filter(|_| !proto3_optional);
+    Ok(FieldDefinition { name, number, label, ty, has_presence, oneof, default })
 }
 
 fn scalar(kind: i64) -> Option<Scalar> {

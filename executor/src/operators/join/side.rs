@@ -53,7 +53,7 @@ impl Side {
             None
         } else {
             let types = routing.iter().map(|c| input.field(*c).data_type().clone()).collect();
-            Some((routing, KeyCodec::new(types)?))
+            Some((routing, KeyCodec::rows(types)?))
         };
         let shape = RowShape {
             marks: spec.marks,

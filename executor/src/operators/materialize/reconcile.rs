@@ -67,7 +67,7 @@ impl Materialize {
         let columns: Vec<ArrayRef> = key.iter().map(|c| changes.rows.column(*c).clone()).collect();
         let shown = view.lookup(ctx.epoch, &columns)?;
         let of_shown: Vec<ArrayRef> = key.iter().map(|c| shown.column(*c).clone()).collect();
-        let codec = KeyCodec::new(columns.iter().map(|c| c.data_type().clone()).collect())?;
+        let codec = KeyCodec::rows(columns.iter().map(|c| c.data_type().clone()).collect())?;
         let (mut keys, mut shown_keys) = (KeyRows::default(), KeyRows::default());
         codec.encode(&columns, changes.num_rows(), &mut keys);
         codec.encode(&of_shown, shown.num_rows(), &mut shown_keys);
