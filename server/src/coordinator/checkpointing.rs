@@ -159,6 +159,11 @@ impl Checkpointing {
         self.recent.iter()
     }
 
+    /// What the next checkpoint is called.
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
     /// The job is gone from the engine, and no later task names its view.
     pub fn drop_job(&self, tables: Vec<StateTableId>, views: Vec<Arc<View>>) {
         views.into_iter().for_each(|view| self.maintain(MaintenanceTask::Discard(view)));
@@ -220,6 +225,19 @@ impl Core {
     /// after a restart.
     fn a_table_has_stopped(&self) -> bool {
         self.tables.keys().any(|table| self.jobs.get(table).is_some_and(|job| job.failure().is_some()))
+    }
+
+    /// What a checkpoint that is due has to wait for.
+    pub(super) fn checkpoint_waits_for(&self) -> Option<String> {
+        if self.checkpoint.is_some() || !self.has_news() {
+            return None;
+        }
+        let failed = self.tables.keys().find_map(|table| self.jobs.get(table).filter(|job| job.failure().is_some()));
+        if let Some(table) = failed {
+            return Some(format!("none is taken while table \"{}\" has stopped", table.relation.name));
+        }
+        let source = self.sources.values().find(|s| s.is_replaying())?;
+        Some(format!("waits until source \"{}\" has been read again as far as before the restart", source.relation.name))
     }
 
     /// No checkpoint is taken without the table's rows.

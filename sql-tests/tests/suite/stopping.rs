@@ -65,6 +65,9 @@ async fn nothing_is_lost(killed: bool) {
     }
     assert!(number(&client, CHECKPOINTS).await <= before + 1, "there are checkpoints; log:\n{}", server.log());
     assert_eq!(number(&client, "SELECT COUNT(*) FROM other").await, 50, "other tables go on");
+    let waits = "SELECT problem FROM eddyline.checkpoints WHERE epoch IS NULL";
+    let problem: String = client.query_one(waits, &[]).await.expect("a checkpoint waits").get(0);
+    assert_eq!(problem, "none is taken while table \"t\" has stopped");
     server.options.failpoints.clear();
     tokio::task::block_in_place(|| {
         // The last checkpoint of a server that stops would have it no better.

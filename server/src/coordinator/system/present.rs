@@ -38,13 +38,7 @@ impl Core {
             SystemRelation::LateRows => self.system.late.iter().map(|r| self.side_row(r)).collect(),
             SystemRelation::RejectedRows => Vec::new(),
             SystemRelation::UndecodableRecords => self.system.undecodable.iter().map(|r| self.undecodable_row(r)).collect(),
-            SystemRelation::Checkpoints => self
-                .checkpoints
-                .recent()
-                .map(|c| {
-                    vec![Cell::Int(c.id as i64), Cell::Int(c.epoch.0 as i64), Cell::Int(c.micros as i64), Cell::Text(c.problem.clone())]
-                })
-                .collect(),
+            SystemRelation::Checkpoints => self.checkpoint_rows(),
         };
         to_batch(&schema(relation), rows)
     }
@@ -170,6 +164,13 @@ impl Core {
     fn stored_bytes(&self, job: &Job) -> u64 {
         let tables = job.relation.plan().map(StreamPlan::state_tables).unwrap_or_default();
         tables.into_iter().map(|table| self.engine.stored_bytes(table)).sum()
+    }
+
+    fn checkpoint_rows(&self) -> Vec<Vec<Cell>> {
+        let int = |v: u64| Cell::Int(v as i64);
+        let taken = self.checkpoints.recent().map(|c| vec![int(c.id), int(c.epoch.0), int(c.micros), Cell::Text(c.problem.clone())]);
+        let waiting = self.checkpoint_waits_for().map(|why| vec![int(self.checkpoints.next_id()), Cell::Null, Cell::Null, Cell::Text(Some(why))]);
+        taken.chain(waiting).collect()
     }
 
     fn operator_rows(&self) -> Vec<Vec<Cell>> {
