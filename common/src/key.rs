@@ -258,7 +258,11 @@ enum ColumnEncoder<'a> {
     Text(&'a StringArray),
     Bytes(&'a BinaryArray),
     /// A list or a map: its offsets, and its items or entries.
-    List { of: &'a dyn Array, offsets: &'a [i32], items: Box<ColumnEncoder<'a>> },
+    List {
+        of: &'a dyn Array,
+        offsets: &'a [i32],
+        items: Box<ColumnEncoder<'a>>,
+    },
     Struct(&'a StructArray, Vec<ColumnEncoder<'a>>),
 }
 

@@ -8,57 +8,13 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, Result};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-struct Cluster {
-    process: Child,
-    commands: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    port: String,
-}
+#[path = "../../sql-tests/src/program.rs"]
+mod program;
 
-impl Cluster {
-    fn start(dir: &std::path::Path) -> Cluster {
-        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/hdfs.sh");
-        let mut process = Command::new(script)
-            .env_remove("HADOOP_USER_NAME")
-            .arg("run")
-            .arg(dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (commands, answers) = (process.stdin.take(), BufReader::new(process.stdout.take().unwrap()));
-        let mut cluster = Cluster { process, commands, answers, port: String::new() };
-        cluster.port = cluster.answer();
-        assert_ne!(cluster.port, "", "scripts/hdfs.sh says what it lacks");
-        cluster
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        line.trim().to_string()
-    }
-
-    fn obey(&mut self, command: &str) {
-        writeln!(self.commands.as_mut().unwrap(), "{command}").unwrap();
-        assert_eq!(self.answer(), command);
-    }
-
-    fn store(&self) -> Arc<dyn ObjectStore> {
-        open_store(&format!("hdfs://127.0.0.1:{}/", self.port), &BTreeMap::new()).unwrap().0
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.commands = None;
-        // Whatever its end was like.
-        let _ended = self.process.wait();
-    }
+fn store(cluster: &program::Program) -> Arc<dyn ObjectStore> {
+    open_store(&format!("hdfs://127.0.0.1:{}/", cluster.port), &BTreeMap::new()).unwrap().0
 }
 
 #[track_caller]
@@ -116,11 +72,10 @@ async fn whole_files(store: &dyn ObjectStore) {
 
 #[test]
 fn hdfs_is_a_store() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut cluster = Cluster::start(dir.path());
+    let mut cluster = program::Program::start("hdfs.sh").unwrap_or_else(|complaint| panic!("{complaint}"));
     // Who may write to one folder only. Nothing else runs in this process.
     unsafe { std::env::set_var("HADOOP_USER_NAME", "eddyline") };
-    let store = cluster.store();
+    let store = store(&cluster);
     let runtime = runtime().unwrap();
     runtime.block_on(async {
         whole_files(&*store).await;

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
     let default_level = if demo { "warn" } else { "info,object_store=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
     let problems = Arc::new(Problems::default());
-    let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_filter(filter);
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured).with_filter(filter);
     tracing_subscriber::registry().with(shown).with(problems.layer()).init();
     match Config::load(flags).and_then(|config| eddyline_server::run(config, demo, problems)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! A server that speaks the protocol of Azure's blob store (`scripts/azurite.sh`), with one container. It can go away.
 
-use crate::stores::{Program, Store};
+use crate::program::Program;
+use crate::stores::Store;
 
 /// The emulator's, known to everybody.
 const ACCOUNT: &str = "devstoreaccount1";

@@ -1,6 +1,7 @@
 //! A Hadoop cluster (`scripts/hdfs.sh`), whose NameNode can go away.
 
-use crate::stores::{Program, Store};
+use crate::program::Program;
+use crate::stores::Store;
 
 /// Whose files those below `/eddyline` are.
 const USER: &str = "eddyline";

@@ -5,6 +5,7 @@ pub mod azure;
 pub mod client;
 pub mod hdfs;
 pub mod process;
+pub mod program;
 pub mod s3;
 pub mod stores;
 pub mod wait;

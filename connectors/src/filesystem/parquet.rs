@@ -69,8 +69,9 @@ pub struct ParquetRows<'a> {
     stored: Arc<StoredFile>,
     payload: &'a [PayloadColumn],
     columns: Vec<Column>,
-    /// The next row of the file, and of how many rows a batch is: alike whichever columns are read.
+    /// The next row of the file.
     row: u64,
+    /// Of how many rows a batch is, from the file's first row on: alike whichever columns are read, and from where on.
     batch_rows: usize,
 }
 
@@ -86,9 +87,9 @@ enum Column {
         fit: Fit,
         /// No value of it makes a row one that is refused.
         is_optional: bool,
+        /// Why it cannot be read in this batch.
+        broken: Option<String>,
     },
-    /// From here on they cannot be read.
-    Broken(String),
 }
 
 impl<'a> ParquetRows<'a> {
@@ -117,37 +118,41 @@ impl<'a> ParquetRows<'a> {
             let fit = Fit::new(fields[root].data_type(), &column.ty, unit)
                 .map_err(|why| Fault::Content(format!("column {}: {why}", column.external_name)))?;
             let is_optional = column.nullable && !column.is_key && column.ty != SqlType::Json && fit.is_total();
-            columns.push(if is_optional && !kept { Column::Unread } else { Column::Read { root, fit, is_optional } });
+            columns.push(if is_optional && !kept { Column::Unread } else { Column::Read { root, fit, is_optional, broken: None } });
         }
         let batch_rows = batch_rows(builder.metadata(), &ProjectionMask::roots(builder.parquet_schema(), declared));
-        let reader = reader_of(builder, &stored, roots(&columns), row, batch_rows)?;
+        let reader = reader_of(builder, &stored, roots(&columns), row - row % batch_rows as u64, batch_rows)?;
         Ok(ParquetRows { reader, stored, payload, columns, row, batch_rows })
     }
 
     /// The next rows, at most so many of them.
     pub fn next(&mut self, rows_max: usize) -> Result<Option<Rows>, Fault> {
         let Some(batch) = self.batch()? else { return Ok(None) };
-        let batch = batch.slice(0, batch.num_rows().min(rows_max));
-        let total = batch.num_rows();
+        let skipped = (self.row - self.batch_start()) as usize;
+        let total = batch.num_rows().saturating_sub(skipped).min(rows_max);
+        if total == 0 {
+            return Ok(None);
+        }
+        let batch = batch.slice(skipped, total);
         self.row += total as u64;
         let roots = roots(&self.columns);
         let (mut refused, mut unreadable) = (Refused::new(), Vec::new());
         let mut columns = Vec::with_capacity(self.payload.len());
         for (at, (column, source)) in self.payload.iter().zip(&self.columns).enumerate() {
             let array = match source {
-                Column::Read { root, fit, .. } => {
+                Column::Read { root, fit, broken: None, .. } => {
                     let mut refuse = |row: usize| {
                         let why = || format!("column {}: the value is not a {}", column.external_name, column.ty);
                         refused.entry(row).or_insert_with(why);
                     };
                     fit.apply(batch.column(roots.partition_point(|r| r < root)), &mut refuse)?
                 }
-                Column::Absent | Column::Unread | Column::Broken(_) => new_null_array(&column.ty.to_arrow(), total),
+                Column::Absent | Column::Unread | Column::Read { .. } => new_null_array(&column.ty.to_arrow(), total),
             };
             match source {
+                Column::Read { broken: Some(why), .. } => unreadable.push((at, format!("column {}: {why}", column.external_name))),
                 Column::Read { .. } => check(column, true, &array, &mut refused),
                 Column::Absent => check(column, false, &array, &mut refused),
-                Column::Broken(why) => unreadable.push((at, format!("column {}: {why}", column.external_name))),
                 Column::Unread => {}
             }
             columns.push(array);
@@ -156,7 +161,15 @@ impl<'a> ParquetRows<'a> {
             let keep: BooleanArray = (0..total).map(|row| Some(!refused.contains_key(&row))).collect();
             columns = columns.iter().map(|column| Ok(filter(column, &keep)?)).collect::<Result<_>>()?;
         }
+        if !unreadable.is_empty() {
+            self.take_up_columns()?;
+        }
         Ok(Some(Rows { columns, total, refused, unreadable }))
+    }
+
+    /// The first row of the batch that the next row is in.
+    fn batch_start(&self) -> u64 {
+        self.row - self.row % self.batch_rows as u64
     }
 
     /// What the library reads next. Before rows are given up, columns are that no row depends on.
@@ -171,31 +184,47 @@ impl<'a> ParquetRows<'a> {
         }
     }
 
-    /// Reads on without the optional columns that cannot be read from here on; false if there are none.
+    /// Reads this batch without the optional columns that cannot be read in it; false if there are none.
     fn give_up_columns(&mut self) -> Result<bool, Fault> {
+        let start = self.batch_start();
         let mut found = false;
         for column in &mut self.columns {
-            let Column::Read { root, is_optional: true, .. } = column else { continue };
-            let alone = reader_of(builder_of(&self.stored)?, &self.stored, vec![*root], self.row, self.batch_rows);
+            let Column::Read { root, is_optional: true, broken, .. } = column else { continue };
+            if broken.is_some() {
+                continue;
+            }
+            let alone = reader_of(builder_of(&self.stored)?, &self.stored, vec![*root], start, self.batch_rows);
             match alone.and_then(|mut reader| guarded(&self.stored, || reader.next().transpose())) {
                 Ok(_) => {}
                 Err(Fault::Content(why)) => {
-                    *column = Column::Broken(why);
+                    *broken = Some(why);
                     found = true;
                 }
                 Err(trouble) => return Err(trouble),
             }
         }
         if found {
-            self.reader = reader_of(builder_of(&self.stored)?, &self.stored, roots(&self.columns), self.row, self.batch_rows)?;
+            self.reader = reader_of(builder_of(&self.stored)?, &self.stored, roots(&self.columns), start, self.batch_rows)?;
         }
         Ok(found)
+    }
+
+    /// Behind a batch in which columns could not be read: whoever begins there must find the same, so they are tried again.
+    fn take_up_columns(&mut self) -> Result<(), Fault> {
+        for column in &mut self.columns {
+            if let Column::Read { broken, .. } = column {
+                *broken = None;
+            }
+        }
+        self.reader = reader_of(builder_of(&self.stored)?, &self.stored, roots(&self.columns), self.batch_start(), self.batch_rows)?;
+        Ok(())
     }
 }
 
 /// The columns of the file that are read, in its order.
 fn roots(columns: &[Column]) -> Vec<usize> {
-    let mut roots: Vec<usize> = columns.iter().filter_map(|c| if let Column::Read { root, .. } = c { Some(*root) } else { None }).collect();
+    let read = |column: &Column| if let Column::Read { root, broken: None, .. } = column { Some(*root) } else { None };
+    let mut roots: Vec<usize> = columns.iter().filter_map(read).collect();
     roots.sort_unstable();
     roots.dedup();
     roots

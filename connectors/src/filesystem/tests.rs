@@ -285,6 +285,23 @@ fn columns_of_parquet_files_that_nobody_reads() {
     }
 }
 
+/// Whoever reads on from a checkpoint finds what the one before it would have found.
+#[test]
+fn a_damaged_column_is_the_same_from_any_row_on() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.parquet"), damaged(&parquet(0..30_000), "T")).unwrap();
+    let source = connector(dir.path(), "a.parquet", &[("format", "parquet")]).unwrap();
+    let missing = |from: i64| -> usize {
+        let batches = read(&source, from, None);
+        assert_eq!(batches.iter().map(|b| b.rows.num_rows()).sum::<usize>(), 30_000 - from as usize);
+        batches.iter().filter(|b| missing_values(b.rows.schema_ref(), 1).is_some()).map(|b| b.rows.num_rows()).sum()
+    };
+    let all = missing(0);
+    assert!(0 < all && all < 30_000, "{all}");
+    assert_eq!(missing(all as i64 / 2), all - all / 2);
+    assert_eq!(missing(all as i64), 0);
+}
+
 #[test]
 fn parquet_columns_that_do_not_fit() {
     let dir = tempfile::tempdir().unwrap();

@@ -147,6 +147,12 @@ impl Operator for PreAggregate {
             None => (None, changes),
         };
         late.into_iter().for_each(|late| ctx.emit_tagged(tagged(late)));
+        if changes.num_rows() < ROWS_MIN {
+            if !changes.is_empty() {
+                ctx.emit_tagged(tagged(changes));
+            }
+            return Ok(());
+        }
         match self.merge(&changes)? {
             Some(few) => {
                 self.pause = 0;

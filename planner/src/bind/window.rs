@@ -236,9 +236,6 @@ impl<'a> WindowCall<'a> {
             let (name, value) = match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (order.get(i).copied().unwrap_or(""), value),
                 FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (known(order, &name.value), value),
-                FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg: FunctionArgExpr::Expr(value), .. } => {
-                    (known(order, &name.value), value)
-                }
                 other => return Err(bad_argument(function, &other.to_string())),
             };
             if name.is_empty() || found.iter().any(|(n, _)| *n == name) {
@@ -302,7 +299,6 @@ fn partition_of(arg: &FunctionArg) -> Option<&Function> {
     let value = match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => value,
         FunctionArg::Named { arg: FunctionArgExpr::Expr(value), .. } => value,
-        FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(value), .. } => value,
         _ => return None,
     };
     match value {

@@ -33,6 +33,15 @@ impl Lowering<'_> {
         Ok(self.exchanged(input, routing))
     }
 
+    /// A projection of its own, as others may read the input.
+    fn with_other_columns(&mut self, input: NodeId, exprs: Vec<Expr>, columns: Vec<Column>) -> Result<NodeId> {
+        let windows = self.facts[input].windows.clone();
+        let projected = self.projection_node(input, exprs, columns)?;
+        // An end that was added to the group is none that a projection would know.
+        self.facts[projected].windows[..windows.len()].clone_from_slice(&windows);
+        Ok(projected)
+    }
+
     fn pre_aggregated(
         &mut self,
         input: NodeId,
@@ -48,18 +57,20 @@ impl Lowering<'_> {
         keys.dedup();
         let exprs = (0..source.columns.len()).map(Expr::Column).collect();
         let mut columns = Columns { exprs, columns: source.columns.clone(), merged: vec![], sources: vec![] };
+        let is_only_summed =
+            |argument| calls.iter().zip(&merges).all(|(call, merge)| call.argument != Some(argument) || *merge == Some(Merge::Sum));
         let places: Vec<Option<usize>> = (calls.iter().zip(&merges))
             .map(|(call, merge)| match (call.argument, merge) {
-                (Some(argument), Some(merge)) if !keys.contains(&argument) => Some(columns.place(argument, *merge)),
+                (Some(argument), Some(merge)) if !keys.contains(&argument) => {
+                    Some(columns.place(argument, *merge, is_only_summed(argument)))
+                }
                 (argument, _) => argument,
             })
             .collect();
         calls.iter_mut().zip(places).for_each(|(call, place)| call.argument = place);
         let Columns { exprs, columns, merged, .. } = columns;
-        let windows = self.facts[input].windows.clone();
-        let input = self.project(input, exprs, columns)?;
-        // An end that was added to the group is none that a projection would know.
-        self.facts[input].windows[..windows.len()].clone_from_slice(&windows);
+        let as_it_is = exprs.iter().enumerate().all(|(i, e)| *e == Expr::Column(i)) && exprs.len() == self.nodes[input].columns.len();
+        let input = if as_it_is { input } else { self.with_other_columns(input, exprs, columns)? };
         let window = window.filter(|w| !w.session).map(|w| LateRows { end: group[w.end], allowed_lateness: w.allowed_lateness });
         let op = Op::PreAggregate { keys, merged, window };
         let node = Node { op, inputs: vec![input], unique_keys: vec![], ..self.nodes[input].clone() };
@@ -69,17 +80,19 @@ impl Lowering<'_> {
 }
 
 impl Columns {
-    /// Where an argument is that merges so: one that merges in two ways is there twice, and what is added has room for it.
-    fn place(&mut self, argument: usize, merge: Merge) -> usize {
+    /// Where an argument is that merges so: one that merges in two ways is there twice. One whose sums need more room gets it where it is
+    /// only if nothing else is asked of it.
+    fn place(&mut self, argument: usize, merge: Merge, is_only_summed: bool) -> usize {
         if let Some((_, at)) = self.sources.iter().zip(&self.merged).find(|(source, (_, of))| (**source, *of) == (argument, merge)) {
             return at.0;
         }
-        let at = if self.sources.contains(&argument) { self.exprs.len() } else { argument };
+        let widened = merge == Merge::Sum && matches!(self.columns[argument].ty, SqlType::SmallInt | SqlType::Integer);
+        let at = if widened && !is_only_summed || self.sources.contains(&argument) { self.exprs.len() } else { argument };
         if at == self.exprs.len() {
             self.exprs.push(Expr::Column(argument));
             self.columns.push(self.columns[argument].clone());
         }
-        if merge == Merge::Sum && matches!(self.columns[at].ty, SqlType::SmallInt | SqlType::Integer) {
+        if widened {
             self.exprs[at] = Expr::Cast { expr: Box::new(Expr::Column(argument)), ty: SqlType::BigInt, try_cast: false };
             self.columns[at].ty = SqlType::BigInt;
         }

@@ -228,7 +228,9 @@ fn check_column_name(words: &Words, name: &Ident, at: Location) -> Result<()> {
         return Ok(());
     }
     let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("\"{}\" is a function, and cannot name a column as it is", name.value));
-    Err(words.text.at(error.with_hint(format!("Write it in double quotes, here and where it is read: \"{}\".", name.value.to_lowercase())), at))
+    Err(words
+        .text
+        .at(error.with_hint(format!("Write it in double quotes, here and where it is read: \"{}\".", name.value.to_lowercase())), at))
 }
 
 fn column_option(words: &mut Words, create: &mut CreateRelation, column: &mut ColumnAst) -> Result<()> {
@@ -302,7 +304,9 @@ fn view_columns(words: &mut Words, comments: &mut Vec<CommentAst>) -> Result<Vec
     let mut columns = Vec::new();
     if words.eat_token(&Token::LParen) {
         loop {
+            let at = words.location();
             let column = words.ident()?;
+            check_column_name(words, &column, at)?;
             comments.extend(comment(words, Some(&column))?);
             columns.push(column);
             if !words.eat_token(&Token::Comma) {

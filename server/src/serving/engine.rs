@@ -3,8 +3,8 @@
 //! `RelationSource`s in them, which are bound to a snapshot here. It knows nothing of sessions.
 
 use super::checked::CheckedArithmetic;
-use super::relation::{Bindings, bind};
 use super::interrupt::{self, Abandoned};
+use super::relation::{Bindings, bind};
 use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
 use super::{narrow, physical};
 use arrow::array::RecordBatch;

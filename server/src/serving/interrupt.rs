@@ -1,16 +1,17 @@
-//! What ends a query that nobody waits for any more: a flag that its conditions look at. A filter or a nested loop that keeps no row gives no batch for as
+//! What ends a query that nobody waits for any more: a flag that its conditions look at. A filter or a join that keeps no row gives no batch for as
 //! long as it goes on, and yields to nobody meanwhile, so that its task would go on when it is aborted. It knows nothing of who waits.
 
-use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DataFusionError, Result};
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use eddyline_common::{SqlError, SqlState};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -29,9 +30,13 @@ impl Abandoned {
 
 /// The same plan, which ends with an error at the next batch of a condition once the flag is set.
 pub fn watching(plan: Arc<dyn ExecutionPlan>, abandoned: &Abandoned) -> Result<Arc<dyn ExecutionPlan>> {
-    let watched = |inner: &Arc<dyn PhysicalExpr>| -> Arc<dyn PhysicalExpr> {
-        Arc::new(Watched { inner: inner.clone(), abandoned: abandoned.clone() })
+    let watch: Arc<dyn PhysicalExpr> = Arc::new(Watch(abandoned.clone()));
+    // What follows from the condition stays known, as its parts are seen behind this one.
+    let watched = |condition: &Arc<dyn PhysicalExpr>| -> Arc<dyn PhysicalExpr> {
+        Arc::new(BinaryExpr::new(watch.clone(), Operator::And, condition.clone()))
     };
+    let of_join =
+        |filter: &JoinFilter| JoinFilter::new(watched(filter.expression()), filter.column_indices().to_vec(), filter.schema().clone());
     let node = |node: Arc<dyn ExecutionPlan>| -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
         if let Some(filter) = node.downcast_ref::<FilterExec>() {
             let watching = FilterExecBuilder::from(filter).with_predicate(watched(filter.predicate())).build()?;
@@ -40,72 +45,69 @@ pub fn watching(plan: Arc<dyn ExecutionPlan>, abandoned: &Abandoned) -> Result<A
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
             && let Some(filter) = join.filter()
         {
-            let filter = JoinFilter::new(watched(filter.expression()), filter.column_indices().to_vec(), filter.schema().clone());
-            let watching = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
+            let watching = NestedLoopJoinExecBuilder::from(join).with_filter(Some(of_join(filter))).build()?;
             return Ok(Transformed::yes(Arc::new(watching)));
+        }
+        if let Some(join) = node.downcast_ref::<HashJoinExec>()
+            && let Some(filter) = join.filter()
+        {
+            return Ok(Transformed::yes(HashJoinExecBuilder::from(join).with_filter(Some(of_join(filter))).build_exec()?));
         }
         Ok(Transformed::no(node))
     };
     plan.transform_up(node).map(|plan| plan.data)
 }
 
-/// A condition that fails once nobody wants its outcome.
+/// True, until nobody wants the outcome: then an error.
 #[derive(Debug)]
-struct Watched {
-    inner: Arc<dyn PhysicalExpr>,
-    abandoned: Abandoned,
-}
+struct Watch(Abandoned);
 
-impl PartialEq for Watched {
+impl PartialEq for Watch {
     fn eq(&self, other: &Self) -> bool {
-        self.inner.eq(&other.inner)
+        Arc::ptr_eq(&self.0.0, &other.0.0)
     }
 }
 
-impl Eq for Watched {}
+impl Eq for Watch {}
 
-impl Hash for Watched {
+impl Hash for Watch {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.inner.hash(state);
+        Arc::as_ptr(&self.0.0).hash(state);
     }
 }
 
-impl fmt::Display for Watched {
+impl fmt::Display for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.inner, f)
+        f.write_str("true")
     }
 }
 
-impl PhysicalExpr for Watched {
-    fn data_type(&self, input: &Schema) -> Result<DataType> {
-        self.inner.data_type(input)
+impl PhysicalExpr for Watch {
+    fn data_type(&self, _input: &Schema) -> Result<DataType> {
+        Ok(DataType::Boolean)
     }
 
-    fn nullable(&self, input: &Schema) -> Result<bool> {
-        self.inner.nullable(input)
+    fn nullable(&self, _input: &Schema) -> Result<bool> {
+        Ok(false)
     }
 
-    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
-        self.inner.return_field(input)
-    }
-
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        if self.abandoned.0.load(Ordering::Relaxed) {
+    fn evaluate(&self, _batch: &RecordBatch) -> Result<ColumnarValue> {
+        if self.0.0.load(Ordering::Relaxed) {
             let error = SqlError::new(SqlState::QUERY_CANCELED, "the query was given up");
             return Err(DataFusionError::External(Box::new(error)));
         }
-        self.inner.evaluate(batch)
+        Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        vec![&self.inner]
+        Vec::new()
     }
 
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Watched { inner: children.remove(0), abandoned: self.abandoned.clone() }))
+    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(self)
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt_sql(f)
+        fmt::Display::fmt(self, f)
     }
 }

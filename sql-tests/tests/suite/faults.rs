@@ -512,6 +512,7 @@ async fn a_client_that_vanishes_leaves_nothing_running() {
         "SELECT a.i, b.i FROM n a, n b",
         // A condition that keeps few rows: the join gives no batch for long.
         "SELECT COUNT(*) FROM n a, n b, generate_series(1, 100) c WHERE a.i * b.i % 1000003 = 1000002",
+        "SELECT COUNT(*) FROM n a JOIN n b ON a.i % 1 = b.i % 1 JOIN generate_series(1, 100) c ON c % 1 = b.i % 1 AND a.i * b.i % 1000003 = 1000002",
     ];
     for query in queries {
         let mut gone = psql(&server, query);

@@ -135,7 +135,9 @@ fn keeps_all(from: &DataType, to: &DataType) -> bool {
         (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
         (UInt8, Int16 | Int32 | Int64) | (UInt16, Int32 | Int64) | (UInt32, Int64) => true,
         (Float32, Float64) => true,
-        (Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _), Timestamp(TimeUnit::Microsecond, _)) => true,
+        (Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, from), Timestamp(TimeUnit::Microsecond, to)) => {
+            from.is_some() == to.is_some()
+        }
         _ => from == to,
     }
 }

@@ -182,7 +182,8 @@ fn of_exception(class: &str, text: &str) -> Error {
             failure(ErrorKind::StorageFull, message)
         }
         // It is starting, it is not the active one, or there are too few DataNodes to write to.
-        "SafeModeException" | "StandbyException" | "RetriableException" | "IOException" => failure(ErrorKind::NotConnected, message),
+        "SafeModeException" | "StandbyException" | "RetriableException" => failure(ErrorKind::NotConnected, message),
+        "IOException" if first_line.contains("could only be written to") => failure(ErrorKind::NotConnected, message),
         _ => failure(ErrorKind::Other, message),
     }
 }

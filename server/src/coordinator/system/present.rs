@@ -169,7 +169,8 @@ impl Core {
     fn checkpoint_rows(&self) -> Vec<Vec<Cell>> {
         let int = |v: u64| Cell::Int(v as i64);
         let taken = self.checkpoints.recent().map(|c| vec![int(c.id), int(c.epoch.0), int(c.micros), Cell::Text(c.problem.clone())]);
-        let waiting = self.checkpoint_waits_for().map(|why| vec![int(self.checkpoints.next_id()), Cell::Null, Cell::Null, Cell::Text(Some(why))]);
+        let waiting =
+            self.checkpoint_waits_for().map(|why| vec![int(self.checkpoints.next_id()), Cell::Null, Cell::Null, Cell::Text(Some(why))]);
         taken.chain(waiting).collect()
     }
 

@@ -159,6 +159,12 @@ const EXPRESSIONS: &[(&str, &str)] = &[
         "SELECT PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY s) AS a, PERCENTILE_DISC(0.1) WITHIN GROUP (ORDER BY i DESC NULLS LAST) AS c FROM {t}",
     ),
     ("rollup", "SELECT k, b, COUNT(*) AS n, SUM(i) AS s FROM {t} GROUP BY ROLLUP (k, b)"),
+    (
+        "rollup_of_computed",
+        "SELECT x, COUNT(i) AS n, SUM(i) AS s, AVG(s) AS a FROM (SELECT k + 1 AS x, i, s FROM {t}) AS q GROUP BY ROLLUP (x)",
+    ),
+    ("small_numbers", "SELECT g, AVG(s) AS a, MAX(s) AS hi, SUM(k) AS k, MIN(k) AS lo, COUNT(s) AS n FROM {t} GROUP BY g"),
+    ("small_numbers_summed", "SELECT SUM(s) AS s, AVG(s) AS a, SUM(k) AS k, COUNT(k) AS n FROM {t}"),
     ("cube", "SELECT k, g, COUNT(*) AS n, MIN(k) AS m, COUNT(DISTINCT g) AS d FROM {t} GROUP BY CUBE (k, g)"),
     (
         "grouping_sets",
