@@ -7,6 +7,7 @@ pub mod as_of;
 mod asof;
 mod casts;
 mod catalog_queries;
+mod ctes;
 mod inline;
 mod literals;
 mod marked;

@@ -2,6 +2,7 @@
 //! spellings into functions that exist, and the catalog queries of Postgres clients into what DataFusion can
 //! plan. It refuses what the binder would silently drop (`FOR SYSTEM_TIME`).
 
+use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
 use super::{as_of, asof, catalog_queries, literals, match_recognize, names, set_returning, spellings};
@@ -30,13 +31,9 @@ pub struct Found {
 
 /// Rewrites a query (or any other tree with queries in it) in place.
 pub fn rewrite<T: VisitMut>(tree: &mut T, catalog: &dyn Catalog, zone: &str, text: Option<&SourceText>) -> Result<Found> {
-    let mut rewriter = Rewriter { catalog, zone, ctes: BTreeSet::new(), scopes: Vec::new(), matching: 0, found: Found::default() };
+    let mut rewriter = Rewriter { catalog, zone, ctes: Ctes::default(), scopes: Vec::new(), matching: 0, found: Found::default() };
     match tree.visit(&mut rewriter) {
-        ControlFlow::Continue(()) => {
-            let ctes = rewriter.ctes;
-            rewriter.found.relations.retain(|(schema, name)| schema.is_some() || !ctes.contains(name));
-            Ok(rewriter.found)
-        }
+        ControlFlow::Continue(()) => Ok(rewriter.found),
         ControlFlow::Break(broken) => Err(match text {
             Some(text) => text.at(broken.0, broken.1),
             None => broken.0,
@@ -48,7 +45,7 @@ struct Rewriter<'a> {
     catalog: &'a dyn Catalog,
     /// The session's time zone.
     zone: &'a str,
-    ctes: BTreeSet<String>,
+    ctes: Ctes,
     /// What the selects around the present place call the relations in their FROM, the innermost last.
     scopes: Vec<HashMap<String, bool>>,
     /// Clauses of MATCH_RECOGNIZE around the present place.
@@ -66,11 +63,14 @@ impl VisitorMut for Rewriter<'_> {
     type Break = Broken;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Broken> {
-        if let Some(with) = &query.with {
-            self.ctes.extend(with.cte_tables.iter().map(|cte| fold(&cte.alias.name)));
-        }
         catalog_queries::rewrite_query(query);
         literals::keep_in_query(query);
+        self.ctes.enter(query);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Broken> {
+        self.ctes.leave();
         ControlFlow::Continue(())
     }
 
@@ -98,7 +98,9 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<Broken> {
         let idents: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
-        if let Some((table, schema)) = idents.split_last() {
+        if let Some((table, schema)) = idents.split_last()
+            && !(schema.is_empty() && self.ctes.have(table))
+        {
             self.found.relations.insert((schema.last().cloned(), table.clone()));
         }
         ControlFlow::Continue(())
