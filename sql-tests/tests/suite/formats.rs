@@ -155,6 +155,7 @@ const WRITTEN: &[&str] = &[
     "Unnest",
     "WindowAssign",
     "SessionAssign",
+    "PreAggregate",
     "Aggregate",
     "Join",
     "LookupJoin",
