@@ -168,10 +168,10 @@ impl Operator for Join {
             if let Some((_, lateness)) = self.window {
                 side.rows.drop_windows(watermark.0.saturating_sub(lateness))?;
             }
-            // A left row matches right ones up to `upper` after it, a right row left ones up to `-lower` after it.
+            // A left row matches right ones up to `upper` after it, a right row left ones up to `-lower` after it. One that is not late yet can be taken back.
             if let Some(interval) = self.interval {
                 let reach = if number == 0 { interval.upper } else { interval.lower.saturating_neg() };
-                side.rows.drop_before(watermark.0.saturating_sub(reach))?;
+                side.rows.drop_before(watermark.0.saturating_sub(reach.max(0)))?;
             }
         }
         Ok(())

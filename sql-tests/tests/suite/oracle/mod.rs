@@ -85,7 +85,8 @@ fn verify(scenario: Scenario, mode: Mode, usual: u64) -> Vec<Totals> {
 /// The same with the queries that each seed makes.
 fn verify_random(grammar: Grammar, mode: Mode, usual: u64) -> Vec<Totals> {
     let name = grammar.name();
-    let run = |seed| run_seed(name, mode, seed, || run::run(&random::scenario(grammar, seed), mode, seed, random::rules_off(seed)));
+    let run =
+        |seed| run_seed(name, mode, seed, || run::run(&random::scenario(grammar, seed), mode, seed, random::rules_off(grammar, seed)));
     seeds(name, mode, usual).into_iter().map(run).collect()
 }
 

@@ -33,7 +33,7 @@ fn joins_agree_with_postgresql() {
 
 #[test]
 fn random_queries_agree_with_postgresql() {
-    agree(|seed| random::scenario(if seed / 4 % 2 == 0 { Grammar::Wide } else { Grammar::Plain }, seed), 8);
+    agree(|seed| random::scenario(if seed / 4 % 2 == 0 { Grammar::Wide } else { Grammar::Plain }, seed), 6);
 }
 
 fn agrees(scenario: fn() -> Scenario) {
