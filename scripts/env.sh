@@ -10,4 +10,4 @@ if [ -d "$CARGO_TARGET_DIR" ] && [ "$(cat "$CARGO_TARGET_DIR/checkout" 2>/dev/nu
 fi
 mkdir -p "$CARGO_TARGET_DIR" && echo "$eddyline_checkout" > "$CARGO_TARGET_DIR/checkout"
 # RocksDB is 343 C++ files that are mostly headers: clang reads them a fifth faster than g++.
-! command -v clang++ >/dev/null || export CXX=clang++
+[ -n "${CXX:-}" ] || ! command -v clang++ >/dev/null || export CXX=clang++

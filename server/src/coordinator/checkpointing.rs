@@ -224,16 +224,19 @@ impl Core {
     /// Its rows are in the checkpoint before and in the log since, which a later one would let go of. What it stopped at may be gone
     /// after a restart.
     fn a_table_has_stopped(&self) -> bool {
-        self.tables.keys().any(|table| self.jobs.get(table).is_some_and(|job| job.failure().is_some()))
+        self.stopped_table().is_some()
     }
 
-    /// What a checkpoint that is due has to wait for.
+    fn stopped_table(&self) -> Option<&Job> {
+        self.tables.keys().filter_map(|table| self.jobs.get(table)).find(|job| job.failure().is_some())
+    }
+
+    /// What the next checkpoint has to wait for.
     pub(super) fn checkpoint_waits_for(&self) -> Option<String> {
         if self.checkpoint.is_some() || !self.has_news() {
             return None;
         }
-        let failed = self.tables.keys().find_map(|table| self.jobs.get(table).filter(|job| job.failure().is_some()));
-        if let Some(table) = failed {
+        if let Some(table) = self.stopped_table() {
             return Some(format!("none is taken while table \"{}\" has stopped", table.relation.name));
         }
         let source = self.sources.values().find(|s| s.is_replaying())?;

@@ -510,9 +510,10 @@ async fn a_client_that_vanishes_leaves_nothing_running() {
     let queries = [
         "SELECT COUNT(*) FROM n a, n b, n c WHERE a.i + b.i + c.i = 7",
         "SELECT a.i, b.i FROM n a, n b",
-        // A condition that keeps few rows: the join gives no batch for long.
-        "SELECT COUNT(*) FROM n a, n b, generate_series(1, 100) c WHERE a.i * b.i % 1000003 = 1000002",
-        "SELECT COUNT(*) FROM n a JOIN n b ON a.i % 1 = b.i % 1 JOIN generate_series(1, 100) c ON c % 1 = b.i % 1 AND a.i * b.i % 1000003 = 1000002",
+        // A condition over all three that keeps few rows: the last join has 40,000 million pairs to look at, and gives no batch for long.
+        "SELECT COUNT(*) FROM generate_series(1, 100) AS c(n), n a, n b WHERE (a.i * b.i + c.n) % 1000003 = 1000002",
+        "SELECT COUNT(*) FROM generate_series(1, 100) AS c(n) JOIN n b ON c.n % 1 = b.i % 1 \
+         JOIN n a ON a.i % 1 = b.i % 1 AND (a.i * b.i + c.n) % 1000003 = 1000002",
     ];
     for query in queries {
         let mut gone = psql(&server, query);

@@ -65,9 +65,7 @@ async fn nothing_is_lost(killed: bool) {
     }
     assert!(number(&client, CHECKPOINTS).await <= before + 1, "there are checkpoints; log:\n{}", server.log());
     assert_eq!(number(&client, "SELECT COUNT(*) FROM other").await, 50, "other tables go on");
-    let waits = "SELECT problem FROM eddyline.checkpoints WHERE epoch IS NULL";
-    let problem: String = client.query_one(waits, &[]).await.expect("a checkpoint waits").get(0);
-    assert_eq!(problem, "none is taken while table \"t\" has stopped");
+    assert_eq!(waits_for(&client).await.as_deref(), Some("none is taken while table \"t\" has stopped"));
     server.options.failpoints.clear();
     tokio::task::block_in_place(|| {
         // The last checkpoint of a server that stops would have it no better.
@@ -91,6 +89,38 @@ async fn checkpoints_go_on_without_a_stopped_table() {
     let (_server, client) = with_a_stopped_table().await;
     run(&client, "DROP TABLE t").await;
     another_checkpoint(&client).await;
+}
+
+/// What the next checkpoint waits for.
+async fn waits_for(client: &Client) -> Option<String> {
+    let row = client.query_opt("SELECT problem FROM eddyline.checkpoints WHERE epoch IS NULL", &[]).await.expect("the relation");
+    row.map(|row| row.get(0))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_says_which_source_it_waits_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (files, away) = (folder.path().join("files"), folder.path().join("away"));
+    std::fs::create_dir(&files).expect("a folder");
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "1h", ..Default::default() });
+    let client = server.connect().await;
+    let place = files.display();
+    let source = format!("CREATE SOURCE s (id INT) WITH (connector = 'filesystem', path = '{place}', source.monitor-interval = '10 ms')");
+    run(&client, &format!("{source} FORMAT PLAIN ENCODE JSON")).await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM s").await;
+    add(&files, "a", r#"{"id": 1}"#);
+    until("the row is here", || async { (number(&client, "SELECT n FROM counted").await == 1).then_some(()) }).await;
+    assert_eq!(waits_for(&client).await, None);
+    tokio::task::block_in_place(|| {
+        server.kill();
+        std::fs::rename(&files, &away).expect("the source goes");
+        server.launch().expect("the server starts again");
+    });
+    let client = server.connect().await;
+    assert_eq!(waits_for(&client).await.as_deref(), Some("waits until source \"s\" has been read again as far as before the restart"));
+    std::fs::rename(&away, &files).expect("the source comes back");
+    until("the source is read again", || async { waits_for(&client).await.is_none().then_some(()) }).await;
+    assert_eq!(number(&client, "SELECT n FROM counted").await, 1);
 }
 
 async fn state_of(client: &Client, job: &str) -> Option<String> {
