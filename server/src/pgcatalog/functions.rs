@@ -82,6 +82,7 @@ const DEFINITIONS: &[Definition] = &[
     define("inet_client_addr", "inet", null),
     define("txid_current", "int8", |c, _| Ok(c.now_micros.into())),
     define("pg_current_xact_id", "int8", |c, _| Ok(c.now_micros.into())),
+    define("clock_timestamp", "timestamptz", |c, _| Ok(c.services.as_ref().map_or(c.now_micros, |s| s.clock.now().micros()).into())),
     define("pg_conf_load_time", "timestamptz", |c, _| Ok(c.now_micros.into())),
     define("pg_advisory_unlock_all", "text", null),
     // Names, oids and types.
@@ -419,9 +420,9 @@ impl FunctionRegistry for SessionFunctions {
             return Ok(sleep::function());
         }
         let Some(definition) = BY_NAME.get(name) else { return self.base.udf(name) };
-        // These act; the others only tell.
-        let acts = ["set_config", "pg_cancel_backend", "pg_terminate_backend"].contains(&definition.name);
-        let volatility = if acts { Volatility::Volatile } else { Volatility::Stable };
+        // These act, or answer differently within a statement; the others only tell.
+        let is_volatile = ["set_config", "pg_cancel_backend", "pg_terminate_backend", "clock_timestamp"].contains(&definition.name);
+        let volatility = if is_volatile { Volatility::Volatile } else { Volatility::Stable };
         let signature = Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], volatility);
         Ok(Arc::new(ScalarUDF::new_from_impl(SystemFunction { definition, signature, context: self.context.clone() })))
     }

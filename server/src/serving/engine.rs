@@ -14,6 +14,7 @@ use datafusion::execution::context::SessionState;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
@@ -63,6 +64,8 @@ impl States {
                 .with_runtime_env(environment.clone())
                 .with_optimizer_rules(batch_rules())
                 .with_physical_optimizer_rules(physical::rules())
+                // A rule looks one of them up by its name: it turns DISTINCT ON into `first_value`.
+                .with_aggregate_functions(vec![first_value_udaf()])
                 .with_analyzer_rule(Arc::new(PostgresCasts))
                 .with_analyzer_rule(Arc::new(CheckedArithmetic))
         };
