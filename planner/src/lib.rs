@@ -48,7 +48,7 @@ pub use described::FormatRequest;
 pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scalar};
 pub use keyed::keyed_plan;
 pub use lower::StateTableIds;
-pub use optimize::batch_rules;
+pub use optimize::{batch_rules, correlation};
 pub use parse::{Parsed, parse};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;

@@ -4,9 +4,11 @@
 //! above connects.
 //!
 //! - `clock`: what must be left of `now()`
+//! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
 //! - `push_down`: how far conditions go down, in plans that run once too
 
 mod clock;
+pub mod correlation;
 mod push_down;
 
 use crate::bind::options;

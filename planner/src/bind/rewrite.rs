@@ -4,7 +4,7 @@
 
 use super::ctes::Ctes;
 use super::session::PARTITION;
-use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
+use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
 use super::{as_of, asof, catalog_queries, literals, match_recognize, names, set_returning, spellings};
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
@@ -97,16 +97,14 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<Broken> {
-        let idents: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
-        if let Some((table, schema)) = idents.split_last()
-            && !(schema.is_empty() && self.ctes.have(table))
-        {
-            self.found.relations.insert((schema.last().cloned(), table.clone()));
-        }
+        self.reads(name);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Broken> {
+        if let Some(name) = table_read(factor) {
+            self.reads(&name);
+        }
         match factor {
             TableFactor::Table { version: Some(_), name, .. } => broken(
                 SqlError::unsupported("FOR SYSTEM_TIME AS OF is supported in joins only")
@@ -167,6 +165,16 @@ impl VisitorMut for Rewriter<'_> {
 }
 
 impl Rewriter<'_> {
+    /// A relation of this name is read, unless it is a common table expression's.
+    fn reads(&mut self, name: &ObjectName) {
+        let idents: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
+        if let Some((table, schema)) = idents.split_last()
+            && !(schema.is_empty() && self.ctes.have(table))
+        {
+            self.found.relations.insert((schema.last().cloned(), table.clone()));
+        }
+    }
+
     fn user_function(&self, function: &Function) -> Option<Arc<SqlFunction>> {
         let [part] = function.name.0.as_slice() else { return None };
         self.catalog.user_function(&fold(part.as_ident()?))

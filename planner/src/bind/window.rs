@@ -180,29 +180,55 @@ pub struct WindowFunctions;
 
 impl RelationPlanner for WindowFunctions {
     fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
-        let call = match &relation {
-            TableFactor::TableFunction { expr: SqlExpr::Function(f), alias } => match &f.args {
-                FunctionArguments::List(list) => Some((&f.name, &list.args, alias)),
-                _ => None,
-            },
-            TableFactor::Table { name, args: Some(args), alias, .. } => Some((name, &args.args, alias)),
-            TableFactor::Function { name, args, alias, .. } => Some((name, args, alias)),
-            _ => None,
-        };
-        let Some((name, args, alias)) = call else { return Ok(RelationPlanning::Original(Box::new(relation))) };
-        let function = name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
-        let (function, names) = match function.strip_prefix(GROUP_WINDOW_PREFIX) {
-            Some(rest) => (rest.to_string(), GROUP_WINDOW_COLUMNS),
-            None => (function, WINDOW_COLUMNS),
-        };
-        match function.as_str() {
-            "tumble" | "hop" | "cumulate" | "session" => {}
-            _ => return Ok(RelationPlanning::Original(Box::new(relation))),
-        }
+        let Some((name, args, alias)) = call_of(&relation) else { return Ok(RelationPlanning::Original(Box::new(relation))) };
+        let Some((function, names)) = window_of(name) else { return Ok(RelationPlanning::Original(Box::new(relation))) };
         let call = WindowCall::new(&function, args)?;
         let default_alias = call.default_alias(&function);
         let plan = call.plan(names, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone().or(Some(default_alias))))))
+    }
+}
+
+/// A function in FROM: its name, its arguments and what its rows go by.
+fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[FunctionArg], &Option<TableAlias>)> {
+    match relation {
+        TableFactor::TableFunction { expr: SqlExpr::Function(f), alias } => match &f.args {
+            FunctionArguments::List(list) => Some((&f.name, &list.args, alias)),
+            _ => None,
+        },
+        TableFactor::Table { name, args: Some(args), alias, .. } => Some((name, &args.args, alias)),
+        TableFactor::Function { name, args, alias, .. } => Some((name, args, alias)),
+        _ => None,
+    }
+}
+
+/// Which window function a name is, and what the columns it adds are called.
+fn window_of(name: &ObjectName) -> Option<(String, [&'static str; 3])> {
+    let function = name.0.last().and_then(|part| part.as_ident()).map(fold)?;
+    let (function, names) = match function.strip_prefix(GROUP_WINDOW_PREFIX) {
+        Some(rest) => (rest.to_string(), GROUP_WINDOW_COLUMNS),
+        None => (function, WINDOW_COLUMNS),
+    };
+    matches!(function.as_str(), "tumble" | "hop" | "cumulate" | "session").then_some((function, names))
+}
+
+/// The table that a window function in FROM reads, be it through another one. A subquery that it reads is a query of its own.
+pub fn table_read(relation: &TableFactor) -> Option<ObjectName> {
+    let (name, args, _) = call_of(relation)?;
+    table_in_call(name, args)
+}
+
+fn table_in_call(name: &ObjectName, args: &[FunctionArg]) -> Option<ObjectName> {
+    let (function, _) = window_of(name)?;
+    let mut data = WindowCall::new(&function, args).ok()?.data;
+    while let SqlExpr::Nested(inner) = data {
+        data = inner;
+    }
+    match data {
+        SqlExpr::Identifier(ident) => Some(ObjectName::from(vec![ident.clone()])),
+        SqlExpr::CompoundIdentifier(parts) => Some(ObjectName::from(parts.clone())),
+        SqlExpr::Function(Function { name, args: FunctionArguments::List(list), .. }) => table_in_call(name, &list.args),
+        _ => None,
     }
 }
 

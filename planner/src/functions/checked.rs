@@ -142,6 +142,10 @@ impl ScalarUDFImpl for Checked {
         let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let (left, right) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
+        // The optimiser asks what a condition is of a null that has no type.
+        if [&left, &right].iter().any(|side| side.data_type().is_null()) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from(args.return_type())?));
+        }
         let result = match left.data_type() {
             DataType::Int8 => self.apply::<Int8Type>(&left, &right, "smallint"),
             DataType::Int16 => self.apply::<Int16Type>(&left, &right, "smallint"),

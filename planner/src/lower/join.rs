@@ -143,12 +143,16 @@ impl Lowering<'_> {
         let keys = [left.keys, right.keys];
         let (l, r) = (&self.nodes[left_node], &self.nodes[right_node]);
         let append = l.mode == ChangelogMode::Append && r.mode == ChangelogMode::Append && matches!(kind, JoinKind::Inner | JoinKind::Semi);
-        let (columns, unique_keys) = (output_columns(l, r, kind), unique_keys(l, r, kind, &keys));
         let facts = self.joined_facts(left_node, right_node, kind, window.as_ref());
         let interval = match window {
             Some(_) => None,
             None => interval::of_join(residual.as_ref(), l.columns.len(), &keys, [&l.time_columns, &r.time_columns]),
         };
+        let late_by = match (&window, &interval) {
+            (Some(window), _) => Some([0, 1].map(|side| keys[side][window.end])),
+            (None, interval) => interval.as_ref().map(|i| i.times),
+        };
+        let (columns, unique_keys) = (output_columns(l, r, kind), unique_keys([l, r], kind, &keys, late_by));
         let time_columns = match &window {
             Some(window) => self.window_times(left_node, right_node, kind, window, &keys),
             None => vec![],
@@ -356,8 +360,14 @@ pub(super) fn output_columns(left: &Node, right: &Node, kind: JoinKind) -> Vec<C
     }
 }
 
-/// A side whose rows each match one row of the other at most keeps its keys; else a key of each side together are one.
-pub(super) fn unique_keys(left: &Node, right: &Node, kind: JoinKind, keys: &[Vec<usize>; 2]) -> Vec<Vec<usize>> {
+/// A side whose rows each match one row of the other at most keeps its keys; else a key of each side together are one. `late_by`: the columns
+/// by which rows of either side are late.
+pub(super) fn unique_keys(sides: [&Node; 2], kind: JoinKind, keys: &[Vec<usize>; 2], late_by: Option<[usize; 2]>) -> Vec<Vec<usize>> {
+    let lasting = |side: usize| {
+        let unique_keys = late_by.map_or_else(|| sides[side].unique_keys.clone(), |times| keys::without_late(sides[side], times[side]));
+        Node { unique_keys, ..sides[side].clone() }
+    };
+    let (left, right) = (&lasting(0), &lasting(1));
     if !kind.shows_pairs() {
         return left.unique_keys.clone();
     }

@@ -3,7 +3,7 @@
 
 use super::node::Facts;
 use crate::functions::NOT_NULL;
-use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
+use crate::plan::{BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node};
 use eddyline_common::SqlType;
 use eddyline_common::types::Column;
 
@@ -44,6 +44,16 @@ pub fn without_constants(keys: &[Vec<usize>], constants: &[Option<Literal>]) -> 
         }
     }
     reduced
+}
+
+/// The keys of a node's rows without those that are late by a column, the end of a window or a time. What a late retraction would have taken
+/// away stays, and a row of the same key may come beside it at another time; at the same time it would be late as well.
+pub fn without_late(node: &Node, time: usize) -> Vec<Vec<usize>> {
+    if node.mode == ChangelogMode::Append {
+        return node.unique_keys.clone();
+    }
+    let with_time = |key: &Vec<usize>| if key.contains(&time) { key.clone() } else { key.iter().copied().chain([time]).collect() };
+    node.unique_keys.iter().map(with_time).collect()
 }
 
 /// The keys that a projection keeps, over its own columns.

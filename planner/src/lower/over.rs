@@ -5,7 +5,7 @@ use super::aggregate::{Inputs, check_key_type};
 use super::calls::{is_percentile, order, takes_order_by, unaliased};
 use super::node::{WindowColumn, WindowPart};
 use super::top_n::rank_function;
-use super::{Emission, Lowering, columns_of};
+use super::{Emission, Lowering, columns_of, keys};
 use crate::expr;
 use crate::plan::{
     AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, Literal, LiteralValue, Node, NodeId, Op, OrderKey, OverCall,
@@ -122,7 +122,7 @@ impl Lowering<'_> {
         let Emission { emit, allowed_lateness, .. } = self.emission;
         let source = &self.nodes[input];
         let mut columns = source.columns.clone();
-        let mut unique_keys = source.unique_keys.clone();
+        let mut unique_keys = if windowed { keys::without_late(source, partition[0]) } else { source.unique_keys.clone() };
         for (place, call) in calls.iter().enumerate() {
             if call.function == OverFunction::Rank(RankFunction::RowNumber) {
                 unique_keys.push(partition.iter().copied().chain([columns.len() + place]).collect());

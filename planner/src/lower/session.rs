@@ -2,7 +2,7 @@
 
 use super::aggregate::{Inputs, check_key_type};
 use super::node::{WindowColumn, WindowPart};
-use super::{Emission, Lowering, columns_of, needs_watermark};
+use super::{Emission, Lowering, columns_of, keys, needs_watermark};
 use crate::bind::session::SessionAssign;
 use crate::expr;
 use crate::plan::{ChangelogMode, Emit, Expr, Node, NodeId, Op, WindowKind};
@@ -46,7 +46,7 @@ impl Lowering<'_> {
         let (width, ty) = (source.columns.len(), source.columns[time_column].ty.clone());
         let mut columns = source.columns.clone();
         columns.extend(session.names.iter().map(|name| Column::new(*name, ty.clone(), true)));
-        let unique_keys = source.unique_keys.clone();
+        let unique_keys = keys::without_late(source, time_column);
         let mut facts = self.facts[input].clone();
         // Rows are shown again when their session changes, whatever their time.
         facts.event_time = None;

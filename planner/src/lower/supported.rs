@@ -1,6 +1,7 @@
 //! What a materialized view cannot hold yet, found on the bound plan, before any rewrite hides what the user
 //! wrote. One sentence names the construct, a hint says what to do instead.
 
+use crate::optimize::correlation::first_misread;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::utils::split_conjunction;
@@ -9,6 +10,11 @@ use eddyline_common::{Result, SqlError};
 
 /// Refuses with 0A000 what the lowering has no operator for.
 pub fn check(plan: &LogicalPlan) -> Result<()> {
+    let misread = first_misread(plan).and_then(|what| match what {
+        Some(what) => refused(&format!("{what} in a subquery that names columns of the query around it"), SUBQUERY_HINT),
+        None => Ok(()),
+    });
+    misread.map_err(|e| crate::error::from_datafusion(e, None))?;
     let checked = plan.apply_with_subqueries(|node| {
         node_supported(node)?;
         node.apply_expressions(|expr| {
@@ -21,6 +27,8 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
     });
     checked.map(|_| ()).map_err(|e| crate::error::from_datafusion(e, None))
 }
+
+const SUBQUERY_HINT: &str = "Write it as a join, or compute it in a view of its own.";
 
 fn refused(what: &str, hint: &str) -> DfResult<()> {
     let error = SqlError::unsupported(format!("{what} is not supported in a materialized view")).with_hint(hint);
@@ -70,18 +78,17 @@ fn embedded_supported(condition: &Expr) -> DfResult<()> {
 
 /// Refuses subqueries that no join stands for, on the optimised plan.
 pub fn check_unnested(plan: &LogicalPlan) -> Result<()> {
-    let hint = "Write it as a join, or compute it in a view of its own.";
     let checked = plan.apply(|node| {
         if matches!(node, LogicalPlan::Subquery(_)) {
-            refused("this lateral subquery", hint)?;
+            refused("this lateral subquery", SUBQUERY_HINT)?;
         }
         node.apply_expressions(|expr| {
             expr.apply(|e| {
                 match e {
-                    Expr::ScalarSubquery(_) => refused("this scalar subquery", hint)?,
-                    Expr::InSubquery(_) => refused("IN (SELECT ...) in this place", hint)?,
-                    Expr::Exists(_) => refused("EXISTS in this place", hint)?,
-                    Expr::OuterReferenceColumn(_, _) => refused("this reference to an outer query", hint)?,
+                    Expr::ScalarSubquery(_) => refused("this scalar subquery", SUBQUERY_HINT)?,
+                    Expr::InSubquery(_) => refused("IN (SELECT ...) in this place", SUBQUERY_HINT)?,
+                    Expr::Exists(_) => refused("EXISTS in this place", SUBQUERY_HINT)?,
+                    Expr::OuterReferenceColumn(_, _) => refused("this reference to an outer query", SUBQUERY_HINT)?,
                     _ => {}
                 }
                 Ok(TreeNodeRecursion::Continue)

@@ -6,7 +6,7 @@ use super::aggregate::{Inputs, check_key_type};
 use super::calls::{order, unaliased};
 use super::node::{Facts, WindowColumn, WindowPart};
 use super::over::check_order;
-use super::{Emission, Lowering, columns_of};
+use super::{Emission, Lowering, columns_of, keys};
 use crate::expr;
 use crate::plan::{
     AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction, WindowKind,
@@ -153,7 +153,7 @@ impl Lowering<'_> {
         let source = &self.nodes[input];
         let mut columns = source.columns.clone();
         let limit = by.places.end.map(|end| end.saturating_sub(by.places.offset));
-        let mut unique_keys = source.unique_keys.clone();
+        let mut unique_keys = if windowed { keys::without_late(source, partition[0]) } else { source.unique_keys.clone() };
         let one = by.function == RankFunction::RowNumber && limit == Some(1);
         if one && !partition.is_empty() {
             unique_keys.insert(0, partition.clone());

@@ -61,7 +61,7 @@ impl Lowering<'_> {
         let node = Node {
             mode: ChangelogMode::Append,
             columns: output_columns(l, r, kind),
-            unique_keys: unique_keys(l, r, kind, &keys),
+            unique_keys: unique_keys([l, r], kind, &keys, None),
             time_columns: l.time_columns.clone(),
             inputs: vec![left_node, right_node],
             op: Op::LookupJoin { kind, keys, residual, state: self.ids.allocate() },
@@ -107,7 +107,7 @@ impl Lowering<'_> {
             mode: ChangelogMode::Append,
             columns: output_columns(l, r, kind),
             // What was emitted of a row stays when its key gets another one.
-            unique_keys: if l.mode == ChangelogMode::Append { unique_keys(l, r, kind, &keys) } else { vec![] },
+            unique_keys: if l.mode == ChangelogMode::Append { unique_keys([l, r], kind, &keys, None) } else { vec![] },
             time_columns: vec![left_time],
             inputs: vec![left_node, right_node],
             op: Op::TemporalJoin { kind, keys, residual, times: [left_time, right_time], state: self.ids.allocate() },

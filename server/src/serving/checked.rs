@@ -11,6 +11,7 @@ use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, Signature, Volatility,
+    WindowFunctionDefinition,
 };
 use datafusion::optimizer::AnalyzerRule;
 use eddyline_planner::functions::checked::{out_of_range, rewrite_plan};
@@ -31,22 +32,32 @@ impl AnalyzerRule for CheckedArithmetic {
 
 fn check_sum(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::AggregateFunction(call) if call.func.name() == "sum" && sums_integers(&call, schema) => {
-            Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func: SUM.clone(), params: call.params })))
+        Expr::AggregateFunction(AggregateFunction { func, params }) => {
+            let ours = ours(&func, &params.args, schema);
+            let expr = Expr::AggregateFunction(AggregateFunction { func: ours.clone().unwrap_or(func), params });
+            Ok(Transformed::new_transformed(expr, ours.is_some()))
         }
-        Expr::AggregateFunction(call) if call.func.name() == "avg" && averages_decimals(&call, schema) => {
-            Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func: AVERAGE.clone(), params: call.params })))
+        Expr::WindowFunction(mut call) => {
+            let ours = match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(func) => ours(func, &call.params.args, schema),
+                WindowFunctionDefinition::WindowUDF(_) => None,
+            };
+            let Some(ours) = ours else { return Ok(Transformed::no(Expr::WindowFunction(call))) };
+            call.fun = WindowFunctionDefinition::AggregateUDF(ours);
+            Ok(Transformed::yes(Expr::WindowFunction(call)))
         }
         other => Ok(Transformed::no(other)),
     }
 }
 
-fn averages_decimals(call: &AggregateFunction, schema: &DFSchema) -> bool {
-    matches!(call.params.args.as_slice(), [arg] if arg.get_type(schema).is_ok_and(|t| matches!(t, DataType::Decimal128(_, _))))
-}
-
-fn sums_integers(call: &AggregateFunction, schema: &DFSchema) -> bool {
-    matches!(call.params.args.as_slice(), [arg] if arg.get_type(schema).is_ok_and(|t| t == DataType::Int64))
+/// The aggregate that takes the place of DataFusion's.
+fn ours(func: &AggregateUDF, args: &[Expr], schema: &DFSchema) -> Option<Arc<AggregateUDF>> {
+    let [arg] = args else { return None };
+    match (func.name(), arg.get_type(schema).ok()?) {
+        ("sum", DataType::Int64) => Some(SUM.clone()),
+        ("avg", DataType::Decimal128(_, _)) => Some(AVERAGE.clone()),
+        _ => None,
+    }
 }
 
 static SUM: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| Arc::new(AggregateUDF::new_from_impl(CheckedSum::new())));

@@ -1,5 +1,5 @@
-//! Subqueries that name columns of the query around them, where DataFusion cannot turn them into joins: in select
-//! lists, with ORDER BY or LIMIT, over table functions. Each becomes a function of the outer columns it names, and is
+//! Subqueries that name columns of the query around them, where DataFusion cannot turn them into joins, or into wrong ones: in
+//! select lists, with ORDER BY or LIMIT, over table functions, with window functions. Each becomes a function of the outer columns it names, and is
 //! planned and run anew for each distinct combination of their values. That is for look-ups in small relations, as
 //! clients make in the catalog, so the number of runs is bounded; a larger query is told to join.
 
@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use eddyline_common::{SqlError, SqlState};
+use eddyline_planner::correlation::{self, Place};
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
@@ -34,17 +35,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Runs of one subquery in one statement, each well under a millisecond of planning and running.
 const RUNS_MAX: usize = 20_000;
 
-/// A physical plan; subqueries that DataFusion refuses are run row by row.
+/// A physical plan; subqueries that DataFusion would misread or refuses are run row by row.
 pub fn physical(plan: LogicalPlan, state: Arc<SessionState>) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send>> {
     Box::pin(async move {
+        if !has_correlation(&plan)? {
+            return state.create_physical_plan(&plan).await;
+        }
+        let plan = match correlation::first_misread(&plan)? {
+            Some(_) => plan.transform_down_with_subqueries(|node| by_rows(node, &state, Which::Misread))?.data.recompute_schema()?,
+            None => plan,
+        };
         match state.create_physical_plan(&plan).await {
             Err(_) if has_correlation(&plan)? => {
-                let plan = by_rows(plan, &state)?;
+                let plan = plan.transform_down(|node| by_rows(node, &state, Which::All))?.data.recompute_schema()?;
                 state.create_physical_plan(&plan).await
             }
             planned => planned,
         }
     })
+}
+
+/// The subqueries that are run row by row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Misread,
+    All,
 }
 
 fn has_correlation(plan: &LogicalPlan) -> Result<bool> {
@@ -56,22 +71,25 @@ fn has_correlation(plan: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
-/// Replaces the correlated subqueries of this level; those inside them are met when they run.
-fn by_rows(plan: LogicalPlan, state: &Arc<SessionState>) -> Result<LogicalPlan> {
-    plan.transform_down(|node| {
-        let node = match node {
-            LogicalPlan::Join(join) if lateral_of(&join.right).is_some() => lateral_join(join, state)?,
-            other => other,
-        };
-        let schema = merge_schema(&node.inputs());
-        let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let rewritten = expr.transform_up(|e| subquery_function(e, &schema, state))?;
-            Ok(rewritten.update_data(|e| name.restore(e)))
-        })
+/// Replaces a node's correlated subqueries; those inside them are met when they run.
+fn by_rows(node: LogicalPlan, state: &Arc<SessionState>, which: Which) -> Result<Transformed<LogicalPlan>> {
+    let node = match node {
+        LogicalPlan::Join(join) => match lateral_of(&join.right) {
+            Some(right) if which == Which::All || correlation::misread(right, Place::Lateral)?.is_some() => lateral_join(join, state)?,
+            _ => LogicalPlan::Join(join),
+        },
+        other => other,
+    };
+    let schema = merge_schema(&node.inputs());
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let rewritten = expr.transform_up(|e| match which == Which::All || correlation::misread_expr(&e)?.is_some() {
+            true => subquery_function(e, &schema, state),
+            false => Ok(Transformed::no(e)),
+        })?;
+        Ok(rewritten.update_data(|e| name.restore(e)))
     })
-    .and_then(|t| t.data.recompute_schema())
 }
 
 fn subquery_function(expr: Expr, schema: &DFSchema, state: &Arc<SessionState>) -> Result<Transformed<Expr>> {

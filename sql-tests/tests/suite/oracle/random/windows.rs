@@ -8,8 +8,13 @@ use super::{Columns, Queries, Type};
 use rand::Rng;
 
 const COLUMNS: [(&str, Type); 3] = [("k", Type::Int), ("price", Type::Int), ("g", Type::Text)];
-/// All columns of a row that is in a window, but for the table's first.
-const ALL: &str = "window_start, window_end, k, price, g, ts";
+/// All columns of a row that is in a window.
+const ALL: &str = "window_start, window_end, {first}, k, price, g, ts";
+
+/// A table's first column, the key of one whose rows change.
+fn first_column(table: &str) -> &'static str {
+    if table == "bid" { "auction" } else { "id" }
+}
 
 fn columns() -> Columns {
     COLUMNS.iter().map(|(name, ty)| (name.to_string(), *ty)).collect()
@@ -37,8 +42,8 @@ impl Queries {
         // A query over closed windows alone would have to take windows as they close.
         let window = Windowing { sets, on_close: window.on_close && batch.is_none(), ..window };
         let rows = format!("{table}_windowed");
-        let truth = batch.unwrap_or_else(|| sql.clone()).replace("{w}", &rows);
-        Case::new(name, sql.replace("{w}", &from)).window(window, truth)
+        let [sql, batch] = [sql.clone(), batch.unwrap_or(sql)].map(|sql| sql.replace("{first}", first_column(table)));
+        Case::new(name, sql.replace("{w}", &from)).window(window, batch.replace("{w}", &rows))
     }
 
     fn seconds(&mut self, range: std::ops::RangeInclusive<i64>) -> i64 {
@@ -147,8 +152,9 @@ impl Queries {
         let (kind, filter) =
             self.one_of(&[("JOIN", ""), ("LEFT JOIN", " WHERE a.ts IS NOT NULL"), ("RIGHT JOIN", " WHERE b.ts IS NOT NULL")]);
         let condition = format!("(a.{key} IS NOT DISTINCT FROM b.{key}) AND {between}{residual}");
-        let sql =
-            format!("SELECT a.k, a.price, a.ts, b.g, b.price AS p, b.ts AS t FROM {{t}} AS a {kind} {{t}} AS b ON {condition}{filter}");
+        let first = first_column(table);
+        let columns = format!("a.{first}, b.{first} AS other, a.k, a.price, a.ts, b.g, b.price AS p, b.ts AS t");
+        let sql = format!("SELECT {columns} FROM {{t}} AS a {kind} {{t}} AS b ON {condition}{filter}");
         let batch = sql.replace("{t}", &format!("{table}_windowed"));
         Case::new(name, sql.replace("{t}", table)).window(window, batch).read_twice().takes_no_time()
     }
