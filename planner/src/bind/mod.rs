@@ -3,10 +3,12 @@
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
 mod alternatives;
+mod arithmetic;
 pub mod as_of;
 mod asof;
 mod casts;
 mod catalog_queries;
+mod common;
 mod ctes;
 mod inline;
 mod literals;
@@ -128,6 +130,7 @@ impl<'a> Binder<'a> {
     pub fn new(catalog: &'a dyn Catalog, settings: &'a Settings, mode: Mode) -> Self {
         let mut planners = SessionStateDefaults::default_expr_planners();
         planners.insert(0, Arc::new(operands::Operands));
+        planners.insert(0, Arc::new(arithmetic::Arithmetic));
         Binder {
             catalog,
             settings,
