@@ -3,7 +3,7 @@
 //! what they are compared as (`common`), and what does not go together is refused, all as PostgreSQL does it. So do the columns of set operations.
 
 use super::casts::COMPARISONS;
-use super::common::{averaged, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted};
+use super::common::{averaged, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted, sorted};
 use super::matching::{cannot_be_matched, check_operands, go_together, is_text_literal};
 use super::operands::{cast_literal, typed_as};
 use super::set_operations::is_set_operation;
@@ -25,9 +25,12 @@ pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let typed = plan.transform_up_with_subqueries(|node| {
         let schema = schema_of_inputs(&node)?;
         let names = NamePreserver::new(&node);
+        let sorts = matches!(node, LogicalPlan::Sort(_));
         let node = node.map_expressions(|expr| {
             let name = names.save(&expr);
-            Ok(in_expr(expr, &schema)?.update_data(|e| name.restore(e)))
+            let typed = in_expr(expr, &schema)?;
+            let typed = if sorts { typed.transform_data(|e| sorted(e, &schema))? } else { typed };
+            Ok(typed.update_data(|e| name.restore(e)))
         })?;
         let node = node.transform_data(of_set_operation)?;
         // A column's type may be that of what was a literal, for all nodes above.
@@ -137,11 +140,11 @@ impl Typing<'_> {
                 None => Expr::Cast(Cast { expr, field }),
             },
             Expr::AggregateFunction(mut call) if call.func.name() == "avg" => {
-                call.params.args = self.averaged(call.params.args)?;
+                call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
                 Expr::AggregateFunction(call)
             }
             Expr::WindowFunction(mut call) if call.fun.name() == "avg" => {
-                call.params.args = self.averaged(call.params.args)?;
+                call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
                 Expr::WindowFunction(call)
             }
             Expr::Case(case) => Expr::Case(self.case(case)?),

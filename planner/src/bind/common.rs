@@ -7,6 +7,7 @@ use crate::expr::call;
 use crate::functions::{INTERVAL_LENGTH, TIME_SINCE};
 use crate::optimize::fold_constant;
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, lit};
 use eddyline_common::SqlType;
@@ -130,6 +131,14 @@ pub fn averaged(args: &[Expr], schema: &DFSchema) -> DfResult<Option<Vec<Expr>>>
     }
 }
 
+/// What a value is sorted by.
+pub fn sorted(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    match expr.get_type(schema) {
+        Ok(DataType::Interval(_)) => function(INTERVAL_LENGTH, vec![expr]).map(Transformed::yes),
+        _ => Ok(Transformed::no(expr)),
+    }
+}
+
 /// Whether a literal in quotes is read as a time or an interval beside one.
 pub fn is_temporal(ty: &DataType) -> bool {
     is_interval(ty) || matches!(ty, DataType::Date32 | DataType::Date64 | DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(_, _))
@@ -137,9 +146,12 @@ pub fn is_temporal(ty: &DataType) -> bool {
 
 /// A literal in quotes as a value of a field's type.
 pub fn literal_as(expr: Expr, to: &Field) -> Expr {
-    match (SqlType::from_field(to), quoted(&expr)) {
-        (Some(SqlType::TimestampTz), Some(text)) => instant(text),
-        (Some(ty), Some(_)) if is_temporal(to.data_type()) => cast_literal(expr, &ty.field("", true)),
+    let ty = SqlType::from_field(to);
+    if let (Some(SqlType::TimestampTz), Some(text)) = (&ty, quoted(&expr)) {
+        return instant(text);
+    }
+    match ty {
+        Some(ty) if is_temporal(to.data_type()) => cast_literal(expr, &ty.field("", true)),
         _ => cast_literal(expr, to),
     }
 }
