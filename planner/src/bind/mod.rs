@@ -12,6 +12,7 @@ mod common;
 mod ctes;
 mod inline;
 mod literals;
+mod local_days;
 mod marked;
 pub mod match_recognize;
 mod matching;
@@ -192,6 +193,7 @@ impl<'a> Binder<'a> {
         matching::check(&plan).map_err(|e| self.error(e))?;
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
+        let plan = local_days::in_plan(plan, &self.settings.time_zone, self.mode).map_err(|e| self.error(e))?;
         Ok((plan, found))
     }
 
@@ -204,7 +206,8 @@ impl<'a> Binder<'a> {
         let bound = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
         let inlined = bound.and_then(|e| self.inline_expr(e, schema));
         let typed = inlined.and_then(|e| alternatives::in_expr(e, schema));
-        typed.and_then(|e| casts::in_expr(e.data, schema, zone)).map_err(|e| self.error(e))
+        let cast = typed.and_then(|e| casts::in_expr(e.data, schema, zone));
+        cast.and_then(|e| local_days::in_expr(e, schema, zone, self.mode)).map_err(|e| self.error(e))
     }
 
     /// The relations and functions named, for `depends_on`. What names a temporary view names what that stands on.

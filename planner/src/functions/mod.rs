@@ -32,7 +32,7 @@ use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use eddyline_common::Result;
-pub(crate) use intervals::{LENGTH as INTERVAL_LENGTH, SINCE as TIME_SINCE};
+pub(crate) use intervals::{CLOCK_OF as INTERVAL_CLOCK, DAYS_OF as INTERVAL_DAYS, LENGTH as INTERVAL_LENGTH, SINCE as TIME_SINCE};
 pub(crate) use numbers::{OVER as INTERVAL_OVER, TIMES as INTERVAL_TIMES};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
