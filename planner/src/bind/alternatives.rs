@@ -5,7 +5,7 @@
 use super::casts::COMPARISONS;
 use super::common::{averaged, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted, sorted};
 use super::matching::{cannot_be_matched, check_operands, go_together, is_text_literal};
-use super::operands::{cast_literal, typed_as};
+use super::operands::typed_as;
 use super::set_operations::is_set_operation;
 use crate::functions::checked::schema_of_inputs;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
@@ -216,15 +216,14 @@ impl Typing<'_> {
         values.into_iter().zip(&types).map(|(value, own)| float(value, own, &ty)).collect()
     }
 
-    /// A list in quotes, or one that is a parameter, of items such as the one it is searched for.
+    /// A list that is a parameter, of items such as the one it is searched for.
     fn list_of(&mut self, list: Expr, item: &Expr) -> Expr {
         let Some(ty) = self.field(item).and_then(|field| SqlType::from_field(&field)).filter(|ty| *ty != SqlType::Null) else { return list };
-        let field = SqlType::Array(Box::new(ty.unlimited())).field("", true);
+        let field = Arc::new(SqlType::Array(Box::new(ty.unlimited())).field("", true));
         match list {
             Expr::Placeholder(Placeholder { id, field: None }) => {
-                self.replaced(Expr::Placeholder(Placeholder::new_with_field(id, Some(Arc::new(field)))))
+                self.replaced(Expr::Placeholder(Placeholder::new_with_field(id, Some(field))))
             }
-            list if is_text_literal(&list) => self.replaced(cast_literal(list, &field)),
             list => list,
         }
     }

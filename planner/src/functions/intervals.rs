@@ -2,7 +2,7 @@
 //! many days, and the time that is left.
 
 use super::native::{Arg, Native};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray};
 use datafusion::arrow::compute::{cast, unary};
 use datafusion::arrow::datatypes::{IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType};
 use eddyline_common::{SqlError, SqlState, SqlType};
