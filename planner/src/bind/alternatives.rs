@@ -135,10 +135,12 @@ impl Typing<'_> {
                 let (expr, subquery) = self.of_subquery(op, expr, subquery)?;
                 Expr::SetComparison(SetComparison { expr, subquery, op, quantifier })
             }
-            Expr::Cast(Cast { expr, field }) if SqlType::from_field(&field) == Some(SqlType::TimestampTz) => match quoted(&expr).map(instant) {
-                Some(instant) => self.replaced(instant),
-                None => Expr::Cast(Cast { expr, field }),
-            },
+            Expr::Cast(Cast { expr, field }) if SqlType::from_field(&field) == Some(SqlType::TimestampTz) => {
+                match quoted(&expr).map(instant) {
+                    Some(instant) => self.replaced(instant),
+                    None => Expr::Cast(Cast { expr, field }),
+                }
+            }
             Expr::AggregateFunction(mut call) if call.func.name() == "avg" => {
                 call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
                 Expr::AggregateFunction(call)
@@ -218,7 +220,8 @@ impl Typing<'_> {
 
     /// A list that is a parameter, of items such as the one it is searched for.
     fn list_of(&mut self, list: Expr, item: &Expr) -> Expr {
-        let Some(ty) = self.field(item).and_then(|field| SqlType::from_field(&field)).filter(|ty| *ty != SqlType::Null) else { return list };
+        let of_item = self.field(item).and_then(|field| SqlType::from_field(&field));
+        let Some(ty) = of_item.filter(|ty| *ty != SqlType::Null) else { return list };
         let field = Arc::new(SqlType::Array(Box::new(ty.unlimited())).field("", true));
         match list {
             Expr::Placeholder(Placeholder { id, field: None }) => {

@@ -63,7 +63,8 @@ fn each(values: &[Expr], types: &[DataType], convert: impl Fn(Expr, &DataType) -
 
 /// Dates beside timestamps. Constants at midnight become dates instead, so that a column of dates is compared as it is.
 fn dates(values: &[Expr], types: &[DataType]) -> DfResult<Option<Vec<Expr>>> {
-    let days: Vec<Option<Expr>> = values.iter().zip(types).map(|(value, ty)| if is_wall_clock(ty) { midnight(value) } else { None }).collect();
+    let day = |(value, ty): (&Expr, &DataType)| if is_wall_clock(ty) { midnight(value) } else { None };
+    let days: Vec<Option<Expr>> = values.iter().zip(types).map(day).collect();
     if types.iter().zip(&days).all(|(ty, day)| !is_wall_clock(ty) || day.is_some()) {
         return Ok(Some(values.iter().zip(days).map(|(value, day)| day.unwrap_or_else(|| value.clone())).collect()));
     }
@@ -141,7 +142,8 @@ pub fn sorted(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
 
 /// Whether a literal in quotes is read as a time or an interval beside one.
 pub fn is_temporal(ty: &DataType) -> bool {
-    is_interval(ty) || matches!(ty, DataType::Date32 | DataType::Date64 | DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(_, _))
+    use DataType::*;
+    matches!(ty, Date32 | Date64 | Time32(_) | Time64(_) | Timestamp(_, _) | Interval(_) | Duration(_))
 }
 
 /// A literal in quotes as a value of a field's type.
@@ -197,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_text_says_whether_it_names_a_zone() {
-        for (text, names) in [("2024-01-01 10:00", false), ("2024-01-01", false), ("2024-01-01T10:00Z", true), ("2024-01-01 10:00-05", true)] {
+        for (text, names) in [("2024-01-01 10:00", false), ("2024-1-1", false), ("2024-01-01T10:00Z", true), ("2024-01-01 10:00-05", true)] {
             assert_eq!(names_zone(text), names, "{text}");
         }
     }
