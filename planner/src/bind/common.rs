@@ -199,8 +199,11 @@ mod tests {
 
     #[test]
     fn a_text_says_whether_it_names_a_zone() {
-        for (text, names) in [("2024-01-01 10:00", false), ("2024-1-1", false), ("2024-01-01T10:00Z", true), ("2024-01-01 10:00-05", true)] {
-            assert_eq!(names_zone(text), names, "{text}");
+        for text in ["2024-01-01 10:00", "2024-1-1", "20240101 10:00:00.5"] {
+            assert!(!names_zone(text), "{text}");
+        }
+        for text in ["2024-01-01T10:00Z", "2024-01-01 10:00-05", "epoch"] {
+            assert!(names_zone(text), "{text}");
         }
     }
 }
