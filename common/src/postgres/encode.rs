@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Days of the same.
 pub const POSTGRES_EPOCH_DAYS: i32 = 10_957;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -88,7 +89,8 @@ fn bring_home(column: &ArrayRef) -> Result<ArrayRef> {
     if let (DataType::Duration(_), DataType::Interval(_)) = (column.data_type(), &home) {
         let micros = arrow::compute::cast(column, &DataType::Duration(TimeUnit::Microsecond))?;
         let micros = micros.as_primitive::<DurationMicrosecondType>();
-        let intervals = micros.iter().map(|v| v.map(|v| IntervalMonthDayNano::new(0, 0, v.saturating_mul(1000))));
+        let in_days = |v: i64| IntervalMonthDayNano::new(0, (v / MICROS_PER_DAY) as i32, v % MICROS_PER_DAY * 1000);
+        let intervals = micros.iter().map(|v| v.map(in_days));
         return Ok(Arc::new(intervals.collect::<IntervalMonthDayNanoArray>()));
     }
     // A value that its SQL type cannot hold is an error, not a null.

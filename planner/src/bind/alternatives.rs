@@ -1,18 +1,22 @@
 //! Values that are compared with several others or of which one is taken: BETWEEN, IN, ANY, ALL, IS DISTINCT FROM, CASE, COALESCE, NULLIF, GREATEST and LEAST. DataFusion
-//! binds them without asking whether their types go together, so a bound plan is gone through: a literal in quotes takes the type of what stands beside it, and what
-//! does not go together is refused, both as PostgreSQL does it.
+//! binds them without asking whether their types go together, so a bound plan is gone through: a literal in quotes takes the type of what stands beside it, values become
+//! what they are compared as (`common`), and what does not go together is refused, all as PostgreSQL does it. So do the columns of set operations.
 
 use super::casts::COMPARISONS;
+use super::common::{averaged, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted, sorted};
 use super::matching::{cannot_be_matched, check_operands, go_together, is_text_literal};
-use super::operands::{cast_literal, typed_as};
+use super::operands::typed_as;
+use super::set_operations::is_set_operation;
 use crate::functions::checked::schema_of_inputs;
-use datafusion::arrow::datatypes::{Field, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DfResult};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, InList, InSubquery, ScalarFunction, SetComparison};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, Placeholder, ScalarFunction, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::expr_schema::cast_subquery;
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Subquery};
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Projection, Subquery, Union};
+use eddyline_common::SqlType;
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,15 +25,66 @@ pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let typed = plan.transform_up_with_subqueries(|node| {
         let schema = schema_of_inputs(&node)?;
         let names = NamePreserver::new(&node);
+        let sorts = matches!(node, LogicalPlan::Sort(_));
         let node = node.map_expressions(|expr| {
             let name = names.save(&expr);
-            Ok(in_expr(expr, &schema)?.update_data(|e| name.restore(e)))
+            let typed = in_expr(expr, &schema)?;
+            let typed = if sorts { typed.transform_data(|e| sorted(e, &schema))? } else { typed };
+            Ok(typed.update_data(|e| name.restore(e)))
         })?;
+        let node = node.transform_data(of_set_operation)?;
         // A column's type may be that of what was a literal, for all nodes above.
         any |= node.transformed;
-        if any { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
+        if any { node.map_data(recomputed) } else { Ok(node) }
     })?;
     Ok(typed.data)
+}
+
+fn recomputed(node: LogicalPlan) -> DfResult<LogicalPlan> {
+    match node {
+        LogicalPlan::Union(Union { inputs, .. }) => Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)),
+        other => other.recompute_schema(),
+    }
+}
+
+/// The inputs of a set operation with floats in the columns that are floats and numerics.
+fn of_set_operation(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    let is_one = match &node {
+        LogicalPlan::Union(_) => true,
+        LogicalPlan::Join(join) => is_set_operation(join),
+        _ => false,
+    };
+    let inputs = node.inputs();
+    if !is_one || inputs.iter().any(|input| input.schema().fields().len() != inputs[0].schema().fields().len()) {
+        return Ok(Transformed::no(node));
+    }
+    let type_of = |column: usize| {
+        let types: Vec<DataType> = inputs.iter().map(|input| input.schema().field(column).data_type().clone()).collect();
+        float_of(&types)
+    };
+    let floats: Vec<Option<DataType>> = (0..inputs[0].schema().fields().len()).map(type_of).collect();
+    if floats.iter().all(Option::is_none) {
+        return Ok(Transformed::no(node));
+    }
+    let inputs = inputs.into_iter().map(|input| with_floats(input, &floats)).collect::<DfResult<Vec<_>>>()?;
+    node.with_new_exprs(node.expressions(), inputs).map(Transformed::yes)
+}
+
+fn with_floats(plan: &LogicalPlan, floats: &[Option<DataType>]) -> DfResult<LogicalPlan> {
+    if let LogicalPlan::Distinct(Distinct::All(input)) = plan {
+        return Ok(LogicalPlan::Distinct(Distinct::All(Arc::new(with_floats(input, floats)?))));
+    }
+    // In the projection that is there: literals in quotes are still to be seen in it.
+    let (mut exprs, input) = match plan {
+        LogicalPlan::Projection(projection) => (projection.expr.clone(), projection.input.clone()),
+        other => (other.schema().columns().into_iter().map(Expr::Column).collect(), Arc::new(other.clone())),
+    };
+    for ((expr, (qualifier, field)), ty) in exprs.iter_mut().zip(plan.schema().iter()).zip(floats) {
+        if let Some(ty) = ty {
+            *expr = float(expr.clone().unalias(), field.data_type(), ty).alias_qualified(qualifier.cloned(), field.name());
+        }
+    }
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, input)?))
 }
 
 pub fn in_expr(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
@@ -53,12 +108,19 @@ impl Typing<'_> {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if COMPARISONS.contains(&op) => {
                 let of_distinct = matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom);
                 let (left, right) = self.pair(if of_distinct { Operator::Eq } else { op }, left, right)?;
+                let (left, right) = self.compared_pair(left, right)?;
                 Expr::BinaryExpr(BinaryExpr { left, op, right })
             }
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => match difference(&left, &right, self.schema)? {
+                Some(difference) => self.replaced(difference),
+                None => Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }),
+            },
             Expr::Between(Between { expr, negated, low, high }) => {
                 let (below, above) = if negated { ("<", ">") } else { (">=", "<=") };
                 let (expr, low) = self.pair(below, expr, low)?;
                 let (expr, high) = self.pair(above, expr, high)?;
+                let (expr, mut bounds) = self.compared_each(expr, vec![*low, *high])?;
+                let (high, low) = (Box::new(bounds.remove(1)), Box::new(bounds.remove(0)));
                 Expr::Between(Between { expr, negated, low, high })
             }
             Expr::InList(InList { expr, list, negated }) => {
@@ -66,12 +128,26 @@ impl Typing<'_> {
                 Expr::InList(InList { expr, list, negated })
             }
             Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
-                let expr = self.of_subquery(if negated { "<>" } else { "=" }, expr, &subquery)?;
+                let (expr, subquery) = self.of_subquery(if negated { "<>" } else { "=" }, expr, subquery)?;
                 Expr::InSubquery(InSubquery { expr, subquery, negated })
             }
             Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => {
-                let expr = self.of_subquery(op, expr, &subquery)?;
+                let (expr, subquery) = self.of_subquery(op, expr, subquery)?;
                 Expr::SetComparison(SetComparison { expr, subquery, op, quantifier })
+            }
+            Expr::Cast(Cast { expr, field }) if SqlType::from_field(&field) == Some(SqlType::TimestampTz) => {
+                match quoted(&expr).map(instant) {
+                    Some(instant) => self.replaced(instant),
+                    None => Expr::Cast(Cast { expr, field }),
+                }
+            }
+            Expr::AggregateFunction(mut call) if call.func.name() == "avg" => {
+                call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
+                Expr::AggregateFunction(call)
+            }
+            Expr::WindowFunction(mut call) if call.fun.name() == "avg" => {
+                call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
+                Expr::WindowFunction(call)
             }
             Expr::Case(case) => Expr::Case(self.case(case)?),
             Expr::ScalarFunction(ScalarFunction { func, args }) => {
@@ -79,8 +155,10 @@ impl Typing<'_> {
                     ("coalesce" | "greatest" | "least", _) => self.alternatives(&func.name().to_uppercase(), args)?,
                     ("nullif", [left, right]) => {
                         let (left, right) = self.pair("=", Box::new(left.clone()), Box::new(right.clone()))?;
-                        vec![*left, *right]
+                        self.floats(vec![*left, *right], DataType::Float64)
                     }
+                    // `item = ANY (list)`.
+                    ("array_has", [list, item]) => vec![self.list_of(list.clone(), item), item.clone()],
                     _ => args,
                 };
                 Expr::ScalarFunction(ScalarFunction { func, args })
@@ -95,9 +173,62 @@ impl Typing<'_> {
     }
 
     fn beside(&mut self, expr: Expr, field: &Field) -> Expr {
-        let typed = typed_as(expr.clone(), field);
+        let typed = if is_temporal(field.data_type()) { literal_as(expr.clone(), field) } else { typed_as(expr.clone(), field) };
         self.changed |= typed != expr;
         typed
+    }
+
+    fn replaced(&mut self, by: Expr) -> Expr {
+        self.changed = true;
+        by
+    }
+
+    fn averaged(&mut self, args: Vec<Expr>) -> DfResult<Vec<Expr>> {
+        let lengths = averaged(&args, self.schema)?;
+        self.changed |= lengths.is_some();
+        Ok(lengths.unwrap_or(args))
+    }
+
+    fn types(&self, values: &[Expr]) -> Option<Vec<DataType>> {
+        values.iter().map(|value| value.get_type(self.schema).ok()).collect()
+    }
+
+    fn compared(&mut self, values: Vec<Expr>) -> DfResult<Vec<Expr>> {
+        let Some(types) = self.types(&values) else { return Ok(values) };
+        let compared = compared(&values, &types)?;
+        self.changed |= compared.is_some();
+        Ok(compared.unwrap_or(values))
+    }
+
+    fn compared_pair(&mut self, left: Operand, right: Operand) -> DfResult<(Operand, Operand)> {
+        let (left, mut right) = self.compared_each(left, vec![*right])?;
+        Ok((left, Box::new(right.remove(0))))
+    }
+
+    /// A value and those that it is compared with.
+    fn compared_each(&mut self, expr: Operand, list: Vec<Expr>) -> DfResult<(Operand, Vec<Expr>)> {
+        let mut all = self.compared(std::iter::once(*expr).chain(list).collect())?;
+        Ok((Box::new(all.remove(0)), all))
+    }
+
+    /// Floats and numerics as the type of floats that is given, whatever else as it is.
+    fn floats(&mut self, values: Vec<Expr>, ty: DataType) -> Vec<Expr> {
+        let Some(types) = self.types(&values).filter(|types| float_of(types).is_some()) else { return values };
+        self.changed = true;
+        values.into_iter().zip(&types).map(|(value, own)| float(value, own, &ty)).collect()
+    }
+
+    /// A list that is a parameter, of items such as the one it is searched for.
+    fn list_of(&mut self, list: Expr, item: &Expr) -> Expr {
+        let of_item = self.field(item).and_then(|field| SqlType::from_field(&field));
+        let Some(ty) = of_item.filter(|ty| *ty != SqlType::Null) else { return list };
+        let field = Arc::new(SqlType::Array(Box::new(ty.unlimited())).field("", true));
+        match list {
+            Expr::Placeholder(Placeholder { id, field: None }) => {
+                self.replaced(Expr::Placeholder(Placeholder::new_with_field(id, Some(field))))
+            }
+            list => list,
+        }
     }
 
     /// Two operands of an operator that compares.
@@ -114,14 +245,20 @@ impl Typing<'_> {
             (expr, one) = self.pair(&operator, expr, Box::new(item))?;
             typed.push(*one);
         }
-        Ok((expr, typed))
+        self.compared_each(expr, typed)
     }
 
-    fn of_subquery(&mut self, operator: impl fmt::Display, expr: Operand, subquery: &Subquery) -> DfResult<Operand> {
-        let (Some(field), schema) = (self.field(&expr), subquery.subquery.schema()) else { return Ok(expr) };
-        let Some(column) = schema.columns().into_iter().next() else { return Ok(expr) };
+    fn of_subquery(&mut self, operator: impl fmt::Display, expr: Operand, subquery: Subquery) -> DfResult<(Operand, Subquery)> {
+        let schema = subquery.subquery.schema().clone();
+        let Some(field) = self.field(&expr) else { return Ok((expr, subquery)) };
+        let Some(column) = schema.columns().into_iter().next() else { return Ok((expr, subquery)) };
         check_operands(operator, (&expr, &field), (&Expr::Column(column), schema.field(0)))?;
-        Ok(Box::new(self.beside(*expr, schema.field(0))))
+        let expr = self.beside(*expr, schema.field(0));
+        if float_of(&[field.data_type().clone(), schema.field(0).data_type().clone()]).is_none() {
+            return Ok((Box::new(expr), subquery));
+        }
+        self.changed = true;
+        Ok((Box::new(float(expr, field.data_type(), &DataType::Float64)), cast_subquery(subquery, &DataType::Float64)?))
     }
 
     fn case(&mut self, case: Case) -> DfResult<Case> {
@@ -154,17 +291,22 @@ impl Typing<'_> {
             }
         }
         let types: Vec<_> = typed.iter().map(|f| f.data_type().clone()).collect();
-        let Some(ty) = type_union_resolution(&types) else { return Ok(values) };
+        let floating = float_of(&types);
+        let Some(ty) = floating.clone().or_else(|| type_union_resolution(&types)) else { return Ok(values) };
         // One that is there says more than its type.
         let common = typed.iter().find(|f| *f.data_type() == ty).cloned().unwrap_or_else(|| Arc::new(Field::new("", ty, true)));
         let mut one = |value: Expr| {
             if !is_text_literal(&value) {
                 return value;
             }
-            let cast = cast_literal(value.clone(), &common);
+            let cast = literal_as(value.clone(), &common);
             self.changed |= cast != value;
             cast
         };
-        Ok(values.into_iter().map(&mut one).collect())
+        let values = values.into_iter().map(&mut one).collect();
+        Ok(match floating {
+            Some(ty) => self.floats(values, ty),
+            None => values,
+        })
     }
 }

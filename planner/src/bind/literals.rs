@@ -1,10 +1,11 @@
 //! The types of number literals, as PostgreSQL gives them: integer if it fits, else bigint, else numeric; with a point or
 //! an exponent numeric. A numeric has at most 38 digits here: what needs more is double precision. DataFusion's binder
 //! takes every integer for a bigint, so the others get a cast around them. Numbers that the binder reads by itself
-//! (positions, limits, intervals, frames) stay bare: their `long` flag says so.
+//! (positions, limits, intervals, frames) stay bare: their `long` flag says so. An array in quotes that a value is searched for in becomes a list.
 
 use super::rewrite::{cast, string_expr};
 use datafusion::sql::sqlparser::ast::*;
+use eddyline_common::postgres::parse;
 
 const MAX_DIGITS: usize = 38;
 
@@ -104,9 +105,28 @@ pub fn rewrite(expr: &mut Expr) {
             _ => return,
         },
         Expr::Function(Function { over: Some(WindowType::WindowSpec(window)), .. }) => return flag_frame(window, true),
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => match listed(left, right, false) {
+            Some(list) => list,
+            None => return,
+        },
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => match listed(left, right, true) {
+            Some(list) => list,
+            None => return,
+        },
         _ => return,
     };
     *expr = replacement;
+}
+
+/// `x = ANY ('{a,b}')` is `x IN ('a', 'b')`, so that the items are of the type of `x`; and `x <> ALL ('{a,b}')` is that it is not.
+fn listed(value: &Expr, array: &Expr, negated: bool) -> Option<Expr> {
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) = array else { return None };
+    let items = parse::array(text.trim()).ok()?;
+    if items.is_empty() {
+        return Some(Expr::Value(Value::Boolean(negated).with_empty_span()));
+    }
+    let item = |item: Option<String>| item.map_or_else(|| Expr::Value(Value::Null.with_empty_span()), |text| string_expr(&text));
+    Some(Expr::InList { expr: Box::new(value.clone()), list: items.into_iter().map(item).collect(), negated })
 }
 
 fn literal(written: &str, negative: bool) -> Expr {

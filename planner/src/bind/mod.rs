@@ -3,13 +3,16 @@
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
 mod alternatives;
+mod arithmetic;
 pub mod as_of;
 mod asof;
 mod casts;
 mod catalog_queries;
+mod common;
 mod ctes;
 mod inline;
 mod literals;
+mod local_days;
 mod marked;
 pub mod match_recognize;
 mod matching;
@@ -128,6 +131,7 @@ impl<'a> Binder<'a> {
     pub fn new(catalog: &'a dyn Catalog, settings: &'a Settings, mode: Mode) -> Self {
         let mut planners = SessionStateDefaults::default_expr_planners();
         planners.insert(0, Arc::new(operands::Operands));
+        planners.insert(0, Arc::new(arithmetic::Arithmetic));
         Binder {
             catalog,
             settings,
@@ -189,6 +193,7 @@ impl<'a> Binder<'a> {
         matching::check(&plan).map_err(|e| self.error(e))?;
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
+        let plan = local_days::in_plan(plan, &self.settings.time_zone, self.mode).map_err(|e| self.error(e))?;
         Ok((plan, found))
     }
 
@@ -201,7 +206,8 @@ impl<'a> Binder<'a> {
         let bound = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
         let inlined = bound.and_then(|e| self.inline_expr(e, schema));
         let typed = inlined.and_then(|e| alternatives::in_expr(e, schema));
-        typed.and_then(|e| casts::in_expr(e.data, schema, zone)).map_err(|e| self.error(e))
+        let cast = typed.and_then(|e| casts::in_expr(e.data, schema, zone));
+        cast.and_then(|e| local_days::in_expr(e, schema, zone, self.mode)).map_err(|e| self.error(e))
     }
 
     /// The relations and functions named, for `depends_on`. What names a temporary view names what that stands on.

@@ -3,7 +3,7 @@
 //!
 //! - `clock`: `now()` and kin; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `coalesce`: with literals that have no type yet
-//! - `texts`, `json`, `times`, `numbers`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `texts`, `json`, `times`, `intervals`, `numbers`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
 
@@ -12,6 +12,7 @@ mod as_of;
 pub mod checked;
 mod clock;
 mod coalesce;
+mod intervals;
 mod json;
 mod native;
 mod not_null;
@@ -31,6 +32,7 @@ use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use eddyline_common::Result;
+pub(crate) use intervals::{CLOCK_OF as INTERVAL_CLOCK, DAYS_OF as INTERVAL_DAYS, LENGTH as INTERVAL_LENGTH, SINCE as TIME_SINCE};
 pub(crate) use numbers::{OVER as INTERVAL_OVER, TIMES as INTERVAL_TIMES};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -127,7 +129,10 @@ fn ours() -> Vec<ScalarUDF> {
     ];
     functions.extend(checked::functions());
     functions.extend(
-        [texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS, numbers::FUNCTIONS].concat().into_iter().map(ScalarUDF::new_from_impl),
+        [texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS, numbers::FUNCTIONS, intervals::FUNCTIONS]
+            .concat()
+            .into_iter()
+            .map(ScalarUDF::new_from_impl),
     );
     functions
 }

@@ -1,0 +1,72 @@
+//! Operands of `+`, `-`, `*`, `/`, `%` and of the operators that ask whether one array contains another. As in PostgreSQL a literal in quotes takes the
+//! type that the operator wants beside the other side, and a date that an interval moves is a timestamp.
+
+use super::common::literal_as;
+use super::matching::is_text_literal;
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+use eddyline_common::SqlType;
+
+#[derive(Debug)]
+pub struct Arithmetic;
+
+impl ExprPlanner for Arithmetic {
+    fn plan_binary_op(&self, binary: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        use BinaryOperator::*;
+        if !matches!(binary.op, Plus | Minus | Multiply | Divide | Modulo | AtArrow | ArrowAt) {
+            return Ok(PlannerResult::Original(binary));
+        }
+        let RawBinaryExpr { op, left, right } = binary;
+        // What cannot be typed is reported by the binder, with its place.
+        let (Ok((_, left_field)), Ok((_, right_field))) = (left.to_field(schema), right.to_field(schema)) else {
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        };
+        let (left, right) = match (is_text_literal(&left), is_text_literal(&right)) {
+            (true, false) => (beside(left, &op, &right_field), right),
+            (false, true) => {
+                let right = beside(right, &op, &left_field);
+                (left, right)
+            }
+            _ => (left, right),
+        };
+        let (left, right) = moved(&op, left, right, schema)?;
+        Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+}
+
+/// A literal in quotes beside a value of a field's type.
+fn beside(literal: Expr, op: &BinaryOperator, other: &Field) -> Expr {
+    match wanted(op, other) {
+        Some(field) => literal_as(literal, &field),
+        None => literal,
+    }
+}
+
+fn wanted(op: &BinaryOperator, other: &Field) -> Option<Field> {
+    use BinaryOperator::*;
+    let of = |ty: SqlType| Some(ty.field("", true));
+    match (op, other.data_type()) {
+        (AtArrow | ArrowAt, DataType::List(_)) => Some(other.clone()),
+        (AtArrow | ArrowAt, _) => None,
+        (_, number) if number.is_numeric() => Some(other.clone()),
+        (Multiply | Divide, DataType::Interval(_) | DataType::Duration(_)) => of(SqlType::Double),
+        (Plus, DataType::Timestamp(_, _)) | (Plus | Minus, DataType::Interval(_) | DataType::Duration(_)) => of(SqlType::Interval),
+        (Minus, DataType::Timestamp(_, _) | DataType::Date32) => Some(other.clone()),
+        _ => None,
+    }
+}
+
+/// Both sides, with a date that the other moves as a timestamp.
+fn moved(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
+    let (Ok(from), Ok(to)) = (left.get_type(schema), right.get_type(schema)) else { return Ok((left, right)) };
+    let is_interval = |ty: &DataType| matches!(ty, DataType::Interval(_) | DataType::Duration(_));
+    let midnight = |date: Expr| Expr::Cast(Cast::new(Box::new(date), SqlType::Timestamp.to_arrow()));
+    Ok(match op {
+        BinaryOperator::Plus | BinaryOperator::Minus if from == DataType::Date32 && is_interval(&to) => (midnight(left), right),
+        BinaryOperator::Plus if is_interval(&from) && to == DataType::Date32 => (left, midnight(right)),
+        _ => (left, right),
+    })
+}

@@ -1,0 +1,209 @@
+//! What values become before they are compared, or before one of them is taken, where PostgreSQL's choice is not DataFusion's: beside a float a numeric is
+//! a float too, intervals are compared by their length, and a date beside a timestamp is one. And what a literal in quotes becomes beside a time or an interval.
+
+use super::operands::cast_literal;
+use crate::error::into_datafusion;
+use crate::expr::call;
+use crate::functions::{INTERVAL_LENGTH, TIME_SINCE};
+use crate::optimize::fold_constant;
+use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, lit};
+use eddyline_common::SqlType;
+use eddyline_common::postgres::parse;
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+fn is_interval(ty: &DataType) -> bool {
+    matches!(ty, DataType::Interval(_) | DataType::Duration(_))
+}
+
+fn is_date(ty: &DataType) -> bool {
+    matches!(ty, DataType::Date32)
+}
+
+fn is_wall_clock(ty: &DataType) -> bool {
+    matches!(ty, DataType::Timestamp(TimeUnit::Microsecond, None))
+}
+
+fn is_real(ty: &DataType) -> bool {
+    matches!(ty, DataType::Float32)
+}
+
+fn cast_to(expr: Expr, ty: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr), ty))
+}
+
+fn function(name: &str, args: Vec<Expr>) -> DfResult<Expr> {
+    call(name, args).map_err(into_datafusion)
+}
+
+/// Values as they are compared with each other; `None` where DataFusion does it right.
+pub fn compared(values: &[Expr], types: &[DataType]) -> DfResult<Option<Vec<Expr>>> {
+    let any = |is: fn(&DataType) -> bool| types.iter().any(is);
+    let all = |is: fn(&DataType) -> bool| types.iter().all(|ty| is(ty) || ty.is_null());
+    if any(is_interval) && all(is_interval) {
+        return each(values, types, |value, _| function(INTERVAL_LENGTH, vec![value]));
+    }
+    if any(is_date) && any(is_wall_clock) && all(|ty| is_date(ty) || is_wall_clock(ty)) {
+        return dates(values, types);
+    }
+    let mixed = any(DataType::is_decimal) || any(is_real) && !all(is_real);
+    if any(DataType::is_floating) && all(DataType::is_numeric) && mixed {
+        return each(values, types, |value, ty| Ok(float(value, ty, &DataType::Float64)));
+    }
+    Ok(None)
+}
+
+fn each(values: &[Expr], types: &[DataType], convert: impl Fn(Expr, &DataType) -> DfResult<Expr>) -> DfResult<Option<Vec<Expr>>> {
+    let one = |(value, ty): (&Expr, &DataType)| if ty.is_null() { Ok(value.clone()) } else { convert(value.clone(), ty) };
+    values.iter().zip(types).map(one).collect::<DfResult<_>>().map(Some)
+}
+
+/// Dates beside timestamps. Constants at midnight become dates instead, so that a column of dates is compared as it is.
+fn dates(values: &[Expr], types: &[DataType]) -> DfResult<Option<Vec<Expr>>> {
+    let day = |(value, ty): (&Expr, &DataType)| if is_wall_clock(ty) { midnight(value) } else { None };
+    let days: Vec<Option<Expr>> = values.iter().zip(types).map(day).collect();
+    if types.iter().zip(&days).all(|(ty, day)| !is_wall_clock(ty) || day.is_some()) {
+        return Ok(Some(values.iter().zip(days).map(|(value, day)| day.unwrap_or_else(|| value.clone())).collect()));
+    }
+    each(values, types, |value, ty| Ok(if is_date(ty) { cast_to(value, SqlType::Timestamp.to_arrow()) } else { value }))
+}
+
+/// The day of a constant at its very begin.
+fn midnight(expr: &Expr) -> Option<Expr> {
+    if !expr.column_refs().is_empty() {
+        return None;
+    }
+    let Ok(Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), None), _)) = fold_constant(expr.clone()) else { return None };
+    let day = i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok()?;
+    (micros.rem_euclid(MICROS_PER_DAY) == 0).then(|| lit(ScalarValue::Date32(Some(day))))
+}
+
+/// The type of which one of several values is: a float, if there are floats and numerics.
+pub fn float_of(types: &[DataType]) -> Option<DataType> {
+    let any = |is: fn(&DataType) -> bool| types.iter().any(is);
+    let mixed = any(DataType::is_decimal) && any(DataType::is_floating) && types.iter().all(|ty| ty.is_numeric() || ty.is_null());
+    let ty = if types.contains(&DataType::Float64) { DataType::Float64 } else { DataType::Float32 };
+    mixed.then_some(ty)
+}
+
+/// A value of one of several types that `float_of` has a type for.
+pub fn float(value: Expr, ty: &DataType, to: &DataType) -> Expr {
+    if ty == to || !(ty.is_decimal() || ty.is_floating()) {
+        return value;
+    }
+    let exact = match &value {
+        Expr::Literal(ScalarValue::Decimal128(Some(digits), _, scale), _) => format!("{digits}e{}", -i16::from(*scale)).parse::<f64>().ok(),
+        _ => None,
+    };
+    match exact {
+        Some(exact) if *to == DataType::Float64 => lit(exact),
+        _ => cast_to(value, to.clone()),
+    }
+}
+
+/// One time less another; `None` if these are no times, or both dates.
+pub fn difference(left: &Expr, right: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
+    let (Ok(from), Ok(to)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
+    let is_timestamp = |ty: &DataType| matches!(ty, DataType::Timestamp(_, _));
+    let is_moment = |ty: &DataType| is_timestamp(ty) || matches!(ty, DataType::Date32 | DataType::Date64);
+    if !is_moment(&from) || !is_moment(&to) || !(is_timestamp(&from) || is_timestamp(&to)) {
+        return Ok(None);
+    }
+    let has_zone = |ty: &DataType| matches!(ty, DataType::Timestamp(_, Some(_)));
+    let either = has_zone(&from) || has_zone(&to);
+    let instant = |e: &Expr, ty: &DataType| match either && !has_zone(ty) {
+        true => cast_to(e.clone(), SqlType::TimestampTz.to_arrow()),
+        false => e.clone(),
+    };
+    function(TIME_SINCE, vec![instant(left, &from), instant(right, &to)]).map(Some)
+}
+
+/// What an average of intervals is taken of: lengths, whose average is an interval again.
+pub fn averaged(args: &[Expr], schema: &DFSchema) -> DfResult<Option<Vec<Expr>>> {
+    match args {
+        [arg] if matches!(arg.get_type(schema), Ok(DataType::Interval(_))) => {
+            let length = function(INTERVAL_LENGTH, vec![arg.clone()])?;
+            Ok(Some(vec![cast_to(length, DataType::Duration(TimeUnit::Microsecond))]))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What a value is sorted by.
+pub fn sorted(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    match expr.get_type(schema) {
+        Ok(DataType::Interval(_)) => function(INTERVAL_LENGTH, vec![expr]).map(Transformed::yes),
+        _ => Ok(Transformed::no(expr)),
+    }
+}
+
+/// Whether a literal in quotes is read as a time or an interval beside one.
+pub fn is_temporal(ty: &DataType) -> bool {
+    use DataType::*;
+    matches!(ty, Date32 | Date64 | Time32(_) | Time64(_) | Timestamp(_, _) | Interval(_) | Duration(_))
+}
+
+/// A literal in quotes as a value of a field's type.
+pub fn literal_as(expr: Expr, to: &Field) -> Expr {
+    let ty = SqlType::from_field(to);
+    if let (Some(SqlType::TimestampTz), Some(text)) = (&ty, quoted(&expr)) {
+        return instant(text);
+    }
+    match ty {
+        Some(ty) if is_temporal(to.data_type()) => cast_literal(expr, &ty.field("", true)),
+        _ => cast_literal(expr, to),
+    }
+}
+
+/// The text of a literal in quotes.
+pub fn quoted(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
+        _ => None,
+    }
+}
+
+/// The instant that a text means. One without a zone is in the session's.
+pub fn instant(text: &str) -> Expr {
+    let zoned = SqlType::TimestampTz.to_arrow();
+    match (parse::timestamptz(text.trim()), names_zone(text.trim())) {
+        (Ok(_), false) => cast_to(cast_to(lit(text), SqlType::Timestamp.to_arrow()), zoned),
+        (Ok(micros), true) => lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("+00:00".into()))),
+        // Its zone may have a name.
+        (Err(_), _) => cast_to(lit(text), zoned),
+    }
+}
+
+fn names_zone(text: &str) -> bool {
+    let clock = text.split_once([' ', 'T']).map_or("", |(_, clock)| clock);
+    !text.starts_with(|c: char| c.is_ascii_digit()) || clock.contains(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.' | ' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_numeric_beside_a_float_is_one() {
+        let half = lit(ScalarValue::Decimal128(Some(5), 2, 1));
+        let types = [DataType::Float64, DataType::Decimal128(2, 1)];
+        let both = compared(&[lit(1.0), half.clone()], &types).unwrap().unwrap();
+        assert_eq!(both, vec![lit(1.0), lit(0.5)]);
+        assert_eq!(compared(&[lit(1), half], &[DataType::Int32, DataType::Decimal128(2, 1)]).unwrap(), None);
+        assert_eq!(float_of(&[DataType::Float32, DataType::Decimal128(2, 1)]), Some(DataType::Float32));
+        assert_eq!(float_of(&[DataType::Float64, DataType::Int32]), None);
+    }
+
+    #[test]
+    fn a_text_says_whether_it_names_a_zone() {
+        for text in ["2024-01-01 10:00", "2024-1-1", "20240101 10:00:00.5"] {
+            assert!(!names_zone(text), "{text}");
+        }
+        for text in ["2024-01-01T10:00Z", "2024-01-01 10:00-05", "epoch"] {
+            assert!(names_zone(text), "{text}");
+        }
+    }
+}
