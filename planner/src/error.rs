@@ -211,6 +211,15 @@ fn quoted(message: &str) -> Option<SqlError> {
     })
 }
 
+/// What the parser of regular expressions has to say, in whatever words it is quoted.
+pub fn invalid_regex(message: &str) -> Option<SqlError> {
+    // Quoted with its escapes where the error was printed for programmers.
+    let message = message[message.find("regex parse error")?..].replace("\\n", "\n");
+    let reason = message.lines().find_map(|line| line.trim_start().strip_prefix("error: ")).unwrap_or("syntax error");
+    let reason = reason.trim_end_matches(|c: char| !c.is_alphanumeric());
+    Some(SqlError::new(SqlState("2201B"), format!("invalid regular expression: {reason}")))
+}
+
 fn from_plan_message(message: &str) -> SqlError {
     if let Some(error) = quoted(message) {
         return error;
