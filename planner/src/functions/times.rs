@@ -1,8 +1,10 @@
 //! Functions of dates and times: zones, patterns, calendar units.
 
 use super::PART;
+use super::amended::{columns, result};
 use super::native::{Arg, Memo, Native, map_text, text, texts};
 use super::pattern::Pattern;
+use crate::error::into_datafusion;
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
@@ -502,9 +504,9 @@ pub fn date_trunc(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<Colu
             return of.invoke_with_args(args);
         }
     };
-    let given = super::amended::columns(&args)?;
-    let truncated = years_floor(&given[1], years, first).map_err(crate::error::into_datafusion)?;
-    super::amended::result(cast(&truncated, args.return_field.data_type())?, &args)
+    let given = columns(&args)?;
+    let truncated = years_floor(&given[1], years, first).map_err(into_datafusion)?;
+    result(cast(&truncated, args.return_field.data_type())?, &args)
 }
 
 /// The start of so many years, counted from a first one, that hold a time.
