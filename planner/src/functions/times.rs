@@ -517,7 +517,8 @@ fn years_floor(times: &ArrayRef, years: i32, first: i32) -> Result<ArrayRef, Sql
         let start = NaiveDate::from_ymd_opt(year, 1, 1).ok_or_else(out_of_range)?;
         Ok(Some(start.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()))
     };
-    typed(micros(times)?.iter().map(convert), calendar_type(Some(times.data_type())))
+    let zoned = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
+    typed(micros(times)?.iter().map(convert), if zoned { SqlType::TimestampTz } else { SqlType::Timestamp })
 }
 
 /// What one time is after another in years, months, days and time; a day that is missing is one of the earlier time's month.
