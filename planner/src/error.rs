@@ -210,7 +210,7 @@ fn quoted(message: &str) -> Option<SqlError> {
     let error = SqlError::new(state, text);
     let hint = rest.split_once(" HINT: ").map(|(_, hint)| hint.split(" No function matches").next().unwrap_or(hint).trim_end());
     Some(match hint {
-        Some(hint) => error.with_hint(hint),
+        Some(hint) => error.with_hint(format!("{}.", hint.trim_end_matches('.'))),
         None => error,
     })
 }

@@ -2,17 +2,19 @@
 
 use super::SIMILAR_TO;
 use super::native::{Arg, Memo, Native, map_text, text, texts};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
-use eddyline_common::{SqlError, SqlState};
+use eddyline_common::{SqlError, SqlState, SqlType};
 use regex::Regex;
 use std::sync::Arc;
 
 pub const FUNCTIONS: &[Native] = &[
     Native::partial("regexp_extract", &[Arg::Text, Arg::Text], &[Arg::BigInt], text, regexp_extract),
+    Native::total("length", &[Arg::TextOrBytes], &[], |_| SqlType::Integer, length),
+    Native::total("octet_length", &[Arg::TextOrBytes], &[], |_| SqlType::Integer, octet_length),
     Native::total(SIMILAR_TO, &[Arg::Text], &[Arg::Text], text, similar_to),
     Native::partial("split_index", &[Arg::Text, Arg::Any, Arg::BigInt], &[], text, split_index),
 ];
@@ -34,6 +36,20 @@ fn regexp_extract(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 fn invalid_regex(error: &regex::Error) -> SqlError {
     crate::error::invalid_regex(&error.to_string())
         .unwrap_or_else(|| SqlError::new(SqlState("2201B"), format!("invalid regular expression: {error}")))
+}
+
+/// Letters of a text, bytes of a bytea.
+fn length(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    match args[0].as_string_opt::<i32>() {
+        Some(texts) => Ok(Arc::new(texts.iter().map(|text| text.map(|text| text.chars().count() as i32)).collect::<Int32Array>())),
+        None => octet_length(args),
+    }
+}
+
+fn octet_length(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let bytes = cast(&args[0], &DataType::Binary)?;
+    let lengths: Int32Array = bytes.as_binary::<i32>().iter().map(|bytes| bytes.map(|bytes| bytes.len() as i32)).collect();
+    Ok(Arc::new(lengths))
 }
 
 /// The regular expression that stands for a pattern of `SIMILAR TO`, by its escape: a backslash if none is given, none if empty.
