@@ -69,13 +69,13 @@ fn settled(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 
 /// The array that a null is put to: there the null is an array too, and one of nothing.
 fn beside_null(binary: &RawBinaryExpr, schema: &DFSchema) -> Option<Expr> {
-    let (left, right) = (binary.left.get_type(schema).ok()?, binary.right.get_type(schema).ok()?);
-    let is_list = |ty: &DataType| matches!(ty, DataType::List(_));
-    match (is_list(&left), is_list(&right)) {
-        (true, false) if right.is_null() => Some(binary.left.clone()),
-        (false, true) if left.is_null() => Some(binary.right.clone()),
-        _ => None,
-    }
+    let is_null = |expr: &Expr| matches!(expr, Expr::Literal(ScalarValue::Null, _));
+    let list = match (is_null(&binary.left), is_null(&binary.right)) {
+        (false, true) => &binary.left,
+        (true, false) => &binary.right,
+        _ => return None,
+    };
+    matches!(list.get_type(schema), Ok(DataType::List(_))).then(|| list.clone())
 }
 
 /// An interval times a number, either way round, or by one.

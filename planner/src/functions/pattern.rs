@@ -184,7 +184,7 @@ impl Pattern {
                     continue;
                 }
                 Piece::Name(field, case, width) => {
-                    let name = name_of(*field, at).unwrap_or_default();
+                    let (name, width) = (name_of(*field, at).unwrap_or_default(), *width);
                     let name = match case {
                         Case::Upper => name.to_uppercase(),
                         Case::Lower => name.to_lowercase(),
