@@ -244,10 +244,14 @@ fn numeric_overflow(message: &str) -> Option<SqlError> {
 
 /// A call of a function that takes no such arguments. Where types are bound DataFusion tells them, later it does not.
 fn no_such_function(message: &str) -> Option<SqlError> {
-    let call = match message.split_once("No function matches the given name and argument types '") {
-        Some((_, rest)) => shown_call(rest.split_once("'. You might").map_or(rest, |(call, _)| call)),
-        None => message.split_once("Function '")?.1.split_once("' failed to match any signature")?.0.to_string(),
+    let between = |from: &str, to: &str| Some(message.split_once(from)?.1.split_once(to)?.0);
+    let bound = between("No function matches the given name and argument types '", "'. You might").map(shown_call);
+    let coerced = || {
+        let name = between("arguments to satisfy a call to '", "' function")?;
+        Some(shown_call(&format!("{name}({})", between("coercion from ", " to the signature")?)))
     };
+    let named = || between("Function '", "' failed to match any signature").map(str::to_string);
+    let call = bound.or_else(coerced).or_else(named)?;
     let hint = "No function matches the given name and argument types. You might need to add explicit type casts.";
     Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {call} does not exist")).with_hint(hint))
 }
