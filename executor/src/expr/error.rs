@@ -4,17 +4,18 @@
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use eddyline_common::{SqlError, SqlState};
+use eddyline_planner::in_postgres_words;
 
 /// The error of an evaluation. Classes 22 and 23 (data) are errors of a row; all others are errors of the job.
 pub(crate) fn evaluation_error(error: DataFusionError) -> SqlError {
     match error {
         DataFusionError::ArrowError(inner, _) => arrow_error(*inner),
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => evaluation_error(*inner),
-        DataFusionError::Execution(message) => SqlError::new(SqlState::INVALID_PARAMETER, primary_line(&message)),
+        DataFusionError::Execution(message) => invalid(&message),
         DataFusionError::NotImplemented(message) => SqlError::unsupported(primary_line(&message)),
         DataFusionError::External(inner) => match inner.downcast::<SqlError>() {
             Ok(error) => *error,
-            Err(other) => SqlError::new(SqlState::INVALID_PARAMETER, primary_line(&other.to_string())),
+            Err(other) => invalid(&other.to_string()),
         },
         DataFusionError::Shared(inner) => SqlError::new(SqlState::INVALID_PARAMETER, primary_line(&inner.strip_backtrace())),
         other => SqlError::internal(primary_line(&other.strip_backtrace())),
@@ -28,16 +29,21 @@ pub(crate) fn arrow_error(error: ArrowError) -> SqlError {
             let what = what.strip_prefix("Overflow happened on: ").unwrap_or(&what);
             SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("value out of range: {}", primary_line(what)))
         }
-        ArrowError::CastError(what) | ArrowError::ParseError(what) => SqlError::new(SqlState::INVALID_TEXT, cast_message(&what)),
-        ArrowError::ComputeError(what) | ArrowError::InvalidArgumentError(what) => {
-            SqlError::new(SqlState::INVALID_PARAMETER, primary_line(&what))
+        ArrowError::CastError(what) | ArrowError::ParseError(what) => {
+            in_postgres_words(&what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_TEXT, cast_message(&what)))
         }
+        ArrowError::ComputeError(what) | ArrowError::InvalidArgumentError(what) => invalid(&what),
         ArrowError::ExternalError(inner) => match inner.downcast::<DataFusionError>() {
             Ok(error) => evaluation_error(*error),
             Err(other) => SqlError::new(SqlState::INVALID_PARAMETER, primary_line(&other.to_string())),
         },
         other => SqlError::internal(primary_line(&other.to_string())),
     }
+}
+
+/// What a function says of a value that does not suit it.
+fn invalid(what: &str) -> SqlError {
+    in_postgres_words(what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_PARAMETER, primary_line(what)))
 }
 
 /// Whether the error lies in the data of a row, so that the row can be rejected and the rest go on.

@@ -32,6 +32,11 @@ impl ExprPlanner for Operands {
         {
             return Ok(PlannerResult::Planned(scaled));
         }
+        if binary.op == StringConcat
+            && let Some(list) = beside_null(&binary, schema)
+        {
+            return Ok(PlannerResult::Planned(list));
+        }
         if !matches!(binary.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
             return Ok(PlannerResult::Original(binary));
         }
@@ -60,6 +65,17 @@ impl ExprPlanner for Operands {
 /// A CASE that begins with a literal in quotes is of the type of its other branches.
 fn settled(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     if matches!(expr, Expr::Case(_)) { Ok(alternatives::in_expr(expr, schema)?.data) } else { Ok(expr) }
+}
+
+/// The array that a null is put to: there the null is an array too, and one of nothing.
+fn beside_null(binary: &RawBinaryExpr, schema: &DFSchema) -> Option<Expr> {
+    let is_null = |expr: &Expr| matches!(expr, Expr::Literal(ScalarValue::Null, _));
+    let list = match (is_null(&binary.left), is_null(&binary.right)) {
+        (false, true) => &binary.left,
+        (true, false) => &binary.right,
+        _ => return None,
+    };
+    matches!(list.get_type(schema), Ok(DataType::List(_))).then(|| list.clone())
 }
 
 /// An interval times a number, either way round, or by one.

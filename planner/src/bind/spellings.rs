@@ -6,6 +6,7 @@ use super::window::GROUP_WINDOW_COLUMNS;
 use crate::error::fold;
 use crate::functions::pattern::{DEFAULT as DEFAULT_PATTERN, is_postgres};
 use crate::functions::percentile::{CONTINUOUS, DISCRETE};
+use crate::functions::{PART, SIMILAR_TO};
 use datafusion::sql::sqlparser::ast::*;
 
 /// The expression that stands for another one.
@@ -22,11 +23,36 @@ pub fn replacement(expr: &mut Expr, zone: &str) -> Option<Expr> {
             };
             Some(call(name, vec![left.as_ref().clone(), right.as_ref().clone()]))
         }
+        Expr::SimilarTo { negated, expr, pattern, escape_char } => {
+            let escape = escape_char.clone().map(Expr::Value);
+            let regex = call(SIMILAR_TO, [pattern.as_ref().clone()].into_iter().chain(escape).collect());
+            let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+            Some(Expr::BinaryOp { left: expr.clone(), op, right: Box::new(regex) })
+        }
+        // Not for a subquery, which is another expression to the binder.
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } if !matches!(right.as_ref(), Expr::Subquery(_)) => {
+            let any = Expr::AnyOp { left: left.clone(), compare_op: BinaryOperator::Eq, right: right.clone(), is_some: false };
+            Some(Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(any))) })
+        }
+        Expr::Extract { field, expr, .. } => fraction(&field.to_string(), expr),
         Expr::AtTimeZone { timestamp, time_zone } => Some(call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()])),
         Expr::Ceil { expr, field } => to_unit("eddyline_ceil", expr, field),
         Expr::Floor { expr, field } => to_unit("eddyline_floor", expr, field),
         _ => None,
     }
+}
+
+/// A part that has a fraction, or none that depends on the zone of the session.
+fn fraction(field: &str, time: &Expr) -> Option<Expr> {
+    let field = field.to_lowercase();
+    let unit = match field.as_str() {
+        "epoch" => "epoch",
+        "second" | "seconds" | "sec" | "secs" => "second",
+        "millisecond" | "milliseconds" | "ms" | "msec" => "millisecond",
+        "microsecond" | "microseconds" | "us" | "usec" => "microsecond",
+        _ => return None,
+    };
+    Some(call(PART, vec![string_expr(unit), time.clone()]))
 }
 
 /// `CEIL(time TO DAY)`.
@@ -43,13 +69,7 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     let args: Vec<Expr> = arguments(function).into_iter().cloned().collect();
     let own = |i: usize| args[i].clone();
     let now = || call("now", vec![]);
-    let part = |field: &str| {
-        let time = match own(0) {
-            null @ Expr::Value(ValueWithSpan { value: Value::Null, .. }) => cast(null, DataType::Timestamp(None, TimezoneInfo::None)),
-            time => time,
-        };
-        cast(call("date_part", vec![string_expr(field), time]), DataType::BigInt(None))
-    };
+    let part = |field: &str| cast(call("date_part", vec![string_expr(field), time_of(own(0))]), DataType::BigInt(None));
     let pattern = |i: usize| args.get(i).cloned().unwrap_or_else(|| string_expr(DEFAULT_PATTERN));
     Some(match (name.as_str(), args.len()) {
         ("tumble_start" | "hop_start" | "cumulate_start" | "session_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
@@ -75,7 +95,14 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             Expr::Identifier(unit) => call(&name, vec![string_expr(&unit.value), own(1), own(2)]),
             _ => return None,
         },
-        ("year" | "quarter" | "month" | "week" | "hour" | "minute" | "second", 1) => part(&name),
+        ("year" | "quarter" | "month" | "week" | "hour" | "minute", 1) => part(&name),
+        ("second", 1) => cast(call("floor", vec![call(PART, vec![string_expr("second"), time_of(own(0))])]), DataType::BigInt(None)),
+        ("date_part" | "datepart", 2) => return fraction(literal(&args[0])?, &args[1]),
+        ("age", 1) => {
+            let midnight = cast(cast(now(), DataType::Date), DataType::Timestamp(None, TimezoneInfo::None));
+            call("age", vec![midnight, own(0)])
+        }
+        ("make_interval", _) => call("make_interval", interval_parts(function)?),
         ("dayofmonth", 1) => part("day"),
         ("dayofyear", 1) => part("doy"),
         ("dayofweek", 1) => {
@@ -135,6 +162,30 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
         }
         _ => return None,
     })
+}
+
+/// A null has no type of itself.
+fn time_of(value: Expr) -> Expr {
+    match value {
+        null @ Expr::Value(ValueWithSpan { value: Value::Null, .. }) => cast(null, DataType::Timestamp(None, TimezoneInfo::None)),
+        time => time,
+    }
+}
+
+/// What MAKE_INTERVAL is given by place and by name, in the order of its parts; 0 where it is given nothing.
+fn interval_parts(function: &Function) -> Option<Vec<Expr>> {
+    const NAMES: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let mut parts: Vec<Expr> = NAMES.iter().map(|_| number("0")).collect();
+    for (i, given) in list.args.iter().enumerate() {
+        let (at, value) = match given {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (i, value),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (NAMES.iter().position(|n| *n == fold(name))?, value),
+            _ => return None,
+        };
+        *parts.get_mut(at)? = value.clone();
+    }
+    Some(parts)
 }
 
 /// `TUMBLE_ROWTIME`, `TUMBLE_PROCTIME` and kin: the window's own time. Whether that is event time or processing time follows from the

@@ -1,7 +1,8 @@
 //! Integer arithmetic that fails instead of wrapping. DataFusion's `+`, `-` and `*` wrap, in constants too; after type
 //! coercion they are replaced by these functions, which report 22003. A streaming plan turns them back into operators,
-//! which the executor checks by itself.
+//! which the executor checks by itself. On the way calls of DataFusion's functions become calls of ours (`amended`).
 
+use super::amended;
 use crate::plan::BinaryOp;
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use datafusion::arrow::compute::try_binary;
@@ -52,7 +53,12 @@ pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 }
 
 fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return Ok(Transformed::no(expr)) };
+    let (left, op, right) = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => (left, op, right),
+        Expr::Negative(inner) => return negated(inner, schema),
+        Expr::ScalarFunction(call) => return Ok(amended_call(call)),
+        other => return Ok(Transformed::no(other)),
+    };
     let function = match op {
         Operator::Plus => Some(&ADD),
         Operator::Minus => Some(&SUBTRACT),
@@ -67,6 +73,24 @@ fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
         return Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf((*function).clone(), vec![*left, *right]))));
     }
     Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+}
+
+/// An integer is taken from zero, because DataFusion's negation wraps.
+fn negated(inner: Box<Expr>, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let ty = inner.get_type(schema).unwrap_or(DataType::Null);
+    if !ty.is_signed_integer() {
+        return Ok(Transformed::no(Expr::Negative(inner)));
+    }
+    let zero = Expr::Literal(ScalarValue::new_zero(&ty)?, None);
+    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(SUBTRACT.clone(), vec![zero, *inner]))))
+}
+
+/// DataFusion's planner calls functions of its own where the registry has ours.
+fn amended_call(call: ScalarFunction) -> Transformed<Expr> {
+    match amended::in_place_of(&call.func) {
+        Some(func) => Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: call.args })),
+        None => Transformed::no(Expr::ScalarFunction(call)),
+    }
 }
 
 static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Plus)));

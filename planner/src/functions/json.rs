@@ -17,7 +17,9 @@ pub const FUNCTIONS: &[Native] = &[
     Native::partial("json_get_path", &[Arg::Text, Arg::Text], &[], json, get_path_json),
     Native::partial("json_get_path_text", &[Arg::Text, Arg::Text], &[], text, get_path_text),
     Native::total("jsonb_typeof", &[Arg::Text], &[], text, type_of),
+    Native::total("json_typeof", &[Arg::Text], &[], text, type_of),
     Native::total("jsonb_array_length", &[Arg::Text], &[], |_| SqlType::Integer, array_length),
+    Native::total("json_array_length", &[Arg::Text], &[], |_| SqlType::Integer, array_length),
     Native::total("eddyline_json", &[Arg::Text], &[], json, checked),
     Native::partial("eddyline_try_json", &[Arg::Text], &[], json, if_json),
 ];

@@ -3,10 +3,12 @@
 //!
 //! - `clock`: `now()` and kin; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `coalesce`: with literals that have no type yet
-//! - `texts`, `json`, `times`, `intervals`, `numbers`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `texts`, `json`, `times`, `intervals`, `numbers`, `lists`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `amended`: which of DataFusion's functions do something else
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
 
+mod amended;
 mod arrays;
 mod as_of;
 pub mod checked;
@@ -14,6 +16,7 @@ mod clock;
 mod coalesce;
 mod intervals;
 mod json;
+mod lists;
 mod native;
 mod not_null;
 mod numbers;
@@ -49,6 +52,10 @@ pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 /// What an UNNEST in FROM is over: a list, or a map's entries as one.
 pub const ENTRIES: &str = "eddyline_entries";
 pub const NOW: &str = "now";
+/// The regular expression of a pattern of `SIMILAR TO`.
+pub const SIMILAR_TO: &str = "eddyline_similar_to";
+/// The parts of a time that have a fraction.
+pub const PART: &str = "eddyline_part";
 /// A double's first digits.
 pub const APPROXIMATE: &str = "eddyline_approximate";
 /// Its first argument, which is not null, or an error that names the second.
@@ -103,7 +110,8 @@ fn register_defaults(functions: &mut Functions) -> Result<()> {
 
 /// Adds our functions to a registry, over DataFusion's of the same name.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    for udf in ours().into_iter().map(Arc::new).chain(crate::casts::functions()).chain(text_types::functions()) {
+    let others = crate::casts::functions().into_iter().chain(text_types::functions()).chain(amended::functions());
+    for udf in ours().into_iter().map(Arc::new).chain(others) {
         registry.register_udf(udf).map_err(|e| crate::error::from_datafusion(e, None))?;
     }
     for udaf in percentile::functions() {
@@ -129,7 +137,7 @@ fn ours() -> Vec<ScalarUDF> {
     ];
     functions.extend(checked::functions());
     functions.extend(
-        [texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS, numbers::FUNCTIONS, intervals::FUNCTIONS]
+        [texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS, intervals::FUNCTIONS, numbers::FUNCTIONS, lists::FUNCTIONS]
             .concat()
             .into_iter()
             .map(ScalarUDF::new_from_impl),

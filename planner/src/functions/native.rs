@@ -13,6 +13,8 @@ use std::sync::{Arc, LazyLock};
 #[derive(Clone, Copy, Debug)]
 pub enum Arg {
     Text,
+    /// A text, or a bytea as it is.
+    TextOrBytes,
     BigInt,
     /// A timestamp of either kind; dates and texts become timestamps without a zone.
     Time,
@@ -31,6 +33,8 @@ impl Arg {
             (Arg::Time, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 | DataType::Null) => timestamp(),
             (Arg::Time, text) if text.is_string() => timestamp(),
             (Arg::Text, text) if text.is_string() || text.is_null() => DataType::Utf8,
+            (Arg::TextOrBytes, text) if text.is_string() || text.is_null() => DataType::Utf8,
+            (Arg::TextOrBytes, bytes) if bytes.is_binary() => DataType::Binary,
             (Arg::Number, number) if number.is_numeric() => number.clone(),
             (Arg::Number, DataType::Null) => DataType::Float64,
             (Arg::BigInt, number) if number.is_numeric() || number.is_null() => DataType::Int64,
@@ -104,7 +108,8 @@ impl ScalarUDFImpl for Native {
             let shown: Vec<String> =
                 given.iter().map(|ty| SqlType::from_arrow(ty).map_or_else(|| ty.to_string(), |ty| ty.to_string())).collect();
             let message = format!("function {}({}) does not exist", self.name, shown.join(", "));
-            DataFusionError::External(Box::new(SqlError::new(SqlState::UNDEFINED_FUNCTION, message)))
+            let hint = "No function matches the given name and argument types. You might need to add explicit type casts.";
+            DataFusionError::External(Box::new(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(hint)))
         })
     }
 

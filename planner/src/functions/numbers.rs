@@ -1,10 +1,18 @@
-//! Functions of numbers that DataFusion has not, and intervals times numbers.
+//! Functions of numbers that DataFusion has not, or without PostgreSQL's errors; and intervals times numbers.
 
-use super::native::{Arg, Native};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, IntervalMonthDayNanoArray};
-use datafusion::arrow::compute::{cast, unary};
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Float64Type, IntervalMonthDayNano, IntervalMonthDayNanoType};
+use super::amended::{columns, result};
+use super::checked::out_of_range;
+use super::native::{Arg, Native, map_text, text};
+use crate::error::into_datafusion;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int32Array, IntervalMonthDayNanoArray};
+use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, unary};
+use datafusion::arrow::datatypes::{
+    DataType, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+};
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use eddyline_common::{SqlError, SqlState, SqlType};
+use std::fmt::Write;
 use std::sync::Arc;
 
 pub const TIMES: &str = "eddyline_interval_times";
@@ -13,6 +21,11 @@ pub const OVER: &str = "eddyline_interval_over";
 pub const FUNCTIONS: &[Native] = &[
     Native::total("sign", &[Arg::Number], &[], number, sign),
     Native::total(super::APPROXIMATE, &[Arg::Number], &[], |_| SqlType::Double, approximate),
+    Native::total("to_hex", &[Arg::Number], &[], text, to_hex),
+    Native::total("div", &[Arg::Number, Arg::Number], &[], |_| SqlType::Decimal { precision: 38, scale: 0 }, div),
+    Native::total("width_bucket", &[Arg::Number, Arg::Number, Arg::Number, Arg::BigInt], &[], |_| SqlType::Integer, width_bucket),
+    Native::partial("num_nulls", &[Arg::Any], &[Arg::Any; 63], |_| SqlType::Integer, num_nulls),
+    Native::partial("num_nonnulls", &[Arg::Any], &[Arg::Any; 63], |_| SqlType::Integer, num_nonnulls),
     Native::total(TIMES, &[Arg::Any, Arg::Number], &[], |_| SqlType::Interval, times),
     Native::total(OVER, &[Arg::Any, Arg::Number], &[], |_| SqlType::Interval, over),
 ];
@@ -40,6 +53,134 @@ fn sign(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     }
     let sign = |v: f64| if v == 0.0 || v.is_nan() { v } else { v.signum() };
     Ok(Arc::new(unary::<_, _, Float64Type>(&doubles(&args[0])?, sign)))
+}
+
+/// `abs`: the smallest integer of a type has none.
+pub fn abs(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let name = SqlType::from_arrow(&args.args[0].data_type()).filter(|_| args.args[0].data_type().is_integer());
+    of.invoke_with_args(args).map_err(|error| match name {
+        Some(ty) => out_of_range(&ty.to_string()),
+        None => error,
+    })
+}
+
+/// `round`: of two doubles as near, the even one; a numeric goes away from zero.
+pub fn round(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let [value] = args.args.as_slice() else { return of.invoke_with_args(args) };
+    let column: ArrayRef = match value.data_type() {
+        DataType::Float32 => Arc::new(unary::<_, _, Float32Type>(columns(&args)?[0].as_primitive::<Float32Type>(), f32::round_ties_even)),
+        DataType::Float64 => Arc::new(unary::<_, _, Float64Type>(columns(&args)?[0].as_primitive::<Float64Type>(), f64::round_ties_even)),
+        _ => return of.invoke_with_args(args),
+    };
+    result(column, &args)
+}
+
+pub fn sqrt(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    for value in columns(&args)? {
+        refuse(&value, |v| (v < 0.0).then(|| SqlError::new(SqlState("2201F"), "cannot take square root of a negative number")))?;
+    }
+    of.invoke_with_args(args)
+}
+
+/// `ln` and `log` with a base or without.
+pub fn logarithm(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let fault = |v: f64| match v {
+        v if v == 0.0 => Some(SqlError::new(SqlState("2201E"), "cannot take logarithm of zero")),
+        v if v < 0.0 => Some(SqlError::new(SqlState("2201E"), "cannot take logarithm of a negative number")),
+        _ => None,
+    };
+    for value in columns(&args)? {
+        refuse(&value, fault)?;
+    }
+    of.invoke_with_args(args)
+}
+
+pub fn power(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let given = columns(&args)?;
+    let (bases, exponents) = (doubles(&given[0]).map_err(into_datafusion)?, doubles(&given[1]).map_err(into_datafusion)?);
+    for (base, exponent) in bases.iter().zip(exponents.iter()) {
+        let fault = match (base, exponent) {
+            (Some(base), Some(exponent)) if base == 0.0 && exponent < 0.0 => "zero raised to a negative power is undefined",
+            (Some(base), Some(exponent)) if base < 0.0 && base.is_finite() && exponent.is_finite() && exponent.fract() != 0.0 => {
+                "a negative number raised to a non-integer power yields a complex result"
+            }
+            _ => continue,
+        };
+        return Err(into_datafusion(SqlError::new(SqlState("2201F"), fault)));
+    }
+    of.invoke_with_args(args)
+}
+
+/// The first fault of a number in a column.
+fn refuse(column: &ArrayRef, fault: impl Fn(f64) -> Option<SqlError>) -> DfResult<()> {
+    let fault = doubles(column).map_err(into_datafusion)?.iter().flatten().find_map(fault);
+    fault.map_or(Ok(()), |error| Err(into_datafusion(error)))
+}
+
+/// A negative number as the complement of its own width.
+fn to_hex(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let narrow = matches!(args[0].data_type(), DataType::Int16 | DataType::Int32);
+    let numbers = cast(&args[0], if narrow { &DataType::Int32 } else { &DataType::Int64 })?;
+    map_text(args, |row, out| {
+        let written = match narrow {
+            true => write!(out, "{:x}", numbers.as_primitive::<Int32Type>().value(row)),
+            false => write!(out, "{:x}", numbers.as_primitive::<Int64Type>().value(row)),
+        };
+        written.expect("a string grows");
+        Ok(true)
+    })
+}
+
+/// A quotient without its fraction.
+fn div(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let whole = args.iter().all(|a| a.data_type().is_integer());
+    let ty = DataType::Decimal128(38, if whole { 0 } else { 9 });
+    let options = CastOptions { safe: false, ..Default::default() };
+    let (left, right) = (cast_with_options(&args[0], &ty, &options)?, cast_with_options(&args[1], &ty, &options)?);
+    let one = |(left, right): (Option<i128>, Option<i128>)| match (left, right) {
+        (Some(_), Some(0)) => Err(SqlError::new(SqlState::DIVISION_BY_ZERO, "division by zero")),
+        (Some(left), Some(right)) => Ok(Some(left / right)),
+        _ => Ok(None),
+    };
+    let pairs = left.as_primitive::<Decimal128Type>().iter().zip(right.as_primitive::<Decimal128Type>().iter());
+    let quotients: Decimal128Array = pairs.map(one).collect::<Result<_, SqlError>>()?;
+    Ok(Arc::new(quotients.with_precision_and_scale(38, 0)?))
+}
+
+/// Which of so many equal parts between two bounds a number is in: 0 before the first, one more than there are behind the last.
+fn width_bucket(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, from, to) = (doubles(&args[0])?, doubles(&args[1])?, doubles(&args[2])?);
+    let counts = args[3].as_primitive::<Int64Type>();
+    let fault = |message: &str| Err(SqlError::new(SqlState("2201G"), message));
+    let one = |row: usize| {
+        if args.iter().any(|a| a.is_null(row)) {
+            return Ok(None);
+        }
+        let (value, from, to, count) = (values.value(row), from.value(row), to.value(row), counts.value(row));
+        match i32::try_from(count).ok().and_then(|count| count.checked_add(1)) {
+            _ if count <= 0 => fault("count must be greater than zero"),
+            _ if from == to => fault("lower bound cannot equal upper bound"),
+            _ if value.is_nan() || !from.is_finite() || !to.is_finite() => fault("operand and bounds must be numbers"),
+            Some(_) => Ok(Some((((value - from) / (to - from) * count as f64).floor() + 1.0).clamp(0.0, count as f64 + 1.0) as i32)),
+            None => Err(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, "integer out of range")),
+        }
+    };
+    Ok(Arc::new((0..values.len()).map(one).collect::<Result<Int32Array, SqlError>>()?))
+}
+
+fn num_nulls(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    Ok(counted(args, |is_null| is_null))
+}
+
+fn num_nonnulls(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    Ok(counted(args, |is_null| !is_null))
+}
+
+/// How many arguments of a row pass a test.
+fn counted(args: &[ArrayRef], counts: fn(bool) -> bool) -> ArrayRef {
+    let nulls: Vec<_> = args.iter().map(|a| a.logical_nulls()).collect();
+    let one = |row: usize| nulls.iter().filter(|column| counts(column.as_ref().is_some_and(|n| n.is_null(row)))).count() as i32;
+    Arc::new(Int32Array::from_iter_values((0..args[0].len()).map(one)))
 }
 
 /// To ten digits; next to nothing is nothing.

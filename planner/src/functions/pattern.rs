@@ -26,7 +26,31 @@ enum Field {
     /// The first digits of the fraction.
     Fraction,
     HalfDay,
+    DottedHalfDay,
     Quarter,
+    /// Since midnight.
+    SecondOfDay,
+    Century,
+    WeekYear,
+    /// Of the year, as ISO 8601 counts them.
+    Week,
+    /// The first seven days of the year are the first.
+    PlainWeek,
+    WeekOfMonth,
+    /// From Sunday, which is 1.
+    DayOfWeek,
+    /// From Monday, which is 1.
+    IsoDayOfWeek,
+    /// Days since 4714 BC.
+    Julian,
+}
+
+/// The letters of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    Upper,
+    Lower,
+    Title,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +58,8 @@ enum Piece {
     Text(String),
     /// A field with the digits it is padded to.
     Field(Field, usize),
+    /// A name in the letters that PostgreSQL's pattern shows, with the letters it is padded to.
+    Name(Field, Case, usize),
 }
 
 #[derive(Clone, Debug)]
@@ -45,13 +71,23 @@ const MONTHS: [&str; 12] =
     ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
-/// PostgreSQL's fields, longer names first.
+/// What the Julian day is ahead of the days since the year 1.
+const JULIAN_DAY_ZERO: i64 = 1_721_425;
+/// Letters of the longest names of months and days.
+const NAME_WIDTH: usize = 9;
+
+/// PostgreSQL's fields with the digits or letters they are padded to, longer names first.
 const POSTGRES: &[(&str, Field, usize)] = &[
+    ("month", Field::MonthName, NAME_WIDTH),
+    ("sssss", Field::SecondOfDay, 0),
     ("hh24", Field::Hour, 2),
     ("hh12", Field::HalfDayHour, 2),
-    ("month", Field::MonthName, 0),
     ("yyyy", Field::Year, 4),
-    ("day", Field::DayName, 0),
+    ("iyyy", Field::WeekYear, 4),
+    ("ssss", Field::SecondOfDay, 0),
+    ("a.m.", Field::DottedHalfDay, 0),
+    ("p.m.", Field::DottedHalfDay, 0),
+    ("day", Field::DayName, NAME_WIDTH),
     ("ddd", Field::DayOfYear, 3),
     ("mon", Field::ShortMonthName, 0),
     ("ff3", Field::Fraction, 3),
@@ -67,7 +103,14 @@ const POSTGRES: &[(&str, Field, usize)] = &[
     ("yy", Field::ShortYear, 2),
     ("am", Field::HalfDay, 0),
     ("pm", Field::HalfDay, 0),
-    ("q", Field::Quarter, 1),
+    ("iw", Field::Week, 2),
+    ("id", Field::IsoDayOfWeek, 0),
+    ("ww", Field::PlainWeek, 2),
+    ("cc", Field::Century, 2),
+    ("q", Field::Quarter, 0),
+    ("d", Field::DayOfWeek, 0),
+    ("w", Field::WeekOfMonth, 0),
+    ("j", Field::Julian, 0),
 ];
 
 /// Whether a pattern is written the way PostgreSQL does.
@@ -100,6 +143,8 @@ impl Pattern {
     pub fn postgres(pattern: &str) -> Result<Pattern, SqlError> {
         let mut pieces = Vec::new();
         let mut rest = pattern;
+        // `FM` before a field: nothing is padded.
+        let mut fill = true;
         while let Some(c) = rest.chars().next() {
             if c == '"' {
                 let (text, after) = quoted(&rest[1..], '"');
@@ -108,10 +153,15 @@ impl Pattern {
                 continue;
             }
             let lower = |n: usize| rest.get(..n).map(str::to_ascii_lowercase);
+            if lower(2).as_deref() == Some("fm") {
+                fill = false;
+                rest = &rest[2..];
+                continue;
+            }
             match POSTGRES.iter().find(|(name, _, _)| lower(name.len()).as_deref() == Some(name)) {
                 Some((name, field, width)) => {
-                    pieces.push(Piece::Field(*field, *width));
-                    rest = &rest[name.len()..];
+                    pieces.push(postgres_piece(*field, *width, &rest[..name.len()], fill));
+                    (rest, fill) = (&rest[name.len()..], true);
                 }
                 None if c.is_ascii_alphabetic() && c != 'T' => {
                     return Err(unknown(pattern, &rest[..c.len_utf8()]));
@@ -133,31 +183,23 @@ impl Pattern {
                     out.push_str(text);
                     continue;
                 }
+                Piece::Name(field, case, width) => {
+                    let (name, width) = (name_of(*field, at).unwrap_or_default(), *width);
+                    let name = match case {
+                        Case::Upper => name.to_uppercase(),
+                        Case::Lower => name.to_lowercase(),
+                        Case::Title => name.to_string(),
+                    };
+                    write!(out, "{name:<width$}").expect("a string grows");
+                    continue;
+                }
                 Piece::Field(field, width) => (*field, *width),
             };
-            let month = MONTHS[at.month0() as usize];
-            let day = DAYS[at.weekday().num_days_from_monday() as usize];
+            if let Some(name) = name_of(field, at) {
+                out.push_str(name);
+                continue;
+            }
             let number = match field {
-                Field::MonthName => {
-                    out.push_str(month);
-                    continue;
-                }
-                Field::ShortMonthName => {
-                    out.push_str(&month[..3]);
-                    continue;
-                }
-                Field::DayName => {
-                    out.push_str(day);
-                    continue;
-                }
-                Field::ShortDayName => {
-                    out.push_str(&day[..3]);
-                    continue;
-                }
-                Field::HalfDay => {
-                    out.push_str(if at.hour() < 12 { "AM" } else { "PM" });
-                    continue;
-                }
                 Field::Fraction => i64::from(at.nanosecond() / 10u32.pow(9 - width.min(9) as u32)),
                 Field::Year => i64::from(at.year()),
                 Field::ShortYear => i64::from(at.year().rem_euclid(100)),
@@ -169,6 +211,17 @@ impl Pattern {
                 Field::Minute => i64::from(at.minute()),
                 Field::Second => i64::from(at.second()),
                 Field::Quarter => i64::from(at.month0() / 3 + 1),
+                Field::SecondOfDay => i64::from(at.num_seconds_from_midnight()),
+                Field::Century => i64::from((at.year() - 1).div_euclid(100) + 1),
+                Field::WeekYear => i64::from(at.iso_week().year()),
+                Field::Week => i64::from(at.iso_week().week()),
+                Field::PlainWeek => i64::from(at.ordinal0() / 7 + 1),
+                Field::WeekOfMonth => i64::from(at.day0() / 7 + 1),
+                Field::DayOfWeek => i64::from(at.weekday().number_from_sunday()),
+                Field::IsoDayOfWeek => i64::from(at.weekday().number_from_monday()),
+                Field::Julian => i64::from(at.num_days_from_ce()) + JULIAN_DAY_ZERO,
+                // Names are written above.
+                _ => continue,
             };
             write!(out, "{number:0width$}").expect("a string grows");
         }
@@ -186,6 +239,7 @@ impl Pattern {
                     let adjacent = matches!(self.pieces.get(i + 1), Some(Piece::Field(..)));
                     rest = read.field(*field, *width, adjacent, rest)?;
                 }
+                Piece::Name(field, ..) => rest = read.name(*field, rest)?,
             }
         }
         if rest.is_empty() { read.time() } else { None }
@@ -207,13 +261,14 @@ struct Read {
 impl Read {
     /// Takes a field off the front of a text and gives what is left.
     fn field<'a>(&mut self, field: Field, width: usize, adjacent: bool, text: &'a str) -> Option<&'a str> {
-        if let Field::MonthName | Field::ShortMonthName | Field::DayName | Field::ShortDayName | Field::HalfDay = field {
+        if is_name(field) {
             return self.name(field, text);
         }
         let limit = match field {
-            _ if adjacent => width,
-            Field::Year => 9,
-            Field::Fraction => 9,
+            _ if adjacent && width > 0 => width,
+            Field::Year | Field::WeekYear | Field::Fraction => 9,
+            Field::SecondOfDay => 5,
+            Field::Julian => 7,
             _ => width.max(2),
         };
         let digits = text.bytes().take(limit).take_while(u8::is_ascii_digit).count();
@@ -227,6 +282,7 @@ impl Read {
             Field::Hour | Field::HalfDayHour => self.hour = number,
             Field::Minute => self.minute = number,
             Field::Second => self.second = number,
+            Field::SecondOfDay => (self.hour, self.minute, self.second) = (number / 3600, number / 60 % 60, number % 60),
             Field::Fraction => self.nanos = number * 10u32.pow(9 - digits as u32),
             _ => {}
         }
@@ -240,12 +296,13 @@ impl Read {
             Field::ShortMonthName => MONTHS.iter().map(|m| &m[..3]).collect(),
             Field::DayName => DAYS.to_vec(),
             Field::ShortDayName => DAYS.iter().map(|d| &d[..3]).collect(),
+            Field::DottedHalfDay => vec!["A.M.", "P.M."],
             _ => vec!["AM", "PM"],
         };
         let at = names.iter().position(|name| starts(name))?;
         match field {
             Field::MonthName | Field::ShortMonthName => self.month = at as u32 + 1,
-            Field::HalfDay => self.afternoon = Some(at == 1),
+            Field::HalfDay | Field::DottedHalfDay => self.afternoon = Some(at == 1),
             _ => {}
         }
         Some(&text[names[at].len()..])
@@ -262,6 +319,42 @@ impl Read {
         };
         Some(date.and_time(NaiveTime::from_hms_nano_opt(hour, self.minute, self.second, self.nanos)?))
     }
+}
+
+fn is_name(field: Field) -> bool {
+    use Field::*;
+    matches!(field, MonthName | ShortMonthName | DayName | ShortDayName | HalfDay | DottedHalfDay)
+}
+
+/// What a field of names shows of a time.
+fn name_of(field: Field, at: NaiveDateTime) -> Option<&'static str> {
+    let month = MONTHS[at.month0() as usize];
+    let day = DAYS[at.weekday().num_days_from_monday() as usize];
+    let morning = at.hour() < 12;
+    Some(match field {
+        Field::MonthName => month,
+        Field::ShortMonthName => &month[..3],
+        Field::DayName => day,
+        Field::ShortDayName => &day[..3],
+        Field::HalfDay => ["PM", "AM"][usize::from(morning)],
+        Field::DottedHalfDay => ["P.M.", "A.M."][usize::from(morning)],
+        _ => return None,
+    })
+}
+
+/// A field as PostgreSQL's pattern has it: names come in the letters it is written in.
+fn postgres_piece(field: Field, width: usize, written: &str, fill: bool) -> Piece {
+    let width = if fill || field == Field::Fraction { width } else { 0 };
+    if !is_name(field) {
+        return Piece::Field(field, width);
+    }
+    let mut letters = written.chars().filter(char::is_ascii_alphabetic).map(|c| c.is_ascii_uppercase());
+    let case = match (letters.next(), letters.next()) {
+        (Some(true), Some(true)) => Case::Upper,
+        (Some(true), _) => Case::Title,
+        _ => Case::Lower,
+    };
+    Piece::Name(field, case, width)
 }
 
 fn java_field(letter: char, run: usize) -> Option<Piece> {
@@ -326,6 +419,16 @@ mod tests {
         Pattern::postgres("YYYY-MM-DD HH24:MI:SS.US").unwrap().format(at, &mut out);
         assert_eq!(out, "2024-03-05 14:07:09.123456");
         assert_eq!(Pattern::postgres("YYYY-MM-DD HH24:MI:SS.US").unwrap().parse(&out), Some(at));
+        for (pattern, shown) in [
+            ("Day|DAY|day|FMDay", "Tuesday  |TUESDAY  |tuesday  |Tuesday"),
+            ("MON Mon mon FMMONTH", "MAR Mar mar MARCH"),
+            ("SSSS Q D ID DDD WW W IW IYYY J", "50829 1 3 2 065 10 1 10 2024 2460375"),
+            ("FMDD.FMMM. HH:MI am PM P.M.", "5.3. 02:07 pm PM P.M."),
+        ] {
+            let mut out = String::new();
+            Pattern::postgres(pattern).unwrap().format(at, &mut out);
+            assert_eq!(out, shown);
+        }
         assert_eq!(
             Pattern::java("dd.MM.yyyy").unwrap().parse("05.03.2024").map(|t| t.to_string()),
             Some("2024-03-05 00:00:00".to_string())

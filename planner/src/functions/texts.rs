@@ -1,15 +1,21 @@
-//! Text functions of Flink.
+//! Text functions of Flink, and PostgreSQL's where DataFusion's differ.
 
+use super::SIMILAR_TO;
 use super::native::{Arg, Memo, Native, map_text, text, texts};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
-use eddyline_common::{SqlError, SqlState};
+use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use eddyline_common::{SqlError, SqlState, SqlType};
 use regex::Regex;
 use std::sync::Arc;
 
 pub const FUNCTIONS: &[Native] = &[
     Native::partial("regexp_extract", &[Arg::Text, Arg::Text], &[Arg::BigInt], text, regexp_extract),
+    Native::total("length", &[Arg::TextOrBytes], &[], |_| SqlType::Integer, length),
+    Native::total("octet_length", &[Arg::TextOrBytes], &[], |_| SqlType::Integer, octet_length),
+    Native::total(SIMILAR_TO, &[Arg::Text], &[Arg::Text], text, similar_to),
     Native::partial("split_index", &[Arg::Text, Arg::Any, Arg::BigInt], &[], text, split_index),
 ];
 
@@ -28,9 +34,129 @@ fn regexp_extract(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 }
 
 fn invalid_regex(error: &regex::Error) -> SqlError {
-    let line = error.to_string();
-    let reason = line.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string();
-    SqlError::new(SqlState("2201B"), format!("invalid regular expression: {reason}"))
+    crate::error::invalid_regex(&error.to_string())
+        .unwrap_or_else(|| SqlError::new(SqlState("2201B"), format!("invalid regular expression: {error}")))
+}
+
+/// Letters of a text, bytes of a bytea.
+fn length(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    match args[0].as_string_opt::<i32>() {
+        Some(texts) => Ok(Arc::new(texts.iter().map(|text| text.map(|text| text.chars().count() as i32)).collect::<Int32Array>())),
+        None => octet_length(args),
+    }
+}
+
+fn octet_length(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let bytes = cast(&args[0], &DataType::Binary)?;
+    let lengths: Int32Array = bytes.as_binary::<i32>().iter().map(|bytes| bytes.map(|bytes| bytes.len() as i32)).collect();
+    Ok(Arc::new(lengths))
+}
+
+/// The regular expression that stands for a pattern of `SIMILAR TO`, by its escape: a backslash if none is given, none if empty.
+fn similar_to(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (patterns, escapes) = (texts(&args[0]), args.get(1).map(texts));
+    map_text(args, |row, out| {
+        let mut escape = escapes.map_or("\\", |e| e.value(row)).chars();
+        let character = escape.next();
+        if escape.next().is_some() {
+            let error = SqlError::new(SqlState("22025"), "invalid escape string");
+            return Err(error.with_detail("Escape string must be empty or one character."));
+        }
+        write_regex(patterns.value(row), character, out);
+        Ok(true)
+    })
+}
+
+/// All of a text has to match, over the ends of lines.
+fn write_regex(pattern: &str, escape: Option<char>, out: &mut String) {
+    out.push_str("^(?s:");
+    let (mut chars, mut in_class) = (pattern.chars().peekable(), false);
+    while let Some(c) = chars.next() {
+        match c {
+            _ if Some(c) == escape => match chars.next() {
+                // Classes such as `\d` can be written so.
+                Some(c) if c.is_ascii_alphanumeric() => out.extend(['\\', c]),
+                Some(c) => out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+                None => {}
+            },
+            ']' if in_class => {
+                in_class = false;
+                out.push(c);
+            }
+            '[' if in_class && chars.peek() == Some(&':') => {
+                // A class of POSIX's, up to its own bracket.
+                out.push(c);
+                for c in chars.by_ref() {
+                    out.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+            }
+            '\\' | '[' | '&' | '~' if in_class => out.extend(['\\', c]),
+            _ if in_class => out.push(c),
+            '[' => {
+                in_class = true;
+                out.push(c);
+            }
+            '%' => out.push_str(".*"),
+            '_' => out.push('.'),
+            '(' => out.push_str("(?:"),
+            '\\' | '.' | '^' | '$' => out.extend(['\\', c]),
+            _ => out.push(c),
+        }
+    }
+    out.push_str(")$");
+}
+
+/// `regexp_replace`: `\&` in what comes instead is all that matched, which is group 0.
+pub fn regexp_replace(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let replaced = match &args.args[2] {
+        ColumnarValue::Scalar(ScalarValue::Utf8(Some(text))) => Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(with_group(text))))),
+        ColumnarValue::Array(column) if *column.data_type() == DataType::Utf8 => {
+            let texts: StringArray = texts(column).iter().map(|text| text.map(with_group)).collect();
+            Some(ColumnarValue::Array(Arc::new(texts)))
+        }
+        _ => None,
+    };
+    if let Some(replaced) = replaced {
+        args.args[2] = replaced;
+    }
+    of.invoke_with_args(args)
+}
+
+fn with_group(text: &str) -> String {
+    text.replace("\\&", "\\0")
+}
+
+/// `concat`: a boolean stays one until then.
+pub fn concat_types(of: &ScalarUDF, given: &[DataType]) -> DfResult<Vec<DataType>> {
+    let mut types = of.coerce_types(given)?;
+    for (ty, given) in types.iter_mut().zip(given) {
+        if *given == DataType::Boolean && ty.is_string() {
+            *ty = DataType::Boolean;
+        }
+    }
+    Ok(types)
+}
+
+/// A boolean is `t` or `f` in it.
+pub fn concat(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let letter = |truth: bool| if truth { "t" } else { "f" };
+    for arg in &mut args.args {
+        let spelled = match arg {
+            ColumnarValue::Scalar(ScalarValue::Boolean(truth)) => {
+                ColumnarValue::Scalar(ScalarValue::Utf8(truth.map(|t| letter(t).to_string())))
+            }
+            ColumnarValue::Array(column) if *column.data_type() == DataType::Boolean => {
+                let texts: StringArray = column.as_boolean().iter().map(|truth| truth.map(letter)).collect();
+                ColumnarValue::Array(Arc::new(texts))
+            }
+            _ => continue,
+        };
+        *arg = spelled;
+    }
+    of.invoke_with_args(args)
 }
 
 /// `SPLIT_INDEX(text, separator, index)` with an index from 0; the separator is a text or a character's code.
@@ -56,4 +182,27 @@ fn split_index(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
         out.push_str(found.unwrap_or_default());
         Ok(found.is_some())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_similar_to_become_regular_expressions() {
+        for (pattern, escape, regex) in [
+            ("a%_", Some('\\'), "^(?s:a.*.)$"),
+            ("(a|b)+", Some('\\'), "^(?s:(?:a|b)+)$"),
+            ("1.5$", Some('\\'), r"^(?s:1\.5\$)$"),
+            (r"a\%b", Some('\\'), "^(?s:a%b)$"),
+            ("a#%b", Some('#'), "^(?s:a%b)$"),
+            (r"a\b", None, r"^(?s:a\\b)$"),
+            ("[a-c%_]x", Some('\\'), "^(?s:[a-c%_]x)$"),
+            ("[[:alpha:]]{2}", Some('\\'), "^(?s:[[:alpha:]]{2})$"),
+        ] {
+            let mut out = String::new();
+            write_regex(pattern, escape, &mut out);
+            assert_eq!(out, regex, "{pattern}");
+        }
+    }
 }

@@ -1,12 +1,20 @@
 //! Functions of dates and times: zones, patterns, calendar units.
 
+use super::PART;
+use super::amended::{columns, result};
 use super::native::{Arg, Memo, Native, map_text, text, texts};
 use super::pattern::Pattern;
+use crate::error::into_datafusion;
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Date32Array, Int32Array, Int64Array, TimestampMicrosecondArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
+    TimestampMicrosecondArray,
+};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::*;
+use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -28,6 +36,23 @@ pub const FUNCTIONS: &[Native] = &[
     Native::total("timestampadd", &[Arg::Text, Arg::BigInt, Arg::Any], &[], third, timestampadd),
     Native::total("eddyline_ceil", &[Arg::Text, Arg::Any], &[], second, ceil_to),
     Native::total("eddyline_floor", &[Arg::Text, Arg::Any], &[], second, floor_to),
+    Native::total(PART, &[Arg::Text, Arg::Any], &[], |_| SqlType::Double, part),
+    Native::total("age", &[Arg::Time, Arg::Time], &[], |_| SqlType::Interval, age),
+    Native::total(
+        "make_interval",
+        &[Arg::BigInt, Arg::BigInt, Arg::BigInt, Arg::BigInt, Arg::BigInt, Arg::BigInt, Arg::Number],
+        &[],
+        |_| SqlType::Interval,
+        make_interval,
+    ),
+    Native::total(
+        "make_timestamp",
+        &[Arg::BigInt, Arg::BigInt, Arg::BigInt, Arg::BigInt, Arg::BigInt, Arg::Number],
+        &[],
+        times,
+        make_timestamp,
+    ),
+    Native::total("isfinite", &[Arg::Any], &[], |_| SqlType::Boolean, isfinite),
 ];
 
 fn bigint(_: &[DataType]) -> SqlType {
@@ -403,4 +428,178 @@ fn ceil_to(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 /// `FLOOR(time TO unit)`.
 fn floor_to(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     rounded(args, false)
+}
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+/// Seconds of a year and of a month in the epoch of an interval.
+const SECONDS_PER_YEAR: f64 = 365.25 * 86_400.0;
+const SECONDS_PER_MONTH: f64 = 30.0 * 86_400.0;
+
+/// The parts of `EXTRACT` that have a fraction: of a time, a time of day, an interval or the difference of two times.
+fn part(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let units = texts(&args[0]);
+    let strict = CastOptions { safe: false, ..Default::default() };
+    let values: Vec<Option<IntervalMonthDayNano>> = match args[1].data_type() {
+        DataType::Interval(_) => {
+            let intervals = cast(&args[1], &SqlType::Interval.to_arrow())?;
+            intervals.as_primitive::<IntervalMonthDayNanoType>().iter().collect()
+        }
+        DataType::Duration(_) => spans(&cast(&args[1], &DataType::Duration(TimeUnit::Microsecond))?, false)?,
+        DataType::Time32(_) | DataType::Time64(_) => spans(&cast(&args[1], &DataType::Time64(TimeUnit::Microsecond))?, false)?,
+        DataType::Timestamp(_, _) => spans(&(Arc::new(micros(&args[1])?) as ArrayRef), true)?,
+        _ => spans(&cast(&cast_with_options(&args[1], &SqlType::Timestamp.to_arrow(), &strict)?, &DataType::Int64)?, true)?,
+    };
+    let one = |row: usize| match values[row] {
+        Some(value) if units.is_valid(row) => part_of(units.value(row), value).map(Some),
+        _ => Ok(None),
+    };
+    Ok(Arc::new((0..values.len()).map(one).collect::<Result<Float64Array, SqlError>>()?))
+}
+
+/// Microseconds as days and a rest; those of a time have a rest above zero.
+fn spans(micros: &ArrayRef, of_time: bool) -> Result<Vec<Option<IntervalMonthDayNano>>, SqlError> {
+    let micros = cast(micros, &DataType::Int64)?;
+    let split = |micros: i64| match of_time {
+        true => (micros.div_euclid(MICROS_PER_DAY), micros.rem_euclid(MICROS_PER_DAY)),
+        false => (micros / MICROS_PER_DAY, micros % MICROS_PER_DAY),
+    };
+    let span = |micros: i64| {
+        let (days, rest) = split(micros);
+        IntervalMonthDayNano::new(0, days as i32, rest * 1_000)
+    };
+    Ok(micros.as_primitive::<Int64Type>().iter().map(|micros| micros.map(span)).collect())
+}
+
+fn part_of(unit: &str, value: IntervalMonthDayNano) -> Result<f64, SqlError> {
+    let micros = value.nanoseconds / 1_000;
+    let of_minute = micros % (60 * MICROS_PER_SECOND);
+    Ok(match unit {
+        "epoch" => {
+            let months = f64::from(value.months / 12) * SECONDS_PER_YEAR + f64::from(value.months % 12) * SECONDS_PER_MONTH;
+            let whole = i64::from(value.days) * MICROS_PER_DAY;
+            months + whole.checked_add(micros).map_or(f64::NAN, |micros| micros as f64) / 1e6
+        }
+        "second" => of_minute as f64 / 1e6,
+        "millisecond" => of_minute as f64 / 1e3,
+        "microsecond" => of_minute as f64,
+        _ => return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("unit \"{unit}\" is not a unit of time"))),
+    })
+}
+
+/// `date_trunc`: units of many years begin with a year 1, but for decades; a unit may be in the plural.
+pub fn date_trunc(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let unit = match &args.args[0] {
+        ColumnarValue::Scalar(unit) => unit.try_as_str().flatten().map(str::to_lowercase),
+        ColumnarValue::Array(_) => None,
+    };
+    let Some(unit) = unit else { return of.invoke_with_args(args) };
+    let unit = unit.strip_suffix('s').unwrap_or(&unit).to_string();
+    let (years, first) = match unit.as_str() {
+        "millennium" | "millennia" => (1_000, 1),
+        "century" | "centurie" => (100, 1),
+        "decade" => (10, 0),
+        _ => {
+            args.args[0] = ColumnarValue::Scalar(ScalarValue::Utf8(Some(unit)));
+            return of.invoke_with_args(args);
+        }
+    };
+    let given = columns(&args)?;
+    let truncated = years_floor(&given[1], years, first).map_err(into_datafusion)?;
+    result(cast(&truncated, args.return_field.data_type())?, &args)
+}
+
+/// The start of so many years, counted from a first one, that hold a time.
+fn years_floor(times: &ArrayRef, years: i32, first: i32) -> Result<ArrayRef, SqlError> {
+    let convert = |micros: Option<i64>| {
+        let Some(micros) = micros else { return Ok(None) };
+        let year = (naive(micros)?.year() - first).div_euclid(years) * years + first;
+        let start = NaiveDate::from_ymd_opt(year, 1, 1).ok_or_else(out_of_range)?;
+        Ok(Some(start.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()))
+    };
+    let zoned = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
+    typed(micros(times)?.iter().map(convert), if zoned { SqlType::TimestampTz } else { SqlType::Timestamp })
+}
+
+/// What one time is after another in years, months, days and time; a day that is missing is one of the earlier time's month.
+fn age(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (later, earlier) = (micros(&args[0])?, micros(&args[1])?);
+    let one = |(later, earlier): (Option<i64>, Option<i64>)| match (later, earlier) {
+        (Some(later), Some(earlier)) if later >= earlier => symbolic(later, earlier).map(Some),
+        (Some(later), Some(earlier)) => {
+            let positive = symbolic(earlier, later)?;
+            Ok(Some(IntervalMonthDayNano::new(-positive.months, -positive.days, -positive.nanoseconds)))
+        }
+        _ => Ok(None),
+    };
+    Ok(Arc::new(later.iter().zip(earlier.iter()).map(one).collect::<Result<IntervalMonthDayNanoArray, SqlError>>()?))
+}
+
+fn symbolic(later: i64, earlier: i64) -> Result<IntervalMonthDayNano, SqlError> {
+    let (to, from) = (naive(later)?, naive(earlier)?);
+    let mut months = (to.year() - from.year()) * 12 + to.month() as i32 - from.month() as i32;
+    let mut days = to.day() as i32 - from.day() as i32;
+    let mut micros = later.rem_euclid(MICROS_PER_DAY) - earlier.rem_euclid(MICROS_PER_DAY);
+    if micros < 0 {
+        micros += MICROS_PER_DAY;
+        days -= 1;
+    }
+    if days < 0 {
+        days += i32::from(from.num_days_in_month());
+        months -= 1;
+    }
+    Ok(IntervalMonthDayNano::new(months, days, micros * 1_000))
+}
+
+fn number_at(column: &ArrayRef, row: usize) -> i64 {
+    column.as_primitive::<Int64Type>().value(row)
+}
+
+/// Microseconds of seconds with a fraction.
+fn micros_of_seconds(column: &ArrayRef) -> Result<Vec<Option<i64>>, SqlError> {
+    let seconds = cast(column, &DataType::Float64)?;
+    let micros = |seconds: f64| (seconds * 1e6).round() as i64;
+    Ok(seconds.as_primitive::<Float64Type>().iter().map(|seconds| seconds.map(micros)).collect())
+}
+
+/// Of years, months, weeks, days, hours, minutes and seconds.
+fn make_interval(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let seconds = micros_of_seconds(&args[6])?;
+    let one = |row: usize| {
+        let Some(seconds) = seconds[row].filter(|_| args.iter().all(|a| a.is_valid(row))) else { return Ok(None) };
+        let at = |i: usize| i128::from(number_at(&args[i], row));
+        let months = i32::try_from(at(0) * 12 + at(1)).ok();
+        let days = i32::try_from(at(2) * 7 + at(3)).ok();
+        let nanos = i64::try_from(((at(4) * 60 + at(5)) * 60_000_000 + i128::from(seconds)) * 1_000).ok();
+        match (months, days, nanos) {
+            (Some(months), Some(days), Some(nanos)) => Ok(Some(IntervalMonthDayNano::new(months, days, nanos))),
+            _ => Err(SqlError::new(SqlState("22008"), "interval out of range")),
+        }
+    };
+    Ok(Arc::new((0..seconds.len()).map(one).collect::<Result<IntervalMonthDayNanoArray, SqlError>>()?))
+}
+
+/// Of a year, a month, a day, an hour, a minute and seconds.
+fn make_timestamp(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let seconds = micros_of_seconds(&args[5])?;
+    let one = |row: usize| {
+        let Some(seconds) = seconds[row].filter(|_| args.iter().all(|a| a.is_valid(row))) else { return Ok(None) };
+        let at = |i: usize| number_at(&args[i], row);
+        let unsigned = |i: usize| u32::try_from(at(i)).ok();
+        let date = i32::try_from(at(0)).ok().zip(unsigned(1)).zip(unsigned(2));
+        let date = date.and_then(|((year, month), day)| NaiveDate::from_ymd_opt(year, month, day));
+        let fits = (0..24).contains(&at(3)) && (0..60).contains(&at(4)) && (0..=60 * MICROS_PER_SECOND).contains(&seconds);
+        let Some(date) = date.filter(|_| fits) else {
+            return Err(SqlError::new(SqlState("22008"), "date/time field value out of range"));
+        };
+        let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros();
+        Ok(Some(midnight + (at(3) * 60 + at(4)) * 60 * MICROS_PER_SECOND + seconds))
+    };
+    typed((0..seconds.len()).map(one), SqlType::Timestamp)
+}
+
+/// Times without an end are not kept here.
+fn isfinite(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let finite = |row: usize| args[0].is_valid(row).then_some(true);
+    Ok(Arc::new((0..args[0].len()).map(finite).collect::<BooleanArray>()))
 }

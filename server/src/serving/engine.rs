@@ -22,6 +22,7 @@ use datafusion::prelude::SessionConfig;
 use eddyline_common::{Result, SqlError, SqlState, Timestamp, bytes_of};
 use eddyline_planner::batch_rules;
 use eddyline_planner::casts::{PostgresCasts, rewrite_expr};
+use eddyline_planner::in_postgres_words;
 use futures::{FutureExt, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -271,7 +272,7 @@ pub fn to_sql_error(error: DataFusionError) -> SqlError {
             Ok(ours) => *ours,
             Err(other) => match other.downcast::<DataFusionError>() {
                 Ok(nested) => to_sql_error(*nested),
-                Err(other) => SqlError::internal(other),
+                Err(other) => foreign(&other.to_string()),
             },
         },
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => to_sql_error(*inner),
@@ -284,11 +285,16 @@ pub fn to_sql_error(error: DataFusionError) -> SqlError {
         DataFusionError::ResourcesExhausted(what) => exhausted(&what),
         DataFusionError::NotImplemented(what) => SqlError::unsupported(first_line(&what)),
         DataFusionError::SchemaError(inner, _) => SqlError::new(SqlState::UNDEFINED_COLUMN, first_line(&inner.to_string())),
-        DataFusionError::Plan(what) => SqlError::new(SqlState::SYNTAX_ERROR, first_line(&what)),
+        DataFusionError::Plan(what) => in_postgres_words(&what).unwrap_or_else(|| SqlError::new(SqlState::SYNTAX_ERROR, first_line(&what))),
         DataFusionError::Execution(what) => execution_error(&what),
         DataFusionError::ExecutionJoin(inner) if inner.is_panic() => panicked(inner.into_panic()),
-        other => SqlError::internal(first_line(&other.to_string())),
+        other => foreign(&other.to_string()),
     }
+}
+
+/// An error of another's that has no kind of its own.
+fn foreign(what: &str) -> SqlError {
+    in_postgres_words(what).unwrap_or_else(|| SqlError::internal(first_line(what)))
 }
 
 /// Too little memory or too little disk: DataFusion has one kind of error for both.
@@ -322,11 +328,11 @@ fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
             Ok(nested) => to_sql_error(*nested),
             Err(inner) => match inner.downcast::<SqlError>() {
                 Ok(ours) => *ours,
-                Err(other) => SqlError::internal(other),
+                Err(other) => foreign(&other.to_string()),
             },
         },
         arrow::error::ArrowError::CastError(what) => cast_error(&what),
-        other => spill_error(&other).unwrap_or_else(|| other.into()),
+        other => spill_error(&other).or_else(|| in_postgres_words(&other.to_string())).unwrap_or_else(|| other.into()),
     }
 }
 
@@ -340,6 +346,9 @@ fn spill_error(error: &arrow::error::ArrowError) -> Option<SqlError> {
 
 /// Arrow's words for a failed cast in PostgreSQL's.
 fn cast_error(what: &str) -> SqlError {
+    if let Some(error) = in_postgres_words(what) {
+        return error;
+    }
     if what.starts_with("Can't cast value") {
         let name = match what.rsplit(' ').next() {
             Some("Int8" | "Int16") => "smallint",
@@ -371,6 +380,9 @@ fn cast_error(what: &str) -> SqlError {
 
 /// What functions say when a value does not suit them.
 fn execution_error(what: &str) -> SqlError {
+    if let Some(error) = in_postgres_words(what) {
+        return error;
+    }
     let line = first_line(what);
     let lower = line.to_lowercase();
     let state = if lower.contains("divide by zero") || lower.contains("division by zero") {

@@ -1,0 +1,165 @@
+//! DataFusion's functions that PostgreSQL has otherwise: what they take and give stays, what they do with it is ours, before or
+//! after they are called, or instead. DataFusion's planner calls some of them without asking a registry (`a[1]`, `x = ANY(a)`); those calls
+//! are replaced after type coercion (`checked`).
+
+use super::{lists, numbers, texts, times};
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
+
+/// The work, given the function that is amended.
+pub type Run = fn(&ScalarUDF, ScalarFunctionArgs) -> DfResult<ColumnarValue>;
+/// What arguments are brought to, where that is not the function's own.
+pub type Coerce = fn(&ScalarUDF, &[DataType]) -> DfResult<Vec<DataType>>;
+
+struct Row {
+    name: &'static str,
+    /// The function of DataFusion's.
+    of: &'static str,
+    run: Run,
+    coerce: Option<Coerce>,
+}
+
+const fn row(name: &'static str, of: &'static str, run: Run) -> Row {
+    Row { name, of, run, coerce: None }
+}
+
+const ROWS: &[Row] = &[
+    row("array_has", "array_has", lists::has),
+    row("array_has_all", "array_has_all", lists::has_all),
+    row("array_has_any", "array_has_any", lists::has_any),
+    row("array_element", "array_element", lists::element),
+    row("array_length", "array_length", lists::length),
+    row("array_remove", "array_remove_all", lists::remove),
+    row("array_replace", "array_replace_all", plain),
+    row("abs", "abs", numbers::abs),
+    row("round", "round", numbers::round),
+    row("sqrt", "sqrt", numbers::sqrt),
+    row("ln", "ln", numbers::logarithm),
+    row("log", "log", numbers::logarithm),
+    row("log2", "log2", numbers::logarithm),
+    row("log10", "log10", numbers::logarithm),
+    row("power", "power", numbers::power),
+    row("ceiling", "ceil", plain),
+    row("date_trunc", "date_trunc", times::date_trunc),
+    row("regexp_replace", "regexp_replace", texts::regexp_replace),
+    Row { name: "concat", of: "concat", run: texts::concat, coerce: Some(texts::concat_types) },
+];
+
+/// Under another name.
+fn plain(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    of.invoke_with_args(args)
+}
+
+static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
+    let theirs = SessionStateDefaults::default_scalar_functions();
+    let amended = |row: &Row| {
+        let of = theirs.iter().find(|f| f.name() == row.of).expect("DataFusion has what is amended").clone();
+        Arc::new(ScalarUDF::new_from_impl(Amended { name: row.name, of, run: row.run, coerce: row.coerce }))
+    };
+    ROWS.iter().map(amended).collect()
+});
+
+pub fn functions() -> Vec<Arc<ScalarUDF>> {
+    FUNCTIONS.clone()
+}
+
+/// Ours for a function of DataFusion's.
+pub fn in_place_of(function: &ScalarUDF) -> Option<Arc<ScalarUDF>> {
+    FUNCTIONS.iter().find(|ours| ours.name() == function.name() && ours.as_ref() != function).cloned()
+}
+
+/// The arguments as columns of one length, which is 1 where all are constants.
+pub fn columns(args: &ScalarFunctionArgs) -> DfResult<Vec<ArrayRef>> {
+    let rows = if is_constant(args) { 1 } else { args.number_rows };
+    args.args.iter().map(|a| a.to_array(rows)).collect()
+}
+
+fn is_constant(args: &ScalarFunctionArgs) -> bool {
+    args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)))
+}
+
+/// What was made of such columns.
+pub fn result(column: ArrayRef, args: &ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    Ok(match is_constant(args) {
+        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&column, 0)?),
+        false => ColumnarValue::Array(column),
+    })
+}
+
+struct Amended {
+    name: &'static str,
+    of: Arc<ScalarUDF>,
+    run: Run,
+    coerce: Option<Coerce>,
+}
+
+impl std::fmt::Debug for Amended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Amended {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Amended {}
+
+impl Hash for Amended {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Amended {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn aliases(&self) -> &[String] {
+        if self.name == self.of.name() { self.of.aliases() } else { &[] }
+    }
+
+    fn signature(&self) -> &Signature {
+        self.of.signature()
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
+        match self.coerce {
+            Some(coerce) => coerce(&self.of, types),
+            None => self.of.coerce_types(types),
+        }
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        self.of.return_type(types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+        self.of.return_field_from_args(args)
+    }
+
+    fn is_strict(&self) -> bool {
+        self.of.is_strict()
+    }
+
+    /// As the function's own, which expects arguments of its own types.
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> DfResult<ExprSimplifyResult> {
+        match self.coerce {
+            Some(_) => Ok(ExprSimplifyResult::Original(args)),
+            None => self.of.simplify(args, info),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        (self.run)(&self.of, args)
+    }
+}
