@@ -3,10 +3,11 @@
 
 use crate::error::fold;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins,
-    TrimWhereField,
+    AccessExpr, Expr, Ident, OrderByExpr, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor,
+    TableWithJoins, TrimWhereField, visit_expressions,
 };
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
 /// What an expression's column is called without AS.
 pub fn of_expr(expr: &Expr) -> String {
@@ -105,18 +106,19 @@ pub fn of_query(query: &Query) -> Vec<Option<String>> {
 
 fn of_body(body: &SetExpr) -> Vec<Option<String>> {
     match body {
-        SetExpr::Select(select) => select
-            .projection
-            .iter()
-            .map(|item| match item {
-                SelectItem::UnnamedExpr(expr) => Some(of_expr(expr)),
-                SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
-                _ => None,
-            })
-            .collect(),
+        SetExpr::Select(select) => select.projection.iter().map(of_item).collect(),
         SetExpr::Query(query) => of_query(query),
         SetExpr::SetOperation { left, .. } => of_body(left),
         _ => vec![None],
+    }
+}
+
+/// What an item's column is called, if it is one column.
+pub fn of_item(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::UnnamedExpr(expr) => Some(of_expr(expr)),
+        SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+        _ => None,
     }
 }
 
@@ -176,19 +178,60 @@ fn of_factor(factor: &TableFactor, names: &mut HashMap<String, bool>) {
     }
 }
 
+/// A name with a relation in front in ORDER BY is a column of FROM. Where an item computes something of the same name, the item gets a name that
+/// nobody writes, since DataFusion would ask which of them is meant.
+pub fn keep_apart(select: &mut Select, order: &mut [OrderByExpr]) {
+    let mut ordered: HashSet<String> = HashSet::new();
+    for by in order.iter() {
+        let _ = visit_expressions(&by.expr, |expr| {
+            ordered.extend(plain_column(expr).and_then(|(qualifier, name)| qualifier.map(|_| name)));
+            ControlFlow::<()>::Continue(())
+        });
+    }
+    if ordered.is_empty() {
+        return;
+    }
+    let mut renamed: HashMap<String, Ident> = HashMap::new();
+    for item in &mut select.projection {
+        let (expr, name) = match item {
+            SelectItem::UnnamedExpr(expr) => (&*expr, of_expr(expr)),
+            SelectItem::ExprWithAlias { expr, alias } => (&*expr, fold(alias)),
+            _ => continue,
+        };
+        if !ordered.contains(&name) || plain_column(expr).is_some_and(|(_, column)| column == name) {
+            continue;
+        }
+        let (expr, alias) = (expr.clone(), Ident::with_quote('"', format!("{name}$1")));
+        renamed.insert(name, alias.clone());
+        *item = SelectItem::ExprWithAlias { expr, alias };
+    }
+    for by in order {
+        if let Expr::Identifier(ident) = &by.expr
+            && let Some(alias) = renamed.get(&fold(ident))
+        {
+            by.expr = Expr::Identifier(alias.clone());
+        }
+    }
+}
+
 /// Gives every computed item of a select list its PostgreSQL name as an alias, made unique. Plain columns
-/// get one only where DataFusion would see the same column twice.
-pub fn alias_items(select: &mut Select) {
+/// get one only where DataFusion would see the same column twice. `starred` are names that wildcards stand for.
+pub fn alias_items(select: &mut Select, starred: &HashSet<String>) {
     let star = select.projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_)));
-    let starred: HashSet<String> = select.projection.iter().filter_map(wildcard_qualifier).collect();
+    let qualifiers: HashSet<String> = select.projection.iter().filter_map(wildcard_qualifier).collect();
     let mut taken: HashSet<String> = HashSet::new();
+    // Names without a relation in front: no other column may have one of them.
+    let mut bare: HashSet<String> = HashSet::new();
     let mut plain_columns: Vec<(Option<String>, String)> = Vec::new();
     for item in &mut select.projection {
         let (name, again) = match item {
             SelectItem::UnnamedExpr(expr) => match plain_column(expr) {
                 Some((qualifier, name)) => {
                     let same = |(q, n): &(Option<String>, String)| *n == name && (q.is_none() || qualifier.is_none() || *q == qualifier);
-                    let again = star || qualifier.as_ref().is_some_and(|q| starred.contains(q)) || plain_columns.iter().any(same);
+                    let again = star
+                        || qualifier.as_ref().is_some_and(|q| qualifiers.contains(q))
+                        || plain_columns.iter().any(same)
+                        || bare.contains(&name);
                     plain_columns.push((qualifier, name.clone()));
                     if !again {
                         taken.insert(name);
@@ -203,11 +246,12 @@ pub fn alias_items(select: &mut Select) {
         };
         let mut unique = if again { format!("{name}$2") } else { name.clone() };
         let mut suffix = 2;
-        while !taken.insert(unique.clone()) {
+        while starred.contains(&unique) || !taken.insert(unique.clone()) {
             suffix += 1;
             unique = format!("{name}${suffix}");
         }
         let renamed = unique != name;
+        bare.insert(unique.clone());
         let alias = Ident::with_quote('"', unique);
         match item {
             SelectItem::UnnamedExpr(expr) => *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias },

@@ -2,10 +2,11 @@
 //! spellings into functions that exist, and the catalog queries of Postgres clients into what DataFusion can
 //! plan. It refuses what the binder would silently drop (`FOR SYSTEM_TIME`).
 
+use super::columns::Known;
 use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
-use super::{as_of, asof, catalog_queries, literals, match_recognize, names, set_returning, spellings};
+use super::{as_of, asof, catalog_queries, literals, match_recognize, merged, names, set_returning, spellings};
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
 use crate::types;
@@ -65,7 +66,15 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Broken> {
         catalog_queries::rewrite_query(query);
         literals::keep_in_query(query);
-        self.ctes.enter(query);
+        let columns = Known::new(self.catalog, &self.ctes).of_ctes(query);
+        self.ctes.enter(query, columns);
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            let order = match &mut query.order_by {
+                Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => order.as_mut_slice(),
+                _ => &mut [],
+            };
+            self.rewrite_names(select, order);
+        }
         ControlFlow::Continue(())
     }
 
@@ -75,10 +84,12 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
+        self.rewrite_names(select, &mut []);
         self.scopes.push(names::in_from(&select.from));
         as_of::mark_joins(select);
         asof::mark_joins(select);
-        names::alias_items(select);
+        let starred = Known::new(self.catalog, &self.ctes).of_wildcards(select);
+        names::alias_items(select, &starred);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select);
         literals::keep_in_select(select);
@@ -167,6 +178,13 @@ impl VisitorMut for Rewriter<'_> {
 }
 
 impl Rewriter<'_> {
+    /// What names in a SELECT mean, and in the ORDER BY of the query that it is. A SELECT that has been rewritten stays as it is.
+    fn rewrite_names(&self, select: &mut Select, order: &mut [OrderByExpr]) {
+        let known = Known::new(self.catalog, &self.ctes);
+        merged::rewrite(select, order, &known);
+        names::keep_apart(select, order);
+    }
+
     fn user_function(&self, function: &Function) -> Option<Arc<SqlFunction>> {
         let [part] = function.name.0.as_slice() else { return None };
         self.catalog.user_function(&fold(part.as_ident()?))
