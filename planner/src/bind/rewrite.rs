@@ -69,7 +69,7 @@ impl VisitorMut for Rewriter<'_> {
         let columns = Known::new(self.catalog, &self.ctes).of_ctes(query);
         self.ctes.enter(query, columns);
         if let SetExpr::Select(select) = query.body.as_mut() {
-            let order = match &mut query.order_by {
+            let order: &mut [OrderByExpr] = match &mut query.order_by {
                 Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => order.as_mut_slice(),
                 _ => &mut [],
             };
