@@ -2,6 +2,7 @@
 //! batch queries (tables are what the server scans) and streaming ones (tables are `RelationSource`s, which
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
+mod aggregates;
 mod alternatives;
 pub mod as_of;
 mod asof;

@@ -6,7 +6,7 @@ use super::columns::Known;
 use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
-use super::{as_of, asof, catalog_queries, literals, match_recognize, merged, names, set_returning, spellings};
+use super::{aggregates, as_of, asof, catalog_queries, literals, match_recognize, merged, names, set_returning, spellings};
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
 use crate::types;
@@ -148,6 +148,7 @@ impl VisitorMut for Rewriter<'_> {
         catalog_queries::rewrite_expr(expr);
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
+            aggregates::count_of_rows(function);
             if let Some(user) = self.user_function(function) {
                 type_literals(function, &user);
                 self.found.functions.insert(user.name.clone());
@@ -183,6 +184,7 @@ impl Rewriter<'_> {
         let known = Known::new(self.catalog, &self.ctes);
         merged::rewrite(select, order, &known);
         names::keep_apart(select, order);
+        aggregates::tell_apart(select, order, self.catalog);
     }
 
     fn user_function(&self, function: &Function) -> Option<Arc<SqlFunction>> {
