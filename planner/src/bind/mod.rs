@@ -19,11 +19,13 @@ mod merged;
 mod names;
 mod operands;
 mod rewrite;
+mod rows;
 pub mod session;
 mod set_operations;
 mod set_returning;
 mod spellings;
 mod spread;
+mod subqueries;
 mod unnest;
 pub mod window;
 

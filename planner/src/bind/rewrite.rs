@@ -6,7 +6,7 @@ use super::columns::Known;
 use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
-use super::{aggregates, as_of, asof, catalog_queries, literals, match_recognize, merged, names, set_returning, spellings};
+use super::{aggregates, as_of, asof, catalog_queries, literals, match_recognize, merged, names, rows, set_returning, spellings, subqueries};
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
 use crate::types;
@@ -54,9 +54,9 @@ struct Rewriter<'a> {
     found: Found,
 }
 
-type Broken = Box<(SqlError, Location)>;
+pub(super) type Broken = Box<(SqlError, Location)>;
 
-fn broken<T>(error: SqlError, span: Span) -> ControlFlow<Broken, T> {
+pub(super) fn broken<T>(error: SqlError, span: Span) -> ControlFlow<Broken, T> {
     ControlFlow::Break(Box::new((error, span.start)))
 }
 
@@ -90,6 +90,7 @@ impl VisitorMut for Rewriter<'_> {
         asof::mark_joins(select);
         let starred = Known::new(self.catalog, &self.ctes).of_wildcards(select);
         names::alias_items(select, &starred);
+        subqueries::rewrite(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select);
         literals::keep_in_select(select);
@@ -145,6 +146,10 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
         distinct_before_and(expr);
+        subqueries::check(expr)?;
+        if let Some(compared) = rows::replacement(expr) {
+            *expr = compared;
+        }
         catalog_queries::rewrite_expr(expr);
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
@@ -185,6 +190,7 @@ impl Rewriter<'_> {
         merged::rewrite(select, order, &known);
         names::keep_apart(select, order);
         aggregates::tell_apart(select, order, self.catalog);
+        order.iter_mut().for_each(|by| subqueries::as_value(&mut by.expr));
     }
 
     fn user_function(&self, function: &Function) -> Option<Arc<SqlFunction>> {
