@@ -19,6 +19,12 @@ pub fn count_of_rows(function: &mut Function) {
     }
 }
 
+/// Whether a call is of an aggregate, and not over a window.
+pub fn is_aggregate(function: &Function, catalog: &dyn Catalog) -> bool {
+    let [part] = function.name.0.as_slice() else { return false };
+    function.over.is_none() && part.as_ident().is_some_and(|name| catalog.functions().udaf(&fold(name)).is_ok())
+}
+
 /// Of calls in a SELECT that differ in casts alone, each kind gets a name of its own, by COALESCEs of one value each.
 pub fn tell_apart(select: &mut Select, order: &mut [OrderByExpr], catalog: &dyn Catalog) {
     let mut calls = Calls { catalog, depth: 0, kinds: HashMap::new(), rename: false };
@@ -47,11 +53,6 @@ impl Calls<'_> {
             let _ = VisitMut::visit(&mut by.expr, self);
         }
     }
-
-    fn is_aggregate(&self, function: &Function) -> bool {
-        let [part] = function.name.0.as_slice() else { return false };
-        function.over.is_none() && part.as_ident().is_some_and(|name| self.catalog.functions().udaf(&fold(name)).is_ok())
-    }
 }
 
 impl VisitorMut for Calls<'_> {
@@ -69,7 +70,7 @@ impl VisitorMut for Calls<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        if self.depth > 0 || !self.is_aggregate(function) {
+        if self.depth > 0 || !is_aggregate(function, self.catalog) {
             return ControlFlow::Continue(());
         }
         let (written, plain) = (function.to_string().to_lowercase(), without_casts(function));

@@ -3,10 +3,11 @@
 
 use super::ctes::Ctes;
 use super::names;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Relation};
 use crate::error::fold;
 use datafusion::sql::sqlparser::ast::*;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// A column, and what it is in an expression.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct Named {
 /// What is known at one place of a query.
 pub struct Known<'a> {
     pub catalog: &'a dyn Catalog,
-    pub ctes: &'a Ctes,
+    ctes: &'a Ctes,
     /// The columns of common table expressions of subqueries that are looked into.
     inner: Vec<(String, Option<Vec<String>>)>,
 }
@@ -115,6 +116,14 @@ impl<'a> Known<'a> {
         })
     }
 
+    /// The user's relation that a name in FROM means, if it means no common table expression.
+    pub fn relation(&self, name: &ObjectName) -> Option<Arc<Relation>> {
+        let (table, schema) = name.0.split_last()?;
+        let (table, schema) = (fold(table.as_ident()?), schema.last().and_then(|part| part.as_ident()).map(fold));
+        let is_cte = schema.is_none() && (self.inner.iter().any(|(cte, _)| *cte == table) || self.ctes.columns(&table).is_some());
+        if is_cte { None } else { self.catalog.relation(schema.as_deref(), &table) }
+    }
+
     fn of_relation(&self, name: &ObjectName) -> Option<Vec<String>> {
         let idents: Vec<String> = name.0.iter().map(|part| part.as_ident().map(fold)).collect::<Option<_>>()?;
         let (table, schema) = idents.split_last()?;
@@ -127,7 +136,7 @@ impl<'a> Known<'a> {
             }
         }
         let schema = schema.last().map(String::as_str);
-        if let Some(relation) = self.catalog.relation(schema, table) {
+        if let Some(relation) = self.relation(name) {
             return Some(relation.visible.iter().map(|visible| visible.column.name.clone()).collect());
         }
         let source = self.catalog.table_source(schema, table)?;

@@ -10,6 +10,7 @@ mod casts;
 mod catalog_queries;
 mod columns;
 mod ctes;
+mod grouping;
 mod inline;
 mod literals;
 mod marked;

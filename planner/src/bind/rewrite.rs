@@ -6,7 +6,10 @@ use super::columns::Known;
 use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor};
-use super::{aggregates, as_of, asof, catalog_queries, literals, match_recognize, merged, names, rows, set_returning, spellings, subqueries};
+use super::{
+    aggregates, as_of, asof, catalog_queries, grouping, literals, match_recognize, merged, names, rows, set_returning, spellings,
+    subqueries,
+};
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
 use crate::types;
@@ -188,6 +191,7 @@ impl Rewriter<'_> {
     fn rewrite_names(&self, select: &mut Select, order: &mut [OrderByExpr]) {
         let known = Known::new(self.catalog, &self.ctes);
         merged::rewrite(select, order, &known);
+        grouping::rewrite(select, order, &known);
         names::keep_apart(select, order);
         aggregates::tell_apart(select, order, self.catalog);
         order.iter_mut().for_each(|by| subqueries::as_value(&mut by.expr));
