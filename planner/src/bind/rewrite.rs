@@ -68,6 +68,7 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Broken> {
         catalog_queries::rewrite_query(query);
+        limit_of_fetch(query)?;
         literals::keep_in_query(query);
         let columns = Known::new(self.catalog, &self.ctes).of_ctes(query);
         self.ctes.enter(query, columns);
@@ -242,6 +243,21 @@ impl Rewriter<'_> {
         };
         broken(error, ident.span)
     }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is LIMIT n.
+fn limit_of_fetch(query: &mut Query) -> ControlFlow<Broken> {
+    let Some(Fetch { with_ties, percent, quantity }) = query.fetch.take() else { return ControlFlow::Continue(()) };
+    let quantity = quantity.unwrap_or_else(|| Expr::Value(Value::Number("1".to_string(), false).with_empty_span()));
+    if with_ties || percent {
+        return broken(SqlError::unsupported("FETCH with PERCENT or WITH TIES is not supported"), quantity.span());
+    }
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(quantity),
+        Some(_) => return broken(SqlError::new(SqlState::SYNTAX_ERROR, "multiple LIMIT clauses not allowed"), quantity.span()),
+        clause @ None => *clause = Some(LimitClause::LimitOffset { limit: Some(quantity), offset: None, limit_by: vec![] }),
+    }
+    ControlFlow::Continue(())
 }
 
 /// The parser takes all that follows `IS [NOT] DISTINCT FROM` as its operand. AND and OR bind less: what stands to the left of
