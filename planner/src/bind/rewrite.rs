@@ -253,9 +253,9 @@ fn limit_of_fetch(query: &mut Query) -> ControlFlow<Broken> {
         return broken(SqlError::unsupported("FETCH with PERCENT or WITH TIES is not supported"), quantity.span());
     }
     match &mut query.limit_clause {
-        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(quantity),
+        Some(LimitClause::LimitOffset { limit, .. }) if limit.is_none() => *limit = Some(quantity),
         Some(_) => return broken(SqlError::new(SqlState::SYNTAX_ERROR, "multiple LIMIT clauses not allowed"), quantity.span()),
-        clause @ None => *clause = Some(LimitClause::LimitOffset { limit: Some(quantity), offset: None, limit_by: vec![] }),
+        None => query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(quantity), offset: None, limit_by: vec![] }),
     }
     ControlFlow::Continue(())
 }

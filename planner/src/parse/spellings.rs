@@ -9,6 +9,10 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 pub const SYMMETRIC: &str = "__symmetric";
 
 pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
+    *tokens = rewritten(tokens);
+}
+
+fn rewritten(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     let mut closing = Vec::new();
     let mut rewritten = Vec::with_capacity(tokens.len());
     for (i, token) in tokens.iter().enumerate() {
@@ -25,10 +29,10 @@ pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
             put(token.token.clone());
         }
     }
-    *tokens = rewritten;
+    rewritten
 }
 
-fn word_at<'a>(tokens: &'a [TokenWithSpan], i: usize) -> Option<&'a Word> {
+fn word_at(tokens: &[TokenWithSpan], i: usize) -> Option<&Word> {
     match &tokens.get(i)?.token {
         Token::Word(word) => Some(word),
         _ => None,
