@@ -38,7 +38,7 @@ pub fn in_subquery(left: &[Expr], query: Box<Query>) -> Expr {
     });
     let condition = chain(equal.collect(), BinaryOperator::And);
     let one = Expr::Value(Value::Number("1".to_string(), false).with_empty_span());
-    Expr::Exists { subquery: Box::new(subqueries::select_from(query, ROWS, columns.clone(), one, condition)), negated: false }
+    Expr::Exists { subquery: Box::new(subqueries::select_from(query, ROWS, columns, one, condition)), negated: false }
 }
 
 fn compared(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Option<Expr> {

@@ -1,5 +1,5 @@
 //! EXISTS and IN (query) where DataFusion takes no such condition: as values, and of rows. A value becomes subqueries that count.
-//! Conditions joined by AND, OR and NOT stay as they are: those become joins.
+//! Conditions of WHERE joined by AND, OR and NOT stay as they are: those become joins.
 
 use super::rewrite::{Broken, broken};
 use super::rows;
@@ -29,7 +29,7 @@ pub fn rewrite(select: &mut Select) {
 
 /// Makes values of the conditions with subqueries in an expression.
 pub fn as_value(expr: &mut Expr) {
-    let _ = VisitMut::visit(expr, &mut Values { depth: 0 });
+    let _ = VisitMut::visit(expr, &mut Values { in_where: false, depth: 0 });
 }
 
 /// Refuses rows that are looked for where it would count whether the answer is not known.
@@ -67,13 +67,16 @@ fn in_condition(condition: &mut Expr) {
             in_condition(right);
         }
         Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } => in_condition(inner),
-        Expr::InSubquery { expr, .. } => as_value(expr),
-        Expr::Exists { .. } => {}
-        other => as_value(other),
+        Expr::InSubquery { .. } => {}
+        other => {
+            let _ = VisitMut::visit(other, &mut Values { in_where: true, depth: 0 });
+        }
     }
 }
 
 struct Values {
+    /// There EXISTS becomes a join wherever it stands.
+    in_where: bool,
     /// Subqueries around the present place: theirs is another SELECT.
     depth: usize,
 }
@@ -96,7 +99,7 @@ impl VisitorMut for Values {
             return ControlFlow::Continue(());
         }
         match expr {
-            Expr::Exists { subquery, negated } => *expr = exists(subquery.clone(), *negated),
+            Expr::Exists { subquery, negated } if !self.in_where => *expr = exists(subquery.clone(), *negated),
             Expr::InSubquery { expr: left, subquery, negated } if rows::row(left).is_none() => {
                 *expr = is_in(left, subquery, *negated);
             }
