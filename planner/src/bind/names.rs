@@ -3,8 +3,8 @@
 
 use crate::error::fold;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, OrderByExpr, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor,
-    TableWithJoins, TrimWhereField, visit_expressions,
+    AccessExpr, Expr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, TrimWhereField, visit_expressions,
 };
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -181,29 +181,14 @@ fn of_factor(factor: &TableFactor, names: &mut HashMap<String, bool>) {
 /// A name with a relation in front in ORDER BY is a column of FROM. Where an item computes something of the same name, the item gets a name that
 /// nobody writes, since DataFusion would ask which of them is meant.
 pub fn keep_apart(select: &mut Select, order: &mut [OrderByExpr]) {
-    let mut ordered: HashSet<String> = HashSet::new();
-    for by in order.iter() {
-        let _ = visit_expressions(&by.expr, |expr| {
-            ordered.extend(plain_column(expr).and_then(|(qualifier, name)| qualifier.map(|_| name)));
-            ControlFlow::<()>::Continue(())
-        });
-    }
-    if ordered.is_empty() {
-        return;
-    }
     let mut renamed: HashMap<String, Ident> = HashMap::new();
-    for item in &mut select.projection {
-        let (expr, name) = match item {
-            SelectItem::UnnamedExpr(expr) => (&*expr, of_expr(expr)),
-            SelectItem::ExprWithAlias { expr, alias } => (&*expr, fold(alias)),
-            _ => continue,
-        };
-        if !ordered.contains(&name) || plain_column(expr).is_some_and(|(_, column)| column == name) {
-            continue;
+    for (at, name) in ordered_otherwise(select, order) {
+        let item = &mut select.projection[at];
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let alias = Ident::with_quote('"', format!("{name}$1"));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: alias.clone() };
+            renamed.insert(name, alias);
         }
-        let (expr, alias) = (expr.clone(), Ident::with_quote('"', format!("{name}$1")));
-        renamed.insert(name, alias.clone());
-        *item = SelectItem::ExprWithAlias { expr, alias };
     }
     for by in order {
         if let Expr::Identifier(ident) = &by.expr
@@ -212,6 +197,36 @@ pub fn keep_apart(select: &mut Select, order: &mut [OrderByExpr]) {
             by.expr = Expr::Identifier(alias.clone());
         }
     }
+}
+
+/// The computed items, by place and name, of whose names ORDER BY has columns of FROM.
+fn ordered_otherwise(select: &Select, order: &[OrderByExpr]) -> Vec<(usize, String)> {
+    let mut ordered: HashSet<String> = HashSet::new();
+    for by in order {
+        let _ = visit_expressions(&by.expr, |expr| {
+            ordered.extend(plain_column(expr).and_then(|(qualifier, name)| qualifier.map(|_| name)));
+            ControlFlow::<()>::Continue(())
+        });
+    }
+    let is_computed = |item: &SelectItem, name: &String| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => plain_column(expr).is_none_or(|(_, column)| column != *name),
+        _ => false,
+    };
+    let named = select.projection.iter().enumerate().filter_map(|(at, item)| Some((at, item, of_item(item)?)));
+    named.filter(|(_, item, name)| ordered.contains(name) && is_computed(item, name)).map(|(at, _, name)| (at, name)).collect()
+}
+
+/// Gives a subquery's columns their names from outside, where `keep_apart` takes them away inside.
+pub fn keep_outside(alias: &mut TableAlias, query: &Query) {
+    let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) = (query.body.as_ref(), &query.order_by) else {
+        return;
+    };
+    if !alias.columns.is_empty() || ordered_otherwise(select, order).is_empty() {
+        return;
+    }
+    let names: Option<Vec<String>> = of_query(query).into_iter().collect();
+    let column = |name| TableAliasColumnDef { name: Ident::with_quote('"', name), data_type: None };
+    alias.columns = names.into_iter().flatten().map(column).collect();
 }
 
 /// Gives every computed item of a select list its PostgreSQL name as an alias, made unique. Plain columns

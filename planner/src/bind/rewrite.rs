@@ -70,6 +70,9 @@ impl VisitorMut for Rewriter<'_> {
         catalog_queries::rewrite_query(query);
         limit_of_fetch(query)?;
         literals::keep_in_query(query);
+        for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            names::keep_outside(&mut cte.alias, &cte.query);
+        }
         let columns = Known::new(self.catalog, &self.ctes).of_ctes(query);
         self.ctes.enter(query, columns);
         if let SetExpr::Select(select) = query.body.as_mut() {
@@ -131,6 +134,10 @@ impl VisitorMut for Rewriter<'_> {
             ),
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 strip_system_schema(name);
+                ControlFlow::Continue(())
+            }
+            TableFactor::Derived { subquery, alias: Some(alias), .. } => {
+                names::keep_outside(alias, subquery);
                 ControlFlow::Continue(())
             }
             TableFactor::MatchRecognize { .. } => {

@@ -79,7 +79,8 @@ fn is_superfluous(tokens: &[TokenWithSpan], i: usize) -> bool {
     if is_at(tokens, Some(i), "asymmetric") {
         return is_at(tokens, before(1), "between");
     }
-    let opens = |paren: Option<usize>| paren.is_some_and(|at| tokens[at].token == Token::LParen && is_at(tokens, at.checked_sub(1), "trim"));
     let is_side = ["both", "leading", "trailing"].iter().any(|side| is_at(tokens, before(1), side));
-    is_at(tokens, Some(i), "from") && (opens(before(1)) || is_side && opens(before(2)))
+    let (paren, name) = if is_side { (before(2), before(3)) } else { (before(1), before(2)) };
+    let is_first = paren.is_some_and(|at| tokens[at].token == Token::LParen) && is_at(tokens, name, "trim");
+    is_at(tokens, Some(i), "from") && is_first
 }
