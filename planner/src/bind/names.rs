@@ -209,7 +209,9 @@ fn ordered_otherwise(select: &Select, order: &[OrderByExpr]) -> Vec<(usize, Stri
         });
     }
     let is_computed = |item: &SelectItem, name: &String| match item {
-        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => plain_column(expr).is_none_or(|(_, column)| column != *name),
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+            plain_column(expr).is_none_or(|(_, column)| column != *name)
+        }
         _ => false,
     };
     let named = select.projection.iter().enumerate().filter_map(|(at, item)| Some((at, item, of_item(item)?)));
@@ -218,14 +220,13 @@ fn ordered_otherwise(select: &Select, order: &[OrderByExpr]) -> Vec<(usize, Stri
 
 /// Gives a subquery's columns their names from outside, where `keep_apart` takes them away inside.
 pub fn keep_outside(alias: &mut TableAlias, query: &Query) {
-    let (SetExpr::Select(select), Some(OrderBy { kind: OrderByKind::Expressions(order), .. })) = (query.body.as_ref(), &query.order_by) else {
-        return;
-    };
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    let Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) = &query.order_by else { return };
     if !alias.columns.is_empty() || ordered_otherwise(select, order).is_empty() {
         return;
     }
     let names: Option<Vec<String>> = of_query(query).into_iter().collect();
-    let column = |name| TableAliasColumnDef { name: Ident::with_quote('"', name), data_type: None };
+    let column = |name: String| TableAliasColumnDef { name: Ident::with_quote('"', name), data_type: None };
     alias.columns = names.into_iter().flatten().map(column).collect();
 }
 
