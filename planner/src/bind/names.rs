@@ -1,6 +1,8 @@
 //! Output column names as PostgreSQL gives them, made unique inside a select list, since DataFusion demands
 //! that. Clients see the names before they were made unique.
 
+use super::aggregates::is_aggregate;
+use crate::catalog::Catalog;
 use crate::error::fold;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
@@ -180,9 +182,9 @@ fn of_factor(factor: &TableFactor, names: &mut HashMap<String, bool>) {
 
 /// A name with a relation in front in ORDER BY is a column of FROM. Where an item computes something of the same name, the item gets a name that
 /// nobody writes, since DataFusion would ask which of them is meant.
-pub fn keep_apart(select: &mut Select, order: &mut [OrderByExpr]) {
+pub fn keep_apart(select: &mut Select, order: &mut [OrderByExpr], catalog: &dyn Catalog) {
     let mut renamed: HashMap<String, Ident> = HashMap::new();
-    for (at, name) in ordered_otherwise(select, order) {
+    for (at, name) in ordered_otherwise(select, order, catalog) {
         let item = &mut select.projection[at];
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
             let alias = Ident::with_quote('"', format!("{name}$1"));
@@ -199,30 +201,44 @@ pub fn keep_apart(select: &mut Select, order: &mut [OrderByExpr]) {
     }
 }
 
-/// The computed items, by place and name, of whose names ORDER BY has columns of FROM.
-fn ordered_otherwise(select: &Select, order: &[OrderByExpr]) -> Vec<(usize, String)> {
+/// The computed items, by place and name, of whose names ORDER BY has columns of FROM. What is computed and an item too, or has an
+/// aggregate, is found by what it is.
+fn ordered_otherwise(select: &Select, order: &[OrderByExpr], catalog: &dyn Catalog) -> Vec<(usize, String)> {
     let mut ordered: HashSet<String> = HashSet::new();
-    for by in order {
+    let is_item = |expr: &Expr| plain_column(expr).is_none() && select.projection.iter().any(|item| item_expr(item) == Some(expr));
+    for by in order.iter().filter(|by| !is_item(&by.expr) && !has_aggregate(&by.expr, catalog)) {
         let _ = visit_expressions(&by.expr, |expr| {
             ordered.extend(plain_column(expr).and_then(|(qualifier, name)| qualifier.map(|_| name)));
             ControlFlow::<()>::Continue(())
         });
     }
-    let is_computed = |item: &SelectItem, name: &String| match item {
-        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-            plain_column(expr).is_none_or(|(_, column)| column != *name)
-        }
-        _ => false,
-    };
+    let is_computed =
+        |item: &SelectItem, name: &String| item_expr(item).is_some_and(|expr| plain_column(expr).is_none_or(|(_, column)| column != *name));
     let named = select.projection.iter().enumerate().filter_map(|(at, item)| Some((at, item, of_item(item)?)));
     named.filter(|(_, item, name)| ordered.contains(name) && is_computed(item, name)).map(|(at, _, name)| (at, name)).collect()
 }
 
+fn item_expr(item: &SelectItem) -> Option<&Expr> {
+    match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    }
+}
+
+fn has_aggregate(expr: &Expr, catalog: &dyn Catalog) -> bool {
+    let mut found = false;
+    let _ = visit_expressions(expr, |part| {
+        found |= matches!(part, Expr::Function(function) if is_aggregate(function, catalog));
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
 /// Gives a subquery's columns their names from outside, where `keep_apart` takes them away inside.
-pub fn keep_outside(alias: &mut TableAlias, query: &Query) {
+pub fn keep_outside(alias: &mut TableAlias, query: &Query, catalog: &dyn Catalog) {
     let SetExpr::Select(select) = query.body.as_ref() else { return };
     let Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) = &query.order_by else { return };
-    if !alias.columns.is_empty() || ordered_otherwise(select, order).is_empty() {
+    if !alias.columns.is_empty() || ordered_otherwise(select, order, catalog).is_empty() {
         return;
     }
     let names: Option<Vec<String>> = of_query(query).into_iter().collect();

@@ -71,7 +71,7 @@ impl VisitorMut for Rewriter<'_> {
         limit_of_fetch(query)?;
         literals::keep_in_query(query);
         for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
-            names::keep_outside(&mut cte.alias, &cte.query);
+            names::keep_outside(&mut cte.alias, &cte.query, self.catalog);
         }
         let columns = Known::new(self.catalog, &self.ctes).of_ctes(query);
         self.ctes.enter(query, columns);
@@ -137,7 +137,7 @@ impl VisitorMut for Rewriter<'_> {
                 ControlFlow::Continue(())
             }
             TableFactor::Derived { subquery, alias: Some(alias), .. } => {
-                names::keep_outside(alias, subquery);
+                names::keep_outside(alias, subquery, self.catalog);
                 ControlFlow::Continue(())
             }
             TableFactor::MatchRecognize { .. } => {
@@ -200,7 +200,7 @@ impl Rewriter<'_> {
         let known = Known::new(self.catalog, &self.ctes);
         merged::rewrite(select, order, &known);
         grouping::rewrite(select, order, &known);
-        names::keep_apart(select, order);
+        names::keep_apart(select, order, self.catalog);
         aggregates::tell_apart(select, order, self.catalog);
         order.iter_mut().for_each(|by| subqueries::as_value(&mut by.expr));
     }
