@@ -12,6 +12,8 @@ struct Scope {
     /// The query is the body of its parent's expression of this number.
     body_of: Option<usize>,
     names: Vec<String>,
+    /// What columns they have, as far as it is known.
+    columns: Vec<Option<Vec<String>>>,
     bodies: Vec<*const Query>,
     /// An expression can name itself.
     is_recursive: bool,
@@ -20,7 +22,8 @@ struct Scope {
 }
 
 impl Ctes {
-    pub fn enter(&mut self, query: &Query) {
+    /// `columns` are those of the query's own expressions.
+    pub fn enter(&mut self, query: &Query, columns: Vec<Option<Vec<String>>>) {
         let body_of = self.0.last_mut().and_then(|parent| {
             let at = parent.bodies.iter().position(|body| std::ptr::eq(*body, query))?;
             parent.visible = at + usize::from(parent.is_recursive);
@@ -30,6 +33,7 @@ impl Ctes {
         self.0.push(Scope {
             body_of,
             names: expressions.iter().map(|cte| fold(&cte.alias.name)).collect(),
+            columns,
             bodies: expressions.iter().map(|cte| &*cte.query as *const Query).collect(),
             is_recursive: query.with.as_ref().is_some_and(|with| with.recursive),
             visible: 0,
@@ -45,5 +49,14 @@ impl Ctes {
 
     pub fn have(&self, name: &str) -> bool {
         self.0.iter().any(|scope| scope.names[..scope.visible].iter().any(|known| known == name))
+    }
+
+    /// The columns of the expression that a name in the body of the innermost query means; `None` if it means none.
+    pub fn columns(&self, name: &str) -> Option<&Option<Vec<String>>> {
+        self.0.iter().enumerate().rev().find_map(|(depth, scope)| {
+            let visible = if depth + 1 == self.0.len() { scope.names.len() } else { scope.visible };
+            let at = scope.names[..visible].iter().position(|known| known == name)?;
+            scope.columns.get(at)
+        })
     }
 }

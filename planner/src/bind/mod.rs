@@ -2,28 +2,34 @@
 //! batch queries (tables are what the server scans) and streaming ones (tables are `RelationSource`s, which
 //! the lowering recognises). Views are inlined here. It does not optimise.
 
+mod aggregates;
 mod alternatives;
 mod arithmetic;
 pub mod as_of;
 mod asof;
 mod casts;
 mod catalog_queries;
+mod columns;
 mod common;
 mod ctes;
+mod grouping;
 mod inline;
 mod literals;
 mod local_days;
 mod marked;
 pub mod match_recognize;
 mod matching;
+mod merged;
 mod names;
 mod operands;
 mod rewrite;
+mod rows;
 pub mod session;
 mod set_operations;
 mod set_returning;
 mod spellings;
 mod spread;
+mod subqueries;
 mod unnest;
 pub mod window;
 

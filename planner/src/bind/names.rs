@@ -1,12 +1,15 @@
 //! Output column names as PostgreSQL gives them, made unique inside a select list, since DataFusion demands
 //! that. Clients see the names before they were made unique.
 
+use super::aggregates::is_aggregate;
+use crate::catalog::Catalog;
 use crate::error::fold;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins,
-    TrimWhereField,
+    AccessExpr, Expr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, TrimWhereField, visit_expressions,
 };
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
 /// What an expression's column is called without AS.
 pub fn of_expr(expr: &Expr) -> String {
@@ -105,18 +108,19 @@ pub fn of_query(query: &Query) -> Vec<Option<String>> {
 
 fn of_body(body: &SetExpr) -> Vec<Option<String>> {
     match body {
-        SetExpr::Select(select) => select
-            .projection
-            .iter()
-            .map(|item| match item {
-                SelectItem::UnnamedExpr(expr) => Some(of_expr(expr)),
-                SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
-                _ => None,
-            })
-            .collect(),
+        SetExpr::Select(select) => select.projection.iter().map(of_item).collect(),
         SetExpr::Query(query) => of_query(query),
         SetExpr::SetOperation { left, .. } => of_body(left),
         _ => vec![None],
+    }
+}
+
+/// What an item's column is called, if it is one column.
+pub fn of_item(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::UnnamedExpr(expr) => Some(of_expr(expr)),
+        SelectItem::ExprWithAlias { alias, .. } => Some(fold(alias)),
+        _ => None,
     }
 }
 
@@ -176,19 +180,90 @@ fn of_factor(factor: &TableFactor, names: &mut HashMap<String, bool>) {
     }
 }
 
+/// A name with a relation in front in ORDER BY is a column of FROM. Where an item computes something of the same name, the item gets a name that
+/// nobody writes, since DataFusion would ask which of them is meant.
+pub fn keep_apart(select: &mut Select, order: &mut [OrderByExpr], catalog: &dyn Catalog) {
+    let mut renamed: HashMap<String, Ident> = HashMap::new();
+    for (at, name) in ordered_otherwise(select, order, catalog) {
+        let item = &mut select.projection[at];
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let alias = Ident::with_quote('"', format!("{name}$1"));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: alias.clone() };
+            renamed.insert(name, alias);
+        }
+    }
+    for by in order {
+        if let Expr::Identifier(ident) = &by.expr
+            && let Some(alias) = renamed.get(&fold(ident))
+        {
+            by.expr = Expr::Identifier(alias.clone());
+        }
+    }
+}
+
+/// The computed items, by place and name, of whose names ORDER BY has columns of FROM. What is computed and an item too, or has an
+/// aggregate, is found by what it is.
+fn ordered_otherwise(select: &Select, order: &[OrderByExpr], catalog: &dyn Catalog) -> Vec<(usize, String)> {
+    let mut ordered: HashSet<String> = HashSet::new();
+    let is_item = |expr: &Expr| plain_column(expr).is_none() && select.projection.iter().any(|item| item_expr(item) == Some(expr));
+    for by in order.iter().filter(|by| !is_item(&by.expr) && !has_aggregate(&by.expr, catalog)) {
+        let _ = visit_expressions(&by.expr, |expr| {
+            ordered.extend(plain_column(expr).and_then(|(qualifier, name)| qualifier.map(|_| name)));
+            ControlFlow::<()>::Continue(())
+        });
+    }
+    let is_computed =
+        |item: &SelectItem, name: &String| item_expr(item).is_some_and(|expr| plain_column(expr).is_none_or(|(_, column)| column != *name));
+    let named = select.projection.iter().enumerate().filter_map(|(at, item)| Some((at, item, of_item(item)?)));
+    named.filter(|(_, item, name)| ordered.contains(name) && is_computed(item, name)).map(|(at, _, name)| (at, name)).collect()
+}
+
+fn item_expr(item: &SelectItem) -> Option<&Expr> {
+    match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    }
+}
+
+fn has_aggregate(expr: &Expr, catalog: &dyn Catalog) -> bool {
+    let mut found = false;
+    let _ = visit_expressions(expr, |part| {
+        found |= matches!(part, Expr::Function(function) if is_aggregate(function, catalog));
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
+/// Gives a subquery's columns their names from outside, where `keep_apart` takes them away inside.
+pub fn keep_outside(alias: &mut TableAlias, query: &Query, catalog: &dyn Catalog) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    let Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) = &query.order_by else { return };
+    if !alias.columns.is_empty() || ordered_otherwise(select, order, catalog).is_empty() {
+        return;
+    }
+    let names: Option<Vec<String>> = of_query(query).into_iter().collect();
+    let column = |name: String| TableAliasColumnDef { name: Ident::with_quote('"', name), data_type: None };
+    alias.columns = names.into_iter().flatten().map(column).collect();
+}
+
 /// Gives every computed item of a select list its PostgreSQL name as an alias, made unique. Plain columns
-/// get one only where DataFusion would see the same column twice.
-pub fn alias_items(select: &mut Select) {
+/// get one only where DataFusion would see the same column twice. `starred` are names that wildcards stand for.
+pub fn alias_items(select: &mut Select, starred: &HashSet<String>) {
     let star = select.projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_)));
-    let starred: HashSet<String> = select.projection.iter().filter_map(wildcard_qualifier).collect();
+    let qualifiers: HashSet<String> = select.projection.iter().filter_map(wildcard_qualifier).collect();
     let mut taken: HashSet<String> = HashSet::new();
+    // Names without a relation in front: no other column may have one of them.
+    let mut bare: HashSet<String> = HashSet::new();
     let mut plain_columns: Vec<(Option<String>, String)> = Vec::new();
     for item in &mut select.projection {
         let (name, again) = match item {
             SelectItem::UnnamedExpr(expr) => match plain_column(expr) {
                 Some((qualifier, name)) => {
                     let same = |(q, n): &(Option<String>, String)| *n == name && (q.is_none() || qualifier.is_none() || *q == qualifier);
-                    let again = star || qualifier.as_ref().is_some_and(|q| starred.contains(q)) || plain_columns.iter().any(same);
+                    let again = star
+                        || qualifier.as_ref().is_some_and(|q| qualifiers.contains(q))
+                        || plain_columns.iter().any(same)
+                        || bare.contains(&name);
                     plain_columns.push((qualifier, name.clone()));
                     if !again {
                         taken.insert(name);
@@ -203,11 +278,12 @@ pub fn alias_items(select: &mut Select) {
         };
         let mut unique = if again { format!("{name}$2") } else { name.clone() };
         let mut suffix = 2;
-        while !taken.insert(unique.clone()) {
+        while starred.contains(&unique) || !taken.insert(unique.clone()) {
             suffix += 1;
             unique = format!("{name}${suffix}");
         }
         let renamed = unique != name;
+        bare.insert(unique.clone());
         let alias = Ident::with_quote('"', unique);
         match item {
             SelectItem::UnnamedExpr(expr) => *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias },

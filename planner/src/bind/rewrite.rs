@@ -2,10 +2,14 @@
 //! spellings into functions that exist, and the catalog queries of Postgres clients into what DataFusion can
 //! plan. It refuses what the binder would silently drop (`FOR SYSTEM_TIME`).
 
+use super::columns::Known;
 use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
-use super::{as_of, asof, catalog_queries, literals, match_recognize, names, set_returning, spellings};
+use super::{
+    aggregates, as_of, asof, catalog_queries, grouping, literals, match_recognize, merged, names, rows, set_returning, spellings,
+    subqueries,
+};
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
 use crate::types;
@@ -53,9 +57,9 @@ struct Rewriter<'a> {
     found: Found,
 }
 
-type Broken = Box<(SqlError, Location)>;
+pub(super) type Broken = Box<(SqlError, Location)>;
 
-fn broken<T>(error: SqlError, span: Span) -> ControlFlow<Broken, T> {
+pub(super) fn broken<T>(error: SqlError, span: Span) -> ControlFlow<Broken, T> {
     ControlFlow::Break(Box::new((error, span.start)))
 }
 
@@ -64,8 +68,20 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Broken> {
         catalog_queries::rewrite_query(query);
+        limit_of_fetch(query)?;
         literals::keep_in_query(query);
-        self.ctes.enter(query);
+        for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            names::keep_outside(&mut cte.alias, &cte.query, self.catalog);
+        }
+        let columns = Known::new(self.catalog, &self.ctes).of_ctes(query);
+        self.ctes.enter(query, columns);
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            let order: &mut [OrderByExpr] = match &mut query.order_by {
+                Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => order.as_mut_slice(),
+                _ => &mut [],
+            };
+            self.rewrite_names(select, order);
+        }
         ControlFlow::Continue(())
     }
 
@@ -75,10 +91,13 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
+        self.rewrite_names(select, &mut []);
         self.scopes.push(names::in_from(&select.from));
         as_of::mark_joins(select);
         asof::mark_joins(select);
-        names::alias_items(select);
+        let starred = Known::new(self.catalog, &self.ctes).of_wildcards(select);
+        names::alias_items(select, &starred);
+        subqueries::rewrite(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select);
         literals::keep_in_select(select);
@@ -115,6 +134,10 @@ impl VisitorMut for Rewriter<'_> {
                 strip_system_schema(name);
                 ControlFlow::Continue(())
             }
+            TableFactor::Derived { subquery, alias: Some(alias), .. } => {
+                names::keep_outside(alias, subquery, self.catalog);
+                ControlFlow::Continue(())
+            }
             TableFactor::MatchRecognize { .. } => {
                 self.matching += 1;
                 ControlFlow::Continue(())
@@ -132,9 +155,14 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
         distinct_before_and(expr);
+        subqueries::check(expr)?;
+        if let Some(compared) = rows::replacement(expr) {
+            *expr = compared;
+        }
         catalog_queries::rewrite_expr(expr);
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
+            aggregates::count_of_rows(function);
             if let Some(user) = self.user_function(function) {
                 type_literals(function, &user);
                 self.found.functions.insert(user.name.clone());
@@ -173,6 +201,16 @@ impl Rewriter<'_> {
         {
             self.found.relations.insert((schema.last().cloned(), table.clone()));
         }
+    }
+
+    /// What names in a SELECT mean, and in the ORDER BY of the query that it is. A SELECT that has been rewritten stays as it is.
+    fn rewrite_names(&self, select: &mut Select, order: &mut [OrderByExpr]) {
+        let known = Known::new(self.catalog, &self.ctes);
+        merged::rewrite(select, order, &known);
+        grouping::rewrite(select, order, &known);
+        names::keep_apart(select, order, self.catalog);
+        aggregates::tell_apart(select, order, self.catalog);
+        order.iter_mut().for_each(|by| subqueries::as_value(&mut by.expr));
     }
 
     fn user_function(&self, function: &Function) -> Option<Arc<SqlFunction>> {
@@ -220,6 +258,21 @@ impl Rewriter<'_> {
         };
         broken(error, ident.span)
     }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is LIMIT n.
+fn limit_of_fetch(query: &mut Query) -> ControlFlow<Broken> {
+    let Some(Fetch { with_ties, percent, quantity }) = query.fetch.take() else { return ControlFlow::Continue(()) };
+    let quantity = quantity.unwrap_or_else(|| Expr::Value(Value::Number("1".to_string(), false).with_empty_span()));
+    if with_ties || percent {
+        return broken(SqlError::unsupported("FETCH with PERCENT or WITH TIES is not supported"), quantity.span());
+    }
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, .. }) if limit.is_none() => *limit = Some(quantity),
+        Some(_) => return broken(SqlError::new(SqlState::SYNTAX_ERROR, "multiple LIMIT clauses not allowed"), quantity.span()),
+        None => query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(quantity), offset: None, limit_by: vec![] }),
+    }
+    ControlFlow::Continue(())
 }
 
 /// The parser takes all that follows `IS [NOT] DISTINCT FROM` as its operand. AND and OR bind less: what stands to the left of

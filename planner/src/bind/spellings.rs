@@ -7,6 +7,7 @@ use crate::error::fold;
 use crate::functions::pattern::{DEFAULT as DEFAULT_PATTERN, is_postgres};
 use crate::functions::percentile::{CONTINUOUS, DISCRETE};
 use crate::functions::{PART, SIMILAR_TO};
+use crate::parse::spellings::SYMMETRIC;
 use datafusion::sql::sqlparser::ast::*;
 
 /// The expression that stands for another one.
@@ -36,6 +37,7 @@ pub fn replacement(expr: &mut Expr, zone: &str) -> Option<Expr> {
         }
         Expr::Extract { field, expr, .. } => fraction(&field.to_string(), expr),
         Expr::AtTimeZone { timestamp, time_zone } => Some(call("timezone", vec![time_zone.as_ref().clone(), timestamp.as_ref().clone()])),
+        Expr::Between { expr, negated, low, high } => symmetric(expr, *negated, low, high),
         Expr::Ceil { expr, field } => to_unit("eddyline_ceil", expr, field),
         Expr::Floor { expr, field } => to_unit("eddyline_floor", expr, field),
         _ => None,
@@ -53,6 +55,22 @@ fn fraction(field: &str, time: &Expr) -> Option<Expr> {
         _ => return None,
     };
     Some(call(PART, vec![string_expr(unit), time.clone()]))
+}
+
+/// `x BETWEEN SYMMETRIC a AND b`: either of the bounds may be the lower one.
+fn symmetric(expr: &Expr, negated: bool, low: &Expr, high: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = low else { return None };
+    let [bound] = arguments(function).try_into().ok()?;
+    if function.name.to_string() != SYMMETRIC {
+        return None;
+    }
+    let between = |low: &Expr, high: &Expr| {
+        let (expr, low, high) = (Box::new(expr.clone()), Box::new(low.clone()), Box::new(high.clone()));
+        Box::new(Expr::Between { expr, negated: false, low, high })
+    };
+    let either = Expr::BinaryOp { left: between(bound, high), op: BinaryOperator::Or, right: between(high, bound) };
+    let either = Expr::Nested(Box::new(either));
+    Some(if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(either) } } else { either })
 }
 
 /// `CEIL(time TO DAY)`.
@@ -127,6 +145,10 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
         }
         ("variance", 1) => {
             function.name = ObjectName::from(vec![Ident::new("var_samp")]);
+            return None;
+        }
+        ("ceiling", 1) => {
+            function.name = ObjectName::from(vec![Ident::new("ceil")]);
             return None;
         }
         ("every", 1) => {

@@ -11,6 +11,7 @@ pub mod match_recognize;
 mod session;
 mod set;
 mod settings;
+pub mod spellings;
 mod subscribe;
 mod tokens;
 mod words;
@@ -91,6 +92,7 @@ fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hin
     let hints = hints::read(&tokens, text)?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
     tokens::rewrite(&mut tokens);
+    spellings::rewrite(&mut tokens);
     asof::rewrite(&mut tokens);
     match_recognize::rewrite(&mut tokens, text)?;
     Ok((tokens, hints))

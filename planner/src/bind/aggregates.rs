@@ -1,0 +1,116 @@
+//! Calls of aggregates that DataFusion would give one name though they differ: it names a call by its arguments without their casts.
+
+use super::rewrite::call;
+use crate::catalog::Catalog;
+use crate::error::fold;
+use datafusion::sql::sqlparser::ast::*;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+/// `count(1)` counts rows, as `count(*)` does.
+pub fn count_of_rows(function: &mut Function) {
+    if !function.name.to_string().eq_ignore_ascii_case("count") {
+        return;
+    }
+    let FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, .. }) = &mut function.args else { return };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(counted)))] = args.as_slice() else { return };
+    if matches!(counted.value, Value::Number(..) | Value::Boolean(_) | Value::SingleQuotedString(_)) {
+        *args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
+    }
+}
+
+/// Whether a call is of an aggregate, and not over a window.
+pub fn is_aggregate(function: &Function, catalog: &dyn Catalog) -> bool {
+    let [part] = function.name.0.as_slice() else { return false };
+    function.over.is_none() && part.as_ident().is_some_and(|name| catalog.functions().udaf(&fold(name)).is_ok())
+}
+
+/// Of calls in a SELECT that differ in casts alone, each kind gets a name of its own, by COALESCEs of one value each.
+pub fn tell_apart(select: &mut Select, order: &mut [OrderByExpr], catalog: &dyn Catalog) {
+    let mut calls = Calls { catalog, depth: 0, kinds: HashMap::new(), rename: false };
+    calls.visit(select, order);
+    calls.kinds.retain(|_, kinds| kinds.len() > 1);
+    if !calls.kinds.is_empty() {
+        calls.rename = true;
+        calls.visit(select, order);
+    }
+}
+
+struct Calls<'a> {
+    catalog: &'a dyn Catalog,
+    /// Subqueries around the present place.
+    depth: usize,
+    /// The calls, by what they are without casts. One that has none is the first.
+    kinds: HashMap<String, Vec<String>>,
+    rename: bool,
+}
+
+impl Calls<'_> {
+    fn visit(&mut self, select: &mut Select, order: &mut [OrderByExpr]) {
+        let _ = VisitMut::visit(&mut select.projection, self);
+        let _ = VisitMut::visit(&mut select.having, self);
+        for by in order {
+            let _ = VisitMut::visit(&mut by.expr, self);
+        }
+    }
+}
+
+impl VisitorMut for Calls<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        if self.depth > 0 || !is_aggregate(function, self.catalog) {
+            return ControlFlow::Continue(());
+        }
+        let (written, plain) = (function.to_string().to_lowercase(), without_casts(function));
+        let is_plain = written == plain;
+        let kinds = self.kinds.entry(plain).or_default();
+        match kinds.iter().position(|kind| *kind == written) {
+            Some(kind) if self.rename => rename(function, kind),
+            None if !self.rename && is_plain => kinds.insert(0, written),
+            None if !self.rename => kinds.push(written),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn values(function: &mut Function) -> impl Iterator<Item = &mut Expr> {
+    let args: &mut [FunctionArg] = match &mut function.args {
+        FunctionArguments::List(list) => list.args.as_mut_slice(),
+        _ => &mut [],
+    };
+    args.iter_mut().filter_map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
+        _ => None,
+    })
+}
+
+fn without_casts(function: &Function) -> String {
+    let mut function = function.clone();
+    for value in values(&mut function) {
+        while let Expr::Cast { expr, .. } | Expr::Nested(expr) = value {
+            *value = (**expr).clone();
+        }
+    }
+    function.to_string().to_lowercase()
+}
+
+fn rename(function: &mut Function, times: usize) {
+    for value in values(function).filter(|value| matches!(value, Expr::Cast { .. } | Expr::Nested(_))) {
+        for _ in 0..times {
+            *value = call("coalesce", vec![value.clone()]);
+        }
+    }
+}

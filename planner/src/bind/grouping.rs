@@ -1,0 +1,184 @@
+//! What GROUP BY says beyond its expressions: positions inside ROLLUP and kin, and the columns of a table whose primary key is grouped by. The
+//! latter have one value in each group, so they are grouped by as well where they are named.
+
+use super::columns::{Known, Named, factors, own_name};
+use super::{aggregates, names};
+use crate::catalog::{Catalog, RelationKind};
+use crate::error::fold;
+use datafusion::sql::sqlparser::ast::*;
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+/// Rewrites one SELECT; ORDER BY is that of the query that it is.
+pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
+    let GroupByExpr::Expressions(exprs, modifiers) = &mut select.group_by else { return };
+    if exprs.is_empty() || !modifiers.is_empty() {
+        return;
+    }
+    let mut is_simple = true;
+    for expr in exprs.iter_mut() {
+        if let Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) = expr {
+            is_simple = false;
+            for grouped in sets.iter_mut().flatten() {
+                if let Some(item) = at_position(grouped, &select.projection) {
+                    *grouped = item.clone();
+                }
+            }
+        }
+    }
+    if is_simple {
+        let named = dependent(select, order, known);
+        if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+            exprs.extend(named);
+        }
+    }
+}
+
+/// The item that a number in GROUP BY means.
+fn at_position<'a>(expr: &Expr, items: &'a [SelectItem]) -> Option<&'a Expr> {
+    let Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) = expr else { return None };
+    match items.get(number.parse::<usize>().ok()?.checked_sub(1)?)? {
+        SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. } => Some(item),
+        _ => None,
+    }
+}
+
+/// The columns that are named outside of aggregates and follow from a key that is grouped by.
+fn dependent(select: &Select, order: &[OrderByExpr], known: &Known) -> Vec<Expr> {
+    let GroupByExpr::Expressions(exprs, _) = &select.group_by else { return vec![] };
+    let grouped: Vec<&Expr> = exprs.iter().map(|expr| at_position(expr, &select.projection).unwrap_or(expr)).collect();
+    let factors = factors(&select.from);
+    let mut found = Vec::new();
+    for factor in &factors {
+        let Some(key) = key_of(factor, known) else { continue };
+        let Some(table) = Table::of(factor, &factors, known) else { continue };
+        let is_grouped = |column: &str| grouped.iter().any(|expr| table.column(expr).is_some_and(|c| c.name == column));
+        if key.iter().all(|column| is_grouped(column)) {
+            let named = table.named_in(select, order, known.catalog);
+            found.extend(named.into_iter().filter(|column| !is_grouped(&column.name)).map(|column| column.value));
+        }
+    }
+    found
+}
+
+/// The columns of a table's primary key.
+fn key_of(factor: &TableFactor, known: &Known) -> Option<Vec<String>> {
+    let TableFactor::Table { name, args: None, version: None, alias, .. } = factor else { return None };
+    if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
+        return None;
+    }
+    let relation = known.relation(name)?;
+    let has_key = matches!(relation.kind, RelationKind::Table { .. } | RelationKind::KeyedSource { .. }) && !relation.key.is_empty();
+    has_key.then(|| relation.key.iter().map(|at| relation.columns[*at].name.clone()).collect())
+}
+
+/// A relation of FROM.
+struct Table {
+    own: String,
+    columns: Vec<Named>,
+    /// The names of the other relations' columns, if they are known.
+    others: Option<HashSet<String>>,
+}
+
+impl Table {
+    fn of(factor: &TableFactor, factors: &[&TableFactor], known: &Known) -> Option<Table> {
+        let others = factors.iter().filter(|other| !std::ptr::eq(**other, factor)).map(|other| known.of_factor(other));
+        let others: Option<Vec<_>> = others.collect();
+        Some(Table {
+            own: fold(&own_name(factor)?),
+            columns: known.of_factor(factor)?,
+            others: others.map(|others| others.into_iter().flatten().map(|column| column.name).collect()),
+        })
+    }
+
+    /// The column that an expression is.
+    fn column(&self, expr: &Expr) -> Option<&Named> {
+        let name = match expr {
+            Expr::Identifier(name) if self.others.as_ref().is_some_and(|others| !others.contains(&fold(name))) => name,
+            Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+                [.., relation, name] if fold(relation) == self.own => name,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        self.columns.iter().find(|column| column.name == fold(name))
+    }
+
+    /// The columns that are named outside of aggregates, each once.
+    fn named_in(&self, select: &Select, order: &[OrderByExpr], catalog: &dyn Catalog) -> Vec<Named> {
+        let is_output = |expr: &Expr| match expr {
+            Expr::Identifier(ident) => select.projection.iter().any(|item| names::of_item(item) == Some(fold(ident))),
+            _ => false,
+        };
+        let mut columns = Outside { table: self, catalog, depth: 0, named: Vec::new() };
+        for item in &select.projection {
+            match item {
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _)
+                    if name.0.last().and_then(|part| part.as_ident()).is_some_and(|name| fold(name) == self.own) =>
+                {
+                    self.columns.iter().for_each(|column| columns.note(column));
+                }
+                SelectItem::Wildcard(_) => self.columns.iter().for_each(|column| columns.note(column)),
+                other => {
+                    let _ = Visit::visit(other, &mut columns);
+                }
+            }
+        }
+        let _ = Visit::visit(&select.having, &mut columns);
+        for by in order.iter().filter(|by| !is_output(&by.expr)) {
+            let _ = Visit::visit(&by.expr, &mut columns);
+        }
+        columns.named.into_iter().cloned().collect()
+    }
+}
+
+/// Collects the columns of a table that are not inside an aggregate or a subquery.
+struct Outside<'a> {
+    table: &'a Table,
+    catalog: &'a dyn Catalog,
+    /// Aggregates and subqueries around the present place.
+    depth: usize,
+    named: Vec<&'a Named>,
+}
+
+impl<'a> Outside<'a> {
+    fn note(&mut self, column: &'a Named) {
+        if !self.named.iter().any(|named| named.name == column.name) {
+            self.named.push(column);
+        }
+    }
+
+    fn is_aggregate(&self, expr: &Expr) -> bool {
+        matches!(expr, Expr::Function(function) if aggregates::is_aggregate(function, self.catalog))
+    }
+}
+
+impl Visitor for Outside<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.depth += usize::from(self.is_aggregate(expr));
+        let table = self.table;
+        if self.depth == 0
+            && let Some(column) = table.column(expr)
+        {
+            self.note(column);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.depth -= usize::from(self.is_aggregate(expr));
+        ControlFlow::Continue(())
+    }
+}

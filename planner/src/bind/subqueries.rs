@@ -1,0 +1,188 @@
+//! EXISTS and IN (query) where DataFusion takes no such condition: as values, and of rows. A value becomes subqueries that count.
+//! Conditions of WHERE joined by AND, OR and NOT stay as they are: those become joins.
+
+use super::rewrite::{Broken, broken};
+use super::rows;
+use datafusion::sql::sqlparser::ast::*;
+use eddyline_common::SqlError;
+use std::ops::ControlFlow;
+
+/// The names of a subquery whose values are looked through.
+const VALUES: &str = "__values";
+const VALUE: &str = "__value";
+
+/// Rewrites one SELECT.
+pub fn rewrite(select: &mut Select) {
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            as_value(expr);
+        }
+    }
+    if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+        exprs.iter_mut().for_each(as_value);
+    }
+    for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
+        in_conjuncts(condition);
+        in_condition(condition);
+    }
+}
+
+/// Makes values of the conditions with subqueries in an expression.
+pub fn as_value(expr: &mut Expr) {
+    let _ = VisitMut::visit(expr, &mut Values { in_where: false, depth: 0 });
+}
+
+/// Refuses rows that are looked for where it would count whether the answer is not known.
+pub fn check(expr: &Expr) -> ControlFlow<Broken> {
+    match expr {
+        Expr::InSubquery { expr: left, .. } if rows::row(left).is_some() => {
+            let error = SqlError::unsupported("a row in a subquery is supported as a condition of WHERE alone, and not with NOT");
+            broken(error.with_hint("Write EXISTS or NOT EXISTS with a subquery that compares the values."), left.span())
+        }
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// What stands between ANDs: that it is not known is as good as false there.
+fn in_conjuncts(condition: &mut Expr) {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            in_conjuncts(left);
+            in_conjuncts(right);
+        }
+        Expr::Nested(inner) => in_conjuncts(inner),
+        Expr::InSubquery { expr, subquery, negated: false } => {
+            if let Some(left) = rows::row(expr) {
+                *condition = rows::in_subquery(left, subquery.clone());
+            }
+        }
+        _ => {}
+    }
+}
+
+fn in_condition(condition: &mut Expr) {
+    match condition {
+        Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
+            in_condition(left);
+            in_condition(right);
+        }
+        Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } => in_condition(inner),
+        Expr::InSubquery { .. } => {}
+        other => {
+            let _ = VisitMut::visit(other, &mut Values { in_where: true, depth: 0 });
+        }
+    }
+}
+
+struct Values {
+    /// There EXISTS becomes a join wherever it stands.
+    in_where: bool,
+    /// Subqueries around the present place: theirs is another SELECT.
+    depth: usize,
+}
+
+impl VisitorMut for Values {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        match expr {
+            Expr::Exists { subquery, negated } if !self.in_where => *expr = exists(subquery.clone(), *negated),
+            Expr::InSubquery { expr: left, subquery, negated } if rows::row(left).is_none() => {
+                *expr = is_in(left, subquery, *negated);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether the query has rows: the number of them is asked for, in the query itself if that is simple.
+fn exists(mut query: Box<Query>, negated: bool) -> Expr {
+    let op = if negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
+    if let Some(select) = plain_select(&mut query) {
+        select.projection = vec![SelectItem::UnnamedExpr(count_of_rows(op))];
+        query.order_by = None;
+        return Expr::Subquery(query);
+    }
+    Expr::Subquery(Box::new(select_from(query, VALUES, vec![], count_of_rows(op), None)))
+}
+
+/// The SELECT that a query is, if it has as many rows whatever its items are.
+fn plain_select(query: &mut Query) -> Option<&mut Select> {
+    if query.limit_clause.is_some() || query.fetch.is_some() {
+        return None;
+    }
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let is_grouped = select.having.is_some() || select.group_by != GroupByExpr::Expressions(vec![], vec![]);
+    let is_plain = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+            matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_))
+        }
+        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => true,
+        SelectItem::ExprWithAliases { .. } => false,
+    };
+    let plain = select.distinct.is_none() && select.qualify.is_none() && !is_grouped && select.projection.iter().all(is_plain);
+    if plain { Some(select) } else { None }
+}
+
+/// Whether the value is among those of the query; NULL where that is not known.
+fn is_in(value: &Expr, query: &Query, negated: bool) -> Expr {
+    let among = || Expr::CompoundIdentifier(vec![Ident::new(VALUES), Ident::new(VALUE)]);
+    let any = |condition: Option<Expr>| {
+        let items = count_of_rows(BinaryOperator::Gt);
+        Expr::Subquery(Box::new(select_from(Box::new(query.clone()), VALUES, vec![Ident::new(VALUE)], items, condition)))
+    };
+    let value = Box::new(value.clone());
+    let nested = Box::new(Expr::Nested(value.clone()));
+    let equal = Expr::BinaryOp { left: Box::new(among()), op: BinaryOperator::Eq, right: nested.clone() };
+    let (is_null, any_row) = (Expr::IsNull(nested), Box::new(any(None)));
+    let of_null = Expr::BinaryOp { left: Box::new(is_null), op: BinaryOperator::And, right: any_row };
+    let null = || Expr::Value(Value::Null.with_empty_span());
+    let boolean = |value: bool| Expr::Value(Value::Boolean(value).with_empty_span());
+    Expr::Case {
+        case_token: helpers::attached_token::AttachedToken::empty(),
+        end_token: helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![
+            CaseWhen { condition: any(Some(equal)), result: boolean(!negated) },
+            CaseWhen { condition: of_null, result: null() },
+            CaseWhen { condition: any(Some(Expr::IsNull(Box::new(among())))), result: null() },
+        ],
+        else_result: Some(Box::new(boolean(negated))),
+    }
+}
+
+/// `count(*) > 0` and kin.
+fn count_of_rows(op: BinaryOperator) -> Expr {
+    let mut count = super::rewrite::call("count", vec![]);
+    if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut count {
+        list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
+    }
+    let zero = Expr::Value(Value::Number("0".to_string(), false).with_empty_span());
+    Expr::BinaryOp { left: Box::new(count), op, right: Box::new(zero) }
+}
+
+/// `SELECT item FROM (query) AS name (columns) WHERE condition`.
+pub fn select_from(query: Box<Query>, name: &str, columns: Vec<Ident>, item: Expr, condition: Option<Expr>) -> Query {
+    let columns = columns.into_iter().map(|name| TableAliasColumnDef { name, data_type: None }).collect();
+    let alias = Some(TableAlias { explicit: true, name: Ident::new(name), columns, at: None });
+    let mut outer = crate::parse::select_all_from(TableFactor::Derived { lateral: false, subquery: query, alias, sample: None });
+    if let SetExpr::Select(select) = outer.body.as_mut() {
+        select.projection = vec![SelectItem::UnnamedExpr(item)];
+        select.selection = condition;
+    }
+    outer
+}

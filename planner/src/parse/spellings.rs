@@ -1,0 +1,86 @@
+//! PostgreSQL's spellings that sqlparser has no grammar for, as tokens that it has one for: `TABLE t`, `ONLY`, `BETWEEN SYMMETRIC` and a trim
+//! that names no characters. New tokens have the places of those that they stand for.
+
+use super::tokens::{find_top_level, is_word};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+
+/// What stands around the first bound of a BETWEEN SYMMETRIC.
+pub const SYMMETRIC: &str = "__symmetric";
+
+pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
+    *tokens = rewritten(tokens);
+}
+
+fn rewritten(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
+    let mut closing = Vec::new();
+    let mut rewritten = Vec::with_capacity(tokens.len());
+    for (i, token) in tokens.iter().enumerate() {
+        let mut put = |new: Token| rewritten.push(TokenWithSpan::new(new, token.span));
+        if closing.contains(&i) {
+            put(Token::RParen);
+        }
+        if is_table_command(tokens, i) {
+            [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")].into_iter().for_each(put);
+        } else if let Some(and) = symmetric(tokens, i) {
+            closing.push(and);
+            [Token::make_word(SYMMETRIC, None), Token::LParen].into_iter().for_each(put);
+        } else if !is_superfluous(tokens, i) {
+            put(token.token.clone());
+        }
+    }
+    rewritten
+}
+
+fn word_at(tokens: &[TokenWithSpan], i: usize) -> Option<&Word> {
+    match &tokens.get(i)?.token {
+        Token::Word(word) => Some(word),
+        _ => None,
+    }
+}
+
+fn is_at(tokens: &[TokenWithSpan], i: Option<usize>, word: &str) -> bool {
+    i.and_then(|i| tokens.get(i)).is_some_and(|token| is_word(&token.token, word))
+}
+
+/// `TABLE t` where a query may begin.
+fn is_table_command(tokens: &[TokenWithSpan], i: usize) -> bool {
+    let is_name = |at: usize| word_at(tokens, at).is_some_and(|word| word.keyword == Keyword::NoKeyword);
+    if !is_at(tokens, Some(i), "table") || word_at(tokens, i + 1).is_none() {
+        return false;
+    }
+    let Some(before) = i.checked_sub(1) else { return true };
+    match &tokens[before].token {
+        Token::SemiColon | Token::RParen => true,
+        // Not the argument of a function.
+        Token::LParen => before.checked_sub(1).is_none_or(|name| !is_name(name)),
+        Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+            Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::ALL => true,
+            // Not the name of a column.
+            Keyword::AS => is_name(i + 1),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The place of the AND of a BETWEEN that has SYMMETRIC at `i`.
+fn symmetric(tokens: &[TokenWithSpan], i: usize) -> Option<usize> {
+    let found = is_at(tokens, Some(i), "symmetric") && is_at(tokens, i.checked_sub(1), "between");
+    if found { find_top_level(tokens, i + 1, |at| is_word(&tokens[at].token, "and")) } else { None }
+}
+
+/// `ONLY` in front of a table, `ASYMMETRIC`, and the `FROM` of `trim(FROM x)`.
+fn is_superfluous(tokens: &[TokenWithSpan], i: usize) -> bool {
+    let before = |n: usize| i.checked_sub(n);
+    if is_at(tokens, Some(i), "only") {
+        return (is_at(tokens, before(1), "from") || is_at(tokens, before(1), "join")) && word_at(tokens, i + 1).is_some();
+    }
+    if is_at(tokens, Some(i), "asymmetric") {
+        return is_at(tokens, before(1), "between");
+    }
+    let is_side = ["both", "leading", "trailing"].iter().any(|side| is_at(tokens, before(1), side));
+    let (paren, name) = if is_side { (before(2), before(3)) } else { (before(1), before(2)) };
+    let is_first = paren.is_some_and(|at| tokens[at].token == Token::LParen) && is_at(tokens, name, "trim");
+    is_at(tokens, Some(i), "from") && is_first
+}
