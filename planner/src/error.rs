@@ -325,3 +325,26 @@ fn first_line(message: &str) -> &str {
 pub fn into_datafusion(error: SqlError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_others_become_those_of_postgres() {
+        let shown = |message: &str| in_postgres_words(message).map(|e| (e.state.0, e.message, e.detail));
+        let overflow = |bound: &str| {
+            let detail = format!("A field with precision 5, scale 3 must round to an absolute value less than {bound}.");
+            Some(("22003", "numeric field overflow".to_string(), Some(detail)))
+        };
+        assert_eq!(shown("123.456 is too large to store in a Decimal128 of precision 5. Max is 99.999"), overflow("10^2"));
+        assert_eq!(shown("Cannot cast to Decimal128(5, 3). Overflowing on 123456"), overflow("10^2"));
+        let regex = "Regular expression did not compile: Syntax(\n~~~\nregex parse error:\n    (\n    ^\nerror: unclosed group\n~~~\n)";
+        assert_eq!(shown(regex), Some(("2201B", "invalid regular expression: unclosed group".to_string(), None)));
+        let missing = |call: &str| Some(("42883", format!("function {call} does not exist"), None));
+        let call = "No function matches the given name and argument types 'round(Utf8, Decimal128(5, 2))'. You might need to add explicit type casts.";
+        assert_eq!(shown(call), missing("round(text, numeric(5,2))"));
+        assert_eq!(shown("Function 'abs' failed to match any signature, errors: x"), missing("abs"));
+        assert_eq!(shown("division by zero"), None);
+    }
+}
