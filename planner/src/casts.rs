@@ -1,10 +1,10 @@
 //! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
-//! floats, bytea, arrays, rows; and from one type of row to another, whose columns correspond by their order. An analyzer
+//! floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; and from numbers to integers, which rounds. An analyzer
 //! rule, which runs after type coercion, puts functions in their place, so queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
 //! (`bind::casts`), and in UTC where the coercion of types made the cast.
 
 use crate::functions::checked::rewrite_expressions;
-use crate::functions::zone_of;
+use crate::functions::{registry, zone_of};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
@@ -12,6 +12,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -50,14 +51,19 @@ pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    if let Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field }) = &expr
+        && rounds(inner, field.data_type(), schema)
+    {
+        return expr.map_children(|inner| Ok(Transformed::yes(registry().udf("round")?.call(vec![inner]))));
+    }
     let (inner, field) = match &expr {
         Expr::Cast(Cast { expr, field }) => (expr, field),
         // Every value has a text; one that reads a text may fail, which TRY_CAST must not.
         Expr::TryCast(TryCast { expr, field }) if *field.data_type() == DataType::Utf8 => (expr, field),
         _ => return Ok(Transformed::no(expr)),
     };
-    let function = inner.get_type(schema).ok().and_then(|from| between(&from, field.data_type()));
-    let Some(name) = function else { return Ok(Transformed::no(expr)) };
+    let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
+    let Some(name) = between(&from, field.data_type()) else { return Ok(Transformed::no(expr)) };
     let mut args = vec![inner.as_ref().clone()];
     if name == TO_ARRAY || name == TO_ROW {
         // The target's type travels as a null of it.
@@ -65,6 +71,13 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     }
     let udf = FUNCTIONS.iter().find(|f| f.name() == name).expect("every name is in the list").clone();
     Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))))
+}
+
+/// A number with a fraction is rounded when it becomes an integer; Arrow cuts it off.
+fn rounds(inner: &Expr, to: &DataType, schema: &DFSchema) -> bool {
+    let is_rounded = matches!(inner, Expr::ScalarFunction(call) if call.func.name() == "round");
+    let has_fraction = |from: DataType| from.is_floating() || matches!(from, DataType::Decimal128(_, 1..));
+    to.is_signed_integer() && !is_rounded && inner.get_type(schema).is_ok_and(has_fraction)
 }
 
 /// The function that casts as PostgreSQL does, where Arrow does not.

@@ -1,4 +1,4 @@
-//! Operands of `+`, `-`, `*`, `/`, `%` and of the operators that ask whether one array contains another. As in PostgreSQL a literal in quotes takes the
+//! Operands of `+`, `-`, `*`, `/`, `%`, of comparisons with intervals, and of the operators that ask whether one array contains another. As in PostgreSQL a literal in quotes takes the
 //! type that the operator wants beside the other side, and a date that an interval moves is a timestamp.
 
 use super::common::literal_as;
@@ -16,7 +16,7 @@ pub struct Arithmetic;
 impl ExprPlanner for Arithmetic {
     fn plan_binary_op(&self, binary: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         use BinaryOperator::*;
-        if !matches!(binary.op, Plus | Minus | Multiply | Divide | Modulo | AtArrow | ArrowAt) {
+        if !matches!(binary.op, Plus | Minus | Multiply | Divide | Modulo | AtArrow | ArrowAt | Eq | NotEq | Lt | LtEq | Gt | GtEq) {
             return Ok(PlannerResult::Original(binary));
         }
         let RawBinaryExpr { op, left, right } = binary;
@@ -51,6 +51,14 @@ fn wanted(op: &BinaryOperator, other: &Field) -> Option<Field> {
     match (op, other.data_type()) {
         (AtArrow | ArrowAt, DataType::List(_)) => Some(other.clone()),
         (AtArrow | ArrowAt, _) => None,
+        // Other comparisons are gone through once the plan is bound (`alternatives`); the binder would refuse these.
+        (Eq | NotEq | Lt | LtEq | Gt | GtEq, ty) => {
+            if is_interval(ty) {
+                of(SqlType::Interval)
+            } else {
+                None
+            }
+        }
         (_, number) if number.is_numeric() => Some(other.clone()),
         (Multiply | Divide, DataType::Interval(_) | DataType::Duration(_)) => of(SqlType::Double),
         (Plus, DataType::Timestamp(_, _)) | (Plus | Minus, DataType::Interval(_) | DataType::Duration(_)) => of(SqlType::Interval),
@@ -59,10 +67,13 @@ fn wanted(op: &BinaryOperator, other: &Field) -> Option<Field> {
     }
 }
 
+fn is_interval(ty: &DataType) -> bool {
+    matches!(ty, DataType::Interval(_) | DataType::Duration(_))
+}
+
 /// Both sides, with a date that the other moves as a timestamp.
 fn moved(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
     let (Ok(from), Ok(to)) = (left.get_type(schema), right.get_type(schema)) else { return Ok((left, right)) };
-    let is_interval = |ty: &DataType| matches!(ty, DataType::Interval(_) | DataType::Duration(_));
     let midnight = |date: Expr| Expr::Cast(Cast::new(Box::new(date), SqlType::Timestamp.to_arrow()));
     Ok(match op {
         BinaryOperator::Plus | BinaryOperator::Minus if from == DataType::Date32 && is_interval(&to) => (midnight(left), right),

@@ -77,7 +77,10 @@ impl VisitorMut for Rewriter<'_> {
         self.ctes.enter(query, columns);
         if let SetExpr::Select(select) = query.body.as_mut() {
             let order: &mut [OrderByExpr] = match &mut query.order_by {
-                Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => order.as_mut_slice(),
+                Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => {
+                    keep_first(order);
+                    order.as_mut_slice()
+                }
                 _ => &mut [],
             };
             self.rewrite_names(select, order);
@@ -163,6 +166,7 @@ impl VisitorMut for Rewriter<'_> {
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
             aggregates::count_of_rows(function);
+            aggregates::order_distinct(function);
             if let Some(user) = self.user_function(function) {
                 type_literals(function, &user);
                 self.found.functions.insert(user.name.clone());
@@ -273,6 +277,16 @@ fn limit_of_fetch(query: &mut Query) -> ControlFlow<Broken> {
         None => query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(quantity), offset: None, limit_by: vec![] }),
     }
     ControlFlow::Continue(())
+}
+
+/// What a query is sorted by already adds nothing, and DataFusion's DISTINCT ON fails on it.
+fn keep_first(order: &mut Vec<OrderByExpr>) {
+    let mut seen: Vec<Expr> = Vec::with_capacity(order.len());
+    order.retain(|by| {
+        let is_new = !seen.contains(&by.expr);
+        seen.push(by.expr.clone());
+        is_new
+    });
 }
 
 /// The parser takes all that follows `IS [NOT] DISTINCT FROM` as its operand. AND and OR bind less: what stands to the left of
