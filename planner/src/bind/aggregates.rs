@@ -1,5 +1,4 @@
-//! Calls of aggregates: their usual forms and orders, and names for those that DataFusion would give one name though they differ, as it names a call by its
-//! arguments without their casts.
+//! Calls of aggregates that DataFusion would give one name though they differ: it names a call by its arguments without their casts.
 
 use super::rewrite::call;
 use crate::catalog::Catalog;
@@ -17,25 +16,6 @@ pub fn count_of_rows(function: &mut Function) {
     let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(counted)))] = args.as_slice() else { return };
     if matches!(counted.value, Value::Number(..) | Value::Boolean(_) | Value::SingleQuotedString(_)) {
         *args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
-    }
-}
-
-/// A list or text of distinct values is in their order, if no other is asked for.
-pub fn order_distinct(function: &mut Function) {
-    const LISTING: [&str; 3] = ["array_agg", "string_agg", "listagg"];
-    let name = function.name.to_string().to_lowercase();
-    let FunctionArguments::List(list) = &mut function.args else { return };
-    let is_ordered = list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
-    if list.duplicate_treatment != Some(DuplicateTreatment::Distinct)
-        || is_ordered
-        || !function.within_group.is_empty()
-        || !LISTING.contains(&name.as_str())
-    {
-        return;
-    }
-    if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value))) = list.args.first() {
-        let by = OrderByExpr { expr: value.clone(), options: OrderByOptions { asc: None, nulls_first: None }, with_fill: None };
-        list.clauses.push(FunctionArgumentClause::OrderBy(vec![by]));
     }
 }
 

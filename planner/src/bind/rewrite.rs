@@ -166,7 +166,6 @@ impl VisitorMut for Rewriter<'_> {
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
             aggregates::count_of_rows(function);
-            aggregates::order_distinct(function);
             if let Some(user) = self.user_function(function) {
                 type_literals(function, &user);
                 self.found.functions.insert(user.name.clone());

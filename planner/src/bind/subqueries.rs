@@ -147,7 +147,7 @@ fn is_in(value: &Expr, query: &Query, negated: bool) -> Expr {
     };
     let value = Box::new(value.clone());
     let nested = Box::new(Expr::Nested(value.clone()));
-    let equal = Expr::BinaryOp { left: Box::new(among()), op: BinaryOperator::Eq, right: nested.clone() };
+    let equal = Expr::BinaryOp { left: nested.clone(), op: BinaryOperator::Eq, right: Box::new(among()) };
     let (is_null, any_row) = (Expr::IsNull(nested), Box::new(any(None)));
     let of_null = Expr::BinaryOp { left: Box::new(is_null), op: BinaryOperator::And, right: any_row };
     let null = || Expr::Value(Value::Null.with_empty_span());

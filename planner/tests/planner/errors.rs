@@ -162,10 +162,7 @@ fn what_a_view_cannot_hold_yet() {
         ("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM keyless WHERE a > id)", "a join without an equality"),
         ("SELECT id FROM t WHERE v > (SELECT a FROM keyless)", "a join without an equality"),
         ("SELECT sum(v + (SELECT max(a) FROM keyless)) AS s FROM t", "this scalar subquery"),
-        ("SELECT id, v IN (SELECT a FROM keyless) AS x FROM t", "IN (SELECT ...) in this place"),
-        ("SELECT id, EXISTS (SELECT 1 FROM keyless) AS x FROM t", "EXISTS in this place"),
         ("SELECT id FROM t WHERE v > 1 OR v NOT IN (SELECT a FROM keyless)", "NOT IN (SELECT ...)"),
-        ("SELECT id FROM t WHERE (v IN (SELECT a FROM keyless)) IS NULL", "IN (SELECT ...) within another expression"),
         ("SELECT id FROM t WHERE v NOT IN (SELECT a FROM keyless WHERE b = name)", "NOT IN with a correlated subquery"),
         ("SELECT id FROM t WHERE v > ALL (SELECT a FROM keyless)", "ANY or ALL"),
         ("SELECT t.id FROM t LEFT JOIN keyless k ON k.a = t.id AND t.ts > now()", "current time"),
@@ -201,7 +198,7 @@ fn writes() {
 
 #[test]
 fn functions_and_types_of_operands() {
-    check("SELECT name FROM t GROUP BY id", "42803", "", None, "");
+    check("SELECT name FROM t GROUP BY v", "42803", "", None, "");
     let error = TestCatalog::new().error("CREATE MATERIALIZED VIEW m AS SELECT id + make_array(1) AS x FROM t");
     assert!(["42883", "42804"].contains(&error.state.0), "{error}");
     let error = TestCatalog::new().error("CREATE MATERIALIZED VIEW m AS SELECT substr(1, 2, 3, 4, 5) AS x FROM t");
@@ -243,6 +240,9 @@ fn types_that_do_not_go_together() {
             format!("CREATE MATERIALIZED VIEW m AS SELECT id FROM t WHERE {expression}"),
             format!("UPDATE t SET v = 1 WHERE {expression}"),
         ] {
+            // As a value NOT IN is the opposite of IN.
+            let is_value = expression.contains("NOT IN (SELECT") && !sql.contains(&format!("WHERE {expression}"));
+            let message = if is_value { message.replace("<>", "=") } else { message.clone() };
             check(&sql, state, &message, None, "Cast one");
         }
     }
