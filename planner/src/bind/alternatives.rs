@@ -108,7 +108,8 @@ impl Typing<'_> {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if COMPARISONS.contains(&op) => {
                 let of_distinct = matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom);
                 let (left, right) = self.pair(if of_distinct { Operator::Eq } else { op }, left, right)?;
-                let (left, right) = self.compared_pair(left, right)?;
+                let (left, mut right) = self.compared_each(*left, vec![*right])?;
+                let right = Box::new(right.remove(0));
                 Expr::BinaryExpr(BinaryExpr { left, op, right })
             }
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => match difference(&left, &right, self.schema)? {
@@ -119,7 +120,7 @@ impl Typing<'_> {
                 let (below, above) = if negated { ("<", ">") } else { (">=", "<=") };
                 let (expr, low) = self.pair(below, expr, low)?;
                 let (expr, high) = self.pair(above, expr, high)?;
-                let (expr, mut bounds) = self.compared_each(expr, vec![*low, *high])?;
+                let (expr, mut bounds) = self.compared_each(*expr, vec![*low, *high])?;
                 let (high, low) = (Box::new(bounds.remove(1)), Box::new(bounds.remove(0)));
                 Expr::Between(Between { expr, negated, low, high })
             }
@@ -200,14 +201,9 @@ impl Typing<'_> {
         Ok(compared.unwrap_or(values))
     }
 
-    fn compared_pair(&mut self, left: Operand, right: Operand) -> DfResult<(Operand, Operand)> {
-        let (left, mut right) = self.compared_each(left, vec![*right])?;
-        Ok((left, Box::new(right.remove(0))))
-    }
-
     /// A value and those that it is compared with.
-    fn compared_each(&mut self, expr: Operand, list: Vec<Expr>) -> DfResult<(Operand, Vec<Expr>)> {
-        let mut all = self.compared(std::iter::once(*expr).chain(list).collect())?;
+    fn compared_each(&mut self, expr: Expr, list: Vec<Expr>) -> DfResult<(Operand, Vec<Expr>)> {
+        let mut all = self.compared(std::iter::once(expr).chain(list).collect())?;
         Ok((Box::new(all.remove(0)), all))
     }
 
@@ -245,7 +241,7 @@ impl Typing<'_> {
             (expr, one) = self.pair(&operator, expr, Box::new(item))?;
             typed.push(*one);
         }
-        self.compared_each(expr, typed)
+        self.compared_each(*expr, typed)
     }
 
     fn of_subquery(&mut self, operator: impl fmt::Display, expr: Operand, subquery: Subquery) -> DfResult<(Operand, Subquery)> {

@@ -31,7 +31,7 @@ enum Kept {
 pub fn rewrite(select: &mut Select, order: &mut [OrderByExpr], known: &Known) {
     let of_outer = select.from.iter().any(|table| merges(table, true));
     let is_starred = select.projection.iter().any(is_star);
-    if !of_outer && !(is_starred && select.from.iter().any(|table| merges(table, false))) {
+    if !(of_outer || is_starred && select.from.iter().any(|table| merges(table, false))) {
         return;
     }
     let mut from = select.from.clone();

@@ -85,7 +85,7 @@ pub fn sqrt(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue>
 /// `ln` and `log` with a base or without.
 pub fn logarithm(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
     let fault = |v: f64| match v {
-        v if v == 0.0 => Some(SqlError::new(SqlState("2201E"), "cannot take logarithm of zero")),
+        0.0 => Some(SqlError::new(SqlState("2201E"), "cannot take logarithm of zero")),
         v if v < 0.0 => Some(SqlError::new(SqlState("2201E"), "cannot take logarithm of a negative number")),
         _ => None,
     };
