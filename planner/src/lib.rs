@@ -45,7 +45,6 @@ mod types;
 pub use catalog::{Catalog, Relation, RelationKind};
 pub use create::table_plan;
 pub use described::FormatRequest;
-pub use error::in_postgres_words;
 pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scalar};
 pub use keyed::keyed_plan;
 pub use lower::StateTableIds;

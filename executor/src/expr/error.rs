@@ -4,7 +4,7 @@
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use eddyline_common::{SqlError, SqlState};
-use eddyline_planner::in_postgres_words;
+use eddyline_planner::functions::words::in_postgres_words;
 
 /// The error of an evaluation. Classes 22 and 23 (data) are errors of a row; all others are errors of the job.
 pub(crate) fn evaluation_error(error: DataFusionError) -> SqlError {

@@ -4,7 +4,7 @@
 //! - `clock`: `now()` and kin; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `coalesce`: with literals that have no type yet
 //! - `texts`, `json`, `times`, `intervals`, `numbers`, `lists`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
-//! - `amended`: which of DataFusion's functions do something else
+//! - `amended`: which of DataFusion's functions do something else; `words`: what they say of values that do not suit them
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
 
@@ -28,6 +28,7 @@ mod times;
 mod type_name;
 mod user;
 mod windows;
+pub mod words;
 
 pub(crate) use clock::OfArrival;
 use datafusion::common::{DataFusionError, Result as DfResult};

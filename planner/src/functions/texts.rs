@@ -34,7 +34,7 @@ fn regexp_extract(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 }
 
 fn invalid_regex(error: &regex::Error) -> SqlError {
-    crate::error::invalid_regex(&error.to_string())
+    super::words::invalid_regex(&error.to_string())
         .unwrap_or_else(|| SqlError::new(SqlState("2201B"), format!("invalid regular expression: {error}")))
 }
 

@@ -22,7 +22,7 @@ use datafusion::prelude::SessionConfig;
 use eddyline_common::{Result, SqlError, SqlState, Timestamp, bytes_of};
 use eddyline_planner::batch_rules;
 use eddyline_planner::casts::{PostgresCasts, rewrite_expr};
-use eddyline_planner::in_postgres_words;
+use eddyline_planner::functions::words::in_postgres_words;
 use futures::{FutureExt, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
