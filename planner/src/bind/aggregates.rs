@@ -1,11 +1,11 @@
 //! Calls of aggregates that DataFusion would give one name though they differ: it names a call by its arguments without their casts.
 
+use super::level;
 use super::rewrite::call;
 use crate::catalog::Catalog;
 use crate::error::fold;
 use datafusion::sql::sqlparser::ast::*;
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 /// `count(1)` counts rows, as `count(*)` does.
 pub fn count_of_rows(function: &mut Function) {
@@ -27,7 +27,7 @@ pub fn is_aggregate(function: &Function, catalog: &dyn Catalog) -> bool {
 
 /// Of calls in a SELECT that differ in casts alone, each kind gets a name of its own, by COALESCEs of one value each.
 pub fn tell_apart(select: &mut Select, order: &mut [OrderByExpr], catalog: &dyn Catalog) {
-    let mut calls = Calls { catalog, depth: 0, kinds: HashMap::new(), rename: false };
+    let mut calls = Calls { catalog, kinds: HashMap::new(), rename: false };
     calls.visit(select, order);
     calls.kinds.retain(|_, kinds| kinds.len() > 1);
     if !calls.kinds.is_empty() {
@@ -38,8 +38,6 @@ pub fn tell_apart(select: &mut Select, order: &mut [OrderByExpr], catalog: &dyn 
 
 struct Calls<'a> {
     catalog: &'a dyn Catalog,
-    /// Subqueries around the present place.
-    depth: usize,
     /// The calls, by what they are without casts. One that has none is the first.
     kinds: HashMap<String, Vec<String>>,
     rename: bool,
@@ -47,31 +45,17 @@ struct Calls<'a> {
 
 impl Calls<'_> {
     fn visit(&mut self, select: &mut Select, order: &mut [OrderByExpr]) {
-        let _ = VisitMut::visit(&mut select.projection, self);
-        let _ = VisitMut::visit(&mut select.having, self);
+        level::before(&mut select.projection, |expr| self.call(expr));
+        level::before(&mut select.having, |expr| self.call(expr));
         for by in order {
-            let _ = VisitMut::visit(&mut by.expr, self);
+            level::before(&mut by.expr, |expr| self.call(expr));
         }
     }
-}
 
-impl VisitorMut for Calls<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        if self.depth > 0 || !is_aggregate(function, self.catalog) {
-            return ControlFlow::Continue(());
+    fn call(&mut self, expr: &mut Expr) {
+        let Expr::Function(function) = expr else { return };
+        if !is_aggregate(function, self.catalog) {
+            return;
         }
         let (written, plain) = (function.to_string().to_lowercase(), without_casts(function));
         let is_plain = written == plain;
@@ -82,7 +66,6 @@ impl VisitorMut for Calls<'_> {
             None if !self.rename => kinds.push(written),
             _ => {}
         }
-        ControlFlow::Continue(())
     }
 }
 

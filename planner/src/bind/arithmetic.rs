@@ -1,7 +1,7 @@
 //! Operands of `+`, `-`, `*`, `/`, `%`, of comparisons with intervals, and of the operators that ask whether one array contains another. As in PostgreSQL a literal in quotes takes the
 //! type that the operator wants beside the other side, and a date that an interval moves is a timestamp.
 
-use super::common::literal_as;
+use super::common::{is_interval, literal_as};
 use super::matching::is_text_literal;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, Result};
@@ -52,23 +52,15 @@ fn wanted(op: &BinaryOperator, other: &Field) -> Option<Field> {
         (AtArrow | ArrowAt, DataType::List(_)) => Some(other.clone()),
         (AtArrow | ArrowAt, _) => None,
         // Other comparisons are gone through once the plan is bound (`alternatives`); the binder would refuse these.
-        (Eq | NotEq | Lt | LtEq | Gt | GtEq, ty) => {
-            if is_interval(ty) {
-                of(SqlType::Interval)
-            } else {
-                None
-            }
-        }
+        (Eq | NotEq | Lt | LtEq | Gt | GtEq, ty) if is_interval(ty) => of(SqlType::Interval),
+        (Eq | NotEq | Lt | LtEq | Gt | GtEq, _) => None,
         (_, number) if number.is_numeric() => Some(other.clone()),
-        (Multiply | Divide, DataType::Interval(_) | DataType::Duration(_)) => of(SqlType::Double),
-        (Plus, DataType::Timestamp(_, _)) | (Plus | Minus, DataType::Interval(_) | DataType::Duration(_)) => of(SqlType::Interval),
+        (Multiply | Divide, ty) if is_interval(ty) => of(SqlType::Double),
+        (Plus, DataType::Timestamp(_, _)) => of(SqlType::Interval),
+        (Plus | Minus, ty) if is_interval(ty) => of(SqlType::Interval),
         (Minus, DataType::Timestamp(_, _) | DataType::Date32) => Some(other.clone()),
         _ => None,
     }
-}
-
-fn is_interval(ty: &DataType) -> bool {
-    matches!(ty, DataType::Interval(_) | DataType::Duration(_))
 }
 
 /// Both sides, with a date that the other moves as a timestamp.

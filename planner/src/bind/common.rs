@@ -15,7 +15,7 @@ use eddyline_common::postgres::parse;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-fn is_interval(ty: &DataType) -> bool {
+pub fn is_interval(ty: &DataType) -> bool {
     matches!(ty, DataType::Interval(_) | DataType::Duration(_))
 }
 

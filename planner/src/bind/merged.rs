@@ -3,12 +3,11 @@
 //! the value. `*` has the merged columns first. Where the columns are not known before binding, a query stays as it is.
 
 use super::columns::{Known, Named};
-use super::names;
 use super::rewrite::call;
+use super::{level, names};
 use crate::error::fold;
 use datafusion::sql::sqlparser::ast::*;
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 /// What one item of FROM yields.
 #[derive(Default)]
@@ -185,36 +184,13 @@ fn replace_in(select: &mut Select, order: &mut [OrderByExpr], merged: &HashMap<S
     (select.projection, select.from) = (items, from);
 }
 
+/// A name in a subquery may be a column of its own.
 fn replace<T: VisitMut>(tree: &mut T, merged: &HashMap<String, Expr>) {
-    let _ = tree.visit(&mut Replace { merged, depth: 0 });
-}
-
-struct Replace<'a> {
-    merged: &'a HashMap<String, Expr>,
-    /// Subqueries around the present place: a name in them may be a column of theirs.
-    depth: usize,
-}
-
-impl VisitorMut for Replace<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let Expr::Identifier(ident) = expr
-            && let Some(value) = self.merged.get(&fold(ident))
+    level::after(tree, |expr| {
+        if let Expr::Identifier(ident) = expr
+            && let Some(value) = merged.get(&fold(ident))
         {
             *expr = value.clone();
         }
-        ControlFlow::Continue(())
-    }
+    });
 }

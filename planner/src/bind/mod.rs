@@ -14,6 +14,7 @@ mod common;
 mod ctes;
 mod grouping;
 mod inline;
+mod level;
 mod literals;
 mod local_days;
 mod marked;

@@ -2,7 +2,7 @@
 //! Conditions of WHERE joined by AND, OR and NOT stay as they are: those become joins.
 
 use super::rewrite::{Broken, broken};
-use super::rows;
+use super::{level, rows};
 use datafusion::sql::sqlparser::ast::*;
 use eddyline_common::SqlError;
 use std::ops::ControlFlow;
@@ -29,7 +29,7 @@ pub fn rewrite(select: &mut Select) {
 
 /// Makes values of the conditions with subqueries in an expression.
 pub fn as_value(expr: &mut Expr) {
-    let _ = VisitMut::visit(expr, &mut Values { in_where: false, depth: 0 });
+    as_values(expr, false);
 }
 
 /// Refuses rows that are looked for where it would count whether the answer is not known.
@@ -68,45 +68,19 @@ fn in_condition(condition: &mut Expr) {
         }
         Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } => in_condition(inner),
         Expr::InSubquery { .. } => {}
-        other => {
-            let _ = VisitMut::visit(other, &mut Values { in_where: true, depth: 0 });
-        }
+        other => as_values(other, true),
     }
 }
 
-struct Values {
-    /// There EXISTS becomes a join wherever it stands.
-    in_where: bool,
-    /// Subqueries around the present place: theirs is another SELECT.
-    depth: usize,
-}
-
-impl VisitorMut for Values {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
+/// `in_where`: there EXISTS becomes a join wherever it stands.
+fn as_values(expr: &mut Expr, in_where: bool) {
+    level::after(expr, |expr| match expr {
+        Expr::Exists { subquery, negated } if !in_where => *expr = exists(subquery.clone(), *negated),
+        Expr::InSubquery { expr: left, subquery, negated } if rows::row(left).is_none() => {
+            *expr = is_in(left, subquery, *negated);
         }
-        match expr {
-            Expr::Exists { subquery, negated } if !self.in_where => *expr = exists(subquery.clone(), *negated),
-            Expr::InSubquery { expr: left, subquery, negated } if rows::row(left).is_none() => {
-                *expr = is_in(left, subquery, *negated);
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
+        _ => {}
+    });
 }
 
 /// Whether the query has rows: the number of them is asked for, in the query itself if that is simple.

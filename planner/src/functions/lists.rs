@@ -20,9 +20,14 @@ pub const FUNCTIONS: &[Native] = &[
     Native::partial("array_upper", &[Arg::Any, Arg::BigInt], &[], |_| SqlType::Integer, upper),
 ];
 
-/// Whether a list has a null in it; an array of the type of NULL says so of its items by its logical nulls alone.
-fn has_null(list: &ListArray, row: usize) -> bool {
-    list.is_valid(row) && list.value(row).logical_null_count() > 0
+/// Which lists have a null in them. An array of the type of NULL says so of its items by its logical nulls alone.
+fn with_nulls(lists: &ListArray) -> impl Fn(usize) -> bool {
+    let nulls = lists.values().logical_nulls().filter(|nulls| nulls.null_count() > 0);
+    let offsets = lists.offsets().clone();
+    move |row| {
+        let items = offsets[row] as usize..offsets[row + 1] as usize;
+        nulls.as_ref().is_some_and(|nulls| items.into_iter().any(|item| nulls.is_null(item)))
+    }
 }
 
 /// `x = ANY(list)`: where it is not found beside a null, nobody knows; in an empty list nothing is.
@@ -31,7 +36,7 @@ pub fn has(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> 
     let found = of.invoke_with_args(args.clone())?;
     let Some(list) = given[0].as_list_opt::<i32>() else { return Ok(found) };
     let found = found.to_array(given[0].len())?;
-    let found = found.as_boolean();
+    let (found, has_null) = (found.as_boolean(), with_nulls(list));
     let answer = |row: usize| {
         if list.is_null(row) {
             return None;
@@ -39,7 +44,7 @@ pub fn has(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> 
         if list.value_length(row) == 0 {
             return Some(false);
         }
-        let known = found.is_valid(row) && (found.value(row) || !has_null(list, row));
+        let known = found.is_valid(row) && (found.value(row) || !has_null(row));
         known.then(|| found.value(row))
     };
     let answers: BooleanArray = (0..list.len()).map(answer).collect();
@@ -52,10 +57,10 @@ pub fn has_all(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarVal
     let found = of.invoke_with_args(args.clone())?;
     let (Some(list), Some(items)) = (given[0].as_list_opt::<i32>(), given[1].as_list_opt::<i32>()) else { return Ok(found) };
     let found = found.to_array(list.len())?;
-    let found = found.as_boolean();
+    let (found, has_null) = (found.as_boolean(), with_nulls(items));
     let answer = |row: usize| {
         let known = list.is_valid(row) && items.is_valid(row);
-        known.then(|| found.is_valid(row) && found.value(row) && !has_null(items, row))
+        known.then(|| found.is_valid(row) && found.value(row) && !has_null(row))
     };
     let answers: BooleanArray = (0..list.len()).map(answer).collect();
     result(Arc::new(answers), &args)
@@ -115,8 +120,11 @@ fn extents(lists: &ArrayRef, dimensions: &ArrayRef) -> DfResult<Vec<Option<u64>>
     let dimensions = cast(dimensions, &DataType::Int64)?;
     let dimensions = dimensions.as_primitive::<Int64Type>();
     let Some(list) = lists.as_list_opt::<i32>() else { return Ok(vec![None; lists.len()]) };
-    let one =
-        |row: usize| if list.is_null(row) || dimensions.is_null(row) { None } else { extent(&list.value(row), dimensions.value(row)) };
+    let one = |row: usize| match dimensions.is_valid(row).then(|| dimensions.value(row)) {
+        Some(1) if list.is_valid(row) => Some(list.value_length(row) as u64).filter(|length| *length > 0),
+        Some(dimension) if list.is_valid(row) => extent(&list.value(row), dimension),
+        _ => None,
+    };
     Ok((0..list.len()).map(one).collect())
 }
 

@@ -1,6 +1,7 @@
 //! A scalar function as a row of a table: its name, what it takes, what it gives, and its work over columns.
 //! Arguments arrive in the types that `Arg` names, all of one length; null handling is the function's own.
 
+use super::words::NO_SUCH_FUNCTION;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, new_null_array};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
@@ -108,8 +109,7 @@ impl ScalarUDFImpl for Native {
             let shown: Vec<String> =
                 given.iter().map(|ty| SqlType::from_arrow(ty).map_or_else(|| ty.to_string(), |ty| ty.to_string())).collect();
             let message = format!("function {}({}) does not exist", self.name, shown.join(", "));
-            let hint = "No function matches the given name and argument types. You might need to add explicit type casts.";
-            DataFusionError::External(Box::new(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(hint)))
+            DataFusionError::External(Box::new(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(NO_SUCH_FUNCTION)))
         })
     }
 

@@ -4,6 +4,9 @@
 use datafusion::arrow::datatypes::DataType;
 use eddyline_common::{SqlError, SqlState, SqlType};
 
+/// What to do where no function takes what it is given.
+pub const NO_SUCH_FUNCTION: &str = "No function matches the given name and argument types. You might need to add explicit type casts.";
+
 /// What DataFusion and Arrow say in words of their own and PostgreSQL in others.
 pub fn in_postgres_words(message: &str) -> Option<SqlError> {
     invalid_regex(message).or_else(|| numeric_overflow(message)).or_else(|| no_such_function(message))
@@ -41,8 +44,7 @@ fn no_such_function(message: &str) -> Option<SqlError> {
     };
     let named = || between("Function '", "' failed to match any signature").map(str::to_string);
     let call = bound.or_else(coerced).or_else(named)?;
-    let hint = "No function matches the given name and argument types. You might need to add explicit type casts.";
-    Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {call} does not exist")).with_hint(hint))
+    Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {call} does not exist")).with_hint(NO_SUCH_FUNCTION))
 }
 
 /// A call over Arrow's types as one over SQL's.

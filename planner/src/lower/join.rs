@@ -363,31 +363,31 @@ pub(super) fn output_columns(left: &Node, right: &Node, kind: JoinKind) -> Vec<C
 /// A side whose rows each match one row of the other at most keeps its keys; else a key of each side together are one. `late_by`: the columns
 /// by which rows of either side are late.
 pub(super) fn unique_keys(sides: [&Node; 2], kind: JoinKind, keys: &[Vec<usize>; 2], late_by: Option<[usize; 2]>) -> Vec<Vec<usize>> {
-    let lasting = |side: usize| {
-        let unique_keys = late_by.map_or_else(|| sides[side].unique_keys.clone(), |times| keys::without_late(sides[side], times[side]));
-        Node { unique_keys, ..sides[side].clone() }
+    let lasting = |side: usize| match late_by {
+        Some(times) => keys::without_late(sides[side], times[side]),
+        None => sides[side].unique_keys.clone(),
     };
-    let (left, right) = (&lasting(0), &lasting(1));
+    let (of_left, of_right) = (lasting(0), lasting(1));
     if !kind.shows_pairs() {
-        return left.unique_keys.clone();
+        return of_left;
     }
-    let offset = left.columns.len();
+    let offset = sides[0].columns.len();
     let shifted = |key: &Vec<usize>| key.iter().map(|c| c + offset).collect::<Vec<_>>();
-    let is_unique = |node: &Node, side: usize| node.unique_keys.iter().any(|key| key.iter().all(|c| keys[side].contains(c)));
+    let is_unique = |of_side: &[Vec<usize>], side: usize| of_side.iter().any(|key| key.iter().all(|c| keys[side].contains(c)));
     let mut unique = Vec::new();
     // Rows of the other side that match nothing all have nulls for this one's columns.
-    if is_unique(right, 1) && !kind.preserves(1) {
-        unique.extend(left.unique_keys.iter().cloned());
+    if is_unique(&of_right, 1) && !kind.preserves(1) {
+        unique.extend(of_left.iter().cloned());
     }
-    if is_unique(left, 0) && !kind.preserves(0) {
-        unique.extend(right.unique_keys.iter().map(shifted));
+    if is_unique(&of_left, 0) && !kind.preserves(0) {
+        unique.extend(of_right.iter().map(shifted));
     }
     if unique.is_empty() {
-        let known = |node: &Node, key: &[usize]| key.iter().any(|c| !node.columns[*c].nullable);
-        for l in &left.unique_keys {
-            for r in &right.unique_keys {
+        let known = |side: usize, key: &[usize]| key.iter().any(|c| !sides[side].columns[*c].nullable);
+        for l in &of_left {
+            for r in &of_right {
                 // Two rows that match nothing, one of each side, look alike if all their key columns are null.
-                if kind != JoinKind::Full || known(left, l) || known(right, r) {
+                if kind != JoinKind::Full || known(0, l) || known(1, r) {
                     unique.push([l.clone(), shifted(r)].concat());
                 }
             }

@@ -8,8 +8,14 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 /// What stands around the first bound of a BETWEEN SYMMETRIC.
 pub const SYMMETRIC: &str = "__symmetric";
 
+/// The words without which there is none of them.
+const WORDS: [&str; 5] = ["table", "only", "symmetric", "asymmetric", "trim"];
+
 pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
-    *tokens = rewritten(tokens);
+    // Most statements have none, long ones above all: they are not copied.
+    if tokens.iter().any(|token| WORDS.iter().any(|word| is_word(&token.token, word))) {
+        *tokens = rewritten(tokens);
+    }
 }
 
 fn rewritten(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {

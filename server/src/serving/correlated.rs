@@ -65,7 +65,7 @@ enum Which {
 fn has_correlation(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
-        found |= !node.all_out_ref_exprs().is_empty();
+        found |= node.contains_outer_reference();
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
