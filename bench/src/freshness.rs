@@ -14,7 +14,7 @@ use clap::Args;
 use eddyline_common::runtime::{Clock, SystemClock};
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{Client, Statement};
 
 const GOAL_MEDIAN_MS: f64 = 15.0;
 const GOAL_P99_MS: f64 = 50.0;
@@ -134,6 +134,7 @@ async fn sample(client: &Client, options: &Options, start: i64) -> Result<(Vec<D
     let mut coming = sampled.map(|i| Awaited { key: key_of(i, options.keys) as i64, due: start + due_micros(i, options.rate) }).peekable();
     until(start + due_micros(first, options.rate)).await;
     let before = newest_checkpoint(client).await?;
+    let query = client.prepare("SELECT k, stamp FROM latest WHERE k = ANY($1)").await?;
     let (mut awaited, mut samples) = (Vec::new(), Vec::new());
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -144,7 +145,7 @@ async fn sample(client: &Client, options: &Options, start: i64) -> Result<(Vec<D
         if let Some(oldest) = awaited.first().filter(|a| now - a.due > PATIENCE.as_micros() as i64) {
             return Err(format!("the event of key {} did not come", oldest.key).into());
         }
-        look(client, &mut awaited, &mut samples).await?;
+        look(client, &query, &mut awaited, &mut samples).await?;
         if options.looks {
             let after = SystemClock.now().micros();
             let age = awaited.first().map_or(0, |a| after - a.due);
@@ -155,20 +156,14 @@ async fn sample(client: &Client, options: &Options, start: i64) -> Result<(Vec<D
 }
 
 /// Moves the events whose row is there to the samples.
-async fn look(client: &Client, awaited: &mut Vec<Awaited>, samples: &mut Vec<Duration>) -> Result<()> {
+async fn look(client: &Client, query: &Statement, awaited: &mut Vec<Awaited>, samples: &mut Vec<Duration>) -> Result<()> {
     if awaited.is_empty() {
         return Ok(());
     }
-    let keys: Vec<String> = awaited.iter().take(KEYS_PER_LOOK_MAX).map(|a| a.key.to_string()).collect();
-    let rows = client.simple_query(&format!("SELECT k, stamp FROM latest WHERE k IN ({})", keys.join(","))).await?;
+    let keys: Vec<i64> = awaited.iter().take(KEYS_PER_LOOK_MAX).map(|a| a.key).collect();
+    let rows = client.query(query, &[&keys]).await?;
     let now = SystemClock.now().micros();
-    let mut stamps = HashMap::new();
-    for row in rows {
-        if let SimpleQueryMessage::Row(row) = row {
-            let number = |i| row.get(i).unwrap_or_default().parse::<i64>();
-            stamps.insert(number(0)?, number(1)?);
-        }
-    }
+    let stamps: HashMap<i64, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     awaited.retain(|a| match stamps.get(&a.key) {
         Some(stamp) if *stamp >= a.due => {
             samples.push(Duration::from_micros((now - stamp).max(0) as u64));

@@ -6,6 +6,7 @@ use super::casts::COMPARISONS;
 use super::common::{averaged, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted, sorted};
 use super::matching::{cannot_be_matched, check_operands, go_together, is_text_literal};
 use super::operands::typed_as;
+use super::outer;
 use super::set_operations::is_set_operation;
 use crate::functions::checked::schema_of_inputs;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
@@ -22,22 +23,25 @@ use std::sync::Arc;
 
 pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let mut any = false;
-    let typed = plan.transform_up_with_subqueries(|node| {
-        let schema = schema_of_inputs(&node)?;
-        let names = NamePreserver::new(&node);
-        let sorts = matches!(node, LogicalPlan::Sort(_));
-        let node = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let typed = in_expr(expr, &schema)?;
-            let typed = if sorts { typed.transform_data(|e| sorted(e, &schema))? } else { typed };
-            Ok(typed.update_data(|e| name.restore(e)))
-        })?;
-        let node = node.transform_data(of_set_operation)?;
+    outer::transform_up(plan, |node| {
+        let node = node.transform_data(of_node)?;
         // A column's type may be that of what was a literal, for all nodes above.
         any |= node.transformed;
-        if any { node.map_data(recomputed) } else { Ok(node) }
+        if any { recomputed(node.data) } else { Ok(node.data) }
+    })
+}
+
+fn of_node(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
+    let schema = schema_of_inputs(&node)?;
+    let names = NamePreserver::new(&node);
+    let sorts = matches!(node, LogicalPlan::Sort(_));
+    let node = node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let typed = in_expr(expr, &schema)?;
+        let typed = if sorts { typed.transform_data(|e| sorted(e, &schema))? } else { typed };
+        Ok(typed.update_data(|e| name.restore(e)))
     })?;
-    Ok(typed.data)
+    node.transform_data(of_set_operation)
 }
 
 fn recomputed(node: LogicalPlan) -> DfResult<LogicalPlan> {
@@ -302,7 +306,19 @@ impl Typing<'_> {
         let values = values.into_iter().map(&mut one).collect();
         Ok(match floating {
             Some(ty) => self.floats(values, ty),
+            None if common.data_type().is_numeric() => self.widened(values, &common),
             None => values,
         })
+    }
+
+    /// Numbers as those of the type that is given: a column has the type of the first value, and subqueries ask for it before DataFusion settles it.
+    fn widened(&mut self, values: Vec<Expr>, to: &FieldRef) -> Vec<Expr> {
+        let mut one = |value: Expr| match self.field(&value) {
+            Some(field) if field.data_type().is_numeric() && field.data_type() != to.data_type() => {
+                self.replaced(Expr::Cast(Cast::new(Box::new(value), to.data_type().clone())))
+            }
+            _ => value,
+        };
+        values.into_iter().map(&mut one).collect()
     }
 }

@@ -23,6 +23,7 @@ mod matching;
 mod merged;
 mod names;
 mod operands;
+mod outer;
 mod rewrite;
 mod rows;
 pub mod session;

@@ -4,6 +4,7 @@
 
 use super::checked::CheckedArithmetic;
 use super::interrupt::{self, Abandoned};
+use super::lookup::Lookup;
 use super::relation::{Bindings, bind};
 use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
 use super::{narrow, physical};
@@ -122,6 +123,9 @@ impl QueryEngine {
     /// Plans and starts a query; its rows come as they are made.
     pub async fn run(&self, plan: LogicalPlan, bindings: Bindings) -> Result<RowStream> {
         let schema: SchemaRef = plan.schema().inner().clone();
+        if let Some(lookup) = Lookup::of(&plan, &bindings) {
+            return Ok(RowStream::ready(schema, [self.look_up(lookup).await?]));
+        }
         let (planned, is_planned) = oneshot::channel();
         let (tx, rx) = mpsc::channel(BATCHES_AHEAD);
         let (states, abandoned) = (self.states.clone(), Abandoned::default());
@@ -156,6 +160,15 @@ impl QueryEngine {
         Ok(RowStream::running(schema, rx, abort))
     }
 
+    /// Few keys are found before another thread would have been woken.
+    async fn look_up(&self, lookup: Lookup) -> Result<RecordBatch> {
+        const AT_ONCE_MAX: usize = 64;
+        if lookup.num_keys() <= AT_ONCE_MAX {
+            return lookup.rows();
+        }
+        self.handle.spawn(async move { lookup.rows() }).await.unwrap_or_else(|e| Err(SqlError::internal(format!("the look-up failed: {e}"))))
+    }
+
     /// Runs what reads rows on the engine's threads.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
         self.handle.spawn(work).abort_handle()
@@ -179,6 +192,12 @@ impl QueryEngine {
 
     /// Runs the query to its end, throwing its rows away, and tells how: for EXPLAIN ANALYZE.
     pub async fn analyze(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Vec<String>> {
+        if let Some(lookup) = Lookup::of(&plan, &bindings) {
+            let (started, keys) = (std::time::Instant::now(), lookup.num_keys());
+            let rows = self.look_up(lookup).await?.num_rows();
+            let head = [ran(rows, started.elapsed()), format!("Lookup of {keys} keys")];
+            return Ok(head.into_iter().chain(plan.display_indent().to_string().lines().map(|line| format!("  {line}"))).collect());
+        }
         let (states, abandoned) = (self.states.clone(), Abandoned::default());
         let given_up = abandoned.clone();
         let task = self.handle.spawn(caught(async move {
@@ -193,7 +212,7 @@ impl QueryEngine {
         }));
         let _abort = AbortOnDrop::watching(task.abort_handle(), abandoned);
         let (plan, rows, elapsed) = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
-        let mut lines = vec![format!("rows: {rows}, time: {:.3} ms", elapsed.as_secs_f64() * 1000.0)];
+        let mut lines = vec![ran(rows, elapsed)];
         let shown = displayable(plan.as_ref()).set_show_schema(false).indent(true).to_string();
         let with_metrics =
             datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
@@ -244,6 +263,10 @@ impl Drop for QueryEngine {
             runtime.shutdown_timeout(Duration::ZERO);
         }
     }
+}
+
+fn ran(rows: usize, time: Duration) -> String {
+    format!("rows: {rows}, time: {:.3} ms", time.as_secs_f64() * 1000.0)
 }
 
 /// A panic in `work` is its error.

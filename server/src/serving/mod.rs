@@ -3,6 +3,7 @@
 //! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`: those for physical plans
 //! - `rows`: what a query yields, batch by batch; `interrupt`: what ends one that nobody waits for
 //! - `relation`: the table sources that plans name, and their binding to a snapshot
+//! - `lookup`: rows by key, which need no planning
 //! - `view_scan`, `source_scan`: how views and sources are read
 //! - `overlay`: a transaction's own effects
 //! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
@@ -19,6 +20,7 @@ pub mod dml;
 pub mod engine;
 mod forgetting;
 mod interrupt;
+mod lookup;
 mod narrow;
 pub mod overlay;
 pub mod physical;

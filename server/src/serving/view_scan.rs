@@ -2,6 +2,7 @@
 //! else a columnar scan that the engine's threads share batch by batch. What the transaction itself wrote is
 //! laid over it.
 
+use super::lookup::keys_of;
 use super::overlay::Overlay;
 use crate::coordinator::ReadSnapshot;
 use arrow::array::{ArrayRef, RecordBatch};
@@ -25,9 +26,6 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Keys of an IN list that are still looked up one by one; above it a scan is no slower.
-const LOOKUP_KEYS_MAX: usize = 1000;
-
 pub struct ViewTable {
     relation: Arc<Relation>,
     view: Arc<View>,
@@ -50,17 +48,7 @@ impl ViewTable {
     /// The keys that the filters leave, one array per key column; `None` if they do not pin the key.
     fn wanted_keys(&self, filters: &[Expr]) -> Option<Vec<ArrayRef>> {
         let key = self.key();
-        let values: Vec<Vec<ScalarValue>> = key.iter().map(|column| self.values_of(*column, filters)).collect::<Option<_>>()?;
-        let lists = values.iter().filter(|v| v.len() > 1).count();
-        let rows = values.iter().map(Vec::len).max()?;
-        if lists > 1 || rows > LOOKUP_KEYS_MAX {
-            return None;
-        }
-        let column = |values: &Vec<ScalarValue>| match values.as_slice() {
-            [one] => one.to_array_of_size(rows).ok(),
-            many => ScalarValue::iter_to_array(many.iter().cloned()).ok(),
-        };
-        values.iter().map(column).collect()
+        keys_of(key.iter().map(|column| self.values_of(*column, filters)).collect::<Option<_>>()?)
     }
 
     /// The constants that the column must equal one of.

@@ -2,6 +2,7 @@
 //! left; a SQL cursor is a portal with a name. Both share one namespace, as in PostgreSQL, and end with
 //! their transaction, but for a cursor WITH HOLD, which goes on reading at its epoch once its transaction has committed.
 
+use super::kept::Kept;
 use super::planning::{PlannedStatement, query_schema, result_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
@@ -14,6 +15,7 @@ use eddyline_common::postgres::types::{oid_of, parameter_type};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use eddyline_planner::statement::{FetchCount, Planned, Query};
 use eddyline_planner::{Parsed, bind_parameters, parameter_types, parse};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,14 +31,15 @@ const BATCHES_MAX: usize = 64;
 
 /// A statement that was parsed and described, to be bound any number of times.
 pub struct Prepared {
-    pub parsed: Parsed,
+    pub parsed: Arc<Parsed>,
     /// As the client declared them.
-    declared: Vec<Option<SqlType>>,
+    pub(super) declared: Vec<Option<SqlType>>,
     /// As they are: declared or inferred.
     pub parameters: Vec<SqlType>,
     /// The oids the client declared, zero where it did not.
     declared_oids: Vec<u32>,
     pub schema: Option<SchemaRef>,
+    pub(super) kept: Mutex<Option<Kept>>,
 }
 
 impl Prepared {
@@ -63,7 +66,7 @@ impl Statements {
 }
 
 pub struct Portal {
-    pub parsed: Parsed,
+    pub parsed: Arc<Parsed>,
     /// Until it runs.
     statement: Option<PlannedStatement>,
     pub schema: Option<SchemaRef>,
@@ -157,7 +160,9 @@ impl Session {
             }
         }
         let schema = result_schema(&planned, self);
-        self.statements.0.insert(name.to_string(), Arc::new(Prepared { parsed, declared, parameters, declared_oids, schema }));
+        let parsed = Arc::new(parsed);
+        let prepared = Prepared { parsed, declared, parameters, declared_oids, schema, kept: Mutex::default() };
+        self.statements.0.insert(name.to_string(), Arc::new(prepared));
         Ok(())
     }
 
@@ -168,7 +173,7 @@ impl Session {
         })
     }
 
-    /// Bind: plans the statement anew, over the catalog of this moment.
+    /// Bind: over the catalog of this moment.
     pub fn bind(&mut self, portal: &str, prepared: &Prepared, values: Vec<ScalarValue>, formats: Vec<i16>) -> Result<()> {
         self.check_failed(&prepared.parsed)?;
         if !portal.is_empty() && self.portals.0.contains_key(portal) {
@@ -177,9 +182,7 @@ impl Session {
         if self.portals.0.len() >= PREPARED_MAX {
             return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "too many portals"));
         }
-        let types = prepared.parameters.iter().cloned().map(Some).collect::<Vec<_>>();
-        let types = if types.is_empty() { prepared.declared.clone() } else { types };
-        let PlannedStatement { planned, context } = self.plan(&prepared.parsed, &types)?;
+        let PlannedStatement { planned, context } = self.plan_prepared(prepared)?;
         let planned = bind_parameters(planned, values)?;
         let schema = result_schema(&planned, self);
         let statement = Some(PlannedStatement { planned, context });
@@ -259,7 +262,7 @@ impl Session {
 
     pub(super) fn put_cursor(&mut self, name: &str, schema: SchemaRef, rows: RowStream, hold: bool, parsed: &Parsed) -> Outcome {
         let running = Some(Running { rows, tag: Tag::Counted("FETCH"), sent: 0 });
-        let (parsed, schema) = (parsed.clone(), Some(schema));
+        let (parsed, schema) = (Arc::new(parsed.clone()), Some(schema));
         let portal = Portal { parsed, statement: None, schema, formats: Vec::new(), running, is_cursor: true, hold, kept: false };
         self.portals.0.insert(name.to_string(), portal);
         Outcome::Done("DECLARE CURSOR".into())
@@ -331,8 +334,7 @@ impl Session {
         for (value, ty) in values.iter_mut().zip(&prepared.parameters) {
             *value = value.cast_to(&ty.to_arrow()).map_err(crate::serving::to_sql_error)?;
         }
-        let types: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
-        let PlannedStatement { planned, context } = self.plan(&prepared.parsed, &types)?;
+        let PlannedStatement { planned, context } = self.plan_prepared(&prepared)?;
         let planned = bind_parameters(planned, values)?;
         if matches!(planned, Planned::ExecutePrepared { .. }) {
             return Err(SqlError::unsupported("EXECUTE of EXECUTE is not supported"));

@@ -20,6 +20,7 @@ pub mod copy;
 pub mod cursor;
 mod described;
 mod explain_job;
+mod kept;
 pub mod planning;
 pub mod settings;
 pub mod show;

@@ -104,17 +104,22 @@ impl Session {
         SessionCatalog::new(snapshot, context, self.temporary.clone())
     }
 
-    /// Plans a statement; `parameters` are the types the client declared.
-    pub fn plan(&self, parsed: &Parsed, parameters: &[Option<SqlType>]) -> Result<PlannedStatement> {
-        let catalog = self.catalog();
-        let settings = eddyline_planner::Settings {
+    /// What planning follows from, beside the catalog.
+    pub(super) fn planning_settings(&self) -> eddyline_planner::Settings {
+        eddyline_planner::Settings {
             time_zone: self.settings.get("timezone").unwrap_or("UTC").to_string(),
             search_path: vec!["public".to_string()],
             database: DATABASE.to_string(),
             disabled_rules: RULES.into_iter().filter(|rule| self.settings.get(rule) == Some("off")).collect(),
             pipeline_name: self.settings.get("pipeline.name").map(str::to_string),
             defaults: DEFAULTS.into_iter().filter_map(|(name, option)| Some((option, self.settings.changed(name)?.to_string()))).collect(),
-        };
+        }
+    }
+
+    /// Plans a statement; `parameters` are the types the client declared.
+    pub fn plan(&self, parsed: &Parsed, parameters: &[Option<SqlType>]) -> Result<PlannedStatement> {
+        let catalog = self.catalog();
+        let settings = self.planning_settings();
         let plan = || eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters);
         let planned = without_stalling(parsed.sql.len(), plan)?;
         Ok(PlannedStatement { planned, context: catalog.context })

@@ -126,7 +126,11 @@ pub const DEFINITIONS: &[Definition] = &[
 ];
 
 fn definition(name: &str) -> Option<&'static Definition> {
-    DEFINITIONS.iter().find(|d| d.name.eq_ignore_ascii_case(name))
+    fn lower(text: &str) -> impl Iterator<Item = u8> {
+        text.bytes().map(|b| b.to_ascii_lowercase())
+    }
+    let found = DEFINITIONS.binary_search_by(|d| lower(d.name).cmp(lower(name)));
+    found.ok().map(|place| &DEFINITIONS[place])
 }
 
 /// The setting's name as one word: `SHOW TIME ZONE` and kin have names of several.
@@ -393,6 +397,13 @@ fn zone(value: &str) -> Result<Tz> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_is_found_by_its_name() {
+        for known in DEFINITIONS {
+            assert_eq!(definition(&known.name.to_uppercase()).map(|d| d.name), Some(known.name));
+        }
+    }
 
     #[test]
     fn values_are_checked_and_reported() {

@@ -22,6 +22,7 @@
 //! - `metrics`: what Prometheus sees
 //! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
 //! - `oracle`: incremental against batch, in process; what leaves a server that is killed, against batch
+//! - `prepared`: statements that are bound again and again
 //! - `protobuf`: Protocol Buffers from a real broker and a schema registry
 //! - `wide`: a table of many columns
 //! - `psql`: the real psql and its commands
@@ -45,6 +46,7 @@ mod nexmark;
 mod object_stores;
 mod operating;
 mod oracle;
+mod prepared;
 mod protobuf;
 mod psql;
 mod rejected;

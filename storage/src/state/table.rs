@@ -115,6 +115,8 @@ pub struct StateTable {
     /// There was no room for the last spill.
     held: Option<Hold>,
     clock_hand: usize,
+    /// The clock found no more entries that could leave when this many had been fetched, and none became clean since but those fetched.
+    none_left: Option<u64>,
     expiry: Option<Expiry>,
     ordered: Option<BTreeMap<Box<[u8]>, u32>>,
     counters: StateCounters,
@@ -147,6 +149,7 @@ impl StateTable {
             complete: true,
             held: None,
             clock_hand: 0,
+            none_left: None,
             expiry: shape.expiry.then(Expiry::default),
             ordered: shape.ordered.then(BTreeMap::new),
             counters: StateCounters::default(),

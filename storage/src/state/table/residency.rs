@@ -3,6 +3,9 @@
 
 use super::*;
 
+/// Fewer entries than this part of all are not looked for among those that may not leave.
+const WALK_PART: usize = 16;
+
 impl StateTable {
     /// Copies what is dirty for the checkpoint that the gate has begun, into one buffer. The run is in no particular order.
     pub fn freeze(&mut self, codec: &mut dyn SlotCodec) -> Result<SortedRun> {
@@ -61,6 +64,7 @@ impl StateTable {
                 self.release_if_gone(slot);
             }
         }
+        self.none_left = None;
     }
 
     /// Frees a dead slot whose tombstone is in the store.
@@ -136,6 +140,7 @@ impl StateTable {
                 self.counters.spills += 1;
                 self.held = None;
                 drained.into_iter().for_each(|slot| self.release_if_gone(slot));
+                self.none_left = None;
                 Ok(())
             }
             Err(error) => {
@@ -154,22 +159,17 @@ impl StateTable {
 
     /// Two turns of the clock at most: the first may only take away the marks of use.
     fn evict(&mut self, target: usize, codec: &mut dyn SlotCodec) -> Result<()> {
-        for _ in 0..2 * self.flags.len() {
-            if self.bytes(codec) <= target {
+        if self.none_left.is_some_and(|fetched| self.counters.fetched - fetched < (self.occupied / WALK_PART) as u64) {
+            return Ok(());
+        }
+        let mut visits = 2 * self.flags.len();
+        while self.bytes(codec) > target {
+            let Some(slot) = self.next_to_leave(&mut visits, codec) else {
+                self.none_left = Some(self.counters.fetched);
                 break;
-            }
-            self.clock_hand = if self.clock_hand + 1 < self.flags.len() { self.clock_hand + 1 } else { 0 };
-            let slot = self.clock_hand as u32;
-            let flags = self.flags[self.clock_hand];
-            if flags & (LIVE | DIRTY | FROZEN) != LIVE || !codec.may_leave(slot) {
-                continue;
-            }
-            if flags & USED != 0 {
-                self.flags[self.clock_hand] = flags & !USED;
-                continue;
-            }
+            };
             self.leave_orders(slot);
-            if flags & STORED != 0 {
+            if self.flags[slot as usize] & STORED != 0 {
                 self.complete = false;
                 if let Some(expiry) = &mut self.expiry {
                     expiry.mark_stored(end_of(self.keys.get(slot))?, self.shards[slot as usize]);
@@ -182,5 +182,22 @@ impl StateTable {
             self.keys.compact();
         }
         Ok(())
+    }
+
+    /// Moves the hand on to an entry that may leave, over as many as `visits` says.
+    fn next_to_leave(&mut self, visits: &mut usize, codec: &dyn SlotCodec) -> Option<u32> {
+        while *visits > 0 {
+            *visits -= 1;
+            self.clock_hand = if self.clock_hand + 1 < self.flags.len() { self.clock_hand + 1 } else { 0 };
+            let flags = &mut self.flags[self.clock_hand];
+            if *flags & (LIVE | DIRTY | FROZEN) != LIVE || !codec.may_leave(self.clock_hand as u32) {
+                continue;
+            }
+            if *flags & USED == 0 {
+                return Some(self.clock_hand as u32);
+            }
+            *flags &= !USED;
+        }
+        None
     }
 }

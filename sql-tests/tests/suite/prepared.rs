@@ -1,0 +1,84 @@
+//! Prepared statements that are bound again and again: their plans are kept, and what they give follows whatever changes beneath them.
+
+use eddyline_sql_tests::client::number;
+use eddyline_sql_tests::{Server, ServerOptions};
+use tokio_postgres::{Client, Statement};
+
+async fn run(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+}
+
+async fn one(client: &Client, statement: &Statement, key: i64) -> Vec<String> {
+    let rows = client.query(statement, &[&key]).await.expect("rows");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_plan_reads_what_is_there() {
+    let server = Server::start(ServerOptions::default());
+    let (client, other) = (server.connect().await, server.connect().await);
+    run(&client, "CREATE TABLE t (k BIGINT PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'one'), (2, 'two')").await;
+    run(&client, "CREATE MATERIALIZED VIEW m AS SELECT v, COUNT(*) AS n FROM t GROUP BY v").await;
+    let by_key = client.prepare("SELECT v FROM t WHERE k = $1").await.expect("a statement");
+    let scanned = client.prepare("SELECT v FROM t WHERE k >= $1 ORDER BY k").await.expect("a statement");
+    let many = client.prepare("SELECT k FROM t WHERE k = ANY ($1) ORDER BY k").await.expect("a statement");
+    let of_view = client.prepare("SELECT n FROM m WHERE v = $1").await.expect("a statement");
+    for round in 0..3 {
+        assert_eq!(one(&client, &by_key, 1).await, ["one"]);
+        assert_eq!(one(&client, &by_key, 9).await, Vec::<String>::new());
+        assert_eq!(one(&client, &scanned, 2).await, ["two"]);
+        let found = client.query(&many, &[&vec![2i64, 7, 1, 2]]).await.expect("rows");
+        assert_eq!(found.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1, 2]);
+        let counts = client.query(&of_view, &[&"one"]).await.expect("rows");
+        assert_eq!(counts.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1], "round {round}");
+    }
+    run(&other, "UPDATE t SET v = 'eins' WHERE k = 1; FLUSH").await;
+    assert_eq!(one(&client, &by_key, 1).await, ["eins"]);
+    assert_eq!(one(&client, &scanned, 1).await, ["eins", "two"]);
+    // What the transaction itself wrote, and its end.
+    run(&client, "BEGIN; UPDATE t SET v = 'uno' WHERE k = 1").await;
+    assert_eq!(one(&client, &by_key, 1).await, ["uno"]);
+    run(&client, "ROLLBACK").await;
+    assert_eq!(one(&client, &by_key, 1).await, ["eins"]);
+    // Another table of the name.
+    run(&other, "DROP TABLE t CASCADE; CREATE TABLE t (v TEXT, k BIGINT PRIMARY KEY); INSERT INTO t VALUES ('new', 1)").await;
+    assert_eq!(one(&client, &by_key, 1).await, ["new"]);
+    assert!(client.query(&of_view, &[&"one"]).await.is_err_and(|e| e.code().is_some_and(|code| code.code() == "42P01")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_plan_follows_the_session() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (k BIGINT PRIMARY KEY, at TIMESTAMPTZ); INSERT INTO t VALUES (1, '2026-01-01 12:00:00+00')").await;
+    let read = client.prepare("SELECT k FROM t WHERE at = CAST(CAST($1 AS TEXT) AS TIMESTAMPTZ) OR at = TIMESTAMPTZ '2026-01-01 12:00:00'");
+    let read = read.await.expect("a statement");
+    let count = async || client.query(&read, &[&"2026-01-01 12:00:00"]).await.expect("rows").len();
+    assert_eq!(count().await, 1, "in UTC");
+    run(&client, "SET timezone = 'Asia/Tokyo'").await;
+    assert_eq!(count().await, 0, "texts are read in the session's zone");
+    run(&client, "RESET timezone").await;
+    assert_eq!(count().await, 1);
+
+    let zone = client.prepare("SELECT current_setting('timezone'), k FROM t WHERE k = $1").await.expect("a statement");
+    let seen = async || client.query_one(&zone, &[&1i64]).await.expect("a row").get::<_, String>(0);
+    assert_eq!(seen().await, "UTC");
+    run(&client, "SET timezone = 'Asia/Tokyo'").await;
+    assert_eq!(seen().await, "Asia/Tokyo");
+
+    // A temporary view hides the table, and goes.
+    let by_key = client.prepare("SELECT k FROM t WHERE k = $1").await.expect("a statement");
+    let found = async || client.query(&by_key, &[&1i64]).await.expect("rows").len();
+    assert_eq!(found().await, 1);
+    run(&client, "CREATE TEMPORARY VIEW t AS SELECT CAST(5 AS BIGINT) AS k").await;
+    assert_eq!(found().await, 0);
+    run(&client, "DROP VIEW t").await;
+    assert_eq!(found().await, 1);
+
+    // The clock goes on.
+    let now = client.prepare("SELECT CAST(EXTRACT(EPOCH FROM now()) * 1000000 AS BIGINT) FROM t WHERE k = $1").await.expect("a statement");
+    let first: i64 = client.query_one(&now, &[&1i64]).await.expect("a row").get(0);
+    let second: i64 = client.query_one(&now, &[&1i64]).await.expect("a row").get(0);
+    assert!(second > first, "{first} and {second}");
+    assert_eq!(number(&client, "SELECT count(*) FROM t").await, 1);
+}
