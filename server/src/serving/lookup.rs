@@ -6,7 +6,7 @@ use crate::coordinator::ReadSnapshot;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::{Alias, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Alias, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::logical_plan::{FetchType, SkipType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
@@ -137,25 +137,41 @@ fn column_of(expr: &Expr, schema: &DFSchema) -> Option<usize> {
 fn equality(condition: &Expr) -> Option<(&Column, Vec<ScalarValue>)> {
     match condition {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (left.as_ref(), right.as_ref()) {
-            (Expr::Column(column), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(column)) => {
-                Some((column, vec![value.clone()]))
-            }
+            (Expr::Column(column), value) | (value, Expr::Column(column)) => Some((column, vec![constant(value)?])),
             _ => None,
         },
         Expr::InList(InList { expr, list, negated: false }) => {
             let Expr::Column(column) = expr.as_ref() else { return None };
-            let constant = |e: &Expr| match e {
-                Expr::Literal(value, _) => Some(value.clone()),
-                _ => None,
-            };
             Some((column, list.iter().map(constant).collect::<Option<_>>()?))
         }
         Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "array_has" => {
-            let [Expr::Literal(ScalarValue::List(list), _), Expr::Column(column)] = args.as_slice() else { return None };
-            let items = list.is_valid(0).then(|| list.value(0))?;
-            let values = (0..items.len()).map(|i| ScalarValue::try_from_array(&items, i));
-            Some((column, values.collect::<Result<_, _>>().ok()?))
+            let [list, Expr::Column(column)] = args.as_slice() else { return None };
+            Some((column, items(list)?))
         }
+        _ => None,
+    }
+}
+
+/// A literal. One of an integer is a cast of what the text can hold.
+fn constant(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Cast(Cast { expr, field }) => {
+            let Expr::Literal(value, _) = expr.as_ref() else { return None };
+            let is_integer = value.data_type().is_integer() && field.data_type().is_integer();
+            value.cast_to(field.data_type()).ok().filter(|cast| is_integer && !cast.is_null())
+        }
+        _ => None,
+    }
+}
+
+fn items(list: &Expr) -> Option<Vec<ScalarValue>> {
+    match list {
+        Expr::Literal(ScalarValue::List(list), _) => {
+            let items = list.is_valid(0).then(|| list.value(0))?;
+            (0..items.len()).map(|i| ScalarValue::try_from_array(&items, i).ok()).collect()
+        }
+        Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "make_array" => args.iter().map(constant).collect(),
         _ => None,
     }
 }
