@@ -8,6 +8,7 @@
 //! - `table`: `StateTable`, from key bytes to slots; what is dirty, frozen, evicted, fetched.
 //! - `index`: open addressing from hash to slot.
 //! - `keys`: key bytes by slot, short ones inline, long ones in an arena.
+//! - `ordered`: slots in the order of their keys.
 //! - `expiry`: slots by the window end that their key begins with.
 //! - `rows`: `KeyedRows`, many rows under a key, in order if wanted.
 //! - `ttl`: which keys were not touched for how long.
@@ -33,6 +34,7 @@ mod expiry;
 mod gate;
 mod index;
 mod keys;
+mod ordered;
 mod present;
 mod rows;
 mod space;

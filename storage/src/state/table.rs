@@ -18,12 +18,11 @@ use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};
 use super::gate::{Hold, Outcome};
 use super::index::Index;
 use super::keys::Keys;
+use super::ordered::{self, Ordered};
 use super::space::{Residency, StateSpace};
 use eddyline_common::key::{KeyRows, VSHARDS, hash64, vshard};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{Result, SqlError, SqlState, StateTableId};
-use std::collections::BTreeMap;
-use std::ops::Bound;
 
 const LIVE: u8 = 1;
 const DEAD: u8 = 2;
@@ -38,8 +37,6 @@ const LISTED: u8 = 64;
 
 /// Key reference, flags, shard and index entries at their load.
 const FIXED_BYTES: usize = 16 + 1 + 1 + 24;
-/// A node's share of an ordered index beside the key itself.
-const ORDERED_BYTES: usize = 48;
 /// What `lookup` gives for a key that does not exist.
 pub const NO_SLOT: u32 = u32::MAX;
 
@@ -118,7 +115,7 @@ pub struct StateTable {
     /// The clock found no more entries that could leave when this many had been fetched, and none became clean since but those fetched.
     none_left: Option<u64>,
     expiry: Option<Expiry>,
-    ordered: Option<BTreeMap<Box<[u8]>, u32>>,
+    ordered: Option<Ordered>,
     counters: StateCounters,
     /// Those that the gate has been told of.
     reported: StateCounters,
@@ -151,7 +148,7 @@ impl StateTable {
             clock_hand: 0,
             none_left: None,
             expiry: shape.expiry.then(Expiry::default),
-            ordered: shape.ordered.then(BTreeMap::new),
+            ordered: shape.ordered.then(Ordered::default),
             counters: StateCounters::default(),
             reported: StateCounters::default(),
             hashes: Vec::new(),
@@ -203,7 +200,7 @@ impl StateTable {
     /// Memory of keys, values and bookkeeping, counted by entries in memory.
     pub fn bytes(&self, codec: &dyn SlotCodec) -> usize {
         let per_slot = FIXED_BYTES + codec.slot_bytes() + if self.expiry.is_some() { 8 } else { 0 };
-        let ordered = self.ordered.as_ref().map_or(0, |o| o.len() * ORDERED_BYTES + self.keys.arena_bytes());
+        let ordered = self.ordered.as_ref().map_or(0, |o| o.len() * ordered::ENTRY_BYTES + self.keys.arena_bytes());
         self.occupied * per_slot + self.keys.arena_bytes() + ordered + codec.heap_bytes()
     }
 
@@ -342,7 +339,7 @@ impl StateTable {
             expiry.insert(end_of(key)?, slot);
         }
         if let Some(ordered) = &mut self.ordered {
-            ordered.insert(key.into(), slot);
+            ordered.insert(key, slot);
         }
         Ok(())
     }

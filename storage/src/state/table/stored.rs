@@ -99,8 +99,7 @@ impl StateTable {
     /// `TableShape::ordered` only.
     pub fn resident_from<'a>(&'a self, prefix: &'a [u8], start: &[u8]) -> impl Iterator<Item = u32> + 'a {
         let ordered = self.ordered.as_ref().expect("the table was opened ordered");
-        let range = ordered.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
-        range.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, slot)| *slot)
+        ordered.from(start).take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, slot)| slot)
     }
 
     /// As `scan_stored`, but from the last entry before `end` (which begins with `prefix`) to the first.
@@ -129,7 +128,7 @@ impl StateTable {
     /// first. Tables with `TableShape::ordered` only.
     pub fn resident_before<'a>(&'a self, prefix: &'a [u8], end: &[u8]) -> impl Iterator<Item = u32> + 'a {
         let ordered = self.ordered.as_ref().expect("the table was opened ordered");
-        ordered.range::<[u8], _>((Bound::Included(prefix), Bound::Excluded(end))).rev().map(|(_, slot)| *slot)
+        ordered.between(prefix, end).rev().map(|(_, slot)| slot)
     }
 
     pub(super) fn load_all(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
@@ -170,8 +169,9 @@ impl StateTable {
     /// slot, or in the store only. Tables with `TableShape::ordered` only.
     pub fn first_from(&mut self, prefix: &[u8], start: &[u8], shard: u8, alive: impl Fn(u32) -> bool) -> Result<Option<Vec<u8>>> {
         let ordered = self.ordered.as_ref().expect("the table was opened ordered");
-        let range = ordered.range::<[u8], _>((Bound::Included(start), Bound::Unbounded));
-        let resident = range.take_while(|(key, _)| key.starts_with(prefix)).find(|(_, slot)| alive(**slot)).map(|(key, _)| key.to_vec());
+        let mut range = ordered.from(start).take_while(|(key, _)| key.starts_with(prefix));
+        let resident = range.find(|(_, slot)| alive(*slot)).map(|(key, _)| key.to_vec());
+        drop(range);
         if self.complete {
             return Ok(resident);
         }
