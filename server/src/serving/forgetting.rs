@@ -4,6 +4,7 @@
 //!   or a rank by it is needed.
 //! - Below a union. It knows no columns of a union to be equal, whatever it knows of the inputs; so it leaves a column out of their sorts that equals another, and then refuses
 //!   the plan, whose union is not sorted by both.
+//! - Below an aggregate with grouping sets. It takes its rows to be sorted as those of its input are, a single row by everything; but a column is null in the sets that it is not part of.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -11,6 +12,7 @@ use datafusion::common::{JoinType, Result as DfResult};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
@@ -33,6 +35,10 @@ impl PhysicalOptimizerRule for Forget {
                 let inputs = node.children().into_iter().map(|input| forgetting(input.clone())).collect();
                 return Ok(Transformed::yes(UnionExec::try_new(inputs)?));
             }
+            if has_grouping_sets(&node) {
+                let input = forgetting(node.children()[0].clone());
+                return Ok(Transformed::yes(node.with_new_children(vec![input])?));
+            }
             Ok(Transformed::no(node))
         })?;
         Ok(changed.data)
@@ -53,6 +59,10 @@ fn forgetting(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
 
 fn has_equal_columns(node: &Arc<dyn ExecutionPlan>) -> bool {
     node.equivalence_properties().eq_group().iter().any(|class| class.iter().count() > 1)
+}
+
+fn has_grouping_sets(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.downcast_ref::<AggregateExec>().is_some_and(|aggregate| aggregate.group_expr().has_grouping_set())
 }
 
 fn is_outer_join(node: &Arc<dyn ExecutionPlan>) -> bool {
