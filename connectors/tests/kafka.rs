@@ -56,6 +56,7 @@ fn cases_of_any_broker(client: &KafkaClient, create: Create) {
     errors_at_creation(client, create);
     bounded_ranges_are_exact(client, create);
     undecodable_records(client, create);
+    comments_are_no_records(client, create);
     metadata_columns(client, create);
     back_pressure(client, create);
 }
@@ -185,6 +186,14 @@ fn undecodable_records(client: &KafkaClient, create: Create) {
             (4, "malformed JSON at byte 9: more after the end of the object", "{\"id\":2} {\"id\":3}"),
         ]
     );
+}
+
+fn comments_are_no_records(client: &KafkaClient, create: Create) {
+    create("comments", 1);
+    client.produce("comments", 0, ["# id", "1", "#2", "3", "#"]).unwrap();
+    let spec = source(client, "comments", &[("format", "csv"), ("csv.allow-comments", "true")]);
+    let got = read_ranges(&spec, &[range(0, 0, Some(5))]).remove(&0).unwrap();
+    assert_eq!((got.ids, got.offsets, got.undecodable.len()), (vec![1, 3], vec![1, 3], 0));
 }
 
 fn metadata_columns(client: &KafkaClient, create: Create) {
