@@ -168,6 +168,7 @@ pub fn canonicalize(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, St
     if matches!(owner.name, "kafka" | "upsert-kafka") {
         finish_kafka(&mut options)?;
     }
+    sinks::check_fixed(&options)?;
     Ok(options)
 }
 

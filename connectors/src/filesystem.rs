@@ -21,6 +21,7 @@ mod stores;
 mod text;
 
 pub use sink::FilesystemSink;
+use stores::CHECKED_WITHIN;
 pub use stores::{is_remote, open_store, runtime};
 
 use batch::Layout;
@@ -47,7 +48,7 @@ struct Files {
 impl Files {
     /// The files there are now. Blocks.
     fn look(&self) -> Result<Vec<File>> {
-        self.location.list(&self.pattern)
+        self.location.list(&self.pattern, None)
     }
 }
 
@@ -92,7 +93,7 @@ impl FileConnector {
 impl SourceConnector for FileConnector {
     fn resolve_start(&self) -> Result<Vec<PartitionStart>> {
         // Whether there is anything to read is known now rather than later.
-        let found = self.files.look()?;
+        let found = self.files.location.list(&self.files.pattern, Some(CHECKED_WITHIN))?;
         if found.is_empty() && self.files.monitor.is_none() {
             let message = format!("no file fits the path \"{}\"", self.files.location.path);
             let hint = format!("Check the path; with the option \"{}\" the source waits for files to come.", options::MONITOR_INTERVAL);

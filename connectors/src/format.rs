@@ -82,8 +82,8 @@ pub trait RecordDecoder: Send {
     /// Takes a file's header: fields come in its order from now on.
     fn header(&mut self, record: &[u8]) -> Result<(), String>;
 
-    /// A record that is there for human readers.
-    fn is_comment(&self, record: &[u8]) -> bool;
+    /// A value that is there for human readers, which `push` passes over.
+    fn is_comment(&self, value: &[u8]) -> bool;
 }
 
 /// Takes payloads apart.

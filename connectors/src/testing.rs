@@ -178,6 +178,22 @@ impl KafkaClient {
         self.await_topic(name, partitions)
     }
 
+    /// Deletes a topic and waits until it is gone, then creates it again, with nothing in it.
+    pub fn recreate_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), String> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().map_err(|error| error.to_string())?;
+        let done = wait(admin.delete_topics(&[name], &AdminOptions::new().operation_timeout(Some(PATIENCE))))?;
+        let each = done.map_err(|error| error.to_string())?;
+        each.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))?;
+        let begun = Instant::now();
+        loop {
+            match self.create_topic(name, partitions, settings) {
+                // Deleting goes on behind the answer.
+                Err(_) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(50)),
+                created => return created,
+            }
+        }
+    }
+
     fn await_topic(&self, name: &str, partitions: i32) -> Result<(), String> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {

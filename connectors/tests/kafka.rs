@@ -31,6 +31,7 @@ fn kafka_sources() {
             compaction_leaves_holes(&broker);
             deleted_records_are_reported(&broker);
             deleted_records_are_skipped_on_demand(&broker);
+            a_topic_made_anew_is_not_read_on(&broker);
             new_partitions_are_found(&broker);
             throughput(&broker, &say);
             latency(&broker, &say);
@@ -55,6 +56,7 @@ fn cases_of_any_broker(client: &KafkaClient, create: Create) {
     errors_at_creation(client, create);
     bounded_ranges_are_exact(client, create);
     undecodable_records(client, create);
+    comments_are_no_records(client, create);
     metadata_columns(client, create);
     back_pressure(client, create);
 }
@@ -184,6 +186,14 @@ fn undecodable_records(client: &KafkaClient, create: Create) {
             (4, "malformed JSON at byte 9: more after the end of the object", "{\"id\":2} {\"id\":3}"),
         ]
     );
+}
+
+fn comments_are_no_records(client: &KafkaClient, create: Create) {
+    create("comments", 1);
+    client.produce("comments", 0, ["# id", "1", "#2", "3", "#"]).unwrap();
+    let spec = source(client, "comments", &[("format", "csv"), ("csv.allow-comments", "true")]);
+    let got = read_ranges(&spec, &[range(0, 0, Some(5))]).remove(&0).unwrap();
+    assert_eq!((got.ids, got.offsets, got.undecodable.len()), (vec![1, 3], vec![1, 3], 0));
 }
 
 fn metadata_columns(client: &KafkaClient, create: Create) {
@@ -388,6 +398,43 @@ fn deleted_records_are_skipped_on_demand(broker: &KafkaBroker) {
     collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.end == Some(100)));
     assert_eq!((got[&0].ids.len(), got[&0].undecodable[0].offset.0), (50, 0));
     drop(reader);
+}
+
+/// Whether the reader's trouble is that.
+fn told(sink: &CollectingSink) -> bool {
+    sink.problems().last().cloned().flatten().is_some_and(|p| p.contains("the topic is not the one that was read before"))
+}
+
+/// Its offsets mean other records: also once there are as many of them, and to readers that begin then.
+fn a_topic_made_anew_is_not_read_on(broker: &KafkaBroker) {
+    broker.create_topic("anew", 1, &KEEP).unwrap();
+    broker.produce("anew", 0, ids(0..10)).unwrap();
+    let spec = source(broker, "anew", &[]);
+    let connector = eddyline_connectors::open(&spec).unwrap();
+    let sink = CollectingSink::new(16);
+    let reader = connector.read(vec![range(0, 0, None)], sink.clone()).unwrap();
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.ids.len() == 10));
+    broker.recreate_topic("anew", 1, &KEEP).unwrap();
+    broker.produce("anew", 0, ids(100..103)).unwrap();
+    let begun = Instant::now();
+    while !told(&sink) && begun.elapsed() < 3 * PATIENCE {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(told(&sink), "{:?}", sink.problems());
+    broker.produce("anew", 0, ids(103..150)).unwrap();
+    let later = CollectingSink::new(16);
+    let second = connector.read(vec![range(0, 10, None)], later.clone()).unwrap();
+    // Longer than a reader waits between attempts.
+    assert!(sink.next(Duration::from_secs(4)).is_none() && told(&sink), "{:?}", sink.problems());
+    assert!(later.next(Duration::from_millis(1)).is_none() && told(&later), "{:?}", later.problems());
+    sink.close();
+    later.close();
+    drop((reader, second));
+    // A query reads what there is.
+    let there = eddyline_connectors::open(&spec).unwrap();
+    assert_eq!(there.present().unwrap().unwrap(), [range(0, 0, Some(50))]);
+    assert_eq!(read_ranges(&spec, &[range(0, 0, Some(50))])[&0].ids, (100..150).collect::<Vec<i64>>());
 }
 
 fn new_partitions_are_found(broker: &KafkaBroker) {

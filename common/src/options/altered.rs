@@ -2,7 +2,7 @@
 //! (topic, path, format, key, start) may not: what was read once must read the same again after a restart.
 
 use super::known::{CONNECTORS, OWNER_TABLE, OWNER_VIEW, Owner, STORES};
-use super::sinks::{INTO, SINKS};
+use super::sinks::{INTO, SINKS, check_fixed};
 use super::*;
 
 /// Options as the user spelled them: with new values, and those that go back to their defaults.
@@ -84,7 +84,9 @@ fn merged(
             None => drop(options.remove(&key)),
         }
     }
-    canonicalize_for(owner, options)
+    let options = canonicalize_for(owner, options)?;
+    check_fixed(&options)?;
+    Ok(options)
 }
 
 /// By canonical key; `None`: the default again.

@@ -40,6 +40,25 @@ const FORMATS: &[(&str, &str, &str)] = &[
 /// What any sink may say of its log.
 const LOG: &[OptionDef] = &[OptionDef::new(SINK_LOG_BYTES, Kind::Bytes).also(&["sink.log.size", "sink_log_size", "log_size"])];
 
+/// What a producer is set to whatever is asked for, since the guarantee rests on it, and the other spellings of that.
+const FIXED: &[(&str, &[&str])] =
+    &[("acks", &["all", "-1"]), ("request.required.acks", &["all", "-1"]), ("enable.idempotence", &["true", "t", "1"])];
+
+/// An option that would not have the value that is asked for is refused. Tables of Kafka's are written by their options.
+pub(super) fn check_fixed(options: &BTreeMap<String, String>) -> Result<()> {
+    let is_kafka = options.get(CONNECTOR).is_some_and(|connector| matches!(connector.as_str(), "kafka" | "upsert-kafka"));
+    for (property, values) in FIXED.iter().filter(|_| is_kafka) {
+        let key = format!("{PASS_THROUGH_PREFIX}{property}");
+        if let Some(asked) = options.get(&key).filter(|asked| !values.contains(&asked.trim().to_ascii_lowercase().as_str())) {
+            return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("option \"{key}\" cannot be \"{asked}\"")).with_hint(
+                "Leave it out. Rows are sent with acks = all and enable.idempotence = true, so that what counts as written is not lost \
+                 and a record that is sent again is not there twice.",
+            ));
+        }
+    }
+    Ok(())
+}
+
 const KEY: OptionDef = OptionDef::new(SINK_KEY, Kind::Text).also(&["primary-key", "primary.key", "key.fields", "key"]);
 const TIMES: OptionDef = OptionDef::new(JSON_TIMES, Kind::OneOf(&[("sql", &[]), ("iso-8601", &[])])).also(&[
     "value.json.timestamp-format.standard",
@@ -95,7 +114,9 @@ pub fn canonicalize_sink(raw: BTreeMap<String, String>) -> Result<BTreeMap<Strin
             .with_hint("Write WITH (connector = 'kafka', topic = ..., properties.bootstrap.server = ...).")
     })?;
     let owner = SINKS.iter().find(|c| c.name == connector).ok_or_else(|| unknown_sink(&connector))?;
-    super::canonicalize_for(owner, raw)
+    let options = super::canonicalize_for(owner, raw)?;
+    check_fixed(&options)?;
+    Ok(options)
 }
 
 /// The same for a sink INTO a table.

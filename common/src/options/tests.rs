@@ -171,6 +171,29 @@ fn what_says_which_rows_there_are_does_not_change() {
 }
 
 #[test]
+fn what_the_guarantee_of_a_sink_rests_on_is_not_up_to_options() {
+    let sink = |more: &[(&str, &str)]| {
+        let given = [("connector", "kafka"), ("topic", "t"), ("bootstrap.servers", "b"), ("format", "json")];
+        canonicalize_sink(map(&[&given[..], more].concat()))
+    };
+    for (option, other) in [("properties.acks", "0"), ("properties.request.required.acks", "1"), ("properties.enable.idempotence", "false")]
+    {
+        let change = Changes { set: map(&[(option, other)]), reset: vec![] };
+        let refused = [
+            sink(&[(option, other)]),
+            kafka(&[(option, other)]),
+            altered_sink(&sink(&[]).unwrap(), &change),
+            altered_source(&kafka(&[]).unwrap(), &change),
+        ];
+        for error in refused.map(Result::unwrap_err) {
+            assert_eq!((error.state, error.message), (SqlState::INVALID_PARAMETER, format!("option \"{option}\" cannot be \"{other}\"")));
+            assert!(error.hint.is_some_and(|hint| hint.contains("acks = all and enable.idempotence = true")));
+        }
+    }
+    assert!(sink(&[("properties.acks", "-1"), ("properties.enable.idempotence", "True"), ("properties.linger.ms", "1")]).is_ok());
+}
+
+#[test]
 fn a_table_that_is_read_is_written_by_the_same_options() {
     let table = kafka(&[("scan.startup.mode", "latest"), ("properties.group.id", "g"), ("key.fields", "a;b")]).unwrap();
     let sink = sink_options_of_table(&table).unwrap();

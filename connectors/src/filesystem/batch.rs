@@ -161,7 +161,7 @@ impl BatchBuilder {
     pub fn push(&mut self, layout: &Layout, offset: i64, record: &[u8]) {
         let record = record.strip_suffix(b"\n").unwrap_or(record);
         let record = record.strip_suffix(b"\r").unwrap_or(record);
-        if layout.skips_blank && record.trim_ascii().is_empty() || self.decoder.is_comment(record) {
+        if layout.skips_blank && record.trim_ascii().is_empty() {
             return;
         }
         self.bytes += record.len();
@@ -198,6 +198,8 @@ pub struct Content {
 #[derive(Clone)]
 pub struct Opened {
     pub file: File,
+    /// As users know it.
+    pub name: String,
     pub folders: Vec<ArrayRef>,
 }
 
@@ -217,7 +219,7 @@ impl Layout {
                 Origin::Payload(index) => columns[*index].clone(),
                 Origin::Partition => Arc::new(Int32Array::from_value(PARTITION.0, rows)),
                 Origin::Offset => Arc::new(Int64Array::from(offsets.clone())),
-                Origin::Name => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&of.file.path, rows))),
+                Origin::Name => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&of.name, rows))),
                 Origin::Modified => Arc::new(TimestampMicrosecondArray::from_value(of.file.modified, rows).with_timezone("+00:00")),
                 Origin::Folder(_) if rows == 0 => new_empty_array(field.data_type()),
                 Origin::Folder(index) => take(&of.folders[*index], &UInt32Array::from_value(0, rows), None)?,

@@ -23,7 +23,7 @@ pub fn place_of(offset: i64) -> (usize, u64) {
     ((offset >> PLACE_BITS) as usize, offset as u64 & PLACE_MAX)
 }
 
-/// A file as it was when it was found.
+/// A file as it was when it was found. Notes keep it so: its path is the store's, which has no slash at its beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     pub path: String,
@@ -37,14 +37,13 @@ impl File {
         File { path: meta.location.to_string(), bytes: meta.size, modified: meta.last_modified.timestamp_micros() }
     }
 
-    /// Why the file as it is now cannot be read as what it was.
+    /// Why the file as it is now cannot be read as what it was: what is to be said of it.
     pub fn differs(&self, now: &File) -> Option<String> {
         if now.bytes < self.bytes {
-            return Some(format!("file \"{}\" was cut from {} to {} bytes after it had been found", self.path, self.bytes, now.bytes));
+            return Some(format!("was cut from {} to {} bytes after it had been found", self.bytes, now.bytes));
         }
         let changed = now.bytes != self.bytes || !is_same_time(now.modified, self.modified);
-        changed
-            .then(|| format!("file \"{}\" was changed after it had been found ({} bytes then, {} now)", self.path, self.bytes, now.bytes))
+        changed.then(|| format!("was changed after it had been found ({} bytes then, {} now)", self.bytes, now.bytes))
     }
 }
 
@@ -82,13 +81,13 @@ impl Catalogue {
         Offset(self.files.last().map_or(0, |last| offset(self.files.len() - 1, end_of(last))))
     }
 
-    /// Gives numbers to the files that have none, in order; says what is wrong with those that have.
-    pub fn add(&mut self, found: Vec<File>, order: Order) -> Option<String> {
+    /// Gives numbers to the files that have none, in order; says which of those that have is not what it was, and why.
+    pub fn add(&mut self, found: Vec<File>, order: Order) -> Option<(String, String)> {
         let mut problem = None;
         let mut new = Vec::new();
         for file in found {
             match self.numbers.get(&file.path) {
-                Some(number) => problem = problem.or_else(|| self.files[*number].differs(&file)),
+                Some(number) => problem = problem.or_else(|| Some((file.path.clone(), self.files[*number].differs(&file)?))),
                 None => new.push(file),
             }
         }
@@ -166,8 +165,8 @@ mod tests {
     fn a_file_that_changed_is_told() {
         let mut catalogue = Catalogue::default();
         catalogue.add(vec![file("a", 1)], Order::Name);
-        let problem = catalogue.add(vec![File { bytes: 11, ..file("a", 1) }], Order::Name).unwrap();
-        assert_eq!(problem, "file \"a\" was changed after it had been found (10 bytes then, 11 now)");
+        let (path, why) = catalogue.add(vec![File { bytes: 11, ..file("a", 1) }], Order::Name).unwrap();
+        assert_eq!((path.as_str(), why.as_str()), ("a", "was changed after it had been found (10 bytes then, 11 now)"));
         assert!(file("a", 1).differs(&File { bytes: 9, ..file("a", 1) }).unwrap().contains("cut from 10 to 9 bytes"));
         assert!(
             file("a", 2_000_000).differs(&file("a", 2_345_678)).is_none() && file("a", 3_000_000).differs(&file("a", 2_345_678)).is_some()

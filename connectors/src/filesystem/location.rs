@@ -3,16 +3,17 @@
 
 use super::catalogue::{File, PLACE_MAX};
 use super::glob::Glob;
-use super::stores::{open_store, runtime};
+use super::stores::{answered, is_remote, open_store, runtime};
 use bytes::Bytes;
 use eddyline_common::object_store::{is_missing, store_failure};
 use eddyline_common::{Result, SqlError, SqlState};
-use futures::TryStreamExt;
+use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Clone)]
 pub struct Location {
@@ -20,6 +21,7 @@ pub struct Location {
     prefix: Path,
     /// As the user wrote it.
     pub path: String,
+    is_remote: bool,
 }
 
 impl Location {
@@ -35,7 +37,16 @@ impl Location {
         };
         debug_assert!(glob.as_ref().is_none_or(|glob| Glob::is_one(glob)));
         let (store, prefix) = open_store(if base.is_empty() { "." } else { base }, options)?;
-        Ok((Location { store, prefix, path: path.to_string() }, glob))
+        Ok((Location { store, prefix, path: path.to_string(), is_remote: is_remote(path) }, glob))
+    }
+
+    /// A file's path as users know it. Stores have none that begins with a slash.
+    pub fn shown(&self, path: &str) -> String {
+        if self.is_remote { path.to_string() } else { format!("/{path}") }
+    }
+
+    pub fn said_of(&self, path: &str, what: &str) -> String {
+        format!("file \"{}\" {what}", self.shown(path))
     }
 
     fn failed(&self, what: &str, error: &object_store::Error) -> SqlError {
@@ -61,40 +72,47 @@ impl Location {
         if bytes.len() as u64 == range.end - range.start {
             return Ok(bytes);
         }
-        Err(SqlError::io(format!("file \"{}\" ends at byte {} of {}", file.path, range.start + bytes.len() as u64, file.bytes)))
+        let end = range.start + bytes.len() as u64;
+        Err(SqlError::io(self.said_of(&file.path, &format!("ends at byte {end} of {}", file.bytes))))
     }
 
-    /// All files that fit the pattern; a path without one may also be a file itself.
-    pub fn list(&self, pattern: &Glob) -> Result<Vec<File>> {
-        let files = runtime()?.block_on(self.listed(pattern))?;
+    /// All files that fit the pattern; a path without one may also be a file itself. `patience`: how long each answer of the store
+    /// may take, if not as long as its requests may.
+    pub fn list(&self, pattern: &Glob, patience: Option<Duration>) -> Result<Vec<File>> {
+        let files = runtime()?.block_on(self.listed(pattern, patience))?;
         match files.iter().find(|file| file.bytes > PLACE_MAX) {
-            Some(file) => Err(SqlError::unsupported(format!("file \"{}\" is larger than 2^40 bytes", file.path))),
+            Some(file) => Err(SqlError::unsupported(self.said_of(&file.path, "is larger than 2^40 bytes"))),
             None => Ok(files),
         }
     }
 
-    async fn listed(&self, pattern: &Glob) -> Result<Vec<File>> {
+    async fn listed(&self, pattern: &Glob, patience: Option<Duration>) -> Result<Vec<File>> {
         let below = |location: &Path| {
             let parts: Vec<String> = location.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_string()).collect();
             Some(parts.join("/"))
         };
-        let listed = self.store.list(Some(&self.prefix)).try_filter_map(async |meta| {
-            let fits = below(&meta.location).is_some_and(|path| !path.is_empty() && pattern.matches(&path));
-            Ok(fits.then(|| File::of(&meta)))
-        });
-        let mut files: Vec<File> = match listed.try_collect().await {
-            Ok(files) => files,
-            // A local path that is a file is no directory.
-            Err(_) if self.is_file().await => Vec::new(),
-            Err(error) => return Err(self.failed("list", &error)),
-        };
-        if files.is_empty() && !self.prefix.as_ref().is_empty() {
-            files.extend(self.store.head(&self.prefix).await.ok().map(|meta| File::of(&meta)));
+        let mut listed = self.store.list(Some(&self.prefix));
+        let (mut files, mut trouble) = (Vec::new(), None);
+        while let Some(found) = answered(&self.path, patience, listed.next()).await? {
+            match found {
+                Ok(meta) => {
+                    let fits = below(&meta.location).is_some_and(|path| !path.is_empty() && pattern.matches(&path));
+                    files.extend(fits.then(|| File::of(&meta)));
+                }
+                Err(error) => {
+                    trouble = Some(error);
+                    break;
+                }
+            }
         }
-        Ok(files)
-    }
-
-    async fn is_file(&self) -> bool {
-        self.store.head(&self.prefix).await.is_ok()
+        if trouble.is_none() && (!files.is_empty() || self.prefix.as_ref().is_empty()) {
+            return Ok(files);
+        }
+        // The path may be a file's, which a local directory's list fails on.
+        match (answered(&self.path, patience, self.store.head(&self.prefix)).await?, trouble) {
+            (Ok(meta), _) => Ok(vec![File::of(&meta)]),
+            (Err(_), Some(error)) => Err(self.failed("list", &error)),
+            (Err(_), None) => Ok(files),
+        }
     }
 }

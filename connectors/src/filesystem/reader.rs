@@ -130,7 +130,7 @@ impl Reading {
     }
 
     fn step(&mut self) -> Result<Step> {
-        let nothing = Opened { file: File { path: String::new(), bytes: 0, modified: 0 }, folders: Vec::new() };
+        let nothing = Opened { file: File { path: String::new(), bytes: 0, modified: 0 }, name: String::new(), folders: Vec::new() };
         if let Some(end) = self.end.filter(|end| self.next >= *end) {
             // Files of no bytes may be all that is left.
             if self.start < end {
@@ -161,7 +161,7 @@ impl Reading {
         if !(bounded && known > 0) {
             let found = self.files.look()?;
             let mut known = self.files.known.lock();
-            self.changed = known.add(found, self.files.order);
+            self.changed = known.add(found, self.files.order).map(|(path, why)| self.files.location.said_of(&path, &why));
             if known.len() > place_of(self.next).0 {
                 return Ok(Step::More);
             }
@@ -208,10 +208,12 @@ impl Reading {
 
     /// The file from a place on, to its end or that of the range.
     fn read(&mut self, number: usize, place: u64, file: File) -> Result<Step> {
-        let now = self.files.location.head(&file.path)?;
-        if let Some(problem) = file.differs(&now) {
-            return Err(SqlError::io(problem));
+        let location = &self.files.location;
+        let now = location.head(&file.path)?;
+        if let Some(why) = file.differs(&now) {
+            return Err(SqlError::io(location.said_of(&file.path, &why)));
         }
+        let name = location.shown(&file.path);
         // What an attempt that failed left is read again.
         self.builder = BatchBuilder::new(&self.files.layout, self.kept.as_deref())?;
         let folders = self.files.layout.folders.values(&file.path)?;
@@ -219,7 +221,7 @@ impl Reading {
             Ok(folders) => (folders, None),
             Err(why) => (Vec::new(), Some(why)),
         };
-        let of = Opened { file, folders };
+        let of = Opened { file, name, folders };
         if let Some(why) = refused {
             return self.refuse_rest(number, place, &of, why);
         }
@@ -245,8 +247,8 @@ impl Reading {
         let end = self.end.map_or(end, |range| range.min(end));
         let at = offset(number, place);
         if at < end {
-            let reason = format!("file \"{}\": {why}", of.file.path);
-            self.builder.refuse(at, reason, of.file.path.as_bytes());
+            let reason = format!("file \"{}\": {why}", of.name);
+            self.builder.refuse(at, reason, of.name.as_bytes());
         }
         self.flushed(of, end)
     }
@@ -260,7 +262,7 @@ impl Reading {
             // Of a file without even that there is nothing to read.
             let Some(header) = text.next(&self.splitter)? else { return Ok(self.flushed(of, end)?) };
             let record = text.record(&header).to_vec();
-            self.builder.header(&record).map_err(|why| SqlError::io(format!("file \"{}\": {why}", of.file.path)))?;
+            self.builder.header(&record).map_err(Fault::Content)?;
         }
         text.seek(place.max(text.position()))?;
         loop {
@@ -310,10 +312,10 @@ impl Reading {
             let kept = (0..total).filter(|row| refused.is_empty() || !refused.contains_key(row));
             let offsets = kept.map(|row| start + row as i64).collect();
             let refuse = |(row, why): (usize, String)| {
-                let excerpt = format!("row {} of {}", at + row as u64, of.file.path);
+                let excerpt = format!("row {} of {}", at + row as u64, of.name);
                 undecodable(Offset(start + row as i64), why, excerpt.as_bytes())
             };
-            let unreadable = unreadable.into_iter().map(|(column, why)| (column, format!("file \"{}\": {why}", of.file.path))).collect();
+            let unreadable = unreadable.into_iter().map(|(column, why)| (column, format!("file \"{}\": {why}", of.name))).collect();
             let undecodable = refused.into_iter().map(refuse).collect();
             let content = Content { columns, weights: None, offsets, undecodable, unreadable };
             failpoint::hit("files.batch")?;

@@ -80,7 +80,7 @@ impl FilesystemSink {
         })
     }
 
-    /// What passes by itself says so.
+    /// What passes by itself says so, of a sink that is there.
     fn explained(&self, error: SqlError) -> SqlError {
         match error.hint {
             Some(_) => error,
@@ -100,7 +100,10 @@ impl FilesystemSink {
 
 impl SinkConnector for FilesystemSink {
     fn check(&self) -> Result<()> {
-        self.place.check(&format!("{}probe", self.prefix)).map_err(|e| self.explained(e))
+        self.place.check(&format!("{}probe", self.prefix)).map_err(|error| match error.hint {
+            Some(_) => error,
+            None => error.with_hint("Check the option \"path\", and that the server may make folders and files there."),
+        })
     }
 
     fn open(&self, after: u64, _monitor: Arc<dyn SinkMonitor>) -> Result<Box<dyn SinkWriter>> {

@@ -24,6 +24,8 @@ const THREADS: usize = 2;
 /// A store that answers nobody is told soon; whoever asks decides whether to ask again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Whoever makes a source or a sink waits for each answer no longer: a store may take a connection and say nothing.
+pub const CHECKED_WITHIN: Duration = Duration::from_secs(10);
 /// Within a request: what passes by itself, such as a throttled store.
 const RETRIES_MAX: usize = 4;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +41,15 @@ pub fn runtime() -> Result<&'static Handle> {
 /// Whether a place is in an object store, by its spelling.
 pub fn is_remote(place: &str) -> bool {
     place.split_once("://").is_some_and(|(scheme, _)| !scheme.eq_ignore_ascii_case("file"))
+}
+
+/// An answer of the store at `place`; an error if it takes longer than `patience`. On the stores' runtime.
+pub async fn answered<T>(place: &str, patience: Option<Duration>, answer: impl Future<Output = T>) -> Result<T> {
+    let Some(patience) = patience else { return Ok(answer.await) };
+    tokio::time::timeout(patience, answer).await.map_err(|_| {
+        let message = format!("the store of \"{place}\" did not answer within {} seconds", patience.as_secs());
+        SqlError::new(SqlState::CONNECTION_FAILURE, message).with_hint("Check the endpoint and that the store is up.")
+    })
 }
 
 /// The store that a URL or path names, and the place in it. `options` are canonical; those of other things are passed over. What they leave
@@ -90,8 +101,9 @@ fn s3(url: &Url, options: &BTreeMap<String, String>) -> Result<AmazonS3Builder> 
         builder = builder.with_virtual_hosted_style_request(path_style != "true");
     }
     builder = passed_through(builder, options, AmazonS3Builder::with_config)?;
-    let is_plain = [Endpoint, S3Endpoint].iter().any(|key| builder.get_config_value(key).is_some_and(|text| is_plain_http(&text)));
-    Ok(if is_plain { builder.with_allow_http(true) } else { builder })
+    let endpoints: Vec<String> = [Endpoint, S3Endpoint].iter().filter_map(|key| builder.get_config_value(key)).collect();
+    endpoints.iter().try_for_each(|text| check_endpoint(text, options))?;
+    Ok(if endpoints.iter().any(|text| is_plain_http(text)) { builder.with_allow_http(true) } else { builder })
 }
 
 fn google(url: &Url, options: &BTreeMap<String, String>) -> Result<GoogleCloudStorageBuilder> {
@@ -110,7 +122,9 @@ fn google(url: &Url, options: &BTreeMap<String, String>) -> Result<GoogleCloudSt
     for (name, key) in own {
         builder = set(builder, options, name, key, GoogleCloudStorageBuilder::with_config);
     }
-    passed_through(builder, options, GoogleCloudStorageBuilder::with_config)
+    let builder = passed_through(builder, options, GoogleCloudStorageBuilder::with_config)?;
+    builder.get_config_value(&BaseUrl).map_or(Ok(()), |text| check_endpoint(&text, options))?;
+    Ok(builder)
 }
 
 fn azure(url: &Url, options: &BTreeMap<String, String>) -> Result<MicrosoftAzureBuilder> {
@@ -130,8 +144,24 @@ fn azure(url: &Url, options: &BTreeMap<String, String>) -> Result<MicrosoftAzure
         builder = set(builder, options, name, key, MicrosoftAzureBuilder::with_config);
     }
     let builder = passed_through(builder, options, MicrosoftAzureBuilder::with_config)?;
-    let is_plain = builder.get_config_value(&Endpoint).is_some_and(|text| is_plain_http(&text));
-    Ok(if is_plain { builder.with_allow_http(true) } else { builder })
+    let endpoint = builder.get_config_value(&Endpoint);
+    endpoint.as_ref().map_or(Ok(()), |text| check_endpoint(text, options))?;
+    Ok(if endpoint.is_some_and(|text| is_plain_http(&text)) { builder.with_allow_http(true) } else { builder })
+}
+
+/// The library takes any text for an endpoint, and panics when it asks there.
+fn check_endpoint(text: &str, options: &BTreeMap<String, String>) -> Result<()> {
+    let begins = ["http://", "https://"].iter().any(|scheme| text.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme)));
+    let is_spelled = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+    if begins && is_spelled && Url::parse(text).is_ok_and(|url| url.has_host()) {
+        return Ok(());
+    }
+    let is_its_name = |name: &str| name.contains("endpoint") || name.ends_with("url");
+    let message = match options.iter().find(|(name, value)| value.as_str() == text && is_its_name(name)) {
+        Some((name, _)) => format!("invalid value for option \"{name}\": \"{text}\""),
+        None => format!("the server's environment has an invalid endpoint: \"{text}\""),
+    };
+    Err(SqlError::new(SqlState::INVALID_PARAMETER, message).with_detail("An endpoint is a URL with http:// or https:// and a host."))
 }
 
 fn is_plain_http(endpoint: &str) -> bool {
@@ -201,6 +231,15 @@ mod tests {
         for place in ["viewfs://name/a", "https://example.com/a", "memory:///a"] {
             let error = open(place, &[]).unwrap_err();
             assert_eq!((error.state, error.hint.is_some()), (SqlState::FEATURE_NOT_SUPPORTED, true), "{place}");
+        }
+        let account = [("azure.account", "me"), ("azure.access-key", "a2V5")];
+        for wrong in ["gaga", "http://", "http:gaga", "ftp://host", "https://a b", "http://host\\x"] {
+            for (place, option) in [("s3://b/a", "s3.endpoint"), ("s3://b/a", "store.endpoint_url"), ("az://b/a", "azure.endpoint")] {
+                let error = open(place, &[&account[..], &[(option, wrong)]].concat()).unwrap_err();
+                let wanted = format!("invalid value for option \"{option}\": \"{wrong}\"");
+                assert_eq!((error.state, error.message), (SqlState::INVALID_PARAMETER, wanted));
+            }
+            assert_eq!(open("gs://b/a", &[("gs.endpoint", wrong)]).unwrap_err().state, SqlState::INVALID_PARAMETER, "{wrong}");
         }
         let error = open("s3://b/a", &[("store.colour", "red")]).unwrap_err();
         assert_eq!(error.message, "option \"store.colour\": the store has no setting \"colour\"");

@@ -77,7 +77,8 @@ fn files_are_read_in_order_and_any_part_of_them_again() {
     assert!(batches.windows(2).all(|pair| pair[0].end == pair[1].start));
     assert!(batches.last().unwrap().finished && batches[0].notes.len() == 3);
     let last = batches.iter().rev().find(|b| b.rows.num_rows() > 0).unwrap();
-    assert!(last.rows.column(2).as_string::<i32>().value(0).ends_with("sub/c.json"));
+    assert_eq!(last.rows.column(2).as_string::<i32>().value(0), format!("{}/sub/c.json", dir.path().display()));
+    assert!(!batches[0].notes[0].text.contains("\"/"), "notes keep what they were: {}", batches[0].notes[0].text);
     // Another process, which was told the notes, reads what lies between any two ends.
     std::fs::write(dir.path().join("0.json"), lines(7..9)).unwrap();
     let again = connector(dir.path(), "", &[]).unwrap();
@@ -116,7 +117,11 @@ fn new_files_are_read_once_in_order_of_time() {
     while sink.problems().is_empty() && patience.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(sink.problems()[0].as_ref().is_some_and(|p| p.contains("b.json\" was changed")), "{:?}", sink.problems());
+    assert!(
+        sink.problems()[0].as_ref().is_some_and(|p| p.contains(&format!("file \"{}/b.json\" was changed", dir.path().display()))),
+        "{:?}",
+        sink.problems()
+    );
     sink.close();
     drop(reader);
 }
@@ -154,14 +159,56 @@ fn csv_with_a_header_and_bad_records() {
     // From the middle of a file its header still counts.
     let second_row = batches[0].offsets[1];
     assert_eq!(numbers(&read(&source, second_row, Some(batches[0].end.0))), [2]);
-    std::fs::write(dir.path().join("c.csv"), "n,x\n1,2\n").unwrap();
-    let source = connector(dir.path(), "c.csv", &[("format", "csv"), ("csv.header", "true")]).unwrap();
-    let sink = CollectingSink::new(10);
-    let range = PartitionRange { partition: PARTITION, start: Offset(0), end: None };
-    let _reader = source.read(vec![range], sink.clone()).unwrap();
-    assert!(sink.next(Duration::from_millis(200)).is_none());
-    assert!(sink.problems()[0].as_ref().is_some_and(|p| p.contains("the header names no column t")), "{:?}", sink.problems());
-    sink.close();
+}
+
+#[test]
+fn a_csv_file_whose_header_does_not_fit_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.csv"), "n,x\n1,2\n").unwrap();
+    std::fs::write(dir.path().join("b.csv"), "n,t\n3,d\n").unwrap();
+    let options = &[("format", "csv"), ("csv.header", "true")];
+    let source = connector(dir.path(), "*.csv", options).unwrap();
+    let batches = read(&source, 0, None);
+    assert_eq!(numbers(&batches), [3]);
+    let bad: Vec<_> = batches.iter().flat_map(|b| &b.undecodable).collect();
+    let reason = format!("file \"{}/a.csv\": the header names no column t", dir.path().display());
+    assert_eq!((bad.len(), bad[0].reason.as_str()), (1, reason.as_str()));
+    // It is the same whenever it is read.
+    let again = connector(dir.path(), "*.csv", options).unwrap();
+    again.remember(&batches[0].notes).unwrap();
+    let batches = read(&again, 0, Some(batches.last().unwrap().end.0));
+    assert_eq!((numbers(&batches), batches.iter().map(|b| b.undecodable.len()).sum::<usize>()), (vec![3], 1));
+}
+
+/// Somebody takes the connection and says nothing.
+#[test]
+fn a_store_that_does_not_answer_is_told_soon() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let place = [("connector", "filesystem"), ("path", "s3://bucket/a"), ("format", "json")];
+    let keys = [("s3.endpoint", endpoint.as_str()), ("s3.access-key", "a"), ("s3.secret-key", "b")];
+    let raw: BTreeMap<String, String> = place.iter().chain(&keys).map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let column =
+        |name: &str| SourceColumn { external_name: name.to_string(), ty: SqlType::BigInt, nullable: true, origin: ColumnOrigin::Payload };
+    let begun = Instant::now();
+    let options = options::canonicalize(raw.clone()).unwrap();
+    let source = FileConnector::new(&SourceSpec { name: "s".into(), options, columns: vec![column("n")], key: vec![] }).unwrap();
+    let sink = FilesystemSink::new(&SinkSpec {
+        name: "s".into(),
+        incarnation: "0123456789abcdef".into(),
+        options: options::canonicalize_sink(raw).unwrap(),
+        columns: vec![SinkColumn { external_name: "n".into(), ty: SqlType::BigInt }],
+        key: vec![],
+        mode: SinkMode::Append,
+    });
+    std::thread::scope(|scope| {
+        let checked = scope.spawn(|| sink.unwrap().check().unwrap_err());
+        let resolved = source.resolve_start().unwrap_err();
+        for error in [resolved, checked.join().unwrap()] {
+            assert!(error.state == SqlState::CONNECTION_FAILURE && error.hint.is_some(), "{error}");
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

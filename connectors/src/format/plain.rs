@@ -22,6 +22,9 @@ impl RecordDecoder for PlainDecoder {
 
     fn push(&mut self, record: Record) -> Result<usize, String> {
         let value = record.value.ok_or("null value")?;
+        if self.is_comment(value) {
+            return Ok(0);
+        }
         let rows = self.row.rows();
         let pushed = self.parser.parse(value, &mut self.row).and_then(|()| self.row.end_row(Completeness::Whole));
         pushed.map(|()| 1).inspect_err(|_| self.row.roll_back(rows))

@@ -49,6 +49,9 @@ impl RecordDecoder for UpsertDecoder {
     }
 
     fn push(&mut self, record: Record) -> Result<usize, String> {
+        if record.value.is_some_and(|value| self.is_comment(value)) {
+            return Ok(0);
+        }
         let rows = self.row.rows();
         let weight = self.push_row(record).inspect_err(|_| self.row.roll_back(rows))?;
         self.weights.push(weight);

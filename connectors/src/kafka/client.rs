@@ -24,6 +24,8 @@ pub struct Settings {
     pub discovery: Option<Duration>,
     /// Go on without records that retention removed, rather than wait.
     pub skips_lost: bool,
+    /// Partitions that turned out not to be the ones that were read before, and how: who begins to read on does not either.
+    pub replaced: Mutex<BTreeMap<i32, String>>,
     config: ClientConfig,
 }
 
@@ -79,6 +81,7 @@ impl Settings {
             brokers: option(options::BOOTSTRAP_SERVERS)?,
             discovery: options::discovery_micros(&spec.options)?.map(|micros| Duration::from_micros(micros as u64)),
             skips_lost: spec.options.get(options::LOST_OFFSETS).is_some_and(|policy| policy == "skip"),
+            replaced: Mutex::default(),
             options: spec.options.clone(),
             config,
         })

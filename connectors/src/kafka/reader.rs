@@ -1,7 +1,9 @@
 //! Reader threads. Each takes records of its partitions from a queue of its own, decodes them and passes on a batch
 //! per partition as soon as the queue is empty or the batch is full. A full sink blocks the thread, the queue fills to
 //! its bound, and librdkafka stops fetching. Trouble is reported, librdkafka retries with back-off, and the next good
-//! answer reports that all is well. Offsets that are gone are never skipped without a word: see `lost`.
+//! answer reports that all is well. Offsets that are gone are never skipped without a word: see `out_of_range`. A partition that ends
+//! before the offset wanted is another one, of a topic that was made anew: its offsets mean other records, so that it is not read on,
+//! however far it grows.
 
 use super::client::Settings;
 use super::queue::{Event, Record, RecordQueue};
@@ -12,7 +14,7 @@ use eddyline_common::connector::*;
 use eddyline_common::{Offset, PartitionId, Result, SqlError, options};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +63,7 @@ impl KafkaReader {
                 partitions: HashMap::new(),
                 discovered,
                 retries: HashMap::new(),
+                replaced: HashSet::new(),
                 noted: Instant::now(),
                 problems: problems.clone(),
                 sink: sink.clone(),
@@ -108,6 +111,8 @@ struct Worker {
     discovered: Receiver<PartitionRange>,
     /// When to ask again for a partition whose fetching failed.
     retries: HashMap<i32, Instant>,
+    /// Partitions that are not the ones that were read before. They stay in trouble.
+    replaced: HashSet<i32>,
     /// When the sink last heard where partitions end.
     noted: Instant,
     problems: Arc<Problems>,
@@ -120,14 +125,7 @@ struct Closed;
 
 impl Worker {
     fn run(mut self) {
-        for (partition, buffer) in &self.partitions {
-            if !buffer.is_done()
-                && let Err(error) = self.queue.start(*partition, buffer.position())
-            {
-                self.problems.set(Scope::Partition(*partition), error.to_string());
-                self.retries.insert(*partition, Instant::now() + RETRY);
-            }
-        }
+        self.begin();
         let mut records = Vec::with_capacity(RECORDS_MAX);
         // Empty ranges are done before the first record.
         if self.flush().is_err() {
@@ -144,6 +142,20 @@ impl Worker {
             self.retry();
             self.adopt();
             self.note_ends();
+        }
+    }
+
+    fn begin(&mut self) {
+        let known = self.settings.replaced.lock().clone();
+        for (partition, buffer) in self.partitions.iter().filter(|(_, buffer)| !buffer.is_done()) {
+            // A bounded range may be one of what is there now.
+            if let Some(reason) = known.get(partition).filter(|_| buffer.range.end.is_none()) {
+                self.replaced.insert(*partition);
+                self.problems.set(Scope::Partition(*partition), reason.clone());
+            } else if let Err(error) = self.queue.start(*partition, buffer.position()) {
+                self.problems.set(Scope::Partition(*partition), error.to_string());
+                self.retries.insert(*partition, Instant::now() + RETRY);
+            }
         }
     }
 
@@ -178,6 +190,9 @@ impl Worker {
         let troubled = self.problems.any();
         for record in records.drain(..) {
             let partition = record.partition();
+            if self.replaced.contains(&partition) {
+                continue;
+            }
             if matches!(record.event(), Event::Record) {
                 self.prepare(partition, &record)?;
             }
@@ -257,13 +272,25 @@ impl Worker {
                  Drop and create it again to begin with what is left, or with \"{}\" = 'skip' to go on without what is gone.",
                 options::LOST_OFFSETS
             )),
-            Ok((_, end)) if wanted > end => Some(format!(
-                "{absent}, it ends at {end}: the topic is not the one that was read before. HINT: If it was deleted and created again, \
-                 drop the source and create it again too."
-            )),
+            Ok((_, end)) if wanted > end => {
+                let reason = format!(
+                    "{absent}, it ends at {end}: the topic is not the one that was read before. HINT: The source waits here. If the topic \
+                     was deleted and created again, drop the source and create it again too."
+                );
+                self.leave(partition, &reason);
+                Some(reason)
+            }
             Ok(_) => Some(format!("partition {partition}: {reason}")),
             Err(error) => Some(format!("{absent} any more (or not yet): {error}")),
         }
+    }
+
+    /// Reads a partition no more, nor does a later reader that would go on with it.
+    fn leave(&mut self, partition: i32, reason: &str) {
+        self.settings.replaced.lock().insert(partition, reason.to_string());
+        self.replaced.insert(partition);
+        self.retries.remove(&partition);
+        self.queue.stop(partition);
     }
 
     /// A record or an end of partition came: unless the end comes before the range's, all is well.

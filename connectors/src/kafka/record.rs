@@ -173,8 +173,12 @@ impl PartitionBuffer {
         self.next = offset + 1;
     }
 
-    /// The number of rows that the record gave.
+    /// The number of rows that the record gave: none for a comment.
     fn decode(&mut self, record: &Record) -> Result<usize, String> {
+        // Nothing is asked of the record around it either.
+        if record.payload().is_some_and(|value| self.decoder.is_comment(value)) {
+            return Ok(0);
+        }
         let kept = if self.layout.metadata.is_empty() { None } else { Some(self.keep(record)?) };
         let rows = self.decoder.push(format::Record { key: record.key(), value: record.payload() })?;
         if let Some(kept) = kept {

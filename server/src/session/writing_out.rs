@@ -1,11 +1,13 @@
 //! INSERT INTO a table with a connector, of VALUES: the rows are written once, and are durable outside when the statement
-//! completes.
+//! completes. A row that the table could not read back, with a null where it takes none, is 23502, and no row is written.
 
 use super::{Outcome, Session};
-use arrow::array::RecordBatch;
-use eddyline_common::connector::{SinkMonitor, SinkSpec, SinkStep};
+use crate::serving::conflict::shown_row;
+use arrow::array::{Array, RecordBatch};
+use eddyline_common::connector::{ColumnOrigin, SinkMonitor, SinkSpec, SinkStep};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Column, Epoch, Result, SqlError, SqlState, Timestamp};
+use eddyline_planner::Relation;
 use eddyline_planner::statement::Query;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -23,11 +25,14 @@ impl Session {
         if self.transaction.is_explicit() {
             self.warn(SqlState::ACTIVE_TRANSACTION, "rows for a connector are written at once and are not taken back by ROLLBACK");
         }
+        let missing = || SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{}\" does not exist", spec.name));
+        let table = self.services.coordinator.catalog().by_name(&spec.name).cloned().ok_or_else(missing)?;
         let bindings = self.bindings(&source.relations).await?;
         let now = bindings.now;
         let mut stream = self.services.engine.run(source.plan, bindings).await?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.next().await? {
+            check_nulls(&table, &batch)?;
             batches.push(batch);
         }
         spec.incarnation = uuid::Uuid::new_v4().simple().to_string();
@@ -39,6 +44,23 @@ impl Session {
         self.services.metrics.rows_written.add(rows);
         Ok(Outcome::Done(format!("INSERT 0 {rows}")))
     }
+}
+
+/// The columns of a row that is written are those of the table's records.
+fn check_nulls(table: &Relation, rows: &RecordBatch) -> Result<()> {
+    let Some(source) = table.source_spec() else { return Ok(()) };
+    let written = source.columns.iter().zip(&table.columns).filter(|(record, _)| record.origin == ColumnOrigin::Payload);
+    for ((record, column), values) in written.zip(rows.columns()) {
+        if !record.nullable && values.logical_null_count() > 0 {
+            let row = (0..values.len()).find(|row| values.is_null(*row)).unwrap_or_default();
+            return Err(SqlError::new(
+                SqlState::NOT_NULL_VIOLATION,
+                format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, table.name),
+            )
+            .with_detail(format!("Failing row contains {}.", shown_row(rows, row))));
+        }
+    }
+    Ok(())
 }
 
 fn write(spec: &SinkSpec, batches: Vec<RecordBatch>, now: Timestamp, wait: &Arc<Wait>) -> Result<u64> {

@@ -255,6 +255,7 @@ async fn requests_are_kept_when_they_are_answered() {
     for statement in [
         "CREATE SOURCE hook (id BIGINT NOT NULL, v VARCHAR) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON",
         "CREATE SOURCE state (id BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'http', webhook.token = 'abc') FORMAT PLAIN ENCODE JSON",
+        "CREATE SOURCE of_lines (id BIGINT NOT NULL, v VARCHAR) WITH (connector = 'webhook', csv.allow-comments = 'true') FORMAT PLAIN ENCODE CSV",
         "CREATE MATERIALIZED VIEW total AS SELECT COUNT(*) AS n, SUM(id) AS ids FROM hook",
     ] {
         client.batch_execute(statement).await.expect("the definitions are accepted");
@@ -273,6 +274,8 @@ async fn requests_are_kept_when_they_are_answered() {
         let keys = (1..=round).sum::<i64>() + 100;
         assert_eq!(numbers(&client, counts).await, Some(vec![rows, ids, rows, keys]));
     }
+    let (status, body) = post(server.http_port, "/source/of_lines", "", "# id, v\n7,a\n#\n");
+    assert!(status == 200 && body.contains("\"rows\":1"), "comments are no rows: {status} {body}");
     refusals(&server, rows).await;
 }
 

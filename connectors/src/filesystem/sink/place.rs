@@ -6,7 +6,7 @@
 //!   process that was killed are not listed by anybody; the store removes them by a rule of the bucket's. HDFS has them as a file with a
 //!   hidden name, which `clean` removes.
 
-use super::super::stores::{is_remote, open_store, runtime};
+use super::super::stores::{CHECKED_WITHIN, answered, is_remote, open_store, runtime};
 use bytes::Bytes;
 use eddyline_common::object_store::store_failure;
 use eddyline_common::{Result, SqlError, SqlState};
@@ -69,10 +69,11 @@ impl Place {
             }
             Place::Store(place) => {
                 let probe = place.prefix.clone().join(hidden(name));
-                runtime()?.block_on(async {
+                let asked = async {
                     place.store.put(&probe, PutPayload::new()).await.map_err(|e| place.failed("write", &probe, &e))?;
                     place.store.delete(&probe).await.map_err(|e| place.failed("remove", &probe, &e))
-                })
+                };
+                runtime()?.block_on(answered(&place.url, Some(CHECKED_WITHIN), asked))?
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of the CSV decoder.
 
-use super::super::testing::{column, lines, reason};
+use super::super::Record;
+use super::super::testing::{changes, column, keyed, lines, reason};
 use eddyline_common::SqlType::*;
 
 const CSV: &[(&str, &str)] = &[("format", "csv")];
@@ -37,6 +38,16 @@ fn other_characters() {
     let columns = [column("a", Text), column("b", Integer), column("c", Text)];
     let rows = lines(options, &columns, &["'it\\'s'\tNULL\t", "'NULL'\t1\tNULL"]);
     assert_eq!(rows, [r#"{"a":"it's","c":""}"#, r#"{"a":"NULL","b":1}"#]);
+}
+
+#[test]
+fn comments_are_no_records() {
+    let options = &[("format", "csv"), ("csv.allow-comments", "true")];
+    let columns = [column("id", BigInt), column("name", Text)];
+    assert_eq!(lines(options, &columns, &["# id, name\n", "1,#a", "#"]), [r##"{"id":1,"name":"#a"}"##]);
+    assert_eq!(reason(CSV, &columns, "#"), "1 fields where 2 are expected");
+    let columns = [keyed(column("id", BigInt)), column("name", Text)];
+    assert_eq!(changes(options, &columns, &[Record::of(b"# id, name")], true), Ok(vec![]));
 }
 
 #[test]
