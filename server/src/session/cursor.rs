@@ -7,12 +7,13 @@ use super::planning::{PlannedStatement, query_schema, result_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::pgcatalog::SystemContext;
-use crate::serving::RowStream;
+use crate::serving::{RowStream, to_sql_error};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use eddyline_common::postgres::types::{oid_of, parameter_type};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
+use eddyline_planner::casts::constant;
 use eddyline_planner::statement::{FetchCount, Planned, Query};
 use eddyline_planner::{Parsed, bind_parameters, parameter_types, parse};
 use parking_lot::Mutex;
@@ -332,7 +333,9 @@ impl Session {
         }
         let mut values = self.scalars(arguments).await?;
         for (value, ty) in values.iter_mut().zip(&prepared.parameters) {
-            *value = value.cast_to(&ty.to_arrow()).map_err(crate::serving::to_sql_error)?;
+            let ty = ty.to_arrow();
+            let cast = value.cast_to(&ty).and_then(|value| value.to_array()).map_err(to_sql_error)?;
+            *value = constant(&arrow::compute::cast(&cast, &ty)?).map_err(to_sql_error)?;
         }
         let PlannedStatement { planned, context } = self.plan_prepared(&prepared)?;
         let planned = bind_parameters(planned, values)?;
