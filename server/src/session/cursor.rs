@@ -9,9 +9,9 @@ use super::{Outcome, Session, Tag};
 use crate::pgcatalog::SystemContext;
 use crate::serving::{RowStream, to_sql_error};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
-use eddyline_common::postgres::types::{oid_of, parameter_type};
+use eddyline_common::postgres::types::{oid_of, parameter_type, wire_type};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use eddyline_planner::casts::constant;
 use eddyline_planner::statement::{FetchCount, Planned, Query};
@@ -49,6 +49,18 @@ impl Prepared {
         match self.declared_oids.get(index) {
             Some(oid) if *oid != 0 => *oid,
             _ => oid_of(&self.parameters[index]),
+        }
+    }
+}
+
+impl Prepared {
+    /// Clients read the rows by the description that they were given, however long ago.
+    pub(super) fn check_result(&self, now: Option<SchemaRef>) -> Result<()> {
+        let (Some(described), Some(now)) = (&self.schema, now) else { return Ok(()) };
+        let same = |(a, b): (&FieldRef, &FieldRef)| wire_type(a).oid == wire_type(b).oid;
+        match described.fields().len() == now.fields().len() && described.fields().iter().zip(now.fields()).all(same) {
+            true => Ok(()),
+            false => Err(SqlError::unsupported("cached plan must not change result type")),
         }
     }
 }
