@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use eddyline_common::options::is_secret;
 use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::catalog::duration_text;
-use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -66,7 +67,7 @@ pub struct Flags {
     pub query_spill: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     Memory,
@@ -74,7 +75,7 @@ pub enum Backend {
 }
 
 /// The configuration file. Unknown keys are errors.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct File {
     data_dir: Option<PathBuf>,
@@ -410,7 +411,10 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_told_with_its_place() {
-        for (wrong, line) in [("workers = 2\nmax_connections = 'x'", "line 2: setting max_connections: "), ("ring_size = true", "line 1: setting ring_size: ")] {
+        for (wrong, line) in [
+            ("workers = 2\nmax_connections = 'x'", "line 2: setting max_connections: "),
+            ("ring_size = true", "line 1: setting ring_size: "),
+        ] {
             let error = with_file(wrong, Flags::default()).unwrap_err();
             assert!(error.message.contains(line), "{error}");
         }

@@ -144,11 +144,7 @@ impl Core {
 
     /// What readers name that cannot be answered as things are.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
-        let relations = self
-            .reads_waiting
-            .iter()
-            .filter(|read| !read.in_time)
-            .map(move |read| (read, self.waits_for(read)));
+        let relations = self.reads_waiting.iter().filter(|read| !read.in_time).map(move |read| (read, self.waits_for(read)));
         relations
             .filter(move |(read, relations)| {
                 let at_least = read.at_least.max(read.fresh.unwrap_or_default());

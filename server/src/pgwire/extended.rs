@@ -16,6 +16,7 @@ use pgwire::messages::extendedquery::{Bind, Close, Describe, Execute, Parse, TAR
 
 impl Connection {
     pub async fn parse(&mut self, parse: Parse) -> Result<()> {
+        self.reader.check_statement()?;
         let name = parse.name.unwrap_or_default();
         if name.is_empty() {
             self.session.close_statement("");
