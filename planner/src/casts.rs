@@ -109,8 +109,8 @@ fn by_order(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Whether these are lists of the same values of which only the fields differ, as those of uuids and of texts do: a cast of DataFusion's leaves them as
-/// they are where they are constant.
+/// Whether these are lists of the same values of which only the fields differ, as those of uuids and of texts do: a cast of DataFusion's leaves
+/// constants as they are.
 fn says_other(from: &DataType, to: &DataType) -> bool {
     matches!((from, to), (DataType::List(_), DataType::List(_))) && from.equals_datatype(to)
 }

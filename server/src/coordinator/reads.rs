@@ -166,8 +166,8 @@ impl Core {
             || replayed.into_iter().any(|source| source.stats.problem.read().is_some())
     }
 
-    /// Who waits for all that moves waits for what was dropped, stopped or stands still meanwhile no longer; nor does a snapshot for what it only has with
-    /// what it is for.
+    /// Who waits for all that moves waits for what was dropped, stopped or stands still meanwhile no longer; nor does a snapshot for what was
+    /// not named.
     fn waits_for(&self, read: &WaitingRead) -> Vec<RelationId> {
         let names_them = matches!(read.answer, Answer::Snapshot(_));
         let shows_rows = matches!(read.answer, Answer::SystemRows(..));
