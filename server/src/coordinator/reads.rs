@@ -33,7 +33,8 @@ impl WaitingRead {
 
     fn was_dropped(&self, id: RelationId) -> SqlError {
         let name = self.catalog.as_ref().and_then(|catalog| catalog.get(id)).map(|relation| &relation.name);
-        let message = name.map_or("a relation of the query was dropped".to_string(), |name| format!("relation \"{name}\" does not exist any more"));
+        let message =
+            name.map_or("a relation of the query was dropped".to_string(), |name| format!("relation \"{name}\" does not exist any more"));
         SqlError::new(SqlState::UNDEFINED_TABLE, message)
     }
 
