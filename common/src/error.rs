@@ -73,11 +73,31 @@ pub struct SqlError {
     pub detail: Option<String>,
     pub hint: Option<String>,
     pub position: Option<usize>,
+    pub about: Option<Box<About>>,
+}
+
+/// What of which table an error is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    pub table: String,
+    pub column: Option<String>,
+    pub constraint: Option<String>,
 }
 
 impl SqlError {
     pub fn new(state: SqlState, message: impl Into<String>) -> Self {
-        SqlError { state, message: message.into(), detail: None, hint: None, position: None }
+        SqlError { state, message: message.into(), detail: None, hint: None, position: None, about: None }
+    }
+
+    /// Back from what `Display` made of an error, as far as it says; any other text is a message of the state `otherwise`.
+    pub fn from_shown(shown: &str, otherwise: SqlState) -> Self {
+        let parts = shown.split_once(" (SQLSTATE ").and_then(|(message, rest)| Some((message, rest.split_once(')')?)));
+        let Some((message, (code, rest))) = parts.filter(|(_, (code, _))| code.len() == 5) else { return SqlError::new(otherwise, shown) };
+        let (detail, hint) = rest.split_once(" HINT: ").map_or((rest, None), |(detail, hint)| (detail, Some(hint.to_string())));
+        let detail = detail.strip_prefix(" DETAIL: ").map(String::from);
+        // Five bytes are never freed; few errors are read back.
+        let state = SqlState(Box::leak(code.to_string().into_boxed_str()));
+        SqlError { detail, hint, ..SqlError::new(state, message) }
     }
 
     pub fn unsupported(message: impl Into<String>) -> Self {
@@ -103,6 +123,16 @@ impl SqlError {
 
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn with_column(mut self, table: &str, column: &str) -> Self {
+        self.about = Some(Box::new(About { table: table.to_string(), column: Some(column.to_string()), constraint: None }));
+        self
+    }
+
+    pub fn with_constraint(mut self, table: &str, constraint: &str) -> Self {
+        self.about = Some(Box::new(About { table: table.to_string(), column: None, constraint: Some(constraint.to_string()) }));
         self
     }
 
@@ -155,5 +185,22 @@ impl From<arrow::error::ArrowError> for SqlError {
             CastError(what) | ParseError(what) => SqlError::new(SqlState::INVALID_TEXT, what),
             other => SqlError::internal(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_error_is_read_back() {
+        let plain = SqlError::new(SqlState::DIVISION_BY_ZERO, "division by zero");
+        let full = plain.clone().with_detail("Of 1 by 0.").with_hint("Do not.");
+        for error in [plain.clone(), plain.clone().with_hint("Do not."), full] {
+            assert_eq!(SqlError::from_shown(&error.to_string(), SqlState::OBJECT_NOT_READY), error);
+        }
+        assert_eq!(SqlError::from_shown("division by zero (SQLSTATE 22012) (SQLSTATE 55000)", SqlState::OBJECT_NOT_READY), plain);
+        let other = SqlError::from_shown("it is broken", SqlState::OBJECT_NOT_READY);
+        assert_eq!((other.state, other.message.as_str()), (SqlState::OBJECT_NOT_READY, "it is broken"));
     }
 }

@@ -19,7 +19,7 @@ pub mod types;
 
 pub use change::{ChangeBatch, TaggedBatch, bytes_of};
 pub use cut::{Cut, InputCut, PartitionCut};
-pub use error::{Result, SqlError, SqlState};
+pub use error::{About, Result, SqlError, SqlState};
 pub use ids::{Epoch, Offset, PartitionId, RelationId, StateTableId};
 pub use time::Timestamp;
 pub use types::{Column, SqlType};

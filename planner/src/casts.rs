@@ -95,7 +95,7 @@ fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
         (from, List(_)) if is_text(from) => Some(TO_ARRAY),
         (from, Timestamp(TimeUnit::Microsecond, None)) if is_text(from) => Some(TO_TIMESTAMP),
         (from, Date32) if is_text(from) => Some(TO_DATE),
-        (from, to) if from != to && by_order(from, to) => Some(TO_ROW),
+        (from, to) if from != to && (by_order(from, to) || says_other(from, to)) => Some(TO_ROW),
         _ => None,
     }
 }
@@ -106,6 +106,20 @@ fn by_order(from: &DataType, to: &DataType) -> bool {
         (DataType::Struct(from), DataType::Struct(to)) => from.len() == to.len(),
         (DataType::List(from), DataType::List(to)) => by_order(from.data_type(), to.data_type()),
         _ => false,
+    }
+}
+
+/// Whether these are lists of the same values of which only the fields differ, as those of uuids and of texts do: a cast of DataFusion's leaves
+/// constants as they are.
+fn says_other(from: &DataType, to: &DataType) -> bool {
+    matches!((from, to), (DataType::List(_), DataType::List(_))) && from.equals_datatype(to)
+}
+
+/// The one value of an array. A list keeps what its field says of the items, which DataFusion's own way forgets.
+pub fn constant(value: &ArrayRef) -> DfResult<ScalarValue> {
+    match value.data_type() {
+        DataType::List(_) if value.len() == 1 => Ok(ScalarValue::List(Arc::new(value.as_list::<i32>().clone()))),
+        _ => ScalarValue::try_from_array(value, 0),
     }
 }
 
@@ -175,7 +189,7 @@ impl ScalarUDFImpl for TextCast {
         }
         .map_err(external)?;
         match constant {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+            true => Ok(ColumnarValue::Scalar(constant(&result)?)),
             false => Ok(ColumnarValue::Array(result)),
         }
     }
@@ -266,6 +280,17 @@ mod tests {
         assert_eq!(shown(ScalarValue::Binary(Some(vec![0, 255]))), "\\x00ff");
         let day = datafusion::arrow::datatypes::IntervalMonthDayNano::new(14, 3, 3_600_000_000_000);
         assert_eq!(shown(ScalarValue::IntervalMonthDayNano(Some(day))), "1 year 2 mons 3 days 01:00:00");
+    }
+
+    #[test]
+    fn constant_lists_keep_the_type_of_their_items() {
+        let marked = SqlType::Array(Box::new(SqlType::Uuid)).to_arrow();
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["{00000000-0000-0000-0000-000000000001}"]));
+        let list = from_text(&texts, &marked).unwrap();
+        assert_eq!(constant(&list).unwrap().data_type(), marked);
+        let plain = SqlType::Array(Box::new(SqlType::Text)).to_arrow();
+        assert_eq!(between(&plain, &marked), Some(TO_ROW));
+        assert_eq!(to_row(&from_text(&texts, &plain).unwrap(), &marked).unwrap().data_type(), &marked);
     }
 
     #[test]

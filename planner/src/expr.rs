@@ -3,7 +3,7 @@
 
 use crate::functions;
 use crate::plan::{BinaryOp, Expr, Literal, LiteralValue};
-use datafusion::arrow::array::{Array, ArrayRef};
+use datafusion::arrow::array::{Array, ArrayRef, ListArray};
 use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::execution::FunctionRegistry;
@@ -318,7 +318,10 @@ fn scalar(ty: &SqlType, value: &LiteralValue) -> Result<ScalarValue> {
         }
         (SqlType::Array(item), LiteralValue::List(values)) => {
             let values = values.iter().map(|v| scalar(item, v)).collect::<Result<Vec<_>>>()?;
-            ScalarValue::List(ScalarValue::new_list_nullable(&values, &item.to_arrow()))
+            let list = ScalarValue::new_list_nullable(&values, &item.to_arrow());
+            // Its own field does not say what texts are: uuids, JSON.
+            let field = Arc::new(item.field("item", true));
+            ScalarValue::List(Arc::new(ListArray::try_new(field, list.offsets().clone(), list.values().clone(), list.nulls().cloned())?))
         }
         _ => return Err(bad()),
     })

@@ -6,9 +6,11 @@ use clap::{Args, ValueEnum};
 use eddyline_common::options::is_secret;
 use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::catalog::duration_text;
-use serde::Deserialize;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ pub struct Flags {
     /// Where the log, state and checkpoints are kept [default: ./eddyline-data]
     #[arg(long, env = "EDDYLINE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where checkpoints go: a directory, or a URL with file://, s3://, gs:// or az:// [default: checkpoints in the data directory]
+    /// Where checkpoints go: a directory, or a URL with file://, s3://, gs://, az:// or hdfs:// [default: checkpoints in the data directory]
     #[arg(long, env = "EDDYLINE_CHECKPOINT_STORE", value_name = "PLACE")]
     pub checkpoint_store: Option<String>,
     /// Of an object store, for instance 's3.endpoint=http://10.0.0.1:9000, s3.region=eu'; keys come from the environment
@@ -26,10 +28,10 @@ pub struct Flags {
     pub checkpoint_store_options: Option<String>,
     /// Address for Postgres clients; port 0 picks a free one [default: 127.0.0.1:4510]
     #[arg(long, env = "EDDYLINE_LISTEN", value_name = "HOST:PORT")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<String>,
     /// Address for /healthz and /metrics; port 0 picks a free one [default: 127.0.0.1:4511]
     #[arg(long, env = "EDDYLINE_HTTP", value_name = "HOST:PORT")]
-    pub http: Option<SocketAddr>,
+    pub http: Option<String>,
     /// TOML file with any of these settings
     #[arg(long, env = "EDDYLINE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -79,18 +81,50 @@ struct File {
     data_dir: Option<PathBuf>,
     checkpoint_store: Option<String>,
     checkpoint_store_options: Option<String>,
-    listen: Option<SocketAddr>,
-    http: Option<SocketAddr>,
+    listen: Option<String>,
+    http: Option<String>,
     workers: Option<usize>,
     state_backend: Option<Backend>,
-    state_cache: Option<String>,
-    ring_size: Option<String>,
-    snapshot_age: Option<String>,
-    snapshot_size: Option<String>,
-    checkpoint_interval: Option<String>,
+    state_cache: Option<Measure>,
+    ring_size: Option<Measure>,
+    snapshot_age: Option<Measure>,
+    snapshot_size: Option<Measure>,
+    checkpoint_interval: Option<Measure>,
     max_connections: Option<usize>,
-    query_memory: Option<String>,
-    query_spill: Option<String>,
+    query_memory: Option<Measure>,
+    query_spill: Option<Measure>,
+}
+
+/// A size or a time as its flag takes it; without a unit it may be a number.
+#[derive(Clone, Debug)]
+struct Measure(String);
+
+impl<'de> Deserialize<'de> for Measure {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MeasureVisitor)
+    }
+}
+
+struct MeasureVisitor;
+
+impl Visitor<'_> for MeasureVisitor {
+    type Value = Measure;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a text with a unit")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Measure, E> {
+        Ok(Measure(text.to_string()))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Measure, E> {
+        Ok(Measure(number.to_string()))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Measure, E> {
+        Ok(Measure(number.to_string()))
+    }
 }
 
 const FILE_KEYS: [&str; 15] = [
@@ -144,13 +178,16 @@ pub struct Config {
 impl Config {
     pub fn load(flags: &Flags) -> Result<Config> {
         let file = flags.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-        let bytes = |flag: &Option<String>, file: &Option<String>, name: &str, default: &str| {
-            let text = flag.as_ref().or(file.as_ref()).map_or(default, String::as_str);
+        let bytes = |flag: &Option<String>, file: &Option<Measure>, name: &str, default: &str| {
+            let text = flag.as_ref().or(file.as_ref().map(|m| &m.0)).map_or(default, String::as_str);
             parse_bytes(text).ok_or_else(|| invalid(name, text, "a size such as 64MiB"))
         };
-        let time = |flag: &Option<String>, file: &Option<String>, name: &str, default: &str| {
-            let text = flag.as_ref().or(file.as_ref()).map_or(default, String::as_str);
+        let time = |flag: &Option<String>, file: &Option<Measure>, name: &str, default: &str| {
+            let text = flag.as_ref().or(file.as_ref().map(|m| &m.0)).map_or(default, String::as_str);
             parse_duration(text).ok_or_else(|| invalid(name, text, "a time such as 5s or 200ms"))
+        };
+        let address = |flag: &Option<String>, file: &Option<String>, name: &str, default: &str| {
+            address_of(name, flag.as_ref().or(file.as_ref()).map_or(default, String::as_str))
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = flags.workers.or(file.workers).unwrap_or(cores);
@@ -165,8 +202,8 @@ impl Config {
         Ok(Config {
             data_dir,
             checkpoint_store,
-            listen: flags.listen.or(file.listen).unwrap_or_else(|| ([127, 0, 0, 1], 4510).into()),
-            http: flags.http.or(file.http).unwrap_or_else(|| ([127, 0, 0, 1], 4511).into()),
+            listen: address(&flags.listen, &file.listen, "listen", "127.0.0.1:4510")?,
+            http: address(&flags.http, &file.http, "http", "127.0.0.1:4511")?,
             workers,
             state_backend: flags.state_backend.or(file.state_backend).unwrap_or(Backend::Rocksdb),
             state_cache_bytes: bytes(&flags.state_cache, &file.state_cache, "state_cache", "256MiB")?,
@@ -252,8 +289,7 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 fn read_file(path: &Path) -> Result<File> {
     let text =
         std::fs::read_to_string(path).map_err(|e| SqlError::io(format!("cannot read configuration file {}: {e}", path.display())))?;
-    let bad =
-        |e: toml::de::Error| SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: {}", path.display(), e.message()));
+    let bad = |error: toml::de::Error| malformed(path, &text, &error);
     let table: toml::Table = toml::from_str(&text).map_err(bad)?;
     if let Some(unknown) = table.keys().find(|k| !FILE_KEYS.contains(&k.as_str())) {
         let nearest = FILE_KEYS.iter().max_by(|a, b| strsim::jaro(unknown, a).total_cmp(&strsim::jaro(unknown, b)));
@@ -261,7 +297,25 @@ fn read_file(path: &Path) -> Result<File> {
             SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: unknown setting \"{unknown}\"", path.display()));
         return Err(error.with_hint(format!("Did you mean \"{}\"?", nearest.unwrap_or(&""))));
     }
-    table.try_into().map_err(bad)
+    // Only from the text itself does an error know its place.
+    toml::from_str(&text).map_err(bad)
+}
+
+/// With the line, and the setting that stands on it.
+fn malformed(path: &Path, text: &str, error: &toml::de::Error) -> SqlError {
+    let line = error.span().map(|span| text.bytes().take(span.start).filter(|b| *b == b'\n').count());
+    let key = line.and_then(|line| text.lines().nth(line)?.split('=').next()).map(|key| key.trim().trim_matches(['"', '\'']));
+    let place = line.map_or(String::new(), |line| format!(", line {}", line + 1));
+    let setting = key.filter(|key| FILE_KEYS.contains(key)).map_or(String::new(), |key| format!("setting {key}: "));
+    let message = format!("configuration file {}{place}: {setting}{}", path.display(), error.message().trim_end());
+    SqlError::new(SqlState::INVALID_PARAMETER, message)
+}
+
+/// A host may have several addresses: the server listens on the first of IPv4, if it has one.
+fn address_of(name: &str, text: &str) -> Result<SocketAddr> {
+    let unknown = || invalid(name, text, "a host and a port, such as 127.0.0.1:4510 or localhost:4510");
+    let found: Vec<SocketAddr> = text.to_socket_addrs().map_err(|error| unknown().with_detail(format!("{error}.")))?.collect();
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).copied().ok_or_else(unknown)
 }
 
 fn invalid(name: &str, value: &str, wanted: &str) -> SqlError {
@@ -347,6 +401,33 @@ mod tests {
         for wrong in ["s3.regoin=eu", "eu"] {
             assert!(with_file(&format!("checkpoint_store = 's3://b'\ncheckpoint_store_options = '{wrong}'"), Flags::default()).is_err());
         }
+    }
+
+    #[test]
+    fn sizes_and_times_may_be_numbers() {
+        let config = with_file("ring_size = 1048576\nsnapshot_age = 90", Flags::default()).unwrap();
+        assert_eq!((config.ring_bytes, config.snapshot_age), (1 << 20, Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_with_its_place() {
+        for (wrong, line) in [
+            ("workers = 2\nmax_connections = 'x'", "line 2: setting max_connections: "),
+            ("ring_size = true", "line 1: setting ring_size: "),
+        ] {
+            let error = with_file(wrong, Flags::default()).unwrap_err();
+            assert!(error.message.contains(line), "{error}");
+        }
+        let error = with_file("workers = 2\nring_size =", Flags::default()).unwrap_err();
+        assert!(error.message.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn hosts_have_names() {
+        let listen = |text: &str| Config::load(&Flags { listen: Some(text.to_string()), ..Default::default() }).map(|config| config.listen);
+        assert_eq!(listen("localhost:4510").unwrap().port(), 4510);
+        assert_eq!(listen("[::1]:0").unwrap().to_string(), "[::1]:0");
+        assert!(listen("localhost").unwrap_err().hint.is_some());
     }
 
     #[test]

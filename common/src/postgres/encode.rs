@@ -53,7 +53,7 @@ impl RowFormat {
     pub fn bind<'a>(&'a self, batch: &'a RecordBatch) -> Result<RowWriter<'a>> {
         let mut columns = Vec::with_capacity(batch.num_columns());
         for (column, field) in batch.columns().iter().zip(self.schema.fields()) {
-            columns.push((bring_home(column)?, wire_type(field).oid, texts(field)));
+            columns.push((bring_home(column)?, field.clone(), wire_type(field).oid));
         }
         Ok(RowWriter { columns, formats: &self.formats, zone: self.zone })
     }
@@ -75,6 +75,20 @@ fn texts(field: &Field) -> Texts {
         Some(SqlType::Uuid) => Texts::Uuid,
         Some(SqlType::Char(length)) => Texts::Padded(length),
         _ => Texts::Plain,
+    }
+}
+
+fn item_of(list: &DataType) -> Option<&FieldRef> {
+    match list {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::ListView(item) => Some(item),
+        _ => None,
+    }
+}
+
+fn fields_of(row: &DataType) -> Option<&Fields> {
+    match row {
+        DataType::Struct(fields) => Some(fields),
+        _ => None,
     }
 }
 
@@ -100,7 +114,8 @@ fn bring_home(column: &ArrayRef) -> Result<ArrayRef> {
 
 /// The columns of one batch, ready to be written row by row.
 pub struct RowWriter<'a> {
-    columns: Vec<(ArrayRef, u32, Texts)>,
+    /// With what was declared of them: arrays forget in places what their items are besides their Arrow type.
+    columns: Vec<(ArrayRef, FieldRef, u32)>,
     formats: &'a [Format],
     zone: Tz,
 }
@@ -113,7 +128,7 @@ impl RowWriter<'_> {
             .columns
             .iter()
             .zip(self.formats)
-            .map(|((c, oid, texts), f)| ValueWriter::new(c.as_ref(), *oid, *texts, *f, self.zone))
+            .map(|((c, field, oid), f)| ValueWriter::new(c.as_ref(), field, *oid, *f, self.zone))
             .collect();
         for row in start..start + rows {
             let begin = out.len();
@@ -134,7 +149,7 @@ impl RowWriter<'_> {
 
     /// Text writers over the columns, for COPY.
     pub fn text_writers(&self) -> Vec<ValueWriter<'_>> {
-        self.columns.iter().map(|(c, oid, texts)| ValueWriter::new(c.as_ref(), *oid, *texts, Format::Text, self.zone)).collect()
+        self.columns.iter().map(|(c, field, oid)| ValueWriter::new(c.as_ref(), field, *oid, Format::Text, self.zone)).collect()
     }
 }
 
@@ -186,7 +201,7 @@ enum Kind<'a> {
 }
 
 impl<'a> ValueWriter<'a> {
-    fn new(array: &'a dyn Array, oid: u32, held: Texts, format: Format, zone: Tz) -> Self {
+    fn new(array: &'a dyn Array, field: &Field, oid: u32, format: Format, zone: Tz) -> Self {
         let kind = match array.data_type() {
             DataType::Null => Kind::Null,
             DataType::Boolean => Kind::Bool(array.as_boolean()),
@@ -197,7 +212,7 @@ impl<'a> ValueWriter<'a> {
             DataType::Float32 => Kind::F32(array.as_primitive::<Float32Type>().values()),
             DataType::Float64 => Kind::F64(array.as_primitive::<Float64Type>().values()),
             DataType::Decimal128(_, scale) => Kind::Decimal(array.as_primitive::<Decimal128Type>().values(), *scale),
-            DataType::Utf8 => match held {
+            DataType::Utf8 => match texts(field) {
                 Texts::Plain => Kind::Text(array.as_string()),
                 Texts::Json => Kind::Json(array.as_string()),
                 Texts::Uuid => Kind::Uuid(array.as_string()),
@@ -211,27 +226,30 @@ impl<'a> ValueWriter<'a> {
                 Kind::TimestampTz(array.as_primitive::<TimestampMicrosecondType>().values())
             }
             DataType::Interval(IntervalUnit::MonthDayNano) => Kind::Interval(array.as_primitive::<IntervalMonthDayNanoType>().values()),
-            DataType::List(item) => {
+            DataType::List(own) => {
+                let item = item_of(field.data_type()).unwrap_or(own);
                 let list = array.as_list::<i32>();
                 let vector = matches!(oid, types::INT2VECTOR | types::OIDVECTOR);
                 let element = match oid {
                     types::OIDVECTOR => types::OID,
                     oid => types::element_of(oid).unwrap_or_else(|| wire_type(item).oid),
                 };
-                let items = ValueWriter::new(list.values().as_ref(), element, texts(item), format, zone);
+                let items = ValueWriter::new(list.values().as_ref(), item, element, format, zone);
                 Kind::List { list, items: Box::new(items), element, vector }
             }
-            DataType::Struct(fields) => {
+            DataType::Struct(own) => {
+                let fields = fields_of(field.data_type()).filter(|fields| fields.len() == own.len()).unwrap_or(own);
                 let columns = array.as_struct().columns().iter().zip(fields);
                 let fields = columns.map(|(column, field)| {
                     let oid = wire_type(field).oid;
-                    (ValueWriter::new(column.as_ref(), oid, texts(field), format, zone), oid)
+                    (ValueWriter::new(column.as_ref(), field, oid, format, zone), oid)
                 });
                 Kind::Struct { fields: fields.collect() }
             }
             DataType::Map(_, _) => {
                 let map = array.as_map();
-                let text = |a: &'a ArrayRef| Box::new(ValueWriter::new(a.as_ref(), types::TEXT, Texts::Plain, Format::Text, zone));
+                let plain = Field::new("", DataType::Utf8, true);
+                let text = |a: &'a ArrayRef| Box::new(ValueWriter::new(a.as_ref(), &plain, types::TEXT, Format::Text, zone));
                 let quoted = !map.values().data_type().is_numeric() && !matches!(map.values().data_type(), DataType::Boolean);
                 Kind::Map { map, keys: text(map.keys()), values: text(map.values()), quoted }
             }

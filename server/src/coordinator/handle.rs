@@ -136,7 +136,7 @@ pub(super) enum Command {
     Write(AdmittedWrite, Reply<Epoch>),
     WrittenBySink(RelationId, Reply<u64>),
     Snapshot {
-        relations: Vec<RelationId>,
+        relations: Wanted,
         at_least: Epoch,
         for_write: Option<RelationId>,
         /// No job steps sooner for it.
@@ -147,6 +147,15 @@ pub(super) enum Command {
     Flush(Reply<Epoch>),
     SystemRows(SystemRelation, oneshot::Sender<SystemAnswer>),
     Shutdown(oneshot::Sender<()>),
+}
+
+/// What a snapshot is to hold.
+pub(super) struct Wanted {
+    pub named: Vec<RelationId>,
+    /// Those of them that can be read are pinned too.
+    pub others: Vec<RelationId>,
+    /// As the reader knows it: it has the names of what is dropped meanwhile.
+    pub catalog: Arc<CatalogSnapshot>,
 }
 
 /// Relations of the schema `eddyline` whose rows the coordinator holds.
@@ -300,21 +309,30 @@ impl CoordinatorHandle {
     /// Waits for a committed epoch of at least `at_least` that all the relations have, and pins it.
     /// Only tables and materialized views may be named. Dropping the future cancels the wait.
     pub async fn snapshot(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
-        let relations = relations.to_vec();
+        self.snapshot_with(relations, Vec::new(), at_least).await
+    }
+
+    /// The same, and with it those of `others` that can be read at that moment: for a reader that does not know yet what it will name.
+    pub async fn snapshot_with(&self, relations: &[RelationId], others: Vec<RelationId>, at_least: Epoch) -> Result<ReadSnapshot> {
+        let relations = Wanted { others, ..self.wanted(relations) };
         self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, in_time: false, reply }).await
     }
 
     /// The same for one who is in no hurry: a view that collects changes (`emit_interval`) goes on doing so.
     pub async fn snapshot_in_time(&self, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
-        let relations = relations.to_vec();
+        let relations = self.wanted(relations);
         self.ask(|reply| Command::Snapshot { relations, at_least, for_write: None, in_time: true, reply }).await
     }
 
     /// The same for the holder of a table's lock: every write to the table that was accepted from anybody is in it. Refused
     /// while the log cannot be written, as the write would be.
     pub async fn snapshot_to_write(&self, table: RelationId, relations: &[RelationId], at_least: Epoch) -> Result<ReadSnapshot> {
-        let relations = relations.to_vec();
+        let relations = self.wanted(relations);
         self.ask(|reply| Command::Snapshot { relations, at_least, for_write: Some(table), in_time: false, reply }).await
+    }
+
+    fn wanted(&self, named: &[RelationId]) -> Wanted {
+        Wanted { named: named.to_vec(), others: Vec::new(), catalog: self.catalog() }
     }
 
     pub async fn flush(&self) -> Result<Epoch> {

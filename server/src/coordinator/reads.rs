@@ -1,14 +1,21 @@
 //! Readers that wait: for an epoch at which everything they name is exact and durable.
 
 use super::core::{Core, reply_to};
-use super::handle::{ReadSnapshot, Reply, SystemAnswer, SystemRelation, new_snapshot};
+use super::handle::{ReadSnapshot, Reply, SystemAnswer, SystemRelation, Wanted, new_snapshot};
 use super::job::{Job, Mode, common_epoch};
+use super::pausing::paused_at;
+use crate::catalog::CatalogSnapshot;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 pub(super) struct WaitingRead {
     relations: Vec<RelationId>,
+    /// What its snapshot has too if it can be read.
+    others: Vec<RelationId>,
+    /// The one by which it named them.
+    catalog: Option<Arc<CatalogSnapshot>>,
     at_least: Epoch,
     /// Of a statement that writes: it has to see writes that may be neither durable nor in a cut yet.
     for_write: bool,
@@ -21,7 +28,14 @@ pub(super) struct WaitingRead {
 
 impl WaitingRead {
     fn new(relations: Vec<RelationId>, at_least: Epoch, answer: Answer) -> Self {
-        WaitingRead { relations, at_least, for_write: false, in_time: false, fresh: None, answer }
+        WaitingRead { relations, others: Vec::new(), catalog: None, at_least, for_write: false, in_time: false, fresh: None, answer }
+    }
+
+    fn was_dropped(&self, id: RelationId) -> SqlError {
+        let name = self.catalog.as_ref().and_then(|catalog| catalog.get(id)).map(|relation| &relation.name);
+        let message =
+            name.map_or("a relation of the query was dropped".to_string(), |name| format!("relation \"{name}\" does not exist any more"));
+        SqlError::new(SqlState::UNDEFINED_TABLE, message)
     }
 
     /// Whether it waits for a cut that nothing else may lead to.
@@ -51,7 +65,7 @@ impl Core {
     /// `for_write`: the caller holds this table's lock and must see every write to it.
     pub(super) fn on_snapshot(
         &mut self,
-        relations: Vec<RelationId>,
+        relations: Wanted,
         at_least: Epoch,
         for_write: Option<RelationId>,
         in_time: bool,
@@ -59,8 +73,9 @@ impl Core {
     ) {
         let written = for_write.and_then(|t| self.tables.get(&t)).map_or(Epoch::ZERO, |t| t.written(self.last_cut));
         let at_least = at_least.max(written);
-        let answer = Answer::Snapshot(reply);
-        self.reads_waiting.push(WaitingRead { for_write: for_write.is_some(), in_time, ..WaitingRead::new(relations, at_least, answer) });
+        let Wanted { named, others, catalog } = relations;
+        let read = WaitingRead::new(named, at_least, Answer::Snapshot(reply));
+        self.reads_waiting.push(WaitingRead { others, catalog: Some(catalog), for_write: for_write.is_some(), in_time, ..read });
     }
 
     /// Takes all that has arrived into cuts, and answers once every view that is not stopped has it.
@@ -98,7 +113,7 @@ impl Core {
             // Without a log there are no more cuts to wait for.
             let fresh = waiting.fresh.filter(|_| log.is_ok()).unwrap_or(Epoch::ZERO);
             let relations = self.waits_for(waiting);
-            let result = refused.map_or_else(|| self.readable(&relations, waiting.at_least.max(fresh)), Err);
+            let result = refused.map_or_else(|| self.readable(waiting, &relations, waiting.at_least.max(fresh)), Err);
             match result.transpose() {
                 None => index += 1,
                 Some(Ok(snapshot)) if waiting.fresh.is_none() => {
@@ -130,14 +145,13 @@ impl Core {
 
     /// What readers name that cannot be answered as things are.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
-        let relations = self
-            .reads_waiting
-            .iter()
-            .filter(|read| !read.in_time)
-            .map(move |read| (self.waits_for(read), read.at_least.max(read.fresh.unwrap_or_default())));
+        let relations = self.reads_waiting.iter().filter(|read| !read.in_time).map(move |read| (read, self.waits_for(read)));
         relations
-            .filter(move |(relations, at_least)| matches!(self.readable(relations, *at_least), Ok(None)))
-            .flat_map(|(relations, _)| relations)
+            .filter(move |(read, relations)| {
+                let at_least = read.at_least.max(read.fresh.unwrap_or_default());
+                matches!(self.readable(read, relations, at_least), Ok(None))
+            })
+            .flat_map(|(_, relations)| relations)
     }
 
     /// It reads on its own what had been there: a restart fills it again, or it fell behind.
@@ -153,13 +167,20 @@ impl Core {
             || replayed.into_iter().any(|source| source.stats.problem.read().is_some())
     }
 
-    /// Who waits for all that moves waits for what was dropped, stopped or stands still meanwhile no longer.
+    /// Who waits for all that moves waits for what was dropped, stopped or stands still meanwhile no longer; nor does a snapshot for what was
+    /// not named.
     fn waits_for(&self, read: &WaitingRead) -> Vec<RelationId> {
         let names_them = matches!(read.answer, Answer::Snapshot(_));
         let shows_rows = matches!(read.answer, Answer::SystemRows(..));
         let moves = |job: &Job| !(self.is_stuck(job) || shows_rows && self.waits_for_a_source(job));
         let moves = |id: &RelationId| names_them || self.jobs.get(id).is_some_and(moves);
-        read.relations.iter().copied().filter(moves).collect()
+        let others = read.others.iter().copied().filter(|id| self.jobs.get(id).is_some_and(|job| self.can_be_read(job)));
+        read.relations.iter().copied().filter(moves).chain(others).collect()
+    }
+
+    /// A reader neither fails by it nor waits until it has been filled.
+    fn can_be_read(&self, job: &Job) -> bool {
+        job.is_live() && !self.is_stuck(job) && paused_at(&job.relation).is_none()
     }
 
     fn answer(&self, answer: Answer, result: Result<ReadSnapshot>) {
@@ -176,8 +197,8 @@ impl Core {
         }
     }
 
-    fn readable(&self, relations: &[RelationId], at_least: Epoch) -> Result<Option<ReadSnapshot>> {
-        let jobs = relations.iter().map(|id| self.job_to_read(*id)).collect::<Result<Vec<&Job>>>()?;
+    fn readable(&self, read: &WaitingRead, relations: &[RelationId], at_least: Epoch) -> Result<Option<ReadSnapshot>> {
+        let jobs = relations.iter().map(|id| self.job_to_read(read, *id)).collect::<Result<Vec<&Job>>>()?;
         if let [job] = jobs.as_slice()
             && self.is_paused(job)
         {
@@ -201,8 +222,8 @@ impl Core {
         if stuck { Epoch::ZERO } else { self.recovered }
     }
 
-    fn job_to_read(&self, id: RelationId) -> Result<&Job> {
-        let job = self.jobs.get(&id).ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "a relation of the query was dropped"))?;
+    fn job_to_read(&self, read: &WaitingRead, id: RelationId) -> Result<&Job> {
+        let job = self.jobs.get(&id).ok_or_else(|| read.was_dropped(id))?;
         self.is_running(id)?;
         Ok(job)
     }

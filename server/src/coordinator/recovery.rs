@@ -420,7 +420,7 @@ impl Core {
         stats.late.store(job.counters.late, Ordering::Relaxed);
         stats.rejected.store(job.counters.rejected, Ordering::Relaxed);
         if let Some(reason) = &job.failed {
-            self.on_job_failed(id, body.epoch, SqlError::new(SqlState::OBJECT_NOT_READY, reason.clone()));
+            self.on_job_failed(id, body.epoch, SqlError::from_shown(reason, SqlState::OBJECT_NOT_READY));
         } else {
             self.fail_with_inputs(id, body.epoch);
         }

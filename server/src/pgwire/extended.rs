@@ -11,10 +11,12 @@ use datafusion::common::ScalarValue;
 use eddyline_common::postgres::decode;
 use eddyline_common::postgres::encode::{Format, RowFormat};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
+use eddyline_planner::casts::constant;
 use pgwire::messages::extendedquery::{Bind, Close, Describe, Execute, Parse, TARGET_TYPE_BYTE_PORTAL, TARGET_TYPE_BYTE_STATEMENT};
 
 impl Connection {
     pub async fn parse(&mut self, parse: Parse) -> Result<()> {
+        self.reader.check_statement()?;
         let name = parse.name.unwrap_or_default();
         if name.is_empty() {
             self.session.close_statement("");
@@ -151,7 +153,7 @@ impl Connection {
 
 /// One parameter as a typed constant; `None` is null.
 pub(super) fn parameter(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ScalarValue> {
-    ScalarValue::try_from_array(&decode::value(bytes, binary, ty)?, 0).map_err(SqlError::internal)
+    constant(&decode::value(bytes, binary, ty)?).map_err(SqlError::internal)
 }
 
 /// The formats of a result's columns from Bind's codes: none is text, one is for all.

@@ -174,5 +174,11 @@ fn report(out: &mut bytes::BytesMut, severity: Severity, error: &SqlError) {
     if let Some(position) = error.position {
         field(b'P', &position.to_string());
     }
+    if let Some(about) = &error.about {
+        field(b's', "public");
+        field(b't', &about.table);
+        about.column.iter().for_each(|column| field(b'c', column));
+        about.constraint.iter().for_each(|constraint| field(b'n', constraint));
+    }
     out.put_u8(0);
 }

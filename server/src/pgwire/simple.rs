@@ -29,6 +29,7 @@ impl Connection {
     }
 
     async fn statements(&mut self, text: &str) -> Result<()> {
+        self.reader.check_statement()?;
         let cancel = self.session.cancel.clone();
         let statements = guarded(&cancel, None, None, async { without_stalling(text.len(), || parse(text)) }).await?;
         let count = statements.len();

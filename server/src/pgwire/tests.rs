@@ -6,11 +6,11 @@ use crate::session::settings::utc;
 use arrow::array::*;
 use arrow::datatypes::{Field, Schema};
 use bytes::{Buf, BytesMut};
-use datafusion::common::ScalarValue;
 use eddyline_common::SqlType;
 use eddyline_common::postgres::decode::ColumnBuilder;
 use eddyline_common::postgres::encode::{Format, RowFormat};
 use eddyline_common::postgres::types;
+use eddyline_planner::casts::constant;
 use std::sync::Arc;
 use tokio_postgres::types::{FromSql, Type};
 
@@ -45,7 +45,22 @@ fn shown_as(ty: &SqlType, text: &str, shown: &str) {
     assert_eq!(String::from_utf8(as_text).unwrap(), shown, "{ty} {text}");
     let binary = encoded(value.clone(), ty, Format::Binary).unwrap();
     let back = parameter(Some(&binary), true, ty).unwrap();
-    assert_eq!(back, ScalarValue::try_from_array(&value, 0).unwrap(), "{ty} {text}");
+    assert_eq!(back, constant(&value).unwrap(), "{ty} {text}");
+}
+
+/// An array whose own field says nothing of its items is written as what was declared.
+#[test]
+fn items_are_what_was_declared() {
+    let (plain, uuids) = (SqlType::Array(Box::new(SqlType::Text)), SqlType::Array(Box::new(SqlType::Uuid)));
+    let text = "{00000000-0000-0000-0000-000000000001}";
+    let array = from_text(text, &plain);
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![plain.field("x", true)])), vec![array]).unwrap();
+    let schema = Arc::new(Schema::new(vec![uuids.field("x", true)]));
+    let row_format = RowFormat { schema, formats: vec![Format::Binary], zone: utc() };
+    let mut out = BytesMut::new();
+    row_format.bind(&batch).unwrap().write_rows(0, 1, usize::MAX, &mut out).unwrap();
+    // A message's head: its type, its length, the count of fields, the field's length.
+    assert_eq!(out[11..].to_vec(), encoded(from_text(text, &uuids), &uuids, Format::Binary).unwrap());
 }
 
 fn decimal(precision: u8, scale: i8) -> SqlType {

@@ -4,6 +4,7 @@
 
 use super::guard::CLIENT_GONE;
 use bytes::{Buf, BufMut, BytesMut};
+use eddyline_common::postgres::decode::utf8;
 use eddyline_common::{Result, SqlError, SqlState};
 use pgwire::messages::{DecodeContext, PgWireFrontendMessage, ProtocolVersion, SslNegotiationMetaMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,11 +26,14 @@ pub struct Reader {
     half: OwnedReadHalf,
     input: BytesMut,
     context: DecodeContext,
+    /// What is wrong with the last message's statement.
+    damage: Option<SqlError>,
 }
 
 impl Reader {
     pub fn new(half: OwnedReadHalf) -> Self {
-        Reader { half, input: BytesMut::with_capacity(READ_BYTES), context: DecodeContext::new(ProtocolVersion::PROTOCOL3_0) }
+        let context = DecodeContext::new(ProtocolVersion::PROTOCOL3_0);
+        Reader { half, input: BytesMut::with_capacity(READ_BYTES), context, damage: None }
     }
 
     /// The first packets are untyped: a request for encryption, a cancel request or the startup message.
@@ -81,7 +85,13 @@ impl Reader {
             self.input.reserve(length + 1 - self.input.len());
             return Ok(None);
         }
+        self.damage = damage(&self.input[..=length]);
         PgWireFrontendMessage::decode(&mut self.input, &self.context).map_err(protocol)
+    }
+
+    /// Fails if the last message's statement is not what the client sent.
+    pub fn check_statement(&mut self) -> Result<()> {
+        self.damage.take().map_or(Ok(()), Err)
     }
 
     async fn more(&mut self) -> Result<bool> {
@@ -101,6 +111,16 @@ impl Reader {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// The crate puts another character in the place of bytes that are no text. A Query has one text, a Parse a name and one.
+fn damage(message: &[u8]) -> Option<SqlError> {
+    let texts = match message.first()? {
+        b'Q' => 1,
+        b'P' => 2,
+        _ => return None,
+    };
+    message.get(5..)?.split(|byte| *byte == 0).take(texts).find_map(|text| utf8(text).err())
 }
 
 fn is_gone(error: &std::io::Error) -> bool {

@@ -172,8 +172,10 @@ pub fn check_moved_keys(target: &Target, old: &RecordBatch, new: &RecordBatch) -
 fn duplicate(relation: &Relation, rows: &RecordBatch, row: usize) -> SqlError {
     let names: Vec<&str> = relation.key.iter().map(|c| relation.columns[*c].name.as_str()).collect();
     let values: Vec<String> = relation.key.iter().map(|c| shown(rows, *c, row)).collect();
-    SqlError::new(SqlState::UNIQUE_VIOLATION, format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name))
+    let constraint = format!("{}_pkey", relation.name);
+    SqlError::new(SqlState::UNIQUE_VIOLATION, format!("duplicate key value violates unique constraint \"{constraint}\""))
         .with_detail(format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")))
+        .with_constraint(&relation.name, &constraint)
 }
 
 fn twice() -> SqlError {

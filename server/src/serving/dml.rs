@@ -136,7 +136,8 @@ impl Target<'_> {
                     SqlState::NOT_NULL_VIOLATION,
                     format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, self.relation.name),
                 )
-                .with_detail(format!("Failing row contains {}.", conflict::shown_row(rows, row))));
+                .with_detail(format!("Failing row contains {}.", conflict::shown_row(rows, row)))
+                .with_column(&self.relation.name, &column.name));
             }
         }
         Ok(())

@@ -195,7 +195,9 @@ impl CopyIn {
             Some(Expr::Literal(literal)) => {
                 let value = eddyline_planner::literal_to_scalar(literal)?;
                 let value = value.cast_to(&column.ty.to_arrow()).map_err(crate::serving::to_sql_error)?;
-                value.to_array_of_size(rows).map_err(crate::serving::to_sql_error)
+                let values = value.to_array_of_size(rows).map_err(crate::serving::to_sql_error)?;
+                // A constant list has lost what its items are.
+                Ok(arrow::compute::cast(&values, &column.ty.to_arrow())?)
             }
             Some(_) => Err(SqlError::unsupported(format!("COPY cannot compute the default of column \"{}\"", column.name))
                 .with_hint("Name the column in COPY and give its values.")),

@@ -7,12 +7,13 @@ use super::planning::{PlannedStatement, query_schema, result_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::pgcatalog::SystemContext;
-use crate::serving::RowStream;
+use crate::serving::{RowStream, to_sql_error};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
-use eddyline_common::postgres::types::{oid_of, parameter_type};
+use eddyline_common::postgres::types::{oid_of, parameter_type, wire_type};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
+use eddyline_planner::casts::constant;
 use eddyline_planner::statement::{FetchCount, Planned, Query};
 use eddyline_planner::{Parsed, bind_parameters, parameter_types, parse};
 use parking_lot::Mutex;
@@ -48,6 +49,18 @@ impl Prepared {
         match self.declared_oids.get(index) {
             Some(oid) if *oid != 0 => *oid,
             _ => oid_of(&self.parameters[index]),
+        }
+    }
+}
+
+impl Prepared {
+    /// Clients read the rows by the description that they were given, however long ago.
+    pub(super) fn check_result(&self, now: Option<SchemaRef>) -> Result<()> {
+        let (Some(described), Some(now)) = (&self.schema, now) else { return Ok(()) };
+        let same = |(a, b): (&FieldRef, &FieldRef)| wire_type(a).oid == wire_type(b).oid;
+        match described.fields().len() == now.fields().len() && described.fields().iter().zip(now.fields()).all(same) {
+            true => Ok(()),
+            false => Err(SqlError::unsupported("cached plan must not change result type")),
         }
     }
 }
@@ -332,7 +345,9 @@ impl Session {
         }
         let mut values = self.scalars(arguments).await?;
         for (value, ty) in values.iter_mut().zip(&prepared.parameters) {
-            *value = value.cast_to(&ty.to_arrow()).map_err(crate::serving::to_sql_error)?;
+            let ty = ty.to_arrow();
+            let cast = value.cast_to(&ty).and_then(|value| value.to_array()).map_err(to_sql_error)?;
+            *value = constant(&arrow::compute::cast(&cast, &ty)?).map_err(to_sql_error)?;
         }
         let PlannedStatement { planned, context } = self.plan_prepared(&prepared)?;
         let planned = bind_parameters(planned, values)?;

@@ -3,7 +3,7 @@
 
 use super::Session;
 use super::cursor::Prepared;
-use super::planning::PlannedStatement;
+use super::planning::{PlannedStatement, result_schema};
 use crate::pgcatalog::SystemContext;
 use crate::serving::RelationSource;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -31,7 +31,7 @@ impl Kept {
 }
 
 impl Session {
-    /// A prepared statement's plan, its parameters still in it.
+    /// A prepared statement's plan, its parameters still in it, for the result that was described.
     pub(super) fn plan_prepared(&self, prepared: &Prepared) -> Result<PlannedStatement> {
         let (version, settings) = (self.services.coordinator.catalog().version(), self.planning_settings());
         let is_same = |kept: &&Kept| kept.version == version && kept.settings == settings && self.temporary.is_empty();
@@ -43,6 +43,7 @@ impl Session {
             types => types.iter().cloned().map(Some).collect(),
         };
         let statement = self.plan(&prepared.parsed, &types)?;
+        prepared.check_result(result_schema(&statement.planned, self))?;
         *prepared.kept.lock() = if self.temporary.is_empty() { Kept::of(version, settings, &statement) } else { None };
         Ok(statement)
     }

@@ -112,7 +112,7 @@ impl Tag {
 impl Session {
     pub fn new(services: Arc<Services>, user: String, process: i32, cancel: Arc<CancelToken>) -> Self {
         Session {
-            settings: Settings::new(&user),
+            settings: Settings::new(&user).of_server(&services.settings),
             services,
             user,
             process,

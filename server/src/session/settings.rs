@@ -172,6 +172,14 @@ impl Settings {
         settings
     }
 
+    /// What the server runs with, where a session is told it.
+    pub fn of_server(mut self, settings: &[(&'static str, String)]) -> Self {
+        let told = settings.iter().filter(|(name, _)| definition(name).is_some_and(|d| d.kind == Kind::ReadOnly));
+        self.values.extend(told.map(|(name, value)| (name.to_string(), value.clone())));
+        self.initial = self.values.clone();
+        self
+    }
+
     /// From the startup message: what RESET goes back to. Names that are not settings are left out.
     pub fn set_initial(&mut self, name: &str, value: &str) -> Result<()> {
         self.set(name, Some(value))?;

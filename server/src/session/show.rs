@@ -99,7 +99,7 @@ impl Session {
                 let error = failed.clone().or(problem);
                 let filled = job.backfill_permille.load(Relaxed);
                 let state = match (&failed, filled) {
-                    (Some(_), _) => "failed".to_string(),
+                    (Some(_), _) => "stopped".to_string(),
                     _ if job.paused.load(Relaxed) || sink.is_some_and(|s| s.paused.load(Relaxed)) => "paused".to_string(),
                     _ if error.is_some() => "retrying".to_string(),
                     (None, 1000..) => "running".to_string(),

@@ -170,37 +170,21 @@ impl Session {
         Ok(Some(snapshot))
     }
 
-    /// In a block all SELECTs read the epoch of the first one. It is pinned for every relation there is, as nobody
-    /// knows which ones the block will name.
+    /// In a block all SELECTs read the epoch of the first one. It is pinned for every relation that can be read, as nobody
+    /// knows which ones the block will name; only those that the statement names can fail it.
     async fn block_snapshot(&mut self, wanted: &[RelationId]) -> Result<Arc<ReadSnapshot>> {
         if let Some(snapshot) = &self.transaction.snapshot
             && wanted.iter().all(|id| snapshot.views.contains_key(id))
         {
             return Ok(snapshot.clone());
         }
-        let mut all: Vec<RelationId> = self.readable();
-        all.extend(wanted.iter().filter(|id| !all.contains(id)).copied().collect::<Vec<_>>());
-        let snapshot = Arc::new(self.services.coordinator.snapshot(&all, self.seen).await?);
+        let catalog = self.services.coordinator.catalog();
+        let others = catalog.relations().filter(|r| r.has_rows() && !wanted.contains(&r.id)).map(|r| r.id).collect();
+        let snapshot = Arc::new(self.services.coordinator.snapshot_with(wanted, others, self.seen).await?);
         self.watch(&snapshot);
         self.seen = self.seen.max(snapshot.epoch);
         self.transaction.snapshot = Some(snapshot.clone());
         Ok(snapshot)
-    }
-
-    /// Every table and view that is live: one that is still filled would make others wait.
-    fn readable(&self) -> Vec<RelationId> {
-        let catalog = self.services.coordinator.catalog();
-        let stats = self.services.coordinator.stats();
-        let jobs = stats.jobs.read();
-        let live = |id: &RelationId| {
-            jobs.get(id).is_none_or(|job| {
-                job.backfill_permille.load(std::sync::atomic::Ordering::Relaxed) >= 1000
-                    && job.error.read().is_none()
-                    && !job.paused.load(std::sync::atomic::Ordering::Relaxed)
-            })
-        };
-        let ids: Vec<RelationId> = catalog.relations().map(|r| r.id).filter(live).collect();
-        self.stored_of(&ids)
     }
 
     /// CREATE, DROP and ALTER take effect at once, in a block too.

@@ -41,8 +41,11 @@ async fn sessions_are_seen_and_ended() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_show_what_counts() {
-    let server = Server::start(ServerOptions { workers: 1, ..Default::default() });
+    let server = Server::start(ServerOptions { workers: 1, settings: &["--max-connections", "7"], ..Default::default() });
     let client = server.connect().await;
+    for told in ["SHOW max_connections", "SELECT current_setting('max_connections')", "RESET ALL; SHOW max_connections"] {
+        assert_eq!(text(&client, told).await.as_deref(), Some("7"), "{told}");
+    }
     let setting = async |name: &str| rows(&client, &format!("SELECT value, changed_by FROM eddyline.settings WHERE name = '{name}'")).await;
     let row = |value: &str, by: &str| vec![vec![Some(value.to_string()), Some(by.to_string())]];
     assert_eq!(setting("workers").await, row("1", "restart"));
@@ -54,7 +57,7 @@ async fn settings_show_what_counts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_went_wrong_is_told() {
-    let server = Server::start(ServerOptions::default());
+    let mut server = Server::start(ServerOptions::default());
     let client = server.connect().await;
     run(&client, "CREATE TABLE t (id INT PRIMARY KEY, n INT)").await;
     run(&client, "CREATE MATERIALIZED VIEW strict AS SELECT id, 100 / n AS share FROM t WITH (on_error = 'stop')").await;
@@ -65,6 +68,34 @@ async fn what_went_wrong_is_told() {
     let found = until("the view stops", || async { rows(&client, told).await.into_iter().next() }).await;
     assert_eq!(found[..2], [Some("error".to_string()), Some("strict".to_string())]);
     assert!(found[2].as_ref().is_some_and(|message| message.contains("division by zero")), "{found:?}");
+    // Its state has one name, and its error stays the same through restarts, each of which reads what the last one wrote.
+    let mut client = client;
+    for _ in 0..3 {
+        let listed = rows(&client, "SELECT state, error FROM eddyline.jobs WHERE job = 'strict'").await.swap_remove(0);
+        assert_eq!(listed, ["stopped", "division by zero (SQLSTATE 22012)"].map(|text| Some(text.to_string())));
+        let shown = rows(&client, "SHOW JOBS").await.swap_remove(0);
+        assert_eq!([&shown[1], &shown[7]], [&listed[0], &listed[1]]);
+        tokio::task::block_in_place(|| {
+            server.stop();
+            server.launch().expect("the server starts again");
+        });
+        client = server.connect().await;
+    }
+}
+
+/// What tools read of an error instead of its words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn violations_name_what_they_violate() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE kept (id INT PRIMARY KEY, n INT NOT NULL); INSERT INTO kept VALUES (1, 1)").await;
+    let duplicate = client.batch_execute("INSERT INTO kept VALUES (1, 2)").await.expect_err("a key that is there");
+    let missing = client.batch_execute("INSERT INTO kept VALUES (2, NULL)").await.expect_err("a null");
+    for (error, column, constraint) in [(duplicate, None, Some("kept_pkey")), (missing, Some("n"), None)] {
+        let error = error.as_db_error().expect("the server says it");
+        assert_eq!((error.schema(), error.table()), (Some("public"), Some("kept")));
+        assert_eq!((error.column(), error.constraint()), (column, constraint));
+    }
 }
 
 /// Figures of a source and of what reads it.

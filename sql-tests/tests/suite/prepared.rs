@@ -82,3 +82,25 @@ async fn a_kept_plan_follows_the_session() {
     assert!(second > first, "{first} and {second}");
     assert_eq!(number(&client, "SELECT count(*) FROM t").await, 1);
 }
+
+/// A client reads rows as they were described to it: those of other types are refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_is_as_it_was_described() {
+    let server = Server::start(ServerOptions::default());
+    let (client, other) = (server.connect().await, server.connect().await);
+    run(&other, "CREATE TABLE t (a INT, b TEXT NOT NULL)").await;
+    let read = client.prepare("SELECT * FROM t").await.expect("a statement");
+    run(&client, "PREPARE p AS SELECT * FROM t; EXECUTE p").await;
+    for changed in ["a BIGINT, b TEXT", "a INT, b TEXT, c INT", "a INT", "b TEXT, a INT"] {
+        run(&other, &format!("DROP TABLE t; CREATE TABLE t ({changed})")).await;
+        let refused = [client.query(&read, &[]).await.map(drop), client.batch_execute("EXECUTE p").await];
+        for result in refused {
+            let Err(error) = result else { panic!("rows of {changed}") };
+            let error = error.as_db_error().expect("the server says it");
+            assert_eq!((error.code().code(), error.message()), ("0A000", "cached plan must not change result type"), "{changed}");
+        }
+    }
+    run(&other, "DROP TABLE t; CREATE TABLE t (a INT PRIMARY KEY, b TEXT); INSERT INTO t VALUES (1, 'one')").await;
+    assert_eq!(client.query(&read, &[]).await.expect("rows").len(), 1);
+    run(&client, "EXECUTE p").await;
+}

@@ -228,3 +228,12 @@ fn what_means_nothing_is_said() {
     // Another session's.
     assert_eq!(lines(&server, "SELECT COUNT(*) FROM pg_class WHERE relname IN ('v', 'w')"), ["count", "0"]);
 }
+
+#[test]
+fn bytes_that_are_no_text_are_refused() {
+    let server = Server::start(ServerOptions::default());
+    let mut child = psql(&server).args(["--set", "VERBOSITY=verbose"]).spawn().expect("psql is installed");
+    child.stdin.take().unwrap().write_all(b"SELECT '\xff\xfe';\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("22021"), "{output:?}");
+}

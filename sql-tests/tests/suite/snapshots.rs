@@ -149,3 +149,23 @@ async fn a_view_that_lags_behind_a_table_holds_no_changes_in_memory() {
     client.batch_execute("DELETE FROM t WHERE id < 3").await.expect("a change");
     assert_eq!(number(&client, &same).await, 1);
 }
+
+/// A block pins what it may yet name; what it does not name may go meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_drop_does_not_concern_a_block() {
+    let server = Server::start(ServerOptions::default());
+    let (reader, other) = (server.connect().await, server.connect().await);
+    reader.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY); INSERT INTO t VALUES (1)").await.expect("a table");
+    let drops = tokio::spawn(async move {
+        for _ in 0..100 {
+            other.batch_execute("CREATE MATERIALIZED VIEW v AS SELECT COUNT(*) AS n FROM t").await.expect("a view");
+            other.batch_execute("SELECT n FROM v; DROP MATERIALIZED VIEW v").await.expect("it is filled, and goes");
+        }
+    });
+    while !drops.is_finished() {
+        reader.batch_execute("BEGIN").await.expect("a block");
+        assert_eq!(number(&reader, "SELECT COUNT(*) FROM t").await, 1);
+        reader.batch_execute("COMMIT").await.expect("its end");
+    }
+    drops.await.expect("all were dropped");
+}
