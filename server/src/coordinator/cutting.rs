@@ -31,7 +31,7 @@ const WORTHWHILE_BYTES: usize = 1 << 20;
 /// How soon after a cut another one is taken for nothing but that time has passed.
 const TIMER_CUT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Every view is exact at a mark; this often keeps reads across views fresh while slow jobs still coalesce.
+/// Every view that does not collect is exact at a mark; this often keeps reads across views fresh while slow jobs still coalesce.
 const MARK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often a log that cannot be written is asked whether it can again.
@@ -339,6 +339,7 @@ impl Core {
         let behind = self.jobs.values().filter(|j| self.keeps_up(j)).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
         // A job that is filled only now comes to older marks too, and another may wait for it there.
         self.marks.retain(|mark| *mark >= behind || met.contains(mark));
+        self.joint.retain(|mark| *mark >= behind);
         let cursors = self.jobs.values().filter(|j| j.failure().is_none()).map(|j| j.ring_cursor());
         self.nows.forget_before(cursors.min().unwrap_or(self.last_cut));
         let needed = self.oldest_needed();

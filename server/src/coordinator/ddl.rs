@@ -368,7 +368,7 @@ impl Core {
             source_ends: BTreeMap::new(),
             policies: VecDeque::new(),
             rejoins: false,
-            last_step: None,
+            emitted: None,
         };
         self.keep_job(job);
         Ok(())

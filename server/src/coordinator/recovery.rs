@@ -311,6 +311,8 @@ fn assemble(
         readers_changed: false,
         by_cut: None,
         marks: BTreeSet::new(),
+        joint: BTreeSet::new(),
+        joined: None,
         last_mark: now,
         trimmed: now,
         owes_trim: false,
