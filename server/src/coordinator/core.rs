@@ -115,6 +115,8 @@ pub(super) struct Core {
     /// Those of them that all views that collect come to, and when they last did.
     pub joint: BTreeSet<Epoch>,
     pub joined: Option<Instant>,
+    /// Sources that have not been read up to where they ended when their first reader came, or were only lately.
+    pub filling: BTreeSet<RelationId>,
     pub last_mark: Instant,
     /// When what all readers have taken was last let go of.
     pub trimmed: Instant,

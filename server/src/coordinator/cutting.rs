@@ -343,6 +343,7 @@ impl Core {
         let cursors = self.jobs.values().filter(|j| j.failure().is_none()).map(|j| j.ring_cursor());
         self.nows.forget_before(cursors.min().unwrap_or(self.last_cut));
         let needed = self.oldest_needed();
+        self.forget_filled(needed);
         self.jobs.values_mut().for_each(|j| j.exact.forget_before(needed));
     }
 

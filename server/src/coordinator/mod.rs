@@ -10,8 +10,8 @@
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `sink`: what leaves the server, by way of a log of its own
-//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `altering`, `collecting`, `settings`,
-//!   `checkpointing`, `recovery`: its chapters
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `altering`, `collecting`, `filling`,
+//!   `settings`, `checkpointing`, `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
 //!
@@ -30,6 +30,7 @@ mod collecting;
 mod core;
 mod cutting;
 mod ddl;
+mod filling;
 mod handle;
 mod history;
 mod inbox;

@@ -100,7 +100,7 @@ impl Core {
             // Without a log there are no more cuts to wait for.
             let fresh = waiting.fresh.filter(|_| log.is_ok()).unwrap_or(Epoch::ZERO);
             let relations = self.waits_for(waiting);
-            let at_least = waiting.at_least.max(fresh);
+            let at_least = self.first_epoch(waiting, &relations).max(fresh);
             let result = refused.map_or_else(|| self.readable(&relations, at_least), Err);
             match result.transpose() {
                 None => {
@@ -154,14 +154,20 @@ impl Core {
 
     /// What readers name that cannot be answered as things are.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = RelationId> {
-        let relations = self
-            .reads_waiting
-            .iter()
-            .filter(|read| !read.in_time)
-            .map(move |read| (self.waits_for(read), read.at_least.max(read.fresh.unwrap_or_default())));
+        let relations = self.reads_waiting.iter().filter(|read| !read.in_time).map(move |read| {
+            let relations = self.waits_for(read);
+            let at_least = self.first_epoch(read, &relations).max(read.fresh.unwrap_or_default());
+            (relations, at_least)
+        });
         relations
             .filter(move |(relations, at_least)| matches!(self.readable(relations, *at_least), Ok(None)))
             .flat_map(|(relations, _)| relations)
+    }
+
+    /// The first epoch that a reader takes: a query finds what was in sources when their first reader came.
+    fn first_epoch(&self, read: &WaitingRead, relations: &[RelationId]) -> Epoch {
+        let filled = if matches!(read.answer, Answer::Snapshot(_)) { self.filled_from(relations) } else { Epoch::ZERO };
+        read.at_least.max(filled)
     }
 
     /// It reads on its own what had been there: a restart fills it again, or it fell behind.

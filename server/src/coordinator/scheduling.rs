@@ -280,6 +280,7 @@ impl Core {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.advance(epoch);
             job.source_ends.extend(ends);
+            self.note_filling(id);
             self.freeze_if_due(id);
         }
     }
