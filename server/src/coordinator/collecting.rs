@@ -80,6 +80,12 @@ impl Core {
         }
     }
 
+    /// All that go with the cuts of an input collect.
+    pub(super) fn is_only_collected(&self, input: RelationId) -> bool {
+        let mut readers = self.readers(input).filter(|j| self.keeps_up(j)).peekable();
+        !self.collecting.is_empty() && readers.peek().is_some() && readers.all(|j| self.collecting.contains(&j.id()))
+    }
+
     /// When a job that collects changes takes them, if that is still to come.
     pub(super) fn next_emission(&self) -> Option<Instant> {
         let now = self.instant();

@@ -98,7 +98,13 @@ impl Core {
     /// How long after a cut another one may take what waits of a source: a little of it, cut for a thousand readers, would be less work
     /// than their steps' being begun and ended.
     fn pace(&self, source: &Source) -> Duration {
-        if self.jobs.len() < (PACE_MIN.as_micros() / STEP_INTERVAL.as_micros()) as usize || source.waiting_bytes() >= WORTHWHILE_BYTES {
+        if source.waiting_bytes() >= WORTHWHILE_BYTES {
+            return Duration::ZERO;
+        }
+        if self.is_only_collected(source.id()) {
+            return MARK_INTERVAL;
+        }
+        if self.jobs.len() < (PACE_MIN.as_micros() / STEP_INTERVAL.as_micros()) as usize {
             return Duration::ZERO;
         }
         let pace = STEP_INTERVAL * self.readers.get(&source.id()).map_or(0, BTreeSet::len) as u32;
@@ -151,10 +157,13 @@ impl Core {
         stalled.then(|| self.instant() + LOG_RETRY_INTERVAL)
     }
 
-    /// Self-clocking: a cut waits until a reader has nothing left to do, so that a busy engine takes large ones.
+    /// Self-clocking: a cut waits until a reader has nothing left to do, so that a busy engine takes large ones. Readers that collect let cuts
+    /// pile up.
     fn is_wanted(&self, input: RelationId) -> bool {
         let mut readers = self.readers(input).filter(|j| j.failure().is_none()).peekable();
-        readers.peek().is_none() || readers.any(|j| j.running.is_none() && j.is_live() && j.stepped == self.last_cut)
+        let is_free = |j: &job::Job| j.running.is_none() && j.is_live();
+        let has_all = |j: &job::Job| j.stepped == self.last_cut || self.is_only_collected(input);
+        readers.peek().is_none() || readers.any(|j| is_free(j) && has_all(j))
     }
 
     /// Takes everything that waits, bounded, into the next epoch, and logs the cut. Takes nothing while the log cannot be
