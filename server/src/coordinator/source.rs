@@ -217,7 +217,7 @@ impl Source {
     /// How much of what was there comes before `at`, the positions at an epoch.
     pub fn filled_permille(&self, at: &[PartitionStart], epoch: Epoch) -> u64 {
         let Some(present) = self.present.as_ref().filter(|p| p.reached.is_none_or(|reached| reached > epoch)) else { return 1000 };
-        let (mut total, mut done) = (0, 0);
+        let (mut total, mut done) = (0_u64, 0_u64);
         for end in &present.ends {
             let start = history::offset_of(&self.starts, end.partition).unwrap_or_default();
             let come = history::offset_of(at, end.partition).unwrap_or(start).min(end.start);
