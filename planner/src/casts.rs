@@ -179,8 +179,8 @@ impl ScalarUDFImpl for TextCast {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let constant = matches!(args.args[0], ColumnarValue::Scalar(_));
-        let values = args.args[0].to_array(if constant { 1 } else { args.number_rows })?;
+        let is_constant = matches!(args.args[0], ColumnarValue::Scalar(_));
+        let values = args.args[0].to_array(if is_constant { 1 } else { args.number_rows })?;
         let external = |e: SqlError| DataFusionError::External(Box::new(e));
         let result = match self.name {
             TO_TEXT => zone(args.args.get(1)).and_then(|zone| to_text(&values, &args.arg_fields[0], zone)),
@@ -188,7 +188,7 @@ impl ScalarUDFImpl for TextCast {
             _ => from_text(&values, args.return_field.data_type()),
         }
         .map_err(external)?;
-        match constant {
+        match is_constant {
             true => Ok(ColumnarValue::Scalar(constant(&result)?)),
             false => Ok(ColumnarValue::Array(result)),
         }

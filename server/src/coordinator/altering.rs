@@ -13,9 +13,7 @@ use super::sink::definition;
 use eddyline_common::connector::{SinkConnector, SourceConnector};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
 use eddyline_planner::catalog::Relation;
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Connectors made with the new options.
 pub(super) struct Prepared {
@@ -112,49 +110,4 @@ impl Core {
     pub(super) fn apply_comment(&mut self, relation: RelationId, column: Option<usize>, text: Option<String>) {
         self.set_catalog(self.catalog.with_comment(relation, column, text));
     }
-
-    /// Whether the job collects changes for now (`emit_interval`), and nobody waits for it.
-    pub(super) fn collects(&self, id: RelationId) -> bool {
-        let Some(job) = self.jobs.get(&id) else { return false };
-        // After a restart it comes to where it was at once.
-        if job.stepped < self.recovered || job.emits_at().is_none_or(|due| due <= self.instant()) {
-            return false;
-        }
-        let rings = job.inputs.iter().filter_map(|i| self.ring(*i));
-        let waiting: usize = rings.flat_map(|r| r.epochs(job.stepped, Epoch::MAX)).map(|(_, bytes)| bytes).sum();
-        self.shutdown.is_none() && waiting < self.config.ring_bytes / 2 && !self.awaited().contains(&id)
-    }
-
-    /// Jobs that a reader, FLUSH or a checkpoint waits for, and those that they wait for in turn.
-    fn awaited(&self) -> BTreeSet<RelationId> {
-        let mut open: Vec<RelationId> = self.unanswered().collect();
-        open.extend(self.checkpoint.iter().flat_map(|run| run.unreached()));
-        let mut found = BTreeSet::new();
-        while let Some(id) = open.pop() {
-            if found.insert(id) {
-                open.extend(self.jobs.get(&id).into_iter().flat_map(|job| job.inputs.iter().copied()));
-            }
-        }
-        found
-    }
-
-    /// When a job that collects changes takes them, if that is still to come.
-    pub(super) fn next_emission(&self) -> Option<Instant> {
-        let now = self.instant();
-        self.collecting.iter().filter_map(|id| self.jobs.get(id)?.emits_at()).filter(|due| *due > now).min()
-    }
-
-    pub(super) fn note_interval(&mut self, relation: &Relation) {
-        if emit_interval(relation).is_some() {
-            self.collecting.insert(relation.id);
-        } else {
-            self.collecting.remove(&relation.id);
-        }
-    }
-}
-
-/// How long a relation's job collects changes.
-pub(super) fn emit_interval(relation: &Relation) -> Option<Duration> {
-    let micros = relation.job_options().map_or(0, |options| options.emit_interval);
-    (micros > 0).then(|| Duration::from_micros(micros as u64))
 }

@@ -33,7 +33,7 @@ impl Core {
 
     /// Epochs at which a job, or one that reads it, directly or not, must be exact: where these are filled or were altered, up to
     /// where a sink's log is complete, and that of a checkpoint that waits for them.
-    fn epochs_met(&self, id: RelationId) -> BTreeSet<Epoch> {
+    pub(super) fn epochs_met(&self, id: RelationId) -> BTreeSet<Epoch> {
         let (mut open, mut seen, mut epochs) = (vec![id], BTreeSet::new(), BTreeSet::new());
         while let Some(id) = open.pop() {
             let Some(job) = self.jobs.get(&id).filter(|_| seen.insert(id)) else { continue };

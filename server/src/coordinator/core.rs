@@ -112,6 +112,11 @@ pub(super) struct Core {
     /// Jobs that take one cut in a step; `None` until it is worked out, as jobs come and go.
     pub by_cut: Option<BTreeSet<RelationId>>,
     pub marks: BTreeSet<Epoch>,
+    /// Those of them that all views that collect come to, and when they last did.
+    pub joint: BTreeSet<Epoch>,
+    pub joined: Option<Instant>,
+    /// Sources that have not been read up to where they ended when their first reader came, or were only lately.
+    pub filling: BTreeSet<RelationId>,
     pub last_mark: Instant,
     /// When what all readers have taken was last let go of.
     pub trimmed: Instant,

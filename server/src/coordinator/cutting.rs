@@ -31,7 +31,7 @@ const WORTHWHILE_BYTES: usize = 1 << 20;
 /// How soon after a cut another one is taken for nothing but that time has passed.
 const TIMER_CUT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Every view is exact at a mark; this often keeps reads across views fresh while slow jobs still coalesce.
+/// Every view that does not collect is exact at a mark; this often keeps reads across views fresh while slow jobs still coalesce.
 const MARK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often a log that cannot be written is asked whether it can again.
@@ -98,7 +98,13 @@ impl Core {
     /// How long after a cut another one may take what waits of a source: a little of it, cut for a thousand readers, would be less work
     /// than their steps' being begun and ended.
     fn pace(&self, source: &Source) -> Duration {
-        if self.jobs.len() < (PACE_MIN.as_micros() / STEP_INTERVAL.as_micros()) as usize || source.waiting_bytes() >= WORTHWHILE_BYTES {
+        if source.waiting_bytes() >= WORTHWHILE_BYTES {
+            return Duration::ZERO;
+        }
+        if self.is_only_collected(source.id()) {
+            return MARK_INTERVAL;
+        }
+        if self.jobs.len() < (PACE_MIN.as_micros() / STEP_INTERVAL.as_micros()) as usize {
             return Duration::ZERO;
         }
         let pace = STEP_INTERVAL * self.readers.get(&source.id()).map_or(0, BTreeSet::len) as u32;
@@ -151,10 +157,13 @@ impl Core {
         stalled.then(|| self.instant() + LOG_RETRY_INTERVAL)
     }
 
-    /// Self-clocking: a cut waits until a reader has nothing left to do, so that a busy engine takes large ones.
+    /// Self-clocking: a cut waits until a reader has nothing left to do, so that a busy engine takes large ones. Readers that collect let cuts
+    /// pile up.
     fn is_wanted(&self, input: RelationId) -> bool {
         let mut readers = self.readers(input).filter(|j| j.failure().is_none()).peekable();
-        readers.peek().is_none() || readers.any(|j| j.running.is_none() && j.is_live() && j.stepped == self.last_cut)
+        let is_free = |j: &job::Job| j.running.is_none() && j.is_live();
+        let has_all = |j: &job::Job| j.stepped == self.last_cut || self.is_only_collected(input);
+        readers.peek().is_none() || readers.any(|j| is_free(j) && has_all(j))
     }
 
     /// Takes everything that waits, bounded, into the next epoch, and logs the cut. Takes nothing while the log cannot be
@@ -339,9 +348,11 @@ impl Core {
         let behind = self.jobs.values().filter(|j| self.keeps_up(j)).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
         // A job that is filled only now comes to older marks too, and another may wait for it there.
         self.marks.retain(|mark| *mark >= behind || met.contains(mark));
+        self.joint.retain(|mark| *mark >= behind);
         let cursors = self.jobs.values().filter(|j| j.failure().is_none()).map(|j| j.ring_cursor());
         self.nows.forget_before(cursors.min().unwrap_or(self.last_cut));
         let needed = self.oldest_needed();
+        self.forget_filled(needed);
         self.jobs.values_mut().for_each(|j| j.exact.forget_before(needed));
     }
 

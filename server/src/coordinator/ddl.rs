@@ -119,14 +119,22 @@ impl Core {
         self.assign_feed(&mut relation);
         self.assign_state_tables(&mut relation);
         let (id, epoch) = (relation.id, self.last_cut);
-        let (described, first) = (comments.clone(), starts.clone());
-        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts: first, replaces, comments: described };
+        let present = self.take_present(&relation.plan().map(StreamPlan::inputs).unwrap_or_default());
+        let record = DdlRecord::Create {
+            relation: Box::new(relation.clone()),
+            epoch,
+            starts: starts.clone(),
+            present: present.clone(),
+            replaces,
+            comments: comments.clone(),
+        };
         let relation = Arc::new(relation);
         self.build(&relation, epoch, starts)?;
         self.refresh_readers();
         let logged = self.log_ddl(&record).inspect_err(|_| self.undo_build(id))?;
         self.apply_drop(replaces.as_slice());
         self.install(&relation, &comments);
+        self.expect(present, epoch);
         self.readers_changed = true;
         Ok((DdlOutcome { created: Some(id), notices: Vec::new() }, Some(logged)))
     }
@@ -171,9 +179,9 @@ impl Core {
             let message = format!("view {} cannot be defined by a view that depends on it", relation.name);
             return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
         }
-        let (epoch, starts) = (self.last_cut, Vec::new());
-        let described = comments.clone();
-        let record = DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts, replaces: None, comments: described };
+        let (epoch, starts, present, described) = (self.last_cut, Vec::new(), Vec::new(), comments.clone());
+        let record =
+            DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts, present, replaces: None, comments: described };
         let logged = self.log_ddl(&record)?;
         self.install(&Arc::new(relation), &comments);
         Ok((DdlOutcome::default(), Some(logged)))
@@ -292,6 +300,9 @@ impl Core {
         let stats = self.stats.add_source(relation.id, &relation.name);
         let source = Source::new(relation, connector, progress, history, epoch, stats, self.config.clock.clone(), self.sender.clone())?;
         self.handle.starts.write().insert(source.id(), source.starts().to_vec());
+        if source.is_filling() {
+            self.filling.insert(source.id());
+        }
         self.sources.insert(source.id(), source);
         Ok(())
     }
@@ -368,7 +379,7 @@ impl Core {
             source_ends: BTreeMap::new(),
             policies: VecDeque::new(),
             rejoins: false,
-            last_step: None,
+            emitted: None,
         };
         self.keep_job(job);
         Ok(())

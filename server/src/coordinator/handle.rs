@@ -8,7 +8,8 @@ use super::system::RejectedRows;
 use crate::catalog::CatalogSnapshot;
 use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
-use eddyline_common::connector::PartitionStart;
+use eddyline_common::connector::{PartitionRange, PartitionStart, SourceSpec};
+use eddyline_common::options::{MONITOR_INTERVAL, ROWS_PER_SECOND};
 use eddyline_common::runtime::Clock;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind, SqlFunction};
@@ -187,6 +188,8 @@ pub struct CoordinatorHandle {
     pub(super) locks: Arc<Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>>,
     pub(super) stats: Arc<Stats>,
     pub(super) starts: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
+    /// Where sources end that nobody reads, as the session sees it that makes the first view over them.
+    pub(super) present: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
     pub(super) write_room: Arc<Semaphore>,
     pub(super) clock: Arc<dyn Clock>,
     /// Of the server, those that may be altered.
@@ -221,6 +224,12 @@ async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
     resolved.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
 }
 
+/// A reader finds at once what there is, and comes to its end: a generator with a rate has nothing yet, and where a folder that is watched
+/// ends is no place to its reader if the last file is empty.
+fn comes_to_its_end(spec: &SourceSpec) -> bool {
+    ["nexmark.rate", ROWS_PER_SECOND, MONITOR_INTERVAL].iter().all(|option| !spec.options.contains_key(*option))
+}
+
 impl CoordinatorHandle {
     /// The catalog as it is now; immutable.
     pub fn catalog(&self) -> Arc<CatalogSnapshot> {
@@ -238,9 +247,31 @@ impl CoordinatorHandle {
         match ddl {
             Ddl::Create { relation, if_not_exists, .. } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
                 check_sink(relation).await?;
+                self.look_at_unread(relation).await;
                 resolve_start(relation).await
             }
             _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Asks sources that nobody reads yet where they end, if a new view or sink is to read them. Without an answer nothing of them is waited for.
+    async fn look_at_unread(&self, relation: &Relation) {
+        let catalog = self.catalog();
+        for input in relation.plan().map(|plan| plan.inputs()).unwrap_or_default() {
+            let is_job = |kind: ObjectKind| matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink);
+            let is_unread = || !catalog.dependents(input).iter().any(|user| is_job(user.kind));
+            let source = catalog.get(input).filter(|r| matches!(r.kind, RelationKind::Source(_)) && is_unread());
+            let Some(spec) = source.and_then(|source| source.source_spec()).filter(|spec| comes_to_its_end(spec)) else { continue };
+            let spec = spec.clone();
+            let asked = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.present()).await;
+            let end_of = |range: PartitionRange| Some(PartitionStart { partition: range.partition, start: range.end? });
+            match asked.map_err(SqlError::internal).flatten() {
+                Ok(Some(ranges)) => {
+                    self.present.write().insert(input, ranges.into_iter().filter_map(end_of).collect());
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(view = %relation.name, "what its source holds is not known: {error}"),
+            }
         }
     }
 

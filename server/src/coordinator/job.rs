@@ -1,8 +1,8 @@
 //! A table's, materialized view's or sink's job as the coordinator sees it: where it stands, at which epochs its
 //! content is exact, what it emitted. The engine runs it; this only keeps the books.
 
-use super::altering::emit_interval;
 use super::backfill::{Backfill, Reading};
+use super::collecting::emit_interval;
 use super::pausing::paused_at;
 use super::ring::Ring;
 use super::stats::JobStats;
@@ -38,8 +38,8 @@ pub struct Job {
     pub policies: VecDeque<(Epoch, ErrorPolicy)>,
     /// It was paused: what it lacks it reads on its own.
     pub rejoins: bool,
-    /// When its last step with the cuts began.
-    pub last_step: Option<Instant>,
+    /// When it last took all that it had collected.
+    pub emitted: Option<Instant>,
 }
 
 pub enum Mode {
@@ -64,7 +64,7 @@ impl Job {
 
     /// When it steps next at the earliest, if it collects changes.
     pub fn emits_at(&self) -> Option<Instant> {
-        Some(self.last_step? + emit_interval(&self.relation)?)
+        Some(self.emitted? + emit_interval(&self.relation)?)
     }
 
     pub fn is_live(&self) -> bool {
@@ -165,6 +165,12 @@ impl Exact {
         Some((*end).min(bound))
     }
 
+    /// The oldest exact epoch from `from` on.
+    pub fn oldest_from(&self, from: Epoch) -> Option<Epoch> {
+        let (start, _) = self.0.get(self.0.partition_point(|(_, end)| *end < from))?;
+        Some(from.max(*start))
+    }
+
     /// Forgets ranges that end before `epoch`, but never the newest.
     pub fn forget_before(&mut self, epoch: Epoch) {
         while self.0.len() > 1 && self.0[0].1 < epoch {
@@ -186,6 +192,19 @@ pub fn common_epoch<'a>(exacts: impl Iterator<Item = &'a Exact> + Clone, mut bou
     }
 }
 
+/// The oldest epoch from `from` on at which all of `exacts` are exact.
+pub fn next_common_epoch<'a>(exacts: impl Iterator<Item = &'a Exact> + Clone, mut from: Epoch) -> Option<Epoch> {
+    loop {
+        let start = from;
+        for exact in exacts.clone() {
+            from = exact.oldest_from(from)?;
+        }
+        if from == start {
+            return Some(from);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,8 +219,11 @@ mod tests {
         slow.step(Epoch(9));
         // Epoch 4 is not exact in `fast`: it went from 3 straight to 7.
         assert_eq!(common_epoch([&fast, &slow].into_iter(), Epoch(8)), Some(Epoch(3)));
+        assert_eq!(next_common_epoch([&fast, &slow].into_iter(), Epoch(4)), None);
         fast.extend(Epoch(9));
         assert_eq!(common_epoch([&fast, &slow].into_iter(), Epoch(9)), Some(Epoch(9)));
         assert_eq!(common_epoch([&fast, &slow].into_iter(), Epoch(1)), None);
+        let next = |from| next_common_epoch([&fast, &slow].into_iter(), Epoch(from)).map(|epoch| epoch.0);
+        assert_eq!([1, 3, 4, 9, 10].map(next), [Some(2), Some(3), Some(9), Some(9), None]);
     }
 }

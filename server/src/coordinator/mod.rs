@@ -10,15 +10,15 @@
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `sink`: what leaves the server, by way of a log of its own
-//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `altering`, `settings`, `checkpointing`,
-//!   `recovery`: its chapters
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `altering`, `collecting`, `filling`,
+//!   `settings`, `checkpointing`, `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `stats`: counters for everybody
 //!
 //! Invariants:
 //! 1. A cut is logged before anything it causes is seen: an epoch is visible once its cut is durable and the job has
 //!    stepped to it.
-//! 2. No step crosses a mark, so every job is exact at every mark, and views can be read together.
+//! 2. No step of a job that does not collect crosses a mark, so every such job is exact at every mark, and views can be read together.
 //! 3. A job's step takes each input exactly once, whether from a ring, a snapshot or a private reader.
 
 mod altering;
@@ -26,9 +26,11 @@ mod arrivals;
 mod backfill;
 mod backfilling;
 mod checkpointing;
+mod collecting;
 mod core;
 mod cutting;
 mod ddl;
+mod filling;
 mod handle;
 mod history;
 mod inbox;

@@ -23,12 +23,24 @@ pub(super) struct WaitingRead {
     in_time: bool,
     /// What has left or entered by the time of the read does not show otherwise in it; `None` until that was looked at.
     fresh: Option<Epoch>,
+    /// Where jobs that collect, and pass marks otherwise, come to for it.
+    meets: Option<Epoch>,
     answer: Answer,
 }
 
 impl WaitingRead {
     fn new(relations: Vec<RelationId>, at_least: Epoch, answer: Answer) -> Self {
-        WaitingRead { relations, others: Vec::new(), catalog: None, at_least, for_write: false, in_time: false, fresh: None, answer }
+        WaitingRead {
+            relations,
+            others: Vec::new(),
+            catalog: None,
+            at_least,
+            for_write: false,
+            in_time: false,
+            fresh: None,
+            meets: None,
+            answer,
+        }
     }
 
     fn was_dropped(&self, id: RelationId) -> SqlError {
@@ -113,9 +125,13 @@ impl Core {
             // Without a log there are no more cuts to wait for.
             let fresh = waiting.fresh.filter(|_| log.is_ok()).unwrap_or(Epoch::ZERO);
             let relations = self.waits_for(waiting);
-            let result = refused.map_or_else(|| self.readable(waiting, &relations, waiting.at_least.max(fresh)), Err);
+            let at_least = self.first_epoch(waiting, &relations).max(fresh);
+            let result = refused.map_or_else(|| self.readable(waiting, &relations, at_least), Err);
             match result.transpose() {
-                None => index += 1,
+                None => {
+                    self.let_meet(index, relations, at_least);
+                    index += 1;
+                }
                 Some(Ok(snapshot)) if waiting.fresh.is_none() => {
                     // It is looked at again right away.
                     let epoch = self.fresh_epoch(relations).unwrap_or(snapshot.epoch);
@@ -127,6 +143,24 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Jobs that a reader waits for might pass each other for ever if some of them collect.
+    fn let_meet(&mut self, index: usize, relations: Vec<RelationId>, at_least: Epoch) {
+        let waiting = &self.reads_waiting[index];
+        if waiting.in_time || waiting.meets.is_some() || at_least > self.last_cut || self.collecting.is_empty() {
+            return;
+        }
+        if self.with_inputs(relations).iter().any(|id| self.collecting.contains(id)) {
+            self.mark(self.last_cut);
+            self.reads_waiting[index].meets = Some(self.last_cut);
+        }
+    }
+
+    /// Where a job comes to for readers that wait for it.
+    pub(super) fn epochs_read(&self, id: RelationId) -> impl Iterator<Item = Epoch> {
+        let waits = move |read: &WaitingRead| self.with_inputs(self.waits_for(read)).contains(&id);
+        self.reads_waiting.iter().filter(|read| read.meets.is_some()).filter(move |read| waits(read)).filter_map(|read| read.meets)
     }
 
     /// The first epoch at which nothing is shown of the relations, or of what they read, that has changed by now as time passed.
@@ -148,10 +182,16 @@ impl Core {
         let relations = self.reads_waiting.iter().filter(|read| !read.in_time).map(move |read| (read, self.waits_for(read)));
         relations
             .filter(move |(read, relations)| {
-                let at_least = read.at_least.max(read.fresh.unwrap_or_default());
+                let at_least = self.first_epoch(read, relations).max(read.fresh.unwrap_or_default());
                 matches!(self.readable(read, relations, at_least), Ok(None))
             })
             .flat_map(|(_, relations)| relations)
+    }
+
+    /// The first epoch that a reader takes: a query finds what was in sources when their first reader came.
+    fn first_epoch(&self, read: &WaitingRead, relations: &[RelationId]) -> Epoch {
+        let filled = if matches!(read.answer, Answer::Snapshot(_)) { self.filled_from(relations) } else { Epoch::ZERO };
+        read.at_least.max(filled)
     }
 
     /// It reads on its own what had been there: a restart fills it again, or it fell behind.

@@ -31,6 +31,9 @@ pub enum DdlRecord {
         epoch: Epoch,
         /// A source's resolved start.
         starts: Vec<PartitionStart>,
+        /// Where sources end that nobody has read before it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        present: Vec<(RelationId, Vec<PartitionStart>)>,
         /// The materialized view whose name and place it takes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaces: Option<RelationId>,

@@ -257,6 +257,7 @@ fn assemble(
         locks: Arc::new(Mutex::new(HashMap::new())),
         stats: stats.clone(),
         starts: Arc::new(RwLock::new(HashMap::new())),
+        present: Arc::new(RwLock::new(HashMap::new())),
         write_room: CoordinatorHandle::write_room(),
         settings: Arc::new(RwLock::new(BTreeMap::new())),
         clock: config.clock.clone(),
@@ -311,6 +312,9 @@ fn assemble(
         readers_changed: false,
         by_cut: None,
         marks: BTreeSet::new(),
+        joint: BTreeSet::new(),
+        joined: None,
+        filling: BTreeSet::new(),
         last_mark: now,
         trimmed: now,
         owes_trim: false,
@@ -480,8 +484,10 @@ impl Core {
 
     fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {
         match ddl {
-            DdlRecord::Create { relation, epoch, starts, replaces, comments } => {
-                self.apply_create(*relation, epoch, starts, replaces, &comments)
+            DdlRecord::Create { relation, epoch, starts, present, replaces, comments } => {
+                self.apply_create(*relation, epoch, starts, replaces, &comments)?;
+                self.expect(present, epoch);
+                Ok(())
             }
             DdlRecord::CreateFunction { function } => {
                 self.apply_create_function(*function);

@@ -1,9 +1,9 @@
 //! Steps: which job goes to which epoch next, with what input; and what to do with what a step gives back.
 
 use super::core::Core;
-use super::job::{Job, Mode, Running};
+use super::job::{Job, Mode, Running, common_epoch, next_common_epoch};
 use super::pausing::paused_at;
-use super::ring::RingEntry;
+use super::ring::{Ring, RingEntry};
 use super::sinking::SinkStep;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, TaggedBatch, Timestamp};
 use eddyline_executor::{Step, StepDone, StepInput};
@@ -19,6 +19,13 @@ const STEP_BYTES_MAX: usize = 64 << 20;
 const STEPS_TOGETHER: usize = 64;
 /// With more input than this a step goes on its own.
 const STEP_BYTES_TOGETHER: usize = 1 << 20;
+
+/// Where a job's next step leads.
+struct Target {
+    epoch: Epoch,
+    /// Nothing is left for its size.
+    is_whole: bool,
+}
 
 /// What scheduling a job came to.
 #[derive(PartialEq)]
@@ -99,7 +106,9 @@ impl Core {
         if fell_off {
             return Ok(self.fall_off(id));
         }
-        let Some(target) = self.target(job) else { return Ok(Move::None) };
+        self.join_emissions(id);
+        let job = &self.jobs[&id];
+        let Some(Target { epoch: target, is_whole }) = self.target(job) else { return Ok(Move::None) };
         let started = job.progress.started;
         let changed = job.inputs.iter().any(|i| self.ring(*i).is_some_and(|r| r.has_changes(stepped, target)));
         let timer = job.progress.next_timer.is_some_and(|timer| timer <= self.nows.at(target));
@@ -112,7 +121,7 @@ impl Core {
             self.unchanged_up_to(id, Epoch(target.0 - 1));
         }
         if changed || !started {
-            self.step_live(id, target);
+            self.step_live(id, target, is_whole);
         } else {
             self.reach(id, target);
         }
@@ -121,24 +130,33 @@ impl Core {
 
     /// A view whose readers lag stops emitting until they have caught up.
     fn output_is_full(&self, job: &Job) -> bool {
-        !self.tables.contains_key(&job.id()) && job.output.bytes() > self.config.ring_bytes
+        let is_full = !self.tables.contains_key(&job.id()) && job.output.bytes() > self.config.ring_bytes;
+        is_full && !self.readers(job.id()).any(|reader| self.needs_more_of(job, reader))
     }
 
-    /// The newest epoch the job can step to: known in all inputs, exact in all views it reads, not past a mark,
-    /// with not too much input.
-    fn target(&self, job: &Job) -> Option<Epoch> {
-        let mark = self.marks.range(job.stepped.next()..).next().copied().unwrap_or(Epoch::MAX);
-        let bound = self
+    /// What else the reader reads has passed all epochs at which it could take what this view has emitted.
+    fn needs_more_of(&self, view: &Job, reader: &Job) -> bool {
+        let views = self.views_read(reader);
+        let next = next_common_epoch(views.iter().map(|v| &v.exact), reader.stepped.next());
+        reader.is_live()
+            && views.iter().all(|v| v.id() == view.id() || v.stepped > view.stepped)
+            && next.is_none_or(|epoch| epoch > view.stepped)
+    }
+
+    /// The newest epoch the job can step to: known in all inputs, exact in all views it reads, not past a mark unless it
+    /// collects or what it reads has passed that too, with not too much input.
+    fn target(&self, job: &Job) -> Option<Target> {
+        let from = next_common_epoch(self.views_read(job).iter().map(|v| &v.exact), job.stepped.next())?;
+        let known = self
             .known(job)
-            .min(mark)
             .min(self.sink_bound(job))
             .min(self.policy_bound(job))
             .min(self.next_change(job))
             .min(paused_at(&job.relation).unwrap_or(Epoch::MAX));
-        let full = self.exact_in_views(job, bound)?;
+        let full = self.exact_in_views(job, known.min(self.bound_by_marks(job, from, known)))?;
         let bounded = self.exact_in_views(job, self.bound_by_bytes(job, full)).unwrap_or(full);
-        let target = if bounded > job.stepped { bounded } else { full };
-        (target > job.stepped).then_some(target)
+        let epoch = if bounded > job.stepped { bounded } else { full };
+        (epoch > job.stepped).then_some(Target { epoch, is_whole: epoch == full })
     }
 
     fn goes_by_cut(&self, id: RelationId) -> bool {
@@ -184,8 +202,11 @@ impl Core {
 
     /// The newest epoch up to `bound` at which all views that the job reads are exact.
     pub(super) fn exact_in_views(&self, job: &Job, bound: Epoch) -> Option<Epoch> {
-        let views: Vec<&Job> = job.inputs.iter().filter(|i| !self.tables.contains_key(i)).filter_map(|i| self.jobs.get(i)).collect();
-        super::job::common_epoch(views.iter().map(|v| &v.exact), bound)
+        common_epoch(self.views_read(job).iter().map(|v| &v.exact), bound)
+    }
+
+    fn views_read(&self, job: &Job) -> Vec<&Job> {
+        job.inputs.iter().filter(|i| !self.tables.contains_key(i)).filter_map(|i| self.jobs.get(i)).collect()
     }
 
     /// The epoch up to which all that the job reads is known.
@@ -194,6 +215,10 @@ impl Core {
     }
 
     fn bound_by_bytes(&self, job: &Job, bound: Epoch) -> Epoch {
+        let all: usize = job.inputs.iter().filter_map(|i| self.ring(*i)).map(Ring::bytes).sum();
+        if all <= STEP_BYTES_MAX {
+            return bound;
+        }
         let mut entries: Vec<(Epoch, usize)> =
             job.inputs.iter().filter_map(|i| self.ring(*i)).flat_map(|r| r.epochs(job.stepped, bound)).collect();
         entries.sort_unstable();
@@ -207,7 +232,7 @@ impl Core {
         bound
     }
 
-    fn step_live(&mut self, id: RelationId, target: Epoch) {
+    fn step_live(&mut self, id: RelationId, target: Epoch, is_whole: bool) {
         let job = &self.jobs[&id];
         let (mut arrived, mut bytes): (Option<Instant>, usize) = (None, 0);
         let mut inputs = Vec::with_capacity(job.inputs.len());
@@ -221,8 +246,8 @@ impl Core {
         }
         self.begin_step(id, target, arrived, inputs, bytes);
         let now = self.instant();
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.last_step = Some(now);
+        if let Some(job) = self.jobs.get_mut(&id).filter(|_| is_whole) {
+            job.emitted = Some(now);
         }
     }
 
@@ -255,6 +280,7 @@ impl Core {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.advance(epoch);
             job.source_ends.extend(ends);
+            self.note_filling(id);
             self.freeze_if_due(id);
         }
     }

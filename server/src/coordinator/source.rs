@@ -5,6 +5,7 @@
 //! then read again, so that from that cut on they are there. What it lacks before it reads on its own.
 
 use super::Event;
+use super::filling::Present;
 use super::history::{self, History, SavedHistory};
 use super::inbox::{Arrived, Inbox, Reader};
 use super::partition::Partition;
@@ -36,13 +37,17 @@ pub struct SourceProgress {
     pub undecodable: u64,
     #[serde(default)]
     pub bytes: u64,
+    /// Where it ended when its first reader came, if not all up to there has been read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub present: Vec<PartitionStart>,
 }
 
 impl SourceProgress {
     /// Of a new source.
     pub fn starting(starts: Vec<PartitionStart>) -> Self {
         let (partitions, history, notes) = (Vec::new(), SavedHistory::default(), Vec::new());
-        SourceProgress { starts, watermark: Timestamp::MIN, partitions, history, notes, records: 0, undecodable: 0, bytes: 0 }
+        let (watermark, present) = (Timestamp::MIN, Vec::new());
+        SourceProgress { starts, watermark, partitions, history, notes, records: 0, undecodable: 0, bytes: 0, present }
     }
 }
 
@@ -73,6 +78,7 @@ pub struct Source {
     idle_timeout: Option<Duration>,
     /// `ADVANCE WATERMARK` since the last cut.
     advance: Option<Timestamp>,
+    present: Option<Present>,
 }
 
 /// What a source adds to a cut.
@@ -148,7 +154,7 @@ impl Source {
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
         let idle_timeout = idle_timeout(&relation);
         let kept = columns_kept(&relation, &BTreeSet::new());
-        Ok(Source {
+        let mut source = Source {
             ring: Ring::of_source(
                 epoch,
                 progress.watermark,
@@ -170,8 +176,63 @@ impl Source {
             events,
             idle_timeout,
             advance: None,
+            present: None,
             relation,
-        })
+        };
+        if !progress.present.is_empty() {
+            source.expect(progress.present, epoch);
+        }
+        Ok(source)
+    }
+
+    /// It ended there when its first reader came, at `epoch`. Partitions that it does not know of yet are not waited for.
+    pub fn expect(&mut self, mut ends: Vec<PartitionStart>, epoch: Epoch) {
+        ends.retain(|end| self.partitions.contains_key(&end.partition));
+        self.present = Some(Present { ends, reached: None });
+        self.note_present(epoch);
+    }
+
+    pub fn is_filling(&self) -> bool {
+        self.present.is_some()
+    }
+
+    /// Cuts up to `epoch` have been taken: perhaps all that was there.
+    fn note_present(&mut self, epoch: Epoch) {
+        let Some(present) = self.present.as_mut().filter(|present| present.reached.is_none()) else { return };
+        let has = |p: &Partition, end: &PartitionStart| p.end >= end.start || p.watermark == Timestamp::MAX;
+        if present.ends.iter().all(|end| self.partitions.get(&end.partition).is_some_and(|p| has(p, end))) {
+            present.reached = Some(epoch);
+        }
+    }
+
+    /// From which epoch on all that was there is. What has come of a source in trouble is better than nothing.
+    pub fn filled_from(&self) -> Epoch {
+        match &self.present {
+            Some(Present { reached: Some(epoch), .. }) => *epoch,
+            Some(_) if self.stats.problem.read().is_none() => Epoch::MAX,
+            _ => Epoch::ZERO,
+        }
+    }
+
+    /// How much of what was there comes before `at`, the positions at an epoch.
+    pub fn filled_permille(&self, at: &[PartitionStart], epoch: Epoch) -> u64 {
+        let Some(present) = self.present.as_ref().filter(|p| p.reached.is_none_or(|reached| reached > epoch)) else { return 1000 };
+        let (mut total, mut done) = (0_u64, 0_u64);
+        for end in &present.ends {
+            let start = history::offset_of(&self.starts, end.partition).unwrap_or_default();
+            let come = history::offset_of(at, end.partition).unwrap_or(start).min(end.start);
+            total += (end.start.0 - start.0).max(0) as u64;
+            done += (come.0 - start.0).max(0) as u64;
+        }
+        done.saturating_mul(999).checked_div(total).unwrap_or(0).min(999)
+    }
+
+    /// True if nobody reads an epoch any more at which something of it lacks.
+    pub fn forget_filled(&mut self, oldest: Epoch) -> bool {
+        if self.present.as_ref().is_some_and(|present| present.reached.is_some_and(|epoch| epoch <= oldest)) {
+            self.present = None;
+        }
+        self.present.is_none()
     }
 
     /// Goes on with other options: what had arrived is read again with them.
@@ -211,6 +272,7 @@ impl Source {
             records: self.stats.records.load(Ordering::Relaxed),
             undecodable: self.stats.undecodable.load(Ordering::Relaxed),
             bytes: self.stats.bytes.load(Ordering::Relaxed),
+            present: self.present.iter().filter(|p| p.reached.is_none()).flat_map(|p| p.ends.iter().copied()).collect(),
         }
     }
 
@@ -454,6 +516,7 @@ impl Source {
         let ends = self.ends();
         self.history.push(epoch, arrival_watermark, watermark, ends.clone(), rows, behind);
         self.ring.push(RingEntry { epoch, batches, watermark, bytes, arrived, ends: Some(Arc::new(ends)) });
+        self.note_present(epoch);
         undecodable
     }
 
@@ -500,6 +563,7 @@ impl Source {
             self.watermark = cut.watermark;
             self.history.push(epoch, before, cut.watermark, self.ends(), 0, true);
             self.ring = Ring::of_source(epoch, cut.watermark, self.ends());
+            self.note_present(epoch);
         }
     }
 }
@@ -577,6 +641,28 @@ mod tests {
         assert_eq!(merged.iter().map(|b| b.rows.num_rows()).collect::<Vec<_>>(), [2000, 1305, 1500, 7]);
         let numbers = merged.iter().flat_map(|b| b.rows.column(0).as_primitive::<Int64Type>().values().to_vec());
         assert!(numbers.eq(0..sizes.iter().sum::<usize>() as i64));
+    }
+
+    #[test]
+    fn what_was_there_at_first_is_waited_for_until_cuts_have_it() {
+        let at = |offset| PartitionStart { partition: PartitionId(0), start: Offset(offset) };
+        let mut source = bid();
+        assert_eq!((source.filled_from(), source.filled_permille(&[], Epoch(1))), (Epoch::ZERO, 1000));
+        source.expect(vec![at(10), PartitionStart { partition: PartitionId(7), start: Offset(5) }], Epoch(1));
+        assert_eq!((source.filled_from(), source.filled_permille(&[at(5)], Epoch(1))), (Epoch::MAX, 499));
+        *source.stats.problem.write() = Some("the broker is away".into());
+        assert_eq!(source.filled_from(), Epoch::ZERO);
+        *source.stats.problem.write() = None;
+        assert_eq!(source.progress().present, [at(10)]);
+        for (epoch, end) in [(2, 9), (3, 12)] {
+            source.partitions.insert(PartitionId(0), Partition::at(Offset(end), source.clock.instant()));
+            source.enter(Epoch(epoch), Timestamp(0), Timestamp::MIN, Vec::new());
+        }
+        assert_eq!((source.filled_from(), source.filled_permille(&[at(12)], Epoch(3))), (Epoch(3), 1000));
+        assert!(source.progress().present.is_empty());
+        assert!(!source.forget_filled(Epoch(2)) && source.forget_filled(Epoch(3)));
+        source.expect(vec![at(12)], Epoch(4));
+        assert_eq!(source.filled_from(), Epoch(4), "nothing is waited for that has come");
     }
 
     #[test]

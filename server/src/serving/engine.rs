@@ -166,7 +166,10 @@ impl QueryEngine {
         if lookup.num_keys() <= AT_ONCE_MAX {
             return lookup.rows();
         }
-        self.handle.spawn(async move { lookup.rows() }).await.unwrap_or_else(|e| Err(SqlError::internal(format!("the look-up failed: {e}"))))
+        self.handle
+            .spawn(async move { lookup.rows() })
+            .await
+            .unwrap_or_else(|e| Err(SqlError::internal(format!("the look-up failed: {e}"))))
     }
 
     /// Runs what reads rows on the engine's threads.

@@ -42,11 +42,62 @@ async fn a_view_that_collects_makes_few_steps() {
     assert!(scan.contains("since start: in=60 out=60"), "{scan}");
     let n: i64 = client.query_one("SELECT SUM(n)::bigint FROM patient", &[]).await.expect("own writes are there").get(0);
     assert_eq!(n, 60);
+    let (then, _) = explained(&client, "patient").await;
+    assert!(then <= some + 3, "{some} steps before, {then} after one read of all that had waited");
     // A view over it, and FLUSH, do not wait either.
     run(&client, "CREATE MATERIALIZED VIEW above AS SELECT SUM(n) AS n FROM patient").await;
     run(&client, "INSERT INTO t VALUES (60, 0); FLUSH").await;
     let n: i64 = client.query_one("SELECT n::bigint FROM above", &[]).await.expect("the view is there").get(0);
     assert_eq!(n, 61);
+}
+
+/// Each interval's emission takes all that came, however many cuts that was; views of different intervals are read together all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn views_that_collect_keep_up_with_their_input() {
+    const ALL: i64 = 5520;
+    let server = Server::start(ServerOptions { checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    // Of the second source all readers collect: nobody else keeps its cuts coming.
+    for source in ["bid", "quiet"] {
+        let options = "connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '6000', nexmark.rate = '750'";
+        run(&client, &format!("CREATE SOURCE {source} (price BIGINT) WITH ({options})")).await;
+    }
+    run(&client, "CREATE MATERIALIZED VIEW lonely AS SELECT COUNT(*) AS n FROM quiet WITH (emit_interval = '400 ms')").await;
+    for (name, options) in [("eager", ""), ("fast", "WITH (emit_interval = '400 ms')"), ("slow", "WITH (emit_interval = '600 ms')")] {
+        let query = "SELECT price % 1 AS k, COUNT(*) AS n FROM bid GROUP BY price % 1";
+        run(&client, &format!("CREATE MATERIALIZED VIEW {name} AS {query} {options}")).await;
+    }
+    let above = "SELECT fast.k, fast.n, eager.n AS m FROM fast JOIN eager ON fast.k = eager.k";
+    run(&client, &format!("CREATE MATERIALIZED VIEW above AS {above}")).await;
+    // A session never goes back, and what it has seen of one view it waits for in another: each view has its own.
+    let reads = [
+        "SELECT n::bigint FROM eager",
+        "SELECT n::bigint FROM fast",
+        "SELECT n::bigint FROM lonely",
+        "SELECT CAST(CASE WHEN fast.n = slow.n THEN fast.n ELSE -1 END AS BIGINT) FROM fast JOIN slow ON fast.k = slow.k",
+        "SELECT CAST(CASE WHEN n = m THEN n ELSE -1 END AS BIGINT) FROM above",
+    ];
+    let mut sessions = Vec::new();
+    for _ in reads {
+        sessions.push(server.connect().await);
+    }
+    for part in [ALL / 2, ALL] {
+        for (session, read) in sessions.iter().zip(reads) {
+            until("a view has come so far", || async {
+                let row = session.query_opt(read, &[]).await.expect("the view can be read");
+                let n: i64 = row.map_or(0, |row| row.get(0));
+                assert!((0..=ALL).contains(&n), "{n}: {read}");
+                (n >= part).then_some(())
+            })
+            .await;
+        }
+        let n = number(&sessions[0], reads[0]).await;
+        assert!(part == ALL || n < ALL, "the other views got there as their input went on, not after it");
+    }
+    for view in ["fast", "slow", "lonely"] {
+        let (steps, _) = explained(&client, view).await;
+        assert!((5..=60).contains(&steps), "{view} made {steps} steps");
+    }
 }
 
 /// A restart fills views again whose first checkpoint never came. The table has long gone on by then; what was altered still counts from

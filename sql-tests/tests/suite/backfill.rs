@@ -2,7 +2,7 @@
 //! checkpoint comes to the end, which one that started over each time would never see; and what it comes to is what a
 //! run without interruption gives.
 
-use eddyline_sql_tests::client::rows;
+use eddyline_sql_tests::client::{number, rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
@@ -162,4 +162,38 @@ async fn a_view_that_fell_off_the_ring_goes_on_after_kills() {
         |view: &str| format!("SELECT COUNT(*), SUM(n), SUM(n * n), SUM(n * auction), MIN(window_start), MAX(window_start) FROM {view}");
     assert_eq!(rows(&client, &sums("slow")).await, rows(&client, &sums("again")).await);
     assert_eq!(counters(&client, "slow").await, counters(&client, "again").await, "late rows and rows in");
+}
+
+/// A query of the first view over a source waits for what the source held when the view was made, as a query of a later view does; so does one of
+/// a view above, and one after a kill in the middle of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_of_the_first_view_waits_for_what_is_there() {
+    const ALL: i64 = 460_000;
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    let source = |name: &str, options: &str| {
+        format!("CREATE SOURCE {name} (price BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid', {options})")
+    };
+    const COUNT: &str = "SELECT COUNT(*) AS n FROM";
+    run(&client, &source("bid", "nexmark.event.num = '500000', nexmark.split.num = '2'")).await;
+    run(&client, &format!("CREATE MATERIALIZED VIEW first AS {COUNT} bid")).await;
+    assert_eq!(number(&client, "SELECT n::bigint FROM first").await, ALL);
+    assert_eq!(number(&client, "SELECT backfill_permille FROM eddyline.jobs WHERE job = 'first'").await, 1000);
+    // A second source, whose reading a kill interrupts; and views that come when it has begun.
+    run(&client, &source("again", "nexmark.event.num = '500000'")).await;
+    run(&client, &format!("CREATE MATERIALIZED VIEW interrupted AS {COUNT} again")).await;
+    run(&client, "CREATE MATERIALIZED VIEW above AS SELECT n FROM interrupted").await;
+    run(&client, &format!("CREATE MATERIALIZED VIEW beside AS {COUNT} again")).await;
+    tokio::task::block_in_place(|| server.kill_and_restart());
+    let client = server.connect().await;
+    for view in ["above", "interrupted", "beside", "first"] {
+        assert_eq!(number(&client, &format!("SELECT n::bigint FROM {view}")).await, ALL, "{view}");
+    }
+    // Where there is no end, or rows come as time goes on, nothing is waited for.
+    for (name, options) in [("endless", "nexmark.rate = '100'"), ("timed", "nexmark.rate = '100', nexmark.event.num = '1000000'")] {
+        run(&client, &source(name, options)).await;
+        run(&client, &format!("CREATE MATERIALIZED VIEW of_{name} AS {COUNT} {name}")).await;
+        let n = number(&client, &format!("SELECT COALESCE(MAX(n), 0)::bigint FROM of_{name}")).await;
+        assert!(n < 100_000, "{n} rows of {name}");
+    }
 }

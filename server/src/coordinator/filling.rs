@@ -1,0 +1,61 @@
+//! A source that nobody has read yet holds records already. The session that makes the first view over it asks where it ends, and until
+//! all up to there is in cuts, readers of views over it wait: as they do for a view that is made later, which reads on its own what cuts have taken.
+//!
+//! Rows come to the view with the cuts all the same; only what is shown first is held back. A source in trouble holds nothing back.
+
+use super::core::Core;
+use super::source::Source;
+use eddyline_common::connector::PartitionStart;
+use eddyline_common::{Epoch, RelationId};
+use std::sync::atomic::Ordering;
+
+/// Where a source ended when its first reader came.
+pub(super) struct Present {
+    pub ends: Vec<PartitionStart>,
+    /// The epoch that first has all of it.
+    pub reached: Option<Epoch>,
+}
+
+impl Core {
+    /// What sessions have seen of the sources that a new job reads and nobody did before.
+    pub(super) fn take_present(&self, inputs: &[RelationId]) -> Vec<(RelationId, Vec<PartitionStart>)> {
+        let mut seen = self.handle.present.write();
+        inputs.iter().filter_map(|input| seen.remove_entry(input)).collect()
+    }
+
+    /// Readers of a source's views wait for all of it up to `ends`.
+    pub(super) fn expect(&mut self, present: Vec<(RelationId, Vec<PartitionStart>)>, epoch: Epoch) {
+        for (id, ends) in present {
+            if let Some(source) = self.sources.get_mut(&id) {
+                source.expect(ends, epoch);
+                self.filling.insert(id);
+            }
+        }
+    }
+
+    /// From which epoch on readers of relations find what was in their sources at first.
+    pub(super) fn filled_from(&self, relations: &[RelationId]) -> Epoch {
+        if self.filling.is_empty() {
+            return Epoch::ZERO;
+        }
+        let read = self.with_inputs(relations.to_vec());
+        let sources = self.filling.iter().filter(|id| read.contains(id)).filter_map(|id| self.sources.get(id));
+        sources.map(Source::filled_from).max().unwrap_or(Epoch::ZERO)
+    }
+
+    /// Tells of a job that goes with the cuts how much it has of what was there at first.
+    pub(super) fn note_filling(&self, id: RelationId) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.is_live() && !self.filling.is_empty()) else { return };
+        let sources = job.inputs.iter().filter(|input| self.filling.contains(input)).filter_map(|input| self.sources.get(input));
+        let filled = sources.map(|source| source.filled_permille(&job.source_ends(source.id()), job.stepped)).min();
+        if let Some(permille) = filled {
+            job.stats.backfill_permille.store(permille, Ordering::Relaxed);
+        }
+    }
+
+    /// Nobody reads an epoch before `oldest` any more.
+    pub(super) fn forget_filled(&mut self, oldest: Epoch) {
+        let sources = &mut self.sources;
+        self.filling.retain(|id| sources.get_mut(id).is_some_and(|source| !source.forget_filled(oldest)));
+    }
+}
