@@ -13,6 +13,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
@@ -37,7 +38,7 @@ impl PhysicalOptimizerRule for Forget {
             }
             if has_grouping_sets(&node) {
                 let input = forgetting(node.children()[0].clone());
-                return Ok(Transformed::yes(node.with_new_children(vec![input])?));
+                return Ok(Transformed::yes(replace_children_if_necessary(node, vec![input])?));
             }
             Ok(Transformed::no(node))
         })?;
