@@ -155,6 +155,7 @@ fn shown_call(call: &str) -> String {
 fn shown_type(ty: &str) -> String {
     match ty.trim() {
         "Int8" => "smallint".to_string(),
+        time if time.starts_with("Time32") || time.starts_with("Time64") => "time".to_string(),
         short if short.starts_with("Decimal") && !short.contains('(') => "numeric".to_string(),
         long => match long.parse::<DataType>().ok().and_then(|ty| SqlType::from_arrow(&ty)) {
             Some(ty) => ty.to_string(),

@@ -273,7 +273,13 @@ fn literals_in_quotes_take_the_type_beside_them() {
     check(&over("'7' ELSE v"), "42883", "integer = text", None, "Cast one");
     check(&over("v ELSE '7'"), "42883", "integer = text", None, "Cast one");
     for wrong in ["v IN ('1', 'x')", "CASE WHEN TRUE THEN 'x' ELSE v END = 1", "COALESCE(v, 'x') = 1", "v BETWEEN 'a' AND 'b'"] {
-        check(&format!("CREATE MATERIALIZED VIEW n AS SELECT id FROM t WHERE {wrong}"), "22P02", "invalid input syntax for type integer", None, "");
+        check(
+            &format!("CREATE MATERIALIZED VIEW n AS SELECT id FROM t WHERE {wrong}"),
+            "22P02",
+            "invalid input syntax for type integer",
+            None,
+            "",
+        );
     }
 }
 
