@@ -30,6 +30,7 @@ const TO_INTERVAL: &str = "eddyline_to_interval";
 const TO_ARRAY: &str = "eddyline_to_array";
 const TO_TIMESTAMP: &str = "eddyline_to_timestamp";
 const TO_DATE: &str = "eddyline_to_date";
+const TO_TIME: &str = "eddyline_to_time";
 const TO_ROW: &str = "eddyline_to_row";
 
 #[derive(Debug)]
@@ -95,6 +96,7 @@ fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
         (from, List(_)) if is_text(from) => Some(TO_ARRAY),
         (from, Timestamp(TimeUnit::Microsecond, None)) if is_text(from) => Some(TO_TIMESTAMP),
         (from, Date32) if is_text(from) => Some(TO_DATE),
+        (from, Time64(TimeUnit::Microsecond)) if is_text(from) => Some(TO_TIME),
         (from, to) if from != to && (by_order(from, to) || says_other(from, to)) => Some(TO_ROW),
         _ => None,
     }
@@ -136,6 +138,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         udf(TO_INTERVAL, &[1]),
         udf(TO_TIMESTAMP, &[1]),
         udf(TO_DATE, &[1]),
+        udf(TO_TIME, &[1]),
         udf(TO_ARRAY, &[2]),
         udf(TO_ROW, &[2]),
     ]
@@ -168,6 +171,7 @@ impl ScalarUDFImpl for TextCast {
             TO_INTERVAL => SqlType::Interval.to_arrow(),
             TO_TIMESTAMP => SqlType::Timestamp.to_arrow(),
             TO_DATE => SqlType::Date.to_arrow(),
+            TO_TIME => SqlType::Time.to_arrow(),
             _ => types[1].clone(),
         })
     }

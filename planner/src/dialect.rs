@@ -1,9 +1,11 @@
 //! The tokens and precedences of Eddyline SQL: PostgreSQL's, plus back-quoted names and `FOR SYSTEM_TIME`
 //! (parsed here so that it can be refused or planned, never dropped). It knows no statements.
 
+use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
 use std::any::TypeId;
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
@@ -53,6 +55,17 @@ impl Dialect for EddylineDialect {
 
     fn prec_value(&self, precedence: Precedence) -> u8 {
         POSTGRES.prec_value(precedence)
+    }
+
+    /// `current_schema` is a call without parentheses, as `current_user` is.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        const NAME: &str = "current_schema";
+        let is_more = matches!(parser.peek_nth_token_ref(1).token, Token::LParen | Token::Period);
+        if is_more || !crate::parse::is_word(&parser.peek_token_ref().token, NAME) {
+            return None;
+        }
+        parser.advance_token();
+        Some(Ok(crate::bind::call(NAME, vec![])))
     }
 
     fn supports_table_versioning(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Turns the errors of the parser and of DataFusion into `SqlError`: SQLSTATE, a lower-case primary
 //! line, a hint with the nearest name, and a position in characters of the text as the client sent it.
 
-use crate::functions::words::{in_postgres_words, numeric_overflow};
+use crate::functions::words::in_postgres_words;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::ast::Ident;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -246,7 +246,7 @@ fn clone_arrow(error: &datafusion::arrow::error::ArrowError) -> SqlError {
         DivideByZero => SqlError::new(SqlState::DIVISION_BY_ZERO, "division by zero"),
         ArithmeticOverflow(what) => SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, what.to_lowercase()),
         CastError(what) | ParseError(what) => {
-            numeric_overflow(what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_TEXT, lower_first(what)))
+            in_postgres_words(what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_TEXT, lower_first(what)))
         }
         other => in_postgres_words(&other.to_string()).unwrap_or_else(|| SqlError::internal(other)),
     }

@@ -124,7 +124,8 @@ impl Context<'_> {
         let width = rows.bound.schema().fields().len();
         if width > columns.len() || width < columns.len() && explicit {
             let more = if width > columns.len() { "more expressions than target columns" } else { "more target columns than expressions" };
-            return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("INSERT has {more}")));
+            let what = if definition.is_insert { "INSERT".to_string() } else { format!("sink \"{}\"", definition.name) };
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("{what} has {more}")));
         }
         columns.truncate(width);
         let bound = self.not_null(self.stored_rows(rows.bound, table, &columns)?, table)?;

@@ -2,9 +2,10 @@
 //! binds them without asking whether their types go together, so a bound plan is gone through: a literal in quotes takes the type of what stands beside it, values become
 //! what they are compared as (`common`), and what does not go together is refused, all as PostgreSQL does it. So do the columns of set operations.
 
+use super::any;
 use super::casts::COMPARISONS;
 use super::common::{averaged, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted, sorted};
-use super::matching::{cannot_be_matched, check_operands, go_together, is_text_literal};
+use super::matching::{cannot_be_matched, check_operands, go_together, is_text_literal, is_untyped};
 use super::operands::typed_as;
 use super::outer;
 use super::set_operations::is_set_operation;
@@ -51,7 +52,43 @@ fn recomputed(node: LogicalPlan) -> DfResult<LogicalPlan> {
     }
 }
 
-/// The inputs of a set operation with floats in the columns that are floats and numerics.
+/// What a column of a set operation becomes in an input that is something else there.
+struct Settled {
+    /// Floats and numerics.
+    float: Option<DataType>,
+    /// A column of nothing but literals in quotes.
+    literals: Option<FieldRef>,
+}
+
+impl Settled {
+    fn of(inputs: &[&LogicalPlan], column: usize) -> Settled {
+        let (untyped, typed): (Vec<&LogicalPlan>, Vec<&LogicalPlan>) = inputs.iter().copied().partition(|input| is_untyped(input, column));
+        let fields: Vec<FieldRef> = typed.iter().map(|input| input.schema().fields()[column].clone()).collect();
+        let types: Vec<DataType> = fields.iter().map(|field| field.data_type().clone()).collect();
+        let is_other = |field: &FieldRef| !matches!(field.data_type(), DataType::Null | DataType::Utf8) || is_uuid(field);
+        let literals = if untyped.is_empty() { None } else { fields.into_iter().find(is_other) };
+        Settled { float: float_of(&types), literals }
+    }
+
+    fn changes_nothing(&self) -> bool {
+        self.float.is_none() && self.literals.is_none()
+    }
+
+    fn value(&self, value: Expr, own: &DataType, is_untyped: bool) -> Expr {
+        match (&self.literals, &self.float) {
+            (Some(field), _) if is_untyped && is_text_literal(&value) => literal_as(value, field),
+            (Some(field), _) if is_untyped => Expr::Cast(Cast { expr: Box::new(value), field: field.clone() }),
+            (_, Some(float_type)) => float(value, own, float_type),
+            _ => value,
+        }
+    }
+}
+
+fn is_uuid(field: &FieldRef) -> bool {
+    SqlType::from_field(field) == Some(SqlType::Uuid)
+}
+
+/// The inputs of a set operation with floats in the columns that are floats and numerics, and literals in quotes as what stands in their column elsewhere.
 fn of_set_operation(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
     let is_one = match &node {
         LogicalPlan::Union(_) => true,
@@ -62,30 +99,27 @@ fn of_set_operation(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
     if !is_one || inputs.iter().any(|input| input.schema().fields().len() != inputs[0].schema().fields().len()) {
         return Ok(Transformed::no(node));
     }
-    let type_of = |column: usize| {
-        let types: Vec<DataType> = inputs.iter().map(|input| input.schema().field(column).data_type().clone()).collect();
-        float_of(&types)
-    };
-    let floats: Vec<Option<DataType>> = (0..inputs[0].schema().fields().len()).map(type_of).collect();
-    if floats.iter().all(Option::is_none) {
+    let columns: Vec<Settled> = (0..inputs[0].schema().fields().len()).map(|column| Settled::of(&inputs, column)).collect();
+    if columns.iter().all(Settled::changes_nothing) {
         return Ok(Transformed::no(node));
     }
-    let inputs = inputs.into_iter().map(|input| with_floats(input, &floats)).collect::<DfResult<Vec<_>>>()?;
+    let inputs = inputs.into_iter().map(|input| with_settled(input, &columns)).collect::<DfResult<Vec<_>>>()?;
     node.with_new_exprs(node.expressions(), inputs).map(Transformed::yes)
 }
 
-fn with_floats(plan: &LogicalPlan, floats: &[Option<DataType>]) -> DfResult<LogicalPlan> {
+fn with_settled(plan: &LogicalPlan, columns: &[Settled]) -> DfResult<LogicalPlan> {
     if let LogicalPlan::Distinct(Distinct::All(input)) = plan {
-        return Ok(LogicalPlan::Distinct(Distinct::All(Arc::new(with_floats(input, floats)?))));
+        return Ok(LogicalPlan::Distinct(Distinct::All(Arc::new(with_settled(input, columns)?))));
     }
     // In the projection that is there: literals in quotes are still to be seen in it.
     let (mut exprs, input) = match plan {
         LogicalPlan::Projection(projection) => (projection.expr.clone(), projection.input.clone()),
         other => (other.schema().columns().into_iter().map(Expr::Column).collect(), Arc::new(other.clone())),
     };
-    for ((expr, (qualifier, field)), ty) in exprs.iter_mut().zip(plan.schema().iter()).zip(floats) {
-        if let Some(ty) = ty {
-            *expr = float(expr.clone().unalias(), field.data_type(), ty).alias_qualified(qualifier.cloned(), field.name());
+    for (i, ((expr, (qualifier, field)), settled)) in exprs.iter_mut().zip(plan.schema().iter()).zip(columns).enumerate() {
+        if !settled.changes_nothing() {
+            let value = settled.value(expr.clone().unalias(), field.data_type(), is_untyped(plan, i));
+            *expr = value.alias_qualified(qualifier.cloned(), field.name());
         }
     }
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, input)?))
@@ -163,7 +197,12 @@ impl Typing<'_> {
                         self.floats(vec![*left, *right], DataType::Float64)
                     }
                     // `item = ANY (list)`.
-                    ("array_has", [list, item]) => vec![self.list_of(list.clone(), item), item.clone()],
+                    ("array_has", [list, item]) => {
+                        let list = self.list_of(list.clone(), item);
+                        let (as_list, as_item) = any::searched(list.clone(), item.clone(), self.schema)?;
+                        self.changed |= as_list != list || as_item != *item;
+                        vec![as_list, as_item]
+                    }
                     _ => args,
                 };
                 Expr::ScalarFunction(ScalarFunction { func, args })

@@ -9,6 +9,7 @@ use crate::optimize::fold_constant;
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, lit};
 use eddyline_common::SqlType;
 use eddyline_common::postgres::parse;
@@ -54,6 +55,16 @@ pub fn compared(values: &[Expr], types: &[DataType]) -> DfResult<Option<Vec<Expr
         return each(values, types, |value, ty| Ok(float(value, ty, &DataType::Float64)));
     }
     Ok(None)
+}
+
+/// The type that two numbers of different types are compared as, where one of them is a numeric, or a real beside something else; others are DataFusion's to widen.
+pub fn compared_number(left: &DataType, right: &DataType) -> Option<DataType> {
+    let any = |is: fn(&DataType) -> bool| is(left) || is(right);
+    let mixed = any(DataType::is_decimal) || any(is_real);
+    if left == right || !left.is_numeric() || !right.is_numeric() || !mixed {
+        return None;
+    }
+    if any(DataType::is_floating) { Some(DataType::Float64) } else { comparison_coercion(left, right) }
 }
 
 fn each(values: &[Expr], types: &[DataType], convert: impl Fn(Expr, &DataType) -> DfResult<Expr>) -> DfResult<Option<Vec<Expr>>> {
@@ -195,6 +206,15 @@ mod tests {
         assert_eq!(compared(&[lit(1), half], &[DataType::Int32, DataType::Decimal128(2, 1)]).unwrap(), None);
         assert_eq!(float_of(&[DataType::Float32, DataType::Decimal128(2, 1)]), Some(DataType::Float32));
         assert_eq!(float_of(&[DataType::Float64, DataType::Int32]), None);
+    }
+
+    #[test]
+    fn numbers_are_widened_where_datafusion_does_not() {
+        use DataType::*;
+        assert_eq!(compared_number(&Decimal128(38, 9), &Decimal128(10, 2)), Some(Decimal128(38, 9)));
+        assert_eq!(compared_number(&Float64, &Decimal128(10, 2)), Some(Float64));
+        assert_eq!(compared_number(&Int32, &Decimal128(10, 2)), Some(Decimal128(12, 2)));
+        assert_eq!((compared_number(&Int64, &Int32), compared_number(&Utf8, &Int32)), (None, None));
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub fn cannot_be_matched(what: &str, left: &Field, right: &Field, detail: Option
 }
 
 /// Whether a column of a plan is nothing but literals in quotes.
-fn is_untyped(plan: &LogicalPlan, column: usize) -> bool {
+pub fn is_untyped(plan: &LogicalPlan, column: usize) -> bool {
     match plan {
         LogicalPlan::Projection(projection) => is_text_literal(&projection.expr[column]),
         LogicalPlan::Values(values) => values.values.iter().all(|row| is_text_literal(&row[column])),

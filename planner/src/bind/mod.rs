@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod alternatives;
+mod any;
 mod arithmetic;
 pub mod as_of;
 mod asof;
@@ -62,7 +63,7 @@ pub use asof::LEFT as ASOF_LEFT;
 pub use casts::stored;
 pub use inline::rewrite_names;
 pub use names::{of_query as query_names, resolve as resolve_names};
-pub use rewrite::{Found, cast};
+pub use rewrite::{Found, call, cast};
 
 /// What scans of user relations stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

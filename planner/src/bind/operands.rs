@@ -1,8 +1,8 @@
 //! What operands mean by the types beside them, as in PostgreSQL: an untyped literal that is compared takes the other
 //! side's type, and subscripts of the catalog's vectors (`int2vector`, `oidvector`) begin at zero.
 
-use super::alternatives;
 use super::matching::check_operands;
+use super::{alternatives, any};
 use crate::functions::{INTERVAL_OVER, INTERVAL_TIMES, registry};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, Result, ScalarValue};
@@ -27,6 +27,9 @@ impl ExprPlanner for Operands {
         use BinaryOperator::*;
         let RawBinaryExpr { op, left, right } = binary;
         let binary = RawBinaryExpr { op, left: settled(left, schema)?, right: settled(right, schema)? };
+        if any::is_marked(&binary.op) {
+            return any::planned(binary.left, binary.right, schema).map(PlannerResult::Planned);
+        }
         if matches!(binary.op, Multiply | Divide)
             && let Some(scaled) = scaled_interval(&binary, schema)?
         {

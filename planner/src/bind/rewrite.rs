@@ -7,7 +7,7 @@ use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
 use super::{
-    aggregates, as_of, asof, catalog_queries, grouping, literals, match_recognize, merged, names, rows, set_returning, spellings,
+    aggregates, any, as_of, asof, catalog_queries, grouping, literals, match_recognize, merged, names, rows, set_returning, spellings,
     subqueries,
 };
 use crate::catalog::{Catalog, SqlFunction};
@@ -188,6 +188,7 @@ impl VisitorMut for Rewriter<'_> {
             *expr = replacement;
         }
         literals::rewrite(expr);
+        any::mark(expr);
         if let Expr::Function(function) = expr {
             return self.check_function(function);
         }

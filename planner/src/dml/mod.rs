@@ -30,7 +30,7 @@ impl Context<'_> {
     pub fn table(&self, name: &ast::ObjectName, verb: &str) -> Result<Arc<Relation>> {
         let relation = self.relation(name)?;
         let what = match &relation.kind {
-            RelationKind::Table { append_only: true, .. } if verb != "insert into" => "an append-only table",
+            RelationKind::Table { append_only: true, .. } if matches!(verb, "update" | "delete from") => "an append-only table",
             RelationKind::Table { .. } => return Ok(relation),
             RelationKind::Source(_) | RelationKind::KeyedSource { .. } => "a source",
             RelationKind::View { .. } => "a view",

@@ -1,15 +1,108 @@
 //! What functions and casts of DataFusion and Arrow say of values and arguments that do not suit them, as PostgreSQL says it: known
 //! by their texts, as the errors have no kinds. It does not know where an error comes from.
 
+use super::registry;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::execution::FunctionRegistry;
 use eddyline_common::{SqlError, SqlState, SqlType};
 
 /// What to do where no function takes what it is given.
 pub const NO_SUCH_FUNCTION: &str = "No function matches the given name and argument types. You might need to add explicit type casts.";
 
+/// The same for an operator.
+const NO_SUCH_OPERATOR: &str = "No operator matches the given name and argument types. You might need to add explicit type casts.";
+
 /// What DataFusion and Arrow say in words of their own and PostgreSQL in others.
 pub fn in_postgres_words(message: &str) -> Option<SqlError> {
-    invalid_regex(message).or_else(|| numeric_overflow(message)).or_else(|| no_such_function(message))
+    let known = [invalid_regex, numeric_overflow, no_such_function, no_such_operator, no_boolean, misplaced, failed_cast];
+    known.into_iter().find_map(|known| known(message))
+}
+
+/// Two operands that an operator does not take.
+fn no_such_operator(message: &str) -> Option<SqlError> {
+    const HEADS: [&str; 3] =
+        ["Cannot coerce arithmetic expression ", "common string type for string concat operation ", "common type for bitwise operation "];
+    let like = || {
+        let (left, rest) = message.split_once("There isn't a common type to coerce ")?.1.split_once(" and ")?;
+        let (right, operator) = rest.split_once(" in ")?;
+        let operator = if operator.starts_with("ILIKE") { "~~*" } else { "~~" };
+        Some((left, operator, right))
+    };
+    let binary = || {
+        let operation = HEADS.iter().find_map(|head| message.split_once(*head))?.1.lines().next()?;
+        let operation = operation.split(" to valid types").next()?;
+        const OPERATORS: [&str; 12] = ["+", "-", "*", "/", "%", "||", "&", "|", "#", "BIT_XOR", "<<", ">>"];
+        OPERATORS.iter().find_map(|op| operation.split_once(&format!(" {op} ")).map(|(left, right)| (left, *op, right)))
+    };
+    let (left, operator, right) = binary().or_else(like)?;
+    let error = format!("operator does not exist: {} {operator} {}", shown_type(left), shown_type(right));
+    Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, error).with_hint(NO_SUCH_OPERATOR))
+}
+
+/// A condition that is none.
+fn no_boolean(message: &str) -> Option<SqlError> {
+    let after = |head: &str| message.split_once(head).map(|(_, rest)| rest.lines().next().unwrap_or_default());
+    let (clause, ty) = if let Some(rest) = after("Cannot create filter with non-boolean predicate '") {
+        let (predicate, ty) = rest.rsplit_once("' returning ")?;
+        (if calls_aggregate(predicate) { "HAVING" } else { "WHERE" }, ty)
+    } else if let Some(rest) = after("oin condition must be boolean type, but got ") {
+        ("JOIN/ON", rest)
+    } else if let Some(rest) = after("Unary operator 'NOT' requires a boolean expression, got ") {
+        ("NOT", rest)
+    } else {
+        let operation = after("common argument type for logical boolean operation ")?;
+        let (clause, (left, right)) = ["AND", "OR"].into_iter().find_map(|op| Some((op, operation.split_once(&format!(" {op} "))?)))?;
+        (clause, if matches!(left, "Boolean" | "Null") { right } else { left })
+    };
+    let message = format!("argument of {clause} must be type boolean, not type {}", shown_type(ty));
+    Some(SqlError::new(SqlState::DATATYPE_MISMATCH, message))
+}
+
+/// Only HAVING asks aggregates for a truth.
+fn calls_aggregate(predicate: &str) -> bool {
+    let name =
+        |call: &str| call.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().is_some_and(|name| registry().udaf(name).is_ok());
+    predicate.match_indices('(').any(|(at, _)| name(&predicate[..at]))
+}
+
+/// What stands where it may not: columns beside aggregates, positions in ORDER BY, limits.
+fn misplaced(message: &str) -> Option<SqlError> {
+    let between = |from: &str, to: &str| Some(message.split_once(from)?.1.split_once(to)?.0);
+    let known = |state: &'static str, message: String| Some(SqlError::new(SqlState(state), message));
+    if let Some(column) = between("column \"", "\" must appear in the GROUP BY clause or must be part of an aggregate function") {
+        return known("42803", format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"));
+    }
+    if message.contains("For SELECT DISTINCT, ORDER BY expressions ") {
+        return known("42P10", "for SELECT DISTINCT, ORDER BY expressions must appear in select list".to_string());
+    }
+    if let Some(position) = between("Order by column out of bounds, specified: ", ",") {
+        return known("42P10", format!("ORDER BY position {position} is not in select list"));
+    }
+    if let Some(position) = between("Cannot find column with position ", " in SELECT clause") {
+        return known("42P10", format!("GROUP BY position {position} is not in select list"));
+    }
+    if message.contains("LIMIT must be >= 0, ") {
+        return known("2201W", "LIMIT must not be negative".to_string());
+    }
+    if message.contains("OFFSET must be >=0, ") {
+        return known("2201X", "OFFSET must not be negative".to_string());
+    }
+    let qualifier = message.split_once("Invalid qualifier ")?.1.lines().next()?;
+    known("42P01", format!("missing FROM-clause entry for table \"{qualifier}\""))
+}
+
+/// A value that cannot be cast, in the names that Arrow has for types.
+fn failed_cast(message: &str) -> Option<SqlError> {
+    let line = message.lines().next()?;
+    let rest_of = |head: &str| line.split_once(head).map(|(_, rest)| rest);
+    let number = rest_of("Can't cast value ").and_then(|rest| rest.split_once(" to type "));
+    let decimal = || rest_of("value of ").and_then(|rest| rest.split_once(" is out of range "));
+    if let Some((_, ty)) = number.or_else(decimal) {
+        return Some(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{} out of range", shown_type(ty))));
+    }
+    let (text, ty) = rest_of("Cannot cast string '").or_else(|| rest_of("Cannot cast value '"))?.rsplit_once("' to value of ")?;
+    let ty = shown_type(ty.trim_end_matches(" type"));
+    Some(SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {ty}: \"{text}\"")))
 }
 
 /// A number that a numeric has no room for.
@@ -55,11 +148,20 @@ fn shown_call(call: &str) -> String {
         depth += i32::from(c == '(') - i32::from(c == ')');
         c == ',' && depth == 0
     });
-    let shown = |ty: &str| match ty.trim().parse::<DataType>().ok().and_then(|ty| SqlType::from_arrow(&ty)) {
-        Some(ty) => ty.to_string(),
-        None => ty.trim().to_string(),
-    };
-    format!("{name}({})", types.map(shown).collect::<Vec<_>>().join(", "))
+    format!("{name}({})", types.map(shown_type).collect::<Vec<_>>().join(", "))
+}
+
+/// A type of Arrow's as SQL's.
+fn shown_type(ty: &str) -> String {
+    match ty.trim() {
+        "Int8" => "smallint".to_string(),
+        time if time.starts_with("Time32") || time.starts_with("Time64") => "time".to_string(),
+        short if short.starts_with("Decimal") && !short.contains('(') => "numeric".to_string(),
+        long => match long.parse::<DataType>().ok().and_then(|ty| SqlType::from_arrow(&ty)) {
+            Some(ty) => ty.to_string(),
+            None => long.to_string(),
+        },
+    }
 }
 
 /// What the parser of regular expressions has to say, in whatever words it is quoted.
@@ -90,6 +192,17 @@ mod tests {
         let call = "No function matches the given name and argument types 'round(Utf8, Decimal128(5, 2))'. You might need to add explicit type casts.";
         assert_eq!(shown(call), missing("round(text, numeric(5,2))"));
         assert_eq!(shown("Function 'abs' failed to match any signature, errors: x"), missing("abs"));
+        let other = |state: &'static str, message: &str| Some((state, message.to_string(), None));
+        let coerced = "Cannot coerce arithmetic expression Utf8 + Int32 to valid types";
+        assert_eq!(shown(coerced), other("42883", "operator does not exist: text + integer"));
+        let concat = "Cannot infer common string type for string concat operation Int32 || Int32";
+        assert_eq!(shown(concat), other("42883", "operator does not exist: integer || integer"));
+        let filter = |predicate: &str| format!("Cannot create filter with non-boolean predicate '{predicate}' returning Int32");
+        assert_eq!(shown(&filter("CAST(Int64(1) AS Int32)")), other("42804", "argument of WHERE must be type boolean, not type integer"));
+        assert_eq!(shown(&filter("sum(t.a)")), other("42804", "argument of HAVING must be type boolean, not type integer"));
+        assert_eq!(shown("Can't cast value 40000 to type Int16"), other("22003", "smallint out of range"));
+        let boolean = "Cannot cast value 'zz' to value of Boolean type";
+        assert_eq!(shown(boolean), other("22P02", "invalid input syntax for type boolean: \"zz\""));
         assert_eq!(shown("division by zero"), None);
     }
 }

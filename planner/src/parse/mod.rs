@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement, TableFactor};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use eddyline_common::{Result, SqlError, SqlState};
+pub(crate) use tokens::is_word;
 use words::Words;
 
 static DIALECT: EddylineDialect = EddylineDialect;
@@ -139,12 +140,36 @@ fn standard(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     let statement = words.run(|p| p.parse_statement())?;
     words.expect_end()?;
     match statement {
-        Statement::Query(query) => Ok(Ast::Query(query)),
+        Statement::Query(query) => query_or_write(query, text),
         Statement::Insert(insert) => Ok(Ast::Insert(Box::new(insert), None)),
         Statement::Update(update) => Ok(Ast::Update(Box::new(update))),
         Statement::Delete(delete) => Ok(Ast::Delete(Box::new(delete))),
         other => Err(from_parser(ParserError::ParserError(format!("statement \"{other}\" is not supported")), text)),
     }
+}
+
+/// A query, or the INSERT that a WITH stands before: its own query has the WITH then.
+fn query_or_write(mut query: Box<Query>, text: &SourceText) -> Result<Ast> {
+    if !matches!(query.body.as_ref(), SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_)) {
+        return Ok(Ast::Query(query));
+    }
+    let Some(with) = query.with.take() else { return Err(SqlError::unsupported("a write in parentheses is not supported")) };
+    let body = *query.body;
+    let SetExpr::Insert(Statement::Insert(mut insert)) = body else {
+        let error = SqlError::unsupported("WITH in front of UPDATE or DELETE is not supported");
+        return Err(text.at(error.with_hint("Write the query as a subquery in FROM, USING or WHERE."), with.with_token.0.span.start));
+    };
+    match &mut insert.source {
+        Some(source) if source.with.is_none() => source.with = Some(with),
+        Some(source) => {
+            let mut inner = parse_query("SELECT 1")?;
+            inner.with = Some(with);
+            std::mem::swap(source, &mut inner);
+            source.body = Box::new(SetExpr::Query(inner));
+        }
+        None => {}
+    }
+    Ok(Ast::Insert(Box::new(insert), None))
 }
 
 /// `EXPLAIN [ANALYZE] [VERBOSE] [(option [value], ...)] statement`.

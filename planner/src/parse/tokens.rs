@@ -17,8 +17,9 @@ const MAX_RELATIONS: usize = 400;
 /// Refuses what would build too deep a tree.
 pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
     let mut levels = vec![(0usize, 0usize)];
-    let mut total = 0;
+    let (mut total, mut prefixes) = (0, 0);
     for token in tokens {
+        prefixes = if is_prefix(&token.token) { prefixes + 1 } else { 0 };
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => levels.push((0, 0)),
             Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
@@ -46,11 +47,16 @@ pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
                 }
             }
         }
-        if levels.len() > MAX_BRACKETS || total > MAX_CHAIN {
+        if levels.len() + prefixes > MAX_BRACKETS || total > MAX_CHAIN {
             return Err(text.at(too_deep(), token.span.start));
         }
     }
     Ok(())
+}
+
+/// Operators that stand before their operand: the parser goes down one level for each in a row, as for a bracket.
+fn is_prefix(token: &Token) -> bool {
+    matches!(token, Token::Minus | Token::Plus | Token::Tilde) || is_word(token, "not")
 }
 
 /// Tokens that may put another level on the tree without a bracket.

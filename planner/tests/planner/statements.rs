@@ -300,6 +300,7 @@ fn copying() {
     assert!(
         matches!(planned("COPY t (v, id) FROM STDIN WITH (FORMAT csv, HEADER true)"), Planned::CopyFrom { columns, format: CopyFormat::Csv { header: true }, .. } if columns == [1, 0])
     );
+    assert!(matches!(planned("COPY log FROM STDIN"), Planned::CopyFrom { .. }), "rows are added to an append-only table");
     assert!(matches!(planned("COPY (SELECT 1) TO STDOUT CSV"), Planned::CopyTo { format: CopyFormat::Csv { header: false }, .. }));
     assert!(matches!(planned("COPY t TO STDOUT"), Planned::CopyTo { query, .. } if query.columns.len() == 5));
 }

@@ -372,36 +372,7 @@ fn spill_error(error: &arrow::error::ArrowError) -> Option<SqlError> {
 
 /// Arrow's words for a failed cast in PostgreSQL's.
 fn cast_error(what: &str) -> SqlError {
-    if let Some(error) = in_postgres_words(what) {
-        return error;
-    }
-    if what.starts_with("Can't cast value") {
-        let name = match what.rsplit(' ').next() {
-            Some("Int8" | "Int16") => "smallint",
-            Some("Int32") => "integer",
-            Some("Int64") => "bigint",
-            _ => "value",
-        };
-        return SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{name} out of range")).with_detail(format!("{what}."));
-    }
-    let quoted = what.strip_prefix("Cannot cast string '").and_then(|rest| rest.split_once("' to value of "));
-    if let Some((text, ty)) = quoted {
-        let ty = ty.trim_end_matches(" type");
-        let name = match ty {
-            "Int8" | "Int16" => "smallint",
-            "Int32" => "integer",
-            "Int64" => "bigint",
-            "Float32" => "real",
-            "Float64" => "double precision",
-            "Boolean" => "boolean",
-            "Date32" => "date",
-            other if other.starts_with("Timestamp") => "timestamp",
-            other if other.starts_with("Decimal") => "numeric",
-            other => other,
-        };
-        return SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {name}: \"{text}\""));
-    }
-    SqlError::new(SqlState::INVALID_TEXT, first_line(what))
+    in_postgres_words(what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_TEXT, first_line(what)))
 }
 
 /// What functions say when a value does not suit them.
