@@ -165,7 +165,7 @@ fn query_or_write(mut query: Box<Query>, text: &SourceText) -> Result<Ast> {
             let mut inner = parse_query("SELECT 1")?;
             inner.with = Some(with);
             std::mem::swap(source, &mut inner);
-            source.body = Box::new(SetExpr::Query(inner));
+            *source.body = SetExpr::Query(inner);
         }
         None => {}
     }

@@ -391,7 +391,14 @@ impl Core {
         let kind = kind_name(object_kind(&job.relation));
         Err(SqlError::new(SqlState::OBJECT_NOT_READY, format!("{kind} \"{}\" has stopped", job.relation.name))
             .with_detail(error.message.clone())
-            .with_hint("Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."))
+            .with_hint(match job.relation.job_options().map(|options| options.on_error) {
+                Some(ErrorPolicy::Stop) => {
+                    "Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."
+                }
+                _ => {
+                    "It is not a row by itself that fails, which on_error could set aside: mend what it reads, drop it and create it again."
+                }
+            }))
     }
 
     fn drop_relations(&mut self, kind: ObjectKind, names: &[String], if_exists: bool, cascade: bool) -> Result<Done> {

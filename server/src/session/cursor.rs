@@ -27,6 +27,9 @@ const PREPARED_MAX: usize = 10_000;
 /// How long FETCH waits for the first row of a subscription.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long it waits for each that follows: whoever makes them is only a few ahead of who takes them.
+const NEXT_WITHIN: Duration = Duration::from_millis(10);
+
 /// Batches of a subscription that one FETCH gives: it may always have more.
 const BATCHES_MAX: usize = 64;
 
@@ -297,15 +300,16 @@ impl Session {
             FetchCount::Rows(n) => n,
             FetchCount::All => u64::MAX,
         };
-        let (mut moved, mut batches) = (0, Vec::new());
+        let (mut moved, mut batches, mut passed) = (0, Vec::new(), 0);
         while moved < wanted {
-            let next = match (endless, moved) {
+            let next = match (endless, passed) {
                 (false, _) => running.rows.next().await?,
                 (true, 0) => running.rows.next_within(FIRST_WITHIN).await?,
-                (true, _) if batches.len() < BATCHES_MAX => running.rows.next_within(Duration::ZERO).await?,
+                (true, 1..BATCHES_MAX) => running.rows.next_within(NEXT_WITHIN).await?,
                 (true, _) => None,
             };
             let Some(batch) = next else { break };
+            passed += 1;
             let left = wanted - moved;
             let (taken, rest) = split(batch, left);
             moved += taken.num_rows() as u64;
