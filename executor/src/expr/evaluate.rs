@@ -43,11 +43,19 @@ impl Projection {
             if !field.is_nullable() && column.null_count() > 0 {
                 return Err(not_null_violation(field.name()));
             }
-            columns.push(column);
+            columns.push(marked(column, field.data_type())?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         RecordBatch::try_new_with_options(self.output.clone(), columns, &options).map_err(SqlError::internal)
     }
+}
+
+/// The same values with what the type says of a list's items: of several lists a function gives the type of the first.
+fn marked(column: ArrayRef, ty: &DataType) -> Result<ArrayRef> {
+    if column.data_type() == ty || !column.data_type().equals_datatype(ty) {
+        return Ok(column);
+    }
+    arrow::compute::cast(&column, ty).map_err(arrow_error)
 }
 
 fn not_null_violation(column: &str) -> SqlError {
