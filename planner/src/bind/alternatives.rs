@@ -336,7 +336,7 @@ impl Typing<'_> {
         let common = typed.iter().find(|f| *f.data_type() == ty).cloned().unwrap_or_else(|| Arc::new(Field::new("", ty, true)));
         let mut one = |value: Expr| {
             if !is_text_literal(&value) {
-                return value;
+                return self.widened(value, &common);
             }
             let cast = literal_as(value.clone(), &common);
             self.changed |= cast != value;
@@ -345,19 +345,17 @@ impl Typing<'_> {
         let values = values.into_iter().map(&mut one).collect();
         Ok(match floating {
             Some(ty) => self.floats(values, ty),
-            None if common.data_type().is_numeric() => self.widened(values, &common),
             None => values,
         })
     }
 
-    /// Numbers as those of the type that is given: a column has the type of the first value, and subqueries ask for it before DataFusion settles it.
-    fn widened(&mut self, values: Vec<Expr>, to: &FieldRef) -> Vec<Expr> {
-        let mut one = |value: Expr| match self.field(&value) {
-            Some(field) if field.data_type().is_numeric() && field.data_type() != to.data_type() => {
+    /// An integer as one of the type that is given: a column has the type of the first value, and subqueries ask for it before DataFusion settles it.
+    fn widened(&mut self, value: Expr, to: &FieldRef) -> Expr {
+        match self.field(&value) {
+            Some(field) if field.data_type().is_integer() && to.data_type().is_integer() && field.data_type() != to.data_type() => {
                 self.replaced(Expr::Cast(Cast::new(Box::new(value), to.data_type().clone())))
             }
             _ => value,
-        };
-        values.into_iter().map(&mut one).collect()
+        }
     }
 }

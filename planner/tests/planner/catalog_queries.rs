@@ -14,6 +14,7 @@ fn catalog() -> TestCatalog {
     let mut c = TestCatalog::new();
     let list = || DataType::List(Arc::new(Field::new("item", Utf8, true)));
     let numbers = || DataType::List(Arc::new(Field::new("item", DataType::Int16, true)));
+    let oids = || DataType::List(Arc::new(Field::new("item", Int64, true)));
     c.add_system("pg_namespace", &[("oid", Int64), ("nspname", Utf8)]);
     c.add_system("pg_am", &[("oid", Int64), ("amname", Utf8)]);
     c.add_system(
@@ -64,7 +65,7 @@ fn catalog() -> TestCatalog {
         &[
             ("polname", Utf8),
             ("polpermissive", Boolean),
-            ("polroles", list()),
+            ("polroles", oids()),
             ("polqual", Utf8),
             ("polrelid", Int64),
             ("polwithcheck", Utf8),
