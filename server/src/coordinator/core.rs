@@ -284,7 +284,7 @@ impl Core {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Ddl(ddl, starts, reply) => self.on_ddl(ddl, starts, reply),
+            Command::Ddl(ddl, resolved, reply) => self.on_ddl(ddl, resolved, reply),
             Command::Write(write, reply) => self.on_write(write, reply),
             Command::WrittenBySink(sink, reply) => {
                 let written = self.log_health().map(|()| self.written_by_sink(sink));

@@ -2,7 +2,7 @@
 //! trace: a relation is in the catalog only, and out of it only, once its record is in the log.
 
 use super::core::{Core, reply_to};
-use super::handle::{Ddl, DdlOutcome, Reply};
+use super::handle::{Ddl, DdlOutcome, Reply, Resolved};
 use super::history::History;
 use super::job::{Exact, Job, Mode};
 use super::pausing::paused_at;
@@ -42,9 +42,9 @@ pub(super) struct StoredViews {
 }
 
 impl Core {
-    pub(super) fn on_ddl(&mut self, ddl: Ddl, starts: Vec<PartitionStart>, reply: Reply<DdlOutcome>) {
+    pub(super) fn on_ddl(&mut self, ddl: Ddl, resolved: Resolved, reply: Reply<DdlOutcome>) {
         let outcome = match ddl {
-            Ddl::Create { relation, if_not_exists, comments } => self.create(*relation, if_not_exists, starts, comments),
+            Ddl::Create { relation, if_not_exists, comments } => self.create(*relation, if_not_exists, resolved, comments),
             Ddl::CreateFunction { function, replace } => self.create_function(*function, replace),
             Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
@@ -81,7 +81,7 @@ impl Core {
         }
     }
 
-    fn create(&mut self, mut relation: Relation, if_not_exists: bool, starts: Vec<PartitionStart>, comments: Comments) -> Result<Done> {
+    fn create(&mut self, mut relation: Relation, if_not_exists: bool, resolved: Resolved, comments: Comments) -> Result<Done> {
         self.find_free_name(&mut relation);
         let existing = self.catalog.by_name(&relation.name).cloned();
         let replaces = existing.as_ref().map(|existing| existing.id).filter(|id| *id == relation.id);
@@ -119,7 +119,7 @@ impl Core {
         self.assign_feed(&mut relation);
         self.assign_state_tables(&mut relation);
         let (id, epoch) = (relation.id, self.last_cut);
-        let present = self.take_present(&relation.plan().map(StreamPlan::inputs).unwrap_or_default());
+        let Resolved { starts, present } = resolved;
         let record = DdlRecord::Create {
             relation: Box::new(relation.clone()),
             epoch,
@@ -392,11 +392,11 @@ impl Core {
         Err(SqlError::new(SqlState::OBJECT_NOT_READY, format!("{kind} \"{}\" has stopped", job.relation.name))
             .with_detail(error.message.clone())
             .with_hint(match job.relation.job_options().map(|options| options.on_error) {
-                Some(ErrorPolicy::Stop) => {
-                    "Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."
-                }
-                _ => {
+                Some(ErrorPolicy::Reject) => {
                     "It is not a row by itself that fails, which on_error could set aside: mend what it reads, drop it and create it again."
+                }
+                Some(ErrorPolicy::Stop) | None => {
+                    "Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."
                 }
             }))
     }

@@ -17,12 +17,6 @@ pub(super) struct Present {
 }
 
 impl Core {
-    /// What sessions have seen of the sources that a new job reads and nobody did before.
-    pub(super) fn take_present(&self, inputs: &[RelationId]) -> Vec<(RelationId, Vec<PartitionStart>)> {
-        let mut seen = self.handle.present.write();
-        inputs.iter().filter_map(|input| seen.remove_entry(input)).collect()
-    }
-
     /// Readers of a source's views wait for all of it up to `ends`.
     pub(super) fn expect(&mut self, present: Vec<(RelationId, Vec<PartitionStart>)>, epoch: Epoch) {
         for (id, ends) in present {

@@ -133,7 +133,7 @@ pub struct AdmittedWrite {
 /// What sessions ask of the coordinator.
 pub(super) enum Command {
     /// With a new source's resolved start.
-    Ddl(Ddl, Vec<PartitionStart>, Reply<DdlOutcome>),
+    Ddl(Ddl, Resolved, Reply<DdlOutcome>),
     Write(AdmittedWrite, Reply<Epoch>),
     WrittenBySink(RelationId, Reply<u64>),
     Snapshot {
@@ -148,6 +148,15 @@ pub(super) enum Command {
     Flush(Reply<Epoch>),
     SystemRows(SystemRelation, oneshot::Sender<SystemAnswer>),
     Shutdown(oneshot::Sender<()>),
+}
+
+/// What outside systems say of a change before it is made.
+#[derive(Default)]
+pub struct Resolved {
+    /// Where a new source starts.
+    pub starts: Vec<PartitionStart>,
+    /// Where sources end that the new view or sink reads and nobody has read before.
+    pub present: Vec<(RelationId, Vec<PartitionStart>)>,
 }
 
 /// What a snapshot is to hold.
@@ -188,8 +197,6 @@ pub struct CoordinatorHandle {
     pub(super) locks: Arc<Mutex<HashMap<RelationId, Arc<tokio::sync::Mutex<()>>>>>,
     pub(super) stats: Arc<Stats>,
     pub(super) starts: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
-    /// Where sources end that nobody reads, as the session sees it that makes the first view over them.
-    pub(super) present: Arc<RwLock<HashMap<RelationId, Vec<PartitionStart>>>>,
     pub(super) write_room: Arc<Semaphore>,
     pub(super) clock: Arc<dyn Clock>,
     /// Of the server, those that may be altered.
@@ -238,7 +245,7 @@ impl CoordinatorHandle {
 
     /// Asks a new source's connector where it starts, and a new sink's whether it will take rows. On the caller's side: the
     /// coordinator never waits for an external system.
-    pub async fn resolve(&self, ddl: &mut Ddl) -> Result<Vec<PartitionStart>> {
+    pub async fn resolve(&self, ddl: &mut Ddl) -> Result<Resolved> {
         if let Ddl::Create { relation, .. } = ddl
             && let RelationKind::Sink(sink) = &mut relation.kind
         {
@@ -247,16 +254,15 @@ impl CoordinatorHandle {
         match ddl {
             Ddl::Create { relation, if_not_exists, .. } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
                 check_sink(relation).await?;
-                self.look_at_unread(relation).await;
-                resolve_start(relation).await
+                Ok(Resolved { present: self.look_at_unread(relation).await, starts: resolve_start(relation).await? })
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(Resolved::default()),
         }
     }
 
     /// Asks sources that nobody reads yet where they end, if a new view or sink is to read them. Without an answer nothing of them is waited for.
-    async fn look_at_unread(&self, relation: &Relation) {
-        let catalog = self.catalog();
+    async fn look_at_unread(&self, relation: &Relation) -> Vec<(RelationId, Vec<PartitionStart>)> {
+        let (catalog, mut present) = (self.catalog(), Vec::new());
         for input in relation.plan().map(|plan| plan.inputs()).unwrap_or_default() {
             let is_job = |kind: ObjectKind| matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink);
             let is_unread = || !catalog.dependents(input).iter().any(|user| is_job(user.kind));
@@ -266,18 +272,17 @@ impl CoordinatorHandle {
             let asked = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.present()).await;
             let end_of = |range: PartitionRange| Some(PartitionStart { partition: range.partition, start: range.end? });
             match asked.map_err(SqlError::internal).flatten() {
-                Ok(Some(ranges)) => {
-                    self.present.write().insert(input, ranges.into_iter().filter_map(end_of).collect());
-                }
+                Ok(Some(ranges)) => present.push((input, ranges.into_iter().filter_map(end_of).collect())),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(view = %relation.name, "what its source holds is not known: {error}"),
             }
         }
+        present
     }
 
     /// Changes the catalog; durable when it returns. Given up while it waits, it may be done all the same.
-    pub async fn ddl(&self, ddl: Ddl, starts: Vec<PartitionStart>) -> Result<DdlOutcome> {
-        self.ask(|reply| Command::Ddl(ddl, starts, reply)).await
+    pub async fn ddl(&self, ddl: Ddl, resolved: Resolved) -> Result<DdlOutcome> {
+        self.ask(|reply| Command::Ddl(ddl, resolved, reply)).await
     }
 
     /// Where each partition of a source begins for all its readers; empty for an unknown source.

@@ -45,7 +45,6 @@ impl Core {
         }
         self.stats.remove(id);
         self.handle.starts.write().remove(&id);
-        self.handle.present.write().remove(&id);
     }
 
     /// The source that brings a relation its records: itself, or its feed.

@@ -57,7 +57,9 @@ mod stats;
 pub mod system;
 mod table;
 
-pub use handle::{AdmittedWrite, CoordinatorHandle, Ddl, DdlOutcome, ReadSnapshot, SystemAnswer, SystemRelation, TableLock, TableWrite};
+pub use handle::{
+    AdmittedWrite, CoordinatorHandle, Ddl, DdlOutcome, ReadSnapshot, Resolved, SystemAnswer, SystemRelation, TableLock, TableWrite,
+};
 pub use pins::PinLimits;
 pub use recovery::{Running, start};
 pub use stats::{JobStats, SinkStats, SourceStats, Stats};

@@ -257,7 +257,6 @@ fn assemble(
         locks: Arc::new(Mutex::new(HashMap::new())),
         stats: stats.clone(),
         starts: Arc::new(RwLock::new(HashMap::new())),
-        present: Arc::new(RwLock::new(HashMap::new())),
         write_room: CoordinatorHandle::write_room(),
         settings: Arc::new(RwLock::new(BTreeMap::new())),
         clock: config.clock.clone(),

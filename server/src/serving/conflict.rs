@@ -178,6 +178,14 @@ fn duplicate(relation: &Relation, rows: &RecordBatch, row: usize) -> SqlError {
         .with_constraint(&relation.name, &constraint)
 }
 
+/// A row has a null in a column that takes none.
+pub fn null_in(relation: &Relation, column: &str, rows: &RecordBatch, row: usize) -> SqlError {
+    let message = format!("null value in column \"{column}\" of relation \"{}\" violates not-null constraint", relation.name);
+    SqlError::new(SqlState::NOT_NULL_VIOLATION, message)
+        .with_detail(format!("Failing row contains {}.", shown_row(rows, row)))
+        .with_column(&relation.name, column)
+}
+
 fn twice() -> SqlError {
     SqlError::new(SqlState::CARDINALITY_VIOLATION, "ON CONFLICT DO UPDATE command cannot affect row a second time")
         .with_hint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
@@ -199,7 +207,7 @@ fn shown(rows: &RecordBatch, column: usize, row: usize) -> String {
 }
 
 /// A row as DETAIL shows it.
-pub fn shown_row(rows: &RecordBatch, row: usize) -> String {
+fn shown_row(rows: &RecordBatch, row: usize) -> String {
     let values: Vec<String> = (0..rows.num_columns()).map(|c| shown(rows, c, row)).collect();
     format!("({})", values.join(", "))
 }

@@ -132,12 +132,7 @@ impl Target<'_> {
         for (column, values) in self.relation.columns.iter().zip(rows.columns()) {
             if !column.nullable && values.logical_null_count() > 0 {
                 let row = (0..values.len()).find(|r| values.is_null(*r)).unwrap_or_default();
-                return Err(SqlError::new(
-                    SqlState::NOT_NULL_VIOLATION,
-                    format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, self.relation.name),
-                )
-                .with_detail(format!("Failing row contains {}.", conflict::shown_row(rows, row)))
-                .with_column(&self.relation.name, &column.name));
+                return Err(conflict::null_in(self.relation, &column.name, rows, row));
             }
         }
         Ok(())

@@ -54,9 +54,7 @@ impl Prepared {
             _ => oid_of(&self.parameters[index]),
         }
     }
-}
 
-impl Prepared {
     /// Clients read the rows by the description that they were given, however long ago.
     pub(super) fn check_result(&self, now: Option<SchemaRef>) -> Result<()> {
         let (Some(described), Some(now)) = (&self.schema, now) else { return Ok(()) };

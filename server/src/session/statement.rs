@@ -235,10 +235,10 @@ impl Session {
     }
 
     pub(super) async fn change_catalog(&mut self, mut ddl: Ddl, tag: String) -> Result<Outcome> {
-        let starts = self.services.coordinator.resolve(&mut ddl).await?;
+        let resolved = self.services.coordinator.resolve(&mut ddl).await?;
         let outcome = {
             let _shield = self.cancel.shield();
-            self.services.coordinator.ddl(ddl, starts).await?
+            self.services.coordinator.ddl(ddl, resolved).await?
         };
         if tag == RUNNING_INSERT
             && let Some(job) = outcome.created.and_then(|id| self.services.coordinator.catalog().get(id).cloned())

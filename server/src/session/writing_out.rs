@@ -2,7 +2,7 @@
 //! completes. A row that the table could not read back, with a null where it takes none, is 23502, and no row is written.
 
 use super::{Outcome, Session};
-use crate::serving::conflict::shown_row;
+use crate::serving::conflict::null_in;
 use arrow::array::{Array, RecordBatch};
 use eddyline_common::connector::{ColumnOrigin, SinkMonitor, SinkSpec, SinkStep};
 use eddyline_common::types::arrow_schema;
@@ -53,11 +53,7 @@ fn check_nulls(table: &Relation, rows: &RecordBatch) -> Result<()> {
     for ((record, column), values) in written.zip(rows.columns()) {
         if !record.nullable && values.logical_null_count() > 0 {
             let row = (0..values.len()).find(|row| values.is_null(*row)).unwrap_or_default();
-            return Err(SqlError::new(
-                SqlState::NOT_NULL_VIOLATION,
-                format!("null value in column \"{}\" of relation \"{}\" violates not-null constraint", column.name, table.name),
-            )
-            .with_detail(format!("Failing row contains {}.", shown_row(rows, row))));
+            return Err(null_in(table, &column.name, rows, row));
         }
     }
     Ok(())

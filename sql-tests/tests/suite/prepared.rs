@@ -32,6 +32,8 @@ async fn a_kept_plan_reads_what_is_there() {
         let counts = client.query(&of_view, &[&"one"]).await.expect("rows");
         assert_eq!(counts.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1], "round {round}");
     }
+    let plan = client.query("EXPLAIN ANALYZE SELECT v FROM t WHERE k IN (1, 2)", &[]).await.expect("a plan");
+    assert_eq!(plan[1].get::<_, String>(0), "Lookup of 2 keys");
     run(&other, "UPDATE t SET v = 'eins' WHERE k = 1; FLUSH").await;
     assert_eq!(one(&client, &by_key, 1).await, ["eins"]);
     assert_eq!(one(&client, &scanned, 1).await, ["eins", "two"]);

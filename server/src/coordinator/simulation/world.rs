@@ -4,7 +4,7 @@
 use super::feed::{self, Ends, Feed};
 use super::model::{self, FED, Model, Rows, SHARES, SLOTS_FROM, TABLES, VIEWS, Write};
 use crate::catalog::CatalogSnapshot;
-use crate::coordinator::handle::{Ddl, DdlOutcome, ReadSnapshot, SystemAnswer, SystemRelation, TableWrite};
+use crate::coordinator::handle::{Ddl, DdlOutcome, ReadSnapshot, Resolved, SystemAnswer, SystemRelation, TableWrite};
 use crate::coordinator::{CheckpointLocation, CoordinatorConfig, CoordinatorHandle, PinLimits, Running, start};
 use crate::pgcatalog::tests::plan_on;
 use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
@@ -418,7 +418,8 @@ impl World {
     fn ask_ddl(&mut self, name: &'static str, ddl: Ddl) {
         let handle = self.handle.clone();
         let starts = if name == "s" { Feed::starts() } else { Vec::new() };
-        self.ask(Vec::new(), async move { Answer::Defined(name, handle.ddl(ddl, starts).await) });
+        let resolved = Resolved { starts, ..Default::default() };
+        self.ask(Vec::new(), async move { Answer::Defined(name, handle.ddl(ddl, resolved).await) });
     }
 
     /// The disk does not sync any more. The server goes on reading for a while, and is killed.
