@@ -47,6 +47,8 @@ pub struct Options {
     seconds: u64,
     #[arg(long, default_value_t = 2)]
     partitions: i32,
+    #[command(flatten)]
+    batching: producer::Batching,
     /// Prints a line per look: microseconds since 1970, how long the query took, events still awaited, the age of the oldest
     #[arg(long)]
     looks: bool,
@@ -86,6 +88,7 @@ pub async fn run(options: &Options) -> Result<()> {
         rate: options.rate,
         events: events(options),
         start_micros: start,
+        batching: options.batching,
     })?;
     let (mut samples, checkpoints) = sample(&client, options, start).await?;
     tokio::task::spawn_blocking(move || producer.wait()).await??;

@@ -36,6 +36,21 @@ pub struct Options {
     /// When event 0 is due, in microseconds since 1970
     #[arg(long)]
     pub start_micros: i64,
+    #[command(flatten)]
+    pub batching: Batching,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Batching {
+    /// How long the producer gathers events for a batch, which is part of their age [default: that of Kafka's clients]
+    #[arg(long, default_value_t = Batching::default().linger_ms)]
+    pub linger_ms: f64,
+}
+
+impl Default for Batching {
+    fn default() -> Batching {
+        Batching { linger_ms: 5.0 }
+    }
 }
 
 /// That process, seen from the one that measures; killed if it is still there when this is dropped.
@@ -52,6 +67,7 @@ impl Producer {
             ("--events", options.events as i64),
             ("--start-micros", options.start_micros),
         ];
+        command.args(["--linger-ms", &options.batching.linger_ms.to_string()]);
         for (name, value) in numbers {
             command.args([name.to_string(), value.to_string()]);
         }
@@ -84,8 +100,7 @@ pub fn due_micros(i: u64, rate: u64) -> i64 {
 
 pub fn run(options: &Options) -> Result<()> {
     let mut config = ClientConfig::new();
-    // An event must not wait in the client: the figure is about what comes after.
-    config.set("bootstrap.servers", &options.bootstrap).set("linger.ms", "0.5").set("acks", "1");
+    config.set("bootstrap.servers", &options.bootstrap).set("linger.ms", options.batching.linger_ms.to_string()).set("acks", "1");
     let producer: BaseProducer = config.create()?;
     let clock = SystemClock;
     let mut line = String::with_capacity(64);

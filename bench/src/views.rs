@@ -126,6 +126,7 @@ async fn empty(options: &Options, broker: Broker) -> Result<Broker> {
         rate: EMPTY_RATE,
         events: EMPTY_RATE * (options.seconds + 2 * WARM_UP.as_secs()),
         start_micros: SystemClock.now().micros(),
+        batching: producer::Batching::default(),
     })?;
     tokio::time::sleep(WARM_UP).await;
     let records = "SELECT records FROM eddyline.sources";

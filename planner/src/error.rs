@@ -1,6 +1,7 @@
 //! Turns the errors of the parser and of DataFusion into `SqlError`: SQLSTATE, a lower-case primary
 //! line, a hint with the nearest name, and a position in characters of the text as the client sent it.
 
+pub use crate::functions::error::into_datafusion;
 use crate::functions::words::in_postgres_words;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::ast::Ident;
@@ -254,9 +255,4 @@ fn clone_arrow(error: &datafusion::arrow::error::ArrowError) -> SqlError {
 
 fn first_line(message: &str) -> &str {
     message.lines().next().unwrap_or_default()
-}
-
-/// Our error inside DataFusion's, for the traits we implement for it.
-pub fn into_datafusion(error: SqlError) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

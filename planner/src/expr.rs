@@ -132,7 +132,7 @@ impl Converter<'_> {
             return Ok(clock);
         }
         if let (Some(op), [left, right]) = (functions::checked::operator(name), call.args.as_slice()) {
-            return Ok(binary_of(op, self.convert(left)?, self.convert(right)?));
+            return Ok(binary_of(binary_op(op)?, self.convert(left)?, self.convert(right)?));
         }
         if call.func.signature().volatility == Volatility::Volatile {
             return Err(SqlError::unsupported(format!("function {name}() is not supported in a materialized view"))

@@ -8,7 +8,8 @@ use crate::error::fold;
 use crate::parse::Parsed;
 use crate::parse::ast::{Ast, CreateFunction};
 use crate::settings::Settings;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use crate::walk::Walk;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::Expr as DfExpr;
 use datafusion::sql::sqlparser::ast::{Expr, GroupByExpr, Query, SelectItem, SetExpr};
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
@@ -135,7 +136,7 @@ fn not_an_expression() -> SqlError {
 /// What a value of one row cannot be computed by.
 fn check_body(body: &DfExpr) -> Result<()> {
     let mut found = None;
-    let walked = body.apply(|e| {
+    let walked = body.each(|e| {
         found = match e {
             DfExpr::AggregateFunction(_) => Some("an aggregate"),
             DfExpr::WindowFunction(_) => Some("a window function"),

@@ -11,11 +11,10 @@
 //!   `casts` serve both
 //! - `forgetting`: what a job that forgets state asks of those it reads
 //! - `explain`: every stage as text
-//! - `statement`: what comes out
+//! - `statement`: what comes out; `walk`: how trees are walked
 
 mod alter;
 mod bind;
-pub mod casts;
 pub mod catalog;
 mod check;
 mod create;
@@ -27,7 +26,6 @@ pub mod explain;
 mod expr;
 mod forgetting;
 mod function;
-pub mod functions;
 mod keyed;
 mod lower;
 mod optimize;
@@ -45,6 +43,8 @@ mod types;
 pub use catalog::{Catalog, Relation, RelationKind};
 pub use create::table_plan;
 pub use described::FormatRequest;
+pub use eddyline_functions::{self as functions, casts};
+pub use eddyline_walk as walk;
 pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scalar};
 pub use keyed::keyed_plan;
 pub use lower::StateTableIds;

@@ -18,7 +18,8 @@ use crate::query::Context;
 use crate::settings::{OF_JOBS, Settings};
 use crate::sink::create_sink;
 use crate::statement::{ObjectKind, OnConflict, Planned, Query, Returning, Show, StreamingQuery};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use crate::walk::{Walk, WalkPlan};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
@@ -301,7 +302,7 @@ pub fn parameter_types(planned: &Planned) -> Vec<SqlType> {
         }
     };
     let mut visit = |expr: &DfExpr, fallback: Option<SqlType>| {
-        let _ = expr.apply(|e| {
+        let _ = expr.each(|e| {
             // A parameter that is cast at once has the type it is cast to.
             if let DfExpr::Cast(Cast { expr, field }) = e
                 && let DfExpr::Placeholder(placeholder) = expr.as_ref()
@@ -317,9 +318,9 @@ pub fn parameter_types(planned: &Planned) -> Vec<SqlType> {
         });
     };
     for plan in plans(planned) {
-        let _ = plan.apply_with_subqueries(|node| {
+        let _ = plan.each_with_subqueries(|node| {
             let fallback = matches!(node, LogicalPlan::Limit(_)).then_some(SqlType::BigInt);
-            node.apply_expressions(|expr| {
+            node.each_own(|expr| {
                 visit(expr, fallback.clone());
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -395,7 +396,7 @@ fn fill_returning(returning: &mut Option<Returning>, values: &[ScalarValue]) -> 
 /// Puts values in the place of the parameters of expressions outside of any plan.
 fn fill<'a>(exprs: impl Iterator<Item = &'a mut DfExpr>, values: &[ScalarValue]) -> Result<()> {
     for expr in exprs {
-        let filled = std::mem::take(expr).transform_up(|e| match &e {
+        let filled = std::mem::take(expr).up(|e| match &e {
             DfExpr::Placeholder(placeholder) => match number(&placeholder.id).and_then(|n| values.get(n - 1)) {
                 Some(value) => Ok(Transformed::yes(DfExpr::Literal(value.clone(), None))),
                 None => Ok(Transformed::no(e)),

@@ -9,6 +9,7 @@ use crate::parse::Parsed;
 use crate::parse::ast::Ast;
 use crate::settings::Settings;
 use crate::statement::Query;
+use crate::walk::WalkPlan;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -64,7 +65,7 @@ impl<'a> Context<'a> {
 /// The user relations that a plan scans, subqueries included.
 pub fn relations_of(plan: &LogicalPlan, catalog: &dyn Catalog) -> Vec<RelationId> {
     let mut relations = Vec::new();
-    let _ = plan.apply_with_subqueries(|node| {
+    let _ = plan.each_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && scan.table_name.schema() == Some("public")
             && let Some(relation) = catalog.relation(Some("public"), scan.table_name.table())

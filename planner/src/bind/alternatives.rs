@@ -9,9 +9,9 @@ use super::matching::{cannot_be_matched, check_operands, go_together, is_text_li
 use super::operands::typed_as;
 use super::outer;
 use super::set_operations::is_set_operation;
-use crate::functions::checked::schema_of_inputs;
+use crate::walk::{Walk, WalkPlan};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, Placeholder, ScalarFunction, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -24,22 +24,21 @@ use std::sync::Arc;
 
 pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let mut any = false;
-    outer::transform_up(plan, |node| {
-        let node = node.transform_data(of_node)?;
+    outer::transform_up(plan, |node, schema| {
+        let node = node.transform_data(|node| of_node(node, schema))?;
         // A column's type may be that of what was a literal, for all nodes above.
         any |= node.transformed;
         if any { recomputed(node.data) } else { Ok(node.data) }
     })
 }
 
-fn of_node(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
-    let schema = schema_of_inputs(&node)?;
+fn of_node(node: LogicalPlan, schema: &DFSchema) -> DfResult<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     let sorts = matches!(node, LogicalPlan::Sort(_));
-    let node = node.map_expressions(|expr| {
+    let node = node.map_own(|expr| {
         let name = names.save(&expr);
-        let typed = in_expr(expr, &schema)?;
-        let typed = if sorts { typed.transform_data(|e| sorted(e, &schema))? } else { typed };
+        let typed = in_expr(expr, schema)?;
+        let typed = if sorts { typed.transform_data(|e| sorted(e, schema))? } else { typed };
         Ok(typed.update_data(|e| name.restore(e)))
     })?;
     node.transform_data(of_set_operation)
@@ -126,7 +125,7 @@ fn with_settled(plan: &LogicalPlan, columns: &[Settled]) -> DfResult<LogicalPlan
 }
 
 pub fn in_expr(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    expr.transform_up(|e| {
+    expr.up(|e| {
         let mut typing = Typing { schema, changed: false };
         let typed = typing.typed(e)?;
         Ok(Transformed::new_transformed(typed, typing.changed))

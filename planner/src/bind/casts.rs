@@ -7,8 +7,9 @@ use crate::error::into_datafusion;
 use crate::expr::call;
 use crate::functions::checked::rewrite_expressions;
 use crate::functions::text_types;
+use crate::walk::Walk;
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::{Between, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
@@ -33,11 +34,11 @@ pub(super) const COMPARISONS: &[Operator] = &[
 ];
 
 pub fn in_plan(plan: LogicalPlan, zone: &str) -> DfResult<LogicalPlan> {
-    rewrite_expressions(plan, &|e, schema| e.transform_up(|e| one(e, schema, zone)))
+    rewrite_expressions(plan, &|e, schema| e.up(|e| one(e, schema, zone)))
 }
 
 pub fn in_expr(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Expr> {
-    expr.transform_up(|e| one(e, schema, zone)).map(|t| t.data)
+    expr.up(|e| one(e, schema, zone)).map(|t| t.data)
 }
 
 fn one(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {

@@ -4,6 +4,7 @@
 use super::rewrite::{arguments, call, cast, string_expr};
 use crate::error::fold;
 use crate::functions::ARRAY_OF_ROWS;
+use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::*;
 
 /// What `regclass` and kin are here: functions of the server's registry, from name to oid and back.
@@ -29,7 +30,7 @@ pub fn rewrite_select(select: &mut Select) {
             }
         }
     }
-    let _ = visit_expressions_mut(select, |expr| {
+    sql::expressions_mut(select, |expr| {
         if let Expr::CompoundIdentifier(parts) = expr
             && let [qualifier, column] = parts.as_slice()
             && fold(column) == "tableoid"
@@ -37,7 +38,6 @@ pub fn rewrite_select(select: &mut Select) {
         {
             *expr = call("eddyline_regclass", vec![string_expr(relation)]);
         }
-        std::ops::ControlFlow::<()>::Continue(())
     });
 }
 

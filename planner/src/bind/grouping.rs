@@ -5,6 +5,7 @@ use super::columns::{Known, Named, factors, own_name};
 use super::{aggregates, names};
 use crate::catalog::{Catalog, RelationKind};
 use crate::error::fold;
+use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::*;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -120,13 +121,13 @@ impl Table {
                 }
                 SelectItem::Wildcard(_) => self.columns.iter().for_each(|column| columns.note(column)),
                 other => {
-                    let _ = Visit::visit(other, &mut columns);
+                    let _ = sql::visit(other, &mut columns);
                 }
             }
         }
-        let _ = Visit::visit(&select.having, &mut columns);
+        let _ = sql::visit(&select.having, &mut columns);
         for by in order.iter().filter(|by| !is_output(&by.expr)) {
-            let _ = Visit::visit(&by.expr, &mut columns);
+            let _ = sql::visit(&by.expr, &mut columns);
         }
         columns.named.into_iter().cloned().collect()
     }

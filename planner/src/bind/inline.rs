@@ -1,13 +1,14 @@
 //! Calls of users' functions become their expressions. It happens on bound expressions, where a column is a column whatever it is
 //! called, so an argument cannot be taken for something of the same name.
 
+use super::user::UserFunction;
 use super::{Binder, rewrite};
 use crate::catalog::SqlFunction;
 use crate::error::too_deep;
 use crate::function::body_expression;
-use crate::functions::UserFunction;
 use crate::functions::checked::rewrite_expressions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use crate::walk::Walk;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, when};
@@ -21,11 +22,11 @@ const PARTS_MAX: usize = 20_000;
 impl Binder<'_> {
     /// Replaces the calls in a bound plan.
     pub(super) fn inline_plan(&self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
-        rewrite_expressions(plan, &|expr, schema| expr.transform_up(|e| self.inline_call(e, schema)))
+        rewrite_expressions(plan, &|expr, schema| expr.up(|e| self.inline_call(e, schema)))
     }
 
     pub(super) fn inline_expr(&self, expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
-        Ok(expr.transform_up(|e| self.inline_call(e, schema))?.data)
+        Ok(expr.up(|e| self.inline_call(e, schema))?.data)
     }
 
     fn inline_call(&self, expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
@@ -39,7 +40,7 @@ impl Binder<'_> {
             return Err(crate::error::into_datafusion(too_deep()));
         }
         let name = |i: usize| argument_name(function, i);
-        let inlined = body.transform_up(|part| {
+        let inlined = body.up(|part| {
             let at = match &part {
                 Expr::Column(column) => (0..args.len()).find(|i| column.name == name(*i)),
                 Expr::Placeholder(placeholder) => placeholder.id.strip_prefix('$').and_then(|n| n.parse::<usize>().ok()?.checked_sub(1)),
@@ -73,7 +74,7 @@ impl Binder<'_> {
             if e.detail.is_some() { e } else { e.with_detail(detail) }
         };
         let body = binder.expr(&body_expression(&function.body)?, &schema).map_err(in_function)?;
-        body.apply(|e| match e {
+        body.each(|e| match e {
             Expr::Placeholder(p)
                 if !p.id.strip_prefix('$').is_some_and(|n| n.parse().is_ok_and(|n: usize| (1..=types.len()).contains(&n))) =>
             {
@@ -105,7 +106,7 @@ fn typed(expr: Expr, ty: &SqlType, schema: &DFSchema) -> Expr {
 
 fn parts(expr: &Expr) -> DfResult<usize> {
     let mut count = 0;
-    expr.apply(|_| {
+    expr.each(|_| {
         count += 1;
         Ok(TreeNodeRecursion::Continue)
     })?;

@@ -1,21 +1,22 @@
 //! The expressions of a query's own level: those of the queries inside it are left out. It does not know what is done with them.
 
-use datafusion::sql::sqlparser::ast::{Expr, Query, VisitMut, VisitorMut};
+use crate::walk::sql::{self, Tree};
+use datafusion::sql::sqlparser::ast::{Expr, Query, VisitorMut};
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 /// Each expression before those inside it.
-pub fn before<T: VisitMut>(tree: &mut T, visit: impl FnMut(&mut Expr)) {
+pub fn before(tree: &mut impl Tree, visit: impl FnMut(&mut Expr)) {
     go(tree, visit, |_| ());
 }
 
 /// Each expression after those inside it.
-pub fn after<T: VisitMut>(tree: &mut T, visit: impl FnMut(&mut Expr)) {
+pub fn after(tree: &mut impl Tree, visit: impl FnMut(&mut Expr)) {
     go(tree, |_| (), visit);
 }
 
-fn go<T: VisitMut>(tree: &mut T, before: impl FnMut(&mut Expr), after: impl FnMut(&mut Expr)) {
-    let ControlFlow::Continue(()) = VisitMut::visit(tree, &mut Level { before, after, depth: 0 });
+fn go(tree: &mut impl Tree, before: impl FnMut(&mut Expr), after: impl FnMut(&mut Expr)) {
+    let ControlFlow::Continue(()) = sql::visit_mut(tree, &mut Level { before, after, depth: 0 });
 }
 
 struct Level<B, A> {

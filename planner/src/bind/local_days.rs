@@ -7,8 +7,9 @@ use crate::expr::call;
 use crate::functions::checked::schema_of_inputs;
 use crate::functions::{INTERVAL_CLOCK, INTERVAL_DAYS};
 use crate::optimize::fold_constant;
+use crate::walk::{Walk, WalkPlan};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -21,15 +22,15 @@ pub fn in_plan(plan: LogicalPlan, zone: &str, mode: Mode) -> DfResult<LogicalPla
     if is_of_instants(zone) {
         return Ok(plan);
     }
-    let moved = plan.transform_up_with_subqueries(|node| {
+    let moved = plan.up_with_subqueries(|node| {
         if mode == Mode::Streaming && !matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_)) {
             return Ok(Transformed::no(node));
         }
         let schema = schema_of_inputs(&node)?;
         let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
+        node.map_own(|expr| {
             let name = names.save(&expr);
-            Ok(expr.transform_up(|e| moved(e, &schema, zone))?.update_data(|e| name.restore(e)))
+            Ok(expr.up(|e| moved(e, &schema, zone))?.update_data(|e| name.restore(e)))
         })
     });
     moved.map(|t| t.data)
@@ -39,7 +40,7 @@ pub fn in_expr(expr: Expr, schema: &DFSchema, zone: &str, mode: Mode) -> DfResul
     if mode == Mode::Streaming || is_of_instants(zone) {
         return Ok(expr);
     }
-    expr.transform_up(|e| moved(e, schema, zone)).map(|t| t.data)
+    expr.up(|e| moved(e, schema, zone)).map(|t| t.data)
 }
 
 fn is_of_instants(zone: &str) -> bool {

@@ -3,6 +3,7 @@
 
 use super::set_operations::is_set_operation;
 use crate::error::into_datafusion;
+use crate::walk::WalkPlan;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, JoinType, Result as DfResult, ScalarValue};
@@ -66,7 +67,7 @@ pub fn check_operands(operator: impl fmt::Display, left: (&Expr, &Field), right:
 
 /// Checks the set operations of a bound plan, and joins that name columns of both sides (USING).
 pub fn check(plan: &LogicalPlan) -> DfResult<()> {
-    plan.apply_with_subqueries(|node| {
+    plan.each_with_subqueries(|node| {
         match node {
             LogicalPlan::Union(union) => {
                 for other in &union.inputs[1..] {

@@ -6,6 +6,7 @@ use super::columns::{Known, Named};
 use super::rewrite::call;
 use super::{level, names};
 use crate::error::fold;
+use crate::walk::sql::Tree;
 use datafusion::sql::sqlparser::ast::*;
 use std::collections::HashMap;
 
@@ -185,7 +186,7 @@ fn replace_in(select: &mut Select, order: &mut [OrderByExpr], merged: &HashMap<S
 }
 
 /// A name in a subquery may be a column of its own.
-fn replace<T: VisitMut>(tree: &mut T, merged: &HashMap<String, Expr>) {
+fn replace(tree: &mut impl Tree, merged: &HashMap<String, Expr>) {
     level::after(tree, |expr| {
         if let Expr::Identifier(ident) = expr
             && let Some(value) = merged.get(&fold(ident))

@@ -34,15 +34,16 @@ mod spellings;
 mod spread;
 mod subqueries;
 mod unnest;
+mod user;
 pub mod window;
 
 use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind};
 use crate::error::{SourceText, from_datafusion, into_datafusion, nearest};
 use crate::expr;
-use crate::functions::UserFunction;
 use crate::plan::Expr as PlanExpr;
 use crate::settings::Settings;
 use crate::types::SqlTypes;
+use crate::walk::binder;
 use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
@@ -52,7 +53,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF};
-use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
@@ -64,6 +65,7 @@ pub use casts::stored;
 pub use inline::rewrite_names;
 pub use names::{of_query as query_names, resolve as resolve_names};
 pub use rewrite::{Found, call, cast};
+use user::UserFunction;
 
 /// What scans of user relations stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,11 +188,10 @@ impl<'a> Binder<'a> {
         if target.is_some() {
             literals::keep_in_values(&mut query);
         }
-        let found = rewrite::rewrite(&mut query, self.catalog, &self.settings.time_zone, self.text)?;
+        let found = rewrite::rewrite(query.as_mut(), self.catalog, &self.settings.time_zone, self.text)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
-        let planner = SqlToRel::new(self);
-        let plan = planner.sql_statement_to_plan_with_context(Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
+        let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
         let plan = asof::rewrite(plan).map_err(|e| self.error(e))?;
@@ -212,7 +213,7 @@ impl<'a> Binder<'a> {
         let zone = &self.settings.time_zone;
         rewrite::rewrite(&mut expr, self.catalog, zone, self.text)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
-        let bound = SqlToRel::new(self).sql_to_expr(expr, schema, &mut context);
+        let bound = binder::expr(self, expr, schema, &mut context);
         let inlined = bound.and_then(|e| self.inline_expr(e, schema));
         let typed = inlined.and_then(|e| alternatives::in_expr(e, schema));
         let cast = typed.and_then(|e| casts::in_expr(e.data, schema, zone));

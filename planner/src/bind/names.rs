@@ -4,12 +4,12 @@
 use super::aggregates::is_aggregate;
 use crate::catalog::Catalog;
 use crate::error::fold;
+use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, TrimWhereField, visit_expressions,
+    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, TrimWhereField,
 };
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
 
 /// What an expression's column is called without AS.
 pub fn of_expr(expr: &Expr) -> String {
@@ -207,9 +207,8 @@ fn ordered_otherwise(select: &Select, order: &[OrderByExpr], catalog: &dyn Catal
     let mut ordered: HashSet<String> = HashSet::new();
     let is_item = |expr: &Expr| plain_column(expr).is_none() && select.projection.iter().any(|item| item_expr(item) == Some(expr));
     for by in order.iter().filter(|by| !is_item(&by.expr) && !has_aggregate(&by.expr, catalog)) {
-        let _ = visit_expressions(&by.expr, |expr| {
+        sql::expressions(&by.expr, |expr| {
             ordered.extend(plain_column(expr).and_then(|(qualifier, name)| qualifier.map(|_| name)));
-            ControlFlow::<()>::Continue(())
         });
     }
     let is_computed =
@@ -226,12 +225,7 @@ fn item_expr(item: &SelectItem) -> Option<&Expr> {
 }
 
 fn has_aggregate(expr: &Expr, catalog: &dyn Catalog) -> bool {
-    let mut found = false;
-    let _ = visit_expressions(expr, |part| {
-        found |= matches!(part, Expr::Function(function) if is_aggregate(function, catalog));
-        ControlFlow::<()>::Continue(())
-    });
-    found
+    sql::any(expr, |part| matches!(part, Expr::Function(function) if is_aggregate(function, catalog)))
 }
 
 /// Gives a subquery's columns their names from outside, where `keep_apart` takes them away inside.

@@ -13,6 +13,7 @@ use super::{
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
 use crate::types;
+use crate::walk::sql::{self, Tree};
 use datafusion::sql::sqlparser::ast::*;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 use eddyline_common::{Result, SqlError, SqlState};
@@ -34,9 +35,9 @@ pub struct Found {
 }
 
 /// Rewrites a query (or any other tree with queries in it) in place.
-pub fn rewrite<T: VisitMut>(tree: &mut T, catalog: &dyn Catalog, zone: &str, text: Option<&SourceText>) -> Result<Found> {
+pub fn rewrite(tree: &mut impl Tree, catalog: &dyn Catalog, zone: &str, text: Option<&SourceText>) -> Result<Found> {
     let mut rewriter = Rewriter { catalog, zone, ctes: Ctes::default(), scopes: Vec::new(), matching: 0, found: Found::default() };
-    match tree.visit(&mut rewriter) {
+    match sql::visit_mut(tree, &mut rewriter) {
         ControlFlow::Continue(()) => Ok(rewriter.found),
         ControlFlow::Break(broken) => Err(match text {
             Some(text) => text.at(broken.0, broken.1),
@@ -449,13 +450,12 @@ fn session_keys(group: &[Expr], at: usize, items: &[SelectItem]) -> Result<Vec<E
             }
             other => other.clone(),
         };
-        let _ = visit_expressions_mut(&mut key, |part| {
+        sql::expressions_mut(&mut key, |part| {
             if let Expr::CompoundIdentifier(parts) = part
                 && let Some(last) = parts.pop()
             {
                 *part = Expr::Identifier(last);
             }
-            ControlFlow::<()>::Continue(())
         });
         Ok(key)
     };
@@ -480,12 +480,5 @@ fn window_input(factor: &TableFactor) -> (Expr, Option<TableAlias>) {
 }
 
 fn uses_window_time(select: &Select) -> bool {
-    let mut found = false;
-    let _ = visit_expressions(select, |e| {
-        if let Expr::Function(f) = e {
-            found |= spellings::is_window_time(&f.name.to_string().to_lowercase());
-        }
-        ControlFlow::<()>::Continue(())
-    });
-    found
+    sql::any(select, |e| matches!(e, Expr::Function(f) if spellings::is_window_time(&f.name.to_string().to_lowercase())))
 }

@@ -3,6 +3,7 @@
 //! counts as SQL says (DataFusion's own plan is a semi join, which does not), and a view needs no operator of its own.
 
 use crate::functions::registry;
+use crate::walk::WalkPlan;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, JoinType, NullEquality, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
@@ -17,7 +18,7 @@ const RIGHT: &str = "__set_right";
 
 /// Replaces every set operation of a bound plan.
 pub fn rewrite(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(|node| match &node {
+    let plan = plan.up_with_subqueries(|node| match &node {
         LogicalPlan::Join(join) if is_set_operation(join) => Ok(Transformed::yes(grouped(join)?)),
         _ => Ok(Transformed::no(node)),
     })?;

@@ -5,6 +5,7 @@
 use super::rewrite::{arguments, call, cast, string_expr};
 use crate::error::fold;
 use crate::functions::ENTRIES;
+use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::*;
 
 /// Functions whose result is a list here and a set in PostgreSQL.
@@ -128,12 +129,7 @@ fn unnamed(args: &[FunctionArg]) -> Option<Vec<Expr>> {
 }
 
 fn names_column(expr: &Expr) -> bool {
-    let mut found = false;
-    let _ = visit_expressions(expr, |e| {
-        found |= matches!(e, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-        std::ops::ControlFlow::<()>::Continue(())
-    });
-    found
+    sql::any(expr, |e| matches!(e, Expr::Identifier(_) | Expr::CompoundIdentifier(_)))
 }
 
 /// The columns of a call in FROM: each a list unnested beside the others, under its name from the alias.

@@ -1,7 +1,8 @@
 //! Joins with the elements of a row's own lists: `FROM t, UNNEST(t.list) AS u(x)` and kin. The binder makes them a join with a subquery that
 //! names columns of its left side; as nothing but lists is read there, the left rows themselves are unnested, and no join is left.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use crate::walk::{Walk, WalkPlan};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 const CARRIED: &str = "__carried_";
 
 pub fn rewrite(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|node| match &node {
+    let rewritten = plan.up_with_subqueries(|node| match &node {
         LogicalPlan::Join(join) => match unnested(join)? {
             Some(plan) => Ok(Transformed::yes(plan)),
             None => Ok(Transformed::no(node)),
@@ -116,7 +117,7 @@ impl Carried<'_> {
     /// An expression whose references to the left side are to columns that are carried.
     fn inner(&self, e: Expr) -> DfResult<Option<Expr>> {
         let mut known = true;
-        let replaced = e.transform_up(|e| match &e {
+        let replaced = e.up(|e| match &e {
             Expr::OuterReferenceColumn(_, column) => match self.schema.maybe_index_of_column(column) {
                 Some(at) => Ok(Transformed::yes(self.column(at))),
                 None => {

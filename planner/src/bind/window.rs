@@ -9,6 +9,7 @@ use crate::error::{fold, into_datafusion, suggest};
 use crate::expr::call;
 use crate::functions::{CUMULATE_ENDS, HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
 use crate::plan::WindowKind;
+use crate::walk::WalkPlan;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, Diagnostic, Result as DfResult, ScalarValue, Span};
@@ -156,7 +157,7 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
 
 /// Replaces every window node by what DataFusion can run.
 pub fn expand(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let plan = plan.transform_up_with_subqueries(|node| match &node {
+    let plan = plan.up_with_subqueries(|node| match &node {
         LogicalPlan::Extension(Extension { node: extension }) => {
             let any = extension.as_any();
             if any.downcast_ref::<MatchRecognize>().is_some() {

@@ -10,7 +10,8 @@ use crate::optimize;
 use crate::parse::select_all_from;
 use crate::query::Context;
 use crate::statement::Returning;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use crate::walk::Walk;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column as DfColumn, DFSchema};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
@@ -80,7 +81,7 @@ fn over_stored(plan: &LogicalPlan, first: usize) -> Result<(Vec<Expr>, usize)> {
 }
 
 fn inline(expr: &Expr, schema: &DFSchema, inputs: &[Expr]) -> Result<Expr> {
-    let inlined = expr.clone().unalias_nested().data.transform_up(|e| match e {
+    let inlined = expr.clone().unalias_nested().data.up(|e| match e {
         Expr::Column(column) => Ok(Transformed::yes(inputs[schema.index_of_column(&column)?].clone())),
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_) => Err(into_datafusion(refused())),
         other => Ok(Transformed::no(other)),

@@ -7,14 +7,15 @@ use super::calls::{takes_order_by, unaliased};
 use crate::bind::RelationSource;
 use crate::bind::window::{WINDOW_COLUMNS, WindowAssign};
 use crate::functions::registry;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use crate::walk::Walk;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, Extension, LogicalPlan, LogicalPlanBuilder, lit};
 
 pub fn prepare(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    Ok(plan.transform_up(rewrite)?.data)
+    Ok(plan.up(rewrite)?.data)
 }
 
 fn rewrite(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {

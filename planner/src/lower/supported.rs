@@ -2,7 +2,8 @@
 //! wrote. One sentence names the construct, a hint says what to do instead.
 
 use crate::optimize::correlation::first_misread;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use crate::walk::{Walk, WalkPlan};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
@@ -15,10 +16,10 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
         None => Ok(()),
     });
     misread.map_err(|e| crate::error::from_datafusion(e, None))?;
-    let checked = plan.apply_with_subqueries(|node| {
+    let checked = plan.each_with_subqueries(|node| {
         node_supported(node)?;
-        node.apply_expressions(|expr| {
-            expr.apply(|e| {
+        node.each_own(|expr| {
+            expr.each(|e| {
                 expr_supported(e)?;
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -69,7 +70,7 @@ fn embedded_supported(condition: &Expr) -> DfResult<()> {
             embedded_supported(&binary.right)
         }
         Expr::InSubquery(subquery) if !subquery.negated => Ok(()),
-        other if other.exists(|e| Ok(matches!(e, Expr::InSubquery(_))))? => {
+        other if other.any(|e| matches!(e, Expr::InSubquery(_))) => {
             refused("NOT IN (SELECT ...), or IN (SELECT ...) within another expression than AND and OR,", "Use EXISTS or NOT EXISTS.")
         }
         _ => Ok(()),
@@ -78,12 +79,12 @@ fn embedded_supported(condition: &Expr) -> DfResult<()> {
 
 /// Refuses subqueries that no join stands for, on the optimised plan.
 pub fn check_unnested(plan: &LogicalPlan) -> Result<()> {
-    let checked = plan.apply(|node| {
+    let checked = plan.each(|node| {
         if matches!(node, LogicalPlan::Subquery(_)) {
             refused("this lateral subquery", SUBQUERY_HINT)?;
         }
-        node.apply_expressions(|expr| {
-            expr.apply(|e| {
+        node.each_own(|expr| {
+            expr.each(|e| {
                 match e {
                     Expr::ScalarSubquery(_) => refused("this scalar subquery", SUBQUERY_HINT)?,
                     Expr::InSubquery(_) => refused("IN (SELECT ...) in this place", SUBQUERY_HINT)?,

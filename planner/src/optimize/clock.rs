@@ -3,7 +3,8 @@
 
 use crate::expr::is_clock_function;
 use crate::functions::OfArrival;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use crate::walk::{Walk, WalkPlan};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, ScalarUDF, SubqueryAlias};
@@ -17,9 +18,9 @@ const ARRIVAL: &str = "__arrival";
 
 /// Before the rules: a condition on a column that is when the row came is none on the present time.
 pub fn fix_arrivals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let fixed = plan.transform_up_with_subqueries(|node| {
+    let fixed = plan.up_with_subqueries(|node| {
         let LogicalPlan::Projection(Projection { expr, input, schema, .. }) = node else { return Ok(Transformed::no(node)) };
-        let exprs = expr.into_iter().map(|e| e.transform_up(of_arrival)).collect::<DfResult<Vec<_>>>()?;
+        let exprs = expr.into_iter().map(|e| e.up(of_arrival)).collect::<DfResult<Vec<_>>>()?;
         let any = exprs.iter().any(|e| e.transformed);
         let projection = Projection::try_new_with_schema(exprs.into_iter().map(|e| e.data).collect(), input, schema)?;
         Ok(Transformed::new_transformed(LogicalPlan::Projection(projection), any))
@@ -43,7 +44,7 @@ pub fn settle(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 
 /// What reads the clock is no common subexpression of a condition, which is solved for the time as a whole.
 fn inline(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let inlined = plan.transform_up(|node| {
+    let inlined = plan.up(|node| {
         let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::no(node)) };
         let mut common = HashMap::new();
         let input = without_common(&filter.input, &mut common)?;
@@ -82,7 +83,7 @@ fn without_common(plan: &LogicalPlan, common: &mut HashMap<String, Expr>) -> DfR
 }
 
 fn in_place(e: Expr, common: &HashMap<String, Expr>) -> DfResult<Expr> {
-    let replaced = e.transform_up(|e| match &e {
+    let replaced = e.up(|e| match &e {
         Expr::Column(column) => Ok(common.get(&column.name).cloned().map_or_else(|| Transformed::no(e.clone()), Transformed::yes)),
         _ => Ok(Transformed::no(e)),
     });
@@ -92,14 +93,14 @@ fn in_place(e: Expr, common: &HashMap<String, Expr>) -> DfResult<Expr> {
 /// Without common subexpressions that read the clock for nobody: a condition that was moved further down leaves them.
 fn without_unused(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let mut used: HashSet<String> = HashSet::new();
-    plan.apply(|node| {
-        node.apply_expressions(|e| {
+    plan.each(|node| {
+        node.each_own(|e| {
             used.extend(e.column_refs().into_iter().map(|column| column.name.clone()));
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
     let is_unused = |e: &Expr| matches!(e, Expr::Alias(a) if a.name.starts_with(COMMON) && !used.contains(&a.name)) && reads_clock(e);
-    let without = plan.transform_up(|node| {
+    let without = plan.up(|node| {
         let LogicalPlan::Projection(projection) = &node else { return Ok(Transformed::no(node)) };
         let kept: Vec<Expr> = projection.expr.iter().filter(|e| !is_unused(e)).cloned().collect();
         if kept.len() == projection.expr.len() {
@@ -113,14 +114,14 @@ fn without_unused(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 /// When a row came is put down below a condition on the present time: that takes the row back later, as it was.
 fn below_conditions(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let mut next = 0;
-    let moved = plan.transform_up(|node| {
+    let moved = plan.up(|node| {
         let LogicalPlan::Projection(projection) = &node else { return Ok(Transformed::no(node)) };
         if !projection.expr.iter().any(reads_clock) || !has_condition(&projection.input) {
             return Ok(Transformed::no(node));
         }
         let mut arrivals: Vec<Expr> = Vec::new();
         for e in &projection.expr {
-            e.apply(|e| {
+            e.each(|e| {
                 if is_clock(e) && !arrivals.contains(e) {
                     arrivals.push(e.clone());
                 }
@@ -133,7 +134,7 @@ fn below_conditions(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         let carried = last_columns(&input, named.len());
         let mut exprs = Vec::with_capacity(projection.expr.len());
         for (e, (qualifier, field)) in projection.expr.iter().zip(projection.schema.iter()) {
-            let replaced = e.clone().transform_up(|e| {
+            let replaced = e.clone().up(|e| {
                 Ok(match arrivals.iter().position(|arrival| *arrival == e) {
                     Some(at) => Transformed::yes(carried[at].clone()),
                     None => Transformed::no(e),
@@ -188,5 +189,5 @@ fn is_clock(e: &Expr) -> bool {
 }
 
 fn reads_clock(e: &Expr) -> bool {
-    e.exists(|e| Ok(is_clock(e))).unwrap_or(false)
+    e.any(is_clock)
 }

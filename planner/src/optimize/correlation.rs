@@ -2,8 +2,9 @@
 //! above everything that the subquery does with its rows: right for filters, projections and groups, but not for what looks at
 //! all rows of one outer row together, or makes a row of none. It does not know what is done with such a subquery instead.
 
+use crate::walk::{Walk, WalkPlan};
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::{Limit, SkipType};
 use datafusion::logical_expr::utils::enumerate_grouping_sets;
@@ -36,12 +37,12 @@ pub fn misread_expr(expr: &Expr) -> DfResult<Option<&'static str>> {
 /// The first such construct of a plan, subqueries of subqueries included.
 pub fn first_misread(plan: &LogicalPlan) -> DfResult<Option<&'static str>> {
     let mut found = None;
-    plan.apply_with_subqueries(|node| {
+    plan.each_with_subqueries(|node| {
         if let LogicalPlan::Subquery(Subquery { subquery, .. }) = node {
             found = found.or(misread(subquery, Place::Lateral)?);
         }
-        node.apply_expressions(|expr| {
-            expr.apply(|e| {
+        node.each_own(|expr| {
+            expr.each(|e| {
                 found = found.or(misread_expr(e)?);
                 Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })

@@ -9,7 +9,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use eddyline_planner::walk::{Walk, WalkPlan};
 
 use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, NullHandling, ParamValues, Result, ScalarValue, UnnestOptions};
 use datafusion::execution::context::SessionState;
@@ -42,12 +43,12 @@ pub fn physical(plan: LogicalPlan, state: Arc<SessionState>) -> Pin<Box<dyn Futu
             return state.create_physical_plan(&plan).await;
         }
         let plan = match correlation::first_misread(&plan)? {
-            Some(_) => plan.transform_down_with_subqueries(|node| by_rows(node, &state, Which::Misread))?.data.recompute_schema()?,
+            Some(_) => plan.down_with_subqueries(|node| by_rows(node, &state, Which::Misread))?.data.recompute_schema()?,
             None => plan,
         };
         match state.create_physical_plan(&plan).await {
             Err(_) if has_correlation(&plan)? => {
-                let plan = plan.transform_down(|node| by_rows(node, &state, Which::All))?.data.recompute_schema()?;
+                let plan = plan.down(|node| by_rows(node, &state, Which::All))?.data.recompute_schema()?;
                 state.create_physical_plan(&plan).await
             }
             planned => planned,
@@ -64,7 +65,7 @@ enum Which {
 
 fn has_correlation(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
-    plan.apply_with_subqueries(|node| {
+    plan.each_with_subqueries(|node| {
         found |= node.contains_outer_reference();
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
@@ -82,9 +83,9 @@ fn by_rows(node: LogicalPlan, state: &Arc<SessionState>, which: Which) -> Result
     };
     let schema = merge_schema(&node.inputs());
     let names = NamePreserver::new(&node);
-    node.map_expressions(|expr| {
+    node.map_own(|expr| {
         let name = names.save(&expr);
-        let rewritten = expr.transform_up(|e| match which == Which::All || correlation::misread_expr(&e)?.is_some() {
+        let rewritten = expr.up(|e| match which == Which::All || correlation::misread_expr(&e)?.is_some() {
             true => subquery_function(e, &schema, state),
             false => Ok(Transformed::no(e)),
         })?;
@@ -188,11 +189,11 @@ impl RowSubquery {
         state: &Arc<SessionState>,
     ) -> Result<Option<(Self, Vec<Expr>)>> {
         let mut outer: Vec<(Column, FieldRef)> = Vec::new();
-        let plan = plan.clone().transform_down_with_subqueries(|node| {
+        let plan = plan.clone().down_with_subqueries(|node| {
             let names = NamePreserver::new(&node);
-            node.map_expressions(|expr| {
+            node.map_own(|expr| {
                 let name = names.save(&expr);
-                let rewritten = expr.transform_up(|e| match e {
+                let rewritten = expr.up(|e| match e {
                     Expr::OuterReferenceColumn(field, column) if schema.has_column(&column) => {
                         let known = outer.iter().position(|(c, _)| *c == column);
                         let at = known.unwrap_or_else(|| {
@@ -268,7 +269,7 @@ impl RowSubquery {
         // With its field's metadata a constant is still known for a vector or a name.
         let values = arguments.into_iter().zip(&self.outer).map(|(v, f)| ScalarAndMetadata::new(v, Some(FieldMetadata::from(f.as_ref()))));
         let plan = self.plan.clone().replace_params_with_values(&ParamValues::List(values.collect()))?;
-        let plan = plan.transform_up(unwrap_settled)?.data;
+        let plan = plan.up(unwrap_settled)?.data;
         let batches = collect(physical(plan, self.state.clone()).await?, self.state.task_ctx()).await?;
         let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
         match self.yields {

@@ -2,7 +2,7 @@
 //! rules find nothing, and looking for it takes longer than a look-up by key does. It does not know what the plan reads.
 
 use datafusion::common::Result;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
@@ -12,6 +12,7 @@ use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use eddyline_planner::walk::{Walk, WalkPlan};
 use std::sync::Arc;
 
 /// In an order in which one pass does what can be done.
@@ -30,7 +31,7 @@ pub fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// Whether `rules` are all that the plan needs.
 pub fn reads_one_relation(plan: &LogicalPlan) -> Result<bool> {
     let mut one = true;
-    plan.apply(|node| {
+    plan.each(|node| {
         one &= match node {
             LogicalPlan::Projection(_)
             | LogicalPlan::Filter(_)
@@ -49,13 +50,13 @@ pub fn reads_one_relation(plan: &LogicalPlan) -> Result<bool> {
 
 fn no_subquery(node: &LogicalPlan) -> Result<bool> {
     let mut none = true;
-    node.apply_expressions(|expr| {
-        none &= !expr.exists(|e| {
-            Ok(matches!(
+    node.each_own(|expr| {
+        none &= !expr.any(|e| {
+            matches!(
                 e,
                 Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..)
-            ))
-        })?;
+            )
+        });
         Ok(if none { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(none)

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{LogicalPlan, TableSource};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{RelationId, Result, SqlError, SqlState, Timestamp};
 use eddyline_planner::plan::ChangelogMode;
+use eddyline_planner::walk::WalkPlan;
 use eddyline_planner::{Relation, RelationKind};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ fn unreadable(relation: &Relation) -> SqlError {
 
 /// Replaces every `RelationSource` in the plan, in its subqueries too.
 pub fn bind(plan: LogicalPlan, bindings: &Bindings) -> Result<LogicalPlan> {
-    let bound = plan.transform_down_with_subqueries(|node| match node {
+    let bound = plan.down_with_subqueries(|node| match node {
         LogicalPlan::TableScan(scan) => {
             let Some(source) = scan.source.downcast_ref::<RelationSource>() else {
                 return Ok(Transformed::no(LogicalPlan::TableScan(scan)));

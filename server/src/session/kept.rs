@@ -11,6 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use eddyline_common::{Result, SqlType};
 use eddyline_planner::Settings;
 use eddyline_planner::statement::{Planned, Query};
+use eddyline_planner::walk::WalkPlan;
 use std::sync::Arc;
 
 pub struct Kept {
@@ -51,7 +52,7 @@ impl Session {
 
 fn reads_relations_only(plan: &LogicalPlan) -> bool {
     let mut only = true;
-    let walked = plan.apply_with_subqueries(|node| {
+    let walked = plan.each_with_subqueries(|node| {
         only &= !matches!(node, LogicalPlan::TableScan(scan) if !scan.source.is::<RelationSource>());
         Ok(if only { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     });

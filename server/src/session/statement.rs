@@ -11,6 +11,7 @@ use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
 use eddyline_planner::statement::{ObjectKind, Planned, Query};
+use eddyline_planner::walk::{Walk, WalkPlan};
 use eddyline_planner::{Parsed, RelationKind, parameter_types};
 use std::sync::Arc;
 
@@ -318,11 +319,11 @@ fn explained(lines: Vec<String>) -> Outcome {
 }
 
 fn uses_set_config(query: &Query) -> bool {
-    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    use datafusion::common::tree_node::TreeNodeRecursion;
     let mut found = false;
-    let walked = query.plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|e| {
+    let walked = query.plan.each_with_subqueries(|node| {
+        node.each_own(|expr| {
+            expr.each(|e| {
                 found |= matches!(e, datafusion::logical_expr::Expr::ScalarFunction(f) if f.func.name() == "set_config");
                 Ok(TreeNodeRecursion::Continue)
             })

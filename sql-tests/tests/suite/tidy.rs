@@ -7,12 +7,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// What each part may depend on (ARCHITECTURE.md, "Where things live").
+/// What each part, by its folder, may depend on (ARCHITECTURE.md, "Where things live").
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
-    let all = vec!["common", "planner", "storage", "executor", "connectors", "server"];
+    let all = vec!["common", "walk", "functions", "planner", "storage", "executor", "connectors", "server"];
     BTreeMap::from([
         ("common", vec![]),
-        ("planner", vec!["common"]),
+        ("planner/walk", vec![]),
+        ("planner/functions", vec!["common", "walk"]),
+        ("planner", vec!["common", "functions", "walk"]),
         ("storage", vec!["common"]),
         ("executor", vec!["common", "storage", "planner"]),
         ("connectors", vec!["common"]),
@@ -50,6 +52,14 @@ fn dependencies(manifest: &toml::Table) -> Vec<String> {
 }
 
 #[test]
+fn no_part_is_overlooked() {
+    let manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let members: Vec<&str> = manifest["workspace"]["members"].as_array().unwrap().iter().map(|m| m.as_str().unwrap()).collect();
+    let mut unknown = members.iter().filter(|member| !allowed().contains_key(*member));
+    assert_eq!(unknown.next(), None);
+}
+
+#[test]
 fn no_dependency_is_overlooked() {
     let manifest = "[dependencies]\na = \"1\"\nb = { package = \"c\" }\n[dev-dependencies]\nd = \"1\"\n[build-dependencies]\ne = \"1\"\n\
                     [target.'cfg(unix)'.dependencies]\nf = \"1\"\n";
@@ -65,6 +75,20 @@ fn the_executor_sees_only_the_plan() {
             let Some(rest) = line.split("eddyline_planner::").nth(1) else { continue };
             let seen = ["plan", "catalog::ErrorPolicy", "functions"].iter().any(|p| rest.starts_with(p));
             assert!(seen, "{}:{}: {line}", file.display(), number + 1);
+        }
+    }
+}
+
+/// A walk of DataFusion or sqlparser is compiled anew wherever it is called; those of `eddyline-walk` are not.
+#[test]
+fn trees_are_walked_by_one_crate() {
+    let walks = [".transform_up(", ".transform_down(", ".transform_up_with", ".transform_down_with", ".apply_with_subqueries("];
+    let more = [".map_expressions(", ".apply_expressions(", "visit_expressions(", "visit_expressions_mut(", "SqlToRel::new("];
+    for file in rust_files(&root().join("planner/src")).into_iter().chain(rust_files(&root().join("planner/functions"))) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let walk = walks.iter().chain(&more).find(|walk| line.contains(**walk));
+            assert_eq!(walk, None, "{}:{}: use eddyline_walk", file.display(), number + 1);
         }
     }
 }

@@ -53,7 +53,8 @@ impl Fixture {
     /// A checkpoint of one new file with `content`, and the files of `base`.
     async fn checkpoint(&self, id: u64, content: &str, base: &[FileRef]) -> Manifest {
         let file = self.store.put_bytes(Bytes::from(content.to_string())).await.unwrap();
-        let manifest = Manifest::new(id, Epoch(id * 10), [&[file], base].concat(), serde_json::json!({ "content": content }));
+        let manifest =
+            Manifest::new(id, Epoch(id * 10), [&[file], base].concat(), Json::of(&serde_json::json!({ "content": content })).unwrap());
         self.store.commit(&manifest).await.unwrap();
         manifest
     }
@@ -141,7 +142,7 @@ async fn a_placed_file_is_linked_or_kept_where_it_can_be() {
 #[test]
 fn every_damage_of_a_manifest_is_noticed() {
     let file = FileRef { name: "f".into(), bytes: 1, crc32: 2 };
-    let manifest = Manifest::new(3, Epoch(4), vec![file], serde_json::json!([1, "x\ny"]));
+    let manifest = Manifest::new(3, Epoch(4), vec![file], Json::of(&serde_json::json!([1, "x\ny"])).unwrap());
     let bytes = manifest.encode().unwrap();
     let decoded = |bytes: &[u8]| match manifest::Manifest::decode::<Manifest>(bytes) {
         Some(manifest::Decoded::Manifest(manifest)) => Some(manifest),
@@ -159,7 +160,7 @@ fn every_damage_of_a_manifest_is_noticed() {
 #[tokio::test]
 async fn a_manifest_of_another_version_is_not_damage() {
     let fixture = Fixture::local();
-    let mut manifest = Manifest::new(1, Epoch(1), vec![], serde_json::Value::Null);
+    let mut manifest = Manifest::new(1, Epoch(1), vec![], Json::of(&()).unwrap());
     manifest.version = 7;
     fixture.store.commit(&manifest).await.unwrap();
     let error = fixture.store.load(1).await.unwrap_err();
@@ -238,7 +239,7 @@ async fn pruning_keeps_what_is_named_or_being_built() {
     let fixture = Fixture::local();
     let store = &fixture.store;
     let shared = store.put_bytes(Bytes::from("shared")).await.unwrap();
-    let mut savepoint = Manifest::new(1, Epoch(1), vec![store.put_bytes(Bytes::from("saved")).await.unwrap()], serde_json::Value::Null);
+    let mut savepoint = Manifest::new(1, Epoch(1), vec![store.put_bytes(Bytes::from("saved")).await.unwrap()], Json::of(&()).unwrap());
     savepoint.name = Some("before the upgrade".into());
     store.commit(&savepoint).await.unwrap();
     for id in 2..=6 {
@@ -331,7 +332,7 @@ fn operator_state_survives_through_checkpoints() {
         let new_ssts = files.iter().filter(|(name, file)| name.ends_with(".sst") && known.get(*name) != Some(file)).count();
         assert!(ssts(&files) >= 1 && new_ssts >= 1);
         let id = store.next_id().unwrap();
-        store.commit(&Manifest::new(id, Epoch(id), files.values().cloned().collect(), serde_json::Value::Null)).unwrap();
+        store.commit(&Manifest::new(id, Epoch(id), files.values().cloned().collect(), Json::of(&()).unwrap())).unwrap();
         store.prune(2).unwrap();
         store.load(id).unwrap();
         known = files;

@@ -5,14 +5,13 @@ use super::values_schema;
 use crate::error::{fold, into_datafusion};
 use crate::functions::registry;
 use crate::optimize;
+use crate::walk::sql as walk;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Expr, ExprSchemable};
-use datafusion::sql::sqlparser::ast::{
-    self as sql, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, VisitMut, VisitorMut, visit_expressions_mut,
-};
+use datafusion::sql::sqlparser::ast::{self as sql, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, VisitorMut};
 use eddyline_common::{Result, SqlError, SqlState};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -84,7 +83,7 @@ impl Values<'_> {
     /// The expression over columns of values.
     pub fn collect(&mut self, mut expr: sql::Expr, context: &mut dyn RelationPlannerContext) -> DfResult<sql::Expr> {
         let mut visitor = Visitor { values: self, context };
-        match expr.visit(&mut visitor) {
+        match walk::visit_mut(&mut expr, &mut visitor) {
             ControlFlow::Continue(()) => Ok(expr),
             ControlFlow::Break(error) => Err(error),
         }
@@ -131,30 +130,27 @@ impl Values<'_> {
         let mut expr = expr.clone();
         let mut of: BTreeSet<Option<usize>> = BTreeSet::new();
         let mut nested = None;
-        let _ = visit_expressions_mut(&mut expr, |e| {
-            match e {
-                sql::Expr::Identifier(_) => {
-                    of.insert(None);
-                }
-                sql::Expr::CompoundIdentifier(parts) => {
-                    let variable = self.variable(&parts[0]);
-                    of.insert(variable);
-                    if variable.is_some() {
-                        parts.remove(0);
-                        if parts.len() == 1 {
-                            *e = sql::Expr::Identifier(parts.remove(0));
-                        }
-                    }
-                }
-                sql::Expr::Function(f) => {
-                    let name = name_of(f);
-                    if super::is_function(&name) || registry().udaf(&name).is_ok() {
-                        nested = Some(name);
-                    }
-                }
-                _ => {}
+        walk::expressions_mut(&mut expr, |e| match e {
+            sql::Expr::Identifier(_) => {
+                of.insert(None);
             }
-            ControlFlow::<()>::Continue(())
+            sql::Expr::CompoundIdentifier(parts) => {
+                let variable = self.variable(&parts[0]);
+                of.insert(variable);
+                if variable.is_some() {
+                    parts.remove(0);
+                    if parts.len() == 1 {
+                        *e = sql::Expr::Identifier(parts.remove(0));
+                    }
+                }
+            }
+            sql::Expr::Function(f) => {
+                let name = name_of(f);
+                if super::is_function(&name) || registry().udaf(&name).is_ok() {
+                    nested = Some(name);
+                }
+            }
+            _ => {}
         });
         if let Some(name) = nested {
             return Err(refused(

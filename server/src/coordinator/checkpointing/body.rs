@@ -118,8 +118,7 @@ impl Body {
 }
 
 pub fn read_body(manifest: &Manifest) -> Result<Body> {
-    let body: Body =
-        serde_json::from_value(manifest.body.clone()).map_err(|e| SqlError::corrupt(format!("manifest {}: {e}", manifest.id)))?;
+    let body: Body = manifest.body.read().map_err(|e| SqlError::corrupt(format!("manifest {}: {e}", manifest.id)))?;
     if body.version > BODY_VERSION {
         return Err(SqlError::corrupt(format!("manifest {} has version {}, this server knows {BODY_VERSION}", manifest.id, body.version)));
     }

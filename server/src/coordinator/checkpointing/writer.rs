@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::runtime::{Process, Threads, Turn, next_of, wait_for};
 use eddyline_common::{RelationId, Result, SqlError, StateTableId};
-use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
+use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Json, Manifest};
 use eddyline_storage::log::{Log, LogFile, LogPosition};
 use eddyline_storage::priority;
 use eddyline_storage::state::SpillGate;
@@ -138,7 +138,7 @@ impl Writer {
             bytes += self.write_sink(*sink, files, &known_sinks, &mut body.sink_files)?;
         }
         bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
-        let json = serde_json::to_value(&body).map_err(SqlError::internal)?;
+        let json = Json::of(&body)?;
         self.means.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
         let views = body.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect();
         Ok(Written { views, view_files: body.view_files, kv: body.kv, sinks: body.sink_files, bytes })

@@ -8,13 +8,14 @@ use super::versions::Helped;
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, RelationId, SqlType, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
+use eddyline_planner::walk::{Walk, WalkPlan};
 use eddyline_planner::{batch_rules, oracle_plan};
 use eddyline_server::serving::physical;
 use std::collections::HashMap;
@@ -144,7 +145,7 @@ fn at(plan: LogicalPlan, now: Timestamp) -> LogicalPlan {
         Expr::ScalarFunction(call) if call.func.name() == "now" => Ok(Transformed::yes(moment.clone())),
         _ => Ok(Transformed::no(e)),
     };
-    let plan = plan.transform_up_with_subqueries(|node| node.map_expressions(|e| e.transform_up(one)));
+    let plan = plan.up_with_subqueries(|node| node.map_own(|e| e.up(one)));
     plan.unwrap().data
 }
 

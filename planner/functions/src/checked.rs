@@ -3,12 +3,11 @@
 //! which the executor checks by itself. On the way calls of DataFusion's functions become calls of ours (`amended`).
 
 use super::amended;
-use crate::plan::BinaryOp;
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use datafusion::arrow::compute::try_binary;
 use datafusion::arrow::datatypes::{ArrowNativeTypeOp, DataType, Field, FieldRef, Int8Type, Int16Type, Int32Type, Int64Type};
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -18,19 +17,20 @@ use datafusion::logical_expr::{
     Volatility,
 };
 use eddyline_common::{SqlError, SqlState};
+use eddyline_walk::{Walk, WalkPlan};
 use std::sync::{Arc, LazyLock};
 
 /// Replaces the arithmetic of every expression of a coerced plan, and whatever else `more` replaces.
 pub fn rewrite_plan(plan: LogicalPlan, more: &dyn Fn(Expr, &DFSchema) -> DfResult<Transformed<Expr>>) -> DfResult<LogicalPlan> {
-    rewrite_expressions(plan, &|expr, schema| expr.transform_up(|e| check(e, schema)?.transform_data(|e| more(e, schema))))
+    rewrite_expressions(plan, &|expr, schema| expr.up(|e| check(e, schema)?.transform_data(|e| more(e, schema))))
 }
 
 /// Rewrites every expression over the schema that it sees, names kept: nodes above refer to them.
 pub fn rewrite_expressions(plan: LogicalPlan, rewrite: &dyn Fn(Expr, &DFSchema) -> DfResult<Transformed<Expr>>) -> DfResult<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|node| {
+    let rewritten = plan.up_with_subqueries(|node| {
         let schema = schema_of_inputs(&node)?;
         let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
+        node.map_own(|expr| {
             let name = names.save(&expr);
             Ok(rewrite(expr, &schema)?.update_data(|e| name.restore(e)))
         })
@@ -49,7 +49,7 @@ pub fn schema_of_inputs(node: &LogicalPlan) -> DfResult<DFSchema> {
 
 /// Replaces the arithmetic of a coerced expression.
 pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
-    expr.transform_up(|e| check(e, schema)).map(|t| t.data)
+    expr.up(|e| check(e, schema)).map(|t| t.data)
 }
 
 fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
@@ -101,14 +101,17 @@ pub fn functions() -> Vec<ScalarUDF> {
     [Operator::Plus, Operator::Minus, Operator::Multiply].map(Checked::udf).into()
 }
 
+fn name_of(op: Operator) -> &'static str {
+    match op {
+        Operator::Plus => "checked_add",
+        Operator::Minus => "checked_subtract",
+        _ => "checked_multiply",
+    }
+}
+
 /// The operator that a function of this name stands for.
-pub fn operator(name: &str) -> Option<BinaryOp> {
-    Some(match name {
-        "checked_add" => BinaryOp::Plus,
-        "checked_subtract" => BinaryOp::Minus,
-        "checked_multiply" => BinaryOp::Multiply,
-        _ => return None,
-    })
+pub fn operator(name: &str) -> Option<Operator> {
+    [Operator::Plus, Operator::Minus, Operator::Multiply].into_iter().find(|op| name_of(*op) == name)
 }
 
 pub fn out_of_range(ty: &str) -> DataFusionError {
@@ -142,11 +145,7 @@ impl Checked {
 
 impl ScalarUDFImpl for Checked {
     fn name(&self) -> &str {
-        match self.op {
-            Operator::Plus => "checked_add",
-            Operator::Minus => "checked_subtract",
-            _ => "checked_multiply",
-        }
+        name_of(self.op)
     }
 
     fn signature(&self) -> &Signature {

@@ -178,6 +178,6 @@ fn upper(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 }
 
 fn bounds(args: &[ArrayRef], bound: fn(u64) -> i32) -> Result<ArrayRef, SqlError> {
-    let extents = extents(&args[0], &args[1]).map_err(|e| crate::error::from_datafusion(e, None))?;
+    let extents = extents(&args[0], &args[1]).map_err(SqlError::internal)?;
     Ok(Arc::new(extents.into_iter().map(|length| length.map(bound)).collect::<Int32Array>()))
 }

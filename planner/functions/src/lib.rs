@@ -6,14 +6,16 @@
 //! - `texts`, `json`, `times`, `intervals`, `numbers`, `lists`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
 //! - `amended`: which of DataFusion's functions do something else; `words`: what they say of values that do not suit them
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC
-//! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `user`: what users define; `arrays`: arrays of rows; `crate::casts`: those that stand for casts
+//! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts
 
 mod amended;
 mod arrays;
 mod as_of;
+pub mod casts;
 pub mod checked;
 mod clock;
 mod coalesce;
+pub mod error;
 mod intervals;
 mod json;
 mod lists;
@@ -22,26 +24,23 @@ mod not_null;
 mod numbers;
 pub mod pattern;
 pub mod percentile;
-pub(crate) mod text_types;
+pub mod text_types;
 mod texts;
 mod times;
 mod type_name;
-mod user;
 mod windows;
 pub mod words;
 
-pub(crate) use clock::OfArrival;
+pub use clock::OfArrival;
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
-use eddyline_common::Result;
-pub(crate) use intervals::{CLOCK_OF as INTERVAL_CLOCK, DAYS_OF as INTERVAL_DAYS, LENGTH as INTERVAL_LENGTH, SINCE as TIME_SINCE};
-pub(crate) use numbers::{OVER as INTERVAL_OVER, TIMES as INTERVAL_TIMES};
+pub use intervals::{CLOCK_OF as INTERVAL_CLOCK, DAYS_OF as INTERVAL_DAYS, LENGTH as INTERVAL_LENGTH, SINCE as TIME_SINCE};
+pub use numbers::{OVER as INTERVAL_OVER, TIMES as INTERVAL_TIMES};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
-pub(crate) use times::zone_of;
-pub(crate) use user::UserFunction;
+pub use times::zone_of;
 pub use windows::{hop_starts, window_start};
 
 pub const WINDOW_START: &str = "eddyline_window_start";
@@ -92,31 +91,30 @@ pub fn registry() -> Arc<Functions> {
     REGISTRY.clone()
 }
 
-fn register_defaults(functions: &mut Functions) -> Result<()> {
-    let failed = |e: DataFusionError| crate::error::from_datafusion(e, None);
+fn register_defaults(functions: &mut Functions) -> DfResult<()> {
     for udf in SessionStateDefaults::default_scalar_functions() {
-        functions.register_udf(udf).map_err(failed)?;
+        functions.register_udf(udf)?;
     }
     for udf in SessionStateDefaults::default_higher_order_functions() {
-        functions.register_higher_order_function(udf).map_err(failed)?;
+        functions.register_higher_order_function(udf)?;
     }
     for udf in SessionStateDefaults::default_aggregate_functions() {
-        functions.register_udaf(udf).map_err(failed)?;
+        functions.register_udaf(udf)?;
     }
     for udf in SessionStateDefaults::default_window_functions() {
-        functions.register_udwf(udf).map_err(failed)?;
+        functions.register_udwf(udf)?;
     }
     Ok(())
 }
 
 /// Adds our functions to a registry, over DataFusion's of the same name.
-pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    let others = crate::casts::functions().into_iter().chain(text_types::functions()).chain(amended::functions());
+pub fn register(registry: &mut dyn FunctionRegistry) -> DfResult<()> {
+    let others = casts::functions().into_iter().chain(text_types::functions()).chain(amended::functions());
     for udf in ours().into_iter().map(Arc::new).chain(others) {
-        registry.register_udf(udf).map_err(|e| crate::error::from_datafusion(e, None))?;
+        registry.register_udf(udf)?;
     }
     for udaf in percentile::functions() {
-        registry.register_udaf(Arc::new(udaf)).map_err(|e| crate::error::from_datafusion(e, None))?;
+        registry.register_udaf(Arc::new(udaf))?;
     }
     Ok(())
 }

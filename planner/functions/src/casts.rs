@@ -3,8 +3,8 @@
 //! rule, which runs after type coercion, puts functions in their place, so queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
 //! (`bind::casts`), and in UTC where the coercion of types made the cast.
 
-use crate::functions::checked::rewrite_expressions;
-use crate::functions::{registry, zone_of};
+use crate::checked::rewrite_expressions;
+use crate::{registry, zone_of};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
@@ -22,6 +22,7 @@ use datafusion::optimizer::AnalyzerRule;
 use eddyline_common::postgres::decode::ColumnBuilder;
 use eddyline_common::postgres::encode::RowFormat;
 use eddyline_common::{Result, SqlError, SqlType};
+use eddyline_walk::Walk;
 use std::sync::{Arc, LazyLock};
 
 pub const TO_TEXT: &str = "eddyline_to_text";
@@ -38,7 +39,7 @@ pub struct PostgresCasts;
 
 impl AnalyzerRule for PostgresCasts {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> DfResult<LogicalPlan> {
-        rewrite_expressions(plan, &|expr, schema| expr.transform_up(|e| rewrite(e, schema)))
+        rewrite_expressions(plan, &|expr, schema| expr.up(|e| rewrite(e, schema)))
     }
 
     fn name(&self) -> &str {
@@ -48,7 +49,7 @@ impl AnalyzerRule for PostgresCasts {
 
 /// One expression, outside of any plan.
 pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
-    expr.transform_up(|e| rewrite(e, schema)).map(|t| t.data)
+    expr.up(|e| rewrite(e, schema)).map(|t| t.data)
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
