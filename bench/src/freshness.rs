@@ -3,8 +3,8 @@
 //!
 //! A sample is one event, chosen beforehand, every ten milliseconds. One query after the other, at most one every five
 //! milliseconds, asks for the keys of all samples that are due; the sample is the time of the answer that carries its stamp, less
-//! the stamp. A stall counts for all events it delays, and the pause between two queries is part of the figure. Both
-//! processes read the same machine's clock.
+//! the stamp. A stall counts for all events it delays, and both the pause between two queries and the time for which the producer
+//! gathers a batch are part of the figure. Both processes read the same machine's clock.
 
 use crate::kafka::Broker;
 use crate::producer::{self, Producer, due_micros, key_of};

@@ -42,15 +42,9 @@ pub struct Options {
 
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Batching {
-    /// How long the producer gathers events for a batch, which is part of their age [default: that of Kafka's clients]
-    #[arg(long, default_value_t = Batching::default().linger_ms)]
+    /// How long the producer gathers events for a batch, which is part of their age; 5 is what Kafka's clients have
+    #[arg(long, default_value_t = 5.0)]
     pub linger_ms: f64,
-}
-
-impl Default for Batching {
-    fn default() -> Batching {
-        Batching { linger_ms: 5.0 }
-    }
 }
 
 /// That process, seen from the one that measures; killed if it is still there when this is dropped.

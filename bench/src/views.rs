@@ -126,7 +126,8 @@ async fn empty(options: &Options, broker: Broker) -> Result<Broker> {
         rate: EMPTY_RATE,
         events: EMPTY_RATE * (options.seconds + 2 * WARM_UP.as_secs()),
         start_micros: SystemClock.now().micros(),
-        batching: producer::Batching::default(),
+        // Many small batches, which is what the views' steps are to cost little for.
+        batching: producer::Batching { linger_ms: 0.5 },
     })?;
     tokio::time::sleep(WARM_UP).await;
     let records = "SELECT records FROM eddyline.sources";

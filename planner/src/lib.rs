@@ -7,11 +7,12 @@
 //! - `described`: what a statement leaves to its format
 //! - `query`, `dml`, `create`, `alter`, `function`, `check`, `keyed`, `sink`: what each kind of statement makes of that; `planning`
 //!   chooses
-//! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr`, `types`, `functions`,
-//!   `casts` serve both
+//! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr` and `types` serve both
 //! - `forgetting`: what a job that forgets state asks of those it reads
 //! - `explain`: every stage as text
-//! - `statement`: what comes out; `walk`: how trees are walked
+//! - `statement`: what comes out
+//!
+//! Of crates of their own: `functions` and `casts` (`planner/functions`), `walk` (`planner/walk`).
 
 mod alter;
 mod bind;

@@ -277,13 +277,9 @@ impl Context<'_> {
         let Some(query) = &insert.source else {
             return Err(SqlError::unsupported("INSERT ... DEFAULT VALUES is not supported for a table with a connector"));
         };
-        let payload: Vec<(String, String, SqlType)> = source
-            .columns
-            .iter()
-            .zip(&table.columns)
-            .filter(|(s, _)| s.origin == ColumnOrigin::Payload)
-            .map(|(s, c)| (c.name.clone(), s.external_name.clone(), s.ty.clone()))
-            .collect();
+        let written = || source.columns.iter().zip(&table.columns).filter(|(s, _)| s.origin == ColumnOrigin::Payload);
+        let payload: Vec<(String, String, SqlType)> =
+            written().map(|(s, c)| (c.name.clone(), s.external_name.clone(), s.ty.clone())).collect();
         let given = self.given_columns(insert, table, &payload)?;
         let mut options = options_of_table(table, source)?;
         self.settings.complete(&mut options, &OF_JOBS);
@@ -303,7 +299,7 @@ impl Context<'_> {
         }
         let binder = self.binder(Mode::Streaming);
         let (bound, found) = binder.query(query)?;
-        let bound = self.payload_rows(bound, &payload, &given, insert)?;
+        let bound = self.not_null(self.payload_rows(bound, &payload, &given, insert)?, written().map(|(_, column)| column))?;
         let (name, name_is_free) = self.job_name(&table.name);
         target.spec.name = name.clone();
         let mut depends_on = binder.named_objects(&found);

@@ -17,6 +17,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::connector::{SinkColumn, SinkMode, SinkSpec};
+use eddyline_common::types::Column;
 use eddyline_common::{RelationId, Result, SqlError, SqlState, options};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -128,7 +129,7 @@ impl Context<'_> {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("{what} has {more}")));
         }
         columns.truncate(width);
-        let bound = self.not_null(self.stored_rows(rows.bound, table, &columns)?, table)?;
+        let bound = self.not_null(self.stored_rows(rows.bound, table, &columns)?, &table.columns)?;
         let column = |c: &eddyline_common::Column| SinkColumn { external_name: c.name.clone(), ty: c.ty.clone() };
         let spec = SinkSpec {
             name: definition.name.clone(),
@@ -145,12 +146,12 @@ impl Context<'_> {
         finish(definition, target, bound, emit, parsed, binder, ids)
     }
 
-    /// A row with a null where the table takes none is rejected.
-    fn not_null(&self, rows: LogicalPlan, table: &Relation) -> Result<LogicalPlan> {
+    /// A row with a null where the table, of these columns, takes none is rejected.
+    pub fn not_null<'c>(&self, rows: LogicalPlan, columns: impl IntoIterator<Item = &'c Column>) -> Result<LogicalPlan> {
         let failed = |e| crate::error::from_datafusion(e, Some(self.text));
         let schema = rows.schema().clone();
-        let mut exprs = Vec::with_capacity(table.columns.len());
-        for (bound, column) in schema.columns().into_iter().zip(&table.columns) {
+        let mut exprs = Vec::with_capacity(schema.fields().len());
+        for (bound, column) in schema.columns().into_iter().zip(columns) {
             let value = Expr::Column(bound);
             let checked = !column.nullable && value.nullable(schema.as_ref()).map_err(failed)?;
             exprs.push(match checked {

@@ -5,7 +5,7 @@
 use crate::Result;
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{Epoch, StateTableId};
-use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore, FileRef, Json, Manifest};
+use eddyline_storage::checkpoint::{BlockingCheckpointStore, CheckpointStore, FileRef, Manifest};
 use eddyline_storage::state::SpillGate;
 use eddyline_storage::view::{View, ViewManifest};
 use std::collections::BTreeMap;
@@ -161,7 +161,7 @@ impl Writer {
         std::fs::remove_dir_all(&image)?;
         self.write_view(epoch)?;
         let files = self.known.kv.values().chain(self.known.view_files.values()).cloned().collect();
-        self.store.commit(&Manifest::new(id, epoch, files, Json::of(&self.known.view)?))?;
+        self.store.commit(&Manifest::new(id, epoch, files, &self.known.view))?;
         self.store.prune(KEPT)?;
         Ok(true)
     }

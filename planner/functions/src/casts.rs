@@ -1,7 +1,7 @@
 //! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
 //! floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; and from numbers to integers, which rounds. An analyzer
 //! rule, which runs after type coercion, puts functions in their place, so queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
-//! (`bind::casts`), and in UTC where the coercion of types made the cast.
+//! (the planner's `bind::casts`), and in UTC where the coercion of types made the cast.
 
 use crate::checked::rewrite_expressions;
 use crate::{registry, zone_of};

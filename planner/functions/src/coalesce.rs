@@ -1,5 +1,5 @@
 //! `coalesce`: DataFusion's, which takes no literals in quotes beside values that are no texts. While a query is bound these have no type yet; the binder gives them one before
-//! anything else asks (`bind::alternatives`), and refuses texts that are none.
+//! anything else asks (the planner's `bind::alternatives`), and refuses texts that are none.
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult};

@@ -6,7 +6,7 @@
 //! - `texts`, `json`, `times`, `intervals`, `numbers`, `lists`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
 //! - `amended`: which of DataFusion's functions do something else; `words`: what they say of values that do not suit them
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC
-//! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts
+//! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts; `error`: ours within DataFusion's
 
 mod amended;
 mod arrays;

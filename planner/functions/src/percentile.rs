@@ -1,4 +1,4 @@
-//! PERCENTILE_CONT and PERCENTILE_DISC as PostgreSQL has them: `f(values, share [, descending])`, which `bind::spellings` makes of
+//! PERCENTILE_CONT and PERCENTILE_DISC as PostgreSQL has them: `f(values, share [, descending])`, which the planner's `bind::spellings` makes of
 //! `f(share) WITHIN GROUP (ORDER BY values)`. Views keep the values in order and share `place` with what is here; in a SELECT
 //! all values of a group are in memory.
 

@@ -7,3 +7,6 @@ mod plan;
 pub mod sql;
 
 pub use plan::{Walk, WalkPlan};
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::ops::ControlFlow;
 
-/// A statement, or a part of one.
+/// A query, or a part of one.
 pub trait Tree {
     #[doc(hidden)]
     fn look(&self, visitor: &mut Looking);
@@ -29,7 +29,7 @@ macro_rules! trees {
     };
 }
 
-trees!(Statement, Query, Select, Expr, SelectItem, Option<Expr>, Vec<SelectItem>);
+trees!(Query, Select, Expr, SelectItem, Option<Expr>, Vec<SelectItem>);
 
 /// Takes a visitor through a tree: `Visit::visit`, but for its price.
 pub fn visit<V: Visitor>(tree: &impl Tree, visitor: &mut V) -> ControlFlow<V::Break> {
@@ -110,6 +110,7 @@ macro_rules! erase {
 
         pub struct $erased<'a>(&'a mut dyn $hooks);
 
+        #[deny(clippy::missing_trait_methods)]
         impl $visitor for $erased<'_> {
             type Break = ();
 

@@ -9,7 +9,7 @@ mod body;
 mod maintenance;
 mod writer;
 
-pub(super) use body::{Body, JobBody, Manifests, Positions, SinkFile, read_body};
+pub(super) use body::{Body, JobBody, Manifests, Positions, SinkFile, known_body};
 pub(super) use writer::{Means, Written};
 
 use super::core::Core;

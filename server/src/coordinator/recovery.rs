@@ -1,7 +1,7 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Background, Body, Checkpointing, Means, Positions, has_job, read_body};
+use super::checkpointing::{Background, Body, Checkpointing, Means, Positions, has_job, known_body};
 use super::core::{Core, Loop};
 use super::ddl::{StoredViews, view_key, view_schema};
 use super::handle::CoordinatorHandle;
@@ -73,8 +73,7 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     let lock = DataDirLock::acquire(&config.data_dir)?;
     let (store, store_lock) = open_checkpoints(&config)?;
     let segments = SegmentDir::open(&config.data_dir.join("state").join("views"))?;
-    let restored =
-        store.restore_newest(|manifest| restore(&config, &store, &segments, read_body(manifest)?))?.map(|(_, restored)| restored);
+    let restored = store.restore_newest(|manifest| restore(&config, &store, &segments, known_body(manifest)?))?;
     segments.keep_only(&restored.as_ref().map(|restored| segment_files(&restored.body)).unwrap_or_default())?;
     failpoint::hit("recovery.manifest_loaded")?;
     let (log, recovered) = Log::open(config.fs.clone(), config.data_dir.join("log"), log_options(&config))?;

@@ -4,6 +4,8 @@
 use super::{CheckpointStore, FileRef, Manifest, Pruned};
 use bytes::Bytes;
 use eddyline_common::{Result, SqlError, SqlState};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tokio::runtime::Handle;
@@ -64,7 +66,7 @@ impl BlockingCheckpointStore {
         self.runtime.block_on(self.store.download_dir(files, dir))
     }
 
-    pub fn commit(&self, manifest: &Manifest) -> Result<()> {
+    pub fn commit(&self, manifest: &Manifest<impl Serialize>) -> Result<()> {
         self.runtime.block_on(self.store.commit(manifest))
     }
 
@@ -72,7 +74,7 @@ impl BlockingCheckpointStore {
         self.runtime.block_on(self.store.list())
     }
 
-    pub fn load(&self, id: u64) -> Result<Manifest> {
+    pub fn load<B: DeserializeOwned>(&self, id: u64) -> Result<Manifest<B>> {
         self.runtime.block_on(self.store.load(id))
     }
 
@@ -86,11 +88,10 @@ impl BlockingCheckpointStore {
 
     /// Restores the newest checkpoint that is intact: where its manifest, its files or `restore` report damage, says so
     /// and tries the one before. `None` if there is no checkpoint at all; the error of the newest if none is intact.
-    pub fn restore_newest<T>(&self, mut restore: impl FnMut(&Manifest) -> Result<T>) -> Result<Option<(Manifest, T)>> {
+    pub fn restore_newest<B: DeserializeOwned, T>(&self, mut restore: impl FnMut(Manifest<B>) -> Result<T>) -> Result<Option<T>> {
         let mut newest_error: Option<SqlError> = None;
         for id in self.list()? {
-            let restored = self.load(id).and_then(|manifest| restore(&manifest).map(|value| (manifest, value)));
-            match restored {
+            match self.load(id).and_then(&mut restore) {
                 Ok(restored) => return Ok(Some(restored)),
                 Err(error) if error.state == SqlState::DATA_CORRUPTED => {
                     tracing::error!(checkpoint = id, %error, "a checkpoint is damaged, falling back to the one before");

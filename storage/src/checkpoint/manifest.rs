@@ -4,7 +4,6 @@
 use eddyline_common::{Epoch, Result, SqlError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 /// An immutable file of a checkpoint and what its content must be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,31 +14,10 @@ pub struct FileRef {
     pub crc32: u32,
 }
 
-/// A value as JSON text. It is read as one, not by way of a tree: that takes less memory, and its reader is compiled once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Json(Box<RawValue>);
-
-impl Json {
-    pub fn of(value: &impl Serialize) -> Result<Json> {
-        serde_json::value::to_raw_value(value).map(Json).map_err(SqlError::internal)
-    }
-
-    pub fn read<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_slice(self.0.get().as_bytes())
-    }
-}
-
-/// By the text.
-impl PartialEq for Json {
-    fn eq(&self, other: &Json) -> bool {
-        self.0.get() == other.0.get()
-    }
-}
-
+/// `B`: what the files are, in the terms of whoever wrote the checkpoint. It is read and written as a part of the manifest, by no way around a tree of JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Of this encoding: [`Manifest::VERSION`].
+pub struct Manifest<B> {
+    /// Of this encoding: [`VERSION`].
     pub version: u32,
     /// Grows with every checkpoint; never reused.
     pub id: u64,
@@ -50,41 +28,45 @@ pub struct Manifest {
     pub name: Option<String>,
     /// Every file that the checkpoint needs, also those it shares with earlier ones.
     pub files: Vec<FileRef>,
-    /// What the files are, in the terms of whoever wrote the checkpoint.
-    pub body: Json,
+    pub body: B,
 }
 
-impl Manifest {
-    pub const VERSION: u32 = 1;
+/// The version of this encoding.
+pub(super) const VERSION: u32 = 1;
 
-    pub fn new(id: u64, epoch: Epoch, files: Vec<FileRef>, body: Json) -> Manifest {
-        Manifest { version: Manifest::VERSION, id, epoch, name: None, files, body }
+impl<B> Manifest<B> {
+    pub fn new(id: u64, epoch: Epoch, files: Vec<FileRef>, body: B) -> Manifest<B> {
+        Manifest { version: VERSION, id, epoch, name: None, files, body }
     }
+}
 
+impl<B: Serialize> Manifest<B> {
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec(self).map_err(SqlError::internal)?;
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(format!("\ncrc32 {crc:08x}\n").as_bytes());
         Ok(bytes)
     }
+}
 
-    /// `None` if the bytes are not what `encode` wrote. `T`: a manifest, or a part of it.
-    pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<Decoded<T>> {
-        let text = bytes.strip_suffix(b"\n")?;
-        let (json, line) = text.split_at(text.iter().rposition(|byte| *byte == b'\n')?);
-        if line[1..] != *format!("crc32 {:08x}", crc32fast::hash(json)).as_bytes() {
-            return None;
-        }
-        match serde_json::from_slice::<Versioned>(json).ok()?.version {
-            Manifest::VERSION => serde_json::from_slice(json).ok().map(Decoded::Manifest),
-            other => Some(Decoded::OtherVersion(other)),
-        }
+/// `None` if the bytes are not what `encode` wrote. `T`: a manifest, or a part of it.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<Decoded<T>> {
+    let text = bytes.strip_suffix(b"\n")?;
+    let (json, line) = text.split_at(text.iter().rposition(|byte| *byte == b'\n')?);
+    if line[1..] != *format!("crc32 {:08x}", crc32fast::hash(json)).as_bytes() {
+        return None;
+    }
+    match serde_json::from_slice::<Versioned>(json).ok()?.version {
+        VERSION => Some(serde_json::from_slice(json).map_or_else(Decoded::Unreadable, Decoded::Manifest)),
+        other => Some(Decoded::OtherVersion(other)),
     }
 }
 
 pub(super) enum Decoded<T> {
     Manifest(T),
     OtherVersion(u32),
+    /// As it was written, but not what is looked for.
+    Unreadable(serde_json::Error),
 }
 
 /// What of a manifest says what must stay. The body may be large.

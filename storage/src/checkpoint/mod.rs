@@ -27,6 +27,6 @@ mod transfer;
 mod tests;
 
 pub use blocking::BlockingCheckpointStore;
-pub use manifest::{FileRef, Json, Manifest};
+pub use manifest::{FileRef, Manifest};
 pub use prune::Pruned;
 pub use store::CheckpointStore;

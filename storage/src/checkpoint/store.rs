@@ -1,7 +1,7 @@
 //! [`CheckpointStore`]: single files and manifests. Content is verified whenever it is read; a missing or damaged file is
 //! 'data corrupted', so that the caller can fall back to an older checkpoint.
 
-use super::manifest::{Decoded, Outline};
+use super::manifest::{self, Decoded, Outline};
 use super::{FileRef, Manifest, local};
 use crate::io::failed;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -88,9 +89,9 @@ impl CheckpointStore {
 
     /// Makes a checkpoint of uploaded files. It exists when this returns; after an error it may exist or not, whole in
     /// either case. Fails with 42710 if there is one with this id.
-    pub async fn commit(&self, manifest: &Manifest) -> Result<()> {
+    pub async fn commit(&self, manifest: &Manifest<impl Serialize>) -> Result<()> {
         let bytes = manifest.encode()?;
-        self.sync_local_files(manifest).await?;
+        self.sync_local_files(&manifest.files).await?;
         failpoint::hit("checkpoint.before_manifest")?;
         let path = self.manifest_path(manifest.id);
         let create = PutOptions::from(PutMode::Create);
@@ -104,11 +105,11 @@ impl CheckpointStore {
             Err(error) => return Err(store_error("write manifest", &path, error)),
         }
         self.sync_local_manifest(manifest.id).await?;
-        self.fresh.lock().committed(manifest);
+        self.fresh.lock().committed(&manifest.files);
         failpoint::hit("checkpoint.after_manifest")
     }
 
-    async fn put_manifest_unless_there(&self, manifest: &Manifest) -> Result<()> {
+    async fn put_manifest_unless_there(&self, manifest: &Manifest<impl Serialize>) -> Result<()> {
         let path = self.manifest_path(manifest.id);
         match self.store.head(&path).await {
             Ok(_) => return Err(SqlError::new(SqlState::DUPLICATE_OBJECT, format!("checkpoint {} already exists", manifest.id))),
@@ -128,8 +129,8 @@ impl CheckpointStore {
 
     /// Reads a manifest, and checks that it is intact and that all of its files are there with their lengths. Their content is
     /// verified when it is read.
-    pub async fn load(&self, id: u64) -> Result<Manifest> {
-        let manifest = self.read_manifest(id).await?;
+    pub async fn load<B: DeserializeOwned>(&self, id: u64) -> Result<Manifest<B>> {
+        let manifest: Manifest<B> = self.read(id, |manifest: &Manifest<B>| manifest.id).await?;
         let files = self.list_objects("files").await?;
         let lengths: HashMap<&str, u64> = files.iter().filter_map(|object| Some((object.location.filename()?, object.size))).collect();
         for file in &manifest.files {
@@ -142,10 +143,6 @@ impl CheckpointStore {
         Ok(manifest)
     }
 
-    pub(super) async fn read_manifest(&self, id: u64) -> Result<Manifest> {
-        self.read(id, |manifest: &Manifest| manifest.id).await
-    }
-
     pub(super) async fn read_outline(&self, id: u64) -> Result<Outline> {
         self.read(id, |outline: &Outline| outline.id).await
     }
@@ -155,14 +152,16 @@ impl CheckpointStore {
         let action = "read manifest";
         let response = self.store.get(&path).await.map_err(|error| store_error(action, &path, error))?;
         let bytes = response.bytes().await.map_err(|error| store_error(action, &path, error))?;
-        match Manifest::decode(&bytes) {
+        match manifest::decode(&bytes) {
             Some(Decoded::Manifest(manifest)) if id_of(&manifest) == id => Ok(manifest),
             // Not damage: falling back to an older checkpoint would lose what a newer server did.
             Some(Decoded::OtherVersion(version)) => Err(SqlError::unsupported(format!(
                 "checkpoint {id} has format version {version}, this server reads version {}",
-                Manifest::VERSION
+                manifest::VERSION
             ))
             .with_hint("Start the version of the server that wrote it.")),
+            Some(Decoded::Unreadable(error)) => Err(SqlError::corrupt(format!("the manifest of checkpoint {id} cannot be read: {error}"))
+                .with_detail(format!("It is the object \"{path}\"."))),
             _ => Err(SqlError::corrupt(format!("the manifest of checkpoint {id} is damaged"))
                 .with_detail(format!("It is the object \"{path}\"."))),
         }
@@ -227,9 +226,9 @@ impl CheckpointStore {
 
     /// All of a manifest's files in one go, after all of them were linked: the first sync that has to wait for the file
     /// system's journal waits for the others too.
-    async fn sync_local_files(&self, manifest: &Manifest) -> Result<()> {
+    async fn sync_local_files(&self, files: &[FileRef]) -> Result<()> {
         let Some(dir) = self.local_path("files") else { return Ok(()) };
-        let unsynced = self.fresh.lock().unsynced(manifest);
+        let unsynced = self.fresh.lock().unsynced(files);
         let done = off_runtime(move || {
             for name in &unsynced {
                 let path = dir.join(name);
@@ -263,9 +262,9 @@ impl Fresh {
         self.files.insert(name, FreshFile { commits: self.commits, unsynced: false });
     }
 
-    fn unsynced(&self, manifest: &Manifest) -> Vec<String> {
+    fn unsynced(&self, files: &[FileRef]) -> Vec<String> {
         let unsynced = |name: &&String| self.files.get(*name).is_some_and(|file| file.unsynced);
-        manifest.files.iter().map(|file| &file.name).filter(unsynced).cloned().collect()
+        files.iter().map(|file| &file.name).filter(unsynced).cloned().collect()
     }
 
     fn synced(&mut self, names: &[String]) {
@@ -276,9 +275,9 @@ impl Fresh {
         }
     }
 
-    fn committed(&mut self, manifest: &Manifest) {
+    fn committed(&mut self, files: &[FileRef]) {
         self.commits += 1;
-        for file in &manifest.files {
+        for file in files {
             self.files.remove(&file.name);
         }
         self.files.retain(|_, file| file.commits + COMMITS_TO_NAME_A_FILE > self.commits);

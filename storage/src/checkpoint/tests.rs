@@ -6,6 +6,7 @@ use bytes::Bytes;
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::{Epoch, SqlState, StateTableId};
 use object_store::memory::InMemory;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -51,10 +52,9 @@ impl Fixture {
     }
 
     /// A checkpoint of one new file with `content`, and the files of `base`.
-    async fn checkpoint(&self, id: u64, content: &str, base: &[FileRef]) -> Manifest {
+    async fn checkpoint(&self, id: u64, content: &str, base: &[FileRef]) -> Manifest<Value> {
         let file = self.store.put_bytes(Bytes::from(content.to_string())).await.unwrap();
-        let manifest =
-            Manifest::new(id, Epoch(id * 10), [&[file], base].concat(), Json::of(&serde_json::json!({ "content": content })).unwrap());
+        let manifest = Manifest::new(id, Epoch(id * 10), [&[file], base].concat(), serde_json::json!({ "content": content }));
         self.store.commit(&manifest).await.unwrap();
         manifest
     }
@@ -79,8 +79,8 @@ async fn bytes_and_manifests_come_back() {
         let second = fixture.checkpoint(12, "two", &first.files).await;
         assert_eq!(store.list().await.unwrap(), [12, 1]);
         assert_eq!(store.next_id().await.unwrap(), 13);
-        assert_eq!(store.load(12).await.unwrap(), second);
-        assert_eq!(store.load(1).await.unwrap(), first);
+        assert_eq!(store.load::<Value>(12).await.unwrap(), second);
+        assert_eq!(store.load::<Value>(1).await.unwrap(), first);
         assert_eq!(store.get_bytes(&second.files[0]).await.unwrap(), "two");
 
         let again = store.commit(&first).await.unwrap_err();
@@ -107,10 +107,10 @@ async fn damaged_missing_and_truncated_files_are_noticed() {
 
     fs::write(&path, "some conten").unwrap();
     assert_eq!(store.get_bytes(file).await.unwrap_err().state, SqlState::DATA_CORRUPTED);
-    assert_eq!(store.load(1).await.unwrap_err().state, SqlState::DATA_CORRUPTED);
+    assert_eq!(store.load::<Value>(1).await.unwrap_err().state, SqlState::DATA_CORRUPTED);
     fs::remove_file(&path).unwrap();
     assert_eq!(store.get_bytes(file).await.unwrap_err().state, SqlState::DATA_CORRUPTED);
-    assert_eq!(store.load(1).await.unwrap_err().message, format!("checkpoint file {} is missing", file.name));
+    assert_eq!(store.load::<Value>(1).await.unwrap_err().message, format!("checkpoint file {} is missing", file.name));
     assert_eq!(store.download_dir(&files, &fixture.path("out")).await.unwrap_err().state, SqlState::DATA_CORRUPTED);
 }
 
@@ -142,9 +142,9 @@ async fn a_placed_file_is_linked_or_kept_where_it_can_be() {
 #[test]
 fn every_damage_of_a_manifest_is_noticed() {
     let file = FileRef { name: "f".into(), bytes: 1, crc32: 2 };
-    let manifest = Manifest::new(3, Epoch(4), vec![file], Json::of(&serde_json::json!([1, "x\ny"])).unwrap());
+    let manifest = Manifest::new(3, Epoch(4), vec![file], serde_json::json!([1, "x\ny"]));
     let bytes = manifest.encode().unwrap();
-    let decoded = |bytes: &[u8]| match manifest::Manifest::decode::<Manifest>(bytes) {
+    let decoded = |bytes: &[u8]| match manifest::decode::<Manifest<Value>>(bytes) {
         Some(manifest::Decoded::Manifest(manifest)) => Some(manifest),
         _ => None,
     };
@@ -160,12 +160,21 @@ fn every_damage_of_a_manifest_is_noticed() {
 #[tokio::test]
 async fn a_manifest_of_another_version_is_not_damage() {
     let fixture = Fixture::local();
-    let mut manifest = Manifest::new(1, Epoch(1), vec![], Json::of(&()).unwrap());
+    let mut manifest = Manifest::new(1, Epoch(1), vec![], ());
     manifest.version = 7;
     fixture.store.commit(&manifest).await.unwrap();
-    let error = fixture.store.load(1).await.unwrap_err();
+    let error = fixture.store.load::<()>(1).await.unwrap_err();
     assert_eq!(error.state, SqlState::FEATURE_NOT_SUPPORTED);
     assert!(error.message.contains("format version 7"), "{error}");
+}
+
+#[tokio::test]
+async fn a_manifest_of_something_else_says_what_is_missing() {
+    let fixture = Fixture::local();
+    fixture.store.commit(&Manifest::new(1, Epoch(1), vec![], "a text")).await.unwrap();
+    let error = fixture.store.load::<u64>(1).await.unwrap_err();
+    assert_eq!(error.state, SqlState::DATA_CORRUPTED);
+    assert!(error.message.contains("expected u64"), "{error}");
 }
 
 #[test]
@@ -173,11 +182,11 @@ fn recovery_falls_back_to_the_newest_intact_checkpoint() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let fixture = Fixture::local();
     let store = BlockingCheckpointStore::new(fixture.store.clone(), runtime.handle().clone());
-    let content = |manifest: &Manifest| store.get_bytes(&manifest.files[0]);
+    let content = |manifest: Manifest<Value>| store.get_bytes(&manifest.files[0]).map(|content| (manifest.id, content));
     assert_eq!(store.restore_newest(content).unwrap(), None);
 
-    let manifests: Vec<Manifest> = (1..=4).map(|id| runtime.block_on(fixture.checkpoint(id, &format!("state {id}"), &[]))).collect();
-    let restored = || store.restore_newest(content).unwrap().map(|(manifest, content)| (manifest.id, content));
+    let manifests: Vec<Manifest<Value>> = (1..=4).map(|id| runtime.block_on(fixture.checkpoint(id, &format!("state {id}"), &[]))).collect();
+    let restored = || store.restore_newest(content).unwrap();
     assert_eq!(restored(), Some((4, Bytes::from("state 4"))));
     damage(&fixture.stored(&manifests[3].files[0]));
     assert_eq!(restored(), Some((3, Bytes::from("state 3"))));
@@ -196,7 +205,7 @@ fn recovery_falls_back_to_the_newest_intact_checkpoint() {
     // An error that is no damage is not an excuse for going back in time.
     fs::create_dir(fixture.path("checkpoints/files")).unwrap();
     runtime.block_on(fixture.checkpoint(6, "state 6", &[]));
-    let refused = store.restore_newest::<()>(|_| Err(eddyline_common::SqlError::io("not now")));
+    let refused = store.restore_newest::<Value, ()>(|_| Err(eddyline_common::SqlError::io("not now")));
     assert_eq!(refused.unwrap_err().message, "not now");
 }
 
@@ -239,7 +248,7 @@ async fn pruning_keeps_what_is_named_or_being_built() {
     let fixture = Fixture::local();
     let store = &fixture.store;
     let shared = store.put_bytes(Bytes::from("shared")).await.unwrap();
-    let mut savepoint = Manifest::new(1, Epoch(1), vec![store.put_bytes(Bytes::from("saved")).await.unwrap()], Json::of(&()).unwrap());
+    let mut savepoint = Manifest::new(1, Epoch(1), vec![store.put_bytes(Bytes::from("saved")).await.unwrap()], ());
     savepoint.name = Some("before the upgrade".into());
     store.commit(&savepoint).await.unwrap();
     for id in 2..=6 {
@@ -251,7 +260,7 @@ async fn pruning_keeps_what_is_named_or_being_built() {
     assert_eq!(pruned, Pruned { manifests: 3, files: 3 });
     assert_eq!(store.list().await.unwrap(), [6, 5, 1]);
     for id in [6, 5, 1] {
-        for file in &store.load(id).await.unwrap().files {
+        for file in &store.load::<Value>(id).await.unwrap().files {
             store.get_bytes(file).await.unwrap();
         }
     }
@@ -332,9 +341,9 @@ fn operator_state_survives_through_checkpoints() {
         let new_ssts = files.iter().filter(|(name, file)| name.ends_with(".sst") && known.get(*name) != Some(file)).count();
         assert!(ssts(&files) >= 1 && new_ssts >= 1);
         let id = store.next_id().unwrap();
-        store.commit(&Manifest::new(id, Epoch(id), files.values().cloned().collect(), Json::of(&()).unwrap())).unwrap();
+        store.commit(&Manifest::new(id, Epoch(id), files.values().cloned().collect(), ())).unwrap();
         store.prune(2).unwrap();
-        store.load(id).unwrap();
+        store.load::<()>(id).unwrap();
         known = files;
         fs::remove_dir_all(&image).unwrap();
     }

@@ -117,10 +117,11 @@ impl Body {
     }
 }
 
-pub fn read_body(manifest: &Manifest) -> Result<Body> {
-    let body: Body = manifest.body.read().map_err(|e| SqlError::corrupt(format!("manifest {}: {e}", manifest.id)))?;
+/// The manifest's body, if this server knows its version.
+pub fn known_body(manifest: Manifest<Body>) -> Result<Body> {
+    let (id, body) = (manifest.id, manifest.body);
     if body.version > BODY_VERSION {
-        return Err(SqlError::corrupt(format!("manifest {} has version {}, this server knows {BODY_VERSION}", manifest.id, body.version)));
+        return Err(SqlError::corrupt(format!("manifest {id} has version {}, this server knows {BODY_VERSION}", body.version)));
     }
     Ok(body)
 }

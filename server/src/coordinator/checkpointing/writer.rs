@@ -5,14 +5,14 @@
 use super::super::Event;
 use super::super::history::History;
 use super::super::sink::SinkFiles;
-use super::body::{Body, Manifests, SinkFile, read_body};
+use super::body::{Body, Manifests, SinkFile, known_body};
 use super::guarded;
 use super::maintenance::{Content, FrozenView};
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::runtime::{Process, Threads, Turn, next_of, wait_for};
 use eddyline_common::{RelationId, Result, SqlError, StateTableId};
-use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Json, Manifest};
+use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
 use eddyline_storage::log::{Log, LogFile, LogPosition};
 use eddyline_storage::priority;
 use eddyline_storage::state::SpillGate;
@@ -138,8 +138,7 @@ impl Writer {
             bytes += self.write_sink(*sink, files, &known_sinks, &mut body.sink_files)?;
         }
         bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
-        let json = Json::of(&body)?;
-        self.means.store.commit(&Manifest::new(id, body.epoch, body.files(), json))?;
+        self.means.store.commit(&Manifest::new(id, body.epoch, body.files(), &body))?;
         let views = body.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect();
         Ok(Written { views, view_files: body.view_files, kv: body.kv, sinks: body.sink_files, bytes })
     }
@@ -225,7 +224,7 @@ impl Writer {
 fn positions_of(store: &BlockingCheckpointStore, ids: &[u64]) -> Result<BTreeMap<u64, LogPosition>> {
     let mut positions = BTreeMap::new();
     for id in ids {
-        match store.load(*id).and_then(|manifest| read_body(&manifest)) {
+        match store.load(*id).and_then(known_body) {
             Ok(body) => drop(positions.insert(*id, body.log)),
             Err(error) if error.state == eddyline_common::SqlState::DATA_CORRUPTED => {}
             Err(error) => return Err(error),
