@@ -108,7 +108,7 @@ fn register_defaults(functions: &mut Functions) -> DfResult<()> {
 }
 
 /// Adds our functions to a registry, over DataFusion's of the same name.
-pub fn register(registry: &mut dyn FunctionRegistry) -> DfResult<()> {
+fn register(registry: &mut dyn FunctionRegistry) -> DfResult<()> {
     let others = casts::functions().into_iter().chain(text_types::functions()).chain(amended::functions());
     for udf in ours().into_iter().map(Arc::new).chain(others) {
         registry.register_udf(udf)?;

@@ -43,39 +43,28 @@ pub trait Walk: TreeNode {
     fn each_by<'n>(&'n self, look: Look<'_, 'n, Self>) -> DfResult<TreeNodeRecursion>;
 }
 
-impl Walk for Expr {
-    #[inline(never)]
-    fn up_by(self, step: Step<'_, Self>) -> DfResult<Transformed<Self>> {
-        self.transform_up(step)
-    }
+macro_rules! walk {
+    ($($node:ty),*) => {
+        $(impl Walk for $node {
+            #[inline(never)]
+            fn up_by(self, step: Step<'_, Self>) -> DfResult<Transformed<Self>> {
+                self.transform_up(step)
+            }
 
-    #[inline(never)]
-    fn down_by(self, step: Step<'_, Self>) -> DfResult<Transformed<Self>> {
-        self.transform_down(step)
-    }
+            #[inline(never)]
+            fn down_by(self, step: Step<'_, Self>) -> DfResult<Transformed<Self>> {
+                self.transform_down(step)
+            }
 
-    #[inline(never)]
-    fn each_by<'n>(&'n self, look: Look<'_, 'n, Self>) -> DfResult<TreeNodeRecursion> {
-        self.apply(look)
-    }
+            #[inline(never)]
+            fn each_by<'n>(&'n self, look: Look<'_, 'n, Self>) -> DfResult<TreeNodeRecursion> {
+                self.apply(look)
+            }
+        })*
+    };
 }
 
-impl Walk for LogicalPlan {
-    #[inline(never)]
-    fn up_by(self, step: Step<'_, Self>) -> DfResult<Transformed<Self>> {
-        self.transform_up(step)
-    }
-
-    #[inline(never)]
-    fn down_by(self, step: Step<'_, Self>) -> DfResult<Transformed<Self>> {
-        self.transform_down(step)
-    }
-
-    #[inline(never)]
-    fn each_by<'n>(&'n self, look: Look<'_, 'n, Self>) -> DfResult<TreeNodeRecursion> {
-        self.apply(look)
-    }
-}
+walk!(Expr, LogicalPlan);
 
 /// The walks that only plans have.
 pub trait WalkPlan: Sized {
