@@ -34,6 +34,10 @@ public class MiniCluster {
             } else if (line.equals("start")) {
                 cluster.restartNameNode(0, false);
                 cluster.waitActive();
+                // It knows no place of any block until the DataNode has told it.
+                while (cluster.getNameNode().isInSafeMode()) {
+                    Thread.sleep(100);
+                }
             } else {
                 throw new IllegalArgumentException(line);
             }
