@@ -5,7 +5,7 @@ ENV := . scripts/env.sh
 # Matters of taste that the code decides case by case.
 STYLE := -A clippy::needless_range_loop -A clippy::large_enum_variant -A clippy::manual_is_multiple_of -A clippy::vec_box -A clippy::needless_borrow -A clippy::borrowed_box
 
-.PHONY: help setup build run test lint bench clean
+.PHONY: help setup build run test lint bench dist clean
 
 help: ## what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ lint: setup ## format and lint, as CI does
 
 bench: setup ## the benchmarks of docs/benchmarks.md
 	@scripts/bench.sh
+
+dist: setup ## the server as it is given away: takes long to build, runs fastest; prints where it is
+	@$(ENV) && cargo build --profile dist --locked --workspace --bin eddyline && echo "$$CARGO_TARGET_DIR/dist/eddyline"
 
 clean: ## remove the build and the demo's data
 	@$(ENV) && cargo clean && rm -rf data

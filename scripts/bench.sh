@@ -2,7 +2,7 @@
 # The figures of docs/benchmarks.md, one after the other, after facts about the machine. Exits with an error if a result
 # was wrong or a run failed; a missed goal is printed.
 #
-#   bench.sh [--quick] [NAME...]     NAME: engine kafka freshness statement idle serving views parquet nexmark (all of them)
+#   bench.sh [--quick] [NAME...]     NAME: engine kafka freshness statement idle serving views parquet nexmark tpch (all of them)
 #
 # --quick takes a tenth of the rows: whether everything still works, not how fast it is.
 set -euo pipefail
@@ -12,15 +12,16 @@ cd "$(dirname "$0")/.."
 rows=10000000
 records=4000000
 seconds=20
+scale=0.1
 names=()
 for word in "$@"; do
   case "$word" in
-    --quick) rows=1000000 records=400000 seconds=15 ;;
-    engine | kafka | freshness | statement | idle | serving | views | parquet | nexmark) names+=("$word") ;;
+    --quick) rows=1000000 records=400000 seconds=15 scale=0.01 ;;
+    engine | kafka | freshness | statement | idle | serving | views | parquet | nexmark | tpch) names+=("$word") ;;
     *) echo "bench.sh: unknown argument $word" >&2; exit 1 ;;
   esac
 done
-[ "${#names[@]}" -gt 0 ] || names=(engine kafka freshness statement idle serving views parquet nexmark)
+[ "${#names[@]}" -gt 0 ] || names=(engine kafka freshness statement idle serving views parquet nexmark tpch)
 
 cargo build --release --locked --workspace --bins
 bench="$CARGO_TARGET_DIR/release/eddyline-bench"
@@ -47,6 +48,7 @@ run() {
     parquet) "$bench" parquet --rows $((rows * 2)) ;;
     # The comparison of more with a SELECT would not fit the memory that queries have.
     nexmark) "$bench" nexmark --events $((rows * 3 / 100)) --long $((rows * 2)) ;;
+    tpch) "$bench" tpch --scale "$scale" ;;
     *) "$bench" "$1" ;;
   esac
 }

@@ -35,3 +35,6 @@ if ! command -v cargo >/dev/null; then
   echo "a Rust toolchain is needed: see https://rustup.rs" >&2
   exit 1
 fi
+if [ "$(uname -sm)" = "Linux x86_64" ]; then
+  scripts/rocksdb.sh
+fi

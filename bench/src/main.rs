@@ -4,7 +4,7 @@
 //!
 //! # Layout
 //! - `engine`: the dataflow in this process, without a server, beside plain DataFusion
-//! - `kafka`, `freshness`, `statement`, `idle`, `serving`, `views`, `parquet`, `nexmark::queries`: a server process, seen from outside
+//! - `kafka`, `freshness`, `statement`, `idle`, `serving`, `views`, `parquet`, `nexmark::queries`, `tpch`: a server process, seen from outside
 //! - `producer`: the process that stamps events into Kafka at a steady rate
 //! - `server`: starting that server; `nexmark`: the generator's rows; `batch`: DataFusion and checksums
 //! - `report`: a figure, its goal, and the line they make
@@ -21,6 +21,7 @@ mod report;
 mod server;
 mod serving;
 mod statement;
+mod tpch;
 mod views;
 
 use clap::{Parser, Subcommand};
@@ -59,6 +60,8 @@ enum Command {
     Parquet(parquet::Options),
     /// Nexmark's queries, each on a server of its own
     Nexmark(nexmark::queries::Options),
+    /// TPC-H's queries as views, each on a server of its own
+    Tpch(tpch::Options),
     #[command(hide = true)]
     Produce(producer::Options),
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Views(options) => runtime.block_on(views::run(&options)),
         Command::Parquet(options) => parquet::run(&options, &runtime),
         Command::Nexmark(options) => runtime.block_on(nexmark::queries::run(&options)),
+        Command::Tpch(options) => runtime.block_on(tpch::run(&options)),
         Command::Produce(options) => producer::run(&options),
     };
     done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)

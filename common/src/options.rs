@@ -6,11 +6,13 @@
 mod altered;
 mod columns;
 mod known;
+mod overridden;
 mod sinks;
 mod value;
 
 pub use altered::{Changes, altered_sink, altered_source, altered_table, altered_view};
 pub use columns::{check_metadata, default_columns, metadata_type};
+pub use overridden::{Overridden, overridden_source};
 pub use sinks::{
     bytes, can_read, can_write, canonicalize_sink, canonicalize_sink_into, names, sink_format_of_clause, sink_options_of_table,
 };
@@ -55,6 +57,8 @@ pub const AVRO_SCHEMA: &str = "avro.schema";
 pub const REGISTRY_URL: &str = "avro-confluent.url";
 pub const REGISTRY_USER: &str = "avro-confluent.basic-auth.user";
 pub const REGISTRY_PASSWORD: &str = "avro-confluent.basic-auth.password";
+/// Where a registry has the newest schema, for the columns.
+pub const REGISTRY_SUBJECT: &str = "schema.registry.subject";
 /// The message type of a record's value; and of its key.
 pub const PROTOBUF_MESSAGE: &str = "protobuf.message-name";
 pub const PROTOBUF_KEY_MESSAGE: &str = "key.protobuf.message-name";
@@ -66,8 +70,6 @@ pub const PROTOBUF_DESCRIPTOR_SET: &str = "protobuf.descriptor-set";
 pub const PROTOBUF_SCHEMA: &str = "protobuf.schema";
 /// Fields that are absent have their declared defaults, not NULL.
 pub const PROTOBUF_DEFAULTS: &str = "protobuf.read-default-values";
-/// Where a registry has the newest schema, for the columns.
-pub const PROTOBUF_SUBJECT: &str = "protobuf.subject";
 /// The format of a record's key, where the source is keyed.
 pub const KEY_FORMAT: &str = "key.format";
 /// Whether values hold the key's columns too.
@@ -234,7 +236,7 @@ pub fn is_pushed(options: &BTreeMap<String, String>) -> bool {
 
 /// Whether the format knows a record's columns, or reads their definition from elsewhere.
 pub fn is_described(options: &BTreeMap<String, String>) -> bool {
-    options.get(FORMAT).is_some_and(|format| format == "protobuf" || format == "upsert-protobuf")
+    options.get(FORMAT).is_some_and(|format| matches!(format.as_str(), "protobuf" | "upsert-protobuf" | "avro" | "avro-confluent"))
 }
 
 /// Whether the source's records say what becomes of rows, deletions included, whether it has a key or not.
@@ -353,10 +355,13 @@ fn canonical_value(def: Option<&OptionDef>, key: &str, text: String) -> Result<S
 
 /// Avro with a registry is another format; the Postgres accent spells both `ENCODE AVRO`.
 fn finish_format(options: &mut BTreeMap<String, String>) {
-    if options.contains_key(REGISTRY_URL)
-        && let Some(format) = options.get_mut(FORMAT).filter(|format| *format == "avro")
-    {
-        *format = "avro-confluent".to_string();
+    if !options.contains_key(REGISTRY_URL) {
+        return;
+    }
+    for key in [FORMAT, KEY_FORMAT] {
+        if let Some(format) = options.get_mut(key).filter(|format| *format == "avro") {
+            *format = "avro-confluent".to_string();
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 //! Two layers. A *parser* (`json`, `csv`, `raw`, `avro`, `protobuf`) puts one payload's fields into the row under construction. A *decoder*
 //! says what a record does to the relation: one row each (`plain`), an overwrite or a deletion by key (`upsert`), or the
 //! change that a change-data-capture envelope describes (`debezium`). Invariant: a record that cannot be decoded leaves no
-//! trace. Neither layer knows where records come from.
+//! trace. Neither layer knows where records come from. `describe` is beside them: what a format says before there are records.
 
 mod avro;
 pub mod csv;
 pub mod debezium;
+mod describe;
 pub mod encoder;
 pub mod json;
 mod plain;
@@ -17,6 +18,8 @@ mod registry;
 mod rows;
 pub mod split;
 mod upsert;
+
+pub use describe::{Description, describe};
 
 use arrow::array::{ArrayRef, Int64Array};
 use eddyline_common::connector::UndecodableRecord;
@@ -125,6 +128,7 @@ pub fn decoder(options: &BTreeMap<String, String>, columns: Vec<PayloadColumn>, 
     let key = match options.get(options::KEY_FORMAT).map_or(format, String::as_str) {
         _ if in_key.is_empty() => None,
         "json" => Some(Box::new(json::JsonParser::of_key(&columns, &in_key)) as Box<dyn PayloadParser>),
+        "avro" => Some(Box::new(avro::AvroParser::of_key(&columns, &in_key)?) as Box<dyn PayloadParser>),
         "protobuf" => Some(parser("protobuf", &protobuf::options_of_key(options)?, &columns, &in_key)?),
         key_format => Some(parser(key_format, options, &columns, &in_key)?),
     };

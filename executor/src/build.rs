@@ -29,12 +29,14 @@ use crate::operators::unnest::Unnest;
 use crate::operators::values::Values;
 use crate::operators::window_assign::WindowAssign;
 use crate::placement::Placement;
+use crate::worker::panic_error;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{Result, SqlError, SqlState, StateTableId};
+use eddyline_common::{Result, SqlError, SqlState, StateTableId, failpoint};
 use eddyline_planner::plan::{ChangelogMode, Expr, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_storage::state::{SpillGate, StateBudget};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What operators with state need of the engine.
@@ -45,8 +47,16 @@ pub(crate) struct StateResources {
     pub budget: Arc<StateBudget>,
 }
 
-/// The job on one worker.
+/// The job on one worker. The caller's thread runs more than this job, so a panic is this job's error, as it is on a worker.
 pub(crate) fn build_instance(spec: &JobSpec, shared: Arc<JobShared>, state: &StateResources, worker: usize) -> Result<Instance> {
+    let build = || {
+        failpoint::hit("job.build")?;
+        operators(spec, shared, state, worker)
+    };
+    catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())))
+}
+
+fn operators(spec: &JobSpec, shared: Arc<JobShared>, state: &StateResources, worker: usize) -> Result<Instance> {
     check(&spec.plan)?;
     let now = NowHandle::default();
     let (placement, schemas) = (shared.placement, spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect());

@@ -9,7 +9,7 @@ use crate::worker::{Mailboxes, Message, StepShare, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::runtime::{Thread, Threads};
-use eddyline_common::{RelationId, Result, SqlError, StateTableId, TaggedBatch};
+use eddyline_common::{RelationId, Result, TaggedBatch};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_storage::state::{SpillGate, StateBudget};
 use parking_lot::Mutex;
@@ -76,8 +76,8 @@ impl Engine {
     }
 
     /// Builds the job's operators for every worker, reading their state if it is restored, and hands them over. Fails,
-    /// leaving nothing behind, if the plan or an expression in it cannot be run. Returns what its operators, in the order of the
-    /// plan's nodes, will have done.
+    /// leaving nothing behind, if the plan or an expression in it cannot be run, or an operator panics. Returns what its operators, in
+    /// the order of the plan's nodes, will have done.
     pub fn create_job(&self, spec: JobSpec) -> Result<Arc<[OperatorStats]>> {
         let workers = self.workers();
         let shared = Arc::new(JobShared::new(&spec, workers, self.events.0.clone()));
@@ -88,10 +88,7 @@ impl Engine {
             // Reading state back takes long; the workers' shards are read side by side.
             std::thread::scope(|scope| {
                 let builds: Vec<_> = (0..workers).map(|worker| scope.spawn(move || build(worker))).collect();
-                builds
-                    .into_iter()
-                    .map(|b| b.join().unwrap_or_else(|_| Err(SqlError::internal("an operator panicked while it was built"))))
-                    .collect::<Result<Vec<_>>>()
+                builds.into_iter().map(|b| b.join().expect("a build gives its panics as errors")).collect::<Result<Vec<_>>>()
             })?
         };
         let operators = shared.operators.clone();
@@ -193,11 +190,6 @@ impl Engine {
     /// Memory of all operators' state (backend `Rocksdb`).
     pub fn state_bytes(&self) -> usize {
         self.state.budget.used_bytes()
-    }
-
-    /// What a state table takes in the key-value store, roughly.
-    pub fn stored_bytes(&self, table: StateTableId) -> u64 {
-        self.state.kv.stored_bytes(table)
     }
 
     pub fn gate(&self) -> &Arc<SpillGate> {

@@ -226,6 +226,7 @@ impl Instance {
         match &mut self.nodes[index].work {
             Work::Operator(operator) => {
                 self.now.set(batch.now);
+                self.now.set_arrival_watermark(batch.arrival_watermark);
                 operator.push(port, batch, &mut ctx)?;
                 self.collect(index, ctx);
             }

@@ -245,7 +245,8 @@ impl Worker {
     }
 }
 
-fn panic_error(panic: &(dyn Any + Send)) -> SqlError {
+/// What a job's own code said as it panicked, as the error of whatever it was doing.
+pub(crate) fn panic_error(panic: &(dyn Any + Send)) -> SqlError {
     let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
     SqlError::internal(format!("an operator panicked: {}", text.unwrap_or_else(|| "no message".to_string())))
 }

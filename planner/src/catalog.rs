@@ -354,6 +354,12 @@ pub trait Catalog {
     /// (`pg_catalog`, `information_schema`, `eddyline`; unqualified names find `pg_catalog` too).
     fn table_source(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableSource>>;
 
+    /// What a batch query scans for a source whose options a hint has changed. `starts_anew`: not where it starts for all its readers, but
+    /// where these options say.
+    fn overridden_source(&self, _source: Arc<Relation>, _starts_anew: bool) -> Option<Arc<dyn TableSource>> {
+        None
+    }
+
     /// Scalar and aggregate functions by lower-case name; `pg_catalog.f` is asked for as `f`.
     fn functions(&self) -> &dyn FunctionRegistry;
 

@@ -3,6 +3,7 @@
 
 use crate::bind::Mode;
 use crate::catalog::{Relation, RelationKind};
+use crate::expr::reads_arrival;
 use crate::functions::{APPROXIMATE, registry};
 use crate::plan::{Emit, Op, StreamPlan};
 use crate::query::{Context, recomputed_plan, relations_of};
@@ -76,6 +77,14 @@ fn refuse_what_differs(view: &Relation, plan: &StreamPlan) -> Result<()> {
     }
     if plan.nodes.iter().any(|node| matches!(node.op, Op::MatchRecognize { .. })) {
         return refuse("it has MATCH_RECOGNIZE", "Row patterns run in views only.");
+    }
+    let asks_for_watermark = plan.nodes.iter().any(|node| match &node.op {
+        Op::Filter { predicate } => reads_arrival(predicate),
+        Op::Project { exprs } => exprs.iter().any(reads_arrival),
+        _ => false,
+    });
+    if asks_for_watermark {
+        return refuse("it depends on the watermark under which rows came", "Its query would see none.");
     }
     if plan.reads_clock() || plan.reads_history() {
         return refuse("it depends on the time at which rows came", "Its query would see another time.");

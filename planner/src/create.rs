@@ -5,7 +5,7 @@ use crate::bind::{Binder, Mode, query_names, resolve_names};
 use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
-use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, lower, prepare};
+use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, join_laterals, lower, prepare};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
@@ -290,7 +290,12 @@ fn durable(bound: DfExpr, schema: &DFSchema, binder: &Binder) -> Result<(Expr, S
     let field = simplified.to_field(schema).map_err(|e| binder.error(e))?.1;
     let ty = SqlType::from_field(&field)
         .ok_or_else(|| SqlError::unsupported(format!("an expression of type {} is not supported", field.data_type())))?;
-    Ok((expr::from_datafusion(&simplified, schema)?, ty, field.is_nullable()))
+    let value = expr::from_datafusion(&simplified, schema)?;
+    if expr::reads_arrival(&value) {
+        return Err(SqlError::unsupported("CURRENT_WATERMARK in a column's definition is not supported")
+            .with_hint("Write it into the query that reads the column."));
+    }
+    Ok((value, ty, field.is_nullable()))
 }
 
 fn watermark(
@@ -373,6 +378,7 @@ fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Resu
         let ColumnValue::Plain { default: Some(sql) } = &column.value else { continue };
         let Some(at) = stored.iter().position(|c| c.name == fold(&column.name)) else { continue };
         let mut bound = binder.expr(sql, &schema)?;
+        crate::assign::check_default(&bound, &schema, &stored[at])?;
         let ty = stored[at].ty.to_arrow();
         if bound.get_type(&schema).map_err(|e| binder.error(e))? != ty {
             bound = DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty));
@@ -478,6 +484,7 @@ pub fn streaming_plan(
     emission: Emission,
     binder: &Binder,
 ) -> Result<(LogicalPlan, StreamPlan)> {
+    let bound = join_laterals(bound).map_err(|e| binder.error(e))?;
     check(&bound)?;
     let bound = prepare(bound).map_err(|e| binder.error(e))?;
     let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;

@@ -4,21 +4,23 @@
 
 mod bounds;
 
+use crate::catalog::Relation;
 use crate::plan::{
-    AggregateCall, AggregateFunction, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind, Literal,
-    LiteralValue, MatchSkip, MatchValue, MatchValueOf, Merge, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction, StreamPlan,
-    TimeBound, WindowKind,
+    AggregateCall, AggregateFunction, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind,
+    Literal, LiteralValue, MatchSkip, MatchValue, MatchValueOf, Merge, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction,
+    StreamPlan, TimeBound, WindowKind,
 };
 use eddyline_common::RelationId;
 use eddyline_common::time::MICROS_PER_SECOND;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// The streaming plan from its output down.
-pub fn stream_plan(plan: &StreamPlan, relation_name: &dyn Fn(RelationId) -> String) -> Vec<String> {
-    lines(plan, &|id| node_line(plan, id, relation_name)).into_iter().map(|(_, line)| line).collect()
+pub fn stream_plan(plan: &StreamPlan, relation: &dyn Fn(RelationId) -> Option<Arc<Relation>>) -> Vec<String> {
+    lines(plan, &|id| node_line(plan, id, relation)).into_iter().map(|(_, line)| line).collect()
 }
 
-/// The same in short: each node with what it does, and no more.
+/// In short: each node with what it does, and no more.
 pub fn operators(plan: &StreamPlan, relation_name: &dyn Fn(RelationId) -> String) -> Vec<(NodeId, String)> {
     lines(plan, &|id| operator(plan, id, relation_name))
 }
@@ -215,9 +217,9 @@ fn match_value(value: &MatchValue, variables: &[String], name: &dyn Fn(&usize) -
     if value.whole { format!("final {shown}") } else { shown }
 }
 
-fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) -> String) -> String {
+fn node_line(plan: &StreamPlan, id: NodeId, relation: &dyn Fn(RelationId) -> Option<Arc<Relation>>) -> String {
     let node = &plan.nodes[id];
-    let mut line = operator(plan, id, relation_name);
+    let mut line = operator(plan, id, &|id| relation(id).map_or_else(|| id.to_string(), |r| r.name.clone()));
     let own = |columns: &[usize]| columns.iter().map(|i| column_name(node, *i)).collect::<Vec<_>>().join(", ");
     let _ = write!(line, " | columns=[{}]", node.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect::<Vec<_>>().join(", "));
     let mode = match node.mode {
@@ -232,7 +234,34 @@ fn node_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) -
     if !node.time_columns.is_empty() {
         let _ = write!(line, " time=[{}]", own(&node.time_columns));
     }
+    if let Op::Scan { relation: id, .. } = &node.op
+        && let Some(watermark) = relation(*id).and_then(|scanned| watermark(&scanned))
+    {
+        let _ = write!(line, " watermark={watermark}");
+    }
     line
+}
+
+/// How far behind its rows a relation's watermark is.
+fn watermark(relation: &Relation) -> Option<String> {
+    let watermark = relation.watermark.as_ref()?;
+    let text = |e: &Expr| expr(e, &|i| relation.columns.get(i).map_or_else(|| format!("#{i}"), |c| c.name.clone()));
+    let mut shown = match &watermark.expression {
+        Expr::Binary { op: BinaryOp::Minus, left, right } => match right.as_ref() {
+            Expr::Literal(Literal { value: LiteralValue::Interval { months: 0, days, nanos }, .. }) => {
+                format!("{} - {}", text(left), duration(i64::from(*days) * 24 * 3_600 * MICROS_PER_SECOND + nanos / 1_000))
+            }
+            _ => text(&watermark.expression),
+        },
+        other => text(other),
+    };
+    if let Some(idle) = watermark.idle_timeout {
+        let _ = write!(shown, " idle={}", duration(idle));
+    }
+    if watermark.manual {
+        shown.push_str(" (manual)");
+    }
+    Some(shown)
 }
 
 fn window_text(window: &AggregateWindow, end: &str) -> String {
@@ -301,18 +330,24 @@ fn rank_name(function: RankFunction) -> &'static str {
 /// A function of an OVER window, with its frame if it has one.
 fn over_call(call: &OverCall, name: &dyn Fn(&usize) -> String) -> String {
     let framed = |text: String| format!("{text} {}", frame(&call.frame));
+    let nulls = |ignored: bool| if ignored { " ignore nulls" } else { "" };
     match &call.function {
         OverFunction::Rank(function) => format!("{}()", rank_name(*function)),
         OverFunction::PercentRank => "percent_rank()".to_string(),
         OverFunction::CumeDist => "cume_dist()".to_string(),
         OverFunction::Ntile { buckets } => format!("ntile({buckets})"),
-        OverFunction::Lag { argument, offset, default } => {
+        OverFunction::Lag { argument, offset, default, ignore_nulls } => {
             let function = if *offset < 0 { "lead" } else { "lag" };
-            format!("{function}({}, {}, {})", name(argument), offset.unsigned_abs(), literal(default))
+            format!("{function}({}, {}, {}{})", name(argument), offset.unsigned_abs(), literal(default), nulls(*ignore_nulls))
         }
-        OverFunction::NthValue { argument, n: 1 } => framed(format!("first_value({})", name(argument))),
-        OverFunction::NthValue { argument, n: -1 } => framed(format!("last_value({})", name(argument))),
-        OverFunction::NthValue { argument, n } => framed(format!("nth_value({}, {n})", name(argument))),
+        OverFunction::NthValue { argument, n, ignore_nulls } => {
+            let (argument, nulls) = (name(argument), nulls(*ignore_nulls));
+            framed(match *n {
+                1 => format!("first_value({argument}{nulls})"),
+                -1 => format!("last_value({argument}{nulls})"),
+                n => format!("nth_value({argument}, {n}{nulls})"),
+            })
+        }
         OverFunction::Aggregate(call) => framed(aggregate_call(call, name)),
     }
 }

@@ -134,7 +134,9 @@ impl Converter<'_> {
         if let (Some(op), [left, right]) = (functions::checked::operator(name), call.args.as_slice()) {
             return Ok(binary_of(binary_op(op)?, self.convert(left)?, self.convert(right)?));
         }
-        if call.func.signature().volatility == Volatility::Volatile {
+        // What it gives for a row is in the history of the cuts.
+        let is_kept = name == functions::BEHIND_WATERMARK;
+        if call.func.signature().volatility == Volatility::Volatile && !is_kept {
             return Err(SqlError::unsupported(format!("function {name}() is not supported in a materialized view"))
                 .with_detail("Its value would differ when the view is recovered or backfilled."));
         }
@@ -378,6 +380,11 @@ pub fn call(name: &str, args: Vec<DfExpr>) -> Result<DfExpr> {
 /// Whether an expression reads the cut's time.
 pub fn reads_clock(expr: &Expr) -> bool {
     any(expr, &mut |e| matches!(e, Expr::CutNow))
+}
+
+/// Whether an expression asks for the watermark that a row came under.
+pub fn reads_arrival(expr: &Expr) -> bool {
+    any(expr, &mut |e| matches!(e, Expr::Call { name, .. } if name == functions::BEHIND_WATERMARK))
 }
 
 /// Whether `test` holds for an expression or one within it.

@@ -1,6 +1,7 @@
 //! CREATE FUNCTION: a scalar function in SQL, which is an expression over its arguments. It is bound here once, so that what is
 //! wrong with it is said now; calls are replaced by the expression when they are bound (`bind::inline`).
 
+use crate::assign::is_assignable;
 use crate::bind::{Binder, Mode, rewrite_names};
 use crate::catalog::{Catalog, FunctionArgument, SqlFunction};
 use crate::create::object_name;
@@ -155,19 +156,8 @@ fn check_body(body: &DfExpr) -> Result<()> {
     }
 }
 
-/// PostgreSQL's casts on assignment.
 fn check_type(actual: &SqlType, body: &DfExpr, returns: &SqlType) -> Result<()> {
-    let numeric = |ty: &SqlType| {
-        matches!(ty, SqlType::SmallInt | SqlType::Integer | SqlType::BigInt | SqlType::Real | SqlType::Double | SqlType::Decimal { .. })
-    };
-    let temporal = |ty: &SqlType| matches!(ty, SqlType::Date | SqlType::Timestamp | SqlType::TimestampTz);
-    let fits = actual == returns
-        || *actual == SqlType::Null
-        || returns.is_text()
-        || numeric(actual) && numeric(returns)
-        || temporal(actual) && temporal(returns)
-        || matches!(body, DfExpr::Literal(_, _));
-    if fits {
+    if is_assignable(actual, returns) || matches!(body, DfExpr::Literal(_, _)) {
         return Ok(());
     }
     let error = SqlError::new(INVALID_DEFINITION, format!("return type mismatch in function declared to return {returns}"));

@@ -4,6 +4,7 @@
 //! # Layout, in the order of a statement's life
 //! - `dialect`, `parse`: text to statements (`Parsed`)
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
+//! - `assign`: which values a column takes
 //! - `described`: what a statement leaves to its format
 //! - `query`, `dml`, `create`, `alter`, `function`, `check`, `keyed`, `sink`: what each kind of statement makes of that; `planning`
 //!   chooses
@@ -15,6 +16,7 @@
 //! Of crates of their own: `functions` and `casts` (`planner/functions`), `walk` (`planner/walk`).
 
 mod alter;
+mod assign;
 mod bind;
 pub mod catalog;
 mod check;

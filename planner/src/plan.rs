@@ -625,13 +625,20 @@ pub enum OverFunction {
         argument: usize,
         offset: i64,
         default: Literal,
+        /// Only rows count whose argument is not null.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ignore_nulls: bool,
     },
     /// The argument of a row of the frame, counted from 1, or from its end by -1 and below.
     NthValue {
         argument: usize,
         n: i64,
+        /// Only rows count whose argument is not null.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ignore_nulls: bool,
     },
-    /// An aggregate that knows no order, over the frame.
+    /// An aggregate over the frame, without an order of its own: lists are in the window's. Neither `FirstValue` nor a percentile, and
+    /// no list of distinct values.
     Aggregate(AggregateCall),
 }
 

@@ -11,7 +11,7 @@ use crate::function::create_function;
 use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls};
 use crate::optimize;
 use crate::parse::ast::{Ast, ShowAst};
-use crate::parse::hints::misplaced;
+use crate::parse::hints::{misplaced_options, misplaced_ttl};
 use crate::parse::{Parsed, with_stack};
 use crate::plan::{Emit, LiteralValue, StreamPlan};
 use crate::query::Context;
@@ -36,15 +36,27 @@ pub fn plan(
     parameter_types: &[Option<SqlType>],
 ) -> Result<Planned> {
     with_stack(|| {
-        let context = Context { catalog, settings, text: &parsed.text, parameters: parameter_types };
+        if let Some(hint) = parsed.option_hints.first().filter(|_| !runs_once(&parsed.ast)) {
+            return Err(parsed.text.at(misplaced_options(), hint.at));
+        }
+        let context = Context { catalog, settings, text: &parsed.text, parameters: parameter_types, hints: &parsed.option_hints };
         let planned = statement(&parsed.ast, parsed, &context, ids)?;
         let runs = match &planned {
             Planned::Create { relation, .. } => relation.plan().is_some(),
             Planned::Explain(_) => true,
             _ => false,
         };
-        if parsed.ttl_hints.is_empty() || runs { Ok(planned) } else { Err(misplaced()) }
+        if parsed.ttl_hints.is_empty() || runs { Ok(planned) } else { Err(misplaced_ttl()) }
     })
+}
+
+/// Whether a statement is a query that reads what there is, and ends.
+fn runs_once(ast: &Ast) -> bool {
+    match ast {
+        Ast::Query(_) | Ast::CopyTo { .. } | Ast::Declare { .. } => true,
+        Ast::Explain { streaming, statement, .. } => !streaming && runs_once(statement),
+        _ => false,
+    }
 }
 
 fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTableIds) -> Result<Planned> {
@@ -103,7 +115,11 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::CopyFrom { table, columns, format } => context.copy_from(table, columns, *format)?,
         Ast::CopyTo { query, format } => Planned::CopyTo { query: context.query(query)?, format: *format },
         Ast::Explain { analyze, streaming, statement } => explain(statement, *analyze, *streaming, parsed, context, ids)?,
-        Ast::ExplainJob { name, analyze } => Planned::ExplainJob { job: context.job(name)?.id, analyze: *analyze },
+        Ast::ExplainJob { name, analyze: true } => Planned::ExplainJob(context.job(name)?.id),
+        Ast::ExplainJob { name, analyze: false } => {
+            let job = context.job(name)?;
+            Planned::Explain(explain_job(&job, context))
+        }
         Ast::Show(show) => Planned::Show(plan_show(show, context)?),
         Ast::Set { name, value, local } => Planned::Set { name: name.clone(), value: value.clone(), local: *local },
         Ast::Begin { read_only } => Planned::Begin { read_only: *read_only },
@@ -230,24 +246,25 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let ttl = StateTtls::of(ViewOptions::of(&options)?.state_ttl, &parsed.ttl_hints);
             let rewrites = Rewrites::of(context.settings);
             let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, rewrites, retention: None, ttl };
+            let parallelism = ViewOptions::of(&options)?.parallelism;
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
-            stages(&mut lines, &logical, &plan, context);
+            stages(&mut lines, parallelism, &StreamingQuery { logical, plan }, context);
         }
         Ast::Query(query) => section(&mut lines, "Logical plan:", &context.query(query)?.plan),
         Ast::CreateView(create) => {
-            let (_, streaming) = create_view(create, parsed, context.catalog, context.settings, &mut ids.clone())?;
+            let (view, streaming) = create_view(create, parsed, context.catalog, context.settings, &mut ids.clone())?;
             match streaming {
-                Some(streaming) => stages(&mut lines, &streaming.logical, &streaming.plan, context),
+                Some(streaming) => stages(&mut lines, parallelism(&view), &streaming, context),
                 None => section(&mut lines, "Logical plan:", &context.query(&create.query)?.plan),
             }
         }
         Ast::CreateSink(create) => {
-            let (_, streaming) = create_sink(create, parsed, context, &mut ids.clone())?;
-            stages(&mut lines, &streaming.logical, &streaming.plan, context);
+            let (sink, streaming) = create_sink(create, parsed, context, &mut ids.clone())?;
+            stages(&mut lines, parallelism(&sink), &streaming, context);
         }
         Ast::Insert(insert, emit) => match insert_statement(insert, *emit, parsed, context, &mut ids.clone())? {
-            (_, Some(streaming)) => stages(&mut lines, &streaming.logical, &streaming.plan, context),
-            (planned, None) => plans(&planned).into_iter().for_each(|plan| section(&mut lines, "Logical plan:", plan)),
+            (Planned::Create { relation, .. }, Some(streaming)) => stages(&mut lines, parallelism(&relation), &streaming, context),
+            (planned, _) => plans(&planned).into_iter().for_each(|plan| section(&mut lines, "Logical plan:", plan)),
         },
         Ast::Update(_) | Ast::Delete(_) | Ast::CopyTo { .. } | Ast::Declare { .. } => {
             for plan in plans(&statement(inner, parsed, context, ids)?) {
@@ -262,12 +279,58 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
     Ok(Planned::Explain(lines))
 }
 
-fn stages(lines: &mut Vec<String>, logical: &LogicalPlan, plan: &StreamPlan, context: &Context) {
-    section(lines, "Logical plan:", logical);
+/// What a job runs. Its logical plan is that of its text as it would be planned today, without temporary views that it was made over.
+fn explain_job(job: &Relation, context: &Context) -> Vec<String> {
+    let mut lines = vec![workers(parallelism(job))];
+    match logical_plan(job, context) {
+        Ok(Some(logical)) => section(&mut lines, "Logical plan:", &logical),
+        Ok(None) => {}
+        Err(error) => lines.push(format!("Logical plan: none any more, {}", error.message)),
+    }
+    job.plan().into_iter().for_each(|plan| streaming_section(&mut lines, plan, context));
+    lines
+}
+
+/// `None` if the job's text is that of several.
+fn logical_plan(job: &Relation, context: &Context) -> Result<Option<LogicalPlan>> {
+    let Some(parsed) = crate::parse::parse(&job.sql)?.pop() else { return Ok(None) };
+    let time_zone = job.job_options().and_then(|options| options.time_zone.clone()).unwrap_or_else(|| "UTC".to_string());
+    let settings = Settings { time_zone, ..context.settings.clone() };
+    let scope = context.catalog.of_view(job);
+    let catalog = scope.as_deref().unwrap_or(context.catalog);
+    let context = Context { catalog, settings: &settings, text: &parsed.text, parameters: &[], hints: &[] };
+    let mut ids = StateTableIds(0);
+    let streaming = match &parsed.ast {
+        Ast::CreateView(create) => create_view(create, &parsed, catalog, &settings, &mut ids)?.1,
+        Ast::CreateSink(create) => Some(create_sink(create, &parsed, &context, &mut ids)?.1),
+        Ast::Insert(insert, emit) => insert_statement(insert, *emit, &parsed, &context, &mut ids)?.1,
+        _ => None,
+    };
+    Ok(streaming.map(|streaming| streaming.logical))
+}
+
+fn parallelism(job: &Relation) -> Option<u32> {
+    job.job_options().and_then(|options| options.parallelism)
+}
+
+fn workers(parallelism: Option<u32>) -> String {
+    match parallelism {
+        Some(workers) => format!("Parallelism: {workers}"),
+        None => "Parallelism: all workers".to_string(),
+    }
+}
+
+fn stages(lines: &mut Vec<String>, parallelism: Option<u32>, streaming: &StreamingQuery, context: &Context) {
+    lines.push(workers(parallelism));
+    section(lines, "Logical plan:", &streaming.logical);
+    streaming_section(lines, &streaming.plan, context);
+}
+
+fn streaming_section(lines: &mut Vec<String>, plan: &StreamPlan, context: &Context) {
     lines.push("Streaming plan:".to_string());
     let relations = context.catalog.relations();
-    let name = |id: RelationId| relations.iter().find(|r| r.id == id).map_or_else(|| id.to_string(), |r| r.name.clone());
-    lines.extend(explain::stream_plan(plan, &name).into_iter().map(|line| format!("  {line}")));
+    let relation = |id: RelationId| relations.iter().find(|r| r.id == id).cloned();
+    lines.extend(explain::stream_plan(plan, &relation).into_iter().map(|line| format!("  {line}")));
 }
 
 fn section(lines: &mut Vec<String>, title: &str, plan: &LogicalPlan) {

@@ -7,6 +7,7 @@ use crate::create::output_names;
 use crate::error::{SourceText, from_datafusion};
 use crate::parse::Parsed;
 use crate::parse::ast::Ast;
+use crate::parse::hints::OptionsHint;
 use crate::settings::Settings;
 use crate::statement::Query;
 use crate::walk::WalkPlan;
@@ -23,11 +24,14 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     pub text: &'a SourceText,
     pub parameters: &'a [Option<SqlType>],
+    /// Of a query that runs once.
+    pub hints: &'a [OptionsHint],
 }
 
 impl<'a> Context<'a> {
     pub fn binder(&self, mode: Mode) -> Binder<'a> {
-        Binder::new(self.catalog, self.settings, mode).with_text(self.text).with_parameters(self.parameters)
+        let binder = Binder::new(self.catalog, self.settings, mode).with_text(self.text).with_parameters(self.parameters);
+        binder.with_option_hints(self.hints)
     }
 
     pub fn query(&self, query: &ast::Query) -> Result<Query> {
@@ -106,7 +110,7 @@ pub fn recomputed_plan(relation: &Relation, catalog: &dyn Catalog, settings: &Se
             return Err(SqlError::internal(format!("relation \"{}\" was not created by a query", relation.name)));
         };
         let scope = catalog.of_view(relation);
-        let context = Context { catalog: scope.as_deref().unwrap_or(catalog), settings, text: &text, parameters: &[] };
+        let context = Context { catalog: scope.as_deref().unwrap_or(catalog), settings, text: &text, parameters: &[], hints: &[] };
         let (plan, _) = context.bind(&create.query, None)?;
         let columns = plan.schema().columns();
         let targets: Vec<_> = relation

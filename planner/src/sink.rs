@@ -6,7 +6,9 @@ use crate::bind::{Binder, Mode};
 use crate::catalog::{Relation, RelationKind, SinkDefinition, ViewOptions, VisibleColumn};
 use crate::create::{object_name, output_names};
 use crate::error::{fold, suggest};
-use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, lower_sink, prepare};
+use crate::lower::{
+    Emission, Refusal, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, join_laterals, lower_sink, prepare,
+};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{CreateSink, SinkFrom};
@@ -134,6 +136,7 @@ pub fn finish(
     binder: &Binder,
     ids: &mut StateTableIds,
 ) -> Result<(Relation, StreamingQuery)> {
+    let bound = join_laterals(bound).map_err(|e| binder.error(e))?;
     check(&bound)?;
     let bound = prepare(bound).map_err(|e| binder.error(e))?;
     let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;
@@ -156,7 +159,8 @@ pub fn finish(
                     *ids = closing;
                     plan
                 }
-                Err(_) => lowered(Emit::Changes, ids)?,
+                Err(Refusal::NeverCloses(_)) => lowered(Emit::Changes, ids)?,
+                Err(Refusal::Other(error)) => return Err(error),
             }
         }
     };
@@ -284,11 +288,11 @@ impl Context<'_> {
         let mut options = options_of_table(table, source)?;
         self.settings.complete(&mut options, &OF_JOBS);
         let mut target = target(&table.name, options, payload.clone())?;
-        let once = matches!(query.body.as_ref(), ast::SetExpr::Values(_));
-        if once {
+        if let ast::SetExpr::Values(values) = query.body.as_ref() {
             if emit.is_some() {
                 return Err(SqlError::new(SqlState::SYNTAX_ERROR, "EMIT belongs to a query that runs"));
             }
+            self.check_values(values, &given.iter().map(|i| (payload[*i].0.as_str(), &payload[*i].2)).collect::<Vec<_>>())?;
             let types: Vec<Column> = given.iter().map(|i| Column::new(payload[*i].0.clone(), payload[*i].2.clone(), true)).collect();
             let schema = datafusion::common::DFSchema::try_from(eddyline_common::types::arrow_schema(&types))
                 .map_err(|e| crate::error::from_datafusion(e, Some(self.text)))?;
@@ -363,6 +367,9 @@ impl Context<'_> {
             } else {
                 error.with_hint("Name the columns that the query gives: INSERT INTO t (a, b) ...")
             });
+        }
+        if let Some(query) = &insert.source {
+            self.check_assigned(query, &rows, given.iter().map(|i| (payload[*i].0.as_str(), &payload[*i].2)))?;
         }
         let cell = |(index, (name, _, ty)): (usize, &(String, String, SqlType))| {
             let value = match given.iter().position(|g| *g == index) {

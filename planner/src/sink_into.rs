@@ -23,7 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A query whose rows go into a table, bound and in no particular columns yet.
-struct Rows {
+struct Rows<'q> {
+    query: &'q ast::Query,
     bound: LogicalPlan,
     depends_on: Vec<RelationId>,
 }
@@ -53,7 +54,7 @@ impl Context<'_> {
             }
         };
         let (bound, found) = binder.query(&query)?;
-        let rows = Rows { bound, depends_on: binder.named_objects(&found) };
+        let rows = Rows { query: &query, bound, depends_on: binder.named_objects(&found) };
         let columns: Vec<usize> = (0..table.columns.len()).collect();
         let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: vec![], into: Some(table.id) };
         self.sink_of_table(&table, columns, false, rows, (definition, options), create.emit, parsed, &binder, ids)
@@ -89,7 +90,8 @@ impl Context<'_> {
         let list: Vec<ast::Ident> = insert.columns.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident()).cloned()).collect();
         let columns = self.column_list(&table, &list)?;
         let binder = self.binder(Mode::Streaming);
-        let rows = Rows { bound, depends_on: binder.named_objects(&found) };
+        let query = insert.source.as_deref().ok_or_else(|| SqlError::internal("an INSERT without a query"))?;
+        let rows = Rows { query, bound, depends_on: binder.named_objects(&found) };
         let (name, name_is_free) = self.job_name(&table.name);
         let definition = Definition { name, is_insert: true, name_is_free, depends_on: vec![], into: Some(table.id) };
         let mut options = options::canonicalize_sink_into(BTreeMap::new())?;
@@ -105,7 +107,7 @@ impl Context<'_> {
         table: &Arc<Relation>,
         mut columns: Vec<usize>,
         explicit: bool,
-        rows: Rows,
+        rows: Rows<'_>,
         (mut definition, options): (Definition, BTreeMap<String, String>),
         emit: Option<Emit>,
         parsed: &Parsed,
@@ -129,6 +131,8 @@ impl Context<'_> {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("{what} has {more}")));
         }
         columns.truncate(width);
+        let written = columns.iter().map(|i| (table.columns[*i].name.as_str(), &table.columns[*i].ty));
+        self.check_assigned(rows.query, &rows.bound, written)?;
         let bound = self.not_null(self.stored_rows(rows.bound, table, &columns)?, &table.columns)?;
         let column = |c: &eddyline_common::Column| SinkColumn { external_name: c.name.clone(), ty: c.ty.clone() };
         let spec = SinkSpec {

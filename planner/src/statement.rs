@@ -64,15 +64,12 @@ pub enum Planned {
         query: Query,
         format: CopyFormat,
     },
-    /// EXPLAIN of a query or a CREATE: lines of text, ready to print.
+    /// EXPLAIN of a query, a CREATE or a job: lines of text, ready to print.
     Explain(Vec<String>),
     /// `ANALYZE`: run the query and print its plan with live figures.
     ExplainAnalyze(Query),
-    /// The plan that a job runs; `ANALYZE`: with what its operators do at present.
-    ExplainJob {
-        job: RelationId,
-        analyze: bool,
-    },
+    /// `ANALYZE` of a job: what its operators do at present.
+    ExplainJob(RelationId),
     AdvanceWatermark {
         relation: RelationId,
         to_micros: i64,

@@ -1,15 +1,15 @@
 //! The server's life: recover, listen, say that it is ready, serve, and stop in order: no more clients, their
-//! statements end, a last checkpoint.
+//! statements end, a last checkpoint. A start that is stopped before it is ready is given up, and leaves what a kill would leave.
 
 use crate::config::{Backend, CheckpointPlace, Config};
-use crate::coordinator::{self, CheckpointLocation, CoordinatorConfig, PinLimits, Running};
+use crate::coordinator::{self, CheckpointLocation, CoordinatorConfig, CoordinatorHandle, PinLimits, Running};
 use crate::pgwire::listener;
 use crate::problems::Problems;
 use crate::serving::QueryEngine;
 use crate::serving::engine::EngineOptions;
 use crate::session::Services;
 use crate::{demo, http};
-use eddyline_common::runtime::{SystemClock, SystemFs, SystemThreads};
+use eddyline_common::runtime::{SystemClock, SystemFs, SystemThreads, Thread};
 use eddyline_common::{Result, SqlError};
 use eddyline_connectors::filesystem;
 use eddyline_executor::StateBackend;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Threads for sockets; statements run elsewhere.
@@ -29,6 +30,9 @@ const CLIENT_STACK_BYTES: usize = 64 << 20;
 
 /// Threads that queries share with the views.
 const QUERY_THREADS_MAX: usize = 2;
+
+/// How long a start that is given up may take to notice it: it does between two requests, views or records of the log.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// What blocking work may still take when all else has ended.
 const RUNTIME_TIMEOUT: Duration = Duration::from_secs(2);
@@ -52,7 +56,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
     // Ports first: a server that cannot listen should not recover for minutes to find out.
     let (postgres, http) = (listen(config.listen).await?, listen(config.http).await?);
     let (address, http_address) = (postgres.local_addr()?, http.local_addr()?);
-    let clock = Arc::new(SystemClock);
+    let (clock, given_up) = (Arc::new(SystemClock), CancellationToken::new());
     let spill_dir = config.data_dir.join("state").join("spill");
     let start = CoordinatorConfig {
         data_dir: config.data_dir.clone(),
@@ -72,8 +76,14 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
         runtime,
         threads: Arc::new(SystemThreads),
         log_segment_bytes: SEGMENT_BYTES,
+        given_up: given_up.clone(),
     };
-    let started = tokio::task::spawn_blocking(move || coordinator::start(start)).await;
+    let mut starting = tokio::task::spawn_blocking(move || coordinator::start(start));
+    let started = tokio::select! {
+        started = &mut starting => started,
+        _ = terminate.recv() => return give_up(starting, given_up).await,
+        _ = interrupt.recv() => return give_up(starting, given_up).await,
+    };
     let Running { handle, thread, ended } = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;
     let threads = config.workers.clamp(1, QUERY_THREADS_MAX);
     let (memory_bytes, spill_bytes) = (config.query_memory_bytes, config.query_spill_bytes as u64);
@@ -102,14 +112,35 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
     tracing::info!("stopping");
     stop.cancel();
     let clients = clients.await;
-    handle.shutdown().await;
-    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    let joined = stop_coordinator(&handle, thread).await;
     let pages = pages.await;
     clients.map_err(|e| SqlError::internal(format!("the listener failed: {e}")))?;
     pages.map_err(|e| SqlError::internal(format!("the HTTP side failed: {e}")))??;
-    match joined {
-        Ok(Ok(())) => outcome,
+    joined.and(outcome)
+}
+
+/// Takes a last checkpoint and ends the coordinator.
+async fn stop_coordinator(handle: &CoordinatorHandle, thread: Box<dyn Thread>) -> Result<()> {
+    handle.shutdown().await;
+    match tokio::task::spawn_blocking(move || thread.join()).await {
+        Ok(Ok(())) => Ok(()),
         _ => Err(SqlError::internal("the coordinator failed")),
+    }
+}
+
+/// Ends a start in the middle. One that does not notice in time ends with the process.
+async fn give_up(starting: JoinHandle<Result<Running>>, given_up: CancellationToken) -> Result<()> {
+    tracing::info!("stopping before the start is complete");
+    given_up.cancel();
+    match tokio::time::timeout(GIVEN_UP_WITHIN, starting).await {
+        // It had been complete by then.
+        Ok(Ok(Ok(Running { handle, thread, .. }))) => stop_coordinator(&handle, thread).await,
+        Ok(Ok(Err(error))) => {
+            tracing::info!("{error}");
+            Ok(())
+        }
+        Ok(Err(panicked)) => Err(SqlError::internal(format!("recovery failed: {panicked}"))),
+        Err(_too_slow) => Ok(()),
     }
 }
 
@@ -124,7 +155,7 @@ fn location_of(place: &CheckpointPlace) -> Result<CheckpointLocation> {
 }
 
 /// The demo ends only by an error.
-async fn finished(demo: Option<tokio::task::JoinHandle<Result<()>>>) -> Result<()> {
+async fn finished(demo: Option<JoinHandle<Result<()>>>) -> Result<()> {
     match demo {
         None => std::future::pending().await,
         Some(task) => task.await.map_err(|e| SqlError::internal(format!("the demo failed: {e}")))?,

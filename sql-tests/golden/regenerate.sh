@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes input/ and expected/ anew. Needs Python 3 with venv, Java 17, and PyPI for Flink's jars; arguments are names of queries.
+# Makes input/, expected/ and ours/ anew. Needs Python 3 with venv, Java 17, and PyPI for Flink's jars; arguments are names of queries.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 flink=1.20.1
@@ -14,3 +14,4 @@ lib=$(echo "$venv"/lib/python3*/site-packages/pyflink/lib)
 python3 "$here/generate.py"
 java -Xmx1g --add-opens=java.base/java.util=ALL-UNNAMED --add-opens=java.base/java.lang=ALL-UNNAMED --add-opens=java.base/java.time=ALL-UNNAMED \
   -cp "$lib/*" "$here/Golden.java" "$here" "$@"
+python3 "$here/model.py"

@@ -1,5 +1,7 @@
 //! Statements that a test takes for granted: one that fails ends the test with its text.
 
+use crate::wait::{PATIENCE, POLL};
+use std::time::Instant;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 pub async fn run(client: &Client, statement: &str) {
@@ -19,4 +21,18 @@ pub async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
         _ => None,
     };
     messages.into_iter().filter_map(row).collect()
+}
+
+/// Waits until a query gives these rows, as texts; null is `NULL`.
+pub async fn shows(client: &Client, query: &str, expected: &[&[&str]]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = rows(client, query).await;
+        let texts: Vec<Vec<&str>> = found.iter().map(|row| row.iter().map(|cell| cell.as_deref().unwrap_or("NULL")).collect()).collect();
+        if texts == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{query} gives {texts:?}, not {expected:?}");
+        tokio::time::sleep(POLL).await;
+    }
 }

@@ -6,8 +6,11 @@ pub mod client;
 pub mod hdfs;
 pub mod process;
 pub mod program;
+pub mod registry;
 pub mod s3;
+pub mod script;
 pub mod stores;
+pub mod tpch;
 pub mod wait;
 
 pub use process::{Server, ServerOptions};

@@ -1,9 +1,12 @@
 //! A server process under test.
 
-use std::io::{BufRead, BufReader};
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -47,6 +50,40 @@ impl Default for ServerOptions {
     }
 }
 
+/// A start that did not come to `ready`.
+pub struct NotReady {
+    /// How the process ended; `None` if it took too long and was killed for that.
+    pub status: Option<ExitStatus>,
+    log: String,
+}
+
+impl NotReady {
+    /// The start met a failpoint that kills. Any other end of it is the test's.
+    pub fn assert_killed(&self) {
+        assert!(self.status.is_some_and(was_killed), "a failpoint was to kill it: {self}");
+    }
+}
+
+/// Whether a process ended by SIGKILL, as it does at a failpoint that kills.
+pub fn was_killed(status: ExitStatus) -> bool {
+    const SIGKILL: i32 = 9;
+    status.signal() == Some(SIGKILL)
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.map_or_else(|| format!("not in {READY_WITHIN:?}"), |status| status.to_string());
+        write!(f, "not ready: {status}; log:\n{}", self.log)
+    }
+}
+
+/// What a test shows that expected a start.
+impl fmt::Debug for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 /// A running server and its data directory. Dropping it kills the process and removes the directory.
 pub struct Server {
     dir: TempDir,
@@ -84,10 +121,25 @@ impl Server {
         self.dir.path()
     }
 
-    /// Starts the process on the same data; an error tells how it ended instead.
-    pub fn launch(&mut self) -> Result<(), String> {
+    /// Starts the process on the same data, and waits until it is ready.
+    pub fn launch(&mut self) -> Result<(), NotReady> {
+        match self.begin().recv_timeout(READY_WITHIN) {
+            Ok(line) => {
+                (self.port, self.http_port) = parse_ready(&line).unwrap_or_else(|| panic!("not a ready line: {line}"));
+                Ok(())
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(NotReady { status: Some(self.wait_for_end()), log: self.log() }),
+            Err(RecvTimeoutError::Timeout) => {
+                self.kill();
+                Err(NotReady { status: None, log: self.log() })
+            }
+        }
+    }
+
+    /// Starts the process on the same data. Returns the lines that it will print.
+    pub fn begin(&mut self) -> Receiver<String> {
         assert!(self.child.is_none(), "one process per data directory");
-        let mut child = self.command().spawn().map_err(|e| format!("{}: {e}", binary().display()))?;
+        let mut child = self.command().spawn().unwrap_or_else(|e| panic!("{}: {e}", binary().display()));
         let stdout = child.stdout.take().expect("stdout is piped");
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
@@ -97,15 +149,8 @@ impl Server {
                 }
             }
         });
-        let ready = receiver.recv_timeout(READY_WITHIN);
-        let Ok(line) = ready else {
-            let _dead = child.kill();
-            let status = child.wait().map_err(|e| e.to_string())?;
-            return Err(format!("not ready: {status}; log:\n{}", self.log()));
-        };
-        (self.port, self.http_port) = parse_ready(&line).ok_or_else(|| format!("not a ready line: {line}"))?;
         self.child = Some(child);
-        Ok(())
+        receiver
     }
 
     fn command(&self) -> Command {
@@ -151,6 +196,16 @@ impl Server {
         std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
     }
 
+    /// The sum of a metric's samples, as `/metrics` has them now.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let samples = text.lines().filter(|l| l.split([' ', '{']).next() == Some(name));
+        samples.map(|l| l.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok())).sum()
+    }
+
     /// SIGKILL: nothing is flushed.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -171,10 +226,15 @@ impl Server {
 
     /// SIGTERM, and waits for the orderly end.
     pub fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("a running server");
-        let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        assert!(done.is_ok_and(|s| s.success()), "SIGTERM is sent");
-        child.wait().expect("a child ends")
+        self.stop_by("TERM")
+    }
+
+    /// A signal that asks for an orderly end, and waits for it.
+    pub fn stop_by(&mut self, signal: &str) -> ExitStatus {
+        let pid = self.pid().expect("a running server").to_string();
+        let done = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(done.is_ok_and(|s| s.success()), "SIG{signal} is sent");
+        self.wait_for_end()
     }
 
     pub fn kill_and_restart(&mut self) {

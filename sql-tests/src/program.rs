@@ -1,4 +1,4 @@
-//! Programs of `scripts/` that serve a store. It knows nothing of stores.
+//! Programs of `scripts/` that serve a store or a schema registry. It knows nothing of either.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
-/// A script's program that serves a store: it says its port, and obeys `stop` and `start` until its input ends, which it does with the
+/// A script's program that serves: it says its port, and obeys `stop` and `start` until its input ends, which it does with the
 /// test's process at the latest.
 pub struct Program {
     dir: TempDir,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// How long a condition may take before a test calls it false. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const POLL: Duration = Duration::from_millis(5);
+pub const POLL: Duration = Duration::from_millis(5);
 
 /// Polls until `probe` gives a value; panics with `what` when it does not in time.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, probe: impl FnMut() -> F) -> T {

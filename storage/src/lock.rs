@@ -25,7 +25,11 @@ impl DataDirLock {
 
     /// The same for a directory that is called `what` and chosen by `flag`.
     pub fn acquire_for(dir: &Path, what: &str, flag: &str) -> Result<DataDirLock> {
-        fs::create_dir_all(dir).map_err(failed("create data directory", dir))?;
+        let unusable = |error: SqlError| match error.hint {
+            Some(_) => error,
+            None => error.with_hint(format!("The server must be able to write there; choose another directory with {flag}.")),
+        };
+        fs::create_dir_all(dir).map_err(failed("create data directory", dir)).map_err(unusable)?;
         let path = dir.join(LOCK_FILE);
         let mut file = File::options()
             .read(true)
@@ -33,7 +37,8 @@ impl DataDirLock {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(failed("open the lock file of the data directory", &path))?;
+            .map_err(failed("open the lock file of the data directory", &path))
+            .map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(dir, what, flag, &mut file)),

@@ -90,7 +90,11 @@ fn merged(
 }
 
 /// By canonical key; `None`: the default again.
-fn canonical_changes(owner: &Owner, changes: &Changes, may_change: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String, Option<String>>> {
+pub(super) fn canonical_changes(
+    owner: &Owner,
+    changes: &Changes,
+    may_change: &dyn Fn(&str) -> bool,
+) -> Result<BTreeMap<String, Option<String>>> {
     let mut found = BTreeMap::new();
     let set = changes.set.iter().map(|(key, text)| (key, Some(text)));
     for (key, text) in set.chain(changes.reset.iter().map(|key| (key, None))) {

@@ -134,7 +134,8 @@ const KEYED: &[OptionDef] = &[
     OptionDef::new(super::VALUE_FIELDS, Kind::OneOf(&[("all", &[]), ("except_key", &["except-key"])])).also(&["value.fields.include"]),
 ];
 
-const KEY_FORMATS: &[Choice] = &[("json", &[]), ("csv", &[]), ("raw", &["bytes", "text"]), ("avro-confluent", &[]), ("protobuf", &[])];
+const KEY_FORMATS: &[Choice] =
+    &[("json", &[]), ("csv", &[]), ("raw", &["bytes", "text"]), ("avro", &[]), ("avro-confluent", &[]), ("protobuf", &[])];
 
 /// What a message type is, and where it comes from.
 pub(super) const PROTOBUF: &[OptionDef] = &[
@@ -198,8 +199,12 @@ const FORMATS: &[OptionDef] = &[
     ]),
     OptionDef::new(super::REGISTRY_USER, Kind::Text).also(&["schema.registry.username"]),
     OptionDef::new(super::REGISTRY_PASSWORD, Kind::Text).also(&["schema.registry.password"]),
+    OptionDef::new(super::REGISTRY_SUBJECT, Kind::Text).also(&[
+        "avro-confluent.subject",
+        "value.avro-confluent.subject",
+        "protobuf.subject",
+    ]),
     OptionDef::new(super::PROTOBUF_DEFAULTS, Kind::Boolean).also(&["value.protobuf.read-default-values"]),
-    OptionDef::new(super::PROTOBUF_SUBJECT, Kind::Text).also(&["schema.registry.subject"]),
     OptionDef::new("protobuf.ignore-parse-errors", Kind::Boolean).also(&["value.protobuf.ignore-parse-errors"]),
     OptionDef::new(super::CSV_DELIMITER, Kind::Character).also(&["csv.delimiter", "delimiter", "value.csv.field-delimiter"]),
     OptionDef::new(super::CSV_QUOTE, Kind::Character).also(&["csv.quote", "value.csv.quote-character"]),

@@ -31,6 +31,28 @@ fn both_accents_give_the_same_map() {
 }
 
 #[test]
+fn formats_that_know_a_records_columns() {
+    let registry = ("schema.registry", "http://r");
+    for subject in ["schema.registry.subject", "avro-confluent.subject", "protobuf.subject"] {
+        let options = kafka(&[registry, (subject, "s")]).unwrap();
+        assert_eq!((options[REGISTRY_SUBJECT].as_str(), is_described(&options)), ("s", false), "{subject}");
+    }
+    let of_format = |format: &str| {
+        let mut raw = map(&[KAFKA, &[registry]].concat());
+        raw.insert("format".to_string(), format.to_string());
+        canonicalize(raw).unwrap()
+    };
+    let keyed = kafka(&[("key.format", "avro")]).unwrap();
+    assert_eq!(
+        (keyed[KEY_FORMAT].as_str(), kafka(&[("key.format", "avro"), registry]).unwrap()[KEY_FORMAT].as_str()),
+        ("avro", "avro-confluent")
+    );
+    let avro = of_format("avro");
+    assert_eq!((avro[FORMAT].as_str(), is_described(&avro)), ("avro-confluent", true));
+    assert!(is_described(&of_format("protobuf")) && !is_described(&of_format("csv")));
+}
+
+#[test]
 fn partitions_are_looked_for_every_five_minutes_unless_told_otherwise() {
     let micros = |more: &[(&str, &str)]| discovery_micros(&kafka(more).unwrap()).unwrap();
     assert_eq!(micros(&[]), Some(300_000_000));

@@ -126,15 +126,15 @@ fn new_files_are_read_once_in_order_of_time() {
     drop(reader);
 }
 
-#[test]
-fn what_changed_is_not_read_again() {
+/// A file of ten rows is found and read; then it has another content.
+fn cannot_be_read_again(format: &str, found: Vec<u8>, changes: &[(Vec<u8>, &str)]) {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("a.json");
-    std::fs::write(&file, lines(0..10)).unwrap();
-    let source = connector(dir.path(), "a.json", &[]).unwrap();
+    let file = dir.path().join("a");
+    std::fs::write(&file, found).unwrap();
+    let source = connector(dir.path(), "a", &[("format", format)]).unwrap();
     let batches = read(&source, 0, None);
     assert_eq!(numbers(&batches).len(), 10);
-    for (change, expected) in [(lines(0..5), "was cut from"), (lines(0..11), "was changed"), (String::new(), "was cut from")] {
+    for (change, expected) in changes {
         std::fs::write(&file, change).unwrap();
         let sink = CollectingSink::new(10);
         let range = PartitionRange { partition: PARTITION, start: Offset(0), end: Some(batches[0].end) };
@@ -144,6 +144,28 @@ fn what_changed_is_not_read_again() {
         sink.close();
         drop(reader);
     }
+}
+
+#[test]
+fn what_changed_is_not_read_again() {
+    let text = |numbers| lines(numbers).into_bytes();
+    cannot_be_read_again(
+        "json",
+        text(0..10),
+        &[(text(0..5), "was cut from"), (text(0..11), "was changed"), (text(20..30), "was changed"), (Vec::new(), "was cut from")],
+    );
+    let same_size = parquet(30..40);
+    assert_eq!(same_size.len(), parquet(10..20).len(), "only the time tells");
+    cannot_be_read_again(
+        "parquet",
+        parquet(10..20),
+        &[
+            (parquet(10..15), "was cut from"),
+            (parquet(10..1_500), "was changed"),
+            (same_size, "was changed"),
+            (b"PAR1PAR1".to_vec(), "was cut from"),
+        ],
+    );
 }
 
 #[test]

@@ -2,44 +2,60 @@
 //!
 //! `avro`: the schema is the option `avro.schema`, or follows from the columns as Flink derives it: fields in the columns'
 //! order, those that may be NULL a union of null and their type. `avro-confluent`: a record says by a number which schema of
-//! a registry it was written with. Fields go to columns by name, as in JSON; what no column wants is skipped by its schema.
+//! a registry it was written with, and a schema may refer to others there. Fields go to columns by name, as in JSON; what no
+//! column wants is skipped by its schema. A source that declares no columns has those of its schema (`describe`).
 //!
 //! Hand-written: values go straight into columns, and a writer's schema is resolved against columns rather than against a
 //! reader's schema.
 
 mod datum;
+mod describe;
 mod schema;
+
+pub use describe::describe;
 
 use super::registry::{Registered, Registry, schema_number};
 use super::rows::RowBuilder;
 use super::{PayloadColumn, PayloadParser};
 use datum::Reader;
 use eddyline_common::{Result, SqlError, SqlState, options};
-use schema::{Schema, Type};
+use schema::{Schema, TypeId};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
-/// A writer's schema against the columns: for each field of the record, the column that wants it.
+fn invalid(why: impl Into<String>) -> SqlError {
+    SqlError::new(SqlState::INVALID_PARAMETER, why)
+}
+
+/// The schema that the options say.
+fn declared(options: &BTreeMap<String, String>) -> Result<Option<Schema>> {
+    let Some(text) = options.get(options::AVRO_SCHEMA) else { return Ok(None) };
+    Schema::parse(text, &[]).map(Some).map_err(|why| invalid(format!("option \"{}\": {why}", options::AVRO_SCHEMA)))
+}
+
+/// A writer's schema against the columns: the fields of the record in turn, with the column that wants each.
 struct Layout {
-    schema: Arc<Schema>,
-    columns: Vec<Option<usize>>,
+    schema: Schema,
+    fields: Vec<(TypeId, Option<usize>)>,
 }
 
 impl Layout {
-    fn new(schema: Arc<Schema>, columns: &[PayloadColumn], wanted: &[usize]) -> Result<Layout, String> {
-        let Type::Record(fields) = schema.root() else { return Err("the Avro schema is not of a record".to_string()) };
+    fn new(schema: Schema, columns: &[PayloadColumn], wanted: &[usize]) -> Result<Layout, String> {
         let find = |name: &str| {
             let exact = wanted.iter().find(|c| columns[**c].external_name == name);
             exact.or_else(|| wanted.iter().find(|c| columns[**c].external_name.eq_ignore_ascii_case(name))).copied()
         };
-        let columns = fields.iter().map(|(name, _)| find(name)).collect();
-        Ok(Layout { schema, columns })
+        let fields: Vec<_> = match (schema.fields(), wanted) {
+            (Ok(fields), _) => fields.iter().map(|(name, ty)| (*ty, find(name))).collect(),
+            // A bare value, as keys often are, is that of the only column.
+            (Err(_), [only]) => vec![(schema.root, Some(*only))],
+            (Err(why), _) => return Err(why),
+        };
+        Ok(Layout { schema, fields })
     }
 
     fn read(&self, bytes: &[u8], row: &mut RowBuilder) -> Result<(), String> {
-        let Type::Record(fields) = self.schema.root() else { return Err("the Avro schema is not of a record".to_string()) };
         let mut reader = Reader::new(&self.schema, bytes);
-        for ((_, ty), column) in fields.iter().zip(&self.columns) {
+        for (ty, column) in &self.fields {
             match column {
                 Some(column) => row.put(*column, |buffer| reader.read(*ty, Some(buffer), 0))?,
                 None => reader.read(*ty, None, 0).map_err(|fault| fault.in_column("(unused)"))?,
@@ -56,12 +72,16 @@ pub struct AvroParser {
 
 impl AvroParser {
     pub fn new(options: &BTreeMap<String, String>, columns: &[PayloadColumn], wanted: &[usize]) -> Result<Self> {
-        let invalid = |why: String| SqlError::new(SqlState::INVALID_PARAMETER, why);
-        let schema = match options.get(options::AVRO_SCHEMA) {
-            Some(text) => Schema::parse(text).map_err(|why| invalid(format!("option \"{}\": {why}", options::AVRO_SCHEMA)))?,
+        let schema = match declared(options)? {
+            Some(schema) => schema,
             None => Schema::of_columns(wanted.iter().map(|c| &columns[*c]))?,
         };
-        Ok(AvroParser { layout: Layout::new(Arc::new(schema), columns, wanted).map_err(invalid)? })
+        Ok(AvroParser { layout: Layout::new(schema, columns, wanted).map_err(invalid)? })
+    }
+
+    /// Of records' keys, which the option's schema does not describe.
+    pub fn of_key(columns: &[PayloadColumn], wanted: &[usize]) -> Result<Self> {
+        Self::new(&BTreeMap::new(), columns, wanted)
     }
 }
 
@@ -73,33 +93,37 @@ impl PayloadParser for AvroParser {
 
 /// Records that name their schema in a registry: a zero byte, the schema's number in four bytes, the datum.
 pub struct ConfluentParser {
-    registry: Arc<Registry>,
+    registry: Registry,
     wanted: Vec<usize>,
     layouts: HashMap<u32, Result<Layout, String>>,
 }
 
+/// Layouts that are kept. A stream has a few schemas; what is no record of a registry may name any number.
+const LAYOUTS_MAX: usize = 1_000;
+
 impl ConfluentParser {
     pub fn new(options: &BTreeMap<String, String>, wanted: &[usize]) -> Result<Self> {
-        Ok(ConfluentParser {
-            registry: Arc::new(Registry::new(options, "avro-confluent")?),
-            wanted: wanted.to_vec(),
-            layouts: HashMap::new(),
-        })
+        Ok(ConfluentParser { registry: Registry::new(options, "avro-confluent")?, wanted: wanted.to_vec(), layouts: HashMap::new() })
     }
 }
 
-fn text_of(schema: Registered) -> Result<String, String> {
-    if schema.kind == "AVRO" { Ok(schema.text) } else { Err(format!("it is of type {}", schema.kind)) }
+/// A registry's schema, with those it refers to.
+fn registered(schema: Registered) -> Result<Schema, String> {
+    if schema.kind == "AVRO" { Schema::parse(&schema.text, &schema.imported) } else { Err(format!("it is of type {}", schema.kind)) }
 }
 
 impl PayloadParser for ConfluentParser {
     fn prepare(&mut self, payload: &[u8], columns: &[PayloadColumn]) -> Result<()> {
         let Ok(number) = schema_number(payload) else { return Ok(()) };
-        if let std::collections::hash_map::Entry::Vacant(entry) = self.layouts.entry(number) {
-            let schema = self.registry.schema(number)?.and_then(text_of);
-            let parsed = schema.and_then(|text| Schema::parse(&text)).and_then(|s| Layout::new(Arc::new(s), columns, &self.wanted));
-            entry.insert(parsed.map_err(|why| format!("schema {number}: {why}")));
+        if self.layouts.contains_key(&number) {
+            return Ok(());
         }
+        if self.layouts.len() >= LAYOUTS_MAX {
+            self.layouts.clear();
+        }
+        let schema = self.registry.schema(number)?.and_then(registered);
+        let layout = schema.and_then(|schema| Layout::new(schema, columns, &self.wanted));
+        self.layouts.insert(number, layout.map_err(|why| format!("schema {number}: {why}")));
         Ok(())
     }
 

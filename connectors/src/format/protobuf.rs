@@ -18,11 +18,11 @@ mod schema;
 mod source;
 mod wire;
 
-pub use describe::{Description, describe};
+pub use describe::describe;
 pub use encode::{ProtobufEncoder, ProtobufRows};
 
 use super::json::parse_binary;
-use super::registry::{Registry, schema_number};
+use super::registry::{Registered, Registry, schema_number};
 use super::rows::RowBuilder;
 use super::{PayloadColumn, PayloadParser};
 use decode::Decoder;
@@ -210,8 +210,7 @@ impl RegistryParser {
 }
 
 /// A registry's schema, with those it imports.
-fn registered(schema: Result<super::registry::Registered, String>) -> Result<Schema, String> {
-    let schema = schema?;
+fn registered(schema: Registered) -> Result<Schema, String> {
     if schema.kind != "PROTOBUF" {
         return Err(format!("it is of type {}", schema.kind));
     }
@@ -237,7 +236,7 @@ impl PayloadParser for RegistryParser {
             self.schemas.clear();
         }
         if let Entry::Vacant(entry) = self.schemas.entry(number) {
-            entry.insert(registered(self.registry.schema(number)?));
+            entry.insert(self.registry.schema(number)?.and_then(registered));
         }
         let plan = self.plan(columns).map_err(|why| format!("schema {number}: {why}"));
         self.plans.insert(self.key.clone(), plan);

@@ -1,11 +1,14 @@
-//! What the formats' tests share: columns, and decoded rows as lines of JSON.
+//! What the formats' tests share: columns, decoded rows as lines of JSON, and what answers as a schema registry does.
 
 use super::{PayloadColumn, Record, RecordDecoder};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use arrow::json::LineDelimitedWriter;
 use eddyline_common::{Result, SqlType};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 pub fn column(name: &str, ty: SqlType) -> PayloadColumn {
     PayloadColumn { external_name: name.to_string(), ty, nullable: true, is_key: false }
@@ -56,4 +59,40 @@ pub fn lines(options: &[(&str, &str)], columns: &[PayloadColumn], records: &[&st
 
 pub fn reason(options: &[(&str, &str)], columns: &[PayloadColumn], record: &str) -> String {
     decode(options, columns, &[record]).expect_err(record)
+}
+
+/// Answers each path that it knows, until it is asked to stop. It is no registry: what it says is what the test gives it.
+pub struct RegistryAnswers {
+    pub url: String,
+    serving: JoinHandle<Vec<String>>,
+}
+
+impl RegistryAnswers {
+    pub fn start(answers: Vec<(&'static str, String)>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let len = stream.read(&mut request).unwrap();
+                let path = String::from_utf8_lossy(&request[..len]).split(' ').nth(1).unwrap_or("/stop").to_string();
+                if path == "/stop" {
+                    return asked;
+                }
+                let known = answers.iter().find(|(known, _)| *known == path);
+                let (status, body) = known.map_or(("404 Not Found", ""), |(_, body)| ("200 OK", body.as_str()));
+                write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+                asked.push(path);
+            }
+        });
+        RegistryAnswers { url, serving }
+    }
+
+    /// The paths it was asked for; nobody answers any more.
+    pub fn stop(self) -> Vec<String> {
+        write!(TcpStream::connect(self.url.trim_start_matches("http://")).unwrap(), "GET /stop HTTP/1.1\r\n\r\n").unwrap();
+        self.serving.join().unwrap()
+    }
 }

@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::runtime::SystemThreads;
 use eddyline_common::types::{Column, arrow_schema};
-use eddyline_common::{Epoch, SqlState, SqlType, StateTableId, Timestamp, key};
+use eddyline_common::{Epoch, SqlError, SqlState, SqlType, StateTableId, Timestamp, key};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_planner::plan::{
     AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Merge, Node, Op, PLAN_VERSION, StreamPlan,

@@ -4,9 +4,9 @@
 
 use crate::expr::error::{evaluation_error, is_row_error};
 use crate::expr::literal::literal_scalar;
-use crate::expr::special::{CutNow, FloatDivision, InRange, LazyLogic, NowHandle};
+use crate::expr::special::{BehindWatermark, CutNow, FloatDivision, InRange, LazyLogic, NowHandle};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::config::ConfigOptions;
 use datafusion::error::DataFusionError;
@@ -16,6 +16,7 @@ use datafusion::physical_expr::expressions::{self as physical, BinaryExpr};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use eddyline_common::types::SqlType;
 use eddyline_common::{Result, SqlError, SqlState};
+use eddyline_planner::functions::BEHIND_WATERMARK;
 use eddyline_planner::plan::{BinaryOp, Expr};
 use std::sync::{Arc, LazyLock};
 
@@ -140,6 +141,9 @@ impl Compiler<'_> {
     fn call(&self, name: &str, args: Vec<Physical>) -> Result<Physical> {
         match (name, args.as_slice()) {
             ("coalesce" | "nvl" | "ifnull", [_, ..]) => self.coalesce(args),
+            (BEHIND_WATERMARK, [time]) if matches!(self.type_of(time)?, DataType::Timestamp(TimeUnit::Microsecond, _)) => {
+                Ok(Arc::new(BehindWatermark::new(time.clone(), self.now.clone())))
+            }
             ("nvl2", [test, then, otherwise]) => {
                 let test = physical::is_not_null(test.clone()).map_err(evaluation_error)?;
                 self.case(vec![(test, then.clone())], Some(otherwise.clone()))

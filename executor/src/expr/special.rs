@@ -1,9 +1,9 @@
-//! Physical expressions that DataFusion has no match for: the cut's `now`, AND and OR whose outcome for a row does not
+//! Physical expressions that DataFusion has no match for: the cut's `now` and the watermark before it, AND and OR whose outcome for a row does not
 //! depend on its neighbours, division of floats that fails on zero, and arithmetic that names the type it left.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
@@ -16,17 +16,97 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// The `now` of the step being run, shared by the expressions of one job on one worker.
+/// The `now` of the step being run and the watermark that the present batch came under, shared by the expressions of one job on one worker.
 #[derive(Clone, Debug, Default)]
-pub struct NowHandle(Arc<AtomicI64>);
+pub struct NowHandle(Arc<Moment>);
+
+#[derive(Debug)]
+struct Moment {
+    now: AtomicI64,
+    arrival_watermark: AtomicI64,
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Moment { now: AtomicI64::new(0), arrival_watermark: AtomicI64::new(Timestamp::MIN.micros()) }
+    }
+}
 
 impl NowHandle {
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.micros(), Ordering::Relaxed);
+        self.0.now.store(now.micros(), Ordering::Relaxed);
+    }
+
+    pub fn set_arrival_watermark(&self, watermark: Timestamp) {
+        self.0.arrival_watermark.store(watermark.micros(), Ordering::Relaxed);
     }
 
     fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.now.load(Ordering::Relaxed)
+    }
+
+    fn arrival_watermark(&self) -> i64 {
+        self.0.arrival_watermark.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a time lies before the watermark that its batch came under. Where that is none, or the time is null, it does not.
+#[derive(Debug)]
+pub(crate) struct BehindWatermark {
+    time: Arc<dyn PhysicalExpr>,
+    now: NowHandle,
+}
+
+impl BehindWatermark {
+    pub(crate) fn new(time: Arc<dyn PhysicalExpr>, now: NowHandle) -> Self {
+        BehindWatermark { time, now }
+    }
+}
+
+impl PartialEq for BehindWatermark {
+    fn eq(&self, other: &Self) -> bool {
+        self.time.eq(&other.time) && Arc::ptr_eq(&self.now.0, &other.now.0)
+    }
+}
+
+impl Eq for BehindWatermark {}
+
+impl Hash for BehindWatermark {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.time.hash(state);
+        Arc::as_ptr(&self.now.0).hash(state);
+    }
+}
+
+impl fmt::Display for BehindWatermark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "behind_watermark({})", self.time)
+    }
+}
+
+impl PhysicalExpr for BehindWatermark {
+    fn return_field(&self, _input: &Schema) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.to_string(), DataType::Boolean, false)))
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let times = self.time.evaluate(batch)?.into_array(batch.num_rows())?;
+        let watermark = self.now.arrival_watermark();
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let behind: BooleanArray = times.iter().map(|time| Some(time.is_some_and(|time| time < watermark))).collect();
+        Ok(ColumnarValue::Array(Arc::new(behind)))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.time]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(BehindWatermark::new(children[0].clone(), self.now.clone())))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -206,3 +206,15 @@ fn null_in_a_required_column_is_an_error_of_the_row() {
     assert_eq!(projection.project(&rows).unwrap_err().state.0, "23502");
     assert!(projection.project(&rows.slice(0, 1)).is_ok());
 }
+
+#[test]
+fn a_time_is_behind_the_watermark_that_its_batch_came_under() {
+    let ((schema, rows), now) = (input(), NowHandle::default());
+    let output = crate::testing::schema(&[("x", SqlType::Boolean)]);
+    let behind = call(eddyline_planner::functions::BEHIND_WATERMARK, vec![column(3)], SqlType::Boolean);
+    let projection = Projection::new(&[behind], &schema, output, &now).unwrap();
+    let told = || projection.project(&rows).unwrap().column(0).as_boolean().iter().map(|b| b.unwrap()).collect::<Vec<_>>();
+    assert_eq!(told(), [false, false, false], "there is no watermark yet");
+    now.set_arrival_watermark(Timestamp(0));
+    assert_eq!(told(), [false, true, false], "on it, behind it, and without a time");
+}

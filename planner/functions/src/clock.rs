@@ -1,6 +1,6 @@
-//! `now()` and kin: a constant of the statement or of the cut, never the wall clock.
+//! `now()` and kin: a constant of the statement or of the cut, never the wall clock. And what is asked about the watermark that a row came under.
 
-use super::NOW;
+use super::{BEHIND_WATERMARK, NOW};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
@@ -83,5 +83,36 @@ impl ScalarUDFImpl for OfArrival {
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         Err(DataFusionError::Internal("when a row came is known when it runs".to_string()))
+    }
+}
+
+/// Whether a time lies before the watermark that its row came under. The executor knows that watermark; a query that runs once has none, so nothing is
+/// behind it. Volatile, as it is not the same for equal times.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct BehindWatermark {
+    signature: Signature,
+}
+
+impl BehindWatermark {
+    pub fn new() -> Self {
+        BehindWatermark { signature: Signature::any(1, Volatility::Volatile) }
+    }
+}
+
+impl ScalarUDFImpl for BehindWatermark {
+    fn name(&self) -> &str {
+        BEHIND_WATERMARK
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(false))))
     }
 }

@@ -1,17 +1,20 @@
 //! JSON: PostgreSQL's access operators as functions, and Flink's `JSON_VALUE` and `JSON_QUERY`. Text that is no JSON is
-//! an error of the row for the operators, and null for Flink's functions.
+//! an error of the row for the operators, and for Flink's functions what their clause ON ERROR says, or null.
 
 use super::native::{Arg, Memo, Native, json, map_text, text, texts};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use eddyline_common::{SqlError, SqlState, SqlType, postgres};
 use serde_json::Value;
 use std::sync::Arc;
 
+/// Of ON EMPTY and of ON ERROR what it says, and the value that DEFAULT names.
+const CLAUSES: &[Arg] = &[Arg::Text; 4];
+
 pub const FUNCTIONS: &[Native] = &[
-    Native::partial("json_value", &[Arg::Text, Arg::Text], &[], text, json_value),
-    Native::partial("json_query", &[Arg::Text, Arg::Text], &[], text, json_query),
+    Native::partial("json_value", &[Arg::Text, Arg::Text], CLAUSES, text, json_value),
+    Native::partial("json_query", &[Arg::Text, Arg::Text], CLAUSES, text, json_query),
     Native::partial("json_get", &[Arg::Text, Arg::Any], &[], json, get_json),
     Native::partial("json_get_text", &[Arg::Text, Arg::Any], &[], text, get_text),
     Native::partial("json_get_path", &[Arg::Text, Arg::Text], &[], json, get_path_json),
@@ -152,13 +155,21 @@ enum Step {
     Item(i64),
 }
 
+/// A way into a document. What a lax path does not find is empty; for a strict one, as is any that does not say, it is an error.
+#[derive(Debug, PartialEq, Eq)]
+struct Path {
+    lax: bool,
+    steps: Vec<Step>,
+}
+
 /// `$.a['b'][0]`, with `lax` or `strict` in front or not.
-fn path_steps(path: &str) -> Result<Vec<Step>, SqlError> {
+fn path(path: &str) -> Result<Path, SqlError> {
     let bad = || {
         SqlError::new(SqlState::INVALID_PARAMETER, format!("the JSON path \"{path}\" is not supported"))
             .with_hint("A path is made of $, .field, ['field'] and [index].")
     };
     let text = path.trim();
+    let lax = text.starts_with("lax ");
     let text = text.strip_prefix("lax ").or_else(|| text.strip_prefix("strict ")).unwrap_or(text).trim_start();
     let mut rest = text.strip_prefix('$').ok_or_else(bad)?;
     let mut steps = Vec::new();
@@ -182,32 +193,84 @@ fn path_steps(path: &str) -> Result<Vec<Step>, SqlError> {
             rest = after;
         }
     }
-    Ok(steps)
+    Ok(Path { lax, steps })
 }
 
-/// What a path leads to; `None` also for text that is no JSON.
-fn at_path(args: &[ArrayRef], mut write: impl FnMut(&Value, &mut String) -> bool) -> Result<ArrayRef, SqlError> {
+/// What a function is after.
+struct Wanted {
+    fits: fn(&Value) -> bool,
+    /// What is wrong with a value that does not fit.
+    misfit: (SqlState, &'static str),
+}
+
+const SCALAR: Wanted = Wanted {
+    fits: |value| !value.is_object() && !value.is_array(),
+    misfit: (SqlState("2203F"), "the JSON path leads to an object or an array, not to a scalar"),
+};
+const NESTED: Wanted = Wanted {
+    fits: |value| value.is_object() || value.is_array(),
+    misfit: (SqlState("22038"), "the JSON path leads to a scalar, not to an object or an array"),
+};
+
+/// What a clause ON EMPTY or ON ERROR says, which may be another thing in every row.
+struct Otherwise<'a> {
+    word: Option<&'a StringArray>,
+    value: Option<&'a StringArray>,
+}
+
+impl<'a> Otherwise<'a> {
+    /// The clause whose arguments begin at `at`.
+    fn of(args: &'a [ArrayRef], at: usize) -> Self {
+        Otherwise { word: args.get(at).map(texts), value: args.get(at + 1).map(texts) }
+    }
+
+    fn give(&self, row: usize, out: &mut String, (state, message): (SqlState, &str)) -> Result<bool, SqlError> {
+        let of = |column: Option<&'a StringArray>| column.filter(|c| c.is_valid(row)).map(|c| c.value(row));
+        let given = match of(self.word) {
+            Some("error") => return Err(SqlError::new(state, message)),
+            Some("default") => of(self.value),
+            Some("empty array") => Some("[]"),
+            Some("empty object") => Some("{}"),
+            _ => None,
+        };
+        out.push_str(given.unwrap_or_default());
+        Ok(given.is_some())
+    }
+}
+
+/// What a path leads to, or what the clauses say where that is nothing.
+fn at_path(args: &[ArrayRef], wanted: &Wanted, write: fn(&Value, &mut String) -> bool) -> Result<ArrayRef, SqlError> {
+    const EMPTY: (SqlState, &str) = (SqlState("22035"), "no JSON value is found at the path");
     let (values, paths) = (texts(&args[0]), texts(&args[1]));
-    let mut path = Memo::new();
-    map_text(args, |row, out| {
-        let steps = path.get(paths.value(row), path_steps)?;
-        let Ok(value) = serde_json::from_str::<Value>(values.value(row)) else { return Ok(false) };
-        let found = steps.iter().try_fold(&value, |value, step| match step {
+    let (on_empty, on_error) = (Otherwise::of(args, 2), Otherwise::of(args, 4));
+    let mut memo = Memo::new();
+    map_text(&args[..2], |row, out| {
+        let path = memo.get(paths.value(row), path)?;
+        let Ok(document) = serde_json::from_str::<Value>(values.value(row)) else {
+            return on_error.give(row, out, (SqlState::INVALID_TEXT, "invalid input syntax for type json"));
+        };
+        let found = path.steps.iter().try_fold(&document, |value, step| match step {
             Step::Field(name) => value.as_object()?.get(name),
             Step::Item(index) => item(value, *index),
         });
-        Ok(found.is_some_and(|v| write(v, out)))
+        match found {
+            Some(value) if !value.is_null() && (wanted.fits)(value) => Ok(write(value, out)),
+            Some(Value::Null) => on_empty.give(row, out, EMPTY),
+            _ if path.lax => on_empty.give(row, out, EMPTY),
+            Some(_) => on_error.give(row, out, wanted.misfit),
+            None => on_error.give(row, out, (SqlState("2203A"), "the JSON path leads to nothing")),
+        }
     })
 }
 
-/// A scalar as text; null for objects and arrays.
+/// A scalar as text; an object or array is none.
 fn json_value(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    at_path(args, |value, out| !value.is_object() && !value.is_array() && write_text(value, out))
+    at_path(args, &SCALAR, write_text)
 }
 
-/// An object or array as JSON; null for scalars.
+/// An object or array as JSON; a scalar is none.
 fn json_query(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    at_path(args, |value, out| (value.is_object() || value.is_array()) && any_json(value, out))
+    at_path(args, &NESTED, any_json)
 }
 
 #[cfg(test)]
@@ -217,10 +280,11 @@ mod tests {
     #[test]
     fn paths() {
         let field = |name: &str| Step::Field(name.to_string());
-        assert_eq!(path_steps("$").unwrap(), vec![]);
-        assert_eq!(path_steps("lax $.a.b[0]['c d']").unwrap(), vec![field("a"), field("b"), Step::Item(0), field("c d")]);
+        assert_eq!(path("$").unwrap(), Path { lax: false, steps: vec![] });
+        let steps = vec![field("a"), field("b"), Step::Item(0), field("c d")];
+        assert_eq!(path("lax $.a.b[0]['c d']").unwrap(), Path { lax: true, steps });
         for bad in ["a", "$.", "$[x]", "$.*", "$[0"] {
-            assert!(path_steps(bad).is_err(), "{bad}");
+            assert!(path(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! All scalar, aggregate and window functions in one registry: DataFusion's, and ours. Durable plans name
 //! functions by their name here, so a name, once released, keeps its meaning.
 //!
-//! - `clock`: `now()` and kin; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
+//! - `clock`: `now()` and kin, and the watermark; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `coalesce`: with literals that have no type yet
 //! - `texts`, `json`, `times`, `intervals`, `numbers`, `lists`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
 //! - `amended`: which of DataFusion's functions do something else; `words`: what they say of values that do not suit them
@@ -52,6 +52,8 @@ pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 /// What an UNNEST in FROM is over: a list, or a map's entries as one.
 pub const ENTRIES: &str = "eddyline_entries";
 pub const NOW: &str = "now";
+/// Whether a time lies before the watermark that its row came under.
+pub const BEHIND_WATERMARK: &str = "eddyline_behind_watermark";
 /// The regular expression of a pattern of `SIMILAR TO`.
 pub const SIMILAR_TO: &str = "eddyline_similar_to";
 /// The parts of a time that have a fraction.
@@ -122,6 +124,7 @@ fn register(registry: &mut dyn FunctionRegistry) -> DfResult<()> {
 fn ours() -> Vec<ScalarUDF> {
     let mut functions = vec![
         ScalarUDF::new_from_impl(clock::Now::new()),
+        ScalarUDF::new_from_impl(clock::BehindWatermark::new()),
         ScalarUDF::new_from_impl(coalesce::Coalesce::new()),
         ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
         ScalarUDF::new_from_impl(arrays::Entries::new()),

@@ -6,6 +6,7 @@ mod aggregates;
 mod alternatives;
 mod any;
 mod arithmetic;
+mod arrival;
 pub mod as_of;
 mod asof;
 mod casts;
@@ -13,6 +14,7 @@ mod catalog_queries;
 mod columns;
 mod common;
 mod ctes;
+mod distinct_on;
 mod grouping;
 mod inline;
 mod level;
@@ -25,6 +27,7 @@ mod merged;
 mod names;
 mod operands;
 mod outer;
+mod overridden;
 mod rewrite;
 mod rows;
 pub mod session;
@@ -40,6 +43,7 @@ pub mod window;
 use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind};
 use crate::error::{SourceText, from_datafusion, into_datafusion, nearest};
 use crate::expr;
+use crate::parse::hints::OptionsHint;
 use crate::plan::Expr as PlanExpr;
 use crate::settings::Settings;
 use crate::types::SqlTypes;
@@ -63,7 +67,9 @@ use std::sync::{Arc, LazyLock};
 pub use asof::LEFT as ASOF_LEFT;
 pub use casts::stored;
 pub use inline::rewrite_names;
+pub use matching::{is_text_literal, is_untyped};
 pub use names::{of_query as query_names, resolve as resolve_names};
+use overridden::OptionHints;
 pub use rewrite::{Found, call, cast};
 use user::UserFunction;
 
@@ -100,6 +106,11 @@ struct Inlined {
     plan: LogicalPlan,
 }
 
+fn inlined(plan: LogicalPlan) -> Arc<dyn TableSource> {
+    let schema = Arc::new(plan.schema().as_arrow().clone());
+    Arc::new(Inlined { schema, plan })
+}
+
 impl TableSource for Inlined {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
@@ -134,6 +145,7 @@ pub struct Binder<'a> {
     pub mode: Mode,
     text: Option<&'a SourceText>,
     parameters: Vec<Option<FieldRef>>,
+    hints: OptionHints<'a>,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     relation_planners: Vec<Arc<dyn RelationPlanner>>,
 }
@@ -149,6 +161,7 @@ impl<'a> Binder<'a> {
             mode,
             text: None,
             parameters: Vec::new(),
+            hints: OptionHints::new(&[]),
             expr_planners: planners,
             relation_planners: vec![
                 Arc::new(window::WindowFunctions),
@@ -166,6 +179,15 @@ impl<'a> Binder<'a> {
 
     pub fn with_parameters(mut self, types: &[Option<SqlType>]) -> Self {
         self.parameters = types.iter().map(|ty| ty.as_ref().map(|ty| Arc::new(ty.field("", true)))).collect();
+        self
+    }
+
+    /// The query's sources are read under these hints.
+    pub fn with_option_hints(mut self, hints: &'a [OptionsHint]) -> Self {
+        if !hints.is_empty() {
+            self.hints = OptionHints::new(hints);
+            self.relation_planners.insert(0, self.hints.planner());
+        }
         self
     }
 
@@ -189,9 +211,11 @@ impl<'a> Binder<'a> {
             literals::keep_in_values(&mut query);
         }
         let found = rewrite::rewrite(query.as_mut(), self.catalog, &self.settings.time_zone, self.text)?;
+        self.check_common(&found.ctes)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
+        self.check_followed()?;
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
         let plan = asof::rewrite(plan).map_err(|e| self.error(e))?;
@@ -202,6 +226,7 @@ impl<'a> Binder<'a> {
         let plan = alternatives::in_plan(plan).map_err(|e| self.error(e))?;
         matching::check(&plan).map_err(|e| self.error(e))?;
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
+        let plan = distinct_on::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         let plan = local_days::in_plan(plan, &self.settings.time_zone, self.mode).map_err(|e| self.error(e))?;
         Ok((plan, found))
@@ -242,17 +267,9 @@ impl<'a> Binder<'a> {
 
     /// A plan that yields the relation's visible columns.
     pub fn relation_plan(&self, relation: &Arc<Relation>) -> Result<LogicalPlan> {
+        check_readable(relation)?;
         match &relation.kind {
             RelationKind::View { query } => self.view_plan(relation, query),
-            RelationKind::Sink(_) => {
-                Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is a sink and cannot be read", relation.name))
-                    .with_hint("Read what it is fed from."))
-            }
-            RelationKind::Source(spec) if spec.options.get(options::CONNECTOR).is_some_and(|c| !options::can_read(c)) => {
-                let connector = spec.options.get(options::CONNECTOR).map_or("", String::as_str);
-                let message = format!("table \"{}\" of connector \"{connector}\" can only be written to", relation.name);
-                Err(SqlError::unsupported(message).with_hint("Read what it is fed from."))
-            }
             _ => self.scan_plan(relation),
         }
     }
@@ -274,6 +291,11 @@ impl<'a> Binder<'a> {
                 .table_source(Some("public"), &relation.name)
                 .ok_or_else(|| SqlError::internal(format!("relation \"{}\" has no table to scan", relation.name)))?,
         };
+        self.scan_of(relation, source)
+    }
+
+    /// A scan of its stored columns, and the visible ones over it.
+    fn scan_of(&self, relation: &Relation, source: Arc<dyn TableSource>) -> Result<LogicalPlan> {
         let name = TableReference::partial("public", relation.name.clone());
         let scan = LogicalPlanBuilder::scan(name, source, None).map_err(|e| self.error(e))?;
         let identity = relation.visible.len() == relation.columns.len()
@@ -308,9 +330,7 @@ impl<'a> Binder<'a> {
         }
         let (schema, table) = (name.schema(), name.table());
         if let Some(relation) = self.catalog.relation(schema, table) {
-            let plan = self.relation_plan(&relation)?;
-            let schema = Arc::new(plan.schema().as_arrow().clone());
-            return Ok(Arc::new(Inlined { schema, plan }));
+            return Ok(inlined(self.relation_plan(&relation)?));
         }
         match self.catalog.table_source(schema, table) {
             Some(_) if self.mode == Mode::Streaming => {
@@ -319,6 +339,22 @@ impl<'a> Binder<'a> {
             Some(source) => Ok(source),
             None => Err(unknown_relation(self.catalog, &name.to_string(), table)),
         }
+    }
+}
+
+/// What is only written to cannot be read.
+fn check_readable(relation: &Relation) -> Result<()> {
+    match &relation.kind {
+        RelationKind::Sink(_) => {
+            let message = format!("\"{}\" is a sink and cannot be read", relation.name);
+            Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message).with_hint("Read what it is fed from."))
+        }
+        RelationKind::Source(spec) if spec.options.get(options::CONNECTOR).is_some_and(|c| !options::can_read(c)) => {
+            let connector = spec.options.get(options::CONNECTOR).map_or("", String::as_str);
+            let message = format!("table \"{}\" of connector \"{connector}\" can only be written to", relation.name);
+            Err(SqlError::unsupported(message).with_hint("Read what it is fed from."))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -373,7 +409,7 @@ pub fn rename(plan: LogicalPlan, names: &[String]) -> DfResult<LogicalPlan> {
 
 impl ContextProvider for Binder<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
-        self.table(&name).map_err(into_datafusion)
+        self.overridden(&name).unwrap_or_else(|| self.table(&name).map_err(into_datafusion))
     }
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
@@ -385,9 +421,7 @@ impl ContextProvider for Binder<'_> {
             return Ok(provider_as_source(provider));
         }
         if self.mode == Mode::Streaming && name == "generate_series" {
-            let plan = series(args)?;
-            let schema = Arc::new(plan.schema().as_arrow().clone());
-            return Ok(Arc::new(Inlined { schema, plan }));
+            return Ok(inlined(series(args)?));
         }
         Err(into_datafusion(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("table function {name}() does not exist"))))
     }

@@ -7,8 +7,8 @@ use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
 use super::{
-    aggregates, any, as_of, asof, catalog_queries, grouping, literals, match_recognize, merged, names, rows, set_returning, spellings,
-    subqueries,
+    aggregates, any, arrival, as_of, asof, catalog_queries, grouping, literals, match_recognize, merged, names, overridden, rows,
+    set_returning, spellings, subqueries,
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
@@ -30,6 +30,8 @@ const SPECIAL_FUNCTIONS: &[&str] =
 pub struct Found {
     /// Relations named in FROM, by schema and folded name, without the names of common table expressions.
     pub relations: BTreeSet<(Option<String>, String)>,
+    /// Where common table expressions are named in FROM.
+    pub ctes: Vec<Location>,
     /// Users' functions that are called.
     pub functions: BTreeSet<String>,
 }
@@ -142,7 +144,8 @@ impl VisitorMut for Rewriter<'_> {
                 names::keep_outside(alias, subquery, self.catalog);
                 ControlFlow::Continue(())
             }
-            TableFactor::MatchRecognize { .. } => {
+            TableFactor::MatchRecognize { table, .. } => {
+                match_recognize::restore_subquery(table);
                 self.matching += 1;
                 ControlFlow::Continue(())
             }
@@ -160,7 +163,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
         distinct_before_and(expr);
         subqueries::check(expr)?;
-        if let Some(compared) = rows::replacement(expr) {
+        if let Some(compared) = rows::replacement(expr).or_else(|| arrival::replacement(expr)) {
             *expr = compared;
         }
         catalog_queries::rewrite_expr(expr);
@@ -201,9 +204,10 @@ impl Rewriter<'_> {
     /// A relation of this name is read, unless it is a common table expression's.
     fn reads(&mut self, name: &ObjectName) {
         let idents: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
-        if let Some((table, schema)) = idents.split_last()
-            && !(schema.is_empty() && self.ctes.have(table))
-        {
+        let Some((table, schema)) = idents.split_last() else { return };
+        if schema.is_empty() && self.ctes.have(table) {
+            self.found.ctes.extend(overridden::place_of(name));
+        } else {
             self.found.relations.insert((schema.last().cloned(), table.clone()));
         }
     }
@@ -252,8 +256,9 @@ impl Rewriter<'_> {
             return ControlFlow::Continue(());
         }
         let error = match plain {
-            "current_watermark" => SqlError::unsupported("function current_watermark() is not supported")
-                .with_hint("Rows that come after the watermark are in eddyline.late_rows."),
+            "current_watermark" => SqlError::unsupported("CURRENT_WATERMARK is supported only where it tells which rows came behind it")
+                .with_detail("Of a source's past the watermark itself is not kept, only which rows were behind it.")
+                .with_hint("Write (CURRENT_WATERMARK(ts) IS NULL OR ts > CURRENT_WATERMARK(ts)), or ts <= CURRENT_WATERMARK(ts), with a column ts."),
             _ => {
                 let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}() does not exist"));
                 let users = self.catalog.user_functions().into_iter().map(|f| f.name.clone());
@@ -280,7 +285,7 @@ fn limit_of_fetch(query: &mut Query) -> ControlFlow<Broken> {
     ControlFlow::Continue(())
 }
 
-/// What a query is sorted by already adds nothing, and DataFusion's DISTINCT ON fails on it.
+/// What a query is sorted by already adds nothing, and DataFusion compares the list of DISTINCT ON with the order item by item.
 fn keep_first(order: &mut Vec<OrderByExpr>) {
     let mut seen: Vec<Expr> = Vec::with_capacity(order.len());
     order.retain(|by| {
@@ -398,33 +403,37 @@ fn group_window(select: &mut Select) -> ControlFlow<Broken> {
         let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("{}() in GROUP BY takes a time column first", name.to_uppercase()));
         return broken(error.with_hint("Write GROUP BY TUMBLE(ts, INTERVAL '1' HOUR)."), span);
     };
-    let [TableWithJoins { relation, joins }] = select.from.as_mut_slice() else {
-        return broken(SqlError::unsupported("a group window needs exactly one table in FROM"), span);
+    let Some(TableWithJoins { relation, joins }) = select.from.first() else {
+        return broken(SqlError::unsupported("a group window needs a table in FROM"), span);
     };
-    if !joins.is_empty() {
-        let error = SqlError::unsupported("a group window over a join is not supported");
-        return broken(error.with_hint("Put the join into a subquery."), span);
-    }
-    let (mut data, alias) = window_input(relation);
-    let mut keys = None;
-    if name == "session" {
-        // Sessions are those of the rows that WHERE leaves, within each group.
-        keys = match session_keys(exprs, *at, &select.projection) {
+    let is_join = select.from.len() > 1 || !joins.is_empty();
+    let keys = match name.as_str() {
+        "session" => match session_keys(exprs, *at, &select.projection, is_join) {
             Ok(keys) => Some(call(PARTITION, keys)),
             Err(error) => return broken(error, span),
-        };
-        if let Some(condition) = select.selection.take() {
+        },
+        _ => None,
+    };
+    // Sessions are those of the rows that WHERE leaves, within each group.
+    let (data, alias) = match is_join || keys.is_some() && select.selection.is_some() {
+        true => {
+            let alias = if is_join { None } else { window_input(relation).1 };
             let mut rows = crate::parse::select_all_from(relation.clone());
             if let SetExpr::Select(inner) = rows.body.as_mut() {
-                inner.selection = Some(condition);
+                inner.from = select.from.clone();
+                inner.selection = select.selection.take();
             }
-            data = Expr::Subquery(Box::new(rows));
+            (Expr::Subquery(Box::new(rows)), alias)
         }
-    }
-    let mut window_args = vec![data, Expr::Identifier(time.clone())];
+        false => window_input(relation),
+    };
+    // Of a join's sides several may have a column of this name.
+    let time = if is_join { args[0].clone() } else { Expr::Identifier(time.clone()) };
+    let mut window_args = vec![data, time];
     window_args.extend(args[1..].iter().map(|e| (*e).clone()));
     window_args.extend(keys);
-    *relation = TableFactor::TableFunction { expr: call(&format!("{GROUP_WINDOW_PREFIX}{name}"), window_args), alias };
+    let relation = TableFactor::TableFunction { expr: call(&format!("{GROUP_WINDOW_PREFIX}{name}"), window_args), alias };
+    select.from = vec![TableWithJoins { relation, joins: vec![] }];
     let with_time = uses_window_time(select);
     let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
     let columns = if with_time { 3 } else { 2 };
@@ -432,8 +441,8 @@ fn group_window(select: &mut Select) -> ControlFlow<Broken> {
     ControlFlow::Continue(())
 }
 
-/// What else a session is grouped by, as the columns of its input: without the names of tables.
-fn session_keys(group: &[Expr], at: usize, items: &[SelectItem]) -> Result<Vec<Expr>> {
+/// What else a session is grouped by, as the columns of its input: without the names of tables, unless it is a join.
+fn session_keys(group: &[Expr], at: usize, items: &[SelectItem], is_join: bool) -> Result<Vec<Expr>> {
     let others = group.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, e)| e);
     let key = |e: &Expr| {
         let mut key = match e {
@@ -452,6 +461,7 @@ fn session_keys(group: &[Expr], at: usize, items: &[SelectItem]) -> Result<Vec<E
         };
         sql::expressions_mut(&mut key, |part| {
             if let Expr::CompoundIdentifier(parts) = part
+                && !is_join
                 && let Some(last) = parts.pop()
             {
                 *part = Expr::Identifier(last);

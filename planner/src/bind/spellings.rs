@@ -139,7 +139,7 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             op: BinaryOperator::Modulo,
             right: Box::new(Expr::Nested(Box::new(own(1)))),
         })),
-        ("json_value", 2) => {
+        ("json_value", 2 | 6) => {
             let ty = returning(function)?;
             cast(call("json_value", args.clone()), ty)
         }

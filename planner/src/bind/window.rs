@@ -184,9 +184,11 @@ impl RelationPlanner for WindowFunctions {
         let Some((name, args, alias)) = call_of(&relation) else { return Ok(RelationPlanning::Original(Box::new(relation))) };
         let Some((function, names)) = window_of(name) else { return Ok(RelationPlanning::Original(Box::new(relation))) };
         let call = WindowCall::new(&function, args)?;
-        let default_alias = call.default_alias(&function);
+        // What a group window reads goes by the names that it had in FROM.
+        let of_query = names == GROUP_WINDOW_COLUMNS && matches!(call.data, SqlExpr::Subquery(_));
+        let default_alias = (!of_query).then(|| call.default_alias(&function));
         let plan = call.plan(names, context)?;
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone().or(Some(default_alias))))))
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone().or(default_alias)))))
     }
 }
 
@@ -401,7 +403,12 @@ fn time_column(time: &SqlExpr, input: &LogicalPlan) -> DfResult<Column> {
         into_datafusion(error.clone()).with_diagnostic(Diagnostic::new_error(error.message, span))
     };
     let schema = input.schema();
-    let found = schema.qualified_fields_with_unqualified_name(&name);
+    let mut found = schema.qualified_fields_with_unqualified_name(&name);
+    if found.len() > 1
+        && let Some(relation) = relation_of(time).map(fold)
+    {
+        found.retain(|(qualifier, _)| qualifier.is_some_and(|q| q.table() == relation));
+    }
     let (qualifier, field) = match found.as_slice() {
         [] => {
             let error = SqlError::new(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"));
@@ -435,6 +442,15 @@ pub fn descriptor(time: &SqlExpr) -> Option<&Ident> {
                 _ => None,
             }
         }
+        _ => None,
+    }
+}
+
+/// The `t` of a time `t.x`.
+fn relation_of(time: &SqlExpr) -> Option<&Ident> {
+    match time {
+        SqlExpr::CompoundIdentifier(parts) => parts.iter().rev().nth(1),
+        SqlExpr::Nested(inner) => relation_of(inner),
         _ => None,
     }
 }

@@ -112,6 +112,7 @@ impl Context<'_> {
         let (plan, _) = self.bind(query, None)?;
         let bound = plan.schema().columns();
         let n = table.columns.len();
+        self.check_assigned(query, &plan, (0..n * copies).map(|i| (table.columns[i % n].name.as_str(), &table.columns[i % n].ty)))?;
         let targets: Vec<_> =
             (0..n * copies).map(|i| (format!("c{i}"), Expr::Column(bound[i].clone()), table.columns[i % n].ty.clone())).collect();
         let plan = cast_columns(plan, &targets, &self.settings.time_zone)?;

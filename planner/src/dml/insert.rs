@@ -42,8 +42,9 @@ impl Context<'_> {
             }
             columns.truncate(width);
         }
-        if insert.source.is_none() {
-            columns.clear();
+        match &insert.source {
+            Some(query) => self.check_assigned(query, &source, written_columns(&table, &columns))?,
+            None => columns.clear(),
         }
         let source = self.stored_rows(source, &table, &columns)?;
         let names = table.columns.iter().map(|c| c.name.clone()).collect();
@@ -85,6 +86,7 @@ impl Context<'_> {
     fn insert_rows(&self, query: &ast::Query, table: &Relation, columns: &[usize]) -> Result<LogicalPlan> {
         let target = match query.body.as_ref() {
             ast::SetExpr::Values(values) => {
+                self.check_values(values, &written_columns(table, columns).collect::<Vec<_>>())?;
                 let width = values.rows.first().map_or(0, |r| r.content.len());
                 // What does not fit a text is an error when it is stored, and not cut as a cast would do.
                 let ty = |i: usize| match table.columns[i].ty.clone().unlimited() {
@@ -171,7 +173,8 @@ impl Context<'_> {
         select.projection = items;
         let excluded = table_factor(name, Some(&ast::Ident::new("excluded")));
         select.from.push(ast::TableWithJoins { relation: excluded, joins: vec![] });
-        let (mut exprs, _) = self.row_exprs(&query)?;
+        let targets: Vec<usize> = assigned.iter().map(|(at, _)| *at).collect();
+        let (mut exprs, _) = self.row_exprs(&query, written_columns(table, &targets))?;
         let filter = if update.selection.is_some() { exprs.pop() } else { None };
         let cast = |at: usize, e: Expr| {
             let ty = &table.columns[at].ty;
@@ -181,4 +184,9 @@ impl Context<'_> {
         let assignments = assigned.iter().zip(exprs).map(|((at, _), e)| (*at, cast(*at, e))).collect();
         Ok(OnConflict::DoUpdate { assignments, filter })
     }
+}
+
+/// The names and types of stored columns.
+fn written_columns<'t>(table: &'t Relation, columns: &'t [usize]) -> impl Iterator<Item = (&'t str, &'t SqlType)> {
+    columns.iter().map(move |i| (table.columns[*i].name.as_str(), &table.columns[*i].ty))
 }

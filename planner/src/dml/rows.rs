@@ -35,14 +35,19 @@ impl Context<'_> {
         let mut query = select_all_from(table_factor(name, alias));
         let ast::SetExpr::Select(select) = query.body.as_mut() else { return Err(SqlError::internal("not a select")) };
         select.projection = items.to_vec();
-        let (exprs, columns) = self.row_exprs(&query)?;
+        let (exprs, columns) = self.row_exprs(&query, [])?;
         Ok(Some(Returning { exprs, columns }))
     }
 
     /// A select list over tables as expressions over their stored columns, named `c0`, `c1`, ..., one table's after
-    /// the other's.
-    pub(super) fn row_exprs(&self, query: &ast::Query) -> Result<(Vec<Expr>, Vec<Column>)> {
+    /// the other's. The first of them are assigned to columns of these names and types.
+    pub(super) fn row_exprs<'c>(
+        &self,
+        query: &ast::Query,
+        assigned_to: impl IntoIterator<Item = (&'c str, &'c SqlType)>,
+    ) -> Result<(Vec<Expr>, Vec<Column>)> {
         let (plan, _) = self.binder(Mode::Streaming).query(query)?;
+        self.check_assigned(query, &plan, assigned_to)?;
         let names = output_names(query, &plan);
         let plan = optimize::analyze(plan).map_err(|e| from_datafusion(e, Some(self.text)))?;
         let mut columns = columns_of(plan.schema())?;

@@ -173,7 +173,7 @@ impl Lowering<'_> {
     }
 
     /// The end of a group's window. It is added to the inputs if the group names only start or time.
-    fn group_window(&self, input: NodeId, group: &[usize], inputs: &mut Inputs) -> Result<Option<WindowEnd>> {
+    fn group_window(&mut self, input: NodeId, group: &[usize], inputs: &mut Inputs) -> Result<Option<WindowEnd>> {
         let facts = &self.facts[input];
         let of = |at: usize| match inputs.exprs[at] {
             Expr::Column(column) => facts.windows[column].map(|w| (w, column)),
@@ -184,7 +184,9 @@ impl Lowering<'_> {
         let Some((_, window, column)) = named.first() else { return Ok(None) };
         if !window.event_time {
             if self.emission.emit == Emit::OnClose || facts.unwatermarked.is_some() {
-                return Err(needs_watermark(&self.nodes[input].columns[*column].name, facts.unwatermarked.as_deref()));
+                let error = needs_watermark(&self.nodes[input].columns[*column].name, facts.unwatermarked.as_deref());
+                self.never_closes = facts.unwatermarked.is_none();
+                return Err(error);
             }
             return Ok(None);
         }
@@ -198,6 +200,7 @@ impl Lowering<'_> {
             (_, WindowKind::Tumble { size, .. } | WindowKind::Hop { size, .. }) => size,
             // The start alone stands for windows that close one after the other.
             (_, WindowKind::Cumulate { .. } | WindowKind::Session { .. }) if self.emission.emit == Emit::OnClose => {
+                self.never_closes = true;
                 return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "grouping by the start of such a window alone never closes")
                     .with_hint("Group by window_start and window_end."));
             }

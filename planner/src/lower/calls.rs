@@ -34,10 +34,6 @@ fn function(name: &str) -> Option<AggregateFunction> {
     })
 }
 
-pub(super) fn is_percentile(name: &str) -> bool {
-    function(name).is_some_and(AggregateFunction::is_percentile)
-}
-
 /// Whether ORDER BY in a call of this name says in which order it takes its rows. A percentile's order is that of its argument.
 pub(super) fn takes_order_by(name: &str) -> bool {
     matches!(function(name), Some(AggregateFunction::StringAgg | AggregateFunction::ArrayAgg | AggregateFunction::FirstValue))

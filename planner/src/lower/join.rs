@@ -1,5 +1,5 @@
 //! Joins: key expressions into projections below, both inputs to where rows with equal keys meet, and what is known of the
-//! rows that come out. A join without an equality is taken only if one side is a single row.
+//! rows that come out. A join without an equality is taken only if one side has few rows, whatever comes.
 
 use super::node::{Distribution, Facts, WindowColumn, WindowPart};
 use super::{Lowering, columns_of, interval, keys};
@@ -7,12 +7,15 @@ use crate::error::from_datafusion;
 use crate::expr;
 use crate::plan::{
     AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, JoinKind, JoinWindow, Literal, LiteralValue, Node, NodeId, Op,
-    WindowKind,
+    RankFunction, WindowKind,
 };
 use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, Join, LogicalPlan};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlType};
+
+/// How many rows one side of a join without an equality may have at most: with so many each change of the other side is compared.
+const KEYLESS_ROWS_MAX: u64 = 1_000;
 
 /// One side of a join while it is lowered.
 pub(super) struct Input<'a> {
@@ -135,7 +138,7 @@ impl Lowering<'_> {
     fn joined(&mut self, left: Input, right: Input, condition: Condition) -> Result<NodeId> {
         let Condition { kind, nulls_equal, residual } = condition;
         if left.keys.is_empty() {
-            self.check_bounded(left.node, right.node, kind, residual.is_some())?;
+            self.check_bounded(&left, &right, kind, residual.is_some())?;
         }
         self.check_key_types(&left, &right)?;
         let window = self.window_of(&left, &right);
@@ -146,7 +149,10 @@ impl Lowering<'_> {
         let facts = self.joined_facts(left_node, right_node, kind, window.as_ref());
         let interval = match window {
             Some(_) => None,
-            None => interval::of_join(residual.as_ref(), l.columns.len(), &keys, [&l.time_columns, &r.time_columns]),
+            None => {
+                let [of_left, of_right] = [left_node, right_node].map(|node| self.times_of_rows(node));
+                interval::of_join(residual.as_ref(), l.columns.len(), &keys, [&of_left, &of_right])
+            }
         };
         let late_by = match (&window, &interval) {
             (Some(window), _) => Some([0, 1].map(|side| keys[side][window.end])),
@@ -178,27 +184,65 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Without an equality every row of one side meets every row of the other: fine if that is one.
-    fn check_bounded(&self, left: NodeId, right: NodeId, kind: JoinKind, conditional: bool) -> Result<()> {
+    /// Without an equality every row of one side meets every row of the other: fine if one of them has few.
+    fn check_bounded(&self, left: &Input, right: &Input, kind: JoinKind, conditional: bool) -> Result<()> {
         let decides_existence = !kind.shows_pairs() && !conditional;
-        if decides_existence || self.is_single_row(left) || self.is_single_row(right) {
+        let few = |side: &Input, rows_max: u64| self.rows_max(side.node).is_some_and(|rows| rows <= rows_max);
+        // A row must not meet several values where one stands.
+        let is_value_of_many = |side: &Input| is_scalar_subquery(side.plan) && !few(side, 1);
+        let is_bounded = few(left, KEYLESS_ROWS_MAX) || few(right, KEYLESS_ROWS_MAX);
+        if decides_existence || is_bounded && !is_value_of_many(left) && !is_value_of_many(right) {
             return Ok(());
+        }
+        if is_bounded {
+            let error = SqlError::unsupported("a subquery as a value that may have several rows is not supported in a materialized view");
+            return Err(error.with_hint("Aggregate it without GROUP BY, hold its whole key equal to constants, or end it with LIMIT 1."));
         }
         Err(SqlError::unsupported("a join without an equality between its two sides is not supported in a materialized view")
             .with_detail("Every change of one side would have to be compared with all rows of the other one.")
-            .with_hint("Add a condition a.x = b.y, or join with a subquery of one row (an aggregate without GROUP BY)."))
+            .with_hint(format!(
+                "Add a condition a.x = b.y, or bound the rows of one side: by an aggregate without GROUP BY, by WHERE with its whole key equal to \
+                 constants, by LIMIT or VALUES of at most {KEYLESS_ROWS_MAX} rows."
+            )))
     }
 
-    /// Whether a node has one row at most, always.
-    fn is_single_row(&self, node: NodeId) -> bool {
-        let Node { op, inputs, .. } = &self.nodes[node];
+    /// How many rows a node has at most, at any time; `None` if nothing says so.
+    fn rows_max(&self, node: NodeId) -> Option<u64> {
+        let Node { op, inputs, unique_keys, .. } = &self.nodes[node];
+        let constants = &self.facts[node].constants;
+        if unique_keys.iter().any(|key| key.iter().all(|c| constants[*c].is_some())) {
+            return Some(1);
+        }
+        let of = |port: usize| self.rows_max(inputs[port]);
         match op {
-            Op::Aggregate { group, .. } => group.is_empty(),
-            Op::Values { rows } => rows.len() <= 1,
-            Op::Filter { .. } | Op::Project { .. } | Op::Exchange { .. } | Op::JoinExchange { .. } => self.is_single_row(inputs[0]),
-            Op::Join { kind, .. } if kind.shows_pairs() => inputs.iter().all(|i| self.is_single_row(*i)) && *kind != JoinKind::Full,
-            Op::Join { .. } => self.is_single_row(inputs[0]),
-            _ => false,
+            Op::Aggregate { group, .. } if group.is_empty() => Some(1),
+            Op::Values { rows } => Some(rows.len() as u64),
+            Op::TopN { partition, function: RankFunction::RowNumber, limit: Some(limit), .. } if partition.is_empty() => {
+                Some(of(0).map_or(*limit, |rows| rows.min(*limit)))
+            }
+            Op::Filter { .. }
+            | Op::TemporalFilter { .. }
+            | Op::Project { .. }
+            | Op::ProcessingTime { .. }
+            | Op::PreAggregate { .. }
+            | Op::Exchange { .. }
+            | Op::JoinExchange { .. }
+            | Op::Aggregate { .. }
+            | Op::TopN { .. }
+            | Op::Over { .. } => of(0),
+            Op::Union => inputs.iter().try_fold(0u64, |sum, input| Some(sum.saturating_add(self.rows_max(*input)?))),
+            Op::Join { kind, .. } if kind.shows_pairs() => {
+                let (left, right) = (of(0)?, of(1)?);
+                let pairs = left.saturating_mul(right);
+                Some(match (kind.preserves(0), kind.preserves(1)) {
+                    (false, false) => pairs,
+                    (true, false) => pairs.max(left),
+                    (false, true) => pairs.max(right),
+                    (true, true) => pairs.max(left.saturating_add(right)),
+                })
+            }
+            Op::Join { .. } => of(0),
+            _ => None,
         }
     }
 
@@ -257,6 +301,14 @@ impl Lowering<'_> {
         };
         let unwatermarked = l.unwatermarked.clone().or_else(|| r.unwatermarked.clone());
         Facts { distribution, windows, constants, event_time: None, unwatermarked }
+    }
+
+    /// The time columns behind which a node's rows do not change once the watermark has passed. A window may change for as long as lateness is allowed, and a
+    /// session that became shorter may end where the watermark has been.
+    fn times_of_rows(&self, node: NodeId) -> Vec<usize> {
+        let is_settled = |w: &WindowColumn| self.emission.allowed_lateness == 0 && !matches!(w.kind, WindowKind::Session { .. });
+        let windows = &self.facts[node].windows;
+        self.nodes[node].time_columns.iter().copied().filter(|c| windows[*c].as_ref().is_none_or(is_settled)).collect()
     }
 
     /// The window that both sides are joined on, if that bounds the rows that can still match.
@@ -330,6 +382,16 @@ impl Lowering<'_> {
         let no_nulls = expr::binary_of(BinaryOp::Eq, Expr::Column(0), Expr::Column(1));
         let columns = ["is_empty", "no_nulls"].map(|name| Column::new(name, SqlType::Boolean, false)).to_vec();
         self.project(counts, vec![is_empty, no_nulls], columns)
+    }
+}
+
+/// Whether the side of a join is what DataFusion made of a subquery that stands for one value.
+fn is_scalar_subquery(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => alias.alias.table().starts_with("__scalar_sq"),
+        LogicalPlan::Projection(projection) => is_scalar_subquery(&projection.input),
+        LogicalPlan::Filter(filter) => is_scalar_subquery(&filter.input),
+        _ => false,
     }
 }
 

@@ -6,11 +6,13 @@
 //! whatever is accepted here runs.
 
 mod aggregate;
+mod arrival;
 mod calls;
 mod grouping;
 mod interval;
 mod join;
 mod keys;
+mod lateral;
 mod match_recognize;
 mod node;
 mod over;
@@ -42,6 +44,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Values};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
+pub use lateral::join_laterals;
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
 pub use prepare::{event_time, prepare};
@@ -93,6 +96,8 @@ pub(crate) struct Lowering<'a> {
     ids: &'a mut StateTableIds,
     emission: Emission,
     windowed: bool,
+    /// What was refused would not be if windows were shown as they change.
+    never_closes: bool,
     /// Windows told apart so far.
     windows: usize,
     /// What inputs are called, if hints name any.
@@ -102,14 +107,33 @@ pub(crate) struct Lowering<'a> {
 /// Lowers a query to the plan of a materialized view whose columns have the given names.
 pub fn lower(plan: &LogicalPlan, names: &[String], ids: &mut StateTableIds, emission: Emission) -> Result<StreamPlan> {
     let share = emission.rewrites.share;
-    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0, names: vec![] };
-    let output = lowering.node(plan)?;
-    let output = lowering.output_columns(output, plan.schema(), names)?;
-    lowering.check_emission(output)?;
+    let mut lowering = Lowering::new(ids, emission);
+    let output = lowering.query(plan, names)?;
     let output = lowering.retained(output)?;
     let mut plan = lowering.materialize(output)?;
     ttl::overwrites(&mut plan);
     Ok(if share { share::shared(plan) } else { plan })
+}
+
+/// Why a query is no sink's.
+pub enum Refusal {
+    /// Shown as they change, its windows could be sent.
+    NeverCloses(SqlError),
+    Other(SqlError),
+}
+
+impl From<SqlError> for Refusal {
+    fn from(error: SqlError) -> Self {
+        Refusal::Other(error)
+    }
+}
+
+impl From<Refusal> for SqlError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NeverCloses(error) | Refusal::Other(error) => error,
+        }
+    }
 }
 
 /// Lowers a query to the plan of a sink; `key` says by which columns the rows that come out are identified, or refuses them.
@@ -119,19 +143,35 @@ pub fn lower_sink(
     ids: &mut StateTableIds,
     emission: Emission,
     key: &dyn Fn(&Node) -> Result<Vec<usize>>,
-) -> Result<StreamPlan> {
+) -> Result<StreamPlan, Refusal> {
     let share = emission.rewrites.share;
-    let mut lowering = Lowering { nodes: Vec::new(), facts: Vec::new(), ids, emission, windowed: false, windows: 0, names: vec![] };
-    let output = lowering.node(plan)?;
-    let output = lowering.output_columns(output, plan.schema(), names)?;
-    lowering.check_emission(output)?;
+    let mut lowering = Lowering::new(ids, emission);
+    let output = match lowering.query(plan, names) {
+        Err(error) if lowering.never_closes => return Err(Refusal::NeverCloses(error)),
+        lowered => lowered?,
+    };
     let key = key(&lowering.nodes[output])?;
     let op = Op::Sink { key: key.clone() };
     let plan = lowering.end(output, key, op)?;
     Ok(if share { share::shared(plan) } else { plan })
 }
 
+impl<'a> Lowering<'a> {
+    fn new(ids: &'a mut StateTableIds, emission: Emission) -> Self {
+        let (nodes, facts) = (Vec::new(), Vec::new());
+        Lowering { nodes, facts, ids, emission, windowed: false, never_closes: false, windows: 0, names: vec![] }
+    }
+}
+
 impl Lowering<'_> {
+    /// The node whose rows are the query's, in columns of these names.
+    fn query(&mut self, plan: &LogicalPlan, names: &[String]) -> Result<NodeId> {
+        let output = self.node(plan)?;
+        let output = self.output_columns(output, plan.schema(), names)?;
+        self.check_emission(output)?;
+        Ok(output)
+    }
+
     fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
@@ -233,6 +273,7 @@ impl Lowering<'_> {
         if expr::reads_clock(&predicate) {
             return self.temporal_filter(input, &predicate);
         }
+        self.check_arrival(input, std::iter::once(&predicate))?;
         let mut facts = self.facts[input].clone();
         keys::note_equalities(&predicate, &mut facts.constants);
         let unique_keys = keys::without_constants(&self.nodes[input].unique_keys, &facts.constants);
@@ -314,6 +355,7 @@ impl Lowering<'_> {
         let event_time = source.time_columns.contains(&time_column);
         let mut facts = self.facts[input].clone();
         if !event_time && (self.emission.emit == Emit::OnClose || facts.unwatermarked.is_some()) {
+            self.never_closes = facts.unwatermarked.is_none();
             return Err(needs_watermark(&source.columns[time_column].name, facts.unwatermarked.as_deref()));
         }
         let width = source.columns.len();
@@ -363,8 +405,9 @@ impl Lowering<'_> {
         self.project(input, exprs, columns)
     }
 
-    fn check_emission(&self, output: NodeId) -> Result<()> {
+    fn check_emission(&mut self, output: NodeId) -> Result<()> {
         if self.emission.emit == Emit::OnClose && (!self.windowed || self.nodes[output].mode == ChangelogMode::Retract) {
+            self.never_closes = true;
             return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, "EMIT ON WINDOW CLOSE needs an aggregate over a window")
                 .with_detail("Every aggregate of the query must group by a window over a column with a watermark, and no table may change.")
                 .with_hint("Group by window_start and window_end of TUMBLE, HOP, CUMULATE or SESSION, or leave the clause out."));

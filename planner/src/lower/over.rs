@@ -2,14 +2,14 @@
 //! order are one operator. What is only a rank is a Top-N (`top_n`).
 
 use super::aggregate::{Inputs, check_key_type};
-use super::calls::{is_percentile, order, takes_order_by, unaliased};
+use super::calls::{order, unaliased};
 use super::node::{WindowColumn, WindowPart};
 use super::top_n::rank_function;
 use super::{Emission, Lowering, columns_of, keys};
 use crate::expr;
 use crate::plan::{
-    AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, Literal, LiteralValue, Node, NodeId, Op, OrderKey, OverCall,
-    OverFunction, RankFunction,
+    AggregateCall, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, Literal, LiteralValue, Node, NodeId, Op,
+    OrderKey, OverCall, OverFunction, RankFunction,
 };
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort, WindowFunction};
@@ -172,38 +172,49 @@ fn refused(what: &str, hint: &str) -> SqlError {
 
 fn over_call(call: &WindowFunction, schema: &DFSchema, order: &[OrderKey], inputs: &mut Inputs, output: SqlType) -> Result<OverCall> {
     let params = &call.params;
-    if params.null_treatment == Some(NullTreatment::IgnoreNulls) {
-        return Err(refused("IGNORE NULLS in an OVER window", "Filter the nulls out in a subquery."));
-    }
-    if params.distinct {
-        return Err(refused("DISTINCT in an OVER window", "Count distinct values with GROUP BY."));
-    }
     let frame = frame(call, order, inputs)?;
     let function = match &call.fun {
         WindowFunctionDefinition::AggregateUDF(udaf) => {
-            let name = udaf.name();
-            if takes_order_by(name) || is_percentile(name) || name == "approx_distinct" {
-                return Err(refused(&format!("{name}() OVER a window"), SUPPORTED));
-            }
-            let aggregate = AggregateFunction::new_udf(udaf.clone(), params.args.clone(), false, params.filter.clone(), vec![], None);
-            OverFunction::Aggregate(super::calls::call(&DfExpr::AggregateFunction(aggregate), schema, inputs, output.clone())?)
+            let (args, filter) = (params.args.clone(), params.filter.clone());
+            let call = AggregateFunction::new_udf(udaf.clone(), args, params.distinct, filter, vec![], params.null_treatment);
+            aggregate(udaf.name(), super::calls::call(&DfExpr::AggregateFunction(call), schema, inputs, output.clone())?)?
         }
         WindowFunctionDefinition::WindowUDF(_) if params.filter.is_some() => {
             return Err(refused("FILTER of a function that is no aggregate", "FILTER is of aggregates."));
+        }
+        WindowFunctionDefinition::WindowUDF(_) if params.distinct => {
+            return Err(refused("DISTINCT of a function that is no aggregate", "DISTINCT is of aggregates."));
         }
         WindowFunctionDefinition::WindowUDF(_) => own_function(call, schema, inputs)?,
     };
     Ok(OverCall { function, frame, output })
 }
 
+/// An aggregate, if it can be one over frames. A list has the window's order, and of equal values none that is to be kept.
+fn aggregate(name: &str, call: AggregateCall) -> Result<OverFunction> {
+    use crate::plan::AggregateFunction::*;
+    match call.function {
+        FirstValue | PercentileCont | PercentileDisc => Err(refused(&format!("{name}() OVER a window"), SUPPORTED)),
+        ArrayAgg | StringAgg if call.distinct => {
+            let hint = "Make the list with GROUP BY and join it, or count the values: COUNT(DISTINCT x) OVER a window is supported.";
+            Err(refused(&format!("DISTINCT in {name}() OVER a window"), hint))
+        }
+        _ => Ok(OverFunction::Aggregate(call)),
+    }
+}
+
 const SUPPORTED: &str = "ROW_NUMBER, RANK, DENSE_RANK, PERCENT_RANK, CUME_DIST, NTILE, LAG, LEAD, FIRST_VALUE, LAST_VALUE, NTH_VALUE, COUNT, SUM, \
-                         AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND and BOOL_OR are.";
+                         AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND, BOOL_OR, ARRAY_AGG and STRING_AGG are.";
 
 fn own_function(call: &WindowFunction, schema: &DFSchema, inputs: &mut Inputs) -> Result<OverFunction> {
+    let (name, args) = (call.fun.name(), call.params.args.as_slice());
+    let ignore_nulls = call.params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    if ignore_nulls && !matches!(name, "lag" | "lead" | "first_value" | "last_value" | "nth_value") {
+        return Err(refused(&format!("IGNORE NULLS of {name}()"), "It is of LAG, LEAD, FIRST_VALUE, LAST_VALUE and NTH_VALUE."));
+    }
     if let Some(rank) = rank_function(call) {
         return Ok(OverFunction::Rank(rank));
     }
-    let (name, args) = (call.fun.name(), call.params.args.as_slice());
     let argument = |inputs: &mut Inputs| match args {
         [first, ..] => {
             let at = inputs.add_df(first, schema)?;
@@ -223,12 +234,12 @@ fn own_function(call: &WindowFunction, schema: &DFSchema, inputs: &mut Inputs) -
             let places = number(name, args.get(1))?.unwrap_or(1);
             let argument = argument(inputs)?;
             let default = constant(args.get(2), &inputs.columns[argument].ty)?;
-            OverFunction::Lag { argument, offset: if name == "lag" { places } else { places.saturating_neg() }, default }
+            OverFunction::Lag { argument, offset: if name == "lag" { places } else { places.saturating_neg() }, default, ignore_nulls }
         }
-        "first_value" => OverFunction::NthValue { argument: argument(inputs)?, n: 1 },
-        "last_value" => OverFunction::NthValue { argument: argument(inputs)?, n: -1 },
+        "first_value" => OverFunction::NthValue { argument: argument(inputs)?, n: 1, ignore_nulls },
+        "last_value" => OverFunction::NthValue { argument: argument(inputs)?, n: -1, ignore_nulls },
         "nth_value" => match number(name, args.get(1))?.filter(|n| *n != 0) {
-            Some(n) => OverFunction::NthValue { argument: argument(inputs)?, n },
+            Some(n) => OverFunction::NthValue { argument: argument(inputs)?, n, ignore_nulls },
             None => return Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument of nth_value must not be zero")),
         },
         other => return Err(refused(&format!("{other}() OVER a window"), SUPPORTED)),

@@ -35,6 +35,7 @@ impl Lowering<'_> {
                 .with_detail("A row that is taken back must be computed as it was when it was added.")
                 .with_hint("Add the time when the row is written, or read now() in the SELECT over the view."));
         }
+        self.check_arrival(input, exprs.iter())?;
         let outputs_of = |column: usize| exprs.iter().position(|e| *e == Expr::Column(column));
         let source = &self.nodes[input];
         let facts = &self.facts[input];

@@ -1,6 +1,7 @@
-//! What a materialized view cannot hold yet, found on the bound plan, before any rewrite hides what the user
+//! What a materialized view cannot hold yet, found on the bound plan, before any rewrite but that of LATERAL hides what the user
 //! wrote. One sentence names the construct, a hint says what to do instead.
 
+use super::arrival;
 use crate::optimize::correlation::first_misread;
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -18,6 +19,7 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
     misread.map_err(|e| crate::error::from_datafusion(e, None))?;
     let checked = plan.each_with_subqueries(|node| {
         node_supported(node)?;
+        arrival::check(node)?;
         node.each_own(|expr| {
             expr.each(|e| {
                 expr_supported(e)?;
@@ -30,6 +32,8 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
 }
 
 const SUBQUERY_HINT: &str = "Write it as a join, or compute it in a view of its own.";
+const LATERAL_LIMIT_HINT: &str =
+    "Let it name the query around it in equalities with its own columns only, in WHERE or its select list, and join it ON TRUE.";
 
 fn refused(what: &str, hint: &str) -> DfResult<()> {
     let error = SqlError::unsupported(format!("{what} is not supported in a materialized view")).with_hint(hint);
@@ -80,8 +84,12 @@ fn embedded_supported(condition: &Expr) -> DfResult<()> {
 /// Refuses subqueries that no join stands for, on the optimised plan.
 pub fn check_unnested(plan: &LogicalPlan) -> Result<()> {
     let checked = plan.each(|node| {
-        if matches!(node, LogicalPlan::Subquery(_)) {
-            refused("this lateral subquery", SUBQUERY_HINT)?;
+        match node {
+            LogicalPlan::Subquery(subquery) if subquery.subquery.any(|node| matches!(node, LogicalPlan::Limit(_))) => {
+                refused("LIMIT in this lateral subquery", LATERAL_LIMIT_HINT)?;
+            }
+            LogicalPlan::Subquery(_) => refused("this lateral subquery", SUBQUERY_HINT)?,
+            _ => {}
         }
         node.each_own(|expr| {
             expr.each(|e| {

@@ -1,4 +1,4 @@
-//! Top-N: rows by their place in an order, per partition. It is what a condition on ROW_NUMBER(), RANK() or DENSE_RANK() right
+//! Top-N: rows by their place in an order, per partition. It is what a condition on ROW_NUMBER(), RANK() or DENSE_RANK()
 //! over the window that computes it becomes, and LIMIT, with ORDER BY below it or not. (DISTINCT ON has become a
 //! condition on a row number in `prepare`.)
 
@@ -12,16 +12,16 @@ use crate::plan::{
     AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction, WindowKind,
 };
 use datafusion::common::DFSchema;
-use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
-use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, SkipType, Window};
+use datafusion::logical_expr::expr::{NullTreatment, Sort as SortExpr, WindowFunction};
+use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, Projection, SkipType, Window};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlType};
 
 /// Which rows stay: those whose place is after `offset` and at most `end`.
 #[derive(Clone, Copy, Debug, Default)]
-struct Places {
-    offset: u64,
-    end: Option<u64>,
+pub(super) struct Places {
+    pub offset: u64,
+    pub end: Option<u64>,
 }
 
 struct Ranking<'a> {
@@ -33,6 +33,9 @@ struct Ranking<'a> {
 }
 
 pub(super) fn rank_function(call: &WindowFunction) -> Option<RankFunction> {
+    if call.params.null_treatment == Some(NullTreatment::IgnoreNulls) {
+        return None;
+    }
     match call.fun.name() {
         "row_number" => Some(RankFunction::RowNumber),
         "rank" => Some(RankFunction::Rank),
@@ -42,17 +45,18 @@ pub(super) fn rank_function(call: &WindowFunction) -> Option<RankFunction> {
 }
 
 impl Lowering<'_> {
-    /// A filter that bounds the rank which the window right below it computes; `None` for any other.
+    /// A filter that bounds the rank which the window below it computes; `None` for any other.
     pub(super) fn ranked(&mut self, filter: &Filter) -> Result<Option<NodeId>> {
-        let LogicalPlan::Window(window) = filter.input.as_ref() else { return Ok(None) };
+        let Some((window, chosen)) = window_below(filter) else { return Ok(None) };
         let [call] = window.window_expr.as_slice() else { return Ok(None) };
         let DfExpr::WindowFunction(call) = unaliased(call) else { return Ok(None) };
         let Some(function) = rank_function(call) else { return Ok(None) };
         check_order(call)?;
         let schema = window.input.schema();
         let rank = schema.fields().len();
+        let Some(predicate) = over_window(filter, window, chosen)? else { return Ok(None) };
         let (mut places, mut rest) = (Places::default(), Vec::new());
-        for conjunct in conjuncts(expr::from_datafusion(&filter.predicate, filter.input.schema())?) {
+        for conjunct in conjuncts(predicate) {
             if !places.bound(&conjunct, rank) {
                 rest.push(conjunct);
             }
@@ -63,9 +67,12 @@ impl Lowering<'_> {
         let input = self.node(&window.input)?;
         let params = &call.params;
         let ranking = Ranking { partition: &params.partition_by, order: &params.order_by, function, places, with_rank: true };
-        let node = self.top_n(input, schema, &ranking, columns_of(&window.schema)?)?;
-        match rest.into_iter().reduce(|a, b| expr::binary_of(BinaryOp::And, a, b)) {
-            Some(predicate) => self.filter_node(node, predicate).map(Some),
+        let mut node = self.top_n(input, schema, &ranking, columns_of(&window.schema)?)?;
+        if let Some(predicate) = rest.into_iter().reduce(|a, b| expr::binary_of(BinaryOp::And, a, b)) {
+            node = self.filter_node(node, predicate)?;
+        }
+        match chosen {
+            Some(projection) => self.projected_by(node, projection).map(Some),
             None => Ok(Some(node)),
         }
     }
@@ -230,8 +237,28 @@ impl Lowering<'_> {
     }
 }
 
+/// The window below a filter, and the projection between them by which the optimiser leaves out what only the window needs.
+fn window_below(filter: &Filter) -> Option<(&Window, Option<&Projection>)> {
+    match filter.input.as_ref() {
+        LogicalPlan::Window(window) => Some((window, None)),
+        LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+            LogicalPlan::Window(window) => Some((window, Some(projection))),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The filter's condition over the columns of the window; `None` if it is on what the projection computes.
+fn over_window(filter: &Filter, window: &Window, chosen: Option<&Projection>) -> Result<Option<Expr>> {
+    let predicate = expr::from_datafusion(&filter.predicate, filter.input.schema())?;
+    let Some(projection) = chosen else { return Ok(Some(predicate)) };
+    let exprs = projection.expr.iter().map(|e| expr::from_datafusion(e, &window.schema)).collect::<Result<Vec<_>>>()?;
+    Ok(expr::map_columns(&predicate, &|at| exprs.get(at).filter(|e| matches!(e, Expr::Column(_))).cloned()))
+}
+
 /// Whether the plan's rows have an order that projections do not change.
-fn is_sorted(plan: &LogicalPlan) -> bool {
+pub(super) fn is_sorted(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Sort(_) => true,
         LogicalPlan::Projection(projection) => is_sorted(&projection.input),

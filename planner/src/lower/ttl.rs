@@ -141,7 +141,7 @@ fn kept(op: &Op) -> Kept {
         Op::Join { window, interval, .. } if window.is_some() || interval.is_some() => Kept::Bounded,
         Op::Join { keys, .. } if keys[0].is_empty() => Kept::Never(
             SqlError::unsupported("state_ttl of a join without an equality between its two sides is not supported")
-                .with_detail("The one row of a side would be forgotten while rows of the other side still come.")
+                .with_detail("Rows of the smaller side would be forgotten while rows of the other side still come.")
                 .with_hint("Leave state_ttl out, or name the other inputs in the hint STATE_TTL."),
         ),
         Op::Join { .. } => Kept::Endless,

@@ -3,6 +3,7 @@
 //!
 //! - quantifiers become one token each; one that stands directly on another (`A+?`) means a reluctant one, as a group in parentheses stays one
 //! - `WITHIN i` becomes one more definition, of `WITHIN`; `FINAL f(...)` becomes `__final_f(...)`
+//! - `(SELECT ...)` in front of the clause becomes an argument of `DERIVED`, as sqlparser takes tables and functions alone there
 //!
 //! What the clause means is `bind::match_recognize`'s affair.
 
@@ -15,6 +16,8 @@ use std::ops::Range;
 
 /// What is defined to be the interval of WITHIN; no variable has this name.
 pub const WITHIN: &str = "__within";
+/// The function whose argument is the subquery that a clause reads.
+pub const DERIVED: &str = "__derived";
 /// In front of a function's name.
 pub const FINAL: &str = "__final_";
 pub const RUNNING: &str = "__running_";
@@ -23,12 +26,17 @@ const QUANTIFIERS: &str = "?*+|{}-";
 
 pub fn rewrite(tokens: &mut Vec<TokenWithSpan>, text: &SourceText) -> Result<()> {
     let mut from = 0;
-    while let Some(at) = (from..tokens.len()).find(|i| opens(tokens, *i, "match_recognize")) {
+    while let Some(mut at) = (from..tokens.len()).find(|i| opens(tokens, *i, "match_recognize")) {
         if at > 0 && tokens[at - 1].token == Token::RParen {
-            let error = SqlError::unsupported("MATCH_RECOGNIZE over a subquery or a function in FROM is not supported");
-            let error = error
-                .with_hint("Name the subquery with WITH, and read it by its name: WITH x AS (...) SELECT * FROM x MATCH_RECOGNIZE (...).");
-            return Err(text.at(error, tokens[at].span.start));
+            let Some(open) = subquery_before(tokens, at - 1) else {
+                let error = SqlError::unsupported("MATCH_RECOGNIZE over a function or a join in FROM is not supported");
+                let error = error.with_hint("Put it into a subquery: SELECT * FROM (SELECT * FROM ...) MATCH_RECOGNIZE (...).");
+                return Err(text.at(error, tokens[at].span.start));
+            };
+            let like = tokens[open].clone();
+            tokens.insert(at, TokenWithSpan { token: Token::RParen, span: like.span });
+            tokens.splice(open..open, [word(DERIVED, None, &like), like]);
+            at += 3;
         }
         from = at + 2;
         let Some(close) = find_top_level(tokens, from, |i| tokens[i].token == Token::RParen) else { return Ok(()) };
@@ -38,6 +46,25 @@ pub fn rewrite(tokens: &mut Vec<TokenWithSpan>, text: &SourceText) -> Result<()>
         from += length;
     }
     Ok(())
+}
+
+/// Where the subquery opens that is closed at `close`.
+fn subquery_before(tokens: &[TokenWithSpan], close: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    let open = (0..=close).rev().find(|i| {
+        match tokens[*i].token {
+            Token::RParen => depth += 1,
+            Token::LParen => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    })?;
+    let is_query = ["select", "with"].iter().any(|first| tokens.get(open + 1).is_some_and(|t| is_word(&t.token, first)));
+    let is_factor = open.checked_sub(1).is_some_and(|before| {
+        let words = ["from", "join", "lateral"];
+        matches!(tokens[before].token, Token::Comma | Token::LParen) || words.iter().any(|w| is_word(&tokens[before].token, w))
+    });
+    (is_query && is_factor).then_some(open)
 }
 
 /// Whether `word (` stands there.

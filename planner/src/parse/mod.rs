@@ -7,6 +7,7 @@ mod copy;
 mod ddl;
 mod function;
 pub mod hints;
+mod json;
 pub mod match_recognize;
 mod session;
 mod set;
@@ -20,10 +21,11 @@ use crate::dialect::EddylineDialect;
 use crate::error::{SourceText, from_parser};
 use crate::lower::TtlHint;
 use ast::Ast;
-use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement, TableFactor};
+use datafusion::sql::sqlparser::ast::{Query, SelectItem, SetExpr, Statement, TableFactor, WildcardAdditionalOptions};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use eddyline_common::{Result, SqlError, SqlState};
+use hints::OptionsHint;
 pub(crate) use tokens::is_word;
 use words::Words;
 
@@ -45,6 +47,8 @@ pub struct Parsed {
     pub text: SourceText,
     /// What its hints say of the state of its inputs.
     pub ttl_hints: Vec<TtlHint>,
+    /// What its hints say of the sources that it reads.
+    pub option_hints: Vec<OptionsHint>,
 }
 
 /// Runs `work` on a stack that is large enough for every tree that passes the nesting bound.
@@ -67,10 +71,10 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
             }
         }
         if let Some(hint) = hints.first() {
-            return Err(text.at(hints::misplaced(), hint.at));
+            return Err(hint.misplaced(&text));
         }
         if statements.is_empty() {
-            statements.push(Parsed { sql: String::new(), ast: Ast::Empty, text, ttl_hints: vec![] });
+            statements.push(Parsed { sql: String::new(), ast: Ast::Empty, text, ttl_hints: vec![], option_hints: vec![] });
         }
         Ok(statements)
     })
@@ -89,12 +93,12 @@ fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hin
         let message = crate::error::lower_first(&e.message);
         text.at(SqlError::new(SqlState::SYNTAX_ERROR, message), e.location)
     })?;
-    tokens::check_supported(&tokens, text)?;
     let hints = hints::read(&tokens, text)?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
     tokens::rewrite(&mut tokens);
     spellings::rewrite(&mut tokens);
     asof::rewrite(&mut tokens);
+    json::rewrite(&mut tokens);
     match_recognize::rewrite(&mut tokens, text)?;
     Ok((tokens, hints))
 }
@@ -103,7 +107,8 @@ fn parse_statement(tokens: Vec<TokenWithSpan>, text: &SourceText, hints: &mut Ve
     let (first, last) = (tokens[0].span.start, tokens[tokens.len() - 1].span.end);
     let sql = text.slice(first, last).to_string();
     let ast = statement(tokens, text)?;
-    Ok(Parsed { sql, ast, text: text.clone(), ttl_hints: hints::between(hints, first, last)? })
+    let hints = hints::between(hints, first, last)?;
+    Ok(Parsed { sql, ast, text: text.clone(), ttl_hints: hints.ttl, option_hints: hints.options })
 }
 
 pub(crate) fn words<'a>(tokens: Vec<TokenWithSpan>, text: &'a SourceText) -> Words<'a> {
@@ -222,6 +227,8 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
 pub(crate) fn select_all_from(factor: TableFactor) -> Query {
     let mut query = parse_query("SELECT * FROM t").expect("a constant query parses");
     if let SetExpr::Select(select) = query.body.as_mut() {
+        // Its star stands in no statement, so it has no place.
+        select.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
         select.from[0].relation = factor;
     }
     *query

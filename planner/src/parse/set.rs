@@ -50,5 +50,6 @@ pub fn statement_set<'a>(
         }
         add(part)?;
     }
-    Ok(Parsed { sql: text.slice(start, last).to_string(), ast: Ast::StatementSet(inserts), text: text.clone(), ttl_hints: vec![] })
+    let sql = text.slice(start, last).to_string();
+    Ok(Parsed { sql, ast: Ast::StatementSet(inserts), text: text.clone(), ttl_hints: vec![], option_hints: vec![] })
 }

@@ -4,7 +4,7 @@
 use crate::error::{SourceText, too_deep};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
-use eddyline_common::{Result, SqlError};
+use eddyline_common::Result;
 
 /// Brackets and CASE inside one another. PostgreSQL's own limit is its stack; nobody writes this by hand.
 const MAX_BRACKETS: usize = 200;
@@ -67,19 +67,6 @@ fn deepens(token: &Token) -> bool {
         Token::EscapedStringLiteral(_) | Token::NationalStringLiteral(_) | Token::HexStringLiteral(_) | Token::EOF => false,
         _ => true,
     }
-}
-
-/// Refuses, by name, what would otherwise be dropped as a comment or be a syntax error.
-pub fn check_supported(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
-    for (i, token) in tokens.iter().enumerate() {
-        let mut words = tokens[i..].iter().map(|t| &t.token).filter(|t| !matches!(t, Token::Whitespace(_)));
-        let mut next = |expected: &[&str]| words.next().is_some_and(|t| expected.iter().any(|w| is_word(t, w)));
-        if next(&["on"]) && next(&["empty", "error"]) && matches!(words.next(), Some(Token::RParen | Token::Word(_))) {
-            let error = SqlError::unsupported("ON EMPTY and ON ERROR in JSON functions are not supported");
-            return Err(text.at(error.with_hint("What is missing or wrong gives NULL; use COALESCE."), token.span.start));
-        }
-    }
-    Ok(())
 }
 
 /// Rewrites, in place: `TABLE t` as an argument of a window function becomes `t`, and `t PARTITION BY a, b` as one of SESSION becomes

@@ -152,16 +152,33 @@ fn what_a_view_cannot_hold_yet() {
         ("SELECT id, sum(v) OVER (ORDER BY v GROUPS 1 PRECEDING) AS n FROM t", "GROUPS"),
         ("SELECT id, sum(v) OVER (ORDER BY amount RANGE 1 PRECEDING) AS n FROM t", "RANGE"),
         ("SELECT id, sum(v) OVER (ORDER BY ts RANGE INTERVAL '1 month' PRECEDING) AS n FROM t", "RANGE"),
-        ("SELECT id, lag(v) IGNORE NULLS OVER (ORDER BY v) AS n FROM t", "IGNORE NULLS"),
-        ("SELECT id, count(DISTINCT v) OVER (ORDER BY id) AS n FROM t", "DISTINCT"),
-        ("SELECT id, array_agg(v) OVER (ORDER BY id) AS n FROM t", "array_agg"),
+        ("SELECT id, rank() IGNORE NULLS OVER (ORDER BY v) AS n FROM t", "IGNORE NULLS of rank()"),
+        ("SELECT id, lag(DISTINCT v) OVER (ORDER BY v) AS n FROM t", "DISTINCT"),
+        ("SELECT id, array_agg(DISTINCT v) OVER (ORDER BY id) AS n FROM t", "DISTINCT in array_agg()"),
+        ("SELECT id, median(v) OVER (ORDER BY id) AS n FROM t", "percentile_cont() OVER a window"),
         ("SELECT corr(v, v) AS s FROM t", "corr"),
         ("SELECT string_agg(name, name) AS s FROM t", "string_agg"),
         ("SELECT t.id FROM t JOIN keyless k ON k.a > t.id", "a join without an equality"),
         ("SELECT t.id FROM t CROSS JOIN keyless k", "a join without an equality"),
         ("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM keyless WHERE a > id)", "a join without an equality"),
         ("SELECT id FROM t WHERE v > (SELECT a FROM keyless)", "a join without an equality"),
+        ("SELECT id FROM t WHERE v > (SELECT a FROM keyless LIMIT 2)", "a subquery as a value that may have several rows"),
+        ("SELECT t.id FROM t JOIN (SELECT a FROM keyless LIMIT 1001) k ON k.a > t.id", "a join without an equality"),
+        ("SELECT a.id FROM t a JOIN t b ON a.v > b.v AND b.id > 1", "a join without an equality"),
         ("SELECT sum(v + (SELECT max(a) FROM keyless)) AS s FROM t", "this scalar subquery"),
+        (
+            "SELECT t.id, x.a FROM t, LATERAL (SELECT a FROM keyless WHERE a > t.v ORDER BY a LIMIT 1) AS x",
+            "LIMIT in this lateral subquery",
+        ),
+        (
+            "SELECT t.id, x.a FROM t, LATERAL (SELECT a FROM keyless WHERE b = t.name ORDER BY a - t.v LIMIT 1) AS x",
+            "LIMIT in this lateral subquery",
+        ),
+        (
+            "SELECT t.id, x.a FROM t LEFT JOIN LATERAL (SELECT a FROM keyless WHERE b = t.name ORDER BY a LIMIT 1) AS x ON x.a > 1",
+            "LIMIT in this lateral subquery",
+        ),
+        ("SELECT t.id, x.s FROM t, LATERAL (SELECT DISTINCT a + t.v AS s FROM keyless WHERE b = t.name) AS x", "this lateral subquery"),
         ("SELECT id FROM t WHERE v > 1 OR v NOT IN (SELECT a FROM keyless)", "NOT IN (SELECT ...)"),
         ("SELECT id FROM t WHERE v NOT IN (SELECT a FROM keyless WHERE b = name)", "NOT IN with a correlated subquery"),
         ("SELECT id FROM t WHERE v > ALL (SELECT a FROM keyless)", "ANY or ALL"),
@@ -193,6 +210,25 @@ fn writes() {
     check("INSERT INTO t (id) VALUES (1) ON CONFLICT (v) DO NOTHING", "42P10", "no unique constraint", None, "primary key");
     check("UPDATE keyless SET b = 'x' FROM t", "0A000", "UPDATE ... FROM", None, "subquery");
     check("UPDATE t SET v = 1 FROM keyless RETURNING *", "0A000", "RETURNING *", None, "Name the columns");
+    let written = "column \"v\" is of type integer but expression is of type text";
+    check("INSERT INTO t (id, v) SELECT 1, b FROM keyless", "42804", written, Some("b FROM"), "rewrite or cast");
+    check("INSERT INTO t (v) SELECT b || 'x' AS v FROM keyless", "42804", written, Some("b ||"), "rewrite or cast");
+    check("INSERT INTO t (id, v) VALUES (1, 2), (2, upper('x'))", "42804", written, Some("upper"), "rewrite or cast");
+    check("INSERT INTO t (id, v) VALUES (1, '2'::text)", "42804", written, None, "rewrite or cast");
+    check("INSERT INTO log SELECT date_time, channel FROM bid", "42804", "of type text", Some("channel"), "");
+    check(
+        "INSERT INTO t (id, v) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET v = excluded.name",
+        "42804",
+        written,
+        Some("excluded.name"),
+        "",
+    );
+    check("UPDATE t SET name = 'x', v = name WHERE id = 1", "42804", written, Some("name WHERE"), "rewrite or cast");
+    check("UPDATE t SET ts = 5", "42804", "timestamp without time zone but expression is of type integer", Some("5"), "");
+    check("UPDATE t SET amount = true", "42804", "of type numeric but expression is of type boolean", Some("true"), "");
+    check("CREATE SINK s INTO keyless AS SELECT channel, url FROM bid", "42804", "column \"a\" is of type bigint", Some("channel"), "");
+    check("CREATE SINK s INTO log FROM t", "42601", "more expressions", None, "");
+    check("CREATE TABLE x (a INT DEFAULT now())", "42804", "but default expression is of type timestamp", None, "");
     check("DELETE FROM t USING log WHERE v = log.v", "42702", "ambiguous", Some("v ="), "");
 }
 
@@ -295,13 +331,115 @@ fn hints_that_say_nothing() {
     check(&of("STATE_TTL('t'='1h')) BROADCAST(t)"), "42601", "not with \")\"", Some("/*+"), "closed");
     check(&of("STATE_TLL('t'='1h')"), "42601", "there is no hint STATE_TLL", Some("/*+"), "\"STATE_TTL\"");
     check(&of("SeqScan(t)"), "42601", "there is no hint SEQSCAN", Some("/*+"), "the plus sign");
-    check(&of("BROADCAST(t), OPTIONS('a'='b')"), "0A000", "OPTIONS", Some("/*+"), "CREATE");
+    check(&of("BROADCAST(t), LOOKUP('table'='t')"), "0A000", "LOOKUP", Some("/*+"), "CREATE");
     check("SELECT /*+ BROADCAST(t)", "42601", "", None, "");
     let catalog = TestCatalog::new();
     for fine in ["BROADCAST(t), SHUFFLE_HASH(t)", "shuffle_merge(t) nest_loop(t)", ""] {
         assert!(catalog.plan(&of(fine)).is_ok(), "{fine}");
     }
     assert!(catalog.plan("SELECT 'a /*+ X */' AS a, /* + X( */ id -- /*+ X(\n FROM t").is_ok());
+}
+
+#[test]
+fn options_of_a_source_for_one_reading() {
+    let of = |options: &str| format!("SELECT b.auction FROM bid /*+ OPTIONS({options}) */ AS b WHERE price > 1");
+    check(&of("'nexmark.event.nun' = '5'"), "42704", "nexmark.event.nun", Some("/*+"), "nexmark.event.num");
+    check(&of("'nexmark.event.num' = 'five'"), "22023", "nexmark.event.num", Some("/*+"), "");
+    check(&of("'connector' = 'kafka'"), "0A000", "\"connector\"", Some("/*+"), "create another");
+    check(&of("'watermark.mode' = 'manual'"), "0A000", "watermark.mode", Some("/*+"), "read once");
+    check(&of("nexmark.event.num = 5"), "42601", "malformed", Some("/*+"), "single quotes");
+    check(&of(""), "42601", "malformed", Some("/*+"), "OPTIONS(");
+    check(&of("'seed' = '5', 'seed' = '6'"), "42601", "twice", Some("/*+"), "");
+    let hint = "/*+ OPTIONS('nexmark.event.num' = '5') */";
+    for keeps_running in [
+        "CREATE MATERIALIZED VIEW m AS SELECT auction FROM bid",
+        "CREATE VIEW v AS SELECT auction FROM bid",
+        "CREATE SINK s INTO keyless AS SELECT auction AS a FROM bid",
+        "INSERT INTO keyless (a) SELECT auction FROM bid",
+        "EXPLAIN (STREAMING) SELECT auction FROM bid",
+        "EXPLAIN CREATE MATERIALIZED VIEW m AS SELECT auction FROM bid",
+        "EXECUTE STATEMENT SET BEGIN INSERT INTO keyless (a) SELECT auction FROM bid",
+    ] {
+        check(&format!("{keeps_running} {hint}"), "0A000", "runs once", Some("/*+"), "Create another source");
+    }
+    for kept in ["cheap", "t", "totals"] {
+        check(&format!("SELECT * FROM {kept} {hint}"), "0A000", "is for sources", Some("/*+"), "");
+    }
+    for elsewhere in ["SELECT auction FROM bid AS b", "SELECT 1", "SELECT auction FROM bid WHERE auction = 1"] {
+        check(&format!("{elsewhere} {hint}"), "42601", "not behind the name of a source", Some("/*+"), "before its alias");
+    }
+    check(&format!("SELECT {hint} auction FROM bid"), "42601", "not behind the name of a source", Some("/*+"), "");
+    check(&format!("WITH bid AS (SELECT 1 AS a) SELECT a FROM bid {hint}"), "0A000", "common table expression", Some("/*+"), "");
+    check(&format!("SELECT a FROM nowhere {hint}"), "42P01", "nowhere", None, "");
+    let catalog = TestCatalog::new();
+    for fine in [
+        format!(
+            "SELECT x.auction, y.price FROM bid {hint} AS x JOIN public.bid /*+ OPTIONS('nexmark.split.num'='2') */ y ON x.auction = y.auction"
+        ),
+        format!(
+            "SELECT bid.auction, public.bid.price FROM bid {hint} WHERE EXISTS (SELECT 1 FROM raw {hint} WHERE raw.auction = bid.auction)"
+        ),
+        format!("SELECT window_start FROM TABLE(TUMBLE(TABLE bid {hint}, DESCRIPTOR(date_time), INTERVAL '1' HOUR))"),
+        format!("SELECT COUNT(*) FROM bid {hint} GROUP BY TUMBLE(date_time, INTERVAL '1' HOUR)"),
+        format!("WITH b AS (SELECT auction FROM bid {hint}) SELECT * FROM b UNION ALL SELECT auction FROM bid {hint}; SELECT 1"),
+        format!("EXPLAIN SELECT auction FROM bid {hint}"),
+        format!("COPY (SELECT auction FROM bid {hint}) TO STDOUT"),
+        format!("DECLARE c CURSOR FOR SELECT auction FROM bid {hint}"),
+    ] {
+        for parsed in parse(&fine).unwrap() {
+            let planned = eddyline_planner::plan(&parsed, &catalog, &Default::default(), &mut eddyline_planner::StateTableIds(1), &[]);
+            assert!(planned.is_ok(), "{fine}: {:?}", planned.err());
+        }
+    }
+}
+
+#[test]
+fn the_watermark_that_a_row_came_under() {
+    let view = |query: &str| format!("CREATE MATERIALIZED VIEW m AS {query}");
+    for other_use in [
+        "SELECT CURRENT_WATERMARK(date_time) FROM bid",
+        "SELECT auction FROM bid WHERE date_time > CURRENT_WATERMARK(date_time)",
+        "SELECT auction FROM bid WHERE date_time < CURRENT_WATERMARK(date_time)",
+        "SELECT auction FROM bid WHERE price > 1 OR CURRENT_WATERMARK(date_time) IS NULL OR date_time > CURRENT_WATERMARK(date_time)",
+        "SELECT l.ts FROM log AS l, manual AS m WHERE l.ts <= CURRENT_WATERMARK(m.ts)",
+    ] {
+        for sql in [other_use.to_string(), view(other_use)] {
+            check(
+                &sql,
+                "0A000",
+                "only where it tells which rows came behind it",
+                Some("CURRENT_WATERMARK"),
+                "CURRENT_WATERMARK(ts) IS NULL OR",
+            );
+        }
+    }
+    for elsewhere in [
+        "SELECT v FROM t WHERE ts <= CURRENT_WATERMARK(ts)",
+        "SELECT auction FROM raw WHERE date_time <= CURRENT_WATERMARK(date_time)",
+        "SELECT x FROM (SELECT date_time + INTERVAL '1 second' AS x FROM bid) AS b WHERE x <= CURRENT_WATERMARK(x)",
+        "SELECT channel, COUNT(*) FILTER (WHERE date_time <= CURRENT_WATERMARK(date_time)) AS n FROM bid GROUP BY channel",
+        "SELECT a.v FROM log AS a JOIN manual AS b ON a.ts = b.ts WHERE a.ts <= CURRENT_WATERMARK(a.ts)",
+        "SELECT date_time FROM (SELECT date_time, COUNT(*) AS n FROM bid GROUP BY date_time) AS b WHERE date_time <= CURRENT_WATERMARK(date_time)",
+        "SELECT auction FROM bid WHERE date_time <= CURRENT_WATERMARK(date_time) AND auction IN (SELECT a FROM keyless)",
+    ] {
+        check(&view(elsewhere), "0A000", "right where it is read", None, "in a subquery");
+    }
+    let computed = "CREATE TABLE x (ts TIMESTAMP, late AS ts <= CURRENT_WATERMARK(ts), WATERMARK FOR ts AS ts) APPEND ONLY";
+    check(computed, "0A000", "in a column's definition", None, "query");
+    let catalog = TestCatalog::new();
+    for fine in [
+        "SELECT auction FROM bid WHERE CURRENT_WATERMARK(date_time) IS NULL OR date_time > CURRENT_WATERMARK(date_time)",
+        "SELECT auction FROM bid WHERE price > 1 AND ((CURRENT_WATERMARK(date_time) < date_time) OR CURRENT_WATERMARK(date_time) IS NULL)",
+        "SELECT b.auction, b.at <= current_watermark(b.at) AS behind FROM (SELECT auction, date_time AS at FROM bid) AS b",
+        "SELECT COUNT(*) AS n FROM (SELECT * FROM log WHERE CURRENT_WATERMARK(ts) IS NOT NULL AND ts <= CURRENT_WATERMARK(ts)) AS l",
+        "SELECT a.v FROM (SELECT * FROM log WHERE ts <= CURRENT_WATERMARK(ts)) AS a JOIN manual AS b ON a.ts = b.ts",
+    ] {
+        assert!(catalog.plan(fine).is_ok(), "{fine}");
+        let lines = catalog.explain(&format!("EXPLAIN {}", view(fine)));
+        let streaming = lines.iter().position(|line| line == "Streaming plan:").unwrap();
+        let asked = lines[streaming..].iter().filter(|line| line.contains("eddyline_behind_watermark(")).count();
+        assert_eq!(asked, 1, "{fine}: {lines:#?}");
+    }
 }
 
 #[test]

@@ -151,6 +151,56 @@ fn views_of_joins_derive_their_keys_and_modes() {
     assert_eq!(view("SELECT auction FROM bid WHERE bidder IN (SELECT auction FROM bid)"), (vec![], ChangelogMode::Append));
 }
 
+/// What a function over frames passes over is part of the plan.
+#[test]
+fn functions_over_frames_are_shown_whole() {
+    let query = "SELECT id, count(DISTINCT v) OVER w AS n, array_agg(v) OVER w AS l, last_value(v) IGNORE NULLS OVER w AS f, lag(v) IGNORE NULLS OVER w AS b \
+                 FROM t WINDOW w AS (ORDER BY id ROWS 1 PRECEDING)";
+    let plan = streaming_plan(&TestCatalog::new(), query, vec![]);
+    let frame = "rows 1 preceding .. current row";
+    for call in [
+        format!("count(distinct v) {frame}"),
+        format!("array_agg(v) {frame}"),
+        format!("last_value(v ignore nulls) {frame}"),
+        "lag(v, 1, null ignore nulls)".to_string(),
+    ] {
+        assert!(plan.contains(&call), "{call} in {plan}");
+    }
+}
+
+/// An ASOF join is one with each right row and its neighbour.
+#[test]
+fn an_asof_join_looks_at_neighbours() {
+    let catalog = TestCatalog::new();
+    for (kind, shown) in [("ASOF JOIN", "Join inner on [v = v] where "), ("ASOF LEFT JOIN", "Join left on [v = v] where ")] {
+        let query = format!("SELECT t.id, u.amount FROM t {kind} t AS u MATCH_CONDITION (t.ts >= u.ts) ON t.v = u.v");
+        let lines: Vec<String> = streaming_plan(&catalog, &query, vec![]).lines().map(|line| line.trim().to_string()).collect();
+        let at = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in {lines:#?}"));
+        let over = at("Over by [v] order by [ts");
+        assert!(lines[over].contains("calls [lead(ts, 1, null)] state="), "{lines:#?}");
+        assert!(at(shown) < over, "{lines:#?}");
+        assert!(lines[at(shown)].contains("bound=rows of both inputs"), "{lines:#?}");
+    }
+}
+
+/// LIMIT in LATERAL is a Top-N for each value that the row around it may ask for, and what names that row is computed above the join.
+#[test]
+fn laterals_are_joins() {
+    let catalog = TestCatalog::new();
+    let lines =
+        |query: &str| -> Vec<String> { streaming_plan(&catalog, query, vec![]).lines().map(|line| line.trim().to_string()).collect() };
+    for (kind, on, shown) in [("CROSS JOIN", "", "Join inner on ["), ("LEFT JOIN", "ON TRUE", "Join left on [")] {
+        let lateral = "LATERAL (SELECT a + t.v AS s FROM keyless WHERE b = t.name AND a > 1 ORDER BY a DESC LIMIT 2 OFFSET 1) AS x";
+        let lines = lines(&format!("SELECT t.id, x.s FROM t {kind} {lateral} {on}"));
+        let at = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in {lines:#?}"));
+        let top = at("TopN row_number by [");
+        assert!(lines[top].contains("order by [a desc] limit=2 offset=1 state="), "{lines:#?}");
+        assert!(at("Project ") < at(shown) && at(shown) < top && top < at("Scan keyless"), "{lines:#?}");
+    }
+    let of_row = lines("SELECT t.id, x.d FROM t, LATERAL (SELECT t.v * 2 AS d) AS x");
+    assert!(of_row.iter().any(|line| line.starts_with("Scan t ")) && !of_row.iter().any(|line| line.starts_with("Join ")), "{of_row:#?}");
+}
+
 /// What only makes a plan faster may be missing: the plan is another one, and there is one.
 #[test]
 fn rules_can_be_switched_off() {

@@ -159,6 +159,35 @@ fn an_event_time_may_be_computed() {
 }
 
 #[test]
+fn a_sink_sends_windows_as_they_close_if_they_do() {
+    let mut catalog = TestCatalog::new();
+    catalog.create("CREATE TABLE counts (until TIMESTAMP PRIMARY KEY, n BIGINT)").unwrap();
+    let emits = |from: &str, emit: &str| -> Vec<bool> {
+        let sql = format!(
+            "EXPLAIN CREATE SINK s INTO counts AS SELECT window_end, COUNT(*) FROM {from} GROUP BY window_start, window_end {emit}"
+        );
+        let lines = catalog.explain(&sql).join("\n");
+        assert!(lines.contains("Sink key=[until]"), "{lines}");
+        ["emit=on window close", "emit=changes"].iter().map(|how| lines.contains(how)).collect()
+    };
+    let (closes, changes, no_window) = ([true, false], [false, true], [false, false]);
+    let bids = "tumble(bid, date_time, INTERVAL '1 minute')";
+    assert_eq!(emits(bids, ""), closes);
+    assert_eq!(emits(bids, "EMIT ON WINDOW CLOSE"), closes);
+    assert_eq!(emits(bids, "EMIT CHANGES"), changes);
+    // A window that never closes is a group like any other: here the other side may change it at any time, and here no watermark passes its end.
+    assert_eq!(emits(&format!("{bids} JOIN t ON auction = id"), ""), no_window);
+    assert_eq!(emits("tumble(t, ts, INTERVAL '1 minute')", ""), no_window);
+    // What is wrong with the statement is told as it is.
+    let error = catalog.error(
+        "CREATE SINK s INTO counts AS SELECT date_time, COUNT(*) FROM tumble(bid, date_time, INTERVAL '1 minute') \
+         GROUP BY window_start, window_end, date_time, auction",
+    );
+    assert_eq!(error.state.0, "42P16");
+    assert!(error.message.contains("does not identify"), "{error}");
+}
+
+#[test]
 fn tables_have_keys_defaults_and_watermarks() {
     let mut catalog = TestCatalog::new();
     let t = catalog.relation("t");
@@ -419,6 +448,31 @@ fn explain_shows_its_stages() {
     assert!(catalog.explain("EXPLAIN SELECT auction FROM bid")[0].starts_with("Logical"));
     assert!(matches!(catalog.plan("EXPLAIN ANALYZE SELECT 1").unwrap(), Planned::ExplainAnalyze(_)));
     assert!(matches!(catalog.plan("EXPLAIN (ANALYZE, VERBOSE) SELECT 1").unwrap(), Planned::ExplainAnalyze(_)));
+}
+
+#[test]
+fn a_job_is_explained_as_its_statement() {
+    let mut catalog = TestCatalog::new();
+    catalog.create("CREATE TABLE counts (auction BIGINT PRIMARY KEY, n BIGINT)").unwrap();
+    let counted = "SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction";
+    for (create, kind) in [
+        (format!("CREATE MATERIALIZED VIEW job AS {counted} WITH (parallelism = 1)"), "MATERIALIZED VIEW"),
+        ("CREATE SINK job FROM totals WITH (connector = 'blackhole')".to_string(), "SINK"),
+        (format!("CREATE SINK job INTO counts AS {counted}"), "JOB"),
+    ] {
+        let of_statement = catalog.explain(&format!("EXPLAIN {create}"));
+        catalog.create(&create).unwrap();
+        let of_job = catalog.explain(&format!("EXPLAIN {kind} job"));
+        assert_eq!(of_job, of_statement);
+        let parallelism = if kind == "MATERIALIZED VIEW" { "Parallelism: 1" } else { "Parallelism: all workers" };
+        assert_eq!((of_job[0].as_str(), of_job[1].as_str()), (parallelism, "Logical plan:"));
+        catalog.relations.remove("job");
+    }
+    assert!(matches!(catalog.plan("EXPLAIN ANALYZE MATERIALIZED VIEW totals").unwrap(), Planned::ExplainJob(_)));
+    let lines = catalog.explain("EXPLAIN MATERIALIZED VIEW totals");
+    assert!(lines.iter().any(|line| line.contains("Scan bid") && line.ends_with("watermark=date_time - 4s")), "{lines:#?}");
+    let manual = catalog.explain("EXPLAIN (STREAMING) SELECT v FROM manual");
+    assert!(manual.iter().any(|line| line.ends_with("watermark=ts (manual)")), "{manual:#?}");
 }
 
 #[test]

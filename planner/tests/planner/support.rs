@@ -120,6 +120,10 @@ impl Catalog for TestCatalog {
         Some(provider_as_source(table))
     }
 
+    fn overridden_source(&self, source: Arc<Relation>, _starts_anew: bool) -> Option<Arc<dyn TableSource>> {
+        self.table_source(Some("public"), &source.name)
+    }
+
     fn functions(&self) -> &dyn FunctionRegistry {
         &self.functions
     }

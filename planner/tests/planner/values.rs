@@ -184,13 +184,12 @@ async fn functions_of_flinks_scripts() {
 #[test]
 fn hints_and_clauses_that_cannot_be_followed_are_refused() {
     let catalog = TestCatalog::new();
-    for sql in [
-        "SELECT * FROM bid /*+ OPTIONS('scan.startup.mode' = 'latest') */",
-        "SELECT /*+ STATE_TTL('bid' = '1d') */ auction FROM bid",
-        "SELECT JSON_VALUE(b, '$.a' DEFAULT 'x' ON EMPTY) FROM keyless",
-        "SELECT JSON_VALUE(b, '$.a' NULL ON ERROR) FROM keyless",
-    ] {
+    for sql in ["SELECT * FROM bid /*+ LOOKUP('table' = 'bid') */", "SELECT /*+ STATE_TTL('bid' = '1d') */ auction FROM bid"] {
         assert_eq!(catalog.error(sql).state.0, "0A000", "{sql}");
+    }
+    for wrong in ["EMPTY ARRAY ON EMPTY", "NULL ON EMPTY NULL ON EMPTY", "DEFAULT ON ERROR", "ON EMPTY", "NULL ON EMPTY RETURNING INT"] {
+        let sql = format!("SELECT JSON_VALUE(b, '$.a' {wrong}) FROM keyless");
+        assert_eq!(catalog.error(&sql).state.0, "42601", "{sql}");
     }
     assert!(catalog.plan("SELECT /* a comment */ auction /*+ BROADCAST(bid) */ FROM bid").is_ok());
 }

@@ -28,6 +28,8 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&id) else { return Move::None };
         tracing::info!(view = %job.relation.name, "fell behind the ring; reading on its own");
         job.mode = Mode::Backfilling(Backfill::new(Some(job.stepped), to));
+        // It lacks something; how much is known once it reads.
+        job.stats.backfill_permille.store(999, Ordering::Relaxed);
         Move::Some
     }
 

@@ -10,7 +10,7 @@ mod maintenance;
 mod writer;
 
 pub(super) use body::{Body, JobBody, Manifests, Positions, SinkFile, known_body};
-pub(super) use writer::{Means, Written};
+pub(super) use writer::{Means, Written, stored_bytes};
 
 use super::core::Core;
 use super::history::History;
@@ -104,9 +104,9 @@ impl Background {
     pub fn start(threads: &Arc<dyn Threads>, means: Means, stats: Arc<Stats>) -> Result<Background> {
         let (to_maintenance, tasks) = crossbeam_channel::unbounded();
         let (store, events) = (means.store.clone(), means.events.clone());
-        let maintenance = Maintenance { tasks, store, events, stats, vacuuming: Default::default() };
+        let maintenance = Maintenance { tasks, store, events, stats: stats.clone(), vacuuming: Default::default() };
         let (to_writer, tasks) = crossbeam_channel::unbounded();
-        let writer = Writer { tasks, threads: threads.clone(), means, positions: None };
+        let writer = Writer { tasks, threads: threads.clone(), means, stats, positions: None };
         let threads = vec![threads.spawn("checkpoints", Box::new(writer))?, threads.spawn("maintenance", Box::new(maintenance))?];
         Ok(Background { writer: Some(to_writer), maintenance: Some(to_maintenance), threads })
     }

@@ -360,6 +360,7 @@ impl Core {
             stats.backfill_permille.store(1000, std::sync::atomic::Ordering::Relaxed);
         }
         let stepped = if live { epoch } else { Epoch::ZERO };
+        stats.epoch.store(stepped.0, std::sync::atomic::Ordering::Relaxed);
         let progress = progress.unwrap_or_else(|| JobProgress { epoch: stepped, started: false, ..JobProgress::default() });
         let output_watermark = Timestamp::MIN;
         let output = Ring::new(epoch, output_watermark);

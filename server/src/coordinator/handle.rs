@@ -313,7 +313,7 @@ impl CoordinatorHandle {
     fn proposed(&self, table: RelationId, changes: &ChangeBatch) -> Result<Option<Timestamp>> {
         let catalog = self.catalog();
         let Some(relation) = catalog.get(table).filter(|r| r.watermark.is_some()) else { return Ok(None) };
-        Ok(EventTimes::new(relation)?.and_then(|times| times.of_changes(changes, self.clock.now()).0))
+        Ok(EventTimes::new(relation)?.and_then(|times| times.of_changes(changes, self.clock.now()).watermark))
     }
 
     /// Commits the effects in one epoch. When it returns they are durable and the tables show them; the session passes the

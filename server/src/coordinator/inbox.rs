@@ -28,14 +28,22 @@ const CLOSED_POLL: Duration = Duration::from_millis(100);
 pub struct Arrived {
     pub batch: SourceBatch,
     pub bytes: usize,
-    /// The greatest watermark its rows propose, those too far in the future left out.
-    pub watermark: Option<Timestamp>,
-    /// The smallest event time among its rows.
-    pub oldest: Option<Timestamp>,
+    pub times: Observed,
     pub at: Instant,
 }
 
-/// Computes a batch's proposed watermark and oldest event time.
+/// What the event times of some rows say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The greatest watermark that they propose, those too far in the future left out.
+    pub watermark: Option<Timestamp>,
+    /// The smallest event time among them.
+    pub oldest: Option<Timestamp>,
+    /// How many propose a watermark too far in the future.
+    pub ahead: u64,
+}
+
+/// Computes what event times say, on the side of whoever brings the rows.
 pub struct EventTimes {
     projection: Projection,
     future_guard: Option<i64>,
@@ -55,28 +63,39 @@ impl EventTimes {
     }
 
     /// The same for changes: what is taken back says nothing about how far time has come, but can be late.
-    pub fn of_changes(&self, changes: &ChangeBatch, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+    pub fn of_changes(&self, changes: &ChangeBatch, now: Timestamp) -> Observed {
         let all = self.of(&changes.rows, now);
         let Some(weights) = &changes.weights else { return all };
         let inserted = BooleanArray::from_unary(weights, |w| w > 0);
-        let proposed = changes.filter(&inserted).ok().and_then(|inserted| self.of(&inserted.rows, now).0);
-        (proposed, all.1)
+        let inserted = changes.filter(&inserted).map(|inserted| self.of(&inserted.rows, now)).unwrap_or_default();
+        Observed { oldest: all.oldest, ..inserted }
     }
 
-    /// (proposed watermark, oldest event time). Rows whose time cannot be computed propose nothing; they are found by halving.
-    pub fn of(&self, rows: &arrow::array::RecordBatch, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+    /// Rows whose time cannot be computed propose nothing; they are found by halving.
+    pub fn of(&self, rows: &arrow::array::RecordBatch, now: Timestamp) -> Observed {
         let Ok(times) = self.projection.project(rows) else {
             if rows.num_rows() < 2 {
-                return (None, None);
+                return Observed::default();
             }
             let half = rows.num_rows() / 2;
-            let (left, right) = (self.of(&rows.slice(0, half), now), self.of(&rows.slice(half, rows.num_rows() - half), now));
-            return (left.0.max(right.0), left.1.into_iter().chain(right.1).min());
+            return self.of(&rows.slice(0, half), now).and(self.of(&rows.slice(half, rows.num_rows() - half), now));
         };
         let limit = self.future_guard.map_or(i64::MAX, |guard| now.0.saturating_add(guard));
-        let proposed = micros(times.column(0)).and_then(|v| max_below(v, limit)).filter(|_| !self.manual);
+        let proposed = micros(times.column(0)).filter(|_| !self.manual);
+        let (watermark, ahead) = proposed.map_or((None, 0), |proposed| max_up_to(proposed, limit));
         let oldest = micros(times.column(1)).and_then(arrow::compute::min);
-        (proposed.map(Timestamp), oldest.map(Timestamp))
+        Observed { watermark: watermark.map(Timestamp), oldest: oldest.map(Timestamp), ahead }
+    }
+}
+
+impl Observed {
+    /// Of these rows and the others.
+    fn and(self, other: Observed) -> Observed {
+        Observed {
+            watermark: self.watermark.max(other.watermark),
+            oldest: self.oldest.into_iter().chain(other.oldest).min(),
+            ahead: self.ahead + other.ahead,
+        }
     }
 }
 
@@ -84,10 +103,14 @@ fn micros(column: &arrow::array::ArrayRef) -> Option<&arrow::array::PrimitiveArr
     column.as_primitive_opt::<TimestampMicrosecondType>()
 }
 
-fn max_below(values: &arrow::array::PrimitiveArray<TimestampMicrosecondType>, limit: i64) -> Option<i64> {
+/// The greatest value that is not above the limit, and how many are above it.
+fn max_up_to(values: &arrow::array::PrimitiveArray<TimestampMicrosecondType>, limit: i64) -> (Option<i64>, u64) {
     match arrow::compute::max(values) {
-        Some(max) if max > limit => values.iter().flatten().filter(|v| *v <= limit).max(),
-        max => max,
+        Some(max) if max > limit => {
+            let above = values.iter().flatten().filter(|v| *v > limit).count() as u64;
+            (values.iter().flatten().filter(|v| *v <= limit).max(), above)
+        }
+        max => (max, 0),
     }
 }
 
@@ -181,12 +204,12 @@ impl Inbox {
 
 impl BatchSink for Inbox {
     fn push(&self, batch: SourceBatch) -> bool {
-        let (watermark, oldest) = match &self.times {
+        let times = match &self.times {
             Some(times) if batch.rows.num_rows() > 0 => times.of_changes(&batch.changes(), self.clock.now()),
-            _ => (None, None),
+            _ => Observed::default(),
         };
         let bytes = batch_bytes(&batch);
-        let arrived = Arrived { batch, bytes, watermark, oldest, at: self.clock.instant() };
+        let arrived = Arrived { batch, bytes, times, at: self.clock.instant() };
         let mut state = self.state.lock();
         while state.bytes > 0 && state.bytes + bytes > INBOX_BYTES_MAX && !state.closed {
             self.space.wait_for(&mut state, CLOSED_POLL);
@@ -231,5 +254,39 @@ fn batch_bytes(batch: &SourceBatch) -> usize {
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbox").field("reader", &self.reader).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
+
+    const SECOND: i64 = 1_000_000;
+    const NOW: Timestamp = Timestamp(1_700_000_000 * SECOND);
+
+    #[test]
+    fn what_is_too_far_ahead_is_counted_and_moves_nothing() {
+        let catalog = crate::pgcatalog::tests::catalog_of(
+            "CREATE TABLE t (at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '1 second') WITH (watermark.future-guard = '1 hour')",
+        );
+        let relation = catalog.by_name("t").unwrap();
+        let times = EventTimes::new(relation).unwrap().unwrap();
+        let schema = arrow_schema(&relation.columns);
+        let rows = |seconds: &[Option<i64>]| {
+            let at = seconds.iter().map(|s| s.map(|s| NOW.0 + s * SECOND)).collect::<TimestampMicrosecondArray>();
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(at)]).unwrap()
+        };
+        let observed = |watermark: Option<i64>, oldest: Option<i64>, ahead| {
+            let at = |seconds: i64| Timestamp(NOW.0 + seconds * SECOND);
+            Observed { watermark: watermark.map(at), oldest: oldest.map(at), ahead }
+        };
+        let several = rows(&[Some(-10), Some(7200), None, Some(3601), Some(9000)]);
+        assert_eq!(times.of(&several, NOW), observed(Some(3600), Some(-10), 2));
+        assert_eq!(times.of(&rows(&[Some(7200)]), NOW), observed(None, Some(7200), 1));
+        assert_eq!(times.of(&rows(&[None]), NOW), Observed::default());
+        // What is taken back can be late, and is nothing else.
+        let changes = ChangeBatch::with_weights(several, Int64Array::from(vec![-1, -1, 1, 1, 1]));
+        assert_eq!(times.of_changes(&changes, NOW), observed(Some(3600), Some(-10), 1));
     }
 }

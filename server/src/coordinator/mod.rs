@@ -72,6 +72,7 @@ use object_store::ObjectStore;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// A place for checkpoints.
 #[derive(Clone)]
@@ -108,6 +109,8 @@ pub struct CoordinatorConfig {
     pub threads: Arc<dyn Threads>,
     /// The size of the log's files, in bytes.
     pub log_segment_bytes: u64,
+    /// Cancelled when a start that is under way is not wanted any more; without effect once it is complete.
+    pub given_up: CancellationToken,
 }
 
 /// What wakes the coordinator.

@@ -1,6 +1,6 @@
 //! One partition of a source: where cuts stand in it, its watermark, and what has arrived and waits for a cut.
 
-use super::inbox::Arrived;
+use super::inbox::{Arrived, Observed};
 use eddyline_common::cut::PartitionCut;
 use eddyline_common::{Offset, PartitionId, Timestamp};
 use std::collections::VecDeque;
@@ -54,7 +54,7 @@ impl Partition {
 }
 
 /// Cuts a batch in two at an offset; returns the later part. Both parts keep the whole's event times,
-/// which replay does not use.
+/// which replay does not use; what is counted of them goes with the earlier part.
 fn split_at(arrived: &mut Arrived, at: Offset) -> Arrived {
     let row = arrived.batch.offsets.partition_point(|o| *o < at.0);
     let mut later = arrived.batch.clone();
@@ -75,5 +75,5 @@ fn split_at(arrived: &mut Arrived, at: Offset) -> Arrived {
     arrived.batch.notes.retain(|n| n.offset < at);
     let bytes = arrived.bytes / 2;
     arrived.bytes -= bytes;
-    Arrived { batch: later, bytes, watermark: arrived.watermark, oldest: arrived.oldest, at: arrived.at }
+    Arrived { batch: later, bytes, times: Observed { ahead: 0, ..arrived.times }, at: arrived.at }
 }

@@ -1,7 +1,7 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Background, Body, Checkpointing, Means, Positions, has_job, known_body};
+use super::checkpointing::{Background, Body, Checkpointing, Means, Positions, has_job, known_body, stored_bytes};
 use super::core::{Core, Loop};
 use super::ddl::{StoredViews, view_key, view_schema};
 use super::handle::CoordinatorHandle;
@@ -104,7 +104,7 @@ fn open_checkpoints(config: &CoordinatorConfig) -> Result<(BlockingCheckpointSto
                 None => error.with_detail(format!("The checkpoint store is {store}, prefix \"{prefix}\".")),
                 Some(_) => error,
             };
-            patiently(|| checkpoints.claim(&id)).map_err(where_it_is)?;
+            patiently(config, || checkpoints.claim(&id)).map_err(where_it_is)?;
             Ok((checkpoints, None))
         }
         CheckpointLocation::Directory(dir) => {
@@ -140,18 +140,30 @@ fn data_dir_id(dir: &Path) -> Result<String> {
 }
 
 /// A store that is away may come back soon: servers are often started together.
-fn patiently<T>(mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+fn patiently<T>(config: &CoordinatorConfig, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
     let (begun, mut pause) = (Instant::now(), STORE_RETRY_MIN);
     loop {
         match ask() {
             Err(error) if error.state == SqlState::CONNECTION_FAILURE && begun.elapsed() < STORE_PATIENCE => {
                 tracing::warn!("the checkpoint store is away, trying again in {pause:?}: {error}");
-                std::thread::sleep(pause);
+                let given_up = async { tokio::time::timeout(pause, config.given_up.cancelled()).await.is_ok() };
+                if config.runtime.block_on(given_up) {
+                    return Err(given_up_error());
+                }
                 pause = (pause * 2).min(STORE_RETRY_MAX);
             }
             other => return other,
         }
     }
+}
+
+/// A start may be given up between any two of its parts: what it leaves is what a kill would leave.
+fn check_wanted(config: &CoordinatorConfig) -> Result<()> {
+    if config.given_up.is_cancelled() { Err(given_up_error()) } else { Ok(()) }
+}
+
+fn given_up_error() -> SqlError {
+    SqlError::new(SqlState::ADMIN_SHUTDOWN, "the start was given up")
 }
 
 fn log_options(config: &CoordinatorConfig) -> LogOptions {
@@ -164,6 +176,7 @@ fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments
     let mut views = BTreeMap::new();
     for relation in body.catalog.iter().filter(|r| has_job(r)) {
         let Some(job) = body.jobs.get(&relation.id).filter(|j| j.progress.is_some()) else { continue };
+        check_wanted(config)?;
         let mut fetch = |name: &str| {
             let file = body.view_files.get(name).ok_or_else(|| SqlError::corrupt(format!("the manifest lacks view file {name}")))?;
             if !rows.contains(name) {
@@ -343,6 +356,7 @@ impl Core {
     ) -> Result<()> {
         self.last_cut = body.epoch;
         self.durable = body.epoch;
+        self.stats.epoch.store(body.epoch.0, Ordering::Relaxed);
         self.now = body.now;
         self.nows.push(body.epoch, body.now, &self.marks);
         self.stats.cut_times.push(body.epoch, body.now);
@@ -412,6 +426,7 @@ impl Core {
             restored.stepped = progress.epoch;
             restored.exact = Exact::default();
             restored.exact.step(progress.epoch);
+            restored.stats.epoch.store(progress.epoch.0, Ordering::Relaxed);
         }
         restored.source_ends = positions.into_iter().map(|(source, ends)| (source, Arc::new(ends))).collect();
         restored.output_watermark = job.output_watermark;
@@ -421,6 +436,7 @@ impl Core {
         stats.rows_out.store(job.counters.rows_out, Ordering::Relaxed);
         stats.late.store(job.counters.late, Ordering::Relaxed);
         stats.rejected.store(job.counters.rejected, Ordering::Relaxed);
+        stats.stored_bytes.store(stored_bytes(&*self.kv, &restored.relation), Ordering::Relaxed);
         if let Some(reason) = &job.failed {
             self.on_job_failed(id, body.epoch, SqlError::from_shown(reason, SqlState::OBJECT_NOT_READY));
         } else {
@@ -446,6 +462,7 @@ impl Core {
         let together = "The data directory and the checkpoint store belong together: a server that is moved takes both with it.";
         for frame in recovered.frames(from).map_err(|error| error.with_hint(together))? {
             let frame = frame?;
+            check_wanted(&self.config)?;
             match records::decode(frame.kind, &frame.payload)? {
                 Record::Ddl(ddl) => self.replay_ddl(ddl)?,
                 Record::Write(changes) => {

@@ -292,9 +292,11 @@ impl Core {
         let (stats, has_timer) = (job.stats.clone(), job.progress.next_timer.is_some());
         self.note_timer(done.job, has_timer);
         stats.rows_in.fetch_add(done.rows_in, Ordering::Relaxed);
-        stats.rate.add(done.rows_in, self.config.clock.now());
+        let now = self.config.clock.now();
+        stats.rate.add(done.rows_in, now);
         stats.rows_out.fetch_add(done.rows_out, Ordering::Relaxed);
         stats.busy_micros.fetch_add(done.busy_micros, Ordering::Relaxed);
+        stats.busy_rate.add(done.busy_micros, now);
         stats.state_bytes.store(done.state_bytes, Ordering::Relaxed);
         stats.steps.fetch_add(1, Ordering::Relaxed);
         if let Some(arrived) = running.arrived {

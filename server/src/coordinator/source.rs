@@ -17,7 +17,7 @@ use eddyline_common::connector::{PartitionRange, PartitionStart, SourceConnector
 use eddyline_common::cut::PartitionCut;
 use eddyline_common::runtime::Clock;
 use eddyline_common::{ChangeBatch, Epoch, InputCut, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
-use eddyline_planner::catalog::Relation;
+use eddyline_planner::catalog::{Relation, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct SourceProgress {
     pub undecodable: u64,
     #[serde(default)]
     pub bytes: u64,
+    #[serde(default)]
+    pub ahead: u64,
     /// Where it ended when its first reader came, if not all up to there has been read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub present: Vec<PartitionStart>,
@@ -47,7 +49,7 @@ impl SourceProgress {
     pub fn starting(starts: Vec<PartitionStart>) -> Self {
         let (partitions, history, notes) = (Vec::new(), SavedHistory::default(), Vec::new());
         let (watermark, present) = (Timestamp::MIN, Vec::new());
-        SourceProgress { starts, watermark, partitions, history, notes, records: 0, undecodable: 0, bytes: 0, present }
+        SourceProgress { starts, watermark, partitions, history, notes, records: 0, undecodable: 0, bytes: 0, ahead: 0, present }
     }
 }
 
@@ -79,6 +81,7 @@ pub struct Source {
     /// `ADVANCE WATERMARK` since the last cut.
     advance: Option<Timestamp>,
     present: Option<Present>,
+    has_told_ahead: bool,
 }
 
 /// What a source adds to a cut.
@@ -151,6 +154,7 @@ impl Source {
         stats.records.store(progress.records, Ordering::Relaxed);
         stats.undecodable.store(progress.undecodable, Ordering::Relaxed);
         stats.bytes.store(progress.bytes, Ordering::Relaxed);
+        stats.ahead.store(progress.ahead, Ordering::Relaxed);
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
         let idle_timeout = idle_timeout(&relation);
         let kept = columns_kept(&relation, &BTreeSet::new());
@@ -177,6 +181,7 @@ impl Source {
             idle_timeout,
             advance: None,
             present: None,
+            has_told_ahead: false,
             relation,
         };
         if !progress.present.is_empty() {
@@ -272,6 +277,7 @@ impl Source {
             records: self.stats.records.load(Ordering::Relaxed),
             undecodable: self.stats.undecodable.load(Ordering::Relaxed),
             bytes: self.stats.bytes.load(Ordering::Relaxed),
+            ahead: self.stats.ahead.load(Ordering::Relaxed),
             present: self.present.iter().filter(|p| p.reached.is_none()).flat_map(|p| p.ends.iter().copied()).collect(),
         }
     }
@@ -428,7 +434,7 @@ impl Source {
             {
                 bytes += arrived.bytes;
                 partition.end = arrived.batch.end;
-                let proposed = if arrived.batch.finished { Some(Timestamp::MAX) } else { arrived.watermark };
+                let proposed = if arrived.batch.finished { Some(Timestamp::MAX) } else { arrived.times.watermark };
                 partition.watermark = partition.watermark.max(proposed.unwrap_or(Timestamp::MIN));
                 taken.push(arrived);
             }
@@ -495,7 +501,8 @@ impl Source {
         let arrived = taken.iter().map(|a| a.at).min().unwrap_or_else(|| self.clock.instant());
         let bytes = taken.iter().map(|a| a.bytes).sum();
         let rows: u64 = taken.iter().map(|a| a.batch.rows.num_rows() as u64).sum();
-        let behind = taken.iter().any(|a| a.oldest.is_some_and(|t| t < arrival_watermark));
+        let behind = taken.iter().any(|a| a.times.oldest.is_some_and(|t| t < arrival_watermark));
+        self.count_ahead(taken.iter().map(|a| a.times.ahead).sum());
         let mut undecodable = Vec::new();
         let mut batches = Vec::with_capacity(taken.len());
         for Arrived { batch, .. } in taken {
@@ -518,6 +525,21 @@ impl Source {
         self.ring.push(RingEntry { epoch, batches, watermark, bytes, arrived, ends: Some(Arc::new(ends)) });
         self.note_present(epoch);
         undecodable
+    }
+
+    /// Rows that would have taken the watermark too far. The first of them since start are told of: what waits for the watermark is silent.
+    fn count_ahead(&mut self, rows: u64) {
+        self.stats.ahead.fetch_add(rows, Ordering::Relaxed);
+        if rows == 0 || std::mem::replace(&mut self.has_told_ahead, true) {
+            return;
+        }
+        let guard = self.relation.watermark.as_ref().and_then(|w| w.future_guard).map(duration_text).unwrap_or_default();
+        tracing::warn!(
+            source = %self.relation.name,
+            "times further in the future than watermark.future-guard allows ({guard}) came, {rows} at first: they do not move the watermark, and \
+             windows at those times stay open. eddyline.sources.ahead counts them. Correct what writes them, or give the source another \
+             watermark.future-guard with ALTER SOURCE ... SET, if such times are meant"
+        );
     }
 
     /// A private reader of some columns from `from` to `to`, for a backfill.
@@ -663,6 +685,25 @@ mod tests {
         assert!(!source.forget_filled(Epoch(2)) && source.forget_filled(Epoch(3)));
         source.expect(vec![at(12)], Epoch(4));
         assert_eq!(source.filled_from(), Epoch(4), "nothing is waited for that has come");
+    }
+
+    #[test]
+    fn a_source_lags_by_what_no_cut_has_taken() {
+        let mut source = bid();
+        let at = |end: i64, present_end: Option<i64>| Partition {
+            present_end: present_end.map(Offset),
+            ..Partition::at(Offset(end), SystemClock.instant())
+        };
+        let mut lag = |partitions: [Partition; 2]| {
+            source.partitions = partitions.into_iter().enumerate().map(|(id, p)| (PartitionId(id as i32), p)).collect();
+            source.note_lag();
+            source.stats.lag.load(Ordering::Relaxed)
+        };
+        assert_eq!(lag([at(10, Some(30)), at(5, Some(6))]), 21);
+        // What the connector said of an end may be older than what was read since.
+        assert_eq!(lag([at(10, Some(30)), at(9, Some(6))]), 20);
+        assert_eq!(lag([at(10, Some(30)), at(5, None)]), 20, "of the ends that are known");
+        assert_eq!(lag([at(10, None), at(5, None)]), -1);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub struct SinkStats {
     /// In the log, not acknowledged; and how much that may be.
     pub waiting_bytes: AtomicU64,
     pub log_bytes_max: AtomicU64,
+    /// Its job waits while the log is full, instead of stopping.
+    pub waits_when_full: AtomicBool,
     /// Times that sending had to begin again.
     pub failures: AtomicU64,
     pub paused: AtomicBool,
@@ -69,6 +71,8 @@ pub struct SourceStats {
     pub records: AtomicU64,
     pub rate: Rate,
     pub undecodable: AtomicU64,
+    /// Rows whose times are too far in the future to move the watermark.
+    pub ahead: AtomicU64,
     /// Decoded, in memory.
     pub bytes: AtomicU64,
     /// Offsets that no cut has taken yet; -1 if the connector does not know.
@@ -91,7 +95,11 @@ pub struct JobStats {
     pub rejected: AtomicU64,
     pub steps: AtomicU64,
     pub busy_micros: AtomicU64,
+    pub busy_rate: Rate,
     pub state_bytes: AtomicU64,
+    /// Its state in the key-value store, as of the newest checkpoint.
+    pub stored_bytes: AtomicU64,
+    /// The epoch that it has come to, of which the disk may not know yet.
     pub epoch: AtomicU64,
     /// Microseconds from the arrival of the oldest input of the newest step to its commit.
     pub freshness_micros: AtomicI64,
@@ -102,7 +110,65 @@ pub struct JobStats {
     pub operators: OnceLock<Arc<[OperatorStats]>>,
 }
 
+/// What a job is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It failed.
+    Stopped,
+    /// A view stays at an epoch, or is on its way there; a sink sends nothing.
+    Paused,
+    /// It has not yet what there was before it, or what it has missed.
+    Backfilling,
+    /// There is no room for what it would emit.
+    WaitingForSink,
+    /// The sink finds nobody to send to.
+    Retrying,
+    Running,
+}
+
+impl JobState {
+    pub fn text(self) -> &'static str {
+        match self {
+            JobState::Stopped => "stopped",
+            JobState::Paused => "paused",
+            JobState::Backfilling => "backfilling",
+            JobState::WaitingForSink => "waiting for the sink",
+            JobState::Retrying => "retrying",
+            JobState::Running => "running",
+        }
+    }
+}
+
 impl JobStats {
+    /// The job's state, for whoever shows it; with the counters of its sink if it is one's.
+    pub fn state(&self, sink: Option<&SinkStats>) -> JobState {
+        let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        match sink {
+            _ if self.error.read().is_some() => JobState::Stopped,
+            _ if is_set(&self.paused) => JobState::Paused,
+            _ if self.backfill_permille.load(Ordering::Relaxed) < 1000 => JobState::Backfilling,
+            Some(sink) if is_set(&sink.waits_when_full) && sink.is_full() => JobState::WaitingForSink,
+            Some(sink) if is_set(&sink.paused) => JobState::Paused,
+            Some(sink) if sink.problem.read().is_some() => JobState::Retrying,
+            _ => JobState::Running,
+        }
+    }
+
+    /// The same for people, with how far a backfill is.
+    pub fn state_and_progress(&self, sink: Option<&SinkStats>) -> String {
+        match self.state(sink) {
+            state @ JobState::Backfilling => {
+                format!("{} {:.1} %", state.text(), self.backfill_permille.load(Ordering::Relaxed) as f64 / 10.0)
+            }
+            state => state.text().to_string(),
+        }
+    }
+
+    /// The newest epoch that it has come to and that is durable.
+    pub fn committed(&self, stats: &Stats) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Relaxed)).min(stats.epoch())
+    }
+
     /// How long there has been a cut that the job has not come to, in microseconds; `None` while it reads on its own, or has stopped.
     pub fn lag_micros(&self, stats: &Stats, now: Timestamp) -> Option<i64> {
         let is_live = self.backfill_permille.load(Ordering::Relaxed) >= 1000 && self.error.read().is_none();
@@ -222,6 +288,29 @@ mod tests {
         assert_eq!([at(4_999), at(5_000), at(10_500), at(14_999), at(15_000)].map(|now| rate.per_second(now)), [80, 100, 100, 20, 0]);
         rate.add(1_000, at(11_000));
         assert_eq!(rate.per_second(at(12_000)), 100 + 60);
+    }
+
+    #[test]
+    fn what_keeps_a_job_from_running_comes_first() {
+        let (job, sink) = (JobStats::default(), SinkStats::default());
+        let state = || job.state_and_progress(Some(&sink));
+        job.backfill_permille.store(425, Ordering::Relaxed);
+        assert_eq!(state(), "backfilling 42.5 %");
+        job.backfill_permille.store(1000, Ordering::Relaxed);
+        assert_eq!(state(), "running");
+        *sink.problem.write() = Some("the broker is away".into());
+        assert_eq!(state(), "retrying");
+        sink.paused.store(true, Ordering::Relaxed);
+        assert_eq!(state(), "paused");
+        // One that cannot wait stops when its log is full.
+        [&sink.waiting_bytes, &sink.log_bytes_max].iter().for_each(|bytes| bytes.store(10, Ordering::Relaxed));
+        assert_eq!(state(), "paused");
+        sink.waits_when_full.store(true, Ordering::Relaxed);
+        assert_eq!(state(), "waiting for the sink");
+        job.paused.store(true, Ordering::Relaxed);
+        assert_eq!(state(), "paused");
+        *job.error.write() = Some("division by zero".into());
+        assert_eq!((state().as_str(), job.state(None)), ("stopped", JobState::Stopped));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Table {
 
     /// The same out of the log, as of `now`.
     pub fn write_replayed(&mut self, changes: ChangeBatch, now: Timestamp) {
-        let proposed = self.times.as_ref().and_then(|times| times.of_changes(&changes, now).0);
+        let proposed = self.times.as_ref().and_then(|times| times.of_changes(&changes, now).watermark);
         self.write(changes, proposed);
     }
 

@@ -31,6 +31,7 @@ fn sources(page: &mut Page, stats: &Stats) {
     each(COUNTER, "eddyline_source_records_total", "Records taken into cuts.", |s| Some(count(&s.records)));
     each(COUNTER, "eddyline_source_bytes_total", "Memory of the decoded records taken into cuts.", |s| Some(count(&s.bytes)));
     each(COUNTER, "eddyline_source_undecodable_records_total", "Records that could not be decoded.", |s| Some(count(&s.undecodable)));
+    each(COUNTER, "eddyline_source_ahead_rows_total", "Rows too far in the future to move the watermark.", |s| Some(count(&s.ahead)));
     each(GAUGE, "eddyline_source_lag_records", "Offsets not taken into a cut yet, where the connector knows.", |s| {
         Some(s.lag.load(Relaxed)).filter(|lag| *lag >= 0).map(|lag| lag as f64)
     });
@@ -44,7 +45,6 @@ fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
     let jobs = stats.jobs.read();
     let all: Vec<(&str, &JobStats)> = jobs.values().map(|j| (j.name.as_str(), &**j)).collect();
     let mut each = |kind, name, help, read: fn(&JobStats) -> Option<f64>| page.family(kind, name, help, "job", &all, read);
-    each(GAUGE, "eddyline_job_epoch", "Epoch that the job is at.", |j| Some(count(&j.epoch)));
     each(COUNTER, "eddyline_job_rows_in_total", "Rows that the job took.", |j| Some(count(&j.rows_in)));
     each(COUNTER, "eddyline_job_rows_out_total", "Changes that the job emitted.", |j| Some(count(&j.rows_out)));
     each(COUNTER, "eddyline_job_late_rows_total", "Rows that came after their window had closed.", |j| Some(count(&j.late)));
@@ -52,6 +52,8 @@ fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
     each(COUNTER, "eddyline_job_steps_total", "Steps done since start.", |j| Some(count(&j.steps)));
     each(COUNTER, "eddyline_job_busy_seconds_total", "Worker time spent since start.", |j| Some(seconds(&j.busy_micros)));
     each(GAUGE, "eddyline_job_state_bytes", "Operator state in memory.", |j| Some(count(&j.state_bytes)));
+    let help = "Operator state in RocksDB, compressed, as of the newest checkpoint.";
+    each(GAUGE, "eddyline_job_stored_bytes", help, |j| Some(count(&j.stored_bytes)));
     each(GAUGE, "eddyline_job_freshness_seconds", "From the arrival of the newest step's oldest row to its end.", |j| {
         Some(j.freshness_micros.load(Relaxed) as f64 / MICROS_PER_SECOND)
     });
@@ -59,6 +61,8 @@ fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
         Some(count(&j.backfill_permille) / 1000.0)
     });
     each(GAUGE, "eddyline_job_stopped", "1 once the job has failed.", |j| Some(flag(j.error.read().is_some())));
+    let committed = |job: &JobStats| Some(job.committed(stats).0 as f64);
+    page.family(GAUGE, "eddyline_job_epoch", "The newest durable epoch that the job has come to.", "job", &all, committed);
     let help = "How long there has been a cut that the job has not come to; nothing while it reads on its own or has stopped.";
     let lag = |job: &JobStats| Some(job.lag_micros(stats, now)? as f64 / MICROS_PER_SECOND);
     page.family(GAUGE, "eddyline_job_lag_seconds", help, "job", &all, lag);

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 use eddyline_planner::functions::checked::{out_of_range, rewrite_plan};
+use hashbrown::hash_map::Entry;
 use std::sync::{Arc, LazyLock};
 
 #[derive(Debug)]
@@ -104,8 +105,8 @@ impl AggregateUDFImpl for CheckedSum {
         Ok(Box::new(Sum::default()))
     }
 
-    fn create_sliding_accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Sum::default()))
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.accumulator(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -167,35 +168,64 @@ impl Accumulator for Sum {
     }
 }
 
-/// `sum(DISTINCT x)`; runs after the engine has gathered all rows of a group in one place.
+/// `sum(DISTINCT x)`; runs after the engine has gathered all rows of a group in one place, or over a frame that rows leave.
 #[derive(Debug, Default)]
 struct DistinctSum {
-    seen: hashbrown::HashSet<i64>,
+    /// How often each value is there.
+    counts: hashbrown::HashMap<i64, usize>,
+    sum: i128,
+}
+
+impl DistinctSum {
+    fn add(&mut self, value: i64) {
+        let count = self.counts.entry(value).or_insert(0);
+        *count += 1;
+        if *count == 1 {
+            self.sum += i128::from(value);
+        }
+    }
+
+    fn take_back(&mut self, value: i64) {
+        let Entry::Occupied(mut count) = self.counts.entry(value) else { return };
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+            self.sum -= i128::from(value);
+        }
+    }
 }
 
 impl Accumulator for DistinctSum {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.seen.extend(values[0].as_primitive::<Int64Type>().iter().flatten());
+        values[0].as_primitive::<Int64Type>().iter().flatten().for_each(|value| self.add(value));
         Ok(())
     }
 
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        values[0].as_primitive::<Int64Type>().iter().flatten().for_each(|value| self.take_back(value));
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let sum: i128 = self.seen.iter().map(|v| *v as i128).sum();
-        Ok(ScalarValue::Int64(if self.seen.is_empty() { None } else { Some(narrow(sum)?) }))
+        Ok(ScalarValue::Int64(if self.counts.is_empty() { None } else { Some(narrow(self.sum)?) }))
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.seen.capacity() * size_of::<i64>()
+        size_of_val(self) + self.counts.capacity() * size_of::<(i64, usize)>()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let values: Vec<ScalarValue> = self.seen.iter().map(|v| ScalarValue::Int64(Some(*v))).collect();
+        let values: Vec<ScalarValue> = self.counts.keys().map(|value| ScalarValue::Int64(Some(*value))).collect();
         Ok(vec![ScalarValue::List(ScalarValue::new_list_nullable(&values, &DataType::Int64))])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         for list in states[0].as_list::<i32>().iter().flatten() {
-            self.seen.extend(list.as_primitive::<Int64Type>().iter().flatten());
+            list.as_primitive::<Int64Type>().iter().flatten().for_each(|value| self.add(value));
         }
         Ok(())
     }

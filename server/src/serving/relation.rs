@@ -23,12 +23,19 @@ use std::sync::Arc;
 pub struct RelationSource {
     relation: Arc<Relation>,
     schema: SchemaRef,
+    /// A source that begins where its options say, and not where it does for all its readers.
+    starts_anew: bool,
 }
 
 impl RelationSource {
     pub fn new(relation: Arc<Relation>) -> Self {
         let schema = arrow_schema(&relation.columns);
-        RelationSource { relation, schema }
+        RelationSource { relation, schema, starts_anew: false }
+    }
+
+    /// A source with other options than the catalog has.
+    pub fn overridden(source: Arc<Relation>, starts_anew: bool) -> Self {
+        RelationSource { starts_anew, ..RelationSource::new(source) }
     }
 
     pub fn relation(&self) -> &Arc<Relation> {
@@ -60,13 +67,15 @@ impl Bindings {
         Bindings { snapshot: None, overlays: HashMap::new(), coordinator: None, now }
     }
 
-    fn provider(&self, relation: &Arc<Relation>) -> Result<Arc<dyn TableProvider>> {
+    fn provider(&self, source: &RelationSource) -> Result<Arc<dyn TableProvider>> {
+        let relation = &source.relation;
         if let RelationKind::Source(spec) = &relation.kind {
             if relation.mode == ChangelogMode::Retract {
                 let message = format!("source \"{}\" holds changes, which cannot be read as rows", relation.name);
                 return Err(SqlError::unsupported(message).with_hint("Create a materialized view over it, or declare a primary key."));
             }
-            let starts = self.coordinator.as_ref().map(|c| c.source_starts(relation.id)).unwrap_or_default();
+            let of_all = || self.coordinator.as_ref().map(|c| c.source_starts(relation.id)).unwrap_or_default();
+            let starts = (!source.starts_anew).then(of_all);
             return Ok(Arc::new(SourceTable::new(relation.clone(), spec.clone(), starts)));
         }
         let snapshot = self.snapshot.as_ref().ok_or_else(|| unreadable(relation))?;
@@ -87,7 +96,7 @@ pub fn bind(plan: LogicalPlan, bindings: &Bindings) -> Result<LogicalPlan> {
             let Some(source) = scan.source.downcast_ref::<RelationSource>() else {
                 return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
             };
-            let provider = bindings.provider(source.relation()).map_err(|e| datafusion::common::DataFusionError::External(Box::new(e)))?;
+            let provider = bindings.provider(source).map_err(|e| datafusion::common::DataFusionError::External(Box::new(e)))?;
             let source = Arc::new(DefaultTableSource::new(provider));
             Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
         }

@@ -1,4 +1,5 @@
-//! A source read once as a bounded table: from where it starts, as far as that is still there, to where it ends at present. The connector's
+//! A source read once as a bounded table: from where it starts, as far as that is still there, to where it ends at present. Where it starts was settled when it
+//! was created, unless a hint has other options for this scan. The connector's
 //! reader pushes on threads of its own into a short queue; dropping the query closes the queue and
 //! with it the reader. Records that cannot be decoded are left out here, as in every view.
 
@@ -31,11 +32,12 @@ pub struct SourceTable {
     name: String,
     schema: SchemaRef,
     spec: SourceSpec,
-    starts: Vec<PartitionStart>,
+    /// `None`: where its options say.
+    starts: Option<Vec<PartitionStart>>,
 }
 
 impl SourceTable {
-    pub fn new(relation: Arc<Relation>, spec: SourceSpec, starts: Vec<PartitionStart>) -> Self {
+    pub fn new(relation: Arc<Relation>, spec: SourceSpec, starts: Option<Vec<PartitionStart>>) -> Self {
         SourceTable { name: relation.name.clone(), schema: arrow_schema(&relation.columns), spec, starts }
     }
 }
@@ -60,6 +62,7 @@ impl TableProvider for SourceTable {
         let (spec, starts, name) = (self.spec.clone(), self.starts.clone(), self.name.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let connector: Arc<dyn SourceConnector> = Arc::from(eddyline_connectors::open(&spec)?);
+            let starts = starts.map_or_else(|| connector.resolve_start(), Ok)?;
             let ranges = ranges(&*connector, starts, &name)?;
             Ok((connector, ranges))
         });

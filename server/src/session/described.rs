@@ -14,7 +14,7 @@ impl Session {
 /// The statement with what its format says; `None` if it says all itself.
 pub async fn described(parsed: &Parsed, request: Option<FormatRequest>) -> Result<Option<Parsed>> {
     let Some(request) = request else { return Ok(None) };
-    let describe = move || eddyline_connectors::format::protobuf::describe(&request.options, request.wants_columns);
+    let describe = move || eddyline_connectors::format::describe(&request.options, request.wants_columns);
     let described = tokio::task::spawn_blocking(describe).await;
     let description = described.map_err(|e| SqlError::internal(format!("the format failed: {e}")))??;
     Ok(Some(parsed.with_format(description.options, description.columns)))

@@ -1,10 +1,10 @@
-//! EXPLAIN of a view or sink that runs: its plan, and with ANALYZE what each operator does at present, from the counters of the
-//! job as they move within a moment. Nothing is measured for it, and the job does not notice.
+//! EXPLAIN ANALYZE of a view or sink that runs: what each operator does at present, from the counters of the job as they move within
+//! a moment. Nothing is measured for it, and the job does not notice.
 
 use super::Session;
 use crate::coordinator::JobStats;
 use eddyline_common::{RelationId, Result, SqlError, SqlState};
-use eddyline_planner::explain;
+use eddyline_planner::{Relation, explain};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -22,20 +22,17 @@ struct Look {
 }
 
 impl Session {
-    pub(super) async fn explain_job(&self, job: RelationId, analyze: bool) -> Result<Vec<String>> {
+    pub(super) async fn explain_job(&self, job: RelationId) -> Result<Vec<String>> {
         let gone = || SqlError::new(SqlState::UNDEFINED_TABLE, "the relation does not exist any more");
         let catalog = self.services().coordinator.catalog();
         let relation = catalog.get(job).ok_or_else(gone)?;
         let plan = relation.plan().ok_or_else(gone)?;
         let name = |id: RelationId| catalog.get(id).map_or_else(|| id.to_string(), |r| r.name.clone());
-        if !analyze {
-            return Ok(explain::stream_plan(plan, &name));
-        }
         let stats = self.services().coordinator.stats().jobs.read().get(&job).cloned().ok_or_else(gone)?;
         let (before, began) = (looks(&stats), Instant::now());
         tokio::time::sleep(WATCHED).await;
         let (after, seconds) = (looks(&stats), began.elapsed().as_secs_f64());
-        let mut lines = vec![self.summary(&relation.name, &stats)];
+        let mut lines = vec![self.summary(relation, &stats)];
         for (node, operator) in explain::operators(plan, &name) {
             let figures = before.get(node).zip(after.get(node)).map(|(b, a)| figures(*b, *a, seconds));
             lines.push(format!("  {operator} | {}", figures.unwrap_or_default()));
@@ -43,17 +40,14 @@ impl Session {
         Ok(lines)
     }
 
-    fn summary(&self, name: &str, stats: &JobStats) -> String {
-        let state = match (stats.error.read().is_some(), stats.backfill_permille.load(Relaxed)) {
-            (true, _) => "stopped".to_string(),
-            (false, 1000..) => "running".to_string(),
-            (false, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),
-        };
-        let (epoch, steps, state_bytes) = (stats.epoch.load(Relaxed), stats.steps.load(Relaxed), stats.state_bytes.load(Relaxed));
+    fn summary(&self, relation: &Relation, stats: &JobStats) -> String {
+        let (services, name) = (self.services(), &relation.name);
+        let of_all = services.coordinator.stats();
+        let state = stats.state_and_progress(of_all.sinks.read().get(&relation.id).map(|sink| &**sink));
+        let (epoch, steps, state_bytes) = (stats.committed(&of_all), stats.steps.load(Relaxed), stats.state_bytes.load(Relaxed));
         let millis = |micros: i64| micros as f64 / 1000.0;
         let fresh = millis(stats.freshness_micros.load(Relaxed));
-        let services = self.services();
-        let lag = stats.lag_micros(&services.coordinator.stats(), services.clock.now());
+        let lag = stats.lag_micros(&of_all, services.clock.now());
         let lag = lag.map_or(String::new(), |lag| format!(" lag={:.1} ms", millis(lag)));
         format!("Job {name}: {state} epoch={epoch} steps={steps} freshness={fresh:.1} ms{lag} state={state_bytes} bytes")
     }

@@ -65,6 +65,10 @@ impl Catalog for SessionCatalog {
         pgcatalog::table_source(&self.context, schema, name)
     }
 
+    fn overridden_source(&self, source: Arc<Relation>, starts_anew: bool) -> Option<Arc<dyn TableSource>> {
+        Some(Arc::new(RelationSource::overridden(source, starts_anew)))
+    }
+
     fn functions(&self) -> &dyn FunctionRegistry {
         &self.functions
     }
@@ -143,7 +147,7 @@ pub fn result_schema(planned: &Planned, session: &Session) -> Option<SchemaRef> 
         Planned::Query(query) => Some(query_schema(query)),
         Planned::Insert(insert) => returning(&insert.returning),
         Planned::Update(mutation) | Planned::Delete(mutation) => returning(&mutation.returning),
-        Planned::Explain(_) | Planned::ExplainAnalyze(_) | Planned::ExplainJob { .. } => Some(one_column("QUERY PLAN")),
+        Planned::Explain(_) | Planned::ExplainAnalyze(_) | Planned::ExplainJob(_) => Some(one_column("QUERY PLAN")),
         Planned::Show(show) => Some(super::show::schema(show)),
         Planned::Subscribe(Subscription { columns, to: Subscriber::Client, .. }) => Some(arrow_schema(columns)),
         Planned::Fetch { name, move_only: false, .. } => session.portals.schema(name),

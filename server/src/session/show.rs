@@ -93,20 +93,12 @@ impl Session {
         views
             .filter_map(|r| jobs.get(&r.id).map(|job| (r, job)))
             .map(|(r, job)| {
-                let sink = sinks.get(&r.id);
-                let problem = sink.and_then(|s| s.problem.read().clone());
-                let failed = job.error.read().clone();
-                let error = failed.clone().or(problem);
-                let filled = job.backfill_permille.load(Relaxed);
-                let state = match (&failed, filled) {
-                    (Some(_), _) => "stopped".to_string(),
-                    _ if job.paused.load(Relaxed) || sink.is_some_and(|s| s.paused.load(Relaxed)) => "paused".to_string(),
-                    _ if error.is_some() => "retrying".to_string(),
-                    (None, 1000..) => "running".to_string(),
-                    (None, filled) => format!("backfilling {:.1} %", filled as f64 / 10.0),
-                };
-                let counts = [&job.epoch, &job.rows_in, &job.rows_out, &job.late, &job.rejected].map(|c| c.load(Relaxed).to_string());
-                [r.name.clone(), state].into_iter().chain(counts).chain([error.unwrap_or_default()]).collect()
+                let sink = sinks.get(&r.id).map(|sink| &**sink);
+                let error = job.error.read().clone().or_else(|| sink?.problem.read().clone());
+                let state = job.state_and_progress(sink);
+                let epoch = job.committed(&stats).0.to_string();
+                let counts = [&job.rows_in, &job.rows_out, &job.late, &job.rejected].map(|c| c.load(Relaxed).to_string());
+                [r.name.clone(), state, epoch].into_iter().chain(counts).chain([error.unwrap_or_default()]).collect()
             })
             .collect()
     }

@@ -81,7 +81,7 @@ impl Session {
                 let lines = self.services.engine.analyze(query.plan, bindings).await?;
                 Ok(explained(lines))
             }
-            Planned::ExplainJob { job, analyze } => Ok(explained(self.explain_job(job, analyze).await?)),
+            Planned::ExplainJob(job) => Ok(explained(self.explain_job(job).await?)),
             Planned::Show(show) => self.show(show),
             Planned::Set { name, value, local } => self.set_statement(&name, value.as_deref(), local),
             Planned::Begin { read_only } => self.begin(read_only).await,
@@ -172,7 +172,8 @@ impl Session {
     }
 
     /// In a block all SELECTs read the epoch of the first one. It is pinned for every relation that can be read, as nobody
-    /// knows which ones the block will name; only those that the statement names can fail it.
+    /// knows which ones the block will name; only those that the statement names can fail it. What could not be read then has no
+    /// rows at that epoch.
     async fn block_snapshot(&mut self, wanted: &[RelationId]) -> Result<Arc<ReadSnapshot>> {
         if let Some(snapshot) = &self.transaction.snapshot
             && wanted.iter().all(|id| snapshot.views.contains_key(id))
@@ -182,19 +183,28 @@ impl Session {
         let catalog = self.services.coordinator.catalog();
         let others = catalog.relations().filter(|r| r.has_rows() && !wanted.contains(&r.id)).map(|r| r.id).collect();
         let snapshot = Arc::new(self.services.coordinator.snapshot_with(wanted, others, self.seen).await?);
+        if let Some(first) = &self.transaction.snapshot
+            && first.epoch != snapshot.epoch
+        {
+            let newer = wanted.iter().find(|id| !first.views.contains_key(*id)).and_then(|id| catalog.get(*id));
+            let name = newer.map_or("", |relation| relation.name.as_str());
+            let message = format!("relation \"{name}\" was made or filled after the transaction's first SELECT");
+            return Err(SqlError::new(SqlState::SERIALIZATION_FAILURE, message).with_hint("Roll back and run the transaction again."));
+        }
         self.watch(&snapshot);
         self.seen = self.seen.max(snapshot.epoch);
         self.transaction.snapshot = Some(snapshot.clone());
         Ok(snapshot)
     }
 
-    /// CREATE, DROP and ALTER take effect at once, in a block too.
+    /// CREATE, DROP and ALTER take effect at once, in a block too, whose next SELECT sees what they did.
     async fn define(&mut self, planned: Planned) -> Result<Outcome> {
         if self.transaction.read_only {
             return Err(SqlError::new(SqlState("25006"), "cannot execute definition statements in a read-only transaction"));
         }
         if self.transaction.is_explicit() {
             self.warn(SqlState::ACTIVE_TRANSACTION, "definition statements take effect at once and are not undone by ROLLBACK");
+            self.transaction.snapshot = None;
         }
         let (ddl, tag) = match planned {
             Planned::Create { relation, if_not_exists, comments, notices } => {

@@ -34,7 +34,7 @@ struct Savepoint {
 pub struct Transaction {
     pub block: Block,
     pub read_only: bool,
-    /// What all SELECTs of an explicit transaction read.
+    /// What all SELECTs of an explicit transaction read; after a definition statement of its own there is a new one.
     pub snapshot: Option<Arc<ReadSnapshot>>,
     /// Why it is gone before the transaction's end.
     too_old: Option<SqlError>,

@@ -18,6 +18,52 @@ async fn explained(client: &Client, view: &str) -> (u64, Vec<String>) {
     (steps.unwrap_or_else(|| panic!("steps in {lines:?}")), lines[1..].to_vec())
 }
 
+/// The lines of a statement's plan, without the numbers of its state.
+async fn plan_of(client: &Client, statement: &str) -> Vec<String> {
+    let rows = client.simple_query(&format!("EXPLAIN {statement}")).await.unwrap_or_else(|e| panic!("EXPLAIN {statement}: {e:?}"));
+    let words = |line: &str| line.split(' ').filter(|word| !word.starts_with("state=")).collect::<Vec<_>>().join(" ");
+    let line = |message: SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(words),
+        _ => None,
+    };
+    rows.into_iter().filter_map(line).collect()
+}
+
+/// What runs is explained as its statement is, also after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_is_explained_as_its_statement() {
+    let mut server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE e (id INT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '2 seconds') APPEND ONLY").await;
+    run(&client, "CREATE TABLE closed (until TIMESTAMP PRIMARY KEY, n BIGINT)").await;
+    let windows = "SELECT window_end, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE e, DESCRIPTOR(at), INTERVAL '10' SECOND)) GROUP BY window_start, window_end";
+    let statements = [
+        ("MATERIALIZED VIEW v", format!("CREATE MATERIALIZED VIEW v AS {windows} WITH (parallelism = 1)")),
+        ("SINK into_closed", format!("CREATE SINK into_closed INTO closed AS {windows}")),
+    ];
+    let mut expected = Vec::new();
+    for (job, statement) in &statements {
+        expected.push((job, plan_of(&client, statement).await));
+        run(&client, statement).await;
+    }
+    for (_, lines) in &expected {
+        let scan = lines.iter().find(|line| line.contains("Scan e")).unwrap_or_else(|| panic!("a scan in {lines:?}"));
+        assert!(scan.ends_with("watermark=at - 2s"), "{scan}");
+        assert!(lines.iter().any(|line| line == "Logical plan:"), "{lines:?}");
+    }
+    let parallelism: Vec<&str> = expected.iter().map(|(_, lines)| lines[0].as_str()).collect();
+    assert_eq!(parallelism, ["Parallelism: 1", "Parallelism: all workers"]);
+    for restarted in [false, true] {
+        if restarted {
+            server.kill_and_restart();
+        }
+        let client = server.connect().await;
+        for (job, lines) in &expected {
+            assert_eq!(plan_of(&client, job).await, *lines, "{job}, restarted: {restarted}");
+        }
+    }
+}
+
 /// A view that collects makes few steps of many writes; whoever needs the rows has them at once all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_that_collects_makes_few_steps() {

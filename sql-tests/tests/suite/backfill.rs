@@ -3,6 +3,7 @@
 //! run without interruption gives.
 
 use eddyline_sql_tests::client::{number, rows, run};
+use eddyline_sql_tests::process::{NotReady, was_killed};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
@@ -13,8 +14,8 @@ const SOURCE: &str = "CREATE SOURCE bid (auction BIGINT, price BIGINT, channel V
      WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '1500000', nexmark.split.num = '2', \
      nexmark.out-of-order.group-size = '5000')";
 
-/// Group state, window state with late rows, and a view that only grows.
-const VIEWS: [(&str, &str); 3] = [
+/// Group state, window state with late rows, a view that only grows, and the rows that came behind the watermark.
+const VIEWS: [(&str, &str); 4] = [
     ("groups", "SELECT auction, channel, COUNT(*) AS n, SUM(price) AS s, MAX(date_time) AS m FROM bid GROUP BY auction, channel"),
     (
         "windows",
@@ -22,6 +23,7 @@ const VIEWS: [(&str, &str); 3] = [
          FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(date_time), INTERVAL '100' MILLISECOND)) GROUP BY window_start, window_end",
     ),
     ("dear", "SELECT auction, price FROM bid WHERE price > 50000000"),
+    ("behind", "SELECT date_time, auction, price FROM bid WHERE date_time <= CURRENT_WATERMARK(date_time)"),
 ];
 
 /// A life is two checkpoints long, with three steps of backfills before each; all backfills here take many more.
@@ -82,10 +84,11 @@ async fn live_and_die(server: &mut Server) -> u32 {
     let mut deaths = 0;
     loop {
         if !server.is_running() {
-            server.wait_for_end();
+            let status = server.wait_for_end();
+            assert!(was_killed(status), "the failpoint kills the server: {status}");
             deaths += 1;
             // The failpoint may come before `ready`.
-            while deaths < DEATHS_MAX && tokio::task::block_in_place(|| server.launch()).is_err() {
+            while deaths < DEATHS_MAX && tokio::task::block_in_place(|| server.launch()).inspect_err(NotReady::assert_killed).is_err() {
                 deaths += 1;
             }
             assert!(deaths < DEATHS_MAX, "the backfills get nowhere");

@@ -1,7 +1,7 @@
 //! What several views say together is true at one moment: views of different depth over the same input agree in every SELECT and
 //! across the SELECTs of a transaction, while input runs, while views come and go among them, and after a kill.
 
-use eddyline_sql_tests::client::run;
+use eddyline_sql_tests::client::{rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::sync::Arc;
@@ -84,7 +84,10 @@ async fn books_balance_at_every_moment() {
     let client = server.connect().await;
     assert_eq!(numbers(&client, "SELECT n FROM moved").await, [Some(TRANSFERS)]);
     assert_eq!(numbers(&client, AT_ONCE).await, vec![Some(0); 5]);
-    run(&client, "CHECK MATERIALIZED VIEW both").await;
+    for view in ["received", "paid", "balance", "branch", "total", "moved", "both"] {
+        let wrong = rows(&client, &format!("CHECK MATERIALIZED VIEW {view}")).await;
+        assert!(wrong.is_empty(), "{view}: {wrong:?}");
+    }
 }
 
 /// How many views stand on one another.
@@ -99,26 +102,74 @@ fn floor(level: usize) -> String {
     }
 }
 
-/// Sums of all floors as one row: the k-th has the rows of the first, each with k more.
-fn tower() -> String {
-    let sums = (0..=DEPTH).map(|k| format!("(SELECT SUM(x)::bigint FROM v{k}) - {k} * (SELECT COUNT(*) FROM v{k})"));
-    format!("SELECT {}", sums.collect::<Vec<_>>().join(", "))
+/// The rows of the topmost view by another plan.
+fn other_roof() -> String {
+    let (below, two_below) = (DEPTH - 1, DEPTH - 2);
+    format!("SELECT a.id, a.x + 1 AS x FROM v{below} a JOIN v{two_below} b ON a.id = b.id WHERE a.x = b.x + 1")
 }
 
-async fn climb(client: Client, done: Arc<AtomicBool>) -> usize {
-    let mut seen = 0;
-    while !done.load(Ordering::Acquire) {
-        match client.query_one(&tower(), &[]).await {
-            Ok(row) => {
-                let sums: Vec<Option<i64>> = (0..=DEPTH).map(|i| row.get(i)).collect();
-                assert!(sums.iter().all(|s| *s == sums[0]), "{sums:?}");
-                seen += 1;
+/// The sum of a floor without what it added: the same for all of them.
+fn height(level: usize) -> String {
+    format!("(SELECT SUM(x)::bigint FROM v{level}) - {level} * (SELECT COUNT(*) FROM v{level})")
+}
+
+/// Sums of all floors as one row.
+fn tower() -> String {
+    format!("SELECT {}", (0..=DEPTH).map(height).collect::<Vec<_>>().join(", "))
+}
+
+type Sums = Result<Vec<Option<i64>>, tokio_postgres::Error>;
+
+async fn at_once(client: &Client) -> Sums {
+    let row = client.query_one(&tower(), &[]).await?;
+    Ok((0..=DEPTH).map(|i| row.get(i)).collect())
+}
+
+/// The same sums, each by a SELECT of its own, in one transaction. It begins at the ground, which is always there.
+async fn floor_by_floor(client: &Client) -> Sums {
+    let mut sums = Vec::new();
+    run(client, "BEGIN").await;
+    for level in 0..=DEPTH {
+        match client.query_one(&format!("SELECT {}", height(level)), &[]).await {
+            Ok(row) => sums.push(row.get(0)),
+            Err(error) => {
+                run(client, "ROLLBACK").await;
+                return Err(error);
             }
-            // The top of the tower is being rebuilt.
-            Err(error) => assert_eq!(error.code().map(|c| c.code()), Some("42P01"), "{error:?}"),
         }
     }
+    run(client, "COMMIT").await;
+    Ok(sums)
+}
+
+/// How often the whole tower was seen, in one SELECT and in one transaction.
+#[derive(Default)]
+struct Seen {
+    at_once: usize,
+    floor_by_floor: usize,
+}
+
+async fn climb(client: Client, done: Arc<AtomicBool>) -> Seen {
+    let mut seen = Seen::default();
+    while !done.load(Ordering::Acquire) {
+        seen.at_once += climbed("one SELECT", at_once(&client).await);
+        seen.floor_by_floor += climbed("one transaction", floor_by_floor(&client).await);
+    }
     seen
+}
+
+fn climbed(how: &str, sums: Sums) -> usize {
+    match sums {
+        Ok(sums) => {
+            assert!(sums.iter().all(|s| *s == sums[0]), "{how}: {sums:?}");
+            1
+        }
+        // The top of the tower is being rebuilt, or was since the transaction began.
+        Err(error) => {
+            assert!(matches!(error.code().map(|c| c.code()), Some("42P01" | "40001")), "{how}: {error:?}");
+            0
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,7 +180,7 @@ async fn a_tower_of_views_agrees_while_it_is_rebuilt() {
     for level in 1..=DEPTH {
         run(&client, &format!("CREATE MATERIALIZED VIEW v{level} AS {}", floor(level))).await;
     }
-    let mut seen = 0;
+    let mut seen = Seen::default();
     for life in 0..3 {
         let done = Arc::new(AtomicBool::new(false));
         let client = server.connect().await;
@@ -148,18 +199,18 @@ async fn a_tower_of_views_agrees_while_it_is_rebuilt() {
             for level in DEPTH - 3..=DEPTH {
                 run(&client, &format!("CREATE MATERIALIZED VIEW v{level} AS {}", floor(level))).await;
             }
+            run(&client, &format!("CREATE OR REPLACE MATERIALIZED VIEW v{DEPTH} AS {}", other_roof())).await;
         }
         writing.await.expect("the input runs");
         done.store(true, Ordering::Release);
-        seen += watching.await.expect("the floors agree");
+        let more = watching.await.expect("the floors agree");
+        seen.at_once += more.at_once;
+        seen.floor_by_floor += more.floor_by_floor;
         server.kill_and_restart();
     }
-    assert!(seen >= 10, "the tower was looked at {seen} times");
+    assert!(seen.at_once >= 10, "the tower was seen at once {} times", seen.at_once);
+    assert!(seen.floor_by_floor >= 3, "the tower was seen floor by floor {} times", seen.floor_by_floor);
     let client = server.connect().await;
-    let sums = until("the tower is there again", || async {
-        let row = client.query_one(&tower(), &[]).await.ok()?;
-        Some((0..=DEPTH).map(|i| row.get::<_, Option<i64>>(i)).collect::<Vec<_>>())
-    })
-    .await;
+    let sums = until("the tower is there again", || async { at_once(&client).await.ok() }).await;
     assert!(sums[0].is_some() && sums.iter().all(|s| *s == sums[0]), "{sums:?}");
 }

@@ -2,11 +2,11 @@
 //! at what is there afterwards: no acknowledged write is lost, views agree with their tables in one SELECT, and a
 //! bounded source ends in the result of a run that was never interrupted.
 
+use eddyline_sql_tests::process::{NotReady, was_killed};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -187,19 +187,19 @@ async fn survive(point: &str, recovering: bool, seed: u64) {
             server.kill();
             futures::future::join_all(tasks).await;
             server.options.failpoints = format!("{point}=kill@1");
-            server.launch().expect_err("the failpoint kills the server before it is ready");
+            server.launch().expect_err("the failpoint kills the server before it is ready").assert_killed();
         } else {
             server.kill();
             server.options.failpoints = format!("{point}=kill@{}", nth + random.random_range(0..3));
             // Some points are passed on the way up; then the start itself dies.
-            let launched = server.launch().is_ok();
+            let launched = server.launch().inspect_err(NotReady::assert_killed).is_ok();
             let tasks = if launched { work(&server, &ledger).await } else { Vec::new() };
             if launched && point.starts_with("workload.") {
                 tokio::time::sleep(Duration::from_millis(random.random_range(50..600))).await;
                 server.kill();
             } else if launched {
                 let status = tokio::task::block_in_place(|| server.wait_for_end());
-                assert_eq!(status.signal(), Some(9), "{point} kills the server");
+                assert!(was_killed(status), "{point} kills the server: {status}");
             }
             ledger.stop.store(true, Ordering::SeqCst);
             futures::future::join_all(tasks).await;

@@ -6,7 +6,8 @@ use eddyline_sql_tests::client::{number, rows};
 use eddyline_sql_tests::process::binary;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
-use std::io::{Read, Write};
+use futures::future::join_all;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -93,7 +94,7 @@ async fn a_full_disk_fails_writes_until_there_is_room() {
     assert_eq!(kept, acknowledged, "nothing acknowledged is lost, and nothing is there twice");
     let both = client.query_one("SELECT (SELECT COUNT(*) FROM t), (SELECT n FROM v)", &[]).await.expect("the query runs");
     assert_eq!(both.get::<_, i64>(0), both.get::<_, i64>(1), "the view follows the table");
-    until("checkpoints work again", || async { (metric(&server, "eddyline_checkpoint_epoch")? >= seen as f64).then_some(()) }).await;
+    until("checkpoints work again", || async { (server.metric("eddyline_checkpoint_epoch")? >= seen as f64).then_some(()) }).await;
 }
 
 /// Each second of event time by channel.
@@ -111,7 +112,7 @@ async fn a_full_disk_halts_a_source_until_there_is_room() {
     for statement in [source, &view, "CREATE TABLE t (id BIGINT, pad VARCHAR)"] {
         client.batch_execute(statement).await.expect("the definitions are accepted");
     }
-    let epoch = || metric(&server, "eddyline_epoch").unwrap_or_default();
+    let epoch = || server.metric("eddyline_epoch").unwrap_or_default();
     until("the source runs", || async { (epoch() > 10.0).then_some(()) }).await;
     let ballast = ballast(&server);
     fill(&ballast);
@@ -267,8 +268,20 @@ async fn a_server_on_a_full_disk_still_stops() {
 
 /// Runs a server that is expected to end by itself.
 fn refused(data_dir: &Path) -> Output {
+    refused_by(Command::new(binary()), data_dir)
+}
+
+/// The same on a disk that nobody may write to, mounted at `disk` for this process alone. Modes of files would not keep root from writing.
+fn refused_on_a_read_only_disk(disk: &Path, data_dir: &Path) -> Output {
+    let mut command = Command::new("unshare");
+    let script = r#"mount -t tmpfs -o ro tmpfs "$0" && exec "$@""#;
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(disk).arg(binary());
+    refused_by(command, data_dir)
+}
+
+fn refused_by(mut command: Command, data_dir: &Path) -> Output {
     let begun = Instant::now();
-    let child = Command::new(binary())
+    let child = command
         .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
         .arg(data_dir)
         .stdin(Stdio::null())
@@ -300,6 +313,15 @@ async fn a_directory_that_cannot_be_used_is_refused() {
     let in_the_way = server.data_dir().join("file");
     std::fs::write(&in_the_way, "not a directory").expect("a file");
     says(&refused(&in_the_way.join("data")), "Not a directory");
+
+    let disk = tempfile::tempdir().expect("a directory");
+    let there = refused_on_a_read_only_disk(disk.path(), disk.path());
+    says(&there, "cannot open the lock file of the data directory");
+    says(&there, "Read-only file system");
+    says(&there, "choose another directory with --data-dir");
+    let new = refused_on_a_read_only_disk(disk.path(), &disk.path().join("data"));
+    says(&new, "cannot create data directory");
+    says(&new, "Read-only file system");
 }
 
 /// Inverts a byte in the middle.
@@ -332,7 +354,7 @@ fn files(dir: &Path, word: &str) -> Vec<PathBuf> {
 async fn write_checkpoints(server: &Server) -> i64 {
     let client = server.connect().await;
     create(&client).await;
-    let epoch = || metric(server, "eddyline_checkpoint_epoch").unwrap_or_default();
+    let epoch = || server.metric("eddyline_checkpoint_epoch").unwrap_or_default();
     for id in 1..=30 {
         let before = epoch();
         insert(&client, id).await.expect("a row");
@@ -394,11 +416,11 @@ async fn sinks_go_on_from_an_older_checkpoint() {
         lines(out.path()).len() as i64 == rows && number(&server.connect().await, "SELECT COUNT(*) FROM copies").await == rows
     };
     for id in 1..=ROWS {
-        let before = metric(&server, "eddyline_checkpoint_epoch");
+        let before = server.metric("eddyline_checkpoint_epoch");
         client.batch_execute(&format!("INSERT INTO log VALUES ({id})")).await.expect("a row");
         if id % 10 == 0 {
             until("all is sent", || async { sent(id).await.then_some(()) }).await;
-            until("a checkpoint has it", || async { (metric(&server, "eddyline_checkpoint_epoch") > before).then_some(()) }).await;
+            until("a checkpoint has it", || async { (server.metric("eddyline_checkpoint_epoch") > before).then_some(()) }).await;
         }
     }
     server.stop();
@@ -503,7 +525,7 @@ async fn a_client_that_vanishes_leaves_nothing_running() {
         let server = &server;
         until(
             "the sessions are as many as the clients",
-            move || async move { (metric(server, "eddyline_sessions")? == count).then_some(()) },
+            move || async move { (server.metric("eddyline_sessions")? == count).then_some(()) },
         )
     };
     sessions(1.0).await;
@@ -571,12 +593,14 @@ async fn long_chains_are_computed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_connections_are_served_or_told_why_not() {
+async fn a_thousand_connections_at_once_are_served_or_told_why_not() {
+    // Sockets of this process, and of the server, which inherits the limit.
+    let _raised = Command::new("prlimit").args(["--pid", &std::process::id().to_string(), "--nofile=8192:"]).status();
     let server = Server::start(ServerOptions::default());
     let mut served = Vec::new();
     let mut turned_away = 0;
-    for _ in 0..1000 {
-        match server.try_connect().await {
+    for connected in join_all((0..1000).map(|_| server.try_connect())).await {
+        match connected {
             Ok(client) => served.push(client),
             Err(error) => {
                 assert_eq!(state(&error), "53300", "{error:?}");
@@ -586,11 +610,47 @@ async fn a_thousand_connections_are_served_or_told_why_not() {
         }
     }
     assert_eq!((served.len(), turned_away), (200, 800), "max_connections is 200 by default");
-    for client in &served {
-        assert_eq!(number(client, "SELECT 1::bigint").await, 1);
-    }
+    assert_eq!(join_all(served.iter().map(|client| number(client, "SELECT 1::bigint"))).await, vec![1; 200]);
     drop(served);
     until("there is room again", || async { server.try_connect().await.ok() }).await;
+}
+
+/// What another session waits for an answer while a statement is planned that takes long.
+const MEANWHILE: Duration = Duration::from_secs(20);
+
+/// A statement of ten megabytes is run as any other, and one that is nested too deeply is refused; other sessions work meanwhile and after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_of_any_size_concern_their_session_alone() {
+    let server = Server::start(ServerOptions::default());
+    let (client, other) = (server.connect().await, server.connect().await);
+    create(&client).await;
+    let rows: Vec<String> = (0..20_000).map(|id| format!("({id}, '{}')", "x".repeat(512))).collect();
+    let large = format!("INSERT INTO t VALUES {}", rows.join(", "));
+    assert!(large.len() > 10_000_000);
+    let large = tokio::spawn(async move {
+        client.batch_execute(&large).await.expect("a large statement");
+        client
+    });
+    let mut answers = 0;
+    while answers == 0 || !large.is_finished() {
+        let asked = Instant::now();
+        number(&other, "SELECT n FROM v").await;
+        assert!(asked.elapsed() < MEANWHILE, "another session waited for {:?}", asked.elapsed());
+        answers += 1;
+    }
+    let client = large.await.expect("it is run");
+    assert_eq!(number(&other, "SELECT n FROM v").await, 20_000);
+    for (open, inner, close) in
+        [("(", "1", ")"), ("ABS(", "1", ")"), ("(SELECT ", "1", ")"), ("CASE WHEN true THEN ", "1", " END"), ("NOT ", "true", "")]
+    {
+        let nested = format!("SELECT {}{inner}{}", open.repeat(1_000), close.repeat(1_000));
+        let asked = Instant::now();
+        let (refused, meanwhile) = tokio::join!(client.batch_execute(&nested), number(&other, "SELECT n FROM v"));
+        let error = refused.expect_err(open);
+        assert_eq!((state(&error), meanwhile), ("54001", 20_000), "{open}: {error:?}");
+        assert!(asked.elapsed() < MEANWHILE, "{open}: it took {:?}", asked.elapsed());
+        assert_eq!(number(&client, "SELECT n FROM v").await, 20_000, "the session goes on");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -611,16 +671,6 @@ async fn a_stop_ends_statements_and_leaves_a_clean_directory() {
     assert_eq!(state(&error), "57P01", "{error:?}");
     server.launch().expect("the server starts again");
     has_all(&server, 1).await;
-}
-
-/// The sum of a metric's samples; `None` before there are any.
-fn metric(server: &Server, name: &str) -> Option<f64> {
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.http_port)).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let samples = text.lines().filter(|l| l.split([' ', '{']).next() == Some(name));
-    samples.map(|l| l.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok())).sum()
 }
 
 /// What fails in the background is reported and tried again; nothing stands still for it, and nothing is lost.
@@ -645,20 +695,48 @@ async fn failures_in_the_background_are_survived() {
             }
         })
         .await;
-        let done = metric(&server, "eddyline_checkpoints_total").unwrap_or_default();
+        let done = server.metric("eddyline_checkpoints_total").unwrap_or_default();
         until("checkpoints go on", || {
             rows += 1;
             let (client, server, id) = (&client, &server, rows);
             async move {
                 insert(client, id).await.expect("a row");
-                (metric(server, "eddyline_checkpoints_total")? > done + 2.0).then_some(())
+                (server.metric("eddyline_checkpoints_total")? > done + 2.0).then_some(())
             }
         })
         .await;
-        let failures = metric(&server, "eddyline_checkpoint_failures_total").unwrap_or_default();
+        let failures = server.metric("eddyline_checkpoint_failures_total").unwrap_or_default();
         assert_eq!(failures > 0.0, !["view.vacuum", "checkpoint.prune"].contains(&name), "{name}: a checkpoint that is there did not fail");
         has_all(&server, rows).await;
         server.kill_and_restart();
         has_all(&server, rows).await;
     }
+}
+
+/// What panics while a job's operators are built fails the statement that makes the job, or the start that brings it back, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_while_a_job_is_built_is_an_error() {
+    // Both workers build the table's job, then the view's: on the second of them, when the first has its part already.
+    let mut server = Server::start(ServerOptions { workers: 2, failpoints: "job.build=panic@4".into(), ..Default::default() });
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, pad VARCHAR)").await.expect("a table");
+    insert(&client, 1).await.expect("a row");
+    let view = "CREATE MATERIALIZED VIEW v AS SELECT COUNT(*) AS n, MAX(id) AS m FROM t";
+    let error = client.batch_execute(view).await.expect_err("its operators cannot be built");
+    assert_eq!(state(&error), "XX000", "{error:?}");
+    assert!(error.as_db_error().is_some_and(|e| e.message().contains("failpoint job.build")), "{error:?}");
+    let error = client.batch_execute("SELECT * FROM v").await.expect_err("it was not created");
+    assert_eq!(state(&error), "42P01", "{error:?}");
+    insert(&client, 2).await.expect("the server goes on");
+    client.batch_execute(view).await.expect("the same statement works");
+    insert(&client, 3).await.expect("a row");
+    has_all(&server, 3).await;
+
+    server.kill();
+    server.options.failpoints = "job.build=panic".into();
+    let refused = tokio::task::block_in_place(|| server.launch().expect_err("the start fails").to_string());
+    assert!(refused.contains("an operator panicked: failpoint job.build"), "{refused}");
+    server.options.failpoints.clear();
+    server.launch().expect("the server starts");
+    has_all(&server, 3).await;
 }

@@ -73,12 +73,68 @@ async fn from_kafka_to_views_through_kills() {
             assert_eq!(counts[0], counts[1], "the views are read at one epoch");
             assert_eq!(counts[2], counts[3], "no record is there twice");
             assert!(counts[0] <= total, "no record counts twice");
+            assert_eq!(numbers(&client, WRONG_LAGS).await?, [0]);
             (counts == [total, total, total, total]).then_some(())
         })
         .await;
     }
+    caught_up(&server, 5 * PER_ROUND).await;
     bad_records(&broker, &server).await;
+    silent_partition(&broker, &server).await;
     new_partitions(&broker, &mut server).await;
+}
+
+/// Partitions whose lag is not what there is beyond the next offset.
+const WRONG_LAGS: &str =
+    "SELECT COUNT(*) FROM eddyline.sources WHERE (end_offset IS NULL) <> (lag IS NULL) OR lag <> GREATEST(end_offset - next_offset, 0)";
+
+/// What `eddyline.sources` says of `total` records that are all read: each partition has half of them, and the watermark is five seconds
+/// behind the last of the one that ends first.
+async fn caught_up(server: &Server, total: i64) {
+    let client = server.connect().await;
+    let offsets = "SELECT MIN(next_offset), MAX(next_offset), MIN(end_offset), MAX(end_offset), MAX(lag), COUNT(*) FROM eddyline.sources \
+                   WHERE source = 'clicks'";
+    let half = total / 2;
+    let wanted = [half, half, half, half, 0, i64::from(PARTITIONS)];
+    until("the ends are known", || async { (numbers(&client, offsets).await? == wanted).then_some(()) }).await;
+    let millis = (total - i64::from(PARTITIONS)) * 10 - 5_000;
+    let watermark = format!("TIMESTAMP '2023-11-14 22:13:20' + INTERVAL '{millis} milliseconds'");
+    let there = format!("SELECT COUNT(*) FROM eddyline.sources WHERE source = 'clicks' AND watermark = {watermark}");
+    assert_eq!(numbers(&client, &there).await, Some(vec![i64::from(PARTITIONS)]));
+    assert_eq!(server.metric("eddyline_source_lag_records"), Some(0.0));
+    let seconds = 1_700_000_000.0 + millis as f64 / 1000.0;
+    assert_eq!(server.metric("eddyline_source_watermark_timestamp_seconds"), Some(seconds));
+}
+
+/// A partition that is silent holds windows open, unless its source has an idle timeout.
+async fn silent_partition(broker: &KafkaBroker, server: &Server) {
+    let tick = |partition: i32, second: i64| {
+        let record = format!("{{\"id\": {second}, \"at\": {}}}", 1_700_000_000_000 + second * 1_000);
+        broker.send("ticks", partition, None, Some(record.as_bytes()));
+    };
+    tokio::task::block_in_place(|| {
+        broker.create_topic("ticks", 2, &[]).expect("a topic");
+        (0..5).for_each(|second| tick(0, second));
+        broker.flush().expect("the broker takes the records");
+    });
+    let client = server.connect().await;
+    for (source, idle) in [("patient", ""), ("impatient", ", scan.watermark.idle-timeout = '300 ms'")] {
+        let statements = format!(
+            "CREATE SOURCE {source} (id BIGINT, at TIMESTAMP, WATERMARK FOR at AS at) WITH (connector = 'kafka', topic = 'ticks', \
+             properties.bootstrap.server = '{}', scan.startup.mode = 'earliest'{idle}) FORMAT PLAIN ENCODE JSON; \
+             CREATE MATERIALIZED VIEW {source}_closed AS SELECT window_end, COUNT(*) AS n \
+             FROM TABLE(TUMBLE(TABLE {source}, DESCRIPTOR(at), INTERVAL '1' SECOND)) GROUP BY window_start, window_end EMIT ON WINDOW CLOSE",
+            broker.bootstrap
+        );
+        client.batch_execute(&statements).await.expect("the definitions are accepted");
+    }
+    let closed = "SELECT (SELECT COUNT(*) FROM patient_closed), (SELECT COUNT(*) FROM impatient_closed)";
+    until("windows close without the silent partition", || async { (numbers(&client, closed).await? == [0, 4]).then_some(()) }).await;
+    tokio::task::block_in_place(|| {
+        tick(1, 4);
+        broker.flush().expect("the broker takes the record");
+    });
+    until("they close once it has spoken", || async { (numbers(&client, closed).await? == [4, 4]).then_some(()) }).await;
 }
 
 /// A partition that comes up while the source runs is read from its start; after a kill the same records are there, each

@@ -31,6 +31,7 @@ fn samples(body: &str) -> BTreeMap<String, f64> {
             let (name, kind) = family.split_once(' ').expect("a type");
             assert_eq!(name, helped, "every family has its help");
             assert!(families.insert(name, kind).is_none(), "{name} is declared once");
+            assert!(is_documented(name), "docs/operations.md does not name {name}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
             assert!(!["_micros", "_microseconds", "_millis", "_kb", "_permille"].iter().any(|unit| name.contains(unit)), "{name}");
         } else {
@@ -45,6 +46,13 @@ fn samples(body: &str) -> BTreeMap<String, f64> {
     samples
 }
 
+/// Whether docs/operations.md names a family, whole or behind what the row of its table begins with.
+fn is_documented(family: &str) -> bool {
+    let docs = include_str!("../../../docs/operations.md");
+    let begins = ["", "eddyline_", "eddyline_source_", "eddyline_job_", "eddyline_sink_", "eddyline_log_"];
+    begins.iter().filter_map(|begin| family.strip_prefix(begin)).any(|name| docs.contains(&format!("`{name}`")))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrape_of_a_server_at_work() {
     let server = Server::start(ServerOptions { checkpoint_interval: "100ms", ..Default::default() });
@@ -56,6 +64,7 @@ async fn a_scrape_of_a_server_at_work() {
         "CREATE SOURCE bid (auction BIGINT, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time - INTERVAL '1 second') \
          WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '2000')",
         "CREATE MATERIALIZED VIEW per_auction AS SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction",
+        "CREATE SINK sent AS SELECT auction FROM bid WITH (connector = 'blackhole')",
     ];
     for statement in statements {
         client.batch_execute(statement).await.expect("the statement runs");
@@ -67,6 +76,8 @@ async fn a_scrape_of_a_server_at_work() {
         let found = samples(&body);
         let done = found.get("eddyline_source_records_total{source=\"bid\"}") == Some(&(BIDS as f64))
             && found.get("eddyline_job_rows_in_total{job=\"per_auction\"}") == Some(&(BIDS as f64))
+            && found.get("eddyline_sink_rows_sent_total{sink=\"sent\"}") == Some(&(BIDS as f64))
+            && found.get("eddyline_sink_waiting_bytes{sink=\"sent\"}") == Some(&0.0)
             && found["eddyline_checkpoint_epoch"] == found["eddyline_epoch"]
             && found["eddyline_view_bytes"] > 0.0;
         done.then_some(found)
@@ -78,6 +89,10 @@ async fn a_scrape_of_a_server_at_work() {
     assert_eq!(get("eddyline_job_backfill_ratio{job=\"per_auction\"}"), 1.0);
     assert_eq!(get("eddyline_source_undecodable_records_total{source=\"bid\"}"), 0.0);
     assert!(!found.contains_key("eddyline_source_lag_records{source=\"bid\"}"), "a generator has no end to lag behind");
+    assert_eq!(get("eddyline_source_ahead_rows_total{source=\"bid\"}"), 0.0);
+    assert_eq!(get("eddyline_sink_failures_total{sink=\"sent\"}"), 0.0);
+    assert_eq!(get("eddyline_sink_in_trouble{sink=\"sent\"}"), 0.0);
+    assert!(get("eddyline_job_epoch{job=\"per_auction\"}") <= get("eddyline_epoch"));
     assert_eq!(get("eddyline_sessions"), 1.0);
     assert_eq!((get("eddyline_rows_written_total"), get("eddyline_statement_errors_total")), (3.0, 1.0));
     assert_eq!(get("eddyline_job_stopped{job=\"shares\"}"), 0.0);
@@ -85,7 +100,10 @@ async fn a_scrape_of_a_server_at_work() {
         "eddyline_source_bytes_total{source=\"bid\"}",
         "eddyline_job_busy_seconds_total{job=\"per_auction\"}",
         "eddyline_job_state_bytes{job=\"per_auction\"}",
+        "eddyline_job_stored_bytes{job=\"per_auction\"}",
+        "eddyline_job_epoch{job=\"per_auction\"}",
         "eddyline_job_freshness_seconds{job=\"shares\"}",
+        "eddyline_sink_epoch{sink=\"sent\"}",
         "eddyline_checkpoints_total",
         "eddyline_checkpoint_duration_seconds_sum",
         "eddyline_checkpoint_duration_seconds_count",

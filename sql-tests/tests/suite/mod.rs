@@ -1,6 +1,7 @@
 //! - `tidy`: house rules that the compiler does not check
 //! - `slt`: SQL behaviour, by feature, in every mode
 //! - `altering`: options that change while things run
+//! - `avro`: Avro from a real broker and a schema registry
 //! - `backfill`: private readings through restarts
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
@@ -9,6 +10,7 @@
 //! - `golden`: the rows that Apache Flink came to
 //! - `jdbc`: PostgreSQL's JDBC driver
 //! - `kafka`: the main job on a real broker
+//! - `kafka_edges`: where keys go, where sources start, what is missing or away
 //! - `kafka_keyed`: keyed sources on a real broker
 //! - `object_stores`: checkpoints, sources and sinks in stores that go away
 //! - `sources`: sources that need no other service, through kills
@@ -28,6 +30,7 @@
 //! - `psql`: the real psql and its commands
 
 mod altering;
+mod avro;
 mod backfill;
 mod consistency;
 mod crash;
@@ -37,6 +40,7 @@ mod formats;
 mod golden;
 mod jdbc;
 mod kafka;
+mod kafka_edges;
 mod kafka_keyed;
 mod lagging;
 mod lateness;

@@ -1,12 +1,17 @@
 //! Nexmark: the queries q0 to q22 as materialized views, fed over the wire with events that are out of order, and checked against
 //! their own text at every epoch, through a kill. The queries are in `nexmark/`, a file each. The streams are tables here; with a
-//! connector in their place nothing else changes.
+//! connector in their place nothing else changes. q10 is also what it is in Flink: an INSERT that keeps running, into files whose folders are named by day and
+//! minute, which are read back.
 
 use super::scripts::{Differences, statements};
 use eddyline_planner::RULES;
+use eddyline_sql_tests::client::{number, rows, run as execute};
+use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 const EVENTS: usize = 2_500;
@@ -18,9 +23,17 @@ const EPOCHS: usize = 8;
 const KILL_AFTER: usize = 4;
 const QUERIES: usize = 23;
 
-/// Views whose rows depend on when they came, and what they come to whenever that is.
+/// Every bid with the `now` of its cut, as it was recorded.
+const ARRIVED: &str = "CREATE MATERIALIZED VIEW arrived AS SELECT bidder, p_time FROM bid";
+
+/// Views whose rows depend on when they came, and what they are over that, or whenever it is.
 const BY_ARRIVAL: &[(usize, &str, &str)] = &[
-    (12, "SELECT bidder, CAST(SUM(bid_count) AS BIGINT) FROM q12 GROUP BY bidder", "SELECT bidder, COUNT(*) FROM bid GROUP BY bidder"),
+    (
+        12,
+        "SELECT * FROM q12",
+        "SELECT bidder, COUNT(*), window_start, window_end FROM TABLE(TUMBLE(TABLE arrived, DESCRIPTOR(p_time), INTERVAL '10' SECOND)) \
+         GROUP BY bidder, window_start, window_end",
+    ),
     (
         13,
         "SELECT * FROM q13",
@@ -81,6 +94,43 @@ async fn create_views(client: &Client, plain: bool) {
     }
 }
 
+/// q10 as files below a folder: the table that they are, and the INSERT that keeps running.
+fn files(folder: &Path) -> [String; 2] {
+    let create = format!(
+        "CREATE TABLE bids_by_minute (auction BIGINT, bidder BIGINT, price BIGINT, dateTime TIMESTAMP(3), extra VARCHAR, dt VARCHAR, hm VARCHAR) \
+         PARTITIONED BY (dt, hm) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', \
+         'sink.rolling-policy.rollover-interval' = '100 ms')",
+        folder.display()
+    );
+    let query = statements("nexmark/q10.sql").pop().expect("a file has its query");
+    let insert = query.replace("CREATE MATERIALIZED VIEW q10 AS", "INSERT INTO bids_by_minute");
+    [create, insert]
+}
+
+/// The files come to hold what the view q10 does, each row once, in the folder of its minute.
+async fn check_files(client: &Client, folder: &Path) {
+    let count = async |left: &str, right: &str| {
+        let query = format!("SELECT COUNT(*) FROM (SELECT * FROM {left} EXCEPT ALL SELECT * FROM {right}) AS d");
+        Some(client.query_one(&query, &[]).await.ok()?.get::<_, i64>(0))
+    };
+    until("the files have the rows of q10", || async {
+        (count("q10", "bids_by_minute").await? == 0 && count("bids_by_minute", "q10").await? == 0).then_some(())
+    })
+    .await;
+    let minutes = rows(client, "SELECT DISTINCT dt, hm FROM q10").await;
+    let text = |cell: &Option<String>| cell.clone().expect("every bid has a time");
+    let expected: BTreeSet<String> =
+        minutes.iter().map(|row| format!("dt={}/hm={}", text(&row[0]), text(&row[1]).replace(':', "%3A"))).collect();
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a readable folder").path());
+        // What is hidden is not finished.
+        paths.filter(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))).collect()
+    };
+    let found = below(folder).iter().flat_map(|day| below(day)).collect::<Vec<_>>();
+    let found: BTreeSet<String> = found.iter().map(|path| path.strip_prefix(folder).expect("it is below").display().to_string()).collect();
+    assert_eq!(found, expected, "folders of the files");
+}
+
 async fn check(client: &Client, query: usize, epoch: usize) {
     let differences = match BY_ARRIVAL.iter().find(|(of, _, _)| *of == query) {
         Some((_, view, batch)) => Differences::between(client, view, batch).await,
@@ -98,7 +148,13 @@ async fn run(options: ServerOptions, plain: bool) {
     }
     let sides: Vec<String> = (0..100).map(|key| format!("({key}, 'side {key}')")).collect();
     client.batch_execute(&format!("INSERT INTO side_input VALUES {}", sides.join(", "))).await.unwrap();
+    execute(&client, ARRIVED).await;
     create_views(&client, plain).await;
+    let out = tempfile::tempdir().expect("a folder");
+    let folder = out.path().join("bids");
+    for statement in files(&folder) {
+        execute(&client, &statement).await;
+    }
     for (epoch, part) in events.chunks(EVENTS.div_ceil(EPOCHS)).enumerate() {
         for table in ["person", "auction", "bid"] {
             let rows: Vec<&str> = part.iter().filter(|e| e.table == table).map(|e| e.values.as_str()).collect();
@@ -119,10 +175,11 @@ async fn run(options: ServerOptions, plain: bool) {
         }
     }
     for view in 0..QUERIES {
-        let rows: i64 = client.query_one(&format!("SELECT COUNT(*) FROM q{view}"), &[]).await.unwrap().get(0);
-        assert!(rows > 0, "q{view} is empty: that tells nothing");
+        assert!(number(&client, &format!("SELECT COUNT(*) FROM q{view}")).await > 0, "q{view} is empty: that tells nothing");
     }
-    let late: i64 = client.query_one("SELECT CAST(SUM(late + rejected) AS BIGINT) FROM eddyline.jobs", &[]).await.unwrap().get(0);
+    assert_eq!(number(&client, "SELECT COUNT(DISTINCT p_time) FROM arrived").await, EPOCHS as i64, "each INSERT is in a cut of its own");
+    check_files(&client, &folder).await;
+    let late = number(&client, "SELECT CAST(SUM(late + rejected) AS BIGINT) FROM eddyline.jobs").await;
     assert_eq!(late, 0, "nothing came later than the watermark allows, and nothing failed");
 }
 

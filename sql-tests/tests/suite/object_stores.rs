@@ -7,7 +7,11 @@ mod scenarios;
 
 use eddyline_sql_tests::Server;
 use eddyline_sql_tests::s3::{S3Server, SECRET_KEY};
+use eddyline_sql_tests::stores::Store;
+use eddyline_sql_tests::wait::until;
 use scenarios::*;
+use std::time::{Duration, Instant};
+use tokio::task::block_in_place;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checkpoints_in_s3_outlive_the_local_state() {
@@ -32,6 +36,32 @@ async fn s3_that_goes_away_holds_up_checkpoints_only() {
     assert!(error.contains("belongs to another server's data directory"), "{error}");
 }
 
+/// A signal ends a start that waits for its store, as it ends a server, and nothing is lost by that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_waits_for_its_store_can_be_stopped() {
+    let mut s3 = S3Server::start();
+    let mut server = Server::start(with_checkpoints(&s3, "checkpoints/three"));
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (n INT) APPEND ONLY; CREATE MATERIALIZED VIEW v AS SELECT COUNT(*) AS n FROM t").await;
+    run(&client, "INSERT INTO t VALUES (1), (2)").await;
+    server.kill();
+    let waited = |server: &Server| server.log().matches("the checkpoint store is away").count();
+    for signal in ["TERM", "INT"] {
+        block_in_place(|| s3.stop());
+        let before = waited(&server);
+        let _lines = server.begin();
+        until("it waits for the store", || async { (waited(&server) > before).then_some(()) }).await;
+        let begun = Instant::now();
+        let status = block_in_place(|| server.stop_by(signal));
+        assert!(status.success(), "SIG{signal}: {status}; log:\n{}", server.log());
+        // Far less than it would have waited for the store.
+        assert!(begun.elapsed() < Duration::from_secs(15), "SIG{signal}: it took {:?}", begun.elapsed());
+        block_in_place(|| s3.restart());
+    }
+    block_in_place(|| server.launch().expect("the server starts once the store is there"));
+    assert_eq!(number(&server.connect().await, "SELECT n FROM v").await, Some(2));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parquet_to_s3_and_back() {
     there_and_back(&mut S3Server::start(), Vec::new(), "PARQUET").await;
@@ -40,6 +70,13 @@ async fn parquet_to_s3_and_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_to_s3_and_back() {
     there_and_back(&mut S3Server::start(), Vec::new(), "JSON").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_to_s3_that_is_lost() {
+    let s3 = S3Server::start();
+    let server = Server::start(options(&s3));
+    a_right_that_is_lost(&s3, &server.connect().await, "s3.secret-key", "wrong").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

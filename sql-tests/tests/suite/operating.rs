@@ -113,7 +113,9 @@ async fn rates_lag_and_stored_state() {
     until("a second is over", || async {
         let source = number(&client, "SELECT MIN(records_per_second) FROM eddyline.sources WHERE source = 'bid'").await;
         let job = number(&client, "SELECT rows_per_second FROM eddyline.jobs WHERE job = 'counted'").await;
-        (source > 0 && job > 0).then_some(())
+        let busy = number(&client, "SELECT busy_micros_per_second FROM eddyline.jobs WHERE job = 'counted'").await;
+        assert!(busy <= 1_000_000 * server.options.workers as i64, "{busy} microseconds a second");
+        (source > 0 && job > 0 && busy > 0).then_some(())
     })
     .await;
     let stored = "SELECT stored_bytes FROM eddyline.jobs WHERE job = 'counted'";
@@ -122,6 +124,48 @@ async fn rates_lag_and_stored_state() {
     let lag = async |job: &str| number(&client, &format!("SELECT lag_micros FROM eddyline.jobs WHERE job = '{job}'")).await;
     until("what is paused lags", || async { (lag("stays").await > 300_000).then_some(()) }).await;
     assert!(lag("counted").await < lag("stays").await);
+}
+
+/// A server that has nothing to do after a restart shows its jobs where they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_server_shows_where_its_jobs_are() {
+    let mut server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (g INT)").await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT g, COUNT(*) AS n FROM t GROUP BY g").await;
+    run(&client, "INSERT INTO t SELECT * FROM generate_series(1, 1000)").await;
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM counted").await, 1000);
+    let epochs = "SELECT MIN(epoch) FROM eddyline.jobs";
+    let before = number(&client, epochs).await;
+    assert!(before > 0);
+    // The last checkpoint has everything: nothing is replayed.
+    tokio::task::block_in_place(|| {
+        server.stop();
+        server.launch().expect("the server starts again");
+    });
+    let client = server.connect().await;
+    assert!(number(&client, epochs).await >= before, "they are where they were");
+    let lag = "SELECT MAX(lag_micros) FROM eddyline.jobs";
+    until("none lags", || async { (number(&client, lag).await == 0).then_some(()) }).await;
+    assert!(number(&client, "SELECT stored_bytes FROM eddyline.jobs WHERE job = 'counted'").await > 0);
+}
+
+/// docs/operations.md names every column of what there is to look at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_column_is_documented() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    let docs = include_str!("../../../docs/operations.md");
+    let named = docs.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let relations =
+        "sources jobs sinks late_rows rejected_rows undecodable_records checkpoints operators options comments sessions settings errors";
+    for relation in relations.split(' ') {
+        let (_, row) = named.clone().find(|(name, _)| *name == relation).expect("it has a row");
+        let statement = client.prepare(&format!("SELECT * FROM eddyline.{relation}")).await.expect("a relation");
+        for column in statement.columns() {
+            assert!(row.contains(&format!("`{}`", column.name())), "{relation}.{}", column.name());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

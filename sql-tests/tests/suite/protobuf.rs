@@ -2,11 +2,10 @@
 //! records that cannot be decoded, and keys, through kills.
 
 use eddyline_connectors::testing::KafkaBroker;
-use eddyline_sql_tests::client::{rows, run};
+use eddyline_sql_tests::client::{run, shows};
+use eddyline_sql_tests::registry::SchemaRegistry;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use tokio_postgres::Client;
 
@@ -43,63 +42,6 @@ fn order(id: u64) -> Vec<u8> {
 fn click(n: u64, who: Option<&str>) -> Vec<u8> {
     let who = who.map_or(vec![], |who| field(3, 2, who.as_bytes().to_vec()));
     [vec![0, 0, 0, 0, 7, 0], field(1, 2, b"/x".to_vec()), field(2, 0, varint(n)), who].concat()
-}
-
-/// Answers for schema 7 and for the subject `clicks-value`, until it is dropped.
-struct Registry {
-    port: u16,
-    serving: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Registry {
-    fn start(port: u16) -> Registry {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let serving = std::thread::spawn(move || {
-            let body = serde_json::json!({"schemaType": "PROTOBUF", "schema": SCHEMA}).to_string();
-            for stream in listener.incoming() {
-                let (mut stream, mut request) = (stream.expect("a connection"), [0; 4096]);
-                let len = stream.read(&mut request).unwrap_or(0);
-                let path = String::from_utf8_lossy(&request[..len]).split(' ').nth(1).unwrap_or("/stop").to_string();
-                let answer = match path.as_str() {
-                    "/stop" => return,
-                    "/schemas/ids/7" | "/subjects/clicks-value/versions/latest" => {
-                        format!("200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-                    }
-                    _ => "404 Not Found\r\nContent-Length: 0\r\n\r\n".to_string(),
-                };
-                // Whoever asked may be gone.
-                let _told = stream.write_all(format!("HTTP/1.1 {}", answer.replacen("\r\n", "\r\nConnection: close\r\n", 1)).as_bytes());
-            }
-        });
-        Registry { port, serving: Some(serving) }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let stop = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| stream.write_all(b"GET /stop HTTP/1.1\r\n\r\n"));
-        if let (Ok(()), Some(serving)) = (stop, self.serving.take()) {
-            serving.join().expect("the registry ends");
-        }
-    }
-}
-
-async fn shows(client: &Client, query: &str, expected: &[&[&str]]) {
-    let texts = async || -> Vec<Vec<String>> {
-        let rows = rows(client, query).await;
-        rows.into_iter().map(|row| row.into_iter().map(|cell| cell.unwrap_or("NULL".to_string())).collect()).collect()
-    };
-    let expected: Vec<Vec<String>> = expected.iter().map(|row| row.iter().map(|cell| cell.to_string()).collect()).collect();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
-        let found = texts().await;
-        if found == expected {
-            return;
-        }
-        assert!(std::time::Instant::now() < deadline, "{query} gives {found:?}, not {expected:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
 }
 
 fn produce(broker: &KafkaBroker, topic: &str, records: &[(Option<Vec<u8>>, Option<Vec<u8>>)]) {
@@ -232,14 +174,15 @@ async fn with_a_descriptor(broker: &KafkaBroker, server: &mut Server, client: &C
     shows(&client, types, &[&["id", "bigint"], &["customername", "text"], &["status", "text"]]).await;
 }
 
-async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) -> Registry {
+async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) -> SchemaRegistry {
     let client = server.connect().await;
-    let registry = Registry::start(0);
-    let port = registry.port;
+    let mut registry = SchemaRegistry::start();
+    registry.register("clicks-value", 7, serde_json::json!({"schemaType": "PROTOBUF", "schema": SCHEMA}));
     let source = format!(
         "CREATE TABLE clicks WITH ('connector' = 'kafka', 'topic' = 'clicks', 'properties.bootstrap.servers' = '{}', 'format' = 'protobuf', \
-         'protobuf.schema-registry.url' = 'http://127.0.0.1:{port}')",
-        broker.bootstrap
+         'protobuf.schema-registry.url' = '{}')",
+        broker.bootstrap,
+        registry.url()
     );
     run(&client, &source).await;
     run(&client, "CREATE MATERIALIZED VIEW clicked AS SELECT url, who, COUNT(*) AS c, SUM(n)::bigint AS s FROM clicks GROUP BY url, who")
@@ -247,7 +190,7 @@ async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) -> Registry 
     produce(broker, "clicks", &[(None, Some(click(1, None))), (None, Some(click(2, Some("")))), (None, Some(vec![0, 0, 0, 0, 8, 0]))]);
     let first: &[&[&str]] = &[&["/x", "", "1", "2"], &["/x", "NULL", "1", "1"]];
     shows(&client, "SELECT * FROM clicked ORDER BY who", first).await;
-    drop(registry);
+    registry.stop();
     tokio::task::block_in_place(|| server.kill_and_restart());
     let client = server.connect().await;
     produce(broker, "clicks", &[(None, Some(click(3, Some("a"))))]);
@@ -258,7 +201,7 @@ async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) -> Registry 
     run(&client, &source.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")).await;
     let away = client.batch_execute(&source.replace("clicks WITH", "again WITH")).await.expect_err("nobody says what its columns are");
     assert_eq!(away.code().map(|code| code.code()), Some("08006"));
-    let registry = tokio::task::block_in_place(|| Registry::start(port));
+    registry.restart();
     let all: &[&[&str]] = &[&["/x", "", "1", "2"], &["/x", "a", "1", "3"], &["/x", "NULL", "1", "1"]];
     shows(&client, "SELECT * FROM clicked ORDER BY who", all).await;
     let reason: &[&[&str]] = &[&["schema 8: the registry does not have it"]];

@@ -1,17 +1,9 @@
 //! What suites of whole queries share: statements from files, and views compared with their queries over the wire.
 
 use eddyline_sql_tests::client::rows;
+pub use eddyline_sql_tests::script::statements;
 use std::fmt;
-use std::path::Path;
 use tokio_postgres::Client;
-
-/// The statements of a file, without comments. A quoted text of more than one line is not for such files.
-pub fn statements(file: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
-    lines.join("\n").split(";\n").map(|s| s.trim().trim_end_matches(';').to_string()).filter(|s| !s.is_empty()).collect()
-}
 
 /// Rows that should not be.
 pub struct Differences(Vec<Vec<Option<String>>>);

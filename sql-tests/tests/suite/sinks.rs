@@ -4,6 +4,7 @@
 use super::scripts::Differences;
 use eddyline_connectors::testing::KafkaBroker;
 use eddyline_sql_tests::client::{number, run};
+use eddyline_sql_tests::process::NotReady;
 use eddyline_sql_tests::wait::{until, until_within};
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::collections::{BTreeMap, BTreeSet};
@@ -584,7 +585,7 @@ async fn into_tables_through_kills() {
         server.kill();
         server.options.failpoints = format!("{point}=kill@{}", 2 + round * 3);
         // It may be gone before it is ready.
-        if server.launch().is_ok()
+        if server.launch().inspect_err(NotReady::assert_killed).is_ok()
             && let Ok(connected) = server.try_connect().await
         {
             client = connected;

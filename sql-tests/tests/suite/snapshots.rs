@@ -5,7 +5,6 @@ use eddyline_sql_tests::client::number;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use futures::StreamExt;
-use std::io::{Read, Write};
 use tokio_postgres::{Client, Error};
 
 fn state(error: &Error) -> &str {
@@ -18,15 +17,6 @@ fn too_old(result: Result<impl Sized, Error>, what: &str) {
     assert!(error.as_db_error().is_some_and(|e| e.detail().is_some() && e.hint().is_some()), "{what}: {error:?}");
 }
 
-/// A metric without labels.
-fn metric(server: &Server, name: &str) -> Option<f64> {
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.http_port)).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-}
-
 /// `rows` rows of a kilobyte in `t`, and a view over it.
 async fn fill(client: &Client, rows: i64) {
     client.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT, pad VARCHAR)").await.expect("a table");
@@ -36,7 +26,7 @@ async fn fill(client: &Client, rows: i64) {
 }
 
 async fn nothing_is_pinned(server: &Server) {
-    until("nothing is kept for readers", || async { (metric(server, "eddyline_snapshots")? == 0.0).then_some(()) }).await;
+    until("nothing is kept for readers", || async { (server.metric("eddyline_snapshots")? == 0.0).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +57,7 @@ async fn a_reader_that_is_too_slow_is_told_and_the_rest_goes_on() {
     assert!(slow.next().await.is_some_and(|piece| piece.is_ok()));
 
     nothing_is_pinned(&server).await;
-    assert!(metric(&server, "eddyline_snapshots_too_old_total").is_some_and(|n| n >= 5.0));
+    assert!(server.metric("eddyline_snapshots_too_old_total").is_some_and(|n| n >= 5.0));
     too_old(block.batch_execute("SELECT * FROM v").await, "a block");
     too_old(block.batch_execute("SELECT 1").await, "a block that has failed");
     block.batch_execute("ROLLBACK").await.expect("it ends");
@@ -105,7 +95,7 @@ async fn what_is_kept_for_a_reader_is_bounded() {
         let (writer, server) = (&writer, &server);
         async move {
             writer.batch_execute("UPDATE t SET n = n + 1").await.expect("a megabyte is changed");
-            (metric(server, "eddyline_snapshots_too_old_total")? > 0.0).then_some(())
+            (server.metric("eddyline_snapshots_too_old_total")? > 0.0).then_some(())
         }
     })
     .await;
@@ -137,7 +127,7 @@ async fn a_view_that_lags_behind_a_table_holds_no_changes_in_memory() {
         let ids = format!("generate_series({}, {}) AS s(i)", round % 7, round % 7 + 4);
         let update = "ON CONFLICT (id) DO UPDATE SET n = excluded.n, pad = excluded.pad";
         client.batch_execute(&format!("INSERT INTO t SELECT i, {round}, '{pad}' FROM {ids} {update}")).await.expect("a change");
-        most = most.max(metric(&server, "eddyline_ring_bytes").unwrap_or_default());
+        most = most.max(server.metric("eddyline_ring_bytes").unwrap_or_default());
     }
     client.batch_execute("FLUSH").await.expect("the views have come to the table");
     let same = format!("SELECT (a.c = b.c AND a.s = b.s)::bigint FROM v a, ({both}) b");
@@ -168,4 +158,30 @@ async fn what_others_drop_does_not_concern_a_block() {
         reader.batch_execute("COMMIT").await.expect("its end");
     }
     drops.await.expect("all were dropped");
+}
+
+/// A view that came later has no rows at the epoch of a block, nor may the block go on at another one. Its own definitions it sees.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_stays_at_its_epoch_when_a_view_comes_up() {
+    let server = Server::start(ServerOptions::default());
+    let (reader, other) = (server.connect().await, server.connect().await);
+    reader.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY); INSERT INTO t VALUES (1)").await.expect("a table");
+    reader.batch_execute("BEGIN").await.expect("a block");
+    assert_eq!(number(&reader, "SELECT COUNT(*) FROM t").await, 1);
+    other.batch_execute("CREATE MATERIALIZED VIEW v AS SELECT COUNT(*) AS n FROM t").await.expect("a view");
+    other.batch_execute("INSERT INTO t VALUES (2)").await.expect("a row");
+    assert_eq!(number(&other, "SELECT n FROM v").await, 2);
+    assert_eq!(number(&other, "SELECT COUNT(*) FROM t").await, 2);
+    let Err(error) = reader.batch_execute("SELECT n FROM v").await else { panic!("two epochs in one block") };
+    assert_eq!(state(&error), "40001", "{error:?}");
+    assert!(error.as_db_error().is_some_and(|e| e.message().contains("\"v\"") && e.hint().is_some()), "{error:?}");
+    reader.batch_execute("ROLLBACK").await.expect("its end");
+    reader.batch_execute("BEGIN").await.expect("once more");
+    assert_eq!(number(&reader, "SELECT COUNT(*) FROM t").await, 2);
+    assert_eq!(number(&reader, "SELECT n FROM v").await, 2);
+    other.batch_execute("INSERT INTO t VALUES (3)").await.expect("a row");
+    reader.batch_execute("CREATE MATERIALIZED VIEW w AS SELECT MAX(id) AS n FROM t").await.expect("a view in a block");
+    assert_eq!(number(&reader, "SELECT n FROM w").await, 3);
+    assert_eq!(number(&reader, "SELECT n FROM v").await, 3);
+    reader.batch_execute("COMMIT").await.expect("its end");
 }

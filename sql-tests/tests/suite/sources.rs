@@ -32,7 +32,7 @@ fn put(dir: &Path, file: i64) {
 }
 
 /// A file that shows when it is whole.
-fn put_text(dir: &Path, file: i64, text: String) {
+pub(super) fn put_text(dir: &Path, file: i64, text: String) {
     let hidden = dir.join(format!(".{file:04}.json"));
     std::fs::write(&hidden, text).expect("a file is written");
     std::fs::rename(hidden, dir.join(format!("{file:04}.json"))).expect("a file is renamed");
@@ -204,6 +204,16 @@ async fn a_damaged_column_concerns_those_who_read_it() {
         })
         .await;
     }
+    // A file that was found and is another one now is not read again, though it has as many bytes. What was read of it stays.
+    put_parquet(dir.path(), 0, true);
+    let client = server.connect().await;
+    client.batch_execute("CREATE MATERIALIZED VIEW stuck AS SELECT n FROM p").await.expect("the view is accepted");
+    until("the change is told", || async {
+        let row = client.query_one("SELECT problem FROM eddyline.sources", &[]).await.ok()?;
+        row.get::<_, Option<String>>(0).filter(|p| p.contains("0.parquet\" was changed"))
+    })
+    .await;
+    assert_eq!(numbers(&client, "SELECT x, s FROM ns").await, Some(all(4)[..2].to_vec()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,8 @@
 //! Jobs that stop, and what must be in a checkpoint nevertheless: the rows of a table whose own job failed, and what a sink makes
-//! of rows that it has not come to.
+//! of rows that it has not come to. What a job is at has one name.
 
-use eddyline_sql_tests::client::{number, run};
+use super::sinks::lines;
+use eddyline_sql_tests::client::{number, rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::path::Path;
@@ -176,5 +177,60 @@ async fn a_standing_sink_goes_on_as_after_a_restart() {
     for restarts in [false, true] {
         assert_eq!(standing("reject", "stop", restarts).await, "stopped", "restarts: {restarts}");
         assert_eq!(standing("stop", "reject", restarts).await, "sent", "restarts: {restarts}");
+    }
+}
+
+/// What a job is at, as `eddyline.jobs`, SHOW JOBS and EXPLAIN ANALYZE have it.
+async fn shown_states(client: &Client, job: &str) -> [Option<String>; 3] {
+    let listed = rows(client, "SHOW JOBS").await.into_iter().find(|row| row[0].as_deref() == Some(job)).and_then(|row| row[1].clone());
+    let explained = rows(client, &format!("EXPLAIN ANALYZE JOB {job}")).await.swap_remove(0).swap_remove(0);
+    let explained = explained.and_then(|line| Some(line.strip_prefix(&format!("Job {job}: "))?.split(" epoch=").next()?.to_string()));
+    [state_of(client, job).await, listed, explained]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_has_one_name_wherever_it_is_shown() {
+    let (folder, out) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (sent, away) = (out.path().join("sent"), out.path().join("away"));
+    let server = Server::start(ServerOptions { checkpoint_interval: "50ms", ..Default::default() });
+    let client = server.connect().await;
+    let source = format!(
+        "CREATE SOURCE s (id INT, b INT) WITH (connector = 'filesystem', path = '{}', source.monitor-interval = '10 ms') FORMAT PLAIN ENCODE JSON",
+        folder.path().display()
+    );
+    let retries = format!(
+        "CREATE SINK sending AS SELECT id FROM s WITH (connector = 'filesystem', path = '{}', sink.rolling-policy.rollover-interval = '20 ms') \
+         FORMAT PLAIN ENCODE JSON",
+        sent.display()
+    );
+    for statement in [
+        source.as_str(),
+        "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM s",
+        "CREATE MATERIALIZED VIEW staying AS SELECT id FROM s",
+        "CREATE MATERIALIZED VIEW halted AS SELECT id, 100 / b AS q FROM s WITH (on_error = 'stop')",
+        "CREATE SINK filled AS SELECT id FROM s WITH (connector = 'blackhole', sink.log-size = '1')",
+        "CREATE SINK held AS SELECT id FROM s WITH (connector = 'blackhole')",
+        retries.as_str(),
+        "ALTER MATERIALIZED VIEW staying PAUSE",
+        "ALTER JOB filled PAUSE",
+        "ALTER JOB held PAUSE",
+    ] {
+        run(&client, statement).await;
+    }
+    add(folder.path(), "a", r#"{"id": 1, "b": 1}"#);
+    until("the row is sent", || async { (lines(&sent).len() == 1).then_some(()) }).await;
+    std::fs::rename(&sent, &away).expect("the folder moves");
+    std::fs::write(&sent, "").expect("a file in its place");
+    add(folder.path(), "b", r#"{"id": 2, "b": 0}"#);
+    for (job, state) in [
+        ("counted", "running"),
+        ("staying", "paused"),
+        ("halted", "stopped"),
+        ("filled", "waiting for the sink"),
+        ("held", "paused"),
+        ("sending", "retrying"),
+    ] {
+        until(state, || async { state_of(&client, job).await.filter(|found| found == state) }).await;
+        assert_eq!(shown_states(&client, job).await, [(); 3].map(|()| Some(state.to_string())), "{job}");
     }
 }

@@ -66,6 +66,20 @@ fn no_dependency_is_overlooked() {
     assert_eq!(dependencies(&manifest.parse().unwrap()), ["e", "a", "c", "f"].map(str::to_string));
 }
 
+/// The profile `dist` inherits what `release` says of single packages, so it says of each of them what counts there.
+#[test]
+fn what_is_given_away_is_optimised() {
+    let of_tests = ["eddyline-sql-tests", "proptest", "s3s", "s3s-fs", "similar", "sqllogictest", "tokio-postgres"];
+    let manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let level = |profile: &str, package: &str| manifest["profile"][profile]["package"].get(package)?.get("opt-level")?.as_integer();
+    for package in manifest["profile"]["release"]["package"].as_table().unwrap().keys() {
+        let is_slow = level("release", package).is_some_and(|level| level < 2);
+        if is_slow && !of_tests.contains(&package.as_str()) {
+            assert_eq!(level("dist", package), Some(3), "{package}");
+        }
+    }
+}
+
 /// The executor may see the planner's plan as data and its functions, nothing of parsing or binding.
 #[test]
 fn the_executor_sees_only_the_plan() {

@@ -12,8 +12,8 @@ pub trait SlotCodec {
     fn encode(&self, slot: u32, out: &mut Vec<u8>);
     /// Replaces the value of an empty slot by a stored one.
     fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<()>;
-    /// Empties the slot.
-    fn clear(&mut self, slot: u32);
+    /// Empties the slot, which has still its key.
+    fn clear(&mut self, slot: u32, key: &[u8]);
     /// May the slot leave memory? Something else that is in memory may refer to it.
     fn may_leave(&self, _slot: u32) -> bool {
         true

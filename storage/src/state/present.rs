@@ -29,7 +29,7 @@ impl SlotCodec for Present {
         if bytes == [VERSION] { Ok(()) } else { Err(SqlError::corrupt("a stored span of time has an unknown version")) }
     }
 
-    fn clear(&mut self, slot: u32) {
+    fn clear(&mut self, slot: u32, _key: &[u8]) {
         self.0[slot as usize] = false;
     }
 

@@ -10,8 +10,6 @@
 mod residency;
 mod stored;
 
-pub(super) use stored::successor;
-
 use super::budget::Allotment;
 use super::codec::SlotCodec;
 use super::expiry::{END_BYTES, Expiry, end_of, end_prefix};
@@ -419,7 +417,7 @@ impl StateTable {
     /// Removes the key. The slot is empty from here on and may be given to another key by the next `intern`.
     pub fn remove(&mut self, slot: u32, codec: &mut dyn SlotCodec) {
         debug_assert!(self.is_live(slot), "only a live slot can be removed");
-        codec.clear(slot);
+        codec.clear(slot, self.keys.get(slot));
         self.leave_orders(slot);
         if self.flags[slot as usize] & STORED == 0 {
             return self.release(slot);

@@ -127,7 +127,7 @@ impl SlotCodec for Counts {
         Ok(())
     }
 
-    fn clear(&mut self, slot: u32) {
+    fn clear(&mut self, slot: u32, _key: &[u8]) {
         self.0[slot as usize] = 0;
     }
 

@@ -206,7 +206,7 @@ impl SlotCodec for Moments {
         Ok(())
     }
 
-    fn clear(&mut self, slot: u32) {
+    fn clear(&mut self, slot: u32, _key: &[u8]) {
         self.0[slot as usize] = NEVER;
     }
 

@@ -115,8 +115,8 @@ impl<'a> Reader<'a> {
             }
             Type::Date => Native::Days(self.long()?),
             Type::TimeOfDay { per_second } => Native::TimeOfDay(self.micros(*per_second)?),
-            Type::Instant { per_second } => Native::Instant(self.micros(*per_second)?),
-            Type::Decimal { scale, size } => {
+            Type::Instant { per_second, .. } => Native::Instant(self.micros(*per_second)?),
+            Type::Decimal { scale, size, .. } => {
                 let bytes = match size {
                     Some(size) => self.take(*size)?,
                     None => self.sized()?,

@@ -23,11 +23,14 @@ pub enum Type {
     TimeOfDay {
         per_second: i64,
     },
+    /// `is_local`: of no zone.
     Instant {
         per_second: i64,
+        is_local: bool,
     },
     /// Bytes, or so many of them, that are an unscaled number.
     Decimal {
+        precision: Option<u64>,
         scale: i8,
         size: Option<usize>,
     },
@@ -42,31 +45,45 @@ pub enum Type {
 #[derive(Debug)]
 pub struct Schema {
     types: Vec<Type>,
-    root: TypeId,
+    pub root: TypeId,
+    /// See `Parser`.
+    names: HashMap<String, TypeId>,
 }
 
 /// Nesting of a schema's text.
 const DEPTH_MAX: usize = 64;
 
 impl Schema {
-    pub fn parse(text: &str) -> Result<Schema, String> {
-        let json: Value = serde_json::from_str(text).map_err(|e| format!("not a schema: {e}"))?;
+    /// `imported`: names and texts of the schemas whose types this one names, each behind what it needs.
+    pub fn parse(text: &str, imported: &[(String, String)]) -> Result<Schema, String> {
         let mut parser = Parser { types: Vec::new(), names: HashMap::new() };
-        let root = parser.parse(&json, "", 0)?;
-        Ok(Schema { types: parser.types, root })
+        for (name, text) in imported {
+            parser.parse_text(text).map_err(|why| format!("{name}, which it refers to: {why}"))?;
+        }
+        let root = parser.parse_text(text)?;
+        Ok(Schema { types: parser.types, root, names: parser.names })
     }
 
     /// The schema that Flink derives from columns.
     pub fn of_columns<'a>(columns: impl Iterator<Item = &'a PayloadColumn>) -> SqlResult<Schema> {
-        let mut schema = Schema { types: Vec::new(), root: 0 };
-        let fields = columns.map(|c| Ok((c.external_name.clone(), schema.add_column(&c.external_name, &c.ty, c.nullable)?)));
+        let mut schema = Schema { types: Vec::new(), root: 0, names: HashMap::new() };
+        let fields = columns.map(|c| Ok((c.external_name.clone(), schema.add_column(&c.external_name, &c.ty, c.nullable && !c.is_key)?)));
         let fields = fields.collect::<SqlResult<Vec<_>>>()?;
         schema.root = schema.add(Type::Record(fields));
         Ok(schema)
     }
 
-    pub fn root(&self) -> &Type {
-        &self.types[self.root]
+    /// Those of the record, which the schema must be of.
+    pub fn fields(&self) -> Result<&[(String, TypeId)], String> {
+        match &self.types[self.root] {
+            Type::Record(fields) => Ok(fields),
+            _ => Err("the Avro schema is not of a record".to_string()),
+        }
+    }
+
+    /// What the schema calls a type, for messages.
+    pub fn name(&self, id: TypeId) -> &str {
+        self.names.iter().find(|(_, named)| **named == id).map_or("", |(name, _)| name.as_str())
     }
 
     pub fn get(&self, id: TypeId) -> &Type {
@@ -89,8 +106,9 @@ impl Schema {
             SqlType::Bytes => Type::Bytes,
             SqlType::Date => Type::Date,
             SqlType::Time => Type::TimeOfDay { per_second: 1_000 },
-            SqlType::Timestamp | SqlType::TimestampTz => Type::Instant { per_second: 1_000 },
-            SqlType::Decimal { scale, .. } => Type::Decimal { scale: *scale, size: None },
+            SqlType::Timestamp => Type::Instant { per_second: 1_000, is_local: true },
+            SqlType::TimestampTz => Type::Instant { per_second: 1_000, is_local: false },
+            SqlType::Decimal { precision, scale } => Type::Decimal { precision: Some(u64::from(*precision)), scale: *scale, size: None },
             SqlType::Array(item) => Type::Array(self.add_column(name, item, true)?),
             SqlType::Map(key, value) if **key == SqlType::Text => Type::Map(self.add_column(name, value, true)?),
             SqlType::Struct(fields) => {
@@ -123,6 +141,11 @@ impl Parser {
         self.types.len() - 1
     }
 
+    fn parse_text(&mut self, text: &str) -> Result<TypeId, String> {
+        let json: Value = serde_json::from_str(text).map_err(|e| format!("not a schema: {e}"))?;
+        self.parse(&json, "", 0)
+    }
+
     fn parse(&mut self, json: &Value, namespace: &str, depth: usize) -> Result<TypeId, String> {
         if depth > DEPTH_MAX {
             return Err("nested too deep".to_string());
@@ -145,11 +168,7 @@ impl Parser {
                     }
                     "fixed" => {
                         let size = json["size"].as_u64().ok_or("a fixed without size")? as usize;
-                        let ty = if logical(json) == "decimal" {
-                            Type::Decimal { scale: scale(json)?, size: Some(size) }
-                        } else {
-                            Type::Fixed(size)
-                        };
+                        let ty = if logical(json) == "decimal" { decimal(json, Some(size))? } else { Type::Fixed(size) };
                         self.define(json, namespace, ty)
                     }
                     "array" => {
@@ -224,27 +243,32 @@ fn logical(json: &Value) -> &str {
     json["logicalType"].as_str().unwrap_or("")
 }
 
-fn scale(json: &Value) -> Result<i8, String> {
+fn decimal(json: &Value, size: Option<usize>) -> Result<Type, String> {
     let scale = json.get("scale").map_or(Some(0), Value::as_i64).ok_or("a decimal's scale is no number")?;
-    i8::try_from(scale).map_err(|_| format!("a decimal of scale {scale}"))
+    let scale = i8::try_from(scale).map_err(|_| format!("a decimal of scale {scale}"))?;
+    Ok(Type::Decimal { precision: json["precision"].as_u64(), scale, size })
 }
 
 /// What a primitive with a logical type means; one that is not known means nothing.
 fn logical_type(primitive: &str, json: &Value) -> Result<Option<Type>, String> {
+    let instant = |per_second: i64, is_local: bool| Some(Type::Instant { per_second, is_local });
     Ok(match (primitive, logical(json)) {
         ("int", "date") => Some(Type::Date),
         ("int", "time-millis") => Some(Type::TimeOfDay { per_second: 1_000 }),
         ("long", "time-micros") => Some(Type::TimeOfDay { per_second: 1_000_000 }),
-        ("long", "timestamp-millis" | "local-timestamp-millis") => Some(Type::Instant { per_second: 1_000 }),
-        ("long", "timestamp-micros" | "local-timestamp-micros") => Some(Type::Instant { per_second: 1_000_000 }),
-        ("long", "timestamp-nanos" | "local-timestamp-nanos") => Some(Type::Instant { per_second: 1_000_000_000 }),
-        ("bytes", "decimal") => Some(Type::Decimal { scale: scale(json)?, size: None }),
+        ("long", "timestamp-millis") => instant(1_000, false),
+        ("long", "timestamp-micros") => instant(1_000_000, false),
+        ("long", "timestamp-nanos") => instant(1_000_000_000, false),
+        ("long", "local-timestamp-millis") => instant(1_000, true),
+        ("long", "local-timestamp-micros") => instant(1_000_000, true),
+        ("long", "local-timestamp-nanos") => instant(1_000_000_000, true),
+        ("bytes", "decimal") => Some(decimal(json, None)?),
         _ => match json["connect.name"].as_str() {
-            // Debezium's own, which Avro's list lacks.
+            // Debezium's own, which Avro's list lacks. It has texts for times with a zone.
             Some("io.debezium.time.Date") => Some(Type::Date),
-            Some("io.debezium.time.Timestamp") => Some(Type::Instant { per_second: 1_000 }),
-            Some("io.debezium.time.MicroTimestamp") => Some(Type::Instant { per_second: 1_000_000 }),
-            Some("io.debezium.time.NanoTimestamp") => Some(Type::Instant { per_second: 1_000_000_000 }),
+            Some("io.debezium.time.Timestamp") => instant(1_000, true),
+            Some("io.debezium.time.MicroTimestamp") => instant(1_000_000, true),
+            Some("io.debezium.time.NanoTimestamp") => instant(1_000_000_000, true),
             _ => None,
         },
     })

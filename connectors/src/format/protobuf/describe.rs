@@ -1,10 +1,11 @@
 //! What a CREATE must know before it is planned: the descriptor's content, so that nothing depends on the file afterwards, and
-//! the columns of a message type where none are declared. Here, and only here, files and the registry are asked for them.
+//! the columns of a message type where none are declared.
 
 use super::plan::{Value, well_known};
 use super::schema::{Field, Label, MessageId, Scalar, Schema, Type};
 use super::{declared_only, invalid, registered};
-use crate::format::registry::{Registry, base64};
+use crate::format::describe::{Description, Walk, newest};
+use crate::format::registry::base64;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, options};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -12,15 +13,7 @@ use std::io::Read;
 /// A descriptor set, which the catalog keeps.
 const DESCRIPTOR_BYTES_MAX: u64 = 4 << 20;
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Description {
-    /// Options that the statement has beside those it says.
-    pub options: BTreeMap<String, String>,
-    /// Empty unless they were asked for.
-    pub columns: Vec<(String, SqlType)>,
-}
-
-/// Of canonical options. Blocks; 08006 while a registry is away, which is given some ten seconds for each schema that it is asked for.
+/// Of canonical options. Blocks where a registry is asked.
 pub fn describe(options: &BTreeMap<String, String>, wants_columns: bool) -> Result<Description> {
     let mut description = Description::default();
     let mut all = options.clone();
@@ -65,55 +58,26 @@ fn read(path: &str) -> Result<Vec<u8>> {
 
 /// The newest schema of the topic's values.
 fn of_registry(options: &BTreeMap<String, String>) -> Result<(Schema, MessageId)> {
-    let of_topic = || options.get(options::TOPIC).map(|topic| format!("{topic}-value"));
-    let subject = options.get(options::PROTOBUF_SUBJECT).cloned().or_else(of_topic).unwrap_or_default();
-    let unusable = |why: String| {
-        SqlError::new(SqlState::UNDEFINED_OBJECT, format!("the columns cannot be taken from subject \"{subject}\" of the registry: {why}"))
-            .with_hint(format!("Declare the columns, or name another subject with {}.", options::PROTOBUF_SUBJECT))
-    };
-    let schema = registered(Registry::new(options, "protobuf")?.newest(&subject)?).map_err(unusable)?;
-    let message = match options.get(options::PROTOBUF_MESSAGE) {
-        Some(name) => schema.find(Some(name)),
-        // As a record that names no other: the file's first.
-        None => schema.at_path(&[0]),
-    };
-    let message = message.map_err(unusable)?;
-    Ok((schema, message))
-}
-
-/// What may follow from a message type that says nothing of columns: messages that are used twice are there twice.
-const DEPTH_MAX: usize = 64;
-const FIELDS_MAX: usize = 10_000;
-
-/// On the way through a message type: the messages around a field, and how many fields there were.
-#[derive(Default)]
-struct Walk {
-    around: Vec<MessageId>,
-    fields: usize,
+    newest(options, "protobuf", |schema| {
+        let schema = registered(schema)?;
+        let message = match options.get(options::PROTOBUF_MESSAGE) {
+            Some(name) => schema.find(Some(name))?,
+            // As a record that names no other: the file's first.
+            None => schema.at_path(&[0])?,
+        };
+        Ok((schema, message))
+    })
 }
 
 fn columns(schema: &Schema, id: MessageId, walk: &mut Walk) -> Result<Vec<(String, SqlType)>, String> {
     let message = schema.message(id);
-    if walk.around.contains(&id) {
-        return Err(format!("a column of message {}, which holds itself, is not supported", message.name));
-    }
-    walk.fields += message.fields.len();
-    if walk.around.len() >= DEPTH_MAX || walk.fields > FIELDS_MAX {
-        return Err(format!(
-            "message {} has more than {FIELDS_MAX} fields, or messages in each other more than {DEPTH_MAX} deep",
-            message.name
-        ));
-    }
-    walk.around.push(id);
-    let typed = |field: &Field, walk: &mut Walk| {
-        let ty = column(schema, field, walk).map_err(|why| format!("field {}: {why}", field.name))?;
-        let is_outermost = walk.around.len() == 1;
-        // Fields of rows are folded, as declared ones are; a column's spelling is kept for the record.
-        Ok::<_, String>((if is_outermost { field.name.clone() } else { field.name.to_lowercase() }, ty))
-    };
-    let columns = message.fields.iter().map(|field| typed(field, walk)).collect();
-    walk.around.pop();
-    columns
+    walk.within(id, message.fields.len(), ("message", &message.name), |walk| {
+        let typed = |field: &Field| {
+            let ty = column(schema, field, walk).map_err(|why| format!("field {}: {why}", field.name))?;
+            Ok::<_, String>((walk.name(&field.name), ty))
+        };
+        message.fields.iter().map(typed).collect()
+    })
 }
 
 fn column(schema: &Schema, field: &Field, walk: &mut Walk) -> Result<SqlType, String> {

@@ -1,14 +1,13 @@
 //! Tests of the Protocol Buffers decoder. The descriptors in `tests/` were written by protoc from the files beside them, and the
 //! long records by Google's library.
 
-use super::super::testing::{changes, column, decoder, finished};
+use super::super::testing::{RegistryAnswers, changes, column, decoder, finished};
 use super::super::{PayloadColumn, Record};
 use super::{describe, source};
 use crate::format::registry::base64;
 use eddyline_common::SqlType::{self, *};
 use eddyline_common::options;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 
 const ORDER: &[u8] = include_bytes!("tests/order.pb");
 const ORDER_TEXT: &str = include_str!("tests/order.proto");
@@ -453,45 +452,23 @@ fn source_text_says_what_its_descriptor_says() {
     }
 }
 
-/// A registry that answers each path it knows, until it is asked for `/stop`.
-fn registry(answers: &'static [(&'static str, &'static str)]) -> (String, std::thread::JoinHandle<Vec<String>>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let serving = std::thread::spawn(move || {
-        let mut asked = Vec::new();
-        loop {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 4096];
-            let len = stream.read(&mut request).unwrap();
-            let path = String::from_utf8_lossy(&request[..len]).split(' ').nth(1).unwrap_or("/stop").to_string();
-            if path == "/stop" {
-                return asked;
-            }
-            let (status, body) = match answers.iter().find(|(known, _)| *known == path) {
-                Some((_, body)) => ("200 OK", body.replace("ORDER", &serde_json::json!(ORDER_TEXT).to_string())),
-                None => ("404 Not Found", String::new()),
-            };
-            let body = body.replace("MONEY", &serde_json::json!(MONEY_TEXT).to_string());
-            write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-            asked.push(path);
-        }
-    });
-    (url, serving)
+fn answers() -> Vec<(&'static str, String)> {
+    let references = serde_json::json!([{"name": "money.proto", "subject": "money", "version": 2}]);
+    let order = serde_json::json!({"schemaType": "PROTOBUF", "schema": ORDER_TEXT, "references": references}).to_string();
+    let money = serde_json::json!({"subject": "money", "version": 2, "id": 3, "schemaType": "PROTOBUF", "schema": MONEY_TEXT}).to_string();
+    vec![
+        ("/schemas/ids/7", order.clone()),
+        ("/subjects/money/versions/2", money),
+        ("/subjects/orders-value/versions/latest", order),
+        ("/schemas/ids/8", r#"{"schema":"\"int\""}"#.to_string()),
+        ("/schemas/ids/10", r#"{"schemaType":"PROTOBUF","schema":"message M {"}"#.to_string()),
+    ]
 }
-
-const ORDER_ANSWER: &str =
-    r#"{"schemaType":"PROTOBUF","schema":ORDER,"references":[{"name":"money.proto","subject":"money","version":2}]}"#;
-const ANSWERS: &[(&str, &str)] = &[
-    ("/schemas/ids/7", ORDER_ANSWER),
-    ("/subjects/money/versions/2", r#"{"subject":"money","version":2,"id":3,"schemaType":"PROTOBUF","schema":MONEY}"#),
-    ("/subjects/orders-value/versions/latest", ORDER_ANSWER),
-    ("/schemas/ids/8", r#"{"schema":"\"int\""}"#),
-    ("/schemas/ids/10", r#"{"schemaType":"PROTOBUF","schema":"message M {"}"#),
-];
 
 #[test]
 fn records_that_name_their_schema() {
-    let (url, serving) = registry(ANSWERS);
+    let registry = RegistryAnswers::start(answers());
+    let url = registry.url.clone();
     let options = |message: &str| {
         let mut options = vec![("format", "protobuf".to_string()), (options::REGISTRY_URL, url.clone()), (options::TOPIC, "orders".into())];
         if !message.is_empty() {
@@ -532,10 +509,9 @@ fn records_that_name_their_schema() {
     expected.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(found, expected);
     let mut elsewhere = options("");
-    elsewhere.push((options::PROTOBUF_SUBJECT, "a b".to_string()));
+    elsewhere.push((options::REGISTRY_SUBJECT, "a b".to_string()));
     assert!(described(&elsewhere).unwrap_err().contains("subject \"a b\" of the registry: the registry does not have it"));
-    write!(std::net::TcpStream::connect(url.trim_start_matches("http://")).unwrap(), "GET /stop HTTP/1.1\r\n\r\n").unwrap();
-    let asked = serving.join().unwrap();
+    let asked = registry.stop();
     assert!(asked.contains(&"/subjects/a%20b/versions/latest".to_string()), "{asked:?}");
     // Nobody listens any more: that is trouble, and not the record's.
     let away = push(&options(""), &columns(), &named(7, &[0], &[])).unwrap_err();

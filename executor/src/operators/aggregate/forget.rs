@@ -65,7 +65,7 @@ impl Aggregate {
     pub(super) fn ignore_missing(&mut self, slots: &[u32], weights: &mut [i64], ctx: &mut StepContext) -> Result<()> {
         for (slot, _) in slots.iter().zip(weights.iter()).filter(|(_, weight)| **weight <= 0) {
             self.gone.push(self.table.key(*slot), self.table.shard(*slot));
-            self.values.clear(*slot);
+            self.values.clear(*slot, self.table.key(*slot));
         }
         let missing: Vec<usize> = (0..slots.len()).filter(|at| weights[*at] < 0).collect();
         let of_missing: Vec<u32> = missing.iter().map(|at| slots[*at]).collect();

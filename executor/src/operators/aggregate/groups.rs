@@ -82,7 +82,7 @@ impl SlotCodec for GroupValues {
         if bytes.is_empty() { Ok(()) } else { Err(SqlError::corrupt("a stored group is longer than its calls")) }
     }
 
-    fn clear(&mut self, slot: u32) {
+    fn clear(&mut self, slot: u32, _key: &[u8]) {
         self.weights[slot as usize] = 0;
         self.parts_mut().for_each(|part| part.clear(slot));
     }

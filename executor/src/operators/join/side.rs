@@ -58,7 +58,7 @@ impl Side {
         let shape = RowShape {
             marks: spec.marks,
             expiry: spec.windowed,
-            ordered: spec.time.is_some(),
+            ordered: false,
             retention_micros: spec.time.map(|(_, step)| step),
             ttl: spec.ttl.map(RowTtl::Rows),
         };

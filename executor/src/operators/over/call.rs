@@ -4,13 +4,16 @@
 //!
 //! What counts from the partition's first row on is carried from piece to piece in a `State`.
 
-use super::frame::{Frames, is_running};
+use super::counted::Counted;
+use super::frame::{Frames, is_running, rows_max};
+use super::gathered::{Aggregate, Gathered, argument};
+use super::list::List;
 use super::piece::Piece;
-use crate::accumulators::{self, Accumulator, Output, Updates};
+use super::{COMPUTED_ROWS, LISTED_VALUES};
+use crate::accumulators::Output;
 use crate::expr::literal_column;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, UInt32Array};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::{concat, nullif, take};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, UInt32Array};
+use arrow::compute::{concat, take};
 use arrow::datatypes::SchemaRef;
 use eddyline_common::key::{KeyCodec, KeyRows};
 use eddyline_common::{Result, SqlError};
@@ -38,27 +41,27 @@ enum Kind {
         argument: usize,
         offset: i64,
         default: Option<ArrayRef>,
+        ignore_nulls: bool,
     },
     Nth {
         argument: usize,
         n: i64,
+        ignore_nulls: bool,
     },
     /// MIN or MAX over a frame that rows leave.
     Extreme {
         call: AggregateCall,
         codec: KeyCodec,
     },
-    Aggregate {
-        call: AggregateCall,
-    },
+    Aggregate(Aggregate),
+    List(List),
 }
 
 /// What one function carries from piece to piece.
 #[derive(Default)]
 pub(super) struct State {
-    /// Slot 0 is the frame's; others are results to be read.
-    accumulator: Option<Box<dyn Accumulator>>,
-    /// The positions that slot 0 has, as a frame.
+    gathered: Option<Gathered>,
+    /// The positions that are gathered, as a frame.
     held: (usize, usize),
     /// The partition's n-th value.
     nth: Option<ArrayRef>,
@@ -83,36 +86,46 @@ impl Call {
             OverFunction::PercentRank => Kind::PercentRank,
             OverFunction::CumeDist => Kind::CumeDist,
             OverFunction::Ntile { buckets } => Kind::Ntile((*buckets).max(1)),
-            OverFunction::Lag { argument, offset, default } => {
+            OverFunction::Lag { argument, offset, default, ignore_nulls } => {
                 field(*argument)?;
                 let default = literal_column(&default.ty, std::iter::once(default))?;
-                Kind::Lag { argument: *argument, offset: *offset, default: Some(default).filter(|d| d.null_count() == 0) }
+                let default = Some(default).filter(|d| d.null_count() == 0);
+                Kind::Lag { argument: *argument, offset: *offset, default, ignore_nulls: *ignore_nulls }
             }
-            OverFunction::NthValue { argument, n } => {
+            OverFunction::NthValue { argument, n, ignore_nulls } => {
                 field(*argument)?;
-                Kind::Nth { argument: *argument, n: *n }
+                Kind::Nth { argument: *argument, n: *n, ignore_nulls: *ignore_nulls }
             }
-            OverFunction::Aggregate(aggregate) => {
-                aggregate.argument.iter().chain(&aggregate.filter).try_for_each(|c| field(*c).map(drop))?;
-                let ty = aggregate.argument.map_or(arrow::datatypes::DataType::Boolean, |c| input.field(c).data_type().clone());
-                accumulators::create(aggregate, &ty)?;
-                match aggregate.function {
-                    AggregateFunction::Min | AggregateFunction::Max if !running => {
-                        Kind::Extreme { call: aggregate.clone(), codec: KeyCodec::new(vec![ty])? }
-                    }
-                    _ => Kind::Aggregate { call: aggregate.clone() },
-                }
+            OverFunction::Aggregate(call) => {
+                call.argument.iter().chain(&call.filter).try_for_each(|c| field(*c).map(drop))?;
+                Self::aggregate(call, running, input)?
             }
         };
         Ok(Call { kind, frame: call.frame, running })
     }
 
-    pub(super) fn start(&self, input: &SchemaRef) -> Result<State> {
-        let Kind::Aggregate { call } = &self.kind else { return Ok(State::default()) };
-        let ty = call.argument.map_or(arrow::datatypes::DataType::Boolean, |c| input.field(c).data_type().clone());
-        let mut accumulator = accumulators::create(call, &ty)?;
-        accumulator.reserve(1);
-        Ok(State { accumulator: Some(accumulator), ..State::default() })
+    fn aggregate(call: &AggregateCall, running: bool, input: &SchemaRef) -> Result<Kind> {
+        use AggregateFunction::*;
+        if let (ArrayAgg | StringAgg, Some(argument)) = (call.function, call.argument) {
+            return Ok(Kind::List(List::new(call, input.field(argument).data_type())?));
+        }
+        let aggregate = Aggregate::new(call, input)?;
+        Ok(match call.function {
+            Min | Max if !running => Kind::Extreme { call: call.clone(), codec: KeyCodec::new(vec![aggregate.ty().clone()])? },
+            _ => Kind::Aggregate(aggregate),
+        })
+    }
+
+    pub(super) fn start(&self) -> Result<State> {
+        let Kind::Aggregate(aggregate) = &self.kind else { return Ok(State::default()) };
+        Ok(State { gathered: Some(aggregate.start()?), ..State::default() })
+    }
+
+    /// How many results may be computed at once: lists are as long as their frames.
+    pub(super) fn results_max(&self, piece: &Piece) -> usize {
+        let Kind::List(_) = &self.kind else { return COMPUTED_ROWS };
+        let values = rows_max(self.frame).map_or(piece.len(), |rows| piece.len().min(rows as usize));
+        (LISTED_VALUES / values.max(1)).clamp(1, COMPUTED_ROWS)
     }
 
     /// Whether it is counted how many rows, or groups of peers, are before a row.
@@ -132,13 +145,16 @@ impl Call {
             Kind::PercentRank => floats(&|at| if rows <= 1 { 0.0 } else { piece.peers(at).0 as f64 / (rows - 1) as f64 }),
             Kind::CumeDist => floats(&|at| piece.peers(at).1 as f64 / rows as f64),
             Kind::Ntile(buckets) => ints(&|at| bucket(at as u64, rows, *buckets as u64)),
-            Kind::Lag { argument, offset, default } => {
-                let place = |at: usize| usize::try_from((at as i64).checked_sub(*offset)?).ok().filter(|to| *to < piece.len());
-                picked(piece, &piece.buffer.columns[*argument], default.as_ref(), at.map(place).map(|to| to.map_or(Pick::Other, Pick::At)))?
+            Kind::Lag { argument, offset, default, ignore_nulls } => {
+                let column = &piece.buffer.columns[*argument];
+                let counted = ignore_nulls.then(|| Counted::new(piece, column, None, true));
+                let pick = |at: usize| shifted(piece, counted.as_ref(), at, *offset).map_or(Pick::Other, Pick::Row);
+                picked(column, default.as_ref(), at.map(pick))?
             }
-            Kind::Nth { argument, n } => self.nth(state, piece, at, base, *argument, *n)?,
+            Kind::Nth { argument, n, ignore_nulls } => self.nth(state, piece, at, base, (*argument, *n, *ignore_nulls))?,
             Kind::Extreme { call, codec } => self.extremes(piece, at, call, codec)?,
-            Kind::Aggregate { call } => return self.aggregates(state, piece, at, call),
+            Kind::Aggregate(aggregate) => return self.aggregates(state, piece, at, aggregate),
+            Kind::List(list) => list.results(piece, Frames::new(self.frame, piece), at)?,
         }))
     }
 
@@ -148,12 +164,12 @@ impl Call {
             return Ok(());
         }
         match &self.kind {
-            Kind::Nth { argument, n } => note_nth(state, piece, base, *argument, *n),
-            Kind::Aggregate { call } => {
+            Kind::Nth { argument, n, .. } => note_nth(state, piece, base, *argument, *n),
+            Kind::Aggregate(aggregate) => {
                 let end = Frames::new(self.frame, piece).of(at.end - 1).1;
-                let State { accumulator: Some(accumulator), held, .. } = state else { return Ok(()) };
-                let values = values_of(piece, call, held.1..end)?;
-                add(accumulator.as_mut(), &values, 0..values.len(), 1);
+                let State { gathered: Some(gathered), held, .. } = state else { return Ok(()) };
+                let values = aggregate.values(piece, held.1..end)?;
+                gathered.add(&values, 0..values.len(), 1);
                 held.1 = held.1.max(end);
                 Ok(())
             }
@@ -161,29 +177,31 @@ impl Call {
         }
     }
 
-    fn nth(&self, state: &mut State, piece: &Piece, at: Range<usize>, base: Base, argument: usize, n: i64) -> Result<ArrayRef> {
+    /// `what`: the argument, which of the frame's rows, and whether nulls are ignored.
+    fn nth(&self, state: &mut State, piece: &Piece, at: Range<usize>, base: Base, what: (usize, i64, bool)) -> Result<ArrayRef> {
+        let (argument, n, ignore_nulls) = what;
         if self.running {
             note_nth(state, piece, base, argument, n)?;
         }
         let column = &piece.buffer.columns[argument];
+        let counted = ignore_nulls.then(|| Counted::new(piece, column, None, true));
         let mut frames = Frames::new(self.frame, piece);
         let distance = n.unsigned_abs() as usize;
         let picks = at.map(|at| {
             let (from, to) = frames.of(at);
-            match n {
-                _ if self.running && base.rows + to as u64 >= n as u64 => Pick::Other,
-                _ if self.running => Pick::Nothing,
-                1.. if distance <= to - from => Pick::At(from + distance - 1),
-                i64::MIN..=-1 if distance <= to - from => Pick::At(to - distance),
-                _ => Pick::Nothing,
+            if self.running {
+                return if base.rows + to as u64 >= n as u64 { Pick::Other } else { Pick::Nothing };
             }
+            let rows = between(piece, counted.as_ref(), from, to);
+            let place = if n > 0 { distance.checked_sub(1) } else { rows.len().checked_sub(distance) };
+            place.and_then(|place| rows.get(place)).map_or(Pick::Nothing, |row| Pick::Row(*row))
         });
-        picked(piece, column, state.nth.as_ref(), picks)
+        picked(column, state.nth.as_ref(), picks)
     }
 
     /// The least or greatest values of frames: of those in the frame only what nothing later is better than, best first.
     fn extremes(&self, piece: &Piece, at: Range<usize>, call: &AggregateCall, codec: &KeyCodec) -> Result<ArrayRef> {
-        let values = values_of(piece, call, 0..piece.len())?;
+        let values = argument(piece, call, 0..piece.len())?;
         let mut keys = KeyRows::default();
         codec.encode(std::slice::from_ref(&values), values.len(), &mut keys);
         let max = call.function == AggregateFunction::Max;
@@ -212,37 +230,36 @@ impl Call {
         Ok(take(&values, &picks, None)?)
     }
 
-    fn aggregates(&self, state: &mut State, piece: &Piece, at: Range<usize>, call: &AggregateCall) -> Result<Output> {
-        let State { accumulator: Some(accumulator), held, .. } = state else {
+    fn aggregates(&self, state: &mut State, piece: &Piece, at: Range<usize>, aggregate: &Aggregate) -> Result<Output> {
+        let State { gathered: Some(gathered), held, .. } = state else {
             return Err(SqlError::internal("an aggregate has no accumulator"));
         };
         if !self.running {
-            accumulator.clear(0);
+            gathered.clear();
             *held = (0, 0);
         }
         if at.is_empty() {
-            return accumulator.output(&[]);
+            return gathered.results(0);
         }
-        let values = values_of(piece, call, 0..piece.len())?;
+        let values = aggregate.values(piece, 0..piece.len())?;
         let mut frames = Frames::new(self.frame, piece);
         let mut outputs = Vec::new();
         let mut start = at.start;
         while start < at.end {
             let end = at.end.min(start + RESULT_SLOTS);
-            accumulator.reserve(1 + end - start);
+            gathered.reserve(end - start);
             for position in start..end {
                 let (from, to) = frames.of(position);
                 if from >= held.1 && !self.running {
-                    accumulator.clear(0);
+                    gathered.clear();
                     *held = (from, from);
                 }
-                add(accumulator.as_mut(), &values, held.1..to, 1);
-                add(accumulator.as_mut(), &values, held.0..from, -1);
+                gathered.add(&values, held.1..to, 1);
+                gathered.add(&values, held.0..from, -1);
                 *held = (from.max(held.0), to.max(held.1));
-                accumulator.copy(0, 1 + (position - start) as u32);
+                gathered.keep(position - start);
             }
-            let slots: Vec<u32> = (1..=(end - start) as u32).collect();
-            outputs.push(accumulator.output(&slots)?);
+            outputs.push(gathered.results(end - start)?);
             start = end;
         }
         joined(outputs, at.len())
@@ -252,7 +269,7 @@ impl Call {
 impl State {
     /// The first position that is still to be counted.
     pub(super) fn counted(&self, call: &Call) -> Option<usize> {
-        (call.running && self.accumulator.is_some()).then_some(self.held.1)
+        (call.running && self.gathered.is_some()).then_some(self.held.1)
     }
 
     /// The piece loses its first positions.
@@ -261,11 +278,8 @@ impl State {
     }
 
     pub(super) fn copy_from(&mut self, other: &State) -> Result<()> {
-        if let (Some(own), Some(other)) = (&mut self.accumulator, &other.accumulator) {
-            let mut bytes = Vec::new();
-            other.encode(0, &mut bytes);
-            own.clear(0);
-            own.decode(0, &mut bytes.as_slice())?;
+        if let (Some(own), Some(other)) = (&mut self.gathered, &other.gathered) {
+            own.copy_from(other)?;
         }
         self.held = other.held;
         self.nth = other.nth.clone();
@@ -277,16 +291,15 @@ impl State {
         if !call.running {
             return true;
         }
-        let encoded = |state: &State| {
-            let mut bytes = Vec::new();
-            state.accumulator.iter().for_each(|accumulator| accumulator.encode(0, &mut bytes));
-            bytes
+        let same_gathered = match (&self.gathered, &other.gathered) {
+            (Some(own), Some(other)) => own.is_same(other),
+            (own, other) => own.is_none() && other.is_none(),
         };
         let same_value = match (&self.nth, &other.nth) {
             (Some(own), Some(other)) => own == other,
             (own, other) => own.is_none() && other.is_none(),
         };
-        same_value && encoded(self) == encoded(other)
+        same_value && same_gathered
     }
 }
 
@@ -302,16 +315,34 @@ enum Pick {
     Nothing,
     /// A value given beside the column.
     Other,
-    /// A position.
-    At(usize),
+    /// A row of the buffer.
+    Row(u32),
 }
 
-/// Values of a column by position, or `other`, which is one value or null.
-fn picked(piece: &Piece, column: &ArrayRef, other: Option<&ArrayRef>, picks: impl Iterator<Item = Pick>) -> Result<ArrayRef> {
+/// The buffer's rows at some positions; of them those that count, if not all do.
+fn between<'a>(piece: &'a Piece, counted: Option<&'a Counted>, from: usize, to: usize) -> &'a [u32] {
+    counted.map_or(&piece.rows[from..to], |counted| counted.between(from, to))
+}
+
+/// The row that is so many places before a position, or after it if the number is negative, of those that count.
+fn shifted(piece: &Piece, counted: Option<&Counted>, at: usize, offset: i64) -> Option<u32> {
+    let places = offset.unsigned_abs() as usize;
+    match offset {
+        0 => piece.rows.get(at).copied(),
+        1.. => {
+            let before = between(piece, counted, 0, at);
+            before.len().checked_sub(places).map(|place| before[place])
+        }
+        i64::MIN..=-1 => between(piece, counted, at + 1, piece.len()).get(places - 1).copied(),
+    }
+}
+
+/// Values of a column by row, or `other`, which is one value or null.
+fn picked(column: &ArrayRef, other: Option<&ArrayRef>, picks: impl Iterator<Item = Pick>) -> Result<ArrayRef> {
     let place = column.len() as u32;
     let indices: UInt32Array = picks
         .map(|pick| match pick {
-            Pick::At(position) => Some(piece.rows[position]),
+            Pick::Row(row) => Some(row),
             Pick::Other => other.map(|_| place),
             Pick::Nothing => None,
         })
@@ -330,35 +361,6 @@ fn note_nth(state: &mut State, piece: &Piece, base: Base, argument: usize, n: i6
         state.nth = Some(take(&piece.buffer.columns[argument], &row, None)?);
     }
     Ok(())
-}
-
-/// An aggregate's argument at some positions; null where its filter is not true. COUNT(*) counts trues.
-fn values_of(piece: &Piece, call: &AggregateCall, at: Range<usize>) -> Result<ArrayRef> {
-    let start = at.start.min(at.end);
-    let rows = UInt32Array::from(piece.rows[start..at.end].to_vec());
-    let values = match call.argument {
-        Some(column) => take(&piece.buffer.columns[column], &rows, None)?,
-        None => Arc::new(BooleanArray::new(BooleanBuffer::new_set(rows.len()), None)) as ArrayRef,
-    };
-    let Some(filter) = call.filter else { return Ok(values) };
-    let filter = take(&piece.buffer.columns[filter], &rows, None)?;
-    let filter = filter.as_boolean();
-    let left_out = BooleanArray::from_iter((0..filter.len()).map(|at| Some(filter.is_null(at) || !filter.value(at))));
-    Ok(nullif(&values, &left_out)?)
-}
-
-/// Adds values to slot 0, or takes them back.
-fn add(accumulator: &mut dyn Accumulator, values: &ArrayRef, at: Range<usize>, weight: i64) {
-    const AT_ONCE: usize = 1024;
-    const SLOTS: [u32; AT_ONCE] = [0; AT_ONCE];
-    let mut start = at.start;
-    while start < at.end {
-        let rows = (at.end - start).min(AT_ONCE);
-        let weights = [weight; AT_ONCE];
-        let updates = Updates { slots: &SLOTS[..rows], weights: (weight != 1).then_some(&weights[..rows]), mask: None };
-        accumulator.update(&updates, &values.slice(start, rows));
-        start += rows;
-    }
 }
 
 /// Results one after the other.

@@ -3,7 +3,7 @@
 //! It knows positions, peers and values of the order; not what is computed.
 
 use super::piece::Piece;
-use eddyline_planner::plan::{Frame, FrameBound, FrameUnit, OverCall, OverFunction, RankFunction};
+use eddyline_planner::plan::{AggregateFunction, Frame, FrameBound, FrameUnit, OverCall, OverFunction, RankFunction};
 
 /// How far rows are looked at in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,8 @@ impl Reach {
                 self.before.peers |= *function != RankFunction::RowNumber;
             }
             OverFunction::PercentRank | OverFunction::CumeDist | OverFunction::Ntile { .. } => self.whole = true,
+            // The next row with a value may be anywhere.
+            OverFunction::Lag { ignore_nulls: true, .. } => self.whole = true,
             OverFunction::Lag { offset, .. } => {
                 self.before.widen(rows(*offset));
                 self.after.widen(rows(offset.saturating_neg()));
@@ -72,8 +74,8 @@ impl Reach {
                 self.before.widen(Extent::of(unit, end, -1));
                 self.after.widen(Extent::of(unit, start, 1));
                 self.after.widen(Extent::of(unit, end, 1));
-                self.whole |= end == FrameBound::Unbounded;
                 self.running |= is_running(call);
+                self.whole |= end == FrameBound::Unbounded || start == FrameBound::Unbounded && is_of_each_row(call);
                 if let OverFunction::NthValue { n, .. } = &call.function
                     && *n < 0
                     && start == FrameBound::Unbounded
@@ -92,10 +94,30 @@ impl Reach {
 pub(super) fn is_running(call: &OverCall) -> bool {
     match &call.function {
         OverFunction::Rank(_) => true,
-        OverFunction::NthValue { n, .. } => *n > 0 && call.frame.start == FrameBound::Unbounded,
-        OverFunction::Aggregate(_) => call.frame.start == FrameBound::Unbounded,
+        OverFunction::NthValue { n, .. } => *n > 0 && call.frame.start == FrameBound::Unbounded && !is_of_each_row(call),
+        OverFunction::Aggregate(_) => call.frame.start == FrameBound::Unbounded && !is_of_each_row(call),
         _ => false,
     }
+}
+
+/// Whether a result needs the frame's rows one by one, whatever was counted before.
+fn is_of_each_row(call: &OverCall) -> bool {
+    match &call.function {
+        OverFunction::NthValue { ignore_nulls, .. } => *ignore_nulls,
+        OverFunction::Aggregate(aggregate) => matches!(aggregate.function, AggregateFunction::ArrayAgg | AggregateFunction::StringAgg),
+        _ => false,
+    }
+}
+
+/// How many rows a frame has at most, if it says so.
+pub(super) fn rows_max(frame: Frame) -> Option<u64> {
+    let bound = |bound: FrameBound| match (frame.unit, bound) {
+        (FrameUnit::Rows, FrameBound::CurrentRow) => Some(0),
+        (FrameUnit::Rows, FrameBound::Offset(n)) => Some(n),
+        (FrameUnit::Rows, FrameBound::Unbounded) | (FrameUnit::Range, _) => None,
+    };
+    let (start, end) = (bound(frame.start)?, bound(frame.end)?);
+    Some(end.saturating_sub(start).saturating_add(1).max(0) as u64)
 }
 
 /// The frames of one row after the other, from one that does not come before the last asked for. Both bounds only grow.

@@ -8,16 +8,21 @@
 //!
 //! What is counted from a partition's first row on (ranks, frames without a start) is read from there, but only counted up to the
 //! first change; and computed until both sides count the same again, or to the end. A frame to the partition's end, PERCENT_RANK,
-//! CUME_DIST and NTILE hold a partition in memory while it is computed; others a page and what their frames reach.
+//! CUME_DIST, NTILE, lists from the partition's start, and LAG, LEAD and values from the partition's start that pass over nulls hold a
+//! partition in memory while it is computed; others a page and what their frames reach. DISTINCT holds a hash for each value of a frame.
 //!
 //! - `frame`: which rows a result is of, and how far it reaches
 //! - `buffer`: the rows that are in memory, before and after the step; `piece`: one of both, by position
-//! - `call`: the functions; `side`: what is carried from piece to piece
+//! - `call`: the functions; `gathered`: aggregates; `list`: aggregates that are lists; `counted`: rows that are passed over
+//! - `side`: what is carried from piece to piece
 //! - `start`: where to begin; `output`: what changed
 
 mod buffer;
 mod call;
+mod counted;
 mod frame;
+mod gathered;
+mod list;
 mod output;
 mod piece;
 mod side;
@@ -47,6 +52,8 @@ use start::{Mark, Start};
 const PAGE_ROWS: usize = if cfg!(test) { 4 } else { 1024 };
 /// Rows computed at once.
 const COMPUTED_ROWS: usize = if cfg!(test) { 6 } else { 16 * 1024 };
+/// Values in lists that are made at once, unless a single one is longer: each may be a text.
+const LISTED_VALUES: usize = if cfg!(test) { 16 } else { 128 * 1024 };
 /// Rows emitted before those downstream are worked off.
 const EMITTED_ROWS_MAX: usize = 64 * 1024;
 
@@ -151,7 +158,7 @@ impl Over {
     fn run(&mut self, head: u32, mut from: Vec<u8>, touched: &[Mark], mut next: usize, ctx: &mut StepContext) -> Result<usize> {
         let key = self.rows.key(head).len();
         let mut buffer = Buffer::new(self.order_value, touched.is_empty());
-        let mut sides = [Side::new(&self.calls, &self.input)?, Side::new(&self.calls, &self.input)?];
+        let mut sides = [Side::new(&self.calls)?, Side::new(&self.calls)?];
         // Whether the sides differ; until then only the first one is kept.
         let mut apart = false;
         let mut done = 0;
@@ -180,7 +187,9 @@ impl Over {
             }
             let pieces = [Piece::new(&buffer, 0), Piece::new(&buffer, 1)];
             if apart {
-                for rows in ranges(done..complete) {
+                let sizes = self.calls.iter().flat_map(|call| pieces.iter().map(move |piece| call.results_max(piece)));
+                let at_once = sizes.min().unwrap_or(COMPUTED_ROWS);
+                for rows in ranges(done..complete, at_once) {
                     let results = [
                         sides[0].results(&self.calls, &pieces[0], rows.clone())?,
                         sides[1].results(&self.calls, &pieces[1], rows.clone())?,
@@ -233,9 +242,9 @@ impl Over {
     }
 }
 
-/// Pieces of a range.
-fn ranges(rows: std::ops::Range<usize>) -> impl Iterator<Item = std::ops::Range<usize>> {
-    rows.clone().step_by(COMPUTED_ROWS).map(move |start| start..rows.end.min(start + COMPUTED_ROWS))
+/// Pieces of a range, of so many rows each.
+fn ranges(rows: std::ops::Range<usize>, at_once: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    rows.clone().step_by(at_once).map(move |start| start..rows.end.min(start + at_once))
 }
 
 impl Operator for Over {

@@ -3,7 +3,6 @@
 use super::call::{Base, Call, State};
 use super::piece::Piece;
 use crate::accumulators::Output;
-use arrow::datatypes::SchemaRef;
 use eddyline_common::Result;
 use std::ops::Range;
 
@@ -14,8 +13,8 @@ pub(super) struct Side {
 
 impl Side {
     /// At the first row of a partition, or of what is read of it.
-    pub(super) fn new(calls: &[Call], input: &SchemaRef) -> Result<Self> {
-        Ok(Side { base: Base::default(), states: calls.iter().map(|call| call.start(input)).collect::<Result<_>>()? })
+    pub(super) fn new(calls: &[Call]) -> Result<Self> {
+        Ok(Side { base: Base::default(), states: calls.iter().map(Call::start).collect::<Result<_>>()? })
     }
 
     pub(super) fn copy_from(&mut self, other: &Side) -> Result<()> {

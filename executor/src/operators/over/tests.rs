@@ -24,9 +24,10 @@ use std::sync::Arc;
 type Row = Vec<Option<i64>>;
 type Bag = BTreeMap<Row, i64>;
 
-fn columns(more: usize) -> Vec<Column> {
-    let names = ["k", "o", "v"].into_iter().map(str::to_string).chain((0..more).map(|i| format!("r{i}")));
-    names.map(|name| Column::new(name, SqlType::BigInt, true)).collect()
+fn columns(calls: &[OverCall]) -> Vec<Column> {
+    let own = ["k", "o", "v"].map(|name| Column::new(name, SqlType::BigInt, true));
+    let results = calls.iter().enumerate().map(|(i, call)| Column::new(format!("r{i}"), call.output.clone(), true));
+    own.into_iter().chain(results).collect()
 }
 
 fn number(value: i64) -> Literal {
@@ -56,23 +57,41 @@ fn any_frame(random: &mut StdRng) -> Frame {
 
 fn any_call(random: &mut StdRng) -> OverCall {
     let aggregate = |function, argument: Option<usize>| OverFunction::Aggregate(AggregateCall::new(function, argument, SqlType::BigInt));
-    let function = match random.random_range(0..14) {
+    let distinct =
+        |function| OverFunction::Aggregate(AggregateCall { distinct: true, ..AggregateCall::new(function, Some(2), SqlType::BigInt) });
+    let ignore_nulls = random.random_bool(0.4);
+    let function = match random.random_range(0..19) {
         0 => OverFunction::Rank(RankFunction::RowNumber),
         1 => OverFunction::Rank(RankFunction::Rank),
         2 => OverFunction::Rank(RankFunction::DenseRank),
-        3 => OverFunction::Lag { argument: 2, offset: random.random_range(-3..=3), default: number(-99) },
-        4 => OverFunction::Lag { argument: 1, offset: 1, default: Literal { value: LiteralValue::Null, ..number(0) } },
-        5 => OverFunction::NthValue { argument: 2, n: 1 },
-        6 => OverFunction::NthValue { argument: 2, n: -1 },
-        7 => OverFunction::NthValue { argument: 2, n: *[2, 3, -2].choose(random).unwrap() },
+        3 => OverFunction::Lag { argument: 2, offset: random.random_range(-3..=3), default: number(-99), ignore_nulls },
+        4 => OverFunction::Lag { argument: 1, offset: 1, default: Literal { value: LiteralValue::Null, ..number(0) }, ignore_nulls },
+        5 => OverFunction::NthValue { argument: 2, n: 1, ignore_nulls },
+        6 => OverFunction::NthValue { argument: 2, n: -1, ignore_nulls },
+        7 => OverFunction::NthValue { argument: 2, n: *[2, 3, -2].choose(random).unwrap(), ignore_nulls },
         8 => OverFunction::Ntile { buckets: 3 },
         9 => aggregate(AggregateFunction::Count, None),
         10 => aggregate(AggregateFunction::Count, Some(2)),
         11 => aggregate(AggregateFunction::Sum, Some(2)),
         12 => aggregate(AggregateFunction::Min, Some(2)),
-        _ => aggregate(AggregateFunction::Max, Some(2)),
+        13 => aggregate(AggregateFunction::Max, Some(2)),
+        14 => distinct(AggregateFunction::Count),
+        15 => distinct(AggregateFunction::Sum),
+        16 => distinct(AggregateFunction::Max),
+        _ => array(ignore_nulls),
     };
-    OverCall { function, frame: any_frame(random), output: SqlType::BigInt }
+    let output = if let OverFunction::Aggregate(call) = &function { call.output.clone() } else { SqlType::BigInt };
+    OverCall { function, frame: any_frame(random), output }
+}
+
+fn array(ignore_nulls: bool) -> OverFunction {
+    let call = AggregateCall::new(AggregateFunction::ArrayAgg, Some(2), SqlType::Array(Box::new(SqlType::BigInt)));
+    OverFunction::Aggregate(AggregateCall { ignore_nulls, ..call })
+}
+
+/// A number in the place of a list, so that all results are numbers; it tells lists apart by their items and the order of these.
+fn listed(items: impl Iterator<Item = Option<i64>>) -> Option<i64> {
+    items.fold(None, |list, item| Some(list.unwrap_or(1i64).wrapping_mul(1_000_003).wrapping_add(item.map_or(-1, |item| item + 1))))
 }
 
 /// How rows compare in the order.
@@ -120,22 +139,34 @@ fn result(call: &OverCall, rows: &[Row], keys: &[(i64, i64)], i: usize) -> Optio
             })
         }
         .map(|bucket| bucket + 1),
-        OverFunction::Lag { argument, offset, default } => match usize::try_from(i as i64 - offset).ok().and_then(|at| rows.get(at)) {
-            Some(row) => row[*argument],
-            None => {
-                if let LiteralValue::Int(value) = default.value {
-                    Some(value)
-                } else {
-                    None
-                }
+        OverFunction::Lag { argument, offset, default, ignore_nulls } => {
+            let counts = |row: &&Row| !ignore_nulls || row[*argument].is_some();
+            let row = match *offset {
+                0 => rows.get(i),
+                1.. => rows[..i].iter().rev().filter(counts).nth(offset.unsigned_abs() as usize - 1),
+                _ => rows[i + 1..].iter().filter(counts).nth(offset.unsigned_abs() as usize - 1),
+            };
+            match (row, &default.value) {
+                (Some(row), _) => row[*argument],
+                (None, LiteralValue::Int(value)) => Some(*value),
+                (None, _) => None,
             }
-        },
-        OverFunction::NthValue { argument, n } => {
-            let at = if *n > 0 { n - 1 } else { frame.len() as i64 + n };
-            usize::try_from(at).ok().and_then(|at| frame.get(at)).and_then(|row| row[*argument])
+        }
+        OverFunction::NthValue { argument, n, ignore_nulls } => {
+            let values: Vec<Option<i64>> = frame.iter().map(|row| row[*argument]).filter(|v| !ignore_nulls || v.is_some()).collect();
+            let at = if *n > 0 { n - 1 } else { values.len() as i64 + n };
+            usize::try_from(at).ok().and_then(|at| values.get(at).copied()).flatten()
+        }
+        OverFunction::Aggregate(aggregate) if aggregate.function == AggregateFunction::ArrayAgg => {
+            listed(frame.iter().map(|row| row[2]).filter(|value| !aggregate.ignore_nulls || value.is_some()))
         }
         OverFunction::Aggregate(aggregate) => {
-            let values = || frame.iter().filter_map(|row| row[2]);
+            let mut values: Vec<i64> = frame.iter().filter_map(|row| row[2]).collect();
+            if aggregate.distinct {
+                values.sort_unstable();
+                values.dedup();
+            }
+            let values = || values.iter().copied();
             match aggregate.function {
                 AggregateFunction::Count if aggregate.argument.is_none() => Some(frame.len() as i64),
                 AggregateFunction::Count => Some(values().count() as i64),
@@ -185,8 +216,8 @@ impl Harness {
             order: vec![self.order],
             calls: self.calls.clone(),
             window: None,
-            input: arrow_schema(&columns(0)),
-            output: arrow_schema(&columns(self.calls.len())),
+            input: arrow_schema(&columns(&[])),
+            output: arrow_schema(&columns(&self.calls)),
             routing: vec![0],
             state: StateSpec { table, worker: 0, workers: 1, kv, backend, budget, gate, restore, ttl: [None; 2], forgetful: false },
         })
@@ -196,14 +227,18 @@ impl Harness {
 
 fn to_batch(rows: &[(Row, i64)]) -> ChangeBatch {
     let arrays = (0..3).map(|c| Arc::new(Int64Array::from_iter(rows.iter().map(|(row, _)| row[c]))) as ArrayRef).collect();
-    let batch = RecordBatch::try_new(arrow_schema(&columns(0)), arrays).unwrap();
+    let batch = RecordBatch::try_new(arrow_schema(&columns(&[])), arrays).unwrap();
     ChangeBatch::with_weights(batch, Int64Array::from_iter_values(rows.iter().map(|(_, w)| *w)))
 }
 
 fn apply(view: &mut Bag, changes: &ChangeBatch) {
-    let columns: Vec<&Int64Array> = changes.rows.columns().iter().map(|c| c.as_primitive::<Int64Type>()).collect();
+    let value = |column: &ArrayRef, at: usize| match column.as_list_opt::<i32>() {
+        Some(lists) if lists.is_valid(at) => listed(lists.value(at).as_primitive::<Int64Type>().iter()),
+        Some(_) => None,
+        None => column.is_valid(at).then(|| column.as_primitive::<Int64Type>().value(at)),
+    };
     for at in 0..changes.num_rows() {
-        let row: Row = columns.iter().map(|c| c.is_valid(at).then(|| c.value(at))).collect();
+        let row: Row = changes.rows.columns().iter().map(|column| value(column, at)).collect();
         *view.entry(row).or_default() += changes.weight(at);
     }
     view.retain(|_, weight| *weight != 0);
@@ -289,7 +324,7 @@ fn in_a_store_with_next_to_no_cache() {
 #[test]
 fn rows_out_of_reach_are_not_read() {
     let lag = OverCall {
-        function: OverFunction::Lag { argument: 2, offset: 1, default: number(0) },
+        function: OverFunction::Lag { argument: 2, offset: 1, default: number(0), ignore_nulls: false },
         frame: Frame { unit: FrameUnit::Rows, start: FrameBound::Unbounded, end: FrameBound::CurrentRow },
         output: SqlType::BigInt,
     };

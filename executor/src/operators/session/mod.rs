@@ -449,7 +449,7 @@ impl SlotCodec for Present {
         if bytes == [PRESENT_VERSION] { Ok(()) } else { Err(SqlError::corrupt("a stored session has an unknown version")) }
     }
 
-    fn clear(&mut self, slot: u32) {
+    fn clear(&mut self, slot: u32, _key: &[u8]) {
         self.0[slot as usize] = false;
     }
 

@@ -9,11 +9,13 @@ mod clause;
 pub mod pattern;
 mod values;
 
+use crate::parse::match_recognize::DERIVED;
 use crate::plan::{MatchPattern, MatchSkip};
 pub use clause::MatchRecognizeClause;
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, FunctionArgExpr, TableFactor};
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -25,6 +27,16 @@ pub use values::{Value, ValueOf};
 pub fn is_function(name: &str) -> bool {
     let plain = values::plain_name(name).0;
     matches!(plain, "prev" | "next" | "first" | "last" | "classifier" | "match_number" | "match_rowtime" | "match_proctime")
+}
+
+/// The subquery that a clause reads, as it was before its tokens were rewritten.
+pub fn restore_subquery(table: &mut TableFactor) {
+    if let TableFactor::Table { name, args: Some(args), alias, .. } = table
+        && name.to_string() == DERIVED
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(SqlExpr::Subquery(subquery)))] = args.args.as_slice()
+    {
+        *table = TableFactor::Derived { lateral: false, subquery: subquery.clone(), alias: alias.clone(), sample: None };
+    }
 }
 
 /// The clause without its expressions over the input.

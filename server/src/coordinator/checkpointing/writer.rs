@@ -5,6 +5,7 @@
 use super::super::Event;
 use super::super::history::History;
 use super::super::sink::SinkFiles;
+use super::super::stats::Stats;
 use super::body::{Body, Manifests, SinkFile, known_body};
 use super::guarded;
 use super::maintenance::{Content, FrozenView};
@@ -12,6 +13,8 @@ use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::runtime::{Process, Threads, Turn, next_of, wait_for};
 use eddyline_common::{RelationId, Result, SqlError, StateTableId};
+use eddyline_planner::catalog::Relation;
+use eddyline_planner::plan::StreamPlan;
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
 use eddyline_storage::log::{Log, LogFile, LogPosition};
 use eddyline_storage::priority;
@@ -20,6 +23,7 @@ use eddyline_storage::view::ViewFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Checkpoints that recovery can fall back on.
 const KEPT: usize = 3;
@@ -69,6 +73,7 @@ pub struct Writer {
     pub tasks: Receiver<WriterTask>,
     pub threads: Arc<dyn Threads>,
     pub means: Means,
+    pub stats: Arc<Stats>,
     /// From where recovery would replay the log, by checkpoint. `None` before those of earlier processes were looked at.
     pub positions: Option<BTreeMap<u64, LogPosition>>,
 }
@@ -154,9 +159,21 @@ impl Writer {
         if !self.means.gate.image(id, || self.means.kv.checkpoint(&dir))? {
             return Err(abandoned());
         }
+        self.note_stored(&body.catalog);
         body.kv = self.means.store.upload_dir(&dir, known)?;
         std::fs::remove_dir_all(&dir)?;
         Ok(())
+    }
+
+    /// Tells how much of each job's state is in the store now; whoever shows it asks nobody.
+    fn note_stored(&self, catalog: &[Relation]) {
+        // The coordinator adds and removes jobs meanwhile.
+        let jobs = self.stats.jobs.read().clone();
+        for relation in catalog {
+            if let Some(job) = jobs.get(&relation.id) {
+                job.stored_bytes.store(stored_bytes(&*self.means.kv, relation), Ordering::Relaxed);
+            }
+        }
     }
 
     fn write_view(&self, view: FrozenView, known_files: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
@@ -218,6 +235,12 @@ impl Writer {
             None => Ok(()),
         }
     }
+}
+
+/// What the store has of a job's state, in its own, compressed form.
+pub fn stored_bytes(kv: &dyn KeyValueStore, relation: &Relation) -> u64 {
+    let tables = relation.plan().map(StreamPlan::state_tables).unwrap_or_default();
+    tables.into_iter().map(|table| kv.stored_bytes(table)).sum()
 }
 
 /// Of checkpoints that an earlier process wrote. Recovery passes over a damaged one, so it needs no log.

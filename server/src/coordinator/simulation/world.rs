@@ -23,6 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Turns between two happenings, at most.
 const TURNS_MAX: usize = 60;
@@ -536,6 +537,7 @@ fn start_server(
         runtime: runtime.handle().clone(),
         threads: Arc::new(threads.clone()),
         log_segment_bytes: random.random_range(1..=16) << 10,
+        given_up: CancellationToken::new(),
     };
     let Running { handle, .. } = start(config).unwrap();
     (threads, handle)

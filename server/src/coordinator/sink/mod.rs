@@ -189,6 +189,7 @@ impl SinkJob {
         let definition = definition(relation).ok_or_else(|| SqlError::internal("not a sink"))?;
         let connector = place.connector(relation.id, definition)?;
         stats.log_bytes_max.store(definition.log_bytes_max, Ordering::Relaxed);
+        stats.waits_when_full.store(only_sources, Ordering::Relaxed);
         stats.paused.store(definition.paused, Ordering::Relaxed);
         let last = opened.as_ref().map_or(0, |o| o.last);
         let pending = |c: &Commit| Pending { piece: 0, up_to: c.up_to, epoch: c.epoch, complete: c.complete };

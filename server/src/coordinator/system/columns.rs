@@ -32,7 +32,8 @@ fn columns(relation: SystemRelation) -> Vec<Column> {
             column("watermark", SqlType::Timestamp),
             column("records", bigint.clone()),
             column("records_per_second", bigint.clone()),
-            column("undecodable", bigint),
+            column("undecodable", bigint.clone()),
+            column("ahead", bigint),
             column("problem", text),
         ],
         SystemRelation::Jobs => vec![
@@ -45,6 +46,7 @@ fn columns(relation: SystemRelation) -> Vec<Column> {
             column("late", bigint.clone()),
             column("rejected", bigint.clone()),
             column("busy_micros", bigint.clone()),
+            column("busy_micros_per_second", bigint.clone()),
             column("state_bytes", bigint.clone()),
             column("stored_bytes", bigint.clone()),
             column("freshness_micros", bigint.clone()),

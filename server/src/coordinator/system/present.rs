@@ -3,7 +3,6 @@
 use super::super::core::Core;
 use super::super::ddl::job_plan;
 use super::super::job::{Job, Mode};
-use super::super::pausing::paused_at;
 use super::super::sink::{SinkJob, definition};
 use super::{RejectedRows, SideRow, SystemRelation, Undecodable, schema};
 use crate::catalog::{kind_name, object_kind};
@@ -13,7 +12,6 @@ use eddyline_common::options::{FUTURE_GUARD, IDLE_TIMEOUT};
 use eddyline_common::{Epoch, RelationId, SqlType};
 use eddyline_planner::catalog::{Relation, RelationKind, duration_text};
 use eddyline_planner::explain;
-use eddyline_planner::plan::StreamPlan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -106,6 +104,7 @@ impl Core {
                     Cell::Int(source.stats.records.load(Relaxed) as i64),
                     Cell::Int(rate as i64),
                     Cell::Int(source.stats.undecodable.load(Relaxed) as i64),
+                    Cell::Int(source.stats.ahead.load(Relaxed) as i64),
                     Cell::Text(problem.clone()),
                 ]);
             }
@@ -125,32 +124,23 @@ impl Core {
     fn job_rows(&self) -> Vec<Vec<Cell>> {
         let now = self.config.clock.now();
         let row = |job: &Job| {
-            let sink = self.sinks.get(&job.id());
-            let problem = sink.and_then(|s| s.stats.problem.read().clone());
-            let state = match &job.mode {
-                Mode::Failed(_) => "stopped",
-                // Also while it comes to the epoch it stays at.
-                _ if paused_at(&job.relation).is_some() => "paused",
-                Mode::Backfilling(_) => "backfilling",
-                Mode::Live if self.stands_still(job) => "waiting for the sink",
-                Mode::Live if sink.is_some_and(|s| s.stats.paused.load(Relaxed)) => "paused",
-                Mode::Live if problem.is_some() => "retrying",
-                Mode::Live => "running",
-            };
+            let sink = self.sinks.get(&job.id()).map(|sink| &*sink.stats);
+            let problem = sink.and_then(|s| s.problem.read().clone());
             let s = &job.stats;
             let int = |v: u64| Cell::Int(v as i64);
             vec![
                 Cell::Text(Some(job.relation.name.clone())),
-                Cell::Text(Some(state.to_string())),
-                int(job.stepped.0),
+                Cell::Text(Some(s.state(sink).text().to_string())),
+                int(s.committed(&self.stats).0),
                 int(s.rows_in.load(Relaxed)),
                 int(s.rows_out.load(Relaxed)),
                 int(s.rate.per_second(now)),
                 int(s.late.load(Relaxed)),
                 int(s.rejected.load(Relaxed)),
                 int(s.busy_micros.load(Relaxed)),
+                int(s.busy_rate.per_second(now)),
                 int(s.state_bytes.load(Relaxed)),
-                int(self.stored_bytes(job)),
+                int(s.stored_bytes.load(Relaxed)),
                 Cell::Int(s.freshness_micros.load(Relaxed)),
                 s.lag_micros(&self.stats, now).map_or(Cell::Null, Cell::Int),
                 int(s.backfill_permille.load(Relaxed)),
@@ -158,12 +148,6 @@ impl Core {
             ]
         };
         self.jobs.values().map(row).collect()
-    }
-
-    /// What the key-value store has of the job's state, in its own, compressed form.
-    fn stored_bytes(&self, job: &Job) -> u64 {
-        let tables = job.relation.plan().map(StreamPlan::state_tables).unwrap_or_default();
-        tables.into_iter().map(|table| self.engine.stored_bytes(table)).sum()
     }
 
     fn checkpoint_rows(&self) -> Vec<Vec<Cell>> {

@@ -15,6 +15,7 @@ async fn azure_as_any_other_store() {
     let server = Server::start(scenarios::options(&azure));
     let client = server.connect().await;
     scenarios::an_object_of_many_parts(&azure, &client).await;
+    scenarios::a_right_that_is_lost(&azure, &client, "azure.access-key", "d3Jvbmc=").await;
     for (path, more, code, words) in [
         ("az://nowhere/a", "", "42704", "Create the bucket (or container)"),
         ("az://box/none/*.json", "", "42704", "no file fits"),

@@ -13,7 +13,7 @@ pub fn options(store: &dyn Store) -> ServerOptions {
     ServerOptions { checkpoint_interval: "100ms", variables: store.variables(), ..Default::default() }
 }
 
-fn with_checkpoints(store: &dyn Store, path: &str) -> ServerOptions {
+pub fn with_checkpoints(store: &dyn Store, path: &str) -> ServerOptions {
     ServerOptions { checkpoint_store: Some(store.url(path)), ..options(store) }
 }
 
@@ -102,13 +102,17 @@ pub async fn a_store_that_goes_away_holds_up_checkpoints_only(store: &mut dyn St
 /// Why a server with its checkpoints there does not start.
 pub fn refused_start(options: ServerOptions, place: &str) -> String {
     let options = ServerOptions { checkpoint_store: Some(place.to_string()), ..options };
-    block_in_place(|| Server::prepare(options).launch().expect_err("the start is refused"))
+    block_in_place(|| Server::prepare(options).launch().expect_err("the start is refused").to_string())
 }
 
 /// Code, message and hint of a source that is refused.
 pub async fn refused_source(client: &Client, path: &str, more: &str) -> (String, String) {
     let statement = format!("CREATE SOURCE no (id BIGINT) WITH (connector = 'filesystem', path = '{path}'{more}) FORMAT PLAIN ENCODE JSON");
-    let error = client.batch_execute(&statement).await.expect_err("it is refused");
+    refused(client, &statement).await
+}
+
+async fn refused(client: &Client, statement: &str) -> (String, String) {
+    let error = client.batch_execute(statement).await.expect_err("it is refused");
     let error = error.as_db_error().expect("an error of the server");
     (error.code().code().to_string(), format!("{} {}", error.message(), error.hint().unwrap_or_default()))
 }
@@ -208,4 +212,41 @@ pub async fn an_object_of_many_parts(store: &dyn Store, client: &Client) {
     run(client, &source).await;
     let query = "SELECT SUM(id)::bigint FROM big_back WHERE length(v) = 1000";
     assert_eq!(number(client, query).await, Some(20_000 * 20_001 / 2));
+}
+
+/// A sink whose credentials are taken away while it runs says so and goes on with others: no row is lost, none is there twice. One that is
+/// made without the right is refused.
+pub async fn a_right_that_is_lost(store: &dyn Store, client: &Client, option: &str, wrong: &str) {
+    let right = store.options().into_iter().find_map(|(name, value)| (name == option).then_some(value)).expect("an option of the store");
+    run(client, "CREATE TABLE sent (id BIGINT) APPEND ONLY").await;
+    let sink = format!(
+        "CREATE SINK rights FROM sent {} FORMAT PLAIN ENCODE JSON",
+        with(store, "rights", "sink.rolling-policy.rollover-interval = '100 ms'")
+    );
+    let (code, said) = refused(client, &sink.replace(&right, wrong)).await;
+    assert!(code == "42501" && said.contains("refuses these credentials"), "{code} {said}");
+    run(client, &sink).await;
+    let send = |from: i64| format!("INSERT INTO sent SELECT x FROM generate_series({from}, {}) AS s(x)", from + 99);
+    run(client, &send(1)).await;
+    let finished = || store.files("rights").iter().any(|(name, _)| name.ends_with(".json"));
+    until("the first rows are there", || async { block_in_place(finished).then_some(()) }).await;
+    run(client, &format!("ALTER SINK rights SET ({option} = '{wrong}')")).await;
+    run(client, &send(101)).await;
+    let problem = "SELECT problem FROM eddyline.sinks WHERE sink = 'rights'";
+    let denied = |told: &String| told.contains("42501") && told.contains("refuses these credentials");
+    until("the sink says that it may not write", || async { text(client, problem).await.filter(denied) }).await;
+    run(client, "CREATE MATERIALIZED VIEW count_of_sent AS SELECT COUNT(*) AS n FROM sent").await;
+    assert_eq!(number(client, "SELECT n FROM count_of_sent").await, Some(200), "nothing else waits");
+    run(client, &format!("ALTER SINK rights SET ({option} = '{right}')")).await;
+    run(client, &send(201)).await;
+    until("the sink is well again", || async { text(client, problem).await.is_none().then_some(()) }).await;
+    let source = with(store, "rights", "source.monitor-interval = '50 ms'");
+    run(client, &format!("CREATE SOURCE rights_back (id BIGINT) {source} FORMAT PLAIN ENCODE JSON")).await;
+    run(client, "CREATE MATERIALIZED VIEW of_rights AS SELECT id FROM rights_back").await;
+    until("every row is there, once", || async {
+        let count = number(client, "SELECT COUNT(*) FROM of_rights").await?;
+        assert!(count <= 300, "{count} rows");
+        (count == 300 && number(client, "SELECT COUNT(DISTINCT id) FROM of_rights").await? == 300).then_some(())
+    })
+    .await;
 }

@@ -85,7 +85,7 @@ impl Batch {
             let name = table.spec.windowed_name();
             let schema = arrow_schema(&world.view(&name).columns);
             let windowed = window.apply(table, &schema, epoch);
-            assert_eq!(windowed.produced, windowed.accepted + windowed.late, "produced = accepted + late");
+            assert_eq!(windowed.produced, windowed.accepted + windowed.late, "the model's own: what it assigned is accepted or late");
             world.catalog.set_content(&name, windowed.rows);
             expected.late = windowed.late * case.readers;
             expected.rejected += if case.takes_no_time { 0 } else { windowed.rejected * case.readers };

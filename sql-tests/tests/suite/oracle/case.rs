@@ -23,6 +23,8 @@ pub struct Case {
     pub readers: i64,
     /// Rows without a time are not rejected.
     pub takes_no_time: bool,
+    /// Its column `n` counts every row that it takes, each once, but for those that are late or rejected.
+    pub counts_rows: bool,
     /// Views of the scenario that it reads.
     pub over: Vec<String>,
     /// PostgreSQL understands it and means the same.
@@ -43,6 +45,7 @@ impl Case {
             window: None,
             readers: 1,
             takes_no_time: false,
+            counts_rows: false,
             over: Vec::new(),
             postgres: false,
             helper: None,
@@ -82,6 +85,11 @@ impl Case {
 
     pub fn takes_no_time(mut self) -> Case {
         self.takes_no_time = true;
+        self
+    }
+
+    pub fn counts_rows(mut self) -> Case {
+        self.counts_rows = true;
         self
     }
 

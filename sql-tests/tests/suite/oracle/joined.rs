@@ -87,6 +87,17 @@ const SAME: &[(&str, &str)] = &[
     ("join_of_unions", "SELECT x.k, p.id FROM (SELECT k FROM q UNION ALL SELECT s FROM r) AS x JOIN p ON x.k = p.k"),
     ("cross_with_one_row", "SELECT p.id, x.n FROM p CROSS JOIN (SELECT COUNT(*) AS n FROM q) AS x"),
     ("compare_with_one_row", "SELECT p.id FROM p JOIN (SELECT MAX(i) AS m FROM q) AS x ON p.i > x.m - 10"),
+    ("compare_with_pinned", "SELECT p.id FROM p WHERE p.i > (SELECT x.i FROM p AS x WHERE x.id = 3)"),
+    ("join_with_pinned", "SELECT p.id, x.i AS j FROM p JOIN p AS x ON x.id = 2 AND p.i < x.i"),
+    ("left_with_pinned", "SELECT p.id, x.i AS j FROM p LEFT JOIN p AS x ON x.id = 1 AND p.i < x.i"),
+    ("compare_with_pinned_group", "SELECT p.id, x.n FROM p JOIN (SELECT k, COUNT(*) AS n FROM q WHERE k = 2 GROUP BY k) AS x ON p.i > x.n"),
+    (
+        "ranges_of_values",
+        "SELECT p.id, v.name FROM p LEFT JOIN (VALUES (-20, 0, 'low'), (-5, 5, 'middle'), (5, 21, 'high')) AS v(lo, hi, name) ON p.i >= v.lo AND p.i < v.hi",
+    ),
+    ("cross_with_top", "SELECT q.k, x.i AS j FROM q CROSS JOIN (SELECT i FROM p WHERE i IS NOT NULL ORDER BY i DESC LIMIT 3) AS x"),
+    ("right_with_top", "SELECT x.i AS j, q.i FROM (SELECT i FROM p ORDER BY i DESC NULLS LAST LIMIT 3) AS x RIGHT JOIN q ON x.i > q.i"),
+    ("cross_with_one_of_many", "SELECT p.id, x.i AS j FROM p CROSS JOIN (SELECT i FROM r ORDER BY i NULLS LAST LIMIT 1) AS x"),
     ("scalar_in_select", "SELECT id, (SELECT MAX(i) FROM q) AS m FROM p"),
     ("scalar_in_filter", "SELECT id, i FROM p WHERE i > (SELECT MIN(i) FROM q) + 5"),
     ("scalar_correlated", "SELECT id, (SELECT MAX(q.i) FROM q WHERE q.k = p.k) AS m FROM p"),
@@ -107,6 +118,65 @@ const OURS: &[(&str, &str)] = &[
     ("anti_spelled", "SELECT p.id FROM p LEFT ANTI JOIN q ON p.k = q.k AND p.i > q.i"),
     ("right_semi_spelled", "SELECT q.i FROM p RIGHT SEMI JOIN q ON p.k = q.k"),
     ("right_anti_spelled", "SELECT q.i FROM p RIGHT ANTI JOIN q ON p.k = q.k"),
+    ("semi_with_top", "SELECT p.id FROM p LEFT SEMI JOIN (SELECT i FROM q ORDER BY i NULLS LAST LIMIT 2) AS x ON x.i < p.i"),
+    ("anti_with_top", "SELECT p.id FROM p LEFT ANTI JOIN (SELECT i FROM q ORDER BY i DESC NULLS LAST LIMIT 2) AS x ON x.i > p.i"),
+    ("full_with_top", "SELECT p.id, x.i AS j FROM p FULL JOIN (SELECT i FROM q ORDER BY i DESC NULLS LAST LIMIT 2) AS x ON x.i < p.i"),
+];
+
+/// Lateral subqueries that DataFusion makes no join of, and the joins that they are.
+const LATERAL: &[(&str, &str, &str)] = &[
+    (
+        "lateral_top",
+        "SELECT q.k, q.i, x.id FROM q CROSS JOIN LATERAL (SELECT p.id FROM p WHERE p.k = q.k AND p.i > -10 ORDER BY p.i DESC, p.id LIMIT 2) AS x",
+        "SELECT q.k, q.i, x.id FROM q JOIN (SELECT k, id, ROW_NUMBER() OVER (PARTITION BY k ORDER BY i DESC, id) AS n FROM p WHERE i > -10) AS x ON x.k = q.k AND x.n <= 2",
+    ),
+    (
+        "lateral_top_left",
+        "SELECT q.k, q.g, x.id, x.i FROM q LEFT JOIN LATERAL (SELECT p.id, p.i FROM p WHERE q.k = p.k AND p.g = q.g ORDER BY p.i, p.id LIMIT 1) AS x ON TRUE",
+        "SELECT q.k, q.g, x.id, x.i FROM q LEFT JOIN (SELECT k, g, id, i, ROW_NUMBER() OVER (PARTITION BY k, g ORDER BY i, id) AS n FROM p) AS x ON x.k = q.k AND x.g = q.g AND x.n = 1",
+    ),
+    (
+        "lateral_top_offset",
+        "SELECT r.i, x.id FROM r, LATERAL (SELECT p.id FROM p WHERE p.k IS NOT DISTINCT FROM r.s ORDER BY p.id LIMIT 2 OFFSET 1) AS x",
+        "SELECT r.i, x.id FROM r JOIN (SELECT k, id, ROW_NUMBER() OVER (PARTITION BY k ORDER BY id) AS n FROM p) AS x ON x.k IS NOT DISTINCT FROM r.s AND x.n BETWEEN 2 AND 3",
+    ),
+    (
+        "lateral_top_expressions",
+        "SELECT q.s, x.id FROM q CROSS JOIN LATERAL (SELECT p.id FROM p WHERE p.k + 1 = q.s * 2 AND q.i > 0 ORDER BY ABS(p.i), p.id LIMIT 1) AS x",
+        "SELECT q.s, x.id FROM q JOIN (SELECT k + 1 AS e, id, ROW_NUMBER() OVER (PARTITION BY k + 1 ORDER BY ABS(i), id) AS n FROM p) AS x ON x.e = q.s * 2 AND q.i > 0 AND x.n = 1",
+    ),
+    (
+        "lateral_top_groups",
+        "SELECT q.i, x.g, x.n FROM q LEFT JOIN LATERAL (SELECT p.g, COUNT(*) AS n FROM p WHERE p.k = q.k GROUP BY p.g ORDER BY COUNT(*) DESC, MIN(p.id) LIMIT 1) AS x ON TRUE",
+        "SELECT q.i, x.g, x.n FROM q LEFT JOIN (SELECT k, g, n, ROW_NUMBER() OVER (PARTITION BY k ORDER BY n DESC, first) AS place FROM (SELECT k, g, COUNT(*) AS n, MIN(id) AS first FROM p GROUP BY k, g) AS c) AS x ON x.k = q.k AND x.place = 1",
+    ),
+    (
+        "lateral_top_names_outer",
+        "SELECT q.i, x.id, x.d FROM q LEFT JOIN LATERAL (SELECT p.id, COALESCE(p.i, 0) - q.i AS d FROM p WHERE p.k = q.k ORDER BY p.id DESC LIMIT 2) AS x ON TRUE",
+        "SELECT q.i, x.id, CASE WHEN x.id IS NOT NULL THEN COALESCE(x.i, 0) - q.i END AS d FROM q LEFT JOIN (SELECT k, id, i, ROW_NUMBER() OVER (PARTITION BY k ORDER BY id DESC) AS n FROM p) AS x ON x.k = q.k AND x.n <= 2",
+    ),
+    (
+        "lateral_twice",
+        "SELECT a.id, x.id AS b, y.i FROM p AS a CROSS JOIN LATERAL (SELECT c.id, c.s FROM p AS c WHERE c.k = a.k AND c.g = a.g ORDER BY c.i, c.id LIMIT 1) AS x \
+         LEFT JOIN LATERAL (SELECT q.i FROM q WHERE q.k = x.s ORDER BY q.i DESC LIMIT 1) AS y ON TRUE",
+        "SELECT a.id, x.id AS b, y.i FROM p AS a JOIN (SELECT k, g, id, s, ROW_NUMBER() OVER (PARTITION BY k, g ORDER BY i, id) AS n FROM p) AS x ON x.k = a.k AND x.g = a.g AND x.n = 1 LEFT JOIN (SELECT k, i, ROW_NUMBER() OVER (PARTITION BY k ORDER BY i DESC) AS n FROM q) AS y ON y.k = x.s AND y.n = 1",
+    ),
+    (
+        "lateral_names_outer",
+        "SELECT p.id, x.s, x.h FROM p, LATERAL (SELECT q.i + p.id AS s, p.g AS h FROM q WHERE q.k = p.k) AS x WHERE x.s > 0",
+        "SELECT p.id, q.i + p.id AS s, p.g AS h FROM p JOIN q ON q.k = p.k WHERE q.i + p.id > 0",
+    ),
+    (
+        "lateral_names_outer_left",
+        "SELECT p.id, x.i, x.h FROM p LEFT JOIN LATERAL (SELECT q.i, COALESCE(p.g, 'none') AS h FROM q WHERE q.k = p.k AND q.i < p.i) AS x ON TRUE",
+        "SELECT p.id, x.i, CASE WHEN x.found THEN COALESCE(p.g, 'none') END AS h FROM p LEFT JOIN (SELECT k, i, TRUE AS found FROM q) AS x ON x.k = p.k AND x.i < p.i",
+    ),
+    (
+        "lateral_of_one_row",
+        "SELECT q.i, y.t, z.j FROM q CROSS JOIN LATERAL (SELECT q.i * 2 AS d) AS x CROSS JOIN LATERAL (SELECT x.d + 1 AS t) AS y \
+         LEFT JOIN LATERAL (SELECT y.t - q.i AS j WHERE q.i > 5) AS z ON TRUE",
+        "SELECT q.i, q.i * 2 + 1 AS t, CASE WHEN q.i > 5 THEN q.i * 2 + 1 - q.i END AS j FROM q",
+    ),
 ];
 
 /// Where the expected result is written down otherwise.
@@ -120,14 +190,17 @@ fn given() -> Vec<Case> {
     let case = |name: &str, subquery: &str| {
         Case::new(name, format!("SELECT id FROM p WHERE k NOT IN ({subquery})")).batch(not_in(subquery)).postgres()
     };
-    vec![
+    let lateral = LATERAL.iter().map(|(name, sql, join)| Case::new(*name, *sql).batch(*join).postgres());
+    let mut cases: Vec<Case> = lateral.collect();
+    cases.extend([
         case("not_in", "SELECT k FROM q WHERE i > 12"),
         case("not_in_without_nulls", "SELECT k FROM q WHERE k IS NOT NULL AND i > 0"),
         case("not_in_empty", "SELECT k FROM q WHERE i > 1000"),
         Case::new("failing_condition", "SELECT p.id, q.i FROM p JOIN q ON p.k = q.k AND 10 / (p.i - q.i) > 0")
             .batch("SELECT p.id, q.i FROM p JOIN q ON p.k = q.k AND 10 / NULLIF(p.i - q.i, 0) > 0")
             .rejected("SELECT COUNT(*) FROM p JOIN q ON p.k = q.k WHERE p.i = q.i"),
-    ]
+    ]);
+    cases
 }
 
 fn over_views() -> Vec<Case> {
@@ -152,17 +225,32 @@ fn windows(table: &'static str) -> Vec<Case> {
         lateness: lateness * SECOND,
         on_close: false,
     };
-    let tumble = format!("tumble({table}, ts, INTERVAL '10 seconds')");
     let rows = format!("{table}_windowed");
-    let case = |name: &str, sql: &str, lateness: i64| {
+    let over = |function: &str, name: &str, sql: &str, window: Windowing| {
         let name = format!("{name}_{table}");
-        Case::new(name, sql.replace("{w}", &tumble)).window(window(lateness), sql.replace("{w}", &rows))
+        Case::new(name, sql.replace("{w}", &function.replace("{t}", table))).window(window, sql.replace("{w}", &rows))
+    };
+    let case = |name: &str, sql: &str, lateness: i64| over("tumble({t}, ts, INTERVAL '10 seconds')", name, sql, window(lateness));
+    let hop = |name: &str, sql: &str, lateness: i64| {
+        let window = Windowing { size: 20 * SECOND, slide: 5 * SECOND, ..window(lateness) };
+        over("hop({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds')", name, sql, window).read_twice()
+    };
+    let cumulate = |name: &str, sql: &str, lateness: i64| {
+        let window = Windowing { size: 20 * SECOND, slide: 20 * SECOND, step: Some(5 * SECOND), ..window(lateness) };
+        over("cumulate({t}, ts, INTERVAL '5 seconds', INTERVAL '20 seconds')", name, sql, window).read_twice()
+    };
+    let session = |name: &str, sql: &str, lateness: i64| {
+        let window = Windowing { size: SECOND, slide: SECOND, session: Some((4 * SECOND, None)), ..window(lateness) };
+        over("session({t}, ts, INTERVAL '4 seconds')", name, sql, window).read_twice()
     };
     // No key is null, or nulls match: no filter on nulls keeps rows from being counted as late.
     let groups = "SELECT x.window_end, x.n, y.k, y.m FROM (SELECT window_start, window_end, COUNT(*) AS n FROM {w} GROUP BY window_start, window_end) AS x \
          {kind} (SELECT window_start, window_end, k, MAX(price) AS m FROM {w} GROUP BY window_start, window_end, k HAVING MAX(price) > 5) AS y \
          ON x.window_start = y.window_start AND x.window_end = y.window_end";
     let of_rows = "SELECT x.window_start, x.price, y.g FROM {w} AS x {kind} {w} AS y \
+         ON x.window_end = y.window_end AND (x.k IS NOT DISTINCT FROM y.k) AND x.price < y.price";
+    // Both sides read other columns: one scan for both would reject a row without a time once.
+    let left_rows = "SELECT x.window_start, x.price, x.g FROM {w} AS x {kind} {w} AS y \
          ON x.window_end = y.window_end AND (x.k IS NOT DISTINCT FROM y.k) AND x.price < y.price";
     let dimension = "SELECT x.window_end, x.n, p.g FROM (SELECT window_start, window_end, k, COUNT(*) AS n FROM {w} GROUP BY window_start, window_end, k) AS x \
          {kind} p ON x.k IS NOT DISTINCT FROM p.k";
@@ -172,6 +260,17 @@ fn windows(table: &'static str) -> Vec<Case> {
         case("window_groups_full", &groups.replace("{kind}", "FULL JOIN"), 0).read_twice(),
         case("window_rows", &of_rows.replace("{kind}", "JOIN"), 0).read_twice(),
         case("window_rows_left", &of_rows.replace("{kind}", "LEFT JOIN"), 10).read_twice(),
+        case("window_rows_right", &of_rows.replace("{kind}", "RIGHT JOIN"), 0).read_twice(),
+        case("window_groups_right", &groups.replace("{kind}", "RIGHT JOIN"), 10).read_twice(),
+        case("window_rows_semi", &left_rows.replace("{kind}", "LEFT SEMI JOIN"), 0).read_twice(),
+        case("window_rows_anti", &left_rows.replace("{kind}", "LEFT ANTI JOIN"), 10).read_twice(),
+        hop("hop_groups", &groups.replace("{kind}", "LEFT JOIN"), 0),
+        hop("hop_rows", &of_rows.replace("{kind}", "JOIN"), 10),
+        hop("hop_rows_anti", &left_rows.replace("{kind}", "LEFT ANTI JOIN"), 0),
+        cumulate("cumulate_groups", &groups.replace("{kind}", "FULL JOIN"), 10),
+        cumulate("cumulate_rows_semi", &left_rows.replace("{kind}", "LEFT SEMI JOIN"), 0),
+        session("session_groups", &groups.replace("{kind}", "JOIN"), 0),
+        session("session_groups_left", &groups.replace("{kind}", "LEFT JOIN"), 10),
         case("window_with_dimension", &dimension.replace("{kind}", "JOIN"), 0),
         case("window_with_dimension_left", &dimension.replace("{kind}", "LEFT JOIN"), 0),
     ]

@@ -97,6 +97,94 @@ const QUERIES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Lists and texts in the window's order.
+const LISTS: &[(&str, &str)] = &[
+    ("list_running", "SELECT k, i, ARRAY_AGG(i) OVER (PARTITION BY k ORDER BY i) AS l FROM {t}"),
+    (
+        "list_sliding",
+        "SELECT k, i, g, ARRAY_AGG(g) OVER w AS l, ARRAY_AGG(i) OVER w AS m FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i, g ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING)",
+    ),
+    (
+        "list_behind",
+        "SELECT k, i, g, ARRAY_AGG(g) OVER w AS l, COUNT(g) OVER w AS n FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i DESC, g ROWS BETWEEN 4 PRECEDING AND 2 PRECEDING)",
+    ),
+    (
+        "list_near",
+        "SELECT k, i, ARRAY_AGG(i) OVER (PARTITION BY k ORDER BY i DESC RANGE BETWEEN 5 PRECEDING AND 5 FOLLOWING) AS l FROM {t}",
+    ),
+    (
+        "list_remaining",
+        "SELECT k, i, g, ARRAY_AGG(g) OVER (PARTITION BY k ORDER BY i, g ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS l FROM {t}",
+    ),
+    (
+        "list_filtered",
+        "SELECT k, i, g, ARRAY_AGG(g) FILTER (WHERE i > 0) OVER w AS l, SUM(i) OVER w AS s FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i, g ROWS 3 PRECEDING)",
+    ),
+    ("text_running", "SELECT k, g, STRING_AGG(g, ', ') OVER (PARTITION BY k ORDER BY g) AS l FROM {t}"),
+    (
+        "text_running_rows",
+        "SELECT k, i, g, STRING_AGG(g, '') FILTER (WHERE i > 0) OVER (PARTITION BY k ORDER BY i, g ROWS UNBOUNDED PRECEDING) AS l FROM {t}",
+    ),
+];
+
+/// What PostgreSQL has not: DISTINCT, and values that are not null.
+const OURS: &[(&str, &str)] = &[
+    (
+        "distinct_running",
+        "SELECT k, i, COUNT(DISTINCT g) OVER w AS n, SUM(DISTINCT s) OVER w AS x, MAX(DISTINCT g) OVER w AS m FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i)",
+    ),
+    (
+        "distinct_running_rows",
+        "SELECT k, i, g, COUNT(DISTINCT g) OVER w AS n, COUNT(*) OVER w AS c FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i DESC, g ROWS UNBOUNDED PRECEDING)",
+    ),
+    ("distinct_whole", "SELECT k, g, COUNT(DISTINCT g) OVER (PARTITION BY k) AS n, COUNT(DISTINCT k) OVER () AS m FROM {t}"),
+    (
+        "distinct_sliding",
+        "SELECT k, i, g, COUNT(DISTINCT g) OVER w AS n, SUM(DISTINCT i) OVER w AS s FROM {t} WINDOW w AS (PARTITION BY k ORDER BY g, i ROWS BETWEEN 3 PRECEDING AND 1 FOLLOWING)",
+    ),
+    (
+        "distinct_behind",
+        "SELECT k, i, g, COUNT(DISTINCT g) OVER (PARTITION BY k ORDER BY i, g ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING) AS n FROM {t}",
+    ),
+    (
+        "distinct_near",
+        "SELECT k, i, COUNT(DISTINCT g) OVER (PARTITION BY k ORDER BY i RANGE BETWEEN 5 PRECEDING AND 5 FOLLOWING) AS n FROM {t}",
+    ),
+    (
+        "distinct_remaining",
+        "SELECT k, i, COUNT(DISTINCT s) OVER (PARTITION BY k ORDER BY i RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS n FROM {t}",
+    ),
+    (
+        "distinct_filtered",
+        "SELECT k, i, COUNT(DISTINCT g) FILTER (WHERE b) OVER w AS n, COUNT(g) FILTER (WHERE b) OVER w AS m FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i)",
+    ),
+    ("filled", "SELECT k, g, i, LAST_VALUE(i) IGNORE NULLS OVER (PARTITION BY k ORDER BY g, i) AS l FROM {t}"),
+    (
+        "not_null_sliding",
+        "SELECT k, g, i, FIRST_VALUE(i) IGNORE NULLS OVER w AS f, LAST_VALUE(i) IGNORE NULLS OVER w AS l, NTH_VALUE(i, 2) IGNORE NULLS OVER w AS n FROM {t} WINDOW w AS (PARTITION BY k ORDER BY g, i ROWS BETWEEN 3 PRECEDING AND 1 FOLLOWING)",
+    ),
+    ("lag_not_null", "SELECT k, g, i, LAG(i, 2, -1) IGNORE NULLS OVER (PARTITION BY k ORDER BY g, i) AS a FROM {t}"),
+];
+
+/// What DataFusion has not over such frames, or gets wrong: name, query, what is the same.
+const REWRITTEN: &[(&str, &str, &str)] = &[
+    (
+        "text_sliding",
+        "SELECT k, i, g, STRING_AGG(g, '|') OVER (PARTITION BY k ORDER BY i, g ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING) AS l FROM {t}",
+        "SELECT k, i, g, ARRAY_TO_STRING(ARRAY_AGG(g) FILTER (WHERE g IS NOT NULL) OVER (PARTITION BY k ORDER BY i, g ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING), '|') FROM {t}",
+    ),
+    (
+        "lead_not_null",
+        "SELECT k, g, i, LEAD(i, 2) IGNORE NULLS OVER (PARTITION BY k ORDER BY g, i) AS a FROM {t}",
+        "SELECT k, g, i, ARRAY_ELEMENT(ARRAY_AGG(i) FILTER (WHERE i IS NOT NULL) OVER (PARTITION BY k ORDER BY g, i ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING), 2) FROM {t}",
+    ),
+    (
+        "approximate_running",
+        "SELECT k, i, APPROX_DISTINCT(g) OVER (PARTITION BY k ORDER BY i) AS n FROM {t}",
+        "SELECT k, i, COUNT(DISTINCT g) OVER (PARTITION BY k ORDER BY i) FROM {t}",
+    ),
+];
+
 /// Numbers that a database rounds elsewhere.
 const APPROXIMATE: &[(&str, &str)] = &[
     (
@@ -106,11 +194,17 @@ const APPROXIMATE: &[(&str, &str)] = &[
     ("spreads", "SELECT k, i, STDDEV(i) OVER w AS a, VAR_POP(i) OVER w AS b FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i)"),
 ];
 
+const AVERAGES_OF_DISTINCT: &str = "SELECT k, i, AVG(DISTINCT s) OVER (PARTITION BY k ORDER BY i) AS a FROM {t}";
+
 pub fn scenario() -> Scenario {
     let over = |table: &str| {
-        let case = |(name, sql): &(&str, &str)| Case::new(format!("{name}_{table}"), sql.replace("{t}", table)).postgres();
-        let exact = QUERIES.iter().map(case);
-        exact.chain(APPROXIMATE.iter().map(|query| case(query).approximate())).collect::<Vec<_>>()
+        let own = |name: &str, sql: &str| Case::new(format!("{name}_{table}"), sql.replace("{t}", table));
+        let exact = QUERIES.iter().chain(LISTS).map(|(name, sql)| own(name, sql).postgres());
+        let ours = OURS.iter().map(|(name, sql)| own(name, sql));
+        let rewritten = REWRITTEN.iter().map(|(name, sql, same)| own(name, sql).batch(same.replace("{t}", table)));
+        let approximate = APPROXIMATE.iter().map(|(name, sql)| own(name, sql).postgres().approximate());
+        let averages = own("averages_of_distinct", AVERAGES_OF_DISTINCT).approximate();
+        exact.chain(ours).chain(rewritten).chain(approximate).chain([averages]).collect::<Vec<_>>()
     };
     let mut cases = ["t", "u", "a"].map(over).concat();
     // Sums that do not fit.

@@ -12,13 +12,15 @@ use super::{joined, relational};
 use arrow::array::{Array, RecordBatch};
 use datafusion::common::ScalarValue;
 use eddyline_executor::StateBackend;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 const MISSING: &str = "PostgreSQL is needed for this test: install Debian's package postgresql (scripts/setup.sh test does)";
+/// What PostgreSQL spells and refuses differs a little from version to version; it is this one that we follow.
+const PREFERRED_VERSION: f64 = 15.0;
 const EPOCHS: usize = 6;
 
 #[test]
@@ -227,6 +229,8 @@ impl Cluster {
         let config = format!("host=127.0.0.1 port={} user=oracle dbname=postgres", self.port);
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
         tokio::spawn(connection);
+        let version: String = client.query_one("SHOW server_version", &[]).await.unwrap().get(0);
+        say(&format!("compared with PostgreSQL {version}"));
         client
     }
 }
@@ -238,12 +242,19 @@ impl Drop for Cluster {
     }
 }
 
-/// Debian keeps a directory for each version.
+/// Debian keeps a directory for each version, named by its number. Of several the preferred one is taken, or else the newest.
 fn programs() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = versions.map(|v| v.path().join("bin")).filter(|bin| bin.join("initdb").exists()).collect();
-    found.sort();
-    found.pop().unwrap_or_else(|| panic!("{MISSING}"))
+    let numbered = |path: PathBuf| Some((path.file_name()?.to_str()?.parse::<f64>().ok()?, path.join("bin")));
+    let found = versions.filter_map(|version| numbered(version.path())).filter(|(_, programs)| programs.join("initdb").exists());
+    let place = |(number, _): &(f64, PathBuf)| (*number == PREFERRED_VERSION, *number);
+    let chosen = found.max_by(|a, b| place(a).partial_cmp(&place(b)).expect("versions are numbers"));
+    chosen.unwrap_or_else(|| panic!("{MISSING}")).1
+}
+
+/// Past the capturing of tests' output, which is shown of those alone that fail.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn free_port() -> u16 {

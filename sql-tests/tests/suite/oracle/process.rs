@@ -53,6 +53,8 @@ pub struct Job {
     /// What it emitted in this life.
     pub output: Vec<Emitted>,
     pub output_watermark: Timestamp,
+    /// Summed weights of the rows that it took.
+    pub taken: i64,
     pub late: i64,
     pub rejected: i64,
     /// The newest epoch to which the view was vacuumed.
@@ -71,6 +73,7 @@ pub struct Image {
     pub progress: JobProgress,
     pub view: ViewManifest,
     pub output_watermark: Timestamp,
+    pub taken: i64,
     pub late: i64,
     pub rejected: i64,
 }
@@ -85,6 +88,8 @@ pub struct Totals {
     pub disk_reads: u64,
     pub steps: u64,
     pub checks: u64,
+    /// Times that every row a view took was found: accepted, late or rejected.
+    pub accounted: u64,
     pub late: u64,
     pub rejected: u64,
     pub kills: u64,
@@ -154,6 +159,7 @@ impl Process {
             progress: progress.unwrap_or_default(),
             output: Vec::new(),
             output_watermark: image.map_or(Timestamp::MIN, |i| i.output_watermark),
+            taken: image.map_or(0, |i| i.taken),
             late: image.map_or(0, |i| i.late),
             rejected: image.map_or(0, |i| i.rejected),
             vacuumed: epoch,

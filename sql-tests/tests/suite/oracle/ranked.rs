@@ -22,6 +22,8 @@ const QUERIES: &[(&str, &str)] = &[
     ("ranked", "SELECT b, s, n FROM (SELECT b, s, RANK() OVER (PARTITION BY b ORDER BY s) AS n FROM {t}) AS x WHERE n <= 3"),
     ("ranked_hidden", "SELECT b, s, i FROM (SELECT b, s, i, RANK() OVER (PARTITION BY b ORDER BY s DESC) AS n FROM {t}) AS x WHERE n <= 2"),
     ("dense", "SELECT k, g, n FROM (SELECT k, g, DENSE_RANK() OVER (PARTITION BY k ORDER BY g) AS n FROM {t}) AS x WHERE n <= 2"),
+    ("top_of_unselected", "SELECT i FROM (SELECT i, ROW_NUMBER() OVER (PARTITION BY k ORDER BY g, i) AS n FROM {t}) AS x WHERE n <= 2"),
+    ("second_of_unselected", "SELECT n FROM (SELECT i, RANK() OVER (PARTITION BY k ORDER BY g) AS n FROM {t}) AS x WHERE n = 2 AND i > 0"),
     ("second", "SELECT k, i FROM (SELECT k, i, ROW_NUMBER() OVER (PARTITION BY k ORDER BY i) AS n FROM {t}) AS x WHERE n = 2"),
     (
         "between",

@@ -8,8 +8,9 @@ use super::compare::{difference, encode};
 use super::process::{Emitted, Files, Image, Mode, Process, Store, Totals};
 use super::rows::{resplit, split};
 use super::tables::{SECOND, START, Table};
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
+use arrow::datatypes::Int64Type;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, StateTableId, TaggedBatch, Timestamp};
@@ -267,6 +268,7 @@ impl Run {
             return None;
         }
         let rows = inputs.iter().flat_map(|i| &i.batches).map(|b| b.changes.num_rows() as u64).sum();
+        self.process.jobs.get_mut(&id).unwrap().taken += weight_of_input(&inputs);
         self.process.engine.step(Step { job: id, epoch: target, now: self.world.now(target), inputs });
         self.totals.steps += 1;
         Some(rows)
@@ -378,6 +380,17 @@ impl Run {
         let expected = self.batch.expected(&job.relation, epoch, &self.world);
         let found = (job.late, job.rejected);
         assert_eq!(found, (expected.late, expected.rejected), "late and rejected rows at epoch {epoch} of {}", case.sql);
+        if case.counts_rows {
+            self.totals.accounted += 1;
+            let accepted = sum_of(&content(job, epoch), "n");
+            let (taken, late, rejected) = (job.taken, job.late, job.rejected);
+            assert_eq!(
+                taken,
+                accepted + late + rejected,
+                "taken = {accepted} accepted + {late} late + {rejected} rejected of {}",
+                case.sql
+            );
+        }
     }
 
     fn check_at(&mut self, id: RelationId, epoch: Epoch) {
@@ -430,10 +443,12 @@ impl Run {
                 let watermark = if number == last { self.watermark_of(relation, epoch) } else { Timestamp::MIN };
                 StepInput { relation, batches, watermark }
             };
-            let inputs = inputs.iter().map(|i| input(*i)).collect();
+            let inputs: Vec<StepInput> = inputs.iter().map(|i| input(*i)).collect();
+            let taken = weight_of_input(&inputs);
             self.process.engine.step(Step { job: id, epoch, now: self.world.now(epoch), inputs });
             let done = self.process.next_step();
             let job = self.process.jobs.get_mut(&id).unwrap();
+            job.taken += taken;
             job.progress = done.progress;
             job.output_watermark = done.watermark;
             job.late += weight_of(&done.late);
@@ -468,6 +483,7 @@ impl Run {
             progress: job.progress.clone(),
             view: Default::default(),
             output_watermark: job.output_watermark,
+            taken: job.taken,
             late: job.late,
             rejected: job.rejected,
         };
@@ -560,9 +576,20 @@ impl Run {
     }
 }
 
-fn content(job: &super::process::Job, epoch: Epoch) -> RecordBatch {
+/// What a job's view holds at an epoch.
+pub fn content(job: &super::process::Job, epoch: Epoch) -> RecordBatch {
     let rows: Vec<RecordBatch> = job.view.snapshot(epoch, None).unwrap().collect::<Result<_, _>>().unwrap();
     concat_batches(&arrow_schema(&job.relation.columns), &rows).unwrap()
+}
+
+fn sum_of(rows: &RecordBatch, column: &str) -> i64 {
+    let column = rows.column_by_name(column).unwrap_or_else(|| panic!("no column {column}"));
+    arrow::compute::sum(column.as_primitive::<Int64Type>()).unwrap_or(0)
+}
+
+fn weight_of_input(inputs: &[StepInput]) -> i64 {
+    let batches = inputs.iter().flat_map(|i| &i.batches);
+    batches.map(|b| (0..b.changes.num_rows()).map(|row| b.changes.weight(row)).sum::<i64>()).sum()
 }
 
 fn weight_of(side: &[SideRows]) -> i64 {

@@ -67,7 +67,7 @@ impl KeyedRows {
                 return Err(eddyline_common::SqlError::corrupt("a stored row has no head"));
             }
             if self.values.head_of(slot) == NONE {
-                self.values.link(slot, head);
+                self.link(slot, head)?;
             }
             self.values.end(slot, head);
             self.rows.remove(slot, &mut self.values);

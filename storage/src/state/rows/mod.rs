@@ -10,9 +10,11 @@
 //! # Parts
 //! - `values`: the columns beside both tables, their durable form, and the list that binds rows to their head
 //! - `chunk`: rows as they are handed out: bytes, weights now and before the step, marks
+//! - `order`: the rows in memory of a key in their order
 //! - `scan`: all rows of a key, or those from a position on, page by page from memory and store
 //! - `windows`: the keys of one window
 //! - `retention`: which keys have rows of which time, for dropping them when the watermark has passed
+//! - `spans`: the rows in memory of a span of time, for the same
 //! - `forget`: rows or keys that were not touched for their time to live
 //!
 //! # Life of a step
@@ -30,8 +32,10 @@
 
 mod chunk;
 mod forget;
+mod order;
 mod retention;
 mod scan;
+mod spans;
 mod values;
 mod windows;
 
@@ -55,15 +59,15 @@ pub const ROW_KINDS: u8 = 3;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowShape {
-    /// `range` is available.
+    /// `range` and `range_back` are available.
     pub ordered: bool,
     /// Keys begin with a window end; whole windows are dropped by `drop_window`.
     pub expiry: bool,
     /// Rows have marks.
     pub marks: bool,
-    /// Orders begin with a time: rows are dropped by `drop_before`, in steps of this many microseconds. Needs `ordered`.
+    /// Orders begin with a time: rows are dropped by `drop_before`, in steps of this many microseconds.
     pub retention_micros: Option<i64>,
-    /// Rows or keys are forgotten by `forget_expired`. That of keys needs `ordered`.
+    /// Rows or keys are forgotten by `forget_expired`.
     pub ttl: Option<RowTtl>,
 }
 
@@ -113,16 +117,17 @@ pub struct KeyedRows {
     keys: KeyRows,
     head_slots: Vec<u32>,
     slots: Vec<u32>,
-    fresh: Vec<u32>,
+    /// Rows of a batch that are new, and the end of their span where rows have one.
+    fresh: Vec<(u32, i64)>,
 }
 
 impl KeyedRows {
     /// Takes the kinds `kind .. kind + ROW_KINDS` of the space.
     pub fn open(space: &StateSpace, kind: u8, shape: RowShape) -> Result<Self> {
-        let mut values = Values::new(shape.ordered, shape.marks);
-        let rows = space.table(kind, TableShape { expiry: shape.expiry, ordered: shape.ordered }, &mut values)?;
+        let mut values = Values::new(shape);
+        let rows = space.table(kind, TableShape { expiry: shape.expiry, ordered: false }, &mut values)?;
         let heads = space.table(kind + 1, TableShape { expiry: shape.expiry, ordered: false }, &mut Heads(&mut values))?;
-        let retention = shape.retention_micros.map(|step| Retention::open(space, kind + 2, step)).transpose()?;
+        let retention = shape.retention_micros.map(|_| Retention::open(space, kind + 2)).transpose()?;
         let open = |ttl: RowTtl| -> Result<_> { Ok((Ttl::open(space, kind, ttl.micros())?, ttl)) };
         let ttl = shape.ttl.map(open).transpose()?;
         let mut table = KeyedRows {
@@ -147,11 +152,23 @@ impl KeyedRows {
 
     /// Binds rows that were loaded when the table was opened to their heads.
     fn link_restored(&mut self) -> Result<()> {
-        for slot in (0..self.rows.slots() as u32).filter(|slot| self.rows.is_live(*slot)) {
+        for slot in 0..self.rows.slots() as u32 {
+            if !self.rows.is_live(slot) {
+                continue;
+            }
             let key = self.rows.key(slot).get(..self.values.key_length(slot));
             let head = key.and_then(|key| self.heads.find(key));
             let head = head.ok_or_else(|| SqlError::corrupt("a stored row has no head"))?;
-            self.values.link(slot, head);
+            self.link(slot, head)?;
+        }
+        Ok(())
+    }
+
+    /// Binds a row that is in memory to its head.
+    fn link(&mut self, slot: u32, head: u32) -> Result<()> {
+        self.values.link(slot, head, self.rows.key(slot))?;
+        if self.values.wants_tree(head) {
+            self.values.plant_tree(head, |slot| self.rows.key(slot));
         }
         Ok(())
     }
@@ -176,20 +193,23 @@ impl KeyedRows {
         for row in 0..keys.len() {
             let (slot, head) = (self.slots[row], self.head_slots[row]);
             if self.values.head_of(slot) == NONE {
-                self.values.link(slot, head);
                 // A row that was fetched from the store has a weight.
-                if self.values.weight(slot) == 0 {
+                let is_new = self.values.weight(slot) == 0;
+                if is_new {
                     self.values.begin(slot, head, keys.row(row).len(), orders.map_or(0, |o| o.row(row).len()));
-                    self.fresh.push(row as u32);
+                }
+                self.link(slot, head)?;
+                if is_new {
+                    self.fresh.push((row as u32, self.values.span_end(slot)));
                 }
             }
             self.touch(slot, head);
             let weight = weights.map_or(1, |w| w[row]);
             self.values.add_weight(slot, head, weight);
         }
-        match (&mut self.retention, orders) {
-            (Some(retention), Some(orders)) => retention.note(&self.fresh, keys, orders, &|row| self.heads.shard(self.head_slots[row])),
-            _ => Ok(()),
+        match &mut self.retention {
+            Some(retention) => retention.note(&self.fresh, keys, &|row| self.heads.shard(self.head_slots[row])),
+            None => Ok(()),
         }
     }
 
@@ -338,12 +358,13 @@ impl KeyedRows {
         }
         let shard = self.heads.shard(head);
         self.rows.intern(&self.keys, Shards::Of(&|_| shard), &mut self.values, &mut self.slots)?;
-        for (slot, mark) in self.slots.iter().zip(marks) {
-            if self.values.head_of(*slot) == NONE {
-                self.values.link(*slot, head);
+        for (at, mark) in marks.into_iter().enumerate() {
+            let slot = self.slots[at];
+            if self.values.head_of(slot) == NONE {
+                self.link(slot, head)?;
             }
-            self.values.set_mark(*slot, mark);
-            self.rows.mark_dirty(*slot);
+            self.values.set_mark(slot, mark);
+            self.rows.mark_dirty(slot);
         }
         Ok(())
     }

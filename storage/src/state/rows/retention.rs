@@ -1,44 +1,41 @@
 //! Which keys have rows of which time: an entry per key and span of time, so that rows whose time the watermark has passed
-//! are found without looking at others. Times are the beginning of the rows' orders.
+//! are found without looking at others. Times are the beginning of the rows' orders. Rows in memory are found by their span
+//! alone (`spans`); the entries lead to the heads, and to rows that are in the store only.
 //!
 //! Entry: end of the span (a value tag and eight order-preserving bytes), then the key; its value is a version byte.
 
 use super::{KeyedRows, Shards, StateSpace, StateTable, TableShape};
-use crate::state::expiry::{END_BYTES, end_of, end_prefix};
+use crate::state::NO_SLOT;
+use crate::state::expiry::{END_BYTES, end_prefix};
 use crate::state::present::Present;
-use crate::state::table::successor;
-use eddyline_common::Result;
 use eddyline_common::key::KeyRows;
 use eddyline_common::kv::SortedRun;
+use eddyline_common::{Result, SqlError};
 
-/// Rows loaded at once to be dropped.
-const PAGE_ROWS: usize = 4096;
+/// Rows loaded at once to be dropped, and keys that are dealt with together.
+const PAGE_ROWS: usize = if cfg!(test) { 5 } else { 4096 };
 
 pub(super) struct Retention {
     table: StateTable,
     present: Present,
-    step: i64,
     keys: KeyRows,
     rows: Vec<u32>,
     slots: Vec<u32>,
 }
 
 impl Retention {
-    pub(super) fn open(space: &StateSpace, kind: u8, step: i64) -> Result<Self> {
-        assert!(step > 0, "time goes on");
+    pub(super) fn open(space: &StateSpace, kind: u8) -> Result<Self> {
         let mut present = Present::default();
         let table = space.table(kind, TableShape { expiry: true, ordered: false }, &mut present)?;
-        Ok(Retention { table, present, step, keys: KeyRows::default(), rows: Vec::new(), slots: Vec::new() })
+        Ok(Retention { table, present, keys: KeyRows::default(), rows: Vec::new(), slots: Vec::new() })
     }
 
-    /// Rows of a batch are new.
-    pub(super) fn note(&mut self, fresh: &[u32], keys: &KeyRows, orders: &KeyRows, shard: &dyn Fn(usize) -> u8) -> Result<()> {
+    /// Rows of a batch are new, each with the end of its span.
+    pub(super) fn note(&mut self, fresh: &[(u32, i64)], keys: &KeyRows, shard: &dyn Fn(usize) -> u8) -> Result<()> {
         self.keys.clear();
         self.rows.clear();
-        for row in fresh {
-            let time = end_of(orders.row(*row as usize))?;
-            let end = time.div_euclid(self.step).saturating_add(1).saturating_mul(self.step);
-            self.keys.push(&[&end_prefix(end), keys.row(*row as usize)]);
+        for (row, end) in fresh {
+            self.keys.push(&[&end_prefix(*end), keys.row(*row as usize)]);
             self.rows.push(*row);
         }
         let rows = &self.rows;
@@ -76,12 +73,17 @@ impl KeyedRows {
     }
 
     fn drop_spans(&mut self, retention: &mut Retention, time: i64) -> Result<()> {
+        while let Some(end) = self.values.first_span().filter(|end| *end <= time) {
+            for slot in self.values.span_slots(end).to_vec() {
+                let head = self.values.head_of(slot);
+                self.remove_row(slot, head);
+                self.heads.mark_dirty(head);
+            }
+        }
         while let Some(end) = retention.table.first_end().filter(|end| *end <= time) {
             loop {
-                for slot in retention.table.window_slots(end) {
-                    let key = retention.table.key(slot)[END_BYTES..].to_vec();
-                    self.drop_rows(&key, retention.table.shard(slot), end)?;
-                    retention.table.remove(slot, &mut retention.present);
+                for entries in retention.table.window_slots(end).chunks(PAGE_ROWS) {
+                    self.drop_of_keys(retention, entries, end)?;
                 }
                 retention.maintain()?;
                 if !retention.table.load_window(end, &mut retention.present)? {
@@ -92,43 +94,59 @@ impl KeyedRows {
         Ok(())
     }
 
-    /// Drops the rows of one key whose time is before `end`.
-    fn drop_rows(&mut self, key: &[u8], shard: u8, end: i64) -> Result<()> {
-        self.drop_below(key, shard, Some(&[key, &end_prefix(end)].concat()))
+    /// Drops what else there is before `end` of the keys of some entries, and the entries.
+    fn drop_of_keys(&mut self, retention: &mut Retention, entries: &[u32], end: i64) -> Result<()> {
+        let (mut keys, mut heads) = (KeyRows::default(), Vec::new());
+        entries.iter().for_each(|entry| keys.push(&[&retention.table.key(*entry)[END_BYTES..]]));
+        self.lookup(&keys, Shards::Of(&|at| retention.table.shard(entries[at])), &mut heads)?;
+        for (at, (entry, head)) in entries.iter().zip(heads).enumerate() {
+            if head != NO_SLOT {
+                if !self.values.is_resident(head) {
+                    self.drop_stored(head, Some(&[keys.row(at), &end_prefix(end)].concat()))?;
+                }
+                self.remove_head_if_empty(head);
+            }
+            retention.table.remove(*entry, &mut retention.present);
+        }
+        self.rows.maintain(&mut self.values)
     }
 
-    /// Drops all rows of one key. Tables with `RowShape::ordered` only; between steps.
+    /// Drops all rows of one key; between steps.
     pub fn drop_key(&mut self, key: &[u8], shard: u8) -> Result<()> {
-        self.drop_below(key, shard, successor(key).as_deref())
-    }
-
-    /// Drops the rows of one key that are below `stop`.
-    fn drop_below(&mut self, key: &[u8], shard: u8, stop: Option<&[u8]>) -> Result<()> {
         let (mut keys, mut heads) = (KeyRows::default(), Vec::new());
         keys.push(&[key]);
         self.lookup(&keys, Shards::Of(&|_| shard), &mut heads)?;
-        let head = heads[0];
-        if head == crate::state::NO_SLOT {
+        let [head] = heads[..] else { return Err(SqlError::internal("one key has one head")) };
+        if head == NO_SLOT {
             return Ok(());
         }
-        loop {
-            let below = |slot: &u32| stop.is_none_or(|stop| self.rows.key(*slot) < stop);
-            let resident = self.rows.resident_from(key, key).take_while(below);
-            for slot in resident.collect::<Vec<_>>() {
-                self.remove_row(slot, head);
-            }
-            self.rows.maintain(&mut self.values)?;
-            if self.values.is_resident(head) || !self.load_page(key, stop, head)? {
+        let mut slot = self.values.first_of(head);
+        while slot != NO_SLOT {
+            self.remove_row(slot, head);
+            slot = self.values.first_of(head);
+        }
+        self.drop_stored(head, None)?;
+        self.remove_head_if_empty(head);
+        self.rows.maintain(&mut self.values)
+    }
+
+    /// Drops the rows of one key that are in the store only and below `stop`.
+    fn drop_stored(&mut self, head: u32, stop: Option<&[u8]>) -> Result<()> {
+        while !self.values.is_resident(head) {
+            let slots = self.load_page(head, stop)?;
+            if slots.is_empty() {
                 break;
             }
+            slots.into_iter().for_each(|slot| self.remove_row(slot, head));
+            self.rows.maintain(&mut self.values)?;
         }
-        self.remove_head_if_empty(head);
         Ok(())
     }
 
-    /// Loads some of the rows that are in the store only and below `stop`; false if there are none.
-    fn load_page(&mut self, key: &[u8], stop: Option<&[u8]>, head: u32) -> Result<bool> {
-        let (mut keys, shard) = (KeyRows::default(), self.heads.shard(head));
+    /// Loads some of the rows that are in the store only and below `stop`.
+    fn load_page(&mut self, head: u32, stop: Option<&[u8]>) -> Result<Vec<u32>> {
+        let (mut keys, mut slots, shard) = (KeyRows::default(), Vec::new(), self.heads.shard(head));
+        let key = self.heads.key(head);
         self.rows.scan_stored(key, key, shard, &mut |row, _| {
             let more = stop.is_none_or(|stop| row < stop) && keys.len() < PAGE_ROWS;
             if more {
@@ -136,9 +154,10 @@ impl KeyedRows {
             }
             Ok(more)
         })?;
-        let mut slots = Vec::new();
         self.rows.lookup(&keys, Shards::Of(&|_| shard), &mut self.values, &mut slots)?;
-        slots.iter().for_each(|slot| self.values.link(*slot, head));
-        Ok(!keys.is_empty())
+        for slot in &slots {
+            self.link(*slot, head)?;
+        }
+        Ok(slots)
     }
 }

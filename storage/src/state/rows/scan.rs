@@ -36,8 +36,7 @@ impl KeyedRows {
         }
         let mut loaded = Vec::new();
         self.rows.load_prefix(self.heads.key(head), self.heads.shard(head), &mut self.values, &mut loaded)?;
-        loaded.into_iter().for_each(|slot| self.values.link(slot, head));
-        Ok(())
+        loaded.into_iter().try_for_each(|slot| self.link(slot, head))
     }
 
     /// Appends up to `limit` more rows. False when there are no more.
@@ -78,7 +77,7 @@ impl KeyedRows {
         self.load_if_few(head)?;
         let prefix = self.heads.key(head).to_vec();
         let start = [prefix.as_slice(), start].concat();
-        let resident: Vec<u32> = self.rows.resident_from(&prefix, &start).take(limit).collect();
+        let resident = self.resident_from(head, &start, limit);
         if self.values.is_resident(head) {
             resident.into_iter().for_each(|slot| self.push_slot(slot, out));
             return Ok(());
@@ -118,7 +117,7 @@ impl KeyedRows {
         self.load_if_few(head)?;
         let prefix = self.heads.key(head).to_vec();
         let end = [prefix.as_slice(), end].concat();
-        let resident: Vec<u32> = self.rows.resident_before(&prefix, &end).take(limit).collect();
+        let resident = self.resident_before(head, &end, limit);
         if self.values.is_resident(head) {
             resident.into_iter().for_each(|slot| self.push_slot(slot, out));
             return Ok(());

@@ -4,6 +4,10 @@
 //! Stored form of a row: version byte, weight, length of the key, length of the order, and the mark if rows have marks; numbers
 //! are varints, signed ones zigzag. Of a head: version byte, number of rows, sum of weights.
 
+use super::RowShape;
+use super::order::Trees;
+use super::spans::Spans;
+use crate::state::ordered::Ordered;
 use crate::state::{SlotCodec, get_varint, put_varint, unzigzag, zigzag};
 use eddyline_common::{Result, SqlError};
 
@@ -31,22 +35,28 @@ struct Head {
     resident: u32,
     /// Position among the heads touched in this step.
     touched: u32,
+    /// Of its resident rows, if they are ordered and many.
+    tree: u32,
     rows: u64,
     weight: i64,
 }
 
-const NO_HEAD: Head = Head { first: NONE, resident: 0, touched: NONE, rows: 0, weight: 0 };
+const NO_HEAD: Head = Head { first: NONE, resident: 0, touched: NONE, tree: NONE, rows: 0, weight: 0 };
 
 /// The codec of the rows' table; `Heads` is that of the heads'.
 pub(super) struct Values {
     weights: Vec<i64>,
     links: Vec<Links>,
     key_lengths: Vec<u32>,
-    /// Empty unless rows are ordered.
+    /// Empty unless rows have orders.
     order_lengths: Vec<u32>,
     /// Empty unless rows have marks.
     marks: Vec<i64>,
     heads: Vec<Head>,
+    /// Rows that are in memory and bound to a head; with a retention only.
+    spans: Option<Spans>,
+    /// Where rows are asked for in their order.
+    trees: Option<Trees>,
     ordered: bool,
     marked: bool,
 }
@@ -60,10 +70,12 @@ pub(super) struct StoredRow {
 }
 
 impl Values {
-    pub(super) fn new(ordered: bool, marked: bool) -> Self {
+    pub(super) fn new(shape: RowShape) -> Self {
         let (weights, links, key_lengths) = (Vec::new(), Vec::new(), Vec::new());
         let (order_lengths, marks, heads) = (Vec::new(), Vec::new(), Vec::new());
-        Values { weights, links, key_lengths, order_lengths, marks, heads, ordered, marked }
+        let (ordered, spans) = (shape.ordered || shape.retention_micros.is_some(), shape.retention_micros.map(Spans::new));
+        let trees = shape.ordered.then(Trees::default);
+        Values { weights, links, key_lengths, order_lengths, marks, heads, spans, trees, ordered, marked: shape.marks }
     }
 
     pub(super) fn weight(&self, slot: u32) -> i64 {
@@ -134,18 +146,26 @@ impl Values {
         self.heads[head as usize].weight += weight;
     }
 
-    /// Puts a row that is in memory into the list of its head.
-    pub(super) fn link(&mut self, slot: u32, head: u32) {
+    /// Puts a row that is in memory into the list and the tree of its head, and into its span.
+    pub(super) fn link(&mut self, slot: u32, head: u32, entry: &[u8]) -> Result<()> {
+        let order = entry.get(self.key_length(slot)..).ok_or_else(|| SqlError::corrupt("a stored row has an impossible length"))?;
+        if let Some(spans) = &mut self.spans {
+            spans.enter(slot, spans.end(order)?);
+        }
         let of = &mut self.heads[head as usize];
+        if let Some(trees) = self.trees.as_mut().filter(|_| of.tree != NONE) {
+            trees.insert(of.tree, order, slot);
+        }
         let next = std::mem::replace(&mut of.first, slot);
         of.resident += 1;
         self.links[slot as usize] = Links { head, previous: NONE, next, ..self.links[slot as usize] };
         if next != NONE {
             self.links[next as usize].previous = slot;
         }
+        Ok(())
     }
 
-    fn unlink(&mut self, slot: u32) {
+    fn unlink(&mut self, slot: u32, entry: &[u8]) {
         let Links { head, previous, next, .. } = std::mem::replace(&mut self.links[slot as usize], UNLINKED);
         if head == NONE {
             return;
@@ -157,7 +177,52 @@ impl Values {
         if next != NONE {
             self.links[next as usize].previous = previous;
         }
-        self.heads[head as usize].resident -= 1;
+        let of = &mut self.heads[head as usize];
+        of.resident -= 1;
+        if let Some(trees) = self.trees.as_mut().filter(|_| of.tree != NONE) {
+            of.tree = trees.remove(of.tree, &entry[self.key_lengths[slot as usize] as usize..], of.resident);
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.leave(slot);
+        }
+    }
+
+    /// The head has so many rows in memory that they should be kept in order, and they are not.
+    pub(super) fn wants_tree(&self, head: u32) -> bool {
+        let of = &self.heads[head as usize];
+        self.trees.is_some() && Trees::is_due(of.tree, of.resident)
+    }
+
+    /// Keeps the rows of a head in their order from now on.
+    pub(super) fn plant_tree<'a>(&mut self, head: u32, entry: impl Fn(u32) -> &'a [u8]) {
+        let Values { trees: Some(trees), links, heads, key_lengths, .. } = self else { return };
+        let of = &mut heads[head as usize];
+        of.tree = trees.plant(list(links, of.first).map(|slot| (&entry(slot)[key_lengths[slot as usize] as usize..], slot)));
+    }
+
+    /// The rows of a head in memory, in no order.
+    pub(super) fn rows_of(&self, head: u32) -> impl Iterator<Item = u32> {
+        list(&self.links, self.heads[head as usize].first)
+    }
+
+    /// The orders of a head's rows in memory and what follows them, if they are kept so.
+    pub(super) fn tree(&self, head: u32) -> Option<&Ordered> {
+        self.trees.as_ref()?.get(self.heads[head as usize].tree)
+    }
+
+    /// The end of the span of a linked row; 0 where rows have none.
+    pub(super) fn span_end(&self, slot: u32) -> i64 {
+        self.spans.as_ref().map_or(0, |spans| spans.end_of_slot(slot))
+    }
+
+    /// The end of the first span that has linked rows.
+    pub(super) fn first_span(&self) -> Option<i64> {
+        self.spans.as_ref().and_then(Spans::first)
+    }
+
+    /// The linked rows of the span that ends at `end`.
+    pub(super) fn span_slots(&self, end: i64) -> &[u32] {
+        self.spans.as_ref().map_or(&[], |spans| spans.slots(end))
     }
 
     /// The row is new.
@@ -204,6 +269,9 @@ impl SlotCodec for Values {
         if self.marked {
             self.marks.resize(slots, 0);
         }
+        if let Some(spans) = &mut self.spans {
+            spans.resize(slots);
+        }
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
@@ -230,8 +298,8 @@ impl SlotCodec for Values {
         Ok(())
     }
 
-    fn clear(&mut self, slot: u32) {
-        self.unlink(slot);
+    fn clear(&mut self, slot: u32, entry: &[u8]) {
+        self.unlink(slot, entry);
         self.weights[slot as usize] = 0;
         if self.marked {
             self.marks[slot as usize] = 0;
@@ -239,8 +307,19 @@ impl SlotCodec for Values {
     }
 
     fn slot_bytes(&self) -> usize {
-        8 + size_of::<Links>() + 4 + if self.ordered { 4 } else { 0 } + if self.marked { 8 } else { 0 }
+        let spans = if self.spans.is_some() { Spans::SLOT_BYTES } else { 0 };
+        8 + size_of::<Links>() + 4 + if self.ordered { 4 } else { 0 } + if self.marked { 8 } else { 0 } + spans
     }
+
+    fn heap_bytes(&self) -> usize {
+        self.trees.as_ref().map_or(0, Trees::bytes)
+    }
+}
+
+/// The slots of a list from `first` on.
+fn list(links: &[Links], first: u32) -> impl Iterator<Item = u32> {
+    let some = |slot: u32| (slot != NONE).then_some(slot);
+    std::iter::successors(some(first), move |slot| some(links[*slot as usize].next))
 }
 
 pub(super) struct Heads<'a>(pub &'a mut Values);
@@ -267,7 +346,7 @@ impl SlotCodec for Heads<'_> {
         Ok(())
     }
 
-    fn clear(&mut self, slot: u32) {
+    fn clear(&mut self, slot: u32, _key: &[u8]) {
         self.0.heads[slot as usize] = NO_HEAD;
     }
 

@@ -175,7 +175,7 @@ impl StateTable {
                     expiry.mark_stored(end_of(self.keys.get(slot))?, self.shards[slot as usize]);
                 }
             }
-            codec.clear(slot);
+            codec.clear(slot, self.keys.get(slot));
             self.release(slot);
             self.counters.evictions += 1;
             // Long keys leave waste that counts until it is squeezed out.

@@ -97,7 +97,7 @@ impl StateTable {
 
     /// The live slots in memory whose keys begin with `prefix`, in order from `start` (which does). Tables with
     /// `TableShape::ordered` only.
-    pub fn resident_from<'a>(&'a self, prefix: &'a [u8], start: &[u8]) -> impl Iterator<Item = u32> + 'a {
+    fn resident_from<'a>(&'a self, prefix: &'a [u8], start: &[u8]) -> impl Iterator<Item = u32> + 'a {
         let ordered = self.ordered.as_ref().expect("the table was opened ordered");
         ordered.from(start).take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, slot)| slot)
     }
@@ -122,13 +122,6 @@ impl StateTable {
         });
         self.counters.fetched += fetched;
         result
-    }
-
-    /// The live slots in memory whose keys begin with `prefix` and are before `end` (which does too), from the last to the
-    /// first. Tables with `TableShape::ordered` only.
-    pub fn resident_before<'a>(&'a self, prefix: &'a [u8], end: &[u8]) -> impl Iterator<Item = u32> + 'a {
-        let ordered = self.ordered.as_ref().expect("the table was opened ordered");
-        ordered.between(prefix, end).rev().map(|(_, slot)| slot)
     }
 
     pub(super) fn load_all(&mut self, codec: &mut dyn SlotCodec) -> Result<()> {
@@ -194,7 +187,7 @@ impl StateTable {
 }
 
 /// The smallest byte string above every one that begins with `prefix`.
-pub(in crate::state) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut next = prefix.to_vec();
     while let Some(last) = next.pop() {
         if last < u8::MAX {

@@ -1,0 +1,185 @@
+//! LATERAL subqueries that DataFusion makes no joins of, as joins: those that take some rows of each outer row's (LIMIT), and those that compute
+//! something of the outer row. A LIMIT becomes a condition on the number of a row among those with equal keys; what is computed of the outer
+//! row is computed above the join. What cannot be joined so stays as it is, and is refused later. Other subqueries are left to the optimiser.
+//!
+//! - `pulled`: the subquery without the outer row
+
+mod pulled;
+
+use crate::walk::{Walk, WalkPlan};
+use datafusion::common::metadata::FieldMetadata;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result as DfResult, ScalarValue, TableReference};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, Filter, Join, JoinConstraint, LogicalPlan, Projection, lit, when};
+use pulled::{Pulled, Puller, subquery_of};
+use std::sync::Arc;
+
+pub fn join_laterals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let mut puller = Puller::default();
+    let rewritten = plan.up_with_subqueries(|node| match &node {
+        LogicalPlan::Join(join) => match joined(join, &mut puller)? {
+            Some(plan) => Ok(Transformed::yes(plan)),
+            None => Ok(Transformed::no(node)),
+        },
+        _ => Ok(Transformed::no(node)),
+    });
+    rewritten.map(|t| t.data)
+}
+
+/// A join whose right side names columns of its left one, without that.
+struct Lateral<'a> {
+    join: &'a Join,
+    /// Left rows without right ones are there too.
+    outer: bool,
+    pulled: Pulled,
+    /// True in every row of the right side, and null in the row that stands for none; only where something is computed above the join.
+    matched: Option<Expr>,
+}
+
+fn joined(join: &Join, puller: &mut Puller) -> DfResult<Option<LogicalPlan>> {
+    let Some((subquery, alias)) = lateral_of(&join.right) else { return Ok(None) };
+    let outer = match join.join_type {
+        JoinType::Inner => false,
+        JoinType::Left if join.on.is_empty() && join.filter.as_ref().is_none_or(is_true) => true,
+        _ => return Ok(None),
+    };
+    if !is_left_over(subquery) || is_named_within(subquery, join.left.schema())? {
+        return Ok(None);
+    }
+    let Some(mut pulled) = puller.pull(subquery)? else { return Ok(None) };
+    let mut matched = None;
+    if outer && !pulled.lifted.is_empty() {
+        let column = puller.column();
+        pulled = pulled.with(lit(true), &column)?;
+        matched = Some(Expr::Column(Column::new(alias.cloned(), column.name)));
+    }
+    if let Some(alias) = alias {
+        pulled = pulled.aliased(alias)?;
+    }
+    Lateral { join, outer, pulled, matched }.plan()
+}
+
+impl Lateral<'_> {
+    fn plan(self) -> DfResult<Option<LogicalPlan>> {
+        let Some(conditions) = self.conditions()? else { return Ok(None) };
+        let left = self.join.left.clone();
+        let (plan, there) = match (self.pulled.is_of_outer_row(self.join.right.schema()), self.outer) {
+            (true, true) => (left, conjunction(conditions)),
+            (true, false) => match conjunction(conditions) {
+                Some(condition) => (Arc::new(LogicalPlan::Filter(Filter::try_new(condition, left)?)), None),
+                None => (left, None),
+            },
+            (false, outer) => {
+                let condition = conjunction(conditions).or_else(|| outer.then(|| lit(true)));
+                let right = Arc::new(self.pulled.plan.clone());
+                let nulls = NullEquality::NullEqualsNothing;
+                let join = Join::try_new(left, right, vec![], condition, self.join.join_type, JoinConstraint::On, nulls, false)?;
+                (Arc::new(LogicalPlan::Join(join)), self.matched.clone())
+            }
+        };
+        let Some(columns) = self.columns(there)? else { return Ok(None) };
+        Ok(Some(LogicalPlan::Projection(Projection::try_new(columns, plan)?)))
+    }
+
+    /// What must hold of a pair, those of ON included.
+    fn conditions(&self) -> DfResult<Option<Vec<Expr>>> {
+        let on = self.join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
+        let on = on.chain(self.join.filter.clone().filter(|condition| !is_true(condition)));
+        let mut conditions = Vec::new();
+        for condition in self.pulled.conditions.iter().cloned() {
+            conditions.push(self.over_left(condition)?);
+        }
+        for condition in on {
+            let Some(resolved) = self.pulled.resolved(&condition, self.join.right.schema())? else { return Ok(None) };
+            conditions.push(self.over_left(resolved)?);
+        }
+        Ok(conditions.into_iter().collect())
+    }
+
+    /// The columns that the join had. `there` is true where the right side has a row, if that is asked at all.
+    fn columns(&self, there: Option<Expr>) -> DfResult<Option<Vec<Expr>>> {
+        let mut columns: Vec<Expr> = self.join.left.schema().columns().into_iter().map(Expr::Column).collect();
+        for (at, (qualifier, field)) in self.join.right.schema().iter().enumerate() {
+            let Some(lifted) = self.pulled.lifted.get(&at) else {
+                columns.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
+                continue;
+            };
+            let Some(value) = self.over_left(lifted.clone())? else { return Ok(None) };
+            let value = match &there {
+                Some(there) => when(there.clone(), value).end()?,
+                None => value,
+            };
+            // The type may be told by the field alone, which a CASE would lose.
+            let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::new_from_field(field));
+            columns.push(value.alias_qualified_with_metadata(qualifier.cloned(), field.name(), metadata));
+        }
+        Ok(Some(columns))
+    }
+
+    /// An expression whose outer columns are those of the left side; `None` if it names others.
+    fn over_left(&self, e: Expr) -> DfResult<Option<Expr>> {
+        let left = self.join.left.schema();
+        let mut known = true;
+        let over = e.up(|e| match e {
+            Expr::OuterReferenceColumn(_, column) if left.has_column(&column) => Ok(Transformed::yes(Expr::Column(column))),
+            other => {
+                known &= !matches!(other, Expr::OuterReferenceColumn(..));
+                Ok(Transformed::no(other))
+            }
+        })?;
+        Ok(known.then_some(over.data))
+    }
+}
+
+/// The subquery on the right of a lateral join, and its name.
+fn lateral_of(right: &LogicalPlan) -> Option<(&LogicalPlan, Option<&TableReference>)> {
+    match right {
+        LogicalPlan::Subquery(subquery) => Some((subquery.subquery.as_ref(), None)),
+        LogicalPlan::SubqueryAlias(alias) => match alias.input.as_ref() {
+            LogicalPlan::Subquery(subquery) => Some((subquery.subquery.as_ref(), Some(&alias.alias))),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_true(e: &Expr) -> bool {
+    matches!(e, Expr::Literal(ScalarValue::Boolean(Some(true)), _))
+}
+
+/// Whether DataFusion makes no join of it.
+fn is_left_over(subquery: &LogicalPlan) -> bool {
+    subquery.any(|node| match node {
+        LogicalPlan::Limit(limit) => !limit.input.all_out_ref_exprs().is_empty(),
+        LogicalPlan::Projection(projection) => projection.expr.iter().any(Expr::contains_outer),
+        _ => false,
+    })
+}
+
+/// Whether a subquery of the subquery may name columns of the left side.
+fn is_named_within(subquery: &LogicalPlan, left: &DFSchema) -> DfResult<bool> {
+    let mut named = false;
+    subquery.each(|node| {
+        node.each_own(|expr| {
+            expr.each(|e| {
+                if let Some(inner) = subquery_of(e) {
+                    named |= names(inner, left)?;
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(named)
+}
+
+fn names(plan: &LogicalPlan, left: &DFSchema) -> DfResult<bool> {
+    let mut named = false;
+    plan.each_with_subqueries(|node| {
+        node.each_own(|expr| {
+            named |= expr.any(|e| matches!(e, Expr::OuterReferenceColumn(_, column) if left.has_column(column)));
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(named)
+}

@@ -1,0 +1,80 @@
+//! What JSON_VALUE and JSON_QUERY give where there is nothing, or where something is wrong: `{NULL | ERROR | DEFAULT x} ON {EMPTY | ERROR}`, for which sqlparser
+//! has no grammar. The clauses become four more arguments: of each a word, and the text that DEFAULT names or NULL.
+
+use super::tokens::{find_top_level, is_word};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use std::ops::Range;
+
+/// A clause: where it begins, its word, and the tokens of its value.
+struct Clause {
+    begins: usize,
+    word: &'static str,
+    value: Range<usize>,
+}
+
+/// Rewrites the innermost calls first. A clause that is none of the function's stays, and is a syntax error.
+pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
+    for name in (0..tokens.len()).rev() {
+        let is_value = is_word(&tokens[name].token, "json_value");
+        let is_call =
+            (is_value || is_word(&tokens[name].token, "json_query")) && tokens.get(name + 1).is_some_and(|t| t.token == Token::LParen);
+        if is_call && let Some((place, rewritten)) = with_arguments(tokens, name + 2, is_value) {
+            tokens.splice(place, rewritten);
+        }
+    }
+}
+
+/// The tokens of a call's arguments that change, from `start` on, and what stands for them.
+fn with_arguments(tokens: &[TokenWithSpan], start: usize, is_value: bool) -> Option<(Range<usize>, Vec<TokenWithSpan>)> {
+    let end = find_top_level(tokens, start, |i| tokens[i].token == Token::RParen)?;
+    let tokens = &tokens[..end];
+    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|t| is_word(&t.token, word));
+    let is_on = |at: usize| is(at, "on") && (is(at + 1, "empty") || is(at + 1, "error"));
+    let mut found: [Option<Clause>; 2] = [None, None];
+    let (mut from, mut begins) = (start, None);
+    while let Some(on) = find_top_level(tokens, from, is_on) {
+        let clause = clause(tokens, from, on, is_value)?;
+        let place = &mut found[usize::from(is(on + 1, "error"))];
+        if place.is_some() || begins.is_some() && clause.begins != from {
+            return None;
+        }
+        begins.get_or_insert(clause.begins);
+        *place = Some(clause);
+        from = on + 2;
+    }
+    let begins = begins.filter(|_| from == end)?;
+    let returning = find_top_level(&tokens[..begins], start, |i| is(i, "returning")).unwrap_or(begins);
+    let token = |token: Token| TokenWithSpan { token, span: tokens[begins].span };
+    let mut rewritten = Vec::new();
+    for clause in found {
+        let (word, value) = clause.map_or(("null", 0..0), |clause| (clause.word, clause.value));
+        rewritten.extend([Token::Comma, Token::SingleQuotedString(word.to_string()), Token::Comma].map(token));
+        if value.is_empty() {
+            rewritten.push(token(Token::make_keyword("NULL")));
+        } else {
+            rewritten.extend([Token::make_keyword("CAST"), Token::LParen].map(token));
+            rewritten.extend_from_slice(&tokens[value]);
+            rewritten.extend([Token::make_keyword("AS"), Token::make_keyword("TEXT"), Token::RParen].map(token));
+        }
+    }
+    rewritten.extend_from_slice(&tokens[returning..begins]);
+    Some((returning..end, rewritten))
+}
+
+/// The clause whose ON is at `on`, behind `from`.
+fn clause(tokens: &[TokenWithSpan], from: usize, on: usize, is_value: bool) -> Option<Clause> {
+    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|t| is_word(&t.token, word));
+    let before = on.checked_sub(1).filter(|at| *at >= from)?;
+    if is_value && let Some(begins) = find_top_level(&tokens[..before], from, |i| is(i, "default")) {
+        return Some(Clause { begins, word: "default", value: begins + 1..on });
+    }
+    let of_word = |begins: usize, word: &'static str| Some(Clause { begins, word, value: 0..0 });
+    let is_empty = !is_value && before > from && is(before - 1, "empty");
+    match () {
+        () if is(before, "null") => of_word(before, "null"),
+        () if is(before, "error") => of_word(before, "error"),
+        () if is_empty && is(before, "array") => of_word(before - 1, "empty array"),
+        () if is_empty && is(before, "object") => of_word(before - 1, "empty object"),
+        () => None,
+    }
+}
