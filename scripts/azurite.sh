@@ -21,7 +21,7 @@ fetch() {
   mkdir -p "$cache"
   exec 8>"$cache/fetch.lock"
   flock 8
-  [ -e "$cache/complete" ] && return
+  [ -e "$cache/complete" ] && { exec 8>&-; return; }
   npm install --prefix "$cache" --no-audit --no-fund "azurite@$version" >"$cache/fetch.log" 2>&1 ||
     { tail -5 "$cache/fetch.log" >&2; fail "npm could not fetch Azurite $version (see $cache/fetch.log)"; }
   touch "$cache/complete"

@@ -2,7 +2,7 @@
 # The figures of docs/benchmarks.md, one after the other, after facts about the machine. Exits with an error if a result
 # was wrong or a run failed; a missed goal is printed.
 #
-#   bench.sh [--quick] [NAME...]     NAME: engine kafka freshness statement idle serving views parquet nexmark tpch (all of them)
+#   bench.sh [--quick] [NAME...]     NAME: engine decode kafka freshness statement idle serving views parquet nexmark tpch (all of them)
 #
 # --quick takes a tenth of the rows: whether everything still works, not how fast it is.
 set -euo pipefail
@@ -17,11 +17,11 @@ names=()
 for word in "$@"; do
   case "$word" in
     --quick) rows=1000000 records=400000 seconds=15 scale=0.01 ;;
-    engine | kafka | freshness | statement | idle | serving | views | parquet | nexmark | tpch) names+=("$word") ;;
+    engine | decode | kafka | freshness | statement | idle | serving | views | parquet | nexmark | tpch) names+=("$word") ;;
     *) echo "bench.sh: unknown argument $word" >&2; exit 1 ;;
   esac
 done
-[ "${#names[@]}" -gt 0 ] || names=(engine kafka freshness statement idle serving views parquet nexmark tpch)
+[ "${#names[@]}" -gt 0 ] || names=(engine decode kafka freshness statement idle serving views parquet nexmark tpch)
 
 cargo build --release --locked --workspace --bins
 bench="$CARGO_TARGET_DIR/release/eddyline-bench"

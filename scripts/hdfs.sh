@@ -8,6 +8,7 @@
 # The port is a free one; hdfs://127.0.0.1:PORT/eddyline belongs to the user eddyline (HADOOP_USER_NAME). The jars come from Maven
 # Central into ${EDDYLINE_CACHE:-$HOME/.cache/eddyline}/hdfs/VERSION.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/maven.sh"
 
 version=3.4.2
 cache="${EDDYLINE_CACHE:-$HOME/.cache/eddyline}/hdfs/$version"
@@ -17,29 +18,12 @@ heap=512m
 fail() { echo "hdfs.sh: $*" >&2; exit 1; }
 
 fetch() {
-  [ -e "$cache/complete" ] && return
-  command -v javac >/dev/null || fail "javac is missing (apt-get install default-jdk-headless)"
-  command -v mvn >/dev/null || fail "mvn is missing (apt-get install maven)"
-  mkdir -p "$cache"
-  exec 8>"$cache/fetch.lock"
-  flock 8
-  [ -e "$cache/complete" ] && return
-  cat >"$cache/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>eddyline.test</groupId>
-  <artifactId>hdfs</artifactId>
-  <version>1</version>
-  <dependencies>
-    <dependency><groupId>org.apache.hadoop</groupId><artifactId>hadoop-client-minicluster</artifactId><version>$version</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
+  once_from_maven "$cache" "Hadoop $version" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$cache/jars" <<POM
+<dependencies>
+  <dependency><groupId>org.apache.hadoop</groupId><artifactId>hadoop-client-minicluster</artifactId><version>$version</version></dependency>
+  <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+</dependencies>
 POM
-  mvn -q -B -f "$cache/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$cache/jars" \
-    >"$cache/fetch.log" 2>&1 || { tail -5 "$cache/fetch.log" >&2; fail "Maven could not fetch Hadoop $version (see $cache/fetch.log)"; }
-  touch "$cache/complete"
-  exec 8>&-
 }
 
 run() {

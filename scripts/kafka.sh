@@ -9,6 +9,7 @@
 # DIR. The jars come from Maven Central into ${EDDYLINE_CACHE:-$HOME/.cache/eddyline}/kafka/VERSION.
 # Quiet: on success nothing but the port is printed. Each command may be repeated.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/maven.sh"
 
 version=4.1.2
 cache="${EDDYLINE_CACHE:-$HOME/.cache/eddyline}/kafka/$version"
@@ -18,29 +19,12 @@ start_seconds_max=90    # a cold JVM on a machine that is busy compiling
 fail() { echo "kafka.sh: $*" >&2; exit 1; }
 
 fetch() {
-  [ -e "$cache/complete" ] && return
-  command -v java >/dev/null || fail "java is missing (apt-get install default-jdk-headless)"
-  command -v mvn >/dev/null || fail "mvn is missing (apt-get install maven)"
-  mkdir -p "$cache"
-  exec 8>"$cache/fetch.lock"
-  flock 8
-  [ -e "$cache/complete" ] && return
-  cat >"$cache/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>eddyline.test</groupId>
-  <artifactId>kafka-broker</artifactId>
-  <version>1</version>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
+  once_from_maven "$cache" "Kafka $version" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$cache/jars" <<POM
+<dependencies>
+  <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
+  <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+</dependencies>
 POM
-  mvn -q -B -f "$cache/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$cache/jars" \
-    >"$cache/fetch.log" 2>&1 || { tail -n 5 "$cache/fetch.log" >&2; fail "Maven could not fetch Kafka $version (see $cache/fetch.log)"; }
-  touch "$cache/complete"
-  exec 8>&-
 }
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

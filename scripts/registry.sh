@@ -8,6 +8,7 @@
 # The port is a free one, and http://127.0.0.1:PORT/apis/ccompat/v7 what a source calls schema.registry. It comes from Maven Central
 # into ${EDDYLINE_CACHE:-$HOME/.cache/eddyline}/registry/VERSION.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/maven.sh"
 
 version=3.0.9           # runs on Java 17, as 3.3 does not
 cache="${EDDYLINE_CACHE:-$HOME/.cache/eddyline}/registry/$version"
@@ -17,27 +18,8 @@ start_seconds_max=90    # a cold JVM on a machine that is busy compiling
 fail() { echo "registry.sh: $*" >&2; exit 1; }
 
 fetch() {
-  [ -e "$cache/complete" ] && return
-  command -v java >/dev/null || fail "java is missing (apt-get install default-jdk-headless)"
-  command -v mvn >/dev/null || fail "mvn is missing (apt-get install maven)"
-  mkdir -p "$cache"
-  exec 8>"$cache/fetch.lock"
-  flock 8
-  [ -e "$cache/complete" ] && return
-  # Maven leaves marks beside the project that it is called for.
-  cat >"$cache/pom.xml" <<POM
-<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>eddyline.test</groupId>
-  <artifactId>registry</artifactId>
-  <version>1</version>
-</project>
-POM
-  mvn -q -B -f "$cache/pom.xml" dependency:unpack -DoutputDirectory="$cache/app" \
-    -Dartifact="io.apicurio:apicurio-registry-app:$version:tar.gz:all" >"$cache/fetch.log" 2>&1 ||
-    { tail -n 5 "$cache/fetch.log" >&2; fail "Maven could not fetch Apicurio $version (see $cache/fetch.log)"; }
-  touch "$cache/complete"
-  exec 8>&-
+  once_from_maven "$cache" "Apicurio $version" dependency:unpack -DoutputDirectory="$cache/app" \
+    -Dartifact="io.apicurio:apicurio-registry-app:$version:tar.gz:all" </dev/null
 }
 
 answers() {

@@ -31,5 +31,5 @@ printf '%s\n' "$work"/part*.cc | xargs -P "$(nproc)" -I{} "${CXX:-c++}" "${flags
 mkdir -p "$eddyline_rocksdb"
 ar rcs "$work/librocksdb.a" "$work"/part*.o
 # Last, and at once: what is there is whole.
-mv "$work/librocksdb.a" "$eddyline_rocksdb/librocksdb.a.new"
-mv "$eddyline_rocksdb/librocksdb.a.new" "$eddyline_rocksdb/librocksdb.a"
+mv "$work/librocksdb.a" "$eddyline_rocksdb/librocksdb.a.$$"
+mv "$eddyline_rocksdb/librocksdb.a.$$" "$eddyline_rocksdb/librocksdb.a"

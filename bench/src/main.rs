@@ -3,13 +3,14 @@
 //! error. Input is made before the clock starts.
 //!
 //! # Layout
-//! - `engine`: the dataflow in this process, without a server, beside plain DataFusion
+//! - `engine`: the dataflow in this process, without a server, beside plain DataFusion; `decode`: the decoder of JSON alone
 //! - `kafka`, `freshness`, `statement`, `idle`, `serving`, `views`, `parquet`, `nexmark::queries`, `tpch`: a server process, seen from outside
 //! - `producer`: the process that stamps events into Kafka at a steady rate
 //! - `server`: starting that server; `nexmark`: the generator's rows; `batch`: DataFusion and checksums
 //! - `report`: a figure, its goal, and the line they make
 
 mod batch;
+mod decode;
 mod engine;
 mod freshness;
 mod idle;
@@ -44,6 +45,8 @@ struct Cli {
 enum Command {
     /// Rows per second through the dataflow in this process
     Engine(engine::Options),
+    /// JSON records per second through the decoder in this process
+    Decode(decode::Options),
     /// JSON records per second from a Kafka broker into a view, and back through a filter
     Kafka(kafka::Options),
     /// Time from an event's stamp to its row's being read, under load
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
     };
     let done = match Cli::parse().command {
         Command::Engine(options) => engine::run(&options, &runtime),
+        Command::Decode(options) => decode::run(&options),
         Command::Kafka(options) => runtime.block_on(kafka::run(&options)),
         Command::Freshness(options) => runtime.block_on(freshness::run(&options)),
         Command::Statement(options) => runtime.block_on(statement::run(&options)),

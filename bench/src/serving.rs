@@ -87,8 +87,13 @@ fn spec(events: u64) -> Result<SourceSpec> {
     let pairs =
         [("connector", "nexmark".to_string()), ("nexmark.table.type", "bid".to_string()), ("nexmark.event.num", events.to_string())];
     let raw: BTreeMap<String, String> = pairs.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
-    let column =
-        |name: &str| SourceColumn { external_name: name.to_string(), ty: SqlType::BigInt, nullable: true, origin: ColumnOrigin::Payload };
+    let column = |name: &str| SourceColumn {
+        external_name: name.to_string(),
+        ty: SqlType::BigInt,
+        nullable: true,
+        length: None,
+        origin: ColumnOrigin::Payload,
+    };
     let columns = ["auction", "bidder", "price"].map(column).to_vec();
     Ok(SourceSpec { name: "bid".to_string(), options: options::canonicalize(raw)?, columns, key: vec![] })
 }

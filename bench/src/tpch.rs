@@ -68,7 +68,7 @@ pub async fn run(options: &Options) -> Result<()> {
             ))
             .print();
         Figure::new(format!("TPC-H q{number}, a change of 1 % of the orders"), millis(run.change), "ms", Goal::None)
-            .beside(format!("CPU {:.2} s; {changed} rows came and as many orders went", run.change_cpu))
+            .beside(format!("CPU {:.2} s; {changed} rows of new orders came, as many orders went with theirs", run.change_cpu))
             .beside(format!("peak {:.0} MiB, state {:.0} MiB", mebibytes(run.peak_bytes as f64), mebibytes(run.state_bytes as f64)))
             .beside(format!("{} rows, checked", run.rows))
             .print();

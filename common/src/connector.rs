@@ -1,13 +1,14 @@
 //! What connectors are to the rest. A source: partitions with offsets, and readers that push decoded batches into a
 //! bounded sink. A sink: a writer that takes the net changes of step after step and acknowledges what is durable
-//! outside. Connectors know nothing of cuts, jobs, views or SQL text.
+//! outside. A table that is looked up: somebody who is asked for the rows of some keys, and answers later. Connectors know
+//! nothing of cuts, jobs, views or SQL text.
 
 use crate::change::ChangeBatch;
 use crate::error::Result;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::time::Timestamp;
 use crate::types::SqlType;
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,6 +35,9 @@ pub struct SourceColumn {
     pub ty: SqlType,
     /// False for NOT NULL: a record without a value is undecodable.
     pub nullable: bool,
+    /// So many characters a text may have; a record with a longer one is undecodable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u32>,
     pub origin: ColumnOrigin,
 }
 
@@ -129,6 +133,9 @@ pub trait BatchSink: Send + Sync {
     fn report(&self, problem: Option<String>);
     /// Says where a partition ends at present, as far as the reader knows without asking.
     fn note_end(&self, _partition: PartitionId, _end: Offset) {}
+    /// Says that all up to `end` has been pushed, and that nothing lay behind it when the reader last looked. For readers that wait for what
+    /// comes up, where an offset does not tell whether anything follows.
+    fn note_all_read(&self, _partition: PartitionId, _end: Offset) {}
     /// True once nobody wants more; for readers that wait for input.
     fn is_closed(&self) -> bool;
 }
@@ -249,4 +256,59 @@ pub trait SinkConnector: Send + Sync {
     /// Begins to write after step `after`, which is the last that is known to be durable outside; later ones may be there in part
     /// or whole, and come again.
     fn open(&self, after: u64, monitor: Arc<dyn SinkMonitor>) -> Result<Box<dyn SinkWriter>>;
+}
+
+/// What a job wants to know of a table that is looked up, by columns of its spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupShape {
+    /// Those that are compared with the keys asked for, in their order. At least one.
+    pub keys: Vec<usize>,
+    /// Those that an answer's rows have.
+    pub columns: Vec<usize>,
+}
+
+/// The rows of the keys that were asked for.
+#[derive(Clone, Debug)]
+pub struct LookupAnswer {
+    /// The columns of the shape, of every row found.
+    pub rows: RecordBatch,
+    /// By row: which of the keys it was found for. In no order; a key that nothing is equal to is not among them.
+    pub keys: Vec<u32>,
+    /// Keys of which a row was found that a column here cannot hold, and why. None of their rows are in `rows`.
+    pub refused: Vec<(u32, String)>,
+}
+
+/// Takes the answer, on a thread that may not be kept waiting. An error says that the question was given up.
+pub type OnAnswer = Box<dyn FnOnce(Result<LookupAnswer>) + Send>;
+
+/// Is told that questions are in trouble and asked again (`Some`), or that they are answered again (`None`).
+pub type OnTrouble = Arc<dyn Fn(Option<String>) + Send + Sync>;
+
+/// How long answers may be used again, and of how many keys at once. The clock is that of the cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookupCache {
+    pub keys_max: usize,
+    pub ttl_micros: i64,
+}
+
+/// One job's way to a table outside that is looked up. Construction validates options and columns without I/O. What it
+/// answers cannot be asked for again: whoever needs it later keeps it.
+pub trait LookupConnector: Send + Sync {
+    /// Contacts the external system: that the table is there and has the columns, in types that fit. Fails within ten seconds
+    /// with 08006 when it is away, 42P01 without the table, 42703 or 42804 for a column.
+    fn check(&self) -> Result<()>;
+
+    /// `None`: every question is asked.
+    fn cache(&self) -> Option<LookupCache>;
+
+    /// Contacts nobody yet. Dropping the client gives up what it has asked, without waiting; no answer comes then.
+    fn open(&self, shape: LookupShape, on_trouble: OnTrouble) -> Result<Box<dyn LookupClient>>;
+}
+
+/// Asks, for one worker of a job.
+pub trait LookupClient: Send {
+    /// Asks for the rows of some keys: the shape's key columns, no two rows of them equal and none with a null. Returns at once,
+    /// never blocks; `on_answer` is called later, from another thread. Trouble on the way is told and the question asked again with
+    /// back-off, as often as the table's options say. An answer has no bound but the rows there are; one that is far too large is an error.
+    fn ask(&mut self, keys: Vec<ArrayRef>, on_answer: OnAnswer);
 }

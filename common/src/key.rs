@@ -186,6 +186,18 @@ impl OrderCodec {
             out.ends.push(out.data.len());
         }
     }
+
+    /// How many bytes of an order are those of its first column, which is no null.
+    pub fn first_len(&self, order: &[u8]) -> Result<usize> {
+        let (Some(ty), Some(column)) = (self.types.first(), self.orders.first()) else { return Ok(0) };
+        let mut bytes = Cow::Borrowed(order);
+        if column.descending {
+            bytes.to_mut().iter_mut().skip(1).for_each(|byte| *byte = !*byte);
+        }
+        let mut rest: &[u8] = &bytes;
+        ColumnDecoder::new(ty).decode(&mut rest)?;
+        Ok(order.len() - rest.len())
+    }
 }
 
 fn check_type(ty: &DataType, maps: bool) -> Result<()> {

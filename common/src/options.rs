@@ -5,6 +5,7 @@
 
 mod altered;
 mod columns;
+mod database;
 mod known;
 mod overridden;
 mod sinks;
@@ -74,6 +75,23 @@ pub const PROTOBUF_DEFAULTS: &str = "protobuf.read-default-values";
 pub const KEY_FORMAT: &str = "key.format";
 /// Whether values hold the key's columns too.
 pub const VALUE_FIELDS: &str = "value.fields-include";
+/// Where a database is, and the table in it.
+pub const HOSTNAME: &str = "hostname";
+pub const PORT: &str = "port";
+pub const DATABASE: &str = "database-name";
+pub const SCHEMA: &str = "schema-name";
+pub const TABLE: &str = "table-name";
+pub const USERNAME: &str = "username";
+pub const PASSWORD: &str = "password";
+/// All of where it is in one, as JDBC has it. Its parts are options of their own in a canonicalised map.
+pub const JDBC_URL: &str = "url";
+/// How long an answer may be used again; without it none is.
+pub const LOOKUP_TTL: &str = "lookup.cache.ttl";
+pub const LOOKUP_ROWS: &str = "lookup.cache.max-rows";
+/// How often a question is asked again before its rows are given up; without it, until there is an answer.
+pub const LOOKUP_RETRIES: &str = "lookup.max-retries";
+/// How long one attempt may take.
+pub const LOOKUP_TIMEOUT: &str = "lookup.timeout";
 /// What a sender to a webhook must know.
 pub const WEBHOOK_TOKEN: &str = "webhook.token";
 pub const ROWS_PER_SECOND: &str = "rows-per-second";
@@ -153,8 +171,7 @@ pub struct WatermarkOptions {
 /// name the option as the user spelled it.
 pub fn canonicalize(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let connector = raw.iter().find(|(key, _)| key.eq_ignore_ascii_case(CONNECTOR)).map(|(_, value)| value.trim().to_ascii_lowercase());
-    // Both names are in use.
-    let connector = connector.map(|name| if name == "http" { "webhook".to_string() } else { name });
+    let connector = connector.map(canonical_connector);
     let owner = match &connector {
         None => &OWNER_TABLE,
         Some(name) => {
@@ -170,8 +187,21 @@ pub fn canonicalize(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, St
     if matches!(owner.name, "kafka" | "upsert-kafka") {
         finish_kafka(&mut options)?;
     }
+    if owner.name == "postgres" {
+        database::finish(&mut options)?;
+    }
     sinks::check_fixed(&options)?;
     Ok(options)
+}
+
+/// Connectors that go by several names.
+fn canonical_connector(name: String) -> String {
+    match name.as_str() {
+        "http" => "webhook".to_string(),
+        // JDBC speaks to others too; what the address says is looked at later.
+        "jdbc" | "postgresql" => "postgres".to_string(),
+        _ => name,
+    }
 }
 
 /// The same for `WITH (...)` of a view: `on_error`, `allowed_lateness` and kin.
@@ -232,6 +262,11 @@ pub fn overwrites_by_key(connector: &str) -> bool {
 /// Whether a connector's rows are pushed to us and cannot be asked for again: its source is a table that is written over HTTP.
 pub fn is_pushed(options: &BTreeMap<String, String>) -> bool {
     options.get(CONNECTOR).is_some_and(|connector| connector == "webhook")
+}
+
+/// Whether a table of this connector is asked for the rows of some keys, and cannot be read or followed.
+pub fn is_looked_up(options: &BTreeMap<String, String>) -> bool {
+    options.get(CONNECTOR).is_some_and(|connector| connector == "postgres")
 }
 
 /// Whether the format knows a record's columns, or reads their definition from elsewhere.

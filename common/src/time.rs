@@ -26,3 +26,5 @@ impl Default for Timestamp {
 
 pub const MICROS_PER_MILLI: i64 = 1_000;
 pub const MICROS_PER_SECOND: i64 = 1_000_000;
+/// Of 24 hours.
+pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;

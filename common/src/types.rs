@@ -109,6 +109,11 @@ impl SqlType {
         matches!(self, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_))
     }
 
+    /// How many characters a text may have, if that is limited.
+    pub fn length(&self) -> Option<u32> {
+        if let SqlType::Varchar(length) | SqlType::Char(length) = self { Some(*length) } else { None }
+    }
+
     /// Without the limit of a text's length.
     pub fn unlimited(self) -> SqlType {
         if self.is_text() { SqlType::Text } else { self }

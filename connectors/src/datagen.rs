@@ -5,7 +5,7 @@
 
 mod field;
 
-use crate::generator::{self, Generator, GeneratorReader, batch_of};
+use crate::generator::{Generated, Generator, batch_of};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field as ArrowField, Schema, SchemaRef};
 use eddyline_common::connector::*;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Rows per second of an endless source, unless said otherwise; as Flink has it.
 const DEFAULT_RATE: i64 = 10_000;
 
-struct Datagen {
+pub struct Datagen {
     schema: SchemaRef,
     fields: Vec<Field>,
     seed: u64,
@@ -56,52 +56,29 @@ impl Generator for Datagen {
     }
 }
 
-pub struct DatagenConnector {
-    generator: Arc<Datagen>,
-}
-
-impl DatagenConnector {
-    pub fn new(spec: &SourceSpec) -> Result<Self> {
-        let given = options::integer(&spec.options, options::NUMBER_OF_ROWS)?;
-        let rate = options::integer(&spec.options, options::ROWS_PER_SECOND)?;
-        let mut settings = Settings::new(&spec.options, rate.unwrap_or(DEFAULT_RATE));
-        let mut fields = Vec::new();
-        for column in &spec.columns {
-            if let ColumnOrigin::Metadata(key) = &column.origin {
-                options::metadata_type("datagen", key)?;
-            }
-            fields.push(Field::new(&mut settings, &column.external_name.to_lowercase(), &column.ty, column.nullable)?);
+/// The source that options and columns describe.
+pub fn connector(spec: &SourceSpec) -> Result<Generated<Datagen>> {
+    let given = options::integer(&spec.options, options::NUMBER_OF_ROWS)?;
+    let rate = options::integer(&spec.options, options::ROWS_PER_SECOND)?;
+    let mut settings = Settings::new(&spec.options, rate.unwrap_or(DEFAULT_RATE));
+    let mut fields = Vec::new();
+    for column in &spec.columns {
+        if let ColumnOrigin::Metadata(key) = &column.origin {
+            options::metadata_type("datagen", key)?;
         }
-        settings.refuse_unused()?;
-        let row_count = fields.iter().filter_map(Field::row_count).chain(given).min();
-        let schema = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable)).collect::<Vec<ArrowField>>();
-        let generator = Datagen {
-            schema: Arc::new(Schema::new(schema)),
-            fields,
-            seed: options::integer(&spec.options, options::SEED)?.unwrap_or(0) as u64,
-            row_count,
-            rate: rate.or(if row_count.is_none() { Some(DEFAULT_RATE) } else { None }),
-        };
-        Ok(DatagenConnector { generator: Arc::new(generator) })
+        fields.push(Field::new(&mut settings, &column.external_name.to_lowercase(), &column.ty, column.nullable)?);
     }
-}
-
-impl SourceConnector for DatagenConnector {
-    fn resolve_start(&self) -> Result<Vec<PartitionStart>> {
-        Ok(generator::starts(&*self.generator))
-    }
-
-    fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
-        Ok(generator::present(&*self.generator))
-    }
-
-    fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, None, sink)?))
-    }
-
-    fn read_columns(&self, ranges: Vec<PartitionRange>, kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, Some(kept), sink)?))
-    }
+    settings.refuse_unused()?;
+    let row_count = fields.iter().filter_map(Field::row_count).chain(given).min();
+    let schema = spec.columns.iter().map(|c| c.ty.field(&c.external_name, c.nullable)).collect::<Vec<ArrowField>>();
+    let generator = Datagen {
+        schema: Arc::new(Schema::new(schema)),
+        fields,
+        seed: options::integer(&spec.options, options::SEED)?.unwrap_or(0) as u64,
+        row_count,
+        rate: rate.or(if row_count.is_none() { Some(DEFAULT_RATE) } else { None }),
+    };
+    Ok(Generated { generator: Arc::new(generator) })
 }
 
 #[cfg(test)]

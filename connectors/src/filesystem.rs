@@ -110,11 +110,7 @@ impl SourceConnector for FileConnector {
         let found = self.files.look()?;
         let mut known = self.files.known.lock();
         known.add(found, self.files.order);
-        Ok(Some(vec![PartitionRange {
-            partition: PARTITION,
-            start: Offset(0),
-            end: Some(known.end(|file| self.files.layout.end_of(file))),
-        }]))
+        Ok(Some(vec![PartitionRange { partition: PARTITION, start: Offset(0), end: Some(known.end()) }]))
     }
 
     fn remember(&self, notes: &[SourceNote]) -> Result<()> {

@@ -35,8 +35,17 @@ pub struct PayloadColumn {
     pub external_name: String,
     pub ty: SqlType,
     pub nullable: bool,
+    /// So many characters a text may have.
+    pub length: Option<u32>,
     /// Part of the primary key by which the source overwrites.
     pub is_key: bool,
+}
+
+impl PayloadColumn {
+    /// Why a text of it does not fit.
+    pub fn too_long(&self, length: u32) -> String {
+        format!("column {}: the text is longer than {length} characters", self.external_name)
+    }
 }
 
 /// A record as it came.

@@ -1,4 +1,4 @@
-//! What generators share: a reader whose threads each own some splits and go round them, a bounded batch at a time. With
+//! What generators share: a connector, and a reader whose threads each own some splits and go round them, a bounded batch at a time. With
 //! a rate, what is due is measured against a steady clock since the reader's start; a range with an end has been
 //! generated once before and is read again as fast as it is taken.
 //!
@@ -54,18 +54,32 @@ pub fn batch_of(schema: &SchemaRef, rows: usize, kept: &[bool], mut column: impl
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
-/// Where each split begins.
-pub fn starts(generator: &dyn Generator) -> Vec<PartitionStart> {
-    (0..generator.splits() as i32).map(|split| PartitionStart { partition: PartitionId(split), start: Offset(0) }).collect()
+/// A source of what a generator makes.
+pub struct Generated<G> {
+    pub generator: Arc<G>,
 }
 
-/// All of a bounded generator.
-pub fn present(generator: &dyn Generator) -> Option<Vec<PartitionRange>> {
-    let range = |split: i64| {
-        let end = Some(Offset(generator.split_end(split)?));
-        Some(PartitionRange { partition: PartitionId(split as i32), start: Offset(0), end })
-    };
-    (0..generator.splits()).map(range).collect()
+impl<G: Generator> SourceConnector for Generated<G> {
+    fn resolve_start(&self) -> Result<Vec<PartitionStart>> {
+        let start = |split: i64| PartitionStart { partition: PartitionId(split as i32), start: Offset(0) };
+        Ok((0..self.generator.splits()).map(start).collect())
+    }
+
+    fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
+        let range = |split: i64| {
+            let end = Some(Offset(self.generator.split_end(split)?));
+            Some(PartitionRange { partition: PartitionId(split as i32), start: Offset(0), end })
+        };
+        Ok((0..self.generator.splits()).map(range).collect())
+    }
+
+    fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, None, sink)?))
+    }
+
+    fn read_columns(&self, ranges: Vec<PartitionRange>, kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, Some(kept), sink)?))
+    }
 }
 
 pub struct GeneratorReader {

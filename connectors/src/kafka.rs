@@ -4,6 +4,7 @@
 //! the same records; a position only moves over offsets that were delivered or that Kafka said are holes.
 
 mod client;
+mod identity;
 mod queue;
 mod reader;
 mod record;
@@ -38,6 +39,10 @@ impl SourceConnector for KafkaConnector {
 
     fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
         startup::present(&self.settings).map(Some)
+    }
+
+    fn remember(&self, notes: &[SourceNote]) -> Result<()> {
+        self.settings.identity.remember(notes)
     }
 
     fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {

@@ -9,7 +9,7 @@
 mod model;
 mod table;
 
-use crate::generator::{self, Generator, GeneratorReader};
+use crate::generator::{Generated, Generator};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::connector::*;
@@ -25,7 +25,7 @@ const BASE_TIME_MILLIS: i64 = 1_436_918_400_000;
 const EVENT_GAP_NANOS: i64 = 100_000;
 
 /// What all readers of one source share.
-struct Nexmark {
+pub struct Nexmark {
     model: Model,
     table: Table,
     splits: i64,
@@ -72,55 +72,32 @@ impl Generator for Nexmark {
     }
 }
 
-pub struct NexmarkConnector {
-    generator: Arc<Nexmark>,
-}
-
-impl NexmarkConnector {
-    pub fn new(spec: &SourceSpec) -> Result<Self> {
-        let integer = |key: &str, default: i64| Ok::<i64, SqlError>(options::integer(&spec.options, key)?.unwrap_or(default));
-        let event_count = options::integer(&spec.options, "nexmark.event.num")?;
-        let model = Model {
-            base_micros: integer("nexmark.base-time.ms", BASE_TIME_MILLIS)? * 1_000,
-            gap_nanos: integer("nexmark.min.event.gap.in.ns", EVENT_GAP_NANOS)?,
+/// The source that options and columns describe.
+pub fn connector(spec: &SourceSpec) -> Result<Generated<Nexmark>> {
+    let integer = |key: &str, default: i64| Ok::<i64, SqlError>(options::integer(&spec.options, key)?.unwrap_or(default));
+    let event_count = options::integer(&spec.options, "nexmark.event.num")?;
+    let model = Model {
+        base_micros: integer("nexmark.base-time.ms", BASE_TIME_MILLIS)? * 1_000,
+        gap_nanos: integer("nexmark.min.event.gap.in.ns", EVENT_GAP_NANOS)?,
+        event_count,
+        shuffle_group: integer("nexmark.out-of-order.group-size", 1)?,
+        active_people: integer("nexmark.active.people", 1_000)?,
+        in_flight_auctions: integer("nexmark.in.flight.auctions", 100)?,
+        hot_seller_ratio: integer("nexmark.hot.seller.ratio", 4)?,
+        hot_auction_ratio: integer("nexmark.hot.auction.ratio", 2)?,
+        hot_bidder_ratio: integer("nexmark.hot.bidder.ratio", 4)?,
+        hot_channel_ratio: integer("nexmark.hot.channel.ratio", 2)?,
+    };
+    let table_type = spec.options.get("nexmark.table.type").map_or("all", String::as_str);
+    Ok(Generated {
+        generator: Arc::new(Nexmark {
+            model,
+            table: Table::new(table_type, &spec.columns)?,
+            splits: integer("nexmark.split.num", 1)?,
             event_count,
-            shuffle_group: integer("nexmark.out-of-order.group-size", 1)?,
-            active_people: integer("nexmark.active.people", 1_000)?,
-            in_flight_auctions: integer("nexmark.in.flight.auctions", 100)?,
-            hot_seller_ratio: integer("nexmark.hot.seller.ratio", 4)?,
-            hot_auction_ratio: integer("nexmark.hot.auction.ratio", 2)?,
-            hot_bidder_ratio: integer("nexmark.hot.bidder.ratio", 4)?,
-            hot_channel_ratio: integer("nexmark.hot.channel.ratio", 2)?,
-        };
-        let table_type = spec.options.get("nexmark.table.type").map_or("all", String::as_str);
-        Ok(NexmarkConnector {
-            generator: Arc::new(Nexmark {
-                model,
-                table: Table::new(table_type, &spec.columns)?,
-                splits: integer("nexmark.split.num", 1)?,
-                event_count,
-                rate: options::integer(&spec.options, "nexmark.rate")?,
-            }),
-        })
-    }
-}
-
-impl SourceConnector for NexmarkConnector {
-    fn resolve_start(&self) -> Result<Vec<PartitionStart>> {
-        Ok(generator::starts(&*self.generator))
-    }
-
-    fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
-        Ok(generator::present(&*self.generator))
-    }
-
-    fn read(&self, ranges: Vec<PartitionRange>, sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, None, sink)?))
-    }
-
-    fn read_columns(&self, ranges: Vec<PartitionRange>, kept: &[bool], sink: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(GeneratorReader::start(self.generator.clone(), ranges, Some(kept), sink)?))
-    }
+            rate: options::integer(&spec.options, "nexmark.rate")?,
+        }),
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use eddyline_common::connector::{BatchSink, SourceBatch};
+use eddyline_common::{Offset, PartitionId};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -27,13 +28,15 @@ pub struct CollectingSink {
     receiver: Receiver<SourceBatch>,
     closed: AtomicBool,
     problems: Mutex<Vec<Option<String>>>,
+    all_read: Mutex<Option<Offset>>,
 }
 
 impl CollectingSink {
     /// A sink that holds at most `batches` that nobody has taken.
     pub fn new(batches: usize) -> Arc<Self> {
         let (sender, receiver) = bounded(batches);
-        Arc::new(CollectingSink { sender, receiver, closed: AtomicBool::new(false), problems: Mutex::default() })
+        let (problems, all_read) = (Mutex::default(), Mutex::default());
+        Arc::new(CollectingSink { sender, receiver, closed: AtomicBool::new(false), problems, all_read })
     }
 
     /// The next batch, or `None` if none comes in time.
@@ -49,6 +52,11 @@ impl CollectingSink {
     /// Everything reported so far, in order.
     pub fn problems(&self) -> Vec<Option<String>> {
         self.problems.lock().clone()
+    }
+
+    /// Up to where the reader has last said that it has read all there was.
+    pub fn all_read(&self) -> Option<Offset> {
+        *self.all_read.lock()
     }
 
     pub fn close(&self) {
@@ -73,6 +81,10 @@ impl BatchSink for CollectingSink {
 
     fn report(&self, problem: Option<String>) {
         self.problems.lock().push(problem);
+    }
+
+    fn note_all_read(&self, _partition: PartitionId, end: Offset) {
+        *self.all_read.lock() = Some(end);
     }
 
     fn is_closed(&self) -> bool {

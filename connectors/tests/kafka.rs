@@ -32,6 +32,7 @@ fn kafka_sources() {
             deleted_records_are_reported(&broker);
             deleted_records_are_skipped_on_demand(&broker);
             a_topic_made_anew_is_not_read_on(&broker);
+            a_topic_made_anew_is_told_by_its_id(&broker);
             new_partitions_are_found(&broker);
             throughput(&broker, &say);
             latency(&broker, &say);
@@ -69,7 +70,7 @@ fn source(client: &KafkaClient, topic: &str, more: &[(&str, &str)]) -> SourceSpe
 }
 
 fn column(name: &str, ty: SqlType, origin: ColumnOrigin) -> SourceColumn {
-    SourceColumn { external_name: name.to_string(), ty, nullable: true, origin }
+    SourceColumn { external_name: name.to_string(), ty, nullable: true, length: None, origin }
 }
 
 fn metadata(name: &str, ty: SqlType, key: &str) -> SourceColumn {
@@ -417,23 +418,71 @@ fn a_topic_made_anew_is_not_read_on(broker: &KafkaBroker) {
     collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.ids.len() == 10));
     broker.recreate_topic("anew", 1, &KEEP).unwrap();
     broker.produce("anew", 0, ids(100..103)).unwrap();
-    let begun = Instant::now();
-    while !told(&sink) && begun.elapsed() < 3 * PATIENCE {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert!(told(&sink), "{:?}", sink.problems());
+    await_told(&sink);
     broker.produce("anew", 0, ids(103..150)).unwrap();
     let later = CollectingSink::new(16);
     let second = connector.read(vec![range(0, 10, None)], later.clone()).unwrap();
-    // Longer than a reader waits between attempts.
-    assert!(sink.next(Duration::from_secs(4)).is_none() && told(&sink), "{:?}", sink.problems());
-    assert!(later.next(Duration::from_millis(1)).is_none() && told(&later), "{:?}", later.problems());
-    sink.close();
-    later.close();
-    drop((reader, second));
-    // A query reads what there is.
+    await_told(&later);
+    // A query reads what there is, which a reader that went on would have read too.
     let there = eddyline_connectors::open(&spec).unwrap();
     assert_eq!(there.present().unwrap().unwrap(), [range(0, 0, Some(50))]);
+    assert_eq!(read_ranges(&spec, &[range(0, 0, Some(50))])[&0].ids, (100..150).collect::<Vec<i64>>());
+    // Dropping a reader waits for its threads, and what they pushed is kept: there is nothing.
+    drop((reader, second));
+    assert!(told(&sink) && told(&later), "{:?} {:?}", sink.problems(), later.problems());
+    assert_eq!((sink.waiting(), later.waiting()), (0, 0));
+}
+
+fn await_told(sink: &CollectingSink) {
+    let begun = Instant::now();
+    while !told(sink) {
+        assert!(begun.elapsed() < 3 * PATIENCE, "{:?}", sink.problems());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Also where it has as many records as were read before anybody looks: whoever was told which topic was read takes none of another one.
+fn a_topic_made_anew_is_told_by_its_id(broker: &KafkaBroker) {
+    broker.create_topic("renewed", 1, &KEEP).unwrap();
+    broker.produce("renewed", 0, ids(0..10)).unwrap();
+    let spec = source(broker, "renewed", &[]);
+    let sink = CollectingSink::new(1_000);
+    let reader = read(&spec, &[range(0, 0, None)], &sink);
+    let (mut rows, mut notes) = (0, Vec::new());
+    while rows < 10 {
+        let batch = sink.next(PATIENCE).expect("a batch");
+        rows += batch.rows.num_rows();
+        notes.extend(batch.notes);
+    }
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    broker.recreate_topic("renewed", 1, &KEEP).unwrap();
+    broker.produce("renewed", 0, ids(100..150)).unwrap();
+    // One that is at work is told within seconds, whatever it has read by then.
+    await_told(&sink);
+    drop(reader);
+    let restarted = eddyline_connectors::open(&spec).unwrap();
+    restarted.remember(&notes).unwrap();
+    for wanted in [range(0, 10, None), range(0, 0, Some(5))] {
+        let sink = CollectingSink::new(16);
+        let reader = restarted.read(vec![wanted], sink.clone()).unwrap();
+        await_told(&sink);
+        drop(reader);
+        assert_eq!(sink.waiting(), 0, "{wanted:?}");
+    }
+    // Ids say nothing across clusters: there the offsets were carried over.
+    let mut note = notes.remove(0);
+    let mut known: serde_json::Value = serde_json::from_str(&note.text).unwrap();
+    known["cluster"] = "another".into();
+    note.text = known.to_string();
+    let moved = eddyline_connectors::open(&spec).unwrap();
+    moved.remember(&[note]).unwrap();
+    let sink = CollectingSink::new(16);
+    let reader = moved.read(vec![range(0, 10, None)], sink.clone()).unwrap();
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.ids.len() == 40));
+    assert_eq!(got[&0].ids, (110..150).collect::<Vec<i64>>());
+    drop(reader);
+    // A source that is made now reads what there is.
     assert_eq!(read_ranges(&spec, &[range(0, 0, Some(50))])[&0].ids, (100..150).collect::<Vec<i64>>());
 }
 

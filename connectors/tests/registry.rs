@@ -30,7 +30,7 @@ fn columns(options: &BTreeMap<String, String>) -> Result<Vec<(String, SqlType)>>
 
 /// A decoder of the columns that a registry's schema has.
 fn described_decoder(options: &BTreeMap<String, String>) -> Box<dyn RecordDecoder> {
-    let column = |(external_name, ty)| PayloadColumn { external_name, ty, nullable: true, is_key: false };
+    let column = |(external_name, ty)| PayloadColumn { external_name, ty, nullable: true, length: None, is_key: false };
     decoder(options, columns(options).unwrap().into_iter().map(column).collect(), false).unwrap()
 }
 

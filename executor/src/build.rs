@@ -5,8 +5,11 @@ use crate::exchange::Exchange;
 use crate::expr::{NowHandle, Predicate, Projection};
 use crate::instance::{Instance, Work};
 use crate::job::{JobShared, JobSpec};
+use crate::operator::Wake;
 use crate::operators::aggregate::{Aggregate, AggregateSpec, routing};
+use crate::operators::asof_join::{AsofJoin, AsofJoinSpec};
 use crate::operators::exchange::Partitioner;
+use crate::operators::external_lookup::{ExternalLookup, ExternalLookupSpec};
 use crate::operators::filter::Filter;
 use crate::operators::join::{Join, JoinSpec};
 use crate::operators::lookup_join::{LookupJoin, LookupJoinSpec};
@@ -31,6 +34,7 @@ use crate::operators::window_assign::WindowAssign;
 use crate::placement::Placement;
 use crate::worker::panic_error;
 use arrow::datatypes::SchemaRef;
+use eddyline_common::connector::{LookupCache, LookupShape};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlError, SqlState, StateTableId, failpoint};
@@ -48,19 +52,25 @@ pub(crate) struct StateResources {
 }
 
 /// The job on one worker. The caller's thread runs more than this job, so a panic is this job's error, as it is on a worker.
-pub(crate) fn build_instance(spec: &JobSpec, shared: Arc<JobShared>, state: &StateResources, worker: usize) -> Result<Instance> {
+pub(crate) fn build_instance(
+    spec: &JobSpec,
+    shared: Arc<JobShared>,
+    state: &StateResources,
+    wake: &Wake,
+    worker: usize,
+) -> Result<Instance> {
     let build = || {
         failpoint::hit("job.build")?;
-        operators(spec, shared, state, worker)
+        operators(spec, shared, state, wake, worker)
     };
     catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())))
 }
 
-fn operators(spec: &JobSpec, shared: Arc<JobShared>, state: &StateResources, worker: usize) -> Result<Instance> {
+fn operators(spec: &JobSpec, shared: Arc<JobShared>, state: &StateResources, wake: &Wake, worker: usize) -> Result<Instance> {
     check(&spec.plan)?;
     let now = NowHandle::default();
     let (placement, schemas) = (shared.placement, spec.plan.nodes.iter().map(|n| arrow_schema(&n.columns)).collect());
-    let builder = Builder { spec, state, now: &now, worker, placement, schemas };
+    let builder = Builder { spec, state, now: &now, wake, worker, placement, schemas };
     let work = (0..spec.plan.nodes.len()).map(|index| builder.node(index)).collect::<Result<Vec<_>>>()?;
     Ok(Instance::new(shared, work, now))
 }
@@ -80,7 +90,7 @@ fn arity_fits(node: &Node) -> bool {
     match node.op {
         Op::Scan { .. } | Op::Values { .. } => node.inputs.is_empty(),
         Op::Union => !node.inputs.is_empty(),
-        Op::Join { .. } | Op::LookupJoin { .. } | Op::TemporalJoin { .. } => node.inputs.len() == 2,
+        Op::Join { .. } | Op::LookupJoin { .. } | Op::TemporalJoin { .. } | Op::AsofJoin { .. } => node.inputs.len() == 2,
         _ => node.inputs.len() == 1,
     }
 }
@@ -89,6 +99,7 @@ struct Builder<'a> {
     spec: &'a JobSpec,
     state: &'a StateResources,
     now: &'a NowHandle,
+    wake: &'a Wake,
     worker: usize,
     placement: Placement,
     schemas: Vec<SchemaRef>,
@@ -199,6 +210,25 @@ impl Builder<'_> {
                 now: self.now,
                 state: self.state_of(index, *state),
             })?,
+            Op::ExternalLookup { relation, columns, kind, keys: [left, right], residual, state } => {
+                let lookup = self.spec.lookups.get(relation);
+                let lookup = lookup.ok_or_else(|| SqlError::internal(format!("nobody looks up rows of relation {relation}")))?;
+                let share = |cache: LookupCache| LookupCache { keys_max: cache.keys_max.div_ceil(self.placement.parts()), ..cache };
+                let shape = LookupShape { keys: right.clone(), columns: columns.clone() };
+                let kept = |table: &StateTableId| -> Result<_> { Ok((self.state_of(index, *table), routing(plan, node.inputs[0])?)) };
+                ExternalLookup::new(ExternalLookupSpec {
+                    kind: *kind,
+                    keys: left.clone(),
+                    residual: residual.as_ref(),
+                    input: input().clone(),
+                    output,
+                    now: self.now,
+                    client: lookup.connector.open(shape, lookup.on_trouble.clone())?,
+                    cache: lookup.connector.cache().map(share),
+                    wake: self.wake.clone(),
+                    kept: state.as_ref().map(kept).transpose()?,
+                })?
+            }
             Op::TemporalJoin { kind, keys, residual, times, state } => TemporalJoin::new(TemporalJoinSpec {
                 kind: *kind,
                 keys: keys.clone(),
@@ -206,6 +236,21 @@ impl Builder<'_> {
                 times: *times,
                 inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
                 right_mode: plan.nodes[node.inputs[1]].mode,
+                output,
+                routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
+                now: self.now,
+                state: self.state_of(index, *state),
+            })?,
+            Op::AsofJoin { kind, keys, condition, places, compared, order, bounded, state } => AsofJoin::new(AsofJoinSpec {
+                kind: *kind,
+                keys: keys.clone(),
+                condition: condition.as_ref(),
+                places: *places,
+                compared: *compared,
+                order: order.clone(),
+                bounded: *bounded,
+                inputs: [0, 1].map(|i| self.schemas[node.inputs[i]].clone()),
+                input_modes: [0, 1].map(|i| plan.nodes[node.inputs[i]].mode),
                 output,
                 routing: [routing(plan, node.inputs[0])?, routing(plan, node.inputs[1])?],
                 now: self.now,
@@ -279,7 +324,7 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
     let Node { op, inputs, .. } = &plan.nodes[node];
     match op {
         Op::Aggregate { .. } | Op::Join { .. } | Op::TemporalFilter { .. } => true,
-        Op::TopN { .. } | Op::Over { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
+        Op::TopN { .. } | Op::Over { .. } | Op::AsofJoin { .. } => top_n::is_exact(&arrow_schema(&plan.nodes[node].columns)),
         Op::Exchange { .. } | Op::JoinExchange { .. } | Op::Filter { .. } | Op::ProcessingTime { .. } | Op::WindowAssign { .. } => {
             is_net(plan, inputs[0])
         }
@@ -295,6 +340,7 @@ fn is_net(plan: &StreamPlan, node: usize) -> bool {
         | Op::SessionAssign { .. }
         | Op::MatchRecognize { .. }
         | Op::LookupJoin { .. }
+        | Op::ExternalLookup { .. }
         | Op::TemporalJoin { .. }
         | Op::Normalize { .. }
         | Op::Materialize { .. }

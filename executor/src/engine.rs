@@ -4,6 +4,7 @@
 use crate::build::{StateResources, build_instance};
 use crate::instance::Instance;
 use crate::job::{EngineEvent, FreezeRun, JobShared, JobSpec, OperatorStats, Step, StepInput, StepRun};
+use crate::operator::Wake;
 use crate::placement::Placement;
 use crate::worker::{Mailboxes, Message, StepShare, Worker};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -81,7 +82,8 @@ impl Engine {
     pub fn create_job(&self, spec: JobSpec) -> Result<Arc<[OperatorStats]>> {
         let workers = self.workers();
         let shared = Arc::new(JobShared::new(&spec, workers, self.events.0.clone()));
-        let build = |worker| build_instance(&spec, shared.clone(), &self.state, worker);
+        let wakes: Vec<Wake> = (0..workers).map(|worker| wake(&self.mailboxes, worker, spec.job)).collect();
+        let build = |worker: usize| build_instance(&spec, shared.clone(), &self.state, &wakes[worker], worker);
         let instances = if spec.restore.is_none() {
             (0..workers).map(build).collect::<Result<Vec<_>>>()?
         } else {
@@ -206,6 +208,11 @@ impl Drop for Engine {
             }
         }
     }
+}
+
+fn wake(mailboxes: &Mailboxes, worker: usize, job: RelationId) -> Wake {
+    let mailboxes = mailboxes.clone();
+    Arc::new(move || mailboxes.send(worker, Message::Wake(job)))
 }
 
 type Share = Vec<(RelationId, Vec<TaggedBatch>)>;

@@ -1,5 +1,5 @@
 //! One job on one worker: a state machine over the plan's nodes. It never waits. It runs until its turn is over, its step
-//! is done, or all that is left depends on rows of other workers; their delivery makes it runnable again.
+//! is done, or all that is left depends on rows of other workers or on answers from outside; their delivery makes it runnable again.
 //!
 //! Batches move depth first: the node furthest down that has one goes next, so that what a batch turns into is worked
 //! off while it is in the cache and little waits between nodes. A node is finished when its inputs are finished and
@@ -211,7 +211,10 @@ impl Instance {
 
     fn next_to_finish(&self) -> Option<usize> {
         self.nodes.iter().position(|node| {
-            let waits = matches!(&node.work, Work::Exchange(e) if e.closed() && !e.complete());
+            let waits = match &node.work {
+                Work::Exchange(exchange) => exchange.closed() && !exchange.complete(),
+                Work::Operator(operator) => operator.waits(),
+            };
             !node.finished && !waits && node.inputs.iter().all(|i| self.nodes[*i].finished)
         })
     }

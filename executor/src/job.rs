@@ -6,6 +6,7 @@ use crate::placement::Placement;
 use crate::rejects;
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::Sender;
+use eddyline_common::connector::{LookupConnector, OnTrouble};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::ErrorPolicy;
@@ -31,8 +32,17 @@ pub struct JobSpec {
     pub on_error: ErrorPolicy,
     /// So many workers at most do its work; `None`: all.
     pub parallelism: Option<u32>,
+    /// The tables outside that its plan looks rows up in.
+    pub lookups: BTreeMap<RelationId, JobLookup>,
     /// The job goes on from here, and its state is in the key-value store.
     pub restore: Option<JobProgress>,
+}
+
+/// A job's way to a table outside.
+#[derive(Clone)]
+pub struct JobLookup {
+    pub connector: Arc<dyn LookupConnector>,
+    pub on_trouble: OnTrouble,
 }
 
 /// How far a job has come. Part of every checkpoint.
@@ -98,7 +108,7 @@ pub struct StepDone {
     pub late: Vec<SideRows>,
     /// Those for which the job has no view.
     pub rejected: Vec<SideRows>,
-    /// How many rows were rejected, or rejections taken back.
+    /// How many rows came to the rejected ones, for which the job has a view.
     pub rejections: u64,
     /// Input rows.
     pub rows_in: u64,
@@ -195,7 +205,9 @@ fn is_stateless(op: &Op) -> bool {
         | Op::Aggregate { .. }
         | Op::Join { .. }
         | Op::LookupJoin { .. }
+        | Op::ExternalLookup { .. }
         | Op::TemporalJoin { .. }
+        | Op::AsofJoin { .. }
         | Op::TopN { .. }
         | Op::Over { .. }
         | Op::SessionAssign { .. }
@@ -345,10 +357,10 @@ impl StepRun {
         }
         let mut all = std::mem::take(&mut *parts);
         drop(parts);
-        let rejections = rejects::count(&all.rejected);
-        if let Some(view) = self.shared.rejects.as_ref().filter(|_| rejections > 0) {
-            rejects::apply(view, self.epoch, &std::mem::take(&mut all.rejected))?;
-        }
+        let rejections = match &self.shared.rejects {
+            Some(view) => rejects::apply(view, self.epoch, &std::mem::take(&mut all.rejected))?,
+            None => 0,
+        };
         let progress = JobProgress { next_timer: all.next_timer, ..std::mem::take(&mut *self.progress.lock()) };
         self.shared.progress.lock().clone_from(&progress);
         self.shared.in_step.store(false, Ordering::Release);

@@ -33,5 +33,5 @@ mod testing;
 mod worker;
 
 pub use engine::{Engine, EngineConfig, StateBackend};
-pub use job::{EngineEvent, JobProgress, JobSpec, OperatorStats, SideRows, Step, StepDone, StepInput};
+pub use job::{EngineEvent, JobLookup, JobProgress, JobSpec, OperatorStats, SideRows, Step, StepDone, StepInput};
 pub use operator::{Operator, StepContext};

@@ -6,6 +6,10 @@
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Epoch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::ErrorPolicy;
+use std::sync::Arc;
+
+/// Makes a job runnable again on the worker of one of its operators, from any thread; never blocks.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// One operator of one job on one worker. An error ends the job, a panic too; neither touches another job.
 pub trait Operator: Send {
@@ -19,6 +23,11 @@ pub trait Operator: Send {
 
     /// The last `finish` emitted much and has more: it is called again, as it was, once what it emitted has been worked off.
     fn unfinished(&self) -> bool {
+        false
+    }
+
+    /// Somebody outside has to answer before `finish` can go on. Until then it is not called; whoever answers wakes the job (`Wake`).
+    fn waits(&self) -> bool {
         false
     }
 

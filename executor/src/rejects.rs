@@ -46,13 +46,9 @@ pub fn empty(dir: Option<Arc<SegmentDir>>) -> Result<Arc<View>> {
     View::new(schema(), key(), SHARDS, dir)
 }
 
-/// How many rows there are, by weight.
-pub(crate) fn count(rejected: &[SideRows]) -> u64 {
-    rejected.iter().map(|side| (0..side.changes.num_rows()).map(|row| side.changes.weight(row).unsigned_abs()).sum::<u64>()).sum()
-}
-
-/// Adds a step's rejections to those there are; what comes to nothing is gone. Called once per step, by one thread.
-pub(crate) fn apply(view: &View, epoch: Epoch, rejected: &[SideRows]) -> Result<()> {
+/// Adds a step's rejections to those there are; what comes to nothing is gone. Called once per step, by one thread. How many came, by
+/// weight: those that are taken back in the same step did not, and those that are taken back of earlier ones are no rejections.
+pub(crate) fn apply(view: &View, epoch: Epoch, rejected: &[SideRows]) -> Result<u64> {
     let mut net: HashMap<(i64, String), (i64, &str)> = HashMap::new();
     for side in rejected {
         for (index, row) in json_lines(&side.changes.rows).into_iter().enumerate() {
@@ -65,7 +61,8 @@ pub(crate) fn apply(view: &View, epoch: Epoch, rejected: &[SideRows]) -> Result<
         .filter(|(_, (weight, _))| *weight != 0)
         .map(|((node, row), (weight, reason))| Change { node, row, weight, reason })
         .collect();
-    changed.chunks(CHUNK_ROWS).try_for_each(|chunk| apply_chunk(view, epoch, chunk))
+    changed.chunks(CHUNK_ROWS).try_for_each(|chunk| apply_chunk(view, epoch, chunk))?;
+    Ok(changed.iter().map(|change| change.weight.max(0) as u64).sum())
 }
 
 struct Change<'a> {
@@ -167,17 +164,17 @@ mod tests {
     fn what_was_rejected_is_taken_back_whenever_and_whatever_the_reason() {
         let view = empty(None).unwrap();
         let many: Vec<(i64, i64)> = (0..3 * CHUNK_ROWS as i64).map(|a| (a, 1)).collect();
-        apply(&view, Epoch(1), &[side(1, "division by zero", &many), side(2, "division by zero", &[(7, 2)])]).unwrap();
-        assert_eq!(read(&view, 1).len(), many.len() + 1);
+        let came = apply(&view, Epoch(1), &[side(1, "division by zero", &many), side(2, "division by zero", &[(7, 2)])]).unwrap();
+        assert_eq!((read(&view, 1).len(), came), (many.len() + 1, many.len() as u64 + 2));
         // In one step: taken back before it came, by another worker; one more of what is there; a part of what is there.
         let step = [side(1, "other", &[(-5, -1), (8, 1)]), side(1, "other", &[(-5, 1)]), side(2, "other", &[(7, -1)])];
-        apply(&view, Epoch(2), &step).unwrap();
+        assert_eq!(apply(&view, Epoch(2), &step).unwrap(), 1, "one came and stayed");
         let rows = read(&view, 2);
         assert_eq!(rows.len(), many.len() + 1);
         assert_eq!(rows[&(1, r#"{"a":8}"#.to_string())], (2, "division by zero".to_string(), 1));
         assert_eq!(rows[&(2, r#"{"a":7}"#.to_string())], (1, "division by zero".to_string(), 1));
         let back: Vec<(i64, i64)> = many.iter().map(|(a, _)| (*a, -1)).collect();
-        apply(&view, Epoch(3), &[side(1, "other", &back), side(2, "other", &[(7, -1)])]).unwrap();
+        assert_eq!(apply(&view, Epoch(3), &[side(1, "other", &back), side(2, "other", &[(7, -1)])]).unwrap(), 0);
         assert_eq!(read(&view, 3).into_keys().collect::<Vec<_>>(), [(1, r#"{"a":8}"#.to_string())]);
         assert_eq!(read(&view, 2).len(), many.len() + 1, "a reader of the epoch before still sees them");
     }

@@ -35,6 +35,8 @@ pub(crate) enum Message {
     /// More than one, if they are small.
     Steps(Vec<StepShare>),
     Deliver(Delivery),
+    /// What an operator of the job waited for is here.
+    Wake(RelationId),
     Freeze(Arc<FreezeRun>),
     /// Forget the job: it was dropped, or it failed on another worker.
     Drop(RelationId),
@@ -126,6 +128,8 @@ impl Worker {
             }
             Message::Steps(steps) => self.begin(steps),
             Message::Deliver(delivery) => self.guarded(delivery.job, |instance| Ok(instance.deliver(delivery))),
+            // It may have gone on by itself.
+            Message::Wake(job) => self.guarded(job, |_| Ok(true)),
             Message::Freeze(freeze) => self.guarded(freeze.job(), |instance| {
                 freeze.complete(instance.freeze()?);
                 Ok(false)

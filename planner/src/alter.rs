@@ -1,6 +1,6 @@
 //! ALTER ... SET and RESET: what a relation is with other options. Only what leaves its rows as they are can change.
 
-use crate::catalog::{Relation, RelationKind};
+use crate::catalog::{Relation, RelationKind, ViewOptions};
 use crate::parse::ast::CommentAst;
 use crate::query::Context;
 use crate::sink::log_bytes_max;
@@ -23,7 +23,8 @@ impl Context<'_> {
             }
             RelationKind::Sink(sink) => {
                 sink.spec.options = options::altered_sink(&sink.spec.options, changes)?;
-                sink.options = crate::catalog::ViewOptions::of(&sink.spec.options)?;
+                let own_sources = std::mem::take(&mut sink.options.own_sources);
+                sink.options = ViewOptions { own_sources, ..ViewOptions::of(&sink.spec.options)? };
                 sink.log_bytes_max = log_bytes_max(&sink.spec.options)?;
             }
             RelationKind::Table { webhook: None, .. } => alter_table(&mut after, changes)?,
@@ -63,6 +64,7 @@ impl Context<'_> {
             ObjectKind::MaterializedView => "materialized view",
             ObjectKind::Sink => "sink",
             ObjectKind::Function => "function",
+            ObjectKind::Index => "index",
         };
         Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a {said}", relation.name)))
     }

@@ -1,6 +1,7 @@
 //! PostgreSQL's casts on assignment: which values a column takes without a cast that is written. How a value is cast is not known here (`bind::stored`).
 
 use crate::bind::{Mode, is_text_literal, is_untyped};
+use crate::catalog::Relation;
 use crate::query::Context;
 use crate::types::from_ast;
 use datafusion::common::DFSchema;
@@ -27,6 +28,11 @@ pub fn is_assignable(from: &SqlType, to: &SqlType) -> bool {
         }
         _ => false,
     }
+}
+
+/// The names and types of columns that are written.
+pub fn written_columns<'t>(table: &'t Relation, columns: &'t [usize]) -> impl Iterator<Item = (&'t str, &'t SqlType)> {
+    columns.iter().map(move |i| (table.columns[*i].name.as_str(), &table.columns[*i].ty))
 }
 
 fn is_number(ty: &SqlType) -> bool {

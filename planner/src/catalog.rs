@@ -92,10 +92,37 @@ pub enum RelationKind {
 /// Ids from here on are of sessions' temporary views; the coordinator's never come so far. A new one has this very id.
 pub const FIRST_TEMPORARY: RelationId = RelationId(1 << 28);
 
+/// Ids from here on are of `ViewOptions::own_sources` in a plan that has not come to the coordinator yet.
+pub const FIRST_OWN: RelationId = RelationId(1 << 29);
+
+/// A source with the options of a hint. Nobody but the view or sink that has the hint reads it, and it is in no catalog: it comes and goes with its reader.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OwnSource {
+    pub relation: Relation,
+    /// The source that the hint is behind.
+    pub of: RelationId,
+    /// Where its options say, and not where the other one starts for all its readers.
+    pub starts_anew: bool,
+}
+
 impl Relation {
     /// Whether it is a session's own.
     pub fn is_temporary(&self) -> bool {
         self.id >= FIRST_TEMPORARY
+    }
+
+    /// Whether it is a table outside whose rows are asked for by key.
+    pub fn is_looked_up(&self) -> bool {
+        self.source_spec().is_some_and(|spec| options::is_looked_up(&spec.options))
+    }
+
+    /// What is said of such a table where its rows would be read.
+    pub fn cannot_be_read(&self) -> SqlError {
+        let name = &self.name;
+        SqlError::unsupported(format!("rows of \"{name}\" are looked up by key, and cannot be read as a whole")).with_hint(format!(
+            "Write JOIN {name} FOR SYSTEM_TIME AS OF PROCTIME() AS c ON o.k = c.k in a materialized view or a running INSERT; \
+             ask the database itself for all rows."
+        ))
     }
 
     /// The plan of its job, if it was planned from a query.
@@ -128,6 +155,19 @@ impl Relation {
             RelationKind::Sink(sink) => Some(&sink.options),
             _ => None,
         }
+    }
+
+    pub fn job_options_mut(&mut self) -> Option<&mut ViewOptions> {
+        match &mut self.kind {
+            RelationKind::MaterializedView { options, .. } => Some(options),
+            RelationKind::Sink(sink) => Some(&mut sink.options),
+            _ => None,
+        }
+    }
+
+    /// The sources that it alone reads.
+    pub fn own_sources(&self) -> &[OwnSource] {
+        self.job_options().map(|options| options.own_sources.as_slice()).unwrap_or_default()
     }
 
     /// The table that it writes its rows into.
@@ -191,6 +231,9 @@ pub struct ViewOptions {
     /// A view's: its statement names a temporary view, and says alone no more what its query is.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_temporary: bool,
+    /// The sources that it reads under a hint OPTIONS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_sources: Vec<OwnSource>,
 }
 
 /// How long a view keeps its rows.
@@ -334,6 +377,34 @@ impl SqlFunction {
     pub fn signature(&self) -> String {
         let types: Vec<String> = self.arguments.iter().map(|a| a.ty.to_string()).collect();
         format!("{}({})", self.name, types.join(", "))
+    }
+}
+
+/// A secondary index as planned and persisted. Its id is one of relations' ids, and its name one of theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    pub id: RelationId,
+    /// Folded, without schema: all user objects live in `public`.
+    pub name: String,
+    /// The statement that created it, as the user wrote it.
+    pub sql: String,
+    /// Whose rows it finds, and with which it goes.
+    pub relation: RelationId,
+    /// What rows are found by: of the relation's visible columns, in order. Each is a stored one.
+    pub columns: Vec<usize>,
+    /// INCLUDE, likewise. Nothing follows from it: an index leads to whole rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<usize>,
+}
+
+impl Index {
+    /// What rows are found by, as stored columns of its relation.
+    pub fn stored_columns(&self, relation: &Relation) -> Vec<usize> {
+        let stored = |column: &usize| match &relation.visible.get(*column)?.value {
+            Expr::Column(stored) => Some(*stored),
+            _ => None,
+        };
+        self.columns.iter().filter_map(stored).collect()
     }
 }
 

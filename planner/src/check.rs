@@ -3,7 +3,6 @@
 
 use crate::bind::Mode;
 use crate::catalog::{Relation, RelationKind};
-use crate::expr::reads_arrival;
 use crate::functions::{APPROXIMATE, registry};
 use crate::plan::{Emit, Op, StreamPlan};
 use crate::query::{Context, recomputed_plan, relations_of};
@@ -78,12 +77,7 @@ fn refuse_what_differs(view: &Relation, plan: &StreamPlan) -> Result<()> {
     if plan.nodes.iter().any(|node| matches!(node.op, Op::MatchRecognize { .. })) {
         return refuse("it has MATCH_RECOGNIZE", "Row patterns run in views only.");
     }
-    let asks_for_watermark = plan.nodes.iter().any(|node| match &node.op {
-        Op::Filter { predicate } => reads_arrival(predicate),
-        Op::Project { exprs } => exprs.iter().any(reads_arrival),
-        _ => false,
-    });
-    if asks_for_watermark {
+    if plan.reads_arrival() {
         return refuse("it depends on the watermark under which rows came", "Its query would see none.");
     }
     if plan.reads_clock() || plan.reads_history() {

@@ -77,6 +77,10 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
     if columns.visible.is_empty() {
         return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("relation \"{name}\" must have at least one column")));
     }
+    if options::is_looked_up(&options) && (create.watermark.is_some() || columns.visible.iter().any(|(_, stored)| stored.is_none())) {
+        return Err(SqlError::unsupported("a table that is looked up has neither a watermark nor computed columns")
+            .with_hint("Compute them in the query that looks its rows up."));
+    }
     let key = key_columns(&key, &mut columns, use_of_key, text)?;
     let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
     let visible = bind_visible(create, &columns, &binder)?;
@@ -165,7 +169,7 @@ fn use_of_key(create: &CreateRelation, is_source: bool, options: &BTreeMap<Strin
 fn primary_key(create: &CreateRelation, use_of_key: UseOfKey, text: &SourceText) -> Result<Vec<Ident>> {
     let Some(key) = &create.primary_key else { return Ok(vec![]) };
     let problem = if use_of_key == UseOfKey::None && key.enforced {
-        Some(("a generator cannot enforce a primary key", "Write PRIMARY KEY (...) NOT ENFORCED."))
+        Some(("this connector cannot enforce a primary key", "Write PRIMARY KEY (...) NOT ENFORCED."))
     } else if use_of_key == UseOfKey::Enforced && !key.enforced {
         Some(("a table's primary key is always enforced", "Leave out NOT ENFORCED."))
     } else if create.append_only {
@@ -199,8 +203,11 @@ fn collect(
             return Err(text.at(error, ident.span.start));
         }
         let at = stored.map(|(ty, nullable, origin)| {
+            // What is read is text of any length to its format, which is checked as it comes.
+            let is_read = is_source && origin == ColumnOrigin::Payload;
+            let (ty, length) = if is_read { (ty.clone().unlimited(), ty.length()) } else { (ty, None) };
             columns.stored.push(Column::new(name, ty.clone(), nullable));
-            columns.source.push(SourceColumn { external_name: ident.value.clone(), ty, nullable, origin });
+            columns.source.push(SourceColumn { external_name: ident.value.clone(), ty, nullable, length, origin });
             columns.stored.len() - 1
         });
         columns.visible.push((ident.clone(), at));
@@ -219,8 +226,6 @@ fn collect(
                 let error = SqlError::unsupported("a column of type uuid in a source is not supported");
                 return Err(at(error.with_hint("Declare it as text, and cast it in the view.")));
             }
-            // What comes from outside is not checked for its length.
-            (ColumnValue::Plain { .. }, Some(ty)) if is_source => Some((ty.clone().unlimited(), nullable, ColumnOrigin::Payload)),
             (ColumnValue::Plain { .. }, Some(ty)) => Some((ty.clone(), nullable, ColumnOrigin::Payload)),
             (ColumnValue::Metadata { .. }, _) if !is_source => {
                 return Err(at(SqlError::unsupported("METADATA columns belong to sources")));
@@ -419,12 +424,13 @@ pub fn create_view(
     let (mut emission, mut options) = view_options(create, settings)?;
     emission.ttl = StateTtls::of(options.state_ttl, &parsed.ttl_hints);
     options.time_zone = (settings.time_zone != "UTC").then(|| settings.time_zone.clone());
-    let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text);
+    let binder = Binder::new(catalog, settings, Mode::Streaming).with_text(text).with_option_hints(&parsed.option_hints);
     let (bound, found) = binder.query(&create.query)?;
     let names: Vec<String> = view_columns(create, &bound, text)?.into_iter().map(|c| c.name).collect();
     let (logical, plan) = streaming_plan(bound, &names, ids, emission, &binder)?;
     crate::forgetting::check(&plan, &options, catalog)?;
     options.of_temporary = !binder.named_temporary(&found).is_empty();
+    options.own_sources = binder.own_sources();
     let output = plan.output_node();
     let key = match &output.op {
         Op::Materialize { key } => key.clone(),
@@ -476,6 +482,16 @@ fn replaced(name: &str, catalog: &dyn Catalog, schema: &str, materialized: bool)
     Ok(Some(old))
 }
 
+/// A bound query as it is lowered: its LATERALs are joins, what no job can run is refused, the rest is optimised.
+pub fn optimized(bound: LogicalPlan, binder: &Binder) -> Result<LogicalPlan> {
+    let bound = join_laterals(bound).map_err(|e| binder.error(e))?;
+    check(&bound)?;
+    let bound = prepare(bound).map_err(|e| binder.error(e))?;
+    let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;
+    check_unnested(&logical)?;
+    Ok(logical)
+}
+
 /// Checks, optimises and lowers a bound query.
 pub fn streaming_plan(
     bound: LogicalPlan,
@@ -484,11 +500,7 @@ pub fn streaming_plan(
     emission: Emission,
     binder: &Binder,
 ) -> Result<(LogicalPlan, StreamPlan)> {
-    let bound = join_laterals(bound).map_err(|e| binder.error(e))?;
-    check(&bound)?;
-    let bound = prepare(bound).map_err(|e| binder.error(e))?;
-    let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;
-    check_unnested(&logical)?;
+    let logical = optimized(bound, binder)?;
     let plan = lower(&logical, names, ids, emission)?;
     Ok((logical, plan))
 }

@@ -1,10 +1,15 @@
 //! Plans as text: one line per node, inputs indented below, with mode, keys, time columns and state.
 //!
 //! - `bounds`: what bounds the state
+//! - `called`: what columns are called in the query
 
 mod bounds;
+mod called;
+
+pub use called::called;
 
 use crate::catalog::Relation;
+use crate::lower::micros;
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind,
     Literal, LiteralValue, MatchSkip, MatchValue, MatchValueOf, Merge, Node, NodeId, Op, OrderKey, OverCall, OverFunction, RankFunction,
@@ -92,9 +97,15 @@ fn operator(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) ->
         Op::LookupJoin { kind, keys, residual, state } => {
             format!("Lookup{} state={state} bound={}", join_text(plan, node, *kind, keys, "=", residual.as_ref()), bound())
         }
+        Op::ExternalLookup { .. } => external_line(plan, id, relation_name),
         Op::TemporalJoin { kind, keys, residual, times, state } => {
             let time = name(&times[0]);
             format!("Temporal{} as of {time} state={state} bound={}", join_text(plan, node, *kind, keys, "=", residual.as_ref()), bound())
+        }
+        Op::AsofJoin { kind, keys, condition, places, compared, state, .. } => {
+            let right = column_name(&plan.nodes[node.inputs[1]], places[1]);
+            let join = join_text(plan, node, *kind, keys, "=", condition.as_ref());
+            format!("Asof{join} nearest {} {} {right} state={state} bound={}", name(&places[0]), crate::expr::operator(*compared), bound())
         }
         Op::MatchRecognize { .. } => match_line(&node.op, &bound(), &name, &names),
         Op::Union => "Union".to_string(),
@@ -247,12 +258,10 @@ fn watermark(relation: &Relation) -> Option<String> {
     let watermark = relation.watermark.as_ref()?;
     let text = |e: &Expr| expr(e, &|i| relation.columns.get(i).map_or_else(|| format!("#{i}"), |c| c.name.clone()));
     let mut shown = match &watermark.expression {
-        Expr::Binary { op: BinaryOp::Minus, left, right } => match right.as_ref() {
-            Expr::Literal(Literal { value: LiteralValue::Interval { months: 0, days, nanos }, .. }) => {
-                format!("{} - {}", text(left), duration(i64::from(*days) * 24 * 3_600 * MICROS_PER_SECOND + nanos / 1_000))
-            }
-            _ => text(&watermark.expression),
-        },
+        Expr::Binary { op: BinaryOp::Minus, left, right } => {
+            let delay = if let Expr::Literal(literal) = right.as_ref() { micros(literal) } else { None };
+            delay.map_or_else(|| text(&watermark.expression), |delay| format!("{} - {}", text(left), duration(delay)))
+        }
         other => text(other),
     };
     if let Some(idle) = watermark.idle_timeout {
@@ -292,10 +301,29 @@ fn join_line(plan: &StreamPlan, node: &Node, bound: &str) -> String {
     line
 }
 
-/// Kind, keys and condition of a join.
-fn join_text(plan: &StreamPlan, node: &Node, kind: JoinKind, keys: &[Vec<usize>; 2], equals: &str, residual: Option<&Expr>) -> String {
-    let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
-    let kind = match kind {
+/// A lookup join with a table outside. Of its columns those have names that are emitted.
+fn external_line(plan: &StreamPlan, id: NodeId, relation_name: &dyn Fn(RelationId) -> String) -> String {
+    let node = &plan.nodes[id];
+    let Op::ExternalLookup { relation, columns, kind, keys: [of_left, of_right], residual, state } = &node.op else { return String::new() };
+    let left = &plan.nodes[node.inputs[0]];
+    let width = left.columns.len();
+    let theirs = |column: &usize| match columns.iter().position(|c| c == column) {
+        Some(at) => column_name(node, width + at),
+        None => format!("#{column}"),
+    };
+    let pairs: Vec<String> = of_left.iter().zip(of_right).map(|(l, r)| format!("{} = {}", column_name(left, *l), theirs(r))).collect();
+    let mut line = format!("ExternalLookup {} {} on [{}]", join_kind(*kind), relation_name(*relation), pairs.join(", "));
+    if let Some(residual) = residual {
+        let _ = write!(line, " where {}", expr(residual, &|i| column_name(node, i)));
+    }
+    if let Some(state) = state {
+        let _ = write!(line, " state={state} bound={}", bounds::bound(plan, id).unwrap_or_default());
+    }
+    line
+}
+
+fn join_kind(kind: JoinKind) -> &'static str {
+    match kind {
         JoinKind::Inner => "inner",
         JoinKind::Left => "left",
         JoinKind::Right => "right",
@@ -303,7 +331,13 @@ fn join_text(plan: &StreamPlan, node: &Node, kind: JoinKind, keys: &[Vec<usize>;
         JoinKind::Semi => "semi",
         JoinKind::Anti => "anti",
         JoinKind::Mark => "mark",
-    };
+    }
+}
+
+/// Kind, keys and condition of a join.
+fn join_text(plan: &StreamPlan, node: &Node, kind: JoinKind, keys: &[Vec<usize>; 2], equals: &str, residual: Option<&Expr>) -> String {
+    let (left, right) = (&plan.nodes[node.inputs[0]], &plan.nodes[node.inputs[1]]);
+    let kind = join_kind(kind);
     let pair = |(l, r): (&usize, &usize)| format!("{} {equals} {}", column_name(left, *l), column_name(right, *r));
     let pairs: Vec<String> = keys[0].iter().zip(&keys[1]).map(pair).collect();
     let mut line = format!("Join {kind} on [{}]", pairs.join(", "));
@@ -391,7 +425,8 @@ fn aggregate_call(call: &AggregateCall, name: &dyn Fn(&usize) -> String) -> Stri
     let order = if call.order.is_empty() { String::new() } else { format!(" order by {}", order_keys(&call.order, name)) };
     let nulls = if call.ignore_nulls { " ignore nulls" } else { "" };
     let share = call.share.map_or_else(String::new, |share| format!("{share}, "));
-    format!("{function}({share}{distinct}{argument}{order}{nulls}){filter}")
+    let limit = call.limit.map_or_else(String::new, |limit| format!(" limit {limit}"));
+    format!("{function}({share}{distinct}{argument}{order}{nulls}{limit}){filter}")
 }
 
 /// `a, b desc nulls last`.

@@ -115,9 +115,7 @@ impl Converter<'_> {
     }
 
     fn like(&self, like: &Like) -> Result<Expr> {
-        if like.escape_char.is_some_and(|c| c != '\\') {
-            return Err(SqlError::unsupported("LIKE with an ESCAPE other than backslash is not supported in a materialized view"));
-        }
+        debug_assert_eq!(like.escape_char, None, "an ESCAPE is a part of the pattern since names were bound");
         Ok(Expr::Like {
             expr: self.boxed(&like.expr)?,
             pattern: self.boxed(&like.pattern)?,
@@ -157,6 +155,17 @@ pub fn position(column: &Column, schema: &DFSchema) -> Result<usize> {
 
 pub fn binary_of(op: BinaryOp, left: Expr, right: Expr) -> Expr {
     Expr::Binary { op, left: Box::new(left), right: Box::new(right) }
+}
+
+/// A comparison with its sides exchanged.
+pub fn turned(op: BinaryOp) -> BinaryOp {
+    match op {
+        BinaryOp::Lt => BinaryOp::Gt,
+        BinaryOp::LtEq => BinaryOp::GtEq,
+        BinaryOp::Gt => BinaryOp::Lt,
+        BinaryOp::GtEq => BinaryOp::LtEq,
+        other => other,
+    }
 }
 
 fn no_type(ty: &DataType) -> SqlError {

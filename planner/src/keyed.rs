@@ -43,7 +43,7 @@ impl Relation {
         for (name, metadata, ty) in PLACE {
             columns.push(Column::new(name, ty.clone(), false));
             let origin = ColumnOrigin::Metadata(metadata.to_string());
-            spec.columns.push(SourceColumn { external_name: name.to_string(), ty, nullable: false, origin });
+            spec.columns.push(SourceColumn { external_name: name.to_string(), ty, nullable: false, length: None, origin });
         }
         let kind = RelationKind::Source(spec);
         Some(Relation { id: *feed, columns, key: vec![], kind, depends_on: vec![], ..self.clone() })

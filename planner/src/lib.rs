@@ -6,12 +6,13 @@
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
 //! - `assign`: which values a column takes
 //! - `described`: what a statement leaves to its format
-//! - `query`, `dml`, `create`, `alter`, `function`, `check`, `keyed`, `sink`: what each kind of statement makes of that; `planning`
-//!   chooses
+//! - `query`, `dml`, `create`, `alter`, `function`, `index`, `check`, `keyed`, `sink`, `sink_into`, `subscribe`: what each kind of statement makes of that;
+//!   `planning` chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr` and `types` serve both
 //! - `forgetting`: what a job that forgets state asks of those it reads
 //! - `explain`: every stage as text
-//! - `statement`: what comes out
+//! - `statement`: what comes out; `error`: what is said instead
+//! - `settings`: of the session, which planning depends on
 //!
 //! Of crates of their own: `functions` and `casts` (`planner/functions`), `walk` (`planner/walk`).
 
@@ -29,6 +30,7 @@ pub mod explain;
 mod expr;
 mod forgetting;
 mod function;
+mod index;
 mod keyed;
 mod lower;
 mod optimize;
@@ -52,7 +54,7 @@ pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scal
 pub use keyed::keyed_plan;
 pub use lower::StateTableIds;
 pub use optimize::{batch_rules, correlation};
-pub use parse::{Parsed, parse};
+pub use parse::{Parsed, parse, without_secrets};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;
 pub use settings::{DEFAULTS, RULES, Settings, check_default};

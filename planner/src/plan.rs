@@ -2,11 +2,11 @@
 //! nodes in topological order, expressions as our own durable tree. It knows neither SQL text nor how
 //! anything is executed. Changing its meaning means raising `PLAN_VERSION`.
 
-use crate::expr::reads_clock;
+use crate::expr::{reads_arrival, reads_clock};
 use eddyline_common::types::{Column, SqlType};
 use eddyline_common::{RelationId, StateTableId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub const PLAN_VERSION: u32 = 1;
 
@@ -57,9 +57,20 @@ impl StreamPlan {
         })
     }
 
+    /// Whether what it shows depends on the watermark under which rows arrived.
+    pub fn reads_arrival(&self) -> bool {
+        self.nodes.iter().any(|node| match &node.op {
+            Op::Filter { predicate } => reads_arrival(predicate),
+            Op::Project { exprs } => exprs.iter().any(reads_arrival),
+            _ => false,
+        })
+    }
+
     /// Its result depends on when its rows arrived, so reading them again gives another one.
     pub fn reads_history(&self) -> bool {
-        self.nodes.iter().any(|node| matches!(node.op, Op::LookupJoin { .. } | Op::TemporalJoin { .. } | Op::ProcessingTime { .. }))
+        let reads =
+            |op: &Op| matches!(op, Op::LookupJoin { .. } | Op::ExternalLookup { .. } | Op::TemporalJoin { .. } | Op::ProcessingTime { .. });
+        self.nodes.iter().any(|node| reads(&node.op))
     }
 
     /// The relations that must be read to their end before rows that are looked up in them.
@@ -91,6 +102,23 @@ impl StreamPlan {
             _ => Vec::new(),
         };
         self.nodes.iter().flat_map(of).collect()
+    }
+
+    /// Gives relations that this plan reads other ids.
+    pub fn rename_inputs(&mut self, ids: &BTreeMap<RelationId, RelationId>) {
+        for node in &mut self.nodes {
+            if let Op::Scan { relation, .. } = &mut node.op
+                && let Some(id) = ids.get(relation)
+            {
+                *relation = *id;
+            }
+        }
+    }
+
+    /// The tables outside that rows are looked up in, each once.
+    pub fn external(&self) -> BTreeSet<RelationId> {
+        let of = |node: &Node| if let Op::ExternalLookup { relation, .. } = node.op { Some(relation) } else { None };
+        self.nodes.iter().filter_map(of).collect()
     }
 
     /// The relations this plan reads, each once, in order of first use.
@@ -251,6 +279,19 @@ pub enum Op {
         residual: Option<Expr>,
         state: StateTableId,
     },
+    /// Joins each row with the rows of a table outside that has them under its key, asked for when the row comes. Emits the input's
+    /// columns and then `columns` of the table's, once per step. `keys` are columns of the input and those of the table that they are equal to;
+    /// `kind` is Inner or Left; `residual` is over what is emitted. The answers are not the cuts': rows that are equal in all columns share
+    /// those of the first of them, and in `Retract` mode `state` keeps them until all of these rows are taken back. The input is exchanged by
+    /// (a subset of) its keys, or rows with a null among them lie anywhere.
+    ExternalLookup {
+        relation: RelationId,
+        columns: Vec<usize>,
+        kind: JoinKind,
+        keys: [Vec<usize>; 2],
+        residual: Option<Expr>,
+        state: Option<StateTableId>,
+    },
     /// Joins each row of input 0 with the version of input 1's row that was valid at its time: the last one of its key whose time is not after it,
     /// once the watermark has passed it. The keys of input 1 include a unique key of it; `kind` is Inner or Left, keys and residual are as in
     /// `Join`. Rows with equal keys are on one worker.
@@ -260,6 +301,25 @@ pub enum Op {
         residual: Option<Expr>,
         /// Time column of each input.
         times: [usize; 2],
+        state: StateTableId,
+    },
+    /// Joins each row of input 0 with the row of input 1 that is nearest to it by a place of each: the last one for which `compared`
+    /// (`>=` or `>`) holds of the left place and the right one, or the first one (`<=` or `<`). Of right rows in one place that is
+    /// the last, or first, one in the order of the columns `order`, ascending, nulls last. `condition` is over the left columns: rows
+    /// for which it is not true match nothing, nor do those with a null in their keys or place. `kind` is Inner or Left; keys and
+    /// distribution are as in `Join`, and keys may be empty. Emits net changes once per step.
+    ///
+    /// `bounded`: both places are event time, and the right one is not after the left one. A row of either side, or its retraction,
+    /// whose time is before the watermark that it arrived under is late. So left rows behind the watermark are final, and of right
+    /// rows there all but the last one of each key are dropped.
+    AsofJoin {
+        kind: JoinKind,
+        keys: [Vec<usize>; 2],
+        condition: Option<Expr>,
+        places: [usize; 2],
+        compared: BinaryOp,
+        order: Vec<usize>,
+        bounded: bool,
         state: StateTableId,
     },
     /// Finds matches of a row pattern among the rows of a partition, in this order, of which the first column is event time, ascending; rows that are
@@ -314,11 +374,13 @@ impl Op {
             | Op::Join { state, .. }
             | Op::LookupJoin { state, .. }
             | Op::TemporalJoin { state, .. }
+            | Op::AsofJoin { state, .. }
             | Op::TopN { state, .. }
             | Op::Over { state, .. }
             | Op::SessionAssign { state, .. }
             | Op::MatchRecognize { state, .. }
             | Op::TemporalFilter { state, .. } => vec![*state],
+            Op::ExternalLookup { state, .. } => state.iter().copied().collect(),
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -343,11 +405,13 @@ impl Op {
             | Op::Join { state, .. }
             | Op::LookupJoin { state, .. }
             | Op::TemporalJoin { state, .. }
+            | Op::AsofJoin { state, .. }
             | Op::TopN { state, .. }
             | Op::Over { state, .. }
             | Op::SessionAssign { state, .. }
             | Op::MatchRecognize { state, .. }
             | Op::TemporalFilter { state, .. } => *state = id(),
+            Op::ExternalLookup { state, .. } => state.iter_mut().for_each(|state| *state = id()),
             Op::Scan { .. }
             | Op::Values { .. }
             | Op::Filter { .. }
@@ -430,9 +494,9 @@ pub struct JoinInterval {
 /// Makes a join one of windows: rows that can still match are those of windows that are not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinWindow {
-    /// Position within the keys of the window's end, never null. Closed and late as in `AggregateWindow`.
+    /// Position within the keys of the window's end, never null. Closed and late as in `AggregateWindow`; no row is late for a session.
     pub end: usize,
-    /// Microseconds.
+    /// Microseconds. Of sessions that may become shorter with their gap, by which one may have ended before the watermark and still change.
     pub allowed_lateness: i64,
 }
 
@@ -469,7 +533,7 @@ pub struct AggregateWindow {
     /// group was closed by its arrival watermark.
     pub end: usize,
     pub emit: Emit,
-    /// Microseconds.
+    /// Microseconds. Of sessions that may become shorter and are shown as they change: with their gap, as in `JoinWindow`.
     pub allowed_lateness: i64,
     /// The window is a session: which rows are late was decided where they got it, so that none is here. A session that has
     /// become shorter may have ended by the present watermark, and is closed when that rises.
@@ -529,6 +593,9 @@ pub struct AggregateCall {
     /// Rows with a null argument do not count, for `ArrayAgg` and `FirstValue`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignore_nulls: bool,
+    /// So many values at most, for `ArrayAgg` that is no window's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
 }
 
 impl AggregateCall {
@@ -544,6 +611,7 @@ impl AggregateCall {
             separator: None,
             share: None,
             ignore_nulls: false,
+            limit: None,
         }
     }
 }

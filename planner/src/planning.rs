@@ -2,7 +2,7 @@
 
 use crate::alter::comments;
 use crate::bind::Mode;
-use crate::catalog::{Catalog, Relation, RelationKind, ViewOptions};
+use crate::catalog::{Catalog, OwnSource, Relation, RelationKind, ViewOptions};
 use crate::check::check_view;
 use crate::create::{create_relation, create_view, object_name, output_names, streaming_plan};
 use crate::error::{from_datafusion, suggest};
@@ -36,25 +36,26 @@ pub fn plan(
     parameter_types: &[Option<SqlType>],
 ) -> Result<Planned> {
     with_stack(|| {
-        if let Some(hint) = parsed.option_hints.first().filter(|_| !runs_once(&parsed.ast)) {
+        if let Some(hint) = parsed.option_hints.first().filter(|_| !takes_options(&parsed.ast)) {
             return Err(parsed.text.at(misplaced_options(), hint.at));
         }
         let context = Context { catalog, settings, text: &parsed.text, parameters: parameter_types, hints: &parsed.option_hints };
         let planned = statement(&parsed.ast, parsed, &context, ids)?;
         let runs = match &planned {
             Planned::Create { relation, .. } => relation.plan().is_some(),
-            Planned::Explain(_) => true,
+            Planned::Explain(_) | Planned::ExplainQuery { .. } => true,
             _ => false,
         };
         if parsed.ttl_hints.is_empty() || runs { Ok(planned) } else { Err(misplaced_ttl()) }
     })
 }
 
-/// Whether a statement is a query that reads what there is, and ends.
-fn runs_once(ast: &Ast) -> bool {
+/// Whether a statement has a query of its own that reads sources.
+fn takes_options(ast: &Ast) -> bool {
     match ast {
-        Ast::Query(_) | Ast::CopyTo { .. } | Ast::Declare { .. } => true,
-        Ast::Explain { streaming, statement, .. } => !streaming && runs_once(statement),
+        Ast::Query(_) | Ast::CopyTo { .. } | Ast::Declare { .. } | Ast::CreateSink(_) | Ast::Insert(..) => true,
+        Ast::CreateView(create) => create.materialized,
+        Ast::Explain { statement, .. } => takes_options(statement),
         _ => false,
     }
 }
@@ -96,6 +97,9 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             let goes = relation.is_temporary() && !create.temporary;
             let goes = goes.then(|| format!("view \"{}\" will be a temporary view", relation.name));
             Planned::Create { relation, if_not_exists: create.if_not_exists, comments, notices: goes.into_iter().collect() }
+        }
+        Ast::CreateIndex(create) => {
+            Planned::CreateIndex { index: context.create_index(create, parsed)?, if_not_exists: create.if_not_exists }
         }
         Ast::CreateFunction(create) => Planned::CreateFunction {
             function: create_function(create, parsed, context.catalog, context.settings)?,
@@ -243,27 +247,33 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let names = output_names(query, &bound);
             let mut options = BTreeMap::new();
             context.settings.complete(&mut options, &OF_JOBS);
-            let ttl = StateTtls::of(ViewOptions::of(&options)?.state_ttl, &parsed.ttl_hints);
+            let view = ViewOptions::of(&options)?;
+            let ttl = StateTtls::of(view.state_ttl, &parsed.ttl_hints);
             let rewrites = Rewrites::of(context.settings);
             let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, rewrites, retention: None, ttl };
-            let parallelism = ViewOptions::of(&options)?.parallelism;
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
-            stages(&mut lines, parallelism, &StreamingQuery { logical, plan }, context);
+            stages(&mut lines, view.parallelism, &binder.own_sources(), &StreamingQuery { logical, plan }, context);
         }
-        Ast::Query(query) => section(&mut lines, "Logical plan:", &context.query(query)?.plan),
+        Ast::Query(query) => {
+            let query = context.query(query)?;
+            section(&mut lines, "Logical plan:", &query.plan);
+            return Ok(Planned::ExplainQuery { lines, query });
+        }
         Ast::CreateView(create) => {
             let (view, streaming) = create_view(create, parsed, context.catalog, context.settings, &mut ids.clone())?;
             match streaming {
-                Some(streaming) => stages(&mut lines, parallelism(&view), &streaming, context),
+                Some(streaming) => stages(&mut lines, parallelism(&view), view.own_sources(), &streaming, context),
                 None => section(&mut lines, "Logical plan:", &context.query(&create.query)?.plan),
             }
         }
         Ast::CreateSink(create) => {
             let (sink, streaming) = create_sink(create, parsed, context, &mut ids.clone())?;
-            stages(&mut lines, parallelism(&sink), &streaming, context);
+            stages(&mut lines, parallelism(&sink), sink.own_sources(), &streaming, context);
         }
         Ast::Insert(insert, emit) => match insert_statement(insert, *emit, parsed, context, &mut ids.clone())? {
-            (Planned::Create { relation, .. }, Some(streaming)) => stages(&mut lines, parallelism(&relation), &streaming, context),
+            (Planned::Create { relation, .. }, Some(streaming)) => {
+                stages(&mut lines, parallelism(&relation), relation.own_sources(), &streaming, context);
+            }
             (planned, _) => plans(&planned).into_iter().for_each(|plan| section(&mut lines, "Logical plan:", plan)),
         },
         Ast::Update(_) | Ast::Delete(_) | Ast::CopyTo { .. } | Ast::Declare { .. } => {
@@ -287,7 +297,7 @@ fn explain_job(job: &Relation, context: &Context) -> Vec<String> {
         Ok(None) => {}
         Err(error) => lines.push(format!("Logical plan: none any more, {}", error.message)),
     }
-    job.plan().into_iter().for_each(|plan| streaming_section(&mut lines, plan, context));
+    job.plan().into_iter().for_each(|plan| streaming_section(&mut lines, plan, job.own_sources(), context));
     lines
 }
 
@@ -298,7 +308,7 @@ fn logical_plan(job: &Relation, context: &Context) -> Result<Option<LogicalPlan>
     let settings = Settings { time_zone, ..context.settings.clone() };
     let scope = context.catalog.of_view(job);
     let catalog = scope.as_deref().unwrap_or(context.catalog);
-    let context = Context { catalog, settings: &settings, text: &parsed.text, parameters: &[], hints: &[] };
+    let context = Context { catalog, settings: &settings, text: &parsed.text, parameters: &[], hints: &parsed.option_hints };
     let mut ids = StateTableIds(0);
     let streaming = match &parsed.ast {
         Ast::CreateView(create) => create_view(create, &parsed, catalog, &settings, &mut ids)?.1,
@@ -320,15 +330,16 @@ fn workers(parallelism: Option<u32>) -> String {
     }
 }
 
-fn stages(lines: &mut Vec<String>, parallelism: Option<u32>, streaming: &StreamingQuery, context: &Context) {
+fn stages(lines: &mut Vec<String>, parallelism: Option<u32>, own: &[OwnSource], streaming: &StreamingQuery, context: &Context) {
     lines.push(workers(parallelism));
     section(lines, "Logical plan:", &streaming.logical);
-    streaming_section(lines, &streaming.plan, context);
+    streaming_section(lines, &streaming.plan, own, context);
 }
 
-fn streaming_section(lines: &mut Vec<String>, plan: &StreamPlan, context: &Context) {
+fn streaming_section(lines: &mut Vec<String>, plan: &StreamPlan, own: &[OwnSource], context: &Context) {
     lines.push("Streaming plan:".to_string());
-    let relations = context.catalog.relations();
+    let mut relations = context.catalog.relations();
+    relations.extend(own.iter().map(|own| Arc::new(own.relation.clone())));
     let relation = |id: RelationId| relations.iter().find(|r| r.id == id).cloned();
     lines.extend(explain::stream_plan(plan, &relation).into_iter().map(|line| format!("  {line}")));
 }

@@ -24,7 +24,7 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     pub text: &'a SourceText,
     pub parameters: &'a [Option<SqlType>],
-    /// Of a query that runs once.
+    /// Of the statement's query.
     pub hints: &'a [OptionsHint],
 }
 

@@ -4,14 +4,11 @@
 
 use crate::bind::{Binder, Mode};
 use crate::catalog::{Relation, RelationKind, SinkDefinition, ViewOptions, VisibleColumn};
-use crate::create::{object_name, output_names};
+use crate::create::{object_name, optimized, output_names};
 use crate::error::{fold, suggest};
-use crate::lower::{
-    Emission, Refusal, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, join_laterals, lower_sink, prepare,
-};
-use crate::optimize;
-use crate::parse::Parsed;
+use crate::lower::{Emission, Refusal, Rewrites, StateTableIds, StateTtls, columns_of, lower_sink};
 use crate::parse::ast::{CreateSink, SinkFrom};
+use crate::parse::{Parsed, select_all_from, table_factor};
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node};
 use crate::query::{Context, cast_columns};
 use crate::settings::OF_JOBS;
@@ -50,13 +47,7 @@ pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids:
     let mut options = options::canonicalize_sink(raw)?;
     context.settings.complete(&mut options, &OF_JOBS);
     let binder = context.binder(Mode::Streaming);
-    let query = match &create.from {
-        SinkFrom::Query(query) => query.clone(),
-        SinkFrom::Relation(name) => {
-            context.relation(name)?;
-            Box::new(crate::parse::select_all_from(crate::dml::table_factor(name, None)))
-        }
-    };
+    let query = context.sink_query(&create.from)?;
     let (bound, found) = binder.query(&query)?;
     let names = output_names(&query, &bound);
     let columns = columns_of(bound.schema())?;
@@ -136,11 +127,7 @@ pub fn finish(
     binder: &Binder,
     ids: &mut StateTableIds,
 ) -> Result<(Relation, StreamingQuery)> {
-    let bound = join_laterals(bound).map_err(|e| binder.error(e))?;
-    check(&bound)?;
-    let bound = prepare(bound).map_err(|e| binder.error(e))?;
-    let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;
-    check_unnested(&logical)?;
+    let logical = optimized(bound, binder)?;
     let names: Vec<String> = target.spec.columns.iter().map(|c| c.external_name.clone()).collect();
     let spec = &target.spec;
     let lowered = |emit: Emit, ids: &mut StateTableIds| {
@@ -165,6 +152,7 @@ pub fn finish(
         }
     };
     crate::forgetting::check(&plan, &target.options, binder.catalog)?;
+    target.options.own_sources = binder.own_sources();
     let output = plan.output_node();
     for (column, planned) in target.spec.columns.iter_mut().zip(&output.columns) {
         column.ty = planned.ty.clone();
@@ -265,6 +253,17 @@ fn options_of_table(table: &Relation, source: &SourceSpec) -> Result<BTreeMap<St
 }
 
 impl Context<'_> {
+    /// What CREATE SINK reads: a query, or all of a relation.
+    pub fn sink_query(&self, from: &SinkFrom) -> Result<Box<ast::Query>> {
+        match from {
+            SinkFrom::Query(query) => Ok(query.clone()),
+            SinkFrom::Relation(name) => {
+                self.relation(name)?;
+                Ok(Box::new(select_all_from(table_factor(name, None))))
+            }
+        }
+    }
+
     /// INSERT INTO a table with a connector: of VALUES once, else a job.
     pub fn insert_outside(
         &self,

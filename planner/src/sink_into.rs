@@ -1,13 +1,14 @@
 //! Sinks into tables of our own: CREATE SINK ... INTO, and INSERT INTO a table from a query that reads a source. The sink's rows are the table's stored
 //! columns. A table with a primary key is overwritten by it, so the query's rows must be identified by that key; any other table only grows.
 
+use crate::assign::written_columns;
 use crate::bind::{Binder, Found, Mode};
 use crate::catalog::{Relation, RelationKind};
 use crate::create::object_name;
 use crate::functions::{NOT_NULL, registry};
 use crate::lower::StateTableIds;
 use crate::parse::Parsed;
-use crate::parse::ast::{CreateSink, SinkFrom};
+use crate::parse::ast::CreateSink;
 use crate::plan::Emit;
 use crate::query::{Context, relations_of};
 use crate::settings::OF_JOBS;
@@ -46,13 +47,7 @@ impl Context<'_> {
         let mut options = options::canonicalize_sink_into(create.options.clone())?;
         self.settings.complete(&mut options, &OF_JOBS);
         let binder = self.binder(Mode::Streaming);
-        let query = match &create.from {
-            SinkFrom::Query(query) => query.clone(),
-            SinkFrom::Relation(name) => {
-                self.relation(name)?;
-                Box::new(crate::parse::select_all_from(crate::dml::table_factor(name, None)))
-            }
-        };
+        let query = self.sink_query(&create.from)?;
         let (bound, found) = binder.query(&query)?;
         let rows = Rows { query: &query, bound, depends_on: binder.named_objects(&found) };
         let columns: Vec<usize> = (0..table.columns.len()).collect();
@@ -60,21 +55,22 @@ impl Context<'_> {
         self.sink_of_table(&table, columns, false, rows, (definition, options), create.emit, parsed, &binder, ids)
     }
 
-    /// The query of an INSERT that keeps running, because it reads a source; `None` for one that ends.
-    pub fn running_query(&self, insert: &ast::Insert) -> Option<(LogicalPlan, Found)> {
+    /// The query of an INSERT that keeps running, because it reads a source, and who bound it; `None` for one that ends.
+    pub fn running_query(&self, insert: &ast::Insert) -> Option<(Binder<'_>, LogicalPlan, Found)> {
         let query = insert.source.as_ref().filter(|q| !matches!(q.body.as_ref(), ast::SetExpr::Values(_)))?;
         // One that cannot run in a view either ends, or is wrong: then it is told by who runs it.
-        let (bound, found) = self.binder(Mode::Streaming).query(query).ok()?;
+        let binder = self.binder(Mode::Streaming);
+        let (bound, found) = binder.query(query).ok()?;
         let is_source = |r: &Arc<Relation>| matches!(r.kind, RelationKind::Source(_) | RelationKind::KeyedSource { .. });
         let sources: BTreeSet<RelationId> = self.catalog.relations().iter().filter(|r| is_source(r)).map(|r| r.id).collect();
-        relations_of(&bound, self.catalog).iter().any(|id| sources.contains(id)).then_some((bound, found))
+        relations_of(&bound, self.catalog).iter().any(|id| sources.contains(id)).then_some((binder, bound, found))
     }
 
     /// `INSERT INTO table SELECT ... FROM source`.
     pub fn insert_running(
         &self,
         insert: &ast::Insert,
-        (bound, found): (LogicalPlan, Found),
+        (binder, bound, found): (Binder<'_>, LogicalPlan, Found),
         emit: Option<Emit>,
         parsed: &Parsed,
         ids: &mut StateTableIds,
@@ -89,7 +85,6 @@ impl Context<'_> {
         let table = self.table(name, "insert into")?;
         let list: Vec<ast::Ident> = insert.columns.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident()).cloned()).collect();
         let columns = self.column_list(&table, &list)?;
-        let binder = self.binder(Mode::Streaming);
         let query = insert.source.as_deref().ok_or_else(|| SqlError::internal("an INSERT without a query"))?;
         let rows = Rows { query, bound, depends_on: binder.named_objects(&found) };
         let (name, name_is_free) = self.job_name(&table.name);
@@ -131,8 +126,7 @@ impl Context<'_> {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("{what} has {more}")));
         }
         columns.truncate(width);
-        let written = columns.iter().map(|i| (table.columns[*i].name.as_str(), &table.columns[*i].ty));
-        self.check_assigned(rows.query, &rows.bound, written)?;
+        self.check_assigned(rows.query, &rows.bound, written_columns(table, &columns))?;
         let bound = self.not_null(self.stored_rows(rows.bound, table, &columns)?, &table.columns)?;
         let column = |c: &eddyline_common::Column| SinkColumn { external_name: c.name.clone(), ty: c.ty.clone() };
         let spec = SinkSpec {

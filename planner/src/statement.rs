@@ -1,6 +1,6 @@
 //! What a statement turns into: everything the session layer can be asked to do.
 
-use crate::catalog::{Relation, SqlFunction};
+use crate::catalog::{Index, Relation, SqlFunction};
 use crate::plan::StreamPlan;
 use datafusion::logical_expr::LogicalPlan;
 use eddyline_common::RelationId;
@@ -23,6 +23,10 @@ pub enum Planned {
     Exists {
         kind: ObjectKind,
         name: String,
+    },
+    CreateIndex {
+        index: Index,
+        if_not_exists: bool,
     },
     /// `replace`: of its signature, another body.
     CreateFunction {
@@ -66,6 +70,11 @@ pub enum Planned {
     },
     /// EXPLAIN of a query, a CREATE or a job: lines of text, ready to print.
     Explain(Vec<String>),
+    /// EXPLAIN of a query that runs once: lines of text, to which whoever runs it adds how it finds its rows.
+    ExplainQuery {
+        lines: Vec<String>,
+        query: Query,
+    },
     /// `ANALYZE`: run the query and print its plan with live figures.
     ExplainAnalyze(Query),
     /// `ANALYZE` of a job: what its operators do at present.
@@ -192,6 +201,7 @@ pub enum ObjectKind {
     MaterializedView,
     Function,
     Sink,
+    Index,
 }
 
 #[derive(Clone, Debug)]

@@ -1,5 +1,5 @@
 //! SQL type names of both accents, folded into `SqlType`. The precision of times is accepted and not enforced: time is
-//! microseconds. Lengths of `varchar(n)` and `char(n)` hold for columns of tables and for casts, not within arrays, rows and maps. `numeric` without a
+//! microseconds. Lengths of `varchar(n)` and `char(n)` hold for columns and for casts, not within arrays, rows and maps. `numeric` without a
 //! precision is numeric(38,9), because a column has one scale.
 
 use crate::error::{nearest, suggest};

@@ -1,10 +1,10 @@
-//! The catalog as one immutable snapshot: every user relation and function by id and by name. The coordinator owns the
+//! The catalog as one immutable snapshot: every user relation, index and function by id and by name. The coordinator owns the
 //! current one and replaces it whole with each DDL; everybody else holds an `Arc` for the length of
 //! a statement. Oids are derived from relation ids, which are never reused, so they are stable
 //! across restarts. It knows nothing of persistence, of views' contents, or of system relations.
 
 use eddyline_common::RelationId;
-use eddyline_planner::catalog::SqlFunction;
+use eddyline_planner::catalog::{Index, SqlFunction};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_planner::{Relation, RelationKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +47,7 @@ pub struct CatalogSnapshot {
     relations: BTreeMap<RelationId, Arc<Relation>>,
     by_name: BTreeMap<String, RelationId>,
     functions: BTreeMap<RelationId, Arc<SqlFunction>>,
+    indexes: BTreeMap<RelationId, Arc<Index>>,
     /// Of relations, and of their visible columns by number.
     comments: BTreeMap<(RelationId, Option<usize>), String>,
     version: u64,
@@ -101,6 +102,28 @@ impl CatalogSnapshot {
         self.functions.get(&id)
     }
 
+    /// Indexes that were created, in order of creation; those of keys are their relations' own.
+    pub fn indexes(&self) -> impl Iterator<Item = &Arc<Index>> {
+        self.indexes.values()
+    }
+
+    pub fn indexes_of(&self, relation: RelationId) -> impl Iterator<Item = &Arc<Index>> {
+        self.indexes.values().filter(move |index| index.relation == relation)
+    }
+
+    pub fn index(&self, name: &str) -> Option<&Arc<Index>> {
+        self.indexes.values().find(|index| index.name == name)
+    }
+
+    pub fn index_by_id(&self, id: RelationId) -> Option<&Arc<Index>> {
+        self.indexes.get(&id)
+    }
+
+    /// Whether a relation or an index has this name: they share one namespace.
+    pub fn is_taken(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.index(name).is_some()
+    }
+
     /// Whether there is a relation or a function of this id.
     pub fn contains(&self, id: RelationId) -> bool {
         self.relations.contains_key(&id) || self.functions.contains_key(&id)
@@ -134,6 +157,14 @@ impl CatalogSnapshot {
         next
     }
 
+    /// This catalog with one more index.
+    pub fn with_index(&self, index: Index) -> CatalogSnapshot {
+        let mut next = self.clone();
+        next.indexes.insert(index.id, Arc::new(index));
+        next.version += 1;
+        next
+    }
+
     /// This catalog with another comment on a relation or column, or none.
     pub fn with_comment(&self, relation: RelationId, column: Option<usize>, text: Option<String>) -> CatalogSnapshot {
         let mut next = self.clone();
@@ -153,7 +184,7 @@ impl CatalogSnapshot {
         self.comments.iter().map(|((relation, column), text)| (*relation, *column, text.as_str()))
     }
 
-    /// This catalog without these relations and functions.
+    /// This catalog without these relations, with their indexes, and without these indexes and functions.
     pub fn without(&self, ids: &[RelationId]) -> CatalogSnapshot {
         let mut next = self.clone();
         for id in ids {
@@ -162,6 +193,7 @@ impl CatalogSnapshot {
             }
             next.functions.remove(id);
         }
+        next.indexes.retain(|id, index| !ids.contains(id) && !ids.contains(&index.relation));
         next.comments.retain(|(relation, _), _| !ids.contains(relation));
         next.version += 1;
         next
@@ -220,6 +252,7 @@ pub fn kind_name(kind: ObjectKind) -> &'static str {
         ObjectKind::MaterializedView => "materialized view",
         ObjectKind::Function => "function",
         ObjectKind::Sink => "sink",
+        ObjectKind::Index => "index",
     }
 }
 
@@ -271,6 +304,27 @@ mod tests {
         assert_eq!(renamed.by_name("b").map(|r| r.id), Some(RelationId(1)));
         assert!(renamed.without(&[RelationId(1)]).is_empty());
         assert!(renamed.version() > catalog.version());
+    }
+
+    #[test]
+    fn an_index_goes_with_its_relation_and_shares_its_namespace() {
+        let index = |id: u32, name: &str, relation: u32| Index {
+            id: RelationId(id),
+            name: name.into(),
+            sql: String::new(),
+            relation: RelationId(relation),
+            columns: vec![0],
+            include: vec![],
+        };
+        let catalog = CatalogSnapshot::new([view(1, "a", &[]), view(2, "b", &[1])]);
+        let indexed = catalog.with_index(index(3, "i", 1)).with_index(index(4, "j", 2));
+        assert!(indexed.is_taken("a") && indexed.is_taken("i") && !indexed.is_taken("x"));
+        assert!(indexed.version() > catalog.version());
+        assert_eq!(indexed.dependents(RelationId(1)).len(), 1, "nothing is left dangling without its relation");
+        assert_eq!(indexed.indexes_of(RelationId(2)).map(|i| i.name.as_str()).collect::<Vec<_>>(), ["j"]);
+        assert!(indexed.without(&[RelationId(1)]).index("i").is_none());
+        let dropped = indexed.without(&[RelationId(3)]);
+        assert!(dropped.index("i").is_none() && dropped.index("j").is_some() && dropped.by_name("a").is_some());
     }
 
     #[test]

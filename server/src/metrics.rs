@@ -25,6 +25,10 @@ pub struct Metrics {
     pub statement_errors: Counter,
     /// Microseconds that statements took, rows sent included.
     pub statement_micros: Counter,
+    /// How often a statement was planned: when it is prepared, when it first runs, and when what its plan follows from has changed.
+    pub plans: Counter,
+    /// Runs of prepared statements with the plan of an earlier one.
+    pub plans_reused: Counter,
     pub rows_sent: Counter,
     pub rows_written: Counter,
 }

@@ -2,8 +2,8 @@
 //! own. What views contain is tested elsewhere; here it is protocol, transactions, cursors, COPY, limits.
 
 use futures::{SinkExt, StreamExt, TryStreamExt};
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -278,6 +278,38 @@ async fn views_see_the_sessions_own_writes() {
     assert_eq!(rows(&client, "SELECT * FROM by_shop").await.len(), 0);
     let used = client.batch_execute("DROP TABLE sales").await.unwrap_err();
     assert_eq!(state(&used), "2BP01");
+}
+
+/// Clients that send Flush instead of Sync wait for what failed.
+#[test]
+fn an_error_comes_without_sync() {
+    let server = server();
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let message = |tag: &[u8], body: &[u8]| [tag, &(body.len() as u32 + 4).to_be_bytes(), body].concat();
+    let startup = [&196_608_u32.to_be_bytes()[..], b"user\0eddyline\0database\0eddyline\0\0"].concat();
+    stream.write_all(&message(b"", &startup)).unwrap();
+    assert_eq!(until_message(&mut stream, b'Z'), b"I");
+    let parse = message(b"P", b"\0SELECT nosuch\0\0\0");
+    stream.write_all(&[parse, message(b"H", b"")].concat()).unwrap();
+    let error = until_message(&mut stream, b'E');
+    assert!(String::from_utf8_lossy(&error).contains("42703"), "{error:?}");
+    stream.write_all(&message(b"S", b"")).unwrap();
+    assert_eq!(until_message(&mut stream, b'Z'), b"I", "it goes on after Sync");
+}
+
+/// The body of the next message of a kind.
+fn until_message(stream: &mut TcpStream, wanted: u8) -> Vec<u8> {
+    loop {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).expect("a message");
+        let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize - 4;
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).expect("its body");
+        if head[0] == wanted {
+            return body;
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,18 @@
 //! The exclusive lock on a data directory. Two servers on one directory would overwrite each other's log, so the
 //! second is refused. The operating system releases the lock with the process, however it ends; the lock
-//! file itself stays.
+//! file itself stays. A directory that is missing is created for its owner alone.
 
 use crate::io::failed;
 use eddyline_common::{Result, SqlError, SqlState};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 const LOCK_FILE: &str = "LOCK";
+
+/// Of a directory that is created here: what is in it tells passwords of connectors, and all rows.
+const OWNER_ONLY: u32 = 0o700;
 
 /// Held as long as it lives.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl DataDirLock {
             Some(_) => error,
             None => error.with_hint(format!("The server must be able to write there; choose another directory with {flag}.")),
         };
-        fs::create_dir_all(dir).map_err(failed("create data directory", dir)).map_err(unusable)?;
+        create_private(dir).map_err(failed("create data directory", dir)).map_err(unusable)?;
         let path = dir.join(LOCK_FILE);
         let mut file = File::options()
             .read(true)
@@ -53,6 +57,14 @@ impl DataDirLock {
     }
 }
 
+/// Creates `dir` if it is missing, and what is missing above it with the mode of any directory. One that is there keeps its mode.
+fn create_private(dir: &Path) -> std::io::Result<()> {
+    if let Some(above) = dir.parent().filter(|above| !above.exists()) {
+        fs::create_dir_all(above)?;
+    }
+    DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(dir)
+}
+
 fn write_holder(file: &mut File) -> std::io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
@@ -72,6 +84,22 @@ fn in_use(dir: &Path, what: &str, flag: &str, file: &mut File) -> SqlError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_that_is_created_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let created = dir.path().join("above").join("data");
+        DataDirLock::acquire(&created).unwrap();
+        assert_eq!(mode(&created), OWNER_ONLY);
+
+        let there = dir.path().join("there");
+        fs::create_dir(&there).unwrap();
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o750)).unwrap();
+        DataDirLock::acquire(&there).unwrap();
+        assert_eq!(mode(&there), 0o750, "whoever made it has chosen");
+    }
 
     #[test]
     fn a_second_holder_is_refused_until_the_first_lets_go() {

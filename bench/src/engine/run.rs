@@ -17,6 +17,7 @@ use eddyline_planner::catalog::{ErrorPolicy, Relation, RelationKind};
 use eddyline_planner::plan::{ChangelogMode, Op, StreamPlan};
 use eddyline_storage::kv::RocksKv;
 use eddyline_storage::view::{SegmentDir, Snapshot, View, ViewKey};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -93,6 +94,7 @@ impl Harness {
             on_error: ErrorPolicy::Stop,
             parallelism: None,
             rejects: None,
+            lookups: BTreeMap::new(),
             restore: None,
         };
         engine.create_job(spec)?;

@@ -67,6 +67,8 @@ pub static CONNECTORS: &[Owner] = &[
     outside("upsert-kafka", "connector \"upsert-kafka\"", &[KAFKA, KEYED, FORMATS, PROTOBUF], &[super::PASS_THROUGH_PREFIX]),
     outside("filesystem", "connector \"filesystem\"", &[FILES, FORMATS, PROTOBUF, STORES], &[super::STORE_PREFIX]),
     outside("webhook", "connector \"webhook\"", &[WEBHOOK, FORMATS, PROTOBUF], &[]),
+    // Nothing is read from it, so that a watermark has no options.
+    Owner { shared: &[], ..generator("postgres", "connector \"postgres\"", &[POSTGRES]) },
     generator("nexmark", "connector \"nexmark\"", &[NEXMARK]),
     Owner { families: &[("fields.", FIELD)], ..generator("datagen", "connector \"datagen\"", &[DATAGEN]) },
 ];
@@ -272,6 +274,23 @@ pub static OWNER_STORE: Owner =
 const WEBHOOK: &[OptionDef] =
     &[OptionDef::new(super::CONNECTOR, Kind::Text).required(), OptionDef::new(super::WEBHOOK_TOKEN, Kind::Text).also(&["token"])];
 
+const POSTGRES: &[OptionDef] = &[
+    OptionDef::new(super::CONNECTOR, Kind::Text).required(),
+    OptionDef::new(super::JDBC_URL, Kind::Text),
+    OptionDef::new(super::HOSTNAME, Kind::Text).also(&["host"]),
+    OptionDef::new(super::PORT, Kind::Integer { min: 1, max: 65_535 }),
+    OptionDef::new(super::DATABASE, Kind::Text).also(&["database", "database.name", "dbname"]),
+    OptionDef::new(super::SCHEMA, Kind::Text).also(&["schema", "schema.name"]),
+    OptionDef::new(super::TABLE, Kind::Text).also(&["table", "table.name"]).required(),
+    OptionDef::new(super::USERNAME, Kind::Text).also(&["user"]),
+    OptionDef::new(super::PASSWORD, Kind::Text),
+    OptionDef::new(super::LOOKUP_TTL, Kind::Duration).also(&["lookup.partial-cache.expire-after-write"]),
+    OptionDef::new(super::LOOKUP_ROWS, Kind::Integer { min: 1, max: 100_000_000 })
+        .also(&["lookup.cache.max.rows", "lookup.partial-cache.max-rows"]),
+    OptionDef::new(super::LOOKUP_RETRIES, Kind::Integer { min: 0, max: 1_000_000 }).also(&["lookup.max.retries"]),
+    OptionDef::new(super::LOOKUP_TIMEOUT, Kind::Duration),
+];
+
 const DATAGEN: &[OptionDef] = &[
     OptionDef::new(super::CONNECTOR, Kind::Text).required(),
     OptionDef::new(super::ROWS_PER_SECOND, Kind::Integer { min: 1, max: 1_000_000_000 })
@@ -314,10 +333,10 @@ const NEXMARK: &[OptionDef] = &[
     OptionDef::new("nexmark.hot.channel.ratio", RATIO),
 ];
 
-/// What any job of a query may be told.
 /// What only what is kept can have.
 const KEPT: &[OptionDef] = &[OptionDef::new(super::RETENTION, Kind::Retention)];
 
+/// What any job of a query may be told.
 pub(super) const VIEW: &[OptionDef] = &[
     OptionDef::new(super::ON_ERROR, Kind::OneOf(&[("reject", &[]), ("stop", &[])])).also(&["on-error", "on.error"]),
     OptionDef::new(super::ALLOWED_LATENESS, Kind::Duration).also(&["allowed-lateness", "allowed.lateness"]),

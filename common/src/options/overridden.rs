@@ -1,5 +1,5 @@
-//! The hint OPTIONS: a source with other options for one reading of it. It is checked as CREATE checks options. What would mean
-//! nothing for rows that are read once is refused, and so is what would make other than rows of them.
+//! The hint OPTIONS: a source with other options for one query that reads it. It is checked as CREATE checks options. What would mean
+//! nothing for that query is refused, and so is what would make other than rows of the source's.
 
 use super::altered::{Changes, canonical_changes};
 use super::known::CONNECTORS;
@@ -13,20 +13,14 @@ pub struct Overridden {
     pub starts_anew: bool,
 }
 
-/// What a reading that ends is not told: how it goes on, and how it is written.
-const WITHOUT_EFFECT: &[&str] = &[
-    IDLE_TIMEOUT,
-    FUTURE_GUARD,
-    WATERMARK_MODE,
-    DISCOVERY_INTERVAL,
-    MONITOR_INTERVAL,
-    SINK_KEY,
-    DELIVERY,
-    PARQUET_COMPRESSION,
-    PARTITION_BY,
-    ROLL_BYTES,
-    ROLL_INTERVAL,
-];
+/// How a source's time goes on. Its definition has the watermark.
+const OF_WATERMARK: &[&str] = &[IDLE_TIMEOUT, FUTURE_GUARD, WATERMARK_MODE];
+
+/// How its reading goes on.
+const OF_GOING_ON: &[&str] = &[DISCOVERY_INTERVAL, MONITOR_INTERVAL];
+
+/// How it is written.
+const OF_WRITING: &[&str] = &[SINK_KEY, DELIVERY, PARQUET_COMPRESSION, PARTITION_BY, ROLL_BYTES, ROLL_INTERVAL];
 
 /// What says where a source is and from where on it is read.
 const OF_START: &[&str] = &[TOPIC, BOOTSTRAP_SERVERS, STARTUP_MODE, STARTUP_TIMESTAMP, STARTUP_OFFSETS, PATH, FILE_PATTERN];
@@ -34,13 +28,13 @@ const OF_START: &[&str] = &[TOPIC, BOOTSTRAP_SERVERS, STARTUP_MODE, STARTUP_TIME
 /// The same where it starts behind what a group has read.
 const OF_GROUP: &[&str] = &[GROUP_ID, AUTO_OFFSET_RESET];
 
-/// The options of a source with those of a hint, as they were written, in their places.
-pub fn overridden_source(current: &BTreeMap<String, String>, hint: &BTreeMap<String, String>) -> Result<Overridden> {
+/// The options of a source with those of a hint, as they were written, in their places. `goes_on`: for a query that keeps running.
+pub fn overridden_source(current: &BTreeMap<String, String>, hint: &BTreeMap<String, String>, goes_on: bool) -> Result<Overridden> {
     let connector = current.get(CONNECTOR).map_or("", String::as_str);
     let owner = CONNECTORS.iter().find(|c| c.name == connector).ok_or_else(|| unknown_connector(connector))?;
     let given = canonical_changes(owner, &Changes { set: hint.clone(), reset: vec![] }, &|_| true)?;
     for key in given.keys() {
-        check(key)?;
+        check(key, goes_on)?;
     }
     let mut options = current.clone();
     if given.contains_key(STARTUP_MODE) {
@@ -60,14 +54,21 @@ pub fn overridden_source(current: &BTreeMap<String, String>, hint: &BTreeMap<Str
     Ok(Overridden { starts_anew: names.iter().any(|name| says_start(name)), options })
 }
 
-fn check(key: &str) -> Result<()> {
+fn check(key: &str, goes_on: bool) -> Result<()> {
     let refused = |why: &str| Err(SqlError::unsupported(format!("the hint OPTIONS cannot have the option \"{key}\"")).with_hint(why));
     match key {
         CONNECTOR => refused("It says what the source is: create another one."),
         PROTOBUF_DESCRIPTOR => {
             refused("A file of the server's is read by CREATE only: give the definition itself, as \"protobuf.schema\".")
         }
-        key if WITHOUT_EFFECT.contains(&key) => refused("It means nothing for rows that are read once. Leave it out."),
+        key if goes_on && is_secret(key) => {
+            refused("The text of what keeps running is shown to all: create another source, whose secrets are hidden.")
+        }
+        key if OF_WRITING.contains(&key) => refused("It means nothing for rows that are read. Leave it out."),
+        key if OF_WATERMARK.contains(&key) && goes_on => refused("It is of the watermark, which CREATE says: create another source."),
+        key if !goes_on && (OF_WATERMARK.contains(&key) || OF_GOING_ON.contains(&key)) => {
+            refused("It means nothing for rows that are read once. Leave it out.")
+        }
         _ => Ok(()),
     }
 }
@@ -85,8 +86,8 @@ mod tests {
         canonicalize(map(&[&own, more].concat())).unwrap()
     }
 
-    fn failure(hint: &[(&str, &str)]) -> (String, String) {
-        let error = overridden_source(&source(&[]), &map(hint)).unwrap_err();
+    fn failure(hint: &[(&str, &str)], goes_on: bool) -> (String, String) {
+        let error = overridden_source(&source(&[]), &map(hint), goes_on).unwrap_err();
         (error.state.0.to_string(), format!("{} {}", error.message, error.hint.unwrap_or_default()))
     }
 
@@ -94,16 +95,16 @@ mod tests {
     fn a_hint_takes_the_place_of_what_create_said() {
         let at_a_time = source(&[("scan.startup.mode", "timestamp"), ("scan.startup.timestamp-millis", "17")]);
         let hint = map(&[("scan.startup.mode", "earliest"), ("value.json.fail-on-missing-field", "TRUE")]);
-        let read = overridden_source(&at_a_time, &hint).unwrap();
+        let read = overridden_source(&at_a_time, &hint, false).unwrap();
         assert_eq!(read.options, source(&[("json.fail-on-missing-field", "true")]), "the time goes with its mode");
         assert!(read.starts_anew);
-        let read = overridden_source(&at_a_time, &map(&[("scan.startup.timestamp.millis", "18")])).unwrap();
+        let read = overridden_source(&at_a_time, &map(&[("scan.startup.timestamp.millis", "18")]), true).unwrap();
         assert_eq!((read.options[STARTUP_TIMESTAMP].as_str(), read.starts_anew), ("18", true));
-        let read = overridden_source(&at_a_time, &map(&[("properties.fetch.wait.max.ms", "3")])).unwrap();
+        let read = overridden_source(&at_a_time, &map(&[("properties.fetch.wait.max.ms", "3")]), false).unwrap();
         assert_eq!((read.options["properties.fetch.wait.max.ms"].as_str(), read.starts_anew), ("3", false));
         let of_group = source(&[("scan.startup.mode", "group-offsets"), ("properties.group.id", "g")]);
         let other_group = map(&[("group.id", "h")]);
-        let anew = |source| overridden_source(source, &other_group).unwrap().starts_anew;
+        let anew = |source| overridden_source(source, &other_group, false).unwrap().starts_anew;
         assert_eq!((anew(&of_group), anew(&at_a_time)), (true, false), "it starts behind its group, the other one at its time");
     }
 
@@ -120,10 +121,25 @@ mod tests {
             (("key.fields", "a"), "0A000", "means nothing"),
             (("protobuf.descriptor-file", "/etc/passwd"), "0A000", "protobuf.schema"),
         ] {
-            let (got, said) = failure(&[hint]);
+            let (got, said) = failure(&[hint], false);
             assert!(got == state && said.contains(told), "{hint:?}: {got} {said}");
         }
-        let (state, said) = failure(&[("scan.startup.mode", "latest"), ("SCAN.STARTUP.MODE", "earliest")]);
+        let (state, said) = failure(&[("scan.startup.mode", "latest"), ("SCAN.STARTUP.MODE", "earliest")], false);
         assert!(state == "42601" && said.contains("twice"), "{state} {said}");
+    }
+
+    #[test]
+    fn a_query_that_keeps_running_looks_for_partitions_as_it_says() {
+        let hint = map(&[("scan.topic-partition-discovery.interval", "7 s")]);
+        let read = overridden_source(&source(&[]), &hint, true).unwrap();
+        assert_eq!((read.options.contains_key(DISCOVERY_INTERVAL), read.starts_anew), (true, false));
+        for (hint, told) in [
+            (("scan.watermark.idle-timeout", "1 s"), "of the watermark"),
+            (("key.fields", "a"), "means nothing"),
+            (("properties.sasl.password", "p"), "shown to all"),
+        ] {
+            let (state, said) = failure(&[hint], true);
+            assert!(state == "0A000" && said.contains(told), "{hint:?}: {state} {said}");
+        }
     }
 }

@@ -225,3 +225,31 @@ fn a_table_that_is_read_is_written_by_the_same_options() {
     assert_eq!(sink_options_of_table(&generated).unwrap_err().state, SqlState::WRONG_OBJECT_TYPE);
     assert_eq!((bytes_of_size("64MB"), bytes_of_size("1 GiB"), bytes_of_size("x")), (Some(64 << 20), Some(1 << 30), None));
 }
+
+#[test]
+fn an_address_of_jdbc_is_that_of_its_parts() {
+    let table = |more: &[(&str, &str)]| {
+        let given = [("table-name", "customers"), ("username", "u"), ("password", "p")];
+        canonicalize(map(&[&given[..], more].concat()))
+    };
+    let of_url = table(&[("connector", "jdbc"), ("url", "jdbc:postgresql://db:5433/shop")]).unwrap();
+    let of_parts = table(&[("connector", "postgres"), ("hostname", "db"), ("port", "5433"), ("database-name", "shop")]).unwrap();
+    assert_eq!(of_url, of_parts);
+    assert!(is_looked_up(&of_url) && is_secret(PASSWORD) && !of_url.contains_key(JDBC_URL));
+    let bracketed = table(&[("connector", "jdbc"), ("url", "jdbc:postgresql://[::1]/shop")]).unwrap();
+    assert_eq!((bracketed[HOSTNAME].as_str(), bracketed[PORT].as_str()), ("::1", "5432"));
+    let refused = |more: &[(&str, &str)]| table(more).unwrap_err();
+    assert_eq!(refused(&[("connector", "jdbc"), ("url", "jdbc:mysql://db/shop")]).state, SqlState::FEATURE_NOT_SUPPORTED);
+    for url in ["postgres://db/shop", "jdbc:postgresql://db", "jdbc:postgresql://db:x/shop", "jdbc:postgresql://u@db/shop"] {
+        assert_eq!(refused(&[("connector", "jdbc"), ("url", url)]).state, SqlState::INVALID_PARAMETER, "{url}");
+    }
+    let encrypted = refused(&[("connector", "jdbc"), ("url", "jdbc:postgresql://db/shop?sslmode=require")]);
+    assert!(encrypted.detail.is_some_and(|detail| detail.contains("not encrypted")));
+    let parts = [("connector", "postgres"), ("hostname", "db"), ("database-name", "shop")];
+    assert!(refused(&parts[..2]).message.contains(DATABASE));
+    let cached = |more: &[(&str, &str)]| table(&[&parts[..], more].concat());
+    assert!(cached(&[("lookup.cache.max-rows", "10")]).unwrap_err().message.contains(LOOKUP_TTL));
+    assert!(cached(&[("lookup.cache.max-rows", "10"), ("lookup.cache.ttl", "1 min")]).is_ok());
+    assert_eq!(cached(&[("lookup.cache.tll", "1 min")]).unwrap_err().hint.as_deref(), Some("Perhaps you meant \"lookup.cache.ttl\"."));
+    assert_eq!(cached(&[("scan.startup.mode", "earliest")]).unwrap_err().state, SqlState::UNDEFINED_OBJECT);
+}

@@ -5,6 +5,7 @@
 
 use super::text;
 use super::types::{self, wire_type};
+use crate::time::MICROS_PER_DAY;
 use crate::{Result, SqlError, SqlType};
 use arrow::array::timezone::Tz;
 use arrow::array::*;
@@ -16,7 +17,6 @@ use std::sync::Arc;
 pub const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Days of the same.
 pub const POSTGRES_EPOCH_DAYS: i32 = 10_957;
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

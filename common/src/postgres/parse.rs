@@ -1,5 +1,6 @@
 //! PostgreSQL's text forms to values. Pure functions; each error names the type and quotes the text.
 
+use crate::time::MICROS_PER_DAY;
 use crate::{Result, SqlError, SqlState, SqlType};
 use arrow::datatypes::IntervalMonthDayNano;
 use chrono::NaiveDate;
@@ -134,11 +135,14 @@ pub fn uuid(text: &str) -> Result<String> {
 
 /// A text that is stored where `length` characters fit: what is too much may only be blanks.
 pub fn limited(text: &str, length: u32, ty: &SqlType) -> Result<String> {
+    let fit = fitting(text, length).ok_or_else(|| SqlError::new(SqlState("22001"), format!("value too long for type {ty}")))?;
+    Ok(stored(fit, ty).to_string())
+}
+
+/// What is kept of a text where `length` characters fit; `None` if more than blanks would be lost.
+pub fn fitting(text: &str, length: u32) -> Option<&str> {
     let cut = cut(text, length);
-    if !text[cut.len()..].chars().all(|c| c == ' ') {
-        return Err(SqlError::new(SqlState("22001"), format!("value too long for type {ty}")));
-    }
-    Ok(stored(cut, ty).to_string())
+    text[cut.len()..].bytes().all(|b| b == b' ').then_some(cut)
 }
 
 /// A text's first characters.
@@ -217,7 +221,7 @@ fn clock(text: &str) -> Option<i64> {
     let nanos = number(shown, 9)? * 10i64.pow(9 - shown.len() as u32);
     fraction[shown.len()..].bytes().all(|b| b.is_ascii_digit()).then_some(())?;
     let micros = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + (nanos + 500) / 1000;
-    (micros <= 86_400_000_000).then_some(micros)
+    (micros <= MICROS_PER_DAY).then_some(micros)
 }
 
 /// A number of at most so many digits and nothing else.
@@ -250,7 +254,7 @@ fn zoned(text: &str) -> Option<(i64, i64)> {
     let zone_at = rest.find(['+', '-', 'Z', 'z', ' ', 'U', 'G']).unwrap_or(rest.len());
     let (clock_text, zone) = (rest[..zone_at].trim(), rest[zone_at..].trim());
     let micros = if clock_text.is_empty() { 0 } else { clock(clock_text)? };
-    Some((days.checked_mul(86_400_000_000)?.checked_add(micros)?, offset(zone)?))
+    Some((days.checked_mul(MICROS_PER_DAY)?.checked_add(micros)?, offset(zone)?))
 }
 
 fn offset(zone: &str) -> Option<i64> {

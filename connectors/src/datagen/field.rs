@@ -8,13 +8,13 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use eddyline_common::key::hash64;
+use eddyline_common::time::MICROS_PER_DAY;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, options};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Date of the first row unless said otherwise: 2015-07-15 00:00:00 UTC.
 const BASE_MICROS: i64 = 1_436_918_400_000_000;
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// Flink's: characters of a text, elements of an array.
 const TEXT_LENGTH: i64 = 100;
 const ITEMS: i64 = 3;

@@ -14,6 +14,7 @@ fn spec(options: &[(&str, &str)], columns: &[(&str, SqlType)]) -> Result<SourceS
         external_name: name.to_string(),
         ty: ty.clone(),
         nullable: true,
+        length: None,
         origin: ColumnOrigin::Payload,
     };
     let columns = columns.iter().map(column).collect();
@@ -21,11 +22,11 @@ fn spec(options: &[(&str, &str)], columns: &[(&str, SqlType)]) -> Result<SourceS
 }
 
 fn rows(options: &[(&str, &str)], columns: &[(&str, SqlType)], offsets: &[i64]) -> RecordBatch {
-    DatagenConnector::new(&spec(options, columns).unwrap()).unwrap().generator.rows(0, offsets, &vec![true; columns.len()]).unwrap()
+    connector(&spec(options, columns).unwrap()).unwrap().generator.rows(0, offsets, &vec![true; columns.len()]).unwrap()
 }
 
 fn refused(options: &[(&str, &str)], columns: &[(&str, SqlType)]) -> SqlError {
-    spec(options, columns).and_then(|spec| DatagenConnector::new(&spec)).err().unwrap()
+    spec(options, columns).and_then(|spec| connector(&spec)).err().unwrap()
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn rows_depend_on_offset_and_seed_alone() {
     let nulls = whole.column(2).null_count();
     assert!((400..600).contains(&nulls), "{nulls}");
     let kept: Vec<bool> = (0..columns.len()).map(|column| column == 5).collect();
-    let one = DatagenConnector::new(&spec(options, &columns).unwrap()).unwrap().generator.rows(0, &all, &kept).unwrap();
+    let one = connector(&spec(options, &columns).unwrap()).unwrap().generator.rows(0, &all, &kept).unwrap();
     assert_eq!((one.column(5), one.column(4).null_count()), (whole.column(5), all.len()));
     let other_seed = rows(&[("seed", "7")], &columns, &all);
     assert_ne!(other_seed.column(3), whole.column(3));
@@ -83,7 +84,7 @@ fn values_keep_to_their_bounds() {
     assert!(batch.column(3).as_string::<i32>().iter().all(|t| t.is_some_and(|t| t.len() == 7)));
     let times = batch.column(4).as_primitive::<TimestampMicrosecondType>().values().to_vec();
     assert_eq!((times[0], times[1] - times[0]), (1_436_918_400_000_000, 1_000));
-    let connector = DatagenConnector::new(&spec(options, &columns).unwrap()).unwrap();
+    let connector = connector(&spec(options, &columns).unwrap()).unwrap();
     let range = PartitionRange { partition: PartitionId(0), start: Offset(0), end: Some(Offset(996)) };
     assert_eq!(connector.present().unwrap(), Some(vec![range]));
 }

@@ -56,12 +56,12 @@ impl Layout {
         let named = spec.options.get(options::PARTITION_BY).map(|text| options::names(text)).unwrap_or_default();
         let keyed = !spec.key.is_empty();
         for (index, column) in spec.columns.iter().enumerate() {
-            let (external_name, ty, nullable) = (column.external_name.clone(), column.ty.clone(), column.nullable);
+            let (external_name, ty, nullable, length) = (column.external_name.clone(), column.ty.clone(), column.nullable, column.length);
             let ColumnOrigin::Metadata(key) = &column.origin else {
                 let is_folder = named.iter().any(|name| name.eq_ignore_ascii_case(&external_name));
                 let of = if is_folder { &mut folders } else { &mut payload };
                 origins.push(if is_folder { Origin::Folder(of.len()) } else { Origin::Payload(of.len()) });
-                of.push(PayloadColumn { external_name, ty, nullable, is_key: spec.key.contains(&index) });
+                of.push(PayloadColumn { external_name, ty, nullable, length, is_key: spec.key.contains(&index) });
                 continue;
             };
             options::check_metadata("filesystem", key, &ty)?;

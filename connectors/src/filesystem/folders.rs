@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn folders_give_values() {
-        let column = |name: &str, ty, nullable| PayloadColumn { external_name: name.into(), ty, nullable, is_key: false };
+        let column = |name: &str, ty, nullable| PayloadColumn { external_name: name.into(), ty, nullable, length: None, is_key: false };
         let columns = FolderColumns::new(vec![column("Day", SqlType::Integer, true), column("b", SqlType::Text, false)]);
         let values = columns.values("out/day=7/b=a%2Fb%3D%zz/part.json").unwrap().unwrap();
         assert_eq!((values[0].as_primitive::<Int32Type>().value(0), values[1].as_string::<i32>().value(0)), (7, "a/b=%zz"));

@@ -10,9 +10,10 @@ mod fit;
 use super::stored::{StoredBytes, StoredFile};
 use super::text::Fault;
 use crate::format::PayloadColumn;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::filter;
 use bytes::Bytes;
+use eddyline_common::postgres::parse::{cut, fitting};
 use eddyline_common::{Result, SqlType};
 use fit::Fit;
 use parquet::arrow::ProjectionMask;
@@ -117,7 +118,8 @@ impl<'a> ParquetRows<'a> {
             declared.push(root);
             let fit = Fit::new(fields[root].data_type(), &column.ty, unit)
                 .map_err(|why| Fault::Content(format!("column {}: {why}", column.external_name)))?;
-            let is_optional = column.nullable && !column.is_key && column.ty != SqlType::Json && fit.is_total();
+            let is_checked = !column.nullable || column.is_key || column.ty == SqlType::Json || column.length.is_some();
+            let is_optional = !is_checked && fit.is_total();
             columns.push(if is_optional && !kept { Column::Unread } else { Column::Read { root, fit, is_optional, broken: None } });
         }
         let batch_rows = batch_rows(builder.metadata(), &ProjectionMask::roots(builder.parquet_schema(), declared));
@@ -155,7 +157,7 @@ impl<'a> ParquetRows<'a> {
                 Column::Absent => check(column, false, &array, &mut refused),
                 Column::Unread => {}
             }
-            columns.push(array);
+            columns.push(limited(column, array, &mut refused));
         }
         if !refused.is_empty() {
             let keep: BooleanArray = (0..total).map(|row| Some(!refused.contains_key(&row))).collect();
@@ -268,6 +270,25 @@ fn check(column: &PayloadColumn, is_there: bool, array: &ArrayRef, refused: &mut
             }
         }
     }
+}
+
+/// Texts without blanks behind as many characters as they may have; a longer one takes its row along.
+fn limited(column: &PayloadColumn, array: ArrayRef, refused: &mut Refused) -> ArrayRef {
+    let (Some(length), Some(texts)) = (column.length, array.as_string_opt::<i32>()) else { return array };
+    let mut is_cut = false;
+    for (row, text) in texts.iter().enumerate() {
+        let text = text.unwrap_or_default();
+        match fitting(text, length) {
+            Some(fit) => is_cut |= fit.len() < text.len(),
+            None => {
+                refused.entry(row).or_insert_with(|| column.too_long(length));
+            }
+        }
+    }
+    if !is_cut {
+        return array;
+    }
+    Arc::new(texts.iter().map(|text| text.map(|text| cut(text, length))).collect::<StringArray>())
 }
 
 /// The row groups from that of a row on, and how many rows of the first of them come before it.

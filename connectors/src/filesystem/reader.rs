@@ -1,12 +1,12 @@
 //! The reader of a source's files: one thread that goes through them, decodes records into batches, and looks for new
 //! files when it has read all there are. Trouble is reported and tried again; nothing is left out because of it.
 
-use super::Files;
 use super::batch::{BatchBuilder, Content, Opened};
 use super::catalogue::{File, offset, place_of};
 use super::parquet::{ParquetRows, Rows};
 use super::stored::StoredFile;
 use super::text::{Fault, FileText, RECORD_BYTES_MAX};
+use super::{Files, PARTITION};
 use crate::format::split::Splitter;
 use crate::format::undecodable;
 use arrow::datatypes::TimeUnit;
@@ -167,7 +167,10 @@ impl Reading {
             }
         }
         match self.files.monitor {
-            Some(interval) => Ok(Step::Wait(interval)),
+            Some(interval) => {
+                self.sink.note_all_read(PARTITION, Offset(self.start));
+                Ok(Step::Wait(interval))
+            }
             None => {
                 let mut last = self.batch(nothing, self.start)?;
                 last.finished = true;

@@ -19,17 +19,21 @@ fn connector(dir: &Path, path: &str, options: &[(&str, &str)]) -> Result<FileCon
 
 /// `nullable`: whether `n` may be.
 fn connector_of(dir: &Path, path: &str, options: &[(&str, &str)], nullable: bool) -> Result<FileConnector> {
+    FileConnector::new(&spec_of(dir, path, options, nullable)?)
+}
+
+fn spec_of(dir: &Path, path: &str, options: &[(&str, &str)], nullable: bool) -> Result<SourceSpec> {
     let path = format!("{}/{path}", dir.display());
     let given = [("connector", "filesystem"), ("path", path.as_str()), ("format", "json")];
     let mut raw: BTreeMap<String, String> = given.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     raw.extend(options.iter().map(|(k, v)| (k.to_string(), v.to_string())));
-    let column = |name: &str, ty, origin| SourceColumn { external_name: name.to_string(), ty, nullable: true, origin };
+    let column = |name: &str, ty, origin| SourceColumn { external_name: name.to_string(), ty, nullable: true, length: None, origin };
     let columns = vec![
         SourceColumn { nullable, ..column("n", SqlType::BigInt, ColumnOrigin::Payload) },
         column("t", SqlType::Text, ColumnOrigin::Payload),
         column("f", SqlType::Text, ColumnOrigin::Metadata("file".into())),
     ];
-    FileConnector::new(&SourceSpec { name: "s".into(), options: options::canonicalize(raw)?, columns, key: vec![] })
+    Ok(SourceSpec { name: "s".into(), options: options::canonicalize(raw)?, columns, key: vec![] })
 }
 
 /// Reads until `finished`, or until there is nothing for a moment.
@@ -105,12 +109,22 @@ fn new_files_are_read_once_in_order_of_time() {
     let range = PartitionRange { partition: PARTITION, start: Offset(0), end: None };
     let reader = source.read(vec![range], sink.clone()).unwrap();
     let next = || sink.next(Duration::from_secs(10)).unwrap();
-    assert_eq!(numbers(&[next()]), [0, 1]);
+    let all_is_read = |end: Offset| {
+        let patience = Instant::now();
+        while sink.all_read() != Some(end) {
+            assert!(patience.elapsed() < Duration::from_secs(10), "{:?}, not {end:?}", sink.all_read());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let first = next();
+    assert_eq!(numbers(std::slice::from_ref(&first)), [0, 1]);
+    all_is_read(first.end);
     put("a.json", lines(2..4));
     put("ignored.txt", lines(9..10));
     let second = next();
     assert_eq!((numbers(std::slice::from_ref(&second)), second.notes.len()), (vec![2, 3], 1));
-    assert!(sink.next(Duration::from_millis(100)).is_none());
+    all_is_read(second.end);
+    assert_eq!(sink.waiting(), 0, "there was one new file");
     // A file that has been read and then changes is told.
     put("b.json", lines(0..3));
     let patience = Instant::now();
@@ -210,8 +224,13 @@ fn a_store_that_does_not_answer_is_told_soon() {
     let place = [("connector", "filesystem"), ("path", "s3://bucket/a"), ("format", "json")];
     let keys = [("s3.endpoint", endpoint.as_str()), ("s3.access-key", "a"), ("s3.secret-key", "b")];
     let raw: BTreeMap<String, String> = place.iter().chain(&keys).map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    let column =
-        |name: &str| SourceColumn { external_name: name.to_string(), ty: SqlType::BigInt, nullable: true, origin: ColumnOrigin::Payload };
+    let column = |name: &str| SourceColumn {
+        external_name: name.to_string(),
+        ty: SqlType::BigInt,
+        nullable: true,
+        length: None,
+        origin: ColumnOrigin::Payload,
+    };
     let begun = Instant::now();
     let options = options::canonicalize(raw.clone()).unwrap();
     let source = FileConnector::new(&SourceSpec { name: "s".into(), options, columns: vec![column("n")], key: vec![] }).unwrap();
@@ -274,7 +293,9 @@ fn parquet_files_and_any_part_of_them_again() {
         let end = offsets.get(to as usize).copied().unwrap_or(batches.last().unwrap().end.0);
         assert_eq!(numbers(&read(&again, offsets[from as usize], Some(end))), wanted, "{from} to {to}");
     }
-    assert_eq!(source.present().unwrap().unwrap()[0].end, Some(batches.last().unwrap().end));
+    let present = source.present().unwrap().unwrap()[0];
+    assert_eq!(present.end, Some(Offset(3 << 40)), "behind the third file");
+    assert_eq!(numbers(&read(&source, 0, Some(3 << 40))), (0..12_000).collect::<Vec<_>>());
 }
 
 #[test]
@@ -392,6 +413,29 @@ fn parquet_columns_that_do_not_fit() {
     let reasons: Vec<&str> = batches.iter().flat_map(|b| &b.undecodable).map(|u| u.reason.as_str()).collect();
     assert_eq!(reasons[0], "column n: the value is not a bigint");
     assert!(reasons[1].ends_with("column n: a column of type Float64 in the file cannot be bigint"), "{reasons:?}");
+}
+
+/// Whoever reads the column, a row with a longer text is refused.
+#[test]
+fn texts_of_a_parquet_file_that_are_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let n: ArrayRef = Arc::new(Int32Array::from_iter_values(0..4));
+    let t: ArrayRef = Arc::new(StringArray::from(vec![Some("abc"), Some("abcd"), Some("ab    "), None]));
+    let rows = RecordBatch::try_from_iter([("n", n), ("t", t)]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    std::fs::write(dir.path().join("a.parquet"), writer.into_inner().unwrap()).unwrap();
+    let mut spec = spec_of(dir.path(), "a.parquet", &[("format", "parquet")], true).unwrap();
+    spec.columns[1].length = Some(3);
+    let source = FileConnector::new(&spec).unwrap();
+    for kept in [[true, true, true], [true, false, true]] {
+        let batches = read_columns(&source, 0, None, &kept);
+        assert_eq!(numbers(&batches), [0, 2, 3]);
+        let reasons: Vec<&str> = batches.iter().flat_map(|b| &b.undecodable).map(|u| u.reason.as_str()).collect();
+        assert_eq!(reasons, ["column t: the text is longer than 3 characters"]);
+        let texts: Vec<_> = batches.iter().flat_map(|b| b.rows.column(1).as_string::<i32>().iter()).collect();
+        assert_eq!(texts, [Some("abc"), Some("ab "), None]);
+    }
 }
 
 #[test]

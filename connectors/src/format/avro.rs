@@ -14,13 +14,13 @@ mod schema;
 
 pub use describe::describe;
 
-use super::registry::{Registered, Registry, schema_number};
+use super::registry::{Kept, Registered, Registry, schema_number};
 use super::rows::RowBuilder;
 use super::{PayloadColumn, PayloadParser};
 use datum::Reader;
 use eddyline_common::{Result, SqlError, SqlState, options};
 use schema::{Schema, TypeId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 fn invalid(why: impl Into<String>) -> SqlError {
     SqlError::new(SqlState::INVALID_PARAMETER, why)
@@ -95,15 +95,12 @@ impl PayloadParser for AvroParser {
 pub struct ConfluentParser {
     registry: Registry,
     wanted: Vec<usize>,
-    layouts: HashMap<u32, Result<Layout, String>>,
+    layouts: Kept<u32, Layout>,
 }
-
-/// Layouts that are kept. A stream has a few schemas; what is no record of a registry may name any number.
-const LAYOUTS_MAX: usize = 1_000;
 
 impl ConfluentParser {
     pub fn new(options: &BTreeMap<String, String>, wanted: &[usize]) -> Result<Self> {
-        Ok(ConfluentParser { registry: Registry::new(options, "avro-confluent")?, wanted: wanted.to_vec(), layouts: HashMap::new() })
+        Ok(ConfluentParser { registry: Registry::new(options, "avro-confluent")?, wanted: wanted.to_vec(), layouts: Kept::default() })
     }
 }
 
@@ -115,22 +112,16 @@ fn registered(schema: Registered) -> Result<Schema, String> {
 impl PayloadParser for ConfluentParser {
     fn prepare(&mut self, payload: &[u8], columns: &[PayloadColumn]) -> Result<()> {
         let Ok(number) = schema_number(payload) else { return Ok(()) };
-        if self.layouts.contains_key(&number) {
-            return Ok(());
+        if !self.layouts.has(&number) {
+            let schema = self.registry.schema(number)?.and_then(registered);
+            let layout = schema.and_then(|schema| Layout::new(schema, columns, &self.wanted));
+            self.layouts.keep(number, layout.map_err(|why| format!("schema {number}: {why}")));
         }
-        if self.layouts.len() >= LAYOUTS_MAX {
-            self.layouts.clear();
-        }
-        let schema = self.registry.schema(number)?.and_then(registered);
-        let layout = schema.and_then(|schema| Layout::new(schema, columns, &self.wanted));
-        self.layouts.insert(number, layout.map_err(|why| format!("schema {number}: {why}")));
         Ok(())
     }
 
     fn parse(&mut self, payload: &[u8], row: &mut RowBuilder) -> Result<(), String> {
-        let number = schema_number(payload)?;
-        let layout = self.layouts.get(&number).ok_or_else(|| format!("schema {number} was not asked for"))?;
-        layout.as_ref().map_err(String::clone)?.read(&payload[5..], row)
+        self.layouts.get(&schema_number(payload)?)?.read(&payload[5..], row)
     }
 }
 

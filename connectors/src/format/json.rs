@@ -7,7 +7,7 @@
 //! - Unknown fields are checked and ignored. Of a field given twice the last counts.
 //! - `null` is NULL; so is a missing field, unless the source says `json.fail-on-missing-field`.
 //! - A record is refused as a whole: malformed anywhere, a value its column cannot hold, or no value
-//!   for a NOT NULL column.
+//!   for a NOT NULL column. Also for a column that nobody reads, of which values are checked and not made.
 
 mod binary;
 mod column;
@@ -52,7 +52,7 @@ impl JsonParser {
     #[inline]
     pub fn read_object(&mut self, cursor: &mut Cursor, row: &mut RowBuilder) -> Result<(), String> {
         let columns = &self.columns;
-        self.fields.read_object(cursor, |index, cursor| -> Result<(), String> { row.put(columns[index], |buffer| buffer.push(cursor, 1)) })
+        self.fields.read_object(cursor, |index, cursor| row.put_json(columns[index], cursor))
     }
 }
 
@@ -79,7 +79,7 @@ impl JsonParser {
             return self.read_object(cursor, row);
         }
         if self.bare {
-            return row.put(self.columns[0], |buffer| buffer.push(cursor, 1));
+            return row.put_json(self.columns[0], cursor);
         }
         cursor.skip_value(0)?;
         Err("not a JSON object".to_string())

@@ -22,15 +22,14 @@ pub use describe::describe;
 pub use encode::{ProtobufEncoder, ProtobufRows};
 
 use super::json::parse_binary;
-use super::registry::{Registered, Registry, schema_number};
+use super::registry::{Kept, Registered, Registry, schema_number};
 use super::rows::RowBuilder;
 use super::{PayloadColumn, PayloadParser};
 use decode::Decoder;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, options};
 use plan::{MessagePlan, Planner, Want};
 use schema::{FileDefinition, MessageId, Schema};
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use wire::{Fields, Span, zigzag};
 
 fn invalid(why: impl Into<String>) -> SqlError {
@@ -149,15 +148,13 @@ struct RegistryParser {
     registry: Registry,
     options: BTreeMap<String, String>,
     wanted: Vec<usize>,
-    schemas: HashMap<u32, Result<Schema, String>>,
-    plans: HashMap<(u32, Vec<u64>), Result<MessagePlan, String>>,
+    schemas: Kept<u32, Schema>,
+    plans: Kept<(u32, Vec<u64>), MessagePlan>,
     decoder: Decoder,
     /// The path of the record at hand. Kept for its memory.
     key: (u32, Vec<u64>),
 }
 
-/// Plans that are kept; a stream has a few.
-const PLANS_MAX: usize = 1_000;
 /// Messages within messages that a path may lead through.
 const PATH_MAX: u64 = 32;
 
@@ -167,8 +164,8 @@ impl RegistryParser {
             registry: Registry::new(options, "protobuf")?,
             options: options.clone(),
             wanted: wanted.to_vec(),
-            schemas: HashMap::new(),
-            plans: HashMap::new(),
+            schemas: Kept::default(),
+            plans: Kept::default(),
             decoder: Decoder::default(),
             key: (0, Vec::new()),
         })
@@ -197,7 +194,7 @@ impl RegistryParser {
 
     fn plan(&self, columns: &[PayloadColumn]) -> Result<MessagePlan, String> {
         let (number, path) = &self.key;
-        let schema = self.schemas.get(number).ok_or("the schema was not asked for")?.as_ref().map_err(String::clone)?;
+        let schema = self.schemas.get(number)?;
         let message = schema.at_path(path)?;
         if let Some(wanted) = self.options.get(options::PROTOBUF_MESSAGE) {
             let name = &schema.message(message).name;
@@ -227,26 +224,21 @@ fn registered(schema: Registered) -> Result<Schema, String> {
 
 impl PayloadParser for RegistryParser {
     fn prepare(&mut self, payload: &[u8], columns: &[PayloadColumn]) -> Result<()> {
-        if self.read_head(payload).is_err() || self.plans.contains_key(&self.key) {
+        if self.read_head(payload).is_err() || self.plans.has(&self.key) {
             return Ok(());
         }
         let number = self.key.0;
-        if self.plans.len() >= PLANS_MAX || self.schemas.len() >= PLANS_MAX {
-            self.plans.clear();
-            self.schemas.clear();
-        }
-        if let Entry::Vacant(entry) = self.schemas.entry(number) {
-            entry.insert(self.registry.schema(number)?.and_then(registered));
+        if !self.schemas.has(&number) {
+            self.schemas.keep(number, self.registry.schema(number)?.and_then(registered));
         }
         let plan = self.plan(columns).map_err(|why| format!("schema {number}: {why}"));
-        self.plans.insert(self.key.clone(), plan);
+        self.plans.keep(self.key.clone(), plan);
         Ok(())
     }
 
     fn parse(&mut self, payload: &[u8], row: &mut RowBuilder) -> Result<(), String> {
         let begins = self.read_head(payload)?;
-        let plan = self.plans.get(&self.key).ok_or_else(|| format!("schema {} was not asked for", self.key.0))?;
-        let plan = plan.as_ref().map_err(String::clone)?;
+        let plan = self.plans.get(&self.key)?;
         self.decoder.read(plan, Span::of_record(payload).part(begins, payload.len()), row)
     }
 }

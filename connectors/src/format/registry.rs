@@ -1,9 +1,10 @@
-//! A schema registry (Confluent's HTTP API): schemas by their numbers or subjects, with those they refer to. Knows no schema's
-//! language.
+//! A schema registry (Confluent's HTTP API): schemas by their numbers or subjects, with those they refer to; and what has been made of
+//! those that records name. Knows no schema's language.
 
 use eddyline_common::{Result as SqlResult, SqlError, SqlState, options};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::time::Duration;
 
 /// For a whole request.
@@ -13,6 +14,9 @@ const BYTES_MAX: u64 = 4 << 20;
 
 /// Schemas that one imports, and those import in turn.
 const IMPORTED_MAX: usize = 256;
+
+/// What is kept of schemas: a stream names a few; what is no record of a registry may name any number.
+const KEPT_MAX: usize = 1_000;
 
 pub struct Registry {
     url: String,
@@ -29,6 +33,33 @@ pub struct Registered {
     pub text: String,
     /// Those it refers to, and those that they do: the names it calls them by, with their texts. Each is behind what it needs.
     pub imported: Vec<(String, String)>,
+}
+
+/// What a format has made of each schema that records name, by how they name it; or why it could make nothing of it.
+pub struct Kept<K, T>(HashMap<K, Result<T, String>>);
+
+impl<K, T> Default for Kept<K, T> {
+    fn default() -> Self {
+        Kept(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash, T> Kept<K, T> {
+    pub fn has(&self, key: &K) -> bool {
+        self.0.contains_key(key)
+    }
+
+    pub fn keep(&mut self, key: K, made: Result<T, String>) {
+        if self.0.len() >= KEPT_MAX {
+            self.0.clear();
+        }
+        self.0.insert(key, made);
+    }
+
+    pub fn get(&self, key: &K) -> Result<&T, String> {
+        let made = self.0.get(key).ok_or("the record's schema was not asked for")?;
+        made.as_ref().map_err(String::clone)
+    }
 }
 
 /// The number of its schema in a record that names one: behind a zero byte.
@@ -165,6 +196,15 @@ mod tests {
     #[test]
     fn credentials_are_base64() {
         assert_eq!((base64(b"user:pass"), base64(b"a"), base64(b"ab")), ("dXNlcjpwYXNz".into(), "YQ==".into(), "YWI=".into()));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut kept = Kept::default();
+        (0..KEPT_MAX).for_each(|n| kept.keep(n, if n % 2 == 0 { Ok(n) } else { Err(format!("{n} is odd")) }));
+        assert_eq!((kept.get(&4), kept.get(&5)), (Ok(&4), Err("5 is odd".to_string())));
+        kept.keep(KEPT_MAX, Ok(0));
+        assert_eq!((kept.get(&KEPT_MAX), kept.has(&4), kept.get(&4).is_err()), (Ok(&0), false, true));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! is checked value by value and not kept: it comes as nulls.
 
 use super::PayloadColumn;
-use super::json::{ColumnBuffer, Fault, NumberUnit};
+use super::json::{ColumnBuffer, Cursor, Fault, NumberUnit};
 use arrow::array::{ArrayRef, new_null_array};
 use eddyline_common::Result;
 
@@ -68,7 +68,22 @@ impl RowBuilder {
         let ended = self.ended(column);
         let buffer = &mut self.buffers[column];
         buffer.truncate(ended);
-        value(buffer).map_err(|fault| fault.in_column(&self.columns[column].external_name))
+        let declared = &self.columns[column];
+        value(buffer).map_err(|fault| fault.in_column(&declared.external_name))?;
+        match declared.length {
+            Some(length) if !buffer.limit_last(length) => Err(declared.too_long(length)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same with the JSON value at the cursor, which for a column that nobody reads is not made if it is one that needs only be looked at.
+    /// How long a text is, is known of one that is made.
+    #[inline]
+    pub fn put_json(&mut self, column: usize, cursor: &mut Cursor) -> Result<(), String> {
+        if !self.kept[column] && self.columns[column].length.is_none() && self.buffers[column].pass(cursor, 1) {
+            return Ok(());
+        }
+        self.put(column, |buffer| buffer.push(cursor, 1))
     }
 
     /// Whether the row under construction has all of its key.

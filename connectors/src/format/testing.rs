@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub fn column(name: &str, ty: SqlType) -> PayloadColumn {
-    PayloadColumn { external_name: name.to_string(), ty, nullable: true, is_key: false }
+    PayloadColumn { external_name: name.to_string(), ty, nullable: true, length: None, is_key: false }
 }
 
 pub fn keyed(column: PayloadColumn) -> PayloadColumn {

@@ -1,5 +1,6 @@
 //! Client settings, and what librdkafka's errors mean to us. Clients are created here and nowhere else.
 
+use super::identity::Identity;
 use eddyline_common::connector::SourceSpec;
 use eddyline_common::{Result, SqlError, SqlState, options};
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ pub struct Settings {
     pub skips_lost: bool,
     /// Partitions that turned out not to be the ones that were read before, and how: who begins to read on does not either.
     pub replaced: Mutex<BTreeMap<i32, String>>,
+    pub identity: Identity,
     config: ClientConfig,
 }
 
@@ -40,7 +42,7 @@ const DEFAULTS: [(&str, &str); 11] = [
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.error.backoff.ms", "100"),
     ("fetch.max.bytes", "8388608"),
-    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.ms", "100"),
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.keepalive.enable", "true"),
     ("log.connection.close", "false"),
@@ -82,6 +84,7 @@ impl Settings {
             discovery: options::discovery_micros(&spec.options)?.map(|micros| Duration::from_micros(micros as u64)),
             skips_lost: spec.options.get(options::LOST_OFFSETS).is_some_and(|policy| policy == "skip"),
             replaced: Mutex::default(),
+            identity: Identity::default(),
             options: spec.options.clone(),
             config,
         })

@@ -1,6 +1,6 @@
 //! Records of several partitions taken from librdkafka many at a time. The safe client hands out one record per call
 //! and hides the offset at which a partition ended, which tells holes from missing records; so the few calls
-//! needed are made here, and only here, on the C interface.
+//! needed are made here on the C interface.
 //!
 //! Invariants: a queue outlives neither its client nor its records' borrowers; partitions are stopped before the
 //! queue is destroyed; records are destroyed exactly once.

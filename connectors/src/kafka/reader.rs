@@ -1,14 +1,15 @@
 //! Reader threads. Each takes records of its partitions from a queue of its own, decodes them and passes on a batch
 //! per partition as soon as the queue is empty or the batch is full. A full sink blocks the thread, the queue fills to
 //! its bound, and librdkafka stops fetching. Trouble is reported, librdkafka retries with back-off, and the next good
-//! answer reports that all is well. Offsets that are gone are never skipped without a word: see `out_of_range`. A partition that ends
-//! before the offset wanted is another one, of a topic that was made anew: its offsets mean other records, so that it is not read on,
-//! however far it grows.
+//! answer reports that all is well. Offsets that are gone are never skipped without a word: see `out_of_range`. The offsets of a topic that was
+//! made anew mean other records, so that it is not read on. Its id tells (`identity`), before anything is read and every so often; and a
+//! partition that ends before the offset wanted.
 
 use super::client::Settings;
+use super::identity::ask;
 use super::queue::{Event, Record, RecordQueue};
 use super::record::{PartitionBuffer, RECORDS_MAX, RecordLayout};
-use super::watch::{Discovery, PROBE, Problems, Scope, Watch, watch};
+use super::watch::{Discovery, PROBE, PROBE_AGAIN, PROBE_AWAY, Problems, Scope, Watch, watch};
 use crossbeam_channel::{Receiver, unbounded};
 use eddyline_common::connector::*;
 use eddyline_common::{Offset, PartitionId, Result, SqlError, options};
@@ -29,6 +30,8 @@ const LINGER: Duration = Duration::from_millis(1);
 const RETRY: Duration = Duration::from_secs(2);
 /// Between attempts at a schema that cannot be had.
 const PREPARE_AGAIN: Duration = Duration::from_millis(500);
+/// How long brokers may take to say which topic it is.
+const IDENTIFIED_WITHIN: Duration = Duration::from_secs(1);
 /// How often the sink hears where partitions end.
 const NOTE_ENDS: Duration = Duration::from_secs(1);
 
@@ -125,6 +128,10 @@ struct Closed;
 
 impl Worker {
     fn run(mut self) {
+        if !self.identify() {
+            return;
+        }
+        self.leave_if_replaced();
         self.begin();
         let mut records = Vec::with_capacity(RECORDS_MAX);
         // Empty ranges are done before the first record.
@@ -136,6 +143,7 @@ impl Worker {
             if !records.is_empty() {
                 self.queue.take(RECORDS_MAX - 1, LINGER, &mut records);
             }
+            self.leave_if_replaced();
             if self.accept(&mut records).is_err() || self.flush().is_err() {
                 return;
             }
@@ -145,9 +153,53 @@ impl Worker {
         }
     }
 
+    /// Nothing is read before it is known whether the topic is the one that was read before, unless brokers that answer do not tell. False if
+    /// nobody wants more.
+    fn identify(&self) -> bool {
+        let topic = &self.settings.topic;
+        let is_endless = self.partitions.values().any(|buffer| buffer.range.end.is_none());
+        // A range with an end that nobody has begun before is one of what is there now.
+        if !is_endless && !self.settings.identity.is_known() {
+            return true;
+        }
+        let mut within = PROBE;
+        while let Err(error) = self.client.fetch_metadata(Some(topic), within) {
+            if !self.problems.any() {
+                self.problems.set(Scope::Connection, format!("no Kafka broker answers: {error}"));
+            }
+            let (failed, mut goes_on) = (Instant::now(), true);
+            while goes_on && failed.elapsed() < PROBE_AGAIN {
+                std::thread::sleep(WAIT);
+                goes_on = !self.stop.load(Ordering::SeqCst) && !self.sink.is_closed();
+            }
+            if !goes_on {
+                return false;
+            }
+            within = PROBE_AWAY;
+        }
+        match ask(&self.client, topic, IDENTIFIED_WITHIN) {
+            Ok(found) => found.into_iter().for_each(|found| self.settings.identity.compare(topic, found)),
+            Err(error) => tracing::debug!(topic, "its id cannot be asked for: {error}"),
+        }
+        true
+    }
+
+    /// Another topic has the name now: none of its partitions is read.
+    fn leave_if_replaced(&mut self) {
+        let Some(reason) = self.settings.identity.replaced() else { return };
+        let read: Vec<i32> = self.partitions.keys().copied().filter(|partition| !self.replaced.contains(partition)).collect();
+        for partition in read {
+            self.leave(partition, &reason);
+            self.problems.set(Scope::Partition(partition), reason.clone());
+        }
+    }
+
     fn begin(&mut self) {
         let known = self.settings.replaced.lock().clone();
         for (partition, buffer) in self.partitions.iter().filter(|(_, buffer)| !buffer.is_done()) {
+            if self.replaced.contains(partition) {
+                continue;
+            }
             // A bounded range may be one of what is there now.
             if let Some(reason) = known.get(partition).filter(|_| buffer.range.end.is_none()) {
                 self.replaced.insert(*partition);
@@ -330,7 +382,10 @@ impl Worker {
         let Some(buffer) = self.partitions.get_mut(&partition) else { return Ok(()) };
         match buffer.take() {
             Ok(None) => {}
-            Ok(Some(batch)) => {
+            Ok(Some(mut batch)) => {
+                if buffer.range.end.is_none() {
+                    batch.notes.extend(self.settings.identity.note(batch.partition, batch.start));
+                }
                 if !self.sink.push(batch) {
                     return Err(Closed);
                 }

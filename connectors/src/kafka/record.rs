@@ -61,7 +61,7 @@ impl RecordLayout {
             match &column.origin {
                 ColumnOrigin::Payload => {
                     origins.push((true, payload.len()));
-                    payload.push(PayloadColumn { external_name: name, ty, nullable, is_key });
+                    payload.push(PayloadColumn { external_name: name, ty, nullable, length: column.length, is_key });
                 }
                 ColumnOrigin::Metadata(key) => {
                     options::check_metadata("kafka", key, &ty)?;

@@ -1,7 +1,8 @@
-//! What goes on around a reader's records: trouble that has not passed yet, the connection's health, and partitions that come
-//! up while the topic is read. One thread per reader; it decodes nothing.
+//! What goes on around a reader's records: trouble that has not passed yet, the connection's health, whether the topic is still the one that
+//! is read, and partitions that come up meanwhile. One thread per reader; it decodes nothing.
 
 use super::client::{Settings, trace};
+use super::identity::ask;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::*;
 use eddyline_common::{Offset, PartitionId};
@@ -17,8 +18,15 @@ use std::time::{Duration, Instant};
 
 /// How long the thread serves the client's events before it looks around.
 const TICK: Duration = Duration::from_millis(50);
-/// Between probes of a broker that is away, and how long one may take.
+/// How long a question to brokers may take.
 pub const PROBE: Duration = Duration::from_millis(500);
+/// The same where they were away: while a question waits, librdkafka connects again at half of `reconnect.backoff.ms`, whatever the back-off has come
+/// to. What is connected by then is found by the next one.
+pub const PROBE_AWAY: Duration = Duration::from_millis(250);
+/// Between questions to brokers that are away.
+pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
+/// How often brokers are asked whether the topic is still the one that is read. What is read of another one until then is in views.
+const IDENTIFY_AGAIN: Duration = Duration::from_secs(2);
 /// After a search for partitions that failed: a new one may still have no leader.
 const SEARCH_AGAIN: Duration = Duration::from_secs(1);
 
@@ -136,14 +144,24 @@ impl Discovery {
 
 /// Serves the client's events, and while the connection is in trouble asks whether it has come back.
 pub fn watch(settings: &Settings, client: &BaseConsumer<Watch>, problems: &Problems, mut discovery: Option<Discovery>, stop: &AtomicBool) {
-    let mut probed = Instant::now();
+    let (mut probed, mut identified) = (Instant::now(), Instant::now());
     while !stop.load(Ordering::SeqCst) && !problems.sink.is_closed() {
         client.poll(TICK);
-        if !problems.has(Scope::Connection) {
+        let is_away = problems.has(Scope::Connection);
+        if !is_away && settings.identity.is_known() && identified.elapsed() >= IDENTIFY_AGAIN {
+            if let Ok(Some(found)) = ask(client, &settings.topic, PROBE) {
+                settings.identity.compare(&settings.topic, found);
+            }
+            identified = Instant::now();
+        }
+        if settings.identity.replaced().is_some() {
+            discovery = None;
+        }
+        if !is_away {
             discovery.iter_mut().for_each(|d| d.search_if_due(settings, client));
-        } else if probed.elapsed() >= PROBE {
+        } else if probed.elapsed() >= PROBE_AGAIN {
+            let answered = client.fetch_metadata(Some(&settings.topic), PROBE_AWAY);
             probed = Instant::now();
-            let answered = client.fetch_metadata(Some(&settings.topic), PROBE);
             if answered.is_ok_and(|metadata| metadata.topics().iter().any(|t| t.name() == settings.topic && t.error().is_none())) {
                 problems.clear(Scope::Connection);
             }

@@ -14,8 +14,13 @@ fn spec(more: &[(&str, &str)]) -> SourceSpec {
     raw.extend(more.iter().map(|(k, v)| (k.to_string(), v.to_string())));
     let options = options::canonicalize(raw).unwrap();
     let columns = options::default_columns(&options).unwrap();
-    let columns =
-        columns.into_iter().map(|(external_name, ty)| SourceColumn { external_name, ty, nullable: true, origin: ColumnOrigin::Payload });
+    let columns = columns.into_iter().map(|(external_name, ty)| SourceColumn {
+        external_name,
+        ty,
+        nullable: true,
+        length: None,
+        origin: ColumnOrigin::Payload,
+    });
     SourceSpec { name: "s".to_string(), columns: columns.collect(), options, key: vec![] }
 }
 
@@ -30,7 +35,7 @@ fn read(spec: &SourceSpec, ranges: &[PartitionRange]) -> HashMap<i32, Vec<Source
 
 fn read_columns(spec: &SourceSpec, ranges: &[PartitionRange], kept: &[bool]) -> HashMap<i32, Vec<SourceBatch>> {
     let sink = CollectingSink::new(64);
-    let reader = NexmarkConnector::new(spec).unwrap().read_columns(ranges.to_vec(), kept, sink.clone()).unwrap();
+    let reader = connector(spec).unwrap().read_columns(ranges.to_vec(), kept, sink.clone()).unwrap();
     let mut batches: HashMap<i32, Vec<SourceBatch>> = HashMap::new();
     let mut open = ranges.len();
     while open > 0 {
@@ -66,7 +71,7 @@ fn batches_are_gapless_and_bounded() {
         assert!(batches.last().unwrap().finished);
     }
     assert_eq!(rows, 92_000);
-    let present = NexmarkConnector::new(&spec).unwrap().present().unwrap().unwrap();
+    let present = connector(&spec).unwrap().present().unwrap().unwrap();
     assert_eq!(present.iter().map(|r| (r.start.0, r.end.unwrap().0)).collect::<Vec<_>>(), [(0, 33_334), (0, 33_333), (0, 33_333)]);
 }
 
@@ -90,10 +95,15 @@ fn columns_that_nobody_reads_are_not_made() {
 #[test]
 fn columns_go_by_their_letters() {
     let table = |name: &str| {
-        let column =
-            SourceColumn { external_name: name.to_string(), ty: SqlType::Timestamp, nullable: true, origin: ColumnOrigin::Payload };
+        let column = SourceColumn {
+            external_name: name.to_string(),
+            ty: SqlType::Timestamp,
+            nullable: true,
+            length: None,
+            origin: ColumnOrigin::Payload,
+        };
         let only = SourceSpec { columns: vec![column], ..spec(&[("nexmark.table.type", "bid"), ("nexmark.event.num", "100")]) };
-        NexmarkConnector::new(&only).map(|_| joined(&read(&only, &[range(0, 0, None)])[&0]).column(0).clone())
+        connector(&only).map(|_| joined(&read(&only, &[range(0, 0, None)])[&0]).column(0).clone())
     };
     let times = table("date_time").unwrap();
     assert_eq!((table("dateTime").unwrap(), table("DATETIME").unwrap()), (times.clone(), times));
@@ -163,7 +173,7 @@ fn out_of_order_groups_are_permutations() {
     for group in [2i64, 7, 100, 953, 1_906] {
         let spec =
             spec(&[("nexmark.table.type", "bid"), ("nexmark.out-of-order.group-size", &group.to_string()), ("nexmark.event.num", "5000")]);
-        let model = &NexmarkConnector::new(&spec).unwrap().generator.model;
+        let model = &connector(&spec).unwrap().generator.model;
         let mut numbers: Vec<i64> = (0..5_000).map(|place| model.number_at(place)).collect();
         assert!(!numbers.is_sorted() || group == 2, "{group}");
         numbers.sort();
@@ -176,7 +186,7 @@ fn a_rate_is_kept_and_emitted_promptly() {
     let spec = spec(&[("nexmark.rate", "20000"), ("nexmark.split.num", "2")]);
     let sink = CollectingSink::new(1_000);
     let start = Instant::now();
-    let reader = NexmarkConnector::new(&spec).unwrap().read(vec![range(0, 500, None), range(1, 0, None)], sink.clone()).unwrap();
+    let reader = connector(&spec).unwrap().read(vec![range(0, 500, None), range(1, 0, None)], sink.clone()).unwrap();
     let mut rows = 0;
     while rows < 10_000 {
         let batch = sink.next(Duration::from_secs(5)).expect("a batch");
@@ -192,7 +202,7 @@ fn a_rate_is_kept_and_emitted_promptly() {
 #[test]
 fn back_pressure_and_stopping() {
     let sink = CollectingSink::new(2);
-    let reader = NexmarkConnector::new(&spec(&[])).unwrap().read(vec![range(0, 0, None)], sink.clone()).unwrap();
+    let reader = connector(&spec(&[])).unwrap().read(vec![range(0, 0, None)], sink.clone()).unwrap();
     sink.next(Duration::from_secs(5)).expect("a batch");
     sink.close();
     drop(reader); // returns although the generator is endless and the sink is full
@@ -202,8 +212,9 @@ fn back_pressure_and_stopping() {
 fn declared_columns_are_checked() {
     let with = |name: &str, ty: SqlType| {
         let mut spec = spec(&[("nexmark.table.type", "bid")]);
-        spec.columns = vec![SourceColumn { external_name: name.to_string(), ty, nullable: true, origin: ColumnOrigin::Payload }];
-        NexmarkConnector::new(&spec).map(|_| ())
+        spec.columns =
+            vec![SourceColumn { external_name: name.to_string(), ty, nullable: true, length: None, origin: ColumnOrigin::Payload }];
+        connector(&spec).map(|_| ())
     };
     assert_eq!(with("pric", SqlType::BigInt).unwrap_err().hint.unwrap(), "Perhaps you meant \"price\".");
     assert_eq!(with("price", SqlType::Boolean).unwrap_err().state, SqlState::DATATYPE_MISMATCH);
@@ -211,8 +222,13 @@ fn declared_columns_are_checked() {
         [("price", SqlType::Decimal { precision: 18, scale: 2 }), ("auction", SqlType::Integer), ("date_time", SqlType::TimestampTz)]
     {
         let mut spec = spec(&[("nexmark.table.type", "bid")]);
-        spec.columns =
-            vec![SourceColumn { external_name: name.to_string(), ty: ty.clone(), nullable: false, origin: ColumnOrigin::Payload }];
+        spec.columns = vec![SourceColumn {
+            external_name: name.to_string(),
+            ty: ty.clone(),
+            nullable: false,
+            length: None,
+            origin: ColumnOrigin::Payload,
+        }];
         assert_eq!(joined(&read(&spec, &[range(0, 0, Some(100))])[&0]).column(0).data_type(), &ty.to_arrow());
     }
 }

@@ -3,24 +3,27 @@
 use super::*;
 use crate::expr::NowHandle;
 use crate::instance::Work;
-use crate::job::{JobProgress, StepDone};
+use crate::job::{JobLookup, JobProgress, StepDone};
 use crate::operator::{Operator, StepContext};
 use crate::operators::exchange::Partitioner;
 use crate::operators::materialize::Materialize;
 use crate::operators::scan::Scan;
 use crate::testing::{binary, column, columns, int, net, net_changes, schema, split, weighted};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use eddyline_common::connector::{LookupAnswer, LookupCache, LookupClient, LookupConnector, LookupShape, OnAnswer, OnTrouble};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::runtime::SystemThreads;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, SqlError, SqlState, SqlType, StateTableId, Timestamp, key};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_planner::plan::{
-    AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Merge, Node, Op, PLAN_VERSION, StreamPlan,
-    WindowKind,
+    AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, JoinKind, Literal, LiteralValue, Merge, Node, Op, PLAN_VERSION,
+    StreamPlan, WindowKind,
 };
 use eddyline_storage::kv::MemoryKv;
 use eddyline_storage::view::{View, ViewKey};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -112,7 +115,17 @@ fn spec(job: RelationId, plan: Arc<StreamPlan>, key: ViewKey, workers: usize) ->
     let view = View::new(arrow_schema(&plan.output_node().columns), key, workers, None).unwrap();
     let stored = arrow_schema(&kv());
     let inputs = [(SOURCE, stored.clone()), (OTHER, stored)].into();
-    JobSpec { job, plan, view: Some(view), inputs, on_error: ErrorPolicy::Reject, parallelism: None, rejects: None, restore: None }
+    JobSpec {
+        job,
+        plan,
+        view: Some(view),
+        inputs,
+        on_error: ErrorPolicy::Reject,
+        parallelism: None,
+        rejects: None,
+        lookups: BTreeMap::new(),
+        restore: None,
+    }
 }
 
 fn step(job: RelationId, epoch: u64, inputs: Vec<(RelationId, Vec<TaggedBatch>)>, watermark: i64) -> Step {
@@ -707,4 +720,72 @@ fn inputs_are_spread_evenly() {
         assert_eq!(net(&all), net(&batches));
     }
     assert!(crate::operators::exchange::owner_of_all(Placement::all(4)) < 4 && key::VSHARDS == 256);
+}
+
+/// A table outside without rows, whose answers the test gives.
+#[derive(Clone)]
+struct Slow(Sender<OnAnswer>);
+
+impl LookupConnector for Slow {
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn cache(&self) -> Option<LookupCache> {
+        None
+    }
+
+    fn open(&self, shape: LookupShape, _on_trouble: OnTrouble) -> Result<Box<dyn LookupClient>> {
+        assert_eq!((shape.keys, shape.columns), (vec![1], vec![0]));
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl LookupClient for Slow {
+    fn ask(&mut self, keys: Vec<ArrayRef>, on_answer: OnAnswer) {
+        assert_eq!((keys.len(), keys[0].len()), (1, 1));
+        self.0.send(on_answer).unwrap();
+    }
+}
+
+#[test]
+fn a_job_that_waits_for_an_answer_keeps_nobody_waiting() {
+    const TABLE: RelationId = RelationId(3);
+    let columns: Vec<Column> = kv().into_iter().chain([Column::new("r", SqlType::BigInt, true)]).collect();
+    let keys = [vec![0], vec![1]];
+    let lookup = Op::ExternalLookup { relation: TABLE, columns: vec![0], kind: JoinKind::Left, keys, residual: None, state: None };
+    let plan = plan(vec![
+        node(Op::Scan { relation: SOURCE, projection: vec![0, 1] }, &[], kv(), ChangelogMode::Append),
+        node(Op::Exchange { keys: vec![0] }, &[0], kv(), ChangelogMode::Append),
+        node(lookup, &[1], columns.clone(), ChangelogMode::Append),
+        node(Op::Materialize { key: vec![] }, &[2], columns, ChangelogMode::Append),
+    ]);
+    for workers in [1, 2] {
+        let engine = engine(workers);
+        let (sender, questions) = unbounded();
+        let lookup = JobLookup { connector: Arc::new(Slow(sender)), on_trouble: Arc::new(|_| {}) };
+        let (dropped, other) = (RelationId(11), RelationId(12));
+        for job in [JOB, dropped] {
+            engine
+                .create_job(JobSpec { lookups: [(TABLE, lookup.clone())].into(), ..spec(job, plan.clone(), ViewKey::Append, workers) })
+                .unwrap();
+        }
+        engine.create_job(spec(other, table_plan(), ViewKey::Keyed(vec![0]), workers)).unwrap();
+        let asked = |job: RelationId| {
+            engine.step(step(job, 1, vec![(SOURCE, vec![batch(&rows(7..8))])], 5));
+            questions.recv_timeout(PATIENCE).expect("it asks")
+        };
+        let (first, second) = (asked(JOB), asked(dropped));
+        for epoch in 1..4 {
+            let from = 10 * epoch as i64;
+            engine.step(step(other, epoch, vec![(SOURCE, vec![batch(&rows(from..from + 10))])], 5));
+            assert_eq!(done(&engine).job, other);
+            engine.drop_job(dropped);
+        }
+        let nothing = || LookupAnswer { rows: RecordBatch::new_empty(schema(&[("r", SqlType::BigInt)])), keys: vec![], refused: vec![] };
+        second(Ok(nothing()));
+        first(Ok(nothing()));
+        let done = done(&engine);
+        assert_eq!((done.job, net(&done.output)), (JOB, vec![(vec![7, 14, 0], 1)]));
+    }
 }

@@ -6,7 +6,7 @@ use datafusion::error::DataFusionError;
 use eddyline_common::{SqlError, SqlState};
 use eddyline_planner::functions::words::in_postgres_words;
 
-/// The error of an evaluation. Classes 22 and 23 (data) are errors of a row; all others are errors of the job.
+/// The error of an evaluation. Classes 21, 22 and 23 (data) are errors of a row; all others are errors of the job.
 pub(crate) fn evaluation_error(error: DataFusionError) -> SqlError {
     match error {
         DataFusionError::ArrowError(inner, _) => arrow_error(*inner),
@@ -48,7 +48,7 @@ fn invalid(what: &str) -> SqlError {
 
 /// Whether the error lies in the data of a row, so that the row can be rejected and the rest go on.
 pub(crate) fn is_row_error(error: &SqlError) -> bool {
-    error.state.0.starts_with("22") || error.state.0.starts_with("23")
+    ["21", "22", "23"].iter().any(|class| error.state.0.starts_with(class))
 }
 
 /// PostgreSQL's words for text that is no value of the wanted type.

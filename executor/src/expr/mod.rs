@@ -2,6 +2,7 @@
 //! batches with single failing rows set aside.
 //!
 //! - `compile`: one plan expression to one physical expression.
+//! - `functions`: scalar functions by name.
 //! - `special`: the physical expressions that DataFusion has no match for.
 //! - `literal`: plan constants to scalars and columns.
 //! - `evaluate`: evaluation over batches, and the search for failing rows.

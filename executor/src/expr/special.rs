@@ -1,7 +1,8 @@
-//! Physical expressions that DataFusion has no match for: the cut's `now` and the watermark before it, AND and OR whose outcome for a row does not
-//! depend on its neighbours, division of floats that fails on zero, and arithmetic that names the type it left.
+//! Physical expressions that DataFusion has no match for: the cut's `now` and the watermark before it, AND and OR whose outcome for a row
+//! does not depend on its neighbours, division of floats that fails on zero, and arithmetic that names the type it left.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
@@ -93,8 +94,8 @@ impl PhysicalExpr for BehindWatermark {
         let times = self.time.evaluate(batch)?.into_array(batch.num_rows())?;
         let watermark = self.now.arrival_watermark();
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        let behind: BooleanArray = times.iter().map(|time| Some(time.is_some_and(|time| time < watermark))).collect();
-        Ok(ColumnarValue::Array(Arc::new(behind)))
+        let behind = BooleanBuffer::collect_bool(times.len(), |row| times.is_valid(row) && times.value(row) < watermark);
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(behind, None))))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {

@@ -1,10 +1,10 @@
 //! What a join emits of left rows and the right rows that they were matched with: pairs that pass the residual condition, and with an outer
-//! join the left rows without one. Its output only grows.
+//! join the left rows without one. Its output only grows, unless its pairs have weights.
 
 use crate::expr::{NowHandle, Predicate};
 use crate::operator::StepContext;
 use crate::operators::scan::assemble;
-use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array, new_null_array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{not, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -53,7 +53,19 @@ impl Matched {
         matched: &mut [bool],
         ctx: &mut StepContext,
     ) -> Result<Option<ChangeBatch>> {
-        let (left_rows, right_rows) = rows;
+        self.weighted_pairs(left, right, rows, None, matched, ctx)
+    }
+
+    /// The same with a weight for each pair; `None`: each is there once.
+    pub(super) fn weighted_pairs(
+        &self,
+        left: &ChangeBatch,
+        right: &[ArrayRef],
+        (left_rows, right_rows): (Vec<u32>, Vec<u32>),
+        weights: Option<Vec<i64>>,
+        matched: &mut [bool],
+        ctx: &mut StepContext,
+    ) -> Result<Option<ChangeBatch>> {
         if left_rows.is_empty() {
             return Ok(None);
         }
@@ -62,24 +74,31 @@ impl Matched {
         columns.extend(right.iter().map(|c| take(c, &right_at, None)).collect::<Result<Vec<_>, _>>()?);
         let Some(residual) = &self.residual else {
             left_rows.iter().for_each(|row| matched[*row as usize] = true);
-            return Ok(Some(ChangeBatch::insertions(assemble(&self.output, columns, left_rows.len())?)));
+            let rows = assemble(&self.output, columns, left_rows.len())?;
+            return Ok(Some(ChangeBatch { rows, weights: weights.map(Int64Array::from) }));
         };
         let rows = assemble(&self.both, columns, left_rows.len())?;
-        let passing = residual.passing(&rows, &vec![1; rows.num_rows()], ctx)?;
+        let once = vec![1; if weights.is_none() { rows.num_rows() } else { 0 }];
+        let passing = residual.passing(&rows, weights.as_ref().unwrap_or(&once), ctx)?;
         passing.iter().for_each(|at| matched[left_rows[*at as usize] as usize] = true);
-        let passed = ChangeBatch::insertions(rows).take(&UInt32Array::from(passing))?;
+        let passed = ChangeBatch { rows, weights: weights.map(Int64Array::from) }.take(&UInt32Array::from(passing))?;
         let (columns, count) = (passed.rows.columns().to_vec(), passed.num_rows());
-        Ok(if count > 0 { Some(ChangeBatch::insertions(assemble(&self.output, columns, count)?)) } else { None })
+        Ok(if count > 0 { Some(passed.with_rows(assemble(&self.output, columns, count)?)) } else { None })
     }
 
     /// Left rows that match nothing, each as often as it is there.
     pub(super) fn alone(&self, left: &ChangeBatch, rows: impl Iterator<Item = u32>) -> Result<ChangeBatch> {
         let copies = rows.flat_map(|row| std::iter::repeat_n(row, left.weight(row as usize).max(0) as usize));
         let at = UInt32Array::from_iter_values(copies);
-        let mut columns = left.rows.columns().iter().map(|c| take(c, &at, None)).collect::<Result<Vec<_>, _>>()?;
+        self.widened(&ChangeBatch::insertions(left.rows.clone()).take(&at)?)
+    }
+
+    /// Left rows that match nothing, with their weights.
+    pub(super) fn widened(&self, left: &ChangeBatch) -> Result<ChangeBatch> {
+        let (mut columns, rows) = (left.rows.columns().to_vec(), left.num_rows());
         let width = columns.len();
-        columns.extend(self.output.fields()[width..].iter().map(|f| new_null_array(f.data_type(), at.len())));
-        Ok(ChangeBatch::insertions(assemble(&self.output, columns, at.len())?))
+        columns.extend(self.output.fields()[width..].iter().map(|f| new_null_array(f.data_type(), rows)));
+        Ok(left.with_rows(assemble(&self.output, columns, rows)?))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The operators, one file each. They meet the worker only through `crate::operator`.
 
 pub mod aggregate;
+pub mod asof_join;
 pub mod exchange;
+pub mod external_lookup;
 pub mod filter;
 pub mod join;
 pub mod lookup_join;

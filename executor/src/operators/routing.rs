@@ -5,6 +5,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use eddyline_common::Result;
 use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
+use std::cell::OnceCell;
 
 pub struct Routing {
     /// The columns rows were exchanged by; `None`: the state's key itself.
@@ -31,12 +32,30 @@ impl Routing {
         let routed = match &self.by {
             None => keys,
             Some((columns, codec)) => {
-                let columns: Vec<ArrayRef> = columns.iter().map(|c| rows.column(*c).clone()).collect();
-                codec.encode(&columns, rows.num_rows(), &mut self.keys);
+                encode(columns, codec, rows, &mut self.keys);
                 &self.keys
             }
         };
         out.clear();
         out.extend(routed.iter().map(|key| vshard(hash64(key))));
     }
+
+    /// The same of single rows, for a state that asks for few or none of them; `None` if that of the state's key is meant.
+    pub fn shard<'a>(&'a self, rows: &'a RecordBatch) -> Option<impl Fn(usize) -> u8 + 'a> {
+        let (columns, codec) = self.by.as_ref()?;
+        let routed = OnceCell::new();
+        Some(move |row: usize| {
+            let keys: &KeyRows = routed.get_or_init(|| {
+                let mut keys = KeyRows::default();
+                encode(columns, codec, rows, &mut keys);
+                keys
+            });
+            vshard(hash64(keys.row(row)))
+        })
+    }
+}
+
+fn encode(columns: &[usize], codec: &KeyCodec, rows: &RecordBatch, out: &mut KeyRows) {
+    let columns: Vec<ArrayRef> = columns.iter().map(|c| rows.column(*c).clone()).collect();
+    codec.encode(&columns, rows.num_rows(), out);
 }

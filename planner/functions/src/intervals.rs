@@ -5,6 +5,7 @@ use super::native::{Arg, Native};
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, IntervalMonthDayNanoArray};
 use datafusion::arrow::compute::{cast, unary};
 use datafusion::arrow::datatypes::{IntervalMonthDayNano, IntervalMonthDayNanoType, TimestampMicrosecondType};
+use eddyline_common::time::MICROS_PER_DAY;
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::sync::Arc;
 
@@ -21,7 +22,6 @@ pub const FUNCTIONS: &[Native] = &[
 ];
 
 const DAYS_PER_MONTH: i64 = 30;
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 const NANOS_PER_MICRO: i64 = 1_000;
 
 fn out_of_range() -> SqlError {

@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 /// Of ON EMPTY and of ON ERROR what it says, and the value that DEFAULT names.
 const CLAUSES: &[Arg] = &[Arg::Text; 4];
+/// Behind these, what WRAPPER says.
+const CLAUSES_AND_WRAPPER: &[Arg] = &[Arg::Text; 5];
 
 pub const FUNCTIONS: &[Native] = &[
     Native::partial("json_value", &[Arg::Text, Arg::Text], CLAUSES, text, json_value),
-    Native::partial("json_query", &[Arg::Text, Arg::Text], CLAUSES, text, json_query),
+    Native::partial("json_query", &[Arg::Text, Arg::Text], CLAUSES_AND_WRAPPER, text, json_query),
     Native::partial("json_get", &[Arg::Text, Arg::Any], &[], json, get_json),
     Native::partial("json_get_text", &[Arg::Text, Arg::Any], &[], text, get_text),
     Native::partial("json_get_path", &[Arg::Text, Arg::Text], &[], json, get_path_json),
@@ -70,6 +72,13 @@ fn item(value: &Value, index: i64) -> Option<&Value> {
 
 fn any_json(value: &Value, out: &mut String) -> bool {
     write_json(value, out);
+    true
+}
+
+fn wrapped(value: &Value, out: &mut String) -> bool {
+    out.push('[');
+    write_json(value, out);
+    out.push(']');
     true
 }
 
@@ -199,18 +208,26 @@ fn path(path: &str) -> Result<Path, SqlError> {
 /// What a function is after.
 struct Wanted {
     fits: fn(&Value) -> bool,
+    write: fn(&Value, &mut String) -> bool,
     /// What is wrong with a value that does not fit.
     misfit: (SqlState, &'static str),
 }
 
 const SCALAR: Wanted = Wanted {
     fits: |value| !value.is_object() && !value.is_array(),
+    write: write_text,
     misfit: (SqlState("2203F"), "the JSON path leads to an object or an array, not to a scalar"),
 };
 const NESTED: Wanted = Wanted {
     fits: |value| value.is_object() || value.is_array(),
+    write: any_json,
     misfit: (SqlState("22038"), "the JSON path leads to a scalar, not to an object or an array"),
 };
+/// Any value, in an array.
+const WRAPPED: Wanted = Wanted { fits: |_| true, write: wrapped, ..NESTED };
+/// Any value, in an array unless it is one.
+const AN_ARRAY: Wanted =
+    Wanted { write: |value, out| if value.is_array() { any_json(value, out) } else { wrapped(value, out) }, ..WRAPPED };
 
 /// What a clause ON EMPTY or ON ERROR says, which may be another thing in every row.
 struct Otherwise<'a> {
@@ -238,13 +255,14 @@ impl<'a> Otherwise<'a> {
     }
 }
 
-/// What a path leads to, or what the clauses say where that is nothing.
-fn at_path(args: &[ArrayRef], wanted: &Wanted, write: fn(&Value, &mut String) -> bool) -> Result<ArrayRef, SqlError> {
+/// What a path leads to, or what the clauses say where that is nothing. `wanted` is by row.
+fn at_path(args: &[ArrayRef], wanted: impl Fn(usize) -> &'static Wanted) -> Result<ArrayRef, SqlError> {
     const EMPTY: (SqlState, &str) = (SqlState("22035"), "no JSON value is found at the path");
     let (values, paths) = (texts(&args[0]), texts(&args[1]));
     let (on_empty, on_error) = (Otherwise::of(args, 2), Otherwise::of(args, 4));
     let mut memo = Memo::new();
     map_text(&args[..2], |row, out| {
+        let wanted = wanted(row);
         let path = memo.get(paths.value(row), path)?;
         let Ok(document) = serde_json::from_str::<Value>(values.value(row)) else {
             return on_error.give(row, out, (SqlState::INVALID_TEXT, "invalid input syntax for type json"));
@@ -254,7 +272,7 @@ fn at_path(args: &[ArrayRef], wanted: &Wanted, write: fn(&Value, &mut String) ->
             Step::Item(index) => item(value, *index),
         });
         match found {
-            Some(value) if !value.is_null() && (wanted.fits)(value) => Ok(write(value, out)),
+            Some(value) if !value.is_null() && (wanted.fits)(value) => Ok((wanted.write)(value, out)),
             Some(Value::Null) => on_empty.give(row, out, EMPTY),
             _ if path.lax => on_empty.give(row, out, EMPTY),
             Some(_) => on_error.give(row, out, wanted.misfit),
@@ -265,12 +283,17 @@ fn at_path(args: &[ArrayRef], wanted: &Wanted, write: fn(&Value, &mut String) ->
 
 /// A scalar as text; an object or array is none.
 fn json_value(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    at_path(args, &SCALAR, write_text)
+    at_path(args, |_| &SCALAR)
 }
 
-/// An object or array as JSON; a scalar is none.
+/// An object or array as JSON; a scalar is none unless there is an array around it.
 fn json_query(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    at_path(args, &NESTED, any_json)
+    let wrapper = args.get(2 + CLAUSES.len()).map(texts);
+    at_path(args, |row| match wrapper.filter(|wrapper| wrapper.is_valid(row)).map(|wrapper| wrapper.value(row)) {
+        Some("unconditional") => &WRAPPED,
+        Some("conditional") => &AN_ARRAY,
+        _ => &NESTED,
+    })
 }
 
 #[cfg(test)]

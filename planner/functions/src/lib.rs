@@ -5,7 +5,7 @@
 //! - `coalesce`: with literals that have no type yet
 //! - `texts`, `json`, `times`, `intervals`, `numbers`, `lists`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
 //! - `amended`: which of DataFusion's functions do something else; `words`: what they say of values that do not suit them
-//! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC
+//! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC; `pattern`: of dates and times; `not_null`: what guards a column that is written; `one_row`: subqueries that stand for a value
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts; `error`: ours within DataFusion's
 
 mod amended;
@@ -22,6 +22,7 @@ mod lists;
 mod native;
 mod not_null;
 mod numbers;
+mod one_row;
 pub mod pattern;
 pub mod percentile;
 pub mod text_types;
@@ -56,12 +57,18 @@ pub const NOW: &str = "now";
 pub const BEHIND_WATERMARK: &str = "eddyline_behind_watermark";
 /// The regular expression of a pattern of `SIMILAR TO`.
 pub const SIMILAR_TO: &str = "eddyline_similar_to";
+/// A pattern of `LIKE` whose escape is a backslash, for one with another.
+pub const LIKE_ESCAPE: &str = "like_escape";
 /// The parts of a time that have a fraction.
 pub const PART: &str = "eddyline_part";
 /// A double's first digits.
 pub const APPROXIMATE: &str = "eddyline_approximate";
 /// Its first argument, which is not null, or an error that names the second.
 pub const NOT_NULL: &str = "eddyline_not_null";
+/// An aggregate: a list of its values, in which several are as good as all.
+pub const FEW_ROWS: &str = "eddyline_few_rows";
+/// The value in a list, which has one at most.
+pub const ONLY_ROW: &str = "eddyline_only_row";
 /// In the condition of a join: its right side is that of the argument's time.
 pub const AS_OF: &str = "__as_of";
 /// In the condition of a join: its right side is the nearest by the argument, a comparison.
@@ -118,6 +125,7 @@ fn register(registry: &mut dyn FunctionRegistry) -> DfResult<()> {
     for udaf in percentile::functions() {
         registry.register_udaf(Arc::new(udaf))?;
     }
+    registry.register_udaf(Arc::new(AggregateUDF::new_from_impl(one_row::FewRows::new())))?;
     Ok(())
 }
 
@@ -132,6 +140,7 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(as_of::Mark::new(AS_OF)),
         ScalarUDF::new_from_impl(as_of::Mark::new(ASOF)),
         ScalarUDF::new_from_impl(not_null::NotNull::new()),
+        ScalarUDF::new_from_impl(one_row::OnlyRow::new()),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(HOP_STARTS, 4)),

@@ -1,7 +1,7 @@
 //! Text functions of Flink, and PostgreSQL's where DataFusion's differ.
 
-use super::SIMILAR_TO;
 use super::native::{Arg, Memo, Native, map_text, text, texts};
+use super::{LIKE_ESCAPE, SIMILAR_TO};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
@@ -16,6 +16,7 @@ pub const FUNCTIONS: &[Native] = &[
     Native::total("length", &[Arg::TextOrBytes], &[], |_| SqlType::Integer, length),
     Native::total("octet_length", &[Arg::TextOrBytes], &[], |_| SqlType::Integer, octet_length),
     Native::total(SIMILAR_TO, &[Arg::Text], &[Arg::Text], text, similar_to),
+    Native::total(LIKE_ESCAPE, &[Arg::Text, Arg::Text], &[], text, like_escape),
     Native::partial("split_index", &[Arg::Text, Arg::Any, Arg::BigInt], &[], text, split_index),
 ];
 
@@ -56,15 +57,46 @@ fn octet_length(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 fn similar_to(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     let (patterns, escapes) = (texts(&args[0]), args.get(1).map(texts));
     map_text(args, |row, out| {
-        let mut escape = escapes.map_or("\\", |e| e.value(row)).chars();
-        let character = escape.next();
-        if escape.next().is_some() {
-            let error = SqlError::new(SqlState("22025"), "invalid escape string");
-            return Err(error.with_detail("Escape string must be empty or one character."));
-        }
-        write_regex(patterns.value(row), character, out);
+        write_regex(patterns.value(row), escape_character(escapes.map_or("\\", |e| e.value(row)))?, out);
         Ok(true)
     })
+}
+
+/// What follows ESCAPE: the empty text is that there is none.
+fn escape_character(text: &str) -> Result<Option<char>, SqlError> {
+    let mut characters = text.chars();
+    let character = characters.next();
+    match characters.next() {
+        None => Ok(character),
+        Some(_) => {
+            let error = SqlError::new(SqlState("22025"), "invalid escape string");
+            Err(error.with_hint("Escape string must be empty or one character."))
+        }
+    }
+}
+
+/// `LIKE_ESCAPE(pattern, escape)`: the pattern whose escape is a backslash, the only one that LIKE itself knows.
+fn like_escape(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (patterns, escapes) = (texts(&args[0]), texts(&args[1]));
+    map_text(args, |row, out| {
+        write_backslashes(patterns.value(row), escape_character(escapes.value(row))?, out);
+        Ok(true)
+    })
+}
+
+/// A backslash that is no escape becomes one that is escaped.
+fn write_backslashes(pattern: &str, escape: Option<char>, out: &mut String) {
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            _ if Some(c) == escape => {
+                out.push('\\');
+                out.extend(chars.next());
+            }
+            '\\' => out.push_str("\\\\"),
+            _ => out.push(c),
+        }
+    }
 }
 
 /// All of a text has to match, over the ends of lines.
@@ -204,5 +236,33 @@ mod tests {
             write_regex(pattern, escape, &mut out);
             assert_eq!(out, regex, "{pattern}");
         }
+    }
+
+    #[test]
+    fn patterns_of_like_get_backslashes_for_their_escape() {
+        for (pattern, escape, expected) in [
+            ("a/%b%", "/", r"a\%b%"),
+            ("a//b", "/", r"a\/b"),
+            (r"a\b", "/", r"a\\b"),
+            (r"a/\b", "/", r"a\\b"),
+            ("a%%b", "%", r"a\%b"),
+            ("aé_", "é", r"a\_"),
+            (r"a\%b", "\\", r"a\%b"),
+            (r"a\%b", "", r"a\\%b"),
+            ("a/", "/", "a\\"),
+        ] {
+            let mut out = String::new();
+            write_backslashes(pattern, escape_character(escape).unwrap(), &mut out);
+            assert_eq!(out, expected, "{pattern} ESCAPE {escape}");
+        }
+        assert_eq!(escape_character("//").unwrap_err().state.0, "22025");
+    }
+
+    #[test]
+    fn a_pattern_or_an_escape_that_is_null_gives_null() {
+        let column = |texts: [Option<&str>; 3]| Arc::new(StringArray::from_iter(texts)) as ArrayRef;
+        let patterns = column([Some("a/%"), None, Some("a")]);
+        let escaped = like_escape(&[patterns, column([Some("/"), Some("/"), None])]).unwrap();
+        assert_eq!(texts(&escaped).iter().collect::<Vec<_>>(), [Some(r"a\%"), None, None]);
     }
 }

@@ -15,6 +15,7 @@ use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::*;
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use eddyline_common::time::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -308,8 +309,8 @@ fn unit(name: &str) -> Result<Unit, SqlError> {
         "year" => Unit::Months(12),
         "quarter" => Unit::Months(3),
         "month" => Unit::Months(1),
-        "week" => Unit::Micros(7 * 86_400_000_000),
-        "day" => Unit::Micros(86_400_000_000),
+        "week" => Unit::Micros(7 * MICROS_PER_DAY),
+        "day" => Unit::Micros(MICROS_PER_DAY),
         "hour" => Unit::Micros(3_600_000_000),
         "minute" => Unit::Micros(60_000_000),
         "second" => Unit::Micros(1_000_000),
@@ -376,7 +377,7 @@ fn timestampadd(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 fn in_type_of(column: &ArrayRef, values: impl Iterator<Item = Result<Option<i64>, SqlError>>) -> Result<ArrayRef, SqlError> {
     match calendar_type(Some(column.data_type())) {
         SqlType::Date => {
-            let days = values.map(|v| v.map(|v| v.map(|v| v.div_euclid(86_400_000_000) as i32)));
+            let days = values.map(|v| v.map(|v| v.map(|v| v.div_euclid(MICROS_PER_DAY) as i32)));
             Ok(Arc::new(days.collect::<Result<Date32Array, SqlError>>()?))
         }
         ty => typed(values, ty),
@@ -386,9 +387,9 @@ fn in_type_of(column: &ArrayRef, values: impl Iterator<Item = Result<Option<i64>
 /// The start of the unit that holds a time.
 fn floor(micros: i64, unit: Unit) -> Result<i64, SqlError> {
     // The day of the week that 1970 began with is the fourth after a Monday.
-    const MONDAY: i64 = -3 * 86_400_000_000;
+    const MONDAY: i64 = -3 * MICROS_PER_DAY;
     match unit {
-        Unit::Micros(size) if size == 7 * 86_400_000_000 => Ok((micros - MONDAY).div_euclid(size) * size + MONDAY),
+        Unit::Micros(size) if size == 7 * MICROS_PER_DAY => Ok((micros - MONDAY).div_euclid(size) * size + MONDAY),
         Unit::Micros(size) => Ok(micros.div_euclid(size) * size),
         Unit::Months(size) => {
             let at = naive(micros)?;
@@ -430,8 +431,6 @@ fn floor_to(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     rounded(args, false)
 }
 
-const MICROS_PER_SECOND: i64 = 1_000_000;
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// Seconds of a year and of a month in the epoch of an interval.
 const SECONDS_PER_YEAR: f64 = 365.25 * 86_400.0;
 const SECONDS_PER_MONTH: f64 = 30.0 * 86_400.0;

@@ -1,18 +1,27 @@
 //! ASOF joins: each left row with the right row of its key that is nearest to it in an order. The rewriter puts a mark into the condition of the
-//! join (`mark_joins`), which becomes plain relational algebra here: a right row is nearest from its own place up to that of its neighbour, which a
-//! window function gives, and the left row lies between. So it follows every change of both sides, and a SELECT runs it too.
+//! join (`mark_joins`). In a view the join that has the mark becomes a node of its own, `NearestJoin`, which no rule of the optimiser takes for a join: a condition
+//! on the nearest row must not be moved below the choice of it. In a SELECT it becomes plain relational algebra: a right row is nearest from its own place up to that
+//! of its neighbour, which a window function gives, and the left row lies between.
 
-use super::marked;
+use super::{Mode, marked};
 use crate::error::into_datafusion;
 use crate::functions::{ASOF, registry};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, JoinType, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{BinaryExpr, Sort, WindowFunction};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, ExprFunctionExt, Join, LogicalPlan, LogicalPlanBuilder, Operator};
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, Extension, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, UserDefinedLogicalNodeCore,
+    build_join_schema, lit,
+};
 use datafusion::sql::sqlparser::ast::{self as sql, JoinConstraint, JoinOperator};
 use eddyline_common::SqlError;
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// The order of a right row's neighbour.
 const NEIGHBOUR: &str = "__asof_neighbour";
@@ -44,9 +53,121 @@ pub fn mark_joins(select: &mut sql::Select) {
     }
 }
 
+/// Each left row with the nearest right one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearestJoin {
+    pub left: Arc<LogicalPlan>,
+    pub right: Arc<LogicalPlan>,
+    /// Inner or Left.
+    pub join_type: JoinType,
+    /// Equalities of both sides, and what is asked of left rows alone.
+    pub condition: Expr,
+    /// Something of the left side compared with something of the right one.
+    pub compared: Expr,
+    /// Columns of the right side, in whose order the last (or first) one of its rows in one place counts.
+    pub order: Vec<Expr>,
+    schema: DFSchemaRef,
+}
+
+impl NearestJoin {
+    fn try_new(
+        sides: [Arc<LogicalPlan>; 2],
+        join_type: JoinType,
+        condition: Expr,
+        compared: Expr,
+        order: Vec<Expr>,
+    ) -> DfResult<NearestJoin> {
+        let [left, right] = sides;
+        let schema = Arc::new(build_join_schema(left.schema(), right.schema(), &join_type)?);
+        Ok(NearestJoin { left, right, join_type, condition, compared, order, schema })
+    }
+
+    pub fn output(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    /// The same join of the left rows that a condition over the left side leaves; it holds for what comes out if and only if it does for the left row.
+    pub fn of_filtered(&self, condition: Expr) -> DfResult<LogicalPlan> {
+        let left = LogicalPlan::Filter(Filter::try_new(condition, self.left.clone())?);
+        let node = Arc::new(NearestJoin { left: Arc::new(left), ..self.clone() });
+        Ok(LogicalPlan::Extension(Extension { node }))
+    }
+}
+
+impl PartialOrd for NearestJoin {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        match (self.left.partial_cmp(&other.left)?, self.right.partial_cmp(&other.right)?) {
+            (Ordering::Equal, Ordering::Equal) => {
+                self.compared.partial_cmp(&other.compared).filter(|o| *o != Ordering::Equal || self == other)
+            }
+            (Ordering::Equal, unequal) | (unequal, _) => Some(unequal),
+        }
+    }
+}
+
+impl Hash for NearestJoin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.left.hash(state);
+        self.right.hash(state);
+        self.join_type.hash(state);
+        self.condition.hash(state);
+        self.compared.hash(state);
+        self.order.hash(state);
+    }
+}
+
+impl UserDefinedLogicalNodeCore for NearestJoin {
+    fn name(&self) -> &str {
+        "NearestJoin"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.left, &self.right]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        [self.condition.clone(), self.compared.clone()].into_iter().chain(self.order.iter().cloned()).collect()
+    }
+
+    /// Conditions on either side stay above: they would be pushed into both.
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        self.schema.fields().iter().map(|f| f.name().clone()).collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "NearestJoin: {} on {} nearest {}", self.join_type, self.condition, self.compared)
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
+        let broken = || DataFusionError::Internal("an ASOF join has two inputs, a condition and a comparison".to_string());
+        let sides: [LogicalPlan; 2] = inputs.try_into().map_err(|_| broken())?;
+        let mut exprs = exprs.into_iter();
+        let condition = exprs.next().ok_or_else(broken)?;
+        let compared = exprs.next().ok_or_else(broken)?;
+        NearestJoin::try_new(sides.map(Arc::new), self.join_type, condition, compared, exprs.collect())
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let width = self.left.schema().fields().len();
+        let of_left = output_columns.iter().copied().filter(|i| *i < width).collect();
+        let of_right = output_columns.iter().copied().filter(|i| *i >= width).map(|i| i - width).collect();
+        Some(vec![of_left, of_right])
+    }
+}
+
 /// Replaces every join whose condition has the mark.
-pub fn rewrite(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    marked::replace_joins(plan, ASOF, nearest)
+pub fn rewrite(plan: LogicalPlan, mode: Mode) -> DfResult<LogicalPlan> {
+    marked::replace_joins(plan, ASOF, |join| {
+        let parts = Parts::of(join)?;
+        match mode {
+            Mode::Streaming => parts.node(),
+            Mode::Batch => parts.relational(),
+        }
+    })
 }
 
 fn mark(e: &Expr) -> Option<&Expr> {
@@ -58,66 +179,114 @@ fn refuse<T>(message: &str, hint: &str) -> DfResult<T> {
 }
 
 /// Whether an expression is over columns of a schema alone.
-fn is_over(e: &Expr, schema: &DFSchema) -> bool {
+pub fn is_over(e: &Expr, schema: &DFSchema) -> bool {
     e.column_refs().iter().all(|column| schema.has_column(column))
 }
 
-fn nearest(join: Join) -> DfResult<LogicalPlan> {
-    let Join { left, right, on, filter, join_type, .. } = join;
-    let (marks, rest): (Vec<Expr>, Vec<Expr>) =
-        split_conjunction_owned(filter.unwrap_or_default()).into_iter().partition(|e| mark(e).is_some());
-    let Some((op, of_left, of_right)) = marks.first().and_then(mark).and_then(|e| comparison(e, left.schema(), right.schema())) else {
-        return refuse(
-            "MATCH_CONDITION compares something of the left side with something of the right one",
-            "Write MATCH_CONDITION (a.ts >= b.ts).",
-        );
-    };
-    let (mut keys, mut conditions, mut of_right_alone) = (Vec::new(), Vec::new(), Vec::new());
-    for (l, r) in on {
-        keys.push(r.clone());
-        conditions.push(l.eq(r));
-    }
-    for condition in rest {
-        match key(&condition, left.schema(), right.schema()) {
-            Some(key) => {
-                keys.push(key);
-                conditions.push(condition);
+/// What a join and its mark say.
+struct Parts {
+    left: Arc<LogicalPlan>,
+    right: Arc<LogicalPlan>,
+    join_type: JoinType,
+    /// How a left row's place is to that of a right row.
+    op: Operator,
+    of_left: Expr,
+    of_right: Expr,
+    /// The right sides of the equalities.
+    keys: Vec<Expr>,
+    equalities: Vec<Expr>,
+    of_left_alone: Vec<Expr>,
+    of_right_alone: Vec<Expr>,
+}
+
+impl Parts {
+    fn of(join: Join) -> DfResult<Parts> {
+        let Join { left, right, on, filter, join_type, .. } = join;
+        let (marks, rest): (Vec<Expr>, Vec<Expr>) =
+            split_conjunction_owned(filter.unwrap_or_default()).into_iter().partition(|e| mark(e).is_some());
+        let Some((op, of_left, of_right)) = marks.first().and_then(mark).and_then(|e| comparison(e, left.schema(), right.schema())) else {
+            return refuse(
+                "MATCH_CONDITION compares something of the left side with something of the right one",
+                "Write MATCH_CONDITION (a.ts >= b.ts).",
+            );
+        };
+        let keys = on.iter().map(|(_, r)| r.clone()).collect();
+        let equalities = on.into_iter().map(|(l, r)| l.eq(r)).collect();
+        let (of_left_alone, of_right_alone) = Default::default();
+        let mut parts = Parts { left, right, join_type, op, of_left, of_right, keys, equalities, of_left_alone, of_right_alone };
+        for condition in rest {
+            match key(&condition, parts.left.schema(), parts.right.schema()) {
+                Some(key) => {
+                    parts.keys.push(key);
+                    parts.equalities.push(condition);
+                }
+                None if is_over(&condition, parts.right.schema()) => parts.of_right_alone.push(condition),
+                None if is_over(&condition, parts.left.schema()) => parts.of_left_alone.push(condition),
+                None => {
+                    return refuse("an ASOF join is ON equalities, and on conditions over one side", "Put other conditions into WHERE.");
+                }
             }
-            None if is_over(&condition, right.schema()) => of_right_alone.push(condition),
-            None if is_over(&condition, left.schema()) => conditions.push(condition),
-            None => return refuse("an ASOF join is ON equalities, and on conditions over one side", "Put other conditions into WHERE."),
         }
+        Ok(parts)
     }
-    let columns = right.schema().columns();
-    let candidates = conjunction(of_right_alone.into_iter().chain([of_right.clone().is_not_null()]));
-    let mut rows = LogicalPlanBuilder::from(right.as_ref().clone());
-    if let Some(candidates) = candidates {
-        rows = rows.filter(candidates)?;
+
+    /// The right columns by which rows in one place are told apart.
+    fn order(&self) -> Vec<Expr> {
+        let ordered = |ty: &DataType| !matches!(ty, DataType::Struct(_) | DataType::Map(_, _));
+        let columns = self.right.schema().iter().filter(|(_, field)| ordered(field.data_type()));
+        columns.map(|(q, f)| Expr::Column(Column::from((q, f)))).collect()
     }
-    // Of rows in one place the last one counts, by all that they have.
-    let ordered = |field: &DataType| !matches!(field, DataType::Struct(_) | DataType::Map(_, _));
-    let others = right.schema().iter().filter(|(_, field)| ordered(field.data_type())).map(|(q, f)| Expr::Column(Column::from((q, f))));
-    let order: Vec<Sort> = [of_right.clone()].into_iter().chain(others).map(|e| Sort::new(e, true, false)).collect();
-    let before = matches!(op, Operator::GtEq | Operator::Gt);
-    let neighbour = Expr::from(WindowFunction::new(registry().udwf(if before { "lead" } else { "lag" })?, vec![of_right.clone()]));
-    let neighbour = neighbour.partition_by(keys).order_by(order).build()?;
-    let found = Expr::Column(Column::new_unqualified(neighbour.schema_name().to_string()));
-    let exprs: Vec<Expr> = columns.iter().cloned().map(Expr::Column).chain([found.alias(NEIGHBOUR)]).collect();
-    let rows = rows.window(vec![neighbour])?.project(exprs)?.build()?;
-    let next = || Expr::Column(Column::new_unqualified(NEIGHBOUR));
-    let (own, other) = match op {
-        Operator::GtEq => (of_left.clone().gt_eq(of_right), of_left.lt(next())),
-        Operator::Gt => (of_left.clone().gt(of_right), of_left.lt_eq(next())),
-        Operator::LtEq => (of_left.clone().lt_eq(of_right), of_left.gt(next())),
-        _ => (of_left.clone().lt(of_right), of_left.gt_eq(next())),
-    };
-    conditions.extend([own, other.or(next().is_null())]);
-    let output: Vec<Expr> = left.schema().columns().into_iter().chain(columns).map(Expr::Column).collect();
-    LogicalPlanBuilder::from(left.as_ref().clone()).join_on(rows, join_type, conditions)?.project(output)?.build()
+
+    fn node(self) -> DfResult<LogicalPlan> {
+        let order = self.order();
+        let Parts { left, right, join_type, op, of_left, of_right, equalities, of_left_alone, of_right_alone, .. } = self;
+        let right = filtered(right, conjunction(of_right_alone))?;
+        let (left, of_left_alone) = match join_type {
+            JoinType::Inner => (filtered(left, conjunction(of_left_alone))?, vec![]),
+            _ => (left, of_left_alone),
+        };
+        let condition = conjunction(equalities.into_iter().chain(of_left_alone)).unwrap_or_else(|| lit(true));
+        let compared = Expr::BinaryExpr(BinaryExpr::new(Box::new(of_left), op, Box::new(of_right)));
+        let node = Arc::new(NearestJoin::try_new([left, right], join_type, condition, compared, order)?);
+        Ok(LogicalPlan::Extension(Extension { node }))
+    }
+
+    fn relational(self) -> DfResult<LogicalPlan> {
+        let columns = self.right.schema().columns();
+        let others = self.order();
+        let Parts { left, right, join_type, op, of_left, of_right, keys, equalities, of_left_alone, of_right_alone } = self;
+        let candidates = conjunction(of_right_alone.into_iter().chain([of_right.clone().is_not_null()]));
+        let rows = LogicalPlanBuilder::from(filtered(right, candidates)?.as_ref().clone());
+        // Of rows in one place the last one counts, by all that they have.
+        let order: Vec<Sort> = [of_right.clone()].into_iter().chain(others).map(|e| Sort::new(e, true, false)).collect();
+        let before = matches!(op, Operator::GtEq | Operator::Gt);
+        let neighbour = Expr::from(WindowFunction::new(registry().udwf(if before { "lead" } else { "lag" })?, vec![of_right.clone()]));
+        let neighbour = neighbour.partition_by(keys).order_by(order).build()?;
+        let found = Expr::Column(Column::new_unqualified(neighbour.schema_name().to_string()));
+        let exprs: Vec<Expr> = columns.iter().cloned().map(Expr::Column).chain([found.alias(NEIGHBOUR)]).collect();
+        let rows = rows.window(vec![neighbour])?.project(exprs)?.build()?;
+        let next = || Expr::Column(Column::new_unqualified(NEIGHBOUR));
+        let (own, other) = match op {
+            Operator::GtEq => (of_left.clone().gt_eq(of_right), of_left.lt(next())),
+            Operator::Gt => (of_left.clone().gt(of_right), of_left.lt_eq(next())),
+            Operator::LtEq => (of_left.clone().lt_eq(of_right), of_left.gt(next())),
+            _ => (of_left.clone().lt(of_right), of_left.gt_eq(next())),
+        };
+        let conditions = equalities.into_iter().chain(of_left_alone).chain([own, other.or(next().is_null())]);
+        let output: Vec<Expr> = left.schema().columns().into_iter().chain(columns).map(Expr::Column).collect();
+        LogicalPlanBuilder::from(left.as_ref().clone()).join_on(rows, join_type, conditions)?.project(output)?.build()
+    }
+}
+
+fn filtered(plan: Arc<LogicalPlan>, condition: Option<Expr>) -> DfResult<Arc<LogicalPlan>> {
+    match condition {
+        Some(condition) => LogicalPlanBuilder::from(plan.as_ref().clone()).filter(condition)?.build().map(Arc::new),
+        None => Ok(plan),
+    }
 }
 
 /// How the left side of a comparison is to the right one.
-fn comparison(e: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Operator, Expr, Expr)> {
+pub fn comparison(e: &Expr, left: &DFSchema, right: &DFSchema) -> Option<(Operator, Expr, Expr)> {
     let Expr::BinaryExpr(BinaryExpr { left: a, op, right: b }) = e else { return None };
     let turned = match op {
         Operator::GtEq => Operator::LtEq,

@@ -66,10 +66,6 @@ pub fn rewrite_expr(expr: &mut Expr) {
         }
         Expr::Interval(interval) => clock_interval(interval),
         Expr::CompoundFieldAccess { root, access_chain } => record_field(root, access_chain),
-        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
-            backslash_escapes(pattern, escape_char);
-            None
-        }
         Expr::Collate { expr: inner, .. } => Some(inner.as_ref().clone()),
         Expr::Cast { expr: inner, data_type, .. } => reg_cast(inner, data_type),
         Expr::Function(function) => array_subquery(function),
@@ -94,25 +90,6 @@ fn record_field(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
         [] => value,
         rest => Expr::CompoundFieldAccess { root: Box::new(value), access_chain: rest.to_vec() },
     })
-}
-
-/// A literal pattern with an ESCAPE of its own, with backslashes in its place.
-fn backslash_escapes(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
-    let Some(Value::SingleQuotedString(character)) = escape.as_ref().map(|e| &e.value) else { return };
-    let Some(text) = constant_text(pattern).filter(|_| character != "\\") else { return };
-    let (mut rewritten, mut chars) = (String::new(), text.chars());
-    while let Some(c) = chars.next() {
-        if character.chars().eq([c]) {
-            rewritten.push('\\');
-            rewritten.extend(chars.next());
-        } else if c == '\\' {
-            rewritten.push_str("\\\\");
-        } else {
-            rewritten.push(c);
-        }
-    }
-    *pattern = string_expr(&rewritten);
-    *escape = None;
 }
 
 /// The value of a text literal, or of several put together.

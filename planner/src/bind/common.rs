@@ -13,8 +13,7 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, lit};
 use eddyline_common::SqlType;
 use eddyline_common::postgres::parse;
-
-const MICROS_PER_DAY: i64 = 86_400_000_000;
+use eddyline_common::time::MICROS_PER_DAY;
 
 pub fn is_interval(ty: &DataType) -> bool {
     matches!(ty, DataType::Interval(_) | DataType::Duration(_))

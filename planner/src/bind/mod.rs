@@ -8,9 +8,10 @@ mod any;
 mod arithmetic;
 mod arrival;
 pub mod as_of;
-mod asof;
+pub mod asof;
 mod casts;
 mod catalog_queries;
+mod chains;
 mod columns;
 mod common;
 mod ctes;
@@ -218,7 +219,7 @@ impl<'a> Binder<'a> {
         self.check_followed()?;
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
-        let plan = asof::rewrite(plan).map_err(|e| self.error(e))?;
+        let plan = asof::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
         let plan = match self.mode {
             Mode::Streaming => unnest::rewrite(plan).map_err(|e| self.error(e))?,
             Mode::Batch => plan,

@@ -1,8 +1,9 @@
-//! `t /*+ OPTIONS(...) */` in a query that runs once: a scan of the source with other options. The hint is found again by the place of the name that it
-//! stands behind. A scan of it is asked for under a name that no statement can spell, so that one query may read a source in several ways.
+//! `t /*+ OPTIONS(...) */` in a query: a scan of the source with other options. The hint is found again by the place of the name that it
+//! stands behind. A scan of it is asked for under a name that no statement can spell, so that one query may read a source in several ways. A query that keeps running
+//! has a source of its own for each hint.
 
-use super::Binder;
-use crate::catalog::{Relation, RelationKind};
+use super::{Binder, Mode, RelationSource};
+use crate::catalog::{FIRST_OWN, OwnSource, Relation, RelationKind};
 use crate::error::into_datafusion;
 use crate::parse::hints::OptionsHint;
 use datafusion::common::{Result as DfResult, TableReference};
@@ -10,9 +11,9 @@ use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, Relati
 use datafusion::logical_expr::{LogicalPlanBuilder, TableSource};
 use datafusion::sql::sqlparser::ast::{ObjectName, TableFactor};
 use datafusion::sql::sqlparser::tokenizer::Location;
-use eddyline_common::{Result, SqlError, SqlState, options};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, options};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// In the place of a database, with the hint's number behind it.
@@ -22,11 +23,12 @@ const MARK: &str = "\0options ";
 pub struct OptionHints<'a> {
     hints: &'a [OptionsHint],
     followed: RefCell<BTreeSet<usize>>,
+    own: RefCell<BTreeMap<usize, OwnSource>>,
 }
 
 impl<'a> OptionHints<'a> {
     pub fn new(hints: &'a [OptionsHint]) -> Self {
-        OptionHints { hints, followed: RefCell::default() }
+        OptionHints { hints, followed: RefCell::default(), own: RefCell::default() }
     }
 
     /// What finds them in a query.
@@ -70,23 +72,46 @@ impl Binder<'_> {
         let hint = self.hints.hints.get(number)?;
         self.hints.followed.borrow_mut().insert(number);
         let schema = name.schema().filter(|schema| !schema.is_empty());
-        let source = self.overridden_source(schema, name.table(), hint);
+        let source = self.overridden_source(schema, name.table(), number);
         Some(source.map_err(|error| into_datafusion(self.at(error, hint.at))))
     }
 
-    fn overridden_source(&self, schema: Option<&str>, name: &str, hint: &OptionsHint) -> Result<Arc<dyn TableSource>> {
+    /// The sources that the query reads for itself.
+    pub fn own_sources(&self) -> Vec<OwnSource> {
+        self.hints.own.borrow().values().cloned().collect()
+    }
+
+    fn overridden_source(&self, schema: Option<&str>, name: &str, number: usize) -> Result<Arc<dyn TableSource>> {
         let Some(relation) = self.catalog.relation(schema, name) else {
             return Err(super::unknown_relation(self.catalog, name, name));
         };
         super::check_readable(&relation)?;
         let RelationKind::Source(spec) = &relation.kind else { return Err(without_options(&relation)) };
-        let read = options::overridden_source(&spec.options, &hint.options)?;
+        let read = options::overridden_source(&spec.options, &self.hints.hints[number].options, self.mode == Mode::Streaming)?;
         let mut spec = spec.clone();
         spec.options = read.options;
-        let overridden = Arc::new(Relation { kind: RelationKind::Source(spec), ..Relation::clone(&relation) });
-        let source = self.catalog.overridden_source(overridden.clone(), read.starts_anew);
-        let source = source.ok_or_else(|| SqlError::internal(format!("source \"{name}\" cannot be read with other options")))?;
-        Ok(super::inlined(self.scan_of(&overridden, source)?))
+        let overridden = Relation { kind: RelationKind::Source(spec), ..Relation::clone(&relation) };
+        let source: Arc<dyn TableSource> = match self.mode {
+            Mode::Streaming => Arc::new(RelationSource::new(Arc::new(self.own_source(number, overridden, read.starts_anew)?))),
+            Mode::Batch => {
+                let source = self.catalog.overridden_source(Arc::new(overridden), read.starts_anew);
+                source.ok_or_else(|| SqlError::internal(format!("source \"{name}\" cannot be read with other options")))?
+            }
+        };
+        Ok(super::inlined(self.scan_of(&relation, source)?))
+    }
+
+    fn own_source(&self, number: usize, source: Relation, starts_anew: bool) -> Result<Relation> {
+        if source.watermark.as_ref().is_some_and(|watermark| watermark.manual) {
+            let message = format!("the hint OPTIONS in a query that keeps running is not supported for source \"{}\"", source.name);
+            return Err(SqlError::unsupported(message)
+                .with_detail("Nobody could advance the watermark of what it reads.")
+                .with_hint("Create another source with these options, and read that."));
+        }
+        let of = source.id;
+        let relation = Relation { id: RelationId(FIRST_OWN.0 + number as u32), ..source };
+        self.hints.own.borrow_mut().insert(number, OwnSource { relation: relation.clone(), of, starts_anew });
+        Ok(relation)
     }
 
     /// A name that means a common table expression means no source.

@@ -7,8 +7,8 @@ use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
 use super::{
-    aggregates, any, arrival, as_of, asof, catalog_queries, grouping, literals, match_recognize, merged, names, overridden, rows,
-    set_returning, spellings, subqueries,
+    aggregates, any, arrival, as_of, asof, catalog_queries, chains, distinct_on, grouping, literals, match_recognize, merged, names,
+    overridden, rows, set_returning, spellings, subqueries,
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, suggest};
@@ -87,6 +87,7 @@ impl VisitorMut for Rewriter<'_> {
                 _ => &mut [],
             };
             self.rewrite_names(select, order);
+            distinct_on::name_first(select, &mut query.order_by);
         }
         ControlFlow::Continue(())
     }
@@ -161,6 +162,7 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
+        chains::shorten(expr);
         distinct_before_and(expr);
         subqueries::check(expr)?;
         if let Some(compared) = rows::replacement(expr).or_else(|| arrival::replacement(expr)) {

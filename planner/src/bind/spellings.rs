@@ -6,7 +6,7 @@ use super::window::GROUP_WINDOW_COLUMNS;
 use crate::error::fold;
 use crate::functions::pattern::{DEFAULT as DEFAULT_PATTERN, is_postgres};
 use crate::functions::percentile::{CONTINUOUS, DISCRETE};
-use crate::functions::{PART, SIMILAR_TO};
+use crate::functions::{LIKE_ESCAPE, PART, SIMILAR_TO};
 use crate::parse::spellings::SYMMETRIC;
 use datafusion::sql::sqlparser::ast::*;
 
@@ -29,6 +29,11 @@ pub fn replacement(expr: &mut Expr, zone: &str) -> Option<Expr> {
             let regex = call(SIMILAR_TO, [pattern.as_ref().clone()].into_iter().chain(escape).collect());
             let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
             Some(Expr::BinaryOp { left: expr.clone(), op, right: Box::new(regex) })
+        }
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            let escape = escape_char.take()?;
+            **pattern = call(LIKE_ESCAPE, vec![pattern.as_ref().clone(), Expr::Value(escape)]);
+            None
         }
         // Not for a subquery, which is another expression to the binder.
         Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } if !matches!(right.as_ref(), Expr::Subquery(_)) => {
@@ -162,6 +167,14 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
         }
         ("median", 1) => {
             percentile(function, CONTINUOUS, vec![own(0), number("0.5")]);
+            return None;
+        }
+        ("approx_count_distinct", 1) => {
+            function.name = ObjectName::from(vec![Ident::new("approx_distinct")]);
+            return None;
+        }
+        ("approx_percentile" | "approx_quantile", 2) => {
+            function.name = ObjectName::from(vec![Ident::new("approx_percentile_cont")]);
             return None;
         }
         // Flink's.

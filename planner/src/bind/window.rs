@@ -8,6 +8,7 @@ use super::session::{PARTITION, SessionAssign};
 use crate::error::{fold, into_datafusion, suggest};
 use crate::expr::call;
 use crate::functions::{CUMULATE_ENDS, HOP_STARTS, WINDOW_SHIFT, WINDOW_START};
+use crate::parse::table_factor;
 use crate::plan::WindowKind;
 use crate::walk::WalkPlan;
 use datafusion::arrow::datatypes::{DataType, Field};
@@ -18,7 +19,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder,
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, TableAlias, TableFactor, UnaryOperator,
 };
-use eddyline_common::time::MICROS_PER_MILLI;
+use eddyline_common::time::{MICROS_PER_DAY, MICROS_PER_MILLI};
 use eddyline_common::{SqlError, SqlState};
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -364,21 +365,9 @@ fn bad_argument(function: &str, argument: &str) -> DataFusionError {
 
 /// The table, subquery or nested window function that a window function reads.
 fn data_factor(data: &SqlExpr) -> DfResult<TableFactor> {
-    let table = |name: ObjectName| TableFactor::Table {
-        name,
-        alias: None,
-        args: None,
-        with_hints: vec![],
-        version: None,
-        with_ordinality: false,
-        partitions: vec![],
-        json_path: None,
-        sample: None,
-        index_hints: vec![],
-    };
     Ok(match data {
-        SqlExpr::Identifier(ident) => table(ObjectName::from(vec![ident.clone()])),
-        SqlExpr::CompoundIdentifier(parts) => table(ObjectName::from(parts.clone())),
+        SqlExpr::Identifier(ident) => table_factor(&ObjectName::from(vec![ident.clone()]), None),
+        SqlExpr::CompoundIdentifier(parts) => table_factor(&ObjectName::from(parts.clone()), None),
         SqlExpr::Subquery(subquery) => TableFactor::Derived { lateral: false, subquery: subquery.clone(), alias: None, sample: None },
         SqlExpr::Nested(inner) => return data_factor(inner),
         SqlExpr::Function(_) => TableFactor::TableFunction { expr: data.clone(), alias: None },
@@ -488,9 +477,9 @@ pub fn interval_micros(expr: &Expr) -> Result<i64, SqlError> {
     };
     match value {
         ScalarValue::IntervalMonthDayNano(Some(v)) if v.months == 0 => {
-            Ok(i64::from(v.days) * 86_400_000_000 + v.nanoseconds.div_euclid(1_000))
+            Ok(i64::from(v.days) * MICROS_PER_DAY + v.nanoseconds.div_euclid(1_000))
         }
-        ScalarValue::IntervalDayTime(Some(v)) => Ok(i64::from(v.days) * 86_400_000_000 + i64::from(v.milliseconds) * 1_000),
+        ScalarValue::IntervalDayTime(Some(v)) => Ok(i64::from(v.days) * MICROS_PER_DAY + i64::from(v.milliseconds) * 1_000),
         ScalarValue::IntervalMonthDayNano(Some(_)) | ScalarValue::IntervalYearMonth(Some(_)) => {
             Err(SqlError::unsupported("intervals of months or years are not supported here").with_hint("Say it in days."))
         }

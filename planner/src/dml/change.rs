@@ -1,8 +1,8 @@
 //! UPDATE and DELETE, with the other tables that their FROM or USING names.
 
-use super::{Defaults, factor_name, item, last_ident, quoted, table_factor, typed_parameter};
+use super::{Defaults, factor_name, item, last_ident, quoted, typed_parameter};
 use crate::catalog::Relation;
-use crate::parse::select_all_from;
+use crate::parse::{select_all_from, table_factor};
 use crate::query::{Context, cast_columns};
 use crate::statement::{Mutation, Planned, Query};
 use datafusion::logical_expr::Expr;

@@ -1,11 +1,12 @@
 //! INSERT, with its defaults and its ON CONFLICT.
 
-use super::{Defaults, item, last_ident, table_factor, typed_parameter};
+use super::{Defaults, item, last_ident, typed_parameter};
+use crate::assign::written_columns;
 use crate::catalog::{Relation, RelationKind};
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::functions::text_types;
-use crate::parse::select_all_from;
+use crate::parse::{select_all_from, table_factor};
 use crate::query::{Context, cast_columns};
 use crate::statement::{Insert, OnConflict, Planned};
 use datafusion::common::DFSchema;
@@ -184,9 +185,4 @@ impl Context<'_> {
         let assignments = assigned.iter().zip(exprs).map(|((at, _), e)| (*at, cast(*at, e))).collect();
         Ok(OnConflict::DoUpdate { assignments, filter })
     }
-}
-
-/// The names and types of stored columns.
-fn written_columns<'t>(table: &'t Relation, columns: &'t [usize]) -> impl Iterator<Item = (&'t str, &'t SqlType)> {
-    columns.iter().map(move |i| (table.columns[*i].name.as_str(), &table.columns[*i].ty))
 }

@@ -164,18 +164,3 @@ fn factor_name(factor: &ast::TableFactor) -> Result<(ast::ObjectName, Option<ast
         other => Err(SqlError::unsupported(format!("writing to {other} is not supported"))),
     }
 }
-
-pub(crate) fn table_factor(name: &ast::ObjectName, alias: Option<&ast::Ident>) -> ast::TableFactor {
-    ast::TableFactor::Table {
-        name: name.clone(),
-        alias: alias.map(|name| ast::TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None }),
-        args: None,
-        with_hints: vec![],
-        version: None,
-        with_ordinality: false,
-        partitions: vec![],
-        json_path: None,
-        sample: None,
-        index_hints: vec![],
-    }
-}

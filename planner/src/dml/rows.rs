@@ -1,13 +1,12 @@
 //! Expressions over single rows: a select list over a table, bound and coerced, with its columns replaced by those of
 //! a stored row. Parameters stay in them until they are bound.
 
-use super::table_factor;
 use crate::bind::Mode;
 use crate::create::output_names;
 use crate::error::{from_datafusion, into_datafusion};
 use crate::lower::columns_of;
 use crate::optimize;
-use crate::parse::select_all_from;
+use crate::parse::{select_all_from, table_factor};
 use crate::query::Context;
 use crate::statement::Returning;
 use crate::walk::Walk;

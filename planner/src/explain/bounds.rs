@@ -17,7 +17,10 @@ pub(super) fn bound(plan: &StreamPlan, id: NodeId) -> Option<String> {
         Op::TemporalFilter { until, .. } => temporal(until).to_string(),
         Op::SessionAssign { .. } => "open sessions".to_string(),
         Op::LookupJoin { .. } => with_warning("rows of the right input", grows(1), "the right input only grows"),
+        Op::ExternalLookup { state: Some(_), .. } => "rows of the left input, with what they were joined with".to_string(),
         Op::TemporalJoin { .. } => "versions still needed".to_string(),
+        Op::AsofJoin { bounded: true, .. } => "rows ahead of the watermark, and the last right row of each key before it".to_string(),
+        Op::AsofJoin { .. } => join(plan, id, node),
         Op::MatchRecognize { pattern, within, before, values, .. } => {
             let numbered = values.iter().any(|value| value.of == MatchValueOf::Number);
             rows_of_matches(pattern, within.is_some(), *before) + if numbered { ", and a number for each partition" } else { "" }

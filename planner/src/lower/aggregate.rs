@@ -22,6 +22,11 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
+    /// All columns as they are.
+    pub fn of(columns: &[Column]) -> Self {
+        Inputs { exprs: (0..columns.len()).map(Expr::Column).collect(), columns: columns.to_vec() }
+    }
+
     /// The position of an expression, added if it is new.
     pub fn add(&mut self, expr: Expr, column: Column) -> usize {
         match self.exprs.iter().position(|e| *e == expr) {
@@ -40,6 +45,25 @@ impl Inputs {
         let ty =
             SqlType::from_field(&field).ok_or_else(|| SqlError::unsupported(format!("type {} is not supported", field.data_type())))?;
         Ok(self.add(converted, Column::new(field.name().clone(), ty, field.is_nullable())))
+    }
+
+    /// The same of an expression whose values are compared.
+    pub fn add_key(&mut self, e: &DfExpr, schema: &DFSchema) -> Result<usize> {
+        let at = self.add_df(e, schema)?;
+        check_key_type(&self.columns[at])?;
+        Ok(at)
+    }
+
+    /// The same of several, each position once.
+    pub fn add_keys(&mut self, exprs: &[DfExpr], schema: &DFSchema) -> Result<Vec<usize>> {
+        let mut keys = Vec::new();
+        for e in exprs {
+            let at = self.add_key(e, schema)?;
+            if !keys.contains(&at) {
+                keys.push(at);
+            }
+        }
+        Ok(keys)
     }
 }
 
@@ -61,12 +85,7 @@ impl Lowering<'_> {
         }
         let schema = aggregate.input.schema();
         let mut inputs = Inputs::default();
-        let mut group = Vec::new();
-        for e in &aggregate.group_expr {
-            let at = inputs.add_df(e, schema)?;
-            check_key_type(&inputs.columns[at])?;
-            group.push(at);
-        }
+        let group = aggregate.group_expr.iter().map(|e| inputs.add_key(e, schema)).collect::<Result<Vec<_>>>()?;
         let mut calls = Vec::new();
         let output = columns_of(&aggregate.schema)?;
         for (i, e) in aggregate.aggr_expr.iter().enumerate() {
@@ -93,13 +112,19 @@ impl Lowering<'_> {
         }
         let keys = self.group_keys(input, &group);
         let routing = keys[0].iter().map(|i| group[*i]).collect();
-        let Emission { emit, allowed_lateness, .. } = self.emission;
-        let is_session = |w: &WindowEnd| matches!(w.facts.kind, WindowKind::Session { .. });
-        let window = window.map(|w| AggregateWindow { end: w.position, emit, allowed_lateness, session: is_session(&w) });
+        let window = window.map(|w| self.closing(w.position, &w.facts));
         self.windowed |= window.is_some();
         let input = self.exchanged_for(input, routing, &group, &mut calls, window)?;
         let node = self.aggregate_node(input, group, calls, window, output, keys);
         if added.is_some() { self.without_added_end(node, output) } else { Ok(node) }
+    }
+
+    /// How a window closes whose end is at a position of a group or partition. The rows of a session that is shown when it closes come then, and stay.
+    pub(super) fn closing(&self, end: usize, window: &WindowColumn) -> AggregateWindow {
+        let Emission { emit, allowed_lateness, .. } = self.emission;
+        let settles = if emit == Emit::Changes { window.settles } else { 0 };
+        let session = matches!(window.kind, WindowKind::Session { .. });
+        AggregateWindow { end, emit, allowed_lateness: allowed_lateness.saturating_add(settles), session }
     }
 
     pub(super) fn aggregate_node(
@@ -222,7 +247,7 @@ impl Lowering<'_> {
     }
 }
 
-pub(super) fn check_key_type(column: &Column) -> Result<()> {
+fn check_key_type(column: &Column) -> Result<()> {
     if matches!(column.ty, SqlType::Struct(_) | SqlType::Map(_, _)) {
         return Err(SqlError::unsupported(format!("grouping by \"{}\" of type {} is not supported", column.name, column.ty))
             .with_hint("Group by its fields."));

@@ -1,13 +1,16 @@
 //! Aggregate calls: DataFusion's functions as ours, with their arguments, filter and order as input columns.
 
 use super::aggregate::Inputs;
-use crate::functions::percentile;
+use crate::functions::{FEW_ROWS, percentile};
 use crate::plan::{AggregateCall, AggregateFunction, Expr, OrderKey};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction as DfAggregate, NullTreatment, Sort};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, ExprSchemable, lit};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
+
+/// Of the rows of a subquery that stands for a value so many are looked at.
+const FEW: usize = 2;
 
 /// Names whose state and result are ours.
 fn function(name: &str) -> Option<AggregateFunction> {
@@ -25,7 +28,7 @@ fn function(name: &str) -> Option<AggregateFunction> {
         "bool_and" => AggregateFunction::BoolAnd,
         "bool_or" => AggregateFunction::BoolOr,
         "string_agg" => AggregateFunction::StringAgg,
-        "array_agg" => AggregateFunction::ArrayAgg,
+        "array_agg" | FEW_ROWS => AggregateFunction::ArrayAgg,
         "first_value" | "last_value" => AggregateFunction::FirstValue,
         percentile::CONTINUOUS => AggregateFunction::PercentileCont,
         // So is an exact percentile that is one of the values.
@@ -61,6 +64,7 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
     let mut call = AggregateCall::new(function, None, output);
     call.distinct = params.distinct || name == "approx_distinct";
     call.ignore_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    call.limit = (name == FEW_ROWS).then_some(FEW);
     call.filter = params.filter.as_deref().map(|f| inputs.add_df(f, schema)).transpose()?;
     let argument = match params.args.as_slice() {
         // COUNT(*) arrives as COUNT of a constant.
@@ -109,8 +113,7 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
 pub(super) fn order(sorts: &[Sort], schema: &DFSchema, inputs: &mut Inputs) -> Result<Vec<OrderKey>> {
     let mut order: Vec<OrderKey> = Vec::new();
     for sort in sorts {
-        let column = inputs.add_df(&sort.expr, schema)?;
-        super::aggregate::check_key_type(&inputs.columns[column])?;
+        let column = inputs.add_key(&sort.expr, schema)?;
         if !order.iter().any(|key| key.column == column) {
             order.push(OrderKey { column, descending: !sort.asc, nulls_first: sort.nulls_first });
         }

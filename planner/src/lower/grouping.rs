@@ -2,7 +2,7 @@
 //! says which set it is; then one aggregate by all of these. An empty set is an aggregate of its own, as it has a row even
 //! where there is none.
 
-use super::aggregate::{Inputs, check_key_type};
+use super::aggregate::Inputs;
 use super::calls::call;
 use super::{Lowering, columns_of};
 use crate::plan::{AggregateCall, Expr, Literal, LiteralValue, NodeId};
@@ -19,8 +19,7 @@ impl Lowering<'_> {
         let (mut keys, mut arguments) = (Inputs::default(), Inputs::default());
         let distinct = sets.distinct_expr();
         for e in &distinct {
-            let at = keys.add_df(e, schema)?;
-            check_key_type(&keys.columns[at])?;
+            let at = keys.add_key(e, schema)?;
             if at + 1 != keys.exprs.len() {
                 return Err(SqlError::unsupported("grouping sets with equal expressions are not supported in a materialized view"));
             }

@@ -2,8 +2,8 @@
 //! row can match nothing any more.
 
 use crate::plan::{BinaryOp, Expr, JoinInterval, Literal, LiteralValue};
+use eddyline_common::time::MICROS_PER_DAY;
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 const NANOS_PER_MICRO: i64 = 1_000;
 
 /// Bounds on `right - left` for one pair of time columns.
@@ -94,7 +94,7 @@ fn shifted(expr: &Expr) -> Option<(usize, i64)> {
 }
 
 /// The microseconds of an interval of constant length.
-pub(super) fn micros(literal: &Literal) -> Option<i64> {
+pub(crate) fn micros(literal: &Literal) -> Option<i64> {
     match literal.value {
         LiteralValue::Interval { months: 0, days, nanos } if nanos % NANOS_PER_MICRO == 0 => {
             (days as i64).checked_mul(MICROS_PER_DAY)?.checked_add(nanos / NANOS_PER_MICRO)

@@ -41,7 +41,7 @@ impl Lowering<'_> {
         let right = self.input(right, on.iter().map(|(_, r)| *r))?;
         let nulls_equal = join.null_equality == NullEquality::NullEqualsNull;
         let residual = match &join.filter {
-            Some(filter) => self.residual(filter, &left, &right)?,
+            Some(filter) => self.residual(filter, &left, right.plan)?,
             None => None,
         };
         let columns = columns_of(&join.schema)?;
@@ -120,8 +120,8 @@ impl Lowering<'_> {
     }
 
     /// The condition beyond the keys, over the columns of both nodes; `None` if it is always true.
-    pub(super) fn residual(&self, filter: &DfExpr, left: &Input, right: &Input) -> Result<Option<Expr>> {
-        let schema = left.plan.schema().join(right.plan.schema()).map_err(|e| from_datafusion(e, None))?;
+    pub(super) fn residual(&self, filter: &DfExpr, left: &Input, right: &LogicalPlan) -> Result<Option<Expr>> {
+        let schema = left.plan.schema().join(right.schema()).map_err(|e| from_datafusion(e, None))?;
         let over_schema = expr::from_datafusion(filter, &schema)?;
         if matches!(&over_schema, Expr::Literal(Literal { value: LiteralValue::Boolean(true), .. })) {
             return Ok(None);
@@ -154,9 +154,11 @@ impl Lowering<'_> {
                 interval::of_join(residual.as_ref(), l.columns.len(), &keys, [&of_left, &of_right])
             }
         };
-        let late_by = match (&window, &interval) {
-            (Some(window), _) => Some([0, 1].map(|side| keys[side][window.end])),
-            (None, interval) => interval.as_ref().map(|i| i.times),
+        let late_by = match &window {
+            // What is late for a session was decided below.
+            Some(window) if self.is_session(left_node, keys[0][window.end]) => None,
+            Some(window) => Some([0, 1].map(|side| keys[side][window.end])),
+            None => interval.map(|i| i.times),
         };
         let (columns, unique_keys) = (output_columns(l, r, kind), unique_keys([l, r], kind, &keys, late_by));
         let time_columns = match &window {
@@ -187,16 +189,9 @@ impl Lowering<'_> {
     /// Without an equality every row of one side meets every row of the other: fine if one of them has few.
     fn check_bounded(&self, left: &Input, right: &Input, kind: JoinKind, conditional: bool) -> Result<()> {
         let decides_existence = !kind.shows_pairs() && !conditional;
-        let few = |side: &Input, rows_max: u64| self.rows_max(side.node).is_some_and(|rows| rows <= rows_max);
-        // A row must not meet several values where one stands.
-        let is_value_of_many = |side: &Input| is_scalar_subquery(side.plan) && !few(side, 1);
-        let is_bounded = few(left, KEYLESS_ROWS_MAX) || few(right, KEYLESS_ROWS_MAX);
-        if decides_existence || is_bounded && !is_value_of_many(left) && !is_value_of_many(right) {
+        let few = |side: &Input| self.rows_max(side.node).is_some_and(|rows| rows <= KEYLESS_ROWS_MAX);
+        if decides_existence || few(left) || few(right) {
             return Ok(());
-        }
-        if is_bounded {
-            let error = SqlError::unsupported("a subquery as a value that may have several rows is not supported in a materialized view");
-            return Err(error.with_hint("Aggregate it without GROUP BY, hold its whole key equal to constants, or end it with LIMIT 1."));
         }
         Err(SqlError::unsupported("a join without an equality between its two sides is not supported in a materialized view")
             .with_detail("Every change of one side would have to be compared with all rows of the other one.")
@@ -305,7 +300,7 @@ impl Lowering<'_> {
 
     /// The time columns behind which a node's rows do not change once the watermark has passed. A window may change for as long as lateness is allowed, and a
     /// session that became shorter may end where the watermark has been.
-    fn times_of_rows(&self, node: NodeId) -> Vec<usize> {
+    pub(super) fn times_of_rows(&self, node: NodeId) -> Vec<usize> {
         let is_settled = |w: &WindowColumn| self.emission.allowed_lateness == 0 && !matches!(w.kind, WindowKind::Session { .. });
         let windows = &self.facts[node].windows;
         self.nodes[node].time_columns.iter().copied().filter(|c| windows[*c].as_ref().is_none_or(is_settled)).collect()
@@ -313,16 +308,21 @@ impl Lowering<'_> {
 
     /// The window that both sides are joined on, if that bounds the rows that can still match.
     fn window_of(&self, left: &Input, right: &Input) -> Option<JoinWindow> {
-        // A session that became shorter ends when its own side's watermark rises.
-        let is_session = |kind| matches!(kind, WindowKind::Session { .. });
         let end_of = |input: &Input, at: usize| {
             let end = |w: &WindowColumn| w.part == WindowPart::End && w.event_time;
             self.facts[input.node].windows[input.keys[at]].filter(end)
         };
-        let same =
-            |at: &usize| matches!((end_of(left, *at), end_of(right, *at)), (Some(l), Some(r)) if l.kind == r.kind && !is_session(l.kind));
-        let end = (0..left.keys.len()).find(same)?;
-        Some(JoinWindow { end, allowed_lateness: self.emission.allowed_lateness })
+        let same = |end: usize| {
+            let [l, r] = [end_of(left, end)?, end_of(right, end)?];
+            (l.kind == r.kind).then_some((end, l.settles.max(r.settles)))
+        };
+        let (end, settles) = (0..left.keys.len()).find_map(same)?;
+        Some(JoinWindow { end, allowed_lateness: self.emission.allowed_lateness.saturating_add(settles) })
+    }
+
+    /// Whether a column is of a session.
+    fn is_session(&self, node: NodeId, column: usize) -> bool {
+        self.facts[node].windows[column].is_some_and(|w| matches!(w.kind, WindowKind::Session { .. }))
     }
 
     /// Event time of a windowed join: the end and the time of the window, where they are not null.
@@ -382,16 +382,6 @@ impl Lowering<'_> {
         let no_nulls = expr::binary_of(BinaryOp::Eq, Expr::Column(0), Expr::Column(1));
         let columns = ["is_empty", "no_nulls"].map(|name| Column::new(name, SqlType::Boolean, false)).to_vec();
         self.project(counts, vec![is_empty, no_nulls], columns)
-    }
-}
-
-/// Whether the side of a join is what DataFusion made of a subquery that stands for one value.
-fn is_scalar_subquery(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::SubqueryAlias(alias) => alias.alias.table().starts_with("__scalar_sq"),
-        LogicalPlan::Projection(projection) => is_scalar_subquery(&projection.input),
-        LogicalPlan::Filter(filter) => is_scalar_subquery(&filter.input),
-        _ => false,
     }
 }
 

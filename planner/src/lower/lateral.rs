@@ -1,6 +1,6 @@
-//! LATERAL subqueries that DataFusion makes no joins of, as joins: those that take some rows of each outer row's (LIMIT), and those that compute
-//! something of the outer row. A LIMIT becomes a condition on the number of a row among those with equal keys; what is computed of the outer
-//! row is computed above the join. What cannot be joined so stays as it is, and is refused later. Other subqueries are left to the optimiser.
+//! LATERAL subqueries as joins. What compares them with the outer row becomes the join's condition, over columns whose names nothing else has. A LIMIT
+//! becomes a condition on the number of a row among those with equal keys; groups are those of equal keys; what is computed of the outer row is computed above
+//! the join, and so is what an aggregate without GROUP BY gives of no rows. What cannot be joined so is left to the optimiser, or refused later.
 //!
 //! - `pulled`: the subquery without the outer row
 
@@ -33,7 +33,7 @@ struct Lateral<'a> {
     /// Left rows without right ones are there too.
     outer: bool,
     pulled: Pulled,
-    /// True in every row of the right side, and null in the row that stands for none; only where something is computed above the join.
+    /// True in every row of the right side, and null in the row that stands for none; only where something above the join is otherwise for that.
     matched: Option<Expr>,
 }
 
@@ -44,12 +44,13 @@ fn joined(join: &Join, puller: &mut Puller) -> DfResult<Option<LogicalPlan>> {
         JoinType::Left if join.on.is_empty() && join.filter.as_ref().is_none_or(is_true) => true,
         _ => return Ok(None),
     };
-    if !is_left_over(subquery) || is_named_within(subquery, join.left.schema())? {
+    if subquery.all_out_ref_exprs().is_empty() || is_named_within(subquery, join.left.schema())? {
         return Ok(None);
     }
     let Some(mut pulled) = puller.pull(subquery)? else { return Ok(None) };
+    let outer = outer || pulled.of_none.is_some();
     let mut matched = None;
-    if outer && !pulled.lifted.is_empty() {
+    if outer && !(pulled.lifted.is_empty() && pulled.of_none.is_none()) {
         let column = puller.column();
         pulled = pulled.with(lit(true), &column)?;
         matched = Some(Expr::Column(Column::new(alias.cloned(), column.name)));
@@ -73,24 +74,33 @@ impl Lateral<'_> {
             (false, outer) => {
                 let condition = conjunction(conditions).or_else(|| outer.then(|| lit(true)));
                 let right = Arc::new(self.pulled.plan.clone());
-                let nulls = NullEquality::NullEqualsNothing;
-                let join = Join::try_new(left, right, vec![], condition, self.join.join_type, JoinConstraint::On, nulls, false)?;
+                let (nulls, kind) = (NullEquality::NullEqualsNothing, if outer { JoinType::Left } else { JoinType::Inner });
+                let join = Join::try_new(left, right, vec![], condition, kind, JoinConstraint::On, nulls, false)?;
                 (Arc::new(LogicalPlan::Join(join)), self.matched.clone())
             }
         };
         let Some(columns) = self.columns(there)? else { return Ok(None) };
-        Ok(Some(LogicalPlan::Projection(Projection::try_new(columns, plan)?)))
+        let plan = LogicalPlan::Projection(Projection::try_new(columns, plan)?);
+        let above = conjunction(self.on().filter(|_| self.pulled.of_none.is_some()));
+        Ok(Some(match above {
+            Some(condition) => LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?),
+            None => plan,
+        }))
     }
 
-    /// What must hold of a pair, those of ON included.
+    /// The conditions of ON.
+    fn on(&self) -> impl Iterator<Item = Expr> {
+        let equalities = self.join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
+        equalities.chain(self.join.filter.clone().filter(|condition| !is_true(condition)))
+    }
+
+    /// What must hold of a pair, those of ON included unless there is a row for each left one: that must satisfy them.
     fn conditions(&self) -> DfResult<Option<Vec<Expr>>> {
-        let on = self.join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
-        let on = on.chain(self.join.filter.clone().filter(|condition| !is_true(condition)));
         let mut conditions = Vec::new();
         for condition in self.pulled.conditions.iter().cloned() {
             conditions.push(self.over_left(condition)?);
         }
-        for condition in on {
+        for condition in self.on().filter(|_| self.pulled.of_none.is_none()) {
             let Some(resolved) = self.pulled.resolved(&condition, self.join.right.schema())? else { return Ok(None) };
             conditions.push(self.over_left(resolved)?);
         }
@@ -101,14 +111,21 @@ impl Lateral<'_> {
     fn columns(&self, there: Option<Expr>) -> DfResult<Option<Vec<Expr>>> {
         let mut columns: Vec<Expr> = self.join.left.schema().columns().into_iter().map(Expr::Column).collect();
         for (at, (qualifier, field)) in self.join.right.schema().iter().enumerate() {
-            let Some(lifted) = self.pulled.lifted.get(&at) else {
-                columns.push(Expr::Column(Column::new(qualifier.cloned(), field.name())));
+            let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+            let of_none = self.pulled.of_none.as_ref().map(|values| &values[at]).filter(|value| !is_null(value));
+            let lifted = self.pulled.lifted.get(&at);
+            if lifted.is_none() && of_none.is_none() {
+                columns.push(column);
                 continue;
-            };
-            let Some(value) = self.over_left(lifted.clone())? else { return Ok(None) };
-            let value = match &there {
-                Some(there) => when(there.clone(), value).end()?,
-                None => value,
+            }
+            let Some(value) = self.over_left(lifted.cloned().unwrap_or(column))? else { return Ok(None) };
+            let value = match (&there, of_none) {
+                (Some(there), Some(of_none)) => {
+                    let Some(of_none) = self.over_left(of_none.clone())? else { return Ok(None) };
+                    when(there.clone(), value).otherwise(of_none)?
+                }
+                (Some(there), None) => when(there.clone(), value).end()?,
+                (None, _) => value,
             };
             // The type may be told by the field alone, which a CASE would lose.
             let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::new_from_field(field));
@@ -148,13 +165,8 @@ fn is_true(e: &Expr) -> bool {
     matches!(e, Expr::Literal(ScalarValue::Boolean(Some(true)), _))
 }
 
-/// Whether DataFusion makes no join of it.
-fn is_left_over(subquery: &LogicalPlan) -> bool {
-    subquery.any(|node| match node {
-        LogicalPlan::Limit(limit) => !limit.input.all_out_ref_exprs().is_empty(),
-        LogicalPlan::Projection(projection) => projection.expr.iter().any(Expr::contains_outer),
-        _ => false,
-    })
+fn is_null(e: &Expr) -> bool {
+    matches!(e, Expr::Literal(value, _) if value.is_null())
 }
 
 /// Whether a subquery of the subquery may name columns of the left side.

@@ -1,7 +1,7 @@
 //! Row patterns: what a condition says of its row alone is computed below, with the arguments of all values, once for each row; rows are
 //! exchanged by their partition; then the operator that finds matches.
 
-use super::aggregate::{Inputs, check_key_type};
+use super::aggregate::Inputs;
 use super::calls::call;
 use super::node::Facts;
 use super::{Lowering, needs_watermark};
@@ -39,19 +39,13 @@ impl Lowering<'_> {
         }
         let mut inputs = Inputs::default();
         if node.spec.all_rows {
-            inputs = Inputs { exprs: (0..source.columns.len()).map(Expr::Column).collect(), columns: source.columns.clone() };
+            inputs = Inputs::of(&source.columns);
         }
-        let mut partition = Vec::new();
-        for e in node.partition() {
-            let at = inputs.add_df(e, schema)?;
-            check_key_type(&inputs.columns[at])?;
-            partition.push(at);
-        }
+        let partition = node.partition().iter().map(|e| inputs.add_key(e, schema)).collect::<Result<Vec<_>>>()?;
         let keep = if node.spec.all_rows { (0..source.columns.len()).collect() } else { partition.clone() };
         let mut order = Vec::new();
         for (e, (descending, nulls_first)) in node.order().iter().zip(&node.spec.directions) {
-            let column = inputs.add_df(e, schema)?;
-            check_key_type(&inputs.columns[column])?;
+            let column = inputs.add_key(e, schema)?;
             order.push(OrderKey { column, descending: *descending, nulls_first: *nulls_first });
         }
         let mut exchanged = partition.clone();

@@ -7,7 +7,9 @@
 
 mod aggregate;
 mod arrival;
+mod asof;
 mod calls;
+mod external;
 mod grouping;
 mod interval;
 mod join;
@@ -15,6 +17,7 @@ mod keys;
 mod lateral;
 mod match_recognize;
 mod node;
+mod one_row;
 mod over;
 mod pre_aggregate;
 mod prepare;
@@ -30,8 +33,11 @@ mod union;
 mod unnest;
 mod version;
 
+pub(crate) use interval::micros;
+
 use crate::bind::RelationSource;
 use crate::bind::as_of::{VersionJoin, is_now};
+use crate::bind::asof::NearestJoin;
 use crate::bind::match_recognize::MatchRecognize;
 use crate::bind::session::SessionAssign;
 use crate::bind::window::WindowAssign;
@@ -205,6 +211,8 @@ impl Lowering<'_> {
                     self.session(session)
                 } else if let Some(join) = any.downcast_ref::<VersionJoin>() {
                     self.version_join(join)
+                } else if let Some(join) = any.downcast_ref::<NearestJoin>() {
+                    self.asof_join(join)
                 } else if let Some(node) = any.downcast_ref::<MatchRecognize>() {
                     self.match_recognize(node)
                 } else {
@@ -224,6 +232,9 @@ impl Lowering<'_> {
             return Err(SqlError::unsupported(format!("relation \"{}\" cannot be used in a materialized view", scan.table_name)));
         };
         let relation = &source.relation;
+        if relation.is_looked_up() {
+            return Err(relation.cannot_be_read());
+        }
         let mut projection: Vec<usize> = match &scan.projection {
             Some(columns) => columns.clone(),
             None => (0..relation.columns.len()).collect(),
@@ -382,7 +393,7 @@ impl Lowering<'_> {
             time_columns,
         };
         let id = self.new_window();
-        let part = |part| Some(WindowColumn { window: id, part, kind: window.kind, event_time });
+        let part = |part| Some(WindowColumn { window: id, part, kind: window.kind, event_time, settles: 0 });
         facts.windows.extend([part(WindowPart::Start), part(WindowPart::End), part(WindowPart::Time)]);
         facts.constants.extend([const { None }; 3]);
         Ok(self.push(node, facts))

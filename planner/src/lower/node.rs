@@ -19,6 +19,17 @@ impl Facts {
     pub fn new(distribution: Distribution, columns: usize) -> Self {
         Facts { distribution, windows: vec![None; columns], constants: vec![None; columns], event_time: None, unwatermarked: None }
     }
+
+    /// Of rows that are computed of others with the same window, which `window` is a column of, or of any others: columns of other
+    /// windows are no event time any more, as their rows may come and go after these have closed. Gives the columns that still are.
+    pub fn within(&mut self, window: Option<usize>) -> Vec<usize> {
+        let own = window.and_then(|column| self.windows[column]).map(|w| w.window);
+        let of_own = |w: &WindowColumn| Some(w.window) == own;
+        self.event_time = None;
+        self.windows.iter_mut().flatten().for_each(|w| w.event_time &= of_own(w));
+        let is_time = |w: &WindowColumn| of_own(w) && w.event_time && w.part != WindowPart::Start;
+        (0..self.windows.len()).filter(|i| self.windows[*i].as_ref().is_some_and(is_time)).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +40,9 @@ pub struct WindowColumn {
     pub kind: WindowKind,
     /// The window is over event time with a watermark, so it closes.
     pub event_time: bool,
+    /// How far the watermark may have passed its end, and the allowed lateness, while it still changes; in microseconds. That is the gap of a session
+    /// that became shorter as a row was taken back: such a row was not late, and what is left ends less than a gap before the row alone would.
+    pub settles: i64,
 }
 
 impl WindowColumn {

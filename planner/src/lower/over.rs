@@ -1,23 +1,21 @@
 //! OVER windows: functions over the rows around each row. Rows are exchanged by their partition; functions of one partition and
 //! order are one operator. What is only a rank is a Top-N (`top_n`).
 
-use super::aggregate::{Inputs, check_key_type};
+use super::aggregate::Inputs;
 use super::calls::{order, unaliased};
-use super::node::{WindowColumn, WindowPart};
 use super::top_n::rank_function;
-use super::{Emission, Lowering, columns_of, keys};
+use super::{Lowering, columns_of, keys};
 use crate::expr;
 use crate::plan::{
-    AggregateCall, AggregateWindow, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, Literal, LiteralValue, Node, NodeId, Op,
-    OrderKey, OverCall, OverFunction, RankFunction,
+    AggregateCall, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, Literal, LiteralValue, Node, NodeId, Op, OrderKey, OverCall,
+    OverFunction, RankFunction,
 };
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort, WindowFunction};
 use datafusion::logical_expr::{Expr as DfExpr, Window, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
+use eddyline_common::time::MICROS_PER_DAY;
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
-
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Functions of one partition and order.
 struct Group<'a> {
@@ -77,30 +75,17 @@ impl Lowering<'_> {
     fn over_group(&mut self, input: NodeId, schema: &DFSchema, group: &Group, calls: &[(&WindowFunction, Column)]) -> Result<NodeId> {
         let source = &self.nodes[input];
         let width = source.columns.len();
-        let mut inputs = Inputs { exprs: (0..width).map(Expr::Column).collect(), columns: source.columns.clone() };
-        let mut partition = Vec::new();
-        for e in group.partition {
-            let at = inputs.add_df(e, schema)?;
-            check_key_type(&inputs.columns[at])?;
-            if !partition.contains(&at) {
-                partition.push(at);
-            }
-        }
+        let mut inputs = Inputs::of(&source.columns);
+        let mut partition = inputs.add_keys(group.partition, schema)?;
         let order = order(&group.order, schema, &mut inputs)?;
         let mut over = Vec::new();
         for (function, column) in calls {
             over.push(over_call(function, schema, &order, &mut inputs, column.ty.clone())?);
         }
         let all = inputs.columns.len();
-        let input = self.project(input, inputs.exprs, inputs.columns)?;
-        let input = self.exchanged(input, partition.clone());
-        let window = self.partition_window(input, &partition);
-        if let Some(end) = window {
-            partition.retain(|c| *c != end);
-            partition.insert(0, end);
-        }
+        let (input, windowed) = self.partitioned(input, inputs, &mut partition)?;
         let columns: Vec<Column> = calls.iter().map(|(_, column)| column.clone()).collect();
-        let node = self.over_node(input, partition, order, over, columns, window.is_some());
+        let node = self.over_node(input, partition, order, over, columns, windowed);
         if all == width {
             return Ok(node);
         }
@@ -119,7 +104,6 @@ impl Lowering<'_> {
         added: Vec<Column>,
         windowed: bool,
     ) -> NodeId {
-        let Emission { emit, allowed_lateness, .. } = self.emission;
         let source = &self.nodes[input];
         let mut columns = source.columns.clone();
         let mut unique_keys = if windowed { keys::without_late(source, partition[0]) } else { source.unique_keys.clone() };
@@ -132,28 +116,16 @@ impl Lowering<'_> {
         let mut facts = self.facts[input].clone();
         facts.windows.resize(columns.len(), None);
         facts.constants.resize(columns.len(), None);
-        facts.event_time = None;
-        let session = windowed && self.is_session(input, partition[0]);
-        let own = windowed.then(|| facts.windows[partition[0]].map(|w| w.window)).flatten();
-        // Rows of other windows may come and go after these have closed.
-        let of_own = |w: &WindowColumn| Some(w.window) == own;
-        facts.windows.iter_mut().flatten().for_each(|w| w.event_time &= of_own(w));
-        let is_time = |w: &WindowColumn| of_own(w) && w.event_time && w.part != WindowPart::Start;
-        let time_columns = (0..columns.len()).filter(|i| facts.windows[*i].as_ref().is_some_and(is_time)).collect();
+        let window = partition.first().filter(|_| windowed).and_then(|end| facts.windows[*end]).map(|w| self.closing(0, &w));
+        let time_columns = facts.within(windowed.then(|| partition[0]));
         self.windowed |= windowed;
         let node = Node {
-            mode: if windowed && emit == Emit::OnClose { ChangelogMode::Append } else { ChangelogMode::Retract },
+            mode: if window.is_some_and(|w| w.emit == Emit::OnClose) { ChangelogMode::Append } else { ChangelogMode::Retract },
             columns,
             unique_keys,
             time_columns,
             inputs: vec![input],
-            op: Op::Over {
-                partition,
-                order,
-                calls,
-                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness, session }),
-                state: self.ids.allocate(),
-            },
+            op: Op::Over { partition, order, calls, window, state: self.ids.allocate() },
         };
         self.push(node, facts)
     }
@@ -216,11 +188,7 @@ fn own_function(call: &WindowFunction, schema: &DFSchema, inputs: &mut Inputs) -
         return Ok(OverFunction::Rank(rank));
     }
     let argument = |inputs: &mut Inputs| match args {
-        [first, ..] => {
-            let at = inputs.add_df(first, schema)?;
-            check_key_type(&inputs.columns[at])?;
-            Ok(at)
-        }
+        [first, ..] => inputs.add_key(first, schema),
         [] => Err(SqlError::internal(format!("{name}() has no argument"))),
     };
     Ok(match name {

@@ -2,8 +2,10 @@
 //!
 //! - DISTINCT ON keeps the rows whose number within their group is 1.
 //! - Aggregates for which the order of rows matters, and that do not say one, take their rows by event time.
+//! - Subqueries that stand for a value have one (`one_row`).
 
 use super::calls::{takes_order_by, unaliased};
+use super::one_row::with_one_row;
 use crate::bind::RelationSource;
 use crate::bind::window::{WINDOW_COLUMNS, WindowAssign};
 use crate::functions::registry;
@@ -15,7 +17,7 @@ use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, Extension, LogicalPlan, LogicalPlanBuilder, lit};
 
 pub fn prepare(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    Ok(plan.up(rewrite)?.data)
+    with_one_row(plan.up(rewrite)?.data)
 }
 
 fn rewrite(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {

@@ -1,6 +1,6 @@
 //! Session windows: rows exchanged by their partition, then the operator that keeps the rows of open sessions.
 
-use super::aggregate::{Inputs, check_key_type};
+use super::aggregate::Inputs;
 use super::node::{WindowColumn, WindowPart};
 use super::{Emission, Lowering, columns_of, keys, needs_watermark};
 use crate::bind::session::SessionAssign;
@@ -20,15 +20,8 @@ impl Lowering<'_> {
             return Err(needs_watermark(&source.columns[time_column].name, self.facts[input].unwatermarked.as_deref()));
         }
         let width = source.columns.len();
-        let mut inputs = Inputs { exprs: (0..width).map(Expr::Column).collect(), columns: source.columns.clone() };
-        let mut partition = Vec::new();
-        for e in &session.partition {
-            let at = inputs.add_df(e, schema)?;
-            check_key_type(&inputs.columns[at])?;
-            if !partition.contains(&at) {
-                partition.push(at);
-            }
-        }
+        let mut inputs = Inputs::of(&source.columns);
+        let partition = inputs.add_keys(&session.partition, schema)?;
         let all = inputs.columns.len();
         let input = self.project(input, inputs.exprs, inputs.columns)?;
         let input = self.exchanged(input, partition.clone());
@@ -47,12 +40,14 @@ impl Lowering<'_> {
         let mut columns = source.columns.clone();
         columns.extend(session.names.iter().map(|name| Column::new(*name, ty.clone(), true)));
         let unique_keys = keys::without_late(source, time_column);
+        let settles = if source.mode == ChangelogMode::Retract { session.gap } else { 0 };
+        let kind = WindowKind::Session { gap: session.gap };
         let mut facts = self.facts[input].clone();
         // Rows are shown again when their session changes, whatever their time.
         facts.event_time = None;
         facts.windows.iter_mut().flatten().for_each(|w| w.event_time = false);
         let window = self.new_window();
-        let part = |part| Some(WindowColumn { window, part, kind: WindowKind::Session { gap: session.gap }, event_time: true });
+        let part = |part| Some(WindowColumn { window, part, kind, event_time: true, settles });
         facts.windows.extend([part(WindowPart::Start), part(WindowPart::End), part(WindowPart::Time)]);
         facts.constants.extend([None, None, None]);
         let node = Node {

@@ -3,12 +3,11 @@
 
 use super::node::{Facts, WindowColumn};
 use super::{Lowering, interval};
-use crate::expr::{self, binary_of};
+use crate::expr::{self, binary_of, turned};
 use crate::plan::{BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, NodeId, Op, TimeBound};
+use eddyline_common::time::MICROS_PER_DAY;
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlType};
-
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// The moment from which on (`upper` is false), or until which, a row is shown: an expression of the row, and what is added to it.
 struct Moment {
@@ -127,17 +126,6 @@ fn moments_of(condition: &Expr, moments: &mut Vec<Moment>) -> Result<()> {
         moments.push(solve(clock, *op, row.as_ref().clone(), 0)?);
     }
     Ok(())
-}
-
-/// With its sides exchanged.
-fn turned(op: BinaryOp) -> BinaryOp {
-    match op {
-        BinaryOp::Lt => BinaryOp::Gt,
-        BinaryOp::LtEq => BinaryOp::GtEq,
-        BinaryOp::Gt => BinaryOp::Lt,
-        BinaryOp::GtEq => BinaryOp::LtEq,
-        other => other,
-    }
 }
 
 fn negated(op: BinaryOp) -> Option<BinaryOp> {

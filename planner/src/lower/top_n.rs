@@ -2,15 +2,13 @@
 //! over the window that computes it becomes, and LIMIT, with ORDER BY below it or not. (DISTINCT ON has become a
 //! condition on a row number in `prepare`.)
 
-use super::aggregate::{Inputs, check_key_type};
+use super::aggregate::Inputs;
 use super::calls::{order, unaliased};
-use super::node::{Facts, WindowColumn, WindowPart};
+use super::node::{WindowColumn, WindowPart};
 use super::over::check_order;
-use super::{Emission, Lowering, columns_of, keys};
+use super::{Lowering, columns_of, keys};
 use crate::expr;
-use crate::plan::{
-    AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction, WindowKind,
-};
+use crate::plan::{BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{NullTreatment, Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, Projection, SkipType, Window};
@@ -127,26 +125,12 @@ impl Lowering<'_> {
 
     /// `output`: the columns of `schema`, and the rank if it is asked for.
     fn top_n(&mut self, input: NodeId, schema: &DFSchema, ranking: &Ranking, output: Vec<Column>) -> Result<NodeId> {
-        let width = self.nodes[input].columns.len();
-        let mut inputs = Inputs { exprs: (0..width).map(Expr::Column).collect(), columns: self.nodes[input].columns.clone() };
-        let mut partition = Vec::new();
-        for e in ranking.partition {
-            let at = inputs.add_df(e, schema)?;
-            check_key_type(&inputs.columns[at])?;
-            if !partition.contains(&at) {
-                partition.push(at);
-            }
-        }
+        let mut inputs = Inputs::of(&self.nodes[input].columns);
+        let mut partition = inputs.add_keys(ranking.partition, schema)?;
         let order = order(ranking.order, schema, &mut inputs)?;
         let all = inputs.columns.len();
-        let input = self.project(input, inputs.exprs, inputs.columns)?;
-        let input = self.exchanged(input, partition.clone());
-        let window = self.partition_window(input, &partition);
-        if let Some(end) = window {
-            partition.retain(|c| *c != end);
-            partition.insert(0, end);
-        }
-        let node = self.top_n_node(input, partition, order, ranking, window.is_some());
+        let (input, windowed) = self.partitioned(input, inputs, &mut partition)?;
+        let node = self.top_n_node(input, partition, order, ranking, windowed);
         let visible = schema.fields().len();
         if visible == all {
             return Ok(node);
@@ -156,7 +140,6 @@ impl Lowering<'_> {
     }
 
     fn top_n_node(&mut self, input: NodeId, partition: Vec<usize>, order: Vec<OrderKey>, by: &Ranking, windowed: bool) -> NodeId {
-        let Emission { emit, allowed_lateness, .. } = self.emission;
         let source = &self.nodes[input];
         let mut columns = source.columns.clone();
         let limit = by.places.end.map(|end| end.saturating_sub(by.places.offset));
@@ -174,17 +157,11 @@ impl Lowering<'_> {
             facts.windows.push(None);
             facts.constants.push(None);
         }
-        let session = windowed && self.is_session(input, partition[0]);
-        let own = windowed.then(|| facts.windows[partition[0]].map(|w| w.window)).flatten();
-        // Rows of other windows may come and go after these have closed.
-        let of_own = |w: &WindowColumn| Some(w.window) == own;
-        facts.windows.iter_mut().flatten().for_each(|w| w.event_time &= of_own(w));
-        let is_time = |w: &WindowColumn| of_own(w) && w.event_time && w.part != WindowPart::Start;
-        let time_columns = (0..columns.len()).filter(|i| facts.windows[*i].as_ref().is_some_and(is_time)).collect();
-        let facts = Facts { event_time: None, ..facts };
+        let window = partition.first().filter(|_| windowed).and_then(|end| facts.windows[*end]).map(|w| self.closing(0, &w));
+        let time_columns = facts.within(windowed.then(|| partition[0]));
         self.windowed |= windowed;
         let node = Node {
-            mode: if windowed && emit == Emit::OnClose { ChangelogMode::Append } else { ChangelogMode::Retract },
+            mode: if window.is_some_and(|w| w.emit == Emit::OnClose) { ChangelogMode::Append } else { ChangelogMode::Retract },
             columns,
             unique_keys,
             time_columns,
@@ -196,20 +173,27 @@ impl Lowering<'_> {
                 offset: by.places.offset,
                 limit,
                 with_rank: by.with_rank,
-                window: windowed.then_some(AggregateWindow { end: 0, emit, allowed_lateness, session }),
+                window,
                 state: self.ids.allocate(),
             },
         };
         self.push(node, facts)
     }
 
-    /// Whether a column is of a session.
-    pub(super) fn is_session(&self, input: NodeId, column: usize) -> bool {
-        self.facts[input].windows[column].is_some_and(|w| matches!(w.kind, WindowKind::Session { .. }))
+    /// Rows of some columns, together by their partition. If that names an event-time window, it begins with the window's end then.
+    pub(super) fn partitioned(&mut self, input: NodeId, inputs: Inputs, partition: &mut Vec<usize>) -> Result<(NodeId, bool)> {
+        let input = self.project(input, inputs.exprs, inputs.columns)?;
+        let input = self.exchanged(input, partition.clone());
+        let window = self.partition_window(input, partition);
+        if let Some(end) = window {
+            partition.retain(|c| *c != end);
+            partition.insert(0, end);
+        }
+        Ok((input, window.is_some()))
     }
 
     /// The column that is the end of an event-time window which the partition names.
-    pub(super) fn partition_window(&self, input: NodeId, partition: &[usize]) -> Option<usize> {
+    fn partition_window(&self, input: NodeId, partition: &[usize]) -> Option<usize> {
         let windows = &self.facts[input].windows;
         let tells = |w: &&WindowColumn| w.event_time && (w.part == WindowPart::End || w.tells());
         let named = partition.iter().filter_map(|c| windows[*c].as_ref()).find(tells)?;
@@ -280,7 +264,7 @@ impl Places {
         let Expr::Binary { op, left, right } = conjunct else { return false };
         let (op, value) = match (is_rank(left, rank), number(right), number(left), is_rank(right, rank)) {
             (true, Some(value), _, _) => (*op, value),
-            (_, _, Some(value), true) => (flipped(*op), value),
+            (_, _, Some(value), true) => (expr::turned(*op), value),
             _ => return false,
         };
         let at_least = |n: i128| u64::try_from(n.max(0)).unwrap_or(u64::MAX);
@@ -314,15 +298,5 @@ fn number(e: &Expr) -> Option<i128> {
         (LiteralValue::Int(n), _) => Some(*n as i128),
         (LiteralValue::Decimal(digits), SqlType::Decimal { scale: 0, .. }) => digits.parse().ok(),
         _ => None,
-    }
-}
-
-fn flipped(op: BinaryOp) -> BinaryOp {
-    match op {
-        BinaryOp::Lt => BinaryOp::Gt,
-        BinaryOp::LtEq => BinaryOp::GtEq,
-        BinaryOp::Gt => BinaryOp::Lt,
-        BinaryOp::GtEq => BinaryOp::LtEq,
-        other => other,
     }
 }

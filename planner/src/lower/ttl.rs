@@ -145,6 +145,11 @@ fn kept(op: &Op) -> Kept {
                 .with_hint("Leave state_ttl out, or name the other inputs in the hint STATE_TTL."),
         ),
         Op::Join { .. } => Kept::Endless,
+        Op::AsofJoin { bounded: false, .. } => Kept::Never(
+            SqlError::unsupported("state_ttl of an ASOF join that no watermark bounds is not supported")
+                .with_detail("A left row would be shown without the right row that was forgotten.")
+                .with_hint("Declare WATERMARK FOR what MATCH_CONDITION (a.ts >= b.ts) compares, on both sides."),
+        ),
         Op::MatchRecognize { pattern, within: None, .. } if pattern::length(pattern).1.is_none() => {
             Kept::Never(SqlError::unsupported("state_ttl of a row pattern is not supported").with_hint("Write WITHIN into the pattern."))
         }

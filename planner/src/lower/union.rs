@@ -54,7 +54,8 @@ impl Lowering<'_> {
         let mut windows = Vec::with_capacity(width);
         for column in 0..width {
             let each: Option<Vec<WindowColumn>> = inputs.iter().map(|i| self.facts[*i].windows.get(column).copied().flatten()).collect();
-            let Some(each) = each.filter(|e| e.iter().all(|w| WindowColumn { window: e[0].window, ..*w } == e[0])) else {
+            let Some(each) = each.filter(|e| e.iter().all(|w| WindowColumn { window: e[0].window, settles: e[0].settles, ..*w } == e[0]))
+            else {
                 windows.push(None);
                 continue;
             };
@@ -67,7 +68,8 @@ impl Lowering<'_> {
                     window
                 }
             };
-            windows.push(Some(WindowColumn { window, ..each[0] }));
+            let settles = each.iter().map(|w| w.settles).fold(0, i64::max);
+            windows.push(Some(WindowColumn { window, settles, ..each[0] }));
         }
         windows
     }

@@ -2,6 +2,7 @@
 //! valid at its time. What comes out only grows: a row that was joined stays as it was.
 
 use super::calls::unaliased;
+use super::external::External;
 use super::join::{Input, output_columns, unique_keys};
 use super::{Lowering, columns_of};
 use crate::bind::as_of::{Version, VersionJoin};
@@ -11,21 +12,24 @@ use crate::plan::{ChangelogMode, Expr, JoinKind, Node, NodeId, Op};
 use datafusion::common::JoinType;
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::{conjunction, find_valid_equijoin_key_pair, split_conjunction};
-use datafusion::logical_expr::{Expr as DfExpr, Operator};
+use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan, Operator};
 use eddyline_common::{Result, SqlError};
 
 impl Lowering<'_> {
     pub(super) fn version_join(&mut self, join: &VersionJoin) -> Result<NodeId> {
         let kind = if join.join_type == JoinType::Left { JoinKind::Left } else { JoinKind::Inner };
-        let (on, rest) = equalities(join)?;
+        let (on, rest) = equalities(&join.condition, [&join.left, &join.right])?;
         if on.is_empty() {
             return Err(SqlError::unsupported("FOR SYSTEM_TIME AS OF without an equality between the two sides is not supported")
                 .with_hint("Write ON o.k = t.k, with the key of the right side."));
         }
+        if let Some(external) = External::of(&join.right) {
+            return self.external_lookup(join, kind, external, (on, rest));
+        }
         let left = self.input(&join.left, on.iter().map(|(l, _)| l))?;
         let right = self.input(&join.right, on.iter().map(|(_, r)| r))?;
         let residual = match conjunction(rest) {
-            Some(rest) => self.residual(&rest, &left, &right)?,
+            Some(rest) => self.residual(&rest, &left, right.plan)?,
             None => None,
         };
         self.check_key_types(&left, &right)?;
@@ -126,15 +130,15 @@ impl Lowering<'_> {
 }
 
 /// An expression of the left side and the one of the right side that it equals.
-type Equality = (DfExpr, DfExpr);
+pub(super) type Equality = (DfExpr, DfExpr);
 
-/// The equal expressions of both sides, and the rest of the condition.
-fn equalities(join: &VersionJoin) -> Result<(Vec<Equality>, Vec<DfExpr>)> {
+/// The equal expressions of both sides in a condition, and the rest of it.
+pub(super) fn equalities(condition: &DfExpr, [left, right]: [&LogicalPlan; 2]) -> Result<(Vec<Equality>, Vec<DfExpr>)> {
     let (mut on, mut rest) = (Vec::new(), Vec::new());
-    for condition in split_conjunction(unaliased(&join.condition)) {
+    for condition in split_conjunction(unaliased(condition)) {
         let pair = match condition {
-            DfExpr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-                find_valid_equijoin_key_pair(left, right, join.left.schema(), join.right.schema()).map_err(|e| from_datafusion(e, None))?
+            DfExpr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b }) => {
+                find_valid_equijoin_key_pair(a, b, left.schema(), right.schema()).map_err(|e| from_datafusion(e, None))?
             }
             _ => None,
         };

@@ -1,14 +1,15 @@
 //! Correlated subqueries that DataFusion would turn into joins of another meaning. Its rewrite moves the condition on the outer row
 //! above everything that the subquery does with its rows: right for filters, projections and groups, but not for what looks at
-//! all rows of one outer row together, or makes a row of none. It does not know what is done with such a subquery instead.
+//! all rows of one outer row together, or makes a row of none, or compares columns of one name. It does not know what is done with such a subquery instead.
 
 use crate::walk::{Walk, WalkPlan};
-use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Column, Result as DfResult};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::{Limit, SkipType};
-use datafusion::logical_expr::utils::enumerate_grouping_sets;
+use datafusion::logical_expr::utils::{enumerate_grouping_sets, split_conjunction};
 use datafusion::logical_expr::{Expr, GroupingSet, LogicalPlan, Subquery};
+use std::collections::BTreeSet;
 
 /// What a subquery's rows are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub enum Place {
 
 /// What in a correlated subquery is not what it would be as a join.
 pub fn misread(subquery: &LogicalPlan, place: Place) -> DfResult<Option<&'static str>> {
+    if mixes_names(subquery)? {
+        return Ok(Some("comparing columns of one name"));
+    }
     misread_below(subquery, place, true)
 }
 
@@ -50,6 +54,27 @@ pub fn first_misread(plan: &LogicalPlan) -> DfResult<Option<&'static str>> {
         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
+}
+
+/// What the outer row is compared with becomes columns of the subquery, behind its own, and the rewrite then knows them by their names alone: it takes
+/// the first one of a name.
+fn mixes_names(subquery: &LogicalPlan) -> DfResult<bool> {
+    let mut compared: BTreeSet<Column> = BTreeSet::new();
+    subquery.each(|node| {
+        if let LogicalPlan::Filter(filter) = node {
+            let correlated = split_conjunction(&filter.predicate).into_iter().filter(|e| e.contains_outer());
+            compared.extend(correlated.flat_map(|e| e.column_refs()).cloned());
+        }
+        // What is beneath has names of its own.
+        Ok(if matches!(node, LogicalPlan::SubqueryAlias(_)) { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+    })?;
+    let schema = subquery.schema();
+    let first_of = |name: &str| schema.fields().iter().position(|field| field.name() == name);
+    let mut behind: BTreeSet<&str> = BTreeSet::new();
+    Ok(compared.iter().any(|column| match schema.maybe_index_of_column(column) {
+        Some(at) => first_of(&column.name) != Some(at),
+        None => first_of(&column.name).is_some() || !behind.insert(&column.name),
+    }))
 }
 
 fn is_correlated(plan: &LogicalPlan) -> bool {

@@ -24,6 +24,7 @@ pub enum Ast {
     CreateView(Box<CreateView>),
     CreateFunction(Box<CreateFunction>),
     CreateSink(Box<CreateSink>),
+    CreateIndex(Box<CreateIndex>),
     PauseJob {
         kind: ObjectKind,
         name: ObjectName,
@@ -245,6 +246,17 @@ pub struct ArgumentAst {
     pub name: Option<Ident>,
     pub ty: SqlType,
     pub location: Location,
+}
+
+/// CREATE INDEX.
+#[derive(Clone, Debug)]
+pub struct CreateIndex {
+    /// Absent: made up of the relation's and the columns'.
+    pub name: Option<ObjectName>,
+    pub if_not_exists: bool,
+    pub relation: ObjectName,
+    pub columns: Vec<Ident>,
+    pub include: Vec<Ident>,
 }
 
 #[derive(Clone, Debug)]

@@ -50,14 +50,13 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     if words.eat("sink") {
         return sink(words, &tokens, text);
     }
+    if words.is("index") || words.is("unique") {
+        return super::index::create(words);
+    }
     let at = words.location();
     let what = words.ident()?.value.to_uppercase();
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
-    let hint = match what.as_str() {
-        "INDEX" | "UNIQUE" => "Declare a PRIMARY KEY on the table, or group by the columns you look rows up by.",
-        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, FUNCTION.",
-    };
-    Err(text.at(error.with_hint(hint), at))
+    Err(text.at(error.with_hint("What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION."), at))
 }
 
 fn relation(mut words: Words, source: bool, temporary: bool) -> Result<Ast> {

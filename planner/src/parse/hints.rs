@@ -31,7 +31,7 @@ enum Says {
     Options(BTreeMap<String, String>),
 }
 
-/// `t /*+ OPTIONS('name' = 'value', ...) */`: other options of a source, for this one scan of it.
+/// `t /*+ OPTIONS('name' = 'value', ...) */`: other options of a source, for what reads it here.
 #[derive(Clone, Debug)]
 pub struct OptionsHint {
     pub at: Location,
@@ -202,11 +202,11 @@ pub fn between(all: &mut Vec<Hint>, start: Location, end: Location) -> Result<Hi
     Ok(found)
 }
 
-/// For a hint on anything but a query that runs once.
+/// For a hint in a statement that has no query of its own.
 pub fn misplaced_options() -> SqlError {
-    SqlError::unsupported("the hint OPTIONS belongs to a query that runs once")
-        .with_detail("What a source is, is settled when it is created, for all views, sinks and INSERTs that read it.")
-        .with_hint("Create another source with these options, and read that.")
+    SqlError::unsupported("the hint OPTIONS belongs to a query, a materialized view, a sink or an INSERT of its own")
+        .with_detail("Only what reads a source can have it with other options, for itself.")
+        .with_hint("Write it there, or create another source with these options.")
 }
 
 /// For a hint that no query which keeps running has.

@@ -1,5 +1,6 @@
 //! What JSON_VALUE and JSON_QUERY give where there is nothing, or where something is wrong: `{NULL | ERROR | DEFAULT x} ON {EMPTY | ERROR}`, for which sqlparser
-//! has no grammar. The clauses become four more arguments: of each a word, and the text that DEFAULT names or NULL.
+//! has no grammar. The clauses become four more arguments: of each a word, and the text that DEFAULT names or NULL. What JSON_QUERY says of an array around its result,
+//! `WITH [UNCONDITIONAL | CONDITIONAL] [ARRAY] WRAPPER`, is a word behind them.
 
 use super::tokens::{find_top_level, is_word};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -31,7 +32,8 @@ fn with_arguments(tokens: &[TokenWithSpan], start: usize, is_value: bool) -> Opt
     let is = |at: usize, word: &str| tokens.get(at).is_some_and(|t| is_word(&t.token, word));
     let is_on = |at: usize| is(at, "on") && (is(at + 1, "empty") || is(at + 1, "error"));
     let mut found: [Option<Clause>; 2] = [None, None];
-    let (mut from, mut begins) = (start, None);
+    let wrapper = if is_value { None } else { wrapper(tokens, start) };
+    let (mut from, mut begins) = wrapper.as_ref().map_or((start, None), |clause| (clause.value.end, Some(clause.begins)));
     while let Some(on) = find_top_level(tokens, from, is_on) {
         let clause = clause(tokens, from, on, is_value)?;
         let place = &mut found[usize::from(is(on + 1, "error"))];
@@ -57,8 +59,29 @@ fn with_arguments(tokens: &[TokenWithSpan], start: usize, is_value: bool) -> Opt
             rewritten.extend([Token::make_keyword("AS"), Token::make_keyword("TEXT"), Token::RParen].map(token));
         }
     }
+    if let Some(wrapper) = wrapper {
+        rewritten.extend([Token::Comma, Token::SingleQuotedString(wrapper.word.to_string())].map(token));
+    }
     rewritten.extend_from_slice(&tokens[returning..begins]);
     Some((returning..end, rewritten))
+}
+
+/// The clause that ends with WRAPPER; its value are all of its tokens.
+fn wrapper(tokens: &[TokenWithSpan], start: usize) -> Option<Clause> {
+    let is_before = |at: usize, word: &str| at > start && is_word(&tokens[at - 1].token, word);
+    let of = |wrapper: usize| {
+        let mut at = wrapper;
+        at -= usize::from(is_before(at, "array"));
+        let kind = ["conditional", "unconditional"].into_iter().find(|kind| is_before(at, kind));
+        at -= usize::from(kind.is_some());
+        let word = match kind {
+            _ if is_before(at, "with") => kind.unwrap_or("unconditional"),
+            None if is_before(at, "without") => "without",
+            _ => return None,
+        };
+        Some(Clause { begins: at - 1, word, value: at - 1..wrapper + 1 })
+    };
+    of(find_top_level(tokens, start, |i| is_word(&tokens[i].token, "wrapper") && of(i).is_some())?)
 }
 
 /// The clause whose ON is at `on`, behind `from`.

@@ -7,8 +7,10 @@ mod copy;
 mod ddl;
 mod function;
 pub mod hints;
+mod index;
 mod json;
 pub mod match_recognize;
+mod secrets;
 mod session;
 mod set;
 mod settings;
@@ -21,11 +23,14 @@ use crate::dialect::EddylineDialect;
 use crate::error::{SourceText, from_parser};
 use crate::lower::TtlHint;
 use ast::Ast;
-use datafusion::sql::sqlparser::ast::{Query, SelectItem, SetExpr, Statement, TableFactor, WildcardAdditionalOptions};
+use datafusion::sql::sqlparser::ast::{
+    Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, WildcardAdditionalOptions,
+};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use eddyline_common::{Result, SqlError, SqlState};
 use hints::OptionsHint;
+pub use secrets::without_secrets;
 pub(crate) use tokens::is_word;
 use words::Words;
 
@@ -232,4 +237,20 @@ pub(crate) fn select_all_from(factor: TableFactor) -> Query {
         select.from[0].relation = factor;
     }
     *query
+}
+
+/// A relation by its name, as it stands in FROM.
+pub(crate) fn table_factor(name: &ObjectName, alias: Option<&Ident>) -> TableFactor {
+    TableFactor::Table {
+        name: name.clone(),
+        alias: alias.map(|name| TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None }),
+        args: None,
+        with_hints: vec![],
+        version: None,
+        with_ordinality: false,
+        partitions: vec![],
+        json_path: None,
+        sample: None,
+        index_hints: vec![],
+    }
 }

@@ -132,13 +132,20 @@ pub fn object_kind(words: &mut Words) -> Result<ObjectKind> {
     } else if words.eat("sink") || words.eat("job") {
         Ok(ObjectKind::Sink)
     } else {
-        words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, JOB or FUNCTION")
+        words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, JOB, INDEX or FUNCTION")
     }
 }
 
 fn drop(words: &mut Words) -> Result<Ast> {
     let temporary = words.eat("temporary") || words.eat("temp");
-    let kind = if words.eat("function") { ObjectKind::Function } else { object_kind(words)? };
+    let kind = if words.eat("function") {
+        ObjectKind::Function
+    } else if words.eat("index") {
+        words.eat("concurrently");
+        ObjectKind::Index
+    } else {
+        object_kind(words)?
+    };
     let if_exists = words.eat_all(&["if", "exists"]);
     let mut names = Vec::new();
     loop {

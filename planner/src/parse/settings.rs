@@ -19,6 +19,8 @@ pub fn show(words: &mut Words) -> Result<Ast> {
         ShowAst::Objects(ObjectKind::MaterializedView)
     } else if words.eat("functions") {
         ShowAst::Objects(ObjectKind::Function)
+    } else if words.eat("indexes") {
+        ShowAst::Objects(ObjectKind::Index)
     } else if words.eat("sinks") {
         ShowAst::Objects(ObjectKind::Sink)
     } else if words.eat("jobs") {

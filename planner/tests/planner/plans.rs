@@ -168,19 +168,75 @@ fn functions_over_frames_are_shown_whole() {
     }
 }
 
-/// An ASOF join is one with each right row and its neighbour.
+/// A join on sessions keeps what is open. If rows may be taken back, a session that became shorter may have ended before the watermark, by its gap.
 #[test]
-fn an_asof_join_looks_at_neighbours() {
-    let catalog = TestCatalog::new();
-    for (kind, shown) in [("ASOF JOIN", "Join inner on [v = v] where "), ("ASOF LEFT JOIN", "Join left on [v = v] where ")] {
-        let query = format!("SELECT t.id, u.amount FROM t {kind} t AS u MATCH_CONDITION (t.ts >= u.ts) ON t.v = u.v");
-        let lines: Vec<String> = streaming_plan(&catalog, &query, vec![]).lines().map(|line| line.trim().to_string()).collect();
-        let at = |start: &str| lines.iter().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in {lines:#?}"));
-        let over = at("Over by [v] order by [ts");
-        assert!(lines[over].contains("calls [lead(ts, 1, null)] state="), "{lines:#?}");
-        assert!(at(shown) < over, "{lines:#?}");
-        assert!(lines[at(shown)].contains("bound=rows of both inputs"), "{lines:#?}");
+fn a_join_on_sessions_is_bounded() {
+    let mut catalog = TestCatalog::new();
+    catalog
+        .create("CREATE TABLE visit (id INT PRIMARY KEY, auction BIGINT, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time)")
+        .unwrap();
+    for (table, lateness) in [("bid", "0s"), ("visit", "5s")] {
+        let sessions = |call: &str| {
+            format!(
+                "(SELECT window_start, window_end, auction, {call} AS n FROM session({table} PARTITION BY auction, date_time, INTERVAL '5 seconds') \
+                 GROUP BY window_start, window_end, auction)"
+            )
+        };
+        let query = format!(
+            "SELECT a.auction, a.window_end, a.n, b.n AS m FROM {} AS a JOIN {} AS b \
+             ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.auction = b.auction",
+            sessions("COUNT(*)"),
+            sessions("MAX(date_time)")
+        );
+        let plan = streaming_plan(&catalog, &query, vec![]);
+        let lines: Vec<&str> =
+            plan.lines().map(str::trim).filter(|line| line.starts_with("Join ") || line.starts_with("Aggregate ")).collect();
+        assert_eq!(lines.len(), 3, "{plan}");
+        for line in lines {
+            assert!(line.contains(&format!(" lateness={lateness} ")) && line.contains(" bound=open windows | "), "{line}");
+        }
     }
+}
+
+/// An ASOF join is a node of its own. Event time on both sides bounds it, if the right row is not the later one.
+#[test]
+fn an_asof_join_finds_the_nearest_row() {
+    let catalog = TestCatalog::new();
+    let join = |query: &str| -> String {
+        let plan = streaming_plan(&catalog, query, vec![]);
+        let line = plan.lines().map(str::trim).find(|line| line.starts_with("AsofJoin "));
+        line.unwrap_or_else(|| panic!("{query}: {plan}")).to_string()
+    };
+    for (kind, shown) in [("ASOF JOIN", "inner"), ("ASOF LEFT JOIN", "left")] {
+        let line = join(&format!("SELECT t.id, u.amount FROM t {kind} t AS u MATCH_CONDITION (t.ts >= u.ts) ON t.v = u.v"));
+        assert!(line.starts_with(&format!("AsofJoin {shown} on [v = v] nearest ts >= ts state=")), "{line}");
+        assert!(line.contains(" bound=rows of both inputs | "), "{line}");
+    }
+    let bounded = "rows ahead of the watermark, and the last right row of each key before it";
+    for (condition, compared, bound) in [
+        ("b.date_time >= c.date_time", ">=", bounded),
+        ("c.date_time < b.date_time", ">", bounded),
+        ("b.date_time <= c.date_time", "<=", "none (warning: both inputs only grow)"),
+        ("b.date_time >= c.date_time + INTERVAL '1 second'", ">=", "none (warning: both inputs only grow)"),
+    ] {
+        let from = format!("FROM bid AS b ASOF JOIN bid AS c MATCH_CONDITION ({condition}) ON b.auction = c.auction");
+        let line = join(&format!("SELECT b.price, c.price AS p {from}"));
+        assert!(line.contains(&format!(" nearest date_time {compared} ")), "{line}");
+        assert!(line.contains(&format!(" bound={bound} | ")), "{line}");
+    }
+}
+
+/// What is asked of the left side goes below an ASOF join; of the right side it would let another row be the nearest.
+#[test]
+fn conditions_of_the_left_side_go_below_an_asof_join() {
+    let query = "SELECT b.price, c.price AS p FROM bid AS b ASOF JOIN bid AS c MATCH_CONDITION (b.date_time >= c.date_time) ON b.auction = c.auction \
+                 WHERE b.price > 5 AND c.price > 7";
+    let plan = streaming_plan(&TestCatalog::new(), query, vec![]);
+    let lines: Vec<&str> = plan.lines().map(str::trim).collect();
+    let at = |found: &dyn Fn(&str) -> bool| lines.iter().position(|line| found(line)).unwrap_or_else(|| panic!("{plan}"));
+    let join = at(&|line| line.starts_with("AsofJoin "));
+    let filter = |of: &str| at(&|line| line.starts_with("Filter ") && line.contains(of));
+    assert!(filter("> 7") < join && join < filter("> 5"), "{plan}");
 }
 
 /// LIMIT in LATERAL is a Top-N for each value that the row around it may ask for, and what names that row is computed above the join.
@@ -197,8 +253,57 @@ fn laterals_are_joins() {
         assert!(lines[top].contains("order by [a desc] limit=2 offset=1 state="), "{lines:#?}");
         assert!(at("Project ") < at(shown) && at(shown) < top && top < at("Scan keyless"), "{lines:#?}");
     }
+    // A name that is there twice in the subquery, once computed, once compared.
+    for query in [
+        "SELECT t.id, x.a FROM t, LATERAL (SELECT k.a + 1 AS a FROM keyless AS k WHERE k.a = t.v) AS x",
+        "SELECT t.id, x.n FROM t, LATERAL (SELECT COUNT(*) AS n FROM (SELECT a + 1 AS b, b AS a FROM keyless) AS k WHERE k.b = t.v AND k.a = t.name) AS x",
+        "SELECT t.id, x.n FROM t LEFT JOIN LATERAL (SELECT k.a + 1 AS a, COUNT(*) AS n FROM keyless AS k WHERE k.a + 1 = t.v GROUP BY k.a + 1) AS x ON TRUE",
+    ] {
+        let lines = lines(query);
+        assert!(lines.iter().any(|line| line.starts_with("Join ")), "{query}: {lines:#?}");
+    }
     let of_row = lines("SELECT t.id, x.d FROM t, LATERAL (SELECT t.v * 2 AS d) AS x");
     assert!(of_row.iter().any(|line| line.starts_with("Scan t ")) && !of_row.iter().any(|line| line.starts_with("Join ")), "{of_row:#?}");
+}
+
+/// A subquery that stands for a value and may have several rows is a list, of which the one value is taken row by row.
+#[test]
+fn a_value_of_several_rows_is_looked_for() {
+    let catalog = TestCatalog::new();
+    let looks = |query: &str| streaming_plan(&catalog, query, vec![]).contains("array_agg(a limit 2)");
+    for query in [
+        "SELECT id FROM t WHERE v > (SELECT a FROM keyless)",
+        "SELECT id FROM t WHERE v = (SELECT a FROM keyless ORDER BY a LIMIT 2)",
+        "SELECT id, (SELECT a FROM keyless WHERE b = t.name) AS a FROM t",
+        "SELECT id, (SELECT DISTINCT a FROM keyless WHERE b = t.name) AS a FROM t",
+        "SELECT id, (SELECT max(a) AS a FROM keyless WHERE b = t.name GROUP BY a) AS a FROM t",
+        "SELECT id FROM t WHERE v IN (SELECT v FROM t WHERE v > (SELECT a FROM keyless))",
+    ] {
+        assert!(looks(query), "{query}: {}", streaming_plan(&catalog, query, vec![]));
+    }
+    for query in [
+        "SELECT id FROM t WHERE v > (SELECT max(a) FROM keyless)",
+        "SELECT id, (SELECT max(a) FROM keyless WHERE b = t.name) AS a FROM t",
+        "SELECT id FROM t WHERE v > (SELECT a FROM keyless ORDER BY a LIMIT 1)",
+        "SELECT id FROM t WHERE v > (SELECT a FROM (SELECT id, v AS a FROM t) AS x WHERE id = 3)",
+        "SELECT id FROM t WHERE v > (SELECT n AS a FROM totals WHERE auction = 1)",
+    ] {
+        let plan = streaming_plan(&catalog, query, vec![]);
+        assert!(plan.contains("Materialize") && !plan.contains("array_agg"), "{query}: {plan}");
+    }
+}
+
+/// The time of planning grows with the length of a condition, not with a power of it.
+#[test]
+fn long_conditions_are_planned() {
+    let catalog = TestCatalog::new();
+    let any = (0..1_000).map(|i| format!("(v > id + {i})")).collect::<Vec<_>>().join(" OR ");
+    let all = (0..1_000).map(|i| format!("(v < id + {i})")).collect::<Vec<_>>().join(" AND ");
+    for query in [format!("SELECT id FROM t WHERE {any}"), format!("SELECT id FROM t WHERE {all}"), format!("SELECT id, {any} AS a FROM t")]
+    {
+        let plan = streaming_plan(&catalog, &query, vec![]);
+        assert!(plan.contains("Scan t"), "{plan}");
+    }
 }
 
 /// What only makes a plan faster may be missing: the plan is another one, and there is one.

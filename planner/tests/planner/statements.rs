@@ -234,6 +234,34 @@ fn views_know_what_they_depend_on() {
 }
 
 #[test]
+fn indexes() {
+    let mut catalog = TestCatalog::new();
+    let index = |catalog: &TestCatalog, sql: &str| match catalog.plan(sql).unwrap_or_else(|e| panic!("{sql}: {e}")) {
+        Planned::CreateIndex { index, if_not_exists } => (index, if_not_exists),
+        other => panic!("{sql}: {other:?}"),
+    };
+    let (of_view, _) = index(&catalog, "CREATE INDEX \"By N\" ON totals (n, auction) INCLUDE (total)");
+    let totals = catalog.relation("totals");
+    assert_eq!((of_view.name.as_str(), of_view.relation), ("By N", totals.id));
+    assert_eq!((of_view.columns.as_slice(), of_view.include.as_slice()), ([1, 0].as_slice(), [2].as_slice()));
+    assert_eq!(of_view.stored_columns(&totals), [1, 0]);
+    let (unnamed, if_not_exists) = index(&catalog, "create index concurrently on public.t using btree (v, name)");
+    assert_eq!((unnamed.name.as_str(), if_not_exists), ("t_v_name_idx", false));
+    assert!(index(&catalog, "CREATE INDEX IF NOT EXISTS i ON keyless USING hash (b)").1);
+    // What is computed when it is read has no place among what is stored.
+    catalog.create("CREATE TABLE computed (a INT, twice AS a * 2, b INT)").unwrap();
+    assert_eq!(index(&catalog, "CREATE INDEX i ON computed (b) INCLUDE (twice)").0.stored_columns(&catalog.relation("computed")), [1]);
+    assert_eq!(catalog.error("CREATE INDEX i ON computed (twice)").state.0, "0A000");
+    catalog.create("CREATE TABLE mapped (m MAP<TEXT, INT>, l INT ARRAY)").unwrap();
+    assert_eq!(catalog.error("CREATE INDEX i ON mapped (m)").state.0, "0A000");
+    index(&catalog, "CREATE INDEX i ON mapped (l) INCLUDE (m)");
+    // What is not said is not written, and is nothing when it is read.
+    let text = serde_json::to_string(&unnamed).unwrap();
+    assert!(!text.contains("include"), "{text}");
+    assert_eq!(serde_json::from_str::<eddyline_planner::catalog::Index>(&text).unwrap(), unnamed);
+}
+
+#[test]
 fn dropping_and_showing() {
     assert!(
         matches!(planned("DROP TABLE IF EXISTS a, public.b CASCADE"), Planned::Drop { kind: ObjectKind::Table, names, if_exists: true, cascade: true, .. } if names == ["a", "b"])
@@ -242,6 +270,10 @@ fn dropping_and_showing() {
         planned("drop materialized view totals"),
         Planned::Drop { kind: ObjectKind::MaterializedView, if_exists: false, cascade: false, .. }
     ));
+    assert!(
+        matches!(planned("DROP INDEX IF EXISTS i, public.j"), Planned::Drop { kind: ObjectKind::Index, names, .. } if names == ["i", "j"])
+    );
+    assert!(matches!(planned("SHOW INDEXES"), Planned::Show(Show::Objects(ObjectKind::Index))));
     assert!(matches!(planned("SHOW MATERIALIZED VIEWS"), Planned::Show(Show::Objects(ObjectKind::MaterializedView))));
     assert!(matches!(planned("SHOW SOURCES"), Planned::Show(Show::Objects(ObjectKind::Source))));
     assert!(matches!(planned("SHOW JOBS"), Planned::Show(Show::Jobs)));

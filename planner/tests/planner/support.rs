@@ -10,19 +10,27 @@ use eddyline_common::types::arrow_schema;
 use eddyline_common::{RelationId, SqlError, SqlType};
 use eddyline_planner::functions::{Functions, registry};
 use eddyline_planner::{Catalog, Planned, Relation, Settings, StateTableIds, parse, plan};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 pub struct TestCatalog {
     pub relations: BTreeMap<String, Arc<Relation>>,
     pub rows: BTreeMap<String, Vec<RecordBatch>>,
     pub system: BTreeMap<String, SchemaRef>,
     pub functions: Functions,
+    /// The sources that were scanned with other options than their own, each with these.
+    pub overridden: Mutex<BTreeSet<String>>,
 }
 
 impl TestCatalog {
     pub fn empty() -> Self {
-        TestCatalog { relations: BTreeMap::new(), rows: BTreeMap::new(), system: BTreeMap::new(), functions: registry().as_ref().clone() }
+        TestCatalog {
+            relations: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            system: BTreeMap::new(),
+            functions: registry().as_ref().clone(),
+            overridden: Mutex::default(),
+        }
     }
 
     /// The relations that most tests use.
@@ -89,7 +97,7 @@ impl TestCatalog {
         let parsed = parse(sql)?.pop().expect("at least one statement");
         let settings = Settings { disabled_rules, ..Settings::default() };
         match plan(&parsed, self, &settings, &mut StateTableIds(1), &[])? {
-            Planned::Explain(lines) => Ok(lines),
+            Planned::Explain(lines) | Planned::ExplainQuery { lines, .. } => Ok(lines),
             other => panic!("not an EXPLAIN: {other:?}"),
         }
     }
@@ -121,6 +129,10 @@ impl Catalog for TestCatalog {
     }
 
     fn overridden_source(&self, source: Arc<Relation>, _starts_anew: bool) -> Option<Arc<dyn TableSource>> {
+        let own = &self.relations.get(&source.name)?.source_spec()?.options;
+        let others = source.source_spec()?.options.iter().filter(|(option, value)| own.get(*option) != Some(*value));
+        let others: Vec<String> = others.map(|(option, value)| format!("{option}={value}")).collect();
+        self.overridden.lock().expect("no test panics meanwhile").insert(format!("{} {}", source.name, others.join(" ")));
         self.table_source(Some("public"), &source.name)
     }
 

@@ -159,11 +159,6 @@ impl Checkpointing {
         self.recent.iter()
     }
 
-    /// What the next checkpoint is called.
-    pub fn next_id(&self) -> u64 {
-        self.next_id
-    }
-
     /// The job is gone from the engine, and no later task names its view.
     pub fn drop_job(&self, tables: Vec<StateTableId>, views: Vec<Arc<View>>) {
         views.into_iter().for_each(|view| self.maintain(MaintenanceTask::Discard(view)));
@@ -231,16 +226,28 @@ impl Core {
         self.tables.keys().filter_map(|table| self.jobs.get(table)).find(|job| job.failure().is_some())
     }
 
-    /// What the next checkpoint has to wait for.
-    pub(super) fn checkpoint_waits_for(&self) -> Option<String> {
-        if self.checkpoint.is_some() || !self.has_news() {
-            return None;
+    /// What the checkpoint under way, or else the next one, has to wait for, and its number.
+    pub(super) fn checkpoint_waits_for(&self) -> Option<(u64, String)> {
+        match &self.checkpoint {
+            Some(run) => Some((run.id, waits_for_lookups(run.unreached().filter_map(|id| self.jobs.get(&id)))?)),
+            None if self.has_news() => Some((self.checkpoints.next_id, self.next_checkpoint_waits_for()?)),
+            None => None,
         }
+    }
+
+    fn next_checkpoint_waits_for(&self) -> Option<String> {
         if let Some(table) = self.stopped_table() {
             return Some(format!("none is taken while table \"{}\" has stopped", table.relation.name));
         }
-        let source = self.sources.values().find(|s| s.is_replaying())?;
-        Some(format!("waits until source \"{}\" has been read again as far as before the restart", source.relation.name))
+        if let Some(source) = self.sources.values().find(|s| s.is_replaying()) {
+            return Some(format!("waits until source \"{}\" has been read again as far as before the restart", source.relation.name));
+        }
+        waits_for_lookups(self.jobs.values().filter(|job| self.is_awaited(job)))
+    }
+
+    /// A checkpoint is not complete without the job's progress.
+    fn is_awaited(&self, job: &Job) -> bool {
+        job.is_live() || self.resume_point(job).is_some() || self.must_finish(job)
     }
 
     /// No checkpoint is taken without the table's rows.
@@ -333,6 +340,7 @@ impl Core {
             next_relation: self.next_relation,
             catalog: self.catalog.relations().map(|r| (**r).clone()).collect(),
             functions: self.catalog.functions().map(|f| (**f).clone()).collect(),
+            indexes: self.catalog.indexes().map(|i| (**i).clone()).collect(),
             comments: self.catalog.comments().map(|(relation, column, text)| (relation, column, text.to_string())).collect(),
             sources: self.sources.iter().map(|(id, s)| (*id, s.progress())).collect(),
             tables: self.tables.iter().map(|(id, t)| (*id, t.watermark)).collect(),
@@ -345,8 +353,7 @@ impl Core {
             sink_writes: self.sink_writes.clone(),
             settings: self.altered.clone(),
         };
-        let unreached: BTreeSet<RelationId> =
-            self.jobs.values().filter(|j| j.is_live() || self.resume_point(j).is_some() || self.must_finish(j)).map(Job::id).collect();
+        let unreached: BTreeSet<RelationId> = self.jobs.values().filter(|job| self.is_awaited(job)).map(Job::id).collect();
         self.checkpoint = Some(Run {
             id,
             epoch,
@@ -571,6 +578,11 @@ impl Core {
         }
         books.recent.push_back(Recent { id, epoch: run.epoch, micros, problem });
     }
+}
+
+/// Which of the jobs stands in its step because a table outside does not answer.
+fn waits_for_lookups<'a>(mut jobs: impl Iterator<Item = &'a Job>) -> Option<String> {
+    jobs.find_map(|job| Some(format!("waits until job \"{}\" has looked its rows up: {}", job.relation.name, job.unanswered()?)))
 }
 
 /// Whether a relation has a job.

@@ -328,8 +328,11 @@ impl Core {
         sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).chain(self.next_paced_cut()).min().unwrap_or(far)
     }
 
+    /// Nothing is under way that comes to an end by itself. A job that a table outside does not answer does not, nor does the checkpoint that waits for it.
     fn is_at_rest(&self) -> bool {
-        self.checkpoint.is_none() && self.jobs.values().all(|j| j.running.is_none())
+        let is_unanswered = |job: &Job| job.unanswered().is_some();
+        let is_held_up = self.jobs.values().any(is_unanswered);
+        (self.checkpoint.is_none() || is_held_up) && self.jobs.values().all(|job| job.running.is_none() || is_unanswered(job))
     }
 
     fn stop(mut self) {

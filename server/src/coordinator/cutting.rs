@@ -80,6 +80,7 @@ impl Core {
         for (epoch, undecodable) in source.cut_replayed() {
             self.system.undecodable(id, epoch, undecodable);
         }
+        self.note_all_read(id);
     }
 
     /// Takes a cut if input waits, the log keeps up, and some reader of that input is free.

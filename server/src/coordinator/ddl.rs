@@ -45,6 +45,7 @@ impl Core {
     pub(super) fn on_ddl(&mut self, ddl: Ddl, resolved: Resolved, reply: Reply<DdlOutcome>) {
         let outcome = match ddl {
             Ddl::Create { relation, if_not_exists, comments } => self.create(*relation, if_not_exists, resolved, comments),
+            Ddl::CreateIndex { index, if_not_exists } => self.create_index(*index, if_not_exists),
             Ddl::CreateFunction { function, replace } => self.create_function(*function, replace),
             Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
@@ -90,14 +91,8 @@ impl Core {
                 return self.replace_view(relation, comments);
             }
             (Some(existing), Some(_)) => self.check_unused(&existing, &relation)?,
-            (Some(_), None) if !if_not_exists => {
-                return Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", relation.name)));
-            }
-            (Some(existing), None) => {
-                let notice = format!("relation \"{}\" already exists, skipping", existing.name);
-                return Ok((DdlOutcome { created: None, notices: vec![notice] }, None));
-            }
-            (None, _) => {}
+            (_, None) if self.catalog.is_taken(&relation.name) => return taken(&relation.name, if_not_exists),
+            _ => {}
         }
         if let Some(plan) = relation.plan() {
             plan.inputs().iter().try_for_each(|input| self.is_running(*input).and_then(|()| self.check_unpaused(*input)))?;
@@ -116,32 +111,40 @@ impl Core {
             self.take_cut()?;
         }
         relation.id = RelationId(self.next_relation);
+        let Resolved { starts, ends, own_starts, mut present } = resolved;
+        self.assign_own_sources(&mut relation, &mut present);
         self.assign_feed(&mut relation);
+        // What brings a keyed source its records is its feed.
+        if let Some(feed) = relation.feed_id().filter(|_| !ends.is_empty()) {
+            present.push((feed, ends));
+        }
         self.assign_state_tables(&mut relation);
         let (id, epoch) = (relation.id, self.last_cut);
-        let Resolved { starts, present } = resolved;
         let record = DdlRecord::Create {
             relation: Box::new(relation.clone()),
             epoch,
             starts: starts.clone(),
+            own_starts: own_starts.clone(),
             present: present.clone(),
             replaces,
             comments: comments.clone(),
         };
         let relation = Arc::new(relation);
-        self.build(&relation, epoch, starts)?;
+        self.build(&relation, epoch, starts, own_starts)?;
         self.refresh_readers();
         let logged = self.log_ddl(&record).inspect_err(|_| self.undo_build(id))?;
+        let gone = replaces.into_iter().flat_map(|old| self.catalog.indexes_of(old));
+        let notices = gone.map(|index| format!("index \"{}\" goes with what was replaced", index.name)).collect();
         self.apply_drop(replaces.as_slice());
         self.install(&relation, &comments);
         self.expect(present, epoch);
         self.readers_changed = true;
-        Ok((DdlOutcome { created: Some(id), notices: Vec::new() }, Some(logged)))
+        Ok((DdlOutcome { created: Some(id), notices, indexed: None }, Some(logged)))
     }
 
     /// A running INSERT whose name is taken gets the next number that nobody has.
     fn find_free_name(&self, relation: &mut Relation) {
-        let is_free = |name: &str| self.catalog.by_name(name).is_none();
+        let is_free = |name: &str| !self.catalog.is_taken(name);
         let RelationKind::Sink(definition) = &mut relation.kind else { return };
         if !definition.name_is_free || is_free(&relation.name) {
             return;
@@ -179,9 +182,15 @@ impl Core {
             let message = format!("view {} cannot be defined by a view that depends on it", relation.name);
             return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
         }
-        let (epoch, starts, present, described) = (self.last_cut, Vec::new(), Vec::new(), comments.clone());
-        let record =
-            DdlRecord::Create { relation: Box::new(relation.clone()), epoch, starts, present, replaces: None, comments: described };
+        let record = DdlRecord::Create {
+            relation: Box::new(relation.clone()),
+            epoch: self.last_cut,
+            starts: Vec::new(),
+            own_starts: Vec::new(),
+            present: Vec::new(),
+            replaces: None,
+            comments: comments.clone(),
+        };
         let logged = self.log_ddl(&record)?;
         self.install(&Arc::new(relation), &comments);
         Ok((DdlOutcome::default(), Some(logged)))
@@ -236,18 +245,25 @@ impl Core {
         relation: Relation,
         epoch: Epoch,
         starts: Vec<PartitionStart>,
+        own_starts: Vec<Vec<PartitionStart>>,
         replaces: Option<RelationId>,
         comments: &Comments,
     ) -> Result<()> {
         let relation = Arc::new(relation);
-        self.build(&relation, epoch, starts)?;
+        self.build(&relation, epoch, starts, own_starts)?;
         self.apply_drop(replaces.as_slice());
         self.install(&relation, comments);
         Ok(())
     }
 
     /// Makes a new relation work, at `epoch`; nobody finds it yet. Fails without a trace.
-    fn build(&mut self, relation: &Arc<Relation>, epoch: Epoch, starts: Vec<PartitionStart>) -> Result<()> {
+    fn build(
+        &mut self,
+        relation: &Arc<Relation>,
+        epoch: Epoch,
+        starts: Vec<PartitionStart>,
+        own_starts: Vec<Vec<PartitionStart>>,
+    ) -> Result<()> {
         let id = relation.id;
         // Never used again, also if nothing comes of it: what is left of its state is cleared in the background.
         self.next_relation = self.next_relation.max(id.0 + 1);
@@ -262,22 +278,26 @@ impl Core {
                 self.add_job(relation.clone(), None, Mode::Live, epoch).inspect_err(|_| drop(self.tables.remove(&id)))?;
             }
             RelationKind::View { .. } => {}
-            RelationKind::MaterializedView { .. } => {
+            RelationKind::MaterializedView { .. } | RelationKind::Sink(_) => {
                 self.mark(epoch);
-                self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch)?;
-            }
-            RelationKind::Sink(_) => {
-                self.mark(epoch);
-                self.add_sink(relation)?;
-                let added = self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch);
-                if let Err(error) = added {
-                    self.drop_sink(id);
-                    self.stats.remove(id);
-                    return Err(error);
-                }
+                self.add_own_sources(relation, own_starts, epoch)?;
+                self.build_job(relation, epoch).inspect_err(|_| self.drop_own_sources(relation))?;
             }
         }
         Ok(())
+    }
+
+    fn build_job(&mut self, relation: &Arc<Relation>, epoch: Epoch) -> Result<()> {
+        let is_sink = matches!(relation.kind, RelationKind::Sink(_));
+        if is_sink {
+            self.add_sink(relation)?;
+        }
+        let added = self.add_job(relation.clone(), None, Mode::Backfilling(Backfill::new(None, epoch)), epoch);
+        if added.is_err() && is_sink {
+            self.drop_sink(relation.id);
+            self.stats.remove(relation.id);
+        }
+        added
     }
 
     fn install(&mut self, relation: &Arc<Relation>, comments: &Comments) {
@@ -324,6 +344,7 @@ impl Core {
             Some((progress, StoredViews { rows, rejects })) => (Some(progress), rows, Some(rejects)),
             None => (None, View::new(view_schema(&relation), view_key(&relation), self.config.workers, dir.clone())?, None),
         };
+        self.add_indexes(&relation, &view)?;
         // Also of one that stops at the first: it may be altered.
         let rejects = match options {
             Some(_) => Some(rejects.map_or_else(|| rejects::empty(dir), Ok)?),
@@ -338,6 +359,9 @@ impl Core {
         // What a sink emits is kept in its log; its view stays empty.
         let is_sink = matches!(relation.kind, RelationKind::Sink(_));
         let shown = (!is_sink).then(|| view.clone());
+        let stats = self.stats.add_job(relation.id, &relation.name);
+        let forget = |_: &SqlError| drop(self.stats.jobs.write().remove(&relation.id));
+        let lookups = self.lookups_of(&plan, &stats).inspect_err(forget)?;
         let spec = JobSpec {
             job: relation.id,
             plan,
@@ -346,10 +370,10 @@ impl Core {
             inputs: schemas,
             on_error,
             parallelism,
+            lookups,
             restore: progress.clone(),
         };
-        let operators = self.engine.create_job(spec)?;
-        let stats = self.stats.add_job(relation.id, &relation.name);
+        let operators = self.engine.create_job(spec).inspect_err(forget)?;
         // Nobody else has the new counters yet.
         let _set = stats.operators.set(operators);
         stats.paused.store(paused_at(&relation).is_some(), std::sync::atomic::Ordering::Relaxed);
@@ -402,32 +426,41 @@ impl Core {
             }))
     }
 
+    /// What DROP of this kind means by a name; an error if something else has it.
+    fn named(&self, kind: ObjectKind, name: &str) -> Result<Option<RelationId>> {
+        if kind == ObjectKind::Function {
+            return Ok(self.catalog.function(name).map(|function| function.id));
+        }
+        let relation = self.catalog.by_name(name);
+        let index = || self.catalog.index(name).map(|index| (index.id, ObjectKind::Index));
+        let Some((id, found)) = relation.map(|relation| (relation.id, object_kind(relation))).or_else(index) else { return Ok(None) };
+        // A source may be declared by CREATE TABLE, and what rows are pushed to is a table.
+        let is_webhook = relation.is_some_and(|relation| matches!(relation.kind, RelationKind::Table { webhook: Some(_), .. }));
+        let is_flink_table = kind == ObjectKind::Table && found == ObjectKind::Source || kind == ObjectKind::Source && is_webhook;
+        if found == kind || is_flink_table {
+            return Ok(Some(id));
+        }
+        let article = if kind == ObjectKind::Index { "an" } else { "a" };
+        let hint = format!("Use DROP {} to remove it.", kind_name(found).to_uppercase());
+        Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{name}\" is not {article} {}", kind_name(kind))).with_hint(hint))
+    }
+
     fn drop_relations(&mut self, kind: ObjectKind, names: &[String], if_exists: bool, cascade: bool) -> Result<Done> {
         let mut outcome = DdlOutcome::default();
         let mut dropped: Vec<RelationId> = Vec::new();
         for name in names {
-            let is_function = kind == ObjectKind::Function;
-            if let Some(function) = self.catalog.function(name).filter(|_| is_function) {
-                dropped.push(function.id);
-                continue;
-            }
-            let Some(relation) = self.catalog.by_name(name).filter(|_| !is_function) else {
-                if !if_exists {
-                    let state = if is_function { SqlState::UNDEFINED_FUNCTION } else { SqlState::UNDEFINED_TABLE };
+            match self.named(kind, name)? {
+                Some(id) => dropped.push(id),
+                None if if_exists => outcome.notices.push(format!("{} \"{name}\" does not exist, skipping", kind_name(kind))),
+                None => {
+                    let state = match kind {
+                        ObjectKind::Function => SqlState::UNDEFINED_FUNCTION,
+                        ObjectKind::Index => SqlState::UNDEFINED_OBJECT,
+                        _ => SqlState::UNDEFINED_TABLE,
+                    };
                     return Err(SqlError::new(state, format!("{} \"{name}\" does not exist", kind_name(kind))));
                 }
-                outcome.notices.push(format!("{} \"{name}\" does not exist, skipping", kind_name(kind)));
-                continue;
-            };
-            let found = object_kind(relation);
-            // A source may be declared by CREATE TABLE, and what rows are pushed to is a table.
-            let is_webhook = matches!(relation.kind, RelationKind::Table { webhook: Some(_), .. });
-            let is_flink_table = kind == ObjectKind::Table && found == ObjectKind::Source || kind == ObjectKind::Source && is_webhook;
-            if found != kind && !is_flink_table {
-                let hint = format!("Use DROP {} to remove it.", kind_name(found).to_uppercase());
-                return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{name}\" is not a {}", kind_name(kind))).with_hint(hint));
             }
-            dropped.push(relation.id);
         }
         let users: Vec<Dependent> =
             dropped.iter().flat_map(|id| self.catalog.dependents(*id)).filter(|r| !dropped.contains(&r.id)).collect();
@@ -451,9 +484,11 @@ impl Core {
 
     pub(super) fn apply_drop(&mut self, ids: &[RelationId]) {
         for id in ids {
+            self.forget_index(*id);
             let source = self.source_of(*id);
             if let Some(job) = self.take_job(*id) {
                 self.engine.drop_job(*id);
+                self.drop_own_sources(&job.relation);
                 let states = job.relation.plan().map(StreamPlan::state_tables).unwrap_or_default();
                 self.checkpoints.drop_job(states, job.views().cloned().collect());
             }
@@ -512,6 +547,15 @@ impl Core {
         self.catalog = Arc::new(catalog);
         *self.handle.catalog.write() = self.catalog.clone();
     }
+}
+
+/// There is a relation or an index of this name.
+pub(super) fn taken(name: &str, if_not_exists: bool) -> Result<Done> {
+    let message = format!("relation \"{name}\" already exists");
+    if if_not_exists {
+        return Ok((DdlOutcome { notices: vec![message + ", skipping"], ..DdlOutcome::default() }, None));
+    }
+    Err(SqlError::new(SqlState::DUPLICATE_TABLE, message))
 }
 
 fn in_use(name: &str, kind: ObjectKind, users: &[Dependent]) -> SqlError {

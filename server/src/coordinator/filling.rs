@@ -1,5 +1,6 @@
-//! A source that nobody has read yet holds records already. The session that makes the first view over it asks where it ends, and until
-//! all up to there is in cuts, readers of views over it wait: as they do for a view that is made later, which reads on its own what cuts have taken.
+//! A source that nobody has read yet holds records already. The session that makes the first view over it, or that makes a keyed source, which
+//! reads from then on, asks where it ends, and until all up to there is in cuts, readers of it and of views over it wait: as they do for a view
+//! that is made later, which reads on its own what cuts have taken.
 //!
 //! Rows come to the view with the cuts all the same; only what is shown first is held back. A source in trouble holds nothing back.
 
@@ -44,6 +45,14 @@ impl Core {
         let filled = sources.map(|source| source.filled_permille(&job.source_ends(source.id()), job.stepped)).min();
         if let Some(permille) = filled {
             job.stats.backfill_permille.store(permille, Ordering::Relaxed);
+        }
+    }
+
+    /// The reader of a source has news: it may have come to the end of what there is.
+    pub(super) fn note_all_read(&mut self, id: RelationId) {
+        if self.sources.get_mut(&id).is_some_and(Source::note_all_read) {
+            let readers: Vec<RelationId> = self.readers(id).map(|job| job.id()).collect();
+            readers.into_iter().for_each(|job| self.note_filling(job));
         }
     }
 

@@ -9,10 +9,10 @@ use crate::catalog::CatalogSnapshot;
 use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::{PartitionRange, PartitionStart, SourceSpec};
-use eddyline_common::options::{MONITOR_INTERVAL, ROWS_PER_SECOND};
+use eddyline_common::options::ROWS_PER_SECOND;
 use eddyline_common::runtime::Clock;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState, Timestamp};
-use eddyline_planner::catalog::{Relation, RelationKind, SqlFunction};
+use eddyline_planner::catalog::{Index, Relation, RelationKind, SqlFunction};
 use eddyline_planner::statement::{Comments, ObjectKind};
 use eddyline_storage::view::View;
 use parking_lot::{Mutex, RwLock};
@@ -34,6 +34,10 @@ pub enum Ddl {
         relation: Box<Relation>,
         if_not_exists: bool,
         comments: Comments,
+    },
+    CreateIndex {
+        index: Box<Index>,
+        if_not_exists: bool,
     },
     CreateFunction {
         function: Box<SqlFunction>,
@@ -74,6 +78,8 @@ pub enum Ddl {
 pub struct DdlOutcome {
     pub created: Option<RelationId>,
     pub notices: Vec<String>,
+    /// A view that has a new index: to be read for it by whoever asked for that.
+    pub indexed: Option<Arc<View>>,
 }
 
 /// The evaluated effects of one transaction: per table, net changes over its stored columns.
@@ -155,6 +161,10 @@ pub(super) enum Command {
 pub struct Resolved {
     /// Where a new source starts.
     pub starts: Vec<PartitionStart>,
+    /// Where it ends at present, if it is read from the moment it is made.
+    pub ends: Vec<PartitionStart>,
+    /// Where each source of a new view's or sink's own starts.
+    pub own_starts: Vec<Vec<PartitionStart>>,
     /// Where sources end that the new view or sink reads and nobody has read before.
     pub present: Vec<(RelationId, Vec<PartitionStart>)>,
 }
@@ -231,10 +241,26 @@ async fn resolve_start(relation: &Relation) -> Result<Vec<PartitionStart>> {
     resolved.map_err(|e| SqlError::internal(format!("the connector failed: {e}")))?
 }
 
-/// A reader finds at once what there is, and comes to its end: a generator with a rate has nothing yet, and where a folder that is watched
-/// ends is no place to its reader if the last file is empty.
+/// A reader finds at once what there is, and comes to its end: a generator with a rate has nothing yet.
 fn comes_to_its_end(spec: &SourceSpec) -> bool {
-    ["nexmark.rate", ROWS_PER_SECOND, MONITOR_INTERVAL].iter().all(|option| !spec.options.contains_key(*option))
+    ["nexmark.rate", ROWS_PER_SECOND].iter().all(|option| !spec.options.contains_key(*option))
+}
+
+/// Where a source ends at present whose first reader comes. Without an end, or an answer, nothing of it is waited for.
+async fn look_at_end(spec: &SourceSpec) -> Vec<PartitionStart> {
+    if !comes_to_its_end(spec) {
+        return Vec::new();
+    }
+    let asked = spec.clone();
+    let present = tokio::task::spawn_blocking(move || eddyline_connectors::open(&asked)?.present()).await;
+    let end_of = |range: PartitionRange| Some(PartitionStart { partition: range.partition, start: range.end? });
+    match present.map_err(SqlError::internal).flatten() {
+        Ok(ranges) => ranges.unwrap_or_default().into_iter().filter_map(end_of).collect(),
+        Err(error) => {
+            tracing::warn!(source = %spec.name, "what it holds is not known: {error}");
+            Vec::new()
+        }
+    }
 }
 
 impl CoordinatorHandle {
@@ -254,27 +280,46 @@ impl CoordinatorHandle {
         match ddl {
             Ddl::Create { relation, if_not_exists, .. } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
                 check_sink(relation).await?;
-                Ok(Resolved { present: self.look_at_unread(relation).await, starts: resolve_start(relation).await? })
+                let present = self.look_at_unread(relation).await;
+                let starts = resolve_start(relation).await?;
+                let ends = match &relation.kind {
+                    RelationKind::KeyedSource { spec, .. } => look_at_end(spec).await,
+                    _ => Vec::new(),
+                };
+                let own_starts = self.starts_of_own(relation).await?;
+                Ok(Resolved { starts, ends, own_starts, present })
             }
             _ => Ok(Resolved::default()),
         }
     }
 
-    /// Asks sources that nobody reads yet where they end, if a new view or sink is to read them. Without an answer nothing of them is waited for.
+    /// Where sources start that are read under a hint: where that says, or where they start for all. With other options there may be other partitions.
+    async fn starts_of_own(&self, relation: &Relation) -> Result<Vec<Vec<PartitionStart>>> {
+        let mut all = Vec::new();
+        for own in relation.own_sources() {
+            let mut starts = resolve_start(&own.relation).await?;
+            let of_all = if own.starts_anew { Vec::new() } else { self.source_starts(own.of) };
+            for PartitionStart { partition, start } in &mut starts {
+                *start = of_all.iter().find(|known| known.partition == *partition).map_or(*start, |known| known.start);
+            }
+            all.push(starts);
+        }
+        Ok(all)
+    }
+
+    /// Asks sources that nobody reads yet where they end, if a new view or sink is to read them.
     async fn look_at_unread(&self, relation: &Relation) -> Vec<(RelationId, Vec<PartitionStart>)> {
         let (catalog, mut present) = (self.catalog(), Vec::new());
         for input in relation.plan().map(|plan| plan.inputs()).unwrap_or_default() {
             let is_job = |kind: ObjectKind| matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink);
             let is_unread = || !catalog.dependents(input).iter().any(|user| is_job(user.kind));
-            let source = catalog.get(input).filter(|r| matches!(r.kind, RelationKind::Source(_)) && is_unread());
-            let Some(spec) = source.and_then(|source| source.source_spec()).filter(|spec| comes_to_its_end(spec)) else { continue };
-            let spec = spec.clone();
-            let asked = tokio::task::spawn_blocking(move || eddyline_connectors::open(&spec)?.present()).await;
-            let end_of = |range: PartitionRange| Some(PartitionStart { partition: range.partition, start: range.end? });
-            match asked.map_err(SqlError::internal).flatten() {
-                Ok(Some(ranges)) => present.push((input, ranges.into_iter().filter_map(end_of).collect())),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(view = %relation.name, "what its source holds is not known: {error}"),
+            let own = relation.own_sources().iter().map(|own| &own.relation).find(|source| source.id == input);
+            let shared = || catalog.get(input).filter(|r| matches!(r.kind, RelationKind::Source(_)) && is_unread());
+            let source = own.or_else(|| shared().map(|source| source.as_ref()));
+            let Some(spec) = source.and_then(|source| source.source_spec()) else { continue };
+            let ends = look_at_end(spec).await;
+            if !ends.is_empty() {
+                present.push((input, ends));
             }
         }
         present

@@ -141,6 +141,7 @@ struct State {
     closed: bool,
     problem: Option<String>,
     present_ends: BTreeMap<PartitionId, Offset>,
+    all_read: BTreeMap<PartitionId, Offset>,
 }
 
 impl Inbox {
@@ -186,6 +187,11 @@ impl Inbox {
     /// What the readers last said of where partitions end.
     pub fn present_ends(&self) -> BTreeMap<PartitionId, Offset> {
         self.state.lock().present_ends.clone()
+    }
+
+    /// Up to where the readers have last said that they have read all there was.
+    pub fn all_read(&self) -> BTreeMap<PartitionId, Offset> {
+        self.state.lock().all_read.clone()
     }
 
     /// Ends the readers that push here.
@@ -235,6 +241,13 @@ impl BatchSink for Inbox {
 
     fn note_end(&self, partition: PartitionId, end: Offset) {
         let before = self.state.lock().present_ends.insert(partition, end);
+        if before != Some(end) {
+            self.announce();
+        }
+    }
+
+    fn note_all_read(&self, partition: PartitionId, end: Offset) {
+        let before = self.state.lock().all_read.insert(partition, end);
         if before != Some(end) {
             self.announce();
         }

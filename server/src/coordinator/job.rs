@@ -78,6 +78,11 @@ impl Job {
         }
     }
 
+    /// Why its step does not end, if that is because a table outside does not answer.
+    pub fn unanswered(&self) -> Option<String> {
+        self.running.as_ref().and_then(|_| self.stats.trouble())
+    }
+
     /// What the job has taken of its inputs' rings, or will have when its backfill ends.
     pub fn ring_cursor(&self) -> Epoch {
         self.backfill_epoch().unwrap_or(self.stepped)

@@ -5,14 +5,15 @@
 //! - `records`: what it logs
 //! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
 //! - `ring`: what relations emitted, by epoch; `nows`: what time it was at which epoch
-//! - `keyed`: sources whose records overwrite each other
+//! - `keyed`: sources whose records overwrite each other; `own_sources`: those that one view alone reads
 //! - `pins`: epochs that readers hold, and for how long
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `sink`: what leaves the server, by way of a log of its own
-//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `altering`, `collecting`, `filling`,
-//!   `settings`, `checkpointing`, `recovery`: its chapters
+//! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `indexing`, `altering`, `collecting`,
+//!   `filling`, `settings`, `checkpointing`, `recovery`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
+//! - `lookups`: a job's ways to tables outside that it asks, and its trouble with them
 //! - `stats`: counters for everybody
 //!
 //! Invariants:
@@ -34,9 +35,12 @@ mod filling;
 mod handle;
 mod history;
 mod inbox;
+mod indexing;
 mod job;
 mod keyed;
+mod lookups;
 mod nows;
+mod own_sources;
 mod partition;
 mod pausing;
 mod pins;
@@ -60,6 +64,7 @@ mod table;
 pub use handle::{
     AdmittedWrite, CoordinatorHandle, Ddl, DdlOutcome, ReadSnapshot, Resolved, SystemAnswer, SystemRelation, TableLock, TableWrite,
 };
+pub use indexing::store_without_rows;
 pub use pins::PinLimits;
 pub use recovery::{Running, start};
 pub use stats::{JobStats, SinkStats, SourceStats, Stats};

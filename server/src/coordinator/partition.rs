@@ -12,6 +12,8 @@ pub struct Partition {
     pub end: Offset,
     /// Where it ends outside, if the connector knows.
     pub present_end: Option<Offset>,
+    /// Up to there its reader has read all there was when it last looked.
+    pub all_read: Option<Offset>,
     pub watermark: Timestamp,
     pub idle: bool,
     pub last_arrival: Instant,
@@ -25,6 +27,7 @@ impl Partition {
             discovered: None,
             end,
             present_end: None,
+            all_read: None,
             watermark: Timestamp::MIN,
             idle: false,
             last_arrival: now,

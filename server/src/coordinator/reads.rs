@@ -200,7 +200,7 @@ impl Core {
     }
 
     /// Some source of its does not give what it has still to read.
-    fn waits_for_a_source(&self, job: &Job) -> bool {
+    fn waits_outside(&self, job: &Job) -> bool {
         let replayed = job.inputs.iter().filter_map(|input| self.sources.get(input)).filter(|source| source.is_replaying());
         let private = job.reading().into_iter().flat_map(|reading| &reading.sources);
         private.into_iter().any(|read| read.inbox.problem().is_some())
@@ -212,7 +212,13 @@ impl Core {
     fn waits_for(&self, read: &WaitingRead) -> Vec<RelationId> {
         let names_them = matches!(read.answer, Answer::Snapshot(_));
         let shows_rows = matches!(read.answer, Answer::SystemRows(..));
-        let moves = |job: &Job| !(self.is_stuck(job) || shows_rows && self.waits_for_a_source(job));
+        // A table outside that does not answer holds up those that read from who asks it too.
+        let asking: BTreeSet<RelationId> = match shows_rows {
+            true => self.jobs.keys().copied().filter(|id| self.is_in_trouble(*id)).collect(),
+            false => BTreeSet::new(),
+        };
+        let waits_for_answer = |job: &Job| !asking.is_empty() && !self.with_inputs(vec![job.id()]).is_disjoint(&asking);
+        let moves = |job: &Job| !(self.is_stuck(job) || shows_rows && (self.waits_outside(job) || waits_for_answer(job)));
         let moves = |id: &RelationId| names_them || self.jobs.get(id).is_some_and(moves);
         let others = read.others.iter().copied().filter(|id| self.jobs.get(id).is_some_and(|job| self.can_be_read(job)));
         read.relations.iter().copied().filter(moves).chain(others).collect()
@@ -249,17 +255,24 @@ impl Core {
         if jobs.len() > 1 {
             jobs.iter().filter(|job| self.is_paused(job)).try_for_each(|job| self.check_unpaused(job.id()))?;
         }
-        let at_least = if jobs.is_empty() { Epoch::ZERO } else { at_least.max(self.replayed_floor()) };
+        let at_least = if jobs.is_empty() { Epoch::ZERO } else { at_least.max(self.replayed_floor(&jobs)) };
         let Some(epoch) = common_epoch(jobs.iter().map(|j| &j.exact), self.durable).filter(|e| *e >= at_least) else { return Ok(None) };
         let views = jobs.iter().map(|j| (j.id(), j.view.clone())).collect();
         Ok(Some(new_snapshot(epoch, views, self.recovered, self.pins.pin(epoch, self.kept().died, self.instant()))))
     }
 
     /// After a restart readers wait for the epochs that were there before it, unless an external system that they
-    /// have to be read from again is away: then what the checkpoint holds is better than nothing.
-    fn replayed_floor(&self) -> Epoch {
+    /// have to be read from again, or that their rows are looked up in, is away: then what the checkpoint holds is better than nothing.
+    fn replayed_floor(&self, jobs: &[&Job]) -> Epoch {
         let stuck = self.sources.values().any(|s| s.is_replaying() && s.stats.problem.read().is_some());
+        let comes_back = jobs.iter().any(|job| job.stepped < self.recovered);
+        let stuck =
+            stuck || comes_back && self.with_inputs(jobs.iter().map(|job| job.id()).collect()).iter().any(|id| self.is_in_trouble(*id));
         if stuck { Epoch::ZERO } else { self.recovered }
+    }
+
+    fn is_in_trouble(&self, id: RelationId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.stats.trouble().is_some())
     }
 
     fn job_to_read(&self, read: &WaitingRead, id: RelationId) -> Result<&Job> {

@@ -8,7 +8,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{ChangeBatch, Cut, Epoch, RelationId, Result, SqlError};
-use eddyline_planner::catalog::{Relation, SqlFunction};
+use eddyline_planner::catalog::{Index, Relation, SqlFunction};
 use eddyline_planner::statement::Comments;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -31,6 +31,9 @@ pub enum DdlRecord {
         epoch: Epoch,
         /// A source's resolved start.
         starts: Vec<PartitionStart>,
+        /// The same of each source of its own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        own_starts: Vec<Vec<PartitionStart>>,
         /// Where sources end that nobody has read before it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         present: Vec<(RelationId, Vec<PartitionStart>)>,
@@ -43,7 +46,10 @@ pub enum DdlRecord {
     CreateFunction {
         function: Box<SqlFunction>,
     },
-    /// Relations and functions.
+    CreateIndex {
+        index: Box<Index>,
+    },
+    /// Relations, indexes and functions.
     Drop {
         relations: Vec<RelationId>,
     },
@@ -168,6 +174,15 @@ pub(super) fn decode_changes(ipc: &[u8]) -> Result<ChangeBatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_index_is_logged_as_it_was_first() {
+        let text = br#"{"CreateIndex":{"index":{"id":9,"name":"i","sql":"CREATE INDEX i ON v (b, a)","relation":7,"columns":[1,0]}}}"#;
+        let Record::Ddl(DdlRecord::CreateIndex { index }) = decode(KIND_DDL, text).unwrap() else { panic!("an index") };
+        assert_eq!((index.id, index.name.as_str(), index.relation), (RelationId(9), "i", RelationId(7)));
+        assert!(index.columns == [1, 0] && index.include.is_empty());
+        assert_eq!(encode_json(&DdlRecord::CreateIndex { index }).unwrap(), text);
+    }
 
     #[test]
     fn a_write_comes_back_as_it_went() {

@@ -187,6 +187,10 @@ fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments
         };
         let dir = || Some(segments.clone());
         let rows = View::restore(view_schema(relation), view_key(relation), config.workers, dir(), &job.view, &mut fetch)?;
+        for index in body.indexes.iter().filter(|index| index.relation == relation.id) {
+            rows.add_index(&index.name, &index.stored_columns(relation))?;
+        }
+        rows.build_indexes();
         let rejects = View::restore(rejects::schema(), rejects::key(), rejects::SHARDS, dir(), &job.rejects, &mut fetch)?;
         views.insert(relation.id, StoredViews { rows, rejects });
     }
@@ -371,6 +375,7 @@ impl Core {
         let commented = |catalog: CatalogSnapshot, (relation, column, text): &(RelationId, Option<usize>, String)| {
             catalog.with_comment(*relation, *column, Some(text.clone()))
         };
+        let catalog = body.indexes.iter().fold(catalog, |catalog, index| catalog.with_index(index.clone()));
         self.catalog = Arc::new(body.comments.iter().fold(catalog, commented));
         *self.handle.catalog.write() = self.catalog.clone();
         for relation in &body.catalog {
@@ -390,8 +395,12 @@ impl Core {
                     self.tables.insert(relation.id, Table::new(Arc::new(relation.clone()), body.epoch, watermark)?);
                     self.restore_job(relation, body, views.remove(&relation.id))?;
                 }
-                RelationKind::MaterializedView { .. } => self.restore_job(relation, body, views.remove(&relation.id))?,
+                RelationKind::MaterializedView { .. } => {
+                    self.restore_own_sources(relation, body, &mut histories)?;
+                    self.restore_job(relation, body, views.remove(&relation.id))?;
+                }
                 RelationKind::Sink(_) => {
+                    self.restore_own_sources(relation, body, &mut histories)?;
                     self.restore_sink(relation, body.jobs.get(&relation.id))?;
                     self.restore_job(relation, body, views.remove(&relation.id))?;
                 }
@@ -499,8 +508,8 @@ impl Core {
 
     fn replay_ddl(&mut self, ddl: DdlRecord) -> Result<()> {
         match ddl {
-            DdlRecord::Create { relation, epoch, starts, present, replaces, comments } => {
-                self.apply_create(*relation, epoch, starts, replaces, &comments)?;
+            DdlRecord::Create { relation, epoch, starts, own_starts, present, replaces, comments } => {
+                self.apply_create(*relation, epoch, starts, own_starts, replaces, &comments)?;
                 self.expect(present, epoch);
                 Ok(())
             }
@@ -508,6 +517,7 @@ impl Core {
                 self.apply_create_function(*function);
                 Ok(())
             }
+            DdlRecord::CreateIndex { index } => self.replay_create_index(*index),
             DdlRecord::Drop { relations } => {
                 self.apply_drop(&relations);
                 Ok(())

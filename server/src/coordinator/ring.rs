@@ -86,7 +86,8 @@ impl Ring {
         self.entries.push_back(entry);
     }
 
-    fn end(&self) -> Epoch {
+    /// The newest entry's epoch; without entries one that every consumer has.
+    pub fn end(&self) -> Epoch {
         self.entries.back().map_or(self.start, |e| e.epoch)
     }
 

@@ -289,7 +289,7 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&done.job) else { return };
         let Some(running) = job.running.take() else { return };
         job.progress = done.progress;
-        let (stats, has_timer) = (job.stats.clone(), job.progress.next_timer.is_some());
+        let (stats, relation, has_timer) = (job.stats.clone(), job.relation.clone(), job.progress.next_timer.is_some());
         self.note_timer(done.job, has_timer);
         stats.rows_in.fetch_add(done.rows_in, Ordering::Relaxed);
         let now = self.config.clock.now();
@@ -302,7 +302,7 @@ impl Core {
         if let Some(arrived) = running.arrived {
             stats.freshness_micros.store((self.instant() - arrived).as_micros() as i64, Ordering::Relaxed);
         }
-        stats.late.fetch_add(self.system.late_rows(done.job, done.epoch, &done.late), Ordering::Relaxed);
+        stats.late.fetch_add(self.system.late_rows(&relation, done.epoch, &done.late), Ordering::Relaxed);
         stats.rejected.fetch_add(done.rejections, Ordering::Relaxed);
         if self.sinks.contains_key(&done.job) {
             let emitted = SinkStep { job: done.job, epoch: done.epoch, now: running.now, output: done.output, watermark: done.watermark };

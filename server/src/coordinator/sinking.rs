@@ -147,10 +147,7 @@ impl Core {
     pub(super) fn hold_sink(&mut self, id: RelationId) -> Option<Move> {
         let job = self.jobs.get(&id)?;
         let sink = self.sinks.get_mut(&id)?;
-        if sink.is_behind() {
-            return Some(Move::None);
-        }
-        if sink.only_sources && sink.is_full() && Some(job.stepped) >= sink.complete {
+        if sink.is_behind() || sink.holds_job(job.stepped) {
             return Some(Move::None);
         }
         if std::mem::take(&mut sink.rejoins) {
@@ -162,7 +159,7 @@ impl Core {
     /// Stops a job that must step and has no room for what it would emit.
     pub(super) fn sink_overflows(&mut self, id: RelationId) -> bool {
         let stepped = self.jobs.get(&id).map_or(Epoch::ZERO, |j| j.stepped);
-        let Some(sink) = self.sinks.get(&id).filter(|s| s.is_full() && Some(stepped) >= s.complete) else { return false };
+        let Some(sink) = self.sinks.get(&id).filter(|s| s.has_no_room(stepped)) else { return false };
         let bound = sink.stats.log_bytes_max.load(Ordering::Relaxed);
         let error = SqlError::new(SqlState::LIMIT_EXCEEDED, format!("more than {bound} bytes wait to be sent"))
             .with_hint("What waits is still sent. Drop the sink and create it again, with a larger sink.log-size.");
@@ -172,18 +169,17 @@ impl Core {
 
     /// A private reading waits while what it found cannot be put anywhere.
     pub(super) fn holds_backfill(&self, id: RelationId) -> bool {
-        self.sinks.get(&id).is_some_and(|s| s.is_behind() || (s.is_full() && s.sends_early()))
+        self.sinks.get(&id).is_some_and(|s| s.is_behind() || s.holds_reading())
     }
 
     /// The job does not step, and nobody may wait for it.
     pub(super) fn stands_still(&self, job: &Job) -> bool {
-        self.is_paused(job)
-            || job.is_live() && self.sinks.get(&job.id()).is_some_and(|s| s.only_sources && s.is_full() && Some(job.stepped) >= s.complete)
+        self.is_paused(job) || job.is_live() && self.sinks.get(&job.id()).is_some_and(|s| s.holds_job(job.stepped))
     }
 
     /// It reads on its own and has no room for what it finds: nobody may wait for it either.
     fn reads_no_further(&self, job: &Job) -> bool {
-        matches!(job.mode, Mode::Backfilling(_)) && self.sinks.get(&job.id()).is_some_and(|s| s.is_full() && s.sends_early())
+        matches!(job.mode, Mode::Backfilling(_)) && self.sinks.get(&job.id()).is_some_and(SinkJob::holds_reading)
     }
 
     /// Waiting for it may never end.

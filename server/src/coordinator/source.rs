@@ -2,7 +2,8 @@
 //! of its part of a cut. In replay the recorded cuts say where to split; live it takes what has arrived.
 //!
 //! Columns that no view reads are checked and not kept. A view that reads more of them is made at a cut; what had arrived and is in no cut is
-//! then read again, so that from that cut on they are there. What it lacks before it reads on its own.
+//! then read again, so that from that cut on they are there. What it lacks before it reads on its own. What nobody reads any more is left out
+//! from the next time that a reader is opened: to open one for that alone would hold up those who go on.
 
 use super::Event;
 use super::filling::Present;
@@ -65,7 +66,9 @@ pub struct Source {
     /// All that the connector has noted, and must be told again after a restart.
     notes: Vec<SourceNote>,
     starts: Vec<PartitionStart>,
-    /// Columns that are filled: those of a reader, of the watermark, of keys. Never becomes less.
+    /// Columns that somebody reads, and those of the watermark and of keys.
+    wanted: Vec<bool>,
+    /// Those that the reader fills, which are no fewer.
     kept: Vec<bool>,
     partitions: BTreeMap<PartitionId, Partition>,
     watermark: Timestamp,
@@ -157,7 +160,7 @@ impl Source {
         stats.ahead.store(progress.ahead, Ordering::Relaxed);
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
         let idle_timeout = idle_timeout(&relation);
-        let kept = columns_kept(&relation, &BTreeSet::new());
+        let wanted = columns_kept(&relation, &BTreeSet::new());
         let mut source = Source {
             ring: Ring::of_source(
                 epoch,
@@ -169,7 +172,8 @@ impl Source {
             connector,
             notes: progress.notes,
             starts: progress.starts,
-            kept,
+            kept: wanted.clone(),
+            wanted,
             partitions,
             watermark: progress.watermark,
             replay: VecDeque::new(),
@@ -204,10 +208,21 @@ impl Source {
     /// Cuts up to `epoch` have been taken: perhaps all that was there.
     fn note_present(&mut self, epoch: Epoch) {
         let Some(present) = self.present.as_mut().filter(|present| present.reached.is_none()) else { return };
-        let has = |p: &Partition, end: &PartitionStart| p.end >= end.start || p.watermark == Timestamp::MAX;
+        // Of files that were there some may be gone, before anybody has read them.
+        let has_all = |p: &Partition| p.watermark == Timestamp::MAX || p.all_read.is_some_and(|end| p.end >= end);
+        let has = |p: &Partition, end: &PartitionStart| p.end >= end.start || has_all(p);
         if present.ends.iter().all(|end| self.partitions.get(&end.partition).is_some_and(|p| has(p, end))) {
             present.reached = Some(epoch);
         }
+    }
+
+    /// Its reader may have come to the end of what there is, of which no cut tells. True if nothing of what was there at first is waited for
+    /// any more since then.
+    pub fn note_all_read(&mut self) -> bool {
+        let lacks = |present: &Option<Present>| present.as_ref().is_some_and(|p| p.reached.is_none());
+        let lacked = lacks(&self.present);
+        self.note_present(self.ring.end());
+        lacked && !lacks(&self.present)
     }
 
     /// From which epoch on all that was there is. What has come of a source in trouble is better than nothing.
@@ -328,14 +343,11 @@ impl Source {
         }
     }
 
-    /// Somebody reads these columns from the last cut on.
+    /// These are the columns that somebody reads from the last cut on.
     pub fn keep(&mut self, read: &BTreeSet<usize>, reaper: &Reaper) {
-        let wanted = columns_kept(&self.relation, read);
-        if !wanted.iter().zip(&self.kept).any(|(wanted, kept)| *wanted && !kept) {
-            return;
-        }
-        self.kept.iter_mut().zip(wanted).for_each(|(kept, wanted)| *kept |= wanted);
-        if self.reader.is_some() || self.retry.is_some() {
+        self.wanted = columns_kept(&self.relation, read);
+        let lacks = self.wanted.iter().zip(&self.kept).any(|(wanted, kept)| *wanted && !kept);
+        if lacks && (self.reader.is_some() || self.retry.is_some()) {
             self.stop();
             self.start(reaper);
         }
@@ -345,6 +357,7 @@ impl Source {
         let ranges = self.partitions.iter().filter(|(_, p)| p.watermark != Timestamp::MAX);
         let ranges = ranges.map(|(id, p)| PartitionRange { partition: *id, start: p.end, end: None }).collect();
         let inbox = Inbox::new(Reader::Source(self.id()), &self.relation, self.clock.clone(), self.events.clone())?;
+        self.kept.clone_from(&self.wanted);
         self.reader = reaper.watch(self.connector.read_columns(ranges, &self.kept, inbox.clone())?);
         self.inbox = Some(inbox);
         Ok(())
@@ -376,6 +389,9 @@ impl Source {
         }
         for (id, end) in inbox.present_ends() {
             self.partitions.entry(id).and_modify(|p| p.present_end = Some(end));
+        }
+        for (id, end) in inbox.all_read() {
+            self.partitions.entry(id).and_modify(|p| p.all_read = Some(end));
         }
         self.note_lag();
         self.has_input()
@@ -571,7 +587,10 @@ impl Source {
             inbox.close();
         }
         (self.reader, self.retry) = (None, None);
-        self.partitions.values_mut().for_each(|p| p.waiting.clear());
+        for partition in self.partitions.values_mut() {
+            partition.waiting.clear();
+            partition.all_read = None;
+        }
     }
 
     /// Takes the recorded cuts as read, without their rows: nobody needs them.
@@ -598,6 +617,7 @@ mod tests {
     use eddyline_common::SqlError;
     use eddyline_common::connector::BatchSink;
     use eddyline_common::runtime::{SystemClock, SystemThreads};
+    use parking_lot::Mutex;
     use std::sync::atomic::AtomicUsize;
 
     /// Its readers cannot be started at first.
@@ -626,14 +646,17 @@ mod tests {
     }
 
     fn bid() -> Source {
-        let catalog = crate::pgcatalog::tests::catalog_of(
-            "CREATE SOURCE bid (auction BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid')",
-        );
+        let create = "CREATE SOURCE bid (auction BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid')";
+        source(create, Arc::new(Failing { attempts: AtomicUsize::new(0), fails: 0 }))
+    }
+
+    /// The source `bid` that is created.
+    fn source(create: &str, connector: Arc<dyn SourceConnector>) -> Source {
+        let catalog = crate::pgcatalog::tests::catalog_of(create);
         let relation = catalog.by_name("bid").unwrap().clone();
         let starts = vec![PartitionStart { partition: PartitionId(0), start: Offset(0) }];
         let (events, _) = crossbeam_channel::unbounded();
         let stats = Arc::new(SourceStats::default());
-        let connector = Arc::new(Failing { attempts: AtomicUsize::new(0), fails: 0 });
         Source::new(
             relation,
             connector,
@@ -687,6 +710,28 @@ mod tests {
         assert_eq!(source.filled_from(), Epoch(4), "nothing is waited for that has come");
     }
 
+    /// Files may be gone before anybody has read them: then their end is never come to.
+    #[test]
+    fn what_was_there_at_first_has_come_when_the_reader_has_read_all_there_is() {
+        let at = |offset| PartitionStart { partition: PartitionId(0), start: Offset(offset) };
+        let mut source = bid();
+        let reaper = Reaper::start(&SystemThreads).unwrap();
+        source.start(&reaper);
+        source.expect(vec![at(10)], Epoch(1));
+        let inbox = source.inbox.clone().unwrap();
+        let mut said = |end: i64| {
+            inbox.note_all_read(PartitionId(0), Offset(end));
+            source.receive(1 << 20);
+            (source.note_all_read(), source.filled_from())
+        };
+        assert_eq!(said(5), (false, Epoch::MAX), "what was pushed before must be in a cut");
+        assert_eq!(said(0), (true, Epoch(1)));
+        source.stop();
+        assert!(source.forget_filled(Epoch(1)));
+        source.expect(vec![at(10)], Epoch(3));
+        assert_eq!(source.filled_from(), Epoch::MAX, "a reader that is gone says nothing of what is there now");
+    }
+
     #[test]
     fn a_source_lags_by_what_no_cut_has_taken() {
         let mut source = bid();
@@ -704,6 +749,53 @@ mod tests {
         assert_eq!(lag([at(10, Some(30)), at(9, Some(6))]), 20);
         assert_eq!(lag([at(10, Some(30)), at(5, None)]), 20, "of the ends that are known");
         assert_eq!(lag([at(10, None), at(5, None)]), -1);
+    }
+
+    /// Keeps which columns its readers were to fill.
+    #[derive(Default)]
+    struct Opened(Mutex<Vec<Vec<bool>>>);
+
+    impl SourceConnector for Opened {
+        fn resolve_start(&self) -> Result<Vec<PartitionStart>> {
+            Ok(Vec::new())
+        }
+
+        fn present(&self) -> Result<Option<Vec<PartitionRange>>> {
+            Ok(None)
+        }
+
+        fn read(&self, _: Vec<PartitionRange>, _: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+            Err(SqlError::internal("it is asked for columns"))
+        }
+
+        fn read_columns(&self, _: Vec<PartitionRange>, kept: &[bool], _: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+            self.0.lock().push(kept.to_vec());
+            Ok(Box::new(Idle))
+        }
+    }
+
+    #[test]
+    fn columns_come_as_they_are_read_and_go_when_a_reader_is_opened() {
+        let create = "CREATE SOURCE bid (auction BIGINT, price BIGINT, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time) \
+                      WITH (connector = 'nexmark', nexmark.table.type = 'bid')";
+        let (reaper, connector) = (Reaper::start(&SystemThreads).unwrap(), Arc::new(Opened::default()));
+        let mut source = source(create, connector.clone());
+        let mut filled = |read: &[usize]| {
+            source.keep(&read.iter().copied().collect(), &reaper);
+            source.start(&reaper);
+            let opened = connector.0.lock();
+            (opened.len(), opened.last().cloned().unwrap_or_default())
+        };
+        assert_eq!(filled(&[0]), (1, vec![true, false, true]), "and what the watermark is made of");
+        assert_eq!(filled(&[0, 1]), (2, vec![true, true, true]));
+        assert_eq!(filled(&[1]), (2, vec![true, true, true]), "who goes on is not held up");
+        assert_eq!(filled(&[0]), (2, vec![true, true, true]));
+        // What nobody reads goes with the next reader that is opened, for whatever reason.
+        source.stop();
+        source.start(&reaper);
+        assert_eq!(connector.0.lock().last(), Some(&vec![true, false, true]));
+        source.keep(&BTreeSet::from([1]), &reaper);
+        assert_eq!(*connector.0.lock().last().unwrap(), [false, true, true], "one column for the other");
     }
 
     #[test]

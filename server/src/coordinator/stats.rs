@@ -62,6 +62,22 @@ impl SinkStats {
     pub fn is_full(&self) -> bool {
         self.waiting_bytes.load(Ordering::Relaxed) >= self.log_bytes_max.load(Ordering::Relaxed)
     }
+
+    /// A live job waits for room in the log.
+    pub fn holds_job(&self) -> bool {
+        self.waits_when_full.load(Ordering::Relaxed) && self.is_full()
+    }
+
+    /// What its sending is at, whatever its job does.
+    pub fn state(&self) -> JobState {
+        if self.paused.load(Ordering::Relaxed) {
+            JobState::Paused
+        } else if self.problem.read().is_some() {
+            JobState::Retrying
+        } else {
+            JobState::Running
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +122,8 @@ pub struct JobStats {
     /// Share of the backfill that is done, in thousandths; 1000 once live.
     pub backfill_permille: AtomicU64,
     pub error: RwLock<Option<String>>,
+    /// What is being asked again, by table outside that does not answer.
+    pub troubles: RwLock<BTreeMap<RelationId, String>>,
     /// By node of the job's plan, since start.
     pub operators: OnceLock<Arc<[OperatorStats]>>,
 }
@@ -121,7 +139,7 @@ pub enum JobState {
     Backfilling,
     /// There is no room for what it would emit.
     WaitingForSink,
-    /// The sink finds nobody to send to.
+    /// The sink finds nobody to send to, or rows are looked up and nobody answers.
     Retrying,
     Running,
 }
@@ -142,14 +160,13 @@ impl JobState {
 impl JobStats {
     /// The job's state, for whoever shows it; with the counters of its sink if it is one's.
     pub fn state(&self, sink: Option<&SinkStats>) -> JobState {
-        let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         match sink {
             _ if self.error.read().is_some() => JobState::Stopped,
-            _ if is_set(&self.paused) => JobState::Paused,
+            _ if self.paused.load(Ordering::Relaxed) => JobState::Paused,
             _ if self.backfill_permille.load(Ordering::Relaxed) < 1000 => JobState::Backfilling,
-            Some(sink) if is_set(&sink.waits_when_full) && sink.is_full() => JobState::WaitingForSink,
-            Some(sink) if is_set(&sink.paused) => JobState::Paused,
-            Some(sink) if sink.problem.read().is_some() => JobState::Retrying,
+            Some(sink) if sink.holds_job() => JobState::WaitingForSink,
+            Some(sink) if sink.state() != JobState::Running => sink.state(),
+            _ if !self.troubles.read().is_empty() => JobState::Retrying,
             _ => JobState::Running,
         }
     }
@@ -162,6 +179,11 @@ impl JobStats {
             }
             state => state.text().to_string(),
         }
+    }
+
+    /// Why a table outside does not answer.
+    pub fn trouble(&self) -> Option<String> {
+        self.troubles.read().values().next().cloned()
     }
 
     /// The newest epoch that it has come to and that is durable.
@@ -300,6 +322,12 @@ mod tests {
         assert_eq!(state(), "running");
         *sink.problem.write() = Some("the broker is away".into());
         assert_eq!(state(), "retrying");
+        *sink.problem.write() = None;
+        job.note_trouble(RelationId(7), "customers", Some("nobody is there".into()));
+        assert_eq!((state().as_str(), job.trouble().as_deref()), ("retrying", Some("nobody is there")));
+        job.note_trouble(RelationId(7), "customers", None);
+        assert_eq!((state().as_str(), job.trouble()), ("running", None));
+        *sink.problem.write() = Some("the broker is away".into());
         sink.paused.store(true, Ordering::Relaxed);
         assert_eq!(state(), "paused");
         // One that cannot wait stops when its log is full.

@@ -14,11 +14,15 @@ pub use present::{Cell, to_batch};
 use super::handle::SystemRelation;
 use super::pins::Pin;
 use super::stats::JobStats;
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{FieldRef, Schema};
 use eddyline_common::connector::UndecodableRecord;
 use eddyline_common::{ChangeBatch, Epoch, PartitionId, RelationId, Result};
 use eddyline_executor::SideRows;
 use eddyline_executor::rejects::{self, json_lines};
+use eddyline_planner::catalog::Relation;
+use eddyline_planner::explain;
+use eddyline_planner::plan::{NodeId, StreamPlan};
 use eddyline_storage::view::{Snapshot, View};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -55,7 +59,8 @@ pub struct SystemRows {
 
 impl SystemRows {
     /// Keeps a step's late rows, the last ones of many; returns how many there were.
-    pub fn late_rows(&mut self, view: RelationId, epoch: Epoch, late: &[SideRows]) -> u64 {
+    pub fn late_rows(&mut self, relation: &Relation, epoch: Epoch, late: &[SideRows]) -> u64 {
+        let view = relation.id;
         let mut behind: usize = late.iter().map(|side| side.changes.num_rows()).sum();
         for side in late {
             let rows = side.changes.num_rows();
@@ -63,7 +68,8 @@ impl SystemRows {
             // What is behind these will push the first ones out.
             let kept = rows.min(KEPT_MAX.saturating_sub(behind));
             let kept = side.changes.slice(rows - kept, kept);
-            for (index, row) in json_lines(&kept.rows).into_iter().enumerate() {
+            let shown = relation.plan().map_or_else(|| kept.rows.clone(), |plan| as_called(plan, side.node, &kept.rows));
+            for (index, row) in json_lines(&shown).into_iter().enumerate() {
                 push_bounded(&mut self.late, SideRow { view, epoch, reason: side.reason.clone(), row, weight: kept.weight(index) });
             }
         }
@@ -90,6 +96,15 @@ impl SystemRows {
         kept.undecodable.retain(|r| r.epoch <= epoch);
         kept
     }
+}
+
+/// The rows with the names that their columns have in the query.
+fn as_called(plan: &StreamPlan, node: NodeId, rows: &RecordBatch) -> RecordBatch {
+    let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_name(explain::called(plan, node, field.name())));
+    let schema = Schema::new(rows.schema_ref().fields().iter().map(field).collect::<Vec<_>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let named = RecordBatch::try_new_with_options(Arc::new(schema), rows.columns().to_vec(), &options);
+    named.unwrap_or_else(|_| rows.clone())
 }
 
 fn push_bounded<T>(rows: &mut VecDeque<T>, row: T) {

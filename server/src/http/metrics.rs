@@ -61,6 +61,8 @@ fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
         Some(count(&j.backfill_permille) / 1000.0)
     });
     each(GAUGE, "eddyline_job_stopped", "1 once the job has failed.", |j| Some(flag(j.error.read().is_some())));
+    let help = "1 while a table outside that it looks rows up in does not answer.";
+    each(GAUGE, "eddyline_job_in_trouble", help, |j| Some(flag(!j.troubles.read().is_empty())));
     let committed = |job: &JobStats| Some(job.committed(stats).0 as f64);
     page.family(GAUGE, "eddyline_job_epoch", "The newest durable epoch that the job has come to.", "job", &all, committed);
     let help = "How long there has been a cut that the job has not come to; nothing while it reads on its own or has stopped.";
@@ -102,6 +104,9 @@ fn sessions(page: &mut Page, metrics: &Metrics) {
     page.gauge("eddyline_sessions", "Open client sessions.", count(&metrics.sessions));
     let (took, statements) = (metrics.statement_micros.get() as f64 / MICROS_PER_SECOND, metrics.statements.get() as f64);
     page.summary("eddyline_statement_duration_seconds", "How long statements took, sending their rows included.", took, statements);
+    page.counter("eddyline_plans_total", "Times that a statement was planned.", metrics.plans.get() as f64);
+    let help = "Runs of prepared statements with the plan of an earlier run.";
+    page.counter("eddyline_plans_reused_total", help, metrics.plans_reused.get() as f64);
     page.counter("eddyline_statement_errors_total", "Statements that failed.", metrics.statement_errors.get() as f64);
     page.counter("eddyline_rows_sent_total", "Rows sent to clients.", metrics.rows_sent.get() as f64);
     page.counter("eddyline_rows_written_total", "Rows written by statements.", metrics.rows_written.get() as f64);

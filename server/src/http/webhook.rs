@@ -147,6 +147,7 @@ fn decode(spec: &SourceSpec, body: &[u8]) -> Result<(DecodedRows, usize), Refusa
         external_name: column.external_name.clone(),
         ty: column.ty.clone(),
         nullable: column.nullable,
+        length: column.length,
         is_key: spec.key.contains(&index),
     });
     let mut decoder = decoder(&spec.options, columns.collect(), !spec.key.is_empty())?;

@@ -1,7 +1,7 @@
 //! Rows that are the same in every Eddyline: schemas, roles, the database, types, settings and what clients look
 //! up beside them.
 
-use super::objects::{BTREE, EDDYLINE, HEAP, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC};
+use super::objects::{BTREE, EDDYLINE, HASH, HEAP, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC};
 use super::rows::{Rows, Value};
 use super::{DATABASE, OWNER, SystemContext, describe, spec};
 use crate::session::settings::DEFINITIONS;
@@ -172,6 +172,7 @@ fn types(rows: &mut Rows) {
 fn access_methods(rows: &mut Rows) {
     rows.add([("oid", HEAP.into()), ("amname", "heap".into()), ("amhandler", "heap_tableam_handler".into()), ("amtype", "t".into())]);
     rows.add([("oid", BTREE.into()), ("amname", "btree".into()), ("amhandler", "bthandler".into()), ("amtype", "i".into())]);
+    rows.add([("oid", HASH.into()), ("amname", "hash".into()), ("amhandler", "hashhandler".into()), ("amtype", "i".into())]);
 }
 
 fn settings(context: &SystemContext, rows: &mut Rows) {

@@ -1,8 +1,8 @@
-//! Catalog objects as SQL text: names, keys, indexes, definitions, expressions.
+//! Catalog objects as SQL text: names, keys, definitions, expressions.
 
 use super::objects::{has_constraint, key_numbers};
-use super::spec;
-use crate::catalog::{CatalogSnapshot, constraint_oid, index_oid};
+use super::{indexes, spec};
+use crate::catalog::{CatalogSnapshot, constraint_oid};
 use eddyline_planner::plan::Expr;
 use eddyline_planner::{Relation, RelationKind};
 
@@ -100,26 +100,9 @@ pub fn quote_literal(text: &str) -> String {
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
-pub fn index_name(r: &Relation) -> String {
-    format!("{}_{}", r.name, if matches!(r.kind, RelationKind::Table { .. }) { "pkey" } else { "key" })
-}
-
 fn key_columns(r: &Relation) -> String {
     let names = key_numbers(r).into_iter().map(|n| quote_ident(&r.visible[n as usize - 1].column.name));
     names.collect::<Vec<_>>().join(", ")
-}
-
-pub fn index_definition(r: &Relation) -> String {
-    format!("CREATE UNIQUE INDEX {} ON public.{} USING btree ({})", quote_ident(&index_name(r)), quote_ident(&r.name), key_columns(r))
-}
-
-/// An index's definition, or one column of it.
-pub fn index_by_oid(catalog: &CatalogSnapshot, oid: u32, column: usize) -> Option<String> {
-    let relation = catalog.relations().find(|r| index_oid(r.id) == oid)?;
-    match column {
-        0 => Some(index_definition(relation)),
-        n => key_numbers(relation).get(n - 1).map(|number| quote_ident(&relation.visible[*number as usize - 1].column.name)),
-    }
 }
 
 pub fn constraint_by_oid(catalog: &CatalogSnapshot, oid: u32) -> Option<String> {
@@ -174,8 +157,8 @@ pub fn class_name(catalog: &CatalogSnapshot, oid: u32) -> Option<String> {
     if let Some(relation) = catalog.by_oid(oid) {
         return Some(quote_ident(&relation.name));
     }
-    if let Some(indexed) = catalog.relations().find(|r| index_oid(r.id) == oid) {
-        return Some(quote_ident(&index_name(indexed)));
+    if let Some(index) = indexes::by_oid(catalog, oid) {
+        return Some(quote_ident(&index.name));
     }
     let system = spec::relations().iter().find(|r| r.oid == oid)?;
     Some(if system.schema == "pg_catalog" { system.name.to_string() } else { format!("{}.{}", system.schema, system.name) })
@@ -188,8 +171,8 @@ pub fn class_oid(catalog: &CatalogSnapshot, name: &str) -> Option<u32> {
         if let Some(relation) = catalog.by_name(&name) {
             return Some(crate::catalog::relation_oid(relation.id));
         }
-        if let Some(indexed) = catalog.relations().find(|r| super::objects::has_index(r) && index_name(r) == name) {
-            return Some(index_oid(indexed.id));
+        if let Some(index) = indexes::all(catalog).find(|index| index.name == name) {
+            return Some(index.oid);
         }
     }
     spec::relation(schema.as_deref().unwrap_or("pg_catalog"), &name).map(|r| r.oid)

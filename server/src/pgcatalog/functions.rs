@@ -4,7 +4,7 @@
 
 use super::rows::{Value, array_of};
 use super::values::{bounds, format_text, json_build_object, json_of, size_pretty};
-use super::{DATABASE, OWNER, SystemContext, describe, objects, procs, sleep, spec};
+use super::{DATABASE, OWNER, SystemContext, describe, indexes, objects, procs, sleep, spec};
 use crate::session::settings::SERVER_VERSION;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
@@ -164,7 +164,7 @@ const DEFINITIONS: &[Definition] = &[
     }),
     define("pg_get_indexdef", "text", |c, args| {
         let column = arg(args, 1).as_int().unwrap_or(0).max(0) as usize;
-        Ok(arg(args, 0).as_oid().and_then(|oid| describe::index_by_oid(&c.catalog, oid, column)).into())
+        Ok(arg(args, 0).as_oid().and_then(|oid| indexes::definition_by_oid(&c.catalog, oid, column)).into())
     }),
     define("pg_get_constraintdef", "text", |c, args| {
         Ok(arg(args, 0).as_oid().and_then(|oid| describe::constraint_by_oid(&c.catalog, oid)).into())

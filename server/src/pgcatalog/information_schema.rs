@@ -2,7 +2,7 @@
 
 use super::objects::{has_constraint, is_materialized, is_source, is_view, key_numbers};
 use super::rows::{Rows, Value};
-use super::{DATABASE, OWNER, SystemContext, describe, objects, spec};
+use super::{DATABASE, OWNER, SystemContext, describe, indexes, objects, spec};
 use eddyline_common::SqlType;
 use eddyline_common::postgres::types::{oid_of, wire_type_of};
 use eddyline_planner::Relation;
@@ -34,7 +34,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
             rows.add([
                 ("constraint_catalog", DATABASE.into()),
                 ("constraint_schema", "public".into()),
-                ("constraint_name", describe::index_name(r).into()),
+                ("constraint_name", indexes::key_name(r).into()),
                 ("table_catalog", DATABASE.into()),
                 ("table_schema", "public".into()),
                 ("table_name", (&r.name).into()),
@@ -130,7 +130,7 @@ fn key_columns(name: &str, r: &Relation, rows: &mut Rows) {
         rows.add([
             ("constraint_catalog", DATABASE.into()),
             ("constraint_schema", "public".into()),
-            ("constraint_name", describe::index_name(r).into()),
+            ("constraint_name", indexes::key_name(r).into()),
             ("table_catalog", DATABASE.into()),
             ("table_schema", "public".into()),
             ("table_name", (&r.name).into()),

@@ -5,7 +5,7 @@
 //! - `spec`: columns and types, read from `relations.txt` and `types.txt`
 //! - `rows`: building rows by column name
 //! - `table`: the table provider
-//! - `objects`, `procs`, `builtin`, `information_schema`: what the rows are
+//! - `objects`, `indexes`, `procs`, `builtin`, `information_schema`: what the rows are
 //! - `own`: the schema `eddyline`
 //! - `functions`, `describe`, `values`: `pg_*` functions and their kin
 //! - `sleep`: `pg_sleep`
@@ -16,6 +16,7 @@
 mod builtin;
 mod describe;
 pub mod functions;
+mod indexes;
 mod information_schema;
 pub mod objects;
 mod own;

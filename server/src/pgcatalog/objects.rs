@@ -2,11 +2,12 @@
 //! relations come from the catalog snapshot, system relations from their own specifications.
 
 use super::describe;
+use super::indexes::{self, IndexEntry};
 use super::own::own_relations;
 use super::rows::{Rows, Value};
 use super::spec::{self, ColumnSpec};
 use super::{OWNER, SystemContext, builtin, procs};
-use crate::catalog::{constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
+use crate::catalog::{CatalogSnapshot, constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
 use arrow::datatypes::Schema;
 use eddyline_common::options::{PROTOBUF_DESCRIPTOR_SET, is_secret};
 use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of};
@@ -20,6 +21,7 @@ pub const EDDYLINE: u32 = 13_001;
 pub const OWNER_OID: u32 = 10;
 pub const HEAP: u32 = 2;
 pub const BTREE: u32 = 403;
+pub const HASH: u32 = 405;
 /// Oids of the relations in schema `eddyline` begin here.
 const OWN_RELATIONS: u32 = 15_000;
 
@@ -28,11 +30,13 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
     let relations = || context.catalog.relations().map(|r| r.as_ref()).filter(|r| !matches!(r.kind, RelationKind::Sink(_)));
     match name {
         "pg_class" => {
-            relations().for_each(|r| class_rows(r, rows));
+            relations().for_each(|r| class_row(r, has_index(r, &context.catalog), rows));
+            indexes::all(&context.catalog).for_each(|index| index_class_row(&index, rows));
             system_relations().for_each(|r| system_class_row(&r, rows));
         }
         "pg_attribute" => {
             relations().for_each(|r| attribute_rows(r, rows));
+            indexes::all(&context.catalog).for_each(|index| index_attribute_rows(&index, rows));
             system_relations().for_each(|r| system_attribute_rows(&r, rows));
         }
         "pg_attrdef" => relations().for_each(|r| default_rows(r, rows)),
@@ -46,7 +50,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
             ]);
         }),
         "pg_type" => relations().for_each(|r| row_type(r, rows)),
-        "pg_index" => relations().filter(|r| has_index(r)).for_each(|r| index_row(r, rows)),
+        "pg_index" => indexes::all(&context.catalog).for_each(|index| index_row(&index, rows)),
         "pg_constraint" => relations().filter(|r| has_constraint(r)).for_each(|r| constraint_row(r, rows)),
         "pg_rewrite" => relations().filter(|r| is_view(r)).for_each(|r| rewrite_row(r, rows)),
         "pg_depend" => relations().for_each(|r| depend_rows(r, context, rows)),
@@ -57,7 +61,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("schemaname", "public".into()),
                 ("tablename", (&r.name).into()),
                 ("tableowner", OWNER.into()),
-                ("hasindexes", has_index(r).into()),
+                ("hasindexes", has_index(r, &context.catalog).into()),
             ])
         }),
         "pg_views" => relations().filter(|r| is_view(r)).for_each(|r| {
@@ -74,17 +78,17 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("schemaname", "public".into()),
                 ("matviewname", (&r.name).into()),
                 ("matviewowner", OWNER.into()),
-                ("hasindexes", has_index(r).into()),
+                ("hasindexes", has_index(r, &context.catalog).into()),
                 ("ispopulated", true.into()),
                 ("definition", describe::definition(r).into()),
             ])
         }),
-        "pg_indexes" => relations().filter(|r| has_index(r)).for_each(|r| {
+        "pg_indexes" => indexes::all(&context.catalog).for_each(|index| {
             rows.add([
                 ("schemaname", "public".into()),
-                ("tablename", (&r.name).into()),
-                ("indexname", describe::index_name(r).into()),
-                ("indexdef", describe::index_definition(r).into()),
+                ("tablename", (&index.relation.name).into()),
+                ("indexname", (&index.name).into()),
+                ("indexdef", index.definition().into()),
             ])
         }),
         "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" => relations()
@@ -110,13 +114,12 @@ pub fn is_materialized(r: &Relation) -> bool {
     matches!(r.kind, RelationKind::MaterializedView { .. })
 }
 
-/// Tables and materialized views are indexed by their key, if its columns can be seen.
-pub fn has_index(r: &Relation) -> bool {
-    (is_table(r) || is_materialized(r)) && !key_numbers(r).is_empty()
+fn has_index(r: &Relation, catalog: &CatalogSnapshot) -> bool {
+    indexes::of(catalog, r).next().is_some()
 }
 
 pub fn has_constraint(r: &Relation) -> bool {
-    is_table(r) && has_index(r)
+    is_table(r) && !key_numbers(r).is_empty()
 }
 
 /// The key's columns as attribute numbers; empty if there is no key or part of it is hidden.
@@ -168,7 +171,7 @@ fn column_type(column: &ColumnSpec) -> WireType {
     }
 }
 
-fn class_rows(r: &Relation, rows: &mut Rows) {
+fn class_row(r: &Relation, has_index: bool, rows: &mut Rows) {
     let method = if is_table(r) || is_materialized(r) { HEAP } else { 0 };
     rows.add([
         ("oid", relation_oid(r.id).into()),
@@ -179,7 +182,7 @@ fn class_rows(r: &Relation, rows: &mut Rows) {
         ("relam", method.into()),
         ("relfilenode", if method == 0 { 0.into() } else { relation_oid(r.id).into() }),
         ("reltuples", Value::Int(-1)),
-        ("relhasindex", has_index(r).into()),
+        ("relhasindex", has_index.into()),
         ("relpersistence", "p".into()),
         ("relkind", relkind(r).into()),
         ("relnatts", r.visible.len().into()),
@@ -187,21 +190,22 @@ fn class_rows(r: &Relation, rows: &mut Rows) {
         ("relispopulated", true.into()),
         ("relreplident", if method == 0 { "n" } else { "d" }.into()),
     ]);
-    if has_index(r) {
-        rows.add([
-            ("oid", index_oid(r.id).into()),
-            ("relname", describe::index_name(r).into()),
-            ("relnamespace", PUBLIC.into()),
-            ("relowner", OWNER_OID.into()),
-            ("relam", BTREE.into()),
-            ("relfilenode", index_oid(r.id).into()),
-            ("relpersistence", "p".into()),
-            ("relkind", "i".into()),
-            ("relnatts", r.key.len().into()),
-            ("relispopulated", true.into()),
-            ("relreplident", "n".into()),
-        ]);
-    }
+}
+
+fn index_class_row(index: &IndexEntry, rows: &mut Rows) {
+    rows.add([
+        ("oid", index.oid.into()),
+        ("relname", (&index.name).into()),
+        ("relnamespace", PUBLIC.into()),
+        ("relowner", OWNER_OID.into()),
+        ("relam", index.method().into()),
+        ("relfilenode", index.oid.into()),
+        ("relpersistence", "p".into()),
+        ("relkind", "i".into()),
+        ("relnatts", index.columns.len().into()),
+        ("relispopulated", true.into()),
+        ("relreplident", "n".into()),
+    ]);
 }
 
 fn system_class_row(r: &SystemRelation, rows: &mut Rows) {
@@ -255,11 +259,12 @@ fn attribute_rows(r: &Relation, rows: &mut Rows) {
             rows,
         );
     }
-    if has_index(r) {
-        for (position, number) in key_numbers(r).into_iter().enumerate() {
-            let column = &r.visible[number as usize - 1].column;
-            attribute(index_oid(r.id), position + 1, &column.name, wire_type_of(&column.ty), false, false, rows);
-        }
+}
+
+fn index_attribute_rows(index: &IndexEntry, rows: &mut Rows) {
+    for (position, number) in index.columns.iter().enumerate() {
+        let column = &index.relation.visible[*number as usize - 1].column;
+        attribute(index.oid, position + 1, &column.name, wire_type_of(&column.ty), false, false, rows);
     }
 }
 
@@ -311,21 +316,20 @@ fn row_type(r: &Relation, rows: &mut Rows) {
     ]);
 }
 
-fn index_row(r: &Relation, rows: &mut Rows) {
-    let key = key_numbers(r);
-    let zeros = vec![0; key.len()];
+fn index_row(index: &IndexEntry, rows: &mut Rows) {
+    let zeros = vec![0; index.num_keys];
     rows.add([
-        ("indexrelid", index_oid(r.id).into()),
-        ("indrelid", relation_oid(r.id).into()),
-        ("indnatts", key.len().into()),
-        ("indnkeyatts", key.len().into()),
-        ("indisunique", true.into()),
-        ("indisprimary", has_constraint(r).into()),
+        ("indexrelid", index.oid.into()),
+        ("indrelid", relation_oid(index.relation.id).into()),
+        ("indnatts", index.columns.len().into()),
+        ("indnkeyatts", index.num_keys.into()),
+        ("indisunique", index.is_of_key.into()),
+        ("indisprimary", index.is_primary().into()),
         ("indimmediate", true.into()),
         ("indisvalid", true.into()),
         ("indisready", true.into()),
         ("indislive", true.into()),
-        ("indkey", key.into()),
+        ("indkey", index.columns.clone().into()),
         ("indcollation", zeros.clone().into()),
         ("indclass", zeros.clone().into()),
         ("indoption", zeros.into()),
@@ -335,7 +339,7 @@ fn index_row(r: &Relation, rows: &mut Rows) {
 fn constraint_row(r: &Relation, rows: &mut Rows) {
     rows.add([
         ("oid", constraint_oid(r.id).into()),
-        ("conname", describe::index_name(r).into()),
+        ("conname", indexes::key_name(r).into()),
         ("connamespace", PUBLIC.into()),
         ("contype", "p".into()),
         ("convalidated", true.into()),

@@ -250,8 +250,15 @@ impl Connection {
         }
     }
 
-    /// An error of the extended protocol; those of a simple query are reported by itself.
+    /// An error of the extended protocol: what follows is left out until the client synchronises, a Flush by which it might wait for the error too.
     async fn report(&mut self, error: SqlError) -> Result<()> {
+        self.tell(error)?;
+        self.skipping = true;
+        self.writer.flush().await
+    }
+
+    /// Tells the client of an error. One that ends the connection is given back.
+    pub fn tell(&mut self, error: SqlError) -> Result<()> {
         if is_fatal(&error) {
             return Err(error);
         }
@@ -259,8 +266,7 @@ impl Connection {
         self.session.fail();
         self.send_notices();
         self.writer.error(Severity::Error, &error);
-        self.skipping = true;
-        self.writer.flush_if_full().await
+        Ok(())
     }
 
     /// Notices and changed parameters, which come before what completes the statement.

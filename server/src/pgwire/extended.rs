@@ -1,5 +1,5 @@
 //! The extended protocol: Parse, Bind, Describe, Execute, Close, Sync. What lies between two Syncs is one implicit
-//! transaction; answers gather in the buffer until Sync or Flush, or until it is full.
+//! transaction; answers gather in the buffer until Sync, Flush or an error, or until it is full.
 
 use super::connection::Connection;
 use super::guard::{deadline, guarded, is_fatal};

@@ -4,6 +4,7 @@
 //! - `listener`: accepting, limits, shutdown
 //! - `connection`: startup and the message loop
 //! - `simple`, `extended`, `copy`: the three dialogues
+//! - `cancel`: one token for each session
 //! - `guard`: cancel, timeouts, panics, clients that are gone
 //! - `wire`, `messages`: bytes
 //!

@@ -1,8 +1,7 @@
 //! A simple query: any number of statements, in one transaction unless they say otherwise, each answered in turn.
 
 use super::connection::Connection;
-use super::guard::{deadline, guarded, is_fatal};
-use super::messages::Severity;
+use super::guard::{deadline, guarded};
 use super::wire::{FLUSH_BYTES, Writer};
 use crate::serving::RowStream;
 use crate::session::planning::without_stalling;
@@ -16,13 +15,7 @@ impl Connection {
         self.session.close_portal("");
         let result = self.statements(text).await;
         if let Err(error) = result {
-            if is_fatal(&error) {
-                return Err(error);
-            }
-            self.session.services().metrics.statement_errors.add(1);
-            self.session.fail();
-            self.send_notices();
-            self.writer.error(Severity::Error, &error);
+            self.tell(error)?;
         }
         self.writer.ready_for_query(self.session.transaction_state());
         self.writer.flush().await

@@ -7,7 +7,7 @@ use super::interrupt::{self, Abandoned};
 use super::lookup::Lookup;
 use super::relation::{Bindings, bind};
 use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
-use super::{narrow, physical};
+use super::{narrow, physical, view_scan};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
@@ -160,10 +160,10 @@ impl QueryEngine {
         Ok(RowStream::running(schema, rx, abort))
     }
 
-    /// Few keys are found before another thread would have been woken.
+    /// Few rows are found before another thread would have been woken.
     async fn look_up(&self, lookup: Lookup) -> Result<RecordBatch> {
         const AT_ONCE_MAX: usize = 64;
-        if lookup.num_keys() <= AT_ONCE_MAX {
+        if lookup.rows_max() <= AT_ONCE_MAX {
             return lookup.rows();
         }
         self.handle
@@ -193,12 +193,23 @@ impl QueryEngine {
         Ok(batches)
     }
 
+    /// How the query would find the rows of tables and views, which are not read for it: for EXPLAIN.
+    pub async fn reads(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Vec<String>> {
+        if let Some(lookup) = Lookup::of(&plan, &bindings) {
+            return Ok(vec![lookup.describe()]);
+        }
+        let states = self.states.clone();
+        let task = self.handle.spawn(caught(async move { Ok(view_scan::reads(&states.physical(plan, &bindings).await?)) }));
+        let _abort = AbortOnDrop::new(task.abort_handle());
+        task.await.map_err(|e| SqlError::internal(format!("planning was given up: {e}")))?
+    }
+
     /// Runs the query to its end, throwing its rows away, and tells how: for EXPLAIN ANALYZE.
     pub async fn analyze(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Vec<String>> {
         if let Some(lookup) = Lookup::of(&plan, &bindings) {
-            let (started, keys) = (std::time::Instant::now(), lookup.num_keys());
+            let (started, described) = (std::time::Instant::now(), lookup.describe());
             let rows = self.look_up(lookup).await?.num_rows();
-            let head = [ran(rows, started.elapsed()), format!("Lookup of {keys} keys")];
+            let head = [ran(rows, started.elapsed()), described];
             return Ok(head.into_iter().chain(plan.display_indent().to_string().lines().map(|line| format!("  {line}"))).collect());
         }
         let (states, abandoned) = (self.states.clone(), Abandoned::default());
@@ -216,6 +227,7 @@ impl QueryEngine {
         let _abort = AbortOnDrop::watching(task.abort_handle(), abandoned);
         let (plan, rows, elapsed) = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
         let mut lines = vec![ran(rows, elapsed)];
+        lines.extend(view_scan::reads(&plan));
         let shown = displayable(plan.as_ref()).set_show_schema(false).indent(true).to_string();
         let with_metrics =
             datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();

@@ -1,27 +1,88 @@
-//! Look-ups: some columns of those rows of one table or view that have given keys. DataFusion takes far longer to plan one than it takes to find the rows, so a bound
-//! plan that is plainly one is run as it is. Whatever else goes the long way, also where it comes to the same. It does not know what a transaction has written.
+//! Look-ups: some columns of those rows of one table or view that have given values in the columns of its key or of an index. DataFusion takes far longer to plan one
+//! than it takes to find the rows, so a bound plan that is plainly one is run as it is. Whatever else goes the long way, also where it comes to the same. It does not
+//! know what a transaction has written.
 
 use super::relation::{Bindings, RelationSource};
 use crate::coordinator::ReadSnapshot;
 use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{Alias, Cast, InList, ScalarFunction};
 use datafusion::logical_expr::logical_plan::{FetchType, SkipType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
-use eddyline_common::Result;
-use eddyline_storage::view::{View, ViewKey};
+use eddyline_common::{Epoch, Result};
+use eddyline_planner::Relation;
+use eddyline_storage::view::{Found, Secondary, View, ViewKey};
 use std::sync::Arc;
 
 /// Keys that are still looked up one by one; above it a scan is no slower.
 const KEYS_MAX: usize = 1000;
+/// Rows that an index finds for a look-up that is run as it is; more of them come batch by batch.
+const FOUND_MAX: usize = 4096;
+
+/// How what is found by values is described.
+pub const LOOK_UP: &str = "look-up in ";
+
+/// How rows are found by values: by the key of their view, or by one of its indexes.
+#[derive(Clone)]
+pub struct Access {
+    /// `None`: by the key.
+    index: Option<Arc<Secondary>>,
+    /// One array per column.
+    keys: Vec<ArrayRef>,
+}
+
+impl Access {
+    /// By the key if all its columns must have one of some values, else by the index that tells most; `None` if there is none.
+    pub fn of(view: &View, values_of: impl Fn(usize) -> Option<Vec<ScalarValue>>) -> Option<Access> {
+        let keys_in = |columns: &[usize]| keys_of(columns.iter().map(|column| values_of(*column)).collect::<Option<_>>()?);
+        if let ViewKey::Keyed(key) = view.key()
+            && let Some(keys) = keys_in(key)
+        {
+            return Some(Access { index: None, keys });
+        }
+        let indexes = view.indexes();
+        let usable = indexes.iter().filter_map(|index| Some((index, keys_in(index.columns())?)));
+        let (index, keys) = usable.max_by_key(|(index, _)| index.columns().len())?;
+        Some(Access { index: Some(index.clone()), keys })
+    }
+
+    /// How many are looked for.
+    pub fn num_keys(&self) -> usize {
+        self.keys.first().map_or(0, |keys| keys.len())
+    }
+
+    /// The rows, whole.
+    pub fn rows(&self, view: &View, epoch: Epoch) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
+        match &self.index {
+            None => Ok(Box::new(std::iter::once(view.lookup(epoch, &self.keys)))),
+            Some(index) => Ok(Box::new(view.find(epoch, index, &self.keys)?)),
+        }
+    }
+
+    /// For EXPLAIN.
+    pub fn describe(&self, relation: &Relation) -> String {
+        let keys = match self.num_keys() {
+            1 => "1 key".to_string(),
+            keys => format!("{keys} keys"),
+        };
+        let Some(index) = &self.index else { return format!("{LOOK_UP}{} by its key, {keys}", relation.name) };
+        let columns: Vec<&str> = index.columns().iter().map(|column| relation.columns[*column].name.as_str()).collect();
+        format!("{LOOK_UP}{} by index {} ({}), {keys}", relation.name, index.name(), columns.join(", "))
+    }
+}
 
 pub struct Lookup {
     view: Arc<View>,
     snapshot: Arc<ReadSnapshot>,
-    /// One array per key column.
-    keys: Vec<ArrayRef>,
+    relation: Arc<Relation>,
+    access: Access,
+    /// What the index finds.
+    found: Option<Found>,
+    /// A bound of what there is to do.
+    rows_max: usize,
     /// Of the view, those that are asked for.
     columns: Vec<usize>,
 }
@@ -36,30 +97,41 @@ impl Lookup {
         }
         let snapshot = bindings.snapshot.as_ref()?;
         let view = snapshot.views.get(&relation.id)?;
-        let ViewKey::Keyed(key) = view.key() else { return None };
-        if key.len() != shape.conditions.len() {
-            return None;
-        }
-        let values_of = |column: &usize| {
-            let (_, values) = shape.conditions.iter().find(|(conditioned, _)| conditioned == column)?;
-            as_keys(values, view.schema().field(*column).data_type())
+        let values_of = |column: usize| {
+            let (_, values) = shape.conditions.iter().find(|(conditioned, _)| *conditioned == column)?;
+            as_keys(values, view.schema().field(column).data_type())
         };
-        let keys = keys_of(key.iter().map(values_of).collect::<Option<_>>()?)?;
-        let num_keys = keys[0].len();
-        if shape.limit.is_some_and(|limit| limit < num_keys) || shape.is_sorted && num_keys > 1 {
+        let access = Access::of(view, values_of)?;
+        // Each condition must be one of those that rows are found by.
+        if access.keys.len() != shape.conditions.len() {
             return None;
         }
-        Some(Lookup { view: view.clone(), snapshot: snapshot.clone(), keys, columns: shape.columns })
+        let found = access.index.as_ref().map(|index| view.find(snapshot.epoch, index, &access.keys)).transpose().ok()?;
+        let found_max = found.as_ref().map_or(Some(access.num_keys()), |found| found.at_most(FOUND_MAX))?;
+        if shape.limit.is_some_and(|limit| limit < found_max) || shape.is_sorted && found_max > 1 {
+            return None;
+        }
+        let (view, snapshot, relation) = (view.clone(), snapshot.clone(), relation.clone());
+        let rows_max = found_max.max(access.num_keys());
+        Some(Lookup { view, snapshot, relation, access, found, rows_max, columns: shape.columns })
     }
 
-    /// How many are looked for.
-    pub fn num_keys(&self) -> usize {
-        self.keys[0].len()
+    pub fn rows_max(&self) -> usize {
+        self.rows_max
     }
 
-    pub fn rows(&self) -> Result<RecordBatch> {
+    /// For EXPLAIN ANALYZE.
+    pub fn describe(&self) -> String {
+        self.access.describe(&self.relation)
+    }
+
+    pub fn rows(self) -> Result<RecordBatch> {
         self.snapshot.check()?;
-        Ok(self.view.lookup(self.snapshot.epoch, &self.keys)?.project(&self.columns)?)
+        let rows = match self.found {
+            None => self.view.lookup(self.snapshot.epoch, &self.access.keys)?,
+            Some(found) => concat_batches(self.view.schema(), &found.collect::<Result<Vec<_>>>()?)?,
+        };
+        Ok(rows.project(&self.columns)?)
     }
 }
 
@@ -194,6 +266,7 @@ fn as_keys(values: &[ScalarValue], ty: &DataType) -> Option<Vec<ScalarValue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::datatypes::{Field, Schema};
 
     fn integers(values: &[i64]) -> Vec<ScalarValue> {
         values.iter().map(|v| ScalarValue::Int64(Some(*v))).collect()
@@ -205,6 +278,24 @@ mod tests {
         assert_eq!(keys.iter().map(|k| k.len()).collect::<Vec<_>>(), [3, 3]);
         assert!(keys_of(vec![integers(&[1, 2]), integers(&[1, 2])]).is_none(), "a product of lists");
         assert!(keys_of(vec![integers(&vec![1; KEYS_MAX + 1])]).is_none(), "a scan is no slower");
+    }
+
+    #[test]
+    fn the_key_goes_before_indexes_and_of_these_what_tells_more() {
+        let fields = ["id", "a", "b"].map(|name| Field::new(name, DataType::Int64, true));
+        let view = View::new(Arc::new(Schema::new(fields.to_vec())), ViewKey::Keyed(vec![0]), 1, None).unwrap();
+        view.add_index("both", &[2, 1]).unwrap();
+        view.add_index("a", &[1]).unwrap();
+        let chosen = |known: &[usize]| {
+            let access = Access::of(&view, |column| known.contains(&column).then(|| integers(&[column as i64])))?;
+            Some((access.index.map(|index| index.name().to_string()), access.keys.len()))
+        };
+        assert_eq!(chosen(&[0, 1, 2]), Some((None, 1)));
+        assert_eq!(chosen(&[1, 2]), Some((Some("both".into()), 2)));
+        assert_eq!(chosen(&[1]), Some((Some("a".into()), 1)));
+        assert_eq!(chosen(&[2]), None, "a part of an index finds nothing");
+        view.drop_index("both");
+        assert_eq!(chosen(&[1, 2]), Some((Some("a".into()), 1)));
     }
 
     #[test]

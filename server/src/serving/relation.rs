@@ -69,6 +69,9 @@ impl Bindings {
 
     fn provider(&self, source: &RelationSource) -> Result<Arc<dyn TableProvider>> {
         let relation = &source.relation;
+        if relation.is_looked_up() {
+            return Err(relation.cannot_be_read());
+        }
         if let RelationKind::Source(spec) = &relation.kind {
             if relation.mode == ChangelogMode::Retract {
                 let message = format!("source \"{}\" holds changes, which cannot be read as rows", relation.name);

@@ -1,7 +1,7 @@
-//! A source read once as a bounded table: from where it starts, as far as that is still there, to where it ends at present. Where it starts was settled when it
-//! was created, unless a hint has other options for this scan. The connector's
-//! reader pushes on threads of its own into a short queue; dropping the query closes the queue and
-//! with it the reader. Records that cannot be decoded are left out here, as in every view.
+//! A source read once as a bounded table: from where it starts, as far as that is still there, to where it ends at present. Where it
+//! starts was settled when it was created, unless a hint has other options for this scan. The connector's reader pushes on threads of
+//! its own into a short queue; dropping the query closes the queue and with it the reader. Records that cannot be decoded are left out
+//! here, as in every view.
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;

@@ -1,11 +1,11 @@
-//! A table or materialized view at the statement's epoch. Equality on every key column becomes a look-up, all
+//! A table or materialized view at the statement's epoch. Equality on every column of its key, or of an index, becomes a look-up, all
 //! else a columnar scan that the engine's threads share batch by batch. What the transaction itself wrote is
 //! laid over it.
 
-use super::lookup::keys_of;
+use super::lookup::{Access, LOOK_UP};
 use super::overlay::Overlay;
 use crate::coordinator::ReadSnapshot;
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -38,17 +38,13 @@ impl ViewTable {
         ViewTable { relation, view, snapshot, overlay }
     }
 
-    fn key(&self) -> &[usize] {
-        match self.view.key() {
-            ViewKey::Keyed(columns) => columns,
+    /// The columns by which rows can be found, if others beside them are pinned too.
+    fn columns_to_pin(&self) -> Vec<usize> {
+        let key = match self.view.key() {
+            ViewKey::Keyed(columns) => columns.as_slice(),
             ViewKey::Append | ViewKey::Multiset => &[],
-        }
-    }
-
-    /// The keys that the filters leave, one array per key column; `None` if they do not pin the key.
-    fn wanted_keys(&self, filters: &[Expr]) -> Option<Vec<ArrayRef>> {
-        let key = self.key();
-        keys_of(key.iter().map(|column| self.values_of(*column, filters)).collect::<Option<_>>()?)
+        };
+        key.iter().chain(self.view.indexes().iter().flat_map(|index| index.columns())).copied().collect()
     }
 
     /// The constants that the column must equal one of.
@@ -109,12 +105,13 @@ impl TableProvider for ViewTable {
         TableType::Base
     }
 
-    /// Key equalities are used and still checked above: a look-up may return more than was asked for.
+    /// Equalities are used and still checked above: a look-up may return more than was asked for.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        let on_key = |f: &&Expr| self.key().iter().any(|c| constants(f, &self.relation.columns[*c].name).is_some());
+        let columns = self.columns_to_pin();
+        let pins = |f: &&Expr| columns.iter().any(|c| constants(f, &self.relation.columns[*c].name).is_some());
         Ok(filters
             .iter()
-            .map(|f| if on_key(f) { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported })
+            .map(|f| if pins(f) { TableProviderFilterPushDown::Inexact } else { TableProviderFilterPushDown::Unsupported })
             .collect())
     }
 
@@ -130,8 +127,8 @@ impl TableProvider for ViewTable {
             None => all.clone(),
             Some(columns) => Arc::new(all.project(columns)?),
         };
-        let keys = self.wanted_keys(filters).filter(|keys| !keys.is_empty());
-        let source = Source { view: self.view.clone(), epoch, keys, overlay: self.overlay.clone(), projection: projection.cloned() };
+        let access = Access::of(&self.view, |column| self.values_of(column, filters));
+        let source = Source { view: self.view.clone(), epoch, access, overlay: self.overlay.clone(), projection: projection.cloned() };
         // Opened here once for its errors: an epoch that is gone should not wait for the first row to say so.
         let first = source.open().map_err(external)?;
         let shared = Arc::new(SharedRows { source, rounds: Mutex::new(vec![Arc::new(Mutex::new(Some(first)))]) });
@@ -139,6 +136,7 @@ impl TableProvider for ViewTable {
         let partition = |_| -> Arc<dyn PartitionStream> {
             Arc::new(ViewPartition {
                 schema: schema.clone(),
+                relation: self.relation.clone(),
                 rows: shared.clone(),
                 executed: AtomicUsize::new(0),
                 snapshot: self.snapshot.clone(),
@@ -156,8 +154,8 @@ type Rows = Box<dyn Iterator<Item = eddyline_common::Result<RecordBatch>> + Send
 struct Source {
     view: Arc<View>,
     epoch: Epoch,
-    /// Only the rows with these keys.
-    keys: Option<Vec<ArrayRef>>,
+    /// `None`: all rows.
+    access: Option<Access>,
     overlay: Option<Arc<Overlay>>,
     projection: Option<Vec<usize>>,
 }
@@ -165,9 +163,9 @@ struct Source {
 impl Source {
     fn open(&self) -> eddyline_common::Result<Rows> {
         // A plain scan projects by itself; look-ups and overlays need whole rows first.
-        let whole = self.keys.is_some() || self.overlay.is_some();
-        let rows: Rows = match &self.keys {
-            Some(keys) => Box::new(std::iter::once(self.view.lookup(self.epoch, keys))),
+        let whole = self.access.is_some() || self.overlay.is_some();
+        let rows: Rows = match &self.access {
+            Some(access) => access.rows(&self.view, self.epoch)?,
             None => Box::new(self.view.snapshot(self.epoch, if whole { None } else { self.projection.as_deref() })?),
         };
         let rows: Rows = match &self.overlay {
@@ -239,6 +237,7 @@ fn take(round: &Round) -> Option<eddyline_common::Result<RecordBatch>> {
 
 struct ViewPartition {
     schema: SchemaRef,
+    relation: Arc<Relation>,
     rows: Arc<SharedRows>,
     executed: AtomicUsize,
     /// Keeps the epoch pinned while anything is left to read, as long as it may.
@@ -247,8 +246,21 @@ struct ViewPartition {
 
 impl std::fmt::Debug for ViewPartition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ViewPartition")
+        match &self.rows.source.access {
+            Some(access) => f.write_str(&access.describe(&self.relation)),
+            None => write!(f, "{SCAN}{}", self.relation.name),
+        }
     }
+}
+
+/// How what is found by nothing is described.
+const SCAN: &str = "scan of ";
+
+/// How a plan finds the rows of tables and views, in its order: for EXPLAIN. A partition can be asked for nothing but its debug form.
+pub fn reads(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
+    let of_scan = plan.downcast_ref::<StreamingTableExec>().and_then(|scan| scan.partitions().first());
+    let own = of_scan.map(|partition| format!("{partition:?}")).filter(|text| text.starts_with(SCAN) || text.starts_with(LOOK_UP));
+    own.into_iter().chain(plan.children().into_iter().flat_map(reads)).collect()
 }
 
 impl PartitionStream for ViewPartition {

@@ -37,6 +37,7 @@ impl Session {
         let (version, settings) = (self.services.coordinator.catalog().version(), self.planning_settings());
         let is_same = |kept: &&Kept| kept.version == version && kept.settings == settings && self.temporary.is_empty();
         if let Some(kept) = prepared.kept.lock().as_ref().filter(is_same) {
+            self.services.metrics.plans_reused.add(1);
             return Ok(PlannedStatement { planned: Planned::Query(kept.query.clone()), context: kept.context.clone() });
         }
         let types: Vec<Option<SqlType>> = match prepared.parameters.as_slice() {

@@ -9,7 +9,7 @@
 //! - `writing`: INSERT, UPDATE, DELETE
 //! - `writing_out`: INSERT of VALUES into a table with a connector
 //! - `temporary`: temporary views
-//! - `cursor`: prepared statements, portals, DECLARE and FETCH
+//! - `cursor`: prepared statements, portals, DECLARE and FETCH; `kept`: plans of prepared statements
 //! - `show`, `explain_job`: SHOW and DESCRIBE; EXPLAIN of what runs
 //! - `copy`: COPY in and out; `subscribing`: SUBSCRIBE
 //!

@@ -122,6 +122,7 @@ impl Session {
 
     /// Plans a statement; `parameters` are the types the client declared.
     pub fn plan(&self, parsed: &Parsed, parameters: &[Option<SqlType>]) -> Result<PlannedStatement> {
+        self.services.metrics.plans.add(1);
         let catalog = self.catalog();
         let settings = self.planning_settings();
         let plan = || eddyline_planner::plan(parsed, &catalog, &settings, &mut StateTableIds(0), parameters);
@@ -147,7 +148,9 @@ pub fn result_schema(planned: &Planned, session: &Session) -> Option<SchemaRef> 
         Planned::Query(query) => Some(query_schema(query)),
         Planned::Insert(insert) => returning(&insert.returning),
         Planned::Update(mutation) | Planned::Delete(mutation) => returning(&mutation.returning),
-        Planned::Explain(_) | Planned::ExplainAnalyze(_) | Planned::ExplainJob(_) => Some(one_column("QUERY PLAN")),
+        Planned::Explain(_) | Planned::ExplainQuery { .. } | Planned::ExplainAnalyze(_) | Planned::ExplainJob(_) => {
+            Some(one_column("QUERY PLAN"))
+        }
         Planned::Show(show) => Some(super::show::schema(show)),
         Planned::Subscribe(Subscription { columns, to: Subscriber::Client, .. }) => Some(arrow_schema(columns)),
         Planned::Fetch { name, move_only: false, .. } => session.portals.schema(name),

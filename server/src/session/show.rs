@@ -7,9 +7,9 @@ use crate::serving::RowStream;
 use crate::serving::rows::text_schema;
 use arrow::datatypes::SchemaRef;
 use eddyline_common::{Result, SqlError, SqlState};
-use eddyline_planner::Relation;
 use eddyline_planner::plan::Expr;
 use eddyline_planner::statement::{ObjectKind, Show};
+use eddyline_planner::{Relation, without_secrets};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -49,6 +49,11 @@ impl Session {
         };
         let rows: Vec<Vec<String>> = match &show {
             Show::Objects(ObjectKind::Function) => catalog.functions().map(|f| vec![f.signature()]).collect(),
+            Show::Objects(ObjectKind::Index) => {
+                let mut names: Vec<&str> = catalog.indexes().map(|index| index.name.as_str()).collect();
+                names.sort_unstable();
+                names.into_iter().map(|name| vec![name.to_string()]).collect()
+            }
             Show::CreateFunction(id) => {
                 let function = catalog.function_by_id(*id);
                 let function =
@@ -65,7 +70,12 @@ impl Session {
             Show::Columns(id) => described(relation(*id)?),
             Show::Create(id) => {
                 let relation = relation(*id)?;
-                vec![vec![relation.name.clone(), relation.sql.clone()]]
+                // A query has no options with secrets; only what is in the statement of a source or sink is looked through.
+                let sql = match object_kind(relation) {
+                    ObjectKind::Source | ObjectKind::Table | ObjectKind::Sink => without_secrets(&relation.sql),
+                    _ => relation.sql.clone(),
+                };
+                vec![vec![relation.name.clone(), sql]]
             }
             Show::Setting(name) => match self.services().coordinator.settings().remove(name.as_str()) {
                 Some(value) => vec![vec![value]],
@@ -94,7 +104,7 @@ impl Session {
             .filter_map(|r| jobs.get(&r.id).map(|job| (r, job)))
             .map(|(r, job)| {
                 let sink = sinks.get(&r.id).map(|sink| &**sink);
-                let error = job.error.read().clone().or_else(|| sink?.problem.read().clone());
+                let error = job.error.read().clone().or_else(|| sink?.problem.read().clone()).or_else(|| job.trouble());
                 let state = job.state_and_progress(sink);
                 let epoch = job.committed(&stats).0.to_string();
                 let counts = [&job.rows_in, &job.rows_out, &job.late, &job.rejected].map(|c| c.load(Relaxed).to_string());

@@ -5,14 +5,15 @@ use super::planning::{PlannedStatement, one_column, query_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::coordinator::settings::ALTERABLE;
-use crate::coordinator::{Ddl, ReadSnapshot};
+use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows};
 use crate::pgcatalog::SystemContext;
 use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
+use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
 use eddyline_planner::statement::{ObjectKind, Planned, Query};
 use eddyline_planner::walk::{Walk, WalkPlan};
 use eddyline_planner::{Parsed, RelationKind, parameter_types};
+use eddyline_storage::priority;
 use std::sync::Arc;
 
 /// How an INSERT that keeps running completes: it has written nothing yet.
@@ -69,6 +70,7 @@ impl Session {
             Planned::Create { .. }
             | Planned::Exists { .. }
             | Planned::CreateFunction { .. }
+            | Planned::CreateIndex { .. }
             | Planned::Drop { .. }
             | Planned::AdvanceWatermark { .. }
             | Planned::PauseJob { .. }
@@ -76,6 +78,7 @@ impl Session {
             | Planned::AlterSystem { .. }
             | Planned::Comment { .. } => self.define(planned).await,
             Planned::Explain(lines) => Ok(explained(lines)),
+            Planned::ExplainQuery { lines, query } => Ok(explained(self.explain_query(lines, query).await)),
             Planned::ExplainAnalyze(query) => {
                 let bindings = self.bindings(&query.relations).await?;
                 let lines = self.services.engine.analyze(query.plan, bindings).await?;
@@ -141,6 +144,27 @@ impl Session {
             self.set_statement(&name, Some(&value), local)?;
         }
         Ok(RowStream::ready(schema, batches))
+    }
+
+    /// A query's plan, and how it would find the rows of tables and views. Nothing is read for that, so nothing has to be there yet; of a query over
+    /// sources it is not said, whose connectors would have to be asked.
+    async fn explain_query(&self, mut lines: Vec<String>, query: Query) -> Vec<String> {
+        let catalog = self.services.coordinator.catalog();
+        let mut snapshot = ReadSnapshot::empty(Epoch::ZERO);
+        for id in &query.relations {
+            let relation = catalog.get(*id).filter(|relation| relation.has_rows());
+            let Some(Ok(view)) = relation.map(|relation| store_without_rows(relation, catalog.indexes_of(*id))) else { return lines };
+            snapshot.views.insert(*id, view);
+        }
+        let bindings = Bindings { snapshot: Some(Arc::new(snapshot)), ..Bindings::none(self.now()) };
+        // A plan that cannot be run, as with parameters in it, is shown all the same.
+        if let Ok(reads) = self.services.engine.reads(query.plan, bindings).await
+            && !reads.is_empty()
+        {
+            lines.push("Reads:".to_string());
+            lines.extend(reads.into_iter().map(|line| format!("  {line}")));
+        }
+        lines
     }
 
     /// The snapshot and overlays that a statement over these relations reads.
@@ -224,6 +248,9 @@ impl Session {
             Planned::CreateFunction { function, replace } => {
                 (Ddl::CreateFunction { function: Box::new(function), replace }, "CREATE FUNCTION".to_string())
             }
+            Planned::CreateIndex { index, if_not_exists } => {
+                (Ddl::CreateIndex { index: Box::new(index), if_not_exists }, "CREATE INDEX".to_string())
+            }
             Planned::Drop { kind: ObjectKind::View, names, if_exists, cascade, temporary } => {
                 return self.drop_views(names, if_exists, cascade, temporary).await;
             }
@@ -258,6 +285,11 @@ impl Session {
         }
         for notice in outcome.notices {
             self.warn(SqlState("00000"), notice);
+        }
+        if let Some(view) = outcome.indexed {
+            // It goes on when the client is gone, and look-ups are right before it is done.
+            let built = tokio::task::spawn_blocking(move || priority::lowered(|| view.build_indexes())).await;
+            built.map_err(|e| SqlError::internal(format!("the index is there, but was not filled: {e}")))?;
         }
         Ok(Outcome::Done(tag))
     }
@@ -318,6 +350,7 @@ fn kind_tag(kind: ObjectKind) -> &'static str {
         ObjectKind::MaterializedView => "MATERIALIZED VIEW",
         ObjectKind::Function => "FUNCTION",
         ObjectKind::Sink => "SINK",
+        ObjectKind::Index => "INDEX",
     }
 }
 

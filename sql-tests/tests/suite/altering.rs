@@ -1,6 +1,6 @@
 //! Options that are changed while things run, and what EXPLAIN ANALYZE shows of them.
 
-use eddyline_sql_tests::client::{number, run};
+use eddyline_sql_tests::client::{number, rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
@@ -20,13 +20,9 @@ async fn explained(client: &Client, view: &str) -> (u64, Vec<String>) {
 
 /// The lines of a statement's plan, without the numbers of its state.
 async fn plan_of(client: &Client, statement: &str) -> Vec<String> {
-    let rows = client.simple_query(&format!("EXPLAIN {statement}")).await.unwrap_or_else(|e| panic!("EXPLAIN {statement}: {e:?}"));
-    let words = |line: &str| line.split(' ').filter(|word| !word.starts_with("state=")).collect::<Vec<_>>().join(" ");
-    let line = |message: SimpleQueryMessage| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(words),
-        _ => None,
-    };
-    rows.into_iter().filter_map(line).collect()
+    let words = |line: String| line.split(' ').filter(|word| !word.starts_with("state=")).collect::<Vec<_>>().join(" ");
+    let lines = rows(client, &format!("EXPLAIN {statement}")).await;
+    lines.into_iter().filter_map(|row| row.into_iter().next()?.map(words)).collect()
 }
 
 /// What runs is explained as its statement is, also after a restart.

@@ -2,24 +2,21 @@
 //! refer to others, columns that come from them, records that cannot be decoded, a registry that goes away and comes back, through kills.
 //! And keys in Avro, and records of one schema, which no registry has.
 
+use super::brokers::broker;
 use eddyline_connectors::testing::KafkaBroker;
-use eddyline_sql_tests::client::{run, shows};
+use eddyline_sql_tests::client::{problem_of, refused, run, shows};
 use eddyline_sql_tests::registry::SchemaRegistry;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
+use eddyline_storage::state::{put_varint, zigzag};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio_postgres::Client;
 
 /// Bytes of a zigzag number.
 fn long(value: i64) -> Vec<u8> {
-    let mut bits = (value << 1 ^ value >> 63) as u64;
     let mut bytes = Vec::new();
-    while bits >= 0x80 {
-        bytes.push(bits as u8 | 0x80);
-        bits >>= 7;
-    }
-    bytes.push(bits as u8);
+    put_varint(zigzag(value), &mut bytes);
     bytes
 }
 
@@ -144,22 +141,8 @@ fn produce(broker: &KafkaBroker, topic: &str, records: Vec<Vec<u8>>) {
     block_in_place(|| broker.produce(topic, 0, records).expect("the broker takes the records"));
 }
 
-async fn broker(topics: &'static [&'static str]) -> KafkaBroker {
-    let started = tokio::task::spawn_blocking(move || {
-        let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
-        topics.iter().for_each(|topic| broker.create_topic(topic, 1, &[]).expect("a topic"));
-        broker
-    });
-    started.await.expect("the broker's helper ends")
-}
-
-/// What the source waits for.
-async fn problem(client: &Client) -> Option<String> {
-    client.query_one("SELECT problem FROM eddyline.sources WHERE source = 'payments'", &[]).await.ok()?.get(0)
-}
-
 async fn waits_for_the_registry(client: &Client) {
-    let problem = until("it says what it waits for", || problem(client)).await;
+    let problem = until("it says what it waits for", || problem_of(client, "payments")).await;
     assert!(problem.contains("the schema registry at") && problem.contains("does not answer"), "{problem}");
 }
 
@@ -167,7 +150,7 @@ const PAID: &str = "SELECT * FROM paid ORDER BY customer";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_of_a_registrys_schemas_through_kills() {
-    let broker = broker(&["payments", "keyed", "plain"]).await;
+    let broker = broker(&[("payments", 1), ("keyed", 1), ("plain", 1)]);
     let mut registry = SchemaRegistry::start();
     register_all(&registry);
     let mut server = Server::start(ServerOptions { checkpoint_interval: "200ms", ..Default::default() });
@@ -237,17 +220,11 @@ async fn without_the_registry(broker: &KafkaBroker, server: &mut Server, registr
     ];
     shows(&client, PAID, expected).await;
     shows_reasons(&client).await;
-    until("it waits for nothing any more", || async { problem(&client).await.is_none().then_some(()) }).await;
+    until("it waits for nothing any more", || async { problem_of(&client, "payments").await.is_none().then_some(()) }).await;
     // A view that is made now reads all of it anew, of every schema.
     run(&client, "CREATE MATERIALIZED VIEW ids AS SELECT COUNT(*) AS n, COUNT(DISTINCT id) AS ids, SUM(id)::bigint AS s FROM payments")
         .await;
     shows(&client, "SELECT * FROM ids", &[&["303", "303", "45753"]]).await;
-}
-
-async fn refused(client: &Client, statement: &str) -> (String, String, String) {
-    let error = client.batch_execute(statement).await.expect_err(statement);
-    let error = error.as_db_error().expect("an error of the server");
-    (error.code().code().to_string(), error.message().to_string(), error.hint().unwrap_or_default().to_string())
 }
 
 /// What a source without columns has is settled when it is created, by the newest schema of a subject.
@@ -271,21 +248,19 @@ async fn with_derived_columns(broker: &KafkaBroker, server: &mut Server, registr
     let expected: &[&[&str]] = &[&["199", "NULL", "NULL", "NULL"], &["200", "tea", "4", "milk"], &["299", "tea", "5", "milk"]];
     shows(&client, lines, expected).await;
     let nobody = refused(&client, &source("s", ", schema.registry.subject = 'nobody'")).await;
-    assert_eq!(
-        (nobody.0.as_str(), nobody.1.contains("subject \"nobody\" of the registry: the registry does not have it")),
-        ("42704", true)
-    );
-    assert!(nobody.2.contains("schema.registry.subject"), "{nobody:?}");
+    let says = "subject \"nobody\" of the registry: the registry does not have it";
+    assert_eq!((nobody.code().code(), nobody.message().contains(says)), ("42704", true));
+    assert!(nobody.hint().is_some_and(|hint| hint.contains("schema.registry.subject")), "{nobody:?}");
     registry.register("odd", 9, posted(&record("Odd", json!([{"name": "what", "type": ["null", "long", "string"]}]))));
     let odd = refused(&client, &source("s", ", schema.registry.subject = 'odd'")).await;
-    assert_eq!((odd.0.as_str(), odd.1.as_str()), ("0A000", "field what: a union of several types beside null is of no one type"));
-    assert_eq!(odd.2, "Declare the columns that are wanted.");
+    assert_eq!((odd.code().code(), odd.message()), ("0A000", "field what: a union of several types beside null is of no one type"));
+    assert_eq!(odd.hint(), Some("Declare the columns that are wanted."));
     let (again, another) = (source("IF NOT EXISTS newest", ""), source("another", ""));
     registry.stop();
     block_in_place(|| server.kill_and_restart());
     let client = server.connect().await;
     run(&client, &again).await;
-    assert_eq!(refused(&client, &another).await.0, "08006");
+    assert_eq!(refused(&client, &another).await.code().code(), "08006");
     let columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'newest' ORDER BY ordinal_position";
     let expected: &[&[&str]] = &[&["id", "bigint"], &["customer", "text"], &["amount", "numeric"], &["at", "timestamp with time zone"]];
     shows(&client, columns, expected).await;

@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 const PAD_BYTES: usize = 64 << 10;
 
@@ -624,22 +624,32 @@ async fn statements_of_any_size_concern_their_session_alone() {
     let server = Server::start(ServerOptions::default());
     let (client, other) = (server.connect().await, server.connect().await);
     create(&client).await;
-    let rows: Vec<String> = (0..20_000).map(|id| format!("({id}, '{}')", "x".repeat(512))).collect();
+    let pid = number(&client, "SELECT pg_backend_pid()::bigint").await;
+    let rows: Vec<String> = (0..20_000).map(|id| format!("({id}, '{id}:{}')", "x".repeat(512))).collect();
     let large = format!("INSERT INTO t VALUES {}", rows.join(", "));
     assert!(large.len() > 10_000_000);
     let large = tokio::spawn(async move {
-        client.batch_execute(&large).await.expect("a large statement");
+        let done = client.simple_query(&large).await.expect("a large statement");
+        assert!(matches!(done.as_slice(), [SimpleQueryMessage::CommandComplete(20_000)]), "{done:?}");
         client
     });
-    let mut answers = 0;
-    while answers == 0 || !large.is_finished() {
+    // Answers that say that the statement is being run came while it was.
+    let at_it =
+        format!("SELECT COUNT(*) FROM eddyline.sessions WHERE pid = {pid} AND state = 'active' AND statement LIKE 'INSERT INTO t%'");
+    let mut meanwhile = 0;
+    while !large.is_finished() {
         let asked = Instant::now();
-        number(&other, "SELECT n FROM v").await;
+        let seen = number(&other, "SELECT n FROM v").await;
+        assert!(seen == 0 || seen == 20_000, "{seen} rows of one statement");
+        meanwhile += number(&other, &at_it).await;
         assert!(asked.elapsed() < MEANWHILE, "another session waited for {:?}", asked.elapsed());
-        answers += 1;
     }
     let client = large.await.expect("it is run");
+    assert!(meanwhile > 0, "nobody was answered while it was run");
     assert_eq!(number(&other, "SELECT n FROM v").await, 20_000);
+    let as_written = format!("SELECT COUNT(*) FROM t WHERE pad = CAST(id AS VARCHAR) || ':{}'", "x".repeat(512));
+    assert_eq!(number(&other, &as_written).await, 20_000);
+    assert_eq!(number(&other, "SELECT MAX(id) - MIN(id) FROM t").await, 19_999);
     for (open, inner, close) in
         [("(", "1", ")"), ("ABS(", "1", ")"), ("(SELECT ", "1", ")"), ("CASE WHEN true THEN ", "1", " END"), ("NOT ", "true", "")]
     {

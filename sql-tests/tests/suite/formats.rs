@@ -73,7 +73,16 @@ const BEFORE_CHECKPOINT: &[&str] = &[
     "ALTER SYSTEM SET snapshot_age = '2 h'",
     "CREATE MATERIALIZED VIEW middles AS SELECT MEDIAN(v) AS m, PERCENTILE_DISC(0.5) WITHIN GROUP (ORDER BY id DESC) AS d FROM event",
     "CREATE TEMPORARY VIEW dearer AS SELECT id FROM item WHERE price > 20",
+    "CREATE MATERIALIZED VIEW nearest AS SELECT h.id, r.r FROM hit AS h ASOF LEFT JOIN rate AS r MATCH_CONDITION (h.at >= r.since) ON h.id = r.id",
     "CREATE MATERIALIZED VIEW of_dearer (id COMMENT 'of an item') AS SELECT id FROM dearer",
+    "CREATE INDEX pairs_by_name ON pairs (name) INCLUDE (v)",
+    "CREATE INDEX not_for_long ON pairs (id)",
+    "CREATE MATERIALIZED VIEW known AS SELECT id, at, LAG(v) IGNORE NULLS OVER w AS before, NTH_VALUE(v, 2) IGNORE NULLS OVER w AS second, \
+     COUNT(DISTINCT id) OVER (PARTITION BY id ORDER BY at ROWS 1 PRECEDING) AS ids, ARRAY_AGG(id) OVER (PARTITION BY id ORDER BY at ROWS 1 \
+     PRECEDING) AS near FROM event WINDOW w AS (PARTITION BY id ORDER BY at)",
+    "SET TimeZone = 'Europe/Berlin'",
+    "CREATE MATERIALIZED VIEW zoned AS SELECT id, CAST(at AS TIMESTAMPTZ) AS at FROM event",
+    "SET TimeZone = 'UTC'",
 ];
 
 const AFTER_CHECKPOINT: &[&str] = &[
@@ -95,6 +104,12 @@ const AFTER_CHECKPOINT: &[&str] = &[
     "COMMENT ON COLUMN item.name IS 'as it is called'",
     "ALTER SYSTEM SET snapshot_size = '2GiB'",
     "CREATE VIEW described (id COMMENT 'a number') COMMENT 'of items' AS SELECT id FROM item",
+    "CREATE INDEX item_by_name ON item (name, id)",
+    "DROP INDEX not_for_long",
+    "CREATE SOURCE later (auction BIGINT, channel VARCHAR(30)) WITH (connector = 'nexmark', nexmark.table.type = 'bid', \
+     nexmark.event.num = '60')",
+    "CREATE MATERIALIZED VIEW of_later AS SELECT COUNT(*) AS n FROM later",
+    "CREATE MATERIALIZED VIEW of_fewer AS SELECT COUNT(*) AS n FROM later /*+ OPTIONS('nexmark.event.num'='50') */",
 ];
 
 const QUERIES: &[&str] = &[
@@ -132,13 +147,22 @@ const QUERIES: &[&str] = &[
     "SELECT state FROM eddyline.jobs WHERE job = 'nowhere'",
     "SELECT * FROM middles",
     "SELECT * FROM of_dearer ORDER BY id",
+    "SELECT * FROM nearest ORDER BY id, r",
     "SELECT relation, \"column\", comment FROM eddyline.comments ORDER BY 1, 2",
+    "SELECT tablename, indexdef FROM pg_indexes WHERE indexdef LIKE '%USING hash%' ORDER BY indexname",
+    "SELECT id, v FROM pairs WHERE name = 'three' ORDER BY v",
+    "SELECT price FROM item WHERE name = 'five' AND id = 5",
+    "SELECT * FROM known ORDER BY id, at",
+    "SELECT * FROM zoned ORDER BY id, at",
+    "SELECT * FROM of_later",
+    "SELECT * FROM of_fewer",
 ];
 
-/// What was ever written into a log or a manifest: records of DDL by their names, operators by theirs.
+/// What was ever written into a log or a manifest: records of DDL by their names, operators by theirs, and fields that came later.
 const WRITTEN: &[&str] = &[
     "Create",
     "CreateFunction",
+    "CreateIndex",
     "Drop",
     "AdvanceWatermark",
     "Pause",
@@ -160,12 +184,19 @@ const WRITTEN: &[&str] = &[
     "Join",
     "LookupJoin",
     "TemporalJoin",
+    "AsofJoin",
     "TopN",
     "Over",
     "MatchRecognize",
     "TemporalFilter",
     "Materialize",
     "Sink",
+    "ignore_nulls",
+    "time_zone",
+    "sink_writes",
+    "present",
+    "ahead",
+    "own_sources",
 ];
 
 /// A kind of record or operator that no directory has would be changed without a test that notices.
@@ -256,6 +287,7 @@ async fn write(format: &Path) {
         (all == row.get::<_, i64>(0)).then_some(())
     })
     .await;
+    sink_has_written(&client).await;
     let epoch = newest_checkpoint(&client).await;
     until("a checkpoint holds it", || async {
         run(&client, &["UPDATE item SET name = 'four' WHERE id = 4"]).await;
@@ -268,12 +300,7 @@ async fn write(format: &Path) {
     server.launch().expect("it starts again");
     let client = server.connect().await;
     run(&client, AFTER_CHECKPOINT).await;
-    until("the sink has written", || async {
-        let left = client.query("SELECT * FROM made EXCEPT SELECT * FROM copies", &[]).await.ok()?;
-        let gone = client.query("SELECT * FROM copies EXCEPT SELECT * FROM made", &[]).await.ok()?;
-        (left.is_empty() && gone.is_empty()).then_some(())
-    })
-    .await;
+    sink_has_written(&client).await;
     let answers = answers(&client, QUERIES).await;
     server.kill();
     let data = server.data_dir().join("data");
@@ -288,6 +315,15 @@ async fn write(format: &Path) {
         fs::write(&segment, &bytes[..end]).expect("the segment is written");
     }
     fs::write(format.join("answers.txt"), answers).expect("the answers are written");
+}
+
+async fn sink_has_written(client: &Client) {
+    until("the sink has written", || async {
+        let left = client.query("SELECT * FROM made EXCEPT SELECT * FROM copies", &[]).await.ok()?;
+        let gone = client.query("SELECT * FROM copies EXCEPT SELECT * FROM made", &[]).await.ok()?;
+        (left.is_empty() && gone.is_empty()).then_some(())
+    })
+    .await;
 }
 
 fn keep_newest_checkpoint(store: &Path) {

@@ -1,7 +1,9 @@
 //! The main job on real input: JSON from a Kafka broker into a window view and an updating view, read over pgwire while
 //! the server is killed in mid-stream. Every record counts once; bad ones are found with their place and reason.
 
+use super::brokers::broker;
 use eddyline_connectors::testing::KafkaBroker;
+use eddyline_sql_tests::client::{numbers, problem_of, refused};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use tokio_postgres::Client;
@@ -20,11 +22,6 @@ fn produce(broker: &KafkaBroker, from: i64, to: i64) {
         broker.send("clicks", (n % PARTITIONS as i64) as i32, None, Some(record(n).as_bytes()));
     }
     broker.flush().expect("the broker takes the records");
-}
-
-async fn numbers(client: &Client, query: &str) -> Option<Vec<i64>> {
-    let row = client.query_one(query, &[]).await.ok()?;
-    (0..row.len()).map(|i| row.try_get::<_, Option<i64>>(i).ok().flatten()).collect()
 }
 
 async fn create(client: &Client, bootstrap: &str) {
@@ -50,12 +47,7 @@ const COUNTS: &str = "SELECT (SELECT SUM(n)::bigint FROM per_user), (SELECT SUM(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_kafka_to_views_through_kills() {
-    let started = tokio::task::spawn_blocking(|| {
-        let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
-        broker.create_topic("clicks", PARTITIONS, &[]).expect("a topic");
-        broker
-    });
-    let broker = started.await.expect("the broker's helper ends");
+    let broker = broker(&[("clicks", PARTITIONS)]);
     produce(&broker, 0, PER_ROUND);
     let mut server = Server::start(ServerOptions { checkpoint_interval: "200ms", ..Default::default() });
     create(&server.connect().await, &broker.bootstrap).await;
@@ -192,10 +184,7 @@ async fn lost_offsets(broker: &KafkaBroker, server: &Server) {
     until("the rest is read, and what is gone is put down", || async { (numbers(&client, skipped).await? == [40, 1]).then_some(()) }).await;
     // A query reads what there is.
     assert_eq!(numbers(&client, "SELECT COUNT(*), MIN(user_id), MAX(user_id) FROM waits").await, Some(vec![40, 10, 49]));
-    let problem = "SELECT problem FROM eddyline.sources WHERE source = 'waits'";
-    let problem =
-        until("the source says what it waits for", || async { client.query_one(problem, &[]).await.ok()?.get::<_, Option<String>>(0) })
-            .await;
+    let problem = until("the source says what it waits for", || problem_of(&client, "waits")).await;
     let says = "partition 0 of topic \"short\" does not have offset 0 any more, the earliest is 60";
     assert!(problem.contains(says) && problem.contains("HINT: "), "{problem}");
 }
@@ -225,8 +214,7 @@ async fn a_broker_that_is_away_is_an_error_at_create() {
     let client = server.connect().await;
     let away = "CREATE SOURCE s (a BIGINT) WITH (connector = 'kafka', topic = 't', properties.bootstrap.server = '127.0.0.1:9') FORMAT PLAIN ENCODE JSON";
     let begun = std::time::Instant::now();
-    let error = client.batch_execute(away).await.expect_err("nobody listens there");
-    let error = error.as_db_error().expect("an error of the server");
+    let error = refused(&client, away).await;
     assert_eq!(error.code().code(), "08006");
     assert!(error.hint().is_some());
     assert!(begun.elapsed() < std::time::Duration::from_secs(15));

@@ -1,14 +1,16 @@
-//! Kafka at its edges, through SQL: where a sink places keys, what a record brings along, where a source starts, topics that are
-//! missing, brokers that go away or say nothing. One broker serves all cases, because starting one takes seconds.
+//! Kafka at its edges, through SQL: where a sink places keys, what a record brings along, which of its fields views read, where a source
+//! starts, topics that are missing, brokers that go away or say nothing. One broker serves all cases, because starting one takes seconds.
 
+use super::brokers::broker;
 use eddyline_connectors::testing::KafkaBroker;
-use eddyline_sql_tests::client::{number, rows, run};
+use eddyline_sql_tests::client::{number, problem_of, refused, rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -24,20 +26,19 @@ const TOLD_WITHIN: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_one_broker() {
-    let started = tokio::task::spawn_blocking(|| {
-        let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
-        for (topic, partitions) in [("placed", PLACES), ("meta", 2), ("plain", 1), ("modes", 2), ("away", 1)] {
+    let broker = broker(&[]);
+    tokio::task::block_in_place(|| {
+        for (topic, partitions) in [("placed", PLACES), ("meta", 2), ("plain", 1), ("wide", 2), ("modes", 2), ("away", 1)] {
             broker.create_topic(topic, partitions, &KEEP).expect("a topic");
         }
-        broker
     });
-    let broker = started.await.expect("the broker's helper ends");
     let mut server = Server::start(ServerOptions { checkpoint_interval: "200ms", ..Default::default() });
     let client = server.connect().await;
     keys_are_placed_as_by_java(&broker, &client).await;
     missing_topics(&broker, &client).await;
     what_a_record_brings_along(&broker, &client).await;
     raw_records(&broker, &client).await;
+    views_that_read_some_columns(&broker, &mut server).await;
     where_a_source_starts(&broker, &mut server).await;
     a_source_whose_broker_goes_and_comes_back(&broker, &server.connect().await).await;
 }
@@ -49,11 +50,6 @@ fn source(broker: &KafkaBroker, name: &str, topic: &str, columns: &str, more: &s
          FORMAT PLAIN ENCODE {encoding}",
         broker.bootstrap
     )
-}
-
-async fn refused(client: &Client, statement: &str) -> DbError {
-    let error = client.batch_execute(statement).await.expect_err("it is refused");
-    error.as_db_error().expect("an error of the server").clone()
 }
 
 fn is(error: &DbError, code: &str, message: &str, hint: &str) {
@@ -194,6 +190,93 @@ async fn raw_records(broker: &KafkaBroker, client: &Client) {
     until("what is no text is put down", || async { (number(client, put_down).await == 1).then_some(()) }).await;
 }
 
+/// Ten columns of all kinds.
+const WIDE: &str = "(n BIGINT, a VARCHAR, b INT, c BIGINT[], d STRUCT<x BIGINT, y VARCHAR>, e BIGINT, f NUMERIC(10, 2), g BOOLEAN, \
+                    h TIMESTAMP, i BIGINT NOT NULL)";
+
+/// Views over them: names, and what they read.
+const WIDE_VIEWS: [(&str, &str); 3] =
+    [("wide_two", "n, b"), ("wide_nested", "n, a, c[1] AS c, (d).y AS y, h"), ("wide_more", "n, e, f, g, (d).x AS x")];
+
+/// What happens while records come.
+enum Meanwhile {
+    Make(usize),
+    Drop(usize),
+    Kill,
+}
+
+/// A view that reads more than those before, also after a restart; one column for another; all of it again.
+const WIDE_STEPS: [Meanwhile; 8] = [
+    Meanwhile::Make(0),
+    Meanwhile::Make(1),
+    Meanwhile::Kill,
+    Meanwhile::Drop(1),
+    Meanwhile::Make(2),
+    Meanwhile::Kill,
+    Meanwhile::Drop(0),
+    Meanwhile::Make(1),
+];
+const WIDE_PER_STEP: i64 = 4_000;
+
+/// Of every tenth record `e` is no number, and it cannot be decoded, whether somebody reads `e` or not.
+fn send_wide(broker: &KafkaBroker, numbers: Range<i64>) {
+    for n in numbers {
+        let e = if n % 10 == 3 { "\"none\"".to_string() } else { n.to_string() };
+        let (b, f, g, second) = (n % 100, n % 1_000, n % 2 == 0, n % 60);
+        let start = format!(r#"{{"n":{n},"a":"text of {n}","b":{b},"c":[{n},null],"d":{{"x":{n},"y":"of {n}"}},"e":{e},"#);
+        let value = format!(r#"{start}"f":{f}.25,"g":{g},"h":"2024-01-01 00:00:{second:02}","i":1}}"#);
+        broker.send("wide", (n % 2) as i32, None, Some(value.as_bytes()));
+    }
+    broker.flush().expect("the broker takes the records");
+}
+
+/// Columns that no view reads are not there for those who read the source together. Each view has its own of every record, whatever is made or
+/// dropped while they come, and shows what a SELECT over the source does.
+async fn views_that_read_some_columns(broker: &KafkaBroker, server: &mut Server) {
+    run(&server.connect().await, &source(broker, "wide", "wide", WIDE, "", "JSON")).await;
+    let mut there = BTreeSet::new();
+    let mut sent = 0;
+    for step in WIDE_STEPS {
+        let numbers = sent..sent + WIDE_PER_STEP;
+        sent = numbers.end;
+        let client = server.connect().await;
+        let statement = match step {
+            Meanwhile::Make(view) => {
+                there.insert(view);
+                let (name, columns) = WIDE_VIEWS[view];
+                Some(format!("CREATE MATERIALIZED VIEW {name} AS SELECT {columns} FROM wide"))
+            }
+            Meanwhile::Drop(view) => {
+                there.remove(&view);
+                Some(format!("DROP MATERIALIZED VIEW {}", WIDE_VIEWS[view].0))
+            }
+            Meanwhile::Kill => None,
+        };
+        tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| send_wide(broker, numbers));
+                match statement {
+                    Some(statement) => tokio::runtime::Handle::current().block_on(run(&client, &statement)),
+                    None => server.kill_and_restart(),
+                }
+            })
+        });
+        let client = server.connect().await;
+        let (bad, good) = (sent / 10, sent - sent / 10);
+        for (name, columns) in there.iter().map(|view| WIDE_VIEWS[*view]) {
+            let count = format!("SELECT COUNT(*) FROM {name}");
+            until(&format!("{name} has {good} rows"), || async { (number(&client, &count).await == good).then_some(()) }).await;
+            for (rows, others) in [("view", "source"), ("source", "view")] {
+                let of =
+                    |which: &str| if which == "view" { format!("SELECT * FROM {name}") } else { format!("SELECT {columns} FROM wide") };
+                let differing = format!("SELECT COUNT(*) FROM ({} EXCEPT {}) AS rest", of(rows), of(others));
+                assert_eq!(number(&client, &differing).await, 0, "{name}: what the {rows} has and the {others} has not, of {sent} records");
+            }
+        }
+        assert_eq!(number(&client, "SELECT MAX(undecodable) FROM eddyline.sources WHERE source = 'wide'").await, bad);
+    }
+}
+
 /// Even ids to the first partition, odd ones to the second: the id at offset n is 2n, or 2n + 1.
 fn send_ids(broker: &KafkaBroker, ids: Range<i64>) {
     for id in ids {
@@ -275,11 +358,6 @@ async fn where_a_source_starts(broker: &KafkaBroker, server: &mut Server) {
     }
 }
 
-async fn problem(client: &Client) -> Option<String> {
-    let found = rows(client, "SELECT problem FROM eddyline.sources WHERE source = 'away' AND problem IS NOT NULL").await;
-    found.into_iter().flatten().flatten().next()
-}
-
 async fn a_source_whose_broker_goes_and_comes_back(broker: &KafkaBroker, client: &Client) {
     broker.produce("away", 0, ["{\"id\":1}", "{\"id\":2}"]).expect("the broker takes the records");
     run(client, &source(broker, "away", "away", "(id BIGINT)", "", "JSON")).await;
@@ -287,15 +365,16 @@ async fn a_source_whose_broker_goes_and_comes_back(broker: &KafkaBroker, client:
     run(client, "CREATE TABLE t (id BIGINT PRIMARY KEY)").await;
     run(client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM t").await;
     until("the first records are read", || async { (number(client, "SELECT n FROM seen").await == 2).then_some(()) }).await;
-    assert_eq!(problem(client).await, None);
+    assert_eq!(problem_of(client, "away").await, None);
     tokio::task::block_in_place(|| broker.kill());
-    until("the source says what it waits for", || async { problem(client).await.filter(|told| told.contains("Kafka broker")) }).await;
+    until("the source says what it waits for", || async { problem_of(client, "away").await.filter(|told| told.contains("Kafka broker")) })
+        .await;
     // What was read is there, and nothing else waits.
     run(client, "INSERT INTO t VALUES (1)").await;
     assert_eq!(number(client, "SELECT n FROM counted").await, 1);
     assert_eq!(number(client, "SELECT n FROM seen").await, 2);
     tokio::task::block_in_place(|| broker.restart());
-    until("the trouble is over by itself", || async { problem(client).await.is_none().then_some(()) }).await;
+    until("the trouble is over by itself", || async { problem_of(client, "away").await.is_none().then_some(()) }).await;
     broker.produce("away", 0, ["{\"id\":3}"]).expect("the broker takes the record");
     until("reading goes on", || async { (number(client, "SELECT n FROM seen").await == 3).then_some(()) }).await;
 }

@@ -1,9 +1,10 @@
 //! Keyed sources on a real broker: upserts with tombstones, and Debezium's changes, while the server is killed.
 
+use super::brokers::broker;
 use eddyline_connectors::testing::KafkaBroker;
+use eddyline_sql_tests::client::numbers;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
-use tokio_postgres::Client;
 
 const KEYS: i64 = 500;
 const PARTITIONS: i32 = 2;
@@ -29,27 +30,22 @@ fn round(broker: &KafkaBroker, version: i64) {
     broker.flush().expect("the broker takes the records");
 }
 
-async fn numbers(client: &Client, query: &str) -> Option<Vec<i64>> {
-    let row = client.query_one(query, &[]).await.ok()?;
-    (0..row.len()).map(|i| row.try_get::<_, Option<i64>>(i).ok().flatten()).collect()
+/// The definition of a source that keeps the last row of each key.
+fn upserts(name: &str, broker: &KafkaBroker) -> String {
+    format!(
+        "CREATE TABLE {name} (id BIGINT, v BIGINT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='upsert-kafka', 'topic'='upserts', \
+         'properties.bootstrap.servers'='{}', 'key.format'='json', 'value.format'='json')",
+        broker.bootstrap
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_record_of_a_key_counts_through_kills() {
-    let started = tokio::task::spawn_blocking(|| {
-        let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
-        ["upserts", "changes"].iter().for_each(|topic| broker.create_topic(topic, PARTITIONS, &[]).expect("a topic"));
-        broker
-    });
-    let broker = started.await.expect("the broker's helper ends");
+    let broker = broker(&[("upserts", PARTITIONS), ("changes", PARTITIONS)]);
     let mut server = Server::start(ServerOptions { checkpoint_interval: "200ms", state_cache: "1MiB", ..Default::default() });
     let client = server.connect().await;
     for statement in [
-        format!(
-            "CREATE TABLE ups (id BIGINT, v BIGINT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='upsert-kafka', 'topic'='upserts', \
-             'properties.bootstrap.servers'='{}', 'key.format'='json', 'value.format'='json')",
-            broker.bootstrap
-        ),
+        upserts("ups", &broker),
         format!(
             "CREATE SOURCE cdc (id BIGINT PRIMARY KEY, v BIGINT) INCLUDE PARTITION AS p WITH (connector = 'kafka', topic = 'changes', \
              properties.bootstrap.server = '{}') FORMAT DEBEZIUM ENCODE JSON",
@@ -78,6 +74,18 @@ async fn the_last_record_of_a_key_counts_through_kills() {
         })
         .await;
     }
+    // A query right after CREATE finds what the topic holds, as does one of a view over the source.
+    let client = server.connect().await;
+    let (alive, sum) = (KEYS - KEYS / 10, (KEYS - KEYS / 10) * 4);
+    for name in ["fresh", "beneath"] {
+        client.batch_execute(&upserts(name, &broker)).await.expect("the source is accepted");
+        if name == "beneath" {
+            let above = "CREATE MATERIALIZED VIEW above AS SELECT COUNT(*) AS n, SUM(v) AS v FROM beneath";
+            client.batch_execute(above).await.expect("the view is accepted");
+        }
+    }
+    assert_eq!(numbers(&client, "SELECT COUNT(*), SUM(v)::bigint FROM fresh").await, Some(vec![alive, sum]));
+    assert_eq!(numbers(&client, "SELECT n, v::bigint FROM above").await, Some(vec![alive, sum]));
     server.kill_and_restart();
     let client = server.connect().await;
     let again = "CREATE MATERIALIZED VIEW again AS SELECT COUNT(*) AS n FROM cdc WHERE v = 4";

@@ -3,15 +3,20 @@
 //! - `altering`: options that change while things run
 //! - `avro`: Avro from a real broker and a schema registry
 //! - `backfill`: private readings through restarts
+//! - `brokers`: what the tests on a real Kafka broker start it with
+//! - `consistency`: what several views say together
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `formats`: what earlier servers wrote
 //! - `docs`: the examples of README and docs/
 //! - `golden`: the rows that Apache Flink came to
+//! - `indexes`: rows by other columns than their key
 //! - `jdbc`: PostgreSQL's JDBC driver
 //! - `kafka`: the main job on a real broker
 //! - `kafka_edges`: where keys go, where sources start, what is missing or away
 //! - `kafka_keyed`: keyed sources on a real broker
+//! - `lagging`: jobs that lag while others depend on them
+//! - `operating`: what an operator asks with psql
 //! - `object_stores`: checkpoints, sources and sinks in stores that go away
 //! - `sources`: sources that need no other service, through kills
 //! - `rejected`: rows on which expressions fail
@@ -19,6 +24,10 @@
 //! - `snapshots`: readers that take their time
 //! - `sinks`: what leaves the server, on a real broker and in files
 //! - `segments`: rows of views in mapped files
+//! - `lookups`: rows of a real PostgreSQL that are looked up
+//! - `spill`: queries that need more memory than there is
+//! - `stopping`: jobs that stop, and what a checkpoint must have of them
+//! - `subscribing`: deltas of a view add up to it
 //! - `lateness`: the same rows are late for every view
 //! - `many_views`: hundreds of views over one input
 //! - `metrics`: what Prometheus sees
@@ -32,18 +41,21 @@
 mod altering;
 mod avro;
 mod backfill;
+mod brokers;
 mod consistency;
 mod crash;
 mod docs;
 mod faults;
 mod formats;
 mod golden;
+mod indexes;
 mod jdbc;
 mod kafka;
 mod kafka_edges;
 mod kafka_keyed;
 mod lagging;
 mod lateness;
+mod lookups;
 mod many_views;
 mod metrics;
 mod nexmark;

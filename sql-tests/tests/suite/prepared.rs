@@ -1,12 +1,8 @@
 //! Prepared statements that are bound again and again: their plans are kept, and what they give follows whatever changes beneath them.
 
-use eddyline_sql_tests::client::number;
+use eddyline_sql_tests::client::{number, rows, run};
 use eddyline_sql_tests::{Server, ServerOptions};
 use tokio_postgres::{Client, Statement};
-
-async fn run(client: &Client, sql: &str) {
-    client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
-}
 
 async fn one(client: &Client, statement: &Statement, key: i64) -> Vec<String> {
     let rows = client.query(statement, &[&key]).await.expect("rows");
@@ -33,7 +29,7 @@ async fn a_kept_plan_reads_what_is_there() {
         assert_eq!(counts.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1], "round {round}");
     }
     let plan = client.query("EXPLAIN ANALYZE SELECT v FROM t WHERE k IN (1, 2)", &[]).await.expect("a plan");
-    assert_eq!(plan[1].get::<_, String>(0), "Lookup of 2 keys");
+    assert_eq!(plan[1].get::<_, String>(0), "look-up in t by its key, 2 keys");
     run(&other, "UPDATE t SET v = 'eins' WHERE k = 1; FLUSH").await;
     assert_eq!(one(&client, &by_key, 1).await, ["eins"]);
     assert_eq!(one(&client, &scanned, 1).await, ["eins", "two"]);
@@ -46,6 +42,38 @@ async fn a_kept_plan_reads_what_is_there() {
     run(&other, "DROP TABLE t CASCADE; CREATE TABLE t (v TEXT, k BIGINT PRIMARY KEY); INSERT INTO t VALUES ('new', 1)").await;
     assert_eq!(one(&client, &by_key, 1).await, ["new"]);
     assert!(client.query(&of_view, &[&"one"]).await.is_err_and(|e| e.code().is_some_and(|code| code.code() == "42P01")));
+}
+
+/// (times planned, times a kept plan was taken) since the server's start.
+fn plans(server: &Server) -> (f64, f64) {
+    let of = |name: &str| tokio::task::block_in_place(|| server.metric(name)).expect("the counter is there");
+    (of("eddyline_plans_total"), of("eddyline_plans_reused_total"))
+}
+
+/// However often it runs, a prepared query is planned at its first run, and once more when its relation has changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_is_made_once_for_many_runs() {
+    const RUNS: usize = 20;
+    let server = Server::start(ServerOptions::default());
+    let (client, other) = (server.connect().await, server.connect().await);
+    run(&client, "CREATE TABLE t (k BIGINT PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'one'), (2, 'two')").await;
+    let queries = ["SELECT v FROM t WHERE k = $1", "SELECT max(v) FROM t WHERE k <= $1 GROUP BY k"];
+    let mut prepared = Vec::new();
+    for query in queries {
+        prepared.push(client.prepare(query).await.expect("a statement"));
+    }
+    for (table, expected) in
+        [("", "one"), ("DROP TABLE t; CREATE TABLE t (k BIGINT PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'new')", "new")]
+    {
+        run(&other, table).await;
+        for statement in &prepared {
+            let (planned, reused) = plans(&server);
+            for _ in 0..RUNS {
+                assert_eq!(one(&client, statement, 1).await, [expected]);
+            }
+            assert_eq!(plans(&server), (planned + 1.0, reused + RUNS as f64 - 1.0), "after {table:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,4 +133,24 @@ async fn a_result_is_as_it_was_described() {
     run(&other, "DROP TABLE t; CREATE TABLE t (a INT PRIMARY KEY, b TEXT); INSERT INTO t VALUES (1, 'one')").await;
     assert_eq!(client.query(&read, &[]).await.expect("rows").len(), 1);
     run(&client, "EXECUTE p").await;
+}
+
+/// A pattern that is a parameter is known when the statement runs, and so may its escape be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pattern_that_comes_with_the_call_has_its_escape() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (k BIGINT PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, '50%'), (2, '50x'), (3, 'A_'), (4, NULL)").await;
+    let like = client.prepare("SELECT k FROM t WHERE v LIKE $1 ESCAPE '/' ORDER BY k").await.expect("a statement");
+    for (pattern, expected) in [(Some("50/%"), vec![1]), (Some("50%"), vec![1, 2]), (None, vec![])] {
+        let found = client.query(&like, &[&pattern]).await.expect("rows");
+        assert_eq!(found.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), expected, "{pattern:?}");
+    }
+    let by_both = client.prepare("SELECT k FROM t WHERE v NOT ILIKE $1 ESCAPE $2 ORDER BY k").await.expect("a statement");
+    let found = client.query(&by_both, &[&"a#_", &"#"]).await.expect("rows");
+    assert_eq!(found.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1, 2]);
+    let refused = client.query(&by_both, &[&"a", &"##"]).await;
+    assert!(refused.is_err_and(|e| e.code().is_some_and(|code| code.code() == "22025")));
+    run(&client, "PREPARE p (TEXT) AS SELECT v FROM t WHERE v LIKE $1 ESCAPE '/'").await;
+    assert_eq!(rows(&client, "EXECUTE p ('50/%')").await, [[Some("50%".to_string())]]);
 }

@@ -1,11 +1,13 @@
 //! Protocol Buffers from a real broker: a descriptor's file that is gone afterwards, a schema registry that goes away and comes back,
 //! records that cannot be decoded, and keys, through kills.
 
+use super::brokers::broker;
 use eddyline_connectors::testing::KafkaBroker;
-use eddyline_sql_tests::client::{run, shows};
+use eddyline_sql_tests::client::{problem_of, refused, run, shows};
 use eddyline_sql_tests::registry::SchemaRegistry;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
+use eddyline_storage::state::put_varint;
 use std::path::Path;
 use tokio_postgres::Client;
 
@@ -14,13 +16,9 @@ const DESCRIPTOR: &str = "../connectors/src/format/protobuf/tests/order.pb";
 const SCHEMA: &str = "syntax = \"proto3\"; package clicks; message Click { string url = 1; int64 n = 2; optional string who = 3; \
     message Key { int64 n = 1; } }";
 
-fn varint(mut value: u64) -> Vec<u8> {
+fn varint(value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
+    put_varint(value, &mut bytes);
     bytes
 }
 
@@ -53,12 +51,7 @@ fn produce(broker: &KafkaBroker, topic: &str, records: &[(Option<Vec<u8>>, Optio
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_from_kafka_through_kills() {
-    let started = tokio::task::spawn_blocking(|| {
-        let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
-        ["orders", "clicks", "keyed", "written", "added"].iter().for_each(|topic| broker.create_topic(topic, 1, &[]).expect("a topic"));
-        broker
-    });
-    let broker = started.await.expect("the broker's helper ends");
+    let broker = broker(&["orders", "clicks", "keyed", "written", "added"].map(|topic| (topic, 1)));
     let mut server = Server::start(ServerOptions { checkpoint_interval: "200ms", ..Default::default() });
     let client = server.connect().await;
     with_a_descriptor(&broker, &mut server, &client).await;
@@ -119,8 +112,7 @@ async fn written(broker: &KafkaBroker, server: &mut Server) {
         (sink("id AS done", &of_order), "column done: bigint does not fit a field of type bool; cast it"),
         (sink("id", ""), "what is written in format \"protobuf\" needs a message type"),
     ] {
-        let error = client.batch_execute(&statement).await.expect_err("the message cannot hold it");
-        assert_eq!(error.as_db_error().map(|e| e.message()), Some(why));
+        assert_eq!(refused(&client, &statement).await.message(), why);
     }
 }
 
@@ -137,8 +129,7 @@ async fn with_a_descriptor(broker: &KafkaBroker, server: &mut Server, client: &C
             copy.display()
         )
     };
-    let unknown = client.batch_execute(&source("shop.v1.Oder")).await.expect_err("there is no such message");
-    let unknown = unknown.as_db_error().expect("an error of the server");
+    let unknown = refused(client, &source("shop.v1.Oder")).await;
     assert_eq!((unknown.code().code(), unknown.message()), ("42704", "there is no message shop.v1.Oder; perhaps shop.v1.Order is meant"));
     // By the extended protocol, in which a statement is described before it is run.
     client.execute(&source("shop.v1.Order"), &[]).await.expect("the source is accepted");
@@ -147,8 +138,8 @@ async fn with_a_descriptor(broker: &KafkaBroker, server: &mut Server, client: &C
     let again = source("shop.v1.Order").replace("CREATE SOURCE", "CREATE SOURCE IF NOT EXISTS");
     run(client, &again).await;
     client.execute(&again, &[]).await.expect("the source exists");
-    let other = client.batch_execute(&again.replace("orders (", "others (")).await.expect_err("the file is gone");
-    assert!(other.to_string().contains("order.pb") || format!("{other:?}").contains("order.pb"), "{other:?}");
+    let other = refused(client, &again.replace("orders (", "others (")).await;
+    assert!(format!("{other:?}").contains("order.pb"), "{other:?}");
     run(client, "CREATE MATERIALIZED VIEW spent AS SELECT customername, status, COUNT(*) AS n, SUM((lines[1]).count) AS c, MAX(at) AS latest FROM orders GROUP BY customername, status").await;
     produce(broker, "orders", &(0..300).map(|id| (None, Some(order(id)))).collect::<Vec<_>>());
     let bad = [vec![0x08], field(2, 0, varint(1)), [order(1), vec![0x22, 0x7F]].concat(), field(9, 2, vec![0x08])];
@@ -194,13 +185,11 @@ async fn with_a_registry(broker: &KafkaBroker, server: &mut Server) -> SchemaReg
     tokio::task::block_in_place(|| server.kill_and_restart());
     let client = server.connect().await;
     produce(broker, "clicks", &[(None, Some(click(3, Some("a"))))]);
-    let problem = "SELECT problem FROM eddyline.sources WHERE source = 'clicks'";
-    let problem =
-        until("it says what it waits for", || async { client.query_one(problem, &[]).await.ok()?.get::<_, Option<String>>(0) }).await;
+    let problem = until("it says what it waits for", || problem_of(&client, "clicks")).await;
     assert!(problem.contains("the schema registry at") && problem.contains("does not answer"), "{problem}");
     run(&client, &source.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS")).await;
-    let away = client.batch_execute(&source.replace("clicks WITH", "again WITH")).await.expect_err("nobody says what its columns are");
-    assert_eq!(away.code().map(|code| code.code()), Some("08006"));
+    let away = refused(&client, &source.replace("clicks WITH", "again WITH")).await;
+    assert_eq!(away.code().code(), "08006");
     registry.restart();
     let all: &[&[&str]] = &[&["/x", "", "1", "2"], &["/x", "a", "1", "3"], &["/x", "NULL", "1", "1"]];
     shows(&client, "SELECT * FROM clicked ORDER BY who", all).await;
@@ -219,9 +208,8 @@ async fn by_key(broker: &KafkaBroker, server: &mut Server) {
             broker.bootstrap
         )
     };
-    let no_key = client.batch_execute(&source("s", "")).await.expect_err("nothing says what keys are");
-    let hint = no_key.as_db_error().and_then(|e| e.hint()).unwrap_or_default().to_string();
-    assert!(hint.contains("key.protobuf.message-name"), "{no_key:?}");
+    let no_key = refused(&client, &source("s", "")).await;
+    assert!(no_key.hint().is_some_and(|hint| hint.contains("key.protobuf.message-name")), "{no_key:?}");
     run(&client, &source("keyed", ", key.protobuf.message-name = 'clicks.Click.Key'")).await;
     let value = |n: u64, who: &str| Some(click(n, Some(who))[6..].to_vec());
     let key = |n: u64| Some(field(1, 0, varint(n)));

@@ -108,6 +108,21 @@ fn a_relation_is_described() {
 }
 
 #[test]
+fn indexes_are_described_with_their_relations() {
+    let server = server();
+    run(&server, "CREATE INDEX by_n ON totals (n) INCLUDE (customer);\nCREATE INDEX by_amount ON orders (amount, at);\n");
+    let indexes = ["Indexes:", "    \"orders_pkey\" PRIMARY KEY, btree (id)", "    \"by_amount\" hash (amount, at)"];
+    assert_eq!(lines(&server, "\\d orders")[6..], indexes);
+    let view = lines(&server, "\\d totals");
+    assert!(view.contains(&"    \"by_n\" hash (n) INCLUDE (customer)".to_string()), "{view:#?}");
+    let index = lines(&server, "\\d by_n");
+    assert_eq!(index[1..4], ["Column|Type|Key?|Definition", "n|bigint|yes|n", "customer|text|no|customer"]);
+    assert!(index.iter().any(|line| line == "hash, for table \"public.totals\""), "{index:#?}");
+    let listed = lines(&server, "\\di");
+    assert!(listed.iter().any(|line| line.starts_with("public|by_n|index|eddyline|totals")), "{listed:#?}");
+}
+
+#[test]
 fn a_source_is_described_as_a_foreign_table_without_its_secrets() {
     let server = server();
     let options = "connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '100'";

@@ -47,6 +47,11 @@ async fn every_rejected_row_is_taken_back_by_its_retraction() {
         client.batch_execute("CREATE MATERIALIZED VIEW w AS SELECT SUM(a / b) AS s FROM few").await.expect("a view");
         let all = format!("SELECT i, i, CASE WHEN i % 10 = 0 THEN 1 ELSE 0 END FROM generate_series(1, {ROWS}) AS s(i)");
         change(&client, &format!("INSERT INTO t {all}")).await;
+        let entered = number(&client, "SELECT rejected FROM eddyline.jobs WHERE job = 'v'").await;
+        assert_eq!(entered, number(&client, "SELECT COUNT(*) FROM t WHERE b = 0").await);
+        change(&client, &format!("DELETE FROM t WHERE id > {ROWS} - 100")).await;
+        let after = number(&client, "SELECT rejected FROM eddyline.jobs WHERE job = 'v'").await;
+        assert_eq!(after, entered, "a row that is taken back is not rejected once more");
         change(&client, "UPDATE t SET b = 1 WHERE id % 3 = 0").await;
         change(&client, "UPDATE t SET a = a + 1 WHERE id % 5 = 0").await;
         let made = number(&client, "SELECT COALESCE(MAX(checkpoint), 0) FROM eddyline.checkpoints").await;

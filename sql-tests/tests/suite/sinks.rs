@@ -1,9 +1,10 @@
 //! What leaves the server: through kills in mid-stream and outages of the broker nothing is lost, and what the outside makes
 //! of it equals what the view shows.
 
+use super::brokers::broker;
 use super::scripts::Differences;
 use eddyline_connectors::testing::KafkaBroker;
-use eddyline_sql_tests::client::{number, run};
+use eddyline_sql_tests::client::{number, refused, run};
 use eddyline_sql_tests::process::NotReady;
 use eddyline_sql_tests::wait::{until, until_within};
 use eddyline_sql_tests::{Server, ServerOptions};
@@ -16,15 +17,6 @@ const WRITES_PER_ROUND: i64 = 60;
 
 fn options() -> ServerOptions {
     ServerOptions { checkpoint_interval: "200ms", ..Default::default() }
-}
-
-async fn broker(topics: &'static [(&'static str, i32)]) -> KafkaBroker {
-    let started = tokio::task::spawn_blocking(move || {
-        let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
-        topics.iter().for_each(|(name, partitions)| broker.create_topic(name, *partitions, &[]).expect("a topic"));
-        broker
-    });
-    started.await.expect("the broker's helper ends")
 }
 
 /// The view's rows as JSON texts by key, as an upsert sink writes them.
@@ -104,7 +96,7 @@ async fn write(client: &Client, from: i64, logged: &mut BTreeSet<i64>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_kafka_through_kills() {
-    let broker = broker(&[("up", 2), ("dbz", 2), ("app", 2)]).await;
+    let broker = broker(&[("up", 2), ("dbz", 2), ("app", 2)]);
     let mut server = Server::start(options());
     let client = server.connect().await;
     run(&client, "CREATE TABLE t (id INT PRIMARY KEY, g INT, v BIGINT)").await;
@@ -175,7 +167,7 @@ async fn drop_and_create(broker: &KafkaBroker, client: &Client, wanted: &BTreeMa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_goes_and_comes_back() {
-    let broker = broker(&[("out", 1)]).await;
+    let broker = broker(&[("out", 1)]);
     let server = Server::start(options());
     let client = server.connect().await;
     run(&client, "CREATE TABLE log (id BIGINT, what TEXT) APPEND ONLY").await;
@@ -217,7 +209,7 @@ async fn a_broker_that_goes_and_comes_back() {
 /// Flink's accent: tables with a connector, statement sets, windows that send when they close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn running_inserts_from_kafka_to_kafka() {
-    let broker = broker(&[("bids", 2), ("made", 1), ("latest", 2)]).await;
+    let broker = broker(&[("bids", 2), ("made", 1), ("latest", 2)]);
     let mut server = Server::start(options());
     let client = server.connect().await;
     let kafka =
@@ -305,7 +297,7 @@ async fn running_inserts_from_kafka_to_kafka() {
 /// A table that is written is read as it was written, by key and as files.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_written_is_read_back() {
-    let broker = broker(&[("by_key", 2), ("changes", 2)]).await;
+    let broker = broker(&[("by_key", 2), ("changes", 2)]);
     let out = tempfile::tempdir().expect("a folder");
     let server = Server::start(options());
     let client = server.connect().await;
@@ -422,9 +414,8 @@ async fn a_folder_that_goes_and_comes_back() {
             path.display()
         )
     };
-    let refused = client.batch_execute(&sink(&out.path().join("file/below"))).await.expect_err("a file is no folder");
-    let refused = refused.as_db_error().expect("an error of the server");
-    assert_eq!((refused.code().code(), refused.message().contains("cannot create folder")), ("58030", true), "{refused:?}");
+    let error = refused(&client, &sink(&out.path().join("file/below"))).await;
+    assert_eq!((error.code().code(), error.message().contains("cannot create folder")), ("58030", true), "{error:?}");
     run(&client, &sink(&folder)).await;
     run(&client, "INSERT INTO log VALUES (1)").await;
     let wanted = |to: i64| (1..=to).map(|id| format!("{{\"id\":{id}}}")).collect::<BTreeSet<String>>();
@@ -495,7 +486,7 @@ async fn a_log_that_is_lost_holds_up_its_own_job_only() {
 /// The way outside can be changed while it does not work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_broker_takes_what_waits() {
-    let broker = broker(&[("out", 1)]).await;
+    let broker = broker(&[("out", 1)]);
     let server = Server::start(options());
     let client = server.connect().await;
     run(&client, "CREATE TABLE log (id BIGINT) APPEND ONLY").await;

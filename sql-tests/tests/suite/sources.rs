@@ -2,6 +2,7 @@
 //! counts once.
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use eddyline_sql_tests::client::{number, numbers, problem_of, run, shows};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use parquet::arrow::ArrowWriter;
@@ -10,18 +11,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
-use tokio_postgres::Client;
 
 const FILES_PER_ROUND: i64 = 3;
 const ROWS_PER_FILE: i64 = 2_000;
 
 fn options() -> ServerOptions {
     ServerOptions { checkpoint_interval: "100ms", state_cache: "1MiB", ..Default::default() }
-}
-
-async fn numbers(client: &Client, query: &str) -> Option<Vec<i64>> {
-    let row = client.query_one(query, &[]).await.ok()?;
-    (0..row.len()).map(|i| row.try_get::<_, Option<i64>>(i).ok().flatten()).collect()
 }
 
 /// The next file appears whole, by renaming, as whoever hands over files should do it. Keys recur in every file.
@@ -94,11 +89,57 @@ async fn files_through_kills() {
     // What was read and then changed cannot be read again, and says so.
     std::fs::write(dir.path().join("0000.json"), "{\"n\":1}\n").expect("a file is written");
     client.batch_execute("CREATE MATERIALIZED VIEW stuck AS SELECT n FROM files").await.expect("the view is accepted");
-    until("the change is told", || async {
-        let row = client.query_one("SELECT problem FROM eddyline.sources WHERE source = 'files'", &[]).await.ok()?;
-        row.get::<_, Option<String>>(0).filter(|p| p.contains("0000.json\" was cut"))
-    })
-    .await;
+    until("the change is told", || async { problem_of(&client, "files").await.filter(|p| p.contains("0000.json\" was cut")) }).await;
+}
+
+/// A query right after CREATE finds all that was in a folder that is watched, of which the last file is empty: of its first view, of a source that
+/// keeps a row per key and of a view over one, also after a kill in the middle of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_a_watched_folder_is_waited_for() {
+    const FILES: i64 = 40;
+    let dir = tempfile::tempdir().expect("a directory");
+    (0..FILES).for_each(|file| put(dir.path(), file));
+    put_text(dir.path(), FILES, String::new());
+    let mut server = Server::start(options());
+    let source = |name: &str, key: &str| {
+        format!(
+            "CREATE SOURCE {name} (n BIGINT, k BIGINT {key}) \
+             WITH (connector = 'filesystem', path = '{}/*.json', source.monitor-interval = '50 ms') FORMAT PLAIN ENCODE JSON",
+            dir.path().display()
+        )
+    };
+    let last: i64 = (FILES * ROWS_PER_FILE - 1_000..FILES * ROWS_PER_FILE).sum();
+    for (round, is_killed) in [false, true].into_iter().enumerate() {
+        let client = server.connect().await;
+        run(&client, &source(&format!("files{round}"), "")).await;
+        run(&client, &format!("CREATE MATERIALIZED VIEW seen{round} AS SELECT n FROM files{round}")).await;
+        if is_killed {
+            tokio::task::block_in_place(|| server.kill_and_restart());
+        }
+        let client = server.connect().await;
+        assert_eq!(number(&client, &format!("SELECT COUNT(*) FROM seen{round}")).await, FILES * ROWS_PER_FILE);
+        run(&client, &source(&format!("latest{round}"), "PRIMARY KEY")).await;
+        if is_killed {
+            tokio::task::block_in_place(|| server.kill_and_restart());
+        }
+        let client = server.connect().await;
+        assert_eq!(number(&client, &format!("SELECT SUM(n)::bigint FROM latest{round}")).await, last);
+        run(&client, &source(&format!("beneath{round}"), "PRIMARY KEY")).await;
+        run(&client, &format!("CREATE MATERIALIZED VIEW above{round} AS SELECT SUM(n) AS n FROM beneath{round}")).await;
+        if is_killed {
+            tokio::task::block_in_place(|| server.kill_and_restart());
+        }
+        let client = server.connect().await;
+        assert_eq!(number(&client, &format!("SELECT n::bigint FROM above{round}")).await, last);
+        let filling =
+            format!("SELECT COUNT(*) FROM eddyline.jobs WHERE backfill_permille < 1000 AND job IN ('seen{round}', 'above{round}')");
+        until("nothing is shown as being filled", || async { (number(&client, &filling).await == 0).then_some(()) }).await;
+    }
+    // What comes later is read as it comes.
+    put(dir.path(), FILES + 1);
+    let client = server.connect().await;
+    let rows = (FILES + 1) * ROWS_PER_FILE;
+    until("a new file is read", || async { (number(&client, "SELECT COUNT(*) FROM seen0").await == rows).then_some(()) }).await;
 }
 
 /// One file of rows of which every tenth has a value of another type in a column.
@@ -208,11 +249,7 @@ async fn a_damaged_column_concerns_those_who_read_it() {
     put_parquet(dir.path(), 0, true);
     let client = server.connect().await;
     client.batch_execute("CREATE MATERIALIZED VIEW stuck AS SELECT n FROM p").await.expect("the view is accepted");
-    until("the change is told", || async {
-        let row = client.query_one("SELECT problem FROM eddyline.sources", &[]).await.ok()?;
-        row.get::<_, Option<String>>(0).filter(|p| p.contains("0.parquet\" was changed"))
-    })
-    .await;
+    until("the change is told", || async { problem_of(&client, "p").await.filter(|p| p.contains("0.parquet\" was changed")) }).await;
     assert_eq!(numbers(&client, "SELECT x, s FROM ns").await, Some(all(4)[..2].to_vec()));
 }
 
@@ -244,6 +281,33 @@ async fn made_up_rows_through_kills() {
 
 fn post(port: u16, path: &str, headers: &str, body: &str) -> (u16, String) {
     send(port, &format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+/// A record with a longer text than its column may have is put aside with its reason; blanks that are too many are cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_that_are_too_long_are_put_aside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let texts = ["abc", "abcd", "ab     ", "\u{e4}\u{f6}\u{fc}"];
+    put_text(dir.path(), 0, texts.iter().enumerate().map(|(n, text)| format!("{{\"n\":{n},\"code\":\"{text}\"}}\n")).collect());
+    let mut server = Server::start(options());
+    let client = server.connect().await;
+    let with = format!("WITH (connector = 'filesystem', path = '{}/*.json') FORMAT PLAIN ENCODE JSON", dir.path().display());
+    run(&client, &format!("CREATE SOURCE coded (n BIGINT, code VARCHAR(3)) {with}")).await;
+    // A view that does not read the column has the same rows.
+    run(&client, "CREATE MATERIALIZED VIEW codes AS SELECT n, code || '.' AS code FROM coded").await;
+    run(&client, "CREATE MATERIALIZED VIEW ns AS SELECT n FROM coded").await;
+    for is_again in [false, true] {
+        if is_again {
+            tokio::task::block_in_place(|| server.kill_and_restart());
+        }
+        let client = server.connect().await;
+        shows(&client, "SELECT n, code FROM codes ORDER BY n", &[&["0", "abc."], &["2", "ab ."], &["3", "\u{e4}\u{f6}\u{fc}."]]).await;
+        shows(&client, "SELECT n FROM ns ORDER BY n", &[&["0"], &["2"], &["3"]]).await;
+        let reasons = "SELECT reason FROM eddyline.undecodable_records WHERE source = 'coded'";
+        shows(&client, reasons, &[&["column code: the text is longer than 3 characters"]]).await;
+    }
+    let read_once = "SELECT n FROM coded ORDER BY n";
+    shows(&server.connect().await, read_once, &[&["0"], &["2"], &["3"]]).await;
 }
 
 /// Sends a request and gives the answer's status and body.

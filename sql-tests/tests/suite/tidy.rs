@@ -69,7 +69,7 @@ fn no_dependency_is_overlooked() {
 /// The profile `dist` inherits what `release` says of single packages, so it says of each of them what counts there.
 #[test]
 fn what_is_given_away_is_optimised() {
-    let of_tests = ["eddyline-sql-tests", "proptest", "s3s", "s3s-fs", "similar", "sqllogictest", "tokio-postgres"];
+    let of_tests = ["eddyline-sql-tests", "proptest", "s3s", "s3s-fs", "similar", "sqllogictest"];
     let manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
     let level = |profile: &str, package: &str| manifest["profile"][profile]["package"].get(package)?.get("opt-level")?.as_integer();
     for package in manifest["profile"]["release"]["package"].as_table().unwrap().keys() {
@@ -138,16 +138,80 @@ fn has_head(file: &Path) -> bool {
     std::fs::read_to_string(file).unwrap().starts_with("//!")
 }
 
+/// A head that lists the parts of its module lists all of them.
+#[test]
+fn lists_of_parts_are_complete() {
+    for file in rust_files(&root()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let head = head.join("\n");
+        let parts = parts(&text);
+        let is_listed = |part: &&&str| head.contains(&format!("`{part}`")) || head.contains(&format!("::{part}`"));
+        let missing: Vec<&&str> = parts.iter().filter(|part| !is_listed(part)).collect();
+        let is_list = parts.iter().any(|part| head.contains(&format!("//! - `{part}`")));
+        assert!(!is_list || missing.is_empty(), "{}: {missing:?}", file.display());
+    }
+}
+
+/// The modules that a file declares, but for tests.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut parts, mut before) = (Vec::new(), "");
+    for line in text.lines() {
+        let declared = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod "));
+        if let Some((visibility, name)) = declared
+            && (visibility.is_empty() || visibility.starts_with("pub"))
+            && before != "#[cfg(test)]"
+        {
+            parts.push(name);
+        }
+        before = line;
+    }
+    parts
+}
+
+/// The files that documents name are there, by their path, or by its end, with `src` or without; so are those that they link to.
+#[test]
+fn documents_name_what_there_is() {
+    let paths: Vec<String> = files(&root()).iter().map(|file| format!("/{}", file.strip_prefix(root()).unwrap().display())).collect();
+    let is_there = |named: &str| {
+        let end = format!("/{named}");
+        paths.iter().any(|path| path.ends_with(&end) || path.replace("/src/", "/").ends_with(&end))
+    };
+    let documents = paths.iter().filter(|path| path.starts_with("/docs/") || ["/README.md", "/ARCHITECTURE.md"].contains(&path.as_str()));
+    for document in documents.map(|path| root().join(&path[1..])) {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let place = format!("{}:{}", document.display(), number + 1);
+            for code in line.split('`').skip(1).step_by(2).filter(|code| !code.contains(' ')) {
+                let is_file = code.ends_with(".rs") || code.ends_with(".sh");
+                assert!(!is_file || is_there(code), "{place}: {code}");
+                let is_part = line.starts_with(&format!("| `{code}` |")) && code.ends_with('/');
+                assert!(!is_part || root().join(code).is_dir(), "{place}: {code}");
+            }
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+                let is_ours = !link.is_empty() && !link.starts_with("http");
+                assert!(!is_ours || document.with_file_name(link).exists(), "{place}: {link}");
+            }
+        }
+    }
+}
+
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
+    files(dir).into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().to_string();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            files.extend(rust_files(&path));
-        } else if name.ends_with(".rs") {
-            files.push(path);
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                found.extend(files(&path));
+            }
+        } else {
+            found.push(path);
         }
     }
-    files
+    found
 }

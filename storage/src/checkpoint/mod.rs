@@ -4,7 +4,7 @@
 //!
 //! - `manifest`: [`Manifest`], [`FileRef`], their encoding
 //! - `store`: [`CheckpointStore`]: putting and getting files with verification, committing, listing, loading
-//! - `transfer`: whole directories, by hard links where the store is local
+//! - `transfer`: whole directories, by hard links where the store is local; `local`: those links
 //! - `prune`: removing old manifests and files nobody names
 //! - `owner`: whose checkpoints these are, where there are no locks
 //! - `blocking`: the same for threads outside of the runtime, and the fall-back to an older checkpoint

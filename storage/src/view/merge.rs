@@ -13,6 +13,7 @@ use super::file::{Place, SegmentDir};
 use super::freeze;
 use super::identity::Identity;
 use super::index::Location;
+use super::secondary::Secondary;
 use super::segment::{LIVE, Segment, filter};
 use super::shard::{Moving, Shard, ShardState};
 use crate::priority;
@@ -45,6 +46,7 @@ const HASHED_ROWS: usize = 65_536;
 pub(super) struct Merger<'a> {
     pub schema: &'a SchemaRef,
     pub identity: Option<&'a Identity>,
+    pub secondaries: &'a [Arc<Secondary>],
     pub dir: Option<&'a Arc<SegmentDir>>,
     pub horizon: u64,
 }
@@ -146,7 +148,7 @@ fn bounded(candidates: Vec<Candidate>) -> Vec<Vec<Arc<Segment>>> {
 }
 
 fn merge(shard: &Shard, merger: &Merger, inputs: Vec<Arc<Segment>>) -> Result<()> {
-    let Merger { schema, identity, dir, horizon } = *merger;
+    let Merger { schema, identity, secondaries, dir, horizon } = *merger;
     let ((rows, file), origin) = priority::lowered(|| {
         let (rows, origin) = build(schema, &inputs, horizon)?;
         Ok::<_, SqlError>((freeze::settle(dir.map(AsRef::as_ref), schema, rows)?, origin))
@@ -164,6 +166,9 @@ fn merge(shard: &Shard, merger: &Merger, inputs: Vec<Arc<Segment>>) -> Result<()
         state.moving = Some(Moving { target: target.clone(), inputs, origin });
         target
     };
+    if !secondaries.is_empty() {
+        priority::lowered(|| target.sort_by(secondaries));
+    }
     if let Some(identity) = identity {
         let rows = target.rows();
         for from in (0..target.len()).step_by(HASHED_ROWS) {

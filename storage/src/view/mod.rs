@@ -10,7 +10,7 @@
 //! - one maintenance thread (`vacuum`, `checkpoint`) merges segments, freezes them and makes them durable.
 //!
 //! A frozen segment's rows are in a file that is mapped: its memory is page cache. In memory are the tail (what came since the
-//! last freeze), eight bytes per row of a segment in which rows died, and the index.
+//! last freeze), eight bytes per row of a segment in which rows died, the index, and eight bytes per row of each secondary index.
 //!
 //! What holds: a view's steps come in order of epochs; a reader at E starts after every `apply` up to E; `vacuum(H)` is
 //! called only when nobody reads below H and no step at or below H is to come. From then on epochs up to H cannot be told
@@ -30,6 +30,7 @@ mod merge;
 mod persist;
 mod read;
 mod restore;
+mod secondary;
 mod segment;
 mod shard;
 
@@ -37,6 +38,7 @@ pub use file::SegmentDir;
 pub use persist::{DeletionFile, SegmentFile, ViewCheckpoint, ViewFile, ViewManifest};
 pub use read::{Changes, Snapshot};
 pub use restore::Fetch;
+pub use secondary::{Found, Secondary};
 
 use crate::priority;
 use arrow::array::{ArrayRef, RecordBatch};
@@ -44,6 +46,7 @@ use arrow::datatypes::SchemaRef;
 use eddyline_common::{ChangeBatch, Epoch, Result, SqlError, SqlState};
 use identity::Identity;
 use merge::Merger;
+use parking_lot::RwLock;
 use segment::Segment;
 use shard::Shard;
 use std::sync::Arc;
@@ -71,6 +74,8 @@ pub struct View {
     key: ViewKey,
     /// `None` for append-only views.
     identity: Option<Identity>,
+    /// Replaced, not changed.
+    secondaries: RwLock<Arc<Vec<Arc<Secondary>>>>,
     shards: Vec<Shard>,
     /// Where segments are frozen. `None`: everything stays in memory.
     dir: Option<Arc<SegmentDir>>,
@@ -94,7 +99,8 @@ impl View {
             ViewKey::Multiset => Some(Identity::new(&schema, (0..width).collect())?),
         };
         let shards = (0..shards).map(|_| Shard::new(&key, dir.clone())).collect();
-        Ok(View { schema, visible, key, identity, shards, dir, horizon: AtomicU64::new(horizon.0) })
+        let (secondaries, horizon) = (RwLock::default(), AtomicU64::new(horizon.0));
+        Ok(View { schema, visible, key, identity, secondaries, shards, dir, horizon })
     }
 
     /// What readers see.
@@ -156,6 +162,42 @@ impl View {
         read::lookup(self, epoch, keys)
     }
 
+    /// Declares an index over these columns of what readers see, unless there is one of this name. Costs nothing by row:
+    /// `build_indexes` does. Fails with 0A000 if the columns cannot be compared.
+    pub fn add_index(&self, name: &str, columns: &[usize]) -> Result<()> {
+        let secondary = Arc::new(Secondary::new(name, &self.visible, columns)?);
+        let mut secondaries = self.secondaries.write();
+        if !secondaries.iter().any(|known| known.name() == name) {
+            let all = secondaries.iter().cloned().chain([secondary]).collect();
+            *secondaries = Arc::new(all);
+        }
+        Ok(())
+    }
+
+    /// What it kept goes with the next vacuum.
+    pub fn drop_index(&self, name: &str) {
+        let mut secondaries = self.secondaries.write();
+        let others = secondaries.iter().filter(|known| known.name() != name).cloned().collect();
+        *secondaries = Arc::new(others);
+    }
+
+    /// In the order in which they were declared.
+    pub fn indexes(&self) -> Arc<Vec<Arc<Secondary>>> {
+        self.secondaries.read().clone()
+    }
+
+    /// Reads all rows for indexes that lack them. Neither writers nor readers wait for it.
+    pub fn build_indexes(&self) {
+        let secondaries = self.indexes();
+        self.shards.iter().for_each(|shard| shard.segments().iter().for_each(|segment| segment.sort_by(&secondaries)));
+    }
+
+    /// The rows at `epoch` that have one of these values in the columns of an index, all columns, batch by batch. `values` are
+    /// an array per column of the index. A null is found nowhere.
+    pub fn find(&self, epoch: Epoch, index: &Arc<Secondary>, values: &[ArrayRef]) -> Result<Found> {
+        Found::new(&self.visible, index, self.segments_at(epoch)?, epoch.0, values)
+    }
+
     /// How often each of these rows, all columns that readers see, is there at present; of a view without a key that is not
     /// append-only.
     pub fn multiplicities(&self, rows: &RecordBatch) -> Result<Vec<usize>> {
@@ -183,12 +225,13 @@ impl View {
     }
 
     /// Drops rows that died at or before `oldest_needed`, merges small segments and freezes large ones. From now on nobody
-    /// reads below it. Writers wait for at most a slice of a merge. Works on a bounded number of bytes; true if there is more
-    /// to do.
+    /// reads below it. Writers wait for at most a slice of a merge. Reads rows for indexes that lack them. Works on a bounded
+    /// number of bytes; true if there is more to do.
     pub fn vacuum(&self, oldest_needed: Epoch) -> Result<bool> {
         let horizon = oldest_needed.0.max(self.horizon.fetch_max(oldest_needed.0, Ordering::AcqRel));
         eddyline_common::failpoint::hit("view.vacuum")?;
-        let merger = Merger { schema: &self.schema, identity: self.identity.as_ref(), dir: self.dir.as_ref(), horizon };
+        let (secondaries, identity) = (self.indexes(), self.identity.as_ref());
+        let merger = Merger { schema: &self.schema, identity, secondaries: &secondaries, dir: self.dir.as_ref(), horizon };
         let mut more = false;
         for shard in &self.shards {
             let merged = merge::vacuum(shard, &merger);
@@ -197,6 +240,7 @@ impl View {
                 priority::lowered(|| freeze::freeze_tail(dir, &self.schema, shard))?;
             }
             more |= merged?;
+            more |= secondary::complete(&shard.segments(), &secondaries);
         }
         Ok(more)
     }
@@ -212,7 +256,7 @@ impl View {
         self.shards.iter().map(|shard| shard.segments().iter().map(|s| s.count_at(epoch.0) as u64).sum::<u64>()).sum()
     }
 
-    /// Memory of rows that are not frozen, deaths and index.
+    /// Memory of rows that are not frozen, deaths and indexes.
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(Shard::bytes).sum()
     }
@@ -258,6 +302,12 @@ impl View {
                 .with_detail(format!("Epoch {epoch} was asked for; the oldest that is kept is {horizon}.")));
         }
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("key", &self.key).finish_non_exhaustive()
     }
 }
 

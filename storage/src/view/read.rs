@@ -115,7 +115,7 @@ pub(super) fn lookup(view: &View, epoch: Epoch, keys: &[ArrayRef]) -> Result<Rec
 }
 
 /// Rows from many segments in one batch.
-fn gather(schema: &SchemaRef, rows: &[(Arc<Segment>, usize)]) -> Result<RecordBatch> {
+pub(super) fn gather(schema: &SchemaRef, rows: &[(Arc<Segment>, usize)]) -> Result<RecordBatch> {
     if rows.is_empty() {
         return Ok(RecordBatch::new_empty(schema.clone()));
     }

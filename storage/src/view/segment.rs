@@ -5,6 +5,7 @@
 //! which happened before it started, so plain relaxed loads and stores suffice.
 
 use super::file::{Place, SegmentDir};
+use super::secondary::Sorted;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
@@ -29,6 +30,8 @@ pub(super) struct Segment {
     dead: AtomicUsize,
     first_death: AtomicU64,
     last_death: AtomicU64,
+    /// Its rows in the order of secondary indexes.
+    pub sorted: Sorted,
 }
 
 /// The rows and where they are.
@@ -93,6 +96,7 @@ impl Segment {
             dead: AtomicUsize::new(0),
             first_death: AtomicU64::new(LIVE),
             last_death: AtomicU64::new(0),
+            sorted: Sorted::default(),
         }
     }
 
@@ -141,7 +145,7 @@ impl Segment {
     /// Memory of the segment: rows in a file take none.
     pub(super) fn bytes(&self) -> usize {
         let rows = if self.place().is_none() { self.row_bytes } else { 0 };
-        rows + self.died.get().map_or(0, |d| d.len() * size_of::<AtomicU64>())
+        rows + self.died.get().map_or(0, |d| d.len() * size_of::<AtomicU64>()) + self.sorted.bytes()
     }
 
     pub(super) fn died(&self, row: usize) -> u64 {

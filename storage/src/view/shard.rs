@@ -100,13 +100,15 @@ impl ShardState {
     }
 
     /// Adds a segment of live rows. `hashes` are of the rows' identities, if the view has any.
-    pub(super) fn append(&mut self, rows: RecordBatch, born: u64, hashes: Option<&[u128]>) -> Result<()> {
+    pub(super) fn append(&mut self, rows: RecordBatch, born: u64, hashes: Option<&[u128]>) -> Result<Arc<Segment>> {
         let slot = self.free_slot();
         let segment = Arc::new(self.in_memory(slot, rows, born));
         self.list(segment.clone());
-        let Some(hashes) = hashes else { return Ok(()) };
-        self.index.reserve(hashes.len());
-        self.enter(slot, hashes.iter().enumerate().map(|(row, hash)| (row as u32, *hash)))
+        if let Some(hashes) = hashes {
+            self.index.reserve(hashes.len());
+            self.enter(slot, hashes.iter().enumerate().map(|(row, hash)| (row as u32, *hash)))?;
+        }
+        Ok(segment)
     }
 
     /// Adds a segment whose rows are in a file; none of them is in the index yet.
@@ -172,9 +174,12 @@ pub(super) fn apply(view: &View, shard: usize, epoch: u64, changes: &[ChangeBatc
         retract_elsewhere(view, shard, missing, epoch, unique)?;
         home = view.shards[shard].lock();
     }
-    for (rows, hashes) in insertions {
-        home.append(rows, epoch, hashes.as_deref())?;
-    }
+    let added: Vec<Arc<Segment>> =
+        insertions.into_iter().map(|(rows, hashes)| home.append(rows, epoch, hashes.as_deref())).collect::<Result<_>>()?;
+    drop(home);
+    // Before anybody reads at this epoch.
+    let secondaries = view.indexes();
+    added.iter().for_each(|segment| segment.sort_by(&secondaries));
     Ok(())
 }
 

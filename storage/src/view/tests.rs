@@ -129,6 +129,25 @@ impl Disk {
     }
 }
 
+/// Over a column that may be null, and over two, not in their order.
+const INDEXES: [(&str, &[usize]); 2] = [("by text", &[1]), ("by value and k", &[2, 0])];
+
+fn add_indexes(view: &View) {
+    INDEXES.iter().for_each(|(name, columns)| view.add_index(name, columns).unwrap());
+}
+
+fn found(view: &View, epoch: u64, index: usize, values: &[ArrayRef]) -> Bag {
+    let mut bag = Bag::new();
+    for rows in view.find(Epoch(epoch), &view.indexes()[index], values).unwrap() {
+        add(&mut bag, &rows.unwrap(), |_| 1);
+    }
+    bag
+}
+
+fn those(bag: &Bag, wanted: impl Fn(&Row) -> bool) -> Bag {
+    bag.iter().filter(|(row, _)| wanted(row)).map(|(row, n)| (row.clone(), *n)).collect()
+}
+
 struct Model {
     key: ViewKey,
     disk: Disk,
@@ -144,6 +163,7 @@ impl Model {
     fn new(key: ViewKey, shards: usize) -> Self {
         let disk = Disk::new();
         let view = disk.view(key.clone(), shards);
+        add_indexes(&view);
         Model { key, disk, view, epochs: vec![Bag::new()], horizon: 0, manifest: ViewManifest::default(), files: HashMap::new() }
     }
 
@@ -238,6 +258,7 @@ impl Model {
 
     fn restore(&mut self, shards: usize) {
         self.view = self.reopened(shards);
+        add_indexes(&self.view);
         self.horizon = self.manifest.epoch.0;
         self.epochs.truncate(self.horizon as usize + 1);
     }
@@ -254,9 +275,14 @@ impl Model {
             let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((5..30).chain(5..8)));
             let mut found = Bag::new();
             add(&mut found, &self.view.lookup(Epoch(epoch), &[keys]).unwrap(), |_| 1);
-            let wanted = expected.iter().filter(|(row, _)| (5..30).contains(&row.0)).map(|(row, n)| (row.clone(), *n));
-            assert_eq!(found, wanted.collect::<Bag>(), "looked up at epoch {epoch}");
+            assert_eq!(found, those(expected, |row| (5..30).contains(&row.0)), "looked up at epoch {epoch}");
         }
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("text 3"), None, Some("text 5"), Some("text 3"), Some("")]));
+        let of_texts = those(expected, |row| matches!(row.1.as_deref(), Some("text 3" | "text 5")));
+        assert_eq!(found(&self.view, epoch, 0, &[texts]), of_texts, "found by text at epoch {epoch}");
+        let pair = |value: i64, k: i64| [value, k].map(|n| Arc::new(Int64Array::from(vec![n])) as ArrayRef);
+        let of_pair = those(expected, |row| (row.2, row.0) == (1, 2));
+        assert_eq!(found(&self.view, epoch, 1, &pair(1, 2)), of_pair, "found by value and k at epoch {epoch}");
     }
 
     fn check_changes(&self, after: u64, to: u64) {
@@ -450,6 +476,7 @@ fn readers_see_whole_steps_while_writers_and_vacuum_work() {
     const STEPS: u64 = 400;
     let disk = Disk::new();
     let view = disk.view(ViewKey::Keyed(vec![0]), 2);
+    add_indexes(&view);
     let committed = AtomicU64::new(0);
     let pinned = AtomicU64::new(0);
     let done = AtomicBool::new(false);
@@ -477,6 +504,13 @@ fn readers_see_whole_steps_while_writers_and_vacuum_work() {
                 if let Ok(found) = view.lookup(epoch, &[keys]) {
                     let total = compute::sum(found.column(2).as_primitive::<Int64Type>()).unwrap();
                     assert_eq!((found.num_rows() as i64, total), (KEYS, KEYS * 100), "looked up at epoch {epoch}");
+                }
+                let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..KEYS).map(|k| format!("row {k}"))));
+                if let Ok(found) = view.find(epoch, &view.indexes()[0], &[texts]) {
+                    let found: Vec<RecordBatch> = found.map(|rows| rows.unwrap()).collect();
+                    let values = |rows: &RecordBatch| compute::sum(rows.column(2).as_primitive::<Int64Type>()).unwrap();
+                    let rows: usize = found.iter().map(RecordBatch::num_rows).sum();
+                    assert_eq!((rows as i64, found.iter().map(values).sum::<i64>()), (KEYS, KEYS * 100), "found by text at epoch {epoch}");
                 }
                 reads += 1;
             }
@@ -675,4 +709,67 @@ fn one_vacuum_rewrites_a_bounded_number_of_bytes() {
     assert_eq!((found(24, 5), found(25, 5), found(25, 6), found(24, rows)), (1, 0, 1, 0));
     assert!(!view.vacuum(Epoch(25)).unwrap());
     assert_eq!(found(25, 5), 0);
+}
+
+#[test]
+fn an_index_is_right_whenever_it_is_declared_and_goes_when_it_is_dropped() {
+    let view = View::new(schema(), ViewKey::Append, 2, None).unwrap();
+    let rows = |range: std::ops::Range<i64>| range.map(|k| ((k, Some(format!("text {}", k % 100)), 0), 1)).collect::<Vec<_>>();
+    view.apply(0, Epoch(1), &[batch(&rows(0..5000))]).unwrap();
+    let before = view.bytes();
+    add_indexes(&view);
+    add_indexes(&view);
+    assert_eq!((view.indexes().len(), view.bytes()), (2, before), "declaring one costs nothing by row");
+    let values: [ArrayRef; 1] = [Arc::new(StringArray::from(vec!["text 7"]))];
+    let bound = |max| view.find(Epoch(1), &view.indexes()[0], &values).unwrap().at_most(max);
+    assert_eq!(bound(5000), None, "a large segment would be read first");
+    view.apply(1, Epoch(2), &[batch(&rows(5000..6000))]).unwrap();
+    assert_eq!(view.bytes() - before, 2 * 1000 * 8 + bytes_of_rows(&rows(5000..6000)), "a step's rows are indexed with it");
+    assert_eq!(found(&view, 1, 0, &values).len(), 50);
+    assert_eq!(found(&view, 2, 0, &values).len(), 60);
+    assert_eq!((bound(5000), bound(49)), (Some(50), None));
+    view.build_indexes();
+    assert_eq!(view.bytes() - before, 2 * 6000 * 8 + bytes_of_rows(&rows(5000..6000)));
+    view.drop_index("by text");
+    view.vacuum(Epoch(0)).unwrap();
+    assert_eq!((view.indexes().len(), view.indexes()[0].name()), (1, "by value and k"));
+    assert_eq!(view.bytes() - before, 6000 * 8 + bytes_of_rows(&rows(5000..6000)));
+    let integers: [ArrayRef; 2] = [0, 5999].map(|n| Arc::new(Int64Array::from(vec![n])) as ArrayRef);
+    assert_eq!(found(&view, 2, 0, &integers), Bag::from([((5999, Some("text 99".into()), 0), 1)]));
+    assert!(view.find(Epoch(2), &view.indexes()[0], &values).is_err(), "other columns than the index has");
+}
+
+/// As a segment in memory counts them.
+fn bytes_of_rows(rows: &[(Row, i64)]) -> usize {
+    eddyline_common::bytes_of(&batch(rows).rows)
+}
+
+#[test]
+fn vacuum_indexes_what_is_not_and_keeps_what_it_merges_indexed() {
+    let view = View::new(schema(), ViewKey::Keyed(vec![0]), 1, None).unwrap();
+    for epoch in 1..=8 {
+        view.apply(0, Epoch(epoch), &[batch(&rows_at(epoch as i64 * 2000..(epoch as i64 + 1) * 2000, 1, 1))]).unwrap();
+    }
+    add_indexes(&view);
+    let values: [ArrayRef; 1] = [Arc::new(StringArray::from(vec!["row 2001", "row 17999"]))];
+    let bound = || view.find(Epoch(8), &view.indexes()[0], &values).unwrap().at_most(10);
+    assert_eq!(bound(), None);
+    assert!(!view.vacuum(Epoch(0)).unwrap(), "nothing can be merged yet");
+    assert_eq!((bound(), view.segments()), (Some(2), 8));
+    view.vacuum(Epoch(8)).unwrap();
+    assert!(view.segments() < 8);
+    assert_eq!(bound(), Some(2), "merged segments are indexed before anybody finds them");
+    assert_eq!(found(&view, 8, 0, &values), Bag::from([(row(2001, 1), 1), (row(17_999, 1), 1)]));
+}
+
+#[test]
+fn many_rows_of_one_value_come_in_batches() {
+    let view = View::new(schema(), ViewKey::Append, 1, None).unwrap();
+    view.add_index("by v", &[2]).unwrap();
+    view.apply(0, Epoch(1), &[batch(&rows_at(0..20_000, 1, 1))]).unwrap();
+    view.apply(0, Epoch(2), &[batch(&rows_at(0..10, 1, 1))]).unwrap();
+    let values: [ArrayRef; 1] = [Arc::new(Int64Array::from(vec![1]))];
+    let sizes: Vec<usize> = view.find(Epoch(2), &view.indexes()[0], &values).unwrap().map(|rows| rows.unwrap().num_rows()).collect();
+    assert_eq!(sizes, [8192, 8192, 3626]);
+    assert_eq!(found(&view, 1, 0, &values).len(), 20_000);
 }

@@ -2,10 +2,10 @@
 
 use super::schema::{Schema, Type, TypeId};
 use crate::format::json::{ColumnBuffer, Fault, Native};
+use eddyline_common::time::MICROS_PER_SECOND;
 
 /// Nesting of a datum.
 const DEPTH_MAX: usize = 64;
-const MICROS_PER_SECOND: i64 = 1_000_000;
 
 pub struct Reader<'a> {
     schema: &'a Schema,

@@ -1,7 +1,7 @@
 //! Tests of the CSV decoder.
 
-use super::super::Record;
 use super::super::testing::{changes, column, keyed, lines, reason};
+use super::super::{PayloadColumn, Record};
 use eddyline_common::SqlType::*;
 
 const CSV: &[(&str, &str)] = &[("format", "csv")];
@@ -48,6 +48,16 @@ fn comments_are_no_records() {
     assert_eq!(reason(CSV, &columns, "#"), r##"column id: "#" is not a bigint"##);
     let columns = [keyed(column("id", BigInt)), column("name", Text)];
     assert_eq!(changes(options, &columns, &[Record::of(b"# id, name")], true), Ok(vec![]));
+}
+
+#[test]
+fn texts_of_limited_length() {
+    let columns = [PayloadColumn { length: Some(3), ..column("a", Text) }, column("b", Text)];
+    let rows = lines(CSV, &columns, &["\u{e4}\u{f6}\u{fc},abcdef", "ab    ,x", ","]);
+    assert_eq!(rows, ["{\"a\":\"\u{e4}\u{f6}\u{fc}\",\"b\":\"abcdef\"}", r#"{"a":"ab ","b":"x"}"#, "{}"]);
+    for (options, record) in [(CSV, "abcd,x"), (&[("format", "json")][..], r#"{"b":"x","a":"abcd"}"#)] {
+        assert_eq!(reason(options, &columns, record), "column a: the text is longer than 3 characters");
+    }
 }
 
 #[test]

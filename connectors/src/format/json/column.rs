@@ -1,7 +1,8 @@
 //! One column under construction: values of one SQL type from JSON tokens, which can be cut back to a former length
 //! (a record that fails halfway, a field given twice). Nested types hold columns in turn. Other formats put
-//! their values in through `native`.
+//! their values in through `native`; `check` passes over values that nobody reads.
 
+mod check;
 mod native;
 
 pub use native::Native;
@@ -17,6 +18,7 @@ use arrow::array::{BinaryArray, BooleanArray, Decimal128Array, ListArray, MapArr
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type};
 use arrow::datatypes::{Date32Type, Time64MicrosecondType, TimestampMicrosecondType};
+use eddyline_common::postgres::parse::fitting;
 use eddyline_common::{Result as SqlResult, SqlError, SqlType};
 use std::collections::HashMap;
 use std::mem::take;
@@ -47,6 +49,12 @@ impl Bytes {
     fn truncate(&mut self, len: usize) {
         self.offsets.truncate(len + 1);
         self.data.truncate(self.offsets[len] as usize);
+    }
+
+    fn shorten_last(&mut self, len: usize) {
+        let last = self.offsets.len() - 1;
+        self.offsets[last] = self.offsets[last - 1] + len as i32;
+        self.data.truncate(self.offsets[last] as usize);
     }
 
     fn finish(&mut self) -> (OffsetBuffer<i32>, Buffer) {
@@ -147,6 +155,20 @@ impl ColumnBuffer {
 
     pub fn last_is_null(&self) -> bool {
         !self.is_empty() && !self.valid.get_bit(self.len() - 1)
+    }
+
+    /// Cuts blanks off the newest text that are behind so many characters; false if it is longer than that all the same.
+    pub fn limit_last(&mut self, characters: u32) -> bool {
+        let Values::Text(bytes) = &mut self.values else { return true };
+        let Some(last) = (bytes.offsets.len() - 1).checked_sub(1) else { return true };
+        let text = bytes.get(last);
+        // So many bytes are no more characters.
+        if text.len() <= characters as usize {
+            return true;
+        }
+        let Some(fits) = std::str::from_utf8(text).ok().and_then(|text| fitting(text, characters)).map(str::len) else { return false };
+        bytes.shorten_last(fits);
+        true
     }
 
     pub fn truncate(&mut self, len: usize) {

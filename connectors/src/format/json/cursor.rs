@@ -12,6 +12,8 @@ pub struct Cursor<'a> {
     at: usize,
 }
 
+const BAD_ESCAPE: &str = "malformed JSON: a bad escape in a string";
+
 /// A string between its quotes, as written.
 #[derive(Clone, Copy)]
 pub struct RawString<'a> {
@@ -29,12 +31,22 @@ impl<'a> RawString<'a> {
         let mut rest = self.raw;
         while let Some(backslash) = rest.find('\\') {
             out.push_str(&rest[..backslash]);
-            let (char, used) = unescape_one(&rest[backslash..]).ok_or("malformed JSON: a bad escape in a string")?;
+            let (char, used) = unescape_one(&rest[backslash..]).ok_or(BAD_ESCAPE)?;
             out.push(char);
             rest = &rest[backslash + used..];
         }
         out.push_str(rest);
         Ok(Cow::Owned(out))
+    }
+
+    /// What is wrong with an escape, without making the string.
+    pub fn check(self) -> Result<(), String> {
+        let mut rest = if self.escaped { self.raw } else { "" };
+        while let Some(backslash) = rest.find('\\') {
+            let (_, used) = unescape_one(&rest[backslash..]).ok_or(BAD_ESCAPE)?;
+            rest = &rest[backslash + used..];
+        }
+        Ok(())
     }
 }
 
@@ -237,12 +249,7 @@ impl<'a> Cursor<'a> {
         let first = self.peek();
         let start = self.at;
         match first {
-            b'"' => {
-                let string = self.string()?;
-                if string.escaped {
-                    string.unescape()?;
-                }
-            }
+            b'"' => self.string()?.check()?,
             b'{' => self.skip_members(depth)?,
             b'[' => self.skip_elements(depth)?,
             b't' => self.literal("true")?,
@@ -260,9 +267,7 @@ impl<'a> Cursor<'a> {
 
     fn skip_members(&mut self, depth: usize) -> Result<(), String> {
         self.read_members(|key, cursor| {
-            if key.escaped {
-                key.unescape()?;
-            }
+            key.check()?;
             cursor.skip_value(depth + 1).map(drop)
         })
     }

@@ -1,8 +1,10 @@
 //! JSON records from Arrow columns: a batch's columns are bound once to typed writers; rows are then written straight into
-//! a buffer, with no allocation per value. What it writes, the decoder beside it reads back as it was.
+//! a buffer, with no allocation per value. What it writes, the decoder beside it reads back as it was, but for infinite
+//! times and dates, which it does not take.
 //!
 //! - Fields are in the order of the columns; NULL is `null`.
-//! - Times are `2024-01-31 23:59:59.123` (`sql`) or `2024-01-31T23:59:59.123` (`iso-8601`), with a `Z` behind a timestamptz.
+//! - Times are `2024-01-31 23:59:59.123` (`sql`) or `2024-01-31T23:59:59.123` (`iso-8601`), with a `Z` behind a timestamptz;
+//!   `infinity` and `-infinity` as they are.
 //! - Bytes are base64, intervals text, decimals numbers with all their digits; NaN and infinities are strings.
 
 use arrow::array::timezone::Tz;
@@ -187,7 +189,7 @@ impl<'a> Value<'a> {
                 {
                     out[begin + space] = b'T';
                 }
-                if *zoned {
+                if *zoned && !out[begin..].ends_with(b"infinity") {
                     out.put_u8(b'Z');
                 }
             }),
@@ -361,5 +363,30 @@ mod tests {
         };
         assert_eq!(written(Times::Sql), r#"{"ts":"2023-11-14 22:13:20","j":{"a":  1}}"#);
         assert_eq!(written(Times::Iso), r#"{"ts":"2023-11-14T22:13:20","j":{"a":  1}}"#);
+    }
+
+    #[test]
+    fn infinite_times_have_no_zone() {
+        let (zoned, date) = (SqlType::TimestampTz, SqlType::Date);
+        let schema = arrow_schema(&[Column::new("tz", zoned.clone(), true), Column::new("d", date.clone(), true)]);
+        let times = TimestampMicrosecondArray::from(vec![i64::MAX, i64::MIN, 1_700_000_000_000_000]).with_timezone("+00:00");
+        let dates = Date32Array::from(vec![i32::MAX, i32::MIN, 19_000]);
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(times), Arc::new(dates)]).unwrap();
+        let fields = [(0, "tz".to_string(), zoned), (1, "d".to_string(), date)];
+        for (times, finite) in [(Times::Sql, "2023-11-14 22:13:20Z"), (Times::Iso, "2023-11-14T22:13:20Z")] {
+            let encoder = JsonEncoder::new(fields.clone().into_iter(), times);
+            let rows = encoder.bind(&batch).unwrap();
+            let written = |row| {
+                let mut out = BytesMut::new();
+                rows.write_field(0, row, &mut out);
+                rows.write_field(1, row, &mut out);
+                String::from_utf8(out.to_vec()).unwrap()
+            };
+            assert_eq!(written(0), r#""infinity""infinity""#);
+            assert_eq!(written(1), r#""-infinity""-infinity""#);
+            assert_eq!(written(2), format!("\"{finite}\"\"2022-01-08\""));
+        }
+        let mut decoder = decoder(&[("format", "json")], &[column("tz", SqlType::TimestampTz)], false).unwrap();
+        assert!(decoder.push(Record::of(br#"{"tz":"infinity"}"#)).is_err(), "sources do not take them");
     }
 }

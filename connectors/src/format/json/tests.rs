@@ -177,6 +177,150 @@ fn missing_null_and_not_null() {
     strict.push(Record::of(br#"{"id":1,"t":null}"#)).unwrap();
 }
 
+/// A column of each kind of type.
+fn types() -> Vec<SqlType> {
+    let row = Struct(vec![("a".into(), Integer), ("B".into(), Text)]);
+    let scalars = [Boolean, SmallInt, Integer, BigInt, Real, Double, decimal(), Text, Bytes, Date, Time, Timestamp, Json];
+    let mut types = scalars.to_vec();
+    types.extend([BigInt, Text, row.clone()].map(|item| Array(Box::new(item))));
+    types.extend([Integer, row.clone()].map(|item| Map(Box::new(Text), Box::new(item))));
+    types.extend([Map(Box::new(BigInt), Box::new(Text)), row]);
+    types
+}
+
+/// Spellings of values, right and wrong for any of the types, some of them no JSON.
+const VALUES: [&str; 56] = [
+    "null",
+    "nul",
+    "",
+    "true",
+    "false",
+    "0",
+    "-0",
+    "01",
+    "1.",
+    "-",
+    "1.5",
+    "1e3",
+    "1e-3",
+    "1E400",
+    "40000",
+    "2147483648",
+    "999999999999999999",
+    "9223372036854775807",
+    "9223372036854775808",
+    "123456789.125",
+    "99999999.995",
+    "340282350000000000000000000000000000000",
+    "999999999999999999999999999999999999999",
+    r#""""#,
+    r#""x""#,
+    r#""17""#,
+    r#"" 17""#,
+    r#""1.50""#,
+    r#""1e999999999""#,
+    r#""true""#,
+    r#""NaN""#,
+    r#""aGk=""#,
+    r#""\\x6869""#,
+    r#""2015-07-15""#,
+    r#""2015-07-15 00:00:01.25+02""#,
+    r#""2015-02-30 00:00:00""#,
+    r#""1436918400250""#,
+    r#""01:02:03.5""#,
+    r#""25:00""#,
+    r#""\u00e9\n""#,
+    r#""\ud800""#,
+    r#""\q""#,
+    "\"a\nb\"",
+    r#""x"#,
+    "[]",
+    "[1, null, 3]",
+    r#"["x", 1]"#,
+    r#"[{"a": 1, "b": "x"}, {"A": 1, "a": 2}]"#,
+    "[1,]",
+    "{}",
+    r#"{"a": 1, "b": "x", "c": [{}]}"#,
+    r#"{"a": 1, "A": "x"}"#,
+    r#"{"A": "x", "a": 1}"#,
+    r#"{"1": 2, "1": "x", "2": 3}"#,
+    r#"{"k": {"a": "x"}, "k": {"a": 1}}"#,
+    r#"{"a": 1"#,
+];
+
+/// What a decoder makes of a record when a column is read, and when it is not, as the other column's value or the reason.
+fn read_and_unread(options: &[(&str, &str)], columns: &[PayloadColumn], record: &str) -> [Result<Option<i64>, String>; 2] {
+    [true, false].map(|is_read| {
+        let mut decoder = decoder(options, columns, false).unwrap();
+        decoder.keep(&[true, is_read]);
+        // What is refused leaves nothing that the next record finds.
+        let pushed = decoder.push(Record::of(record.as_bytes())).and_then(|_| decoder.push(Record::of(record.as_bytes())));
+        let rows = decoder.rows();
+        let decoded = decoder.finish().unwrap().columns;
+        assert_eq!((rows, decoded[1].len()), (if pushed.is_ok() { 2 } else { 0 }, rows), "{record}");
+        assert!(is_read || decoded[1].null_count() == rows || !columns[1].nullable, "{record}");
+        let ids = decoded[0].as_primitive::<Int64Type>();
+        pushed.map(|_| ids.iter().next_back().flatten())
+    })
+}
+
+#[test]
+fn whether_a_record_is_refused_does_not_depend_on_who_reads() {
+    let strict: &[(&str, &str)] = &[("format", "json"), ("json.fail-on-missing-field", "true"), ("timestamp.number-unit", "second")];
+    let mut accepted = 0;
+    for (ty, nullable) in types().iter().flat_map(|ty| [(ty, true), (ty, false)]) {
+        let columns = [column("id", BigInt), PayloadColumn { nullable, ..column("x", ty.clone()) }];
+        let mut check = |options, record: String| {
+            let [read, unread] = read_and_unread(options, &columns, &record);
+            assert_eq!(read, unread, "{ty}: {record}");
+            accepted += usize::from(read.is_ok());
+        };
+        for options in [JSON, strict] {
+            check(options, r#"{"id":1}"#.to_string());
+            for value in VALUES {
+                check(options, format!(r#"{{"x":{value},"id":7}}"#));
+            }
+        }
+        // Blanks behind it are no text.
+        let limited = [columns[0].clone(), PayloadColumn { length: Some(2), ..columns[1].clone() }];
+        for value in VALUES.iter().chain(&[r#""abc""#, r#""ab  ""#]).filter(|_| *ty == Text) {
+            let [read, unread] = read_and_unread(JSON, &limited, &format!(r#"{{"x":{value},"id":7}}"#));
+            assert_eq!(read, unread, "{value}");
+        }
+        // Of a field given twice the last counts, and each must be right.
+        let twice = VALUES.iter().flat_map(|first| VALUES.map(|second| (first, second))).filter(|_| nullable);
+        for (first, second) in twice {
+            check(JSON, format!(r#"{{"x":{first},"X":{second},"id":7}}"#));
+            check(JSON, format!(r#"{{"x":{first},"x":{second},"id":7}}"#));
+        }
+    }
+    assert!(accepted > 5_000, "{accepted}");
+}
+
+#[test]
+fn what_nobody_reads_is_null_unless_it_must_be_there() {
+    let wide =
+        [column("id", BigInt), column("url", Text), column("at", Timestamp), column("n", BigInt), column("tags", Array(Box::new(Text)))];
+    let mut columns = wide.to_vec();
+    columns[3].nullable = false;
+    let mut decoder = decoder(JSON, &columns, false).unwrap();
+    decoder.keep(&[true, false, false, false, false]);
+    let good = r#"{"id":1,"url":"/a\nb","at":"2015-07-15 00:00:00","n":3,"tags":["x","y"]}"#;
+    decoder.push(Record::of(good.as_bytes())).unwrap();
+    for (record, expected) in [
+        (good.replace("2015-07-15", "2015-07-32"), "column at: \"2015-07-32 00:00:00\" is not a timestamp without time zone"),
+        (good.replace("[\"x\",", "[true,true,{\"x\":tru},"), "malformed JSON at byte 78: not a JSON value"),
+        (good.replace(":3", ":null"), "column n: null, but the column is NOT NULL"),
+    ] {
+        assert_eq!(decoder.push(Record::of(record.as_bytes())), Err(expected.to_string()), "{record}");
+    }
+    decoder.push(Record::of(br#"{"n":4,"id":2}"#)).unwrap();
+    assert_eq!(
+        super::super::testing::finished(&mut *decoder, &wide).into_iter().map(|(_, row)| row).collect::<Vec<_>>(),
+        [r#"{"id":1,"n":3}"#, r#"{"id":2,"n":4}"#]
+    );
+}
+
 #[test]
 fn nesting_is_bounded() {
     let columns = [column("j", Json)];

@@ -2,7 +2,7 @@
 //! `T` or a space between date and time, with or without fraction and zone; `/` separates a date as `-` does. Digits below a
 //! microsecond are cut off. Epoch times as numbers, in the unit that the source says.
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
+use eddyline_common::time::MICROS_PER_DAY;
 
 /// Days since 1970-01-01 of a date of the proleptic Gregorian calendar. (Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms", days_from_civil.)

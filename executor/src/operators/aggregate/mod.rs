@@ -38,12 +38,13 @@ pub(crate) use window::{split_late, without_late};
 
 use crate::accumulators::Output;
 use crate::operator::{Operator, StepContext};
+use crate::operators::routing::Routing;
 use crate::operators::state::StateSpec;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use calls::{Feed, Target};
-use eddyline_common::key::{KeyCodec, KeyRows, hash64, vshard};
+use eddyline_common::key::{KeyCodec, KeyRows};
 use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Result, SqlError, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{AggregateCall, AggregateWindow, ChangelogMode, Emit};
@@ -52,7 +53,6 @@ use groups::GroupValues;
 use memo::{Chunk, Memo};
 use multiset::Multiset;
 use ordered::Ordered;
-use std::cell::OnceCell;
 
 pub struct AggregateSpec {
     /// Input columns.
@@ -94,8 +94,7 @@ pub struct Aggregate {
     /// Positions within `group` in the order of the state key: a window's end first.
     key_order: Vec<usize>,
     codec: KeyCodec,
-    /// `None`: rows are routed by exactly the state key.
-    routing: Option<(Vec<usize>, KeyCodec)>,
+    routing: Routing,
     /// Group columns can be taken from the input; otherwise equal keys may look different (-0.0 and 0.0), and the key
     /// decides.
     group_from_input: bool,
@@ -127,10 +126,9 @@ impl Aggregate {
         }
         let retract = input_mode == ChangelogMode::Retract;
         let key_order = key_order(&group, window);
-        let types = |columns: &mut dyn Iterator<Item = usize>| columns.map(|c| input.field(c).data_type().clone()).collect::<Vec<_>>();
-        let codec = KeyCodec::new(types(&mut key_order.iter().map(|i| group[*i])))?;
-        let by_key = routing.iter().copied().eq(key_order.iter().map(|i| group[*i]));
-        let routing = if by_key { None } else { Some((routing.clone(), KeyCodec::new(types(&mut routing.into_iter()))?)) };
+        let key: Vec<usize> = key_order.iter().map(|i| group[*i]).collect();
+        let codec = KeyCodec::new(key.iter().map(|c| input.field(*c).data_type().clone()).collect())?;
+        let routing = Routing::new(routing, &key, &input)?;
         let plan = calls::arrange(&calls, &input, retract)?;
         let (forgetful, ttl) = (spec.state.forgetful, spec.state.ttl[0]);
         let space = spec.state.open()?;
@@ -194,22 +192,10 @@ impl Aggregate {
     fn intern(&mut self, changes: &ChangeBatch) -> Result<()> {
         let columns: Vec<ArrayRef> = self.key_order.iter().map(|i| changes.rows.column(self.group[*i]).clone()).collect();
         self.codec.encode(&columns, changes.num_rows(), &mut self.keys);
-        let routed = OnceCell::new();
-        let shard_of;
-        let shards = match &self.routing {
+        let shard = self.routing.shard(&changes.rows);
+        let shards = match &shard {
+            Some(shard) => Shards::Of(shard),
             None => Shards::OfKey,
-            Some((columns, codec)) => {
-                shard_of = |row: usize| {
-                    let keys: &KeyRows = routed.get_or_init(|| {
-                        let columns: Vec<ArrayRef> = columns.iter().map(|c| changes.rows.column(*c).clone()).collect();
-                        let mut keys = KeyRows::default();
-                        codec.encode(&columns, changes.num_rows(), &mut keys);
-                        keys
-                    });
-                    vshard(hash64(keys.row(row)))
-                };
-                Shards::Of(&shard_of)
-            }
         };
         self.table.intern(&self.keys, shards, &mut self.values, &mut self.slots)?;
         let (table, slots) = (&self.table, &self.slots);

@@ -1,6 +1,6 @@
 //! Aggregates of which the order of rows is part: ARRAY_AGG, STRING_AGG, FIRST_VALUE (and LAST_VALUE, the first in the
 //! opposite order), and percentiles, which are rows by their number. A group's values are rows of their own in the operator's state, in the call's order; a result is read
-//! from them when the group is touched, before and after.
+//! from them when the group is touched, before and after; a percentile from the nearer end of the group.
 //!
 //! Rows are found by the group's key and ordered by the call's order and then the value. FIRST_VALUE over input that only
 //! grows keeps nothing but the first.
@@ -18,7 +18,9 @@ use eddyline_storage::state::{KeyedRows, RowBatch, RowChunk, RowShape, Shards, S
 use std::sync::Arc;
 
 /// Rows read at once.
-const PAGE_ROWS: usize = 1024;
+const PAGE_ROWS: usize = if cfg!(test) { 64 } else { 1024 };
+/// The same where few are wanted: some are found with weights of zero.
+const PAGE_ROWS_MIN: usize = 16;
 /// The key of a null.
 const NULL_KEY: &[u8] = &[0];
 
@@ -40,6 +42,8 @@ pub(super) struct OrderedCall {
     order: OrderCodec,
     codec: KeyCodec,
     form: Form,
+    /// So many values of a group are collected at most.
+    limit: usize,
     distinct: bool,
     skip_nulls: bool,
 }
@@ -74,6 +78,7 @@ impl OrderedCall {
             codec: KeyCodec::exact(vec![ty.clone()])?,
             distinct: call.distinct,
             skip_nulls: call.ignore_nulls || matches!(form, Form::Text(_)),
+            limit: if matches!(form, Form::First) { 1 } else { call.limit.unwrap_or(usize::MAX) },
             form,
         })
     }
@@ -179,6 +184,9 @@ impl Ordered {
 
     /// How many values of a group count.
     fn count(&mut self, head: u32) -> Result<usize> {
+        if !self.call.distinct {
+            return Ok(self.call.times(self.rows.weight(head)));
+        }
         let mut pages = Pages::new(PAGE_ROWS);
         let mut count = 0;
         while pages.next(&mut self.rows, head)? {
@@ -196,33 +204,38 @@ impl Ordered {
             return Ok(0.0);
         }
         let place = percentile::place(share, count, continuous);
-        let places = [place.lower, place.upper];
-        let mut open = &places[..wanted];
-        let mut pages = Pages::new(PAGE_ROWS);
-        let mut seen = 0;
-        while !open.is_empty() && pages.next(&mut self.rows, head)? {
+        let mut places = [place.lower, place.upper][..wanted].to_vec();
+        let back = place.lower > count / 2;
+        if back {
+            places = places.into_iter().rev().map(|place| count - 1 - place).collect();
+        }
+        let mut pages = if back { Pages::back(PAGE_ROWS) } else { Pages::new(PAGE_ROWS) };
+        let (mut seen, mut found) = (0, KeyRows::default());
+        while found.len() < wanted && pages.next(&mut self.rows, head)? {
             for (at, weight) in pages.chunk.weights().iter().enumerate() {
                 seen += self.call.times(*weight);
-                while open.first().is_some_and(|place| *place < seen) {
-                    values.push(&[pages.chunk.row(at)]);
-                    open = &open[1..];
+                while found.len() < wanted && places[found.len()] < seen {
+                    found.push(&[pages.chunk.row(at)]);
                 }
             }
+        }
+        for at in 0..found.len() {
+            values.push(&[found.row(if back { found.len() - 1 - at } else { at })]);
         }
         Ok(place.between)
     }
 
     /// Appends the values of one group in their order.
     fn collect(&mut self, head: u32, values: &mut KeyRows) -> Result<()> {
-        let first = matches!(self.call.form, Form::First);
-        let mut pages = Pages::new(if first { 16 } else { PAGE_ROWS });
+        let mut room = self.call.limit;
+        let mut pages = Pages::new(room.clamp(PAGE_ROWS_MIN, PAGE_ROWS));
         while pages.next(&mut self.rows, head)? {
             let chunk = &pages.chunk;
             for (at, weight) in chunk.weights().iter().enumerate().filter(|(_, weight)| **weight > 0) {
-                for _ in 0..if first { 1 } else { self.call.times(*weight) } {
-                    values.push(&[chunk.row(at)]);
-                }
-                if first {
+                let times = self.call.times(*weight).min(room);
+                (0..times).for_each(|_| values.push(&[chunk.row(at)]));
+                room -= times;
+                if room == 0 {
                     return Ok(());
                 }
             }
@@ -291,27 +304,38 @@ impl Ordered {
     }
 }
 
-/// The rows of one key in order, page by page.
+/// The rows of one key in order, or from the last one back, page by page.
 struct Pages {
     chunk: RowChunk,
     limit: usize,
+    back: bool,
     start: Option<Vec<u8>>,
 }
 
 impl Pages {
     fn new(limit: usize) -> Self {
-        Pages { chunk: RowChunk::default(), limit, start: Some(Vec::new()) }
+        Pages { chunk: RowChunk::default(), limit, back: false, start: Some(Vec::new()) }
+    }
+
+    /// No order begins with the greatest byte.
+    fn back(limit: usize) -> Self {
+        Pages { chunk: RowChunk::default(), limit, back: true, start: Some(vec![u8::MAX]) }
     }
 
     /// Reads the next page; false at the end.
     fn next(&mut self, rows: &mut KeyedRows, head: u32) -> Result<bool> {
         let Some(start) = self.start.take() else { return Ok(false) };
         self.chunk.clear();
-        rows.range(head, &start, self.limit, &mut self.chunk)?;
+        match self.back {
+            true => rows.range_back(head, &start, self.limit, &mut self.chunk)?,
+            false => rows.range(head, &start, self.limit, &mut self.chunk)?,
+        }
         if self.chunk.len() == self.limit {
             let key = rows.key(head).len();
             let mut next = self.chunk.key(self.limit - 1)[key..].to_vec();
-            next.push(0);
+            if !self.back {
+                next.push(0);
+            }
             self.start = Some(next);
         }
         Ok(!self.chunk.is_empty())

@@ -23,6 +23,7 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
         | Op::TopN { .. }
         | Op::Over { .. }
         | Op::PreAggregate { .. }
+        | Op::ExternalLookup { .. }
         | Op::Normalize { .. }
         | Op::Union => below(0),
         Op::Unnest { lists } => moved(below(0)?, &|column| (!lists.contains(&column)).then_some(column)),
@@ -33,7 +34,7 @@ pub fn routing(plan: &StreamPlan, node: NodeId) -> Result<Vec<usize>> {
             let offset = plan.nodes[inputs[0]].columns.len();
             moved(below(1)?, &|column| Some(column + offset))
         }
-        Op::Join { .. } | Op::LookupJoin { .. } | Op::TemporalJoin { .. } => below(0),
+        Op::Join { .. } | Op::LookupJoin { .. } | Op::TemporalJoin { .. } | Op::AsofJoin { .. } => below(0),
         Op::Scan { .. } | Op::Values { .. } | Op::Materialize { .. } | Op::Sink { .. } => {
             Err(SqlError::internal("the input of an operator with state is not exchanged"))
         }

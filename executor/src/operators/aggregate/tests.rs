@@ -8,11 +8,12 @@ use crate::engine::StateBackend;
 use crate::operators::aggregate::AggregateSpec;
 use arrow::array::*;
 use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use eddyline_common::key::{hash64, vshard};
 use eddyline_common::kv::KeyValueStore;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, SqlType};
 use eddyline_planner::catalog::ErrorPolicy;
-use eddyline_planner::plan::{AggregateFunction, Emit};
+use eddyline_planner::plan::{AggregateFunction, Emit, OrderKey};
 use eddyline_storage::kv::{MemoryKv, RocksKv};
 use eddyline_storage::state::{SpillGate, StateBudget};
 use rand::rngs::StdRng;
@@ -60,6 +61,13 @@ fn calls() -> Vec<AggregateCall> {
     let call =
         |function, argument, distinct, filter, output| AggregateCall { distinct, filter, ..AggregateCall::new(function, argument, output) };
     let wide = |scale| SqlType::Decimal { precision: 22, scale };
+    let percentile = |function, column, distinct, share, output| AggregateCall {
+        distinct,
+        share: Some(share),
+        order: vec![OrderKey { column, descending: false, nulls_first: false }],
+        ignore_nulls: true,
+        ..AggregateCall::new(function, Some(column), output)
+    };
     vec![
         call(Count, None, false, None, SqlType::BigInt),
         call(Count, Some(V), false, None, SqlType::BigInt),
@@ -76,6 +84,10 @@ fn calls() -> Vec<AggregateCall> {
         call(Count, None, false, Some(B), SqlType::BigInt),
         call(Sum, Some(4), true, Some(B), SqlType::Double),
         call(Max, Some(4), false, None, SqlType::Double),
+        percentile(PercentileDisc, V, false, 0.1, SqlType::BigInt),
+        percentile(PercentileDisc, V, false, 0.8, SqlType::BigInt),
+        percentile(PercentileDisc, V, true, 0.7, SqlType::BigInt),
+        percentile(PercentileCont, 4, false, 0.9, SqlType::Double),
     ]
 }
 
@@ -117,6 +129,25 @@ fn or_null<T: ToString>(value: Option<T>) -> String {
     value.map_or("null".into(), |v| v.to_string())
 }
 
+/// Values in order, each as often as it is there.
+fn all(values: impl Iterator<Item = (i64, i64)>) -> Vec<i64> {
+    let mut all: Vec<i64> = values.flat_map(|(value, weight)| std::iter::repeat_n(value, weight as usize)).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The first value up to which there is a share of all.
+fn first_of(values: &[i64], share: f64) -> Option<i64> {
+    (1..=values.len()).find(|count| *count as f64 >= share * values.len() as f64).map(|count| values[count - 1])
+}
+
+/// What is a share of the way through quarters.
+fn within(quarters: &[i64], share: f64) -> Option<f64> {
+    let at = share * quarters.len().checked_sub(1)? as f64;
+    let [lower, upper] = [at.floor(), at.ceil()].map(|at| quarters[at as usize] as f64 / 4.0);
+    Some(if lower == upper { lower } else { lower + (upper - lower) * (at - at.floor()) })
+}
+
 /// One group's results from its rows; `Err` if the sum does not fit.
 fn recompute(rows: &[(&Row, i64)]) -> Result<Vec<String>, Vec<String>> {
     let values = || rows.iter().filter_map(|(r, w)| r.v.map(|v| (v, *w)));
@@ -149,6 +180,10 @@ fn recompute(rows: &[(&Row, i64)]) -> Result<Vec<String>, Vec<String>> {
         passed().map(|(_, w)| w).sum::<i64>().to_string(),
         if quarters.is_empty() { "null".into() } else { format!("{:?}", quarters.iter().sum::<i64>() as f64 / 4.0) },
         rows.iter().filter_map(|(r, _)| r.f).max().map_or("null".into(), |f| format!("{:?}", f as f64 / 4.0)),
+        or_null(first_of(&all(values()), 0.1)),
+        or_null(first_of(&all(values()), 0.8)),
+        or_null(first_of(&distinct.iter().copied().collect::<Vec<_>>(), 0.7)),
+        within(&all(rows.iter().filter_map(|(r, w)| r.f.map(|f| (f, *w)))), 0.9).map_or("null".into(), |f| format!("{f:?}")),
     ];
     let fits = i64::try_from(sum).is_ok() && i64::try_from(distinct_sum).is_ok();
     if fits { Ok(results) } else { Err(results) }

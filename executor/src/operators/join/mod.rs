@@ -46,6 +46,7 @@ use eddyline_storage::state::ROW_KINDS;
 use output::Output;
 use pairs::Pairs;
 use probe::Probe;
+pub(super) use probe::{partners, push_touched_rows};
 use side::{Side, SideSpec};
 use std::sync::Arc;
 

@@ -44,9 +44,9 @@ enum Stage {
 impl Probe {
     pub(super) fn begin(sides: &mut [Side; 2]) -> Result<Self> {
         sides.iter_mut().for_each(|side| side.rows.forget_unchanged());
-        let of_left = partners(sides, 0)?;
-        let of_right = partners(sides, 1)?;
         let [left, right] = sides;
+        let of_left = partners(&left.rows, &mut right.rows)?;
+        let of_right = partners(&right.rows, &mut left.rows)?;
         let mut keys: Vec<[u32; 2]> = left.rows.touched_heads().iter().zip(&of_left).map(|(t, partner)| [t.head, *partner]).collect();
         for (touched, partner) in right.rows.touched_heads().iter().zip(&of_right) {
             if left.rows.touched_head(*partner).is_none() {
@@ -140,15 +140,13 @@ impl Probe {
     }
 }
 
-/// The heads on the other side of the keys that changed on `side`.
-fn partners(sides: &mut [Side; 2], side: usize) -> Result<Vec<u32>> {
-    let [left, right] = sides;
-    let (own, other) = if side == 0 { (left, right) } else { (right, left) };
-    let heads = own.rows.touched_heads();
+/// The heads on the other side of the keys that changed on one side.
+pub(in crate::operators) fn partners(own: &KeyedRows, other: &mut KeyedRows) -> Result<Vec<u32>> {
+    let heads = own.touched_heads();
     let mut keys = KeyRows::default();
-    heads.iter().for_each(|touched| keys.push(&[own.rows.key(touched.head)]));
+    heads.iter().for_each(|touched| keys.push(&[own.key(touched.head)]));
     let mut partners = Vec::new();
-    other.rows.lookup(&keys, Shards::Of(&|at| own.rows.shard(heads[at].head)), &mut partners)?;
+    other.lookup(&keys, Shards::Of(&|at| own.shard(heads[at].head)), &mut partners)?;
     Ok(partners)
 }
 
@@ -193,7 +191,8 @@ fn scan_piece(join: &mut Join, heads: [u32; 2], side: usize, cursor: &mut Cursor
     Ok(more)
 }
 
-fn push_touched_rows(rows: &KeyedRows, head: u32, pool: &mut RowChunk) -> Range<usize> {
+/// Appends the rows of a key that this step changed: where they are.
+pub(in crate::operators) fn push_touched_rows(rows: &KeyedRows, head: u32, pool: &mut RowChunk) -> Range<usize> {
     let start = pool.len();
     let mut next = rows.touched_head(head).map_or(NO_SLOT, |touched| touched.first);
     while next != NO_SLOT {

@@ -4,13 +4,13 @@ use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::StepContext;
 use crate::operators::missing::ignore_missing;
 use crate::operators::net::NetChanges;
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use crate::operators::routing::Routing;
+use arrow::array::{Array, BooleanArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
-use eddyline_common::key::{ColumnOrder, KeyCodec, KeyRows, hash64, vshard};
+use eddyline_common::key::ColumnOrder;
 use eddyline_common::{ChangeBatch, Result, SqlError};
 use eddyline_storage::state::{KeyedRows, RowShape, RowTtl, Shards, StateSpace};
-use std::cell::OnceCell;
 
 pub(super) struct SideSpec<'a> {
     pub space: &'a StateSpace,
@@ -35,8 +35,7 @@ pub(super) struct SideSpec<'a> {
 pub(super) struct Side {
     pub rows: KeyedRows,
     pub layout: RowLayout,
-    /// `None`: rows are routed by exactly their key.
-    routing: Option<(Vec<usize>, KeyCodec)>,
+    routing: Routing,
     input: SchemaRef,
     nulls_match: bool,
     time: Option<usize>,
@@ -49,18 +48,13 @@ pub(super) struct Side {
 impl Side {
     pub(super) fn open(spec: SideSpec) -> Result<Self> {
         let SideSpec { keys, routing, input, .. } = spec;
-        let routing = if routing == keys {
-            None
-        } else {
-            let types = routing.iter().map(|c| input.field(*c).data_type().clone()).collect();
-            Some((routing, KeyCodec::rows(types)?))
-        };
+        let routing = Routing::new(routing, &keys, &input)?;
         let shape = RowShape {
             marks: spec.marks,
             expiry: spec.windowed,
-            ordered: false,
             retention_micros: spec.time.map(|(_, step)| step),
             ttl: spec.ttl.map(RowTtl::Rows),
+            ..RowShape::default()
         };
         let ascending = ColumnOrder { descending: false, nulls_first: true };
         let order = spec.time.map(|(column, _)| (column, ascending)).into_iter().collect();
@@ -108,18 +102,10 @@ impl Side {
         self.layout.encode(&changes.rows, &mut self.encoded);
         let weights = changes.weights.as_ref().map(|w| w.values().as_ref());
         let batch = self.layout.batch(&self.encoded, weights);
-        let Some((columns, codec)) = &self.routing else { return self.rows.add(batch, Shards::OfKey) };
-        let routed = OnceCell::new();
-        let shard = |row: usize| {
-            let keys: &KeyRows = routed.get_or_init(|| {
-                let columns: Vec<ArrayRef> = columns.iter().map(|c| changes.rows.column(*c).clone()).collect();
-                let mut keys = KeyRows::default();
-                codec.encode(&columns, changes.num_rows(), &mut keys);
-                keys
-            });
-            vshard(hash64(keys.row(row)))
-        };
-        self.rows.add(batch, Shards::Of(&shard))
+        match self.routing.shard(&changes.rows) {
+            Some(shard) => self.rows.add(batch, Shards::Of(&shard)),
+            None => self.rows.add(batch, Shards::OfKey),
+        }
     }
 
     /// Takes out what this step retracted though it was forgotten.

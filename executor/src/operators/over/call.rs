@@ -5,11 +5,10 @@
 //! What counts from the partition's first row on is carried from piece to piece in a `State`.
 
 use super::counted::Counted;
-use super::frame::{Frames, is_running, rows_max};
+use super::frame::{Frames, is_running};
 use super::gathered::{Aggregate, Gathered, argument};
 use super::list::List;
 use super::piece::Piece;
-use super::{COMPUTED_ROWS, LISTED_VALUES};
 use crate::accumulators::Output;
 use crate::expr::literal_column;
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, UInt32Array};
@@ -121,11 +120,18 @@ impl Call {
         Ok(State { gathered: Some(aggregate.start()?), ..State::default() })
     }
 
-    /// How many results may be computed at once: lists are as long as their frames.
-    pub(super) fn results_max(&self, piece: &Piece) -> usize {
-        let Kind::List(_) = &self.kind else { return COMPUTED_ROWS };
-        let values = rows_max(self.frame).map_or(piece.len(), |rows| piece.len().min(rows as usize));
-        (LISTED_VALUES / values.max(1)).clamp(1, COMPUTED_ROWS)
+    /// Adds to each of some rows of the buffer how many values its lists have at most: as many as their frames have rows.
+    pub(super) fn count_listed(&self, piece: &Piece, rows: Range<usize>, listed: &mut [usize]) {
+        if !matches!(self.kind, Kind::List(_)) {
+            return;
+        }
+        let mut frames = Frames::new(self.frame, piece);
+        for (row, listed) in rows.zip(listed) {
+            for at in piece.positions(row..row + 1) {
+                let (from, to) = frames.of(at);
+                *listed += to - from;
+            }
+        }
     }
 
     /// Whether it is counted how many rows, or groups of peers, are before a row.

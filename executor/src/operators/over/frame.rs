@@ -109,17 +109,6 @@ fn is_of_each_row(call: &OverCall) -> bool {
     }
 }
 
-/// How many rows a frame has at most, if it says so.
-pub(super) fn rows_max(frame: Frame) -> Option<u64> {
-    let bound = |bound: FrameBound| match (frame.unit, bound) {
-        (FrameUnit::Rows, FrameBound::CurrentRow) => Some(0),
-        (FrameUnit::Rows, FrameBound::Offset(n)) => Some(n),
-        (FrameUnit::Rows, FrameBound::Unbounded) | (FrameUnit::Range, _) => None,
-    };
-    let (start, end) = (bound(frame.start)?, bound(frame.end)?);
-    Some(end.saturating_sub(start).saturating_add(1).max(0) as u64)
-}
-
 /// The frames of one row after the other, from one that does not come before the last asked for. Both bounds only grow.
 pub(super) struct Frames<'a> {
     piece: &'a Piece<'a>,

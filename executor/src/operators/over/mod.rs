@@ -47,6 +47,7 @@ use output::Changes;
 use piece::Piece;
 use side::Side;
 use start::{Mark, Start};
+use std::ops::Range;
 
 /// Rows of a partition read at once, at least.
 const PAGE_ROWS: usize = if cfg!(test) { 4 } else { 1024 };
@@ -187,15 +188,7 @@ impl Over {
             }
             let pieces = [Piece::new(&buffer, 0), Piece::new(&buffer, 1)];
             if apart {
-                let sizes = self.calls.iter().flat_map(|call| pieces.iter().map(move |piece| call.results_max(piece)));
-                let at_once = sizes.min().unwrap_or(COMPUTED_ROWS);
-                for rows in ranges(done..complete, at_once) {
-                    let results = [
-                        sides[0].results(&self.calls, &pieces[0], rows.clone())?,
-                        sides[1].results(&self.calls, &pieces[1], rows.clone())?,
-                    ];
-                    self.changes.emit(&pieces, results, rows, ctx)?;
-                }
+                self.compute(&mut sides, &pieces, done..complete, ctx)?;
             } else {
                 sides[0].advance(&self.calls, &pieces[0], done..complete)?;
             }
@@ -226,6 +219,23 @@ impl Over {
         }
     }
 
+    /// Emits what differs between the sides for some rows of the buffer.
+    fn compute(&mut self, sides: &mut [Side; 2], pieces: &[Piece; 2], rows: Range<usize>, ctx: &mut StepContext) -> Result<()> {
+        let mut listed = vec![0; rows.len()];
+        for call in &self.calls {
+            pieces.iter().for_each(|piece| call.count_listed(piece, rows.clone(), &mut listed));
+        }
+        let mut start = rows.start;
+        while start < rows.end {
+            let at_once = start..start + computed_at_once(&listed[start - rows.start..]);
+            let results =
+                [sides[0].results(&self.calls, &pieces[0], at_once.clone())?, sides[1].results(&self.calls, &pieces[1], at_once.clone())?];
+            start = at_once.end;
+            self.changes.emit(pieces, results, at_once, ctx)?;
+        }
+        Ok(())
+    }
+
     fn close_windows(&mut self, window: AggregateWindow, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
         if !closes(window.session, watermark, ctx) {
             return Ok(());
@@ -242,9 +252,14 @@ impl Over {
     }
 }
 
-/// Pieces of a range, of so many rows each.
-fn ranges(rows: std::ops::Range<usize>, at_once: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    rows.clone().step_by(at_once).map(move |start| start..rows.end.min(start + at_once))
+/// How many of the first rows are computed at once, given how many values each has in its lists.
+fn computed_at_once(listed: &[usize]) -> usize {
+    let mut values = 0;
+    let fits = |of: &&usize| {
+        values += **of;
+        values <= LISTED_VALUES
+    };
+    listed.iter().take(COMPUTED_ROWS).take_while(fits).count().max(1)
 }
 
 impl Operator for Over {

@@ -4,8 +4,8 @@
 
 use super::*;
 use crate::testing::split;
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Int64Type};
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{ChangeBatch, Epoch, SqlType};
 use eddyline_planner::catalog::ErrorPolicy;
@@ -20,12 +20,16 @@ use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// (partition, order, value).
+/// (partition, order, value). The columns of the input behind these follow from the value: its text, and whether it is even.
 type Row = Vec<Option<i64>>;
+const TEXT: usize = 3;
+const EVEN: usize = 4;
+const SEPARATOR: &str = ", ";
 type Bag = BTreeMap<Row, i64>;
 
 fn columns(calls: &[OverCall]) -> Vec<Column> {
-    let own = ["k", "o", "v"].map(|name| Column::new(name, SqlType::BigInt, true));
+    use SqlType::*;
+    let own = [("k", BigInt), ("o", BigInt), ("v", BigInt), ("t", Text), ("e", Boolean)].map(|(name, ty)| Column::new(name, ty, true));
     let results = calls.iter().enumerate().map(|(i, call)| Column::new(format!("r{i}"), call.output.clone(), true));
     own.into_iter().chain(results).collect()
 }
@@ -60,7 +64,7 @@ fn any_call(random: &mut StdRng) -> OverCall {
     let distinct =
         |function| OverFunction::Aggregate(AggregateCall { distinct: true, ..AggregateCall::new(function, Some(2), SqlType::BigInt) });
     let ignore_nulls = random.random_bool(0.4);
-    let function = match random.random_range(0..19) {
+    let function = match random.random_range(0..20) {
         0 => OverFunction::Rank(RankFunction::RowNumber),
         1 => OverFunction::Rank(RankFunction::Rank),
         2 => OverFunction::Rank(RankFunction::DenseRank),
@@ -78,7 +82,12 @@ fn any_call(random: &mut StdRng) -> OverCall {
         14 => distinct(AggregateFunction::Count),
         15 => distinct(AggregateFunction::Sum),
         16 => distinct(AggregateFunction::Max),
+        17 => text(),
         _ => array(ignore_nulls),
+    };
+    let function = match function {
+        OverFunction::Aggregate(call) if random.random_bool(0.3) => OverFunction::Aggregate(AggregateCall { filter: Some(EVEN), ..call }),
+        other => other,
     };
     let output = if let OverFunction::Aggregate(call) = &function { call.output.clone() } else { SqlType::BigInt };
     OverCall { function, frame: any_frame(random), output }
@@ -87,6 +96,11 @@ fn any_call(random: &mut StdRng) -> OverCall {
 fn array(ignore_nulls: bool) -> OverFunction {
     let call = AggregateCall::new(AggregateFunction::ArrayAgg, Some(2), SqlType::Array(Box::new(SqlType::BigInt)));
     OverFunction::Aggregate(AggregateCall { ignore_nulls, ..call })
+}
+
+fn text() -> OverFunction {
+    let call = AggregateCall::new(AggregateFunction::StringAgg, Some(TEXT), SqlType::Text);
+    OverFunction::Aggregate(AggregateCall { separator: Some(SEPARATOR.to_string()), ..call })
 }
 
 /// A number in the place of a list, so that all results are numbers; it tells lists apart by their items and the order of these.
@@ -157,25 +171,36 @@ fn result(call: &OverCall, rows: &[Row], keys: &[(i64, i64)], i: usize) -> Optio
             let at = if *n > 0 { n - 1 } else { values.len() as i64 + n };
             usize::try_from(at).ok().and_then(|at| values.get(at).copied()).flatten()
         }
-        OverFunction::Aggregate(aggregate) if aggregate.function == AggregateFunction::ArrayAgg => {
-            listed(frame.iter().map(|row| row[2]).filter(|value| !aggregate.ignore_nulls || value.is_some()))
-        }
         OverFunction::Aggregate(aggregate) => {
-            let mut values: Vec<i64> = frame.iter().filter_map(|row| row[2]).collect();
-            if aggregate.distinct {
-                values.sort_unstable();
-                values.dedup();
-            }
-            let values = || values.iter().copied();
-            match aggregate.function {
-                AggregateFunction::Count if aggregate.argument.is_none() => Some(frame.len() as i64),
-                AggregateFunction::Count => Some(values().count() as i64),
-                AggregateFunction::Sum => values().reduce(|a, b| a + b),
-                AggregateFunction::Min => values().min(),
-                _ => values().max(),
-            }
+            let counts = |value: &Option<i64>| aggregate.filter.is_none() || value.is_some_and(is_even);
+            aggregated(aggregate, frame.iter().map(|row| row[2]).filter(counts).collect())
         }
         other => panic!("{other:?} is not defined here"),
+    }
+}
+
+fn is_even(value: i64) -> bool {
+    value % 2 == 0
+}
+
+/// Of the values in a frame that its filter lets pass, in the window's order.
+fn aggregated(call: &AggregateCall, values: Vec<Option<i64>>) -> Option<i64> {
+    let mut present: Vec<i64> = values.iter().flatten().copied().collect();
+    match call.function {
+        AggregateFunction::ArrayAgg if !call.ignore_nulls => return listed(values.into_iter()),
+        AggregateFunction::ArrayAgg | AggregateFunction::StringAgg => return listed(present.into_iter().map(Some)),
+        _ => {}
+    }
+    if call.distinct {
+        present.sort_unstable();
+        present.dedup();
+    }
+    match call.function {
+        AggregateFunction::Count if call.argument.is_none() => Some(values.len() as i64),
+        AggregateFunction::Count => Some(present.len() as i64),
+        AggregateFunction::Sum => present.into_iter().reduce(|a, b| a + b),
+        AggregateFunction::Min => present.into_iter().min(),
+        _ => present.into_iter().max(),
     }
 }
 
@@ -226,19 +251,24 @@ impl Harness {
 }
 
 fn to_batch(rows: &[(Row, i64)]) -> ChangeBatch {
-    let arrays = (0..3).map(|c| Arc::new(Int64Array::from_iter(rows.iter().map(|(row, _)| row[c]))) as ArrayRef).collect();
+    let numbers = (0..3).map(|c| Arc::new(Int64Array::from_iter(rows.iter().map(|(row, _)| row[c]))) as ArrayRef);
+    let texts = StringArray::from_iter(rows.iter().map(|(row, _)| row[2].map(|value| value.to_string())));
+    let even = BooleanArray::from_iter(rows.iter().map(|(row, _)| row[2].map(is_even)));
+    let arrays = numbers.chain([Arc::new(texts) as ArrayRef, Arc::new(even) as ArrayRef]).collect();
     let batch = RecordBatch::try_new(arrow_schema(&columns(&[])), arrays).unwrap();
     ChangeBatch::with_weights(batch, Int64Array::from_iter_values(rows.iter().map(|(_, w)| *w)))
 }
 
 fn apply(view: &mut Bag, changes: &ChangeBatch) {
-    let value = |column: &ArrayRef, at: usize| match column.as_list_opt::<i32>() {
-        Some(lists) if lists.is_valid(at) => listed(lists.value(at).as_primitive::<Int64Type>().iter()),
-        Some(_) => None,
-        None => column.is_valid(at).then(|| column.as_primitive::<Int64Type>().value(at)),
+    let value = |column: &ArrayRef, at: usize| match column.data_type() {
+        _ if column.is_null(at) => None,
+        DataType::List(_) => listed(column.as_list::<i32>().value(at).as_primitive::<Int64Type>().iter()),
+        DataType::Utf8 => listed(column.as_string::<i32>().value(at).split(SEPARATOR).map(|item| Some(item.parse().unwrap()))),
+        _ => Some(column.as_primitive::<Int64Type>().value(at)),
     };
+    let (own, results) = changes.rows.columns().split_at(EVEN + 1);
     for at in 0..changes.num_rows() {
-        let row: Row = changes.rows.columns().iter().map(|column| value(column, at)).collect();
+        let row: Row = own[..TEXT].iter().chain(results).map(|column| value(column, at)).collect();
         *view.entry(row).or_default() += changes.weight(at);
     }
     view.retain(|_, weight| *weight != 0);
@@ -318,6 +348,11 @@ fn in_memory() {
 #[test]
 fn in_a_store_with_next_to_no_cache() {
     (1000..1300).for_each(|seed| run(seed, Some(1)));
+}
+
+#[test]
+fn so_many_values_in_lists_are_made_at_once() {
+    assert_eq!([computed_at_once(&[20, 1]), computed_at_once(&[8, 8, 1]), computed_at_once(&[0; 9])], [1, 2, 6]);
 }
 
 /// Only what a change can reach is read.

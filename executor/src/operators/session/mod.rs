@@ -28,9 +28,7 @@ use eddyline_common::kv::SortedRun;
 use eddyline_common::time::MICROS_PER_MILLI;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::Emit;
-use eddyline_storage::state::{
-    KeyedRows, NO_SLOT, ROW_KINDS, RowBatch, RowChunk, RowShape, Shards, SlotCodec, StateSpace, StateTable, TableShape,
-};
+use eddyline_storage::state::{KeyedRows, NO_SLOT, ROW_KINDS, RowChunk, RowShape, Shards, SlotCodec, StateSpace, StateTable, TableShape};
 use sessions::{Bounds, Partition};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,7 +67,6 @@ pub struct SessionAssign {
     shards: Vec<u8>,
     chunk: RowChunk,
     emitted: Emitted,
-    corrections: Corrections,
 }
 
 /// Rows to be emitted, as the layout decodes them.
@@ -79,15 +76,6 @@ struct Emitted {
     starts: Vec<i64>,
     ends: Vec<i64>,
     weights: Vec<i64>,
-}
-
-/// Weights to add to rows of the state: key, and all that follows it.
-#[derive(Default)]
-struct Corrections {
-    keys: KeyRows,
-    rows: KeyRows,
-    weights: Vec<i64>,
-    shards: Vec<u8>,
 }
 
 impl SessionAssign {
@@ -115,7 +103,7 @@ impl SessionAssign {
             lateness: spec.allowed_lateness,
             layout: RowLayout::new(&input, partition, by_time)?,
             routing,
-            rows: KeyedRows::open(&space, 0, RowShape { ordered: true, ..RowShape::default() })?,
+            rows: KeyedRows::open(&space, 0, RowShape { orders: true, ..RowShape::default() })?,
             ends: Ends::open(&space, ROW_KINDS)?,
             output,
             held: Vec::new(),
@@ -123,7 +111,6 @@ impl SessionAssign {
             shards: Vec::new(),
             chunk: RowChunk::default(),
             emitted: Emitted::default(),
-            corrections: Corrections::default(),
         }))
     }
 
@@ -143,13 +130,14 @@ impl SessionAssign {
         self.rows.settle()
     }
 
-    /// Reads all rows of a partition.
+    /// Reads all rows of a partition. All of them, each time: so they are sorted here, and not kept in order.
     fn read(&mut self, head: u32) -> Result<Partition> {
         self.chunk.clear();
-        self.rows.range(head, &[], usize::MAX, &mut self.chunk)?;
+        let mut cursor = self.rows.scan(head)?;
+        while self.rows.next_rows(&mut cursor, OUTPUT_ROWS, &mut self.chunk)? {}
         let key = self.rows.key(head).len();
-        let times = (0..self.chunk.len()).map(|at| time_of(&self.chunk.key(at)[key..])).collect::<Result<_>>()?;
-        Ok(Partition { times, old: self.chunk.old_weights().to_vec(), new: self.chunk.weights().to_vec() })
+        let times = (0..self.chunk.len()).map(|at| time_of(&self.chunk.key(at)[key..])).collect::<Result<Vec<_>>>()?;
+        Ok(Partition::new(&times, self.chunk.old_weights(), self.chunk.weights()))
     }
 
     /// Finds the sessions before and after; emits what changed.
@@ -158,13 +146,11 @@ impl SessionAssign {
         let (before, after) = partition.sessions(self.gap);
         let shard = self.rows.shard(head);
         let key = self.rows.key(head);
-        for at in 0..self.chunk.len() {
-            let row = self.layout.stored(&self.chunk, at);
-            if self.on_close {
-                continue;
-            }
-            let (old, new) = (partition.old[at], partition.new[at]);
-            match (before[at], after[at]) {
+        let shown = if self.on_close { 0 } else { partition.rows.len() };
+        for place in 0..shown {
+            let row = self.layout.stored(&self.chunk, partition.rows[place]);
+            let (old, new) = (partition.old[place], partition.new[place]);
+            match (before[place], after[place]) {
                 (Some(before), Some(after)) if before == after => self.emitted.push(row, after, new - old),
                 (before, after) => {
                     before.into_iter().for_each(|bounds| self.emitted.push(row, bounds, -old));
@@ -200,7 +186,6 @@ impl SessionAssign {
             return Ok(());
         }
         self.flush(1, ctx)?;
-        self.correct()?;
         self.rows.settle()?;
         self.ends.maintain()
     }
@@ -215,23 +200,16 @@ impl SessionAssign {
         }
         let partition = self.read(heads[0])?;
         let (_, sessions) = partition.sessions(self.gap);
-        for (at, session) in sessions.into_iter().enumerate() {
+        let mut closed = Vec::new();
+        for (place, session) in sessions.into_iter().enumerate() {
             let Some(bounds) = session.filter(|(_, own)| *own == end) else { continue };
+            let at = partition.rows[place];
             if self.on_close {
-                self.emitted.push(self.layout.stored(&self.chunk, at), bounds, partition.new[at]);
+                self.emitted.push(self.layout.stored(&self.chunk, at), bounds, partition.new[place]);
             }
-            self.corrections.push(&self.chunk, at, key.len(), -partition.new[at], shard);
+            closed.push(at);
         }
-        Ok(())
-    }
-
-    fn correct(&mut self) -> Result<()> {
-        let Corrections { keys, rows, weights, shards } = std::mem::take(&mut self.corrections);
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let batch = RowBatch { keys: &keys, orders: None, rows: &rows, weights: Some(&weights) };
-        self.rows.add(batch, Shards::Of(&|at| shards[at]))
+        self.rows.take_away(heads[0], &self.chunk, &closed)
     }
 
     fn flush(&mut self, at_least: usize, ctx: &mut StepContext) -> Result<()> {
@@ -272,16 +250,6 @@ impl Emitted {
             self.ends.push(end);
             self.weights.push(weight);
         }
-    }
-}
-
-impl Corrections {
-    fn push(&mut self, chunk: &RowChunk, at: usize, key: usize, weight: i64, shard: u8) {
-        let entry = chunk.key(at);
-        self.keys.push(&[&entry[..key]]);
-        self.rows.push(&[&entry[key..]]);
-        self.weights.push(weight);
-        self.shards.push(shard);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sessions as their cuts come in steps of one or of many: what is late, what closes, what a retraction leaves.
 
 use super::*;
-use crate::testing::{net, net_changes, schema, weighted};
+use crate::testing::{changes_of, net, net_changes, schema, weighted};
 use eddyline_common::{Epoch, SqlType};
 use eddyline_planner::catalog::ErrorPolicy;
 use eddyline_storage::kv::MemoryKv;
@@ -46,7 +46,8 @@ fn operator(emit: Emit) -> Box<SessionAssign> {
     .unwrap()
 }
 
-/// The net output and the late rows of cuts that are taken in steps of the given sizes.
+/// The net output and the late rows of cuts that are taken in steps of the given sizes. What is above keeps a session until the watermark before a step
+/// is its gap behind its end: no step changes one of those.
 fn run(emit: Emit, cuts: &[Cut], steps: &[usize]) -> (Weighted, Weighted) {
     let mut operator = operator(emit);
     let input = schema(&[("k", SqlType::BigInt), ("ts", SqlType::Timestamp)]);
@@ -62,7 +63,11 @@ fn run(emit: Emit, cuts: &[Cut], steps: &[usize]) -> (Weighted, Weighted) {
             watermark = Timestamp(*after);
         }
         operator.finish(watermark, &mut ctx).unwrap();
-        output.extend(ctx.take_output());
+        for batch in ctx.take_output() {
+            let is_kept = |(row, _): &(Vec<i64>, i64)| row[3].saturating_add(GAP) > batch.arrival_watermark.0;
+            assert!(changes_of(&batch.changes).iter().all(is_kept), "{:?} under {:?}", batch.changes, batch.arrival_watermark);
+            output.push(batch);
+        }
         late.extend(ctx.take_late());
     }
     (net(&output), net_changes(late.iter()))

@@ -7,6 +7,7 @@ use crate::lower::calls::unaliased;
 use crate::lower::top_n::{Places, is_sorted};
 use crate::optimize::coerce;
 use crate::walk::Walk;
+use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue, TableReference};
 use datafusion::execution::FunctionRegistry;
@@ -27,6 +28,8 @@ pub(super) struct Pulled {
     pub plan: LogicalPlan,
     /// What columns, by their place, are of hidden columns and the outer row. The plan has a null there.
     pub lifted: BTreeMap<usize, Expr>,
+    /// There is one row for each outer row: what the columns are, of the outer row, where the plan has none for it.
+    pub of_none: Option<Vec<Expr>>,
     /// What makes a row one of an outer row's, over hidden columns and outer ones.
     pub conditions: Vec<Expr>,
     /// Hidden columns that a condition compares for equality.
@@ -55,7 +58,7 @@ impl Puller {
     pub fn pull(&mut self, node: &LogicalPlan) -> DfResult<Option<Pulled>> {
         if node.all_out_ref_exprs().is_empty() {
             let (lifted, conditions, keys) = (BTreeMap::new(), vec![], vec![]);
-            return Ok(Some(Pulled { plan: node.clone(), lifted, conditions, keys, by_keys: true }));
+            return Ok(Some(Pulled { plan: node.clone(), lifted, of_none: None, conditions, keys, by_keys: true }));
         }
         if let LogicalPlan::Limit(limit) = node {
             return self.limited(limit);
@@ -76,6 +79,9 @@ impl Puller {
     }
 
     fn filtered(&mut self, mut pulled: Pulled, filter: &Filter) -> DfResult<Option<Pulled>> {
+        if pulled.of_none.is_some() {
+            return Ok(None);
+        }
         let (mut kept, mut added) = (Vec::new(), Added::new());
         for conjunct in split_conjunction(&filter.predicate) {
             let Some(resolved) = pulled.resolved(conjunct, filter.input.schema())? else { return Ok(None) };
@@ -111,6 +117,7 @@ impl Puller {
 
     fn projected(&mut self, pulled: Pulled, projection: &Projection) -> DfResult<Option<Pulled>> {
         let schema = projection.input.schema();
+        let Some(of_none) = pulled.projected_of_none(&projection.expr, schema)? else { return Ok(None) };
         let one_row = is_one_row(&pulled.plan);
         let (mut exprs, mut lifted, mut added) = (Vec::new(), BTreeMap::new(), Added::new());
         for (at, (e, (qualifier, field))) in projection.expr.iter().zip(projection.schema.iter()).enumerate() {
@@ -127,7 +134,7 @@ impl Puller {
         exprs.extend(hidden.map(Expr::Column));
         exprs.extend(added.into_iter().map(|(value, column)| value.alias(column.name)));
         let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(pulled.plan))?);
-        Ok(Some(Pulled { plan, lifted, ..pulled }))
+        Ok(Some(Pulled { plan, lifted, of_none, ..pulled }))
     }
 
     fn limited(&mut self, limit: &Limit) -> DfResult<Option<Pulled>> {
@@ -199,7 +206,24 @@ impl Pulled {
         let conditions = self.conditions.into_iter().map(requalified).collect::<DfResult<_>>()?;
         let keys = self.keys.into_iter().map(of_alias).collect();
         let plan = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(self.plan), alias.clone())?);
-        Ok(Pulled { plan, lifted, conditions, keys, by_keys: self.by_keys })
+        Ok(Pulled { plan, lifted, of_none: self.of_none, conditions, keys, by_keys: self.by_keys })
+    }
+
+    /// What `of_none` becomes by a projection of `schema`, the subquery's columns. `None` if a subquery stands in it, which names these.
+    fn projected_of_none(&self, exprs: &[Expr], schema: &DFSchema) -> DfResult<Option<Option<Vec<Expr>>>> {
+        let Some(values) = &self.of_none else { return Ok(Some(None)) };
+        let mut projected = Vec::new();
+        for e in exprs {
+            if e.any(|e| subquery_of(e).is_some()) {
+                return Ok(None);
+            }
+            let of_none = unaliased(e).clone().up(|e| match &e {
+                Expr::Column(column) => Ok(Transformed::yes(values[schema.index_of_column(column)?].clone())),
+                _ => Ok(Transformed::no(e)),
+            })?;
+            projected.push(of_none.data);
+        }
+        Ok(Some(Some(projected)))
     }
 
     /// An expression over `schema`, the subquery's columns, with what was lifted in their place. `None` if a subquery of its own
@@ -229,7 +253,7 @@ impl Pulled {
 
     /// The rows at some places among those of equal keys.
     fn ranked(self, order: &[SortExpr], schema: &DFSchema, places: Places) -> DfResult<Option<Pulled>> {
-        if !self.by_keys {
+        if !self.by_keys || self.of_none.is_some() {
             return Ok(None);
         }
         let mut sorts = Vec::new();
@@ -255,23 +279,27 @@ impl Pulled {
         Ok(Some(Pulled { plan, ..self }))
     }
 
-    /// Groups of the rows of equal keys. Without GROUP BY there would have to be one for outer rows without rows too.
+    /// Groups of the rows of equal keys. Without GROUP BY there is one for outer rows without rows too.
     fn grouped(self, aggregate: &Aggregate) -> DfResult<Option<Pulled>> {
         let Aggregate { group_expr, aggr_expr, input, schema, .. } = aggregate;
-        let plain = !group_expr.is_empty() && !group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
+        let plain = self.of_none.is_none() && !group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
         if !plain || !self.by_keys || !self.has_all(group_expr.iter().chain(aggr_expr), input.schema())? {
             return Ok(None);
         }
+        let of_none = match group_expr.is_empty() {
+            true => Some(of_no_rows(aggr_expr, schema)?),
+            false => None,
+        };
         let keys = || self.keys.iter().cloned().map(Expr::Column);
         let groups = group_expr.iter().cloned().chain(keys()).collect();
         let columns = schema.columns().into_iter().map(Expr::Column).chain(keys()).collect();
         let grouped = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(self.plan), groups, aggr_expr.clone())?);
         let plan = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(grouped))?);
-        Ok(Some(Pulled { plan, lifted: BTreeMap::new(), ..self }))
+        Ok(Some(Pulled { plan, lifted: BTreeMap::new(), of_none, ..self }))
     }
 
     fn distinct(self, schema: &DFSchema) -> DfResult<Option<Pulled>> {
-        if !self.by_keys || !self.lifted.is_empty() {
+        if !self.by_keys || !self.lifted.is_empty() || self.of_none.is_some() {
             return Ok(None);
         }
         let columns = schema.columns().into_iter().chain(self.keys.iter().cloned()).map(Expr::Column).collect();
@@ -284,6 +312,15 @@ impl Pulled {
         let of_outer_row = |at: usize| self.lifted.get(&at).is_some_and(|e| !e.any_column_refs());
         is_one_row(&self.plan) && !self.conditions.iter().any(Expr::any_column_refs) && (0..schema.fields().len()).all(of_outer_row)
     }
+}
+
+/// What aggregates are of no rows.
+fn of_no_rows(calls: &[Expr], schema: &DFSchema) -> DfResult<Vec<Expr>> {
+    let of_none = |(call, field): (&Expr, &FieldRef)| match unaliased(call) {
+        Expr::AggregateFunction(call) => call.func.default_value(field.data_type()),
+        _ => ScalarValue::try_from(field.data_type()),
+    };
+    calls.iter().zip(schema.fields()).map(|pair| Ok(Expr::Literal(of_none(pair)?, None))).collect()
 }
 
 fn is_one_row(plan: &LogicalPlan) -> bool {

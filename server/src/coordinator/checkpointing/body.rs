@@ -7,7 +7,7 @@ use super::super::system::{JobCounters, SystemRows};
 use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
 use eddyline_executor::JobProgress;
-use eddyline_planner::catalog::{Relation, SqlFunction};
+use eddyline_planner::catalog::{Index, Relation, SqlFunction};
 use eddyline_storage::checkpoint::{FileRef, Manifest};
 use eddyline_storage::log::LogPosition;
 use eddyline_storage::view::ViewManifest;
@@ -23,6 +23,8 @@ pub struct Body {
     pub catalog: Vec<Relation>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub functions: Vec<SqlFunction>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Index>,
     /// Of relations, and of their columns by number.
     #[serde(default)]
     pub comments: Vec<(RelationId, Option<usize>, String)>,

@@ -82,7 +82,7 @@ pub struct SinkJob {
     /// Its job was put into a checkpoint at an epoch behind it: the next step must not end before the checkpoint's.
     pub rejoins: bool,
     /// Its input is nothing but sources, so that the job can stand still while everything else goes on.
-    pub only_sources: bool,
+    only_sources: bool,
     /// Rows only come.
     append_only: bool,
     /// Its rows go into a table of ours, exactly once.
@@ -333,9 +333,19 @@ impl SinkJob {
         self.append_only && self.only_sources && !self.into_table
     }
 
-    /// What waits to be sent has reached its bound.
-    pub fn is_full(&self) -> bool {
-        self.stats.is_full()
+    /// It does, and there is no room for more of it.
+    pub fn holds_reading(&self) -> bool {
+        self.stats.is_full() && self.sends_early()
+    }
+
+    /// What waits to be sent has reached its bound, and what a job that has come to `stepped` would emit is not in the log yet.
+    pub fn has_no_room(&self, stepped: Epoch) -> bool {
+        self.stats.is_full() && Some(stepped) >= self.complete
+    }
+
+    /// The same of a job that waits for room: it stands still.
+    pub fn holds_job(&self, stepped: Epoch) -> bool {
+        self.stats.holds_job() && self.has_no_room(stepped)
     }
 
     pub fn pause(&self, paused: bool) {

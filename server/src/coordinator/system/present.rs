@@ -125,8 +125,8 @@ impl Core {
         let now = self.config.clock.now();
         let row = |job: &Job| {
             let sink = self.sinks.get(&job.id()).map(|sink| &*sink.stats);
-            let problem = sink.and_then(|s| s.problem.read().clone());
             let s = &job.stats;
+            let problem = sink.and_then(|s| s.problem.read().clone()).or_else(|| s.trouble());
             let int = |v: u64| Cell::Int(v as i64);
             vec![
                 Cell::Text(Some(job.relation.name.clone())),
@@ -153,8 +153,7 @@ impl Core {
     fn checkpoint_rows(&self) -> Vec<Vec<Cell>> {
         let int = |v: u64| Cell::Int(v as i64);
         let taken = self.checkpoints.recent().map(|c| vec![int(c.id), int(c.epoch.0), int(c.micros), Cell::Text(c.problem.clone())]);
-        let waiting =
-            self.checkpoint_waits_for().map(|why| vec![int(self.checkpoints.next_id()), Cell::Null, Cell::Null, Cell::Text(Some(why))]);
+        let waiting = self.checkpoint_waits_for().map(|(id, why)| vec![int(id), Cell::Null, Cell::Null, Cell::Text(Some(why))]);
         taken.chain(waiting).collect()
     }
 
@@ -206,15 +205,10 @@ impl Core {
             let s = &sink.stats;
             let connector = self.catalog.get(*id).and_then(|r| definition(r)?.spec.options.get("connector").cloned());
             let problem = s.problem.read().clone();
-            let state = match (s.paused.load(Relaxed), &problem) {
-                (true, _) => "paused",
-                (_, Some(_)) => "retrying",
-                _ => "running",
-            };
             vec![
                 Cell::Text(Some(s.name.clone())),
                 Cell::Text(connector),
-                Cell::Text(Some(state.to_string())),
+                Cell::Text(Some(s.state().text().to_string())),
                 Cell::Int(s.epoch.load(Relaxed) as i64),
                 Cell::Int(s.rows.load(Relaxed) as i64),
                 Cell::Int(s.waiting_bytes.load(Relaxed) as i64),

@@ -1,12 +1,15 @@
 //! What holds on every store: checkpoints in it outlive the local state, and what leaves by a sink comes back by a source, each row
 //! once, through kills and a store that goes away.
 
+pub use eddyline_sql_tests::client::run;
+use eddyline_sql_tests::client::{problem_of, refused};
 use eddyline_sql_tests::stores::Store;
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio_postgres::Client;
+use tokio_postgres::error::DbError;
 
 /// A server that finds the store by its environment.
 pub fn options(store: &dyn Store) -> ServerOptions {
@@ -15,10 +18,6 @@ pub fn options(store: &dyn Store) -> ServerOptions {
 
 pub fn with_checkpoints(store: &dyn Store, path: &str) -> ServerOptions {
     ServerOptions { checkpoint_store: Some(store.url(path)), ..options(store) }
-}
-
-pub async fn run(client: &Client, sql: &str) {
-    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 pub async fn number(client: &Client, query: &str) -> Option<i64> {
@@ -108,12 +107,10 @@ pub fn refused_start(options: ServerOptions, place: &str) -> String {
 /// Code, message and hint of a source that is refused.
 pub async fn refused_source(client: &Client, path: &str, more: &str) -> (String, String) {
     let statement = format!("CREATE SOURCE no (id BIGINT) WITH (connector = 'filesystem', path = '{path}'{more}) FORMAT PLAIN ENCODE JSON");
-    refused(client, &statement).await
+    told(&refused(client, &statement).await)
 }
 
-async fn refused(client: &Client, statement: &str) -> (String, String) {
-    let error = client.batch_execute(statement).await.expect_err("it is refused");
-    let error = error.as_db_error().expect("an error of the server");
+fn told(error: &DbError) -> (String, String) {
     (error.code().code().to_string(), format!("{} {}", error.message(), error.hint().unwrap_or_default()))
 }
 
@@ -173,8 +170,7 @@ pub async fn there_and_back(store: &mut dyn Store, variables: Vec<(String, Strin
     }
     let client = server.connect().await;
     block_in_place(|| store.stop());
-    let problem = "SELECT problem FROM eddyline.sources WHERE source = 'back'";
-    let told = until("the source says what it waits for", || async { text(&client, problem).await }).await;
+    let told = until("the source says what it waits for", || problem_of(&client, "back")).await;
     assert!(told.contains("Check the endpoint"), "{told}");
     block_in_place(|| store.restart());
     // One more, behind those that were read.
@@ -185,7 +181,7 @@ pub async fn there_and_back(store: &mut dyn Store, variables: Vec<(String, Strin
         (count == rows + 1 && number(&client, differing).await? == 0).then_some(())
     })
     .await;
-    until("the source is well again", || async { text(&client, problem).await.is_none().then_some(()) }).await;
+    until("the source is well again", || async { problem_of(&client, "back").await.is_none().then_some(()) }).await;
     // What was not finished is gone.
     let is_hidden = |name: &str| name.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
     until("there are finished files only", || async {
@@ -223,7 +219,7 @@ pub async fn a_right_that_is_lost(store: &dyn Store, client: &Client, option: &s
         "CREATE SINK rights FROM sent {} FORMAT PLAIN ENCODE JSON",
         with(store, "rights", "sink.rolling-policy.rollover-interval = '100 ms'")
     );
-    let (code, said) = refused(client, &sink.replace(&right, wrong)).await;
+    let (code, said) = told(&refused(client, &sink.replace(&right, wrong)).await);
     assert!(code == "42501" && said.contains("refuses these credentials"), "{code} {said}");
     run(client, &sink).await;
     let send = |from: i64| format!("INSERT INTO sent SELECT x FROM generate_series({from}, {}) AS s(x)", from + 99);

@@ -23,7 +23,7 @@ fn tables() -> Vec<TableSpec> {
 
 pub fn scenario() -> Scenario {
     let cases = [arrivals(), lookups(), versions(), windows()].concat();
-    Scenario { name: "arriving", tables, cases, epochs: 16, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
+    Scenario { name: "arriving", tables: tables(), cases, epochs: 16, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
 }
 
 /// When a row arrived stays what it was, also where a condition on the present time takes the row back.

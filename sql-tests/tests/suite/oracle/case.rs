@@ -130,7 +130,7 @@ impl Case {
 /// Tables and views that run together on one engine.
 pub struct Scenario {
     pub name: &'static str,
-    pub tables: fn() -> Vec<TableSpec>,
+    pub tables: Vec<TableSpec>,
     pub cases: Vec<Case>,
     pub epochs: u64,
     /// Changes of one table in one cut, at most.

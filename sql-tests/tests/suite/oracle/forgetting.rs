@@ -67,7 +67,7 @@ fn scenario() -> Scenario {
         cases.push(with_ttl(Case::new(format!("by_count_{table}"), sql)).over(&[&counts]));
         cases.push(Case::new(format!("inner_groups_{table}"), format!("SELECT k, COUNT(*) AS n FROM {inner} GROUP BY k")).over(&[&inner]));
     }
-    Scenario { name: "forgetting", tables, cases, epochs: 40, changes: 5, checkpoints: 0.2, kills: 0.08, backfills: 0.0 }
+    Scenario { name: "forgetting", tables: tables(), cases, epochs: 40, changes: 5, checkpoints: 0.2, kills: 0.08, backfills: 0.0 }
 }
 
 pub(super) fn verify(usual: u64) {

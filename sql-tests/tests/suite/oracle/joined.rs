@@ -28,8 +28,9 @@ pub fn scenario() -> Scenario {
     for table in ["bid", "orders"] {
         cases.extend(windows(table));
         cases.extend(intervals(table));
+        cases.extend(nearest(table));
     }
-    Scenario { name: "joined", tables, cases, epochs: 10, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+    Scenario { name: "joined", tables: tables(), cases, epochs: 10, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
 }
 
 /// PostgreSQL means the same.
@@ -172,6 +173,31 @@ const LATERAL: &[(&str, &str, &str)] = &[
         "SELECT p.id, x.i, CASE WHEN x.found THEN COALESCE(p.g, 'none') END AS h FROM p LEFT JOIN (SELECT k, i, TRUE AS found FROM q) AS x ON x.k = p.k AND x.i < p.i",
     ),
     (
+        "lateral_aggregate_of_computed",
+        "SELECT p.id, x.n, x.s FROM p CROSS JOIN LATERAL (SELECT COUNT(*) AS n, SUM(q.i) AS s FROM q WHERE q.k + 1 = p.k) AS x",
+        "SELECT p.id, COALESCE(x.n, 0) AS n, x.s FROM p LEFT JOIN (SELECT k + 1 AS k, COUNT(*) AS n, SUM(i) AS s FROM q GROUP BY k + 1) AS x ON x.k = p.k",
+    ),
+    (
+        "lateral_groups_of_subquery",
+        "SELECT p.id, x.k, x.n FROM p LEFT JOIN LATERAL (SELECT y.k + 1 AS k, COUNT(*) AS n FROM (SELECT k, i AS g FROM q) AS y WHERE y.k = p.k GROUP BY y.k + 1) AS x ON TRUE",
+        "SELECT p.id, x.k + 1 AS k, x.n FROM p LEFT JOIN (SELECT k, COUNT(*) AS n FROM q GROUP BY k) AS x ON x.k = p.k",
+    ),
+    (
+        "lateral_aggregate_names_outer",
+        "SELECT p.id, x.n FROM p, LATERAL (SELECT COUNT(*) + p.id AS n FROM (SELECT i AS k, k AS i FROM q) AS q WHERE q.i = p.k AND p.i > 0) AS x",
+        "SELECT p.id, COALESCE(x.n, 0) + p.id AS n FROM p LEFT JOIN (SELECT k, COUNT(*) AS n FROM q GROUP BY k) AS x ON x.k = p.k AND p.i > 0",
+    ),
+    (
+        "lateral_aggregate_condition",
+        "SELECT p.id, x.n FROM p JOIN LATERAL (SELECT COUNT(*) AS n FROM q WHERE q.k = p.k) AS x ON x.n < 2",
+        "SELECT p.id, COALESCE(x.n, 0) AS n FROM p LEFT JOIN (SELECT k, COUNT(*) AS n FROM q GROUP BY k) AS x ON x.k = p.k WHERE COALESCE(x.n, 0) < 2",
+    ),
+    (
+        "lateral_same_name",
+        "SELECT p.id, y.k FROM p JOIN LATERAL (SELECT x.i AS k FROM q AS x WHERE x.k = p.k) AS y ON y.k > 0",
+        "SELECT p.id, q.i AS k FROM p JOIN q ON q.k = p.k AND q.i > 0",
+    ),
+    (
         "lateral_of_one_row",
         "SELECT q.i, y.t, z.j FROM q CROSS JOIN LATERAL (SELECT q.i * 2 AS d) AS x CROSS JOIN LATERAL (SELECT x.d + 1 AS t) AS y \
          LEFT JOIN LATERAL (SELECT y.t - q.i AS j WHERE q.i > 5) AS z ON TRUE",
@@ -199,6 +225,19 @@ fn given() -> Vec<Case> {
         Case::new("failing_condition", "SELECT p.id, q.i FROM p JOIN q ON p.k = q.k AND 10 / (p.i - q.i) > 0")
             .batch("SELECT p.id, q.i FROM p JOIN q ON p.k = q.k AND 10 / NULLIF(p.i - q.i, 0) > 0")
             .rejected("SELECT COUNT(*) FROM p JOIN q ON p.k = q.k WHERE p.i = q.i"),
+        // DataFusion knows no keys.
+        Case::new("value_by_key", "SELECT q.i, (SELECT x.i FROM p AS x WHERE x.id = q.s) AS j FROM q")
+            .batch("SELECT q.i, x.i AS j FROM q LEFT JOIN p AS x ON x.id = q.s")
+            .postgres(),
+        Case::new("compare_with_value_by_key", "SELECT q.i FROM q WHERE q.i > (SELECT x.i FROM p AS x WHERE q.k = x.id)")
+            .batch("SELECT q.i FROM q JOIN p AS x ON x.id = q.k WHERE q.i > x.i")
+            .postgres(),
+        Case::new("value_of_several", "SELECT r.i, (SELECT p.i FROM p WHERE p.k = r.k) AS j FROM r")
+            .batch(
+                "SELECT r.i, x.j FROM r LEFT JOIN (SELECT k, COUNT(*) AS n, MAX(i) AS j FROM p GROUP BY k) AS x ON x.k = r.k \
+                 WHERE x.n IS NULL OR x.n = 1",
+            )
+            .rejected("SELECT COUNT(*) FROM r JOIN (SELECT k, COUNT(*) AS n FROM p GROUP BY k) AS x ON x.k = r.k WHERE x.n > 1"),
     ]);
     cases
 }
@@ -271,6 +310,10 @@ fn windows(table: &'static str) -> Vec<Case> {
         cumulate("cumulate_rows_semi", &left_rows.replace("{kind}", "LEFT SEMI JOIN"), 0),
         session("session_groups", &groups.replace("{kind}", "JOIN"), 0),
         session("session_groups_left", &groups.replace("{kind}", "LEFT JOIN"), 10),
+        session("session_groups_full", &groups.replace("{kind}", "FULL JOIN"), 0),
+        session("session_rows", &of_rows.replace("{kind}", "JOIN"), 0),
+        session("session_rows_right", &of_rows.replace("{kind}", "RIGHT JOIN"), 10),
+        session("session_rows_anti", &left_rows.replace("{kind}", "LEFT ANTI JOIN"), 0),
         case("window_with_dimension", &dimension.replace("{kind}", "JOIN"), 0),
         case("window_with_dimension_left", &dimension.replace("{kind}", "LEFT JOIN"), 0),
     ]
@@ -301,4 +344,46 @@ fn intervals(table: &'static str) -> Vec<Case> {
             &format!("SELECT a.k, COUNT(*) AS n, MAX(b.price) AS m FROM {{t}} AS a JOIN {{t}} AS b ON {within} GROUP BY a.k"),
         ),
     ]
+}
+
+/// So is it for an ASOF join of event times.
+fn nearest(table: &'static str) -> Vec<Case> {
+    let moment = Windowing { table, size: 1, slide: 1, step: None, session: None, sets: 1, offset: 0, lateness: 0, on_close: false };
+    let rows = format!("{table}_windowed");
+    let case = |name: &str, sql: &str| {
+        let batch = sql.replace("{t}", &rows);
+        Case::new(format!("{name}_{table}"), sql.replace("{t}", table)).window(moment, batch).read_twice().takes_no_time()
+    };
+    let of_both = "SELECT a.k, a.price, a.ts, b.price AS p, b.g, b.ts AS at FROM {t} AS a";
+    let mut cases = vec![
+        case("asof", &format!("{of_both} ASOF JOIN {{t}} AS b MATCH_CONDITION (a.ts >= b.ts) ON a.k = b.k")),
+        case("asof_before", &format!("{of_both} ASOF JOIN {{t}} AS b MATCH_CONDITION (b.ts < a.ts) ON a.k = b.k")),
+        case(
+            "asof_left",
+            &format!("{of_both} ASOF LEFT JOIN {{t}} AS b MATCH_CONDITION (a.ts >= b.ts) ON a.k = b.k WHERE a.ts IS NOT NULL"),
+        ),
+        case(
+            "asof_left_before",
+            &format!(
+                "{of_both} ASOF LEFT JOIN {{t}} AS b MATCH_CONDITION (a.ts > b.ts) ON a.k = b.k AND a.price > 0 WHERE a.ts IS NOT NULL"
+            ),
+        ),
+        case("asof_of_all", "SELECT a.price, a.ts, b.price AS p FROM {t} AS a ASOF JOIN {t} AS b MATCH_CONDITION (a.ts > b.ts)"),
+        case(
+            "asof_group",
+            "SELECT a.k, COUNT(*) AS n, SUM(b.price) AS s FROM {t} AS a ASOF JOIN {t} AS b MATCH_CONDITION (a.ts >= b.ts) ON a.k = b.k GROUP BY a.k",
+        ),
+        // The left row's time is event time of what comes out.
+        case(
+            "asof_in_window",
+            "SELECT window_start, window_end, COUNT(*) AS n, SUM(p) AS s FROM TABLE(TUMBLE((SELECT a.ts AS at, b.price AS p FROM {t} AS a \
+             ASOF JOIN {t} AS b MATCH_CONDITION (a.ts > b.ts) ON a.k = b.k), DESCRIPTOR(at), INTERVAL '10' SECOND)) GROUP BY window_start, window_end",
+        ),
+    ];
+    if table == "orders" {
+        // What a late change would have taken away stays beside the row that came in its place.
+        let keyed = "SELECT a.id, a.ts, b.price AS p FROM {t} AS a ASOF LEFT JOIN {t} AS b MATCH_CONDITION (a.ts >= b.ts) ON a.k = b.k WHERE a.ts IS NOT NULL";
+        cases.push(case("asof_keyed", keyed));
+    }
+    cases
 }

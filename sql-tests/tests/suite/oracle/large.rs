@@ -71,5 +71,5 @@ pub fn scenario() -> Scenario {
         windowed("windows", minute),
         windowed("closed_windows", Windowing { on_close: true, ..minute }),
     ];
-    Scenario { name: "large", tables, cases, epochs: 10, changes: 9_000, checkpoints: 0.5, kills: 0.3, backfills: 0.1 }
+    Scenario { name: "large", tables: tables(), cases, epochs: 10, changes: 9_000, checkpoints: 0.5, kills: 0.3, backfills: 0.1 }
 }

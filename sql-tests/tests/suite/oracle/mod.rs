@@ -6,7 +6,7 @@
 //! with how many workers a killed process comes back.
 //!
 //! # Layout
-//! - `random`: queries made by chance, over tables that are given or made by chance too
+//! - `random`: queries made by chance
 //! - `case`: what a case is; `relational`, `joined`, `ranked`, `over`, `sets`, `windowed`, `temporal`, `arriving`, `patterns`, `unnested`, `nearest`, `nested`, `large`: the cases, a line each
 //! - `forgetting`: views that forget state, for which there is no batch result: runs of the same cuts are compared, and with a model
 //! - `tables`: input relations, random changes, the log of cuts; `rows`: values, batches, splitting
@@ -235,4 +235,5 @@ macro_rules! random_modes {
 
 random_modes!(random_views, Grammar::Plain, 1);
 random_modes!(wide_random_views, Grammar::Wide, 2);
+random_modes!(random_schema_views, Grammar::Schemas, 1);
 random_modes!(random_window_views, Grammar::Windows, 2);

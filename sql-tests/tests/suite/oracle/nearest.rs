@@ -31,5 +31,5 @@ pub fn scenario() -> Scenario {
             }
         }
     }
-    Scenario { name: "nearest", tables: relational::tables, cases, epochs: 10, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+    Scenario { name: "nearest", tables: relational::tables(), cases, epochs: 10, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
 }

@@ -64,7 +64,7 @@ pub fn scenario() -> Scenario {
         large("large_closed_orders", "closed_orders"),
         Case::new("keys_of_bids", "SELECT k, COUNT(*) AS windows, MAX(n) AS n FROM small_bids GROUP BY k").over(&["small_bids"]),
     ];
-    Scenario { name: "nested", tables, cases, epochs: 14, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
+    Scenario { name: "nested", tables: tables(), cases, epochs: 14, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
 }
 
 /// Windows over the event time of windows. What the lower view accepts is never late here.

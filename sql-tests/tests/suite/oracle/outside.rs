@@ -10,6 +10,7 @@ mod follow;
 mod model;
 mod received;
 
+use super::super::brokers::broker;
 use eddyline_connectors::testing::KafkaBroker;
 use eddyline_sql_tests::client::{number, rows, run};
 use eddyline_sql_tests::{Server, ServerOptions};
@@ -45,16 +46,8 @@ const MODES: [Mode; 4] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sinks_and_subscriptions_add_up_through_kills() {
-    let started = tokio::task::spawn_blocking(|| {
-        let broker = KafkaBroker::start().expect("a broker: scripts/kafka.sh says what it lacks");
-        for mode in MODES {
-            for sink in ["up", "best", "dbz", "app"] {
-                broker.create_topic(&topic(sink, mode), 2, &[]).expect("a topic");
-            }
-        }
-        broker
-    });
-    let broker = started.await.expect("the broker's helper ends");
+    let topics: Vec<String> = MODES.iter().flat_map(|mode| ["up", "best", "dbz", "app"].map(|sink| topic(sink, *mode))).collect();
+    let broker = broker(&topics.iter().map(|topic| (topic.as_str(), 2)).collect::<Vec<_>>());
     let given = std::env::var("EDDYLINE_ORACLE_SEED").ok().and_then(|seed| seed.parse().ok());
     for mode in MODES {
         in_mode(Mode { seed: given.unwrap_or(mode.seed), ..mode }, &broker).await;

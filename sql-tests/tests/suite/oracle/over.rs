@@ -217,5 +217,5 @@ pub fn scenario() -> Scenario {
         "floats",
         "SELECT k, f, COUNT(*) OVER (PARTITION BY k ORDER BY f) AS n, MAX(f) OVER (PARTITION BY k ORDER BY f) AS m FROM t",
     ));
-    Scenario { name: "over", tables: relational::tables, cases, epochs: 12, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+    Scenario { name: "over", tables: relational::tables(), cases, epochs: 12, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
 }

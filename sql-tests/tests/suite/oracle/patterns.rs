@@ -35,7 +35,7 @@ pub fn scenario() -> Scenario {
         ),
     );
     cases.push(Case::new("all_of_matches", "SELECT k, COUNT(*) AS n FROM falling GROUP BY k").over(&["falling"]));
-    Scenario { name: "patterns", tables, cases, epochs: 22, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
+    Scenario { name: "patterns", tables: tables(), cases, epochs: 22, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
 }
 
 fn less(a: Option<i64>, b: Option<i64>) -> bool {

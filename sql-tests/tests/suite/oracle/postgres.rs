@@ -9,7 +9,7 @@ use super::rows::Row;
 use super::run::Run;
 use super::tables::Table;
 use super::{joined, relational};
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ListArray, RecordBatch};
 use datafusion::common::ScalarValue;
 use eddyline_executor::StateBackend;
 use std::io::{Read, Write};
@@ -36,6 +36,11 @@ fn joins_agree_with_postgresql() {
 #[test]
 fn random_queries_agree_with_postgresql() {
     agree(|seed| random::scenario(if seed / 4 % 2 == 0 { Grammar::Wide } else { Grammar::Plain }, seed), 6);
+}
+
+#[test]
+fn random_schemas_agree_with_postgresql() {
+    agree(|seed| random::scenario(Grammar::Schemas, seed), 3);
 }
 
 fn agrees(scenario: fn() -> Scenario) {
@@ -124,6 +129,7 @@ fn text(value: &ScalarValue) -> Option<String> {
         ScalarValue::Float64(Some(number)) if number.is_infinite() => {
             Some(if *number > 0.0 { "Infinity" } else { "-Infinity" }.to_string())
         }
+        ScalarValue::List(list) => Some(array_text(list)),
         value => match value.cast_to(&arrow::datatypes::DataType::Utf8).unwrap() {
             ScalarValue::Utf8(text) => text,
             other => Some(other.to_string()),
@@ -132,20 +138,35 @@ fn text(value: &ScalarValue) -> Option<String> {
 }
 
 fn our_rows(rows: &RecordBatch) -> Vec<Vec<Cell>> {
-    let one =
-        |row: usize| rows.columns().iter().map(|c| ours(cell(&ScalarValue::try_from_array(c, row).unwrap()), c.data_type())).collect();
+    let one = |row: usize| rows.columns().iter().map(|c| ours(&ScalarValue::try_from_array(c, row).unwrap())).collect();
     (0..rows.num_rows()).map(one).collect()
 }
 
-/// Timestamps as PostgreSQL spells them.
-fn ours(cell: Cell, ty: &arrow::datatypes::DataType) -> Cell {
-    match cell {
-        Cell::Text(text) if ty.is_temporal() => {
-            let text = text.replace('T', " ");
-            Cell::Text(if text.contains('.') { text.trim_end_matches('0').to_string() } else { text })
-        }
-        other => other,
+/// Timestamps and arrays as PostgreSQL spells them.
+fn ours(value: &ScalarValue) -> Cell {
+    match value {
+        ScalarValue::List(list) if !value.is_null() => Cell::Text(array_text(list)),
+        value => match cell(value) {
+            Cell::Text(text) if value.data_type().is_temporal() => Cell::Text(time_text(&text)),
+            other => other,
+        },
     }
+}
+
+fn time_text(text: &str) -> String {
+    let text = text.replace('T', " ");
+    let (text, zone) = text.strip_suffix('Z').map_or((text.as_str(), ""), |text| (text, "+00"));
+    let text = if text.contains('.') { text.trim_end_matches('0') } else { text };
+    format!("{text}{zone}")
+}
+
+fn array_text(list: &ListArray) -> String {
+    let items = list.value(0);
+    let item = |at: usize| match ScalarValue::try_from_array(&items, at).unwrap() {
+        null if null.is_null() => "NULL".to_string(),
+        item => item.to_string(),
+    };
+    format!("{{{}}}", (0..items.len()).map(item).collect::<Vec<_>>().join(","))
 }
 
 fn their_rows(messages: &[SimpleQueryMessage], ours: &RecordBatch) -> Vec<Vec<Cell>> {
@@ -192,16 +213,30 @@ impl Cluster {
             "--lc-ctype=C.UTF-8",
             "--no-sync",
         ]));
+        cluster.resume();
+        cluster
+    }
+
+    /// Ends it with all its connections, until `resume` brings it back where it was.
+    pub fn stop(&self) {
+        run_text(self.program("pg_ctl").arg("-D").arg(self.data()).args(["-m", "fast", "-w", "-t", "60", "stop"]));
+    }
+
+    pub fn resume(&self) {
         let options = format!(
             "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c timezone=UTC -c datestyle=ISO -c extra_float_digits=3",
-            cluster.port,
-            cluster.dir.display()
+            self.port,
+            self.dir.display()
         );
-        let log = cluster.dir.join("log");
+        let log = self.dir.join("log");
         run_text(
-            cluster.program("pg_ctl").arg("-D").arg(&data).arg("-o").arg(options).arg("-l").arg(log).args(["-w", "-t", "60", "start"]),
+            self.program("pg_ctl").arg("-D").arg(self.data()).arg("-o").arg(options).arg("-l").arg(log).args(["-w", "-t", "60", "start"]),
         );
-        cluster
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn data(&self) -> PathBuf {

@@ -145,6 +145,7 @@ impl Process {
             on_error,
             parallelism,
             rejects: None,
+            lookups: BTreeMap::new(),
             restore: progress.clone(),
         };
         self.engine.create_job(spec).unwrap_or_else(|e| panic!("{}: {e}", relation.sql));

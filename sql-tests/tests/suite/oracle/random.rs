@@ -1,8 +1,9 @@
 //! Cases that nobody thought of: queries made by chance from a grammar of what views can hold, over relations that change and that only
 //! grow. Expressions cannot fail, and where an order matters it is one of all columns, so the batch result is the only one.
 //!
-//! - `wide`: what the wider of the two grammars has besides; `windows`: windows over event time, of random sizes
+//! - `wide`: what the wider of the two grammars has besides; `schemas`: tables and columns by chance; `windows`: windows over event time, of random sizes
 
+mod schemas;
 mod wide;
 mod windows;
 
@@ -33,6 +34,13 @@ fn tables() -> Vec<TableSpec> {
     ]
 }
 
+/// What queries know of them.
+fn relations() -> Relations {
+    let columns = [("k", Type::Int), ("g", Type::Text), ("i", Type::Int), ("s", Type::Int), ("b", Type::Bool)];
+    let columns: Columns = columns.map(|(name, ty)| (name.to_string(), ty)).to_vec();
+    ["p", "q", "r"].map(|name| (name, columns.clone())).to_vec()
+}
+
 /// Rules that came after seeds were kept: what a seed says of the others must not change.
 const LATER_RULES: [&str; 2] = ["enable_join_reordering", "enable_two_phase_aggregation"];
 
@@ -52,6 +60,7 @@ pub enum Grammar {
     /// The first one, kept as it is: the seeds that it failed with are known.
     Plain,
     Wide,
+    Schemas,
     Windows,
 }
 
@@ -60,6 +69,7 @@ impl Grammar {
         match self {
             Grammar::Plain => "random",
             Grammar::Wide => "wide",
+            Grammar::Schemas => "schemas",
             Grammar::Windows => "random_windows",
         }
     }
@@ -68,12 +78,18 @@ impl Grammar {
 /// The scenario of a seed.
 pub fn scenario(grammar: Grammar, seed: u64) -> Scenario {
     let is_windowed = grammar == Grammar::Windows;
-    let tables = if is_windowed { windowed::tables } else { tables };
+    let mut random = StdRng::seed_from_u64(seed);
+    let (tables, relations) = match grammar {
+        Grammar::Windows => (windowed::tables(), Relations::new()),
+        Grammar::Schemas => schemas::tables(&mut random),
+        Grammar::Plain | Grammar::Wide => (tables(), relations()),
+    };
     let mut catalog = OracleCatalog::without(rules_off(grammar, seed));
-    for table in tables() {
+    for table in &tables {
         catalog.create(&table.create_sql(false)).unwrap_or_else(|e| panic!("{e:?}"));
     }
-    let mut queries = Queries { random: StdRng::seed_from_u64(seed), names: 0, wide: grammar == Grammar::Wide };
+    let (wide, typed) = (matches!(grammar, Grammar::Wide | Grammar::Schemas), grammar == Grammar::Schemas);
+    let mut queries = Queries { random, names: 0, relations, wide, typed };
     let mut cases = Vec::new();
     let mut tries = 0;
     while cases.len() < QUERIES {
@@ -96,15 +112,26 @@ enum Type {
     Int,
     Text,
     Bool,
+    Numeric,
+    Double,
+    Date,
+    Timestamp,
+    TimestampTz,
+    Ints,
 }
 
 /// Columns as an expression may name them.
 type Columns = Vec<(String, Type)>;
+/// Tables, with the names of their columns.
+type Relations = Vec<(&'static str, Columns)>;
 
 struct Queries {
     random: StdRng,
     names: usize,
+    relations: Relations,
     wide: bool,
+    /// Columns are of all types.
+    typed: bool,
 }
 
 impl Queries {
@@ -161,11 +188,13 @@ impl Queries {
         let (value, ty) = self.item(columns);
         let filter = if self.chance(0.25) { format!(" FILTER (WHERE {})", self.comparison(columns)) } else { String::new() };
         match (self.random.random_range(0..6), ty) {
+            (1.., Type::Ints) => (format!("COUNT({value}){filter}"), Type::Int),
             (_, Type::Text) if self.wide && self.chance(0.2) => (format!("STRING_AGG({value}, ',' ORDER BY {value}){filter}"), Type::Text),
             (0, _) => (format!("COUNT(*){filter}"), Type::Int),
             (1, _) => (format!("COUNT(DISTINCT {value}){filter}"), Type::Int),
             (2 | 3, Type::Int) => (format!("CAST(SUM({value}){filter} AS BIGINT)"), Type::Int),
-            (4, Type::Int | Type::Text) => (format!("MIN({value}){filter}"), ty),
+            (2 | 3, Type::Numeric | Type::Double) => (format!("SUM({value}){filter}"), ty),
+            (4, ty) if ty != Type::Bool => (format!("MIN({value}){filter}"), ty),
             (_, Type::Bool) => (format!("BOOL_OR({value}){filter}"), Type::Bool),
             (_, _) => (format!("MAX({value}){filter}"), ty),
         }
@@ -211,7 +240,8 @@ impl Queries {
         }
         let (right, others) = self.relation(depth - 1);
         let kind = self.one_of(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
-        let (l, r) = (self.value(Type::Int, &columns), self.value(Type::Int, &others));
+        let ty = if self.typed { self.shared(&columns, &others) } else { Type::Int };
+        let (l, r) = (self.value(ty, &columns), self.value(ty, &others));
         let both: Columns = columns.into_iter().chain(others).collect();
         let residual = if self.chance(0.3) { format!(" AND {}", self.comparison(&both)) } else { String::new() };
         (format!("{left} {kind} {right} ON {l} = {r}{residual}"), both)
@@ -224,9 +254,8 @@ impl Queries {
             let columns = types.into_iter().enumerate().map(|(i, ty)| (format!("{alias}.c{i}"), ty)).collect();
             return (format!("({inner}) AS {alias}"), columns);
         }
-        let table = self.one_of(&["p", "q", "r"]);
-        let columns = [("k", Type::Int), ("g", Type::Text), ("i", Type::Int), ("s", Type::Int), ("b", Type::Bool)];
-        (format!("{table} AS {alias}"), columns.map(|(name, ty)| (format!("{alias}.{name}"), ty)).to_vec())
+        let (table, columns) = self.relations.choose(&mut self.random).expect("a table");
+        (format!("{table} AS {alias}"), columns.iter().map(|(name, ty)| (format!("{alias}.{name}"), *ty)).collect())
     }
 
     fn condition(&mut self, columns: &Columns, depth: usize) -> String {
@@ -239,11 +268,12 @@ impl Queries {
             condition = format!("({condition} {} {other})", self.one_of(&["AND", "OR"]));
         }
         if depth > 0 && self.chance(0.3) {
-            let value = self.value(Type::Int, columns);
+            let ty = if self.typed { self.shared(columns, columns) } else { Type::Int };
+            let value = self.value(ty, columns);
             let (from, inner) = self.from(0);
-            let (other, filter) = (self.value(Type::Int, &inner), self.comparison(&inner));
+            let (other, filter) = (self.value(ty, &inner), self.comparison(&inner));
             let subquery = match self.random.random_range(0..4) {
-                _ if self.wide && self.chance(0.4) => self.wide_subquery(&value, &other, &from, &filter, columns),
+                _ if self.wide && ty == Type::Int && self.chance(0.4) => self.wide_subquery(&value, &other, &from, &filter, columns),
                 0 => format!("{value} IN (SELECT {other} FROM {from} WHERE {filter})"),
                 1 => format!("EXISTS (SELECT 1 FROM {from} WHERE {other} = {value} AND {filter})"),
                 2 => format!("NOT EXISTS (SELECT 1 FROM {from} WHERE {other} = {value} AND {filter})"),
@@ -255,6 +285,9 @@ impl Queries {
     }
 
     fn comparison(&mut self, columns: &Columns) -> String {
+        if self.typed && self.chance(0.6) {
+            return self.typed_comparison(columns);
+        }
         if self.wide && self.chance(0.3) {
             return self.wide_comparison(columns);
         }
@@ -278,15 +311,14 @@ impl Queries {
 
     fn value(&mut self, ty: Type, columns: &Columns) -> String {
         let of_type: Vec<String> = columns.iter().filter(|(_, t)| *t == ty).map(|(name, _)| name.clone()).collect();
-        let constant = match ty {
-            Type::Int => self.random.random_range(-2..5).to_string(),
-            Type::Text => self.one_of(&["'a'", "'Alpha'", "''"]).to_string(),
-            Type::Bool => self.one_of(&["TRUE", "FALSE"]).to_string(),
-        };
+        let constant = self.constant(ty);
         if of_type.is_empty() {
             return constant;
         }
         let column = self.one_of(&of_type);
+        if self.typed && self.chance(0.25) {
+            return self.typed_value(ty, &column, columns);
+        }
         if self.wide && self.chance(0.2) {
             return self.wide_value(ty, &column, columns);
         }
@@ -298,6 +330,20 @@ impl Queries {
             (1, Type::Text) => format!("COALESCE({column}, {constant})"),
             (0, Type::Bool) => format!("NOT {column}"),
             _ => column,
+        }
+    }
+
+    fn constant(&mut self, ty: Type) -> String {
+        match ty {
+            Type::Int => self.random.random_range(-2..5).to_string(),
+            Type::Text => self.one_of(&["'a'", "'Alpha'", "''"]).to_string(),
+            Type::Bool => self.one_of(&["TRUE", "FALSE"]).to_string(),
+            Type::Numeric => format!("CAST({}.25 AS NUMERIC(10,2))", self.random.random_range(-2..5)),
+            Type::Double => format!("CAST({}.5 AS DOUBLE PRECISION)", self.random.random_range(-2..5)),
+            Type::Date => format!("DATE '2024-01-0{}'", self.random.random_range(1..8)),
+            Type::Timestamp => format!("TIMESTAMP '2024-01-01 00:00:{}'", self.random.random_range(10..50)),
+            Type::TimestampTz => format!("TIMESTAMPTZ '2024-01-01 00:00:{}+00'", self.random.random_range(10..50)),
+            Type::Ints => self.one_of(&["ARRAY[1, 2]", "ARRAY[0]"]).to_string(),
         }
     }
 }

@@ -68,5 +68,5 @@ pub fn scenario() -> Scenario {
         "top_with_floats",
         "SELECT k, f, r FROM (SELECT k, f, r, ROW_NUMBER() OVER (PARTITION BY k ORDER BY f, r) AS n FROM t) AS x WHERE n <= 2",
     ));
-    Scenario { name: "ranked", tables: relational::tables, cases, epochs: 12, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+    Scenario { name: "ranked", tables: relational::tables(), cases, epochs: 12, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
 }

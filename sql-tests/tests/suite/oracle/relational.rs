@@ -38,7 +38,7 @@ pub fn scenario() -> Scenario {
     cases.extend(unions());
     cases.extend(failing_rows());
     cases.extend(few_workers());
-    Scenario { name: "relational", tables, cases, epochs: 10, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+    Scenario { name: "relational", tables: tables(), cases, epochs: 10, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
 }
 
 /// Jobs that some of the workers do, among how many there are in each life.
@@ -259,8 +259,16 @@ fn ordered(table: &str) -> Vec<Case> {
         ),
         case(
             "approximate",
-            "SELECT k, APPROX_DISTINCT(i) AS a, APPROX_DISTINCT(g) AS b FROM {t} GROUP BY k",
+            "SELECT k, APPROX_DISTINCT(i) AS a, APPROX_COUNT_DISTINCT(g) AS b FROM {t} GROUP BY k",
             "SELECT k, COUNT(DISTINCT i), COUNT(DISTINCT g) FROM {t} GROUP BY k",
+        ),
+        case(
+            "approximate_percentiles",
+            "SELECT k, APPROX_PERCENTILE_CONT(i, 0.3) AS a, APPROX_PERCENTILE_CONT(0.8) WITHIN GROUP (ORDER BY i DESC) AS b, APPROX_PERCENTILE(i, 0.95) AS c, \
+             APPROX_QUANTILE(s, 0.5) FILTER (WHERE b) AS e, APPROX_MEDIAN(i) AS f FROM {t} GROUP BY k",
+            "SELECT k, a::double precision, b::double precision, c::double precision, e::double precision, f::double precision FROM (SELECT k, \
+             PERCENTILE_DISC(0.3) WITHIN GROUP (ORDER BY i) AS a, PERCENTILE_DISC(0.8) WITHIN GROUP (ORDER BY i DESC) AS b, PERCENTILE_DISC(0.95) WITHIN GROUP (ORDER BY i) AS c, \
+             PERCENTILE_DISC(0.5) WITHIN GROUP (ORDER BY s) FILTER (WHERE b) AS e, PERCENTILE_DISC(0.5) WITHIN GROUP (ORDER BY i) AS f FROM {t} GROUP BY k) AS x",
         ),
         case(
             "grouping_total",

@@ -132,7 +132,7 @@ impl Run {
         let mut catalog = OracleCatalog::without(rules);
         let mut create = |sql: &str| catalog.create(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         let mut tables = Vec::new();
-        for spec in (scenario.tables)() {
+        for spec in scenario.tables.clone() {
             if spec.watermark.is_some() {
                 create(&spec.windowed_sql());
             }

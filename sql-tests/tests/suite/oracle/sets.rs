@@ -40,5 +40,5 @@ pub fn scenario() -> Scenario {
             cases.push(case.batch(batch).postgres());
         }
     }
-    Scenario { name: "sets", tables: relational::tables, cases, epochs: 12, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+    Scenario { name: "sets", tables: relational::tables(), cases, epochs: 12, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
 }

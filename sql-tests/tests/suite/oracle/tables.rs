@@ -3,7 +3,7 @@
 
 use super::rows::{Change, Row, to_batch};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Epoch, Timestamp};
@@ -30,6 +30,8 @@ pub enum Kind {
 pub enum Domain {
     /// Counts up; the key of a keyed table.
     Id,
+    /// The same as a text.
+    Code,
     SmallInt,
     Int,
     BigInt,
@@ -41,16 +43,26 @@ pub enum Domain {
     /// Text that often is a number.
     Numeral,
     Decimal,
+    /// Of a precision and a scale, in quarters where the scale has them.
+    Numeric(u8, i8),
     Double,
+    /// Doubles whose sums are exact.
+    Sixteenths,
     Real,
     Boolean,
     /// Within a minute, some before 1970.
     Time,
+    TimeTz,
     /// Follows the table's clock, out of order; rarely null.
     EventTime,
     Date,
+    /// A few integers, some of them null.
+    Ints,
+    /// Another one without nulls.
+    Required(&'static Domain),
 }
 
+#[derive(Clone)]
 pub struct TableSpec {
     pub name: &'static str,
     pub kind: Kind,
@@ -60,19 +72,24 @@ pub struct TableSpec {
 }
 
 impl Domain {
-    pub fn sql_type(self) -> &'static str {
-        match self {
+    pub fn sql_type(self) -> String {
+        let name = match self {
             Domain::Id | Domain::Int => "INT",
             Domain::SmallInt => "SMALLINT",
             Domain::BigInt | Domain::Huge | Domain::Below(_) => "BIGINT",
-            Domain::Text | Domain::Numeral => "TEXT",
+            Domain::Text | Domain::Numeral | Domain::Code => "TEXT",
             Domain::Decimal => "DECIMAL(12,2)",
-            Domain::Double => "DOUBLE PRECISION",
+            Domain::Numeric(precision, scale) => return format!("NUMERIC({precision},{scale})"),
+            Domain::Double | Domain::Sixteenths => "DOUBLE PRECISION",
             Domain::Real => "REAL",
             Domain::Boolean => "BOOLEAN",
             Domain::Time | Domain::EventTime => "TIMESTAMP",
+            Domain::TimeTz => "TIMESTAMPTZ",
             Domain::Date => "DATE",
-        }
+            Domain::Ints => "INT[]",
+            Domain::Required(domain) => return domain.sql_type(),
+        };
+        name.to_string()
     }
 
     fn value(self, random: &mut StdRng, clock: i64, id: &mut i32) -> ScalarValue {
@@ -82,6 +99,10 @@ impl Domain {
             Domain::Id => {
                 *id += 1;
                 ScalarValue::Int32(Some(*id))
+            }
+            Domain::Code => {
+                *id += 1;
+                ScalarValue::Utf8(Some(format!("n{id}")))
             }
             Domain::SmallInt => ScalarValue::Int16((!null).then(|| random.random_range(-3..=3))),
             Domain::Int => ScalarValue::Int32((!null).then(|| random.random_range(-2..=4))),
@@ -98,22 +119,41 @@ impl Domain {
             }),
             Domain::Numeral => ScalarValue::Utf8(if null { None } else { pick(random, &["1", "12", "-7", "x", "3.5", "", "99999999999"]) }),
             Domain::Decimal => ScalarValue::Decimal128((!null).then(|| random.random_range(-100_000..=100_000)), 12, 2),
+            Domain::Numeric(precision, scale) => {
+                let quarters = i128::from(random.random_range(-20_i32..=20));
+                ScalarValue::Decimal128((!null).then(|| quarters * 10_i128.pow(scale.unsigned_abs().into()) / 4), precision, scale)
+            }
+            Domain::Sixteenths => ScalarValue::Float64((!null).then(|| f64::from(random.random_range(-80_i32..=80)) / 16.0)),
             Domain::Double => ScalarValue::Float64((!null).then(|| double(random))),
             Domain::Real => ScalarValue::Float32((!null).then(|| random.random_range(-40..=40) as f32 / 8.0)),
             Domain::Boolean => ScalarValue::Boolean((!null).then(|| random.random_bool(0.5))),
-            Domain::Time => {
-                let around = if random.random_bool(0.1) { -30 * SECOND } else { START };
-                let micros = random.random_range(0..60) * SECOND + *[0, 0, 0, 500_000, 123_456].choose(random).unwrap();
-                ScalarValue::TimestampMicrosecond((!null).then_some(around + micros), None)
-            }
+            Domain::Time => ScalarValue::TimestampMicrosecond((!null).then_some(moment(random)), None),
+            Domain::TimeTz => ScalarValue::TimestampMicrosecond((!null).then_some(moment(random)), Some("+00:00".into())),
             Domain::EventTime => {
                 let late = if random.random_bool(0.2) { 40 } else { 8 };
                 let time = clock - random.random_range(0..=late * 1000) * 1000;
                 ScalarValue::TimestampMicrosecond((!random.random_bool(0.03)).then_some(time), None)
             }
             Domain::Date => ScalarValue::Date32((!null).then(|| START_DAY + random.random_range(-20..20))),
+            Domain::Ints if null => ScalarValue::new_null_list(DataType::Int32, true, 1),
+            Domain::Ints => {
+                let one = |random: &mut StdRng| ScalarValue::Int32((!random.random_bool(0.1)).then(|| random.random_range(-2..=4)));
+                let items: Vec<ScalarValue> = (0..random.random_range(0..=3)).map(|_| one(random)).collect();
+                ScalarValue::List(ScalarValue::new_list(&items, &DataType::Int32, true))
+            }
+            Domain::Required(domain) => loop {
+                let value = domain.value(random, clock, id);
+                if !value.is_null() {
+                    break value;
+                }
+            },
         }
     }
+}
+
+fn moment(random: &mut StdRng) -> i64 {
+    let around = if random.random_bool(0.1) { -30 * SECOND } else { START };
+    around + random.random_range(0..60) * SECOND + *[0, 0, 0, 500_000, 123_456].choose(random).unwrap()
 }
 
 fn double(random: &mut StdRng) -> f64 {
@@ -128,9 +168,13 @@ fn double(random: &mut StdRng) -> f64 {
 impl TableSpec {
     /// `CREATE TABLE` as PostgreSQL has it, or with what only Eddyline knows.
     pub fn create_sql(&self, plain: bool) -> String {
-        let key = |i: usize| if i == 0 && self.kind == Kind::Keyed { " PRIMARY KEY" } else { "" };
-        let mut parts: Vec<String> =
-            self.columns.iter().enumerate().map(|(i, (name, domain))| format!("{name} {}{}", domain.sql_type(), key(i))).collect();
+        let constraint = |i: usize, domain: Domain| match domain {
+            _ if i == 0 && self.kind == Kind::Keyed => " PRIMARY KEY",
+            Domain::Required(_) => " NOT NULL",
+            _ => "",
+        };
+        let column = |(i, (name, domain)): (usize, &(&str, Domain))| format!("{name} {}{}", domain.sql_type(), constraint(i, *domain));
+        let mut parts: Vec<String> = self.columns.iter().enumerate().map(column).collect();
         if let (Some((column, delay)), false) = (self.watermark, plain) {
             let name = self.columns[column].0;
             parts.push(format!("WATERMARK FOR {name} AS {name} - INTERVAL '{} seconds'", delay / SECOND));

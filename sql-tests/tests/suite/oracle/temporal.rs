@@ -27,7 +27,7 @@ pub fn scenario() -> Scenario {
     cases.extend(["e", "o", "q"].into_iter().flat_map(kept));
     cases.push(Case::new("groups_of_kept", "SELECT k, COUNT(*) AS n, SUM(i) AS s FROM kept_o GROUP BY k").over(&["kept_o"]));
     cases.push(Case::new("recent_of_kept", "SELECT k, ts FROM kept_e WHERE ts > now() - INTERVAL '8 seconds'").over(&["kept_e"]));
-    Scenario { name: "temporal", tables, cases, epochs: 16, changes: 8, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+    Scenario { name: "temporal", tables: tables(), cases, epochs: 16, changes: 8, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
 }
 
 /// Views with a retention, over a table.

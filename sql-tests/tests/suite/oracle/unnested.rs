@@ -70,5 +70,14 @@ pub fn scenario() -> Scenario {
         let of = |text: &str| text.replace("{t}", table);
         cases.extend(EACH.iter().map(|(name, sql, batch)| Case::new(format!("{name}_{table}"), of(sql)).batch(of(batch))));
     }
-    Scenario { name: "unnested", tables: relational::tables, cases, epochs: 12, changes: 12, checkpoints: 0.3, kills: 0.2, backfills: 0.2 }
+    Scenario {
+        name: "unnested",
+        tables: relational::tables(),
+        cases,
+        epochs: 12,
+        changes: 12,
+        checkpoints: 0.3,
+        kills: 0.2,
+        backfills: 0.2,
+    }
 }

@@ -47,7 +47,7 @@ pub fn scenario() -> Scenario {
         cases.extend(spellings(table));
         cases.extend(sessions(table));
     }
-    Scenario { name: "windowed", tables, cases, epochs: 14, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
+    Scenario { name: "windowed", tables: tables(), cases, epochs: 14, changes: 10, checkpoints: 0.3, kills: 0.2, backfills: 0.0 }
 }
 
 /// Name, size, slide, step of CUMULATE or 0, offset in seconds.

@@ -69,13 +69,8 @@ impl KeyedRows {
             if self.values.head_of(slot) == NONE {
                 self.link(slot, head)?;
             }
-            self.values.end(slot, head);
-            self.rows.remove(slot, &mut self.values);
-            if self.values.row_count(head) == 0 {
-                self.heads.remove(head, &mut Heads(&mut self.values));
-            } else {
-                self.heads.mark_dirty(head);
-            }
+            self.remove_row(slot, head);
+            self.remove_head_if_empty(head);
         }
         self.rows.maintain(&mut self.values)?;
         self.heads.maintain(&mut Heads(&mut self.values))

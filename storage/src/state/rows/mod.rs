@@ -61,6 +61,8 @@ pub const ROW_KINDS: u8 = 3;
 pub struct RowShape {
     /// `range` and `range_back` are available.
     pub ordered: bool,
+    /// Rows have orders though `scan` alone reads them, which knows none: nothing is kept in order for that.
+    pub orders: bool,
     /// Keys begin with a window end; whole windows are dropped by `drop_window`.
     pub expiry: bool,
     /// Rows have marks.
@@ -336,6 +338,42 @@ impl KeyedRows {
         self.values.mark(self.touched[touched as usize].slot)
     }
 
+    /// Takes away rows of one head that were handed out in this step, by their positions in `chunk`: they weigh nothing now.
+    pub fn take_away(&mut self, head: u32, chunk: &RowChunk, rows: &[usize]) -> Result<()> {
+        self.keys.clear();
+        for at in rows {
+            match chunk.slot(*at) {
+                NO_SLOT => self.keys.push(&[chunk.key(*at)]),
+                slot => self.empty(slot, head),
+            }
+        }
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        self.make_resident(head)?;
+        for slot in std::mem::take(&mut self.slots) {
+            self.empty(slot, head);
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, slot: u32, head: u32) {
+        self.touch(slot, head);
+        self.values.add_weight(slot, head, -self.values.weight(slot));
+    }
+
+    /// Loads the rows of `keys` that are in the store only, of one head; `slots` are theirs.
+    fn make_resident(&mut self, head: u32) -> Result<()> {
+        let shard = self.heads.shard(head);
+        self.rows.intern(&self.keys, Shards::Of(&|_| shard), &mut self.values, &mut self.slots)?;
+        for at in 0..self.slots.len() {
+            if self.values.head_of(self.slots[at]) == NONE {
+                self.link(self.slots[at], head)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sets marks of rows of one head that were handed out in this step: `changes` are positions in `chunk` with the
     /// new mark.
     pub fn set_marks(&mut self, head: u32, chunk: &RowChunk, changes: &[(usize, i64)]) -> Result<()> {
@@ -356,15 +394,10 @@ impl KeyedRows {
                 }
             }
         }
-        let shard = self.heads.shard(head);
-        self.rows.intern(&self.keys, Shards::Of(&|_| shard), &mut self.values, &mut self.slots)?;
-        for (at, mark) in marks.into_iter().enumerate() {
-            let slot = self.slots[at];
-            if self.values.head_of(slot) == NONE {
-                self.link(slot, head)?;
-            }
-            self.values.set_mark(slot, mark);
-            self.rows.mark_dirty(slot);
+        self.make_resident(head)?;
+        for (slot, mark) in self.slots.iter().zip(marks) {
+            self.values.set_mark(*slot, mark);
+            self.rows.mark_dirty(*slot);
         }
         Ok(())
     }

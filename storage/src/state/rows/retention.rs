@@ -120,10 +120,8 @@ impl KeyedRows {
         if head == NO_SLOT {
             return Ok(());
         }
-        let mut slot = self.values.first_of(head);
-        while slot != NO_SLOT {
+        for slot in self.values.rows_of(head).collect::<Vec<_>>() {
             self.remove_row(slot, head);
-            slot = self.values.first_of(head);
         }
         self.drop_stored(head, None)?;
         self.remove_head_if_empty(head);

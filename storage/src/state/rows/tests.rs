@@ -56,7 +56,7 @@ struct Run {
 fn open(kv: &Arc<TestKv>, gate: &Arc<SpillGate>, budget: Option<usize>, ordered: bool, restored: bool) -> KeyedRows {
     let residency = budget.map_or(Residency::Resident, |limit| Residency::Bounded { budget: StateBudget::new(limit) });
     let space = StateSpace::open(TABLE, kv.clone(), gate.clone(), 0, 1, residency, restored).unwrap();
-    let shape = RowShape { ordered, expiry: false, marks: true, retention_micros: Some(STEP_MICROS), ttl: None };
+    let shape = RowShape { ordered, marks: true, retention_micros: Some(STEP_MICROS), ..RowShape::default() };
     KeyedRows::open(&space, 4, shape).unwrap()
 }
 
@@ -105,6 +105,9 @@ impl Run {
         if self.ordered {
             self.check_range(keys[0], rng);
             self.check_range_back(keys[0], rng);
+        }
+        if rng.random_bool(0.3) {
+            self.take_away(keys[1], rng);
         }
         self.model.retain(|_, (weight, _)| *weight != 0);
         self.table.settle().unwrap();
@@ -175,6 +178,24 @@ impl Run {
             }
         }
         assert_eq!(found, expected);
+    }
+
+    /// Some of a key's rows go, wherever they are.
+    fn take_away(&mut self, key: u8, rng: &mut StdRng) {
+        let head = self.heads(&[key])[0];
+        let mut cursor = self.table.scan(head).unwrap();
+        let mut chunk = RowChunk::default();
+        while self.table.next_rows(&mut cursor, 7, &mut chunk).unwrap() {}
+        let rows: Vec<usize> = (0..chunk.len()).filter(|_| rng.random_bool(0.4)).collect();
+        self.table.take_away(head, &chunk, &rows).unwrap();
+        let gone: BTreeSet<&[u8]> = rows.iter().map(|at| chunk.key(*at)).collect();
+        for ((k, time, row), (weight, _)) in &mut self.model {
+            if gone.contains([key_bytes(*k), order_bytes(*time), row_bytes(*row)].concat().as_slice()) {
+                *weight = 0;
+            }
+        }
+        let left = self.model.iter().filter(|((k, ..), _)| *k == key).map(|(_, (weight, _))| weight).sum::<i64>();
+        assert_eq!(self.table.weight(head), left);
     }
 
     fn check_range(&mut self, key: u8, rng: &mut StdRng) {

@@ -57,7 +57,7 @@ pub(super) struct Values {
     spans: Option<Spans>,
     /// Where rows are asked for in their order.
     trees: Option<Trees>,
-    ordered: bool,
+    has_orders: bool,
     marked: bool,
 }
 
@@ -73,9 +73,10 @@ impl Values {
     pub(super) fn new(shape: RowShape) -> Self {
         let (weights, links, key_lengths) = (Vec::new(), Vec::new(), Vec::new());
         let (order_lengths, marks, heads) = (Vec::new(), Vec::new(), Vec::new());
-        let (ordered, spans) = (shape.ordered || shape.retention_micros.is_some(), shape.retention_micros.map(Spans::new));
+        let (has_orders, spans) =
+            (shape.ordered || shape.orders || shape.retention_micros.is_some(), shape.retention_micros.map(Spans::new));
         let trees = shape.ordered.then(Trees::default);
-        Values { weights, links, key_lengths, order_lengths, marks, heads, spans, trees, ordered, marked: shape.marks }
+        Values { weights, links, key_lengths, order_lengths, marks, heads, spans, trees, has_orders, marked: shape.marks }
     }
 
     pub(super) fn weight(&self, slot: u32) -> i64 {
@@ -229,7 +230,7 @@ impl Values {
     pub(super) fn begin(&mut self, slot: u32, head: u32, key_length: usize, order_length: usize) {
         self.heads[head as usize].rows += 1;
         self.key_lengths[slot as usize] = key_length as u32;
-        if self.ordered {
+        if self.has_orders {
             self.order_lengths[slot as usize] = order_length as u32;
         }
     }
@@ -263,7 +264,7 @@ impl SlotCodec for Values {
         self.weights.resize(slots, 0);
         self.links.resize(slots, UNLINKED);
         self.key_lengths.resize(slots, 0);
-        if self.ordered {
+        if self.has_orders {
             self.order_lengths.resize(slots, 0);
         }
         if self.marked {
@@ -289,7 +290,7 @@ impl SlotCodec for Values {
         let stored = self.parse(bytes)?;
         self.weights[slot as usize] = stored.weight;
         self.key_lengths[slot as usize] = stored.key_length;
-        if self.ordered {
+        if self.has_orders {
             self.order_lengths[slot as usize] = stored.order_length;
         }
         if self.marked {
@@ -308,7 +309,7 @@ impl SlotCodec for Values {
 
     fn slot_bytes(&self) -> usize {
         let spans = if self.spans.is_some() { Spans::SLOT_BYTES } else { 0 };
-        8 + size_of::<Links>() + 4 + if self.ordered { 4 } else { 0 } + if self.marked { 8 } else { 0 } + spans
+        8 + size_of::<Links>() + 4 + if self.has_orders { 4 } else { 0 } + if self.marked { 8 } else { 0 } + spans
     }
 
     fn heap_bytes(&self) -> usize {

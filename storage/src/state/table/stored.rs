@@ -53,7 +53,7 @@ impl StateTable {
     /// Removes every entry whose key begins with `prefix`; between steps. Tables with `TableShape::ordered` only.
     pub fn remove_prefix(&mut self, prefix: &[u8], shard: u8, codec: &mut dyn SlotCodec) -> Result<()> {
         loop {
-            for slot in self.resident_from(prefix, prefix).collect::<Vec<_>>() {
+            for slot in self.resident_with(prefix).collect::<Vec<_>>() {
                 self.remove(slot, codec);
             }
             if self.complete {
@@ -95,11 +95,10 @@ impl StateTable {
         result
     }
 
-    /// The live slots in memory whose keys begin with `prefix`, in order from `start` (which does). Tables with
-    /// `TableShape::ordered` only.
-    fn resident_from<'a>(&'a self, prefix: &'a [u8], start: &[u8]) -> impl Iterator<Item = u32> + 'a {
+    /// The live slots in memory whose keys begin with `prefix`, in order. Tables with `TableShape::ordered` only.
+    fn resident_with<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
         let ordered = self.ordered.as_ref().expect("the table was opened ordered");
-        ordered.from(start).take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, slot)| slot)
+        ordered.from(prefix).take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, slot)| slot)
     }
 
     /// As `scan_stored`, but from the last entry before `end` (which begins with `prefix`) to the first.

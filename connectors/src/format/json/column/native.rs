@@ -3,6 +3,7 @@
 use super::super::fault::{Fault, not_of, wrong};
 use super::super::numbers::NumberFault;
 use super::{ColumnBuffer, Values};
+use eddyline_common::time::MICROS_PER_DAY;
 
 /// A value as a binary format has it. Times are in microseconds, dates in days.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ impl ColumnBuffer {
             }
             (Native::TimeOfDay(micros), Values::Time(values)) => values.push(micros),
             (Native::Instant(micros), Values::Timestamp(values)) => values.push(micros),
-            (Native::Days(days), Values::Timestamp(values)) => values.push(days.saturating_mul(86_400_000_000)),
+            (Native::Days(days), Values::Timestamp(values)) => values.push(days.saturating_mul(MICROS_PER_DAY)),
             (Native::Days(number) | Native::TimeOfDay(number) | Native::Instant(number), Values::BigInt(values)) => values.push(number),
             (Native::Days(_) | Native::TimeOfDay(_) | Native::Instant(_), _) => return Err(wrong(&self.ty, "a time")),
             (Native::Decimal { unscaled, scale }, _) => return self.put_text(&decimal(unscaled, scale)),
