@@ -15,6 +15,8 @@ use tokio_postgres::Client;
 const GOAL_SHARED: f64 = 1.1;
 const GOAL_IDLE_VIEWS_PERCENT: f64 = 50.0;
 const SHARING_VIEWS: usize = 100;
+/// How often each number of views is measured.
+const ROUNDS: usize = 3;
 const EMPTY_VIEWS: usize = 1_000;
 const EMPTY_RATE: u64 = 100_000;
 /// The producer is up and the broker warm by then.
@@ -43,14 +45,22 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<()> {
     let given = options.bootstrap.clone();
     let mut broker = tokio::task::spawn_blocking(move || Broker::open(given.as_deref())).await??;
-    let mut used = Vec::new();
-    // The first run warms the broker up.
-    for views in [1, 1, 11, SHARING_VIEWS] {
-        let (back, seconds) = sharing(options, broker, views, used.len()).await?;
-        broker = back;
-        used.push(seconds);
+    let mut runs = 0;
+    // The first run warms the broker up. What disturbs a run makes it dearer, so that the cheapest of each number counts.
+    let mut cheapest = [f64::INFINITY; 3];
+    for round in 0..=ROUNDS {
+        for (views, cheapest) in [1, 11, SHARING_VIEWS].into_iter().zip(&mut cheapest) {
+            if round == 0 && views > 1 {
+                continue;
+            }
+            let (back, seconds) = sharing(options, broker, views, runs).await?;
+            (broker, runs) = (back, runs + 1);
+            if round > 0 {
+                *cheapest = cheapest.min(seconds);
+            }
+        }
     }
-    let (one, eleven, hundred) = (used[1], used[2], used[3]);
+    let [one, eleven, hundred] = cheapest;
     let marginal = (eleven - one) / 10.0;
     let expected = one + marginal * (SHARING_VIEWS - 1) as f64;
     Figure::new("100 views that keep 1 %, cost to expected", hundred / expected, "x", Goal::AtMost(GOAL_SHARED))

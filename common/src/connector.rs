@@ -136,6 +136,10 @@ pub trait BatchSink: Send + Sync {
     /// Says that all up to `end` has been pushed, and that nothing lay behind it when the reader last looked. For readers that wait for what
     /// comes up, where an offset does not tell whether anything follows.
     fn note_all_read(&self, _partition: PartitionId, _end: Offset) {}
+    /// Whether what was removed from the source before it was read is left out, rather than waited for: a query reads what is there.
+    fn reads_what_is_there(&self) -> bool {
+        false
+    }
     /// True once nobody wants more; for readers that wait for input.
     fn is_closed(&self) -> bool;
 }
@@ -234,8 +238,9 @@ pub trait SinkMonitor: Send + Sync {
 pub trait SinkWriter: Send {
     /// Net changes of one step, in one call. Of a key there is at most one row with weight -1, which was the newest, and
     /// one with +1, which is now; without a key, rows that are equal may have larger weights. Blocks while
-    /// the outside takes no more (back-pressure), with bounded memory of its own.
-    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<()>;
+    /// the outside takes no more (back-pressure), with bounded memory of its own. Says how many records the outside has of the step once it is
+    /// durable there: one for a row that takes another's place.
+    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<u64>;
 
     /// Makes durable outside what was written, and says up to which step everything is (`None`: nothing since the writer
     /// was opened). A writer that collects may keep the newest steps back unless `all` must go. Called when no
@@ -281,7 +286,7 @@ pub struct LookupAnswer {
 /// Takes the answer, on a thread that may not be kept waiting. An error says that the question was given up.
 pub type OnAnswer = Box<dyn FnOnce(Result<LookupAnswer>) + Send>;
 
-/// Is told that questions are in trouble and asked again (`Some`), or that they are answered again (`None`).
+/// Is told that a question is in trouble and asked again (`Some`), or that none is any more (`None`), whosever they are.
 pub type OnTrouble = Arc<dyn Fn(Option<String>) + Send + Sync>;
 
 /// How long answers may be used again, and of how many keys at once. The clock is that of the cuts.

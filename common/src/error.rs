@@ -17,6 +17,8 @@ impl SqlState {
     pub const STRING_TRUNCATION: SqlState = SqlState("22001");
     pub const NUMERIC_OUT_OF_RANGE: SqlState = SqlState("22003");
     pub const DIVISION_BY_ZERO: SqlState = SqlState("22012");
+    pub const INTERVAL_FIELD_OVERFLOW: SqlState = SqlState("22015");
+    pub const BAD_CHARACTER: SqlState = SqlState("22021");
     pub const INVALID_PARAMETER: SqlState = SqlState("22023");
     pub const INVALID_TEXT: SqlState = SqlState("22P02");
     pub const BAD_COPY_FORMAT: SqlState = SqlState("22P04");

@@ -187,17 +187,48 @@ impl OrderCodec {
         }
     }
 
-    /// How many bytes of an order are those of its first column, which is no null.
+    /// How many bytes of an order are those of its first column.
     pub fn first_len(&self, order: &[u8]) -> Result<usize> {
         let (Some(ty), Some(column)) = (self.types.first(), self.orders.first()) else { return Ok(0) };
-        let mut bytes = Cow::Borrowed(order);
-        if column.descending {
-            bytes.to_mut().iter_mut().skip(1).for_each(|byte| *byte = !*byte);
-        }
-        let mut rest: &[u8] = &bytes;
-        ColumnDecoder::new(ty).decode(&mut rest)?;
-        Ok(order.len() - rest.len())
+        let (tag, value) = order.split_first().ok_or_else(truncated)?;
+        let complement = if column.descending { u8::MAX } else { 0 };
+        Ok(1 + if *tag == VALUE { value_len(ty, value, complement)? } else { 0 })
     }
+}
+
+/// How many bytes a value has behind its tag. All of them were written with these bits turned round, the tags of parts too.
+fn value_len(ty: &DataType, bytes: &[u8], complement: u8) -> Result<usize> {
+    use DataType::*;
+    let at = |at: usize| bytes.get(at).map(|byte| byte ^ complement).ok_or_else(truncated);
+    let part = |ty: &DataType, from: usize| -> Result<usize> {
+        Ok(from + 1 + if at(from)? == VALUE { value_len(ty, &bytes[from + 1..], complement)? } else { 0 })
+    };
+    let mut len = 0;
+    match ty {
+        Null => {}
+        Boolean => len = 1,
+        Int32 | Date32 => len = 4,
+        Decimal128(_, _) | Interval(_) => len = 16,
+        Utf8 | Binary => {
+            while (at(len)?, at(len + 1)?) != (0, 0) {
+                len += if at(len)? == 0 { 2 } else { 1 };
+            }
+            len += 2;
+        }
+        List(item) => {
+            while at(len)? == VALUE {
+                len = part(item.data_type(), len + 1)?;
+            }
+            len += 1;
+        }
+        Struct(fields) => {
+            for field in fields {
+                len = part(field.data_type(), len)?;
+            }
+        }
+        _ => len = 8,
+    }
+    if len <= bytes.len() { Ok(len) } else { Err(truncated()) }
 }
 
 fn check_type(ty: &DataType, maps: bool) -> Result<()> {

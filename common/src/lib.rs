@@ -14,6 +14,7 @@ pub mod object_store;
 pub mod options;
 pub mod postgres;
 pub mod runtime;
+pub mod telling;
 pub mod time;
 pub mod types;
 

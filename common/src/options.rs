@@ -6,6 +6,7 @@
 mod altered;
 mod columns;
 mod database;
+mod idle;
 mod known;
 mod overridden;
 mod sinks;
@@ -13,6 +14,7 @@ mod value;
 
 pub use altered::{Changes, altered_sink, altered_source, altered_table, altered_view};
 pub use columns::{check_metadata, default_columns, metadata_type};
+pub use idle::idle_notices;
 pub use overridden::{Overridden, overridden_source};
 pub use sinks::{
     bytes, can_read, can_write, canonicalize_sink, canonicalize_sink_into, names, sink_format_of_clause, sink_options_of_table,
@@ -27,6 +29,8 @@ use value::OptionDef;
 pub const CONNECTOR: &str = "connector";
 /// The connector of a sink that writes into a table of ours. No statement can spell it.
 pub const INTO_TABLE: &str = "table";
+/// What stands in front of each row that is printed.
+pub const PRINT_IDENTIFIER: &str = "print-identifier";
 pub const FORMAT: &str = "format";
 pub const TOPIC: &str = "topic";
 pub const BOOTSTRAP_SERVERS: &str = "properties.bootstrap.servers";
@@ -216,6 +220,13 @@ pub fn canonicalize_store(raw: BTreeMap<String, String>) -> Result<BTreeMap<Stri
 
 /// Whether an option's value is nobody's business.
 pub fn is_secret(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    // Of a pair of keys this one is the name of the other.
+    lower != S3_ACCESS_KEY && !lower.ends_with("access_key_id") && mentions_secret(&lower)
+}
+
+/// Whether a text may have the name of such an option in it.
+pub fn mentions_secret(text: &str) -> bool {
     const MARKS: [&str; 12] = [
         "password",
         "secret",
@@ -230,9 +241,8 @@ pub fn is_secret(key: &str) -> bool {
         "account_key",
         "sas_key",
     ];
-    let lower = key.to_ascii_lowercase();
-    // Of a pair of keys this one is the name of the other.
-    lower != S3_ACCESS_KEY && !lower.ends_with("access_key_id") && MARKS.iter().any(|mark| lower.contains(mark))
+    let lower = text.to_ascii_lowercase();
+    MARKS.iter().any(|mark| lower.contains(mark))
 }
 
 /// The `format` value that `FORMAT <format> ENCODE <encode>` stands for.
@@ -350,7 +360,7 @@ fn same_tail(name: &str, candidate: &str) -> f64 {
 fn canonicalize_for(owner: &Owner, raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let mut options = BTreeMap::new();
     let mut spelled: BTreeMap<String, String> = BTreeMap::new();
-    for (key, text) in raw {
+    for (key, text) in raw.into_iter().filter(|(key, text)| !idle::is_idle(key, text)) {
         let (canonical, def) = canonical_key(owner, &key)?;
         let text = canonical_value(def, &key, text)?;
         if let Some(other) = spelled.insert(canonical.clone(), key.clone()) {

@@ -49,6 +49,13 @@ pub enum SqlType {
 }
 
 impl SqlType {
+    /// With its article, as texts have it: "an integer".
+    pub fn with_article(&self) -> String {
+        let name = self.to_string();
+        let article = if name.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
+        format!("{article} {name}")
+    }
+
     pub fn to_arrow(&self) -> DataType {
         match self {
             SqlType::Boolean => DataType::Boolean,

@@ -3,6 +3,7 @@
 //! Invariants: only committed records are read (`isolation.level=read_committed`), so that a range read again gives
 //! the same records; a position only moves over offsets that were delivered or that Kafka said are holes.
 
+mod asking;
 mod client;
 mod identity;
 mod queue;

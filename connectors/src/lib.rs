@@ -11,6 +11,7 @@ mod generator;
 pub mod kafka;
 pub mod nexmark;
 pub mod postgres;
+mod print;
 pub mod testing;
 mod write_only;
 
@@ -26,7 +27,7 @@ pub fn open(spec: &SourceSpec) -> Result<Box<dyn SourceConnector>> {
         Some("datagen") => Ok(Box::new(datagen::connector(spec)?)),
         Some("nexmark") => Ok(Box::new(nexmark::connector(spec)?)),
         Some("postgres") => Ok(Box::new(postgres::LookedUp::new(spec)?)),
-        Some(connector @ "blackhole") => Ok(Box::new(write_only::WriteOnly::new(connector))),
+        Some(connector @ ("blackhole" | "print")) => Ok(Box::new(write_only::WriteOnly::new(connector))),
         Some(other) => Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("unknown connector \"{other}\""))),
         None => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("source \"{}\" has no connector", spec.name))),
     }
@@ -60,6 +61,7 @@ pub fn open_sink(spec: &SinkSpec) -> Result<Box<dyn SinkConnector>> {
         Some("kafka" | "upsert-kafka") => Ok(Box::new(kafka::KafkaSink::new(spec)?)),
         Some("filesystem") => Ok(Box::new(filesystem::FilesystemSink::new(spec)?)),
         Some("blackhole") => Ok(Box::new(blackhole::Blackhole)),
+        Some("print") => Ok(Box::new(print::Print::new(spec))),
         Some(other) => Err(SqlError::new(SqlState::UNDEFINED_OBJECT, format!("connector \"{other}\" cannot be written to"))),
         None => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("sink \"{}\" has no connector", spec.name))),
     }

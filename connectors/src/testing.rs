@@ -2,7 +2,7 @@
 //! broker run by `scripts/kafka.sh`.
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
-use eddyline_common::connector::{BatchSink, SourceBatch};
+use eddyline_common::connector::{BatchSink, SinkMonitor, SourceBatch};
 use eddyline_common::{Offset, PartitionId};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -29,14 +29,25 @@ pub struct CollectingSink {
     closed: AtomicBool,
     problems: Mutex<Vec<Option<String>>>,
     all_read: Mutex<Option<Offset>>,
+    /// As a query's does.
+    reads_what_is_there: bool,
 }
 
 impl CollectingSink {
     /// A sink that holds at most `batches` that nobody has taken.
     pub fn new(batches: usize) -> Arc<Self> {
+        Self::with(batches, false)
+    }
+
+    /// The same for a query, which does without what was removed from the source.
+    pub fn of_a_query(batches: usize) -> Arc<Self> {
+        Self::with(batches, true)
+    }
+
+    fn with(batches: usize, reads_what_is_there: bool) -> Arc<Self> {
         let (sender, receiver) = bounded(batches);
         let (problems, all_read) = (Mutex::default(), Mutex::default());
-        Arc::new(CollectingSink { sender, receiver, closed: AtomicBool::new(false), problems, all_read })
+        Arc::new(CollectingSink { sender, receiver, closed: AtomicBool::new(false), problems, all_read, reads_what_is_there })
     }
 
     /// The next batch, or `None` if none comes in time.
@@ -87,8 +98,23 @@ impl BatchSink for CollectingSink {
         *self.all_read.lock() = Some(end);
     }
 
+    fn reads_what_is_there(&self) -> bool {
+        self.reads_what_is_there
+    }
+
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
+    }
+}
+
+/// Whom a sink's writer tells how it fares, where nobody looks.
+pub struct Nobody;
+
+impl SinkMonitor for Nobody {
+    fn report(&self, _problem: Option<String>) {}
+
+    fn is_closed(&self) -> bool {
+        false
     }
 }
 
@@ -190,12 +216,17 @@ impl KafkaClient {
         self.await_topic(name, partitions)
     }
 
-    /// Deletes a topic and waits until it is gone, then creates it again, with nothing in it.
-    pub fn recreate_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), String> {
+    /// Deletes a topic; what of that goes on behind the answer is not waited for.
+    pub fn delete_topic(&self, name: &str) -> Result<(), String> {
         let admin: AdminClient<DefaultClientContext> = self.config().create().map_err(|error| error.to_string())?;
         let done = wait(admin.delete_topics(&[name], &AdminOptions::new().operation_timeout(Some(PATIENCE))))?;
         let each = done.map_err(|error| error.to_string())?;
-        each.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))?;
+        each.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| code.to_string()))
+    }
+
+    /// Deletes a topic and waits until it is gone, then creates it again, with nothing in it.
+    pub fn recreate_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), String> {
+        self.delete_topic(name)?;
         let begun = Instant::now();
         loop {
             match self.create_topic(name, partitions, settings) {

@@ -1,17 +1,19 @@
 //! The Kafka connector against a real broker (`scripts/kafka.sh`), in one test because starting a broker takes
 //! seconds. Where no broker can be had, librdkafka's mock cluster stands in for the cases it can serve, and the
-//! test says so on standard error.
+//! test says so on standard error. What only a mock can be made to say, and brokers that are away, are tests of their own.
 
-use arrow::array::AsArray;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use eddyline_common::connector::*;
-use eddyline_common::{Offset, PartitionId, SqlState, SqlType, options};
-use eddyline_connectors::testing::{CollectingSink, KafkaBroker, KafkaClient};
+use eddyline_common::types::arrow_schema;
+use eddyline_common::{ChangeBatch, Column, Epoch, Offset, PartitionId, SqlState, SqlType, Timestamp, options};
+use eddyline_connectors::testing::{CollectingSink, KafkaBroker, KafkaClient, Nobody};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::ops::Range;
@@ -31,8 +33,10 @@ fn kafka_sources() {
             compaction_leaves_holes(&broker);
             deleted_records_are_reported(&broker);
             deleted_records_are_skipped_on_demand(&broker);
+            a_query_does_without_deleted_records(&broker);
             a_topic_made_anew_is_not_read_on(&broker);
             a_topic_made_anew_is_told_by_its_id(&broker);
+            a_topic_that_is_made_anew_after_a_while_is_not_read_on(&broker);
             new_partitions_are_found(&broker);
             throughput(&broker, &say);
             latency(&broker, &say);
@@ -124,7 +128,10 @@ fn collect(sink: &CollectingSink, got: &mut HashMap<i32, Got>, mut enough: impl 
 
 /// Reads bounded ranges to their ends; nothing may come after.
 fn read_ranges(spec: &SourceSpec, ranges: &[PartitionRange]) -> HashMap<i32, Got> {
-    let sink = CollectingSink::new(16);
+    read_ranges_into(spec, ranges, CollectingSink::new(16))
+}
+
+fn read_ranges_into(spec: &SourceSpec, ranges: &[PartitionRange], sink: Arc<CollectingSink>) -> HashMap<i32, Got> {
     let reader = read(spec, ranges, &sink);
     let mut got = HashMap::new();
     let end = |r: &PartitionRange| r.end.map(|end| end.0);
@@ -401,6 +408,15 @@ fn deleted_records_are_skipped_on_demand(broker: &KafkaBroker) {
     drop(reader);
 }
 
+/// What was there when a query began to read may be gone when it comes to it.
+fn a_query_does_without_deleted_records(broker: &KafkaBroker) {
+    let spec = source(broker, "deleted", &[]);
+    let got = read_ranges_into(&spec, &[range(0, 10, Some(100)), range(1, 0, Some(100))], CollectingSink::of_a_query(16));
+    assert_eq!((got[&0].ids.as_slice(), got[&1].ids.len()), ((50..100).collect::<Vec<_>>().as_slice(), 100));
+    let got = read_ranges_into(&spec, &[range(0, 10, Some(40))], CollectingSink::of_a_query(16));
+    assert!(got[&0].ids.is_empty());
+}
+
 /// Whether the reader's trouble is that.
 fn told(sink: &CollectingSink) -> bool {
     sink.problems().last().cloned().flatten().is_some_and(|p| p.contains("the topic is not the one that was read before"))
@@ -484,6 +500,145 @@ fn a_topic_made_anew_is_told_by_its_id(broker: &KafkaBroker) {
     drop(reader);
     // A source that is made now reads what there is.
     assert_eq!(read_ranges(&spec, &[range(0, 0, Some(50))])[&0].ids, (100..150).collect::<Vec<i64>>());
+}
+
+/// Whether the reader's trouble is that there is no such topic.
+fn told_of_none(problem: &Option<String>) -> bool {
+    problem.as_ref().is_some_and(|p| p.starts_with("topic \"gone\" no longer exists at the broker. HINT: "))
+}
+
+fn await_report(sink: &CollectingSink, is_it: impl Fn(&Option<String>) -> bool) {
+    let begun = Instant::now();
+    while !sink.problems().last().is_some_and(&is_it) {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", sink.problems());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn a_topic_that_is_made_anew_after_a_while_is_not_read_on(broker: &KafkaBroker) {
+    broker.create_topic("gone", 1, &KEEP).unwrap();
+    broker.produce("gone", 0, ids(0..10)).unwrap();
+    let sink = CollectingSink::new(16);
+    let reader = read(&source(broker, "gone", &[]), &[range(0, 0, None)], &sink);
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.ids.len() == 10));
+    broker.delete_topic("gone").unwrap();
+    await_report(&sink, told_of_none);
+    broker.create_topic("gone", 1, &KEEP).unwrap();
+    // More than were read: whoever went on would find them.
+    broker.produce("gone", 0, ids(100..150)).unwrap();
+    await_told(&sink);
+    let after = sink.problems().iter().skip_while(|problem| !told_of_none(problem)).any(Option::is_none);
+    assert!(!after, "the trouble never ended: {:?}", sink.problems());
+    drop(reader);
+    assert_eq!(sink.waiting(), 0, "nothing of the other one was read");
+}
+
+/// Its trouble ends if it was only away.
+#[test]
+fn a_topic_that_is_gone_is_told_of_once() {
+    let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    let client = KafkaClient::new(cluster.bootstrap_servers()).unwrap();
+    cluster.create_topic("gone", 2, 1).unwrap();
+    client.produce("gone", 0, ids(0..10)).unwrap();
+    let sink = CollectingSink::new(16);
+    let reader = read(&source(&client, "gone", &[]), &[range(0, 0, None), range(1, 0, None)], &sink);
+    let mut got = HashMap::new();
+    collect(&sink, &mut got, |got| got.get(&0).is_some_and(|g| g.ids.len() == 10));
+    cluster.topic_error("gone", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    await_report(&sink, told_of_none);
+    // Brokers are asked again meanwhile.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(sink.problems().iter().filter(|problem| told_of_none(problem)).count(), 1, "{:?}", sink.problems());
+    cluster.topic_error("gone", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    await_report(&sink, Option::is_none);
+    client.produce("gone", 0, ids(10..20)).unwrap();
+    collect(&sink, &mut got, |got| got[&0].ids.len() == 20);
+    assert_eq!(got[&0].ids, (0..20).collect::<Vec<_>>());
+    drop(reader);
+}
+
+/// Brokers before Kafka 2.8 give topics no ids: there the end tells, at the first look, and to readers that begin later too.
+#[test]
+fn a_topic_made_anew_is_told_by_its_end() {
+    let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    // The first answers that have ids are those of version 10.
+    cluster.apiversion(RDKafkaApiKey::Metadata, Some(0), Some(9)).unwrap();
+    let client = KafkaClient::new(cluster.bootstrap_servers()).unwrap();
+    cluster.create_topic("short", 1, 1).unwrap();
+    client.produce("short", 0, ids(100..103)).unwrap();
+    let connector = eddyline_connectors::open(&source(&client, "short", &[])).unwrap();
+    let sink = CollectingSink::new(16);
+    // Ten records of the earlier topic were read.
+    let reader = connector.read(vec![range(0, 10, None)], sink.clone()).unwrap();
+    await_told(&sink);
+    let problem = sink.problems().pop().flatten().unwrap();
+    assert!(problem.starts_with("partition 0 of topic \"short\" does not have offset 10, it ends at 3: "), "{problem}");
+    client.produce("short", 0, ids(103..150)).unwrap();
+    let later = CollectingSink::new(16);
+    let second = connector.read(vec![range(0, 10, None)], later.clone()).unwrap();
+    await_told(&later);
+    // A partition whose fetching failed is tried again within that time.
+    std::thread::sleep(Duration::from_secs(3));
+    drop((reader, second));
+    assert!(told(&sink) && told(&later), "{:?} {:?}", sink.problems(), later.problems());
+    assert_eq!((sink.waiting(), later.waiting()), (0, 0));
+}
+
+/// Of changes that make fewer records than rows.
+#[test]
+fn a_sink_says_how_many_records_there_are() {
+    let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    let client = KafkaClient::new(cluster.bootstrap_servers()).unwrap();
+    let schema = arrow_schema(&[Column::new("id", SqlType::BigInt, false), Column::new("v", SqlType::BigInt, false)]);
+    let changes = |rows: &[(i64, i64, i64)]| {
+        let column = |of: fn(&(i64, i64, i64)) -> i64| Int64Array::from_iter_values(rows.iter().map(of));
+        let columns: Vec<ArrayRef> = vec![Arc::new(column(|r| r.0)), Arc::new(column(|r| r.1))];
+        ChangeBatch::with_weights(RecordBatch::try_new(schema.clone(), columns).unwrap(), column(|r| r.2))
+    };
+    for (topic, mode) in [("newest", SinkMode::Upsert), ("envelopes", SinkMode::Changelog)] {
+        cluster.create_topic(topic, 1, 1).unwrap();
+        let column = |name: &str| SinkColumn { external_name: name.to_string(), ty: SqlType::BigInt };
+        let spec = SinkSpec {
+            name: "k".to_string(),
+            incarnation: "0".to_string(),
+            options: source(&client, topic, &[]).options,
+            columns: vec![column("id"), column("v")],
+            key: vec![0],
+            mode,
+        };
+        let mut writer = eddyline_connectors::open_sink(&spec).unwrap().open(0, Arc::new(Nobody)).unwrap();
+        let steps: [&[(i64, i64, i64)]; 3] = [
+            &[(1, 10, 1), (2, 20, 1)],
+            &[(1, 10, -1), (1, 11, 1), (2, 20, -1), (2, 21, 1), (3, 30, 1)],
+            &[(2, 21, -1), (3, 30, -1), (3, 31, 1)],
+        ];
+        let mut records = Vec::new();
+        for (number, rows) in (1..).zip(steps) {
+            records.push(writer.write(SinkStep { number, epoch: Epoch(number), now: Timestamp(0) }, &changes(rows)).unwrap());
+        }
+        assert_eq!((records, writer.flush(true).unwrap()), (vec![2, 3, 2], Some(3)), "{topic}");
+        assert_eq!(client.records_in(topic).unwrap(), 7, "{topic}");
+    }
+}
+
+/// Not all of them with a client of their own, and none for longer than one may take.
+#[test]
+fn many_questions_to_a_broker_that_is_away_end_in_time() {
+    let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    let client = KafkaClient::new(cluster.bootstrap_servers()).unwrap();
+    let mut away = source(&client, "orders", &[]);
+    away.options.insert(options::BOOTSTRAP_SERVERS.to_string(), "127.0.0.1:2".to_string());
+    let begun = Instant::now();
+    let ask = || eddyline_connectors::open(&away).and_then(|c| c.resolve_start()).unwrap_err();
+    let errors: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..40).map(|_| scope.spawn(ask)).collect();
+        asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(errors.iter().all(|error| error.state == SqlState::CONNECTION_FAILURE), "{errors:?}");
+    let is_refused = |detail: &String| detail.starts_with("As many questions as may wait for it at once");
+    assert!(errors.iter().any(|error| error.detail.as_ref().is_some_and(is_refused)), "{errors:?}");
 }
 
 fn new_partitions_are_found(broker: &KafkaBroker) {

@@ -1,11 +1,14 @@
-//! ALTER ... SET and RESET: what a relation is with other options. Only what leaves its rows as they are can change.
+//! ALTER ... SET, RESET and RENAME: what a relation is with other options, or under another name. Only what leaves its rows as they are can change.
 
 use crate::catalog::{Relation, RelationKind, ViewOptions};
-use crate::parse::ast::CommentAst;
+use crate::error::fold;
+use crate::parse::ast::{Ast, CommentAst};
+use crate::parse::parse;
 use crate::query::Context;
 use crate::sink::log_bytes_max;
 use crate::statement::{Comments, ObjectKind, Planned};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
+use datafusion::sql::sqlparser::tokenizer::Location;
 use eddyline_common::connector::SourceSpec;
 use eddyline_common::options::{self, Changes};
 use eddyline_common::{Result, SqlError, SqlState};
@@ -44,6 +47,27 @@ impl Context<'_> {
         Ok(Planned::Alter { before, after: Box::new(after) })
     }
 
+    /// A table or view under another name, which its own text has then too. Whether others' texts have the old one, and nobody the new one, is the catalog's
+    /// to say. As in PostgreSQL, ALTER TABLE is good for views too.
+    pub fn rename(&self, kind: ObjectKind, name: &ObjectName, to: &Ident) -> Result<Planned> {
+        if to.value.is_empty() {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, "zero-length delimited identifier"));
+        }
+        let before = if kind == ObjectKind::Table { self.relation(name)? } else { self.object(kind, name)? };
+        let what = match &before.kind {
+            _ if before.is_temporary() => Some("a temporary view"),
+            RelationKind::Table { webhook: None, .. } | RelationKind::View { .. } | RelationKind::MaterializedView { .. } => None,
+            RelationKind::Sink(_) => Some("a sink"),
+            _ => Some("a source"),
+        };
+        if let Some(what) = what {
+            let error = SqlError::unsupported(format!("RENAME of {what} is not supported"));
+            return Err(error.with_hint("DROP it and CREATE it anew."));
+        }
+        let after = Relation { name: fold(to), sql: renamed(&before.sql, to)?, ..Relation::clone(&before) };
+        Ok(Planned::Alter { before, after: Box::new(after) })
+    }
+
     /// A relation that is of this kind, or may be called so.
     fn object(&self, kind: ObjectKind, name: &ObjectName) -> Result<Arc<Relation>> {
         let relation = self.relation(name)?;
@@ -58,15 +82,15 @@ impl Context<'_> {
             return Ok(relation);
         }
         let said = match kind {
-            ObjectKind::Source => "source",
-            ObjectKind::Table => "table",
-            ObjectKind::View => "view",
-            ObjectKind::MaterializedView => "materialized view",
-            ObjectKind::Sink => "sink",
-            ObjectKind::Function => "function",
-            ObjectKind::Index => "index",
+            ObjectKind::Source => "a source",
+            ObjectKind::Table => "a table",
+            ObjectKind::View => "a view",
+            ObjectKind::MaterializedView => "a materialized view",
+            ObjectKind::Sink => "a sink",
+            ObjectKind::Function => "a function",
+            ObjectKind::Index => "an index",
         };
-        Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a {said}", relation.name)))
+        Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not {said}", relation.name)))
     }
 
     pub fn comment(&self, kind: ObjectKind, name: &ObjectName, column: Option<&Ident>, text: Option<String>) -> Result<Planned> {
@@ -77,14 +101,23 @@ impl Context<'_> {
             );
         }
         let Some(column) = column else { return Ok(Planned::Comment { relation: relation.id, column: None, text }) };
-        let folded = crate::error::fold(column);
-        let at = relation.visible.iter().position(|v| v.column.name == folded).ok_or_else(|| {
-            let message = format!("column \"{folded}\" of relation \"{}\" does not exist", relation.name);
-            let error = SqlError::new(SqlState::UNDEFINED_COLUMN, message);
-            crate::error::suggest(error, &folded, relation.visible.iter().map(|v| v.column.name.as_str()))
-        })?;
+        let at = self.visible_column(&relation, column)?;
         Ok(Planned::Comment { relation: relation.id, column: Some(at), text })
     }
+}
+
+/// The text of a CREATE, with another name in it.
+fn renamed(sql: &str, to: &Ident) -> Result<String> {
+    let other = || SqlError::internal(format!("no definition of a table or view: {sql}"));
+    let parsed = parse(sql)?.pop().ok_or_else(other)?;
+    let name = match &parsed.ast {
+        Ast::CreateRelation(create) => &create.name,
+        Ast::CreateView(create) => &create.name,
+        _ => return Err(other()),
+    };
+    let ident = name.0.last().and_then(|part| part.as_ident()).ok_or_else(other)?;
+    let (start, end) = (Location::new(1, 1), Location::new(u64::MAX, 1));
+    Ok(format!("{}{to}{}", parsed.text.slice(start, ident.span.start), parsed.text.slice(ident.span.end, end)))
 }
 
 fn alter_source(spec: &mut SourceSpec, changes: &Changes) -> Result<()> {
@@ -110,7 +143,7 @@ fn alter_table(table: &mut Relation, changes: &Changes) -> Result<()> {
 
 /// What CREATE says of a relation and of its columns.
 pub fn comments(said: &[CommentAst], relation: &Relation) -> Comments {
-    let place = |column: &Ident| relation.visible.iter().position(|v| v.column.name == crate::error::fold(column));
+    let place = |column: &Ident| relation.visible.iter().position(|v| v.column.name == fold(column));
     let of = |comment: &CommentAst| match &comment.column {
         None => Some((None, comment.text.clone())),
         Some(column) => place(column).map(|at| (Some(at), comment.text.clone())),

@@ -146,7 +146,8 @@ fn mismatch(column: &str, ty: &SqlType, what: &str, own: &SqlType) -> SqlError {
     SqlError::new(SqlState::DATATYPE_MISMATCH, message).with_hint("You will need to rewrite or cast the expression.")
 }
 
-fn plain(ty: &SqlType) -> String {
+/// A type's name without its modifiers.
+pub fn plain(ty: &SqlType) -> String {
     match ty {
         SqlType::Decimal { .. } => "numeric".to_string(),
         SqlType::Varchar(_) => "character varying".to_string(),

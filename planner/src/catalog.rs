@@ -95,6 +95,11 @@ pub const FIRST_TEMPORARY: RelationId = RelationId(1 << 28);
 /// Ids from here on are of `ViewOptions::own_sources` in a plan that has not come to the coordinator yet.
 pub const FIRST_OWN: RelationId = RelationId(1 << 29);
 
+/// Whether it is the id of a session's temporary view.
+pub fn is_temporary(id: RelationId) -> bool {
+    (FIRST_TEMPORARY..FIRST_OWN).contains(&id)
+}
+
 /// A source with the options of a hint. Nobody but the view or sink that has the hint reads it, and it is in no catalog: it comes and goes with its reader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OwnSource {
@@ -108,7 +113,7 @@ pub struct OwnSource {
 impl Relation {
     /// Whether it is a session's own.
     pub fn is_temporary(&self) -> bool {
-        self.id >= FIRST_TEMPORARY
+        is_temporary(self.id)
     }
 
     /// Whether it is a table outside whose rows are asked for by key.

@@ -1,19 +1,22 @@
 //! CREATE: from a parsed definition to the `Relation` that the catalog keeps. Ids are the coordinator's; a
 //! relation leaves here with id 0 and no start offsets.
 
+use crate::bind::as_of::is_arrival;
 use crate::bind::{Binder, Mode, query_names, resolve_names};
 use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
-use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, check, check_unnested, columns_of, join_laterals, lower, prepare};
+use crate::lower::{
+    Emission, Rewrites, StateTableIds, StateTtls, check, check_correlated, check_unnested, columns_of, join_laterals, lower, prepare,
+};
 use crate::optimize;
 use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
 use crate::plan::{ChangelogMode, Emit, Expr, Node, Op, PLAN_VERSION, StreamPlan};
 use crate::settings::{OF_JOBS, Settings};
 use crate::statement::StreamingQuery;
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan};
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan, lit};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
 use eddyline_common::connector::{ColumnOrigin, SourceColumn, SourceSpec};
 use eddyline_common::options;
@@ -170,8 +173,6 @@ fn primary_key(create: &CreateRelation, use_of_key: UseOfKey, text: &SourceText)
     let Some(key) = &create.primary_key else { return Ok(vec![]) };
     let problem = if use_of_key == UseOfKey::None && key.enforced {
         Some(("this connector cannot enforce a primary key", "Write PRIMARY KEY (...) NOT ENFORCED."))
-    } else if use_of_key == UseOfKey::Enforced && !key.enforced {
-        Some(("a table's primary key is always enforced", "Leave out NOT ENFORCED."))
     } else if create.append_only {
         Some(("an append-only table cannot have a primary key", "Leave out either APPEND ONLY or PRIMARY KEY."))
     } else {
@@ -326,8 +327,11 @@ fn watermark(
         let error = SqlError::new(SqlState::DATATYPE_MISMATCH, format!("watermark column \"{name}\" must be a timestamp, not {ty}"));
         return Err(at(error.with_hint("Declare the column as timestamp, or add a computed column that casts it.")));
     }
-    if expr::reads_clock(&visible[column].value) {
-        return Err(at(SqlError::unsupported("a watermark on processing time is not supported").with_hint("Use a column of the record.")));
+    let of_clock = expr::reads_clock(&visible[column].value);
+    if of_clock && !is_arrival(&expr::to_datafusion(&visible[column].value, &|_| lit(true))?) {
+        return Err(at(SqlError::unsupported("a watermark on processing time is not supported").with_hint(format!(
+            "Declare {name} AS PROCTIME(): windows over it close by the clock. An event time is a column of the record."
+        ))));
     }
     let all: Vec<Column> = visible.iter().map(|v| v.column.clone()).collect();
     let schema = DFSchema::try_from(arrow_schema(&all)).map_err(|e| binder.error(e))?;
@@ -336,9 +340,13 @@ fn watermark(
         let error = SqlError::new(SqlState::DATATYPE_MISMATCH, format!("the watermark must be a timestamp, not {expr_type}"));
         return Err(at(error.with_hint(format!("Write WATERMARK FOR {name} AS {name} - INTERVAL '5 seconds'."))));
     }
+    let settings = options::watermark_options(options)?;
+    if of_clock {
+        // Windows over such a column close by the clock, which no row is behind.
+        return Ok(None);
+    }
     let expression = expr::map_columns(&over_visible, &|i| Some(visible[i].value.clone())).expect("every column is visible");
     debug_assert!(!expr::any(&expression, &mut |e| matches!(e, Expr::Column(i) if *i >= stored.len())));
-    let settings = options::watermark_options(options)?;
     Ok(Some(WatermarkDefinition {
         column,
         expression,
@@ -384,6 +392,10 @@ fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Resu
         let Some(at) = stored.iter().position(|c| c.name == fold(&column.name)) else { continue };
         let mut bound = binder.expr(sql, &schema)?;
         crate::assign::check_default(&bound, &schema, &stored[at])?;
+        if bound.is_volatile() {
+            let message = format!("the default of column \"{}\" differs each time it is computed, which is not supported", stored[at].name);
+            return Err(SqlError::unsupported(message).with_hint("Leave it out, and write the function into INSERT."));
+        }
         let ty = stored[at].ty.to_arrow();
         if bound.get_type(&schema).map_err(|e| binder.error(e))? != ty {
             bound = DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty));
@@ -487,7 +499,16 @@ pub fn optimized(bound: LogicalPlan, binder: &Binder) -> Result<LogicalPlan> {
     let bound = join_laterals(bound).map_err(|e| binder.error(e))?;
     check(&bound)?;
     let bound = prepare(bound).map_err(|e| binder.error(e))?;
-    let logical = optimize::optimize(bound, &binder.settings.disabled_rules).map_err(|e| binder.error(e))?;
+    let logical = match optimize::optimize(bound.clone(), &binder.settings.disabled_rules) {
+        Ok(logical) => logical,
+        Err(error) => {
+            // All names were found when the query was bound.
+            if matches!(error.find_root(), DataFusionError::SchemaError(..)) {
+                check_correlated(&bound)?;
+            }
+            return Err(binder.error(error));
+        }
+    };
     check_unnested(&logical)?;
     Ok(logical)
 }

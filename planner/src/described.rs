@@ -5,7 +5,7 @@
 use crate::catalog::Catalog;
 use crate::create::object_name;
 use crate::parse::Parsed;
-use crate::parse::ast::{Ast, ColumnAst, ColumnValue, FormatAst};
+use crate::parse::ast::{Ast, ColumnAst, ColumnValue, CreateRelation, FormatAst};
 use crate::statement::ObjectKind;
 use datafusion::sql::sqlparser::ast::Ident;
 use eddyline_common::{Result, SqlType, options};
@@ -41,11 +41,13 @@ impl Parsed {
 
     /// What CREATE SOURCE, TABLE or SINK IF NOT EXISTS finds under its name, whatever it is; then nothing else of the statement is looked at.
     pub fn existing(&self, catalog: &dyn Catalog) -> Option<(ObjectKind, String)> {
+        let of_relation = |create: &CreateRelation| {
+            let is_source = create.source || create.options.keys().any(|key| key.eq_ignore_ascii_case(options::CONNECTOR));
+            if is_source { ObjectKind::Source } else { ObjectKind::Table }
+        };
         let (kind, name) = match &self.ast {
-            Ast::CreateRelation(create) if create.if_not_exists => {
-                let is_source = create.source || create.options.keys().any(|key| key.eq_ignore_ascii_case(options::CONNECTOR));
-                (if is_source { ObjectKind::Source } else { ObjectKind::Table }, &create.name)
-            }
+            Ast::CreateRelation(create) if create.if_not_exists => (of_relation(create), &create.name),
+            Ast::CreateTableAs(create) if create.table.if_not_exists => (of_relation(&create.table), &create.table.name),
             Ast::CreateSink(create) if create.if_not_exists => (ObjectKind::Sink, &create.name),
             _ => return None,
         };

@@ -57,8 +57,12 @@ impl Dialect for EddylineDialect {
         POSTGRES.prec_value(precedence)
     }
 
-    /// `current_schema` is a call without parentheses, as `current_user` is.
+    /// `current_schema` is a call without parentheses, as `current_user` is. Types in casts have a grammar of their own.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let cast = crate::parse::cast::prefix(parser);
+        if cast.is_some() {
+            return cast;
+        }
         const NAME: &str = "current_schema";
         let is_more = matches!(parser.peek_nth_token_ref(1).token, Token::LParen | Token::Period);
         if is_more || !crate::parse::is_word(&parser.peek_token_ref().token, NAME) {
@@ -66,6 +70,22 @@ impl Dialect for EddylineDialect {
         }
         parser.advance_token();
         Some(Ok(crate::bind::call(NAME, vec![])))
+    }
+
+    /// `x IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]`, which of a null is false.
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        let is = |at: usize, word: &str| crate::parse::is_word(&parser.peek_nth_token_ref(at).token, word);
+        let negated = is(1, "not");
+        let json = 1 + usize::from(negated);
+        if !is(0, "is") || !is(json, "json") {
+            return None;
+        }
+        let kind = ["value", "scalar", "array", "object"].into_iter().find(|kind| is(json + 1, kind));
+        for _ in 0..=json + usize::from(kind.is_some()) {
+            parser.advance_token();
+        }
+        let holds = Box::new(crate::bind::call(&format!("eddyline_is_json_{}", kind.unwrap_or("value")), vec![expr.clone()]));
+        Some(Ok(if negated { Expr::IsNotTrue(holds) } else { Expr::IsTrue(holds) }))
     }
 
     fn supports_table_versioning(&self) -> bool {

@@ -9,6 +9,7 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, Operator, Volatility};
+use eddyline_common::types::TYPE_METADATA_KEY;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::sync::Arc;
 
@@ -124,6 +125,10 @@ impl Converter<'_> {
         })
     }
 
+    fn json(&self, constant: &DfExpr) -> Result<Expr> {
+        Ok(Expr::Call { name: "eddyline_json".to_string(), args: vec![self.convert(constant)?], returns: SqlType::Json })
+    }
+
     fn call(&self, expr: &DfExpr, call: &ScalarFunction) -> Result<Expr> {
         let name = call.func.name();
         if let Some(clock) = clock_function(name) {
@@ -143,9 +148,16 @@ impl Converter<'_> {
         }
         let field = expr.to_field(self.schema).map_err(|e| crate::error::from_datafusion(e, None))?.1;
         let returns = SqlType::from_field(&field).ok_or_else(|| no_type(field.data_type()))?;
-        let args = call.args.iter().map(|arg| self.convert(arg)).collect::<Result<_>>()?;
+        let is_told = |arg: &DfExpr| name.starts_with(functions::json::made::PREFIX) && is_json(arg);
+        let args = call.args.iter().map(|arg| if is_told(arg) { self.json(arg) } else { self.convert(arg) }).collect::<Result<_>>()?;
         Ok(Expr::Call { name: name.to_string(), args, returns })
     }
+}
+
+/// Whether a constant is JSON, which a text in a plan does not say of itself.
+fn is_json(expr: &DfExpr) -> bool {
+    let DfExpr::Literal(value, Some(metadata)) = expr else { return false };
+    !value.is_null() && metadata.inner().get(TYPE_METADATA_KEY).is_some_and(|mark| mark == "json")
 }
 
 /// The position of a column in a schema.

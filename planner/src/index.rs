@@ -2,7 +2,6 @@
 
 use crate::catalog::{Index, Relation, RelationKind};
 use crate::create::object_name;
-use crate::error::{fold, suggest};
 use crate::parse::Parsed;
 use crate::parse::ast::CreateIndex;
 use crate::plan::Expr;
@@ -17,11 +16,12 @@ impl Context<'_> {
         if !relation.has_rows() {
             return Err(without_rows(&relation));
         }
-        let columns = self.named_columns(&relation, &create.columns)?;
+        let named = |idents: &[Ident]| self.each_once(idents, |ident| self.visible_column(&relation, ident));
+        let columns = named(&create.columns)?;
         for (column, ident) in columns.iter().zip(&create.columns) {
             self.check_indexed(&relation, *column, ident)?;
         }
-        let include = self.named_columns(&relation, &create.include)?;
+        let include = named(&create.include)?;
         let name = match &create.name {
             Some(name) => object_name(name, self.text)?,
             None => {
@@ -30,26 +30,6 @@ impl Context<'_> {
             }
         };
         Ok(Index { id: RelationId(0), name, sql: parsed.sql.clone(), relation: relation.id, columns, include })
-    }
-
-    /// By their numbers among those that queries see.
-    fn named_columns(&self, relation: &Relation, idents: &[Ident]) -> Result<Vec<usize>> {
-        let mut columns = Vec::with_capacity(idents.len());
-        for ident in idents {
-            let folded = fold(ident);
-            let names = || relation.visible.iter().map(|visible| visible.column.name.as_str());
-            let Some(column) = names().position(|name| name == folded) else {
-                let message = format!("column \"{folded}\" of relation \"{}\" does not exist", relation.name);
-                let error = suggest(SqlError::new(SqlState::UNDEFINED_COLUMN, message), &folded, names());
-                return Err(self.text.at(error, ident.span.start));
-            };
-            if columns.contains(&column) {
-                let error = SqlError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{folded}\" specified more than once"));
-                return Err(self.text.at(error, ident.span.start));
-            }
-            columns.push(column);
-        }
-        Ok(columns)
     }
 
     /// Only what is stored, and can be compared, can be looked up.

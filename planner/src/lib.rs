@@ -4,9 +4,9 @@
 //! # Layout, in the order of a statement's life
 //! - `dialect`, `parse`: text to statements (`Parsed`)
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
-//! - `assign`: which values a column takes
+//! - `assign`: which values a column takes; `locks`: which rows are not to change
 //! - `described`: what a statement leaves to its format
-//! - `query`, `dml`, `create`, `alter`, `function`, `index`, `check`, `keyed`, `sink`, `sink_into`, `subscribe`: what each kind of statement makes of that;
+//! - `query`, `dml`, `create`, `alter`, `function`, `index`, `check`, `keyed`, `like`, `sink`, `sink_into`, `subscribe`, `table_as`: what each kind of statement makes of that;
 //!   `planning` chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr` and `types` serve both
 //! - `forgetting`: what a job that forgets state asks of those it reads
@@ -32,6 +32,8 @@ mod forgetting;
 mod function;
 mod index;
 mod keyed;
+mod like;
+mod locks;
 mod lower;
 mod optimize;
 mod parse;
@@ -43,6 +45,7 @@ mod sink;
 mod sink_into;
 pub mod statement;
 mod subscribe;
+mod table_as;
 mod types;
 
 pub use catalog::{Catalog, Relation, RelationKind};
@@ -53,8 +56,8 @@ pub use eddyline_walk as walk;
 pub use expr::{to_datafusion as expr_to_datafusion, to_scalar as literal_to_scalar};
 pub use keyed::keyed_plan;
 pub use lower::StateTableIds;
-pub use optimize::{batch_rules, correlation};
-pub use parse::{Parsed, parse, without_secrets};
+pub use optimize::{Operands, batch_rules, correlation};
+pub use parse::{Parsed, SetPiece, hide_secrets, parse, without_secrets};
 pub use planning::{bind_parameters, parameter_types, plan};
 pub use query::oracle_plan;
 pub use settings::{DEFAULTS, RULES, Settings, check_default};

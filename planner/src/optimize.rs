@@ -3,13 +3,24 @@
 //! folds `now()`. Subqueries become joins; the order of joins stays as written, but for cross joins that a condition
 //! above connects.
 //!
+//! - `batch`: the rules for plans that run once
 //! - `clock`: what must be left of `now()`
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
+//! - `keys`: which conditions of a join are its keys, in plans that run once too
+//! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
 //! - `push_down`: how far conditions go down, in plans that run once too
+//! - `single_distinct`: what is counted by groups, in plans that run once
 
+mod batch;
 mod clock;
 pub mod correlation;
+mod keys;
+mod operands;
 mod push_down;
+mod single_distinct;
+
+pub use batch::rules as batch_rules;
+pub use operands::Operands;
 
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
@@ -28,7 +39,6 @@ use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
@@ -37,8 +47,8 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use keys::{EqualKeys, NullEqualConditions, NullEqualKeys};
 use push_down::PushDown;
-pub use push_down::rules as batch_rules;
 use std::sync::Arc;
 
 /// Passes over the rules; plans here are small and settle in two.
@@ -52,7 +62,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EqualKeys::default()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
         Arc::new(EliminateCrossJoin::new()),
@@ -62,6 +72,8 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDown::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
+        Arc::new(NullEqualConditions::default()),
+        Arc::new(NullEqualKeys::default()),
     ]
 }
 
@@ -99,6 +111,19 @@ pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
     let context = OptimizerContext::new_with_config_options(Arc::new(options));
     let context = context.without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
     clock::settle(Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?)
+}
+
+/// A plan that runs once, as far as a row's expressions decide: coerced, with nothing that is not read, and with the keys of joins apart from their conditions.
+pub fn settle(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(EqualKeys::default()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(OptimizeProjections::new()),
+    ];
+    let context = OptimizerContext::new_with_config_options(Arc::new(options().clone()));
+    let context = context.without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
+    Optimizer::with_rules(rules).optimize(analyze(plan)?, &context, |_, _| {})
 }
 
 /// An expression with the casts that its operands need.

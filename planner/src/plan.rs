@@ -104,10 +104,10 @@ impl StreamPlan {
         self.nodes.iter().flat_map(of).collect()
     }
 
-    /// Gives relations that this plan reads other ids.
+    /// Gives relations that this plan reads, or looks rows up in, other ids.
     pub fn rename_inputs(&mut self, ids: &BTreeMap<RelationId, RelationId>) {
         for node in &mut self.nodes {
-            if let Op::Scan { relation, .. } = &mut node.op
+            if let Op::Scan { relation, .. } | Op::ExternalLookup { relation, .. } = &mut node.op
                 && let Some(id) = ids.get(relation)
             {
                 *relation = *id;

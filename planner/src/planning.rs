@@ -10,20 +10,20 @@ use crate::explain;
 use crate::function::create_function;
 use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls};
 use crate::optimize;
-use crate::parse::ast::{Ast, ShowAst};
+use crate::parse::ast::{Ast, CreateRelation, ShowAst};
 use crate::parse::hints::{misplaced_options, misplaced_ttl};
 use crate::parse::{Parsed, with_stack};
 use crate::plan::{Emit, LiteralValue, StreamPlan};
 use crate::query::Context;
 use crate::settings::{OF_JOBS, Settings};
 use crate::sink::create_sink;
-use crate::statement::{ObjectKind, OnConflict, Planned, Query, Returning, Show, StreamingQuery};
+use crate::statement::{ObjectKind, OnConflict, Planned, Query, Returning, Show, StreamingQuery, TableAs, TableRows};
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast as sql;
-use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, SqlType, options};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub fn plan(
         let planned = statement(&parsed.ast, parsed, &context, ids)?;
         let runs = match &planned {
             Planned::Create { relation, .. } => relation.plan().is_some(),
+            // Whether its query runs is told when its rows are inserted.
+            Planned::CreateTableAs(_) => true,
             Planned::Explain(_) | Planned::ExplainQuery { .. } => true,
             _ => false,
         };
@@ -53,7 +55,7 @@ pub fn plan(
 /// Whether a statement has a query of its own that reads sources.
 fn takes_options(ast: &Ast) -> bool {
     match ast {
-        Ast::Query(_) | Ast::CopyTo { .. } | Ast::Declare { .. } | Ast::CreateSink(_) | Ast::Insert(..) => true,
+        Ast::Query(_) | Ast::CopyTo { .. } | Ast::Declare { .. } | Ast::CreateSink(_) | Ast::Insert(..) | Ast::CreateTableAs(_) => true,
         Ast::CreateView(create) => create.materialized,
         Ast::Explain { statement, .. } => takes_options(statement),
         _ => false,
@@ -68,12 +70,13 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::Empty => Planned::Empty,
         Ast::Query(query) => Planned::Query(context.query(query)?),
         Ast::Insert(insert, emit) => insert_statement(insert, *emit, parsed, context, ids)?.0,
-        Ast::StatementSet(inserts) => {
+        Ast::StatementSet { inserts, .. } => {
             Planned::StatementSet(inserts.iter().map(|insert| statement(insert, parsed, context, ids)).collect::<Result<_>>()?)
         }
         Ast::CreateSink(create) => {
             let (relation, _) = create_sink(create, parsed, context, ids)?;
-            Planned::Create { relation, if_not_exists: create.if_not_exists, comments: vec![], notices: vec![] }
+            let notices = options::idle_notices(&create.options);
+            Planned::Create { relation, if_not_exists: create.if_not_exists, comments: vec![], notices }
         }
         Ast::PauseJob { kind, name, pause } => {
             let job = context.job(name)?;
@@ -85,11 +88,14 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         }
         Ast::Update(update) => context.update(update)?,
         Ast::Delete(delete) => context.delete(delete)?,
+        Ast::Truncate(names) => Planned::Truncate(names.iter().map(|name| context.truncate(name)).collect::<Result<_>>()?),
+        Ast::CreateTableAs(create) => context.create_table_as(create, parsed)?,
+        Ast::CreateRelation(create) if create.like.is_some() => create_like(create, context, ids)?,
         Ast::CreateRelation(create) => {
             let relation = create_relation(create, parsed, context.catalog, context.settings)?;
             let comments = comments(&create.comments, &relation);
-            let stays = create.temporary.then(|| format!("table \"{}\" is not temporary: it stays until it is dropped", relation.name));
-            Planned::Create { relation, if_not_exists: create.if_not_exists, comments, notices: stays.into_iter().collect() }
+            let notices = relation_notices(create, &relation);
+            Planned::Create { relation, if_not_exists: create.if_not_exists, comments, notices }
         }
         Ast::CreateView(create) => {
             let (relation, _) = create_view(create, parsed, context.catalog, context.settings, ids)?;
@@ -114,10 +120,11 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         },
         Ast::AlterSystem { name, value } => Planned::AlterSystem { name: name.clone(), value: value.clone() },
         Ast::AlterOptions { kind, name, changes } => context.alter(*kind, name, changes)?,
+        Ast::Rename { kind, name, to } => context.rename(*kind, name, to)?,
         Ast::Comment { kind, name, column, text } => context.comment(*kind, name, column.as_ref(), text.clone())?,
         Ast::AdvanceWatermark { name, to } => advance_watermark(name, to, context)?,
-        Ast::CopyFrom { table, columns, format } => context.copy_from(table, columns, *format)?,
-        Ast::CopyTo { query, format } => Planned::CopyTo { query: context.query(query)?, format: *format },
+        Ast::CopyFrom { table, columns, format } => context.copy_from(table, columns, format.clone())?,
+        Ast::CopyTo { query, format } => Planned::CopyTo { query: context.query(query)?, format: format.clone() },
         Ast::Explain { analyze, streaming, statement } => explain(statement, *analyze, *streaming, parsed, context, ids)?,
         Ast::ExplainJob { name, analyze: true } => Planned::ExplainJob(context.job(name)?.id),
         Ast::ExplainJob { name, analyze: false } => {
@@ -126,7 +133,8 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         }
         Ast::Show(show) => Planned::Show(plan_show(show, context)?),
         Ast::Set { name, value, local } => Planned::Set { name: name.clone(), value: value.clone(), local: *local },
-        Ast::Begin { read_only } => Planned::Begin { read_only: *read_only },
+        Ast::Begin(modes) => Planned::Begin(modes.clone()),
+        Ast::SetTransaction { modes, of_session } => Planned::SetTransaction { modes: modes.clone(), of_session: *of_session },
         Ast::Commit { chain } => Planned::Commit { chain: *chain },
         Ast::Rollback { chain } => Planned::Rollback { chain: *chain },
         Ast::Savepoint(name) => Planned::Savepoint(name.clone()),
@@ -146,8 +154,45 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::Deallocate(name) => Planned::Deallocate(name.clone()),
         Ast::Discard => Planned::Discard,
         Ast::Flush => Planned::Flush,
+        Ast::Idle { tag, tables, notice } => {
+            tables.iter().try_for_each(|table| context.relation(table).map(drop))?;
+            Planned::Idle { tag, notice: notice.clone() }
+        }
+        Ast::Refresh(name) => {
+            let view = context.relation(name)?;
+            if !matches!(view.kind, RelationKind::MaterializedView { .. }) {
+                return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a materialized view", view.name)));
+            }
+            let notice = format!("materialized view \"{}\" is always fresh", view.name);
+            Planned::Idle { tag: "REFRESH MATERIALIZED VIEW", notice: Some(notice) }
+        }
         Ast::Check(name) => Planned::Query(check_view(name, context)?),
     })
+}
+
+/// CREATE TABLE ... LIKE, as the statement that it stands for.
+fn create_like(create: &CreateRelation, context: &Context, ids: &mut StateTableIds) -> Result<Planned> {
+    let Some(like) = &create.like else { return Err(SqlError::internal("no LIKE")) };
+    let parsed = context.without_like(create, like)?;
+    let Context { catalog, settings, parameters, hints, .. } = *context;
+    // What is wrong has no place in the client's text.
+    let planned = statement(&parsed.ast, &parsed, &Context { catalog, settings, text: &parsed.text, parameters, hints }, ids);
+    match planned.map_err(|error| SqlError { position: None, ..error })? {
+        Planned::Create { relation, comments, notices, .. } => {
+            Ok(Planned::Create { relation, if_not_exists: create.if_not_exists, comments, notices })
+        }
+        _ => Err(SqlError::internal("the definition of no table")),
+    }
+}
+
+/// What is not as the statement has it.
+fn relation_notices(create: &CreateRelation, relation: &Relation) -> Vec<String> {
+    let name = &relation.name;
+    let stays = create.temporary.then(|| format!("table \"{name}\" is not temporary: it stays until it is dropped"));
+    let is_own = matches!(relation.kind, RelationKind::Table { webhook: None, .. });
+    let unenforced = create.primary_key.as_ref().is_some_and(|key| is_own && !key.enforced);
+    let enforced = unenforced.then(|| format!("the primary key of table \"{name}\" is enforced"));
+    stays.into_iter().chain(enforced).chain(options::idle_notices(&create.options)).collect()
 }
 
 /// INSERT: into a table at once, into one with a connector as its query says.
@@ -158,6 +203,17 @@ fn insert_statement(
     context: &Context,
     ids: &mut StateTableIds,
 ) -> Result<(Planned, Option<StreamingQuery>)> {
+    if insert.overwrite {
+        return Err(SqlError::unsupported("INSERT OVERWRITE is not supported").with_hint("TRUNCATE the table first."));
+    }
+    let whole;
+    let insert = match &insert.partitioned {
+        Some(partition) => {
+            whole = context.without_partition(insert, partition)?;
+            &whole
+        }
+        None => insert,
+    };
     if let sql::TableObject::TableName(name) = &insert.table {
         let table = context.relation(name)?;
         if let Some(source) = table.source_spec() {
@@ -211,6 +267,7 @@ fn plan_show(show: &ShowAst, context: &Context) -> Result<Show> {
         }
         ShowAst::Setting(name) => Show::Setting(name.clone()),
         ShowAst::All => Show::AllSettings,
+        ShowAst::Name { column, value } => Show::Name { column, value },
     })
 }
 
@@ -266,6 +323,7 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
                 None => section(&mut lines, "Logical plan:", &context.query(&create.query)?.plan),
             }
         }
+        Ast::CreateTableAs(create) => section(&mut lines, "Logical plan:", &context.query(&create.query)?.plan),
         Ast::CreateSink(create) => {
             let (sink, streaming) = create_sink(create, parsed, context, &mut ids.clone())?;
             stages(&mut lines, parallelism(&sink), sink.own_sources(), &streaming, context);
@@ -355,6 +413,7 @@ fn plans(planned: &Planned) -> Vec<&LogicalPlan> {
         Planned::Query(query) | Planned::ExplainAnalyze(query) => vec![&query.plan],
         Planned::CopyTo { query, .. } | Planned::DeclareCursor { query, .. } => vec![&query.plan],
         Planned::Insert(insert) => vec![&insert.source.plan],
+        Planned::CreateTableAs(TableAs { rows: TableRows::Of(query), .. }) => vec![&query.plan],
         Planned::WriteOut { source, .. } => vec![&source.plan],
         Planned::Update(mutation) | Planned::Delete(mutation) => vec![&mutation.source.plan],
         Planned::ExecutePrepared { arguments, .. } => arguments.iter().collect(),
@@ -440,6 +499,9 @@ pub fn bind_parameters(planned: Planned, values: Vec<ScalarValue>) -> Result<Pla
         Planned::ExplainAnalyze(q) => Planned::ExplainAnalyze(query(q)?),
         Planned::CopyTo { query: q, format } => Planned::CopyTo { query: query(q)?, format },
         Planned::DeclareCursor { name, query: q, hold } => Planned::DeclareCursor { name, query: query(q)?, hold },
+        Planned::CreateTableAs(TableAs { name, definition, rows: TableRows::Of(q) }) => {
+            Planned::CreateTableAs(TableAs { name, definition, rows: TableRows::Of(Box::new(query(*q)?)) })
+        }
         Planned::WriteOut { table, spec, source } => Planned::WriteOut { table, spec, source: query(source)? },
         Planned::Insert(mut insert) => {
             insert.source = query(insert.source)?;

@@ -1,15 +1,16 @@
 //! Batch queries: SELECT, and the parts of other statements that are one. The plan that leaves here is bound,
 //! with windows expanded, and not optimised; whoever runs it does that.
 
-use crate::bind::{Binder, Found, Mode, window};
+use crate::bind::{Binder, Found, Mode, shown_names, window};
 use crate::catalog::{Catalog, Relation, RelationKind};
 use crate::create::output_names;
 use crate::error::{SourceText, from_datafusion};
+use crate::lower::{in_order, in_order_of_values};
 use crate::parse::Parsed;
 use crate::parse::ast::Ast;
 use crate::parse::hints::OptionsHint;
 use crate::settings::Settings;
-use crate::statement::Query;
+use crate::statement::{Query, RowLocks};
 use crate::walk::WalkPlan;
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -36,14 +37,14 @@ impl<'a> Context<'a> {
 
     pub fn query(&self, query: &ast::Query) -> Result<Query> {
         let (plan, _) = self.bind(query, None)?;
-        let names = output_names(query, &plan);
-        Ok(self.finish(plan, names))
+        let names = shown_names(output_names(query, &plan));
+        Ok(Query { locks: RowLocks::of(query)?, ..self.finish(plan, names) })
     }
 
     /// Binds and expands; rows of VALUES take the types of `target`.
     pub fn bind(&self, query: &ast::Query, target: Option<&DFSchema>) -> Result<(LogicalPlan, Found)> {
         let (plan, found) = self.binder(Mode::Batch).query_as(query, target)?;
-        let plan = window::expand(plan).map_err(|e| from_datafusion(e, Some(self.text)))?;
+        let plan = in_order(plan, self.catalog).and_then(window::expand).map_err(|e| from_datafusion(e, Some(self.text)))?;
         Ok((plan, found))
     }
 
@@ -62,7 +63,7 @@ impl<'a> Context<'a> {
                 Column::new(name, ty, field.is_nullable())
             })
             .collect();
-        Query { relations: relations_of(&plan, self.catalog), columns, plan }
+        Query { relations: relations_of(&plan, self.catalog), locks: None, columns, plan }
     }
 }
 
@@ -112,6 +113,7 @@ pub fn recomputed_plan(relation: &Relation, catalog: &dyn Catalog, settings: &Se
         let scope = catalog.of_view(relation);
         let context = Context { catalog: scope.as_deref().unwrap_or(catalog), settings, text: &text, parameters: &[], hints: &[] };
         let (plan, _) = context.bind(&create.query, None)?;
+        let plan = in_order_of_values(plan).map_err(|e| from_datafusion(e, None))?;
         let columns = plan.schema().columns();
         let targets: Vec<_> = relation
             .columns

@@ -5,6 +5,7 @@
 use crate::bind::{Binder, Mode};
 use crate::catalog::{Relation, RelationKind, SinkDefinition, ViewOptions, VisibleColumn};
 use crate::create::{object_name, optimized, output_names};
+use crate::dml::{misfit, wrong_width};
 use crate::error::{fold, suggest};
 use crate::lower::{Emission, Refusal, Rewrites, StateTableIds, StateTtls, columns_of, lower_sink};
 use crate::parse::ast::{CreateSink, SinkFrom};
@@ -12,7 +13,7 @@ use crate::parse::{Parsed, select_all_from, table_factor};
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node};
 use crate::query::{Context, cast_columns};
 use crate::settings::OF_JOBS;
-use crate::statement::{Planned, StreamingQuery};
+use crate::statement::{Planned, Query, RowLocks, StreamingQuery};
 use datafusion::common::Column as DfColumn;
 use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
@@ -77,7 +78,7 @@ fn target(name: &str, options: BTreeMap<String, String>, columns: Vec<(String, S
     let connector = options.get(options::CONNECTOR).map_or("", String::as_str);
     let mode = match (connector, options.get(options::FORMAT).map(String::as_str)) {
         ("upsert-kafka", _) | (_, Some("upsert-json" | "upsert-protobuf")) => SinkMode::Upsert,
-        ("blackhole", _) | (_, Some("debezium-json")) => SinkMode::Changelog,
+        ("blackhole" | "print", _) | (_, Some("debezium-json")) => SinkMode::Changelog,
         _ => SinkMode::Append,
     };
     let named = |option: &str| -> Result<Vec<usize>> {
@@ -252,6 +253,16 @@ fn options_of_table(table: &Relation, source: &SourceSpec) -> Result<BTreeMap<St
     Ok(options)
 }
 
+/// That an INSERT gives more values than there are columns for, or fewer: all of a table outside are given, unless a list says which.
+fn misfit_of(more: bool, payload: &[(String, String, SqlType)], given: &[usize], insert: &ast::Insert) -> SqlError {
+    let wanted = given.iter().map(|i| payload[*i].0.as_str()).collect::<Vec<_>>().join(", ");
+    let error = wrong_width(more).with_detail(format!("The target columns are: {wanted}."));
+    match more || !insert.columns.is_empty() {
+        true => error,
+        false => error.with_hint("Name the columns that the query gives: INSERT INTO t (a, b) ..."),
+    }
+}
+
 impl Context<'_> {
     /// What CREATE SINK reads: a query, or all of a relation.
     pub fn sink_query(&self, from: &SinkFrom) -> Result<Box<ast::Query>> {
@@ -291,13 +302,17 @@ impl Context<'_> {
             if emit.is_some() {
                 return Err(SqlError::new(SqlState::SYNTAX_ERROR, "EMIT belongs to a query that runs"));
             }
+            if let Some((more, span)) = misfit(values, given.len(), true) {
+                return Err(self.text.at(misfit_of(more, &payload, &given, insert), span.start));
+            }
             self.check_values(values, &given.iter().map(|i| (payload[*i].0.as_str(), &payload[*i].2)).collect::<Vec<_>>())?;
             let types: Vec<Column> = given.iter().map(|i| Column::new(payload[*i].0.clone(), payload[*i].2.clone(), true)).collect();
             let schema = datafusion::common::DFSchema::try_from(eddyline_common::types::arrow_schema(&types))
                 .map_err(|e| crate::error::from_datafusion(e, Some(self.text)))?;
             let rows = self.bind(query, Some(&schema))?.0;
             let rows = self.payload_rows(rows, &payload, &given, insert)?;
-            let source = self.finish(rows, payload.iter().map(|(n, ..)| n.clone()).collect());
+            let names = payload.iter().map(|(n, ..)| n.clone()).collect();
+            let source = Query { locks: RowLocks::of(query)?, ..self.finish(rows, names) };
             return Ok((Planned::WriteOut { table: table.id, spec: Box::new(target.spec), source }, None));
         }
         let binder = self.binder(Mode::Streaming);
@@ -354,18 +369,8 @@ impl Context<'_> {
         insert: &ast::Insert,
     ) -> Result<LogicalPlan> {
         let columns: Vec<DfColumn> = rows.schema().columns();
-        let explicit = !insert.columns.is_empty();
-        if columns.len() > given.len() || columns.len() < given.len() {
-            let more = columns.len() > given.len();
-            let message =
-                if more { "INSERT has more expressions than target columns" } else { "INSERT has more target columns than expressions" };
-            let wanted = given.iter().map(|i| payload[*i].0.as_str()).collect::<Vec<_>>().join(", ");
-            let error = SqlError::new(SqlState::SYNTAX_ERROR, message).with_detail(format!("The target columns are: {wanted}."));
-            return Err(if explicit || more {
-                error
-            } else {
-                error.with_hint("Name the columns that the query gives: INSERT INTO t (a, b) ...")
-            });
+        if columns.len() != given.len() {
+            return Err(misfit_of(columns.len() > given.len(), payload, given, insert));
         }
         if let Some(query) = &insert.source {
             self.check_assigned(query, &rows, given.iter().map(|i| (payload[*i].0.as_str(), &payload[*i].2)))?;

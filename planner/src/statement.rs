@@ -1,6 +1,7 @@
 //! What a statement turns into: everything the session layer can be asked to do.
 
 use crate::catalog::{Index, Relation, SqlFunction};
+use crate::parse::Parsed;
 use crate::plan::StreamPlan;
 use datafusion::logical_expr::LogicalPlan;
 use eddyline_common::RelationId;
@@ -44,6 +45,7 @@ pub enum Planned {
     /// A batch query at one epoch.
     Query(Query),
     Insert(Insert),
+    CreateTableAs(TableAs),
     /// Rows that are written to a connector once; its columns are those of the query.
     WriteOut {
         table: RelationId,
@@ -59,6 +61,8 @@ pub enum Planned {
     },
     Update(Mutation),
     Delete(Mutation),
+    /// Of each table what deletes its rows.
+    Truncate(Vec<Mutation>),
     CopyFrom {
         table: RelationId,
         columns: Vec<usize>,
@@ -105,8 +109,11 @@ pub enum Planned {
         value: Option<String>,
         local: bool,
     },
-    Begin {
-        read_only: bool,
+    Begin(TransactionModes),
+    /// SET TRANSACTION, or of the transactions that the session begins from then on.
+    SetTransaction {
+        modes: TransactionModes,
+        of_session: bool,
     },
     Commit {
         chain: bool,
@@ -143,8 +150,21 @@ pub enum Planned {
     Discard,
     /// Waits until every view has all input that has arrived.
     Flush,
+    /// Nothing is to be done.
+    Idle {
+        tag: &'static str,
+        notice: Option<String>,
+    },
     /// An empty statement.
     Empty,
+}
+
+/// What a transaction is told to be; `None` leaves it as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransactionModes {
+    pub read_only: Option<bool>,
+    /// In lower case.
+    pub isolation: Option<String>,
 }
 
 /// Texts on a relation, and on its visible columns by number.
@@ -162,8 +182,18 @@ pub struct Query {
     pub plan: LogicalPlan,
     /// User relations it reads (views inlined): their common epoch is read.
     pub relations: Vec<RelationId>,
+    pub locks: Option<RowLocks>,
     /// The result's columns as clients see them. The plan's own names may differ: it needs unique ones.
     pub columns: Vec<Column>,
+}
+
+/// FOR UPDATE or FOR SHARE: nobody else writes to the tables that the query reads until its transaction has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowLocks {
+    /// A table that somebody else has written to is an error at once.
+    pub nowait: bool,
+    /// It says OF what, so the query may read what has no rows to lock.
+    pub named: bool,
 }
 
 /// The changes of a table or view as they come, without an end.
@@ -214,6 +244,23 @@ pub struct Insert {
     pub returning: Option<Returning>,
 }
 
+/// CREATE TABLE AS: the table's definition, and what is in it.
+#[derive(Debug)]
+pub struct TableAs {
+    pub name: String,
+    pub definition: Box<Parsed>,
+    pub rows: TableRows,
+}
+
+#[derive(Debug)]
+pub enum TableRows {
+    None,
+    /// Those of a query, in the table's columns.
+    Of(Box<Query>),
+    /// Those of an INSERT that can be planned once the table is there: it keeps running, or writes to a connector.
+    Insert(Box<Parsed>),
+}
+
 #[derive(Clone, Debug)]
 pub enum OnConflict {
     Error,
@@ -242,10 +289,65 @@ pub struct Returning {
     pub columns: Vec<Column>,
 }
 
+/// How the rows of COPY are spelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyFormat {
+    pub kind: CopyKind,
+    /// The first line has the columns' names.
+    pub header: bool,
+    pub delimiter: u8,
+    pub null: String,
+    pub quote: u8,
+    pub escape: u8,
+    /// Columns that are quoted also where they need not be.
+    pub force_quote: CopyColumns,
+    /// Columns that are null also in quotes.
+    pub force_null: CopyColumns,
+    /// Columns that are never null.
+    pub force_not_null: CopyColumns,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyFormat {
+pub enum CopyKind {
     Text,
-    Csv { header: bool },
+    Csv,
+    Binary,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CopyColumns {
+    #[default]
+    None,
+    Named(Vec<String>),
+    All,
+}
+
+impl CopyFormat {
+    /// As it is if nothing more is said.
+    pub fn new(kind: CopyKind) -> CopyFormat {
+        let (delimiter, null) = if kind == CopyKind::Csv { (b',', "") } else { (b'\t', "\\N") };
+        CopyFormat {
+            kind,
+            header: false,
+            delimiter,
+            null: null.to_string(),
+            quote: b'"',
+            escape: b'"',
+            force_quote: CopyColumns::None,
+            force_null: CopyColumns::None,
+            force_not_null: CopyColumns::None,
+        }
+    }
+}
+
+impl CopyColumns {
+    pub fn has(&self, column: &str) -> bool {
+        match self {
+            CopyColumns::None => false,
+            CopyColumns::Named(names) => names.iter().any(|name| name == column),
+            CopyColumns::All => true,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,6 +359,11 @@ pub enum Show {
     CreateFunction(RelationId),
     Setting(String),
     AllSettings,
+    /// One name, which cannot be another one.
+    Name {
+        column: &'static str,
+        value: &'static str,
+    },
 }
 
 /// What the planner makes of a CREATE MATERIALIZED VIEW besides the relation, for EXPLAIN.

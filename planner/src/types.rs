@@ -1,12 +1,14 @@
-//! SQL type names of both accents, folded into `SqlType`. The precision of times is accepted and not enforced: time is
-//! microseconds. Lengths of `varchar(n)` and `char(n)` hold for columns and for casts, not within arrays, rows and maps. `numeric` without a
+//! SQL type names of both accents, folded into `SqlType`. The precision of times holds for casts; in columns it is accepted and not enforced:
+//! time is microseconds. Lengths of `varchar(n)` and `char(n)` hold for columns and for casts, not within arrays, rows and maps. `numeric` without a
 //! precision is numeric(38,9), because a column has one scale.
 
 use crate::error::{nearest, suggest};
-use datafusion::arrow::datatypes::FieldRef;
+use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Ident, ObjectName, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Ident, ObjectName, ObjectNamePart, TimezoneInfo,
+};
 use eddyline_common::types::TYPE_METADATA_KEY;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::collections::HashMap;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 
 pub const DEFAULT_NUMERIC: SqlType = SqlType::Decimal { precision: 38, scale: 9 };
 const MAX_PRECISION: u64 = 38;
+/// What to do in place of a column that numbers its rows.
+pub const NUMBERED: &str = "Declare the column as bigint and write its values, or key the rows by what identifies them.";
 
 /// Every type name a column may have, for suggestions.
 const NAMES: &[&str] = &[
@@ -58,8 +62,8 @@ pub fn named(name: &str, modifiers: &[u64]) -> Result<SqlType> {
         "float" if modifiers.first().is_some_and(|p| *p <= 24) => SqlType::Real,
         "float" | "double" | "double precision" | "float8" => SqlType::Double,
         "numeric" | "decimal" | "dec" => return decimal(modifiers),
-        "varchar" | "nvarchar" | "character varying" if !modifiers.is_empty() => SqlType::Varchar(length(modifiers)?),
-        "char" | "character" | "bpchar" if !modifiers.is_empty() => SqlType::Char(length(modifiers)?),
+        "varchar" | "nvarchar" | "character varying" if !modifiers.is_empty() => text_of(modifiers, SqlType::Varchar)?,
+        "char" | "character" | "bpchar" if !modifiers.is_empty() => text_of(modifiers, SqlType::Char)?,
         "uuid" => SqlType::Uuid,
         "text" | "string" | "varchar" | "character varying" | "char" | "character" | "nvarchar" | "bpchar" | "name" | "\"char\""
         | "clob" => SqlType::Text,
@@ -73,10 +77,13 @@ pub fn named(name: &str, modifiers: &[u64]) -> Result<SqlType> {
         "oid" | "xid" | "regclass" | "regtype" | "regproc" | "regnamespace" | "regrole" => SqlType::BigInt,
         "cid" => SqlType::BigInt,
         "serial" | "bigserial" | "smallserial" | "serial4" | "serial8" | "serial2" => {
-            return Err(SqlError::unsupported(format!("type \"{lower}\" is not supported"))
-                .with_hint("Declare the column as bigint and write its values, or key the rows by what identifies them."));
+            return Err(SqlError::unsupported(format!("type \"{lower}\" is not supported")).with_hint(NUMBERED));
         }
-        _ => return Err(unknown(name)),
+        other => match other.strip_prefix('_').map(|item| named(item, modifiers)) {
+            // What PostgreSQL calls the array of a type.
+            Some(Ok(item)) if !matches!(item, SqlType::Array(_)) => SqlType::Array(Box::new(item.unlimited())),
+            _ => return Err(unknown(name)),
+        },
     })
 }
 
@@ -90,12 +97,13 @@ fn unknown(name: &str) -> SqlError {
     }
 }
 
-/// PostgreSQL's bounds on a text's length.
-fn length(modifiers: &[u64]) -> Result<u32> {
+/// A text of a length. A greater one than PostgreSQL's greatest bounds nothing: Flink's STRING is VARCHAR(2147483647).
+fn text_of(modifiers: &[u64], ty: fn(u32) -> SqlType) -> Result<SqlType> {
     const LENGTH_MAX: u64 = 10_485_760;
     match modifiers {
-        [length] if (1..=LENGTH_MAX).contains(length) => Ok(*length as u32),
-        _ => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("a text's length must be between 1 and {LENGTH_MAX}"))),
+        [length] if *length > LENGTH_MAX => Ok(SqlType::Text),
+        [length] if *length > 0 => Ok(ty(*length as u32)),
+        _ => Err(SqlError::new(SqlState::INVALID_PARAMETER, "a text's length must be at least 1")),
     }
 }
 
@@ -169,7 +177,7 @@ pub fn from_ast(ty: &DataType) -> Result<SqlType> {
                 .collect::<Result<_>>()?,
         ),
         Custom(name, modifiers) => {
-            let last = name.0.last().map(|part| part.to_string()).unwrap_or_default();
+            let last = name.0.last().map(written_name).unwrap_or_default();
             let modifiers: Vec<u64> = modifiers.iter().filter_map(|m| m.parse().ok()).collect();
             named(&last, &modifiers)?
         }
@@ -177,9 +185,17 @@ pub fn from_ast(ty: &DataType) -> Result<SqlType> {
     })
 }
 
+/// A type's name without its quotes, which tell only `"char"` from `char`.
+fn written_name(part: &ObjectNamePart) -> String {
+    match part.as_ident() {
+        Some(ident) if ident.value != "char" => ident.value.clone(),
+        _ => part.to_string(),
+    }
+}
+
 fn limited(written: &CharacterLength, ty: fn(u32) -> SqlType) -> Result<SqlType> {
     match written {
-        CharacterLength::IntegerLength { length: n, .. } => length(&[*n]).map(ty),
+        CharacterLength::IntegerLength { length: n, .. } => text_of(&[*n], ty),
         CharacterLength::Max => Ok(SqlType::Text),
     }
 }
@@ -203,6 +219,29 @@ fn exact(info: &ExactNumberInfo) -> Vec<u64> {
     }
 }
 
+/// Takes from a type of times how many digits behind the second it is written with, if those are fewer than there are.
+pub fn take_precision(ty: &mut DataType) -> Option<u64> {
+    use DataType::*;
+    match ty {
+        Time(digits, _) | Timestamp(digits, _) | TimestampNtz(digits) | Datetime(digits) => digits.take_if(|digits| is_precision(*digits)),
+        Custom(name, modifiers) => {
+            let [digits] = modifiers.as_slice() else { return None };
+            let digits: u64 = digits.parse().ok()?;
+            let ty = named(&name.0.last()?.as_ident()?.value, &[]).ok()?;
+            let of_times = matches!(ty, SqlType::Time | SqlType::Timestamp | SqlType::TimestampTz);
+            (of_times && is_precision(digits)).then(|| {
+                modifiers.clear();
+                digits
+            })
+        }
+        _ => None,
+    }
+}
+
+fn is_precision(digits: u64) -> bool {
+    digits < 6
+}
+
 /// The name that clients know a type by, where it is none of ours: a cast to `oid` is a bigint that is announced as oid.
 fn wire_mark(ty: &DataType) -> Option<&'static str> {
     let DataType::Custom(name, _) = ty else {
@@ -212,6 +251,12 @@ fn wire_mark(ty: &DataType) -> Option<&'static str> {
     ["oid", "name", "char", "xid"].into_iter().find(|known| name.value.eq_ignore_ascii_case(known))
 }
 
+/// The field that a cast names while names are bound. It has a name for DataFusion's sake: without one a cast is taken to change the Arrow type alone, and what was a `char(4)`
+/// would be called one still. That of an array has none, since vectors of the catalog begin at zero as arrays too.
+pub fn cast_field(ty: &SqlType) -> Field {
+    ty.field(if matches!(ty, SqlType::Array(_)) { "" } else { "cast" }, true)
+}
+
 /// Gives DataFusion's binder our types: microseconds, `Utf8`, JSON as marked text.
 #[derive(Debug)]
 pub struct SqlTypes;
@@ -219,7 +264,7 @@ pub struct SqlTypes;
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &DataType) -> DfResult<Option<FieldRef>> {
         let ty = from_ast(sql_type).map_err(crate::error::into_datafusion)?;
-        let field = ty.field("", true);
+        let field = cast_field(&ty);
         Ok(Some(Arc::new(match wire_mark(sql_type) {
             Some(mark) => field.with_metadata(HashMap::from([(TYPE_METADATA_KEY.to_string(), mark.to_string())])),
             None => field,

@@ -3,7 +3,7 @@
 
 use crate::coordinator::settings::size_text;
 use clap::{Args, ValueEnum};
-use eddyline_common::options::is_secret;
+use eddyline_common::options::{is_secret, nearest};
 use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::catalog::duration_text;
 use serde::de::Visitor;
@@ -127,6 +127,9 @@ impl Visitor<'_> for MeasureVisitor {
     }
 }
 
+/// As many as PostgreSQL takes.
+const CONNECTIONS_MAX: usize = 262_143;
+
 const FILE_KEYS: [&str; 15] = [
     "data_dir",
     "checkpoint_store",
@@ -175,6 +178,9 @@ pub struct Config {
     pub query_spill_bytes: usize,
 }
 
+/// What sizes at least are at a start: small ones are for trying what is done then.
+const BYTES_MIN: u64 = 4 << 10;
+
 impl Config {
     pub fn load(flags: &Flags) -> Result<Config> {
         let file = flags.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
@@ -182,9 +188,15 @@ impl Config {
             let text = flag.as_ref().or(file.as_ref().map(|m| &m.0)).map_or(default, String::as_str);
             parse_bytes(text).ok_or_else(|| invalid(name, text, "a size such as 64MiB"))
         };
+        // With nothing, or nearly so, nothing would be done.
+        let enough = |flag: &Option<String>, file: &Option<Measure>, name: &str, default: &str| {
+            let found = bytes(flag, file, name, default)?;
+            let too_small = || invalid(name, &size_text(found), "a size of at least 4 KiB, such as 64MiB");
+            Some(found).filter(|bytes| *bytes as u64 >= BYTES_MIN).ok_or_else(too_small)
+        };
         let time = |flag: &Option<String>, file: &Option<Measure>, name: &str, default: &str| {
             let text = flag.as_ref().or(file.as_ref().map(|m| &m.0)).map_or(default, String::as_str);
-            parse_duration(text).ok_or_else(|| invalid(name, text, "a time such as 5s or 200ms"))
+            parse_duration(text).filter(|time| !time.is_zero()).ok_or_else(|| invalid(name, text, "a time such as 5s or 200ms"))
         };
         let address = |flag: &Option<String>, file: &Option<String>, name: &str, default: &str| {
             address_of(name, flag.as_ref().or(file.as_ref()).map_or(default, String::as_str))
@@ -193,6 +205,10 @@ impl Config {
         let workers = flags.workers.or(file.workers).unwrap_or(cores);
         if !(1..=256).contains(&workers) {
             return Err(invalid("workers", &workers.to_string(), "a number from 1 to 256"));
+        }
+        let max_connections = flags.max_connections.or(file.max_connections).unwrap_or(200);
+        if !(1..=CONNECTIONS_MAX).contains(&max_connections) {
+            return Err(invalid("max_connections", &max_connections.to_string(), &format!("a number from 1 to {CONNECTIONS_MAX}")));
         }
         let data_dir = absolute(flags.data_dir.clone().or(file.data_dir.clone()).unwrap_or_else(|| "eddyline-data".into()))?;
         let checkpoint_store = match flags.checkpoint_store.as_ref().or(file.checkpoint_store.as_ref()) {
@@ -206,13 +222,13 @@ impl Config {
             http: address(&flags.http, &file.http, "http", "127.0.0.1:4511")?,
             workers,
             state_backend: flags.state_backend.or(file.state_backend).unwrap_or(Backend::Rocksdb),
-            state_cache_bytes: bytes(&flags.state_cache, &file.state_cache, "state_cache", "256MiB")?,
-            ring_bytes: bytes(&flags.ring_size, &file.ring_size, "ring_size", "256MiB")?,
+            state_cache_bytes: enough(&flags.state_cache, &file.state_cache, "state_cache", "256MiB")?,
+            ring_bytes: enough(&flags.ring_size, &file.ring_size, "ring_size", "256MiB")?,
             snapshot_age: time(&flags.snapshot_age, &file.snapshot_age, "snapshot_age", "1h")?,
-            snapshot_bytes: bytes(&flags.snapshot_size, &file.snapshot_size, "snapshot_size", "1GiB")?,
+            snapshot_bytes: enough(&flags.snapshot_size, &file.snapshot_size, "snapshot_size", "1GiB")?,
             checkpoint_interval: time(&flags.checkpoint_interval, &file.checkpoint_interval, "checkpoint_interval", "5s")?,
-            max_connections: flags.max_connections.or(file.max_connections).unwrap_or(200),
-            query_memory_bytes: bytes(&flags.query_memory, &file.query_memory, "query_memory", "1GiB")?,
+            max_connections,
+            query_memory_bytes: enough(&flags.query_memory, &file.query_memory, "query_memory", "1GiB")?,
             query_spill_bytes: bytes(&flags.query_spill, &file.query_spill, "query_spill", "10GiB")?,
         })
     }
@@ -248,6 +264,18 @@ impl Config {
             ("workers", self.workers.to_string()),
         ]
     }
+}
+
+/// Environment variables that are no settings but nearly named as one, each with that one's name.
+pub fn misspelt(variables: impl IntoIterator<Item = String>) -> Vec<(String, String)> {
+    const PREFIX: &str = "EDDYLINE_";
+    let known = || FILE_KEYS.into_iter().chain(["config"]);
+    let meant = |variable: String| {
+        let name = variable.strip_prefix(PREFIX)?.to_ascii_lowercase();
+        let meant = nearest(&name, known()).filter(|meant| *meant != name)?;
+        Some((variable, format!("{PREFIX}{}", meant.to_ascii_uppercase())))
+    };
+    variables.into_iter().filter_map(meant).collect()
 }
 
 /// Options of a store, those that are secret without their values.
@@ -292,10 +320,12 @@ fn read_file(path: &Path) -> Result<File> {
     let bad = |error: toml::de::Error| malformed(path, &text, &error);
     let table: toml::Table = toml::from_str(&text).map_err(bad)?;
     if let Some(unknown) = table.keys().find(|k| !FILE_KEYS.contains(&k.as_str())) {
-        let nearest = FILE_KEYS.iter().max_by(|a, b| strsim::jaro(unknown, a).total_cmp(&strsim::jaro(unknown, b)));
         let error =
             SqlError::new(SqlState::INVALID_PARAMETER, format!("configuration file {}: unknown setting \"{unknown}\"", path.display()));
-        return Err(error.with_hint(format!("Did you mean \"{}\"?", nearest.unwrap_or(&""))));
+        return Err(error.with_hint(match nearest(unknown, FILE_KEYS) {
+            Some(meant) => format!("Did you mean \"{meant}\"?"),
+            None => format!("The settings are {}.", FILE_KEYS.join(", ")),
+        }));
     }
     // Only from the text itself does an error know its place.
     toml::from_str(&text).map_err(bad)
@@ -375,6 +405,17 @@ mod tests {
     fn an_unknown_setting_names_the_nearest() {
         let error = with_file("worker = 2", Flags::default()).unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("Did you mean \"workers\"?"));
+        let error = with_file("config = 'x'", Flags::default()).unwrap_err();
+        assert!(error.hint.is_some_and(|hint| hint.starts_with("The settings are data_dir, ")), "none is near");
+    }
+
+    #[test]
+    fn misspelt_variables_are_found() {
+        let given =
+            ["EDDYLINE_WORKER", "EDDYLINE_STATE_CASHE", "EDDYLINE_WORKERS", "EDDYLINE_CONFIG", "EDDYLINE_PORT", "EDDYLINE_BIN", "PATH"];
+        let found = misspelt(given.map(String::from));
+        let expected = [("EDDYLINE_WORKER", "EDDYLINE_WORKERS"), ("EDDYLINE_STATE_CASHE", "EDDYLINE_STATE_CACHE")];
+        assert_eq!(found, expected.map(|(given, meant)| (given.to_string(), meant.to_string())));
     }
 
     #[test]
@@ -433,6 +474,19 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         assert!(with_file("state_cache = 'lots'", Flags::default()).is_err());
-        assert!(with_file("workers = 0", Flags::default()).is_err());
+        for nothing in [
+            "workers",
+            "max_connections",
+            "query_memory",
+            "state_cache",
+            "ring_size",
+            "snapshot_size",
+            "checkpoint_interval",
+            "snapshot_age",
+        ] {
+            let error = with_file(&format!("{nothing} = 0"), Flags::default()).unwrap_err();
+            assert!(error.message.contains(nothing) && error.hint.is_some(), "{error}");
+        }
+        assert_eq!(with_file("query_spill = 0", Flags::default()).unwrap().query_spill_bytes, 0);
     }
 }

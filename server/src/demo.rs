@@ -62,8 +62,12 @@ async fn connect(address: SocketAddr) -> Result<Client> {
 }
 
 async fn report(client: &Client, stats: &Stats, rate: f64) -> Result<()> {
-    let freshness: Vec<String> =
-        stats.jobs.read().values().map(|j| format!("{} {:.1} ms", j.name, j.freshness_micros.load(Relaxed) as f64 / 1000.0)).collect();
+    let freshness: Vec<String> = stats
+        .jobs
+        .read()
+        .values()
+        .map(|j| format!("{} {:.1} ms", j.name.read(), j.freshness_micros.load(Relaxed) as f64 / 1000.0))
+        .collect();
     say(&format!("in: {rate:.0} bids/s, {} in all | epoch {} | freshness: {}", records(stats), stats.epoch(), freshness.join(", ")));
     for (title, query) in [("hottest auctions", HOTTEST), ("newest windows", NEWEST_WINDOWS)] {
         for row in client.simple_query(query).await.map_err(failed)? {

@@ -6,9 +6,10 @@
 //! - `catalog`, `pgcatalog`: relations, and how clients look at them
 //! - `serving`: queries over snapshots, and the evaluation of writes
 //! - `coordinator`: single owner of the catalog and of the order of cuts and DDL
-//! - `http`, `metrics`: what is measured; `sessions`, `problems`: who is connected, what went wrong
+//! - `http`, `metrics`: what is measured; `sessions`, `advisory`, `problems`: who is connected, what they agree on, what went wrong
 //! - `config`, `startup`, `demo`: the process
 
+pub mod advisory;
 pub mod catalog;
 pub mod config;
 pub mod coordinator;

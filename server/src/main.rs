@@ -1,7 +1,7 @@
 //! The binary `eddyline`: reads the command line, runs the server or the demo, returns an exit code.
 
 use clap::{Parser, Subcommand};
-use eddyline_server::config::{Config, Flags};
+use eddyline_server::config::{Config, Flags, misspelt};
 use eddyline_server::problems::Problems;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -47,6 +47,9 @@ fn main() -> ExitCode {
     let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let shown = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured).with_filter(filter);
     tracing_subscriber::registry().with(shown).with(problems.layer()).init();
+    for (variable, meant) in misspelt(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        tracing::warn!("environment variable {variable} is no setting; perhaps {meant} was meant");
+    }
     match Config::load(flags).and_then(|config| eddyline_server::run(config, demo, problems)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

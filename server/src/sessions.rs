@@ -1,9 +1,11 @@
 //! Who is connected, and at what: for `eddyline.sessions` and `pg_stat_activity`, for cancel requests, and for a server that stops. It knows
 //! nothing of messages, and of what statements do.
 
+use crate::advisory::AdvisoryLocks;
 use crate::pgwire::cancel::CancelToken;
 use crate::pgwire::messages::TransactionState;
 use eddyline_common::Timestamp;
+use eddyline_planner::hide_secrets;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ const STATEMENT_BYTES_MAX: usize = 1024;
 pub struct Sessions {
     next: AtomicI32,
     open: Mutex<BTreeMap<i32, Arc<Client>>>,
+    pub advisory: AdvisoryLocks,
 }
 
 /// A session as others see it.
@@ -59,8 +62,11 @@ impl Activity {
 }
 
 impl Client {
+    /// For whoever looks: the statement without its secrets, which are looked for only now.
     pub fn activity(&self) -> Activity {
-        self.activity.lock().clone()
+        let mut activity = self.activity.lock().clone();
+        activity.statement = hide_secrets(&activity.statement);
+        activity
     }
 
     /// A statement begins.
@@ -110,6 +116,7 @@ impl Sessions {
             connected: now,
             activity: Mutex::new(activity),
         });
+        self.advisory.begin_session(process);
         open.insert(process, client.clone());
         Registration { sessions: self.clone(), client }
     }
@@ -138,6 +145,31 @@ impl Sessions {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // First, since another session may have the process id as soon as it is free.
+        self.sessions.advisory.end_session(self.client.process);
         self.sessions.open.lock().remove(&self.client.process);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_see_statements_without_secrets() {
+        let sessions = Arc::new(Sessions::default());
+        let entry = sessions.register("u", None, Timestamp(1));
+        let shown = |statement: &str| {
+            entry.client.runs(statement, Timestamp(2));
+            sessions.get(entry.client.process).unwrap().activity().statement
+        };
+        assert_eq!(shown("SELECT 1"), "SELECT 1");
+        assert_eq!(
+            shown("CREATE SOURCE s WITH (connector = 'kafka', properties.sasl.password = 'x')"),
+            "CREATE SOURCE s WITH (connector = 'kafka', properties.sasl.password = '***')"
+        );
+        let long = format!("CREATE SOURCE s ({}) WITH (properties.sasl.password = 'hunter')", "a INT, ".repeat(138));
+        let cut = shown(&long);
+        assert!(cut.len() < long.len() && cut.ends_with("properties.sasl.password = '***'"), "{cut}");
     }
 }

@@ -7,9 +7,9 @@ use crate::pgwire::listener;
 use crate::problems::Problems;
 use crate::serving::QueryEngine;
 use crate::serving::engine::EngineOptions;
-use crate::session::Services;
+use crate::session::{Services, unfilled};
 use crate::{demo, http};
-use eddyline_common::runtime::{SystemClock, SystemFs, SystemThreads, Thread};
+use eddyline_common::runtime::{Clock, SystemClock, SystemFs, SystemThreads, Thread};
 use eddyline_common::{Result, SqlError};
 use eddyline_connectors::filesystem;
 use eddyline_executor::StateBackend;
@@ -85,6 +85,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
         _ = interrupt.recv() => return give_up(starting, given_up).await,
     };
     let Running { handle, thread, ended } = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;
+    unfilled::drop_left(&handle).await;
     let threads = config.workers.clamp(1, QUERY_THREADS_MAX);
     let (memory_bytes, spill_bytes) = (config.query_memory_bytes, config.query_spill_bytes as u64);
     let engine = QueryEngine::new(EngineOptions { threads, memory_bytes, spill_dir, spill_bytes })?;
@@ -95,6 +96,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
         sessions: Arc::default(),
         problems,
         settings: config.listed(),
+        started: clock.now(),
         clock,
     });
 

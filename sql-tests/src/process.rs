@@ -196,12 +196,18 @@ impl Server {
         std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
     }
 
-    /// The sum of a metric's samples, as `/metrics` has them now.
-    pub fn metric(&self, name: &str) -> Option<f64> {
+    /// What the HTTP side answers, with its headers.
+    pub fn page(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).ok()?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// The sum of a metric's samples, as `/metrics` has them now.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.page("/metrics")?;
         let samples = text.lines().filter(|l| l.split([' ', '{']).next() == Some(name));
         samples.map(|l| l.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok())).sum()
     }

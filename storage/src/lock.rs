@@ -1,5 +1,5 @@
-//! The exclusive lock on a data directory. Two servers on one directory would overwrite each other's log, so the
-//! second is refused. The operating system releases the lock with the process, however it ends; the lock
+//! The exclusive lock on a data directory, or on a directory of checkpoints. Two servers on one directory would overwrite each other's log,
+//! or remove each other's checkpoints, so the second is refused. The operating system releases the lock with the process, however it ends; the lock
 //! file itself stays. A directory that is missing is created for its owner alone.
 
 use crate::io::failed;
@@ -33,7 +33,8 @@ impl DataDirLock {
             Some(_) => error,
             None => error.with_hint(format!("The server must be able to write there; choose another directory with {flag}.")),
         };
-        create_private(dir).map_err(failed("create data directory", dir)).map_err(unusable)?;
+        let (create, open) = (format!("create {what}"), format!("open the lock file of the {what}"));
+        create_private(dir).map_err(failed(&create, dir)).map_err(unusable)?;
         let path = dir.join(LOCK_FILE);
         let mut file = File::options()
             .read(true)
@@ -41,7 +42,7 @@ impl DataDirLock {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(failed("open the lock file of the data directory", &path))
+            .map_err(failed(&open, &path))
             .map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {}

@@ -59,14 +59,14 @@ fn maps_are_part_of_whole_rows_only() {
     assert_ne!(keys.row(1), keys.row(2));
 }
 
-#[test]
-fn every_type_round_trips() {
+/// A value of every kind, and a null.
+fn every_type() -> Vec<ArrayRef> {
     let list = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), None]), None]);
     let st = StructArray::from(vec![(
         Arc::new(Field::new("a", DataType::Int32, true)),
         Arc::new(Int32Array::from(vec![Some(-3), None])) as ArrayRef,
     )]);
-    round_trip(vec![
+    vec![
         Arc::new(BooleanArray::from(vec![Some(true), None])),
         Arc::new(Int16Array::from(vec![Some(-7), None])),
         Arc::new(Int32Array::from(vec![Some(i32::MIN), None])),
@@ -79,7 +79,37 @@ fn every_type_round_trips() {
         Arc::new(IntervalMonthDayNanoArray::from(vec![Some(IntervalMonthDayNano::new(-1, 2, -3)), None])),
         Arc::new(list),
         Arc::new(st),
-    ]);
+    ]
+}
+
+#[test]
+fn every_type_round_trips() {
+    round_trip(every_type());
+}
+
+#[test]
+fn an_order_says_where_its_first_column_ends() {
+    let mut columns = every_type();
+    let texts = [vec!["", "a"], vec!["a\0b", "\0"], vec!["\0\0", "\u{ff}\0"]];
+    columns.extend(texts.map(|texts| Arc::new(StringArray::from(texts)) as ArrayRef));
+    let lists = [Some(vec![]), Some(vec![None, Some(0), None])];
+    columns.push(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)));
+    let integers: ArrayRef = Arc::new(Int64Array::from(vec![1, 1]));
+    for (first, descending) in columns.iter().flat_map(|first| [(first, false), (first, true)]) {
+        let direction = ColumnOrder { descending, nulls_first: descending };
+        let encoded = |columns: &[ArrayRef]| {
+            let codec = OrderCodec::new(columns.iter().map(|c| (c.data_type().clone(), direction)).collect()).unwrap();
+            let mut keys = KeyRows::default();
+            codec.encode(columns, 2, &mut keys);
+            (codec, keys)
+        };
+        let ((_, alone), (codec, both)) = (encoded(std::slice::from_ref(first)), encoded(&[first.clone(), integers.clone()]));
+        for row in 0..2 {
+            let len = alone.row(row).len();
+            assert_eq!(codec.first_len(both.row(row)).unwrap(), len, "{first:?} {descending}");
+            assert!((0..len).all(|cut| codec.first_len(&both.row(row)[..cut]).is_err()), "{first:?} {descending} is cut off");
+        }
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub(super) static SINKS: &[Owner] = &[
     sink("upsert-kafka", "a sink of connector \"upsert-kafka\"", &[TOPICS, UPSERT_KAFKA, PROTOBUF, LOG], &[PASS_THROUGH_PREFIX]),
     sink("filesystem", "a sink of connector \"filesystem\"", &[FILESYSTEM, STORES, LOG], &[STORE_PREFIX]),
     sink("blackhole", "connector \"blackhole\"", &[BLACKHOLE, LOG], &[]),
+    sink("print", "connector \"print\"", &[PRINT, LOG], &[]),
 ];
 
 /// What writes into a table of ours.
@@ -105,6 +106,8 @@ const FILESYSTEM: &[OptionDef] = &[
 ];
 
 const BLACKHOLE: &[OptionDef] = &[OptionDef::new(CONNECTOR, Kind::Text).required(), KEY];
+const PRINT: &[OptionDef] =
+    &[OptionDef::new(CONNECTOR, Kind::Text).required(), OptionDef::new(PRINT_IDENTIFIER, Kind::Text).also(&["print_identifier"]), KEY];
 
 /// Brings the options of a CREATE SINK to canonical keys and values.
 pub fn canonicalize_sink(raw: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {

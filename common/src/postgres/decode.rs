@@ -4,6 +4,7 @@
 
 use super::encode::{POSTGRES_EPOCH_DAYS, POSTGRES_EPOCH_MICROS};
 use super::parse;
+use crate::time::MICROS_PER_DAY;
 use crate::{Result, SqlError, SqlState, SqlType};
 use arrow::array::NullBufferBuilder;
 use arrow::array::*;
@@ -13,6 +14,13 @@ use bytes::Buf;
 use std::sync::Arc;
 
 const BAD_BINARY: SqlState = SqlState("22P03");
+
+/// Julian day 0, which is 24 November 4714 BC: in days since 2000, as the binary forms count. PostgreSQL has none before it.
+const FIRST_DAY: i32 = -2_451_545;
+const FIRST_MICROS: i64 = FIRST_DAY as i64 * MICROS_PER_DAY;
+
+/// Up to the end of PostgreSQL's Julian days, since 2000.
+const DAYS_END: i32 = 2_145_031_949;
 
 /// One value as an array of one row; `None` is null.
 pub fn value(bytes: Option<&[u8]>, binary: bool, ty: &SqlType) -> Result<ArrayRef> {
@@ -33,9 +41,10 @@ pub fn uuid_text(bytes: &[u8]) -> Result<String> {
 }
 
 pub fn utf8(bytes: &[u8]) -> Result<&str> {
-    let text = std::str::from_utf8(bytes).map_err(|_| SqlError::new(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\""))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| SqlError::new(SqlState::BAD_CHARACTER, "invalid byte sequence for encoding \"UTF8\""))?;
     match text.contains('\0') {
-        true => Err(SqlError::new(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\": 0x00")),
+        true => Err(SqlError::new(SqlState::BAD_CHARACTER, "invalid byte sequence for encoding \"UTF8\": 0x00")),
         false => Ok(text),
     }
 }
@@ -182,11 +191,21 @@ impl ColumnBuilder {
                 }
             }
             Values::Bytes(b) => b.append_value(bytes),
-            Values::Date(b) => b.append_value(i32::from_be_bytes(fixed(bytes).ok_or_else(wrong)?).saturating_add(POSTGRES_EPOCH_DAYS)),
-            Values::Time(b) => b.append_value(i64::from_be_bytes(fixed(bytes).ok_or_else(wrong)?)),
-            Values::Timestamp(b) => {
-                b.append_value(i64::from_be_bytes(fixed(bytes).ok_or_else(wrong)?).saturating_add(POSTGRES_EPOCH_MICROS))
-            }
+            // The ends of the ranges are the infinities, over there as here.
+            Values::Date(b) => b.append_value(match i32::from_be_bytes(fixed(bytes).ok_or_else(wrong)?) {
+                infinity @ (i32::MIN | i32::MAX) => infinity,
+                day if !(FIRST_DAY..DAYS_END).contains(&day) => return Err(beyond("date")),
+                day => day.checked_add(POSTGRES_EPOCH_DAYS).ok_or_else(|| beyond("date"))?,
+            }),
+            Values::Time(b) => b.append_value(match i64::from_be_bytes(fixed(bytes).ok_or_else(wrong)?) {
+                time @ 0..=MICROS_PER_DAY => time,
+                _ => return Err(beyond("time")),
+            }),
+            Values::Timestamp(b) => b.append_value(match i64::from_be_bytes(fixed(bytes).ok_or_else(wrong)?) {
+                infinity @ (i64::MIN | i64::MAX) => infinity,
+                time if time < FIRST_MICROS => return Err(beyond("timestamp")),
+                time => time.checked_add(POSTGRES_EPOCH_MICROS).ok_or_else(|| beyond("timestamp"))?,
+            }),
             Values::Interval(b) => {
                 if bytes.len() != 16 {
                     return Err(wrong());
@@ -240,6 +259,10 @@ fn append_text(builder: &mut StringBuilder, text: &str, ty: &SqlType) -> Result<
     Ok(())
 }
 
+fn beyond(ty: &str) -> SqlError {
+    SqlError::new(SqlState("22008"), format!("{ty} out of range"))
+}
+
 fn fixed<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
@@ -291,4 +314,27 @@ fn numeric_text(mut bytes: &[u8]) -> Option<String> {
     let fraction: String = (0..scale.div_ceil(4) as i32).map(|i| format!("{:04}", group(weight + 1 + i))).collect();
     text.push_str(&fraction[..scale.min(fraction.len())]);
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_times_are_those_that_postgres_has() {
+        let read = |bytes: &[u8], ty: SqlType| value(Some(bytes), true, &ty).map_err(|e| e.state);
+        let beyond = SqlState("22008");
+        for (first, ty) in [(FIRST_MICROS, SqlType::Timestamp), (FIRST_MICROS, SqlType::TimestampTz), (0, SqlType::Time)] {
+            assert!(read(&first.to_be_bytes(), ty.clone()).is_ok(), "{ty}");
+            assert_eq!(read(&(first - 1).to_be_bytes(), ty).err(), Some(beyond));
+        }
+        assert!(read(&FIRST_DAY.to_be_bytes(), SqlType::Date).is_ok());
+        assert_eq!(read(&(FIRST_DAY - 1).to_be_bytes(), SqlType::Date).err(), Some(beyond));
+        assert_eq!(read(&DAYS_END.to_be_bytes(), SqlType::Date).err(), Some(beyond));
+        assert_eq!(read(&(MICROS_PER_DAY + 1).to_be_bytes(), SqlType::Time).err(), Some(beyond));
+        for infinity in [i64::MIN, i64::MAX] {
+            assert!(read(&infinity.to_be_bytes(), SqlType::Timestamp).is_ok());
+        }
+        assert_eq!(read(&(i64::MAX - 1).to_be_bytes(), SqlType::Timestamp).err(), Some(beyond));
+    }
 }

@@ -3,6 +3,7 @@
 //! PostgreSQL's with `DateStyle = ISO`, `IntervalStyle = postgres`, `bytea_output = hex`, and the
 //! shortest digits that read back the same for floats. It knows nothing of statements or sockets.
 
+use super::procs;
 use super::text;
 use super::types::{self, wire_type};
 use crate::time::MICROS_PER_DAY;
@@ -45,6 +46,12 @@ impl RowFormat {
     /// Everything as text.
     pub fn text(schema: SchemaRef, zone: Tz) -> Self {
         let formats = vec![Format::Text; schema.fields().len()];
+        RowFormat { schema, formats, zone }
+    }
+
+    /// Everything in binary.
+    pub fn binary(schema: SchemaRef, zone: Tz) -> Self {
+        let formats = vec![Format::Binary; schema.fields().len()];
         RowFormat { schema, formats, zone }
     }
 
@@ -124,6 +131,15 @@ impl RowWriter<'_> {
     /// Writes `DataRow` messages for rows `start..`, until `rows` of them are written or `out` has
     /// grown to `high_water` bytes. Returns how many it wrote.
     pub fn write_rows(&self, start: usize, rows: usize, high_water: usize, out: &mut BytesMut) -> Result<usize> {
+        self.write_messages(b'D', start, rows, high_water, out)
+    }
+
+    /// The same as `CopyData` messages, whose tuples in binary look like rows.
+    pub fn write_tuples(&self, start: usize, rows: usize, high_water: usize, out: &mut BytesMut) -> Result<usize> {
+        self.write_messages(b'd', start, rows, high_water, out)
+    }
+
+    fn write_messages(&self, kind: u8, start: usize, rows: usize, high_water: usize, out: &mut BytesMut) -> Result<usize> {
         let writers: Vec<ValueWriter> = self
             .columns
             .iter()
@@ -132,7 +148,7 @@ impl RowWriter<'_> {
             .collect();
         for row in start..start + rows {
             let begin = out.len();
-            out.put_u8(b'D');
+            out.put_u8(kind);
             out.put_i32(0);
             out.put_i16(writers.len() as i16);
             for writer in &writers {
@@ -169,6 +185,8 @@ enum Kind<'a> {
     I64(&'a [i64]),
     /// Int64 inside, four bytes on the wire.
     Oid(&'a [i64]),
+    /// The same, with a name as its text.
+    Proc(&'a [i64]),
     F32(&'a [f32]),
     F64(&'a [f64]),
     Decimal(&'a [i128], i8),
@@ -207,6 +225,7 @@ impl<'a> ValueWriter<'a> {
             DataType::Boolean => Kind::Bool(array.as_boolean()),
             DataType::Int16 => Kind::I16(array.as_primitive::<Int16Type>().values()),
             DataType::Int32 => Kind::I32(array.as_primitive::<Int32Type>().values()),
+            DataType::Int64 if oid == types::REGPROC => Kind::Proc(array.as_primitive::<Int64Type>().values()),
             DataType::Int64 if !matches!(oid, types::INT8) => Kind::Oid(array.as_primitive::<Int64Type>().values()),
             DataType::Int64 => Kind::I64(array.as_primitive::<Int64Type>().values()),
             DataType::Float32 => Kind::F32(array.as_primitive::<Float32Type>().values()),
@@ -285,6 +304,10 @@ impl<'a> ValueWriter<'a> {
             Kind::I16(v) => text::integer(v[row] as i64, out),
             Kind::I32(v) => text::integer(v[row] as i64, out),
             Kind::I64(v) | Kind::Oid(v) => text::integer(v[row], out),
+            Kind::Proc(v) => match procs::name_of(v[row]) {
+                Some(name) => out.put_slice(name.as_bytes()),
+                None => text::integer(v[row], out),
+            },
             Kind::F32(v) => text::float4(v[row], out),
             Kind::F64(v) => text::float8(v[row], out),
             Kind::Decimal(v, scale) => text::decimal(v[row], *scale, out),
@@ -323,7 +346,7 @@ impl<'a> ValueWriter<'a> {
             Kind::I16(v) => out.put_i16(v[row]),
             Kind::I32(v) => out.put_i32(v[row]),
             Kind::I64(v) => out.put_i64(v[row]),
-            Kind::Oid(v) => out.put_u32(v[row] as u32),
+            Kind::Oid(v) | Kind::Proc(v) => out.put_u32(v[row] as u32),
             Kind::F32(v) => out.put_f32(v[row]),
             Kind::F64(v) => out.put_f64(v[row]),
             Kind::Decimal(v, scale) => numeric(v[row], *scale, out),
@@ -343,9 +366,16 @@ impl<'a> ValueWriter<'a> {
                 self.text(row, out);
             }
             Kind::Bytes(a) => out.put_slice(a.value(row)),
-            Kind::Date(v) => out.put_i32(v[row].saturating_sub(POSTGRES_EPOCH_DAYS)),
+            // The ends of the ranges are the infinities, over there as here.
+            Kind::Date(v) => out.put_i32(match v[row] {
+                i32::MAX => i32::MAX,
+                day => day.saturating_sub(POSTGRES_EPOCH_DAYS),
+            }),
             Kind::Time(v) => out.put_i64(v[row]),
-            Kind::Timestamp(v) | Kind::TimestampTz(v) => out.put_i64(v[row].saturating_sub(POSTGRES_EPOCH_MICROS)),
+            Kind::Timestamp(v) | Kind::TimestampTz(v) => out.put_i64(match v[row] {
+                i64::MAX => i64::MAX,
+                time => time.saturating_sub(POSTGRES_EPOCH_MICROS),
+            }),
             Kind::Interval(v) => {
                 out.put_i64(v[row].nanoseconds / 1000);
                 out.put_i32(v[row].days);

@@ -4,9 +4,11 @@
 //! - `types`: what a column's type is called
 //! - `encode`, `text`: Arrow columns to values
 //! - `decode`, `parse`: values to Arrow columns
+//! - `procs`: what a function's oid is called
 
 pub mod decode;
 pub mod encode;
 pub mod parse;
+pub mod procs;
 pub mod text;
 pub mod types;

@@ -4,7 +4,7 @@
 
 use crate::SqlType;
 use crate::types::TYPE_METADATA_KEY;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema};
 
 pub const BOOL: u32 = 16;
 pub const BYTEA: u32 = 17;
@@ -41,6 +41,20 @@ pub const UUID: u32 = 2950;
 pub const JSONB: u32 = 3802;
 pub const REGNAMESPACE: u32 = 4089;
 pub const REGROLE: u32 = 4096;
+
+/// In a schema's metadata: for each column the oid of the relation that it is a plain column of, and its number there, as `16396.2 0.0 `.
+pub const ORIGINS_METADATA_KEY: &str = "eddyline.origins";
+
+/// The oids and numbers of a result's columns, zero for what is computed, without an end.
+pub fn origins(schema: &Schema) -> impl Iterator<Item = (u32, i16)> {
+    let noted = schema.metadata().get(ORIGINS_METADATA_KEY).map_or("", String::as_str);
+    noted.split(' ').map(|text| origin(text).unwrap_or_default()).chain(std::iter::repeat((0, 0)))
+}
+
+fn origin(text: &str) -> Option<(u32, i16)> {
+    let (table, column) = text.split_once('.')?;
+    Some((table.parse().ok()?, column.parse().ok()?))
+}
 
 /// A type as `RowDescription` announces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

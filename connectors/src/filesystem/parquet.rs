@@ -144,7 +144,7 @@ impl<'a> ParquetRows<'a> {
             let array = match source {
                 Column::Read { root, fit, broken: None, .. } => {
                     let mut refuse = |row: usize| {
-                        let why = || format!("column {}: the value is not a {}", column.external_name, column.ty);
+                        let why = || format!("column {}: the value is not {}", column.external_name, column.ty.with_article());
                         refused.entry(row).or_insert_with(why);
                     };
                     fit.apply(batch.column(roots.partition_point(|r| r < root)), &mut refuse)?

@@ -181,7 +181,7 @@ impl FilesystemWriter {
 }
 
 impl SinkWriter for FilesystemWriter {
-    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<()> {
+    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<u64> {
         if self.is_crowded() {
             self.finish()?;
         }
@@ -190,7 +190,7 @@ impl SinkWriter for FilesystemWriter {
         written.map_err(|e| self.sink.explained(e))?;
         self.steps = Some((first, step.number));
         self.begun.get_or_insert_with(Instant::now);
-        Ok(())
+        Ok(changes.num_rows() as u64)
     }
 
     fn flush(&mut self, all: bool) -> Result<Option<u64>> {

@@ -1,5 +1,6 @@
 //! Client settings, and what librdkafka's errors mean to us. Clients are created here and nowhere else.
 
+use super::asking::{Asking, Turn};
 use super::identity::Identity;
 use eddyline_common::connector::SourceSpec;
 use eddyline_common::{Result, SqlError, SqlState, options};
@@ -9,6 +10,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes that all of a reader's threads together let librdkafka fetch ahead.
@@ -28,6 +30,8 @@ pub struct Settings {
     /// Partitions that turned out not to be the ones that were read before, and how: who begins to read on does not either.
     pub replaced: Mutex<BTreeMap<i32, String>>,
     pub identity: Identity,
+    /// Who else asks these brokers.
+    pub asking: Arc<Asking>,
     config: ClientConfig,
 }
 
@@ -78,9 +82,11 @@ impl Settings {
         // Past the log's end or before its start is for us to report, not for the client to jump.
         config.set("auto.offset.reset", "error").set_log_level(RDKafkaLogLevel::Warning);
         config.create_native_config().map_err(config_error)?;
+        let brokers = option(options::BOOTSTRAP_SERVERS)?;
         Ok(Settings {
             topic: option(options::TOPIC)?,
-            brokers: option(options::BOOTSTRAP_SERVERS)?,
+            asking: Asking::of(&brokers),
+            brokers,
             discovery: options::discovery_micros(&spec.options)?.map(|micros| Duration::from_micros(micros as u64)),
             skips_lost: spec.options.get(options::LOST_OFFSETS).is_some_and(|policy| policy == "skip"),
             replaced: Mutex::default(),
@@ -112,6 +118,11 @@ impl Settings {
         config.create_with_context(context).map_err(config_error)
     }
 
+    /// The right to ask the brokers something, for who can wait for it. 08006 if so many have no answer that it does not come.
+    pub fn turn(&self, within: Duration) -> Result<Turn> {
+        self.asking.enter(within).ok_or_else(|| self.away("As many questions as may wait for it at once have no answer yet"))
+    }
+
     /// 08006 for a broker that is away.
     pub fn away(&self, reason: &str) -> SqlError {
         let error = SqlError::new(SqlState::CONNECTION_FAILURE, format!("Kafka at \"{}\" does not answer", self.brokers));
@@ -135,6 +146,15 @@ impl Settings {
         }
     }
 
+    /// What is told of a topic that was there when reading began.
+    pub fn deleted_topic(&self) -> String {
+        format!(
+            "topic \"{}\" no longer exists at the broker. HINT: The source waits here. Drop it. If the topic is created again it is \
+             another one, and the source must be created again too.",
+            self.topic
+        )
+    }
+
     /// 42704 for a missing topic, naming a like one.
     pub fn missing_topic(&self, like: Option<&str>) -> SqlError {
         let error = SqlError::new(SqlState::UNDEFINED_OBJECT, format!("topic \"{}\" does not exist", self.topic));
@@ -147,6 +167,10 @@ impl Settings {
 
 pub fn config_error(error: KafkaError) -> SqlError {
     match error {
+        // What librdkafka says of it quotes the value.
+        KafkaError::ClientConfig(_, _, key, _) if options::is_secret(&key) => {
+            SqlError::new(SqlState::INVALID_PARAMETER, format!("Kafka's client refuses the option \"properties.{key}\""))
+        }
         KafkaError::ClientConfig(_, description, key, value) => {
             SqlError::new(SqlState::INVALID_PARAMETER, format!("Kafka's client refuses the option \"properties.{key}\" = \"{value}\""))
                 .with_detail(format!("{}.", description.trim_end_matches('.')))

@@ -9,7 +9,7 @@ use eddyline_common::{Offset, PartitionId, Result, SqlError};
 use parking_lot::Mutex;
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::{RDKafka, RDKafkaRespErr};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString};
@@ -26,14 +26,30 @@ pub struct TopicId {
     topic: String,
 }
 
-/// Asks the brokers. `None`: they have no ids, or no such topic at present.
-pub fn ask<C: ConsumerContext + 'static>(client: &BaseConsumer<C>, topic: &str, within: Duration) -> KafkaResult<Option<TopicId>> {
-    let native = client.client().native_ptr();
-    let millis = within.as_millis().min(i32::MAX as u128) as i32;
-    let Some(topic) = topic_id(native, &CString::new(topic)?, millis)? else { return Ok(None) };
-    Ok(cluster_id(native, millis).map(|cluster| TopicId { cluster, topic }))
+/// What brokers say of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// There is a topic; `None` where the brokers have no ids.
+    Topic(Option<TopicId>),
+    Nothing,
 }
 
+/// Asks the brokers.
+pub fn ask<C: ConsumerContext + 'static>(client: &BaseConsumer<C>, topic: &str, within: Duration) -> KafkaResult<Named> {
+    use RDKafkaErrorCode::{UnknownTopic, UnknownTopicId, UnknownTopicOrPartition};
+    let native = client.client().native_ptr();
+    let millis = within.as_millis().min(i32::MAX as u128) as i32;
+    match topic_id(native, &CString::new(topic)?, millis) {
+        Ok(Some(topic)) => Ok(Named::Topic(cluster_id(native, millis).map(|cluster| TopicId { cluster, topic }))),
+        Ok(None) => Ok(Named::Topic(None)),
+        Err(error) => match error.rdkafka_error_code() {
+            Some(UnknownTopic | UnknownTopicId | UnknownTopicOrPartition) => Ok(Named::Nothing),
+            _ => Err(error),
+        },
+    }
+}
+
+/// `None` if the brokers have no ids; the topic's error if they have no such topic.
 fn topic_id(native: *mut RDKafka, topic: &CStr, millis: i32) -> KafkaResult<Option<String>> {
     let mut name = topic.as_ptr();
     let (mut code, mut bits) = (RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT, (0_i64, 0_i64));
@@ -55,6 +71,7 @@ fn topic_id(native: *mut RDKafka, topic: &CStr, millis: i32) -> KafkaResult<Opti
             if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && !result.is_null() {
                 let found = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
                 if count == 1 {
+                    code = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(*found));
                     let id = sys::rd_kafka_TopicDescription_topic_id(*found);
                     bits = (sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id));
                 }

@@ -2,20 +2,20 @@
 //! per partition as soon as the queue is empty or the batch is full. A full sink blocks the thread, the queue fills to
 //! its bound, and librdkafka stops fetching. Trouble is reported, librdkafka retries with back-off, and the next good
 //! answer reports that all is well. Offsets that are gone are never skipped without a word: see `out_of_range`. The offsets of a topic that was
-//! made anew mean other records, so that it is not read on. Its id tells (`identity`), before anything is read and every so often; and a
-//! partition that ends before the offset wanted.
+//! made anew mean other records, so that it is not read on. Its id tells (`identity`), for which `watch` asks before anything is read and every so
+//! often; and a partition that ends before the offset wanted.
 
 use super::client::Settings;
-use super::identity::ask;
 use super::queue::{Event, Record, RecordQueue};
 use super::record::{PartitionBuffer, RECORDS_MAX, RecordLayout};
-use super::watch::{Discovery, PROBE, PROBE_AGAIN, PROBE_AWAY, Problems, Scope, Watch, watch};
-use crossbeam_channel::{Receiver, unbounded};
+use super::watch::{Discovery, PROBE, Problems, Scope, Watch, Watcher};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use eddyline_common::connector::*;
 use eddyline_common::{Offset, PartitionId, Result, SqlError, options};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,8 +30,6 @@ const LINGER: Duration = Duration::from_millis(1);
 const RETRY: Duration = Duration::from_secs(2);
 /// Between attempts at a schema that cannot be had.
 const PREPARE_AGAIN: Duration = Duration::from_millis(500);
-/// How long brokers may take to say which topic it is.
-const IDENTIFIED_WITHIN: Duration = Duration::from_secs(1);
 /// How often the sink hears where partitions end.
 const NOTE_ENDS: Duration = Duration::from_secs(1);
 
@@ -54,6 +52,7 @@ impl KafkaReader {
         let client = Arc::new(settings.consumer(workers, Watch(problems.clone()))?);
         let mut reader = KafkaReader { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
         let mut senders = Vec::with_capacity(workers);
+        let (begins, identified) = bounded(0);
         for index in 0..workers {
             let (sender, discovered) = unbounded();
             senders.push(sender);
@@ -65,8 +64,10 @@ impl KafkaReader {
                 queue: RecordQueue::new(client.clone(), &settings.topic)?,
                 partitions: HashMap::new(),
                 discovered,
+                identified: identified.clone(),
                 retries: HashMap::new(),
                 replaced: HashSet::new(),
+                rests: false,
                 noted: Instant::now(),
                 problems: problems.clone(),
                 sink: sink.clone(),
@@ -80,8 +81,10 @@ impl KafkaReader {
         let is_endless = workers > 0 && ranges.iter().all(|r| r.end.is_none());
         let known = || ranges.iter().map(|r| r.partition.0);
         let discovery = settings.discovery.filter(|_| is_endless).map(|interval| Discovery::new(interval, known(), senders));
-        let stop = reader.stop.clone();
-        reader.spawn("kafka-watch", move || watch(&settings, &client, &problems, discovery, &stop))?;
+        let identifies = is_endless || settings.identity.is_known();
+        let mut watcher = Watcher::new(settings, client, problems, reader.stop.clone());
+        (watcher.discovery, watcher.identifies, watcher.begins) = (discovery, identifies, identifies.then_some(begins));
+        reader.spawn("kafka-watch", move || watcher.run())?;
         Ok(reader)
     }
 
@@ -112,10 +115,14 @@ struct Worker {
     partitions: HashMap<i32, PartitionBuffer>,
     /// Partitions that came up while the reader was at work.
     discovered: Receiver<PartitionRange>,
+    /// Ends once it is known which topic is read.
+    identified: Receiver<Infallible>,
     /// When to ask again for a partition whose fetching failed.
     retries: HashMap<i32, Instant>,
     /// Partitions that are not the ones that were read before. They stay in trouble.
     replaced: HashSet<i32>,
+    /// The topic is gone.
+    rests: bool,
     /// When the sink last heard where partitions end.
     noted: Instant,
     problems: Arc<Problems>,
@@ -128,8 +135,10 @@ struct Closed;
 
 impl Worker {
     fn run(mut self) {
-        if !self.identify() {
-            return;
+        while let Err(RecvTimeoutError::Timeout) = self.identified.recv_timeout(WAIT) {
+            if self.stop.load(Ordering::SeqCst) || self.sink.is_closed() {
+                return;
+            }
         }
         self.leave_if_replaced();
         self.begin();
@@ -144,6 +153,10 @@ impl Worker {
                 self.queue.take(RECORDS_MAX - 1, LINGER, &mut records);
             }
             self.leave_if_replaced();
+            self.rest_while_gone();
+            if self.rests {
+                records.clear();
+            }
             if self.accept(&mut records).is_err() || self.flush().is_err() {
                 return;
             }
@@ -153,37 +166,6 @@ impl Worker {
         }
     }
 
-    /// Nothing is read before it is known whether the topic is the one that was read before, unless brokers that answer do not tell. False if
-    /// nobody wants more.
-    fn identify(&self) -> bool {
-        let topic = &self.settings.topic;
-        let is_endless = self.partitions.values().any(|buffer| buffer.range.end.is_none());
-        // A range with an end that nobody has begun before is one of what is there now.
-        if !is_endless && !self.settings.identity.is_known() {
-            return true;
-        }
-        let mut within = PROBE;
-        while let Err(error) = self.client.fetch_metadata(Some(topic), within) {
-            if !self.problems.any() {
-                self.problems.set(Scope::Connection, format!("no Kafka broker answers: {error}"));
-            }
-            let (failed, mut goes_on) = (Instant::now(), true);
-            while goes_on && failed.elapsed() < PROBE_AGAIN {
-                std::thread::sleep(WAIT);
-                goes_on = !self.stop.load(Ordering::SeqCst) && !self.sink.is_closed();
-            }
-            if !goes_on {
-                return false;
-            }
-            within = PROBE_AWAY;
-        }
-        match ask(&self.client, topic, IDENTIFIED_WITHIN) {
-            Ok(found) => found.into_iter().for_each(|found| self.settings.identity.compare(topic, found)),
-            Err(error) => tracing::debug!(topic, "its id cannot be asked for: {error}"),
-        }
-        true
-    }
-
     /// Another topic has the name now: none of its partitions is read.
     fn leave_if_replaced(&mut self) {
         let Some(reason) = self.settings.identity.replaced() else { return };
@@ -191,6 +173,22 @@ impl Worker {
         for partition in read {
             self.leave(partition, &reason);
             self.problems.set(Scope::Partition(partition), reason.clone());
+        }
+    }
+
+    /// Nothing is taken of a topic that is gone: what has its name next may be another one.
+    fn rest_while_gone(&mut self) {
+        let is_gone = self.problems.has(Scope::Topic);
+        if is_gone == self.rests {
+            return;
+        }
+        self.rests = is_gone;
+        self.retries.clear();
+        for partition in self.partitions.keys().copied().filter(|partition| !self.replaced.contains(partition)) {
+            self.queue.stop(partition);
+            if !is_gone {
+                self.retries.insert(partition, Instant::now());
+            }
         }
     }
 
@@ -239,7 +237,7 @@ impl Worker {
     }
 
     fn accept(&mut self, records: &mut Vec<Record>) -> Result<(), Closed> {
-        let troubled = self.problems.any();
+        let troubled = self.problems.any() || !self.retries.is_empty();
         for record in records.drain(..) {
             let partition = record.partition();
             if self.replaced.contains(&partition) {
@@ -308,11 +306,12 @@ impl Worker {
     /// The broker does not have the offset wanted. What to report; `None` if the source is to go on without what is gone.
     fn out_of_range(&mut self, partition: i32, reason: &str) -> Option<String> {
         let topic = &self.settings.topic;
+        let skips_lost = self.settings.skips_lost || self.sink.reads_what_is_there();
         let buffer = self.partitions.get_mut(&partition)?;
         let wanted = buffer.position();
         let absent = format!("partition {partition} of topic \"{topic}\" does not have offset {wanted}");
         match self.client.fetch_watermarks(topic, partition, PROBE) {
-            Ok((earliest, _)) if wanted < earliest && self.settings.skips_lost => {
+            Ok((earliest, _)) if wanted < earliest && skips_lost => {
                 let reason = format!("offsets {wanted} to {} were removed from the topic before they were read", earliest - 1);
                 tracing::warn!(topic, partition, "{reason}; going on at {earliest}");
                 buffer.skip_to(earliest, reason);

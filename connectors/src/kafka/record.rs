@@ -265,7 +265,8 @@ impl PartitionBuffer {
     }
 
     fn headers_column(&self, ty: &SqlType) -> ArrayRef {
-        let text = |value: &Option<Vec<u8>>| value.as_deref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        // Texts hold no NUL.
+        let text = |value: &Option<Vec<u8>>| value.as_deref().map(|bytes| String::from_utf8_lossy(bytes).replace('\0', "\u{FFFD}"));
         // Of a header given twice the last counts.
         let each = self.kept.iter().map(|kept| kept.headers.iter().map(|(name, value)| (name.as_str(), value)).collect::<BTreeMap<_, _>>());
         let names = || Some(MapFieldNames { entry: "entries".to_string(), key: "keys".to_string(), value: "values".to_string() });

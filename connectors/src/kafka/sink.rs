@@ -97,8 +97,10 @@ impl KafkaSink {
 impl SinkConnector for KafkaSink {
     /// Asks for the topic, which makes a broker that creates topics by itself create it.
     fn check(&self) -> Result<()> {
-        let producer = self.producer(None)?;
         let begun = Instant::now();
+        // Dropped after the producer.
+        let _turn = self.settings.turn(ANSWERED_WITHIN)?;
+        let producer = self.producer(None)?;
         loop {
             let answer = producer.client().fetch_metadata(Some(&self.settings.topic), ATTEMPT);
             producer.poll(Duration::ZERO);
@@ -212,7 +214,7 @@ impl KafkaWriter {
 }
 
 impl SinkWriter for KafkaWriter {
-    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<()> {
+    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<u64> {
         let places = self.encode_keys(changes)?;
         let found: Vec<Change> = if self.has_key && changes.weights.is_some() {
             changes::by_key(changes, &self.keys, &places)
@@ -221,6 +223,7 @@ impl SinkWriter for KafkaWriter {
         };
         let value = self.value.clone();
         let rows = value.bind(&changes.rows)?;
+        let records = found.len() as u64;
         let mut record = std::mem::take(&mut self.record);
         for change in found {
             record.clear();
@@ -245,7 +248,8 @@ impl SinkWriter for KafkaWriter {
         self.record = record;
         self.written = Some(step.number);
         self.producer.poll(Duration::ZERO);
-        self.check()
+        self.check()?;
+        Ok(records)
     }
 
     fn flush(&mut self, _all: bool) -> Result<Option<u64>> {

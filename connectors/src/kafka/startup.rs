@@ -1,6 +1,7 @@
 //! Questions to the broker before reading: which partitions there are, where each begins for this source by its
-//! startup mode, and where each ends now. Every answer comes, or fails, within ten seconds.
+//! startup mode, and where each ends now. Every answer comes, or fails, within ten seconds, also where many ask at once (`asking`).
 
+use super::asking::Turn;
 use super::client::{Reasons, Settings};
 use eddyline_common::connector::{PartitionRange, PartitionStart};
 use eddyline_common::{Offset, PartitionId, Result, SqlError, SqlState, options};
@@ -11,7 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A broker that has not answered the first question by then is away.
+/// A broker that has not answered the first question by then is away, and who has found no turn to ask it by then is told the same.
 const AWAY_AFTER: Duration = Duration::from_secs(5);
 /// All questions together take no longer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(9);
@@ -23,11 +24,15 @@ struct Inquiry<'a> {
     settings: &'a Settings,
     client: BaseConsumer<Reasons>,
     begun: Instant,
+    /// Dropped after the client.
+    _turn: Turn,
 }
 
 impl<'a> Inquiry<'a> {
     fn new(settings: &'a Settings) -> Result<Self> {
-        Ok(Inquiry { settings, client: settings.inquirer()?, begun: Instant::now() })
+        let begun = Instant::now();
+        let turn = settings.turn(AWAY_AFTER)?;
+        Ok(Inquiry { settings, client: settings.inquirer()?, begun, _turn: turn })
     }
 
     fn time_left(&self) -> Duration {

@@ -1,8 +1,8 @@
 //! What goes on around a reader's records: trouble that has not passed yet, the connection's health, whether the topic is still the one that
-//! is read, and partitions that come up meanwhile. One thread per reader; it decodes nothing.
+//! is read, and partitions that come up meanwhile. One thread per reader, which alone asks brokers such things; it decodes nothing.
 
 use super::client::{Settings, trace};
-use super::identity::ask;
+use super::identity::{Named, ask};
 use crossbeam_channel::Sender;
 use eddyline_common::connector::*;
 use eddyline_common::{Offset, PartitionId};
@@ -11,7 +11,10 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::types::RDKafkaRespErr;
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,9 +25,11 @@ const TICK: Duration = Duration::from_millis(50);
 pub const PROBE: Duration = Duration::from_millis(500);
 /// The same where they were away: while a question waits, librdkafka connects again at half of `reconnect.backoff.ms`, whatever the back-off has come
 /// to. What is connected by then is found by the next one.
-pub const PROBE_AWAY: Duration = Duration::from_millis(250);
+const PROBE_AWAY: Duration = Duration::from_millis(250);
 /// Between questions to brokers that are away.
-pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
+const PROBE_AGAIN: Duration = Duration::from_secs(1);
+/// How long brokers may take to say which topic it is, before anything is read.
+const IDENTIFIED_WITHIN: Duration = Duration::from_secs(1);
 /// How often brokers are asked whether the topic is still the one that is read. What is read of another one until then is in views.
 const IDENTIFY_AGAIN: Duration = Duration::from_secs(2);
 /// After a search for partitions that failed: a new one may still have no leader.
@@ -34,10 +39,11 @@ const SEARCH_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     Connection,
+    Topic,
     Partition(i32),
 }
 
-/// Trouble that has not passed yet. The sink hears of the first of them, and of the end of the last.
+/// Trouble that has not passed yet. The sink hears of the first of them, whenever that is another one, and of the end of the last.
 pub struct Problems {
     sink: Arc<dyn BatchSink>,
     open: Mutex<BTreeMap<Scope, String>>,
@@ -50,27 +56,43 @@ impl Problems {
         Arc::new(Problems { sink, open: Mutex::default(), connection: Mutex::default() })
     }
 
+    /// Each reason is logged once: by the sink if it hears of it.
     pub fn set(&self, scope: Scope, reason: String) {
         let mut open = self.open.lock();
-        if open.get(&scope) != Some(&reason) {
+        if open.get(&scope) == Some(&reason) {
+            return;
+        }
+        let told = open.values().next().cloned();
+        let is_new = !open.values().any(|other| *other == reason);
+        open.insert(scope, reason.clone());
+        if !self.tell(&open, told) && is_new {
             tracing::warn!("{reason}");
-            open.insert(scope, reason);
-            self.sink.report(open.values().next().cloned());
         }
     }
 
     pub fn clear(&self, scope: Scope) {
         let mut open = self.open.lock();
+        let told = open.values().next().cloned();
         if open.remove(&scope).is_some() {
-            self.sink.report(open.values().next().cloned());
+            self.tell(&open, told);
         }
+    }
+
+    /// Whether the sink heard something that it was not told before.
+    fn tell(&self, open: &BTreeMap<Scope, String>, told: Option<String>) -> bool {
+        let first = open.values().next().cloned();
+        let is_news = first != told;
+        if is_news {
+            self.sink.report(first);
+        }
+        is_news
     }
 
     pub fn any(&self) -> bool {
         !self.open.lock().is_empty()
     }
 
-    fn has(&self, scope: Scope) -> bool {
+    pub fn has(&self, scope: Scope) -> bool {
         self.open.lock().contains_key(&scope)
     }
 }
@@ -90,9 +112,9 @@ impl ClientContext for Watch {
                 let last = self.0.connection.lock().clone();
                 self.0.set(Scope::Connection, format!("no Kafka broker answers: {}", if last.is_empty() { reason } else { &last }));
             }
-            Some(Authentication | SSL | TopicAuthorizationFailed | UnknownTopicOrPartition | UnknownTopic) => {
-                self.0.set(Scope::Connection, format!("Kafka: {reason}"));
-            }
+            Some(Authentication | SSL | TopicAuthorizationFailed) => self.0.set(Scope::Connection, format!("Kafka: {reason}")),
+            // Whether the topic is there is asked for.
+            Some(UnknownTopicOrPartition | UnknownTopic) => {}
             _ => *self.0.connection.lock() = reason.to_string(),
         }
     }
@@ -142,29 +164,159 @@ impl Discovery {
     }
 }
 
-/// Serves the client's events, and while the connection is in trouble asks whether it has come back.
-pub fn watch(settings: &Settings, client: &BaseConsumer<Watch>, problems: &Problems, mut discovery: Option<Discovery>, stop: &AtomicBool) {
-    let (mut probed, mut identified) = (Instant::now(), Instant::now());
-    while !stop.load(Ordering::SeqCst) && !problems.sink.is_closed() {
-        client.poll(TICK);
-        let is_away = problems.has(Scope::Connection);
-        if !is_away && settings.identity.is_known() && identified.elapsed() >= IDENTIFY_AGAIN {
-            if let Ok(Some(found)) = ask(client, &settings.topic, PROBE) {
-                settings.identity.compare(&settings.topic, found);
+/// One reader's thread beside its workers.
+pub struct Watcher {
+    settings: Arc<Settings>,
+    client: Arc<BaseConsumer<Watch>>,
+    problems: Arc<Problems>,
+    pub discovery: Option<Discovery>,
+    /// Whether the topic must be the one that was read before: what has an end, and was never begun, is of what is there now.
+    pub identifies: bool,
+    /// Dropped once workers may begin: it is known which topic it is, or brokers that answer do not tell.
+    pub begins: Option<Sender<Infallible>>,
+    stop: Arc<AtomicBool>,
+    /// When brokers that are away were last asked.
+    probed: Instant,
+    /// When they were last asked which topic it is.
+    identified: Instant,
+    /// They said that there is none. That is believed when they say it twice: one that has only just started may not know its topics yet.
+    is_missing: bool,
+}
+
+impl Watcher {
+    pub fn new(settings: Arc<Settings>, client: Arc<BaseConsumer<Watch>>, problems: Arc<Problems>, stop: Arc<AtomicBool>) -> Self {
+        let now = Instant::now();
+        Watcher {
+            settings,
+            client,
+            problems,
+            discovery: None,
+            identifies: false,
+            begins: None,
+            stop,
+            probed: now,
+            identified: now,
+            is_missing: false,
+        }
+    }
+
+    /// Asks what there is to ask, and serves the client's events.
+    pub fn run(mut self) {
+        while !self.stop.load(Ordering::SeqCst) && !self.problems.sink.is_closed() {
+            if self.problems.has(Scope::Connection) {
+                self.probe();
+            } else if self.begins.is_some() {
+                self.begin();
+            } else {
+                self.look_around();
             }
-            identified = Instant::now();
+            self.client.poll(TICK);
         }
-        if settings.identity.replaced().is_some() {
-            discovery = None;
-        }
-        if !is_away {
-            discovery.iter_mut().for_each(|d| d.search_if_due(settings, client));
-        } else if probed.elapsed() >= PROBE_AGAIN {
-            let answered = client.fetch_metadata(Some(&settings.topic), PROBE_AWAY);
-            probed = Instant::now();
-            if answered.is_ok_and(|metadata| metadata.topics().iter().any(|t| t.name() == settings.topic && t.error().is_none())) {
-                problems.clear(Scope::Connection);
+    }
+
+    /// Before anything is read.
+    fn begin(&mut self) {
+        let Some(_turn) = self.settings.asking.enter(Duration::ZERO) else { return };
+        match self.client.fetch_metadata(Some(&self.settings.topic), PROBE) {
+            Ok(_) => {
+                self.identify(IDENTIFIED_WITHIN);
+                self.begins = None;
+            }
+            Err(error) => {
+                self.probed = Instant::now();
+                self.problems.set(Scope::Connection, format!("no Kafka broker answers: {error}"));
             }
         }
+    }
+
+    /// Asks brokers that are away whether they have come back.
+    fn probe(&mut self) {
+        if self.probed.elapsed() < PROBE_AGAIN {
+            return;
+        }
+        let Some(_turn) = self.settings.asking.enter(Duration::ZERO) else { return };
+        let answered = self.client.fetch_metadata(Some(&self.settings.topic), PROBE_AWAY);
+        self.probed = Instant::now();
+        let Ok(metadata) = answered else { return };
+        // Whether the topic is there is another question.
+        let is_denied = |t: &MetadataTopic| t.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+        if metadata.topics().iter().any(|t| t.name() == self.settings.topic && !is_denied(t)) {
+            self.problems.clear(Scope::Connection);
+            self.is_missing = false;
+        }
+    }
+
+    fn look_around(&mut self) {
+        if self.identified.elapsed() >= IDENTIFY_AGAIN {
+            self.identify(PROBE);
+        }
+        if self.settings.identity.replaced().is_some() {
+            self.discovery = None;
+        }
+        if let Some(discovery) = &mut self.discovery {
+            discovery.search_if_due(&self.settings, &self.client);
+        }
+    }
+
+    /// Whether the topic is there, and is still the one that is read.
+    fn identify(&mut self, within: Duration) {
+        let topic = &self.settings.topic;
+        match self.named(within) {
+            Ok(Named::Nothing) if self.is_missing => self.problems.set(Scope::Topic, self.settings.deleted_topic()),
+            Ok(Named::Nothing) => self.is_missing = true,
+            Ok(Named::Topic(id)) => {
+                self.is_missing = false;
+                if let Some(found) = id.filter(|_| self.identifies) {
+                    self.settings.identity.compare(topic, found);
+                }
+                self.found();
+            }
+            Err(error) => tracing::debug!(topic, "it cannot be asked for: {error}"),
+        }
+        self.identified = Instant::now();
+    }
+
+    /// One broker alone is asked for ids. Where it does not answer, the others say at least whether there is such a topic.
+    fn named(&self, within: Duration) -> KafkaResult<Named> {
+        let topic = &self.settings.topic;
+        ask(&self.client, topic, within).or_else(|error| {
+            tracing::debug!(topic, "its id cannot be asked for: {error}");
+            let metadata = self.client.fetch_metadata(Some(topic), within)?;
+            let is_missing = |t: &MetadataTopic| t.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+            let is_there = metadata.topics().iter().any(|t| t.name() == topic && !is_missing(t));
+            Ok(if is_there { Named::Topic(None) } else { Named::Nothing })
+        })
+    }
+
+    /// A topic of the name is there. If it was away and is another one now, the trouble is not over.
+    fn found(&self) {
+        match self.settings.identity.replaced() {
+            Some(reason) if self.problems.has(Scope::Topic) => self.problems.set(Scope::Topic, reason),
+            _ => self.problems.clear(Scope::Topic),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::CollectingSink;
+
+    #[test]
+    fn the_first_trouble_is_told_and_nothing_twice() {
+        let sink = CollectingSink::new(1);
+        let problems = Problems::new(sink.clone());
+        problems.set(Scope::Partition(1), "a".to_string());
+        problems.set(Scope::Partition(2), "b".to_string());
+        problems.set(Scope::Topic, "gone".to_string());
+        problems.set(Scope::Topic, "gone".to_string());
+        problems.clear(Scope::Partition(1));
+        assert!(problems.has(Scope::Topic) && !problems.has(Scope::Partition(1)));
+        problems.set(Scope::Topic, "b".to_string());
+        // The same is told of the partition.
+        problems.clear(Scope::Topic);
+        assert!(problems.any());
+        problems.clear(Scope::Partition(2));
+        assert_eq!(sink.problems(), [Some("a"), Some("gone"), Some("b"), None].map(|problem| problem.map(str::to_string)));
     }
 }

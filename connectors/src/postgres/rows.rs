@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use eddyline_common::connector::{LookupAnswer, SourceColumn};
 use eddyline_common::postgres::decode::ColumnBuilder;
 use eddyline_common::postgres::parse::fitting;
-use eddyline_common::{Result, SqlError, SqlType};
+use eddyline_common::{Result, SqlError};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
@@ -57,7 +57,6 @@ impl<'a> Rows<'a> {
                     builder.append_null();
                     continue;
                 }
-                Some(Raw(bytes)) if is_endless(&column.ty, bytes) => Err(format!("is infinity, which is no {} here", column.ty)),
                 Some(Raw(bytes)) => limited(column, bytes)
                     .and_then(|bytes| builder.append_binary(bytes).map_err(|e| format!("is no {} here: {}", column.ty, e.message))),
             };
@@ -91,15 +90,4 @@ fn limited<'a>(column: &SourceColumn, bytes: &'a [u8]) -> Result<&'a [u8], Strin
     let Some(length) = column.length else { return Ok(bytes) };
     let fit = std::str::from_utf8(bytes).ok().and_then(|text| fitting(text, length));
     fit.map(str::as_bytes).ok_or_else(|| format!("is longer than {length} characters"))
-}
-
-/// Times without end have bytes of their own.
-fn is_endless(ty: &SqlType, bytes: &[u8]) -> bool {
-    match ty {
-        SqlType::Date => <[u8; 4]>::try_from(bytes).is_ok_and(|day| matches!(i32::from_be_bytes(day), i32::MIN | i32::MAX)),
-        SqlType::Timestamp | SqlType::TimestampTz => {
-            <[u8; 8]>::try_from(bytes).is_ok_and(|time| matches!(i64::from_be_bytes(time), i64::MIN | i64::MAX))
-        }
-        _ => false,
-    }
 }

@@ -39,6 +39,38 @@ pub struct Server {
     /// `None`: until there is an answer.
     retries_max: Option<u64>,
     connection: Mutex<Option<Arc<Connection>>>,
+    troubled: Troubled,
+}
+
+/// How many questions are being asked again.
+type Troubled = parking_lot::Mutex<usize>;
+
+/// A question that is asked again, until it ends. That all is well is told when none is left.
+struct Trouble<'a> {
+    troubled: &'a Troubled,
+    on_trouble: &'a OnTrouble,
+}
+
+impl<'a> Trouble<'a> {
+    fn begin(troubled: &'a Troubled, on_trouble: &'a OnTrouble) -> Self {
+        *troubled.lock() += 1;
+        Trouble { troubled, on_trouble }
+    }
+
+    fn tell(&self, why: String) {
+        (self.on_trouble)(Some(why));
+    }
+}
+
+impl Drop for Trouble<'_> {
+    fn drop(&mut self) {
+        // Told under the lock: another question's trouble that begins now is told after it.
+        let mut troubled = self.troubled.lock();
+        *troubled -= 1;
+        if *troubled == 0 {
+            (self.on_trouble)(None);
+        }
+    }
 }
 
 /// A connection, and the table as it was when it began: by column of ours.
@@ -74,7 +106,8 @@ impl Server {
             config.password(password);
         }
         let place = format!("{host}:{port}");
-        Ok(Server { config, place, database, table, timeout, retries_max, connection: Mutex::new(None) })
+        let (connection, troubled) = (Mutex::new(None), Troubled::new(0));
+        Ok(Server { config, place, database, table, timeout, retries_max, connection, troubled })
     }
 
     /// The type of a column of ours.
@@ -96,39 +129,36 @@ impl Server {
 
     /// Asks until there is an answer, or as often as the table's options say.
     pub async fn answer(&self, question: Question) -> Result<LookupAnswer> {
-        let (mut failures, mut pause) = (0, PAUSE_MIN);
+        let (mut failures, mut pause, mut trouble) = (0, PAUSE_MIN, None);
         loop {
-            let error = match tokio::time::timeout(self.timeout, self.attempt(&question)).await {
+            let mut used = None;
+            let error = match tokio::time::timeout(self.timeout, self.attempt(&question, &mut used)).await {
                 Ok(Err(Failure::Trouble(error))) => error,
-                Ok(ended) => {
-                    if failures > 0 {
-                        (question.on_trouble)(None);
-                    }
-                    return ended.map_err(Failure::into_error);
-                }
+                Ok(ended) => return ended.map_err(Failure::into_error),
                 Err(_) => self.did_not_answer(self.timeout),
             };
-            // Whatever it was, the next attempt begins anew.
-            *self.connection.lock().await = None;
+            if let Some(used) = used {
+                self.leave(&used).await;
+            }
             failures += 1;
             if self.retries_max.is_some_and(|retries| failures > retries) {
-                (question.on_trouble)(None);
                 return Err(error);
             }
-            (question.on_trouble)(Some(error.message));
+            trouble.get_or_insert_with(|| Trouble::begin(&self.troubled, &question.on_trouble)).tell(error.message);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    async fn attempt(&self, question: &Question) -> Result<LookupAnswer, Failure> {
+    /// `used` becomes the connection that the question went over, whatever becomes of it.
+    async fn attempt(&self, question: &Question, used: &mut Option<Arc<Connection>>) -> Result<LookupAnswer, Failure> {
         let Question { shape, keys, .. } = question;
         let columns = shape.columns.iter().map(|column| &self.table.columns[*column]).collect();
         let mut rows = Rows::new(columns).map_err(Failure::Answer)?;
         if keys.places.is_empty() {
             return rows.finish().map_err(Failure::Answer);
         }
-        let connection = self.connected().await.map_err(Failure::Trouble)?;
+        let connection = used.insert(self.connected().await.map_err(Failure::Trouble)?);
         let sql = query(&self.table.name, shape, &|column| connection.found[column].clone()).map_err(Failure::Trouble)?;
         let parameters: Vec<(&Vec<String>, Type)> = keys.texts.iter().map(|texts| (texts, Type::TEXT_ARRAY)).collect();
         let stream = connection.client.query_typed_raw(&sql, parameters).await.map_err(|e| self.failure(&e))?;
@@ -152,6 +182,14 @@ impl Server {
         let connection = Arc::new(self.connect().await?);
         *current = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// Whatever failed over a connection, the next attempt begins anew; unless another question already has. What is on its way over it goes on.
+    async fn leave(&self, used: &Arc<Connection>) {
+        let mut current = self.connection.lock().await;
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, used)) {
+            *current = None;
+        }
     }
 
     async fn connect(&self) -> Result<Connection> {
@@ -217,4 +255,26 @@ impl Server {
 fn too_large(keys: usize) -> SqlError {
     let message = format!("the rows of {keys} keys that are looked up have more than {} MiB", ANSWER_BYTES_MAX >> 20);
     SqlError::new(SqlState::LIMIT_EXCEEDED, message).with_hint("Look rows up by columns that few of them share.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_well_when_no_question_is_in_trouble() {
+        let told: Arc<parking_lot::Mutex<Vec<Option<String>>>> = Arc::default();
+        let noted = told.clone();
+        let on_trouble: OnTrouble = Arc::new(move |trouble| noted.lock().push(trouble));
+        let troubled = Troubled::default();
+        let [one, other] = ["one", "other"].map(|why| {
+            let trouble = Trouble::begin(&troubled, &on_trouble);
+            trouble.tell(why.to_string());
+            trouble
+        });
+        drop(one);
+        assert_eq!(*told.lock(), [Some("one".to_string()), Some("other".to_string())]);
+        drop(other);
+        assert_eq!(told.lock().last(), Some(&None));
+    }
 }

@@ -2,9 +2,8 @@
 //! nothing is coerced here, except that what a function or an operator returns in a type that no SQL column has (string
 //! views, nanoseconds, unsigned integers, durations) is brought to the one that has it.
 
-use crate::expr::error::{evaluation_error, is_row_error};
 use crate::expr::literal::literal_scalar;
-use crate::expr::special::{BehindWatermark, CutNow, FloatDivision, InRange, LazyLogic, NowHandle};
+use crate::expr::special::{BehindWatermark, CutNow, FloatDivision, InRange, NowHandle};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
@@ -17,6 +16,8 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use eddyline_common::types::SqlType;
 use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::functions::BEHIND_WATERMARK;
+use eddyline_planner::functions::failed::{evaluation_error, is_row_error};
+use eddyline_planner::functions::lazy::LazyLogic;
 use eddyline_planner::plan::{BinaryOp, Expr};
 use std::sync::{Arc, LazyLock};
 

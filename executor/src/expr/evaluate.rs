@@ -2,7 +2,6 @@
 //! their weights and the others evaluated, so that the fate of a row does not depend on the batch it comes in.
 
 use crate::expr::compile::{compile, compile_as};
-use crate::expr::error::{arrow_error, evaluation_error, is_row_error};
 use crate::expr::special::NowHandle;
 use crate::operator::StepContext;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -10,6 +9,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState};
+use eddyline_planner::functions::failed::{arrow_error, evaluation_error, is_row_error};
 use eddyline_planner::plan::Expr;
 use std::collections::BTreeMap;
 use std::sync::Arc;

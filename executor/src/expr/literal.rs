@@ -1,10 +1,10 @@
 //! Plan constants as DataFusion scalars and Arrow columns.
 
-use crate::expr::error::evaluation_error;
 use arrow::array::ArrayRef;
 use datafusion::common::ScalarValue;
 use eddyline_common::types::SqlType;
 use eddyline_common::{Result, SqlError};
+use eddyline_planner::functions::failed::evaluation_error;
 use eddyline_planner::plan::{Literal, LiteralValue};
 use std::sync::Arc;
 

@@ -6,12 +6,10 @@
 //! - `special`: the physical expressions that DataFusion has no match for.
 //! - `literal`: plan constants to scalars and columns.
 //! - `evaluate`: evaluation over batches, and the search for failing rows.
-//! - `error`: what a failed evaluation says to a user.
 //!
-//! It knows no operators, and no SQL text.
+//! It knows no operators, and no SQL text, and leaves to `planner::functions::failed` what a failed evaluation says to a user.
 
 mod compile;
-mod error;
 mod evaluate;
 mod functions;
 mod literal;
@@ -21,7 +19,6 @@ mod special;
 mod tests;
 
 pub use compile::{compile, compile_as};
-pub(crate) use error::is_row_error;
 pub use evaluate::{Predicate, Projection};
 pub use literal::{literal_column, literal_scalar};
 pub use special::NowHandle;

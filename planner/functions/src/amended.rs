@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
+use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
@@ -38,7 +38,7 @@ const ROWS: &[Row] = &[
     row("array_remove", "array_remove_all", lists::remove),
     row("array_replace", "array_replace_all", plain),
     row("abs", "abs", numbers::abs),
-    row("round", "round", numbers::round),
+    Row { name: "round", of: "round", run: numbers::round, coerce: Some(numbers::round_types) },
     row("sqrt", "sqrt", numbers::sqrt),
     row("ln", "ln", numbers::logarithm),
     row("log", "log", numbers::logarithm),
@@ -64,6 +64,9 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
     };
     ROWS.iter().map(amended).collect()
 });
+
+/// Of those that say themselves what arguments are brought to.
+static COERCED: LazyLock<Signature> = LazyLock::new(|| Signature::user_defined(Volatility::Immutable));
 
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     FUNCTIONS.clone()
@@ -129,7 +132,7 @@ impl ScalarUDFImpl for Amended {
     }
 
     fn signature(&self) -> &Signature {
-        self.of.signature()
+        if self.coerce.is_some() { &COERCED } else { self.of.signature() }
     }
 
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {

@@ -93,6 +93,12 @@ impl ScalarUDFImpl for Entries {
         Ok(entries_of(&arg_types[0]))
     }
 
+    /// With the casts in it, which names leave out otherwise: two lists that only a cast tells apart are two.
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        let args: Vec<String> = args.iter().map(Expr::to_string).collect();
+        Ok(format!("{ENTRIES}({})", args.join(", ")))
+    }
+
     fn simplify(&self, mut args: Vec<Expr>, info: &SimplifyContext) -> DfResult<ExprSimplifyResult> {
         match args.pop() {
             Some(arg) if !matches!(info.get_data_type(&arg)?, DataType::Map(..)) => Ok(ExprSimplifyResult::Simplified(arg)),

@@ -1,5 +1,5 @@
 //! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
-//! floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; and from numbers to integers, which rounds. An analyzer
+//! numerics, floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; and from numbers to integers, which rounds, also in arrays. An analyzer
 //! rule, which runs after type coercion, puts functions in their place, so queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
 //! (the planner's `bind::casts`), and in UTC where the coercion of types made the cast.
 
@@ -7,8 +7,8 @@ use crate::checked::rewrite_expressions;
 use crate::{registry, zone_of};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
-use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
+use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, unary};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
@@ -33,6 +33,9 @@ const TO_TIMESTAMP: &str = "eddyline_to_timestamp";
 const TO_DATE: &str = "eddyline_to_date";
 const TO_TIME: &str = "eddyline_to_time";
 const TO_ROW: &str = "eddyline_to_row";
+const TO_NUMERIC: &str = "eddyline_to_numeric";
+const TRY_TO_NUMERIC: &str = "eddyline_try_to_numeric";
+const ROUNDED: &str = "eddyline_rounded";
 
 #[derive(Debug)]
 pub struct PostgresCasts;
@@ -54,32 +57,50 @@ pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     if let Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field }) = &expr
-        && rounds(inner, field.data_type(), schema)
+        && let Some(round) = rounding(inner, field.data_type(), schema)?
     {
-        return expr.map_children(|inner| Ok(Transformed::yes(registry().udf("round")?.call(vec![inner]))));
+        return expr.map_children(|inner| Ok(Transformed::yes(round.call(vec![inner]))));
     }
-    let (inner, field) = match &expr {
-        Expr::Cast(Cast { expr, field }) => (expr, field),
+    let (inner, field, tries) = match &expr {
+        Expr::Cast(Cast { expr, field }) => (expr, field, false),
         // Every value has a text; one that reads a text may fail, which TRY_CAST must not.
-        Expr::TryCast(TryCast { expr, field }) if *field.data_type() == DataType::Utf8 => (expr, field),
+        Expr::TryCast(TryCast { expr, field }) if *field.data_type() == DataType::Utf8 => (expr, field, false),
+        Expr::TryCast(TryCast { expr, field }) if matches!(field.data_type(), DataType::Decimal128(_, _)) => (expr, field, true),
         _ => return Ok(Transformed::no(expr)),
     };
     let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
     let Some(name) = between(&from, field.data_type()) else { return Ok(Transformed::no(expr)) };
+    let name = if tries { TRY_TO_NUMERIC } else { name };
     let mut args = vec![inner.as_ref().clone()];
-    if name == TO_ARRAY || name == TO_ROW {
+    if matches!(name, TO_ARRAY | TO_ROW | TO_NUMERIC | TRY_TO_NUMERIC) {
         // The target's type travels as a null of it.
         args.push(Expr::Literal(ScalarValue::try_from(field.data_type())?, None));
     }
-    let udf = FUNCTIONS.iter().find(|f| f.name() == name).expect("every name is in the list").clone();
-    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))))
+    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function(name), args))))
 }
 
-/// A number with a fraction is rounded when it becomes an integer; Arrow cuts it off.
-fn rounds(inner: &Expr, to: &DataType, schema: &DFSchema) -> bool {
-    let is_rounded = matches!(inner, Expr::ScalarFunction(call) if call.func.name() == "round");
-    let has_fraction = |from: DataType| from.is_floating() || matches!(from, DataType::Decimal128(_, 1..));
-    to.is_signed_integer() && !is_rounded && inner.get_type(schema).is_ok_and(has_fraction)
+fn function(name: &str) -> Arc<ScalarUDF> {
+    FUNCTIONS.iter().find(|f| f.name() == name).expect("every name is in the list").clone()
+}
+
+/// What rounds a number with a fraction that becomes an integer, or those of an array; `None` where there is nothing to round.
+fn rounding(inner: &Expr, to: &DataType, schema: &DFSchema) -> DfResult<Option<Arc<ScalarUDF>>> {
+    let is_rounded = matches!(inner, Expr::ScalarFunction(call) if call.args.len() == 1 && ["round", ROUNDED].contains(&call.func.name()));
+    if is_rounded || !inner.get_type(schema).is_ok_and(|from| loses_fraction(&from, to)) {
+        return Ok(None);
+    }
+    Ok(Some(match to {
+        DataType::List(_) => function(ROUNDED),
+        _ => registry().udf("round")?,
+    }))
+}
+
+/// Whether Arrow's cast cuts fractions off.
+fn loses_fraction(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::List(from), DataType::List(to)) => loses_fraction(from.data_type(), to.data_type()),
+        (from, to) => to.is_signed_integer() && (from.is_floating() || matches!(from, DataType::Decimal128(_, 1..))),
+    }
 }
 
 /// The function that casts as PostgreSQL does, where Arrow does not.
@@ -94,6 +115,7 @@ fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
         .then_some(TO_TEXT),
         (from, Binary) if is_text(from) => Some(TO_BYTEA),
         (from, Interval(_)) if is_text(from) => Some(TO_INTERVAL),
+        (from, Decimal128(_, _)) if is_text(from) => Some(TO_NUMERIC),
         (from, List(_)) if is_text(from) => Some(TO_ARRAY),
         (from, Timestamp(TimeUnit::Microsecond, None)) if is_text(from) => Some(TO_TIMESTAMP),
         (from, Date32) if is_text(from) => Some(TO_DATE),
@@ -142,6 +164,9 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         udf(TO_TIME, &[1]),
         udf(TO_ARRAY, &[2]),
         udf(TO_ROW, &[2]),
+        udf(TO_NUMERIC, &[2]),
+        udf(TRY_TO_NUMERIC, &[2]),
+        udf(ROUNDED, &[1]),
     ]
 });
 
@@ -173,14 +198,21 @@ impl ScalarUDFImpl for TextCast {
             TO_TIMESTAMP => SqlType::Timestamp.to_arrow(),
             TO_DATE => SqlType::Date.to_arrow(),
             TO_TIME => SqlType::Time.to_arrow(),
+            ROUNDED => whole(&types[0]),
             _ => types[1].clone(),
         })
     }
 
-    /// Null only where its argument is.
+    /// That of what is cast, as casts of DataFusion's have it: an expression keeps its name, and is found by it.
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        Ok(args.first().map_or_else(|| self.name.to_string(), |value| value.schema_name().to_string()))
+    }
+
+    /// Null only where its argument is, if it is not one that tries.
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
         let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
-        Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, args.arg_fields[0].is_nullable())))
+        let nullable = self.name == TRY_TO_NUMERIC || args.arg_fields[0].is_nullable();
+        Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, nullable)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
@@ -190,7 +222,8 @@ impl ScalarUDFImpl for TextCast {
         let result = match self.name {
             TO_TEXT => zone(args.args.get(1)).and_then(|zone| to_text(&values, &args.arg_fields[0], zone)),
             TO_ROW => to_row(&values, args.return_field.data_type()),
-            _ => from_text(&values, args.return_field.data_type()),
+            ROUNDED => rounded(&values, args.return_field.data_type()),
+            name => from_text(&values, args.return_field.data_type(), name == TRY_TO_NUMERIC),
         }
         .map_err(external)?;
         match is_constant {
@@ -201,7 +234,7 @@ impl ScalarUDFImpl for TextCast {
 }
 
 /// The zone that a constant argument names, UTC without one.
-fn zone(argument: Option<&ColumnarValue>) -> Result<Tz> {
+pub(crate) fn zone(argument: Option<&ColumnarValue>) -> Result<Tz> {
     let name = match argument {
         Some(ColumnarValue::Scalar(name)) => name.try_as_str().flatten(),
         Some(ColumnarValue::Array(names)) => names.as_string_opt::<i32>().and_then(|names| names.iter().flatten().next()),
@@ -210,7 +243,11 @@ fn zone(argument: Option<&ColumnarValue>) -> Result<Tz> {
     zone_of(name.unwrap_or("+00:00"))
 }
 
-fn to_text(values: &ArrayRef, field: &Field, zone: Tz) -> Result<ArrayRef> {
+/// A text stays as it is stored, whatever its field says of it: the blanks of a character(n) are shown only.
+pub(crate) fn to_text(values: &ArrayRef, field: &Field, zone: Tz) -> Result<ArrayRef> {
+    if *values.data_type() == DataType::Utf8 {
+        return Ok(values.clone());
+    }
     let schema = Arc::new(Schema::new(vec![field.clone().with_data_type(values.data_type().clone()).with_nullable(true)]));
     let batch = RecordBatch::try_new(schema.clone(), vec![values.clone()])?;
     let format = RowFormat::text(schema, zone);
@@ -230,14 +267,18 @@ fn to_text(values: &ArrayRef, field: &Field, zone: Tz) -> Result<ArrayRef> {
     Ok(Arc::new(texts.finish()))
 }
 
-fn from_text(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+/// A text that is none of the type's is an error, or null where that is tried.
+fn from_text(values: &ArrayRef, target: &DataType, tries: bool) -> Result<ArrayRef> {
     let ty = SqlType::from_arrow(target).ok_or_else(|| SqlError::unsupported(format!("text cannot be cast to {target}")))?;
     let texts = cast(values, &DataType::Utf8)?;
     let texts: &StringArray = texts.as_string();
     let mut column = ColumnBuilder::new(&ty)?;
     for text in texts {
         match text {
-            Some(text) => column.append_text(text)?,
+            Some(text) => match column.append_text(text) {
+                Err(_) if tries => column.append_null(),
+                appended => appended?,
+            },
             None => column.append_null(),
         }
     }
@@ -261,9 +302,37 @@ fn to_row(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
         }
         (from, to) => match between(from, to) {
             Some(TO_TEXT) => to_text(values, &Field::new("", from.clone(), true), zone(None)?)?,
-            Some(_) => from_text(values, to)?,
-            None => cast_with_options(values, to, &CastOptions { safe: false, ..Default::default() })?,
+            Some(_) => from_text(values, to, false)?,
+            None if loses_fraction(from, to) => strictly(&rounded(values, &whole(from))?, to)?,
+            None => strictly(values, to)?,
         },
+    })
+}
+
+fn strictly(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    Ok(cast_with_options(values, to, &CastOptions { safe: false, ..Default::default() })?)
+}
+
+/// The type of whole numbers of a type with fractions, or of arrays of those.
+fn whole(ty: &DataType) -> DataType {
+    match ty {
+        DataType::List(field) => DataType::List(Arc::new(field.as_ref().clone().with_data_type(whole(field.data_type())))),
+        DataType::Decimal128(_, _) => DataType::Decimal128(38, 0),
+        other => other.clone(),
+    }
+}
+
+/// Whole numbers of the type that `whole` gives, also in arrays: of two as near a double goes to the even one, and a numeric away from zero.
+fn rounded(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    Ok(match (values.data_type(), target) {
+        (DataType::List(_), DataType::List(field)) => {
+            let lists = values.as_list::<i32>();
+            let items = rounded(lists.values(), field.data_type())?;
+            Arc::new(ListArray::try_new(field.clone(), lists.offsets().clone(), items, lists.nulls().cloned())?)
+        }
+        (DataType::Float32, _) => Arc::new(unary::<_, _, Float32Type>(values.as_primitive::<Float32Type>(), f32::round_ties_even)),
+        (DataType::Float64, _) => Arc::new(unary::<_, _, Float64Type>(values.as_primitive::<Float64Type>(), f64::round_ties_even)),
+        (_, target) => strictly(values, target)?,
     })
 }
 
@@ -291,23 +360,36 @@ mod tests {
     fn constant_lists_keep_the_type_of_their_items() {
         let marked = SqlType::Array(Box::new(SqlType::Uuid)).to_arrow();
         let texts: ArrayRef = Arc::new(StringArray::from(vec!["{00000000-0000-0000-0000-000000000001}"]));
-        let list = from_text(&texts, &marked).unwrap();
+        let list = from_text(&texts, &marked, false).unwrap();
         assert_eq!(constant(&list).unwrap().data_type(), marked);
         let plain = SqlType::Array(Box::new(SqlType::Text)).to_arrow();
         assert_eq!(between(&plain, &marked), Some(TO_ROW));
-        assert_eq!(to_row(&from_text(&texts, &plain).unwrap(), &marked).unwrap().data_type(), &marked);
+        assert_eq!(to_row(&from_text(&texts, &plain, false).unwrap(), &marked).unwrap().data_type(), &marked);
+    }
+
+    #[test]
+    fn fractions_in_arrays_are_rounded() {
+        let list = |ty: SqlType| SqlType::Array(Box::new(ty)).to_arrow();
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("{1.5,2.5,-5.62,NULL}"), None]));
+        for (from, expected) in [(SqlType::Decimal { precision: 5, scale: 2 }, "{2,3,-6,NULL}"), (SqlType::Double, "{2,2,-6,NULL}")] {
+            let values = from_text(&texts, &list(from), false).unwrap();
+            let values = rounded(&values, &whole(values.data_type())).unwrap();
+            let whole = strictly(&values, &list(SqlType::Integer)).unwrap();
+            let text = to_text(&whole, &Field::new("x", whole.data_type().clone(), true), zone(None).unwrap()).unwrap();
+            assert_eq!((text.as_string::<i32>().value(0), text.is_null(1)), (expected, true));
+        }
     }
 
     #[test]
     fn text_is_read_as_postgres_reads_it() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("\\x00ff"), Some("a\\\\b"), None]));
-        let bytes = from_text(&texts, &DataType::Binary).unwrap();
+        let bytes = from_text(&texts, &DataType::Binary, false).unwrap();
         assert_eq!((bytes.as_binary::<i32>().value(0), bytes.as_binary::<i32>().value(1)), (&[0u8, 255][..], &b"a\\b"[..]));
         assert!(bytes.is_null(2));
         let list = SqlType::Array(Box::new(SqlType::BigInt)).to_arrow();
         let texts: ArrayRef = Arc::new(StringArray::from(vec!["{1,NULL,3}"]));
-        assert_eq!(from_text(&texts, &list).unwrap().as_list::<i32>().value(0).len(), 3);
+        assert_eq!(from_text(&texts, &list, false).unwrap().as_list::<i32>().value(0).len(), 3);
         let bad: ArrayRef = Arc::new(StringArray::from(vec!["\\x0"]));
-        assert_eq!(from_text(&bad, &DataType::Binary).unwrap_err().state.0, "22P02");
+        assert_eq!(from_text(&bad, &DataType::Binary, false).unwrap_err().state.0, "22P02");
     }
 }

@@ -1,13 +1,17 @@
 //! Integer arithmetic that fails instead of wrapping. DataFusion's `+`, `-` and `*` wrap, in constants too; after type
-//! coercion they are replaced by these functions, which report 22003. A streaming plan turns them back into operators,
-//! which the executor checks by itself. On the way calls of DataFusion's functions become calls of ours (`amended`).
+//! coercion they are replaced by these functions, which report 22003, and so are `/` and `%` of floats, of which zero makes infinities. A streaming plan turns them back into operators,
+//! which the executor checks by itself. On the way calls of DataFusion's functions become calls of ours (`amended`), and patterns of LIKE are
+//! guarded (`like`).
 
-use super::amended;
+use super::{amended, like};
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use datafusion::arrow::compute::kernels::numeric::{div, rem};
 use datafusion::arrow::compute::try_binary;
-use datafusion::arrow::datatypes::{ArrowNativeTypeOp, DataType, Field, FieldRef, Int8Type, Int16Type, Int32Type, Int64Type};
+use datafusion::arrow::datatypes::{
+    ArrowNativeTypeOp, DataType, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+};
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -25,17 +29,26 @@ pub fn rewrite_plan(plan: LogicalPlan, more: &dyn Fn(Expr, &DFSchema) -> DfResul
     rewrite_expressions(plan, &|expr, schema| expr.up(|e| check(e, schema)?.transform_data(|e| more(e, schema))))
 }
 
-/// Rewrites every expression over the schema that it sees, names kept: nodes above refer to them.
+/// Rewrites every expression over the schema that it sees, names kept.
 pub fn rewrite_expressions(plan: LogicalPlan, rewrite: &dyn Fn(Expr, &DFSchema) -> DfResult<Transformed<Expr>>) -> DfResult<LogicalPlan> {
     let rewritten = plan.up_with_subqueries(|node| {
         let schema = schema_of_inputs(&node)?;
-        let names = NamePreserver::new(&node);
-        node.map_own(|expr| {
-            let name = names.save(&expr);
-            Ok(rewrite(expr, &schema)?.update_data(|e| name.restore(e)))
-        })
+        rewrite_own(node, &|expr| rewrite(expr, &schema))
     });
     rewritten.map(|t| t.data)
+}
+
+/// Rewrites a node's own expressions, names kept: nodes above refer to them. In grouping sets it is what is in the sets that has names.
+pub fn rewrite_own(node: LogicalPlan, rewrite: &dyn Fn(Expr) -> DfResult<Transformed<Expr>>) -> DfResult<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&node);
+    let mut named = |expr: Expr| -> DfResult<Transformed<Expr>> {
+        let name = names.save(&expr);
+        Ok(rewrite(expr)?.update_data(|e| name.restore(e)))
+    };
+    node.map_own(|expr| match expr {
+        sets @ Expr::GroupingSet(_) => sets.map_children(&mut named),
+        other => named(other),
+    })
 }
 
 /// What the expressions of a node see.
@@ -53,7 +66,11 @@ pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 }
 
 fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    let (left, op, right) = match expr {
+    let guarded = like::guarded(expr, schema);
+    if guarded.transformed {
+        return Ok(guarded);
+    }
+    let (left, op, right) = match guarded.data {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => (left, op, right),
         Expr::Negative(inner) => return negated(inner, schema),
         Expr::ScalarFunction(call) => return Ok(amended_call(call)),
@@ -63,12 +80,15 @@ fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
         Operator::Plus => Some(&ADD),
         Operator::Minus => Some(&SUBTRACT),
         Operator::Multiply => Some(&MULTIPLY),
+        Operator::Divide => Some(&DIVIDE),
+        Operator::Modulo => Some(&MODULO),
         _ => None,
     };
+    let divides = matches!(op, Operator::Divide | Operator::Modulo);
     if let Some(function) = function
         && let (Ok(l), Ok(r)) = (left.get_type(schema), right.get_type(schema))
         && l == r
-        && l.is_signed_integer()
+        && if divides { l.is_floating() } else { l.is_signed_integer() }
     {
         return Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf((*function).clone(), vec![*left, *right]))));
     }
@@ -96,29 +116,51 @@ fn amended_call(call: ScalarFunction) -> Transformed<Expr> {
 static ADD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Plus)));
 static SUBTRACT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Minus)));
 static MULTIPLY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Multiply)));
+static DIVIDE: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Divide)));
+static MODULO: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(Checked::udf(Operator::Modulo)));
+
+const OPERATORS: [Operator; 5] = [Operator::Plus, Operator::Minus, Operator::Multiply, Operator::Divide, Operator::Modulo];
 
 pub fn functions() -> Vec<ScalarUDF> {
-    [Operator::Plus, Operator::Minus, Operator::Multiply].map(Checked::udf).into()
+    OPERATORS.map(Checked::udf).into()
 }
 
 fn name_of(op: Operator) -> &'static str {
     match op {
         Operator::Plus => "checked_add",
         Operator::Minus => "checked_subtract",
+        Operator::Divide => "checked_divide",
+        Operator::Modulo => "checked_modulo",
         _ => "checked_multiply",
     }
 }
 
 /// The operator that a function of this name stands for.
 pub fn operator(name: &str) -> Option<Operator> {
-    [Operator::Plus, Operator::Minus, Operator::Multiply].into_iter().find(|op| name_of(*op) == name)
+    OPERATORS.into_iter().find(|op| name_of(*op) == name)
+}
+
+/// Division of floats by zero is an error, unless the result is null or the dividend NaN, as in PostgreSQL.
+pub fn check_divisor(left: &ArrayRef, right: &ArrayRef) -> Result<(), ArrowError> {
+    macro_rules! any_zero {
+        ($ty:ty) => {{
+            let (left, right) = (left.as_primitive::<$ty>(), right.as_primitive::<$ty>());
+            right.values().contains(&0.0)
+                && (0..left.len()).any(|i| right.value(i) == 0.0 && right.is_valid(i) && left.is_valid(i) && !left.value(i).is_nan())
+        }};
+    }
+    let zero = match right.data_type() {
+        DataType::Float32 => any_zero!(Float32Type),
+        _ => any_zero!(Float64Type),
+    };
+    if zero { Err(ArrowError::DivideByZero) } else { Ok(()) }
 }
 
 pub fn out_of_range(ty: &str) -> DataFusionError {
     DataFusionError::External(Box::new(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{ty} out of range"))))
 }
 
-/// `left op right` over two columns of one integer type.
+/// `left op right` over two columns of one integer type, or of floats.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Checked {
     op: Operator,
@@ -127,7 +169,7 @@ struct Checked {
 
 impl Checked {
     fn udf(op: Operator) -> ScalarUDF {
-        ScalarUDF::new_from_impl(Checked { op, signature: Signature::any(2, Volatility::Immutable) })
+        ScalarUDF::new_from_impl(Checked { op, signature: Signature::user_defined(Volatility::Immutable) })
     }
 
     fn apply<T: ArrowPrimitiveType>(&self, left: &ArrayRef, right: &ArrayRef, ty: &str) -> DfResult<ArrayRef> {
@@ -141,6 +183,11 @@ impl Checked {
             try_binary(left, right, |l, r| operate(l, r).map_err(|_| ArrowError::ExternalError(Box::new(out_of_range(ty)))))?;
         Ok(Arc::new(result))
     }
+
+    fn divide(&self, left: &ArrayRef, right: &ArrayRef) -> DfResult<ArrayRef> {
+        check_divisor(left, right)?;
+        Ok(if self.op == Operator::Modulo { rem(left, right)? } else { div(left, right)? })
+    }
 }
 
 impl ScalarUDFImpl for Checked {
@@ -150,6 +197,19 @@ impl ScalarUDFImpl for Checked {
 
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// Both sides are of one type already, but where the optimiser asks what a condition is of columns that are null: those have no type there, and what is computed
+    /// of them has another one than otherwise.
+    fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
+        let [left, right] = types else {
+            return Err(DataFusionError::Plan(format!("function {}() takes two arguments", self.name())));
+        };
+        let divides = matches!(self.op, Operator::Divide | Operator::Modulo);
+        let fits = |ty: &&DataType| if divides { ty.is_floating() } else { ty.is_signed_integer() };
+        let widest = [left, right].into_iter().filter(fits).max_by_key(|ty| ty.primitive_width());
+        let ty = widest.cloned().unwrap_or(if divides { DataType::Float64 } else { DataType::Int64 });
+        Ok(vec![ty.clone(), ty])
     }
 
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
@@ -165,19 +225,37 @@ impl ScalarUDFImpl for Checked {
         let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let (left, right) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
-        // The optimiser asks what a condition is of a null that has no type.
-        if [&left, &right].iter().any(|side| side.data_type().is_null()) {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from(args.return_type())?));
-        }
         let result = match left.data_type() {
             DataType::Int8 => self.apply::<Int8Type>(&left, &right, "smallint"),
             DataType::Int16 => self.apply::<Int16Type>(&left, &right, "smallint"),
             DataType::Int32 => self.apply::<Int32Type>(&left, &right, "integer"),
+            DataType::Float32 | DataType::Float64 => self.divide(&left, &right),
             _ => self.apply::<Int64Type>(&left, &right, "bigint"),
         }?;
         match constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
             false => Ok(ColumnarValue::Array(result)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_are_one_type() {
+        use DataType::*;
+        for (given, ty) in
+            [([Int32, Int32], Int32), ([Int16, Int64], Int64), ([Null, Int16], Int16), ([Float64, Int32], Int32), ([Null, Null], Int64)]
+        {
+            assert_eq!(ADD.coerce_types(&given).unwrap(), [ty.clone(), ty], "{given:?}");
+        }
+        for (given, ty) in
+            [([Float64, Float64], Float64), ([Float32, Float32], Float32), ([Float64, Int32], Float64), ([Null, Null], Float64)]
+        {
+            assert_eq!(DIVIDE.coerce_types(&given).unwrap(), [ty.clone(), ty], "{given:?}");
+        }
+        assert!(ADD.coerce_types(&[Int32]).is_err());
     }
 }

@@ -1,11 +1,22 @@
 //! JSON: PostgreSQL's access operators as functions, and Flink's `JSON_VALUE` and `JSON_QUERY`. Text that is no JSON is
 //! an error of the row for the operators, and for Flink's functions what their clause ON ERROR says, or null.
+//!
+//! - `document`: JSON as jsonb has it; `jsonb`: PostgreSQL's functions over it
+//! - `made`: JSON of values; `path`: ways into documents; `flink`: what else Flink asks of them
+
+mod document;
+mod flink;
+mod jsonb;
+pub mod made;
+mod path;
 
 use super::native::{Arg, Memo, Native, json, map_text, text, texts};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use eddyline_common::{SqlError, SqlState, SqlType, postgres};
+pub use flink::FUNCTIONS as OF_FLINK;
+pub use jsonb::FUNCTIONS as OF_JSONB;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -14,6 +25,9 @@ const CLAUSES: &[Arg] = &[Arg::Text; 4];
 /// Behind these, what WRAPPER says.
 const CLAUSES_AND_WRAPPER: &[Arg] = &[Arg::Text; 5];
 
+/// Of a path as many as anybody writes one by one.
+const STEPS: &[Arg] = &[Arg::Text; 16];
+
 pub const FUNCTIONS: &[Native] = &[
     Native::partial("json_value", &[Arg::Text, Arg::Text], CLAUSES, text, json_value),
     Native::partial("json_query", &[Arg::Text, Arg::Text], CLAUSES_AND_WRAPPER, text, json_query),
@@ -21,6 +35,10 @@ pub const FUNCTIONS: &[Native] = &[
     Native::partial("json_get_text", &[Arg::Text, Arg::Any], &[], text, get_text),
     Native::partial("json_get_path", &[Arg::Text, Arg::Text], &[], json, get_path_json),
     Native::partial("json_get_path_text", &[Arg::Text, Arg::Text], &[], text, get_path_text),
+    Native::partial("json_extract_path", &[Arg::Text], STEPS, json, |args| along(args, any_json)),
+    Native::partial("json_extract_path_text", &[Arg::Text], STEPS, text, |args| along(args, write_text)),
+    Native::partial("jsonb_extract_path", &[Arg::Text], STEPS, json, |args| along(args, any_json)),
+    Native::partial("jsonb_extract_path_text", &[Arg::Text], STEPS, text, |args| along(args, write_text)),
     Native::total("jsonb_typeof", &[Arg::Text], &[], text, type_of),
     Native::total("json_typeof", &[Arg::Text], &[], text, type_of),
     Native::total("jsonb_array_length", &[Arg::Text], &[], |_| SqlType::Integer, array_length),
@@ -44,6 +62,16 @@ fn write_text(value: &Value, out: &mut String) -> bool {
     true
 }
 
+/// What `write` makes of a value; a text with a NUL is none.
+fn written(value: &Value, out: &mut String, write: fn(&Value, &mut String) -> bool) -> Result<bool, SqlError> {
+    let is_there = write(value, out);
+    if out.as_bytes().contains(&0) {
+        let error = SqlError::new(SqlState("22P05"), "unsupported Unicode escape sequence");
+        return Err(error.with_detail("\\u0000 cannot be converted to text."));
+    }
+    Ok(is_there)
+}
+
 fn write_json(value: &Value, out: &mut String) {
     out.push_str(&value.to_string());
 }
@@ -60,7 +88,7 @@ fn get(args: &[ArrayRef], write: fn(&Value, &mut String) -> bool) -> Result<Arra
             true => item(&value, args[1].as_primitive::<Int64Type>().value(row)),
             false => value.as_object().and_then(|o| o.get(texts(&args[1]).value(row))),
         };
-        Ok(found.is_some_and(|v| write(v, out)))
+        found.map_or(Ok(false), |v| written(v, out, write))
     })
 }
 
@@ -97,11 +125,22 @@ fn get_path(args: &[ArrayRef], write: fn(&Value, &mut String) -> bool) -> Result
     map_text(args, |row, out| {
         let steps = path.get(paths.value(row), |text| postgres::parse::array(text.trim()))?;
         let value = parse(values.value(row))?;
-        let found = steps.iter().try_fold(&value, |value, step| match (value, step.as_deref()?) {
-            (Value::Array(_), step) => item(value, step.parse().ok()?),
-            (other, step) => other.get(step),
-        });
-        Ok(found.is_some_and(|v| write(v, out)))
+        let found = steps.iter().try_fold(&value, |value, step| part(value, step.as_deref()?));
+        found.map_or(Ok(false), |v| written(v, out, write))
+    })
+}
+
+/// Where a step of a path in text leads to.
+fn part<'a>(value: &'a Value, step: &str) -> Option<&'a Value> {
+    if value.is_array() { item(value, step.parse().ok()?) } else { value.get(step) }
+}
+
+/// `json_extract_path(json, step, ...)`.
+fn along(args: &[ArrayRef], write: fn(&Value, &mut String) -> bool) -> Result<ArrayRef, SqlError> {
+    map_text(args, |row, out| {
+        let value = parse(texts(&args[0]).value(row))?;
+        let found = args[1..].iter().try_fold(&value, |value, step| part(value, texts(step).value(row)));
+        found.map_or(Ok(false), |v| written(v, out, write))
     })
 }
 
@@ -157,52 +196,9 @@ fn if_json(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     })
 }
 
-/// One step of a JSON path.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Field(String),
-    Item(i64),
-}
-
-/// A way into a document. What a lax path does not find is empty; for a strict one, as is any that does not say, it is an error.
-#[derive(Debug, PartialEq, Eq)]
-struct Path {
-    lax: bool,
-    steps: Vec<Step>,
-}
-
-/// `$.a['b'][0]`, with `lax` or `strict` in front or not.
-fn path(path: &str) -> Result<Path, SqlError> {
-    let bad = || {
-        SqlError::new(SqlState::INVALID_PARAMETER, format!("the JSON path \"{path}\" is not supported"))
-            .with_hint("A path is made of $, .field, ['field'] and [index].")
-    };
-    let text = path.trim();
-    let lax = text.starts_with("lax ");
-    let text = text.strip_prefix("lax ").or_else(|| text.strip_prefix("strict ")).unwrap_or(text).trim_start();
-    let mut rest = text.strip_prefix('$').ok_or_else(bad)?;
-    let mut steps = Vec::new();
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            let name = after[..end].trim_matches('"');
-            if name.is_empty() || name == "*" {
-                return Err(bad());
-            }
-            steps.push(Step::Field(name.to_string()));
-            rest = &after[end..];
-        } else {
-            let (inner, after) = rest.strip_prefix('[').and_then(|r| r.split_once(']')).ok_or_else(bad)?;
-            let inner = inner.trim();
-            let quoted = |q: char| inner.strip_prefix(q).and_then(|t| t.strip_suffix(q));
-            steps.push(match quoted('\'').or_else(|| quoted('"')) {
-                Some(name) => Step::Field(name.to_string()),
-                None => Step::Item(inner.parse().map_err(|_| bad())?),
-            });
-            rest = after;
-        }
-    }
-    Ok(Path { lax, steps })
+/// Whether a text is a path that is understood.
+pub fn check_path(text: &str) -> Result<(), SqlError> {
+    path::parse(text).map(drop)
 }
 
 /// What a function is after.
@@ -263,16 +259,16 @@ fn at_path(args: &[ArrayRef], wanted: impl Fn(usize) -> &'static Wanted) -> Resu
     let mut memo = Memo::new();
     map_text(&args[..2], |row, out| {
         let wanted = wanted(row);
-        let path = memo.get(paths.value(row), path)?;
+        let path = memo.get(paths.value(row), path::parse)?;
         let Ok(document) = serde_json::from_str::<Value>(values.value(row)) else {
             return on_error.give(row, out, (SqlState::INVALID_TEXT, "invalid input syntax for type json"));
         };
-        let found = path.steps.iter().try_fold(&document, |value, step| match step {
-            Step::Field(name) => value.as_object()?.get(name),
-            Step::Item(index) => item(value, *index),
-        });
-        match found {
-            Some(value) if !value.is_null() && (wanted.fits)(value) => Ok((wanted.write)(value, out)),
+        let found = path.follow(&document);
+        match found.as_deref() {
+            Some(value) if !value.is_null() && (wanted.fits)(value) => written(value, out, wanted.write).or_else(|error| {
+                out.clear();
+                on_error.give(row, out, (error.state, error.message.as_str()))
+            }),
             Some(Value::Null) => on_empty.give(row, out, EMPTY),
             _ if path.lax => on_empty.give(row, out, EMPTY),
             Some(_) => on_error.give(row, out, wanted.misfit),
@@ -294,20 +290,4 @@ fn json_query(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
         Some("conditional") => &AN_ARRAY,
         _ => &NESTED,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths() {
-        let field = |name: &str| Step::Field(name.to_string());
-        assert_eq!(path("$").unwrap(), Path { lax: false, steps: vec![] });
-        let steps = vec![field("a"), field("b"), Step::Item(0), field("c d")];
-        assert_eq!(path("lax $.a.b[0]['c d']").unwrap(), Path { lax: true, steps });
-        for bad in ["a", "$.", "$[x]", "$.*", "$[0"] {
-            assert!(path(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -3,32 +3,52 @@
 //!
 //! - `clock`: `now()` and kin, and the watermark; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `coalesce`: with literals that have no type yet
-//! - `texts`, `json`, `times`, `intervals`, `numbers`, `lists`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `texts`, `regexes`, `encodings`, `urls`, `json`, `times`, `hashes`, `intervals`, `numbers`, `number_patterns`, `lists`, `maps`, `truncated`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `quotient`: divisions of numerics; `precision`: times with fewer digits
+//! - `constants`: those of which it is known that no row can be worked on by them
 //! - `amended`: which of DataFusion's functions do something else; `words`: what they say of values that do not suit them
-//! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC; `pattern`: of dates and times; `not_null`: what guards a column that is written; `one_row`: subqueries that stand for a value
+//! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC; `string_agg`: with orders of its own; `ranks`: those that count rows in a window; `pattern`: of dates and times; `not_null`: what guards a column that is written; `like`: what guards a pattern; `like_any`: several of them; `one_row`: subqueries that stand for a value
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts; `error`: ours within DataFusion's
+//! - `failed`: what a failed evaluation says, and whether the row is to blame; `attempt`: expressions of which rows may fail; `lazy`: AND and OR
 
 mod amended;
 mod arrays;
 mod as_of;
+pub mod attempt;
 pub mod casts;
 pub mod checked;
 mod clock;
 mod coalesce;
+pub mod constants;
+mod encodings;
 pub mod error;
+pub mod failed;
+mod hashes;
 mod intervals;
-mod json;
+pub mod json;
+pub mod lazy;
+mod like;
+mod like_any;
 mod lists;
+mod maps;
 mod native;
 mod not_null;
+mod number_patterns;
 mod numbers;
 mod one_row;
 pub mod pattern;
 pub mod percentile;
+mod precision;
+mod quotient;
+mod ranks;
+mod regexes;
+mod string_agg;
 pub mod text_types;
 mod texts;
 mod times;
+mod truncated;
 mod type_name;
+mod urls;
 mod windows;
 pub mod words;
 
@@ -37,11 +57,15 @@ use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
+pub use encodings::CHARSETS;
 pub use intervals::{CLOCK_OF as INTERVAL_CLOCK, DAYS_OF as INTERVAL_DAYS, LENGTH as INTERVAL_LENGTH, SINCE as TIME_SINCE};
+pub use number_patterns::NumberPattern;
 pub use numbers::{OVER as INTERVAL_OVER, TIMES as INTERVAL_TIMES};
+pub use precision::{TIME_PRECISION, unit as unit_of_precision};
+pub use quotient::QUOTIENT;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
-pub use times::zone_of;
+pub use times::{is_of_clock, zone_of};
 pub use windows::{hop_starts, window_start};
 
 pub const WINDOW_START: &str = "eddyline_window_start";
@@ -52,6 +76,13 @@ pub const CUMULATE_ENDS: &str = "eddyline_cumulate_ends";
 pub const ARRAY_OF_ROWS: &str = "eddyline_array_of_rows";
 /// What an UNNEST in FROM is over: a list, or a map's entries as one.
 pub const ENTRIES: &str = "eddyline_entries";
+/// Bytes of a text in a character set, and the text of such bytes.
+pub const TO_CHARSET: &str = "eddyline_to_charset";
+pub const FROM_CHARSET: &str = "eddyline_from_charset";
+/// Several texts as one that tells them apart, null if one of them is.
+pub const VALUES: &str = "eddyline_values";
+/// The number in a text by a pattern, as a text that a cast reads.
+pub const NUMBER_OF: &str = "eddyline_number_of";
 pub const NOW: &str = "now";
 /// Whether a time lies before the watermark that its row came under.
 pub const BEHIND_WATERMARK: &str = "eddyline_behind_watermark";
@@ -59,8 +90,16 @@ pub const BEHIND_WATERMARK: &str = "eddyline_behind_watermark";
 pub const SIMILAR_TO: &str = "eddyline_similar_to";
 /// A pattern of `LIKE` whose escape is a backslash, for one with another.
 pub const LIKE_ESCAPE: &str = "like_escape";
+/// A pattern of `LIKE` beside the text that is matched: an error if that comes to an escape at its end.
+pub const LIKE_PATTERN: &str = "eddyline_like_pattern";
+/// Whether a text matches any pattern of an array, by the operator that the third argument names.
+pub const LIKE_ANY: &str = "eddyline_like_any";
 /// The parts of a time that have a fraction.
 pub const PART: &str = "eddyline_part";
+/// The parts of a time that are of many years.
+pub const YEARS: &str = "eddyline_years";
+/// `TIMESTAMPADD` of a unit that a date has no room for.
+pub const ADD_CLOCK: &str = "eddyline_add_clock";
 /// A double's first digits.
 pub const APPROXIMATE: &str = "eddyline_approximate";
 /// Its first argument, which is not null, or an error that names the second.
@@ -126,6 +165,10 @@ fn register(registry: &mut dyn FunctionRegistry) -> DfResult<()> {
         registry.register_udaf(Arc::new(udaf))?;
     }
     registry.register_udaf(Arc::new(AggregateUDF::new_from_impl(one_row::FewRows::new())))?;
+    registry.register_udaf(Arc::new(AggregateUDF::new_from_impl(string_agg::StringAgg::default())))?;
+    for udwf in ranks::functions() {
+        registry.register_udwf(udwf)?;
+    }
     Ok(())
 }
 
@@ -136,22 +179,44 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(coalesce::Coalesce::new()),
         ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
         ScalarUDF::new_from_impl(arrays::Entries::new()),
-        ScalarUDF::new_from_impl(type_name::TypeName::new()),
+        ScalarUDF::new_from_impl(truncated::Trunc::new()),
+        ScalarUDF::new_from_impl(type_name::TypeName::of_postgres()),
+        ScalarUDF::new_from_impl(type_name::TypeName::of_flink()),
         ScalarUDF::new_from_impl(as_of::Mark::new(AS_OF)),
         ScalarUDF::new_from_impl(as_of::Mark::new(ASOF)),
         ScalarUDF::new_from_impl(not_null::NotNull::new()),
         ScalarUDF::new_from_impl(one_row::OnlyRow::new()),
+        ScalarUDF::new_from_impl(like::LikePattern::new()),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(HOP_STARTS, 4)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(CUMULATE_ENDS, 4)),
     ];
     functions.extend(checked::functions());
+    functions.extend(json::made::functions());
     functions.extend(
-        [texts::FUNCTIONS, json::FUNCTIONS, times::FUNCTIONS, intervals::FUNCTIONS, numbers::FUNCTIONS, lists::FUNCTIONS]
-            .concat()
-            .into_iter()
-            .map(ScalarUDF::new_from_impl),
+        [
+            texts::FUNCTIONS,
+            regexes::FUNCTIONS,
+            encodings::FUNCTIONS,
+            urls::FUNCTIONS,
+            json::FUNCTIONS,
+            json::OF_JSONB,
+            json::OF_FLINK,
+            times::FUNCTIONS,
+            hashes::FUNCTIONS,
+            intervals::FUNCTIONS,
+            numbers::FUNCTIONS,
+            number_patterns::FUNCTIONS,
+            quotient::FUNCTIONS,
+            precision::FUNCTIONS,
+            lists::FUNCTIONS,
+            like_any::FUNCTIONS,
+            maps::FUNCTIONS,
+        ]
+        .concat()
+        .into_iter()
+        .map(ScalarUDF::new_from_impl),
     );
     functions
 }

@@ -1,16 +1,16 @@
 //! PostgreSQL's arrays, where DataFusion's lists differ: what a null in one means, and what lies outside of one.
 
 use super::amended::{columns, result};
-use super::native::{Arg, Native, map_text, text};
+use super::native::{Arg, Native, map_text, no_such_function, text};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, UInt64Array};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::kernels::zip::zip;
-use datafusion::arrow::compute::{cast, concat, filter, is_not_null};
+use datafusion::arrow::compute::{cast, concat, filter, is_not_null, take};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
-use eddyline_common::{SqlError, SqlType};
+use eddyline_common::{SqlError, SqlState, SqlType};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ pub const FUNCTIONS: &[Native] = &[
     Native::partial("array_dims", &[Arg::Any], &[], text, dims),
     Native::partial("array_lower", &[Arg::Any, Arg::BigInt], &[], |_| SqlType::Integer, lower),
     Native::partial("array_upper", &[Arg::Any, Arg::BigInt], &[], |_| SqlType::Integer, upper),
+    Native::partial("element", &[Arg::Any], &[], type_of_item, sole_element),
 ];
 
 /// Which lists have a null in them. An array of the type of NULL says so of its items by its logical nulls alone.
@@ -149,6 +150,31 @@ pub fn remove(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValu
     }
     let removed = of.invoke_with_args(args.clone())?.to_array(lists.len())?;
     result(zip(&is_not_null(&given[1])?, &removed, &kept)?, &args)
+}
+
+fn type_of_item(types: &[DataType]) -> SqlType {
+    match types.first() {
+        Some(DataType::List(item)) => SqlType::from_field(item).unwrap_or(SqlType::Null),
+        _ => SqlType::Null,
+    }
+}
+
+/// Flink's `ELEMENT(array)`: the only item, null if there is none.
+fn sole_element(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let Some(lists) = args[0].as_list_opt::<i32>() else {
+        return match args[0].data_type() {
+            DataType::Null => Ok(args[0].clone()),
+            other => Err(no_such_function("element", std::slice::from_ref(other))),
+        };
+    };
+    let one = |row: usize| match lists.value_length(row) {
+        _ if lists.is_null(row) => Ok(None),
+        0 => Ok(None),
+        1 => Ok(Some(lists.value_offsets()[row])),
+        n => Err(SqlError::new(SqlState::CARDINALITY_VIOLATION, format!("element() of an array with {n} elements"))),
+    };
+    let places: Int32Array = (0..lists.len()).map(one).collect::<Result<_, _>>()?;
+    Ok(take(lists.values(), &places, None)?)
 }
 
 fn dims(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {

@@ -2,7 +2,7 @@
 //! Arguments arrive in the types that `Arg` names, all of one length; null handling is the function's own.
 
 use super::words::NO_SUCH_FUNCTION;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder, new_null_array};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -16,9 +16,15 @@ pub enum Arg {
     Text,
     /// A text, or a bytea as it is.
     TextOrBytes,
+    /// A time of day, or what `Time` makes of another.
+    Moment,
+    /// A text, or what `Time` makes of a time.
+    TextOrTime,
     BigInt,
     /// A timestamp of either kind; dates and texts become timestamps without a zone.
     Time,
+    /// Any number as it comes, or a `Time`.
+    TimeOrNumber,
     /// Any number, as it comes.
     Number,
     /// As it comes.
@@ -30,10 +36,16 @@ impl Arg {
         let timestamp = || SqlType::Timestamp.to_arrow();
         Some(match (self, given) {
             (Arg::Any, given) => given.clone(),
+            (Arg::TimeOrNumber, number) if number.is_numeric() => number.clone(),
+            (Arg::TimeOrNumber, other) => return Arg::Time.coerce(other),
             (Arg::Time, DataType::Timestamp(_, Some(_))) => SqlType::TimestampTz.to_arrow(),
             (Arg::Time, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 | DataType::Null) => timestamp(),
             (Arg::Time, text) if text.is_string() => timestamp(),
             (Arg::Text, text) if text.is_string() || text.is_null() => DataType::Utf8,
+            (Arg::Moment, DataType::Time32(_) | DataType::Time64(_)) => SqlType::Time.to_arrow(),
+            (Arg::Moment, other) => return Arg::Time.coerce(other),
+            (Arg::TextOrTime, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64) => return Arg::Time.coerce(given),
+            (Arg::TextOrTime, text) if text.is_string() || text.is_null() => DataType::Utf8,
             (Arg::TextOrBytes, text) if text.is_string() || text.is_null() => DataType::Utf8,
             (Arg::TextOrBytes, bytes) if bytes.is_binary() => DataType::Binary,
             (Arg::Number, number) if number.is_numeric() => number.clone(),
@@ -105,12 +117,7 @@ impl ScalarUDFImpl for Native {
         let wanted = self.required.iter().chain(self.optional);
         let fits = (self.required.len()..=self.required.len() + self.optional.len()).contains(&given.len());
         let types: Option<Vec<DataType>> = given.iter().zip(wanted).map(|(given, arg)| arg.coerce(given)).collect();
-        types.filter(|_| fits).ok_or_else(|| {
-            let shown: Vec<String> =
-                given.iter().map(|ty| SqlType::from_arrow(ty).map_or_else(|| ty.to_string(), |ty| ty.to_string())).collect();
-            let message = format!("function {}({}) does not exist", self.name, shown.join(", "));
-            DataFusionError::External(Box::new(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(NO_SUCH_FUNCTION)))
-        })
+        types.filter(|_| fits).ok_or_else(|| DataFusionError::External(Box::new(no_such_function(self.name, given))))
     }
 
     fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
@@ -139,8 +146,19 @@ impl ScalarUDFImpl for Native {
     }
 }
 
+/// That a function takes no such arguments.
+pub fn no_such_function(name: &str, given: &[DataType]) -> SqlError {
+    let shown: Vec<String> = given.iter().map(|ty| SqlType::from_arrow(ty).map_or_else(|| ty.to_string(), |ty| ty.to_string())).collect();
+    let message = format!("function {name}({}) does not exist", shown.join(", "));
+    SqlError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(NO_SUCH_FUNCTION)
+}
+
 pub fn text(_: &[DataType]) -> SqlType {
     SqlType::Text
+}
+
+pub fn text_array(_: &[DataType]) -> SqlType {
+    SqlType::Array(Box::new(SqlType::Text))
 }
 
 pub fn json(_: &[DataType]) -> SqlType {
@@ -166,6 +184,24 @@ pub fn map_text(args: &[ArrayRef], mut f: impl FnMut(usize, &mut String) -> Resu
         }
     }
     Ok(Arc::new(builder.finish()))
+}
+
+/// Row by row to arrays of texts: `f` adds the items of one and says whether there is an array; a row with a null argument is null.
+pub fn map_lists(args: &[ArrayRef], mut f: impl FnMut(usize, &mut StringBuilder) -> Result<bool, SqlError>) -> Result<ArrayRef, SqlError> {
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in 0..args[0].len() {
+        let is_known = !args.iter().any(|a| a.is_null(row)) && f(row, lists.values())?;
+        lists.append(is_known);
+    }
+    Ok(Arc::new(lists.finish()))
+}
+
+/// Row by row to anything: a row with a null argument is null.
+pub fn map_rows<T, C: FromIterator<Option<T>>>(
+    args: &[ArrayRef],
+    mut f: impl FnMut(usize) -> Result<Option<T>, SqlError>,
+) -> Result<C, SqlError> {
+    (0..args[0].len()).map(|row| if args.iter().any(|a| a.is_null(row)) { Ok(None) } else { f(row) }).collect()
 }
 
 /// What was made of the last text of a column: constants are looked at once.

@@ -7,9 +7,11 @@ use crate::error::into_datafusion;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int32Array, IntervalMonthDayNanoArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, unary};
 use datafusion::arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType,
 };
 use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::fmt::Write;
@@ -64,8 +66,21 @@ pub fn abs(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> 
     })
 }
 
+/// What `round` takes: as DataFusion's, but a number of places that is a bigint stays one. So does a literal, of which alone it is known before the call how many digits are left.
+pub fn round_types(of: &ScalarUDF, given: &[DataType]) -> DfResult<Vec<DataType>> {
+    let fields: Vec<FieldRef> = given.iter().map(|ty| Arc::new(Field::new("", ty.clone(), true))).collect();
+    let mut types: Vec<DataType> = fields_with_udf(&fields, of)?.iter().map(|field| field.data_type().clone()).collect();
+    if let ([_, DataType::Int64], [_, places]) = (given, types.as_mut_slice()) {
+        *places = DataType::Int64;
+    }
+    Ok(types)
+}
+
 /// `round`: of two doubles as near, the even one; a numeric goes away from zero.
-pub fn round(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+pub fn round(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    if let [_, places] = args.args.as_mut_slice() {
+        *places = places.cast_to(&DataType::Int32, None)?;
+    }
     let [value] = args.args.as_slice() else { return of.invoke_with_args(args) };
     let column: ArrayRef = match value.data_type() {
         DataType::Float32 => Arc::new(unary::<_, _, Float32Type>(columns(&args)?[0].as_primitive::<Float32Type>(), f32::round_ties_even)),

@@ -1,42 +1,64 @@
-//! Text functions of Flink, and PostgreSQL's where DataFusion's differ.
+//! Text functions of Flink, and PostgreSQL's where DataFusion's differ; those over regular expressions are in `regexes`.
 
-use super::native::{Arg, Memo, Native, map_text, text, texts};
-use super::{LIKE_ESCAPE, SIMILAR_TO};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
-use datafusion::arrow::compute::cast;
+use super::native::{Arg, Native, map_lists, map_rows, map_text, text, text_array, texts};
+use super::{LIKE_ESCAPE, SIMILAR_TO, VALUES};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, StringArray, new_null_array};
+use datafusion::arrow::compute::{cast, interleave};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use eddyline_common::{SqlError, SqlState, SqlType};
-use regex::Regex;
+use std::fmt::Write;
 use std::sync::Arc;
 
 pub const FUNCTIONS: &[Native] = &[
-    Native::partial("regexp_extract", &[Arg::Text, Arg::Text], &[Arg::BigInt], text, regexp_extract),
+    Native::total("chr", &[Arg::BigInt], &[], text, chr),
     Native::total("length", &[Arg::TextOrBytes], &[], |_| SqlType::Integer, length),
     Native::total("octet_length", &[Arg::TextOrBytes], &[], |_| SqlType::Integer, octet_length),
     Native::total(SIMILAR_TO, &[Arg::Text], &[Arg::Text], text, similar_to),
     Native::total(LIKE_ESCAPE, &[Arg::Text, Arg::Text], &[], text, like_escape),
     Native::partial("split_index", &[Arg::Text, Arg::Any, Arg::BigInt], &[], text, split_index),
+    Native::total("split", &[Arg::Text, Arg::Text], &[], text_array, split),
+    Native::total("locate", &[Arg::Text, Arg::Text], &[Arg::BigInt], |_| SqlType::Integer, locate),
+    Native::partial("elt", &[Arg::BigInt, Arg::TextOrBytes], &[Arg::TextOrBytes; 62], type_of_items, elt),
+    Native::partial("is_alpha", &[Arg::Any], &[], |_| SqlType::Boolean, is_alpha),
+    Native::partial("is_digit", &[Arg::Any], &[], |_| SqlType::Boolean, is_digit),
+    Native::partial("is_decimal", &[Arg::Any], &[], |_| SqlType::Boolean, is_decimal),
+    Native::total(VALUES, &[Arg::Text], &[Arg::Text; 63], text, values),
 ];
 
-/// `REGEXP_EXTRACT(text, regex [, group])`: the match, or null; group 0, the default, is all of it.
-fn regexp_extract(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    let (values, patterns) = (texts(&args[0]), texts(&args[1]));
-    let groups = args.get(2).map(|g| g.as_primitive::<Int64Type>());
-    let mut regex = Memo::new();
-    map_text(args, |row, out| {
-        let regex = regex.get(patterns.value(row), |pattern| Regex::new(pattern).map_err(|e| invalid_regex(&e)))?;
-        let group = groups.map_or(0, |g| g.value(row));
-        let found = usize::try_from(group).ok().and_then(|group| regex.captures(values.value(row))?.get(group));
-        out.push_str(found.map_or("", |m| m.as_str()));
-        Ok(found.is_some())
-    })
+/// Whether a text is a regular expression.
+pub fn check_regex(text: &str) -> Result<(), SqlError> {
+    super::regexes::compiled(text).map(drop)
 }
 
-fn invalid_regex(error: &regex::Error) -> SqlError {
-    super::words::invalid_regex(&error.to_string())
-        .unwrap_or_else(|| SqlError::new(SqlState("2201B"), format!("invalid regular expression: {error}")))
+/// Whether a text is a pattern of `SIMILAR TO` under an escape.
+pub fn check_similar(pattern: &str, escape: Option<&str>) -> Result<(), SqlError> {
+    let mut regex = String::new();
+    write_regex(pattern, escape_character(escape.unwrap_or("\\"))?, &mut regex);
+    check_regex(&regex)
+}
+
+/// The character of a code. Texts hold no NUL.
+fn chr(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    const TOO_LARGE: SqlState = SqlState("54000");
+    let codes = args[0].as_primitive::<Int64Type>();
+    map_text(args, |row, out| {
+        let code = codes.value(row);
+        let error = |state, message: String| Err(SqlError::new(state, message));
+        match u32::try_from(code) {
+            Ok(0) => error(TOO_LARGE, "null character not permitted".to_string()),
+            Ok(code @ 0xD800..=0xDFFF) => error(TOO_LARGE, format!("requested character not valid for encoding: {code}")),
+            _ if code < 0 => error(SqlState::INVALID_PARAMETER, "character number must be positive".to_string()),
+            code => match code.ok().and_then(char::from_u32) {
+                Some(character) => {
+                    out.push(character);
+                    Ok(true)
+                }
+                None => error(TOO_LARGE, format!("requested character too large for encoding: {}", codes.value(row))),
+            },
+        }
+    })
 }
 
 /// Letters of a text, bytes of a bytea.
@@ -213,6 +235,95 @@ fn split_index(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
         };
         out.push_str(found.unwrap_or_default());
         Ok(found.is_some())
+    })
+}
+
+/// Flink's `SPLIT(text, separator)`: an empty text has no parts, an empty separator parts the letters.
+fn split(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, separators) = (texts(&args[0]), texts(&args[1]));
+    map_lists(args, |row, items| {
+        let (value, separator) = (values.value(row), separators.value(row));
+        match separator {
+            _ if value.is_empty() => {}
+            "" => value.chars().for_each(|c| items.append_value(c.encode_utf8(&mut [0; 4]))),
+            _ => value.split(separator).for_each(|part| items.append_value(part)),
+        }
+        Ok(true)
+    })
+}
+
+/// `LOCATE(part, text [, from])`: where a part begins, counted in letters from 1; 0 if it is not there.
+fn locate(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (parts, values) = (texts(&args[0]), texts(&args[1]));
+    let from = args.get(2).map(|from| from.as_primitive::<Int64Type>());
+    let places: Int32Array = map_rows(args, |row| {
+        let (value, skipped) = (values.value(row), from.map_or(0, |from| from.value(row).saturating_sub(1).max(0)));
+        let start = value.char_indices().map(|(at, _)| at).chain([value.len()]).nth(usize::try_from(skipped).unwrap_or(usize::MAX));
+        let found = start.and_then(|start| Some(start + value[start..].find(parts.value(row))?));
+        Ok(Some(found.map_or(0, |at| value[..at].chars().count() as i32 + 1)))
+    })?;
+    Ok(Arc::new(places))
+}
+
+/// Bytes if any of the items behind the first argument are.
+fn type_of_items(types: &[DataType]) -> SqlType {
+    if types.iter().skip(1).any(DataType::is_binary) { SqlType::Bytes } else { SqlType::Text }
+}
+
+/// `ELT(n, item, ...)`: the nth item, or null.
+fn elt(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let types: Vec<DataType> = args.iter().map(|a| a.data_type().clone()).collect();
+    let ty = type_of_items(&types).to_arrow();
+    let items = args[1..].iter().map(|item| cast(item, &ty)).collect::<Result<Vec<_>, _>>()?;
+    let nothing = new_null_array(&ty, 1);
+    let indices = cast(&args[0], &DataType::Int64)?;
+    let indices = indices.as_primitive::<Int64Type>();
+    let one = |row: usize| {
+        let index = indices.is_valid(row).then(|| indices.value(row)).and_then(|index| usize::try_from(index).ok());
+        index.filter(|index| (1..=items.len()).contains(index)).map_or((0, 0), |index| (index, row))
+    };
+    let chosen: Vec<(usize, usize)> = (0..indices.len()).map(one).collect();
+    let columns: Vec<&dyn Array> = std::iter::once(nothing.as_ref()).chain(items.iter().map(|item| item.as_ref())).collect();
+    Ok(interleave(&columns, &chosen)?)
+}
+
+/// Whether a value is a text that passes a test; a number is what `numbers` says, and nothing else passes, null neither.
+fn is_text(args: &[ArrayRef], numbers: bool, test: fn(&str) -> bool) -> Result<ArrayRef, SqlError> {
+    let rows = args[0].len();
+    let passed: BooleanArray = match args[0].data_type() {
+        ty if ty.is_string() => {
+            let values = cast(&args[0], &DataType::Utf8)?;
+            texts(&values).iter().map(|text| Some(text.is_some_and(test))).collect()
+        }
+        ty if ty.is_numeric() && numbers => (0..rows).map(|row| Some(args[0].is_valid(row))).collect(),
+        _ => std::iter::repeat_n(Some(false), rows).collect(),
+    };
+    Ok(Arc::new(passed))
+}
+
+fn is_alpha(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    is_text(args, false, |text| !text.is_empty() && text.chars().all(char::is_alphabetic))
+}
+
+fn is_digit(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let whole = args[0].data_type().is_integer();
+    is_text(args, whole, |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()))
+}
+
+fn is_decimal(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    is_text(args, true, |text| {
+        let text = text.trim();
+        text.chars().all(|c| !c.is_alphabetic() || matches!(c, 'e' | 'E')) && text.parse::<f64>().is_ok()
+    })
+}
+
+/// Several values as one, null if one of them is: no two lists of values give the same.
+fn values(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    map_text(args, |row, out| {
+        for text in args.iter().map(|column| texts(column).value(row)) {
+            write!(out, "{}:{text}", text.len()).expect("a string grows");
+        }
+        Ok(true)
     })
 }
 

@@ -1,15 +1,15 @@
 //! Functions of dates and times: zones, patterns, calendar units.
 
-use super::PART;
 use super::amended::{columns, result};
 use super::native::{Arg, Memo, Native, map_text, text, texts};
-use super::pattern::Pattern;
+use super::pattern::{DEFAULT, Pattern};
+use super::{ADD_CLOCK, PART, YEARS};
 use crate::error::into_datafusion;
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    TimestampMicrosecondArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::*;
@@ -17,6 +17,7 @@ use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 use eddyline_common::time::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use eddyline_common::{SqlError, SqlState, SqlType};
+use std::cmp::Ordering;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -25,19 +26,24 @@ pub const FUNCTIONS: &[Native] = &[
     Native::total("eddyline_instant", &[Arg::Text, Arg::Text], &[], instants, instant),
     Native::partial("eddyline_try_instant", &[Arg::Text, Arg::Text], &[], instants, try_instant),
     Native::total("date_format", &[Arg::Time, Arg::Text], &[], text, date_format),
-    Native::total("to_char", &[Arg::Time, Arg::Text], &[], text, to_char),
+    Native::total("to_char", &[Arg::TimeOrNumber, Arg::Text], &[], text, to_char),
     Native::total("eddyline_time_of", &[Arg::Text, Arg::Text], &[], times, time_of_java),
     Native::total("eddyline_time_of_pg", &[Arg::Text, Arg::Text], &[], times, time_of_postgres),
     Native::total("to_timestamp", &[Arg::Any], &[], time_or_instant, to_timestamp),
     Native::total("to_timestamp_ltz", &[Arg::Any], &[Arg::BigInt], instants, to_timestamp_ltz),
-    Native::total("unix_timestamp", &[Arg::Text, Arg::Text, Arg::Text], &[], bigint, unix_timestamp),
+    Native::total("eddyline_instant_of", &[Arg::Text, Arg::Text, Arg::Text], &[], instants, instant_of),
+    Native::total("convert_tz", &[Arg::Text, Arg::Text, Arg::Text], &[], text, convert_tz),
+    Native::total("unix_timestamp", &[Arg::TextOrTime, Arg::Text, Arg::Text], &[], bigint, unix_timestamp),
     Native::total("eddyline_seconds", &[Arg::Time], &[], bigint, seconds),
     Native::total("from_unixtime", &[Arg::BigInt, Arg::Text, Arg::Text], &[], text, from_unixtime),
     Native::total("timestampdiff", &[Arg::Text, Arg::Time, Arg::Time], &[], |_| SqlType::Integer, timestampdiff),
     Native::total("timestampadd", &[Arg::Text, Arg::BigInt, Arg::Any], &[], third, timestampadd),
+    Native::total(ADD_CLOCK, &[Arg::Text, Arg::BigInt, Arg::Moment], &[], clock_type, timestampadd),
     Native::total("eddyline_ceil", &[Arg::Text, Arg::Any], &[], second, ceil_to),
     Native::total("eddyline_floor", &[Arg::Text, Arg::Any], &[], second, floor_to),
     Native::total(PART, &[Arg::Text, Arg::Any], &[], |_| SqlType::Double, part),
+    Native::partial("overlaps", &[Arg::Moment; 4], &[], |_| SqlType::Boolean, overlaps),
+    Native::total(YEARS, &[Arg::Text, Arg::Any], &[], |_| SqlType::Integer, years),
     Native::total("age", &[Arg::Time, Arg::Time], &[], |_| SqlType::Interval, age),
     Native::total(
         "make_interval",
@@ -80,12 +86,21 @@ fn calendar_type(ty: Option<&DataType>) -> SqlType {
     match ty {
         Some(DataType::Date32) => SqlType::Date,
         Some(DataType::Timestamp(_, Some(_))) => SqlType::TimestampTz,
+        Some(DataType::Time32(_) | DataType::Time64(_)) => SqlType::Time,
         _ => SqlType::Timestamp,
     }
 }
 
 fn second(types: &[DataType]) -> SqlType {
     calendar_type(types.get(1))
+}
+
+/// A date becomes a timestamp.
+fn clock_type(types: &[DataType]) -> SqlType {
+    match third(types) {
+        SqlType::Date => SqlType::Timestamp,
+        ty => ty,
+    }
 }
 
 fn third(types: &[DataType]) -> SqlType {
@@ -124,8 +139,12 @@ fn utc(micros: i64, zone: &Tz) -> Result<i64, SqlError> {
     micros.checked_sub(i64::from(offset.local_minus_utc()) * 1_000_000).ok_or_else(out_of_range)
 }
 
-/// Microseconds of a timestamp column of either kind.
+/// Microseconds of a timestamp column of either kind, or of times of day.
 fn micros(array: &ArrayRef) -> Result<Int64Array, SqlError> {
+    if let DataType::Time32(_) | DataType::Time64(_) = array.data_type() {
+        let times = cast(array, &DataType::Time64(TimeUnit::Microsecond))?;
+        return Ok(cast(&times, &DataType::Int64)?.as_primitive::<Int64Type>().clone());
+    }
     let ty = DataType::Timestamp(TimeUnit::Microsecond, None);
     let plain = match array.data_type() {
         DataType::Timestamp(unit, Some(_)) => cast(array, &DataType::Timestamp(*unit, None))?,
@@ -183,19 +202,30 @@ fn formatted(args: &[ArrayRef], parse: fn(&str) -> Result<Pattern, SqlError>) ->
 }
 
 fn date_format(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    formatted(args, Pattern::java)
+    formatted(args, Pattern::java_shown)
 }
 
 fn to_char(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    formatted(args, Pattern::postgres)
+    if args[0].data_type().is_numeric() { super::number_patterns::to_char(args) } else { formatted(args, Pattern::postgres) }
+}
+
+fn not_by_pattern(text: &str) -> SqlError {
+    SqlError::new(SqlState("22007"), format!("invalid value for the pattern of a date or time: \"{text}\""))
 }
 
 /// The time that a text shows by a pattern.
 fn time_of(text: &str, pattern: &Pattern) -> Result<i64, SqlError> {
-    pattern
-        .parse(text)
-        .map(|at| at.and_utc().timestamp_micros())
-        .ok_or_else(|| SqlError::new(SqlState("22007"), format!("invalid value for the pattern of a date or time: \"{text}\"")))
+    pattern.parse(text).map(|at| at.and_utc().timestamp_micros()).ok_or_else(|| not_by_pattern(text))
+}
+
+/// The instant that a text shows by a pattern, in a zone where it has no offset.
+fn instant_by(text: &str, pattern: &Pattern, zone: &Tz) -> Result<i64, SqlError> {
+    let (at, offset) = pattern.parse_with_offset(text).ok_or_else(|| not_by_pattern(text))?;
+    let micros = at.and_utc().timestamp_micros();
+    match offset {
+        Some(seconds) => micros.checked_sub(i64::from(seconds) * MICROS_PER_SECOND).ok_or_else(out_of_range),
+        None => utc(micros, zone),
+    }
 }
 
 fn times_of(args: &[ArrayRef], parse: fn(&str) -> Result<Pattern, SqlError>) -> Result<ArrayRef, SqlError> {
@@ -231,11 +261,40 @@ fn to_timestamp(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     to_timestamp_ltz(&[args[0].clone(), seconds])
 }
 
-/// `TO_TIMESTAMP_LTZ(number [, digits])`: seconds (0 digits), milliseconds (3, as without) or microseconds (6).
+/// `TO_TIMESTAMP_LTZ(text, pattern, zone)`.
+fn instant_of(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, patterns, zones) = (texts(&args[0]), texts(&args[1]), texts(&args[2]));
+    let (mut pattern, mut zone) = (Memo::new(), Memo::new());
+    let convert = |row: usize| {
+        if args.iter().any(|a| a.is_null(row)) {
+            return Ok(None);
+        }
+        let pattern = pattern.get(patterns.value(row), Pattern::java)?;
+        instant_by(values.value(row), pattern, zone.get(zones.value(row), zone_of)?).map(Some)
+    };
+    typed((0..values.len()).map(convert), SqlType::TimestampTz)
+}
+
+/// `CONVERT_TZ(text, from, to)`: a time as the clock of one zone shows it, as that of another does.
+fn convert_tz(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, from, to) = (texts(&args[0]), texts(&args[1]), texts(&args[2]));
+    let (pattern, mut own, mut other) = (Pattern::java(DEFAULT)?, Memo::new(), Memo::new());
+    map_text(args, |row, out| {
+        let at = utc(time_of(values.value(row), &pattern)?, own.get(from.value(row), zone_of)?)?;
+        pattern.format(naive(local(at, other.get(to.value(row), zone_of)?)?)?, out);
+        Ok(true)
+    })
+}
+
+/// `TO_TIMESTAMP_LTZ(number [, digits])`: seconds (0 digits), milliseconds (3, as without) or microseconds (6). Of a text: its time in UTC, if it names no
+/// other zone.
 fn to_timestamp_ltz(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    if args.len() == 1 && args[0].data_type().is_string() {
+        return Ok(cast_with_options(&args[0], &SqlType::TimestampTz.to_arrow(), &CastOptions { safe: false, ..Default::default() })?);
+    }
     if !args[0].data_type().is_numeric() && !args[0].data_type().is_null() {
-        return Err(SqlError::unsupported("to_timestamp_ltz() of anything but a number is not supported")
-            .with_hint("Cast the text to TIMESTAMP_LTZ."));
+        return Err(SqlError::unsupported("to_timestamp_ltz() of anything but a number or a text is not supported")
+            .with_hint("Write CAST(x AS TIMESTAMP_LTZ), or TO_TIMESTAMP_LTZ(text, 'yyyy-MM-dd HH:mm:ss.SSS')."));
     }
     let digits = args.get(1).map(|d| d.as_primitive::<Int64Type>());
     let factor = |row: usize| match digits.map_or(3, |d| d.value(row)) {
@@ -266,16 +325,36 @@ fn seconds(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     Ok(Arc::new(values.iter().map(|v| v.map(|v| v.div_euclid(1_000_000))).collect::<Int64Array>()))
 }
 
+/// `UNIX_TIMESTAMP(time)`, of a time that is read off the clock of a zone unless it is an instant.
+fn unix_time(values: &ArrayRef, zones: &ArrayRef) -> Result<ArrayRef, SqlError> {
+    if let DataType::Timestamp(_, Some(_)) = values.data_type() {
+        return seconds(std::slice::from_ref(values));
+    }
+    let (values, zones) = (micros(values)?, texts(zones));
+    let mut zone = Memo::new();
+    let convert = |row: usize| {
+        if values.is_null(row) || zones.is_null(row) {
+            return Ok(None);
+        }
+        Ok(Some(utc(values.value(row), zone.get(zones.value(row), zone_of)?)?.div_euclid(MICROS_PER_SECOND)))
+    };
+    Ok(Arc::new((0..values.len()).map(convert).collect::<Result<Int64Array, SqlError>>()?))
+}
+
 /// `UNIX_TIMESTAMP(text, pattern)` in a zone.
 fn unix_timestamp(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    if args[0].data_type().is_temporal() {
+        return unix_time(&args[0], &args[2]);
+    }
     let (values, patterns, zones) = (texts(&args[0]), texts(&args[1]), texts(&args[2]));
     let (mut pattern, mut zone) = (Memo::new(), Memo::new());
     let convert = |row: usize| {
         if args.iter().any(|a| a.is_null(row)) {
             return Ok(None);
         }
-        let at = time_of(values.value(row), pattern.get(patterns.value(row), Pattern::java)?)?;
-        Ok(Some(utc(at, zone.get(zones.value(row), zone_of)?)?.div_euclid(1_000_000)))
+        let pattern = pattern.get(patterns.value(row), Pattern::java)?;
+        let at = instant_by(values.value(row), pattern, zone.get(zones.value(row), zone_of)?)?;
+        Ok(Some(at.div_euclid(MICROS_PER_SECOND)))
     };
     Ok(Arc::new((0..values.len()).map(convert).collect::<Result<Int64Array, SqlError>>()?))
 }
@@ -287,10 +366,13 @@ fn from_unixtime(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     map_text(args, |row, out| {
         let at = values.value(row).checked_mul(1_000_000).ok_or_else(out_of_range)?;
         let at = local(at, zone.get(zones.value(row), zone_of)?)?;
-        pattern.get(patterns.value(row), Pattern::java)?.format(naive(at)?, out);
+        pattern.get(patterns.value(row), Pattern::java_shown)?.format(naive(at)?, out);
         Ok(true)
     })
 }
+
+const MONTHS_PER_CENTURY: i64 = 1_200;
+const MICROS_PER_HOUR: i64 = 3_600 * MICROS_PER_SECOND;
 
 /// A unit of time: so many months, or so many microseconds.
 #[derive(Clone, Copy)]
@@ -304,7 +386,7 @@ fn unit(name: &str) -> Result<Unit, SqlError> {
     let lower = lower.strip_prefix("sql_tsi_").unwrap_or(&lower);
     Ok(match lower.strip_suffix('s').unwrap_or(lower) {
         "millennium" => Unit::Months(12_000),
-        "century" => Unit::Months(1_200),
+        "century" => Unit::Months(MONTHS_PER_CENTURY),
         "decade" => Unit::Months(120),
         "year" => Unit::Months(12),
         "quarter" => Unit::Months(3),
@@ -318,6 +400,24 @@ fn unit(name: &str) -> Result<Unit, SqlError> {
         "microsecond" => Unit::Micros(1),
         _ => return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("unit \"{name}\" is not a unit of time"))),
     })
+}
+
+/// A unit that a time of day is rounded to.
+fn unit_of_day(name: &str) -> Result<Unit, SqlError> {
+    match unit(name)? {
+        Unit::Micros(size) if size <= MICROS_PER_HOUR => Ok(Unit::Micros(size)),
+        _ => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("unit \"{name}\" not supported for type time without time zone"))),
+    }
+}
+
+/// Whether a name is of a unit of time.
+pub fn check_unit(name: &str) -> Result<(), SqlError> {
+    unit(name).map(|_| ())
+}
+
+/// Whether a unit is shorter than a day: a date to which some are added becomes a timestamp.
+pub fn is_of_clock(name: &str) -> bool {
+    matches!(unit(name), Ok(Unit::Micros(size)) if size < MICROS_PER_DAY)
 }
 
 /// Whole units from one time to another, towards zero.
@@ -373,27 +473,33 @@ fn timestampadd(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     in_type_of(&args[2], (0..values.len()).map(convert))
 }
 
-/// Timestamps in the type that a column of dates or timestamps has.
+/// Timestamps in the type that a column of dates, timestamps or times of day has.
 fn in_type_of(column: &ArrayRef, values: impl Iterator<Item = Result<Option<i64>, SqlError>>) -> Result<ArrayRef, SqlError> {
     match calendar_type(Some(column.data_type())) {
         SqlType::Date => {
             let days = values.map(|v| v.map(|v| v.map(|v| v.div_euclid(MICROS_PER_DAY) as i32)));
             Ok(Arc::new(days.collect::<Result<Date32Array, SqlError>>()?))
         }
+        SqlType::Time => {
+            let times = values.map(|v| v.map(|v| v.map(|v| v.rem_euclid(MICROS_PER_DAY))));
+            Ok(Arc::new(times.collect::<Result<Time64MicrosecondArray, SqlError>>()?))
+        }
         ty => typed(values, ty),
     }
 }
 
-/// The start of the unit that holds a time.
+/// The start of the unit that holds a time, as Flink has it: weeks begin on Sunday, centuries and millennia with a year 1.
 fn floor(micros: i64, unit: Unit) -> Result<i64, SqlError> {
-    // The day of the week that 1970 began with is the fourth after a Monday.
-    const MONDAY: i64 = -3 * MICROS_PER_DAY;
+    // The day of the week that 1970 began with is the fourth after a Sunday.
+    const SUNDAY: i64 = -4 * MICROS_PER_DAY;
     match unit {
-        Unit::Micros(size) if size == 7 * MICROS_PER_DAY => Ok((micros - MONDAY).div_euclid(size) * size + MONDAY),
+        Unit::Micros(size) if size == 7 * MICROS_PER_DAY => Ok((micros - SUNDAY).div_euclid(size) * size + SUNDAY),
         Unit::Micros(size) => Ok(micros.div_euclid(size) * size),
         Unit::Months(size) => {
             let at = naive(micros)?;
-            let first = (i64::from(at.year()) * 12 + i64::from(at.month0())).div_euclid(size) * size;
+            let year_one = if size >= MONTHS_PER_CENTURY { 12 } else { 0 };
+            let months = i64::from(at.year()) * 12 + i64::from(at.month0());
+            let first = (months - year_one).div_euclid(size) * size + year_one;
             let date = NaiveDate::from_ymd_opt(first.div_euclid(12) as i32, first.rem_euclid(12) as u32 + 1, 1).ok_or_else(out_of_range)?;
             Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros())
         }
@@ -402,12 +508,14 @@ fn floor(micros: i64, unit: Unit) -> Result<i64, SqlError> {
 
 fn rounded(args: &[ArrayRef], up: bool) -> Result<ArrayRef, SqlError> {
     let (units, values) = (texts(&args[0]), micros(&args[1])?);
+    let of_day = calendar_type(Some(args[1].data_type())) == SqlType::Time;
+    let known_unit = if of_day { unit_of_day } else { unit };
     let mut known = Memo::new();
     let convert = |row: usize| {
         if units.is_null(row) || values.is_null(row) {
             return Ok(None);
         }
-        let (unit, value) = (*known.get(units.value(row), unit)?, values.value(row));
+        let (unit, value) = (*known.get(units.value(row), known_unit)?, values.value(row));
         let start = floor(value, unit)?;
         if !up || start == value {
             return Ok(Some(start));
@@ -486,6 +594,35 @@ fn part_of(unit: &str, value: IntervalMonthDayNano) -> Result<f64, SqlError> {
     })
 }
 
+/// `EXTRACT(DECADE | CENTURY | MILLENNIUM FROM x)`: there is no century 0; those of an interval are as many as it has in full.
+fn years(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let units = texts(&args[0]);
+    let of_interval = matches!(args[1].data_type(), DataType::Interval(_));
+    let years: Vec<Option<i32>> = match of_interval {
+        true => {
+            let intervals = cast(&args[1], &SqlType::Interval.to_arrow())?;
+            intervals.as_primitive::<IntervalMonthDayNanoType>().iter().map(|v| v.map(|v| v.months / 12)).collect()
+        }
+        false => micros(&args[1])?.iter().map(|v| v.map(|v| naive(v).map(|at| at.year())).transpose()).collect::<Result<_, SqlError>>()?,
+    };
+    let one = |row: usize| {
+        let (Some(year), true) = (years[row], units.is_valid(row)) else { return Ok(None) };
+        let size = match units.value(row) {
+            "decade" => 10,
+            "century" => 100,
+            "millennium" => 1_000,
+            unit => return Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("unit \"{unit}\" is not one of years"))),
+        };
+        Ok(Some(match year {
+            year if of_interval => year / size,
+            year if size == 10 => year.div_euclid(size),
+            1.. => (year - 1) / size + 1,
+            _ => (year + size - 1).div_euclid(size) - 1,
+        }))
+    };
+    Ok(Arc::new((0..years.len()).map(one).collect::<Result<Int32Array, SqlError>>()?))
+}
+
 /// `date_trunc`: units of many years begin with a year 1, but for decades; a unit may be in the plural.
 pub fn date_trunc(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
     let unit = match &args.args[0] {
@@ -518,6 +655,36 @@ fn years_floor(times: &ArrayRef, years: i32, first: i32) -> Result<ArrayRef, Sql
     };
     let zoned = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
     typed(micros(times)?.iter().map(convert), if zoned { SqlType::TimestampTz } else { SqlType::Timestamp })
+}
+
+/// Whether two spans of time have a moment in common. They begin with the earlier of their times and stop short of the later one, unless that is the same;
+/// of a time that is not there it may not be known, as in PostgreSQL.
+fn overlaps(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let times = args.iter().map(micros).collect::<Result<Vec<_>, _>>()?;
+    let at = |i: usize, row: usize| times[i].is_valid(row).then(|| times[i].value(row));
+    let one = |row: usize| {
+        let (from, to) = span_of(at(0, row), at(1, row))?;
+        let (other_from, other_to) = span_of(at(2, row), at(3, row))?;
+        let behind = |start: i64, end: Option<i64>, own_end: Option<i64>| match end {
+            Some(end) if start < end => Some(true),
+            Some(_) => own_end.map(|_| false),
+            None => None,
+        };
+        match from.cmp(&other_from) {
+            Ordering::Greater => behind(from, other_to, to),
+            Ordering::Less => behind(other_from, to, other_to),
+            Ordering::Equal => to.and(other_to).map(|_| true),
+        }
+    };
+    Ok(Arc::new((0..times[0].len()).map(one).collect::<BooleanArray>()))
+}
+
+/// The earlier of two times and the later one, which is not known of one alone.
+fn span_of(a: Option<i64>, b: Option<i64>) -> Option<(i64, Option<i64>)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.min(b), Some(a.max(b)))),
+        (a, b) => a.or(b).map(|known| (known, None)),
+    }
 }
 
 /// What one time is after another in years, months, days and time; a day that is missing is one of the earlier time's month.

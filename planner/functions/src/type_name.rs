@@ -1,4 +1,4 @@
-//! `pg_typeof(any)`: a type's name as PostgreSQL has it, without its modifiers.
+//! `pg_typeof(any)`: a type's name as PostgreSQL has it, without its modifiers; and Flink's `TYPEOF(any)`.
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
@@ -8,18 +8,61 @@ use std::sync::Arc;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct TypeName {
+    name: &'static str,
     signature: Signature,
 }
 
 impl TypeName {
-    pub fn new() -> Self {
-        TypeName { signature: Signature::any(1, Volatility::Immutable) }
+    pub fn of_postgres() -> Self {
+        TypeName { name: "pg_typeof", signature: Signature::any(1, Volatility::Immutable) }
+    }
+
+    pub fn of_flink() -> Self {
+        TypeName { name: "typeof", ..TypeName::of_postgres() }
+    }
+}
+
+/// As PostgreSQL shows a type, without its modifiers.
+fn in_postgres(ty: &SqlType) -> String {
+    let name = ty.to_string();
+    match name.split_once('(') {
+        Some((before, after)) => format!("{before}{}", after.split_once(')').map_or("", |(_, rest)| rest)),
+        None => name,
+    }
+}
+
+/// As Flink shows a type. What may be null cannot be told for sure, so nothing is said of it.
+fn in_flink(ty: &SqlType) -> String {
+    match ty {
+        SqlType::Boolean => "BOOLEAN".to_string(),
+        SqlType::SmallInt => "SMALLINT".to_string(),
+        SqlType::Integer => "INT".to_string(),
+        SqlType::BigInt => "BIGINT".to_string(),
+        SqlType::Real => "FLOAT".to_string(),
+        SqlType::Double => "DOUBLE".to_string(),
+        SqlType::Decimal { precision, scale } => format!("DECIMAL({precision}, {scale})"),
+        SqlType::Text | SqlType::Uuid | SqlType::Json => "STRING".to_string(),
+        SqlType::Varchar(length) => format!("VARCHAR({length})"),
+        SqlType::Char(length) => format!("CHAR({length})"),
+        SqlType::Bytes => "BYTES".to_string(),
+        SqlType::Date => "DATE".to_string(),
+        SqlType::Time => "TIME(6)".to_string(),
+        SqlType::Timestamp => "TIMESTAMP(6)".to_string(),
+        SqlType::TimestampTz => "TIMESTAMP_LTZ(6)".to_string(),
+        SqlType::Interval => "INTERVAL".to_string(),
+        SqlType::Array(item) => format!("ARRAY<{}>", in_flink(item)),
+        SqlType::Map(key, value) => format!("MAP<{}, {}>", in_flink(key), in_flink(value)),
+        SqlType::Struct(fields) => {
+            let fields: Vec<String> = fields.iter().map(|(name, ty)| format!("`{name}` {}", in_flink(ty))).collect();
+            format!("ROW<{}>", fields.join(", "))
+        }
+        SqlType::Null => "NULL".to_string(),
     }
 }
 
 impl ScalarUDFImpl for TypeName {
     fn name(&self) -> &str {
-        "pg_typeof"
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -35,12 +78,8 @@ impl ScalarUDFImpl for TypeName {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let ty = SqlType::from_field(&args.arg_fields[0]);
-        let name = ty.map_or_else(|| "unknown".to_string(), |ty| ty.to_string());
-        let plain = match name.split_once('(') {
-            Some((before, after)) => format!("{before}{}", after.split_once(')').map_or("", |(_, rest)| rest)),
-            None => name,
-        };
-        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(plain))))
+        let shown = if self.name == "typeof" { in_flink } else { in_postgres };
+        let name = SqlType::from_field(&args.arg_fields[0]).map_or_else(|| "unknown".to_string(), |ty| shown(&ty));
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))))
     }
 }

@@ -10,7 +10,7 @@ use eddyline_common::{SqlError, SqlState, SqlType};
 pub const NO_SUCH_FUNCTION: &str = "No function matches the given name and argument types. You might need to add explicit type casts.";
 
 /// The same for an operator.
-const NO_SUCH_OPERATOR: &str = "No operator matches the given name and argument types. You might need to add explicit type casts.";
+pub const NO_SUCH_OPERATOR: &str = "No operator matches the given name and argument types. You might need to add explicit type casts.";
 
 /// What DataFusion and Arrow say in words of their own and PostgreSQL in others.
 pub fn in_postgres_words(message: &str) -> Option<SqlError> {
@@ -80,6 +80,9 @@ fn misplaced(message: &str) -> Option<SqlError> {
     }
     if let Some(position) = between("Cannot find column with position ", " in SELECT clause") {
         return known("42P10", format!("GROUP BY position {position} is not in select list"));
+    }
+    if message.contains("Inconsistent data length across values list") {
+        return known("42601", "VALUES lists must all be the same length".to_string());
     }
     if message.contains("LIMIT must be >= 0, ") {
         return known("2201W", "LIMIT must not be negative".to_string());

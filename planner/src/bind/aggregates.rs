@@ -1,9 +1,10 @@
 //! Calls of aggregates that DataFusion would give one name though they differ: it names a call by its arguments without their casts.
 
-use super::level;
-use super::rewrite::call;
+use super::rewrite::{arguments, call, cast};
+use super::{json, level};
 use crate::catalog::Catalog;
 use crate::error::fold;
+use crate::functions::VALUES;
 use datafusion::sql::sqlparser::ast::*;
 use std::collections::HashMap;
 
@@ -19,10 +20,26 @@ pub fn count_of_rows(function: &mut Function) {
     }
 }
 
+/// `count(DISTINCT a, b)` counts the different values of both, where neither is null: one value stands for them.
+pub fn count_of_values(function: &mut Function) {
+    if !function.name.to_string().eq_ignore_ascii_case("count") {
+        return;
+    }
+    let values: Vec<Expr> = arguments(function).into_iter().map(|value| cast(value.clone(), DataType::Text)).collect();
+    if let FunctionArguments::List(FunctionArgumentList { duplicate_treatment: Some(DuplicateTreatment::Distinct), args, .. }) =
+        &mut function.args
+        && args.len() > 1
+        && args.len() == values.len()
+    {
+        *args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(call(VALUES, values)))];
+    }
+}
+
 /// Whether a call is of an aggregate, and not over a window.
 pub fn is_aggregate(function: &Function, catalog: &dyn Catalog) -> bool {
     let [part] = function.name.0.as_slice() else { return false };
-    function.over.is_none() && part.as_ident().is_some_and(|name| catalog.functions().udaf(&fold(name)).is_ok())
+    let is_one = |name: String| json::is_aggregate(&name) || catalog.functions().udaf(&name).is_ok();
+    function.over.is_none() && part.as_ident().is_some_and(|name| is_one(fold(name)))
 }
 
 /// Of calls in a SELECT that differ in casts alone, each kind gets a name of its own, by COALESCEs of one value each.

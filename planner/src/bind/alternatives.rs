@@ -1,22 +1,22 @@
-//! Values that are compared with several others or of which one is taken: BETWEEN, IN, ANY, ALL, IS DISTINCT FROM, CASE, COALESCE, NULLIF, GREATEST and LEAST. DataFusion
+//! Values that are compared with several others or of which one is taken: BETWEEN, IN, ANY, ALL, IS DISTINCT FROM, CASE, COALESCE, NULLIF, GREATEST and LEAST, and what ROUND is of. DataFusion
 //! binds them without asking whether their types go together, so a bound plan is gone through: a literal in quotes takes the type of what stands beside it, values become
 //! what they are compared as (`common`), and what does not go together is refused, all as PostgreSQL does it. So do the columns of set operations.
 
-use super::any;
 use super::casts::COMPARISONS;
-use super::common::{averaged, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted, sorted};
+use super::common::{
+    averaged, common_field, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted, sorted, widened,
+};
 use super::matching::{cannot_be_matched, check_operands, go_together, is_text_literal, is_untyped};
 use super::operands::typed_as;
-use super::outer;
 use super::set_operations::is_set_operation;
-use crate::walk::{Walk, WalkPlan};
+use super::{any, outer, rounding};
+use crate::functions::checked::rewrite_own;
+use crate::walk::Walk;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, Placeholder, ScalarFunction, SetComparison};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::expr_schema::cast_subquery;
-use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Projection, Subquery, Union};
 use eddyline_common::SqlType;
 use std::fmt;
@@ -33,13 +33,10 @@ pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 }
 
 fn of_node(node: LogicalPlan, schema: &DFSchema) -> DfResult<Transformed<LogicalPlan>> {
-    let names = NamePreserver::new(&node);
     let sorts = matches!(node, LogicalPlan::Sort(_));
-    let node = node.map_own(|expr| {
-        let name = names.save(&expr);
+    let node = rewrite_own(node, &|expr| {
         let typed = in_expr(expr, schema)?;
-        let typed = if sorts { typed.transform_data(|e| sorted(e, schema))? } else { typed };
-        Ok(typed.update_data(|e| name.restore(e)))
+        if sorts { typed.transform_data(|e| sorted(e, schema)) } else { Ok(typed) }
     })?;
     node.transform_data(of_set_operation)
 }
@@ -53,8 +50,8 @@ fn recomputed(node: LogicalPlan) -> DfResult<LogicalPlan> {
 
 /// What a column of a set operation becomes in an input that is something else there.
 struct Settled {
-    /// Floats and numerics.
-    float: Option<DataType>,
+    /// What the column's values have in common, if they are not that already.
+    common: Option<FieldRef>,
     /// A column of nothing but literals in quotes.
     literals: Option<FieldRef>,
 }
@@ -62,32 +59,43 @@ struct Settled {
 impl Settled {
     fn of(inputs: &[&LogicalPlan], column: usize) -> Settled {
         let (untyped, typed): (Vec<&LogicalPlan>, Vec<&LogicalPlan>) = inputs.iter().copied().partition(|input| is_untyped(input, column));
-        let fields: Vec<FieldRef> = typed.iter().map(|input| input.schema().fields()[column].clone()).collect();
-        let types: Vec<DataType> = fields.iter().map(|field| field.data_type().clone()).collect();
-        let is_other = |field: &FieldRef| !matches!(field.data_type(), DataType::Null | DataType::Utf8) || is_uuid(field);
-        let literals = if untyped.is_empty() { None } else { fields.into_iter().find(is_other) };
-        Settled { float: float_of(&types), literals }
+        let fields = typed.iter().map(|input| input.schema().fields()[column].clone());
+        let (nulls, fields): (Vec<FieldRef>, Vec<FieldRef>) = fields.partition(|field| field.data_type().is_null());
+        // What does not go together is refused later on.
+        let matched = fields.iter().all(|field| go_together(&fields[0], field));
+        let common = if matched { common_field(&fields) } else { None };
+        let is_other = |field: &FieldRef| *field.data_type() != DataType::Utf8 || is_uuid(field);
+        let literals = if untyped.is_empty() { None } else { common.clone().filter(is_other) };
+        let differ = |to: &FieldRef| !nulls.is_empty() || fields.iter().any(|field| becomes(field, to));
+        Settled { common: common.filter(differ), literals }
     }
 
     fn changes_nothing(&self) -> bool {
-        self.float.is_none() && self.literals.is_none()
+        self.common.is_none() && self.literals.is_none()
     }
 
-    fn value(&self, value: Expr, own: &DataType, is_untyped: bool) -> Expr {
-        match (&self.literals, &self.float) {
+    fn value(&self, value: Expr, own: &Field, is_untyped: bool) -> Expr {
+        let cast = |value: Expr, field: &FieldRef| Expr::Cast(Cast { expr: Box::new(value), field: field.clone() });
+        match (&self.literals, &self.common) {
             (Some(field), _) if is_untyped && is_text_literal(&value) => literal_as(value, field),
-            (Some(field), _) if is_untyped => Expr::Cast(Cast { expr: Box::new(value), field: field.clone() }),
-            (_, Some(float_type)) => float(value, own, float_type),
+            (Some(field), _) if is_untyped => cast(value, field),
+            (_, Some(field)) if own.data_type().is_null() => cast(value, field),
+            (_, Some(field)) if !is_untyped => widened(&value, own, field).unwrap_or(value),
             _ => value,
         }
     }
+}
+
+/// Whether a value of one type is another thing once it is of what it has in common with others.
+fn becomes(own: &FieldRef, to: &FieldRef) -> bool {
+    own.data_type() != to.data_type() || SqlType::from_field(own) != SqlType::from_field(to)
 }
 
 fn is_uuid(field: &FieldRef) -> bool {
     SqlType::from_field(field) == Some(SqlType::Uuid)
 }
 
-/// The inputs of a set operation with floats in the columns that are floats and numerics, and literals in quotes as what stands in their column elsewhere.
+/// The inputs of a set operation with columns of one type each, and literals in quotes as what stands in their column elsewhere.
 fn of_set_operation(node: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
     let is_one = match &node {
         LogicalPlan::Union(_) => true,
@@ -117,7 +125,7 @@ fn with_settled(plan: &LogicalPlan, columns: &[Settled]) -> DfResult<LogicalPlan
     };
     for (i, ((expr, (qualifier, field)), settled)) in exprs.iter_mut().zip(plan.schema().iter()).zip(columns).enumerate() {
         if !settled.changes_nothing() {
-            let value = settled.value(expr.clone().unalias(), field.data_type(), is_untyped(plan, i));
+            let value = settled.value(expr.clone().unalias(), field, is_untyped(plan, i));
             *expr = value.alias_qualified(qualifier.cloned(), field.name());
         }
     }
@@ -195,6 +203,7 @@ impl Typing<'_> {
                         let (left, right) = self.pair("=", Box::new(left.clone()), Box::new(right.clone()))?;
                         self.floats(vec![*left, *right], DataType::Float64)
                     }
+                    ("round" | "trunc", _) => self.rounded(args),
                     // `item = ANY (list)`.
                     ("array_has", [list, item]) => {
                         let list = self.list_of(list.clone(), item);
@@ -230,6 +239,12 @@ impl Typing<'_> {
         let lengths = averaged(&args, self.schema)?;
         self.changed |= lengths.is_some();
         Ok(lengths.unwrap_or(args))
+    }
+
+    fn rounded(&mut self, args: Vec<Expr>) -> Vec<Expr> {
+        let given = self.types(&args).and_then(|types| rounding::arguments(&args, &types));
+        self.changed |= given.is_some();
+        given.unwrap_or(args)
     }
 
     fn types(&self, values: &[Expr]) -> Option<Vec<DataType>> {
@@ -328,33 +343,18 @@ impl Typing<'_> {
                 return Err(cannot_be_matched(name, other, field, None));
             }
         }
-        let types: Vec<_> = typed.iter().map(|f| f.data_type().clone()).collect();
-        let floating = float_of(&types);
-        let Some(ty) = floating.clone().or_else(|| type_union_resolution(&types)) else { return Ok(values) };
-        // One that is there says more than its type.
-        let common = typed.iter().find(|f| *f.data_type() == ty).cloned().unwrap_or_else(|| Arc::new(Field::new("", ty, true)));
-        let mut one = |value: Expr| {
-            if !is_text_literal(&value) {
-                return self.widened(value, &common);
+        let Some(common) = common_field(&typed) else { return Ok(values) };
+        let one = |value: Expr| {
+            if is_text_literal(&value) {
+                let cast = literal_as(value.clone(), &common);
+                self.changed |= cast != value;
+                return cast;
             }
-            let cast = literal_as(value.clone(), &common);
-            self.changed |= cast != value;
-            cast
+            match self.field(&value).and_then(|own| widened(&value, &own, &common)) {
+                Some(widened) => self.replaced(widened),
+                None => value,
+            }
         };
-        let values = values.into_iter().map(&mut one).collect();
-        Ok(match floating {
-            Some(ty) => self.floats(values, ty),
-            None => values,
-        })
-    }
-
-    /// An integer as one of the type that is given: a column has the type of the first value, and subqueries ask for it before DataFusion settles it.
-    fn widened(&mut self, value: Expr, to: &FieldRef) -> Expr {
-        match self.field(&value) {
-            Some(field) if field.data_type().is_integer() && to.data_type().is_integer() && field.data_type() != to.data_type() => {
-                self.replaced(Expr::Cast(Cast::new(Box::new(value), to.data_type().clone())))
-            }
-            _ => value,
-        }
+        Ok(values.into_iter().map(one).collect())
     }
 }

@@ -1,12 +1,14 @@
 //! Operands of `+`, `-`, `*`, `/`, `%`, of comparisons with intervals, and of the operators that ask whether one array contains another. As in PostgreSQL a literal in quotes takes the
-//! type that the operator wants beside the other side, and a date that an interval moves is a timestamp.
+//! type that the operator wants beside the other side, a date that an interval moves is a timestamp, and one that a number of days moves is a date.
 
 use super::common::{is_interval, literal_as};
 use super::matching::is_text_literal;
-use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, Result};
+use crate::functions::{INTERVAL_TIMES, registry};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalMonthDayNano};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use eddyline_common::SqlType;
 
@@ -32,6 +34,9 @@ impl ExprPlanner for Arithmetic {
             }
             _ => (left, right),
         };
+        if let Some(date) = by_days(&op, &left, &right, schema)? {
+            return Ok(PlannerResult::Planned(date));
+        }
         let (left, right) = moved(&op, left, right, schema)?;
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
@@ -61,6 +66,25 @@ fn wanted(op: &BinaryOperator, other: &Field) -> Option<Field> {
         (Minus, DataType::Timestamp(_, _) | DataType::Date32) => Some(other.clone()),
         _ => None,
     }
+}
+
+/// A date and a number of days, which is an expression: DataFusion has it cast to an interval, which a view cannot and which has no room for many days.
+fn by_days(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+    let (Ok(from), Ok(to)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
+    let (date, days) = match op {
+        BinaryOperator::Plus | BinaryOperator::Minus if from == DataType::Date32 && to.is_signed_integer() => (left, right),
+        BinaryOperator::Plus if from.is_signed_integer() && to == DataType::Date32 => (right, left),
+        _ => return Ok(None),
+    };
+    let is_literal = |days: &Expr| matches!(days, Expr::Literal(..));
+    if is_literal(days) || matches!(days, Expr::Negative(days) if is_literal(days)) {
+        return Ok(None);
+    }
+    let day = lit(ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 1, 0))));
+    let days = registry().udf(INTERVAL_TIMES)?.call(vec![day, days.clone()]);
+    let midnight = Expr::Cast(Cast::new(Box::new(date.clone()), SqlType::Timestamp.to_arrow()));
+    let time = if *op == BinaryOperator::Minus { midnight - days } else { midnight + days };
+    Ok(Some(Expr::Cast(Cast::new(Box::new(time), DataType::Date32))))
 }
 
 /// Both sides, with a date that the other moves as a timestamp.

@@ -1,131 +1,22 @@
 //! Joins with one version of a table's row: `JOIN t FOR SYSTEM_TIME AS OF o.ts ON ...`. The parser's tree cannot carry the clause through
 //! DataFusion's planner, so the rewriter puts a mark into the ON condition, and here the join that has the mark becomes a node
-//! of its own, `VersionJoin`, which no rule of the optimiser takes for a join: a condition on a version must not be moved below
-//! the choice of the version.
+//! of its own (`ChosenJoin`). Where the table is a view that keeps the newest row of each key, the join is with all of them (`versions`).
 
-use super::{Mode, marked};
+use super::chosen::{Choice, ChosenJoin};
+use super::local_days::is_of_instants;
+use super::versions::{self, Versions};
+use super::{Mode, RelationSource, marked};
+use crate::catalog::RelationKind;
 use crate::error::into_datafusion;
 use crate::functions::{AS_OF, NOW};
 use crate::lower::event_time;
-use datafusion::common::{DFSchemaRef, DataFusionError, JoinType, Result as DfResult};
+use crate::walk::Walk;
+use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan, UserDefinedLogicalNodeCore, build_join_schema};
+use datafusion::logical_expr::{Expr, Extension, Join, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{self as sql, JoinConstraint, JoinOperator, TableFactor, TableVersion};
 use eddyline_common::{SqlError, SqlState};
-use std::cmp::Ordering;
-use std::collections::HashSet;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-
-/// Which version a left row is joined with.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
-pub enum Version {
-    /// The one that is there when the row arrives.
-    OfArrival,
-    /// The one that was valid at the row's time: of a column of the left side. The versions' times are a column of the right one.
-    OfTime(Expr, Expr),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionJoin {
-    pub left: Arc<LogicalPlan>,
-    pub right: Arc<LogicalPlan>,
-    /// Inner or Left.
-    pub join_type: JoinType,
-    pub condition: Expr,
-    pub version: Version,
-    schema: DFSchemaRef,
-}
-
-impl VersionJoin {
-    fn try_new(left: Arc<LogicalPlan>, right: Arc<LogicalPlan>, join_type: JoinType, condition: Expr, version: Version) -> DfResult<Self> {
-        let schema = Arc::new(build_join_schema(left.schema(), right.schema(), &join_type)?);
-        Ok(VersionJoin { left, right, join_type, condition, version, schema })
-    }
-
-    pub fn output(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-}
-
-impl PartialOrd for VersionJoin {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        match (self.left.partial_cmp(&other.left)?, self.right.partial_cmp(&other.right)?) {
-            (Ordering::Equal, Ordering::Equal) => {
-                self.condition.partial_cmp(&other.condition).filter(|o| *o != Ordering::Equal || self == other)
-            }
-            (Ordering::Equal, unequal) | (unequal, _) => Some(unequal),
-        }
-    }
-}
-
-impl Hash for VersionJoin {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.left.hash(state);
-        self.right.hash(state);
-        self.join_type.hash(state);
-        self.condition.hash(state);
-        self.version.hash(state);
-    }
-}
-
-impl UserDefinedLogicalNodeCore for VersionJoin {
-    fn name(&self) -> &str {
-        "VersionJoin"
-    }
-
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        vec![&self.left, &self.right]
-    }
-
-    fn schema(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        let mut all = vec![self.condition.clone()];
-        if let Version::OfTime(left, right) = &self.version {
-            all.extend([left.clone(), right.clone()]);
-        }
-        all
-    }
-
-    /// Conditions on either side stay above: they would be pushed into both.
-    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        self.schema.fields().iter().map(|f| f.name().clone()).collect()
-    }
-
-    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "VersionJoin: {} on {}", self.join_type, self.condition)?;
-        match &self.version {
-            Version::OfArrival => f.write_str(" at arrival"),
-            Version::OfTime(left, _) => write!(f, " as of {left}"),
-        }
-    }
-
-    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        let (mut exprs, mut inputs) = (exprs.into_iter(), inputs.into_iter().map(Arc::new));
-        let broken = || DataFusionError::Internal("a version join has two inputs and a condition".to_string());
-        let mut next = || exprs.next().ok_or_else(broken);
-        let condition = next()?;
-        let version = match &self.version {
-            Version::OfArrival => Version::OfArrival,
-            Version::OfTime(..) => Version::OfTime(next()?, next()?),
-        };
-        match (inputs.next(), inputs.next()) {
-            (Some(left), Some(right)) => VersionJoin::try_new(left, right, self.join_type, condition, version),
-            _ => Err(broken()),
-        }
-    }
-
-    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let width = self.left.schema().fields().len();
-        let of_left = output_columns.iter().copied().filter(|i| *i < width).collect();
-        let of_right = output_columns.iter().copied().filter(|i| *i >= width).map(|i| i - width).collect();
-        Some(vec![of_left, of_right])
-    }
-}
 
 /// Moves `FOR SYSTEM_TIME AS OF` from the tables of a FROM list's joins into their conditions. What is left elsewhere is refused.
 pub fn mark_joins(select: &mut sql::Select) {
@@ -183,19 +74,42 @@ fn version_join(join: Join, mode: Mode) -> DfResult<LogicalPlan> {
         drop(on);
         return Ok(LogicalPlan::Join(plain));
     }
-    let version = if arrival {
-        Version::OfArrival
+    let (right, choice) = if arrival { (join.right, Choice::OfArrival) } else { versioned(join.right, time.clone())? };
+    Ok(ChosenJoin::try_new([join.left, right], join.join_type, condition, choice)?.into_plan())
+}
+
+/// The rows that are the versions, and how one of them is chosen for a time.
+fn versioned(right: Arc<LogicalPlan>, time: Expr) -> DfResult<(Arc<LogicalPlan>, Choice)> {
+    if let Some(of_right) = event_time(&right) {
+        return Ok((right, Choice::OfTime { times: [time, Expr::Column(of_right)], key: vec![] }));
+    }
+    if let Some(Versions { plan, key, time: of_right }) = versions::of_newest(&right)? {
+        let key = key.into_iter().map(Expr::Column).collect();
+        return Ok((Arc::new(plan), Choice::OfTime { times: [time, Expr::Column(of_right)], key }));
+    }
+    let refused =
+        SqlError::unsupported("FOR SYSTEM_TIME AS OF an event time needs a versioned table: one with a primary key and a watermark");
+    Err(into_datafusion(if is_materialized(&right) {
+        refused.with_detail("Of several versions that come together, this materialized view shows the last one alone.").with_hint(
+            "Name a plain view over an APPEND ONLY table or a source: \
+                 SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts DESC) AS rn FROM t) AS x WHERE rn = 1.",
+        )
     } else {
-        let Some(right) = event_time(&join.right) else {
-            return refuse(
-                "FOR SYSTEM_TIME AS OF an event time needs a versioned table: one with a primary key and a watermark",
-                "Declare PRIMARY KEY and WATERMARK FOR the time from which on a row is valid, or join AS OF PROCTIME().",
-            );
-        };
-        Version::OfTime(time.clone(), Expr::Column(right))
-    };
-    let node = VersionJoin::try_new(join.left, join.right, join.join_type, condition, version)?;
-    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+        refused.with_hint("Declare PRIMARY KEY and WATERMARK FOR the time from which on a row is valid, or join AS OF PROCTIME().")
+    }))
+}
+
+/// Whether the rows are those of a materialized view.
+fn is_materialized(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => is_materialized(&alias.input),
+        LogicalPlan::Projection(projection) => is_materialized(&projection.input),
+        LogicalPlan::TableScan(scan) => {
+            let source = scan.source.downcast_ref::<RelationSource>();
+            source.is_some_and(|source| matches!(source.relation.kind, RelationKind::MaterializedView { .. }))
+        }
+        _ => false,
+    }
 }
 
 fn refuse<T>(message: &str, hint: &str) -> DfResult<T> {
@@ -204,23 +118,42 @@ fn refuse<T>(message: &str, hint: &str) -> DfResult<T> {
 
 /// Whether an expression over a plan is the time at which a row arrives: `PROCTIME()`, or a column that is.
 pub fn is_now(e: &Expr, plan: &LogicalPlan) -> bool {
-    match e {
-        Expr::ScalarFunction(f) => f.func.name() == NOW,
-        Expr::Alias(alias) => is_now(&alias.expr, plan),
-        Expr::Column(column) => plan.schema().maybe_index_of_column(column).is_some_and(|at| column_is_now(at, plan)),
+    leads_to(e, plan, &is_arrival)
+}
+
+/// Whether an expression over a plan is computed of that time.
+pub fn reads_now(e: &Expr, plan: &LogicalPlan) -> bool {
+    leads_to(e, plan, &|e| e.any(is_arrival))
+}
+
+/// Whether an expression is that time itself: `now()`, or what the clock of a zone shows then, if that is UTC's.
+pub fn is_arrival(e: &Expr) -> bool {
+    let Expr::ScalarFunction(f) = e else { return false };
+    match (f.func.name(), f.args.as_slice()) {
+        (NOW, _) => true,
+        ("timezone", [Expr::Literal(zone, _), at]) => zone.try_as_str().flatten().is_some_and(is_of_instants) && is_arrival(at),
         _ => false,
     }
 }
 
-fn column_is_now(at: usize, plan: &LogicalPlan) -> bool {
+fn leads_to(e: &Expr, plan: &LogicalPlan, found: &dyn Fn(&Expr) -> bool) -> bool {
+    match e {
+        e if found(e) => true,
+        Expr::Alias(alias) => leads_to(&alias.expr, plan, found),
+        Expr::Column(column) => plan.schema().maybe_index_of_column(column).is_some_and(|at| column_leads_to(at, plan, found)),
+        _ => false,
+    }
+}
+
+fn column_leads_to(at: usize, plan: &LogicalPlan, found: &dyn Fn(&Expr) -> bool) -> bool {
     match plan {
-        LogicalPlan::Projection(projection) => projection.expr.get(at).is_some_and(|e| is_now(e, &projection.input)),
-        LogicalPlan::SubqueryAlias(alias) => column_is_now(at, &alias.input),
-        LogicalPlan::Filter(filter) => column_is_now(at, &filter.input),
-        LogicalPlan::Sort(sort) => column_is_now(at, &sort.input),
+        LogicalPlan::Projection(projection) => projection.expr.get(at).is_some_and(|e| leads_to(e, &projection.input, found)),
+        LogicalPlan::SubqueryAlias(alias) => column_leads_to(at, &alias.input, found),
+        LogicalPlan::Filter(filter) => column_leads_to(at, &filter.input, found),
+        LogicalPlan::Sort(sort) => column_leads_to(at, &sort.input, found),
         LogicalPlan::Extension(Extension { node }) => {
             let input = node.inputs().into_iter().next();
-            input.is_some_and(|input| at < input.schema().fields().len() && column_is_now(at, input))
+            input.is_some_and(|input| at < input.schema().fields().len() && column_leads_to(at, input, found))
         }
         _ => false,
     }

@@ -1,26 +1,19 @@
 //! ASOF joins: each left row with the right row of its key that is nearest to it in an order. The rewriter puts a mark into the condition of the
-//! join (`mark_joins`). In a view the join that has the mark becomes a node of its own, `NearestJoin`, which no rule of the optimiser takes for a join: a condition
-//! on the nearest row must not be moved below the choice of it. In a SELECT it becomes plain relational algebra: a right row is nearest from its own place up to that
-//! of its neighbour, which a window function gives, and the left row lies between.
+//! join (`mark_joins`). In a view the join that has the mark becomes a node of its own (`ChosenJoin`). In a SELECT it becomes plain relational algebra: a right row is
+//! nearest from its own place up to that of its neighbour, which a window function gives, and the left row lies between.
 
+use super::chosen::{Choice, ChosenJoin};
 use super::{Mode, marked};
 use crate::error::into_datafusion;
 use crate::functions::{ASOF, registry};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, JoinType, Result as DfResult};
+use datafusion::common::{Column, DFSchema, JoinType, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{BinaryExpr, Sort, WindowFunction};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, Extension, Filter, Join, LogicalPlan, LogicalPlanBuilder, Operator, UserDefinedLogicalNodeCore,
-    build_join_schema, lit,
-};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, Join, LogicalPlan, LogicalPlanBuilder, Operator, lit};
 use datafusion::sql::sqlparser::ast::{self as sql, JoinConstraint, JoinOperator};
 use eddyline_common::SqlError;
-use std::cmp::Ordering;
-use std::collections::HashSet;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The order of a right row's neighbour.
@@ -50,112 +43,6 @@ pub fn mark_joins(select: &mut sql::Select) {
         };
         let constraint = JoinConstraint::On(condition);
         join.join_operator = if outer { JoinOperator::Left(constraint) } else { JoinOperator::Inner(constraint) };
-    }
-}
-
-/// Each left row with the nearest right one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NearestJoin {
-    pub left: Arc<LogicalPlan>,
-    pub right: Arc<LogicalPlan>,
-    /// Inner or Left.
-    pub join_type: JoinType,
-    /// Equalities of both sides, and what is asked of left rows alone.
-    pub condition: Expr,
-    /// Something of the left side compared with something of the right one.
-    pub compared: Expr,
-    /// Columns of the right side, in whose order the last (or first) one of its rows in one place counts.
-    pub order: Vec<Expr>,
-    schema: DFSchemaRef,
-}
-
-impl NearestJoin {
-    fn try_new(
-        sides: [Arc<LogicalPlan>; 2],
-        join_type: JoinType,
-        condition: Expr,
-        compared: Expr,
-        order: Vec<Expr>,
-    ) -> DfResult<NearestJoin> {
-        let [left, right] = sides;
-        let schema = Arc::new(build_join_schema(left.schema(), right.schema(), &join_type)?);
-        Ok(NearestJoin { left, right, join_type, condition, compared, order, schema })
-    }
-
-    pub fn output(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    /// The same join of the left rows that a condition over the left side leaves; it holds for what comes out if and only if it does for the left row.
-    pub fn of_filtered(&self, condition: Expr) -> DfResult<LogicalPlan> {
-        let left = LogicalPlan::Filter(Filter::try_new(condition, self.left.clone())?);
-        let node = Arc::new(NearestJoin { left: Arc::new(left), ..self.clone() });
-        Ok(LogicalPlan::Extension(Extension { node }))
-    }
-}
-
-impl PartialOrd for NearestJoin {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        match (self.left.partial_cmp(&other.left)?, self.right.partial_cmp(&other.right)?) {
-            (Ordering::Equal, Ordering::Equal) => {
-                self.compared.partial_cmp(&other.compared).filter(|o| *o != Ordering::Equal || self == other)
-            }
-            (Ordering::Equal, unequal) | (unequal, _) => Some(unequal),
-        }
-    }
-}
-
-impl Hash for NearestJoin {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.left.hash(state);
-        self.right.hash(state);
-        self.join_type.hash(state);
-        self.condition.hash(state);
-        self.compared.hash(state);
-        self.order.hash(state);
-    }
-}
-
-impl UserDefinedLogicalNodeCore for NearestJoin {
-    fn name(&self) -> &str {
-        "NearestJoin"
-    }
-
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        vec![&self.left, &self.right]
-    }
-
-    fn schema(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        [self.condition.clone(), self.compared.clone()].into_iter().chain(self.order.iter().cloned()).collect()
-    }
-
-    /// Conditions on either side stay above: they would be pushed into both.
-    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        self.schema.fields().iter().map(|f| f.name().clone()).collect()
-    }
-
-    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "NearestJoin: {} on {} nearest {}", self.join_type, self.condition, self.compared)
-    }
-
-    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        let broken = || DataFusionError::Internal("an ASOF join has two inputs, a condition and a comparison".to_string());
-        let sides: [LogicalPlan; 2] = inputs.try_into().map_err(|_| broken())?;
-        let mut exprs = exprs.into_iter();
-        let condition = exprs.next().ok_or_else(broken)?;
-        let compared = exprs.next().ok_or_else(broken)?;
-        NearestJoin::try_new(sides.map(Arc::new), self.join_type, condition, compared, exprs.collect())
-    }
-
-    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let width = self.left.schema().fields().len();
-        let of_left = output_columns.iter().copied().filter(|i| *i < width).collect();
-        let of_right = output_columns.iter().copied().filter(|i| *i >= width).map(|i| i - width).collect();
-        Some(vec![of_left, of_right])
     }
 }
 
@@ -247,8 +134,7 @@ impl Parts {
         };
         let condition = conjunction(equalities.into_iter().chain(of_left_alone)).unwrap_or_else(|| lit(true));
         let compared = Expr::BinaryExpr(BinaryExpr::new(Box::new(of_left), op, Box::new(of_right)));
-        let node = Arc::new(NearestJoin::try_new([left, right], join_type, condition, compared, order)?);
-        Ok(LogicalPlan::Extension(Extension { node }))
+        Ok(ChosenJoin::try_new([left, right], join_type, condition, Choice::Nearest { compared, order })?.into_plan())
     }
 
     fn relational(self) -> DfResult<LogicalPlan> {

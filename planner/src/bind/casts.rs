@@ -1,23 +1,25 @@
-//! Casts that depend on the session's time zone, and of text to JSON, replaced by functions of ours once types are known.
+//! Casts that depend on the session's time zone, of text to JSON, and of texts of a type of their own, replaced by functions of ours once types are known.
 //! The zone becomes a constant of the plan, so a materialized view keeps the one it was created under. All other casts
-//! that PostgreSQL does in its own way are replaced after coercion (`crate::casts`).
+//! that PostgreSQL does in its own way are replaced after coercion (`crate::casts`). On the way lists of values are set apart (`value_lists`).
 
+use super::value_lists::apart;
 use crate::casts::TO_TEXT;
 use crate::error::into_datafusion;
 use crate::expr::call;
 use crate::functions::checked::rewrite_expressions;
-use crate::functions::text_types;
+use crate::functions::{YEARS, text_types};
 use crate::walk::Walk;
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::{Between, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
-use eddyline_common::SqlType;
+use eddyline_common::types::TYPE_METADATA_KEY;
+use eddyline_common::{SqlError, SqlState, SqlType};
 use std::sync::Arc;
 
 /// Functions of a time whose fields are read off the session's clock.
-const OF_LOCAL_TIME: &[&str] = &["date_part", "date_format", "to_char"];
+const OF_LOCAL_TIME: &[&str] = &["date_part", "date_format", "to_char", YEARS];
 /// Those that give a time again.
 const TO_LOCAL_TIME: &[&str] = &["date_trunc", "eddyline_floor", "eddyline_ceil"];
 
@@ -34,11 +36,11 @@ pub(super) const COMPARISONS: &[Operator] = &[
 ];
 
 pub fn in_plan(plan: LogicalPlan, zone: &str) -> DfResult<LogicalPlan> {
-    rewrite_expressions(plan, &|e, schema| e.up(|e| one(e, schema, zone)))
+    rewrite_expressions(plan, &|e, schema| e.up(|e| one(e, schema, zone)?.transform_data(apart)))
 }
 
 pub fn in_expr(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Expr> {
-    expr.up(|e| one(e, schema, zone)).map(|t| t.data)
+    expr.up(|e| one(e, schema, zone)?.transform_data(apart)).map(|t| t.data)
 }
 
 fn one(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {
@@ -46,11 +48,11 @@ fn one(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>>
     Ok(match expr {
         Expr::Cast(Cast { expr, field }) => match cast(&expr, &field, schema, zone, false)? {
             Some(replaced) => Transformed::yes(replaced),
-            None => Transformed::no(Expr::Cast(Cast { expr, field })),
+            None => bare(&field).update_data(|field| Expr::Cast(Cast { expr, field })),
         },
         Expr::TryCast(TryCast { expr, field }) => match cast(&expr, &field, schema, zone, true)? {
             Some(replaced) => Transformed::yes(replaced),
-            None => Transformed::no(Expr::TryCast(TryCast { expr, field })),
+            None => bare(&field).update_data(|field| Expr::TryCast(TryCast { expr, field })),
         },
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if COMPARISONS.contains(&op) => {
             let (left, right) = match (has_zone(&left, schema), has_zone(&right, schema)) {
@@ -112,6 +114,14 @@ fn cast(expr: &Expr, field: &Field, schema: &DFSchema, zone: &str, safe: bool) -
     if from != to && from != SqlType::Null && matches!(to, SqlType::Uuid | SqlType::Varchar(_) | SqlType::Char(_)) {
         return Ok(text_types::call(as_text(value(), &from, schema, zone)?, &to, false, safe));
     }
+    if own.metadata().get(TYPE_METADATA_KEY).is_some_and(|mark| mark == "regproc") && to == SqlType::Text {
+        // Its text is a name.
+        return function(TO_TEXT, vec![value()]).map(Some);
+    }
+    if let (SqlType::SmallInt | SqlType::Integer | SqlType::BigInt, SqlType::Bytes) = (&from, &to) {
+        // DataFusion would give the bytes as they are in memory.
+        return Err(into_datafusion(SqlError::new(SqlState("42846"), format!("cannot cast type {from} to bytea"))));
+    }
     let from = from.unlimited();
     let local = || function("timezone", vec![zone_of(zone), value()]);
     let replaced = match (from, to) {
@@ -122,9 +132,31 @@ fn cast(expr: &Expr, field: &Field, schema: &DFSchema, zone: &str, safe: bool) -
             function(if safe { "eddyline_try_instant" } else { "eddyline_instant" }, vec![value(), zone_of(zone)])?
         }
         (SqlType::Text, SqlType::Json) => function(if safe { "eddyline_try_json" } else { "eddyline_json" }, vec![value()])?,
-        _ => return Ok(None),
+        _ => return unmarked(value(), &own, field, safe),
     };
     Ok(Some(replaced))
+}
+
+/// A cast of a text whose field says more of it than that. All of that is left behind; DataFusion would hand it on.
+fn unmarked(value: Expr, own: &Field, to: &Field, safe: bool) -> DfResult<Option<Expr>> {
+    let is_marked = |field: &Field| field.metadata().contains_key(TYPE_METADATA_KEY);
+    if *own.data_type() != DataType::Utf8 || !is_marked(own) || is_marked(to) {
+        return Ok(None);
+    }
+    let text = function(TO_TEXT, vec![value])?;
+    Ok(Some(match to.data_type() {
+        DataType::Utf8 => text,
+        ty if safe => Expr::TryCast(TryCast::new(Box::new(text), ty.clone())),
+        ty => Expr::Cast(Cast::new(Box::new(text), ty.clone())),
+    }))
+}
+
+/// The field of a cast that stays, without the name that it has while names are bound (`types::cast_field`): a cast to a field of a name is never left out, and may be null.
+fn bare(field: &FieldRef) -> Transformed<FieldRef> {
+    match field.name().is_empty() || !field.metadata().is_empty() {
+        true => Transformed::no(field.clone()),
+        false => Transformed::yes(Arc::new(field.as_ref().clone().with_name(""))),
+    }
 }
 
 /// Any value's text.

@@ -15,11 +15,11 @@ fn null() -> Expr {
 }
 
 pub fn rewrite_query(query: &mut Query) {
-    // A lock clause means nothing to a snapshot.
+    // A lock clause is no matter of the plan: see `crate::locks`.
     query.locks.clear();
 }
 
-/// `t.tableoid` is the same for all rows of `t`: the oid of the relation that `t` is.
+/// The columns that relations have and `*` does not name (`hidden_column`).
 pub fn rewrite_select(select: &mut Select) {
     let mut relations: Vec<(String, String)> = Vec::new();
     for table in &select.from {
@@ -30,15 +30,61 @@ pub fn rewrite_select(select: &mut Select) {
             }
         }
     }
-    sql::expressions_mut(select, |expr| {
-        if let Expr::CompoundIdentifier(parts) = expr
-            && let [qualifier, column] = parts.as_slice()
-            && fold(column) == "tableoid"
-            && let Some((_, relation)) = relations.iter().find(|(own, _)| *own == fold(qualifier))
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) = item
+            && let Some((name, expr)) = hidden_column(expr, &relations)
         {
-            *expr = call("eddyline_regclass", vec![string_expr(relation)]);
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::new(name) };
+        }
+    }
+    sql::expressions_mut(select, |expr| {
+        if let Some((_, value)) = hidden_column(expr, &relations) {
+            *expr = value;
         }
     });
+}
+
+/// `t.tableoid` is the same for all rows of `t`: the oid of the relation that `t` is. So is `xmin` of a relation of the catalog, whose rows
+/// no transaction has written.
+fn hidden_column(expr: &Expr, relations: &[(String, String)]) -> Option<(&'static str, Expr)> {
+    let (relation, column) = match expr {
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [qualifier, column] => (&relations.iter().find(|(own, _)| *own == fold(qualifier))?.1, column),
+            _ => return None,
+        },
+        Expr::Identifier(column) if fold(column) == "xmin" => match relations {
+            [(_, relation)] => (relation, column),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    match fold(column).as_str() {
+        "tableoid" => Some(("tableoid", call("eddyline_regclass", vec![string_expr(relation)]))),
+        "xmin" if is_of_catalog(relation) => {
+            let xid = DataType::Custom(ObjectName::from(vec![Ident::new("xid")]), vec![]);
+            Some(("xmin", cast(zero(), xid)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a relation has the name of one of `pg_catalog`; one of them has a column `xmin` of its own.
+fn is_of_catalog(relation: &str) -> bool {
+    let lower = relation.to_lowercase();
+    let name = lower.strip_prefix("pg_catalog.").unwrap_or(&lower);
+    name.starts_with("pg_") && name != "pg_replication_slots"
+}
+
+fn zero() -> Expr {
+    Expr::Value(Value::Number("0".to_string(), false).with_empty_span())
+}
+
+/// How many transactions ago another one was: that of a row of the catalog is none.
+fn age(function: &Function) -> Option<Expr> {
+    let args = arguments(function);
+    let [Expr::Cast { data_type, .. }] = args.as_slice() else { return None };
+    let is_age = function.name.0.last()?.as_ident().map(fold).as_deref() == Some("age");
+    (is_age && type_name(data_type) == "xid").then(|| cast(zero(), DataType::Integer(None)))
 }
 
 pub fn rewrite_expr(expr: &mut Expr) {
@@ -68,7 +114,7 @@ pub fn rewrite_expr(expr: &mut Expr) {
         Expr::CompoundFieldAccess { root, access_chain } => record_field(root, access_chain),
         Expr::Collate { expr: inner, .. } => Some(inner.as_ref().clone()),
         Expr::Cast { expr: inner, data_type, .. } => reg_cast(inner, data_type),
-        Expr::Function(function) => array_subquery(function),
+        Expr::Function(function) => age(function).or_else(|| array_subquery(function)),
         _ => None,
     };
     if let Some(replacement) = replacement {
@@ -78,15 +124,20 @@ pub fn rewrite_expr(expr: &mut Expr) {
     }
 }
 
-/// `(record).field...`
+/// `(record).field...`, and `records[1].field...`.
 fn record_field(root: &Expr, chain: &[AccessExpr]) -> Option<Expr> {
-    let (AccessExpr::Dot(Expr::Identifier(field)), rest) = chain.split_first()? else { return None };
-    // A name with a dot is a column.
-    if matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
-        return None;
-    }
-    let value = call("get_field", vec![root.clone(), string_expr(&fold(field))]);
-    Some(match rest {
+    let dot = |access: &AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
+    // A name with dots is a column.
+    let is_name = matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+    let name = if is_name { chain.iter().take_while(|access| dot(access)).count() } else { 0 };
+    let at = name + chain[name..].iter().position(dot)?;
+    let AccessExpr::Dot(Expr::Identifier(field)) = &chain[at] else { return None };
+    let record = match at {
+        0 => root.clone(),
+        _ => Expr::CompoundFieldAccess { root: Box::new(root.clone()), access_chain: chain[..at].to_vec() },
+    };
+    let value = call("get_field", vec![record, string_expr(&fold(field))]);
+    Some(match &chain[at + 1..] {
         [] => value,
         rest => Expr::CompoundFieldAccess { root: Box::new(value), access_chain: rest.to_vec() },
     })
@@ -138,7 +189,7 @@ fn operator(symbol: &str) -> Option<BinaryOperator> {
 fn as_oid(side: &mut Expr) {
     if let Expr::Cast { expr, data_type, .. } = side
         && matches!(expr.as_ref(), Expr::Identifier(_) | Expr::CompoundIdentifier(_))
-        && type_name(data_type) == "regclass"
+        && matches!(type_name(data_type).as_str(), "regclass" | "regproc")
     {
         *side = expr.as_ref().clone();
     }

@@ -35,7 +35,8 @@ impl<'a> Known<'a> {
         self.with_ctes(query).inner.drain(before..).map(|(_, columns)| columns).collect()
     }
 
-    fn with_ctes(&self, query: &Query) -> Known<'a> {
+    /// What is known inside a query.
+    pub fn with_ctes(&self, query: &Query) -> Known<'a> {
         let mut known = Known { catalog: self.catalog, ctes: self.ctes, inner: self.inner.clone() };
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             let columns = known.of_query(&cte.query).map(|columns| renamed(columns, &cte.alias));

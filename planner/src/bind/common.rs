@@ -1,4 +1,4 @@
-//! What values become before they are compared, or before one of them is taken, where PostgreSQL's choice is not DataFusion's: beside a float a numeric is
+//! What values become before they are compared, or before one of them is taken (CASE, COALESCE, UNION), where PostgreSQL's choice is not DataFusion's: beside a float a numeric is
 //! a float too, intervals are compared by their length, and a date beside a timestamp is one. And what a literal in quotes becomes beside a time or an interval.
 
 use super::operands::cast_literal;
@@ -6,14 +6,16 @@ use crate::error::into_datafusion;
 use crate::expr::call;
 use crate::functions::{INTERVAL_LENGTH, TIME_SINCE};
 use crate::optimize::fold_constant;
-use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use crate::types::cast_field;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
+use datafusion::logical_expr::type_coercion::binary::{comparison_coercion, type_union_resolution};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, lit};
 use eddyline_common::SqlType;
 use eddyline_common::postgres::parse;
 use eddyline_common::time::MICROS_PER_DAY;
+use std::sync::Arc;
 
 pub fn is_interval(ty: &DataType) -> bool {
     matches!(ty, DataType::Interval(_) | DataType::Duration(_))
@@ -27,11 +29,15 @@ fn is_wall_clock(ty: &DataType) -> bool {
     matches!(ty, DataType::Timestamp(TimeUnit::Microsecond, None))
 }
 
+fn is_moment(ty: &DataType) -> bool {
+    is_date(ty) || matches!(ty, DataType::Timestamp(TimeUnit::Microsecond, _))
+}
+
 fn is_real(ty: &DataType) -> bool {
     matches!(ty, DataType::Float32)
 }
 
-fn cast_to(expr: Expr, ty: DataType) -> Expr {
+pub fn cast_to(expr: Expr, ty: DataType) -> Expr {
     Expr::Cast(Cast::new(Box::new(expr), ty))
 }
 
@@ -95,11 +101,65 @@ fn midnight(expr: &Expr) -> Option<Expr> {
 pub fn float_of(types: &[DataType]) -> Option<DataType> {
     let any = |is: fn(&DataType) -> bool| types.iter().any(is);
     let mixed = any(DataType::is_decimal) && any(DataType::is_floating) && types.iter().all(|ty| ty.is_numeric() || ty.is_null());
-    let ty = if types.contains(&DataType::Float64) { DataType::Float64 } else { DataType::Float32 };
-    mixed.then_some(ty)
+    mixed.then(|| widest_float(types))
 }
 
-/// A value of one of several types that `float_of` has a type for.
+fn widest_float(types: &[DataType]) -> DataType {
+    if types.contains(&DataType::Float64) { DataType::Float64 } else { DataType::Float32 }
+}
+
+/// What of which one of several values is, none of them null. Of numbers it is a float, if one is, or else what holds the digits of all; of times one with a zone, or else one with a
+/// clock. It is `None` if the values are nothing in common.
+pub fn common_field(fields: &[FieldRef]) -> Option<FieldRef> {
+    let types: Vec<DataType> = fields.iter().map(|field| field.data_type().clone()).collect();
+    let ty = common_type(&types)?;
+    let known: Vec<SqlType> = fields.iter().filter_map(|field| SqlType::from_field(field)).collect();
+    if let Some(text) = common_text(&known) {
+        return Some(Arc::new(cast_field(&text)));
+    }
+    // One that is there says more than its type.
+    let found = fields.iter().find(|field| *field.data_type() == ty).cloned();
+    Some(found.unwrap_or_else(|| Arc::new(Field::new("", ty, true))))
+}
+
+fn common_type(types: &[DataType]) -> Option<DataType> {
+    let all = |is: fn(&DataType) -> bool| types.iter().all(is);
+    if types.iter().any(DataType::is_floating) && all(DataType::is_numeric) {
+        return Some(widest_float(types));
+    }
+    if all(is_moment) {
+        return types.iter().max_by_key(|ty| (!is_date(ty), !is_date(ty) && !is_wall_clock(ty))).cloned();
+    }
+    type_union_resolution(types)
+}
+
+/// Texts of several limits: as many characters as the longest has, or else any number of them.
+fn common_text(types: &[SqlType]) -> Option<SqlType> {
+    let (first, others) = types.split_first()?;
+    if !types.iter().all(SqlType::is_text) || others.iter().all(|ty| ty == first) {
+        return None;
+    }
+    let lengths = types.iter().map(|ty| if let SqlType::Char(length) = ty { Some(*length) } else { None });
+    let longest = lengths.collect::<Option<Vec<u32>>>().and_then(|lengths| lengths.into_iter().max());
+    Some(longest.map_or(SqlType::Text, SqlType::Char))
+}
+
+/// A value as what `common_field` gave for it and others; `None` if it is that already, or becomes it by itself.
+pub fn widened(value: &Expr, own: &Field, to: &FieldRef) -> Option<Expr> {
+    let (from, ty) = (own.data_type(), to.data_type());
+    let both = |is: fn(&DataType) -> bool| is(from) && is(ty);
+    let are_texts = |from: SqlType, to: SqlType| from.is_text() && to.is_text() && from != to;
+    if from == ty {
+        let differ = SqlType::from_field(own).zip(SqlType::from_field(to)).is_some_and(|(from, to)| are_texts(from, to));
+        return differ.then(|| Expr::Cast(Cast { expr: Box::new(value.clone()), field: to.clone() }));
+    }
+    if ty.is_floating() && (from.is_decimal() || from.is_floating()) {
+        return Some(float(value.clone(), from, ty));
+    }
+    (both(DataType::is_numeric) || both(is_moment)).then(|| cast_to(value.clone(), ty.clone()))
+}
+
+/// A float or a numeric as a float.
 pub fn float(value: Expr, ty: &DataType, to: &DataType) -> Expr {
     if ty == to || !(ty.is_decimal() || ty.is_floating()) {
         return value;
@@ -205,6 +265,40 @@ mod tests {
         assert_eq!(compared(&[lit(1), half], &[DataType::Int32, DataType::Decimal128(2, 1)]).unwrap(), None);
         assert_eq!(float_of(&[DataType::Float32, DataType::Decimal128(2, 1)]), Some(DataType::Float32));
         assert_eq!(float_of(&[DataType::Float64, DataType::Int32]), None);
+    }
+
+    #[test]
+    fn one_of_several_values_is_of_one_type() {
+        let numeric = |precision, scale| SqlType::Decimal { precision, scale };
+        let common = |types: &[SqlType]| {
+            let fields: Vec<FieldRef> = types.iter().map(|ty| Arc::new(ty.field("x", true))).collect();
+            common_field(&fields).and_then(|field| SqlType::from_field(&field))
+        };
+        for (types, expected) in [
+            (vec![SqlType::Integer, numeric(2, 1)], numeric(11, 1)),
+            (vec![numeric(38, 9), SqlType::SmallInt], numeric(38, 9)),
+            (vec![SqlType::SmallInt, SqlType::BigInt, SqlType::Integer], SqlType::BigInt),
+            (vec![SqlType::BigInt, SqlType::Real], SqlType::Real),
+            (vec![numeric(10, 2), SqlType::Real, SqlType::Double], SqlType::Double),
+            (vec![SqlType::Date, SqlType::Timestamp], SqlType::Timestamp),
+            (vec![SqlType::TimestampTz, SqlType::Date, SqlType::Timestamp], SqlType::TimestampTz),
+            (vec![SqlType::Char(4), SqlType::Text], SqlType::Text),
+            (vec![SqlType::Char(4), SqlType::Char(6), SqlType::Char(2)], SqlType::Char(6)),
+            (vec![SqlType::Varchar(3), SqlType::Varchar(3)], SqlType::Varchar(3)),
+        ] {
+            assert_eq!(common(&types), Some(expected), "{types:?}");
+        }
+        assert_eq!(common(&[]), None);
+    }
+
+    #[test]
+    fn what_is_of_the_common_type_stays() {
+        let field = |ty: SqlType| Arc::new(ty.field("x", true));
+        let widened = |own: SqlType, to: SqlType| widened(&lit(1), &field(own), &field(to));
+        assert_eq!(widened(SqlType::Integer, SqlType::Integer), None);
+        assert_eq!(widened(SqlType::Text, SqlType::Uuid), None);
+        assert_eq!(widened(SqlType::Integer, SqlType::Double), Some(cast_to(lit(1), DataType::Float64)));
+        assert!(widened(SqlType::Char(4), SqlType::Text).is_some());
     }
 
     #[test]

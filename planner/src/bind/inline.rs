@@ -7,6 +7,7 @@ use crate::catalog::SqlFunction;
 use crate::error::too_deep;
 use crate::function::body_expression;
 use crate::functions::checked::rewrite_expressions;
+use crate::types::cast_field;
 use crate::walk::Walk;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
@@ -100,7 +101,7 @@ fn argument_name(function: &SqlFunction, i: usize) -> String {
 fn typed(expr: Expr, ty: &SqlType, schema: &DFSchema) -> Expr {
     match expr.to_field(schema) {
         Ok((_, field)) if SqlType::from_field(&field).as_ref() == Some(ty) && *field.data_type() == ty.to_arrow() => expr,
-        _ => Expr::Cast(Cast { expr: Box::new(expr), field: Arc::new(ty.field("", true)) }),
+        _ => Expr::Cast(Cast { expr: Box::new(expr), field: Arc::new(cast_field(ty)) }),
     }
 }
 

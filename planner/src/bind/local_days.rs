@@ -43,7 +43,8 @@ pub fn in_expr(expr: Expr, schema: &DFSchema, zone: &str, mode: Mode) -> DfResul
     expr.up(|e| moved(e, schema, zone)).map(|t| t.data)
 }
 
-fn is_of_instants(zone: &str) -> bool {
+/// Whether a zone's clock shows the time of instants.
+pub(super) fn is_of_instants(zone: &str) -> bool {
     OF_INSTANTS.contains(&zone.to_ascii_lowercase().as_str())
 }
 

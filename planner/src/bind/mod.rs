@@ -12,24 +12,35 @@ pub mod asof;
 mod casts;
 mod catalog_queries;
 mod chains;
+pub mod chosen;
 mod columns;
 mod common;
+mod constants;
 mod ctes;
 mod distinct_on;
 mod grouping;
 mod inline;
+mod intervals;
+mod json;
+mod json_sets;
 mod level;
+mod like_any;
 mod literals;
 mod local_days;
 mod marked;
 pub mod match_recognize;
 mod matching;
+mod membership;
 mod merged;
 mod names;
+mod neighbours;
 mod operands;
 mod outer;
+mod overlaps;
 mod overridden;
+mod recursive;
 mod rewrite;
+mod rounding;
 mod rows;
 pub mod session;
 mod set_operations;
@@ -37,11 +48,14 @@ mod set_returning;
 mod spellings;
 mod spread;
 mod subqueries;
+mod unknown;
 mod unnest;
 mod user;
+mod value_lists;
+mod versions;
 pub mod window;
 
-use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind};
+use crate::catalog::{Catalog, Relation, RelationKind, is_temporary};
 use crate::error::{SourceText, from_datafusion, into_datafusion, nearest};
 use crate::expr;
 use crate::parse::hints::OptionsHint;
@@ -54,6 +68,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, ScalarValue, TableReference};
+use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
@@ -69,9 +84,9 @@ pub use asof::LEFT as ASOF_LEFT;
 pub use casts::stored;
 pub use inline::rewrite_names;
 pub use matching::{is_text_literal, is_untyped};
-pub use names::{of_query as query_names, resolve as resolve_names};
+pub use names::{of_query as query_names, resolve as resolve_names, shown as shown_names};
 use overridden::OptionHints;
-pub use rewrite::{Found, call, cast};
+pub use rewrite::{Found, call, cast, sampled};
 use user::UserFunction;
 
 /// What scans of user relations stand for.
@@ -156,6 +171,7 @@ impl<'a> Binder<'a> {
         let mut planners = SessionStateDefaults::default_expr_planners();
         planners.insert(0, Arc::new(operands::Operands));
         planners.insert(0, Arc::new(arithmetic::Arithmetic));
+        planners.insert(0, Arc::new(unknown::UnknownFunctions));
         Binder {
             catalog,
             settings,
@@ -217,6 +233,7 @@ impl<'a> Binder<'a> {
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
         self.check_followed()?;
+        recursive::check(&plan).map_err(|e| self.error(e))?;
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
         let plan = asof::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
@@ -224,6 +241,7 @@ impl<'a> Binder<'a> {
             Mode::Streaming => unnest::rewrite(plan).map_err(|e| self.error(e))?,
             Mode::Batch => plan,
         };
+        let plan = membership::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = alternatives::in_plan(plan).map_err(|e| self.error(e))?;
         matching::check(&plan).map_err(|e| self.error(e))?;
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
@@ -248,12 +266,12 @@ impl<'a> Binder<'a> {
 
     /// The relations and functions named, for `depends_on`. What names a temporary view names what that stands on.
     pub fn named_objects(&self, found: &Found) -> Vec<RelationId> {
-        self.named(found).into_iter().filter(|id| *id < FIRST_TEMPORARY).collect()
+        self.named(found).into_iter().filter(|id| !is_temporary(*id)).collect()
     }
 
     /// The temporary views named, and those that they stand on.
     pub fn named_temporary(&self, found: &Found) -> Vec<RelationId> {
-        self.named(found).into_iter().filter(|id| *id >= FIRST_TEMPORARY).collect()
+        self.named(found).into_iter().filter(|id| is_temporary(*id)).collect()
     }
 
     fn named(&self, found: &Found) -> Vec<RelationId> {
@@ -425,6 +443,10 @@ impl ContextProvider for Binder<'_> {
             return Ok(inlined(series(args)?));
         }
         Err(into_datafusion(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("table function {name}() does not exist"))))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

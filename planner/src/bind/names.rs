@@ -75,7 +75,7 @@ fn type_name(written: &str) -> String {
         "real" => "float4",
         "decimal" | "dec" => "numeric",
         "character" | "char" => "bpchar",
-        other => other,
+        other => other.trim_matches('"'),
     }
     .to_string()
 }
@@ -141,6 +141,16 @@ pub fn resolve(texts: &[Option<String>], bound: &[String]) -> Vec<String> {
         names[at] = text.clone().expect("after the last wildcard");
     }
     names
+}
+
+/// A query's names as clients see them: without what `alias_items` put behind those of a function's or a subquery's columns that a wildcard stands for.
+pub fn shown(names: Vec<String>) -> Vec<String> {
+    let known: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let plain = |name: &String| match name.rsplit_once('$') {
+        Some((plain, number)) if known.contains(plain) && number.parse::<usize>().is_ok() => plain.to_string(),
+        _ => name.clone(),
+    };
+    names.iter().map(plain).collect()
 }
 
 /// What the relations of a FROM are called in it, and whether they are of `public` as far as the text tells.
@@ -240,6 +250,22 @@ pub fn keep_outside(alias: &mut TableAlias, query: &Query, catalog: &dyn Catalog
     alias.columns = names.into_iter().flatten().map(column).collect();
 }
 
+/// The columns of a relation behind those that its alias names keep the names they have.
+pub fn name_rest(alias: &mut TableAlias, columns: &[String]) {
+    if alias.columns.is_empty() || alias.at.is_some() {
+        return;
+    }
+    let mut taken: HashSet<String> = alias.columns.iter().map(|column| fold(&column.name)).collect();
+    for name in columns.iter().skip(alias.columns.len()) {
+        let (mut unique, mut suffix) = (name.clone(), 1);
+        while !taken.insert(unique.clone()) {
+            suffix += 1;
+            unique = format!("{name}${suffix}");
+        }
+        alias.columns.push(TableAliasColumnDef { name: Ident::with_quote('"', unique), data_type: None });
+    }
+}
+
 /// Gives every computed item of a select list its PostgreSQL name as an alias, made unique. Plain columns
 /// get one only where DataFusion would see the same column twice. `starred` are names that wildcards stand for.
 pub fn alias_items(select: &mut Select, starred: &HashSet<String>) {
@@ -303,5 +329,17 @@ fn wildcard_qualifier(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => name.0.last()?.as_ident().map(fold),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_see_names_before_they_were_made_unique() {
+        let names = |given: &[&str]| given.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        assert_eq!(shown(names(&["unnest", "unnest$3", "ordinality"])), names(&["unnest", "unnest", "ordinality"]));
+        assert_eq!(shown(names(&["a$3", "b", "b$c"])), names(&["a$3", "b", "b$c"]));
     }
 }

@@ -2,8 +2,8 @@
 //! side's type, and subscripts of the catalog's vectors (`int2vector`, `oidvector`) begin at zero.
 
 use super::matching::check_operands;
-use super::{alternatives, any};
-use crate::functions::{INTERVAL_OVER, INTERVAL_TIMES, registry};
+use super::{alternatives, any, json};
+use crate::functions::{INTERVAL_OVER, INTERVAL_TIMES, QUOTIENT, registry};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::execution::FunctionRegistry;
@@ -13,11 +13,12 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use eddyline_common::SqlType;
+use eddyline_common::postgres::procs;
 use eddyline_common::types::TYPE_METADATA_KEY;
 use std::sync::Arc;
 
 /// Digits of a numeric.
-const MAX_PRECISION: u8 = 38;
+pub const MAX_PRECISION: u8 = 38;
 
 #[derive(Debug)]
 pub struct Operands;
@@ -30,10 +31,18 @@ impl ExprPlanner for Operands {
         if any::is_marked(&binary.op) {
             return any::planned(binary.left, binary.right, schema).map(PlannerResult::Planned);
         }
+        if let Some(call) = json::operator(&binary, schema)? {
+            return Ok(PlannerResult::Planned(call));
+        }
         if matches!(binary.op, Multiply | Divide)
             && let Some(scaled) = scaled_interval(&binary, schema)?
         {
             return Ok(PlannerResult::Planned(scaled));
+        }
+        if binary.op == Divide
+            && let Some(quotient) = quotient(&binary, schema)?
+        {
+            return Ok(PlannerResult::Planned(quotient));
         }
         if binary.op == StringConcat
             && let Some(list) = beside_null(&binary, schema)
@@ -97,6 +106,18 @@ fn scaled_interval(binary: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<E
     Ok(Some(Expr::ScalarFunction(ScalarFunction::new_udf(udf, vec![interval.clone(), number.clone()]))))
 }
 
+/// A division of numerics, or of a numeric and an integer: DataFusion cuts the last digit off, and Arrow's type has few digits.
+fn quotient(binary: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<Expr>> {
+    // What cannot be typed is reported by the binder, with its place.
+    let (Ok(left), Ok(right)) = (binary.left.get_type(schema), binary.right.get_type(schema)) else { return Ok(None) };
+    let numeric = |ty: &DataType| matches!(ty, DataType::Decimal128(_, _));
+    let exact = |ty: &DataType| numeric(ty) || ty.is_signed_integer();
+    if !(numeric(&left) || numeric(&right)) || !exact(&left) || !exact(&right) {
+        return Ok(None);
+    }
+    Ok(Some(registry().udf(QUOTIENT)?.call(vec![binary.left.clone(), binary.right.clone()])))
+}
+
 /// A text literal as what it is compared with, where DataFusion would compare both as texts or not at all.
 pub fn typed_as(expr: Expr, beside: &Field) -> Expr {
     let target = beside.data_type();
@@ -108,6 +129,9 @@ pub fn typed_as(expr: Expr, beside: &Field) -> Expr {
 /// A text literal as a value of a field's type; whatever else as it is.
 pub fn cast_literal(expr: Expr, to: &Field) -> Expr {
     let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &expr else { return expr };
+    if let Some(oid) = proc_oid(text, to) {
+        return lit(i64::from(oid));
+    }
     match SqlType::from_field(to) {
         // Blanks at its end mean nothing beside a character(n).
         Some(SqlType::Char(_)) => lit(text.trim_end_matches(' ')),
@@ -118,15 +142,25 @@ pub fn cast_literal(expr: Expr, to: &Field) -> Expr {
     }
 }
 
+/// The function of a name beside a `regproc`.
+fn proc_oid(name: &str, beside: &Field) -> Option<u32> {
+    let is_proc = beside.metadata().get(TYPE_METADATA_KEY).is_some_and(|mark| mark == "regproc") && beside.data_type().is_integer();
+    if is_proc { procs::oid_of(name) } else { None }
+}
+
 fn cast_to(ty: SqlType, expr: Expr) -> Expr {
     Expr::Cast(Cast { expr: Box::new(expr), field: Arc::new(ty.field("", true)) })
 }
 
 /// The type beside a number in quotes, or one that holds all digits of the number.
 fn decimal_of(text: &str, precision: u8, scale: i8) -> SqlType {
-    let (whole, fraction) = text.trim().trim_start_matches(['-', '+']).split_once('.').unwrap_or((text.trim(), ""));
-    let fits = whole.len() as i64 <= precision as i64 - scale as i64 && fraction.len() as i64 <= scale as i64;
-    match i8::try_from(fraction.len()) {
+    let number = text.trim().trim_start_matches(['-', '+']);
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let exponent: i64 = exponent.parse::<i32>().map_or(0, i64::from);
+    let (whole, fraction) = (whole.len() as i64 + exponent, (fraction.len() as i64 - exponent).max(0));
+    let fits = whole <= precision as i64 - scale as i64 && fraction <= scale as i64;
+    match i8::try_from(fraction) {
         Ok(digits) if !fits && digits <= MAX_PRECISION as i8 => SqlType::Decimal { precision: MAX_PRECISION, scale: scale.max(digits) },
         _ => SqlType::Decimal { precision, scale },
     }

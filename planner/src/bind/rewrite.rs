@@ -7,11 +7,11 @@ use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
 use super::{
-    aggregates, any, arrival, as_of, asof, catalog_queries, chains, distinct_on, grouping, literals, match_recognize, merged, names,
-    overridden, rows, set_returning, spellings, subqueries,
+    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct_on, grouping, intervals, json, literals,
+    match_recognize, merged, names, overlaps, overridden, rows, set_returning, spellings, subqueries, unknown,
 };
 use crate::catalog::{Catalog, SqlFunction};
-use crate::error::{SourceText, fold, suggest};
+use crate::error::{SourceText, fold, nearest};
 use crate::types;
 use crate::walk::sql::{self, Tree};
 use datafusion::sql::sqlparser::ast::*;
@@ -77,6 +77,9 @@ impl VisitorMut for Rewriter<'_> {
             names::keep_outside(&mut cte.alias, &cte.query, self.catalog);
         }
         let columns = Known::new(self.catalog, &self.ctes).of_ctes(query);
+        for (cte, columns) in query.with.iter_mut().flat_map(|with| &mut with.cte_tables).zip(&columns) {
+            names::name_rest(&mut cte.alias, columns.as_deref().unwrap_or_default());
+        }
         self.ctes.enter(query, columns);
         if let SetExpr::Select(select) = query.body.as_mut() {
             let order: &mut [OrderByExpr] = match &mut query.order_by {
@@ -98,15 +101,21 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
+        for table in &select.from {
+            not_sampled(&table.relation)?;
+            table.joins.iter().try_for_each(|join| not_sampled(&join.relation))?;
+        }
         self.rewrite_names(select, &mut []);
         self.scopes.push(names::in_from(&select.from));
         as_of::mark_joins(select);
         asof::mark_joins(select);
-        let starred = Known::new(self.catalog, &self.ctes).of_wildcards(select);
+        let known = Known::new(self.catalog, &self.ctes);
+        json::whole_rows(select, &known, self.zone);
+        let starred = known.of_wildcards(select);
         names::alias_items(select, &starred);
         subqueries::rewrite(select);
         catalog_queries::rewrite_select(select);
-        set_returning::rewrite(select);
+        set_returning::rewrite(select, &|name| self.is_scalar(name));
         literals::keep_in_select(select);
         group_window(select)
     }
@@ -128,6 +137,7 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Broken> {
+        not_sampled(factor)?;
         if let Some(name) = table_read(factor) {
             self.reads(&name);
         }
@@ -137,12 +147,17 @@ impl VisitorMut for Rewriter<'_> {
                     .with_hint("Write [LEFT] JOIN t FOR SYSTEM_TIME AS OF o.ts ON o.k = t.k."),
                 name.span(),
             ),
+            TableFactor::TableFunction { expr: Expr::Function(function), .. } => self.check_table_function(function),
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 strip_system_schema(name);
                 ControlFlow::Continue(())
             }
             TableFactor::Derived { subquery, alias: Some(alias), .. } => {
                 names::keep_outside(alias, subquery, self.catalog);
+                if !alias.columns.is_empty() {
+                    let columns = Known::new(self.catalog, &self.ctes).of_query(subquery);
+                    names::name_rest(alias, &columns.unwrap_or_default());
+                }
                 ControlFlow::Continue(())
             }
             TableFactor::MatchRecognize { table, .. } => {
@@ -165,13 +180,20 @@ impl VisitorMut for Rewriter<'_> {
         chains::shorten(expr);
         distinct_before_and(expr);
         subqueries::check(expr)?;
-        if let Some(compared) = rows::replacement(expr).or_else(|| arrival::replacement(expr)) {
+        if let Some(compared) = rows::replacement(expr).or_else(|| overlaps::replacement(expr)).or_else(|| arrival::replacement(expr)) {
             *expr = compared;
         }
+        intervals::take_sign(expr);
         catalog_queries::rewrite_expr(expr);
+        if let Expr::Interval(interval) = expr
+            && let Err(error) = intervals::rewrite(interval)
+        {
+            return broken(error, interval.value.span());
+        }
         if let Expr::Function(function) = expr {
             strip_system_schema(&mut function.name);
             aggregates::count_of_rows(function);
+            aggregates::count_of_values(function);
             if let Some(user) = self.user_function(function) {
                 type_literals(function, &user);
                 self.found.functions.insert(user.name.clone());
@@ -193,10 +215,18 @@ impl VisitorMut for Rewriter<'_> {
         if let Some(replacement) = spellings::replacement(expr, self.zone) {
             *expr = replacement;
         }
+        if let Some((error, span)) = constants::refused(expr) {
+            return broken(error, span);
+        }
         literals::rewrite(expr);
         any::mark(expr);
-        if let Expr::Function(function) = expr {
-            return self.check_function(function);
+        if let Expr::Function(function) = expr
+            && let Some(name) = self.unknown(function)
+        {
+            if fold(name) == "current_watermark" {
+                return broken(lone_watermark(), name.span);
+            }
+            *expr = unknown::marked(function, name, self.nearest_function(&fold(name)).as_deref());
         }
         ControlFlow::Continue(())
     }
@@ -224,6 +254,11 @@ impl Rewriter<'_> {
         order.iter_mut().for_each(|by| subqueries::as_value(&mut by.expr));
     }
 
+    /// Whether there is a function of values of this name; a range is also a table of DataFusion's.
+    fn is_scalar(&self, name: &str) -> bool {
+        name != "range" && (self.catalog.user_function(name).is_some() || self.catalog.functions().udf(name).is_ok())
+    }
+
     fn user_function(&self, function: &Function) -> Option<Arc<SqlFunction>> {
         let [part] = function.name.0.as_slice() else { return None };
         self.catalog.user_function(&fold(part.as_ident()?))
@@ -242,34 +277,64 @@ impl Rewriter<'_> {
         }
     }
 
-    fn check_function(&self, function: &Function) -> ControlFlow<Broken> {
-        let [part] = function.name.0.as_slice() else { return ControlFlow::Continue(()) };
-        let Some(ident) = part.as_ident() else { return ControlFlow::Continue(()) };
+    /// The name of a function that there is not.
+    fn unknown<'f>(&self, function: &'f Function) -> Option<&'f Ident> {
+        let [part] = function.name.0.as_slice() else { return None };
+        let ident = part.as_ident()?;
         let name = fold(ident);
         let f = self.catalog.functions();
         if f.udf(&name).is_ok() || f.udaf(&name).is_ok() || f.udwf(&name).is_ok() || f.higher_order_function(&name).is_ok() {
-            return ControlFlow::Continue(());
+            return None;
         }
         if self.matching > 0 && match_recognize::is_function(&name) {
-            return ControlFlow::Continue(());
+            return None;
         }
         let plain = name.strip_prefix(GROUP_WINDOW_PREFIX).unwrap_or(&name);
-        if SPECIAL_FUNCTIONS.contains(&plain) {
+        (!SPECIAL_FUNCTIONS.contains(&plain)).then_some(ident)
+    }
+
+    /// The nearest name of a function that there is.
+    fn nearest_function(&self, name: &str) -> Option<String> {
+        let f = self.catalog.functions();
+        let users = self.catalog.user_functions().into_iter().map(|f| f.name.clone());
+        let known: BTreeSet<String> = f.udfs().into_iter().chain(f.udafs()).chain(f.udwfs()).chain(users).collect();
+        nearest(name, known.iter().map(String::as_str)).map(String::from)
+    }
+
+    /// A function in FROM is given a table, which has no type.
+    fn check_table_function(&self, function: &mut Function) -> ControlFlow<Broken> {
+        strip_system_schema(&mut function.name);
+        if self.user_function(function).is_some() {
             return ControlFlow::Continue(());
         }
-        let error = match plain {
-            "current_watermark" => SqlError::unsupported("CURRENT_WATERMARK is supported only where it tells which rows came behind it")
-                .with_detail("Of a source's past the watermark itself is not kept, only which rows were behind it.")
-                .with_hint("Write (CURRENT_WATERMARK(ts) IS NULL OR ts > CURRENT_WATERMARK(ts)), or ts <= CURRENT_WATERMARK(ts), with a column ts."),
-            _ => {
-                let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}() does not exist"));
-                let users = self.catalog.user_functions().into_iter().map(|f| f.name.clone());
-                let known: BTreeSet<String> = f.udfs().into_iter().chain(f.udafs()).chain(f.udwfs()).chain(users).collect();
-                suggest(error, &name, known.iter().map(String::as_str))
-            }
+        let Some(ident) = self.unknown(function) else { return ControlFlow::Continue(()) };
+        let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {}() does not exist", fold(ident)));
+        let error = match self.nearest_function(&fold(ident)) {
+            Some(near) => error.with_hint(format!("Perhaps you meant \"{near}\".")),
+            None => error,
         };
         broken(error, ident.span)
     }
+}
+
+/// The binder would take all rows. Calls in FROM become subqueries before they are visited, so this is asked twice.
+fn not_sampled(factor: &TableFactor) -> ControlFlow<Broken> {
+    match factor {
+        TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => broken(sampled(), factor.span()),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// The refusal of TABLESAMPLE.
+pub fn sampled() -> SqlError {
+    SqlError::unsupported("TABLESAMPLE is not supported")
+        .with_hint("Write a condition that a part of the rows meets, as in WHERE id % 10 = 0.")
+}
+
+fn lone_watermark() -> SqlError {
+    SqlError::unsupported("CURRENT_WATERMARK is supported only where it tells which rows came behind it")
+        .with_detail("Of a source's past the watermark itself is not kept, only which rows were behind it.")
+        .with_hint("Write (CURRENT_WATERMARK(ts) IS NULL OR ts > CURRENT_WATERMARK(ts)), or ts <= CURRENT_WATERMARK(ts), with a column ts.")
 }
 
 /// `FETCH FIRST n ROWS ONLY` is LIMIT n.

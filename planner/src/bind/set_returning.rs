@@ -1,7 +1,9 @@
-//! Functions that return sets, in FROM and in select lists: `generate_series`, `unnest`, `generate_subscripts` and kin.
+//! Functions that return sets, in FROM and in select lists: `generate_series`, `unnest`, `string_to_table`, `generate_subscripts` and kin.
 //! Each has a form that returns a list; the set is that list unnested. In FROM such a function is a subquery
-//! `SELECT unnest(list) AS name`, which may name the relations before it.
+//! `SELECT unnest(list) AS name`, which may name the relations before it. Any other function of values is one row there:
+//! `SELECT f(...) AS name`.
 
+use super::json_sets;
 use super::rewrite::{arguments, call, cast, string_expr};
 use crate::error::fold;
 use crate::functions::ENTRIES;
@@ -14,16 +16,56 @@ const LISTS: &[&str] = &["generate_series", "generate_subscripts", "pg_partition
 /// Functions without arguments that are kept as system relations.
 const RELATIONS: &[&str] = &["pg_get_keywords", "pg_timezone_names"];
 
-/// Rewrites one SELECT: its FROM, then its items.
-pub fn rewrite(select: &mut Select) {
+/// Rewrites one SELECT: its FROM, then its items. `is_scalar` tells whether a function returns one value.
+pub fn rewrite(select: &mut Select, is_scalar: &dyn Fn(&str) -> bool) {
+    let named = json_sets::named_by_relation(&select.from);
+    if !named.is_empty() {
+        json_sets::by_column(select, &named);
+    }
     for (index, table) in select.from.iter_mut().enumerate() {
-        from_item(&mut table.relation, index > 0);
-        table.joins.iter_mut().for_each(|join| from_item(&mut join.relation, true));
+        from_item(&mut table.relation, index > 0, is_scalar);
+        table.joins.iter_mut().for_each(|join| from_item(&mut join.relation, true, is_scalar));
     }
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
             unnest_calls(expr);
         }
+    }
+    tell_apart(select);
+}
+
+/// The binder takes lists of one name for the same list, and a cast is not in a name but in that of `ENTRIES`, which goes around the lists with casts where there are others beside.
+/// A list of lists is unnested by two calls around each other, with nothing between them.
+fn tell_apart(select: &mut Select) {
+    let calls_name = |e: &Expr, name: &str| matches!(e, Expr::Function(f) if bare_name(&f.name).as_deref() == Some(name));
+    let is_set = |e: &Expr| calls_name(e, "unnest");
+    let calls = |e: &Expr| {
+        let mut count = 0;
+        sql::expressions(e, |part| count += usize::from(is_set(part)));
+        count
+    };
+    let exprs = select.projection.iter_mut().filter_map(|item| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    });
+    let exprs: Vec<&mut Expr> = exprs.collect();
+    if exprs.iter().map(|e| calls(e)).sum::<usize>() < 2 {
+        return;
+    }
+    for expr in exprs {
+        sql::expressions_mut(expr, |part| {
+            let is_cast = |e: &Expr| matches!(e, Expr::Cast { .. } | Expr::TypedString(_));
+            if !is_set(part) || calls(part) > 1 || !sql::any(part, is_cast) {
+                return;
+            }
+            let Expr::Function(function) = part else { return };
+            let lists: Vec<Expr> = arguments(function).into_iter().cloned().collect();
+            if let [list] = lists.as_slice()
+                && !calls_name(list, ENTRIES)
+            {
+                *part = call("unnest", vec![call(ENTRIES, vec![list.clone()])]);
+            }
+        });
     }
 }
 
@@ -32,7 +74,7 @@ fn bare_name(name: &ObjectName) -> Option<String> {
     let idents: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
     match idents.as_slice() {
         [name] => Some(name.clone()),
-        [schema, name] if matches!(schema.as_str(), "pg_catalog" | "information_schema") => Some(name.clone()),
+        [schema, name] if matches!(schema.as_str(), "pg_catalog" | "information_schema" | "public") => Some(name.clone()),
         _ => None,
     }
 }
@@ -42,6 +84,8 @@ fn list_of(name: &str, args: &[Expr]) -> Option<Expr> {
     match (name, args) {
         ("unnest", [list]) => Some(list.clone()),
         ("regexp_matches", [_, _]) => Some(call("make_array", vec![call("regexp_match", args.to_vec())])),
+        ("string_to_table", [_, _] | [_, _, _]) => Some(call("string_to_array", args.to_vec())),
+        ("regexp_split_to_table", [_, _] | [_, _, _]) => Some(call("regexp_split_to_array", args.to_vec())),
         _ if LISTS.contains(&name) => Some(call(name, args.to_vec())),
         _ => None,
     }
@@ -55,6 +99,7 @@ fn unnest_calls(expr: &mut Expr) {
             let args: Vec<Expr> = arguments(function).into_iter().cloned().collect();
             match list_of(&name, &args) {
                 _ if name == "unnest" => {}
+                _ if json_sets::is_set(&name) => *expr = json_sets::in_list(&name, &args).unwrap_or_else(|| expr.clone()),
                 _ if name == "_pg_expandarray" && args.len() == 1 => *expr = expanded(args[0].clone()),
                 Some(list) => *expr = call("unnest", vec![list]),
                 None => unnest_in_arguments(function),
@@ -82,20 +127,18 @@ fn unnest_in_arguments(function: &mut Function) {
 /// The relation under a constant series: it is what it is, and not rewritten again.
 const SERIES: &str = "__series";
 
-fn from_item(factor: &mut TableFactor, may_be_lateral: bool) {
-    let (name, args, alias, ordinality) = match factor {
+fn from_item(factor: &mut TableFactor, may_be_lateral: bool, is_scalar: &dyn Fn(&str) -> bool) {
+    let (written, args, alias, ordinality) = match factor {
         TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => {
-            (bare_name(name), unnamed(&args.args), alias.clone(), *with_ordinality)
+            (name.clone(), unnamed(&args.args), alias.clone(), *with_ordinality)
         }
-        TableFactor::Function { name, args, alias, with_ordinality, .. } => {
-            (bare_name(name), unnamed(args), alias.clone(), *with_ordinality)
-        }
+        TableFactor::Function { name, args, alias, with_ordinality, .. } => (name.clone(), unnamed(args), alias.clone(), *with_ordinality),
         TableFactor::UNNEST { array_exprs, alias, with_offset: false, with_ordinality, .. } => {
-            (Some("unnest".to_string()), Some(array_exprs.clone()), alias.clone(), *with_ordinality)
+            (ObjectName::from(vec![Ident::new("unnest")]), Some(array_exprs.clone()), alias.clone(), *with_ordinality)
         }
         _ => return,
     };
-    let (Some(name), Some(args)) = (name, args) else { return };
+    let (Some(name), Some(args)) = (bare_name(&written), args) else { return };
     let alias = alias.unwrap_or_else(|| TableAlias { explicit: false, name: Ident::new(&name), columns: vec![], at: None });
     if alias.name.value == SERIES {
         return;
@@ -104,10 +147,16 @@ fn from_item(factor: &mut TableFactor, may_be_lateral: bool) {
         *factor = system_relation(&name, alias);
         return;
     }
+    if name == "aclexplode" {
+        *factor = TableFactor::Derived { lateral: false, subquery: no_privileges(), alias: Some(alias), sample: None };
+        return;
+    }
     let lateral = may_be_lateral && args.iter().any(names_column);
     let subquery = match name.as_str() {
         "generate_series" if !ordinality && !args.iter().any(names_column) => Some(constant_series(args, &alias)),
-        _ => items(&name, args, &alias, ordinality).map(|items| select(items, vec![])),
+        name if is_list(name) => items(name, args, &alias, ordinality).map(|items| select(items, vec![])),
+        name if is_scalar(name) => Some(select(scalar_items(written, args, &alias, ordinality), vec![])),
+        _ => None,
     };
     if let Some(subquery) = subquery {
         let mut alias = TableAlias { columns: if name == "unnest" { alias.columns } else { vec![] }, ..alias };
@@ -132,10 +181,34 @@ fn names_column(expr: &Expr) -> bool {
     sql::any(expr, |e| matches!(e, Expr::Identifier(_) | Expr::CompoundIdentifier(_)))
 }
 
+/// Whether `items` knows the function.
+fn is_list(name: &str) -> bool {
+    const OTHERS: [&str; 6] =
+        ["unnest", "regexp_matches", "string_to_table", "regexp_split_to_table", "_pg_expandarray", "pg_options_to_table"];
+    LISTS.contains(&name) || OTHERS.contains(&name) || json_sets::is_set(name)
+}
+
+/// The columns of a call in FROM that is one value.
+fn scalar_items(written: ObjectName, args: Vec<Expr>, alias: &TableAlias, ordinality: bool) -> Vec<SelectItem> {
+    let mut value = call("", args);
+    if let Expr::Function(function) = &mut value {
+        function.name = written;
+    }
+    let named = |(i, (expr, default)): (usize, (Expr, Ident))| SelectItem::ExprWithAlias {
+        expr,
+        alias: alias.columns.get(i).map_or(default, |column| column.name.clone()),
+    };
+    let position = ordinality.then(|| (number(1), Ident::new("ordinality")));
+    std::iter::once((value, alias.name.clone())).chain(position).enumerate().map(named).collect()
+}
+
 /// The columns of a call in FROM: each a list unnested beside the others, under its name from the alias.
 fn items(name: &str, args: Vec<Expr>, alias: &TableAlias, ordinality: bool) -> Option<Vec<SelectItem>> {
     if name == "pg_options_to_table" {
         return options(args.into_iter().next()?, alias);
+    }
+    if json_sets::is_set(name) {
+        return json_sets::in_from(name, &args, alias, ordinality, positions);
     }
     let (mut lists, mut names) = match name {
         "_pg_expandarray" => {
@@ -222,6 +295,12 @@ fn table(name: ObjectName, alias: TableAlias) -> TableFactor {
         *alias_slot = Some(alias);
     }
     factor
+}
+
+/// The privileges in an `aclitem[]`, of which there is none.
+fn no_privileges() -> Box<Query> {
+    let none = "SELECT 0::oid AS grantor, 0::oid AS grantee, ''::text AS privilege_type, false AS is_grantable WHERE false";
+    crate::parse::parse_query(none).expect("a constant query parses")
 }
 
 fn select(items: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Box<Query> {

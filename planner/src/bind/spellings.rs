@@ -3,16 +3,29 @@
 
 use super::rewrite::{arguments, call, cast, string_expr};
 use super::window::GROUP_WINDOW_COLUMNS;
+use super::{json, like_any, neighbours};
 use crate::error::fold;
 use crate::functions::pattern::{DEFAULT as DEFAULT_PATTERN, is_postgres};
 use crate::functions::percentile::{CONTINUOUS, DISCRETE};
-use crate::functions::{LIKE_ESCAPE, PART, SIMILAR_TO};
-use crate::parse::spellings::SYMMETRIC;
+use crate::functions::{
+    ADD_CLOCK, CHARSETS, FROM_CHARSET, LIKE_ESCAPE, NUMBER_OF, NumberPattern, PART, SIMILAR_TO, TIME_PRECISION, TO_CHARSET, YEARS,
+    is_of_clock,
+};
+use crate::parse::spellings::{SYMMETRIC, VALUES_OF_WHEN};
+use crate::types;
 use datafusion::sql::sqlparser::ast::*;
 
 /// The expression that stands for another one.
 pub fn replacement(expr: &mut Expr, zone: &str) -> Option<Expr> {
+    if let Some(several) = like_any::replacement(expr) {
+        return Some(several);
+    }
     match expr {
+        Expr::Cast { .. } | Expr::TypedString(_) => to_precision(expr),
+        Expr::Case { operand: Some(_), conditions, .. } => {
+            one_by_one(conditions);
+            None
+        }
         Expr::Function(function) => of_function(function, zone),
         Expr::BinaryOp { left, op, right } => {
             let name = match op {
@@ -49,7 +62,31 @@ pub fn replacement(expr: &mut Expr, zone: &str) -> Option<Expr> {
     }
 }
 
-/// A part that has a fraction, or none that depends on the zone of the session.
+/// A cast to a type of times with fewer digits than there are, or a literal of one: the binder's types have all digits.
+fn to_precision(expr: &mut Expr) -> Option<Expr> {
+    let (Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. })) = expr else { return None };
+    let digits = types::take_precision(data_type)?;
+    let digits = Expr::Value(Value::Number(digits.to_string(), true).with_empty_span());
+    Some(call(TIME_PRECISION, vec![expr.clone(), digits]))
+}
+
+/// `WHEN 1, 2 THEN x`: a WHEN for each.
+fn one_by_one(conditions: &mut Vec<CaseWhen>) {
+    let has_several = |when: &CaseWhen| matches!(&when.condition, Expr::Function(f) if f.name.to_string() == VALUES_OF_WHEN);
+    if !conditions.iter().any(has_several) {
+        return;
+    }
+    for when in std::mem::take(conditions) {
+        match &when.condition {
+            Expr::Function(f) if has_several(&when) => {
+                conditions.extend(arguments(f).into_iter().map(|value| CaseWhen { condition: value.clone(), result: when.result.clone() }));
+            }
+            _ => conditions.push(when),
+        }
+    }
+}
+
+/// A part that has a fraction, none that depends on the zone of the session, or one of many years.
 fn fraction(field: &str, time: &Expr) -> Option<Expr> {
     let field = field.to_lowercase();
     let unit = match field.as_str() {
@@ -57,6 +94,14 @@ fn fraction(field: &str, time: &Expr) -> Option<Expr> {
         "second" | "seconds" | "sec" | "secs" => "second",
         "millisecond" | "milliseconds" | "ms" | "msec" => "millisecond",
         "microsecond" | "microseconds" | "us" | "usec" => "microsecond",
+        "decade" | "decades" | "century" | "centuries" | "millennium" | "millennia" => {
+            let unit = match &field[..1] {
+                "d" => "decade",
+                "c" => "century",
+                _ => "millennium",
+            };
+            return Some(call(YEARS, vec![string_expr(unit), time_of(time.clone())]));
+        }
         _ => return None,
     };
     Some(call(PART, vec![string_expr(unit), time.clone()]))
@@ -98,6 +143,29 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
         ("tumble_start" | "hop_start" | "cumulate_start" | "session_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
         ("tumble_end" | "hop_end" | "cumulate_end" | "session_end", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[1])),
         (name, _) if is_window_time(name) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2])),
+        ("e", 0) => cast(number("2.718281828459045"), DataType::Double(ExactNumberInfo::None)),
+        ("truncate", 1 | 2) => return renamed(function, "trunc"),
+        ("startswith", 2) => return renamed(function, "starts_with"),
+        ("endswith", 2) => return renamed(function, "ends_with"),
+        ("map_from_arrays", 2) => return renamed(function, "map"),
+        ("map", 1) => of_pairs(&args[0])?,
+        ("grouping_id", 1..) => return renamed(function, "grouping"),
+        ("encode", 2) if literal(&args[1]).is_some_and(is_charset) => return renamed(function, TO_CHARSET),
+        ("decode", 2) if literal(&args[1]).is_some_and(is_charset) => return renamed(function, FROM_CHARSET),
+        ("rand_integer", 1) => {
+            let (left, right) = (Box::new(call("random", vec![])), Box::new(Expr::Nested(Box::new(own(0)))));
+            let scaled = Expr::BinaryOp { left, op: BinaryOperator::Multiply, right };
+            cast(call("floor", vec![scaled]), DataType::Integer(None))
+        }
+        ("to_number", 2) => {
+            let scale = NumberPattern::new(literal(&args[1])?).map_or(0, |pattern| pattern.scale());
+            cast(call(NUMBER_OF, args.clone()), DataType::Numeric(ExactNumberInfo::PrecisionAndScale(38, scale as i64)))
+        }
+        ("array_slice", 2) => {
+            let last = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number("1")) };
+            call("array_slice", vec![own(0), own(1), last])
+        }
+        ("array_sort", 2 | 3) => call("array_sort", sorted(args.clone())?),
         ("gen_random_uuid", 0) => cast(call("uuid", vec![]), DataType::Uuid),
         ("localtimestamp", 0) => cast(now(), DataType::Timestamp(None, TimezoneInfo::None)),
         ("current_date" | "today", 0) => cast(now(), DataType::Date),
@@ -108,6 +176,8 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
         ("to_timestamp", 2) if literal(&args[1]).is_some_and(is_postgres) => {
             call("timezone", vec![string_expr(zone), call("eddyline_time_of_pg", vec![own(0), own(1)])])
         }
+        ("to_timestamp_ltz", 2) if literal(&args[1]).is_some() => call("eddyline_instant_of", vec![own(0), own(1), string_expr("UTC")]),
+        ("to_timestamp_ltz", 3) => call("eddyline_instant_of", args.clone()),
         ("to_timestamp", 2) => call("eddyline_time_of", vec![own(0), own(1)]),
         ("date", 1) | ("to_date", 1) => cast(own(0), DataType::Date),
         ("to_date", 2) if literal(&args[1]).is_some_and(is_postgres) => {
@@ -115,7 +185,10 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
         }
         ("to_date", 2) => cast(call("eddyline_time_of", vec![own(0), own(1)]), DataType::Date),
         ("timestampdiff" | "timestampadd", 3) => match &args[0] {
-            Expr::Identifier(unit) => call(&name, vec![string_expr(&unit.value), own(1), own(2)]),
+            Expr::Identifier(unit) => {
+                let name = if name == "timestampadd" && is_of_clock(&unit.value) { ADD_CLOCK } else { name.as_str() };
+                call(name, vec![unit_expr(unit), own(1), own(2)])
+            }
             _ => return None,
         },
         ("year" | "quarter" | "month" | "week" | "hour" | "minute", 1) => part(&name),
@@ -132,13 +205,8 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             let right = Box::new(Expr::Value(Value::Number("1".to_string(), true).with_empty_span()));
             Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(part("dow")), op: BinaryOperator::Plus, right }))
         }
-        ("if", 3) => Expr::Case {
-            case_token: helpers::attached_token::AttachedToken::empty(),
-            end_token: helpers::attached_token::AttachedToken::empty(),
-            operand: None,
-            conditions: vec![CaseWhen { condition: own(0), result: own(1) }],
-            else_result: Some(Box::new(own(2))),
-        },
+        ("if", 3) => if_else(own(0), own(1), own(2)),
+        ("lag" | "lead", 2 | 3) => return neighbours::nowhere(function).or_else(|| neighbours::with_default(function)),
         ("mod", 2) => Expr::Nested(Box::new(Expr::BinaryOp {
             left: Box::new(Expr::Nested(Box::new(own(0)))),
             op: BinaryOperator::Modulo,
@@ -148,18 +216,9 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             let ty = returning(function)?;
             cast(call("json_value", args.clone()), ty)
         }
-        ("variance", 1) => {
-            function.name = ObjectName::from(vec![Ident::new("var_samp")]);
-            return None;
-        }
-        ("ceiling", 1) => {
-            function.name = ObjectName::from(vec![Ident::new("ceil")]);
-            return None;
-        }
-        ("every", 1) => {
-            function.name = ObjectName::from(vec![Ident::new("bool_and")]);
-            return None;
-        }
+        ("variance", 1) => return renamed(function, "var_samp"),
+        ("ceiling", 1) => return renamed(function, "ceil"),
+        ("every", 1) => return renamed(function, "bool_and"),
         ("any_value", 1) => {
             function.name = ObjectName::from(vec![Ident::new("first_value")]);
             function.null_treatment = Some(NullTreatment::IgnoreNulls);
@@ -169,14 +228,8 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             percentile(function, CONTINUOUS, vec![own(0), number("0.5")]);
             return None;
         }
-        ("approx_count_distinct", 1) => {
-            function.name = ObjectName::from(vec![Ident::new("approx_distinct")]);
-            return None;
-        }
-        ("approx_percentile" | "approx_quantile", 2) => {
-            function.name = ObjectName::from(vec![Ident::new("approx_percentile_cont")]);
-            return None;
-        }
+        ("approx_count_distinct", 1) => return renamed(function, "approx_distinct"),
+        ("approx_percentile" | "approx_quantile", 2) => return renamed(function, "approx_percentile_cont"),
         // Flink's.
         ("percentile", 2) => {
             percentile(function, CONTINUOUS, args.clone());
@@ -195,8 +248,48 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             string_agg(function);
             return None;
         }
-        _ => return None,
+        (name, _) => return json::replacement(name, function, &args, zone),
     })
+}
+
+/// Under another name.
+fn renamed(function: &mut Function, name: &str) -> Option<Expr> {
+    function.name = ObjectName::from(vec![Ident::new(name)]);
+    None
+}
+
+fn is_charset(name: &str) -> bool {
+    CHARSETS.iter().any(|charset| charset.eq_ignore_ascii_case(name))
+}
+
+/// `MAP[key, value, ...]`, which is a call over an array by now.
+fn of_pairs(list: &Expr) -> Option<Expr> {
+    let Expr::Array(Array { elem, .. }) = list else { return None };
+    let side = |first: usize| call("make_array", elem.iter().skip(first).step_by(2).cloned().collect());
+    elem.len().is_multiple_of(2).then(|| call("map", vec![side(0), side(1)]))
+}
+
+/// The arguments of Flink's `ARRAY_SORT(array, ascending [, nulls first])` as words. Nulls come first ascending and last descending, unless it is said.
+fn sorted(args: Vec<Expr>) -> Option<Vec<Expr>> {
+    let truth = |expr: &Expr| match expr {
+        Expr::Value(ValueWithSpan { value: Value::Boolean(truth), .. }) => Some(*truth),
+        _ => None,
+    };
+    let ascending = truth(args.get(1)?)?;
+    let nulls_first = args.get(2).map_or(Some(ascending), truth)?;
+    let words = [if ascending { "ASC" } else { "DESC" }, if nulls_first { "NULLS FIRST" } else { "NULLS LAST" }];
+    Some(args.into_iter().take(1).chain(words.map(string_expr)).collect())
+}
+
+/// A CASE of one condition.
+pub fn if_else(condition: Expr, result: Expr, otherwise: Expr) -> Expr {
+    Expr::Case {
+        case_token: helpers::attached_token::AttachedToken::empty(),
+        end_token: helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition, result }],
+        else_result: Some(Box::new(otherwise)),
+    }
 }
 
 /// A null has no type of itself.
@@ -238,6 +331,11 @@ fn literal(expr: &Expr) -> Option<&str> {
     }
 }
 
+/// The name of a unit as a text, at its place.
+fn unit_expr(unit: &Ident) -> Expr {
+    Expr::Value(Value::SingleQuotedString(unit.value.clone()).with_span(unit.span))
+}
+
 fn number(text: &str) -> Expr {
     Expr::Value(Value::Number(text.to_string(), false).with_empty_span())
 }
@@ -251,7 +349,7 @@ fn percentile(function: &mut Function, name: &str, args: Vec<Expr>) {
 }
 
 /// The type of `JSON_VALUE(... RETURNING type)`.
-fn returning(function: &Function) -> Option<DataType> {
+pub fn returning(function: &Function) -> Option<DataType> {
     let FunctionArguments::List(list) = &function.args else { return None };
     list.clauses.iter().find_map(|clause| match clause {
         FunctionArgumentClause::JsonReturningClause(returning) => Some(returning.data_type.clone()),

@@ -1,5 +1,5 @@
-//! EXISTS and IN (query) where DataFusion takes no such condition: as values, and of rows. A value becomes subqueries that count.
-//! Conditions of WHERE joined by AND, OR and NOT stay as they are: those become joins.
+//! EXISTS where DataFusion takes no such condition, as a value: it becomes a subquery that counts. And IN (query) of rows. Conditions of WHERE and HAVING joined by AND, OR and NOT stay
+//! as they are: those become joins. It does not know what IN (query) of values becomes (`membership`).
 
 use super::rewrite::{Broken, broken};
 use super::{level, rows};
@@ -7,9 +7,8 @@ use datafusion::sql::sqlparser::ast::*;
 use eddyline_common::SqlError;
 use std::ops::ControlFlow;
 
-/// The names of a subquery whose values are looked through.
+/// The name of a subquery whose rows are counted.
 const VALUES: &str = "__values";
-const VALUE: &str = "__value";
 
 /// Rewrites one SELECT.
 pub fn rewrite(select: &mut Select) {
@@ -23,13 +22,16 @@ pub fn rewrite(select: &mut Select) {
     }
     for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
         in_conjuncts(condition);
-        in_condition(condition);
     }
 }
 
-/// Makes values of the conditions with subqueries in an expression.
+/// Makes values of EXISTS in an expression.
 pub fn as_value(expr: &mut Expr) {
-    as_values(expr, false);
+    level::after(expr, |expr| {
+        if let Expr::Exists { subquery, negated } = expr {
+            *expr = exists(subquery.clone(), *negated);
+        }
+    });
 }
 
 /// Refuses rows that are looked for where it would count whether the answer is not known.
@@ -60,29 +62,6 @@ fn in_conjuncts(condition: &mut Expr) {
     }
 }
 
-fn in_condition(condition: &mut Expr) {
-    match condition {
-        Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
-            in_condition(left);
-            in_condition(right);
-        }
-        Expr::Nested(inner) | Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } => in_condition(inner),
-        Expr::InSubquery { .. } => {}
-        other => as_values(other, true),
-    }
-}
-
-/// `in_where`: there EXISTS becomes a join wherever it stands.
-fn as_values(expr: &mut Expr, in_where: bool) {
-    level::after(expr, |expr| match expr {
-        Expr::Exists { subquery, negated } if !in_where => *expr = exists(subquery.clone(), *negated),
-        Expr::InSubquery { expr: left, subquery, negated } if rows::row(left).is_none() => {
-            *expr = is_in(left, subquery, *negated);
-        }
-        _ => {}
-    });
-}
-
 /// Whether the query has rows: the number of them is asked for, in the query itself if that is simple.
 fn exists(mut query: Box<Query>, negated: bool) -> Expr {
     let op = if negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
@@ -110,33 +89,6 @@ fn plain_select(query: &mut Query) -> Option<&mut Select> {
     };
     let plain = select.distinct.is_none() && select.qualify.is_none() && !is_grouped && select.projection.iter().all(is_plain);
     if plain { Some(select) } else { None }
-}
-
-/// Whether the value is among those of the query; NULL where that is not known.
-fn is_in(value: &Expr, query: &Query, negated: bool) -> Expr {
-    let among = || Expr::CompoundIdentifier(vec![Ident::new(VALUES), Ident::new(VALUE)]);
-    let any = |condition: Option<Expr>| {
-        let items = count_of_rows(BinaryOperator::Gt);
-        Expr::Subquery(Box::new(select_from(Box::new(query.clone()), VALUES, vec![Ident::new(VALUE)], items, condition)))
-    };
-    let value = Box::new(value.clone());
-    let nested = Box::new(Expr::Nested(value.clone()));
-    let equal = Expr::BinaryOp { left: nested.clone(), op: BinaryOperator::Eq, right: Box::new(among()) };
-    let (is_null, any_row) = (Expr::IsNull(nested), Box::new(any(None)));
-    let of_null = Expr::BinaryOp { left: Box::new(is_null), op: BinaryOperator::And, right: any_row };
-    let null = || Expr::Value(Value::Null.with_empty_span());
-    let boolean = |value: bool| Expr::Value(Value::Boolean(value).with_empty_span());
-    Expr::Case {
-        case_token: helpers::attached_token::AttachedToken::empty(),
-        end_token: helpers::attached_token::AttachedToken::empty(),
-        operand: None,
-        conditions: vec![
-            CaseWhen { condition: any(Some(equal)), result: boolean(!negated) },
-            CaseWhen { condition: of_null, result: null() },
-            CaseWhen { condition: any(Some(Expr::IsNull(Box::new(among())))), result: null() },
-        ],
-        else_result: Some(Box::new(boolean(negated))),
-    }
 }
 
 /// `count(*) > 0` and kin.

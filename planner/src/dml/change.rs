@@ -4,7 +4,7 @@ use super::{Defaults, factor_name, item, last_ident, quoted, typed_parameter};
 use crate::catalog::Relation;
 use crate::parse::{select_all_from, table_factor};
 use crate::query::{Context, cast_columns};
-use crate::statement::{Mutation, Planned, Query};
+use crate::statement::{Mutation, Planned, Query, RowLocks};
 use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::{Result, SqlError};
@@ -96,6 +96,14 @@ impl Context<'_> {
         Ok(Planned::Delete(Mutation { table: table.id, source, returning }))
     }
 
+    /// What takes every row out of a table.
+    pub fn truncate(&self, name: &ast::ObjectName) -> Result<Mutation> {
+        let table = self.table(name, "truncate")?;
+        let changed = Changed { table: &table, name, alias: None };
+        let query = changed.select(changed.columns()?, &[], None)?;
+        Ok(Mutation { table: table.id, source: self.rows_of(&table, &query, 1)?, returning: None })
+    }
+
     /// `EXISTS (SELECT 1 FROM others WHERE selection)`: a row goes once, however many others match it.
     fn matched(&self, changed: &Changed, others: &[ast::TableWithJoins], selection: Option<ast::Expr>) -> Result<ast::Expr> {
         // Bound as a join first, where a name that two tables have is ambiguous; in the subquery it would not be.
@@ -117,6 +125,6 @@ impl Context<'_> {
             (0..n * copies).map(|i| (format!("c{i}"), Expr::Column(bound[i].clone()), table.columns[i % n].ty.clone())).collect();
         let plan = cast_columns(plan, &targets, &self.settings.time_zone)?;
         let names = (0..n * copies).map(|i| table.columns[i % n].name.clone()).collect();
-        Ok(self.finish(plan, names))
+        Ok(Query { locks: RowLocks::of(query)?, ..self.finish(plan, names) })
     }
 }

@@ -1,6 +1,6 @@
 //! INSERT, with its defaults and its ON CONFLICT.
 
-use super::{Defaults, item, last_ident, typed_parameter};
+use super::{Defaults, is_parameter, item, last_ident, typed_parameter};
 use crate::assign::written_columns;
 use crate::catalog::{Relation, RelationKind};
 use crate::error::from_datafusion;
@@ -8,14 +8,37 @@ use crate::expr;
 use crate::functions::text_types;
 use crate::parse::{select_all_from, table_factor};
 use crate::query::{Context, cast_columns};
-use crate::statement::{Insert, OnConflict, Planned};
+use crate::statement::{Insert, OnConflict, Planned, Query, RowLocks};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::Span;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 
 const INVALID_CONFLICT_TARGET: SqlState = SqlState("42P10");
+
+/// The first row of VALUES with more cells than there are columns, or with fewer if all are to be given: whether there are more, and where it is.
+pub fn misfit(values: &ast::Values, columns: usize, all: bool) -> Option<(bool, Span)> {
+    let row = values.rows.iter().find(|row| row.content.len() > columns || all && row.content.len() < columns)?;
+    let cell = row.content.get(columns).or(row.content.first());
+    Some((row.content.len() > columns, cell.map_or(Span::empty(), ast::Spanned::span)))
+}
+
+pub fn wrong_width(more: bool) -> SqlError {
+    let message = if more { "more expressions than target columns" } else { "more target columns than expressions" };
+    SqlError::new(SqlState::SYNTAX_ERROR, format!("INSERT has {message}"))
+}
+
+/// Parameters in a select list, up to a star, whose width is not known yet.
+fn type_parameters(items: &mut [ast::SelectItem], table: &Relation, columns: &[usize]) {
+    for (item, column) in items.iter_mut().zip(columns) {
+        let (ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }) = item else { return };
+        if is_parameter(expr) {
+            *expr = typed_parameter(expr.clone(), &table.columns[*column]);
+        }
+    }
+}
 
 impl Context<'_> {
     pub fn insert(&self, insert: &ast::Insert) -> Result<Planned> {
@@ -37,9 +60,7 @@ impl Context<'_> {
         let width = source.schema().fields().len();
         if insert.source.is_some() && width != columns.len() {
             if width > columns.len() || explicit {
-                let message =
-                    if width > columns.len() { "more expressions than target columns" } else { "more target columns than expressions" };
-                return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("INSERT has {message}")));
+                return Err(wrong_width(width > columns.len()));
             }
             columns.truncate(width);
         }
@@ -49,14 +70,15 @@ impl Context<'_> {
         }
         let source = self.stored_rows(source, &table, &columns)?;
         let names = table.columns.iter().map(|c| c.name.clone()).collect();
-        let source = self.finish(source, names);
+        let locks = insert.source.as_deref().map_or(Ok(None), RowLocks::of)?;
+        let source = Query { locks, ..self.finish(source, names) };
         let alias = insert.table_alias.as_ref().map(|a| a.alias.clone());
         let on_conflict = self.on_conflict(insert.on.as_ref(), &table, name, alias.as_ref())?;
         let returning = self.returning(insert.returning.as_deref(), name, alias.as_ref(), false)?;
         Ok(Planned::Insert(Insert { table: table.id, source, on_conflict, returning }))
     }
 
-    /// Puts default expressions in the place of DEFAULT in VALUES.
+    /// Puts default expressions in the place of DEFAULT in VALUES, and casts to the columns' types around parameters.
     fn with_defaults(
         &self,
         query: &ast::Query,
@@ -66,18 +88,25 @@ impl Context<'_> {
         defaults: &Defaults,
     ) -> Result<ast::Query> {
         let mut query = query.clone();
-        let ast::SetExpr::Values(values) = query.body.as_mut() else { return Ok(query) };
-        for row in &mut values.rows {
-            if row.content.len() > columns.len() || (explicit && row.content.len() < columns.len()) {
-                let more = row.content.len() > columns.len();
-                let message = if more { "more expressions than target columns" } else { "more target columns than expressions" };
-                let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("INSERT has {message}"));
-                let span = row.content.get(columns.len()).or(row.content.first()).map(ast::Spanned::span);
-                return Err(span.map_or(error.clone(), |span| self.at(error, span)));
+        let values = match query.body.as_mut() {
+            ast::SetExpr::Values(values) => values,
+            ast::SetExpr::Select(select) => {
+                type_parameters(&mut select.projection, table, columns);
+                return Ok(query);
             }
+            _ => return Ok(query),
+        };
+        if let Some((more, span)) = misfit(values, columns.len(), explicit) {
+            return Err(self.at(wrong_width(more), span));
+        }
+        for row in &mut values.rows {
             for (cell, column) in row.content.iter_mut().zip(columns.iter()) {
                 if matches!(cell, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default")) {
                     *cell = defaults.expr(&table.columns[*column]);
+                }
+                // Of other types a cell of VALUES is bound as what its column has.
+                if is_parameter(cell) && matches!(table.columns[*column].ty, SqlType::Uuid | SqlType::Json) {
+                    *cell = typed_parameter(cell.clone(), &table.columns[*column]);
                 }
             }
         }

@@ -1,9 +1,10 @@
 //! INSERT, UPDATE, DELETE and COPY FROM: which table, which columns, and a query that yields the rows.
-//! - here: what all of them need; `insert`, `change` (UPDATE and DELETE): the statements
+//! - here: what all of them need; `insert`, `change` (UPDATE and DELETE): the statements; `partition`: a clause of INSERT
 //! - `rows`: expressions over single rows, for RETURNING and DO UPDATE
 
 mod change;
 mod insert;
+mod partition;
 mod rows;
 
 use crate::catalog::{Relation, RelationKind};
@@ -16,6 +17,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::Span;
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState};
+pub use insert::{misfit, wrong_width};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -30,7 +32,9 @@ impl Context<'_> {
     pub fn table(&self, name: &ast::ObjectName, verb: &str) -> Result<Arc<Relation>> {
         let relation = self.relation(name)?;
         let what = match &relation.kind {
-            RelationKind::Table { append_only: true, .. } if matches!(verb, "update" | "delete from") => "an append-only table",
+            RelationKind::Table { append_only: true, .. } if matches!(verb, "update" | "delete from" | "truncate") => {
+                "an append-only table"
+            }
             RelationKind::Table { .. } => return Ok(relation),
             RelationKind::Source(_) | RelationKind::KeyedSource { .. } => "a source",
             RelationKind::View { .. } => "a view",
@@ -54,16 +58,33 @@ impl Context<'_> {
         if list.is_empty() {
             return Ok((0..table.columns.len()).collect());
         }
-        let mut columns = Vec::new();
+        self.each_once(list, |ident| self.stored_column(table, ident))
+    }
+
+    /// The columns that a list names, none of them twice.
+    pub fn each_once(&self, list: &[ast::Ident], find: impl Fn(&ast::Ident) -> Result<usize>) -> Result<Vec<usize>> {
+        let mut columns = Vec::with_capacity(list.len());
         for ident in list {
-            let at = self.stored_column(table, ident)?;
-            if columns.contains(&at) {
-                let message = format!("column \"{}\" specified more than once", table.columns[at].name);
+            let column = find(ident)?;
+            if columns.contains(&column) {
+                let message = format!("column \"{}\" specified more than once", fold(ident));
                 return Err(self.at(SqlError::new(SqlState::DUPLICATE_COLUMN, message), ident.span));
             }
-            columns.push(at);
+            columns.push(column);
         }
         Ok(columns)
+    }
+
+    /// The number of a column among those that queries see.
+    pub fn visible_column(&self, relation: &Relation, ident: &ast::Ident) -> Result<usize> {
+        let (folded, names) = (fold(ident), || relation.visible.iter().map(|visible| visible.column.name.as_str()));
+        names().position(|name| name == folded).ok_or_else(|| self.no_column(relation, ident, names()))
+    }
+
+    fn no_column<'a>(&self, relation: &Relation, ident: &ast::Ident, known: impl Iterator<Item = &'a str>) -> SqlError {
+        let folded = fold(ident);
+        let message = format!("column \"{folded}\" of relation \"{}\" does not exist", relation.name);
+        self.at(suggest(SqlError::new(SqlState::UNDEFINED_COLUMN, message), &folded, known), ident.span)
     }
 
     fn stored_column(&self, table: &Relation, ident: &ast::Ident) -> Result<usize> {
@@ -71,14 +92,11 @@ impl Context<'_> {
         if let Some(at) = table.columns.iter().position(|c| c.name == name) {
             return Ok(at);
         }
-        let error = if table.visible.iter().any(|v| v.column.name == name) {
-            SqlError::new(GENERATED_ALWAYS, format!("column \"{name}\" is computed and cannot be written"))
-        } else {
-            let message = format!("column \"{name}\" of relation \"{}\" does not exist", table.name);
-            let error = SqlError::new(SqlState::UNDEFINED_COLUMN, message);
-            suggest(error, &name, table.columns.iter().map(|c| c.name.as_str()))
-        };
-        Err(self.at(error, ident.span))
+        if table.visible.iter().any(|v| v.column.name == name) {
+            let error = SqlError::new(GENERATED_ALWAYS, format!("column \"{name}\" is computed and cannot be written"));
+            return Err(self.at(error, ident.span));
+        }
+        Err(self.no_column(table, ident, table.columns.iter().map(|c| c.name.as_str())))
     }
 
     fn assignments(&self, table: &Relation, assignments: &[ast::Assignment]) -> Result<Vec<(usize, ast::Expr)>> {
@@ -133,11 +151,15 @@ impl Defaults {
     }
 }
 
+/// Whether it is a bare `$n`.
+fn is_parameter(e: &ast::Expr) -> bool {
+    matches!(e, ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Placeholder(_), .. }))
+}
+
 /// A bare `$n` that is assigned to a column has the column's type.
 fn typed_parameter(e: ast::Expr, column: &Column) -> ast::Expr {
-    let bare = matches!(&e, ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Placeholder(_), .. }));
     match crate::types::to_ast(&column.ty) {
-        Some(data_type) if bare => crate::bind::cast(e, data_type),
+        Some(data_type) if is_parameter(&e) => crate::bind::cast(e, data_type),
         _ => e,
     }
 }
@@ -160,6 +182,7 @@ fn name_span(name: &ast::ObjectName) -> Span {
 
 fn factor_name(factor: &ast::TableFactor) -> Result<(ast::ObjectName, Option<ast::Ident>)> {
     match factor {
+        ast::TableFactor::Table { sample: Some(_), .. } => Err(crate::bind::sampled()),
         ast::TableFactor::Table { name, alias, args: None, .. } => Ok((name.clone(), alias.as_ref().map(|a| a.name.clone()))),
         other => Err(SqlError::unsupported(format!("writing to {other} is not supported"))),
     }

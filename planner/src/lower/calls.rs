@@ -3,6 +3,7 @@
 use super::aggregate::Inputs;
 use crate::functions::{FEW_ROWS, percentile};
 use crate::plan::{AggregateCall, AggregateFunction, Expr, OrderKey};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction as DfAggregate, NullTreatment, Sort};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, ExprSchemable, lit};
@@ -40,6 +41,12 @@ fn function(name: &str) -> Option<AggregateFunction> {
 /// Whether ORDER BY in a call of this name says in which order it takes its rows. A percentile's order is that of its argument.
 pub(super) fn takes_order_by(name: &str) -> bool {
     matches!(function(name), Some(AggregateFunction::StringAgg | AggregateFunction::ArrayAgg | AggregateFunction::FirstValue))
+}
+
+/// Whether the result of a call of this name is the same in any order of its rows.
+pub(super) fn ignores_order_by(name: &str) -> bool {
+    let is_percentile = function(name).is_some_and(AggregateFunction::is_percentile) || name == "approx_percentile_cont_with_weight";
+    !takes_order_by(name) && !is_percentile && name != "nth_value"
 }
 
 pub(super) fn unaliased(e: &DfExpr) -> &DfExpr {
@@ -81,8 +88,8 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
         _ => return Err(SqlError::unsupported(format!("aggregate {name}() with several arguments is not supported"))),
     };
     let Some(argument) = argument else { return Ok(call) };
-    let at = inputs.add_df(exact_argument(function, argument, schema), schema)?;
-    let at = if function == AggregateFunction::StringAgg { as_text(at, inputs) } else { at };
+    let given = inputs.add_df(exact_argument(function, argument, schema), schema)?;
+    let at = if function == AggregateFunction::StringAgg { as_text(given, inputs) } else { given };
     call.argument = Some(at);
     check_argument(function, params.distinct, &inputs.columns[at])?;
     if function.is_percentile() {
@@ -100,6 +107,10 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
                 call.order.push(OrderKey { column: at, descending: false, nulls_first: true });
             }
             call.order.iter_mut().for_each(reverse);
+        }
+        // Texts of whatever type are ordered as the text of them is.
+        if call.distinct && inputs.columns[given].ty.to_arrow() == DataType::Utf8 {
+            call.order.iter_mut().filter(|key| key.column == given).for_each(|key| key.column = at);
         }
         if call.distinct && call.order.iter().any(|key| key.column != at) {
             let message = "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list";
@@ -155,10 +166,11 @@ fn constant_share(e: &DfExpr) -> Result<f64> {
     }
 }
 
-/// AVG of integers is exact until the last division: its argument stays an integer.
+/// AVG of integers is exact until the last division: its argument stays an integer. That of integers cast to numerics is a numeric.
 fn exact_argument<'a>(function: AggregateFunction, argument: &'a DfExpr, schema: &DFSchema) -> &'a DfExpr {
     if function == AggregateFunction::Avg
         && let DfExpr::Cast(cast) = argument
+        && cast.field.data_type().is_floating()
         && cast.expr.get_type(schema).is_ok_and(|ty| ty.is_signed_integer())
     {
         return &cast.expr;

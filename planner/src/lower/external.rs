@@ -1,17 +1,16 @@
 //! Lookup joins with a table outside, whose rows are asked for by key as left rows come. Nothing of it is known but the columns that were
 //! declared: no key of it is a fact, and what it answered is not found again, so what was joined is kept where it may be taken back.
 
+use super::Lowering;
 use super::calls::unaliased;
+use super::chosen::{Asked, Chosen};
 use super::join::{Input, output_columns};
 use super::node::{Distribution, Facts};
-use super::version::Equality;
-use super::{Lowering, columns_of};
 use crate::bind::RelationSource;
-use crate::bind::as_of::VersionJoin;
+use crate::bind::chosen::ChosenJoin;
 use crate::catalog::Relation;
 use crate::expr;
 use crate::plan::{ChangelogMode, Expr, JoinKind, Node, NodeId, Op};
-use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan};
 use eddyline_common::{Result, SqlError};
 use std::sync::Arc;
@@ -49,20 +48,15 @@ impl External {
 }
 
 impl Lowering<'_> {
-    pub(super) fn external_lookup(
-        &mut self,
-        join: &VersionJoin,
-        kind: JoinKind,
-        external: External,
-        (on, mut rest): (Vec<Equality>, Vec<DfExpr>),
-    ) -> Result<NodeId> {
-        let External { relation, columns: asked } = external;
+    pub(super) fn external_lookup(&mut self, join: &ChosenJoin, asked: Asked, external: External) -> Result<Chosen> {
+        let External { relation, columns } = external;
+        let Asked { kind, equalities, mut rest } = asked;
         let (mut of_left, mut of_right) = (Vec::new(), Vec::new());
-        for (l, r) in on {
+        for (l, r) in equalities {
             match expr::from_datafusion(&r, join.right.schema())? {
                 Expr::Column(column) => {
                     of_left.push(l);
-                    of_right.push(asked[column]);
+                    of_right.push(columns[column]);
                 }
                 // What is computed of its columns is compared here.
                 _ => rest.push(l.eq(r)),
@@ -75,16 +69,10 @@ impl Lowering<'_> {
             );
         }
         let left = self.input(&join.left, of_left.iter())?;
-        let residual = match conjunction(rest) {
-            Some(rest) => self.residual(&rest, &left, &join.right)?,
-            None => None,
-        };
-        let columns = columns_of(join.output())?;
-        let widths = [&join.left, &join.right].map(|side| side.schema().fields().len());
-        let offset = self.nodes[left.node].columns.len();
-        let node = self.external_node(left, &relation, (asked, of_right), kind, residual)?;
-        let exprs = (0..widths[0]).chain(offset..offset + widths[1]).map(Expr::Column).collect();
-        self.project(node, exprs, columns)
+        let residual = self.rest(rest, &left, &join.right)?;
+        let of_left = self.nodes[left.node].columns.len();
+        let node = self.external_node(left, &relation, (columns, of_right), kind, residual)?;
+        Ok(Chosen { node, of_left })
     }
 
     fn external_node(

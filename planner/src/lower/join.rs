@@ -346,9 +346,7 @@ impl Lowering<'_> {
     /// `x NOT IN (SELECT k ...)`: rows that match nothing, if no k is null and x is not, or if there is no k at all.
     fn not_in(&mut self, left: Input, right: Input, residual: Option<Expr>) -> Result<NodeId> {
         if left.keys.len() != 1 || residual.is_some() {
-            return Err(SqlError::unsupported("NOT IN with a correlated subquery is not supported in a materialized view")
-                .with_detail("A null among the values decides for each row by itself.")
-                .with_hint("Use NOT EXISTS, which takes no notice of nulls."));
+            return Err(SqlError::internal("NOT IN compares more than one value"));
         }
         let key = right.keys[0];
         let column = self.nodes[right.node].columns[key].clone();

@@ -3,8 +3,10 @@
 //! the join, and so is what an aggregate without GROUP BY gives of no rows. What cannot be joined so is left to the optimiser, or refused later.
 //!
 //! - `pulled`: the subquery without the outer row
+//! - `values`: subqueries for a value that are joined so too
 
 mod pulled;
+mod values;
 
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::metadata::FieldMetadata;
@@ -22,7 +24,10 @@ pub fn join_laterals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
             Some(plan) => Ok(Transformed::yes(plan)),
             None => Ok(Transformed::no(node)),
         },
-        _ => Ok(Transformed::no(node)),
+        _ => match values::joined(&node, &mut puller)? {
+            Some(plan) => Ok(Transformed::yes(plan)),
+            None => Ok(Transformed::no(node)),
+        },
     });
     rewritten.map(|t| t.data)
 }

@@ -5,6 +5,7 @@ use super::aggregate::Inputs;
 use super::calls::call;
 use super::node::Facts;
 use super::{Lowering, needs_watermark};
+use crate::bind::as_of::reads_now;
 use crate::bind::match_recognize::{MatchRecognize, Value, ValueOf, pattern, values_schema};
 use crate::error::from_datafusion;
 use crate::expr;
@@ -31,6 +32,11 @@ impl Lowering<'_> {
             DfExpr::Column(column) => expr::position(column, schema)?,
             other => return Err(SqlError::internal(format!("rows are ordered by {other}, which is no column"))),
         };
+        if reads_now(&node.order()[0], &node.input) {
+            return Err(not_by_time(&source.columns[time].name)
+                .with_detail("It is read off the clock.")
+                .with_hint("Order by a column of the record, with WATERMARK FOR it where the source is created."));
+        }
         if !source.time_columns.contains(&time) {
             return Err(match needs_watermark(&source.columns[time].name, self.facts[input].unwatermarked.as_deref()) {
                 SqlError { hint: Some(hint), .. } => not_by_time(&source.columns[time].name).with_hint(hint),

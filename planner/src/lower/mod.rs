@@ -9,6 +9,7 @@ mod aggregate;
 mod arrival;
 mod asof;
 mod calls;
+mod chosen;
 mod external;
 mod grouping;
 mod interval;
@@ -36,8 +37,8 @@ mod version;
 pub(crate) use interval::micros;
 
 use crate::bind::RelationSource;
-use crate::bind::as_of::{VersionJoin, is_now};
-use crate::bind::asof::NearestJoin;
+use crate::bind::as_of::{is_now, reads_now};
+use crate::bind::chosen::ChosenJoin;
 use crate::bind::match_recognize::MatchRecognize;
 use crate::bind::session::SessionAssign;
 use crate::bind::window::WindowAssign;
@@ -53,8 +54,8 @@ use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
 pub use lateral::join_laterals;
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
-pub use prepare::{event_time, prepare};
-pub use supported::{check, check_unnested};
+pub use prepare::{event_time, in_order, in_order_of_values, prepare};
+pub use supported::{check, check_correlated, check_unnested};
 pub use ttl::{StateTtls, TtlHint};
 
 /// Hands out state table ids: the next free one.
@@ -209,10 +210,8 @@ impl Lowering<'_> {
                     self.window(window)
                 } else if let Some(session) = any.downcast_ref::<SessionAssign>() {
                     self.session(session)
-                } else if let Some(join) = any.downcast_ref::<VersionJoin>() {
-                    self.version_join(join)
-                } else if let Some(join) = any.downcast_ref::<NearestJoin>() {
-                    self.asof_join(join)
+                } else if let Some(join) = any.downcast_ref::<ChosenJoin>() {
+                    self.chosen_join(join)
                 } else if let Some(node) = any.downcast_ref::<MatchRecognize>() {
                     self.match_recognize(node)
                 } else {
@@ -367,7 +366,8 @@ impl Lowering<'_> {
         let mut facts = self.facts[input].clone();
         if !event_time && (self.emission.emit == Emit::OnClose || facts.unwatermarked.is_some()) {
             self.never_closes = facts.unwatermarked.is_none();
-            return Err(needs_watermark(&source.columns[time_column].name, facts.unwatermarked.as_deref()));
+            let error = needs_watermark(&source.columns[time_column].name, facts.unwatermarked.as_deref());
+            return Err(of_clock(error, &window.time, &window.input));
         }
         let width = source.columns.len();
         let mut columns = source.columns.clone();
@@ -477,6 +477,16 @@ pub(crate) fn needs_watermark(column: &str, source: Option<&str>) -> SqlError {
             error.with_hint(format!("Declare WATERMARK FOR {column} AS {column} - INTERVAL '5 seconds' in CREATE SOURCE {source}."))
         }
         None => error.with_hint("Declare a watermark on the column, and pass the column through the query as it is."),
+    }
+}
+
+/// The hint where what needs a watermark is read off the clock.
+fn of_clock(error: SqlError, time: &datafusion::common::Column, input: &LogicalPlan) -> SqlError {
+    match reads_now(&datafusion::logical_expr::Expr::Column(time.clone()), input) {
+        true => error.with_hint(
+            "What is read off the clock has no watermark. Declare the column AS PROCTIME(): windows over it close by the clock.",
+        ),
+        false => error,
     }
 }
 

@@ -46,15 +46,24 @@ fn is_one_group(plan: &LogicalPlan) -> bool {
 }
 
 fn only_row(subquery: Subquery) -> DfResult<Expr> {
+    only(Expr::ScalarSubquery(list_of(subquery)?))
+}
+
+/// The subquery of which the one row is a list of a subquery's values, two at most.
+pub(super) fn list_of(subquery: Subquery) -> DfResult<Subquery> {
     let Subquery { subquery: rows, outer_ref_columns, spans } = subquery;
     let value = Expr::Column(Column::from(rows.schema().qualified_field(0)));
     let few = Aggregate::try_new(rows, vec![], vec![registry().udaf(FEW_ROWS)?.call(vec![value])])?;
-    let list = Subquery { subquery: Arc::new(LogicalPlan::Aggregate(few)), outer_ref_columns, spans };
-    Ok(registry().udf(ONLY_ROW)?.call(vec![Expr::ScalarSubquery(list)]))
+    Ok(Subquery { subquery: Arc::new(LogicalPlan::Aggregate(few)), outer_ref_columns, spans })
+}
+
+/// The value out of such a list.
+pub(super) fn only(list: Expr) -> DfResult<Expr> {
+    Ok(registry().udf(ONLY_ROW)?.call(vec![list]))
 }
 
 /// Whether a plan never has more than one row in which the columns `fixed` have given values.
-fn has_one_row(plan: &LogicalPlan, fixed: &HashSet<Column>) -> bool {
+pub(super) fn has_one_row(plan: &LogicalPlan, fixed: &HashSet<Column>) -> bool {
     let is_fixed = |e: &Expr| matches!(e, Expr::Column(column) if fixed.contains(column));
     match plan {
         LogicalPlan::Projection(projection) => {

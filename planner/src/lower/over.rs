@@ -57,13 +57,15 @@ impl Lowering<'_> {
         let output = columns_of(&window.schema)?;
         let width = schema.fields().len();
         let mut node = self.node(&window.input)?;
+        // A node whose columns nobody asks for has one nevertheless.
+        let below = self.nodes[node].columns.len();
         let mut places = vec![0; calls.len()];
         let mut added = 0;
         for group in &groups {
             let own: Vec<(&WindowFunction, Column)> = group.calls.iter().map(|i| (calls[*i], output[width + i].clone())).collect();
             node = self.over_group(node, schema, group, &own)?;
             for index in &group.calls {
-                places[*index] = width + added;
+                places[*index] = below + added;
                 added += 1;
             }
         }

@@ -2,7 +2,7 @@
 
 use super::aggregate::Inputs;
 use super::node::{WindowColumn, WindowPart};
-use super::{Emission, Lowering, columns_of, keys, needs_watermark};
+use super::{Emission, Lowering, columns_of, keys, needs_watermark, of_clock};
 use crate::bind::session::SessionAssign;
 use crate::expr;
 use crate::plan::{ChangelogMode, Emit, Expr, Node, NodeId, Op, WindowKind};
@@ -17,7 +17,8 @@ impl Lowering<'_> {
         let input = self.processing_time(input, time_column, &session.input, &session.time);
         let source = &self.nodes[input];
         if !source.time_columns.contains(&time_column) {
-            return Err(needs_watermark(&source.columns[time_column].name, self.facts[input].unwatermarked.as_deref()));
+            let error = needs_watermark(&source.columns[time_column].name, self.facts[input].unwatermarked.as_deref());
+            return Err(of_clock(error, &session.time, &session.input));
         }
         let width = source.columns.len();
         let mut inputs = Inputs::of(&source.columns);

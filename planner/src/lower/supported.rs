@@ -5,9 +5,8 @@ use super::arrival;
 use crate::optimize::correlation::first_misread;
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result as DfResult};
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
+use datafusion::common::{Column, DataFusionError, Result as DfResult};
+use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 use eddyline_common::{Result, SqlError};
 
 /// Refuses with 0A000 what the lowering has no operator for.
@@ -31,8 +30,8 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
     checked.map(|_| ()).map_err(|e| crate::error::from_datafusion(e, None))
 }
 
-const SUBQUERY_HINT: &str = "Write it as a join, or compute it in a view of its own.";
-const LATERAL_LIMIT_HINT: &str =
+const SUBQUERY_HINT: &str = "Write it as a join, or with EXISTS, or compute it in a view of its own.";
+const LATERAL_HINT: &str =
     "Let it name the query around it in equalities with its own columns only, in WHERE or its select list, and join it ON TRUE.";
 
 fn refused(what: &str, hint: &str) -> DfResult<()> {
@@ -42,7 +41,6 @@ fn refused(what: &str, hint: &str) -> DfResult<()> {
 
 fn node_supported(node: &LogicalPlan) -> DfResult<()> {
     match node {
-        LogicalPlan::Filter(filter) => split_conjunction(&filter.predicate).into_iter().try_for_each(in_subqueries_supported),
         LogicalPlan::RecursiveQuery(_) => refused("WITH RECURSIVE", "Run the recursive query as a SELECT."),
         _ => Ok(()),
     }
@@ -57,46 +55,50 @@ fn expr_supported(expr: &Expr) -> DfResult<()> {
     }
 }
 
-/// `IN (SELECT ...)` somewhere within a condition is joined as true or false; where it matters that it may be unknown, it is
-/// refused.
-fn in_subqueries_supported(condition: &Expr) -> DfResult<()> {
-    match condition {
-        Expr::InSubquery(_) | Expr::Exists(_) => Ok(()),
-        Expr::Not(inner) if matches!(inner.as_ref(), Expr::InSubquery(_) | Expr::Exists(_)) => Ok(()),
-        other => embedded_supported(other),
-    }
-}
-
-fn embedded_supported(condition: &Expr) -> DfResult<()> {
-    match condition {
-        Expr::BinaryExpr(binary) if matches!(binary.op, Operator::And | Operator::Or) => {
-            embedded_supported(&binary.left)?;
-            embedded_supported(&binary.right)
-        }
-        Expr::InSubquery(subquery) if !subquery.negated => Ok(()),
-        other if other.any(|e| matches!(e, Expr::InSubquery(_))) => {
-            refused("NOT IN (SELECT ...), or IN (SELECT ...) within another expression than AND and OR,", "Use EXISTS or NOT EXISTS.")
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Refuses subqueries that no join stands for, on the optimised plan.
 pub fn check_unnested(plan: &LogicalPlan) -> Result<()> {
+    check_subqueries(plan, |_| true)?;
+    check_conditions(plan)
+}
+
+/// Refuses conditions on a query further out than the one around: DataFusion joins them where that query's columns are not.
+fn check_conditions(plan: &LogicalPlan) -> Result<()> {
     let checked = plan.each(|node| {
-        match node {
-            LogicalPlan::Subquery(subquery) if subquery.subquery.any(|node| matches!(node, LogicalPlan::Limit(_))) => {
-                refused("LIMIT in this lateral subquery", LATERAL_LIMIT_HINT)?;
+        if !matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_)) {
+            return Ok(TreeNodeRecursion::Continue);
+        }
+        let inputs = node.inputs();
+        let is_there = |column: &Column| inputs.iter().any(|input| input.schema().has_column(column));
+        node.each_own(|expr| {
+            if !expr.column_refs().into_iter().all(is_there) {
+                refused("this reference to an outer query", SUBQUERY_HINT)?;
             }
-            LogicalPlan::Subquery(_) => refused("this lateral subquery", SUBQUERY_HINT)?,
-            _ => {}
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(TreeNodeRecursion::Continue)
+    });
+    checked.map(|_| ()).map_err(|e| crate::error::from_datafusion(e, None))
+}
+
+/// Refuses correlated subqueries, on a plan that the optimiser failed on: of those that it makes no join of it may have lost a column.
+pub fn check_correlated(plan: &LogicalPlan) -> Result<()> {
+    check_subqueries(plan, |subquery| !subquery.outer_ref_columns.is_empty())
+}
+
+fn check_subqueries(plan: &LogicalPlan, refuses: fn(&Subquery) -> bool) -> Result<()> {
+    let checked = plan.each(|node| {
+        if let LogicalPlan::Subquery(subquery) = node
+            && refuses(subquery)
+        {
+            let has_limit = subquery.subquery.any(|node| matches!(node, LogicalPlan::Limit(_)));
+            refused(if has_limit { "LIMIT in this lateral subquery" } else { "this lateral subquery" }, LATERAL_HINT)?;
         }
         node.each_own(|expr| {
             expr.each(|e| {
                 match e {
-                    Expr::ScalarSubquery(_) => refused("this scalar subquery", SUBQUERY_HINT)?,
-                    Expr::InSubquery(_) => refused("IN (SELECT ...) in this place", SUBQUERY_HINT)?,
-                    Expr::Exists(_) => refused("EXISTS in this place", SUBQUERY_HINT)?,
+                    Expr::ScalarSubquery(subquery) if refuses(subquery) => refused("this scalar subquery", SUBQUERY_HINT)?,
+                    Expr::InSubquery(within) if refuses(&within.subquery) => refused("IN (SELECT ...) in this place", SUBQUERY_HINT)?,
+                    Expr::Exists(exists) if refuses(&exists.subquery) => refused("EXISTS in this place", SUBQUERY_HINT)?,
                     Expr::OuterReferenceColumn(_, _) => refused("this reference to an outer query", SUBQUERY_HINT)?,
                     _ => {}
                 }

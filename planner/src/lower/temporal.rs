@@ -4,6 +4,7 @@
 use super::node::{Facts, WindowColumn};
 use super::{Lowering, interval};
 use crate::expr::{self, binary_of, turned};
+use crate::functions::{TIME_PRECISION, unit_of_precision};
 use crate::plan::{BinaryOp, ChangelogMode, Expr, Literal, LiteralValue, Node, NodeId, Op, TimeBound};
 use eddyline_common::time::MICROS_PER_DAY;
 use eddyline_common::types::Column;
@@ -163,6 +164,10 @@ fn solve(clock: &Expr, op: BinaryOp, value: Expr, shift: i64) -> Result<Moment> 
             [Expr::Literal(zone), inner] if is_utc(zone) => solve(inner, op, value, shift),
             _ => Err(refused()),
         },
+        Expr::Call { name, args, .. } if name == TIME_PRECISION => match args.as_slice() {
+            [inner, Expr::Literal(digits)] => of_unit(inner, digits, op, value, shift),
+            _ => Err(refused()),
+        },
         Expr::Cast { expr, ty: SqlType::Date, try_cast: false } => of_day(expr, op, value, shift),
         Expr::Cast { expr, ty: SqlType::Timestamp | SqlType::TimestampTz, try_cast: false } => solve(expr, op, value, shift),
         _ => Err(refused()),
@@ -171,21 +176,47 @@ fn solve(clock: &Expr, op: BinaryOp, value: Expr, shift: i64) -> Result<Moment> 
 
 /// Solves `day of clock op value + shift`. The day begins at or before a moment if and only if it is that moment's or an earlier one.
 fn of_day(clock: &Expr, op: BinaryOp, value: Expr, shift: i64) -> Result<Moment> {
-    let interval =
-        |nanos: i64| Expr::Literal(Literal { ty: SqlType::Interval, value: LiteralValue::Interval { months: 0, days: 0, nanos } });
-    let cast = |e: Expr, ty: SqlType| Expr::Cast { expr: Box::new(e), ty, try_cast: false };
-    let strict = matches!(op, BinaryOp::Lt | BinaryOp::GtEq);
     // The first day that does not begin before the moment is the one after that in which the moment before lies.
-    let back = if strict { -1 } else { 0 };
-    let nanos = shift.checked_add(back).and_then(|micros| micros.checked_mul(1_000)).ok_or_else(refused)?;
-    let moment = cast(value, SqlType::Timestamp);
-    let moment = if nanos == 0 { moment } else { binary_of(BinaryOp::Plus, moment, interval(nanos)) };
+    let back = if is_strict(op) { -1 } else { 0 };
+    let moment = moved_by(value, shift.checked_add(back))?;
     let day = cast(cast(moment, SqlType::Date), SqlType::Timestamp);
-    let op = match op {
+    solve(clock, from_or_until(op), day, MICROS_PER_DAY)
+}
+
+/// Solves `clock, rounded to so many digits, op value + shift`. A clock is rounded to a unit from half a unit before that on, and the unit in which a moment
+/// lies is what the moment half a unit earlier is rounded to.
+fn of_unit(clock: &Expr, digits: &Literal, op: BinaryOp, value: Expr, shift: i64) -> Result<Moment> {
+    let LiteralValue::Int(kept) = digits.value else { return Err(refused()) };
+    let half = unit_of_precision(kept).ok_or_else(refused)? / 2;
+    let back = if is_strict(op) { half + 1 } else { half };
+    let moment = moved_by(value, shift.checked_sub(back))?;
+    let args = vec![moment, Expr::Literal(digits.clone())];
+    let unit = Expr::Call { name: TIME_PRECISION.to_string(), args, returns: SqlType::Timestamp };
+    solve(clock, from_or_until(op), unit, half)
+}
+
+/// Whether it makes a difference that a moment is the first one of its unit.
+fn is_strict(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::Lt | BinaryOp::GtEq)
+}
+
+fn from_or_until(op: BinaryOp) -> BinaryOp {
+    match op {
         BinaryOp::Lt | BinaryOp::LtEq => BinaryOp::Lt,
         _ => BinaryOp::GtEq,
-    };
-    solve(clock, op, day, MICROS_PER_DAY)
+    }
+}
+
+fn cast(e: Expr, ty: SqlType) -> Expr {
+    Expr::Cast { expr: Box::new(e), ty, try_cast: false }
+}
+
+/// A time so many microseconds later.
+fn moved_by(time: Expr, micros: Option<i64>) -> Result<Expr> {
+    let nanos = micros.and_then(|micros| micros.checked_mul(1_000)).ok_or_else(refused)?;
+    let time = cast(time, SqlType::Timestamp);
+    let by = Expr::Literal(Literal { ty: SqlType::Interval, value: LiteralValue::Interval { months: 0, days: 0, nanos } });
+    Ok(if nanos == 0 { time } else { binary_of(BinaryOp::Plus, time, by) })
 }
 
 /// What a time is in another type, but the same number.

@@ -1,50 +1,42 @@
 //! Joins with one version of a row: lookup joins, with what is there when a left row arrives, and temporal joins, with what was
 //! valid at its time. What comes out only grows: a row that was joined stays as it was.
 
-use super::calls::unaliased;
+use super::Lowering;
+use super::chosen::{Asked, Chosen};
 use super::external::External;
 use super::join::{Input, output_columns, unique_keys};
-use super::{Lowering, columns_of};
-use crate::bind::as_of::{Version, VersionJoin};
-use crate::error::from_datafusion;
+use crate::bind::chosen::ChosenJoin;
 use crate::expr;
-use crate::plan::{ChangelogMode, Expr, JoinKind, Node, NodeId, Op};
-use datafusion::common::JoinType;
-use datafusion::logical_expr::expr::BinaryExpr;
-use datafusion::logical_expr::utils::{conjunction, find_valid_equijoin_key_pair, split_conjunction};
-use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan, Operator};
+use crate::plan::{BinaryOp, ChangelogMode, Expr, JoinKind, Node, NodeId, Op};
+use datafusion::logical_expr::Expr as DfExpr;
 use eddyline_common::{Result, SqlError};
 
 impl Lowering<'_> {
-    pub(super) fn version_join(&mut self, join: &VersionJoin) -> Result<NodeId> {
-        let kind = if join.join_type == JoinType::Left { JoinKind::Left } else { JoinKind::Inner };
-        let (on, rest) = equalities(&join.condition, [&join.left, &join.right])?;
-        if on.is_empty() {
+    /// `valid`: the times of a left row and of a version, and the key of versions that are rows of their own; `None`: the one that is there.
+    pub(super) fn version_join(&mut self, join: &ChosenJoin, asked: Asked, valid: Option<(&[DfExpr; 2], &[DfExpr])>) -> Result<Chosen> {
+        if asked.equalities.is_empty() {
             return Err(SqlError::unsupported("FOR SYSTEM_TIME AS OF without an equality between the two sides is not supported")
                 .with_hint("Write ON o.k = t.k, with the key of the right side."));
         }
         if let Some(external) = External::of(&join.right) {
-            return self.external_lookup(join, kind, external, (on, rest));
+            return self.external_lookup(join, asked, external);
         }
+        let Asked { kind, equalities: on, rest } = asked;
         let left = self.input(&join.left, on.iter().map(|(l, _)| l))?;
         let right = self.input(&join.right, on.iter().map(|(_, r)| r))?;
-        let residual = match conjunction(rest) {
-            Some(rest) => self.residual(&rest, &left, right.plan)?,
-            None => None,
-        };
+        let residual = self.rest(rest, &left, right.plan)?;
         self.check_key_types(&left, &right)?;
-        let columns = columns_of(join.output())?;
-        let widths = [&join.left, &join.right].map(|side| side.schema().fields().len());
-        let offset = self.nodes[left.node].columns.len();
-        let node = match &join.version {
-            Version::OfArrival => self.lookup_join(left, right, kind, residual)?,
-            Version::OfTime(l, r) => {
-                let times = [expr::from_datafusion(l, join.left.schema())?, expr::from_datafusion(r, join.right.schema())?];
-                self.temporal_join(left, right, kind, residual, times)?
+        let of_left = self.nodes[left.node].columns.len();
+        let node = match valid {
+            None => self.lookup_join(left, right, kind, residual)?,
+            Some(([l, r], key)) => {
+                let of_right = |e: &DfExpr| expr::from_datafusion(e, join.right.schema());
+                let times = [expr::from_datafusion(l, join.left.schema())?, of_right(r)?];
+                let key = key.iter().map(of_right).collect::<Result<Vec<Expr>>>()?;
+                self.temporal_join(left, right, kind, residual, times, &key)?
             }
         };
-        let exprs = (0..widths[0]).chain(offset..offset + widths[1]).map(Expr::Column).collect();
-        self.project(node, exprs, columns)
+        Ok(Chosen { node, of_left })
     }
 
     fn lookup_join(&mut self, left: Input, right: Input, kind: JoinKind, residual: Option<Expr>) -> Result<NodeId> {
@@ -75,7 +67,15 @@ impl Lowering<'_> {
 }
 
 impl Lowering<'_> {
-    fn temporal_join(&mut self, left: Input, right: Input, kind: JoinKind, residual: Option<Expr>, times: [Expr; 2]) -> Result<NodeId> {
+    fn temporal_join(
+        &mut self,
+        mut left: Input,
+        mut right: Input,
+        kind: JoinKind,
+        mut residual: Option<Expr>,
+        times: [Expr; 2],
+        key: &[Expr],
+    ) -> Result<NodeId> {
         let [Expr::Column(left_time), Expr::Column(right_time)] = times else {
             return Err(SqlError::unsupported("FOR SYSTEM_TIME AS OF takes a column of the left side, or PROCTIME()")
                 .with_hint("Compute the time in a subquery or a view, as event time with a watermark."));
@@ -85,26 +85,27 @@ impl Lowering<'_> {
             let message = format!("\"{}\" in FOR SYSTEM_TIME AS OF is no event time", l.columns[left_time].name);
             return Err(SqlError::unsupported(message).with_hint("Declare WATERMARK FOR it on the left side, or join AS OF PROCTIME()."));
         }
-        if !r.time_columns.contains(&right_time) || !self.is_versioned(right.node) {
-            return Err(SqlError::unsupported("FOR SYSTEM_TIME AS OF needs a versioned table: one with a primary key and a watermark")
-                .with_hint("Name a table, keyed source or materialized view that has both."));
-        }
+        let unique = self.keys_of_versions(right.node, right_time, key)?;
         if l.columns[left_time].ty != r.columns[right_time].ty {
             let message =
                 format!("a version as of a {} of rows that are valid from a {} on", l.columns[left_time].ty, r.columns[right_time].ty);
             return Err(SqlError::unsupported(format!("{message} is not supported")).with_hint("Declare both times with one type."));
         }
-        if !r.unique_keys.iter().any(|key| key.iter().all(|column| right.keys.contains(column))) {
+        let Some(key) = unique.iter().find(|key| key.iter().all(|column| right.keys.contains(column))) else {
             return Err(SqlError::unsupported(
                 "FOR SYSTEM_TIME AS OF without the primary key of the right side in its condition is not supported",
             )
             .with_detail("Versions are of the rows that a key tells apart.")
             .with_hint("Declare PRIMARY KEY on the right side, and write ON with all its columns."));
-        }
+        };
+        let others = beside_key([&mut left.keys, &mut right.keys], key, l.columns.len());
+        residual = residual.into_iter().chain(others).reduce(|a, b| expr::binary_of(BinaryOp::And, a, b));
         // Rows that wait are kept on the worker of their key, also where that is null.
         let [left_node, right_node] = self.together(&left, &right, kind, true);
         let keys = [left.keys, right.keys];
-        let (l, r) = (&self.nodes[left_node], &self.nodes[right_node]);
+        // A left row is joined with one version at most, however many there are of a key.
+        let versions = Node { unique_keys: unique, ..self.nodes[right_node].clone() };
+        let (l, r) = (&self.nodes[left_node], &versions);
         let mut facts = self.joined_facts(left_node, right_node, kind, None);
         facts.unwatermarked = None;
         let node = Node {
@@ -119,6 +120,24 @@ impl Lowering<'_> {
         Ok(self.push(node, facts))
     }
 
+    /// The keys of what a node's rows are versions of, each valid from a time on: those that tell its rows apart, or `key` if the rows only grow.
+    fn keys_of_versions(&self, node: NodeId, time: usize, key: &[Expr]) -> Result<Vec<Vec<usize>>> {
+        let Node { unique_keys, time_columns, mode, .. } = &self.nodes[node];
+        let own: Option<Vec<usize>> = key.iter().map(|e| if let Expr::Column(at) = e { Some(*at) } else { None }).collect();
+        let own = own.filter(|own| !own.is_empty());
+        if own.is_some() && *mode == ChangelogMode::Retract {
+            return Err(SqlError::unsupported("FOR SYSTEM_TIME AS OF what a view keeps of rows that may change is not supported")
+                .with_hint(
+                    "Name the table itself, with a primary key and a watermark, or let the view read an APPEND ONLY table or a source.",
+                ));
+        }
+        if !time_columns.contains(&time) || own.is_none() && !self.is_versioned(node) {
+            return Err(SqlError::unsupported("FOR SYSTEM_TIME AS OF needs a versioned table: one with a primary key and a watermark")
+                .with_hint("Name a table, keyed source or materialized view that has both."));
+        }
+        Ok(own.map_or_else(|| unique_keys.clone(), |own| vec![own]))
+    }
+
     /// Whether every row that a relation stored is in a node, as a version of its key.
     fn is_versioned(&self, node: NodeId) -> bool {
         match &self.nodes[node].op {
@@ -129,23 +148,9 @@ impl Lowering<'_> {
     }
 }
 
-/// An expression of the left side and the one of the right side that it equals.
-pub(super) type Equality = (DfExpr, DfExpr);
-
-/// The equal expressions of both sides in a condition, and the rest of it.
-pub(super) fn equalities(condition: &DfExpr, [left, right]: [&LogicalPlan; 2]) -> Result<(Vec<Equality>, Vec<DfExpr>)> {
-    let (mut on, mut rest) = (Vec::new(), Vec::new());
-    for condition in split_conjunction(unaliased(condition)) {
-        let pair = match condition {
-            DfExpr::BinaryExpr(BinaryExpr { left: a, op: Operator::Eq, right: b }) => {
-                find_valid_equijoin_key_pair(a, b, left.schema(), right.schema()).map_err(|e| from_datafusion(e, None))?
-            }
-            _ => None,
-        };
-        match pair {
-            Some(pair) => on.push(pair),
-            None => rest.push(condition.clone()),
-        }
-    }
-    Ok((on, rest))
+/// Takes what is compared beside the key out of the keys, as conditions over the columns of both sides: a version is chosen by its key alone, whose next one ends it.
+fn beside_key([left, right]: [&mut Vec<usize>; 2], key: &[usize], of_left: usize) -> Vec<Expr> {
+    let (chosen, others): (Vec<_>, Vec<_>) = left.iter().copied().zip(right.iter().copied()).partition(|(_, r)| key.contains(r));
+    (*left, *right) = chosen.into_iter().unzip();
+    others.into_iter().map(|(l, r)| expr::binary_of(BinaryOp::Eq, Expr::Column(l), Expr::Column(of_left + r))).collect()
 }

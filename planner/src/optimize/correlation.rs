@@ -1,14 +1,14 @@
 //! Correlated subqueries that DataFusion would turn into joins of another meaning. Its rewrite moves the condition on the outer row
 //! above everything that the subquery does with its rows: right for filters, projections and groups, but not for what looks at
-//! all rows of one outer row together, or makes a row of none, or compares columns of one name. It does not know what is done with such a subquery instead.
+//! all rows of one outer row together, or makes a row of none, or one of several, or compares columns of one name. It does not know what is done with such a subquery instead.
 
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Column, Result as DfResult};
-use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::{Limit, SkipType};
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, split_conjunction};
-use datafusion::logical_expr::{Expr, GroupingSet, LogicalPlan, Subquery};
+use datafusion::logical_expr::{Expr, ExprSchemable, GroupingSet, LogicalPlan, Operator, Subquery};
 use std::collections::BTreeSet;
 
 /// What a subquery's rows are for.
@@ -57,13 +57,20 @@ pub fn first_misread(plan: &LogicalPlan) -> DfResult<Option<&'static str>> {
 }
 
 /// What the outer row is compared with becomes columns of the subquery, behind its own, and the rewrite then knows them by their names alone: it takes
-/// the first one of a name.
+/// the first one of a name. So it does where a column of the outer row goes by the whole name of one of them.
 fn mixes_names(subquery: &LogicalPlan) -> DfResult<bool> {
-    let mut compared: BTreeSet<Column> = BTreeSet::new();
+    let (mut compared, mut outer): (BTreeSet<Column>, BTreeSet<Column>) = Default::default();
     subquery.each(|node| {
         if let LogicalPlan::Filter(filter) = node {
-            let correlated = split_conjunction(&filter.predicate).into_iter().filter(|e| e.contains_outer());
-            compared.extend(correlated.flat_map(|e| e.column_refs()).cloned());
+            for condition in split_conjunction(&filter.predicate).into_iter().filter(|e| e.contains_outer()) {
+                compared.extend(condition.column_refs().into_iter().cloned());
+                condition.each(|e| {
+                    if let Expr::OuterReferenceColumn(_, column) = e {
+                        outer.insert(column.clone());
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })?;
+            }
         }
         // What is beneath has names of its own.
         Ok(if matches!(node, LogicalPlan::SubqueryAlias(_)) { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
@@ -71,10 +78,11 @@ fn mixes_names(subquery: &LogicalPlan) -> DfResult<bool> {
     let schema = subquery.schema();
     let first_of = |name: &str| schema.fields().iter().position(|field| field.name() == name);
     let mut behind: BTreeSet<&str> = BTreeSet::new();
-    Ok(compared.iter().any(|column| match schema.maybe_index_of_column(column) {
-        Some(at) => first_of(&column.name) != Some(at),
-        None => first_of(&column.name).is_some() || !behind.insert(&column.name),
-    }))
+    Ok(!compared.is_disjoint(&outer)
+        || compared.iter().any(|column| match schema.maybe_index_of_column(column) {
+            Some(at) => first_of(&column.name) != Some(at),
+            None => first_of(&column.name).is_some() || !behind.insert(&column.name),
+        }))
 }
 
 fn is_correlated(plan: &LogicalPlan) -> bool {
@@ -93,8 +101,14 @@ fn misread_below(node: &LogicalPlan, place: Place, bare: bool) -> DfResult<Optio
         LogicalPlan::Limit(limit) if skips(limit)? => return Ok(Some("OFFSET")),
         LogicalPlan::Aggregate(aggregate) if has_row_of_none(&aggregate.group_expr)? => {
             let grouping_sets = !aggregate.group_expr.is_empty();
-            let misread = place == Place::Tested || grouping_sets || !bare;
-            return Ok(misread.then_some("an aggregate of no rows"));
+            if place == Place::Tested || grouping_sets || !bare {
+                return Ok(Some("an aggregate of no rows"));
+            }
+            bare_below = false;
+        }
+        LogicalPlan::Distinct(_) if place == Place::Lateral && compares_loosely(node)? => return Ok(Some("DISTINCT")),
+        LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.is_empty() && place == Place::Lateral && compares_loosely(node)? => {
+            return Ok(Some("GROUP BY without an aggregate"));
         }
         LogicalPlan::Filter(_) => bare_below &= place == Place::Scalar,
         LogicalPlan::Projection(projection) => bare_below &= projection.expr.iter().all(Expr::any_column_refs),
@@ -106,6 +120,32 @@ fn misread_below(node: &LogicalPlan, place: Place, bare: bool) -> DfResult<Optio
         }
     }
     Ok(None)
+}
+
+/// Whether rows of one outer row may differ in a column that it is compared with. The rewrite groups by these columns too, and so gives
+/// rows that are equal but for them one by one.
+fn compares_loosely(plan: &LogicalPlan) -> DfResult<bool> {
+    let mut loosely = false;
+    plan.each(|node| {
+        if let LogicalPlan::Filter(filter) = node {
+            let mut compared = split_conjunction(&filter.predicate).into_iter().filter(|e| e.contains_outer() && e.any_column_refs());
+            loosely |= compared.any(|e| !fixes_column(e, filter.input.schema()));
+        }
+        // What it is correlated with is another matter.
+        Ok(if matches!(node, LogicalPlan::Subquery(_)) { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(loosely)
+}
+
+/// Whether a condition lets a column have one value for an outer row. A comparison of other types than one may take several values for equal.
+fn fixes_column(condition: &Expr, schema: &DFSchema) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::IsNotDistinctFrom, right }) = condition else { return false };
+    let fixes = |own: &Expr, outer: &Expr| {
+        let (Ok(own_type), Ok(outer_type)) = (own.get_type(schema), outer.get_type(schema)) else { return false };
+        let exact = own_type == outer_type || own_type.is_integer() && outer_type.is_integer();
+        exact && own.try_as_col().is_some() && !outer.any_column_refs()
+    };
+    fixes(left, right) || fixes(right, left)
 }
 
 fn skips(limit: &Limit) -> DfResult<bool> {

@@ -2,13 +2,14 @@
 //! condition may go below one. A condition that names no column (one of a join that is false whatever the rows are, or one on an outer query's row) would be let through.
 //! Below an ASOF join go those on its left side alone.
 
-use crate::bind::asof::{NearestJoin, is_over};
+use crate::bind::asof::is_over;
+use crate::bind::chosen::{Choice, ChosenJoin};
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Aggregate, Expr, Filter, LogicalPlan};
 use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
 /// It takes the place of DataFusion's rule, and has its name.
@@ -39,7 +40,8 @@ impl OptimizerRule for PushDown {
 /// A condition on an ASOF join with what is said of the left side alone below it, if anything is.
 fn below_nearest(filter: &Filter) -> DfResult<Option<LogicalPlan>> {
     let LogicalPlan::Extension(extension) = filter.input.as_ref() else { return Ok(None) };
-    let Some(join) = extension.node.as_any().downcast_ref::<NearestJoin>() else { return Ok(None) };
+    let join = extension.node.as_any().downcast_ref::<ChosenJoin>();
+    let Some(join) = join.filter(|join| matches!(join.choice, Choice::Nearest { .. })) else { return Ok(None) };
     let of_left = |e: &Expr| !e.is_volatile() && !e.column_refs().is_empty() && is_over(e, join.left.schema());
     let (below, above): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate.clone()).into_iter().partition(of_left);
     let Some(below) = conjunction(below) else { return Ok(None) };
@@ -57,11 +59,4 @@ fn is_over_single_row(plan: &LogicalPlan) -> bool {
         LogicalPlan::Aggregate(Aggregate { group_expr, .. }) => matches!(group_expr.as_slice(), [] | [Expr::GroupingSet(_)]),
         _ => false,
     }
-}
-
-/// DataFusion's rules for a plan that runs once, as far as they are right.
-pub fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(PushDown::default());
-    let rules = Optimizer::new().rules.into_iter();
-    rules.map(|rule| if rule.name() == ours.name() { ours.clone() } else { rule }).collect()
 }

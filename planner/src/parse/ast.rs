@@ -2,7 +2,7 @@
 //! sqlparser's trees; everything that sqlparser does not know, or knows differently, is ours.
 
 use crate::plan::Emit;
-use crate::statement::{CopyFormat, FetchCount, ObjectKind, Subscriber};
+use crate::statement::{CopyFormat, FetchCount, ObjectKind, Subscriber, TransactionModes};
 use datafusion::sql::sqlparser::ast::{Delete, Expr, Ident, Insert, ObjectName, Query, Update};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use eddyline_common::SqlType;
@@ -17,10 +17,16 @@ pub enum Ast {
     /// With its EMIT clause, for one that keeps running.
     Insert(Box<Insert>, Option<Emit>),
     /// EXECUTE STATEMENT SET: INSERTs that become jobs one after the other.
-    StatementSet(Vec<Ast>),
+    StatementSet {
+        inserts: Vec<Ast>,
+        /// Its END was there.
+        ended: bool,
+    },
     Update(Box<Update>),
     Delete(Box<Delete>),
+    Truncate(Vec<ObjectName>),
     CreateRelation(Box<CreateRelation>),
+    CreateTableAs(Box<CreateTableAs>),
     CreateView(Box<CreateView>),
     CreateFunction(Box<CreateFunction>),
     CreateSink(Box<CreateSink>),
@@ -51,6 +57,12 @@ pub enum Ast {
         kind: ObjectKind,
         name: ObjectName,
         changes: Changes,
+    },
+    /// ALTER ... RENAME TO.
+    Rename {
+        kind: ObjectKind,
+        name: ObjectName,
+        to: Ident,
     },
     Comment {
         kind: ObjectKind,
@@ -83,8 +95,10 @@ pub enum Ast {
         value: Option<String>,
         local: bool,
     },
-    Begin {
-        read_only: bool,
+    Begin(TransactionModes),
+    SetTransaction {
+        modes: TransactionModes,
+        of_session: bool,
     },
     Commit {
         chain: bool,
@@ -124,6 +138,14 @@ pub enum Ast {
     Deallocate(Option<String>),
     Discard,
     Flush,
+    /// What is so in any case, always done here, or never: of these tables, or of all.
+    Idle {
+        tag: &'static str,
+        tables: Vec<ObjectName>,
+        notice: Option<String>,
+    },
+    /// REFRESH MATERIALIZED VIEW.
+    Refresh(ObjectName),
     /// CHECK MATERIALIZED VIEW.
     Check(ObjectName),
 }
@@ -137,6 +159,11 @@ pub enum ShowAst {
     CreateFunction(ObjectName),
     Setting(String),
     All,
+    /// What has one name here.
+    Name {
+        column: &'static str,
+        value: &'static str,
+    },
 }
 
 /// CREATE SOURCE, CREATE TABLE, and CREATE TABLE with a connector.
@@ -157,6 +184,57 @@ pub struct CreateRelation {
     /// Said CREATE TEMPORARY TABLE.
     pub temporary: bool,
     pub comments: Vec<CommentAst>,
+    /// LIKE: with what else it is put together.
+    pub like: Option<LikeAst>,
+}
+
+/// `LIKE name (...)`.
+#[derive(Clone, Debug)]
+pub struct LikeAst {
+    pub name: ObjectName,
+    /// Of what `parts` lacks.
+    pub all: Merge,
+    pub parts: BTreeMap<LikePart, Merge>,
+}
+
+impl LikeAst {
+    pub fn merge(&self, part: LikePart) -> Merge {
+        self.parts.get(&part).copied().unwrap_or(self.all)
+    }
+}
+
+/// What becomes of a part of the other definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    Including,
+    Excluding,
+    /// Unless the statement has its own.
+    Overwriting,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LikePart {
+    Constraints,
+    Generated,
+    Metadata,
+    Options,
+    Partitions,
+    Watermarks,
+}
+
+/// CREATE TABLE AS.
+#[derive(Clone, Debug)]
+pub struct CreateTableAs {
+    /// What is said of the table, without columns.
+    pub table: CreateRelation,
+    /// The columns' names, if they are not the query's.
+    pub columns: Vec<Ident>,
+    /// What stands between the name and AS, as written.
+    pub clauses: String,
+    pub query: Box<Query>,
+    pub query_text: String,
+    /// Did not say WITH NO DATA.
+    pub with_data: bool,
 }
 
 /// `COMMENT 'text'` behind a column, or of the whole.

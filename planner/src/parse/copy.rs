@@ -1,15 +1,15 @@
-//! The grammar of COPY, in both the present and the older notation of its options.
+//! The grammar of COPY, but for its options.
 
 use super::ast::Ast;
+use super::copy_format::copy_format;
 use super::ddl;
 use super::subscribe::subscribe;
 use super::tokens::is_word;
-use super::words::Words;
 use crate::error::SourceText;
-use crate::statement::{CopyFormat, Subscriber};
+use crate::statement::Subscriber;
 use datafusion::sql::sqlparser::ast::ObjectName;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
-use eddyline_common::{Result, SqlError};
+use eddyline_common::Result;
 
 /// `COPY table [(columns)] FROM STDIN ...` and `COPY table | (query) TO STDOUT ...`.
 pub fn copy(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
@@ -33,7 +33,7 @@ pub fn copy(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
         let mut options = || {
             rest.expect("to")?;
             rest.expect("stdout")?;
-            copy_options(&mut rest)
+            copy_format(&mut rest, false)
         };
         if inner.first().is_some_and(|t| is_word(&t.token, "subscribe")) {
             let mut inner = super::words(inner[1..].to_vec(), text);
@@ -46,11 +46,11 @@ pub fn copy(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
     let columns = if words.parser.peek_token_ref().token == Token::LParen { words.ident_list()? } else { Vec::new() };
     if words.eat("from") {
         words.expect("stdin")?;
-        return Ok(Ast::CopyFrom { table, columns, format: copy_options(&mut words)? });
+        return Ok(Ast::CopyFrom { table, columns, format: copy_format(&mut words, true)? });
     }
     words.expect("to")?;
     words.expect("stdout")?;
-    let format = copy_options(&mut words)?;
+    let format = copy_format(&mut words, false)?;
     let list = if columns.is_empty() { "*".to_string() } else { columns.iter().map(|c| c.to_string()).collect::<Vec<_>>().join(", ") };
     let query = table_query(&table, &list).map_err(|e| text.at(e, at))?;
     Ok(Ast::CopyTo { query, format })
@@ -59,42 +59,4 @@ pub fn copy(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
 /// `SELECT list FROM table`, out of names that were parsed before.
 fn table_query(table: &ObjectName, list: &str) -> Result<Box<datafusion::sql::sqlparser::ast::Query>> {
     super::parse_query(&format!("SELECT {list} FROM {table}"))
-}
-
-/// `[WITH] (FORMAT csv, HEADER)`, or the older `[WITH] CSV HEADER`.
-fn copy_options(words: &mut Words) -> Result<CopyFormat> {
-    words.eat("with");
-    let (mut csv, mut header) = (false, false);
-    let parens = words.eat_token(&Token::LParen);
-    while !words.at_end() && words.parser.peek_token_ref().token != Token::RParen {
-        let at = words.location();
-        let option = words.ident()?.value.to_lowercase();
-        match option.as_str() {
-            "format" => match words.option_value()?.to_lowercase().as_str() {
-                "csv" => csv = true,
-                "text" => {}
-                other => {
-                    let error = SqlError::unsupported(format!("COPY format \"{other}\" is not supported"));
-                    return Err(words.text.at(error.with_hint("The formats are text and csv."), at));
-                }
-            },
-            "csv" => csv = true,
-            "header" => {
-                header = true;
-                if parens && !matches!(words.parser.peek_token_ref().token, Token::Comma | Token::RParen) {
-                    header = !matches!(words.option_value()?.to_lowercase().as_str(), "off" | "false" | "0");
-                }
-            }
-            other => {
-                let error = SqlError::unsupported(format!("COPY option \"{other}\" is not supported"));
-                return Err(words.text.at(error.with_hint("The options are FORMAT and HEADER."), at));
-            }
-        }
-        words.eat_token(&Token::Comma);
-    }
-    if parens {
-        words.expect_token(&Token::RParen)?;
-    }
-    words.expect_end()?;
-    Ok(if csv { CopyFormat::Csv { header } } else { CopyFormat::Text })
 }

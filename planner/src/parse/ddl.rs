@@ -7,8 +7,9 @@ use super::ast::{
 };
 use super::tokens::{find_top_level, is_word};
 use super::words::Words;
-use crate::error::SourceText;
+use crate::error::{SourceText, fold};
 use crate::plan::Emit;
+use crate::types;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
@@ -36,7 +37,10 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         if temporary && !tokens.iter().any(|t| matches!(&t.token, Token::SingleQuotedString(s) if s == "connector")) {
             return Err(SqlError::unsupported("temporary tables are not supported").with_hint("Create an ordinary table and drop it."));
         }
-        return relation(words, false, temporary);
+        return match super::table_as::place(&tokens) {
+            Some(at) => super::table_as::create(&tokens, at, temporary, text),
+            None => relation(words, false, temporary),
+        };
     }
     if words.eat("view") {
         return view(words, &tokens, text, false, replace, temporary);
@@ -54,14 +58,41 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         return super::index::create(words);
     }
     let at = words.location();
-    let what = words.ident()?.value.to_uppercase();
+    let schema = words.eat("schema");
+    if schema && words.eat_all(&["if", "not", "exists"]) {
+        return schema_that_exists(words);
+    }
+    let what = if schema { "SCHEMA".to_string() } else { words.ident()?.value.to_uppercase() };
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
     Err(text.at(error.with_hint("What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION."), at))
 }
 
-fn relation(mut words: Words, source: bool, temporary: bool) -> Result<Ast> {
+/// Schemas that are always there; objects are created in the first.
+const SCHEMAS: [&str; 4] = ["public", "pg_catalog", "information_schema", "eddyline"];
+
+/// `CREATE SCHEMA IF NOT EXISTS name [AUTHORIZATION owner]`.
+fn schema_that_exists(mut words: Words) -> Result<Ast> {
+    let at = words.location();
+    let name = fold(&words.ident()?);
+    if words.eat("authorization") {
+        words.ident()?;
+    }
+    words.expect_end()?;
+    if SCHEMAS.contains(&name.as_str()) {
+        return Ok(Ast::Idle {
+            tag: "CREATE SCHEMA",
+            tables: Vec::new(),
+            notice: Some(format!("schema \"{name}\" already exists, skipping")),
+        });
+    }
+    let error = SqlError::unsupported(format!("schema \"{name}\" cannot be created"));
+    Err(words.text.at(error.with_hint("All user objects are in schema public."), at))
+}
+
+/// `[IF NOT EXISTS] name`.
+pub fn relation_name(words: &mut Words, source: bool, temporary: bool) -> Result<CreateRelation> {
     let if_not_exists = words.eat_all(&["if", "not", "exists"]);
-    let mut create = CreateRelation {
+    Ok(CreateRelation {
         name: words.name()?,
         if_not_exists,
         source,
@@ -74,7 +105,12 @@ fn relation(mut words: Words, source: bool, temporary: bool) -> Result<Ast> {
         append_only: false,
         temporary,
         comments: Vec::new(),
-    };
+        like: None,
+    })
+}
+
+fn relation(mut words: Words, source: bool, temporary: bool) -> Result<Ast> {
+    let mut create = relation_name(&mut words, source, temporary)?;
     if words.eat_token(&Token::LParen) && !words.eat_token(&Token::RParen) {
         loop {
             element(&mut words, &mut create)?;
@@ -84,10 +120,16 @@ fn relation(mut words: Words, source: bool, temporary: bool) -> Result<Ast> {
         }
         words.expect_token(&Token::RParen)?;
     }
-    while !words.at_end() {
-        clause(&mut words, &mut create)?;
-    }
+    clauses(&mut words, &mut create)?;
     Ok(Ast::CreateRelation(Box::new(create)))
+}
+
+/// What follows the list of columns, up to the end.
+pub fn clauses(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
+    while !words.at_end() {
+        clause(words, create)?;
+    }
+    Ok(())
 }
 
 /// What may follow the list of columns, in any order.
@@ -110,14 +152,11 @@ fn clause(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
         create.append_only = true;
     } else if words.is("comment") {
         create.comments.extend(comment(words, None)?);
-    } else if words.eat("as") {
-        return Err(words.text.at(
-            SqlError::unsupported("CREATE TABLE AS is not supported").with_hint("Create the table, then INSERT INTO it with the query."),
-            at,
-        ));
     } else if words.eat_all(&["partitioned", "by"]) {
         let names: Vec<String> = words.ident_list()?.into_iter().map(|i| i.value).collect();
         create.options.insert(options::PARTITION_BY.to_string(), names.join(";"));
+    } else if create.like.is_none() && words.eat("like") {
+        create.like = Some(super::like::like(words)?);
     } else if words.is("like") || words.is("on") {
         let what = words.ident()?.value.to_uppercase();
         return Err(words.text.at(SqlError::unsupported(format!("{what} is not supported in CREATE")), at));
@@ -249,6 +288,9 @@ fn column_option(words: &mut Words, create: &mut CreateRelation, column: &mut Co
         column.value = ColumnValue::Metadata { key };
     } else if words.eat("as") {
         column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
+    } else if words.eat_all(&["generated", "always", "as", "identity"]) || words.eat_all(&["generated", "by", "default", "as", "identity"])
+    {
+        return Err(words.text.at(SqlError::unsupported("identity columns are not supported").with_hint(types::NUMBERED), at));
     } else if words.eat_all(&["generated", "always", "as"]) {
         words.expect_token(&Token::LParen)?;
         column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
@@ -397,9 +439,9 @@ pub fn without_emit(mut tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result
     Ok((tokens, emit))
 }
 
-/// Where the query of a CREATE VIEW ends: before `EMIT ON|CHANGES` or a closing `WITH (`, which the query's
+/// Where the query of a CREATE VIEW or CREATE TABLE AS ends: before `EMIT ON|CHANGES` or a closing `WITH (`, which the query's
 /// own grammar would take for an alias and a table hint.
-fn query_end(tokens: &[TokenWithSpan], start: usize) -> usize {
+pub fn query_end(tokens: &[TokenWithSpan], start: usize) -> usize {
     let word = |i: usize, w: &str| tokens.get(i).is_some_and(|t| is_word(&t.token, w));
     find_top_level(tokens, start, |i| {
         let emit = word(i, "emit") && ((word(i + 1, "on") && word(i + 2, "window")) || word(i + 1, "changes"));

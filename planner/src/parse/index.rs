@@ -63,6 +63,8 @@ fn columns(words: &mut Words) -> Result<Vec<Ident>> {
             return Err(words.text.at(over_expression(), at));
         }
         columns.push(words.ident()?);
+        // The order that there would be anyway.
+        words.eat("asc");
         if words.eat_token(&Token::RParen) {
             return Ok(columns);
         }

@@ -1,6 +1,7 @@
 //! What JSON_VALUE and JSON_QUERY give where there is nothing, or where something is wrong: `{NULL | ERROR | DEFAULT x} ON {EMPTY | ERROR}`, for which sqlparser
 //! has no grammar. The clauses become four more arguments: of each a word, and the text that DEFAULT names or NULL. What JSON_QUERY says of an array around its result,
-//! `WITH [UNCONDITIONAL | CONDITIONAL] [ARRAY] WRAPPER`, is a word behind them.
+//! `WITH [UNCONDITIONAL | CONDITIONAL] [ARRAY] WRAPPER`, is a word behind them. So is what JSON_EXISTS says of errors; and JSON_OBJECT and JSON_OBJECTAGG have their keys
+//! and values one after the other.
 
 use super::tokens::{find_top_level, is_word};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -22,6 +23,46 @@ pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
         if is_call && let Some((place, rewritten)) = with_arguments(tokens, name + 2, is_value) {
             tokens.splice(place, rewritten);
         }
+        let is_call = |word: &str| is_word(&tokens[name].token, word) && tokens.get(name + 1).is_some_and(|t| t.token == Token::LParen);
+        if is_call("json_exists") {
+            on_error(tokens, name + 2);
+        } else if is_call("json_object") || is_call("json_objectagg") {
+            pairs(tokens, name + 2);
+        }
+    }
+}
+
+/// `{TRUE | FALSE | UNKNOWN | ERROR} ON ERROR` at the end of the arguments from `start` on becomes one more of them.
+fn on_error(tokens: &mut Vec<TokenWithSpan>, start: usize) {
+    let Some(end) = find_top_level(tokens, start, |i| tokens[i].token == Token::RParen) else { return };
+    let Some(begins) = end.checked_sub(3).filter(|begins| *begins > start) else { return };
+    if !is_word(&tokens[begins + 1].token, "on") || !is_word(&tokens[begins + 2].token, "error") {
+        return;
+    }
+    let Some(word) = ["true", "false", "unknown", "error"].into_iter().find(|word| is_word(&tokens[begins].token, word)) else { return };
+    let span = tokens[begins].span;
+    let argument = [Token::Comma, Token::SingleQuotedString(word.to_string())].map(|token| TokenWithSpan { token, span });
+    tokens.splice(begins..end, argument);
+}
+
+/// `[KEY] k VALUE v` and `k : v` among the arguments from `start` on become `k, v`.
+fn pairs(tokens: &mut Vec<TokenWithSpan>, mut start: usize) {
+    loop {
+        let Some(end) = find_top_level(tokens, start, |i| matches!(tokens[i].token, Token::RParen | Token::Comma)) else { return };
+        // Neither KEY nor VALUE is one that stands where a key or a value does.
+        let is_between = |i: usize| i > start && i + 1 < end && (is_word(&tokens[i].token, "value") || tokens[i].token == Token::Colon);
+        let has_word = is_word(&tokens[start].token, "key") && start + 1 < end && !is_between(start + 1);
+        let from = start + usize::from(has_word);
+        let Some(between) = find_top_level(&tokens[..end], from, |i| i > from && is_between(i)) else { return };
+        tokens[between].token = Token::Comma;
+        if has_word {
+            tokens.remove(start);
+        }
+        let end = end - usize::from(has_word);
+        if tokens[end].token == Token::RParen {
+            return;
+        }
+        start = end + 1;
     }
 }
 

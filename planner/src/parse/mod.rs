@@ -3,19 +3,25 @@
 
 mod asof;
 pub mod ast;
+pub(crate) mod cast;
 mod copy;
+mod copy_format;
 mod ddl;
+mod escapes;
 mod function;
 pub mod hints;
 mod index;
 mod json;
+mod like;
 pub mod match_recognize;
+mod partition;
 mod secrets;
 mod session;
 mod set;
 mod settings;
 pub mod spellings;
 mod subscribe;
+mod table_as;
 mod tokens;
 mod words;
 
@@ -24,13 +30,14 @@ use crate::error::{SourceText, from_parser};
 use crate::lower::TtlHint;
 use ast::Ast;
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableAlias, TableFactor, WildcardAdditionalOptions,
+    Ident, Insert, ObjectName, Query, SelectItem, SetExpr, Spanned, Statement, TableAlias, TableFactor, WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use eddyline_common::{Result, SqlError, SqlState};
 use hints::OptionsHint;
-pub use secrets::without_secrets;
+pub use secrets::{hide_secrets, without_secrets};
+pub use set::SetPiece;
 pub(crate) use tokens::is_word;
 use words::Words;
 
@@ -96,7 +103,8 @@ pub fn parse_query(sql: &str) -> Result<Box<Query>> {
 fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hints::Hint>)> {
     let mut tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|e| {
         let message = crate::error::lower_first(&e.message);
-        text.at(SqlError::new(SqlState::SYNTAX_ERROR, message), e.location)
+        let nul = escapes::nul_at(e.location, text);
+        nul.unwrap_or_else(|| text.at(SqlError::new(SqlState::SYNTAX_ERROR, message), e.location))
     })?;
     let hints = hints::read(&tokens, text)?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
@@ -134,14 +142,24 @@ fn statement(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         "(" | "select" | "with" | "values" | "table" => standard(tokens, text),
         "insert" => {
             let (tokens, emit) = ddl::without_emit(tokens, text)?;
+            let (tokens, partition) = partition::without_partition(tokens, text)?;
             match standard(tokens, text)? {
-                Ast::Insert(insert, _) => Ok(Ast::Insert(insert, emit)),
+                Ast::Insert(mut insert, _) => {
+                    insert.partitioned = partition;
+                    Ok(Ast::Insert(insert, emit))
+                }
                 other => Ok(other),
             }
         }
         "update" | "delete" => standard(tokens, text),
+        // Flink's older spelling.
+        "execute" if is_at(&tokens, 1, "insert") && is_at(&tokens, 2, "into") => statement(tokens[1..].to_vec(), text),
         _ => session::statement(&first, tokens, text),
     }
+}
+
+fn is_at(tokens: &[TokenWithSpan], at: usize, word: &str) -> bool {
+    tokens.get(at).is_some_and(|token| is_word(&token.token, word))
 }
 
 /// Queries and table writes, in sqlparser's own grammar.
@@ -151,15 +169,36 @@ fn standard(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     words.expect_end()?;
     match statement {
         Statement::Query(query) => query_or_write(query, text),
-        Statement::Insert(insert) => Ok(Ast::Insert(Box::new(insert), None)),
+        Statement::Insert(insert) => plain_insert(insert, text),
         Statement::Update(update) => Ok(Ast::Update(Box::new(update))),
         Statement::Delete(delete) => Ok(Ast::Delete(Box::new(delete))),
         other => Err(from_parser(ParserError::ParserError(format!("statement \"{other}\" is not supported")), text)),
     }
 }
 
+/// What PostgreSQL's SELECT may do beside reading, and does not do here.
+fn check_reads(query: &Query, text: &SourceText) -> Result<()> {
+    if let SetExpr::Select(select) = query.body.as_ref()
+        && let Some(into) = &select.into
+    {
+        let error =
+            SqlError::unsupported("SELECT INTO is not supported").with_hint("Create the table, then INSERT INTO it with the query.");
+        return Err(text.at(error, into.name.span().start));
+    }
+    let mut ctes = query.with.iter().flat_map(|with| &with.cte_tables);
+    let write = |body: &SetExpr| matches!(body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_));
+    if let Some(cte) = ctes.find(|cte| write(cte.query.body.as_ref())) {
+        let error = SqlError::unsupported("INSERT, UPDATE and DELETE in a WITH clause are not supported");
+        return Err(
+            text.at(error.with_hint("Make it a statement of its own, in one transaction with the query."), cte.alias.name.span.start)
+        );
+    }
+    Ok(())
+}
+
 /// A query, or the INSERT that a WITH stands before: its own query has the WITH then.
 fn query_or_write(mut query: Box<Query>, text: &SourceText) -> Result<Ast> {
+    check_reads(&query, text)?;
     if !matches!(query.body.as_ref(), SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_)) {
         return Ok(Ast::Query(query));
     }
@@ -179,7 +218,21 @@ fn query_or_write(mut query: Box<Query>, text: &SourceText) -> Result<Ast> {
         }
         None => {}
     }
-    Ok(Ast::Insert(Box::new(insert), None))
+    plain_insert(insert, text)
+}
+
+/// An INSERT that adds rows and does nothing else; the planner would take any other for one.
+fn plain_insert(insert: Insert, text: &SourceText) -> Result<Ast> {
+    let refused = if insert.overwrite {
+        SqlError::unsupported("INSERT OVERWRITE is not supported").with_hint(
+            "Write DELETE FROM the table before INSERT INTO it, or keep the rows in a view and use CREATE OR REPLACE MATERIALIZED VIEW.",
+        )
+    } else if insert.or.is_some() || insert.ignore || insert.replace_into {
+        SqlError::unsupported("INSERT OR ... is not supported").with_hint("Write INSERT INTO ... ON CONFLICT.")
+    } else {
+        return Ok(Ast::Insert(Box::new(insert), None));
+    };
+    Err(text.at(refused, insert.insert_token.0.span.start))
 }
 
 /// `EXPLAIN [ANALYZE] [VERBOSE] [(option [value], ...)] statement`.
@@ -192,14 +245,20 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         loop {
             let option = words.ident()?;
             let at = option.span.start;
-            let on = match &words.parser.peek_token_ref().token {
-                Token::Comma | Token::RParen => true,
-                _ => !matches!(words.option_value()?.to_lowercase().as_str(), "off" | "false" | "0"),
+            let value = match &words.parser.peek_token_ref().token {
+                Token::Comma | Token::RParen => "on".to_string(),
+                _ => words.option_value()?.to_lowercase(),
             };
+            let on = !matches!(value.as_str(), "off" | "false" | "0");
             match option.value.to_lowercase().as_str() {
                 "analyze" => analyze = on,
                 "streaming" => streaming = on,
-                "verbose" | "costs" | "buffers" | "timing" | "summary" | "settings" | "wal" | "format" => {}
+                "verbose" | "costs" | "buffers" | "timing" | "summary" | "settings" | "wal" => {}
+                "format" if value == "text" => {}
+                "format" => {
+                    let error = SqlError::unsupported(format!("EXPLAIN in the format {value} is not supported"));
+                    return Err(text.at(error.with_hint("Plans are shown as text. They have no estimates of costs and rows."), at));
+                }
                 other => {
                     let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("unrecognized EXPLAIN option \"{other}\""));
                     return Err(text.at(error.with_hint("The options are ANALYZE, STREAMING and VERBOSE."), at));
@@ -213,6 +272,9 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     }
     analyze |= words.eat("analyze");
     words.eat("verbose");
+    if !words.eat_all(&["plan", "for"]) {
+        explain_details(&mut words);
+    }
     if words.eat_all(&["materialized", "view"]) || words.eat("sink") || words.eat("job") {
         let name = words.name()?;
         words.expect_end()?;
@@ -226,6 +288,14 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         return words.unexpected("a statement");
     }
     Ok(Ast::Explain { analyze, streaming, statement: Box::new(statement(rest, text)?) })
+}
+
+/// What Flink's EXPLAIN shows besides: it is there in any case, or there is no such thing here.
+fn explain_details(words: &mut Words) {
+    const DETAILS: [&str; 4] = ["estimated_cost", "changelog_mode", "json_execution_plan", "plan_advice"];
+    while DETAILS.iter().any(|detail| words.eat(detail)) {
+        words.eat_token(&Token::Comma);
+    }
 }
 
 /// `SELECT * FROM factor`.

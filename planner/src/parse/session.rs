@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 const STATEMENTS: &[&str] = &[
     "abort",
     "alter",
+    "analyze",
     "begin",
     "check",
     "close",
@@ -39,6 +40,7 @@ const STATEMENTS: &[&str] = &[
     "insert",
     "move",
     "prepare",
+    "refresh",
     "release",
     "reset",
     "rollback",
@@ -48,7 +50,11 @@ const STATEMENTS: &[&str] = &[
     "show",
     "start",
     "subscribe",
+    "truncate",
+    "unlisten",
     "update",
+    "use",
+    "vacuum",
     "values",
     "with",
 ];
@@ -72,11 +78,14 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
     let ast = match first {
         "comment" => comment(&mut words)?,
         "drop" => drop(&mut words)?,
+        "truncate" => truncate(&mut words)?,
         "alter" => alter(&mut words)?,
         "show" => settings::show(&mut words)?,
         "describe" | "desc" => Ast::Show(ShowAst::Columns(words.name()?)),
         "set" => settings::set(&mut words)?,
+        "reset" if words.at_end() => Ast::Set { name: "all".to_string(), value: None, local: false },
         "reset" => settings::reset(&mut words)?,
+        "use" => settings::use_name(&mut words)?,
         "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => transaction(first, &mut words)?,
         "fetch" | "move" => fetch(&mut words, first == "move")?,
         "close" => Ast::Close(name_or_all(&mut words)?),
@@ -92,6 +101,13 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
             Ast::Discard
         }
         "flush" => Ast::Flush,
+        "analyze" => idle(&mut words, "ANALYZE", "queries are planned without statistics, so there are none to collect")?,
+        "vacuum" => idle(&mut words, "VACUUM", "rows that nobody can see any more are removed as the server runs")?,
+        "refresh" => refresh(&mut words)?,
+        "unlisten" => {
+            name_or_star(&mut words)?;
+            Ast::Idle { tag: "UNLISTEN", tables: Vec::new(), notice: None }
+        }
         "subscribe" => subscribe(&mut words, Subscriber::Client)?,
         "check" => {
             words.expect("materialized")?;
@@ -106,12 +122,13 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
 
 fn unknown(first: &str, words: Words) -> Result<Ast> {
     let at = words.location();
-    let known = [
-        "truncate", "grant", "revoke", "vacuum", "analyze", "listen", "notify", "unlisten", "lock", "merge", "call", "do", "refresh",
-        "reindex", "cluster", "use", "load", "import",
-    ];
+    let known = ["grant", "revoke", "listen", "notify", "lock", "merge", "call", "do", "reindex", "cluster", "load", "import"];
     let error = if known.contains(&first) {
-        SqlError::unsupported(format!("{} is not supported", first.to_uppercase()))
+        let error = SqlError::unsupported(format!("{} is not supported", first.to_uppercase()));
+        match first {
+            "listen" | "notify" => error.with_hint("SUBSCRIBE gives the changes of a table or view as they come."),
+            _ => error,
+        }
     } else {
         let shown = words.parser.peek_token_ref().token.to_string();
         let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{shown}\""));
@@ -162,6 +179,20 @@ fn drop(words: &mut Words) -> Result<Ast> {
     Ok(Ast::Drop { kind, names, if_exists, cascade, temporary })
 }
 
+/// `[TABLE] [ONLY] name, ... [{CONTINUE | RESTART} IDENTITY] [CASCADE | RESTRICT]`: there are no identities, and no keys that refer to others.
+fn truncate(words: &mut Words) -> Result<Ast> {
+    words.eat("table");
+    words.eat("only");
+    let mut names = vec![words.name()?];
+    while words.eat_token(&Token::Comma) {
+        words.eat("only");
+        names.push(words.name()?);
+    }
+    let _ = words.eat_all(&["continue", "identity"]) || words.eat_all(&["restart", "identity"]);
+    let _ = words.eat("cascade") || words.eat("restrict");
+    Ok(Ast::Truncate(names))
+}
+
 fn alter(words: &mut Words) -> Result<Ast> {
     let at = words.location();
     if words.eat("system") {
@@ -184,6 +215,9 @@ fn alter(words: &mut Words) -> Result<Ast> {
             }
         }
     }
+    if words.eat_all(&["rename", "to"]) {
+        return Ok(Ast::Rename { kind, name, to: words.ident()? });
+    }
     if words.eat("set") {
         let changes = Changes { set: words.options()?, reset: Vec::new() };
         return Ok(Ast::AlterOptions { kind, name, changes });
@@ -192,7 +226,8 @@ fn alter(words: &mut Words) -> Result<Ast> {
         let changes = Changes { set: BTreeMap::new(), reset: words.option_keys()? };
         return Ok(Ast::AlterOptions { kind, name, changes });
     }
-    let error = SqlError::unsupported("ALTER is supported for SET and RESET of options, ADVANCE WATERMARK TO, PAUSE and RESUME only");
+    let error =
+        SqlError::unsupported("ALTER is supported for SET and RESET of options, RENAME TO, ADVANCE WATERMARK TO, PAUSE and RESUME only");
     Err(words.text.at(error.with_hint("DROP the object and CREATE it anew."), at))
 }
 
@@ -224,20 +259,8 @@ fn transaction(first: &str, words: &mut Words) -> Result<Ast> {
     let _ = words.eat("transaction") || words.eat("work");
     match first {
         "begin" | "start" => {
-            let mut read_only = false;
-            while !words.at_end() {
-                if words.eat_all(&["isolation", "level"]) {
-                    settings::isolation_level(words)?;
-                } else if words.eat_all(&["read", "only"]) {
-                    read_only = true;
-                } else if words.eat_all(&["read", "write"]) {
-                    read_only = false;
-                } else if !words.eat("deferrable") && !words.eat_all(&["not", "deferrable"]) {
-                    return words.unexpected("a transaction mode");
-                }
-                words.eat_token(&Token::Comma);
-            }
-            Ok(Ast::Begin { read_only })
+            let modes = if words.at_end() { Default::default() } else { settings::transaction_modes(words)? };
+            Ok(Ast::Begin(modes))
         }
         "commit" | "end" => Ok(Ast::Commit { chain: chain(words) }),
         _ => {
@@ -301,6 +324,48 @@ fn declare(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
     Ok(Ast::Declare { name, query, hold })
 }
 
+/// What follows VACUUM and ANALYZE: options, and tables with columns.
+fn idle(words: &mut Words, tag: &'static str, notice: &'static str) -> Result<Ast> {
+    if words.eat_token(&Token::LParen) {
+        while !words.eat_token(&Token::RParen) {
+            if words.at_end() {
+                return words.unexpected("a closing parenthesis");
+            }
+            words.parser.advance_token();
+        }
+    }
+    while ["full", "freeze", "verbose", "analyze"].iter().any(|option| words.eat(option)) {}
+    let mut tables = Vec::new();
+    while !words.at_end() {
+        tables.push(words.name()?);
+        if words.parser.peek_token_ref().token == Token::LParen {
+            words.ident_list()?;
+        }
+        if !words.eat_token(&Token::Comma) {
+            break;
+        }
+    }
+    Ok(Ast::Idle { tag, tables, notice: Some(notice.to_string()) })
+}
+
+/// `REFRESH MATERIALIZED VIEW [CONCURRENTLY] name [WITH DATA]`.
+fn refresh(words: &mut Words) -> Result<Ast> {
+    words.expect("materialized")?;
+    words.expect("view")?;
+    words.eat("concurrently");
+    let name = words.name()?;
+    let at = words.location();
+    if words.eat_all(&["with", "no", "data"]) {
+        return Err(words.text.at(SqlError::unsupported("a materialized view always has its data"), at));
+    }
+    words.eat_all(&["with", "data"]);
+    Ok(Ast::Refresh(name))
+}
+
+fn name_or_star(words: &mut Words) -> Result<()> {
+    if words.eat_token(&Token::Mul) { Ok(()) } else { folded(words).map(|_| ()) }
+}
+
 fn fetch(words: &mut Words, move_only: bool) -> Result<Ast> {
     let at = words.location();
     for backward in ["prior", "backward", "last", "absolute", "relative"] {
@@ -328,6 +393,11 @@ fn fetch(words: &mut Words, move_only: bool) -> Result<Ast> {
 fn prepare(tokens: &[TokenWithSpan], text: &SourceText) -> Result<Ast> {
     let mut words = super::words(tokens.to_vec(), text);
     words.expect("prepare")?;
+    let at = words.location();
+    if words.is("transaction") && matches!(words.parser.peek_nth_token_ref(1).token, Token::SingleQuotedString(_)) {
+        let error = SqlError::unsupported("PREPARE TRANSACTION is not supported");
+        return Err(text.at(error.with_hint("A transaction ends in the session that it began in."), at));
+    }
     let name = folded(&mut words)?;
     let mut types = Vec::new();
     if words.eat_token(&Token::LParen) {

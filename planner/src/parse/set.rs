@@ -1,6 +1,6 @@
 //! Statement sets: `EXECUTE STATEMENT SET BEGIN insert; insert; END`, and Flink's older `BEGIN STATEMENT SET; ...; END`.
 //! They are the one statement with semicolons inside. A client that cuts its input at semicolons sends the parts
-//! one by one: then each INSERT is a statement of its own, which comes to the same jobs.
+//! one by one: then what opens the set has no END, and whoever runs statements keeps the parts until it comes.
 
 use super::Parsed;
 use super::ast::Ast;
@@ -8,6 +8,32 @@ use super::tokens::is_word;
 use crate::error::SourceText;
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 use eddyline_common::{Result, SqlError, SqlState};
+
+/// What a statement is to a set whose parts come one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetPiece {
+    /// A set without its END.
+    Opens,
+    Insert,
+    Ends,
+    GivesUp,
+    Nothing,
+    Other,
+}
+
+impl Parsed {
+    pub fn set_piece(&self) -> SetPiece {
+        let says_end = || self.sql.get(..3).is_some_and(|word| word.eq_ignore_ascii_case("end"));
+        match &self.ast {
+            Ast::StatementSet { ended: false, .. } => SetPiece::Opens,
+            Ast::Insert(..) => SetPiece::Insert,
+            Ast::Commit { chain: false } if says_end() => SetPiece::Ends,
+            Ast::Rollback { .. } => SetPiece::GivesUp,
+            Ast::Empty => SetPiece::Nothing,
+            _ => SetPiece::Other,
+        }
+    }
+}
 
 /// Where a set's first statement begins within the part, if it opens a set.
 pub fn begin(part: &[TokenWithSpan]) -> Option<usize> {
@@ -43,13 +69,15 @@ pub fn statement_set<'a>(
     if opening.len() > first {
         add(&opening[first..])?;
     }
+    let mut ended = false;
     for part in parts {
         last = part[part.len() - 1].span.end;
         if part.len() == 1 && is_word(&part[0].token, "end") {
+            ended = true;
             break;
         }
         add(part)?;
     }
     let sql = text.slice(start, last).to_string();
-    Ok(Parsed { sql, ast: Ast::StatementSet(inserts), text: text.clone(), ttl_hints: vec![], option_hints: vec![] })
+    Ok(Parsed { sql, ast: Ast::StatementSet { inserts, ended }, text: text.clone(), ttl_hints: vec![], option_hints: vec![] })
 }

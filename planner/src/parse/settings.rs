@@ -4,9 +4,14 @@
 use super::ast::{Ast, ShowAst};
 use super::session::object_kind;
 use super::words::Words;
-use crate::statement::ObjectKind;
+use crate::error::fold;
+use crate::statement::{ObjectKind, TransactionModes};
 use datafusion::sql::sqlparser::tokenizer::Token;
-use eddyline_common::Result;
+use eddyline_common::{Result, SqlError, SqlState};
+
+/// What Flink's scripts call the one database that there is, and what it is in.
+pub const CATALOG: &str = "default_catalog";
+pub const DATABASE: &str = "default_database";
 
 pub fn show(words: &mut Words) -> Result<Ast> {
     let show = if words.eat("sources") {
@@ -28,6 +33,8 @@ pub fn show(words: &mut Words) -> Result<Ast> {
     } else if words.eat("columns") {
         let _ = words.eat("from") || words.eat("in");
         ShowAst::Columns(words.name()?)
+    } else if let Some(name) = name_of_flink(words) {
+        name
     } else if words.eat_all(&["create", "function"]) {
         ShowAst::CreateFunction(words.name()?)
     } else if words.eat("create") {
@@ -45,6 +52,38 @@ pub fn show(words: &mut Words) -> Result<Ast> {
         ShowAst::Setting(setting_name(words)?)
     };
     Ok(Ast::Show(show))
+}
+
+/// Flink's catalogs, databases and modules, of which there is one each.
+fn name_of_flink(words: &mut Words) -> Option<ShowAst> {
+    const NAMES: [(&[&str], &str, &str); 5] = [
+        (&["catalogs"], "catalog name", CATALOG),
+        (&["databases"], "database name", DATABASE),
+        (&["modules"], "module name", "core"),
+        (&["current", "catalog"], "current catalog name", CATALOG),
+        (&["current", "database"], "current database name", DATABASE),
+    ];
+    let (_, column, value) = NAMES.into_iter().find(|(spelling, ..)| words.eat_all(spelling))?;
+    Some(ShowAst::Name { column, value })
+}
+
+/// `USE [CATALOG] name`, after USE: there is nothing else to use.
+pub fn use_name(words: &mut Words) -> Result<Ast> {
+    let of_catalog = words.eat("catalog");
+    let at = words.location();
+    let name = words.name()?;
+    let parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let known = match of_catalog {
+        true => parts == [CATALOG],
+        false => parts == [DATABASE] || parts == [CATALOG, DATABASE],
+    };
+    if known {
+        return Ok(Ast::Idle { tag: "USE", tables: Vec::new(), notice: None });
+    }
+    let what = if of_catalog { "catalog" } else { "database" };
+    let error = SqlError::new(SqlState("3D000"), format!("{what} \"{name}\" does not exist"));
+    Err(words.text.at(error.with_hint(format!("There is {CATALOG} with {DATABASE} alone; leave USE out.")), at))
 }
 
 /// `a`, `a.b`, or Flink's `'a.b'`.
@@ -65,14 +104,14 @@ pub fn set(words: &mut Words) -> Result<Ast> {
     if !local && words.is("session") && !matches!(words.parser.peek_nth_token_ref(1).token, Token::Eq) && !words.is_at(1, "to") {
         words.eat("session");
         if words.eat_all(&["characteristics", "as", "transaction"]) {
-            return transaction_setting(words, "default_transaction", false);
+            return Ok(Ast::SetTransaction { modes: transaction_modes(words)?, of_session: true });
         }
         if words.eat("authorization") {
             return Ok(Ast::Set { name: "session_authorization".to_string(), value: setting_value(words)?, local });
         }
     }
     if words.eat("transaction") {
-        return transaction_setting(words, "transaction", true);
+        return Ok(Ast::SetTransaction { modes: transaction_modes(words)?, of_session: false });
     }
     if words.eat_all(&["time", "zone"]) {
         let value = setting_value(words)?.filter(|v| !v.eq_ignore_ascii_case("local"));
@@ -113,29 +152,27 @@ fn setting_value(words: &mut Words) -> Result<Option<String>> {
     Ok(Some(value))
 }
 
-/// The modes of SET TRANSACTION, as the setting that the last of them changes.
-fn transaction_setting(words: &mut Words, prefix: &str, local: bool) -> Result<Ast> {
+/// One mode of a transaction or several, up to the statement's end.
+pub fn transaction_modes(words: &mut Words) -> Result<TransactionModes> {
+    let mut modes = TransactionModes::default();
     loop {
-        let set;
         if words.eat_all(&["isolation", "level"]) {
-            set = (format!("{prefix}_isolation"), isolation_level(words)?);
+            modes.isolation = Some(isolation_level(words)?);
         } else if words.eat_all(&["read", "only"]) {
-            set = (format!("{prefix}_read_only"), "on".to_string());
+            modes.read_only = Some(true);
         } else if words.eat_all(&["read", "write"]) {
-            set = (format!("{prefix}_read_only"), "off".to_string());
-        } else if words.eat("deferrable") || words.eat_all(&["not", "deferrable"]) {
-            set = (format!("{prefix}_deferrable"), "off".to_string());
-        } else {
+            modes.read_only = Some(false);
+        } else if !words.eat("deferrable") && !words.eat_all(&["not", "deferrable"]) {
             return words.unexpected("a transaction mode");
         }
         words.eat_token(&Token::Comma);
         if words.at_end() {
-            return Ok(Ast::Set { name: set.0, value: Some(set.1), local });
+            return Ok(modes);
         }
     }
 }
 
-pub fn isolation_level(words: &mut Words) -> Result<String> {
+fn isolation_level(words: &mut Words) -> Result<String> {
     for level in [&["read", "uncommitted"][..], &["read", "committed"], &["repeatable", "read"], &["serializable"]] {
         if words.eat_all(level) {
             return Ok(level.join(" "));

@@ -1,6 +1,7 @@
-//! PostgreSQL's spellings that sqlparser has no grammar for, as tokens that it has one for: `TABLE t`, `ONLY`, `BETWEEN SYMMETRIC` and a trim
-//! that names no characters. New tokens have the places of those that they stand for.
+//! Spellings that sqlparser has no grammar for, as tokens that it has one for: PostgreSQL's `TABLE t`, `ONLY`, `BETWEEN SYMMETRIC` and a trim
+//! that names no characters, Flink's `WHEN a, b THEN`, `MAP[k, v, ...]` and `default_catalog.default_database.t`. New tokens have the places of those that they stand for.
 
+use super::settings::{CATALOG, DATABASE};
 use super::tokens::{find_top_level, is_word};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -8,34 +9,61 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 /// What stands around the first bound of a BETWEEN SYMMETRIC.
 pub const SYMMETRIC: &str = "__symmetric";
 
+/// What stands around several values of a WHEN.
+pub const VALUES_OF_WHEN: &str = "__values_of_when";
+
 /// The words without which there is none of them.
-const WORDS: [&str; 5] = ["table", "only", "symmetric", "asymmetric", "trim"];
+const WORDS: [&str; 8] = ["table", "only", "symmetric", "asymmetric", "trim", "when", "local", "map"];
 
 pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
     // Most statements have none, long ones above all: they are not copied.
-    if tokens.iter().any(|token| WORDS.iter().any(|word| is_word(&token.token, word))) {
+    if tokens.iter().any(|token| is_name(&token.token, DATABASE) || WORDS.iter().any(|word| is_word(&token.token, word))) {
         *tokens = rewritten(tokens);
     }
 }
 
 fn rewritten(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
-    let mut closing = Vec::new();
+    let mut closing: Vec<usize> = Vec::new();
     let mut rewritten = Vec::with_capacity(tokens.len());
     for (i, token) in tokens.iter().enumerate() {
         let mut put = |new: Token| rewritten.push(TokenWithSpan::new(new, token.span));
-        if closing.contains(&i) {
-            put(Token::RParen);
-        }
+        closing.iter().filter(|at| **at == i).for_each(|_| put(Token::RParen));
         if is_table_command(tokens, i) {
             [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")].into_iter().for_each(put);
         } else if let Some(and) = symmetric(tokens, i) {
             closing.push(and);
             [Token::make_word(SYMMETRIC, None), Token::LParen].into_iter().for_each(put);
+        } else if let Some(then) = several_values(tokens, i) {
+            closing.push(then);
+            [token.token.clone(), Token::make_word(VALUES_OF_WHEN, None), Token::LParen].into_iter().for_each(put);
+        } else if let Some(bracket) = map_of_pairs(tokens, i) {
+            closing.push(bracket + 1);
+            [token.token.clone(), Token::LParen].into_iter().for_each(put);
         } else if !is_superfluous(tokens, i) {
             put(token.token.clone());
         }
     }
+    if let Some(last) = tokens.last() {
+        let at_end = closing.iter().filter(|at| **at == tokens.len());
+        rewritten.extend(at_end.map(|_| TokenWithSpan::new(Token::RParen, last.span)));
+    }
     rewritten
+}
+
+/// A word in quotes or not.
+fn is_name(token: &Token, name: &str) -> bool {
+    matches!(token, Token::Word(word) if word.value == name)
+}
+
+/// A token of `default_catalog.default_database.` or `default_database.` in front of a name.
+fn is_qualifier(tokens: &[TokenWithSpan], i: usize) -> bool {
+    let names = |at: usize, name: &str| {
+        let is_point = |at: usize| tokens.get(at).is_some_and(|token| token.token == Token::Period);
+        tokens.get(at).is_some_and(|token| is_name(&token.token, name)) && is_point(at + 1)
+    };
+    let is_database = |at: usize| names(at, DATABASE) && word_at(tokens, at + 2).is_some();
+    let is_catalog = |at: usize| names(at, CATALOG) && is_database(at + 2);
+    is_database(i) || is_catalog(i) || i.checked_sub(1).is_some_and(|before| is_database(before) || is_catalog(before))
 }
 
 fn word_at(tokens: &[TokenWithSpan], i: usize) -> Option<&Word> {
@@ -76,11 +104,36 @@ fn symmetric(tokens: &[TokenWithSpan], i: usize) -> Option<usize> {
     if found { find_top_level(tokens, i + 1, |at| is_word(&tokens[at].token, "and")) } else { None }
 }
 
-/// `ONLY` in front of a table, `ASYMMETRIC`, and the `FROM` of `trim(FROM x)`.
+/// The place of the THEN of a WHEN at `i` that has several values.
+fn several_values(tokens: &[TokenWithSpan], i: usize) -> Option<usize> {
+    if !is_at(tokens, Some(i), "when") {
+        return None;
+    }
+    let then = |from: usize| find_top_level(tokens, from, |at| is_word(&tokens[at].token, "then"));
+    let comma = find_top_level(tokens, i + 1, |at| tokens[at].token == Token::Comma || is_word(&tokens[at].token, "then"))?;
+    if tokens[comma].token == Token::Comma { then(comma) } else { None }
+}
+
+/// The place of the bracket that ends a `MAP[key, value, ...]` at `i`. With one item in brackets it is a column of that name.
+fn map_of_pairs(tokens: &[TokenWithSpan], i: usize) -> Option<usize> {
+    if !is_at(tokens, Some(i), "map") || tokens.get(i + 1)?.token != Token::LBracket {
+        return None;
+    }
+    let end = find_top_level(tokens, i + 2, |at| tokens[at].token == Token::RBracket)?;
+    find_top_level(&tokens[..end], i + 2, |at| tokens[at].token == Token::Comma).map(|_| end)
+}
+
+/// What qualifies a name and says nothing, `ONLY` in front of a table, `ASYMMETRIC`, the `LOCAL` of a time zone, and the `FROM` of `trim(FROM x)`.
 fn is_superfluous(tokens: &[TokenWithSpan], i: usize) -> bool {
     let before = |n: usize| i.checked_sub(n);
+    if is_qualifier(tokens, i) {
+        return true;
+    }
     if is_at(tokens, Some(i), "only") {
         return (is_at(tokens, before(1), "from") || is_at(tokens, before(1), "join")) && word_at(tokens, i + 1).is_some();
+    }
+    if is_at(tokens, Some(i), "local") {
+        return is_at(tokens, before(1), "with") && is_at(tokens, Some(i + 1), "time");
     }
     if is_at(tokens, Some(i), "asymmetric") {
         return is_at(tokens, before(1), "between");

@@ -198,6 +198,10 @@ impl<'a> Words<'a> {
             if self.eat_all(&["not", "null"]) || self.eat("null") {
                 // Fields of a row are nullable here.
             }
+            if self.eat("comment") {
+                // Comments are kept of columns only.
+                self.string()?;
+            }
             fields.push((crate::error::fold(&name), ty.unlimited()));
             // A `>` that is left over closes this row before the comma comes.
             if self.pending_gt > 0 || !self.eat_token(&Token::Comma) {

@@ -2,11 +2,14 @@
 
 use crate::support::TestCatalog;
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{self, LogicalPlan};
 use eddyline_common::SqlType;
 use eddyline_common::connector::ColumnOrigin;
 use eddyline_planner::catalog::RelationKind;
 use eddyline_planner::plan::{ChangelogMode, Expr};
-use eddyline_planner::statement::{CopyFormat, FetchCount, ObjectKind, OnConflict, Planned, Query, Show};
+use eddyline_planner::statement::{
+    CopyColumns, CopyFormat, CopyKind, FetchCount, ObjectKind, OnConflict, Planned, Query, Show, TransactionModes,
+};
 use eddyline_planner::{bind_parameters, parameter_types, parse};
 
 fn planned(sql: &str) -> Planned {
@@ -188,6 +191,14 @@ fn a_sink_sends_windows_as_they_close_if_they_do() {
 }
 
 #[test]
+fn a_source_that_one_view_alone_reads_is_not_a_sessions() {
+    let sql = "CREATE MATERIALIZED VIEW m AS SELECT auction FROM bid /*+ OPTIONS('nexmark.event.num' = '5') */";
+    let Planned::Create { relation, .. } = planned(sql) else { panic!("{sql}") };
+    let [own] = relation.own_sources() else { panic!("{relation:?}") };
+    assert!(!own.relation.is_temporary() && !relation.is_temporary());
+}
+
+#[test]
 fn tables_have_keys_defaults_and_watermarks() {
     let mut catalog = TestCatalog::new();
     let t = catalog.relation("t");
@@ -305,13 +316,6 @@ fn settings_in_every_spelling() {
         ("SET standard_conforming_strings = on", "standard_conforming_strings", Some("on"), false),
         ("SET application_name = DEFAULT", "application_name", None, false),
         ("SET 'pipeline.name' = 'x'", "pipeline.name", Some("x"), false),
-        (
-            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
-            "default_transaction_isolation",
-            Some("read committed"),
-            false,
-        ),
-        ("SET TRANSACTION READ ONLY", "transaction_read_only", Some("on"), true),
         ("RESET ALL", "all", None, false),
         ("RESET statement_timeout", "statement_timeout", None, false),
     ] {
@@ -324,8 +328,28 @@ fn settings_in_every_spelling() {
 
 #[test]
 fn transactions_cursors_and_prepared_statements() {
-    assert!(matches!(planned("BEGIN"), Planned::Begin { read_only: false }));
-    assert!(matches!(planned("START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"), Planned::Begin { read_only: true }));
+    let modes = |isolation: Option<&str>, read_only| TransactionModes { read_only, isolation: isolation.map(str::to_string) };
+    for (sql, expected) in [
+        ("BEGIN", modes(None, None)),
+        ("BEGIN READ WRITE", modes(None, Some(false))),
+        ("START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", modes(Some("repeatable read"), Some(true))),
+    ] {
+        assert!(matches!(planned(sql), Planned::Begin(found) if found == expected), "{sql}");
+    }
+    for (sql, expected, session) in [
+        (
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL READ COMMITTED",
+            modes(Some("read committed"), Some(true)),
+            true,
+        ),
+        ("SET TRANSACTION READ ONLY", modes(None, Some(true)), false),
+    ] {
+        let planned = planned(sql);
+        assert!(
+            matches!(&planned, Planned::SetTransaction { modes, of_session } if *modes == expected && *of_session == session),
+            "{sql}: {planned:?}"
+        );
+    }
     assert!(matches!(planned("COMMIT AND CHAIN"), Planned::Commit { chain: true }));
     assert!(matches!(planned("END"), Planned::Commit { chain: false }));
     assert!(matches!(planned("ABORT"), Planned::Rollback { chain: false }));
@@ -357,12 +381,44 @@ fn transactions_cursors_and_prepared_statements() {
 
 #[test]
 fn copying() {
-    assert!(matches!(planned("COPY t FROM STDIN"), Planned::CopyFrom { columns, format: CopyFormat::Text, .. } if columns.len() == 5));
-    assert!(
-        matches!(planned("COPY t (v, id) FROM STDIN WITH (FORMAT csv, HEADER true)"), Planned::CopyFrom { columns, format: CopyFormat::Csv { header: true }, .. } if columns == [1, 0])
-    );
+    let from = |sql: &str| match planned(sql) {
+        Planned::CopyFrom { columns, format, .. } => (columns, format),
+        other => panic!("{sql}: {other:?}"),
+    };
+    let (text, csv) = (CopyFormat::new(CopyKind::Text), CopyFormat::new(CopyKind::Csv));
+    assert_eq!(from("COPY t FROM STDIN"), (vec![0, 1, 2, 3, 4], text.clone()));
+    let with_header = CopyFormat { header: true, ..csv.clone() };
+    assert_eq!(from("COPY t (v, id) FROM STDIN WITH (FORMAT csv, HEADER true)"), (vec![1, 0], with_header));
+    let piped = CopyFormat { delimiter: b'|', null: String::new(), ..text };
+    assert_eq!(from("COPY t FROM STDIN WITH DELIMITER AS '|' NULL AS ''").1, piped);
+    assert_eq!(from("COPY t FROM STDIN (DELIMITER '|', NULL '', ENCODING 'UTF8')").1, piped);
+    let quoted = CopyFormat {
+        quote: b'\'',
+        escape: b'\\',
+        force_null: CopyColumns::Named(vec!["v".to_string()]),
+        force_not_null: CopyColumns::All,
+        ..csv.clone()
+    };
+    assert_eq!(from("COPY t FROM STDIN (FORMAT csv, QUOTE '''', ESCAPE '\\', FORCE_NULL (v), FORCE_NOT_NULL *)").1, quoted);
+    assert_eq!(from("COPY t FROM STDIN CSV QUOTE '''' ESCAPE AS '\\' FORCE NULL v FORCE NOT NULL *").1, quoted);
+    assert_eq!(from("COPY t FROM STDIN (FORMAT binary)").1.kind, CopyKind::Binary);
+    for (options, state) in [
+        ("(FORMAT binary, DELIMITER ',')", "42601"),
+        ("(DELIMITER ',', DELIMITER ';')", "42601"),
+        ("(QUOTE '''')", "0A000"),
+        ("(DELIMITER '--')", "0A000"),
+        ("(DELIMITER 'a')", "22023"),
+        ("(FORMAT csv, DELIMITER ';', NULL 'a;b')", "0A000"),
+        ("(FORMAT csv, DELIMITER '\"')", "22023"),
+        ("(FORMAT csv, FORCE_QUOTE *)", "0A000"),
+        ("(ENCODING 'LATIN1')", "0A000"),
+        ("(FREEZE)", "0A000"),
+    ] {
+        let sql = format!("COPY t FROM STDIN {options}");
+        assert_eq!(TestCatalog::new().plan(&sql).map(drop).expect_err(&sql).state.0, state, "{sql}");
+    }
     assert!(matches!(planned("COPY log FROM STDIN"), Planned::CopyFrom { .. }), "rows are added to an append-only table");
-    assert!(matches!(planned("COPY (SELECT 1) TO STDOUT CSV"), Planned::CopyTo { format: CopyFormat::Csv { header: false }, .. }));
+    assert!(matches!(planned("COPY (SELECT 1) TO STDOUT CSV"), Planned::CopyTo { format, .. } if format == csv));
     assert!(matches!(planned("COPY t TO STDOUT"), Planned::CopyTo { query, .. } if query.columns.len() == 5));
 }
 
@@ -438,6 +494,27 @@ fn queries_name_what_they_read() {
     let mut read = q.relations.clone();
     read.sort();
     assert_eq!(read, ids);
+}
+
+/// At each level of a condition the binder asks for the types of all that is beneath.
+#[test]
+fn long_conditions_are_bound_in_few_levels() {
+    fn condition(plan: &LogicalPlan) -> Option<&logical_expr::Expr> {
+        match plan {
+            LogicalPlan::Filter(filter) => Some(&filter.predicate),
+            plan => plan.inputs().into_iter().find_map(condition),
+        }
+    }
+    fn levels(expr: &logical_expr::Expr) -> usize {
+        match expr {
+            logical_expr::Expr::BinaryExpr(of) => 1 + levels(&of.left).max(levels(&of.right)),
+            _ => 0,
+        }
+    }
+    let any = (0..300).map(|i| format!("v > {i}")).collect::<Vec<_>>().join(" OR ");
+    let plan = query(&format!("SELECT id FROM t WHERE {any}")).plan;
+    let levels = levels(condition(&plan).expect("a filter"));
+    assert!((9..16).contains(&levels), "{levels} levels");
 }
 
 #[test]

@@ -104,7 +104,8 @@ impl Background {
     pub fn start(threads: &Arc<dyn Threads>, means: Means, stats: Arc<Stats>) -> Result<Background> {
         let (to_maintenance, tasks) = crossbeam_channel::unbounded();
         let (store, events) = (means.store.clone(), means.events.clone());
-        let maintenance = Maintenance { tasks, store, events, stats: stats.clone(), vacuuming: Default::default() };
+        let maintenance =
+            Maintenance { tasks, store, events, stats: stats.clone(), vacuuming: Default::default(), told: Default::default() };
         let (to_writer, tasks) = crossbeam_channel::unbounded();
         let writer = Writer { tasks, threads: threads.clone(), means, stats, positions: None };
         let threads = vec![threads.spawn("checkpoints", Box::new(writer))?, threads.spawn("maintenance", Box::new(maintenance))?];
@@ -229,10 +230,18 @@ impl Core {
     /// What the checkpoint under way, or else the next one, has to wait for, and its number.
     pub(super) fn checkpoint_waits_for(&self) -> Option<(u64, String)> {
         match &self.checkpoint {
-            Some(run) => Some((run.id, waits_for_lookups(run.unreached().filter_map(|id| self.jobs.get(&id)))?)),
+            Some(run) => {
+                let lookups = waits_for_lookups(run.unreached().filter_map(|id| self.jobs.get(&id)));
+                Some((run.id, lookups.or_else(|| self.waits_for_log(run))?))
+            }
             None if self.has_news() => Some((self.checkpoints.next_id, self.next_checkpoint_waits_for()?)),
             None => None,
         }
+    }
+
+    fn waits_for_log(&self, run: &Run) -> Option<String> {
+        let error = self.log_health().err().filter(|_| !run.writing && self.durable < run.epoch)?;
+        Some(format!("waits until the log can be written: {}", error.message))
     }
 
     fn next_checkpoint_waits_for(&self) -> Option<String> {
@@ -582,7 +591,7 @@ impl Core {
 
 /// Which of the jobs stands in its step because a table outside does not answer.
 fn waits_for_lookups<'a>(mut jobs: impl Iterator<Item = &'a Job>) -> Option<String> {
-    jobs.find_map(|job| Some(format!("waits until job \"{}\" has looked its rows up: {}", job.relation.name, job.unanswered()?)))
+    jobs.find_map(|job| Some(format!("waits until job \"{}\" has looked its rows up: {}", job.relation.name, job.trouble()?)))
 }
 
 /// Whether a relation has a job.

@@ -330,9 +330,9 @@ impl Core {
 
     /// Nothing is under way that comes to an end by itself. A job that a table outside does not answer does not, nor does the checkpoint that waits for it.
     fn is_at_rest(&self) -> bool {
-        let is_unanswered = |job: &Job| job.unanswered().is_some();
-        let is_held_up = self.jobs.values().any(is_unanswered);
-        (self.checkpoint.is_none() || is_held_up) && self.jobs.values().all(|job| job.running.is_none() || is_unanswered(job))
+        let is_in_trouble = |job: &Job| job.trouble().is_some();
+        let is_held_up = self.jobs.values().any(is_in_trouble);
+        (self.checkpoint.is_none() || is_held_up) && self.jobs.values().all(|job| job.running.is_none() || is_in_trouble(job))
     }
 
     fn stop(mut self) {

@@ -152,6 +152,15 @@ impl Core {
         self.log_lost.clone().map_or_else(|| self.log.health(), Err)
     }
 
+    /// Why nothing is taken of any source at present, if the disk is why.
+    pub(super) fn held_by_disk(&self) -> Option<String> {
+        match self.log_health() {
+            Err(error) => Some(format!("it is not read on while the log cannot be written: {}", error.message)),
+            Ok(()) if self.holds_steps() => Some("it is not read on until the disk has room for rows and state of views".to_string()),
+            Ok(()) => None,
+        }
+    }
+
     /// While the log cannot be written, when to look again.
     pub(super) fn next_look_at_log(&self) -> Option<Instant> {
         let stalled = self.log_lost.is_none() && self.log.health().is_err();

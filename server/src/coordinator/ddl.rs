@@ -418,7 +418,7 @@ impl Core {
             .with_detail(error.message.clone())
             .with_hint(match job.relation.job_options().map(|options| options.on_error) {
                 Some(ErrorPolicy::Reject) => {
-                    "It is not a row by itself that fails, which on_error could set aside: mend what it reads, drop it and create it again."
+                    "It does not go on. Mend what it reads, if on_error did not set aside what fails; then CREATE OR REPLACE it, or drop and create it."
                 }
                 Some(ErrorPolicy::Stop) | None => {
                     "Drop it and create it again; WITH (on_error = 'reject') lets a view go on without the rows that fail."

@@ -15,6 +15,7 @@ use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState
 use eddyline_planner::catalog::{Index, Relation, RelationKind, SqlFunction};
 use eddyline_planner::statement::{Comments, ObjectKind};
 use eddyline_storage::view::View;
+use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -279,14 +280,16 @@ impl CoordinatorHandle {
         }
         match ddl {
             Ddl::Create { relation, if_not_exists, .. } if !(*if_not_exists && self.catalog().by_name(&relation.name).is_some()) => {
+                let relation: &Relation = relation;
                 check_sink(relation).await?;
-                let present = self.look_at_unread(relation).await;
-                let starts = resolve_start(relation).await?;
+                // All at once: who is away keeps the statement no longer than one question may take.
+                let (present, starts, own_starts) =
+                    tokio::join!(self.look_at_unread(relation), resolve_start(relation), self.starts_of_own(relation));
+                let (starts, own_starts) = (starts?, own_starts?);
                 let ends = match &relation.kind {
                     RelationKind::KeyedSource { spec, .. } => look_at_end(spec).await,
                     _ => Vec::new(),
                 };
-                let own_starts = self.starts_of_own(relation).await?;
                 Ok(Resolved { starts, ends, own_starts, present })
             }
             _ => Ok(Resolved::default()),
@@ -296,8 +299,9 @@ impl CoordinatorHandle {
     /// Where sources start that are read under a hint: where that says, or where they start for all. With other options there may be other partitions.
     async fn starts_of_own(&self, relation: &Relation) -> Result<Vec<Vec<PartitionStart>>> {
         let mut all = Vec::new();
-        for own in relation.own_sources() {
-            let mut starts = resolve_start(&own.relation).await?;
+        let resolved = join_all(relation.own_sources().iter().map(|own| resolve_start(&own.relation))).await;
+        for (own, starts) in relation.own_sources().iter().zip(resolved) {
+            let mut starts = starts?;
             let of_all = if own.starts_anew { Vec::new() } else { self.source_starts(own.of) };
             for PartitionStart { partition, start } in &mut starts {
                 *start = of_all.iter().find(|known| known.partition == *partition).map_or(*start, |known| known.start);
@@ -309,7 +313,7 @@ impl CoordinatorHandle {
 
     /// Asks sources that nobody reads yet where they end, if a new view or sink is to read them.
     async fn look_at_unread(&self, relation: &Relation) -> Vec<(RelationId, Vec<PartitionStart>)> {
-        let (catalog, mut present) = (self.catalog(), Vec::new());
+        let (catalog, mut unread) = (self.catalog(), Vec::new());
         for input in relation.plan().map(|plan| plan.inputs()).unwrap_or_default() {
             let is_job = |kind: ObjectKind| matches!(kind, ObjectKind::MaterializedView | ObjectKind::Sink);
             let is_unread = || !catalog.dependents(input).iter().any(|user| is_job(user.kind));
@@ -317,12 +321,11 @@ impl CoordinatorHandle {
             let shared = || catalog.get(input).filter(|r| matches!(r.kind, RelationKind::Source(_)) && is_unread());
             let source = own.or_else(|| shared().map(|source| source.as_ref()));
             let Some(spec) = source.and_then(|source| source.source_spec()) else { continue };
-            let ends = look_at_end(spec).await;
-            if !ends.is_empty() {
-                present.push((input, ends));
-            }
+            unread.push((input, spec.clone()));
         }
-        present
+        let ends = join_all(unread.iter().map(|(_, spec)| look_at_end(spec))).await;
+        let present = unread.iter().zip(ends).map(|((input, _), ends)| (*input, ends));
+        present.filter(|(_, ends)| !ends.is_empty()).collect()
     }
 
     /// Changes the catalog; durable when it returns. Given up while it waits, it may be done all the same.

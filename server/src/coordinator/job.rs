@@ -79,7 +79,7 @@ impl Job {
     }
 
     /// Why its step does not end, if that is because a table outside does not answer.
-    pub fn unanswered(&self) -> Option<String> {
+    pub fn trouble(&self) -> Option<String> {
         self.running.as_ref().and_then(|_| self.stats.trouble())
     }
 

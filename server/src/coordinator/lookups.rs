@@ -24,18 +24,18 @@ impl Core {
 }
 
 impl JobStats {
-    /// A table outside does not answer and is asked again (`Some`), or answers again. Said in the log when it changes.
+    /// A table outside does not answer and is asked again (`Some`), or no more. Said in the log when it changes.
     pub(super) fn note_trouble(&self, table: RelationId, name: &str, trouble: Option<String>) {
         let mut troubles = self.troubles.write();
         match trouble {
             Some(trouble) if troubles.get(&table) == Some(&trouble) => {}
             Some(trouble) => {
-                tracing::warn!(relation = name, job = %self.name, "its rows cannot be looked up, asking again: {trouble}");
+                tracing::warn!(relation = name, job = %self.name.read(), "its rows cannot be looked up, asking again: {trouble}");
                 troubles.insert(table, trouble);
             }
             None => {
                 if troubles.remove(&table).is_some() {
-                    tracing::info!(relation = name, job = %self.name, "its rows can be looked up again");
+                    tracing::info!(relation = name, job = %self.name.read(), "its rows can be looked up again, or are not asked for any more");
                 }
             }
         }

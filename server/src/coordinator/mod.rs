@@ -61,6 +61,7 @@ mod stats;
 pub mod system;
 mod table;
 
+pub use altering::unnamed;
 pub use handle::{
     AdmittedWrite, CoordinatorHandle, Ddl, DdlOutcome, ReadSnapshot, Resolved, SystemAnswer, SystemRelation, TableLock, TableWrite,
 };

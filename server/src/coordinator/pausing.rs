@@ -8,6 +8,7 @@ use super::ddl::Done;
 use super::handle::DdlOutcome;
 use super::job::Job;
 use super::records::DdlRecord;
+use super::sink::definition;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use std::sync::Arc;
@@ -26,6 +27,11 @@ impl Core {
         let dropped = || SqlError::new(SqlState::UNDEFINED_OBJECT, "the job was dropped meanwhile");
         let relation = self.catalog.get(id).cloned().ok_or_else(dropped)?;
         let is_view = matches!(relation.kind, RelationKind::MaterializedView { .. });
+        // A sink that stopped may still send what is in its log.
+        let has_paused = definition(&relation).is_some_and(|sink| sink.paused);
+        if !pause && !has_paused {
+            self.is_running(id)?;
+        }
         if is_view && pause == paused_at(&relation).is_some() {
             return Ok((DdlOutcome::default(), None));
         }

@@ -214,7 +214,7 @@ impl Core {
         let shows_rows = matches!(read.answer, Answer::SystemRows(..));
         // A table outside that does not answer holds up those that read from who asks it too.
         let asking: BTreeSet<RelationId> = match shows_rows {
-            true => self.jobs.keys().copied().filter(|id| self.is_in_trouble(*id)).collect(),
+            true => self.jobs.values().filter(|job| job.trouble().is_some()).map(Job::id).collect(),
             false => BTreeSet::new(),
         };
         let waits_for_answer = |job: &Job| !asking.is_empty() && !self.with_inputs(vec![job.id()]).is_disjoint(&asking);
@@ -266,13 +266,9 @@ impl Core {
     fn replayed_floor(&self, jobs: &[&Job]) -> Epoch {
         let stuck = self.sources.values().any(|s| s.is_replaying() && s.stats.problem.read().is_some());
         let comes_back = jobs.iter().any(|job| job.stepped < self.recovered);
-        let stuck =
-            stuck || comes_back && self.with_inputs(jobs.iter().map(|job| job.id()).collect()).iter().any(|id| self.is_in_trouble(*id));
+        let is_in_trouble = |id: &RelationId| self.jobs.get(id).is_some_and(|job| job.trouble().is_some());
+        let stuck = stuck || comes_back && self.with_inputs(jobs.iter().map(|job| job.id()).collect()).iter().any(is_in_trouble);
         if stuck { Epoch::ZERO } else { self.recovered }
-    }
-
-    fn is_in_trouble(&self, id: RelationId) -> bool {
-        self.jobs.get(&id).is_some_and(|job| job.stats.trouble().is_some())
     }
 
     fn job_to_read(&self, read: &WaitingRead, id: RelationId) -> Result<&Job> {

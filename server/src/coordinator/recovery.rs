@@ -73,10 +73,14 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     let lock = DataDirLock::acquire(&config.data_dir)?;
     let (store, store_lock) = open_checkpoints(&config)?;
     let segments = SegmentDir::open(&config.data_dir.join("state").join("views"))?;
-    let restored = store.restore_newest(|manifest| restore(&config, &store, &segments, known_body(manifest)?))?;
+    let restored = match store.restore_newest(|manifest| restore(&config, &store, &segments, known_body(manifest)?)) {
+        Err(error) if error.state == SqlState::DATA_CORRUPTED => without_checkpoints(&config, error).map(|()| None)?,
+        restored => restored?,
+    };
     segments.keep_only(&restored.as_ref().map(|restored| segment_files(&restored.body)).unwrap_or_default())?;
     failpoint::hit("recovery.manifest_loaded")?;
-    let (log, recovered) = Log::open(config.fs.clone(), config.data_dir.join("log"), log_options(&config))?;
+    let from = restored.as_ref().map_or(LogPosition::default(), |restored| restored.body.log);
+    let (log, recovered) = Log::open_needed(config.fs.clone(), config.data_dir.join("log"), log_options(&config), from)?;
     let log = Arc::new(log);
     let (contents, kv) = match restored {
         Some(Restored { body, views, histories, kv }) => (Some((body, views, histories)), kv),
@@ -85,7 +89,6 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     let body = contents.as_ref().map(|(body, ..)| body);
     let locks = std::iter::once(lock).chain(store_lock).collect();
     let mut core = assemble(config, locks, log, Arc::new(kv), store, segments, body)?;
-    let from = contents.as_ref().map_or(LogPosition::default(), |(body, ..)| body.log);
     if let Some((body, views, histories)) = contents {
         core.restore_body(&body, views, histories)?;
     }
@@ -94,12 +97,36 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     Ok(core)
 }
 
+/// No checkpoint is intact. A log that still has its beginning has all that was ever done, and everything is built from it as if there had been
+/// none; but for sinks, which have sent nothing before there was one.
+fn without_checkpoints(config: &CoordinatorConfig, error: SqlError) -> Result<()> {
+    let sinks = sinks_dir(&config.data_dir);
+    let has_sent = config.fs.list(&sinks).is_ok_and(|logs| !logs.is_empty());
+    let hint = match config.fs.exists(&segment_path(&config.data_dir.join("log"), 1)) {
+        true if has_sent => format!(
+            "No checkpoint is intact: restore the data directory and the checkpoint store from a backup of both. Without \"{}\" everything is built \
+             from the log, and sinks send all of it again.",
+            sinks.display()
+        ),
+        true => {
+            tracing::error!(%error, "no checkpoint is intact; everything is built anew from the log, which goes back to the beginning");
+            return Ok(());
+        }
+        false => {
+            "No checkpoint is intact, and the log does not go back to the beginning: restore the data directory and the checkpoint store \
+                  from a backup of both."
+                .to_string()
+        }
+    };
+    Err(error.with_hint(hint))
+}
+
 /// The place of checkpoints, which is this server's alone from now on.
 fn open_checkpoints(config: &CoordinatorConfig) -> Result<(BlockingCheckpointStore, Option<DataDirLock>)> {
     match &config.checkpoint_store {
         CheckpointLocation::Store { store, prefix, runtime } => {
             let checkpoints = BlockingCheckpointStore::new(CheckpointStore::new(store.clone(), prefix), runtime.clone());
-            let id = data_dir_id(&config.data_dir)?;
+            let id = data_dir_id(&config.data_dir, None)?;
             let where_it_is = |error: SqlError| match error.detail {
                 None => error.with_detail(format!("The checkpoint store is {store}, prefix \"{prefix}\".")),
                 Some(_) => error,
@@ -107,18 +134,31 @@ fn open_checkpoints(config: &CoordinatorConfig) -> Result<(BlockingCheckpointSto
             patiently(config, || checkpoints.claim(&id)).map_err(where_it_is)?;
             Ok((checkpoints, None))
         }
-        CheckpointLocation::Directory(dir) => {
-            let is_within = dir.starts_with(&config.data_dir);
-            let lock = if is_within { None } else { Some(DataDirLock::acquire_for(dir, "checkpoint store", "--checkpoint-store")?) };
-            let store = CheckpointStore::local(dir)?;
-            store.remove_staged()?;
-            Ok((BlockingCheckpointStore::new(store, config.runtime.clone()), lock))
-        }
+        CheckpointLocation::Directory(dir) => open_local_checkpoints(config, dir),
     }
 }
 
-/// What tells a data directory from all others, made when it is first needed.
-fn data_dir_id(dir: &Path) -> Result<String> {
+/// A directory is locked, as the data directory that it may be in, since other servers may be told to use it; and has an owner, which counts while none runs.
+fn open_local_checkpoints(config: &CoordinatorConfig, dir: &Path) -> Result<(BlockingCheckpointStore, Option<DataDirLock>)> {
+    let resolved = |dir: &Path| dir.canonicalize().ok();
+    let data_dir = resolved(&config.data_dir);
+    // What is the data directory itself is locked already.
+    let lock = match resolved(dir) == data_dir {
+        true => None,
+        false => Some(DataDirLock::acquire_for(dir, "checkpoint store", "--checkpoint-store")?),
+    };
+    let store = CheckpointStore::local(dir)?;
+    store.remove_staged()?;
+    let checkpoints = BlockingCheckpointStore::new(store, config.runtime.clone());
+    let is_within = data_dir.zip(resolved(dir)).is_some_and(|(data_dir, dir)| dir.starts_with(data_dir));
+    // A copy of log and checkpoints alone goes on as what it was copied from.
+    let known = if is_within { checkpoints.owner()? } else { None };
+    checkpoints.claim(&data_dir_id(&config.data_dir, known)?)?;
+    Ok((checkpoints, lock))
+}
+
+/// What tells a data directory from all others, made when it is first needed: `known`, if its own checkpoints have it.
+fn data_dir_id(dir: &Path, known: Option<String>) -> Result<String> {
     let path = dir.join("id");
     match std::fs::read_to_string(&path) {
         Ok(id) if !id.is_empty() => return Ok(id),
@@ -126,7 +166,7 @@ fn data_dir_id(dir: &Path) -> Result<String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(SqlError::io(format!("cannot read \"{}\": {error}", path.display()))),
     }
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = known.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let unfinished = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = std::fs::File::create(&unfinished)?;

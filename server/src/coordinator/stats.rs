@@ -43,13 +43,13 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub struct SinkStats {
     pub name: String,
-    /// Acknowledged by the outside since start, and up to which epoch.
-    pub rows: AtomicU64,
+    /// Acknowledged by the outside since start, each once however often it was sent, and up to which epoch.
+    pub records: AtomicU64,
     pub epoch: AtomicU64,
     /// In the log, not acknowledged; and how much that may be.
     pub waiting_bytes: AtomicU64,
     pub log_bytes_max: AtomicU64,
-    /// Its job waits while the log is full, instead of stopping.
+    /// Its job reads nothing but sources, so that it can stand still while the log is full and everything else goes on; others stop.
     pub waits_when_full: AtomicBool,
     /// Times that sending had to begin again.
     pub failures: AtomicU64,
@@ -101,7 +101,7 @@ pub struct SourceStats {
 
 #[derive(Debug, Default)]
 pub struct JobStats {
-    pub name: String,
+    pub name: RwLock<Arc<str>>,
     /// A view that stays where it is.
     pub paused: AtomicBool,
     pub rows_in: AtomicU64,
@@ -123,7 +123,7 @@ pub struct JobStats {
     pub backfill_permille: AtomicU64,
     pub error: RwLock<Option<String>>,
     /// What is being asked again, by table outside that does not answer.
-    pub troubles: RwLock<BTreeMap<RelationId, String>>,
+    pub(super) troubles: RwLock<BTreeMap<RelationId, String>>,
     /// By node of the job's plan, since start.
     pub operators: OnceLock<Arc<[OperatorStats]>>,
 }
@@ -166,7 +166,7 @@ impl JobStats {
             _ if self.backfill_permille.load(Ordering::Relaxed) < 1000 => JobState::Backfilling,
             Some(sink) if sink.holds_job() => JobState::WaitingForSink,
             Some(sink) if sink.state() != JobState::Running => sink.state(),
-            _ if !self.troubles.read().is_empty() => JobState::Retrying,
+            _ if self.trouble().is_some() => JobState::Retrying,
             _ => JobState::Running,
         }
     }
@@ -281,7 +281,7 @@ impl Stats {
     }
 
     pub(crate) fn add_job(&self, id: RelationId, name: &str) -> Arc<JobStats> {
-        let stats = Arc::new(JobStats { name: name.to_string(), ..Default::default() });
+        let stats = Arc::new(JobStats { name: RwLock::new(name.into()), ..Default::default() });
         self.jobs.write().insert(id, stats.clone());
         stats
     }

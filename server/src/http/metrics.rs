@@ -5,6 +5,7 @@ use crate::coordinator::{JobStats, SinkStats, SourceStats, Stats};
 use crate::metrics::Metrics;
 use eddyline_common::Timestamp;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const MICROS_PER_SECOND: f64 = 1e6;
@@ -43,7 +44,8 @@ fn sources(page: &mut Page, stats: &Stats) {
 
 fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
     let jobs = stats.jobs.read();
-    let all: Vec<(&str, &JobStats)> = jobs.values().map(|j| (j.name.as_str(), &**j)).collect();
+    let names: Vec<Arc<str>> = jobs.values().map(|j| j.name.read().clone()).collect();
+    let all: Vec<(&str, &JobStats)> = names.iter().zip(jobs.values()).map(|(name, j)| (&**name, &**j)).collect();
     let mut each = |kind, name, help, read: fn(&JobStats) -> Option<f64>| page.family(kind, name, help, "job", &all, read);
     each(COUNTER, "eddyline_job_rows_in_total", "Rows that the job took.", |j| Some(count(&j.rows_in)));
     each(COUNTER, "eddyline_job_rows_out_total", "Changes that the job emitted.", |j| Some(count(&j.rows_out)));
@@ -62,7 +64,7 @@ fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
     });
     each(GAUGE, "eddyline_job_stopped", "1 once the job has failed.", |j| Some(flag(j.error.read().is_some())));
     let help = "1 while a table outside that it looks rows up in does not answer.";
-    each(GAUGE, "eddyline_job_in_trouble", help, |j| Some(flag(!j.troubles.read().is_empty())));
+    each(GAUGE, "eddyline_job_in_trouble", help, |j| Some(flag(j.trouble().is_some())));
     let committed = |job: &JobStats| Some(job.committed(stats).0 as f64);
     page.family(GAUGE, "eddyline_job_epoch", "The newest durable epoch that the job has come to.", "job", &all, committed);
     let help = "How long there has been a cut that the job has not come to; nothing while it reads on its own or has stopped.";
@@ -74,7 +76,7 @@ fn sinks(page: &mut Page, stats: &Stats) {
     let sinks = stats.sinks.read();
     let all: Vec<(&str, &SinkStats)> = sinks.values().map(|s| (s.name.as_str(), &**s)).collect();
     let mut each = |kind, name, help, read: fn(&SinkStats) -> Option<f64>| page.family(kind, name, help, "sink", &all, read);
-    each(COUNTER, "eddyline_sink_rows_sent_total", "Rows acknowledged outside since start.", |s| Some(count(&s.rows)));
+    each(COUNTER, "eddyline_sink_rows_sent_total", "Records acknowledged outside since start.", |s| Some(count(&s.records)));
     each(GAUGE, "eddyline_sink_waiting_bytes", "Rows in the sink's log that are not acknowledged.", |s| Some(count(&s.waiting_bytes)));
     each(GAUGE, "eddyline_sink_epoch", "The newest epoch acknowledged outside.", |s| Some(count(&s.epoch)));
     each(COUNTER, "eddyline_sink_failures_total", "Times that sending began again.", |s| Some(count(&s.failures)));

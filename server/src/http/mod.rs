@@ -17,11 +17,19 @@ use tokio_util::sync::CancellationToken;
 
 /// Serves until cancelled.
 pub async fn serve(listener: TcpListener, services: Arc<Services>, stop: CancellationToken) -> Result<()> {
-    let pages = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics_page)).with_state(services.clone());
+    let pages = Router::new().route("/healthz", get(health)).route("/metrics", get(metrics_page)).with_state(services.clone());
     let webhooks = Router::new().route("/source/{name}", post(webhook::post)).with_state(webhook::Webhooks::new(services));
     let routes = pages.merge(webhooks);
     axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await?;
     Ok(())
+}
+
+/// An orchestrator must not end a server for its full disk, so that it lives is one word, and what it lacks another line.
+async fn health(State(services): State<Arc<Services>>) -> String {
+    match &*services.coordinator.stats().log.problem.lock() {
+        None => "ok\n".to_string(),
+        Some(problem) => format!("ok\nwrites are refused: {problem}\n"),
+    }
 }
 
 async fn metrics_page(State(services): State<Arc<Services>>) -> ([(HeaderName, &'static str); 1], String) {

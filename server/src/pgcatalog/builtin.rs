@@ -3,7 +3,7 @@
 
 use super::objects::{BTREE, EDDYLINE, HASH, HEAP, INFORMATION_SCHEMA, OWNER_OID, PG_CATALOG, PUBLIC};
 use super::rows::{Rows, Value};
-use super::{DATABASE, OWNER, SystemContext, describe, spec};
+use super::{DATABASE, OWNER, SystemContext, describe, procs, spec};
 use crate::session::settings::DEFINITIONS;
 
 pub const PG_CLASS: u32 = 1259;
@@ -16,8 +16,9 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
     match name {
         "pg_namespace" => namespaces(rows),
         "pg_database" => database(rows),
-        "pg_roles" | "pg_authid" | "pg_user" => roles(name, rows),
+        "pg_roles" | "pg_authid" | "pg_user" | "pg_shadow" => roles(name, rows),
         "pg_type" => types(rows),
+        "pg_proc" => eddyline_common::postgres::procs::all().iter().for_each(|proc| procs::builtin_row(proc, rows)),
         "pg_am" => access_methods(rows),
         "pg_settings" => settings(context, rows),
         "pg_collation" => {}
@@ -91,6 +92,9 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
         "pg_timezone_names" => {
             rows.add([("name", "UTC".into()), ("abbrev", "UTC".into()), ("is_dst", false.into())]);
         }
+        "pg_timezone_abbrevs" => rows.add([("abbrev", "UTC".into()), ("utc_offset", "00:00:00".into()), ("is_dst", false.into())]),
+        // Nothing was counted yet.
+        "pg_stat_bgwriter" => rows.add([]),
         _ => {}
     }
 }
@@ -118,7 +122,7 @@ fn database(rows: &mut Rows) {
 }
 
 fn roles(name: &str, rows: &mut Rows) {
-    if name == "pg_user" {
+    if matches!(name, "pg_user" | "pg_shadow") {
         return rows.add([
             ("usename", OWNER.into()),
             ("usesysid", OWNER_OID.into()),
@@ -143,8 +147,6 @@ fn roles(name: &str, rows: &mut Rows) {
 
 fn types(rows: &mut Rows) {
     for ty in spec::types() {
-        let output =
-            ty.input.strip_suffix("_in").map(|s| format!("{s}_out")).or_else(|| ty.input.strip_suffix("in").map(|s| format!("{s}out")));
         rows.add([
             ("oid", ty.oid.into()),
             ("typname", ty.name.into()),
@@ -160,7 +162,11 @@ fn types(rows: &mut Rows) {
             ("typelem", ty.element.into()),
             ("typarray", ty.array.into()),
             ("typinput", ty.input.into()),
-            ("typoutput", output.into()),
+            ("typoutput", ty.output.into()),
+            ("typreceive", ty.receive.into()),
+            ("typsend", ty.send.into()),
+            ("typmodin", ty.modifier_in.into()),
+            ("typmodout", ty.modifier_out.into()),
             ("typalign", ty.alignment.into()),
             ("typstorage", ty.storage.into()),
             ("typtypmod", Value::Int(-1)),

@@ -3,8 +3,9 @@
 //! context, so a registry of them is made per statement; making one costs nothing until a function is named.
 
 use super::rows::{Value, array_of};
-use super::values::{bounds, format_text, json_build_object, json_of, size_pretty};
-use super::{DATABASE, OWNER, SystemContext, describe, indexes, objects, procs, sleep, spec};
+use super::values::{bounds, format_text, parse_ident, size_pretty};
+use super::{DATABASE, OWNER, SystemContext, advisory, describe, indexes, objects, procs, sleep, spec};
+use crate::advisory::Mode;
 use crate::session::settings::SERVER_VERSION;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
@@ -84,7 +85,16 @@ const DEFINITIONS: &[Definition] = &[
     define("pg_current_xact_id", "int8", |c, _| Ok(c.now_micros.into())),
     define("clock_timestamp", "timestamptz", |c, _| Ok(c.services.as_ref().map_or(c.now_micros, |s| s.clock.now().micros()).into())),
     define("pg_conf_load_time", "timestamptz", |c, _| Ok(c.now_micros.into())),
-    define("pg_advisory_unlock_all", "text", null),
+    define("pg_postmaster_start_time", "timestamptz", |c, _| {
+        Ok(c.services.as_ref().map_or(c.now_micros, |services| services.started.micros()).into())
+    }),
+    define("pg_try_advisory_lock", "bool", |c, args| advisory::try_lock(c, args, Mode::OF_SESSION)),
+    define("pg_try_advisory_lock_shared", "bool", |c, args| advisory::try_lock(c, args, Mode::OF_SESSION.shared())),
+    define("pg_try_advisory_xact_lock", "bool", |c, args| advisory::try_lock(c, args, Mode::OF_TRANSACTION)),
+    define("pg_try_advisory_xact_lock_shared", "bool", |c, args| advisory::try_lock(c, args, Mode::OF_TRANSACTION.shared())),
+    define("pg_advisory_unlock", "bool", |c, args| advisory::unlock(c, args, Mode::OF_SESSION)),
+    define("pg_advisory_unlock_shared", "bool", |c, args| advisory::unlock(c, args, Mode::OF_SESSION.shared())),
+    define("pg_advisory_unlock_all", "void", |c, _| advisory::unlock_all(c)),
     // Names, oids and types.
     define("format_type", "text", |_, args| match arg(args, 0).as_oid() {
         Some(oid) => Ok(spec::format_type(oid, arg(args, 1).as_int()).into()),
@@ -106,55 +116,40 @@ const DEFINITIONS: &[Definition] = &[
     define("to_regclass", "regclass", |c, args| Ok(arg(args, 0).as_text().and_then(|n| describe::class_oid(&c.catalog, &n)).into())),
     define("to_regtype", "oid", |_, args| Ok(arg(args, 0).as_text().and_then(|n| describe::type_oid(&n)).into())),
     define("to_regnamespace", "oid", |_, args| Ok(arg(args, 0).as_text().and_then(|n| namespace_oid(&n)).into())),
-    define("to_regproc", "text", null),
+    define("to_regproc", "regproc", |c, args| Ok(arg(args, 0).as_text().and_then(|n| procs::oid_by_name(c, &n)).into())),
     define("to_regrole", "oid", |_, args| Ok((arg(args, 0).as_text().as_deref() == Some(OWNER)).then_some(objects::OWNER_OID).into())),
     define("eddyline_regclass", "oid", |c, args| {
         oid_of(args, "relation", SqlState::UNDEFINED_TABLE, |n| describe::class_oid(&c.catalog, n))
     }),
     define("eddyline_regtype", "oid", |_, args| oid_of(args, "type", SqlState::UNDEFINED_OBJECT, describe::type_oid)),
     define("eddyline_regnamespace", "oid", |_, args| oid_of(args, "schema", SqlState::INVALID_SCHEMA_NAME, namespace_oid)),
-    define("eddyline_regrole", "oid", |_, args| {
-        oid_of(args, "role", SqlState::UNDEFINED_OBJECT, |n| (n == OWNER).then_some(objects::OWNER_OID))
+    define("eddyline_regrole", "oid", |c, args| {
+        // Whoever asks is the owner by another name.
+        oid_of(args, "role", SqlState::UNDEFINED_OBJECT, |n| (n == OWNER || n == c.session.user).then_some(objects::OWNER_OID))
     }),
-    define("eddyline_regproc", "regproc", |_, args| match arg(args, 0).as_text() {
-        Some(name) => match input_function(&name) {
-            Some(known) => Ok(known.into()),
-            None => Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function \"{name}\" does not exist"))),
-        },
-        None => Ok(Value::Null),
-    }),
-    define("eddyline_regproc_oid", "oid", |_, args| oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, function_oid)),
-    define("eddyline_regprocedure", "oid", |_, args| oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, function_oid)),
+    define("eddyline_regproc", "regproc", regproc),
+    define("eddyline_regproc_oid", "oid", regproc),
+    define("eddyline_regprocedure", "oid", regproc),
     define("eddyline_regoper", "oid", |_, args| oid_of(args, "operator", SqlState::UNDEFINED_FUNCTION, |_| None)),
     define("eddyline_regclass_name", "regclass_text", |c, args| {
         let name = |oid: u32| describe::class_name(&c.catalog, oid).unwrap_or_else(|| if oid == 0 { "-".into() } else { oid.to_string() });
-        Ok(match arg(args, 0) {
-            Value::Text(name) if name.parse::<u32>().is_err() => name.into(),
-            value => value.as_oid().map(name).into(),
-        })
+        Ok(name_of(args, name))
     }),
-    define("eddyline_regproc_name", "regproc", |_, args| {
-        Ok(match arg(args, 0) {
-            Value::Int(0) => "-".into(),
-            other => other.as_text().into(),
-        })
-    }),
-    define("eddyline_regnamespace_name", "text", |_, args| Ok(arg(args, 0).as_oid().map(namespace_name).into())),
-    define("eddyline_regrole_name", "text", |_, args| {
-        Ok(arg(args, 0).as_oid().map(|oid| if oid == objects::OWNER_OID { OWNER.to_string() } else { oid.to_string() }).into())
-    }),
+    define("eddyline_regproc_name", "regproc_text", |c, args| Ok(name_of(args, |oid| procs::name(c, oid)))),
+    define("eddyline_regnamespace_name", "text", |_, args| Ok(name_of(args, namespace_name))),
+    define("eddyline_regrole_name", "text", |_, args| Ok(name_of(args, role_name))),
     define("quote_ident", "text", |_, args| Ok(arg(args, 0).as_text().map(|t| describe::quote_ident(&t)).into())),
     define("quote_literal", "text", |_, args| Ok(arg(args, 0).as_text().map(|t| describe::quote_literal(&t)).into())),
     define("quote_nullable", "text", |_, args| {
         Ok(arg(args, 0).as_text().map_or("NULL".to_string(), |t| describe::quote_literal(&t)).into())
     }),
+    define("parse_ident", "_text", |_, args| match arg(args, 0).as_text() {
+        Some(name) => parse_ident(&name, args.len() < 2 || arg(args, 1).is_true()).map(Value::Texts),
+        None => Ok(Value::Null),
+    }),
     define("array_lower", "int4", |_, args| Ok(bounds(arg(args, 0)).map(|b| *b.start()).into())),
     define("array_upper", "int4", |_, args| Ok(bounds(arg(args, 0)).map(|b| *b.end()).into())),
     define("generate_subscripts", "_int4", |_, args| Ok(Value::Ints(bounds(arg(args, 0)).map_or(vec![], |b| b.collect())))),
-    define("json_build_object", "json", |_, args| json_build_object(args)),
-    define("json_build_array", "json", |_, args| Ok(serde_json::Value::from_iter(args.iter().map(json_of)).to_string().into())),
-    define("to_json", "json", |_, args| Ok(json_of(arg(args, 0)).to_string().into())),
-    define("to_jsonb", "jsonb", |_, args| Ok(json_of(arg(args, 0)).to_string().into())),
     define("format", "text", |_, args| format_text(args)),
     // Definitions and descriptions.
     define("pg_get_expr", "text", |_, args| Ok(arg(args, 0).as_text().into())),
@@ -217,6 +212,11 @@ const DEFINITIONS: &[Definition] = &[
     define("has_language_privilege", "bool", yes),
     define("has_foreign_data_wrapper_privilege", "bool", yes),
     define("pg_has_role", "bool", yes),
+    define("acldefault", "_aclitem", |_, _| {
+        let error = SqlError::unsupported("acldefault() is not supported: there are no privileges to list");
+        Err(error
+            .with_hint("This is what pg_dump asks first, which cannot dump Eddyline. SHOW CREATE gives the statements, COPY the rows."))
+    }),
     // Sizes.
     define("pg_relation_size", "int8", zero),
     define("pg_table_size", "int8", zero),
@@ -276,6 +276,18 @@ fn oid_of(args: &[Value], what: &str, missing: SqlState, find: impl Fn(&str) -> 
     }
 }
 
+/// An oid's name; a name is taken as it is.
+fn name_of(args: &[Value], find: impl Fn(u32) -> String) -> Value {
+    match arg(args, 0) {
+        Value::Text(name) if name.parse::<u32>().is_err() => name.into(),
+        value => value.as_oid().map(find).into(),
+    }
+}
+
+fn role_name(oid: u32) -> String {
+    if oid == objects::OWNER_OID { OWNER.to_string() } else { oid.to_string() }
+}
+
 fn namespace_oid(name: &str) -> Option<u32> {
     Some(match name.trim_matches('"') {
         "pg_catalog" => objects::PG_CATALOG,
@@ -296,15 +308,9 @@ fn namespace_name(oid: u32) -> String {
     }
 }
 
-/// Input functions of types are the only ones that clients name by `regproc`.
-fn input_function(name: &str) -> Option<&'static str> {
-    let (_, name) = describe::split_name(name);
-    spec::types().iter().find(|t| t.input == name).map(|t| t.input)
-}
-
-fn function_oid(name: &str) -> Option<u32> {
-    let name = input_function(name)?;
-    spec::types().iter().find(|t| t.input == name).map(|t| t.oid + 100_000)
+/// A function's oid by its name; a number is taken as it is.
+fn regproc(context: &SystemContext, args: &[Value]) -> Result<Value, SqlError> {
+    oid_of(args, "function", SqlState::UNDEFINED_FUNCTION, |name| procs::oid_by_name(context, name))
 }
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Definition>> = LazyLock::new(|| DEFINITIONS.iter().map(|d| (d.name, d)).collect());
@@ -338,10 +344,14 @@ impl Hash for SystemFunction {
 
 impl SystemFunction {
     fn field(&self) -> arrow::datatypes::Field {
+        // Shown by name, announced as regclass or regproc.
+        let named = |mark: &str| {
+            let mark = HashMap::from([(eddyline_common::types::TYPE_METADATA_KEY.to_string(), mark.to_string())]);
+            spec::field("", "text").with_metadata(mark)
+        };
         match self.definition.returns {
-            // Shown by name, announced as regclass.
-            "regclass_text" => spec::field("", "regproc")
-                .with_metadata(HashMap::from([(eddyline_common::types::TYPE_METADATA_KEY.to_string(), "regclass".to_string())])),
+            "regclass_text" => named("regclass"),
+            "regproc_text" => named("regproc"),
             ty => spec::field("", ty),
         }
     }
@@ -376,7 +386,10 @@ impl ScalarUDFImpl for SystemFunction {
             row_args.extend(columns.iter().zip(&args.arg_fields).map(|(c, field)| Value::of_field(c, row, field)));
             values.push((self.definition.body)(&self.context, &row_args).map_err(external)?);
         }
-        let ty = if self.definition.returns == "regclass_text" { "text" } else { self.definition.returns };
+        let ty = match self.definition.returns {
+            "regclass_text" | "regproc_text" => "text",
+            ty => ty,
+        };
         let array = array_of(&values, ty).map_err(external)?;
         match constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)),
@@ -399,7 +412,8 @@ impl SessionFunctions {
 
 impl FunctionRegistry for SessionFunctions {
     fn udfs(&self) -> HashSet<String> {
-        let own = DEFINITIONS.iter().map(|d| d.name.to_string()).chain([sleep::NAME.to_string()]);
+        let own =
+            DEFINITIONS.iter().map(|d| d.name.to_string()).chain([sleep::NAME.to_string()]).chain(advisory::NAMES.map(str::to_string));
         self.base.udfs().into_iter().chain(own).collect()
     }
 
@@ -419,9 +433,13 @@ impl FunctionRegistry for SessionFunctions {
         if name == sleep::NAME {
             return Ok(sleep::function());
         }
+        if let Some(lock) = advisory::function(name, &self.context) {
+            return Ok(lock);
+        }
         let Some(definition) = BY_NAME.get(name) else { return self.base.udf(name) };
         // These act, or answer differently within a statement; the others only tell.
-        let is_volatile = ["set_config", "pg_cancel_backend", "pg_terminate_backend", "clock_timestamp"].contains(&definition.name);
+        let acts = ["set_config", "pg_cancel_backend", "pg_terminate_backend", "clock_timestamp"].contains(&definition.name);
+        let is_volatile = acts || definition.name.contains("_advisory_");
         let volatility = if is_volatile { Volatility::Volatile } else { Volatility::Stable };
         let signature = Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], volatility);
         Ok(Arc::new(ScalarUDF::new_from_impl(SystemFunction { definition, signature, context: self.context.clone() })))

@@ -8,17 +8,19 @@
 //! - `objects`, `indexes`, `procs`, `builtin`, `information_schema`: what the rows are
 //! - `own`: the schema `eddyline`
 //! - `functions`, `describe`, `values`: `pg_*` functions and their kin
-//! - `sleep`: `pg_sleep`
-//! - `typing`: which columns of a query have types that only system relations have
+//! - `sleep`, `advisory`: `pg_sleep`, `pg_advisory_lock` and its kin
+//! - `typing`: which columns of a query have types that only system relations have; `origins`: which are plain columns of a relation
 //!
 //! Relations that Eddyline has nothing to say in are there and empty. It knows nothing of query texts.
 
+mod advisory;
 mod builtin;
 mod describe;
 pub mod functions;
 mod indexes;
 mod information_schema;
 pub mod objects;
+pub mod origins;
 mod own;
 mod procs;
 pub mod rows;
@@ -54,6 +56,8 @@ pub struct SystemContext {
 pub struct SessionFacts {
     pub user: String,
     pub process: i32,
+    /// The number of the transaction that the statement was planned in.
+    pub transaction: u64,
     pub settings: Vec<(String, String)>,
     /// Cursors by name with their statements.
     pub cursors: Vec<(String, String)>,

@@ -91,7 +91,18 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("indexdef", index.definition().into()),
             ])
         }),
-        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" => relations()
+        "pg_stat_user_indexes" | "pg_stat_all_indexes" | "pg_statio_user_indexes" | "pg_statio_all_indexes" => {
+            indexes::all(&context.catalog).for_each(|index| {
+                rows.add([
+                    ("relid", relation_oid(index.relation.id).into()),
+                    ("indexrelid", index.oid.into()),
+                    ("schemaname", "public".into()),
+                    ("relname", (&index.relation.name).into()),
+                    ("indexrelname", (&index.name).into()),
+                ])
+            })
+        }
+        "pg_stat_user_tables" | "pg_stat_all_tables" | "pg_statio_user_tables" | "pg_statio_all_tables" => relations()
             .filter(|r| is_table(r) || is_materialized(r))
             .for_each(|r| rows.add([("relid", relation_oid(r.id).into()), ("schemaname", "public".into()), ("relname", (&r.name).into())])),
         _ => {}
@@ -310,6 +321,9 @@ fn row_type(r: &Relation, rows: &mut Rows) {
         ("typdelim", ",".into()),
         ("typrelid", relation_oid(r.id).into()),
         ("typinput", "record_in".into()),
+        ("typoutput", "record_out".into()),
+        ("typreceive", "record_recv".into()),
+        ("typsend", "record_send".into()),
         ("typalign", "d".into()),
         ("typstorage", "x".into()),
         ("typtypmod", Value::Int(-1)),

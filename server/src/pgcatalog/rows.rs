@@ -4,6 +4,7 @@
 use super::spec::{self, RelationSpec};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Field, Float32Type, Int16Type, Int32Type, Int64Type};
+use eddyline_common::postgres::procs;
 use eddyline_common::types::TYPE_METADATA_KEY;
 use eddyline_common::{Result, SqlError};
 use std::sync::Arc;
@@ -160,9 +161,8 @@ impl Rows {
 fn resting(ty: &str) -> Value {
     match ty {
         "bool" => Value::Bool(false),
-        "int2" | "int4" | "int8" | "oid" | "xid" | "float4" | "float8" => Value::Int(0),
+        "int2" | "int4" | "int8" | "oid" | "xid" | "regproc" | "float4" | "float8" => Value::Int(0),
         "char" => Value::Text(String::new()),
-        "regproc" => Value::Text("-".into()),
         _ => Value::Null,
     }
 }
@@ -183,6 +183,7 @@ pub fn array(values: &[Value], field: &Field) -> Result<ArrayRef> {
         }
         DataType::Int16 => Arc::new(ints().map(|v| v.map(|v| v as i16)).collect::<Int16Array>()),
         DataType::Int32 => Arc::new(ints().map(|v| v.map(|v| v as i32)).collect::<Int32Array>()),
+        DataType::Int64 if is_proc(field) => Arc::new(values.iter().map(proc_oid).collect::<Int64Array>()),
         DataType::Int64 => Arc::new(ints().collect::<Int64Array>()),
         DataType::Float32 => Arc::new(ints().map(|v| v.map(|v| v as f32)).collect::<Float32Array>()),
         DataType::Float64 => Arc::new(ints().map(|v| v.map(|v| v as f64)).collect::<Float64Array>()),
@@ -213,6 +214,18 @@ pub fn array(values: &[Value], field: &Field) -> Result<ArrayRef> {
         },
         other => return Err(SqlError::internal(format!("a system relation has no columns of type {other}"))),
     })
+}
+
+fn is_proc(field: &Field) -> bool {
+    field.metadata().get(TYPE_METADATA_KEY).is_some_and(|mark| mark == "regproc")
+}
+
+/// A function by its oid or by its name.
+fn proc_oid(value: &Value) -> Option<i64> {
+    match value {
+        Value::Text(name) => procs::oid_of(name).map(i64::from),
+        other => other.as_int(),
+    }
 }
 
 /// An array of values in a built-in type.

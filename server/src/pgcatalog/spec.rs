@@ -36,7 +36,13 @@ pub struct TypeSpec {
     pub alignment: &'static str,
     pub storage: &'static str,
     pub collation: u32,
+    /// Names of functions; a dash for none.
     pub input: &'static str,
+    pub output: &'static str,
+    pub receive: &'static str,
+    pub send: &'static str,
+    pub modifier_in: &'static str,
+    pub modifier_out: &'static str,
 }
 
 static RELATIONS: LazyLock<Vec<Arc<RelationSpec>>> = LazyLock::new(|| lines(include_str!("relations.txt")).map(parse_relation).collect());
@@ -97,6 +103,11 @@ fn parse_type(line: &'static str) -> TypeSpec {
         storage: words[10],
         collation: number(11),
         input: words[12],
+        output: words[13],
+        receive: words[14],
+        send: words[15],
+        modifier_in: words[16],
+        modifier_out: words[17],
     }
 }
 
@@ -111,7 +122,7 @@ pub fn field(name: &str, ty: &str) -> Field {
         "float8" => (DataType::Float64, None),
         "text" => (DataType::Utf8, None),
         "bytea" => (DataType::Binary, None),
-        "oid" | "xid" | "regclass" | "regnamespace" | "regrole" => (DataType::Int64, Some(ty)),
+        "oid" | "xid" | "regclass" | "regproc" | "regnamespace" | "regrole" => (DataType::Int64, Some(ty)),
         "timestamp" => (DataType::Timestamp(TimeUnit::Microsecond, None), None),
         "timestamptz" => (DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())), None),
         "jsonb" => (DataType::Utf8, Some("json")),
@@ -126,9 +137,7 @@ pub fn field(name: &str, ty: &str) -> Field {
         "_name" => (list(DataType::Utf8), Some("name[]")),
         "_char" => (list(DataType::Utf8), Some("char[]")),
         "_aclitem" => (list(DataType::Utf8), Some("aclitem[]")),
-        "name" | "char" | "varchar" | "regproc" | "regtype" | "pg_node_tree" | "inet" | "pg_lsn" | "anyarray" | "void" => {
-            (DataType::Utf8, Some(ty))
-        }
+        "name" | "char" | "varchar" | "regtype" | "pg_node_tree" | "inet" | "pg_lsn" | "anyarray" | "void" => (DataType::Utf8, Some(ty)),
         _ => (DataType::Utf8, None),
     };
     let field = Field::new(name, data_type, true);

@@ -140,6 +140,10 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("SELECT typinput = 'array_in'::regproc AS is_array, typname FROM pg_type", "is_array:16 typname:19"),
     ("SELECT t.oid FROM pg_type t WHERE t.oid = to_regtype('integer')", "oid:26"),
     ("SELECT conrelid::regclass AS t FROM pg_constraint WHERE conrelid::regclass = 'orders'::regclass", "t:2205"),
+    (
+        "SELECT typreceive, typreceive = 0 AS none, typsend::oid, typinput::text, typoutput::regproc FROM pg_type",
+        "typreceive:24 none:16 typsend:26 typinput:25 typoutput:24",
+    ),
     // Arrays and sets.
     (
         "SELECT ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid ORDER BY a.attnum DESC) AS names FROM pg_class c",
@@ -154,6 +158,10 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("SELECT generate_series FROM generate_series(1, 3)", "generate_series:23"),
     ("SELECT x FROM pg_catalog.unnest('{a,b}'::text[]) x", "x:25"),
     ("SELECT word FROM pg_get_keywords() WHERE word <> ALL ('{a,all}'::text[])", "word:25"),
+    (
+        "SELECT c.relname, a.* FROM pg_class c LEFT JOIN LATERAL aclexplode(c.relacl) AS a ON true",
+        "relname:19 grantor:26 grantee:26 privilege_type:25 is_grantable:16",
+    ),
     // Operators, collations, literals without a type.
     ("SELECT relname FROM pg_class WHERE relname OPERATOR(pg_catalog.~) '^(ord.*)$' COLLATE pg_catalog.default", "relname:19"),
     ("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg/_' || '%' ESCAPE '/'", "nspname:19"),
@@ -242,6 +250,66 @@ fn functions_that_return_sets() {
     let vector = "SELECT s.i, x.indkey[s.i], array_upper(x.indkey, 1) FROM pg_index x, generate_subscripts(x.indkey, 1) AS s(i)";
     assert_eq!(rows(&runner, vector)[0], "0|1|0");
     assert_eq!(rows(&runner, "SELECT ARRAY(SELECT g FROM generate_series(3, 1, -1) g), ARRAY(SELECT 1 WHERE false)"), ["{3,2,1}|{}"]);
+}
+
+#[test]
+fn names_of_roles_and_schemas_stay_names() {
+    let runner = Runner::new();
+    let names = "SELECT current_user::regrole::text, 'public'::regnamespace::text, nspowner::regrole::text, n.oid::regnamespace::text
+        FROM pg_namespace n WHERE n.nspname = 'public'";
+    assert_eq!(rows(&runner, names), ["eddyline|public|eddyline|public"]);
+    let indexes = "SELECT relname, indexrelname, idx_scan FROM pg_stat_user_indexes WHERE relname = 'orders'";
+    assert_eq!(rows(&runner, indexes), ["orders|orders_pkey|0"]);
+}
+
+#[test]
+fn dumping_is_refused_with_a_sentence() {
+    let error = Runner::new().run("SELECT acldefault('n', n.nspowner) AS acldefault FROM pg_namespace n").unwrap_err();
+    assert!(error.contains("acldefault() is not supported"), "{error}");
+}
+
+#[test]
+fn rows_of_the_catalog_are_of_no_transaction() {
+    let runner = Runner::new();
+    let (columns, rows) = runner
+        .run("SELECT n.xmin, n.xmin AS state, pg_catalog.age(n.xmin), n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = 2200")
+        .unwrap();
+    let columns: Vec<(&str, u32)> = columns.iter().map(|(name, oid)| (name.as_str(), *oid)).collect();
+    assert_eq!(columns, [("xmin", 28), ("state", 28), ("age", 23), ("nspname", 19)]);
+    let row: Vec<&str> = rows[0].iter().map(|value| value.as_deref().unwrap()).collect();
+    assert_eq!(row, ["0", "0", "0", "public"]);
+    assert!(runner.run("SELECT xmin::varchar::bigint FROM pg_class").is_ok());
+    assert!(runner.run("SELECT o.xmin FROM orders o").is_err());
+}
+
+#[test]
+fn functions_of_types_are_oids_that_show_as_names() {
+    let runner = Runner::new();
+    let joined = "SELECT t.typname, t.typreceive, p.proname, t.typreceive <> 0, t.typinput::text, t.typinput::regproc::text
+        FROM pg_type t LEFT JOIN pg_proc p ON p.oid = t.typreceive WHERE t.typname IN ('_int4', 'int4', 'trigger') ORDER BY 1";
+    assert_eq!(
+        rows(&runner, joined),
+        [
+            "_int4|array_recv|array_recv|t|array_in|array_in",
+            "int4|int4recv|int4recv|t|int4in|int4in",
+            "trigger|-|-|f|trigger_in|trigger_in"
+        ]
+    );
+    let named = "SELECT 'array_in'::regproc, 'pg_catalog.array_in'::regproc::oid, to_regproc('nope'), typinput = 'array_in'
+        FROM pg_type WHERE typname = '_int4'";
+    assert_eq!(rows(&runner, named), ["array_in|750|-|t"]);
+    assert_eq!(rows(&runner, "SELECT 'pg_catalog.trigger'::regtype::oid, amhandler FROM pg_am WHERE amname = 'btree'"), ["2279|bthandler"]);
+    assert!(runner.run("SELECT 'nope'::regproc").unwrap_err().contains("function \"nope\" does not exist"));
+}
+
+#[test]
+fn types_are_followed_to_what_they_are_made_of() {
+    let tree = "WITH RECURSIVE tree(oid, elem, depth) AS (
+          SELECT t.oid, t.typelem, 0 FROM pg_type t WHERE t.oid = any('{1007}'::oid[])
+          UNION ALL
+          SELECT t.oid, t.typelem, tree.depth + 1 FROM pg_type t, tree WHERE tree.elem IS NOT NULL AND t.oid = tree.elem
+        ) SELECT DISTINCT oid, elem, depth, elem::regtype::text FROM tree ORDER BY depth";
+    assert_eq!(rows(&Runner::new(), tree), ["1007|23|0|integer", "23|0|1|-"]);
 }
 
 #[test]

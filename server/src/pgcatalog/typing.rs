@@ -122,9 +122,14 @@ fn of_call(call: &ScalarFunction, of: &dyn Fn(&Expr) -> Mark) -> Option<Mark> {
     let first = || call.args.first().and_then(of);
     match call.func.name() {
         "coalesce" | "greatest" | "least" => Some(common(call.args.iter(), of)),
-        "nullif" | "array_remove" | "array_append" | "array_cat" | "array_concat" | "array_slice" | "eddyline_array_of_rows" => {
-            Some(first())
-        }
+        "nullif"
+        | "array_remove"
+        | "array_append"
+        | "array_cat"
+        | "array_concat"
+        | "array_slice"
+        | "eddyline_array_of_rows"
+        | "eddyline_entries" => Some(first()),
         "array_element" => Some(element(first().as_deref())),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! Functions of values alone: subscripts, JSON, `format`, sizes in words. They know nothing of the catalog.
+//! Functions of values alone: subscripts, `format`, names in parts, sizes in words. They know nothing of the catalog.
 
 use super::describe;
 use super::rows::Value;
@@ -13,31 +13,6 @@ pub fn bounds(array: &Value) -> Option<std::ops::RangeInclusive<i64>> {
         _ => return None,
     };
     (length > 0).then(|| first..=first + length as i64 - 1)
-}
-
-/// A value as JSON.
-pub fn json_of(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(v) => (*v).into(),
-        Value::Int(v) => (*v).into(),
-        Value::Float(v) => (*v).into(),
-        Value::Text(v) => v.as_str().into(),
-        Value::Ints(items) | Value::Vector(items) => items.as_slice().into(),
-        Value::Texts(items) => items.as_slice().into(),
-    }
-}
-
-/// An object of alternating keys and values.
-pub fn json_build_object(args: &[Value]) -> Result<Value, SqlError> {
-    if !args.len().is_multiple_of(2) {
-        return Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument list must have even number of elements"));
-    }
-    let pairs = args.chunks(2).map(|pair| match pair[0].as_text() {
-        Some(key) => Ok(format!("{} : {}", serde_json::Value::from(key), json_of(&pair[1]))),
-        None => Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument 1: key must not be null")),
-    });
-    Ok(format!("{{{}}}", pairs.collect::<Result<Vec<_>, _>>()?.join(", ")).into())
 }
 
 /// `format('%s %I %L', ...)`.
@@ -71,6 +46,45 @@ pub fn format_text(args: &[Value]) -> Result<Value, SqlError> {
     Ok(text.into())
 }
 
+/// `parse_ident`: the parts of a name with dots, those without quotes in lower case. What stands behind a whole name is an error if `strict`.
+pub fn parse_ident(text: &str, strict: bool) -> Result<Vec<String>, SqlError> {
+    let wrong = || SqlError::new(SqlState::INVALID_PARAMETER, format!("string is not a valid identifier: \"{text}\""));
+    let (mut parts, mut rest) = (Vec::new(), text.trim_start());
+    loop {
+        let (part, behind) = identifier(rest).ok_or_else(wrong)?;
+        parts.push(part);
+        let behind = behind.trim_start();
+        match behind.strip_prefix('.') {
+            Some(next) => rest = next.trim_start(),
+            None if strict && !behind.is_empty() => return Err(wrong()),
+            None => return Ok(parts),
+        }
+    }
+}
+
+/// The identifier that a text begins with, and what is behind it.
+fn identifier(text: &str) -> Option<(String, &str)> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        let (mut part, mut rest) = (String::new(), quoted);
+        loop {
+            let (inside, behind) = rest.split_once('"')?;
+            part.push_str(inside);
+            match behind.strip_prefix('"') {
+                Some(next) => {
+                    part.push('"');
+                    rest = next;
+                }
+                None => return (!part.is_empty()).then_some((part, behind)),
+            }
+        }
+    }
+    let inner = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let end = text.find(|c: char| !inner(c)).unwrap_or(text.len());
+    let (part, rest) = text.split_at(end);
+    let first = part.chars().next()?;
+    (first.is_alphabetic() || first == '_').then(|| (part.to_lowercase(), rest))
+}
+
 /// Bytes in the largest unit that keeps some digits.
 pub fn size_pretty(bytes: i64) -> String {
     let mut value = bytes as f64;
@@ -91,6 +105,18 @@ mod tests {
     fn sizes_read_well() {
         assert_eq!(size_pretty(10), "10 bytes");
         assert_eq!(size_pretty(1 << 20), "1024 kB");
+    }
+
+    #[test]
+    fn names_come_apart_at_their_dots() {
+        let parts = |text, strict| parse_ident(text, strict).map(|parts| parts.join("|"));
+        assert_eq!(parts("Public.\"My.\"\"T\"", true), Ok("public|My.\"T".to_string()));
+        assert_eq!(parts(" a . b ", true), Ok("a|b".to_string()));
+        assert_eq!(parts("f(int)", false), Ok("f".to_string()));
+        for wrong in ["f(int)", "a.", ".a", "1a", "", "\"a", "\"\""] {
+            let error = parts(wrong, true).unwrap_err();
+            assert_eq!(error.message, format!("string is not a valid identifier: \"{wrong}\""));
+        }
     }
 
     #[test]

@@ -77,12 +77,21 @@ impl CancelToken {
 
     /// Returns once the statement has to end.
     pub async fn interrupted(&self) -> Interrupt {
+        self.once(|| self.interrupt()).await
+    }
+
+    /// Returns once the session has to end.
+    pub async fn stopped(&self) {
+        self.once(|| self.stopping.load(Ordering::SeqCst).then_some(())).await
+    }
+
+    async fn once<T>(&self, found: impl Fn() -> Option<T>) -> T {
         loop {
             let notified = self.notify.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if let Some(interrupt) = self.interrupt() {
-                return interrupt;
+            if let Some(found) = found() {
+                return found;
             }
             notified.await;
         }

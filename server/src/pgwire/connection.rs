@@ -57,6 +57,7 @@ pub async fn serve(stream: TcpStream, services: Arc<Services>, admission: Admiss
     let user = startup.parameters.get("user").cloned().unwrap_or_else(|| DATABASE.to_string());
     let registration = services.sessions.register(&user, address, services.clock.now());
     let session = Session::new(services, user, registration.client.process, registration.client.cancel.clone());
+    writer.ends_with(registration.client.cancel.clone());
     let mut connection = Connection { reader, writer, session, skipping: false, registration };
     let ended = match connection.welcome(&startup).await {
         Ok(()) => connection.messages().await,
@@ -65,12 +66,14 @@ pub async fn serve(stream: TcpStream, services: Arc<Services>, admission: Admiss
     if let Err(error) = ended {
         farewell(&mut connection.writer, &error).await;
     }
+    connection.session.end().await;
 }
 
 async fn farewell(writer: &mut Writer, error: &SqlError) {
     if error.state == CLIENT_GONE {
         return;
     }
+    writer.has_ended();
     writer.error(Severity::Fatal, error);
     if !matches!(tokio::time::timeout(FAREWELL_TIMEOUT, writer.flush()).await, Ok(Ok(()))) {
         tracing::debug!(%error, "a client left before it could be told");

@@ -1,22 +1,25 @@
-//! The dialogues of COPY: data from the client until it is done or gives up, rows to the client as lines.
+//! The dialogues of COPY: data from the client until it is done or gives up, rows to the client as lines or binary tuples.
 
 use super::connection::Connection;
 use super::guard::CLIENT_GONE;
 use super::guard::guarded;
-use super::wire::{Reader, Writer};
+use super::wire::{FLUSH_BYTES, Reader, Writer};
 use crate::serving::RowStream;
 use crate::session::Session;
-use crate::session::copy::{CopyIn, header, lines};
-use eddyline_common::postgres::encode::RowFormat;
+use crate::session::copy::CopyIn;
+use crate::session::copy_lines::{header, lines};
+use crate::session::copy_tuples::{END_OF_TUPLES, SIGNATURE};
+use bytes::BufMut;
+use eddyline_common::postgres::encode::{Format, RowFormat};
 use eddyline_common::{Result, SqlError, SqlState};
-use eddyline_planner::statement::CopyFormat;
+use eddyline_planner::statement::{CopyFormat, CopyKind};
 use pgwire::messages::PgWireFrontendMessage as Message;
 use tokio::time::Instant;
 
 impl Connection {
     /// Returns the completion's tag. Nothing is written before the client says that all has come.
     pub async fn copy_in(&mut self, mut copy: CopyIn, deadline: Option<Instant>) -> Result<String> {
-        self.writer.copy_in_response(copy.fields());
+        self.writer.copy_in_response(copy.fields(), copy.format());
         self.writer.flush().await?;
         let cancel = self.session.cancel.clone();
         // After an error the client sends on until it has read it; `handle` skips what it sends.
@@ -43,30 +46,65 @@ async fn receive(reader: &mut Reader, copy: &mut CopyIn) -> Result<()> {
     }
 }
 
-pub async fn copy_out(writer: &mut Writer, session: &Session, mut rows: RowStream, kind: CopyFormat) -> Result<String> {
+pub async fn copy_out(writer: &mut Writer, session: &Session, rows: RowStream, format: &CopyFormat) -> Result<String> {
+    let sent = match format.kind {
+        CopyKind::Text | CopyKind::Csv => copy_lines(writer, session, rows, format).await?,
+        CopyKind::Binary => copy_tuples(writer, session, rows).await?,
+    };
+    writer.copy_done();
+    Ok(format!("COPY {sent}"))
+}
+
+async fn copy_lines(writer: &mut Writer, session: &Session, mut rows: RowStream, format: &CopyFormat) -> Result<usize> {
     let schema = rows.schema().clone();
-    writer.copy_out_response(schema.fields().len());
-    if let Some(line) = header(&schema, kind) {
+    writer.copy_out_response(schema.fields().len(), Format::Text);
+    if let Some(line) = header(&schema, format) {
         writer.put(b'd', |out| out.extend_from_slice(&line));
     }
-    let format = RowFormat::text(schema, session.settings.zone());
+    let row_format = RowFormat::text(schema, session.settings.zone());
+    let mut sent = 0;
+    loop {
+        if rows.is_idle() {
+            writer.flush().await?;
+        }
+        let Some(batch) = rows.next().await? else { return Ok(sent) };
+        // A batch is small against the buffer's purpose; it is flushed piece by piece below.
+        const PIECE_ROWS: usize = 1024;
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let piece = batch.slice(at, PIECE_ROWS.min(batch.num_rows() - at));
+            lines(&piece, &row_format, format, |line| writer.put(b'd', |out| out.extend_from_slice(line)))?;
+            at += piece.num_rows();
+            writer.flush_if_full().await?;
+        }
+        sent += batch.num_rows();
+    }
+}
+
+async fn copy_tuples(writer: &mut Writer, session: &Session, mut rows: RowStream) -> Result<usize> {
+    let schema = rows.schema().clone();
+    writer.copy_out_response(schema.fields().len(), Format::Binary);
+    writer.put(b'd', |out| {
+        out.extend_from_slice(SIGNATURE);
+        // No flags, and no extension of the header.
+        out.put_i32(0);
+        out.put_i32(0);
+    });
+    let format = RowFormat::binary(schema, session.settings.zone());
     let mut sent = 0;
     loop {
         if rows.is_idle() {
             writer.flush().await?;
         }
         let Some(batch) = rows.next().await? else { break };
-        // A batch is small against the buffer's purpose; it is flushed piece by piece below.
-        const PIECE_ROWS: usize = 1024;
+        let bound = format.bind(&batch)?;
         let mut at = 0;
         while at < batch.num_rows() {
-            let piece = batch.slice(at, PIECE_ROWS.min(batch.num_rows() - at));
-            lines(&piece, &format, kind, |line| writer.put(b'd', |out| out.extend_from_slice(line)))?;
-            at += piece.num_rows();
+            at += bound.write_tuples(at, batch.num_rows() - at, FLUSH_BYTES, &mut writer.out)?;
             writer.flush_if_full().await?;
         }
         sent += batch.num_rows();
     }
-    writer.copy_done();
-    Ok(format!("COPY {sent}"))
+    writer.put(b'd', |out| out.put_i16(END_OF_TUPLES));
+    Ok(sent)
 }

@@ -133,6 +133,7 @@ impl Connection {
     pub async fn sync(&mut self) -> Result<()> {
         if std::mem::take(&mut self.skipping) {
             // What failed was reported, and its transaction has been given up.
+            self.session.settle().await;
             self.writer.ready_for_query(self.session.transaction_state());
             return self.writer.flush().await;
         }
@@ -146,6 +147,7 @@ impl Connection {
             self.writer.error(super::messages::Severity::Error, &error);
         }
         self.send_notices();
+        self.session.settle().await;
         self.writer.ready_for_query(self.session.transaction_state());
         self.writer.flush().await
     }
@@ -177,7 +179,7 @@ fn formats(codes: &[i16], columns: usize) -> Result<Vec<Format>> {
 async fn complete(writer: &mut Writer, session: &mut Session, outcome: Outcome) -> Result<Option<String>> {
     match outcome {
         Outcome::Done(tag) => Ok(Some(tag)),
-        Outcome::CopyOut { rows, format } => super::copy::copy_out(writer, session, rows, format).await.map(Some),
+        Outcome::CopyOut { rows, format } => super::copy::copy_out(writer, session, rows, &format).await.map(Some),
         Outcome::Empty | Outcome::Rows { .. } | Outcome::CopyIn(_) => Ok(None),
     }
 }

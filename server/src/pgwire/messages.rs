@@ -5,7 +5,7 @@ use arrow::datatypes::Schema;
 use bytes::BufMut;
 use eddyline_common::SqlError;
 use eddyline_common::postgres::encode::Format;
-use eddyline_common::postgres::types::wire_type;
+use eddyline_common::postgres::types::{origins, wire_type};
 
 /// How grave an error or notice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +87,11 @@ impl Writer {
     pub fn row_description(&mut self, schema: &Schema, formats: &[Format]) {
         self.put(b'T', |out| {
             out.put_i16(schema.fields().len() as i16);
-            for (field, format) in schema.fields().iter().zip(formats) {
+            for ((field, format), (table, column)) in schema.fields().iter().zip(formats).zip(origins(schema)) {
                 let ty = wire_type(field);
                 cstring(out, field.name());
-                out.put_i32(0);
-                out.put_i16(0);
+                out.put_u32(table);
+                out.put_i16(column);
                 out.put_u32(ty.oid);
                 out.put_i16(ty.length);
                 out.put_i32(ty.modifier);
@@ -135,19 +135,19 @@ impl Writer {
         self.put(b'I', |_| {});
     }
 
-    pub fn copy_in_response(&mut self, columns: usize) {
-        self.copy_response(b'G', columns);
+    pub fn copy_in_response(&mut self, columns: usize, format: Format) {
+        self.copy_response(b'G', columns, format);
     }
 
-    pub fn copy_out_response(&mut self, columns: usize) {
-        self.copy_response(b'H', columns);
+    pub fn copy_out_response(&mut self, columns: usize, format: Format) {
+        self.copy_response(b'H', columns, format);
     }
 
-    fn copy_response(&mut self, kind: u8, columns: usize) {
+    fn copy_response(&mut self, kind: u8, columns: usize, format: Format) {
         self.put(kind, |out| {
-            out.put_i8(0);
+            out.put_i8(format.code() as i8);
             out.put_i16(columns as i16);
-            (0..columns).for_each(|_| out.put_i16(0));
+            (0..columns).for_each(|_| out.put_i16(format.code()));
         });
     }
 

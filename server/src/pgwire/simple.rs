@@ -17,6 +17,7 @@ impl Connection {
         if let Err(error) = result {
             self.tell(error)?;
         }
+        self.session.settle().await;
         self.writer.ready_for_query(self.session.transaction_state());
         self.writer.flush().await
     }
@@ -73,7 +74,7 @@ async fn answer(writer: &mut Writer, session: &mut Session, outcome: Outcome, la
             session.services().metrics.rows_sent.add(sent);
             Some(tag.text(sent))
         }
-        Outcome::CopyOut { rows, format } => Some(super::copy::copy_out(writer, session, rows, format).await?),
+        Outcome::CopyOut { rows, format } => Some(super::copy::copy_out(writer, session, rows, &format).await?),
         Outcome::CopyIn(_) => return Err(SqlError::internal("a COPY is answered by its own dialogue")),
     };
     if last {

@@ -150,6 +150,18 @@ fn tokio_postgres_reads_the_binary_form() {
 }
 
 #[test]
+fn infinite_times_have_bytes_of_their_own() {
+    for (text, day, time) in [("infinity", i32::MAX, i64::MAX), ("-infinity", i32::MIN, i64::MIN)] {
+        let binary = |ty: &SqlType| encoded(from_text(text, ty), ty, Format::Binary).unwrap();
+        assert_eq!(binary(&SqlType::Date), day.to_be_bytes());
+        assert_eq!(binary(&SqlType::Timestamp), time.to_be_bytes());
+        [SqlType::Date, SqlType::Timestamp, SqlType::TimestampTz].iter().for_each(|ty| round_trip(ty, text));
+    }
+    let beyond = i32::MAX - 1;
+    assert_eq!(parameter(Some(&beyond.to_be_bytes()), true, &SqlType::Date).unwrap_err().state.0, "22008");
+}
+
+#[test]
 fn nulls_have_no_bytes() {
     for ty in [SqlType::Integer, SqlType::Text, SqlType::Null, SqlType::Array(Box::new(SqlType::Text))] {
         let mut builder = ColumnBuilder::new(&ty).unwrap();

@@ -2,11 +2,13 @@
 //! writer collects backend messages in one buffer. Writing may be given up at any await: bytes
 //! leave the buffer only once the socket has them, and the buffer only ever holds whole messages.
 
-use super::guard::CLIENT_GONE;
+use super::cancel::CancelToken;
+use super::guard::{CLIENT_GONE, shutting_down};
 use bytes::{Buf, BufMut, BytesMut};
 use eddyline_common::postgres::decode::utf8;
 use eddyline_common::{Result, SqlError, SqlState};
 use pgwire::messages::{DecodeContext, PgWireFrontendMessage, ProtocolVersion, SslNegotiationMetaMessage};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -135,15 +137,42 @@ fn protocol(error: pgwire::error::PgWireError) -> SqlError {
 pub struct Writer {
     half: OwnedWriteHalf,
     pub out: BytesMut,
+    /// What ends the session while it waits for a client that does not read.
+    ends: Option<Arc<CancelToken>>,
 }
 
 impl Writer {
     pub fn new(half: OwnedWriteHalf) -> Self {
-        Writer { half, out: BytesMut::with_capacity(READ_BYTES) }
+        Writer { half, out: BytesMut::with_capacity(READ_BYTES), ends: None }
     }
 
-    /// Sends everything in the buffer.
+    /// From here on nothing is waited for once the session has to end.
+    pub fn ends_with(&mut self, session: Arc<CancelToken>) {
+        self.ends = Some(session);
+    }
+
+    /// The session has ended: its last message may take its time.
+    pub fn has_ended(&mut self) {
+        self.ends = None;
+    }
+
+    /// Sends everything in the buffer. What the socket takes at once is sent also when the session has to end.
     pub async fn flush(&mut self) -> Result<()> {
+        let ends = self.ends.clone();
+        let stopped = async {
+            match &ends {
+                Some(session) => session.stopped().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            sent = self.send() => sent,
+            () = stopped => Err(shutting_down()),
+        }
+    }
+
+    async fn send(&mut self) -> Result<()> {
         while !self.out.is_empty() {
             let written = self.half.write(&self.out).await.map_err(lost)?;
             if written == 0 {

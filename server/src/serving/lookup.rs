@@ -22,9 +22,6 @@ const KEYS_MAX: usize = 1000;
 /// Rows that an index finds for a look-up that is run as it is; more of them come batch by batch.
 const FOUND_MAX: usize = 4096;
 
-/// How what is found by values is described.
-pub const LOOK_UP: &str = "look-up in ";
-
 /// How rows are found by values: by the key of their view, or by one of its indexes.
 #[derive(Clone)]
 pub struct Access {
@@ -68,9 +65,10 @@ impl Access {
             1 => "1 key".to_string(),
             keys => format!("{keys} keys"),
         };
-        let Some(index) = &self.index else { return format!("{LOOK_UP}{} by its key, {keys}", relation.name) };
+        let name = &relation.name;
+        let Some(index) = &self.index else { return format!("look-up in {name} by its key, {keys}") };
         let columns: Vec<&str> = index.columns().iter().map(|column| relation.columns[*column].name.as_str()).collect();
-        format!("{LOOK_UP}{} by index {} ({}), {keys}", relation.name, index.name(), columns.join(", "))
+        format!("look-up in {name} by index {} ({}), {keys}", index.name(), columns.join(", "))
     }
 }
 

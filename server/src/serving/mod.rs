@@ -1,6 +1,6 @@
 //! Serving: batch queries over snapshots, and the evaluation of table writes.
 //!
-//! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`: those for physical plans
+//! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`, `guards`, `projections`, `once`: those for physical plans
 //! - `rows`: what a query yields, batch by batch; `interrupt`: what ends one that nobody waits for
 //! - `relation`: the table sources that plans name, and their binding to a snapshot
 //! - `lookup`: rows by key, which need no planning
@@ -15,15 +15,18 @@
 mod average;
 pub mod checked;
 pub mod conflict;
-mod correlated;
+pub mod correlated;
 pub mod dml;
 pub mod engine;
 mod forgetting;
+mod guards;
 mod interrupt;
 mod lookup;
 mod narrow;
+mod once;
 pub mod overlay;
 pub mod physical;
+mod projections;
 pub mod relation;
 pub mod rows;
 mod source_scan;

@@ -12,6 +12,7 @@ use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use eddyline_planner::Operands;
 use eddyline_planner::walk::{Walk, WalkPlan};
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDownLimit::new()),
         Arc::new(PushDownFilter::new()),
         Arc::new(OptimizeProjections::new()),
+        Arc::new(Operands),
     ]
 }
 

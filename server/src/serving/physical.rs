@@ -5,8 +5,13 @@
 //!   filters while they run.
 //! - So is the one that answers aggregates by statistics. Our scans have none, and beside a count that is always zero it makes a plan that fails.
 //! - What is known of rows is forgotten where wrong conclusions follow from it (`forgetting`).
+//! - What a join by nested loops holds is not spilled by reading it again (`once`).
+//! - What a condition keeps from failing is not computed before it: projections stay above it (`projections`), and so does the right side of an AND (`guards`).
 
 use super::forgetting::Forget;
+use super::guards::Guards;
+use super::once::Once;
+use super::projections::Projections;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
@@ -21,7 +26,10 @@ pub fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.retain(|rule| !LEFT_OUT.iter().any(|name| rule.name().starts_with(name)));
     let joins = rules.iter().position(|rule| rule.name() == JOINS).map_or(0, |place| place + 1);
     rules.insert(joins, Arc::new(Forget));
-    rules
+    rules.insert(joins, Arc::new(Guards));
+    rules.push(Arc::new(Once));
+    let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(Projections);
+    rules.into_iter().map(|rule| if rule.name() == ours.name() { ours.clone() } else { rule }).collect()
 }
 
 #[cfg(test)]
@@ -31,9 +39,11 @@ mod tests {
     #[test]
     fn rules_are_where_they_belong() {
         let rules = rules();
-        assert_eq!(PhysicalOptimizer::new().rules.len(), rules.len() + 2, "three are left out, one is added");
+        assert_eq!(PhysicalOptimizer::new().rules.len(), rules.len(), "three are left out, three are added");
+        assert!(rules.iter().any(|rule| format!("{rule:?}") == "Projections"), "the rule that this one replaces has another name");
         let place = |name: &str| rules.iter().position(|rule| rule.name() == name).expect("a rule of this name");
-        assert_eq!(place(JOINS) + 1, place("Forget"));
+        assert_eq!((place(JOINS) + 1, place(JOINS) + 2), (place("Guards"), place("Forget")));
         assert!(place("Forget") < place("EnsureRequirements"));
+        assert_eq!(place("Once") + 1, rules.len());
     }
 }

@@ -121,6 +121,10 @@ impl BatchSink for Sink {
         }
     }
 
+    fn reads_what_is_there(&self) -> bool {
+        true
+    }
+
     fn is_closed(&self) -> bool {
         self.0.is_closed()
     }

@@ -2,21 +2,25 @@
 //! else a columnar scan that the engine's threads share batch by batch. What the transaction itself wrote is
 //! laid over it.
 
-use super::lookup::{Access, LOOK_UP};
+use super::lookup::Access;
 use super::overlay::Overlay;
 use crate::coordinator::ReadSnapshot;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::error::Result as DfResult;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, SendableRecordBatchStream};
 use eddyline_common::{Epoch, SqlError};
 use eddyline_planner::Relation;
 use eddyline_storage::view::{View, ViewKey};
@@ -128,6 +132,10 @@ impl TableProvider for ViewTable {
             Some(columns) => Arc::new(all.project(columns)?),
         };
         let access = Access::of(&self.view, |column| self.values_of(column, filters));
+        let found_by = match &access {
+            Some(access) => access.describe(&self.relation),
+            None => format!("scan of {}", self.relation.name),
+        };
         let source = Source { view: self.view.clone(), epoch, access, overlay: self.overlay.clone(), projection: projection.cloned() };
         // Opened here once for its errors: an epoch that is gone should not wait for the first row to say so.
         let first = source.open().map_err(external)?;
@@ -136,15 +144,81 @@ impl TableProvider for ViewTable {
         let partition = |_| -> Arc<dyn PartitionStream> {
             Arc::new(ViewPartition {
                 schema: schema.clone(),
-                relation: self.relation.clone(),
                 rows: shared.clone(),
                 executed: AtomicUsize::new(0),
                 snapshot: self.snapshot.clone(),
             })
         };
         let exec = StreamingTableExec::try_new(schema.clone(), (0..partitions).map(partition).collect(), None, [], false, limit)?;
-        Ok(Arc::new(exec))
+        Ok(Arc::new(ViewScan { rows: Arc::new(exec), found_by: found_by.into() }))
     }
+}
+
+/// The scan as a node of a plan: that of its partitions, and how they find their rows.
+#[derive(Debug)]
+struct ViewScan {
+    rows: Arc<dyn ExecutionPlan>,
+    found_by: Arc<str>,
+}
+
+impl ViewScan {
+    fn with(&self, rows: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(ViewScan { rows, found_by: self.found_by.clone() })
+    }
+}
+
+impl DisplayAs for ViewScan {
+    fn fmt_as(&self, form: DisplayFormatType, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.rows.fmt_as(form, f)
+    }
+}
+
+impl ExecutionPlan for ViewScan {
+    fn name(&self) -> &str {
+        self.rows.name()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.rows.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>) -> DfResult<TreeNodeRecursion> {
+        self.rows.apply_expressions(f)
+    }
+
+    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        self.rows.execute(partition, context)
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.rows.metrics()
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.rows.fetch()
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        self.rows.with_fetch(limit).map(|rows| self.with(rows))
+    }
+
+    fn try_swapping_with_projection(&self, projection: &ProjectionExec) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        Ok(self.rows.try_swapping_with_projection(projection)?.map(|rows| self.with(rows)))
+    }
+}
+
+/// How a plan finds the rows of tables and views, in its order: for EXPLAIN.
+pub fn reads(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
+    let own = plan.downcast_ref::<ViewScan>().map(|scan| scan.found_by.to_string());
+    own.into_iter().chain(plan.children().into_iter().flat_map(reads)).collect()
 }
 
 /// Batches of one round of a scan; one iterator serves all its partitions.
@@ -237,7 +311,6 @@ fn take(round: &Round) -> Option<eddyline_common::Result<RecordBatch>> {
 
 struct ViewPartition {
     schema: SchemaRef,
-    relation: Arc<Relation>,
     rows: Arc<SharedRows>,
     executed: AtomicUsize,
     /// Keeps the epoch pinned while anything is left to read, as long as it may.
@@ -246,21 +319,8 @@ struct ViewPartition {
 
 impl std::fmt::Debug for ViewPartition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.rows.source.access {
-            Some(access) => f.write_str(&access.describe(&self.relation)),
-            None => write!(f, "{SCAN}{}", self.relation.name),
-        }
+        f.write_str("ViewPartition")
     }
-}
-
-/// How what is found by nothing is described.
-const SCAN: &str = "scan of ";
-
-/// How a plan finds the rows of tables and views, in its order: for EXPLAIN. A partition can be asked for nothing but its debug form.
-pub fn reads(plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
-    let of_scan = plan.downcast_ref::<StreamingTableExec>().and_then(|scan| scan.partitions().first());
-    let own = of_scan.map(|partition| format!("{partition:?}")).filter(|text| text.starts_with(SCAN) || text.starts_with(LOOK_UP));
-    own.into_iter().chain(plan.children().into_iter().flat_map(reads)).collect()
 }
 
 impl PartitionStream for ViewPartition {

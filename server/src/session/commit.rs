@@ -1,19 +1,24 @@
 //! BEGIN, COMMIT, ROLLBACK, and the end of an implicit transaction. While a commit is on its way to the log it is
 //! shielded: cancelled now, the client would not know what it had done.
 
+use super::statement_set::OpenSet;
 use super::transaction::{Block, Transaction};
 use super::{Outcome, Session};
+use crate::coordinator::TableWrite;
 use eddyline_common::{Result, SqlState};
+use eddyline_planner::statement::TransactionModes;
 
 impl Session {
-    pub(super) async fn begin(&mut self, read_only: bool) -> Result<Outcome> {
+    pub(super) fn begin(&mut self, modes: TransactionModes) -> Result<Outcome> {
         if self.transaction.is_explicit() {
             self.warn(SqlState::ACTIVE_TRANSACTION, "there is already a transaction in progress");
             return Ok(Outcome::Done("BEGIN".into()));
         }
         // What came before in the same message is part of the block, as in PostgreSQL.
         self.transaction.block = Block::Explicit;
-        self.transaction.read_only = read_only || self.settings.is_on("default_transaction_read_only");
+        // Its default is the one at its beginning.
+        self.transaction.read_only = Some(modes.read_only.unwrap_or_else(|| self.is_read_only()));
+        self.check_isolation(modes.isolation.as_deref().unwrap_or_default());
         Ok(Outcome::Done("BEGIN".into()))
     }
 
@@ -33,7 +38,7 @@ impl Session {
         let read_only = self.transaction.read_only;
         self.commit_writes().await?;
         if chain {
-            self.begin(read_only).await?;
+            self.begin(TransactionModes { read_only, isolation: None })?;
         }
         Ok(Outcome::Done("COMMIT".into()))
     }
@@ -59,8 +64,9 @@ impl Session {
         }
     }
 
-    /// A statement failed: an implicit transaction is undone, an explicit one waits for its end.
+    /// A statement failed: an implicit transaction is undone, an explicit one waits for its end, as a statement set does.
     pub fn fail(&mut self) {
+        self.open_set.iter_mut().for_each(OpenSet::fail);
         match self.transaction.block {
             Block::Implicit => self.abandon(),
             Block::Explicit => self.transaction.block = Block::Failed,
@@ -71,6 +77,7 @@ impl Session {
     /// Forgets the transaction's effects and settings.
     fn abandon(&mut self) {
         let ended = std::mem::take(&mut self.transaction);
+        self.services.sessions.advisory.end_transaction(self.process);
         self.portals.roll_back();
         if let Some(before) = ended.settings_before {
             let changed: Vec<(&'static str, String)> =
@@ -81,6 +88,12 @@ impl Session {
     }
 
     async fn commit_writes(&mut self) -> Result<()> {
+        let written = self.write_effects().await;
+        self.services.sessions.advisory.end_transaction(self.process);
+        written
+    }
+
+    async fn write_effects(&mut self) -> Result<()> {
         // A failed commit leaves nothing behind, so the transaction is taken first.
         let mut transaction: Transaction = std::mem::take(&mut self.transaction);
         self.portals.commit();
@@ -88,11 +101,17 @@ impl Session {
             self.set(&name, value.as_deref())?;
         }
         if let Some(write) = transaction.take_write()? {
-            let admitted = self.services.coordinator.admit(write).await?;
-            let _shield = self.cancel.shield();
-            self.seen = self.seen.max(self.services.coordinator.write_admitted(admitted).await?);
+            self.put(write).await?;
         }
+        transaction.keep_made();
         self.portals.keep();
+        Ok(())
+    }
+
+    pub(super) async fn put(&mut self, write: TableWrite) -> Result<()> {
+        let admitted = self.services.coordinator.admit(write).await?;
+        let _shield = self.cancel.shield();
+        self.seen = self.seen.max(self.services.coordinator.write_admitted(admitted).await?);
         Ok(())
     }
 }

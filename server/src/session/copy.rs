@@ -1,21 +1,26 @@
-//! COPY. In: bytes to rows of the table's stored columns, in text or csv, piece by piece; the rows are one
-//! statement's write. Out: rows to lines. It knows nothing of the messages that carry the bytes.
+//! COPY FROM: bytes to rows of the table's stored columns, piece by piece; the rows are one statement's write. How lines and tuples are taken apart is known to
+//! `copy_lines` and `copy_tuples`. It knows nothing of the messages that carry the bytes.
 
+use super::copy_lines::{LineScan, csv_fields, text_fields};
+use super::copy_tuples::{self, Taken};
 use super::{Outcome, Session};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use eddyline_common::postgres::decode::{ColumnBuilder, utf8};
-use eddyline_common::postgres::encode::{RowFormat, ValueWriter};
+use eddyline_common::postgres::encode::Format;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{RelationId, Result, SqlError, SqlState, bytes_of};
 use eddyline_planner::plan::Expr;
-use eddyline_planner::statement::CopyFormat;
+use eddyline_planner::statement::{CopyColumns, CopyFormat, CopyKind};
 use eddyline_planner::{Relation, RelationKind};
 use std::sync::Arc;
 
 /// Rows that are turned into columns at a time.
 const BATCH_ROWS: usize = 8192;
+
+/// Fewer of them if they are long: so many bytes of fields.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// A line is never longer; without a bound a missing newline would fill memory.
 const LINE_BYTES_MAX: usize = 64 << 20;
@@ -28,17 +33,24 @@ pub struct CopyIn {
     columns: Vec<usize>,
     format: CopyFormat,
     buffer: BytesMut,
+    scan: LineScan,
+    /// The header, or the signature, has not come yet.
     header_left: bool,
     ended: bool,
     line: u64,
+    /// Per field, whether it is null also in quotes, and whether it is never null.
+    forced: Vec<(bool, bool)>,
     builders: Vec<ColumnBuilder>,
     rows: usize,
+    /// Bytes of their fields, as they came.
+    pending: usize,
     batches: Vec<RecordBatch>,
     bytes: usize,
 }
 
 impl Session {
     pub(super) fn copy_in(&mut self, table: RelationId, columns: Vec<usize>, format: CopyFormat) -> Result<Outcome> {
+        self.check_writable("write")?;
         let relation = self.services().coordinator.catalog().get(table).cloned();
         let relation = relation.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the table does not exist any more"))?;
         Ok(Outcome::CopyIn(CopyIn::new(relation, columns, format)?))
@@ -59,18 +71,24 @@ impl CopyIn {
     fn new(relation: Arc<Relation>, columns: Vec<usize>, format: CopyFormat) -> Result<Self> {
         let schema = crate::serving::dml::loose(&arrow_schema(&relation.columns));
         let builders = columns.iter().map(|c| ColumnBuilder::new(&relation.columns[*c].ty)).collect::<Result<_>>()?;
-        let header_left = matches!(format, CopyFormat::Csv { header: true });
+        let names: Vec<&str> = columns.iter().map(|c| relation.columns[*c].name.as_str()).collect();
+        check_columns(&format, &names)?;
+        let forced = names.iter().map(|name| (format.force_null.has(name), format.force_not_null.has(name))).collect();
+        let header_left = format.header || format.kind == CopyKind::Binary;
         Ok(CopyIn {
             relation,
             schema,
             columns,
             format,
             buffer: BytesMut::new(),
+            scan: LineScan::default(),
             header_left,
             ended: false,
             line: 0,
+            forced,
             builders,
             rows: 0,
+            pending: 0,
             batches: Vec::new(),
             bytes: 0,
         })
@@ -80,12 +98,20 @@ impl CopyIn {
         self.columns.len()
     }
 
-    /// Takes a piece of the data; lines may be cut anywhere.
+    pub fn format(&self) -> Format {
+        if self.format.kind == CopyKind::Binary { Format::Binary } else { Format::Text }
+    }
+
+    /// Takes a piece of the data; lines and tuples may be cut anywhere.
     pub fn data(&mut self, piece: &[u8]) -> Result<()> {
         self.buffer.extend_from_slice(piece);
-        while let Some(end) = self.line_end() {
-            let line = self.buffer.split_to(end + 1);
-            self.record(&line[..end])?;
+        if self.format.kind == CopyKind::Binary {
+            while self.tuple()? {}
+        } else {
+            while let Some(end) = self.scan.line_end(&self.buffer, &self.format) {
+                let line = self.buffer.split_to(end + 1);
+                self.record(&line[..end])?;
+            }
         }
         match self.buffer.len() > LINE_BYTES_MAX {
             true => Err(self.bad("a line is too long".into())),
@@ -93,21 +119,31 @@ impl CopyIn {
         }
     }
 
-    /// Where the next whole record ends. A csv record ends at a newline outside quotes.
-    fn line_end(&self) -> Option<usize> {
-        let newline = self.buffer.iter().position(|b| *b == b'\n')?;
-        if self.format == CopyFormat::Text {
-            return Some(newline);
+    /// Takes the next whole part of binary data from the buffer; false if there is none yet.
+    fn tuple(&mut self) -> Result<bool> {
+        if self.ended {
+            self.buffer.clear();
+            return Ok(false);
         }
-        let mut quoted = false;
-        for (at, byte) in self.buffer.iter().enumerate() {
-            match byte {
-                b'"' => quoted = !quoted,
-                b'\n' if !quoted => return Some(at),
-                _ => {}
+        if self.header_left {
+            let length = copy_tuples::header_length(&self.buffer).map_err(|message| self.bad(message))?;
+            let Some(length) = length else { return Ok(false) };
+            drop(self.buffer.split_to(length));
+            self.header_left = false;
+            return Ok(true);
+        }
+        match copy_tuples::take(&mut self.buffer, self.columns.len()).map_err(|message| self.bad(message))? {
+            Taken::Nothing => Ok(false),
+            Taken::End => {
+                self.ended = true;
+                Ok(true)
+            }
+            Taken::Tuple(fields) => {
+                self.line += 1;
+                self.append(&fields, |builder, field| builder.append_binary(field))?;
+                Ok(true)
             }
         }
-        None
     }
 
     fn record(&mut self, line: &[u8]) -> Result<()> {
@@ -121,9 +157,11 @@ impl CopyIn {
             return Ok(());
         }
         let text = utf8(line).map_err(|e| self.located(e))?;
-        let fields = match self.format {
-            CopyFormat::Text => text_fields(text),
-            CopyFormat::Csv { .. } => csv_fields(text).ok_or_else(|| self.bad("unterminated CSV quoted field".into()))?,
+        let fields = match self.format.kind {
+            CopyKind::Csv => {
+                csv_fields(text, &self.format, &self.forced).ok_or_else(|| self.bad("unterminated CSV quoted field".into()))?
+            }
+            _ => text_fields(text, &self.format).map_err(|e| self.located(e))?,
         };
         if fields.len() > self.columns.len() {
             return Err(self.bad("extra data after last expected column".into()));
@@ -131,24 +169,24 @@ impl CopyIn {
         if let Some(missing) = self.columns.get(fields.len()) {
             return Err(self.bad(format!("missing data for column \"{}\"", self.relation.columns[*missing].name)));
         }
-        let mut failed = None;
-        for (index, (builder, field)) in self.builders.iter_mut().zip(&fields).enumerate() {
-            match field {
-                None => builder.append_null(),
-                Some(value) => {
-                    if let Err(error) = builder.append_text(value) {
-                        failed = Some((index, error));
-                        break;
-                    }
-                }
+        self.append(&fields, |builder, field| builder.append_text(field))
+    }
+
+    /// A row of as many fields as there are columns.
+    fn append<F: AsRef<[u8]>>(&mut self, fields: &[Option<F>], value: impl Fn(&mut ColumnBuilder, &F) -> Result<()>) -> Result<()> {
+        for (index, (builder, field)) in self.builders.iter_mut().zip(fields).enumerate() {
+            let Some(field) = field else {
+                builder.append_null();
+                continue;
+            };
+            self.pending += field.as_ref().len();
+            if let Err(error) = value(builder, field) {
+                let column = &self.relation.columns[self.columns[index]].name;
+                return Err(error.with_detail(format!("COPY {}, line {}, column {column}.", self.relation.name, self.line)));
             }
         }
-        if let Some((index, error)) = failed {
-            let column = &self.relation.columns[self.columns[index]].name;
-            return Err(error.with_detail(format!("COPY {}, line {}, column {column}.", self.relation.name, self.line)));
-        }
         self.rows += 1;
-        if self.rows == BATCH_ROWS { self.flush() } else { Ok(()) }
+        if self.rows == BATCH_ROWS || self.pending >= BATCH_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn located(&self, error: SqlError) -> SqlError {
@@ -167,6 +205,7 @@ impl CopyIn {
         let fresh = self.columns.iter().map(|c| ColumnBuilder::new(&self.relation.columns[*c].ty)).collect::<Result<_>>()?;
         let given = std::mem::replace(&mut self.builders, fresh).into_iter().map(ColumnBuilder::finish).collect::<Result<Vec<_>>>()?;
         let rows = std::mem::take(&mut self.rows);
+        self.pending = 0;
         let columns = (0..self.relation.columns.len())
             .map(|stored| match self.columns.iter().position(|c| *c == stored) {
                 Some(at) => Ok(given[at].clone()),
@@ -206,8 +245,11 @@ impl CopyIn {
 
     fn finish(mut self) -> Result<Vec<RecordBatch>> {
         let rest = self.buffer.split();
-        if !rest.is_empty() {
-            self.record(&rest)?;
+        match self.format.kind {
+            CopyKind::Binary if self.header_left => return Err(self.bad("COPY file signature not recognized".into())),
+            CopyKind::Binary if !rest.is_empty() => return Err(self.bad("unexpected EOF in COPY data".into())),
+            CopyKind::Text | CopyKind::Csv if !rest.is_empty() => self.record(&rest)?,
+            _ => {}
         }
         self.flush()?;
         // One batch: duplicate keys are then seen across all of it.
@@ -218,164 +260,53 @@ impl CopyIn {
     }
 }
 
-/// Tab-separated fields with backslash escapes; `\N` is null.
-fn text_fields(line: &str) -> Vec<Option<String>> {
-    line.split('\t').map(|field| if field == "\\N" { None } else { Some(unescape(field)) }).collect()
-}
-
-fn unescape(field: &str) -> String {
-    if !field.contains('\\') {
-        return field.to_string();
-    }
-    let mut text = String::with_capacity(field.len());
-    let mut chars = field.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            text.push(c);
-            continue;
+/// Refuses options about columns that are not copied.
+pub(super) fn check_columns(format: &CopyFormat, names: &[&str]) -> Result<()> {
+    for forced in [&format.force_quote, &format.force_null, &format.force_not_null] {
+        if let CopyColumns::Named(columns) = forced
+            && let Some(column) = columns.iter().find(|column| !names.contains(&column.as_str()))
+        {
+            let message = format!("column \"{column}\" that an option names is not referenced by COPY");
+            return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message));
         }
-        match chars.next() {
-            Some('t') => text.push('\t'),
-            Some('n') => text.push('\n'),
-            Some('r') => text.push('\r'),
-            Some('b') => text.push('\u{8}'),
-            Some('f') => text.push('\u{c}'),
-            Some('v') => text.push('\u{b}'),
-            Some(other) => text.push(other),
-            None => text.push('\\'),
-        }
-    }
-    text
-}
-
-/// Comma-separated fields; an empty one without quotes is null. `None` if a quote is left open.
-fn csv_fields(line: &str) -> Option<Vec<Option<String>>> {
-    let mut fields = Vec::new();
-    let mut chars = line.chars().peekable();
-    loop {
-        let (mut field, mut was_quoted) = (String::new(), false);
-        loop {
-            match chars.peek() {
-                None | Some(',') => break,
-                Some('"') => {
-                    chars.next();
-                    was_quoted = true;
-                    loop {
-                        match chars.next()? {
-                            '"' if chars.next_if_eq(&'"').is_some() => field.push('"'),
-                            '"' => break,
-                            c => field.push(c),
-                        }
-                    }
-                }
-                Some(_) => field.extend(chars.next()),
-            }
-        }
-        fields.push(if field.is_empty() && !was_quoted { None } else { Some(field) });
-        if chars.next().is_none() {
-            return Some(fields);
-        }
-    }
-}
-
-/// The header line of COPY TO, if the format has one.
-pub fn header(schema: &SchemaRef, format: CopyFormat) -> Option<BytesMut> {
-    let CopyFormat::Csv { header: true } = format else { return None };
-    let mut line = BytesMut::new();
-    for (index, field) in schema.fields().iter().enumerate() {
-        if index > 0 {
-            line.put_u8(b',');
-        }
-        put_csv(field.name().as_bytes(), &mut line);
-    }
-    line.put_u8(b'\n');
-    Some(line)
-}
-
-/// A batch's rows as lines, each handed to `emit`.
-pub fn lines(rows: &RecordBatch, format: &RowFormat, kind: CopyFormat, mut emit: impl FnMut(&[u8])) -> Result<()> {
-    let bound = format.bind(rows)?;
-    let writers = bound.text_writers();
-    let (mut line, mut value) = (BytesMut::new(), BytesMut::new());
-    for row in 0..rows.num_rows() {
-        line.clear();
-        for (index, writer) in writers.iter().enumerate() {
-            if index > 0 {
-                line.put_u8(if kind == CopyFormat::Text { b'\t' } else { b',' });
-            }
-            put_field(writer, row, kind, &mut value, &mut line);
-        }
-        line.put_u8(b'\n');
-        emit(&line);
     }
     Ok(())
-}
-
-fn put_field(writer: &ValueWriter, row: usize, kind: CopyFormat, value: &mut BytesMut, line: &mut BytesMut) {
-    if writer.is_null(row) {
-        if kind == CopyFormat::Text {
-            line.extend_from_slice(b"\\N");
-        }
-        return;
-    }
-    value.clear();
-    writer.text(row, value);
-    match kind {
-        CopyFormat::Text => put_escaped(value, line),
-        CopyFormat::Csv { .. } => put_csv(value, line),
-    }
-}
-
-fn put_escaped(value: &[u8], line: &mut BytesMut) {
-    for byte in value {
-        let escape = match byte {
-            b'\\' => b'\\',
-            b'\t' => b't',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            8 => b'b',
-            11 => b'v',
-            12 => b'f',
-            plain => {
-                line.put_u8(*plain);
-                continue;
-            }
-        };
-        line.put_slice(&[b'\\', escape]);
-    }
-}
-
-/// An empty value is quoted, to tell it from null.
-fn put_csv(value: &[u8], line: &mut BytesMut) {
-    let plain = !value.is_empty() && value != b"\\." && !value.iter().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r'));
-    if plain {
-        return line.extend_from_slice(value);
-    }
-    line.put_u8(b'"');
-    for byte in value {
-        if *byte == b'"' {
-            line.put_u8(b'"');
-        }
-        line.put_u8(*byte);
-    }
-    line.put_u8(b'"');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use eddyline_common::{Column, SqlType};
+    use eddyline_planner::plan::ChangelogMode;
+    use std::collections::BTreeMap;
 
-    #[test]
-    fn text_lines_are_unescaped() {
-        assert_eq!(text_fields("a\\tb\t\\N\t\t\\\\N"), vec![Some("a\tb".into()), None, Some(String::new()), Some("\\N".into())]);
+    /// A table of one text.
+    fn table() -> Relation {
+        Relation {
+            id: RelationId(1),
+            name: "t".into(),
+            sql: String::new(),
+            columns: vec![Column::new("x", SqlType::Text, true)],
+            visible: vec![],
+            key: vec![],
+            mode: ChangelogMode::Append,
+            watermark: None,
+            time_columns: vec![],
+            kind: RelationKind::Table { append_only: true, defaults: BTreeMap::new(), webhook: None },
+            depends_on: vec![],
+        }
     }
 
     #[test]
-    fn csv_quotes_tell_null_from_empty() {
-        assert_eq!(csv_fields("1,,\"\",\"a,\"\"b\"\"\""), Some(vec![Some("1".into()), None, Some(String::new()), Some("a,\"b\"".into())]));
-        assert_eq!(csv_fields("\"open"), None);
-        let mut line = BytesMut::new();
-        put_csv(b"a,\"b\"", &mut line);
-        assert_eq!(&line[..], b"\"a,\"\"b\"\"\"");
+    fn long_rows_do_not_wait_for_many() {
+        let mut copy = CopyIn::new(Arc::new(table()), vec![0], CopyFormat::new(CopyKind::Text)).unwrap();
+        let mut line = vec![b'x'; BATCH_BYTES / 4];
+        line.push(b'\n');
+        for _ in 0..10 {
+            copy.data(&line).unwrap();
+        }
+        assert_eq!((copy.batches.len(), copy.rows), (2, 2));
+        let batches = copy.finish().unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [10]);
     }
 }

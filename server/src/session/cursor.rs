@@ -223,6 +223,9 @@ impl Session {
         let mut portal = self.portals.0.remove(name).ok_or_else(|| self.no_cursor(name))?;
         self.check_failed(&portal.parsed)?;
         let Some(statement) = portal.statement.take() else { return Ok(PortalRun::Rows(Box::new(portal))) };
+        if let Some(outcome) = self.bound_piece(&portal.parsed).await? {
+            return Ok(PortalRun::Other(outcome));
+        }
         match self.execute(statement, &portal.parsed.clone()).await? {
             Outcome::Rows { rows, tag } => {
                 portal.running = Some(Running { rows, tag, sent: 0 });
@@ -380,6 +383,7 @@ impl Session {
         self.portals.clear();
         self.statements.0.clear();
         self.temporary = Default::default();
+        self.services().sessions.advisory.unlock_all(self.process);
         let reports = self.settings.reset_all();
         self.reports.extend(reports);
         Ok(Outcome::Done("DISCARD ALL".into()))

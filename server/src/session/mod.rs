@@ -5,29 +5,38 @@
 //! - `described`: what a statement leaves to its format
 //! - `planning`: text to planned statement, over the catalog as the session sees it
 //! - `statement`: what each kind of statement does
-//! - `transaction`, `commit`: blocks, snapshots, effects
-//! - `writing`: INSERT, UPDATE, DELETE
+//! - `statement_set`: statement sets that come in pieces
+//! - `transaction`, `modes`, `commit`: blocks, what they may do, snapshots, effects
+//! - `writing`: INSERT, UPDATE, DELETE; `locking`: the tables they and SELECT ... FOR UPDATE keep others from writing to
+//! - `table_as`: CREATE TABLE AS; `unfilled`: its tables that may have to go again
 //! - `writing_out`: INSERT of VALUES into a table with a connector
 //! - `temporary`: temporary views
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH; `kept`: plans of prepared statements
 //! - `show`, `explain_job`: SHOW and DESCRIBE; EXPLAIN of what runs
-//! - `copy`: COPY in and out; `subscribing`: SUBSCRIBE
+//! - `copy`, `copy_lines`, `copy_tuples`: COPY in and out; `subscribing`: SUBSCRIBE
 //!
 //! It knows nothing of messages and sockets.
 
 pub mod commit;
 pub mod copy;
+pub mod copy_lines;
+pub mod copy_tuples;
 pub mod cursor;
 mod described;
 mod explain_job;
 mod kept;
+mod locking;
+mod modes;
 pub mod planning;
 pub mod settings;
 pub mod show;
 pub mod statement;
+mod statement_set;
 mod subscribing;
+mod table_as;
 mod temporary;
 pub mod transaction;
+pub mod unfilled;
 mod writing;
 mod writing_out;
 
@@ -41,12 +50,14 @@ use crate::sessions::Sessions;
 use arrow::datatypes::SchemaRef;
 use cursor::{Portals, Statements};
 use eddyline_common::runtime::Clock;
-use eddyline_common::{Epoch, SqlError};
+use eddyline_common::{Epoch, RelationId, SqlError, Timestamp};
 use eddyline_planner::statement::CopyFormat;
 use settings::Settings;
+use statement_set::OpenSet;
 use std::sync::{Arc, Weak};
 use temporary::TemporaryViews;
 use transaction::Transaction;
+use unfilled::Drops;
 
 /// What all sessions share.
 pub struct Services {
@@ -58,6 +69,8 @@ pub struct Services {
     /// What the server was started with, by name.
     pub settings: Vec<(&'static str, String)>,
     pub clock: Arc<dyn Clock>,
+    /// When the server began to take clients.
+    pub started: Timestamp,
 }
 
 pub struct Session {
@@ -67,6 +80,8 @@ pub struct Session {
     pub cancel: Arc<CancelToken>,
     pub settings: Settings,
     transaction: Transaction,
+    /// A statement set whose END has not come.
+    open_set: Option<OpenSet>,
     statements: Statements,
     portals: Portals,
     temporary: TemporaryViews,
@@ -76,6 +91,9 @@ pub struct Session {
     seen: Epoch,
     /// What this session reads or has yet to read from, as long as somebody in it does.
     snapshots: Vec<Weak<ReadSnapshot>>,
+    /// What the last definition statement made.
+    created: Option<RelationId>,
+    drops: Drops,
     /// To be sent before the statement completes.
     notices: Vec<SqlError>,
     /// Settings the client is to be told of.
@@ -118,12 +136,15 @@ impl Session {
             process,
             cancel,
             transaction: Transaction::default(),
+            open_set: None,
             statements: Statements::default(),
             portals: Portals::default(),
             temporary: TemporaryViews::default(),
             last_temporary: 0,
             seen: Epoch::ZERO,
             snapshots: Vec::new(),
+            created: None,
+            drops: Drops::default(),
             notices: Vec::new(),
             reports: Vec::new(),
         }
@@ -143,6 +164,17 @@ impl Session {
 
     pub fn take_reports(&mut self) -> Vec<(&'static str, String)> {
         std::mem::take(&mut self.reports)
+    }
+
+    /// Waits until what was undone is gone, before the client says more.
+    pub async fn settle(&mut self) {
+        self.drops.done().await;
+    }
+
+    /// The client has left: its transaction comes to nothing.
+    pub async fn end(&mut self) {
+        self.transaction = Transaction::default();
+        self.settle().await;
     }
 
     /// Keeps an eye on a snapshot, of which the server may let go.

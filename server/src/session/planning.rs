@@ -94,7 +94,8 @@ impl Session {
         let session = SessionFacts {
             user: self.user.clone(),
             process: self.process,
-            settings: self.settings.all(),
+            transaction: self.services.sessions.advisory.asker(self.process).transaction,
+            settings: self.shown_settings(),
             cursors: self.portals.described(),
             statements: self.statements.described(),
         };
@@ -163,7 +164,8 @@ pub fn one_column(name: &str) -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]))
 }
 
-/// A query's columns: the plan's types and marks under the names that clients see.
+/// A query's columns: the plan's types and marks under the names that clients see, and where they come from.
 pub fn query_schema(query: &Query) -> SchemaRef {
-    super::renamed(&pgcatalog::typing::schema(&query.plan), query.columns.iter().map(|c| c.name.clone()))
+    let schema = super::renamed(&pgcatalog::typing::schema(&query.plan), query.columns.iter().map(|c| c.name.clone()));
+    pgcatalog::origins::noted(schema, &query.plan)
 }

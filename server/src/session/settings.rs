@@ -98,6 +98,7 @@ pub const DEFINITIONS: &[Definition] = &[
     setting("max_identifier_length", "63", Kind::ReadOnly),
     setting("max_index_keys", "32", Kind::ReadOnly),
     setting("parallelism.default", "", Kind::OfCreated(options::PARALLELISM)),
+    setting("password_encryption", "scram-sha-256", Kind::ReadOnly),
     setting("pipeline.name", "", Kind::Text),
     setting("quote_all_identifiers", "off", Kind::Bool),
     setting("role", "none", Kind::Text),
@@ -362,7 +363,8 @@ fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-fn millis(value: &str) -> Option<u64> {
+/// A duration as settings have it, in milliseconds.
+pub fn millis(value: &str) -> Option<u64> {
     let value = value.trim();
     let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     let number: u64 = value[..digits].parse().ok()?;

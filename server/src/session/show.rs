@@ -20,13 +20,14 @@ const JOBS: &[&str] = &["Name", "State", "Epoch", "Rows in", "Rows out", "Late",
 pub fn schema(show: &Show) -> SchemaRef {
     match show {
         Show::Setting(name) => text_schema(&[&setting_name(name)]),
+        Show::Name { column, .. } => text_schema(&[*column]),
         other => text_schema(columns(other)),
     }
 }
 
 fn columns(show: &Show) -> &'static [&'static str] {
     match show {
-        Show::Objects(_) => &["Name"],
+        Show::Objects(_) | Show::Name { .. } => &["Name"],
         Show::Jobs => JOBS,
         Show::Columns(_) => COLUMNS,
         Show::Create(_) | Show::CreateFunction(_) => &["Name", "Create statement"],
@@ -60,8 +61,9 @@ impl Session {
                     function.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_FUNCTION, "the function does not exist any more"))?;
                 vec![vec![function.name.clone(), function.sql.clone()]]
             }
+            Show::Name { value, .. } => vec![vec![value.to_string()]],
             Show::Objects(kind) => {
-                let mut names: Vec<&str> = catalog.relations().filter(|r| object_kind(r) == *kind).map(|r| r.name.as_str()).collect();
+                let mut names: Vec<&str> = catalog.relations().filter(|r| is_listed(r, *kind)).map(|r| r.name.as_str()).collect();
                 names.sort_unstable();
                 names.dedup();
                 names.into_iter().map(|n| vec![n.to_string()]).collect()
@@ -79,15 +81,22 @@ impl Session {
             }
             Show::Setting(name) => match self.services().coordinator.settings().remove(name.as_str()) {
                 Some(value) => vec![vec![value]],
-                None => vec![vec![self.settings.show(name)?.to_string()]],
+                None => {
+                    let value = match self.of_transaction(name) {
+                        Some(value) => value,
+                        None => self.settings.show(name)?,
+                    };
+                    vec![vec![value.to_string()]]
+                }
             },
             Show::AllSettings => {
                 let of_server = self.services().coordinator.settings();
-                self.settings.all().into_iter().chain(of_server).map(|(n, v)| vec![n, v, String::new()]).collect()
+                self.shown_settings().into_iter().chain(of_server).map(|(n, v)| vec![n, v, String::new()]).collect()
             }
         };
         let rows = match &show {
             Show::Setting(name) => RowStream::text(&[&setting_name(name)], &rows),
+            Show::Name { column, .. } => RowStream::text(&[*column], &rows),
             other => RowStream::text(columns(other), &rows),
         };
         Ok(Outcome::Rows { rows, tag: Tag::Fixed("SHOW".into()) })
@@ -112,6 +121,12 @@ impl Session {
             })
             .collect()
     }
+}
+
+/// Whether SHOW of a kind lists it. What was made by CREATE TABLE with a connector is a source and a table.
+fn is_listed(r: &Relation, kind: ObjectKind) -> bool {
+    let says_table = || r.sql.split_whitespace().skip(1).take(2).any(|word| word.eq_ignore_ascii_case("table"));
+    object_kind(r) == kind || kind == ObjectKind::Table && object_kind(r) == ObjectKind::Source && says_table()
 }
 
 fn described(r: &Relation) -> Vec<Vec<String>> {

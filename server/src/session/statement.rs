@@ -5,7 +5,7 @@ use super::planning::{PlannedStatement, one_column, query_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::coordinator::settings::ALTERABLE;
-use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows};
+use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows, unnamed};
 use crate::pgcatalog::SystemContext;
 use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -23,6 +23,9 @@ impl Session {
     /// Plans and runs one statement without parameters.
     pub async fn run(&mut self, parsed: &Parsed) -> Result<Outcome> {
         self.check_failed(parsed)?;
+        if let Some(outcome) = self.set_piece(parsed).await? {
+            return Ok(outcome);
+        }
         let with_format = described(parsed, self.format_request(parsed)).await?;
         let parsed = with_format.as_ref().unwrap_or(parsed);
         let statement = self.plan(parsed, &[])?;
@@ -62,8 +65,17 @@ impl Session {
             }
             Planned::Update(update) => self.update(update).await,
             Planned::Delete(delete) => self.delete(delete).await,
+            Planned::Truncate(tables) => {
+                for rows in tables {
+                    self.delete(rows).await?;
+                }
+                Ok(Outcome::Done("TRUNCATE TABLE".into()))
+            }
+            Planned::CreateTableAs(create) => Box::pin(self.create_table_as(create)).await,
             Planned::CopyFrom { table, columns, format } => self.copy_in(table, columns, format),
             Planned::CopyTo { query, format } => {
+                let names: Vec<&str> = query.columns.iter().map(|column| column.name.as_str()).collect();
+                super::copy::check_columns(&format, &names)?;
                 let rows = self.query(query, &context).await?;
                 Ok(Outcome::CopyOut { rows, format })
             }
@@ -87,7 +99,8 @@ impl Session {
             Planned::ExplainJob(job) => Ok(explained(self.explain_job(job).await?)),
             Planned::Show(show) => self.show(show),
             Planned::Set { name, value, local } => self.set_statement(&name, value.as_deref(), local),
-            Planned::Begin { read_only } => self.begin(read_only).await,
+            Planned::Begin(modes) => self.begin(modes),
+            Planned::SetTransaction { modes, of_session } => self.set_transaction(modes, of_session),
             Planned::Commit { chain } => self.commit(chain).await,
             Planned::Rollback { chain } => self.rollback(chain),
             Planned::Savepoint(name) => {
@@ -113,6 +126,10 @@ impl Session {
             Planned::ExecutePrepared { name, arguments } => Box::pin(self.execute_prepared(&name, arguments)).await,
             Planned::Deallocate(name) => self.deallocate(name.as_deref()),
             Planned::Discard => self.discard(),
+            Planned::Idle { tag, notice } => {
+                notice.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
+                Ok(Outcome::Done(tag.into()))
+            }
             Planned::Flush => {
                 self.seen = self.seen.max(self.services.coordinator.flush().await?);
                 Ok(Outcome::Done("FLUSH".into()))
@@ -127,7 +144,7 @@ impl Session {
     /// Starts a query; its rows carry the names that clients see.
     pub(super) async fn query(&mut self, query: Query, context: &Arc<SystemContext>) -> Result<RowStream> {
         let schema = query_schema(&query);
-        let bindings = self.bindings(&query.relations).await?;
+        let bindings = self.bindings_of(&query).await?;
         let acts = uses_set_config(&query);
         let rows = self.services.engine.run(query.plan, bindings).await?;
         if !acts {
@@ -167,8 +184,17 @@ impl Session {
         lines
     }
 
+    /// What a query reads, under the locks it asks for.
+    pub(super) async fn bindings_of(&mut self, query: &Query) -> Result<Bindings> {
+        match query.locks {
+            None => self.bindings(&query.relations).await,
+            Some(locks) => self.locked_bindings(&query.relations, locks).await,
+        }
+    }
+
     /// The snapshot and overlays that a statement over these relations reads.
     pub(super) async fn bindings(&mut self, relations: &[RelationId]) -> Result<Bindings> {
+        self.transaction.queried = true;
         let snapshot = self.snapshot(relations).await?;
         let overlays = relations.iter().filter_map(|id| Some((*id, self.transaction.overlay(*id)?))).collect();
         Ok(Bindings { snapshot, overlays, coordinator: Some(self.services.coordinator.clone()), now: self.now() })
@@ -223,9 +249,7 @@ impl Session {
 
     /// CREATE, DROP and ALTER take effect at once, in a block too, whose next SELECT sees what they did.
     async fn define(&mut self, planned: Planned) -> Result<Outcome> {
-        if self.transaction.read_only {
-            return Err(SqlError::new(SqlState("25006"), "cannot execute definition statements in a read-only transaction"));
-        }
+        self.check_writable("execute definition statements")?;
         if self.transaction.is_explicit() {
             self.warn(SqlState::ACTIVE_TRANSACTION, "definition statements take effect at once and are not undone by ROLLBACK");
             self.transaction.snapshot = None;
@@ -262,6 +286,9 @@ impl Session {
             }
             Planned::PauseJob { job, pause } => (Ddl::PauseJob { job, pause }, "ALTER JOB".to_string()),
             Planned::Alter { before, after } => {
+                if after.name != before.name {
+                    unnamed(&before, &self.temporary.naming(before.id))?;
+                }
                 let tag = format!("ALTER {}", kind_tag(crate::catalog::object_kind(&before)));
                 (Ddl::Alter { before, after }, tag)
             }
@@ -278,6 +305,7 @@ impl Session {
             let _shield = self.cancel.shield();
             self.services.coordinator.ddl(ddl, resolved).await?
         };
+        self.created = outcome.created;
         if tag == RUNNING_INSERT
             && let Some(job) = outcome.created.and_then(|id| self.services.coordinator.catalog().get(id).cloned())
         {
@@ -313,14 +341,17 @@ impl Session {
                 let before = self.settings.get(name).map(String::from);
                 self.transaction.local_settings.push((name.to_string(), before));
             }
-            if name.eq_ignore_ascii_case("transaction_read_only") {
-                self.transaction.read_only = value.is_some_and(|v| matches!(v.to_lowercase().as_str(), "on" | "true" | "1"));
-            }
         } else if local {
             self.warn(SqlState::NO_ACTIVE_TRANSACTION, "SET LOCAL can only be used in transaction blocks");
             return Ok(Outcome::Done(tag.into()));
         }
         self.set(name, value)?;
+        let on = value.map(|_| self.settings.is_on(name));
+        match name.to_lowercase().as_str() {
+            "transaction_isolation" | "default_transaction_isolation" => self.check_isolation(value.unwrap_or_default()),
+            "transaction_read_only" => self.set_read_only(on)?,
+            _ => {}
+        }
         self.notices.extend(value.and_then(|_| super::settings::notice(name)));
         Ok(Outcome::Done(tag.into()))
     }

@@ -6,6 +6,7 @@ use crate::coordinator::{ReadSnapshot, TableLock, TableWrite};
 use crate::pgwire::messages::TransactionState;
 use crate::serving::overlay::Overlay;
 use crate::session::settings::Settings;
+use crate::session::unfilled::Unfilled;
 use eddyline_common::{ChangeBatch, RelationId, Result, SqlError, SqlState};
 use eddyline_planner::Relation;
 use std::collections::{BTreeMap, HashMap};
@@ -28,12 +29,16 @@ pub enum Block {
 struct Savepoint {
     name: String,
     lengths: BTreeMap<RelationId, usize>,
+    made: usize,
 }
 
 #[derive(Default)]
 pub struct Transaction {
     pub block: Block,
-    pub read_only: bool,
+    /// `None`: as the session's default says.
+    pub read_only: Option<bool>,
+    /// A query was run, which may have read no table.
+    pub queried: bool,
     /// What all SELECTs of an explicit transaction read; after a definition statement of its own there is a new one.
     pub snapshot: Option<Arc<ReadSnapshot>>,
     /// Why it is gone before the transaction's end.
@@ -44,6 +49,8 @@ pub struct Transaction {
     tables: BTreeMap<RelationId, TableEffects>,
     locks: HashMap<RelationId, TableLock>,
     savepoints: Vec<Savepoint>,
+    /// Tables that go with it if it comes to nothing.
+    made: Vec<Unfilled>,
     bytes: usize,
 }
 
@@ -126,6 +133,16 @@ impl Transaction {
         Ok(())
     }
 
+    /// It has made a table for rows that it writes.
+    pub fn made(&mut self, table: Unfilled) {
+        self.made.push(table);
+    }
+
+    /// What it has written is there.
+    pub fn keep_made(&mut self) {
+        self.made.drain(..).for_each(Unfilled::keep);
+    }
+
     /// Everything written, one net batch per table; `None` if nothing is left of it.
     pub fn take_write(&mut self) -> Result<Option<TableWrite>> {
         let mut changes = Vec::new();
@@ -141,7 +158,7 @@ impl Transaction {
 
     pub fn savepoint(&mut self, name: &str) {
         let lengths = self.tables.iter().map(|(id, t)| (*id, t.changes.len())).collect();
-        self.savepoints.push(Savepoint { name: name.to_string(), lengths });
+        self.savepoints.push(Savepoint { name: name.to_string(), lengths, made: self.made.len() });
     }
 
     fn find(&self, name: &str) -> Result<usize> {
@@ -160,6 +177,7 @@ impl Transaction {
         let at = self.find(name)?;
         self.too_old.clone().map_or(Ok(()), Err)?;
         self.savepoints.truncate(at + 1);
+        self.made.truncate(self.savepoints[at].made);
         let lengths = &self.savepoints[at].lengths;
         let mut bytes = 0;
         for (id, effects) in &mut self.tables {

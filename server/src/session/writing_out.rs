@@ -19,15 +19,13 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 
 impl Session {
     pub(super) async fn write_out(&mut self, mut spec: SinkSpec, source: Query) -> Result<Outcome> {
-        if self.transaction.read_only {
-            return Err(SqlError::new(SqlState("25006"), "cannot write in a read-only transaction"));
-        }
+        self.check_writable("write")?;
         if self.transaction.is_explicit() {
             self.warn(SqlState::ACTIVE_TRANSACTION, "rows for a connector are written at once and are not taken back by ROLLBACK");
         }
         let missing = || SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{}\" does not exist", spec.name));
         let table = self.services.coordinator.catalog().by_name(&spec.name).cloned().ok_or_else(missing)?;
-        let bindings = self.bindings(&source.relations).await?;
+        let bindings = self.bindings_of(&source).await?;
         let now = bindings.now;
         let mut stream = self.services.engine.run(source.plan, bindings).await?;
         let mut batches = Vec::new();

@@ -263,3 +263,25 @@ async fn every_failpoint_and_random_moments() {
         }
     }
 }
+
+/// Killed after the table is made, and after it is filled: what is left is a table with its rows or none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_table_of_a_query_is_never_half_there() {
+    let create = "CREATE TABLE IF NOT EXISTS numbers AS SELECT g AS n FROM generate_series(1, 1000) AS t(g)";
+    for point in ["ddl.logged", "table_as.filled"] {
+        let mut server = Server::start(ServerOptions { failpoints: format!("{point}=kill@1"), ..Default::default() });
+        let client = server.connect().await;
+        client.batch_execute(create).await.expect_err("the server is killed");
+        let status = tokio::task::block_in_place(|| server.wait_for_end());
+        assert!(was_killed(status), "{point} kills the server: {status}");
+        server.options.failpoints.clear();
+        server.launch().expect("the server starts again");
+        let client = server.connect().await;
+        let left = "SELECT COUNT(*) FROM pg_class WHERE relname LIKE '%filling%' OR relname = 'numbers'";
+        let left: i64 = client.query_one(left, &[]).await.expect("the catalog can be read").get(0);
+        assert_eq!(left, 0, "nothing is left of it after {point}");
+        client.batch_execute(create).await.expect("the table is made");
+        let rows: i64 = client.query_one("SELECT COUNT(*) FROM numbers", &[]).await.expect("the table can be read").get(0);
+        assert_eq!(rows, 1000);
+    }
+}

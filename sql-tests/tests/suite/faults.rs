@@ -118,13 +118,24 @@ async fn a_full_disk_halts_a_source_until_there_is_room() {
     fill(&ballast);
     let writer = tokio::spawn(insert_many(server.connect().await, Arc::default()));
     until("the log notices", || async { server.log().contains("the log cannot be written").then_some(()) }).await;
+    let problem = "SELECT COUNT(*) FROM eddyline.sources WHERE problem LIKE '%not read on%No space left%'";
+    assert!(number(&client, problem).await > 0, "the source says why it stands still");
+    let health = server.page("/healthz").expect("an answer");
+    assert!(
+        health.starts_with("HTTP/1.1 200") && health.contains("ok\nwrites are refused: ") && health.contains("No space left"),
+        "{health}"
+    );
     tokio::time::sleep(Duration::from_secs(2)).await;
     writer.abort();
+    let told = rows(&client, "SELECT part, COUNT(*) FROM eddyline.errors GROUP BY part HAVING COUNT(*) > 3").await;
+    assert_eq!(told, Vec::<Vec<_>>::new(), "it is told once, not with every attempt");
     let stalled = epoch();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(epoch(), stalled, "nothing is durable meanwhile");
     std::fs::remove_file(&ballast).expect("there is room again");
     until("epochs go on", || async { (epoch() > stalled + 20.0).then_some(()) }).await;
+    assert_eq!(number(&client, problem).await, 0);
+    assert!(server.page("/healthz").expect("an answer").ends_with("\r\n\r\nok\n"));
     let bids = number(&client, "SELECT COUNT(*) FROM bid").await;
     let counted = "SELECT COALESCE(SUM(n), 0)::bigint FROM windows";
     until("the view has every bid", || async { (number(&client, counted).await == bids).then_some(()) }).await;
@@ -281,7 +292,7 @@ fn refused_on_a_read_only_disk(disk: &Path, data_dir: &Path) -> Output {
 
 fn refused_by(mut command: Command, data_dir: &Path) -> Output {
     let begun = Instant::now();
-    let child = command
+    let mut child = command
         .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
         .arg(data_dir)
         .stdin(Stdio::null())
@@ -289,9 +300,16 @@ fn refused_by(mut command: Command, data_dir: &Path) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
+    // A server that goes on would never end.
+    while child.try_wait().expect("it is asked").is_none() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ended = child.try_wait().expect("it is asked").is_some();
+    if !ended {
+        child.kill().expect("it ends");
+    }
     let output = child.wait_with_output().expect("it ends");
-    assert!(!output.status.success(), "it is refused");
-    assert!(begun.elapsed() < Duration::from_secs(20), "at once");
+    assert!(ended && !output.status.success(), "it is refused");
     assert!(output.stdout.is_empty(), "it was never ready");
     output
 }
@@ -472,6 +490,60 @@ async fn a_log_damaged_before_its_end_is_refused() {
     has_all(&server, 30).await;
 }
 
+/// What a checkpoint has is not read from the log, and what the log has from the beginning needs no checkpoint.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_and_checkpoints_stand_in_for_each_other() {
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", ..Default::default() });
+    let rows = write_checkpoints(&server).await;
+    server.kill();
+    let log =
+        files(&server.data_dir().join("data/log"), "").into_iter().max_by_key(|f| f.metadata().map_or(0, |m| m.len())).expect("a log");
+    let invert = |offset: usize| {
+        let mut bytes = std::fs::read(&log).expect("the log is read");
+        bytes[offset] ^= 0xff;
+        std::fs::write(&log, bytes).expect("the log is written");
+    };
+    // In the first record's kind.
+    let early = 24 + 16;
+    invert(early);
+    server.launch().expect("the server starts");
+    assert!(server.log().contains("a damaged part of the log is left out"), "it says so:\n{}", server.log());
+    has_all(&server, rows).await;
+    server.kill();
+    invert(early);
+    let manifests = files(&server.data_dir().join("data/checkpoints"), "manifest");
+    let lose = |manifest: &PathBuf| std::fs::write(manifest, "lost").expect("a manifest");
+    manifests.iter().for_each(lose);
+    server.launch().expect("the server starts");
+    assert!(server.log().contains("no checkpoint is intact"), "it says so:\n{}", server.log());
+    has_all(&server, rows).await;
+    insert(&server.connect().await, rows + 1).await.expect("it goes on");
+    server.kill_and_restart();
+    has_all(&server, rows + 1).await;
+    // A sink would send again what it has sent.
+    let create = "CREATE SINK out FROM t WITH (connector = 'blackhole')";
+    server.connect().await.batch_execute(create).await.expect("a sink");
+    let sinks = server.data_dir().join("data/sinks");
+    until("the sink's log", || async { (sinks.exists() && !files(&sinks, "").is_empty()).then_some(()) }).await;
+    server.kill();
+    files(&server.data_dir().join("data/checkpoints"), "manifest").iter().for_each(lose);
+    let output = refused(&server.data_dir().join("data"));
+    says(&output, "the manifest of checkpoint");
+    says(&output, "sinks send all of it again");
+    std::fs::remove_dir_all(&sinks).expect("the sinks' logs");
+    server.launch().expect("the server starts");
+    has_all(&server, rows + 1).await;
+    // Neither alone.
+    until("the sink's log", || async { sinks.exists().then_some(()) }).await;
+    server.kill();
+    std::fs::remove_dir_all(&sinks).expect("the sinks' logs");
+    invert(early);
+    files(&server.data_dir().join("data/checkpoints"), "manifest").iter().for_each(lose);
+    let output = refused(&server.data_dir().join("data"));
+    says(&output, "is damaged at offset 24");
+    says(&output, "from a backup of both");
+}
+
 /// Checkpoints in a place of their own: nothing of them is in the data directory, and a killed server starts from them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checkpoints_elsewhere_are_started_from() {
@@ -494,15 +566,15 @@ async fn checkpoints_elsewhere_are_started_from() {
         server.kill_and_restart();
         has_all(&server, rows).await;
         server.kill();
-        // Without its data directory it has lost the log, and says so instead of going on with less.
+        // Without its data directory it has lost the log, and is refused instead of going on with less.
         let alone = Command::new(binary())
             .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--checkpoint-store", &store, "--data-dir"])
             .arg(elsewhere.path().join("empty"))
             .output()
             .expect("the binary starts");
         assert!(!alone.status.success());
-        says(&alone, "does not contain position");
-        says(&alone, "belong together");
+        says(&alone, "the checkpoint store belongs to another server's data directory");
+        says(&alone, "A server that moves takes its data directory along");
         server.launch().expect("it starts again");
         has_all(&server, rows).await;
         server.kill();
@@ -513,6 +585,47 @@ async fn checkpoints_elsewhere_are_started_from() {
     assert!(!refused.status.success());
     says(&refused, "\"viewfs://name/eddyline\": there is no viewfs:// store");
     says(&refused, "Give a path, or a URL with file://, s3://, gs://, az:// or hdfs://");
+}
+
+/// The checkpoints in a data directory are its own, while its server runs and when it has stopped; a copy of the whole directory goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_other_server_takes_the_checkpoints_of_a_data_directory() {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "100ms", ..Default::default() });
+    let rows = write_checkpoints(&server).await;
+    let place = server.data_dir().join("data/checkpoints");
+    let other = || {
+        Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--checkpoint-store"])
+            .arg(&place)
+            .arg("--data-dir")
+            .arg(elsewhere.path().join("other"))
+            .output()
+            .expect("the binary starts")
+    };
+    let running = other();
+    assert!(!running.status.success());
+    says(&running, "is in use by another server");
+    server.stop();
+    let stopped = other();
+    assert!(!stopped.status.success());
+    says(&stopped, "the checkpoint store belongs to another server's data directory");
+
+    let mut copy = Server::prepare(ServerOptions::default());
+    let to = copy.data_dir().join("data");
+    let copied = Command::new("cp").arg("-r").arg(server.data_dir().join("data")).arg(&to).status().expect("cp starts");
+    assert!(copied.success());
+    // What earlier servers left has neither.
+    for lost in ["id", "checkpoints/owner"] {
+        copy.launch().expect("the copy starts");
+        has_all(&copy, rows).await;
+        copy.stop();
+        std::fs::remove_file(to.join(lost)).expect("it was there");
+    }
+    copy.launch().expect("the copy starts");
+    has_all(&copy, rows).await;
+    server.launch().expect("it starts again");
+    has_all(&server, rows).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

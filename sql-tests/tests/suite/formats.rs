@@ -335,7 +335,9 @@ fn keep_newest_checkpoint(store: &Path) {
     let needed: BTreeSet<&str> = manifest["files"].as_array().expect("files").iter().filter_map(|f| f["name"].as_str()).collect();
     let named = |file: &PathBuf| file.file_name().and_then(|n| n.to_str()).is_some_and(|name| needed.contains(name));
     let unneeded = files(&store.join("files")).into_iter().filter(|file| !named(file));
-    manifests.into_iter().chain(unneeded).for_each(|file| fs::remove_file(file).expect("it is removed"));
+    // Its lock and its owner.
+    let made_anew = files(store);
+    manifests.into_iter().chain(unneeded).chain(made_anew).for_each(|file| fs::remove_file(file).expect("it is removed"));
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {

@@ -1,5 +1,5 @@
 //! Kafka at its edges, through SQL: where a sink places keys, what a record brings along, which of its fields views read, where a source
-//! starts, topics that are missing, brokers that go away or say nothing. One broker serves all cases, because starting one takes seconds.
+//! starts, topics that are missing or deleted, brokers that go away or say nothing. One broker serves all cases, because starting one takes seconds.
 
 use super::brokers::broker;
 use eddyline_connectors::testing::KafkaBroker;
@@ -28,7 +28,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(15);
 async fn on_one_broker() {
     let broker = broker(&[]);
     tokio::task::block_in_place(|| {
-        for (topic, partitions) in [("placed", PLACES), ("meta", 2), ("plain", 1), ("wide", 2), ("modes", 2), ("away", 1)] {
+        for (topic, partitions) in [("placed", PLACES), ("meta", 2), ("plain", 1), ("wide", 2), ("modes", 2), ("brief", 1), ("away", 1)] {
             broker.create_topic(topic, partitions, &KEEP).expect("a topic");
         }
     });
@@ -40,7 +40,9 @@ async fn on_one_broker() {
     raw_records(&broker, &client).await;
     views_that_read_some_columns(&broker, &mut server).await;
     where_a_source_starts(&broker, &mut server).await;
-    a_source_whose_broker_goes_and_comes_back(&broker, &server.connect().await).await;
+    let client = server.connect().await;
+    a_topic_that_is_deleted(&broker, &client).await;
+    a_source_whose_broker_goes_and_comes_back(&broker, &client).await;
 }
 
 /// `CREATE SOURCE name (columns) ... WITH (... more) FORMAT PLAIN ENCODE encoding` over a topic.
@@ -356,6 +358,30 @@ async fn where_a_source_starts(broker: &KafkaBroker, server: &mut Server) {
         }
         tokio::task::block_in_place(|| server.kill_and_restart());
     }
+}
+
+/// It is told of, once, also when it is made anew.
+async fn a_topic_that_is_deleted(broker: &KafkaBroker, client: &Client) {
+    broker.produce("brief", 0, ["{\"id\":1}"]).expect("the broker takes the record");
+    run(client, &source(broker, "brief", "brief", "(id BIGINT)", "", "JSON")).await;
+    run(client, "CREATE MATERIALIZED VIEW briefly AS SELECT COUNT(*) AS n FROM brief").await;
+    until("the record is read", || async { (number(client, "SELECT n FROM briefly").await == 1).then_some(()) }).await;
+    tokio::task::block_in_place(|| broker.delete_topic("brief")).expect("the topic is deleted");
+    until("the source says so", || async {
+        problem_of(client, "brief").await.filter(|told| told.starts_with("topic \"brief\" no longer exists at the broker"))
+    })
+    .await;
+    assert_eq!(number(client, "SELECT n FROM briefly").await, 1);
+    let told = "SELECT COUNT(*) FROM eddyline.errors WHERE message LIKE '%\"brief\" no longer exists%'";
+    assert_eq!(number(client, told).await, 1);
+    tokio::task::block_in_place(|| broker.create_topic("brief", 1, &KEEP)).expect("a topic");
+    until("it is another one", || async {
+        problem_of(client, "brief").await.filter(|told| told.contains("\"brief\" was deleted and created again"))
+    })
+    .await;
+    assert_eq!(number(client, told).await, 1);
+    run(client, "DROP MATERIALIZED VIEW briefly").await;
+    run(client, "DROP SOURCE brief").await;
 }
 
 async fn a_source_whose_broker_goes_and_comes_back(broker: &KafkaBroker, client: &Client) {

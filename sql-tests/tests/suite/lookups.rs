@@ -122,6 +122,30 @@ async fn an_answer_is_used_again_until_its_time_is_over() {
     assert_eq!(texts(&client, "SELECT id, name FROM by_long WHERE id = 1000").await, ["1000 NULL"], "that there is nothing is an answer");
 }
 
+/// A view that says in a hint how it asks has a way of its own to the table, which is there after a restart and goes with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_is_for_the_view_that_has_it() {
+    let (cluster, there, mut server, client) = start(ServerOptions { checkpoint_interval: "200ms", ..Default::default() }).await;
+    run(&client, &table(&cluster, "customers", COLUMNS, "")).await;
+    run(&client, &named("joined", "customers /*+ OPTIONS('lookup.cache.ttl' = '1 hour') */")).await;
+    run(&client, &named("plain", "customers")).await;
+    run(&client, "INSERT INTO orders VALUES (1, 1)").await;
+    let of = |view: &str| format!("SELECT id, name FROM {view} ORDER BY id");
+    assert_eq!(texts(&client, &of("joined")).await, ["1 Ada"]);
+    run(&there, "UPDATE customers SET \"fullName\" = 'Lovelace' WHERE id = 1").await;
+    run(&client, "INSERT INTO orders VALUES (2, 1)").await;
+    assert_eq!(texts(&client, &of("plain")).await, ["1 Ada", "2 Lovelace"]);
+    assert_eq!(texts(&client, &of("joined")).await, ["1 Ada", "2 Ada"]);
+    saved(&server, &client).await;
+    server.kill_and_restart();
+    let client = server.connect().await;
+    run(&client, "INSERT INTO orders VALUES (3, 2)").await;
+    assert_eq!(texts(&client, &of("joined")).await, ["1 Ada", "2 Ada", "3 Grace"]);
+    run(&client, "DROP MATERIALIZED VIEW joined").await;
+    run(&client, "DELETE FROM orders WHERE id = 1").await;
+    assert_eq!(texts(&client, &of("plain")).await, ["2 Lovelace", "3 Grace"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_away_holds_up_those_alone_that_ask_it() {
     let (cluster, _, mut server, client) = start(ServerOptions::default()).await;
@@ -204,6 +228,13 @@ async fn what_is_not_as_declared_is_refused() {
     assert_eq!(texts(&client, "SELECT id, credit FROM credits").await, ["2 0.00"]);
     shows(&client, "SELECT view, reason LIKE '%credit%' FROM eddyline.rejected_rows", &[&["credits", "t"]]).await;
     assert_eq!(texts(&client, "SELECT id, name FROM joined ORDER BY id").await, ["1 Ada", "2 Grace"], "it does not ask for that column");
+    // Times without an end are held.
+    let times = "CREATE MATERIALIZED VIEW times AS SELECT o.id, c.since, c.seen FROM orders AS o \
+         JOIN customers FOR SYSTEM_TIME AS OF PROCTIME() AS c ON o.cid = c.id";
+    run(&client, times).await;
+    run(&there, "UPDATE customers SET since = 'infinity', seen = '-infinity' WHERE id = 2").await;
+    run(&client, "INSERT INTO orders VALUES (3, 2)").await;
+    assert_eq!(texts(&client, "SELECT since, seen FROM times WHERE id = 3").await, ["infinity -infinity"]);
 }
 
 /// The rows of a query, each on a line.

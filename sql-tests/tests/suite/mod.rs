@@ -5,6 +5,7 @@
 //! - `backfill`: private readings through restarts
 //! - `brokers`: what the tests on a real Kafka broker start it with
 //! - `consistency`: what several views say together
+//! - `copying`: COPY in its formats
 //! - `crash`: kills at failpoints and at random moments
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `formats`: what earlier servers wrote
@@ -35,6 +36,7 @@
 //! - `oracle`: incremental against batch, in process; what leaves a server that is killed, against batch
 //! - `prepared`: statements that are bound again and again
 //! - `protobuf`: Protocol Buffers from a real broker and a schema registry
+//! - `transactions`: what a transaction may do, and keeps others from
 //! - `wide`: a table of many columns
 //! - `psql`: the real psql and its commands
 
@@ -43,6 +45,7 @@ mod avro;
 mod backfill;
 mod brokers;
 mod consistency;
+mod copying;
 mod crash;
 mod docs;
 mod faults;
@@ -78,4 +81,5 @@ mod stopping;
 mod subscribing;
 mod tidy;
 mod tpch;
+mod transactions;
 mod wide;

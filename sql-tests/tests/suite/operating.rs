@@ -3,6 +3,7 @@
 use eddyline_sql_tests::client::{number, rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
+use std::io::Write;
 use tokio_postgres::Client;
 
 async fn text(client: &Client, query: &str) -> Option<String> {
@@ -29,6 +30,12 @@ async fn sessions_are_seen_and_ended() {
     assert_eq!(text(&operator, &format!("SELECT pg_cancel_backend({pid})")).await.as_deref(), Some("t"));
     let (other, ended) = sleeping.await.expect("the task ends");
     assert_eq!(ended.expect_err("it was cancelled").code().map(|c| c.code().to_string()), Some("57014".to_string()));
+    run(&other, "CREATE SOURCE hook (a BIGINT) WITH (connector = 'webhook', webhook.token = 'hunter') FORMAT PLAIN ENCODE JSON").await;
+    for (column, of) in [("statement", "eddyline.sessions"), ("query", "pg_stat_activity")] {
+        let shown = text(&operator, &format!("SELECT {column} FROM {of} WHERE pid = {pid}")).await;
+        let without = "CREATE SOURCE hook (a BIGINT) WITH (connector = 'webhook', webhook.token = '***') FORMAT PLAIN ENCODE JSON";
+        assert_eq!(shown.as_deref(), Some(without));
+    }
     run(&other, "BEGIN").await;
     let state = format!("SELECT state FROM eddyline.sessions WHERE pid = {pid}");
     assert_eq!(text(&operator, &state).await.as_deref(), Some("idle in transaction"));
@@ -37,6 +44,32 @@ async fn sessions_are_seen_and_ended() {
     assert!(other.batch_execute("SELECT 1").await.is_err(), "its client notices");
     assert_eq!(text(&operator, &format!("SELECT pg_cancel_backend({pid})")).await.as_deref(), Some("f"));
     assert_eq!(number(&operator, "SELECT COUNT(*) FROM eddyline.sessions").await, 1);
+}
+
+/// One that sends statements, and reads none of the answers: the server waits until the socket takes more of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_though_its_client_does_not_read() {
+    let server = Server::start(ServerOptions::default());
+    let operator = server.connect().await;
+    let mut silent = std::net::TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
+    let startup = b"\0\x03\0\0user\0eddyline\0database\0eddyline\0\0";
+    silent.write_all(&(startup.len() as u32 + 4).to_be_bytes()).expect("the length");
+    silent.write_all(startup).expect("the startup message");
+    let statement = b"SELECT repeat('x', 30000)\0";
+    let mut message = b"Q".to_vec();
+    message.extend((statement.len() as u32 + 4).to_be_bytes());
+    message.extend(statement);
+    silent.set_nonblocking(true).expect("a socket that does not wait");
+    // Answers of a gigabyte.
+    let _all_that_it_takes = silent.write_all(&message.repeat(30_000));
+    let state = "SELECT pid::text || ' ' || state FROM eddyline.sessions WHERE pid <> pg_backend_pid()";
+    let since =
+        "SELECT COUNT(*) FROM eddyline.sessions WHERE state = 'active' AND pid <> pg_backend_pid() AND since < now() - INTERVAL '1 second'";
+    until("it waits", || async { (number(&operator, since).await == 1).then_some(()) }).await;
+    let shown = text(&operator, state).await.expect("the session");
+    let pid = shown.strip_suffix(" active").expect("it is at work");
+    assert_eq!(text(&operator, &format!("SELECT pg_terminate_backend({pid})")).await.as_deref(), Some("t"));
+    until("the session is gone", || async { text(&operator, state).await.is_none().then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,6 +114,15 @@ async fn what_went_wrong_is_told() {
         });
         client = server.connect().await;
     }
+    // Another policy does not bring it back, and whoever asks it to go on is told what does.
+    run(&client, "ALTER MATERIALIZED VIEW strict SET (on_error = 'reject')").await;
+    let refused = client.batch_execute("ALTER MATERIALIZED VIEW strict RESUME").await.expect_err("it has stopped");
+    let refused = refused.as_db_error().expect("an error of the server");
+    assert_eq!((refused.code().code(), refused.message()), ("55000", "materialized view \"strict\" has stopped"));
+    assert!(refused.hint().is_some_and(|hint| hint.contains("CREATE OR REPLACE")), "{refused:?}");
+    run(&client, "CREATE OR REPLACE MATERIALIZED VIEW strict AS SELECT id, 100 / n AS share FROM t").await;
+    run(&client, "INSERT INTO t VALUES (2, 5)").await;
+    assert_eq!(number(&client, "SELECT SUM(share)::bigint FROM strict").await, 20);
 }
 
 /// What tools read of an error instead of its words.

@@ -1,7 +1,8 @@
-//! Prepared statements that are bound again and again: their plans are kept, and what they give follows whatever changes beneath them.
+//! Prepared statements: those that are bound again and again, whose plans are kept and follow whatever changes beneath them; and what is said of their columns.
 
 use eddyline_sql_tests::client::{number, rows, run};
 use eddyline_sql_tests::{Server, ServerOptions};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
 async fn one(client: &Client, statement: &Statement, key: i64) -> Vec<String> {
@@ -42,6 +43,30 @@ async fn a_kept_plan_reads_what_is_there() {
     run(&other, "DROP TABLE t CASCADE; CREATE TABLE t (v TEXT, k BIGINT PRIMARY KEY); INSERT INTO t VALUES ('new', 1)").await;
     assert_eq!(one(&client, &by_key, 1).await, ["new"]);
     assert!(client.query(&of_view, &[&"one"]).await.is_err_and(|e| e.code().is_some_and(|code| code.code() == "42P01")));
+}
+
+/// What is one of several types of numbers is described as what these have in common, and sent as that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_are_described_as_they_are_sent() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    for (query, ty) in [
+        ("SELECT CASE WHEN true THEN 1::int ELSE 2.5::numeric END", Type::NUMERIC),
+        ("SELECT 1::int UNION ALL SELECT 2.5", Type::NUMERIC),
+        ("SELECT 1::int UNION SELECT 2.5::double precision", Type::FLOAT8),
+        ("SELECT NULL UNION ALL SELECT 1", Type::INT4),
+        ("SELECT coalesce(NULL::smallint, 1::bigint)", Type::INT8),
+        ("SELECT least('2024-01-01'::date, '2024-01-01'::timestamp)", Type::TIMESTAMP),
+        ("SELECT round(7)", Type::FLOAT8),
+        ("SELECT round(7, 1)", Type::NUMERIC),
+        ("SELECT rank() OVER (ORDER BY x) / 2 FROM (VALUES (1)) AS t(x)", Type::INT8),
+        ("SELECT 'ab'::char(4)::text", Type::TEXT),
+    ] {
+        let statement = client.prepare(query).await.expect(query);
+        assert_eq!(statement.columns()[0].type_(), &ty, "{query}");
+    }
+    let numbers = client.query("SELECT 1::int AS x UNION ALL SELECT 2.5::double precision ORDER BY x", &[]).await.expect("rows");
+    assert_eq!(numbers.iter().map(|row| row.get(0)).collect::<Vec<f64>>(), [1.0, 2.5]);
 }
 
 /// (times planned, times a kept plan was taken) since the server's start.
@@ -153,4 +178,54 @@ async fn a_pattern_that_comes_with_the_call_has_its_escape() {
     assert!(refused.is_err_and(|e| e.code().is_some_and(|code| code.code() == "22025")));
     run(&client, "PREPARE p (TEXT) AS SELECT v FROM t WHERE v LIKE $1 ESCAPE '/'").await;
     assert_eq!(rows(&client, "EXECUTE p ('50/%')").await, [[Some("50%".to_string())]]);
+}
+
+/// A parameter that is written to a column has the column's type, so that drivers send it as that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_have_the_types_of_columns() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT PRIMARY KEY, u UUID, j JSONB, f REAL)").await;
+    for (statement, types) in [
+        ("INSERT INTO t VALUES ($1, $2, $3, $4)", &[Type::INT4, Type::UUID, Type::JSONB, Type::FLOAT4][..]),
+        ("INSERT INTO t (j, id, u) VALUES ($1, 1, $2), ('{}', $3, NULL)", &[Type::JSONB, Type::UUID, Type::INT4][..]),
+        ("INSERT INTO t (u, j, id) SELECT $1, $2, id + $3 FROM t", &[Type::UUID, Type::JSONB, Type::INT4][..]),
+        ("INSERT INTO t (id, u) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET j = $3", &[Type::INT4, Type::UUID, Type::JSONB][..]),
+        ("UPDATE t SET u = $1, j = $2 WHERE id = $3", &[Type::UUID, Type::JSONB, Type::INT4][..]),
+    ] {
+        let prepared = client.prepare(statement).await.expect(statement);
+        assert_eq!(prepared.params(), types, "{statement}");
+    }
+    run(&client, "PREPARE p (INT, TEXT, JSONB) AS INSERT INTO t VALUES ($1, $2, $3)").await;
+    run(&client, "EXECUTE p(1, 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '{\"a\": [1]}')").await;
+    let written = rows(&client, "SELECT u, j FROM t WHERE id = 1").await;
+    assert_eq!(written, [["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{\"a\": [1]}"].map(|text| Some(text.to_string()))]);
+}
+
+async fn oid(client: &Client, relation: &str) -> u32 {
+    let query = format!("SELECT oid FROM pg_class WHERE relname = '{relation}'");
+    client.query_one(&query, &[]).await.expect("the relation is there").get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_come_from_relations() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (k INT PRIMARY KEY, v TEXT, w AS k + 1); CREATE VIEW p AS SELECT v, k FROM t").await;
+    run(&client, "CREATE MATERIALIZED VIEW m AS SELECT v, COUNT(*) AS n FROM t GROUP BY v").await;
+    let (t, m) = (oid(&client, "t").await, oid(&client, "m").await);
+    for (query, expected) in [
+        ("SELECT * FROM t", vec![Some((t, 1i16)), Some((t, 2)), None]),
+        ("SELECT x.v AS y, k + 1, k FROM t x WHERE k = $1 ORDER BY 1 LIMIT 3", vec![Some((t, 2)), None, Some((t, 1))]),
+        ("SELECT m.n, b.v FROM m LEFT JOIN (SELECT v FROM t) b ON m.v = b.v", vec![Some((m, 2)), Some((t, 2))]),
+        ("SELECT v, COUNT(*) FROM t GROUP BY v", vec![Some((t, 2)), None]),
+        ("SELECT k FROM p", vec![Some((t, 1))]),
+        ("SELECT v FROM t UNION ALL SELECT v FROM m", vec![None]),
+        ("SELECT 1, now()", vec![None, None]),
+    ] {
+        let statement = client.prepare(query).await.expect(query);
+        let origins: Vec<Option<(u32, i16)>> =
+            statement.columns().iter().map(|column| column.table_oid().zip(column.column_id())).collect();
+        assert_eq!(origins, expected, "{query}");
+    }
 }

@@ -252,3 +252,19 @@ fn bytes_that_are_no_text_are_refused() {
     let output = child.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("22021"), "{output:?}");
 }
+
+/// psql cuts a statement set at its semicolons: it runs at its END, or not at all.
+#[test]
+fn a_statement_set_waits_for_its_end() {
+    let server = server();
+    run(&server, "CREATE TABLE hole (customer TEXT, n BIGINT) WITH ('connector' = 'blackhole');\n");
+    let first = "EXECUTE STATEMENT SET BEGIN INSERT INTO hole SELECT customer, n FROM totals";
+    let set = |second: &str| format!("\\set ON_ERROR_STOP 0\n{first};\n{second};\nEND;\n");
+    let jobs = || lines(&server, "SELECT COUNT(*) FROM eddyline.sinks");
+    let told = notices(&server, &set("INSERT INTO hole SELECT nothing, n FROM totals"));
+    assert!(told.contains("nothing") && !told.contains("no transaction"), "{told}");
+    assert_eq!(jobs(), ["count", "0"]);
+    let told = notices(&server, &set("INSERT INTO hole SELECT customer, n + 1 FROM totals"));
+    assert_eq!(told.matches(" runs").count(), 2, "{told}");
+    assert_eq!(jobs(), ["count", "2"]);
+}

@@ -548,6 +548,35 @@ async fn a_full_log_holds_up_nobody_else() {
     .await;
 }
 
+/// A row that takes another's place is one, though it is two changes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_went_out_are_counted() {
+    let server = Server::start(options());
+    let client = server.connect().await;
+    for statement in [
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT)",
+        "CREATE TABLE copy (id INT PRIMARY KEY, v INT)",
+        "CREATE SINK into_copy INTO copy FROM t",
+    ] {
+        run(&client, statement).await;
+    }
+    let steps = [
+        ("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)", 3),
+        ("UPDATE t SET v = v + 1", 6),
+        ("DELETE FROM t WHERE id = 1", 7),
+        ("INSERT INTO t VALUES (4, 4)", 8),
+    ];
+    for (statement, records) in steps {
+        run(&client, statement).await;
+        until(statement, || async {
+            let sent = number(&client, "SELECT rows_sent FROM eddyline.sinks WHERE sink = 'into_copy'").await;
+            assert!(sent <= records, "{statement}: {sent}");
+            (sent == records).then_some(())
+        })
+        .await;
+    }
+}
+
 /// Rows that go from tables and a source into tables are there exactly once, wherever the server is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn into_tables_through_kills() {

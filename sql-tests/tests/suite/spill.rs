@@ -52,3 +52,23 @@ async fn a_sort_larger_than_memory_gives_the_same_rows() {
     assert_eq!(one, 1);
     nothing_is_left(&server).await;
 }
+
+/// What a join without equal columns holds of one side is not spilled: whatever that side is made by, the query ends with an error of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_does_not_fit_is_out_of_memory() {
+    let server = Server::start(ServerOptions { settings: &["--query-memory", "4MiB"], ..Default::default() });
+    let client = server.connect().await;
+    let large = "SELECT COUNT(*) FROM generate_series(1, 2000000) AS a(x), generate_series(1, 3000) AS b(y) WHERE x * y = -1";
+    let small = "SELECT COUNT(*) FROM generate_series(1, 1000) AS a(x), generate_series(1, 3000) AS b(y) WHERE x * y = -1";
+    let outer = "SELECT COUNT(*) FROM generate_series(1, 2000000) AS a(x) LEFT JOIN generate_series(1, 3000000) AS b(y) ON x * y = -1";
+    for query in [large, outer] {
+        let error = client.query_one(query, &[]).await.expect_err("it does not fit");
+        let error = error.as_db_error().expect("the server says so");
+        assert_eq!(error.code().code(), "53200", "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("query_memory")), "{error:?}");
+    }
+    let none: i64 = client.query_one(small, &[]).await.expect("it fits").get(0);
+    assert_eq!(none, 0);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+    nothing_is_left(&server).await;
+}

@@ -30,6 +30,10 @@ impl BlockingCheckpointStore {
         self.runtime.block_on(self.store.claim(id))
     }
 
+    pub fn owner(&self) -> Result<Option<String>> {
+        self.runtime.block_on(self.store.owner())
+    }
+
     pub fn put_bytes(&self, bytes: Bytes) -> Result<FileRef> {
         self.runtime.block_on(self.store.put_bytes(bytes))
     }

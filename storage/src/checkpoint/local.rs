@@ -1,6 +1,7 @@
 //! What a store in a local directory does better than through the object store's interface: sharing files by hard
 //! links instead of copying them, and making them survive a power failure, which the interface does not promise.
 
+use eddyline_common::{SqlError, SqlState};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -22,12 +23,34 @@ const LINKED_BYTES_MIN: u64 = 64 << 10;
 /// Gives the file a second name, or copies it where it is small or cannot have one (another file system, too many links).
 pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<Linked> {
     if fs::metadata(from)?.len() < LINKED_BYTES_MIN {
-        return fs::copy(from, to).map(|_| Linked::Copy);
+        return copy(from, to);
     }
     match fs::hard_link(from, to) {
         Ok(()) => Ok(Linked::Name),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => Err(error),
-        Err(_) => fs::copy(from, to).map(|_| Linked::Copy),
+        Err(_) => copy(from, to),
+    }
+}
+
+/// What does not fit takes no room either.
+fn copy(from: &Path, to: &Path) -> io::Result<Linked> {
+    fs::copy(from, to).map(|_| Linked::Copy).inspect_err(|_| drop(fs::remove_file(to)))
+}
+
+/// For `map_err` of [`link_or_copy`] into the store, which may be on another disk than the data directory.
+pub(super) fn not_uploaded<'a>(from: &'a Path, to: &'a Path) -> impl FnOnce(io::Error) -> SqlError + 'a {
+    move |error| {
+        let store_is_gone = error.kind() == io::ErrorKind::NotFound && to.parent().is_some_and(|dir| !dir.exists());
+        let mut error = SqlError::from(error);
+        error.message = format!("cannot upload \"{}\" to \"{}\": {}", from.display(), to.display(), error.message);
+        if error.state == SqlState::DISK_FULL {
+            error.hint = Some("Free some space on the checkpoint store's file system; work resumes by itself.".to_string());
+        }
+        if store_is_gone {
+            let hint = "The checkpoint store is gone: bring it back with what was in it. Until then the log grows, and a start would lack the checkpoints.";
+            error.hint = Some(hint.to_string());
+        }
+        error
     }
 }
 

@@ -6,11 +6,11 @@
 //! - `store`: [`CheckpointStore`]: putting and getting files with verification, committing, listing, loading
 //! - `transfer`: whole directories, by hard links where the store is local; `local`: those links
 //! - `prune`: removing old manifests and files nobody names
-//! - `owner`: whose checkpoints these are, where there are no locks
+//! - `owner`: whose checkpoints these are
 //! - `blocking`: the same for threads outside of the runtime, and the fall-back to an older checkpoint
 //!
 //! ```text
-//! <prefix>/owner                               the id of a data directory, in an object store only
+//! <prefix>/owner                               the id of a data directory
 //! <prefix>/files/<uuid>                        never changed, removed when no manifest names it
 //! <prefix>/manifests/<id, 20 digits>.json      JSON, then a line "crc32 <8 hex digits>" over it
 //! ```

@@ -251,6 +251,11 @@ impl CheckpointStore {
         self.sync_local_dir("manifests").await
     }
 
+    pub(super) async fn sync_local_owner(&self) -> Result<()> {
+        self.sync_local(self.local_path("owner")).await?;
+        self.sync_local_dir("").await
+    }
+
     async fn sync_local(&self, path: Option<PathBuf>) -> Result<()> {
         let Some(path) = path else { return Ok(()) };
         off_runtime(move || local::sync(&path).map_err(failed("sync", &path))).await

@@ -139,6 +139,23 @@ async fn a_placed_file_is_linked_or_kept_where_it_can_be() {
     assert_eq!(missing.state, SqlState::DATA_CORRUPTED);
 }
 
+#[tokio::test]
+async fn an_upload_that_fails_says_where_it_goes() {
+    let fixture = Fixture::local();
+    fs::remove_dir_all(fixture.path("checkpoints/files")).unwrap();
+    // One that would be linked, one that would be copied.
+    for length in [100_000, 100] {
+        let from = fixture.write("image", &vec![b'x'; length]);
+        let error = fixture.store.put_file(&from).await.unwrap_err();
+        assert!(error.message.contains(&from.display().to_string()) && error.message.contains("checkpoints/files/"), "{error}");
+        assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("The checkpoint store is gone")), "{error}");
+    }
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let error = local::not_uploaded(Path::new("from"), Path::new("to"))(full());
+    assert_eq!(error.state, SqlState::DISK_FULL);
+    assert!(error.hint.unwrap().contains("the checkpoint store's file system"));
+}
+
 #[test]
 fn every_damage_of_a_manifest_is_noticed() {
     let file = FileRef { name: "f".into(), bytes: 1, crc32: 2 };
@@ -358,6 +375,24 @@ async fn a_location_has_one_owner() {
     let refused = at("a").claim("two").await.unwrap_err();
     assert_eq!((refused.state, refused.hint.is_some()), (SqlState::OBJECT_IN_USE, true));
     at("b").claim("two").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_has_one_owner_too() {
+    let fixture = Fixture::local();
+    // As an earlier server left it, with a checkpoint and no owner; or a power failure.
+    fixture.checkpoint(1, "one", &[]).await;
+    assert_eq!(fixture.store.owner().await.unwrap(), None);
+    fs::write(fixture.path("checkpoints/owner"), "").unwrap();
+    fixture.store.claim("one").await.unwrap();
+    assert_eq!(fs::read_to_string(fixture.path("checkpoints/owner")).unwrap(), "one");
+    let again = CheckpointStore::local(&fixture.path("checkpoints")).unwrap();
+    again.claim("one").await.unwrap();
+    let refused = again.claim("two").await.unwrap_err();
+    assert_eq!((refused.state, refused.hint.is_some()), (SqlState::OBJECT_IN_USE, true));
+    assert!(refused.detail.unwrap().contains("checkpoints/owner"));
+    assert_eq!(again.owner().await.unwrap().as_deref(), Some("one"));
+    assert_eq!(again.list().await.unwrap(), [1]);
 }
 
 /// HDFS lists a file that is being written under a hidden name: pruning takes those that nobody writes any more, a start all.

@@ -44,7 +44,7 @@ impl CheckpointStore {
         let Some(files) = self.local_path("files") else { return Err(SqlError::internal("only a local store takes links")) };
         let file = FileRef { name: self.new_file_name(), bytes, crc32 };
         let (from, to) = (path.to_path_buf(), files.join(&file.name));
-        off_runtime(move || local::link_or_copy(&from, &to).map_err(failed("upload", &from))).await?;
+        off_runtime(move || local::link_or_copy(&from, &to).map_err(local::not_uploaded(&from, &to))).await?;
         self.note_unsynced(&file.name);
         failpoint::hit("checkpoint.upload")?;
         Ok(file)
@@ -165,7 +165,7 @@ fn list_dir(dir: &Path) -> Result<Vec<(String, PathBuf, u64)>> {
 }
 
 fn link_in(from: &Path, to: &Path, name: String) -> Result<(FileRef, Linked)> {
-    let linked = local::link_or_copy(from, to).map_err(failed("upload", from))?;
+    let linked = local::link_or_copy(from, to).map_err(local::not_uploaded(from, to))?;
     let (bytes, crc32) = local::measure(to).map_err(failed("read", to))?;
     Ok((FileRef { name, bytes, crc32 }, linked))
 }

@@ -182,6 +182,7 @@ impl Flusher {
         let mut state = self.shared.state.lock();
         if matches!(state.health, Health::Stalled(_)) {
             tracing::info!("the log can be written again");
+            *self.shared.stats.problem.lock() = None;
             state.health = Health::Good;
         }
         state.durable = durable;
@@ -197,6 +198,7 @@ impl Flusher {
         let mut state = self.shared.state.lock();
         if matches!(state.health, Health::Good) {
             tracing::error!(%error, "the log cannot be written; it is tried again until it can");
+            *self.shared.stats.problem.lock() = Some(error.message.clone());
         }
         state.health = Health::Stalled(error);
         self.shared.moved.notify_all();
@@ -210,6 +212,7 @@ impl Flusher {
             .with_detail(format!("{}.", cause.message))
             .with_hint("Restart the server: it recovers everything that was acknowledged. What was under way may be there or not.");
         tracing::error!(%cause, "a sync of the log failed; nothing is written to it until the server is started again");
+        *self.shared.stats.problem.lock() = Some(error.message.clone());
         self.fail_all(Health::Poisoned(error.clone()), error);
     }
 

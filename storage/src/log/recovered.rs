@@ -31,14 +31,17 @@ pub struct Frame {
 
 impl Recovered {
     /// Finds the end of the log in `dir`, cuts off a torn tail, makes the rest durable, and creates the first segment of an
-    /// empty log.
-    pub(super) fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Recovered> {
+    /// empty log. Nothing before `needed` is read from it.
+    pub(super) fn open(fs: Arc<dyn FileSystem>, dir: PathBuf, needed: LogPosition) -> Result<Recovered> {
         fs.create_dir_all(&dir).map_err(failed("create log directory", &dir))?;
         let segments = segment::list(&*fs, &dir)?;
         let mut last_segment = segments.last().copied().unwrap_or(1);
         let mut path = segment::path(&dir, last_segment);
         let mut bytes = if segments.is_empty() { Vec::new() } else { segment::read(&*fs, &path)? };
-        let Extent { mut valid, torn, is_sealed } = segment::extent(&bytes, last_segment, &path)?;
+        let Extent { mut valid, torn, is_sealed } = match needed.segment == last_segment {
+            true => segment::extent_needed(&bytes, last_segment, &path, needed.offset)?,
+            false => segment::extent(&bytes, last_segment, &path)?,
+        };
         if is_sealed && torn == 0 {
             // Its end may be in the page cache only, and what follows it must not outlive it.
             settle(&*fs, &path, last_segment, valid, torn).map_err(failed("repair log segment", &path))?;

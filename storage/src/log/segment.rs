@@ -17,7 +17,9 @@ pub(super) fn list(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<u64>> {
     let mut segments: Vec<u64> = fs.list(dir).map_err(failed("list log directory", dir))?.iter().filter_map(|path| number(path)).collect();
     segments.sort_unstable();
     match segments.windows(2).find(|pair| pair[1] != pair[0] + 1) {
-        Some(gap) => Err(SqlError::corrupt(format!("log segment \"{}\" is missing", path(dir, gap[0] + 1).display()))),
+        Some(gap) => {
+            Err(SqlError::corrupt(format!("log segment \"{}\" is missing", path(dir, gap[0] + 1).display())).with_hint(FROM_A_BACKUP))
+        }
         None => Ok(segments),
     }
 }
@@ -44,8 +46,14 @@ pub(super) fn header_is_valid(bytes: &[u8], segment: u64, path: &Path) -> Result
 }
 
 pub(super) fn damaged(path: &Path, offset: u64, detail: impl Into<String>) -> SqlError {
-    SqlError::corrupt(format!("log segment \"{}\" is damaged at offset {offset}", path.display())).with_detail(detail)
+    SqlError::corrupt(format!("log segment \"{}\" is damaged at offset {offset}", path.display()))
+        .with_detail(detail)
+        .with_hint(FROM_A_BACKUP)
 }
+
+/// The log alone has what came after the newest checkpoint.
+const FROM_A_BACKUP: &str =
+    "The disk does not have what was written to it. Restore the data directory and the checkpoint store from a backup of both.";
 
 /// What the last segment holds.
 pub(super) struct Extent {
@@ -58,9 +66,41 @@ pub(super) struct Extent {
 }
 
 pub(super) fn extent(bytes: &[u8], segment: u64, path: &Path) -> Result<Extent> {
+    extent_from(bytes, segment, path, SEGMENT_HEADER_BYTES)
+}
+
+/// The same of a segment of which nothing before `needed` is read: damage there is no reason to lose what follows. Whether the log had come to
+/// `needed` a record says that begins or ends there.
+pub(super) fn extent_needed(bytes: &[u8], segment: u64, path: &Path, needed: u64) -> Result<Extent> {
+    let whole = extent(bytes, segment, path);
+    if whole.as_ref().is_ok_and(|extent| extent.valid >= needed) || !borders_on_a_record(bytes, segment, needed as usize) {
+        return whole;
+    }
+    let found = whole.map_or_else(|error| error.message, |extent| format!("valid records end at offset {}", extent.valid));
+    tracing::warn!(segment = %path.display(), "a damaged part of the log is left out, as a checkpoint has what was there: {found}");
+    extent_from(bytes, segment, path, needed)
+}
+
+fn borders_on_a_record(bytes: &[u8], segment: u64, offset: usize) -> bool {
+    if frame::parse(bytes, segment, offset).is_some() {
+        return true;
+    }
+    let mut at = SEGMENT_HEADER_BYTES as usize;
+    while let Some(found) = frame::find_marker(bytes, at).filter(|found| *found < offset) {
+        at = match frame::parse(bytes, segment, found) {
+            Some(frame) if frame.payload.end == offset => return true,
+            Some(frame) => frame.payload.end,
+            None => found + 1,
+        };
+    }
+    false
+}
+
+/// `begin`: where the first record is that counts.
+fn extent_from(bytes: &[u8], segment: u64, path: &Path, begin: u64) -> Result<Extent> {
     let (mut valid, mut is_sealed) = (0, false);
     if header_is_valid(bytes, segment, path)? {
-        valid = SEGMENT_HEADER_BYTES as usize;
+        valid = begin as usize;
         while !is_sealed && let Some(frame) = frame::parse(bytes, segment, valid) {
             valid = frame.payload.end;
             is_sealed = frame.kind == frame::SEAL;

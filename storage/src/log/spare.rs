@@ -6,9 +6,11 @@ use crate::io::failed;
 use crate::priority;
 use eddyline_common::Result;
 use eddyline_common::runtime::{FileSystem, Process, Turn};
+use eddyline_common::telling::Told;
 use parking_lot::{Condvar, Mutex};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Zeros are written in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
@@ -26,6 +28,8 @@ struct State {
     spare: Spare,
     wanted: bool,
     closing: bool,
+    /// It is wanted again with every record, however full the disk is.
+    told: Told,
 }
 
 /// Prepares files until `close`.
@@ -52,7 +56,7 @@ pub(super) struct Spares {
 
 impl Spares {
     pub(super) fn new(fs: Arc<dyn FileSystem>, dir: &Path, segment_bytes: u64) -> Arc<Spares> {
-        let state = Mutex::new(State { spare: Spare::Raw, wanted: false, closing: false });
+        let state = Mutex::new(State { spare: Spare::Raw, wanted: false, closing: false, told: Told::default() });
         Arc::new(Spares { fs, path: dir.join("spare"), segment_bytes, state, changed: Condvar::new() })
     }
 
@@ -115,7 +119,9 @@ impl Spares {
         drop(state);
         let prepared = self.prepare();
         if let Err(error) = &prepared {
-            tracing::warn!("the next log segment is not prepared, and grows as it is written: {error}");
+            if self.state.lock().told.is_due(error.state, Instant::now()) {
+                tracing::warn!("the next log segment is not prepared, and grows as it is written: {error}");
+            }
             // Room for records goes before room for zeros. What cannot be removed is written over the next time.
             let _gone = self.fs.remove_file(&self.path);
         }

@@ -275,6 +275,42 @@ fn damage_of_any_byte_before_the_last_write_is_an_error_that_says_where() {
 }
 
 #[test]
+fn damage_before_what_is_needed_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let open_needed = |needed| Log::open_needed(Arc::new(SystemFs), dir.path().to_path_buf(), options(), needed);
+    let (log, _) = open(dir.path()).unwrap();
+    let all = ["first", "second", "third"];
+    let positions = write_each(&log, &all);
+    let end = log.end();
+    drop(log);
+    let path = segment_path(dir.path(), 1);
+    for offset in positions[0].offset..positions[1].offset {
+        flip(&path, offset);
+        assert!(open(dir.path()).is_err());
+        for (index, needed) in [(1, positions[1]), (2, positions[2]), (3, end)] {
+            let recovered = open_needed(needed).unwrap().1;
+            assert_eq!(recovered.end(), end);
+            assert_eq!(payloads_from(&recovered, needed), &all[index..]);
+        }
+        flip(&path, offset);
+    }
+    // What is needed is damaged; or the log, an older one, never came there.
+    flip(&path, positions[1].offset);
+    for needed in [LogPosition::default(), positions[0], positions[1]] {
+        let error = open_needed(needed).err().unwrap();
+        assert_eq!((error.state, error.hint.is_some()), (SqlState::DATA_CORRUPTED, true), "{needed}: {error}");
+    }
+    flip(&path, positions[1].offset);
+    let later = LogPosition { offset: end.offset + 40, ..end };
+    let recovered = open_needed(later).unwrap().1;
+    assert_eq!((recovered.end(), recovered.frames(later).is_err()), (end, true));
+    let (log, _) = open_needed(positions[2]).unwrap();
+    write_each(&log, &["fourth"]);
+    drop(log);
+    assert_eq!(payloads(&open(dir.path()).unwrap().1), ["first", "second", "third", "fourth"]);
+}
+
+#[test]
 fn a_hole_within_the_last_unsynced_write_is_a_torn_tail() {
     // After a power failure the pages of one write may be there in any combination.
     let dir = tempfile::tempdir().unwrap();

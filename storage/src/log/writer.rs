@@ -46,6 +46,8 @@ pub struct LogStats {
     pub syncs: AtomicU64,
     /// Time that syncs took, all of them together.
     pub sync_micros: AtomicU64,
+    /// Why records are not written at present, for whoever must not ask the log itself.
+    pub problem: Mutex<Option<String>>,
 }
 
 /// What appenders, waiters and the flusher share.
@@ -108,7 +110,12 @@ impl Health {
 impl Log {
     /// Opens or creates the log in `dir`. A torn tail is cut off; damage before it is an error.
     pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf, options: LogOptions) -> Result<(Log, Recovered)> {
-        let recovered = Recovered::open(fs.clone(), dir.clone())?;
+        Log::open_needed(fs, dir, options, LogPosition::default())
+    }
+
+    /// The same for whoever has what was in the log before `needed`: damage there is only warned of.
+    pub fn open_needed(fs: Arc<dyn FileSystem>, dir: PathBuf, options: LogOptions, needed: LogPosition) -> Result<(Log, Recovered)> {
+        let recovered = Recovered::open(fs.clone(), dir.clone(), needed)?;
         let end = recovered.end();
         let state = State {
             pending: VecDeque::new(),

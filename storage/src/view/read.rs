@@ -111,27 +111,26 @@ pub(super) fn lookup(view: &View, epoch: Epoch, keys: &[ArrayRef]) -> Result<Rec
         wanted.retain(|hash| !state.index.get(*hash).is_some_and(&mut see) && !state.graves.find(*hash, epoch.0).any(&mut see));
     }
     view.check_horizon(epoch)?;
-    gather(&view.visible, &found)
-}
-
-/// Rows from many segments in one batch.
-pub(super) fn gather(schema: &SchemaRef, rows: &[(Arc<Segment>, usize)]) -> Result<RecordBatch> {
-    if rows.is_empty() {
-        return Ok(RecordBatch::new_empty(schema.clone()));
-    }
-    let mut batches: Vec<RecordBatch> = Vec::new();
-    let mut places: HashMap<*const Segment, usize> = HashMap::new();
-    let mut indices = Vec::with_capacity(rows.len());
-    for (segment, row) in rows {
-        let place = *places.entry(Arc::as_ptr(segment)).or_insert_with(|| {
+    let (mut batches, mut places): (Vec<RecordBatch>, HashMap<*const Segment, usize>) = Default::default();
+    let place = |(segment, row): &(Arc<Segment>, usize)| {
+        let batch = *places.entry(Arc::as_ptr(segment)).or_insert_with(|| {
             batches.push(segment.rows());
             batches.len() - 1
         });
-        indices.push((place, *row));
+        (batch, *row)
+    };
+    let rows: Vec<(usize, usize)> = found.iter().map(place).collect();
+    gather(&view.visible, &batches, &rows)
+}
+
+/// Rows of many batches in one; of each, in which batch it is and where.
+pub(super) fn gather(schema: &SchemaRef, batches: &[RecordBatch], rows: &[(usize, usize)]) -> Result<RecordBatch> {
+    if rows.is_empty() {
+        return Ok(RecordBatch::new_empty(schema.clone()));
     }
     let column = |c: usize| {
         let values: Vec<&dyn Array> = batches.iter().map(|b| b.column(c).as_ref()).collect();
-        compute::interleave(&values, &indices)
+        compute::interleave(&values, rows)
     };
     let columns = (0..schema.fields().len()).map(column).collect::<Result<Vec<_>, _>>()?;
     batch_of(schema, columns, rows.len())

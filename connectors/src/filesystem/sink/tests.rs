@@ -1,6 +1,7 @@
 //! Files over a folder of their own: nothing shows before it is whole, what comes again takes the place of what was there.
 
 use super::*;
+use crate::testing::Nobody;
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use eddyline_common::{Epoch, SqlType, Timestamp};
@@ -8,15 +9,6 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-
-struct Nobody;
-
-impl SinkMonitor for Nobody {
-    fn report(&self, _problem: Option<String>) {}
-    fn is_closed(&self) -> bool {
-        false
-    }
-}
 
 fn spec(dir: &Path, more: &[(&str, &str)]) -> SinkSpec {
     let mut options = BTreeMap::from([("path".to_string(), dir.display().to_string()), ("format".to_string(), "json".to_string())]);
@@ -125,7 +117,8 @@ fn parquet_by_folder_in_row_groups() {
         let path = dir.path().join("city=a/part-0123456789ab-00000000000000000001.parquet");
         let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
         assert_eq!(reader.schema().fields().len(), 1, "a folder's column is not in the files");
-        let ids: Vec<i64> = reader.build().unwrap().flat_map(|b| b.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        let ids: Vec<i64> =
+            reader.build().unwrap().flat_map(|b| b.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
         assert_eq!(ids, [1, 3, 4]);
     }
     let mut interval = spec(Path::new("/x"), &[("format", "parquet")]);

@@ -232,7 +232,7 @@ impl ColumnBuffer {
             (_, Values::Json(bytes)) => bytes.push(cursor.skip_value(depth)?.as_bytes()),
             (b'"', Values::Text(bytes)) => match cursor.string()? {
                 RawString { raw, escaped: false } => bytes.push(raw.as_bytes()),
-                string => bytes.push(string.unescape()?.as_bytes()),
+                string => bytes.push(without_nul(&string.unescape()?)?),
             },
             (b'"', _) => {
                 let text = cursor.string()?.unescape()?;
@@ -315,7 +315,7 @@ impl ColumnBuffer {
             Values::Date(values) => values.push(parse_date(text).ok_or_else(bad)?),
             Values::Time(values) => values.push(parse_time(text).ok_or_else(bad)?),
             Values::Timestamp(values) => values.push(parse_timestamp(text).or_else(|| number_in_text(text, self.unit)).ok_or_else(bad)?),
-            Values::Text(bytes) | Values::Json(bytes) => bytes.push(text.as_bytes()),
+            Values::Text(bytes) | Values::Json(bytes) => bytes.push(without_nul(text)?),
             Values::Binary(bytes) => {
                 bytes.push(&parse_binary(text).ok_or_else(|| Fault::value("neither base64 nor \\x and hexadecimal digits"))?)
             }
@@ -426,6 +426,14 @@ impl ColumnBuffer {
             Values::Nothing => new_null_array(&DataType::Null, len),
         };
         Ok(array)
+    }
+}
+
+/// The bytes of a text. PostgreSQL's texts hold no NUL, and no client can be sent one; in a string of JSON only an escape makes one.
+fn without_nul(text: &str) -> Result<&[u8], Fault> {
+    match text.as_bytes().contains(&0) {
+        true => Err(Fault::value("the text has a NUL character, which no text can hold")),
+        false => Ok(text.as_bytes()),
     }
 }
 

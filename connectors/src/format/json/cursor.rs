@@ -39,6 +39,11 @@ impl<'a> RawString<'a> {
         Ok(Cow::Owned(out))
     }
 
+    /// Whether it looks as if one of its escapes were a NUL.
+    pub fn may_have_nul(self) -> bool {
+        self.escaped && self.raw.contains("\\u0000")
+    }
+
     /// What is wrong with an escape, without making the string.
     pub fn check(self) -> Result<(), String> {
         let mut rest = if self.escaped { self.raw } else { "" };

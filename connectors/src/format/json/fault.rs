@@ -48,7 +48,7 @@ const SHOWN_CHARS_MAX: usize = 60;
 pub fn not_of(ty: &SqlType, text: &str, fault: NumberFault) -> Fault {
     let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     Fault::value(match fault {
-        NumberFault::Malformed => format!("\"{shown}\" is not a {ty}"),
+        NumberFault::Malformed => format!("\"{shown}\" is not {}", ty.with_article()),
         NumberFault::Fraction => format!("{shown} is not a whole number, which {ty} is"),
         NumberFault::Range => format!("{shown} is out of range for {ty}"),
     })

@@ -72,8 +72,35 @@ fn nested_values() {
     assert_eq!(got[1], r#"{"a":[],"l":[],"m":{}}"#);
     assert_eq!(got[2], r#"{}"#);
     assert_eq!(reason(&columns, r#"{"a":[1,true]}"#), "column a[1]: a boolean where bigint is expected");
-    assert_eq!(reason(&columns, r#"{"l":[{"zip":"x"}]}"#), "column l[0].zip: \"x\" is not a integer");
+    assert_eq!(reason(&columns, r#"{"l":[{"zip":"x"}]}"#), "column l[0].zip: \"x\" is not an integer");
     assert_eq!(reason(&columns, r#"{"s":3}"#), "column s: a number where record is expected");
+}
+
+#[test]
+fn texts_hold_no_nul() {
+    let columns =
+        [column("t", Text), column("l", Array(Box::new(Text))), column("m", Map(Box::new(Text), Box::new(Text))), column("j", Json)];
+    let nul = "the text has a NUL character, which no text can hold";
+    assert_eq!(reason(&columns, r#"{"t":"a\u0000b"}"#), format!("column t: {nul}"));
+    assert_eq!(reason(&columns, r#"{"l":["a","\u0000"]}"#), format!("column l[1]: {nul}"));
+    assert_eq!(reason(&columns, r#"{"m":{"k":"\u0000"}}"#), format!("column m.k: {nul}"));
+    // An escaped backslash is none, and JSON stays as it is written.
+    let got = rows(&columns, &[r#"{"t":"\\u0000","j":"\u0000"}"#]);
+    assert_eq!(got, [r#"{"t":"\\u0000","j":"\"\\u0000\""}"#]);
+    let csv = super::super::testing::reason(&[("format", "csv")], &[column("t", Text)], "a\0b");
+    assert_eq!(csv, format!("column t: {nul}"));
+    let raw = super::super::testing::reason(&[("format", "raw")], &[column("t", Text)], "\0");
+    assert_eq!(raw, format!("column t: {nul}"));
+}
+
+/// Whoever reads what.
+#[test]
+fn a_nul_is_refused_in_a_column_that_nobody_reads() {
+    let columns = [column("id", BigInt), column("t", Text)];
+    let mut decoder = decoder(JSON, &columns, false).unwrap();
+    decoder.keep(&[true, false]);
+    assert!(decoder.push(Record::of(br#"{"id":1,"t":"a\u0000"}"#)).unwrap_err().contains("NUL"));
+    assert_eq!(decoder.push(Record::of(br#"{"id":1,"t":"a\u0001"}"#)), Ok(1));
 }
 
 #[test]

@@ -22,13 +22,9 @@ mod nearest;
 mod output;
 
 use crate::expr::{NowHandle, Predicate};
-use crate::layout::{EncodedRows, RowLayout};
 use crate::operator::{Operator, StepContext};
-use crate::operators::join::{partners, push_touched_rows, without_behind};
-use crate::operators::matched::{key_types, without_nulls};
-use crate::operators::missing::ignore_missing;
-use crate::operators::net::NetChanges;
-use crate::operators::routing::Routing;
+use crate::operators::join::{Side, SideSpec, changed_keys, push_touched_rows, without_behind};
+use crate::operators::matched::key_types;
 use crate::operators::session::{Ends, time_of};
 use crate::operators::state::StateSpec;
 use arrow::array::BooleanArray;
@@ -79,11 +75,11 @@ pub struct AsofJoin {
     /// A right row in the place of a left one is not its nearest.
     strict: bool,
     bounded: bool,
+    /// Column of each input.
+    places: [usize; 2],
     sides: [Side; 2],
     /// Of right rows: the place comes first.
     order: OrderCodec,
-    /// Left rows of this step that match nothing, whatever the right rows are; `None`: nobody sees them.
-    unmatched: Option<NetChanges>,
     /// Rows may be retracted that were forgotten below.
     forgetful: bool,
     /// Keys with right rows by the end of their span of time; only if a watermark bounds them.
@@ -92,20 +88,6 @@ pub struct AsofJoin {
     page: RowChunk,
     /// Keys of the step that are still to be worked off: the heads of both sides, `NO_SLOT` where there is none.
     pending: Option<Vec<[u32; 2]>>,
-}
-
-/// One input.
-struct Side {
-    rows: KeyedRows,
-    layout: RowLayout,
-    routing: Routing,
-    input: SchemaRef,
-    place: usize,
-    /// Key and place: a row with a null in them matches nothing.
-    compared: Vec<usize>,
-    retract: bool,
-    encoded: EncodedRows,
-    shards: Vec<u8>,
 }
 
 impl AsofJoin {
@@ -126,31 +108,30 @@ impl AsofJoin {
         let forgetful = spec.state.forgetful;
         let space = spec.state.open()?;
         let ordered = |columns: &[usize]| columns.iter().map(|c| (*c, direction)).collect::<Vec<_>>();
-        let open = |side: usize, keys: &[usize], routing: Vec<usize>| -> Result<Side> {
+        let open = |side: usize, keys: Vec<usize>, routing: Vec<usize>| {
             let drops = (bounded && side == 0).then_some(SPAN_MICROS);
-            let shape = RowShape { ordered: true, retention_micros: drops, ..RowShape::default() };
-            Ok(Side {
-                rows: KeyedRows::open(&space, side as u8 * ROW_KINDS, shape)?,
-                layout: RowLayout::new(&inputs[side], keys.to_vec(), ordered(&orders[side]))?,
-                routing: Routing::new(routing, keys, &inputs[side])?,
+            Side::open(SideSpec {
+                space: &space,
+                kind: side as u8 * ROW_KINDS,
+                shape: RowShape { ordered: true, retention_micros: drops, ..RowShape::default() },
                 input: inputs[side].clone(),
-                place: places[side],
                 compared: keys.iter().copied().chain([places[side]]).collect(),
+                keys,
+                order: ordered(&orders[side]),
+                routing,
+                preserved: side == 0 && kind == JoinKind::Left,
                 retract: input_modes[side] == ChangelogMode::Retract,
-                encoded: EncodedRows::default(),
-                shards: Vec::new(),
             })
         };
-        let [left_routing, right_routing] = spec.routing;
-        let sides = [open(0, &keys[0], left_routing)?, open(1, &keys[1], right_routing)?];
+        let ([left_keys, right_keys], [left_routing, right_routing]) = (keys, spec.routing);
+        let sides = [open(0, left_keys, left_routing)?, open(1, right_keys, right_routing)?];
         let order = ordered(&orders[1]).into_iter().map(|(c, order)| (inputs[1].field(c).data_type().clone(), order)).collect();
-        let unmatched = if kind == JoinKind::Left { Some(NetChanges::new(&inputs[0], sides[0].retract)?) } else { None };
         Ok(Box::new(AsofJoin {
             condition: spec.condition.map(|e| Predicate::new(e, &inputs[0], spec.now)).transpose()?,
             strict: matches!(compared, BinaryOp::Gt | BinaryOp::Lt),
             bounded,
+            places,
             order: OrderCodec::new(order)?,
-            unmatched,
             forgetful,
             spans: if bounded { Some(Ends::open(&space, 2 * ROW_KINDS)?) } else { None },
             output: Output::new(kind, &inputs, spec.output)?,
@@ -162,46 +143,29 @@ impl AsofJoin {
 
     /// The left rows that can match something; the others are set aside.
     fn matching(&mut self, changes: ChangeBatch, ctx: &mut StepContext) -> Result<ChangeBatch> {
-        let (changes, without) = without_nulls(&changes, &self.sides[0].compared)?;
-        self.set_aside(without);
+        let changes = self.sides[0].comparable(&changes)?;
         let Some(condition) = &self.condition else { return Ok(changes) };
         let weights: Vec<i64> = (0..changes.num_rows()).map(|row| changes.weight(row)).collect();
         let mut passes = vec![false; changes.num_rows()];
         condition.passing(&changes.rows, &weights, ctx)?.into_iter().for_each(|row| passes[row as usize] = true);
         let passes = BooleanArray::from(passes);
-        self.set_aside(Some(changes.filter(&not(&passes)?)?));
+        self.sides[0].set_aside(changes.filter(&not(&passes)?)?);
         Ok(changes.filter(&passes)?)
-    }
-
-    fn set_aside(&mut self, changes: Option<ChangeBatch>) {
-        if let (Some(unmatched), Some(changes)) = (&mut self.unmatched, changes) {
-            unmatched.add(changes);
-        }
     }
 
     /// All of the step's input is in: the keys that changed.
     fn begin(&mut self, ctx: &mut StepContext) -> Result<Vec<[u32; 2]>> {
         for side in &mut self.sides {
             if self.forgetful {
-                ignore_missing(&mut side.rows, &side.layout, &side.input, ctx)?;
+                side.ignore_missing(ctx)?;
             }
             side.rows.forget_unchanged();
         }
-        if let Some(unmatched) = &mut self.unmatched {
-            for changes in unmatched.take()? {
-                self.output.emit_unmatched(changes, ctx)?;
-            }
+        for changes in self.sides[0].take_unmatched()? {
+            self.output.emit_unmatched(changes, ctx)?;
         }
         let [left, right] = &mut self.sides;
-        let of_left = partners(&left.rows, &mut right.rows)?;
-        let of_right = partners(&right.rows, &mut left.rows)?;
-        let mut keys: Vec<[u32; 2]> = left.rows.touched_heads().iter().zip(of_left).map(|(t, partner)| [t.head, partner]).collect();
-        for (touched, partner) in right.rows.touched_heads().iter().zip(of_right) {
-            if left.rows.touched_head(partner).is_none() {
-                keys.push([partner, touched.head]);
-            }
-        }
-        Ok(keys)
+        Ok(changed_keys(&mut left.rows, &mut right.rows)?.0)
     }
 
     /// Notes of which spans of time the step's new right rows are.
@@ -272,29 +236,14 @@ fn unfit() -> SqlError {
     SqlError::internal("an ASOF join does not fit its inputs")
 }
 
-impl Side {
-    fn add(&mut self, changes: ChangeBatch) -> Result<()> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let weights = changes.weights.as_ref().map(|w| w.values().as_ref());
-        if !self.retract && weights.is_some_and(|w: &[i64]| w.iter().any(|w| *w < 0)) {
-            return Err(SqlError::internal("an append-only input has a retraction"));
-        }
-        self.layout.encode(&changes.rows, &mut self.encoded);
-        self.routing.shards(&changes.rows, &self.encoded.keys, &mut self.shards);
-        self.rows.add(self.layout.batch(&self.encoded, weights), Shards::Of(&|row| self.shards[row]))
-    }
-}
-
 impl Operator for AsofJoin {
     fn push(&mut self, port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
-        let changes = if self.bounded { without_behind(batch, self.sides[port].place, ctx)? } else { batch.changes };
+        let changes = if self.bounded { without_behind(batch, self.places[port], ctx)? } else { batch.changes };
         let changes = match port {
             0 => self.matching(changes, ctx)?,
-            _ => without_nulls(&changes, &self.sides[port].compared)?.0,
+            _ => self.sides[port].comparable(&changes)?,
         };
-        self.sides[port].add(changes)
+        self.sides[port].add_rows(&changes)
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::engine::StateBackend;
-use crate::testing::{binary, column, image, int, split};
+use crate::testing::{binary, changes_of, column, image, int, net, split};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use eddyline_common::types::{Column, arrow_schema};
@@ -30,6 +30,8 @@ struct Setup {
     bounded: bool,
     retract: bool,
     cache_bytes: Option<usize>,
+    /// Rows may have been forgotten below.
+    forgetful: bool,
 }
 
 fn columns() -> Vec<Column> {
@@ -130,7 +132,7 @@ fn open(setup: &Setup, kv: &Arc<MemoryKv>, gate: &Arc<SpillGate>, now: &NowHandl
             gate: gate.clone(),
             restore,
             ttl: [None; 2],
-            forgetful: false,
+            forgetful: setup.forgetful,
         },
     })
     .unwrap()
@@ -250,7 +252,7 @@ fn random_runs(bounded: bool, comparisons: &[BinaryOp]) {
             let bit = |bit: u64| variant >> bit & 1 == 1;
             let kind = if bit(0) { JoinKind::Left } else { JoinKind::Inner };
             let cache_bytes = bit(3).then_some(1_000);
-            let setup = Setup { kind, compared: *compared, condition: bit(1), bounded, retract: bit(2), cache_bytes };
+            let setup = Setup { kind, compared: *compared, condition: bit(1), bounded, retract: bit(2), cache_bytes, forgetful: false };
             let mut run = Harness::new(setup, 1000 * number as u64 + variant);
             for _ in 0..40 {
                 match run.rng.random_range(0..20) {
@@ -279,7 +281,7 @@ fn what_is_behind_the_watermark_is_not_missed() {
 }
 
 fn bounded(cache_bytes: Option<usize>) -> Setup {
-    Setup { kind: JoinKind::Left, compared: BinaryOp::GtEq, condition: false, bounded: true, retract: true, cache_bytes }
+    Setup { kind: JoinKind::Left, compared: BinaryOp::GtEq, condition: false, bounded: true, retract: true, cache_bytes, forgetful: false }
 }
 
 /// Of each key one right row stays behind the watermark, of which there are spans that are not over yet.
@@ -323,4 +325,20 @@ fn what_was_never_there_cannot_be_retracted() {
     let changes = to_batch(&[(vec![Some(1), Some(1), Some(0)], -1)], true);
     run.join.push(0, TaggedBatch { changes, arrival_watermark: Timestamp(0), now: Timestamp(0) }, &mut ctx).unwrap();
     assert!(run.join.finish(Timestamp(0), &mut ctx).is_err());
+}
+
+#[test]
+fn what_was_forgotten_below_is_not_taken_back() {
+    let mut run = Harness::new(Setup { bounded: false, forgetful: true, ..bounded(None) }, 1);
+    let mut ctx = StepContext::new(Epoch(1), Timestamp(0), Timestamp::MIN, ErrorPolicy::Reject);
+    let row = |time: i64, value: i64| vec![Some(1), Some(time), Some(value)];
+    let sides = [[(row(5, 0), 1), (row(6, 0), -2)], [(row(4, 7), 1), (row(5, 8), -1)]];
+    for (side, changes) in sides.iter().enumerate() {
+        let batch = TaggedBatch { changes: to_batch(changes, true), arrival_watermark: Timestamp(0), now: Timestamp(0) };
+        run.join.push(side, batch, &mut ctx).unwrap();
+    }
+    run.join.finish(Timestamp(0), &mut ctx).unwrap();
+    let forgotten: Vec<_> = ctx.take_forgotten().iter().flat_map(changes_of).collect();
+    assert_eq!(forgotten, [(vec![1, 6, 0], -2), (vec![1, 5, 8], -1)]);
+    assert_eq!(net(&ctx.take_output()), [(vec![1, 5, 0, 1, 4, 7], 1)]);
 }

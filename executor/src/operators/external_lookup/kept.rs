@@ -25,6 +25,11 @@ pub(super) struct Kept {
     /// Of left rows.
     identity: KeyCodec,
     routing: Routing,
+}
+
+/// The rows of a batch as keys of the state.
+#[derive(Default)]
+pub(super) struct Identities {
     keys: KeyRows,
     shards: Vec<u8>,
 }
@@ -54,22 +59,19 @@ impl Kept {
             rows: KeyedRows::open(&space, 0, RowShape::default())?,
             identity: KeyCodec::exact(input.fields().iter().map(|f| f.data_type().clone()).collect())?,
             routing: Routing::by(routing, input)?,
-            keys: KeyRows::default(),
-            shards: Vec::new(),
         })
     }
 
-    fn encode(&mut self, left: &ChangeBatch) {
-        self.identity.encode(left.rows.columns(), left.num_rows(), &mut self.keys);
-        self.routing.shards(&left.rows, &self.keys, &mut self.shards);
-    }
-
-    /// By row: how many equal ones are there, and what they were joined with.
-    pub(super) fn find(&mut self, left: &ChangeBatch) -> Result<Vec<Option<(i64, Found)>>> {
-        self.encode(left);
+    /// By row: how many equal ones are there, and what they were joined with; and what `change` wants to know the rows by.
+    pub(super) fn find(&mut self, left: &ChangeBatch) -> Result<(Identities, Vec<Option<(i64, Found)>>)> {
+        let mut identities = Identities::default();
+        let Identities { keys, shards } = &mut identities;
+        self.identity.encode(left.rows.columns(), left.num_rows(), keys);
+        self.routing.shards(&left.rows, keys, shards);
         let mut heads = Vec::new();
-        self.rows.lookup(&self.keys, Shards::Of(&|row| self.shards[row]), &mut heads)?;
-        heads.into_iter().map(|head| self.of_head(head)).collect()
+        self.rows.lookup(keys, Shards::Of(&|row| shards[row]), &mut heads)?;
+        let found = heads.into_iter().map(|head| self.of_head(head)).collect::<Result<_>>()?;
+        Ok((identities, found))
     }
 
     fn of_head(&mut self, head: u32) -> Result<Option<(i64, Found)>> {
@@ -96,11 +98,10 @@ impl Kept {
     }
 
     /// Rows of a batch, none of which is there twice, came or were taken back.
-    pub(super) fn change(&mut self, left: &ChangeBatch, rows: &[Row]) -> Result<()> {
-        self.encode(left);
+    pub(super) fn change(&mut self, identities: &Identities, rows: &[Row]) -> Result<()> {
         let mut edits = Edits::default();
         for Row { at, weight, before, found } in rows {
-            let (key, shard) = (self.keys.row(*at as usize), self.shards[*at as usize]);
+            let (key, shard) = (identities.keys.row(*at as usize), identities.shards[*at as usize]);
             let found = match found {
                 Found::Refused(error) => {
                     edits.push(key, shard, &[&[REFUSED], error.message.as_bytes()], *weight);

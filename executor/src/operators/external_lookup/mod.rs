@@ -30,7 +30,7 @@ use eddyline_common::kv::SortedRun;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{Expr, JoinKind};
 use hashbrown::HashMap;
-use kept::Kept;
+use kept::{Identities, Kept};
 use question::Question;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -77,14 +77,24 @@ enum Place {
     Nowhere,
 }
 
+/// A key as its bytes, which the group and the cache share.
+type Key = Arc<[u8]>;
+
 /// Batches whose keys are asked for together.
 #[derive(Default)]
 struct Group {
-    batches: Vec<(TaggedBatch, Vec<Place>)>,
+    batches: Vec<(TaggedBatch, Placed)>,
     /// Their keys, and what was found of each.
-    keys: Vec<(Box<[u8]>, Option<Found>)>,
-    places: HashMap<Box<[u8]>, usize>,
+    keys: Vec<(Key, Option<Found>)>,
+    places: HashMap<Key, usize>,
     question: Option<Question>,
+}
+
+/// By row of a batch.
+struct Placed {
+    places: Vec<Place>,
+    /// What the state knows the rows by; of no rows if there is none.
+    identities: Identities,
 }
 
 pub struct ExternalLookup {
@@ -169,8 +179,8 @@ impl ExternalLookup {
         while unknown.len() < KEYS_MAX
             && let Some(batch) = self.work.as_mut().and_then(VecDeque::pop_front)
         {
-            let places = self.places(&batch.changes, &mut group, &mut unknown, now)?;
-            group.batches.push((batch, places));
+            let placed = self.places(&batch.changes, &mut group, &mut unknown, now)?;
+            group.batches.push((batch, placed));
         }
         if group.batches.is_empty() {
             return Ok(None);
@@ -183,10 +193,10 @@ impl ExternalLookup {
     }
 
     /// Where what each row is joined with comes from; keys that nothing is known of are added to `unknown`.
-    fn places(&mut self, changes: &ChangeBatch, group: &mut Group, unknown: &mut Vec<usize>, now: Timestamp) -> Result<Vec<Place>> {
-        let kept = match &mut self.kept {
+    fn places(&mut self, changes: &ChangeBatch, group: &mut Group, unknown: &mut Vec<usize>, now: Timestamp) -> Result<Placed> {
+        let (identities, kept) = match &mut self.kept {
             Some(kept) => kept.find(changes)?,
-            None => Vec::new(),
+            None => Default::default(),
         };
         let mut kept = kept.into_iter();
         self.codec.encode(&columns_at(changes, &self.keys), changes.num_rows(), &mut self.encoded);
@@ -208,14 +218,15 @@ impl ExternalLookup {
                     if found.is_none() {
                         unknown.push(place);
                     }
-                    group.keys.push((key.into(), found));
-                    group.places.insert(key.into(), place);
+                    let key = Key::from(key);
+                    group.keys.push((key.clone(), found));
+                    group.places.insert(key, place);
                     place
                 }
             };
             places.push(Place::Key(place));
         }
-        Ok(places)
+        Ok(Placed { places, identities })
     }
 
     /// Notes what was found of the keys that were asked for.
@@ -257,7 +268,7 @@ impl ExternalLookup {
     /// Joins a group whose keys are answered; the number of rows emitted.
     fn join(&mut self, group: Group, ctx: &mut StepContext) -> Result<usize> {
         let mut emitted = 0;
-        for (TaggedBatch { changes, arrival_watermark, now }, places) in group.batches {
+        for (TaggedBatch { changes, arrival_watermark, now }, Placed { places, identities }) in group.batches {
             let mut rows = Vec::with_capacity(places.len());
             let mut gone = Vec::new();
             for (row, place) in places.iter().enumerate() {
@@ -287,7 +298,7 @@ impl ExternalLookup {
                 ctx.emit_tagged(TaggedBatch { changes, arrival_watermark, now });
             }
             if let Some(kept) = &mut self.kept {
-                kept.change(&changes, &rows)?;
+                kept.change(&identities, &rows)?;
             }
         }
         Ok(emitted)

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::engine::StateBackend;
-use crate::testing::{binary, column, image, int, net, schema, split, weighted};
+use crate::testing::{binary, changes_of, column, image, int, net, schema, split, weighted};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use eddyline_common::connector::OnAnswer;
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Bag = BTreeMap<Vec<i64>, i64>;
+type Changes = Vec<(Vec<i64>, i64)>;
 /// By key: the values of its rows.
 type Table = BTreeMap<i64, Vec<i64>>;
 
@@ -28,6 +29,8 @@ const TTL: i64 = 10;
 #[derive(Default)]
 struct Outside {
     table: Mutex<Table>,
+    /// Keys with a row that a column here cannot hold.
+    refused: Mutex<Vec<i64>>,
     waiting: Mutex<Vec<(Vec<i64>, OnAnswer)>>,
     questions: AtomicUsize,
     keys: AtomicUsize,
@@ -49,15 +52,17 @@ impl LookupClient for Client {
 impl Outside {
     /// Answers all that wait.
     fn answer(&self) {
-        let table = self.table.lock();
+        let (table, refused) = (self.table.lock(), self.refused.lock());
         for (keys, on_answer) in self.waiting.lock().drain(..) {
-            let found = keys.iter().enumerate().flat_map(|(at, key)| table.get(key).into_iter().flatten().map(move |v| (at, *key, *v)));
+            let (unfit, fit): (Vec<_>, Vec<_>) = keys.iter().enumerate().partition(|(_, key)| refused.contains(key));
+            let found = fit.into_iter().flat_map(|(at, key)| table.get(key).into_iter().flatten().map(move |v| (at, *key, *v)));
             let found: Vec<(usize, i64, i64)> = found.collect();
             let column = |of: fn(&(usize, i64, i64)) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(found.iter().map(of))) };
             let columns = vec![column(|row| row.1), column(|row| row.2)];
             let rows = RecordBatch::try_new(schema(&[("id", SqlType::BigInt), ("name", SqlType::BigInt)]), columns).unwrap();
             let keys = found.iter().map(|row| row.0 as u32).collect();
-            on_answer(Ok(LookupAnswer { rows, keys, refused: Vec::new() }));
+            let refused = unfit.into_iter().map(|(at, key)| (at as u32, format!("{key} does not fit"))).collect();
+            on_answer(Ok(LookupAnswer { rows, keys, refused }));
         }
     }
 
@@ -75,9 +80,11 @@ struct Setup {
     cached: bool,
     retract: bool,
     state_bytes: Option<usize>,
+    /// Rows may have been forgotten below.
+    forgetful: bool,
 }
 
-const PLAIN: Setup = Setup { kind: JoinKind::Inner, residual: false, cached: false, retract: true, state_bytes: None };
+const PLAIN: Setup = Setup { kind: JoinKind::Inner, residual: false, cached: false, retract: true, state_bytes: None, forgetful: false };
 
 fn left() -> SchemaRef {
     schema(&[("v", SqlType::BigInt), ("k", SqlType::BigInt)])
@@ -104,7 +111,7 @@ fn open(
         gate: gate.clone(),
         restore,
         ttl: [None; 2],
-        forgetful: false,
+        forgetful: setup.forgetful,
     };
     let lookup = ExternalLookup::new(ExternalLookupSpec {
         kind: setup.kind,
@@ -177,7 +184,7 @@ impl Harness {
     }
 
     /// Changes of left rows, and what they come to.
-    fn changes(&mut self) -> (Vec<(Vec<i64>, i64)>, Bag) {
+    fn changes(&mut self) -> (Changes, Bag) {
         let (mut changes, mut net) = (Vec::new(), Bag::new());
         for _ in 0..self.rng.random_range(0..20) {
             let known: Vec<Vec<i64>> = self.model.rows.keys().cloned().collect();
@@ -288,6 +295,7 @@ fn rows_are_joined_with_what_was_there_and_taken_back_as_they_were() {
             cached: bit(2),
             retract: !bit(3),
             state_bytes: bit(4).then_some(2_000),
+            forgetful: false,
         };
         let mut run = Harness::new(setup, variant);
         for _ in 0..40 {
@@ -298,6 +306,10 @@ fn rows_are_joined_with_what_was_there_and_taken_back_as_they_were() {
             }
         }
     }
+}
+
+fn rejected(ctx: &mut StepContext) -> Vec<(String, Changes)> {
+    ctx.take_rejected().into_iter().map(|(reason, changes)| (reason, changes_of(&changes))).collect()
 }
 
 /// One step of a lookup.
@@ -335,10 +347,6 @@ fn a_row_whose_question_was_given_up_is_rejected_until_it_is_taken_back() {
     run.lookup.finish(Timestamp::MIN, &mut ctx).unwrap();
     run.outside.fail();
     assert!(run.finish(&mut ctx).is_empty());
-    let rejected = |ctx: &mut StepContext| {
-        let rejected = ctx.take_rejected();
-        rejected.into_iter().map(|(reason, changes)| (reason, crate::testing::changes_of(&changes))).collect::<Vec<_>>()
-    };
     assert_eq!(rejected(&mut ctx), [("nobody is there".to_string(), vec![(vec![1, 1], 2)])]);
     run.checkpoint();
     run.kill();
@@ -346,13 +354,45 @@ fn a_row_whose_question_was_given_up_is_rejected_until_it_is_taken_back() {
     assert!(run.finish(&mut ctx).is_empty());
     assert_eq!(rejected(&mut ctx), [("nobody is there".to_string(), vec![(vec![1, 1], -2)])]);
     let one = weighted(&left(), &[(vec![1, 1], 1)], 0);
-    assert!(run.lookup.kept.as_mut().unwrap().find(&one.changes).unwrap()[0].is_none(), "nothing is kept of it");
+    assert!(run.lookup.kept.as_mut().unwrap().find(&one.changes).unwrap().1[0].is_none(), "nothing is kept of it");
     // A policy that stops does.
     let mut ctx = StepContext::new(Epoch(1), Timestamp(3), Timestamp::MIN, ErrorPolicy::Stop);
     run.lookup.push(0, weighted(&left(), &[(vec![5, 5], 1)], 0), &mut ctx).unwrap();
     run.lookup.finish(Timestamp::MIN, &mut ctx).unwrap();
     run.outside.fail();
     assert_eq!(run.lookup.finish(Timestamp::MIN, &mut ctx).unwrap_err().state, SqlState::CONNECTION_FAILURE);
+}
+
+#[test]
+fn a_row_whose_answer_does_not_fit_is_rejected_and_others_are_not() {
+    for retract in [true, false] {
+        let mut run = Harness::new(Setup { kind: JoinKind::Left, cached: true, retract, ..PLAIN }, 1);
+        run.outside.table.lock().extend([(1, vec![10]), (2, vec![20])]);
+        run.outside.refused.lock().push(2);
+        let mut ctx = push(&mut run, &[(vec![7, 1], 1), (vec![7, 2], 1), (vec![7, 3], 1)], 1);
+        assert_eq!(net(&run.finish(&mut ctx)), [(vec![7, 1, 1, 10], 1), (vec![7, 3, 0, 0], 1)]);
+        assert_eq!(rejected(&mut ctx), [("2 does not fit".to_string(), vec![(vec![7, 2], 1)])]);
+        // No answer that is used again.
+        run.outside.refused.lock().clear();
+        let mut ctx = push(&mut run, &[(vec![8, 1], 1), (vec![8, 2], 1)], 2);
+        assert_eq!(net(&run.finish(&mut ctx)), [(vec![8, 1, 1, 10], 1), (vec![8, 2, 2, 20], 1)]);
+        assert_eq!((rejected(&mut ctx).len(), run.outside.keys.load(Ordering::Relaxed)), (0, 4));
+    }
+}
+
+#[test]
+fn what_was_forgotten_below_is_not_taken_back() {
+    let mut run = Harness::new(Setup { forgetful: true, ..PLAIN }, 1);
+    run.outside.table.lock().extend([(1, vec![10]), (2, vec![20])]);
+    let mut ctx = push(&mut run, &[(vec![7, 1], 2)], 1);
+    assert_eq!(net(&run.finish(&mut ctx)), [(vec![7, 1, 1, 10], 2)]);
+    let mut ctx = push(&mut run, &[(vec![7, 1], -3), (vec![7, 2], -2), (vec![8, 2], 1)], 2);
+    assert_eq!(net(&run.finish(&mut ctx)), [(vec![7, 1, 1, 10], -2), (vec![8, 2, 2, 20], 1)]);
+    let forgotten: Changes = ctx.take_forgotten().iter().flat_map(changes_of).collect();
+    assert_eq!(forgotten, [(vec![7, 1], -1), (vec![7, 2], -2)]);
+    let mut run = Harness::new(PLAIN, 1);
+    let mut ctx = push(&mut run, &[(vec![7, 1], -1)], 1);
+    assert!(run.lookup.finish(Timestamp::MIN, &mut ctx).is_err(), "where nothing is forgotten it is an error of ours");
 }
 
 #[test]

@@ -38,16 +38,17 @@ use crate::operator::{Operator, StepContext};
 use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
+use eddyline_common::key::ColumnOrder;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::time::MICROS_PER_SECOND;
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlType, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{ChangelogMode, Expr, JoinInterval, JoinKind, JoinWindow, Literal, LiteralValue};
-use eddyline_storage::state::ROW_KINDS;
+use eddyline_storage::state::{ROW_KINDS, RowShape, RowTtl};
 use output::Output;
 use pairs::Pairs;
 use probe::Probe;
-pub(super) use probe::{partners, push_touched_rows};
-use side::{Side, SideSpec};
+pub(super) use probe::{changed_keys, push_touched_rows};
+pub(super) use side::{Side, SideSpec};
 use std::sync::Arc;
 
 pub struct JoinSpec<'a> {
@@ -103,19 +104,26 @@ impl Join {
         let residual = spec.residual.or(marked.then_some(&all)).map(|e| Predicate::new(e, &both, spec.now)).transpose()?;
         let output = Output::new(kind, &inputs, spec.output, spec.output_mode)?;
         let open = |side: usize, keys: Vec<usize>, routing: Vec<usize>| {
+            let time = spec.interval.map(|interval| interval.times[side]);
+            let ascending = ColumnOrder { descending: false, nulls_first: true };
+            let compared = keys.iter().copied().filter(|_| !spec.nulls_equal).chain(time).collect();
             Side::open(SideSpec {
                 space: &space,
                 kind: side as u8 * ROW_KINDS,
+                shape: RowShape {
+                    marks: residual.is_some() && kind.shows_alone(side),
+                    expiry: spec.window.is_some(),
+                    retention_micros: spec.interval.map(retention_step),
+                    ttl: ttl[side].map(RowTtl::Rows),
+                    ..RowShape::default()
+                },
                 input: inputs[side].clone(),
                 keys,
+                order: time.map(|time| (time, ascending)).into_iter().collect(),
                 routing,
-                nulls_match: spec.nulls_equal,
+                compared,
                 preserved: kind.preserves(side),
                 retract: input_modes[side] == ChangelogMode::Retract,
-                marks: residual.is_some() && kind.shows_alone(side),
-                windowed: spec.window.is_some(),
-                time: spec.interval.map(|i| (i.times[side], retention_step(i))),
-                ttl: ttl[side],
             })
         };
         let window = spec.window.map(|w| ([keys[0][w.end], keys[1][w.end]], w.allowed_lateness));
@@ -141,7 +149,7 @@ impl Operator for Join {
             (None, Some(interval)) => without_behind(batch, interval.times[port], ctx)?,
             (None, None) => batch.changes,
         };
-        self.sides[port].add(changes)
+        self.sides[port].add(&changes)
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {

@@ -45,15 +45,8 @@ impl Probe {
     pub(super) fn begin(sides: &mut [Side; 2]) -> Result<Self> {
         sides.iter_mut().for_each(|side| side.rows.forget_unchanged());
         let [left, right] = sides;
-        let of_left = partners(&left.rows, &mut right.rows)?;
-        let of_right = partners(&right.rows, &mut left.rows)?;
-        let mut keys: Vec<[u32; 2]> = left.rows.touched_heads().iter().zip(&of_left).map(|(t, partner)| [t.head, *partner]).collect();
-        for (touched, partner) in right.rows.touched_heads().iter().zip(&of_right) {
-            if left.rows.touched_head(*partner).is_none() {
-                keys.push([*partner, touched.head]);
-            }
-        }
-        Ok(Probe { keys, at: 0, stage: Stage::New, partners: [of_left, of_right], shown: [0, 0] })
+        let (keys, partners) = changed_keys(&mut left.rows, &mut right.rows)?;
+        Ok(Probe { keys, at: 0, stage: Stage::New, partners, shown: [0, 0] })
     }
 
     /// Works until all is done (true) or much was emitted.
@@ -140,8 +133,20 @@ impl Probe {
     }
 }
 
+/// The head of each key of which a row changed on both sides, `NO_SLOT` where it has none; and by side and touched head: the head of the same key on the other side.
+pub(in crate::operators) fn changed_keys(left: &mut KeyedRows, right: &mut KeyedRows) -> Result<(Vec<[u32; 2]>, [Vec<u32>; 2])> {
+    let (of_left, of_right) = (partners(left, right)?, partners(right, left)?);
+    let mut keys: Vec<[u32; 2]> = left.touched_heads().iter().zip(&of_left).map(|(t, partner)| [t.head, *partner]).collect();
+    for (touched, partner) in right.touched_heads().iter().zip(&of_right) {
+        if left.touched_head(*partner).is_none() {
+            keys.push([*partner, touched.head]);
+        }
+    }
+    Ok((keys, [of_left, of_right]))
+}
+
 /// The heads on the other side of the keys that changed on one side.
-pub(in crate::operators) fn partners(own: &KeyedRows, other: &mut KeyedRows) -> Result<Vec<u32>> {
+fn partners(own: &KeyedRows, other: &mut KeyedRows) -> Result<Vec<u32>> {
     let heads = own.touched_heads();
     let mut keys = KeyRows::default();
     heads.iter().for_each(|touched| keys.push(&[own.key(touched.head)]));

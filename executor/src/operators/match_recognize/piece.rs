@@ -3,7 +3,7 @@
 
 use super::search::{Path, Rows};
 use crate::accumulators::{self, Accumulator, Updates};
-use crate::expr::{NowHandle, Predicate, is_row_error};
+use crate::expr::{NowHandle, Predicate};
 use crate::operators::scan::assemble;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::buffer::BooleanBuffer;
@@ -11,6 +11,7 @@ use arrow::compute::{take, take_arrays};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Result, SqlError, SqlState, Timestamp};
+use eddyline_planner::functions::failed::is_row_error;
 use eddyline_planner::plan::{AggregateCall, AggregateFunction, MatchValue, MatchValueOf, MatchVariable};
 use std::ops::Range;
 

@@ -268,10 +268,13 @@ impl Pulled {
         }
         let columns = self.plan.schema().columns().into_iter().map(Expr::Column).collect();
         let number = Expr::from(WindowFunction::new(registry().udwf("row_number")?, vec![]));
-        let number = number.partition_by(self.keys.iter().cloned().map(Expr::Column).collect()).order_by(sorts).build()?;
+        let number = number.partition_by(self.keys.iter().cloned().map(Expr::Column).collect());
+        // An empty order would be one over which the window ranges.
+        let number = if sorts.is_empty() { number.build()? } else { number.order_by(sorts).build()? };
         let place = Expr::Column(Column::new_unqualified(number.schema_name().to_string()));
-        let until = places.end.map(|end| place.clone().lt_eq(lit(end)));
-        let after = (places.offset > 0).then(|| place.gt(lit(places.offset)));
+        let bound = |rows: u64| lit(i64::try_from(rows).unwrap_or(i64::MAX));
+        let until = places.end.map(|end| place.clone().lt_eq(bound(end)));
+        let after = (places.offset > 0).then(|| place.gt(bound(places.offset)));
         let Some(kept) = conjunction(until.into_iter().chain(after)) else { return Ok(Some(self)) };
         let window = LogicalPlan::Window(Window::try_new(vec![number], Arc::new(self.plan))?);
         let filter = LogicalPlan::Filter(Filter::try_new(kept, Arc::new(window))?);

@@ -123,7 +123,9 @@ impl Body {
 pub fn known_body(manifest: Manifest<Body>) -> Result<Body> {
     let (id, body) = (manifest.id, manifest.body);
     if body.version > BODY_VERSION {
-        return Err(SqlError::corrupt(format!("manifest {id} has version {}, this server knows {BODY_VERSION}", body.version)));
+        // Not damage: what a newer server did is not to be built anew without it.
+        let message = format!("manifest {id} has version {}, this server knows {BODY_VERSION}", body.version);
+        return Err(SqlError::unsupported(message).with_hint("Start the version of the server that wrote it."));
     }
     Ok(body)
 }

@@ -9,6 +9,7 @@ use super::body::Manifests;
 use super::guarded;
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::runtime::{Process, Turn, next_of};
+use eddyline_common::telling::Told;
 use eddyline_common::{Epoch, RelationId, Result, failpoint};
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef};
 use eddyline_storage::priority;
@@ -16,6 +17,7 @@ use eddyline_storage::view::{View, ViewFile, ViewManifest};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 pub enum MaintenanceTask {
     /// Answered by `Event::Vacuumed`.
@@ -63,6 +65,8 @@ pub struct Maintenance {
     pub events: Sender<Event>,
     pub stats: Arc<Stats>,
     pub vacuuming: Vacuuming,
+    /// Of vacuums that failed: each view is cleaned again soon.
+    pub told: Told,
 }
 
 /// What is left of a vacuum.
@@ -120,7 +124,8 @@ impl Maintenance {
         });
         match done {
             Ok(more) => self.vacuuming.more |= more,
-            Err(error) => tracing::warn!("old row versions stay: {error}"),
+            Err(error) if self.told.is_due(error.state, Instant::now()) => tracing::warn!("old row versions stay: {error}"),
+            Err(_) => {}
         }
     }
 

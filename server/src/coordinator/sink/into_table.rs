@@ -3,7 +3,7 @@
 //! sent again after a crash is known to be there already.
 
 use super::super::handle::{CoordinatorHandle, TableWrite};
-use crate::serving::conflict::overwrite;
+use crate::serving::conflict::{keys_of, overwrite};
 use crate::serving::dml::conform;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -11,6 +11,7 @@ use eddyline_common::connector::{SinkConnector, SinkMonitor, SinkStep, SinkWrite
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, Epoch, RelationId, Result, SqlError, SqlState};
 use eddyline_planner::Relation;
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,10 +58,14 @@ impl TableSink {
         })
     }
 
+    fn relation(&self) -> Result<Arc<Relation>> {
+        let relation = self.coordinator.catalog().get(self.table).cloned();
+        relation.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the table was dropped"))
+    }
+
     /// Writes net changes, of which the last one of a key counts.
     async fn write(&self, changes: ChangeBatch, up_to: u64) -> Result<()> {
-        let relation = self.coordinator.catalog().get(self.table).cloned();
-        let relation = relation.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the table was dropped"))?;
+        let relation = self.relation()?;
         let _lock = self.coordinator.lock_table(self.table).await;
         let changes = if relation.key.is_empty() {
             added(&relation, &changes)?
@@ -83,6 +88,16 @@ fn added(relation: &Relation, changes: &ChangeBatch) -> Result<ChangeBatch> {
     }
     let repeated = (0..rows.num_rows()).flat_map(|row| std::iter::repeat_n(row as u32, usize::try_from(changes.weight(row)).unwrap_or(0)));
     Ok(ChangeBatch::insertions(take_record_batch(&rows, &UInt32Array::from_iter_values(repeated))?))
+}
+
+/// How many rows of the table they write or take away.
+fn rows_written(relation: &Relation, changes: &ChangeBatch) -> Result<u64> {
+    let Some(weights) = &changes.weights else { return Ok(changes.num_rows() as u64) };
+    if relation.key.is_empty() {
+        return Ok(weights.values().iter().map(|weight| u64::try_from(*weight).unwrap_or(0)).sum());
+    }
+    let rows = conform(changes.rows.columns(), changes.num_rows(), &arrow_schema(&relation.columns))?;
+    Ok(keys_of(relation, &rows)?.iter().collect::<HashSet<&[u8]>>().len() as u64)
 }
 
 impl SinkConnector for TableSink {
@@ -110,10 +125,12 @@ impl TableWriter {
 }
 
 impl SinkWriter for TableWriter {
-    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<()> {
+    fn write(&mut self, step: SinkStep, changes: &ChangeBatch) -> Result<u64> {
         self.taken = step.number;
+        // Also of a step that was written before and is only now acknowledged.
+        let rows = rows_written(&*self.place.relation()?, changes)?;
         if step.number <= self.written || changes.is_empty() {
-            return Ok(());
+            return Ok(rows);
         }
         self.held_bytes += changes.bytes();
         self.held.push(changes.clone());
@@ -121,7 +138,7 @@ impl SinkWriter for TableWriter {
         if self.held_bytes >= COLLECT_BYTES_MAX || since.elapsed() >= COLLECT_MAX {
             self.commit()?;
         }
-        Ok(())
+        Ok(rows)
     }
 
     fn flush(&mut self, _all: bool) -> Result<Option<u64>> {

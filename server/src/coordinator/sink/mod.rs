@@ -81,8 +81,6 @@ pub struct SinkJob {
     pub established: bool,
     /// Its job was put into a checkpoint at an epoch behind it: the next step must not end before the checkpoint's.
     pub rejoins: bool,
-    /// Its input is nothing but sources, so that the job can stand still while everything else goes on.
-    only_sources: bool,
     /// Rows only come.
     append_only: bool,
     /// Its rows go into a table of ours, exactly once.
@@ -223,7 +221,6 @@ impl SinkJob {
             complete: None,
             established: false,
             rejoins: false,
-            only_sources,
             append_only,
             into_table: definition.into.is_some(),
         })
@@ -330,7 +327,7 @@ impl SinkJob {
     /// What a private reading found goes before it is done: rows only come, and a restart can go on in the middle. Some of
     /// them may come again then, cut into other steps: not where each has to be told from the one before.
     pub fn sends_early(&self) -> bool {
-        self.append_only && self.only_sources && !self.into_table
+        self.append_only && self.stats.waits_when_full.load(Ordering::Relaxed) && !self.into_table
     }
 
     /// It does, and there is no room for more of it.

@@ -41,7 +41,7 @@ pub struct SinkSender {
 struct Outline {
     number: u64,
     bytes: u64,
-    rows: u64,
+    records: u64,
     epoch: u64,
     position: LogPosition,
 }
@@ -152,10 +152,10 @@ impl SinkSender {
 
     fn write_rows(&mut self, writer: &mut dyn SinkWriter, logged: Logged) -> Result<()> {
         let Logged { step, changes, position, bytes } = logged;
-        let rows = changes.num_rows() as u64;
-        self.unacknowledged.push_back(Outline { number: step.number, bytes, rows, epoch: step.epoch.0, position });
         failpoint::hit("sink.write")?;
-        writer.write(step, &changes)
+        let records = writer.write(step, &changes)?;
+        self.unacknowledged.push_back(Outline { number: step.number, bytes, records, epoch: step.epoch.0, position });
+        Ok(())
     }
 
     fn flush(&mut self, writer: &mut dyn SinkWriter, log: &LogAt, all: bool) -> Result<()> {
@@ -177,7 +177,7 @@ impl SinkSender {
             && outline.number <= number
         {
             stats.waiting_bytes.fetch_sub(outline.bytes, Ordering::Relaxed);
-            stats.rows.fetch_add(outline.rows, Ordering::Relaxed);
+            stats.records.fetch_add(outline.records, Ordering::Relaxed);
             stats.epoch.store(outline.epoch, Ordering::Relaxed);
             self.position = outline.position;
             self.unacknowledged.pop_front();

@@ -87,10 +87,11 @@ impl Core {
 
     fn source_rows(&self) -> Vec<Vec<Cell>> {
         let mut rows = Vec::new();
+        let held = self.held_by_disk();
         for source in self.sources.values() {
             let watermark = source.watermark().0;
             let watermark = (watermark != i64::MIN && watermark != i64::MAX).then_some(watermark);
-            let problem = source.stats.problem.read().clone().or_else(|| self.backfill_problem(source.id()));
+            let problem = source.stats.problem.read().clone().or_else(|| self.backfill_problem(source.id())).or_else(|| held.clone());
             let rate = source.stats.rate.per_second(self.config.clock.now());
             for end in source.ends() {
                 let present_end = source.present_end(end.partition);
@@ -210,7 +211,7 @@ impl Core {
                 Cell::Text(connector),
                 Cell::Text(Some(s.state().text().to_string())),
                 Cell::Int(s.epoch.load(Relaxed) as i64),
-                Cell::Int(s.rows.load(Relaxed) as i64),
+                Cell::Int(s.records.load(Relaxed) as i64),
                 Cell::Int(s.waiting_bytes.load(Relaxed) as i64),
                 Cell::Int(s.failures.load(Relaxed) as i64),
                 Cell::Text(problem),

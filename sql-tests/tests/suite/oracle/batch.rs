@@ -1,4 +1,4 @@
-//! The batch side: DataFusion with its own optimiser, as queries have it, over the whole content of the inputs at one epoch.
+//! The batch side: DataFusion with its own optimiser and subqueries row by row, as queries have it, over the whole content of the inputs at one epoch.
 
 use super::case::Case;
 use super::catalog::OracleCatalog;
@@ -11,13 +11,14 @@ use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::Transformed;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Epoch, RelationId, SqlType, Timestamp};
 use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_planner::walk::{Walk, WalkPlan};
 use eddyline_planner::{batch_rules, oracle_plan};
-use eddyline_server::serving::physical;
+use eddyline_server::serving::{correlated, physical};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -123,7 +124,10 @@ impl Batch {
     fn run(&self, view: &Relation, epoch: Epoch, world: &World) -> RecordBatch {
         let plan = oracle_plan(view, &world.catalog).unwrap_or_else(|e| panic!("no batch plan of {}: {e}", view.sql));
         let plan = at(plan, world.now(epoch));
-        let rows = self.runtime.block_on(async { self.context.execute_logical_plan(plan).await?.collect().await });
+        let rows = self.runtime.block_on(async {
+            let plan = correlated::physical(plan, Arc::new(self.context.state())).await?;
+            collect(plan, self.context.task_ctx()).await
+        });
         let rows = rows.unwrap_or_else(|e| panic!("batch run of {} failed: {e}", view.sql));
         let schema = arrow_schema(&view.columns);
         let rows: Vec<RecordBatch> = rows

@@ -42,6 +42,9 @@ const SAME: &[(&str, &str)] = &[
     ("inner_residual", "SELECT p.id, q.i FROM p JOIN q ON p.k = q.k AND p.i < q.i"),
     ("inner_expressions", "SELECT p.id, q.i FROM p JOIN q ON p.k + 1 = q.s AND UPPER(p.g) = UPPER(q.g)"),
     ("inner_floats", "SELECT p.id, r.i FROM p JOIN r ON p.f = r.f"),
+    ("three_using", "SELECT k, p.id, q.i, r.i AS j FROM p JOIN q USING (k) LEFT JOIN r USING (k) WHERE k > 0"),
+    ("three_using_outer", "SELECT k, COUNT(*) AS n FROM p FULL JOIN q USING (k) LEFT JOIN r USING (k) WHERE k < 3 GROUP BY k"),
+    ("using_in_subquery", "SELECT k, p.id FROM p JOIN q USING (k) WHERE EXISTS (SELECT 1 FROM (SELECT s AS x FROM r) AS t WHERE t.x = k)"),
     ("inner_using", "SELECT k, p.id, r.i FROM p JOIN r USING (k)"),
     ("comma", "SELECT p.id, q.i FROM p, q WHERE p.k = q.k AND p.i + q.i > 0"),
     ("left_join", "SELECT p.id, p.k, q.i, q.k AS l FROM p LEFT JOIN q ON p.k = q.k"),
@@ -110,6 +113,9 @@ const SAME: &[(&str, &str)] = &[
     ("except", "SELECT k, g FROM p EXCEPT SELECT k, g FROM q"),
     ("null_safe", "SELECT p.id, r.i FROM p JOIN r ON p.k IS NOT DISTINCT FROM r.k"),
     ("null_safe_left", "SELECT p.id, r.i FROM p LEFT JOIN r ON (p.s IS NOT DISTINCT FROM r.s) AND r.i > 10"),
+    ("null_safe_and_equal", "SELECT p.id, r.i FROM p JOIN r ON p.k IS NOT DISTINCT FROM r.k WHERE p.s = r.s"),
+    ("null_safe_first", "SELECT p.id, q.i, r.i AS j FROM p JOIN q ON (p.k IS NOT DISTINCT FROM q.k) JOIN r ON q.s = r.s"),
+    ("null_safe_last", "SELECT p.id, q.i, r.i AS j FROM p JOIN q ON p.k = q.k JOIN r ON (q.s IS NOT DISTINCT FROM r.s)"),
     ("values_side", "SELECT p.id, v.name FROM p JOIN (VALUES (1, 'one'), (2, 'two'), (NULL, 'none')) AS v(n, name) ON p.k = v.n"),
 ];
 
@@ -124,7 +130,7 @@ const OURS: &[(&str, &str)] = &[
     ("full_with_top", "SELECT p.id, x.i AS j FROM p FULL JOIN (SELECT i FROM q ORDER BY i DESC NULLS LAST LIMIT 2) AS x ON x.i < p.i"),
 ];
 
-/// Lateral subqueries that DataFusion makes no join of, and the joins that they are.
+/// Lateral subqueries and subqueries for a value that DataFusion makes no join of, or that are not known where there are nulls, and the joins that they are.
 const LATERAL: &[(&str, &str, &str)] = &[
     (
         "lateral_top",
@@ -202,6 +208,46 @@ const LATERAL: &[(&str, &str, &str)] = &[
         "SELECT q.i, y.t, z.j FROM q CROSS JOIN LATERAL (SELECT q.i * 2 AS d) AS x CROSS JOIN LATERAL (SELECT x.d + 1 AS t) AS y \
          LEFT JOIN LATERAL (SELECT y.t - q.i AS j WHERE q.i > 5) AS z ON TRUE",
         "SELECT q.i, q.i * 2 + 1 AS t, CASE WHEN q.i > 5 THEN q.i * 2 + 1 - q.i END AS j FROM q",
+    ),
+    (
+        "value_top",
+        "SELECT q.k, q.i, (SELECT p.id FROM p WHERE p.k = q.k ORDER BY p.i DESC, p.id LIMIT 1) AS j FROM q",
+        "SELECT q.k, q.i, x.id AS j FROM q LEFT JOIN (SELECT k, id, ROW_NUMBER() OVER (PARTITION BY k ORDER BY i DESC, id) AS n FROM p) AS x ON x.k = q.k AND x.n = 1",
+    ),
+    (
+        "lateral_any",
+        "SELECT q.i, x.k AS j FROM q LEFT JOIN LATERAL (SELECT p.k FROM p WHERE p.k = q.k LIMIT 1) AS x ON TRUE",
+        "SELECT q.i, x.k AS j FROM q LEFT JOIN (SELECT DISTINCT k FROM p) AS x ON x.k = q.k",
+    ),
+    (
+        "value_any",
+        "SELECT q.i, (SELECT p.k FROM p WHERE p.k = q.k LIMIT 1) AS j FROM q",
+        "SELECT q.i, x.k AS j FROM q LEFT JOIN (SELECT DISTINCT k FROM p) AS x ON x.k = q.k",
+    ),
+    (
+        "value_top_offset",
+        "SELECT q.i, q.k FROM q WHERE q.i > (SELECT p.i FROM p WHERE p.k = q.k ORDER BY p.i, p.id LIMIT 1 OFFSET 1)",
+        "SELECT q.i, q.k FROM q JOIN (SELECT k, i, ROW_NUMBER() OVER (PARTITION BY k ORDER BY i, id) AS n FROM p) AS x ON x.k = q.k AND x.n = 2 WHERE q.i > x.i",
+    ),
+    (
+        "value_in",
+        "SELECT p.id, p.i IN (SELECT q.i FROM q WHERE q.k = p.k) AS w FROM p",
+        "SELECT p.id, CASE WHEN SUM(CASE WHEN q.i = p.i THEN 1 ELSE 0 END) > 0 THEN TRUE WHEN COUNT(q.k) > 0 AND p.i IS NULL THEN NULL WHEN SUM(CASE WHEN q.k IS NOT NULL AND q.i IS NULL THEN 1 ELSE 0 END) > 0 THEN NULL ELSE FALSE END AS w FROM p LEFT JOIN q ON q.k = p.k GROUP BY p.id, p.i",
+    ),
+    (
+        "value_in_same_names",
+        "SELECT p.id, p.i IN (SELECT a.i FROM q AS a JOIN q AS b ON a.s = b.s WHERE b.i = p.i + 1 AND a.k = p.k) AS w FROM p WHERE p.i IS NOT NULL",
+        "SELECT p.id, CASE WHEN SUM(CASE WHEN x.i = p.i THEN 1 ELSE 0 END) > 0 THEN TRUE WHEN SUM(CASE WHEN x.k IS NOT NULL AND x.i IS NULL THEN 1 ELSE 0 END) > 0 THEN NULL ELSE FALSE END AS w FROM p LEFT JOIN (SELECT a.k, a.i, b.i AS j FROM q AS a JOIN q AS b ON a.s = b.s) AS x ON x.k = p.k AND x.j = p.i + 1 WHERE p.i IS NOT NULL GROUP BY p.id, p.i",
+    ),
+    (
+        "not_in_beneath_or",
+        "SELECT id FROM p WHERE i > 10 OR k NOT IN (SELECT k FROM q WHERE i > 12)",
+        "SELECT id FROM p WHERE i > 10 OR (SELECT COUNT(*) FROM q WHERE i > 12) = 0 OR (k IS NOT NULL AND (SELECT COUNT(*) FROM q WHERE i > 12 AND k IS NULL) = 0 AND NOT EXISTS (SELECT 1 FROM q WHERE q.i > 12 AND q.k = p.k))",
+    ),
+    (
+        "not_in_correlated",
+        "SELECT id FROM p WHERE i NOT IN (SELECT q.i FROM q WHERE q.k = p.k)",
+        "SELECT p.id FROM p LEFT JOIN q ON q.k = p.k GROUP BY p.id, p.i HAVING COUNT(q.k) = 0 OR (p.i IS NOT NULL AND SUM(CASE WHEN q.k IS NOT NULL AND (q.i IS NULL OR q.i = p.i) THEN 1 ELSE 0 END) = 0)",
     ),
 ];
 

@@ -22,6 +22,10 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     ("lag_of_all", "SELECT i, k, LAG(i) OVER (ORDER BY i, k) AS a, LEAD(k) OVER (ORDER BY i, k) AS b FROM {t}"),
     (
+        "lag_of_columns",
+        "SELECT k, g, i, LAG(i, 1, k) OVER w AS a, LEAD(k, 2, i) OVER w AS b FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i, g)",
+    ),
+    (
         "values",
         "SELECT k, i, FIRST_VALUE(i) OVER w AS f, LAST_VALUE(i) OVER w AS l, NTH_VALUE(i, 2) OVER w AS n FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i)",
     ),
@@ -49,6 +53,11 @@ const QUERIES: &[(&str, &str)] = &[
         "running_ahead",
         "SELECT k, i, SUM(i) OVER w AS s, FIRST_VALUE(i) OVER w AS f, LAST_VALUE(i) OVER w AS l FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i ROWS BETWEEN UNBOUNDED PRECEDING AND 1 FOLLOWING)",
     ),
+    ("counted_alone", "SELECT COUNT(*) OVER () AS n FROM {t}"),
+    ("numbered_alone", "SELECT ROW_NUMBER() OVER () AS n FROM {t}"),
+    ("first_of_numbered", "SELECT n + 1 AS n FROM (SELECT ROW_NUMBER() OVER () AS n FROM {t}) AS x WHERE n <= 3"),
+    ("both_alone", "SELECT COUNT(*) OVER () AS n, ROW_NUMBER() OVER () + 0 AS m FROM {t}"),
+    ("counted_of_counted", "SELECT SUM(n) AS s FROM (SELECT COUNT(*) OVER () AS n FROM {t}) AS x"),
     ("whole", "SELECT g, i, SUM(i) OVER (PARTITION BY g) AS s, COUNT(*) OVER () AS n, i - MIN(i) OVER (PARTITION BY g) AS d FROM {t}"),
     (
         "sliding",

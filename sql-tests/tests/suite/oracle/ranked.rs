@@ -38,6 +38,8 @@ const QUERIES: &[(&str, &str)] = &[
     ("first", "SELECT k, ts FROM (SELECT k, ts, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts) AS n FROM {t}) AS x WHERE n = 1"),
     ("last", "SELECT k, ts, n FROM (SELECT k, ts, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts DESC) AS n FROM {t}) AS x WHERE n = 1"),
     ("distinct_on", "SELECT DISTINCT ON (k) k, i, g FROM {t} ORDER BY k, i DESC, g"),
+    ("distinct_on_limited", "SELECT DISTINCT ON (k) k, i, g FROM {t} ORDER BY k, i DESC, g LIMIT 3"),
+    ("distinct_on_offset", "SELECT DISTINCT ON (b, s) s, d FROM {t} ORDER BY b DESC, s, d LIMIT 2 OFFSET 1"),
     ("distinct_on_many", "SELECT DISTINCT ON (b, s) s, b, d FROM {t} ORDER BY b, s, d"),
     ("limited", "SELECT i, k FROM {t} ORDER BY i DESC, k LIMIT 5"),
     ("limited_hidden", "SELECT i * 2 AS x FROM {t} ORDER BY i NULLS FIRST LIMIT 4"),

@@ -58,6 +58,12 @@ const EXPRESSIONS: &[(&str, &str)] = &[
     ("filter", "SELECT k, g FROM {t} WHERE i > 0 AND (g <> 'a' OR b)"),
     ("filter_null", "SELECT k, i FROM {t} WHERE k IS NULL OR i IS NOT NULL AND b IS NOT TRUE"),
     ("filter_lists", "SELECT k, g, i FROM {t} WHERE k IN (1, 2, 4) AND g NOT IN ('a', 'b') AND i BETWEEN -10 AND 12"),
+    ("filter_two_lists", "SELECT k, i FROM {t} WHERE k NOT IN (1, 2) OR k NOT IN (3, 4)"),
+    ("filter_no_two_lists", "SELECT k, i FROM {t} WHERE NOT (k IN (1, 2) AND k IN (3, 4, 5))"),
+    ("filter_lists_of_columns", "SELECT k, i FROM {t} WHERE k IN (i, s, 1) AND k IN (1, 2, 3)"),
+    ("filter_list_without_columns", "SELECT k, i FROM {t} WHERE (k = 1 OR k = 2 OR k = 3) AND k NOT IN (i, s)"),
+    ("filter_lists_with_null", "SELECT k, i FROM {t} WHERE k IN (1, 2, 3) AND k NOT IN (2, NULL) OR i NOT IN (1, NULL)"),
+    ("lists_with_null", "SELECT k IN (1, NULL) AS a, k NOT IN (1, NULL) AS b, k IN (1, 2) AND k NOT IN (1, 2, 3) AS c FROM {t}"),
     ("filter_text", "SELECT g FROM {t} WHERE g LIKE 'a%' OR g ILIKE '%BET%' OR g ~ '^ *p'"),
     ("filter_false", "SELECT k FROM {t} WHERE 1 = 2"),
     ("arithmetic", "SELECT i + k AS a, i - s AS b, i * 3 AS c, -i AS e, i % 7 AS m, d * 2 AS dd, d + d AS ds, r + 1 AS rr FROM {t}"),
@@ -149,6 +155,10 @@ const EXPRESSIONS: &[(&str, &str)] = &[
     ("array_global", "SELECT ARRAY_AGG(k ORDER BY k DESC) AS a, STRING_AGG(g, '|' ORDER BY g) AS s FROM {t} WHERE i > 5"),
     ("string_aggregate", "SELECT k, STRING_AGG(g, ', ' ORDER BY g) AS a, COUNT(*) AS n FROM {t} GROUP BY k"),
     ("string_ordered", "SELECT k, STRING_AGG(g, '' ORDER BY i, g DESC) AS b FROM {t} GROUP BY k"),
+    (
+        "string_orders",
+        "SELECT k, STRING_AGG(g, '' ORDER BY i, g) AS a, STRING_AGG(g, '' ORDER BY g DESC, i) AS b, ARRAY_AGG(i ORDER BY ts, i) AS c FROM {t} GROUP BY k",
+    ),
     ("string_distinct", "SELECT k, STRING_AGG(DISTINCT g, ';' ORDER BY g) AS a FROM {t} GROUP BY k"),
     (
         "percentiles",

@@ -33,6 +33,7 @@ impl ColumnBuffer {
             return cursor.literal("null").is_ok();
         }
         match (first, &mut self.values) {
+            (b'"', Values::Text(_)) => cursor.string().is_ok_and(|string| string.check().is_ok() && !string.may_have_nul()),
             (_, Values::Text(_) | Values::Json(_) | Values::Nothing) => cursor.skip_value(depth).is_ok(),
             (b'"', _) => cursor.string().is_ok_and(|string| !string.escaped && self.takes_text(string.raw)),
             (b'-' | b'0'..=b'9', _) => cursor.number().is_ok_and(|number| self.takes_number(number)),
@@ -147,6 +148,7 @@ mod tests {
             (Boolean, "\"true\""),
             (Text, "\"a"),
             (Text, r#""\q""#),
+            (Text, r#""a\u0000""#),
             (Array(Box::new(BigInt)), "[1, 2"),
             (Array(Box::new(BigInt)), "[1, true]"),
             (Map(Box::new(BigInt), Box::new(Text)), r#"{"x": "y"}"#),

@@ -1,13 +1,13 @@
 //! What a failed evaluation says: SQLSTATE and primary line out of DataFusion's and Arrow's errors, and which errors are
 //! a row's own fault.
 
-use arrow::error::ArrowError;
-use datafusion::error::DataFusionError;
+use super::words::in_postgres_words;
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
 use eddyline_common::{SqlError, SqlState};
-use eddyline_planner::functions::words::in_postgres_words;
 
 /// The error of an evaluation. Classes 21, 22 and 23 (data) are errors of a row; all others are errors of the job.
-pub(crate) fn evaluation_error(error: DataFusionError) -> SqlError {
+pub fn evaluation_error(error: DataFusionError) -> SqlError {
     match error {
         DataFusionError::ArrowError(inner, _) => arrow_error(*inner),
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => evaluation_error(*inner),
@@ -22,7 +22,8 @@ pub(crate) fn evaluation_error(error: DataFusionError) -> SqlError {
     }
 }
 
-pub(crate) fn arrow_error(error: ArrowError) -> SqlError {
+/// The same of an error of Arrow's.
+pub fn arrow_error(error: ArrowError) -> SqlError {
     match error {
         ArrowError::DivideByZero => SqlError::new(SqlState::DIVISION_BY_ZERO, "division by zero"),
         ArrowError::ArithmeticOverflow(what) => {
@@ -47,7 +48,7 @@ fn invalid(what: &str) -> SqlError {
 }
 
 /// Whether the error lies in the data of a row, so that the row can be rejected and the rest go on.
-pub(crate) fn is_row_error(error: &SqlError) -> bool {
+pub fn is_row_error(error: &SqlError) -> bool {
     ["21", "22", "23"].iter().any(|class| error.state.0.starts_with(class))
 }
 

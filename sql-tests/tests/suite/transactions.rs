@@ -1,0 +1,233 @@
+//! What a transaction may do, and what it keeps others from while it runs: where more than one session is needed, or more than one statement of one.
+
+use eddyline_sql_tests::client::{number, refused, rows, run};
+use eddyline_sql_tests::{Server, ServerOptions};
+use tokio_postgres::{Client, NoTls};
+
+async fn is_read_only(client: &Client, statement: &str) {
+    assert_eq!(refused(client, statement).await.code().code(), "25006", "{statement}");
+    // Outside a block it is a warning.
+    run(client, "ROLLBACK").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_session_writes_nothing() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let url = format!("host=127.0.0.1 port={} user=eddyline options='-c default_transaction_read_only=on'", server.port);
+    let (by_options, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a connection");
+    let ended = tokio::spawn(connection);
+    run(&client, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL REPEATABLE READ").await;
+    for client in [&client, &by_options] {
+        for statement in [
+            "INSERT INTO t VALUES (1)",
+            "DELETE FROM t",
+            "CREATE TABLE u (x INT)",
+            "BEGIN; DELETE FROM t WHERE id = 1",
+            "COPY t FROM STDIN",
+        ] {
+            is_read_only(client, statement).await;
+        }
+        run(client, "BEGIN READ WRITE; INSERT INTO t VALUES (1); ROLLBACK").await;
+        run(client, "BEGIN; SET TRANSACTION READ WRITE; INSERT INTO t VALUES (1); ROLLBACK").await;
+        for query in ["SELECT * FROM t; SET TRANSACTION READ WRITE", "SELECT set_config('transaction_read_only', 'off', true)"] {
+            assert_eq!(refused(client, &format!("BEGIN; {query}")).await.code().code(), "25001", "{query}");
+            run(client, "ROLLBACK").await;
+        }
+        assert_eq!(rows(client, "SHOW transaction_read_only").await, [[Some("on".to_string())]]);
+        run(client, "SET default_transaction_read_only = off").await;
+        run(client, "BEGIN; INSERT INTO t VALUES (1); ROLLBACK").await;
+        for statement in ["BEGIN; SET transaction_read_only = on; DELETE FROM t", "BEGIN READ ONLY; DELETE FROM t"] {
+            is_read_only(client, statement).await;
+        }
+        // Of the transaction alone, as in PostgreSQL.
+        run(client, "SET transaction_read_only = on").await;
+        run(client, "DELETE FROM t").await;
+    }
+    drop(by_options);
+    ended.await.expect("no panic").expect("an orderly end");
+}
+
+/// A level that promises more than is kept says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_transaction_is_shown_as_it_is_isolated() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    for begin in ["BEGIN ISOLATION LEVEL SERIALIZABLE", "BEGIN; SET TRANSACTION ISOLATION LEVEL READ COMMITTED"] {
+        run(&client, begin).await;
+        assert_eq!(rows(&client, "SHOW TRANSACTION ISOLATION LEVEL").await, [[Some("repeatable read".to_string())]], "{begin}");
+        assert_eq!(
+            rows(&client, "SELECT current_setting('transaction_isolation')").await,
+            [[Some("repeatable read".to_string())]],
+            "{begin}"
+        );
+        run(&client, "COMMIT").await;
+    }
+}
+
+/// A statement set that comes in pieces is given up with the block it is in, and nothing is run past it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_ends_with_its_open_statement_set() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT PRIMARY KEY)").await;
+    let opening = "EXECUTE STATEMENT SET BEGIN INSERT INTO t VALUES (1)";
+    for wrong in [false, true] {
+        run(&client, "BEGIN").await;
+        run(&client, opening).await;
+        if wrong {
+            assert_eq!(refused(&client, "INSERT INTO nowhere VALUES (1)").await.code().code(), "42P01");
+        }
+        run(&client, "ROLLBACK").await;
+        assert_eq!(number(&client, "SELECT COUNT(*) FROM t").await, 0);
+    }
+    // Of a set that failed END is the end, and not of the block.
+    run(&client, "BEGIN").await;
+    run(&client, opening).await;
+    assert_eq!(refused(&client, "INSERT INTO nowhere VALUES (1)").await.code().code(), "42P01");
+    assert_eq!(refused(&client, "END").await.code().code(), "25P02");
+    assert_eq!(refused(&client, "INSERT INTO t VALUES (2)").await.code().code(), "25P02");
+    run(&client, "ROLLBACK").await;
+    // With parameters, or as if it had some.
+    run(&client, opening).await;
+    let past = client.execute("INSERT INTO t VALUES (3)", &[]).await.expect_err("the set is open");
+    assert_eq!(past.code().map(|state| state.code()), Some("25P02"));
+    client.execute("ROLLBACK", &[]).await.expect("the set is given up");
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM t").await, 0);
+    run(&client, opening).await;
+    client.execute("END", &[]).await.expect("the set is run");
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM t").await, 1);
+}
+
+async fn balance(client: &Client, of: &str) -> i64 {
+    number(client, &format!("SELECT n FROM account WHERE id = {of} FOR UPDATE")).await
+}
+
+/// Nobody writes between another one's reading FOR UPDATE and the end of its transaction, and who waited reads what was written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_read_for_update_stay() {
+    let server = Server::start(ServerOptions::default());
+    let setup = server.connect().await;
+    run(&setup, "CREATE TABLE account (id INT PRIMARY KEY, n BIGINT); INSERT INTO account VALUES (1, 0)").await;
+    run(&setup, "CREATE MATERIALIZED VIEW total AS SELECT SUM(n)::bigint AS n FROM account").await;
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let client = server.connect().await;
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..5 {
+                run(&client, "BEGIN; SELECT n FROM account WHERE id = 2").await;
+                let n = balance(&client, "1").await;
+                run(&client, &format!("UPDATE account SET n = {} WHERE id = 1; COMMIT", n + 1)).await;
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.expect("every transaction commits");
+    }
+    assert_eq!(number(&setup, "SELECT n FROM account").await, 20);
+    let (first, second) = (server.connect().await, server.connect().await);
+    run(&first, "BEGIN; SELECT * FROM account FOR SHARE").await;
+    for statement in [
+        "SELECT * FROM account FOR UPDATE NOWAIT",
+        "SET lock_timeout = '50ms'; DELETE FROM account",
+        "SELECT * FROM (SELECT * FROM account FOR UPDATE) AS a",
+        "INSERT INTO account SELECT 2, n FROM account WHERE id = 1 FOR UPDATE",
+    ] {
+        assert_eq!(refused(&second, statement).await.code().code(), "55P03", "{statement}");
+    }
+    run(&first, "ROLLBACK").await;
+    run(&second, "SELECT * FROM account FOR UPDATE NOWAIT").await;
+    assert_eq!(refused(&second, "SELECT * FROM account FOR UPDATE SKIP LOCKED").await.code().code(), "0A000");
+    assert_eq!(refused(&second, "SELECT * FROM total FOR UPDATE").await.code().code(), "42809");
+    run(&second, "SELECT * FROM account, total FOR UPDATE OF account").await;
+    is_read_only(&second, "BEGIN READ ONLY; SELECT * FROM account FOR UPDATE").await;
+}
+
+async fn yes(client: &Client, query: &str) -> bool {
+    client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
+}
+
+/// Numbers that sessions agree to hold one at a time, as tools for migrations do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn advisory_locks_are_held() {
+    let server = Server::start(ServerOptions::default());
+    let (first, second) = (server.connect().await, server.connect().await);
+    run(&first, "SELECT pg_advisory_lock(7); SELECT pg_advisory_lock(7); SELECT pg_advisory_lock_shared(1, 2)").await;
+    assert!(!yes(&second, "SELECT pg_try_advisory_lock(7)").await);
+    assert!(yes(&second, "SELECT pg_try_advisory_lock_shared(1, 2)").await);
+    assert!(!yes(&second, "SELECT pg_try_advisory_lock(1, 2)").await);
+    assert!(yes(&second, "SELECT pg_try_advisory_lock(8)").await);
+    assert!(!yes(&second, "SELECT pg_advisory_unlock(7)").await);
+    assert!(yes(&second, "SELECT pg_try_advisory_lock(NULL) IS NULL").await);
+    assert_eq!(refused(&second, "SET lock_timeout = '50ms'; SELECT pg_advisory_lock(7)").await.code().code(), "55P03");
+    run(&second, "SET lock_timeout = 0").await;
+    // Twice taken, twice given back.
+    assert!(yes(&first, "SELECT pg_advisory_unlock(7)").await);
+    assert!(!yes(&second, "SELECT pg_try_advisory_lock(7)").await);
+    let waiting = tokio::spawn(async move {
+        run(&second, "SELECT pg_advisory_lock(7)").await;
+        second
+    });
+    assert!(yes(&first, "SELECT pg_advisory_unlock(7)").await);
+    let second = waiting.await.expect("the lock is had");
+    // A transaction's go with it, however it ends.
+    for end in ["COMMIT", "ROLLBACK"] {
+        run(&first, "BEGIN; SELECT pg_advisory_xact_lock(9)").await;
+        assert!(!yes(&second, "SELECT pg_try_advisory_xact_lock(9)").await);
+        assert!(!yes(&first, "SELECT pg_advisory_unlock(9)").await);
+        run(&first, end).await;
+        assert!(yes(&second, "SELECT pg_try_advisory_xact_lock(9)").await, "{end}");
+    }
+    // What asyncpg sends when a connection goes back to its pool.
+    run(&second, "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;").await;
+    assert!(yes(&first, "SELECT pg_try_advisory_lock(7)").await);
+    drop(first);
+    run(&second, "SELECT pg_advisory_lock(7)").await;
+}
+
+/// What a statement had begun when its time was over goes on for a while, and takes nothing any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_is_ended_leaves_no_advisory_locks() {
+    let server = Server::start(ServerOptions::default());
+    let (first, second) = (server.connect().await, server.connect().await);
+    run(&first, "SET statement_timeout = '20ms'").await;
+    if let Err(error) = first.batch_execute("SELECT count(pg_advisory_xact_lock(g)) FROM generate_series(1, 90000) AS g").await {
+        assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error:?}");
+    }
+    run(&second, "SET lock_timeout = '10s'; SELECT count(pg_advisory_lock(g)) FROM generate_series(1, 90000) AS g").await;
+    let more = refused(&second, "SELECT count(pg_advisory_lock(g)) FROM generate_series(90001, 190000) AS g").await;
+    assert_eq!(more.code().code(), "53200");
+}
+
+/// One waits for an advisory lock and has the table that the other, who has the lock, waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_an_advisory_lock_does_not_wait_for_a_table_for_ever() {
+    let server = Server::start(ServerOptions::default());
+    let (first, second) = (server.connect().await, server.connect().await);
+    run(&first, "CREATE TABLE d (id INT); SELECT pg_advisory_lock(77)").await;
+    run(&second, "BEGIN; INSERT INTO d VALUES (1)").await;
+    let one = async {
+        assert_eq!(refused(&first, "INSERT INTO d VALUES (2)").await.code().code(), "55P03");
+        run(&first, "SELECT pg_advisory_unlock(77)").await;
+    };
+    tokio::join!(one, run(&second, "SELECT pg_advisory_lock(77); COMMIT"));
+    assert_eq!(number(&first, "SELECT count(*) FROM d").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_wait_for_each_other_are_told() {
+    let server = Server::start(ServerOptions::default());
+    let (first, second) = (server.connect().await, server.connect().await);
+    run(&first, "SELECT pg_advisory_lock(1)").await;
+    run(&second, "SELECT pg_advisory_lock(2)").await;
+    let locks = |client: Client, number: i32| async move {
+        let done = client.batch_execute(&format!("SELECT pg_advisory_lock({number}); SELECT pg_advisory_unlock_all()")).await;
+        run(&client, "SELECT pg_advisory_unlock_all()").await;
+        done.err().and_then(|error| Some(error.as_db_error()?.code().code().to_string()))
+    };
+    let (one, other) = tokio::join!(locks(first, 2), locks(second, 1));
+    // Whoever came last.
+    assert!(one.is_some() != other.is_some(), "{one:?}, {other:?}");
+    assert_eq!(one.or(other).as_deref(), Some("40P01"));
+}
