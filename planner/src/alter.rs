@@ -69,7 +69,7 @@ impl Context<'_> {
     }
 
     /// A relation that is of this kind, or may be called so.
-    fn object(&self, kind: ObjectKind, name: &ObjectName) -> Result<Arc<Relation>> {
+    pub fn object(&self, kind: ObjectKind, name: &ObjectName) -> Result<Arc<Relation>> {
         let relation = self.relation(name)?;
         let is_kind = match &relation.kind {
             RelationKind::Source(_) | RelationKind::KeyedSource { .. } => matches!(kind, ObjectKind::Source | ObjectKind::Table),

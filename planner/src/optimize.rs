@@ -25,6 +25,7 @@ pub use operands::Operands;
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
 use crate::functions::checked;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -108,9 +109,13 @@ pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
     options.optimizer.filter_null_join_keys = true;
     // A scalar subquery changes as time goes on, so it is joined too.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    clock::settle(run(rules, options, plan)?)
+}
+
+fn run(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>, options: ConfigOptions, plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let context = OptimizerContext::new_with_config_options(Arc::new(options));
     let context = context.without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
-    clock::settle(Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})?)
+    Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})
 }
 
 /// A plan that runs once, as far as a row's expressions decide: coerced, with nothing that is not read, and with the keys of joins apart from their conditions.
@@ -121,9 +126,7 @@ pub fn settle(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(OptimizeProjections::new()),
     ];
-    let context = OptimizerContext::new_with_config_options(Arc::new(options().clone()));
-    let context = context.without_query_execution_start_time().with_max_passes(MAX_PASSES).with_skip_failing_rules(false);
-    Optimizer::with_rules(rules).optimize(analyze(plan)?, &context, |_, _| {})
+    run(rules, options().clone(), analyze(plan)?)
 }
 
 /// An expression with the casts that its operands need.

@@ -159,10 +159,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             Planned::Idle { tag, notice: notice.clone() }
         }
         Ast::Refresh(name) => {
-            let view = context.relation(name)?;
-            if !matches!(view.kind, RelationKind::MaterializedView { .. }) {
-                return Err(SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a materialized view", view.name)));
-            }
+            let view = context.object(ObjectKind::MaterializedView, name)?;
             let notice = format!("materialized view \"{}\" is always fresh", view.name);
             Planned::Idle { tag: "REFRESH MATERIALIZED VIEW", notice: Some(notice) }
         }

@@ -195,7 +195,7 @@ impl ColumnBuilder {
             Values::Date(b) => b.append_value(match i32::from_be_bytes(fixed(bytes).ok_or_else(wrong)?) {
                 infinity @ (i32::MIN | i32::MAX) => infinity,
                 day if !(FIRST_DAY..DAYS_END).contains(&day) => return Err(beyond("date")),
-                day => day.checked_add(POSTGRES_EPOCH_DAYS).ok_or_else(|| beyond("date"))?,
+                day => day + POSTGRES_EPOCH_DAYS,
             }),
             Values::Time(b) => b.append_value(match i64::from_be_bytes(fixed(bytes).ok_or_else(wrong)?) {
                 time @ 0..=MICROS_PER_DAY => time,

@@ -235,12 +235,15 @@ impl ScalarUDFImpl for TextCast {
 
 /// The zone that a constant argument names, UTC without one.
 pub(crate) fn zone(argument: Option<&ColumnarValue>) -> Result<Tz> {
-    let name = match argument {
-        Some(ColumnarValue::Scalar(name)) => name.try_as_str().flatten(),
-        Some(ColumnarValue::Array(names)) => names.as_string_opt::<i32>().and_then(|names| names.iter().flatten().next()),
-        None => None,
-    };
-    zone_of(name.unwrap_or("+00:00"))
+    zone_of(word(argument).unwrap_or("+00:00"))
+}
+
+/// The text that a constant argument is.
+pub(crate) fn word(argument: Option<&ColumnarValue>) -> Option<&str> {
+    match argument? {
+        ColumnarValue::Scalar(word) => word.try_as_str().flatten(),
+        ColumnarValue::Array(words) => words.as_string_opt::<i32>().and_then(|words| words.iter().flatten().next()),
+    }
 }
 
 /// A text stays as it is stored, whatever its field says of it: the blanks of a character(n) are shown only.
@@ -309,7 +312,7 @@ fn to_row(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     })
 }
 
-fn strictly(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+pub(crate) fn strictly(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast_with_options(values, to, &CastOptions { safe: false, ..Default::default() })?)
 }
 

@@ -34,7 +34,20 @@ fn check(text: &str, function: &str, at: usize, given: &[Option<&str>]) -> Resul
         }
         ("sha2", 1) => hashes::check_bits(text),
         (SIMILAR_TO, 0) => texts::check_similar(text, given.get(1).copied().flatten()),
-        ("regexp_extract" | "regexp_like" | "regexp_match" | "regexp_replace" | "regexp_count" | "regexp_instr", 1) => {
+        ("str_to_map", 1 | 2) => texts::check_regex(text),
+        (
+            "regexp"
+            | "regexp_extract"
+            | "regexp_extract_all"
+            | "regexp_substr"
+            | "regexp_split_to_array"
+            | "regexp_like"
+            | "regexp_match"
+            | "regexp_replace"
+            | "regexp_count"
+            | "regexp_instr",
+            1,
+        ) => {
             let flags = given.get(flags_at(function)).copied().flatten();
             // Under the flag `x` blanks and comments are no part of it.
             if flags.is_some_and(|flags| flags.contains('x')) { Ok(()) } else { texts::check_regex(text) }
@@ -66,8 +79,9 @@ fn not_recognized(unit: &str) -> SqlError {
 /// The argument that has the flags of a regular expression.
 fn flags_at(function: &str) -> usize {
     match function {
-        "regexp_like" | "regexp_match" => 2,
+        "regexp_like" | "regexp_match" | "regexp_split_to_array" => 2,
         "regexp_replace" | "regexp_count" => 3,
+        "regexp_instr" => 5,
         _ => 4,
     }
 }
@@ -83,6 +97,8 @@ mod tests {
         assert_eq!(state("date_format", &[None, Some("yyyy-MM-dd")]), None);
         assert_eq!(state("regexp_like", &[Some("("), Some("(?=x)")]), Some((1, "2201B")));
         assert_eq!(state("regexp_like", &[None, Some("a # ("), Some("x")]), None);
+        assert_eq!(state("regexp_substr", &[None, Some("(")]), Some((1, "2201B")));
+        assert_eq!(state("regexp_instr", &[None, Some("a # ("), None, None, Some("0"), Some("x")]), None);
         assert_eq!(state("json_value", &[Some("$["), Some("$.a[")]), Some((1, "22023")));
         assert_eq!(state("convert_tz", &[None, Some("UTC"), Some("Nowhere")]), Some((2, "22023")));
         assert_eq!(state(SIMILAR_TO, &[Some("(a")]), Some((0, "2201B")));

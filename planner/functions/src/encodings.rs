@@ -1,6 +1,7 @@
 //! Texts and bytes in other spellings: hexadecimal, base64, character sets, what stands in a URL. Flink's functions and PostgreSQL's `encode` and
 //! `decode`. It does not know which of the two a call of `encode` means: the planner has told them apart (`FROM_CHARSET`, `TO_CHARSET`).
 
+use super::hashes::write_hex;
 use super::native::{Arg, Native, map_rows, map_text, no_such_function, text, texts};
 use super::{FROM_CHARSET, TO_CHARSET};
 use base64::Engine;
@@ -170,7 +171,7 @@ fn encode(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     map_text(args, |row, out| {
         let value = values.value(row);
         match formats.value(row).to_lowercase().as_str() {
-            "hex" => value.iter().for_each(|byte| write!(out, "{byte:02x}").expect("a string grows")),
+            "hex" => write_hex(value, out),
             "base64" => {
                 // All of it is ASCII.
                 let lines = BASE64_STANDARD.encode(value);

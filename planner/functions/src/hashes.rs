@@ -49,7 +49,7 @@ fn sha2_of(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     })
 }
 
-fn write_hex(bytes: &[u8], out: &mut String) {
+pub fn write_hex(bytes: &[u8], out: &mut String) {
     for byte in bytes {
         write!(out, "{byte:02x}").expect("a string grows");
     }

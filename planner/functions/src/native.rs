@@ -157,6 +157,10 @@ pub fn text(_: &[DataType]) -> SqlType {
     SqlType::Text
 }
 
+pub fn boolean(_: &[DataType]) -> SqlType {
+    SqlType::Boolean
+}
+
 pub fn text_array(_: &[DataType]) -> SqlType {
     SqlType::Array(Box::new(SqlType::Text))
 }

@@ -2,9 +2,9 @@
 //! behind the point than `AVG` gives, four more than the dividend, and none has more than twelve beyond that need, since Arrow adds up the digits of factors, and
 //! a product of quotients must have room for its whole part. The last digit is rounded half away from zero. It does not know which divisions come here.
 
+use super::casts::strictly;
 use super::native::{Arg, Native};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, i256};
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn quotient(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     };
     let numeric = |side: usize| {
         let (precision, scale) = digits(&types[side]);
-        cast_with_options(&args[side], &DataType::Decimal128(precision, scale), &CastOptions { safe: false, ..Default::default() })
+        strictly(&args[side], &DataType::Decimal128(precision, scale))
     };
     let (left, right) = (numeric(0)?, numeric(1)?);
     let more = u32::try_from(i32::from(scale) + i32::from(digits(&types[1]).1) - i32::from(digits(&types[0]).1));

@@ -6,6 +6,7 @@ use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array};
 use datafusion::arrow::datatypes::Int64Type;
 use eddyline_common::{SqlError, SqlState, SqlType};
 use regex::Regex;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub const FUNCTIONS: &[Native] = &[
@@ -31,7 +32,7 @@ fn invalid_regex(error: &regex::Error) -> SqlError {
 }
 
 /// A pattern with PostgreSQL's flags in front.
-fn with_flags(pattern: &str, flags: &str) -> Result<String, SqlError> {
+fn with_flags<'p>(pattern: &'p str, flags: &str) -> Result<Cow<'p, str>, SqlError> {
     let mut set = String::new();
     for flag in flags.chars() {
         match flag {
@@ -41,7 +42,7 @@ fn with_flags(pattern: &str, flags: &str) -> Result<String, SqlError> {
             _ => return Err(invalid(format!("invalid regular expression option: \"{flag}\""))),
         }
     }
-    Ok(if set.is_empty() { pattern.to_string() } else { format!("(?{set}){pattern}") })
+    Ok(if set.is_empty() { Cow::Borrowed(pattern) } else { Cow::Owned(format!("(?{set}){pattern}")) })
 }
 
 fn invalid(message: String) -> SqlError {

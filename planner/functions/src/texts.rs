@@ -276,8 +276,7 @@ fn elt(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     let ty = type_of_items(&types).to_arrow();
     let items = args[1..].iter().map(|item| cast(item, &ty)).collect::<Result<Vec<_>, _>>()?;
     let nothing = new_null_array(&ty, 1);
-    let indices = cast(&args[0], &DataType::Int64)?;
-    let indices = indices.as_primitive::<Int64Type>();
+    let indices = args[0].as_primitive::<Int64Type>();
     let one = |row: usize| {
         let index = indices.is_valid(row).then(|| indices.value(row)).and_then(|index| usize::try_from(index).ok());
         index.filter(|index| (1..=items.len()).contains(index)).map_or((0, 0), |index| (index, row))

@@ -1,7 +1,8 @@
 //! Functions of dates and times: zones, patterns, calendar units.
 
 use super::amended::{columns, result};
-use super::native::{Arg, Memo, Native, map_text, text, texts};
+use super::casts::strictly;
+use super::native::{Arg, Memo, Native, map_rows, map_text, text, texts};
 use super::pattern::{DEFAULT, Pattern};
 use super::{ADD_CLOCK, PART, YEARS};
 use crate::error::into_datafusion;
@@ -255,7 +256,7 @@ fn time_or_instant(types: &[DataType]) -> SqlType {
 
 fn to_timestamp(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     if !args[0].data_type().is_numeric() {
-        return Ok(cast_with_options(&args[0], &SqlType::Timestamp.to_arrow(), &CastOptions { safe: false, ..Default::default() })?);
+        return strictly(&args[0], &SqlType::Timestamp.to_arrow());
     }
     let seconds: ArrayRef = Arc::new(Int64Array::from_value(0, args[0].len()));
     to_timestamp_ltz(&[args[0].clone(), seconds])
@@ -265,14 +266,11 @@ fn to_timestamp(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 fn instant_of(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     let (values, patterns, zones) = (texts(&args[0]), texts(&args[1]), texts(&args[2]));
     let (mut pattern, mut zone) = (Memo::new(), Memo::new());
-    let convert = |row: usize| {
-        if args.iter().any(|a| a.is_null(row)) {
-            return Ok(None);
-        }
+    let instants: TimestampMicrosecondArray = map_rows(args, |row| {
         let pattern = pattern.get(patterns.value(row), Pattern::java)?;
         instant_by(values.value(row), pattern, zone.get(zones.value(row), zone_of)?).map(Some)
-    };
-    typed((0..values.len()).map(convert), SqlType::TimestampTz)
+    })?;
+    Ok(Arc::new(instants.with_data_type(SqlType::TimestampTz.to_arrow())))
 }
 
 /// `CONVERT_TZ(text, from, to)`: a time as the clock of one zone shows it, as that of another does.
@@ -290,7 +288,7 @@ fn convert_tz(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 /// other zone.
 fn to_timestamp_ltz(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     if args.len() == 1 && args[0].data_type().is_string() {
-        return Ok(cast_with_options(&args[0], &SqlType::TimestampTz.to_arrow(), &CastOptions { safe: false, ..Default::default() })?);
+        return strictly(&args[0], &SqlType::TimestampTz.to_arrow());
     }
     if !args[0].data_type().is_numeric() && !args[0].data_type().is_null() {
         return Err(SqlError::unsupported("to_timestamp_ltz() of anything but a number or a text is not supported")
@@ -348,15 +346,12 @@ fn unix_timestamp(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     }
     let (values, patterns, zones) = (texts(&args[0]), texts(&args[1]), texts(&args[2]));
     let (mut pattern, mut zone) = (Memo::new(), Memo::new());
-    let convert = |row: usize| {
-        if args.iter().any(|a| a.is_null(row)) {
-            return Ok(None);
-        }
+    let seconds: Int64Array = map_rows(args, |row| {
         let pattern = pattern.get(patterns.value(row), Pattern::java)?;
         let at = instant_by(values.value(row), pattern, zone.get(zones.value(row), zone_of)?)?;
         Ok(Some(at.div_euclid(MICROS_PER_SECOND)))
-    };
-    Ok(Arc::new((0..values.len()).map(convert).collect::<Result<Int64Array, SqlError>>()?))
+    })?;
+    Ok(Arc::new(seconds))
 }
 
 /// `FROM_UNIXTIME(seconds, pattern)` in a zone.

@@ -5,7 +5,7 @@ use super::columns::{Known, Named, factors, own_name};
 use super::level;
 use super::matching::is_text_literal;
 use super::rewrite::{arguments, call, cast, string_expr};
-use crate::assign::plain;
+use super::unknown::type_of;
 use crate::error::{fold, into_datafusion};
 use crate::functions::json::made;
 use crate::functions::registry;
@@ -233,7 +233,7 @@ pub fn operator(binary: &RawBinaryExpr, schema: &DFSchema) -> DfResult<Option<Bo
     if matches!(binary.op, StringConcat | Minus) || is_of_lists && matches!(binary.op, AtArrow | ArrowAt) {
         return Ok(None);
     }
-    let message = format!("operator does not exist: {} {} {}", shown(&binary.left, &left), binary.op, shown(&binary.right, &right));
+    let message = format!("operator does not exist: {} {} {}", type_of(&binary.left, schema), binary.op, type_of(&binary.right, schema));
     Err(into_datafusion(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(NO_SUCH_OPERATOR)))
 }
 
@@ -243,11 +243,4 @@ fn is_json(field: &Field) -> bool {
 
 fn is_list(ty: &ArrowType) -> bool {
     matches!(ty, ArrowType::List(_) | ArrowType::LargeList(_))
-}
-
-fn shown(expr: &Bound, field: &Field) -> String {
-    match SqlType::from_field(field) {
-        Some(ty) if ty != SqlType::Null && !is_text_literal(expr) => plain(&ty),
-        _ => "unknown".to_string(),
-    }
 }

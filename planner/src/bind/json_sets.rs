@@ -1,6 +1,7 @@
 //! Functions that take JSON apart into sets: `json_array_elements`, `json_each`, `json_object_keys` and kin. Each column is a list of ours unnested beside the
 //! others. Where a set of one column is called by the name of its relation, that is its value.
 
+use super::columns::factors;
 use super::rewrite::{call, cast, string_expr};
 use crate::error::fold;
 use crate::walk::sql::{self, Tree};
@@ -75,8 +76,7 @@ pub fn in_from(
 
 /// The names in a FROM of sets whose one column is called otherwise.
 pub fn named_by_relation(from: &[TableWithJoins]) -> Vec<Ident> {
-    let factors = from.iter().flat_map(|table| std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation)));
-    let named = factors.filter_map(|factor| {
+    let named = factors(from).into_iter().filter_map(|factor| {
         let (name, alias) = match factor {
             TableFactor::Table { name, args: Some(_), alias: Some(alias), .. } | TableFactor::Function { name, alias: Some(alias), .. } => {
                 (name, alias)

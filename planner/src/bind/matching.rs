@@ -51,7 +51,8 @@ pub fn go_together(left: &Field, right: &Field) -> bool {
     }
 }
 
-fn shown(field: &Field) -> String {
+/// A field's type in the words of errors.
+pub fn shown(field: &Field) -> String {
     SqlType::from_field(field).map_or_else(|| field.data_type().to_string(), |ty| ty.to_string())
 }
 

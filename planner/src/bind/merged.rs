@@ -147,6 +147,9 @@ impl Known<'_> {
     }
 
     fn replace(&self, tree: &mut impl Tree, merged: &HashMap<String, Expr>) {
+        if merged.is_empty() {
+            return;
+        }
         let mut replacing = Replacing { merged, known: self, within: Vec::new() };
         let ControlFlow::Continue(()) = sql::visit_mut(tree, &mut replacing);
     }
@@ -207,6 +210,22 @@ impl VisitorMut for Replacing<'_, '_> {
 
     fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Infallible> {
         self.within.pop();
+        ControlFlow::Continue(())
+    }
+
+    /// What is put out keeps its name.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        let is_replaced = |ident: &Ident| {
+            let name = fold(ident);
+            self.merged.get(&name).is_some_and(|value| self.reaches(&name, value))
+        };
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(Expr::Identifier(ident)) = item
+                && is_replaced(ident)
+            {
+                *item = SelectItem::ExprWithAlias { expr: Expr::Identifier(ident.clone()), alias: ident.clone() };
+            }
+        }
         ControlFlow::Continue(())
     }
 

@@ -2,13 +2,14 @@
 //! type cannot hold is refused, as in PostgreSQL.
 
 use super::common::common_field;
+use super::matching::shown;
 use crate::error::into_datafusion;
 use crate::walk::WalkPlan;
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, RecursiveQuery};
-use eddyline_common::{SqlError, SqlState, SqlType};
+use eddyline_common::{SqlError, SqlState};
 
 /// On a plan as DataFusion's binder made it: its own casts have no name, those that a statement writes have one (`types::cast_field`).
 pub fn check(plan: &LogicalPlan) -> DfResult<()> {
@@ -57,8 +58,4 @@ fn coerced(expr: &Expr) -> Option<&Expr> {
         }
         _ => None,
     }
-}
-
-fn shown(field: &Field) -> String {
-    SqlType::from_field(field).map_or_else(|| field.data_type().to_string(), |ty| ty.to_string())
 }

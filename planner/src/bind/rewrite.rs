@@ -11,7 +11,7 @@ use super::{
     match_recognize, merged, names, overlaps, overridden, rows, set_returning, spellings, subqueries, unknown,
 };
 use crate::catalog::{Catalog, SqlFunction};
-use crate::error::{SourceText, fold, nearest};
+use crate::error::{SourceText, fold, nearest, suggest};
 use crate::types;
 use crate::walk::sql::{self, Tree};
 use datafusion::sql::sqlparser::ast::*;
@@ -309,10 +309,7 @@ impl Rewriter<'_> {
         }
         let Some(ident) = self.unknown(function) else { return ControlFlow::Continue(()) };
         let error = SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("function {}() does not exist", fold(ident)));
-        let error = match self.nearest_function(&fold(ident)) {
-            Some(near) => error.with_hint(format!("Perhaps you meant \"{near}\".")),
-            None => error,
-        };
+        let error = suggest(error, &fold(ident), self.nearest_function(&fold(ident)).as_deref());
         broken(error, ident.span)
     }
 }

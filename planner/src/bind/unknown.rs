@@ -70,7 +70,7 @@ fn refused(binary: &RawBinaryExpr, schema: &DFSchema) -> DataFusionError {
 }
 
 /// A literal in quotes has no type yet, as little as a null or a parameter that nothing tells the type of.
-fn type_of(arg: &Expr, schema: &DFSchema) -> String {
+pub fn type_of(arg: &Expr, schema: &DFSchema) -> String {
     let ty = arg.to_field(schema).ok().and_then(|(_, field)| SqlType::from_field(&field));
     match ty {
         Some(ty) if ty != SqlType::Null && !is_text_literal(arg) => plain(&ty),

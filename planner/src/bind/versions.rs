@@ -1,7 +1,7 @@
 //! Queries that keep the newest row of each key, `ROW_NUMBER() OVER (PARTITION BY key ORDER BY time DESC) = 1`, as the right side of a temporal join: what they keep one after the other are the
 //! versions of a row, and these are the rows that they read. Of what such a query keeps, the join would see but the last of several versions that come together.
 
-use crate::lower::event_time;
+use crate::lower::{event_time, unaliased};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::logical_plan::SubqueryAlias;
@@ -100,11 +100,4 @@ fn uncast(e: &Expr) -> &Expr {
 fn column_at(e: &Expr, schema: &DFSchema) -> Option<usize> {
     let Expr::Column(column) = unaliased(e) else { return None };
     schema.maybe_index_of_column(column)
-}
-
-fn unaliased(e: &Expr) -> &Expr {
-    match e {
-        Expr::Alias(alias) => unaliased(&alias.expr),
-        other => other,
-    }
 }

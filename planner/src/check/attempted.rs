@@ -19,12 +19,7 @@ use std::sync::Arc;
 /// A bound plan that leaves such rows out. One with a subquery that names columns of the query around it stays as it is: it may have to run row by row, which is
 /// found out when it is planned.
 pub fn attempted(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    let mut correlated = false;
-    plan.each_with_subqueries(|node| {
-        correlated |= node.contains_outer_reference();
-        Ok(if correlated { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    if correlated {
+    if optimize::correlation::names_outer(&plan)? {
         return Ok(plan);
     }
     let attempted = optimize::settle(plan)?.up_with_subqueries(|node| match node {

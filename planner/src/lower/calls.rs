@@ -49,7 +49,7 @@ pub(super) fn ignores_order_by(name: &str) -> bool {
     !takes_order_by(name) && !is_percentile && name != "nth_value"
 }
 
-pub(super) fn unaliased(e: &DfExpr) -> &DfExpr {
+pub(crate) fn unaliased(e: &DfExpr) -> &DfExpr {
     match e {
         DfExpr::Alias(alias) => unaliased(&alias.expr),
         other => other,

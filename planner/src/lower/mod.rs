@@ -34,6 +34,7 @@ mod union;
 mod unnest;
 mod version;
 
+pub(crate) use calls::unaliased;
 pub(crate) use interval::micros;
 
 use crate::bind::RelationSource;

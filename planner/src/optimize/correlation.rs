@@ -85,6 +85,16 @@ fn mixes_names(subquery: &LogicalPlan) -> DfResult<bool> {
         }))
 }
 
+/// Whether anything in a plan, subqueries included, names a column of a query around what it is in.
+pub fn names_outer(plan: &LogicalPlan) -> DfResult<bool> {
+    let mut found = false;
+    plan.each_with_subqueries(|node| {
+        found |= node.contains_outer_reference();
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
 fn is_correlated(plan: &LogicalPlan) -> bool {
     !plan.all_out_ref_exprs().is_empty()
 }

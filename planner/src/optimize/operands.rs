@@ -2,8 +2,9 @@
 //! of an AND guards the right one, and an aggregate's FILTER its arguments. And DataFusion knows rows to be sorted by a column that it sorted by, which it does
 //! not of `abs(a) > 2`: a function has no range of values that it could compare, so that it would refuse its own plan.
 
-use crate::walk::{Walk, WalkPlan};
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use super::correlation::names_outer;
+use crate::walk::Walk;
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchemaRef, Result as DfResult};
 use datafusion::logical_expr::expr::{AggregateFunction, Case, Sort as SortKey, WindowFunction};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Sort, Window};
@@ -46,7 +47,7 @@ impl OptimizerRule for Operands {
             other => other,
         };
         // What is correlated may be decorrelated yet, by what its nodes are.
-        if computed.0.is_empty() || is_correlated(&plan)? {
+        if computed.0.is_empty() || names_outer(&plan)? {
             return Ok(Transformed::no(plan));
         }
         restored(changed, &computed, schema).map(Transformed::yes)
@@ -132,15 +133,6 @@ fn is_computed(expr: &Expr) -> bool {
         )
     };
     !matches!(expr, Expr::Column(_)) && !expr.column_refs().is_empty() && !expr.is_volatile() && !expr.any(is_fixed)
-}
-
-fn is_correlated(plan: &LogicalPlan) -> DfResult<bool> {
-    let mut found = false;
-    plan.each_with_subqueries(|node| {
-        found |= node.contains_outer_reference();
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
 }
 
 /// The columns that a node had before, under their names. What a sort and a window have of what was computed below them is left out.

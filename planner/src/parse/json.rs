@@ -17,16 +17,18 @@ struct Clause {
 /// Rewrites the innermost calls first. A clause that is none of the function's stays, and is a syntax error.
 pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
     for name in (0..tokens.len()).rev() {
-        let is_value = is_word(&tokens[name].token, "json_value");
-        let is_call =
-            (is_value || is_word(&tokens[name].token, "json_query")) && tokens.get(name + 1).is_some_and(|t| t.token == Token::LParen);
-        if is_call && let Some((place, rewritten)) = with_arguments(tokens, name + 2, is_value) {
-            tokens.splice(place, rewritten);
+        if tokens.get(name + 1).is_none_or(|next| next.token != Token::LParen) {
+            continue;
         }
-        let is_call = |word: &str| is_word(&tokens[name].token, word) && tokens.get(name + 1).is_some_and(|t| t.token == Token::LParen);
-        if is_call("json_exists") {
+        let is = |word: &str| is_word(&tokens[name].token, word);
+        let is_value = is("json_value");
+        if is_value || is("json_query") {
+            if let Some((place, rewritten)) = with_arguments(tokens, name + 2, is_value) {
+                tokens.splice(place, rewritten);
+            }
+        } else if is("json_exists") {
             on_error(tokens, name + 2);
-        } else if is_call("json_object") || is_call("json_objectagg") {
+        } else if is("json_object") || is("json_objectagg") {
             pairs(tokens, name + 2);
         }
     }

@@ -82,7 +82,7 @@ pub fn use_name(words: &mut Words) -> Result<Ast> {
         return Ok(Ast::Idle { tag: "USE", tables: Vec::new(), notice: None });
     }
     let what = if of_catalog { "catalog" } else { "database" };
-    let error = SqlError::new(SqlState("3D000"), format!("{what} \"{name}\" does not exist"));
+    let error = SqlError::new(SqlState::INVALID_CATALOG_NAME, format!("{what} \"{name}\" does not exist"));
     Err(words.text.at(error.with_hint(format!("There is {CATALOG} with {DATABASE} alone; leave USE out.")), at))
 }
 

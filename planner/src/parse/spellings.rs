@@ -27,7 +27,12 @@ fn rewritten(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     let mut rewritten = Vec::with_capacity(tokens.len());
     for (i, token) in tokens.iter().enumerate() {
         let mut put = |new: Token| rewritten.push(TokenWithSpan::new(new, token.span));
-        closing.iter().filter(|at| **at == i).for_each(|_| put(Token::RParen));
+        closing.retain(|at| {
+            if *at == i {
+                put(Token::RParen);
+            }
+            *at != i
+        });
         if is_table_command(tokens, i) {
             [Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM")].into_iter().for_each(put);
         } else if let Some(and) = symmetric(tokens, i) {

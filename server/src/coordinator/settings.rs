@@ -31,7 +31,7 @@ const FIXED: [&str; 10] = [
 
 /// A size or time of nothing, or nearly so, would keep the server busy with itself.
 const TIME_MIN: Duration = Duration::from_millis(50);
-pub const BYTES_MIN: u64 = 64 << 10;
+const BYTES_MIN: u64 = 64 << 10;
 
 /// The values that the server works with.
 #[derive(Clone, Copy, Debug)]

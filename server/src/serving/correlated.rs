@@ -9,7 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
-use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::tree_node::Transformed;
 use eddyline_planner::walk::{Walk, WalkPlan};
 
 use datafusion::common::{
@@ -41,7 +41,7 @@ const RUNS_MAX: usize = 20_000;
 /// A physical plan; subqueries that DataFusion would misread or refuses are run row by row.
 pub fn physical(plan: LogicalPlan, state: Arc<SessionState>) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send>> {
     Box::pin(async move {
-        if !has_correlation(&plan)? {
+        if !correlation::names_outer(&plan)? {
             return state.create_physical_plan(&plan).await;
         }
         let plan = match correlation::first_misread(&plan)? {
@@ -49,7 +49,7 @@ pub fn physical(plan: LogicalPlan, state: Arc<SessionState>) -> Pin<Box<dyn Futu
             None => plan,
         };
         match state.create_physical_plan(&plan).await {
-            Err(_) if has_correlation(&plan)? => {
+            Err(_) if correlation::names_outer(&plan)? => {
                 let plan = plan.down(|node| by_rows(node, &state, Which::All))?.data.recompute_schema()?;
                 state.create_physical_plan(&plan).await
             }
@@ -63,15 +63,6 @@ pub fn physical(plan: LogicalPlan, state: Arc<SessionState>) -> Pin<Box<dyn Futu
 enum Which {
     Misread,
     All,
-}
-
-fn has_correlation(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.each_with_subqueries(|node| {
-        found |= node.contains_outer_reference();
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
 }
 
 /// Replaces a node's correlated subqueries; those inside them are met when they run.

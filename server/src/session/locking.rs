@@ -24,8 +24,7 @@ impl Session {
         }
         let wanted = self.stored_of(relations);
         let snapshot = Some(self.newest(&locked, &wanted).await?);
-        let overlays = wanted.iter().filter_map(|id| Some((*id, self.transaction.overlay(*id)?))).collect();
-        Ok(Bindings { snapshot, overlays, coordinator: Some(self.services.coordinator.clone()), now: self.now() })
+        Ok(self.bindings_at(snapshot, &wanted))
     }
 
     /// Locks the tables among `relations`, and says which those are.
@@ -69,12 +68,9 @@ impl Session {
         }
         let waiting = self.services.coordinator.lock_table(table);
         let holds_any = self.transaction.holds_any() || self.services.sessions.advisory.holds_any(self.process);
-        let limit = match (self.settings.timeout("lock_timeout"), holds_any) {
-            _ if nowait => Some(Duration::ZERO),
-            (Some(limit), true) => Some(limit.min(DEADLOCK_TIMEOUT)),
-            (Some(limit), false) => Some(limit),
-            (None, true) => Some(DEADLOCK_TIMEOUT),
-            (None, false) => None,
+        let limit = match nowait {
+            true => Some(Duration::ZERO),
+            false => self.settings.timeout("lock_timeout").into_iter().chain(holds_any.then_some(DEADLOCK_TIMEOUT)).min(),
         };
         let lock = match limit {
             None => waiting.await,

@@ -19,6 +19,11 @@ use std::sync::Arc;
 /// How an INSERT that keeps running completes: it has written nothing yet.
 const RUNNING_INSERT: &str = "INSERT 0 0";
 
+/// What a failed block answers to all but its end.
+pub(super) fn aborted() -> SqlError {
+    SqlError::new(SqlState::FAILED_TRANSACTION, "current transaction is aborted, commands ignored until end of transaction block")
+}
+
 impl Session {
     /// Plans and runs one statement without parameters.
     pub async fn run(&mut self, parsed: &Parsed) -> Result<Outcome> {
@@ -43,7 +48,7 @@ impl Session {
         if let Some(too_old) = self.transaction.too_old() {
             return Err(too_old.clone());
         }
-        Err(SqlError::new(SqlState::FAILED_TRANSACTION, "current transaction is aborted, commands ignored until end of transaction block"))
+        Err(aborted())
     }
 
     pub async fn execute(&mut self, statement: PlannedStatement, parsed: &Parsed) -> Result<Outcome> {
@@ -196,8 +201,13 @@ impl Session {
     pub(super) async fn bindings(&mut self, relations: &[RelationId]) -> Result<Bindings> {
         self.transaction.queried = true;
         let snapshot = self.snapshot(relations).await?;
+        Ok(self.bindings_at(snapshot, relations))
+    }
+
+    /// What is read of these relations at a snapshot, under what the transaction itself wrote.
+    pub(super) fn bindings_at(&self, snapshot: Option<Arc<ReadSnapshot>>, relations: &[RelationId]) -> Bindings {
         let overlays = relations.iter().filter_map(|id| Some((*id, self.transaction.overlay(*id)?))).collect();
-        Ok(Bindings { snapshot, overlays, coordinator: Some(self.services.coordinator.clone()), now: self.now() })
+        Bindings { snapshot, overlays, coordinator: Some(self.services.coordinator.clone()), now: self.now() }
     }
 
     /// Only tables and materialized views have snapshots; sources are read as they are.

@@ -43,8 +43,7 @@ impl Session {
             // It is the set's END, so the block still waits for its own.
             SetPiece::Ends if block_failed => {
                 self.open_set = None;
-                let message = "current transaction is aborted, commands ignored until end of transaction block";
-                Err(SqlError::new(SqlState::FAILED_TRANSACTION, message))
+                Err(super::statement::aborted())
             }
             SetPiece::Ends | SetPiece::GivesUp => {
                 self.open_set = None;

@@ -93,9 +93,7 @@ impl Session {
             wanted.push(table);
         }
         let snapshot = self.newest(&locked, &wanted).await?;
-        let overlays = wanted.iter().filter_map(|id| Some((*id, self.transaction.overlay(*id)?))).collect();
-        let coordinator = Some(self.services.coordinator.clone());
-        let bindings = Bindings { snapshot: Some(snapshot.clone()), overlays, coordinator, now: self.now() };
+        let bindings = self.bindings_at(Some(snapshot.clone()), &wanted);
         Ok((relation, bindings, snapshot))
     }
 }

@@ -4,17 +4,12 @@
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
 const BIDS: u64 = 1_840;
 
 /// The page's head and body.
 fn scrape(server: &Server) -> (String, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", server.http_port)).expect("the HTTP port is open");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("a request is sent");
-    let mut response = String::new();
-    stream.read_to_string(&mut response).expect("an answer in UTF-8");
+    let response = server.page("/metrics").expect("an answer in UTF-8");
     let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
     (head.to_lowercase(), body.to_string())
 }

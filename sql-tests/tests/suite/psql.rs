@@ -219,6 +219,13 @@ fn control_c_ends_a_statement_while_its_rows_stream() {
     assert!(took < Duration::from_secs(10), "it took {took:?}");
 }
 
+/// A level that promises more than is kept says so.
+#[test]
+fn a_level_that_is_not_kept_is_warned_of() {
+    let told = notices(&server(), "BEGIN ISOLATION LEVEL SERIALIZABLE; COMMIT; BEGIN ISOLATION LEVEL READ COMMITTED; COMMIT;");
+    assert_eq!(told.matches("WARNING:  isolation level \"serializable\" is \"repeatable read\" here").count(), 1, "{told}");
+}
+
 /// What is taken and does less than it says is told.
 #[test]
 fn what_means_nothing_is_said() {

@@ -49,7 +49,6 @@ async fn a_read_only_session_writes_nothing() {
     ended.await.expect("no panic").expect("an orderly end");
 }
 
-/// A level that promises more than is kept says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_transaction_is_shown_as_it_is_isolated() {
     let server = Server::start(ServerOptions::default());

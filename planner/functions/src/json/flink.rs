@@ -1,9 +1,8 @@
 //! What Flink asks of a text that may be JSON: whether it is, and of which kind; whether a path leads to anything; and texts in quotes as JSON has them.
 
-use super::super::native::{Arg, Memo, Native, map_text, text, texts};
+use super::super::native::{Arg, Memo, Native, boolean, map_rows, map_text, text, text_array, texts};
 use super::{document, path};
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, ListBuilder, StringBuilder};
-use datafusion::arrow::datatypes::DataType;
 use eddyline_common::{SqlError, SqlState, SqlType, postgres};
 use serde_json::Value;
 use std::fmt::Write;
@@ -17,12 +16,8 @@ pub const FUNCTIONS: &[Native] = &[
     Native::partial("json_exists", &[Arg::Text, Arg::Text], &[Arg::Text], boolean, exists),
     Native::total("json_quote", &[Arg::Text], &[], text, quote),
     Native::total("json_unquote", &[Arg::Text], &[], text, unquote),
-    Native::partial("eddyline_json_texts", &[Arg::Text], &[], |_| SqlType::Array(Box::new(SqlType::Text)), items),
+    Native::partial("eddyline_json_texts", &[Arg::Text], &[], text_array, items),
 ];
-
-fn boolean(_: &[DataType]) -> SqlType {
-    SqlType::Boolean
-}
 
 /// Whether a text is JSON that begins so.
 fn is_json(args: &[ArrayRef], begins: fn(u8) -> bool) -> Result<ArrayRef, SqlError> {
@@ -39,10 +34,7 @@ fn exists(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     let (given, paths) = (texts(&args[0]), texts(&args[1]));
     let on_error = args.get(2).map(texts);
     let mut memo = Memo::new();
-    let answer = |row: usize| -> Result<Option<bool>, SqlError> {
-        if given.is_null(row) || paths.is_null(row) {
-            return Ok(None);
-        }
+    let answers: BooleanArray = map_rows(&args[..2], |row| {
         let path = memo.get(paths.value(row), path::parse)?;
         let failed = |state: SqlState, message: &str| match on_error.filter(|word| word.is_valid(row)).map(|word| word.value(row)) {
             Some("true") => Ok(Some(true)),
@@ -58,8 +50,7 @@ fn exists(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
             None if path.lax => Ok(Some(false)),
             None => failed(SqlState("2203A"), "the JSON path leads to nothing"),
         }
-    };
-    let answers: BooleanArray = (0..given.len()).map(answer).collect::<Result<_, SqlError>>()?;
+    })?;
     Ok(Arc::new(answers))
 }
 

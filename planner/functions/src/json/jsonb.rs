@@ -1,7 +1,7 @@
 //! PostgreSQL's functions over jsonb, those behind its operators, and the lists that its functions returning sets are unnested from. What is given as json is
 //! taken apart as it is written, what is given as jsonb as that is shown.
 
-use super::super::native::{Arg, Native, json, map_text, text, texts};
+use super::super::native::{Arg, Native, boolean, json, map_rows, map_text, text, text_array, texts};
 use super::document::{self, Document};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListBuilder, StringBuilder};
 use datafusion::arrow::compute::cast;
@@ -25,26 +25,18 @@ pub const FUNCTIONS: &[Native] = &[
     Native::total("jsonb_set", &[Arg::Text, Arg::Any, Arg::Text], &[Arg::Any], json, set),
     Native::total("eddyline_json_elements", &[Arg::Text], &[], documents, |args| elements(args, Form::Json)),
     Native::total("eddyline_jsonb_elements", &[Arg::Text], &[], documents, |args| elements(args, Form::Jsonb)),
-    Native::total("eddyline_json_elements_text", &[Arg::Text], &[], lines, |args| elements(args, Form::JsonText)),
-    Native::total("eddyline_jsonb_elements_text", &[Arg::Text], &[], lines, |args| elements(args, Form::JsonbText)),
-    Native::total("eddyline_json_keys", &[Arg::Text], &[], lines, |args| keys(args, Form::Json)),
-    Native::total("eddyline_jsonb_keys", &[Arg::Text], &[], lines, |args| keys(args, Form::Jsonb)),
+    Native::total("eddyline_json_elements_text", &[Arg::Text], &[], text_array, |args| elements(args, Form::JsonText)),
+    Native::total("eddyline_jsonb_elements_text", &[Arg::Text], &[], text_array, |args| elements(args, Form::JsonbText)),
+    Native::total("eddyline_json_keys", &[Arg::Text], &[], text_array, |args| keys(args, Form::Json)),
+    Native::total("eddyline_jsonb_keys", &[Arg::Text], &[], text_array, |args| keys(args, Form::Jsonb)),
     Native::total("eddyline_json_values", &[Arg::Text], &[], documents, |args| values(args, Form::Json)),
     Native::total("eddyline_jsonb_values", &[Arg::Text], &[], documents, |args| values(args, Form::Jsonb)),
-    Native::total("eddyline_json_values_text", &[Arg::Text], &[], lines, |args| values(args, Form::JsonText)),
-    Native::total("eddyline_jsonb_values_text", &[Arg::Text], &[], lines, |args| values(args, Form::JsonbText)),
+    Native::total("eddyline_json_values_text", &[Arg::Text], &[], text_array, |args| values(args, Form::JsonText)),
+    Native::total("eddyline_jsonb_values_text", &[Arg::Text], &[], text_array, |args| values(args, Form::JsonbText)),
 ];
-
-fn boolean(_: &[DataType]) -> SqlType {
-    SqlType::Boolean
-}
 
 fn documents(_: &[DataType]) -> SqlType {
     SqlType::Array(Box::new(SqlType::Json))
-}
-
-fn lines(_: &[DataType]) -> SqlType {
-    SqlType::Array(Box::new(SqlType::Text))
 }
 
 /// How parts of a document are given.
@@ -84,8 +76,7 @@ fn map(args: &[ArrayRef], write: fn(Document, &mut String)) -> Result<ArrayRef, 
 
 /// Row by row to a boolean; a row with a null argument is null.
 fn map_bool(args: &[ArrayRef], mut f: impl FnMut(usize) -> Result<bool, SqlError>) -> Result<ArrayRef, SqlError> {
-    let answer = |row: usize| if args.iter().any(|a| a.is_null(row)) { Ok(None) } else { f(row).map(Some) };
-    let answers: BooleanArray = (0..args[0].len()).map(answer).collect::<Result<_, SqlError>>()?;
+    let answers: BooleanArray = map_rows(args, |row| f(row).map(Some))?;
     Ok(Arc::new(answers))
 }
 

@@ -2,7 +2,7 @@
 //! `array_agg`, and one text of all. The first argument of each function says the style, the second the zone in which times are shown. It does not know jsonb's
 //! form, which `document` has.
 
-use super::super::casts::{constant, to_text, zone};
+use super::super::casts::{constant, to_text, word, zone};
 use super::document::{self, quote};
 use crate::error::into_datafusion;
 use datafusion::arrow::array::timezone::Tz;
@@ -72,11 +72,10 @@ impl Style {
         if matches!(self, Style::Row | Style::Absent) { ":" } else { " : " }
     }
 
-    /// What has been written since `begin`, in this style.
-    fn finish(self, begin: usize, out: &mut String) -> Result<(), SqlError> {
+    /// What has been written, in this style.
+    fn finish(self, out: &mut String) -> Result<(), SqlError> {
         if self == Style::Jsonb {
-            let document = document::parse(&out[begin..])?;
-            out.truncate(begin);
+            let document = document::parse(&std::mem::take(out))?;
             document.write(out);
         }
         Ok(())
@@ -112,14 +111,7 @@ impl ScalarUDFImpl for Made {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if is_constant { 1 } else { args.number_rows };
-        let word = |at: usize| match args.args.get(at) {
-            Some(ColumnarValue::Scalar(word)) => word.try_as_str().flatten().map(String::from),
-            Some(ColumnarValue::Array(words)) => {
-                words.as_string_opt::<i32>().and_then(|words| words.iter().flatten().next()).map(String::from)
-            }
-            None => None,
-        };
-        let style = Style::of(word(0).as_deref().unwrap_or("row")).map_err(into_datafusion)?;
+        let style = Style::of(word(args.args.first()).unwrap_or("row")).map_err(into_datafusion)?;
         let shown_in = zone(args.args.get(1)).map_err(into_datafusion)?;
         let mut columns = Vec::with_capacity(args.args.len());
         for (arg, field) in args.args.iter().zip(&args.arg_fields).skip(2) {
@@ -152,7 +144,7 @@ impl Made {
             };
             if is_there {
                 if !matches!(self.name, ITEM | FIELD) {
-                    style.finish(0, &mut text)?;
+                    style.finish(&mut text)?;
                 }
                 texts.append_value(&text);
             } else {
@@ -465,7 +457,7 @@ mod tests {
         }
         let mut out = String::new();
         object(Style::Jsonb, &columns, 0, &mut out).unwrap();
-        Style::Jsonb.finish(0, &mut out).unwrap();
+        Style::Jsonb.finish(&mut out).unwrap();
         assert_eq!(out, r#"{"a\"b": null}"#);
         assert_eq!(object(Style::Json, &columns[..3], 0, &mut String::new()).unwrap_err().state.0, "22023");
         let json = column(Arc::new(StringArray::from(vec![r#"{"x":1}"#])), SqlType::Json);
