@@ -47,6 +47,8 @@ impl Settings {
             // The options live as long as the process.
             state_cache: Box::leak(self.state_cache.clone().into_boxed_str()),
             checkpoint_interval: "1s",
+            // Results are compared by queries over all rows.
+            settings: &["--query-memory", "8GiB"],
             ..ServerOptions::default()
         })
     }

@@ -231,6 +231,7 @@ impl Core {
                 break;
             }
         }
+        self.listen_again();
         self.release_sinks();
         self.answer_writes();
         self.answer_reads();

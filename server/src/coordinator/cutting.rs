@@ -16,6 +16,9 @@ use tokio::sync::OwnedSemaphorePermit;
 /// One cut's input, in bytes over all sources: bounds a step's memory and duration.
 const CUT_BYTES_MAX: usize = 16 << 20;
 
+/// What may wait of a source for its cuts, in bytes. The last batch may take it beyond.
+const WAITING_BYTES_MAX: usize = 4 * CUT_BYTES_MAX;
+
 /// Cuts logged but not yet durable, in number and in bytes of their records. A cut waits for no sync, so that a slow one is
 /// waited for once, by whoever reads; only a disk that hangs holds cuts up.
 const CUTS_IN_FLIGHT_MAX: usize = 512;
@@ -73,14 +76,18 @@ impl CutsInFlight {
 impl Core {
     pub(super) fn receive(&mut self, source: RelationId) {
         let Some(source) = self.sources.get_mut(&source) else { return };
-        let room = (4 * CUT_BYTES_MAX).saturating_sub(source.waiting_bytes()).max(1);
-        source.receive(room);
+        source.receive(WAITING_BYTES_MAX);
         let id = source.id();
         self.unscheduled |= source.is_replaying();
         for (epoch, undecodable) in source.cut_replayed() {
             self.system.undecodable(id, epoch, undecodable);
         }
         self.note_all_read(id);
+    }
+
+    /// Cuts may have made room for what has arrived.
+    pub(super) fn listen_again(&mut self) {
+        self.sources.values_mut().for_each(|source| source.listen_again(WAITING_BYTES_MAX));
     }
 
     /// Takes a cut if input waits, the log keeps up, and some reader of that input is free.

@@ -17,7 +17,45 @@ pub struct Partition {
     pub watermark: Timestamp,
     pub idle: bool,
     pub last_arrival: Instant,
-    pub waiting: VecDeque<Arrived>,
+    pub waiting: Waiting,
+}
+
+/// Batches in the order in which they arrived, and their bytes.
+#[derive(Default)]
+pub struct Waiting {
+    batches: VecDeque<Arrived>,
+    bytes: usize,
+}
+
+impl Waiting {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// The newest.
+    pub fn back(&self) -> Option<&Arrived> {
+        self.batches.back()
+    }
+
+    pub fn push_back(&mut self, arrived: Arrived) {
+        self.bytes += arrived.bytes;
+        self.batches.push_back(arrived);
+    }
+
+    fn push_front(&mut self, arrived: Arrived) {
+        self.bytes += arrived.bytes;
+        self.batches.push_front(arrived);
+    }
+
+    pub fn pop_front(&mut self) -> Option<Arrived> {
+        let arrived = self.batches.pop_front()?;
+        self.bytes -= arrived.bytes;
+        Some(arrived)
+    }
 }
 
 impl Partition {
@@ -31,7 +69,7 @@ impl Partition {
             watermark: Timestamp::MIN,
             idle: false,
             last_arrival: now,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
         }
     }
 

@@ -4,12 +4,14 @@
 //! Columns that no view reads are checked and not kept. A view that reads more of them is made at a cut; what had arrived and is in no cut is
 //! then read again, so that from that cut on they are there. What it lacks before it reads on its own. What nobody reads any more is left out
 //! from the next time that a reader is opened: to open one for that alone would hold up those who go on.
+//!
+//! What waits for cuts is bounded: when it is full, nothing more is taken from the inbox, which fills and holds up the readers.
 
 use super::Event;
 use super::filling::Present;
 use super::history::{self, History, SavedHistory};
 use super::inbox::{Arrived, Inbox, Reader};
-use super::partition::Partition;
+use super::partition::{Partition, Waiting};
 use super::reaper::{Reaped, Reaper};
 use super::ring::{Ring, RingEntry};
 use super::stats::SourceStats;
@@ -85,6 +87,10 @@ pub struct Source {
     advance: Option<Timestamp>,
     present: Option<Present>,
     has_told_ahead: bool,
+    /// There was no room for what had arrived when it was last looked at.
+    is_full: bool,
+    /// Since when what arrives is taken at once; a partition that was silent before may not have been heard.
+    listens_since: Instant,
 }
 
 /// What a source adds to a cut.
@@ -161,6 +167,7 @@ impl Source {
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
         let idle_timeout = idle_timeout(&relation);
         let wanted = columns_kept(&relation, &BTreeSet::new());
+        let listens_since = clock.instant();
         let mut source = Source {
             ring: Ring::of_source(
                 epoch,
@@ -186,6 +193,8 @@ impl Source {
             advance: None,
             present: None,
             has_told_ahead: false,
+            is_full: false,
+            listens_since,
             relation,
         };
         if !progress.present.is_empty() {
@@ -377,10 +386,14 @@ impl Source {
     }
 
     /// Moves what has arrived to its partition; true if a cut would have something to take.
-    pub fn receive(&mut self, bytes_max: usize) -> bool {
+    pub fn receive(&mut self, waiting_max: usize) -> bool {
         let Some(inbox) = &self.inbox else { return self.has_input() };
         *self.stats.problem.write() = inbox.problem();
-        for arrived in inbox.drain(bytes_max) {
+        // Of a recorded cut all must be here before any of it can go.
+        let room = if self.is_replaying() { waiting_max } else { waiting_max.saturating_sub(self.waiting_bytes()) };
+        self.is_full = room == 0;
+        let arrived = if self.is_full { Vec::new() } else { inbox.drain(room) };
+        for arrived in arrived {
             let start = arrived.batch.start;
             let discovered = || Partition { discovered: Some(start), ..Partition::at(start, arrived.at) };
             let partition = self.partitions.entry(arrived.batch.partition).or_insert_with(discovered);
@@ -395,6 +408,15 @@ impl Source {
         }
         self.note_lag();
         self.has_input()
+    }
+
+    /// If it was full and is not any more: what has arrived since is announced again, which `receive` then takes.
+    pub fn listen_again(&mut self, waiting_max: usize) {
+        if self.is_full && self.waiting_bytes() < waiting_max {
+            (self.is_full, self.listens_since) = (false, self.clock.instant());
+            // A coordinator that is gone needs no news.
+            let _gone = self.events.send(Event::Arrived(Reader::Source(self.id())));
+        }
     }
 
     /// Where a partition ends outside, if the connector knows.
@@ -414,14 +436,19 @@ impl Source {
     }
 
     pub fn waiting_bytes(&self) -> usize {
-        self.partitions.values().flat_map(|p| &p.waiting).map(|a| a.bytes).sum()
+        self.partitions.values().map(|p| p.waiting.bytes()).sum()
     }
 
     fn turns_idle(&self, partition: &Partition) -> bool {
         !partition.idle
+            && !self.is_full
             && partition.watermark != Timestamp::MAX
             && self.partitions.len() > 1
-            && self.idle_timeout.is_some_and(|timeout| self.clock.instant() >= partition.last_arrival + timeout)
+            && self.idle_timeout.is_some_and(|timeout| self.clock.instant() >= self.silent_since(partition) + timeout)
+    }
+
+    fn silent_since(&self, partition: &Partition) -> Instant {
+        partition.last_arrival.max(self.listens_since)
     }
 
     /// When a partition will turn idle, if it stays silent, or the reader is started again.
@@ -430,8 +457,8 @@ impl Source {
     }
 
     fn next_idle(&self) -> Option<Instant> {
-        let timeout = self.idle_timeout.filter(|_| self.partitions.len() > 1 && self.reader.is_some())?;
-        self.partitions.values().filter(|p| !p.idle && p.watermark != Timestamp::MAX).map(|p| p.last_arrival + timeout).min()
+        let timeout = self.idle_timeout.filter(|_| self.partitions.len() > 1 && self.reader.is_some() && !self.is_full)?;
+        self.partitions.values().filter(|p| !p.idle && p.watermark != Timestamp::MAX).map(|p| self.silent_since(p) + timeout).min()
     }
 
     /// Takes up to about `bytes_max` of what waits into epoch `epoch`.
@@ -586,9 +613,9 @@ impl Source {
         if let Some(inbox) = self.inbox.take() {
             inbox.close();
         }
-        (self.reader, self.retry) = (None, None);
+        (self.reader, self.retry, self.is_full) = (None, None, false);
         for partition in self.partitions.values_mut() {
-            partition.waiting.clear();
+            partition.waiting = Waiting::default();
             partition.all_read = None;
         }
     }
@@ -615,7 +642,7 @@ mod tests {
     use arrow::array::{AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use eddyline_common::SqlError;
-    use eddyline_common::connector::BatchSink;
+    use eddyline_common::connector::{BatchSink, SourceBatch};
     use eddyline_common::runtime::{SystemClock, SystemThreads};
     use parking_lot::Mutex;
     use std::sync::atomic::AtomicUsize;
@@ -652,12 +679,17 @@ mod tests {
 
     /// The source `bid` that is created.
     fn source(create: &str, connector: Arc<dyn SourceConnector>) -> Source {
+        heard(create, connector).0
+    }
+
+    /// The source, and what its coordinator is told.
+    fn heard(create: &str, connector: Arc<dyn SourceConnector>) -> (Source, crossbeam_channel::Receiver<Event>) {
         let catalog = crate::pgcatalog::tests::catalog_of(create);
         let relation = catalog.by_name("bid").unwrap().clone();
         let starts = vec![PartitionStart { partition: PartitionId(0), start: Offset(0) }];
-        let (events, _) = crossbeam_channel::unbounded();
+        let (events, told) = crossbeam_channel::unbounded();
         let stats = Arc::new(SourceStats::default());
-        Source::new(
+        let source = Source::new(
             relation,
             connector,
             SourceProgress::starting(starts),
@@ -667,7 +699,64 @@ mod tests {
             Arc::new(SystemClock),
             events,
         )
-        .unwrap()
+        .unwrap();
+        (source, told)
+    }
+
+    fn empty_batch(partition: i32, start: i64, end: i64) -> SourceBatch {
+        SourceBatch {
+            partition: PartitionId(partition),
+            start: Offset(start),
+            end: Offset(end),
+            rows: RecordBatch::new_empty(Arc::new(Schema::empty())),
+            weights: None,
+            offsets: Vec::new(),
+            undecodable: Vec::new(),
+            notes: Vec::new(),
+            finished: false,
+        }
+    }
+
+    /// A job that is slower than its source must not have the whole of it in memory, and a partition whose records wait behind others' is
+    /// not idle.
+    #[test]
+    fn what_waits_for_cuts_is_bounded_and_nobody_is_idle_who_is_not_heard() {
+        const TIMEOUT: Duration = Duration::from_secs(20);
+        let create = format!(
+            "CREATE SOURCE bid (auction BIGINT, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time) \
+             WITH (connector = 'nexmark', nexmark.table.type = 'bid', watermark.idle-timeout = '{} s')",
+            TIMEOUT.as_secs()
+        );
+        let (mut source, told) = heard(&create, Arc::new(Opened::default()));
+        let reaper = Reaper::start(&SystemThreads).unwrap();
+        source.start(&reaper);
+        let inbox = source.inbox.clone().unwrap();
+        let is_announced = || matches!(told.try_iter().last(), Some(Event::Arrived(Reader::Source(_))));
+        let max = {
+            inbox.push(empty_batch(1, 0, 1));
+            source.receive(usize::MAX);
+            source.waiting_bytes()
+        };
+        assert!(max > 0 && is_announced());
+        for offset in 0..3 {
+            inbox.push(empty_batch(0, offset, offset + 1));
+        }
+        source.receive(max);
+        assert_eq!(source.waiting_bytes(), max, "it was full");
+        source.cut(Epoch(2), Timestamp(0), max);
+        for partition in source.partitions.values_mut() {
+            partition.last_arrival -= 2 * TIMEOUT;
+        }
+        assert!(!source.has_input() && source.next_idle().is_none(), "its records may be among those that were not taken");
+        assert!(is_announced(), "of what came first");
+        source.listen_again(max);
+        assert!(is_announced(), "there is room again");
+        assert!(!source.has_input() && source.next_idle().is_some_and(|at| at > source.clock.instant()));
+        source.receive(max);
+        assert_eq!(source.waiting_bytes(), max, "as much as there is room for");
+        source.listen_again(max);
+        source.receive(max);
+        assert!(source.waiting_bytes() == max && inbox.drain(usize::MAX).len() == 2);
     }
 
     #[test]
