@@ -2,7 +2,9 @@
 //! for it, and waiting for conditions. Knows the product only by its binary and its wire.
 
 pub mod azure;
+pub mod bucket;
 pub mod client;
+pub mod gcs;
 pub mod hdfs;
 pub mod process;
 pub mod program;

@@ -12,7 +12,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
@@ -108,12 +108,13 @@ fn s3(url: &Url, options: &BTreeMap<String, String>) -> Result<AmazonS3Builder> 
 
 fn google(url: &Url, options: &BTreeMap<String, String>) -> Result<GoogleCloudStorageBuilder> {
     use GoogleConfigKey::*;
-    let mut client = client();
-    if options.get(options::GS_ENDPOINT).is_some_and(|text| is_plain_http(text)) {
-        client = client.with_allow_http(true);
-    }
-    let builder = GoogleCloudStorageBuilder::new().with_client_options(client).with_retry(retry()).with_url(url.as_str());
-    let mut builder = from_environment(builder, "google_", GoogleCloudStorageBuilder::with_config);
+    let builder = GoogleCloudStorageBuilder::new().with_client_options(client()).with_retry(retry()).with_url(url.as_str());
+    // The library refuses to be told twice who asks, by a file and by its content.
+    let is_told = [options::GS_SERVICE_ACCOUNT, options::GS_SERVICE_ACCOUNT_KEY].iter().any(|name| options.contains_key(*name));
+    let mut builder = from_environment(builder, "google_", |builder, key: GoogleConfigKey, value| match key {
+        ServiceAccount | ServiceAccountKey if is_told => builder,
+        key => builder.with_config(key, value),
+    });
     let own = [
         (options::GS_ENDPOINT, BaseUrl),
         (options::GS_SERVICE_ACCOUNT, ServiceAccount),
@@ -123,8 +124,11 @@ fn google(url: &Url, options: &BTreeMap<String, String>) -> Result<GoogleCloudSt
         builder = set(builder, options, name, key, GoogleCloudStorageBuilder::with_config);
     }
     let builder = passed_through(builder, options, GoogleCloudStorageBuilder::with_config)?;
-    builder.get_config_value(&BaseUrl).map_or(Ok(()), |text| check_endpoint(&text, options))?;
-    Ok(builder)
+    let Some(endpoint) = builder.get_config_value(&BaseUrl) else { return Ok(builder) };
+    check_endpoint(&endpoint, options)?;
+    // The library puts a slash behind it, whatever its end is.
+    let builder = builder.with_base_url(endpoint.trim_end_matches('/'));
+    Ok(if is_plain_http(&endpoint) { builder.with_config(Client(ClientConfigKey::AllowHttp), "true") } else { builder })
 }
 
 fn azure(url: &Url, options: &BTreeMap<String, String>) -> Result<MicrosoftAzureBuilder> {

@@ -98,6 +98,30 @@ pub async fn a_store_that_goes_away_holds_up_checkpoints_only(store: &mut dyn St
     assert_eq!(number(&client, "SELECT n FROM v").await, Some(3));
 }
 
+/// How a statement goes wrong at a store.
+pub struct Wrong<'a> {
+    /// In a bucket that is not there.
+    pub url: &'a str,
+    /// An option of the store's with credentials that it refuses.
+    pub key: (&'a str, &'a str),
+    /// An option with an endpoint where nobody is.
+    pub endpoint: (&'a str, &'a str),
+}
+
+/// All of it, one after the other.
+pub async fn as_any_other_store(store: &mut dyn Store, wrong: &Wrong<'_>) {
+    checkpoints_outlive_the_local_state(store).await;
+    a_store_that_goes_away_holds_up_checkpoints_only(store).await;
+    there_and_back(store, Vec::new(), "PARQUET").await;
+    let server = Server::start(options(store));
+    let client = server.connect().await;
+    an_object_of_many_parts(store, &client).await;
+    a_right_that_is_lost(store, &client, wrong.key).await;
+    what_is_refused(store, &client, wrong).await;
+    let error = refused_start(options(store), &store.url("checkpoints/two"));
+    assert!(error.contains("belongs to another server's data directory"), "{error}");
+}
+
 /// Why a server with its checkpoints there does not start.
 pub fn refused_start(options: ServerOptions, place: &str) -> String {
     let options = ServerOptions { checkpoint_store: Some(place.to_string()), ..options };
@@ -108,6 +132,20 @@ pub fn refused_start(options: ServerOptions, place: &str) -> String {
 pub async fn refused_source(client: &Client, path: &str, more: &str) -> (String, String) {
     let statement = format!("CREATE SOURCE no (id BIGINT) WITH (connector = 'filesystem', path = '{path}'{more}) FORMAT PLAIN ENCODE JSON");
     told(&refused(client, &statement).await)
+}
+
+/// What is refused says what to do.
+pub async fn what_is_refused(store: &dyn Store, client: &Client, wrong: &Wrong<'_>) {
+    let given = |(name, value): (&str, &str)| format!(", {name} = '{value}'");
+    for (url, more, code, words) in [
+        (wrong.url.to_string(), String::new(), "42704", "Create the bucket"),
+        (store.url("none/*.json"), String::new(), "42704", "no file fits"),
+        (store.url("big/*.json"), given(wrong.key), "42501", "refuses these credentials"),
+        (store.url("big/*.json"), given(wrong.endpoint), "08006", "Check the endpoint"),
+    ] {
+        let (found, said) = refused_source(client, &url, &more).await;
+        assert!(found == code && said.contains(words), "{url}{more}: {found} {said}");
+    }
 }
 
 fn told(error: &DbError) -> (String, String) {
@@ -212,7 +250,7 @@ pub async fn an_object_of_many_parts(store: &dyn Store, client: &Client) {
 
 /// A sink whose credentials are taken away while it runs says so and goes on with others: no row is lost, none is there twice. One that is
 /// made without the right is refused.
-pub async fn a_right_that_is_lost(store: &dyn Store, client: &Client, option: &str, wrong: &str) {
+pub async fn a_right_that_is_lost(store: &dyn Store, client: &Client, (option, wrong): (&str, &str)) {
     let right = store.options().into_iter().find_map(|(name, value)| (name == option).then_some(value)).expect("an option of the store");
     run(client, "CREATE TABLE sent (id BIGINT) APPEND ONLY").await;
     let sink = format!(
@@ -245,4 +283,6 @@ pub async fn a_right_that_is_lost(store: &dyn Store, client: &Client, option: &s
         (count == 300 && number(client, "SELECT COUNT(DISTINCT id) FROM of_rights").await? == 300).then_some(())
     })
     .await;
+    let shown = format!("SELECT COUNT(*) FROM eddyline.options WHERE value = '{right}'");
+    assert_eq!(number(client, &shown).await, Some(0), "secrets are not shown");
 }
