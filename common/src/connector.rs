@@ -136,6 +136,10 @@ pub trait BatchSink: Send + Sync {
     /// Says that all up to `end` has been pushed, and that nothing lay behind it when the reader last looked. For readers that wait for what
     /// comes up, where an offset does not tell whether anything follows.
     fn note_all_read(&self, _partition: PartitionId, _end: Offset) {}
+    /// How many bytes it holds of what nobody has taken yet: a reader has no use for fetching more than that ahead.
+    fn bytes_max(&self) -> usize {
+        usize::MAX
+    }
     /// Whether what was removed from the source before it was read is left out, rather than waited for: a query reads what is there.
     fn reads_what_is_there(&self) -> bool {
         false

@@ -56,6 +56,7 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: SqlState = SqlState("53300");
     pub const DISK_FULL: SqlState = SqlState("53100");
     pub const LIMIT_EXCEEDED: SqlState = SqlState("53400");
+    pub const PROGRAM_LIMIT_EXCEEDED: SqlState = SqlState("54000");
     pub const TOO_COMPLEX: SqlState = SqlState("54001");
     pub const OBJECT_NOT_READY: SqlState = SqlState("55000");
     pub const OBJECT_IN_USE: SqlState = SqlState("55006");

@@ -208,12 +208,27 @@ pub struct Column {
     pub name: String,
     pub ty: SqlType,
     pub nullable: bool,
+    /// To how many digits behind the second a table rounds the times that are written to it; `None`: microseconds, as of any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<u8>,
 }
 
 impl Column {
     pub fn new(name: impl Into<String>, ty: SqlType, nullable: bool) -> Self {
-        Column { name: name.into(), ty, nullable }
+        Column { name: name.into(), ty, nullable, precision: None }
     }
+
+    /// The type as it can be declared.
+    pub fn declared(&self) -> String {
+        with_precision(&self.ty.to_string(), self.precision)
+    }
+}
+
+/// The name of a type of times with its digits behind the second: `timestamp(3) without time zone`.
+pub fn with_precision(ty: &str, digits: Option<u8>) -> String {
+    let Some(digits) = digits else { return ty.to_string() };
+    let (name, zone) = ty.split_at(ty.find(' ').unwrap_or(ty.len()));
+    format!("{name}({digits}){zone}")
 }
 
 /// The Arrow schema of a list of columns.

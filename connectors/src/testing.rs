@@ -29,6 +29,7 @@ pub struct CollectingSink {
     closed: AtomicBool,
     problems: Mutex<Vec<Option<String>>>,
     all_read: Mutex<Option<Offset>>,
+    ends: Mutex<BTreeMap<PartitionId, Offset>>,
     /// As a query's does.
     reads_what_is_there: bool,
 }
@@ -46,8 +47,8 @@ impl CollectingSink {
 
     fn with(batches: usize, reads_what_is_there: bool) -> Arc<Self> {
         let (sender, receiver) = bounded(batches);
-        let (problems, all_read) = (Mutex::default(), Mutex::default());
-        Arc::new(CollectingSink { sender, receiver, closed: AtomicBool::new(false), problems, all_read, reads_what_is_there })
+        let (problems, all_read, ends) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(CollectingSink { sender, receiver, closed: AtomicBool::new(false), problems, all_read, ends, reads_what_is_there })
     }
 
     /// The next batch, or `None` if none comes in time.
@@ -68,6 +69,11 @@ impl CollectingSink {
     /// Up to where the reader has last said that it has read all there was.
     pub fn all_read(&self) -> Option<Offset> {
         *self.all_read.lock()
+    }
+
+    /// Where the reader has last said that a partition ends.
+    pub fn end_of(&self, partition: PartitionId) -> Option<Offset> {
+        self.ends.lock().get(&partition).copied()
     }
 
     pub fn close(&self) {
@@ -92,6 +98,10 @@ impl BatchSink for CollectingSink {
 
     fn report(&self, problem: Option<String>) {
         self.problems.lock().push(problem);
+    }
+
+    fn note_end(&self, partition: PartitionId, end: Offset) {
+        self.ends.lock().insert(partition, end);
     }
 
     fn note_all_read(&self, _partition: PartitionId, end: Offset) {

@@ -256,6 +256,12 @@ fn back_pressure(client: &KafkaClient, create: Create) {
         assert!(sink.waiting() <= 1);
         std::thread::yield_now();
     }
+    // Where the partition ends is told all the same.
+    let waited = Instant::now();
+    while sink.end_of(PartitionId(0)) != Some(Offset(100_000)) {
+        assert!(waited.elapsed() < PATIENCE, "it ends at {:?}", sink.end_of(PartitionId(0)));
+        std::thread::sleep(Duration::from_millis(10));
+    }
     collect(&sink, &mut got, |got| got[&0].ids.len() == 100_000);
     assert_eq!(got[&0].ids, (0..100_000).collect::<Vec<_>>());
     // Input that comes later is read, and a closed sink ends the reader.

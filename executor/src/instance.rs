@@ -1,4 +1,5 @@
-//! One job on one worker: a state machine over the plan's nodes. It never waits. It runs until its turn is over, its step
+//! One job on one worker: a state machine over the plan's nodes. It never waits, but for a moment at a time while the disk is behind with what the
+//! step has given to it. It runs until its turn is over, its step
 //! is done, or all that is left depends on rows of other workers or on answers from outside; their delivery makes it runnable again.
 //!
 //! Batches move depth first: the node furthest down that has one goes next, so that what a batch turns into is worked
@@ -15,10 +16,14 @@ use eddyline_common::{RelationId, Result, StateTableId, TaggedBatch, Timestamp};
 use eddyline_planner::plan::{Node, Op};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Rows a job works off before other jobs get their turn: a few milliseconds.
 const TURN_ROWS: usize = 64 * 1024;
+
+/// How long a turn is in which a job waits for the disk: no other job feels it, and it costs little.
+const BEHIND_TURN: Duration = Duration::from_millis(1);
+
 const LATE: &str = "arrived after its window had closed";
 const FORGOTTEN: &str = "was taken back after its state_ttl";
 
@@ -190,6 +195,10 @@ impl Instance {
         }
         let mut rows = 0;
         while rows < TURN_ROWS {
+            if self.is_behind() {
+                std::thread::sleep(BEHIND_TURN);
+                return Ok(false);
+            }
             if let Some(index) = self.nodes.iter().rposition(|n| !n.queue.is_empty()) {
                 let (port, batch) = self.nodes[index].queue.pop_front().expect("it is not empty");
                 // A batch costs something even when it is tiny.
@@ -207,6 +216,10 @@ impl Instance {
             }
         }
         Ok(false)
+    }
+
+    fn is_behind(&self) -> bool {
+        matches!(&self.nodes[self.shared.plan.output].work, Work::Operator(operator) if operator.is_behind())
     }
 
     fn next_to_finish(&self) -> Option<usize> {
@@ -290,8 +303,8 @@ impl Instance {
         self.nodes[index].done.rows_out += output.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
         if index == self.shared.plan.output {
             part.rows_out += output.iter().map(|b| b.changes.num_rows() as u64).sum::<u64>();
-            if self.shared.keeps_output {
-                part.output.extend(output);
+            if let Some(bytes_max) = self.shared.keeps_output {
+                part.hand_on(output, bytes_max);
             }
             return;
         }

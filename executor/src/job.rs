@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+/// Output of a step that a worker hands on. Who reads a view of which more comes in one step finds it in the view's rows.
+const OUTPUT_BYTES_MAX: usize = 256 << 20;
+
 /// A job to be created.
 #[derive(Clone)]
 pub struct JobSpec {
@@ -101,9 +104,11 @@ pub enum EngineEvent {
 pub struct StepDone {
     pub job: RelationId,
     pub epoch: Epoch,
-    /// Changes of the job's relation, tagged for what reads it; net among those of one tag. Empty for a job without a
-    /// view that is no sink.
+    /// Changes of the job's relation, tagged for what reads it; net among those of one tag, but for what a step that is applied in pieces
+    /// takes back of them. Empty for a job without a view that is no sink.
     pub output: Vec<TaggedBatch>,
+    /// It is too much to be handed on: `output` is empty, and the view has it.
+    pub is_left_out: bool,
     pub watermark: Timestamp,
     pub late: Vec<SideRows>,
     /// Those for which the job has no view.
@@ -224,8 +229,8 @@ pub(crate) struct JobShared {
     stops_on_error: AtomicBool,
     /// By node of the plan.
     pub operators: Arc<[OperatorStats]>,
-    /// Whether its output goes into events.
-    pub keeps_output: bool,
+    /// How much of its output goes into events, if any does.
+    pub keeps_output: Option<usize>,
     /// Nothing is kept between steps, and no row has to be on a certain worker: one of them can take a step alone.
     pub is_stateless: bool,
     rejects: Option<Arc<View>>,
@@ -245,7 +250,11 @@ impl JobShared {
             plan: spec.plan.clone(),
             stops_on_error: AtomicBool::new(spec.on_error == ErrorPolicy::Stop),
             operators: spec.plan.nodes.iter().map(|_| OperatorStats::default()).collect(),
-            keeps_output: spec.view.is_some() || matches!(spec.plan.output_node().op, Op::Sink { .. }),
+            keeps_output: match (&spec.view, &spec.plan.output_node().op) {
+                (Some(_), _) => Some(OUTPUT_BYTES_MAX),
+                (None, Op::Sink { .. }) => Some(usize::MAX),
+                (None, _) => None,
+            },
             is_stateless: spec.plan.nodes.iter().all(|node| is_stateless(&node.op)),
             rejects: spec.rejects.clone(),
             events,
@@ -303,7 +312,9 @@ pub(crate) struct StepRun {
 /// What one worker, and in the end all of them, contribute to a step's result.
 #[derive(Default)]
 pub(crate) struct StepPart {
-    pub output: Vec<TaggedBatch>,
+    output: Vec<TaggedBatch>,
+    output_bytes: usize,
+    is_left_out: bool,
     pub late: Vec<SideRows>,
     pub rejected: Vec<SideRows>,
     pub rows_in: u64,
@@ -311,6 +322,33 @@ pub(crate) struct StepPart {
     pub busy_micros: u64,
     pub state_bytes: u64,
     pub next_timer: Option<Timestamp>,
+}
+
+impl StepPart {
+    /// Keeps output, up to a bound: if it is more, all of it is left out.
+    pub(crate) fn hand_on(&mut self, output: Vec<TaggedBatch>, bytes_max: usize) {
+        self.output_bytes += output.iter().map(|b| b.changes.bytes()).sum::<usize>();
+        self.is_left_out |= self.output_bytes > bytes_max;
+        self.output.extend(output);
+        if self.is_left_out {
+            self.output = Vec::new();
+        }
+    }
+
+    fn add(&mut self, part: StepPart) {
+        self.output.extend(part.output);
+        self.is_left_out |= part.is_left_out;
+        self.late.extend(part.late);
+        self.rejected.extend(part.rejected);
+        self.rows_in += part.rows_in;
+        self.rows_out += part.rows_out;
+        self.busy_micros += part.busy_micros;
+        self.state_bytes += part.state_bytes;
+        self.next_timer = self.next_timer.into_iter().chain(part.next_timer).min();
+        if self.is_left_out {
+            self.output = Vec::new();
+        }
+    }
 }
 
 impl StepRun {
@@ -344,14 +382,7 @@ impl StepRun {
     /// A worker is done. The last one closes the step and has it to report.
     pub(crate) fn complete(&self, part: StepPart) -> Result<Option<StepDone>> {
         let mut parts = self.parts.lock();
-        parts.output.extend(part.output);
-        parts.late.extend(part.late);
-        parts.rejected.extend(part.rejected);
-        parts.rows_in += part.rows_in;
-        parts.rows_out += part.rows_out;
-        parts.busy_micros += part.busy_micros;
-        parts.state_bytes += part.state_bytes;
-        parts.next_timer = parts.next_timer.into_iter().chain(part.next_timer).min();
+        parts.add(part);
         if self.running.fetch_sub(1, Ordering::AcqRel) > 1 {
             return Ok(None);
         }
@@ -368,6 +399,7 @@ impl StepRun {
             job: self.shared.job,
             epoch: self.epoch,
             output: all.output,
+            is_left_out: all.is_left_out,
             watermark: self.after[self.shared.plan.output],
             late: all.late,
             rejected: all.rejected,
@@ -407,5 +439,27 @@ impl FreezeRun {
         }
         let runs = std::mem::take(&mut *runs);
         self.shared.send(EngineEvent::Frozen { job: self.shared.job, checkpoint: self.checkpoint, runs });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{batch, schema};
+    use eddyline_common::SqlType;
+
+    #[test]
+    fn too_much_output_of_any_worker_is_left_out_as_a_whole() {
+        let schema = schema(&[("k", SqlType::BigInt)]);
+        let rows = || vec![batch(&schema, &[&[1], &[2]], 0)];
+        let bytes = rows()[0].changes.bytes();
+        let (mut all, mut small, mut large) = (StepPart::default(), StepPart::default(), StepPart::default());
+        small.hand_on(rows(), bytes);
+        large.hand_on(rows(), bytes);
+        large.hand_on(rows(), bytes);
+        assert_eq!((small.output.len(), small.is_left_out, large.output.len(), large.is_left_out), (1, false, 0, true));
+        all.add(large);
+        all.add(small);
+        assert!(all.is_left_out && all.output.is_empty());
     }
 }

@@ -31,6 +31,11 @@ pub trait Operator: Send {
         false
     }
 
+    /// What it has given to the disk in this step is too much at present: nothing of the job goes on until it has become less.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Dirty state since the last freeze, as entries for the durable store: any number of runs per table, not sorted.
     /// Called between steps.
     fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {

@@ -29,7 +29,7 @@ pub(crate) struct StepShare {
 }
 
 /// Messages to a worker. Mailboxes have no fixed capacity, as a full one would make workers wait for each other; what is
-/// in them is bounded by one step in flight per job, and that by the size of a cut.
+/// in them is bounded by one step in flight per job, and by what its workers have for each other in it.
 pub(crate) enum Message {
     Create(Box<Instance>),
     /// More than one, if they are small.

@@ -76,6 +76,9 @@ pub enum RelationKind {
         /// Its rows come over HTTP, as this says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         webhook: Option<SourceSpec>,
+        /// It was made for rows that are not there yet: the first write to it makes it one like any other, and a start that finds it as it is drops it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        awaits_rows: bool,
     },
     /// Inlined where it is named; `query` is its SELECT text.
     View {
@@ -114,6 +117,18 @@ impl Relation {
     /// Whether it is a session's own.
     pub fn is_temporary(&self) -> bool {
         is_temporary(self.id)
+    }
+
+    /// Whether a start would drop it, as the rows that it was made for are not there.
+    pub fn awaits_rows(&self) -> bool {
+        matches!(self.kind, RelationKind::Table { awaits_rows: true, .. })
+    }
+
+    /// Says so of a table, or that they are there.
+    pub fn set_awaits_rows(&mut self, awaits: bool) {
+        if let RelationKind::Table { awaits_rows, .. } = &mut self.kind {
+            *awaits_rows = awaits;
+        }
     }
 
     /// Whether it is a table outside whose rows are asked for by key.

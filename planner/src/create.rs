@@ -77,6 +77,9 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
     }
     let of_facts: &[Ident] = if use_of_key == UseOfKey::None { &[] } else { &key };
     let mut columns = collect(create, is_source, &options, of_facts, text)?;
+    if !is_source {
+        take_precisions(create, &mut columns.stored);
+    }
     if columns.visible.is_empty() {
         return Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, format!("relation \"{name}\" must have at least one column")));
     }
@@ -110,14 +113,15 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
             if key.is_empty() && !append {
                 return Err(SqlError::unsupported("a webhook that takes changes needs a primary key"));
             }
-            RelationKind::Table { append_only: append, defaults: BTreeMap::new(), webhook: Some(spec) }
+            RelationKind::Table { append_only: append, defaults: BTreeMap::new(), webhook: Some(spec), awaits_rows: false }
         } else if key.is_empty() {
             RelationKind::Source(spec)
         } else {
             RelationKind::KeyedSource { spec, feed: RelationId(0) }
         }
     } else {
-        RelationKind::Table { append_only: create.append_only, defaults: defaults(create, &columns.stored, &binder)?, webhook: None }
+        let defaults = defaults(create, &columns.stored, &binder)?;
+        RelationKind::Table { append_only: create.append_only, defaults, webhook: None, awaits_rows: false }
     };
     Ok(Relation {
         id: RelationId(0),
@@ -255,6 +259,14 @@ fn collect(
         add(&mut columns, &name, Some((ty, true, ColumnOrigin::Metadata(canonical.to_string()))))?;
     }
     Ok(columns)
+}
+
+/// A table rounds the times that are written to it. What a source reads is as it came.
+fn take_precisions(create: &CreateRelation, stored: &mut [Column]) {
+    for column in stored {
+        let declared = create.columns.iter().find(|declared| fold(&declared.name) == column.name);
+        column.precision = declared.and_then(|declared| declared.precision);
+    }
 }
 
 fn metadata(connector: &str, key: &str, ty: &SqlType) -> Result<String> {

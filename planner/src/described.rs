@@ -59,7 +59,7 @@ impl Parsed {
     pub fn with_format(&self, options: BTreeMap<String, String>, columns: Vec<(String, SqlType)>) -> Parsed {
         let plain = |(name, ty): (String, SqlType)| {
             let value = ColumnValue::Plain { default: None };
-            ColumnAst { name: Ident::new(name), ty: Some(ty), nullable: true, value }
+            ColumnAst { name: Ident::new(name), ty: Some(ty), precision: None, nullable: true, value }
         };
         let mut described = self.clone();
         match &mut described.ast {

@@ -1,7 +1,7 @@
 //! The tokens and precedences of Eddyline SQL: PostgreSQL's, plus back-quoted names and `FOR SYSTEM_TIME`
 //! (parsed here so that it can be refused or planned, never dropped). It knows no statements.
 
-use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::ast::{Expr, UnaryOperator};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -9,6 +9,19 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use std::any::TypeId;
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
+
+/// The operator that a token in front of a number is, and which ones take the number from it: `~ 5 + 1` is of 6, and `- 2 ^ 2` of -2.
+fn sign(token: &Token) -> Option<(UnaryOperator, Precedence)> {
+    let op = match token {
+        Token::Minus => return Some((UnaryOperator::Minus, Precedence::Caret)),
+        Token::AtSign => UnaryOperator::PGAbs,
+        Token::PGSquareRoot => UnaryOperator::PGSquareRoot,
+        Token::PGCubeRoot => UnaryOperator::PGCubeRoot,
+        Token::Tilde => UnaryOperator::BitwiseNot,
+        _ => return None,
+    };
+    Some((op, Precedence::PgOther))
+}
 
 #[derive(Debug, Default, Clone, Copy)]
 pub struct EddylineDialect;
@@ -57,19 +70,23 @@ impl Dialect for EddylineDialect {
         POSTGRES.prec_value(precedence)
     }
 
-    /// `current_schema` is a call without parentheses, as `current_user` is. Types in casts have a grammar of their own.
+    /// `current_schema` and `current_role` are calls without parentheses, as `current_user` is. Types in casts have a grammar of their own.
+    /// Operators in front of a number bind as tightly as PostgreSQL's.
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let cast = crate::parse::cast::prefix(parser);
         if cast.is_some() {
             return cast;
         }
-        const NAME: &str = "current_schema";
-        let is_more = matches!(parser.peek_nth_token_ref(1).token, Token::LParen | Token::Period);
-        if is_more || !crate::parse::is_word(&parser.peek_token_ref().token, NAME) {
-            return None;
+        if let Some((op, precedence)) = sign(&parser.peek_token_ref().token) {
+            parser.advance_token();
+            let operand = parser.parse_subexpr(self.prec_value(precedence));
+            return Some(operand.map(|expr| Expr::UnaryOp { op, expr: Box::new(expr) }));
         }
+        const NAMES: [&str; 2] = ["current_schema", "current_role"];
+        let is_more = matches!(parser.peek_nth_token_ref(1).token, Token::LParen | Token::Period);
+        let name = NAMES.into_iter().find(|name| crate::parse::is_word(&parser.peek_token_ref().token, name)).filter(|_| !is_more)?;
         parser.advance_token();
-        Some(Ok(crate::bind::call(NAME, vec![])))
+        Some(Ok(crate::bind::call(name, vec![])))
     }
 
     /// `x IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]`, which of a null is false.

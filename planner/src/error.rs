@@ -24,6 +24,10 @@ impl SourceText {
         SourceText { text: sql.into(), lines }
     }
 
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Character offset from 1 of a location; `None` for the parser's "nowhere". Walks the text.
     pub fn position(&self, location: Location) -> Option<usize> {
         if location.line == 0 {

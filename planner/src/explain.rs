@@ -370,9 +370,10 @@ fn over_call(call: &OverCall, name: &dyn Fn(&usize) -> String) -> String {
         OverFunction::PercentRank => "percent_rank()".to_string(),
         OverFunction::CumeDist => "cume_dist()".to_string(),
         OverFunction::Ntile { buckets } => format!("ntile({buckets})"),
-        OverFunction::Lag { argument, offset, default, ignore_nulls } => {
+        OverFunction::Lag { argument, offset, places, default, ignore_nulls } => {
             let function = if *offset < 0 { "lead" } else { "lag" };
-            format!("{function}({}, {}, {}{})", name(argument), offset.unsigned_abs(), literal(default), nulls(*ignore_nulls))
+            let places = places.as_ref().map_or_else(|| offset.unsigned_abs().to_string(), name);
+            format!("{function}({}, {places}, {}{})", name(argument), literal(default), nulls(*ignore_nulls))
         }
         OverFunction::NthValue { argument, n, ignore_nulls } => {
             let (argument, nulls) = (name(argument), nulls(*ignore_nulls));
@@ -418,6 +419,7 @@ fn aggregate_call(call: &AggregateCall, name: &dyn Fn(&usize) -> String) -> Stri
         AggregateFunction::FirstValue => "first_value",
         AggregateFunction::PercentileCont => "percentile_cont",
         AggregateFunction::PercentileDisc => "percentile_disc",
+        AggregateFunction::Mode => "mode",
     };
     let argument = call.argument.as_ref().map_or_else(|| "*".to_string(), name);
     let distinct = if call.distinct { "distinct " } else { "" };

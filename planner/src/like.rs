@@ -7,6 +7,7 @@ use crate::parse::{Parsed, parse};
 use crate::query::Context;
 use crate::table_as::{quoted, spelled};
 use datafusion::sql::sqlparser::ast::Ident;
+use eddyline_common::types::with_precision;
 use eddyline_common::{Result, SqlError, SqlState, options};
 use std::collections::BTreeMap;
 
@@ -126,7 +127,7 @@ fn definition(create: &CreateRelation) -> String {
 }
 
 fn column_text(column: &ColumnAst) -> String {
-    let ty = column.ty.as_ref().map(|ty| format!(" {}", spelled(ty))).unwrap_or_default();
+    let ty = column.ty.as_ref().map(|ty| format!(" {}", with_precision(&spelled(ty), column.precision))).unwrap_or_default();
     let null = if column.nullable { "" } else { " NOT NULL" };
     let value = match &column.value {
         ColumnValue::Plain { default: None } => String::new(),

@@ -5,6 +5,7 @@
 //!
 //! - `batch`: the rules for plans that run once
 //! - `clock`: what must be left of `now()`
+//! - `constants`: those that are compared, in plans that run once too
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
 //! - `keys`: which conditions of a join are its keys, in plans that run once too
 //! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
@@ -13,6 +14,7 @@
 
 mod batch;
 mod clock;
+mod constants;
 pub mod correlation;
 mod keys;
 mod operands;
@@ -20,7 +22,9 @@ mod push_down;
 mod single_distinct;
 
 pub use batch::rules as batch_rules;
+pub use constants::Simplify;
 pub use operands::Operands;
+pub use push_down::PushDown;
 
 use crate::bind::options;
 use crate::casts::{self, PostgresCasts};
@@ -46,10 +50,9 @@ use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
-use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use keys::{EqualKeys, NullEqualConditions, NullEqualKeys};
-use push_down::PushDown;
 use std::sync::Arc;
 
 /// Passes over the rules; plans here are small and settle in two.
@@ -58,7 +61,7 @@ const MAX_PASSES: u8 = 3;
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(OptimizeUnions::new()),
-        Arc::new(SimplifyExpressions::new()),
+        Arc::new(Simplify::default()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
@@ -121,7 +124,7 @@ fn run(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>, options: ConfigOptions,
 /// A plan that runs once, as far as a row's expressions decide: coerced, with nothing that is not read, and with the keys of joins apart from their conditions.
 pub fn settle(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
-        Arc::new(SimplifyExpressions::new()),
+        Arc::new(Simplify::default()),
         Arc::new(EqualKeys::default()),
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(OptimizeProjections::new()),
@@ -143,7 +146,7 @@ pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     simplifier.simplify(checked::rewrite_expr(cast, schema)?)
 }
 
-/// The same for an expression without columns.
+/// The same for an expression without columns; one with columns stays as it is.
 pub fn fold_constant(expr: Expr) -> DfResult<Expr> {
-    simplify(expr, &DFSchema::empty())
+    if expr.column_refs().is_empty() { simplify(expr, &DFSchema::empty()) } else { Ok(expr) }
 }

@@ -647,13 +647,20 @@ pub enum AggregateFunction {
     PercentileCont,
     /// The first of the values in the call's order up to which there are at least that share of them. Nulls do not count.
     PercentileDisc,
+    /// The value that is there most often, the first of several in the call's order. Nulls do not count.
+    Mode,
 }
 
 impl AggregateFunction {
     /// Whether it is computed of its values in their order.
     pub fn is_ordered(self) -> bool {
         use AggregateFunction::*;
-        matches!(self, StringAgg | ArrayAgg | FirstValue) || self.is_percentile()
+        matches!(self, StringAgg | ArrayAgg | FirstValue) || self.picks()
+    }
+
+    /// Whether it is one of its values in the order of themselves.
+    pub fn picks(self) -> bool {
+        self.is_percentile() || self == AggregateFunction::Mode
     }
 
     pub fn is_percentile(self) -> bool {
@@ -692,6 +699,9 @@ pub enum OverFunction {
     Lag {
         argument: usize,
         offset: i64,
+        /// A bigint by which `offset` is multiplied for each row; where it is null, so is the result.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        places: Option<usize>,
         default: Literal,
         /// Only rows count whose argument is not null.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -705,7 +715,7 @@ pub enum OverFunction {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         ignore_nulls: bool,
     },
-    /// An aggregate over the frame, without an order of its own: lists are in the window's. Neither `FirstValue` nor a percentile, and
+    /// An aggregate over the frame, without an order of its own: lists are in the window's. Neither `FirstValue` nor what picks one of its values, and
     /// no list of distinct values.
     Aggregate(AggregateCall),
 }

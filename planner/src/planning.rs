@@ -19,6 +19,7 @@ use crate::settings::{OF_JOBS, Settings};
 use crate::sink::create_sink;
 use crate::statement::{ObjectKind, OnConflict, Planned, Query, Returning, Show, StreamingQuery, TableAs, TableRows};
 use crate::walk::{Walk, WalkPlan};
+use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::logical_expr::{Cast, Expr as DfExpr, LogicalPlan};
@@ -45,7 +46,7 @@ pub fn plan(
             Planned::Create { relation, .. } => relation.plan().is_some(),
             // Whether its query runs is told when its rows are inserted.
             Planned::CreateTableAs(_) => true,
-            Planned::Explain(_) | Planned::ExplainQuery { .. } => true,
+            Planned::Explain(_) | Planned::ExplainQuery { analyze: false, .. } => true,
             _ => false,
         };
         if parsed.ttl_hints.is_empty() || runs { Ok(planned) } else { Err(misplaced_ttl()) }
@@ -125,7 +126,14 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::AdvanceWatermark { name, to } => advance_watermark(name, to, context)?,
         Ast::CopyFrom { table, columns, format } => context.copy_from(table, columns, format.clone())?,
         Ast::CopyTo { query, format } => Planned::CopyTo { query: context.query(query)?, format: format.clone() },
-        Ast::Explain { analyze, streaming, statement } => explain(statement, *analyze, *streaming, parsed, context, ids)?,
+        Ast::Explain { analyze, streaming, json, statement } => match &**statement {
+            Ast::Query(query) if *analyze || !streaming => {
+                Planned::ExplainQuery { query: context.query(query)?, analyze: *analyze, json: *json }
+            }
+            _ if *analyze => return Err(SqlError::unsupported("EXPLAIN ANALYZE is supported for queries only")),
+            _ if *json => return Err(SqlError::unsupported("EXPLAIN in the format json is supported for queries that run once only")),
+            going_on => explain(going_on, parsed, context, ids)?,
+        },
         Ast::ExplainJob { name, analyze: true } => Planned::ExplainJob(context.job(name)?.id),
         Ast::ExplainJob { name, analyze: false } => {
             let job = context.job(name)?;
@@ -200,6 +208,14 @@ fn insert_statement(
     context: &Context,
     ids: &mut StateTableIds,
 ) -> Result<(Planned, Option<StreamingQuery>)> {
+    if let Some(long) = &parsed.long_values {
+        if let Some(planned) = context.long_insert(insert, long) {
+            return Ok((planned, None));
+        }
+        let whole = parsed.whole(long)?;
+        let Ast::Insert(insert, emit) = &whole.ast else { return Err(SqlError::internal("not an INSERT")) };
+        return insert_statement(insert, *emit, &whole, context, ids);
+    }
     if insert.overwrite {
         return Err(SqlError::unsupported("INSERT OVERWRITE is not supported").with_hint("TRUNCATE the table first."));
     }
@@ -291,11 +307,11 @@ fn advance_watermark(name: &sql::ObjectName, to: &sql::Expr, context: &Context) 
     }
 }
 
-fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context: &Context, ids: &mut StateTableIds) -> Result<Planned> {
+/// EXPLAIN of a statement that makes something, or changes it; of a query, as if it went on.
+fn explain(inner: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTableIds) -> Result<Planned> {
     let mut lines = Vec::new();
     match inner {
-        Ast::Query(query) if analyze => return Ok(Planned::ExplainAnalyze(context.query(query)?)),
-        Ast::Query(query) if streaming => {
+        Ast::Query(query) => {
             let binder = context.binder(Mode::Streaming);
             let (bound, _) = binder.query(query)?;
             let names = output_names(query, &bound);
@@ -307,11 +323,6 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             let emission = Emission { emit: Emit::Changes, allowed_lateness: 0, rewrites, retention: None, ttl };
             let (logical, plan) = streaming_plan(bound, &names, &mut ids.clone(), emission, &binder)?;
             stages(&mut lines, view.parallelism, &binder.own_sources(), &StreamingQuery { logical, plan }, context);
-        }
-        Ast::Query(query) => {
-            let query = context.query(query)?;
-            section(&mut lines, "Logical plan:", &query.plan);
-            return Ok(Planned::ExplainQuery { lines, query });
         }
         Ast::CreateView(create) => {
             let (view, streaming) = create_view(create, parsed, context.catalog, context.settings, &mut ids.clone())?;
@@ -337,9 +348,6 @@ fn explain(inner: &Ast, analyze: bool, streaming: bool, parsed: &Parsed, context
             }
         }
         _ => return Err(SqlError::unsupported("EXPLAIN of this statement is not supported")),
-    }
-    if analyze {
-        return Err(SqlError::unsupported("EXPLAIN ANALYZE is supported for queries only"));
     }
     Ok(Planned::Explain(lines))
 }
@@ -407,7 +415,7 @@ fn section(lines: &mut Vec<String>, title: &str, plan: &LogicalPlan) {
 /// Every logical plan in a statement.
 fn plans(planned: &Planned) -> Vec<&LogicalPlan> {
     match planned {
-        Planned::Query(query) | Planned::ExplainAnalyze(query) => vec![&query.plan],
+        Planned::Query(query) | Planned::ExplainQuery { query, analyze: true, .. } => vec![&query.plan],
         Planned::CopyTo { query, .. } | Planned::DeclareCursor { query, .. } => vec![&query.plan],
         Planned::Insert(insert) => vec![&insert.source.plan],
         Planned::CreateTableAs(TableAs { rows: TableRows::Of(query), .. }) => vec![&query.plan],
@@ -420,38 +428,45 @@ fn plans(planned: &Planned) -> Vec<&LogicalPlan> {
 
 /// The types of `$1`, `$2`, ... in order: declared or inferred, text where nothing tells.
 pub fn parameter_types(planned: &Planned) -> Vec<SqlType> {
-    let mut types: Vec<Option<SqlType>> = Vec::new();
-    let mut note = |id: &str, ty: Option<SqlType>| {
+    parameter_fields(planned).iter().filter_map(|field| SqlType::from_field(field)).collect()
+}
+
+/// The same as fields, which also say what only types of the catalog have (`oid`, `oid[]`, `name`). Each has an SQL type.
+pub fn parameter_fields(planned: &Planned) -> Vec<FieldRef> {
+    let mut fields: Vec<Option<FieldRef>> = Vec::new();
+    let mut note = |id: &str, field: Option<&FieldRef>| {
         let Some(number) = number(id) else { return };
-        if types.len() < number {
-            types.resize(number, None);
+        if fields.len() < number {
+            fields.resize(number, None);
         }
-        let known = &mut types[number - 1];
-        if known.is_none() {
-            *known = ty.filter(|ty| *ty != SqlType::Null);
-        }
+        let known = &mut fields[number - 1];
+        let field = field.filter(|field| SqlType::from_field(field).is_some_and(|ty| ty != SqlType::Null));
+        *known = match (known.take(), field) {
+            (Some(known), Some(other)) => Some(with_digits(known, other)),
+            (known, field) => known.or_else(|| field.cloned()),
+        };
     };
-    let mut visit = |expr: &DfExpr, fallback: Option<SqlType>| {
+    let mut visit = |expr: &DfExpr, fallback: Option<&FieldRef>| {
         let _ = expr.each(|e| {
-            // A parameter that is cast at once has the type it is cast to.
+            // A parameter that is cast at once has the type it is cast to, and a numeric at least as many digits behind the point.
             if let DfExpr::Cast(Cast { expr, field }) = e
                 && let DfExpr::Placeholder(placeholder) = expr.as_ref()
-                && placeholder.field.is_none()
+                && placeholder.field.as_ref().is_none_or(|own| own.data_type().is_decimal() && field.data_type().is_decimal())
             {
-                note(&placeholder.id, SqlType::from_field(field));
+                note(&placeholder.id, Some(field));
             }
             if let DfExpr::Placeholder(placeholder) = e {
-                let ty = placeholder.field.as_ref().and_then(|f| SqlType::from_field(f)).or(fallback.clone());
-                note(&placeholder.id, ty);
+                note(&placeholder.id, placeholder.field.as_ref().or(fallback));
             }
             Ok(TreeNodeRecursion::Continue)
         });
     };
+    let count = Arc::new(SqlType::BigInt.field("", true));
     for plan in plans(planned) {
         let _ = plan.each_with_subqueries(|node| {
-            let fallback = matches!(node, LogicalPlan::Limit(_)).then_some(SqlType::BigInt);
+            let fallback = matches!(node, LogicalPlan::Limit(_)).then_some(&count);
             node.each_own(|expr| {
-                visit(expr, fallback.clone());
+                visit(expr, fallback);
                 Ok(TreeNodeRecursion::Continue)
             })
         });
@@ -459,7 +474,17 @@ pub fn parameter_types(planned: &Planned) -> Vec<SqlType> {
     for expr in row_exprs(planned) {
         visit(expr, None);
     }
-    types.into_iter().map(|ty| ty.unwrap_or(SqlType::Text)).collect()
+    fields.into_iter().map(|field| field.unwrap_or_else(|| Arc::new(SqlType::Text.field("", true)))).collect()
+}
+
+/// A numeric that keeps what both keep behind the point; any other type as it is.
+fn with_digits(field: FieldRef, other: &Field) -> FieldRef {
+    match (SqlType::from_field(&field), SqlType::from_field(other)) {
+        (Some(SqlType::Decimal { scale, .. }), Some(SqlType::Decimal { scale: others, .. })) if scale != others => {
+            Arc::new(SqlType::Decimal { precision: 38, scale: scale.max(others) }.field("", true))
+        }
+        _ => field,
+    }
 }
 
 /// Expressions outside of any plan.
@@ -493,7 +518,7 @@ pub fn bind_parameters(planned: Planned, values: Vec<ScalarValue>) -> Result<Pla
     let query = |q: Query| Ok::<_, SqlError>(Query { plan: bind(q.plan)?, ..q });
     Ok(match planned {
         Planned::Query(q) => Planned::Query(query(q)?),
-        Planned::ExplainAnalyze(q) => Planned::ExplainAnalyze(query(q)?),
+        Planned::ExplainQuery { query: q, analyze: true, json } => Planned::ExplainQuery { query: query(q)?, analyze: true, json },
         Planned::CopyTo { query: q, format } => Planned::CopyTo { query: query(q)?, format },
         Planned::DeclareCursor { name, query: q, hold } => Planned::DeclareCursor { name, query: query(q)?, hold },
         Planned::CreateTableAs(TableAs { name, definition, rows: TableRows::Of(q) }) => {

@@ -74,13 +74,12 @@ pub enum Planned {
     },
     /// EXPLAIN of a query, a CREATE or a job: lines of text, ready to print.
     Explain(Vec<String>),
-    /// EXPLAIN of a query that runs once: lines of text, to which whoever runs it adds how it finds its rows.
+    /// EXPLAIN of a query that runs once: its plan, to which whoever runs it adds how it finds its rows. With `ANALYZE` it is run, and its plan has live figures.
     ExplainQuery {
-        lines: Vec<String>,
         query: Query,
+        analyze: bool,
+        json: bool,
     },
-    /// `ANALYZE`: run the query and print its plan with live figures.
-    ExplainAnalyze(Query),
     /// `ANALYZE` of a job: what its operators do at present.
     ExplainJob(RelationId),
     AdvanceWatermark {

@@ -1,5 +1,5 @@
-//! SQL type names of both accents, folded into `SqlType`. The precision of times holds for casts; in columns it is accepted and not enforced:
-//! time is microseconds. Lengths of `varchar(n)` and `char(n)` hold for columns and for casts, not within arrays, rows and maps. `numeric` without a
+//! SQL type names of both accents, folded into `SqlType`. The precision of times is none of the type's, as time is microseconds: it holds for casts, and for
+//! what is written to tables (`Column::precision`). Lengths of `varchar(n)` and `char(n)` hold for columns and for casts, not within arrays, rows and maps. `numeric` without a
 //! precision is numeric(38,9), because a column has one scale.
 
 use crate::error::{nearest, suggest};
@@ -228,8 +228,7 @@ pub fn take_precision(ty: &mut DataType) -> Option<u64> {
             let [digits] = modifiers.as_slice() else { return None };
             let digits: u64 = digits.parse().ok()?;
             let ty = named(&name.0.last()?.as_ident()?.value, &[]).ok()?;
-            let of_times = matches!(ty, SqlType::Time | SqlType::Timestamp | SqlType::TimestampTz);
-            (of_times && is_precision(digits)).then(|| {
+            (has_precision(&ty) && is_precision(digits)).then(|| {
                 modifiers.clear();
                 digits
             })
@@ -238,17 +237,41 @@ pub fn take_precision(ty: &mut DataType) -> Option<u64> {
     }
 }
 
+/// The digits behind the second that a type is written with in a definition, if it is one of times and they are fewer than there are.
+pub fn precision_of(ty: &SqlType, modifiers: &[u64]) -> Option<u8> {
+    match modifiers {
+        [digits] if has_precision(ty) && is_precision(*digits) => Some(*digits as u8),
+        _ => None,
+    }
+}
+
+fn has_precision(ty: &SqlType) -> bool {
+    matches!(ty, SqlType::Time | SqlType::Timestamp | SqlType::TimestampTz)
+}
+
 fn is_precision(digits: u64) -> bool {
     digits < 6
 }
 
 /// The name that clients know a type by, where it is none of ours: a cast to `oid` is a bigint that is announced as oid.
 fn wire_mark(ty: &DataType) -> Option<&'static str> {
-    let DataType::Custom(name, _) = ty else {
-        return matches!(ty, DataType::Varchar(None) | DataType::CharacterVarying(None)).then_some("varchar");
-    };
-    let name = name.0.last()?.as_ident()?;
-    ["oid", "name", "char", "xid"].into_iter().find(|known| name.value.eq_ignore_ascii_case(known))
+    match ty {
+        DataType::Varchar(None) | DataType::CharacterVarying(None) => Some("varchar"),
+        DataType::Custom(name, _) => {
+            let name = &name.0.last()?.as_ident()?.value;
+            let array = || array_mark(name.strip_prefix('_')?);
+            ["oid", "name", "char", "xid"].into_iter().find(|known| name.eq_ignore_ascii_case(known)).or_else(array)
+        }
+        DataType::Array(
+            ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, _) | ArrayElemTypeDef::Parenthesis(item),
+        ) => array_mark(wire_mark(item)?),
+        _ => None,
+    }
+}
+
+/// The same of an array of such a type.
+fn array_mark(item: &str) -> Option<&'static str> {
+    ["oid[]", "name[]", "char[]"].into_iter().find(|known| known.strip_suffix("[]").is_some_and(|known| item.eq_ignore_ascii_case(known)))
 }
 
 /// The field that a cast names while names are bound. It has a name for DataFusion's sake: without one a cast is taken to change the Arrow type alone, and what was a `char(4)`

@@ -62,6 +62,9 @@ pub struct Flags {
     /// Memory that queries may use together [default: 1GiB]
     #[arg(long, env = "EDDYLINE_QUERY_MEMORY", value_name = "BYTES")]
     pub query_memory: Option<String>,
+    /// Memory of the rows that sessions have written and not committed yet, all together [default: 2GiB]
+    #[arg(long, env = "EDDYLINE_WRITE_MEMORY", value_name = "BYTES")]
+    pub write_memory: Option<String>,
     /// Disk that queries may use together when memory does not do [default: 10GiB]
     #[arg(long, env = "EDDYLINE_QUERY_SPILL", value_name = "BYTES")]
     pub query_spill: Option<String>,
@@ -92,6 +95,7 @@ struct File {
     checkpoint_interval: Option<Measure>,
     max_connections: Option<usize>,
     query_memory: Option<Measure>,
+    write_memory: Option<Measure>,
     query_spill: Option<Measure>,
 }
 
@@ -130,7 +134,7 @@ impl Visitor<'_> for MeasureVisitor {
 /// As many as PostgreSQL takes.
 const CONNECTIONS_MAX: usize = 262_143;
 
-const FILE_KEYS: [&str; 15] = [
+const FILE_KEYS: [&str; 16] = [
     "data_dir",
     "checkpoint_store",
     "checkpoint_store_options",
@@ -145,6 +149,7 @@ const FILE_KEYS: [&str; 15] = [
     "checkpoint_interval",
     "max_connections",
     "query_memory",
+    "write_memory",
     "query_spill",
 ];
 
@@ -175,6 +180,7 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     pub max_connections: usize,
     pub query_memory_bytes: usize,
+    pub write_memory_bytes: usize,
     pub query_spill_bytes: usize,
 }
 
@@ -229,6 +235,7 @@ impl Config {
             checkpoint_interval: time(&flags.checkpoint_interval, &file.checkpoint_interval, "checkpoint_interval", "5s")?,
             max_connections,
             query_memory_bytes: enough(&flags.query_memory, &file.query_memory, "query_memory", "1GiB")?,
+            write_memory_bytes: enough(&flags.write_memory, &file.write_memory, "write_memory", "2GiB")?,
             query_spill_bytes: bytes(&flags.query_spill, &file.query_spill, "query_spill", "10GiB")?,
         })
     }
@@ -262,6 +269,7 @@ impl Config {
             ("state_backend", backend.to_string()),
             ("state_cache", size_text(self.state_cache_bytes)),
             ("workers", self.workers.to_string()),
+            ("write_memory", size_text(self.write_memory_bytes)),
         ]
     }
 }
@@ -478,6 +486,7 @@ mod tests {
             "workers",
             "max_connections",
             "query_memory",
+            "write_memory",
             "state_cache",
             "ring_size",
             "snapshot_size",

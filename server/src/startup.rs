@@ -2,11 +2,12 @@
 //! statements end, a last checkpoint. A start that is stopped before it is ready is given up, and leaves what a kill would leave.
 
 use crate::config::{Backend, CheckpointPlace, Config};
-use crate::coordinator::{self, CheckpointLocation, CoordinatorConfig, CoordinatorHandle, PinLimits, Running};
+use crate::coordinator::{self, CheckpointLocation, CoordinatorConfig, CoordinatorHandle, PinLimits, Running, WAITING_BYTES_MAX};
 use crate::pgwire::listener;
 use crate::problems::Problems;
 use crate::serving::QueryEngine;
 use crate::serving::engine::EngineOptions;
+use crate::session::write_memory::WriteMemory;
 use crate::session::{Services, unfilled};
 use crate::{demo, http};
 use eddyline_common::runtime::{Clock, SystemClock, SystemFs, SystemThreads, Thread};
@@ -68,6 +69,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
         },
         state_cache_bytes: config.state_cache_bytes,
         ring_bytes: config.ring_bytes,
+        waiting_bytes: WAITING_BYTES_MAX,
         pin_limits: PinLimits { age: config.snapshot_age, bytes: config.snapshot_bytes },
         checkpoint_interval: config.checkpoint_interval,
         open_source: Arc::new(eddyline_connectors::open),
@@ -92,6 +94,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
     let services = Arc::new(Services {
         coordinator: handle.clone(),
         engine,
+        write_memory: WriteMemory::new(config.write_memory_bytes),
         metrics: Arc::default(),
         sessions: Arc::default(),
         problems,

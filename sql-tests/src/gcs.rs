@@ -5,7 +5,7 @@
 //! - What must not replace anything says so by the generation that it is to follow, 0. No others are known, and none are told.
 //! - What is not there cannot be deleted.
 
-use crate::bucket::{Answer, BUCKET, BucketServer};
+use crate::bucket::{Answer, BUCKET, BucketServer, refusal};
 use crate::stores::Store;
 use futures::FutureExt;
 use hyper::header::{AUTHORIZATION, HeaderValue, IF_NONE_MATCH};
@@ -65,13 +65,6 @@ async fn answer(s3: S3Service, mut request: HttpRequest) -> Result<HttpResponse,
         }
     }
     s3.call(request).await
-}
-
-fn refusal(status: StatusCode, code: &str, message: &str) -> HttpResponse {
-    let body = format!("<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{message}</Message></Error>");
-    let mut response = HttpResponse::new(Body::from(body));
-    *response.status_mut() = status;
-    response
 }
 
 impl Store for GcsServer {

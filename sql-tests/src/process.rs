@@ -191,6 +191,13 @@ impl Server {
         self.child.as_ref().map(Child::id)
     }
 
+    /// The most memory that the running process has had.
+    pub fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().expect("it runs"))).expect("a status");
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        kibibytes.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
+    }
+
     /// What the server wrote to its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()

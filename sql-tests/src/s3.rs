@@ -1,4 +1,4 @@
-//! A server that speaks S3, over a folder of its own, with one bucket. It can go away and come back.
+//! A server that speaks S3, over a folder of its own, with one bucket. It can go away and come back, and refuse to remove anything.
 
 use crate::bucket::{Answer, BUCKET, BucketServer};
 use crate::stores::Store;
@@ -17,6 +17,11 @@ pub struct S3Server(BucketServer);
 impl S3Server {
     pub fn start() -> S3Server {
         S3Server(BucketServer::start(over))
+    }
+
+    /// Whether requests to remove something are refused from now on.
+    pub fn keep_all(&self, keep: bool) {
+        self.0.keep_all(keep);
     }
 }
 

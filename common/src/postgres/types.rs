@@ -3,7 +3,7 @@
 //! their field's metadata; the mark changes the oid that is announced, and for `oid` the binary form.
 
 use crate::SqlType;
-use crate::types::TYPE_METADATA_KEY;
+use crate::types::{Column, TYPE_METADATA_KEY};
 use arrow::datatypes::{DataType, Field, Schema};
 
 pub const BOOL: u32 = 16;
@@ -83,6 +83,12 @@ pub fn wire_type_of(ty: &SqlType) -> WireType {
         _ => -1,
     };
     WireType { oid, length: length(oid), modifier }
+}
+
+/// The same with the digits behind the second that a column of times has been declared with.
+pub fn wire_type_of_column(column: &Column) -> WireType {
+    let ty = wire_type_of(&column.ty);
+    WireType { modifier: column.precision.map_or(ty.modifier, i32::from), ..ty }
 }
 
 pub fn oid_of(ty: &SqlType) -> u32 {

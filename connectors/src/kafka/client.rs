@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes that all of a reader's threads together let librdkafka fetch ahead.
+/// Bytes that all of a reader's threads together let librdkafka fetch ahead; or as much as the sink holds, if that is less.
 const PREFETCH_KBYTES_MAX: usize = 32 * 1024;
 /// Records fetched ahead by one thread: an eighth of a second at full speed, so that a fetch's round trip hides.
 const PREFETCH_RECORDS: usize = 65_536;
@@ -105,10 +105,10 @@ impl Settings {
         config.create_with_context(Reasons::default()).map_err(config_error)
     }
 
-    /// A client for reading with so many threads, which has no group.
-    pub fn consumer<C: ConsumerContext>(&self, threads: usize, context: C) -> Result<BaseConsumer<C>> {
+    /// A client for reading with so many threads into a sink that holds so many bytes, which has no group.
+    pub fn consumer<C: ConsumerContext>(&self, threads: usize, bytes_max: usize, context: C) -> Result<BaseConsumer<C>> {
         let mut config = self.config.clone();
-        let share = (PREFETCH_KBYTES_MAX / threads.max(1)).max(1024).to_string();
+        let share = (PREFETCH_KBYTES_MAX.min(bytes_max / 1024) / threads.max(1)).max(1024).to_string();
         let ours = [("queued.max.messages.kbytes", share), ("queued.min.messages", PREFETCH_RECORDS.to_string())];
         for (key, value) in ours {
             if config.get(key).is_none() {

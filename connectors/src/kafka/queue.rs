@@ -58,16 +58,6 @@ impl<C: ConsumerContext + 'static> RecordQueue<C> {
         }
     }
 
-    /// The offset after a partition's last record, as the broker said with the last fetch; asks nobody.
-    pub fn last_known_end(&self, topic: &CStr, partition: i32) -> Option<i64> {
-        let (mut low, mut high) = (-1, -1);
-        // SAFETY: the client is alive, the name ends in a zero, and both offsets are written only.
-        let known = unsafe {
-            sys::rd_kafka_get_watermark_offsets(self.client.client().native_ptr(), topic.as_ptr(), partition, &mut low, &mut high)
-        };
-        (known == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
-    }
-
     /// Takes up to `max` records and errors, and returns as soon as it has so many or `timeout` is over.
     pub fn take(&self, max: usize, timeout: Duration, records: &mut Vec<Record>) {
         let before = records.len();
@@ -80,6 +70,15 @@ impl<C: ConsumerContext + 'static> RecordQueue<C> {
             records.set_len(before + taken.max(0) as usize);
         }
     }
+}
+
+/// The offset after a partition's last record, as the broker said with the last fetch; asks nobody.
+pub fn last_known_end<C: ConsumerContext + 'static>(client: &BaseConsumer<C>, topic: &CStr, partition: i32) -> Option<i64> {
+    let (mut low, mut high) = (-1, -1);
+    let native = client.client().native_ptr();
+    // SAFETY: the client is alive, the name ends in a zero, and both offsets are written only.
+    let known = unsafe { sys::rd_kafka_get_watermark_offsets(native, topic.as_ptr(), partition, &mut low, &mut high) };
+    (known == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
 impl<C: ConsumerContext + 'static> Drop for RecordQueue<C> {

@@ -11,12 +11,11 @@ use super::record::{PartitionBuffer, RECORDS_MAX, RecordLayout};
 use super::watch::{Discovery, PROBE, Problems, Scope, Watch, Watcher};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use eddyline_common::connector::*;
-use eddyline_common::{Offset, PartitionId, Result, SqlError, options};
+use eddyline_common::{Result, options};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -30,8 +29,6 @@ const LINGER: Duration = Duration::from_millis(1);
 const RETRY: Duration = Duration::from_secs(2);
 /// Between attempts at a schema that cannot be had.
 const PREPARE_AGAIN: Duration = Duration::from_millis(500);
-/// How often the sink hears where partitions end.
-const NOTE_ENDS: Duration = Duration::from_secs(1);
 
 pub struct KafkaReader {
     stop: Arc<AtomicBool>,
@@ -49,7 +46,7 @@ impl KafkaReader {
     ) -> Result<Self> {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get()).min(ranges.len());
         let problems = Problems::new(sink.clone());
-        let client = Arc::new(settings.consumer(workers, Watch(problems.clone()))?);
+        let client = Arc::new(settings.consumer(workers, sink.bytes_max(), Watch(problems.clone()))?);
         let mut reader = KafkaReader { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
         let mut senders = Vec::with_capacity(workers);
         let (begins, identified) = bounded(0);
@@ -59,7 +56,6 @@ impl KafkaReader {
             let mut worker = Worker {
                 settings: settings.clone(),
                 client: client.clone(),
-                topic: CString::new(settings.topic.as_str()).map_err(SqlError::internal)?,
                 layout: layout.clone(),
                 queue: RecordQueue::new(client.clone(), &settings.topic)?,
                 partitions: HashMap::new(),
@@ -68,7 +64,6 @@ impl KafkaReader {
                 retries: HashMap::new(),
                 replaced: HashSet::new(),
                 rests: false,
-                noted: Instant::now(),
                 problems: problems.clone(),
                 sink: sink.clone(),
                 stop: reader.stop.clone(),
@@ -79,10 +74,10 @@ impl KafkaReader {
             reader.spawn("kafka-read", move || worker.run())?;
         }
         let is_endless = workers > 0 && ranges.iter().all(|r| r.end.is_none());
-        let known = || ranges.iter().map(|r| r.partition.0);
-        let discovery = settings.discovery.filter(|_| is_endless).map(|interval| Discovery::new(interval, known(), senders));
+        let discovery = settings.discovery.filter(|_| is_endless).map(|interval| Discovery::new(interval, senders));
         let identifies = is_endless || settings.identity.is_known();
-        let mut watcher = Watcher::new(settings, client, problems, reader.stop.clone());
+        let partitions = ranges.iter().map(|r| r.partition.0).collect();
+        let mut watcher = Watcher::new(settings, client, partitions, problems, reader.stop.clone())?;
         (watcher.discovery, watcher.identifies, watcher.begins) = (discovery, identifies, identifies.then_some(begins));
         reader.spawn("kafka-watch", move || watcher.run())?;
         Ok(reader)
@@ -108,7 +103,6 @@ impl Drop for KafkaReader {
 struct Worker {
     settings: Arc<Settings>,
     client: Arc<BaseConsumer<Watch>>,
-    topic: CString,
     layout: Arc<RecordLayout>,
     queue: RecordQueue<Watch>,
     /// Partitions that are not read to their end.
@@ -123,8 +117,6 @@ struct Worker {
     replaced: HashSet<i32>,
     /// The topic is gone.
     rests: bool,
-    /// When the sink last heard where partitions end.
-    noted: Instant,
     problems: Arc<Problems>,
     sink: Arc<dyn BatchSink>,
     stop: Arc<AtomicBool>,
@@ -162,7 +154,6 @@ impl Worker {
             }
             self.retry();
             self.adopt();
-            self.note_ends();
         }
     }
 
@@ -220,18 +211,6 @@ impl Worker {
             if let Err(error) = started {
                 self.problems.set(Scope::Partition(partition), error.to_string());
                 self.retries.insert(partition, Instant::now() + RETRY);
-            }
-        }
-    }
-
-    fn note_ends(&mut self) {
-        if self.noted.elapsed() < NOTE_ENDS {
-            return;
-        }
-        self.noted = Instant::now();
-        for partition in self.partitions.keys() {
-            if let Some(end) = self.queue.last_known_end(&self.topic, *partition) {
-                self.sink.note_end(PartitionId(*partition), Offset(end));
             }
         }
     }

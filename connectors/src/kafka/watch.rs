@@ -1,11 +1,13 @@
 //! What goes on around a reader's records: trouble that has not passed yet, the connection's health, whether the topic is still the one that
-//! is read, and partitions that come up meanwhile. One thread per reader, which alone asks brokers such things; it decodes nothing.
+//! is read, partitions that come up meanwhile, and where partitions end. One thread per reader, which alone asks brokers such things; it decodes
+//! nothing, and is not held up when the sink is full.
 
 use super::client::{Settings, trace};
 use super::identity::{Named, ask};
+use super::queue::last_known_end;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::*;
-use eddyline_common::{Offset, PartitionId};
+use eddyline_common::{Offset, PartitionId, Result, SqlError};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -15,6 +17,7 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaRespErr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +37,8 @@ const IDENTIFIED_WITHIN: Duration = Duration::from_secs(1);
 const IDENTIFY_AGAIN: Duration = Duration::from_secs(2);
 /// After a search for partitions that failed: a new one may still have no leader.
 const SEARCH_AGAIN: Duration = Duration::from_secs(1);
+/// How often the sink hears where partitions end.
+const NOTE_ENDS: Duration = Duration::from_secs(1);
 
 /// Whose trouble it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,39 +131,38 @@ impl ConsumerContext for Watch {}
 pub struct Discovery {
     interval: Duration,
     due: Instant,
-    known: BTreeSet<i32>,
     workers: Vec<Sender<PartitionRange>>,
 }
 
 impl Discovery {
     /// The first search is at once: partitions may have come up while nobody read.
-    pub fn new(interval: Duration, known: impl Iterator<Item = i32>, workers: Vec<Sender<PartitionRange>>) -> Self {
-        Discovery { interval, due: Instant::now(), known: known.collect(), workers }
+    pub fn new(interval: Duration, workers: Vec<Sender<PartitionRange>>) -> Self {
+        Discovery { interval, due: Instant::now(), workers }
     }
 
-    fn search_if_due(&mut self, settings: &Settings, client: &BaseConsumer<Watch>) {
+    fn search_if_due(&mut self, settings: &Settings, client: &BaseConsumer<Watch>, known: &mut BTreeSet<i32>) {
         if Instant::now() < self.due {
             return;
         }
-        let found = self.search(settings, client);
+        let found = self.search(settings, client, known);
         self.due = Instant::now() + if found.is_ok() { self.interval } else { SEARCH_AGAIN.min(self.interval) };
         if let Err(error) = found {
             tracing::debug!(topic = settings.topic, "new partitions cannot be looked for: {error}");
         }
     }
 
-    fn search(&mut self, settings: &Settings, client: &BaseConsumer<Watch>) -> KafkaResult<()> {
+    fn search(&self, settings: &Settings, client: &BaseConsumer<Watch>, known: &mut BTreeSet<i32>) -> KafkaResult<()> {
         let metadata = client.fetch_metadata(Some(&settings.topic), PROBE)?;
         let topic = metadata.topics().iter().find(|t| t.name() == settings.topic && t.error().is_none());
         let there: Vec<i32> = topic.iter().flat_map(|t| t.partitions()).map(|p| p.id()).collect();
-        for partition in there.into_iter().filter(|p| !self.known.contains(p)).collect::<Vec<_>>() {
+        for partition in there.into_iter().filter(|p| !known.contains(p)).collect::<Vec<_>>() {
             let (first, _) = client.fetch_watermarks(&settings.topic, partition, PROBE)?;
             tracing::info!(topic = settings.topic, partition, offset = first, "a new partition is read");
             let range = PartitionRange { partition: PartitionId(partition), start: Offset(first), end: None };
-            let worker = &self.workers[self.known.len() % self.workers.len()];
+            let worker = &self.workers[known.len() % self.workers.len()];
             // A worker that is gone takes the whole reader with it.
             let _gone = worker.send(range);
-            self.known.insert(partition);
+            known.insert(partition);
         }
         Ok(())
     }
@@ -168,6 +172,11 @@ impl Discovery {
 pub struct Watcher {
     settings: Arc<Settings>,
     client: Arc<BaseConsumer<Watch>>,
+    topic: CString,
+    /// Those that are read.
+    partitions: BTreeSet<i32>,
+    /// When the sink last heard where they end.
+    noted: Instant,
     problems: Arc<Problems>,
     pub discovery: Option<Discovery>,
     /// Whether the topic must be the one that was read before: what has an end, and was never begun, is of what is there now.
@@ -184,11 +193,20 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub fn new(settings: Arc<Settings>, client: Arc<BaseConsumer<Watch>>, problems: Arc<Problems>, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        client: Arc<BaseConsumer<Watch>>,
+        partitions: BTreeSet<i32>,
+        problems: Arc<Problems>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self> {
         let now = Instant::now();
-        Watcher {
+        Ok(Watcher {
+            topic: CString::new(settings.topic.as_str()).map_err(SqlError::internal)?,
             settings,
             client,
+            partitions,
+            noted: now,
             problems,
             discovery: None,
             identifies: false,
@@ -197,7 +215,7 @@ impl Watcher {
             probed: now,
             identified: now,
             is_missing: false,
-        }
+        })
     }
 
     /// Asks what there is to ask, and serves the client's events.
@@ -210,7 +228,20 @@ impl Watcher {
             } else {
                 self.look_around();
             }
+            self.note_ends();
             self.client.poll(TICK);
+        }
+    }
+
+    fn note_ends(&mut self) {
+        if self.noted.elapsed() < NOTE_ENDS {
+            return;
+        }
+        self.noted = Instant::now();
+        for partition in &self.partitions {
+            if let Some(end) = last_known_end(&self.client, &self.topic, *partition) {
+                self.problems.sink.note_end(PartitionId(*partition), Offset(end));
+            }
         }
     }
 
@@ -254,7 +285,7 @@ impl Watcher {
             self.discovery = None;
         }
         if let Some(discovery) = &mut self.discovery {
-            discovery.search_if_due(&self.settings, &self.client);
+            discovery.search_if_due(&self.settings, &self.client, &mut self.partitions);
         }
     }
 

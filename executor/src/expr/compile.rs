@@ -3,7 +3,7 @@
 //! views, nanoseconds, unsigned integers, durations) is brought to the one that has it.
 
 use crate::expr::literal::literal_scalar;
-use crate::expr::special::{BehindWatermark, CutNow, FloatDivision, InRange, NowHandle};
+use crate::expr::special::{BehindWatermark, CutNow, FloatArithmetic, InRange, NowHandle};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
@@ -115,8 +115,8 @@ impl Compiler<'_> {
         let op = operator(op);
         match op {
             Operator::And | Operator::Or => Ok(Arc::new(LazyLogic::new(left, op, right))),
-            Operator::Divide | Operator::Modulo if self.type_of(&left)?.is_floating() && self.type_of(&right)?.is_floating() => {
-                Ok(Arc::new(FloatDivision::new(left, op, right)))
+            _ if op.is_numerical_operators() && self.type_of(&left)?.is_floating() && self.type_of(&right)?.is_floating() => {
+                Ok(Arc::new(FloatArithmetic::new(left, op, right)))
             }
             _ => match InRange::type_name(&self.type_of(&left)?) {
                 Some(ty) if op.is_numerical_operators() => self.normalise(Arc::new(InRange::new(left, op, right, ty))),

@@ -1,8 +1,7 @@
-//! Physical expressions that DataFusion has no match for: the cut's `now` and the watermark before it, division of floats that fails on zero, and arithmetic that names the type it left.
+//! Physical expressions that DataFusion has no match for: the cut's `now` and the watermark before it, arithmetic of floats that fails, and of integers that names the type it left.
 
 use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -11,7 +10,7 @@ use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use eddyline_common::{SqlError, SqlState, Timestamp};
-use eddyline_planner::functions::checked::check_divisor;
+use eddyline_planner::functions::checked::of_floats;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -157,26 +156,25 @@ impl PhysicalExpr for CutNow {
     }
 }
 
-/// `/` and `%` over floats: a zero divisor is an error unless the result is null or the dividend NaN, as in PostgreSQL.
+/// Arithmetic over floats of one type, of which infinities do not come.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct FloatDivision {
+pub(crate) struct FloatArithmetic {
     unchecked: BinaryExpr,
 }
 
-impl FloatDivision {
+impl FloatArithmetic {
     pub(crate) fn new(left: Arc<dyn PhysicalExpr>, op: Operator, right: Arc<dyn PhysicalExpr>) -> Self {
-        debug_assert!(matches!(op, Operator::Divide | Operator::Modulo));
-        FloatDivision { unchecked: BinaryExpr::new(left, op, right) }
+        FloatArithmetic { unchecked: BinaryExpr::new(left, op, right) }
     }
 }
 
-impl fmt::Display for FloatDivision {
+impl fmt::Display for FloatArithmetic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.unchecked, f)
     }
 }
 
-impl PhysicalExpr for FloatDivision {
+impl PhysicalExpr for FloatArithmetic {
     // What these are by default asks for both at each level: twice the work for each level of a long chain.
     fn data_type(&self, input: &Schema) -> Result<DataType> {
         self.unchecked.data_type(input)
@@ -193,12 +191,7 @@ impl PhysicalExpr for FloatDivision {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let left = self.unchecked.left().evaluate(batch)?.into_array(batch.num_rows())?;
         let right = self.unchecked.right().evaluate(batch)?.into_array(batch.num_rows())?;
-        check_divisor(&left, &right)?;
-        let result = match self.unchecked.op() {
-            Operator::Modulo => compute::kernels::numeric::rem(&left, &right)?,
-            _ => compute::kernels::numeric::div(&left, &right)?,
-        };
-        Ok(ColumnarValue::Array(result))
+        Ok(ColumnarValue::Array(of_floats(*self.unchecked.op(), &left, &right)?))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
@@ -206,7 +199,7 @@ impl PhysicalExpr for FloatDivision {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(FloatDivision::new(children[0].clone(), *self.unchecked.op(), children[1].clone())))
+        Ok(Arc::new(FloatArithmetic::new(children[0].clone(), *self.unchecked.op(), children[1].clone())))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

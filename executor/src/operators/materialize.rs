@@ -6,6 +6,10 @@
 //! view must find the same rows late whichever cuts were taken into one step here. A view that keeps arrival watermarks
 //! gets each row's, so that this holds for what reads its rows later too. Rows that only come leave with the `now` of their cut.
 //!
+//! As long as the rows of a step only come, and are new to the view, many of them are applied and passed on in pieces: nobody sees any of
+//! them before the step is done, and one that fails ends the job. What is taken back of them later in the step never was. The rest of a step
+//! that takes rows back is applied as a whole.
+//!
 //! Without a view it is a counting sink: its batches pass through as they come.
 //!
 //! - `reconcile`: changes of a plan that forgets, to those that the view can take
@@ -13,6 +17,7 @@
 mod reconcile;
 
 use crate::operator::{Operator, StepContext};
+use crate::operators::pending::Pending;
 use crate::operators::scan::{assemble, rename};
 use arrow::array::{BooleanArray, Int64Array, UInt32Array};
 use arrow::datatypes::SchemaRef;
@@ -26,6 +31,12 @@ use std::sync::Arc;
 /// Pieces are put together when they are smaller than this on average: a view keeps a header per batch.
 const PIECE_ROWS: usize = 1024;
 
+/// What is applied at once where rows only come: a few segments of the view.
+const PIECE_BYTES: usize = 64 << 20;
+
+/// With this much that is not in files yet, over all views, the next piece waits for the disk, as steps do.
+const TAILS_BYTES_MAX: usize = 256 << 20;
+
 pub struct Materialize {
     view: Option<Arc<View>>,
     worker: usize,
@@ -34,7 +45,11 @@ pub struct Materialize {
     net: Option<RowConverter>,
     /// What comes may not fit what the view has.
     forgetful: bool,
-    pending: Vec<TaggedBatch>,
+    pending: Pending,
+    /// The step was applied in part.
+    is_begun: bool,
+    /// The rest of the step is to be applied at once.
+    is_rest: bool,
 }
 
 /// What a step's rows say of the cuts they came with.
@@ -51,7 +66,7 @@ impl Materialize {
     pub fn new(view: Option<Arc<View>>, worker: usize, output: SchemaRef, input_is_net: bool, forgetful: bool) -> Result<Self> {
         let forgetful = forgetful && view.as_ref().is_some_and(|view| *view.key() != ViewKey::Append);
         let net = if input_is_net && !forgetful { None } else { Some(net_converter(&output)?) };
-        Ok(Materialize { view, worker, output, net, forgetful, pending: Vec::new() })
+        Ok(Materialize { view, worker, output, net, forgetful, pending: Pending::default(), is_begun: false, is_rest: false })
     }
 
     /// The rows apart by the cuts they came with, unless some are taken back: then what the step comes to counts.
@@ -75,37 +90,8 @@ impl Materialize {
         Ok(Cuts::Many(batches))
     }
 
-    /// The changes as the view stores them.
-    fn stored(&self, view: &View, part: &[ChangeBatch], arrival: Timestamp) -> Result<Vec<ChangeBatch>> {
-        if !view.keeps_arrivals() {
-            return Ok(part.to_vec());
-        }
-        let with_arrival = |changes: &ChangeBatch| {
-            let mut columns = changes.rows.columns().to_vec();
-            columns.push(Arc::new(Int64Array::from_value(arrival.0, changes.num_rows())));
-            Ok(changes.with_rows(assemble(view.stored_schema(), columns, changes.num_rows())?))
-        };
-        part.iter().map(with_arrival).collect()
-    }
-}
-
-impl Operator for Materialize {
-    fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
-        match self.view {
-            Some(_) => self.pending.push(TaggedBatch { changes: rename(batch.changes, &self.output)?, ..batch }),
-            None => ctx.emit_tagged(batch),
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let pending = std::mem::take(&mut self.pending);
-        if let (true, Some(view), Some(net)) = (self.forgetful, &self.view, &self.net) {
-            return self.finish_forgetful(view, net, pending, ctx);
-        }
+    /// Applies a step's changes, or a piece of them, and passes them on.
+    fn apply(&self, pending: Vec<TaggedBatch>, ctx: &mut StepContext) -> Result<()> {
         let by_cut = self.by_cut(&pending)?;
         let parts = by_arrival(pending);
         let takes_back = |b: &ChangeBatch| b.weights.is_some();
@@ -138,6 +124,55 @@ impl Operator for Materialize {
             part.into_iter().for_each(|changes| ctx.emit_tagged(TaggedBatch { changes, arrival_watermark, now }));
         }
         Ok(())
+    }
+
+    /// The changes as the view stores them.
+    fn stored(&self, view: &View, part: &[ChangeBatch], arrival: Timestamp) -> Result<Vec<ChangeBatch>> {
+        if !view.keeps_arrivals() {
+            return Ok(part.to_vec());
+        }
+        let with_arrival = |changes: &ChangeBatch| {
+            let mut columns = changes.rows.columns().to_vec();
+            columns.push(Arc::new(Int64Array::from_value(arrival.0, changes.num_rows())));
+            Ok(changes.with_rows(assemble(view.stored_schema(), columns, changes.num_rows())?))
+        };
+        part.iter().map(with_arrival).collect()
+    }
+}
+
+impl Operator for Materialize {
+    fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        let Some(view) = &self.view else {
+            ctx.emit_tagged(batch);
+            return Ok(());
+        };
+        self.pending.push(TaggedBatch { changes: rename(batch.changes, &self.output)?, ..batch })?;
+        if self.pending.bytes() < PIECE_BYTES || self.is_rest || self.forgetful {
+            return Ok(());
+        }
+        self.is_rest = self.pending.takes_back() || !view.are_new(self.pending.rows());
+        if !self.is_rest {
+            let piece = self.pending.take();
+            self.apply(piece, ctx)?;
+            self.is_begun = true;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
+        (self.is_begun, self.is_rest) = (false, false);
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = self.pending.take();
+        match (self.forgetful, &self.view, &self.net) {
+            (true, Some(view), Some(net)) => self.finish_forgetful(view, net, pending, ctx),
+            _ => self.apply(pending, ctx),
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.is_begun && self.view.as_ref().is_some_and(|view| view.tails_bytes() >= TAILS_BYTES_MAX)
     }
 }
 

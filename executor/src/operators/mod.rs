@@ -14,6 +14,7 @@ mod missing;
 mod net;
 pub mod normalize;
 pub mod over;
+mod pending;
 pub mod pre_aggregate;
 pub mod processing_time;
 pub mod project;

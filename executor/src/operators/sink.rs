@@ -3,34 +3,34 @@
 
 use crate::operator::{Operator, StepContext};
 use crate::operators::materialize::{net_converter, settle};
+use crate::operators::pending::Pending;
 use crate::operators::scan::rename;
 use arrow::datatypes::SchemaRef;
 use arrow::row::RowConverter;
-use eddyline_common::{ChangeBatch, Result, TaggedBatch, Timestamp};
+use eddyline_common::{Result, TaggedBatch, Timestamp};
 
 pub struct Sink {
     output: SchemaRef,
     /// `None` if the input is net already.
     net: Option<RowConverter>,
-    pending: Vec<ChangeBatch>,
+    pending: Pending,
 }
 
 impl Sink {
     /// `input_is_net`: within a step, no row comes both with a positive and with a negative weight.
     pub fn new(output: SchemaRef, input_is_net: bool) -> Result<Self> {
         let net = if input_is_net { None } else { Some(net_converter(&output)?) };
-        Ok(Sink { output, net, pending: Vec::new() })
+        Ok(Sink { output, net, pending: Pending::default() })
     }
 }
 
 impl Operator for Sink {
     fn push(&mut self, _port: usize, batch: TaggedBatch, _ctx: &mut StepContext) -> Result<()> {
-        self.pending.push(rename(batch.changes, &self.output)?);
-        Ok(())
+        self.pending.push(TaggedBatch { changes: rename(batch.changes, &self.output)?, ..batch })
     }
 
     fn finish(&mut self, _watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
-        let pending = std::mem::take(&mut self.pending);
+        let pending = self.pending.take().into_iter().map(|batch| batch.changes).collect();
         let settled = settle(&self.output, self.output.fields().len(), self.net.as_ref(), pending)?;
         settled.into_iter().for_each(|changes| ctx.emit(changes));
         Ok(())

@@ -47,6 +47,8 @@ const ROWS: &[Row] = &[
     row("power", "power", numbers::power),
     row("ceiling", "ceil", plain),
     row("date_trunc", "date_trunc", times::date_trunc),
+    row("date_bin", "date_bin", times::date_bin),
+    row("make_date", "make_date", times::make_date),
     row("regexp_replace", "regexp_replace", texts::regexp_replace),
     Row { name: "concat", of: "concat", run: texts::concat, coerce: Some(texts::concat_types) },
 ];

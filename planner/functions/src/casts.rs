@@ -1,5 +1,6 @@
 //! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
-//! numerics, floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; and from numbers to integers, which rounds, also in arrays. An analyzer
+//! numerics, floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; from numerics to floats, where the nearest one is meant; and from numbers
+//! to integers, which rounds, also in arrays. And CEIL and FLOOR of numerics, whose results may have a digit more. An analyzer
 //! rule, which runs after type coercion, puts functions in their place, so queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
 //! (the planner's `bind::casts`), and in UTC where the coercion of types made the cast.
 
@@ -8,7 +9,9 @@ use crate::{registry, zone_of};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, unary};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema, TimeUnit};
+use datafusion::arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Schema, TimeUnit,
+};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
@@ -23,6 +26,7 @@ use eddyline_common::postgres::decode::ColumnBuilder;
 use eddyline_common::postgres::encode::RowFormat;
 use eddyline_common::{Result, SqlError, SqlType};
 use eddyline_walk::Walk;
+use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 pub const TO_TEXT: &str = "eddyline_to_text";
@@ -35,6 +39,7 @@ const TO_TIME: &str = "eddyline_to_time";
 const TO_ROW: &str = "eddyline_to_row";
 const TO_NUMERIC: &str = "eddyline_to_numeric";
 const TRY_TO_NUMERIC: &str = "eddyline_try_to_numeric";
+const TO_FLOAT: &str = "eddyline_to_float";
 const ROUNDED: &str = "eddyline_rounded";
 
 #[derive(Debug)]
@@ -56,6 +61,9 @@ pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    if let Some(widened) = widened(&expr, schema)? {
+        return Ok(Transformed::yes(widened));
+    }
     if let Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field }) = &expr
         && let Some(round) = rounding(inner, field.data_type(), schema)?
     {
@@ -66,21 +74,42 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
         // Every value has a text; one that reads a text may fail, which TRY_CAST must not.
         Expr::TryCast(TryCast { expr, field }) if *field.data_type() == DataType::Utf8 => (expr, field, false),
         Expr::TryCast(TryCast { expr, field }) if matches!(field.data_type(), DataType::Decimal128(_, _)) => (expr, field, true),
+        Expr::TryCast(TryCast { expr, field }) if field.data_type().is_floating() => (expr, field, false),
         _ => return Ok(Transformed::no(expr)),
     };
     let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
     let Some(name) = between(&from, field.data_type()) else { return Ok(Transformed::no(expr)) };
     let name = if tries { TRY_TO_NUMERIC } else { name };
     let mut args = vec![inner.as_ref().clone()];
-    if matches!(name, TO_ARRAY | TO_ROW | TO_NUMERIC | TRY_TO_NUMERIC) {
+    if matches!(name, TO_ARRAY | TO_ROW | TO_NUMERIC | TRY_TO_NUMERIC | TO_FLOAT) {
         // The target's type travels as a null of it.
         args.push(Expr::Literal(ScalarValue::try_from(field.data_type())?, None));
     }
     Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function(name), args))))
 }
 
+/// Whether an expression is one of the functions that this rule puts in the place of casts.
+pub fn is_call(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if FUNCTIONS.iter().any(|function| function.name() == call.func.name()))
+}
+
 fn function(name: &str) -> Arc<ScalarUDF> {
     FUNCTIONS.iter().find(|f| f.name() == name).expect("every name is in the list").clone()
+}
+
+/// CEIL and FLOOR of a numeric with room for the digit that the result may have more, as 10 has for 9.5.
+fn widened(expr: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
+    let Expr::ScalarFunction(call) = expr else { return Ok(None) };
+    let [value] = call.args.as_slice() else { return Ok(None) };
+    let Ok(DataType::Decimal128(digits, scale @ 1..)) = value.get_type(schema) else { return Ok(None) };
+    let narrower = DataType::Decimal128(digits.saturating_sub(1), scale);
+    let is_wide = digits == DECIMAL128_MAX_PRECISION
+        || matches!(value, Expr::Cast(cast) if cast.expr.get_type(schema).is_ok_and(|from| from == narrower));
+    if is_wide || !["ceil", "floor"].contains(&call.func.name()) {
+        return Ok(None);
+    }
+    let wide = Expr::Cast(Cast::new(Box::new(value.clone()), DataType::Decimal128(digits + 1, scale)));
+    Ok(Some(Expr::ScalarFunction(ScalarFunction::new_udf(call.func.clone(), vec![wide]))))
 }
 
 /// What rounds a number with a fraction that becomes an integer, or those of an array; `None` where there is nothing to round.
@@ -116,6 +145,7 @@ fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
         (from, Binary) if is_text(from) => Some(TO_BYTEA),
         (from, Interval(_)) if is_text(from) => Some(TO_INTERVAL),
         (from, Decimal128(_, _)) if is_text(from) => Some(TO_NUMERIC),
+        (Decimal128(_, _), Float32 | Float64) => Some(TO_FLOAT),
         (from, List(_)) if is_text(from) => Some(TO_ARRAY),
         (from, Timestamp(TimeUnit::Microsecond, None)) if is_text(from) => Some(TO_TIMESTAMP),
         (from, Date32) if is_text(from) => Some(TO_DATE),
@@ -166,6 +196,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         udf(TO_ROW, &[2]),
         udf(TO_NUMERIC, &[2]),
         udf(TRY_TO_NUMERIC, &[2]),
+        udf(TO_FLOAT, &[2]),
         udf(ROUNDED, &[1]),
     ]
 });
@@ -222,6 +253,7 @@ impl ScalarUDFImpl for TextCast {
         let result = match self.name {
             TO_TEXT => zone(args.args.get(1)).and_then(|zone| to_text(&values, &args.arg_fields[0], zone)),
             TO_ROW => to_row(&values, args.return_field.data_type()),
+            TO_FLOAT => to_float(&values, args.return_field.data_type()),
             ROUNDED => rounded(&values, args.return_field.data_type()),
             name => from_text(&values, args.return_field.data_type(), name == TRY_TO_NUMERIC),
         }
@@ -305,11 +337,34 @@ fn to_row(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
         }
         (from, to) => match between(from, to) {
             Some(TO_TEXT) => to_text(values, &Field::new("", from.clone(), true), zone(None)?)?,
+            Some(TO_FLOAT) => to_float(values, to)?,
             Some(_) => from_text(values, to, false)?,
             None if loses_fraction(from, to) => strictly(&rounded(values, &whole(from))?, to)?,
             None => strictly(values, to)?,
         },
     })
+}
+
+/// The float that is nearest to each numeric. A quotient is that where its digits and the power of ten are floats themselves, as they mostly are.
+fn to_float(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let DataType::Decimal128(_, scale) = *values.data_type() else { return strictly(values, target) };
+    let (numerics, scale) = (values.as_primitive::<Decimal128Type>(), i32::from(scale));
+    Ok(match target {
+        DataType::Float32 => Arc::new(unary::<_, _, Float32Type>(numerics, |digits| nearest(digits, scale))),
+        _ => {
+            let (is_short, power) = ((0..=22).contains(&scale), 10f64.powi(scale));
+            let divided = |digits: i128| match is_short && digits.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS {
+                true => digits as f64 / power,
+                false => nearest(digits, scale),
+            };
+            Arc::new(unary::<_, _, Float64Type>(numerics, divided))
+        }
+    })
+}
+
+/// As it is read from a text.
+fn nearest<F: FromStr + Default>(digits: i128, scale: i32) -> F {
+    format!("{digits}e{}", -scale).parse().unwrap_or_default()
 }
 
 pub(crate) fn strictly(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
@@ -380,6 +435,18 @@ mod tests {
             let whole = strictly(&values, &list(SqlType::Integer)).unwrap();
             let text = to_text(&whole, &Field::new("x", whole.data_type().clone(), true), zone(None).unwrap()).unwrap();
             assert_eq!((text.as_string::<i32>().value(0), text.is_null(1)), (expected, true));
+        }
+    }
+
+    #[test]
+    fn floats_are_those_nearest_to_numerics() {
+        for text in ["94.19895434327705", "-0.30000000000000004", "123.5", "12345678901234567890.25", "0.00000000000000000001"] {
+            let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len() as i8);
+            let one: ArrayRef = Arc::new(StringArray::from(vec![text]));
+            let numeric = from_text(&one, &DataType::Decimal128(38, scale), false).unwrap();
+            let float = |ty: DataType| shown(ScalarValue::try_from_array(&to_float(&numeric, &ty).unwrap(), 0).unwrap());
+            assert_eq!(float(DataType::Float64).parse::<f64>(), text.parse::<f64>(), "{text}");
+            assert_eq!(float(DataType::Float32).parse::<f32>(), text.parse::<f32>(), "{text}");
         }
     }
 

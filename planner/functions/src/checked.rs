@@ -1,11 +1,11 @@
-//! Integer arithmetic that fails instead of wrapping. DataFusion's `+`, `-` and `*` wrap, in constants too; after type
-//! coercion they are replaced by these functions, which report 22003, and so are `/` and `%` of floats, of which zero makes infinities. A streaming plan turns them back into operators,
+//! Arithmetic that fails instead of wrapping, or of making infinities. DataFusion's `+`, `-` and `*` of integers wrap, in constants too; after type
+//! coercion they are replaced by these functions, which report 22003, and so is the arithmetic of floats. A streaming plan turns them back into operators,
 //! which the executor checks by itself. On the way calls of DataFusion's functions become calls of ours (`amended`), and patterns of LIKE are
 //! guarded (`like`).
 
 use super::{amended, like};
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
-use datafusion::arrow::compute::kernels::numeric::{div, rem};
+use datafusion::arrow::compute::kernels::numeric::{add, div, mul, rem, sub};
 use datafusion::arrow::compute::try_binary;
 use datafusion::arrow::datatypes::{
     ArrowNativeTypeOp, DataType, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -88,7 +88,7 @@ fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     if let Some(function) = function
         && let (Ok(l), Ok(r)) = (left.get_type(schema), right.get_type(schema))
         && l == r
-        && if divides { l.is_floating() } else { l.is_signed_integer() }
+        && (l.is_floating() || !divides && l.is_signed_integer())
     {
         return Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf((*function).clone(), vec![*left, *right]))));
     }
@@ -140,8 +140,44 @@ pub fn operator(name: &str) -> Option<Operator> {
     OPERATORS.into_iter().find(|op| name_of(*op) == name)
 }
 
+/// `left op right` over floats of one type. As in PostgreSQL, a divisor of zero is an error, and so is a result that is too large; one that is too small is zero.
+pub fn of_floats(op: Operator, left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let result = match op {
+        Operator::Plus => add(left, right)?,
+        Operator::Minus => sub(left, right)?,
+        Operator::Multiply => mul(left, right)?,
+        op => {
+            check_divisor(left, right)?;
+            if op == Operator::Modulo { rem(left, right)? } else { div(left, right)? }
+        }
+    };
+    check_finite(left, right, &result)?;
+    Ok(result)
+}
+
+/// A result is too large if it is infinite and nothing is that it was computed of. Mostly none is, which is seen at once.
+fn check_finite(left: &ArrayRef, right: &ArrayRef, result: &ArrayRef) -> Result<(), ArrowError> {
+    macro_rules! any_overflow {
+        ($ty:ty) => {{
+            let (left, right, result) = (left.as_primitive::<$ty>(), right.as_primitive::<$ty>(), result.as_primitive::<$ty>());
+            let overflows = |i: usize| result.value(i).is_infinite() && left.value(i).is_finite() && right.value(i).is_finite();
+            result.values().iter().fold(false, |found, value| found | value.is_infinite())
+                && (0..result.len()).any(|i| result.is_valid(i) && overflows(i))
+        }};
+    }
+    let overflow = match result.data_type() {
+        DataType::Float32 => any_overflow!(Float32Type),
+        _ => any_overflow!(Float64Type),
+    };
+    let too_large = || SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, "value out of range: overflow");
+    match overflow {
+        true => Err(ArrowError::ExternalError(Box::new(DataFusionError::External(Box::new(too_large()))))),
+        false => Ok(()),
+    }
+}
+
 /// Division of floats by zero is an error, unless the result is null or the dividend NaN, as in PostgreSQL.
-pub fn check_divisor(left: &ArrayRef, right: &ArrayRef) -> Result<(), ArrowError> {
+fn check_divisor(left: &ArrayRef, right: &ArrayRef) -> Result<(), ArrowError> {
     macro_rules! any_zero {
         ($ty:ty) => {{
             let (left, right) = (left.as_primitive::<$ty>(), right.as_primitive::<$ty>());
@@ -160,7 +196,7 @@ pub fn out_of_range(ty: &str) -> DataFusionError {
     DataFusionError::External(Box::new(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{ty} out of range"))))
 }
 
-/// `left op right` over two columns of one integer type, or of floats.
+/// `left op right` over two columns of one type, of integers or floats.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Checked {
     op: Operator,
@@ -183,11 +219,6 @@ impl Checked {
             try_binary(left, right, |l, r| operate(l, r).map_err(|_| ArrowError::ExternalError(Box::new(out_of_range(ty)))))?;
         Ok(Arc::new(result))
     }
-
-    fn divide(&self, left: &ArrayRef, right: &ArrayRef) -> DfResult<ArrayRef> {
-        check_divisor(left, right)?;
-        Ok(if self.op == Operator::Modulo { rem(left, right)? } else { div(left, right)? })
-    }
 }
 
 impl ScalarUDFImpl for Checked {
@@ -206,8 +237,8 @@ impl ScalarUDFImpl for Checked {
             return Err(DataFusionError::Plan(format!("function {}() takes two arguments", self.name())));
         };
         let divides = matches!(self.op, Operator::Divide | Operator::Modulo);
-        let fits = |ty: &&DataType| if divides { ty.is_floating() } else { ty.is_signed_integer() };
-        let widest = [left, right].into_iter().filter(fits).max_by_key(|ty| ty.primitive_width());
+        let fits = |ty: &&DataType| ty.is_floating() || !divides && ty.is_signed_integer();
+        let widest = [left, right].into_iter().filter(fits).max_by_key(|ty| (ty.is_floating(), ty.primitive_width()));
         let ty = widest.cloned().unwrap_or(if divides { DataType::Float64 } else { DataType::Int64 });
         Ok(vec![ty.clone(), ty])
     }
@@ -229,7 +260,7 @@ impl ScalarUDFImpl for Checked {
             DataType::Int8 => self.apply::<Int8Type>(&left, &right, "smallint"),
             DataType::Int16 => self.apply::<Int16Type>(&left, &right, "smallint"),
             DataType::Int32 => self.apply::<Int32Type>(&left, &right, "integer"),
-            DataType::Float32 | DataType::Float64 => self.divide(&left, &right),
+            DataType::Float32 | DataType::Float64 => Ok(of_floats(self.op, &left, &right)?),
             _ => self.apply::<Int64Type>(&left, &right, "bigint"),
         }?;
         match constant {
@@ -247,7 +278,7 @@ mod tests {
     fn both_sides_are_one_type() {
         use DataType::*;
         for (given, ty) in
-            [([Int32, Int32], Int32), ([Int16, Int64], Int64), ([Null, Int16], Int16), ([Float64, Int32], Int32), ([Null, Null], Int64)]
+            [([Int32, Int32], Int32), ([Int16, Int64], Int64), ([Null, Int16], Int16), ([Float64, Int32], Float64), ([Null, Null], Int64)]
         {
             assert_eq!(ADD.coerce_types(&given).unwrap(), [ty.clone(), ty], "{given:?}");
         }
@@ -257,5 +288,21 @@ mod tests {
             assert_eq!(DIVIDE.coerce_types(&given).unwrap(), [ty.clone(), ty], "{given:?}");
         }
         assert!(ADD.coerce_types(&[Int32]).is_err());
+    }
+
+    #[test]
+    fn floats_do_not_become_infinite() {
+        let floats = |values: &[f64]| -> ArrayRef { Arc::new(PrimitiveArray::<Float64Type>::from(values.to_vec())) };
+        for (op, left, right) in [
+            (Operator::Plus, 1e308, 1e308),
+            (Operator::Minus, -1e308, 1e308),
+            (Operator::Multiply, 1e200, -1e200),
+            (Operator::Divide, 1e308, 0.01),
+            (Operator::Divide, 1.0, 0.0),
+        ] {
+            assert!(of_floats(op, &floats(&[1.0, left]), &floats(&[1.0, right])).is_err(), "{left} {op} {right}");
+        }
+        let infinite = of_floats(Operator::Multiply, &floats(&[f64::INFINITY, 1e-300]), &floats(&[2.0, 1e-300])).unwrap();
+        assert_eq!(infinite.as_primitive::<Float64Type>().values(), &[f64::INFINITY, 0.0]);
     }
 }

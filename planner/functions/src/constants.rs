@@ -3,7 +3,7 @@
 
 use super::pattern::Pattern;
 use super::times::{check_unit, zone_of};
-use super::{ADD_CLOCK, SIMILAR_TO, hashes, json, texts};
+use super::{ADD_CLOCK, REGEXP_MATCHES, SIMILAR_TO, hashes, json, texts};
 use datafusion::arrow::compute::kernels::cast_utils::IntervalUnit;
 use eddyline_common::{SqlError, SqlState, postgres};
 use std::str::FromStr;
@@ -28,6 +28,7 @@ fn check(text: &str, function: &str, at: usize, given: &[Option<&str>]) -> Resul
         ("date_trunc", 0) if !is_truncated(text) => Err(not_recognized(text)),
         ("split_part", 2) if text == "0" => Err(SqlError::new(SqlState::INVALID_PARAMETER, "field position must not be zero")),
         ("json_value" | "json_query", 1) => json::check_path(text),
+        ("jsonb_path_exists" | "jsonb_path_query_first" | "jsonb_path_query_array", 1) => json::check_jsonpath(text),
         ("json_get_path" | "json_get_path_text", 1) => postgres::parse::array(text.trim()).map(drop),
         ("to_timestamp_ltz", 1) if !matches!(text, "0" | "3" | "6") => {
             Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("the precision of to_timestamp_ltz() is 0, 3 or 6, not {text}")))
@@ -43,6 +44,7 @@ fn check(text: &str, function: &str, at: usize, given: &[Option<&str>]) -> Resul
             | "regexp_split_to_array"
             | "regexp_like"
             | "regexp_match"
+            | REGEXP_MATCHES
             | "regexp_replace"
             | "regexp_count"
             | "regexp_instr",
@@ -79,7 +81,7 @@ fn not_recognized(unit: &str) -> SqlError {
 /// The argument that has the flags of a regular expression.
 fn flags_at(function: &str) -> usize {
     match function {
-        "regexp_like" | "regexp_match" | "regexp_split_to_array" => 2,
+        "regexp_like" | "regexp_match" | "regexp_split_to_array" | REGEXP_MATCHES => 2,
         "regexp_replace" | "regexp_count" => 3,
         "regexp_instr" => 5,
         _ => 4,

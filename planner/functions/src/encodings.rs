@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use eddyline_common::{SqlError, SqlState, SqlType};
@@ -26,6 +26,11 @@ pub const FUNCTIONS: &[Native] = &[
     Native::partial("url_decode", &[Arg::Text], &[], text, url_decode),
     Native::total("encode", &[Arg::TextOrBytes, Arg::Text], &[], text, encode),
     Native::total("decode", &[Arg::Text, Arg::Text], &[], bytes, decode),
+    Native::total("get_byte", &[Arg::TextOrBytes, Arg::BigInt], &[], |_| SqlType::Integer, get_byte),
+    Native::total("set_byte", &[Arg::TextOrBytes, Arg::BigInt, Arg::BigInt], &[], bytes, set_byte),
+    Native::total("bit_count", &[Arg::TextOrBytes], &[], |_| SqlType::BigInt, bit_count),
+    Native::total("convert_from", &[Arg::TextOrBytes, Arg::Text], &[], text, convert_from),
+    Native::total("convert_to", &[Arg::Text, Arg::Text], &[], bytes, convert_to),
     Native::total(TO_CHARSET, &[Arg::Text, Arg::Text], &[], bytes, to_charset),
     Native::total(FROM_CHARSET, &[Arg::TextOrBytes, Arg::Text], &[], text, from_charset),
 ];
@@ -71,6 +76,62 @@ fn bin(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
         write!(out, "{:b}", numbers.value(row)).expect("a string grows");
         Ok(true)
     })
+}
+
+/// Where an index points within bytes.
+fn byte_at(bytes: &[u8], index: i64) -> Result<usize, SqlError> {
+    let at = usize::try_from(index).ok().filter(|at| *at < bytes.len());
+    at.ok_or_else(|| SqlError::new(SqlState("2202E"), format!("index {index} out of valid range, 0..{}", bytes.len() as i64 - 1)))
+}
+
+fn get_byte(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, places) = (binary(&args[0])?, args[1].as_primitive::<Int64Type>());
+    let found: Int32Array = map_rows(args, |row| {
+        let bytes = values.value(row);
+        Ok(Some(i32::from(bytes[byte_at(bytes, places.value(row))?])))
+    })?;
+    Ok(Arc::new(found))
+}
+
+/// The lowest eight bits of a number at a place.
+fn set_byte(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, places, bytes) = (binary(&args[0])?, args[1].as_primitive::<Int64Type>(), args[2].as_primitive::<Int64Type>());
+    let changed: BinaryArray = map_rows(args, |row| {
+        let mut value = values.value(row).to_vec();
+        let at = byte_at(&value, places.value(row))?;
+        value[at] = bytes.value(row) as u8;
+        Ok(Some(value))
+    })?;
+    Ok(Arc::new(changed))
+}
+
+fn bit_count(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let values = binary(&args[0])?;
+    let ones = |bytes: &[u8]| -> i64 { bytes.iter().map(|byte| i64::from(byte.count_ones())).sum() };
+    let counts: Int64Array = map_rows(args, |row| Ok(Some(ones(values.value(row)))))?;
+    Ok(Arc::new(counts))
+}
+
+/// That an encoding's name is of the one that texts have.
+fn check_utf8(name: &str) -> Result<(), SqlError> {
+    match name.to_lowercase().replace(['-', '_'], "").as_str() {
+        "utf8" | "unicode" => Ok(()),
+        _ => Err(SqlError::unsupported(format!("a conversion of encoding \"{name}\" is not supported")).with_hint("Texts are UTF8.")),
+    }
+}
+
+fn convert_from(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, names) = (binary(&args[0])?, texts(&args[1]));
+    map_text(args, |row, out| {
+        check_utf8(names.value(row))?;
+        push_text(values.value(row), out)
+    })
+}
+
+fn convert_to(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, names) = (texts(&args[0]), texts(&args[1]));
+    let encoded: BinaryArray = map_rows(args, |row| check_utf8(names.value(row)).map(|()| Some(values.value(row).as_bytes())))?;
+    Ok(Arc::new(encoded))
 }
 
 /// Digits of an integer, or of the bytes of anything else, as Flink writes them: in capitals.

@@ -1,12 +1,13 @@
 //! JSON: PostgreSQL's access operators as functions, and Flink's `JSON_VALUE` and `JSON_QUERY`. Text that is no JSON is
 //! an error of the row for the operators, and for Flink's functions what their clause ON ERROR says, or null.
 //!
-//! - `document`: JSON as jsonb has it; `jsonb`: PostgreSQL's functions over it
+//! - `document`: JSON as jsonb has it; `jsonb`: PostgreSQL's functions over it; `jsonpath`: those that follow a path
 //! - `made`: JSON of values; `path`: ways into documents; `flink`: what else Flink asks of them
 
 mod document;
 mod flink;
 mod jsonb;
+mod jsonpath;
 pub mod made;
 mod path;
 
@@ -17,6 +18,7 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use eddyline_common::{SqlError, SqlState, SqlType, postgres};
 pub use flink::FUNCTIONS as OF_FLINK;
 pub use jsonb::FUNCTIONS as OF_JSONB;
+pub use jsonpath::{FUNCTIONS as OF_JSONPATH, check as check_jsonpath};
 use serde_json::Value;
 use std::sync::Arc;
 

@@ -4,10 +4,11 @@
 //! - `clock`: `now()` and kin, and the watermark; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `coalesce`: with literals that have no type yet
 //! - `texts`, `regexes`, `encodings`, `urls`, `json`, `times`, `hashes`, `intervals`, `numbers`, `number_patterns`, `lists`, `maps`, `truncated`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `series`: those of integers and times, as lists
 //! - `quotient`: divisions of numerics; `precision`: times with fewer digits
 //! - `constants`: those of which it is known that no row can be worked on by them
 //! - `amended`: which of DataFusion's functions do something else; `words`: what they say of values that do not suit them
-//! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC; `string_agg`: with orders of its own; `ranks`: those that count rows in a window; `pattern`: of dates and times; `not_null`: what guards a column that is written; `like`: what guards a pattern; `like_any`: several of them; `one_row`: subqueries that stand for a value
+//! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC; `string_agg`: with orders of its own; `extremes`: MIN and MAX of floats; `ranks`: those that count rows in a window; `shifts`: those that look at a neighbour; `pattern`: of dates and times; `not_null`: what guards a column that is written; `like`: what guards a pattern; `like_any`: several of them; `one_row`: subqueries that stand for a value; `or_null`: those of them that may have no row
 //! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts; `error`: ours within DataFusion's
 //! - `failed`: what a failed evaluation says, and whether the row is to blame; `attempt`: expressions of which rows may fail; `lazy`: AND and OR
 
@@ -22,6 +23,7 @@ mod coalesce;
 pub mod constants;
 mod encodings;
 pub mod error;
+mod extremes;
 pub mod failed;
 mod hashes;
 mod intervals;
@@ -36,12 +38,15 @@ mod not_null;
 mod number_patterns;
 mod numbers;
 mod one_row;
+mod or_null;
 pub mod pattern;
 pub mod percentile;
 mod precision;
 mod quotient;
 mod ranks;
 mod regexes;
+mod series;
+mod shifts;
 mod string_agg;
 pub mod text_types;
 mod texts;
@@ -61,7 +66,7 @@ pub use encodings::CHARSETS;
 pub use intervals::{CLOCK_OF as INTERVAL_CLOCK, DAYS_OF as INTERVAL_DAYS, LENGTH as INTERVAL_LENGTH, SINCE as TIME_SINCE};
 pub use number_patterns::NumberPattern;
 pub use numbers::{OVER as INTERVAL_OVER, TIMES as INTERVAL_TIMES};
-pub use precision::{TIME_PRECISION, unit as unit_of_precision};
+pub use precision::{TIME_PRECISION, rounded_to, unit as unit_of_precision};
 pub use quotient::QUOTIENT;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
@@ -79,6 +84,8 @@ pub const ENTRIES: &str = "eddyline_entries";
 /// Bytes of a text in a character set, and the text of such bytes.
 pub const TO_CHARSET: &str = "eddyline_to_charset";
 pub const FROM_CHARSET: &str = "eddyline_from_charset";
+/// A list of the matches of a regular expression, each a list of its groups.
+pub const REGEXP_MATCHES: &str = "eddyline_regexp_matches";
 /// Several texts as one that tells them apart, null if one of them is.
 pub const VALUES: &str = "eddyline_values";
 /// The number in a text by a pattern, as a text that a cast reads.
@@ -108,6 +115,8 @@ pub const NOT_NULL: &str = "eddyline_not_null";
 pub const FEW_ROWS: &str = "eddyline_few_rows";
 /// The value in a list, which has one at most.
 pub const ONLY_ROW: &str = "eddyline_only_row";
+/// Its argument, the value of a subquery that may have no row.
+pub const OR_NULL: &str = "eddyline_or_null";
 /// In the condition of a join: its right side is that of the argument's time.
 pub const AS_OF: &str = "__as_of";
 /// In the condition of a join: its right side is the nearest by the argument, a comparison.
@@ -161,12 +170,12 @@ fn register(registry: &mut dyn FunctionRegistry) -> DfResult<()> {
     for udf in ours().into_iter().map(Arc::new).chain(others) {
         registry.register_udf(udf)?;
     }
-    for udaf in percentile::functions() {
+    for udaf in percentile::functions().into_iter().chain(extremes::functions()) {
         registry.register_udaf(Arc::new(udaf))?;
     }
     registry.register_udaf(Arc::new(AggregateUDF::new_from_impl(one_row::FewRows::new())))?;
     registry.register_udaf(Arc::new(AggregateUDF::new_from_impl(string_agg::StringAgg::default())))?;
-    for udwf in ranks::functions() {
+    for udwf in ranks::functions().into_iter().chain(shifts::functions()) {
         registry.register_udwf(udwf)?;
     }
     Ok(())
@@ -179,6 +188,7 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(coalesce::Coalesce::new()),
         ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
         ScalarUDF::new_from_impl(arrays::Entries::new()),
+        ScalarUDF::new_from_impl(series::Series::new()),
         ScalarUDF::new_from_impl(truncated::Trunc::new()),
         ScalarUDF::new_from_impl(type_name::TypeName::of_postgres()),
         ScalarUDF::new_from_impl(type_name::TypeName::of_flink()),
@@ -186,6 +196,7 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(as_of::Mark::new(ASOF)),
         ScalarUDF::new_from_impl(not_null::NotNull::new()),
         ScalarUDF::new_from_impl(one_row::OnlyRow::new()),
+        ScalarUDF::new_from_impl(or_null::OrNull::new()),
         ScalarUDF::new_from_impl(like::LikePattern::new()),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_SHIFT, 2)),
@@ -202,6 +213,7 @@ fn ours() -> Vec<ScalarUDF> {
             urls::FUNCTIONS,
             json::FUNCTIONS,
             json::OF_JSONB,
+            json::OF_JSONPATH,
             json::OF_FLINK,
             times::FUNCTIONS,
             hashes::FUNCTIONS,

@@ -21,9 +21,11 @@ pub enum Arg {
     /// A text, or what `Time` makes of a time.
     TextOrTime,
     BigInt,
+    /// A text is read as one.
+    Interval,
     /// A timestamp of either kind; dates and texts become timestamps without a zone.
     Time,
-    /// Any number as it comes, or a `Time`.
+    /// Any number as it comes, an interval, or a `Time`.
     TimeOrNumber,
     /// Any number, as it comes.
     Number,
@@ -37,11 +39,14 @@ impl Arg {
         Some(match (self, given) {
             (Arg::Any, given) => given.clone(),
             (Arg::TimeOrNumber, number) if number.is_numeric() => number.clone(),
+            (Arg::TimeOrNumber, DataType::Interval(_)) => SqlType::Interval.to_arrow(),
             (Arg::TimeOrNumber, other) => return Arg::Time.coerce(other),
             (Arg::Time, DataType::Timestamp(_, Some(_))) => SqlType::TimestampTz.to_arrow(),
             (Arg::Time, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 | DataType::Null) => timestamp(),
             (Arg::Time, text) if text.is_string() => timestamp(),
             (Arg::Text, text) if text.is_string() || text.is_null() => DataType::Utf8,
+            (Arg::Interval, DataType::Interval(_) | DataType::Null) => SqlType::Interval.to_arrow(),
+            (Arg::Interval, text) if text.is_string() => SqlType::Interval.to_arrow(),
             (Arg::Moment, DataType::Time32(_) | DataType::Time64(_)) => SqlType::Time.to_arrow(),
             (Arg::Moment, other) => return Arg::Time.coerce(other),
             (Arg::TextOrTime, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64) => return Arg::Time.coerce(given),

@@ -88,7 +88,7 @@ impl NumberPattern {
         self.behind
     }
 
-    /// Writes a number that is given by the digits before its point, without zeros in front, and by as many behind it as the pattern has.
+    /// Writes a number that is given by the digits before its point, without zeros in front, and by as many behind it as the pattern has, or all that count.
     fn write(&self, negative: bool, whole: &str, fraction: &str, out: &mut String) {
         let too_large = whole.len() > self.before || (self.before == 0 && self.behind > 0);
         let hashes = |count: usize| "#".repeat(count);
@@ -119,7 +119,7 @@ impl NumberPattern {
                 }
                 Part::Point => {
                     out.push_str(sign.take().unwrap_or_default());
-                    out.push_str(if self.behind > 0 || too_large { "." } else { "" });
+                    out.push_str(if !fraction.is_empty() || too_large { "." } else { "" });
                 }
                 Part::Group => out.push_str(if begun { "," } else { blank }),
                 Part::Sign if place < self.digits_from() => {}
@@ -136,11 +136,11 @@ impl NumberPattern {
     /// How many digits behind the point are written.
     fn kept(&self, fraction: &str) -> usize {
         if self.fills {
-            return self.behind;
+            return fraction.len();
         }
         let digits = self.parts.iter().filter(|part| part.is_digit()).skip(self.before);
         let asked = digits.enumerate().filter(|(_, part)| **part == Part::Zero).last().map_or(0, |(at, _)| at + 1);
-        asked.max(fraction.trim_end_matches('0').len())
+        asked.min(fraction.len()).max(fraction.trim_end_matches('0').len())
     }
 
     /// The place before the point from which on digits are written: that of the number's own first one, or of a zero that is asked for. Something is written of a zero.
@@ -208,6 +208,8 @@ pub fn to_char(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     let patterns = texts(&args[1]);
     let mut pattern = Memo::new();
     if args[0].data_type().is_floating() {
+        // As many digits as every number of the type has.
+        let most: usize = if args[0].data_type() == &DataType::Float32 { 6 } else { 15 };
         let values = cast(&args[0], &DataType::Float64)?;
         let values = values.as_primitive::<Float64Type>();
         return map_text(args, |row, out| {
@@ -215,7 +217,8 @@ pub fn to_char(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
             if !value.is_finite() {
                 return Err(SqlError::unsupported("to_char() of a number that is not finite is not supported"));
             }
-            let digits = format!("{:.*}", pattern.behind, value.abs());
+            let behind = pattern.behind.min(most.saturating_sub(format!("{:.0}", value.abs()).len()));
+            let digits = format!("{:.behind$}", value.abs());
             let (whole, fraction) = digits.split_once('.').unwrap_or((digits.as_str(), ""));
             pattern.write(value < 0.0, whole.trim_start_matches('0'), fraction, out);
             Ok(true)

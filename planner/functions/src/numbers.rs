@@ -2,7 +2,7 @@
 
 use super::amended::{columns, result};
 use super::checked::out_of_range;
-use super::native::{Arg, Native, map_text, text};
+use super::native::{Arg, Native, map_text, no_such_function, text};
 use crate::error::into_datafusion;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int32Array, IntervalMonthDayNanoArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, unary};
@@ -26,6 +26,8 @@ pub const FUNCTIONS: &[Native] = &[
     Native::total("to_hex", &[Arg::Number], &[], text, to_hex),
     Native::total("div", &[Arg::Number, Arg::Number], &[], |_| SqlType::Decimal { precision: 38, scale: 0 }, div),
     Native::total("width_bucket", &[Arg::Number, Arg::Number, Arg::Number, Arg::BigInt], &[], |_| SqlType::Integer, width_bucket),
+    Native::total("scale", &[Arg::Number], &[], |_| SqlType::Integer, scale),
+    Native::total("min_scale", &[Arg::Number], &[], |_| SqlType::Integer, min_scale),
     Native::partial("num_nulls", &[Arg::Any], &[Arg::Any; 63], |_| SqlType::Integer, num_nulls),
     Native::partial("num_nonnulls", &[Arg::Any], &[Arg::Any; 63], |_| SqlType::Integer, num_nonnulls),
     Native::total(TIMES, &[Arg::Any, Arg::Number], &[], |_| SqlType::Interval, times),
@@ -183,6 +185,28 @@ fn width_bucket(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     Ok(Arc::new((0..values.len()).map(one).collect::<Result<Int32Array, SqlError>>()?))
 }
 
+/// Numerics and integers; a double has no digits of its own.
+fn exact(name: &str, array: &ArrayRef) -> Result<(Decimal128Array, u32), SqlError> {
+    match array.data_type() {
+        DataType::Decimal128(_, scale) => Ok((array.as_primitive::<Decimal128Type>().clone(), u32::try_from(*scale).unwrap_or(0))),
+        ty if ty.is_integer() => Ok((cast(array, &DataType::Decimal128(38, 0))?.as_primitive::<Decimal128Type>().clone(), 0)),
+        ty => Err(no_such_function(name, std::slice::from_ref(ty))),
+    }
+}
+
+/// How many digits a numeric has behind the point.
+fn scale(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, scale) = exact("scale", &args[0])?;
+    Ok(Arc::new(values.iter().map(|value| value.map(|_| scale as i32)).collect::<Int32Array>()))
+}
+
+/// How many of them it needs.
+fn min_scale(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, scale) = exact("min_scale", &args[0])?;
+    let needed = |value: i128| (0..scale).rev().take_while(|left| value % 10i128.pow(scale - left) == 0).last().unwrap_or(scale) as i32;
+    Ok(Arc::new(values.iter().map(|value| value.map(needed)).collect::<Int32Array>()))
+}
+
 fn num_nulls(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     Ok(counted(args, |is_null| is_null))
 }
@@ -275,6 +299,14 @@ mod tests {
         assert_eq!(&over(&[interval(0, 1, 0.0), number(2.0)]).unwrap(), &interval(0, 0, 43_200.0));
         assert!(over(&[interval(0, 1, 0.0), number(0.0)]).is_err());
         assert!(times(&[interval(2_000_000_000, 0, 0.0), number(9.0)]).is_err());
+    }
+
+    #[test]
+    fn a_numeric_needs_no_zeros_at_its_end() {
+        let of = |value: i128| Arc::new(Decimal128Array::from(vec![value]).with_precision_and_scale(10, 4).unwrap()) as ArrayRef;
+        let needed = |value: i128| min_scale(&[of(value)]).unwrap().as_primitive::<Int32Type>().value(0);
+        assert_eq!([84_100, 80_000, 12_345, 0].map(needed), [2, 0, 4, 0]);
+        assert_eq!(scale(&[of(84_100)]).unwrap().as_primitive::<Int32Type>().value(0), 4);
     }
 
     #[test]

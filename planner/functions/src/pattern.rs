@@ -1,6 +1,8 @@
 //! Patterns of dates and times: Java's, as Flink writes them (`yyyy-MM-dd HH:mm:ss`), and PostgreSQL's
 //! (`YYYY-MM-DD HH24:MI:SS`). Both become one list of pieces, which formats and parses; what stands in Java's brackets may be missing from
-//! what is parsed. Letters of Java's that mean another thing in another locale or version are refused.
+//! what is parsed. Letters of Java's that mean another thing in another locale or version are refused. `of_interval`: what an interval shows of one.
+
+mod of_interval;
 
 use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use eddyline_common::{SqlError, SqlState};

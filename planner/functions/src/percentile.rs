@@ -1,5 +1,5 @@
-//! PERCENTILE_CONT and PERCENTILE_DISC as PostgreSQL has them: `f(values, share [, descending])`, which the planner's `bind::spellings` makes of
-//! `f(share) WITHIN GROUP (ORDER BY values)`. Views keep the values in order and share `place` with what is here; in a SELECT
+//! PERCENTILE_CONT, PERCENTILE_DISC and MODE as PostgreSQL has them: `f(values, share [, descending])` and `mode(values [, descending])`, which the planner's
+//! `bind::spellings` makes of `f(share) WITHIN GROUP (ORDER BY values)` and of `mode() WITHIN GROUP ...`. Views keep the values in order and share `place` with what is here; in a SELECT
 //! all values of a group are in memory.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 pub const CONTINUOUS: &str = "percentile_cont";
 pub const DISCRETE: &str = "percentile_disc";
+pub const MODE: &str = "mode";
 
 /// Which of a group's values in order a percentile is: the one at `lower`, and of the way to the one at `upper` so much.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,16 +47,26 @@ pub fn check_share(share: f64) -> eddyline_common::Result<f64> {
     }
 }
 
-pub(super) fn functions() -> [AggregateUDF; 2] {
-    [CONTINUOUS, DISCRETE].map(|name| {
+pub(super) fn functions() -> [AggregateUDF; 3] {
+    [(CONTINUOUS, Pick::Continuous), (DISCRETE, Pick::Discrete), (MODE, Pick::Mode)].map(|(name, pick)| {
         let aliases = if name == CONTINUOUS { vec!["quantile_cont".to_string()] } else { vec![] };
-        AggregateUDF::new_from_impl(Percentile { name, aliases, signature: Signature::user_defined(Volatility::Immutable) })
+        AggregateUDF::new_from_impl(Percentile { name, pick, aliases, signature: Signature::user_defined(Volatility::Immutable) })
     })
+}
+
+/// Which of its values in order an aggregate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Pick {
+    Continuous,
+    Discrete,
+    /// The one that is there most often, the first of several.
+    Mode,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Percentile {
     name: &'static str,
+    pick: Pick,
     aliases: Vec<String>,
     signature: Signature,
 }
@@ -74,11 +85,16 @@ impl AggregateUDFImpl for Percentile {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let value = match types {
-            [value, _] | [value, _, DataType::Boolean] => value,
+        let value = match (self.pick, types) {
+            (Pick::Mode, [_] | [_, DataType::Boolean]) => return Ok(types.to_vec()),
+            (Pick::Mode, _) => {
+                let error = super::native::no_such_function(self.name, types);
+                return Err(crate::error::into_datafusion(error.with_hint("Write mode() WITHIN GROUP (ORDER BY value).")));
+            }
+            (_, [value, _] | [value, _, DataType::Boolean]) => value,
             _ => return Err(DataFusionError::Plan(format!("{}() takes a share WITHIN GROUP (ORDER BY value)", self.name))),
         };
-        let value = match self.name == CONTINUOUS {
+        let value = match self.pick == Pick::Continuous {
             true if value.is_numeric() || value.is_null() => DataType::Float64,
             true => return Err(DataFusionError::Plan(format!("{}() is of numbers, not of {value}", self.name))),
             false => value.clone(),
@@ -99,7 +115,7 @@ impl AggregateUDFImpl for Percentile {
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         Ok(Box::new(Values {
             ty: args.expr_fields[0].data_type().clone(),
-            continuous: self.name == CONTINUOUS,
+            pick: self.pick,
             distinct: args.is_distinct,
             arrays: VecDeque::new(),
             share: None,
@@ -111,24 +127,25 @@ impl AggregateUDFImpl for Percentile {
 #[derive(Debug)]
 struct Values {
     ty: DataType,
-    continuous: bool,
+    pick: Pick,
     distinct: bool,
     /// In the order in which they came.
     arrays: VecDeque<ArrayRef>,
-    /// Constant; unknown until there is a row.
+    /// Constant; unknown until there is a row, and of a mode.
     share: Option<f64>,
     descending: bool,
 }
 
 impl Values {
-    fn note(&mut self, shares: &Float64Array, descending: Option<&BooleanArray>) -> Result<()> {
+    fn note(&mut self, shares: Option<&Float64Array>, descending: Option<&BooleanArray>) -> Result<()> {
+        self.descending |= descending.is_some_and(|flags| flags.true_count() > 0);
+        let Some(shares) = shares else { return Ok(()) };
         for row in (0..shares.len()).filter(|row| shares.is_valid(*row)) {
             let share = *self.share.get_or_insert(shares.value(row));
             if share != shares.value(row) {
                 let error = SqlError::unsupported("a percentile whose share is not the same for all rows is not supported");
                 return Err(crate::error::into_datafusion(error));
             }
-            self.descending = descending.is_some_and(|d| d.is_valid(row) && d.value(row));
         }
         Ok(())
     }
@@ -152,9 +169,20 @@ impl Values {
     }
 }
 
+/// Where the first of the longest runs of equal values begins.
+fn most_frequent(sorted: &ArrayRef) -> Result<usize> {
+    let runs = compute::partition(std::slice::from_ref(sorted))?.ranges();
+    let longest = runs.iter().map(|run| run.len()).max();
+    Ok(runs.iter().find(|run| Some(run.len()) == longest).map_or(0, |run| run.start))
+}
+
 impl Accumulator for Values {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.note(values[1].as_primitive::<Float64Type>(), values.get(2).map(|d| d.as_boolean()))?;
+        let (shares, descending) = match self.pick {
+            Pick::Mode => (None, values.get(1)),
+            _ => (Some(values[1].as_primitive::<Float64Type>()), values.get(2)),
+        };
+        self.note(shares, descending.map(|flags| flags.as_boolean()))?;
         self.arrays.push_back(values[0].clone());
         Ok(())
     }
@@ -180,10 +208,14 @@ impl Accumulator for Values {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let sorted = self.sorted()?;
+        if self.pick == Pick::Mode && !sorted.is_empty() {
+            return ScalarValue::try_from_array(&sorted, most_frequent(&sorted)?);
+        }
         let Some(share) = self.share.filter(|_| !sorted.is_empty()) else { return ScalarValue::try_from(&self.ty) };
         let share = check_share(share).map_err(crate::error::into_datafusion)?;
-        let place = place(share, sorted.len(), self.continuous);
-        if !self.continuous {
+        let continuous = self.pick == Pick::Continuous;
+        let place = place(share, sorted.len(), continuous);
+        if !continuous {
             return ScalarValue::try_from_array(&sorted, place.lower);
         }
         let values = sorted.as_primitive::<Float64Type>();
@@ -200,7 +232,7 @@ impl Accumulator for Values {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.note(states[1].as_primitive::<Float64Type>(), Some(states[2].as_boolean()))?;
+        self.note(Some(states[1].as_primitive::<Float64Type>()), Some(states[2].as_boolean()))?;
         self.arrays.extend(states[0].as_list::<i32>().iter().flatten());
         Ok(())
     }
@@ -209,6 +241,13 @@ impl Accumulator for Values {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_values_that_are_equally_frequent_the_first_is_the_mode() {
+        let sorted = Arc::new(Float64Array::from(vec![1.0, 2.0, 2.0, 3.0, 3.0])) as ArrayRef;
+        assert_eq!(most_frequent(&sorted).unwrap(), 1);
+        assert_eq!(most_frequent(&sorted.slice(2, 3)).unwrap(), 1);
+    }
 
     #[test]
     fn places_are_postgres_ones() {

@@ -1,4 +1,4 @@
-//! Times cast to a type with fewer digits behind the second than microseconds. It does not know that a column may have been declared with such a type.
+//! Times with fewer digits behind the second than microseconds: cast to such a type, or written to a column of it. It does not know of columns.
 
 use super::native::{Arg, Native};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
@@ -24,10 +24,15 @@ pub fn unit(digits: i64) -> Option<i64> {
 }
 
 fn round_times(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    let times = &args[0];
     let digits = args[1].as_primitive::<Int64Type>();
-    let Some(unit) = digits.iter().flatten().next().and_then(unit) else { return Ok(times.clone()) };
-    Ok(match times.data_type() {
+    let digits = digits.iter().flatten().next();
+    Ok(digits.map_or_else(|| args[0].clone(), |digits| rounded_to(&args[0], digits)))
+}
+
+/// Times rounded to so many digits behind the second; others as they are.
+pub fn rounded_to(times: &ArrayRef, digits: i64) -> ArrayRef {
+    let Some(unit) = unit(digits) else { return times.clone() };
+    match times.data_type() {
         DataType::Time64(TimeUnit::Microsecond) => {
             let times = times.as_primitive::<Time64MicrosecondType>();
             Arc::new(unary::<_, _, Time64MicrosecondType>(times, |time| rounded(time, unit)))
@@ -37,7 +42,7 @@ fn round_times(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
             Arc::new(unary::<_, _, TimestampMicrosecondType>(times, |time| moment(time, unit)).with_data_type(ty.clone()))
         }
         _ => times.clone(),
-    })
+    }
 }
 
 /// Half of a unit goes away from the beginning of 2000, as in PostgreSQL. The infinities stay.

@@ -1,9 +1,10 @@
 //! Regular expressions: Flink's functions of them that DataFusion has not, and PostgreSQL's. It does not know what Java or PostgreSQL have beyond the `regex`
 //! crate (look-around, back references), which are errors.
 
+use super::REGEXP_MATCHES;
 use super::native::{Arg, Memo, Native, map_lists, map_rows, map_text, text, text_array, texts};
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array};
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListBuilder, StringBuilder};
+use datafusion::arrow::datatypes::{DataType, Int64Type};
 use eddyline_common::{SqlError, SqlState, SqlType};
 use regex::Regex;
 use std::borrow::Cow;
@@ -16,8 +17,13 @@ pub const FUNCTIONS: &[Native] = &[
     Native::partial("regexp_substr", &[Arg::Text, Arg::Text], &[Arg::BigInt, Arg::BigInt, Arg::Text, Arg::BigInt], text, substr),
     Native::total("regexp_count", &[Arg::Text, Arg::Text], &[Arg::BigInt, Arg::Text], |_| SqlType::Integer, count),
     Native::total("regexp_instr", &[Arg::Text, Arg::Text], &INSTR_OPTIONS, |_| SqlType::Integer, instr),
+    Native::total(REGEXP_MATCHES, &[Arg::Text, Arg::Text], &[Arg::Text], text_arrays, matches),
     Native::total("regexp_split_to_array", &[Arg::Text, Arg::Text], &[Arg::Text], text_array, split_to_array),
 ];
+
+fn text_arrays(_: &[DataType]) -> SqlType {
+    SqlType::Array(Box::new(SqlType::Array(Box::new(SqlType::Text))))
+}
 
 /// Where to start, which match, whether its end is asked for, flags, which group.
 const INSTR_OPTIONS: [Arg; 5] = [Arg::BigInt, Arg::BigInt, Arg::BigInt, Arg::Text, Arg::BigInt];
@@ -158,6 +164,32 @@ fn number(args: &[ArrayRef], at: usize, row: usize, name: &str, least: i64) -> R
 /// What of a text begins at its nth letter; nothing if it ends before.
 fn from_letter(text: &str, nth: usize) -> Option<&str> {
     text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(nth - 1).map(|from| &text[from..])
+}
+
+/// What `regexp_matches(text, regex [, flags])` is a set of: of the first match, or under the flag `g` of each, its groups, or all of it if there are none.
+fn matches(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, patterns) = (texts(&args[0]), texts(&args[1]));
+    let flags = args.get(2).map(texts);
+    let mut regex = Memo::new();
+    let mut lists = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
+    for row in 0..values.len() {
+        if args.iter().any(|a| a.is_null(row)) {
+            lists.append(false);
+            continue;
+        }
+        let flags = flags.map_or("", |f| f.value(row));
+        let count = if flags.contains('g') { usize::MAX } else { 1 };
+        let pattern = with_flags(patterns.value(row), &flags.replace('g', ""))?;
+        let regex: &Regex = regex.get(&pattern, compiled)?;
+        for found in regex.captures_iter(values.value(row)).take(count) {
+            let groups = lists.values();
+            let first = usize::from(found.len() > 1);
+            (first..found.len()).for_each(|group| groups.values().append_option(found.get(group).map(|m| m.as_str())));
+            groups.append(true);
+        }
+        lists.append(true);
+    }
+    Ok(Arc::new(lists.finish()))
 }
 
 /// `regexp_split_to_array(text, regex [, flags])`.

@@ -2,6 +2,7 @@
 
 use super::amended::{columns, result};
 use super::casts::strictly;
+use super::intervals::{intervals, length_of};
 use super::native::{Arg, Memo, Native, map_rows, map_text, text, texts};
 use super::pattern::{DEFAULT, Pattern};
 use super::{ADD_CLOCK, PART, YEARS};
@@ -60,6 +61,7 @@ pub const FUNCTIONS: &[Native] = &[
         times,
         make_timestamp,
     ),
+    Native::total("make_time", &[Arg::BigInt, Arg::BigInt, Arg::Number], &[], |_| SqlType::Time, make_time),
     Native::total("isfinite", &[Arg::Any], &[], |_| SqlType::Boolean, isfinite),
 ];
 
@@ -115,22 +117,22 @@ pub fn zone_of(name: &str) -> Result<Tz, SqlError> {
         .map_err(|_| SqlError::new(SqlState::INVALID_PARAMETER, format!("time zone \"{name}\" not recognized")))
 }
 
-fn out_of_range() -> SqlError {
+pub(super) fn out_of_range() -> SqlError {
     SqlError::new(SqlState("22008"), "timestamp out of range")
 }
 
-fn naive(micros: i64) -> Result<NaiveDateTime, SqlError> {
+pub(super) fn naive(micros: i64) -> Result<NaiveDateTime, SqlError> {
     DateTime::from_timestamp_micros(micros).map(|t| t.naive_utc()).ok_or_else(out_of_range)
 }
 
 /// Wall-clock micros of an instant.
-fn local(micros: i64, zone: &Tz) -> Result<i64, SqlError> {
+pub(super) fn local(micros: i64, zone: &Tz) -> Result<i64, SqlError> {
     let offset = zone.offset_from_utc_datetime(&naive(micros)?).fix().local_minus_utc();
     micros.checked_add(i64::from(offset) * 1_000_000).ok_or_else(out_of_range)
 }
 
 /// The instant of a wall-clock time: the earlier of two, and past a gap as far as the clock was put forward.
-fn utc(micros: i64, zone: &Tz) -> Result<i64, SqlError> {
+pub(super) fn utc(micros: i64, zone: &Tz) -> Result<i64, SqlError> {
     let at = naive(micros)?;
     let found = zone.offset_from_local_datetime(&at).earliest();
     let offset = match found {
@@ -141,7 +143,7 @@ fn utc(micros: i64, zone: &Tz) -> Result<i64, SqlError> {
 }
 
 /// Microseconds of a timestamp column of either kind, or of times of day.
-fn micros(array: &ArrayRef) -> Result<Int64Array, SqlError> {
+pub(super) fn micros(array: &ArrayRef) -> Result<Int64Array, SqlError> {
     if let DataType::Time32(_) | DataType::Time64(_) = array.data_type() {
         let times = cast(array, &DataType::Time64(TimeUnit::Microsecond))?;
         return Ok(cast(&times, &DataType::Int64)?.as_primitive::<Int64Type>().clone());
@@ -207,7 +209,20 @@ fn date_format(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 }
 
 fn to_char(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    if args[0].data_type().is_numeric() { super::number_patterns::to_char(args) } else { formatted(args, Pattern::postgres) }
+    match args[0].data_type() {
+        number if number.is_numeric() => super::number_patterns::to_char(args),
+        DataType::Interval(_) => interval_shown(args),
+        _ => formatted(args, Pattern::postgres),
+    }
+}
+
+fn interval_shown(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let (values, patterns) = (intervals(&args[0])?, texts(&args[1]));
+    let mut pattern = Memo::new();
+    map_text(args, |row, out| {
+        pattern.get(patterns.value(row), Pattern::postgres)?.format_interval(values.value(row), out)?;
+        Ok(true)
+    })
 }
 
 fn not_by_pattern(text: &str) -> SqlError {
@@ -443,7 +458,7 @@ fn months_between(from: NaiveDateTime, to: NaiveDateTime) -> i64 {
     }
 }
 
-fn add_months(at: NaiveDateTime, months: i64) -> Option<NaiveDateTime> {
+pub(super) fn add_months(at: NaiveDateTime, months: i64) -> Option<NaiveDateTime> {
     let count = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
     if months < 0 { at.checked_sub_months(count) } else { at.checked_add_months(count) }
 }
@@ -640,6 +655,38 @@ pub fn date_trunc(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<Colu
     result(cast(&truncated, args.return_field.data_type())?, &args)
 }
 
+/// `date_bin`: a stride of days and less, ahead.
+pub fn date_bin(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let strides = match &args.args[0] {
+        ColumnarValue::Scalar(stride) => stride.to_array()?,
+        ColumnarValue::Array(strides) => strides.clone(),
+    };
+    for stride in intervals(&strides).map_err(into_datafusion)?.iter().flatten() {
+        let fault = match stride.months {
+            0 if length_of(stride) > 0 => continue,
+            0 => SqlError::new(SqlState("22008"), "stride must be greater than zero"),
+            _ => SqlError::unsupported("timestamps cannot be binned into intervals containing months or years"),
+        };
+        return Err(into_datafusion(fault));
+    }
+    of.invoke_with_args(args)
+}
+
+/// `make_date`: the year before the first is -1. Whatever is wrong with it, there is no such day.
+pub fn make_date(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let fault = || into_datafusion(SqlError::new(SqlState("22008"), "date field value out of range"));
+    let counted = |year: i32| if year == 0 { Err(fault()) } else { Ok(year + i32::from(year < 0)) };
+    args.args[0] = match &args.args[0] {
+        ColumnarValue::Scalar(ScalarValue::Int32(Some(year))) => ColumnarValue::Scalar(ScalarValue::Int32(Some(counted(*year)?))),
+        ColumnarValue::Array(years) => match years.as_primitive_opt::<Int32Type>() {
+            Some(years) => ColumnarValue::Array(Arc::new(years.try_unary::<_, Int32Type, _>(counted)?)),
+            None => ColumnarValue::Array(years.clone()),
+        },
+        null => null.clone(),
+    };
+    of.invoke_with_args(args).map_err(|_| fault())
+}
+
 /// The start of so many years, counted from a first one, that hold a time.
 fn years_floor(times: &ArrayRef, years: i32, first: i32) -> Result<ArrayRef, SqlError> {
     let convert = |micros: Option<i64>| {
@@ -757,6 +804,21 @@ fn make_timestamp(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
         Ok(Some(midnight + (at(3) * 60 + at(4)) * 60 * MICROS_PER_SECOND + seconds))
     };
     typed((0..seconds.len()).map(one), SqlType::Timestamp)
+}
+
+/// Of an hour, a minute and seconds.
+fn make_time(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let seconds = micros_of_seconds(&args[2])?;
+    let one = |row: usize| {
+        let Some(seconds) = seconds[row].filter(|_| args.iter().all(|a| a.is_valid(row))) else { return Ok(None) };
+        let (hour, minute) = (number_at(&args[0], row), number_at(&args[1], row));
+        let is_in_range = (0..=24).contains(&hour) && (0..60).contains(&minute) && (0..=60 * MICROS_PER_SECOND).contains(&seconds);
+        let time = is_in_range.then(|| (hour * 60 + minute) * 60 * MICROS_PER_SECOND + seconds);
+        // A day ends at 24:00:00.
+        let time = time.filter(|time| *time <= 24 * 60 * 60 * MICROS_PER_SECOND);
+        time.map(Some).ok_or_else(|| SqlError::new(SqlState("22008"), "time field value out of range"))
+    };
+    Ok(Arc::new((0..seconds.len()).map(one).collect::<Result<Time64MicrosecondArray, SqlError>>()?))
 }
 
 /// Times without an end are not kept here.

@@ -41,7 +41,8 @@ fn of_node(node: LogicalPlan, schema: &DFSchema) -> DfResult<Transformed<Logical
     node.transform_data(of_set_operation)
 }
 
-fn recomputed(node: LogicalPlan) -> DfResult<LogicalPlan> {
+/// The node with the columns that its expressions have now.
+pub(super) fn recomputed(node: LogicalPlan) -> DfResult<LogicalPlan> {
     match node {
         LogicalPlan::Union(Union { inputs, .. }) => Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)),
         other => other.recompute_schema(),
@@ -204,6 +205,7 @@ impl Typing<'_> {
                         self.floats(vec![*left, *right], DataType::Float64)
                     }
                     ("round" | "trunc", _) => self.rounded(args),
+                    ("generate_series", [_, _, _, ..]) => self.ends(args),
                     // `item = ANY (list)`.
                     ("array_has", [list, item]) => {
                         let list = self.list_of(list.clone(), item);
@@ -312,6 +314,18 @@ impl Typing<'_> {
         }
         self.changed = true;
         Ok((Box::new(float(expr, field.data_type(), &DataType::Float64)), cast_subquery(subquery, &DataType::Float64)?))
+    }
+
+    /// The ends of a series of times: a literal in quotes is an instant beside one, and beside another literal.
+    fn ends(&mut self, mut args: Vec<Expr>) -> Vec<Expr> {
+        for (own, other) in [(0, 1), (1, 0)] {
+            let is_instant = matches!(args[other].get_type(self.schema), Ok(DataType::Timestamp(_, Some(_))));
+            if let Some(text) = quoted(&args[own]).filter(|_| is_instant || quoted(&args[other]).is_some()) {
+                args[own] = instant(text);
+                self.changed = true;
+            }
+        }
+        args
     }
 
     fn case(&mut self, case: Case) -> DfResult<Case> {

@@ -2,6 +2,7 @@
 //! however it is spelled, repeated and arranged. So what ON names is put in front of the order while names have no meaning yet, and when they have one,
 //! the order that was written is compared with it and takes its place. What is sorted by already adds nothing.
 
+use super::grouping::at_position;
 use crate::error::into_datafusion;
 use crate::walk::WalkPlan;
 use datafusion::common::Result as DfResult;
@@ -11,12 +12,17 @@ use datafusion::logical_expr::{Distinct, DistinctOn, Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::{SqlError, SqlState};
 
-/// Puts what ON names in front of the query's order. It is there twice, which no other order has: a plan may have been rewritten before.
-pub fn name_first(select: &ast::Select, order: &mut Option<ast::OrderBy>) {
-    let Some(ast::Distinct::On(on)) = &select.distinct else { return };
+/// Puts what ON names in front of the query's order. It is there twice, which no other order has: a plan may have been rewritten before. A number in ON is a position.
+pub fn name_first(select: &mut ast::Select, order: &mut Option<ast::OrderBy>) {
+    let ast::Select { distinct: Some(ast::Distinct::On(on)), projection, .. } = select else { return };
+    for named in on.iter_mut() {
+        if let Some(item) = at_position(named, projection) {
+            *named = item.clone();
+        }
+    }
     let Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(order), .. }) = order else { return };
     let Some(first) = order.first().cloned() else { return };
-    let named: Vec<ast::OrderByExpr> = on.iter().chain(on).map(|e| ast::OrderByExpr { expr: e.clone(), ..first.clone() }).collect();
+    let named: Vec<ast::OrderByExpr> = on.iter().chain(on.iter()).map(|e| ast::OrderByExpr { expr: e.clone(), ..first.clone() }).collect();
     order.splice(..0, named);
 }
 

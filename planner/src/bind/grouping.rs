@@ -1,14 +1,19 @@
 //! What GROUP BY says beyond its expressions: positions inside ROLLUP and kin, and the columns of a table whose primary key is grouped by. The
-//! latter have one value in each group, so they are grouped by as well where they are named.
+//! latter have one value in each group, so they are grouped by as well where they are named. And Flink's `GROUP_ID()`.
 
 use super::columns::{Known, Named, factors, own_name};
-use super::{aggregates, names};
+use super::rewrite::{Broken, arguments, broken};
+use super::{aggregates, level, names, subqueries};
 use crate::catalog::{Catalog, RelationKind};
 use crate::error::fold;
 use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::*;
+use eddyline_common::SqlError;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+
+/// A CUBE of so many parts has as many sets as a view may have.
+const REPEATED_MAX: usize = 7;
 
 /// Rewrites one SELECT; ORDER BY is that of the query that it is.
 pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
@@ -26,6 +31,9 @@ pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
                 }
             }
         }
+        if let Some(sets) = sets_of_repeated(expr) {
+            *expr = Expr::GroupingSets(sets);
+        }
     }
     if is_simple {
         let named = dependent(select, order, known);
@@ -35,8 +43,78 @@ pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
     }
 }
 
-/// The item that a number in GROUP BY means.
-fn at_position<'a>(expr: &Expr, items: &'a [SelectItem]) -> Option<&'a Expr> {
+/// The sets of a ROLLUP or CUBE that has an expression twice: the binder would make two columns of one name of it.
+fn sets_of_repeated(grouped: &Expr) -> Option<Vec<Vec<Expr>>> {
+    let (Expr::Rollup(parts) | Expr::Cube(parts)) = grouped else { return None };
+    let all: Vec<&Expr> = parts.iter().flatten().collect();
+    if parts.len() > REPEATED_MAX || !all.iter().enumerate().any(|(at, expr)| all[..at].contains(expr)) {
+        return None;
+    }
+    let with = |bits: usize| -> Vec<Expr> {
+        let kept = parts.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
+        kept.flat_map(|(_, part)| part.clone()).collect()
+    };
+    Some(match grouped {
+        Expr::Rollup(_) => (0..=parts.len()).rev().map(|n| parts[..n].concat()).collect(),
+        _ => (0..1usize << parts.len()).rev().map(with).collect(),
+    })
+}
+
+/// HAVING without GROUP BY makes one group of all rows. The binder looks for an aggregate, so there is one.
+pub fn one_group(select: &mut Select, catalog: &dyn Catalog) {
+    if select.having.is_none() || select.group_by != GroupByExpr::Expressions(vec![], vec![]) {
+        return;
+    }
+    let mut has_any = false;
+    let mut look = |expr: &mut Expr| has_any |= matches!(&*expr, Expr::Function(function) if aggregates::is_aggregate(function, catalog));
+    level::before(&mut select.projection, &mut look);
+    level::before(&mut select.having, &mut look);
+    if let Some(having) = select.having.take_if(|_| !has_any) {
+        let (having, always) = (Expr::Nested(Box::new(having)), subqueries::count_of_rows(BinaryOperator::GtEq));
+        select.having = Some(Expr::BinaryOp { left: Box::new(having), op: BinaryOperator::And, right: Box::new(always) });
+    }
+}
+
+/// `GROUP_ID()` numbers equal grouping sets: where each is there once it is 0.
+pub fn group_id(select: &mut Select) -> ControlFlow<Broken> {
+    let is_call = |e: &Expr| match e {
+        Expr::Function(f) => f.name.to_string().eq_ignore_ascii_case("group_id") && arguments(f).is_empty(),
+        _ => false,
+    };
+    if !sql::any(&select.projection, is_call) && !sql::any(&select.having, is_call) {
+        return ControlFlow::Continue(());
+    }
+    if may_repeat(&select.group_by) {
+        return broken(SqlError::unsupported("GROUP_ID() of equal grouping sets is not supported"), select.span());
+    }
+    let settle = |e: &mut Expr| {
+        if is_call(e) {
+            *e = Expr::Value(Value::Number("0".to_string(), true).with_empty_span());
+        }
+    };
+    sql::expressions_mut(&mut select.projection, settle);
+    sql::expressions_mut(&mut select.having, settle);
+    ControlFlow::Continue(())
+}
+
+/// Whether a grouping set may be there more than once.
+fn may_repeat(group_by: &GroupByExpr) -> bool {
+    let GroupByExpr::Expressions(exprs, _) = group_by else { return true };
+    let mut of_sets = exprs.iter().filter_map(|expr| match expr {
+        Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) => Some(sets),
+        _ => None,
+    });
+    let Some(sets) = of_sets.next() else { return false };
+    let written = |set: &Vec<Expr>| {
+        let mut parts: Vec<String> = set.iter().map(|expr| expr.to_string().to_lowercase()).collect();
+        parts.sort();
+        parts
+    };
+    of_sets.next().is_some() || sets.iter().map(written).collect::<HashSet<_>>().len() < sets.len()
+}
+
+/// The item that a number in GROUP BY means, or in DISTINCT ON.
+pub fn at_position<'a>(expr: &Expr, items: &'a [SelectItem]) -> Option<&'a Expr> {
     let Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) = expr else { return None };
     match items.get(number.parse::<usize>().ok()?.checked_sub(1)?)? {
         SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. } => Some(item),

@@ -210,6 +210,7 @@ pub fn operator(binary: &RawBinaryExpr, schema: &DFSchema) -> DfResult<Option<Bo
         QuestionAnd => "jsonb_exists_all",
         StringConcat => "jsonb_concat",
         Minus => "jsonb_delete",
+        HashMinus => "jsonb_delete_path",
         _ => return Ok(None),
     };
     // What cannot be typed is reported by the binder, with its place.
@@ -222,7 +223,7 @@ pub fn operator(binary: &RawBinaryExpr, schema: &DFSchema) -> DfResult<Option<Bo
             of_left && (of_right || is_open(&binary.right, &right)) || of_right && is_open(&binary.left, &left)
         }
         Question => of_left && (right_type.is_string() || right_type.is_null()),
-        QuestionPipe | QuestionAnd => of_left && (is_list(right_type) || is_open(&binary.right, &right)),
+        QuestionPipe | QuestionAnd | HashMinus => of_left && (is_list(right_type) || is_open(&binary.right, &right)),
         _ => of_left && !of_right && (right_type.is_string() || right_type.is_integer() || is_list(right_type)),
     };
     if fits {

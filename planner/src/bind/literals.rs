@@ -80,10 +80,18 @@ fn flag_frame(window: &mut WindowSpec, kept: bool) {
     }
 }
 
-/// The cells of VALUES whose types are those of a table's columns.
+/// The cells of VALUES whose types are those of a table's columns. Of numbers with an exponent the binder makes numerics, whatever that is: they get their types as elsewhere.
 pub fn keep_in_values(query: &mut Query) {
     if let SetExpr::Values(values) = query.body.as_mut() {
-        values.rows.iter_mut().flat_map(|row| &mut row.content).for_each(keep);
+        values.rows.iter_mut().flat_map(|row| &mut row.content).filter(|cell| !has_exponent(cell)).for_each(keep);
+    }
+}
+
+fn has_exponent(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) => number.contains(['e', 'E']),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } | Expr::Nested(expr) => has_exponent(expr),
+        _ => false,
     }
 }
 

@@ -17,6 +17,7 @@ mod columns;
 mod common;
 mod constants;
 mod ctes;
+mod distinct;
 mod distinct_on;
 mod grouping;
 mod inline;
@@ -34,13 +35,16 @@ mod membership;
 mod merged;
 mod names;
 mod neighbours;
+mod of_groups;
 mod operands;
 mod outer;
 mod overlaps;
 mod overridden;
+mod placed;
 mod recursive;
 mod rewrite;
 mod rounding;
+mod rowless;
 mod rows;
 pub mod session;
 mod set_operations;
@@ -67,12 +71,14 @@ use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, ScalarValue, TableReference};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, ScalarValue, TableReference, UnnestOptions};
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, SessionStateDefaults};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
-use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF, lit,
+};
 use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement};
 use eddyline_common::types::arrow_schema;
@@ -84,6 +90,7 @@ pub use asof::LEFT as ASOF_LEFT;
 pub use casts::stored;
 pub use inline::rewrite_names;
 pub use matching::{is_text_literal, is_untyped};
+pub use membership::{has_rows, rows_equal_to};
 pub use names::{of_query as query_names, resolve as resolve_names, shown as shown_names};
 use overridden::OptionHints;
 pub use rewrite::{Found, call, cast, sampled};
@@ -234,6 +241,7 @@ impl<'a> Binder<'a> {
         let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
         self.check_followed()?;
         recursive::check(&plan).map_err(|e| self.error(e))?;
+        let plan = if found.of_groups { of_groups::in_plan(plan).map_err(|e| self.error(e))? } else { plan };
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
         let plan = asof::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
@@ -241,9 +249,11 @@ impl<'a> Binder<'a> {
             Mode::Streaming => unnest::rewrite(plan).map_err(|e| self.error(e))?,
             Mode::Batch => plan,
         };
+        let plan = placed::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = membership::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = alternatives::in_plan(plan).map_err(|e| self.error(e))?;
         matching::check(&plan).map_err(|e| self.error(e))?;
+        let plan = rowless::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = distinct_on::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
@@ -259,9 +269,35 @@ impl<'a> Binder<'a> {
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         let bound = binder::expr(self, expr, schema, &mut context);
         let inlined = bound.and_then(|e| self.inline_expr(e, schema));
-        let typed = inlined.and_then(|e| alternatives::in_expr(e, schema));
-        let cast = typed.and_then(|e| casts::in_expr(e.data, schema, zone));
-        cast.and_then(|e| local_days::in_expr(e, schema, zone, self.mode)).map_err(|e| self.error(e))
+        inlined.and_then(|e| self.settled(e, schema)).map_err(|e| self.error(e))
+    }
+
+    /// An expression that DataFusion has bound, as the passes over a plan would make it.
+    fn settled(&self, expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+        let zone = &self.settings.time_zone;
+        let typed = alternatives::in_expr(expr, schema)?.data;
+        local_days::in_expr(casts::in_expr(typed, schema, zone)?, schema, zone, self.mode)
+    }
+
+    /// A series that names no column as a plan of its own, with the column `value`.
+    fn series(&self, mut args: Vec<Expr>) -> DfResult<LogicalPlan> {
+        if args.len() == 3 {
+            args.push(lit(self.settings.time_zone.as_str()));
+        }
+        let list = crate::functions::registry().udf("generate_series")?.call(args);
+        let list = crate::optimize::fold_constant(self.settled(list, &DFSchema::empty())?)?;
+        let length = match &list {
+            Expr::Literal(ScalarValue::List(list), _) => list.values().len(),
+            _ => 0,
+        };
+        if self.mode == Mode::Streaming && length > SERIES_MAX {
+            let error = SqlError::unsupported(format!("a series of more than {SERIES_MAX} values is not supported in a materialized view"));
+            return Err(into_datafusion(error.with_hint("Keep the values in a table.")));
+        }
+        let value = Column::new_unqualified("value");
+        // A series to nowhere has no rows.
+        let options = UnnestOptions::new().with_preserve_nulls(false);
+        LogicalPlanBuilder::empty(true).project(vec![list.alias("value")])?.unnest_column_with_options(value, options)?.build()
     }
 
     /// The relations and functions named, for `depends_on`. What names a temporary view names what that stands on.
@@ -400,20 +436,9 @@ fn table_function_argument(arg: Expr) -> DfResult<Expr> {
 /// Elements of a series between constants that a view may hold in its plan.
 const SERIES_MAX: usize = 100_000;
 
-/// A series between constants as a plan of its own, with the column `value`.
-fn series(args: Vec<Expr>) -> DfResult<LogicalPlan> {
-    let list = crate::functions::registry().udf("generate_series")?.call(args);
-    let list = crate::optimize::fold_constant(list)?;
-    let length = match &list {
-        Expr::Literal(ScalarValue::List(list), _) => list.values().len(),
-        _ => 0,
-    };
-    if length > SERIES_MAX {
-        let error = SqlError::unsupported(format!("a series of more than {SERIES_MAX} values is not supported in a materialized view"));
-        return Err(into_datafusion(error.with_hint("Keep the values in a table.")));
-    }
-    let value = Column::new_unqualified("value");
-    LogicalPlanBuilder::empty(true).project(vec![list.alias("value")])?.unnest_column(value)?.build()
+/// Whether a constant is one that DataFusion makes a series of as its rows are read.
+fn is_integer(arg: &Expr) -> bool {
+    matches!(arg, Expr::Literal(value, _) if matches!(value.data_type(), DataType::Int64 | DataType::Null))
 }
 
 /// The plan with other column names.
@@ -432,15 +457,16 @@ impl ContextProvider for Binder<'_> {
     }
 
     fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
+        let settled = |arg: Expr| self.settled(arg, &DFSchema::empty()).and_then(table_function_argument);
+        let args = args.into_iter().map(settled).collect::<DfResult<Vec<_>>>()?;
+        if name == "generate_series" && (self.mode == Mode::Streaming || !args.iter().all(is_integer)) {
+            return Ok(inlined(self.series(args)?));
+        }
         if self.mode == Mode::Batch
             && let Some(function) = SessionStateDefaults::default_table_functions().iter().find(|f| f.name() == name)
         {
-            let args = args.into_iter().map(table_function_argument).collect::<DfResult<Vec<_>>>()?;
             let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, &*TABLE_FUNCTION_SESSION))?;
             return Ok(provider_as_source(provider));
-        }
-        if self.mode == Mode::Streaming && name == "generate_series" {
-            return Ok(inlined(series(args)?));
         }
         Err(into_datafusion(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("table function {name}() does not exist"))))
     }
@@ -464,7 +490,7 @@ impl ContextProvider for Binder<'_> {
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         match self.catalog.user_function(name) {
             Some(function) => Some(Arc::new(UserFunction::udf(function))),
-            None => self.catalog.functions().udf(name).ok(),
+            None => of_groups::function(name, self.catalog).map(Arc::new).or_else(|| self.catalog.functions().udf(name).ok()),
         }
     }
 

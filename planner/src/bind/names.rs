@@ -40,6 +40,7 @@ fn strong(expr: &Expr) -> Option<String> {
         Expr::Case { else_result, .. } => return else_result.as_deref().and_then(strong),
         Expr::Exists { .. } => "exists".to_string(),
         Expr::Extract { .. } => "extract".to_string(),
+        Expr::Substring { shorthand: true, .. } => "substr".to_string(),
         Expr::Substring { .. } => "substring".to_string(),
         Expr::Trim { trim_where: Some(TrimWhereField::Leading), .. } => "ltrim".to_string(),
         Expr::Trim { trim_where: Some(TrimWhereField::Trailing), .. } => "rtrim".to_string(),

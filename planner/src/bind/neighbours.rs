@@ -14,12 +14,19 @@ pub fn with_default(function: &Function) -> Option<Expr> {
         return None;
     }
     let neighbour = over(function, value.clone(), places.clone());
-    // One that is not null is null nowhere else than where there is none.
-    if ignores_nulls(function, list) {
-        return Some(call("coalesce", vec![neighbour, default.clone()]));
+    let found = if ignores_nulls(function, list) {
+        // One that is not null is null nowhere else than where there is none.
+        call("coalesce", vec![neighbour, default.clone()])
+    } else {
+        let exists = over(function, Expr::Value(Value::Boolean(true).with_empty_span()), places.clone());
+        if_else(exists, neighbour, default.clone())
+    };
+    if is_constant(places) {
+        return Some(found);
     }
-    let exists = over(function, Expr::Value(Value::Boolean(true).with_empty_span()), places.clone());
-    Some(if_else(exists, neighbour, default.clone()))
+    // A number of places that is null has no default either.
+    let null = Expr::Value(Value::Null.with_empty_span());
+    Some(if_else(Expr::IsNotNull(Box::new(Expr::Nested(Box::new(places.clone())))), found, null))
 }
 
 /// What `LAG(value, NULL [, default]) OVER w` stands for: a null of the type that value and default have.

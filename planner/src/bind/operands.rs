@@ -63,7 +63,9 @@ impl ExprPlanner for Operands {
     }
 
     fn plan_field_access(&self, access: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
-        let field = access.expr.to_field(schema)?.1;
+        // A vector that is cast to an array begins where it did.
+        let source = if let Expr::Cast(cast) = &access.expr { cast.expr.as_ref() } else { &access.expr };
+        let field = source.to_field(schema)?.1;
         let is_vector = field.metadata().get(TYPE_METADATA_KEY).is_some_and(|mark| mark.ends_with("vector"));
         Ok(match access {
             RawFieldAccessExpr { expr, field_access: GetFieldAccess::ListIndex { key } } if is_vector => {

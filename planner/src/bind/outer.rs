@@ -72,7 +72,9 @@ impl<F: FnMut(Transformed<LogicalPlan>, &DFSchema) -> DfResult<LogicalPlan>> Upw
             Expr::OuterReferenceColumn(was, column) => {
                 let found = self.around.iter().rev().find_map(|schema| schema.maybe_index_of_column(&column).map(|at| schema.field(at)));
                 match found {
-                    Some(is) if is.data_type() != was.data_type() => Ok(Transformed::yes(Expr::OuterReferenceColumn(is.clone(), column))),
+                    Some(is) if is.data_type() != was.data_type() || is.is_nullable() != was.is_nullable() => {
+                        Ok(Transformed::yes(Expr::OuterReferenceColumn(is.clone(), column)))
+                    }
                     _ => Ok(Transformed::no(Expr::OuterReferenceColumn(was, column))),
                 }
             }
@@ -81,7 +83,8 @@ impl<F: FnMut(Transformed<LogicalPlan>, &DFSchema) -> DfResult<LogicalPlan>> Upw
     }
 }
 
-fn is_lateral(side: &LogicalPlan) -> bool {
+/// Whether the right side of a join names columns of the left one.
+pub fn is_lateral(side: &LogicalPlan) -> bool {
     match side {
         LogicalPlan::Subquery(_) => true,
         LogicalPlan::SubqueryAlias(alias) => matches!(alias.input.as_ref(), LogicalPlan::Subquery(_)),

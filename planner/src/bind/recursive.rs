@@ -1,15 +1,71 @@
 //! The types of WITH RECURSIVE. A column has that of the first term, and DataFusion casts the second term to it, whatever is lost. What the
-//! type cannot hold is refused, as in PostgreSQL.
+//! type cannot hold is refused, as in PostgreSQL; but a numeric whose digits nobody said takes any.
 
 use super::common::common_field;
 use super::matching::shown;
-use crate::error::into_datafusion;
-use crate::walk::WalkPlan;
-use datafusion::arrow::datatypes::DataType;
+use super::rewrite::cast;
+use crate::error::{fold, into_datafusion};
+use crate::types::DEFAULT_NUMERIC;
+use crate::walk::{WalkPlan, sql};
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, RecursiveQuery};
-use eddyline_common::{SqlError, SqlState};
+use datafusion::sql::sqlparser::ast;
+use eddyline_common::{SqlError, SqlState, SqlType};
+use std::ops::ControlFlow;
+
+/// A number with a fraction in the first term of a query that names itself is a numeric of any digits: one of its own could not hold what is made of it.
+pub fn widen(query: &mut ast::Query) {
+    for cte in query.with.iter_mut().filter(|with| with.recursive).flat_map(|with| &mut with.cte_tables) {
+        let mut names = Names { name: fold(&cte.alias.name) };
+        if sql::visit(&*cte.query, &mut names).is_continue() {
+            continue;
+        }
+        let ast::SetExpr::SetOperation { left, .. } = cte.query.body.as_mut() else { continue };
+        match left.as_mut() {
+            ast::SetExpr::Select(select) => {
+                for item in &mut select.projection {
+                    if let ast::SelectItem::UnnamedExpr(value) | ast::SelectItem::ExprWithAlias { expr: value, .. } = item {
+                        without_digits(value);
+                    }
+                }
+            }
+            ast::SetExpr::Values(values) => values.rows.iter_mut().flat_map(|row| &mut row.content).for_each(without_digits),
+            _ => {}
+        }
+    }
+}
+
+/// Stops where a relation is named.
+struct Names {
+    name: String,
+}
+
+impl ast::Visitor for Names {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, relation: &ast::ObjectName) -> ControlFlow<()> {
+        match relation.0.as_slice() {
+            [part] if part.as_ident().is_some_and(|ident| fold(ident) == self.name) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn without_digits(value: &mut ast::Expr) {
+    if has_fraction(value) {
+        *value = cast(value.clone(), ast::DataType::Numeric(ast::ExactNumberInfo::None));
+    }
+}
+
+fn has_fraction(value: &ast::Expr) -> bool {
+    match value {
+        ast::Expr::Nested(inner) | ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr: inner } => has_fraction(inner),
+        ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Number(number, _), .. }) => number.contains(['.', 'e', 'E']),
+        _ => false,
+    }
+}
 
 /// On a plan as DataFusion's binder made it: its own casts have no name, those that a statement writes have one (`types::cast_field`).
 pub fn check(plan: &LogicalPlan) -> DfResult<()> {
@@ -27,7 +83,7 @@ fn check_types(query: &RecursiveQuery) -> DfResult<()> {
     for (at, (expr, first)) in projection.expr.iter().zip(query.static_term.schema().fields()).enumerate() {
         let Some(value) = coerced(expr) else { continue };
         let (_, given) = value.to_field(projection.input.schema())?;
-        if given.data_type().is_null() {
+        if given.data_type().is_null() || takes_any(first) && is_exact(given.data_type()) {
             continue;
         }
         let message = match common_field(&[first.clone(), given.clone()]) {
@@ -45,6 +101,15 @@ fn check_types(query: &RecursiveQuery) -> DfResult<()> {
         return Err(into_datafusion(error.with_hint("Cast the output of the non-recursive term to the correct type.")));
     }
     Ok(())
+}
+
+/// A numeric whose digits nobody said.
+fn takes_any(field: &Field) -> bool {
+    SqlType::from_field(field) == Some(DEFAULT_NUMERIC)
+}
+
+fn is_exact(ty: &DataType) -> bool {
+    ty.is_numeric() && !ty.is_floating()
 }
 
 /// What DataFusion casts. A constant and a null take any type.

@@ -7,8 +7,8 @@ use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
 use super::{
-    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct_on, grouping, intervals, json, literals,
-    match_recognize, merged, names, overlaps, overridden, rows, set_returning, spellings, subqueries, unknown,
+    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct, distinct_on, grouping, intervals, json, literals,
+    match_recognize, merged, names, of_groups, overlaps, overridden, recursive, rows, set_returning, spellings, subqueries, unknown,
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, nearest, suggest};
@@ -34,6 +34,8 @@ pub struct Found {
     pub ctes: Vec<Location>,
     /// Users' functions that are called.
     pub functions: BTreeSet<String>,
+    /// Whether a subquery names an aggregate of a query around it.
+    pub of_groups: bool,
 }
 
 /// Rewrites a query (or any other tree with queries in it) in place.
@@ -72,6 +74,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Broken> {
         catalog_queries::rewrite_query(query);
         limit_of_fetch(query)?;
+        recursive::widen(query);
         literals::keep_in_query(query);
         for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             names::keep_outside(&mut cte.alias, &cte.query, self.catalog);
@@ -81,6 +84,9 @@ impl VisitorMut for Rewriter<'_> {
             names::name_rest(&mut cte.alias, columns.as_deref().unwrap_or_default());
         }
         self.ctes.enter(query, columns);
+        if let Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) = &query.order_by {
+            order.iter().try_for_each(|by| not_constant(&by.expr))?;
+        }
         if let SetExpr::Select(select) = query.body.as_mut() {
             let order: &mut [OrderByExpr] = match &mut query.order_by {
                 Some(OrderBy { kind: OrderByKind::Expressions(order), .. }) => {
@@ -89,6 +95,7 @@ impl VisitorMut for Rewriter<'_> {
                 }
                 _ => &mut [],
             };
+            distinct::rewrite(select, order)?;
             self.rewrite_names(select, order);
             distinct_on::name_first(select, &mut query.order_by);
         }
@@ -113,6 +120,7 @@ impl VisitorMut for Rewriter<'_> {
         json::whole_rows(select, &known, self.zone);
         let starred = known.of_wildcards(select);
         names::alias_items(select, &starred);
+        grouping::group_id(select)?;
         subqueries::rewrite(select);
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select, &|name| self.is_scalar(name));
@@ -122,6 +130,8 @@ impl VisitorMut for Rewriter<'_> {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
         literals::bare_in_select(select);
+        grouping::one_group(select, self.catalog);
+        self.found.of_groups |= of_groups::mark(select, &self.scopes, &Known::new(self.catalog, &self.ctes));
         self.scopes.pop();
         ControlFlow::Continue(())
     }
@@ -179,7 +189,14 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Broken> {
         chains::shorten(expr);
         distinct_before_and(expr);
-        subqueries::check(expr)?;
+        let known = Known::new(self.catalog, &self.ctes);
+        let width = |query: &Query| known.of_query(query).map(|columns| columns.len());
+        if let Some(test) = rows::in_query(expr, width)? {
+            *expr = test;
+        }
+        if let Some(compared) = rows::with_query(expr, width)? {
+            *expr = compared;
+        }
         if let Some(compared) = rows::replacement(expr).or_else(|| overlaps::replacement(expr)).or_else(|| arrival::replacement(expr)) {
             *expr = compared;
         }
@@ -347,6 +364,17 @@ fn limit_of_fetch(query: &mut Query) -> ControlFlow<Broken> {
         None => query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(quantity), offset: None, limit_by: vec![] }),
     }
     ControlFlow::Continue(())
+}
+
+/// A number is a position, and no other constant sorts anything.
+fn not_constant(by: &Expr) -> ControlFlow<Broken> {
+    match by {
+        Expr::Nested(inner) => not_constant(inner),
+        Expr::Value(value) if !matches!(value.value, Value::Number(..) | Value::Placeholder(_)) => {
+            broken(SqlError::new(SqlState::SYNTAX_ERROR, "non-integer constant in ORDER BY"), by.span())
+        }
+        _ => ControlFlow::Continue(()),
+    }
 }
 
 /// What a query is sorted by already adds nothing, and DataFusion compares the list of DISTINCT ON with the order item by item.

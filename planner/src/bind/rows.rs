@@ -1,7 +1,12 @@
-//! Rows that are compared: `(a, b) < (c, d)` and kin are comparisons of their values one after the other, as in PostgreSQL.
+//! Rows that are compared: `(a, b) < (c, d)` and kin are comparisons of their values one after the other, as in PostgreSQL; `(a, b) < (query)` is one with the query's columns, each a value of
+//! its own. A row that is looked for in a query is one value until it is bound; it is taken apart in `membership`.
 
+use super::membership::ROW;
+use super::rewrite::{Broken, broken, call};
 use super::subqueries;
 use datafusion::sql::sqlparser::ast::*;
+use eddyline_common::{SqlError, SqlState};
+use std::ops::ControlFlow;
 
 /// The name of a subquery whose rows are looked through.
 const ROWS: &str = "__rows";
@@ -29,16 +34,57 @@ pub fn row(expr: &Expr) -> Option<&[Expr]> {
     }
 }
 
-/// `(a, b) IN (query)` as a condition of which it only counts whether it is true: EXISTS.
-pub fn in_subquery(left: &[Expr], query: Box<Query>) -> Expr {
-    let columns: Vec<Ident> = (1..=left.len()).map(|i| Ident::new(format!("__value_{i}"))).collect();
-    let equal = left.iter().zip(&columns).map(|(value, column)| {
-        let column = Expr::CompoundIdentifier(vec![Ident::new(ROWS), column.clone()]);
-        binary(column, BinaryOperator::Eq, nested(value))
-    });
-    let condition = chain(equal.collect(), BinaryOperator::And);
-    let one = Expr::Value(Value::Number("1".to_string(), false).with_empty_span());
-    Expr::Exists { subquery: Box::new(subqueries::select_from(query, ROWS, columns, one, condition)), negated: false }
+/// `(a, b) IN (query)`, `= ANY` and `<> ALL` as the test of one value; `width` is how many columns a query has, if that is known.
+pub fn in_query(expr: &Expr, width: impl Fn(&Query) -> Option<usize>) -> ControlFlow<Broken, Option<Expr>> {
+    let (left, right, is_in, negated) = match expr {
+        Expr::InSubquery { expr, subquery, negated } => (expr, Some(subquery.as_ref()), true, *negated),
+        Expr::AnyOp { left, compare_op, right, .. } => (left, of_subquery(right), *compare_op == BinaryOperator::Eq, false),
+        Expr::AllOp { left, compare_op, right } => (left, of_subquery(right), *compare_op == BinaryOperator::NotEq, true),
+        _ => return ControlFlow::Continue(None),
+    };
+    let (Some(values), Some(query)) = (row(left), right) else { return ControlFlow::Continue(None) };
+    if !is_in {
+        let error = SqlError::unsupported("a row is compared with ANY (SELECT ...) by = alone, and with ALL (SELECT ...) by <>");
+        return broken(error.with_hint("Write EXISTS or NOT EXISTS with a subquery that compares the values."), left.span());
+    }
+    check_width(left, values, width(query))?;
+    let columns = columns_of(values);
+    let item = call(ROW, columns.iter().map(column).collect());
+    let subquery = Box::new(subqueries::select_from(Box::new(query.clone()), ROWS, columns, item));
+    ControlFlow::Continue(Some(Expr::InSubquery { expr: Box::new(call(ROW, values.to_vec())), subquery, negated }))
+}
+
+/// `(a, b) = (query)` and kin, with a query of one row at most, as comparisons of values.
+pub fn with_query(expr: &Expr, width: impl Fn(&Query) -> Option<usize>) -> ControlFlow<Broken, Option<Expr>> {
+    let Expr::BinaryOp { left, op, right } = expr else { return ControlFlow::Continue(None) };
+    let (Some(values), Some(query)) = (row(left), of_subquery(right)) else { return ControlFlow::Continue(None) };
+    check_width(left, values, width(query))?;
+    let columns = columns_of(values);
+    let value = |of: &Ident| Expr::Subquery(Box::new(subqueries::select_from(Box::new(query.clone()), ROWS, columns.clone(), column(of))));
+    let found: Vec<Expr> = columns.iter().map(value).collect();
+    ControlFlow::Continue(compared(values, op, &found))
+}
+
+fn check_width(left: &Expr, values: &[Expr], width: Option<usize>) -> ControlFlow<Broken> {
+    let Some(width) = width.filter(|width| *width != values.len()) else { return ControlFlow::Continue(()) };
+    let few = if width < values.len() { "few" } else { "many" };
+    broken(SqlError::new(SqlState::SYNTAX_ERROR, format!("subquery has too {few} columns")), left.span())
+}
+
+/// What the columns of a query are called that values are compared with.
+fn columns_of(values: &[Expr]) -> Vec<Ident> {
+    (1..=values.len()).map(|i| Ident::new(format!("__value_{i}"))).collect()
+}
+
+fn column(name: &Ident) -> Expr {
+    Expr::CompoundIdentifier(vec![Ident::new(ROWS), name.clone()])
+}
+
+fn of_subquery(expr: &Expr) -> Option<&Query> {
+    match expr {
+        Expr::Subquery(query) => Some(query),
+        _ => None,
+    }
 }
 
 fn compared(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Option<Expr> {

@@ -6,7 +6,7 @@
 use super::json_sets;
 use super::rewrite::{arguments, call, cast, string_expr};
 use crate::error::fold;
-use crate::functions::ENTRIES;
+use crate::functions::{ENTRIES, REGEXP_MATCHES};
 use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::*;
 
@@ -83,7 +83,8 @@ fn bare_name(name: &ObjectName) -> Option<String> {
 fn list_of(name: &str, args: &[Expr]) -> Option<Expr> {
     match (name, args) {
         ("unnest", [list]) => Some(list.clone()),
-        ("regexp_matches", [_, _]) => Some(call("make_array", vec![call("regexp_match", args.to_vec())])),
+        ("regexp_matches", [_, _] | [_, _, _]) => Some(call(REGEXP_MATCHES, args.to_vec())),
+        ("jsonb_path_query", [_, _]) => Some(call("eddyline_jsonb_elements", vec![call("jsonb_path_query_array", args.to_vec())])),
         ("string_to_table", [_, _] | [_, _, _]) => Some(call("string_to_array", args.to_vec())),
         ("regexp_split_to_table", [_, _] | [_, _, _]) => Some(call("regexp_split_to_array", args.to_vec())),
         _ if LISTS.contains(&name) => Some(call(name, args.to_vec())),
@@ -183,8 +184,15 @@ fn names_column(expr: &Expr) -> bool {
 
 /// Whether `items` knows the function.
 fn is_list(name: &str) -> bool {
-    const OTHERS: [&str; 6] =
-        ["unnest", "regexp_matches", "string_to_table", "regexp_split_to_table", "_pg_expandarray", "pg_options_to_table"];
+    const OTHERS: [&str; 7] = [
+        "unnest",
+        "jsonb_path_query",
+        "regexp_matches",
+        "string_to_table",
+        "regexp_split_to_table",
+        "_pg_expandarray",
+        "pg_options_to_table",
+    ];
     LISTS.contains(&name) || OTHERS.contains(&name) || json_sets::is_set(name)
 }
 

@@ -6,7 +6,7 @@ use super::window::GROUP_WINDOW_COLUMNS;
 use super::{json, like_any, neighbours};
 use crate::error::fold;
 use crate::functions::pattern::{DEFAULT as DEFAULT_PATTERN, is_postgres};
-use crate::functions::percentile::{CONTINUOUS, DISCRETE};
+use crate::functions::percentile::{CONTINUOUS, DISCRETE, MODE};
 use crate::functions::{
     ADD_CLOCK, CHARSETS, FROM_CHARSET, LIKE_ESCAPE, NUMBER_OF, NumberPattern, PART, SIMILAR_TO, TIME_PRECISION, TO_CHARSET, YEARS,
     is_of_clock,
@@ -33,9 +33,16 @@ pub fn replacement(expr: &mut Expr, zone: &str) -> Option<Expr> {
                 BinaryOperator::LongArrow => "json_get_text",
                 BinaryOperator::HashArrow => "json_get_path",
                 BinaryOperator::HashLongArrow => "json_get_path_text",
+                BinaryOperator::PGStartsWith => "starts_with",
                 _ => return None,
             };
             Some(call(name, vec![left.as_ref().clone(), right.as_ref().clone()]))
+        }
+        Expr::UnaryOp { op, expr } => of_sign(*op, expr),
+        // The first group of a regular expression, or all that it matches.
+        Expr::Substring { expr, substring_from: Some(pattern), substring_for: None, .. } if literal(pattern.as_ref()).is_some() => {
+            let found = call("regexp_match", vec![expr.as_ref().clone(), pattern.as_ref().clone()]);
+            Some(call("array_element", vec![found, number("1")]))
         }
         Expr::SimilarTo { negated, expr, pattern, escape_char } => {
             let escape = escape_char.clone().map(Expr::Value);
@@ -60,6 +67,23 @@ pub fn replacement(expr: &mut Expr, zone: &str) -> Option<Expr> {
         Expr::Floor { expr, field } => to_unit("eddyline_floor", expr, field),
         _ => None,
     }
+}
+
+/// PostgreSQL's operators in front of a number.
+fn of_sign(op: UnaryOperator, operand: &Expr) -> Option<Expr> {
+    let operand = operand.clone();
+    let double = |operand: Expr| cast(operand, DataType::Double(ExactNumberInfo::None));
+    Some(match op {
+        UnaryOperator::PGAbs => call("abs", vec![operand]),
+        UnaryOperator::PGSquareRoot => call("sqrt", vec![double(operand)]),
+        UnaryOperator::PGCubeRoot => call("cbrt", vec![double(operand)]),
+        UnaryOperator::BitwiseNot => {
+            let ones = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number("1")) };
+            let (left, right) = (Box::new(Expr::Nested(Box::new(operand))), Box::new(ones));
+            Expr::Nested(Box::new(Expr::BinaryOp { left, op: BinaryOperator::PGBitwiseXor, right }))
+        }
+        _ => return None,
+    })
 }
 
 /// A cast to a type of times with fewer digits than there are, or a literal of one: the binder's types have all digits.
@@ -198,7 +222,19 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             let midnight = cast(cast(now(), DataType::Date), DataType::Timestamp(None, TimezoneInfo::None));
             call("age", vec![midnight, own(0)])
         }
+        // A day of an instant is one of the zone's clock.
+        ("generate_series", 3) => call("generate_series", args.iter().cloned().chain([string_expr(zone)]).collect()),
         ("make_interval", _) => call("make_interval", interval_parts(function)?),
+        // A day of the zone's clock begins at an instant.
+        ("date_trunc", 3) => {
+            let instant = cast(own(1), DataType::Timestamp(None, TimezoneInfo::WithTimeZone));
+            let shown = call("timezone", vec![own(2), instant]);
+            call("timezone", vec![own(2), call("date_trunc", vec![own(0), shown])])
+        }
+        ("make_timestamptz", 6 | 7) => {
+            let clock = args.get(6).cloned().unwrap_or_else(|| string_expr(zone));
+            call("timezone", vec![clock, call("make_timestamp", args.iter().take(6).cloned().collect())])
+        }
         ("dayofmonth", 1) => part("day"),
         ("dayofyear", 1) => part("doy"),
         ("dayofweek", 1) => {
@@ -235,13 +271,14 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
             percentile(function, CONTINUOUS, args.clone());
             return None;
         }
-        (CONTINUOUS | DISCRETE | "quantile_cont", 1) => {
+        (CONTINUOUS | DISCRETE, 1) if matches!(args[0], Expr::Array(_)) => of_shares(function, &name, &args[0])?,
+        (CONTINUOUS | DISCRETE | "quantile_cont", 1) | (MODE, 0) => {
             let [within] = std::mem::take(&mut function.within_group).try_into().ok()?;
             let OrderByExpr { expr, options, .. } = within;
             let descending = options.asc == Some(false);
             let flag = descending.then(|| Expr::Value(Value::Boolean(true).with_empty_span()));
-            let name = if name == DISCRETE { DISCRETE } else { CONTINUOUS };
-            percentile(function, name, [expr, own(0)].into_iter().chain(flag).collect());
+            let name = [DISCRETE, MODE].into_iter().find(|known| *known == name).unwrap_or(CONTINUOUS);
+            percentile(function, name, std::iter::once(expr).chain(args).chain(flag).collect());
             return None;
         }
         ("listagg", 1 | 2) => {
@@ -340,12 +377,28 @@ fn number(text: &str) -> Expr {
     Expr::Value(Value::Number(text.to_string(), false).with_empty_span())
 }
 
-/// A percentile as our functions take it; DISTINCT and FILTER stay.
+/// A percentile or a mode as our functions take it; DISTINCT and FILTER stay.
 fn percentile(function: &mut Function, name: &str, args: Vec<Expr>) {
     function.name = ObjectName::from(vec![Ident::new(name)]);
     if let FunctionArguments::List(list) = &mut function.args {
         list.args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
     }
+}
+
+/// A percentile of several shares: a list of one of each, and none where there are no values.
+fn of_shares(function: &Function, name: &str, shares: &Expr) -> Option<Expr> {
+    let Expr::Array(Array { elem, .. }) = shares else { return None };
+    let of_share = |share: &Expr| {
+        let mut one = function.clone();
+        percentile(&mut one, name, vec![share.clone()]);
+        Expr::Function(one)
+    };
+    let values: Vec<Expr> = elem.iter().map(of_share).collect();
+    // The percentile of a share that is null tells nothing.
+    let is_null = |share: &Expr| matches!(share, Expr::Value(ValueWithSpan { value: Value::Null, .. }));
+    let told = elem.iter().position(|share| !is_null(share)).unwrap_or(0);
+    let is_empty = Expr::IsNull(Box::new(values.get(told)?.clone()));
+    Some(if_else(is_empty, Expr::Value(Value::Null.with_empty_span()), call("make_array", values)))
 }
 
 /// The type of `JSON_VALUE(... RETURNING type)`.

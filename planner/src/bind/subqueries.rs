@@ -1,11 +1,8 @@
-//! EXISTS where DataFusion takes no such condition, as a value: it becomes a subquery that counts. And IN (query) of rows. Conditions of WHERE and HAVING joined by AND, OR and NOT stay
-//! as they are: those become joins. It does not know what IN (query) of values becomes (`membership`).
+//! EXISTS where DataFusion takes no such condition, as a value: it becomes a subquery that counts. Those of WHERE and HAVING stay as they are, and become joins. It does not know what IN (query) becomes
+//! (`membership`).
 
-use super::rewrite::{Broken, broken};
-use super::{level, rows};
+use super::level;
 use datafusion::sql::sqlparser::ast::*;
-use eddyline_common::SqlError;
-use std::ops::ControlFlow;
 
 /// The name of a subquery whose rows are counted.
 const VALUES: &str = "__values";
@@ -20,9 +17,6 @@ pub fn rewrite(select: &mut Select) {
     if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
         exprs.iter_mut().for_each(as_value);
     }
-    for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
-        in_conjuncts(condition);
-    }
 }
 
 /// Makes values of EXISTS in an expression.
@@ -34,34 +28,6 @@ pub fn as_value(expr: &mut Expr) {
     });
 }
 
-/// Refuses rows that are looked for where it would count whether the answer is not known.
-pub fn check(expr: &Expr) -> ControlFlow<Broken> {
-    match expr {
-        Expr::InSubquery { expr: left, .. } if rows::row(left).is_some() => {
-            let error = SqlError::unsupported("a row in a subquery is supported as a condition of WHERE alone, and not with NOT");
-            broken(error.with_hint("Write EXISTS or NOT EXISTS with a subquery that compares the values."), left.span())
-        }
-        _ => ControlFlow::Continue(()),
-    }
-}
-
-/// What stands between ANDs: that it is not known is as good as false there.
-fn in_conjuncts(condition: &mut Expr) {
-    match condition {
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            in_conjuncts(left);
-            in_conjuncts(right);
-        }
-        Expr::Nested(inner) => in_conjuncts(inner),
-        Expr::InSubquery { expr, subquery, negated: false } => {
-            if let Some(left) = rows::row(expr) {
-                *condition = rows::in_subquery(left, subquery.clone());
-            }
-        }
-        _ => {}
-    }
-}
-
 /// Whether the query has rows: the number of them is asked for, in the query itself if that is simple.
 fn exists(mut query: Box<Query>, negated: bool) -> Expr {
     let op = if negated { BinaryOperator::Eq } else { BinaryOperator::Gt };
@@ -70,7 +36,7 @@ fn exists(mut query: Box<Query>, negated: bool) -> Expr {
         query.order_by = None;
         return Expr::Subquery(query);
     }
-    Expr::Subquery(Box::new(select_from(query, VALUES, vec![], count_of_rows(op), None)))
+    Expr::Subquery(Box::new(select_from(query, VALUES, vec![], count_of_rows(op))))
 }
 
 /// The SELECT that a query is, if it has as many rows whatever its items are.
@@ -92,7 +58,7 @@ fn plain_select(query: &mut Query) -> Option<&mut Select> {
 }
 
 /// `count(*) > 0` and kin.
-fn count_of_rows(op: BinaryOperator) -> Expr {
+pub fn count_of_rows(op: BinaryOperator) -> Expr {
     let mut count = super::rewrite::call("count", vec![]);
     if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut count {
         list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
@@ -101,14 +67,13 @@ fn count_of_rows(op: BinaryOperator) -> Expr {
     Expr::BinaryOp { left: Box::new(count), op, right: Box::new(zero) }
 }
 
-/// `SELECT item FROM (query) AS name (columns) WHERE condition`.
-pub fn select_from(query: Box<Query>, name: &str, columns: Vec<Ident>, item: Expr, condition: Option<Expr>) -> Query {
+/// `SELECT item FROM (query) AS name (columns)`.
+pub fn select_from(query: Box<Query>, name: &str, columns: Vec<Ident>, item: Expr) -> Query {
     let columns = columns.into_iter().map(|name| TableAliasColumnDef { name, data_type: None }).collect();
     let alias = Some(TableAlias { explicit: true, name: Ident::new(name), columns, at: None });
     let mut outer = crate::parse::select_all_from(TableFactor::Derived { lateral: false, subquery: query, alias, sample: None });
     if let SetExpr::Select(select) = outer.body.as_mut() {
         select.projection = vec![SelectItem::UnnamedExpr(item)];
-        select.selection = condition;
     }
     outer
 }

@@ -6,7 +6,7 @@ use crate::catalog::{Relation, RelationKind};
 use crate::error::from_datafusion;
 use crate::expr;
 use crate::functions::text_types;
-use crate::parse::{select_all_from, table_factor};
+use crate::parse::{LongValues, select_all_from, table_factor};
 use crate::query::{Context, cast_columns};
 use crate::statement::{Insert, OnConflict, Planned, Query, RowLocks};
 use datafusion::common::DFSchema;
@@ -42,6 +42,11 @@ fn type_parameters(items: &mut [ast::SelectItem], table: &Relation, columns: &[u
 
 impl Context<'_> {
     pub fn insert(&self, insert: &ast::Insert) -> Result<Planned> {
+        self.insert_with(insert, None)
+    }
+
+    /// `long`: the rows behind those in its VALUES.
+    pub(super) fn insert_with(&self, insert: &ast::Insert, long: Option<&LongValues>) -> Result<Planned> {
         let ast::TableObject::TableName(name) = &insert.table else {
             return Err(SqlError::unsupported("INSERT INTO a function is not supported"));
         };
@@ -68,6 +73,10 @@ impl Context<'_> {
             Some(query) => self.check_assigned(query, &source, written_columns(&table, &columns))?,
             None => columns.clear(),
         }
+        let source = match long {
+            Some(long) => self.long_rows(source, long, &table, &columns)?,
+            None => source,
+        };
         let source = self.stored_rows(source, &table, &columns)?;
         let names = table.columns.iter().map(|c| c.name.clone()).collect();
         let locks = insert.source.as_deref().map_or(Ok(None), RowLocks::of)?;
@@ -113,7 +122,7 @@ impl Context<'_> {
         Ok(query)
     }
 
-    fn insert_rows(&self, query: &ast::Query, table: &Relation, columns: &[usize]) -> Result<LogicalPlan> {
+    pub(super) fn insert_rows(&self, query: &ast::Query, table: &Relation, columns: &[usize]) -> Result<LogicalPlan> {
         let target = match query.body.as_ref() {
             ast::SetExpr::Values(values) => {
                 self.check_values(values, &written_columns(table, columns).collect::<Vec<_>>())?;

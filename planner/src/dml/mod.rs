@@ -1,9 +1,10 @@
 //! INSERT, UPDATE, DELETE and COPY FROM: which table, which columns, and a query that yields the rows.
-//! - here: what all of them need; `insert`, `change` (UPDATE and DELETE): the statements; `partition`: a clause of INSERT
+//! - here: what all of them need; `insert`, `change` (UPDATE and DELETE): the statements; `partition`: a clause of INSERT; `long_insert`: long lists of literals
 //! - `rows`: expressions over single rows, for RETURNING and DO UPDATE
 
 mod change;
 mod insert;
+mod long_insert;
 mod partition;
 mod rows;
 

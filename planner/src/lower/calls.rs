@@ -32,21 +32,22 @@ fn function(name: &str) -> Option<AggregateFunction> {
         "array_agg" | FEW_ROWS => AggregateFunction::ArrayAgg,
         "first_value" | "last_value" => AggregateFunction::FirstValue,
         percentile::CONTINUOUS => AggregateFunction::PercentileCont,
+        percentile::MODE => AggregateFunction::Mode,
         // So is an exact percentile that is one of the values.
         percentile::DISCRETE | "approx_percentile_cont" | "approx_median" => AggregateFunction::PercentileDisc,
         _ => return None,
     })
 }
 
-/// Whether ORDER BY in a call of this name says in which order it takes its rows. A percentile's order is that of its argument.
+/// Whether ORDER BY in a call of this name says in which order it takes its rows. What picks one of its values has the order of its argument.
 pub(super) fn takes_order_by(name: &str) -> bool {
     matches!(function(name), Some(AggregateFunction::StringAgg | AggregateFunction::ArrayAgg | AggregateFunction::FirstValue))
 }
 
 /// Whether the result of a call of this name is the same in any order of its rows.
 pub(super) fn ignores_order_by(name: &str) -> bool {
-    let is_percentile = function(name).is_some_and(AggregateFunction::is_percentile) || name == "approx_percentile_cont_with_weight";
-    !takes_order_by(name) && !is_percentile && name != "nth_value"
+    let picks = function(name).is_some_and(AggregateFunction::picks) || name == "approx_percentile_cont_with_weight";
+    !takes_order_by(name) && !picks && name != "nth_value"
 }
 
 pub(crate) fn unaliased(e: &DfExpr) -> &DfExpr {
@@ -64,8 +65,8 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
     let name = func.name();
     let Some(function) = function(name) else {
         return Err(SqlError::unsupported(format!("aggregate {name}() is not supported in a materialized view")).with_hint(
-            "COUNT, SUM, AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND, BOOL_OR, STRING_AGG, ARRAY_AGG, FIRST_VALUE, LAST_VALUE, MEDIAN, PERCENTILE_CONT and \
-             PERCENTILE_DISC are.",
+            "COUNT, SUM, AVG, MIN, MAX, STDDEV, VARIANCE, BOOL_AND, BOOL_OR, STRING_AGG, ARRAY_AGG, FIRST_VALUE, LAST_VALUE, MEDIAN, MODE, \
+             PERCENTILE_CONT and PERCENTILE_DISC are.",
         ));
     };
     let mut call = AggregateCall::new(function, None, output);
@@ -81,6 +82,7 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
             Some(argument)
         }
         [argument] => Some(argument),
+        [argument, _] if function == AggregateFunction::Mode => Some(argument),
         [argument, separator] if function == AggregateFunction::StringAgg => {
             call.separator = Some(constant_text(separator)?);
             Some(argument)
@@ -95,8 +97,10 @@ pub(super) fn call(e: &DfExpr, schema: &DFSchema, inputs: &mut Inputs, output: S
     if function.is_percentile() {
         // The median's is half.
         call.share.get_or_insert(0.5);
+    }
+    if function.picks() {
         let said = params.order_by.first().is_some_and(|sort| !sort.asc);
-        let descending = said || params.args.get(2).is_some_and(|flag| *flag == lit(true));
+        let descending = said || params.args.iter().skip(1).any(|flag| *flag == lit(true));
         call.order = vec![OrderKey { column: at, descending, nulls_first: false }];
         call.ignore_nulls = true;
     }
@@ -180,7 +184,7 @@ fn exact_argument<'a>(function: AggregateFunction, argument: &'a DfExpr, schema:
 
 fn check_argument(function: AggregateFunction, distinct: bool, column: &Column) -> Result<()> {
     let nested = matches!(column.ty, SqlType::Json | SqlType::Array(_) | SqlType::Struct(_) | SqlType::Map(_, _));
-    let ordered = matches!(function, AggregateFunction::Min | AggregateFunction::Max | AggregateFunction::PercentileDisc);
+    let ordered = function.picks() || matches!(function, AggregateFunction::Min | AggregateFunction::Max);
     let numeric = matches!(function, AggregateFunction::Sum | AggregateFunction::Avg);
     let listed = matches!(function, AggregateFunction::ArrayAgg | AggregateFunction::FirstValue);
     if (nested && (ordered || distinct))

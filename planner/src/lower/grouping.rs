@@ -18,11 +18,12 @@ impl Lowering<'_> {
         let schema = aggregate.input.schema();
         let (mut keys, mut arguments) = (Inputs::default(), Inputs::default());
         let distinct = sets.distinct_expr();
+        // Two that come to the same are two columns: a set may have one of them alone.
         for e in &distinct {
-            let at = keys.add_key(e, schema)?;
-            if at + 1 != keys.exprs.len() {
-                return Err(SqlError::unsupported("grouping sets with equal expressions are not supported in a materialized view"));
-            }
+            let mut key = Inputs::default();
+            key.add_key(e, schema)?;
+            keys.exprs.append(&mut key.exprs);
+            keys.columns.append(&mut key.columns);
         }
         let output = columns_of(&aggregate.schema)?;
         let width = distinct.len();

@@ -1,10 +1,13 @@
 //! LATERAL subqueries as joins. What compares them with the outer row becomes the join's condition, over columns whose names nothing else has. A LIMIT
 //! becomes a condition on the number of a row among those with equal keys; groups are those of equal keys; what is computed of the outer row is computed above
-//! the join, and so is what an aggregate without GROUP BY gives of no rows. What cannot be joined so is left to the optimiser, or refused later.
+//! the join, and so is what an aggregate without GROUP BY gives of no rows. What these conditions do not tell apart is run over the values of all outer rows at once. What
+//! cannot be joined so either is left to the optimiser, or refused later. Queries further out are named in the joins until these are part of a subquery of theirs.
 //!
+//! - `domain`: the subquery over the values that outer rows have
 //! - `pulled`: the subquery without the outer row
-//! - `values`: subqueries for a value that are joined so too
+//! - `values`: subqueries for a value, and those that are tested for rows, that are joined so too
 
+mod domain;
 mod pulled;
 mod values;
 
@@ -20,7 +23,7 @@ use std::sync::Arc;
 pub fn join_laterals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let mut puller = Puller::default();
     let rewritten = plan.up_with_subqueries(|node| match &node {
-        LogicalPlan::Join(join) => match joined(join, &mut puller)? {
+        LogicalPlan::Join(join) => match joined(join, &join.left, &mut puller)? {
             Some(plan) => Ok(Transformed::yes(plan)),
             None => Ok(Transformed::no(node)),
         },
@@ -42,7 +45,8 @@ struct Lateral<'a> {
     matched: Option<Expr>,
 }
 
-fn joined(join: &Join, puller: &mut Puller) -> DfResult<Option<LogicalPlan>> {
+/// `rows`: the left side, or what it has the columns from that are named.
+fn joined(join: &Join, rows: &LogicalPlan, puller: &mut Puller) -> DfResult<Option<LogicalPlan>> {
     let Some((subquery, alias)) = lateral_of(&join.right) else { return Ok(None) };
     let outer = match join.join_type {
         JoinType::Inner => false,
@@ -52,7 +56,11 @@ fn joined(join: &Join, puller: &mut Puller) -> DfResult<Option<LogicalPlan>> {
     if subquery.all_out_ref_exprs().is_empty() || is_named_within(subquery, join.left.schema())? {
         return Ok(None);
     }
-    let Some(mut pulled) = puller.pull(subquery)? else { return Ok(None) };
+    let pulled = match puller.pull(subquery)? {
+        Some(pulled) => Some(pulled),
+        None => domain::pull(rows, subquery, puller)?,
+    };
+    let Some(mut pulled) = pulled else { return Ok(None) };
     let outer = outer || pulled.of_none.is_some();
     let mut matched = None;
     if outer && !(pulled.lifted.is_empty() && pulled.of_none.is_none()) {
@@ -84,8 +92,7 @@ impl Lateral<'_> {
                 (Arc::new(LogicalPlan::Join(join)), self.matched.clone())
             }
         };
-        let Some(columns) = self.columns(there)? else { return Ok(None) };
-        let plan = LogicalPlan::Projection(Projection::try_new(columns, plan)?);
+        let plan = LogicalPlan::Projection(Projection::try_new(self.columns(there)?, plan)?);
         let above = conjunction(self.on().filter(|_| self.pulled.of_none.is_some()));
         Ok(Some(match above {
             Some(condition) => LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?),
@@ -103,18 +110,19 @@ impl Lateral<'_> {
     fn conditions(&self) -> DfResult<Option<Vec<Expr>>> {
         let mut conditions = Vec::new();
         for condition in self.pulled.conditions.iter().cloned() {
-            conditions.push(self.over_left(condition)?);
+            conditions.push(over(condition, self.join.left.schema())?);
         }
         for condition in self.on().filter(|_| self.pulled.of_none.is_none()) {
             let Some(resolved) = self.pulled.resolved(&condition, self.join.right.schema())? else { return Ok(None) };
-            conditions.push(self.over_left(resolved)?);
+            conditions.push(over(resolved, self.join.left.schema())?);
         }
-        Ok(conditions.into_iter().collect())
+        Ok(Some(conditions))
     }
 
     /// The columns that the join had. `there` is true where the right side has a row, if that is asked at all.
-    fn columns(&self, there: Option<Expr>) -> DfResult<Option<Vec<Expr>>> {
-        let mut columns: Vec<Expr> = self.join.left.schema().columns().into_iter().map(Expr::Column).collect();
+    fn columns(&self, there: Option<Expr>) -> DfResult<Vec<Expr>> {
+        let left = self.join.left.schema();
+        let mut columns: Vec<Expr> = left.columns().into_iter().map(Expr::Column).collect();
         for (at, (qualifier, field)) in self.join.right.schema().iter().enumerate() {
             let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
             let of_none = self.pulled.of_none.as_ref().map(|values| &values[at]).filter(|value| !is_null(value));
@@ -123,12 +131,9 @@ impl Lateral<'_> {
                 columns.push(column);
                 continue;
             }
-            let Some(value) = self.over_left(lifted.cloned().unwrap_or(column))? else { return Ok(None) };
+            let value = over(lifted.cloned().unwrap_or(column), left)?;
             let value = match (&there, of_none) {
-                (Some(there), Some(of_none)) => {
-                    let Some(of_none) = self.over_left(of_none.clone())? else { return Ok(None) };
-                    when(there.clone(), value).otherwise(of_none)?
-                }
+                (Some(there), Some(of_none)) => when(there.clone(), value).otherwise(over(of_none.clone(), left)?)?,
                 (Some(there), None) => when(there.clone(), value).end()?,
                 (None, _) => value,
             };
@@ -136,22 +141,17 @@ impl Lateral<'_> {
             let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::new_from_field(field));
             columns.push(value.alias_qualified_with_metadata(qualifier.cloned(), field.name(), metadata));
         }
-        Ok(Some(columns))
+        Ok(columns)
     }
+}
 
-    /// An expression whose outer columns are those of the left side; `None` if it names others.
-    fn over_left(&self, e: Expr) -> DfResult<Option<Expr>> {
-        let left = self.join.left.schema();
-        let mut known = true;
-        let over = e.up(|e| match e {
-            Expr::OuterReferenceColumn(_, column) if left.has_column(&column) => Ok(Transformed::yes(Expr::Column(column))),
-            other => {
-                known &= !matches!(other, Expr::OuterReferenceColumn(..));
-                Ok(Transformed::no(other))
-            }
-        })?;
-        Ok(known.then_some(over.data))
-    }
+/// An expression whose outer columns are those of the left side, but for those of queries further out.
+fn over(e: Expr, left: &DFSchema) -> DfResult<Expr> {
+    let over = e.up(|e| match e {
+        Expr::OuterReferenceColumn(_, column) if left.has_column(&column) => Ok(Transformed::yes(Expr::Column(column))),
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(over.data)
 }
 
 /// The subquery on the right of a lateral join, and its name.

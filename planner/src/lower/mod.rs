@@ -26,6 +26,7 @@ mod project;
 mod retention;
 mod session;
 mod share;
+mod sorted;
 mod supported;
 mod temporal;
 mod top_n;
@@ -258,7 +259,8 @@ impl Lowering<'_> {
             unwatermarked: (is_source && relation.watermark.is_none()).then(|| relation.name.clone()),
         };
         let node = Node {
-            columns: projection.iter().map(|i| relation.columns[*i].clone()).collect(),
+            // What is made of a table's times has all digits there are.
+            columns: projection.iter().map(|i| Column { precision: None, ..relation.columns[*i].clone() }).collect(),
             mode: relation.mode,
             unique_keys: key.filter(|k| !k.is_empty()).into_iter().collect(),
             time_columns: relation.time_columns.iter().filter_map(|t| at(*t)).collect(),

@@ -168,7 +168,7 @@ fn over_call(call: &WindowFunction, schema: &DFSchema, order: &[OrderKey], input
 fn aggregate(name: &str, call: AggregateCall) -> Result<OverFunction> {
     use crate::plan::AggregateFunction::*;
     match call.function {
-        FirstValue | PercentileCont | PercentileDisc => Err(refused(&format!("{name}() OVER a window"), SUPPORTED)),
+        FirstValue | PercentileCont | PercentileDisc | Mode => Err(refused(&format!("{name}() OVER a window"), SUPPORTED)),
         ArrayAgg | StringAgg if call.distinct => {
             let hint = "Make the list with GROUP BY and join it, or count the values: COUNT(DISTINCT x) OVER a window is supported.";
             Err(refused(&format!("DISTINCT in {name}() OVER a window"), hint))
@@ -201,10 +201,19 @@ fn own_function(call: &WindowFunction, schema: &DFSchema, inputs: &mut Inputs) -
             None => return Err(SqlError::new(SqlState::INVALID_PARAMETER, "argument of ntile must be greater than zero")),
         },
         "lag" | "lead" => {
-            let places = number(name, args.get(1))?.unwrap_or(1);
             let argument = argument(inputs)?;
+            let distance = match args.get(1) {
+                Some(places) if places.any_column_refs() => None,
+                Some(places) => number(name, Some(places))?,
+                None => Some(1),
+            };
+            // Of each row, or null.
+            let places = args.get(1).filter(|_| distance.is_none());
+            let places = places.map(|places| inputs.add_key(&whole(places), schema)).transpose()?;
+            let distance = distance.unwrap_or(1);
+            let offset = if name == "lag" { distance } else { distance.saturating_neg() };
             let default = constant(args.get(2), &inputs.columns[argument].ty)?;
-            OverFunction::Lag { argument, offset: if name == "lag" { places } else { places.saturating_neg() }, default, ignore_nulls }
+            OverFunction::Lag { argument, offset, places, default, ignore_nulls }
         }
         "first_value" => OverFunction::NthValue { argument: argument(inputs)?, n: 1, ignore_nulls },
         "last_value" => OverFunction::NthValue { argument: argument(inputs)?, n: -1, ignore_nulls },
@@ -217,11 +226,19 @@ fn own_function(call: &WindowFunction, schema: &DFSchema, inputs: &mut Inputs) -
 }
 
 fn folded(e: &DfExpr) -> Result<Literal> {
+    let varies = || refused(&format!("an OVER window with {e}, which is not constant,"), "Write a constant.");
+    if e.any_column_refs() {
+        return Err(varies());
+    }
     let folded = crate::optimize::fold_constant(e.clone()).map_err(|e| crate::error::from_datafusion(e, None))?;
     match expr::from_datafusion(&folded, &DFSchema::empty())? {
         Expr::Literal(literal) => Ok(literal),
-        _ => Err(refused(&format!("an OVER window with {e}, which is not constant,"), "Write a constant.")),
+        _ => Err(varies()),
     }
+}
+
+fn whole(e: &DfExpr) -> DfExpr {
+    datafusion::logical_expr::cast(e.clone(), SqlType::BigInt.to_arrow())
 }
 
 /// A whole number among the arguments; `None` if it is absent or null.

@@ -2,12 +2,13 @@
 //! their results would differ.
 //!
 //! - DISTINCT ON keeps the rows whose number within their group is 1, in its order.
-//! - Aggregates for which the order of rows matters, and that do not say one, take their rows by event time; the others have no order. Lists of
-//!   DISTINCT values are in the order of the values.
+//! - Aggregates for which the order of rows matters, and that do not say one, take their rows as a subquery sorts them (`sorted`), or by event time; the others have no order.
+//!   Lists of DISTINCT values are in the order of the values.
 //! - Subqueries that stand for a value have one (`one_row`).
 
 use super::calls::{ignores_order_by, takes_order_by, unaliased};
 use super::one_row::with_one_row;
+use super::sorted;
 use crate::bind::RelationSource;
 use crate::bind::window::{WINDOW_COLUMNS, WindowAssign};
 use crate::catalog::{Catalog, Relation};
@@ -43,8 +44,7 @@ enum ByValue {
     Always,
 }
 
-/// Aggregates of a query that runs once take their rows in the order in which a view takes them, where there is one: without it in the order in which they come, which a
-/// subquery may have sorted.
+/// Aggregates of a query that runs once take their rows in the order in which a view takes them, where there is one: without it in the order in which they come.
 pub fn in_order(plan: LogicalPlan, catalog: &dyn Catalog) -> DfResult<LogicalPlan> {
     let scanned = |scan: &TableScan| catalog.relation(scan.table_name.schema(), scan.table_name.table());
     let ordered = plan.up_with_subqueries(|node| match node {
@@ -88,8 +88,9 @@ fn first_of_each(distinct: DistinctOn) -> DfResult<Transformed<LogicalPlan>> {
 /// Calls for which the order of rows matters get the event time as their order if they have none, and behind it the values themselves. The others lose theirs, which
 /// DataFusion would sort for, or fail.
 fn by_event_time(aggregate: Aggregate, time: Option<Column>, by_value: ByValue) -> DfResult<Transformed<LogicalPlan>> {
-    let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
-    let mut changed = false;
+    let ordered = sorted::said(aggregate)?;
+    let mut changed = ordered.transformed;
+    let Aggregate { input, group_expr, aggr_expr, schema, .. } = ordered.data;
     let said = orders(&aggr_expr);
     let calls = aggr_expr
         .into_iter()

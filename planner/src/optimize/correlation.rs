@@ -1,14 +1,14 @@
 //! Correlated subqueries that DataFusion would turn into joins of another meaning. Its rewrite moves the condition on the outer row
 //! above everything that the subquery does with its rows: right for filters, projections and groups, but not for what looks at
-//! all rows of one outer row together, or makes a row of none, or one of several, or compares columns of one name. It does not know what is done with such a subquery instead.
+//! all rows of one outer row together, or makes a row of none, or one of several, or keeps rows that have none beside them, or compares columns of one name. It does not know what is done with such a subquery instead.
 
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::common::{Column, DFSchema, JoinType, Result as DfResult};
 use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery};
 use datafusion::logical_expr::logical_plan::{Limit, SkipType};
 use datafusion::logical_expr::utils::{enumerate_grouping_sets, split_conjunction};
-use datafusion::logical_expr::{Expr, ExprSchemable, GroupingSet, LogicalPlan, Operator, Subquery};
+use datafusion::logical_expr::{Expr, ExprSchemable, GroupingSet, Join, LogicalPlan, Operator, Subquery};
 use std::collections::BTreeSet;
 
 /// What a subquery's rows are for.
@@ -102,6 +102,11 @@ fn is_correlated(plan: &LogicalPlan) -> bool {
 /// `bare`: nothing above has changed the columns, or kept rows back.
 fn misread_below(node: &LogicalPlan, place: Place, bare: bool) -> DfResult<Option<&'static str>> {
     let inputs = node.inputs();
+    if let LogicalPlan::Join(join) = node
+        && is_kept_by_correlation(join)
+    {
+        return Ok(Some("an outer join"));
+    }
     if !inputs.iter().any(|input| is_correlated(input)) {
         return Ok(None);
     }
@@ -109,6 +114,7 @@ fn misread_below(node: &LogicalPlan, place: Place, bare: bool) -> DfResult<Optio
     match node {
         LogicalPlan::Window(_) => return Ok(Some("a window function")),
         LogicalPlan::Limit(limit) if skips(limit)? => return Ok(Some("OFFSET")),
+        LogicalPlan::Limit(_) if place == Place::Tested && !bare => return Ok(Some("LIMIT")),
         LogicalPlan::Aggregate(aggregate) if has_row_of_none(&aggregate.group_expr)? => {
             let grouping_sets = !aggregate.group_expr.is_empty();
             if place == Place::Tested || grouping_sets || !bare {
@@ -130,6 +136,19 @@ fn misread_below(node: &LogicalPlan, place: Place, bare: bool) -> DfResult<Optio
         }
     }
     Ok(None)
+}
+
+/// Whether a join keeps or leaves out rows by a condition on the outer row: above it that condition would leave out others.
+fn is_kept_by_correlation(join: &Join) -> bool {
+    let (left, right) = (is_correlated(&join.left), is_correlated(&join.right));
+    let asks =
+        || join.on.iter().any(|(l, r)| l.contains_outer() || r.contains_outer()) || join.filter.as_ref().is_some_and(Expr::contains_outer);
+    match join.join_type {
+        JoinType::Inner => false,
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => right || asks(),
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => left || asks(),
+        JoinType::Full => left || right || asks(),
+    }
 }
 
 /// Whether rows of one outer row may differ in a column that it is compared with. The rewrite groups by these columns too, and so gives

@@ -3,6 +3,7 @@
 //! at how these take nulls, so an inner join has no keys of IS NOT DISTINCT FROM while they run, and what they have lifted of these conditions goes back to the joins behind
 //! them. In plans that run once too.
 
+use crate::casts;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{JoinType, NullEquality, Result as DfResult};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
@@ -47,8 +48,20 @@ impl OptimizerRule for EqualKeys {
             join.filter = conjunction(join.filter.take().into_iter().chain(later));
         }
         keyed.transformed |= nulls_equal;
-        Ok(keyed)
+        Ok(named(keyed))
     }
+}
+
+/// A cast has the name of what is cast, which is a column of the same input: as a key it is given one of its own, as DataFusion gives its own casts. Other rules take it away again.
+fn named(mut keyed: Transformed<LogicalPlan>) -> Transformed<LogicalPlan> {
+    if let LogicalPlan::Join(join) = &mut keyed.data {
+        for key in join.on.iter_mut().flat_map(|(left, right)| [left, right]).filter(|key| casts::is_call(key)) {
+            let name = key.to_string();
+            *key = std::mem::take(key).alias(name);
+            keyed.transformed = true;
+        }
+    }
+    keyed
 }
 
 fn takes_nulls_for_equal(condition: &Expr) -> bool {
@@ -69,11 +82,13 @@ impl OptimizerRule for NullEqualKeys {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
-        match &plan {
+        let keyed = match &plan {
             // Keys of `=` come first here too.
-            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNothing => self.0.rewrite(plan, config),
-            _ => Ok(Transformed::no(plan)),
-        }
+            LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNothing => self.0.rewrite(plan, config)?,
+            _ => Transformed::no(plan),
+        };
+        // Keys that are there lose their names to rules before.
+        Ok(named(keyed))
     }
 }
 

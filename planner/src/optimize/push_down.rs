@@ -1,13 +1,15 @@
 //! DataFusion's push-down of filters, but for what it gets wrong. An aggregate without GROUP BY, or with an empty grouping set, has a row where its input has none, so no
 //! condition may go below one. A condition that names no column (one of a join that is false whatever the rows are, or one on an outer query's row) would be let through.
-//! Below an ASOF join go those on its left side alone.
+//! Below an ASOF join go those on its left side alone. And comparisons of one column with constants are made one: it takes `2 = a` for another than `a = 2`, and `2 < a` for one that lets 2 through, so
+//! that constants come to the right side first, and lose what marks their types.
 
 use crate::bind::asof::is_over;
 use crate::bind::chosen::{Choice, ChosenJoin};
+use crate::walk::Walk;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Aggregate, Expr, Filter, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, Filter, LogicalPlan, Operator};
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
@@ -26,6 +28,10 @@ impl OptimizerRule for PushDown {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+        let plan = match plan {
+            LogicalPlan::Filter(filter) => LogicalPlan::Filter(settled(filter)?),
+            other => other,
+        };
         match &plan {
             LogicalPlan::Filter(filter) if is_over_single_row(&filter.input) => Ok(Transformed::no(plan)),
             LogicalPlan::Filter(filter) => match below_nearest(filter)? {
@@ -35,6 +41,32 @@ impl OptimizerRule for PushDown {
             _ => self.0.rewrite(plan, config),
         }
     }
+}
+
+/// A condition, and those right below it, whose comparisons have their constants on the right, and those are plain: an oid is the same number as a function's.
+fn settled(filter: Filter) -> DfResult<Filter> {
+    let input = match filter.input.as_ref() {
+        LogicalPlan::Filter(below) => Arc::new(LogicalPlan::Filter(settled(below.clone())?)),
+        _ => filter.input,
+    };
+    Filter::try_new(filter.predicate.up(compared)?.data, input)
+}
+
+fn compared(mut expr: Expr) -> DfResult<Transformed<Expr>> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &mut expr else { return Ok(Transformed::no(expr)) };
+    if !matches!(op, Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq) {
+        return Ok(Transformed::no(expr));
+    }
+    if let (Expr::Literal(..), Some(turned)) = (left.as_ref(), op.swap()) {
+        std::mem::swap(left, right);
+        *op = turned;
+    }
+    for side in [left, right] {
+        if let Expr::Literal(_, mark) = side.as_mut() {
+            *mark = None;
+        }
+    }
+    Ok(Transformed::yes(expr))
 }
 
 /// A condition on an ASOF join with what is said of the left side alone below it, if anything is.

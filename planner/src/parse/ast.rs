@@ -82,6 +82,8 @@ pub enum Ast {
     Explain {
         analyze: bool,
         streaming: bool,
+        /// As JSON, not as lines of text.
+        json: bool,
         statement: Box<Ast>,
     },
     /// EXPLAIN of a view or sink that runs, by its name.
@@ -249,6 +251,8 @@ pub struct ColumnAst {
     pub name: Ident,
     /// `None` for a computed column without a type.
     pub ty: Option<SqlType>,
+    /// The digits behind the second that its type is written with, if those are fewer than there are.
+    pub precision: Option<u8>,
     pub nullable: bool,
     pub value: ColumnValue,
 }

@@ -7,7 +7,7 @@ use super::ast::{
 };
 use super::tokens::{find_top_level, is_word};
 use super::words::Words;
-use crate::error::{SourceText, fold};
+use crate::error::SourceText;
 use crate::plan::Emit;
 use crate::types;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
@@ -57,36 +57,13 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     if words.is("index") || words.is("unique") {
         return super::index::create(words);
     }
-    let at = words.location();
-    let schema = words.eat("schema");
-    if schema && words.eat_all(&["if", "not", "exists"]) {
-        return schema_that_exists(words);
+    if words.eat("schema") {
+        return super::schema::create(words);
     }
-    let what = if schema { "SCHEMA".to_string() } else { words.ident()?.value.to_uppercase() };
+    let at = words.location();
+    let what = words.ident()?.value.to_uppercase();
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
     Err(text.at(error.with_hint("What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION."), at))
-}
-
-/// Schemas that are always there; objects are created in the first.
-const SCHEMAS: [&str; 4] = ["public", "pg_catalog", "information_schema", "eddyline"];
-
-/// `CREATE SCHEMA IF NOT EXISTS name [AUTHORIZATION owner]`.
-fn schema_that_exists(mut words: Words) -> Result<Ast> {
-    let at = words.location();
-    let name = fold(&words.ident()?);
-    if words.eat("authorization") {
-        words.ident()?;
-    }
-    words.expect_end()?;
-    if SCHEMAS.contains(&name.as_str()) {
-        return Ok(Ast::Idle {
-            tag: "CREATE SCHEMA",
-            tables: Vec::new(),
-            notice: Some(format!("schema \"{name}\" already exists, skipping")),
-        });
-    }
-    let error = SqlError::unsupported(format!("schema \"{name}\" cannot be created"));
-    Err(words.text.at(error.with_hint("All user objects are in schema public."), at))
 }
 
 /// `[IF NOT EXISTS] name`.
@@ -233,11 +210,12 @@ fn column(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
     let at = words.location();
     let name = words.ident()?;
     check_column_name(words, &name, at)?;
-    let mut column = ColumnAst { name, ty: None, nullable: true, value: ColumnValue::Plain { default: None } };
+    let mut column = ColumnAst { name, ty: None, precision: None, nullable: true, value: ColumnValue::Plain { default: None } };
     if words.eat("as") {
         column.value = ColumnValue::Computed(words.run(|p| p.parse_expr())?);
     } else {
-        column.ty = Some(words.data_type()?);
+        let (ty, precision) = words.column_type()?;
+        (column.ty, column.precision) = (Some(ty), precision);
     }
     while !matches!(words.parser.peek_token_ref().token, Token::Comma | Token::RParen | Token::EOF) {
         column_option(words, create, &mut column)?;

@@ -13,12 +13,15 @@ pub mod hints;
 mod index;
 mod json;
 mod like;
+mod long_values;
 pub mod match_recognize;
 mod partition;
+mod schema;
 mod secrets;
 mod session;
 mod set;
 mod settings;
+mod signs;
 pub mod spellings;
 mod subscribe;
 mod table_as;
@@ -36,8 +39,10 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use eddyline_common::{Result, SqlError, SqlState};
 use hints::OptionsHint;
+pub(crate) use long_values::LongValues;
 pub use secrets::{hide_secrets, without_secrets};
 pub use set::SetPiece;
+use std::sync::Arc;
 pub(crate) use tokens::is_word;
 use words::Words;
 
@@ -61,6 +66,20 @@ pub struct Parsed {
     pub ttl_hints: Vec<TtlHint>,
     /// What its hints say of the sources that it reads.
     pub option_hints: Vec<OptionsHint>,
+    /// Rows of its VALUES that are not in `ast`.
+    pub(crate) long_values: Option<Arc<LongValues>>,
+}
+
+impl Parsed {
+    fn without_hints(sql: String, ast: Ast, text: SourceText) -> Parsed {
+        Parsed { sql, ast, text, ttl_hints: vec![], option_hints: vec![], long_values: None }
+    }
+
+    /// The statement with all its rows in `ast`, which takes kilobytes for each value.
+    pub(crate) fn whole(&self, long: &LongValues) -> Result<Parsed> {
+        let statement = parse_text(&self.text, false)?.into_iter().nth(long.statement);
+        statement.ok_or_else(|| SqlError::internal("a statement is not in its text"))
+    }
 }
 
 /// Runs `work` on a stack that is large enough for every tree that passes the nesting bound.
@@ -70,26 +89,46 @@ pub(crate) fn with_stack<T>(work: impl FnOnce() -> T) -> T {
 
 /// Parses a text of any number of statements. An empty text gives one empty statement.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>> {
+    parse_text(&SourceText::new(sql), true)
+}
+
+/// `apart`: long lists of values do not become trees.
+fn parse_text(text: &SourceText, apart: bool) -> Result<Vec<Parsed>> {
     with_stack(|| {
-        let text = SourceText::new(sql);
-        let (tokens, mut hints) = tokenize(sql, &text)?;
-        tokens::check_depth(&tokens, &text)?;
+        let (tokens, mut hints) = tokenize(text.as_str(), text)?;
+        tokens::check_depth(&tokens, text)?;
         let mut statements = Vec::new();
-        let mut parts = tokens.split(|t| t.token == Token::SemiColon).filter(|part| !part.is_empty());
+        let mut parts = parts(tokens).into_iter();
         while let Some(part) = parts.next() {
-            match set::begin(part) {
-                Some(first) => statements.push(set::statement_set(part, first, &mut parts, &text)?),
-                None => statements.push(parse_statement(part.to_vec(), &text, &mut hints)?),
+            match set::begin(&part) {
+                Some(first) => statements.push(set::statement_set(part, first, &mut parts, text)?),
+                None => {
+                    let number = apart.then_some(statements.len());
+                    statements.push(parse_statement(part, text, &mut hints, number)?);
+                }
             }
         }
         if let Some(hint) = hints.first() {
-            return Err(hint.misplaced(&text));
+            return Err(hint.misplaced(text));
         }
         if statements.is_empty() {
-            statements.push(Parsed { sql: String::new(), ast: Ast::Empty, text, ttl_hints: vec![], option_hints: vec![] });
+            statements.push(Parsed::without_hints(String::new(), Ast::Empty, text.clone()));
         }
         Ok(statements)
     })
+}
+
+/// The tokens between semicolons, without parts that have none. They may be megabytes, and are not copied.
+fn parts(mut tokens: Vec<TokenWithSpan>) -> Vec<Vec<TokenWithSpan>> {
+    let mut parts = Vec::new();
+    while let Some(end) = tokens.iter().rposition(|t| t.token == Token::SemiColon) {
+        parts.push(tokens.split_off(end + 1));
+        tokens.pop();
+    }
+    parts.push(tokens);
+    parts.retain(|part| !part.is_empty());
+    parts.reverse();
+    parts
 }
 
 /// Parses a text that is one query: a stored view's.
@@ -108,6 +147,7 @@ fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hin
     })?;
     let hints = hints::read(&tokens, text)?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
+    signs::rewrite(&mut tokens);
     tokens::rewrite(&mut tokens);
     spellings::rewrite(&mut tokens);
     asof::rewrite(&mut tokens);
@@ -116,12 +156,20 @@ fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hin
     Ok((tokens, hints))
 }
 
-fn parse_statement(tokens: Vec<TokenWithSpan>, text: &SourceText, hints: &mut Vec<hints::Hint>) -> Result<Parsed> {
+/// `number`: of the statement in its text, if its long lists are to stay apart.
+fn parse_statement(
+    mut tokens: Vec<TokenWithSpan>,
+    text: &SourceText,
+    hints: &mut Vec<hints::Hint>,
+    number: Option<usize>,
+) -> Result<Parsed> {
     let (first, last) = (tokens[0].span.start, tokens[tokens.len() - 1].span.end);
     let sql = text.slice(first, last).to_string();
+    let long_values = number.and_then(|number| LongValues::take(&mut tokens, number, text)).map(Arc::new);
+    tokens::check_length(&tokens, text)?;
     let ast = statement(tokens, text)?;
     let hints = hints::between(hints, first, last)?;
-    Ok(Parsed { sql, ast, text: text.clone(), ttl_hints: hints.ttl, option_hints: hints.options })
+    Ok(Parsed { sql, ast, text: text.clone(), ttl_hints: hints.ttl, option_hints: hints.options, long_values })
 }
 
 pub(crate) fn words<'a>(tokens: Vec<TokenWithSpan>, text: &'a SourceText) -> Words<'a> {
@@ -239,7 +287,7 @@ fn plain_insert(insert: Insert, text: &SourceText) -> Result<Ast> {
 fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     let mut words = words(tokens, text);
     words.expect("explain")?;
-    let (mut analyze, mut streaming) = (false, false);
+    let (mut analyze, mut streaming, mut json) = (false, false, false);
     if words.parser.peek_token_ref().token == Token::LParen && !words.is_at(1, "select") && !words.is_at(1, "with") {
         words.parser.advance_token();
         loop {
@@ -254,14 +302,14 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
                 "analyze" => analyze = on,
                 "streaming" => streaming = on,
                 "verbose" | "costs" | "buffers" | "timing" | "summary" | "settings" | "wal" => {}
-                "format" if value == "text" => {}
+                "format" if matches!(value.as_str(), "text" | "json") => json = value == "json",
                 "format" => {
                     let error = SqlError::unsupported(format!("EXPLAIN in the format {value} is not supported"));
-                    return Err(text.at(error.with_hint("Plans are shown as text. They have no estimates of costs and rows."), at));
+                    return Err(text.at(error.with_hint("Plans are shown as TEXT and as JSON."), at));
                 }
                 other => {
                     let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("unrecognized EXPLAIN option \"{other}\""));
-                    return Err(text.at(error.with_hint("The options are ANALYZE, STREAMING and VERBOSE."), at));
+                    return Err(text.at(error.with_hint("The options are ANALYZE, STREAMING, VERBOSE and FORMAT."), at));
                 }
             }
             if !words.eat_token(&Token::Comma) {
@@ -287,7 +335,7 @@ fn explain(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     if rest.is_empty() {
         return words.unexpected("a statement");
     }
-    Ok(Ast::Explain { analyze, streaming, statement: Box::new(statement(rest, text)?) })
+    Ok(Ast::Explain { analyze, streaming, json, statement: Box::new(statement(rest, text)?) })
 }
 
 /// What Flink's EXPLAIN shows besides: it is there in any case, or there is no such thing here.

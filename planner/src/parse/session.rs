@@ -154,6 +154,9 @@ pub fn object_kind(words: &mut Words) -> Result<ObjectKind> {
 }
 
 fn drop(words: &mut Words) -> Result<Ast> {
+    if words.eat("schema") {
+        return super::schema::drop(words);
+    }
     let temporary = words.eat("temporary") || words.eat("temp");
     let kind = if words.eat("function") {
         ObjectKind::Function
@@ -228,7 +231,11 @@ fn alter(words: &mut Words) -> Result<Ast> {
     }
     let error =
         SqlError::unsupported("ALTER is supported for SET and RESET of options, RENAME TO, ADVANCE WATERMARK TO, PAUSE and RESUME only");
-    Err(words.text.at(error.with_hint("DROP the object and CREATE it anew."), at))
+    let hint = match words.is("add") {
+        true => "CREATE a table that has the column, INSERT INTO it what this one has, DROP this one, and RENAME the new one.",
+        false => "DROP the object and CREATE it anew.",
+    };
+    Err(words.text.at(error.with_hint(hint), at))
 }
 
 /// `COMMENT ON {kind name | COLUMN name.column} IS {'text' | NULL}`.

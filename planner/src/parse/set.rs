@@ -4,7 +4,7 @@
 
 use super::Parsed;
 use super::ast::Ast;
-use super::tokens::is_word;
+use super::tokens::{check_length, is_word};
 use crate::error::SourceText;
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 use eddyline_common::{Result, SqlError, SqlState};
@@ -47,27 +47,29 @@ pub fn begin(part: &[TokenWithSpan]) -> Option<usize> {
     }
 }
 
-pub fn statement_set<'a>(
-    opening: &[TokenWithSpan],
+pub fn statement_set(
+    mut opening: Vec<TokenWithSpan>,
     first: usize,
-    parts: &mut impl Iterator<Item = &'a [TokenWithSpan]>,
+    parts: &mut impl Iterator<Item = Vec<TokenWithSpan>>,
     text: &SourceText,
 ) -> Result<Parsed> {
     let mut inserts = Vec::new();
     let start = opening[0].span.start;
     let mut last = opening[opening.len() - 1].span.end;
-    let mut add = |part: &[TokenWithSpan]| -> Result<()> {
-        match super::statement(part.to_vec(), text)? {
+    let mut add = |part: Vec<TokenWithSpan>| -> Result<()> {
+        let start = part[0].span.start;
+        check_length(&part, text)?;
+        match super::statement(part, text)? {
             insert @ Ast::Insert(..) => inserts.push(insert),
             _ => {
                 let error = SqlError::new(SqlState::SYNTAX_ERROR, "a statement set holds INSERT statements only");
-                return Err(text.at(error, part[0].span.start));
+                return Err(text.at(error, start));
             }
         }
         Ok(())
     };
     if opening.len() > first {
-        add(&opening[first..])?;
+        add(opening.split_off(first))?;
     }
     let mut ended = false;
     for part in parts {
@@ -79,5 +81,5 @@ pub fn statement_set<'a>(
         add(part)?;
     }
     let sql = text.slice(start, last).to_string();
-    Ok(Parsed { sql, ast: Ast::StatementSet { inserts, ended }, text: text.clone(), ttl_hints: vec![], option_hints: vec![] })
+    Ok(Parsed::without_hints(sql, Ast::StatementSet { inserts, ended }, text.clone()))
 }

@@ -1,5 +1,5 @@
 //! Spellings that sqlparser has no grammar for, as tokens that it has one for: PostgreSQL's `TABLE t`, `ONLY`, `BETWEEN SYMMETRIC` and a trim
-//! that names no characters, Flink's `WHEN a, b THEN`, `MAP[k, v, ...]` and `default_catalog.default_database.t`. New tokens have the places of those that they stand for.
+//! that names no characters, `U&'...'`, Flink's `WHEN a, b THEN`, `MAP[k, v, ...]` and `default_catalog.default_database.t`. New tokens have the places of those that they stand for.
 
 use super::settings::{CATALOG, DATABASE};
 use super::tokens::{find_top_level, is_word};
@@ -19,6 +19,11 @@ pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
     // Most statements have none, long ones above all: they are not copied.
     if tokens.iter().any(|token| is_name(&token.token, DATABASE) || WORDS.iter().any(|word| is_word(&token.token, word))) {
         *tokens = rewritten(tokens);
+    }
+    for TokenWithSpan { token, .. } in tokens {
+        if let Token::UnicodeStringLiteral(text) = token {
+            *token = Token::SingleQuotedString(std::mem::take(text));
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::error::{SourceText, too_deep};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
-use eddyline_common::Result;
+use eddyline_common::{Result, SqlError, SqlState};
 
 /// Brackets and CASE inside one another. PostgreSQL's own limit is its stack; nobody writes this by hand.
 const MAX_BRACKETS: usize = 200;
@@ -13,6 +13,19 @@ const MAX_BRACKETS: usize = 200;
 const MAX_CHAIN: usize = 2_000;
 /// Joins and set operations in a row, each a level of the logical plan.
 const MAX_RELATIONS: usize = 400;
+/// What the grammar takes at a time. With the plan that it becomes, a token takes up to 700 bytes.
+const MAX_TOKENS: usize = 2_000_000;
+
+/// Refuses what would take more memory than one statement should: it is in no bound of queries.
+pub fn check_length(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
+    let Some(beyond) = tokens.get(MAX_TOKENS) else { return Ok(()) };
+    let error = SqlError::new(SqlState::TOO_COMPLEX, "statement is too long")
+        .with_detail(format!(
+            "It may have {MAX_TOKENS} words, numbers and signs. Rows of VALUES do not count if all are literals that their columns take."
+        ))
+        .with_hint("Write fewer rows at a time, or use COPY.");
+    Err(text.at(error, beyond.span.start))
+}
 
 /// Refuses what would build too deep a tree.
 pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
@@ -31,6 +44,8 @@ pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
                 total -= level.0;
                 level.0 = 0;
             }
+            // The end of a statement.
+            Token::SemiColon if levels.len() == 1 => (levels[0], total) = ((0, 0), 0),
             other => {
                 let level = levels.last_mut().expect("one level stays");
                 if let Token::Word(w) = other
@@ -107,7 +122,7 @@ pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
     }
 }
 
-fn is(tokens: &[TokenWithSpan], at: usize, token: &Token) -> bool {
+pub fn is(tokens: &[TokenWithSpan], at: usize, token: &Token) -> bool {
     tokens.get(at).is_some_and(|t| t.token == *token)
 }
 

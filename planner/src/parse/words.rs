@@ -112,10 +112,15 @@ impl<'a> Words<'a> {
 
     /// A type of either accent, with `[]` behind it or not.
     pub fn data_type(&mut self) -> Result<SqlType> {
-        let mut ty = self.data_type_item()?;
+        Ok(self.column_type()?.0)
+    }
+
+    /// The same with the digits behind the second that it is written with, if it is one of times and they are fewer than there are.
+    pub fn column_type(&mut self) -> Result<(SqlType, Option<u8>)> {
+        let (mut ty, mut precision) = self.data_type_item()?;
         loop {
             if self.pending_gt > 0 {
-                return Ok(ty);
+                return Ok((ty, precision));
             }
             if self.eat_token(&Token::LBracket) {
                 if matches!(self.parser.peek_token_ref().token, Token::Number(..)) {
@@ -123,13 +128,13 @@ impl<'a> Words<'a> {
                 }
                 self.expect_token(&Token::RBracket)?;
             } else if !self.eat("array") {
-                return Ok(ty);
+                return Ok((ty, precision));
             }
-            ty = SqlType::Array(Box::new(ty.unlimited()));
+            (ty, precision) = (SqlType::Array(Box::new(ty.unlimited())), None);
         }
     }
 
-    fn data_type_item(&mut self) -> Result<SqlType> {
+    fn data_type_item(&mut self) -> Result<(SqlType, Option<u8>)> {
         let start = self.location();
         let mut ident = match self.parser.peek_token_ref().token {
             Token::Word(_) => self.ident()?,
@@ -144,7 +149,7 @@ impl<'a> Words<'a> {
                 self.open()?;
                 let item = self.data_type()?;
                 self.close()?;
-                return Ok(SqlType::Array(Box::new(item.unlimited())));
+                return Ok((SqlType::Array(Box::new(item.unlimited())), None));
             }
             "map" => {
                 self.open()?;
@@ -152,9 +157,9 @@ impl<'a> Words<'a> {
                 self.expect_token(&Token::Comma)?;
                 let value = self.data_type()?;
                 self.close()?;
-                return Ok(SqlType::Map(Box::new(key.unlimited()), Box::new(value.unlimited())));
+                return Ok((SqlType::Map(Box::new(key.unlimited()), Box::new(value.unlimited())), None));
             }
-            "row" | "struct" => return self.row_type(),
+            "row" | "struct" => return Ok((self.row_type()?, None)),
             "double" => {
                 self.eat("precision");
             }
@@ -177,12 +182,14 @@ impl<'a> Words<'a> {
             self.eat_all(&["without", "time", "zone"]);
             false
         };
-        match (name.as_str(), zoned) {
+        let ty = match (name.as_str(), zoned) {
             ("timestamp", true) => Ok(SqlType::TimestampTz),
             (_, true) => Err(SqlError::unsupported(format!("type \"{name} with time zone\" is not supported"))),
             _ => types::named(&name, &modifiers),
-        }
-        .map_err(|e| self.text.at(e, start))
+        };
+        let ty = ty.map_err(|e| self.text.at(e, start))?;
+        let precision = types::precision_of(&ty, &modifiers);
+        Ok((ty, precision))
     }
 
     fn row_type(&mut self) -> Result<SqlType> {

@@ -97,7 +97,8 @@ impl TestCatalog {
         let parsed = parse(sql)?.pop().expect("at least one statement");
         let settings = Settings { disabled_rules, ..Settings::default() };
         match plan(&parsed, self, &settings, &mut StateTableIds(1), &[])? {
-            Planned::Explain(lines) | Planned::ExplainQuery { lines, .. } => Ok(lines),
+            Planned::Explain(lines) => Ok(lines),
+            Planned::ExplainQuery { query, .. } => Ok(query.plan.display_indent().to_string().lines().map(String::from).collect()),
             other => panic!("not an EXPLAIN: {other:?}"),
         }
     }

@@ -100,6 +100,14 @@ impl Core {
         self.mark(epoch);
     }
 
+    /// The same of a job that a checkpoint has as it was before: all else that was altered is in the catalog.
+    pub(super) fn replay_policy(&mut self, after: &Relation, epoch: Epoch) {
+        let Some(policy) = after.job_options().map(|options| options.on_error) else { return };
+        let Some(job) = self.jobs.get_mut(&after.id).filter(|job| epoch >= job.ring_cursor()) else { return };
+        job.policies.push_back((epoch, policy));
+        self.mark(epoch);
+    }
+
     /// A policy counts once the job has come to where it was altered: what was altered up to `epoch` counts from here on.
     pub(super) fn take_policies(&mut self, id: RelationId, epoch: Epoch) {
         let Some(job) = self.jobs.get_mut(&id) else { return };

@@ -1,15 +1,18 @@
 //! Checkpoints: a common epoch, every job frozen right after it, everything written in the background, one manifest at the
 //! end. A job that is still reading on its own is frozen between two of its steps, with its positions.
 //!
+//! - `behind`: jobs that it does not wait for
 //! - `body`: what a manifest says
 //! - `maintenance`: the thread that freezes views, and cleans them between checkpoints
 //! - `writer`: the thread that uploads and commits
 
+mod behind;
 mod body;
 mod maintenance;
 mod writer;
 
-pub(super) use body::{Body, JobBody, Manifests, Positions, SinkFile, known_body};
+pub(super) use behind::restore_state;
+pub(super) use body::{Body, JobBody, Positions, Replayed, known_body};
 pub(super) use writer::{Means, Written, stored_bytes};
 
 use super::core::Core;
@@ -17,13 +20,13 @@ use super::history::History;
 use super::job::Job;
 use super::stats::Stats;
 use super::system::{JobCounters, SystemRows};
-use body::BODY_VERSION;
+use behind::Behind;
+use body::{BEHIND_VERSION, BODY_VERSION};
 use crossbeam_channel::Sender;
 use eddyline_common::kv::SortedRun;
 use eddyline_common::runtime::{Thread, Threads};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, StateTableId, failpoint};
 use eddyline_planner::catalog::{Relation, RelationKind};
-use eddyline_storage::checkpoint::FileRef;
 use eddyline_storage::view::{View, ViewManifest};
 use maintenance::{FreezeTask, FreezeView, Maintenance, MaintenanceTask};
 use std::any::Any;
@@ -107,7 +110,7 @@ impl Background {
         let maintenance =
             Maintenance { tasks, store, events, stats: stats.clone(), vacuuming: Default::default(), told: Default::default() };
         let (to_writer, tasks) = crossbeam_channel::unbounded();
-        let writer = Writer { tasks, threads: threads.clone(), means, stats, positions: None };
+        let writer = Writer { tasks, threads: threads.clone(), means, stats, positions: BTreeMap::new() };
         let threads = vec![threads.spawn("checkpoints", Box::new(writer))?, threads.spawn("maintenance", Box::new(maintenance))?];
         Ok(Background { writer: Some(to_writer), maintenance: Some(to_maintenance), threads })
     }
@@ -126,17 +129,16 @@ pub(super) struct Checkpointing {
     pause: Duration,
     /// The last vacuum stopped before it was through.
     unclean: bool,
-    views: BTreeMap<RelationId, Manifests>,
-    view_files: BTreeMap<String, FileRef>,
-    kv: BTreeMap<String, FileRef>,
-    sinks: Vec<SinkFile>,
+    /// The last one that is durable.
+    saved: Option<Box<Body>>,
     recent: VecDeque<Recent>,
+    /// After this checkpoint the store did not remove what none needs any more.
+    uncleaned: Option<(u64, String)>,
     is_final: bool,
 }
 
 impl Checkpointing {
     pub fn start(background: Background, now: Instant, next_id: u64, restored: Option<&Body>) -> Self {
-        let views = restored.map(|b| b.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect()).unwrap_or_default();
         Checkpointing {
             background,
             next_id,
@@ -147,17 +149,20 @@ impl Checkpointing {
             vacuuming: false,
             pause: Duration::ZERO,
             unclean: false,
-            views,
-            view_files: restored.map(|b| b.view_files.clone()).unwrap_or_default(),
-            kv: restored.map(|b| b.kv.clone()).unwrap_or_default(),
-            sinks: restored.map(|b| b.sink_files.clone()).unwrap_or_default(),
+            saved: restored.map(|body| Box::new(body.clone().kept())),
             recent: VecDeque::new(),
+            uncleaned: None,
             is_final: false,
         }
     }
 
     pub fn recent(&self) -> impl Iterator<Item = &Recent> {
         self.recent.iter()
+    }
+
+    /// The last checkpoint, if what none needs any more could not be removed after it, and why.
+    pub fn uncleaned(&self) -> Option<(u64, String)> {
+        self.uncleaned.as_ref().map(|(id, error)| (*id, format!("durable, but what no checkpoint needs any more stays: {error}")))
     }
 
     /// The job is gone from the engine, and no later task names its view.
@@ -210,7 +215,7 @@ impl Run {
 
 impl Core {
     pub(super) fn next_checkpoint(&self) -> Option<Instant> {
-        let awaited = self.sinks.values().any(|s| s.waits_for_checkpoint());
+        let awaited = self.is_awaited_by_sink();
         let interval = self.config.checkpoint_interval;
         let interval = if awaited { interval.min(AWAITED_INTERVAL) } else { interval };
         let interval = interval.max(self.checkpoints.pause);
@@ -230,10 +235,7 @@ impl Core {
     /// What the checkpoint under way, or else the next one, has to wait for, and its number.
     pub(super) fn checkpoint_waits_for(&self) -> Option<(u64, String)> {
         match &self.checkpoint {
-            Some(run) => {
-                let lookups = waits_for_lookups(run.unreached().filter_map(|id| self.jobs.get(&id)));
-                Some((run.id, lookups.or_else(|| self.waits_for_log(run))?))
-            }
+            Some(run) => Some((run.id, self.waits_for_log(run)?)),
             None if self.has_news() => Some((self.checkpoints.next_id, self.next_checkpoint_waits_for()?)),
             None => None,
         }
@@ -248,10 +250,8 @@ impl Core {
         if let Some(table) = self.stopped_table() {
             return Some(format!("none is taken while table \"{}\" has stopped", table.relation.name));
         }
-        if let Some(source) = self.sources.values().find(|s| s.is_replaying()) {
-            return Some(format!("waits until source \"{}\" has been read again as far as before the restart", source.relation.name));
-        }
-        waits_for_lookups(self.jobs.values().filter(|job| self.is_awaited(job)))
+        let source = self.sources.values().find(|s| s.is_replaying())?;
+        Some(format!("waits until source \"{}\" has been read again as far as before the restart", source.relation.name))
     }
 
     /// A checkpoint is not complete without the job's progress.
@@ -269,11 +269,33 @@ impl Core {
     }
 
     fn has_news(&self) -> bool {
-        let unsaved = |j: &Job| j.reading().is_some_and(|r| r.is_unsaved() && r.can_resume());
+        let unsaved = |j: &Job| j.reading().is_some_and(|r| r.is_unsaved() && r.can_resume()) && j.trouble().is_none();
         self.last_cut > self.checkpoints.last_epoch
             || self.catalog.version() != self.checkpoints.last_catalog
             || self.jobs.values().any(unsaved)
-            || self.sinks.values().any(|s| s.waits_for_checkpoint())
+            || self.is_awaited_by_sink()
+            || self.has_caught_up()
+    }
+
+    /// What is behind in the last checkpoint will not be in the next one: that lets go of the log, and a restart asks no table outside for it again.
+    fn has_caught_up(&self) -> bool {
+        let Some(saved) = self.last_checkpoint().filter(|saved| !saved.behind.is_empty()) else { return false };
+        let left = self.not_awaited();
+        saved.behind.keys().any(|id| !left.contains(id))
+    }
+
+    /// A new sink has rows to send once a checkpoint has it, and the next one will.
+    fn is_awaited_by_sink(&self) -> bool {
+        let mut waiting = self.sinks.iter().filter(|(_, sink)| sink.waits_for_checkpoint()).peekable();
+        if waiting.peek().is_none() {
+            return false;
+        }
+        let left = self.not_awaited();
+        waiting.any(|(id, _)| !left.contains(id))
+    }
+
+    fn last_checkpoint(&self) -> Option<&Body> {
+        self.checkpoints.saved.as_deref()
     }
 
     pub(super) fn checkpoint_if_due(&mut self) {
@@ -284,11 +306,12 @@ impl Core {
         if due && self.log_is_cut() {
             self.begin_checkpoint();
         }
+        self.give_up_if_held_up();
         self.freeze_backfills();
         self.write_checkpoint_if_frozen();
     }
 
-    fn vacuum_if_due(&mut self) {
+    pub(super) fn vacuum_if_due(&mut self) {
         let waited = self.instant() - self.checkpoints.vacuumed;
         let due = waited >= VACUUM_INTERVAL && self.last_cut > self.checkpoints.last_epoch;
         let much = self.checkpoints.unclean || self.segments.tail_bytes() >= TAILS_BYTES_HIGH;
@@ -298,9 +321,9 @@ impl Core {
         }
         self.checkpoints.vacuuming = true;
         self.checkpoints.vacuumed = self.instant();
-        let views = self.jobs.values().flat_map(|j| j.views().cloned()).collect();
-        let oldest = self.oldest_needed();
-        self.checkpoints.maintain(MaintenanceTask::Vacuum(views, oldest));
+        self.note_kept();
+        let views = self.jobs.values().flat_map(|j| j.views().map(|view| (view.clone(), j.kept_from))).collect();
+        self.checkpoints.maintain(MaintenanceTask::Vacuum(views));
     }
 
     pub(super) fn on_vacuumed(&mut self, more: bool) {
@@ -315,7 +338,8 @@ impl Core {
 
     pub(super) fn begin_last_checkpoint(&mut self) {
         self.checkpoints.is_final = true;
-        if self.jobs.values().any(|j| self.must_finish(j)) {
+        let left = self.not_awaited();
+        if self.jobs.values().any(|j| self.must_finish(j) && !left.contains(&j.id())) {
             // Its reading may take long; the log brings everything back from the checkpoint before.
             if let Some(run) = self.checkpoint.take_if(|run| !run.writing) {
                 self.engine.gate().give_up(run.id);
@@ -342,8 +366,11 @@ impl Core {
             return;
         }
         self.mark(epoch);
+        let Behind { left, jobs, epochs, bases, view_files } = self.behind();
+        let awaited = self.jobs.values().filter(|job| self.is_awaited(job) && !left.contains(&job.id()));
+        let unreached: BTreeSet<RelationId> = awaited.map(Job::id).collect();
         let body = Body {
-            version: BODY_VERSION,
+            version: if epochs.is_empty() { BODY_VERSION } else { BEHIND_VERSION },
             epoch,
             now: self.now,
             next_relation: self.next_relation,
@@ -353,16 +380,18 @@ impl Core {
             comments: self.catalog.comments().map(|(relation, column, text)| (relation, column, text.to_string())).collect(),
             sources: self.sources.iter().map(|(id, s)| (*id, s.progress())).collect(),
             tables: self.tables.iter().map(|(id, t)| (*id, t.watermark)).collect(),
-            jobs: BTreeMap::new(),
+            jobs,
             system: SystemRows::default(),
             log: self.log.end(),
             kv: BTreeMap::new(),
-            view_files: BTreeMap::new(),
+            view_files,
             sink_files: Vec::new(),
             sink_writes: self.sink_writes.clone(),
             settings: self.altered.clone(),
+            behind: epochs,
+            bases,
+            policies: BTreeMap::new(),
         };
-        let unreached: BTreeSet<RelationId> = self.jobs.values().filter(|job| self.is_awaited(job)).map(Job::id).collect();
         self.checkpoint = Some(Run {
             id,
             epoch,
@@ -386,7 +415,7 @@ impl Core {
     /// A job that cannot be frozen goes into the manifest without its progress: it starts over, or stays stopped.
     fn note_unfinished(&mut self, id: RelationId) {
         let failed = self.jobs[&id].failure().map(ToString::to_string);
-        if let Some(run) = self.checkpoint.as_mut().filter(|r| !r.unreached.contains(&id)) {
+        if let Some(run) = self.checkpoint.as_mut().filter(|r| !r.unreached.contains(&id) && !r.body.behind.contains_key(&id)) {
             run.body.jobs.insert(id, JobBody::without_progress(failed));
         }
     }
@@ -429,7 +458,7 @@ impl Core {
     /// Puts a job into the checkpoint as it is now; `positions` if it is in the middle of a backfill.
     fn freeze(&mut self, id: RelationId, positions: Option<Positions>) {
         let at_epoch = self.jobs.get(&id).is_some_and(Job::is_live);
-        let sink = self.sinks.get(&id).map(|s| s.body(at_epoch));
+        let sink = self.sinks.get_mut(&id).map(|s| s.body(at_epoch));
         if let Some(epoch) = self.checkpoint_ahead(id).filter(|_| positions.is_some() && at_epoch) {
             // A sink that stands still goes on to the checkpoint's epoch at once, as it will after a restart: with the policy of there.
             self.take_policies(id, epoch);
@@ -493,6 +522,9 @@ impl Core {
         run.unfrozen.remove(&job);
         run.held.remove(&job);
         run.runs.remove(&job);
+        if run.body.behind.remove(&job).is_some() {
+            run.body.jobs.remove(&job);
+        }
         if dropped {
             // The manifest must not name it: replay of the log after the manifest drops it again.
             return;
@@ -521,11 +553,14 @@ impl Core {
         }
         run.writing = true;
         let mut body = run.body.clone();
-        body.system = self.system.up_to(run.epoch);
+        let of_source = |id| body.source(id).map_or(run.epoch, |(epoch, _)| epoch);
+        body.system = self.system.up_to(|id| body.epoch_of(id), of_source);
+        let saved = self.checkpoints.saved.as_deref();
         let mut views = Vec::new();
-        for id in body.jobs.iter().filter(|(_, j)| j.progress.is_some()).map(|(id, _)| *id) {
+        let is_frozen = |id: &RelationId, job: &JobBody| job.progress.is_some() && !body.behind.contains_key(id);
+        for id in body.jobs.iter().filter(|(id, job)| is_frozen(id, job)).map(|(id, _)| *id) {
             if let Some(job) = self.jobs.get(&id) {
-                let known = self.checkpoints.views.get(&id).cloned().unwrap_or_default();
+                let known = saved.and_then(|saved| saved.jobs.get(&id)).map(JobBody::manifests).unwrap_or_default();
                 let (view, rejects) = (job.view.clone(), job.rejects.clone());
                 views.push(FreezeView { id, view, rejects, known, is_held: run.held.contains(&id) });
             }
@@ -538,10 +573,10 @@ impl Core {
             runs: std::mem::take(&mut run.runs).into_values().flatten().collect(),
             frozen,
             histories: std::mem::take(&mut run.histories),
-            known_views: self.checkpoints.view_files.clone(),
-            known_kv: self.checkpoints.kv.clone(),
+            known_views: saved.map(|saved| saved.view_files.clone()).unwrap_or_default(),
+            known_kv: saved.map(|saved| saved.kv.clone()).unwrap_or_default(),
             sinks: run.body.jobs.keys().filter_map(|id| Some((*id, self.sinks.get(id)?.files()))).collect(),
-            known_sinks: self.checkpoints.sinks.clone(),
+            known_sinks: saved.map(|saved| saved.sink_files.clone()).unwrap_or_default(),
             is_final: self.checkpoints.is_final,
         };
         self.checkpoints.maintain(MaintenanceTask::Freeze(freeze));
@@ -561,17 +596,16 @@ impl Core {
                 books.pause = Duration::ZERO;
                 books.last_epoch = run.epoch;
                 books.last_catalog = run.catalog;
-                books.views = written.views;
-                books.view_files = written.view_files;
-                books.kv = written.kv;
-                books.sinks = written.sinks;
+                books.saved = Some(written.body);
                 self.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
                 self.stats.checkpoint_epoch.store(run.epoch.0, Ordering::Relaxed);
                 self.stats.checkpoint_micros.store(micros, Ordering::Relaxed);
                 self.stats.checkpoint_micros_total.fetch_add(micros, Ordering::Relaxed);
                 self.stats.checkpoint_bytes.fetch_add(written.bytes, Ordering::Relaxed);
-                for (id, _) in run.body.jobs.iter().filter(|(_, job)| job.progress.is_some() || job.failed.is_some()) {
-                    self.sinks.entry(*id).and_modify(|sink| sink.established = true);
+                for (id, job) in &run.body.jobs {
+                    if let (Some(sink), Some(back)) = (self.sinks.get_mut(id), job.sink_back()) {
+                        sink.on_checkpoint(back);
+                    }
                 }
                 tracing::debug!(checkpoint = id, epoch = run.epoch.0, micros, "checkpoint done");
             }
@@ -587,11 +621,10 @@ impl Core {
         }
         books.recent.push_back(Recent { id, epoch: run.epoch, micros, problem });
     }
-}
 
-/// Which of the jobs stands in its step because a table outside does not answer.
-fn waits_for_lookups<'a>(mut jobs: impl Iterator<Item = &'a Job>) -> Option<String> {
-    jobs.find_map(|job| Some(format!("waits until job \"{}\" has looked its rows up: {}", job.relation.name, job.trouble()?)))
+    pub(super) fn on_checkpoints_cleaned(&mut self, id: u64, result: Result<()>) {
+        self.checkpoints.uncleaned = result.err().map(|error| (id, error.to_string()));
+    }
 }
 
 /// Whether a relation has a job.

@@ -48,6 +48,17 @@ impl Core {
         found
     }
 
+    /// Relations and what reads them, directly or not.
+    pub(super) fn with_readers(&self, mut open: Vec<RelationId>) -> BTreeSet<RelationId> {
+        let mut found = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            if found.insert(id) {
+                open.extend(self.readers(id).map(Job::id));
+            }
+        }
+        found
+    }
+
     /// The next epoch that a job that collects must come to exactly.
     fn next_meeting(&self, job: &Job) -> Epoch {
         let joint = self.joint.range(job.stepped.next()..).next().copied().filter(|_| !self.sinks.contains_key(&job.id()));

@@ -9,7 +9,7 @@ use super::pins::{Kept, Pins};
 use super::reaper::Reaper;
 use super::ring::Ring;
 use super::settings::Tunable;
-use super::sink::{Back, SinkJob};
+use super::sink::{Returning, SinkJob};
 use super::source::Source;
 use super::stats::Stats;
 use super::system::SystemRows;
@@ -87,7 +87,7 @@ pub(super) struct Core {
     /// Of the jobs whose rows go outside.
     pub sinks: BTreeMap<RelationId, SinkJob>,
     /// Sinks of a checkpoint until the log has been replayed, which may drop them.
-    pub sinks_back: BTreeMap<RelationId, Back>,
+    pub sinks_back: BTreeMap<RelationId, Returning>,
     /// Of sinks into tables: up to which of their steps the log has what they wrote.
     pub sink_writes: BTreeMap<RelationId, u64>,
     pub system: SystemRows,
@@ -103,10 +103,11 @@ pub(super) struct Core {
     pub cuts_in_flight: super::cutting::CutsInFlight,
     /// The newest cut of the log at start.
     pub recovered: Epoch,
+    /// While the log is replayed, the cut up to which that is done.
+    pub replayed: Option<Epoch>,
     /// Why no cut will be durable any more.
     pub log_lost: Option<SqlError>,
-    /// No reader asks for an epoch before this one any more.
-    pub horizon: Epoch,
+    pub keeping: super::keeping::Keeping,
     /// Jobs have stopped: some sources may have no reader left.
     pub readers_changed: bool,
     /// Jobs that take one cut in a step; `None` until it is worked out, as jobs come and go.
@@ -218,7 +219,9 @@ impl Core {
 
     /// Works out everything that has become possible.
     pub fn settle(&mut self) {
-        if std::mem::take(&mut self.readers_changed) || self.sources.values().any(Source::is_retry_due) {
+        let has_changed = std::mem::take(&mut self.readers_changed) || self.sources.values().any(Source::is_retry_due);
+        // A server that stops begins to read nothing.
+        if has_changed && self.shutdown.is_none() {
             self.refresh_readers();
         }
         loop {
@@ -236,6 +239,7 @@ impl Core {
         self.answer_writes();
         self.answer_reads();
         self.enforce_pins();
+        self.tell_held();
         self.trim_if_due();
         self.checkpoint_if_due();
     }
@@ -277,6 +281,7 @@ impl Core {
             Event::HeldAreWritten(id) => self.on_held_are_written(id),
             Event::ViewsAreFrozen(id) => self.on_views_are_frozen(id),
             Event::CheckpointDone(id, result) => self.on_checkpoint_done(id, result),
+            Event::CheckpointsCleaned(id, result) => self.on_checkpoints_cleaned(id, result),
             Event::Vacuumed { more } => self.on_vacuumed(more),
             Event::SinkLogged(id, pieces) => self.on_sink_logged(id, pieces),
             Event::SinkFailed(id, error) => self.on_job_failed(id, self.last_cut, error),
@@ -310,7 +315,7 @@ impl Core {
         }
     }
 
-    fn on_engine_event(&mut self, event: EngineEvent) {
+    pub(super) fn on_engine_event(&mut self, event: EngineEvent) {
         self.unscheduled = true;
         match event {
             EngineEvent::StepDone(done) => self.on_step_done(done),
@@ -329,11 +334,9 @@ impl Core {
         sources.chain(log).chain(self.next_job_timer()).chain(self.next_emission()).chain(self.next_paced_cut()).min().unwrap_or(far)
     }
 
-    /// Nothing is under way that comes to an end by itself. A job that a table outside does not answer does not, nor does the checkpoint that waits for it.
+    /// Nothing is under way that comes to an end by itself. A job that a table outside does not answer does not.
     fn is_at_rest(&self) -> bool {
-        let is_in_trouble = |job: &Job| job.trouble().is_some();
-        let is_held_up = self.jobs.values().any(is_in_trouble);
-        (self.checkpoint.is_none() || is_held_up) && self.jobs.values().all(|job| job.running.is_none() || is_in_trouble(job))
+        self.checkpoint.is_none() && self.jobs.values().all(|job| job.running.is_none() || job.trouble().is_some())
     }
 
     fn stop(mut self) {
@@ -359,11 +362,12 @@ impl Core {
 
     /// The epoch through which a relation's emissions are known.
     pub fn frontier(&self, relation: RelationId) -> Epoch {
+        let last_cut = self.replayed.unwrap_or(self.last_cut);
         if let Some(source) = self.sources.get(&relation) {
-            return source.frontier(self.last_cut);
+            return source.frontier(last_cut);
         }
         if self.tables.contains_key(&relation) {
-            return self.last_cut;
+            return last_cut;
         }
         self.jobs.get(&relation).filter(|j| j.is_live()).map_or(Epoch::ZERO, |j| j.stepped)
     }

@@ -1,13 +1,14 @@
 //! Cuts: when one is taken, and what goes into it; and the table writes that wait for theirs.
 
-use super::checkpointing::Run;
 use super::core::{Core, reply_to};
 use super::handle::{AdmittedWrite, Reply};
 use super::records::{self, KIND_CUT, KIND_SINK_WRITE, KIND_WRITE};
+use super::sink::Returning;
 use super::source::Source;
 use super::{Event, job};
 use eddyline_common::time::MICROS_PER_SECOND;
 use eddyline_common::{Cut, Epoch, RelationId, Result, SqlError, SqlState, Timestamp, failpoint};
+use eddyline_planner::catalog::Relation;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use tokio::sync::OwnedSemaphorePermit;
 /// One cut's input, in bytes over all sources: bounds a step's memory and duration.
 const CUT_BYTES_MAX: usize = 16 << 20;
 
-/// What may wait of a source for its cuts, in bytes. The last batch may take it beyond.
-const WAITING_BYTES_MAX: usize = 4 * CUT_BYTES_MAX;
+/// What may wait of a source for its cuts, in bytes: enough for some of them.
+pub const WAITING_BYTES_MAX: usize = 4 * CUT_BYTES_MAX;
 
 /// Cuts logged but not yet durable, in number and in bytes of their records. A cut waits for no sync, so that a slow one is
 /// waited for once, by whoever reads; only a disk that hangs holds cuts up.
@@ -75,19 +76,29 @@ impl CutsInFlight {
 
 impl Core {
     pub(super) fn receive(&mut self, source: RelationId) {
+        self.receive_up_to(source, self.config.waiting_bytes);
+    }
+
+    /// So much may wait of the source then; the last batch may take it beyond.
+    pub(super) fn receive_up_to(&mut self, source: RelationId, waiting_max: usize) {
         let Some(source) = self.sources.get_mut(&source) else { return };
-        source.receive(WAITING_BYTES_MAX);
+        source.receive(waiting_max);
         let id = source.id();
-        self.unscheduled |= source.is_replaying();
-        for (epoch, undecodable) in source.cut_replayed() {
-            self.system.undecodable(id, epoch, undecodable);
+        if source.is_replaying() {
+            self.unscheduled = true;
+            for (epoch, undecodable) in source.cut_replayed() {
+                self.system.undecodable(id, epoch, undecodable);
+            }
+            // Another reader goes on from where the cuts end, or with other partitions.
+            self.readers_changed |= !source.is_replaying() || source.rest(self.config.waiting_bytes);
         }
         self.note_all_read(id);
     }
 
     /// Cuts may have made room for what has arrived.
     pub(super) fn listen_again(&mut self) {
-        self.sources.values_mut().for_each(|source| source.listen_again(WAITING_BYTES_MAX));
+        let waiting_max = self.config.waiting_bytes;
+        self.sources.values_mut().for_each(|source| source.listen_again(waiting_max));
     }
 
     /// Takes a cut if input waits, the log keeps up, and some reader of that input is free.
@@ -268,7 +279,8 @@ impl Core {
                 return self.on_written_before(reply, room);
             }
         }
-        let is_empty = write.changes.iter().all(|(_, c)| c.is_empty());
+        let filled: Vec<RelationId> = write.changes.iter().map(|(t, _)| *t).filter(|t| self.awaits_rows(*t)).collect();
+        let is_empty = filled.is_empty() && write.changes.iter().all(|(_, c)| c.is_empty());
         if is_empty && sink.is_none() {
             return reply_to(reply, Ok(self.durable));
         }
@@ -281,7 +293,8 @@ impl Core {
         if is_empty {
             return reply_to(reply, Ok(self.durable));
         }
-        let tables: Vec<RelationId> = write.changes.iter().map(|(t, _)| *t).collect();
+        filled.into_iter().for_each(|table| self.note_filled(table));
+        let tables: Vec<RelationId> = write.changes.iter().filter(|(_, c)| !c.is_empty()).map(|(t, _)| *t).collect();
         for ((table, changes), proposed) in write.changes.into_iter().zip(proposed) {
             if let Some(table) = self.tables.get_mut(&table) {
                 table.write(changes, proposed);
@@ -289,6 +302,18 @@ impl Core {
         }
         // Every write that waits goes into the next cut, which `settle` takes at once.
         self.writes_waiting.push(WaitingWrite { tables, epoch: self.last_cut.next(), reply, _room: room });
+    }
+
+    fn awaits_rows(&self, table: RelationId) -> bool {
+        self.catalog.get(table).is_some_and(|relation| relation.awaits_rows())
+    }
+
+    /// What a table awaits is there with the first write to it, whoever's that is: it stays from here on.
+    pub(super) fn note_filled(&mut self, table: RelationId) {
+        let Some(awaiting) = self.catalog.get(table).filter(|relation| relation.awaits_rows()) else { return };
+        let mut filled = Relation::clone(awaiting);
+        filled.set_awaits_rows(false);
+        self.set_catalog(self.catalog.with(filled));
     }
 
     /// A sink's write that is in the log: it is answered once that is on disk.
@@ -333,7 +358,11 @@ impl Core {
         let relations: Vec<RelationId> = self.sources.keys().chain(self.tables.keys()).chain(self.jobs.keys()).copied().collect();
         let met: BTreeSet<Epoch> = self.jobs.values().flat_map(|j| j.meets().chain(self.replayed_up_to(j))).collect();
         let steps = self.jobs.values().filter_map(|j| Some(j.running.as_ref()?.epoch));
-        let asked: BTreeSet<Epoch> = steps.chain(self.checkpoint.as_ref().map(|run| run.epoch)).chain(met.iter().copied()).collect();
+        // What a job reads comes to where that stands, if a restart brought it back at an earlier epoch.
+        let stand = self.jobs.values().filter(|j| j.is_live()).map(|j| j.stepped);
+        let returning = self.sinks_back.values().flat_map(Returning::complete);
+        let checkpoint = self.checkpoint.as_ref().map(|run| run.epoch);
+        let asked: BTreeSet<Epoch> = steps.chain(stand).chain(checkpoint).chain(returning).chain(met.iter().copied()).collect();
         let mut bytes = 0;
         for id in relations {
             let frontier = self.frontier(id);
@@ -346,7 +375,7 @@ impl Core {
                 source.ring.forget_outlines(&asked);
                 bytes += source.ring.bytes();
             } else if let Some(table) = self.tables.get_mut(&id) {
-                table.ring.trim(to);
+                table.ring.trim(to.min(frontier));
                 // What the table itself has taken its other readers find in its rows.
                 let stored = self.jobs.get(&id).filter(|j| j.is_live()).map_or(Epoch::ZERO, |j| j.stepped);
                 table.ring.evict_to(budget, stored);
@@ -368,22 +397,8 @@ impl Core {
         self.joint.retain(|mark| *mark >= behind);
         let cursors = self.jobs.values().filter(|j| j.failure().is_none()).map(|j| j.ring_cursor());
         self.nows.forget_before(cursors.min().unwrap_or(self.last_cut));
-        let needed = self.oldest_needed();
-        self.forget_filled(needed);
-        self.jobs.values_mut().for_each(|j| j.exact.forget_before(needed));
-    }
-
-    /// The oldest epoch a reader may still ask for.
-    pub(super) fn oldest_needed(&mut self) -> Epoch {
-        // Nobody reads a sink; and a view that stays where it is shows the same at all later epochs.
-        let live = self.jobs.values().filter(|j| j.is_live() && !self.sinks.contains_key(&j.id()) && !self.is_paused(j));
-        // Without an epoch at which all are exact, some of them may still share one that was needed before.
-        let common = job::common_epoch(live.map(|j| &j.exact), self.durable).unwrap_or(self.horizon);
-        let needed = self.jobs.values().filter(|j| !self.stands_still(j)).filter_map(|j| j.needs());
-        let checkpoint = self.checkpoint.as_ref().and_then(Run::needs);
-        let oldest = needed.chain(checkpoint).chain(self.pins.oldest()).fold(common, Epoch::min);
-        self.horizon = self.horizon.max(oldest);
-        oldest
+        let oldest = self.note_kept();
+        self.forget_filled(oldest);
     }
 }
 

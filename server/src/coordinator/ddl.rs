@@ -397,6 +397,8 @@ impl Core {
             stepped,
             running: None,
             exact,
+            kept_from: Epoch::ZERO,
+            held: None,
             progress,
             output,
             output_watermark,

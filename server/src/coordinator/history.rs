@@ -33,7 +33,7 @@ pub struct Run {
     rows: u64,
 }
 
-/// Runs that do not change any more, and their file once they have one.
+/// Runs that do not change any more, and their file once a checkpoint has one.
 #[derive(Debug)]
 struct Chunk {
     runs: Vec<Run>,
@@ -94,7 +94,7 @@ impl History {
         }
     }
 
-    /// Puts chunks that have no file yet into files.
+    /// Puts chunks that have no file yet into files, for a checkpoint that may come to nothing.
     pub fn save(&self, put: &mut dyn FnMut(Bytes) -> Result<FileRef>) -> Result<SavedHistory> {
         let mut chunks = Vec::with_capacity(self.chunks.len());
         for chunk in &self.chunks {
@@ -102,13 +102,19 @@ impl History {
                 Some(file) => file.clone(),
                 None => {
                     let json = serde_json::to_vec(&chunk.runs).map_err(SqlError::internal)?;
-                    let file = put(json.into())?;
-                    chunk.file.get_or_init(|| file).clone()
+                    put(json.into())?
                 }
             };
             chunks.push(file);
         }
         Ok(SavedHistory { chunks, tail: self.tail.clone() })
+    }
+
+    /// A checkpoint is there that has it so: its files are not written again.
+    pub fn note_saved(&self, saved: &SavedHistory) {
+        for (chunk, file) in self.chunks.iter().zip(&saved.chunks) {
+            chunk.file.get_or_init(|| file.clone());
+        }
     }
 
     pub fn load(saved: &SavedHistory, get: &mut dyn FnMut(&FileRef) -> Result<Bytes>) -> Result<Self> {
@@ -248,8 +254,10 @@ mod tests {
             });
             (saved.unwrap(), puts)
         };
+        assert_eq!(save(&history).1, 2);
         let (saved, puts) = save(&history);
-        assert_eq!((saved.chunks.len(), saved.tail.len(), puts), (2, 7, 2));
+        assert_eq!((saved.chunks.len(), saved.tail.len(), puts), (2, 7, 2), "the first checkpoint came to nothing, and its files are gone");
+        history.note_saved(&saved);
         assert_eq!(save(&history).1, 0, "nothing new, nothing written");
         for n in 0..CHUNK_RUNS {
             history.push(Epoch(10_000 + n as u64), Timestamp(1), Timestamp(2), vec![at(0, 1_000_000)], 1, true);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Decoded but not yet cut: enough to keep the decoders busy for some tens of milliseconds.
+/// Decoded but not yet cut, at most: enough to keep the decoders busy for some tens of milliseconds.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
 
 /// A full sink looks this often whether it was closed.
@@ -125,6 +125,7 @@ pub enum Reader {
 
 pub struct Inbox {
     reader: Reader,
+    bytes_max: usize,
     times: Option<EventTimes>,
     clock: Arc<dyn Clock>,
     events: Sender<Event>,
@@ -145,10 +146,11 @@ struct State {
 }
 
 impl Inbox {
-    pub fn new(reader: Reader, relation: &Relation, clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<Arc<Self>> {
+    pub fn new(reader: Reader, bytes_max: usize, relation: &Relation, clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<Arc<Self>> {
         let times = EventTimes::new(relation)?;
         Ok(Arc::new(Inbox {
             reader,
+            bytes_max,
             times,
             clock,
             events,
@@ -178,6 +180,12 @@ impl Inbox {
             self.announce();
         }
         taken
+    }
+
+    /// Nothing of it, since there is no room; what comes is announced again.
+    pub fn leave(&self) -> Vec<Arrived> {
+        self.announced.store(false, Ordering::SeqCst);
+        Vec::new()
     }
 
     pub fn problem(&self) -> Option<String> {
@@ -217,7 +225,7 @@ impl BatchSink for Inbox {
         let bytes = batch_bytes(&batch);
         let arrived = Arrived { batch, bytes, times, at: self.clock.instant() };
         let mut state = self.state.lock();
-        while state.bytes > 0 && state.bytes + bytes > INBOX_BYTES_MAX && !state.closed {
+        while state.bytes > 0 && state.bytes + bytes > self.bytes_max && !state.closed {
             self.space.wait_for(&mut state, CLOSED_POLL);
         }
         if state.closed {
@@ -251,6 +259,10 @@ impl BatchSink for Inbox {
         if before != Some(end) {
             self.announce();
         }
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     fn is_closed(&self) -> bool {

@@ -3,6 +3,7 @@
 
 use super::backfill::{Backfill, Reading};
 use super::collecting::emit_interval;
+use super::keeping::Held;
 use super::pausing::paused_at;
 use super::ring::Ring;
 use super::stats::JobStats;
@@ -27,6 +28,10 @@ pub struct Job {
     pub stepped: Epoch,
     pub running: Option<Running>,
     pub exact: Exact,
+    /// No reader asks for an epoch of its view before this one any more.
+    pub kept_from: Epoch,
+    /// What was kept for it when that was last looked at.
+    pub(super) held: Option<Held>,
     pub progress: JobProgress,
     /// What it emitted, for jobs that read it.
     pub output: Ring,
@@ -88,8 +93,8 @@ impl Job {
         self.backfill_epoch().unwrap_or(self.stepped)
     }
 
-    /// The oldest epoch at which its inputs and its own view must stay readable: it steps on from there, and is read there
-    /// until it has.
+    /// The oldest epoch at which the tables and views that it reads, and its own, must stay readable: it steps on from there, and is read
+    /// there until it has.
     pub fn needs(&self) -> Option<Epoch> {
         match &self.mode {
             Mode::Live => Some(self.stepped),

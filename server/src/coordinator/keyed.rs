@@ -27,9 +27,10 @@ impl Core {
     }
 
     pub(super) fn restore_feed(&mut self, relation: &Relation, body: &Body, history: Option<History>) -> Result<()> {
-        let progress = relation.feed_id().and_then(|feed| body.sources.get(&feed));
-        let progress = progress.ok_or_else(|| SqlError::corrupt(format!("the manifest lacks the feed of source {}", relation.id)))?;
-        self.add_feed(relation, progress.clone(), history.unwrap_or_default(), body.epoch).map(drop)
+        let progress = relation.feed_id().and_then(|feed| body.source(feed));
+        let lacks = || SqlError::corrupt(format!("the manifest lacks the feed of source {}", relation.id));
+        let (epoch, progress) = progress.ok_or_else(lacks)?;
+        self.add_feed(relation, progress.clone(), history.unwrap_or_default(), epoch).map(drop)
     }
 
     fn add_feed(&mut self, relation: &Relation, progress: SourceProgress, history: History, epoch: Epoch) -> Result<RelationId> {

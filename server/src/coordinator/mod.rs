@@ -6,12 +6,12 @@
 //! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut
 //! - `ring`: what relations emitted, by epoch; `nows`: what time it was at which epoch
 //! - `keyed`: sources whose records overwrite each other; `own_sources`: those that one view alone reads
-//! - `pins`: epochs that readers hold, and for how long
+//! - `pins`: epochs that readers hold, and for how long; `keeping`: back to where each view is kept for them and for jobs
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `sink`: what leaves the server, by way of a log of its own
 //! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `indexing`, `altering`, `collecting`,
-//!   `filling`, `settings`, `checkpointing`, `recovery`: its chapters
+//!   `filling`, `settings`, `checkpointing`, `recovery`, `replaying`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `lookups`: a job's ways to tables outside that it asks, and its trouble with them
 //! - `stats`: counters for everybody
@@ -37,6 +37,7 @@ mod history;
 mod inbox;
 mod indexing;
 mod job;
+mod keeping;
 mod keyed;
 mod lookups;
 mod nows;
@@ -49,6 +50,7 @@ mod reads;
 mod reaper;
 mod records;
 mod recovery;
+mod replaying;
 mod ring;
 mod scheduling;
 pub mod settings;
@@ -62,6 +64,7 @@ pub mod system;
 mod table;
 
 pub use altering::unnamed;
+pub use cutting::WAITING_BYTES_MAX;
 pub use handle::{
     AdmittedWrite, CoordinatorHandle, Ddl, DdlOutcome, ReadSnapshot, Resolved, SystemAnswer, SystemRelation, TableLock, TableWrite,
 };
@@ -103,6 +106,8 @@ pub struct CoordinatorConfig {
     pub state_cache_bytes: usize,
     /// Emitted rows that wait for slow jobs, in bytes per relation.
     pub ring_bytes: usize,
+    /// What waits of a source for its cuts, in bytes.
+    pub waiting_bytes: usize,
     /// How long a reader keeps an epoch, and what it may cost.
     pub pin_limits: PinLimits,
     pub checkpoint_interval: Duration,
@@ -132,6 +137,8 @@ enum Event {
     /// All views of this checkpoint are, so that it needs nothing of its epoch any more.
     ViewsAreFrozen(u64),
     CheckpointDone(u64, Result<checkpointing::Written>),
+    /// What no checkpoint needs since this one is gone, or is still there for a reason.
+    CheckpointsCleaned(u64, Result<()>),
     /// Views have been cleaned, and their tails frozen; whether there is more to do at once.
     Vacuumed {
         more: bool,

@@ -53,9 +53,9 @@ impl Core {
     ) -> Result<()> {
         for own in relation.own_sources() {
             let id = own.relation.id;
-            let progress = body.sources.get(&id).cloned();
-            let progress = progress.ok_or_else(|| SqlError::corrupt(format!("the manifest lacks the source \"{}\"", own.relation.name)))?;
-            self.add_source(Arc::new(own.relation.clone()), progress, histories.remove(&id).unwrap_or_default(), body.epoch)?;
+            let lacks = || SqlError::corrupt(format!("the manifest lacks the source \"{}\"", own.relation.name));
+            let (epoch, progress) = body.source(id).ok_or_else(lacks)?;
+            self.add_source(Arc::new(own.relation.clone()), progress.clone(), histories.remove(&id).unwrap_or_default(), epoch)?;
         }
         Ok(())
     }

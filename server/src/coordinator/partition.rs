@@ -73,6 +73,15 @@ impl Partition {
         }
     }
 
+    pub fn arrived_up_to(&self) -> Offset {
+        self.waiting.back().map_or(self.end, |arrived| arrived.batch.end)
+    }
+
+    /// All that it is known to have outside has arrived.
+    pub fn has_arrived(&self) -> bool {
+        self.present_end.is_some_and(|end| self.arrived_up_to() >= end)
+    }
+
     pub fn cut(&self, partition: PartitionId) -> PartitionCut {
         PartitionCut { partition, start: None, end: self.end, watermark: self.watermark, idle: self.idle }
     }

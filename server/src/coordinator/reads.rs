@@ -93,7 +93,9 @@ impl Core {
     /// Takes all that has arrived into cuts, and answers once every view that is not stopped has it.
     pub(super) fn on_flush(&mut self, reply: Reply<Epoch>) {
         let sources: Vec<RelationId> = self.sources.keys().copied().collect();
-        sources.into_iter().for_each(|s| self.receive(s));
+        // All that inboxes hold, which are bounded, if it goes on into cuts.
+        let waiting_max = if self.log_health().is_ok() { usize::MAX } else { self.config.waiting_bytes };
+        sources.into_iter().for_each(|s| self.receive_up_to(s, waiting_max));
         while self.sources.values().any(|s| s.has_input()) || self.tables.values().any(|t| t.has_input()) {
             if let Err(error) = self.take_cut() {
                 return reply_to(reply, Err(error));
@@ -208,19 +210,27 @@ impl Core {
     }
 
     /// Who waits for all that moves waits for what was dropped, stopped or stands still meanwhile no longer; nor does a snapshot for what was
-    /// not named.
+    /// not named: it goes without what a table outside holds up, or, if that was named, without what has no epoch in common with that.
     fn waits_for(&self, read: &WaitingRead) -> Vec<RelationId> {
         let names_them = matches!(read.answer, Answer::Snapshot(_));
         let shows_rows = matches!(read.answer, Answer::SystemRows(..));
         // A table outside that does not answer holds up those that read from who asks it too.
-        let asking: BTreeSet<RelationId> = match shows_rows {
+        let asking: BTreeSet<RelationId> = match shows_rows || !read.others.is_empty() {
             true => self.jobs.values().filter(|job| job.trouble().is_some()).map(Job::id).collect(),
             false => BTreeSet::new(),
         };
         let waits_for_answer = |job: &Job| !asking.is_empty() && !self.with_inputs(vec![job.id()]).is_disjoint(&asking);
         let moves = |job: &Job| !(self.is_stuck(job) || shows_rows && (self.waits_outside(job) || waits_for_answer(job)));
         let moves = |id: &RelationId| names_them || self.jobs.get(id).is_some_and(moves);
-        let others = read.others.iter().copied().filter(|id| self.jobs.get(id).is_some_and(|job| self.can_be_read(job)));
+        let named: Vec<&Job> = read.relations.iter().filter_map(|id| self.jobs.get(id)).collect();
+        let named_waits = named.iter().any(|job| waits_for_answer(job));
+        let shares = |job: &Job| {
+            let all: Vec<&Job> = named.iter().copied().chain([job]).collect();
+            let kept = all.iter().map(|job| job.kept_from).max().unwrap_or_default();
+            common_epoch(all.iter().map(|job| &job.exact), self.durable).is_some_and(|epoch| epoch >= kept)
+        };
+        let goes_along = |job: &Job| if named_waits { shares(job) } else { !waits_for_answer(job) };
+        let others = read.others.iter().copied().filter(|id| self.jobs.get(id).is_some_and(|job| self.can_be_read(job) && goes_along(job)));
         read.relations.iter().copied().filter(moves).chain(others).collect()
     }
 
@@ -255,7 +265,9 @@ impl Core {
         if jobs.len() > 1 {
             jobs.iter().filter(|job| self.is_paused(job)).try_for_each(|job| self.check_unpaused(job.id()))?;
         }
-        let at_least = if jobs.is_empty() { Epoch::ZERO } else { at_least.max(self.replayed_floor(&jobs)) };
+        // One that has lagged waits until it meets the others at an epoch that they still have.
+        let kept = jobs.iter().map(|job| job.kept_from).max();
+        let at_least = kept.map_or(Epoch::ZERO, |kept| kept.max(at_least).max(self.replayed_floor(&jobs)));
         let Some(epoch) = common_epoch(jobs.iter().map(|j| &j.exact), self.durable).filter(|e| *e >= at_least) else { return Ok(None) };
         let views = jobs.iter().map(|j| (j.id(), j.view.clone())).collect();
         Ok(Some(new_snapshot(epoch, views, self.recovered, self.pins.pin(epoch, self.kept().died, self.instant()))))

@@ -1,7 +1,7 @@
 //! Start-up: the newest intact checkpoint, then the log after it. Replaying its cuts brings back the same epochs with
 //! the same content; sources are read again from the checkpoint's offsets and split where the cuts say.
 
-use super::checkpointing::{Background, Body, Checkpointing, Means, Positions, has_job, known_body, stored_bytes};
+use super::checkpointing::{Background, Body, Checkpointing, Means, Replayed, has_job, known_body, restore_state, stored_bytes};
 use super::core::{Core, Loop};
 use super::ddl::{StoredViews, view_key, view_schema};
 use super::handle::CoordinatorHandle;
@@ -11,6 +11,7 @@ use super::pausing::paused_at;
 use super::pins::Pins;
 use super::reaper::Reaper;
 use super::records::{self, DdlRecord, Record};
+use super::replaying::Brought;
 use super::settings::Tunable;
 use super::sink::{sink_dir, sinks_dir};
 use super::stats::Stats;
@@ -79,7 +80,8 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     };
     segments.keep_only(&restored.as_ref().map(|restored| segment_files(&restored.body)).unwrap_or_default())?;
     failpoint::hit("recovery.manifest_loaded")?;
-    let from = restored.as_ref().map_or(LogPosition::default(), |restored| restored.body.log);
+    let from = restored.as_ref().map_or(LogPosition::default(), |restored| restored.body.oldest_log());
+    let replayed = restored.as_ref().map_or_else(Replayed::default, |restored| restored.body.replayed());
     let (log, recovered) = Log::open_needed(config.fs.clone(), config.data_dir.join("log"), log_options(&config), from)?;
     let log = Arc::new(log);
     let (contents, kv) = match restored {
@@ -92,7 +94,7 @@ fn open(config: CoordinatorConfig) -> Result<Core> {
     if let Some((body, views, histories)) = contents {
         core.restore_body(&body, views, histories)?;
     }
-    core.replay(&recovered, from)?;
+    core.replay(&recovered, from, &replayed)?;
     failpoint::hit("recovery.replayed")?;
     Ok(core)
 }
@@ -198,7 +200,7 @@ fn patiently<T>(config: &CoordinatorConfig, mut ask: impl FnMut() -> Result<T>) 
 }
 
 /// A start may be given up between any two of its parts: what it leaves is what a kill would leave.
-fn check_wanted(config: &CoordinatorConfig) -> Result<()> {
+pub(super) fn check_wanted(config: &CoordinatorConfig) -> Result<()> {
     if config.given_up.is_cancelled() { Err(given_up_error()) } else { Ok(()) }
 }
 
@@ -236,14 +238,15 @@ fn restore(config: &CoordinatorConfig, store: &BlockingCheckpointStore, segments
     }
     drop(rows);
     let mut histories = BTreeMap::new();
-    for (id, source) in &body.sources {
-        histories.insert(*id, History::load(&source.history, &mut |file| store.get_bytes(file))?);
+    for (id, (_, source)) in body.sources.keys().filter_map(|id| Some((*id, body.source(*id)?))) {
+        histories.insert(id, History::load(&source.history, &mut |file| store.get_bytes(file))?);
     }
     restore_sinks(config, store, &body)?;
     let image = config.data_dir.join("state").join("restored");
     clear_dir(&image)?;
     store.download_dir(&body.kv, &image)?;
     let kv = open_kv(config, Some(&image))?;
+    restore_state(&config.data_dir.join("state"), store, &body, &kv)?;
     Ok(Restored { body, views, histories, kv })
 }
 
@@ -279,7 +282,7 @@ fn segment_files(body: &Body) -> HashSet<&str> {
     body.jobs.values().flat_map(|job| job.view.segments.iter().chain(&job.rejects.segments)).map(|file| file.name.as_str()).collect()
 }
 
-fn clear_dir(dir: &Path) -> Result<()> {
+pub(super) fn clear_dir(dir: &Path) -> Result<()> {
     if dir.exists() {
         std::fs::remove_dir_all(dir)?;
     }
@@ -361,9 +364,10 @@ fn assemble(
         nows: Default::default(),
         durable: Epoch::ZERO,
         recovered: Epoch::ZERO,
+        replayed: None,
         cuts_in_flight: Default::default(),
         log_lost: None,
-        horizon: Epoch::ZERO,
+        keeping: Default::default(),
         readers_changed: false,
         by_cut: None,
         marks: BTreeSet::new(),
@@ -402,14 +406,16 @@ impl Core {
         self.durable = body.epoch;
         self.stats.epoch.store(body.epoch.0, Ordering::Relaxed);
         self.now = body.now;
-        self.nows.push(body.epoch, body.now, &self.marks);
-        self.stats.cut_times.push(body.epoch, body.now);
+        let (oldest, now) = body.oldest();
+        self.replayed = Some(oldest);
+        self.nows.push(oldest, now, &self.marks);
+        self.stats.cut_times.push(oldest, now);
         self.next_relation = body.next_relation;
         self.system = body.system.clone();
         self.sink_writes = body.sink_writes.clone();
         self.altered = body.settings.clone();
         self.apply_settings();
-        self.mark(body.epoch);
+        body.bases.keys().chain([&body.epoch]).for_each(|epoch| self.mark(*epoch));
         let relations = CatalogSnapshot::new(body.catalog.iter().cloned());
         let catalog = body.functions.iter().fold(relations, |catalog, function| catalog.with_function(function.clone()));
         let commented = |catalog: CatalogSnapshot, (relation, column, text): &(RelationId, Option<usize>, String)| {
@@ -421,9 +427,9 @@ impl Core {
         for relation in &body.catalog {
             match &relation.kind {
                 RelationKind::Source(_) => {
-                    let progress = body.sources.get(&relation.id).ok_or_else(|| missing(relation.id))?.clone();
+                    let (epoch, progress) = body.source(relation.id).ok_or_else(|| missing(relation.id))?;
                     let history = histories.remove(&relation.id).unwrap_or_default();
-                    self.add_source(Arc::new(relation.clone()), progress, history, body.epoch)?;
+                    self.add_source(Arc::new(relation.clone()), progress.clone(), history, epoch)?;
                 }
                 RelationKind::KeyedSource { feed, .. } => {
                     self.restore_feed(relation, body, histories.remove(feed))?;
@@ -431,8 +437,8 @@ impl Core {
                 }
                 RelationKind::View { .. } => {}
                 RelationKind::Table { .. } => {
-                    let watermark = *body.tables.get(&relation.id).ok_or_else(|| missing(relation.id))?;
-                    self.tables.insert(relation.id, Table::new(Arc::new(relation.clone()), body.epoch, watermark)?);
+                    let (epoch, watermark) = body.table(relation.id).ok_or_else(|| missing(relation.id))?;
+                    self.tables.insert(relation.id, Table::new(Arc::new(relation.clone()), epoch, watermark)?);
                     self.restore_job(relation, body, views.remove(&relation.id))?;
                 }
                 RelationKind::MaterializedView { .. } => {
@@ -452,23 +458,26 @@ impl Core {
     fn restore_job(&mut self, relation: &Relation, body: &Body, views: Option<StoredViews>) -> Result<()> {
         let id = relation.id;
         let relation = Arc::new(relation.clone());
-        let backfilling = |from| Mode::Backfilling(Backfill::new(from, body.epoch));
+        let epoch = body.epoch_of(id);
+        let backfilling = |from| Mode::Backfilling(Backfill::new(from, epoch));
         // A relation that was dropped while the checkpoint was taken has no job in it; the log drops it again.
-        let Some(job) = body.jobs.get(&id) else { return self.add_job(relation, None, backfilling(None), body.epoch) };
+        let Some(job) = body.jobs.get(&id) else { return self.add_job(relation, None, backfilling(None), epoch) };
         match (&job.progress, views) {
             (Some(progress), Some(views)) => {
                 let stays = job.stands && paused_at(&relation).is_some();
                 let mode = if job.positions.is_some() && !stays { backfilling(Some(progress.epoch)) } else { Mode::Live };
-                self.add_job(relation, Some((progress.clone(), views)), mode, body.epoch)?;
+                self.add_job(relation, Some((progress.clone(), views)), mode, epoch)?;
             }
             _ => {
                 self.drop_state(&relation);
                 self.system.forget(id);
-                self.add_job(relation, None, backfilling(None), body.epoch)?;
+                self.add_job(relation, None, backfilling(None), epoch)?;
             }
         }
-        let at_epoch = || self.sources.iter().map(|(id, s)| (*id, s.ends())).collect();
-        let positions: Positions = job.positions.clone().unwrap_or_else(at_epoch);
+        if let Some(policy) = body.policy(id) {
+            self.engine.set_on_error(id, policy);
+        }
+        let positions = job.positions.clone().unwrap_or_else(|| body.positions(epoch));
         let Some(restored) = self.jobs.get_mut(&id) else { return Ok(()) };
         if let Some(progress) = job.progress.as_ref().filter(|_| job.stands && paused_at(&restored.relation).is_some()) {
             // It stays where it was, and not at the checkpoint's epoch.
@@ -487,9 +496,9 @@ impl Core {
         stats.rejected.store(job.counters.rejected, Ordering::Relaxed);
         stats.stored_bytes.store(stored_bytes(&*self.kv, &restored.relation), Ordering::Relaxed);
         if let Some(reason) = &job.failed {
-            self.on_job_failed(id, body.epoch, SqlError::from_shown(reason, SqlState::OBJECT_NOT_READY));
+            self.on_job_failed(id, epoch, SqlError::from_shown(reason, SqlState::OBJECT_NOT_READY));
         } else {
-            self.fail_with_inputs(id, body.epoch);
+            self.fail_with_inputs(id, epoch);
         }
         Ok(())
     }
@@ -505,30 +514,41 @@ impl Core {
         }
     }
 
-    fn replay(&mut self, recovered: &Recovered, from: LogPosition) -> Result<()> {
-        let mut cuts = 0u64;
-        let mut writes = 0u64;
+    fn replay(&mut self, recovered: &Recovered, from: LogPosition, replayed: &Replayed) -> Result<()> {
+        let (mut cuts, mut writes) = (0u64, 0u64);
+        let mut brought = Brought::default();
         let together = "The data directory and the checkpoint store belong together: a server that is moved takes both with it.";
         for frame in recovered.frames(from).map_err(|error| error.with_hint(together))? {
             let frame = frame?;
             check_wanted(&self.config)?;
+            let is_new = replayed.has(frame.position);
+            let is_lacking = |input: &RelationId| replayed.has_input(*input, frame.position);
             match records::decode(frame.kind, &frame.payload)? {
-                Record::Ddl(ddl) => self.replay_ddl(ddl)?,
-                Record::Write(changes) => {
+                Record::Ddl(ddl) if is_new => self.replay_ddl(ddl)?,
+                Record::Ddl(DdlRecord::Alter { relation, epoch }) => self.replay_policy(&relation, epoch),
+                Record::Ddl(_) => {}
+                Record::Write(mut changes) => {
                     writes += 1;
-                    self.replay_write(changes);
+                    changes.retain(|(table, _)| is_lacking(table));
+                    self.replay_write(changes, &mut brought);
                 }
-                Record::SinkWrite { sink, up_to, changes } => {
+                Record::SinkWrite { sink, up_to, mut changes } => {
                     writes += 1;
-                    self.sink_writes.insert(sink, up_to);
-                    self.replay_write(changes);
+                    if is_new {
+                        self.sink_writes.insert(sink, up_to);
+                    }
+                    changes.retain(|(table, _)| is_lacking(table));
+                    self.replay_write(changes, &mut brought);
                 }
-                Record::Cut(cut) => {
+                Record::Cut(mut cut) => {
                     cuts += 1;
-                    self.replay_cut(cut)?;
+                    cut.inputs.retain(|input, _| is_lacking(input));
+                    self.replay_cut(cut, is_new)?;
+                    self.take_in_if_much(&mut brought)?;
                 }
             }
         }
+        self.replayed = None;
         self.recovered = self.last_cut;
         self.recover_sinks()?;
         self.refresh_after_replay();
@@ -538,9 +558,11 @@ impl Core {
         Ok(())
     }
 
-    fn replay_write(&mut self, changes: Vec<(RelationId, ChangeBatch)>) {
-        for (table, changes) in changes.into_iter().filter(|(_, changes)| !changes.is_empty()) {
-            if let Some(table) = self.tables.get_mut(&table) {
+    fn replay_write(&mut self, changes: Vec<(RelationId, ChangeBatch)>, brought: &mut Brought) {
+        for (table, changes) in changes {
+            self.note_filled(table);
+            if let Some(table) = self.tables.get_mut(&table).filter(|_| !changes.is_empty()) {
+                brought.0 += changes.bytes();
                 table.write_replayed(changes, self.now);
             }
         }
@@ -586,7 +608,8 @@ impl Core {
         }
     }
 
-    fn replay_cut(&mut self, cut: Cut) -> Result<()> {
+    /// `is_new`: it is after the checkpoint, and not only for jobs that are behind.
+    fn replay_cut(&mut self, cut: Cut, is_new: bool) -> Result<()> {
         let epoch = cut.epoch;
         for (id, input) in cut.inputs {
             if let Some(source) = self.sources.get_mut(&id) {
@@ -596,12 +619,15 @@ impl Core {
                 table.cut_replayed(epoch, cut.now, self.config.clock.instant(), &input);
             }
         }
-        self.last_cut = epoch;
-        self.durable = epoch;
-        self.now = self.now.max(cut.now);
         self.nows.push(epoch, cut.now, &self.marks);
         self.stats.cut_times.push(epoch, cut.now);
-        self.stats.epoch.store(epoch.0, Ordering::Relaxed);
+        self.replayed = Some(epoch);
+        if is_new {
+            self.last_cut = epoch;
+            self.durable = epoch;
+            self.now = self.now.max(cut.now);
+            self.stats.epoch.store(epoch.0, Ordering::Relaxed);
+        }
         Ok(())
     }
 

@@ -150,6 +150,17 @@ impl Ring {
         }
     }
 
+    /// What was emitted at `epoch` is not here: consumers that lack it have fallen off.
+    pub fn lose(&mut self, epoch: Epoch, watermark: Timestamp) {
+        assert!(epoch > self.end(), "epoch {epoch} is lost by a ring after epoch {}", self.end());
+        while !self.entries.is_empty() {
+            let outline = self.pop();
+            self.evicted.push_back(outline);
+        }
+        self.evicted.push_back(Outline { epoch, watermark, ends: None });
+        self.start = epoch;
+    }
+
     /// Forgets outlines that none of the epochs `asked` is answered by: a consumer that lags for long may ask for these only, or for
     /// what is yet to come. So outlines are as few as those epochs.
     pub fn forget_outlines(&mut self, asked: &BTreeSet<Epoch>) {
@@ -191,6 +202,20 @@ mod tests {
         assert_eq!((ring.start(), ring.bytes()), (Epoch(5), 10));
         ring.trim(Epoch(20));
         assert_eq!((ring.start(), ring.bytes()), (Epoch(20), 0));
+    }
+
+    #[test]
+    fn what_is_lost_is_read_elsewhere() {
+        let mut ring = Ring::new(Epoch(2), Timestamp(2));
+        [3, 5].into_iter().for_each(|e| ring.push(entry(e, 10)));
+        ring.lose(Epoch(8), Timestamp(8));
+        assert_eq!((ring.start(), ring.end(), ring.bytes()), (Epoch(8), Epoch(8), 0));
+        let watermarks = |ring: &Ring| [2, 4, 7, 8, 9].map(|e| ring.watermark_at(Epoch(e)).0);
+        assert_eq!(watermarks(&ring), [2, 3, 5, 8, 8]);
+        ring.push(entry(9, 10));
+        assert_eq!((watermarks(&ring)[4], ring.take(Epoch(8), Epoch(9)).bytes), (9, 10));
+        ring.trim(Epoch(8));
+        assert_eq!((ring.evicted.len(), ring.bytes()), (0, 10));
     }
 
     #[test]

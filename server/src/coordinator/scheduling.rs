@@ -49,18 +49,26 @@ impl Core {
         let mut moved = false;
         // Ids grow with creation, so what a view reads comes before it.
         for id in ids {
-            let result = match self.jobs.get(&id).map(|j| (&j.mode, j.running.is_some())) {
-                Some((Mode::Live, false)) => self.schedule_live(id),
-                Some((Mode::Backfilling(_), false)) => self.schedule_backfill(id),
-                _ => Ok(Move::None),
-            };
-            match result {
-                Ok(outcome) => moved |= outcome == Move::Some,
-                Err(error) => self.on_job_failed(id, self.last_cut, error),
-            }
+            moved |= self.move_job(id);
         }
         self.send_steps();
         moved
+    }
+
+    /// Moves a job, if it can; its step is not handed over yet.
+    pub(super) fn move_job(&mut self, id: RelationId) -> bool {
+        let result = match self.jobs.get(&id).map(|j| (&j.mode, j.running.is_some())) {
+            Some((Mode::Live, false)) => self.schedule_live(id),
+            Some((Mode::Backfilling(_), false)) => self.schedule_backfill(id),
+            _ => Ok(Move::None),
+        };
+        match result {
+            Ok(outcome) => outcome == Move::Some,
+            Err(error) => {
+                self.on_job_failed(id, self.last_cut, error);
+                false
+            }
+        }
     }
 
     /// No step begins before the disk has caught up.
@@ -129,7 +137,7 @@ impl Core {
     }
 
     /// A view whose readers lag stops emitting until they have caught up.
-    fn output_is_full(&self, job: &Job) -> bool {
+    pub(super) fn output_is_full(&self, job: &Job) -> bool {
         let is_full = !self.tables.contains_key(&job.id()) && job.output.bytes() > self.config.ring_bytes;
         is_full && !self.readers(job.id()).any(|reader| self.needs_more_of(job, reader))
     }
@@ -267,7 +275,7 @@ impl Core {
     }
 
     /// Hands over the steps that were begun. Nothing is frozen meanwhile: a job that steps is frozen after it.
-    fn send_steps(&mut self) {
+    pub(super) fn send_steps(&mut self) {
         if !self.steps_begun.is_empty() {
             self.engine.steps(std::mem::take(&mut self.steps_begun));
         }
@@ -311,36 +319,36 @@ impl Core {
         if matches!(self.jobs[&done.job].mode, Mode::Backfilling(_)) {
             return self.on_backfill_step(done.job, done.watermark);
         }
-        self.emit(done.job, done.epoch, done.output, done.watermark, running.arrived);
+        let output = (!done.is_left_out).then_some(done.output);
+        self.emit(done.job, done.epoch, output, done.watermark, running.arrived);
         if let Some(job) = self.jobs.get_mut(&done.job) {
             job.exact.step(done.epoch);
         }
         self.reach(done.job, done.epoch);
     }
 
-    /// Puts a view's changes into its ring, if somebody reads them. A table's readers take its writes instead.
-    fn emit(&mut self, id: RelationId, epoch: Epoch, mut output: Vec<TaggedBatch>, watermark: Timestamp, arrived: Option<Instant>) {
+    /// Puts a view's changes into its ring, if somebody reads them. `None`: they are too many, and readers find them in its rows. A table's
+    /// readers take its writes instead.
+    fn emit(&mut self, id: RelationId, epoch: Epoch, output: Option<Vec<TaggedBatch>>, watermark: Timestamp, arrived: Option<Instant>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let before = std::mem::replace(&mut job.output_watermark, watermark);
-        if output.is_empty() && watermark == before {
+        if output.as_ref().is_some_and(Vec::is_empty) && watermark == before {
             return;
         }
         let is_read = !self.tables.contains_key(&id) && self.readers(id).any(|j| j.failure().is_none());
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        if !is_read {
-            job.output.trim(epoch);
-            job.output.set_watermark(watermark);
-        } else {
-            output.retain(|b| !b.changes.is_empty());
-            let bytes = output.iter().map(|b| b.changes.bytes()).sum();
-            job.output.push(RingEntry {
-                epoch,
-                batches: output,
-                watermark,
-                bytes,
-                arrived: arrived.unwrap_or_else(Instant::now),
-                ends: None,
-            });
+        match output {
+            _ if !is_read => {
+                job.output.trim(epoch);
+                job.output.set_watermark(watermark);
+            }
+            None => job.output.lose(epoch, watermark),
+            Some(mut batches) => {
+                batches.retain(|b| !b.changes.is_empty());
+                let bytes = batches.iter().map(|b| b.changes.bytes()).sum();
+                let arrived = arrived.unwrap_or_else(Instant::now);
+                job.output.push(RingEntry { epoch, batches, watermark, bytes, arrived, ends: None });
+            }
         }
     }
 

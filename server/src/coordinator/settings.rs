@@ -16,7 +16,7 @@ pub const ALTERABLE: [(&str, bool); 4] =
     [("checkpoint_interval", true), ("ring_size", false), ("snapshot_age", true), ("snapshot_size", false)];
 
 /// What counts once the server has started only.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 11] = [
     "data_dir",
     "checkpoint_store",
     "listen",
@@ -26,6 +26,7 @@ const FIXED: [&str; 10] = [
     "state_cache",
     "max_connections",
     "query_memory",
+    "write_memory",
     "query_spill",
 ];
 

@@ -9,7 +9,7 @@ use super::checkpointing::JobBody;
 use super::core::Core;
 use super::job::{Job, Mode};
 use super::scheduling::Move;
-use super::sink::{Back, SinkBody, SinkJob, SinkPlace, sinks_dir};
+use super::sink::{Returning, SinkJob, SinkPlace, sinks_dir};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::Relation;
 use eddyline_planner::plan::ChangelogMode;
@@ -50,15 +50,9 @@ impl Core {
 
     /// A checkpoint's sink: what of its log counts is known once the main log has been replayed.
     pub(super) fn restore_sink(&mut self, relation: &Relation, body: Option<&JobBody>) -> Result<()> {
-        let back = match body {
-            Some(JobBody { progress: Some(_), sink, .. }) => match sink {
-                Some(SinkBody { logged, at_epoch: false, .. }) => Back::Reading { logged: *logged },
-                _ => Back::AtEpoch,
-            },
-            Some(JobBody { failed: Some(_), .. }) => Back::AtEpoch,
-            _ => return self.add_sink(relation),
-        };
-        self.sinks_back.insert(relation.id, back);
+        let Some(back) = body.and_then(JobBody::sink_back) else { return self.add_sink(relation) };
+        let place = self.sink_place();
+        self.sinks_back.insert(relation.id, Returning::open(place.fs.clone(), place.dir(relation.id), back));
         Ok(())
     }
 
@@ -70,14 +64,14 @@ impl Core {
         }
     }
 
-    /// Opens the logs of restored sinks, and removes those of sinks that are gone.
+    /// Lets restored sinks go on, and removes the logs of those that are gone.
     pub(super) fn recover_sinks(&mut self) -> Result<()> {
-        for (id, back) in std::mem::take(&mut self.sinks_back) {
+        for (id, returning) in std::mem::take(&mut self.sinks_back) {
             let Some(relation) = self.jobs.get(&id).map(|j| j.relation.clone()) else { continue };
             let stats = self.stats.add_sink(id, &relation.name);
             let append_only = relation.mode == ChangelogMode::Append;
             let only_sources = self.only_sources(&relation);
-            let sink = SinkJob::recover(&relation, only_sources, append_only, stats, &self.sink_place(), back, self.last_cut)?;
+            let sink = SinkJob::recover(&relation, only_sources, append_only, stats, &self.sink_place(), returning, self.last_cut)?;
             let complete = sink.complete;
             self.sinks.insert(id, sink);
             if let Some(complete) = complete.filter(|c| self.jobs.get(&id).is_some_and(|j| j.stepped < *c)) {
@@ -207,6 +201,9 @@ impl Core {
     }
 
     pub(super) fn sink_bound(&self, job: &Job) -> Epoch {
-        self.replayed_up_to(job).unwrap_or(Epoch::MAX)
+        // A table that steps before the log is replayed comes to every epoch that a sink may have to come to.
+        let reads = |sink: &RelationId| self.with_inputs(vec![*sink]).contains(&job.id());
+        let returning = self.sinks_back.iter().filter(|(id, _)| reads(id)).filter_map(|(_, sink)| sink.complete_after(job.stepped));
+        returning.chain(self.replayed_up_to(job)).min().unwrap_or(Epoch::MAX)
     }
 }

@@ -10,7 +10,7 @@
 use super::Event;
 use super::filling::Present;
 use super::history::{self, History, SavedHistory};
-use super::inbox::{Arrived, Inbox, Reader};
+use super::inbox::{Arrived, INBOX_BYTES_MAX, Inbox, Reader};
 use super::partition::{Partition, Waiting};
 use super::reaper::{Reaped, Reaper};
 use super::ring::{Ring, RingEntry};
@@ -54,6 +54,13 @@ impl SourceProgress {
         let (watermark, present) = (Timestamp::MIN, Vec::new());
         SourceProgress { starts, watermark, partitions, history, notes, records: 0, undecodable: 0, bytes: 0, ahead: 0, present }
     }
+
+    /// Positions that its partitions had come to.
+    pub fn ends(&self) -> Vec<PartitionStart> {
+        let mut ends: BTreeMap<PartitionId, Offset> = self.starts.iter().map(|s| (s.partition, s.start)).collect();
+        ends.extend(self.partitions.iter().map(|cut| (cut.partition, cut.end)));
+        ends.into_iter().map(|(partition, start)| PartitionStart { partition, start }).collect()
+    }
 }
 
 /// Until a reader that could not be started is tried again.
@@ -76,6 +83,8 @@ pub struct Source {
     watermark: Timestamp,
     /// Recorded cuts whose rows have not been read again yet.
     replay: VecDeque<(Epoch, Timestamp, InputCut)>,
+    /// Partitions that are not read at present: much of them waits for others' rows of recorded cuts.
+    resting: BTreeSet<PartitionId>,
     inbox: Option<Arc<Inbox>>,
     reader: Option<Reaped>,
     /// When to start a reader again that could not be started.
@@ -87,10 +96,8 @@ pub struct Source {
     advance: Option<Timestamp>,
     present: Option<Present>,
     has_told_ahead: bool,
-    /// There was no room for what had arrived when it was last looked at.
-    is_full: bool,
-    /// Since when what arrives is taken at once; a partition that was silent before may not have been heard.
-    listens_since: Instant,
+    /// Since when there is no room for what has arrived.
+    full_since: Option<Instant>,
 }
 
 /// What a source adds to a cut.
@@ -167,7 +174,6 @@ impl Source {
         stats.watermark.store(progress.watermark.0, Ordering::Relaxed);
         let idle_timeout = idle_timeout(&relation);
         let wanted = columns_kept(&relation, &BTreeSet::new());
-        let listens_since = clock.instant();
         let mut source = Source {
             ring: Ring::of_source(
                 epoch,
@@ -184,6 +190,7 @@ impl Source {
             partitions,
             watermark: progress.watermark,
             replay: VecDeque::new(),
+            resting: BTreeSet::new(),
             inbox: None,
             reader: None,
             retry: None,
@@ -193,8 +200,7 @@ impl Source {
             advance: None,
             present: None,
             has_told_ahead: false,
-            is_full: false,
-            listens_since,
+            full_since: None,
             relation,
         };
         if !progress.present.is_empty() {
@@ -341,11 +347,15 @@ impl Source {
 
     /// Starts reading after the last cut, if not already. A reader that cannot be started is tried again by `retry`.
     pub fn start(&mut self, reaper: &Reaper) {
-        if self.reader.is_some() || self.partitions.values().all(|p| p.watermark == Timestamp::MAX) && !self.is_replaying() {
+        if self.reader.is_some() {
+            return;
+        }
+        let ranges = self.unread();
+        if ranges.is_empty() {
             return;
         }
         self.retry = None;
-        if let Err(error) = self.open_reader(reaper) {
+        if let Err(error) = self.open_reader(ranges, reaper) {
             tracing::warn!(source = %self.relation.name, "cannot be read, retrying: {error}");
             *self.stats.problem.write() = Some(error.to_string());
             self.retry = Some(self.clock.instant() + RETRY_AFTER);
@@ -362,10 +372,25 @@ impl Source {
         }
     }
 
-    fn open_reader(&mut self, reaper: &Reaper) -> Result<()> {
-        let ranges = self.partitions.iter().filter(|(_, p)| p.watermark != Timestamp::MAX);
-        let ranges = ranges.map(|(id, p)| PartitionRange { partition: *id, start: p.end, end: None }).collect();
-        let inbox = Inbox::new(Reader::Source(self.id()), &self.relation, self.clock.clone(), self.events.clone())?;
+    /// What there is to read: as long as there are recorded cuts, no more than they have. What comes after would wait here until the slowest
+    /// partition has been read again.
+    fn unread(&self) -> Vec<PartitionRange> {
+        let recorded: BTreeMap<PartitionId, Offset> =
+            self.replay.iter().flat_map(|(_, _, cut)| &cut.partitions).map(|moved| (moved.partition, moved.end)).collect();
+        let is_replaying = self.is_replaying();
+        let range = |(id, p): (&PartitionId, &Partition)| {
+            let (start, end) = (p.arrived_up_to(), recorded.get(id).copied());
+            let is_unread = if is_replaying { end.is_some_and(|end| start < end) } else { p.watermark != Timestamp::MAX };
+            is_unread.then_some(PartitionRange { partition: *id, start, end })
+        };
+        self.partitions.iter().filter(|(id, _)| !self.resting.contains(id)).filter_map(range).collect()
+    }
+
+    fn open_reader(&mut self, ranges: Vec<PartitionRange>, reaper: &Reaper) -> Result<()> {
+        // Nobody was silent while nobody listened.
+        let now = self.clock.instant();
+        self.partitions.values_mut().for_each(|partition| partition.last_arrival = now);
+        let inbox = Inbox::new(Reader::Source(self.id()), INBOX_BYTES_MAX, &self.relation, self.clock.clone(), self.events.clone())?;
         self.kept.clone_from(&self.wanted);
         self.reader = reaper.watch(self.connector.read_columns(ranges, &self.kept, inbox.clone())?);
         self.inbox = Some(inbox);
@@ -387,12 +412,8 @@ impl Source {
 
     /// Moves what has arrived to its partition; true if a cut would have something to take.
     pub fn receive(&mut self, waiting_max: usize) -> bool {
-        let Some(inbox) = &self.inbox else { return self.has_input() };
-        *self.stats.problem.write() = inbox.problem();
-        // Of a recorded cut all must be here before any of it can go.
-        let room = if self.is_replaying() { waiting_max } else { waiting_max.saturating_sub(self.waiting_bytes()) };
-        self.is_full = room == 0;
-        let arrived = if self.is_full { Vec::new() } else { inbox.drain(room) };
+        let Some(inbox) = self.inbox.clone() else { return self.has_input() };
+        let arrived = if self.note_room(waiting_max) { inbox.drain(self.room(waiting_max)) } else { inbox.leave() };
         for arrived in arrived {
             let start = arrived.batch.start;
             let discovered = || Partition { discovered: Some(start), ..Partition::at(start, arrived.at) };
@@ -400,6 +421,8 @@ impl Source {
             partition.last_arrival = arrived.at;
             partition.waiting.push_back(arrived);
         }
+        self.note_room(waiting_max);
+        *self.stats.problem.write() = inbox.problem();
         for (id, end) in inbox.present_ends() {
             self.partitions.entry(id).and_modify(|p| p.present_end = Some(end));
         }
@@ -412,11 +435,28 @@ impl Source {
 
     /// If it was full and is not any more: what has arrived since is announced again, which `receive` then takes.
     pub fn listen_again(&mut self, waiting_max: usize) {
-        if self.is_full && self.waiting_bytes() < waiting_max {
-            (self.is_full, self.listens_since) = (false, self.clock.instant());
+        if self.full_since.is_some() && self.note_room(waiting_max) {
             // A coordinator that is gone needs no news.
             let _gone = self.events.send(Event::Arrived(Reader::Source(self.id())));
         }
+    }
+
+    /// Bytes that may be taken of what has arrived. Of a recorded cut all must be here before any of it can go.
+    fn room(&self, waiting_max: usize) -> usize {
+        if self.is_replaying() { waiting_max } else { waiting_max.saturating_sub(self.waiting_bytes()) }
+    }
+
+    /// Whether there is room. The time without any is no silence of partitions that may have had something to say.
+    fn note_room(&mut self, waiting_max: usize) -> bool {
+        let (has_room, now) = (self.room(waiting_max) > 0, self.clock.instant());
+        if !has_room {
+            self.full_since = self.full_since.or(Some(now));
+        } else if let Some(since) = self.full_since.take() {
+            for partition in self.partitions.values_mut().filter(|p| !p.has_arrived()) {
+                partition.last_arrival += now - since;
+            }
+        }
+        has_room
     }
 
     /// Where a partition ends outside, if the connector knows.
@@ -440,15 +480,14 @@ impl Source {
     }
 
     fn turns_idle(&self, partition: &Partition) -> bool {
-        !partition.idle
-            && !self.is_full
-            && partition.watermark != Timestamp::MAX
-            && self.partitions.len() > 1
-            && self.idle_timeout.is_some_and(|timeout| self.clock.instant() >= self.silent_since(partition) + timeout)
+        self.idle_from(partition).is_some_and(|at| self.clock.instant() >= at)
     }
 
-    fn silent_since(&self, partition: &Partition) -> Instant {
-        partition.last_arrival.max(self.listens_since)
+    /// When a partition turns idle, if it stays silent. Not as long as nobody listens, or what it says may be among what there is no room for.
+    fn idle_from(&self, partition: &Partition) -> Option<Instant> {
+        let may_be_idle = !partition.idle && partition.watermark != Timestamp::MAX && self.partitions.len() > 1;
+        let is_heard = self.reader.is_some() && (self.full_since.is_none() || partition.has_arrived());
+        self.idle_timeout.filter(|_| may_be_idle && is_heard).map(|timeout| partition.last_arrival + timeout)
     }
 
     /// When a partition will turn idle, if it stays silent, or the reader is started again.
@@ -457,8 +496,7 @@ impl Source {
     }
 
     fn next_idle(&self) -> Option<Instant> {
-        let timeout = self.idle_timeout.filter(|_| self.partitions.len() > 1 && self.reader.is_some() && !self.is_full)?;
-        self.partitions.values().filter(|p| !p.idle && p.watermark != Timestamp::MAX).map(|p| self.silent_since(p) + timeout).min()
+        self.partitions.values().filter_map(|p| self.idle_from(p)).min()
     }
 
     /// Takes up to about `bytes_max` of what waits into epoch `epoch`.
@@ -499,11 +537,11 @@ impl Source {
     }
 
     fn next_watermark(&mut self) -> Timestamp {
+        let manual = self.advance.take();
         let finished = !self.partitions.is_empty() && self.partitions.values().all(|p| p.watermark == Timestamp::MAX);
         if finished {
             return Timestamp::MAX;
         }
-        let manual = self.advance.take();
         if self.relation.watermark.is_none() {
             return self.watermark;
         }
@@ -513,7 +551,8 @@ impl Source {
         self.watermark.max(proposed)
     }
 
-    /// Replays recorded cuts whose rows have all been read again; the epochs of those entered.
+    /// Replays recorded cuts whose rows have all been read again; the epochs of those entered. After the last one the reader has read what it
+    /// was to read, and `start` opens one for what comes.
     pub fn cut_replayed(&mut self) -> Vec<(Epoch, Vec<(PartitionId, UndecodableRecord)>)> {
         let mut entered = Vec::new();
         while let Some((_, _, cut)) = self.replay.front()
@@ -530,12 +569,34 @@ impl Source {
             let undecodable = self.enter(epoch, now, cut.watermark, taken);
             entered.push((epoch, undecodable));
         }
+        if !entered.is_empty() && !self.is_replaying() {
+            self.stop();
+        }
         entered
     }
 
+    /// Lets partitions rest once much of them waits for others' rows of recorded cuts, and reads them again when that has gone. True if another
+    /// reader is to be started for it.
+    pub fn rest(&mut self, waiting_max: usize) -> bool {
+        let Some((_, _, next)) = self.replay.front() else { return false };
+        let lacking: BTreeSet<PartitionId> =
+            next.partitions.iter().filter(|moved| self.arrived_up_to(moved.partition) < moved.end).map(|moved| moved.partition).collect();
+        let (waiting, share) = (self.waiting_bytes(), waiting_max / self.partitions.len().max(1));
+        let mut resting = if waiting < waiting_max / 2 { BTreeSet::new() } else { self.resting.clone() };
+        if waiting >= waiting_max {
+            resting.extend(self.partitions.iter().filter(|(_, p)| p.waiting.bytes() >= share).map(|(id, _)| *id));
+        }
+        resting.retain(|id| !lacking.contains(id));
+        if resting == self.resting {
+            return false;
+        }
+        self.resting = resting;
+        self.close();
+        true
+    }
+
     fn arrived_up_to(&self, partition: PartitionId) -> Offset {
-        let Some(partition) = self.partitions.get(&partition) else { return Offset(i64::MIN) };
-        partition.waiting.back().map_or(partition.end, |a| a.batch.end)
+        self.partitions.get(&partition).map_or(Offset(i64::MIN), Partition::arrived_up_to)
     }
 
     /// Puts rows into the ring under the watermark that was in force before.
@@ -585,15 +646,17 @@ impl Source {
         );
     }
 
-    /// A private reader of some columns from `from` to `to`, for a backfill.
+    /// A private reader of some columns from `from` to `to`, for a backfill, and its inbox.
     pub fn read_privately(
         &self,
         job: RelationId,
         read: &BTreeSet<usize>,
         from: &[PartitionStart],
         to: &[PartitionStart],
+        bytes_max: usize,
     ) -> Result<(Arc<Inbox>, Option<Box<dyn SourceReader>>)> {
-        let inbox = Inbox::new(Reader::Backfill(job, self.id()), &self.relation, self.clock.clone(), self.events.clone())?;
+        let reader = Reader::Backfill(job, self.id());
+        let inbox = Inbox::new(reader, bytes_max, &self.relation, self.clock.clone(), self.events.clone())?;
         let range = |end: &PartitionStart| {
             let start =
                 history::offset_of(from, end.partition).or_else(|| history::offset_of(&self.starts, end.partition)).unwrap_or(Offset(0));
@@ -610,14 +673,21 @@ impl Source {
 
     /// Stops the reader; what had arrived is forgotten and will be read again.
     pub fn stop(&mut self) {
-        if let Some(inbox) = self.inbox.take() {
-            inbox.close();
-        }
-        (self.reader, self.retry, self.is_full) = (None, None, false);
+        self.close();
+        (self.retry, self.full_since) = (None, None);
+        self.resting.clear();
         for partition in self.partitions.values_mut() {
             partition.waiting = Waiting::default();
             partition.all_read = None;
         }
+    }
+
+    /// Ends the reader. What is in its inbox will be read again.
+    fn close(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.close();
+        }
+        self.reader = None;
     }
 
     /// Takes the recorded cuts as read, without their rows: nobody needs them.
@@ -643,7 +713,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use eddyline_common::SqlError;
     use eddyline_common::connector::{BatchSink, SourceBatch};
-    use eddyline_common::runtime::{SystemClock, SystemThreads};
+    use eddyline_common::runtime::{ManualClock, SystemClock, SystemThreads};
     use parking_lot::Mutex;
     use std::sync::atomic::AtomicUsize;
 
@@ -679,27 +749,18 @@ mod tests {
 
     /// The source `bid` that is created.
     fn source(create: &str, connector: Arc<dyn SourceConnector>) -> Source {
-        heard(create, connector).0
+        heard(create, connector, Arc::new(SystemClock)).0
     }
 
     /// The source, and what its coordinator is told.
-    fn heard(create: &str, connector: Arc<dyn SourceConnector>) -> (Source, crossbeam_channel::Receiver<Event>) {
+    fn heard(create: &str, connector: Arc<dyn SourceConnector>, clock: Arc<dyn Clock>) -> (Source, crossbeam_channel::Receiver<Event>) {
         let catalog = crate::pgcatalog::tests::catalog_of(create);
         let relation = catalog.by_name("bid").unwrap().clone();
         let starts = vec![PartitionStart { partition: PartitionId(0), start: Offset(0) }];
         let (events, told) = crossbeam_channel::unbounded();
         let stats = Arc::new(SourceStats::default());
-        let source = Source::new(
-            relation,
-            connector,
-            SourceProgress::starting(starts),
-            History::default(),
-            Epoch(1),
-            stats,
-            Arc::new(SystemClock),
-            events,
-        )
-        .unwrap();
+        let source =
+            Source::new(relation, connector, SourceProgress::starting(starts), History::default(), Epoch(1), stats, clock, events).unwrap();
         (source, told)
     }
 
@@ -717,20 +778,32 @@ mod tests {
         }
     }
 
+    const IDLE_AFTER: Duration = Duration::from_secs(20);
+
+    /// A source of which partitions are idle that are silent for so long; its reaper, its inbox, what its coordinator is told, and the clock.
+    fn idling() -> (Reaper, Source, Arc<Inbox>, crossbeam_channel::Receiver<Event>, Arc<ManualClock>) {
+        let create = format!(
+            "CREATE SOURCE bid (auction BIGINT, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time) \
+             WITH (connector = 'nexmark', nexmark.table.type = 'bid', watermark.idle-timeout = '{} s')",
+            IDLE_AFTER.as_secs()
+        );
+        let clock = Arc::new(ManualClock::new(Timestamp(0)));
+        let (mut source, told) = heard(&create, Arc::new(Opened::default()), clock.clone());
+        let reaper = Reaper::start(&SystemThreads).unwrap();
+        source.start(&reaper);
+        let inbox = source.inbox.clone().unwrap();
+        (reaper, source, inbox, told, clock)
+    }
+
+    fn pass(clock: &ManualClock, time: Duration) {
+        clock.advance(time.as_micros() as u64);
+    }
+
     /// A job that is slower than its source must not have the whole of it in memory, and a partition whose records wait behind others' is
     /// not idle.
     #[test]
     fn what_waits_for_cuts_is_bounded_and_nobody_is_idle_who_is_not_heard() {
-        const TIMEOUT: Duration = Duration::from_secs(20);
-        let create = format!(
-            "CREATE SOURCE bid (auction BIGINT, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time) \
-             WITH (connector = 'nexmark', nexmark.table.type = 'bid', watermark.idle-timeout = '{} s')",
-            TIMEOUT.as_secs()
-        );
-        let (mut source, told) = heard(&create, Arc::new(Opened::default()));
-        let reaper = Reaper::start(&SystemThreads).unwrap();
-        source.start(&reaper);
-        let inbox = source.inbox.clone().unwrap();
+        let (_reaper, mut source, inbox, told, clock) = idling();
         let is_announced = || matches!(told.try_iter().last(), Some(Event::Arrived(Reader::Source(_))));
         let max = {
             inbox.push(empty_batch(1, 0, 1));
@@ -744,9 +817,7 @@ mod tests {
         source.receive(max);
         assert_eq!(source.waiting_bytes(), max, "it was full");
         source.cut(Epoch(2), Timestamp(0), max);
-        for partition in source.partitions.values_mut() {
-            partition.last_arrival -= 2 * TIMEOUT;
-        }
+        pass(&clock, 2 * IDLE_AFTER);
         assert!(!source.has_input() && source.next_idle().is_none(), "its records may be among those that were not taken");
         assert!(is_announced(), "of what came first");
         source.listen_again(max);
@@ -757,6 +828,132 @@ mod tests {
         source.listen_again(max);
         source.receive(max);
         assert!(source.waiting_bytes() == max && inbox.drain(usize::MAX).len() == 2);
+    }
+
+    /// A view that lags for hours has room for a moment only, again and again. The watermark must not wait for who has nothing to say.
+    #[test]
+    fn a_partition_that_is_read_to_its_end_turns_idle_while_others_wait_for_room() {
+        for (end, is_idle) in [(1, true), (5, false)] {
+            let (_reaper, mut source, inbox, _told, clock) = idling();
+            inbox.push(empty_batch(1, 0, 1));
+            inbox.note_end(PartitionId(1), Offset(end));
+            source.receive(usize::MAX);
+            let max = source.waiting_bytes();
+            source.cut(Epoch(2), Timestamp(0), max);
+            for offset in 0..8 {
+                assert!(!source.partitions[&PartitionId(1)].idle || offset >= 4, "it was silent for {offset} quarters of the time");
+                inbox.push(empty_batch(0, offset, offset + 1));
+                source.receive(max);
+                pass(&clock, IDLE_AFTER / 4);
+                source.cut(Epoch(3 + offset as u64), Timestamp(0), max);
+                source.listen_again(max);
+            }
+            assert_eq!(source.partitions[&PartitionId(1)].idle, is_idle, "it ends at {end}");
+        }
+    }
+
+    /// The broker may go away while there is no room: that is shown, and so is how much there is to read.
+    #[test]
+    fn what_readers_say_is_heard_while_there_is_no_room_for_what_they_read() {
+        let (_reaper, mut source, inbox, told, _clock) = idling();
+        let mut hears = || {
+            let is_told = told.try_iter().count() > 0;
+            source.receive(1);
+            let problem = source.stats.problem.read().clone();
+            (is_told, problem.is_some(), source.stats.lag.load(Ordering::Relaxed))
+        };
+        inbox.push(empty_batch(0, 0, 1));
+        inbox.push(empty_batch(0, 1, 2));
+        assert_eq!(hears(), (true, false, -1));
+        hears();
+        assert_eq!(hears(), (false, false, -1), "it is full");
+        inbox.report(Some("the broker is away".to_string()));
+        assert_eq!(hears(), (true, true, -1));
+        inbox.note_end(PartitionId(0), Offset(100));
+        assert_eq!(hears(), (true, true, 100));
+    }
+
+    /// One partition's broker may be away when the server starts again: of the others no more is read than the cuts have that wait for it.
+    #[test]
+    fn recorded_cuts_are_read_again_before_anything_else() {
+        let (reaper, connector) = (Reaper::start(&SystemThreads).unwrap(), Arc::new(Opened::default()));
+        let create = "CREATE SOURCE bid (auction BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid')";
+        let mut source = source(create, connector.clone());
+        let moved = |partition, start: Option<i64>, end| PartitionCut {
+            start: start.map(Offset),
+            ..Partition::at(Offset(end), SystemClock.instant()).cut(PartitionId(partition))
+        };
+        for (epoch, partitions) in [(2, vec![moved(0, None, 10)]), (3, vec![moved(0, None, 20), moved(1, Some(0), 5)])] {
+            source.push_replay(Epoch(epoch), Timestamp(0), InputCut { watermark: Timestamp::MIN, partitions, notes: Vec::new() }).unwrap();
+        }
+        let range = |partition, start, end: Option<i64>| PartitionRange {
+            partition: PartitionId(partition),
+            start: Offset(start),
+            end: end.map(Offset),
+        };
+        let read = |source: &mut Source, batches: &[(i32, i64, i64)]| {
+            source.start(&reaper);
+            let inbox = source.inbox.clone().unwrap();
+            for (partition, start, end) in batches {
+                inbox.push(empty_batch(*partition, *start, *end));
+            }
+            source.receive(1);
+            source.receive(1);
+            let entered: Vec<u64> = source.cut_replayed().into_iter().map(|(epoch, _)| epoch.0).collect();
+            (connector.ranges.lock().last().cloned().unwrap(), entered)
+        };
+        assert_eq!(read(&mut source, &[(0, 0, 20)]), (vec![range(0, 0, Some(20)), range(1, 0, Some(5))], vec![2]));
+        source.stop();
+        assert_eq!(read(&mut source, &[(0, 10, 20)]), (vec![range(0, 10, Some(20)), range(1, 0, Some(5))], Vec::new()));
+        assert_eq!(read(&mut source, &[(1, 0, 5)]).1, [3]);
+        assert_eq!(read(&mut source, &[]).0, [range(0, 20, None), range(1, 5, None)]);
+    }
+
+    /// While one partition's broker is away the others wait, and that they do in no more memory than they have otherwise.
+    #[test]
+    fn what_waits_for_recorded_cuts_is_bounded() {
+        let (reaper, connector) = (Reaper::start(&SystemThreads).unwrap(), Arc::new(Opened::default()));
+        let create = "CREATE SOURCE bid (auction BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid')";
+        let mut source = source(create, connector.clone());
+        source.partitions.insert(PartitionId(1), Partition::at(Offset(0), SystemClock.instant()));
+        for end in 1..=8 {
+            let moved = |partition| Partition::at(Offset(end), SystemClock.instant()).cut(PartitionId(partition));
+            let cut = InputCut { watermark: Timestamp::MIN, partitions: vec![moved(0), moved(1)], notes: Vec::new() };
+            source.push_replay(Epoch(1 + end as u64), Timestamp(0), cut).unwrap();
+        }
+        let max = {
+            source.start(&reaper);
+            source.inbox.as_ref().unwrap().push(empty_batch(0, 0, 1));
+            source.receive(usize::MAX);
+            2 * source.waiting_bytes()
+        };
+        let mut comes = |partition, start: i64| {
+            source.inbox.as_ref().unwrap().push(empty_batch(partition, start, start + 1));
+            source.receive(max);
+            let entered = source.cut_replayed().len();
+            let is_another = source.rest(max);
+            source.start(&reaper);
+            let read = connector.ranges.lock().last().unwrap().iter().map(|r| (r.partition.0, r.start.0)).collect::<Vec<_>>();
+            (entered, is_another, read)
+        };
+        assert_eq!(comes(0, 1), (0, true, vec![(1, 0)]), "it is full");
+        assert_eq!(comes(1, 0), (1, false, vec![(1, 0)]));
+        assert_eq!(comes(1, 1), (1, true, vec![(0, 2), (1, 2)]), "there is room again");
+        assert_eq!(comes(0, 2), (0, false, vec![(0, 2), (1, 2)]));
+    }
+
+    /// What is advanced where nothing is to come is taken by one cut, and then it is no input any more.
+    #[test]
+    fn a_finished_source_that_is_advanced_makes_one_cut() {
+        let create = "CREATE SOURCE bid (auction BIGINT, date_time TIMESTAMP, WATERMARK FOR date_time AS date_time) \
+                      WITH (connector = 'nexmark', nexmark.table.type = 'bid', watermark.mode = 'manual')";
+        let mut source = source(create, Arc::new(Opened::default()));
+        let finished = Partition { watermark: Timestamp::MAX, ..Partition::at(Offset(1), source.clock.instant()) };
+        source.partitions.insert(PartitionId(0), finished);
+        source.advance_watermark(Timestamp(5));
+        assert!(source.has_input());
+        assert_eq!(source.cut(Epoch(2), Timestamp(0), 1).input.watermark, Timestamp::MAX);
+        assert!(!source.has_input() && !source.has_advance());
     }
 
     #[test]
@@ -840,9 +1037,12 @@ mod tests {
         assert_eq!(lag([at(10, None), at(5, None)]), -1);
     }
 
-    /// Keeps which columns its readers were to fill.
+    /// Keeps what its readers were to read, and which columns they were to fill.
     #[derive(Default)]
-    struct Opened(Mutex<Vec<Vec<bool>>>);
+    struct Opened {
+        ranges: Mutex<Vec<Vec<PartitionRange>>>,
+        columns: Mutex<Vec<Vec<bool>>>,
+    }
 
     impl SourceConnector for Opened {
         fn resolve_start(&self) -> Result<Vec<PartitionStart>> {
@@ -857,8 +1057,9 @@ mod tests {
             Err(SqlError::internal("it is asked for columns"))
         }
 
-        fn read_columns(&self, _: Vec<PartitionRange>, kept: &[bool], _: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
-            self.0.lock().push(kept.to_vec());
+        fn read_columns(&self, ranges: Vec<PartitionRange>, kept: &[bool], _: Arc<dyn BatchSink>) -> Result<Box<dyn SourceReader>> {
+            self.ranges.lock().push(ranges);
+            self.columns.lock().push(kept.to_vec());
             Ok(Box::new(Idle))
         }
     }
@@ -872,7 +1073,7 @@ mod tests {
         let mut filled = |read: &[usize]| {
             source.keep(&read.iter().copied().collect(), &reaper);
             source.start(&reaper);
-            let opened = connector.0.lock();
+            let opened = connector.columns.lock();
             (opened.len(), opened.last().cloned().unwrap_or_default())
         };
         assert_eq!(filled(&[0]), (1, vec![true, false, true]), "and what the watermark is made of");
@@ -882,9 +1083,9 @@ mod tests {
         // What nobody reads goes with the next reader that is opened, for whatever reason.
         source.stop();
         source.start(&reaper);
-        assert_eq!(connector.0.lock().last(), Some(&vec![true, false, true]));
+        assert_eq!(connector.columns.lock().last(), Some(&vec![true, false, true]));
         source.keep(&BTreeSet::from([1]), &reaper);
-        assert_eq!(*connector.0.lock().last().unwrap(), [false, true, true], "one column for the other");
+        assert_eq!(*connector.columns.lock().last().unwrap(), [false, true, true], "one column for the other");
     }
 
     #[test]

@@ -115,6 +115,8 @@ pub struct JobStats {
     pub state_bytes: AtomicU64,
     /// Its state in the key-value store, as of the newest checkpoint.
     pub stored_bytes: AtomicU64,
+    /// Rows that have died since the epoch that it stands at, in its view and those that it reads: they are kept for it.
+    pub held_bytes: AtomicU64,
     /// The epoch that it has come to, of which the disk may not know yet.
     pub epoch: AtomicU64,
     /// Microseconds from the arrival of the oldest input of the newest step to its commit.

@@ -32,6 +32,12 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Rows kept of each kind; enough to see what is wrong, small enough for every checkpoint.
 const KEPT_MAX: usize = 1_000;
 
+/// How much of a late row is kept, as text. All of them together are a few megabytes in each checkpoint.
+const ROW_BYTES_MAX: usize = 4_096;
+
+/// Rows that are whole texts at a time.
+const ROWS_AT_ONCE: usize = 16;
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct SideRow {
     view: RelationId,
@@ -69,7 +75,7 @@ impl SystemRows {
             let kept = rows.min(KEPT_MAX.saturating_sub(behind));
             let kept = side.changes.slice(rows - kept, kept);
             let shown = relation.plan().map_or_else(|| kept.rows.clone(), |plan| as_called(plan, side.node, &kept.rows));
-            for (index, row) in json_lines(&shown).into_iter().enumerate() {
+            for (index, row) in excerpts(&shown).into_iter().enumerate() {
                 push_bounded(&mut self.late, SideRow { view, epoch, reason: side.reason.clone(), row, weight: kept.weight(index) });
             }
         }
@@ -89,11 +95,11 @@ impl SystemRows {
         self.undecodable.retain(|r| r.source != id);
     }
 
-    /// What belongs to epochs up to `epoch`, for a checkpoint: the rest comes again by replay.
-    pub fn up_to(&self, epoch: Epoch) -> SystemRows {
+    /// What belongs to epochs up to those of its views and sources in a checkpoint: the rest comes again by replay.
+    pub fn up_to(&self, of_view: impl Fn(RelationId) -> Epoch, of_source: impl Fn(RelationId) -> Epoch) -> SystemRows {
         let mut kept = self.clone();
-        kept.late.retain(|r| r.epoch <= epoch);
-        kept.undecodable.retain(|r| r.epoch <= epoch);
+        kept.late.retain(|r| r.epoch <= of_view(r.view));
+        kept.undecodable.retain(|r| r.epoch <= of_source(r.source));
         kept
     }
 }
@@ -105,6 +111,14 @@ fn as_called(plan: &StreamPlan, node: NodeId, rows: &RecordBatch) -> RecordBatch
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     let named = RecordBatch::try_new_with_options(Arc::new(schema), rows.columns().to_vec(), &options);
     named.unwrap_or_else(|_| rows.clone())
+}
+
+/// The rows as text, long ones cut.
+fn excerpts(rows: &RecordBatch) -> Vec<String> {
+    let pieces = (0..rows.num_rows()).step_by(ROWS_AT_ONCE).map(|at| rows.slice(at, ROWS_AT_ONCE.min(rows.num_rows() - at)));
+    // A copy: what is cut would keep its memory.
+    let cut = |text: String| if text.len() > ROW_BYTES_MAX { text[..text.floor_char_boundary(ROW_BYTES_MAX)].to_string() } else { text };
+    pieces.flat_map(|piece| json_lines(&piece).into_iter().map(cut)).collect()
 }
 
 fn push_bounded<T>(rows: &mut VecDeque<T>, row: T) {
@@ -173,5 +187,21 @@ impl JobCounters {
             late: stats.late.load(Relaxed),
             rejected: stats.rejected.load(Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_rows_are_kept_in_part() {
+        let texts: Vec<String> = (0..50).map(|n| if n % 2 == 0 { format!("{n}") } else { "é".repeat(100_000) }).collect();
+        let texts: ArrayRef = Arc::new(StringArray::from(texts));
+        let kept = excerpts(&RecordBatch::try_from_iter([("v", texts)]).unwrap());
+        assert_eq!(kept.len(), 50);
+        assert_eq!((kept[0].as_str(), kept[48].as_str()), (r#"{"v":"0"}"#, r#"{"v":"48"}"#));
+        assert!(kept.iter().all(|row| row.capacity() <= ROW_BYTES_MAX));
+        assert!(kept[49].len() > ROW_BYTES_MAX - 2 && kept[49].starts_with(r#"{"v":"é"#));
     }
 }

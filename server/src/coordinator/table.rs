@@ -38,10 +38,13 @@ impl Table {
         self.relation.id
     }
 
-    /// A write that is in the log, and the watermark that its rows propose.
+    /// A write that is in the log, and the watermark that its rows propose. One without rows takes part in a cut too, which whoever made it waits for.
     pub fn write(&mut self, changes: ChangeBatch, proposed: Option<Timestamp>) {
         self.proposed = self.proposed.max(proposed.unwrap_or(Timestamp::MIN));
-        self.waiting.push(changes);
+        match changes.is_empty() {
+            true => self.advanced = true,
+            false => self.waiting.push(changes),
+        }
     }
 
     /// The same out of the log, as of `now`.

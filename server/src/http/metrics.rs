@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const MICROS_PER_SECOND: f64 = 1e6;
 
 /// Everything as text, one family after the other.
-pub fn render(stats: &Stats, metrics: &Metrics, now: Timestamp) -> String {
+pub fn render(stats: &Stats, metrics: &Metrics, uncommitted_bytes: usize, now: Timestamp) -> String {
     let mut page = Page::default();
     page.gauge("eddyline_epoch", "Newest durable epoch.", count(&stats.epoch));
     page.counter("eddyline_cuts_total", "Cuts taken since start.", count(&stats.cuts));
@@ -21,7 +21,7 @@ pub fn render(stats: &Stats, metrics: &Metrics, now: Timestamp) -> String {
     checkpoints(&mut page, stats);
     log(&mut page, stats);
     sessions(&mut page, metrics);
-    memory(&mut page, stats);
+    memory(&mut page, stats, uncommitted_bytes);
     page.0
 }
 
@@ -56,6 +56,8 @@ fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
     each(GAUGE, "eddyline_job_state_bytes", "Operator state in memory.", |j| Some(count(&j.state_bytes)));
     let help = "Operator state in RocksDB, compressed, as of the newest checkpoint.";
     each(GAUGE, "eddyline_job_stored_bytes", help, |j| Some(count(&j.stored_bytes)));
+    let help = "Old rows of its view, and of the tables and views that it reads, that are kept until it has come further.";
+    each(GAUGE, "eddyline_job_held_bytes", help, |j| Some(count(&j.held_bytes)));
     each(GAUGE, "eddyline_job_freshness_seconds", "From the arrival of the newest step's oldest row to its end.", |j| {
         Some(j.freshness_micros.load(Relaxed) as f64 / MICROS_PER_SECOND)
     });
@@ -77,7 +79,7 @@ fn sinks(page: &mut Page, stats: &Stats) {
     let all: Vec<(&str, &SinkStats)> = sinks.values().map(|s| (s.name.as_str(), &**s)).collect();
     let mut each = |kind, name, help, read: fn(&SinkStats) -> Option<f64>| page.family(kind, name, help, "sink", &all, read);
     each(COUNTER, "eddyline_sink_rows_sent_total", "Records acknowledged outside since start.", |s| Some(count(&s.records)));
-    each(GAUGE, "eddyline_sink_waiting_bytes", "Rows in the sink's log that are not acknowledged.", |s| Some(count(&s.waiting_bytes)));
+    each(GAUGE, "eddyline_sink_waiting_bytes", "What of the sink's log is not acknowledged.", |s| Some(count(&s.waiting_bytes)));
     each(GAUGE, "eddyline_sink_epoch", "The newest epoch acknowledged outside.", |s| Some(count(&s.epoch)));
     each(COUNTER, "eddyline_sink_failures_total", "Times that sending began again.", |s| Some(count(&s.failures)));
     each(GAUGE, "eddyline_sink_in_trouble", "1 while something is being retried.", |s| Some(flag(s.problem.read().is_some())));
@@ -114,7 +116,7 @@ fn sessions(page: &mut Page, metrics: &Metrics) {
     page.counter("eddyline_rows_written_total", "Rows written by statements.", metrics.rows_written.get() as f64);
 }
 
-fn memory(page: &mut Page, stats: &Stats) {
+fn memory(page: &mut Page, stats: &Stats, uncommitted_bytes: usize) {
     page.gauge("eddyline_ring_bytes", "Changes in memory that wait for views.", count(&stats.ring_bytes));
     page.gauge("eddyline_snapshots", "Moments in time that transactions, cursors and queries read at.", count(&stats.pins));
     page.gauge("eddyline_snapshot_age_seconds", "How long the oldest of them has been kept.", seconds(&stats.pin_micros));
@@ -126,6 +128,8 @@ fn memory(page: &mut Page, stats: &Stats) {
         count(&stats.view_bytes),
     );
     page.gauge("eddyline_view_tail_bytes", "Rows of views that are in memory, not in a mapped file yet.", count(&stats.tail_bytes));
+    let help = "Rows of sessions that are not committed yet, out of write_memory.";
+    page.gauge("eddyline_uncommitted_bytes", help, uncommitted_bytes as f64);
     page.gauge("eddyline_state_bytes", "Operator state of all jobs in memory, out of state_cache.", count(&stats.state_bytes));
     if let Some(resident) = resident_bytes() {
         page.gauge("process_resident_memory_bytes", "Resident memory of the server's process.", resident as f64);
@@ -211,13 +215,13 @@ mod tests {
         let job = stats.add_job(eddyline_common::RelationId(1), "a\"b");
         job.busy_micros.store(1_500_000, Relaxed);
         let source = stats.add_source(eddyline_common::RelationId(2), "s");
-        let text = render(&stats, &Metrics::default(), Timestamp(0));
+        let text = render(&stats, &Metrics::default(), 0, Timestamp(0));
         assert!(text.contains("eddyline_job_busy_seconds_total{job=\"a\\\"b\"} 1.5\n"), "{text}");
         // What is not known is not shown as a number.
         assert!(!text.contains("eddyline_source_lag_records{") && !text.contains("eddyline_source_watermark_timestamp_seconds{"));
         source.lag.store(7, Relaxed);
         source.watermark.store(2_000_000, Relaxed);
-        let text = render(&stats, &Metrics::default(), Timestamp(0));
+        let text = render(&stats, &Metrics::default(), 0, Timestamp(0));
         assert!(text.contains("eddyline_source_lag_records{source=\"s\"} 7\n"), "{text}");
         assert!(text.contains("eddyline_source_watermark_timestamp_seconds{source=\"s\"} 2\n"), "{text}");
     }

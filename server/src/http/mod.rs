@@ -33,6 +33,6 @@ async fn health(State(services): State<Arc<Services>>) -> String {
 }
 
 async fn metrics_page(State(services): State<Arc<Services>>) -> ([(HeaderName, &'static str); 1], String) {
-    let page = metrics::render(&services.coordinator.stats(), &services.metrics, services.clock.now());
+    let page = metrics::render(&services.coordinator.stats(), &services.metrics, services.write_memory.taken_bytes(), services.clock.now());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page)
 }

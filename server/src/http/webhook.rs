@@ -5,7 +5,7 @@
 use crate::serving::conflict::overwrite;
 use crate::session::Services;
 use arrow::array::RecordBatch;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -17,10 +17,14 @@ use eddyline_connectors::format::{DecodedRows, PayloadColumn, Record, decoder, s
 use eddyline_planner::{Relation, RelationKind};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// One request. A sender splits what is larger.
 const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Who has not sent a request's rows by then holds up others, as it holds one of their places.
+const SENT_WITHIN: Duration = Duration::from_secs(30);
 
 /// Requests that are being taken, over all sources: more wait for the log and hold memory without being any faster.
 const REQUESTS_MAX: usize = 32;
@@ -43,6 +47,7 @@ enum Refusal {
     Unauthorized,
     Busy,
     TooLarge,
+    TooSlow,
     /// A row that cannot be decoded, counted from 1.
     Row(usize, String),
     Failed(SqlError),
@@ -64,6 +69,10 @@ impl IntoResponse for Refusal {
             }
             Refusal::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": format!("a request holds at most {BODY_BYTES_MAX} bytes") }))
+            }
+            Refusal::TooSlow => {
+                let error = format!("a request is sent within {} seconds", SENT_WITHIN.as_secs());
+                (StatusCode::REQUEST_TIMEOUT, json!({ "error": error }))
             }
             Refusal::Row(row, reason) => (StatusCode::BAD_REQUEST, json!({ "error": reason, "row": row })),
             Refusal::Failed(error) => (status_of(&error), json!({ "error": error.message, "sqlstate": error.state.0 })),
@@ -96,7 +105,6 @@ pub async fn post(State(webhooks): State<Arc<Webhooks>>, Path(name): Path<String
 }
 
 async fn take(webhooks: &Webhooks, name: String, headers: &HeaderMap, body: Body) -> Result<(usize, Epoch), Refusal> {
-    let _permit = webhooks.requests.try_acquire().map_err(|_| Refusal::Busy)?;
     let coordinator = &webhooks.services.coordinator;
     let relation = coordinator.catalog().by_name(&name).cloned();
     let relation = relation.ok_or_else(|| Refusal::NoSource(name.clone()))?;
@@ -108,7 +116,9 @@ async fn take(webhooks: &Webhooks, name: String, headers: &HeaderMap, body: Body
     if announced.is_some_and(|len| len > BODY_BYTES_MAX) {
         return Err(Refusal::TooLarge);
     }
-    let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Refusal::TooLarge)?;
+    // Who may not write takes nobody's place.
+    let _permit = webhooks.requests.try_acquire().map_err(|_| Refusal::Busy)?;
+    let bytes = received(body, SENT_WITHIN).await?;
     let spec = spec.clone();
     let decoded = tokio::task::spawn_blocking(move || decode(&spec, &bytes)).await.map_err(SqlError::internal)?;
     let (decoded, rows) = decoded?;
@@ -120,6 +130,11 @@ async fn take(webhooks: &Webhooks, name: String, headers: &HeaderMap, body: Body
         write_keyed(webhooks, &relation, decoded).await?
     };
     Ok((rows, epoch))
+}
+
+async fn received(body: Body, within: Duration) -> Result<Bytes, Refusal> {
+    let received = tokio::time::timeout(within, to_bytes(body, BODY_BYTES_MAX)).await;
+    received.map_err(|_| Refusal::TooSlow)?.map_err(|_| Refusal::TooLarge)
 }
 
 /// The later row of a key stays: looks up what is there under the table's lock.
@@ -176,4 +191,18 @@ fn decode(spec: &SourceSpec, body: &[u8]) -> Result<(DecodedRows, usize), Refusa
     }
     let rows = decoder.rows();
     Ok((decoder.finish()?, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn slow_senders_are_not_waited_for() {
+        let never = tokio_stream::pending::<Result<Bytes, std::io::Error>>();
+        let refused = received(Body::from_stream(never), Duration::from_millis(10)).await;
+        assert!(matches!(refused, Err(Refusal::TooSlow)));
+        assert!(received(Body::from("[]"), SENT_WITHIN).await.is_ok_and(|bytes| bytes == "[]"));
+        assert!(matches!(received(Body::from(vec![b' '; BODY_BYTES_MAX + 1]), SENT_WITHIN).await, Err(Refusal::TooLarge)));
+    }
 }

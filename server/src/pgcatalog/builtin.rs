@@ -47,7 +47,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
         "pg_cursors" => context.session.cursors.iter().for_each(|(name, statement)| {
             rows.add([
                 ("name", name.into()),
-                ("statement", statement.into()),
+                ("statement", (&statement.sql).into()),
                 ("creation_time", context.now_micros.into()),
                 ("is_holdable", false.into()),
                 ("is_binary", false.into()),
@@ -57,7 +57,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
         "pg_prepared_statements" => context.session.statements.iter().for_each(|(name, statement)| {
             rows.add([
                 ("name", name.into()),
-                ("statement", statement.into()),
+                ("statement", (&statement.sql).into()),
                 ("prepare_time", context.now_micros.into()),
                 ("from_sql", false.into()),
             ]);

@@ -3,7 +3,7 @@
 //! context, so a registry of them is made per statement; making one costs nothing until a function is named.
 
 use super::rows::{Value, array_of};
-use super::values::{bounds, format_text, parse_ident, size_pretty};
+use super::values::{bounds, format_text, parse_ident, size_bytes, size_pretty};
 use super::{DATABASE, OWNER, SystemContext, advisory, describe, indexes, objects, procs, sleep, spec};
 use crate::advisory::Mode;
 use crate::session::settings::SERVER_VERSION;
@@ -82,6 +82,11 @@ const DEFINITIONS: &[Definition] = &[
     define("inet_server_port", "int4", null),
     define("inet_client_addr", "inet", null),
     define("txid_current", "int8", |c, _| Ok(c.now_micros.into())),
+    // Who waits for an advisory lock is not told.
+    define("pg_blocking_pids", "_int4", |_, _| Ok(Value::Ints(vec![]))),
+    define("pg_safe_snapshot_blocking_pids", "_int4", |_, _| Ok(Value::Ints(vec![]))),
+    define("txid_current_if_assigned", "int8", null),
+    define("pg_current_xact_id_if_assigned", "int8", null),
     define("pg_current_xact_id", "int8", |c, _| Ok(c.now_micros.into())),
     define("clock_timestamp", "timestamptz", |c, _| Ok(c.services.as_ref().map_or(c.now_micros, |s| s.clock.now().micros()).into())),
     define("pg_conf_load_time", "timestamptz", |c, _| Ok(c.now_micros.into())),
@@ -225,6 +230,10 @@ const DEFINITIONS: &[Definition] = &[
     define("pg_database_size", "int8", zero),
     define("pg_tablespace_size", "int8", zero),
     define("pg_size_pretty", "text", |_, args| Ok(arg(args, 0).as_int().map(size_pretty).into())),
+    define("pg_size_bytes", "int8", |_, args| match arg(args, 0).as_text() {
+        Some(size) => Ok(size_bytes(&size)?.into()),
+        None => Ok(Value::Null),
+    }),
     define("pg_stat_get_numscans", "int8", zero),
 ];
 

@@ -96,7 +96,9 @@ fn columns(r: &Relation, rows: &mut Rows) {
         let (precision, radix, scale) = numeric_facts(&column.ty);
         let (characters, octets) = text_facts(&column.ty);
         let time_precision = match column.ty {
-            SqlType::Timestamp | SqlType::TimestampTz | SqlType::Time | SqlType::Interval => Value::Int(6),
+            SqlType::Timestamp | SqlType::TimestampTz | SqlType::Time | SqlType::Interval => {
+                Value::Int(column.precision.map_or(6, i64::from))
+            }
             SqlType::Date => Value::Int(0),
             _ => Value::Null,
         };

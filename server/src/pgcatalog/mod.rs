@@ -34,6 +34,7 @@ use crate::catalog::CatalogSnapshot;
 use crate::session::Services;
 use datafusion::datasource::{DefaultTableSource, TableProvider};
 use datafusion::logical_expr::TableSource;
+use eddyline_planner::Parsed;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -60,12 +61,17 @@ pub struct SessionFacts {
     pub transaction: u64,
     pub settings: Vec<(String, String)>,
     /// Cursors by name with their statements.
-    pub cursors: Vec<(String, String)>,
-    /// Prepared statements by name with their texts.
-    pub statements: Vec<(String, String)>,
+    pub cursors: Vec<(String, Arc<Parsed>)>,
+    /// Prepared statements by name.
+    pub statements: Vec<(String, Arc<Parsed>)>,
 }
 
 impl SystemContext {
+    /// Of a plan that was found to ask for nothing of its session.
+    pub fn unasked(catalog: Arc<CatalogSnapshot>) -> SystemContext {
+        SystemContext { catalog, session: SessionFacts::default(), services: None, set_config: Mutex::default(), now_micros: 0 }
+    }
+
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.session.settings.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }

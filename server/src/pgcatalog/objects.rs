@@ -10,7 +10,7 @@ use super::{OWNER, SystemContext, builtin, procs};
 use crate::catalog::{CatalogSnapshot, constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
 use arrow::datatypes::Schema;
 use eddyline_common::options::{PROTOBUF_DESCRIPTOR_SET, is_secret};
-use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of};
+use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of_column};
 use eddyline_planner::plan::Expr;
 use eddyline_planner::{Relation, RelationKind};
 
@@ -264,7 +264,7 @@ fn attribute_rows(r: &Relation, rows: &mut Rows) {
             relation_oid(r.id),
             index + 1,
             &column.name,
-            wire_type_of(&column.ty),
+            wire_type_of_column(column),
             is_not_null(r, index),
             default_of(r, index).is_some(),
             rows,
@@ -275,7 +275,7 @@ fn attribute_rows(r: &Relation, rows: &mut Rows) {
 fn index_attribute_rows(index: &IndexEntry, rows: &mut Rows) {
     for (position, number) in index.columns.iter().enumerate() {
         let column = &index.relation.visible[*number as usize - 1].column;
-        attribute(index.oid, position + 1, &column.name, wire_type_of(&column.ty), false, false, rows);
+        attribute(index.oid, position + 1, &column.name, wire_type_of_column(column), false, false, rows);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use eddyline_common::postgres::types as wire;
-use eddyline_common::types::TYPE_METADATA_KEY;
+use eddyline_common::types::{TYPE_METADATA_KEY, with_precision};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
@@ -157,8 +157,8 @@ pub fn format_type(oid: u32, modifier: Option<i64>) -> String {
     if ty.category == "A" && ty.element != 0 && ty.name.starts_with('_') {
         return format!("{}[]", format_type(ty.element, modifier));
     }
-    let modifier = modifier.filter(|m| *m >= 4);
-    match (oid, modifier) {
+    let digits = modifier.and_then(|m| u8::try_from(m).ok());
+    match (oid, modifier.filter(|m| *m >= 4)) {
         (wire::NUMERIC, Some(m)) => format!("numeric({},{})", (m - 4) >> 16, (m - 4) & 0xFFFF),
         (wire::VARCHAR, Some(m)) => format!("character varying({})", m - 4),
         (wire::BPCHAR, Some(m)) => format!("character({})", m - 4),
@@ -171,9 +171,9 @@ pub fn format_type(oid: u32, modifier: Option<i64>) -> String {
         (wire::FLOAT8, _) => "double precision".into(),
         (wire::VARCHAR, None) => "character varying".into(),
         (wire::BPCHAR, None) => "character".into(),
-        (wire::TIME, _) => "time without time zone".into(),
-        (wire::TIMESTAMP, _) => "timestamp without time zone".into(),
-        (wire::TIMESTAMPTZ, _) => "timestamp with time zone".into(),
+        (wire::TIME, _) => with_precision("time without time zone", digits),
+        (wire::TIMESTAMP, _) => with_precision("timestamp without time zone", digits),
+        (wire::TIMESTAMPTZ, _) => with_precision("timestamp with time zone", digits),
         (1266, _) => "time with time zone".into(),
         _ => ty.name.to_string(),
     }

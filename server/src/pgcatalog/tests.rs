@@ -146,6 +146,17 @@ const STATEMENTS: &[(&str, &str)] = &[
     ),
     // Arrays and sets.
     (
+        "SELECT '{1}'::oid[] AS a, ARRAY[1]::pg_catalog.oid[] AS b, ARRAY[oid] AS c, NULL::_oid AS d, '{x}'::name[] AS e FROM pg_class",
+        "a:1028 b:1028 c:1028 d:1028 e:1003",
+    ),
+    (
+        "WITH RECURSIVE t(base, items) AS (
+           SELECT CASE WHEN typtype = 'd' THEN typbasetype END, (SELECT array_agg(oid) FROM pg_class) FROM pg_type
+           UNION ALL SELECT p.typbasetype, t.items FROM t, pg_type p WHERE p.oid = t.base AND p.typbasetype <> 0
+         ) SELECT base, items FROM t",
+        "base:26 items:1028",
+    ),
+    (
         "SELECT ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid ORDER BY a.attnum DESC) AS names FROM pg_class c",
         "names:1003",
     ),
@@ -249,6 +260,7 @@ fn functions_that_return_sets() {
     assert_eq!(rows(&runner, "SELECT (SELECT (regexp_matches('abc', '(b)(c)'))[2])"), ["c"]);
     let vector = "SELECT s.i, x.indkey[s.i], array_upper(x.indkey, 1) FROM pg_index x, generate_subscripts(x.indkey, 1) AS s(i)";
     assert_eq!(rows(&runner, vector)[0], "0|1|0");
+    assert_eq!(rows(&runner, "SELECT (x.indkey::int2[])[0], (x.indclass::oid[])[0] = x.indclass[0] FROM pg_index x")[0], "1|t");
     assert_eq!(rows(&runner, "SELECT ARRAY(SELECT g FROM generate_series(3, 1, -1) g), ARRAY(SELECT 1 WHERE false)"), ["{3,2,1}|{}"]);
 }
 

@@ -46,6 +46,8 @@ fn marks(plan: &LogicalPlan) -> Vec<Mark> {
         LogicalPlan::Distinct(Distinct::All(input)) => marks(input),
         LogicalPlan::Distinct(Distinct::On(on)) => each(&on.select_expr, &on.input),
         LogicalPlan::Union(u) => u.inputs.iter().map(|input| marks(input)).reduce(agreed).unwrap_or_default(),
+        // Its columns are those of its first term.
+        LogicalPlan::RecursiveQuery(r) => marks(&r.static_term),
         LogicalPlan::Join(j) => match j.join_type {
             JoinType::LeftSemi | JoinType::LeftAnti => marks(&j.left),
             JoinType::RightSemi | JoinType::RightAnti => marks(&j.right),
@@ -129,7 +131,9 @@ fn of_call(call: &ScalarFunction, of: &dyn Fn(&Expr) -> Mark) -> Option<Mark> {
         | "array_concat"
         | "array_slice"
         | "eddyline_array_of_rows"
-        | "eddyline_entries" => Some(first()),
+        | "eddyline_entries"
+        | "eddyline_or_null" => Some(first()),
+        "make_array" => Some(array_of(common(call.args.iter(), of).as_deref())),
         "array_element" => Some(element(first().as_deref())),
         _ => None,
     }
@@ -137,7 +141,7 @@ fn of_call(call: &ScalarFunction, of: &dyn Fn(&Expr) -> Mark) -> Option<Mark> {
 
 fn of_aggregate(name: &str, argument: Mark) -> Mark {
     match (name, argument?.as_str()) {
-        ("array_agg", item @ ("name" | "oid" | "char")) => Some(format!("{item}[]")),
+        ("array_agg", item) => array_of(Some(item)),
         ("min" | "max", kept @ ("oid" | "json" | "xid")) => Some(kept.to_string()),
         ("first_value" | "last_value", kept) => Some(kept.to_string()),
         _ => None,
@@ -148,6 +152,11 @@ fn of_window(window: &WindowFunction, of: &dyn Fn(&Expr) -> Mark) -> Mark {
     let handed_on = matches!(window.fun.name(), "lag" | "lead" | "first_value" | "last_value" | "nth_value");
     let argument = window.params.args.first().and_then(of);
     if handed_on { argument } else { of_aggregate(window.fun.name(), argument) }
+}
+
+/// An array of such items.
+fn array_of(item: Option<&str>) -> Mark {
+    item.filter(|item| matches!(*item, "name" | "oid" | "char")).map(|item| format!("{item}[]"))
 }
 
 /// An array's item.

@@ -4,7 +4,8 @@
 use super::connection::Connection;
 use super::guard::{deadline, guarded, is_fatal};
 use super::wire::{FLUSH_BYTES, Writer};
-use crate::session::cursor::{Portal, PortalRun, Running, split};
+use crate::serving::split;
+use crate::session::cursor::{Portal, PortalRun, Running};
 use crate::session::{Outcome, Session};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
@@ -58,8 +59,7 @@ impl Connection {
         match describe.target_type {
             TARGET_TYPE_BYTE_STATEMENT => {
                 let prepared = self.session.prepared(&name)?;
-                let oids: Vec<u32> = (0..prepared.parameters.len()).map(|i| prepared.parameter_oid(i)).collect();
-                self.writer.parameter_description(&oids);
+                self.writer.parameter_description(&prepared.oids);
                 self.describe_rows(prepared.schema.clone(), &[])
             }
             _ => {

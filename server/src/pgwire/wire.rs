@@ -24,6 +24,9 @@ pub const FLUSH_BYTES: usize = 64 << 10;
 /// Room to read into at a time.
 const READ_BYTES: usize = 8 << 10;
 
+/// The buffer of a larger message is not kept for the next one: sessions are many, and most wait.
+const KEPT_BYTES: usize = 1 << 20;
+
 pub struct Reader {
     half: OwnedReadHalf,
     input: BytesMut,
@@ -74,7 +77,10 @@ impl Reader {
     }
 
     fn buffered(&mut self) -> Result<Option<PgWireFrontendMessage>> {
-        let Some(header) = self.input.first_chunk::<5>() else { return Ok(None) };
+        let Some(header) = self.input.first_chunk::<5>() else {
+            self.input.reserve(READ_BYTES);
+            return Ok(None);
+        };
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
         if length < 4 {
             return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, "invalid message length"));
@@ -84,11 +90,20 @@ impl Reader {
             return Err(error.with_detail(format!("It has {length} bytes; the limit is {MESSAGE_BYTES_MAX}.")));
         }
         if self.input.len() <= length {
-            self.input.reserve(length + 1 - self.input.len());
+            let missing = length + 1 - self.input.len();
+            // With room for all of it, more would double a large buffer.
+            if self.input.capacity() - self.input.len() < missing {
+                self.input.reserve(missing.max(READ_BYTES));
+            }
             return Ok(None);
         }
         self.damage = damage(&self.input[..=length]);
-        PgWireFrontendMessage::decode(&mut self.input, &self.context).map_err(protocol)
+        let message = PgWireFrontendMessage::decode(&mut self.input, &self.context).map_err(protocol)?;
+        if length > KEPT_BYTES {
+            let rest = std::mem::replace(&mut self.input, BytesMut::with_capacity(READ_BYTES));
+            self.input.extend_from_slice(&rest);
+        }
+        Ok(message)
     }
 
     /// Fails if the last message's statement is not what the client sent.
@@ -96,8 +111,11 @@ impl Reader {
         self.damage.take().map_or(Ok(()), Err)
     }
 
+    /// Reads into the room that there is.
     async fn more(&mut self) -> Result<bool> {
-        self.input.reserve(READ_BYTES);
+        if self.input.capacity() == self.input.len() {
+            self.input.reserve(READ_BYTES);
+        }
         match self.half.read_buf(&mut self.input).await {
             Ok(bytes) => Ok(bytes > 0),
             Err(e) if is_gone(&e) => Ok(false),
@@ -207,4 +225,35 @@ pub fn cstring(out: &mut BytesMut, text: &str) {
     // A zero byte would end the string early; it cannot be in valid text either.
     out.extend(text.bytes().filter(|b| *b != 0));
     out.put_u8(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// A session that has sent a large statement and waits holds no more than one that has not; what came behind the statement is there.
+    #[tokio::test]
+    async fn a_large_message_leaves_no_buffer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (half, _writer) = listener.accept().await.unwrap().0.into_split();
+        let mut reader = Reader::new(half);
+        reader.startup_done();
+        let text = vec![b'x'; 5 * KEPT_BYTES];
+        let mut bytes = vec![b'Q'];
+        bytes.extend((text.len() as u32 + 5).to_be_bytes());
+        bytes.extend(&text);
+        bytes.extend(b"\0S\0\0\0\x04");
+        let sent = tokio::spawn(async move {
+            client.write_all(&bytes).await.unwrap();
+            client
+        });
+        let message = reader.message().await.unwrap();
+        assert!(matches!(message, Some(PgWireFrontendMessage::Query(query)) if query.query.len() == text.len()));
+        assert!(reader.input.capacity() <= KEPT_BYTES, "{} bytes are kept", reader.input.capacity());
+        assert!(matches!(reader.message().await.unwrap(), Some(PgWireFrontendMessage::Sync(_))));
+        drop(sent.await.unwrap());
+        assert!(reader.message().await.unwrap().is_none());
+    }
 }

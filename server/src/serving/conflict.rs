@@ -1,6 +1,6 @@
 //! Keys of a table under a write: which rows are there already, and what becomes of new rows with the same key.
 
-use super::dml::{Target, changes, conform, positional};
+use super::dml::{Target, changes, conform, positional, rounded};
 use super::engine::QueryEngine;
 use super::overlay::Overlay;
 use crate::coordinator::ReadSnapshot;
@@ -97,24 +97,33 @@ pub fn resolve(target: &Target, rows: RecordBatch, existing: Existing, on_confli
             }
         }
     }
-    let take = |rows: &RecordBatch, at: &[u32]| arrow::compute::take_record_batch(rows, &UInt32Array::from_iter_values(at.iter().copied()));
-    let fresh = take(&rows, &fresh)?;
+    let take = |at: &[u32]| arrow::compute::take_record_batch(&rows, &UInt32Array::from_iter_values(at.iter().copied()));
+    let new = take(&fresh)?;
     if conflicting.is_empty() {
-        return Ok(Resolved { old: RecordBatch::new_empty(rows.schema()), new: fresh });
+        return Ok(Resolved { old: RecordBatch::new_empty(rows.schema()), new });
     }
-    let excluded = take(&rows, &conflicting.iter().map(|c| c.0).collect::<Vec<_>>())?;
-    let old = existing.take(&conflicting.iter().map(|c| c.1).collect::<Vec<_>>())?;
-    let (old, updated) = update(target, old, excluded, on_conflict)?;
-    check_moved_keys(target, &old, &updated)?;
-    let new = arrow::compute::concat_batches(&rows.schema(), &[fresh, updated])?;
-    Ok(Resolved { old, new })
+    let (places, old): (Vec<u32>, Vec<u32>) = conflicting.into_iter().unzip();
+    let update = update(target, existing.take(&old)?, take(&places)?, on_conflict)?;
+    check_moved_keys(target, &update.old, &update.new)?;
+    let places = places.into_iter().enumerate().filter(|(at, _)| update.kept.as_ref().is_none_or(|kept| kept.value(*at)));
+    let new = in_order([&new, &update.new], [fresh, places.map(|(_, place)| place).collect()])?;
+    Ok(Resolved { old: update.old, new })
+}
+
+/// Rows of two batches as one, by the place of each in the statement: that is the order in which RETURNING shows them.
+fn in_order(batches: [&RecordBatch; 2], places: [Vec<u32>; 2]) -> Result<RecordBatch> {
+    let of = |batch: usize| places[batch].iter().enumerate().map(move |(row, place)| (*place, (batch, row)));
+    let mut rows: Vec<_> = of(0).chain(of(1)).collect();
+    rows.sort_unstable();
+    let rows: Vec<(usize, usize)> = rows.into_iter().map(|(_, row)| row).collect();
+    Ok(arrow::compute::interleave_record_batch(&batches, &rows)?)
 }
 
 /// Rows that overwrite each other by key, the last one counting: what goes and what comes. Weights are +1 for a row and -1
 /// for a key that is gone.
 pub fn overwrite(relation: &Relation, snapshot: &ReadSnapshot, columns: Vec<ArrayRef>, weights: Option<Int64Array>) -> Result<ChangeBatch> {
     let rows = columns.first().map_or(0, |c| c.len());
-    let rows = conform(&columns, rows, &arrow_schema(&relation.columns))?;
+    let rows = rounded(relation, conform(&columns, rows, &arrow_schema(&relation.columns))?)?;
     let keys = keys_of(relation, &rows)?;
     let last: HashMap<&[u8], u32> = keys.iter().enumerate().map(|(row, key)| (key, row as u32)).collect();
     let mut last: Vec<u32> = last.into_values().collect();
@@ -125,9 +134,17 @@ pub fn overwrite(relation: &Relation, snapshot: &ReadSnapshot, columns: Vec<Arra
     changes(relation, Some(old), take(&rows, &last)?)
 }
 
+/// Rows as they were and as they become.
+struct Update {
+    old: RecordBatch,
+    new: RecordBatch,
+    /// Which of the rows that were to be inserted led to these; `None`: all.
+    kept: Option<BooleanArray>,
+}
+
 /// `DO UPDATE SET ... WHERE ...` over old rows and the rows that were to be inserted.
-fn update(target: &Target, old: RecordBatch, excluded: RecordBatch, on_conflict: &OnConflict) -> Result<(RecordBatch, RecordBatch)> {
-    let OnConflict::DoUpdate { assignments, filter } = on_conflict else { return Ok((old, excluded)) };
+fn update(target: &Target, old: RecordBatch, excluded: RecordBatch, on_conflict: &OnConflict) -> Result<Update> {
+    let OnConflict::DoUpdate { assignments, filter } = on_conflict else { return Ok(Update { old, new: excluded, kept: None }) };
     let both = side_by_side(&old, &excluded)?;
     let (input, schema) = positional(&both)?;
     let mut columns = old.columns().to_vec();
@@ -135,12 +152,13 @@ fn update(target: &Target, old: RecordBatch, excluded: RecordBatch, on_conflict:
         let bound = target.engine.expression(expr, &schema, target.now)?;
         columns[*column] = QueryEngine::evaluate(bound.as_ref(), &input)?;
     }
-    let updated = conform(&columns, old.num_rows(), &target.schema())?;
-    let Some(filter) = filter else { return Ok((old, updated)) };
+    let updated = rounded(target.relation, conform(&columns, old.num_rows(), &target.schema())?)?;
+    let Some(filter) = filter else { return Ok(Update { old, new: updated, kept: None }) };
     let bound = target.engine.expression(filter, &schema, target.now)?;
     let keep = QueryEngine::evaluate(bound.as_ref(), &input)?;
     let keep: BooleanArray = keep.as_boolean().iter().map(|keep| Some(keep == Some(true))).collect();
-    Ok((arrow::compute::filter_record_batch(&old, &keep)?, arrow::compute::filter_record_batch(&updated, &keep)?))
+    let of_kept = |rows: &RecordBatch| arrow::compute::filter_record_batch(rows, &keep);
+    Ok(Update { old: of_kept(&old)?, new: of_kept(&updated)?, kept: Some(keep) })
 }
 
 fn side_by_side(left: &RecordBatch, right: &RecordBatch) -> Result<RecordBatch> {

@@ -50,7 +50,7 @@ pub fn physical(plan: LogicalPlan, state: Arc<SessionState>) -> Pin<Box<dyn Futu
         };
         match state.create_physical_plan(&plan).await {
             Err(_) if correlation::names_outer(&plan)? => {
-                let plan = plan.down(|node| by_rows(node, &state, Which::All))?.data.recompute_schema()?;
+                let plan = plan.down_with_subqueries(|node| by_rows(node, &state, Which::All))?.data.recompute_schema()?;
                 state.create_physical_plan(&plan).await
             }
             planned => planned,
@@ -271,8 +271,9 @@ impl RowSubquery {
             return Err(DataFusionError::External(Box::new(error)));
         }
         let probe = (self.yields == Yields::Contains).then(|| arguments.remove(0));
-        // With its field's metadata a constant is still known for a vector or a name.
-        let values = arguments.into_iter().zip(&self.outer).map(|(v, f)| ScalarAndMetadata::new(v, Some(FieldMetadata::from(f.as_ref()))));
+        // With its field's metadata a constant is still known for a vector or a name; one that has none is like any other.
+        let mark = |field: &FieldRef| (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.as_ref()));
+        let values = arguments.into_iter().zip(&self.outer).map(|(value, field)| ScalarAndMetadata::new(value, mark(field)));
         let plan = self.plan.clone().replace_params_with_values(&ParamValues::List(values.collect()))?;
         let plan = plan.up(unwrap_settled)?.data;
         let batches = collect(physical(plan, self.state.clone()).await?, self.state.task_ctx()).await?;

@@ -8,6 +8,7 @@ use super::overlay::Overlay;
 use super::relation::Bindings;
 use crate::coordinator::ReadSnapshot;
 use crate::session::transaction::TRANSACTION_BYTES_MAX;
+use crate::session::write_memory::WriteMemory;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
@@ -23,6 +24,8 @@ pub struct Target<'a> {
     pub snapshot: &'a ReadSnapshot,
     pub overlay: Option<Arc<Overlay>>,
     pub engine: &'a QueryEngine,
+    /// What the statement's rows are counted in while they gather.
+    pub memory: &'a Arc<WriteMemory>,
     pub now: Timestamp,
 }
 
@@ -42,7 +45,8 @@ impl Target<'_> {
     /// The source's rows in the table's types, checked for nulls.
     async fn rows(&self, plan: datafusion::logical_expr::LogicalPlan, bindings: Bindings) -> Result<RecordBatch> {
         let schema = self.schema();
-        let batches = self.engine.collect(plan, bindings, TRANSACTION_BYTES_MAX).await?;
+        let mut share = self.memory.share();
+        let batches = self.engine.collect_counted(plan, bindings, TRANSACTION_BYTES_MAX, |bytes| share.grow(bytes)).await?;
         let batches = batches.iter().map(|b| conform(b.columns(), b.num_rows(), &schema)).collect::<Result<Vec<_>>>()?;
         Ok(arrow::compute::concat_batches(&loose(&schema), &batches)?)
     }
@@ -69,6 +73,7 @@ impl Target<'_> {
 
     /// Rows in stored columns, from INSERT or COPY.
     pub fn insert_rows(&self, rows: RecordBatch, on_conflict: &OnConflict, returning: Option<&Returning>) -> Result<Effects> {
+        let rows = rounded(self.relation, rows)?;
         self.check_nulls(&rows)?;
         if self.relation.key.is_empty() {
             if matches!(on_conflict, OnConflict::DoUpdate { .. }) {
@@ -92,14 +97,16 @@ impl Target<'_> {
         self.check_mutable("UPDATE")?;
         let width = self.relation.columns.len();
         let schema = self.schema();
-        let batches = self.engine.collect(update.source.plan.clone(), bindings, TRANSACTION_BYTES_MAX).await?;
+        let mut share = self.memory.share();
+        let plan = update.source.plan.clone();
+        let batches = self.engine.collect_counted(plan, bindings, TRANSACTION_BYTES_MAX, |bytes| share.grow(bytes)).await?;
         let (mut olds, mut news) = (Vec::new(), Vec::new());
         for batch in &batches {
             olds.push(conform(&batch.columns()[..width], batch.num_rows(), &schema)?);
             news.push(conform(&batch.columns()[width..], batch.num_rows(), &schema)?);
         }
         let old = arrow::compute::concat_batches(&loose(&schema), &olds)?;
-        let new = arrow::compute::concat_batches(&loose(&schema), &news)?;
+        let new = rounded(self.relation, arrow::compute::concat_batches(&loose(&schema), &news)?)?;
         self.check_nulls(&new)?;
         let (old, new) = self.once_each(old, new)?;
         if !self.relation.key.is_empty() {
@@ -187,6 +194,19 @@ pub fn conform(columns: &[ArrayRef], rows: usize, schema: &SchemaRef) -> Result<
         .collect::<Result<Vec<_>>>()?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+/// Rows in a table's types as it keeps them: times have the digits of their columns.
+pub fn rounded(relation: &Relation, rows: RecordBatch) -> Result<RecordBatch> {
+    if relation.columns.iter().all(|column| column.precision.is_none()) {
+        return Ok(rows);
+    }
+    let kept = |(values, column): (&ArrayRef, &Column)| match column.precision {
+        Some(digits) => eddyline_planner::functions::rounded_to(values, digits.into()),
+        None => values.clone(),
+    };
+    let columns = rows.columns().iter().zip(&relation.columns).map(kept).collect();
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }
 
 const STRICT: arrow::compute::CastOptions<'static> =

@@ -3,6 +3,7 @@
 //! `RelationSource`s in them, which are bound to a snapshot here. It knows nothing of sessions.
 
 use super::checked::CheckedArithmetic;
+use super::explained::{Explained, Ran};
 use super::interrupt::{self, Abandoned};
 use super::lookup::Lookup;
 use super::relation::{Bindings, bind};
@@ -179,10 +180,23 @@ impl QueryEngine {
 
     /// The whole result, for plans that are known to be small or whose size the caller bounds by `limit` bytes.
     pub async fn collect(&self, plan: LogicalPlan, bindings: Bindings, limit_bytes: usize) -> Result<Vec<RecordBatch>> {
+        self.collect_counted(plan, bindings, limit_bytes, |_| Ok(())).await
+    }
+
+    /// The same; `count` is told of the bytes of each batch before it is kept.
+    pub async fn collect_counted(
+        &self,
+        plan: LogicalPlan,
+        bindings: Bindings,
+        limit_bytes: usize,
+        mut count: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<RecordBatch>> {
         let mut rows = self.run(plan, bindings).await?;
         let (mut batches, mut bytes) = (Vec::new(), 0);
         while let Some(batch) = rows.next().await? {
-            bytes += bytes_of(&batch);
+            let more = bytes_of(&batch);
+            count(more)?;
+            bytes += more;
             if bytes > limit_bytes {
                 return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "the statement's result is too large to hold")
                     .with_detail(format!("It may have {limit_bytes} bytes."))
@@ -205,12 +219,12 @@ impl QueryEngine {
     }
 
     /// Runs the query to its end, throwing its rows away, and tells how: for EXPLAIN ANALYZE.
-    pub async fn analyze(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Vec<String>> {
+    pub async fn analyze(&self, plan: LogicalPlan, bindings: Bindings) -> Result<Explained> {
         if let Some(lookup) = Lookup::of(&plan, &bindings) {
             let (started, described) = (std::time::Instant::now(), lookup.describe());
             let rows = self.look_up(lookup).await?.num_rows();
-            let head = [ran(rows, started.elapsed()), described];
-            return Ok(head.into_iter().chain(plan.display_indent().to_string().lines().map(|line| format!("  {line}"))).collect());
+            let plan = plan.display_indent().to_string().lines().map(|line| format!("  {line}")).collect();
+            return Ok(Explained { plan, reads: vec![described], ran: Some(Ran { rows, time: started.elapsed() }) });
         }
         let (states, abandoned) = (self.states.clone(), Abandoned::default());
         let given_up = abandoned.clone();
@@ -225,15 +239,13 @@ impl QueryEngine {
             Ok((plan, rows, started.elapsed()))
         }));
         let _abort = AbortOnDrop::watching(task.abort_handle(), abandoned);
-        let (plan, rows, elapsed) = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
-        let mut lines = vec![ran(rows, elapsed)];
-        lines.extend(view_scan::reads(&plan));
+        let (plan, rows, time) = task.await.map_err(|e| SqlError::internal(format!("the query failed: {e}")))??;
         let shown = displayable(plan.as_ref()).set_show_schema(false).indent(true).to_string();
         let with_metrics =
             datafusion::physical_plan::display::DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(true).to_string();
         let text = if with_metrics.is_empty() { shown } else { with_metrics };
-        lines.extend(text.lines().map(String::from));
-        Ok(lines)
+        let lines = text.lines().map(String::from).collect();
+        Ok(Explained { plan: lines, reads: view_scan::reads(&plan), ran: Some(Ran { rows, time }) })
     }
 
     /// Binds an expression over the columns of `schema`.
@@ -278,10 +290,6 @@ impl Drop for QueryEngine {
             runtime.shutdown_timeout(Duration::ZERO);
         }
     }
-}
-
-fn ran(rows: usize, time: Duration) -> String {
-    format!("rows: {rows}, time: {:.3} ms", time.as_secs_f64() * 1000.0)
 }
 
 /// A panic in `work` is its error.

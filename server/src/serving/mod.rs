@@ -1,6 +1,7 @@
 //! Serving: batch queries over snapshots, and the evaluation of table writes.
 //!
-//! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`, `guards`, `projections`, `once`: those for physical plans
+//! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`, `guards`, `projections`, `once`, `top_groups`: those for physical plans
+//! - `explained`: what EXPLAIN tells of a query
 //! - `rows`: what a query yields, batch by batch; `interrupt`: what ends one that nobody waits for
 //! - `relation`: the table sources that plans name, and their binding to a snapshot
 //! - `lookup`: rows by key, which need no planning
@@ -18,6 +19,7 @@ pub mod conflict;
 pub mod correlated;
 pub mod dml;
 pub mod engine;
+pub mod explained;
 mod forgetting;
 mod guards;
 mod interrupt;
@@ -30,8 +32,9 @@ mod projections;
 pub mod relation;
 pub mod rows;
 mod source_scan;
+mod top_groups;
 mod view_scan;
 
 pub use engine::{QueryEngine, to_sql_error};
 pub use relation::{Bindings, RelationSource};
-pub use rows::RowStream;
+pub use rows::{RowStream, split};

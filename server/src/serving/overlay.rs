@@ -71,6 +71,18 @@ impl Overlay {
         Ok(())
     }
 
+    /// The batches from `first` on, all of which only added rows, are `merged` now: their rows, one batch after the other.
+    pub fn merge(&mut self, first: usize, merged: &RecordBatch) {
+        self.batches.truncate(first);
+        self.batches.push(merged.clone());
+        // Of rows that are alike the last one counts, as it did.
+        for (row, key) in self.encode(merged).iter().enumerate() {
+            if let Some((place, _)) = self.rows.get_mut(key) {
+                *place = Some((first as u32, row as u32));
+            }
+        }
+    }
+
     /// Keyed tables: `None` if the transaction has not touched the key, else the row's place if it is there.
     pub fn get(&self, key: &[u8]) -> Option<Option<Place>> {
         self.rows.get(key).map(|(place, _)| *place)

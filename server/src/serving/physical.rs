@@ -6,12 +6,14 @@
 //! - So is the one that answers aggregates by statistics. Our scans have none, and beside a count that is always zero it makes a plan that fails.
 //! - What is known of rows is forgotten where wrong conclusions follow from it (`forgetting`).
 //! - What a join by nested loops holds is not spilled by reading it again (`once`).
+//! - Groups of floats are all made before the first of them are taken (`top_groups`).
 //! - What a condition keeps from failing is not computed before it: projections stay above it (`projections`), and so does the right side of an AND (`guards`).
 
 use super::forgetting::Forget;
 use super::guards::Guards;
 use super::once::Once;
 use super::projections::Projections;
+use super::top_groups::TopGroups;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use std::sync::Arc;
@@ -28,8 +30,8 @@ pub fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.insert(joins, Arc::new(Forget));
     rules.insert(joins, Arc::new(Guards));
     rules.push(Arc::new(Once));
-    let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(Projections);
-    rules.into_iter().map(|rule| if rule.name() == ours.name() { ours.clone() } else { rule }).collect()
+    let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] = [Arc::new(Projections), Arc::new(TopGroups::default())];
+    rules.into_iter().map(|rule| ours.iter().find(|own| own.name() == rule.name()).cloned().unwrap_or(rule)).collect()
 }
 
 #[cfg(test)]
@@ -40,7 +42,9 @@ mod tests {
     fn rules_are_where_they_belong() {
         let rules = rules();
         assert_eq!(PhysicalOptimizer::new().rules.len(), rules.len(), "three are left out, three are added");
-        assert!(rules.iter().any(|rule| format!("{rule:?}") == "Projections"), "the rule that this one replaces has another name");
+        for own in ["Projections", "TopGroups(TopKAggregation)"] {
+            assert!(rules.iter().any(|rule| format!("{rule:?}") == own), "the rule that {own} replaces has another name");
+        }
         let place = |name: &str| rules.iter().position(|rule| rule.name() == name).expect("a rule of this name");
         assert_eq!((place(JOINS) + 1, place(JOINS) + 2), (place("Guards"), place("Forget")));
         assert!(place("Forget") < place("EnsureRequirements"));

@@ -100,7 +100,10 @@ impl Session {
         for (name, value) in std::mem::take(&mut transaction.local_settings).into_iter().rev() {
             self.set(&name, value.as_deref())?;
         }
-        if let Some(write) = transaction.take_write()? {
+        let catalog = self.services.coordinator.catalog();
+        let made = transaction.made_tables().filter_map(|table| catalog.get(table).cloned());
+        let awaiting: Vec<_> = made.filter(|table| table.awaits_rows()).collect();
+        if let Some(write) = transaction.take_write(&awaiting)? {
             self.put(write).await?;
         }
         transaction.keep_made();

@@ -3,6 +3,7 @@
 
 use super::copy_lines::{LineScan, csv_fields, text_fields};
 use super::copy_tuples::{self, Taken};
+use super::write_memory::Share;
 use super::{Outcome, Session};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -46,6 +47,8 @@ pub struct CopyIn {
     pending: usize,
     batches: Vec<RecordBatch>,
     bytes: usize,
+    /// Of the memory for all sessions' writes, until the rows are the transaction's.
+    share: Share,
 }
 
 impl Session {
@@ -53,7 +56,7 @@ impl Session {
         self.check_writable("write")?;
         let relation = self.services().coordinator.catalog().get(table).cloned();
         let relation = relation.ok_or_else(|| SqlError::new(SqlState::UNDEFINED_TABLE, "the table does not exist any more"))?;
-        Ok(Outcome::CopyIn(CopyIn::new(relation, columns, format)?))
+        Ok(Outcome::CopyIn(CopyIn::new(relation, columns, format, self.services().write_memory.share())?))
     }
 
     /// The end of the data: writes the rows. Returns how many.
@@ -68,7 +71,7 @@ impl Session {
 }
 
 impl CopyIn {
-    fn new(relation: Arc<Relation>, columns: Vec<usize>, format: CopyFormat) -> Result<Self> {
+    fn new(relation: Arc<Relation>, columns: Vec<usize>, format: CopyFormat, share: Share) -> Result<Self> {
         let schema = crate::serving::dml::loose(&arrow_schema(&relation.columns));
         let builders = columns.iter().map(|c| ColumnBuilder::new(&relation.columns[*c].ty)).collect::<Result<_>>()?;
         let names: Vec<&str> = columns.iter().map(|c| relation.columns[*c].name.as_str()).collect();
@@ -91,6 +94,7 @@ impl CopyIn {
             pending: 0,
             batches: Vec::new(),
             bytes: 0,
+            share,
         })
     }
 
@@ -213,7 +217,9 @@ impl CopyIn {
             })
             .collect::<Result<Vec<ArrayRef>>>()?;
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
-        self.bytes += bytes_of(&batch);
+        let bytes = bytes_of(&batch);
+        self.share.grow(bytes)?;
+        self.bytes += bytes;
         if self.bytes > super::transaction::TRANSACTION_BYTES_MAX {
             return Err(
                 SqlError::new(SqlState::LIMIT_EXCEEDED, "COPY writes too much in one statement").with_hint("Copy in smaller parts.")
@@ -275,6 +281,7 @@ pub(super) fn check_columns(format: &CopyFormat, names: &[&str]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::write_memory::WriteMemory;
     use super::*;
     use eddyline_common::{Column, SqlType};
     use eddyline_planner::plan::ChangelogMode;
@@ -292,14 +299,15 @@ mod tests {
             mode: ChangelogMode::Append,
             watermark: None,
             time_columns: vec![],
-            kind: RelationKind::Table { append_only: true, defaults: BTreeMap::new(), webhook: None },
+            kind: RelationKind::Table { append_only: true, defaults: BTreeMap::new(), webhook: None, awaits_rows: false },
             depends_on: vec![],
         }
     }
 
     #[test]
     fn long_rows_do_not_wait_for_many() {
-        let mut copy = CopyIn::new(Arc::new(table()), vec![0], CopyFormat::new(CopyKind::Text)).unwrap();
+        let share = WriteMemory::new(1 << 30).share();
+        let mut copy = CopyIn::new(Arc::new(table()), vec![0], CopyFormat::new(CopyKind::Text), share).unwrap();
         let mut line = vec![b'x'; BATCH_BYTES / 4];
         line.push(b'\n');
         for _ in 0..10 {

@@ -7,15 +7,14 @@ use super::planning::{PlannedStatement, query_schema, result_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::pgcatalog::SystemContext;
-use crate::serving::{RowStream, to_sql_error};
-use arrow::array::RecordBatch;
+use crate::serving::{RowStream, split, to_sql_error};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
 use eddyline_common::postgres::types::{oid_of, parameter_type, wire_type};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use eddyline_planner::casts::constant;
 use eddyline_planner::statement::{FetchCount, Planned, Query};
-use eddyline_planner::{Parsed, bind_parameters, parameter_types, parse};
+use eddyline_planner::{Parsed, bind_parameters, parameter_fields, parse};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +22,9 @@ use std::time::Duration;
 
 /// Prepared statements and portals a session may hold; a client that leaks them is told before memory ends.
 const PREPARED_MAX: usize = 10_000;
+
+/// The texts of a session's named statements: a plan takes many times its text. One without a name is as long as a message may be, and is replaced by the next.
+const PREPARED_BYTES_MAX: usize = 32 << 20;
 
 /// How long FETCH waits for the first row of a subscription.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
@@ -40,21 +42,13 @@ pub struct Prepared {
     pub(super) declared: Vec<Option<SqlType>>,
     /// As they are: declared or inferred.
     pub parameters: Vec<SqlType>,
-    /// The oids the client declared, zero where it did not.
-    declared_oids: Vec<u32>,
+    /// The oids of their types, a declared one as it was declared.
+    pub oids: Vec<u32>,
     pub schema: Option<SchemaRef>,
     pub(super) kept: Mutex<Option<Kept>>,
 }
 
 impl Prepared {
-    /// The oid of a parameter: a declared one is told back as it was declared.
-    pub fn parameter_oid(&self, index: usize) -> u32 {
-        match self.declared_oids.get(index) {
-            Some(oid) if *oid != 0 => *oid,
-            _ => oid_of(&self.parameters[index]),
-        }
-    }
-
     /// Clients read the rows by the description that they were given, however long ago.
     pub(super) fn check_result(&self, now: Option<SchemaRef>) -> Result<()> {
         let (Some(described), Some(now)) = (&self.schema, now) else { return Ok(()) };
@@ -70,8 +64,24 @@ impl Prepared {
 pub struct Statements(HashMap<String, Arc<Prepared>>);
 
 impl Statements {
-    pub fn described(&self) -> Vec<(String, String)> {
-        self.0.iter().filter(|(name, _)| !name.is_empty()).map(|(name, p)| (name.clone(), p.parsed.sql.clone())).collect()
+    pub fn described(&self) -> Vec<(String, Arc<Parsed>)> {
+        self.named().map(|(name, p)| (name.clone(), p.parsed.clone())).collect()
+    }
+
+    /// Those that stay until they are deallocated.
+    fn named(&self) -> impl Iterator<Item = (&String, &Arc<Prepared>)> {
+        self.0.iter().filter(|(name, _)| !name.is_empty())
+    }
+
+    /// Whether one of so many bytes more may be kept.
+    fn check_room(&self, name: &str, bytes: usize) -> Result<()> {
+        let held = || self.named().map(|(_, p)| p.parsed.sql.len()).sum::<usize>();
+        match self.0.len() >= PREPARED_MAX || !name.is_empty() && held() + bytes > PREPARED_BYTES_MAX {
+            true => Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "too many prepared statements")
+                .with_detail(format!("A session may hold {PREPARED_MAX} of them, with {PREPARED_BYTES_MAX} bytes of text."))
+                .with_hint("Deallocate those no longer needed.")),
+            false => Ok(()),
+        }
     }
 
     pub fn schema(&self, name: &str) -> Option<SchemaRef> {
@@ -106,8 +116,8 @@ pub struct Running {
 pub struct Portals(HashMap<String, Portal>);
 
 impl Portals {
-    pub fn described(&self) -> Vec<(String, String)> {
-        self.0.iter().filter(|(_, p)| p.is_cursor).map(|(name, p)| (name.clone(), p.parsed.sql.clone())).collect()
+    pub fn described(&self) -> Vec<(String, Arc<Parsed>)> {
+        self.0.iter().filter(|(_, p)| p.is_cursor).map(|(name, p)| (name.clone(), p.parsed.clone())).collect()
     }
 
     pub fn schema(&self, name: &str) -> Option<SchemaRef> {
@@ -134,6 +144,16 @@ impl Portals {
     }
 }
 
+/// The oids of parameters: as the client declared them (zero where it did not), or of the fields that they have in the statement.
+fn oids(declared: &[u32], fields: &[FieldRef], parameters: &[SqlType]) -> Vec<u32> {
+    let oid = |(index, ty): (usize, &SqlType)| match (declared.get(index), fields.get(index)) {
+        (Some(oid), _) if *oid != 0 => *oid,
+        (_, Some(field)) if SqlType::from_field(field).as_ref() == Some(ty) => wire_type(field).oid,
+        _ => oid_of(ty),
+    };
+    parameters.iter().enumerate().map(oid).collect()
+}
+
 /// What becomes of a portal that is run.
 pub enum PortalRun {
     /// It gives rows; put it back with what is left.
@@ -157,25 +177,24 @@ impl Session {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement"));
         };
         self.check_failed(&parsed)?;
-        if self.statements.0.len() >= PREPARED_MAX {
-            return Err(
-                SqlError::new(SqlState::LIMIT_EXCEEDED, "too many prepared statements").with_hint("Deallocate those no longer needed.")
-            );
-        }
+        self.statements.check_room(name, parsed.sql.len())?;
         let request = self.format_request(&parsed);
         let parsed = super::described::described(&parsed, request).await?.unwrap_or(parsed);
         let planned = self.plan(&parsed, &declared)?.planned;
-        let mut parameters = parameter_types(&planned);
+        let fields = parameter_fields(&planned);
+        let mut parameters: Vec<SqlType> = fields.iter().filter_map(|field| SqlType::from_field(field)).collect();
         for (index, ty) in declared.iter().enumerate() {
             match (parameters.get_mut(index), ty) {
+                // It may have more digits behind the point than a numeric without any has.
+                (Some(SqlType::Decimal { .. }), Some(SqlType::Decimal { .. })) => {}
                 (Some(parameter), Some(ty)) => *parameter = ty.clone(),
                 (None, ty) => parameters.push(ty.clone().unwrap_or(SqlType::Text)),
                 (Some(_), None) => {}
             }
         }
         let schema = result_schema(&planned, self);
-        let parsed = Arc::new(parsed);
-        let prepared = Prepared { parsed, declared, parameters, declared_oids, schema, kept: Mutex::default() };
+        let oids = oids(&declared_oids, &fields, &parameters);
+        let prepared = Prepared { parsed: Arc::new(parsed), declared, parameters, oids, schema, kept: Mutex::default() };
         self.statements.0.insert(name.to_string(), Arc::new(prepared));
         Ok(())
     }
@@ -285,7 +304,7 @@ impl Session {
         Outcome::Done("DECLARE CURSOR".into())
     }
 
-    /// FETCH and MOVE, forwards only. FETCH ALL hands the rest over as it comes. Of a subscription they give what there is, and wait for the first
+    /// FETCH and MOVE, forwards only. FETCH hands its rows over as they come. Of a subscription they give what there is, and wait for the first
     /// of it a moment only.
     pub(super) async fn fetch(&mut self, name: &str, count: FetchCount, move_only: bool) -> Result<Outcome> {
         let portal = self.portals.0.get_mut(name).ok_or_else(|| no_cursor(name))?;
@@ -301,6 +320,10 @@ impl Session {
             FetchCount::Rows(n) => n,
             FetchCount::All => u64::MAX,
         };
+        if !move_only && !endless {
+            let rows = running.rows.lend(wanted).await?.with_schema(schema);
+            return Ok(Outcome::Rows { rows, tag: Tag::Counted("FETCH") });
+        }
         let (mut moved, mut batches, mut passed) = (0, Vec::new(), 0);
         while moved < wanted {
             let next = match (endless, passed) {
@@ -392,13 +415,4 @@ impl Session {
 
 fn no_cursor(name: &str) -> SqlError {
     SqlError::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
-}
-
-/// The first `rows` rows, and the rest if there is any.
-pub fn split(batch: RecordBatch, rows: u64) -> (RecordBatch, Option<RecordBatch>) {
-    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-    if rows >= batch.num_rows() {
-        return (batch, None);
-    }
-    (batch.slice(0, rows), Some(batch.slice(rows, batch.num_rows() - rows)))
 }

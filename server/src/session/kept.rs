@@ -1,5 +1,6 @@
 //! Plans that are kept: a prepared query is planned once for any number of times that it is bound, as long as nothing has changed that its plan follows from. A plan that
-//! holds something of the session or of one moment is not kept: system relations, functions that ask for the session, series whose bounds were worked out.
+//! holds something of the session or of one moment is not kept: system relations, functions that ask for the session, series whose bounds were worked out. So nothing of the session is
+//! kept with it either.
 
 use super::Session;
 use super::cursor::Prepared;
@@ -19,7 +20,6 @@ pub struct Kept {
     version: u64,
     settings: Settings,
     query: Query,
-    context: Arc<SystemContext>,
 }
 
 impl Kept {
@@ -27,18 +27,20 @@ impl Kept {
         let PlannedStatement { planned: Planned::Query(query), context } = statement else { return None };
         // Whatever asks for the session has its own hold on it.
         let is_free = Arc::strong_count(context) == 1 && reads_relations_only(&query.plan);
-        is_free.then(|| Kept { version, settings, query: query.clone(), context: context.clone() })
+        is_free.then(|| Kept { version, settings, query: query.clone() })
     }
 }
 
 impl Session {
     /// A prepared statement's plan, its parameters still in it, for the result that was described.
     pub(super) fn plan_prepared(&self, prepared: &Prepared) -> Result<PlannedStatement> {
-        let (version, settings) = (self.services.coordinator.catalog().version(), self.planning_settings());
+        let (catalog, settings) = (self.services.coordinator.catalog(), self.planning_settings());
+        let version = catalog.version();
         let is_same = |kept: &&Kept| kept.version == version && kept.settings == settings && self.temporary.is_empty();
         if let Some(kept) = prepared.kept.lock().as_ref().filter(is_same) {
             self.services.metrics.plans_reused.add(1);
-            return Ok(PlannedStatement { planned: Planned::Query(kept.query.clone()), context: kept.context.clone() });
+            let context = Arc::new(SystemContext::unasked(catalog));
+            return Ok(PlannedStatement { planned: Planned::Query(kept.query.clone()), context });
         }
         let types: Vec<Option<SqlType>> = match prepared.parameters.as_slice() {
             [] => prepared.declared.clone(),

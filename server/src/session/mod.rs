@@ -7,6 +7,7 @@
 //! - `statement`: what each kind of statement does
 //! - `statement_set`: statement sets that come in pieces
 //! - `transaction`, `modes`, `commit`: blocks, what they may do, snapshots, effects
+//! - `write_memory`: what the rows of all of them may take
 //! - `writing`: INSERT, UPDATE, DELETE; `locking`: the tables they and SELECT ... FOR UPDATE keep others from writing to
 //! - `table_as`: CREATE TABLE AS; `unfilled`: its tables that may have to go again
 //! - `writing_out`: INSERT of VALUES into a table with a connector
@@ -37,6 +38,7 @@ mod table_as;
 mod temporary;
 pub mod transaction;
 pub mod unfilled;
+pub mod write_memory;
 mod writing;
 mod writing_out;
 
@@ -58,11 +60,14 @@ use std::sync::{Arc, Weak};
 use temporary::TemporaryViews;
 use transaction::Transaction;
 use unfilled::Drops;
+use write_memory::WriteMemory;
 
 /// What all sessions share.
 pub struct Services {
     pub coordinator: CoordinatorHandle,
     pub engine: QueryEngine,
+    /// Of rows that are not committed yet.
+    pub write_memory: Arc<WriteMemory>,
     pub metrics: Arc<Metrics>,
     pub sessions: Arc<Sessions>,
     pub problems: Arc<Problems>,

@@ -7,7 +7,7 @@ use crate::catalog::CatalogSnapshot;
 use crate::pgcatalog::functions::SessionFunctions;
 use crate::pgcatalog::{self, DATABASE, SessionFacts, SystemContext};
 use crate::serving::RelationSource;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
 use eddyline_common::types::arrow_schema;
@@ -149,9 +149,8 @@ pub fn result_schema(planned: &Planned, session: &Session) -> Option<SchemaRef> 
         Planned::Query(query) => Some(query_schema(query)),
         Planned::Insert(insert) => returning(&insert.returning),
         Planned::Update(mutation) | Planned::Delete(mutation) => returning(&mutation.returning),
-        Planned::Explain(_) | Planned::ExplainQuery { .. } | Planned::ExplainAnalyze(_) | Planned::ExplainJob(_) => {
-            Some(one_column("QUERY PLAN"))
-        }
+        Planned::ExplainQuery { json, .. } => Some(query_plan(*json)),
+        Planned::Explain(_) | Planned::ExplainJob(_) => Some(query_plan(false)),
         Planned::Show(show) => Some(super::show::schema(show)),
         Planned::Subscribe(Subscription { columns, to: Subscriber::Client, .. }) => Some(arrow_schema(columns)),
         Planned::Fetch { name, move_only: false, .. } => session.portals.schema(name),
@@ -160,8 +159,9 @@ pub fn result_schema(planned: &Planned, session: &Session) -> Option<SchemaRef> 
     }
 }
 
-pub fn one_column(name: &str) -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]))
+/// What EXPLAIN gives.
+pub fn query_plan(json: bool) -> SchemaRef {
+    Arc::new(Schema::new(vec![pgcatalog::spec::field("QUERY PLAN", if json { "json" } else { "text" })]))
 }
 
 /// A query's columns: the plan's types and marks under the names that clients see, and where they come from.

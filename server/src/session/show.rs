@@ -138,7 +138,7 @@ fn described(r: &Relation) -> Vec<Vec<String>> {
             let column = &visible.column;
             vec![
                 column.name.clone(),
-                column.ty.to_string(),
+                column.declared(),
                 if column.nullable { "yes" } else { "no" }.to_string(),
                 if in_key(&visible.value) { "yes" } else { "" }.to_string(),
                 default_of(r, index).unwrap_or_default(),

@@ -1,12 +1,13 @@
 //! What each kind of statement does.
 
 use super::described::described;
-use super::planning::{PlannedStatement, one_column, query_schema};
+use super::planning::{PlannedStatement, query_plan, query_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::coordinator::settings::ALTERABLE;
 use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows, unnamed};
 use crate::pgcatalog::SystemContext;
+use crate::serving::explained::Explained;
 use crate::serving::{Bindings, RowStream};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState, SqlType, Timestamp};
@@ -94,14 +95,15 @@ impl Session {
             | Planned::Alter { .. }
             | Planned::AlterSystem { .. }
             | Planned::Comment { .. } => self.define(planned).await,
-            Planned::Explain(lines) => Ok(explained(lines)),
-            Planned::ExplainQuery { lines, query } => Ok(explained(self.explain_query(lines, query).await)),
-            Planned::ExplainAnalyze(query) => {
-                let bindings = self.bindings(&query.relations).await?;
-                let lines = self.services.engine.analyze(query.plan, bindings).await?;
-                Ok(explained(lines))
+            Planned::Explain(lines) => Ok(explained(lines, false)),
+            Planned::ExplainQuery { query, analyze, json } => {
+                let query = match analyze {
+                    true => self.analyze_query(query).await?,
+                    false => self.explain_query(query).await,
+                };
+                Ok(explained(if json { vec![query.json()] } else { query.lines() }, json))
             }
-            Planned::ExplainJob(job) => Ok(explained(self.explain_job(job).await?)),
+            Planned::ExplainJob(job) => Ok(explained(self.explain_job(job).await?, false)),
             Planned::Show(show) => self.show(show),
             Planned::Set { name, value, local } => self.set_statement(&name, value.as_deref(), local),
             Planned::Begin(modes) => self.begin(modes),
@@ -168,25 +170,31 @@ impl Session {
         Ok(RowStream::ready(schema, batches))
     }
 
+    async fn analyze_query(&mut self, query: Query) -> Result<Explained> {
+        let bindings = self.bindings(&query.relations).await?;
+        self.services.engine.analyze(query.plan, bindings).await
+    }
+
     /// A query's plan, and how it would find the rows of tables and views. Nothing is read for that, so nothing has to be there yet; of a query over
     /// sources it is not said, whose connectors would have to be asked.
-    async fn explain_query(&self, mut lines: Vec<String>, query: Query) -> Vec<String> {
+    async fn explain_query(&self, query: Query) -> Explained {
+        let plan = query.plan.display_indent().to_string().lines().map(String::from).collect();
+        // A plan that cannot be run, as with parameters in it, is shown all the same.
+        Explained { plan, reads: self.reads_of(query).await.unwrap_or_default(), ran: None }
+    }
+
+    async fn reads_of(&self, query: Query) -> Result<Vec<String>> {
         let catalog = self.services.coordinator.catalog();
         let mut snapshot = ReadSnapshot::empty(Epoch::ZERO);
         for id in &query.relations {
             let relation = catalog.get(*id).filter(|relation| relation.has_rows());
-            let Some(Ok(view)) = relation.map(|relation| store_without_rows(relation, catalog.indexes_of(*id))) else { return lines };
+            let Some(Ok(view)) = relation.map(|relation| store_without_rows(relation, catalog.indexes_of(*id))) else {
+                return Ok(Vec::new());
+            };
             snapshot.views.insert(*id, view);
         }
         let bindings = Bindings { snapshot: Some(Arc::new(snapshot)), ..Bindings::none(self.now()) };
-        // A plan that cannot be run, as with parameters in it, is shown all the same.
-        if let Ok(reads) = self.services.engine.reads(query.plan, bindings).await
-            && !reads.is_empty()
-        {
-            lines.push("Reads:".to_string());
-            lines.extend(reads.into_iter().map(|line| format!("  {line}")));
-        }
-        lines
+        self.services.engine.reads(query.plan, bindings).await
     }
 
     /// What a query reads, under the locks it asks for.
@@ -395,8 +403,8 @@ fn kind_tag(kind: ObjectKind) -> &'static str {
     }
 }
 
-fn explained(lines: Vec<String>) -> Outcome {
-    let schema = one_column("QUERY PLAN");
+fn explained(lines: Vec<String>, json: bool) -> Outcome {
+    let schema = query_plan(json);
     let column: ArrayRef = Arc::new(StringArray::from(lines));
     let batch = RecordBatch::try_new(schema.clone(), vec![column]).expect("one column of text");
     Outcome::Rows { rows: RowStream::ready(schema, [batch]), tag: Tag::Fixed("EXPLAIN".into()) }

@@ -1,11 +1,12 @@
 //! CREATE TABLE AS. The rows of a query that ends are there before the table is made, so that what is wrong with them leaves nothing behind. Outside a block
 //! the table is made under a hidden name, gets its rows, and then its own name: nobody sees it without them, a start after a kill neither. In a block, and
-//! after other writes of the same message, whose rows may be among them, they are part of the transaction, as those of an INSERT. The INSERT that keeps
-//! running, or writes to a connector, needs the table. What comes to nothing drops the table again (`unfilled`).
+//! after other writes of the same message, whose rows may be among them, they are part of the transaction, as those of an INSERT; until its write is in the log
+//! the table awaits them, and a start drops it. The INSERT that keeps running, or writes to a connector, needs the table. What comes to nothing drops the
+//! table again (`unfilled`).
 
 use super::transaction::TRANSACTION_BYTES_MAX;
 use super::unfilled::{Unfilled, hidden_name};
-use super::{Outcome, Session};
+use super::{Outcome, Services, Session};
 use crate::coordinator::Ddl;
 use crate::serving::dml;
 use arrow::array::RecordBatch;
@@ -40,13 +41,18 @@ impl Session {
         let mut statement = self.plan(definition, &[]).map_err(unplaced)?;
         let Planned::Create { relation, .. } = &mut statement.planned else { return Err(SqlError::internal("the definition of no table")) };
         let schema = arrow_schema(&relation.columns);
-        if hides {
-            relation.name = hidden_name();
+        match hides {
+            true => relation.name = hidden_name(),
+            false => relation.set_awaits_rows(true),
         }
         let bindings = self.bindings_of(&query).await?;
-        let batches = self.services.engine.collect(query.plan, bindings, TRANSACTION_BYTES_MAX).await?;
+        let Services { engine, write_memory, .. } = &*self.services;
+        let mut share = write_memory.share();
+        let batches = engine.collect_counted(query.plan, bindings, TRANSACTION_BYTES_MAX, |bytes| share.grow(bytes)).await?;
         let batches = batches.iter().map(|b| dml::conform(b.columns(), b.num_rows(), &schema)).collect::<Result<Vec<_>>>()?;
         let rows = arrow::compute::concat_batches(&dml::loose(&schema), &batches)?;
+        // They are the transaction's from here on.
+        drop(share);
         self.execute(statement, definition).await.map_err(unplaced)?;
         let (table, unfilled) = self.made()?;
         let count = if hides { self.fill_hidden(table, rows, name).await? } else { self.copy_rows(table, rows).await? };

@@ -7,6 +7,8 @@ use crate::pgwire::messages::TransactionState;
 use crate::serving::overlay::Overlay;
 use crate::session::settings::Settings;
 use crate::session::unfilled::Unfilled;
+use crate::session::write_memory::{Share, WriteMemory};
+use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, RelationId, Result, SqlError, SqlState};
 use eddyline_planner::Relation;
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +16,13 @@ use std::sync::Arc;
 
 /// What one transaction may write, in bytes: it is one record of the log and one step of its views.
 pub const TRANSACTION_BYTES_MAX: usize = 256 << 20;
+
+/// Effects of statements that only add rows become one batch when there are so many of them.
+const MERGED_BATCHES: usize = 256;
+
+/// What a batch takes beside its rows, and what a row takes in the overlay (measured).
+const BATCH_BYTES: usize = 2 << 10;
+const OVERLAY_ROW_BYTES: usize = 96;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Block {
@@ -52,12 +61,40 @@ pub struct Transaction {
     /// Tables that go with it if it comes to nothing.
     made: Vec<Unfilled>,
     bytes: usize,
+    /// Of the memory for all sessions' writes, once it has written.
+    share: Option<Share>,
 }
 
 struct TableEffects {
     relation: Arc<Relation>,
     changes: Vec<ChangeBatch>,
     overlay: Arc<Overlay>,
+}
+
+impl TableEffects {
+    /// Makes one batch of those from `first` on if they are many and only add rows: a batch of one row takes far more than the row.
+    fn merge(&mut self, first: usize) -> Result<()> {
+        let added = self.changes[first..].iter().rev().take_while(|batch| is_small(batch)).count();
+        if added < MERGED_BATCHES {
+            return Ok(());
+        }
+        let first = self.changes.len() - added;
+        let merged = ChangeBatch::concat(self.overlay.schema(), &self.changes[first..])?;
+        Arc::make_mut(&mut self.overlay).merge(first, &merged.rows);
+        self.changes.truncate(first);
+        self.changes.push(merged);
+        Ok(())
+    }
+}
+
+/// Rows that one statement of a few adds. What takes rows away too is not put together: an overlay takes a batch's retractions first.
+fn is_small(batch: &ChangeBatch) -> bool {
+    batch.weights.is_none() && batch.num_rows() < MERGED_BATCHES
+}
+
+/// What effects take in memory: as they are, as the overlay finds them (by the whole row in a table without a key), and as the commit puts them together.
+fn held_bytes(changes: &[ChangeBatch]) -> usize {
+    changes.iter().map(|c| 3 * c.bytes() + c.num_rows() * OVERLAY_ROW_BYTES + BATCH_BYTES).sum()
 }
 
 impl Transaction {
@@ -111,10 +148,12 @@ impl Transaction {
         self.tables.keys().copied()
     }
 
-    pub fn write(&mut self, relation: &Arc<Relation>, changes: ChangeBatch) -> Result<()> {
+    pub fn write(&mut self, relation: &Arc<Relation>, changes: ChangeBatch, memory: &Arc<WriteMemory>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
+        let share = self.share.get_or_insert_with(|| memory.share());
+        share.grow(held_bytes(std::slice::from_ref(&changes)))?;
         self.bytes += changes.bytes();
         if self.bytes > TRANSACTION_BYTES_MAX {
             return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "the transaction writes too much")
@@ -130,6 +169,11 @@ impl Transaction {
         // Nobody else holds it between statements, so this does not copy.
         Arc::make_mut(&mut effects.overlay).apply(&changes)?;
         effects.changes.push(changes);
+        let before = effects.changes.len();
+        // What a savepoint goes back to stays as it is.
+        let kept = self.savepoints.last().and_then(|savepoint| savepoint.lengths.get(&relation.id)).copied().unwrap_or(0);
+        effects.merge(kept)?;
+        share.shrink((before - effects.changes.len()) * BATCH_BYTES);
         Ok(())
     }
 
@@ -138,13 +182,19 @@ impl Transaction {
         self.made.push(table);
     }
 
+    /// The tables that it has made for rows.
+    pub fn made_tables(&self) -> impl Iterator<Item = RelationId> + '_ {
+        self.made.iter().filter_map(Unfilled::table)
+    }
+
     /// What it has written is there.
     pub fn keep_made(&mut self) {
         self.made.drain(..).for_each(Unfilled::keep);
     }
 
-    /// Everything written, one net batch per table; `None` if nothing is left of it.
-    pub fn take_write(&mut self) -> Result<Option<TableWrite>> {
+    /// Everything written, one net batch per table, and an empty one for each of those `awaiting` rows that got none, so that the log knows that this is
+    /// all; `None` if nothing is left of it.
+    pub fn take_write(&mut self, awaiting: &[Arc<Relation>]) -> Result<Option<TableWrite>> {
         let mut changes = Vec::new();
         for (id, effects) in std::mem::take(&mut self.tables) {
             let batch = match effects.changes.len() {
@@ -152,6 +202,11 @@ impl Transaction {
                 _ => effects.overlay.net(&effects.changes)?,
             };
             changes.extend(batch.filter(|b| !b.is_empty()).map(|b| (id, b)));
+        }
+        for table in awaiting {
+            if !changes.iter().any(|(id, _)| *id == table.id) {
+                changes.push((table.id, ChangeBatch::empty(arrow_schema(&table.columns))));
+            }
         }
         Ok((!changes.is_empty()).then_some(TableWrite { changes }))
     }
@@ -179,7 +234,7 @@ impl Transaction {
         self.savepoints.truncate(at + 1);
         self.made.truncate(self.savepoints[at].made);
         let lengths = &self.savepoints[at].lengths;
-        let mut bytes = 0;
+        let (mut bytes, mut held) = (0, 0);
         for (id, effects) in &mut self.tables {
             let length = lengths.get(id).copied().unwrap_or(0);
             if length < effects.changes.len() {
@@ -189,8 +244,11 @@ impl Transaction {
                 effects.overlay = Arc::new(overlay);
             }
             bytes += effects.changes.iter().map(ChangeBatch::bytes).sum::<usize>();
+            held += held_bytes(&effects.changes);
         }
         self.bytes = bytes;
+        // What failed may have taken more than was kept of it.
+        self.share.iter_mut().for_each(|share| share.keep(held));
         self.tables.retain(|_, t| !t.changes.is_empty());
         self.block = Block::Explicit;
         Ok(())

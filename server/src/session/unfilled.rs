@@ -1,6 +1,6 @@
 //! Tables that CREATE TABLE AS has made and whose rows are not there for good yet: unless they are kept, they are dropped again, whatever ends what fills them
-//! (an error, a cancellation, the transaction, the session). Outside a block such a table has a name that nobody knows until it has its rows; after a kill the
-//! next start knows it by that. It knows nothing of rows.
+//! (an error, a cancellation, the transaction, the session). Outside a block such a table has a name that nobody knows until it has its rows, in a block the
+//! catalog says that it awaits them; after a kill the next start knows it by that. It knows nothing of rows.
 
 use crate::catalog::object_kind;
 use crate::coordinator::{CoordinatorHandle, Ddl};
@@ -51,6 +51,10 @@ impl Unfilled {
         Unfilled { table: Some(table), coordinator, drops }
     }
 
+    pub fn table(&self) -> Option<RelationId> {
+        self.table
+    }
+
     pub fn keep(mut self) {
         self.table = None;
     }
@@ -67,7 +71,7 @@ impl Drop for Unfilled {
 
 /// Drops what was being filled when the server was killed.
 pub async fn drop_left(coordinator: &CoordinatorHandle) {
-    let left: Vec<RelationId> = coordinator.catalog().relations().filter(|r| is_hidden(&r.name)).map(|r| r.id).collect();
+    let left: Vec<RelationId> = coordinator.catalog().relations().filter(|r| is_hidden(&r.name) || r.awaits_rows()).map(|r| r.id).collect();
     for table in left {
         drop_table(coordinator, table).await;
     }

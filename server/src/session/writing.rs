@@ -2,7 +2,7 @@
 //! commit. The lock is held until the transaction ends, so what was checked stays true.
 
 use super::transaction::Transaction;
-use super::{Outcome, Session, Tag};
+use super::{Outcome, Services, Session, Tag};
 use crate::coordinator::ReadSnapshot;
 use crate::serving::dml::{Effects, Target};
 use crate::serving::{Bindings, RowStream};
@@ -37,7 +37,7 @@ impl Session {
     /// Rows of COPY, in stored columns.
     pub(super) async fn copy_rows(&mut self, table: RelationId, rows: RecordBatch) -> Result<u64> {
         let (relation, effects) = self.rows_in(table, rows).await?;
-        self.transaction.write(&relation, effects.changes)?;
+        self.transaction.write(&relation, effects.changes, &self.services.write_memory)?;
         Ok(effects.rows)
     }
 
@@ -45,8 +45,8 @@ impl Session {
     pub(super) async fn write_rows(&mut self, table: RelationId, rows: RecordBatch) -> Result<u64> {
         let (relation, effects) = self.rows_in(table, rows).await?;
         let mut own = Transaction::default();
-        own.write(&relation, effects.changes)?;
-        if let Some(write) = own.take_write()? {
+        own.write(&relation, effects.changes, &self.services.write_memory)?;
+        if let Some(write) = own.take_write(&[])? {
             self.put(write).await?;
         }
         Ok(effects.rows)
@@ -59,11 +59,12 @@ impl Session {
     }
 
     fn target<'a>(&'a self, relation: &'a Arc<Relation>, snapshot: &'a ReadSnapshot, now: eddyline_common::Timestamp) -> Target<'a> {
-        Target { relation, snapshot, overlay: self.transaction.overlay(relation.id), engine: &self.services.engine, now }
+        let Services { engine, write_memory: memory, .. } = &*self.services;
+        Target { relation, snapshot, overlay: self.transaction.overlay(relation.id), engine, memory, now }
     }
 
     fn keep(&mut self, relation: &Arc<Relation>, effects: Effects, verb: &str) -> Result<Outcome> {
-        self.transaction.write(relation, effects.changes)?;
+        self.transaction.write(relation, effects.changes, &self.services.write_memory)?;
         self.services.metrics.rows_written.add(effects.rows);
         let tag = format!("{verb} {}", effects.rows);
         Ok(match effects.returning {

@@ -183,11 +183,15 @@ async fn a_paused_view_stays_through_kills_and_catches_up() {
         let query = "SELECT auction % 7 AS g, COUNT(*) AS n, CAST(SUM(price) AS BIGINT) AS s FROM bid GROUP BY auction % 7";
         run(&client, &format!("CREATE MATERIALIZED VIEW {view} AS {query}")).await;
     }
+    run(&client, "CREATE MATERIALIZED VIEW divided WITH (on_error = 'reject') AS SELECT price / (auction % 7) AS q FROM bid").await;
     const COUNT: &str = "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM ";
+    const REJECTED: &str = "SELECT CAST(COALESCE(SUM(weight), 0) AS BIGINT) FROM eddyline.rejected_rows WHERE view = 'divided'";
     let some = || async { (number(&client, &format!("{COUNT} stays")).await > 100).then_some(()) };
     until("some rows", some).await;
-    run(&client, "ALTER MATERIALIZED VIEW stays PAUSE").await;
+    until("some rejected rows", || async { (number(&client, REJECTED).await > 0).then_some(()) }).await;
+    run(&client, "ALTER MATERIALIZED VIEW stays PAUSE; ALTER MATERIALIZED VIEW divided PAUSE").await;
     let before = number(&client, &format!("{COUNT} stays")).await;
+    let rejected = number(&client, REJECTED).await;
     let other = number(&client, &format!("{COUNT} goes_on")).await;
     for round in 0..3 {
         let moved = || async { (number(&client, &format!("{COUNT} goes_on")).await > other + 1000 * round).then_some(()) };
@@ -196,6 +200,7 @@ async fn a_paused_view_stays_through_kills_and_catches_up() {
         tokio::task::block_in_place(|| server.kill_and_restart());
         client = server.connect().await;
         assert_eq!(number(&client, &format!("{COUNT} stays")).await, before, "after restart {round}");
+        assert_eq!(number(&client, REJECTED).await, rejected, "after restart {round}");
         // A checkpoint in between, or none.
         tokio::time::sleep(std::time::Duration::from_millis(300 * round as u64)).await;
     }

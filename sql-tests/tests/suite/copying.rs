@@ -52,6 +52,16 @@ async fn lines_are_spelled_as_options_say() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_have_the_digits_of_their_columns() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (id INT, at TIMESTAMP(3), day TIME(0) DEFAULT '10:00:00.6')").await;
+    copy_in(&client, "COPY t (id, at) FROM STDIN", b"1\t2024-01-01 00:00:00.0006\n2\tinfinity\n").await.expect("two rows");
+    let data = copy_out(&client, "COPY (SELECT * FROM t ORDER BY id) TO STDOUT").await;
+    assert_eq!(String::from_utf8(data).expect("text"), "1\t2024-01-01 00:00:00.001\t10:00:01\n2\tinfinity\t10:00:01\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn binary_tuples_go_both_ways() {
     let server = Server::start(ServerOptions::default());
     let client = server.connect().await;

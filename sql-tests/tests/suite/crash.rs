@@ -285,3 +285,27 @@ async fn a_table_of_a_query_is_never_half_there() {
         assert_eq!(rows, 1000);
     }
 }
+
+/// In a block its rows are the transaction's: killed before the COMMIT nothing is left of either, and after it both are there, also if there are no rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_table_of_a_query_is_its_transactions() {
+    let mut server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE seen (n INT)").await.expect("the table is made");
+    let whole = "BEGIN; CREATE TABLE kept AS SELECT g AS n FROM generate_series(1, 1000) AS t(g); \
+                 CREATE TABLE rowless AS SELECT 1 AS n WHERE false; INSERT INTO seen VALUES (1); COMMIT";
+    client.batch_execute(whole).await.expect("the transaction is committed");
+    let open = "BEGIN; CREATE TABLE lost AS SELECT 1 AS n; CREATE TABLE lost_too AS SELECT 1 AS n WHERE false; INSERT INTO seen VALUES (2)";
+    client.batch_execute(open).await.expect("the block is open");
+    for _ in 0..2 {
+        server.kill_and_restart();
+        let client = server.connect().await;
+        let tables = client.query("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 2200 ORDER BY 1", &[]).await;
+        let tables: Vec<String> = tables.expect("the catalog can be read").iter().map(|row| row.get(0)).collect();
+        assert_eq!(tables, ["kept", "rowless", "seen"]);
+        for (table, expected) in [("kept", 1000), ("rowless", 0), ("seen", 1)] {
+            let rows: i64 = client.query_one(&format!("SELECT COUNT(*) FROM {table}"), &[]).await.expect("it can be read").get(0);
+            assert_eq!(rows, expected, "{table}");
+        }
+    }
+}

@@ -738,12 +738,12 @@ async fn statements_of_any_size_concern_their_session_alone() {
     let (client, other) = (server.connect().await, server.connect().await);
     create(&client).await;
     let pid = number(&client, "SELECT pg_backend_pid()::bigint").await;
-    let rows: Vec<String> = (0..20_000).map(|id| format!("({id}, '{id}:{}')", "x".repeat(512))).collect();
+    let rows: Vec<String> = (0..60_000).map(|id| format!("({id}, '{id}:{}')", "x".repeat(512))).collect();
     let large = format!("INSERT INTO t VALUES {}", rows.join(", "));
     assert!(large.len() > 10_000_000);
     let large = tokio::spawn(async move {
         let done = client.simple_query(&large).await.expect("a large statement");
-        assert!(matches!(done.as_slice(), [SimpleQueryMessage::CommandComplete(20_000)]), "{done:?}");
+        assert!(matches!(done.as_slice(), [SimpleQueryMessage::CommandComplete(60_000)]), "{done:?}");
         client
     });
     // Answers that say that the statement is being run came while it was.
@@ -753,16 +753,16 @@ async fn statements_of_any_size_concern_their_session_alone() {
     while !large.is_finished() {
         let asked = Instant::now();
         let seen = number(&other, "SELECT n FROM v").await;
-        assert!(seen == 0 || seen == 20_000, "{seen} rows of one statement");
+        assert!(seen == 0 || seen == 60_000, "{seen} rows of one statement");
         meanwhile += number(&other, &at_it).await;
         assert!(asked.elapsed() < MEANWHILE, "another session waited for {:?}", asked.elapsed());
     }
     let client = large.await.expect("it is run");
     assert!(meanwhile > 0, "nobody was answered while it was run");
-    assert_eq!(number(&other, "SELECT n FROM v").await, 20_000);
+    assert_eq!(number(&other, "SELECT n FROM v").await, 60_000);
     let as_written = format!("SELECT COUNT(*) FROM t WHERE pad = CAST(id AS VARCHAR) || ':{}'", "x".repeat(512));
-    assert_eq!(number(&other, &as_written).await, 20_000);
-    assert_eq!(number(&other, "SELECT MAX(id) - MIN(id) FROM t").await, 19_999);
+    assert_eq!(number(&other, &as_written).await, 60_000);
+    assert_eq!(number(&other, "SELECT MAX(id) - MIN(id) FROM t").await, 59_999);
     for (open, inner, close) in
         [("(", "1", ")"), ("ABS(", "1", ")"), ("(SELECT ", "1", ")"), ("CASE WHEN true THEN ", "1", " END"), ("NOT ", "true", "")]
     {
@@ -770,9 +770,9 @@ async fn statements_of_any_size_concern_their_session_alone() {
         let asked = Instant::now();
         let (refused, meanwhile) = tokio::join!(client.batch_execute(&nested), number(&other, "SELECT n FROM v"));
         let error = refused.expect_err(open);
-        assert_eq!((state(&error), meanwhile), ("54001", 20_000), "{open}: {error:?}");
+        assert_eq!((state(&error), meanwhile), ("54001", 60_000), "{open}: {error:?}");
         assert!(asked.elapsed() < MEANWHILE, "{open}: it took {:?}", asked.elapsed());
-        assert_eq!(number(&client, "SELECT n FROM v").await, 20_000, "the session goes on");
+        assert_eq!(number(&client, "SELECT n FROM v").await, 60_000, "the session goes on");
     }
 }
 

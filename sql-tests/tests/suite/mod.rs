@@ -30,6 +30,7 @@
 //! - `stopping`: jobs that stop, and what a checkpoint must have of them
 //! - `subscribing`: deltas of a view add up to it
 //! - `lateness`: the same rows are late for every view
+//! - `long_inserts`: thousands of literal rows in one statement
 //! - `many_views`: hundreds of views over one input
 //! - `metrics`: what Prometheus sees
 //! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
@@ -58,6 +59,7 @@ mod kafka_edges;
 mod kafka_keyed;
 mod lagging;
 mod lateness;
+mod long_inserts;
 mod lookups;
 mod many_views;
 mod metrics;

@@ -37,6 +37,31 @@ async fn s3_that_goes_away_holds_up_checkpoints_only() {
     assert!(error.contains("belongs to another server's data directory"), "{error}");
 }
 
+/// A store that lets nothing be removed, for lack of a right or by a rule, keeps what it was given. The log is none of its business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_that_refuses_deletes_does_not_keep_the_log() {
+    let s3 = S3Server::start();
+    let server = Server::start(with_checkpoints(&s3, "checkpoints/four"));
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE ticks (n INT) APPEND ONLY; CREATE TABLE t (v TEXT) APPEND ONLY").await;
+    s3.keep_all(true);
+    // More than a file of the log holds.
+    run(&client, "INSERT INTO t SELECT repeat('x', 1000) || x FROM generate_series(1, 20000) AS s(x)").await;
+    for _ in 0..5 {
+        checkpoint(&client).await;
+    }
+    let first = server.data_dir().join("data/log").join(format!("{:020}.log", 1));
+    until("the log is cut", || async { (!first.exists()).then_some(()) }).await;
+    let problem = "SELECT problem FROM eddyline.checkpoints WHERE problem LIKE 'durable, but %'";
+    let told = until("what is not removed is told", || async { text(&client, problem).await }).await;
+    assert!(told.contains("may list, read, write"), "{told}");
+    let failures = server.metric("eddyline_checkpoint_failures_total").unwrap_or_default();
+    assert!(failures < 1.0, "the checkpoints are there");
+    s3.keep_all(false);
+    checkpoint(&client).await;
+    until("all is removed", || async { text(&client, problem).await.is_none().then_some(()) }).await;
+}
+
 /// A signal ends a start that waits for its store, as it ends a server, and nothing is lost by that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_waits_for_its_store_can_be_stopped() {

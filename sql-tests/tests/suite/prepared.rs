@@ -202,6 +202,20 @@ async fn parameters_have_the_types_of_columns() {
     assert_eq!(written, [["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{\"a\": [1]}"].map(|text| Some(text.to_string()))]);
 }
 
+/// Drivers ask for what they know of types by arrays of oids, whose type they must know themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_may_be_arrays_of_oids() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    let query = "SELECT oid, $1::oid[] AS given FROM pg_type WHERE oid = ANY ($1::oid[]) AND oid <> $2::oid ORDER BY oid";
+    let statement = client.prepare(query).await.expect("a statement");
+    assert_eq!(statement.params(), [Type::OID_ARRAY, Type::OID]);
+    assert_eq!(statement.columns().iter().map(|column| column.type_().clone()).collect::<Vec<_>>(), [Type::OID, Type::OID_ARRAY]);
+    let rows = client.query(&statement, &[&vec![20u32, 23, 1007], &23u32]).await.expect("rows");
+    let found: Vec<(u32, Vec<u32>)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(found, [(20, vec![20, 23, 1007]), (1007, vec![20, 23, 1007])]);
+}
+
 async fn oid(client: &Client, relation: &str) -> u32 {
     let query = format!("SELECT oid FROM pg_class WHERE relname = '{relation}'");
     client.query_one(&query, &[]).await.expect("the relation is there").get(0)
@@ -228,4 +242,37 @@ async fn columns_come_from_relations() {
             statement.columns().iter().map(|column| column.table_oid().zip(column.column_id())).collect();
         assert_eq!(origins, expected, "{query}");
     }
+}
+
+/// A kept plan holds its own statement, and not the texts of all the others: with 400 of 20 KB each these would be 1.6 GB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_do_not_hold_one_another() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (k BIGINT PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'one')").await;
+    let resident = || tokio::task::block_in_place(|| server.metric("process_resident_memory_bytes")).expect("the gauge is there");
+    let (before, long, mut held) = (resident(), "x".repeat(20_000), Vec::new());
+    for at in 0..400 {
+        let statement = client.prepare(&format!("SELECT v FROM t WHERE k = $1 AND v <> '{long}{at}'")).await.expect("a statement");
+        assert_eq!(one(&client, &statement, 1).await, ["one"]);
+        held.push(statement);
+    }
+    let grown = resident() - before;
+    assert!(grown < 500e6, "{grown} bytes more");
+    let listed = "SELECT COUNT(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT v FROM t WHERE k = $1 AND%'";
+    assert_eq!(number(&client, listed).await, 400);
+    assert_eq!(one(&client, &held[0], 1).await, ["one"]);
+}
+
+/// Texts of statements that stay are bounded; what is not given a name is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_of_statements_are_bounded() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    let long = "x".repeat(20 << 20);
+    run(&client, &format!("PREPARE a AS SELECT '{long}'")).await;
+    let error = client.batch_execute(&format!("PREPARE b AS SELECT '{long}'")).await.expect_err("too much text");
+    assert_eq!(error.code().map(|code| code.code()), Some("53400"));
+    run(&client, "DEALLOCATE a").await;
+    run(&client, &format!("PREPARE b AS SELECT '{long}'")).await;
 }

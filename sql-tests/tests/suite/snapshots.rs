@@ -140,6 +140,46 @@ async fn a_view_that_lags_behind_a_table_holds_no_changes_in_memory() {
     assert_eq!(number(&client, &same).await, 1);
 }
 
+/// A view that is being filled from a source needs no old rows of a table that it does not read. One that reads the table too does, which is shown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_rows_are_kept_where_a_view_reads_them() {
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "3600s", ..Default::default() });
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT)").await.expect("a table");
+    client.batch_execute("INSERT INTO t SELECT i, 0 FROM generate_series(1, 50000) AS s(i)").await.expect("rows");
+    let source = "CREATE SOURCE bid (price BIGINT) WITH (connector = 'nexmark', nexmark.table.type = 'bid', nexmark.event.num = '5000')";
+    client.batch_execute(source).await.expect("a source");
+    client.batch_execute("CREATE MATERIALIZED VIEW first AS SELECT COUNT(*) AS c FROM bid").await.expect("a view");
+    until("the source is read", || async { (number(&client, "SELECT COALESCE(MAX(c), 0) FROM first").await == 4_600).then_some(()) }).await;
+    drop(client);
+    tokio::task::block_in_place(|| server.stop());
+    server.options.failpoints = "backfill.step=hold@0".into();
+    server.launch().expect("the server starts again");
+    let client = server.connect().await;
+    // It reads what there was on its own, and does not get on.
+    client.batch_execute("CREATE MATERIALIZED VIEW slow AS SELECT SUM(price)::bigint AS s FROM bid").await.expect("a view");
+    for _ in 0..20 {
+        client.batch_execute("UPDATE t SET n = n + 1").await.expect("a change");
+    }
+    until("a million old rows are gone", || async {
+        client.batch_execute("UPDATE t SET n = n + 1 WHERE id = 1").await.expect("a change");
+        (server.metric("eddyline_view_bytes")? < 30e6).then_some(())
+    })
+    .await;
+    let held = async |job: &str| number(&client, &format!("SELECT held_bytes FROM eddyline.jobs WHERE job = '{job}'")).await;
+    let slow = "SELECT COUNT(*) FROM eddyline.jobs WHERE job = 'slow' AND state = 'backfilling'";
+    assert_eq!((number(&client, slow).await, held("slow").await), (1, 0), "it is still there, and nothing is kept for it");
+    let both = "SELECT SUM(x)::bigint AS s FROM (SELECT price AS x FROM bid UNION ALL SELECT n FROM t) u";
+    client.batch_execute(&format!("CREATE MATERIALIZED VIEW both AS {both}")).await.expect("a view");
+    until("it is shown what is kept for whom", || async {
+        client.batch_execute("UPDATE t SET n = n + 1").await.expect("a change");
+        (held("both").await > 3_000_000).then_some(())
+    })
+    .await;
+    assert!(server.metric("eddyline_job_held_bytes").is_some_and(|bytes| bytes > 3e6));
+    assert_eq!(held("slow").await, 0);
+}
+
 /// A block pins what it may yet name; what it does not name may go meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_drop_does_not_concern_a_block() {

@@ -372,6 +372,8 @@ async fn refusals(server: &Server, rows: i64) {
         (post(port, "/source/hook", "", "{\"id\":0}").0 == 429).then_some(())
     })
     .await;
+    // Who may not write is told so, and takes no place.
+    assert_eq!(post(port, "/source/state", "", "[]").0, 401);
     drop(waiting);
     until("there is room again", || async { (post(port, "/source/hook", "", "[]").0 == 200).then_some(()) }).await;
     let client = server.connect().await;

@@ -2,6 +2,8 @@
 
 use eddyline_sql_tests::client::{number, refused, rows, run};
 use eddyline_sql_tests::{Server, ServerOptions};
+use futures::StreamExt;
+use std::pin::pin;
 use tokio_postgres::{Client, NoTls};
 
 async fn is_read_only(client: &Client, statement: &str) {
@@ -229,4 +231,87 @@ async fn sessions_that_wait_for_each_other_are_told() {
     // Whoever came last.
     assert!(one.is_some() != other.is_some(), "{one:?}, {other:?}");
     assert_eq!(one.or(other).as_deref(), Some("40P01"));
+}
+
+/// Rows that are not committed yet, as the server counts them.
+fn uncommitted(server: &Server) -> f64 {
+    tokio::task::block_in_place(|| server.metric("eddyline_uncommitted_bytes")).expect("the gauge is there")
+}
+
+/// INSERTs of a row each become batches, in which the block's statements, savepoints and its commit find what they found before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_small_inserts_are_put_together() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE keyed (k INT PRIMARY KEY, v INT); CREATE TABLE bag (v INT); INSERT INTO keyed VALUES (-1, 0)").await;
+    let insert = |from: usize, to: usize| {
+        let both = |i: usize| format!("INSERT INTO keyed VALUES ({i}, {i}); INSERT INTO bag VALUES ({})", i % 10);
+        (from..to).map(both).collect::<Vec<_>>().join("; ")
+    };
+    run(&client, "BEGIN").await;
+    run(&client, &insert(0, 700)).await;
+    run(&client, "DELETE FROM keyed WHERE k = 5; UPDATE keyed SET v = -v WHERE k = 690; SAVEPOINT s").await;
+    run(&client, &insert(700, 1_400)).await;
+    run(&client, "ROLLBACK TO s").await;
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM keyed").await, 700);
+    run(&client, &insert(1_400, 2_400)).await;
+    // 3,400 batches would be 7 MB.
+    let bytes = uncommitted(&server);
+    assert!(bytes > 0.0 && bytes < 3e6, "{bytes} bytes");
+    assert_eq!(refused(&client, "SAVEPOINT t; INSERT INTO keyed VALUES (1450, 0)").await.code().code(), "23505");
+    run(&client, "ROLLBACK TO t; DELETE FROM keyed WHERE k = 1500; DELETE FROM bag WHERE v = 9; INSERT INTO keyed VALUES (5, 55)").await;
+    let (sums, bags) = ("SELECT COUNT(*), SUM(v)::bigint FROM keyed", "SELECT COUNT(*), SUM(v)::bigint FROM bag");
+    // Keys 0 to 699 and 1400 to 2399: without 1500, -690 for 690, 55 for 5; of the bag nine tenths.
+    let v = (0..700).sum::<i64>() + (1_400..2_400).sum::<i64>() - 1_500 - 2 * 690 + 50;
+    let (keyed, bag) = ([["1700".to_string(), v.to_string()].map(Some)], [["1530", "6120"].map(|n| Some(n.to_string()))]);
+    for end in ["SAVEPOINT u", "COMMIT"] {
+        assert_eq!(rows(&client, sums).await, keyed);
+        assert_eq!(rows(&client, bags).await, bag);
+        run(&client, end).await;
+    }
+    assert_eq!(rows(&client, sums).await, keyed);
+    assert_eq!(rows(&client, bags).await, bag);
+    assert_eq!(uncommitted(&server), 0.0);
+}
+
+/// What all sessions together have not committed is bounded; who finds no room fails, and the others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_share_the_memory_for_writes() {
+    let server = Server::start(ServerOptions { settings: &["--write-memory", "8MiB"], ..Default::default() });
+    let (one, other) = (server.connect().await, server.connect().await);
+    run(&one, "CREATE TABLE a (v TEXT); CREATE TABLE b (v TEXT); CREATE TABLE c (v TEXT)").await;
+    let write = |table: &str| format!("INSERT INTO {table} SELECT repeat('x', 1000) FROM generate_series(1, 2500)");
+    run(&one, &format!("BEGIN; {}", write("a"))).await;
+    assert_eq!(refused(&other, &write("b")).await.code().code(), "53200");
+    let made = "CREATE TABLE d AS SELECT repeat('x', 1000) AS v FROM generate_series(1, 2500)";
+    assert_eq!(refused(&other, made).await.code().code(), "53200");
+    run(&other, "INSERT INTO c VALUES ('a row has room')").await;
+    run(&one, "COMMIT").await;
+    run(&other, &write("b")).await;
+    assert_eq!(refused(&other, &format!("BEGIN; {}; {}", write("b"), write("b"))).await.code().code(), "53200");
+    run(&other, "ROLLBACK").await;
+    assert_eq!(uncommitted(&server), 0.0);
+    assert_eq!(number(&one, "SELECT COUNT(*) FROM b").await, 2_500);
+}
+
+/// FETCH of many rows hands them over as they are made, and the next one goes on behind them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fetch_does_not_gather_its_rows() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "BEGIN; DECLARE c CURSOR FOR SELECT i, repeat('x', 1000) AS v FROM generate_series(1, 400000) AS t(i)").await;
+    let before = server.peak_bytes();
+    let mut fetched = pin!(client.query_raw("FETCH 390000 FROM c", Vec::<i32>::new()).await.expect("rows"));
+    let mut count = 0;
+    while let Some(row) = fetched.next().await {
+        row.expect("a row");
+        count += 1;
+    }
+    assert_eq!(count, 390_000);
+    let grown = server.peak_bytes() - before;
+    assert!(grown < 250_000_000, "{grown} bytes more");
+    assert_eq!(rows(&client, "FETCH 2 FROM c").await.len(), 2);
+    run(&client, "MOVE 9997 FROM c").await;
+    assert_eq!(rows(&client, "FETCH 5 FROM c").await.len(), 1);
+    assert_eq!(rows(&client, "FETCH 5 FROM c").await.len(), 0);
 }

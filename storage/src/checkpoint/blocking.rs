@@ -86,6 +86,14 @@ impl BlockingCheckpointStore {
         self.runtime.block_on(self.store.next_id())
     }
 
+    pub fn uncommitted(&self) -> Vec<String> {
+        self.store.uncommitted()
+    }
+
+    pub fn discard(&self, names: &[String]) -> Result<()> {
+        self.runtime.block_on(self.store.discard(names))
+    }
+
     pub fn prune(&self, keep: usize) -> Result<Pruned> {
         self.runtime.block_on(self.store.prune(keep))
     }

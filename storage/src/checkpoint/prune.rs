@@ -1,5 +1,6 @@
 //! Removing what is no longer needed: manifests beyond the newest few, then the files that no manifest names. A crash in
-//! between leaves unnamed files only, and the next pruning removes them; as it does what an upload that failed left behind.
+//! between leaves unnamed files only, and the next pruning removes them; as it does what an upload that failed left behind. What a checkpoint
+//! that was given up had uploaded can be removed at once.
 
 use super::CheckpointStore;
 use super::manifest::Outline;
@@ -46,6 +47,15 @@ impl CheckpointStore {
         failpoint::hit("checkpoint.prune")?;
         let files = self.remove_unnamed(&kept).await?;
         Ok(Pruned { manifests: dropped.len(), files })
+    }
+
+    /// Removes files of a checkpoint that was given up. What cannot be removed now goes with the next pruning.
+    pub async fn discard(&self, names: &[String]) -> Result<()> {
+        self.forget(names);
+        for name in names {
+            self.delete(&self.file_path(name)).await?;
+        }
+        Ok(())
     }
 
     async fn remove_unnamed(&self, kept: &[Outline]) -> Result<usize> {

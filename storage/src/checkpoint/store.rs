@@ -45,6 +45,8 @@ struct FreshFile {
     commits: u64,
     /// In a local store, not yet known to survive a power failure: the commit that names it sees to that.
     unsynced: bool,
+    /// By a manifest whose commit was begun. It may be there although the store reported a failure.
+    may_be_named: bool,
 }
 
 impl CheckpointStore {
@@ -95,6 +97,7 @@ impl CheckpointStore {
         failpoint::hit("checkpoint.before_manifest")?;
         let path = self.manifest_path(manifest.id);
         let create = PutOptions::from(PutMode::Create);
+        self.fresh.lock().offered(&manifest.files);
         match self.store.put_opts(&path, PutPayload::from(bytes), create).await {
             Ok(_) => {}
             Err(object_store::Error::AlreadyExists { .. }) => {
@@ -198,6 +201,20 @@ impl CheckpointStore {
         self.local_dir.is_some()
     }
 
+    /// Files of the checkpoint that is being built, if nobody can have committed it.
+    pub fn uncommitted(&self) -> Vec<String> {
+        let fresh = self.fresh.lock();
+        fresh.files.iter().filter(|(_, file)| !file.may_be_named).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whatever becomes of them, `prune` may remove them from now on.
+    pub(super) fn forget(&self, names: &[String]) {
+        let mut fresh = self.fresh.lock();
+        for name in names {
+            fresh.files.remove(name);
+        }
+    }
+
     pub(super) fn is_fresh(&self, name: &str) -> bool {
         let fresh = self.fresh.lock();
         fresh.files.contains_key(unfinished_name(name).unwrap_or(name))
@@ -264,7 +281,7 @@ impl CheckpointStore {
 
 impl Fresh {
     fn add(&mut self, name: String) {
-        self.files.insert(name, FreshFile { commits: self.commits, unsynced: false });
+        self.files.insert(name, FreshFile { commits: self.commits, unsynced: false, may_be_named: false });
     }
 
     fn unsynced(&self, files: &[FileRef]) -> Vec<String> {
@@ -276,6 +293,15 @@ impl Fresh {
         for name in names {
             if let Some(file) = self.files.get_mut(name) {
                 file.unsynced = false;
+            }
+        }
+    }
+
+    /// A manifest that names them is about to be put.
+    fn offered(&mut self, files: &[FileRef]) {
+        for file in files {
+            if let Some(fresh) = self.files.get_mut(&file.name) {
+                fresh.may_be_named = true;
             }
         }
     }

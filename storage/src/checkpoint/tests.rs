@@ -309,6 +309,27 @@ async fn files_of_abandoned_checkpoints_are_removed_in_time() {
     assert_eq!(fixture.files(), 2);
 }
 
+/// A disk that is full of what failed attempts have uploaded would stay full.
+#[tokio::test]
+async fn what_was_uploaded_in_vain_is_removed_at_once() {
+    let fixture = Fixture::local();
+    let first = fixture.checkpoint(1, "one", &[]).await;
+    fixture.store.put_bytes(Bytes::from("in vain")).await.unwrap();
+    fixture.write("image/a", b"in vain, too");
+    fixture.store.upload_dir(&fixture.path("image"), &BTreeMap::new()).await.unwrap();
+    assert_eq!(fixture.files(), 3);
+    fixture.store.discard(&fixture.store.uncommitted()).await.unwrap();
+    assert_eq!(fixture.files(), 1);
+    assert!(fixture.stored(&first.files[0]).exists());
+
+    // A commit that failed may have come through.
+    let offered = fixture.store.put_bytes(Bytes::from("offered")).await.unwrap();
+    fixture.store.commit(&Manifest::new(1, Epoch(10), vec![offered.clone()], ())).await.unwrap_err();
+    assert!(fixture.store.uncommitted().is_empty());
+    fixture.store.discard(&fixture.store.uncommitted()).await.unwrap();
+    assert!(fixture.stored(&offered).exists());
+}
+
 #[tokio::test]
 async fn pruning_stops_where_it_does_not_know_what_is_named() {
     let fixture = Fixture::local();

@@ -49,6 +49,7 @@ use merge::Merger;
 use parking_lot::RwLock;
 use segment::Segment;
 use shard::Shard;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -81,6 +82,8 @@ pub struct View {
     dir: Option<Arc<SegmentDir>>,
     /// Reads below it are refused. Only grows; set before anything it allows is dropped.
     horizon: AtomicU64,
+    /// Of rows that died, ever.
+    died_bytes: AtomicU64,
 }
 
 impl View {
@@ -100,7 +103,7 @@ impl View {
         };
         let shards = (0..shards).map(|_| Shard::new(&key, dir.clone())).collect();
         let (secondaries, horizon) = (RwLock::default(), AtomicU64::new(horizon.0));
-        Ok(View { schema, visible, key, identity, secondaries, shards, dir, horizon })
+        Ok(View { schema, visible, key, identity, secondaries, shards, dir, horizon, died_bytes: AtomicU64::new(0) })
     }
 
     /// What readers see.
@@ -198,6 +201,21 @@ impl View {
         Found::new(&self.visible, index, self.segments_at(epoch)?, epoch.0, values)
     }
 
+    /// Whether rows can be added before anything else of their step is: of a view with a key none has the key of another one, or of a row
+    /// that lives. Rows of a view without one always can.
+    pub fn are_new<'a>(&self, rows: impl IntoIterator<Item = &'a RecordBatch>) -> bool {
+        let (ViewKey::Keyed(_), Some(identity)) = (&self.key, &self.identity) else { return true };
+        let mut seen = HashSet::new();
+        rows.into_iter().all(|rows| {
+            let hashes = identity.hashes(rows);
+            let is_free = |shard: &Shard| {
+                let state = shard.lock();
+                hashes.iter().all(|hash| state.index.count(*hash) == 0)
+            };
+            self.shards.iter().all(is_free) && hashes.iter().all(|hash| seen.insert(*hash))
+        })
+    }
+
     /// How often each of these rows, all columns that readers see, is there at present; of a view without a key that is not
     /// append-only.
     pub fn multiplicities(&self, rows: &RecordBatch) -> Result<Vec<usize>> {
@@ -259,6 +277,21 @@ impl View {
     /// Memory of rows that are not frozen, deaths and indexes.
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(Shard::bytes).sum()
+    }
+
+    /// Bytes of all rows that have died since the start: what has died since an epoch is what is kept for who reads there.
+    pub fn died_bytes(&self) -> u64 {
+        self.died_bytes.load(Ordering::Relaxed)
+    }
+
+    fn rows_died(&self, bytes: usize) {
+        self.died_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.dir.iter().for_each(|dir| dir.rows_died(bytes));
+    }
+
+    /// Memory of rows that are not in files yet, over all views of its directory.
+    pub fn tails_bytes(&self) -> usize {
+        self.dir.as_ref().map_or(0, |dir| dir.tail_bytes())
     }
 
     pub fn segments(&self) -> usize {

@@ -168,7 +168,7 @@ pub(super) fn apply(view: &View, shard: usize, epoch: u64, changes: &[ChangeBatc
     }
     let insertions = insertions(&view.schema, &hashed)?;
     let mut home = view.shards[shard].lock();
-    let missing = retract(&mut home, &hashed, epoch);
+    let missing = retract(view, &mut home, &hashed, epoch);
     if !missing.is_empty() {
         drop(home);
         retract_elsewhere(view, shard, missing, epoch, unique)?;
@@ -184,7 +184,7 @@ pub(super) fn apply(view: &View, shard: usize, epoch: u64, changes: &[ChangeBatc
 }
 
 /// Kills the rows with negative weights; the hashes of those that are not in this shard.
-fn retract(state: &mut ShardState, hashed: &[Hashed], epoch: u64) -> Vec<u128> {
+fn retract(view: &View, state: &mut ShardState, hashed: &[Hashed], epoch: u64) -> Vec<u128> {
     let mut missing = Vec::new();
     for batch in hashed {
         let (Some(weights), Some(hashes)) = (&batch.changes.weights, &batch.hashes) else { continue };
@@ -197,8 +197,8 @@ fn retract(state: &mut ShardState, hashed: &[Hashed], epoch: u64) -> Vec<u128> {
                 }
             }
         }
-        if let Some(dir) = state.dir.as_ref().filter(|_| deaths > 0) {
-            dir.rows_died(deaths * (bytes_of(&batch.changes.rows) / batch.changes.num_rows() + DEATH_BYTES));
+        if deaths > 0 {
+            view.rows_died(deaths * (bytes_of(&batch.changes.rows) / batch.changes.num_rows() + DEATH_BYTES));
         }
     }
     missing

@@ -1,6 +1,6 @@
 //! Aggregates of which the order of rows is part: ARRAY_AGG, STRING_AGG, FIRST_VALUE (and LAST_VALUE, the first in the
-//! opposite order), and percentiles, which are rows by their number. A group's values are rows of their own in the operator's state, in the call's order; a result is read
-//! from them when the group is touched, before and after; a percentile from the nearer end of the group.
+//! opposite order), percentiles, which are rows by their number, and the mode, of which there are most. A group's values are rows of their own in the operator's state, in the call's order; a result is read
+//! from them when the group is touched, before and after; a percentile from the nearer end of the group, a mode from all of it.
 //!
 //! Rows are found by the group's key and ordered by the call's order and then the value. FIRST_VALUE over input that only
 //! grows keeps nothing but the first.
@@ -34,6 +34,8 @@ enum Form {
         share: f64,
         continuous: bool,
     },
+    /// The one that is there most often.
+    Mode,
 }
 
 /// A call of one of these functions; `open` makes its state.
@@ -60,6 +62,7 @@ impl OrderedCall {
             (AggregateFunction::PercentileDisc, output, _) if output.to_arrow() == *ty => {
                 Form::Percentile { share: call.share.unwrap_or(0.5), continuous: false }
             }
+            (AggregateFunction::Mode, output, _) if output.to_arrow() == *ty => Form::Mode,
             (AggregateFunction::StringAgg, SqlType::Text, DataType::Utf8) => Form::Text(call.separator.clone().unwrap_or_default()),
             (function, output, _) => {
                 return Err(SqlError::unsupported(format!("{function:?} of {ty} cannot be computed as {output}")));
@@ -165,6 +168,7 @@ impl Ordered {
             let before = values.len();
             match self.call.form {
                 Form::Percentile { share, continuous } => between.push(self.percentile(head, share, continuous, &mut values)?),
+                Form::Mode => self.most_frequent(head, &mut values)?,
                 _ => self.collect(head, &mut values)?,
             }
             if matches!(self.call.form, Form::First) && values.len() == before {
@@ -175,7 +179,7 @@ impl Ordered {
         let decoded = self.call.codec.decode(values.iter())?.pop();
         let decoded = decoded.ok_or_else(|| SqlError::internal("a value has no column"))?;
         Ok(Output::of(match &self.call.form {
-            Form::First | Form::Percentile { continuous: false, .. } => decoded,
+            Form::First | Form::Mode | Form::Percentile { continuous: false, .. } => decoded,
             Form::Percentile { .. } => in_between(&decoded, &between),
             Form::Array(ty) => lists(ty, decoded, &lengths)?,
             Form::Text(separator) => joined(separator, &decoded, &lengths),
@@ -223,6 +227,22 @@ impl Ordered {
             values.push(&[found.row(if back { found.len() - 1 - at } else { at })]);
         }
         Ok(place.between)
+    }
+
+    /// Appends the value that is there most often, the first of several in the call's order.
+    fn most_frequent(&mut self, head: u32, values: &mut KeyRows) -> Result<()> {
+        let (mut most, mut found) = (0, NULL_KEY.to_vec());
+        let mut pages = Pages::new(PAGE_ROWS);
+        while pages.next(&mut self.rows, head)? {
+            for (at, weight) in pages.chunk.weights().iter().enumerate() {
+                let times = self.call.times(*weight);
+                if times > most {
+                    (most, found) = (times, pages.chunk.row(at).to_vec());
+                }
+            }
+        }
+        values.push(&[&found]);
+        Ok(())
     }
 
     /// Appends the values of one group in their order.

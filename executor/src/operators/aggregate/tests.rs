@@ -88,6 +88,7 @@ fn calls() -> Vec<AggregateCall> {
         percentile(PercentileDisc, V, false, 0.8, SqlType::BigInt),
         percentile(PercentileDisc, V, true, 0.7, SqlType::BigInt),
         percentile(PercentileCont, 4, false, 0.9, SqlType::Double),
+        percentile(Mode, V, false, 0.0, SqlType::BigInt),
     ]
 }
 
@@ -141,6 +142,13 @@ fn first_of(values: &[i64], share: f64) -> Option<i64> {
     (1..=values.len()).find(|count| *count as f64 >= share * values.len() as f64).map(|count| values[count - 1])
 }
 
+/// The value that is there most often, the first of several.
+fn most_frequent(values: impl Iterator<Item = (i64, i64)>) -> Option<i64> {
+    let mut counts = BTreeMap::new();
+    values.for_each(|(value, weight)| *counts.entry(value).or_insert(0) += weight);
+    counts.into_iter().max_by_key(|(value, count)| (*count, std::cmp::Reverse(*value))).map(|(value, _)| value)
+}
+
 /// What is a share of the way through quarters.
 fn within(quarters: &[i64], share: f64) -> Option<f64> {
     let at = share * quarters.len().checked_sub(1)? as f64;
@@ -184,6 +192,7 @@ fn recompute(rows: &[(&Row, i64)]) -> Result<Vec<String>, Vec<String>> {
         or_null(first_of(&all(values()), 0.8)),
         or_null(first_of(&distinct.iter().copied().collect::<Vec<_>>(), 0.7)),
         within(&all(rows.iter().filter_map(|(r, w)| r.f.map(|f| (f, *w)))), 0.9).map_or("null".into(), |f| format!("{f:?}")),
+        or_null(most_frequent(values())),
     ];
     let fits = i64::try_from(sum).is_ok() && i64::try_from(distinct_sum).is_ok();
     if fits { Ok(results) } else { Err(results) }

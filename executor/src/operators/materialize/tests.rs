@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::testing::{changes_of, context, net, net_changes, schema, split, weighted};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use eddyline_common::SqlType;
+use eddyline_common::{Epoch, SqlType};
 use eddyline_storage::view::{ARRIVAL, ViewKey};
 
 fn view(schema: &SchemaRef) -> Arc<View> {
@@ -95,6 +96,60 @@ fn counts_without_a_view() {
     materialize.push(0, weighted(&schema, &[(vec![1], 1), (vec![2], -1)], 0), &mut ctx).unwrap();
     assert_eq!(ctx.take_output()[0].changes.num_rows(), 2);
     assert!(materialize.pending.is_empty());
+}
+
+/// A key with a megabyte of text.
+fn large(schema: &SchemaRef, key: i64, text: &ArrayRef, weight: i64) -> TaggedBatch {
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![key]));
+    let rows = RecordBatch::try_new(schema.clone(), vec![keys, text.clone()]).unwrap();
+    let changes = ChangeBatch::with_weights(rows, Int64Array::from(vec![weight]));
+    TaggedBatch { changes, arrival_watermark: Timestamp::MIN, now: Timestamp(0) }
+}
+
+/// However many they are, and nobody sees any of them before the step is complete.
+#[test]
+fn rows_that_are_new_are_applied_in_pieces() {
+    let schema = schema(&[("k", SqlType::BigInt), ("v", SqlType::Text)]);
+    let old: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1 << 20)]));
+    for key in [ViewKey::Append, ViewKey::Multiset, ViewKey::Keyed(vec![0])] {
+        let view = View::new(schema.clone(), key.clone(), 2, None).unwrap();
+        let mut materialize = Materialize::new(Some(view.clone()), 0, schema.clone(), false, false).unwrap();
+        let mut ctx = context();
+        (0..70).for_each(|k| materialize.push(0, large(&schema, k, &old, 1), &mut ctx).unwrap());
+        assert_eq!(view.num_rows(ctx.epoch), 64, "{key:?}");
+        let is_append = key == ViewKey::Append;
+        if !is_append {
+            // Of the first piece.
+            materialize.push(0, large(&schema, 3, &old, -1), &mut ctx).unwrap();
+        }
+        materialize.finish(Timestamp(9), &mut ctx).unwrap();
+        let left = if is_append { 70 } else { 69 };
+        assert_eq!((view.num_rows(Epoch(0)), view.num_rows(ctx.epoch)), (0, left), "{key:?}");
+        let passed: i64 = ctx.take_output().iter().flat_map(|b| (0..b.changes.num_rows()).map(move |row| b.changes.weight(row))).sum();
+        assert_eq!(passed, left as i64);
+    }
+}
+
+/// Another worker's shard has the old rows, and what takes them back comes last.
+#[test]
+fn rows_that_take_the_place_of_others_wait_for_these_to_go() {
+    let schema = schema(&[("k", SqlType::BigInt), ("v", SqlType::Text)]);
+    let text = |letter: &str| -> ArrayRef { Arc::new(StringArray::from(vec![letter.repeat(1 << 20)])) };
+    let (old, new) = (text("x"), text("y"));
+    let view = View::new(schema.clone(), ViewKey::Keyed(vec![0]), 2, None).unwrap();
+    for k in 0..70 {
+        view.apply(1, Epoch(1), &[large(&schema, k, &old, 1).changes]).unwrap();
+    }
+    let mut materialize = Materialize::new(Some(view.clone()), 0, schema.clone(), false, false).unwrap();
+    let mut ctx = context();
+    ctx.epoch = Epoch(2);
+    (0..70).for_each(|k| materialize.push(0, large(&schema, k, &new, 1), &mut ctx).unwrap());
+    assert!(ctx.take_output().is_empty());
+    (0..70).for_each(|k| materialize.push(0, large(&schema, k, &old, -1), &mut ctx).unwrap());
+    materialize.finish(Timestamp(9), &mut ctx).unwrap();
+    assert_eq!((view.num_rows(Epoch(1)), view.num_rows(ctx.epoch)), (70, 70));
+    let shown = view.lookup(ctx.epoch, &[Arc::new(Int64Array::from(vec![7])) as ArrayRef]).unwrap();
+    assert_eq!(shown.column(1).as_string::<i32>().value(0), "y".repeat(1 << 20));
 }
 
 #[test]

@@ -11,9 +11,9 @@ use super::list::List;
 use super::piece::Piece;
 use crate::accumulators::Output;
 use crate::expr::literal_column;
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, UInt32Array};
 use arrow::compute::{concat, take};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use eddyline_common::key::{KeyCodec, KeyRows};
 use eddyline_common::{Result, SqlError};
 use eddyline_planner::plan::{AggregateCall, AggregateFunction, Frame, OverCall, OverFunction, RankFunction};
@@ -39,6 +39,8 @@ enum Kind {
     Lag {
         argument: usize,
         offset: i64,
+        /// What the offset is multiplied by.
+        places: Option<usize>,
         default: Option<ArrayRef>,
         ignore_nulls: bool,
     },
@@ -85,11 +87,11 @@ impl Call {
             OverFunction::PercentRank => Kind::PercentRank,
             OverFunction::CumeDist => Kind::CumeDist,
             OverFunction::Ntile { buckets } => Kind::Ntile((*buckets).max(1)),
-            OverFunction::Lag { argument, offset, default, ignore_nulls } => {
-                field(*argument)?;
+            OverFunction::Lag { argument, offset, places, default, ignore_nulls } => {
+                std::iter::once(argument).chain(places).try_for_each(|c| field(*c).map(drop))?;
                 let default = literal_column(&default.ty, std::iter::once(default))?;
                 let default = Some(default).filter(|d| d.null_count() == 0);
-                Kind::Lag { argument: *argument, offset: *offset, default, ignore_nulls: *ignore_nulls }
+                Kind::Lag { argument: *argument, offset: *offset, places: *places, default, ignore_nulls: *ignore_nulls }
             }
             OverFunction::NthValue { argument, n, ignore_nulls } => {
                 field(*argument)?;
@@ -151,10 +153,14 @@ impl Call {
             Kind::PercentRank => floats(&|at| if rows <= 1 { 0.0 } else { piece.peers(at).0 as f64 / (rows - 1) as f64 }),
             Kind::CumeDist => floats(&|at| piece.peers(at).1 as f64 / rows as f64),
             Kind::Ntile(buckets) => ints(&|at| bucket(at as u64, rows, *buckets as u64)),
-            Kind::Lag { argument, offset, default, ignore_nulls } => {
+            Kind::Lag { argument, offset, places, default, ignore_nulls } => {
                 let column = &piece.buffer.columns[*argument];
                 let counted = ignore_nulls.then(|| Counted::new(piece, column, None, true));
-                let pick = |at: usize| shifted(piece, counted.as_ref(), at, *offset).map_or(Pick::Other, Pick::Row);
+                let places = places.map(|places| piece.buffer.columns[places].as_primitive::<Int64Type>());
+                let pick = |at: usize| match distance(piece, at, *offset, places) {
+                    Some(distance) => shifted(piece, counted.as_ref(), at, distance).map_or(Pick::Other, Pick::Row),
+                    None => Pick::Nothing,
+                };
                 picked(column, default.as_ref(), at.map(pick))?
             }
             Kind::Nth { argument, n, ignore_nulls } => self.nth(state, piece, at, base, (*argument, *n, *ignore_nulls))?,
@@ -328,6 +334,13 @@ enum Pick {
 /// The buffer's rows at some positions; of them those that count, if not all do.
 fn between<'a>(piece: &'a Piece, counted: Option<&'a Counted>, from: usize, to: usize) -> &'a [u32] {
     counted.map_or(&piece.rows[from..to], |counted| counted.between(from, to))
+}
+
+/// How far from a position another row is asked for; nothing where that is null.
+fn distance(piece: &Piece, at: usize, offset: i64, places: Option<&Int64Array>) -> Option<i64> {
+    let Some(places) = places else { return Some(offset) };
+    let row = piece.rows[at] as usize;
+    places.is_valid(row).then(|| offset.saturating_mul(places.value(row)))
 }
 
 /// The row that is so many places before a position, or after it if the number is negative, of those that count.

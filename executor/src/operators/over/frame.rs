@@ -63,8 +63,8 @@ impl Reach {
                 self.before.peers |= *function != RankFunction::RowNumber;
             }
             OverFunction::PercentRank | OverFunction::CumeDist | OverFunction::Ntile { .. } => self.whole = true,
-            // The next row with a value may be anywhere.
-            OverFunction::Lag { ignore_nulls: true, .. } => self.whole = true,
+            // The next row with a value may be anywhere, and so may one at a distance that a row says.
+            OverFunction::Lag { ignore_nulls: true, .. } | OverFunction::Lag { places: Some(_), .. } => self.whole = true,
             OverFunction::Lag { offset, .. } => {
                 self.before.widen(rows(*offset));
                 self.after.widen(rows(offset.saturating_neg()));

@@ -68,8 +68,14 @@ fn any_call(random: &mut StdRng) -> OverCall {
         0 => OverFunction::Rank(RankFunction::RowNumber),
         1 => OverFunction::Rank(RankFunction::Rank),
         2 => OverFunction::Rank(RankFunction::DenseRank),
-        3 => OverFunction::Lag { argument: 2, offset: random.random_range(-3..=3), default: number(-99), ignore_nulls },
-        4 => OverFunction::Lag { argument: 1, offset: 1, default: Literal { value: LiteralValue::Null, ..number(0) }, ignore_nulls },
+        3 => {
+            let (offset, places) = (random.random_range(-3..=3), random.random_bool(0.3).then_some(2));
+            OverFunction::Lag { argument: 2, offset, places, default: number(-99), ignore_nulls }
+        }
+        4 => {
+            let default = Literal { value: LiteralValue::Null, ..number(0) };
+            OverFunction::Lag { argument: 1, offset: 1, places: None, default, ignore_nulls }
+        }
         5 => OverFunction::NthValue { argument: 2, n: 1, ignore_nulls },
         6 => OverFunction::NthValue { argument: 2, n: -1, ignore_nulls },
         7 => OverFunction::NthValue { argument: 2, n: *[2, 3, -2].choose(random).unwrap(), ignore_nulls },
@@ -153,9 +159,10 @@ fn result(call: &OverCall, rows: &[Row], keys: &[(i64, i64)], i: usize) -> Optio
             })
         }
         .map(|bucket| bucket + 1),
-        OverFunction::Lag { argument, offset, default, ignore_nulls } => {
+        OverFunction::Lag { argument, offset, places, default, ignore_nulls } => {
             let counts = |row: &&Row| !ignore_nulls || row[*argument].is_some();
-            let row = match *offset {
+            let offset = offset * places.map_or(Some(1), |places| rows[i][places])?;
+            let row = match offset {
                 0 => rows.get(i),
                 1.. => rows[..i].iter().rev().filter(counts).nth(offset.unsigned_abs() as usize - 1),
                 _ => rows[i + 1..].iter().filter(counts).nth(offset.unsigned_abs() as usize - 1),
@@ -359,7 +366,7 @@ fn so_many_values_in_lists_are_made_at_once() {
 #[test]
 fn rows_out_of_reach_are_not_read() {
     let lag = OverCall {
-        function: OverFunction::Lag { argument: 2, offset: 1, default: number(0), ignore_nulls: false },
+        function: OverFunction::Lag { argument: 2, offset: 1, places: None, default: number(0), ignore_nulls: false },
         frame: Frame { unit: FrameUnit::Rows, start: FrameBound::Unbounded, end: FrameBound::CurrentRow },
         output: SqlType::BigInt,
     };

@@ -22,6 +22,8 @@ pub const FUNCTIONS: &[Native] = &[
     Native::total("jsonb_delete", AND_ANY, &[], json, delete),
     Native::total("jsonb_strip_nulls", &[Arg::Text], &[], json, |args| map(args, |document, out| document.without_nulls().write(out))),
     Native::total("jsonb_pretty", &[Arg::Text], &[], text, |args| map(args, |document, out| document.write_pretty(0, out))),
+    Native::total("jsonb_delete_path", AND_ANY, &[], json, delete_path),
+    Native::total("jsonb_insert", &[Arg::Text, Arg::Any, Arg::Text], &[Arg::Any], json, insert),
     Native::total("jsonb_set", &[Arg::Text, Arg::Any, Arg::Text], &[Arg::Any], json, set),
     Native::total("eddyline_json_elements", &[Arg::Text], &[], documents, |args| elements(args, Form::Json)),
     Native::total("eddyline_jsonb_elements", &[Arg::Text], &[], documents, |args| elements(args, Form::Jsonb)),
@@ -165,12 +167,35 @@ fn place(index: i64, items: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|at| *at < items)
 }
 
+/// How a value is put where a path leads to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// In the place of what is there.
+    Replace,
+    /// There, whether there is something or not.
+    Set,
+    /// Beside what is there.
+    Before,
+    Behind,
+}
+
 /// `jsonb_set(document, path, value [, whether what is missing is made])`.
 fn set(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    put_in("jsonb_set", args, |makes| if makes == Some(false) { Put::Replace } else { Put::Set })
+}
+
+/// `jsonb_insert(document, path, value [, whether behind what is there])`.
+fn insert(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    put_in("jsonb_insert", args, |behind| if behind == Some(true) { Put::Behind } else { Put::Before })
+}
+
+fn put_in(name: &str, args: &[ArrayRef], how: fn(Option<bool>) -> Put) -> Result<ArrayRef, SqlError> {
     let (given, values) = (texts(&args[0]), texts(&args[2]));
-    let makes = match args.get(3).map(|makes| makes.as_boolean_opt()) {
-        Some(None) => return Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, "the fourth argument of jsonb_set() must be a boolean")),
-        makes => makes.flatten(),
+    let flags = match args.get(3).map(|flags| flags.as_boolean_opt()) {
+        Some(None) => {
+            return Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("the fourth argument of {name}() must be a boolean")));
+        }
+        flags => flags.flatten(),
     };
     map_text(args, |row, out| {
         let mut document = document::parse(given.value(row))?;
@@ -179,19 +204,71 @@ fn set(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
         }
         let path = texts_of(&args[1], row)?;
         let value = document::parse(values.value(row))?;
-        put(&mut document, &path, 1, value, makes.is_none_or(|makes| makes.value(row)))?;
+        put(&mut document, &path, 1, value, how(flags.map(|flags| flags.value(row))))?;
         document.write(out);
         Ok(true)
     })
 }
 
-/// Puts a value where a path leads to, of which the last step only may lead to nothing. `position` is of the path's first step in the whole.
-fn put(document: &mut Document, path: &[Option<String>], position: usize, value: Document, makes: bool) -> Result<(), SqlError> {
+/// What is wrong with a step of a path, which is so far into the whole.
+fn wrong_step(position: usize, state: SqlState, what: &str) -> SqlError {
+    SqlError::new(state, format!("path element at position {position} is {what}"))
+}
+
+/// The index that a step into an array is.
+fn index_of(step: &str, position: usize) -> Result<i64, SqlError> {
+    step.trim().parse().map_err(|_| wrong_step(position, SqlState::INVALID_TEXT, &format!("not an integer: \"{step}\"")))
+}
+
+/// `jsonb #- path`.
+fn delete_path(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
+    let given = texts(&args[0]);
+    map_text(args, |row, out| {
+        let mut document = document::parse(given.value(row))?;
+        if !matches!(document, Document::Array(_) | Document::Object(_)) {
+            return Err(SqlError::new(SqlState::INVALID_PARAMETER, "cannot delete path in scalar"));
+        }
+        take(&mut document, &texts_of(&args[1], row)?, 1)?;
+        document.write(out);
+        Ok(true)
+    })
+}
+
+/// Takes away what a path leads to, if there is something.
+fn take(document: &mut Document, path: &[Option<String>], position: usize) -> Result<(), SqlError> {
     let Some((step, rest)) = path.split_first() else { return Ok(()) };
-    let invalid = |state: SqlState, what: &str| Err(SqlError::new(state, format!("path element at position {position} is {what}")));
-    let Some(step) = step else { return invalid(SqlState("22004"), "null") };
+    let Some(step) = step else { return Err(wrong_step(position, SqlState("22004"), "null")) };
+    let within = match document {
+        Document::Object(fields) if rest.is_empty() => {
+            fields.retain(|(key, _)| key != step);
+            return Ok(());
+        }
+        Document::Object(fields) => fields.iter_mut().find(|(key, _)| key == step).map(|(_, value)| value),
+        Document::Array(items) => match place(index_of(step, position)?, items.len()) {
+            Some(at) if rest.is_empty() => {
+                items.remove(at);
+                return Ok(());
+            }
+            Some(at) => items.get_mut(at),
+            None => None,
+        },
+        _ => None,
+    };
+    within.map_or(Ok(()), |within| take(within, rest, position + 1))
+}
+
+/// Puts a value where a path leads to, of which the last step only may lead to nothing. `position` is of the path's first step in the whole.
+fn put(document: &mut Document, path: &[Option<String>], position: usize, value: Document, how: Put) -> Result<(), SqlError> {
+    let Some((step, rest)) = path.split_first() else { return Ok(()) };
+    let Some(step) = step else { return Err(wrong_step(position, SqlState("22004"), "null")) };
+    let beside = matches!(how, Put::Before | Put::Behind);
+    let makes = how != Put::Replace;
     let within = match document {
         Document::Object(fields) => match fields.iter().position(|(key, _)| key == step) {
+            Some(_) if rest.is_empty() && beside => {
+                let error = SqlError::new(SqlState::INVALID_PARAMETER, "cannot replace existing key");
+                return Err(error.with_hint("jsonb_set() replaces the value of a key."));
+            }
             Some(at) => &mut fields[at].1,
             None if rest.is_empty() && makes => {
                 fields.push((step.clone(), value));
@@ -201,10 +278,12 @@ fn put(document: &mut Document, path: &[Option<String>], position: usize, value:
             None => return Ok(()),
         },
         Document::Array(items) => {
-            let Ok(index) = step.trim().parse::<i64>() else {
-                return invalid(SqlState::INVALID_TEXT, &format!("not an integer: \"{step}\""));
-            };
+            let index = index_of(step, position)?;
             match place(index, items.len()) {
+                Some(at) if rest.is_empty() && beside => {
+                    items.insert(at + usize::from(how == Put::Behind), value);
+                    return Ok(());
+                }
                 Some(at) => &mut items[at],
                 None if rest.is_empty() && makes => {
                     let at = if index < 0 { 0 } else { items.len() };
@@ -220,7 +299,7 @@ fn put(document: &mut Document, path: &[Option<String>], position: usize, value:
         *within = value;
         return Ok(());
     }
-    put(within, rest, position + 1, value, makes)
+    put(within, rest, position + 1, value, how)
 }
 
 /// Row by row to a list; a null is none.

@@ -33,9 +33,9 @@ pub(super) struct Pulled {
     /// What makes a row one of an outer row's, over hidden columns and outer ones.
     pub conditions: Vec<Expr>,
     /// Hidden columns that a condition compares for equality.
-    keys: Vec<Column>,
+    pub keys: Vec<Column>,
     /// Rows that agree in the keys are rows of the same outer rows: no condition but those of the keys names a column of the plan.
-    by_keys: bool,
+    pub by_keys: bool,
 }
 
 /// Makes plans without outer columns, and names for their hidden columns.
@@ -185,12 +185,17 @@ impl Puller {
 }
 
 impl Pulled {
+    /// With a node over the plan, of the same columns.
+    pub fn rebuilt(self, over: impl FnOnce(Arc<LogicalPlan>) -> DfResult<LogicalPlan>) -> DfResult<Pulled> {
+        let plan = over(Arc::new(self.plan))?;
+        Ok(Pulled { plan, ..self })
+    }
+
     /// With one more hidden column.
     pub fn with(self, value: Expr, column: &Column) -> DfResult<Pulled> {
         let columns = self.plan.schema().columns().into_iter().map(Expr::Column);
         let exprs = columns.chain([value.alias(column.name.clone())]).collect();
-        let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(self.plan))?);
-        Ok(Pulled { plan, ..self })
+        self.rebuilt(|plan| Ok(LogicalPlan::Projection(Projection::try_new(exprs, plan)?)))
     }
 
     pub fn aliased(self, alias: &TableReference) -> DfResult<Pulled> {
@@ -252,7 +257,7 @@ impl Pulled {
     }
 
     /// The rows at some places among those of equal keys.
-    fn ranked(self, order: &[SortExpr], schema: &DFSchema, places: Places) -> DfResult<Option<Pulled>> {
+    pub fn ranked(self, order: &[SortExpr], schema: &DFSchema, places: Places) -> DfResult<Option<Pulled>> {
         if !self.by_keys || self.of_none.is_some() {
             return Ok(None);
         }
@@ -283,7 +288,7 @@ impl Pulled {
     }
 
     /// Groups of the rows of equal keys. Without GROUP BY there is one for outer rows without rows too.
-    fn grouped(self, aggregate: &Aggregate) -> DfResult<Option<Pulled>> {
+    pub fn grouped(self, aggregate: &Aggregate) -> DfResult<Option<Pulled>> {
         let Aggregate { group_expr, aggr_expr, input, schema, .. } = aggregate;
         let plain = self.of_none.is_none() && !group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_)));
         if !plain || !self.by_keys || !self.has_all(group_expr.iter().chain(aggr_expr), input.schema())? {
@@ -301,7 +306,7 @@ impl Pulled {
         Ok(Some(Pulled { plan, lifted: BTreeMap::new(), of_none, ..self }))
     }
 
-    fn distinct(self, schema: &DFSchema) -> DfResult<Option<Pulled>> {
+    pub fn distinct(self, schema: &DFSchema) -> DfResult<Option<Pulled>> {
         if !self.by_keys || !self.lifted.is_empty() || self.of_none.is_some() {
             return Ok(None);
         }
@@ -326,7 +331,7 @@ fn of_no_rows(calls: &[Expr], schema: &DFSchema) -> DfResult<Vec<Expr>> {
     calls.iter().zip(schema.fields()).map(|pair| Ok(Expr::Literal(of_none(pair)?, None))).collect()
 }
 
-fn is_one_row(plan: &LogicalPlan) -> bool {
+pub(super) fn is_one_row(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
         LogicalPlan::Projection(projection) => is_one_row(&projection.input),

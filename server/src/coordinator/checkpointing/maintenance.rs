@@ -20,8 +20,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub enum MaintenanceTask {
-    /// Answered by `Event::Vacuumed`.
-    Vacuum(Vec<Arc<View>>, Epoch),
+    /// Each with the oldest epoch that is read of it. Answered by `Event::Vacuumed`.
+    Vacuum(Vec<(Arc<View>, Epoch)>),
     Freeze(FreezeTask),
     /// The job is gone from the engine, and no later task names its view.
     Discard(Arc<View>),
@@ -72,8 +72,7 @@ pub struct Maintenance {
 /// What is left of a vacuum.
 #[derive(Default)]
 pub struct Vacuuming {
-    views: VecDeque<Arc<View>>,
-    oldest: Epoch,
+    views: VecDeque<(Arc<View>, Epoch)>,
     /// Some view has more to clean than one vacuum does.
     more: bool,
 }
@@ -82,9 +81,9 @@ impl Process for Maintenance {
     fn turn(&mut self, may_wait: bool) -> Turn {
         let is_vacuuming = !self.vacuuming.views.is_empty();
         match next_of(&self.tasks, may_wait && !is_vacuuming) {
-            Ok(Some(MaintenanceTask::Vacuum(views, oldest))) => {
-                self.note_bytes(views.iter().map(|view| view.bytes()).sum());
-                self.vacuuming = Vacuuming { views: views.into(), oldest, more: false };
+            Ok(Some(MaintenanceTask::Vacuum(views))) => {
+                self.note_bytes(views.iter().map(|(view, _)| view.bytes()).sum());
+                self.vacuuming = Vacuuming { views: views.into(), more: false };
                 self.report_if_done();
             }
             Ok(Some(MaintenanceTask::Freeze(task))) => self.freeze(task),
@@ -103,7 +102,7 @@ impl Process for Maintenance {
 impl Maintenance {
     fn discard(&mut self, view: &Arc<View>) {
         let was_due = !self.vacuuming.views.is_empty();
-        self.vacuuming.views.retain(|waiting| !Arc::ptr_eq(waiting, view));
+        self.vacuuming.views.retain(|(waiting, _)| !Arc::ptr_eq(waiting, view));
         let discarded = guarded("removing a view's files", || {
             view.discard();
             Ok(())
@@ -117,10 +116,10 @@ impl Maintenance {
     }
 
     fn vacuum_next(&mut self) {
-        let Some(view) = self.vacuuming.views.pop_front() else { return };
+        let Some((view, oldest)) = self.vacuuming.views.pop_front() else { return };
         let done = guarded("cleaning a view", || {
             failpoint::hit("view.vacuum")?;
-            view.vacuum(self.vacuuming.oldest)
+            view.vacuum(oldest)
         });
         match done {
             Ok(more) => self.vacuuming.more |= more,

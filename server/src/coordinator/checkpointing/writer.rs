@@ -4,15 +4,16 @@
 
 use super::super::Event;
 use super::super::history::History;
+use super::super::recovery::clear_dir;
 use super::super::sink::SinkFiles;
 use super::super::stats::Stats;
-use super::body::{Body, Manifests, SinkFile, known_body};
+use super::body::{Body, SinkFile, known_body};
 use super::guarded;
 use super::maintenance::{Content, FrozenView};
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::kv::{KeyValueStore, SortedRun};
 use eddyline_common::runtime::{Process, Threads, Turn, next_of, wait_for};
-use eddyline_common::{RelationId, Result, SqlError, StateTableId};
+use eddyline_common::{RelationId, Result, SqlError, SqlState, StateTableId};
 use eddyline_planner::catalog::Relation;
 use eddyline_planner::plan::StreamPlan;
 use eddyline_storage::checkpoint::{BlockingCheckpointStore, FileRef, Manifest};
@@ -51,10 +52,8 @@ pub struct WriteTask {
 
 /// A checkpoint that is durable.
 pub struct Written {
-    pub views: BTreeMap<RelationId, Manifests>,
-    pub view_files: BTreeMap<String, FileRef>,
-    pub kv: BTreeMap<String, FileRef>,
-    pub sinks: Vec<SinkFile>,
+    /// What of it the next one may need.
+    pub body: Box<Body>,
     /// Bytes of the files that no earlier checkpoint had.
     pub bytes: u64,
 }
@@ -74,8 +73,8 @@ pub struct Writer {
     pub threads: Arc<dyn Threads>,
     pub means: Means,
     pub stats: Arc<Stats>,
-    /// From where recovery would replay the log, by checkpoint. `None` before those of earlier processes were looked at.
-    pub positions: Option<BTreeMap<u64, LogPosition>>,
+    /// From where recovery would replay the log, by checkpoint; those that are known. Earlier processes wrote others.
+    pub positions: BTreeMap<u64, LogPosition>,
 }
 
 impl Process for Writer {
@@ -104,21 +103,26 @@ impl Writer {
     }
 
     fn checkpoint(&mut self, task: WriteTask) {
-        let (id, log, is_final) = (task.id, task.body.log, task.is_final);
+        let (id, log, is_final) = (task.id, task.body.oldest_log(), task.is_final);
         let written = guarded("writing a checkpoint", || self.write(task));
         let is_written = written.is_ok();
+        // Before the next one begins to upload, which it may once this one is known to have failed.
+        let in_vain = if is_written { Vec::new() } else { self.means.store.uncommitted() };
         // A coordinator that is gone needs no news.
         let _gone = self.means.events.send(Event::CheckpointDone(id, written));
         if !is_written {
+            if let Err(error) = guarded("removing a failed checkpoint", || self.means.store.discard(&in_vain)) {
+                tracing::warn!(checkpoint = id, "what a failed checkpoint has uploaded stays until the next one is written: {error}");
+            }
             return;
         }
-        if let Some(positions) = &mut self.positions {
-            positions.insert(id, log);
-        }
+        self.positions.insert(id, log);
         // It is there, whatever becomes of the old ones.
-        if let Err(error) = guarded("removing old checkpoints", || self.clean_up()) {
+        let cleaned = guarded("removing old checkpoints", || self.clean_up());
+        if let Err(error) = &cleaned {
             tracing::warn!(checkpoint = id, "what no checkpoint needs any more stays until the next one: {error}");
         }
+        let _gone = self.means.events.send(Event::CheckpointsCleaned(id, cleaned));
         if is_final {
             tracing::info!("last checkpoint written");
         }
@@ -133,9 +137,9 @@ impl Writer {
         let frozen = wait_for(&*self.threads, &frozen).map_err(|_| SqlError::internal("the views were not frozen"))??;
         frozen.into_iter().try_for_each(|view| self.write_view(view, &known_views, &mut body))?;
         let mut bytes = 0;
-        for (source, history) in histories {
+        for (source, history) in &histories {
             let put = &mut |content: bytes::Bytes| self.means.store.put_bytes(content).inspect(|file| bytes += file.bytes);
-            if let Some(progress) = body.sources.get_mut(&source) {
+            if let Some(progress) = body.sources.get_mut(source) {
                 progress.history = history.save(put)?;
             }
         }
@@ -144,25 +148,31 @@ impl Writer {
         }
         bytes += body.kv.values().chain(body.view_files.values()).filter(|f| !old.contains(&f.name)).map(|f| f.bytes).sum::<u64>();
         self.means.store.commit(&Manifest::new(id, body.epoch, body.files(), &body))?;
-        let views = body.jobs.iter().map(|(id, j)| (*id, j.manifests())).collect();
-        Ok(Written { views, view_files: body.view_files, kv: body.kv, sinks: body.sink_files, bytes })
+        for (source, history) in &histories {
+            body.sources.get(source).into_iter().for_each(|progress| history.note_saved(&progress.history));
+        }
+        Ok(Written { body: Box::new(body.kept()), bytes })
     }
 
-    /// Operator state: the frozen runs go into the store, of which an image is taken.
+    /// Operator state: the frozen runs go into the store, of which an image is taken and uploaded. There is one image at most: it keeps
+    /// files that RocksDB has done with, so it goes whatever became of the upload.
     fn write_state(&self, id: u64, runs: Vec<(StateTableId, SortedRun)>, known: &BTreeMap<String, FileRef>, body: &mut Body) -> Result<()> {
         let runs = SortedRun::merge(runs);
         let abandoned = || SqlError::internal("abandoned: operator state needed its memory");
         if !self.means.gate.ingest(id, || self.means.kv.ingest(runs))? {
             return Err(abandoned());
         }
+        // What could not be removed before.
+        clear_dir(&self.means.image_dir)?;
         let dir = self.means.image_dir.join(format!("{id:020}"));
         if !self.means.gate.image(id, || self.means.kv.checkpoint(&dir))? {
             return Err(abandoned());
         }
         self.note_stored(&body.catalog);
-        body.kv = self.means.store.upload_dir(&dir, known)?;
-        std::fs::remove_dir_all(&dir)?;
-        Ok(())
+        let uploaded = self.means.store.upload_dir(&dir, known);
+        let removed = clear_dir(&dir);
+        body.kv = uploaded?;
+        removed
     }
 
     /// Tells how much of each job's state is in the store now; whoever shows it asks nobody.
@@ -221,16 +231,28 @@ impl Writer {
         Ok(bytes)
     }
 
-    /// Removes what no kept checkpoint needs: files, and the log before the oldest of them.
+    /// Removes what no kept checkpoint needs: files, and the log before the oldest of them. A store that keeps what it is told to remove does
+    /// not make the log keep anything.
     fn clean_up(&mut self) -> Result<()> {
-        self.means.store.prune(KEPT)?;
-        let kept = self.means.store.list()?;
-        let positions = match &mut self.positions {
-            Some(positions) => positions,
-            unknown => unknown.insert(positions_of(&self.means.store, &kept)?),
-        };
-        positions.retain(|id, _| kept.contains(id));
-        match positions.values().min() {
+        let pruned = self.means.store.prune(KEPT);
+        self.truncate_log()?;
+        pruned.map(drop)
+    }
+
+    fn truncate_log(&mut self) -> Result<()> {
+        let mut kept = BTreeMap::new();
+        for id in self.means.store.list()? {
+            let position = match self.positions.get(&id) {
+                Some(known) => Some(*known),
+                None => position_of(&self.means.store, id)?,
+            };
+            kept.extend(position.map(|position| (id, position)));
+            if kept.len() == KEPT {
+                break;
+            }
+        }
+        self.positions = kept;
+        match self.positions.values().min() {
             Some(oldest) => self.means.log.truncate_before(*oldest),
             None => Ok(()),
         }
@@ -243,15 +265,11 @@ pub fn stored_bytes(kv: &dyn KeyValueStore, relation: &Relation) -> u64 {
     tables.into_iter().map(|table| kv.stored_bytes(table)).sum()
 }
 
-/// Of checkpoints that an earlier process wrote. Recovery passes over a damaged one, so it needs no log.
-fn positions_of(store: &BlockingCheckpointStore, ids: &[u64]) -> Result<BTreeMap<u64, LogPosition>> {
-    let mut positions = BTreeMap::new();
-    for id in ids {
-        match store.load(*id).and_then(known_body) {
-            Ok(body) => drop(positions.insert(*id, body.log)),
-            Err(error) if error.state == eddyline_common::SqlState::DATA_CORRUPTED => {}
-            Err(error) => return Err(error),
-        }
+/// Of a checkpoint that an earlier process wrote. Recovery passes over a damaged one, so it needs no log.
+fn position_of(store: &BlockingCheckpointStore, id: u64) -> Result<Option<LogPosition>> {
+    match store.load(id).and_then(known_body) {
+        Ok(body) => Ok(Some(body.oldest_log())),
+        Err(error) if error.state == SqlState::DATA_CORRUPTED => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(positions)
 }

@@ -19,15 +19,23 @@ pub type Ends = [i64; PARTITIONS];
 
 /// The records that there are, for all servers of a simulation.
 #[derive(Clone, Default)]
-pub struct Feed(Arc<Mutex<Ends>>);
+pub struct Feed {
+    written: Arc<Mutex<Ends>>,
+    /// Up to where readers have pushed them.
+    pushed: Arc<Mutex<Ends>>,
+}
 
 impl Feed {
     pub fn write(&self, partition: usize, records: i64) {
-        self.0.lock()[partition] += records;
+        self.written.lock()[partition] += records;
     }
 
     pub fn ends(&self) -> Ends {
-        *self.0.lock()
+        *self.written.lock()
+    }
+
+    pub fn pushed(&self) -> Ends {
+        *self.pushed.lock()
     }
 
     /// Where a source over it starts.
@@ -95,7 +103,12 @@ impl Process for Reading {
             self.turn += 1;
             let index = self.turn % self.ranges.len();
             if let Some(batch) = self.next_of(index) {
-                return if self.sink.push(batch) { Turn::Worked } else { Turn::Ended };
+                let (partition, end) = (batch.partition.0 as usize, batch.end.0);
+                if !self.sink.push(batch) {
+                    return Turn::Ended;
+                }
+                self.feed.pushed.lock()[partition] = end;
+                return Turn::Worked;
             }
         }
         Turn::Idle

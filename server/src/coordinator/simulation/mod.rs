@@ -44,6 +44,11 @@ fn nothing_is_lost_doubled_torn_or_stuck() {
 }
 
 #[test]
+fn a_flush_takes_all_that_has_arrived() {
+    (0..8).for_each(|seed| World::new(seed).check_flushes());
+}
+
+#[test]
 fn a_seed_brings_back_its_run() {
     let (first, second) = (simulate(3), simulate(3));
     let differs = first.iter().zip(&second).position(|(a, b)| a != b);

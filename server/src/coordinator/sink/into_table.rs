@@ -4,7 +4,7 @@
 
 use super::super::handle::{CoordinatorHandle, TableWrite};
 use crate::serving::conflict::{keys_of, overwrite};
-use crate::serving::dml::conform;
+use crate::serving::dml::{conform, rounded};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use eddyline_common::connector::{SinkConnector, SinkMonitor, SinkStep, SinkWriter};
@@ -81,7 +81,7 @@ impl TableSink {
 
 /// Rows of a table without a key, each as often as its weight says.
 fn added(relation: &Relation, changes: &ChangeBatch) -> Result<ChangeBatch> {
-    let rows = conform(changes.rows.columns(), changes.num_rows(), &arrow_schema(&relation.columns))?;
+    let rows = stored(relation, changes)?;
     let rows = RecordBatch::try_new(arrow_schema(&relation.columns), rows.columns().to_vec())?;
     if changes.weights.is_none() {
         return Ok(ChangeBatch::insertions(rows));
@@ -90,13 +90,18 @@ fn added(relation: &Relation, changes: &ChangeBatch) -> Result<ChangeBatch> {
     Ok(ChangeBatch::insertions(take_record_batch(&rows, &UInt32Array::from_iter_values(repeated))?))
 }
 
+/// The rows as the table keeps them.
+fn stored(relation: &Relation, changes: &ChangeBatch) -> Result<RecordBatch> {
+    rounded(relation, conform(changes.rows.columns(), changes.num_rows(), &arrow_schema(&relation.columns))?)
+}
+
 /// How many rows of the table they write or take away.
 fn rows_written(relation: &Relation, changes: &ChangeBatch) -> Result<u64> {
     let Some(weights) = &changes.weights else { return Ok(changes.num_rows() as u64) };
     if relation.key.is_empty() {
         return Ok(weights.values().iter().map(|weight| u64::try_from(*weight).unwrap_or(0)).sum());
     }
-    let rows = conform(changes.rows.columns(), changes.num_rows(), &arrow_schema(&relation.columns))?;
+    let rows = stored(relation, changes)?;
     Ok(keys_of(relation, &rows)?.iter().collect::<HashSet<&[u8]>>().len() as u64)
 }
 

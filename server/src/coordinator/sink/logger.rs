@@ -14,7 +14,6 @@ use eddyline_common::{ChangeBatch, RelationId, Result, failpoint};
 use eddyline_storage::log::{Log, LogPosition};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Between attempts at a disk that refuses.
@@ -43,10 +42,14 @@ pub struct Logger {
 }
 
 impl Piece {
-    fn bytes(&self) -> usize {
+    /// In memory.
+    pub fn bytes(&self) -> usize {
         match self {
             Piece::Rows(_, changes) => changes.iter().map(ChangeBatch::bytes).sum(),
-            Piece::Commit(_) => 0,
+            Piece::Commit(commit) => {
+                let starts: usize = commit.sources.values().map(|starts| size_of_val(starts.as_slice())).sum();
+                size_of::<Commit>() + starts
+            }
         }
     }
 }
@@ -125,7 +128,7 @@ impl Logger {
         let mut last = None;
         let pieces = group.len() as u64;
         for piece in group {
-            let Encoded { kind, payload, rows } = match encode(piece) {
+            let Encoded { kind, number, payload, rows } = match encode(piece) {
                 Ok(encoded) => encoded,
                 Err(error) => {
                     let _gone = self.events.send(Event::SinkFailed(self.id, error));
@@ -134,11 +137,9 @@ impl Logger {
             };
             let Some(position) = self.append(log, kind, &payload) else { return false };
             last = Some(position);
-            if let Some((step, changes)) = rows {
-                let bytes = payload.len() as u64;
-                self.shared.stats.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-                at_hand.push(Logged { step, changes, position, bytes });
-            }
+            let bytes = payload.len() as u64;
+            self.shared.waits(number, bytes);
+            at_hand.extend(rows.map(|(step, changes)| Logged { step, changes, position, bytes }));
         }
         let Some(last) = last else { return true };
         while let Err(error) = self.shared.wait_durable(log, last) {
@@ -169,6 +170,8 @@ impl Logger {
 
 struct Encoded {
     kind: u8,
+    /// What must be acknowledged before it is of no use any more.
+    number: u64,
     payload: Vec<u8>,
     rows: Option<(SinkStep, ChangeBatch)>,
 }
@@ -176,13 +179,61 @@ struct Encoded {
 fn encode(piece: Piece) -> Result<Encoded> {
     failpoint::hit("sink.logging")?;
     match piece {
-        Piece::Commit(commit) => Ok(Encoded { kind: KIND_COMMIT, payload: encode_json(&commit)?, rows: None }),
+        Piece::Commit(commit) => Ok(Encoded { kind: KIND_COMMIT, number: commit.up_to, payload: encode_json(&commit)?, rows: None }),
         Piece::Rows(step, mut changes) => {
             let changes = match changes.len() {
                 1 => changes.remove(0),
                 _ => ChangeBatch::concat(&changes[0].schema(), &changes)?,
             };
-            Ok(Encoded { kind: KIND_ROWS, payload: frames::encode_rows(step, &changes)?, rows: Some((step, changes)) })
+            let payload = frames::encode_rows(step, &changes)?;
+            Ok(Encoded { kind: KIND_ROWS, number: step.number, payload, rows: Some((step, changes)) })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use eddyline_common::connector::PartitionStart;
+    use eddyline_common::runtime::SystemFs;
+    use eddyline_common::{Epoch, Offset, PartitionId, Timestamp};
+    use std::collections::BTreeMap;
+    use std::sync::atomic::Ordering;
+
+    /// A step of one row with a commit that says where a hundred partitions stand.
+    fn step(number: u64) -> Vec<Piece> {
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![number as i64]));
+        let batch = RecordBatch::try_from_iter([("v", values)]).unwrap();
+        let step = SinkStep { number, epoch: Epoch(number), now: Timestamp(0) };
+        let starts = (0..100).map(|n| PartitionStart { partition: PartitionId(n), start: Offset(1_000_000) }).collect();
+        let sources = BTreeMap::from([(RelationId(1), starts)]);
+        let commit = Commit { up_to: number, from: Epoch(number - 1), epoch: Epoch(number), complete: true, sources };
+        vec![Piece::Rows(step, vec![ChangeBatch::insertions(batch)]), Piece::Commit(commit)]
+    }
+
+    /// Commits take room in the log, more than the rows of small steps.
+    #[test]
+    fn commits_count_as_what_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fs, path) = (Arc::new(SystemFs), dir.path().join("log"));
+        let log = opening::open(fs.clone(), path.clone()).unwrap().log;
+        let shared = Shared::new(Arc::default(), Default::default(), false);
+        let (events, _told) = crossbeam_channel::unbounded();
+        let (id, name) = (RelationId(2), "out".to_string());
+        let logger = Logger { id, name, shared: shared.clone(), fs: fs.clone(), dir: path.clone(), opened: None, connector: None, events };
+        for number in 1..=50 {
+            let group = step(number);
+            assert!(group[1].bytes() > 1_000, "nor is a commit nothing in memory");
+            assert!(logger.log_group(&log, group));
+        }
+        let waiting = || shared.stats.waiting_bytes.load(Ordering::Relaxed);
+        let all = waiting();
+        let in_files: u64 = log.files().unwrap().iter().filter_map(|file| file.durable_bytes).sum();
+        assert!(all <= in_files && in_files - all < 10_000, "{all} bytes wait, the log has {in_files}");
+        drop((logger, log));
+        assert_eq!(opening::open(fs, path).unwrap().waiting().bytes(), all, "as after a restart");
+        shared.acknowledged(50);
+        assert_eq!(waiting(), 0);
     }
 }

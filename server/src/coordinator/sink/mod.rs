@@ -1,11 +1,11 @@
 //! A sink's books: what its job emitted, how much of that is in the sink's log, and how far it may be sent. What leaves the
 //! job goes to the log first; a commit says that rows belong together; they are sent once the commit is in the log, the
-//! cut of its epoch is durable, and a checkpoint knows the job.
+//! cut of its epoch is durable, and the newest checkpoint brings the job back at a point after which none of them comes out again.
 //!
 //! - `frames`: the log's records; `into_table`: what writes into a table of ours
 //! - `opening`: the log as it is found at start
 //! - `logger`, `sender`: the two threads of a sink
-//! - `shared`: what they and the books share
+//! - `shared`: what they and the books share; `waiting`: how much of the log that is
 //!
 //! Invariants:
 //! 1. Rows are sent in the order of their numbers, and only what can never come out differently: a restart brings
@@ -18,9 +18,10 @@ mod logger;
 mod opening;
 mod sender;
 mod shared;
+mod waiting;
 
 pub use frames::Commit;
-pub use opening::Back;
+pub use opening::{Back, Returning};
 
 use super::Event;
 use super::handle::CoordinatorHandle;
@@ -77,8 +78,8 @@ pub struct SinkJob {
     committed: (u64, bool),
     /// The log has everything up to this epoch: what the job emits again until there is dropped.
     pub complete: Option<Epoch>,
-    /// A checkpoint has the job, so that a restart does not begin it anew.
-    pub established: bool,
+    /// At which point the newest checkpoint brings the job back; `None`: a restart begins it anew.
+    back: Option<Back>,
     /// Its job was put into a checkpoint at an epoch behind it: the next step must not end before the checkpoint's.
     pub rejoins: bool,
     /// Rows only come.
@@ -131,7 +132,7 @@ impl SinkPlace {
         }
     }
 
-    fn dir(&self, id: RelationId) -> PathBuf {
+    pub fn dir(&self, id: RelationId) -> PathBuf {
         sink_dir(&self.data_dir, id)
     }
 }
@@ -164,15 +165,17 @@ impl SinkJob {
         append_only: bool,
         stats: Arc<SinkStats>,
         place: &SinkPlace,
-        back: Back,
+        returning: Returning,
         last_cut: Epoch,
     ) -> Result<Self> {
-        let mut opened = opening::open(place.fs.clone(), place.dir(relation.id))?;
+        let mut opened = returning.opened?;
+        let back = returning.back;
         let complete = opened.settle(back, last_cut)?;
-        stats.waiting_bytes.store(opened.waiting_bytes(), Ordering::Relaxed);
         let mut sink = Self::start(relation, only_sources, append_only, stats, place, Some(opened))?;
         sink.complete = complete;
-        sink.established = true;
+        sink.back = Some(back);
+        // What ends a reading is said even if it finds no more rows: those before count only with it.
+        sink.committed.1 = !matches!(back, Back::Reading { .. });
         Ok(sink)
     }
 
@@ -192,8 +195,8 @@ impl SinkJob {
         let last = opened.as_ref().map_or(0, |o| o.last);
         let pending = |c: &Commit| Pending { piece: 0, up_to: c.up_to, epoch: c.epoch, complete: c.complete };
         let commits: VecDeque<Pending> = opened.iter().flat_map(|o| &o.commits).map(pending).collect();
-        let sent = opened.as_ref().map_or(0, |o| o.sent.up_to);
-        let shared = Shared::new(stats.clone(), sent, definition.paused);
+        let waiting = opened.as_ref().map(Opened::waiting).unwrap_or_default();
+        let shared = Shared::new(stats.clone(), waiting, definition.paused);
         let logger = Logger {
             id: relation.id,
             name: relation.name.clone(),
@@ -219,7 +222,7 @@ impl SinkJob {
             commits,
             committed: (last, true),
             complete: None,
-            established: false,
+            back: None,
             rejoins: false,
             append_only,
             into_table: definition.into.is_some(),
@@ -242,8 +245,7 @@ impl SinkJob {
             return;
         }
         self.last += 1;
-        let bytes = changes.iter().map(ChangeBatch::bytes).sum();
-        self.give(Piece::Rows(SinkStep { number: self.last, epoch, now }, changes), bytes);
+        self.give(Piece::Rows(SinkStep { number: self.last, epoch, now }, changes));
     }
 
     /// What was emitted up to now belongs together. Nothing to say if nothing was.
@@ -254,12 +256,13 @@ impl SinkJob {
         let (covered, completed) = self.committed;
         if self.last > covered || (complete && !completed) {
             self.committed = (self.last, complete);
-            let piece = self.give(Piece::Commit(Commit { up_to: self.last, from, epoch, complete, sources }), 0);
+            let piece = self.give(Piece::Commit(Commit { up_to: self.last, from, epoch, complete, sources }));
             self.commits.push_back(Pending { piece, up_to: self.last, epoch, complete });
         }
     }
 
-    fn give(&mut self, piece: Piece, bytes: usize) -> u64 {
+    fn give(&mut self, piece: Piece) -> u64 {
+        let bytes = piece.bytes();
         self.given += 1;
         self.unlogged.push_back((self.given, bytes));
         self.unlogged_bytes += bytes;
@@ -284,20 +287,42 @@ impl SinkJob {
 
     /// Lets the sender have what can never come out differently, given the newest durable cut.
     pub fn release(&mut self, durable: Epoch) {
-        let (established, logged) = (self.established, self.logged);
-        while let Some(commit) = self.commits.pop_front_if(|c| established && c.piece <= logged && c.epoch <= durable) {
+        let there = self.commits.partition_point(|c| c.piece <= self.logged && c.epoch <= durable);
+        let certain = self.commits.range(..there).rposition(|c| self.is_certain(c)).map_or(0, |at| at + 1);
+        for commit in self.commits.drain(..certain) {
             self.shared.release(commit.up_to, commit.complete.then_some(commit.epoch));
         }
     }
 
-    /// It has rows that wait for a checkpoint that knows the job.
+    /// A restart emits none of what the commit covers again: the job comes back after it, or the log says that an epoch is complete
+    /// with it. In the middle of a reading it says nothing, as that may end at another epoch, by other steps.
+    fn is_certain(&self, commit: &Pending) -> bool {
+        match self.back {
+            None => false,
+            Some(Back::AtEpoch) => commit.complete,
+            Some(Back::Reading { logged }) => commit.up_to <= logged,
+            Some(Back::Stopped) => true,
+        }
+    }
+
+    /// It has rows that the next checkpoint lets go, and is new, at the end of a reading, or has no room for more of one.
     pub fn waits_for_checkpoint(&self) -> bool {
-        !self.established && !self.commits.is_empty()
+        let Some(commit) = self.commits.back().filter(|c| !self.is_certain(c)) else { return false };
+        self.back.is_none() || commit.complete || (self.stats.is_full() && self.shared.has_sent_all())
     }
 
     /// For a checkpoint that takes the job as it is now.
-    pub fn body(&self, at_epoch: bool) -> SinkBody {
+    pub fn body(&mut self, at_epoch: bool) -> SinkBody {
+        if !at_epoch && self.back == Some(Back::AtEpoch) {
+            // That checkpoint may be the newest before this is known here.
+            self.back = Some(Back::Reading { logged: 0 });
+        }
         SinkBody { logged: self.last, at_epoch, piece: self.given }
+    }
+
+    /// A checkpoint that is durable has the job.
+    pub fn on_checkpoint(&mut self, back: Back) {
+        self.back = Some(back);
     }
 
     /// What a checkpoint copies.
@@ -324,8 +349,8 @@ impl SinkJob {
         self.unlogged_bytes >= UNLOGGED_BYTES_MAX
     }
 
-    /// What a private reading found goes before it is done: rows only come, and a restart can go on in the middle. Some of
-    /// them may come again then, cut into other steps: not where each has to be told from the one before.
+    /// What a private reading found goes before it is done, as far as a checkpoint has it: rows only come, and a restart can go on in the
+    /// middle.
     pub fn sends_early(&self) -> bool {
         self.append_only && self.stats.waits_when_full.load(Ordering::Relaxed) && !self.into_table
     }

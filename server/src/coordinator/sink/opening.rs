@@ -2,6 +2,7 @@
 //! wrote it comes back at an earlier point and will write something else.
 
 use super::frames::{self, Commit, KIND_COMMIT, KIND_ROWS, KIND_SENT, KIND_VOID, Sent, Void};
+use super::waiting::Waiting;
 use eddyline_common::runtime::FileSystem;
 use eddyline_common::{Epoch, Result, SqlError};
 use eddyline_storage::log::{Log, LogOptions, LogPosition};
@@ -20,8 +21,8 @@ pub struct Opened {
     pub last: u64,
     /// In order; those that are void left out.
     pub commits: Vec<Commit>,
-    /// Numbers and bytes of rows that wait.
-    rows: Vec<(u64, u64)>,
+    /// Numbers and bytes of rows and commits, in order; those that are void left out.
+    records: Vec<(u64, u64)>,
     pub void: Vec<Void>,
 }
 
@@ -32,6 +33,36 @@ pub enum Back {
     AtEpoch,
     /// In the middle of a private reading, with the rows up to this number behind it.
     Reading { logged: u64 },
+    /// It emits nothing any more.
+    Stopped,
+}
+
+/// A sink of a checkpoint, until the server's own log has been replayed and says what counts of the sink's.
+pub struct Returning {
+    pub back: Back,
+    /// That it cannot be opened matters only if the sink is not dropped further on.
+    pub opened: Result<Opened>,
+}
+
+impl Returning {
+    pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf, back: Back) -> Self {
+        Returning { back, opened: open(fs, dir) }
+    }
+
+    /// Epochs up to which its log may turn out to be complete.
+    pub fn complete(&self) -> impl Iterator<Item = Epoch> {
+        let commits = self.opened.iter().flat_map(|opened| &opened.commits);
+        let sent = self.opened.iter().filter_map(|opened| opened.sent.complete);
+        commits.filter(|commit| commit.complete).map(|commit| commit.epoch).chain(sent)
+    }
+
+    /// The first of them after one.
+    pub fn complete_after(&self, epoch: Epoch) -> Option<Epoch> {
+        let opened = self.opened.as_ref().ok()?;
+        let next = opened.commits.partition_point(|commit| commit.epoch <= epoch);
+        let commit = opened.commits[next..].iter().find(|commit| commit.complete).map(|commit| commit.epoch);
+        commit.into_iter().chain(opened.sent.complete.filter(|sent| *sent > epoch)).min()
+    }
 }
 
 pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Opened> {
@@ -46,16 +77,21 @@ pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Opened> {
         },
     )?;
     let start = recovered.start();
-    let mut opened = Opened { log, start, sent: Sent::default(), last: 0, commits: Vec::new(), rows: Vec::new(), void: Vec::new() };
+    let mut opened = Opened { log, start, sent: Sent::default(), last: 0, commits: Vec::new(), records: Vec::new(), void: Vec::new() };
     for frame in recovered.frames(start)? {
         let frame = frame?;
+        let bytes = frame.payload.len() as u64;
         match frame.kind {
             KIND_ROWS => {
                 let (step, _) = frames::step_of(&frame.payload)?;
                 opened.last = opened.last.max(step.number);
-                opened.rows.push((step.number, frame.payload.len() as u64));
+                opened.records.push((step.number, bytes));
             }
-            KIND_COMMIT => opened.commits.push(frames::decode_json(&frame.payload)?),
+            KIND_COMMIT => {
+                let commit: Commit = frames::decode_json(&frame.payload)?;
+                opened.records.push((commit.up_to, bytes));
+                opened.commits.push(commit);
+            }
             KIND_SENT => opened.sent = frames::decode_json(&frame.payload)?,
             KIND_VOID => opened.forget(frames::decode_json(&frame.payload)?),
             other => return Err(SqlError::corrupt(format!("a sink's log has a record of unknown kind {other}"))),
@@ -69,7 +105,7 @@ impl Opened {
     fn forget(&mut self, void: Void) {
         self.last = self.last.max(void.up_to);
         self.commits.retain(|c| !void.covers(c.up_to));
-        self.rows.retain(|(number, _)| !void.covers(*number));
+        self.records.retain(|(number, _)| !void.covers(*number));
         self.void.push(void);
     }
 
@@ -81,6 +117,7 @@ impl Opened {
         let (keep, complete) = match back {
             Back::AtEpoch => (newest.map_or(0, |c| c.up_to), newest.map(|c| c.epoch).max(self.sent.complete)),
             Back::Reading { logged } => (logged, None),
+            Back::Stopped => (self.commits.last().map_or(0, |c| c.up_to), None),
         };
         let keep = keep.max(self.sent.up_to);
         if self.last > keep {
@@ -94,9 +131,11 @@ impl Opened {
         Ok(complete)
     }
 
-    /// Bytes of the rows that wait.
-    pub fn waiting_bytes(&self) -> u64 {
-        self.rows.iter().filter(|(number, _)| *number > self.sent.up_to).map(|(_, bytes)| bytes).sum()
+    /// What is to be sent.
+    pub fn waiting(&self) -> Waiting {
+        let mut waiting = Waiting::after(self.sent.up_to);
+        self.records.iter().for_each(|(number, bytes)| waiting.add(*number, *bytes));
+        waiting
     }
 }
 

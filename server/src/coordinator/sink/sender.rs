@@ -40,7 +40,6 @@ pub struct SinkSender {
 /// What remains to be known of a step that was written.
 struct Outline {
     number: u64,
-    bytes: u64,
     records: u64,
     epoch: u64,
     position: LogPosition,
@@ -151,10 +150,10 @@ impl SinkSender {
     }
 
     fn write_rows(&mut self, writer: &mut dyn SinkWriter, logged: Logged) -> Result<()> {
-        let Logged { step, changes, position, bytes } = logged;
+        let Logged { step, changes, position, .. } = logged;
         failpoint::hit("sink.write")?;
         let records = writer.write(step, &changes)?;
-        self.unacknowledged.push_back(Outline { number: step.number, bytes, records, epoch: step.epoch.0, position });
+        self.unacknowledged.push_back(Outline { number: step.number, records, epoch: step.epoch.0, position });
         Ok(())
     }
 
@@ -176,12 +175,12 @@ impl SinkSender {
         while let Some(outline) = self.unacknowledged.front()
             && outline.number <= number
         {
-            stats.waiting_bytes.fetch_sub(outline.bytes, Ordering::Relaxed);
             stats.records.fetch_add(outline.records, Ordering::Relaxed);
             stats.epoch.store(outline.epoch, Ordering::Relaxed);
             self.position = outline.position;
             self.unacknowledged.pop_front();
         }
+        self.shared.acknowledged(number);
         if let Some(outline) = self.unacknowledged.front() {
             self.position = outline.position;
         }

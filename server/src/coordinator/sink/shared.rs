@@ -2,6 +2,7 @@
 
 use super::super::stats::SinkStats;
 use super::frames::Void;
+use super::waiting::Waiting;
 use crossbeam_channel::RecvTimeoutError;
 use eddyline_common::connector::{SinkConnector, SinkMonitor, SinkStep};
 use eddyline_common::{ChangeBatch, Epoch, Result, SqlError};
@@ -31,6 +32,7 @@ pub struct Shared {
 
 struct State {
     log: Option<LogAt>,
+    waiting: Waiting,
     /// The last number that may be sent.
     sendable: u64,
     paused: bool,
@@ -73,10 +75,13 @@ pub enum Work {
 }
 
 impl Shared {
-    pub fn new(stats: Arc<SinkStats>, sendable: u64, paused: bool) -> Arc<Self> {
+    /// `waiting`: of what was logged and sent before.
+    pub fn new(stats: Arc<SinkStats>, waiting: Waiting, paused: bool) -> Arc<Self> {
+        stats.waiting_bytes.store(waiting.bytes(), Ordering::Relaxed);
         let state = State {
             log: None,
-            sendable,
+            sendable: waiting.acknowledged(),
+            waiting,
             paused,
             connector: None,
             queue: VecDeque::new(),
@@ -178,6 +183,12 @@ impl Shared {
         self.wake.notify_all();
     }
 
+    /// All that was released is acknowledged.
+    pub fn has_sent_all(&self) -> bool {
+        let state = self.state.lock();
+        state.sendable <= state.waiting.acknowledged()
+    }
+
     pub fn pause(&self, paused: bool) {
         self.state.lock().paused = paused;
         self.stats.paused.store(paused, Ordering::Relaxed);
@@ -215,6 +226,21 @@ impl Shared {
 
     pub fn is_discarded(&self) -> bool {
         self.discarded.load(Ordering::SeqCst)
+    }
+
+    /// The log has this much more that is of use until a number is acknowledged.
+    pub fn waits(&self, number: u64, bytes: u64) {
+        self.count(|waiting| waiting.add(number, bytes));
+    }
+
+    pub fn acknowledged(&self, number: u64) {
+        self.count(|waiting| waiting.acknowledge(number));
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Waiting)) {
+        let mut state = self.state.lock();
+        change(&mut state.waiting);
+        self.stats.waiting_bytes.store(state.waiting.bytes(), Ordering::Relaxed);
     }
 
     /// Rows that are in the log: kept for the sender if there is room.

@@ -49,6 +49,7 @@ fn columns(relation: SystemRelation) -> Vec<Column> {
             column("busy_micros_per_second", bigint.clone()),
             column("state_bytes", bigint.clone()),
             column("stored_bytes", bigint.clone()),
+            column("held_bytes", bigint.clone()),
             column("freshness_micros", bigint.clone()),
             column("lag_micros", bigint.clone()),
             column("backfill_permille", bigint),

@@ -45,6 +45,8 @@ impl Core {
     pub(in super::super) fn rejected_rows(&self) -> RejectedRows {
         let of = |job: &Job| {
             let epoch = match &job.mode {
+                // Nothing has come to it since; a restart has it as it was at a later epoch.
+                Mode::Live if self.stands_still(job) => job.stepped.max(self.durable),
                 Mode::Live => job.stepped,
                 Mode::Backfilling(backfill) => backfill.to,
                 // Rows that live die at no epoch, which is the last one.
@@ -142,6 +144,7 @@ impl Core {
                 int(s.busy_rate.per_second(now)),
                 int(s.state_bytes.load(Relaxed)),
                 int(s.stored_bytes.load(Relaxed)),
+                int(s.held_bytes.load(Relaxed)),
                 Cell::Int(s.freshness_micros.load(Relaxed)),
                 s.lag_micros(&self.stats, now).map_or(Cell::Null, Cell::Int),
                 int(s.backfill_permille.load(Relaxed)),
@@ -154,8 +157,8 @@ impl Core {
     fn checkpoint_rows(&self) -> Vec<Vec<Cell>> {
         let int = |v: u64| Cell::Int(v as i64);
         let taken = self.checkpoints.recent().map(|c| vec![int(c.id), int(c.epoch.0), int(c.micros), Cell::Text(c.problem.clone())]);
-        let waiting = self.checkpoint_waits_for().map(|(id, why)| vec![int(id), Cell::Null, Cell::Null, Cell::Text(Some(why))]);
-        taken.chain(waiting).collect()
+        let waiting = self.checkpoints.uncleaned().into_iter().chain(self.checkpoint_waits_for());
+        taken.chain(waiting.map(|(id, why)| vec![int(id), Cell::Null, Cell::Null, Cell::Text(Some(why))])).collect()
     }
 
     fn operator_rows(&self) -> Vec<Vec<Cell>> {

@@ -24,12 +24,12 @@ pub async fn number(client: &Client, query: &str) -> Option<i64> {
     client.query_one(query, &[]).await.ok()?.try_get::<_, Option<i64>>(0).ok().flatten()
 }
 
-async fn text(client: &Client, query: &str) -> Option<String> {
+pub async fn text(client: &Client, query: &str) -> Option<String> {
     client.query_opt(query, &[]).await.ok()??.try_get::<_, Option<String>>(0).ok().flatten()
 }
 
 /// A checkpoint that has everything which is there now.
-async fn checkpoint(client: &Client) {
+pub async fn checkpoint(client: &Client) {
     let good = "SELECT MAX(checkpoint) FROM eddyline.checkpoints WHERE problem IS NULL";
     let before = number(client, good).await.unwrap_or(0);
     run(client, "INSERT INTO ticks VALUES (1)").await;
@@ -80,6 +80,11 @@ pub async fn a_store_that_goes_away_holds_up_checkpoints_only(store: &mut dyn St
     let told = until("the failure is told", || async { text(&client, problem).await }).await;
     assert!(told.contains("08006") && told.contains("Check the endpoint"), "{told}");
     assert_eq!(number(&client, "SELECT n FROM v").await, Some(2), "nothing else waits");
+    let failed = || server.metric("eddyline_checkpoint_failures_total");
+    until("it is tried again", || async { (failed()? >= 2.0).then_some(()) }).await;
+    // That of an attempt under way. Those of others would keep files that RocksDB has done with.
+    let images = std::fs::read_dir(server.data_dir().join("data/state/images")).map_or(0, Iterator::count);
+    assert!(images <= 1, "{images} images of operator state");
     block_in_place(|| store.restart());
     checkpoint(&client).await;
     // A start waits for a store that comes up later.

@@ -168,6 +168,11 @@ const EXPRESSIONS: &[(&str, &str)] = &[
         "percentile_global",
         "SELECT PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY s) AS a, PERCENTILE_DISC(0.1) WITHIN GROUP (ORDER BY i DESC NULLS LAST) AS c FROM {t}",
     ),
+    (
+        "modes",
+        "SELECT k, MODE() WITHIN GROUP (ORDER BY i) AS a, MODE() WITHIN GROUP (ORDER BY g DESC) AS c, MODE() WITHIN GROUP (ORDER BY s DESC NULLS LAST) FILTER (WHERE b) AS e FROM {t} GROUP BY k",
+    ),
+    ("mode_global", "SELECT MODE() WITHIN GROUP (ORDER BY k) AS a, MODE() WITHIN GROUP (ORDER BY b) AS c FROM {t}"),
     ("rollup", "SELECT k, b, COUNT(*) AS n, SUM(i) AS s FROM {t} GROUP BY ROLLUP (k, b)"),
     (
         "rollup_of_computed",

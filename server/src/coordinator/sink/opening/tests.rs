@@ -42,7 +42,9 @@ fn written(dir: &Path) {
 }
 
 fn numbers(opened: &Opened) -> Vec<u64> {
-    opened.rows.iter().map(|(number, _)| *number).collect()
+    let mut numbers: Vec<u64> = opened.records.iter().map(|(number, _)| *number).collect();
+    numbers.dedup();
+    numbers
 }
 
 #[test]
@@ -54,7 +56,8 @@ fn rows_without_a_commit_come_again() {
     assert_eq!(opened.settle(Back::AtEpoch, Epoch(40)).unwrap(), Some(Epoch(20)));
     assert_eq!(numbers(&opened), [1, 2]);
     assert_eq!(opened.commits.iter().map(|c| c.up_to).collect::<Vec<_>>(), [2]);
-    assert!(opened.waiting_bytes() > 0);
+    let of_two: u64 = opened.records.iter().filter(|(number, _)| *number == 2).map(|(_, bytes)| bytes).sum();
+    assert_eq!(opened.waiting().bytes(), of_two, "rows and commit");
     drop(opened);
     // What was made void stays void, and its number is not given again.
     let mut again = reopen(dir.path());
@@ -75,7 +78,7 @@ fn a_commit_whose_cut_was_lost_counts_for_nothing() {
     let mut opened = reopen(dir.path());
     assert_eq!(opened.settle(Back::AtEpoch, Epoch(15)).unwrap(), Some(Epoch(10)));
     assert_eq!(numbers(&opened), [1]);
-    assert_eq!(opened.waiting_bytes(), 0);
+    assert_eq!(opened.waiting().bytes(), 0);
 }
 
 #[test]
@@ -92,6 +95,21 @@ fn a_reading_goes_on_after_the_rows_behind_it() {
 }
 
 #[test]
+fn what_a_stopped_job_had_committed_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path());
+    let opened = reopen(dir.path());
+    commit(&opened.log, 3, 30, false);
+    rows(&opened.log, 4, 30);
+    opened.log.sync().unwrap();
+    drop(opened);
+    let mut opened = reopen(dir.path());
+    assert_eq!(opened.settle(Back::Stopped, Epoch(40)).unwrap(), None, "it emits nothing");
+    assert_eq!(numbers(&opened), [1, 2, 3]);
+    assert_eq!(opened.commits.iter().map(|c| c.up_to).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
 fn what_is_outside_is_known_after_its_commit_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let opened = reopen(dir.path());
@@ -101,4 +119,18 @@ fn what_is_outside_is_known_after_its_commit_is_gone() {
     let mut opened = reopen(dir.path());
     assert_eq!(opened.last, 7);
     assert_eq!(opened.settle(Back::AtEpoch, Epoch(80)).unwrap(), Some(Epoch(70)));
+}
+
+#[test]
+fn a_table_comes_to_where_a_log_may_be_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path());
+    let opened = reopen(dir.path());
+    commit(&opened.log, 3, 30, false);
+    opened.log.sync().unwrap();
+    drop(opened);
+    let returning = Returning::open(Arc::new(SystemFs), dir.path().to_path_buf(), Back::AtEpoch);
+    assert_eq!(returning.complete().collect::<Vec<_>>(), [10, 20, 10].map(Epoch));
+    let after = |epoch: u64| returning.complete_after(Epoch(epoch));
+    assert_eq!([0, 9, 10, 19, 20].map(after), [10, 10, 20, 20, 0].map(|epoch| (epoch > 0).then_some(Epoch(epoch))));
 }

@@ -248,9 +248,17 @@ impl Queries {
 
     /// Subqueries in conditions that the plain grammar has not.
     pub(super) fn wide_subquery(&mut self, value: &str, other: &str, from: &str, filter: &str, columns: &Columns) -> String {
-        match self.random.random_range(0..3) {
+        match self.random.random_range(0..5) {
             0 => format!("{value} NOT IN (SELECT {other} FROM {from} WHERE {filter})"),
             1 => format!("{value} <= (SELECT COUNT(*) FROM {from} WHERE {other} = {} AND {filter})", self.value(Type::Int, columns)),
+            2 => {
+                let (operator, all) = (self.one_of(&["=", "<>", "<", "<=", ">", ">="]), self.one_of(&["ANY", "ALL"]));
+                format!("{value} {operator} {all} (SELECT {other} FROM {from} WHERE {filter})")
+            }
+            3 => {
+                let (second, not) = (self.value(Type::Int, columns), self.one_of(&["", "NOT "]));
+                format!("({value}, {second}) {not}IN (SELECT {other}, {other} FROM {from} WHERE {filter})")
+            }
             _ => format!("NOT EXISTS (SELECT 1 FROM {from} WHERE {filter})"),
         }
     }
