@@ -152,7 +152,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     (
         "WITH RECURSIVE t(base, items) AS (
            SELECT CASE WHEN typtype = 'd' THEN typbasetype END, (SELECT array_agg(oid) FROM pg_class) FROM pg_type
-           UNION ALL SELECT p.typbasetype, t.items FROM t, pg_type p WHERE p.oid = t.base AND p.typbasetype <> 0
+           UNION ALL SELECT CASE WHEN p.typtype = 'd' THEN p.typbasetype END, t.items FROM t, pg_type p WHERE p.oid = t.base
          ) SELECT base, items FROM t",
         "base:26 items:1028",
     ),
