@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// One step's input, in bytes: a job that lags coalesces up to this much.
-const STEP_BYTES_MAX: usize = 64 << 20;
+const STEP_BYTES_MAX: usize = 16 << 20;
 
 /// Steps that are handed to the workers together: each of them waits for its turn, and is told of, with the others of its worker.
 const STEPS_TOGETHER: usize = 64;
