@@ -3,9 +3,9 @@
 
 use super::super::CoordinatorConfig;
 use super::super::backfill::Backfill;
+use super::super::building::{StoredViews, view_key, view_schema};
 use super::super::checkpointing::{Body, has_job, restore_state, stored_bytes};
 use super::super::core::Core;
-use super::super::ddl::{StoredViews, view_key, view_schema};
 use super::super::history::History;
 use super::super::job::{Exact, Mode};
 use super::super::pausing::paused_at;
