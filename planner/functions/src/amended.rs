@@ -3,9 +3,8 @@
 //! are replaced after type coercion (`checked`).
 
 use super::{lists, numbers, texts, times};
-use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::common::Result as DfResult;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -77,24 +76,6 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
 /// Ours for a function of DataFusion's.
 pub fn in_place_of(function: &ScalarUDF) -> Option<Arc<ScalarUDF>> {
     FUNCTIONS.iter().find(|ours| ours.name() == function.name() && ours.as_ref() != function).cloned()
-}
-
-/// The arguments as columns of one length, which is 1 where all are constants.
-pub fn columns(args: &ScalarFunctionArgs) -> DfResult<Vec<ArrayRef>> {
-    let rows = if is_constant(args) { 1 } else { args.number_rows };
-    args.args.iter().map(|a| a.to_array(rows)).collect()
-}
-
-fn is_constant(args: &ScalarFunctionArgs) -> bool {
-    args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)))
-}
-
-/// What was made of such columns.
-pub fn result(column: ArrayRef, args: &ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-    Ok(match is_constant(args) {
-        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&column, 0)?),
-        false => ColumnarValue::Array(column),
-    })
 }
 
 struct Amended {

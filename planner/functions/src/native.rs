@@ -1,10 +1,11 @@
 //! A scalar function as a row of a table: its name, what it takes, what it gives, and its work over columns.
 //! Arguments arrive in the types that `Arg` names, all of one length; null handling is the function's own.
 
+use super::arguments::{columns, result, rows};
 use super::words::NO_SUCH_FUNCTION;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder, new_null_array};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::hash::{Hash, Hasher};
@@ -135,19 +136,14 @@ impl ScalarUDFImpl for Native {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<DfResult<Vec<_>>>()?;
+        let arrays = columns(&args)?;
         // An array of the type of NULL does not say of its rows that they are null.
         let untyped = self.total && arrays.iter().any(|a| a.data_type().is_null());
-        let result = match untyped {
-            true => new_null_array(args.return_field.data_type(), rows),
+        let made = match untyped {
+            true => new_null_array(args.return_field.data_type(), rows(&args)),
             false => (self.run)(&arrays).map_err(crate::error::into_datafusion)?,
         };
-        match constant {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
-            false => Ok(ColumnarValue::Array(result)),
-        }
+        result(made, &args)
     }
 }
 

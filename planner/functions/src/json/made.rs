@@ -2,7 +2,8 @@
 //! `array_agg`, and one text of all. The first argument of each function says the style, the second the zone in which times are shown. It does not know jsonb's
 //! form, which `document` has.
 
-use super::super::casts::{constant, to_text, word, zone};
+use super::super::arguments::{result, rows};
+use super::super::casts::{to_text, word, zone};
 use super::document::{self, quote};
 use crate::error::into_datafusion;
 use datafusion::arrow::array::timezone::Tz;
@@ -109,8 +110,7 @@ impl ScalarUDFImpl for Made {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
+        let rows = rows(&args);
         let style = Style::of(word(args.args.first()).unwrap_or("row")).map_err(into_datafusion)?;
         let shown_in = zone(args.args.get(1)).map_err(into_datafusion)?;
         let mut columns = Vec::with_capacity(args.args.len());
@@ -118,10 +118,7 @@ impl ScalarUDFImpl for Made {
             columns.push(Column::of(&arg.to_array(rows)?, field, shown_in).map_err(into_datafusion)?);
         }
         let made = self.make(style, &columns, rows).map_err(into_datafusion)?;
-        match is_constant {
-            true => Ok(ColumnarValue::Scalar(constant(&made)?)),
-            false => Ok(ColumnarValue::Array(made)),
-        }
+        result(made, &args)
     }
 }
 

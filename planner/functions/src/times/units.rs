@@ -1,7 +1,7 @@
 //! Units of time: how many lie between two times, times moved by some, and the unit that holds a time.
 
 use super::{calendar_type, micros, naive, out_of_range, typed};
-use crate::amended::{columns, result};
+use crate::arguments::{columns, result};
 use crate::error::into_datafusion;
 use crate::intervals::{intervals, length_of};
 use crate::native::{Memo, texts};
