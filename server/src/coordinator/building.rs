@@ -7,6 +7,7 @@ use super::job::{Exact, Job, Mode};
 use super::pausing::paused_at;
 use super::ring::Ring;
 use super::source::{Source, SourceProgress};
+use super::stats::JobStats;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Epoch, RelationId, Result, SqlError, Timestamp};
@@ -17,6 +18,7 @@ use eddyline_planner::plan::{ChangelogMode, Node, Op, PLAN_VERSION, StreamPlan};
 use eddyline_storage::view::{ARRIVAL, View, ViewKey};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What a checkpoint gave back of a job.
 pub(super) struct StoredViews {
@@ -83,39 +85,8 @@ impl Core {
         let operators = self.engine.create_job(spec).inspect_err(forget)?;
         // Nobody else has the new counters yet.
         let _set = stats.operators.set(operators);
-        stats.paused.store(paused_at(&relation).is_some(), std::sync::atomic::Ordering::Relaxed);
-        let mut exact = Exact::default();
-        let live = matches!(mode, Mode::Live);
-        if live {
-            exact.step(epoch);
-            stats.backfill_permille.store(1000, std::sync::atomic::Ordering::Relaxed);
-        }
-        let stepped = if live { epoch } else { Epoch::ZERO };
-        stats.epoch.store(stepped.0, std::sync::atomic::Ordering::Relaxed);
-        let progress = progress.unwrap_or_else(|| JobProgress { epoch: stepped, started: false, ..JobProgress::default() });
-        let output_watermark = Timestamp::MIN;
-        let output = Ring::new(epoch, output_watermark);
-        let job = Job {
-            relation,
-            inputs,
-            view,
-            rejects,
-            mode,
-            stepped,
-            running: None,
-            exact,
-            kept_from: Epoch::ZERO,
-            held: None,
-            progress,
-            output,
-            output_watermark,
-            stats,
-            source_ends: BTreeMap::new(),
-            policies: VecDeque::new(),
-            rejoins: false,
-            emitted: None,
-        };
-        self.keep_job(job);
+        stats.paused.store(paused_at(&relation).is_some(), Ordering::Relaxed);
+        self.keep_job(begun(relation, inputs, view, rejects, mode, progress, stats, epoch));
         Ok(())
     }
 
@@ -126,6 +97,50 @@ impl Core {
             (*id, arrow_schema(&read.unwrap_or(relation).columns))
         };
         inputs.iter().map(schema_of).collect()
+    }
+}
+
+/// A job as it begins: at `epoch` if it goes with the cuts.
+fn begun(
+    relation: Arc<Relation>,
+    inputs: Vec<RelationId>,
+    view: Arc<View>,
+    rejects: Option<Arc<View>>,
+    mode: Mode,
+    progress: Option<JobProgress>,
+    stats: Arc<JobStats>,
+    epoch: Epoch,
+) -> Job {
+    let mut exact = Exact::default();
+    let live = matches!(mode, Mode::Live);
+    if live {
+        exact.step(epoch);
+        stats.backfill_permille.store(1000, Ordering::Relaxed);
+    }
+    let stepped = if live { epoch } else { Epoch::ZERO };
+    stats.epoch.store(stepped.0, Ordering::Relaxed);
+    let progress = progress.unwrap_or_else(|| JobProgress { epoch: stepped, started: false, ..JobProgress::default() });
+    let output_watermark = Timestamp::MIN;
+    let output = Ring::new(epoch, output_watermark);
+    Job {
+        relation,
+        inputs,
+        view,
+        rejects,
+        mode,
+        stepped,
+        running: None,
+        exact,
+        kept_from: Epoch::ZERO,
+        held: None,
+        progress,
+        output,
+        output_watermark,
+        stats,
+        source_ends: BTreeMap::new(),
+        policies: VecDeque::new(),
+        rejoins: false,
+        emitted: None,
     }
 }
 
