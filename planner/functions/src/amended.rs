@@ -2,13 +2,13 @@
 //! after they are called, or instead. DataFusion's planner calls some of them without asking a registry (`a[1]`, `x = ANY(a)`); those calls
 //! are replaced after type coercion (`checked`).
 
+use super::named::known_by_name;
 use super::{lists, numbers, texts, times};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result as DfResult;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 /// The work, given the function that is amended.
@@ -85,25 +85,7 @@ struct Amended {
     coerce: Option<Coerce>,
 }
 
-impl std::fmt::Debug for Amended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for Amended {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Amended {}
-
-impl Hash for Amended {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
+known_by_name!(Amended);
 
 impl ScalarUDFImpl for Amended {
     fn name(&self) -> &str {

@@ -2,13 +2,13 @@
 //! Arguments arrive in the types that `Arg` names, all of one length; null handling is the function's own.
 
 use super::arguments::{columns, result, rows};
+use super::named::known_by_name;
 use super::words::NO_SUCH_FUNCTION;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder, new_null_array};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use eddyline_common::{SqlError, SqlState, SqlType};
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 /// The type an argument is brought to.
@@ -90,25 +90,7 @@ impl Native {
 
 static SIGNATURE: LazyLock<Signature> = LazyLock::new(|| Signature::user_defined(Volatility::Immutable));
 
-impl std::fmt::Debug for Native {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for Native {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Native {}
-
-impl Hash for Native {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
+known_by_name!(Native);
 
 impl ScalarUDFImpl for Native {
     fn name(&self) -> &str {

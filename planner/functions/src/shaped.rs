@@ -1,10 +1,10 @@
 //! A scalar function by what it has of its own: its name, what it takes, the field of its result by those of its arguments, and its work. What is
 //! done by Arrow types alone is a row of `native`; a function that also says how it is simplified, or what it is called, is a type of its own.
 
+use super::named::known_by_name;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
-use std::hash::{Hash, Hasher};
 
 /// The field of the result of the function of this name.
 pub type Shape = fn(&'static str, ReturnFieldArgs) -> DfResult<FieldRef>;
@@ -23,25 +23,7 @@ struct Shaped {
     run: Run,
 }
 
-impl std::fmt::Debug for Shaped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for Shaped {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Shaped {}
-
-impl Hash for Shaped {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
+known_by_name!(Shaped);
 
 impl ScalarUDFImpl for Shaped {
     fn name(&self) -> &str {
