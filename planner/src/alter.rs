@@ -47,8 +47,8 @@ impl Context<'_> {
         Ok(Planned::Alter { before, after: Box::new(after) })
     }
 
-    /// A table or view under another name, which its own text has then too. Whether others' texts have the old one, and nobody the new one, is the catalog's
-    /// to say. As in PostgreSQL, ALTER TABLE is good for views too.
+    /// A table or view under another name, which its own text has then too. What reads it goes on reading it (`Relation::named`); whether the new name is
+    /// free is the catalog's to say. As in PostgreSQL, ALTER TABLE is good for views too.
     pub fn rename(&self, kind: ObjectKind, name: &ObjectName, to: &Ident) -> Result<Planned> {
         if to.value.is_empty() {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, "zero-length delimited identifier"));

@@ -34,6 +34,9 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Relations its query names directly; for CASCADE and for refusing a DROP.
     pub depends_on: Vec<RelationId>,
+    /// What names in its text mean, whatever they are called by now.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<String, RelationId>,
 }
 
 /// A column as queries see it: a stored one, or an expression over the stored ones.

@@ -135,6 +135,7 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         time_columns,
         kind,
         depends_on: vec![],
+        named: BTreeMap::new(),
     })
 }
 
@@ -552,6 +553,7 @@ fn view_relation(name: String, parsed: &Parsed, columns: Vec<Column>) -> Relatio
         time_columns: vec![],
         kind: RelationKind::View { query: String::new() },
         depends_on: vec![],
+        named: BTreeMap::new(),
     }
 }
 

@@ -41,7 +41,8 @@ pub fn plan(
             return Err(parsed.text.at(misplaced_options(), hint.at));
         }
         let context = Context { catalog, settings, text: &parsed.text, parameters: parameter_types, hints: &parsed.option_hints };
-        let planned = statement(&parsed.ast, parsed, &context, ids)?;
+        let mut planned = statement(&parsed.ast, parsed, &context, ids)?;
+        note_names(&mut planned, catalog);
         let runs = match &planned {
             Planned::Create { relation, .. } => relation.plan().is_some(),
             // Whether its query runs is told when its rows are inserted.
@@ -51,6 +52,19 @@ pub fn plan(
         };
         if parsed.ttl_hints.is_empty() || runs { Ok(planned) } else { Err(misplaced_ttl()) }
     })
+}
+
+/// What a definition means by the names in its text is settled: others that get these names later are not meant. Which temporary views are meant, its session
+/// keeps.
+fn note_names(planned: &mut Planned, catalog: &dyn Catalog) {
+    match planned {
+        Planned::Create { relation, .. } if !relation.depends_on.is_empty() => {
+            let named = catalog.relations().into_iter().filter(|r| relation.depends_on.contains(&r.id) && !r.is_temporary());
+            relation.named = named.map(|r| (r.name.clone(), r.id)).collect();
+        }
+        Planned::StatementSet(statements) => statements.iter_mut().for_each(|planned| note_names(planned, catalog)),
+        _ => {}
+    }
 }
 
 /// Whether a statement has a query of its own that reads sources.

@@ -176,6 +176,7 @@ pub fn finish(
         watermark: None,
         time_columns: vec![],
         depends_on: definition.depends_on,
+        named: BTreeMap::new(),
         kind: RelationKind::Sink(Box::new(SinkDefinition {
             spec: target.spec,
             plan: plan.clone(),

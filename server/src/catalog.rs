@@ -140,13 +140,35 @@ impl CatalogSnapshot {
     /// This catalog with one more relation, or another definition of one that is there.
     pub fn with(&self, relation: Relation) -> CatalogSnapshot {
         let mut next = self.clone();
-        if let Some(old) = next.relations.get(&relation.id) {
+        if let Some(old) = next.relations.get(&relation.id).filter(|old| old.name != relation.name).cloned() {
             next.by_name.remove(&old.name);
+            next.keep_meaning(&old);
         }
         next.by_name.insert(relation.name.clone(), relation.id);
         next.relations.insert(relation.id, Arc::new(relation));
         next.version += 1;
         next
+    }
+
+    /// Before a relation gets another name: what reads it and has not noted what it means by the present one does so now.
+    fn keep_meaning(&mut self, relation: &Relation) {
+        for user in self.relations.values_mut() {
+            if user.depends_on.contains(&relation.id) && !user.named.values().any(|meant| *meant == relation.id) {
+                Arc::make_mut(user).named.insert(relation.name.clone(), relation.id);
+            }
+        }
+    }
+
+    /// A definition's text as it was written, and in front of it what has another name by now.
+    pub fn noted(&self, relation: &Relation, text: &str) -> String {
+        let notes: Vec<String> = self.renamed_in(relation).map(|(name, present)| format!("{name} is {present} now")).collect();
+        if notes.is_empty() { text.to_string() } else { format!("/* {} */ {text}", notes.join(", ").replace("*/", "* /")) }
+    }
+
+    /// What a definition calls otherwise than it is called by now: the name in its text, and the present one.
+    pub fn renamed_in<'a>(&'a self, relation: &'a Relation) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let present = |(name, id): (&'a String, &RelationId)| Some((name.as_str(), self.get(*id)?.name.as_str()));
+        relation.named.iter().filter_map(present).filter(|(name, present)| name != present)
     }
 
     /// This catalog with one more function, or another definition of one that is there.
@@ -197,11 +219,6 @@ impl CatalogSnapshot {
         next.comments.retain(|(relation, _), _| !ids.contains(relation));
         next.version += 1;
         next
-    }
-
-    /// The relations whose queries name `id` directly, in order of creation.
-    pub fn direct_dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
-        self.relations.values().filter(|r| r.depends_on.contains(&id)).cloned().collect()
     }
 
     /// Everything that would be left dangling without `id`: its dependents, theirs, and so on, each once, in order of creation.
@@ -285,6 +302,7 @@ mod tests {
             time_columns: vec![],
             kind: RelationKind::View { query: "select 1".into() },
             depends_on: depends_on.iter().map(|d| RelationId(*d)).collect(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -293,7 +311,6 @@ mod tests {
         let catalog = CatalogSnapshot::new([view(1, "a", &[]), view(2, "b", &[1]), view(3, "c", &[2]), view(4, "d", &[])]);
         let names: Vec<_> = catalog.dependents(RelationId(1)).iter().map(|r| r.name.clone()).collect();
         assert_eq!(names, ["b", "c"]);
-        assert_eq!(catalog.direct_dependents(RelationId(1)).len(), 1);
     }
 
     #[test]
@@ -304,6 +321,16 @@ mod tests {
         assert_eq!(renamed.by_name("b").map(|r| r.id), Some(RelationId(1)));
         assert!(renamed.without(&[RelationId(1)]).is_empty());
         assert!(renamed.version() > catalog.version());
+    }
+
+    #[test]
+    fn what_was_made_before_names_were_noted_goes_on_meaning_the_same() {
+        let catalog = CatalogSnapshot::new([view(1, "a", &[]), view(2, "b", &[1])]).with(view(1, "c", &[])).with(view(3, "a", &[]));
+        let user = catalog.by_name("b").unwrap();
+        assert_eq!(user.named.get("a"), Some(&RelationId(1)));
+        assert_eq!(catalog.renamed_in(user).collect::<Vec<_>>(), [("a", "c")]);
+        let again = catalog.with(view(1, "d", &[]));
+        assert_eq!(again.renamed_in(again.by_name("b").unwrap()).collect::<Vec<_>>(), [("a", "d")]);
     }
 
     #[test]

@@ -63,7 +63,6 @@ mod stats;
 pub mod system;
 mod table;
 
-pub use altering::unnamed;
 pub use cutting::WAITING_BYTES_MAX;
 pub use handle::{
     AdmittedWrite, CoordinatorHandle, Ddl, DdlOutcome, ReadSnapshot, Resolved, SystemAnswer, SystemRelation, TableLock, TableWrite,

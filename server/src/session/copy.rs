@@ -301,6 +301,7 @@ mod tests {
             time_columns: vec![],
             kind: RelationKind::Table { append_only: true, defaults: BTreeMap::new(), webhook: None, awaits_rows: false },
             depends_on: vec![],
+            named: BTreeMap::new(),
         }
     }
 

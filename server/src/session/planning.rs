@@ -11,10 +11,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{Result, SqlType};
+use eddyline_common::{RelationId, Result, SqlType};
 use eddyline_planner::catalog::SqlFunction;
 use eddyline_planner::statement::{Planned, Query, Returning, Subscriber, Subscription};
 use eddyline_planner::{Catalog, DEFAULTS, Parsed, RULES, Relation, RelationKind, StateTableIds};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The planner's view of everything a statement may name.
@@ -24,18 +25,17 @@ pub struct SessionCatalog {
     pub context: Arc<SystemContext>,
     functions: SessionFunctions,
     temporary: TemporaryViews,
+    /// What the text that is planned means by names, whoever has them by now.
+    named: BTreeMap<String, RelationId>,
 }
 
 impl SessionCatalog {
     fn new(snapshot: Arc<CatalogSnapshot>, context: Arc<SystemContext>, temporary: TemporaryViews) -> Self {
-        SessionCatalog { snapshot, functions: SessionFunctions::new(context.clone()), context, temporary }
+        SessionCatalog { snapshot, functions: SessionFunctions::new(context.clone()), context, temporary, named: BTreeMap::new() }
     }
-}
 
-impl Catalog for SessionCatalog {
-    fn relation(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>> {
+    fn find(&self, schema: Option<&str>, name: &str, durable: impl FnOnce() -> Option<Arc<Relation>>) -> Option<Arc<Relation>> {
         let own = || self.temporary.get(name).map(|view| view.relation.clone());
-        let durable = || self.snapshot.by_name(name).cloned();
         match schema {
             None => own().or_else(durable),
             Some("public") => durable(),
@@ -44,20 +44,33 @@ impl Catalog for SessionCatalog {
         }
     }
 
+    fn present(&self, name: &str) -> Option<Arc<Relation>> {
+        self.snapshot.by_name(name).cloned()
+    }
+}
+
+impl Catalog for SessionCatalog {
+    fn relation(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>> {
+        let meant = || self.named.get(name).and_then(|id| self.snapshot.get(*id)).cloned();
+        self.find(schema, name, || meant().or_else(|| self.present(name)))
+    }
+
     fn relations(&self) -> Vec<Arc<Relation>> {
         self.snapshot.relations().chain(self.temporary.relations()).cloned().collect()
     }
 
     fn of_view(&self, view: &Relation) -> Option<Box<dyn Catalog + '_>> {
-        if self.temporary.is_empty() {
+        if self.temporary.is_empty() && self.named.is_empty() && self.snapshot.renamed_in(view).next().is_none() {
             return None;
         }
         let beneath = self.temporary.by_id(view.id).map(|own| own.beneath.clone()).unwrap_or_default();
-        Some(Box::new(SessionCatalog::new(self.snapshot.clone(), self.context.clone(), beneath)))
+        let scope = SessionCatalog::new(self.snapshot.clone(), self.context.clone(), beneath);
+        Some(Box::new(SessionCatalog { named: view.named.clone(), ..scope }))
     }
 
     fn table_source(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableSource>> {
-        if let Some(relation) = self.relation(schema, name)
+        // What has been found already is asked for by its present name.
+        if let Some(relation) = self.find(schema, name, || self.present(name))
             && !matches!(relation.kind, RelationKind::View { .. } | RelationKind::Sink(_))
         {
             return Some(Arc::new(RelationSource::new(relation)));

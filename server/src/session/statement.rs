@@ -5,7 +5,7 @@ use super::planning::{PlannedStatement, query_plan, query_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::coordinator::settings::ALTERABLE;
-use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows, unnamed};
+use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows};
 use crate::pgcatalog::SystemContext;
 use crate::serving::explained::Explained;
 use crate::serving::{Bindings, RowStream};
@@ -304,9 +304,6 @@ impl Session {
             }
             Planned::PauseJob { job, pause } => (Ddl::PauseJob { job, pause }, "ALTER JOB".to_string()),
             Planned::Alter { before, after } => {
-                if after.name != before.name {
-                    unnamed(&before, &self.temporary.naming(before.id))?;
-                }
                 let tag = format!("ALTER {}", kind_tag(crate::catalog::object_kind(&before)));
                 (Ddl::Alter { before, after }, tag)
             }

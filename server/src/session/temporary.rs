@@ -50,18 +50,6 @@ impl TemporaryViews {
         })
     }
 
-    /// Those whose texts name a relation, also beneath others.
-    pub fn naming(&self, id: RelationId) -> Vec<Arc<Relation>> {
-        let mut users = BTreeMap::new();
-        for view in self.0.values() {
-            users.extend(view.beneath.naming(id).into_iter().map(|user| (user.id, user)));
-            if view.relation.depends_on.contains(&id) {
-                users.insert(view.relation.id, view.relation.clone());
-            }
-        }
-        users.into_values().collect()
-    }
-
     fn names(&self, name: &str) -> bool {
         self.0.iter().any(|(own, view)| own == name || view.beneath.names(name))
     }
