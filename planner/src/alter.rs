@@ -1,6 +1,6 @@
 //! ALTER ... SET, RESET and RENAME: what a relation is with other options, or under another name. Only what leaves its rows as they are can change.
 
-use crate::catalog::{Relation, RelationKind, ViewOptions};
+use crate::catalog::{Relation, RelationKind, ViewOptions, is_temporary};
 use crate::error::fold;
 use crate::parse::ast::{Ast, CommentAst};
 use crate::parse::parse;
@@ -55,6 +55,7 @@ impl Context<'_> {
         }
         let before = if kind == ObjectKind::Table { self.relation(name)? } else { self.object(kind, name)? };
         let what = match &before.kind {
+            RelationKind::Table { temporary: true, .. } => Some("a temporary table"),
             _ if before.is_temporary() => Some("a temporary view"),
             RelationKind::Table { webhook: None, .. } | RelationKind::View { .. } | RelationKind::MaterializedView { .. } => None,
             RelationKind::Sink(_) => Some("a sink"),
@@ -95,7 +96,7 @@ impl Context<'_> {
 
     pub fn comment(&self, kind: ObjectKind, name: &ObjectName, column: Option<&Ident>, text: Option<String>) -> Result<Planned> {
         let relation = if column.is_some() { self.relation(name)? } else { self.object(kind, name)? };
-        if relation.is_temporary() {
+        if is_temporary(relation.id) {
             return Err(
                 SqlError::unsupported("COMMENT ON a temporary view is not supported").with_hint("Say COMMENT 'text' when it is created.")
             );

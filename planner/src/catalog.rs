@@ -82,6 +82,9 @@ pub enum RelationKind {
         /// It was made for rows that are not there yet: the first write to it makes it one like any other, and a start that finds it as it is drops it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         awaits_rows: bool,
+        /// A session's own, which calls it otherwise and drops it in the end; a start that finds it drops it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        temporary: bool,
     },
     /// Inlined where it is named; `query` is its SELECT text.
     View {
@@ -119,7 +122,12 @@ pub struct OwnSource {
 impl Relation {
     /// Whether it is a session's own.
     pub fn is_temporary(&self) -> bool {
-        is_temporary(self.id)
+        is_temporary(self.id) || self.is_temporary_table()
+    }
+
+    /// Whether it is a session's own table, which has its rows where all tables have them.
+    pub fn is_temporary_table(&self) -> bool {
+        matches!(self.kind, RelationKind::Table { temporary: true, .. })
     }
 
     /// Whether a start would drop it, as the rows that it was made for are not there.

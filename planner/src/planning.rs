@@ -207,7 +207,8 @@ fn create_like(create: &CreateRelation, context: &Context, ids: &mut StateTableI
 /// What is not as the statement has it.
 fn relation_notices(create: &CreateRelation, relation: &Relation) -> Vec<String> {
     let name = &relation.name;
-    let stays = create.temporary.then(|| format!("table \"{name}\" is not temporary: it stays until it is dropped"));
+    let stays =
+        (create.temporary && !relation.is_temporary()).then(|| format!("table \"{name}\" is not temporary: it stays until it is dropped"));
     let is_own = matches!(relation.kind, RelationKind::Table { webhook: None, .. });
     let unenforced = create.primary_key.as_ref().is_some_and(|key| is_own && !key.enforced);
     let enforced = unenforced.then(|| format!("the primary key of table \"{name}\" is enforced"));

@@ -50,6 +50,8 @@ pub struct CatalogSnapshot {
     indexes: BTreeMap<RelationId, Arc<Index>>,
     /// Of relations, and of their visible columns by number.
     comments: BTreeMap<(RelationId, Option<usize>), String>,
+    /// Sessions' own tables among the relations.
+    temporary: BTreeSet<RelationId>,
     version: u64,
 }
 
@@ -87,6 +89,11 @@ impl CatalogSnapshot {
     /// In order of creation.
     pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
         self.relations.values()
+    }
+
+    /// Sessions' own tables.
+    pub fn temporary_tables(&self) -> impl Iterator<Item = RelationId> {
+        self.temporary.iter().copied()
     }
 
     /// Users' functions, in order of creation.
@@ -143,6 +150,9 @@ impl CatalogSnapshot {
         if let Some(old) = next.relations.get(&relation.id).filter(|old| old.name != relation.name).cloned() {
             next.by_name.remove(&old.name);
             next.keep_meaning(&old);
+        }
+        if relation.is_temporary_table() {
+            next.temporary.insert(relation.id);
         }
         next.by_name.insert(relation.name.clone(), relation.id);
         next.relations.insert(relation.id, Arc::new(relation));
@@ -214,6 +224,7 @@ impl CatalogSnapshot {
                 next.by_name.remove(&gone.name);
             }
             next.functions.remove(id);
+            next.temporary.remove(id);
         }
         next.indexes.retain(|id, index| !ids.contains(id) && !ids.contains(&index.relation));
         next.comments.retain(|(relation, _), _| !ids.contains(relation));

@@ -27,16 +27,13 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         return Err(text.at(error.with_hint("DROP the object first."), replace_at));
     }
     if temporary && !words.is("table") && !words.is("view") {
-        let error = SqlError::unsupported("only views can be temporary");
+        let error = SqlError::unsupported("only tables and views can be temporary");
         return Err(text.at(error.with_hint("Leave out TEMPORARY, and drop it in the end."), words.location()));
     }
     if words.eat("source") {
         return relation(words, true, false);
     }
     if words.eat("table") {
-        if temporary && !tokens.iter().any(|t| matches!(&t.token, Token::SingleQuotedString(s) if s == "connector")) {
-            return Err(SqlError::unsupported("temporary tables are not supported").with_hint("Create an ordinary table and drop it."));
-        }
         return match super::table_as::place(&tokens) {
             Some(at) => super::table_as::create(&tokens, at, temporary, text),
             None => relation(words, false, temporary),
@@ -134,6 +131,11 @@ fn clause(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
         create.options.insert(options::PARTITION_BY.to_string(), names.join(";"));
     } else if create.like.is_none() && words.eat("like") {
         create.like = Some(super::like::like(words)?);
+    } else if create.temporary && words.eat_all(&["on", "commit"]) {
+        if !words.eat_all(&["preserve", "rows"]) {
+            let error = SqlError::unsupported("ON COMMIT DROP and ON COMMIT DELETE ROWS are not supported");
+            return Err(words.text.at(error.with_hint("A temporary table keeps its rows until it is dropped, or its session ends."), at));
+        }
     } else if words.is("like") || words.is("on") {
         let what = words.ident()?.value.to_uppercase();
         return Err(words.text.at(SqlError::unsupported(format!("{what} is not supported in CREATE")), at));

@@ -94,7 +94,7 @@ fn indexes() {
     check("CREATE INDEX i ON t", "42601", "syntax error at end of input", None, "");
     check("CREATE INDEX i ON t (v", "42601", "syntax error at end of input", None, "");
     check("CREATE INDEX i ON other.t (v)", "42P01", "other.t", Some("other"), "");
-    check("CREATE TEMPORARY INDEX i ON t (v)", "0A000", "only views can be temporary", None, "");
+    check("CREATE TEMPORARY INDEX i ON t (v)", "0A000", "only tables and views can be temporary", None, "");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn definitions() {
     check("TRUNCATE TABLE bid", "42809", "it is a source", Some("bid"), "");
     check("CREATE TABLE x (a, b) AS SELECT 1", "42601", "too many column names", Some("b)"), "");
     check("CREATE TABLE x (a INT) AS SELECT 1", "0A000", "definitions of columns", Some("(a"), "names alone");
-    check("CREATE TEMP TABLE x AS SELECT 1", "0A000", "temporary tables", None, "ordinary table");
+    check("CREATE TEMP TABLE x (a INT) ON COMMIT DROP", "0A000", "ON COMMIT DROP", None, "until it is dropped");
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn class_row(r: &Relation, has_index: bool, rows: &mut Rows) {
         ("relfilenode", if method == 0 { 0.into() } else { relation_oid(r.id).into() }),
         ("reltuples", Value::Int(-1)),
         ("relhasindex", has_index.into()),
-        ("relpersistence", "p".into()),
+        ("relpersistence", if r.is_temporary() { "t" } else { "p" }.into()),
         ("relkind", relkind(r).into()),
         ("relnatts", r.visible.len().into()),
         ("relhasrules", is_view(r).into()),

@@ -405,7 +405,7 @@ impl Session {
         }
         self.portals.clear();
         self.statements.0.clear();
-        self.temporary = Default::default();
+        self.discard_temporary();
         self.services().sessions.advisory.unlock_all(self.process);
         let reports = self.settings.reset_all();
         self.reports.extend(reports);

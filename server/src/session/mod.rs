@@ -9,9 +9,9 @@
 //! - `transaction`, `modes`, `commit`: blocks, what they may do, snapshots, effects
 //! - `write_memory`: what the rows of all of them may take
 //! - `writing`: INSERT, UPDATE, DELETE; `locking`: the tables they and SELECT ... FOR UPDATE keep others from writing to
-//! - `table_as`: CREATE TABLE AS; `unfilled`: its tables that may have to go again
+//! - `table_as`: CREATE TABLE AS; `doomed`: tables that have to go again
 //! - `writing_out`: INSERT of VALUES into a table with a connector
-//! - `temporary`: temporary views
+//! - `temporary`: temporary tables and views
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH; `kept`: plans of prepared statements
 //! - `show`, `explain_job`: SHOW and DESCRIBE; EXPLAIN of what runs
 //! - `copy`, `copy_lines`, `copy_tuples`: COPY in and out; `subscribing`: SUBSCRIBE
@@ -37,7 +37,7 @@ mod subscribing;
 mod table_as;
 mod temporary;
 pub mod transaction;
-pub mod unfilled;
+pub mod doomed;
 pub mod write_memory;
 mod writing;
 mod writing_out;
@@ -57,9 +57,9 @@ use eddyline_planner::statement::CopyFormat;
 use settings::Settings;
 use statement_set::OpenSet;
 use std::sync::{Arc, Weak};
-use temporary::TemporaryViews;
+use temporary::TemporaryRelations;
 use transaction::Transaction;
-use unfilled::Drops;
+use doomed::Drops;
 use write_memory::WriteMemory;
 
 /// What all sessions share.
@@ -89,7 +89,7 @@ pub struct Session {
     open_set: Option<OpenSet>,
     statements: Statements,
     portals: Portals,
-    temporary: TemporaryViews,
+    temporary: TemporaryRelations,
     /// So many were made.
     last_temporary: u32,
     /// The newest epoch this session has read or written: it never goes back behind it.
@@ -144,7 +144,7 @@ impl Session {
             open_set: None,
             statements: Statements::default(),
             portals: Portals::default(),
-            temporary: TemporaryViews::default(),
+            temporary: TemporaryRelations::default(),
             last_temporary: 0,
             seen: Epoch::ZERO,
             snapshots: Vec::new(),
@@ -176,9 +176,10 @@ impl Session {
         self.drops.done().await;
     }
 
-    /// The client has left: its transaction comes to nothing.
+    /// The client has left: its transaction comes to nothing, and what is its own goes.
     pub async fn end(&mut self) {
         self.transaction = Transaction::default();
+        self.temporary = TemporaryRelations::default();
         self.settle().await;
     }
 

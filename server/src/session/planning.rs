@@ -2,7 +2,7 @@
 //! relations and functions with the session's own facts.
 
 use super::Session;
-use super::temporary::TemporaryViews;
+use super::temporary::TemporaryRelations;
 use crate::catalog::CatalogSnapshot;
 use crate::pgcatalog::functions::SessionFunctions;
 use crate::pgcatalog::{self, DATABASE, SessionFacts, SystemContext};
@@ -24,22 +24,22 @@ pub struct SessionCatalog {
     pub snapshot: Arc<CatalogSnapshot>,
     pub context: Arc<SystemContext>,
     functions: SessionFunctions,
-    temporary: TemporaryViews,
+    temporary: TemporaryRelations,
     /// What the text that is planned means by names, whoever has them by now.
     named: BTreeMap<String, RelationId>,
 }
 
 impl SessionCatalog {
-    fn new(snapshot: Arc<CatalogSnapshot>, context: Arc<SystemContext>, temporary: TemporaryViews) -> Self {
+    fn new(snapshot: Arc<CatalogSnapshot>, context: Arc<SystemContext>, temporary: TemporaryRelations) -> Self {
         SessionCatalog { snapshot, functions: SessionFunctions::new(context.clone()), context, temporary, named: BTreeMap::new() }
     }
 
     fn find(&self, schema: Option<&str>, name: &str, durable: impl FnOnce() -> Option<Arc<Relation>>) -> Option<Arc<Relation>> {
-        let own = || self.temporary.get(name).map(|view| view.relation.clone());
+        let own = self.temporary.get(name).map(|own| own.present(&self.snapshot));
         match schema {
-            None => own().or_else(durable),
+            None => own.unwrap_or_else(durable),
             Some("public") => durable(),
-            Some("pg_temp") => own(),
+            Some("pg_temp") => own.flatten(),
             Some(_) => None,
         }
     }
@@ -56,7 +56,7 @@ impl Catalog for SessionCatalog {
     }
 
     fn relations(&self) -> Vec<Arc<Relation>> {
-        self.snapshot.relations().chain(self.temporary.relations()).cloned().collect()
+        self.snapshot.relations().chain(self.temporary.views()).cloned().collect()
     }
 
     fn of_view(&self, view: &Relation) -> Option<Box<dyn Catalog + '_>> {
@@ -104,6 +104,7 @@ pub struct PlannedStatement {
 impl Session {
     pub fn catalog(&self) -> SessionCatalog {
         let snapshot = self.services.coordinator.catalog();
+        let temporary = self.temporary.living(&snapshot);
         let session = SessionFacts {
             user: self.user.clone(),
             process: self.process,
@@ -113,13 +114,13 @@ impl Session {
             statements: self.statements.described(),
         };
         let context = Arc::new(SystemContext {
-            catalog: self.temporary.over(snapshot.clone()),
+            catalog: temporary.over(snapshot.clone()),
             session,
             services: Some(self.services.clone()),
             set_config: Default::default(),
             now_micros: self.services.clock.now().micros(),
         });
-        SessionCatalog::new(snapshot, context, self.temporary.clone())
+        SessionCatalog::new(snapshot, context, temporary)
     }
 
     /// What planning follows from, beside the catalog.

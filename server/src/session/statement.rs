@@ -275,6 +275,9 @@ impl Session {
         let (ddl, tag) = match planned {
             Planned::Create { relation, if_not_exists, comments, notices } => {
                 notices.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
+                if relation.is_temporary_table() {
+                    return self.create_temporary_table(relation, comments).await;
+                }
                 if relation.is_temporary() {
                     return self.create_temporary(relation, if_not_exists, comments);
                 }
@@ -293,8 +296,8 @@ impl Session {
             Planned::CreateIndex { index, if_not_exists } => {
                 (Ddl::CreateIndex { index: Box::new(index), if_not_exists }, "CREATE INDEX".to_string())
             }
-            Planned::Drop { kind: ObjectKind::View, names, if_exists, cascade, temporary } => {
-                return self.drop_views(names, if_exists, cascade, temporary).await;
+            Planned::Drop { kind: kind @ (ObjectKind::Table | ObjectKind::View), names, if_exists, cascade, temporary } => {
+                return self.drop_shown(kind, names, if_exists, cascade, temporary).await;
             }
             Planned::Drop { kind, names, if_exists, cascade, .. } => {
                 (Ddl::Drop { kind, names, if_exists, cascade }, format!("DROP {}", kind_tag(kind)))
@@ -388,7 +391,7 @@ impl Session {
     }
 }
 
-fn kind_tag(kind: ObjectKind) -> &'static str {
+pub(super) fn kind_tag(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::Source => "SOURCE",
         ObjectKind::Table => "TABLE",
