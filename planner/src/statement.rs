@@ -273,7 +273,8 @@ pub enum OnConflict {
     },
 }
 
-/// UPDATE: `source` yields the old row's stored columns, then the new row's. DELETE: the old row's.
+/// UPDATE: `source` yields the old row's stored columns, then the new row's, and then the old one's number where nothing else tells it from others, which may
+/// be yielded several times. DELETE: the old row's.
 #[derive(Clone, Debug)]
 pub struct Mutation {
     pub table: RelationId,
