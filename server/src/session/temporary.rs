@@ -158,7 +158,8 @@ impl Session {
         let is_own = |name: &String| self.temporary.get(name).is_some_and(|own| object_kind(&own.relation) == kind);
         let (mut own, others): (Vec<_>, Vec<_>) = names.into_iter().partition(is_own);
         if kind == ObjectKind::Table {
-            own.extend(self.reading_views(&own, cascade)?);
+            let views = self.reading_views(&own, cascade)?;
+            own.extend(views);
         }
         let tag = format!("DROP {}", kind_tag(kind));
         // A temporary table with a connector is one that stays.
