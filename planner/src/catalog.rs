@@ -34,9 +34,17 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Relations its query names directly; for CASCADE and for refusing a DROP.
     pub depends_on: Vec<RelationId>,
-    /// What names in its text mean, whatever they are called by now.
+    /// What names in its text mean, whatever that is called by now.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub named: BTreeMap<String, RelationId>,
+    pub named: BTreeMap<String, Meant>,
+}
+
+/// What a name in a definition means.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Meant {
+    pub relation: RelationId,
+    /// So many of its visible columns: others may follow them by now.
+    pub columns: usize,
 }
 
 /// A column as queries see it: a stored one, or an expression over the stored ones.

@@ -16,6 +16,7 @@
 //!
 //! Of crates of their own: `functions` and `casts` (`planner/functions`), `walk` (`planner/walk`).
 
+mod add_column;
 mod alter;
 mod assign;
 mod bind;

@@ -90,7 +90,7 @@ fn merged_options(base: BTreeMap<String, String>, own: BTreeMap<String, String>,
 }
 
 /// The text of a definition.
-fn definition(create: &CreateRelation) -> String {
+pub fn definition(create: &CreateRelation) -> String {
     let comment = |of: Option<&Ident>| {
         let found = create.comments.iter().find(|c| c.column.as_ref().map(fold) == of.map(fold));
         found.map(|c| format!(" COMMENT {}", literal(&c.text))).unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use crate::alter::comments;
 use crate::bind::Mode;
-use crate::catalog::{Catalog, OwnSource, Relation, RelationKind, ViewOptions};
+use crate::catalog::{Catalog, Meant, OwnSource, Relation, RelationKind, ViewOptions};
 use crate::check::check_view;
 use crate::create::{create_relation, create_view, object_name, output_names, streaming_plan};
 use crate::error::{from_datafusion, suggest};
@@ -54,13 +54,13 @@ pub fn plan(
     })
 }
 
-/// What a definition means by the names in its text is settled: others that get these names later are not meant. Which temporary views are meant, its session
-/// keeps.
+/// What a definition means by the names in its text is settled: others that get these names later are not meant, nor columns that come later. Which temporary
+/// relations are meant, its session keeps.
 fn note_names(planned: &mut Planned, catalog: &dyn Catalog) {
     match planned {
         Planned::Create { relation, .. } if !relation.depends_on.is_empty() => {
             let named = catalog.relations().into_iter().filter(|r| relation.depends_on.contains(&r.id) && !r.is_temporary());
-            relation.named = named.map(|r| (r.name.clone(), r.id)).collect();
+            relation.named = named.map(|r| (r.name.clone(), Meant { relation: r.id, columns: r.visible.len() })).collect();
         }
         Planned::StatementSet(statements) => statements.iter_mut().for_each(|planned| note_names(planned, catalog)),
         _ => {}
@@ -135,6 +135,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         },
         Ast::AlterSystem { name, value } => Planned::AlterSystem { name: name.clone(), value: value.clone() },
         Ast::AlterOptions { kind, name, changes } => context.alter(*kind, name, changes)?,
+        Ast::AddColumns { added, if_not_exists } => context.add_columns(added, if_not_exists)?,
         Ast::Rename { kind, name, to } => context.rename(*kind, name, to)?,
         Ast::Comment { kind, name, column, text } => context.comment(*kind, name, column.as_ref(), text.clone())?,
         Ast::AdvanceWatermark { name, to } => advance_watermark(name, to, context)?,

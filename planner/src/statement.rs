@@ -91,6 +91,7 @@ pub enum Planned {
         before: Arc<Relation>,
         after: Box<Relation>,
     },
+    AddColumns(AddColumns),
     /// A setting of the server; without a value, as it was started.
     AlterSystem {
         name: String,
@@ -271,6 +272,18 @@ pub enum OnConflict {
         assignments: Vec<(usize, datafusion::logical_expr::Expr)>,
         filter: Option<datafusion::logical_expr::Expr>,
     },
+}
+
+/// ALTER TABLE ... ADD COLUMN: a table with the columns, of these rows, takes the place of the table.
+#[derive(Debug)]
+pub struct AddColumns {
+    pub table: Arc<Relation>,
+    /// Its definition with the columns.
+    pub definition: Box<Parsed>,
+    /// Its rows with the columns, in the order of the definition's stored ones.
+    pub rows: Query,
+    /// Of columns that are there already.
+    pub notices: Vec<String>,
 }
 
 /// UPDATE: `source` yields the old row's stored columns, then the new row's, and then the old one's number where nothing else tells it from others, which may

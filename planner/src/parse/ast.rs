@@ -58,6 +58,11 @@ pub enum Ast {
         name: ObjectName,
         changes: Changes,
     },
+    /// ALTER TABLE ... ADD COLUMN: what is added, as the definition of a table that has no more; and of each column whether it may be there.
+    AddColumns {
+        added: Box<CreateRelation>,
+        if_not_exists: Vec<bool>,
+    },
     /// ALTER ... RENAME TO.
     Rename {
         kind: ObjectKind,

@@ -10,7 +10,7 @@ use super::words::Words;
 use crate::error::SourceText;
 use crate::plan::Emit;
 use crate::types;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use eddyline_common::{Result, SqlError, SqlState, options};
@@ -66,10 +66,15 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
 /// `[IF NOT EXISTS] name`.
 pub fn relation_name(words: &mut Words, source: bool, temporary: bool) -> Result<CreateRelation> {
     let if_not_exists = words.eat_all(&["if", "not", "exists"]);
-    Ok(CreateRelation {
-        name: words.name()?,
-        if_not_exists,
-        source,
+    Ok(CreateRelation { if_not_exists, source, temporary, ..nothing_of(words.name()?) })
+}
+
+/// The definition of a relation of which nothing is said.
+fn nothing_of(name: ObjectName) -> CreateRelation {
+    CreateRelation {
+        name,
+        if_not_exists: false,
+        source: false,
         columns: Vec::new(),
         primary_key: None,
         watermark: None,
@@ -77,10 +82,36 @@ pub fn relation_name(words: &mut Words, source: bool, temporary: bool) -> Result
         options: Default::default(),
         format: None,
         append_only: false,
-        temporary,
+        temporary: false,
         comments: Vec::new(),
         like: None,
-    })
+    }
+}
+
+/// `ADD [COLUMN] [IF NOT EXISTS] column, ...` of ALTER TABLE.
+pub fn add_columns(words: &mut Words, table: ObjectName) -> Result<Ast> {
+    let mut added = nothing_of(table);
+    let mut if_not_exists = Vec::new();
+    loop {
+        let at = words.location();
+        let adds = words.eat("add");
+        let of_column = words.eat("column");
+        let constrains = ["constraint", "primary", "unique", "foreign", "check", "exclude"].iter().any(|word| words.is(word));
+        if !adds || !of_column && constrains {
+            let error = SqlError::unsupported("ALTER TABLE adds columns, and nothing else beside them");
+            return Err(words.text.at(error.with_hint("Keys are said in CREATE TABLE."), at));
+        }
+        if_not_exists.push(words.eat_all(&["if", "not", "exists"]));
+        column(words, &mut added)?;
+        if !words.eat_token(&Token::Comma) {
+            break;
+        }
+    }
+    if let Some(key) = &added.primary_key {
+        let error = SqlError::unsupported("a primary key is not added to a table").with_hint("Keys are said in CREATE TABLE.");
+        return Err(words.text.at(error, key.location));
+    }
+    Ok(Ast::AddColumns { added: Box::new(added), if_not_exists })
 }
 
 fn relation(mut words: Words, source: bool, temporary: bool) -> Result<Ast> {

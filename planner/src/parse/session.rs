@@ -229,13 +229,13 @@ fn alter(words: &mut Words) -> Result<Ast> {
         let changes = Changes { set: BTreeMap::new(), reset: words.option_keys()? };
         return Ok(Ast::AlterOptions { kind, name, changes });
     }
-    let error =
-        SqlError::unsupported("ALTER is supported for SET and RESET of options, RENAME TO, ADVANCE WATERMARK TO, PAUSE and RESUME only");
-    let hint = match words.is("add") {
-        true => "CREATE a table that has the column, INSERT INTO it what this one has, DROP this one, and RENAME the new one.",
-        false => "DROP the object and CREATE it anew.",
-    };
-    Err(words.text.at(error.with_hint(hint), at))
+    if kind == ObjectKind::Table && words.is("add") {
+        return super::ddl::add_columns(words, name);
+    }
+    let error = SqlError::unsupported(
+        "ALTER is supported for SET and RESET of options, RENAME TO, ADD COLUMN, ADVANCE WATERMARK TO, PAUSE and RESUME only",
+    );
+    Err(words.text.at(error.with_hint("DROP the object and CREATE it anew."), at))
 }
 
 /// `COMMENT ON {kind name | COLUMN name.column} IS {'text' | NULL}`.

@@ -152,7 +152,14 @@ fn definitions() {
     check("CREATE OR REPLACE VIEW cheap AS SELECT auction, price AS p FROM bid", "42P16", "cannot change name", None, "DROP");
     check("CREATE OR REPLACE VIEW cheap AS SELECT auction, channel AS price FROM bid", "42P16", "cannot change data type", None, "DROP");
     check("CREATE OR REPLACE VIEW t AS SELECT 1 AS a", "42809", "is not a view", None, "");
-    check("ALTER TABLE t ADD COLUMN x INT", "0A000", "ALTER", None, "");
+    check("ALTER TABLE t DROP COLUMN v", "0A000", "ALTER is supported for", None, "CREATE it anew");
+    check("ALTER TABLE t ADD COLUMN x INT, ADD v INT", "42701", "\"v\" of relation \"t\" already exists", Some("v INT"), "");
+    check("ALTER TABLE t ADD COLUMN x INT PRIMARY KEY", "0A000", "a primary key is not added", Some("PRIMARY"), "CREATE TABLE");
+    check("ALTER TABLE t ADD CONSTRAINT c UNIQUE (v)", "0A000", "adds columns", Some("ADD"), "CREATE TABLE");
+    check("ALTER TABLE t ADD COLUMN x AS v + 1", "0A000", "only plain columns", None, "in a view");
+    check("ALTER TABLE bid ADD COLUMN x INT", "0A000", "tables with a connector", None, "anew");
+    check("ALTER TABLE log ADD COLUMN x INT", "0A000", "tables with a watermark", None, "anew");
+    check("ALTER TABLE cheap ADD COLUMN x INT", "42809", "\"cheap\" is not a table", None, "");
     check("ALTER TABLE log ADVANCE WATERMARK TO TIMESTAMP '2024-01-01 00:00:00'", "42809", "advances by itself", None, "manual");
     check("TRUNCATE t, cheap", "42809", "cannot truncate \"cheap\": it is a view", Some("cheap"), "");
     check("TRUNCATE TABLE bid", "42809", "it is a source", Some("bid"), "");

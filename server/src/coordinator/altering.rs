@@ -16,6 +16,7 @@ use eddyline_planner::catalog::Relation;
 use std::sync::Arc;
 
 /// Connectors made with the new options.
+#[derive(Default)]
 pub(super) struct Prepared {
     source: Option<Arc<dyn SourceConnector>>,
     sink: Option<Box<dyn SinkConnector>>,

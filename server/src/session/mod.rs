@@ -9,7 +9,7 @@
 //! - `transaction`, `modes`, `commit`: blocks, what they may do, snapshots, effects
 //! - `write_memory`: what the rows of all of them may take
 //! - `writing`: INSERT, UPDATE, DELETE; `locking`: the tables they and SELECT ... FOR UPDATE keep others from writing to
-//! - `table_as`: CREATE TABLE AS; `doomed`: tables that have to go again
+//! - `adding`: ALTER TABLE ... ADD COLUMN; `table_as`: CREATE TABLE AS; `doomed`: tables that have to go again
 //! - `writing_out`: INSERT of VALUES into a table with a connector
 //! - `temporary`: temporary tables and views
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH; `kept`: plans of prepared statements
@@ -18,6 +18,7 @@
 //!
 //! It knows nothing of messages and sockets.
 
+mod adding;
 pub mod commit;
 pub mod copy;
 pub mod copy_lines;

@@ -11,8 +11,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
 use eddyline_common::types::arrow_schema;
-use eddyline_common::{RelationId, Result, SqlType};
-use eddyline_planner::catalog::SqlFunction;
+use eddyline_common::{Result, SqlType};
+use eddyline_planner::catalog::{Meant, SqlFunction};
 use eddyline_planner::statement::{Planned, Query, Returning, Subscriber, Subscription};
 use eddyline_planner::{Catalog, DEFAULTS, Parsed, RULES, Relation, RelationKind, StateTableIds};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub struct SessionCatalog {
     functions: SessionFunctions,
     temporary: TemporaryRelations,
     /// What the text that is planned means by names, whoever has them by now.
-    named: BTreeMap<String, RelationId>,
+    named: BTreeMap<String, Meant>,
 }
 
 impl SessionCatalog {
@@ -51,7 +51,7 @@ impl SessionCatalog {
 
 impl Catalog for SessionCatalog {
     fn relation(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>> {
-        let meant = || self.named.get(name).and_then(|id| self.snapshot.get(*id)).cloned();
+        let meant = || self.named.get(name).and_then(|meant| self.snapshot.meant(meant));
         self.find(schema, name, || meant().or_else(|| self.present(name)))
     }
 
@@ -60,7 +60,7 @@ impl Catalog for SessionCatalog {
     }
 
     fn of_view(&self, view: &Relation) -> Option<Box<dyn Catalog + '_>> {
-        if self.temporary.is_empty() && self.named.is_empty() && self.snapshot.renamed_in(view).next().is_none() {
+        if self.temporary.is_empty() && self.named.is_empty() && !self.snapshot.means_otherwise(view) {
             return None;
         }
         let beneath = self.temporary.by_id(view.id).map(|own| own.beneath.clone()).unwrap_or_default();

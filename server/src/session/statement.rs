@@ -77,6 +77,7 @@ impl Session {
                 }
                 Ok(Outcome::Done("TRUNCATE TABLE".into()))
             }
+            Planned::AddColumns(add) => Box::pin(self.add_columns(add)).await,
             Planned::CreateTableAs(create) => Box::pin(self.create_table_as(create)).await,
             Planned::CopyFrom { table, columns, format } => self.copy_in(table, columns, format),
             Planned::CopyTo { query, format } => {

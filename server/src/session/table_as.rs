@@ -76,13 +76,13 @@ impl Session {
     }
 
     /// The table that the definition has just made.
-    fn made(&mut self) -> Result<(RelationId, Doomed)> {
+    pub(super) fn made(&mut self) -> Result<(RelationId, Doomed)> {
         let table = self.created.take().ok_or_else(|| SqlError::internal("a CREATE TABLE that has made nothing"))?;
         Ok((table, Doomed::new(table, self.services.coordinator.clone(), self.drops.clone())))
     }
 }
 
 /// The definition is no text of the client's, so a place in it is none in what the client wrote.
-fn unplaced(error: SqlError) -> SqlError {
+pub(super) fn unplaced(error: SqlError) -> SqlError {
     SqlError { position: None, ..error }
 }
