@@ -220,7 +220,7 @@ impl CatalogSnapshot {
 
     /// What a definition calls otherwise than it is called by now: the name in its text, and the present one.
     pub fn renamed_in<'a>(&'a self, relation: &'a Relation) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let present = |(name, meant): (&'a String, &Meant)| Some((name.as_str(), self.get(meant.relation)?.name.as_str()));
+        let present = move |(name, meant): (&'a String, &Meant)| Some((name.as_str(), self.get(meant.relation)?.name.as_str()));
         relation.named.iter().filter_map(present).filter(|(name, present)| name != present)
     }
 
