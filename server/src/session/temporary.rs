@@ -132,7 +132,7 @@ impl Session {
     pub(super) async fn create_temporary_table(&mut self, mut relation: Relation, comments: Comments) -> Result<Outcome> {
         self.check_own_name(&relation.name)?;
         self.last_temporary += 1;
-        let hidden = format!("pg_temp_{}_{}.{}", self.process, self.last_temporary, relation.name);
+        let hidden = format!("pg_temp_{}_{}_{}", self.process, self.last_temporary, relation.name);
         let name = std::mem::replace(&mut relation.name, hidden);
         let ddl = Ddl::Create { relation: Box::new(relation), if_not_exists: false, comments };
         let outcome = self.change_catalog(ddl, "CREATE TABLE".into()).await?;
