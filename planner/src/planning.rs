@@ -175,7 +175,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             arguments: arguments.iter().map(|e| one_value(e, context)).collect::<Result<_>>()?,
         },
         Ast::Deallocate(name) => Planned::Deallocate(name.clone()),
-        Ast::Discard => Planned::Discard,
+        Ast::Discard { all } => Planned::Discard { all: *all },
         Ast::Flush => Planned::Flush,
         Ast::Idle { tag, tables, notice } => {
             tables.iter().try_for_each(|table| context.relation(table).map(drop))?;

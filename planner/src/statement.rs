@@ -147,7 +147,10 @@ pub enum Planned {
         arguments: Vec<LogicalPlan>,
     },
     Deallocate(Option<String>),
-    Discard,
+    /// Of what is the session's own everything, or what is temporary.
+    Discard {
+        all: bool,
+    },
     /// Waits until every view has all input that has arrived.
     Flush,
     /// Nothing is to be done.

@@ -143,7 +143,10 @@ pub enum Ast {
         arguments: Vec<Expr>,
     },
     Deallocate(Option<String>),
-    Discard,
+    Discard {
+        /// Not only what is temporary.
+        all: bool,
+    },
     Flush,
     /// What is so in any case, always done here, or never: of these tables, or of all.
     Idle {

@@ -95,10 +95,11 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
             Ast::Deallocate(name_or_all(&mut words)?)
         }
         "discard" => {
-            if !words.eat("all") {
-                return Err(text.at(SqlError::unsupported("only DISCARD ALL is supported"), words.location()));
+            let all = words.eat("all");
+            if !all && !words.eat("temp") && !words.eat("temporary") {
+                return Err(text.at(SqlError::unsupported("only DISCARD ALL and DISCARD TEMP are supported"), words.location()));
             }
-            Ast::Discard
+            Ast::Discard { all }
         }
         "flush" => Ast::Flush,
         "analyze" => idle(&mut words, "ANALYZE", "queries are planned without statistics, so there are none to collect")?,

@@ -399,7 +399,11 @@ impl Session {
         }
     }
 
-    pub(super) fn discard(&mut self) -> Result<Outcome> {
+    pub(super) fn discard(&mut self, all: bool) -> Result<Outcome> {
+        if !all {
+            self.discard_temporary();
+            return Ok(Outcome::Done("DISCARD TEMP".into()));
+        }
         if self.transaction.is_explicit() {
             return Err(SqlError::new(SqlState::ACTIVE_TRANSACTION, "DISCARD ALL cannot run inside a transaction block"));
         }

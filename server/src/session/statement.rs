@@ -133,7 +133,7 @@ impl Session {
             Planned::Prepare { name, statement, types } => self.prepare_statement(&name, &statement, types).await,
             Planned::ExecutePrepared { name, arguments } => Box::pin(self.execute_prepared(&name, arguments)).await,
             Planned::Deallocate(name) => self.deallocate(name.as_deref()),
-            Planned::Discard => self.discard(),
+            Planned::Discard { all } => self.discard(all),
             Planned::Idle { tag, notice } => {
                 notice.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
                 Ok(Outcome::Done(tag.into()))
