@@ -1,6 +1,6 @@
 //! ALTER ... SET, RESET and RENAME: what a relation is with other options, or under another name. Only what leaves its rows as they are can change.
 
-use crate::catalog::{Relation, RelationKind, ViewOptions};
+use crate::catalog::{Relation, RelationKind, ViewOptions, is_temporary};
 use crate::error::fold;
 use crate::parse::ast::{Ast, CommentAst};
 use crate::parse::parse;
@@ -47,14 +47,15 @@ impl Context<'_> {
         Ok(Planned::Alter { before, after: Box::new(after) })
     }
 
-    /// A table or view under another name, which its own text has then too. Whether others' texts have the old one, and nobody the new one, is the catalog's
-    /// to say. As in PostgreSQL, ALTER TABLE is good for views too.
+    /// A table or view under another name, which its own text has then too. What reads it goes on reading it (`Relation::named`); whether the new name is
+    /// free is the catalog's to say. As in PostgreSQL, ALTER TABLE is good for views too.
     pub fn rename(&self, kind: ObjectKind, name: &ObjectName, to: &Ident) -> Result<Planned> {
         if to.value.is_empty() {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, "zero-length delimited identifier"));
         }
         let before = if kind == ObjectKind::Table { self.relation(name)? } else { self.object(kind, name)? };
         let what = match &before.kind {
+            RelationKind::Table { temporary: true, .. } => Some("a temporary table"),
             _ if before.is_temporary() => Some("a temporary view"),
             RelationKind::Table { webhook: None, .. } | RelationKind::View { .. } | RelationKind::MaterializedView { .. } => None,
             RelationKind::Sink(_) => Some("a sink"),
@@ -95,7 +96,7 @@ impl Context<'_> {
 
     pub fn comment(&self, kind: ObjectKind, name: &ObjectName, column: Option<&Ident>, text: Option<String>) -> Result<Planned> {
         let relation = if column.is_some() { self.relation(name)? } else { self.object(kind, name)? };
-        if relation.is_temporary() {
+        if is_temporary(relation.id) {
             return Err(
                 SqlError::unsupported("COMMENT ON a temporary view is not supported").with_hint("Say COMMENT 'text' when it is created.")
             );

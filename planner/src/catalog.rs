@@ -34,6 +34,17 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Relations its query names directly; for CASCADE and for refusing a DROP.
     pub depends_on: Vec<RelationId>,
+    /// What names in its text mean, whatever that is called by now.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<String, Meant>,
+}
+
+/// What a name in a definition means.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Meant {
+    pub relation: RelationId,
+    /// So many of its visible columns: others may follow them by now.
+    pub columns: usize,
 }
 
 /// A column as queries see it: a stored one, or an expression over the stored ones.
@@ -79,6 +90,9 @@ pub enum RelationKind {
         /// It was made for rows that are not there yet: the first write to it makes it one like any other, and a start that finds it as it is drops it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         awaits_rows: bool,
+        /// A session's own, which calls it otherwise and drops it in the end; a start that finds it drops it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        temporary: bool,
     },
     /// Inlined where it is named; `query` is its SELECT text.
     View {
@@ -116,7 +130,12 @@ pub struct OwnSource {
 impl Relation {
     /// Whether it is a session's own.
     pub fn is_temporary(&self) -> bool {
-        is_temporary(self.id)
+        is_temporary(self.id) || self.is_temporary_table()
+    }
+
+    /// Whether it is a session's own table, which has its rows where all tables have them.
+    pub fn is_temporary_table(&self) -> bool {
+        matches!(self.kind, RelationKind::Table { temporary: true, .. })
     }
 
     /// Whether a start would drop it, as the rows that it was made for are not there.

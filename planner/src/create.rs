@@ -113,7 +113,13 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
             if key.is_empty() && !append {
                 return Err(SqlError::unsupported("a webhook that takes changes needs a primary key"));
             }
-            RelationKind::Table { append_only: append, defaults: BTreeMap::new(), webhook: Some(spec), awaits_rows: false }
+            RelationKind::Table {
+                append_only: append,
+                defaults: BTreeMap::new(),
+                webhook: Some(spec),
+                awaits_rows: false,
+                temporary: false,
+            }
         } else if key.is_empty() {
             RelationKind::Source(spec)
         } else {
@@ -121,7 +127,8 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         }
     } else {
         let defaults = defaults(create, &columns.stored, &binder)?;
-        RelationKind::Table { append_only: create.append_only, defaults, webhook: None, awaits_rows: false }
+        let (append_only, temporary) = (create.append_only, create.temporary);
+        RelationKind::Table { append_only, defaults, webhook: None, awaits_rows: false, temporary }
     };
     Ok(Relation {
         id: RelationId(0),
@@ -135,6 +142,7 @@ pub fn create_relation(create: &CreateRelation, parsed: &Parsed, catalog: &dyn C
         time_columns,
         kind,
         depends_on: vec![],
+        named: BTreeMap::new(),
     })
 }
 
@@ -431,7 +439,7 @@ pub fn create_view(
         let (plan, found) = binder.query(&create.query)?;
         let columns = view_columns(create, &plan, text)?;
         let temporary = binder.named_temporary(&found);
-        // As in PostgreSQL, what stands on a temporary view is one.
+        // As in PostgreSQL, what stands on a temporary relation is temporary.
         let (schema, new) = match create.temporary || !temporary.is_empty() {
             true => ("pg_temp", FIRST_TEMPORARY),
             false => ("public", RelationId(0)),
@@ -440,7 +448,7 @@ pub fn create_view(
         let relation = Relation {
             id,
             kind: RelationKind::View { query: create.query_text.clone() },
-            depends_on: binder.named_objects(&found).into_iter().chain(temporary).collect(),
+            depends_on: binder.named(&found),
             ..view_relation(name, parsed, columns)
         };
         return Ok((relation, None));
@@ -465,7 +473,7 @@ pub fn create_view(
         key,
         mode: output.mode,
         time_columns: output.time_columns.clone(),
-        depends_on: binder.named_objects(&found),
+        depends_on: binder.named_lasting(&found)?,
         kind: RelationKind::MaterializedView { plan: plan.clone(), options },
         ..view_relation(name, parsed, output.columns.clone())
     };
@@ -552,6 +560,7 @@ fn view_relation(name: String, parsed: &Parsed, columns: Vec<Column>) -> Relatio
         time_columns: vec![],
         kind: RelationKind::View { query: String::new() },
         depends_on: vec![],
+        named: BTreeMap::new(),
     }
 }
 

@@ -45,14 +45,18 @@ impl Parsed {
             let is_source = create.source || create.options.keys().any(|key| key.eq_ignore_ascii_case(options::CONNECTOR));
             if is_source { ObjectKind::Source } else { ObjectKind::Table }
         };
-        let (kind, name) = match &self.ast {
-            Ast::CreateRelation(create) if create.if_not_exists => (of_relation(create), &create.name),
-            Ast::CreateTableAs(create) if create.table.if_not_exists => (of_relation(&create.table), &create.table.name),
-            Ast::CreateSink(create) if create.if_not_exists => (ObjectKind::Sink, &create.name),
+        let (kind, temporary, name) = match &self.ast {
+            Ast::CreateRelation(create) if create.if_not_exists => (of_relation(create), create.temporary, &create.name),
+            Ast::CreateTableAs(create) if create.table.if_not_exists => {
+                (of_relation(&create.table), create.table.temporary, &create.table.name)
+            }
+            Ast::CreateSink(create) if create.if_not_exists => (ObjectKind::Sink, false, &create.name),
             _ => return None,
         };
         let name = object_name(name, &self.text).ok()?;
-        catalog.relation(None, &name).map(|_| (kind, name))
+        // A session's own table may hide another one.
+        let schema = (temporary && kind == ObjectKind::Table).then_some("pg_temp");
+        catalog.relation(schema, &name).map(|_| (kind, name))
     }
 
     /// The statement with what its format says: further options, and columns before those that are declared.

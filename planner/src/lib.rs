@@ -6,7 +6,7 @@
 //! - `bind`: names and types over the `catalog`, to DataFusion's logical plan
 //! - `assign`: which values a column takes; `locks`: which rows are not to change
 //! - `described`: what a statement leaves to its format
-//! - `query`, `dml`, `create`, `alter`, `function`, `index`, `check`, `keyed`, `like`, `sink`, `sink_into`, `subscribe`, `table_as`: what each kind of statement makes of that;
+//! - `query`, `dml`, `create`, `add_column`, `alter`, `function`, `index`, `check`, `keyed`, `like`, `sink`, `sink_into`, `subscribe`, `table_as`: what each kind of statement makes of that;
 //!   `planning` chooses
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr` and `types` serve both
 //! - `forgetting`: what a job that forgets state asks of those it reads
@@ -16,6 +16,7 @@
 //!
 //! Of crates of their own: `functions` and `casts` (`planner/functions`), `walk` (`planner/walk`).
 
+mod add_column;
 mod alter;
 mod assign;
 mod bind;

@@ -90,7 +90,7 @@ fn merged_options(base: BTreeMap<String, String>, own: BTreeMap<String, String>,
 }
 
 /// The text of a definition.
-fn definition(create: &CreateRelation) -> String {
+pub fn definition(create: &CreateRelation) -> String {
     let comment = |of: Option<&Ident>| {
         let found = create.comments.iter().find(|c| c.column.as_ref().map(fold) == of.map(fold));
         found.map(|c| format!(" COMMENT {}", literal(&c.text))).unwrap_or_default()
@@ -106,7 +106,11 @@ fn definition(create: &CreateRelation) -> String {
     if let Some(watermark) = &create.watermark {
         elements.push(format!("WATERMARK FOR {} AS {}", watermark.column, watermark.expr));
     }
-    let what = if create.source { "SOURCE" } else { "TABLE" };
+    let what = match (create.source, create.temporary) {
+        (true, _) => "SOURCE",
+        (false, true) => "TEMPORARY TABLE",
+        (false, false) => "TABLE",
+    };
     let mut text = format!("CREATE {what} {} ({})", create.name, elements.join(", "));
     for include in &create.include {
         text.push_str(&format!(" INCLUDE {}", include.what));

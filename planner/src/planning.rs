@@ -2,7 +2,7 @@
 
 use crate::alter::comments;
 use crate::bind::Mode;
-use crate::catalog::{Catalog, OwnSource, Relation, RelationKind, ViewOptions};
+use crate::catalog::{Catalog, Meant, OwnSource, Relation, RelationKind, ViewOptions};
 use crate::check::check_view;
 use crate::create::{create_relation, create_view, object_name, output_names, streaming_plan};
 use crate::error::{from_datafusion, suggest};
@@ -41,7 +41,8 @@ pub fn plan(
             return Err(parsed.text.at(misplaced_options(), hint.at));
         }
         let context = Context { catalog, settings, text: &parsed.text, parameters: parameter_types, hints: &parsed.option_hints };
-        let planned = statement(&parsed.ast, parsed, &context, ids)?;
+        let mut planned = statement(&parsed.ast, parsed, &context, ids)?;
+        note_names(&mut planned, catalog);
         let runs = match &planned {
             Planned::Create { relation, .. } => relation.plan().is_some(),
             // Whether its query runs is told when its rows are inserted.
@@ -51,6 +52,19 @@ pub fn plan(
         };
         if parsed.ttl_hints.is_empty() || runs { Ok(planned) } else { Err(misplaced_ttl()) }
     })
+}
+
+/// What a definition means by the names in its text is settled: others that get these names later are not meant, nor columns that come later. Which temporary
+/// relations are meant, its session keeps.
+fn note_names(planned: &mut Planned, catalog: &dyn Catalog) {
+    match planned {
+        Planned::Create { relation, .. } if !relation.depends_on.is_empty() => {
+            let named = catalog.relations().into_iter().filter(|r| relation.depends_on.contains(&r.id) && !r.is_temporary());
+            relation.named = named.map(|r| (r.name.clone(), Meant { relation: r.id, columns: r.visible.len() })).collect();
+        }
+        Planned::StatementSet(statements) => statements.iter_mut().for_each(|planned| note_names(planned, catalog)),
+        _ => {}
+    }
 }
 
 /// Whether a statement has a query of its own that reads sources.
@@ -121,6 +135,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         },
         Ast::AlterSystem { name, value } => Planned::AlterSystem { name: name.clone(), value: value.clone() },
         Ast::AlterOptions { kind, name, changes } => context.alter(*kind, name, changes)?,
+        Ast::AddColumns { added, if_not_exists } => context.add_columns(added, if_not_exists)?,
         Ast::Rename { kind, name, to } => context.rename(*kind, name, to)?,
         Ast::Comment { kind, name, column, text } => context.comment(*kind, name, column.as_ref(), text.clone())?,
         Ast::AdvanceWatermark { name, to } => advance_watermark(name, to, context)?,
@@ -160,7 +175,7 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
             arguments: arguments.iter().map(|e| one_value(e, context)).collect::<Result<_>>()?,
         },
         Ast::Deallocate(name) => Planned::Deallocate(name.clone()),
-        Ast::Discard => Planned::Discard,
+        Ast::Discard { all } => Planned::Discard { all: *all },
         Ast::Flush => Planned::Flush,
         Ast::Idle { tag, tables, notice } => {
             tables.iter().try_for_each(|table| context.relation(table).map(drop))?;
@@ -193,7 +208,8 @@ fn create_like(create: &CreateRelation, context: &Context, ids: &mut StateTableI
 /// What is not as the statement has it.
 fn relation_notices(create: &CreateRelation, relation: &Relation) -> Vec<String> {
     let name = &relation.name;
-    let stays = create.temporary.then(|| format!("table \"{name}\" is not temporary: it stays until it is dropped"));
+    let stays =
+        (create.temporary && !relation.is_temporary()).then(|| format!("table \"{name}\" is not temporary: it stays until it is dropped"));
     let is_own = matches!(relation.kind, RelationKind::Table { webhook: None, .. });
     let unenforced = create.primary_key.as_ref().is_some_and(|key| is_own && !key.enforced);
     let enforced = unenforced.then(|| format!("the primary key of table \"{name}\" is enforced"));

@@ -44,8 +44,7 @@ impl<'a> Context<'a> {
     /// Binds and expands; rows of VALUES take the types of `target`.
     pub fn bind(&self, query: &ast::Query, target: Option<&DFSchema>) -> Result<(LogicalPlan, Found)> {
         let (plan, found) = self.binder(Mode::Batch).query_as(query, target)?;
-        let plan = in_order(plan, self.catalog).and_then(window::expand).map_err(|e| from_datafusion(e, Some(self.text)))?;
-        Ok((plan, found))
+        Ok((expanded(plan, self.catalog, self.text)?, found))
     }
 
     /// A bound plan as a query whose columns have these names.
@@ -65,6 +64,11 @@ impl<'a> Context<'a> {
             .collect();
         Query { relations: relations_of(&plan, self.catalog), locks: None, columns, plan }
     }
+}
+
+/// A bound query over this catalog with its windows expanded.
+fn expanded(bound: LogicalPlan, catalog: &dyn Catalog, text: &SourceText) -> Result<LogicalPlan> {
+    in_order(bound, catalog).and_then(window::expand).map_err(|e| from_datafusion(e, Some(text)))
 }
 
 /// The user relations that a plan scans, subqueries included.
@@ -112,7 +116,9 @@ pub fn recomputed_plan(relation: &Relation, catalog: &dyn Catalog, settings: &Se
         };
         let scope = catalog.of_view(relation);
         let context = Context { catalog: scope.as_deref().unwrap_or(catalog), settings, text: &text, parameters: &[], hints: &[] };
-        let (plan, _) = context.bind(&create.query, None)?;
+        let (bound, _) = context.binder(Mode::Batch).query(&create.query)?;
+        // What a plan scans has its present name, whatever the text calls it.
+        let plan = expanded(bound, catalog, &text)?;
         let plan = in_order_of_values(plan).map_err(|e| from_datafusion(e, None))?;
         let columns = plan.schema().columns();
         let targets: Vec<_> = relation

@@ -55,7 +55,7 @@ pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids:
     distinct(&names)?;
     let columns: Vec<(String, SqlType)> = names.iter().cloned().zip(columns.into_iter().map(|c| text_for_null(c.ty))).collect();
     let target = target(&name, options, columns.iter().map(|(n, ty)| (n.clone(), n.clone(), ty.clone())).collect())?;
-    let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: binder.named_objects(&found), into: None };
+    let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: binder.named_lasting(&found)?, into: None };
     finish(definition, target, bound, create.emit, parsed, &binder, ids)
 }
 
@@ -176,6 +176,7 @@ pub fn finish(
         watermark: None,
         time_columns: vec![],
         depends_on: definition.depends_on,
+        named: BTreeMap::new(),
         kind: RelationKind::Sink(Box::new(SinkDefinition {
             spec: target.spec,
             plan: plan.clone(),
@@ -320,7 +321,7 @@ impl Context<'_> {
         let bound = self.not_null(self.payload_rows(bound, &payload, &given, insert)?, written().map(|(_, column)| column))?;
         let (name, name_is_free) = self.job_name(&table.name);
         target.spec.name = name.clone();
-        let mut depends_on = binder.named_objects(&found);
+        let mut depends_on = binder.named_lasting(&found)?;
         if !depends_on.contains(&table.id) {
             depends_on.push(table.id);
         }

@@ -49,7 +49,7 @@ impl Context<'_> {
         let binder = self.binder(Mode::Streaming);
         let query = self.sink_query(&create.from)?;
         let (bound, found) = binder.query(&query)?;
-        let rows = Rows { query: &query, bound, depends_on: binder.named_objects(&found) };
+        let rows = Rows { query: &query, bound, depends_on: binder.named_lasting(&found)? };
         let columns: Vec<usize> = (0..table.columns.len()).collect();
         let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: vec![], into: Some(table.id) };
         self.sink_of_table(&table, columns, false, rows, (definition, options), create.emit, parsed, &binder, ids)
@@ -86,7 +86,7 @@ impl Context<'_> {
         let list: Vec<ast::Ident> = insert.columns.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident()).cloned()).collect();
         let columns = self.column_list(&table, &list)?;
         let query = insert.source.as_deref().ok_or_else(|| SqlError::internal("an INSERT without a query"))?;
-        let rows = Rows { query, bound, depends_on: binder.named_objects(&found) };
+        let rows = Rows { query, bound, depends_on: binder.named_lasting(&found)? };
         let (name, name_is_free) = self.job_name(&table.name);
         let definition = Definition { name, is_insert: true, name_is_free, depends_on: vec![], into: Some(table.id) };
         let mut options = options::canonicalize_sink_into(BTreeMap::new())?;

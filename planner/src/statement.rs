@@ -91,6 +91,7 @@ pub enum Planned {
         before: Arc<Relation>,
         after: Box<Relation>,
     },
+    AddColumns(AddColumns),
     /// A setting of the server; without a value, as it was started.
     AlterSystem {
         name: String,
@@ -146,7 +147,10 @@ pub enum Planned {
         arguments: Vec<LogicalPlan>,
     },
     Deallocate(Option<String>),
-    Discard,
+    /// Of what is the session's own everything, or what is temporary.
+    Discard {
+        all: bool,
+    },
     /// Waits until every view has all input that has arrived.
     Flush,
     /// Nothing is to be done.
@@ -273,7 +277,20 @@ pub enum OnConflict {
     },
 }
 
-/// UPDATE: `source` yields the old row's stored columns, then the new row's. DELETE: the old row's.
+/// ALTER TABLE ... ADD COLUMN: a table with the columns, of these rows, takes the place of the table.
+#[derive(Debug)]
+pub struct AddColumns {
+    pub table: Arc<Relation>,
+    /// Its definition with the columns.
+    pub definition: Box<Parsed>,
+    /// Its rows with the columns, in the order of the definition's stored ones.
+    pub rows: Query,
+    /// Of columns that are there already.
+    pub notices: Vec<String>,
+}
+
+/// UPDATE: `source` yields the old row's stored columns, then the new row's, and then the old one's number where nothing else tells it from others, which may
+/// be yielded several times. DELETE: the old row's.
 #[derive(Clone, Debug)]
 pub struct Mutation {
     pub table: RelationId,

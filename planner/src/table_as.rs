@@ -21,7 +21,7 @@ impl Context<'_> {
         };
         let columns = self.table_columns(create, &bound)?;
         let name = create.table.name.to_string();
-        let definition = definition(&name, &columns, &create.clauses)?;
+        let definition = definition(&name, create.table.temporary, &columns, &create.clauses)?;
         let has_connector = create.table.options.keys().any(|key| key.eq_ignore_ascii_case(options::CONNECTOR));
         let rows = if !create.with_data {
             TableRows::None
@@ -63,9 +63,10 @@ fn insert_into(name: &ObjectName, create: &CreateTableAs) -> Result<Insert> {
 }
 
 /// The CREATE TABLE that makes the table without its rows.
-fn definition(name: &str, columns: &[Column], clauses: &str) -> Result<Parsed> {
+fn definition(name: &str, temporary: bool, columns: &[Column], clauses: &str) -> Result<Parsed> {
+    let what = if temporary { "TEMPORARY TABLE" } else { "TABLE" };
     let columns: Vec<String> = columns.iter().map(|column| format!("{} {}", quoted(&column.name), spelled(&column.ty))).collect();
-    let sql = format!("CREATE TABLE {name} ({}) {clauses}", columns.join(", "));
+    let sql = format!("CREATE {what} {name} ({}) {clauses}", columns.join(", "));
     parse(sql.trim_end())?.pop().ok_or_else(|| SqlError::internal("a definition without a statement"))
 }
 

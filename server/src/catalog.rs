@@ -4,7 +4,7 @@
 //! across restarts. It knows nothing of persistence, of views' contents, or of system relations.
 
 use eddyline_common::RelationId;
-use eddyline_planner::catalog::{Index, SqlFunction};
+use eddyline_planner::catalog::{Index, Meant, SqlFunction};
 use eddyline_planner::statement::ObjectKind;
 use eddyline_planner::{Relation, RelationKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +50,8 @@ pub struct CatalogSnapshot {
     indexes: BTreeMap<RelationId, Arc<Index>>,
     /// Of relations, and of their visible columns by number.
     comments: BTreeMap<(RelationId, Option<usize>), String>,
+    /// Sessions' own tables among the relations.
+    temporary: BTreeSet<RelationId>,
     version: u64,
 }
 
@@ -87,6 +89,11 @@ impl CatalogSnapshot {
     /// In order of creation.
     pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
         self.relations.values()
+    }
+
+    /// Sessions' own tables.
+    pub fn temporary_tables(&self) -> impl Iterator<Item = RelationId> {
+        self.temporary.iter().copied()
     }
 
     /// Users' functions, in order of creation.
@@ -140,13 +147,81 @@ impl CatalogSnapshot {
     /// This catalog with one more relation, or another definition of one that is there.
     pub fn with(&self, relation: Relation) -> CatalogSnapshot {
         let mut next = self.clone();
-        if let Some(old) = next.relations.get(&relation.id) {
+        if let Some(old) = next.relations.get(&relation.id).filter(|old| old.name != relation.name).cloned() {
             next.by_name.remove(&old.name);
+            next.keep_meaning(&old);
+        }
+        if relation.is_temporary_table() {
+            next.temporary.insert(relation.id);
         }
         next.by_name.insert(relation.name.clone(), relation.id);
         next.relations.insert(relation.id, Arc::new(relation));
         next.version += 1;
         next
+    }
+
+    /// Before a relation becomes another one: what reads it and has not noted what it means by its name does so now.
+    fn keep_meaning(&mut self, relation: &Relation) {
+        let meant = Meant { relation: relation.id, columns: relation.visible.len() };
+        for user in self.relations.values_mut() {
+            if user.depends_on.contains(&relation.id) && !user.named.values().any(|known| known.relation == relation.id) {
+                Arc::make_mut(user).named.insert(relation.name.clone(), meant);
+            }
+        }
+    }
+
+    /// This catalog with one table in the place of another: with its name, comments and indexes, and for the views that read it.
+    pub fn in_place_of(&self, old: RelationId, new: RelationId) -> CatalogSnapshot {
+        let mut next = self.clone();
+        let (Some(gone), Some(mut table)) = (next.relations.remove(&old), next.relations.remove(&new)) else { return self.clone() };
+        next.keep_meaning(&gone);
+        next.by_name.remove(&table.name);
+        Arc::make_mut(&mut table).name = gone.name.clone();
+        next.by_name.insert(gone.name.clone(), new);
+        next.relations.insert(new, table);
+        for user in next.relations.values_mut().filter(|user| user.depends_on.contains(&old)) {
+            let user = Arc::make_mut(user);
+            user.depends_on.iter_mut().filter(|id| **id == old).for_each(|id| *id = new);
+            user.named.values_mut().filter(|meant| meant.relation == old).for_each(|meant| meant.relation = new);
+        }
+        for index in next.indexes.values_mut().filter(|index| index.relation == old) {
+            Arc::make_mut(index).relation = new;
+        }
+        // What was said of the new one with its definition counts for the columns that the old one has not.
+        let is_new = |column: &Option<usize>| column.is_some_and(|column| column >= gone.visible.len());
+        let said = std::mem::take(&mut next.comments).into_iter().filter(|((relation, column), _)| *relation != new || is_new(column));
+        next.comments = said.map(|((relation, column), text)| ((if relation == old { new } else { relation }, column), text)).collect();
+        next.version += 1;
+        next
+    }
+
+    /// What a name in a definition means, with the columns that it had then.
+    pub fn meant(&self, meant: &Meant) -> Option<Arc<Relation>> {
+        let relation = self.get(meant.relation)?;
+        Some(match relation.visible.get(..meant.columns) {
+            Some(visible) if visible.len() < relation.visible.len() => {
+                Arc::new(Relation { visible: visible.to_vec(), ..Relation::clone(relation) })
+            }
+            _ => relation.clone(),
+        })
+    }
+
+    /// Whether the names in a definition say something else by now than it means.
+    pub fn means_otherwise(&self, definition: &Relation) -> bool {
+        let differs = |relation: &Arc<Relation>, name: &str, meant: &Meant| relation.name != name || relation.visible.len() > meant.columns;
+        definition.named.iter().any(|(name, meant)| self.get(meant.relation).is_some_and(|relation| differs(relation, name, meant)))
+    }
+
+    /// A definition's text as it was written, and in front of it what has another name by now.
+    pub fn noted(&self, relation: &Relation, text: &str) -> String {
+        let notes: Vec<String> = self.renamed_in(relation).map(|(name, present)| format!("{name} is {present} now")).collect();
+        if notes.is_empty() { text.to_string() } else { format!("/* {} */ {text}", notes.join(", ").replace("*/", "* /")) }
+    }
+
+    /// What a definition calls otherwise than it is called by now: the name in its text, and the present one.
+    pub fn renamed_in<'a>(&'a self, relation: &'a Relation) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let present = move |(name, meant): (&'a String, &Meant)| Some((name.as_str(), self.get(meant.relation)?.name.as_str()));
+        relation.named.iter().filter_map(present).filter(|(name, present)| name != present)
     }
 
     /// This catalog with one more function, or another definition of one that is there.
@@ -192,16 +267,12 @@ impl CatalogSnapshot {
                 next.by_name.remove(&gone.name);
             }
             next.functions.remove(id);
+            next.temporary.remove(id);
         }
         next.indexes.retain(|id, index| !ids.contains(id) && !ids.contains(&index.relation));
         next.comments.retain(|(relation, _), _| !ids.contains(relation));
         next.version += 1;
         next
-    }
-
-    /// The relations whose queries name `id` directly, in order of creation.
-    pub fn direct_dependents(&self, id: RelationId) -> Vec<Arc<Relation>> {
-        self.relations.values().filter(|r| r.depends_on.contains(&id)).cloned().collect()
     }
 
     /// Everything that would be left dangling without `id`: its dependents, theirs, and so on, each once, in order of creation.
@@ -285,6 +356,7 @@ mod tests {
             time_columns: vec![],
             kind: RelationKind::View { query: "select 1".into() },
             depends_on: depends_on.iter().map(|d| RelationId(*d)).collect(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -293,7 +365,6 @@ mod tests {
         let catalog = CatalogSnapshot::new([view(1, "a", &[]), view(2, "b", &[1]), view(3, "c", &[2]), view(4, "d", &[])]);
         let names: Vec<_> = catalog.dependents(RelationId(1)).iter().map(|r| r.name.clone()).collect();
         assert_eq!(names, ["b", "c"]);
-        assert_eq!(catalog.direct_dependents(RelationId(1)).len(), 1);
     }
 
     #[test]
@@ -304,6 +375,29 @@ mod tests {
         assert_eq!(renamed.by_name("b").map(|r| r.id), Some(RelationId(1)));
         assert!(renamed.without(&[RelationId(1)]).is_empty());
         assert!(renamed.version() > catalog.version());
+    }
+
+    #[test]
+    fn what_was_made_before_names_were_noted_goes_on_meaning_the_same() {
+        let catalog = CatalogSnapshot::new([view(1, "a", &[]), view(2, "b", &[1])]).with(view(1, "c", &[])).with(view(3, "a", &[]));
+        let user = catalog.by_name("b").unwrap();
+        assert_eq!(user.named.get("a").map(|meant| meant.relation), Some(RelationId(1)));
+        assert_eq!(catalog.renamed_in(user).collect::<Vec<_>>(), [("a", "c")]);
+        let again = catalog.with(view(1, "d", &[]));
+        assert_eq!(again.renamed_in(again.by_name("b").unwrap()).collect::<Vec<_>>(), [("a", "d")]);
+    }
+
+    #[test]
+    fn one_table_takes_the_place_of_another() {
+        let catalog = CatalogSnapshot::new([view(1, "a", &[]), view(2, "b", &[1]), view(3, "hidden", &[])]);
+        let comment = |catalog: CatalogSnapshot, id, text: &str| catalog.with_comment(RelationId(id), None, Some(text.into()));
+        let next = comment(comment(catalog, 1, "old"), 3, "new").in_place_of(RelationId(1), RelationId(3));
+        assert!(next.get(RelationId(1)).is_none() && next.by_name("hidden").is_none());
+        assert_eq!(next.by_name("a").map(|r| r.id), Some(RelationId(3)));
+        assert_eq!(next.comments().collect::<Vec<_>>(), [(RelationId(3), None, "old")]);
+        let user = next.by_name("b").unwrap();
+        assert_eq!((user.depends_on.as_slice(), user.named["a"].relation), ([RelationId(3)].as_slice(), RelationId(3)));
+        assert!(!next.means_otherwise(user));
     }
 
     #[test]

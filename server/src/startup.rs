@@ -8,7 +8,7 @@ use crate::problems::Problems;
 use crate::serving::QueryEngine;
 use crate::serving::engine::EngineOptions;
 use crate::session::write_memory::WriteMemory;
-use crate::session::{Services, unfilled};
+use crate::session::{Services, doomed};
 use crate::{demo, http};
 use eddyline_common::runtime::{Clock, SystemClock, SystemFs, SystemThreads, Thread};
 use eddyline_common::{Result, SqlError};
@@ -87,7 +87,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
         _ = interrupt.recv() => return give_up(starting, given_up).await,
     };
     let Running { handle, thread, ended } = started.map_err(|e| SqlError::internal(format!("recovery failed: {e}")))??;
-    unfilled::drop_left(&handle).await;
+    doomed::drop_left(&handle).await;
     let threads = config.workers.clamp(1, QUERY_THREADS_MAX);
     let (memory_bytes, spill_bytes) = (config.query_memory_bytes, config.query_spill_bytes as u64);
     let engine = QueryEngine::new(EngineOptions { threads, memory_bytes, spill_dir, spill_bytes })?;

@@ -300,17 +300,28 @@ impl<'a> Binder<'a> {
         LogicalPlanBuilder::empty(true).project(vec![list.alias("value")])?.unnest_column_with_options(value, options)?.build()
     }
 
-    /// The relations and functions named, for `depends_on`. What names a temporary view names what that stands on.
-    pub fn named_objects(&self, found: &Found) -> Vec<RelationId> {
-        self.named(found).into_iter().filter(|id| !is_temporary(*id)).collect()
+    /// The relations and functions named, for `depends_on` of what is no session's own. What names a temporary view names what that stands on; a temporary
+    /// table is refused.
+    pub fn named_lasting(&self, found: &Found) -> Result<Vec<RelationId>> {
+        let (temporary, lasting): (Vec<_>, Vec<_>) = self.named(found).into_iter().partition(|id| self.is_temporary(*id));
+        if temporary.iter().any(|id| !is_temporary(*id)) {
+            let error = SqlError::unsupported("materialized views, sinks and INSERTs that keep running do not read temporary tables");
+            return Err(error.with_hint("Create an ordinary table, and drop it in the end."));
+        }
+        Ok(lasting)
     }
 
-    /// The temporary views named, and those that they stand on.
+    /// The session's own relations that are named, and those that they stand on.
     pub fn named_temporary(&self, found: &Found) -> Vec<RelationId> {
-        self.named(found).into_iter().filter(|id| is_temporary(*id)).collect()
+        self.named(found).into_iter().filter(|id| self.is_temporary(*id)).collect()
     }
 
-    fn named(&self, found: &Found) -> Vec<RelationId> {
+    fn is_temporary(&self, id: RelationId) -> bool {
+        is_temporary(id) || self.catalog.relations().iter().any(|r| r.id == id && r.is_temporary_table())
+    }
+
+    /// The relations and functions named.
+    pub fn named(&self, found: &Found) -> Vec<RelationId> {
         let relations = found.relations.iter().filter_map(|(schema, name)| self.catalog.relation(schema.as_deref(), name));
         let beneath = |r: Arc<Relation>| if r.is_temporary() { r.depends_on.clone() } else { Vec::new() };
         let functions = found.functions.iter().filter_map(|name| self.catalog.user_function(name)).map(|f| f.id);

@@ -7,20 +7,46 @@ use crate::query::{Context, cast_columns};
 use crate::statement::{Mutation, Planned, Query, RowLocks};
 use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::ast;
-use eddyline_common::{Result, SqlError};
+use eddyline_common::{Result, SqlError, SqlType};
+
+/// What numbers a table's rows are called.
+const NUMBER: &str = "__number";
 
 /// The table that a statement changes, and by what name its text calls it.
 struct Changed<'a> {
     table: &'a Relation,
     name: &'a ast::ObjectName,
     alias: Option<&'a ast::Ident>,
+    /// Its rows are numbered, which are told apart by nothing else beside those of other tables.
+    numbered: bool,
 }
 
 impl Changed<'_> {
-    /// A stored column as the statement may name it.
+    fn scope(&self) -> Result<ast::Ident> {
+        self.alias.cloned().or_else(|| last_ident(self.name)).ok_or_else(|| SqlError::internal("a table without a name"))
+    }
+
+    /// A column of its rows as the statement may name it.
+    fn named(&self, column: &str) -> Result<ast::Expr> {
+        Ok(ast::Expr::CompoundIdentifier(vec![self.scope()?, quoted(column)]))
+    }
+
+    /// A stored one.
     fn column(&self, index: usize) -> Result<ast::Expr> {
-        let scope = self.alias.cloned().or_else(|| last_ident(self.name)).ok_or_else(|| SqlError::internal("a table without a name"))?;
-        Ok(ast::Expr::CompoundIdentifier(vec![scope, quoted(&self.table.columns[index].name)]))
+        self.named(&self.table.columns[index].name)
+    }
+
+    fn rows(&self) -> Result<ast::TableFactor> {
+        if !self.numbered {
+            return Ok(table_factor(self.name, self.alias));
+        }
+        let mut rows = crate::parse::parse_query(&format!("SELECT *, ROW_NUMBER() OVER () AS {NUMBER} FROM t"))?;
+        let ast::SetExpr::Select(select) = rows.body.as_mut() else { return Err(SqlError::internal("not a select")) };
+        // Its star stands in no statement, so it has no place.
+        select.projection[0] = ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default());
+        select.from[0].relation = table_factor(self.name, None);
+        let alias = ast::TableAlias { explicit: true, name: self.scope()?, columns: vec![], at: None };
+        Ok(ast::TableFactor::Derived { lateral: false, subquery: rows, alias: Some(alias), sample: None })
     }
 
     fn columns(&self) -> Result<Vec<ast::SelectItem>> {
@@ -29,7 +55,7 @@ impl Changed<'_> {
 
     /// `SELECT items FROM table, others WHERE selection`.
     fn select(&self, items: Vec<ast::SelectItem>, others: &[ast::TableWithJoins], selection: Option<ast::Expr>) -> Result<ast::Query> {
-        let mut query = select_all_from(table_factor(self.name, self.alias));
+        let mut query = select_all_from(self.rows()?);
         let ast::SetExpr::Select(select) = query.body.as_mut() else { return Err(SqlError::internal("not a select")) };
         select.projection = items;
         select.from.extend_from_slice(others);
@@ -45,18 +71,12 @@ impl Context<'_> {
         }
         let (name, alias) = factor_name(&update.table.relation)?;
         let table = self.table(&name, "update")?;
-        let changed = Changed { table: &table, name: &name, alias: alias.as_ref() };
         let others = match &update.from {
             None => &[],
             Some(ast::UpdateTableFromKind::BeforeSet(from) | ast::UpdateTableFromKind::AfterSet(from)) => from.as_slice(),
         };
-        if !others.is_empty() && table.key.is_empty() {
-            let error =
-                SqlError::unsupported(format!("UPDATE ... FROM of table \"{}\", which has no primary key, is not supported", table.name));
-            return Err(error
-                .with_detail("A row that several others match could not be told from several rows.")
-                .with_hint("Use a subquery in SET or WHERE."));
-        }
+        let numbered = !others.is_empty() && table.key.is_empty();
+        let changed = Changed { table: &table, name: &name, alias: alias.as_ref(), numbered };
         let assigned = self.assignments(&table, &update.assignments)?;
         let defaults = Defaults::of(&table)?;
         let n = table.columns.len();
@@ -67,6 +87,9 @@ impl Context<'_> {
                 None => changed.column(i)?,
             };
             items.push(item(new, "c", n + i));
+        }
+        if numbered {
+            items.push(item(changed.named(NUMBER)?, "c", 2 * n));
         }
         let query = changed.select(items, others, update.selection.clone())?;
         let source = self.rows_of(&table, &query, 2)?;
@@ -84,7 +107,7 @@ impl Context<'_> {
         }
         let (name, alias) = factor_name(relation)?;
         let table = self.table(&name, "delete from")?;
-        let changed = Changed { table: &table, name: &name, alias: alias.as_ref() };
+        let changed = Changed { table: &table, name: &name, alias: alias.as_ref(), numbered: false };
         let others = delete.using.as_deref().unwrap_or_default();
         let selection = match others {
             [] => delete.selection.clone(),
@@ -99,7 +122,7 @@ impl Context<'_> {
     /// What takes every row out of a table.
     pub fn truncate(&self, name: &ast::ObjectName) -> Result<Mutation> {
         let table = self.table(name, "truncate")?;
-        let changed = Changed { table: &table, name, alias: None };
+        let changed = Changed { table: &table, name, alias: None, numbered: false };
         let query = changed.select(changed.columns()?, &[], None)?;
         Ok(Mutation { table: table.id, source: self.rows_of(&table, &query, 1)?, returning: None })
     }
@@ -115,16 +138,17 @@ impl Context<'_> {
         Ok(ast::Expr::Exists { subquery, negated: false })
     }
 
-    /// The rows of a query over stored columns, `copies` of them side by side, each in the type of its column.
+    /// The rows of a query over stored columns, `copies` of them side by side, each in the type of its column, and their numbers if they have any.
     fn rows_of(&self, table: &Relation, query: &ast::Query, copies: usize) -> Result<Query> {
         let (plan, _) = self.bind(query, None)?;
         let bound = plan.schema().columns();
         let n = table.columns.len();
         self.check_assigned(query, &plan, (0..n * copies).map(|i| (table.columns[i % n].name.as_str(), &table.columns[i % n].ty)))?;
-        let targets: Vec<_> =
-            (0..n * copies).map(|i| (format!("c{i}"), Expr::Column(bound[i].clone()), table.columns[i % n].ty.clone())).collect();
+        let stored = (0..n * copies).map(|i| (table.columns[i % n].name.clone(), table.columns[i % n].ty.clone()));
+        let (names, types): (Vec<_>, Vec<_>) = stored.chain([(NUMBER.to_string(), SqlType::BigInt)]).take(bound.len()).unzip();
+        let target = |(i, (column, ty)): (usize, (_, _))| (format!("c{i}"), Expr::Column(column), ty);
+        let targets: Vec<_> = bound.into_iter().zip(types).enumerate().map(target).collect();
         let plan = cast_columns(plan, &targets, &self.settings.time_zone)?;
-        let names = (0..n * copies).map(|i| table.columns[i % n].name.clone()).collect();
         Ok(Query { locks: RowLocks::of(query)?, ..self.finish(plan, names) })
     }
 }

@@ -58,6 +58,11 @@ pub enum Ast {
         name: ObjectName,
         changes: Changes,
     },
+    /// ALTER TABLE ... ADD COLUMN: what is added, as the definition of a table that has no more; and of each column whether it may be there.
+    AddColumns {
+        added: Box<CreateRelation>,
+        if_not_exists: Vec<bool>,
+    },
     /// ALTER ... RENAME TO.
     Rename {
         kind: ObjectKind,
@@ -138,7 +143,10 @@ pub enum Ast {
         arguments: Vec<Expr>,
     },
     Deallocate(Option<String>),
-    Discard,
+    Discard {
+        /// Not only what is temporary.
+        all: bool,
+    },
     Flush,
     /// What is so in any case, always done here, or never: of these tables, or of all.
     Idle {

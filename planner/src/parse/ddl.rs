@@ -10,7 +10,7 @@ use super::words::Words;
 use crate::error::SourceText;
 use crate::plan::Emit;
 use crate::types;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Query};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, Query};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use eddyline_common::{Result, SqlError, SqlState, options};
@@ -27,16 +27,13 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
         return Err(text.at(error.with_hint("DROP the object first."), replace_at));
     }
     if temporary && !words.is("table") && !words.is("view") {
-        let error = SqlError::unsupported("only views can be temporary");
+        let error = SqlError::unsupported("only tables and views can be temporary");
         return Err(text.at(error.with_hint("Leave out TEMPORARY, and drop it in the end."), words.location()));
     }
     if words.eat("source") {
         return relation(words, true, false);
     }
     if words.eat("table") {
-        if temporary && !tokens.iter().any(|t| matches!(&t.token, Token::SingleQuotedString(s) if s == "connector")) {
-            return Err(SqlError::unsupported("temporary tables are not supported").with_hint("Create an ordinary table and drop it."));
-        }
         return match super::table_as::place(&tokens) {
             Some(at) => super::table_as::create(&tokens, at, temporary, text),
             None => relation(words, false, temporary),
@@ -69,10 +66,15 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
 /// `[IF NOT EXISTS] name`.
 pub fn relation_name(words: &mut Words, source: bool, temporary: bool) -> Result<CreateRelation> {
     let if_not_exists = words.eat_all(&["if", "not", "exists"]);
-    Ok(CreateRelation {
-        name: words.name()?,
-        if_not_exists,
-        source,
+    Ok(CreateRelation { if_not_exists, source, temporary, ..nothing_of(words.name()?) })
+}
+
+/// The definition of a relation of which nothing is said.
+fn nothing_of(name: ObjectName) -> CreateRelation {
+    CreateRelation {
+        name,
+        if_not_exists: false,
+        source: false,
         columns: Vec::new(),
         primary_key: None,
         watermark: None,
@@ -80,10 +82,36 @@ pub fn relation_name(words: &mut Words, source: bool, temporary: bool) -> Result
         options: Default::default(),
         format: None,
         append_only: false,
-        temporary,
+        temporary: false,
         comments: Vec::new(),
         like: None,
-    })
+    }
+}
+
+/// `ADD [COLUMN] [IF NOT EXISTS] column, ...` of ALTER TABLE.
+pub fn add_columns(words: &mut Words, table: ObjectName) -> Result<Ast> {
+    let mut added = nothing_of(table);
+    let mut if_not_exists = Vec::new();
+    loop {
+        let at = words.location();
+        let adds = words.eat("add");
+        let of_column = words.eat("column");
+        let constrains = ["constraint", "primary", "unique", "foreign", "check", "exclude"].iter().any(|word| words.is(word));
+        if !adds || !of_column && constrains {
+            let error = SqlError::unsupported("ALTER TABLE adds columns, and nothing else beside them");
+            return Err(words.text.at(error.with_hint("Keys are said in CREATE TABLE."), at));
+        }
+        if_not_exists.push(words.eat_all(&["if", "not", "exists"]));
+        column(words, &mut added)?;
+        if !words.eat_token(&Token::Comma) {
+            break;
+        }
+    }
+    if let Some(key) = &added.primary_key {
+        let error = SqlError::unsupported("a primary key is not added to a table").with_hint("Keys are said in CREATE TABLE.");
+        return Err(words.text.at(error, key.location));
+    }
+    Ok(Ast::AddColumns { added: Box::new(added), if_not_exists })
 }
 
 fn relation(mut words: Words, source: bool, temporary: bool) -> Result<Ast> {
@@ -134,6 +162,11 @@ fn clause(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
         create.options.insert(options::PARTITION_BY.to_string(), names.join(";"));
     } else if create.like.is_none() && words.eat("like") {
         create.like = Some(super::like::like(words)?);
+    } else if create.temporary && words.eat_all(&["on", "commit"]) {
+        if !words.eat_all(&["preserve", "rows"]) {
+            let error = SqlError::unsupported("ON COMMIT DROP and ON COMMIT DELETE ROWS are not supported");
+            return Err(words.text.at(error.with_hint("A temporary table keeps its rows until it is dropped, or its session ends."), at));
+        }
     } else if words.is("like") || words.is("on") {
         let what = words.ident()?.value.to_uppercase();
         return Err(words.text.at(SqlError::unsupported(format!("{what} is not supported in CREATE")), at));

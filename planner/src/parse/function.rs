@@ -36,7 +36,7 @@ pub fn create(mut words: Words, tokens: &[TokenWithSpan], replace: bool) -> Resu
             }
             language = true;
         } else if words.eat("as") {
-            body = Some(quoted(&mut words)?);
+            body = Some(words.string()?);
         } else if words.eat("return") {
             // The last clause: all that follows is the expression.
             let start = words.location();
@@ -107,16 +107,6 @@ fn arguments(words: &mut Words) -> Result<Vec<ArgumentAst>> {
     }
     words.expect_token(&Token::RParen)?;
     Ok(arguments)
-}
-
-/// A body between quotes or dollars.
-fn quoted(words: &mut Words) -> Result<String> {
-    if let Token::DollarQuotedString(text) = &words.parser.peek_token_ref().token {
-        let body = text.value.clone();
-        words.parser.advance_token();
-        return Ok(body);
-    }
-    words.string()
 }
 
 /// The types behind a function's name in DROP: a name has one function.

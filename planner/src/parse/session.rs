@@ -95,10 +95,11 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
             Ast::Deallocate(name_or_all(&mut words)?)
         }
         "discard" => {
-            if !words.eat("all") {
-                return Err(text.at(SqlError::unsupported("only DISCARD ALL is supported"), words.location()));
+            let all = words.eat("all");
+            if !all && !words.eat("temp") && !words.eat("temporary") {
+                return Err(text.at(SqlError::unsupported("only DISCARD ALL and DISCARD TEMP are supported"), words.location()));
             }
-            Ast::Discard
+            Ast::Discard { all }
         }
         "flush" => Ast::Flush,
         "analyze" => idle(&mut words, "ANALYZE", "queries are planned without statistics, so there are none to collect")?,
@@ -229,13 +230,13 @@ fn alter(words: &mut Words) -> Result<Ast> {
         let changes = Changes { set: BTreeMap::new(), reset: words.option_keys()? };
         return Ok(Ast::AlterOptions { kind, name, changes });
     }
-    let error =
-        SqlError::unsupported("ALTER is supported for SET and RESET of options, RENAME TO, ADVANCE WATERMARK TO, PAUSE and RESUME only");
-    let hint = match words.is("add") {
-        true => "CREATE a table that has the column, INSERT INTO it what this one has, DROP this one, and RENAME the new one.",
-        false => "DROP the object and CREATE it anew.",
-    };
-    Err(words.text.at(error.with_hint(hint), at))
+    if kind == ObjectKind::Table && words.is("add") {
+        return super::ddl::add_columns(words, name);
+    }
+    let error = SqlError::unsupported(
+        "ALTER is supported for SET and RESET of options, RENAME TO, ADD COLUMN, ADVANCE WATERMARK TO, PAUSE and RESUME only",
+    );
+    Err(words.text.at(error.with_hint("DROP the object and CREATE it anew."), at))
 }
 
 /// `COMMENT ON {kind name | COLUMN name.column} IS {'text' | NULL}`.

@@ -106,7 +106,13 @@ impl<'a> Words<'a> {
         Ok(idents)
     }
 
+    /// What stands between quotes or dollars.
     pub fn string(&mut self) -> Result<String> {
+        if let Token::DollarQuotedString(text) = &self.parser.peek_token_ref().token {
+            let text = text.value.clone();
+            self.parser.advance_token();
+            return Ok(text);
+        }
         self.run(|p| p.parse_literal_string())
     }
 

@@ -94,7 +94,7 @@ fn indexes() {
     check("CREATE INDEX i ON t", "42601", "syntax error at end of input", None, "");
     check("CREATE INDEX i ON t (v", "42601", "syntax error at end of input", None, "");
     check("CREATE INDEX i ON other.t (v)", "42P01", "other.t", Some("other"), "");
-    check("CREATE TEMPORARY INDEX i ON t (v)", "0A000", "only views can be temporary", None, "");
+    check("CREATE TEMPORARY INDEX i ON t (v)", "0A000", "only tables and views can be temporary", None, "");
 }
 
 #[test]
@@ -152,13 +152,20 @@ fn definitions() {
     check("CREATE OR REPLACE VIEW cheap AS SELECT auction, price AS p FROM bid", "42P16", "cannot change name", None, "DROP");
     check("CREATE OR REPLACE VIEW cheap AS SELECT auction, channel AS price FROM bid", "42P16", "cannot change data type", None, "DROP");
     check("CREATE OR REPLACE VIEW t AS SELECT 1 AS a", "42809", "is not a view", None, "");
-    check("ALTER TABLE t ADD COLUMN x INT", "0A000", "ALTER", None, "");
+    check("ALTER TABLE t DROP COLUMN v", "0A000", "ALTER is supported for", None, "CREATE it anew");
+    check("ALTER TABLE t ADD COLUMN x INT, ADD v INT", "42701", "\"v\" of relation \"t\" already exists", Some("v INT"), "");
+    check("ALTER TABLE t ADD COLUMN x INT PRIMARY KEY", "0A000", "a primary key is not added", Some("PRIMARY"), "CREATE TABLE");
+    check("ALTER TABLE t ADD CONSTRAINT c UNIQUE (v)", "0A000", "adds columns", Some("ADD"), "CREATE TABLE");
+    check("ALTER TABLE t ADD COLUMN x AS v + 1", "0A000", "only plain columns", None, "in a view");
+    check("ALTER TABLE bid ADD COLUMN x INT", "0A000", "tables with a connector", None, "anew");
+    check("ALTER TABLE log ADD COLUMN x INT", "0A000", "tables with a watermark", None, "anew");
+    check("ALTER TABLE cheap ADD COLUMN x INT", "42809", "\"cheap\" is not a table", None, "");
     check("ALTER TABLE log ADVANCE WATERMARK TO TIMESTAMP '2024-01-01 00:00:00'", "42809", "advances by itself", None, "manual");
     check("TRUNCATE t, cheap", "42809", "cannot truncate \"cheap\": it is a view", Some("cheap"), "");
     check("TRUNCATE TABLE bid", "42809", "it is a source", Some("bid"), "");
     check("CREATE TABLE x (a, b) AS SELECT 1", "42601", "too many column names", Some("b)"), "");
     check("CREATE TABLE x (a INT) AS SELECT 1", "0A000", "definitions of columns", Some("(a"), "names alone");
-    check("CREATE TEMP TABLE x AS SELECT 1", "0A000", "temporary tables", None, "ordinary table");
+    check("CREATE TEMP TABLE x (a INT) ON COMMIT DROP", "0A000", "ON COMMIT DROP", None, "until it is dropped");
 }
 
 #[test]
@@ -260,7 +267,6 @@ fn writes() {
     check("INSERT INTO keyless SELECT auction, url, 1, 2 FROM bid", "42601", "more expressions than target columns", None, "");
     check("INSERT INTO keyless SELECT COUNT(*), MAX(url) FROM bid", "0A000", "takes new rows only", None, "PRIMARY KEY");
     check("INSERT INTO t (id) VALUES (1) ON CONFLICT (v) DO NOTHING", "42P10", "no unique constraint", None, "primary key");
-    check("UPDATE keyless SET b = 'x' FROM t", "0A000", "UPDATE ... FROM", None, "subquery");
     check("UPDATE t SET v = 1 FROM keyless RETURNING *", "0A000", "RETURNING *", None, "Name the columns");
     let written = "column \"v\" is of type integer but expression is of type text";
     check("INSERT INTO t (id, v) SELECT 1, b FROM keyless", "42804", written, Some("b FROM"), "rewrite or cast");

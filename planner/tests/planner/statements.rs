@@ -375,7 +375,7 @@ fn transactions_cursors_and_prepared_statements() {
     );
     assert!(matches!(planned("EXECUTE p (1, 'x' || 'y')"), Planned::ExecutePrepared { arguments, .. } if arguments.len() == 2));
     assert!(matches!(planned("DEALLOCATE ALL"), Planned::Deallocate(None)));
-    assert!(matches!(planned("DISCARD ALL"), Planned::Discard));
+    assert!(matches!(planned("DISCARD ALL"), Planned::Discard { all: true }));
     assert!(matches!(planned("FLUSH"), Planned::Flush));
 }
 

@@ -10,13 +10,13 @@ use super::handle::DdlOutcome;
 use super::job::Job;
 use super::records::DdlRecord;
 use super::sink::definition;
-use crate::catalog::{kind_name, object_kind};
 use eddyline_common::connector::{SinkConnector, SourceConnector};
 use eddyline_common::{Epoch, RelationId, Result, SqlError, SqlState};
 use eddyline_planner::catalog::Relation;
 use std::sync::Arc;
 
 /// Connectors made with the new options.
+#[derive(Default)]
 pub(super) struct Prepared {
     source: Option<Arc<dyn SourceConnector>>,
     sink: Option<Box<dyn SinkConnector>>,
@@ -29,8 +29,8 @@ impl Core {
             return Err(error.with_hint("Try again."));
         }
         self.check_unpaused(after.id)?;
-        if after.name != before.name {
-            self.check_rename(before, &after.name)?;
+        if after.name != before.name && self.catalog.is_taken(&after.name) {
+            return taken(&after.name, false);
         }
         if after == *before {
             return Ok((DdlOutcome::default(), None));
@@ -40,14 +40,6 @@ impl Core {
         let logged = self.log_ddl(&DdlRecord::Alter { relation: Box::new(after.clone()), epoch })?;
         self.apply_alter(after, epoch, prepared);
         Ok((DdlOutcome::default(), Some(logged)))
-    }
-
-    /// A new name is nobody else's, and nobody's text has the old one.
-    fn check_rename(&self, before: &Relation, name: &str) -> Result<()> {
-        if self.catalog.is_taken(name) {
-            return taken(name, false).map(drop);
-        }
-        unnamed(before, &self.catalog.direct_dependents(before.id))
     }
 
     pub(super) fn prepare_alter(&self, after: &Relation) -> Result<Prepared> {
@@ -133,20 +125,4 @@ impl Core {
     pub(super) fn apply_comment(&mut self, relation: RelationId, column: Option<usize>, text: Option<String>) {
         self.set_catalog(self.catalog.with_comment(relation, column, text));
     }
-}
-
-/// Refuses to rename what these name in their texts, if there are any.
-pub fn unnamed(relation: &Relation, users: &[Arc<Relation>]) -> Result<()> {
-    if users.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<String> = users.iter().map(|user| format!("{} names {}", called(user), called(relation))).collect();
-    let message = format!("cannot rename {} because other objects depend on it", called(relation));
-    Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message)
-        .with_detail(lines.join("\n"))
-        .with_hint("A definition is kept as it was written: drop what names the object, and create it anew afterwards."))
-}
-
-fn called(relation: &Relation) -> String {
-    format!("{} {}", kind_name(object_kind(relation)), relation.name)
 }

@@ -62,6 +62,11 @@ pub enum Ddl {
         before: Arc<Relation>,
         after: Box<Relation>,
     },
+    /// A table takes the place of another, which goes.
+    Replace {
+        old: RelationId,
+        new: RelationId,
+    },
     Comment {
         relation: RelationId,
         column: Option<usize>,

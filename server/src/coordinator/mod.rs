@@ -12,7 +12,7 @@
 //! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `sink`: what leaves the server, by way of a log of its own
 //! - `core`: the event loop; `cutting`, `scheduling`, `backfilling`, `sinking`, `pausing`, `reads`, `ddl`, `indexing`, `altering`, `collecting`,
-//!   `filling`, `settings`, `checkpointing`, `recovery`, `replaying`: its chapters
+//!   `filling`, `settings`, `replacing`, `checkpointing`, `recovery`, `replaying`: its chapters
 //! - `system`: late, rejected and undecodable rows, and the relations that show them
 //! - `lookups`: a job's ways to tables outside that it asks, and its trouble with them
 //! - `stats`: counters for everybody
@@ -51,6 +51,7 @@ mod reads;
 mod reaper;
 mod records;
 mod recovery;
+mod replacing;
 mod replaying;
 mod ring;
 mod scheduling;
@@ -64,7 +65,6 @@ mod stats;
 pub mod system;
 mod table;
 
-pub use altering::unnamed;
 pub use cutting::WAITING_BYTES_MAX;
 pub use handle::{
     AdmittedWrite, CoordinatorHandle, Ddl, DdlOutcome, ReadSnapshot, Resolved, SystemAnswer, SystemRelation, TableLock, TableWrite,

@@ -69,6 +69,11 @@ pub enum DdlRecord {
         relation: Box<Relation>,
         epoch: Epoch,
     },
+    /// A table in the place of another.
+    Replace {
+        old: RelationId,
+        new: RelationId,
+    },
     /// ALTER SYSTEM; without a value, RESET.
     AlterSystem {
         name: String,

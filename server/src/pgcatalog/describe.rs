@@ -111,12 +111,13 @@ pub fn constraint_by_oid(catalog: &CatalogSnapshot, oid: u32) -> Option<String> 
 }
 
 /// A view's query.
-pub fn definition(r: &Relation) -> Option<String> {
-    match &r.kind {
-        RelationKind::View { query } => Some(format!(" {}", with_semicolon(query))),
-        RelationKind::MaterializedView { .. } => Some(format!(" {}", with_semicolon(after_as(&r.sql)))),
-        _ => None,
-    }
+pub fn definition(catalog: &CatalogSnapshot, r: &Relation) -> Option<String> {
+    let query = match &r.kind {
+        RelationKind::View { query } => query.as_str(),
+        RelationKind::MaterializedView { .. } => after_as(&r.sql),
+        _ => return None,
+    };
+    Some(format!(" {}", with_semicolon(&catalog.noted(r, query))))
 }
 
 fn with_semicolon(query: &str) -> String {

@@ -160,7 +160,7 @@ const DEFINITIONS: &[Definition] = &[
     define("pg_get_expr", "text", |_, args| Ok(arg(args, 0).as_text().into())),
     define("pg_get_viewdef", "text", |c, args| {
         let oid = arg(args, 0).as_oid().or_else(|| arg(args, 0).as_text().and_then(|n| describe::class_oid(&c.catalog, &n)));
-        Ok(oid.and_then(|oid| c.catalog.by_oid(oid)).and_then(|r| describe::definition(r)).into())
+        Ok(oid.and_then(|oid| c.catalog.by_oid(oid)).and_then(|r| describe::definition(&c.catalog, r)).into())
     }),
     define("pg_get_indexdef", "text", |c, args| {
         let column = arg(args, 1).as_int().unwrap_or(0).max(0) as usize;

@@ -43,7 +43,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("table_catalog", DATABASE.into()),
                 ("table_schema", "public".into()),
                 ("table_name", (&r.name).into()),
-                ("view_definition", describe::definition(r).into()),
+                ("view_definition", describe::definition(&context.catalog, r).into()),
                 ("check_option", "NONE".into()),
                 ("is_updatable", "NO".into()),
                 ("is_insertable_into", "NO".into()),

@@ -65,7 +65,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
             ])
         }),
         "pg_views" => relations().filter(|r| is_view(r)).for_each(|r| {
-            let definition = describe::definition(r);
+            let definition = describe::definition(&context.catalog, r);
             rows.add([
                 ("schemaname", "public".into()),
                 ("viewname", (&r.name).into()),
@@ -80,7 +80,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("matviewowner", OWNER.into()),
                 ("hasindexes", has_index(r, &context.catalog).into()),
                 ("ispopulated", true.into()),
-                ("definition", describe::definition(r).into()),
+                ("definition", describe::definition(&context.catalog, r).into()),
             ])
         }),
         "pg_indexes" => indexes::all(&context.catalog).for_each(|index| {
@@ -194,7 +194,7 @@ fn class_row(r: &Relation, has_index: bool, rows: &mut Rows) {
         ("relfilenode", if method == 0 { 0.into() } else { relation_oid(r.id).into() }),
         ("reltuples", Value::Int(-1)),
         ("relhasindex", has_index.into()),
-        ("relpersistence", "p".into()),
+        ("relpersistence", if r.is_temporary() { "t" } else { "p" }.into()),
         ("relkind", relkind(r).into()),
         ("relnatts", r.visible.len().into()),
         ("relhasrules", is_view(r).into()),

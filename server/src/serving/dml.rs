@@ -9,8 +9,8 @@ use super::relation::Bindings;
 use crate::coordinator::ReadSnapshot;
 use crate::session::transaction::TRANSACTION_BYTES_MAX;
 use crate::session::write_memory::WriteMemory;
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{ChangeBatch, Result, SqlError, SqlState, Timestamp};
@@ -92,7 +92,7 @@ impl Target<'_> {
         Ok(Effects { rows: resolved.new.num_rows() as u64, changes: self.changes(Some(resolved.old), resolved.new)?, returning })
     }
 
-    /// `UPDATE`: the source yields the old row's columns, then the new row's.
+    /// `UPDATE`: the source yields the old row's columns, then the new row's, and maybe the old one's number.
     pub async fn update(&self, update: &Mutation, bindings: Bindings) -> Result<Effects> {
         self.check_mutable("UPDATE")?;
         let width = self.relation.columns.len();
@@ -100,15 +100,17 @@ impl Target<'_> {
         let mut share = self.memory.share();
         let plan = update.source.plan.clone();
         let batches = self.engine.collect_counted(plan, bindings, TRANSACTION_BYTES_MAX, |bytes| share.grow(bytes)).await?;
-        let (mut olds, mut news) = (Vec::new(), Vec::new());
+        let (mut olds, mut news, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
         for batch in &batches {
             olds.push(conform(&batch.columns()[..width], batch.num_rows(), &schema)?);
-            news.push(conform(&batch.columns()[width..], batch.num_rows(), &schema)?);
+            news.push(conform(&batch.columns()[width..2 * width], batch.num_rows(), &schema)?);
+            let number = batch.columns().get(2 * width).map(|column| column.as_primitive::<Int64Type>());
+            numbers.extend(number.into_iter().flatten());
         }
         let old = arrow::compute::concat_batches(&loose(&schema), &olds)?;
         let new = rounded(self.relation, arrow::compute::concat_batches(&loose(&schema), &news)?)?;
         self.check_nulls(&new)?;
-        let (old, new) = self.once_each(old, new)?;
+        let (old, new) = self.once_each(old, new, &numbers)?;
         if !self.relation.key.is_empty() {
             conflict::check_moved_keys(self, &old, &new)?;
         }
@@ -146,13 +148,19 @@ impl Target<'_> {
     }
 
     /// An UPDATE whose FROM matches a row several times changes it once, by any of the matches.
-    fn once_each(&self, old: RecordBatch, new: RecordBatch) -> Result<(RecordBatch, RecordBatch)> {
-        if self.relation.key.is_empty() {
-            return Ok((old, new));
-        }
-        let keys = conflict::keys_of(self.relation, &old)?;
-        let mut seen = hashbrown::HashSet::with_capacity(keys.len());
-        let first: arrow::array::BooleanArray = keys.iter().map(|k| Some(seen.insert(k))).collect();
+    fn once_each(&self, old: RecordBatch, new: RecordBatch, numbers: &[Option<i64>]) -> Result<(RecordBatch, RecordBatch)> {
+        let first: BooleanArray = match (self.relation.key.is_empty(), numbers) {
+            (true, []) => return Ok((old, new)),
+            (true, numbers) => {
+                let mut seen = hashbrown::HashSet::with_capacity(numbers.len());
+                numbers.iter().map(|number| Some(seen.insert(number))).collect()
+            }
+            (false, _) => {
+                let keys = conflict::keys_of(self.relation, &old)?;
+                let mut seen = hashbrown::HashSet::with_capacity(keys.len());
+                keys.iter().map(|k| Some(seen.insert(k))).collect()
+            }
+        };
         if first.true_count() == first.len() {
             return Ok((old, new));
         }

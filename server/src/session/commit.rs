@@ -77,6 +77,7 @@ impl Session {
     /// Forgets the transaction's effects and settings.
     fn abandon(&mut self) {
         let ended = std::mem::take(&mut self.transaction);
+        self.temporary.forget(&ended.made_tables().collect::<Vec<_>>());
         self.services.sessions.advisory.end_transaction(self.process);
         self.portals.roll_back();
         if let Some(before) = ended.settings_before {

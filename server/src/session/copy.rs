@@ -299,8 +299,9 @@ mod tests {
             mode: ChangelogMode::Append,
             watermark: None,
             time_columns: vec![],
-            kind: RelationKind::Table { append_only: true, defaults: BTreeMap::new(), webhook: None, awaits_rows: false },
+            kind: RelationKind::Table { append_only: true, defaults: BTreeMap::new(), webhook: None, awaits_rows: false, temporary: false },
             depends_on: vec![],
+            named: BTreeMap::new(),
         }
     }
 

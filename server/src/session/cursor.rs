@@ -399,13 +399,17 @@ impl Session {
         }
     }
 
-    pub(super) fn discard(&mut self) -> Result<Outcome> {
+    pub(super) fn discard(&mut self, all: bool) -> Result<Outcome> {
+        if !all {
+            self.discard_temporary();
+            return Ok(Outcome::Done("DISCARD TEMP".into()));
+        }
         if self.transaction.is_explicit() {
             return Err(SqlError::new(SqlState::ACTIVE_TRANSACTION, "DISCARD ALL cannot run inside a transaction block"));
         }
         self.portals.clear();
         self.statements.0.clear();
-        self.temporary = Default::default();
+        self.discard_temporary();
         self.services().sessions.advisory.unlock_all(self.process);
         let reports = self.settings.reset_all();
         self.reports.extend(reports);

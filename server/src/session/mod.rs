@@ -9,21 +9,23 @@
 //! - `transaction`, `modes`, `commit`: blocks, what they may do, snapshots, effects
 //! - `write_memory`: what the rows of all of them may take
 //! - `writing`: INSERT, UPDATE, DELETE; `locking`: the tables they and SELECT ... FOR UPDATE keep others from writing to
-//! - `table_as`: CREATE TABLE AS; `unfilled`: its tables that may have to go again
+//! - `adding`: ALTER TABLE ... ADD COLUMN; `table_as`: CREATE TABLE AS; `doomed`: tables that have to go again
 //! - `writing_out`: INSERT of VALUES into a table with a connector
-//! - `temporary`: temporary views
+//! - `temporary`: temporary tables and views
 //! - `cursor`: prepared statements, portals, DECLARE and FETCH; `kept`: plans of prepared statements
 //! - `show`, `explain_job`: SHOW and DESCRIBE; EXPLAIN of what runs
 //! - `copy`, `copy_lines`, `copy_tuples`: COPY in and out; `subscribing`: SUBSCRIBE
 //!
 //! It knows nothing of messages and sockets.
 
+mod adding;
 pub mod commit;
 pub mod copy;
 pub mod copy_lines;
 pub mod copy_tuples;
 pub mod cursor;
 mod described;
+pub mod doomed;
 mod explain_job;
 mod kept;
 mod locking;
@@ -37,7 +39,6 @@ mod subscribing;
 mod table_as;
 mod temporary;
 pub mod transaction;
-pub mod unfilled;
 pub mod write_memory;
 mod writing;
 mod writing_out;
@@ -51,15 +52,15 @@ use crate::serving::{QueryEngine, RowStream};
 use crate::sessions::Sessions;
 use arrow::datatypes::SchemaRef;
 use cursor::{Portals, Statements};
+use doomed::Drops;
 use eddyline_common::runtime::Clock;
 use eddyline_common::{Epoch, RelationId, SqlError, Timestamp};
 use eddyline_planner::statement::CopyFormat;
 use settings::Settings;
 use statement_set::OpenSet;
 use std::sync::{Arc, Weak};
-use temporary::TemporaryViews;
+use temporary::TemporaryRelations;
 use transaction::Transaction;
-use unfilled::Drops;
 use write_memory::WriteMemory;
 
 /// What all sessions share.
@@ -89,7 +90,7 @@ pub struct Session {
     open_set: Option<OpenSet>,
     statements: Statements,
     portals: Portals,
-    temporary: TemporaryViews,
+    temporary: TemporaryRelations,
     /// So many were made.
     last_temporary: u32,
     /// The newest epoch this session has read or written: it never goes back behind it.
@@ -144,7 +145,7 @@ impl Session {
             open_set: None,
             statements: Statements::default(),
             portals: Portals::default(),
-            temporary: TemporaryViews::default(),
+            temporary: TemporaryRelations::default(),
             last_temporary: 0,
             seen: Epoch::ZERO,
             snapshots: Vec::new(),
@@ -176,9 +177,10 @@ impl Session {
         self.drops.done().await;
     }
 
-    /// The client has left: its transaction comes to nothing.
+    /// The client has left: its transaction comes to nothing, and what is its own goes.
     pub async fn end(&mut self) {
         self.transaction = Transaction::default();
+        self.temporary = TemporaryRelations::default();
         self.settle().await;
     }
 

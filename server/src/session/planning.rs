@@ -2,7 +2,7 @@
 //! relations and functions with the session's own facts.
 
 use super::Session;
-use super::temporary::TemporaryViews;
+use super::temporary::TemporaryRelations;
 use crate::catalog::CatalogSnapshot;
 use crate::pgcatalog::functions::SessionFunctions;
 use crate::pgcatalog::{self, DATABASE, SessionFacts, SystemContext};
@@ -12,9 +12,10 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::TableSource;
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{Result, SqlType};
-use eddyline_planner::catalog::SqlFunction;
+use eddyline_planner::catalog::{Meant, SqlFunction};
 use eddyline_planner::statement::{Planned, Query, Returning, Subscriber, Subscription};
 use eddyline_planner::{Catalog, DEFAULTS, Parsed, RULES, Relation, RelationKind, StateTableIds};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The planner's view of everything a statement may name.
@@ -23,41 +24,53 @@ pub struct SessionCatalog {
     pub snapshot: Arc<CatalogSnapshot>,
     pub context: Arc<SystemContext>,
     functions: SessionFunctions,
-    temporary: TemporaryViews,
+    temporary: TemporaryRelations,
+    /// What the text that is planned means by names, whoever has them by now.
+    named: BTreeMap<String, Meant>,
 }
 
 impl SessionCatalog {
-    fn new(snapshot: Arc<CatalogSnapshot>, context: Arc<SystemContext>, temporary: TemporaryViews) -> Self {
-        SessionCatalog { snapshot, functions: SessionFunctions::new(context.clone()), context, temporary }
+    fn new(snapshot: Arc<CatalogSnapshot>, context: Arc<SystemContext>, temporary: TemporaryRelations) -> Self {
+        SessionCatalog { snapshot, functions: SessionFunctions::new(context.clone()), context, temporary, named: BTreeMap::new() }
+    }
+
+    fn find(&self, schema: Option<&str>, name: &str, durable: impl FnOnce() -> Option<Arc<Relation>>) -> Option<Arc<Relation>> {
+        let own = self.temporary.get(name).map(|own| own.present(&self.snapshot));
+        match schema {
+            None => own.unwrap_or_else(durable),
+            Some("public") => durable(),
+            Some("pg_temp") => own.flatten(),
+            Some(_) => None,
+        }
+    }
+
+    fn present(&self, name: &str) -> Option<Arc<Relation>> {
+        self.snapshot.by_name(name).cloned()
     }
 }
 
 impl Catalog for SessionCatalog {
     fn relation(&self, schema: Option<&str>, name: &str) -> Option<Arc<Relation>> {
-        let own = || self.temporary.get(name).map(|view| view.relation.clone());
-        let durable = || self.snapshot.by_name(name).cloned();
-        match schema {
-            None => own().or_else(durable),
-            Some("public") => durable(),
-            Some("pg_temp") => own(),
-            Some(_) => None,
-        }
+        let meant = || self.named.get(name).and_then(|meant| self.snapshot.meant(meant));
+        self.find(schema, name, || meant().or_else(|| self.present(name)))
     }
 
     fn relations(&self) -> Vec<Arc<Relation>> {
-        self.snapshot.relations().chain(self.temporary.relations()).cloned().collect()
+        self.snapshot.relations().chain(self.temporary.views()).cloned().collect()
     }
 
     fn of_view(&self, view: &Relation) -> Option<Box<dyn Catalog + '_>> {
-        if self.temporary.is_empty() {
+        if self.temporary.is_empty() && self.named.is_empty() && !self.snapshot.means_otherwise(view) {
             return None;
         }
         let beneath = self.temporary.by_id(view.id).map(|own| own.beneath.clone()).unwrap_or_default();
-        Some(Box::new(SessionCatalog::new(self.snapshot.clone(), self.context.clone(), beneath)))
+        let scope = SessionCatalog::new(self.snapshot.clone(), self.context.clone(), beneath);
+        Some(Box::new(SessionCatalog { named: view.named.clone(), ..scope }))
     }
 
     fn table_source(&self, schema: Option<&str>, name: &str) -> Option<Arc<dyn TableSource>> {
-        if let Some(relation) = self.relation(schema, name)
+        // What has been found already is asked for by its present name.
+        if let Some(relation) = self.find(schema, name, || self.present(name))
             && !matches!(relation.kind, RelationKind::View { .. } | RelationKind::Sink(_))
         {
             return Some(Arc::new(RelationSource::new(relation)));
@@ -91,6 +104,7 @@ pub struct PlannedStatement {
 impl Session {
     pub fn catalog(&self) -> SessionCatalog {
         let snapshot = self.services.coordinator.catalog();
+        let temporary = self.temporary.living(&snapshot);
         let session = SessionFacts {
             user: self.user.clone(),
             process: self.process,
@@ -100,13 +114,13 @@ impl Session {
             statements: self.statements.described(),
         };
         let context = Arc::new(SystemContext {
-            catalog: self.temporary.over(snapshot.clone()),
+            catalog: temporary.over(snapshot.clone()),
             session,
             services: Some(self.services.clone()),
             set_config: Default::default(),
             now_micros: self.services.clock.now().micros(),
         });
-        SessionCatalog::new(snapshot, context, self.temporary.clone())
+        SessionCatalog::new(snapshot, context, temporary)
     }
 
     /// What planning follows from, beside the catalog.

@@ -77,7 +77,7 @@ impl Session {
                     ObjectKind::Source | ObjectKind::Table | ObjectKind::Sink => without_secrets(&relation.sql),
                     _ => relation.sql.clone(),
                 };
-                vec![vec![relation.name.clone(), sql]]
+                vec![vec![relation.name.clone(), catalog.noted(relation, &sql)]]
             }
             Show::Setting(name) => match self.services().coordinator.settings().remove(name.as_str()) {
                 Some(value) => vec![vec![value]],

@@ -5,7 +5,7 @@ use super::planning::{PlannedStatement, query_plan, query_schema};
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::coordinator::settings::ALTERABLE;
-use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows, unnamed};
+use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows};
 use crate::pgcatalog::SystemContext;
 use crate::serving::explained::Explained;
 use crate::serving::{Bindings, RowStream};
@@ -77,6 +77,7 @@ impl Session {
                 }
                 Ok(Outcome::Done("TRUNCATE TABLE".into()))
             }
+            Planned::AddColumns(add) => Box::pin(self.add_columns(add)).await,
             Planned::CreateTableAs(create) => Box::pin(self.create_table_as(create)).await,
             Planned::CopyFrom { table, columns, format } => self.copy_in(table, columns, format),
             Planned::CopyTo { query, format } => {
@@ -132,7 +133,7 @@ impl Session {
             Planned::Prepare { name, statement, types } => self.prepare_statement(&name, &statement, types).await,
             Planned::ExecutePrepared { name, arguments } => Box::pin(self.execute_prepared(&name, arguments)).await,
             Planned::Deallocate(name) => self.deallocate(name.as_deref()),
-            Planned::Discard => self.discard(),
+            Planned::Discard { all } => self.discard(all),
             Planned::Idle { tag, notice } => {
                 notice.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
                 Ok(Outcome::Done(tag.into()))
@@ -275,6 +276,9 @@ impl Session {
         let (ddl, tag) = match planned {
             Planned::Create { relation, if_not_exists, comments, notices } => {
                 notices.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
+                if relation.is_temporary_table() {
+                    return self.create_temporary_table(relation, comments).await;
+                }
                 if relation.is_temporary() {
                     return self.create_temporary(relation, if_not_exists, comments);
                 }
@@ -293,8 +297,8 @@ impl Session {
             Planned::CreateIndex { index, if_not_exists } => {
                 (Ddl::CreateIndex { index: Box::new(index), if_not_exists }, "CREATE INDEX".to_string())
             }
-            Planned::Drop { kind: ObjectKind::View, names, if_exists, cascade, temporary } => {
-                return self.drop_views(names, if_exists, cascade, temporary).await;
+            Planned::Drop { kind: kind @ (ObjectKind::Table | ObjectKind::View), names, if_exists, cascade, temporary } => {
+                return self.drop_shown(kind, names, if_exists, cascade, temporary).await;
             }
             Planned::Drop { kind, names, if_exists, cascade, .. } => {
                 (Ddl::Drop { kind, names, if_exists, cascade }, format!("DROP {}", kind_tag(kind)))
@@ -304,9 +308,6 @@ impl Session {
             }
             Planned::PauseJob { job, pause } => (Ddl::PauseJob { job, pause }, "ALTER JOB".to_string()),
             Planned::Alter { before, after } => {
-                if after.name != before.name {
-                    unnamed(&before, &self.temporary.naming(before.id))?;
-                }
                 let tag = format!("ALTER {}", kind_tag(crate::catalog::object_kind(&before)));
                 (Ddl::Alter { before, after }, tag)
             }
@@ -391,7 +392,7 @@ impl Session {
     }
 }
 
-fn kind_tag(kind: ObjectKind) -> &'static str {
+pub(super) fn kind_tag(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::Source => "SOURCE",
         ObjectKind::Table => "TABLE",

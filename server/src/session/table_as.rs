@@ -2,10 +2,10 @@
 //! the table is made under a hidden name, gets its rows, and then its own name: nobody sees it without them, a start after a kill neither. In a block, and
 //! after other writes of the same message, whose rows may be among them, they are part of the transaction, as those of an INSERT; until its write is in the log
 //! the table awaits them, and a start drops it. The INSERT that keeps running, or writes to a connector, needs the table. What comes to nothing drops the
-//! table again (`unfilled`).
+//! table again (`doomed`).
 
+use super::doomed::{Doomed, hidden_name};
 use super::transaction::TRANSACTION_BYTES_MAX;
-use super::unfilled::{Unfilled, hidden_name};
 use super::{Outcome, Services, Session};
 use crate::coordinator::Ddl;
 use crate::serving::dml;
@@ -23,9 +23,9 @@ impl Session {
             TableRows::Of(query) => self.create_with_rows(&name, &definition, *query).await?,
             TableRows::Insert(insert) => {
                 self.run(&definition).await.map_err(unplaced)?;
-                let (_, unfilled) = self.made()?;
+                let (_, doomed) = self.made()?;
                 let Outcome::Done(tag) = self.run(&insert).await? else { return Err(SqlError::internal("an INSERT that gives rows")) };
-                unfilled.keep();
+                doomed.keep();
                 tag.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0)
             }
             TableRows::None => {
@@ -37,10 +37,11 @@ impl Session {
     }
 
     async fn create_with_rows(&mut self, name: &str, definition: &Parsed, query: Query) -> Result<u64> {
-        let hides = !self.transaction.is_explicit() && !self.transaction.has_writes();
         let mut statement = self.plan(definition, &[]).map_err(unplaced)?;
         let Planned::Create { relation, .. } = &mut statement.planned else { return Err(SqlError::internal("the definition of no table")) };
         let schema = arrow_schema(&relation.columns);
+        // Nobody else knows a temporary table.
+        let hides = !relation.is_temporary() && !self.transaction.is_explicit() && !self.transaction.has_writes();
         match hides {
             true => relation.name = hidden_name(),
             false => relation.set_awaits_rows(true),
@@ -54,10 +55,10 @@ impl Session {
         // They are the transaction's from here on.
         drop(share);
         self.execute(statement, definition).await.map_err(unplaced)?;
-        let (table, unfilled) = self.made()?;
+        let (table, doomed) = self.made()?;
         let count = if hides { self.fill_hidden(table, rows, name).await? } else { self.copy_rows(table, rows).await? };
         // What comes after it in the transaction may fail yet.
-        self.transaction.made(unfilled);
+        self.transaction.made(doomed);
         self.services.metrics.rows_written.add(count);
         Ok(count)
     }
@@ -75,13 +76,13 @@ impl Session {
     }
 
     /// The table that the definition has just made.
-    fn made(&mut self) -> Result<(RelationId, Unfilled)> {
+    pub(super) fn made(&mut self) -> Result<(RelationId, Doomed)> {
         let table = self.created.take().ok_or_else(|| SqlError::internal("a CREATE TABLE that has made nothing"))?;
-        Ok((table, Unfilled::new(table, self.services.coordinator.clone(), self.drops.clone())))
+        Ok((table, Doomed::new(table, self.services.coordinator.clone(), self.drops.clone())))
     }
 }
 
 /// The definition is no text of the client's, so a place in it is none in what the client wrote.
-fn unplaced(error: SqlError) -> SqlError {
+pub(super) fn unplaced(error: SqlError) -> SqlError {
     SqlError { position: None, ..error }
 }

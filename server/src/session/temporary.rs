@@ -1,9 +1,13 @@
-//! Temporary views: a session's own, which hide what else has their names and go with the session. Nothing of them is durable. Which temporary
-//! views a query means is settled when it is planned: one that is made or dropped later changes no other. What is durable and reads one
-//! has its query in its plan.
+//! Temporary tables and views: a session's own, which hide what else has their names and go with the session. Which of them a query means is settled when it is
+//! planned: one that is made or dropped later changes no other.
+//!
+//! Of views nothing is durable, and what is durable and reads one has its query in its plan. A table is one like any other to all but the planner and the
+//! system relations: the catalog has it under a name that nobody else has, the session by its own. Whatever ends the session drops it (`doomed`).
 
+use super::doomed::Doomed;
+use super::statement::kind_tag;
 use super::{Outcome, Session};
-use crate::catalog::CatalogSnapshot;
+use crate::catalog::{CatalogSnapshot, object_kind};
 use crate::coordinator::Ddl;
 use eddyline_common::{RelationId, Result, SqlError, SqlState};
 use eddyline_planner::Relation;
@@ -12,58 +16,76 @@ use eddyline_planner::statement::{Comments, ObjectKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// By name.
+/// By the names that the session has for them.
 #[derive(Clone, Default)]
-pub struct TemporaryViews(BTreeMap<String, Arc<TemporaryView>>);
+pub struct TemporaryRelations(BTreeMap<String, Arc<TemporaryRelation>>);
 
-pub struct TemporaryView {
-    pub relation: Arc<Relation>,
+pub struct TemporaryRelation {
+    relation: Arc<Relation>,
+    /// A view's; those of a table are in the catalog.
     comments: Comments,
     /// What its query means by these names.
-    pub beneath: TemporaryViews,
+    pub beneath: TemporaryRelations,
+    /// Drops a table.
+    _goes: Option<Doomed>,
 }
 
-impl TemporaryViews {
+impl TemporaryRelation {
+    /// As it is now; `None` for a table that is gone, as the transaction that made it came to nothing.
+    pub fn present(&self, catalog: &CatalogSnapshot) -> Option<Arc<Relation>> {
+        if self.relation.is_temporary_table() { catalog.get(self.relation.id).cloned() } else { Some(self.relation.clone()) }
+    }
+}
+
+impl TemporaryRelations {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn get(&self, name: &str) -> Option<&Arc<TemporaryView>> {
+    pub fn get(&self, name: &str) -> Option<&Arc<TemporaryRelation>> {
         self.0.get(name)
     }
 
-    pub fn by_id(&self, id: RelationId) -> Option<&Arc<TemporaryView>> {
-        self.0.values().find(|view| view.relation.id == id)
+    pub fn by_id(&self, id: RelationId) -> Option<&Arc<TemporaryRelation>> {
+        self.0.values().find(|own| own.relation.id == id)
     }
 
-    pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
-        self.0.values().map(|view| &view.relation)
+    /// The views: tables are in the catalog.
+    pub fn views(&self) -> impl Iterator<Item = &Arc<Relation>> {
+        self.0.values().map(|own| &own.relation).filter(|relation| !relation.is_temporary_table())
     }
 
-    /// The catalog as a session with these views shows it.
+    /// Without the tables that are gone.
+    pub fn living(&self, catalog: &CatalogSnapshot) -> TemporaryRelations {
+        let living = self.0.iter().filter(|(_, own)| own.present(catalog).is_some());
+        TemporaryRelations(living.map(|(name, own)| (name.clone(), own.clone())).collect())
+    }
+
+    /// The catalog as a session with these relations shows it: with them under its names for them, and without the tables of others.
     pub fn over(&self, catalog: Arc<CatalogSnapshot>) -> Arc<CatalogSnapshot> {
-        self.0.values().fold(catalog, |catalog, view| {
-            let id = view.relation.id;
-            let with = catalog.with((*view.relation).clone());
-            let comment = |c: CatalogSnapshot, (column, text): &(Option<usize>, String)| c.with_comment(id, *column, Some(text.clone()));
-            Arc::new(view.comments.iter().fold(with, comment))
+        let others: Vec<RelationId> = catalog.temporary_tables().filter(|id| self.by_id(*id).is_none()).collect();
+        let catalog = if others.is_empty() { catalog } else { Arc::new(catalog.without(&others)) };
+        self.0.iter().fold(catalog, |catalog, (name, own)| {
+            let Some(relation) = own.present(&catalog) else { return catalog };
+            let with = catalog.with(Relation { name: name.clone(), ..Relation::clone(&relation) });
+            let comment =
+                |c: CatalogSnapshot, (column, text): &(Option<usize>, String)| c.with_comment(relation.id, *column, Some(text.clone()));
+            Arc::new(own.comments.iter().fold(with, comment))
         })
     }
 
-    /// Those whose texts name a relation, also beneath others.
-    pub fn naming(&self, id: RelationId) -> Vec<Arc<Relation>> {
-        let mut users = BTreeMap::new();
-        for view in self.0.values() {
-            users.extend(view.beneath.naming(id).into_iter().map(|user| (user.id, user)));
-            if view.relation.depends_on.contains(&id) {
-                users.insert(view.relation.id, view.relation.clone());
-            }
-        }
-        users.into_values().collect()
+    /// These are gone.
+    pub fn forget(&mut self, tables: &[RelationId]) {
+        self.0.retain(|_, own| !tables.contains(&own.relation.id));
     }
 
     fn names(&self, name: &str) -> bool {
-        self.0.iter().any(|(own, view)| own == name || view.beneath.names(name))
+        self.0.iter().any(|(own, relation)| own == name || relation.beneath.names(name))
+    }
+
+    /// Those that read a relation.
+    fn users(&self, id: RelationId) -> Vec<String> {
+        self.0.iter().filter(|(_, own)| own.relation.depends_on.contains(&id)).map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -73,19 +95,26 @@ impl Session {
         self.temporary.over(self.services.coordinator.catalog())
     }
 
+    fn check_own_name(&mut self, name: &str) -> Result<()> {
+        self.temporary = self.temporary.living(&self.services.coordinator.catalog());
+        match self.temporary.get(name) {
+            Some(_) => Err(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{name}\" already exists"))),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn create_temporary(&mut self, mut relation: Relation, if_not_exists: bool, comments: Comments) -> Result<Outcome> {
         let done = Outcome::Done("CREATE VIEW".into());
         let replaces = relation.id != FIRST_TEMPORARY;
-        if !replaces && self.temporary.get(&relation.name).is_some() {
-            let message = format!("relation \"{}\" already exists", relation.name);
+        if !replaces && let Err(exists) = self.check_own_name(&relation.name) {
             if !if_not_exists {
-                return Err(SqlError::new(SqlState::DUPLICATE_TABLE, message));
+                return Err(exists);
             }
-            self.warn(SqlState("00000"), message + ", skipping");
+            self.warn(SqlState("00000"), exists.message + ", skipping");
             return Ok(done);
         }
         let read = self.temporary.0.iter().filter(|(_, view)| relation.depends_on.contains(&view.relation.id));
-        let beneath = TemporaryViews(read.map(|(name, view)| (name.clone(), view.clone())).collect());
+        let beneath = TemporaryRelations(read.map(|(name, view)| (name.clone(), view.clone())).collect());
         if beneath.names(&relation.name) {
             let message = format!("view \"{}\" cannot be defined by itself", relation.name);
             return Err(SqlError::new(SqlState::INVALID_OBJECT_DEFINITION, message));
@@ -95,14 +124,46 @@ impl Session {
             relation.id = RelationId(FIRST_TEMPORARY.0 + self.last_temporary);
         }
         let (name, relation) = (relation.name.clone(), Arc::new(relation));
-        self.temporary.0.insert(name, Arc::new(TemporaryView { relation, comments, beneath }));
+        self.temporary.0.insert(name, Arc::new(TemporaryRelation { relation, comments, beneath, _goes: None }));
         Ok(done)
     }
 
-    /// DROP [TEMPORARY] VIEW: of two views with one name the session's own.
-    pub(super) async fn drop_views(&mut self, names: Vec<String>, if_exists: bool, cascade: bool, temporary: bool) -> Result<Outcome> {
-        let (own, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.temporary.get(name).is_some());
-        if temporary {
+    /// The name that the catalog has for it tells whose it is, and what it is called there, in messages too.
+    pub(super) async fn create_temporary_table(&mut self, mut relation: Relation, comments: Comments) -> Result<Outcome> {
+        self.check_own_name(&relation.name)?;
+        self.last_temporary += 1;
+        let hidden = format!("pg_temp_{}_{}_{}", self.process, self.last_temporary, relation.name);
+        let name = std::mem::replace(&mut relation.name, hidden);
+        let ddl = Ddl::Create { relation: Box::new(relation), if_not_exists: false, comments };
+        let outcome = self.change_catalog(ddl, "CREATE TABLE".into()).await?;
+        let made = self.created.and_then(|id| self.services.coordinator.catalog().get(id).cloned());
+        let relation = made.ok_or_else(|| SqlError::internal("a CREATE TABLE that has made nothing"))?;
+        let goes = Doomed::new(relation.id, self.services.coordinator.clone(), self.drops.clone());
+        let beneath = TemporaryRelations::default();
+        let own = TemporaryRelation { relation, comments: Vec::new(), beneath, _goes: Some(goes) };
+        self.temporary.0.insert(name, Arc::new(own));
+        Ok(outcome)
+    }
+
+    /// DROP [TEMPORARY] {TABLE | VIEW}: of two with one name the session's own.
+    pub(super) async fn drop_shown(
+        &mut self,
+        kind: ObjectKind,
+        names: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+        temporary: bool,
+    ) -> Result<Outcome> {
+        self.temporary = self.temporary.living(&self.services.coordinator.catalog());
+        let is_own = |name: &String| self.temporary.get(name).is_some_and(|own| object_kind(&own.relation) == kind);
+        let (mut own, others): (Vec<_>, Vec<_>) = names.into_iter().partition(is_own);
+        if kind == ObjectKind::Table {
+            let views = self.reading_views(&own, cascade)?;
+            own.extend(views);
+        }
+        let tag = format!("DROP {}", kind_tag(kind));
+        // A temporary table with a connector is one that stays.
+        if temporary && kind == ObjectKind::View {
             for name in others {
                 let message = format!("temporary view \"{name}\" does not exist");
                 if !if_exists {
@@ -111,10 +172,32 @@ impl Session {
                 self.warn(SqlState("00000"), message + ", skipping");
             }
         } else if !others.is_empty() {
-            let ddl = Ddl::Drop { kind: ObjectKind::View, names: others, if_exists, cascade };
-            self.change_catalog(ddl, "DROP VIEW".into()).await?;
+            self.change_catalog(Ddl::Drop { kind, names: others, if_exists, cascade }, tag.clone()).await?;
         }
-        own.iter().for_each(|name| drop(self.temporary.0.remove(name)));
-        Ok(Outcome::Done("DROP VIEW".into()))
+        let gone: Vec<_> = own.iter().filter_map(|name| self.temporary.0.remove(name)).collect();
+        gone.iter().for_each(|own| self.transaction.forget(own.relation.id));
+        Ok(Outcome::Done(tag))
+    }
+
+    pub(super) fn discard_temporary(&mut self) {
+        let gone = std::mem::take(&mut self.temporary);
+        gone.0.values().for_each(|own| self.transaction.forget(own.relation.id));
+    }
+
+    /// The session's views that go with these tables of its own; an error if they may not.
+    fn reading_views(&self, tables: &[String], cascade: bool) -> Result<Vec<String>> {
+        let mut views = Vec::new();
+        for table in tables {
+            let Some(own) = self.temporary.get(table) else { continue };
+            let users = self.temporary.users(own.relation.id);
+            if let Some(user) = users.first().filter(|_| !cascade) {
+                let message = format!("cannot drop table {table} because other objects depend on it");
+                return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS, message)
+                    .with_detail(format!("view {user} depends on table {table}"))
+                    .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
+            views.extend(users);
+        }
+        Ok(views)
     }
 }

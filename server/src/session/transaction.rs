@@ -5,8 +5,8 @@
 use crate::coordinator::{ReadSnapshot, TableLock, TableWrite};
 use crate::pgwire::messages::TransactionState;
 use crate::serving::overlay::Overlay;
+use crate::session::doomed::Doomed;
 use crate::session::settings::Settings;
-use crate::session::unfilled::Unfilled;
 use crate::session::write_memory::{Share, WriteMemory};
 use eddyline_common::types::arrow_schema;
 use eddyline_common::{ChangeBatch, RelationId, Result, SqlError, SqlState};
@@ -59,7 +59,7 @@ pub struct Transaction {
     locks: HashMap<RelationId, TableLock>,
     savepoints: Vec<Savepoint>,
     /// Tables that go with it if it comes to nothing.
-    made: Vec<Unfilled>,
+    made: Vec<Doomed>,
     bytes: usize,
     /// Of the memory for all sessions' writes, once it has written.
     share: Option<Share>,
@@ -178,18 +178,27 @@ impl Transaction {
     }
 
     /// It has made a table for rows that it writes.
-    pub fn made(&mut self, table: Unfilled) {
+    pub fn made(&mut self, table: Doomed) {
         self.made.push(table);
     }
 
     /// The tables that it has made for rows.
     pub fn made_tables(&self) -> impl Iterator<Item = RelationId> + '_ {
-        self.made.iter().filter_map(Unfilled::table)
+        self.made.iter().filter_map(Doomed::table)
+    }
+
+    /// A table goes, and with it what was written there.
+    pub fn forget(&mut self, table: RelationId) {
+        self.tables.remove(&table);
+        if let Some(at) = self.made.iter().position(|made| made.table() == Some(table)) {
+            self.made.remove(at);
+            self.savepoints.iter_mut().filter(|savepoint| savepoint.made > at).for_each(|savepoint| savepoint.made -= 1);
+        }
     }
 
     /// What it has written is there.
     pub fn keep_made(&mut self) {
-        self.made.drain(..).for_each(Unfilled::keep);
+        self.made.drain(..).for_each(Doomed::keep);
     }
 
     /// Everything written, one net batch per table, and an empty one for each of those `awaiting` rows that got none, so that the log knows that this is

@@ -74,7 +74,7 @@ impl Session {
     }
 
     /// Locks the table and looks at it and at what the statement reads, at the newest epoch.
-    async fn open_table(
+    pub(super) async fn open_table(
         &mut self,
         table: RelationId,
         reads: &[RelationId],

@@ -1,6 +1,7 @@
 //! What a transaction may do, and what it keeps others from while it runs: where more than one session is needed, or more than one statement of one.
 
-use eddyline_sql_tests::client::{number, refused, rows, run};
+use eddyline_sql_tests::client::{number, numbers, refused, rows, run};
+use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use futures::StreamExt;
 use std::pin::pin;
@@ -314,4 +315,32 @@ async fn fetch_does_not_gather_its_rows() {
     run(&client, "MOVE 9997 FROM c").await;
     assert_eq!(rows(&client, "FETCH 5 FROM c").await.len(), 1);
     assert_eq!(rows(&client, "FETCH 5 FROM c").await.len(), 0);
+}
+
+/// Others have no name for a session's own table. It goes with the session, also with one that ends as the server is killed: the catalog's name for it is
+/// nobody's then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_temporary_table_goes_with_its_session() {
+    let mut server = Server::start(ServerOptions::default());
+    let (client, other) = (server.connect().await, server.connect().await);
+    let hidden = async |client: &Client| {
+        let process = number(client, "SELECT pg_backend_pid()::BIGINT").await;
+        format!("SELECT count(*) FROM pg_temp_{process}_1_own")
+    };
+    run(&client, "CREATE TEMP TABLE own AS SELECT 1 AS n").await;
+    assert_eq!(refused(&other, "SELECT * FROM own").await.code().code(), "42P01");
+    assert_eq!(number(&other, "SELECT count(*) FROM pg_class WHERE relname LIKE '%own'").await, 0);
+    run(&other, "CREATE TABLE own (n INT)").await;
+    assert_eq!((number(&client, "SELECT count(*) FROM own").await, number(&other, "SELECT count(*) FROM own").await), (1, 0));
+    let rows_of_it = hidden(&client).await;
+    assert_eq!(number(&other, &rows_of_it).await, 1);
+    drop(client);
+    until("the table goes with its session", || async { numbers(&other, &rows_of_it).await.is_none().then_some(()) }).await;
+
+    let client = server.connect().await;
+    run(&client, "CREATE TEMP TABLE own (n INT)").await;
+    let rows_of_it = hidden(&client).await;
+    assert_eq!(number(&other, &rows_of_it).await, 0);
+    server.kill_and_restart();
+    assert_eq!(refused(&server.connect().await, &rows_of_it).await.code().code(), "42P01");
 }

@@ -90,6 +90,7 @@ impl Core {
                 self.apply_alter(*relation, epoch, prepared);
                 Ok(())
             }
+            DdlRecord::Replace { old, new } => self.replay_replace(old, new),
             DdlRecord::AlterSystem { name, value } => {
                 self.apply_alter_system(name, value);
                 Ok(())

@@ -19,7 +19,7 @@ use eddyline_planner::catalog::{Relation, RelationKind};
 use eddyline_planner::walk::{Walk, WalkPlan};
 use eddyline_planner::{batch_rules, oracle_plan};
 use eddyline_server::serving::{correlated, physical};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What must be true of a view at an epoch.
@@ -166,6 +166,7 @@ fn as_view(sql: &str, columns: Vec<Column>) -> Relation {
         time_columns: vec![],
         kind: RelationKind::View { query: sql.to_string() },
         depends_on: vec![],
+        named: BTreeMap::new(),
     }
 }
 

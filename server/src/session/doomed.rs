@@ -1,6 +1,7 @@
-//! Tables that CREATE TABLE AS has made and whose rows are not there for good yet: unless they are kept, they are dropped again, whatever ends what fills them
-//! (an error, a cancellation, the transaction, the session). Outside a block such a table has a name that nobody knows until it has its rows, in a block the
-//! catalog says that it awaits them; after a kill the next start knows it by that. It knows nothing of rows.
+//! Tables that go again: temporary ones, with their session, and those that CREATE TABLE AS has made and whose rows are not there for good yet. Unless they are
+//! kept, they are dropped, whatever ends what needs them (an error, a cancellation, the transaction, the session). What is being filled has, outside a block, a
+//! name that nobody knows until it has its rows; in a block the catalog says that it awaits them, as it says of a temporary table that it is one. After a kill
+//! the next start knows them by that. It knows nothing of rows.
 
 use crate::catalog::object_kind;
 use crate::coordinator::{CoordinatorHandle, Ddl};
@@ -33,22 +34,22 @@ impl Drops {
         let tasks = std::mem::take(&mut *self.0.lock());
         for task in tasks {
             if let Err(error) = task.await {
-                tracing::error!("a table that was not filled was not dropped: {error}");
+                tracing::error!("a table that had to go was not dropped: {error}");
             }
         }
     }
 }
 
 /// Dropped with this, unless it is kept.
-pub struct Unfilled {
+pub struct Doomed {
     table: Option<RelationId>,
     coordinator: CoordinatorHandle,
     drops: Drops,
 }
 
-impl Unfilled {
+impl Doomed {
     pub fn new(table: RelationId, coordinator: CoordinatorHandle, drops: Drops) -> Self {
-        Unfilled { table: Some(table), coordinator, drops }
+        Doomed { table: Some(table), coordinator, drops }
     }
 
     pub fn table(&self) -> Option<RelationId> {
@@ -60,7 +61,7 @@ impl Unfilled {
     }
 }
 
-impl Drop for Unfilled {
+impl Drop for Doomed {
     fn drop(&mut self) {
         // Without a runtime the server has ended.
         let (Some(table), Ok(runtime)) = (self.table.take(), Handle::try_current()) else { return };
@@ -69,9 +70,10 @@ impl Drop for Unfilled {
     }
 }
 
-/// Drops what was being filled when the server was killed.
+/// Drops what was temporary, or being filled, when the server was killed.
 pub async fn drop_left(coordinator: &CoordinatorHandle) {
-    let left: Vec<RelationId> = coordinator.catalog().relations().filter(|r| is_hidden(&r.name) || r.awaits_rows()).map(|r| r.id).collect();
+    let goes = |r: &Relation| is_hidden(&r.name) || r.awaits_rows() || r.is_temporary_table();
+    let left: Vec<RelationId> = coordinator.catalog().relations().filter(|r| goes(r)).map(|r| r.id).collect();
     for table in left {
         drop_table(coordinator, table).await;
     }
@@ -82,14 +84,16 @@ async fn drop_table(coordinator: &CoordinatorHandle, table: RelationId) {
     loop {
         let Some(relation) = coordinator.catalog().get(table).cloned() else { return };
         if let Err(error) = drop_named(coordinator, &relation).await {
-            tracing::warn!(table = %relation.name, "what was to fill it came to nothing, but it cannot be dropped: {error}");
+            tracing::warn!(table = %relation.name, "it had to go, but it cannot be dropped: {error}");
             return;
         }
     }
 }
 
+/// With a temporary table goes what writes into it.
 async fn drop_named(coordinator: &CoordinatorHandle, relation: &Relation) -> Result<()> {
-    let mut ddl = Ddl::Drop { kind: object_kind(relation), names: vec![relation.name.clone()], if_exists: true, cascade: false };
+    let (kind, cascade) = (object_kind(relation), relation.is_temporary_table());
+    let mut ddl = Ddl::Drop { kind, names: vec![relation.name.clone()], if_exists: true, cascade };
     let resolved = coordinator.resolve(&mut ddl).await?;
     coordinator.ddl(ddl, resolved).await.map(drop)
 }
