@@ -4,6 +4,7 @@
 use super::registry;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::execution::FunctionRegistry;
+use eddyline_common::postgres::parse;
 use eddyline_common::{SqlError, SqlState, SqlType};
 
 /// What to do where no function takes what it is given.
@@ -105,7 +106,17 @@ fn failed_cast(message: &str) -> Option<SqlError> {
     }
     let (text, ty) = rest_of("Cannot cast string '").or_else(|| rest_of("Cannot cast value '"))?.rsplit_once("' to value of ")?;
     let ty = shown_type(ty.trim_end_matches(" type"));
-    Some(SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {ty}: \"{text}\"")))
+    Some(no_integer(text, &ty).unwrap_or_else(|| parse::invalid(&ty, text)))
+}
+
+/// What is wrong with a text that is no integer of a type; `None` for other types.
+fn no_integer(text: &str, ty: &str) -> Option<SqlError> {
+    match ty {
+        "smallint" => parse::integer::<i16>(text.trim(), ty).err(),
+        "integer" => parse::integer::<i32>(text.trim(), ty).err(),
+        "bigint" => parse::integer::<i64>(text.trim(), ty).err(),
+        _ => None,
+    }
 }
 
 /// A number that a numeric has no room for.

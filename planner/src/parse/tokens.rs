@@ -14,14 +14,14 @@ const MAX_CHAIN: usize = 2_000;
 /// Joins and set operations in a row, each a level of the logical plan.
 const MAX_RELATIONS: usize = 400;
 /// What the grammar takes at a time. With the plan that it becomes, a token takes up to 700 bytes.
-const MAX_TOKENS: usize = 2_000_000;
+pub const MAX_TOKENS: usize = 2_000_000;
 
 /// Refuses what would take more memory than one statement should: it is in no bound of queries.
 pub fn check_length(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
     let Some(beyond) = tokens.get(MAX_TOKENS) else { return Ok(()) };
     let error = SqlError::new(SqlState::TOO_COMPLEX, "statement is too long")
         .with_detail(format!(
-            "It may have {MAX_TOKENS} words, numbers and signs. Rows of VALUES do not count if all are literals that their columns take."
+            "It may have {MAX_TOKENS} words, numbers and signs. Rows of VALUES do not count if all are literals and go into a table."
         ))
         .with_hint("Write fewer rows at a time, or use COPY.");
     Err(text.at(error, beyond.span.start))
