@@ -531,6 +531,8 @@ fn deep_nesting_is_an_error_not_a_crash() {
         deep("NOT ", "true", "", 10_000),
         deep("- ", "1", "", 10_000),
         deep("1 + ", "1", "", 100_000),
+        deep("1 + ", "1", "", 401),
+        deep("'a' || ", "'b'", "", 500),
         deep("CASE WHEN true THEN ", "1", " END", 5_000),
         deep("(SELECT ", "1", ")", 1_000),
         deep("abs(", "1", ")", 100_000),
@@ -546,6 +548,10 @@ fn deep_nesting_is_an_error_not_a_crash() {
     }
     let wide = format!("SELECT id FROM t WHERE {}", (0..500).map(|i| format!("v = {i}")).collect::<Vec<_>>().join(" OR "));
     assert!(TestCatalog::new().plan(&wide).is_ok(), "five hundred alternatives are fine");
+    let sums: Vec<String> = (0..100).map(|i| format!("(v + {i} - v * {i} / 2)")).collect();
+    assert!(parse(&format!("SELECT {} FROM t", sums.join(" + "))).is_ok(), "brackets begin anew");
+    let checks: Vec<String> = (0..100).map(|i| format!("v + {i} - v * {i} > 2")).collect();
+    assert!(parse(&format!("SELECT id FROM t WHERE {}", checks.join(" AND "))).is_ok(), "and so do conditions");
 }
 
 /// With a table in PostgreSQL that nobody contacts here.
