@@ -85,6 +85,11 @@ fn misplaced(message: &str) -> Option<SqlError> {
     if message.contains("Inconsistent data length across values list") {
         return known("42601", "VALUES lists must all be the same length".to_string());
     }
+    if let Some((clause, given)) = message.split_once(" to be an integer or null, but got ") {
+        let clause = if clause.ends_with("OFFSET") { "OFFSET" } else { "LIMIT" };
+        let ty = shown_type(given.lines().next().unwrap_or_default());
+        return known("42804", format!("argument of {clause} must be type bigint, not type {ty}"));
+    }
     if message.contains("LIMIT must be >= 0, ") {
         return known("2201W", "LIMIT must not be negative".to_string());
     }
