@@ -82,6 +82,12 @@ fn misplaced(message: &str) -> Option<SqlError> {
     if let Some(position) = between("Cannot find column with position ", " in SELECT clause") {
         return known("42P10", format!("GROUP BY position {position} is not in select list"));
     }
+    if message.contains("Aggregate function calls cannot be nested") {
+        return known("42803", "aggregate function calls cannot be nested".to_string());
+    }
+    if message.contains("subquery should only return one column") {
+        return known("42601", "subquery must return only one column".to_string());
+    }
     if message.contains("Inconsistent data length across values list") {
         return known("42601", "VALUES lists must all be the same length".to_string());
     }
