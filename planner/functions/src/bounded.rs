@@ -2,7 +2,7 @@
 //! anything is made.
 
 use super::amended::columns;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
@@ -63,7 +63,7 @@ mod tests {
             return_field: Arc::new(Field::new("c", DataType::Utf8, true)),
             config_options: Arc::new(ConfigOptions::default()),
         };
-        let column: ArrayRef = function.invoke_with_args(args).and_then(|value| value.into_array(1)).map_err(|e| e.to_string())?;
+        let column = function.invoke_with_args(args).and_then(|value| value.into_array(1)).map_err(|e| e.to_string())?;
         Ok(column.as_string::<i32>().value(0).len())
     }
 

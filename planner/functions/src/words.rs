@@ -228,6 +228,11 @@ mod tests {
         assert_eq!(shown("Can't cast value 40000 to type Int16"), other("22003", "smallint out of range"));
         let boolean = "Cannot cast value 'zz' to value of Boolean type";
         assert_eq!(shown(boolean), other("22P02", "invalid input syntax for type boolean: \"zz\""));
+        let integer = |text: &str| format!("Cannot cast string '{text}' to value of Int32 type");
+        assert_eq!(shown(&integer("99999999999")), other("22003", "value \"99999999999\" is out of range for type integer"));
+        assert_eq!(shown(&integer("1.5")), other("22P02", "invalid input syntax for type integer: \"1.5\""));
+        let offset = "Expected OFFSET to be an integer or null, but got Utf8";
+        assert_eq!(shown(offset), other("42804", "argument of OFFSET must be type bigint, not type text"));
         assert_eq!(shown("division by zero"), None);
     }
 }

@@ -102,8 +102,6 @@ async fn casts_show_values_as_postgres_does() {
             ("CAST('{\"a\":1}' AS JSONB)", "{\"a\":1} jsonb"),
             ("CAST('{' AS JSONB)", "22P02"),
             ("CAST('99999999999' AS INT)", "22003"),
-            ("CAST('9999' || '9999999' AS INT)", "value \"99999999999\" is out of range for type integer*"),
-            ("CAST('x' || '1' AS BIGINT)", "invalid input syntax for type bigint: \"x1\"*"),
             ("TRY_CAST('{' AS JSONB)", "NULL jsonb"),
         ],
     )
