@@ -260,6 +260,8 @@ fn writes() {
     check("INSERT INTO keyless VALUES (1, 'a', 2)", "42601", "more expressions than target columns", Some("2)"), "");
     check("INSERT INTO keyless (a, b) VALUES (1)", "42601", "more target columns than expressions", None, "");
     check("INSERT INTO keyless VALUES (1), (1, 'a')", "42601", "VALUES lists must all be the same length", None, "");
+    check("COPY t FROM '/tmp/t.csv' WITH (FORMAT csv)", "0A000", "files and programs of the server", Some("'/tmp"), "STDIN");
+    check("COPY (SELECT 1) TO PROGRAM 'cat'", "0A000", "files and programs of the server", Some("PROGRAM"), "STDOUT");
     check("DECLARE c CURSOR FOR INSERT INTO keyless VALUES (1, 'a')", "0A000", "in the place of a query", None, "of its own");
     let no_integer = "invalid input syntax for type integer: \"x\"";
     check("INSERT INTO t (id, v) VALUES (1, 2), (3, 'x')", "22P02", no_integer, Some("'x')"), "");
