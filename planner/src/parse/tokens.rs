@@ -21,11 +21,15 @@ pub const MAX_TOKENS: usize = 2_000_000;
 /// Refuses what would take more memory than one statement should: it is in no bound of queries.
 pub fn check_length(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
     let Some(beyond) = tokens.get(MAX_TOKENS) else { return Ok(()) };
+    let hint = match is_word(&tokens[0].token, "insert") {
+        true => "Write fewer rows at a time, or use COPY.",
+        false => "Put the values into a table, and read them from there.",
+    };
     let error = SqlError::new(SqlState::TOO_COMPLEX, "statement is too long")
         .with_detail(format!(
             "It may have {MAX_TOKENS} words, numbers and signs. Rows of VALUES do not count if all are literals and go into a table."
         ))
-        .with_hint("Write fewer rows at a time, or use COPY.");
+        .with_hint(hint);
     Err(text.at(error, beyond.span.start))
 }
 
