@@ -6,8 +6,10 @@
 //! back may name another one than before.
 
 use crate::job::SideRows;
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Int64Array, PrimitiveArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use arrow::json::LineDelimitedWriter;
 use eddyline_common::{ChangeBatch, Epoch, Result, SqlError};
 use eddyline_storage::view::{SegmentDir, View, ViewKey};
@@ -125,17 +127,66 @@ impl<'a> Known<'a> {
 /// One JSON object per row.
 pub fn json_lines(rows: &RecordBatch) -> Vec<String> {
     let mut writer = LineDelimitedWriter::new(Vec::new());
-    let written = writer.write(rows).and_then(|()| writer.finish());
+    let written = with_infinities(rows).and_then(|rows| writer.write(&rows)).and_then(|()| writer.finish());
     if let Err(error) = written {
         return vec![format!("{{\"unprintable\": \"{error}\"}}"); rows.num_rows()];
     }
     String::from_utf8_lossy(&writer.into_inner()).lines().map(str::to_string).collect()
 }
 
+/// The rows with texts in the place of columns of times some of which are infinite, for which the writer has no digits.
+fn with_infinities(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let texts = |column: &ArrayRef| match column.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => spelled(column.as_primitive::<TimestampMicrosecondType>(), i64::MIN, i64::MAX),
+        DataType::Date32 => spelled(column.as_primitive::<Date32Type>(), i32::MIN, i32::MAX),
+        _ => None,
+    };
+    let texts: Vec<Option<ArrayRef>> = rows.columns().iter().map(texts).collect();
+    if texts.iter().all(Option::is_none) {
+        return Ok(rows.clone());
+    }
+    let columns = rows.schema_ref().fields().iter().zip(rows.columns()).zip(texts).map(|((field, column), text)| match text {
+        Some(text) => (Arc::new(Field::new(field.name(), DataType::Utf8, true)), text),
+        None => (field.clone(), column.clone()),
+    });
+    let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = columns.unzip();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+}
+
+/// Times as texts, if there is an infinite one among them.
+fn spelled<T: ArrowPrimitiveType>(times: &PrimitiveArray<T>, least: T::Native, greatest: T::Native) -> Option<ArrayRef> {
+    let infinity = |time: T::Native| match time {
+        time if time == greatest => Some("infinity"),
+        time if time == least => Some("-infinity"),
+        _ => None,
+    };
+    let ends: Vec<Option<&str>> = times.iter().map(|time| infinity(time?)).collect();
+    if ends.iter().all(Option::is_none) {
+        return None;
+    }
+    let finite = times.unary_opt::<_, T>(|time| infinity(time).is_none().then_some(time)).with_data_type(times.data_type().clone());
+    let texts = cast(&finite, &DataType::Utf8).ok()?;
+    let texts = ends.into_iter().zip(texts.as_string::<i32>()).map(|(end, text)| end.or(text));
+    Some(Arc::new(texts.collect::<StringArray>()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{Date32Array, TimestampMicrosecondArray};
     use std::collections::BTreeMap;
+
+    #[test]
+    fn infinite_times_are_spelled_and_others_as_ever() {
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(0), Some(i64::MAX), None, Some(i64::MIN)]));
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![0, 1, i32::MAX, 2]));
+        let rows = RecordBatch::try_from_iter_with_nullable([("at", times, true), ("day", days, true)]).unwrap();
+        let lines = json_lines(&rows);
+        assert_eq!(lines[0], json_lines(&rows.slice(0, 1))[0], "what is finite does not depend on what is beside it");
+        assert_eq!(lines[1], r#"{"at":"infinity","day":"1970-01-02"}"#);
+        assert_eq!(lines[2], r#"{"day":"infinity"}"#);
+        assert_eq!(lines[3], r#"{"at":"-infinity","day":"1970-01-03"}"#);
+    }
 
     fn side(node: usize, reason: &str, rows: &[(i64, i64)]) -> SideRows {
         let values: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|(value, _)| *value)));

@@ -1,6 +1,6 @@
 //! PostgreSQL's casts on assignment: which values a column takes without a cast that is written. How a value is cast is not known here (`bind::stored`).
 
-use crate::bind::{Mode, is_text_literal, is_untyped};
+use crate::bind::{Mode, is_text_literal, is_untyped, quoted, reader};
 use crate::catalog::Relation;
 use crate::query::Context;
 use crate::types::from_ast;
@@ -8,6 +8,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{self, Spanned};
 use datafusion::sql::sqlparser::tokenizer::Span;
+use eddyline_common::postgres::decode::ColumnBuilder;
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 
@@ -49,7 +50,7 @@ pub fn check_default(default: &Expr, schema: &DFSchema, column: &Column) -> Resu
 }
 
 impl Context<'_> {
-    /// Refuses what its column does not take. The i-th column of `plan`, which `query` was bound to, goes into the i-th of `columns`: a name and a type.
+    /// Refuses what its column does not take, be it by its type or as the text it is. The i-th column of `plan`, which `query` was bound to, goes into the i-th of `columns`: a name and a type.
     pub fn check_assigned<'c>(
         &self,
         query: &ast::Query,
@@ -57,29 +58,30 @@ impl Context<'_> {
         columns: impl IntoIterator<Item = (&'c str, &'c SqlType)>,
     ) -> Result<()> {
         for (i, ((name, ty), field)) in columns.into_iter().zip(plan.schema().fields()).enumerate() {
-            let Some(own) = SqlType::from_field(field) else { continue };
-            if is_assignable(&own, ty) || is_untyped(plan, i) || is_parameter(plan, i) {
-                continue;
-            }
-            let error = mismatch(name, ty, "expression", &own);
-            return Err(match span_of(query, i) {
+            let checked = match SqlType::from_field(field) {
+                _ if is_parameter(plan, i) => Ok(()),
+                _ if is_untyped(plan, i) => read(text_of(plan, i), reader(ty).as_mut()),
+                Some(own) if !is_assignable(&own, ty) => Err(mismatch(name, ty, "expression", &own)),
+                _ => Ok(()),
+            };
+            checked.map_err(|error| match span_of(query, i) {
                 Some(span) => self.text.at(error, span.start),
                 None => error,
-            });
+            })?;
         }
         Ok(())
     }
 
     /// The same for VALUES, before their cells are bound: what binds them casts them to the columns' types.
     pub fn check_values(&self, values: &ast::Values, columns: &[(&str, &SqlType)]) -> Result<()> {
+        let mut readers: Vec<_> = columns.iter().map(|(_, ty)| reader(ty)).collect();
         for row in &values.rows {
-            for (cell, (name, ty)) in row.content.iter().zip(columns) {
-                match self.cell_type(cell) {
-                    Some(own) if !is_assignable(&own, ty) => {
-                        return Err(self.text.at(mismatch(name, ty, "expression", &own), cell.span().start));
-                    }
-                    _ => {}
-                }
+            for ((cell, (name, ty)), reader) in row.content.iter().zip(columns).zip(&mut readers) {
+                let checked = match self.cell_type(cell) {
+                    Some(own) if !is_assignable(&own, ty) => Err(mismatch(name, ty, "expression", &own)),
+                    _ => read(quoted(cell).map(|(text, _)| text), reader.as_mut()),
+                };
+                checked.map_err(|error| self.text.at(error, cell.span().start))?;
             }
         }
         Ok(())
@@ -103,6 +105,24 @@ impl Context<'_> {
             }
         }
     }
+}
+
+/// A text in quotes must be a value of its column's type.
+fn read(text: Option<&str>, reader: Option<&mut ColumnBuilder>) -> Result<()> {
+    match (text, reader) {
+        (Some(text), Some(reader)) => reader.append_text(text),
+        _ => Ok(()),
+    }
+}
+
+/// The literal that a query has as a column.
+fn text_of(plan: &LogicalPlan, column: usize) -> Option<&str> {
+    let LogicalPlan::Projection(projection) = plan else { return None };
+    let mut expr = &projection.expr[column];
+    while let Expr::Alias(alias) = expr {
+        expr = &alias.expr;
+    }
+    if let Expr::Literal(text, _) = expr { text.try_as_str().flatten() } else { None }
 }
 
 fn type_of_number(written: &str) -> SqlType {

@@ -249,7 +249,10 @@ fn clone_arrow(error: &datafusion::arrow::error::ArrowError) -> SqlError {
     use datafusion::arrow::error::ArrowError::*;
     match error {
         DivideByZero => SqlError::new(SqlState::DIVISION_BY_ZERO, "division by zero"),
-        ArithmeticOverflow(what) => SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, what.to_lowercase()),
+        ArithmeticOverflow(what) => {
+            let what = what.strip_prefix("Overflow happened on: ").unwrap_or(what);
+            SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("value out of range: {}", lower_first(what)))
+        }
         CastError(what) | ParseError(what) => {
             in_postgres_words(what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_TEXT, lower_first(what)))
         }

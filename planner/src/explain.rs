@@ -9,6 +9,7 @@ mod called;
 pub use called::called;
 
 use crate::catalog::Relation;
+use crate::functions::checked;
 use crate::lower::micros;
 use crate::plan::{
     AggregateCall, AggregateFunction, AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, JoinKind,
@@ -489,7 +490,10 @@ pub fn expr(e: &Expr, column: &dyn Fn(usize) -> String) -> String {
             format!("({} {}{} {})", sub(expr), not(*negated), if *case_insensitive { "ilike" } else { "like" }, sub(pattern))
         }
         Expr::InList { expr, list: items, negated } => format!("({} {}in ({}))", sub(expr), not(*negated), list(items)),
-        Expr::Call { name, args, .. } => format!("{name}({})", list(args)),
+        Expr::Call { name, args, .. } => match (checked::operator(name), args.as_slice()) {
+            (Some(op), [left, right]) => format!("({} {op} {})", sub(left), sub(right)),
+            _ => format!("{name}({})", list(args)),
+        },
     }
 }
 

@@ -135,7 +135,13 @@ impl Converter<'_> {
             return Ok(clock);
         }
         if let (Some(op), [left, right]) = (functions::checked::operator(name), call.args.as_slice()) {
-            return Ok(binary_of(binary_op(op)?, self.convert(left)?, self.convert(right)?));
+            let (left_side, right_side) = (self.convert(left)?, self.convert(right)?);
+            // Both sides are of one type, and of a chain the right one is short. A plan's operator over floats may make an infinity: see the executor.
+            let float = right.get_type(self.schema).ok().filter(DataType::is_floating).and_then(|ty| SqlType::from_arrow(&ty));
+            return Ok(match float {
+                Some(returns) => Expr::Call { name: name.to_string(), args: vec![left_side, right_side], returns },
+                None => binary_of(binary_op(op)?, left_side, right_side),
+            });
         }
         // What it gives for a row is in the history of the cuts.
         let is_kept = name == functions::BEHIND_WATERMARK;

@@ -225,10 +225,12 @@ fn insert_statement(
     ids: &mut StateTableIds,
 ) -> Result<(Planned, Option<StreamingQuery>)> {
     if let Some(long) = &parsed.long_values {
-        if let Some(planned) = context.long_insert(insert, long) {
-            return Ok((planned, None));
-        }
-        let whole = parsed.whole(long)?;
+        let wrong = match context.long_insert(insert, long) {
+            Ok(Some(planned)) => return Ok((planned, None)),
+            Ok(None) => None,
+            Err(wrong) => Some(wrong),
+        };
+        let whole = parsed.whole(long).map_err(|too_long| wrong.unwrap_or(too_long))?;
         let Ast::Insert(insert, emit) = &whole.ast else { return Err(SqlError::internal("not an INSERT")) };
         return insert_statement(insert, *emit, &whole, context, ids);
     }

@@ -155,7 +155,7 @@ impl ColumnBuilder {
                 nulls.append_non_null();
                 for element in elements {
                     match element {
-                        Some(text) => items.append_text(&text)?,
+                        Some(text) => items.append_text(&text).map_err(|error| no_item(error, &text, &items.ty))?,
                         None => items.append_null(),
                     }
                 }
@@ -257,6 +257,14 @@ fn append_text(builder: &mut StringBuilder, text: &str, ty: &SqlType) -> Result<
         _ => builder.append_value(text),
     }
     Ok(())
+}
+
+/// What is wrong with an item that may be an array itself.
+fn no_item(error: SqlError, text: &str, ty: &SqlType) -> SqlError {
+    match text.starts_with('{') && *ty != SqlType::Json {
+        true => error.with_hint(format!("An array of arrays is of another type: {ty}[][].")),
+        false => error,
+    }
 }
 
 fn beyond(ty: &str) -> SqlError {

@@ -10,12 +10,16 @@ use std::str::FromStr;
 const QUOTED_CHARS_MAX: usize = 64;
 
 pub fn invalid(ty: &str, text: &str) -> SqlError {
-    let shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
-    SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {ty}: \"{shown}\""))
+    SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {ty}: \"{}\"", shown(text)))
+}
+
+/// As much of a text as an error quotes.
+fn shown(text: &str) -> String {
+    text.chars().take(QUOTED_CHARS_MAX).collect()
 }
 
 fn out_of_range(ty: &str, text: &str) -> SqlError {
-    SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("value \"{text}\" is out of range for type {ty}"))
+    SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("value \"{}\" is out of range for type {ty}", shown(text)))
 }
 
 fn bad_time(ty: &str, text: &str) -> SqlError {
@@ -48,24 +52,24 @@ pub fn integer<T: TryFrom<i64>>(text: &str, ty: &str) -> Result<T> {
 }
 
 pub fn float8(text: &str) -> Result<f64> {
-    let value = special_float(text).or_else(|| f64::from_str(text).ok()).ok_or_else(|| invalid("double precision", text))?;
-    let infinite_by_overflow = value.is_infinite() && text.bytes().any(|b| b.is_ascii_digit());
-    if infinite_by_overflow { Err(out_of_range("double precision", text)) } else { Ok(value) }
+    float(text, "double precision")
 }
 
 pub fn float4(text: &str) -> Result<f32> {
-    let value = special_float(text).map(|v| v as f32).or_else(|| f32::from_str(text).ok()).ok_or_else(|| invalid("real", text))?;
-    let infinite_by_overflow = value.is_infinite() && text.bytes().any(|b| b.is_ascii_digit());
-    if infinite_by_overflow { Err(out_of_range("real", text)) } else { Ok(value) }
+    float(text, "real")
 }
 
-fn special_float(text: &str) -> Option<f64> {
-    Some(match text.to_ascii_lowercase().as_str() {
-        "nan" => f64::NAN,
-        "infinity" | "inf" | "+infinity" | "+inf" => f64::INFINITY,
-        "-infinity" | "-inf" => f64::NEG_INFINITY,
-        _ => return None,
-    })
+/// Digits that come to an infinity, or to zero though one of them is none, are out of range, as in PostgreSQL.
+fn float<F: FromStr + Into<f64> + Copy>(text: &str, ty: &str) -> Result<F> {
+    let value = F::from_str(text).map_err(|_| invalid(ty, text))?;
+    let wide: f64 = value.into();
+    let mut mantissa = text.bytes().take_while(|b| !matches!(b, b'e' | b'E'));
+    let is_lost = match wide.is_infinite() {
+        true => text.bytes().any(|b| b.is_ascii_digit()),
+        false => wide == 0.0 && mantissa.any(|b| matches!(b, b'1'..=b'9')),
+    };
+    let out_of_range = || SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("\"{}\" is out of range for type {ty}", shown(text)));
+    if is_lost { Err(out_of_range()) } else { Ok(value) }
 }
 
 /// Rounds half away from zero to `scale`, as PostgreSQL does.

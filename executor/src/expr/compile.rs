@@ -16,6 +16,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use eddyline_common::types::SqlType;
 use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::functions::BEHIND_WATERMARK;
+use eddyline_planner::functions::checked::{self, divided, of_floats};
 use eddyline_planner::functions::failed::{evaluation_error, is_row_error};
 use eddyline_planner::functions::lazy::LazyLogic;
 use eddyline_planner::plan::{BinaryOp, Expr};
@@ -115,8 +116,9 @@ impl Compiler<'_> {
         let op = operator(op);
         match op {
             Operator::And | Operator::Or => Ok(Arc::new(LazyLogic::new(left, op, right))),
-            _ if op.is_numerical_operators() && self.type_of(&left)?.is_floating() && self.type_of(&right)?.is_floating() => {
-                Ok(Arc::new(FloatArithmetic::new(left, op, right)))
+            // Views of earlier servers have infinities that came of `+`, `-` and `*`, and take rows back that have them: so these stay what they were.
+            Operator::Divide | Operator::Modulo if self.type_of(&left)?.is_floating() && self.type_of(&right)?.is_floating() => {
+                Ok(Arc::new(FloatArithmetic::new(left, op, right, divided)))
             }
             _ => match InRange::type_name(&self.type_of(&left)?) {
                 Some(ty) if op.is_numerical_operators() => self.normalise(Arc::new(InRange::new(left, op, right, ty))),
@@ -140,6 +142,9 @@ impl Compiler<'_> {
     }
 
     fn call(&self, name: &str, args: Vec<Physical>) -> Result<Physical> {
+        if let (Some(op), [left, right]) = (checked::operator(name), args.as_slice()) {
+            return Ok(Arc::new(FloatArithmetic::new(left.clone(), op, right.clone(), of_floats)));
+        }
         match (name, args.as_slice()) {
             ("coalesce" | "nvl" | "ifnull", [_, ..]) => self.coalesce(args),
             (BEHIND_WATERMARK, [time]) if matches!(self.type_of(time)?, DataType::Timestamp(TimeUnit::Microsecond, _)) => {

@@ -1,6 +1,6 @@
 //! Physical expressions that DataFusion has no match for: the cut's `now` and the watermark before it, arithmetic of floats that fails, and of integers that names the type it left.
 
-use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
@@ -10,7 +10,6 @@ use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use eddyline_common::{SqlError, SqlState, Timestamp};
-use eddyline_planner::functions::checked::of_floats;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -156,15 +155,33 @@ impl PhysicalExpr for CutNow {
     }
 }
 
-/// Arithmetic over floats of one type, of which infinities do not come.
-#[derive(Debug, PartialEq, Eq, Hash)]
+/// What an operator makes of two columns of floats.
+type Compute = fn(Operator, &ArrayRef, &ArrayRef) -> Result<ArrayRef, ArrowError>;
+
+/// Arithmetic over floats of one type that fails.
+#[derive(Debug)]
 pub(crate) struct FloatArithmetic {
     unchecked: BinaryExpr,
+    compute: Compute,
 }
 
 impl FloatArithmetic {
-    pub(crate) fn new(left: Arc<dyn PhysicalExpr>, op: Operator, right: Arc<dyn PhysicalExpr>) -> Self {
-        FloatArithmetic { unchecked: BinaryExpr::new(left, op, right) }
+    pub(crate) fn new(left: Arc<dyn PhysicalExpr>, op: Operator, right: Arc<dyn PhysicalExpr>, compute: Compute) -> Self {
+        FloatArithmetic { unchecked: BinaryExpr::new(left, op, right), compute }
+    }
+}
+
+impl PartialEq for FloatArithmetic {
+    fn eq(&self, other: &Self) -> bool {
+        self.unchecked == other.unchecked && std::ptr::fn_addr_eq(self.compute, other.compute)
+    }
+}
+
+impl Eq for FloatArithmetic {}
+
+impl Hash for FloatArithmetic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.unchecked.hash(state);
     }
 }
 
@@ -191,7 +208,7 @@ impl PhysicalExpr for FloatArithmetic {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let left = self.unchecked.left().evaluate(batch)?.into_array(batch.num_rows())?;
         let right = self.unchecked.right().evaluate(batch)?.into_array(batch.num_rows())?;
-        Ok(ColumnarValue::Array(of_floats(*self.unchecked.op(), &left, &right)?))
+        Ok(ColumnarValue::Array((self.compute)(*self.unchecked.op(), &left, &right)?))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
@@ -199,7 +216,7 @@ impl PhysicalExpr for FloatArithmetic {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(FloatArithmetic::new(children[0].clone(), *self.unchecked.op(), children[1].clone())))
+        Ok(Arc::new(FloatArithmetic::new(children[0].clone(), *self.unchecked.op(), children[1].clone(), self.compute)))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

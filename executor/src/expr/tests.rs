@@ -83,6 +83,23 @@ fn division_by_zero_is_an_error_of_the_row() {
     assert!(evaluate(&binary(BinaryOp::Divide, literal(SqlType::Double, LiteralValue::Null), column(2)), SqlType::Double, 0, 1).is_ok());
 }
 
+/// A row that an earlier server made an infinity of is in a view as that, and has to go again.
+#[test]
+fn arithmetic_of_floats_in_older_plans_has_infinities() {
+    let large = || literal(SqlType::Double, LiteralValue::FloatBits(1e308f64.to_bits()));
+    let values =
+        |expr: &Expr| evaluate(expr, SqlType::Double, 0, 1).map(|array| array.as_primitive::<arrow::datatypes::Float64Type>().value(0));
+    for (op, name) in [(BinaryOp::Plus, "checked_add"), (BinaryOp::Multiply, "checked_multiply")] {
+        assert_eq!(values(&binary(op, large(), large())), Ok(f64::INFINITY));
+        let overflow = ("22003".into(), "value out of range: overflow".into());
+        assert_eq!(values(&call(name, vec![large(), large()], SqlType::Double)), Err(overflow));
+    }
+    let zero = || literal(SqlType::Double, LiteralValue::FloatBits(0));
+    assert_eq!(values(&binary(BinaryOp::Divide, large(), zero())).unwrap_err().0, "22012");
+    assert_eq!(values(&call("checked_divide", vec![large(), zero()], SqlType::Double)).unwrap_err().0, "22012");
+    assert_eq!(values(&call("checked_subtract", vec![large(), large()], SqlType::Double)), Ok(0.0));
+}
+
 #[test]
 fn casts_fail_in_words_or_give_null() {
     let cast = |try_cast| Expr::Cast { expr: Box::new(column(1)), ty: SqlType::BigInt, try_cast };

@@ -3,7 +3,8 @@
 //! are replaced after type coercion (`checked`).
 
 use super::named::known_by_name;
-use super::{lists, numbers, texts, times};
+use super::{bounded, lists, numbers, texts, times};
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result as DfResult;
 use datafusion::execution::SessionStateDefaults;
@@ -48,6 +49,9 @@ const ROWS: &[Row] = &[
     row("date_trunc", "date_trunc", times::date_trunc),
     row("date_bin", "date_bin", times::date_bin),
     row("make_date", "make_date", times::make_date),
+    row("repeat", "repeat", bounded::repeat),
+    row("lpad", "lpad", bounded::pad),
+    row("rpad", "rpad", bounded::pad),
     row("regexp_replace", "regexp_replace", texts::regexp_replace),
     Row { name: "concat", of: "concat", run: texts::concat, coerce: Some(texts::concat_types) },
 ];

@@ -1,13 +1,13 @@
 //! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
-//! numerics, floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; from numerics to floats, where the nearest one is meant; and from numbers
-//! to integers, which rounds, also in arrays. And CEIL and FLOOR of numerics, whose results may have a digit more. An analyzer
+//! numerics, floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; from numerics to floats, where the nearest one is meant, and from
+//! doubles to reals, which may be too large for these; and from numbers to integers, which rounds, also in arrays. And CEIL and FLOOR of numerics, whose results may have a digit more. An analyzer
 //! rule, which runs after type coercion, puts functions in their place, so queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
 //! (the planner's `bind::casts`), and in UTC where the coercion of types made the cast.
 
 use crate::checked::rewrite_expressions;
 use crate::{registry, zone_of};
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, unary};
 use datafusion::arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Schema, TimeUnit,
@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use eddyline_common::postgres::decode::ColumnBuilder;
 use eddyline_common::postgres::encode::RowFormat;
-use eddyline_common::{Result, SqlError, SqlType};
+use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use eddyline_walk::Walk;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
@@ -40,6 +40,7 @@ const TO_ROW: &str = "eddyline_to_row";
 const TO_NUMERIC: &str = "eddyline_to_numeric";
 const TRY_TO_NUMERIC: &str = "eddyline_try_to_numeric";
 const TO_FLOAT: &str = "eddyline_to_float";
+const TRY_TO_FLOAT: &str = "eddyline_try_to_float";
 const ROUNDED: &str = "eddyline_rounded";
 
 #[derive(Debug)]
@@ -74,14 +75,18 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
         // Every value has a text; one that reads a text may fail, which TRY_CAST must not.
         Expr::TryCast(TryCast { expr, field }) if *field.data_type() == DataType::Utf8 => (expr, field, false),
         Expr::TryCast(TryCast { expr, field }) if matches!(field.data_type(), DataType::Decimal128(_, _)) => (expr, field, true),
-        Expr::TryCast(TryCast { expr, field }) if field.data_type().is_floating() => (expr, field, false),
+        Expr::TryCast(TryCast { expr, field }) if field.data_type().is_floating() => (expr, field, true),
         _ => return Ok(Transformed::no(expr)),
     };
     let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
     let Some(name) = between(&from, field.data_type()) else { return Ok(Transformed::no(expr)) };
-    let name = if tries { TRY_TO_NUMERIC } else { name };
+    let name = match name {
+        TO_NUMERIC if tries => TRY_TO_NUMERIC,
+        TO_FLOAT if tries => TRY_TO_FLOAT,
+        name => name,
+    };
     let mut args = vec![inner.as_ref().clone()];
-    if matches!(name, TO_ARRAY | TO_ROW | TO_NUMERIC | TRY_TO_NUMERIC | TO_FLOAT) {
+    if matches!(name, TO_ARRAY | TO_ROW | TO_NUMERIC | TRY_TO_NUMERIC | TO_FLOAT | TRY_TO_FLOAT) {
         // The target's type travels as a null of it.
         args.push(Expr::Literal(ScalarValue::try_from(field.data_type())?, None));
     }
@@ -145,22 +150,16 @@ fn between(from: &DataType, to: &DataType) -> Option<&'static str> {
         (from, Binary) if is_text(from) => Some(TO_BYTEA),
         (from, Interval(_)) if is_text(from) => Some(TO_INTERVAL),
         (from, Decimal128(_, _)) if is_text(from) => Some(TO_NUMERIC),
-        (Decimal128(_, _), Float32 | Float64) => Some(TO_FLOAT),
+        (Utf8 | LargeUtf8 | Utf8View | Decimal128(_, _), Float32 | Float64) | (Float64, Float32) => Some(TO_FLOAT),
         (from, List(_)) if is_text(from) => Some(TO_ARRAY),
         (from, Timestamp(TimeUnit::Microsecond, None)) if is_text(from) => Some(TO_TIMESTAMP),
         (from, Date32) if is_text(from) => Some(TO_DATE),
         (from, Time64(TimeUnit::Microsecond)) if is_text(from) => Some(TO_TIME),
-        (from, to) if from != to && (by_order(from, to) || says_other(from, to)) => Some(TO_ROW),
+        (Struct(from), Struct(to)) if from != to && from.len() == to.len() => Some(TO_ROW),
+        (List(items), List(item)) if from != to && (says_other(from, to) || between(items.data_type(), item.data_type()).is_some()) => {
+            Some(TO_ROW)
+        }
         _ => None,
-    }
-}
-
-/// Whether these are rows of as many columns, or lists of such.
-fn by_order(from: &DataType, to: &DataType) -> bool {
-    match (from, to) {
-        (DataType::Struct(from), DataType::Struct(to)) => from.len() == to.len(),
-        (DataType::List(from), DataType::List(to)) => by_order(from.data_type(), to.data_type()),
-        _ => false,
     }
 }
 
@@ -197,6 +196,7 @@ static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
         udf(TO_NUMERIC, &[2]),
         udf(TRY_TO_NUMERIC, &[2]),
         udf(TO_FLOAT, &[2]),
+        udf(TRY_TO_FLOAT, &[2]),
         udf(ROUNDED, &[1]),
     ]
 });
@@ -242,7 +242,7 @@ impl ScalarUDFImpl for TextCast {
     /// Null only where its argument is, if it is not one that tries.
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
         let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
-        let nullable = self.name == TRY_TO_NUMERIC || args.arg_fields[0].is_nullable();
+        let nullable = matches!(self.name, TRY_TO_NUMERIC | TRY_TO_FLOAT) || args.arg_fields[0].is_nullable();
         Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, nullable)))
     }
 
@@ -253,7 +253,7 @@ impl ScalarUDFImpl for TextCast {
         let result = match self.name {
             TO_TEXT => zone(args.args.get(1)).and_then(|zone| to_text(&values, &args.arg_fields[0], zone)),
             TO_ROW => to_row(&values, args.return_field.data_type()),
-            TO_FLOAT => to_float(&values, args.return_field.data_type()),
+            name @ (TO_FLOAT | TRY_TO_FLOAT) => to_float(&values, args.return_field.data_type(), name == TRY_TO_FLOAT),
             ROUNDED => rounded(&values, args.return_field.data_type()),
             name => from_text(&values, args.return_field.data_type(), name == TRY_TO_NUMERIC),
         }
@@ -337,7 +337,7 @@ fn to_row(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
         }
         (from, to) => match between(from, to) {
             Some(TO_TEXT) => to_text(values, &Field::new("", from.clone(), true), zone(None)?)?,
-            Some(TO_FLOAT) => to_float(values, to)?,
+            Some(TO_FLOAT) => to_float(values, to, false)?,
             Some(_) => from_text(values, to, false)?,
             None if loses_fraction(from, to) => strictly(&rounded(values, &whole(from))?, to)?,
             None => strictly(values, to)?,
@@ -345,11 +345,20 @@ fn to_row(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     })
 }
 
+/// What is out of range is an error, or null where that is tried; a numeric never is.
+fn to_float(values: &ArrayRef, target: &DataType, tries: bool) -> Result<ArrayRef> {
+    match *values.data_type() {
+        DataType::Decimal128(_, scale) => Ok(numeric_to_float(values, i32::from(scale), target)),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => from_text(values, target, tries),
+        DataType::Float64 if *target == DataType::Float32 => to_real(values.as_primitive(), tries),
+        _ => strictly(values, target),
+    }
+}
+
 /// The float that is nearest to each numeric. A quotient is that where its digits and the power of ten are floats themselves, as they mostly are.
-fn to_float(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
-    let DataType::Decimal128(_, scale) = *values.data_type() else { return strictly(values, target) };
-    let (numerics, scale) = (values.as_primitive::<Decimal128Type>(), i32::from(scale));
-    Ok(match target {
+fn numeric_to_float(values: &ArrayRef, scale: i32, target: &DataType) -> ArrayRef {
+    let numerics = values.as_primitive::<Decimal128Type>();
+    match target {
         DataType::Float32 => Arc::new(unary::<_, _, Float32Type>(numerics, |digits| nearest(digits, scale))),
         _ => {
             let (is_short, power) = ((0..=22).contains(&scale), 10f64.powi(scale));
@@ -359,6 +368,19 @@ fn to_float(values: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
             };
             Arc::new(unary::<_, _, Float64Type>(numerics, divided))
         }
+    }
+}
+
+fn to_real(doubles: &Float64Array, tries: bool) -> Result<ArrayRef> {
+    let lost = |how: &str| SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("value out of range: {how}"));
+    let real = |double: f64| match double as f32 {
+        real if real.is_infinite() && double.is_finite() => Err(lost("overflow")),
+        real if real == 0.0 && double != 0.0 => Err(lost("underflow")),
+        real => Ok(real),
+    };
+    Ok(match tries {
+        true => Arc::new(doubles.unary_opt::<_, Float32Type>(|double| real(double).ok())),
+        false => Arc::new(doubles.try_unary::<_, Float32Type, SqlError>(real)?),
     })
 }
 
@@ -444,10 +466,30 @@ mod tests {
             let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len() as i8);
             let one: ArrayRef = Arc::new(StringArray::from(vec![text]));
             let numeric = from_text(&one, &DataType::Decimal128(38, scale), false).unwrap();
-            let float = |ty: DataType| shown(ScalarValue::try_from_array(&to_float(&numeric, &ty).unwrap(), 0).unwrap());
+            let float = |ty: DataType| shown(ScalarValue::try_from_array(&to_float(&numeric, &ty, false).unwrap(), 0).unwrap());
             assert_eq!(float(DataType::Float64).parse::<f64>(), text.parse::<f64>(), "{text}");
             assert_eq!(float(DataType::Float32).parse::<f32>(), text.parse::<f32>(), "{text}");
         }
+    }
+
+    #[test]
+    fn floats_out_of_range_are_errors_or_null_where_they_are_tried() {
+        let texts = |texts: &[&str]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
+        let doubles = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
+        for (values, target) in [
+            (texts(&["1e400"]), DataType::Float64),
+            (texts(&["-1e-400"]), DataType::Float64),
+            (texts(&["1e39"]), DataType::Float32),
+            (doubles(&[1e39]), DataType::Float32),
+            (doubles(&[-1e-60]), DataType::Float32),
+        ] {
+            assert_eq!(to_float(&values, &target, false).unwrap_err().state, SqlState::NUMERIC_OUT_OF_RANGE);
+            assert_eq!(to_float(&values, &target, true).unwrap().null_count(), 1);
+        }
+        let fine = to_float(&doubles(&[1.5, f64::INFINITY, 0.0]), &DataType::Float32, false).unwrap();
+        assert_eq!(fine.as_primitive::<Float32Type>().values().to_vec(), [1.5, f32::INFINITY, 0.0]);
+        let fine = to_float(&texts(&["-inf", "0e999", "5e-324"]), &DataType::Float64, false).unwrap();
+        assert_eq!(fine.as_primitive::<Float64Type>().values().to_vec(), [f64::NEG_INFINITY, 0.0, 5e-324]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Arithmetic that fails instead of wrapping, or of making infinities. DataFusion's `+`, `-` and `*` of integers wrap, in constants too; after type
-//! coercion they are replaced by these functions, which report 22003, and so is the arithmetic of floats. A streaming plan turns them back into operators,
+//! coercion they are replaced by these functions, which report 22003, and so is the arithmetic of floats. A streaming plan turns those of integers back into operators,
 //! which the executor checks by itself. On the way calls of DataFusion's functions become calls of ours (`amended`), and patterns of LIKE are
 //! guarded (`like`).
 
@@ -147,13 +147,16 @@ pub fn of_floats(op: Operator, left: &ArrayRef, right: &ArrayRef) -> Result<Arra
         Operator::Plus => add(left, right)?,
         Operator::Minus => sub(left, right)?,
         Operator::Multiply => mul(left, right)?,
-        op => {
-            check_divisor(left, right)?;
-            if op == Operator::Modulo { rem(left, right)? } else { div(left, right)? }
-        }
+        op => divided(op, left, right)?,
     };
     check_finite(left, right, &result)?;
     Ok(result)
+}
+
+/// `left / right` or `left % right` over floats of one type, which may be infinite.
+pub fn divided(op: Operator, left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    check_divisor(left, right)?;
+    if op == Operator::Modulo { rem(left, right) } else { div(left, right) }
 }
 
 /// A result is too large if it is infinite and nothing is that it was computed of. Mostly none is, which is seen at once.

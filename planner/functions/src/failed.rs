@@ -6,7 +6,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use eddyline_common::{SqlError, SqlState};
 
-/// The error of an evaluation. Classes 21, 22 and 23 (data) are errors of a row; all others are errors of the job.
+/// The error of an evaluation. Classes 21, 22 and 23 (data) are errors of a row, and so is what asks for too much (54000); all others are errors of the job.
 pub fn evaluation_error(error: DataFusionError) -> SqlError {
     match error {
         DataFusionError::ArrowError(inner, _) => arrow_error(*inner),
@@ -49,7 +49,7 @@ fn invalid(what: &str) -> SqlError {
 
 /// Whether the error lies in the data of a row, so that the row can be rejected and the rest go on.
 pub fn is_row_error(error: &SqlError) -> bool {
-    ["21", "22", "23"].iter().any(|class| error.state.0.starts_with(class))
+    error.state == SqlState::PROGRAM_LIMIT_EXCEEDED || ["21", "22", "23"].iter().any(|class| error.state.0.starts_with(class))
 }
 
 /// PostgreSQL's words for text that is no value of the wanted type.

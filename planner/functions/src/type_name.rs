@@ -5,6 +5,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, Signature, Volatility};
 use eddyline_common::SqlType;
+use eddyline_common::types::TYPE_METADATA_KEY;
 use std::sync::Arc;
 
 const POSTGRES: &str = "pg_typeof";
@@ -21,6 +22,17 @@ fn in_postgres(ty: &SqlType) -> String {
     match name.split_once('(') {
         Some((before, after)) => format!("{before}{}", after.split_once(')').map_or("", |(_, rest)| rest)),
         None => name,
+    }
+}
+
+/// A type that only system relations have: its mark is its name.
+fn of_catalog(field: &Field) -> Option<String> {
+    match field.metadata().get(TYPE_METADATA_KEY)?.as_str() {
+        "char" => Some("\"char\"".to_string()),
+        "varchar" => Some("character varying".to_string()),
+        "pgjson" => Some("json".to_string()),
+        own if matches!(own, "json" | "uuid") || own.contains('(') => None,
+        name => Some(name.to_string()),
     }
 }
 
@@ -58,7 +70,11 @@ fn shape(name: &'static str, _args: ReturnFieldArgs) -> DfResult<FieldRef> {
 }
 
 fn type_name(name: &'static str, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-    let shown = if name == FLINK { in_flink } else { in_postgres };
-    let name = SqlType::from_field(&args.arg_fields[0]).map_or_else(|| "unknown".to_string(), |ty| shown(&ty));
+    let field = &args.arg_fields[0];
+    let name = match SqlType::from_field(field) {
+        Some(ty) if name == FLINK => in_flink(&ty),
+        Some(ty) => of_catalog(field).unwrap_or_else(|| in_postgres(&ty)),
+        None => "unknown".to_string(),
+    };
     Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))))
 }

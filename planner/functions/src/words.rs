@@ -4,6 +4,7 @@
 use super::registry;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::execution::FunctionRegistry;
+use eddyline_common::postgres::parse;
 use eddyline_common::{SqlError, SqlState, SqlType};
 
 /// What to do where no function takes what it is given.
@@ -81,8 +82,19 @@ fn misplaced(message: &str) -> Option<SqlError> {
     if let Some(position) = between("Cannot find column with position ", " in SELECT clause") {
         return known("42P10", format!("GROUP BY position {position} is not in select list"));
     }
+    if message.contains("Aggregate function calls cannot be nested") {
+        return known("42803", "aggregate function calls cannot be nested".to_string());
+    }
+    if message.contains("subquery should only return one column") {
+        return known("42601", "subquery must return only one column".to_string());
+    }
     if message.contains("Inconsistent data length across values list") {
         return known("42601", "VALUES lists must all be the same length".to_string());
+    }
+    if let Some((clause, given)) = message.split_once(" to be an integer or null, but got ") {
+        let clause = if clause.ends_with("OFFSET") { "OFFSET" } else { "LIMIT" };
+        let ty = shown_type(given.lines().next().unwrap_or_default());
+        return known("42804", format!("argument of {clause} must be type bigint, not type {ty}"));
     }
     if message.contains("LIMIT must be >= 0, ") {
         return known("2201W", "LIMIT must not be negative".to_string());
@@ -105,7 +117,17 @@ fn failed_cast(message: &str) -> Option<SqlError> {
     }
     let (text, ty) = rest_of("Cannot cast string '").or_else(|| rest_of("Cannot cast value '"))?.rsplit_once("' to value of ")?;
     let ty = shown_type(ty.trim_end_matches(" type"));
-    Some(SqlError::new(SqlState::INVALID_TEXT, format!("invalid input syntax for type {ty}: \"{text}\"")))
+    Some(no_integer(text, &ty).unwrap_or_else(|| parse::invalid(&ty, text)))
+}
+
+/// What is wrong with a text that is no integer of a type; `None` for other types.
+fn no_integer(text: &str, ty: &str) -> Option<SqlError> {
+    match ty {
+        "smallint" => parse::integer::<i16>(text.trim(), ty).err(),
+        "integer" => parse::integer::<i32>(text.trim(), ty).err(),
+        "bigint" => parse::integer::<i64>(text.trim(), ty).err(),
+        _ => None,
+    }
 }
 
 /// A number that a numeric has no room for.
@@ -206,6 +228,11 @@ mod tests {
         assert_eq!(shown("Can't cast value 40000 to type Int16"), other("22003", "smallint out of range"));
         let boolean = "Cannot cast value 'zz' to value of Boolean type";
         assert_eq!(shown(boolean), other("22P02", "invalid input syntax for type boolean: \"zz\""));
+        let integer = |text: &str| format!("Cannot cast string '{text}' to value of Int32 type");
+        assert_eq!(shown(&integer("99999999999")), other("22003", "value \"99999999999\" is out of range for type integer"));
+        assert_eq!(shown(&integer("1.5")), other("22P02", "invalid input syntax for type integer: \"1.5\""));
+        let offset = "Expected OFFSET to be an integer or null, but got Utf8";
+        assert_eq!(shown(offset), other("42804", "argument of OFFSET must be type bigint, not type text"));
         assert_eq!(shown("division by zero"), None);
     }
 }

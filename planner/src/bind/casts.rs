@@ -167,15 +167,28 @@ fn as_text(expr: Expr, from: &SqlType, schema: &DFSchema, zone: &str) -> DfResul
     in_expr(Expr::Cast(Cast::new(Box::new(expr), DataType::Utf8)), schema, zone)
 }
 
+/// What is stored of a text in a column of this type.
+pub fn stored_text(text: Expr, ty: &SqlType) -> DfResult<Expr> {
+    match ty {
+        SqlType::Json => function("eddyline_json", vec![text]),
+        ty => Ok(text_types::call(text.clone(), ty, true, false).unwrap_or(text)),
+    }
+}
+
 /// What is stored in a column of this type, of a value of its Arrow type or of another.
 pub fn stored(expr: Expr, ty: &SqlType, schema: &DFSchema, zone: &str) -> DfResult<Expr> {
-    let own = expr.get_type(schema)?;
-    if matches!(ty, SqlType::Uuid | SqlType::Varchar(_) | SqlType::Char(_)) && !own.is_null() {
-        let from = SqlType::from_arrow(&own).unwrap_or(SqlType::Text);
-        let text = as_text(expr, &from, schema, zone)?;
-        return Ok(text_types::call(text.clone(), ty, true, false).unwrap_or(text));
+    let (_, field) = expr.to_field(schema)?;
+    let own = field.data_type();
+    let is_checked = match ty {
+        SqlType::Uuid | SqlType::Varchar(_) | SqlType::Char(_) => true,
+        SqlType::Json => SqlType::from_field(&field) != Some(SqlType::Json),
+        _ => false,
+    };
+    if is_checked && !own.is_null() {
+        let from = SqlType::from_arrow(own).unwrap_or(SqlType::Text);
+        return stored_text(as_text(expr, &from, schema, zone)?, ty);
     }
-    match own == ty.to_arrow() {
+    match *own == ty.to_arrow() {
         true => Ok(expr),
         false => in_expr(Expr::Cast(Cast { expr: Box::new(expr), field: Arc::new(ty.field("", true)) }), schema, zone),
     }

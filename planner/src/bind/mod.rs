@@ -87,7 +87,8 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 pub use asof::LEFT as ASOF_LEFT;
-pub use casts::stored;
+pub use casts::{stored, stored_text};
+pub use constants::{quoted, reader};
 pub use inline::rewrite_names;
 pub use matching::{is_text_literal, is_untyped};
 pub use membership::{has_rows, rows_equal_to};

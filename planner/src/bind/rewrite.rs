@@ -72,6 +72,10 @@ impl VisitorMut for Rewriter<'_> {
     type Break = Broken;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Broken> {
+        if let SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) = query.body.as_ref() {
+            let error = SqlError::unsupported("INSERT, UPDATE and DELETE in the place of a query are not supported");
+            return broken(error.with_hint("Make it a statement of its own."), query.span());
+        }
         catalog_queries::rewrite_query(query);
         limit_of_fetch(query)?;
         recursive::widen(query);

@@ -2,10 +2,10 @@
 
 use super::{Defaults, is_parameter, item, last_ident, typed_parameter};
 use crate::assign::written_columns;
+use crate::bind::stored_text;
 use crate::catalog::{Relation, RelationKind};
 use crate::error::from_datafusion;
 use crate::expr;
-use crate::functions::text_types;
 use crate::parse::{LongValues, select_all_from, table_factor};
 use crate::query::{Context, cast_columns};
 use crate::statement::{Insert, OnConflict, Planned, Query, RowLocks};
@@ -127,9 +127,9 @@ impl Context<'_> {
             ast::SetExpr::Values(values) => {
                 self.check_values(values, &written_columns(table, columns).collect::<Vec<_>>())?;
                 let width = values.rows.first().map_or(0, |r| r.content.len());
-                // What does not fit a text is an error when it is stored, and not cut as a cast would do.
+                // What does not fit a text, or is no value of its type, is an error when it is stored: it is neither cut, as a cast would do, nor taken as it is.
                 let ty = |i: usize| match table.columns[i].ty.clone().unlimited() {
-                    SqlType::Uuid => SqlType::Text,
+                    SqlType::Uuid | SqlType::Json => SqlType::Text,
                     ty => ty,
                 };
                 let columns: Vec<Column> = columns.iter().take(width).map(|i| Column::new(&table.columns[*i].name, ty(*i), true)).collect();
@@ -217,10 +217,10 @@ impl Context<'_> {
         let filter = if update.selection.is_some() { exprs.pop() } else { None };
         let cast = |at: usize, e: Expr| {
             let ty = &table.columns[at].ty;
-            let cast = Expr::Cast(Cast::new(Box::new(e), ty.to_arrow()));
-            text_types::call(cast.clone(), ty, true, false).unwrap_or(cast)
+            let stored = stored_text(Expr::Cast(Cast::new(Box::new(e), ty.to_arrow())), ty);
+            stored.map(|stored| (at, stored)).map_err(|e| from_datafusion(e, None))
         };
-        let assignments = assigned.iter().zip(exprs).map(|((at, _), e)| (*at, cast(*at, e))).collect();
+        let assignments = assigned.iter().zip(exprs).map(|((at, _), e)| cast(*at, e)).collect::<Result<_>>()?;
         Ok(OnConflict::DoUpdate { assignments, filter })
     }
 }

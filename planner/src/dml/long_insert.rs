@@ -1,29 +1,35 @@
 //! INSERT of a long list of literals. The list is bound piece by piece, as any VALUES of its table, and the constants of each piece are worked out at once, so that no
-//! plan holds the whole of it: the statement's source is then the rows themselves. A list in which something is wrong or no constant is none of its business:
-//! that statement is planned whole, and says what it has to say.
+//! plan holds the whole of it: the statement's source is then the rows themselves. A list in which something is wrong or no constant is planned whole, if it is not too
+//! long for that, and says what it has to say.
 
 use crate::catalog::Relation;
 use crate::error::from_datafusion;
+use crate::functions::failed::evaluation_error;
 use crate::optimize::settle;
 use crate::parse::{LongValues, parse_query};
 use crate::query::Context;
 use crate::statement::Planned;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::{Result, SqlError};
 use std::sync::Arc;
 
 impl Context<'_> {
     /// An INSERT whose further rows are in `long`; `None` if it is to be planned whole.
-    pub fn long_insert(&self, insert: &ast::Insert, long: &LongValues) -> Option<Planned> {
-        let ast::TableObject::TableName(name) = &insert.table else { return None };
-        let is_own = self.relation(name).is_ok_and(|table| table.source_spec().is_none());
-        if is_own { self.insert_with(insert, Some(long)).ok() } else { None }
+    pub fn long_insert(&self, insert: &ast::Insert, long: &LongValues) -> Result<Option<Planned>> {
+        let ast::TableObject::TableName(name) = &insert.table else { return Ok(None) };
+        match self.relation(name)?.source_spec() {
+            Some(_) => Ok(None),
+            None => self.insert_with(insert, Some(long)).map(Some),
+        }
     }
 
     /// The rows of the VALUES that `first` is, and those behind them.
@@ -65,6 +71,18 @@ fn constant(mut cell: Expr) -> Result<ScalarValue> {
     }
     match cell {
         Expr::Literal(value, _) => Ok(value),
-        other => Err(SqlError::unsupported(format!("{other} is not a constant"))),
+        other => Err(failure(&other).unwrap_or_else(|| {
+            SqlError::unsupported(format!("{other} in a long list of VALUES is not supported: it is no constant"))
+                .with_hint("Write fewer rows at a time, or use COPY.")
+        })),
     }
+}
+
+/// What fails is left by the optimiser as it is: why it does.
+fn failure(cell: &Expr) -> Option<SqlError> {
+    let (properties, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+    let compiled = create_physical_expr(cell, &DFSchema::empty(), &properties, &context).ok()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).ok()?;
+    compiled.evaluate(&one_row).err().map(evaluation_error)
 }

@@ -1,11 +1,13 @@
 //! Long lists of literals in `INSERT INTO t VALUES (...), (...), ...`, as tools send them with megabytes of rows. A tree of them takes kilobytes for each value, so the rows
 //! behind the first ones are taken out of the tokens before the grammar sees these, and become trees piece by piece when they are wanted. Only what is plainly such a
-//! list is taken; all else is left to the grammar, errors too. What the literals are worth, and for what columns, is not known here.
+//! list is taken; all else is left to the grammar, errors too, and of what is too long for that it is told which row is no such list's. What the literals are worth, and
+//! for what columns, is not known here.
 
-use super::tokens::{find_top_level, is, is_word};
+use super::tokens::{MAX_TOKENS, find_top_level, is, is_word};
 use crate::error::SourceText;
-use datafusion::sql::sqlparser::ast::{Expr, Parens, UnaryOperator, Value, Values};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion::sql::sqlparser::ast::{Expr, Parens, UnaryOperator, Value, ValueWithSpan, Values};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+use eddyline_common::{SqlError, SqlState};
 
 /// Rows that become a tree at a time: enough that the cost of planning them is that of the rows. A list that has no more is not long.
 pub const PIECE_ROWS: usize = 1_024;
@@ -13,9 +15,17 @@ pub const PIECE_ROWS: usize = 1_024;
 /// Types that a list's texts are cast to; a list of more is left to the grammar.
 const CASTS_MAX: usize = 32;
 
-/// A literal as it is written.
+/// A literal, and where it stands.
 #[derive(Debug)]
-enum Cell {
+struct Cell {
+    literal: Literal,
+    /// Line and column.
+    place: (u32, u32),
+}
+
+/// As it is written.
+#[derive(Debug)]
+enum Literal {
     Null,
     Boolean(bool),
     Number {
@@ -80,42 +90,37 @@ impl Casts {
 impl LongValues {
     /// Takes them out of a statement's tokens; `None`, and the tokens are as they were, if there is no such list.
     pub fn take(tokens: &mut Vec<TokenWithSpan>, statement: usize, text: &SourceText) -> Option<LongValues> {
-        let (width, mut end) = row(tokens, list_start(tokens)?)?;
-        let (mut rows, mut first_end) = (1, end);
-        while is(tokens, end, &Token::Comma) {
-            let (cells, next) = row(tokens, end + 1)?;
-            if cells != width {
-                return None;
-            }
-            (end, rows) = (next, rows + 1);
-            if rows == PIECE_ROWS {
-                first_end = end;
-            }
-        }
+        let Rows { width, count, first_end, end } = Rows::of(tokens, list_start(tokens)?).ok()?;
         let is_whole = tokens.get(end).is_none_or(|next| is_word(&next.token, "on") || is_word(&next.token, "returning"));
-        if rows <= PIECE_ROWS || !is_whole {
+        if count <= PIECE_ROWS || !is_whole {
             return None;
         }
         let casts = Casts::of(&tokens[first_end..end], text)?;
-        let mut cells = Vec::with_capacity((rows - PIECE_ROWS) * width);
+        let mut cells: Vec<Cell> = Vec::with_capacity((count - PIECE_ROWS) * width);
         let (mut is_negative, mut is_cast) = (false, false);
-        for TokenWithSpan { token, .. } in tokens.drain(first_end..end) {
-            match token {
-                Token::Minus => is_negative = true,
-                Token::Number(digits, _) => {
-                    cells.push(Cell::Number { digits: digits.into(), is_negative: std::mem::take(&mut is_negative) });
+        for TokenWithSpan { token, span } in tokens.drain(first_end..end) {
+            let literal = match token {
+                Token::Minus => {
+                    is_negative = true;
+                    continue;
                 }
-                Token::SingleQuotedString(text) => cells.push(Cell::Text(text.into())),
-                Token::DoubleColon => is_cast = true,
+                Token::DoubleColon => {
+                    is_cast = true;
+                    continue;
+                }
                 Token::Word(word) if std::mem::take(&mut is_cast) => {
-                    if let (Some(Cell::Text(text)), Some(cast)) = (cells.pop(), casts.find(&word.value)) {
-                        cells.push(Cell::Cast { text, cast });
+                    if let (Some(Cell { literal, .. }), Some(cast)) = (cells.last_mut(), casts.find(&word.value)) {
+                        literal.cast(cast);
                     }
+                    continue;
                 }
-                word if is_word(&word, "null") => cells.push(Cell::Null),
-                word if is_word(&word, "true") || is_word(&word, "false") => cells.push(Cell::Boolean(is_word(&word, "true"))),
-                _ => {}
-            }
+                Token::Number(digits, _) => Literal::Number { digits: digits.into(), is_negative: std::mem::take(&mut is_negative) },
+                Token::SingleQuotedString(text) => Literal::Text(text.into()),
+                word if is_word(&word, "null") => Literal::Null,
+                word if is_word(&word, "true") || is_word(&word, "false") => Literal::Boolean(is_word(&word, "true")),
+                _ => continue,
+            };
+            cells.push(Cell { literal, place: (short(span.start.line), short(span.start.column)) });
         }
         tokens.shrink_to_fit();
         Some(LongValues { statement, width, cells, casts })
@@ -129,19 +134,83 @@ impl LongValues {
         })
     }
 
-    fn expr(&self, cell: &Cell) -> Expr {
-        let literal = |value: Value| Expr::Value(value.with_empty_span());
-        let text = |text: &str| literal(Value::SingleQuotedString(text.to_string()));
-        match cell {
-            Cell::Null => literal(Value::Null),
-            Cell::Boolean(value) => literal(Value::Boolean(*value)),
-            Cell::Number { digits, is_negative } => {
-                let number = literal(Value::Number(digits.to_string(), false));
+    fn expr(&self, Cell { literal, place: (line, column) }: &Cell) -> Expr {
+        let start = Location::new((*line).into(), (*column).into());
+        let value = |value: Value| Expr::Value(ValueWithSpan { value, span: Span::new(start, start) });
+        let text = |text: &str| value(Value::SingleQuotedString(text.to_string()));
+        match literal {
+            Literal::Null => value(Value::Null),
+            Literal::Boolean(is_true) => value(Value::Boolean(*is_true)),
+            Literal::Number { digits, is_negative } => {
+                let number = value(Value::Number(digits.to_string(), false));
                 if *is_negative { Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(number) } } else { number }
             }
-            Cell::Text(written) => text(written),
-            Cell::Cast { text: written, cast } => self.casts.cast(text(written), *cast),
+            Literal::Text(written) => text(written),
+            Literal::Cast { text: written, cast } => self.casts.cast(text(written), *cast),
         }
+    }
+}
+
+impl Literal {
+    /// Makes a text one with a cast.
+    fn cast(&mut self, cast: u8) {
+        if let Literal::Text(text) = self {
+            *self = Literal::Cast { text: std::mem::take(text), cast };
+        }
+    }
+}
+
+/// A line or a column; a text has no more of them than it has bytes, which are 256 MiB at most.
+fn short(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// What is wrong with a list of VALUES that is too long to be anything but one of literals; `None` if nothing is, or the statement is another one.
+pub fn stray(tokens: &[TokenWithSpan], text: &SourceText) -> Option<SqlError> {
+    let (at, error) = match Rows::of(tokens, list_start(tokens)?).err()? {
+        Stray::Width(at) => (at, SqlError::new(SqlState::SYNTAX_ERROR, "VALUES lists must all be the same length")),
+        Stray::Cell(at) => {
+            let message = format!("VALUES of more than {MAX_TOKENS} words, numbers and signs may have literals only");
+            let error = SqlError::unsupported(message)
+                .with_detail("Literals are numbers, texts in quotes ('...', '...'::date), NULL, TRUE and FALSE.")
+                .with_hint("Write fewer rows at a time, or use COPY.");
+            (at, error)
+        }
+    };
+    Some(tokens.get(at).map_or(error.clone(), |token| text.at(error, token.span.start)))
+}
+
+/// Where rows of literals, all as wide, stand among tokens.
+struct Rows {
+    width: usize,
+    count: usize,
+    /// Where the first `PIECE_ROWS` have ended, and all of them.
+    first_end: usize,
+    end: usize,
+}
+
+/// The token at which a list is no longer one of such rows: where the row begins that has another width, or what is no literal.
+enum Stray {
+    Width(usize),
+    Cell(usize),
+}
+
+impl Rows {
+    fn of(tokens: &[TokenWithSpan], start: usize) -> Result<Rows, Stray> {
+        let (width, end) = row(tokens, start)?;
+        let mut rows = Rows { width, count: 1, first_end: end, end };
+        while is(tokens, rows.end, &Token::Comma) {
+            let start = rows.end + 1;
+            let (width, end) = row(tokens, start)?;
+            if width != rows.width {
+                return Err(Stray::Width(start));
+            }
+            (rows.end, rows.count) = (end, rows.count + 1);
+            if rows.count == PIECE_ROWS {
+                rows.first_end = end;
+            }
+        }
+        Ok(rows)
     }
 }
 
@@ -165,15 +234,19 @@ fn list_start(tokens: &[TokenWithSpan]) -> Option<usize> {
 }
 
 /// How many literals the row has that begins here, and where it has ended.
-fn row(tokens: &[TokenWithSpan], start: usize) -> Option<(usize, usize)> {
+fn row(tokens: &[TokenWithSpan], start: usize) -> Result<(usize, usize), Stray> {
     if !is(tokens, start, &Token::LParen) {
-        return None;
+        return Err(Stray::Cell(start));
     }
-    let (mut width, mut at) = (1, cell_end(tokens, start + 1)?);
-    while is(tokens, at, &Token::Comma) {
-        (width, at) = (width + 1, cell_end(tokens, at + 1)?);
+    let (mut width, mut cell) = (1, start + 1);
+    loop {
+        let end = cell_end(tokens, cell).ok_or(Stray::Cell(cell))?;
+        match tokens.get(end).map(|next| &next.token) {
+            Some(Token::Comma) => (width, cell) = (width + 1, end + 1),
+            Some(Token::RParen) => return Ok((width, end + 1)),
+            _ => return Err(Stray::Cell(cell)),
+        }
     }
-    is(tokens, at, &Token::RParen).then_some((width, at + 1))
 }
 
 fn cell_end(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
@@ -252,6 +325,12 @@ mod tests {
         }
         let long = format!("SELECT 1 IN (1{})", ", 1".repeat(1_000_000));
         assert_eq!(parse(&long).unwrap_err().state.0, "54001", "what the grammar takes is bounded");
+        for (odd, state) in [("(1 + 1)", "0A000"), ("(now())", "0A000"), ("(1, 2)", "42601"), ("(DEFAULT)", "0A000")] {
+            let sql = format!("INSERT INTO t VALUES (1){}, {odd}, (1)", ",(1)".repeat(600_000));
+            let error = parse(&sql).unwrap_err();
+            let at = sql.rfind(odd).unwrap() + if state == "0A000" { 2 } else { 1 };
+            assert_eq!((error.state.0, error.position), (state, Some(at)), "{odd}");
+        }
         let error = parse(&insert("INSERT INTO t VALUES", |i| if i == 2_000 { "(1 1)".into() } else { "(1)".into() }, "")).unwrap_err();
         assert!(error.position.is_some());
     }

@@ -75,7 +75,7 @@ impl Parsed {
         Parsed { sql, ast, text, ttl_hints: vec![], option_hints: vec![], long_values: None }
     }
 
-    /// The statement with all its rows in `ast`, which takes kilobytes for each value.
+    /// The statement with all its rows in `ast`, which takes kilobytes for each value: an error if it is too long for that.
     pub(crate) fn whole(&self, long: &LongValues) -> Result<Parsed> {
         let statement = parse_text(&self.text, false)?.into_iter().nth(long.statement);
         statement.ok_or_else(|| SqlError::internal("a statement is not in its text"))
@@ -166,7 +166,7 @@ fn parse_statement(
     let (first, last) = (tokens[0].span.start, tokens[tokens.len() - 1].span.end);
     let sql = text.slice(first, last).to_string();
     let long_values = number.and_then(|number| LongValues::take(&mut tokens, number, text)).map(Arc::new);
-    tokens::check_length(&tokens, text)?;
+    tokens::check_length(&tokens, text).map_err(|too_long| long_values::stray(&tokens, text).unwrap_or(too_long))?;
     let ast = statement(tokens, text)?;
     let hints = hints::between(hints, first, last)?;
     Ok(Parsed { sql, ast, text: text.clone(), ttl_hints: hints.ttl, option_hints: hints.options, long_values })

@@ -13,52 +13,53 @@ const MAX_BRACKETS: usize = 200;
 const MAX_CHAIN: usize = 2_000;
 /// Joins and set operations in a row, each a level of the logical plan.
 const MAX_RELATIONS: usize = 400;
+/// Operators in a row that no comparison and no keyword is between. Planning them takes a time that grows with the third power of their number: some ten seconds for these.
+const MAX_OPERATORS: usize = 400;
 /// What the grammar takes at a time. With the plan that it becomes, a token takes up to 700 bytes.
-const MAX_TOKENS: usize = 2_000_000;
+pub const MAX_TOKENS: usize = 2_000_000;
 
 /// Refuses what would take more memory than one statement should: it is in no bound of queries.
 pub fn check_length(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
     let Some(beyond) = tokens.get(MAX_TOKENS) else { return Ok(()) };
+    let hint = match is_word(&tokens[0].token, "insert") {
+        true => "Write fewer rows at a time, or use COPY.",
+        false => "Put the values into a table, and read them from there.",
+    };
     let error = SqlError::new(SqlState::TOO_COMPLEX, "statement is too long")
         .with_detail(format!(
-            "It may have {MAX_TOKENS} words, numbers and signs. Rows of VALUES do not count if all are literals that their columns take."
+            "It may have {MAX_TOKENS} words, numbers and signs. Rows of VALUES do not count if all are literals and go into a table."
         ))
-        .with_hint("Write fewer rows at a time, or use COPY.");
+        .with_hint(hint);
     Err(text.at(error, beyond.span.start))
 }
 
 /// Refuses what would build too deep a tree.
 pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
-    let mut levels = vec![(0usize, 0usize)];
+    let mut levels = vec![Level::default()];
     let (mut total, mut prefixes) = (0, 0);
     for token in tokens {
         prefixes = if is_prefix(&token.token) { prefixes + 1 } else { 0 };
         match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => levels.push((0, 0)),
+            Token::LParen | Token::LBracket | Token::LBrace => levels.push(Level::default()),
             Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
-                let (chain, _) = levels.pop().expect("checked");
-                total -= chain;
+                total -= levels.pop().expect("checked").chain;
             }
             Token::Comma => {
                 let level = levels.last_mut().expect("one level stays");
-                total -= level.0;
-                level.0 = 0;
+                total -= level.chain;
+                (level.chain, level.operators) = (0, 0);
             }
             // The end of a statement.
-            Token::SemiColon if levels.len() == 1 => (levels[0], total) = ((0, 0), 0),
+            Token::SemiColon if levels.len() == 1 => (levels[0], total) = (Level::default(), 0),
             other => {
                 let level = levels.last_mut().expect("one level stays");
-                if let Token::Word(w) = other
-                    && matches!(w.keyword, Keyword::JOIN | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT)
-                {
-                    level.1 += 1;
-                }
-                if deepens(other) {
-                    level.0 += 1;
-                    total += 1;
-                }
-                if level.1 > MAX_RELATIONS {
+                total += level.take(other);
+                if level.relations > MAX_RELATIONS {
                     return Err(text.at(too_deep(), token.span.start));
+                }
+                if level.operators > MAX_OPERATORS {
+                    let hint = format!("Put parts of them into brackets: there may be {MAX_OPERATORS} in a row.");
+                    return Err(text.at(too_deep().with_hint(hint), token.span.start));
                 }
             }
         }
@@ -67,6 +68,35 @@ pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What has come between two brackets since the last comma.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    chain: usize,
+    /// These since the bracket.
+    relations: usize,
+    operators: usize,
+}
+
+impl Level {
+    /// How many levels the token may put on the tree.
+    fn take(&mut self, token: &Token) -> usize {
+        if !deepens(token) {
+            return 0;
+        }
+        self.chain += 1;
+        match token {
+            Token::Word(word) => {
+                self.operators = 0;
+                self.relations +=
+                    usize::from(matches!(word.keyword, Keyword::JOIN | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT));
+            }
+            Token::Eq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq => self.operators = 0,
+            _ => self.operators += 1,
+        }
+        1
+    }
 }
 
 /// Operators that stand before their operand: the parser goes down one level for each in a row, as for a bracket.

@@ -51,6 +51,10 @@ fn constants_that_no_row_could_be_worked_on_by() {
     let view = "CREATE MATERIALIZED VIEW m AS SELECT DATE_FORMAT(date_time, 'YYYYww') AS x FROM bid";
     check(view, "22023", "means another thing in every locale", Some("'YYYYww'"), "yyyy");
     check("SELECT TO_DATE(channel, 'bb') FROM bid", "22023", "unknown field \"bb\"", Some("'bb') FROM"), "yyyy-MM-dd");
+    let too_large = "value \"99999999999\" is out of range for type integer";
+    check("SELECT price, '99999999999'::int FROM bid", "22003", too_large, Some("'99999999999'"), "");
+    check("CREATE MATERIALIZED VIEW m AS SELECT DATE '2023-02-29' AS d FROM bid", "22008", "out of range", Some("'2023-02-29'"), "");
+    check("SELECT CASE WHEN price > 1 THEN CAST('{' AS JSONB) END FROM bid", "22P02", "type json", Some("'{'"), "");
     check("SELECT channel FROM bid WHERE channel ~ '(?=x)'", "2201B", "look-ahead", Some("'(?=x)'"), "");
     check("SELECT JSON_VALUE(channel, '$.a[') FROM bid", "22023", "JSON path", Some("'$.a['"), "[index]");
     check("SELECT date_trunc('dow', date_time) FROM bid", "22023", "unit \"dow\" not recognized", Some("'dow'"), "");
@@ -263,6 +267,15 @@ fn writes() {
     check("INSERT INTO keyless VALUES (1, 'a', 2)", "42601", "more expressions than target columns", Some("2)"), "");
     check("INSERT INTO keyless (a, b) VALUES (1)", "42601", "more target columns than expressions", None, "");
     check("INSERT INTO keyless VALUES (1), (1, 'a')", "42601", "VALUES lists must all be the same length", None, "");
+    check("COPY t FROM '/tmp/t.csv' WITH (FORMAT csv)", "0A000", "files and programs of the server", Some("'/tmp"), "STDIN");
+    check("COPY (SELECT 1) TO PROGRAM 'cat'", "0A000", "files and programs of the server", Some("PROGRAM"), "STDOUT");
+    check("DECLARE c CURSOR FOR INSERT INTO keyless VALUES (1, 'a')", "0A000", "in the place of a query", None, "of its own");
+    let no_integer = "invalid input syntax for type integer: \"x\"";
+    check("INSERT INTO t (id, v) VALUES (1, 2), (3, 'x')", "22P02", no_integer, Some("'x')"), "");
+    check("INSERT INTO t (id, ts) VALUES\n  (1,\n  '2024-13-01')", "22008", "out of range: \"2024-13-01\"", Some("'2024-13-01'"), "");
+    check("INSERT INTO t (id, amount) VALUES (1, ('123456789.1'))", "22003", "numeric field overflow", Some("'123456789.1'"), "");
+    check("INSERT INTO t (id, v) SELECT a, 'x' FROM keyless", "22P02", no_integer, Some("'x' FROM"), "");
+    check("UPDATE t SET name = 'y', v = 'x'", "22P02", no_integer, Some("'x'"), "");
     check("INSERT INTO keyless (a, a) VALUES (1, 1)", "42701", "\"a\" specified more than once", None, "");
     check("INSERT INTO keyless SELECT auction, url, 1, 2 FROM bid", "42601", "more expressions than target columns", None, "");
     check("INSERT INTO keyless SELECT COUNT(*), MAX(url) FROM bid", "0A000", "takes new rows only", None, "PRIMARY KEY");
@@ -527,6 +540,8 @@ fn deep_nesting_is_an_error_not_a_crash() {
         deep("NOT ", "true", "", 10_000),
         deep("- ", "1", "", 10_000),
         deep("1 + ", "1", "", 100_000),
+        deep("1 + ", "1", "", 401),
+        deep("'a' || ", "'b'", "", 500),
         deep("CASE WHEN true THEN ", "1", " END", 5_000),
         deep("(SELECT ", "1", ")", 1_000),
         deep("abs(", "1", ")", 100_000),
@@ -542,6 +557,10 @@ fn deep_nesting_is_an_error_not_a_crash() {
     }
     let wide = format!("SELECT id FROM t WHERE {}", (0..500).map(|i| format!("v = {i}")).collect::<Vec<_>>().join(" OR "));
     assert!(TestCatalog::new().plan(&wide).is_ok(), "five hundred alternatives are fine");
+    let sums: Vec<String> = (0..100).map(|i| format!("(v + {i} - v * {i} / 2)")).collect();
+    assert!(parse(&format!("SELECT {} FROM t", sums.join(" + "))).is_ok(), "brackets begin anew");
+    let checks: Vec<String> = (0..100).map(|i| format!("v + {i} - v * {i} > 2")).collect();
+    assert!(parse(&format!("SELECT id FROM t WHERE {}", checks.join(" AND "))).is_ok(), "and so do conditions");
 }
 
 /// With a table in PostgreSQL that nobody contacts here.

@@ -100,7 +100,8 @@ async fn casts_show_values_as_postgres_does() {
             ("CAST(true AS TEXT)", "true text"),
             ("TRY_CAST('x' AS INT)", "NULL integer"),
             ("CAST('{\"a\":1}' AS JSONB)", "{\"a\":1} jsonb"),
-            ("CAST('{' AS JSONB)", "invalid input syntax for type json*"),
+            ("CAST('{' AS JSONB)", "22P02"),
+            ("CAST('99999999999' AS INT)", "22003"),
             ("TRY_CAST('{' AS JSONB)", "NULL jsonb"),
         ],
     )

@@ -1,9 +1,9 @@
-//! Which of a query's columns have a type that only system relations have (`name`, `oid`, `"char"`, arrays of them). Such
-//! a type is a mark on a field (`eddyline_common::postgres::types`); DataFusion loses it in places or keeps it where
+//! Which of a query's columns have a type that only system relations have (`name`, `oid`, `"char"`, arrays of them), or that is a text inside (jsonb, uuid). Such
+//! a type is a mark on a field (`eddyline_common::postgres::types`), for arrays of jsonb and uuid on that of their items; DataFusion loses it in places or keeps it where
 //! PostgreSQL would not, so it is followed here from the scans to the result. It knows the rules of PostgreSQL for
-//! CASE, COALESCE, aggregates and arrays, and nothing of Arrow's types.
+//! CASE, COALESCE, aggregates and arrays, and nothing of Arrow's types but lists.
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast, ScalarFunction, TryCast, WindowFunction};
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan};
@@ -14,19 +14,35 @@ type Mark = Option<String>;
 
 /// The plan's columns, each marked as PostgreSQL would type it.
 pub fn schema(plan: &LogicalPlan) -> SchemaRef {
-    let fields = plan.schema().fields().iter().zip(marks(plan)).map(|(field, mark)| {
-        let mut metadata = field.metadata().clone();
-        match mark {
-            Some(mark) => metadata.insert(TYPE_METADATA_KEY.to_string(), mark),
-            None => metadata.remove(TYPE_METADATA_KEY),
-        };
-        field.as_ref().clone().with_metadata(metadata)
+    let fields = plan.schema().fields().iter().zip(marks(plan)).map(|(field, mark)| match (field.data_type(), items(mark.as_deref())) {
+        (DataType::List(item), Some(mark)) => {
+            let list = DataType::List(Arc::new(marked(item, Some(mark.to_string()))));
+            marked(field, None).with_data_type(list)
+        }
+        _ => marked(field, mark),
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
+fn marked(field: &Field, mark: Mark) -> Field {
+    let mut metadata = field.metadata().clone();
+    match mark {
+        Some(mark) => metadata.insert(TYPE_METADATA_KEY.to_string(), mark),
+        None => metadata.remove(TYPE_METADATA_KEY),
+    };
+    field.clone().with_metadata(metadata)
+}
+
+/// What is said of the items of an array, if it is said of these.
+fn items(mark: Option<&str>) -> Option<&str> {
+    mark?.strip_suffix("[]").filter(|item| matches!(*item, "json" | "uuid"))
+}
+
 fn of_field(field: &Field) -> Mark {
-    field.metadata().get(TYPE_METADATA_KEY).cloned()
+    match (field.metadata().get(TYPE_METADATA_KEY), field.data_type()) {
+        (None, DataType::List(item)) => array_of(item.metadata().get(TYPE_METADATA_KEY).map(String::as_str)),
+        (mark, _) => mark.cloned(),
+    }
 }
 
 fn of_schema(schema: &DFSchema) -> Vec<Mark> {
@@ -142,7 +158,7 @@ fn of_call(call: &ScalarFunction, of: &dyn Fn(&Expr) -> Mark) -> Option<Mark> {
 fn of_aggregate(name: &str, argument: Mark) -> Mark {
     match (name, argument?.as_str()) {
         ("array_agg", item) => array_of(Some(item)),
-        ("min" | "max", kept @ ("oid" | "json" | "xid")) => Some(kept.to_string()),
+        ("min" | "max", kept @ ("oid" | "json" | "uuid" | "xid")) => Some(kept.to_string()),
         ("first_value" | "last_value", kept) => Some(kept.to_string()),
         _ => None,
     }
@@ -156,7 +172,7 @@ fn of_window(window: &WindowFunction, of: &dyn Fn(&Expr) -> Mark) -> Mark {
 
 /// An array of such items.
 fn array_of(item: Option<&str>) -> Mark {
-    item.filter(|item| matches!(*item, "name" | "oid" | "char")).map(|item| format!("{item}[]"))
+    item.filter(|item| matches!(*item, "name" | "oid" | "char" | "json" | "uuid")).map(|item| format!("{item}[]"))
 }
 
 /// An array's item.

@@ -6,6 +6,7 @@ use super::guard::CLIENT_GONE;
 use super::guard::{is_fatal, shutting_down};
 use super::listener::Admission;
 use super::messages::Severity;
+use super::shape::unexpected;
 use super::wire::{Reader, Writer};
 use crate::pgcatalog::DATABASE;
 use crate::session::{Services, Session};
@@ -249,7 +250,7 @@ impl Connection {
             Message::Flush(_) => self.writer.flush().await,
             // The rest of a COPY that has failed.
             Message::CopyData(_) | Message::CopyDone(_) | Message::CopyFail(_) => Ok(()),
-            other => Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, format!("unexpected message {other:?}"))),
+            other => Err(unexpected(&other, "")),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::guard::CLIENT_GONE;
 use super::guard::guarded;
+use super::shape::unexpected;
 use super::simple::next_batch;
 use super::wire::{FLUSH_BYTES, Reader, Writer};
 use crate::serving::RowStream;
@@ -39,9 +40,7 @@ async fn receive(reader: &mut Reader, copy: &mut CopyIn) -> Result<()> {
                 return Err(SqlError::new(SqlState::QUERY_CANCELED, format!("COPY from stdin failed: {}", failed.message)));
             }
             Some(Message::Flush(_) | Message::Sync(_)) => {}
-            Some(other) => {
-                return Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, format!("unexpected message during COPY from stdin: {other:?}")));
-            }
+            Some(other) => return Err(unexpected(&other, " during COPY from stdin")),
             None => return Err(SqlError::new(CLIENT_GONE, "connection to client lost during COPY")),
         }
     }

@@ -8,6 +8,7 @@ use crate::serving::split;
 use crate::session::cursor::{Portal, PortalRun, Running};
 use crate::session::{Outcome, Session};
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use eddyline_common::postgres::decode;
 use eddyline_common::postgres::encode::{Format, RowFormat};
@@ -36,14 +37,13 @@ impl Connection {
             let message = format!("bind message supplies {given} parameters, but prepared statement requires {wanted}");
             return Err(SqlError::new(SqlState("08P01"), message));
         }
-        let codes = &bind.parameter_format_codes;
-        let binary = |index: usize| match codes.as_slice() {
-            [] => false,
-            [one] => *one == 1,
-            many => many.get(index) == Some(&1),
-        };
-        let values = bind.parameters.iter().zip(&prepared.parameters).enumerate();
-        let values = values.map(|(i, (value, ty))| parameter(value.as_deref(), binary(i), ty)).collect::<Result<Vec<_>>>()?;
+        let given_as = formats(&bind.parameter_format_codes, given)?;
+        let values = bind.parameters.iter().zip(&prepared.parameters).zip(given_as);
+        let value = |((value, ty), format): ((&Option<Bytes>, &SqlType), Format)| parameter(value.as_deref(), format == Format::Binary, ty);
+        let values = values.map(value).collect::<Result<Vec<_>>>()?;
+        if let Some(schema) = &prepared.schema {
+            formats(&bind.result_column_format_codes, schema.fields().len())?;
+        }
         if portal.is_empty() {
             self.session.close_portal("");
         }
@@ -163,7 +163,7 @@ fn formats(codes: &[i16], columns: usize) -> Result<Vec<Format>> {
     let format = |code: i16| match code {
         0 => Ok(Format::Text),
         1 => Ok(Format::Binary),
-        other => Err(SqlError::new(SqlState::PROTOCOL_VIOLATION, format!("unsupported format code: {other}"))),
+        other => Err(SqlError::new(SqlState::INVALID_PARAMETER, format!("unsupported format code: {other}"))),
     };
     match codes {
         [] => Ok(vec![Format::Text; columns]),

@@ -6,7 +6,7 @@
 //! - `simple`, `extended`, `copy`: the three dialogues
 //! - `cancel`: one token for each session
 //! - `guard`: cancel, timeouts, panics, clients that are gone
-//! - `wire`, `messages`: bytes
+//! - `wire`, `shape`, `messages`: bytes
 //!
 //! The forms of values are those of `eddyline_common::postgres`.
 
@@ -17,6 +17,7 @@ mod extended;
 mod guard;
 pub mod listener;
 pub mod messages;
+mod shape;
 mod simple;
 mod wire;
 

@@ -121,7 +121,10 @@ fn what_does_not_fit_is_refused_by_state() {
     assert_eq!(state("1.2.3", &decimal(10, 2)), "22P02");
     assert_eq!(state("2024-02-30", &SqlType::Date), "22008");
     assert_eq!(state("someday", &SqlType::Timestamp), "22007");
-    assert_eq!(state("{1", &SqlType::Array(Box::new(SqlType::Integer))), "22P02");
+    let integers = SqlType::Array(Box::new(SqlType::Integer));
+    assert_eq!(state("{1", &integers), "22P02");
+    let nested = ColumnBuilder::new(&integers).unwrap().append_text("{{1},{2}}").unwrap_err();
+    assert!(nested.hint.is_some_and(|hint| hint.contains("integer[][]")));
     assert_eq!(state("{\"a\":}", &SqlType::Json), "22P02");
     assert_eq!(parameter(Some(&[1, 2, 3]), true, &SqlType::Integer).unwrap_err().state.0, "22P03");
     assert_eq!(parameter(Some(&[0xFF]), false, &SqlType::Text).unwrap_err().state.0, "22021");

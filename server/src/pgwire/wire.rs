@@ -4,6 +4,7 @@
 
 use super::cancel::CancelToken;
 use super::guard::{CLIENT_GONE, shutting_down};
+use super::shape;
 use bytes::{Buf, BufMut, BytesMut};
 use eddyline_common::postgres::decode::utf8;
 use eddyline_common::{Result, SqlError, SqlState};
@@ -97,6 +98,7 @@ impl Reader {
             }
             return Ok(None);
         }
+        shape::check(self.input[0], &self.input[5..=length])?;
         self.damage = damage(&self.input[..=length]);
         let message = PgWireFrontendMessage::decode(&mut self.input, &self.context).map_err(protocol)?;
         if length > KEPT_BYTES {
@@ -255,5 +257,19 @@ mod tests {
         assert!(matches!(reader.message().await.unwrap(), Some(PgWireFrontendMessage::Sync(_))));
         drop(sent.await.unwrap());
         assert!(reader.message().await.unwrap().is_none());
+    }
+
+    /// One that is short was read on into the next, which was never answered, or ended the connection without a word.
+    #[tokio::test]
+    async fn a_message_that_is_short_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (half, _writer) = listener.accept().await.unwrap().0.into_split();
+        let mut reader = Reader::new(half);
+        reader.startup_done();
+        client.write_all(b"S\0\0\0\x04D\0\0\0\x04S\0\0\0\x04").await.unwrap();
+        assert!(matches!(reader.message().await.unwrap(), Some(PgWireFrontendMessage::Sync(_))));
+        let error = reader.message().await.unwrap_err();
+        assert_eq!((error.state, error.message.as_str()), (SqlState::PROTOCOL_VIOLATION, "insufficient data left in message"));
     }
 }

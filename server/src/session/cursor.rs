@@ -10,6 +10,7 @@ use crate::pgcatalog::SystemContext;
 use crate::serving::{RowStream, split, to_sql_error};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::ScalarValue;
+use eddyline_common::postgres::decode;
 use eddyline_common::postgres::types::{oid_of, parameter_type, wire_type};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use eddyline_planner::casts::constant;
@@ -371,12 +372,9 @@ impl Session {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("wrong number of parameters for prepared statement \"{name}\""))
                 .with_detail(format!("Expected {} parameters but got {}.", prepared.parameters.len(), arguments.len())));
         }
-        let mut values = self.scalars(arguments).await?;
-        for (value, ty) in values.iter_mut().zip(&prepared.parameters) {
-            let ty = ty.to_arrow();
-            let cast = value.cast_to(&ty).and_then(|value| value.to_array()).map_err(to_sql_error)?;
-            *value = constant(&arrow::compute::cast(&cast, &ty)?).map_err(to_sql_error)?;
-        }
+        let values = self.scalars(arguments).await?;
+        let values: Vec<ScalarValue> =
+            values.iter().zip(&prepared.parameters).map(|(value, ty)| argument(value, ty)).collect::<Result<_>>()?;
         let PlannedStatement { planned, context } = self.plan_prepared(&prepared)?;
         let planned = bind_parameters(planned, values)?;
         if matches!(planned, Planned::ExecutePrepared { .. }) {
@@ -415,6 +413,18 @@ impl Session {
         self.reports.extend(reports);
         Ok(Outcome::Done("DISCARD ALL".into()))
     }
+}
+
+/// An argument of EXECUTE as a value of its parameter's type: a text is read as one that a client sends.
+fn argument(value: &ScalarValue, ty: &SqlType) -> Result<ScalarValue> {
+    let array = match value.try_as_str().flatten() {
+        Some(text) if !ty.is_text() => decode::value(Some(text.as_bytes()), false, ty)?,
+        _ => {
+            let cast = value.cast_to(&ty.to_arrow()).and_then(|value| value.to_array()).map_err(to_sql_error)?;
+            arrow::compute::cast(&cast, &ty.to_arrow())?
+        }
+    };
+    constant(&array).map_err(to_sql_error)
 }
 
 fn no_cursor(name: &str) -> SqlError {

@@ -104,6 +104,24 @@ async fn what_is_wrong_is_said_as_ever() {
     assert_eq!(number(&client, "SELECT COUNT(*) FROM made").await, ROWS as i64);
 }
 
+/// Also where the statement is too long for the grammar.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_a_very_long_list_is_said() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (k BIGINT)").await;
+    for (state, bad) in [("22P02", "('x')"), ("22P02", "('y'::bigint)"), ("42804", "(true)"), ("0A000", "(1 + 1)"), ("42601", "(1, 2)")] {
+        let row = |i: usize| if i == 500_000 { bad.to_string() } else { format!("({i})") };
+        let sql = format!("INSERT INTO t VALUES {}", (0..600_000).map(row).collect::<Vec<_>>().join(","));
+        let error = refused(&client, &sql).await;
+        assert_eq!(error.code().code(), state, "{bad}: {error}");
+        let Some(ErrorPosition::Original(at)) = error.position() else { panic!("no position: {error}") };
+        let there = &sql[*at as usize - 1..];
+        assert!(there.starts_with(bad) || there.starts_with(&bad[1..]), "{bad}: {}", &there[..20]);
+    }
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM t").await, 0);
+}
+
 /// 400,000 values took 1.1 GB when each became a tree.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_does_not_take_kilobytes() {

@@ -50,6 +50,7 @@ async fn a_kept_plan_reads_what_is_there() {
 async fn columns_are_described_as_they_are_sent() {
     let server = Server::start(ServerOptions::default());
     let client = server.connect().await;
+    run(&client, "CREATE TABLE typed (u UUID, us UUID[], j JSONB)").await;
     for (query, ty) in [
         ("SELECT CASE WHEN true THEN 1::int ELSE 2.5::numeric END", Type::NUMERIC),
         ("SELECT 1::int UNION ALL SELECT 2.5", Type::NUMERIC),
@@ -61,12 +62,25 @@ async fn columns_are_described_as_they_are_sent() {
         ("SELECT round(7, 1)", Type::NUMERIC),
         ("SELECT rank() OVER (ORDER BY x) / 2 FROM (VALUES (1)) AS t(x)", Type::INT8),
         ("SELECT 'ab'::char(4)::text", Type::TEXT),
+        ("SELECT array_agg(u) FROM typed", Type::UUID_ARRAY),
+        ("SELECT array_agg(j ->> 'a') FROM typed", Type::TEXT_ARRAY),
+        ("SELECT array_agg(DISTINCT j) FROM typed", Type::JSONB_ARRAY),
+        ("SELECT ARRAY[u, NULL] FROM typed", Type::UUID_ARRAY),
+        ("SELECT ARRAY(SELECT u FROM typed)", Type::UUID_ARRAY),
+        ("SELECT us || u FROM typed", Type::UUID_ARRAY),
+        ("SELECT us[1] FROM typed", Type::UUID),
+        ("SELECT unnest(us) FROM typed", Type::UUID),
+        ("SELECT coalesce(us, '{}'::uuid[]) FROM typed", Type::UUID_ARRAY),
+        ("SELECT max(u) FROM typed", Type::UUID),
+        ("SELECT max(u::text) FROM typed", Type::TEXT),
     ] {
         let statement = client.prepare(query).await.expect(query);
         assert_eq!(statement.columns()[0].type_(), &ty, "{query}");
     }
     let numbers = client.query("SELECT 1::int AS x UNION ALL SELECT 2.5::double precision ORDER BY x", &[]).await.expect("rows");
     assert_eq!(numbers.iter().map(|row| row.get(0)).collect::<Vec<f64>>(), [1.0, 2.5]);
+    let prepared = client.prepare("SELECT array_agg($1::uuid), $2::uuid[]").await.expect("a statement");
+    assert_eq!((prepared.params(), prepared.columns()[0].type_()), (&[Type::UUID, Type::UUID_ARRAY][..], &Type::UUID_ARRAY));
 }
 
 /// (times planned, times a kept plan was taken) since the server's start.

@@ -41,7 +41,15 @@ pub(super) fn to_timestamp_ltz(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> 
     if args[0].data_type().is_floating() || matches!(args[0].data_type(), DataType::Decimal128(_, _)) {
         let values = cast(&args[0], &DataType::Float64)?;
         let values = values.as_primitive::<Float64Type>();
-        let convert = |row: usize| if null(row) { Ok(None) } else { Ok(Some((values.value(row) * factor(row)? as f64) as i64)) };
+        let convert = |row: usize| {
+            if null(row) {
+                return Ok(None);
+            }
+            // The infinities are the ends of the range; no other value comes to one, and NaN to nothing.
+            let (value, micros) = (values.value(row), values.value(row) * factor(row)? as f64);
+            let is_time = value.is_infinite() || micros.abs() < i64::MAX as f64;
+            if is_time { Ok(Some(micros as i64)) } else { Err(out_of_range()) }
+        };
         return typed((0..values.len()).map(convert), SqlType::TimestampTz);
     }
     let values = cast(&args[0], &DataType::Int64)?;

@@ -70,14 +70,19 @@ impl Source {
     }
 
     fn open_reader(&mut self, ranges: Vec<PartitionRange>, reaper: &Reaper) -> Result<()> {
-        // Nobody was silent while nobody listened.
-        let now = self.clock.instant();
-        self.partitions.values_mut().for_each(|partition| partition.last_arrival = now);
+        self.listen_anew();
         let inbox = Inbox::new(Reader::Source(self.id()), INBOX_BYTES_MAX, &self.relation, self.clock.clone(), self.events.clone())?;
         self.kept.clone_from(&self.wanted);
         self.reader = reaper.watch(self.connector.read_columns(ranges, &self.kept, inbox.clone())?);
         self.inbox = Some(inbox);
+        *self.stats.problem.write() = None;
         Ok(())
+    }
+
+    /// Nobody was silent while nobody listened, or nobody could be heard.
+    pub(super) fn listen_anew(&mut self) {
+        let now = self.clock.instant();
+        self.partitions.values_mut().for_each(|partition| partition.last_arrival = now);
     }
 
     /// Whether `start` is to be called once more.

@@ -21,7 +21,11 @@ impl Source {
             partition.waiting.push_back(arrived);
         }
         self.note_room(waiting_max);
-        *self.stats.problem.write() = inbox.problem();
+        let (was_troubled, problem) = (self.is_troubled(), inbox.problem());
+        if was_troubled && problem.is_none() {
+            self.listen_anew();
+        }
+        *self.stats.problem.write() = problem;
         for (id, end) in inbox.present_ends() {
             self.partitions.entry(id).and_modify(|p| p.present_end = Some(end));
         }

@@ -24,10 +24,16 @@ impl Source {
         self.idle_from(partition).is_some_and(|at| self.clock.instant() >= at)
     }
 
-    /// When a partition turns idle, if it stays silent. Not as long as nobody listens, or what it says may be among what there is no room for.
+    /// Whether there is something that its reader could not read when it last said.
+    pub(super) fn is_troubled(&self) -> bool {
+        self.stats.problem.read().is_some()
+    }
+
+    /// When a partition turns idle, if it stays silent. Not as long as nobody listens or it may not be heard, nor if what it says may be
+    /// among what there is no room for.
     fn idle_from(&self, partition: &Partition) -> Option<Instant> {
         let may_be_idle = !partition.idle && partition.watermark != Timestamp::MAX && self.partitions.len() > 1;
-        let is_heard = self.reader.is_some() && (self.full_since.is_none() || partition.has_arrived());
+        let is_heard = self.reader.is_some() && !self.is_troubled() && (self.full_since.is_none() || partition.has_arrived());
         self.idle_timeout.filter(|_| may_be_idle && is_heard).map(|timeout| partition.last_arrival + timeout)
     }
 
@@ -79,6 +85,31 @@ mod tests {
             }
             assert_eq!(source.partitions[&PartitionId(1)].idle, is_idle, "it ends at {end}");
         }
+    }
+
+    /// What was written while its broker was away comes when that is back, and must not be late.
+    #[test]
+    fn a_partition_that_cannot_be_read_is_not_idle() {
+        let (_reaper, mut source, inbox, _told, clock) = idling();
+        for partition in 0..2 {
+            inbox.push(empty_batch(partition, 0, 1));
+            inbox.note_end(PartitionId(partition), Offset(1));
+        }
+        source.receive(usize::MAX);
+        source.cut(Epoch(2), Timestamp(0), usize::MAX);
+        pass(&clock, IDLE_AFTER / 2);
+        inbox.report(Some("no broker answers".into()));
+        assert!(!source.receive(usize::MAX));
+        pass(&clock, 2 * IDLE_AFTER);
+        assert!(!source.receive(usize::MAX) && source.next_idle().is_none(), "the broker is away");
+        inbox.report(None);
+        assert!(!source.receive(usize::MAX));
+        pass(&clock, IDLE_AFTER / 2);
+        assert!(!source.receive(usize::MAX), "it has been heard again for half of the time only");
+        pass(&clock, IDLE_AFTER / 2);
+        assert!(source.receive(usize::MAX));
+        source.cut(Epoch(3), Timestamp(0), usize::MAX);
+        assert!(source.partitions[&PartitionId(1)].idle);
     }
 
     /// What is advanced where nothing is to come is taken by one cut, and then it is no input any more.
