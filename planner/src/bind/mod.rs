@@ -93,6 +93,7 @@ pub use matching::{is_text_literal, is_untyped};
 pub use membership::{has_rows, rows_equal_to};
 pub use names::{of_query as query_names, resolve as resolve_names, shown as shown_names};
 use overridden::OptionHints;
+pub use placed::items_over;
 pub use rewrite::{Found, call, cast, sampled};
 use user::UserFunction;
 
