@@ -10,6 +10,7 @@
 //! - `keys`: which conditions of a join are its keys, in plans that run once too
 //! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
 //! - `push_down`: how far conditions go down, in plans that run once too
+//! - `repeated`: window functions that are called twice, in plans that run once too
 //! - `single_distinct`: what is counted by groups, in plans that run once
 
 mod batch;
@@ -19,6 +20,7 @@ pub mod correlation;
 mod keys;
 mod operands;
 mod push_down;
+mod repeated;
 mod single_distinct;
 
 pub use batch::rules as batch_rules;

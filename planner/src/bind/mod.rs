@@ -93,7 +93,7 @@ pub use matching::{is_text_literal, is_untyped};
 pub use membership::{has_rows, rows_equal_to};
 pub use names::{of_query as query_names, resolve as resolve_names, shown as shown_names};
 use overridden::OptionHints;
-pub use placed::items_over;
+pub use placed::{items_over, subquery};
 pub use rewrite::{Found, call, cast, sampled};
 use user::UserFunction;
 
@@ -241,7 +241,7 @@ impl<'a> Binder<'a> {
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
         self.check_followed()?;
-        recursive::check(&plan).map_err(|e| self.error(e))?;
+        let plan = recursive::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = if found.of_groups { of_groups::in_plan(plan).map_err(|e| self.error(e))? } else { plan };
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;

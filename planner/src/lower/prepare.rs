@@ -102,7 +102,7 @@ fn by_event_time(aggregate: Aggregate, time: Option<Column>, by_value: ByValue) 
         .into_iter()
         .map(|e| {
             let Expr::AggregateFunction(call) = unaliased(&e) else { return e };
-            let mut order = call.params.order_by.clone();
+            let mut order = each_once(&call.params.order_by);
             if ignores_order_by(call.func.name()) {
                 order.clear();
             }
@@ -115,7 +115,7 @@ fn by_event_time(aggregate: Aggregate, time: Option<Column>, by_value: ByValue) 
             } else if order.is_empty() {
                 order.extend(of_distinct(call, &input).filter(|sort| !said.contains(&Sort::new(sort.expr.clone(), false, true))));
             }
-            if order.len() == call.params.order_by.len() {
+            if order == call.params.order_by {
                 return e;
             }
             changed = true;
@@ -126,6 +126,17 @@ fn by_event_time(aggregate: Aggregate, time: Option<Column>, by_value: ByValue) 
         .collect();
     let aggregate = LogicalPlan::Aggregate(Aggregate::try_new_with_schema(input, group_expr, calls, schema)?);
     Ok(if changed { Transformed::yes(aggregate) } else { Transformed::no(aggregate) })
+}
+
+/// An order without what it says again, of which DataFusion fails.
+fn each_once(order: &[Sort]) -> Vec<Sort> {
+    let mut kept: Vec<Sort> = Vec::with_capacity(order.len());
+    for by in order {
+        if kept.iter().all(|known| known.expr != by.expr) {
+            kept.push(by.clone());
+        }
+    }
+    kept
 }
 
 /// What the calls are sorted by first. DataFusion would turn two that are opposite the same way.
