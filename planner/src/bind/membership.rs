@@ -331,7 +331,7 @@ pub fn has_rows(query: &Subquery) -> DfResult<Expr> {
 }
 
 /// A plan in the place of a subquery.
-fn correlated(plan: LogicalPlan, of: &Subquery) -> Subquery {
-    let outer_ref_columns = plan.all_out_ref_exprs();
-    Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: of.spans.clone() }
+pub(super) fn correlated(plan: impl Into<Arc<LogicalPlan>>, of: &Subquery) -> Subquery {
+    let subquery = plan.into();
+    Subquery { outer_ref_columns: subquery.all_out_ref_exprs(), subquery, spans: of.spans.clone() }
 }

@@ -40,6 +40,7 @@ mod operands;
 mod outer;
 mod overlaps;
 mod overridden;
+mod parts;
 mod placed;
 mod recursive;
 mod rewrite;
@@ -251,11 +252,12 @@ impl<'a> Binder<'a> {
             Mode::Batch => plan,
         };
         let plan = placed::in_plan(plan).map_err(|e| self.error(e))?;
+        let plan = parts::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = membership::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = alternatives::in_plan(plan).map_err(|e| self.error(e))?;
         matching::check(&plan).map_err(|e| self.error(e))?;
         let plan = rowless::in_plan(plan).map_err(|e| self.error(e))?;
-        let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
+        let plan = set_operations::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
         let plan = distinct_on::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         let plan = local_days::in_plan(plan, &self.settings.time_zone, self.mode).map_err(|e| self.error(e))?;

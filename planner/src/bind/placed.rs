@@ -194,7 +194,8 @@ pub fn items_over(items: Vec<Expr>, input: Arc<LogicalPlan>) -> DfResult<(Vec<Ex
     Ok((items, placed.below(input)?))
 }
 
-fn has_subquery(node: &LogicalPlan) -> DfResult<bool> {
+/// Whether an expression of a node has one.
+pub fn has_subquery(node: &LogicalPlan) -> DfResult<bool> {
     let mut found = false;
     node.each_own(|expr| {
         found |= expr.any(|e| subquery(e).is_some());
