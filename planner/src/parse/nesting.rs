@@ -1,26 +1,46 @@
 //! Parentheses that PostgreSQL's grammar does without and sqlparser's does not: around a join on the right of another one, as in `a JOIN b JOIN c ON x ON y`, and around an item of
-//! ROLLUP, CUBE and GROUPING SETS that only begins with one, as in `ROLLUP ((k)::int)`. They have the places of the tokens that they stand before. It does not know what is joined or grouped.
+//! ROLLUP, CUBE and GROUPING SETS that only begins with one, as in `ROLLUP ((k)::int)`. And a SELECT around what is compared by ANY and ALL and begins with a query in parentheses, as in
+//! `ANY ((SELECT 1) UNION SELECT 2)`. All have the places of the tokens that they stand before. It does not know what is joined, grouped or compared.
 
 use super::tokens::{find_top_level, is, is_word};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-/// Before which tokens parentheses are missing, and whether they open. Closing ones come first.
-type Missing = Vec<(usize, bool)>;
+/// Before which tokens something is missing.
+type Missing = Vec<(usize, Piece)>;
+
+/// In the order in which they stand before one token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Piece {
+    Close,
+    Open,
+    /// `SELECT * FROM (`
+    Query,
+}
+
+impl Piece {
+    fn tokens(self) -> Vec<Token> {
+        match self {
+            Piece::Close => vec![Token::RParen],
+            Piece::Open => vec![Token::LParen],
+            Piece::Query => vec![Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM"), Token::LParen],
+        }
+    }
+}
 
 pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
     let mut missing = Missing::new();
     around_joins(tokens, &mut missing);
     around_items(tokens, &mut missing);
+    around_compared(tokens, &mut missing);
     if missing.is_empty() {
         return;
     }
     missing.sort_unstable();
     let mut missing = missing.into_iter().peekable();
     for (i, token) in std::mem::take(tokens).into_iter().enumerate() {
-        while let Some((_, opens)) = missing.next_if(|(at, _)| *at == i) {
-            let parenthesis = if opens { Token::LParen } else { Token::RParen };
-            tokens.push(TokenWithSpan::new(parenthesis, token.span));
+        while let Some((_, piece)) = missing.next_if(|(at, _)| *at == i) {
+            tokens.extend(piece.tokens().into_iter().map(|new| TokenWithSpan::new(new, token.span)));
         }
         tokens.push(token);
     }
@@ -51,7 +71,7 @@ fn around_joins(tokens: &[TokenWithSpan], missing: &mut Missing) {
                 }
                 Keyword::ON | Keyword::USING => {
                     if let Some(join) = joins.pop().filter(|join| join.nests) {
-                        missing.extend([(join.right, true), (i, false)]);
+                        missing.extend([(join.right, Piece::Open), (i, Piece::Close)]);
                     }
                 }
                 Keyword::SELECT | Keyword::WHERE => joins.clear(),
@@ -81,7 +101,7 @@ fn around_items(tokens: &[TokenWithSpan], missing: &mut Missing) {
             let opens = is(tokens, start, &Token::LParen);
             let close = find_top_level(tokens, start + 1, |at| tokens[at].token == Token::RParen).filter(|_| opens);
             if close.is_some_and(|close| close + 1 < end) {
-                missing.extend([(start, true), (end, false)]);
+                missing.extend([(start, Piece::Open), (end, Piece::Close)]);
             }
             if tokens[end].token == Token::RParen {
                 break;
@@ -89,6 +109,27 @@ fn around_items(tokens: &[TokenWithSpan], missing: &mut Missing) {
             start = end + 1;
         }
     }
+}
+
+fn around_compared(tokens: &[TokenWithSpan], missing: &mut Missing) {
+    for (i, token) in tokens.iter().enumerate() {
+        let is_compared = ["any", "some", "all"].iter().any(|word| is_word(&token.token, word)) && i > 0 && compares(&tokens[i - 1].token);
+        if !is_compared || !is(tokens, i + 1, &Token::LParen) || !is(tokens, i + 2, &Token::LParen) {
+            continue;
+        }
+        let first = tokens[i + 2..].iter().find(|token| token.token != Token::LParen);
+        let is_query = first.is_some_and(|token| ["select", "with", "values"].iter().any(|word| is_word(&token.token, word)));
+        let close = |from: usize| find_top_level(tokens, from, |at| tokens[at].token == Token::RParen);
+        if let (true, Some(inner), Some(end)) = (is_query, close(i + 3), close(i + 2))
+            && inner + 1 < end
+        {
+            missing.extend([(i + 2, Piece::Query), (end, Piece::Close)]);
+        }
+    }
+}
+
+fn compares(token: &Token) -> bool {
+    matches!(token, Token::Eq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq)
 }
 
 #[cfg(test)]
@@ -110,6 +151,17 @@ mod tests {
             ("a JOIN (SELECT 1 FROM b JOIN c ON x) AS d ON y", "a JOIN (SELECT 1 FROM b JOIN c ON x) AS d ON y"),
         ] {
             assert_eq!(shown(&format!("SELECT 1 FROM {written}")), format!("SELECT 1 FROM {read}"), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_compared_may_begin_with_a_query_in_parentheses() {
+        for (written, read) in [
+            ("a = ANY ((SELECT 1) UNION (SELECT 2))", "a = ANY (SELECT * FROM ((SELECT 1) UNION (SELECT 2)))"),
+            ("a = ANY ((b || c) || d)", "a = ANY ((b || c) || d)"),
+        ] {
+            let query = |condition: &str| shown(&format!("SELECT {condition}"));
+            assert_eq!(query(written), query(read), "{written}");
         }
     }
 

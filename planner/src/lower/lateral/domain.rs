@@ -322,22 +322,24 @@ impl Domain<'_> {
         }
     }
 
-    /// The rows of all parts, under the names of a schema, and their keys under new ones.
+    /// The rows of all parts, with the columns of a schema. Below it they have the same names in all parts, since the optimiser takes what is above a union for what is above its parts.
     fn stacked(&mut self, parts: Vec<Pulled>, schema: &DFSchema) -> DfResult<Pulled> {
-        let inputs = parts.into_iter().map(|part| Arc::new(part.plan)).collect();
-        let all = LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?);
-        let columns = all.schema().columns();
-        let (own, hidden) = columns.split_at(schema.fields().len());
-        let own = own.iter().zip(schema.iter()).map(|(column, (qualifier, field))| {
-            let is_as_it_was = column.relation.as_ref() == qualifier && column.name == *field.name();
-            let column = Expr::Column(column.clone());
-            if is_as_it_was { column } else { column.alias_qualified(qualifier.cloned(), field.name()) }
-        });
-        let keys: Vec<Column> = hidden.iter().map(|_| self.puller.column()).collect();
-        let hidden = hidden.iter().zip(&keys).map(|(column, key)| Expr::Column(column.clone()).alias(key.name.clone()));
-        let exprs = own.chain(hidden).collect();
-        let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(all))?);
-        Ok(Pulled { plan, lifted: BTreeMap::new(), of_none: None, conditions: vec![], keys, by_keys: true })
+        let width = schema.fields().len();
+        let names: Vec<Column> = (0..width + self.outer.len()).map(|_| self.puller.column()).collect();
+        let named = |part: Pulled| {
+            let columns = part.plan.schema().columns().into_iter().zip(&names);
+            let columns = columns.map(|(column, name)| Expr::Column(column).alias(name.name.clone())).collect();
+            Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(part.plan))?)))
+        };
+        let parts = parts.into_iter().map(named).collect::<DfResult<Vec<_>>>()?;
+        let all = Arc::new(LogicalPlan::Union(Union::try_new_with_loose_types(parts)?));
+        let (own, keys) = names.split_at(width);
+        let own = own.iter().cloned().zip(schema.iter());
+        let own = own.map(|(name, (qualifier, field))| Expr::Column(name).alias_qualified(qualifier.cloned(), field.name()));
+        let columns = own.chain(keys.iter().cloned().map(Expr::Column)).collect();
+        let plan = LogicalPlan::Projection(Projection::try_new(columns, all)?);
+        let (lifted, conditions, keys) = (BTreeMap::new(), vec![], keys.to_vec());
+        Ok(Pulled { plan, lifted, of_none: None, conditions, keys, by_keys: true })
     }
 }
 
