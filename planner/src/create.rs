@@ -8,6 +8,7 @@ use crate::error::{SourceText, fold, suggest};
 use crate::expr;
 use crate::lower::{
     Emission, Rewrites, StateTableIds, StateTtls, check, check_correlated, check_unnested, columns_of, join_laterals, lower, prepare,
+    with_orders,
 };
 use crate::optimize;
 use crate::parse::Parsed;
@@ -516,7 +517,7 @@ fn replaced(name: &str, catalog: &dyn Catalog, schema: &str, materialized: bool)
 
 /// A bound query as it is lowered: its LATERALs are joins, what no job can run is refused, the rest is optimised.
 pub fn optimized(bound: LogicalPlan, binder: &Binder) -> Result<LogicalPlan> {
-    let bound = join_laterals(bound).map_err(|e| binder.error(e))?;
+    let bound = with_orders(bound).and_then(join_laterals).map_err(|e| binder.error(e))?;
     check(&bound)?;
     let bound = prepare(bound).map_err(|e| binder.error(e))?;
     let logical = match optimize::optimize(bound.clone(), &binder.settings.disabled_rules) {

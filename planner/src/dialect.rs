@@ -23,6 +23,50 @@ fn sign(token: &Token) -> Option<(UnaryOperator, Precedence)> {
     Some((op, Precedence::PgOther))
 }
 
+/// `x [NOT] IN ((SELECT ...), ...)`, which sqlparser would take for a query in parentheses.
+fn within_list(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>> {
+    let is_at = |at: usize, word: &str| crate::parse::is_word(&parser.peek_nth_token_ref(at).token, word);
+    let opens = |at: usize| parser.peek_nth_token_ref(at).token == Token::LParen;
+    let negated = is_at(0, "not");
+    let list = 1 + usize::from(negated);
+    if !is_at(list - 1, "in") || !opens(list) || !opens(list + 1) {
+        return None;
+    }
+    (0..=list).for_each(|_| parser.advance_token());
+    if !goes_on(parser) {
+        (0..=list).for_each(|_| parser.prev_token());
+        return None;
+    }
+    let list = parser.parse_comma_separated(Parser::parse_expr);
+    Some(list.and_then(|list| {
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::InList { expr: Box::new(expr.clone()), list, negated })
+    }))
+}
+
+/// Whether what the parenthesis here begins is neither all that there is, nor the first query of several.
+fn goes_on(parser: &mut Parser) -> bool {
+    let (mut read, mut depth) = (0, 0usize);
+    loop {
+        match parser.peek_token_ref().token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            Token::EOF => break,
+            _ => {}
+        }
+        parser.advance_token();
+        read += 1;
+        if depth == 0 {
+            break;
+        }
+    }
+    const OF_QUERY: [&str; 8] = ["union", "intersect", "except", "order", "limit", "offset", "fetch", "for"];
+    let next = &parser.peek_token_ref().token;
+    let goes_on = *next != Token::RParen && !OF_QUERY.iter().any(|word| crate::parse::is_word(next, word));
+    (0..read).for_each(|_| parser.prev_token());
+    goes_on
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 pub struct EddylineDialect;
 
@@ -89,8 +133,12 @@ impl Dialect for EddylineDialect {
         Some(Ok(crate::bind::call(name, vec![])))
     }
 
-    /// `x IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]`, which of a null is false.
+    /// `x IS [NOT] JSON [VALUE | SCALAR | ARRAY | OBJECT]`, which of a null is false. And `x [NOT] IN` a list that begins with a parenthesis.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        let within = within_list(parser, expr);
+        if within.is_some() {
+            return within;
+        }
         let is = |at: usize, word: &str| crate::parse::is_word(&parser.peek_nth_token_ref(at).token, word);
         let negated = is(1, "not");
         let json = 1 + usize::from(negated);

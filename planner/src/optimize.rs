@@ -7,18 +7,24 @@
 //! - `clock`: what must be left of `now()`
 //! - `constants`: those that are compared, in plans that run once too
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
+//! - `empty`: inputs without rows, in plans that run once too
+//! - `grouped`: what follows from what is grouped by, in plans that run once
 //! - `keys`: which conditions of a join are its keys, in plans that run once too
 //! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
 //! - `push_down`: how far conditions go down, in plans that run once too
+//! - `repeated`: window functions that are called twice, in plans that run once too
 //! - `single_distinct`: what is counted by groups, in plans that run once
 
 mod batch;
 mod clock;
 mod constants;
 pub mod correlation;
+mod empty;
+mod grouped;
 mod keys;
 mod operands;
 mod push_down;
+mod repeated;
 mod single_distinct;
 
 pub use batch::rules as batch_rules;
@@ -47,11 +53,11 @@ use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
-use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use empty::PropagateEmpty;
 use keys::{EqualKeys, NullEqualConditions, NullEqualKeys};
 use std::sync::Arc;
 
@@ -70,7 +76,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
         Arc::new(EliminateCrossJoin::new()),
-        Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(PropagateEmpty::default()),
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDown::default()),

@@ -1,6 +1,6 @@
 //! Casts between text and the types whose text Arrow spells or reads in another way than PostgreSQL: times, intervals,
 //! numerics, floats, bytea, arrays, rows; from one type of row to another, whose columns correspond by their order; from numerics to floats, where the nearest one is meant, and from
-//! doubles to reals, which may be too large for these; and from numbers to integers, which rounds, also in arrays. And CEIL and FLOOR of numerics, whose results may have a digit more. An analyzer
+//! doubles to reals, which may be too large for these; and from numbers to integers, which rounds, also in arrays. An analyzer
 //! rule, which runs after type coercion, puts functions in their place, so queries and views agree. A `timestamptz` is spelled in the zone that a cast written in a statement was bound with
 //! (the planner's `bind::casts`), and in UTC where the coercion of types made the cast.
 
@@ -9,9 +9,7 @@ use crate::{registry, zone_of};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options, unary};
-use datafusion::arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Schema, TimeUnit,
-};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Schema, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
@@ -62,9 +60,6 @@ pub fn rewrite_expr(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    if let Some(widened) = widened(&expr, schema)? {
-        return Ok(Transformed::yes(widened));
-    }
     if let Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field }) = &expr
         && let Some(round) = rounding(inner, field.data_type(), schema)?
     {
@@ -100,21 +95,6 @@ pub fn is_call(expr: &Expr) -> bool {
 
 fn function(name: &str) -> Arc<ScalarUDF> {
     FUNCTIONS.iter().find(|f| f.name() == name).expect("every name is in the list").clone()
-}
-
-/// CEIL and FLOOR of a numeric with room for the digit that the result may have more, as 10 has for 9.5.
-fn widened(expr: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
-    let Expr::ScalarFunction(call) = expr else { return Ok(None) };
-    let [value] = call.args.as_slice() else { return Ok(None) };
-    let Ok(DataType::Decimal128(digits, scale @ 1..)) = value.get_type(schema) else { return Ok(None) };
-    let narrower = DataType::Decimal128(digits.saturating_sub(1), scale);
-    let is_wide = digits == DECIMAL128_MAX_PRECISION
-        || matches!(value, Expr::Cast(cast) if cast.expr.get_type(schema).is_ok_and(|from| from == narrower));
-    if is_wide || !["ceil", "floor"].contains(&call.func.name()) {
-        return Ok(None);
-    }
-    let wide = Expr::Cast(Cast::new(Box::new(value.clone()), DataType::Decimal128(digits + 1, scale)));
-    Ok(Some(Expr::ScalarFunction(ScalarFunction::new_udf(call.func.clone(), vec![wide]))))
 }
 
 /// What rounds a number with a fraction that becomes an integer, or those of an array; `None` where there is nothing to round.

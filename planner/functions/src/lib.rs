@@ -3,7 +3,7 @@
 //!
 //! - `clock`: `now()` and kin, and the watermark; `as_of`: the mark of a version; `windows`: the arithmetic of windows; `checked`: arithmetic that never wraps
 //! - `coalesce`: with literals that have no type yet
-//! - `texts`, `regexes`, `encodings`, `urls`, `json`, `times`, `hashes`, `intervals`, `numbers`, `number_patterns`, `lists`, `maps`, `truncated`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
+//! - `texts`, `regexes`, `encodings`, `urls`, `json`, `times`, `hashes`, `intervals`, `numbers`, `number_patterns`, `lists`, `maps`, `truncated`, `whole`, `type_name`: what Flink and PostgreSQL have and DataFusion has not, or otherwise
 //! - `series`: those of integers and times, as lists
 //! - `quotient`: divisions of numerics; `precision`: times with fewer digits
 //! - `constants`: those of which it is known that no row can be worked on by them
@@ -58,6 +58,7 @@ mod times;
 mod truncated;
 mod type_name;
 mod urls;
+mod whole;
 mod windows;
 pub mod words;
 
@@ -194,6 +195,8 @@ fn ours() -> Vec<ScalarUDF> {
         ScalarUDF::new_from_impl(arrays::Entries::new()),
         ScalarUDF::new_from_impl(series::Series::new()),
         ScalarUDF::new_from_impl(truncated::Trunc::new()),
+        ScalarUDF::new_from_impl(whole::Whole::ceil()),
+        ScalarUDF::new_from_impl(whole::Whole::floor()),
         as_of::mark(AS_OF),
         as_of::mark(ASOF),
         not_null::not_null(),

@@ -21,7 +21,7 @@ pub const TIMES: &str = "eddyline_interval_times";
 pub const OVER: &str = "eddyline_interval_over";
 
 pub const FUNCTIONS: &[Native] = &[
-    Native::total("sign", &[Arg::Number], &[], number, sign),
+    Native::total("sign", &[Arg::Number], &[], sign_type, sign),
     Native::total(super::APPROXIMATE, &[Arg::Number], &[], |_| SqlType::Double, approximate),
     Native::total("to_hex", &[Arg::Number], &[], text, to_hex),
     Native::total("div", &[Arg::Number, Arg::Number], &[], |_| SqlType::Decimal { precision: 38, scale: 0 }, div),
@@ -37,10 +37,10 @@ pub const FUNCTIONS: &[Native] = &[
 const DAYS_PER_MONTH: f64 = 30.0;
 const NANOS_PER_DAY: f64 = 86_400e9;
 
-/// A numeric stays one; what else is a number becomes a double.
-fn number(types: &[DataType]) -> SqlType {
-    match types.first().and_then(SqlType::from_arrow) {
-        Some(decimal @ SqlType::Decimal { .. }) => decimal,
+/// Of a numeric it is one; of what else is a number it is a double.
+fn sign_type(types: &[DataType]) -> SqlType {
+    match types {
+        [DataType::Decimal128(_, _)] => SqlType::Decimal { precision: 1, scale: 0 },
         _ => SqlType::Double,
     }
 }
@@ -50,10 +50,9 @@ fn doubles(array: &ArrayRef) -> Result<Float64Array, SqlError> {
 }
 
 fn sign(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
-    if let DataType::Decimal128(precision, scale) = args[0].data_type() {
-        let one = 10i128.pow((*scale).max(0) as u32);
-        let signs = unary::<_, _, Decimal128Type>(args[0].as_primitive::<Decimal128Type>(), |v| v.signum() * one);
-        return Ok(Arc::new(signs.with_precision_and_scale(*precision, *scale)?));
+    if matches!(args[0].data_type(), DataType::Decimal128(_, _)) {
+        let signs = unary::<_, _, Decimal128Type>(args[0].as_primitive::<Decimal128Type>(), i128::signum);
+        return Ok(Arc::new(signs.with_precision_and_scale(1, 0)?));
     }
     let sign = |v: f64| if v == 0.0 || v.is_nan() { v } else { v.signum() };
     Ok(Arc::new(unary::<_, _, Float64Type>(&doubles(&args[0])?, sign)))

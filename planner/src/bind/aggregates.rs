@@ -1,10 +1,11 @@
-//! Calls of aggregates that DataFusion would give one name though they differ: it names a call by its arguments without their casts.
+//! Calls of aggregates and window functions that DataFusion would give one name though they differ: it names a call by its arguments, and by its window, without their casts.
 
 use super::rewrite::{arguments, call, cast};
 use super::{json, level};
 use crate::catalog::Catalog;
 use crate::error::fold;
 use crate::functions::VALUES;
+use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::*;
 use std::collections::HashMap;
 
@@ -71,7 +72,7 @@ impl Calls<'_> {
 
     fn call(&mut self, expr: &mut Expr) {
         let Expr::Function(function) = expr else { return };
-        if !is_aggregate(function, self.catalog) {
+        if function.over.is_none() && !is_aggregate(function, self.catalog) {
             return;
         }
         let (written, plain) = (function.to_string().to_lowercase(), without_casts(function));
@@ -86,29 +87,37 @@ impl Calls<'_> {
     }
 }
 
+/// What a call is of, and what its window is made by.
 fn values(function: &mut Function) -> impl Iterator<Item = &mut Expr> {
     let args: &mut [FunctionArg] = match &mut function.args {
         FunctionArguments::List(list) => list.args.as_mut_slice(),
         _ => &mut [],
     };
-    args.iter_mut().filter_map(|arg| match arg {
+    let (partition, order): (&mut [Expr], &mut [OrderByExpr]) = match &mut function.over {
+        Some(WindowType::WindowSpec(window)) => (window.partition_by.as_mut_slice(), window.order_by.as_mut_slice()),
+        _ => Default::default(),
+    };
+    let args = args.iter_mut().filter_map(|arg| match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
         _ => None,
-    })
+    });
+    args.chain(partition).chain(order.iter_mut().map(|by| &mut by.expr))
 }
 
 fn without_casts(function: &Function) -> String {
     let mut function = function.clone();
     for value in values(&mut function) {
-        while let Expr::Cast { expr, .. } | Expr::Nested(expr) = value {
-            *value = (**expr).clone();
-        }
+        sql::expressions_mut(value, |part| {
+            while let Expr::Cast { expr, .. } | Expr::Nested(expr) = part {
+                *part = (**expr).clone();
+            }
+        });
     }
     function.to_string().to_lowercase()
 }
 
 fn rename(function: &mut Function, times: usize) {
-    for value in values(function).filter(|value| matches!(value, Expr::Cast { .. } | Expr::Nested(_))) {
+    for value in values(function).filter(|value| sql::any(&**value, |part| matches!(part, Expr::Cast { .. } | Expr::Nested(_)))) {
         for _ in 0..times {
             *value = call("coalesce", vec![value.clone()]);
         }

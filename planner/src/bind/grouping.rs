@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 /// A CUBE of so many parts has as many sets as a view may have.
-const REPEATED_MAX: usize = 7;
+const WRITTEN_OUT_MAX: usize = 7;
 
 /// Rewrites one SELECT; ORDER BY is that of the query that it is.
 pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
@@ -31,7 +31,7 @@ pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
                 }
             }
         }
-        if let Some(sets) = sets_of_repeated(expr) {
+        if let Some(sets) = written_out(expr) {
             *expr = Expr::GroupingSets(sets);
         }
     }
@@ -43,11 +43,12 @@ pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
     }
 }
 
-/// The sets of a ROLLUP or CUBE that has an expression twice: the binder would make two columns of one name of it.
-fn sets_of_repeated(grouped: &Expr) -> Option<Vec<Vec<Expr>>> {
+/// The sets of a ROLLUP or CUBE that has several expressions in one part, which the binder does not take, or an expression twice, of which it would make two columns of one name.
+fn written_out(grouped: &Expr) -> Option<Vec<Vec<Expr>>> {
     let (Expr::Rollup(parts) | Expr::Cube(parts)) = grouped else { return None };
     let all: Vec<&Expr> = parts.iter().flatten().collect();
-    if parts.len() > REPEATED_MAX || !all.iter().enumerate().any(|(at, expr)| all[..at].contains(expr)) {
+    let repeats = || all.iter().enumerate().any(|(at, expr)| all[..at].contains(expr));
+    if parts.len() > WRITTEN_OUT_MAX || !(parts.iter().any(|part| part.len() > 1) || repeats()) {
         return None;
     }
     let with = |bits: usize| -> Vec<Expr> {

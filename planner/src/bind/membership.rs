@@ -5,6 +5,7 @@
 
 use super::common::{is_interval, literal_as};
 use super::placed::subquery;
+use super::rowless::may_have_no_row;
 use crate::error::into_datafusion;
 use crate::expr::call;
 use crate::functions::checked::schema_of_inputs;
@@ -234,11 +235,12 @@ impl Test {
 
     /// What cannot be typed is reported later, with its place.
     fn may_be_null(&self, at: usize, schema: &DFSchema) -> bool {
-        self.values[at].nullable(schema).unwrap_or(true)
+        self.values[at].any(may_have_no_row) || self.values[at].nullable(schema).unwrap_or(true)
     }
 
     fn may_be_null_within(&self, at: usize) -> bool {
-        self.query.subquery.schema().field(at).is_nullable()
+        let computes = |node: &LogicalPlan| matches!(node, LogicalPlan::Projection(row) if row.expr.iter().any(|e| e.any(may_have_no_row)));
+        self.query.subquery.any(computes) || self.query.subquery.schema().field(at).is_nullable()
     }
 
     /// The name of a column of the query.
@@ -331,7 +333,7 @@ pub fn has_rows(query: &Subquery) -> DfResult<Expr> {
 }
 
 /// A plan in the place of a subquery.
-fn correlated(plan: LogicalPlan, of: &Subquery) -> Subquery {
-    let outer_ref_columns = plan.all_out_ref_exprs();
-    Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: of.spans.clone() }
+pub(super) fn correlated(plan: impl Into<Arc<LogicalPlan>>, of: &Subquery) -> Subquery {
+    let subquery = plan.into();
+    Subquery { outer_ref_columns: subquery.all_out_ref_exprs(), subquery, spans: of.spans.clone() }
 }

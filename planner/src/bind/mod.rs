@@ -40,6 +40,7 @@ mod operands;
 mod outer;
 mod overlaps;
 mod overridden;
+mod parts;
 mod placed;
 mod recursive;
 mod rewrite;
@@ -94,6 +95,7 @@ pub use matching::{is_text_literal, is_untyped};
 pub use membership::{has_rows, rows_equal_to};
 pub use names::{of_query as query_names, resolve as resolve_names, shown as shown_names};
 use overridden::OptionHints;
+pub use placed::{items_over, subquery};
 pub use rewrite::{Found, call, cast, sampled};
 use user::UserFunction;
 
@@ -241,7 +243,7 @@ impl<'a> Binder<'a> {
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
         let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
         self.check_followed()?;
-        recursive::check(&plan).map_err(|e| self.error(e))?;
+        let plan = recursive::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = if found.of_groups { of_groups::in_plan(plan).map_err(|e| self.error(e))? } else { plan };
         let plan = if found.functions.is_empty() { plan } else { self.inline_plan(plan).map_err(|e| self.error(e))? };
         let plan = as_of::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
@@ -251,11 +253,12 @@ impl<'a> Binder<'a> {
             Mode::Batch => plan,
         };
         let plan = placed::in_plan(plan).map_err(|e| self.error(e))?;
+        let plan = parts::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = membership::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = alternatives::in_plan(plan).map_err(|e| self.error(e))?;
         matching::check(&plan).map_err(|e| self.error(e))?;
         let plan = rowless::in_plan(plan).map_err(|e| self.error(e))?;
-        let plan = set_operations::rewrite(plan).map_err(|e| self.error(e))?;
+        let plan = set_operations::rewrite(plan, self.mode).map_err(|e| self.error(e))?;
         let plan = distinct_on::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         let plan = local_days::in_plan(plan, &self.settings.time_zone, self.mode).map_err(|e| self.error(e))?;

@@ -1,4 +1,5 @@
-//! Subqueries where no join can stand for them: in VALUES, in ORDER BY, in groups, aggregates and windows, and in the condition of a join. VALUES become queries of a row each. A sort finds what it sorts by in a column that is computed below it, and so do
+//! Subqueries where no join can stand for them: in VALUES, in ORDER BY and DISTINCT ON, in groups, aggregates and windows, and in the condition of a join. VALUES become queries of a row each.
+//! A sort finds what it sorts by in a column that is computed below it, and so do DISTINCT ON,
 //! aggregates and windows what they are of. In the condition of an
 //! inner join they become a condition above it. In that of an outer join they become one below it, if nothing but the side is asked that has nulls where nothing joins, and else a column of
 //! the side whose values they test. It does not know what becomes of them there.
@@ -9,9 +10,10 @@ use crate::walk::{Walk, WalkPlan};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, Result as DfResult};
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, Sort as SortKey};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Aggregate, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, Sort, Subquery, Union, Values, Window, not,
+    Aggregate, Distinct, DistinctOn, EmptyRelation, Expr, Filter, Join, LogicalPlan, Projection, Sort, Subquery, Union, Values, Window, not,
 };
 use eddyline_common::SqlError;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         LogicalPlan::Values(values) if values.values.iter().flatten().any(|cell| cell.any(|e| subquery(e).is_some())) => {
             one_by_one(values).map(Transformed::yes)
         }
+        LogicalPlan::Distinct(Distinct::On(distinct)) if has_subquery_in_order(&distinct) => first_of(distinct).map(Transformed::yes),
         LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) if has_subquery(&node)? => computed(node).map(Transformed::yes),
         LogicalPlan::Join(join) if !outer::is_lateral(&join.right) && join.filter.as_ref().is_some_and(is_tested) => {
             joined(join).map(Transformed::yes)
@@ -75,17 +78,29 @@ struct Placed(Vec<(Expr, String)>);
 
 impl Placed {
     fn column(&mut self, value: Expr, number: usize) -> DfResult<Expr> {
-        // A select list takes the others.
-        let value = match value {
-            Expr::Exists(Exists { subquery, negated }) => {
-                let any = membership::has_rows(&subquery)?;
-                if negated { not(any) } else { any }
-            }
-            other => other,
-        };
-        let name = format!("{COLUMN}_{number}");
-        self.0.push((value, name.clone()));
+        let value = selectable(value)?;
+        let known = self.0.iter().find(|(known, _)| *known == value).map(|(_, name)| name.clone());
+        let name = known.unwrap_or_else(|| format!("{COLUMN}_{number}"));
+        if !self.0.iter().any(|(_, known)| *known == name) {
+            self.0.push((value, name.clone()));
+        }
         Ok(Expr::Column(Column::new_unqualified(name)))
+    }
+
+    /// An expression with columns in the places of its subqueries.
+    fn over(&mut self, expr: Expr) -> DfResult<Expr> {
+        let over = expr.down(|e| {
+            if subquery(&e).is_none() {
+                return Ok(Transformed::no(e));
+            }
+            let number = self.0.len() + 1;
+            self.column(e, number).map(Transformed::yes)
+        });
+        over.map(|t| t.data)
+    }
+
+    fn order(&mut self, order: Vec<SortKey>) -> DfResult<Vec<SortKey>> {
+        order.into_iter().map(|key| Ok(SortKey { expr: self.over(key.expr)?, ..key })).collect()
     }
 
     /// The columns of `input`, and the computed ones behind them.
@@ -107,6 +122,17 @@ impl Placed {
     }
 }
 
+/// What a select list takes in the place of a subquery.
+fn selectable(expr: Expr) -> DfResult<Expr> {
+    match expr {
+        Expr::Exists(Exists { subquery, negated }) => {
+            let any = membership::has_rows(&subquery)?;
+            Ok(if negated { not(any) } else { any })
+        }
+        other => Ok(other),
+    }
+}
+
 fn columns(plan: &LogicalPlan) -> Vec<Expr> {
     plan.schema().columns().into_iter().map(Expr::Column).collect()
 }
@@ -116,8 +142,11 @@ fn one_by_one(values: Values) -> DfResult<LogicalPlan> {
     let Values { schema, values } = values;
     let nothing = Arc::new(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: true, schema: Arc::new(DFSchema::empty()) }));
     let row = |cells: Vec<Expr>| {
-        let named = cells.into_iter().zip(schema.fields()).map(|(cell, field)| cell.alias(field.name())).collect();
-        Projection::try_new(named, nothing.clone()).map(|row| Arc::new(LogicalPlan::Projection(row)))
+        let named = cells.into_iter().zip(schema.fields()).map(|(cell, field)| {
+            let cell = cell.up(|e| if subquery(&e).is_some() { selectable(e).map(Transformed::yes) } else { Ok(Transformed::no(e)) })?;
+            Ok(cell.data.alias(field.name()))
+        });
+        Projection::try_new(named.collect::<DfResult<_>>()?, nothing.clone()).map(|row| Arc::new(LogicalPlan::Projection(row)))
     };
     let rows = values.into_iter().map(row).collect::<DfResult<Vec<_>>>()?;
     match rows.as_slice() {
@@ -129,17 +158,7 @@ fn one_by_one(values: Values) -> DfResult<LogicalPlan> {
 fn sorted(sort: Sort) -> DfResult<LogicalPlan> {
     let Sort { expr, input, fetch } = sort;
     let (output, mut placed) = (columns(&input), Placed::default());
-    let keys = expr.into_iter().map(|key| -> DfResult<SortKey> {
-        let by = key.expr.down(|e| {
-            if subquery(&e).is_none() {
-                return Ok(Transformed::no(e));
-            }
-            let number = placed.0.len() + 1;
-            placed.column(e, number).map(Transformed::yes)
-        })?;
-        Ok(SortKey { expr: by.data, ..key })
-    });
-    let expr = keys.collect::<DfResult<Vec<_>>>()?;
+    let expr = placed.order(expr)?;
     let below = match input.as_ref() {
         // What the query selects of may have columns that it does not select.
         LogicalPlan::Projection(selected) if placed.is_of(selected)? => placed.beside(selected.expr.clone(), selected.input.clone())?,
@@ -149,7 +168,34 @@ fn sorted(sort: Sort) -> DfResult<LogicalPlan> {
     Ok(LogicalPlan::Projection(Projection::try_new(output, Arc::new(sorted))?))
 }
 
-fn has_subquery(node: &LogicalPlan) -> DfResult<bool> {
+fn has_subquery_in_order(distinct: &DistinctOn) -> bool {
+    let order = distinct.sort_expr.iter().flatten().map(|key| &key.expr);
+    distinct.on_expr.iter().chain(order).any(|expr| expr.any(|e| subquery(e).is_some()))
+}
+
+/// DISTINCT ON, in an order, of columns that are computed below it. What it selects stays as it is.
+fn first_of(distinct: DistinctOn) -> DfResult<LogicalPlan> {
+    let DistinctOn { on_expr, select_expr, sort_expr, input, schema } = distinct;
+    let mut placed = Placed::default();
+    let on_expr = on_expr.into_iter().map(|expr| placed.over(expr)).collect::<DfResult<_>>()?;
+    let sort_expr = sort_expr.map(|order| placed.order(order)).transpose()?;
+    let input = placed.below(input)?;
+    Ok(LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr, input, schema })))
+}
+
+/// The items of a select list over columns, and its input with their subqueries in these: for what stands between the two.
+pub fn items_over(items: Vec<Expr>, input: Arc<LogicalPlan>) -> DfResult<(Vec<Expr>, Arc<LogicalPlan>)> {
+    let (names, mut placed) = (NamePreserver::new_for_projection(), Placed::default());
+    let over = items.into_iter().map(|item| {
+        let name = names.save(&item);
+        Ok(name.restore(placed.over(item)?))
+    });
+    let items = over.collect::<DfResult<_>>()?;
+    Ok((items, placed.below(input)?))
+}
+
+/// Whether an expression of a node has one.
+pub fn has_subquery(node: &LogicalPlan) -> DfResult<bool> {
     let mut found = false;
     node.each_own(|expr| {
         found |= expr.any(|e| subquery(e).is_some());
@@ -165,27 +211,12 @@ fn computed(node: LogicalPlan) -> DfResult<LogicalPlan> {
         _ => return Ok(node),
     };
     let (schema, width, mut placed) = (node.schema().clone(), input.schema().fields().len(), Placed::default());
-    let mut known: Vec<(Expr, Expr)> = Vec::new();
-    let mut own = Vec::new();
-    for expr in node.expressions() {
-        let of_columns = expr.down(|e| {
-            if subquery(&e).is_none() {
-                return Ok(Transformed::no(e));
-            }
-            if let Some((_, column)) = known.iter().find(|(value, _)| *value == e) {
-                return Ok(Transformed::yes(column.clone()));
-            }
-            let column = placed.column(e.clone(), known.len() + 1)?;
-            known.push((e, column.clone()));
-            Ok(Transformed::yes(column))
-        })?;
-        own.push(of_columns.data);
-    }
-    let is_window = matches!(node, LogicalPlan::Window(_));
+    let own = node.expressions().into_iter().map(|expr| placed.over(expr)).collect::<DfResult<_>>()?;
+    let (is_window, computed) = (matches!(node, LogicalPlan::Window(_)), placed.0.len());
     let over = node.with_new_exprs(own, vec![Arc::unwrap_or_clone(placed.below(input)?)])?;
     // What is computed is among the columns of a window's input.
     let columns = over.schema().columns().into_iter().enumerate();
-    let columns = columns.filter(|(at, _)| !is_window || *at < width || *at >= width + known.len());
+    let columns = columns.filter(|(at, _)| !is_window || *at < width || *at >= width + computed);
     let restored = columns.zip(schema.iter()).map(|((_, column), (qualifier, field))| {
         let is_as_it_was = column.relation.as_ref() == qualifier && column.name == *field.name();
         let column = Expr::Column(column);

@@ -1,5 +1,5 @@
 //! The types of WITH RECURSIVE. A column has that of the first term, and DataFusion casts the second term to it, whatever is lost. What the
-//! type cannot hold is refused, as in PostgreSQL; but a numeric whose digits nobody said takes any.
+//! type cannot hold is refused, as in PostgreSQL; but a numeric whose digits nobody said takes any. What says no more of a column than what it is called (an oid, a name) is the first term's.
 
 use super::common::common_field;
 use super::matching::shown;
@@ -7,13 +7,14 @@ use super::rewrite::cast;
 use crate::error::{fold, into_datafusion};
 use crate::types::DEFAULT_NUMERIC;
 use crate::walk::{WalkPlan, sql};
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, RecursiveQuery};
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, Projection, RecursiveQuery};
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// A number with a fraction in the first term of a query that names itself is a numeric of any digits: one of its own could not hold what is made of it.
 pub fn widen(query: &mut ast::Query) {
@@ -68,14 +69,36 @@ fn has_fraction(value: &ast::Expr) -> bool {
 }
 
 /// On a plan as DataFusion's binder made it: its own casts have no name, those that a statement writes have one (`types::cast_field`).
-pub fn check(plan: &LogicalPlan) -> DfResult<()> {
-    plan.each_with_subqueries(|node| {
-        if let LogicalPlan::RecursiveQuery(query) = node {
-            check_types(query)?;
+pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let typed = plan.up_with_subqueries(|node| match node {
+        LogicalPlan::RecursiveQuery(query) => {
+            check_types(&query)?;
+            marked(query)
         }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(())
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(typed?.data)
+}
+
+/// A query whose second term has the marks of the first one's types.
+fn marked(query: RecursiveQuery) -> DfResult<Transformed<LogicalPlan>> {
+    let (wanted, given) = (query.static_term.schema(), query.recursive_term.schema());
+    let is_same = |(wanted, given): (&FieldRef, &FieldRef)| wanted.metadata() == given.metadata();
+    if wanted.fields().iter().zip(given.fields()).all(is_same) {
+        return Ok(Transformed::no(LogicalPlan::RecursiveQuery(query)));
+    }
+    let columns = given.columns().into_iter().zip(given.fields()).zip(wanted.fields());
+    let columns = columns.map(|((column, given), wanted)| {
+        if is_same((wanted, given)) {
+            return Expr::Column(column);
+        }
+        // With a name, a cast says all of the type.
+        let field = wanted.as_ref().clone().with_name("cast").with_nullable(given.is_nullable());
+        Expr::Cast(Cast { expr: Box::new(Expr::Column(column)), field: Arc::new(field) }).alias(given.name())
+    });
+    let marked = Projection::try_new(columns.collect(), query.recursive_term.clone())?;
+    let recursive_term = Arc::new(LogicalPlan::Projection(marked));
+    Ok(Transformed::yes(LogicalPlan::RecursiveQuery(RecursiveQuery { recursive_term, ..query })))
 }
 
 fn check_types(query: &RecursiveQuery) -> DfResult<()> {

@@ -35,6 +35,11 @@ fn or_null(expr: Expr) -> DfResult<Transformed<Expr>> {
     })
 }
 
+/// Whether an expression is a subquery that may have none, whatever DataFusion says of its value.
+pub fn may_have_no_row(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarSubquery(subquery) if !has_a_row(&subquery.subquery))
+}
+
 /// Whether the value is not null in any row that there is.
 fn never_null(plan: &LogicalPlan) -> bool {
     plan.schema().fields().first().is_some_and(|field| !field.is_nullable())

@@ -14,9 +14,9 @@ mod values;
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result as DfResult, ScalarValue, TableReference};
+use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, NullEquality, Result as DfResult, ScalarValue, Spans, TableReference};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, Filter, Join, JoinConstraint, LogicalPlan, Projection, lit, when};
+use datafusion::logical_expr::{Expr, Filter, Join, JoinConstraint, LogicalPlan, Projection, Subquery, SubqueryAlias, lit, when};
 use pulled::{Pulled, Puller, subquery_of};
 use std::sync::Arc;
 
@@ -50,11 +50,17 @@ fn joined(join: &Join, rows: &LogicalPlan, puller: &mut Puller) -> DfResult<Opti
     let Some((subquery, alias)) = lateral_of(&join.right) else { return Ok(None) };
     let outer = match join.join_type {
         JoinType::Inner => false,
-        JoinType::Left if join.on.is_empty() && join.filter.as_ref().is_none_or(is_true) => true,
+        JoinType::Left => true,
         _ => return Ok(None),
     };
     if subquery.all_out_ref_exprs().is_empty() || is_named_within(subquery, join.left.schema())? {
         return Ok(None);
+    }
+    if let Some(condition) = conjunction(on(join)).filter(|_| outer) {
+        return match has_subquery(&condition) {
+            true => Ok(None),
+            false => joined(&conditioned(join, condition, subquery, alias)?, rows, puller),
+        };
     }
     let pulled = match puller.pull(subquery)? {
         Some(pulled) => Some(pulled),
@@ -93,17 +99,11 @@ impl Lateral<'_> {
             }
         };
         let plan = LogicalPlan::Projection(Projection::try_new(self.columns(there)?, plan)?);
-        let above = conjunction(self.on().filter(|_| self.pulled.of_none.is_some()));
+        let above = conjunction(on(self.join).filter(|_| self.pulled.of_none.is_some()));
         Ok(Some(match above {
             Some(condition) => LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?),
             None => plan,
         }))
-    }
-
-    /// The conditions of ON.
-    fn on(&self) -> impl Iterator<Item = Expr> {
-        let equalities = self.join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
-        equalities.chain(self.join.filter.clone().filter(|condition| !is_true(condition)))
     }
 
     /// What must hold of a pair, those of ON included unless there is a row for each left one: that must satisfy them.
@@ -112,7 +112,7 @@ impl Lateral<'_> {
         for condition in self.pulled.conditions.iter().cloned() {
             conditions.push(over(condition, self.join.left.schema())?);
         }
-        for condition in self.on().filter(|_| self.pulled.of_none.is_none()) {
+        for condition in on(self.join).filter(|_| self.pulled.of_none.is_none()) {
             let Some(resolved) = self.pulled.resolved(&condition, self.join.right.schema())? else { return Ok(None) };
             conditions.push(over(resolved, self.join.left.schema())?);
         }
@@ -143,6 +143,38 @@ impl Lateral<'_> {
         }
         Ok(columns)
     }
+}
+
+/// The conditions of ON.
+fn on(join: &Join) -> impl Iterator<Item = Expr> {
+    let equalities = join.on.iter().map(|(left, right)| left.clone().eq(right.clone()));
+    equalities.chain(join.filter.clone().filter(|condition| !is_true(condition)))
+}
+
+/// A left join whose condition is the subquery's: a left row is there for a condition that none satisfies as for a subquery without rows.
+fn conditioned(join: &Join, condition: Expr, subquery: &LogicalPlan, alias: Option<&TableReference>) -> DfResult<Join> {
+    let (left, right, own) = (join.left.schema(), join.right.schema(), subquery.schema().columns());
+    let condition = condition.up(|e| match e {
+        Expr::Column(column) => match right.maybe_index_of_column(&column) {
+            Some(at) => Ok(Transformed::yes(Expr::Column(own[at].clone()))),
+            None => {
+                let field = left.field_from_column(&column)?.clone();
+                Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
+            }
+        },
+        other => Ok(Transformed::no(other)),
+    })?;
+    let rows = LogicalPlan::Filter(Filter::try_new(condition.data, Arc::new(subquery.clone()))?);
+    let outer_ref_columns = rows.all_out_ref_exprs();
+    let mut right = LogicalPlan::Subquery(Subquery { subquery: Arc::new(rows), outer_ref_columns, spans: Spans::new() });
+    if let Some(alias) = alias {
+        right = LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(right), alias.clone())?);
+    }
+    Ok(Join { right: Arc::new(right), on: vec![], filter: None, ..join.clone() })
+}
+
+fn has_subquery(condition: &Expr) -> bool {
+    condition.any(|e| subquery_of(e).is_some())
 }
 
 /// An expression whose outer columns are those of the left side, but for those of queries further out.

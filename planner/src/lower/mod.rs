@@ -56,7 +56,7 @@ use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
 pub use lateral::join_laterals;
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};
-pub use prepare::{event_time, in_order, in_order_of_values, prepare};
+pub use prepare::{event_time, in_order, in_order_of_values, prepare, with_orders};
 pub use supported::{check, check_correlated, check_unnested};
 pub use ttl::{StateTtls, TtlHint};
 

@@ -1,7 +1,8 @@
 //! Rewrites of a bound query before it is optimised, while it still shows what the user wrote: of one that keeps running, and of one that runs once as far as
 //! their results would differ.
 //!
-//! - DISTINCT ON keeps the rows whose number within their group is 1, in its order.
+//! - DISTINCT ON keeps the rows whose number within their group is 1, in its order. That comes before subqueries become joins, and so do aggregates that take the order of a subquery: a
+//!   join has no order.
 //! - Aggregates for which the order of rows matters, and that do not say one, take their rows as a subquery sorts them (`sorted`), or by event time; the others have no order.
 //!   Lists of DISTINCT values are in the order of the values.
 //! - Subqueries that stand for a value have one (`one_row`).
@@ -9,11 +10,11 @@
 use super::calls::{ignores_order_by, takes_order_by, unaliased};
 use super::one_row::with_one_row;
 use super::sorted;
-use crate::bind::RelationSource;
 use crate::bind::window::{WINDOW_COLUMNS, WindowAssign};
+use crate::bind::{RelationSource, items_over};
 use crate::catalog::{Catalog, Relation};
 use crate::functions::registry;
-use crate::walk::{Walk, WalkPlan};
+use crate::walk::WalkPlan;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result as DfResult};
@@ -32,7 +33,17 @@ pub fn prepare(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         }
         other => Ok(Transformed::no(other)),
     });
-    with_one_row(ordered?.data.up(rewrite)?.data)
+    with_one_row(ordered?.data)
+}
+
+/// What orders mean, before LATERAL and correlated subqueries become joins.
+pub fn with_orders(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let ordered = plan.up_with_subqueries(|node| match node {
+        LogicalPlan::Distinct(Distinct::On(distinct)) => first_of_each(distinct),
+        LogicalPlan::Aggregate(aggregate) => sorted::said(aggregate)?.map_data(|aggregate| Ok(LogicalPlan::Aggregate(aggregate))),
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(ordered?.data)
 }
 
 /// Where the values themselves are an order of the last resort.
@@ -66,23 +77,18 @@ pub fn in_order_of_values(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     Ok(ordered?.data)
 }
 
-fn rewrite(plan: LogicalPlan) -> DfResult<Transformed<LogicalPlan>> {
-    match plan {
-        LogicalPlan::Distinct(Distinct::On(distinct)) => first_of_each(distinct),
-        other => Ok(Transformed::no(other)),
-    }
-}
-
 fn first_of_each(distinct: DistinctOn) -> DfResult<Transformed<LogicalPlan>> {
     let DistinctOn { on_expr, select_expr, sort_expr, input, .. } = distinct;
     let number = Expr::from(WindowFunction::new(registry().udwf("row_number")?, vec![]));
     let order = sort_expr.unwrap_or_default();
     let number = number.partition_by(on_expr).order_by(order.clone()).build()?;
     let column = Expr::Column(Column::new_unqualified(number.schema_name().to_string()));
-    let firsts = LogicalPlanBuilder::from(input).window(vec![number])?.filter(column.eq(lit(1i64)))?;
+    let firsts = LogicalPlanBuilder::from(input).window(vec![number])?.filter(column.eq(lit(1i64)))?.build()?;
+    let (items, firsts) = items_over(select_expr, Arc::new(firsts))?;
+    let firsts = LogicalPlanBuilder::from(firsts);
     // A LIMIT takes them in their order.
     let ordered = if order.is_empty() { firsts } else { firsts.sort(order)? };
-    Ok(Transformed::yes(ordered.project(select_expr)?.build()?))
+    Ok(Transformed::yes(ordered.project(items)?.build()?))
 }
 
 /// Calls for which the order of rows matters get the event time as their order if they have none, and behind it the values themselves. The others lose theirs, which
@@ -96,7 +102,7 @@ fn by_event_time(aggregate: Aggregate, time: Option<Column>, by_value: ByValue) 
         .into_iter()
         .map(|e| {
             let Expr::AggregateFunction(call) = unaliased(&e) else { return e };
-            let mut order = call.params.order_by.clone();
+            let mut order = each_once(&call.params.order_by);
             if ignores_order_by(call.func.name()) {
                 order.clear();
             }
@@ -109,7 +115,7 @@ fn by_event_time(aggregate: Aggregate, time: Option<Column>, by_value: ByValue) 
             } else if order.is_empty() {
                 order.extend(of_distinct(call, &input).filter(|sort| !said.contains(&Sort::new(sort.expr.clone(), false, true))));
             }
-            if order.len() == call.params.order_by.len() {
+            if order == call.params.order_by {
                 return e;
             }
             changed = true;
@@ -120,6 +126,17 @@ fn by_event_time(aggregate: Aggregate, time: Option<Column>, by_value: ByValue) 
         .collect();
     let aggregate = LogicalPlan::Aggregate(Aggregate::try_new_with_schema(input, group_expr, calls, schema)?);
     Ok(if changed { Transformed::yes(aggregate) } else { Transformed::no(aggregate) })
+}
+
+/// An order without what it says again, of which DataFusion fails.
+fn each_once(order: &[Sort]) -> Vec<Sort> {
+    let mut kept: Vec<Sort> = Vec::with_capacity(order.len());
+    for by in order {
+        if kept.iter().all(|known| known.expr != by.expr) {
+            kept.push(by.clone());
+        }
+    }
+    kept
 }
 
 /// What the calls are sorted by first. DataFusion would turn two that are opposite the same way.

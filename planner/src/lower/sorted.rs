@@ -1,11 +1,11 @@
 //! The order that a subquery in FROM gives its rows, for aggregates that take them in an order and say none. PostgreSQL's take rows as they come; a view's rows come in any order, and
-//! DataFusion leaves out a sort that nothing asks for, so the order becomes that of the call. It does not know in what order rows are that this one leaves equal.
+//! DataFusion leaves out a sort that nothing asks for, so the order becomes that of the call. DISTINCT ON has one, too. It does not know in what order rows are that this one leaves equal.
 
 use super::calls::{takes_order_by, unaliased};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result as DfResult};
 use datafusion::logical_expr::expr::Sort;
-use datafusion::logical_expr::{Aggregate, Expr, Filter, Limit, LogicalPlan, Projection, SubqueryAlias};
+use datafusion::logical_expr::{Aggregate, Distinct, DistinctOn, Expr, Filter, Limit, LogicalPlan, Projection, SubqueryAlias};
 use std::sync::Arc;
 
 /// What a column is called that is sorted by and not selected, with its number behind.
@@ -64,23 +64,41 @@ fn sorted(plan: &LogicalPlan) -> DfResult<Option<(LogicalPlan, Vec<Sort>)>> {
             }
             None => None,
         },
+        LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr: Some(order), input, .. })) => {
+            let (items, places) = with_keys(select_expr.clone(), order);
+            let firsts = DistinctOn::try_new(on_expr.clone(), items, Some(order.clone()), input.clone())?;
+            let firsts = LogicalPlan::Distinct(Distinct::On(firsts));
+            let order = at_places(order.clone(), places, &firsts);
+            Some((firsts, order))
+        }
         _ => None,
     })
 }
 
 /// The items over a plan, and behind them what it is sorted by and is none of them; the order is of columns then.
-fn selected(mut items: Vec<Expr>, input: LogicalPlan, order: Vec<Sort>) -> DfResult<(LogicalPlan, Vec<Sort>)> {
+fn selected(items: Vec<Expr>, input: LogicalPlan, order: Vec<Sort>) -> DfResult<(LogicalPlan, Vec<Sort>)> {
+    let (items, places) = with_keys(items, &order);
+    let selected = LogicalPlan::Projection(Projection::try_new(items, Arc::new(input))?);
+    let order = at_places(order, places, &selected);
+    Ok((selected, order))
+}
+
+/// The items, behind them what is sorted by and is none of them, and where each key is.
+fn with_keys(mut items: Vec<Expr>, order: &[Sort]) -> (Vec<Expr>, Vec<usize>) {
     let mut places = Vec::with_capacity(order.len());
-    for by in &order {
+    for by in order {
         let place = items.iter().position(|item| *unaliased(item) == by.expr).unwrap_or(items.len());
         if place == items.len() {
             items.push(by.expr.clone().alias(format!("{COLUMN}_{place}")));
         }
         places.push(place);
     }
-    let selected = LogicalPlan::Projection(Projection::try_new(items, Arc::new(input))?);
-    let order = order.into_iter().zip(places).map(|(by, place)| Sort { expr: column(&selected, place), ..by }).collect();
-    Ok((selected, order))
+    (items, places)
+}
+
+/// The order by the columns that its keys are.
+fn at_places(order: Vec<Sort>, places: Vec<usize>, plan: &LogicalPlan) -> Vec<Sort> {
+    order.into_iter().zip(places).map(|(by, place)| Sort { expr: column(plan, place), ..by }).collect()
 }
 
 fn column(plan: &LogicalPlan, place: usize) -> Expr {

@@ -1,12 +1,14 @@
 //! DataFusion's simplification, but for constants with marks of their types: it takes two that differ in these alone for different values, so that of `a = 1 AND a <> 1` it would leave the
-//! first half. Where they are compared they lose the marks before. It does not know what else is simplified.
+//! first half. Where they are compared they lose the marks before, and what comes to such a constant, as `'orders'::regclass` does, is one before. It does not know what else is simplified.
 
+use super::{fold_constant, repeated};
+use crate::bind::subquery;
 use crate::walk::{Walk, WalkPlan};
-use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
@@ -32,7 +34,7 @@ impl OptimizerRule for Simplify {
             let name = names.save(&expr);
             Ok(expr.up(unmarked)?.update_data(|expr| name.restore(expr)))
         })?;
-        let mut simplified = self.0.rewrite(plain.data, config)?;
+        let mut simplified = self.0.rewrite(plain.data, config)?.transform_data(repeated::once)?;
         simplified.transformed |= plain.transformed;
         Ok(simplified)
     }
@@ -41,22 +43,33 @@ impl OptimizerRule for Simplify {
 /// Whether a constant is compared that has a mark.
 fn is_marked(expr: &Expr) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return false };
-    let is_compared = matches!(op, Operator::Eq | Operator::NotEq);
-    let has_mark = |side: &Expr| matches!(side, Expr::Literal(_, Some(_)));
-    is_compared && (has_mark(left) || has_mark(right))
+    matches!(op, Operator::Eq | Operator::NotEq) && (has_mark(left) || has_mark(right))
 }
 
-/// A comparison whose constants are plain ones: an oid is the same number as a function's.
-fn unmarked(mut expr: Expr) -> DfResult<Transformed<Expr>> {
-    if !is_marked(&expr) {
-        return Ok(Transformed::no(expr));
+fn has_mark(side: &Expr) -> bool {
+    let varies = |e: &Expr| {
+        matches!(e, Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::Placeholder(_))
+            || subquery(e).is_some()
+            || e.is_volatile_node()
+    };
+    match side {
+        Expr::Literal(_, mark) => mark.is_some(),
+        other => !other.any(varies) && other.to_field(&DFSchema::empty()).is_ok_and(|(_, field)| !field.metadata().is_empty()),
     }
-    if let Expr::BinaryExpr(BinaryExpr { left, right, .. }) = &mut expr {
-        for side in [left, right] {
-            if let Expr::Literal(_, mark) = side.as_mut() {
-                *mark = None;
+}
+
+/// A comparison whose constants are plain ones: an oid is the same number as a function's. What is no constant yet for want of a value stays as it is.
+fn unmarked(mut expr: Expr) -> DfResult<Transformed<Expr>> {
+    let mut changed = false;
+    if let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &mut expr
+        && matches!(op, Operator::Eq | Operator::NotEq)
+    {
+        for side in [left, right].into_iter().filter(|side| has_mark(side)) {
+            if let Ok(Expr::Literal(value, _)) = fold_constant((**side).clone()) {
+                **side = Expr::Literal(value, None);
+                changed = true;
             }
         }
     }
-    Ok(Transformed::yes(expr))
+    Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
 }

@@ -42,8 +42,11 @@ pub fn misread_expr(expr: &Expr) -> DfResult<Option<&'static str>> {
 pub fn first_misread(plan: &LogicalPlan) -> DfResult<Option<&'static str>> {
     let mut found = None;
     plan.each_with_subqueries(|node| {
-        if let LogicalPlan::Subquery(Subquery { subquery, .. }) = node {
-            found = found.or(misread(subquery, Place::Lateral)?);
+        // Those that are no input are met as expressions.
+        for input in node.inputs() {
+            if let LogicalPlan::Subquery(Subquery { subquery, .. }) = input {
+                found = found.or(misread(subquery, Place::Lateral)?);
+            }
         }
         node.each_own(|expr| {
             expr.each(|e| {
@@ -126,7 +129,8 @@ fn misread_below(node: &LogicalPlan, place: Place, bare: bool) -> DfResult<Optio
         LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.is_empty() && place == Place::Lateral && compares_loosely(node)? => {
             return Ok(Some("GROUP BY without an aggregate"));
         }
-        LogicalPlan::Filter(_) => bare_below &= place == Place::Scalar,
+        // A scalar subquery's HAVING it drops, or asks of none.
+        LogicalPlan::Filter(_) => bare_below = false,
         LogicalPlan::Projection(projection) => bare_below &= projection.expr.iter().all(Expr::any_column_refs),
         _ => {}
     }

@@ -15,6 +15,7 @@ mod json;
 mod like;
 mod long_values;
 pub mod match_recognize;
+mod nesting;
 mod partition;
 mod schema;
 mod secrets;
@@ -150,6 +151,7 @@ fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hin
     signs::rewrite(&mut tokens);
     tokens::rewrite(&mut tokens);
     spellings::rewrite(&mut tokens);
+    nesting::rewrite(&mut tokens);
     asof::rewrite(&mut tokens);
     json::rewrite(&mut tokens);
     match_recognize::rewrite(&mut tokens, text)?;

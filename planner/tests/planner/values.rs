@@ -163,7 +163,7 @@ async fn functions_of_flinks_scripts() {
             ("CEIL(TIMESTAMP '2024-01-02 03:04:05' TO DAY)", "2024-01-03T00:00:00 timestamp without time zone"),
             ("FLOOR(TIMESTAMP '2024-01-02 03:04:05' TO DAY)", "2024-01-02T00:00:00 timestamp without time zone"),
             ("FLOOR(DATE '2024-02-15' TO MONTH)", "2024-02-01 date"),
-            ("CEIL(1.5)", "2.0 numeric(2,1)"),
+            ("CEIL(1.5)", "2 numeric(2,0)"),
             ("JSON_VALUE('{\"a\": {\"b\": [1, true]}}', '$.a.b[1]')", "true text"),
             ("JSON_VALUE('{\"a\": 100}', '$.a' RETURNING INT)", "100 integer"),
             ("JSON_VALUE('{\"a\": {}}', '$.a')", "NULL text"),

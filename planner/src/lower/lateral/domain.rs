@@ -9,11 +9,11 @@ use crate::lower::calls::unaliased;
 use crate::lower::top_n::{Places, is_sorted};
 use crate::walk::Walk;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, JoinType, NullEquality, Result as DfResult};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result as DfResult};
 use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, FetchType, Filter, Join, JoinConstraint, LogicalPlan, Operator, Projection, SkipType, Union, Window,
+    Aggregate, Distinct, Expr, FetchType, Filter, Join, JoinConstraint, LogicalPlan, Operator, Projection, SkipType, Union, Values, Window,
     binary_expr, lit, when,
 };
 use std::collections::BTreeMap;
@@ -79,6 +79,7 @@ impl Domain<'_> {
             }
             LogicalPlan::Join(join) => return self.joined(join),
             LogicalPlan::Union(union) => return self.united(union),
+            LogicalPlan::Values(values) => return self.listed(values),
             _ => {}
         }
         let inputs = node.inputs();
@@ -294,24 +295,51 @@ impl Domain<'_> {
     }
 
     fn united(&mut self, union: &Union) -> DfResult<Option<Pulled>> {
-        let mut inputs = Vec::new();
+        let mut parts = Vec::new();
         for input in &union.inputs {
-            let Some(input) = self.over(input)? else { return Ok(None) };
-            inputs.push(Arc::new(input.plan));
+            let Some(part) = self.over(input)? else { return Ok(None) };
+            parts.push(part);
         }
-        let all = LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?);
-        let columns = all.schema().columns();
-        let (own, hidden) = columns.split_at(union.schema.fields().len());
-        let own = own.iter().zip(union.schema.iter()).map(|(column, (qualifier, field))| {
-            let is_as_it_was = column.relation.as_ref() == qualifier && column.name == *field.name();
-            let column = Expr::Column(column.clone());
-            if is_as_it_was { column } else { column.alias_qualified(qualifier.cloned(), field.name()) }
-        });
-        let keys: Vec<Column> = hidden.iter().map(|_| self.puller.column()).collect();
-        let hidden = hidden.iter().zip(&keys).map(|(column, key)| Expr::Column(column.clone()).alias(key.name.clone()));
-        let exprs = own.chain(hidden).collect();
-        let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(all))?);
-        Ok(Some(Pulled { plan, lifted: BTreeMap::new(), of_none: None, conditions: vec![], keys, by_keys: true }))
+        self.stacked(parts, &union.schema).map(Some)
+    }
+
+    /// Each row of VALUES for each of the domain's values.
+    fn listed(&mut self, values: &Values) -> DfResult<Option<Pulled>> {
+        let Some(rows) = self.rows.clone() else { return Ok(None) };
+        let mut parts = Vec::new();
+        for cells in &values.values {
+            let row = self.instance(&rows)?;
+            let mut exprs = Vec::new();
+            for (cell, field) in cells.iter().zip(values.schema.fields()) {
+                exprs.push(self.keyed(cell, &row)?.alias(field.name()));
+            }
+            exprs.extend(row.keys.iter().cloned().map(Expr::Column));
+            parts.push(row.rebuilt(|plan| Ok(LogicalPlan::Projection(Projection::try_new(exprs, plan)?)))?);
+        }
+        match <[Pulled; 1]>::try_from(parts) {
+            Ok([only]) => Ok(Some(only)),
+            Err(parts) => self.stacked(parts, &values.schema).map(Some),
+        }
+    }
+
+    /// The rows of all parts, with the columns of a schema. Below it they have the same names in all parts, since the optimiser takes what is above a union for what is above its parts.
+    fn stacked(&mut self, parts: Vec<Pulled>, schema: &DFSchema) -> DfResult<Pulled> {
+        let width = schema.fields().len();
+        let names: Vec<Column> = (0..width + self.outer.len()).map(|_| self.puller.column()).collect();
+        let named = |part: Pulled| {
+            let columns = part.plan.schema().columns().into_iter().zip(&names);
+            let columns = columns.map(|(column, name)| Expr::Column(column).alias(name.name.clone())).collect();
+            Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(part.plan))?)))
+        };
+        let parts = parts.into_iter().map(named).collect::<DfResult<Vec<_>>>()?;
+        let all = Arc::new(LogicalPlan::Union(Union::try_new_with_loose_types(parts)?));
+        let (own, keys) = names.split_at(width);
+        let own = own.iter().cloned().zip(schema.iter());
+        let own = own.map(|(name, (qualifier, field))| Expr::Column(name).alias_qualified(qualifier.cloned(), field.name()));
+        let columns = own.chain(keys.iter().cloned().map(Expr::Column)).collect();
+        let plan = LogicalPlan::Projection(Projection::try_new(columns, all)?);
+        let (lifted, conditions, keys) = (BTreeMap::new(), vec![], keys.to_vec());
+        Ok(Pulled { plan, lifted, of_none: None, conditions, keys, by_keys: true })
     }
 }
 

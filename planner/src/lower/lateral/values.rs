@@ -13,7 +13,9 @@ use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, NullEquality, R
 use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{Expr, Filter, Join, JoinConstraint, LogicalPlan, Operator, Projection, Subquery, SubqueryAlias, lit, not};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Filter, Join, JoinConstraint, LogicalPlan, Operator, Projection, Subquery, SubqueryAlias, lit, not,
+};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -201,11 +203,13 @@ fn is_plain(subquery: &Subquery, place: Place, around: &DFSchema) -> DfResult<bo
     Ok(plain)
 }
 
-/// The same of `IN (query)`, where a LIMIT says which rows are looked at. NOT IN DataFusion joins of uncorrelated ones alone.
+/// The same of `IN (query)`, where a LIMIT says which rows are looked at. NOT IN DataFusion joins of uncorrelated ones alone; and a column that it casts for the
+/// comparison has the name of the one that the subquery is correlated by.
 fn is_plain_in(within: &InSubquery, around: &DFSchema) -> DfResult<bool> {
     let query = &within.subquery.subquery;
     let is_correlated = !query.all_out_ref_exprs().is_empty();
-    let is_other = within.negated || matches!(query.as_ref(), LogicalPlan::Limit(_));
+    let is_cast = is_correlated && within.expr.get_type(around)? != *query.schema().field(0).data_type();
+    let is_other = within.negated || is_cast || matches!(query.as_ref(), LogicalPlan::Limit(_));
     Ok(!(is_correlated && is_other) && is_plain(&within.subquery, Place::Tested, around)?)
 }
 

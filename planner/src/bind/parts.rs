@@ -1,0 +1,73 @@
+//! Tests of a UNION of which only some parts name the row around become tests of its parts. By what the one part compares it can be joined, and what the other has is the same for all rows:
+//! together they would be there for each. It does not know what becomes of the tests.
+
+use super::membership::correlated;
+use super::placed::{has_subquery, subquery};
+use crate::walk::{Walk, WalkPlan};
+use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Subquery};
+use std::sync::Arc;
+
+pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let apart = plan.up_with_subqueries(|node| {
+        if matches!(node, LogicalPlan::Join(_)) || !has_subquery(&node)? {
+            return Ok(Transformed::no(node));
+        }
+        let names = NamePreserver::new(&node);
+        node.map_own(|expr| {
+            let name = names.save(&expr);
+            Ok(expr.up(of_parts)?.update_data(|expr| name.restore(expr)))
+        })
+    });
+    apart.map(|t| t.data)
+}
+
+fn of_parts(test: Expr) -> DfResult<Transformed<Expr>> {
+    let of_all = match &test {
+        Expr::Exists(Exists { negated, .. }) | Expr::InSubquery(InSubquery { negated, .. }) => *negated,
+        Expr::SetComparison(SetComparison { quantifier, .. }) => *quantifier == SetQuantifier::All,
+        _ => return Ok(Transformed::no(test)),
+    };
+    let parts = subquery(&test).and_then(|query| parts(query, matches!(test, Expr::Exists(_)))).unwrap_or_default();
+    let tests = parts.into_iter().map(|part| of_part(&test, part));
+    let tests = if of_all { conjunction(tests) } else { disjunction(tests) };
+    Ok(tests.map_or_else(|| Transformed::no(test), Transformed::yes))
+}
+
+fn of_part(test: &Expr, subquery: Subquery) -> Expr {
+    match test.clone() {
+        Expr::Exists(test) => Expr::Exists(Exists { subquery, ..test }),
+        Expr::InSubquery(test) => Expr::InSubquery(InSubquery { subquery, ..test }),
+        Expr::SetComparison(test) => Expr::SetComparison(SetComparison { subquery, ..test }),
+        other => other,
+    }
+}
+
+/// The parts of a query, if only some of them name the row around and all have the type that the whole has. `rows`: it is asked for rows only, whatever they are.
+fn parts(query: &Subquery, rows: bool) -> Option<Vec<Subquery>> {
+    let mut parts = Vec::new();
+    collect(&query.subquery, rows, &mut parts);
+    let ty = |plan: &LogicalPlan| plan.schema().fields().first().map(|field| field.data_type().clone());
+    let whole = ty(query.subquery.as_ref());
+    let is_named = |part: &Arc<LogicalPlan>| !part.all_out_ref_exprs().is_empty();
+    let is_mixed =
+        parts.iter().any(is_named) && !parts.iter().all(is_named) && (rows || parts.iter().all(|part| ty(part.as_ref()) == whole));
+    is_mixed.then(|| parts.into_iter().map(|part| correlated(part, query)).collect())
+}
+
+fn collect(plan: &Arc<LogicalPlan>, rows: bool, parts: &mut Vec<Arc<LogicalPlan>>) {
+    match plan.as_ref() {
+        LogicalPlan::Union(union) => union.inputs.iter().for_each(|input| collect(input, rows, parts)),
+        LogicalPlan::Distinct(Distinct::All(input)) => collect(input, rows, parts),
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => collect(&sort.input, rows, parts),
+        LogicalPlan::SubqueryAlias(alias) if rows => collect(&alias.input, rows, parts),
+        LogicalPlan::Projection(projection) if rows && !projection.expr.iter().any(|e| e.any(|e| matches!(e, Expr::Unnest(_)))) => {
+            collect(&projection.input, rows, parts);
+        }
+        _ => parts.push(plan.clone()),
+    }
+}

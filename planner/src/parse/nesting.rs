@@ -1,0 +1,180 @@
+//! Parentheses that PostgreSQL's grammar does without and sqlparser's does not: around a join on the right of another one, as in `a JOIN b JOIN c ON x ON y`, and around an item of
+//! ROLLUP, CUBE and GROUPING SETS that only begins with one, as in `ROLLUP ((k)::int)`. And a SELECT around what is compared by ANY and ALL and begins with a query in parentheses, as in
+//! `ANY ((SELECT 1) UNION SELECT 2)`. All have the places of the tokens that they stand before. It does not know what is joined, grouped or compared.
+
+use super::tokens::{find_top_level, is, is_word};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+/// Before which tokens something is missing.
+type Missing = Vec<(usize, Piece)>;
+
+/// In the order in which they stand before one token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Piece {
+    Close,
+    Open,
+    /// `SELECT * FROM (`
+    Query,
+}
+
+impl Piece {
+    fn tokens(self) -> Vec<Token> {
+        match self {
+            Piece::Close => vec![Token::RParen],
+            Piece::Open => vec![Token::LParen],
+            Piece::Query => vec![Token::make_keyword("SELECT"), Token::Mul, Token::make_keyword("FROM"), Token::LParen],
+        }
+    }
+}
+
+pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
+    let mut missing = Missing::new();
+    around_joins(tokens, &mut missing);
+    around_items(tokens, &mut missing);
+    around_compared(tokens, &mut missing);
+    if missing.is_empty() {
+        return;
+    }
+    missing.sort_unstable();
+    let mut missing = missing.into_iter().peekable();
+    for (i, token) in std::mem::take(tokens).into_iter().enumerate() {
+        while let Some((_, piece)) = missing.next_if(|(at, _)| *at == i) {
+            tokens.extend(piece.tokens().into_iter().map(|new| TokenWithSpan::new(new, token.span)));
+        }
+        tokens.push(token);
+    }
+}
+
+/// A join whose ON or USING has not come yet.
+struct Join {
+    /// Where its right side begins.
+    right: usize,
+    /// Whether that is a join.
+    nests: bool,
+}
+
+/// An ON or USING is the newest join's that has none, as a closing bracket is the newest opening one's.
+fn around_joins(tokens: &[TokenWithSpan], missing: &mut Missing) {
+    let (mut joins, mut around): (Vec<Join>, Vec<Vec<Join>>) = Default::default();
+    for (i, token) in tokens.iter().enumerate() {
+        match &token.token {
+            Token::LParen => around.push(std::mem::take(&mut joins)),
+            Token::RParen => joins = around.pop().unwrap_or_default(),
+            Token::Comma | Token::SemiColon => joins.clear(),
+            Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+                Keyword::JOIN => {
+                    joins.iter_mut().for_each(|join| join.nests = true);
+                    if asks_for_condition(tokens, i) {
+                        joins.push(Join { right: i + 1, nests: false });
+                    }
+                }
+                Keyword::ON | Keyword::USING => {
+                    if let Some(join) = joins.pop().filter(|join| join.nests) {
+                        missing.extend([(join.right, Piece::Open), (i, Piece::Close)]);
+                    }
+                }
+                Keyword::SELECT | Keyword::WHERE => joins.clear(),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+}
+
+/// Whether the join at `i` is neither a CROSS JOIN nor a NATURAL one.
+fn asks_for_condition(tokens: &[TokenWithSpan], i: usize) -> bool {
+    let is_any = |token: &TokenWithSpan, words: &[&str]| words.iter().any(|word| is_word(&token.token, word));
+    let before = tokens[..i].iter().rev().find(|token| !is_any(token, &["inner", "left", "right", "full", "outer"]));
+    !before.is_some_and(|token| is_any(token, &["cross", "natural"]))
+}
+
+fn around_items(tokens: &[TokenWithSpan], missing: &mut Missing) {
+    for (i, token) in tokens.iter().enumerate() {
+        let is_sets = is_word(&token.token, "sets") && i.checked_sub(1).is_some_and(|before| is_word(&tokens[before].token, "grouping"));
+        let is_list = is_sets || is_word(&token.token, "rollup") || is_word(&token.token, "cube");
+        if !is_list || !is(tokens, i + 1, &Token::LParen) {
+            continue;
+        }
+        let mut start = i + 2;
+        while let Some(end) = find_top_level(tokens, start, |at| matches!(tokens[at].token, Token::Comma | Token::RParen)) {
+            let opens = is(tokens, start, &Token::LParen);
+            let close = find_top_level(tokens, start + 1, |at| tokens[at].token == Token::RParen).filter(|_| opens);
+            if close.is_some_and(|close| close + 1 < end) {
+                missing.extend([(start, Piece::Open), (end, Piece::Close)]);
+            }
+            if tokens[end].token == Token::RParen {
+                break;
+            }
+            start = end + 1;
+        }
+    }
+}
+
+fn around_compared(tokens: &[TokenWithSpan], missing: &mut Missing) {
+    for (i, token) in tokens.iter().enumerate() {
+        let is_compared = ["any", "some", "all"].iter().any(|word| is_word(&token.token, word)) && i > 0 && compares(&tokens[i - 1].token);
+        if !is_compared || !is(tokens, i + 1, &Token::LParen) || !is(tokens, i + 2, &Token::LParen) {
+            continue;
+        }
+        let first = tokens[i + 2..].iter().find(|token| token.token != Token::LParen);
+        let is_query = first.is_some_and(|token| ["select", "with", "values"].iter().any(|word| is_word(&token.token, word)));
+        let close = |from: usize| find_top_level(tokens, from, |at| tokens[at].token == Token::RParen);
+        if let (true, Some(inner), Some(end)) = (is_query, close(i + 3), close(i + 2))
+            && inner + 1 < end
+        {
+            missing.extend([(i + 2, Piece::Query), (end, Piece::Close)]);
+        }
+    }
+}
+
+fn compares(token: &Token) -> bool {
+    matches!(token, Token::Eq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq)
+}
+
+#[cfg(test)]
+mod tests {
+    fn shown(query: &str) -> String {
+        crate::parse::parse_query(query).expect("it parses").to_string()
+    }
+
+    #[test]
+    fn a_condition_is_of_the_newest_join_without_one() {
+        for (written, read) in [
+            ("a JOIN b JOIN c ON x ON y", "a JOIN (b JOIN c ON x) ON y"),
+            ("a LEFT JOIN b JOIN c USING (k) USING (k)", "a LEFT JOIN (b JOIN c USING(k)) USING(k)"),
+            ("a JOIN b JOIN c JOIN d ON x ON y ON z", "a JOIN (b JOIN (c JOIN d ON x) ON y) ON z"),
+            ("a JOIN b JOIN c ON x JOIN d ON y ON z", "a JOIN (b JOIN c ON x JOIN d ON y) ON z"),
+            ("a JOIN b CROSS JOIN c ON x", "a JOIN (b CROSS JOIN c) ON x"),
+            ("a NATURAL LEFT JOIN b JOIN c ON x", "a NATURAL LEFT JOIN b JOIN c ON x"),
+            ("a JOIN b ON x JOIN c ON y", "a JOIN b ON x JOIN c ON y"),
+            ("a JOIN (SELECT 1 FROM b JOIN c ON x) AS d ON y", "a JOIN (SELECT 1 FROM b JOIN c ON x) AS d ON y"),
+        ] {
+            assert_eq!(shown(&format!("SELECT 1 FROM {written}")), format!("SELECT 1 FROM {read}"), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_compared_may_begin_with_a_query_in_parentheses() {
+        for (written, read) in [
+            ("a = ANY ((SELECT 1) UNION (SELECT 2))", "a = ANY (SELECT * FROM ((SELECT 1) UNION (SELECT 2)))"),
+            ("a = ANY ((b || c) || d)", "a = ANY ((b || c) || d)"),
+        ] {
+            let query = |condition: &str| shown(&format!("SELECT {condition}"));
+            assert_eq!(query(written), query(read), "{written}");
+        }
+    }
+
+    #[test]
+    fn an_item_may_begin_with_a_parenthesis() {
+        for (written, read) in [
+            ("ROLLUP ((a)::int, b)", "ROLLUP ((a)::INT, b)"),
+            ("CUBE ((a), (b) + 1)", "CUBE (a, (b) + 1)"),
+            ("GROUPING SETS ((a, b), (a) * 2, ())", "GROUPING SETS ((a, b), (a) * 2, ())"),
+        ] {
+            let query = |grouped: &str| format!("SELECT 1 FROM t GROUP BY {grouped}");
+            let (written, read) = (shown(&query(written)), shown(&query(read)));
+            assert_eq!(written, read);
+        }
+    }
+}
