@@ -1,6 +1,7 @@
 //! What goes into a job and what comes out: its specification, a step, progress, results. Also the parts of a running
 //! job and step that its workers share; a worker takes a lock here once per step, never per batch.
 
+use crate::exchange::Transit;
 use crate::operators::match_recognize;
 use crate::placement::Placement;
 use crate::rejects;
@@ -122,6 +123,8 @@ pub struct StepDone {
     /// Time the workers spent on the step, all of them together.
     pub busy_micros: u64,
     pub state_bytes: u64,
+    /// The most that was on its way between workers at a time, of one exchange.
+    pub transit_bytes_max: usize,
     pub progress: JobProgress,
 }
 
@@ -229,6 +232,7 @@ pub(crate) struct JobShared {
     stops_on_error: AtomicBool,
     /// By node of the plan.
     pub operators: Arc<[OperatorStats]>,
+    pub transit: Transit,
     /// How much of its output goes into events, if any does.
     pub keeps_output: Option<usize>,
     /// Nothing is kept between steps, and no row has to be on a certain worker: one of them can take a step alone.
@@ -250,6 +254,7 @@ impl JobShared {
             plan: spec.plan.clone(),
             stops_on_error: AtomicBool::new(spec.on_error == ErrorPolicy::Stop),
             operators: spec.plan.nodes.iter().map(|_| OperatorStats::default()).collect(),
+            transit: Transit::new(spec.plan.nodes.len()),
             keeps_output: match (&spec.view, &spec.plan.output_node().op) {
                 (Some(_), _) => Some(OUTPUT_BYTES_MAX),
                 (None, Op::Sink { .. }) => Some(usize::MAX),
@@ -408,6 +413,7 @@ impl StepRun {
             rows_out: all.rows_out,
             busy_micros: all.busy_micros,
             state_bytes: all.state_bytes,
+            transit_bytes_max: self.shared.transit.take_most(),
             progress,
         }))
     }

@@ -354,6 +354,66 @@ fn install_bomb(engine: &Engine, job: RelationId) {
     engine.install(shared.clone(), (0..workers).map(build).collect());
 }
 
+/// Passes on what comes, and takes its time for it.
+struct Leisurely(Duration);
+
+impl Operator for Leisurely {
+    fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        std::thread::sleep(self.0);
+        ctx.emit_tagged(batch);
+        Ok(())
+    }
+    fn finish(&mut self, _watermark: Timestamp, _ctx: &mut StepContext) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Two exchanges, one after the other, and one worker that is slower than the others, which therefore have to wait; also those that have
+/// something for each other.
+#[test]
+fn what_workers_have_for_each_other_is_bounded() {
+    const ROWS: i64 = 1_000;
+    let schema: SchemaRef = arrow_schema(&kv());
+    let plan = plan(vec![
+        scan(SOURCE),
+        node(Op::Exchange { keys: vec![0] }, &[0], kv(), ChangelogMode::Retract),
+        node(Op::Exchange { keys: vec![1] }, &[1], kv(), ChangelogMode::Retract),
+        node(Op::Filter { predicate: column(0) }, &[2], kv(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![] }, &[3], kv(), ChangelogMode::Retract),
+    ]);
+    for workers in [2, 3] {
+        let engine = engine(workers);
+        let spec = spec(JOB, plan.clone(), ViewKey::Multiset, workers);
+        let shared = Arc::new(JobShared::new(&spec, workers, engine.events.0.clone()));
+        let build = |worker: usize| {
+            let exchange = |key: usize| {
+                let partitioner = Partitioner::new(vec![key], &schema, shared.placement).unwrap();
+                Work::Exchange(crate::exchange::Exchange::new(partitioner, schema.clone(), worker, workers))
+            };
+            let work = vec![
+                Work::Operator(Box::new(Scan::new(vec![0, 1], &schema, schema.clone()).unwrap())),
+                exchange(0),
+                exchange(1),
+                Work::Operator(Box::new(Leisurely(Duration::from_millis(if worker == 0 { 2 } else { 0 })))),
+                Work::Operator(Box::new(Materialize::new(spec.view.clone(), worker, schema.clone(), false, false).unwrap())),
+            ];
+            Instance::new(shared.clone(), work, NowHandle::default())
+        };
+        engine.install(shared.clone(), (0..workers).map(build).collect());
+        for epoch in 1..3 {
+            let from = epoch * 1_000_000;
+            let batches: Vec<TaggedBatch> = (0..400).map(|i| batch(&rows(from + i * ROWS..from + (i + 1) * ROWS))).collect();
+            // Piles that are sent at the moment when it becomes full.
+            let pile = (8 * 1024 + ROWS as usize) * 24;
+            let bound = crate::exchange::TRANSIT_BYTES_MAX + workers * (workers - 1) * pile;
+            engine.step(step(JOB, epoch as u64, vec![(SOURCE, batches)], 0));
+            let done = done(&engine);
+            assert!((1..=bound).contains(&done.transit_bytes_max), "{} of {bound}", done.transit_bytes_max);
+            assert_eq!(net(&done.output), rows(from..from + 400 * ROWS));
+        }
+    }
+}
+
 #[test]
 fn a_panic_ends_its_job_alone() {
     for workers in [1, 2] {
