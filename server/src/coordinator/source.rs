@@ -13,6 +13,7 @@ use super::history::{self, History, SavedHistory};
 use super::inbox::{Arrived, INBOX_BYTES_MAX, Inbox, Reader};
 use super::partition::{Partition, Waiting};
 use super::reaper::{Reaped, Reaper};
+use super::recorded::{Recorded, RecordedCut};
 use super::ring::{Ring, RingEntry};
 use super::stats::SourceStats;
 use crossbeam_channel::Sender;
@@ -22,7 +23,7 @@ use eddyline_common::runtime::Clock;
 use eddyline_common::{ChangeBatch, Epoch, InputCut, Offset, PartitionId, RelationId, Result, TaggedBatch, Timestamp};
 use eddyline_planner::catalog::{Relation, duration_text};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -82,7 +83,7 @@ pub struct Source {
     partitions: BTreeMap<PartitionId, Partition>,
     watermark: Timestamp,
     /// Recorded cuts whose rows have not been read again yet.
-    replay: VecDeque<(Epoch, Timestamp, InputCut)>,
+    replay: Recorded,
     /// Partitions that are not read at present: much of them waits for others' rows of recorded cuts.
     resting: BTreeSet<PartitionId>,
     inbox: Option<Arc<Inbox>>,
@@ -189,7 +190,7 @@ impl Source {
             wanted,
             partitions,
             watermark: progress.watermark,
-            replay: VecDeque::new(),
+            replay: Recorded::default(),
             resting: BTreeSet::new(),
             inbox: None,
             reader: None,
@@ -320,7 +321,7 @@ impl Source {
 
     /// The epoch through which this source's rows are in the ring, given the last cut.
     pub fn frontier(&self, last_cut: Epoch) -> Epoch {
-        self.replay.front().map_or(last_cut, |(epoch, ..)| Epoch(epoch.0 - 1))
+        self.replay.front().map_or(last_cut, |cut| Epoch(cut.epoch.0 - 1))
     }
 
     pub fn is_replaying(&self) -> bool {
@@ -333,7 +334,7 @@ impl Source {
     }
 
     /// A cut of the log that is to be taken again.
-    pub fn push_replay(&mut self, epoch: Epoch, now: Timestamp, cut: InputCut) -> Result<()> {
+    pub fn push_replay(&mut self, epoch: Epoch, now: Timestamp, cut: &InputCut) -> Result<()> {
         self.remember(&cut.notes)?;
         for moved in &cut.partitions {
             if let Some(start) = moved.start {
@@ -341,7 +342,7 @@ impl Source {
                 self.starts.push(PartitionStart { partition: moved.partition, start });
             }
         }
-        self.replay.push_back((epoch, now, cut));
+        self.replay.push(epoch, now, cut);
         Ok(())
     }
 
@@ -375,11 +376,9 @@ impl Source {
     /// What there is to read: as long as there are recorded cuts, no more than they have. What comes after would wait here until the slowest
     /// partition has been read again.
     fn unread(&self) -> Vec<PartitionRange> {
-        let recorded: BTreeMap<PartitionId, Offset> =
-            self.replay.iter().flat_map(|(_, _, cut)| &cut.partitions).map(|moved| (moved.partition, moved.end)).collect();
         let is_replaying = self.is_replaying();
         let range = |(id, p): (&PartitionId, &Partition)| {
-            let (start, end) = (p.arrived_up_to(), recorded.get(id).copied());
+            let (start, end) = (p.arrived_up_to(), self.replay.end(*id));
             let is_unread = if is_replaying { end.is_some_and(|end| start < end) } else { p.watermark != Timestamp::MAX };
             is_unread.then_some(PartitionRange { partition: *id, start, end })
         };
@@ -555,18 +554,18 @@ impl Source {
     /// was to read, and `start` opens one for what comes.
     pub fn cut_replayed(&mut self) -> Vec<(Epoch, Vec<(PartitionId, UndecodableRecord)>)> {
         let mut entered = Vec::new();
-        while let Some((_, _, cut)) = self.replay.front()
+        while let Some(cut) = self.replay.front()
             && cut.partitions.iter().all(|c| self.arrived_up_to(c.partition) >= c.end)
         {
-            let (epoch, now, cut) = self.replay.pop_front().expect("just seen");
+            let RecordedCut { epoch, now, watermark, partitions } = self.replay.pop().expect("just seen");
             let mut taken = Vec::new();
-            for moved in &cut.partitions {
+            for moved in &partitions {
                 let partition = self.partitions.entry(moved.partition).or_insert_with(|| Partition::at(moved.end, self.clock.instant()));
                 partition.take_up_to(moved.end, &mut taken);
                 partition.watermark = moved.watermark;
                 partition.idle = moved.idle;
             }
-            let undecodable = self.enter(epoch, now, cut.watermark, taken);
+            let undecodable = self.enter(epoch, now, watermark, taken);
             entered.push((epoch, undecodable));
         }
         if !entered.is_empty() && !self.is_replaying() {
@@ -578,7 +577,7 @@ impl Source {
     /// Lets partitions rest once much of them waits for others' rows of recorded cuts, and reads them again when that has gone. True if another
     /// reader is to be started for it.
     pub fn rest(&mut self, waiting_max: usize) -> bool {
-        let Some((_, _, next)) = self.replay.front() else { return false };
+        let Some(next) = self.replay.front() else { return false };
         let lacking: BTreeSet<PartitionId> =
             next.partitions.iter().filter(|moved| self.arrived_up_to(moved.partition) < moved.end).map(|moved| moved.partition).collect();
         let (waiting, share) = (self.waiting_bytes(), waiting_max / self.partitions.len().max(1));
@@ -692,15 +691,15 @@ impl Source {
 
     /// Takes the recorded cuts as read, without their rows: nobody needs them.
     pub fn skip_replay(&mut self) {
-        while let Some((epoch, _, cut)) = self.replay.pop_front() {
-            for moved in &cut.partitions {
+        while let Some(RecordedCut { epoch, watermark, partitions, .. }) = self.replay.pop() {
+            for moved in &partitions {
                 let at = Partition { watermark: moved.watermark, idle: moved.idle, ..Partition::at(moved.end, self.clock.instant()) };
                 self.partitions.insert(moved.partition, at);
             }
             let before = self.watermark;
-            self.watermark = cut.watermark;
-            self.history.push(epoch, before, cut.watermark, self.ends(), 0, true);
-            self.ring = Ring::of_source(epoch, cut.watermark, self.ends());
+            self.watermark = watermark;
+            self.history.push(epoch, before, watermark, self.ends(), 0, true);
+            self.ring = Ring::of_source(epoch, watermark, self.ends());
             self.note_present(epoch);
         }
     }
@@ -884,7 +883,7 @@ mod tests {
             ..Partition::at(Offset(end), SystemClock.instant()).cut(PartitionId(partition))
         };
         for (epoch, partitions) in [(2, vec![moved(0, None, 10)]), (3, vec![moved(0, None, 20), moved(1, Some(0), 5)])] {
-            source.push_replay(Epoch(epoch), Timestamp(0), InputCut { watermark: Timestamp::MIN, partitions, notes: Vec::new() }).unwrap();
+            source.push_replay(Epoch(epoch), Timestamp(0), &InputCut { watermark: Timestamp::MIN, partitions, notes: Vec::new() }).unwrap();
         }
         let range = |partition, start, end: Option<i64>| PartitionRange {
             partition: PartitionId(partition),
@@ -919,7 +918,7 @@ mod tests {
         for end in 1..=8 {
             let moved = |partition| Partition::at(Offset(end), SystemClock.instant()).cut(PartitionId(partition));
             let cut = InputCut { watermark: Timestamp::MIN, partitions: vec![moved(0), moved(1)], notes: Vec::new() };
-            source.push_replay(Epoch(1 + end as u64), Timestamp(0), cut).unwrap();
+            source.push_replay(Epoch(1 + end as u64), Timestamp(0), &cut).unwrap();
         }
         let max = {
             source.start(&reaper);
