@@ -318,7 +318,8 @@ impl Core {
         let RelationKind::Source(spec) = &relation.kind else { return Err(SqlError::internal("not a source")) };
         let connector = Arc::from((self.config.open_source)(spec)?);
         let stats = self.stats.add_source(relation.id, &relation.name);
-        let source = Source::new(relation, connector, progress, history, epoch, stats, self.config.clock.clone(), self.sender.clone())?;
+        let (room, clock, events) = (self.inboxes.clone(), self.config.clock.clone(), self.sender.clone());
+        let source = Source::new(relation, connector, progress, history, epoch, stats, room, clock, events)?;
         self.handle.starts.write().insert(source.id(), source.starts().to_vec());
         if source.is_filling() {
             self.filling.insert(source.id());

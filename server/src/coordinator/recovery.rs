@@ -6,6 +6,7 @@ use super::core::{Core, Loop};
 use super::ddl::{StoredViews, view_key, view_schema};
 use super::handle::CoordinatorHandle;
 use super::history::History;
+use super::inbox::InboxRoom;
 use super::job::{Exact, Mode};
 use super::pausing::paused_at;
 use super::pins::Pins;
@@ -346,6 +347,8 @@ fn assemble(
         catalog: Arc::new(CatalogSnapshot::default()),
         next_relation: 1,
         sources: BTreeMap::new(),
+        inboxes: InboxRoom::default(),
+        private_inboxes: InboxRoom::default(),
         tables: BTreeMap::new(),
         jobs: BTreeMap::new(),
         readers: HashMap::new(),
@@ -366,6 +369,7 @@ fn assemble(
         recovered: Epoch::ZERO,
         replayed: None,
         cuts_in_flight: Default::default(),
+        ring_share: config.ring_bytes,
         log_lost: None,
         keeping: Default::default(),
         readers_changed: false,

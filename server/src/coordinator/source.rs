@@ -10,7 +10,7 @@
 use super::Event;
 use super::filling::Present;
 use super::history::{self, History, SavedHistory};
-use super::inbox::{Arrived, INBOX_BYTES_MAX, Inbox, Reader};
+use super::inbox::{Arrived, Inbox, InboxRoom, Reader};
 use super::partition::{Partition, Waiting};
 use super::reaper::{Reaped, Reaper};
 use super::recorded::{Recorded, RecordedCut};
@@ -87,6 +87,8 @@ pub struct Source {
     /// Partitions that are not read at present: much of them waits for others' rows of recorded cuts.
     resting: BTreeSet<PartitionId>,
     inbox: Option<Arc<Inbox>>,
+    /// Of all sources' inboxes.
+    room: InboxRoom,
     reader: Option<Reaped>,
     /// When to start a reader again that could not be started.
     retry: Option<Instant>,
@@ -158,6 +160,7 @@ impl Source {
         history: History,
         epoch: Epoch,
         stats: Arc<SourceStats>,
+        room: InboxRoom,
         clock: Arc<dyn Clock>,
         events: Sender<Event>,
     ) -> Result<Self> {
@@ -193,6 +196,7 @@ impl Source {
             replay: Recorded::default(),
             resting: BTreeSet::new(),
             inbox: None,
+            room,
             reader: None,
             retry: None,
             clock,
@@ -324,6 +328,11 @@ impl Source {
         self.replay.front().map_or(last_cut, |cut| Epoch(cut.epoch.0 - 1))
     }
 
+    /// Somebody reads it.
+    pub fn is_read(&self) -> bool {
+        self.reader.is_some()
+    }
+
     pub fn is_replaying(&self) -> bool {
         !self.replay.is_empty()
     }
@@ -389,7 +398,7 @@ impl Source {
         // Nobody was silent while nobody listened.
         let now = self.clock.instant();
         self.partitions.values_mut().for_each(|partition| partition.last_arrival = now);
-        let inbox = Inbox::new(Reader::Source(self.id()), INBOX_BYTES_MAX, &self.relation, self.clock.clone(), self.events.clone())?;
+        let inbox = Inbox::new(Reader::Source(self.id()), &self.room, &self.relation, self.clock.clone(), self.events.clone())?;
         self.kept.clone_from(&self.wanted);
         self.reader = reaper.watch(self.connector.read_columns(ranges, &self.kept, inbox.clone())?);
         self.inbox = Some(inbox);
@@ -652,10 +661,10 @@ impl Source {
         read: &BTreeSet<usize>,
         from: &[PartitionStart],
         to: &[PartitionStart],
-        bytes_max: usize,
+        room: &InboxRoom,
     ) -> Result<(Arc<Inbox>, Option<Box<dyn SourceReader>>)> {
         let reader = Reader::Backfill(job, self.id());
-        let inbox = Inbox::new(reader, bytes_max, &self.relation, self.clock.clone(), self.events.clone())?;
+        let inbox = Inbox::new(reader, room, &self.relation, self.clock.clone(), self.events.clone())?;
         let range = |end: &PartitionStart| {
             let start =
                 history::offset_of(from, end.partition).or_else(|| history::offset_of(&self.starts, end.partition)).unwrap_or(Offset(0));
@@ -758,8 +767,8 @@ mod tests {
         let starts = vec![PartitionStart { partition: PartitionId(0), start: Offset(0) }];
         let (events, told) = crossbeam_channel::unbounded();
         let stats = Arc::new(SourceStats::default());
-        let source =
-            Source::new(relation, connector, SourceProgress::starting(starts), History::default(), Epoch(1), stats, clock, events).unwrap();
+        let (progress, room) = (SourceProgress::starting(starts), InboxRoom::default());
+        let source = Source::new(relation, connector, progress, History::default(), Epoch(1), stats, room, clock, events).unwrap();
         (source, told)
     }
 
