@@ -585,7 +585,64 @@ fn groups_are_kept_over_freeze_and_restore() {
     }
 }
 
-/// The same with a pre-aggregation below the exchange.
+/// Rows of both inputs that have the same `k`, counted by their `v`.
+fn joined_groups_plan() -> Arc<StreamPlan> {
+    let pairs = columns(&[("k", SqlType::BigInt), ("v", SqlType::BigInt), ("other_k", SqlType::BigInt), ("w", SqlType::BigInt)]);
+    let counts = columns(&[("v", SqlType::BigInt), ("w", SqlType::BigInt), ("count", SqlType::BigInt)]);
+    let exchange = |keys: &[usize], input: usize, columns: Vec<Column>| {
+        node(Op::Exchange { keys: keys.to_vec() }, &[input], columns, ChangelogMode::Retract)
+    };
+    let join = Op::Join {
+        kind: JoinKind::Inner,
+        keys: [vec![0], vec![0]],
+        nulls_equal: false,
+        residual: None,
+        window: None,
+        interval: None,
+        state: StateTableId(1),
+    };
+    let calls = vec![AggregateCall::new(AggregateFunction::Count, None, SqlType::BigInt)];
+    let aggregate = Op::Aggregate { group: vec![1, 3], calls, window: None, state: StateTableId(2) };
+    plan(vec![
+        scan(SOURCE),
+        scan(OTHER),
+        exchange(&[0], 0, kv()),
+        exchange(&[0], 1, kv()),
+        node(join, &[2, 3], pairs.clone(), ChangelogMode::Retract),
+        exchange(&[1, 3], 4, pairs),
+        node(aggregate, &[5], counts.clone(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![0, 1] }, &[6], counts, ChangelogMode::Retract),
+    ])
+}
+
+/// Each row matches forty others, and each pair is a group: that is far more than there is memory for, though the step's rows are few.
+#[test]
+fn a_step_of_many_groups_keeps_to_the_budget() {
+    const LIMIT: usize = 1 << 20;
+    for workers in [1, 2] {
+        let engine = Engine::start(config(workers, StateBackend::Rocksdb, LIMIT), Arc::new(MemoryKv::default()));
+        let spec = spec(JOB, joined_groups_plan(), ViewKey::Keyed(vec![0, 1]), workers);
+        let view = spec.view.clone().unwrap();
+        engine.create_job(spec).unwrap();
+        let few: Vec<_> = (0..400).map(|i| (vec![i % 10, i], 1)).collect();
+        let many: Vec<_> = (0..2_000).map(|i| (vec![i % 10, i], 1)).collect();
+        engine.step(step(JOB, 1, vec![(OTHER, vec![batch(&few)])], 0));
+        assert_eq!(done(&engine).rows_out, 0);
+        engine.step(step(JOB, 2, vec![(SOURCE, vec![batch(&many)])], 0));
+        assert_eq!(done(&engine).rows_out, 80_000);
+        let gone: Vec<_> = many.iter().take(1_000).map(|(row, _)| (row.clone(), -1)).collect();
+        engine.step(step(JOB, 3, vec![(SOURCE, vec![batch(&gone)])], 0));
+        let taken_back = done(&engine).output;
+        assert!(taken_back.iter().all(|b| (0..b.changes.num_rows()).all(|row| b.changes.weight(row) == -1)), "each group is told of once");
+        assert_eq!(taken_back.iter().map(|b| b.changes.num_rows()).sum::<usize>(), 40_000);
+        let left: Vec<_> = (1_000..2_000).flat_map(|v| (0..40).map(move |n| (vec![v, n * 10 + v % 10, 1], 1))).collect();
+        assert_eq!(content(&view, 3), left);
+        assert!(engine.state_bytes_max() < 3 * LIMIT, "{} bytes", engine.state_bytes_max());
+        assert!(engine.state_bytes() <= LIMIT, "{} bytes", engine.state_bytes());
+    }
+}
+
+/// `grouping_plan` with a pre-aggregation below the exchange.
 fn two_phase_plan(group: Vec<usize>) -> Arc<StreamPlan> {
     let mut plan = (*grouping_plan(group.clone())).clone();
     let merge = Op::PreAggregate { keys: group, merged: vec![(1, Merge::Sum)], window: None };

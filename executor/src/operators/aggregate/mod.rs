@@ -12,6 +12,7 @@
 //! - `multiset`: (group, value) -> count, for DISTINCT and for MIN and MAX under retraction
 //! - `ordered`: (group, order, value) -> count, for ARRAY_AGG, STRING_AGG, FIRST_VALUE
 //! - `memo`: what a step touched, and the net changes at its end
+//! - `aside`: rows of a step that touches more groups than there is memory for
 //! - `window`: lateness and closing
 //! - `forget`: groups that were not touched for their time to live, and what is retracted from them later
 //!
@@ -23,6 +24,7 @@
 //!
 //! It knows nothing of workers, exchanges or of where its output goes.
 
+mod aside;
 mod calls;
 mod forget;
 mod groups;
@@ -43,6 +45,7 @@ use crate::operators::state::StateSpec;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
+use aside::SetAside;
 use calls::{Feed, Target};
 use eddyline_common::key::{KeyCodec, KeyRows};
 use eddyline_common::kv::SortedRun;
@@ -105,6 +108,7 @@ pub struct Aggregate {
     multisets: Vec<Multiset>,
     ordered: Vec<Ordered>,
     memo: Memo,
+    aside: SetAside,
     /// Of groups.
     ttl: Option<Ttl>,
     /// Rows may be retracted that were forgotten, here or below.
@@ -156,13 +160,14 @@ impl Aggregate {
             key_order,
             codec,
             routing,
-            space,
             table,
             values,
             feeds: plan.feeds,
             multisets,
             ordered,
             memo: Memo::default(),
+            aside: SetAside::new(&space, input),
+            space,
             ttl,
             forgetful,
             gone: forget::Groups::default(),
@@ -189,9 +194,14 @@ impl Aggregate {
         values.outputs(slots, &mut |index| ordered[index].output(slots, table))
     }
 
-    fn intern(&mut self, changes: &ChangeBatch) -> Result<()> {
+    /// The keys of the groups of a batch.
+    fn encode(&mut self, changes: &ChangeBatch) {
         let columns: Vec<ArrayRef> = self.key_order.iter().map(|i| changes.rows.column(self.group[*i]).clone()).collect();
         self.codec.encode(&columns, changes.num_rows(), &mut self.keys);
+    }
+
+    fn intern(&mut self, changes: &ChangeBatch) -> Result<()> {
+        self.encode(changes);
         let shard = self.routing.shard(&changes.rows);
         let shards = match &shard {
             Some(shard) => Shards::Of(shard),
@@ -244,6 +254,14 @@ impl Aggregate {
             }
         }
         Ok(())
+    }
+
+    /// Adds rows to their groups.
+    fn take(&mut self, changes: &ChangeBatch) -> Result<()> {
+        self.intern(changes)?;
+        self.note(changes)?;
+        self.values.add_rows(&self.slots, changes.weights.as_ref().map(|w| w.values().as_ref()));
+        self.feed(changes)
     }
 
     /// The group columns of slots, in output order.
@@ -341,10 +359,8 @@ impl Operator for Aggregate {
         if !self.retract && changes.weights.as_ref().is_some_and(|w| w.values().iter().any(|w| *w < 0)) {
             return Err(SqlError::internal("an append-only input has a retraction"));
         }
-        self.intern(&changes)?;
-        self.note(&changes)?;
-        self.values.add_rows(&self.slots, changes.weights.as_ref().map(|w| w.values().as_ref()));
-        self.feed(&changes)
+        let changes = self.set_aside(changes)?;
+        if changes.is_empty() { Ok(()) } else { self.take(&changes) }
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
@@ -359,6 +375,10 @@ impl Operator for Aggregate {
             self.multisets.iter_mut().for_each(Multiset::sweep);
             self.ordered.iter_mut().try_for_each(Ordered::settle)?;
             self.sweep_gone()?;
+            if self.take_aside()? {
+                self.stage = Stage::Settling { existed: self.begin_to_settle(ctx.now)? };
+                return Ok(());
+            }
             self.stage = Stage::Closing;
         }
         if let Some(window) = self.window

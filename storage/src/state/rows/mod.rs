@@ -487,6 +487,11 @@ impl KeyedRows {
         Ok(())
     }
 
+    /// In the middle of a step: it should take in no keys that can wait.
+    pub fn is_full(&mut self) -> bool {
+        self.rows.is_full(&self.values) || self.heads.is_full(&Heads(&mut self.values))
+    }
+
     fn count_bytes(&mut self) {
         let retention = self.retention.as_ref().map_or(0, Retention::bytes);
         let ttl = self.ttl.as_ref().map_or(0, |(ttl, _)| ttl.bytes());
