@@ -185,6 +185,7 @@ impl Instance {
             for (node, stats) in self.nodes.iter_mut().zip(self.shared.operators.iter()) {
                 let state_bytes = if let Work::Operator(operator) = &node.work { operator.state_bytes() as u64 } else { 0 };
                 part.state_bytes += state_bytes;
+                part.rows_most = part.rows_most.max(node.done.rows_in);
                 node.done.add_to(stats, state_bytes);
             }
             part.next_timer = self.next_timer();

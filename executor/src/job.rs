@@ -118,6 +118,8 @@ pub struct StepDone {
     pub rejections: u64,
     /// Input rows.
     pub rows_in: u64,
+    /// Those that came to the operator that had most of them.
+    pub rows_most: u64,
     /// Rows of `output`; for a job without a view those that were counted.
     pub rows_out: u64,
     /// Time the workers spent on the step, all of them together.
@@ -323,6 +325,7 @@ pub(crate) struct StepPart {
     pub late: Vec<SideRows>,
     pub rejected: Vec<SideRows>,
     pub rows_in: u64,
+    pub rows_most: u64,
     pub rows_out: u64,
     pub busy_micros: u64,
     pub state_bytes: u64,
@@ -346,6 +349,7 @@ impl StepPart {
         self.late.extend(part.late);
         self.rejected.extend(part.rejected);
         self.rows_in += part.rows_in;
+        self.rows_most += part.rows_most;
         self.rows_out += part.rows_out;
         self.busy_micros += part.busy_micros;
         self.state_bytes += part.state_bytes;
@@ -410,6 +414,7 @@ impl StepRun {
             rejected: all.rejected,
             rejections,
             rows_in: all.rows_in,
+            rows_most: all.rows_most,
             rows_out: all.rows_out,
             busy_micros: all.busy_micros,
             state_bytes: all.state_bytes,

@@ -112,8 +112,8 @@ impl Reading {
 
     /// The next step's inputs, or `None` when nothing has arrived yet. Once `is_finished` afterwards, these were the last
     /// ones and carry the watermarks at `to`.
-    pub fn next_inputs(&mut self) -> Result<Option<Vec<StepInput>>> {
-        let mut room = STEP_BYTES_MAX;
+    pub fn next_inputs(&mut self, bytes_max: usize) -> Result<Option<Vec<StepInput>>> {
+        let mut room = bytes_max.min(STEP_BYTES_MAX);
         let mut inputs = Vec::new();
         let first_left = self.first_left();
         let is_first = |id: &RelationId| self.first.contains(id);
@@ -130,7 +130,7 @@ impl Reading {
             inputs.push((source.source, batches));
         }
         if first_left && !self.first_left() && inputs.iter().all(|(_, batches)| batches.is_empty()) {
-            return self.next_inputs();
+            return self.next_inputs(bytes_max);
         }
         let finished = self.is_finished();
         if !finished && inputs.iter().all(|(_, batches)| batches.is_empty()) {

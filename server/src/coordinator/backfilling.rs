@@ -69,8 +69,9 @@ impl Core {
         if failpoint::holds("backfill.step") {
             return Ok(Move::None);
         }
+        let bytes_max = self.jobs[&id].step_bytes_max();
         let reading = self.jobs.get_mut(&id).and_then(Job::reading_mut);
-        let Some(inputs) = reading.map(Reading::next_inputs).transpose()?.flatten() else { return Ok(Move::None) };
+        let Some(inputs) = reading.map(|reading| reading.next_inputs(bytes_max)).transpose()?.flatten() else { return Ok(Move::None) };
         failpoint::hit("backfill.step")?;
         self.begin_step(id, to, None, inputs, usize::MAX);
         Ok(Move::Some)

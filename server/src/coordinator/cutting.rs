@@ -216,8 +216,11 @@ impl Core {
         let now = self.now;
         let mut inputs = BTreeMap::new();
         let due: Vec<RelationId> = self.sources.values().filter(|s| s.has_input()).map(Source::id).collect();
-        let share = CUT_BYTES_MAX / due.len().max(1);
+        let sources = due.len();
         for id in due {
+            // None is more than its readers should have in one step.
+            let step = self.readers(id).filter(|j| j.is_live()).map(job::Job::step_bytes_max).min();
+            let share = step.unwrap_or(CUT_BYTES_MAX).min(CUT_BYTES_MAX) / sources;
             let Some(source) = self.sources.get_mut(&id) else { continue };
             let cut = source.cut(epoch, now, share);
             if cut.input.partitions.iter().any(|p| p.start.is_some()) {

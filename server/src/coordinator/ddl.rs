@@ -4,7 +4,7 @@
 use super::core::{Core, reply_to};
 use super::handle::{Ddl, DdlOutcome, Reply, Resolved};
 use super::history::History;
-use super::job::{Exact, Job, Mode};
+use super::job::{Exact, FanOut, Job, Mode};
 use super::pausing::paused_at;
 use super::records::{self, DdlRecord, KIND_DDL};
 use super::ring::Ring;
@@ -408,6 +408,7 @@ impl Core {
             policies: VecDeque::new(),
             rejoins: false,
             emitted: None,
+            fan_out: FanOut::UNKNOWN,
         };
         self.keep_job(job);
         Ok(())
