@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn the_furthest_full_exchange_is_told_of_and_room_once() {
         let schema = schema(&[("k", SqlType::BigInt)]);
-        let one = batch(&schema, &[&[1]; 1024], 0);
+        let one = batch(&schema, &[&[1][..]; 1024], 0);
         let delivery = |node| Delivery { job: RelationId(1), epoch: Epoch(1), node, batches: vec![one.clone()], last: false };
         let bytes = delivery(0).bytes();
         let fits = TRANSIT_BYTES_MAX.div_ceil(bytes);

@@ -88,7 +88,7 @@ impl Aside {
         let mut records = Vec::new();
         let (start, end) = (self.prefix(part), self.prefix(part + 1));
         if self.is_stored {
-            self.space.kv.scan(self.space.id, &start, Some(&end), &mut |_, record| {
+            self.space.kv.scan(self.space.id, &start, Some(&end[..]), &mut |_, record| {
                 records.push(record.to_vec());
                 Ok(true)
             })?;
