@@ -12,7 +12,6 @@ pub(super) const KIND: u8 = u8::MAX - 1;
 
 pub struct Aside {
     space: StateSpace,
-    parts: u8,
     /// Those in memory.
     run: SortedRun,
     bytes: usize,
@@ -22,26 +21,16 @@ pub struct Aside {
     bytes_next: usize,
     records: u32,
     is_stored: bool,
-    /// The part that is taken next.
-    next: u8,
 }
 
 impl Aside {
-    /// For so many parts, and about so much memory.
-    pub fn new(space: &StateSpace, parts: u8, bytes_max: usize) -> Self {
-        Aside {
-            space: space.clone(),
-            parts,
-            run: SortedRun::default(),
-            bytes: 0,
-            bytes_max,
-            bytes_next: bytes_max,
-            records: 0,
-            is_stored: false,
-            next: 0,
-        }
+    /// With about so much in memory.
+    pub fn new(space: &StateSpace, bytes_max: usize) -> Self {
+        let (run, space) = (SortedRun::default(), space.clone());
+        Aside { space, run, bytes: 0, bytes_max, bytes_next: bytes_max, records: 0, is_stored: false }
     }
 
+    /// Parts are below 255.
     pub fn push(&mut self, part: u8, record: &[u8]) {
         let key = [&self.prefix(part)[..], &self.records.to_be_bytes()].concat();
         self.run.push(&key, Some(record));
@@ -70,21 +59,8 @@ impl Aside {
         }
     }
 
-    /// The records of the next part that has any, in the order in which they came. `None` after the last one: there are no more.
-    pub fn next_part(&mut self) -> Result<Option<Vec<Vec<u8>>>> {
-        while self.next < self.parts {
-            let part = self.next;
-            self.next += 1;
-            let records = self.records_of(part)?;
-            if !records.is_empty() {
-                return Ok(Some(records));
-            }
-        }
-        self.clear()?;
-        Ok(None)
-    }
-
-    fn records_of(&self, part: u8) -> Result<Vec<Vec<u8>>> {
+    /// The records of a part, in the order in which they came.
+    pub fn of_part(&self, part: u8) -> Result<Vec<Vec<u8>>> {
         let mut records = Vec::new();
         let (start, end) = (self.prefix(part), self.prefix(part + 1));
         if self.is_stored {
@@ -98,13 +74,13 @@ impl Aside {
         Ok(records)
     }
 
-    fn clear(&mut self) -> Result<()> {
+    /// Forgets all of them.
+    pub fn clear(&mut self) -> Result<()> {
         if self.is_stored {
-            self.space.kv.delete_range(self.space.id, &self.prefix(0), &self.prefix(self.parts))?;
+            self.space.kv.delete_range(self.space.id, &self.prefix(0), &self.prefix(u8::MAX))?;
         }
         self.run = SortedRun::default();
-        (self.bytes, self.bytes_next, self.records) = (0, self.bytes_max, 0);
-        (self.is_stored, self.next) = (false, 0);
+        (self.bytes, self.bytes_next, self.records, self.is_stored) = (0, self.bytes_max, 0, false);
         Ok(())
     }
 
@@ -128,7 +104,7 @@ mod tests {
         let kv = Arc::new(MemoryKv::new());
         let table = StateTableId(3);
         let space = StateSpace::open(table, kv.clone(), Arc::default(), 1, 2, Residency::Resident, false).unwrap();
-        let mut aside = Aside::new(&space, 4, 100);
+        let mut aside = Aside::new(&space, 100);
         for (round, may_write) in [(0, true), (1, false), (2, true)] {
             for record in 0..60_u8 {
                 aside.push([0, 1, 3][record as usize % 3], &[round, record]);
@@ -137,9 +113,11 @@ mod tests {
             assert_eq!(kv.stored_bytes(table) > 0, may_write, "round {round}");
             for (part, first) in [(0, 0), (1, 1), (3, 2)] {
                 let expected: Vec<Vec<u8>> = (first..60).step_by(3).map(|record| vec![round, record]).collect();
-                assert_eq!(aside.next_part().unwrap(), Some(expected), "round {round}, part {part}");
+                assert_eq!(aside.of_part(part).unwrap(), expected, "round {round}, part {part}");
             }
-            assert_eq!(aside.next_part().unwrap(), None);
+            assert!(aside.of_part(2).unwrap().is_empty());
+            aside.clear().unwrap();
+            assert!(aside.of_part(0).unwrap().is_empty());
             assert_eq!(kv.stored_bytes(table), 0, "nothing is left");
         }
     }

@@ -40,12 +40,12 @@ pub(crate) use window::{split_late, without_late};
 
 use crate::accumulators::Output;
 use crate::operator::{Operator, StepContext};
+use crate::operators::aside::SetAside;
 use crate::operators::routing::Routing;
 use crate::operators::state::StateSpec;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
-use aside::SetAside;
 use calls::{Feed, Target};
 use eddyline_common::key::{KeyCodec, KeyRows};
 use eddyline_common::kv::SortedRun;
@@ -166,7 +166,7 @@ impl Aggregate {
             multisets,
             ordered,
             memo: Memo::default(),
-            aside: SetAside::new(&space, input),
+            aside: SetAside::new(&space, vec![input]),
             space,
             ttl,
             forgetful,
