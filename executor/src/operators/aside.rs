@@ -13,7 +13,7 @@ use eddyline_storage::state::{Aside, StateSpace};
 use std::sync::Arc;
 
 /// A step that touches fewer keys needs no look at the memory of all.
-pub(super) const TOUCHED_MIN: usize = if cfg!(test) { 7 } else { 64 * 1024 };
+pub(super) const TOUCHED_MIN: usize = if cfg!(test) { 7 } else { 8 * 1024 };
 
 /// So many that each has a fraction of the keys even of a step that makes a hundred times its input.
 const PARTS: usize = if cfg!(test) { 8 } else { 64 };
