@@ -403,8 +403,8 @@ fn what_workers_have_for_each_other_is_bounded() {
         for epoch in 1..3 {
             let from = epoch * 1_000_000;
             let batches: Vec<TaggedBatch> = (0..400).map(|i| batch(&rows(from + i * ROWS..from + (i + 1) * ROWS))).collect();
-            // Piles that are sent at the moment when it becomes full.
-            let pile = (8 * 1024 + ROWS as usize) * 24;
+            // Piles that are sent at the moment when it becomes full: what was collected, and a batch that may have been one.
+            let pile = 3 * 8 * 1024 * 24;
             let bound = crate::exchange::TRANSIT_BYTES_MAX + workers * (workers - 1) * pile;
             engine.step(step(JOB, epoch as u64, vec![(SOURCE, batches)], 0));
             let done = done(&engine);
