@@ -7,18 +7,20 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::path::Path;
 
-/// Entries for one state table in one buffer: keys and values one after the other, and where each of them is. `None` for
-/// a value deletes the key. Filled in any order; the store takes it sorted by key without duplicates.
+/// Entries for one state table: keys and values one after the other in a buffer, or in several since runs were merged, and where
+/// each of them is. `None` for a value deletes the key. Filled in any order; the store takes it sorted by key without duplicates.
 #[derive(Clone, Default)]
 pub struct SortedRun {
-    bytes: Vec<u8>,
+    /// New entries go to the last.
+    buffers: Vec<Vec<u8>>,
     entries: Vec<Entry>,
 }
 
-/// A key at `start`, and its value right after it.
+/// A key at `start` of a buffer, and its value right after it.
 #[derive(Clone, Copy)]
 struct Entry {
     start: usize,
+    buffer: u32,
     key: u32,
     /// `DELETED`, or a length.
     value: u32,
@@ -48,17 +50,22 @@ impl SortedRun {
         let length = |from: usize, to: usize| {
             u32::try_from(to - from).ok().filter(|length| *length != DELETED).expect("keys and values of state are far below 4 GiB")
         };
-        let start = self.bytes.len();
-        key(&mut self.bytes);
-        let middle = self.bytes.len();
+        if self.buffers.is_empty() {
+            self.buffers.push(Vec::new());
+        }
+        let buffer = self.buffers.len() - 1;
+        let bytes = &mut self.buffers[buffer];
+        let start = bytes.len();
+        key(bytes);
+        let middle = bytes.len();
         let value = match value {
             None => DELETED,
             Some(value) => {
-                value(&mut self.bytes);
-                length(middle, self.bytes.len())
+                value(bytes);
+                length(middle, bytes.len())
             }
         };
-        self.entries.push(Entry { start, key: length(start, middle), value });
+        self.entries.push(Entry { start, buffer: buffer as u32, key: length(start, middle), value });
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Option<&[u8]>)> {
@@ -66,11 +73,11 @@ impl SortedRun {
     }
 
     fn key(&self, entry: &Entry) -> &[u8] {
-        &self.bytes[entry.start..][..entry.key as usize]
+        &self.buffers[entry.buffer as usize][entry.start..][..entry.key as usize]
     }
 
     fn value(&self, entry: &Entry) -> Option<&[u8]> {
-        let after = &self.bytes[entry.start + entry.key as usize..];
+        let after = &self.buffers[entry.buffer as usize][entry.start + entry.key as usize..];
         (entry.value != DELETED).then(|| &after[..entry.value as usize])
     }
 
@@ -81,15 +88,44 @@ impl SortedRun {
 
     /// Brings the entries in the order of their keys. Moves no bytes.
     pub fn sort(&mut self) {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.sort_unstable_by(|a, b| self.key(a).cmp(self.key(b)));
+        let mut entries = self.by_first_byte();
+        // Most keys differ within the bytes that are compared as a number, which lies beside what is sorted.
+        let (mut heads, mut rest) = (Vec::new(), entries.as_mut_slice());
+        while let Some(first) = rest.first().map(|entry| self.first_byte(entry)) {
+            let (group, others) = rest.split_at_mut(rest.partition_point(|entry| self.first_byte(entry) == first));
+            heads.clear();
+            heads.extend(group.iter().map(|entry| (head(self.key(entry)), *entry)));
+            heads.sort_unstable_by(|(a, of_a), (b, of_b)| a.cmp(b).then_with(|| self.key(of_a).cmp(self.key(of_b))));
+            group.iter_mut().zip(&heads).for_each(|(place, (_, entry))| *place = *entry);
+            rest = others;
+        }
         self.entries = entries;
     }
 
-    fn append(&mut self, other: &SortedRun) {
-        let base = self.bytes.len();
-        self.bytes.extend_from_slice(&other.bytes);
-        self.entries.extend(other.entries.iter().map(|entry| Entry { start: base + entry.start, ..*entry }));
+    /// The entries by the first byte of their keys, which is the shard.
+    fn by_first_byte(&self) -> Vec<Entry> {
+        let mut starts = [0; 257];
+        self.entries.iter().for_each(|entry| starts[self.first_byte(entry) as usize + 1] += 1);
+        (1..starts.len()).for_each(|byte| starts[byte] += starts[byte - 1]);
+        let mut entries = self.entries.clone();
+        for entry in &self.entries {
+            let place = &mut starts[self.first_byte(entry) as usize];
+            entries[*place] = *entry;
+            *place += 1;
+        }
+        entries
+    }
+
+    /// Zero for an empty key, which comes before all others.
+    fn first_byte(&self, entry: &Entry) -> u8 {
+        self.key(entry).first().copied().unwrap_or(0)
+    }
+
+    /// Takes over the entries of another.
+    fn append(&mut self, mut other: SortedRun) {
+        let base = self.buffers.len() as u32;
+        self.buffers.append(&mut other.buffers);
+        self.entries.extend(other.entries.iter().map(|entry| Entry { buffer: base + entry.buffer, ..*entry }));
     }
 
     /// One sorted run per state table, without empty ones, from any number of them in any order.
@@ -98,12 +134,21 @@ impl SortedRun {
         for (table, run) in runs.into_iter().filter(|(_, run)| !run.is_empty()) {
             match merged.entry(table) {
                 MapEntry::Vacant(place) => drop(place.insert(run)),
-                MapEntry::Occupied(mut place) => place.get_mut().append(&run),
+                MapEntry::Occupied(mut place) => place.get_mut().append(run),
             }
         }
         merged.values_mut().for_each(SortedRun::sort);
         merged.into_iter().collect()
     }
+}
+
+/// The bytes after the first as a number in whose order keys are, as far as it tells them apart.
+fn head(key: &[u8]) -> u128 {
+    let mut bytes = [0; size_of::<u128>()];
+    let known = key.get(1..).unwrap_or(&[]);
+    let known = &known[..known.len().min(bytes.len())];
+    bytes[..known.len()].copy_from_slice(known);
+    u128::from_be_bytes(bytes)
 }
 
 impl<K: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(K, Option<V>)> for SortedRun {
@@ -191,5 +236,26 @@ mod tests {
         assert_eq!(text(&merged[0].1), [("", Some("x")), ("a", None), ("c", Some("")), ("d", Some("4"))]);
         assert!(merged[0].1.is_sorted());
         assert!(!run(&[("a", None), ("a", Some("1"))]).is_sorted(), "a key comes once");
+    }
+
+    #[test]
+    fn keys_of_all_lengths_are_sorted_as_bytes() {
+        let mut keys = vec![Vec::new()];
+        for length in [1, 2, 16, 17, 18, 40] {
+            for (first, last) in [(0, 0), (0, 1), (1, 255), (7, 0), (255, 3), (255, 255)] {
+                let mut key = vec![0; length];
+                (key[0], key[length - 1]) = (first, last);
+                keys.push(key);
+            }
+        }
+        keys.sort();
+        keys.dedup();
+        let shuffled = (0..keys.len()).map(|at| &keys[at * 17 % keys.len()]);
+        assert!(!keys.len().is_multiple_of(17));
+        let runs: Vec<(StateTableId, SortedRun)> =
+            shuffled.map(|key| (StateTableId(1), [(key, Some(key))].into_iter().collect())).collect();
+        let merged = SortedRun::merge(runs);
+        assert_eq!(merged.len(), 1);
+        assert!(merged[0].1.iter().eq(keys.iter().map(|key| (key.as_slice(), Some(key.as_slice())))));
     }
 }

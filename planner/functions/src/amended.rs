@@ -2,14 +2,13 @@
 //! after they are called, or instead. DataFusion's planner calls some of them without asking a registry (`a[1]`, `x = ANY(a)`); those calls
 //! are replaced after type coercion (`checked`).
 
+use super::named::known_by_name;
 use super::{lists, numbers, texts, times};
-use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::common::Result as DfResult;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 /// The work, given the function that is amended.
@@ -79,24 +78,6 @@ pub fn in_place_of(function: &ScalarUDF) -> Option<Arc<ScalarUDF>> {
     FUNCTIONS.iter().find(|ours| ours.name() == function.name() && ours.as_ref() != function).cloned()
 }
 
-/// The arguments as columns of one length, which is 1 where all are constants.
-pub fn columns(args: &ScalarFunctionArgs) -> DfResult<Vec<ArrayRef>> {
-    let rows = if is_constant(args) { 1 } else { args.number_rows };
-    args.args.iter().map(|a| a.to_array(rows)).collect()
-}
-
-fn is_constant(args: &ScalarFunctionArgs) -> bool {
-    args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)))
-}
-
-/// What was made of such columns.
-pub fn result(column: ArrayRef, args: &ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-    Ok(match is_constant(args) {
-        true => ColumnarValue::Scalar(ScalarValue::try_from_array(&column, 0)?),
-        false => ColumnarValue::Array(column),
-    })
-}
-
 struct Amended {
     name: &'static str,
     of: Arc<ScalarUDF>,
@@ -104,25 +85,7 @@ struct Amended {
     coerce: Option<Coerce>,
 }
 
-impl std::fmt::Debug for Amended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for Amended {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Amended {}
-
-impl Hash for Amended {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
+known_by_name!(Amended);
 
 impl ScalarUDFImpl for Amended {
     fn name(&self) -> &str {

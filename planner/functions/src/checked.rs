@@ -3,6 +3,7 @@
 //! which the executor checks by itself. On the way calls of DataFusion's functions become calls of ours (`amended`), and patterns of LIKE are
 //! guarded (`like`).
 
+use super::arguments::{columns, result};
 use super::{amended, like};
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use datafusion::arrow::compute::kernels::numeric::{add, div, mul, rem, sub};
@@ -253,20 +254,16 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        let (left, right) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
-        let result = match left.data_type() {
-            DataType::Int8 => self.apply::<Int8Type>(&left, &right, "smallint"),
-            DataType::Int16 => self.apply::<Int16Type>(&left, &right, "smallint"),
-            DataType::Int32 => self.apply::<Int32Type>(&left, &right, "integer"),
-            DataType::Float32 | DataType::Float64 => Ok(of_floats(self.op, &left, &right)?),
-            _ => self.apply::<Int64Type>(&left, &right, "bigint"),
+        let given = columns(&args)?;
+        let (left, right) = (&given[0], &given[1]);
+        let computed = match left.data_type() {
+            DataType::Int8 => self.apply::<Int8Type>(left, right, "smallint"),
+            DataType::Int16 => self.apply::<Int16Type>(left, right, "smallint"),
+            DataType::Int32 => self.apply::<Int32Type>(left, right, "integer"),
+            DataType::Float32 | DataType::Float64 => Ok(of_floats(self.op, left, right)?),
+            _ => self.apply::<Int64Type>(left, right, "bigint"),
         }?;
-        match constant {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
-            false => Ok(ColumnarValue::Array(result)),
-        }
+        result(computed, &args)
     }
 }
 

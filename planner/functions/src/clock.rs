@@ -1,11 +1,13 @@
 //! `now()` and kin: a constant of the statement or of the cut, never the wall clock. And what is asked about the watermark that a row came under.
 
+use super::shaped::shaped;
 use super::{BEHIND_WATERMARK, NOW};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use eddyline_common::SqlType;
+use std::sync::Arc;
 
 /// `now()`, `current_timestamp`, `proctime()`: the statement's start in a batch query, folded by the
 /// optimizer; the cut's time in a streaming plan.
@@ -88,31 +90,14 @@ impl ScalarUDFImpl for OfArrival {
 
 /// Whether a time lies before the watermark that its row came under. The executor knows that watermark; a query that runs once has none, so nothing is
 /// behind it. Volatile, as it is not the same for equal times.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct BehindWatermark {
-    signature: Signature,
+pub fn behind_watermark() -> ScalarUDF {
+    shaped(BEHIND_WATERMARK, Signature::any(1, Volatility::Volatile), answer, never)
 }
 
-impl BehindWatermark {
-    pub fn new() -> Self {
-        BehindWatermark { signature: Signature::any(1, Volatility::Volatile) }
-    }
+fn answer(name: &'static str, _args: ReturnFieldArgs) -> DfResult<FieldRef> {
+    Ok(Arc::new(Field::new(name, DataType::Boolean, true)))
 }
 
-impl ScalarUDFImpl for BehindWatermark {
-    fn name(&self) -> &str {
-        BEHIND_WATERMARK
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> DfResult<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(false))))
-    }
+fn never(_name: &'static str, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(false))))
 }

@@ -9,10 +9,11 @@
 //! - `constants`: those of which it is known that no row can be worked on by them
 //! - `amended`: which of DataFusion's functions do something else; `words`: what they say of values that do not suit them
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC; `string_agg`: with orders of its own; `extremes`: MIN and MAX of floats; `ranks`: those that count rows in a window; `shifts`: those that look at a neighbour; `pattern`: of dates and times; `not_null`: what guards a column that is written; `like`: what guards a pattern; `like_any`: several of them; `one_row`: subqueries that stand for a value; `or_null`: those of them that may have no row
-//! - `native`: how those are defined, a line each; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts; `error`: ours within DataFusion's
+//! - `native`: how those are defined, a line each; `shaped`: others, by the fields of what they take and give; `named`: how all these are told apart; `arguments`: as columns; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts; `error`: ours within DataFusion's
 //! - `failed`: what a failed evaluation says, and whether the row is to blame; `attempt`: expressions of which rows may fail; `lazy`: AND and OR
 
 mod amended;
+pub mod arguments;
 mod arrays;
 mod as_of;
 pub mod attempt;
@@ -33,6 +34,7 @@ mod like;
 mod like_any;
 mod lists;
 mod maps;
+mod named;
 mod native;
 mod not_null;
 mod number_patterns;
@@ -46,6 +48,7 @@ mod quotient;
 mod ranks;
 mod regexes;
 mod series;
+mod shaped;
 mod shifts;
 mod string_agg;
 pub mod text_types;
@@ -184,18 +187,16 @@ fn register(registry: &mut dyn FunctionRegistry) -> DfResult<()> {
 fn ours() -> Vec<ScalarUDF> {
     let mut functions = vec![
         ScalarUDF::new_from_impl(clock::Now::new()),
-        ScalarUDF::new_from_impl(clock::BehindWatermark::new()),
+        clock::behind_watermark(),
         ScalarUDF::new_from_impl(coalesce::Coalesce::new()),
-        ScalarUDF::new_from_impl(arrays::ArrayOfRows::new()),
+        arrays::array_of_rows(),
         ScalarUDF::new_from_impl(arrays::Entries::new()),
         ScalarUDF::new_from_impl(series::Series::new()),
         ScalarUDF::new_from_impl(truncated::Trunc::new()),
-        ScalarUDF::new_from_impl(type_name::TypeName::of_postgres()),
-        ScalarUDF::new_from_impl(type_name::TypeName::of_flink()),
-        ScalarUDF::new_from_impl(as_of::Mark::new(AS_OF)),
-        ScalarUDF::new_from_impl(as_of::Mark::new(ASOF)),
-        ScalarUDF::new_from_impl(not_null::NotNull::new()),
-        ScalarUDF::new_from_impl(one_row::OnlyRow::new()),
+        as_of::mark(AS_OF),
+        as_of::mark(ASOF),
+        not_null::not_null(),
+        one_row::only_row(),
         ScalarUDF::new_from_impl(or_null::OrNull::new()),
         ScalarUDF::new_from_impl(like::LikePattern::new()),
         ScalarUDF::new_from_impl(windows::WindowMath::new(WINDOW_START, 3)),
@@ -205,6 +206,7 @@ fn ours() -> Vec<ScalarUDF> {
     ];
     functions.extend(checked::functions());
     functions.extend(json::made::functions());
+    functions.extend(type_name::functions());
     functions.extend(
         [
             texts::FUNCTIONS,

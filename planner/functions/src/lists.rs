@@ -1,6 +1,6 @@
 //! PostgreSQL's arrays, where DataFusion's lists differ: what a null in one means, and what lies outside of one.
 
-use super::amended::{columns, result};
+use super::arguments::{columns, result};
 use super::native::{Arg, Native, map_text, no_such_function, text};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, ListArray, UInt64Array};
 use datafusion::arrow::buffer::OffsetBuffer;

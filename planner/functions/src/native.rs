@@ -1,13 +1,14 @@
 //! A scalar function as a row of a table: its name, what it takes, what it gives, and its work over columns.
 //! Arguments arrive in the types that `Arg` names, all of one length; null handling is the function's own.
 
+use super::arguments::{columns, result, rows};
+use super::named::known_by_name;
 use super::words::NO_SUCH_FUNCTION;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringArray, StringBuilder, new_null_array};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use eddyline_common::{SqlError, SqlState, SqlType};
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 /// The type an argument is brought to.
@@ -89,25 +90,7 @@ impl Native {
 
 static SIGNATURE: LazyLock<Signature> = LazyLock::new(|| Signature::user_defined(Volatility::Immutable));
 
-impl std::fmt::Debug for Native {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for Native {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Native {}
-
-impl Hash for Native {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
+known_by_name!(Native);
 
 impl ScalarUDFImpl for Native {
     fn name(&self) -> &str {
@@ -135,19 +118,14 @@ impl ScalarUDFImpl for Native {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<DfResult<Vec<_>>>()?;
+        let arrays = columns(&args)?;
         // An array of the type of NULL does not say of its rows that they are null.
         let untyped = self.total && arrays.iter().any(|a| a.data_type().is_null());
-        let result = match untyped {
-            true => new_null_array(args.return_field.data_type(), rows),
+        let made = match untyped {
+            true => new_null_array(args.return_field.data_type(), rows(&args)),
             false => (self.run)(&arrays).map_err(crate::error::into_datafusion)?,
         };
-        match constant {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
-            false => Ok(ColumnarValue::Array(result)),
-        }
+        result(made, &args)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Functions of numbers that DataFusion has not, or without PostgreSQL's errors; and intervals times numbers.
 
-use super::amended::{columns, result};
+use super::arguments::{columns, result};
 use super::checked::out_of_range;
 use super::native::{Arg, Native, map_text, no_such_function, text};
 use crate::error::into_datafusion;

@@ -1,6 +1,7 @@
 //! What a view makes of a subquery that stands for a value (the planner's `lower::one_row`): `eddyline_few_rows(value)`, the values of its rows as a list, of
 //! which two tell that there are several, and `eddyline_only_row(list)`, the value in it. A list of several is the error of the row that asks.
 
+use super::shaped::shaped;
 use super::{FEW_ROWS, ONLY_ROW};
 use datafusion::arrow::array::{Array, AsArray, UInt64Array};
 use datafusion::arrow::compute::take;
@@ -8,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    Accumulator, AggregateUDFImpl, ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, Signature, Volatility,
 };
 use eddyline_common::{SqlError, SqlState};
 use std::sync::Arc;
@@ -48,56 +49,33 @@ impl AggregateUDFImpl for FewRows {
     }
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct OnlyRow {
-    signature: Signature,
+/// The value in a list of one.
+pub fn only_row() -> ScalarUDF {
+    shaped(ONLY_ROW, Signature::any(1, Volatility::Immutable), shape_of_only, take_only)
 }
 
-impl OnlyRow {
-    pub fn new() -> Self {
-        OnlyRow { signature: Signature::any(1, Volatility::Immutable) }
+fn shape_of_only(name: &'static str, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+    match args.arg_fields[0].data_type() {
+        DataType::List(item) => Ok(Arc::new(item.as_ref().clone().with_name(name).with_nullable(true))),
+        // The optimiser asks what a condition is of a null that has no type.
+        DataType::Null => Ok(Arc::new(Field::new(name, DataType::Null, true))),
+        other => Err(DataFusionError::Plan(format!("{name}() takes a list, not {other}"))),
     }
 }
 
-impl ScalarUDFImpl for OnlyRow {
-    fn name(&self) -> &str {
-        ONLY_ROW
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
-        match &types[0] {
-            DataType::List(item) => Ok(item.data_type().clone()),
-            // The optimiser asks what a condition is of a null that has no type.
-            DataType::Null => Ok(DataType::Null),
-            other => Err(DataFusionError::Plan(format!("{ONLY_ROW}() takes a list, not {other}"))),
-        }
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
-        match args.arg_fields[0].data_type() {
-            DataType::List(item) => Ok(Arc::new(item.as_ref().clone().with_name(ONLY_ROW).with_nullable(true))),
-            other => Ok(Arc::new(Field::new(ONLY_ROW, self.return_type(std::slice::from_ref(other))?, true))),
-        }
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let lists = args.args[0].to_array(args.number_rows)?;
-        let Some(list) = lists.as_list_opt::<i32>() else {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from(args.return_type())?));
-        };
-        let place = |row: usize| match list.value_length(row) {
-            _ if list.is_null(row) => Ok(None),
-            0 => Ok(None),
-            1 => Ok(Some(list.value_offsets()[row] as u64)),
-            _ => Err(several_rows()),
-        };
-        let places = (0..list.len()).map(place).collect::<DfResult<UInt64Array>>()?;
-        Ok(ColumnarValue::Array(take(list.values(), &places, None)?))
-    }
+fn take_only(_name: &'static str, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let lists = args.args[0].to_array(args.number_rows)?;
+    let Some(list) = lists.as_list_opt::<i32>() else {
+        return Ok(ColumnarValue::Scalar(ScalarValue::try_from(args.return_type())?));
+    };
+    let place = |row: usize| match list.value_length(row) {
+        _ if list.is_null(row) => Ok(None),
+        0 => Ok(None),
+        1 => Ok(Some(list.value_offsets()[row] as u64)),
+        _ => Err(several_rows()),
+    };
+    let places = (0..list.len()).map(place).collect::<DfResult<UInt64Array>>()?;
+    Ok(ColumnarValue::Array(take(list.values(), &places, None)?))
 }
 
 fn several_rows() -> DataFusionError {
@@ -115,7 +93,7 @@ mod tests {
     fn only(list: ListArray) -> DfResult<ArrayRef> {
         let rows = list.len();
         let field = Arc::new(Field::new("list", list.data_type().clone(), true));
-        let function = OnlyRow::new();
+        let function = only_row();
         let arg_fields = [field];
         let return_field = function.return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &[None] })?;
         let args = ScalarFunctionArgs {

@@ -2,6 +2,7 @@
 //! those of the calendar, and of a zone's clock for instants; a step is taken from where the last one ended, so a 31st that came to a 30th stays there.
 //! A date is an instant, the zone's midnight, unless the other end is a time without a zone. It does not know what session the zone is of.
 
+use super::arguments::{columns, result, rows};
 use super::intervals::{NANOS_PER_MICRO, length_of};
 use super::native::{no_such_function, texts};
 use super::times::{add_months, local, micros, naive, out_of_range, utc, zone_of};
@@ -11,7 +12,7 @@ use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, NullBufferBuilder, TimestampMicrosecondArray};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType};
-use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::common::Result as DfResult;
 use datafusion::functions_nested::range::gen_series_udf;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use eddyline_common::{SqlError, SqlState, SqlType};
@@ -103,14 +104,8 @@ impl ScalarUDFImpl for Series {
             check_count(&args)?;
             return self.of_integers.invoke_with_args(args);
         }
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<DfResult<Vec<_>>>()?;
-        let lists = times(&arrays).map_err(into_datafusion)?;
-        Ok(match constant {
-            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&lists, 0)?),
-            false => ColumnarValue::Array(lists),
-        })
+        let lists = times(&columns(&args)?).map_err(into_datafusion)?;
+        result(lists, &args)
     }
 }
 
@@ -120,9 +115,7 @@ fn too_long(what: &str) -> SqlError {
 
 /// That series of integers have room.
 fn check_count(args: &ScalarFunctionArgs) -> DfResult<()> {
-    let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-    let rows = if constant { 1 } else { args.number_rows };
-    let arrays = args.args.iter().map(|a| a.to_array(rows)).collect::<DfResult<Vec<_>>>()?;
+    let arrays = columns(args)?;
     let at = |i: usize, row: usize| {
         let values = arrays.get(i)?.as_primitive_opt::<Int64Type>()?;
         values.is_valid(row).then(|| i128::from(values.value(row)))
@@ -131,7 +124,7 @@ fn check_count(args: &ScalarFunctionArgs) -> DfResult<()> {
         let (start, stop, step) = (at(0, row)?, at(1, row)?, if arrays.len() < 3 { 1 } else { at(2, row)? });
         (step != 0).then(|| ((stop - start) / step + 1).max(0))
     };
-    let total: i128 = (0..rows).filter_map(count).sum();
+    let total: i128 = (0..rows(args)).filter_map(count).sum();
     if total > VALUES_MAX as i128 {
         return Err(into_datafusion(too_long("integers").with_hint("Of constants in FROM there are as many as are read.")));
     }

@@ -1,12 +1,13 @@
 //! Texts of a limited length and uuids: what a cast to one makes of a text, and what storing it does. A cast cuts; what is
 //! stored must fit.
 
+use super::shaped::shaped;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility, lit,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, Signature, TypeSignature, Volatility, lit,
 };
 use eddyline_common::postgres::parse;
 use eddyline_common::{SqlError, SqlType};
@@ -36,7 +37,7 @@ pub fn call(text: Expr, ty: &SqlType, stored: bool, safe: bool) -> Option<Expr> 
 static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
     let udf = |name: &'static str| {
         let signature = Signature::one_of(vec![TypeSignature::Any(1), TypeSignature::Any(2)], Volatility::Immutable);
-        Arc::new(ScalarUDF::new_from_impl(TextType { name, signature }))
+        Arc::new(shaped(name, signature, shape, values))
     };
     NAMES.into_iter().map(udf).collect()
 });
@@ -46,32 +47,22 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     FUNCTIONS.clone()
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct TextType {
-    name: &'static str,
-    signature: Signature,
+fn type_of(name: &str, length: Option<i64>) -> SqlType {
+    let length = length.and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX);
+    match name {
+        "eddyline_uuid" | "eddyline_try_uuid" => SqlType::Uuid,
+        "eddyline_varchar" | "eddyline_store_varchar" => SqlType::Varchar(length),
+        _ => SqlType::Char(length),
+    }
 }
 
-impl TextType {
-    fn ty(&self, length: Option<i64>) -> SqlType {
-        let length = length.and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX);
-        match self.name {
-            "eddyline_uuid" | "eddyline_try_uuid" => SqlType::Uuid,
-            "eddyline_varchar" | "eddyline_store_varchar" => SqlType::Varchar(length),
-            _ => SqlType::Char(length),
-        }
-    }
-
-    fn value<'a>(&self, text: &'a str, ty: &SqlType) -> Result<Option<Cow<'a, str>>, SqlError> {
-        Ok(Some(match ty {
-            SqlType::Varchar(length) | SqlType::Char(length) if self.name.starts_with("eddyline_store") => {
-                parse::limited(text, *length, ty)?.into()
-            }
-            SqlType::Varchar(length) | SqlType::Char(length) => parse::stored(parse::cut(text, *length), ty).into(),
-            _ if self.name == "eddyline_try_uuid" => return Ok(parse::uuid(text.trim()).ok().map(Cow::from)),
-            _ => parse::uuid(text.trim())?.into(),
-        }))
-    }
+fn value<'a>(name: &str, text: &'a str, ty: &SqlType) -> Result<Option<Cow<'a, str>>, SqlError> {
+    Ok(Some(match ty {
+        SqlType::Varchar(length) | SqlType::Char(length) if name.starts_with("eddyline_store") => parse::limited(text, *length, ty)?.into(),
+        SqlType::Varchar(length) | SqlType::Char(length) => parse::stored(parse::cut(text, *length), ty).into(),
+        _ if name == "eddyline_try_uuid" => return Ok(parse::uuid(text.trim()).ok().map(Cow::from)),
+        _ => parse::uuid(text.trim())?.into(),
+    }))
 }
 
 fn constant(value: Option<&ScalarValue>) -> Option<i64> {
@@ -81,48 +72,34 @@ fn constant(value: Option<&ScalarValue>) -> Option<i64> {
     }
 }
 
-impl ScalarUDFImpl for TextType {
-    fn name(&self) -> &str {
-        self.name
-    }
+fn shape(name: &'static str, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+    let length = constant(args.scalar_arguments.get(1).copied().flatten());
+    let nullable = args.arg_fields[0].is_nullable() || name == "eddyline_try_uuid";
+    Ok(Arc::new(type_of(name, length).field(name, nullable)))
+}
 
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
-        let length = constant(args.scalar_arguments.get(1).copied().flatten());
-        let nullable = args.arg_fields[0].is_nullable() || self.name == "eddyline_try_uuid";
-        Ok(Arc::new(self.ty(length).field(self.name, nullable)))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let length = match args.args.get(1) {
-            Some(ColumnarValue::Scalar(value)) => constant(Some(value)),
-            Some(ColumnarValue::Array(values)) if !values.is_empty() => constant(Some(&ScalarValue::try_from_array(values, 0)?)),
-            _ => None,
+fn values(name: &'static str, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let length = match args.args.get(1) {
+        Some(ColumnarValue::Scalar(value)) => constant(Some(value)),
+        Some(ColumnarValue::Array(values)) if !values.is_empty() => constant(Some(&ScalarValue::try_from_array(values, 0)?)),
+        _ => None,
+    };
+    let ty = type_of(name, length);
+    let is_constant = matches!(args.args[0], ColumnarValue::Scalar(_));
+    let values = cast(&args.args[0].to_array(if is_constant { 1 } else { args.number_rows })?, &DataType::Utf8)?;
+    let values: &StringArray = values.as_string();
+    let mut builder = StringBuilder::with_capacity(values.len(), values.value_data().len());
+    for text in values {
+        let value = match text {
+            Some(text) => value(name, text, &ty).map_err(|e| DataFusionError::External(Box::new(e)))?,
+            None => None,
         };
-        let ty = self.ty(length);
-        let is_constant = matches!(args.args[0], ColumnarValue::Scalar(_));
-        let values = cast(&args.args[0].to_array(if is_constant { 1 } else { args.number_rows })?, &DataType::Utf8)?;
-        let values: &StringArray = values.as_string();
-        let mut builder = StringBuilder::with_capacity(values.len(), values.value_data().len());
-        for text in values {
-            let value = match text {
-                Some(text) => self.value(text, &ty).map_err(|e| DataFusionError::External(Box::new(e)))?,
-                None => None,
-            };
-            builder.append_option(value);
-        }
-        let result: ArrayRef = Arc::new(builder.finish());
-        match is_constant {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
-            false => Ok(ColumnarValue::Array(result)),
-        }
+        builder.append_option(value);
+    }
+    let result: ArrayRef = Arc::new(builder.finish());
+    match is_constant {
+        true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)),
+        false => Ok(ColumnarValue::Array(result)),
     }
 }
 
@@ -131,9 +108,7 @@ mod tests {
     use super::*;
 
     fn made(name: &'static str, text: &str, length: i64) -> Result<Option<String>, String> {
-        let function = TextType { name, signature: Signature::any(2, Volatility::Immutable) };
-        let ty = function.ty(Some(length));
-        function.value(text, &ty).map(|v| v.map(Cow::into_owned)).map_err(|e| e.state.0.to_string())
+        value(name, text, &type_of(name, Some(length))).map(|v| v.map(Cow::into_owned)).map_err(|e| e.state.0.to_string())
     }
 
     #[test]

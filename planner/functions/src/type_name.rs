@@ -1,25 +1,18 @@
 //! `pg_typeof(any)`: a type's name as PostgreSQL has it, without its modifiers; and Flink's `TYPEOF(any)`.
 
+use super::shaped::shaped;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, Signature, Volatility};
 use eddyline_common::SqlType;
 use std::sync::Arc;
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct TypeName {
-    name: &'static str,
-    signature: Signature,
-}
+const POSTGRES: &str = "pg_typeof";
+const FLINK: &str = "typeof";
 
-impl TypeName {
-    pub fn of_postgres() -> Self {
-        TypeName { name: "pg_typeof", signature: Signature::any(1, Volatility::Immutable) }
-    }
-
-    pub fn of_flink() -> Self {
-        TypeName { name: "typeof", ..TypeName::of_postgres() }
-    }
+/// The functions, for the registry.
+pub fn functions() -> [ScalarUDF; 2] {
+    [POSTGRES, FLINK].map(|name| shaped(name, Signature::any(1, Volatility::Immutable), shape, type_name))
 }
 
 /// As PostgreSQL shows a type, without its modifiers.
@@ -60,26 +53,12 @@ fn in_flink(ty: &SqlType) -> String {
     }
 }
 
-impl ScalarUDFImpl for TypeName {
-    fn name(&self) -> &str {
-        self.name
-    }
+fn shape(name: &'static str, _args: ReturnFieldArgs) -> DfResult<FieldRef> {
+    Ok(Arc::new(Field::new(name, DataType::Utf8, false)))
+}
 
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn return_field_from_args(&self, _args: ReturnFieldArgs) -> DfResult<FieldRef> {
-        Ok(Arc::new(Field::new(self.name(), DataType::Utf8, false)))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let shown = if self.name == "typeof" { in_flink } else { in_postgres };
-        let name = SqlType::from_field(&args.arg_fields[0]).map_or_else(|| "unknown".to_string(), |ty| shown(&ty));
-        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))))
-    }
+fn type_name(name: &'static str, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let shown = if name == FLINK { in_flink } else { in_postgres };
+    let name = SqlType::from_field(&args.arg_fields[0]).map_or_else(|| "unknown".to_string(), |ty| shown(&ty));
+    Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))))
 }

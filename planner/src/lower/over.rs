@@ -7,8 +7,8 @@ use super::top_n::rank_function;
 use super::{Lowering, columns_of, keys};
 use crate::expr;
 use crate::plan::{
-    AggregateCall, ChangelogMode, Emit, Expr, Frame, FrameBound, FrameUnit, Literal, LiteralValue, Node, NodeId, Op, OrderKey, OverCall,
-    OverFunction, RankFunction,
+    AggregateCall, Expr, Frame, FrameBound, FrameUnit, Literal, LiteralValue, Node, NodeId, Op, OrderKey, OverCall, OverFunction,
+    RankFunction,
 };
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort, WindowFunction};
@@ -118,11 +118,9 @@ impl Lowering<'_> {
         let mut facts = self.facts[input].clone();
         facts.windows.resize(columns.len(), None);
         facts.constants.resize(columns.len(), None);
-        let window = partition.first().filter(|_| windowed).and_then(|end| facts.windows[*end]).map(|w| self.closing(0, &w));
-        let time_columns = facts.within(windowed.then(|| partition[0]));
-        self.windowed |= windowed;
+        let (window, time_columns, mode) = self.by_window(&mut facts, &partition, windowed);
         let node = Node {
-            mode: if window.is_some_and(|w| w.emit == Emit::OnClose) { ChangelogMode::Append } else { ChangelogMode::Retract },
+            mode,
             columns,
             unique_keys,
             time_columns,

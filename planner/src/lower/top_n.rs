@@ -4,11 +4,11 @@
 
 use super::aggregate::Inputs;
 use super::calls::{order, unaliased};
-use super::node::{WindowColumn, WindowPart};
+use super::node::{Facts, WindowColumn, WindowPart};
 use super::over::check_order;
 use super::{Lowering, columns_of, keys};
 use crate::expr;
-use crate::plan::{BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction};
+use crate::plan::{AggregateWindow, BinaryOp, ChangelogMode, Emit, Expr, LiteralValue, Node, NodeId, Op, OrderKey, RankFunction};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{NullTreatment, Sort as SortExpr, WindowFunction};
 use datafusion::logical_expr::{Expr as DfExpr, FetchType, Filter, Limit, LogicalPlan, Projection, SkipType, Window};
@@ -157,11 +157,9 @@ impl Lowering<'_> {
             facts.windows.push(None);
             facts.constants.push(None);
         }
-        let window = partition.first().filter(|_| windowed).and_then(|end| facts.windows[*end]).map(|w| self.closing(0, &w));
-        let time_columns = facts.within(windowed.then(|| partition[0]));
-        self.windowed |= windowed;
+        let (window, time_columns, mode) = self.by_window(&mut facts, &partition, windowed);
         let node = Node {
-            mode: if window.is_some_and(|w| w.emit == Emit::OnClose) { ChangelogMode::Append } else { ChangelogMode::Retract },
+            mode,
             columns,
             unique_keys,
             time_columns,
@@ -178,6 +176,21 @@ impl Lowering<'_> {
             },
         };
         self.push(node, facts)
+    }
+
+    /// What an operator over partitions, whose first column is the end of a window if `windowed`, has by that: how the window closes, the columns that
+    /// are event time above it, and whether rows only come.
+    pub(super) fn by_window(
+        &mut self,
+        facts: &mut Facts,
+        partition: &[usize],
+        windowed: bool,
+    ) -> (Option<AggregateWindow>, Vec<usize>, ChangelogMode) {
+        let window = partition.first().filter(|_| windowed).and_then(|end| facts.windows[*end]).map(|w| self.closing(0, &w));
+        let time_columns = facts.within(windowed.then(|| partition[0]));
+        self.windowed |= windowed;
+        let mode = if window.is_some_and(|w| w.emit == Emit::OnClose) { ChangelogMode::Append } else { ChangelogMode::Retract };
+        (window, time_columns, mode)
     }
 
     /// Rows of some columns, together by their partition. If that names an event-time window, it begins with the window's end then.

@@ -12,9 +12,6 @@ use eddyline_executor::StepInput;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// How much one private step takes, in bytes: long enough to be efficient, short enough to share workers.
-pub const STEP_BYTES_MAX: usize = 16 << 20;
-
 pub struct Backfill {
     /// What the job already has; `None` for a new job.
     pub from: Option<Epoch>,
@@ -113,7 +110,7 @@ impl Reading {
     /// The next step's inputs, or `None` when nothing has arrived yet. Once `is_finished` afterwards, these were the last
     /// ones and carry the watermarks at `to`.
     pub fn next_inputs(&mut self, bytes_max: usize) -> Result<Option<Vec<StepInput>>> {
-        let mut room = bytes_max.min(STEP_BYTES_MAX);
+        let mut room = bytes_max;
         let mut inputs = Vec::new();
         let first_left = self.first_left();
         let is_first = |id: &RelationId| self.first.contains(id);

@@ -10,13 +10,6 @@ use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, RelationId};
 use std::sync::atomic::Ordering;
 
-/// Where a source ended when its first reader came.
-pub(super) struct Present {
-    pub ends: Vec<PartitionStart>,
-    /// The epoch that first has all of it.
-    pub reached: Option<Epoch>,
-}
-
 impl Core {
     /// Readers of a source's views wait for all of it up to `ends`.
     pub(super) fn expect(&mut self, present: Vec<(RelationId, Vec<PartitionStart>)>, epoch: Epoch) {

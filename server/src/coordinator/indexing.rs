@@ -1,8 +1,9 @@
 //! CREATE INDEX: declared in the view's store, where it is right from then on. What is there already is read for it by the session that asked, at a
 //! start before anybody is let in, and by vacuum where both were cut short: the coordinator does no work by row.
 
+use super::building::{view_key, view_schema};
 use super::core::Core;
-use super::ddl::{self, Done};
+use super::ddl::{Done, taken};
 use super::handle::DdlOutcome;
 use super::records::DdlRecord;
 use eddyline_common::{RelationId, Result, SqlError, SqlState};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 impl Core {
     pub(super) fn create_index(&mut self, mut index: Index, if_not_exists: bool) -> Result<Done> {
         if self.catalog.is_taken(&index.name) {
-            return ddl::taken(&index.name, if_not_exists);
+            return taken(&index.name, if_not_exists);
         }
         index.id = RelationId(self.next_relation);
         let view = self.declare(&index)?;
@@ -56,7 +57,7 @@ impl Core {
 
 /// A relation's store without rows, with its key and these indexes: what EXPLAIN asks how rows would be found.
 pub fn store_without_rows<'a>(relation: &Relation, mut indexes: impl Iterator<Item = &'a Arc<Index>>) -> Result<Arc<View>> {
-    let view = View::new(ddl::view_schema(relation), ddl::view_key(relation), 1, None)?;
+    let view = View::new(view_schema(relation), view_key(relation), 1, None)?;
     indexes.try_for_each(|index| view.add_index(&index.name, &index.stored_columns(relation)))?;
     Ok(view)
 }

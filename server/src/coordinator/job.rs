@@ -48,8 +48,9 @@ pub struct Job {
     pub fan_out: FanOut,
 }
 
-/// One step's input, in bytes: a job that lags coalesces up to this much.
-const STEP_BYTES_MAX: usize = 64 << 20;
+/// One step's input, in bytes: a job that lags, or reads on its own, takes up to this much. Long enough to be efficient, short enough to share
+/// workers.
+pub const STEP_BYTES_MAX: usize = 16 << 20;
 /// And this much however many rows come of one.
 const STEP_BYTES_MIN: usize = 1 << 20;
 
@@ -259,10 +260,10 @@ mod tests {
             fan_out.note(rows_in, rows_most);
             fan_out.step_bytes() >> 20
         };
-        assert_eq!([(); 5].map(|()| after(1_000, 900)), [8, 16, 32, 64, 64]);
+        assert_eq!([(); 5].map(|()| after(1_000, 900)), [2, 4, 8, 16, 16]);
         assert_eq!(after(1_000, 41_000), 1);
         assert_eq!(after(0, 500), 1, "of no input it says nothing");
-        assert_eq!([(); 3].map(|()| after(10, 20)), [3, 6, 12], "one step without many says little");
+        assert_eq!([(); 5].map(|()| after(10, 20)), [1, 1, 3, 8, 8], "one step without many says little");
         assert_eq!(after(1, u64::MAX), 1);
     }
 

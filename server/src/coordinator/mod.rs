@@ -3,10 +3,11 @@
 //!
 //! - `handle`: how sessions reach it
 //! - `records`: what it logs
-//! - `inbox`, `source`, `partition`, `table`, `history`: inputs and their parts of a cut; `recorded`: those that a source takes again
+//! - `inbox`, `source`, `table`, `history`: inputs and their parts of a cut; `recorded`: those that a source takes again
 //! - `ring`: what relations emitted, by epoch; `nows`: what time it was at which epoch
 //! - `keyed`: sources whose records overwrite each other; `own_sources`: those that one view alone reads
 //! - `pins`: epochs that readers hold, and for how long; `keeping`: back to where each view is kept for them and for jobs
+//! - `building`: what stands for a relation at work
 //! - `job`, `backfill`, `arrivals`: where jobs stand, and what they read on their own
 //! - `prefetch`, `reaper`: threads that read rows for it, and on which readers end, so that the coordinator does neither
 //! - `sink`: what leaves the server, by way of a log of its own
@@ -26,6 +27,7 @@ mod altering;
 mod arrivals;
 mod backfill;
 mod backfilling;
+mod building;
 mod checkpointing;
 mod collecting;
 mod core;
@@ -42,7 +44,6 @@ mod keyed;
 mod lookups;
 mod nows;
 mod own_sources;
-mod partition;
 mod pausing;
 mod pins;
 mod prefetch;

@@ -7,9 +7,8 @@ use super::values::{bounds, format_text, parse_ident, size_bytes, size_pretty};
 use super::{DATABASE, OWNER, SystemContext, advisory, describe, indexes, objects, procs, sleep, spec};
 use crate::advisory::Mode;
 use crate::session::settings::SERVER_VERSION;
-use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::common::DataFusionError;
 use datafusion::error::Result as DfResult;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::planner::ExprPlanner;
@@ -18,6 +17,7 @@ use datafusion::logical_expr::{
     Volatility, WindowUDF,
 };
 use eddyline_common::{SqlError, SqlState};
+use eddyline_planner::functions::arguments;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
@@ -384,9 +384,7 @@ impl ScalarUDFImpl for SystemFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
-        let columns = args.args.iter().map(|a| a.to_array(rows)).collect::<DfResult<Vec<ArrayRef>>>()?;
+        let (rows, columns) = (arguments::rows(&args), arguments::columns(&args)?);
         let external = |e: SqlError| DataFusionError::External(Box::new(e));
         let mut values = Vec::with_capacity(rows);
         let mut row_args = Vec::with_capacity(columns.len());
@@ -400,10 +398,7 @@ impl ScalarUDFImpl for SystemFunction {
             ty => ty,
         };
         let array = array_of(&values, ty).map_err(external)?;
-        match constant {
-            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)),
-            false => Ok(ColumnarValue::Array(array)),
-        }
+        arguments::result(array, &args)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::guard::CLIENT_GONE;
 use super::guard::guarded;
+use super::simple::next_batch;
 use super::wire::{FLUSH_BYTES, Reader, Writer};
 use crate::serving::RowStream;
 use crate::session::Session;
@@ -63,11 +64,7 @@ async fn copy_lines(writer: &mut Writer, session: &Session, mut rows: RowStream,
     }
     let row_format = RowFormat::text(schema, session.settings.zone());
     let mut sent = 0;
-    loop {
-        if rows.is_idle() {
-            writer.flush().await?;
-        }
-        let Some(batch) = rows.next().await? else { return Ok(sent) };
+    while let Some(batch) = next_batch(writer, &mut rows).await? {
         // A batch is small against the buffer's purpose; it is flushed piece by piece below.
         const PIECE_ROWS: usize = 1024;
         let mut at = 0;
@@ -79,6 +76,7 @@ async fn copy_lines(writer: &mut Writer, session: &Session, mut rows: RowStream,
         }
         sent += batch.num_rows();
     }
+    Ok(sent)
 }
 
 async fn copy_tuples(writer: &mut Writer, session: &Session, mut rows: RowStream) -> Result<usize> {
@@ -92,11 +90,7 @@ async fn copy_tuples(writer: &mut Writer, session: &Session, mut rows: RowStream
     });
     let format = RowFormat::binary(schema, session.settings.zone());
     let mut sent = 0;
-    loop {
-        if rows.is_idle() {
-            writer.flush().await?;
-        }
-        let Some(batch) = rows.next().await? else { break };
+    while let Some(batch) = next_batch(writer, &mut rows).await? {
         let bound = format.bind(&batch)?;
         let mut at = 0;
         while at < batch.num_rows() {

@@ -6,6 +6,7 @@ use super::wire::{FLUSH_BYTES, Writer};
 use crate::serving::RowStream;
 use crate::session::planning::without_stalling;
 use crate::session::{Outcome, Session};
+use arrow::array::RecordBatch;
 use eddyline_common::postgres::encode::{Format, RowFormat};
 use eddyline_common::{Result, SqlError};
 use eddyline_planner::{Parsed, parse};
@@ -83,14 +84,18 @@ async fn answer(writer: &mut Writer, session: &mut Session, outcome: Outcome, la
     Ok(tag)
 }
 
+/// More rows. While they are waited for, what was written before is on its way.
+pub async fn next_batch(writer: &mut Writer, rows: &mut RowStream) -> Result<Option<RecordBatch>> {
+    if rows.is_idle() {
+        writer.flush().await?;
+    }
+    rows.next().await
+}
+
 /// Sends all rows, as the socket takes them.
 pub async fn send_rows(writer: &mut Writer, rows: &mut RowStream, format: &RowFormat) -> Result<u64> {
     let mut sent = 0;
-    loop {
-        if rows.is_idle() {
-            writer.flush().await?;
-        }
-        let Some(batch) = rows.next().await? else { break };
+    while let Some(batch) = next_batch(writer, rows).await? {
         let bound = format.bind(&batch)?;
         let mut at = 0;
         while at < batch.num_rows() {

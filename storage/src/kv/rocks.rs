@@ -97,6 +97,44 @@ impl RocksKv {
         result
     }
 
+    /// Entries from `start` to before `end`, in order, or from the last one back.
+    fn visit_between(
+        &self,
+        table: StateTableId,
+        start: &[u8],
+        end: Option<&[u8]>,
+        back: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        if end.is_some_and(|end| end <= start) {
+            return Ok(());
+        }
+        let prefix = table.0.to_be_bytes();
+        let mut read = ReadOptions::default();
+        if back {
+            read.set_iterate_lower_bound(full_key(table, start));
+        }
+        match end {
+            Some(end) => read.set_iterate_upper_bound(full_key(table, end)),
+            None => set_table_end(&mut read, table),
+        }
+        self.counting(|| {
+            let mut entries = self.db.raw_iterator_cf_opt(self.state(), read);
+            if back {
+                entries.seek_to_last()
+            } else {
+                entries.seek(full_key(table, start))
+            }
+            while let Some((key, value)) = entries.item() {
+                if !visit(&key[prefix.len()..], value)? {
+                    return Ok(());
+                }
+                if back { entries.prev() } else { entries.next() }
+            }
+            entries.status().map_err(|error| rocks_error("read operator state", error))
+        })
+    }
+
     fn delete(&self, start: Vec<u8>, end: Vec<u8>) -> Result<()> {
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(self.state(), start, end);
@@ -154,26 +192,7 @@ impl KeyValueStore for RocksKv {
         end: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        if end.is_some_and(|end| end <= start) {
-            return Ok(());
-        }
-        let prefix = table.0.to_be_bytes();
-        let mut read = ReadOptions::default();
-        match end {
-            Some(end) => read.set_iterate_upper_bound(full_key(table, end)),
-            None => set_table_end(&mut read, table),
-        }
-        self.counting(|| {
-            let mut entries = self.db.raw_iterator_cf_opt(self.state(), read);
-            entries.seek(full_key(table, start));
-            while let Some((key, value)) = entries.item() {
-                if !visit(&key[prefix.len()..], value)? {
-                    return Ok(());
-                }
-                entries.next();
-            }
-            entries.status().map_err(|error| rocks_error("read operator state", error))
-        })
+        self.visit_between(table, start, end, false, visit)
     }
 
     fn scan_back(
@@ -183,27 +202,7 @@ impl KeyValueStore for RocksKv {
         end: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        if end.is_some_and(|end| end <= start) {
-            return Ok(());
-        }
-        let prefix = table.0.to_be_bytes();
-        let mut read = ReadOptions::default();
-        read.set_iterate_lower_bound(full_key(table, start));
-        match end {
-            Some(end) => read.set_iterate_upper_bound(full_key(table, end)),
-            None => set_table_end(&mut read, table),
-        }
-        self.counting(|| {
-            let mut entries = self.db.raw_iterator_cf_opt(self.state(), read);
-            entries.seek_to_last();
-            while let Some((key, value)) = entries.item() {
-                if !visit(&key[prefix.len()..], value)? {
-                    return Ok(());
-                }
-                entries.prev();
-            }
-            entries.status().map_err(|error| rocks_error("read operator state", error))
-        })
+        self.visit_between(table, start, end, true, visit)
     }
 
     fn ingest(&self, mut runs: Vec<(StateTableId, SortedRun)>) -> Result<()> {

@@ -70,9 +70,9 @@ impl Index {
         self.entries[at] = entry;
     }
 
-    /// `slot` is present under `hash`.
-    pub(super) fn remove(&mut self, hash: u64, slot: u32) {
-        let wanted = (hash as u32 as u64) << 32 | (slot as u64 + 1);
+    /// `slot` is present under a hash with this lower half.
+    pub(super) fn remove(&mut self, hash: u32, slot: u32) {
+        let wanted = (hash as u64) << 32 | (slot as u64 + 1);
         let mut hole = hash as usize & self.mask;
         while self.entries[hole] != wanted {
             assert_ne!(self.entries[hole], 0, "a removed slot is in the index");

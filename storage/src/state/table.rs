@@ -303,7 +303,7 @@ impl StateTable {
             Some(slot) => slot,
             None => self.extend(codec)?,
         };
-        self.keys.set(slot, key);
+        self.keys.set(slot, key, hash as u32);
         self.index.insert(hash, slot);
         let flags = &mut self.flags[slot as usize];
         *flags = *flags & LISTED | LIVE | USED;
@@ -429,7 +429,7 @@ impl StateTable {
 
     /// Gives back an emptied slot that is in no order any more.
     fn release(&mut self, slot: u32) {
-        self.index.remove(hash64(self.keys.get(slot)), slot);
+        self.index.remove(self.keys.hash(slot), slot);
         self.keys.remove(slot);
         self.flags[slot as usize] &= LISTED;
         self.free.push(slot);

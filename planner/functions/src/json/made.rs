@@ -2,14 +2,16 @@
 //! `array_agg`, and one text of all. The first argument of each function says the style, the second the zone in which times are shown. It does not know jsonb's
 //! form, which `document` has.
 
-use super::super::casts::{constant, to_text, word, zone};
+use super::super::arguments::{result, rows};
+use super::super::casts::{to_text, word, zone};
+use super::super::shaped::shaped;
 use super::document::{self, quote};
 use crate::error::into_datafusion;
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StringArray, StringBuilder, StructArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result as DfResult;
-use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, Signature, Volatility};
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::sync::Arc;
 
@@ -35,7 +37,7 @@ pub const FIELDS: &str = "eddyline_json_fields";
 const NAMES: [&str; 8] = [VALUE, OBJECT, ARRAY, ITEM, FIELD, ITEMS, LISTED, FIELDS];
 
 pub fn functions() -> impl Iterator<Item = ScalarUDF> {
-    NAMES.into_iter().map(|name| ScalarUDF::new_from_impl(Made { name, signature: Signature::variadic_any(Volatility::Immutable) }))
+    NAMES.into_iter().map(|name| shaped(name, Signature::variadic_any(Volatility::Immutable), shape, made))
 }
 
 /// How JSON is written, and whether fields and items that are null are.
@@ -82,77 +84,50 @@ impl Style {
     }
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Made {
-    name: &'static str,
-    signature: Signature,
+fn shape(name: &'static str, args: ReturnFieldArgs) -> DfResult<FieldRef> {
+    let nullable = !matches!(name, OBJECT | ARRAY) && args.arg_fields.get(2).is_none_or(|field| field.is_nullable());
+    // Items and fields are parts, which may have blanks in front or no braces around them.
+    let ty = if matches!(name, ITEM | FIELD) { SqlType::Text } else { SqlType::Json };
+    Ok(Arc::new(ty.field(name, nullable || name == FIELD)))
 }
 
-impl ScalarUDFImpl for Made {
-    fn name(&self) -> &str {
-        self.name
+fn made(name: &'static str, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    let rows = rows(&args);
+    let style = Style::of(word(args.args.first()).unwrap_or("row")).map_err(into_datafusion)?;
+    let shown_in = zone(args.args.get(1)).map_err(into_datafusion)?;
+    let mut columns = Vec::with_capacity(args.args.len());
+    for (arg, field) in args.args.iter().zip(&args.arg_fields).skip(2) {
+        columns.push(Column::of(&arg.to_array(rows)?, field, shown_in).map_err(into_datafusion)?);
     }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _types: &[DataType]) -> DfResult<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
-        let nullable = !matches!(self.name, OBJECT | ARRAY) && args.arg_fields.get(2).is_none_or(|field| field.is_nullable());
-        // Items and fields are parts, which may have blanks in front or no braces around them.
-        let ty = if matches!(self.name, ITEM | FIELD) { SqlType::Text } else { SqlType::Json };
-        Ok(Arc::new(ty.field(self.name, nullable || self.name == FIELD)))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let is_constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let rows = if is_constant { 1 } else { args.number_rows };
-        let style = Style::of(word(args.args.first()).unwrap_or("row")).map_err(into_datafusion)?;
-        let shown_in = zone(args.args.get(1)).map_err(into_datafusion)?;
-        let mut columns = Vec::with_capacity(args.args.len());
-        for (arg, field) in args.args.iter().zip(&args.arg_fields).skip(2) {
-            columns.push(Column::of(&arg.to_array(rows)?, field, shown_in).map_err(into_datafusion)?);
-        }
-        let made = self.make(style, &columns, rows).map_err(into_datafusion)?;
-        match is_constant {
-            true => Ok(ColumnarValue::Scalar(constant(&made)?)),
-            false => Ok(ColumnarValue::Array(made)),
-        }
-    }
+    result(make(name, style, &columns, rows).map_err(into_datafusion)?, &args)
 }
 
-impl Made {
-    fn make(&self, style: Style, columns: &[Column], rows: usize) -> Result<ArrayRef, SqlError> {
-        let mut texts = StringBuilder::with_capacity(rows, rows * 16);
-        let mut text = String::new();
-        for row in 0..rows {
-            text.clear();
-            let is_there = match (self.name, columns) {
-                (VALUE, [value]) => write_value(value, row, &mut text),
-                (OBJECT, fields) => object(style, fields, row, &mut text)?,
-                (ARRAY, items) => array(style, items, row, &mut text),
-                (ITEM, [value]) => item(style, value, row, &mut text),
-                (FIELD, [key, value]) => field(style, key, value, row, &mut text)?,
-                (ITEMS, [list]) => items(style, list, true, row, &mut text)?,
-                (LISTED, [list]) => items(style, list, false, row, &mut text)?,
-                (FIELDS, [list]) => fields(style, list, row, &mut text)?,
-                (name, columns) => return Err(SqlError::internal(format!("{name} was given {} values", columns.len()))),
-            };
-            if is_there {
-                if !matches!(self.name, ITEM | FIELD) {
-                    style.finish(&mut text)?;
-                }
-                texts.append_value(&text);
-            } else {
-                texts.append_null();
+fn make(name: &str, style: Style, columns: &[Column], rows: usize) -> Result<ArrayRef, SqlError> {
+    let mut texts = StringBuilder::with_capacity(rows, rows * 16);
+    let mut text = String::new();
+    for row in 0..rows {
+        text.clear();
+        let is_there = match (name, columns) {
+            (VALUE, [value]) => write_value(value, row, &mut text),
+            (OBJECT, fields) => object(style, fields, row, &mut text)?,
+            (ARRAY, items) => array(style, items, row, &mut text),
+            (ITEM, [value]) => item(style, value, row, &mut text),
+            (FIELD, [key, value]) => field(style, key, value, row, &mut text)?,
+            (ITEMS, [list]) => items(style, list, true, row, &mut text)?,
+            (LISTED, [list]) => items(style, list, false, row, &mut text)?,
+            (FIELDS, [list]) => fields(style, list, row, &mut text)?,
+            (name, columns) => return Err(SqlError::internal(format!("{name} was given {} values", columns.len()))),
+        };
+        if is_there {
+            if !matches!(name, ITEM | FIELD) {
+                style.finish(&mut text)?;
             }
+            texts.append_value(&text);
+        } else {
+            texts.append_null();
         }
-        Ok(Arc::new(texts.finish()))
     }
+    Ok(Arc::new(texts.finish()))
 }
 
 fn write_value(value: &Column, row: usize, out: &mut String) -> bool {

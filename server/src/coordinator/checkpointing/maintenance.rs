@@ -5,8 +5,8 @@
 
 use super::super::Event;
 use super::super::stats::Stats;
+use super::background::guarded;
 use super::body::Manifests;
-use super::guarded;
 use crossbeam_channel::{Receiver, Sender};
 use eddyline_common::runtime::{Process, Turn, next_of};
 use eddyline_common::telling::Told;

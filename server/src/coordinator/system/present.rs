@@ -1,7 +1,7 @@
 //! The rows of the schema `eddyline` as the coordinator sees them at present.
 
+use super::super::building::job_plan;
 use super::super::core::Core;
-use super::super::ddl::job_plan;
 use super::super::job::{Job, Mode};
 use super::super::sink::{SinkJob, definition};
 use super::{RejectedRows, SideRow, SystemRelation, Undecodable, schema};

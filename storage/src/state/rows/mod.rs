@@ -54,6 +54,8 @@ use values::{Heads, NONE, Values};
 
 /// Up to so many rows of a key become resident together.
 const RESIDENT_ROWS_MAX: u64 = if cfg!(test) { 8 } else { 1024 };
+/// For so many rows, and keys, memory is kept from one step to the next.
+const TOUCHED_KEPT: usize = 1 << 15;
 /// How many kinds of its operator's state space one multiset takes.
 pub const ROW_KINDS: u8 = 3;
 
@@ -408,16 +410,19 @@ impl KeyedRows {
         if self.touched.iter().any(|touched| self.values.weight(touched.slot) < 0) {
             return Err(SqlError::internal("rows were retracted that were never there"));
         }
-        for touched in std::mem::take(&mut self.touched) {
+        let rows = std::mem::take(&mut self.touched);
+        for touched in &rows {
             self.values.set_touched_row(touched.slot, NONE);
             if self.values.weight(touched.slot) == 0 {
                 self.remove_row(touched.slot, touched.head);
             }
         }
-        for touched in std::mem::take(&mut self.touched_heads) {
+        let heads = std::mem::take(&mut self.touched_heads);
+        for touched in &heads {
             self.values.set_touched_head(touched.head, NONE);
             self.remove_head_if_empty(touched.head);
         }
+        (self.touched, self.touched_heads) = (emptied(rows), emptied(heads));
         self.maintain()
     }
 
@@ -530,6 +535,13 @@ impl KeyedRows {
         counters += self.heads.counters();
         counters
     }
+}
+
+/// For the next step, with room for as much as most steps change.
+fn emptied<T>(mut touched: Vec<T>) -> Vec<T> {
+    touched.clear();
+    touched.shrink_to(TOUCHED_KEPT);
+    touched
 }
 
 #[cfg(test)]

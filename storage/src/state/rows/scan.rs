@@ -75,37 +75,9 @@ impl KeyedRows {
             return Ok(());
         }
         self.load_if_few(head)?;
-        let prefix = self.heads.key(head).to_vec();
-        let start = [prefix.as_slice(), start].concat();
+        let start = [self.heads.key(head), start].concat();
         let resident = self.resident_from(head, &start, limit);
-        if self.values.is_resident(head) {
-            resident.into_iter().for_each(|slot| self.push_slot(slot, out));
-            return Ok(());
-        }
-        // Those of the store that come before the last of memory, if that fills the page.
-        let last = resident.last().filter(|_| resident.len() == limit).map(|slot| self.rows.key(*slot).to_vec());
-        let mut stored: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        self.rows.scan_stored(&prefix, &start, self.heads.shard(head), &mut |key, value| {
-            if stored.len() == limit || last.as_deref().is_some_and(|last| key > last) {
-                return Ok(false);
-            }
-            stored.push((key.to_vec(), value.to_vec()));
-            Ok(true)
-        })?;
-        let (mut resident, mut stored) = (resident.into_iter().peekable(), stored.into_iter().peekable());
-        for _ in 0..limit {
-            let stored_first = match (resident.peek(), stored.peek()) {
-                (None, None) => break,
-                (Some(slot), Some((key, _))) => key.as_slice() < self.rows.key(*slot),
-                (_, stored) => stored.is_some(),
-            };
-            if !stored_first {
-                resident.next().into_iter().for_each(|slot| self.push_slot(slot, out));
-            } else if let Some((key, value)) = stored.next() {
-                push_stored(&self.values, &key, &value, out)?;
-            }
-        }
-        Ok(())
+        self.page(head, &start, false, resident, limit, out)
     }
 
     /// Appends up to `limit` rows of a key from the last before `end` back to the first: an order, or an order and a row. Tables
@@ -115,30 +87,42 @@ impl KeyedRows {
             return Ok(());
         }
         self.load_if_few(head)?;
-        let prefix = self.heads.key(head).to_vec();
-        let end = [prefix.as_slice(), end].concat();
+        let end = [self.heads.key(head), end].concat();
         let resident = self.resident_before(head, &end, limit);
+        self.page(head, &end, true, resident, limit, out)
+    }
+
+    /// Rows from a bound on, or before it and `back`: those in memory, which are given as they follow each other, and those of the store between them.
+    fn page(&mut self, head: u32, bound: &[u8], back: bool, resident: Vec<u32>, limit: usize, out: &mut RowChunk) -> Result<()> {
         if self.values.is_resident(head) {
             resident.into_iter().for_each(|slot| self.push_slot(slot, out));
             return Ok(());
         }
-        let first = resident.last().filter(|_| resident.len() == limit).map(|slot| self.rows.key(*slot).to_vec());
+        let precedes = |key: &[u8], other: &[u8]| if back { key > other } else { key < other };
+        // Those of the store that come before the last of memory, if that fills the page.
+        let last = resident.last().filter(|_| resident.len() == limit).map(|slot| self.rows.key(*slot).to_vec());
         let mut stored: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        self.rows.scan_stored_back(&prefix, &end, self.heads.shard(head), &mut |key, value| {
-            if stored.len() == limit || first.as_deref().is_some_and(|first| key < first) {
+        let mut visit = |key: &[u8], value: &[u8]| -> Result<bool> {
+            if stored.len() == limit || last.as_deref().is_some_and(|last| precedes(last, key)) {
                 return Ok(false);
             }
             stored.push((key.to_vec(), value.to_vec()));
             Ok(true)
-        })?;
+        };
+        let (prefix, shard) = (self.heads.key(head), self.heads.shard(head));
+        if back {
+            self.rows.scan_stored_back(prefix, bound, shard, &mut visit)?;
+        } else {
+            self.rows.scan_stored(prefix, bound, shard, &mut visit)?;
+        }
         let (mut resident, mut stored) = (resident.into_iter().peekable(), stored.into_iter().peekable());
         for _ in 0..limit {
-            let stored_next = match (resident.peek(), stored.peek()) {
+            let stored_first = match (resident.peek(), stored.peek()) {
                 (None, None) => break,
-                (Some(slot), Some((key, _))) => key.as_slice() > self.rows.key(*slot),
+                (Some(slot), Some((key, _))) => precedes(key.as_slice(), self.rows.key(*slot)),
                 (_, stored) => stored.is_some(),
             };
-            if !stored_next {
+            if !stored_first {
                 resident.next().into_iter().for_each(|slot| self.push_slot(slot, out));
             } else if let Some((key, value)) = stored.next() {
                 push_stored(&self.values, &key, &value, out)?;

@@ -18,16 +18,21 @@ const HEAD_VERSION: u8 = 1;
 /// No slot, no entry, end of a list.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// What belongs to a row, in one piece: whoever looks at a part of it looks at others, and rows lie anywhere.
 #[derive(Clone, Copy)]
-struct Links {
+struct Row {
+    weight: i64,
     head: u32,
     previous: u32,
     next: u32,
     /// Position among the rows touched in this step.
     touched: u32,
+    /// Bytes of the entry's key that are the key and the order of the row.
+    key_length: u32,
+    order_length: u32,
 }
 
-const UNLINKED: Links = Links { head: NONE, previous: NONE, next: NONE, touched: NONE };
+const NO_ROW: Row = Row { weight: 0, head: NONE, previous: NONE, next: NONE, touched: NONE, key_length: 0, order_length: 0 };
 
 #[derive(Clone, Copy)]
 struct Head {
@@ -45,11 +50,7 @@ const NO_HEAD: Head = Head { first: NONE, resident: 0, touched: NONE, tree: NONE
 
 /// The codec of the rows' table; `Heads` is that of the heads'.
 pub(super) struct Values {
-    weights: Vec<i64>,
-    links: Vec<Links>,
-    key_lengths: Vec<u32>,
-    /// Empty unless rows have orders.
-    order_lengths: Vec<u32>,
+    rows: Vec<Row>,
     /// Empty unless rows have marks.
     marks: Vec<i64>,
     heads: Vec<Head>,
@@ -57,7 +58,6 @@ pub(super) struct Values {
     spans: Option<Spans>,
     /// Where rows are asked for in their order.
     trees: Option<Trees>,
-    has_orders: bool,
     marked: bool,
 }
 
@@ -71,16 +71,13 @@ pub(super) struct StoredRow {
 
 impl Values {
     pub(super) fn new(shape: RowShape) -> Self {
-        let (weights, links, key_lengths) = (Vec::new(), Vec::new(), Vec::new());
-        let (order_lengths, marks, heads) = (Vec::new(), Vec::new(), Vec::new());
-        let (has_orders, spans) =
-            (shape.ordered || shape.orders || shape.retention_micros.is_some(), shape.retention_micros.map(Spans::new));
+        let spans = shape.retention_micros.map(Spans::new);
         let trees = shape.ordered.then(Trees::default);
-        Values { weights, links, key_lengths, order_lengths, marks, heads, spans, trees, has_orders, marked: shape.marks }
+        Values { rows: Vec::new(), marks: Vec::new(), heads: Vec::new(), spans, trees, marked: shape.marks }
     }
 
     pub(super) fn weight(&self, slot: u32) -> i64 {
-        self.weights[slot as usize]
+        self.rows[slot as usize].weight
     }
 
     pub(super) fn mark(&self, slot: u32) -> i64 {
@@ -92,28 +89,29 @@ impl Values {
     }
 
     pub(super) fn head_of(&self, slot: u32) -> u32 {
-        self.links[slot as usize].head
+        self.rows[slot as usize].head
     }
 
     pub(super) fn next_of(&self, slot: u32) -> u32 {
-        self.links[slot as usize].next
+        self.rows[slot as usize].next
     }
 
     pub(super) fn key_length(&self, slot: u32) -> usize {
-        self.key_lengths[slot as usize] as usize
+        self.rows[slot as usize].key_length as usize
     }
 
     /// Where the row itself begins within the entry's key.
     pub(super) fn row_start(&self, slot: u32) -> u32 {
-        self.key_lengths[slot as usize] + self.order_lengths.get(slot as usize).copied().unwrap_or(0)
+        let row = &self.rows[slot as usize];
+        row.key_length + row.order_length
     }
 
     pub(super) fn touched_row(&self, slot: u32) -> u32 {
-        self.links[slot as usize].touched
+        self.rows[slot as usize].touched
     }
 
     pub(super) fn set_touched_row(&mut self, slot: u32, at: u32) {
-        self.links[slot as usize].touched = at;
+        self.rows[slot as usize].touched = at;
     }
 
     pub(super) fn touched_head(&self, head: u32) -> u32 {
@@ -143,7 +141,7 @@ impl Values {
     }
 
     pub(super) fn add_weight(&mut self, slot: u32, head: u32, weight: i64) {
-        self.weights[slot as usize] += weight;
+        self.rows[slot as usize].weight += weight;
         self.heads[head as usize].weight += weight;
     }
 
@@ -159,29 +157,30 @@ impl Values {
         }
         let next = std::mem::replace(&mut of.first, slot);
         of.resident += 1;
-        self.links[slot as usize] = Links { head, previous: NONE, next, ..self.links[slot as usize] };
+        let row = &mut self.rows[slot as usize];
+        (row.head, row.previous, row.next) = (head, NONE, next);
         if next != NONE {
-            self.links[next as usize].previous = slot;
+            self.rows[next as usize].previous = slot;
         }
         Ok(())
     }
 
     fn unlink(&mut self, slot: u32, entry: &[u8]) {
-        let Links { head, previous, next, .. } = std::mem::replace(&mut self.links[slot as usize], UNLINKED);
+        let Row { head, previous, next, key_length, .. } = self.rows[slot as usize];
         if head == NONE {
             return;
         }
         match previous {
             NONE => self.heads[head as usize].first = next,
-            previous => self.links[previous as usize].next = next,
+            previous => self.rows[previous as usize].next = next,
         }
         if next != NONE {
-            self.links[next as usize].previous = previous;
+            self.rows[next as usize].previous = previous;
         }
         let of = &mut self.heads[head as usize];
         of.resident -= 1;
         if let Some(trees) = self.trees.as_mut().filter(|_| of.tree != NONE) {
-            of.tree = trees.remove(of.tree, &entry[self.key_lengths[slot as usize] as usize..], of.resident);
+            of.tree = trees.remove(of.tree, &entry[key_length as usize..], of.resident);
         }
         if let Some(spans) = &mut self.spans {
             spans.leave(slot);
@@ -196,14 +195,14 @@ impl Values {
 
     /// Keeps the rows of a head in their order from now on.
     pub(super) fn plant_tree<'a>(&mut self, head: u32, entry: impl Fn(u32) -> &'a [u8]) {
-        let Values { trees: Some(trees), links, heads, key_lengths, .. } = self else { return };
+        let Values { trees: Some(trees), rows, heads, .. } = self else { return };
         let of = &mut heads[head as usize];
-        of.tree = trees.plant(list(links, of.first).map(|slot| (&entry(slot)[key_lengths[slot as usize] as usize..], slot)));
+        of.tree = trees.plant(list(rows, of.first).map(|slot| (&entry(slot)[rows[slot as usize].key_length as usize..], slot)));
     }
 
     /// The rows of a head in memory, in no order.
     pub(super) fn rows_of(&self, head: u32) -> impl Iterator<Item = u32> {
-        list(&self.links, self.heads[head as usize].first)
+        list(&self.rows, self.heads[head as usize].first)
     }
 
     /// The orders of a head's rows in memory and what follows them, if they are kept so.
@@ -229,17 +228,15 @@ impl Values {
     /// The row is new.
     pub(super) fn begin(&mut self, slot: u32, head: u32, key_length: usize, order_length: usize) {
         self.heads[head as usize].rows += 1;
-        self.key_lengths[slot as usize] = key_length as u32;
-        if self.has_orders {
-            self.order_lengths[slot as usize] = order_length as u32;
-        }
+        let row = &mut self.rows[slot as usize];
+        (row.key_length, row.order_length) = (key_length as u32, order_length as u32);
     }
 
     /// The row is about to be removed, with what weight it has.
     pub(super) fn end(&mut self, slot: u32, head: u32) {
         let of = &mut self.heads[head as usize];
         of.rows -= 1;
-        of.weight -= self.weights[slot as usize];
+        of.weight -= self.rows[slot as usize].weight;
     }
 
     pub(super) fn parse(&self, bytes: &[u8]) -> Result<StoredRow> {
@@ -261,12 +258,7 @@ impl Values {
 
 impl SlotCodec for Values {
     fn reserve(&mut self, slots: usize) {
-        self.weights.resize(slots, 0);
-        self.links.resize(slots, UNLINKED);
-        self.key_lengths.resize(slots, 0);
-        if self.has_orders {
-            self.order_lengths.resize(slots, 0);
-        }
+        self.rows.resize(slots, NO_ROW);
         if self.marked {
             self.marks.resize(slots, 0);
         }
@@ -277,10 +269,10 @@ impl SlotCodec for Values {
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         out.push(ROW_VERSION);
-        put_varint(zigzag(self.weights[slot as usize]), out);
-        let key = self.key_lengths[slot as usize];
-        put_varint(key as u64, out);
-        put_varint((self.row_start(slot) - key) as u64, out);
+        let row = &self.rows[slot as usize];
+        put_varint(zigzag(row.weight), out);
+        put_varint(row.key_length as u64, out);
+        put_varint(row.order_length as u64, out);
         if self.marked {
             put_varint(zigzag(self.marks[slot as usize]), out);
         }
@@ -288,11 +280,8 @@ impl SlotCodec for Values {
 
     fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<()> {
         let stored = self.parse(bytes)?;
-        self.weights[slot as usize] = stored.weight;
-        self.key_lengths[slot as usize] = stored.key_length;
-        if self.has_orders {
-            self.order_lengths[slot as usize] = stored.order_length;
-        }
+        let row = &mut self.rows[slot as usize];
+        (row.weight, row.key_length, row.order_length) = (stored.weight, stored.key_length, stored.order_length);
         if self.marked {
             self.marks[slot as usize] = stored.mark;
         }
@@ -301,7 +290,7 @@ impl SlotCodec for Values {
 
     fn clear(&mut self, slot: u32, entry: &[u8]) {
         self.unlink(slot, entry);
-        self.weights[slot as usize] = 0;
+        self.rows[slot as usize] = NO_ROW;
         if self.marked {
             self.marks[slot as usize] = 0;
         }
@@ -309,7 +298,7 @@ impl SlotCodec for Values {
 
     fn slot_bytes(&self) -> usize {
         let spans = if self.spans.is_some() { Spans::SLOT_BYTES } else { 0 };
-        8 + size_of::<Links>() + 4 + if self.has_orders { 4 } else { 0 } + if self.marked { 8 } else { 0 } + spans
+        size_of::<Row>() + if self.marked { 8 } else { 0 } + spans
     }
 
     fn heap_bytes(&self) -> usize {
@@ -318,9 +307,9 @@ impl SlotCodec for Values {
 }
 
 /// The slots of a list from `first` on.
-fn list(links: &[Links], first: u32) -> impl Iterator<Item = u32> {
+fn list(rows: &[Row], first: u32) -> impl Iterator<Item = u32> {
     let some = |slot: u32| (slot != NONE).then_some(slot);
-    std::iter::successors(some(first), move |slot| some(links[*slot as usize].next))
+    std::iter::successors(some(first), move |slot| some(rows[*slot as usize].next))
 }
 
 pub(super) struct Heads<'a>(pub &'a mut Values);

@@ -1,6 +1,6 @@
 //! One partition of a source: where cuts stand in it, its watermark, and what has arrived and waits for a cut.
 
-use super::inbox::{Arrived, Observed};
+use super::super::inbox::{Arrived, Observed};
 use eddyline_common::cut::PartitionCut;
 use eddyline_common::{Offset, PartitionId, Timestamp};
 use std::collections::VecDeque;
