@@ -17,26 +17,47 @@ pub(super) const TOUCHED_MIN: usize = if cfg!(test) { 7 } else { 8 * 1024 };
 
 /// So many that each has a fraction of the keys even of a step that makes a hundred times its input.
 const PARTS: usize = if cfg!(test) { 8 } else { 64 };
-/// Rows of a part that become a record.
+/// Rows of a part that become a record, in number and in bytes: what all parts have that is no record yet is bounded by it.
 const RECORD_ROWS: usize = if cfg!(test) { 5 } else { 4096 };
+const RECORD_BYTES: usize = 256 << 10;
+/// What an array takes beside its values: a batch may have few rows for each part.
+const ARRAY_BYTES: usize = 256;
 /// Records in memory.
-const RECORD_BYTES: usize = if cfg!(test) { 20_000 } else { 16 << 20 };
+const MEMORY_BYTES: usize = if cfg!(test) { 20_000 } else { 16 << 20 };
 
 pub(super) struct SetAside {
     records: Aside,
     /// By port.
     inputs: Vec<SchemaRef>,
-    /// By part and port: rows that are no record yet.
-    pieces: Vec<Vec<ChangeBatch>>,
+    /// By part and port.
+    loose: Vec<Loose>,
     is_begun: bool,
     /// The part that is taken in next.
     next: usize,
 }
 
+/// Rows of a part that are no record yet.
+#[derive(Clone, Default)]
+struct Loose {
+    pieces: Vec<ChangeBatch>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Loose {
+    /// True if they are enough for a record.
+    fn add(&mut self, piece: ChangeBatch) -> bool {
+        self.rows += piece.num_rows();
+        self.bytes += piece.bytes() + piece.rows.num_columns() * ARRAY_BYTES;
+        self.pieces.push(piece);
+        self.rows >= RECORD_ROWS || self.bytes >= RECORD_BYTES
+    }
+}
+
 impl SetAside {
     pub(super) fn new(space: &StateSpace, inputs: Vec<SchemaRef>) -> Self {
-        let pieces = vec![Vec::new(); PARTS * inputs.len()];
-        SetAside { records: Aside::new(space, RECORD_BYTES), inputs, pieces, is_begun: false, next: 0 }
+        let loose = vec![Loose::default(); PARTS * inputs.len()];
+        SetAside { records: Aside::new(space, MEMORY_BYTES), inputs, loose, is_begun: false, next: 0 }
     }
 
     /// This step has set rows aside: it goes on with that, so that no key is both here and there.
@@ -64,8 +85,7 @@ impl SetAside {
         }
         for (part, rows) in others.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let at = part * self.inputs.len() + port;
-            self.pieces[at].push(changes.take(&UInt32Array::from(rows))?);
-            if self.pieces[at].iter().map(ChangeBatch::num_rows).sum::<usize>() >= RECORD_ROWS {
+            if self.loose[at].add(changes.take(&UInt32Array::from(rows))?) {
                 self.pack(at)?;
             }
         }
@@ -78,7 +98,7 @@ impl SetAside {
         if !self.is_begun {
             return Ok(None);
         }
-        (0..self.pieces.len()).try_for_each(|at| self.pack(at))?;
+        (0..self.loose.len()).try_for_each(|at| self.pack(at))?;
         while self.next < PARTS {
             let first = self.next * self.inputs.len();
             self.next += 1;
@@ -98,7 +118,7 @@ impl SetAside {
     }
 
     fn pack(&mut self, at: usize) -> Result<()> {
-        let pieces = std::mem::take(&mut self.pieces[at]);
+        let Loose { pieces, .. } = std::mem::take(&mut self.loose[at]);
         if !pieces.is_empty() {
             let changes = ChangeBatch::concat(&self.inputs[at % self.inputs.len()], &pieces)?;
             self.records.push(at as u8, &encode(&changes)?);

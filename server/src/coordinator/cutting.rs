@@ -428,14 +428,24 @@ fn share(each: usize, many: usize) -> usize {
     (each.saturating_mul(FEW) / many.max(1)).clamp(each / SHARES_MAX, each)
 }
 
-/// What each ring may keep: all it may have alone, unless that comes to too much.
+/// What each ring may keep: all it may have alone, unless that comes to too much. Rings that have less than an equal part leave the rest of it
+/// to the others.
 fn ring_share(each: usize, rings: impl Iterator<Item = usize>) -> usize {
-    let (mut all, mut used) = (0, 0);
-    for bytes in rings.filter(|bytes| *bytes > 0) {
-        all += bytes;
-        used += 1;
+    let mut rings: Vec<usize> = rings.filter(|bytes| *bytes > 0).collect();
+    let mut room = each.saturating_mul(FEW);
+    if rings.iter().sum::<usize>() <= room {
+        return each;
     }
-    if all <= each.saturating_mul(FEW) { each } else { share(each, used) }
+    rings.sort_unstable();
+    let mut left = rings.len();
+    for bytes in rings {
+        if bytes > room / left {
+            break;
+        }
+        room -= bytes;
+        left -= 1;
+    }
+    (room / left.max(1)).clamp(each / SHARES_MAX, each)
 }
 
 #[cfg(test)]
@@ -447,7 +457,8 @@ mod tests {
         assert_eq!([1, 4, 8, 100_000].map(|many| share(64 << 20, many)), [64 << 20, 64 << 20, 32 << 20, 1 << 20]);
         let of = |rings: &[usize]| ring_share(100, rings.iter().copied());
         assert_eq!((of(&[]), of(&[100; 4]), of(&[1; 400])), (100, 100, 100), "all fit");
-        assert_eq!((of(&[100, 90, 80, 70, 61, 0, 0]), of(&[50; 10])), (80, 40));
+        assert_eq!((of(&[100, 90, 80, 70, 61, 0, 0]), of(&[50; 10])), (99, 40));
+        assert_eq!(of(&[&[100_usize; 5][..], &[1; 100]].concat()), 60, "who has little takes nothing from who has much");
     }
 
     #[test]
