@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Rows for one worker that are collected before they are sent: large enough that the receiver works on full vectors,
 /// small enough that it starts before the step is over.
 const PILE_ROWS: usize = 8 * 1024;
+/// Fewer of them, if they are wide.
+const PILE_BYTES: usize = 4 << 20;
 /// Pieces of a pile are put together when they are smaller than this on average.
 const PIECE_ROWS: usize = 1024;
 
@@ -81,6 +83,7 @@ impl Transit {
 #[derive(Default)]
 struct Pile {
     rows: usize,
+    bytes: usize,
     batches: Vec<TaggedBatch>,
 }
 
@@ -120,8 +123,9 @@ impl Exchange {
             }
             let pile = &mut piles[owner];
             pile.rows += changes.num_rows();
+            pile.bytes += changes.bytes();
             pile.batches.push(TaggedBatch { changes, arrival_watermark, now });
-            if pile.rows >= PILE_ROWS {
+            if pile.rows >= PILE_ROWS || pile.bytes >= PILE_BYTES {
                 match pile.take(schema) {
                     Ok(batches) => send(owner, batches),
                     Err(error) => outcome = Err(error),
@@ -170,7 +174,7 @@ impl Exchange {
 impl Pile {
     /// The rows of the pile; small pieces with the same tag become one.
     fn take(&mut self, schema: &SchemaRef) -> Result<Vec<TaggedBatch>> {
-        let Pile { rows, batches } = std::mem::take(self);
+        let Pile { rows, batches, .. } = std::mem::take(self);
         if batches.len() < 2 || rows / batches.len() >= PIECE_ROWS {
             return Ok(batches);
         }
@@ -187,8 +191,29 @@ impl Pile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::Placement;
     use crate::testing::{batch, schema};
-    use eddyline_common::SqlType;
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
+    use eddyline_common::{SqlType, Timestamp};
+    use std::sync::Arc;
+
+    #[test]
+    fn wide_rows_are_sent_in_small_piles() {
+        const ROWS: usize = 64;
+        let schema = schema(&[("k", SqlType::BigInt), ("t", SqlType::Text)]);
+        let keys = Int64Array::from_iter_values(0..ROWS as i64);
+        let texts = StringArray::from_iter_values((0..ROWS).map(|_| "x".repeat(PILE_BYTES / 4)));
+        let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(keys), Arc::new(texts)]).unwrap();
+        let all = ChangeBatch::insertions(rows);
+        let partitioner = Partitioner::new(vec![0], &schema, Placement::new(RelationId(1), None, 2)).unwrap();
+        let mut exchange = Exchange::new(partitioner, schema, 0, 2);
+        let mut sent = Vec::new();
+        for row in 0..ROWS {
+            let one = TaggedBatch { changes: all.slice(row, 1), arrival_watermark: Timestamp::MIN, now: Timestamp(0) };
+            exchange.push(one, |_, batches| sent.push(batches.iter().map(|b| b.changes.num_rows()).sum::<usize>())).unwrap();
+        }
+        assert!(!sent.is_empty() && sent.iter().all(|rows| *rows == 4), "{sent:?}");
+    }
 
     #[test]
     fn the_furthest_full_exchange_is_told_of_and_room_once() {
