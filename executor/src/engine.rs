@@ -194,11 +194,6 @@ impl Engine {
         self.state.budget.used_bytes()
     }
 
-    /// The most that it has been.
-    pub fn state_bytes_max(&self) -> usize {
-        self.state.budget.most_bytes()
-    }
-
     pub fn gate(&self) -> &Arc<SpillGate> {
         &self.state.gate
     }

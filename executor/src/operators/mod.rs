@@ -1,7 +1,6 @@
 //! The operators, one file each. They meet the worker only through `crate::operator`.
 
 pub mod aggregate;
-mod aside;
 pub mod asof_join;
 pub mod exchange;
 pub mod external_lookup;

@@ -151,7 +151,6 @@ impl Core {
     pub(super) fn checkpoint_if_due(&mut self) {
         self.stats.tail_bytes.store(self.segments.tail_bytes() as u64, Ordering::Relaxed);
         self.stats.state_bytes.store(self.engine.state_bytes() as u64, Ordering::Relaxed);
-        self.stats.state_bytes_max.store(self.engine.state_bytes_max() as u64, Ordering::Relaxed);
         self.vacuum_if_due();
         let due = self.shutdown.is_none() && self.next_checkpoint().is_some_and(|at| at <= self.instant());
         if due && self.log_is_cut() {

@@ -33,9 +33,8 @@ pub struct Stats {
     pub pins_let_go: AtomicU64,
     /// Rows of views that are in memory because they are in no file yet.
     pub tail_bytes: AtomicU64,
-    /// Operator state of all jobs in memory (backend `rocksdb`), and the most that it has been.
+    /// Operator state of all jobs in memory (backend `rocksdb`).
     pub state_bytes: AtomicU64,
-    pub state_bytes_max: AtomicU64,
     pub sources: RwLock<BTreeMap<RelationId, Arc<SourceStats>>>,
     pub jobs: RwLock<BTreeMap<RelationId, Arc<JobStats>>>,
     pub sinks: RwLock<BTreeMap<RelationId, Arc<SinkStats>>>,

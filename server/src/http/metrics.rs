@@ -131,8 +131,6 @@ fn memory(page: &mut Page, stats: &Stats, uncommitted_bytes: usize) {
     let help = "Rows of sessions that are not committed yet, out of write_memory.";
     page.gauge("eddyline_uncommitted_bytes", help, uncommitted_bytes as f64);
     page.gauge("eddyline_state_bytes", "Operator state of all jobs in memory, out of state_cache.", count(&stats.state_bytes));
-    let help = "The most that eddyline_state_bytes has been since start, also within steps.";
-    page.gauge("eddyline_state_bytes_max", help, count(&stats.state_bytes_max));
     if let Some(resident) = resident_bytes() {
         page.gauge("process_resident_memory_bytes", "Resident memory of the server's process.", resident as f64);
     }

@@ -7,7 +7,6 @@
 //! - `consistency`: what several views say together
 //! - `copying`: COPY in its formats
 //! - `crash`: kills at failpoints and at random moments
-//! - `fan_out`: steps whose rows match many others
 //! - `faults`: full disks, damaged files, clients that vanish
 //! - `formats`: what earlier servers wrote
 //! - `docs`: the examples of README and docs/
@@ -50,7 +49,6 @@ mod consistency;
 mod copying;
 mod crash;
 mod docs;
-mod fan_out;
 mod faults;
 mod formats;
 mod golden;

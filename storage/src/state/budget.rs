@@ -1,5 +1,5 @@
 //! One budget of memory for all state tables of a server, whichever job and worker they belong to. A table says how much it
-//! has at the end of each step of its job, and while a large one is under way; nothing is counted per row, and there is no lock.
+//! has at the end of each step of its job; nothing is counted per row, and there is no lock.
 //!
 //! As long as all of them together fit, a table may have all it wants. When they do not, those that have more than an equal
 //! share give back, down to their share at the most; there always is such a table. So a table that has little is left
@@ -10,31 +10,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is given back goes this part below the limit, so that not every step has to evict.
 const SLACK_PART: usize = 8;
-/// While a checkpoint is pending memory may reach this many quarters of the budget before tables ask to abandon it, and within a step before
-/// operators set aside what can wait.
+/// While a checkpoint is pending memory may reach this many quarters of the budget before tables ask to abandon it.
 const OVERSHOOT_QUARTERS: usize = 6;
 
 #[derive(Debug)]
 pub struct StateBudget {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
-    most_bytes: AtomicUsize,
     tables: AtomicUsize,
 }
 
 impl StateBudget {
     pub fn new(limit_bytes: usize) -> Arc<StateBudget> {
-        Arc::new(StateBudget { limit_bytes, used_bytes: AtomicUsize::new(0), most_bytes: AtomicUsize::new(0), tables: AtomicUsize::new(0) })
+        Arc::new(StateBudget { limit_bytes, used_bytes: AtomicUsize::new(0), tables: AtomicUsize::new(0) })
     }
 
     /// What all tables have, as far as they have said.
     pub fn used_bytes(&self) -> usize {
         self.used_bytes.load(Ordering::Relaxed)
-    }
-
-    /// The most that they have had.
-    pub fn most_bytes(&self) -> usize {
-        self.most_bytes.load(Ordering::Relaxed)
     }
 
     pub fn is_exceeded(&self) -> bool {
@@ -58,9 +51,7 @@ impl Allotment {
     /// The table has this much now.
     pub(super) fn count(&mut self, bytes: usize) {
         if bytes >= self.counted {
-            let more = bytes - self.counted;
-            let used = self.budget.used_bytes.fetch_add(more, Ordering::Relaxed) + more;
-            self.budget.most_bytes.fetch_max(used, Ordering::Relaxed);
+            self.budget.used_bytes.fetch_add(bytes - self.counted, Ordering::Relaxed);
         } else {
             self.budget.used_bytes.fetch_sub(self.counted - bytes, Ordering::Relaxed);
         }
@@ -78,7 +69,7 @@ impl Allotment {
         Some(self.counted.saturating_sub(excess).max(share - share / SLACK_PART))
     }
 
-    /// So far over the limit that a checkpoint should rather be lost than waited for, and that a step should take in no more than it must.
+    /// So far over the limit that a checkpoint should rather be lost than waited for.
     pub(super) fn is_urgent(&self) -> bool {
         self.budget.used_bytes() > self.budget.limit_bytes / 4 * OVERSHOOT_QUARTERS
     }
@@ -112,7 +103,7 @@ mod tests {
         assert!(tables[1].is_urgent());
         tables.truncate(2);
         tables.remove(1);
-        assert_eq!((budget.used_bytes(), budget.most_bytes()), (4500, 14_500));
+        assert_eq!(budget.used_bytes(), 4500);
         tables[0].count(8001);
         assert_eq!(tables[0].target(), Some(7000), "alone it may have nearly everything");
     }

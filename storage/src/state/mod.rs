@@ -11,7 +11,6 @@
 //! - `ordered`: slots in the order of their keys.
 //! - `expiry`: slots by the window end that their key begins with.
 //! - `rows`: `KeyedRows`, many rows under a key, in order if wanted.
-//! - `aside`: what an operator sets aside within a step.
 //! - `ttl`: which keys were not touched for how long.
 //! - `present`: the values of tables whose keys say all.
 //! - `codec`: what the owner of the values implements, and the numbers of compact values.
@@ -29,7 +28,6 @@
 //!    table writes nothing to the store itself (`SpillGate`).
 //! 3. An abandoned checkpoint loses nothing: its frozen entries become dirty again.
 
-mod aside;
 mod budget;
 mod codec;
 mod expiry;
@@ -43,7 +41,6 @@ mod space;
 mod table;
 mod ttl;
 
-pub use aside::Aside;
 pub use budget::StateBudget;
 pub use codec::{SlotCodec, get_varint, get_varint_u128, put_varint, put_varint_u128, unzigzag, unzigzag128, zigzag, zigzag128};
 pub use gate::{Outcome, SpillGate};

@@ -123,7 +123,7 @@ pub struct StateTable {
 
 impl StateTable {
     pub(super) fn open(space: StateSpace, kind: u8, shape: TableShape, codec: &mut dyn SlotCodec) -> Result<Self> {
-        assert!(kind < super::aside::KIND, "above the kinds of tables is what is set aside, and 255 bounds them in a range");
+        assert!(kind < u8::MAX, "255 bounds the kinds in a range");
         let allotment = match &space.residency {
             Residency::Resident => None,
             Residency::Bounded { budget } => Some(Allotment::open(budget.clone())),

@@ -48,7 +48,7 @@ pub struct Ttl {
 impl Ttl {
     /// Of the keys of the tables from `kind` on.
     pub fn open(space: &StateSpace, kind: u8, micros: i64) -> Result<Self> {
-        assert!(micros > 0 && kind < FIRST_KIND - 3, "a time to live is a time, and its kinds are free");
+        assert!(micros > 0 && kind < FIRST_KIND - 2, "a time to live is a time, and its kinds are free");
         let (mut moments, mut present) = (Moments::default(), Present::default());
         let deadlines = space.table(FIRST_KIND + kind, TableShape::default(), &mut moments)?;
         let queue = space.table(FIRST_KIND + kind + 1, TableShape { expiry: true, ordered: false }, &mut present)?;

@@ -25,8 +25,6 @@ pub(super) struct Chunk {
 pub(super) struct Memo {
     chunks: VecDeque<Chunk>,
     touched: Vec<bool>,
-    /// Slots of all chunks.
-    rows: usize,
 }
 
 impl Memo {
@@ -45,24 +43,13 @@ impl Memo {
         (new, rows)
     }
 
-    /// Has this step touched the slot?
-    pub(super) fn has(&self, slot: u32) -> bool {
-        self.touched.get(slot as usize).copied().unwrap_or(false)
-    }
-
     pub(super) fn push(&mut self, chunk: Chunk) {
-        self.rows += chunk.slots.len();
         self.chunks.push_back(chunk);
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.rows
     }
 
     /// The next chunk whose changes are told. The step has ended when there is none.
     pub(super) fn take(&mut self) -> Option<Chunk> {
         let chunk = self.chunks.pop_front()?;
-        self.rows -= chunk.slots.len();
         chunk.slots.iter().for_each(|slot| self.touched[*slot as usize] = false);
         Some(chunk)
     }

@@ -12,7 +12,6 @@
 //! - `multiset`: (group, value) -> count, for DISTINCT and for MIN and MAX under retraction
 //! - `ordered`: (group, order, value) -> count, for ARRAY_AGG, STRING_AGG, FIRST_VALUE
 //! - `memo`: what a step touched, and the net changes at its end
-//! - `aside`: rows of a step that touches more groups than there is memory for
 //! - `window`: lateness and closing
 //! - `forget`: groups that were not touched for their time to live, and what is retracted from them later
 //!
@@ -24,7 +23,6 @@
 //!
 //! It knows nothing of workers, exchanges or of where its output goes.
 
-mod aside;
 mod calls;
 mod forget;
 mod groups;
@@ -40,7 +38,6 @@ pub(crate) use window::{split_late, without_late};
 
 use crate::accumulators::Output;
 use crate::operator::{Operator, StepContext};
-use crate::operators::aside::SetAside;
 use crate::operators::routing::Routing;
 use crate::operators::state::StateSpec;
 use arrow::array::{ArrayRef, UInt32Array};
@@ -108,7 +105,6 @@ pub struct Aggregate {
     multisets: Vec<Multiset>,
     ordered: Vec<Ordered>,
     memo: Memo,
-    aside: SetAside,
     /// Of groups.
     ttl: Option<Ttl>,
     /// Rows may be retracted that were forgotten, here or below.
@@ -160,14 +156,13 @@ impl Aggregate {
             key_order,
             codec,
             routing,
+            space,
             table,
             values,
             feeds: plan.feeds,
             multisets,
             ordered,
             memo: Memo::default(),
-            aside: SetAside::new(&space, vec![input]),
-            space,
             ttl,
             forgetful,
             gone: forget::Groups::default(),
@@ -194,14 +189,9 @@ impl Aggregate {
         values.outputs(slots, &mut |index| ordered[index].output(slots, table))
     }
 
-    /// The keys of the groups of a batch.
-    fn encode(&mut self, changes: &ChangeBatch) {
+    fn intern(&mut self, changes: &ChangeBatch) -> Result<()> {
         let columns: Vec<ArrayRef> = self.key_order.iter().map(|i| changes.rows.column(self.group[*i]).clone()).collect();
         self.codec.encode(&columns, changes.num_rows(), &mut self.keys);
-    }
-
-    fn intern(&mut self, changes: &ChangeBatch) -> Result<()> {
-        self.encode(changes);
         let shard = self.routing.shard(&changes.rows);
         let shards = match &shard {
             Some(shard) => Shards::Of(shard),
@@ -254,14 +244,6 @@ impl Aggregate {
             }
         }
         Ok(())
-    }
-
-    /// Adds rows to their groups.
-    fn take(&mut self, changes: &ChangeBatch) -> Result<()> {
-        self.intern(changes)?;
-        self.note(changes)?;
-        self.values.add_rows(&self.slots, changes.weights.as_ref().map(|w| w.values().as_ref()));
-        self.feed(changes)
     }
 
     /// The group columns of slots, in output order.
@@ -359,8 +341,10 @@ impl Operator for Aggregate {
         if !self.retract && changes.weights.as_ref().is_some_and(|w| w.values().iter().any(|w| *w < 0)) {
             return Err(SqlError::internal("an append-only input has a retraction"));
         }
-        let changes = self.set_aside(changes)?;
-        if changes.is_empty() { Ok(()) } else { self.take(&changes) }
+        self.intern(&changes)?;
+        self.note(&changes)?;
+        self.values.add_rows(&self.slots, changes.weights.as_ref().map(|w| w.values().as_ref()));
+        self.feed(&changes)
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
@@ -375,10 +359,6 @@ impl Operator for Aggregate {
             self.multisets.iter_mut().for_each(Multiset::sweep);
             self.ordered.iter_mut().try_for_each(Ordered::settle)?;
             self.sweep_gone()?;
-            if self.take_aside()? {
-                self.stage = Stage::Settling { existed: self.begin_to_settle(ctx.now)? };
-                return Ok(());
-            }
             self.stage = Stage::Closing;
         }
         if let Some(window) = self.window

@@ -169,10 +169,6 @@ impl Multiset {
         self.table.maintain(&mut self.counts)
     }
 
-    pub(super) fn is_full(&mut self) -> bool {
-        self.table.is_full(&self.counts)
-    }
-
     pub(super) fn freeze(&mut self) -> Result<SortedRun> {
         self.table.freeze(&mut self.counts)
     }

@@ -311,10 +311,6 @@ impl Ordered {
         self.rows.maintain()
     }
 
-    pub(super) fn is_full(&mut self) -> bool {
-        self.rows.is_full()
-    }
-
     pub(super) fn freeze(&mut self) -> Result<Vec<(StateTableId, SortedRun)>> {
         self.rows.freeze()
     }

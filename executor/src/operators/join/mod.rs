@@ -13,8 +13,6 @@
 //! - `pairs`: pairs collected from many keys, decoded and tested together
 //! - `output`: what is shown of pairs and of single rows
 //!
-//! A step that brings more keys than there is memory for sets rows aside (`operators::aside`): then its work is done part by part of the keys.
-//!
 //! A join on the end of a window keeps the rows of windows that are not closed; rows of closed ones are late. A join whose
 //! condition holds the distance of two event times to an interval keeps rows that something to come can match; rows behind
 //! the watermark are late.
@@ -34,7 +32,6 @@ mod probe;
 mod side;
 
 use super::aggregate::without_late;
-use super::aside::{SetAside, TOUCHED_MIN};
 use super::state::StateSpec;
 use crate::expr::{NowHandle, Predicate};
 use crate::operator::{Operator, StepContext};
@@ -86,7 +83,6 @@ pub struct Join {
     marked: bool,
     output: Output,
     pairs: Pairs,
-    aside: SetAside,
     /// The work of the step that is being finished.
     probe: Option<Probe>,
 }
@@ -134,53 +130,14 @@ impl Join {
         let [left_keys, right_keys] = keys.map(|keys| end_first(keys, spec.window));
         let [left_routing, right_routing] = routing;
         let sides = [open(0, left_keys, left_routing)?, open(1, right_keys, right_routing)?];
-        let (interval, pairs, aside) = (spec.interval, Pairs::new(both), SetAside::new(&space, inputs.to_vec()));
-        Ok(Box::new(Join { kind, window, interval, sides, residual, forgetful, marked, output, pairs, aside, probe: None }))
+        let (interval, pairs) = (spec.interval, Pairs::new(both));
+        Ok(Box::new(Join { kind, window, interval, sides, residual, forgetful, marked, output, pairs, probe: None }))
     }
 }
 
 impl Join {
     fn forget_expired(&mut self, now: Timestamp) -> Result<()> {
         self.sides.iter_mut().try_for_each(|side| side.rows.forget_expired(now))
-    }
-
-    /// The rows that are added now: without those that are set aside.
-    fn set_aside(&mut self, port: usize, changes: ChangeBatch) -> Result<ChangeBatch> {
-        if !self.aside.is_begun() && !self.is_full() {
-            return Ok(changes);
-        }
-        let keys = self.sides[port].keys_of(&changes).clone();
-        let is_touched = |key: &[u8]| self.sides.iter().any(|side| side.rows.is_touched(key));
-        let may_write = self.sides.iter().all(|side| side.rows.may_write());
-        self.aside.divide(port, &changes, &keys, is_touched, may_write)
-    }
-
-    fn is_full(&mut self) -> bool {
-        let touched: usize = self.sides.iter().map(|side| side.rows.touched_rows().len()).sum();
-        touched >= TOUCHED_MIN && self.sides.iter_mut().any(|side| side.rows.is_full())
-    }
-
-    /// All of the step's rows are in, or all of a part of them.
-    fn begin(&mut self, ctx: &mut StepContext) -> Result<Probe> {
-        self.forget_expired(ctx.now)?;
-        if self.forgetful {
-            self.sides.iter_mut().try_for_each(|side| side.ignore_missing(ctx))?;
-        }
-        for side in 0..2 {
-            for changes in self.sides[side].take_unmatched()? {
-                self.output.emit_unmatched(side, changes, ctx)?;
-            }
-        }
-        Probe::begin(&mut self.sides)
-    }
-
-    /// Adds the next part of what was set aside; false if there is none.
-    fn take_aside(&mut self) -> Result<bool> {
-        let part = self.aside.next_part()?;
-        for (port, changes) in part.iter().flatten() {
-            self.sides[*port].add_rows(changes)?;
-        }
-        Ok(part.is_some())
     }
 }
 
@@ -192,26 +149,31 @@ impl Operator for Join {
             (None, Some(interval)) => without_behind(batch, interval.times[port], ctx)?,
             (None, None) => batch.changes,
         };
-        let changes = self.sides[port].comparable(&changes)?;
-        let changes = self.set_aside(port, changes)?;
-        self.sides[port].add_rows(&changes)
+        self.sides[port].add(&changes)
     }
 
     fn finish(&mut self, watermark: Timestamp, ctx: &mut StepContext) -> Result<()> {
         let mut probe = match self.probe.take() {
             Some(probe) => probe,
-            None => self.begin(ctx)?,
+            None => {
+                self.forget_expired(ctx.now)?;
+                if self.forgetful {
+                    self.sides.iter_mut().try_for_each(|side| side.ignore_missing(ctx))?;
+                }
+                for side in 0..2 {
+                    for changes in self.sides[side].take_unmatched()? {
+                        self.output.emit_unmatched(side, changes, ctx)?;
+                    }
+                }
+                Probe::begin(&mut self.sides)?
+            }
         };
         if !probe.run(self, ctx)? {
             self.probe = Some(probe);
             return Ok(());
         }
-        self.sides.iter_mut().try_for_each(|side| side.rows.settle())?;
-        if self.take_aside()? {
-            self.probe = Some(self.begin(ctx)?);
-            return Ok(());
-        }
         for (number, side) in self.sides.iter_mut().enumerate() {
+            side.rows.settle()?;
             if let Some((_, lateness)) = self.window {
                 side.rows.drop_windows(watermark.0.saturating_sub(lateness))?;
             }

@@ -7,7 +7,7 @@ use crate::operators::missing::ignore_missing;
 use crate::operators::net::NetChanges;
 use crate::operators::routing::Routing;
 use arrow::datatypes::SchemaRef;
-use eddyline_common::key::{ColumnOrder, KeyRows};
+use eddyline_common::key::ColumnOrder;
 use eddyline_common::{ChangeBatch, Result, SqlError};
 use eddyline_storage::state::{KeyedRows, RowShape, Shards, StateSpace};
 
@@ -55,6 +55,12 @@ impl Side {
         })
     }
 
+    /// Adds the rows of a batch, but for those that match nothing.
+    pub fn add(&mut self, changes: &ChangeBatch) -> Result<()> {
+        let changes = self.comparable(changes)?;
+        self.add_rows(&changes)
+    }
+
     /// The rows of a batch without those that match nothing because of a null, which are set aside.
     pub fn comparable(&mut self, changes: &ChangeBatch) -> Result<ChangeBatch> {
         if !self.retract && changes.weights.as_ref().is_some_and(|w| w.values().iter().any(|w| *w < 0)) {
@@ -72,12 +78,6 @@ impl Side {
         if let Some(unmatched) = &mut self.unmatched {
             unmatched.add(changes);
         }
-    }
-
-    /// The keys of rows, as `add_rows` has them.
-    pub fn keys_of(&mut self, changes: &ChangeBatch) -> &KeyRows {
-        self.layout.encode(&changes.rows, &mut self.encoded);
-        &self.encoded.keys
     }
 
     pub fn add_rows(&mut self, changes: &ChangeBatch) -> Result<()> {

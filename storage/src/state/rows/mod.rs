@@ -492,21 +492,6 @@ impl KeyedRows {
         Ok(())
     }
 
-    /// Has this step changed rows of the key?
-    pub fn is_touched(&self, key: &[u8]) -> bool {
-        self.heads.find(key).is_some_and(|head| self.touched_head(head).is_some())
-    }
-
-    /// Whether the operator may write to the store by itself.
-    pub fn may_write(&self) -> bool {
-        self.rows.may_write()
-    }
-
-    /// In the middle of a step: it should take in no keys that can wait.
-    pub fn is_full(&mut self) -> bool {
-        self.rows.is_full(&self.values) || self.heads.is_full(&Heads(&mut self.values))
-    }
-
     fn count_bytes(&mut self) {
         let retention = self.retention.as_ref().map_or(0, Retention::bytes);
         let ttl = self.ttl.as_ref().map_or(0, |(ttl, _)| ttl.bytes());

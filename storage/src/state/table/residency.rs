@@ -110,17 +110,6 @@ impl StateTable {
         allotment.target()
     }
 
-    /// In the middle of a step, in which nothing can leave: all tables have so much more than they may, and this one more than its share, that it
-    /// should take in no keys that can wait.
-    pub fn is_full(&mut self, codec: &dyn SlotCodec) -> bool {
-        self.excess(codec).is_some() && self.allotment.as_ref().is_some_and(Allotment::is_urgent)
-    }
-
-    /// Whether the operator may write to the store by itself: no checkpoint is pending for which the table was frozen.
-    pub fn may_write(&self) -> bool {
-        self.space.gate.may_spill(self.last_frozen)
-    }
-
     fn may_spill(&mut self) -> bool {
         if self.dirty.is_empty() && self.frozen_for.is_none() {
             return false;
