@@ -4,9 +4,9 @@
 //!
 //! Batches move depth first: the node furthest down that has one goes next, so that what a batch turns into is worked
 //! off while it is in the cache and little waits between nodes. A node is finished when its inputs are finished and
-//! nothing waits for it.
+//! nothing waits for it. When an exchange is full, only what comes after it goes on, here and on all other workers.
 
-use crate::exchange::{Delivery, Exchange};
+use crate::exchange::{Delivery, Exchange, Transit};
 use crate::expr::NowHandle;
 use crate::job::{JobShared, OperatorPart, SideRows, StepDone, StepPart, StepRun};
 use crate::operator::{Operator, StepContext};
@@ -45,6 +45,14 @@ struct NodeState {
 struct Active {
     run: Arc<StepRun>,
     part: StepPart,
+}
+
+/// What is done next, at a node.
+enum Task {
+    /// Rows of another worker go on to the nodes that read the exchange.
+    TakeUp(usize),
+    Push(usize),
+    Finish(usize),
 }
 
 /// How a turn ended.
@@ -155,11 +163,8 @@ impl Instance {
             return false;
         };
         assert_eq!(delivery.epoch, active.run.epoch, "a delivery belongs to the step in flight");
-        self.route(delivery.node, delivery.batches);
-        if let Work::Exchange(exchange) = &mut self.nodes[delivery.node].work
-            && delivery.last
-        {
-            exchange.received_last();
+        if let Work::Exchange(exchange) = &mut self.nodes[delivery.node].work {
+            exchange.arrive(delivery);
         }
         true
     }
@@ -180,6 +185,7 @@ impl Instance {
             for (node, stats) in self.nodes.iter_mut().zip(self.shared.operators.iter()) {
                 let state_bytes = if let Work::Operator(operator) = &node.work { operator.state_bytes() as u64 } else { 0 };
                 part.state_bytes += state_bytes;
+                part.rows_most = part.rows_most.max(node.done.rows_in);
                 node.done.add_to(stats, state_bytes);
             }
             part.next_timer = self.next_timer();
@@ -199,15 +205,15 @@ impl Instance {
                 std::thread::sleep(BEHIND_TURN);
                 return Ok(false);
             }
-            if let Some(index) = self.nodes.iter().rposition(|n| !n.queue.is_empty()) {
-                let (port, batch) = self.nodes[index].queue.pop_front().expect("it is not empty");
-                // A batch costs something even when it is tiny.
-                rows += batch.changes.num_rows().max(64);
-                self.push(index, port, batch, mailboxes)?;
-                continue;
-            }
-            match self.next_to_finish() {
-                Some(index) => {
+            match self.next_task() {
+                Some(Task::TakeUp(index)) => self.take_up(index, mailboxes),
+                Some(Task::Push(index)) => {
+                    let (port, batch) = self.nodes[index].queue.pop_front().expect("it is not empty");
+                    // A batch costs something even when it is tiny.
+                    rows += batch.changes.num_rows().max(64);
+                    self.push(index, port, batch, mailboxes)?;
+                }
+                Some(Task::Finish(index)) => {
                     self.finish(index, mailboxes)?;
                     // A slice costs something even when nothing comes of it.
                     rows += if self.nodes[index].finished { 0 } else { TURN_ROWS / 4 };
@@ -222,14 +228,38 @@ impl Instance {
         matches!(&self.nodes[self.shared.plan.output].work, Work::Operator(operator) if operator.is_behind())
     }
 
-    fn next_to_finish(&self) -> Option<usize> {
-        self.nodes.iter().position(|node| {
-            let waits = match &node.work {
-                Work::Exchange(exchange) => exchange.closed() && !exchange.complete(),
-                Work::Operator(operator) => operator.waits(),
-            };
-            !node.finished && !waits && node.inputs.iter().all(|i| self.nodes[*i].finished)
-        })
+    /// Of an exchange that is full only what arrived is taken up, and nothing is done at the nodes before it: they lead to it, or can wait.
+    fn next_task(&self) -> Option<Task> {
+        let full = self.shared.transit.full();
+        let first = full.map_or(0, |full| full + 1);
+        for index in (full.unwrap_or(0)..self.nodes.len()).rev() {
+            let node = &self.nodes[index];
+            if matches!(&node.work, Work::Exchange(exchange) if exchange.has_arrived()) {
+                return Some(Task::TakeUp(index));
+            }
+            if index >= first && !node.queue.is_empty() {
+                return Some(Task::Push(index));
+            }
+        }
+        (first..self.nodes.len()).find(|index| self.can_finish(&self.nodes[*index])).map(Task::Finish)
+    }
+
+    fn can_finish(&self, node: &NodeState) -> bool {
+        let waits = match &node.work {
+            Work::Exchange(exchange) => exchange.closed() && !exchange.complete(),
+            Work::Operator(operator) => operator.waits(),
+        };
+        !node.finished && !waits && node.inputs.iter().all(|i| self.nodes[*i].finished)
+    }
+
+    /// What came first of other workers.
+    fn take_up(&mut self, index: usize, mailboxes: &Mailboxes) {
+        let Work::Exchange(exchange) = &mut self.nodes[index].work else { return };
+        let Some((batches, has_room)) = exchange.take_up(&self.shared.transit) else { return };
+        self.route(index, batches);
+        if has_room {
+            mailboxes.send_all(|| Message::Wake(self.shared.job));
+        }
     }
 
     fn push(&mut self, index: usize, port: usize, batch: TaggedBatch, mailboxes: &Mailboxes) -> Result<()> {
@@ -247,8 +277,9 @@ impl Instance {
                 self.collect(index, ctx);
             }
             Work::Exchange(exchange) => {
+                let transit = &self.shared.transit;
                 let send = |owner: usize, batches| {
-                    mailboxes.send(owner, Message::Deliver(Delivery { job, epoch, node: index, batches, last: false }));
+                    deliver_to(owner, Delivery { job, epoch, node: index, batches, last: false }, transit, mailboxes);
                 };
                 let own = exchange.push(batch, send)?;
                 self.nodes[index].done.rows_out += rows;
@@ -276,8 +307,9 @@ impl Instance {
             }
             Work::Exchange(exchange) => {
                 if !exchange.closed() {
+                    let transit = &self.shared.transit;
                     exchange.close(|owner, batches| {
-                        mailboxes.send(owner, Message::Deliver(Delivery { job, epoch, node: index, batches, last: true }));
+                        deliver_to(owner, Delivery { job, epoch, node: index, batches, last: true }, transit, mailboxes);
                     })?;
                 }
                 let complete = exchange.complete();
@@ -353,4 +385,9 @@ impl Instance {
         }
         Ok(runs)
     }
+}
+
+fn deliver_to(owner: usize, delivery: Delivery, transit: &Transit, mailboxes: &Mailboxes) {
+    transit.send(&delivery);
+    mailboxes.send(owner, Message::Deliver(delivery));
 }

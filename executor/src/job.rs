@@ -1,6 +1,7 @@
 //! What goes into a job and what comes out: its specification, a step, progress, results. Also the parts of a running
 //! job and step that its workers share; a worker takes a lock here once per step, never per batch.
 
+use crate::exchange::Transit;
 use crate::operators::match_recognize;
 use crate::placement::Placement;
 use crate::rejects;
@@ -117,11 +118,15 @@ pub struct StepDone {
     pub rejections: u64,
     /// Input rows.
     pub rows_in: u64,
+    /// Those that came to the operator that had most of them.
+    pub rows_most: u64,
     /// Rows of `output`; for a job without a view those that were counted.
     pub rows_out: u64,
     /// Time the workers spent on the step, all of them together.
     pub busy_micros: u64,
     pub state_bytes: u64,
+    /// The most that was on its way between workers at a time, of one exchange.
+    pub transit_bytes_max: usize,
     pub progress: JobProgress,
 }
 
@@ -229,6 +234,7 @@ pub(crate) struct JobShared {
     stops_on_error: AtomicBool,
     /// By node of the plan.
     pub operators: Arc<[OperatorStats]>,
+    pub transit: Transit,
     /// How much of its output goes into events, if any does.
     pub keeps_output: Option<usize>,
     /// Nothing is kept between steps, and no row has to be on a certain worker: one of them can take a step alone.
@@ -250,6 +256,7 @@ impl JobShared {
             plan: spec.plan.clone(),
             stops_on_error: AtomicBool::new(spec.on_error == ErrorPolicy::Stop),
             operators: spec.plan.nodes.iter().map(|_| OperatorStats::default()).collect(),
+            transit: Transit::new(spec.plan.nodes.len()),
             keeps_output: match (&spec.view, &spec.plan.output_node().op) {
                 (Some(_), _) => Some(OUTPUT_BYTES_MAX),
                 (None, Op::Sink { .. }) => Some(usize::MAX),
@@ -318,6 +325,7 @@ pub(crate) struct StepPart {
     pub late: Vec<SideRows>,
     pub rejected: Vec<SideRows>,
     pub rows_in: u64,
+    pub rows_most: u64,
     pub rows_out: u64,
     pub busy_micros: u64,
     pub state_bytes: u64,
@@ -341,6 +349,7 @@ impl StepPart {
         self.late.extend(part.late);
         self.rejected.extend(part.rejected);
         self.rows_in += part.rows_in;
+        self.rows_most += part.rows_most;
         self.rows_out += part.rows_out;
         self.busy_micros += part.busy_micros;
         self.state_bytes += part.state_bytes;
@@ -405,9 +414,11 @@ impl StepRun {
             rejected: all.rejected,
             rejections,
             rows_in: all.rows_in,
+            rows_most: all.rows_most,
             rows_out: all.rows_out,
             busy_micros: all.busy_micros,
             state_bytes: all.state_bytes,
+            transit_bytes_max: self.shared.transit.take_most(),
             progress,
         }))
     }

@@ -29,13 +29,13 @@ pub(crate) struct StepShare {
 }
 
 /// Messages to a worker. Mailboxes have no fixed capacity, as a full one would make workers wait for each other; what is
-/// in them is bounded by one step in flight per job, and by what its workers have for each other in it.
+/// in them is bounded by one step in flight per job, and by what of it may be on its way between workers (`exchange::Transit`).
 pub(crate) enum Message {
     Create(Box<Instance>),
     /// More than one, if they are small.
     Steps(Vec<StepShare>),
     Deliver(Delivery),
-    /// What an operator of the job waited for is here.
+    /// What the job, or an operator of it, waited for is here.
     Wake(RelationId),
     Freeze(Arc<FreezeRun>),
     /// Forget the job: it was dropped, or it failed on another worker.

@@ -354,6 +354,66 @@ fn install_bomb(engine: &Engine, job: RelationId) {
     engine.install(shared.clone(), (0..workers).map(build).collect());
 }
 
+/// Passes on what comes, and takes its time for it.
+struct Leisurely(Duration);
+
+impl Operator for Leisurely {
+    fn push(&mut self, _port: usize, batch: TaggedBatch, ctx: &mut StepContext) -> Result<()> {
+        std::thread::sleep(self.0);
+        ctx.emit_tagged(batch);
+        Ok(())
+    }
+    fn finish(&mut self, _watermark: Timestamp, _ctx: &mut StepContext) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Two exchanges, one after the other, and one worker that is slower than the others, which therefore have to wait; also those that have
+/// something for each other.
+#[test]
+fn what_workers_have_for_each_other_is_bounded() {
+    const ROWS: i64 = 1_000;
+    let schema: SchemaRef = arrow_schema(&kv());
+    let plan = plan(vec![
+        scan(SOURCE),
+        node(Op::Exchange { keys: vec![0] }, &[0], kv(), ChangelogMode::Retract),
+        node(Op::Exchange { keys: vec![1] }, &[1], kv(), ChangelogMode::Retract),
+        node(Op::Filter { predicate: column(0) }, &[2], kv(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![] }, &[3], kv(), ChangelogMode::Retract),
+    ]);
+    for workers in [2, 3] {
+        let engine = engine(workers);
+        let spec = spec(JOB, plan.clone(), ViewKey::Multiset, workers);
+        let shared = Arc::new(JobShared::new(&spec, workers, engine.events.0.clone()));
+        let build = |worker: usize| {
+            let exchange = |key: usize| {
+                let partitioner = Partitioner::new(vec![key], &schema, shared.placement).unwrap();
+                Work::Exchange(crate::exchange::Exchange::new(partitioner, schema.clone(), worker, workers))
+            };
+            let work = vec![
+                Work::Operator(Box::new(Scan::new(vec![0, 1], &schema, schema.clone()).unwrap())),
+                exchange(0),
+                exchange(1),
+                Work::Operator(Box::new(Leisurely(Duration::from_millis(if worker == 0 { 2 } else { 0 })))),
+                Work::Operator(Box::new(Materialize::new(spec.view.clone(), worker, schema.clone(), false, false).unwrap())),
+            ];
+            Instance::new(shared.clone(), work, NowHandle::default())
+        };
+        engine.install(shared.clone(), (0..workers).map(build).collect());
+        for epoch in 1..3 {
+            let from = epoch * 1_000_000;
+            let batches: Vec<TaggedBatch> = (0..400).map(|i| batch(&rows(from + i * ROWS..from + (i + 1) * ROWS))).collect();
+            // Piles that are sent at the moment when it becomes full: what was collected, and a batch that may have been one.
+            let pile = 3 * 8 * 1024 * 24;
+            let bound = crate::exchange::TRANSIT_BYTES_MAX + workers * (workers - 1) * pile;
+            engine.step(step(JOB, epoch as u64, vec![(SOURCE, batches)], 0));
+            let done = done(&engine);
+            assert!((1..=bound).contains(&done.transit_bytes_max), "{} of {bound}", done.transit_bytes_max);
+            assert_eq!(net(&done.output), rows(from..from + 400 * ROWS));
+        }
+    }
+}
+
 #[test]
 fn a_panic_ends_its_job_alone() {
     for workers in [1, 2] {
@@ -525,7 +585,63 @@ fn groups_are_kept_over_freeze_and_restore() {
     }
 }
 
-/// The same with a pre-aggregation below the exchange.
+/// Rows of both inputs that have the same `k`, counted by their `v`.
+fn joined_groups_plan() -> Arc<StreamPlan> {
+    let pairs = columns(&[("k", SqlType::BigInt), ("v", SqlType::BigInt), ("other_k", SqlType::BigInt), ("w", SqlType::BigInt)]);
+    let counts = columns(&[("v", SqlType::BigInt), ("w", SqlType::BigInt), ("count", SqlType::BigInt)]);
+    let exchange = |keys: &[usize], input: usize, columns: Vec<Column>| {
+        node(Op::Exchange { keys: keys.to_vec() }, &[input], columns, ChangelogMode::Retract)
+    };
+    let join = Op::Join {
+        kind: JoinKind::Inner,
+        keys: [vec![0], vec![0]],
+        nulls_equal: false,
+        residual: None,
+        window: None,
+        interval: None,
+        state: StateTableId(1),
+    };
+    let calls = vec![AggregateCall::new(AggregateFunction::Count, None, SqlType::BigInt)];
+    let aggregate = Op::Aggregate { group: vec![1, 3], calls, window: None, state: StateTableId(2) };
+    plan(vec![
+        scan(SOURCE),
+        scan(OTHER),
+        exchange(&[0], 0, kv()),
+        exchange(&[0], 1, kv()),
+        node(join, &[2, 3], pairs.clone(), ChangelogMode::Retract),
+        exchange(&[1, 3], 4, pairs),
+        node(aggregate, &[5], counts.clone(), ChangelogMode::Retract),
+        node(Op::Materialize { key: vec![0, 1] }, &[6], counts, ChangelogMode::Retract),
+    ])
+}
+
+/// Each row matches forty others, and each pair is a group.
+#[test]
+fn a_step_makes_many_groups_of_few_rows() {
+    for workers in [1, 2] {
+        let engine = Engine::start(config(workers, StateBackend::Rocksdb, 1 << 20), Arc::new(MemoryKv::default()));
+        let spec = spec(JOB, joined_groups_plan(), ViewKey::Keyed(vec![0, 1]), workers);
+        let view = spec.view.clone().unwrap();
+        engine.create_job(spec).unwrap();
+        let few: Vec<_> = (0..400).map(|i| (vec![i % 10, i], 1)).collect();
+        let many: Vec<_> = (0..2_000).map(|i| (vec![i % 10, i], 1)).collect();
+        engine.step(step(JOB, 1, vec![(OTHER, vec![batch(&few)])], 0));
+        assert_eq!(done(&engine).rows_out, 0);
+        engine.step(step(JOB, 2, vec![(SOURCE, vec![batch(&many)])], 0));
+        let joined = done(&engine);
+        assert_eq!((joined.rows_in, joined.rows_out), (2_000, 80_000));
+        assert!((80_000..160_000).contains(&joined.rows_most), "what came of its rows is told: {}", joined.rows_most);
+        let gone: Vec<_> = many.iter().take(1_000).map(|(row, _)| (row.clone(), -1)).collect();
+        engine.step(step(JOB, 3, vec![(SOURCE, vec![batch(&gone)])], 0));
+        let taken_back = done(&engine).output;
+        assert!(taken_back.iter().all(|b| (0..b.changes.num_rows()).all(|row| b.changes.weight(row) == -1)), "each group is told of once");
+        assert_eq!(taken_back.iter().map(|b| b.changes.num_rows()).sum::<usize>(), 40_000);
+        let left: Vec<_> = (1_000..2_000).flat_map(|v| (0..40).map(move |n| (vec![v, n * 10 + v % 10, 1], 1))).collect();
+        assert_eq!(content(&view, 3), left);
+    }
+}
+
+/// `grouping_plan` with a pre-aggregation below the exchange.
 fn two_phase_plan(group: Vec<usize>) -> Arc<StreamPlan> {
     let mut plan = (*grouping_plan(group.clone())).clone();
     let merge = Op::PreAggregate { keys: group, merged: vec![(1, Merge::Sum)], window: None };

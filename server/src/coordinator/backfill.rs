@@ -12,9 +12,6 @@ use eddyline_executor::StepInput;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// How much one private step takes, in bytes: long enough to be efficient, short enough to share workers.
-pub const STEP_BYTES_MAX: usize = 16 << 20;
-
 pub struct Backfill {
     /// What the job already has; `None` for a new job.
     pub from: Option<Epoch>,
@@ -112,8 +109,8 @@ impl Reading {
 
     /// The next step's inputs, or `None` when nothing has arrived yet. Once `is_finished` afterwards, these were the last
     /// ones and carry the watermarks at `to`.
-    pub fn next_inputs(&mut self) -> Result<Option<Vec<StepInput>>> {
-        let mut room = STEP_BYTES_MAX;
+    pub fn next_inputs(&mut self, bytes_max: usize) -> Result<Option<Vec<StepInput>>> {
+        let mut room = bytes_max;
         let mut inputs = Vec::new();
         let first_left = self.first_left();
         let is_first = |id: &RelationId| self.first.contains(id);
@@ -130,7 +127,7 @@ impl Reading {
             inputs.push((source.source, batches));
         }
         if first_left && !self.first_left() && inputs.iter().all(|(_, batches)| batches.is_empty()) {
-            return self.next_inputs();
+            return self.next_inputs(bytes_max);
         }
         let finished = self.is_finished();
         if !finished && inputs.iter().all(|(_, batches)| batches.is_empty()) {

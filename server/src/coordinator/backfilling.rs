@@ -6,24 +6,14 @@ use super::backfill::{Backfill, Reading, RelationReading, SourceReading};
 use super::checkpointing::Positions;
 use super::core::Core;
 use super::history::{Replay, offset_of};
-use super::inbox::{INBOX_BYTES_MAX, Reader};
+use super::inbox::Reader;
 use super::job::{Job, Mode};
 use super::prefetch::{Open, Prefetch};
 use super::scheduling::Move;
-use eddyline_common::connector::{BatchSink, PartitionStart};
+use eddyline_common::connector::PartitionStart;
 use eddyline_common::{Epoch, Offset, RelationId, Result, Timestamp, failpoint};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-
-/// What the inboxes of all private readings hold together, about: all views of a source may fall behind at once.
-const READINGS_BYTES_MAX: usize = 8 * INBOX_BYTES_MAX;
-/// What each of them holds at least.
-const READING_BYTES_MIN: usize = 1 << 20;
-
-/// What the inbox of one more reading may hold: a share of what the others leave.
-fn inbox_bytes(others: usize) -> usize {
-    (READINGS_BYTES_MAX.saturating_sub(others) / 8).clamp(READING_BYTES_MIN, INBOX_BYTES_MAX)
-}
 
 impl Core {
     /// The job's input is no longer in a ring: it reads on its own up to the last cut and joins again there; or up to the
@@ -79,8 +69,9 @@ impl Core {
         if failpoint::holds("backfill.step") {
             return Ok(Move::None);
         }
+        let bytes_max = self.jobs[&id].step_bytes_max();
         let reading = self.jobs.get_mut(&id).and_then(Job::reading_mut);
-        let Some(inputs) = reading.map(Reading::next_inputs).transpose()?.flatten() else { return Ok(Move::None) };
+        let Some(inputs) = reading.map(|reading| reading.next_inputs(bytes_max)).transpose()?.flatten() else { return Ok(Move::None) };
         failpoint::hit("backfill.step")?;
         self.begin_step(id, to, None, inputs, usize::MAX);
         Ok(Move::Some)
@@ -149,9 +140,7 @@ impl Core {
         let end = source.ring.ends_at(to);
         let start: Vec<_> = end.iter().map(|e| PartitionStart { partition: e.partition, start: begins(e.partition) }).collect();
         let watermark = job.progress.watermarks.get(&input).copied().unwrap_or(Timestamp::MIN);
-        let others = self.jobs.values().filter_map(Job::reading).chain([&*reading]).flat_map(|other| &other.sources);
-        let bytes_max = inbox_bytes(others.map(|read| read.inbox.bytes_max()).sum());
-        let (inbox, reader) = source.read_privately(job.id(), &self.columns_read(job, input), &start, &end, bytes_max)?;
+        let (inbox, reader) = source.read_privately(job.id(), &self.columns_read(job, input), &start, &end, &self.private_inboxes)?;
         let between = |from: Offset, to: Offset| (to.0 - from.0).max(0) as u64;
         for (start, end) in start.iter().zip(end.iter()) {
             reading.total += between(first(end.partition), end.start);
@@ -205,18 +194,5 @@ impl Core {
         job.output.set_watermark(watermark);
         job.exact.step(to);
         self.reach(id, to);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hundred_readings_hold_little_more_than_a_few() {
-        let of = |readings: usize| (0..readings).fold(0, |others, _| others + inbox_bytes(others));
-        assert_eq!(of(1), INBOX_BYTES_MAX);
-        assert!(of(8) > READINGS_BYTES_MAX / 2);
-        assert!(of(100) < READINGS_BYTES_MAX + 100 * READING_BYTES_MIN, "{}", of(100));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::core::Core;
 use super::history::History;
-use super::job::{Exact, Job, Mode};
+use super::job::{Exact, FanOut, Job, Mode};
 use super::pausing::paused_at;
 use super::ring::Ring;
 use super::source::{Source, SourceProgress};
@@ -31,7 +31,8 @@ impl Core {
         let RelationKind::Source(spec) = &relation.kind else { return Err(SqlError::internal("not a source")) };
         let connector = Arc::from((self.config.open_source)(spec)?);
         let stats = self.stats.add_source(relation.id, &relation.name);
-        let source = Source::new(relation, connector, progress, history, epoch, stats, self.config.clock.clone(), self.sender.clone())?;
+        let (room, clock, events) = (self.inboxes.clone(), self.config.clock.clone(), self.sender.clone());
+        let source = Source::new(relation, connector, progress, history, epoch, stats, room, clock, events)?;
         self.handle.starts.write().insert(source.id(), source.starts().to_vec());
         if source.is_filling() {
             self.filling.insert(source.id());
@@ -141,6 +142,7 @@ fn begun(
         policies: VecDeque::new(),
         rejoins: false,
         emitted: None,
+        fan_out: FanOut::UNKNOWN,
     }
 }
 

@@ -23,7 +23,7 @@ impl Core {
 
     /// Its input fills half a ring.
     fn much_waits(&self, job: &Job) -> bool {
-        let much = self.config.ring_bytes / 2;
+        let much = self.ring_share / 2;
         let rings: Vec<&Ring> = job.inputs.iter().filter_map(|i| self.ring(*i)).collect();
         // What others lack is there too: mostly all of it is little.
         let all: usize = rings.iter().map(|ring| ring.bytes()).sum();

@@ -2,7 +2,7 @@
 
 use super::checkpointing::{Checkpointing, Run};
 use super::handle::{Command, CoordinatorHandle, Reply};
-use super::inbox::Reader;
+use super::inbox::{InboxRoom, Reader};
 use super::job::Job;
 use super::nows::Nows;
 use super::pins::{Kept, Pins};
@@ -71,6 +71,9 @@ pub(super) struct Core {
     pub catalog: Arc<CatalogSnapshot>,
     pub next_relation: u32,
     pub sources: BTreeMap<RelationId, Source>,
+    /// What of their readers waits, and of those that jobs have for themselves.
+    pub inboxes: InboxRoom,
+    pub private_inboxes: InboxRoom,
     pub tables: BTreeMap<RelationId, Table>,
     pub jobs: BTreeMap<RelationId, Job>,
     /// Which of them read a relation, a table's own job included.
@@ -101,6 +104,8 @@ pub(super) struct Core {
     /// Cuts up to here survive a crash.
     pub durable: Epoch,
     pub cuts_in_flight: super::cutting::CutsInFlight,
+    /// What each ring may keep at present.
+    pub ring_share: usize,
     /// The newest cut of the log at start.
     pub recovered: Epoch,
     /// While the log is replayed, the cut up to which that is done.

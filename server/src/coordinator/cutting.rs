@@ -3,6 +3,7 @@
 use super::core::{Core, reply_to};
 use super::handle::{AdmittedWrite, Reply};
 use super::records::{self, KIND_CUT, KIND_SINK_WRITE, KIND_WRITE};
+use super::ring::Ring;
 use super::sink::Returning;
 use super::source::Source;
 use super::{Event, job};
@@ -19,6 +20,11 @@ const CUT_BYTES_MAX: usize = 16 << 20;
 
 /// What may wait of a source for its cuts, in bytes: enough for some of them.
 pub const WAITING_BYTES_MAX: usize = 4 * CUT_BYTES_MAX;
+
+/// So many times what waits of one source, or is in one ring, is what all of them have together.
+const FEW: usize = 4;
+/// The least that each of very many may have is this part of that.
+const SHARES_MAX: usize = 64;
 
 /// Cuts logged but not yet durable, in number and in bytes of their records. A cut waits for no sync, so that a slow one is
 /// waited for once, by whoever reads; only a disk that hangs holds cuts up.
@@ -76,11 +82,17 @@ impl CutsInFlight {
 
 impl Core {
     pub(super) fn receive(&mut self, source: RelationId) {
-        self.receive_up_to(source, self.config.waiting_bytes);
+        self.receive_up_to(source, self.waiting_max());
+    }
+
+    /// What may wait of each source: of many only a share of what may wait of a few.
+    pub(super) fn waiting_max(&self) -> usize {
+        share(self.config.waiting_bytes, self.sources.values().filter(|source| source.is_read()).count())
     }
 
     /// So much may wait of the source then; the last batch may take it beyond.
     pub(super) fn receive_up_to(&mut self, source: RelationId, waiting_max: usize) {
+        let rests_at = self.waiting_max();
         let Some(source) = self.sources.get_mut(&source) else { return };
         source.receive(waiting_max);
         let id = source.id();
@@ -90,14 +102,14 @@ impl Core {
                 self.system.undecodable(id, epoch, undecodable);
             }
             // Another reader goes on from where the cuts end, or with other partitions.
-            self.readers_changed |= !source.is_replaying() || source.rest(self.config.waiting_bytes);
+            self.readers_changed |= !source.is_replaying() || source.rest(rests_at);
         }
         self.note_all_read(id);
     }
 
     /// Cuts may have made room for what has arrived.
     pub(super) fn listen_again(&mut self) {
-        let waiting_max = self.config.waiting_bytes;
+        let waiting_max = self.waiting_max();
         self.sources.values_mut().for_each(|source| source.listen_again(waiting_max));
     }
 
@@ -204,8 +216,11 @@ impl Core {
         let now = self.now;
         let mut inputs = BTreeMap::new();
         let due: Vec<RelationId> = self.sources.values().filter(|s| s.has_input()).map(Source::id).collect();
-        let share = CUT_BYTES_MAX / due.len().max(1);
+        let sources = due.len();
         for id in due {
+            // None is more than its readers should have in one step.
+            let step = self.readers(id).filter(|j| j.is_live()).map(job::Job::step_bytes_max).min();
+            let share = step.unwrap_or(CUT_BYTES_MAX).min(CUT_BYTES_MAX) / sources;
             let Some(source) = self.sources.get_mut(&id) else { continue };
             let cut = source.cut(epoch, now, share);
             if cut.input.partitions.iter().any(|p| p.start.is_some()) {
@@ -363,34 +378,20 @@ impl Core {
         let returning = self.sinks_back.values().flat_map(Returning::complete);
         let checkpoint = self.checkpoint.as_ref().map(|run| run.epoch);
         let asked: BTreeSet<Epoch> = steps.chain(stand).chain(checkpoint).chain(returning).chain(met.iter().copied()).collect();
-        let mut bytes = 0;
         for id in relations {
             let frontier = self.frontier(id);
             let to = cursors.get(&id).copied().unwrap_or(frontier);
-            let budget = self.config.ring_bytes;
             if let Some(source) = self.sources.get_mut(&id) {
                 // All its readers may be newer than what a restart has it read again, which still enters.
                 source.ring.trim(to.min(frontier));
-                source.ring.evict_to(budget, Epoch::MAX);
-                source.ring.forget_outlines(&asked);
-                bytes += source.ring.bytes();
             } else if let Some(table) = self.tables.get_mut(&id) {
                 table.ring.trim(to.min(frontier));
-                // What the table itself has taken its other readers find in its rows.
-                let stored = self.jobs.get(&id).filter(|j| j.is_live()).map_or(Epoch::ZERO, |j| j.stepped);
-                table.ring.evict_to(budget, stored);
-                table.ring.forget_outlines(&asked);
-                bytes += table.ring.bytes();
-            }
-            if !self.tables.contains_key(&id)
-                && let Some(job) = self.jobs.get_mut(&id)
-            {
+            } else if let Some(job) = self.jobs.get_mut(&id) {
                 // A new reader may wait for a later epoch than the job has come to; what the job emits till then still enters.
                 job.output.trim(to.min(job.stepped));
-                bytes += job.output.bytes();
             }
         }
-        self.stats.ring_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.evict(&asked);
         let behind = self.jobs.values().filter(|j| self.keeps_up(j)).map(|j| j.stepped).min().unwrap_or(self.durable).min(self.durable);
         // A job that is filled only now comes to older marks too, and another may wait for it there.
         self.marks.retain(|mark| *mark >= behind || met.contains(mark));
@@ -400,11 +401,65 @@ impl Core {
         let oldest = self.note_kept();
         self.forget_filled(oldest);
     }
+
+    /// Lets go of what rings have beyond their share, though somebody lacks it. Those of views are held by `output_is_full`.
+    fn evict(&mut self, asked: &BTreeSet<Epoch>) {
+        let rings = self.sources.values().map(|source| &source.ring).chain(self.tables.values().map(|table| &table.ring));
+        self.ring_share = ring_share(self.config.ring_bytes, rings.map(Ring::bytes));
+        for source in self.sources.values_mut() {
+            source.ring.evict_to(self.ring_share, Epoch::MAX);
+            source.ring.forget_outlines(asked);
+        }
+        for (id, table) in &mut self.tables {
+            // What the table itself has taken its other readers find in its rows.
+            let stored = self.jobs.get(id).filter(|j| j.is_live()).map_or(Epoch::ZERO, |j| j.stepped);
+            table.ring.evict_to(self.ring_share, stored);
+            table.ring.forget_outlines(asked);
+        }
+        let of_views = self.jobs.values().filter(|job| !self.tables.contains_key(&job.id())).map(|job| &job.output);
+        let of_inputs = self.sources.values().map(|source| &source.ring).chain(self.tables.values().map(|table| &table.ring));
+        let bytes: usize = of_views.chain(of_inputs).map(Ring::bytes).sum();
+        self.stats.ring_bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// What one of many may have if one alone may have `each`: together no more than a few, but each something.
+fn share(each: usize, many: usize) -> usize {
+    (each.saturating_mul(FEW) / many.max(1)).clamp(each / SHARES_MAX, each)
+}
+
+/// What each ring may keep: all it may have alone, unless that comes to too much. Rings that have less than an equal part leave the rest of it
+/// to the others.
+fn ring_share(each: usize, rings: impl Iterator<Item = usize>) -> usize {
+    let mut rings: Vec<usize> = rings.filter(|bytes| *bytes > 0).collect();
+    let mut room = each.saturating_mul(FEW);
+    if rings.iter().sum::<usize>() <= room {
+        return each;
+    }
+    rings.sort_unstable();
+    let mut left = rings.len();
+    for bytes in rings {
+        if bytes > room / left {
+            break;
+        }
+        room -= bytes;
+        left -= 1;
+    }
+    (room / left.max(1)).clamp(each / SHARES_MAX, each)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_have_together_what_a_few_may_have() {
+        assert_eq!([1, 4, 8, 100_000].map(|many| share(64 << 20, many)), [64 << 20, 64 << 20, 32 << 20, 1 << 20]);
+        let of = |rings: &[usize]| ring_share(100, rings.iter().copied());
+        assert_eq!((of(&[]), of(&[100; 4]), of(&[1; 400])), (100, 100, 100), "all fit");
+        assert_eq!((of(&[100, 90, 80, 70, 61, 0, 0]), of(&[50; 10])), (99, 40));
+        assert_eq!(of(&[&[100_usize; 5][..], &[1; 100]].concat()), 60, "who has little takes nothing from who has much");
+    }
 
     #[test]
     fn cuts_in_flight_are_bounded_by_bytes_and_number() {

@@ -1,5 +1,5 @@
-//! Where a source's reader threads leave decoded batches for the coordinator: bounded in bytes, with the
-//! event times already computed on the reader's side. Knows nothing of cuts.
+//! Where a source's reader threads leave decoded batches for the coordinator: bounded in bytes, each inbox and many of them together, with
+//! the event times already computed on the reader's side. Knows nothing of cuts.
 
 use super::Event;
 use arrow::array::{Array, AsArray, BooleanArray};
@@ -14,14 +14,44 @@ use eddyline_planner::catalog::Relation;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Decoded but not yet cut, at most: enough to keep the decoders busy for some tens of milliseconds.
-pub const INBOX_BYTES_MAX: usize = 32 << 20;
+const INBOX_BYTES_MAX: usize = 32 << 20;
+
+/// What many inboxes hold together, about: all sources may be read at once, and all views of a source may fall behind at once.
+const INBOXES_BYTES_MAX: usize = 8 * INBOX_BYTES_MAX;
+/// What each of them holds at least.
+const INBOX_BYTES_MIN: usize = 1 << 20;
 
 /// A full sink looks this often whether it was closed.
 const CLOSED_POLL: Duration = Duration::from_millis(100);
+
+/// The memory that inboxes have together. One that is opened gets a share of what the others leave.
+#[derive(Clone, Default)]
+pub struct InboxRoom(Arc<AtomicUsize>);
+
+/// What of it one inbox may hold, for as long as there is somebody who may fill it.
+struct Share {
+    room: InboxRoom,
+    bytes: usize,
+}
+
+impl InboxRoom {
+    fn share(&self) -> Share {
+        let others = self.0.load(Ordering::Relaxed);
+        let bytes = (INBOXES_BYTES_MAX.saturating_sub(others) / 8).clamp(INBOX_BYTES_MIN, INBOX_BYTES_MAX);
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Share { room: self.clone(), bytes }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// A batch that waits for its cut.
 #[derive(Debug)]
@@ -125,7 +155,7 @@ pub enum Reader {
 
 pub struct Inbox {
     reader: Reader,
-    bytes_max: usize,
+    share: Share,
     times: Option<EventTimes>,
     clock: Arc<dyn Clock>,
     events: Sender<Event>,
@@ -146,11 +176,11 @@ struct State {
 }
 
 impl Inbox {
-    pub fn new(reader: Reader, bytes_max: usize, relation: &Relation, clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<Arc<Self>> {
+    pub fn new(reader: Reader, room: &InboxRoom, relation: &Relation, clock: Arc<dyn Clock>, events: Sender<Event>) -> Result<Arc<Self>> {
         let times = EventTimes::new(relation)?;
         Ok(Arc::new(Inbox {
             reader,
-            bytes_max,
+            share: room.share(),
             times,
             clock,
             events,
@@ -225,7 +255,7 @@ impl BatchSink for Inbox {
         let bytes = batch_bytes(&batch);
         let arrived = Arrived { batch, bytes, times, at: self.clock.instant() };
         let mut state = self.state.lock();
-        while state.bytes > 0 && state.bytes + bytes > self.bytes_max && !state.closed {
+        while state.bytes > 0 && state.bytes + bytes > self.share.bytes && !state.closed {
             self.space.wait_for(&mut state, CLOSED_POLL);
         }
         if state.closed {
@@ -262,7 +292,7 @@ impl BatchSink for Inbox {
     }
 
     fn bytes_max(&self) -> usize {
-        self.bytes_max
+        self.share.bytes
     }
 
     fn is_closed(&self) -> bool {
@@ -286,6 +316,19 @@ impl std::fmt::Debug for Inbox {
 mod tests {
     use super::*;
     use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
+
+    #[test]
+    fn a_hundred_inboxes_hold_little_more_than_a_few_and_give_it_back() {
+        let room = InboxRoom::default();
+        let mut shares: Vec<Share> = (0..8).map(|_| room.share()).collect();
+        let all = |shares: &[Share]| shares.iter().map(|share| share.bytes).sum::<usize>();
+        assert_eq!(shares[0].bytes, INBOX_BYTES_MAX);
+        assert!(all(&shares) > INBOXES_BYTES_MAX / 2);
+        shares.extend((8..100).map(|_| room.share()));
+        assert!(all(&shares) < INBOXES_BYTES_MAX + 100 * INBOX_BYTES_MIN, "{}", all(&shares));
+        shares.clear();
+        assert_eq!(room.share().bytes, INBOX_BYTES_MAX);
+    }
 
     const SECOND: i64 = 1_000_000;
     const NOW: Timestamp = Timestamp(1_700_000_000 * SECOND);

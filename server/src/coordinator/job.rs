@@ -45,6 +45,35 @@ pub struct Job {
     pub rejoins: bool,
     /// When it last took all that it had collected.
     pub emitted: Option<Instant>,
+    pub fan_out: FanOut,
+}
+
+/// One step's input, in bytes: a job that lags, or reads on its own, takes up to this much. Long enough to be efficient, short enough to share
+/// workers.
+pub const STEP_BYTES_MAX: usize = 16 << 20;
+/// And this much however many rows come of one.
+const STEP_BYTES_MIN: usize = 1 << 20;
+
+/// How many rows come of one row of a job's input, at the operator that has most of them: the highest figure of late. What a step has in memory
+/// until its end grows with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FanOut(u64);
+
+impl FanOut {
+    /// The first steps of a job are small, as nothing is known of it.
+    pub const UNKNOWN: FanOut = FanOut(16);
+
+    /// What a step had; earlier ones count half as much.
+    pub fn note(&mut self, rows_in: u64, rows_most: u64) {
+        if let Some(rows) = rows_most.checked_div(rows_in) {
+            self.0 = rows.max(self.0 / 2).max(1);
+        }
+    }
+
+    /// So much input comes to as many rows as the most where one comes of one.
+    fn step_bytes(self) -> usize {
+        (STEP_BYTES_MAX / self.0 as usize).max(STEP_BYTES_MIN)
+    }
 }
 
 pub enum Mode {
@@ -65,6 +94,11 @@ pub struct Running {
 impl Job {
     pub fn id(&self) -> RelationId {
         self.relation.id
+    }
+
+    /// How much input its next step has at most, if that is more than one cut.
+    pub fn step_bytes_max(&self) -> usize {
+        self.fan_out.step_bytes()
     }
 
     /// When it steps next at the earliest, if it collects changes.
@@ -218,6 +252,20 @@ pub fn next_common_epoch<'a>(exacts: impl Iterator<Item = &'a Exact> + Clone, mu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_are_small_where_many_rows_come_of_one() {
+        let mut fan_out = FanOut::UNKNOWN;
+        let mut after = |rows_in: u64, rows_most: u64| {
+            fan_out.note(rows_in, rows_most);
+            fan_out.step_bytes() >> 20
+        };
+        assert_eq!([(); 5].map(|()| after(1_000, 900)), [2, 4, 8, 16, 16]);
+        assert_eq!(after(1_000, 41_000), 1);
+        assert_eq!(after(0, 500), 1, "of no input it says nothing");
+        assert_eq!([(); 5].map(|()| after(10, 20)), [1, 1, 3, 8, 8], "one step without many says little");
+        assert_eq!(after(1, u64::MAX), 1);
+    }
 
     #[test]
     fn a_common_epoch_is_exact_everywhere() {

@@ -3,7 +3,7 @@
 //!
 //! - `handle`: how sessions reach it
 //! - `records`: what it logs
-//! - `inbox`, `source`, `table`, `history`: inputs and their parts of a cut
+//! - `inbox`, `source`, `table`, `history`: inputs and their parts of a cut; `recorded`: those that a source takes again
 //! - `ring`: what relations emitted, by epoch; `nows`: what time it was at which epoch
 //! - `keyed`: sources whose records overwrite each other; `own_sources`: those that one view alone reads
 //! - `pins`: epochs that readers hold, and for how long; `keeping`: back to where each view is kept for them and for jobs
@@ -49,6 +49,7 @@ mod pins;
 mod prefetch;
 mod reads;
 mod reaper;
+mod recorded;
 mod records;
 mod recovery;
 mod replacing;

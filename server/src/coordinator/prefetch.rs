@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Two steps' worth: one is taken while the next is read.
-const READ_BYTES_MAX: usize = 2 * super::backfill::STEP_BYTES_MAX;
+const READ_BYTES_MAX: usize = 2 * super::job::STEP_BYTES_MAX;
 
 /// Gives the rows and how many they are.
 pub type Open = Box<dyn FnOnce() -> Result<(StoredRows, u64)> + Send>;

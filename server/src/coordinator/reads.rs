@@ -94,7 +94,7 @@ impl Core {
     pub(super) fn on_flush(&mut self, reply: Reply<Epoch>) {
         let sources: Vec<RelationId> = self.sources.keys().copied().collect();
         // All that inboxes hold, which are bounded, if it goes on into cuts.
-        let waiting_max = if self.log_health().is_ok() { usize::MAX } else { self.config.waiting_bytes };
+        let waiting_max = if self.log_health().is_ok() { usize::MAX } else { self.waiting_max() };
         sources.into_iter().for_each(|s| self.receive_up_to(s, waiting_max));
         while self.sources.values().any(|s| s.has_input()) || self.tables.values().any(|t| t.has_input()) {
             if let Err(error) = self.take_cut() {

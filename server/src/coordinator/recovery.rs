@@ -13,6 +13,7 @@ use super::CoordinatorConfig;
 use super::checkpointing::{Background, Body, Checkpointing, Means, Replayed, known_body};
 use super::core::{Core, Loop};
 use super::handle::CoordinatorHandle;
+use super::inbox::InboxRoom;
 use super::pins::Pins;
 use super::reaper::Reaper;
 use super::settings::Tunable;
@@ -186,6 +187,8 @@ fn assemble(
         catalog: Arc::new(CatalogSnapshot::default()),
         next_relation: 1,
         sources: BTreeMap::new(),
+        inboxes: InboxRoom::default(),
+        private_inboxes: InboxRoom::default(),
         tables: BTreeMap::new(),
         jobs: BTreeMap::new(),
         readers: HashMap::new(),
@@ -206,6 +209,7 @@ fn assemble(
         recovered: Epoch::ZERO,
         replayed: None,
         cuts_in_flight: Default::default(),
+        ring_share: config.ring_bytes,
         log_lost: None,
         keeping: Default::default(),
         readers_changed: false,

@@ -12,9 +12,6 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// One step's input, in bytes: a job that lags coalesces up to this much.
-const STEP_BYTES_MAX: usize = 16 << 20;
-
 /// Steps that are handed to the workers together: each of them waits for its turn, and is told of, with the others of its worker.
 const STEPS_TOGETHER: usize = 64;
 /// With more input than this a step goes on its own.
@@ -224,13 +221,13 @@ impl Core {
 
     fn bound_by_bytes(&self, job: &Job, bound: Epoch) -> Epoch {
         let all: usize = job.inputs.iter().filter_map(|i| self.ring(*i)).map(Ring::bytes).sum();
-        if all <= STEP_BYTES_MAX {
+        if all <= job.step_bytes_max() {
             return bound;
         }
         let mut entries: Vec<(Epoch, usize)> =
             job.inputs.iter().filter_map(|i| self.ring(*i)).flat_map(|r| r.epochs(job.stepped, bound)).collect();
         entries.sort_unstable();
-        let mut room = STEP_BYTES_MAX;
+        let mut room = job.step_bytes_max();
         for (index, (epoch, bytes)) in entries.iter().enumerate() {
             if index > 0 && *bytes > room {
                 return Epoch(epoch.0 - 1);
@@ -297,6 +294,7 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&done.job) else { return };
         let Some(running) = job.running.take() else { return };
         job.progress = done.progress;
+        job.fan_out.note(done.rows_in, done.rows_most);
         let (stats, relation, has_timer) = (job.stats.clone(), job.relation.clone(), job.progress.next_timer.is_some());
         self.note_timer(done.job, has_timer);
         stats.rows_in.fetch_add(done.rows_in, Ordering::Relaxed);

@@ -19,7 +19,7 @@
 //!
 //! # Invariants
 //! - At the end of a step no weight is below zero; else something was retracted that was never there, an internal error.
-//! - What is emitted at once is bounded (`probe::EMIT_ROWS`), whatever the number of pairs; so is what is decoded at once.
+//! - What is emitted at once is bounded (`output::EMIT_ROWS`, `EMIT_BYTES`), whatever the number of pairs; so is what is decoded at once.
 //!
 //! With a time to live, rows that were not touched for it are forgotten, each by itself. How many rows one matches is then kept as its
 //! mark always: it does not become less because some of them were forgotten.

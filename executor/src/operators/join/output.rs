@@ -7,14 +7,18 @@ use arrow::datatypes::SchemaRef;
 use eddyline_common::{ChangeBatch, Result, SqlError};
 use eddyline_planner::plan::{ChangelogMode, JoinKind};
 
+/// What is emitted before what is below in the plan gets its turn.
+const EMIT_ROWS: usize = if cfg!(test) { 8 } else { 256 * 1024 };
+const EMIT_BYTES: usize = 16 << 20;
+
 pub(super) struct Output {
     kind: JoinKind,
     /// Number of columns of each side.
     widths: [usize; 2],
     schema: SchemaRef,
     append: bool,
-    /// Rows emitted since it was last asked.
-    emitted: usize,
+    /// Rows and bytes emitted since much of it was told of.
+    emitted: (usize, usize),
 }
 
 /// How many rows matched a row before and after the step, and its own weights.
@@ -35,11 +39,17 @@ impl Output {
         if schema.fields().len() != width {
             return Err(SqlError::internal("a join's columns do not fit its inputs"));
         }
-        Ok(Output { kind, widths, schema, append: mode == ChangelogMode::Append, emitted: 0 })
+        Ok(Output { kind, widths, schema, append: mode == ChangelogMode::Append, emitted: (0, 0) })
     }
 
-    pub(super) fn take_emitted(&mut self) -> usize {
-        std::mem::take(&mut self.emitted)
+    /// Much was emitted since it last said so: what is below in the plan is to get its turn.
+    pub(super) fn has_emitted_much(&mut self) -> bool {
+        let (rows, bytes) = self.emitted;
+        let is_much = rows >= EMIT_ROWS || bytes >= EMIT_BYTES;
+        if is_much {
+            self.emitted = (0, 0);
+        }
+        is_much
     }
 
     /// Pairs of rows by their indices, with the changes of their weights, none zero.
@@ -116,15 +126,17 @@ impl Output {
     }
 
     fn emit(&mut self, columns: Vec<ArrayRef>, changes: Vec<i64>, ctx: &mut StepContext) -> Result<()> {
-        self.emitted += changes.len();
         let options = RecordBatchOptions::new().with_row_count(Some(changes.len()));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         let once = changes.iter().all(|change| *change == 1);
-        ctx.emit(match (self.append, once) {
+        let changes = match (self.append, once) {
             (true, true) => ChangeBatch::insertions(rows),
             (true, false) => repeated(rows, &changes)?,
             (false, _) => ChangeBatch::with_weights(rows, Int64Array::from(changes)),
-        });
+        };
+        self.emitted.0 += changes.num_rows();
+        self.emitted.1 += changes.bytes();
+        ctx.emit(changes);
         Ok(())
     }
 }

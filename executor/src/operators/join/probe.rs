@@ -15,8 +15,6 @@ use eddyline_common::key::KeyRows;
 use eddyline_storage::state::{Cursor, KeyedRows, NO_SLOT, RowChunk, Shards};
 use std::ops::Range;
 
-/// Rows after which what is below in the plan gets its turn.
-const EMIT_ROWS: usize = if cfg!(test) { 8 } else { 256 * 1024 };
 /// Rows taken from a scan at once.
 const SCAN_ROWS: usize = if cfg!(test) { 3 } else { 4096 };
 
@@ -57,11 +55,9 @@ impl Probe {
                 join.pairs.touched_matches[side].resize(rows, [0, 0]);
             }
         }
-        let mut emitted = 0;
         while self.at < self.keys.len() {
             self.advance(join, ctx)?;
-            emitted += join.output.take_emitted();
-            if emitted >= EMIT_ROWS {
+            if join.output.has_emitted_much() {
                 return Ok(false);
             }
         }
@@ -69,8 +65,7 @@ impl Probe {
         for side in 0..2 {
             while join.kind.shows_alone(side) && self.shown[side] < self.partners[side].len() {
                 self.show_touched(side, join, ctx)?;
-                emitted += join.output.take_emitted();
-                if emitted >= EMIT_ROWS {
+                if join.output.has_emitted_much() {
                     return Ok(false);
                 }
             }

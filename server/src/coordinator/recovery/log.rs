@@ -111,7 +111,7 @@ impl Core {
         let epoch = cut.epoch;
         for (id, input) in cut.inputs {
             if let Some(source) = self.sources.get_mut(&id) {
-                source.push_replay(epoch, cut.now, input)?;
+                source.push_replay(epoch, cut.now, &input)?;
                 self.handle.starts.write().insert(id, source.starts().to_vec());
             } else if let Some(table) = self.tables.get_mut(&id) {
                 table.cut_replayed(epoch, cut.now, self.config.clock.instant(), &input);

@@ -26,19 +26,20 @@ pub use progress::SourceProgress;
 
 use super::Event;
 use super::history::{History, SavedHistory};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, InboxRoom};
 use super::reaper::{Reaped, Reaper};
+use super::recorded::Recorded;
 use super::ring::Ring;
 use super::stats::SourceStats;
 use crossbeam_channel::Sender;
 use eddyline_common::connector::{PartitionStart, SourceConnector, SourceNote};
 use eddyline_common::runtime::Clock;
-use eddyline_common::{Epoch, InputCut, PartitionId, RelationId, Result, Timestamp};
+use eddyline_common::{Epoch, PartitionId, RelationId, Result, Timestamp};
 use eddyline_planner::catalog::Relation;
 use partition::Partition;
 use present::Present;
 use reading::columns_kept;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -60,10 +61,12 @@ pub struct Source {
     partitions: BTreeMap<PartitionId, Partition>,
     watermark: Timestamp,
     /// Recorded cuts whose rows have not been read again yet.
-    replay: VecDeque<(Epoch, Timestamp, InputCut)>,
+    replay: Recorded,
     /// Partitions that are not read at present: much of them waits for others' rows of recorded cuts.
     resting: BTreeSet<PartitionId>,
     inbox: Option<Arc<Inbox>>,
+    /// Of all sources' inboxes.
+    room: InboxRoom,
     reader: Option<Reaped>,
     /// When to start a reader again that could not be started.
     retry: Option<Instant>,
@@ -86,6 +89,7 @@ impl Source {
         history: History,
         epoch: Epoch,
         stats: Arc<SourceStats>,
+        room: InboxRoom,
         clock: Arc<dyn Clock>,
         events: Sender<Event>,
     ) -> Result<Self> {
@@ -118,9 +122,10 @@ impl Source {
             wanted,
             partitions,
             watermark: progress.watermark,
-            replay: VecDeque::new(),
+            replay: Recorded::default(),
             resting: BTreeSet::new(),
             inbox: None,
+            room,
             reader: None,
             retry: None,
             clock,

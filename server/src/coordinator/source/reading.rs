@@ -6,14 +6,14 @@
 //! from the next time that a reader is opened: to open one for that alone would hold up those who go on.
 
 use super::super::history;
-use super::super::inbox::{INBOX_BYTES_MAX, Inbox, Reader};
+use super::super::inbox::{Inbox, InboxRoom, Reader};
 use super::super::reaper::Reaper;
 use super::Source;
 use super::partition::{Partition, Waiting};
 use eddyline_common::connector::{PartitionRange, PartitionStart, SourceReader};
 use eddyline_common::{Offset, PartitionId, RelationId, Result, Timestamp};
 use eddyline_planner::catalog::Relation;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,11 @@ pub(super) fn columns_kept(relation: &Relation, read: &BTreeSet<usize>) -> Vec<b
 }
 
 impl Source {
+    /// Somebody reads it.
+    pub fn is_read(&self) -> bool {
+        self.reader.is_some()
+    }
+
     /// Starts reading after the last cut, if not already. A reader that cannot be started is tried again by `retry`.
     pub fn start(&mut self, reaper: &Reaper) {
         if self.reader.is_some() {
@@ -58,11 +63,9 @@ impl Source {
     /// What there is to read: as long as there are recorded cuts, no more than they have. What comes after would wait here until the slowest
     /// partition has been read again.
     fn unread(&self) -> Vec<PartitionRange> {
-        let recorded: BTreeMap<PartitionId, Offset> =
-            self.replay.iter().flat_map(|(_, _, cut)| &cut.partitions).map(|moved| (moved.partition, moved.end)).collect();
         let is_replaying = self.is_replaying();
         let range = |(id, p): (&PartitionId, &Partition)| {
-            let (start, end) = (p.arrived_up_to(), recorded.get(id).copied());
+            let (start, end) = (p.arrived_up_to(), self.replay.end(*id));
             let is_unread = if is_replaying { end.is_some_and(|end| start < end) } else { p.watermark != Timestamp::MAX };
             is_unread.then_some(PartitionRange { partition: *id, start, end })
         };
@@ -71,7 +74,7 @@ impl Source {
 
     fn open_reader(&mut self, ranges: Vec<PartitionRange>, reaper: &Reaper) -> Result<()> {
         self.listen_anew();
-        let inbox = Inbox::new(Reader::Source(self.id()), INBOX_BYTES_MAX, &self.relation, self.clock.clone(), self.events.clone())?;
+        let inbox = Inbox::new(Reader::Source(self.id()), &self.room, &self.relation, self.clock.clone(), self.events.clone())?;
         self.kept.clone_from(&self.wanted);
         self.reader = reaper.watch(self.connector.read_columns(ranges, &self.kept, inbox.clone())?);
         self.inbox = Some(inbox);
@@ -97,10 +100,10 @@ impl Source {
         read: &BTreeSet<usize>,
         from: &[PartitionStart],
         to: &[PartitionStart],
-        bytes_max: usize,
+        room: &InboxRoom,
     ) -> Result<(Arc<Inbox>, Option<Box<dyn SourceReader>>)> {
         let reader = Reader::Backfill(job, self.id());
-        let inbox = Inbox::new(reader, bytes_max, &self.relation, self.clock.clone(), self.events.clone())?;
+        let inbox = Inbox::new(reader, room, &self.relation, self.clock.clone(), self.events.clone())?;
         let range = |end: &PartitionStart| {
             let start =
                 history::offset_of(from, end.partition).or_else(|| history::offset_of(&self.starts, end.partition)).unwrap_or(Offset(0));

@@ -1,6 +1,7 @@
 //! A source in replay: the recorded cuts say where to split what is read again, and how far it is read. It does not know where they are
 //! recorded.
 
+use super::super::recorded::RecordedCut;
 use super::super::ring::Ring;
 use super::Source;
 use super::partition::Partition;
@@ -11,7 +12,7 @@ use std::collections::BTreeSet;
 impl Source {
     /// The epoch through which this source's rows are in the ring, given the last cut.
     pub fn frontier(&self, last_cut: Epoch) -> Epoch {
-        self.replay.front().map_or(last_cut, |(epoch, ..)| Epoch(epoch.0 - 1))
+        self.replay.front().map_or(last_cut, |cut| Epoch(cut.epoch.0 - 1))
     }
 
     pub fn is_replaying(&self) -> bool {
@@ -19,7 +20,7 @@ impl Source {
     }
 
     /// A cut of the log that is to be taken again.
-    pub fn push_replay(&mut self, epoch: Epoch, now: Timestamp, cut: InputCut) -> Result<()> {
+    pub fn push_replay(&mut self, epoch: Epoch, now: Timestamp, cut: &InputCut) -> Result<()> {
         self.remember(&cut.notes)?;
         for moved in &cut.partitions {
             if let Some(start) = moved.start {
@@ -27,7 +28,7 @@ impl Source {
                 self.starts.push(PartitionStart { partition: moved.partition, start });
             }
         }
-        self.replay.push_back((epoch, now, cut));
+        self.replay.push(epoch, now, cut);
         Ok(())
     }
 
@@ -35,18 +36,18 @@ impl Source {
     /// was to read, and `start` opens one for what comes.
     pub fn cut_replayed(&mut self) -> Vec<(Epoch, Vec<(PartitionId, UndecodableRecord)>)> {
         let mut entered = Vec::new();
-        while let Some((_, _, cut)) = self.replay.front()
+        while let Some(cut) = self.replay.front()
             && cut.partitions.iter().all(|c| self.arrived_up_to(c.partition) >= c.end)
         {
-            let (epoch, now, cut) = self.replay.pop_front().expect("just seen");
+            let RecordedCut { epoch, now, watermark, partitions } = self.replay.pop().expect("just seen");
             let mut taken = Vec::new();
-            for moved in &cut.partitions {
+            for moved in &partitions {
                 let partition = self.partitions.entry(moved.partition).or_insert_with(|| Partition::at(moved.end, self.clock.instant()));
                 partition.take_up_to(moved.end, &mut taken);
                 partition.watermark = moved.watermark;
                 partition.idle = moved.idle;
             }
-            let undecodable = self.enter(epoch, now, cut.watermark, taken);
+            let undecodable = self.enter(epoch, now, watermark, taken);
             entered.push((epoch, undecodable));
         }
         if !entered.is_empty() && !self.is_replaying() {
@@ -58,7 +59,7 @@ impl Source {
     /// Lets partitions rest once much of them waits for others' rows of recorded cuts, and reads them again when that has gone. True if another
     /// reader is to be started for it.
     pub fn rest(&mut self, waiting_max: usize) -> bool {
-        let Some((_, _, next)) = self.replay.front() else { return false };
+        let Some(next) = self.replay.front() else { return false };
         let lacking: BTreeSet<PartitionId> =
             next.partitions.iter().filter(|moved| self.arrived_up_to(moved.partition) < moved.end).map(|moved| moved.partition).collect();
         let (waiting, share) = (self.waiting_bytes(), waiting_max / self.partitions.len().max(1));
@@ -81,15 +82,15 @@ impl Source {
 
     /// Takes the recorded cuts as read, without their rows: nobody needs them.
     pub fn skip_replay(&mut self) {
-        while let Some((epoch, _, cut)) = self.replay.pop_front() {
-            for moved in &cut.partitions {
+        while let Some(RecordedCut { epoch, watermark, partitions, .. }) = self.replay.pop() {
+            for moved in &partitions {
                 let at = Partition { watermark: moved.watermark, idle: moved.idle, ..Partition::at(moved.end, self.clock.instant()) };
                 self.partitions.insert(moved.partition, at);
             }
             let before = self.watermark;
-            self.watermark = cut.watermark;
-            self.history.push(epoch, before, cut.watermark, self.ends(), 0, true);
-            self.ring = Ring::of_source(epoch, cut.watermark, self.ends());
+            self.watermark = watermark;
+            self.history.push(epoch, before, watermark, self.ends(), 0, true);
+            self.ring = Ring::of_source(epoch, watermark, self.ends());
             self.note_present(epoch);
         }
     }
@@ -116,7 +117,7 @@ mod tests {
             ..Partition::at(Offset(end), SystemClock.instant()).cut(PartitionId(partition))
         };
         for (epoch, partitions) in [(2, vec![moved(0, None, 10)]), (3, vec![moved(0, None, 20), moved(1, Some(0), 5)])] {
-            source.push_replay(Epoch(epoch), Timestamp(0), InputCut { watermark: Timestamp::MIN, partitions, notes: Vec::new() }).unwrap();
+            source.push_replay(Epoch(epoch), Timestamp(0), &InputCut { watermark: Timestamp::MIN, partitions, notes: Vec::new() }).unwrap();
         }
         let range = |partition, start, end: Option<i64>| PartitionRange {
             partition: PartitionId(partition),
@@ -151,7 +152,7 @@ mod tests {
         for end in 1..=8 {
             let moved = |partition| Partition::at(Offset(end), SystemClock.instant()).cut(PartitionId(partition));
             let cut = InputCut { watermark: Timestamp::MIN, partitions: vec![moved(0), moved(1)], notes: Vec::new() };
-            source.push_replay(Epoch(1 + end as u64), Timestamp(0), cut).unwrap();
+            source.push_replay(Epoch(1 + end as u64), Timestamp(0), &cut).unwrap();
         }
         let max = {
             source.start(&reaper);

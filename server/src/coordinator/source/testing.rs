@@ -2,7 +2,7 @@
 
 use super::super::Event;
 use super::super::history::History;
-use super::super::inbox::Inbox;
+use super::super::inbox::{Inbox, InboxRoom};
 use super::super::reaper::Reaper;
 use super::super::stats::SourceStats;
 use super::{Source, SourceProgress};
@@ -59,8 +59,8 @@ fn heard(create: &str, connector: Arc<dyn SourceConnector>, clock: Arc<dyn Clock
     let starts = vec![PartitionStart { partition: PartitionId(0), start: Offset(0) }];
     let (events, told) = crossbeam_channel::unbounded();
     let stats = Arc::new(SourceStats::default());
-    let source =
-        Source::new(relation, connector, SourceProgress::starting(starts), History::default(), Epoch(1), stats, clock, events).unwrap();
+    let (progress, room) = (SourceProgress::starting(starts), InboxRoom::default());
+    let source = Source::new(relation, connector, progress, History::default(), Epoch(1), stats, room, clock, events).unwrap();
     (source, told)
 }
 
