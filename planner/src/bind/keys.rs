@@ -15,16 +15,19 @@ pub fn tell_apart(select: &mut Select, order: &mut [OrderByExpr]) {
     if keys.is_empty() {
         return;
     }
+    let times = |expr: &Expr| {
+        let expr = plain(expr, false);
+        keys.iter().find(|(key, _)| *key == expr).map_or(0, |(_, times)| *times)
+    };
     let rename = |expr: &mut Expr| {
-        let times = keys.iter().find(|(key, _)| *key == plain(expr, false)).map_or(0, |(_, times)| *times);
-        for _ in 0..times {
+        for _ in 0..times(expr) {
             *expr = call("coalesce", vec![expr.clone()]);
         }
     };
     for item in &mut select.projection {
-        let name = names::of_item(item);
-        if let (SelectItem::UnnamedExpr(expr), Some(name)) = (&*item, name)
-            && keys.iter().any(|(key, _)| *key == plain(expr, false))
+        let SelectItem::UnnamedExpr(expr) = &*item else { continue };
+        if times(expr) > 0
+            && let Some(name) = names::of_item(item)
         {
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
         }
