@@ -37,7 +37,9 @@ pub fn in_plan(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 
 fn condition(predicate: Expr) -> DfResult<Expr> {
     let tests = split_conjunction_owned(predicate).into_iter();
-    let apart = tests.map(|test| -> DfResult<Expr> { if is_joined(&test) { Ok(test) } else { Ok(test.up(of_parts)?.data) } });
+    let apart = tests.map(|test| -> DfResult<Expr> {
+        if is_joined(&test) { Ok(test) } else { Ok(test.up(of_parts)?.data) }
+    });
     Ok(conjunction(apart.collect::<DfResult<Vec<_>>>()?).unwrap_or_else(|| lit(true)))
 }
 
