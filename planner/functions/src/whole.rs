@@ -65,8 +65,8 @@ impl ScalarUDFImpl for Whole {
         let unit = 10i128.pow(u32::from(scale.unsigned_abs()));
         let is_floor = self.of.name() == FLOOR;
         let rounded = |v: i128| if is_floor { v.div_euclid(unit) } else { -(-v).div_euclid(unit) };
-        let given = &columns(&args)?[0];
-        let numbers: Decimal128Array = unary::<_, _, Decimal128Type>(given.as_primitive::<Decimal128Type>(), rounded);
+        let given = columns(&args)?;
+        let numbers: Decimal128Array = unary::<_, _, Decimal128Type>(given[0].as_primitive::<Decimal128Type>(), rounded);
         let numbers = numbers.with_data_type(DataType::Decimal128(38, 0));
         result(cast(&numbers, args.return_field.data_type())?, &args)
     }

@@ -55,7 +55,7 @@ fn is_same(left: &Expr, right: &Expr) -> bool {
 }
 
 /// The expression without what makes no difference.
-fn plain(expr: &Expr, qualified: bool) -> Expr {
+pub fn plain(expr: &Expr, qualified: bool) -> Expr {
     let mut expr = expr.clone();
     let folded = |ident: &Ident| Ident::with_quote('"', fold(ident));
     sql::expressions_mut(&mut expr, |part| match part {

@@ -24,6 +24,7 @@ mod inline;
 mod intervals;
 mod json;
 mod json_sets;
+mod keys;
 mod level;
 mod like_any;
 mod literals;

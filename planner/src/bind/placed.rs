@@ -142,7 +142,7 @@ fn one_by_one(values: Values) -> DfResult<LogicalPlan> {
     let Values { schema, values } = values;
     let nothing = Arc::new(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: true, schema: Arc::new(DFSchema::empty()) }));
     let row = |cells: Vec<Expr>| {
-        let named = cells.into_iter().zip(schema.fields()).map(|(cell, field)| {
+        let named = cells.into_iter().zip(schema.fields()).map(|(cell, field)| -> DfResult<Expr> {
             let cell = cell.up(|e| if subquery(&e).is_some() { selectable(e).map(Transformed::yes) } else { Ok(Transformed::no(e)) })?;
             Ok(cell.data.alias(field.name()))
         });
@@ -186,7 +186,7 @@ fn first_of(distinct: DistinctOn) -> DfResult<LogicalPlan> {
 /// The items of a select list over columns, and its input with their subqueries in these: for what stands between the two.
 pub fn items_over(items: Vec<Expr>, input: Arc<LogicalPlan>) -> DfResult<(Vec<Expr>, Arc<LogicalPlan>)> {
     let (names, mut placed) = (NamePreserver::new_for_projection(), Placed::default());
-    let over = items.into_iter().map(|item| {
+    let over = items.into_iter().map(|item| -> DfResult<Expr> {
         let name = names.save(&item);
         Ok(name.restore(placed.over(item)?))
     });

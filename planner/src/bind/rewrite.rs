@@ -7,8 +7,9 @@ use super::ctes::Ctes;
 use super::session::PARTITION;
 use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
 use super::{
-    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct, distinct_on, grouping, intervals, json, literals,
-    match_recognize, merged, names, of_groups, overlaps, overridden, recursive, rows, set_returning, spellings, subqueries, unknown,
+    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct, distinct_on, grouping, intervals, json, keys,
+    literals, match_recognize, merged, names, of_groups, overlaps, overridden, recursive, rows, set_returning, spellings, subqueries,
+    unknown,
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, nearest, suggest};
@@ -271,6 +272,7 @@ impl Rewriter<'_> {
         merged::rewrite(select, order, &known);
         grouping::rewrite(select, order, &known);
         names::keep_apart(select, order, self.catalog);
+        keys::tell_apart(select, order);
         aggregates::tell_apart(select, order, self.catalog);
         order.iter_mut().for_each(|by| subqueries::as_value(&mut by.expr));
     }

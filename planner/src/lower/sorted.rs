@@ -64,7 +64,9 @@ fn sorted(plan: &LogicalPlan) -> DfResult<Option<(LogicalPlan, Vec<Sort>)>> {
             }
             None => None,
         },
-        LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr: Some(order), input, .. })) => {
+        LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr: Some(order), input, .. }))
+            if !order.is_empty() =>
+        {
             let (items, places) = with_keys(select_expr.clone(), order);
             let firsts = DistinctOn::try_new(on_expr.clone(), items, Some(order.clone()), input.clone())?;
             let firsts = LogicalPlan::Distinct(Distinct::On(firsts));

@@ -9,7 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use eddyline_planner::walk::{Walk, WalkPlan};
 
 use datafusion::common::{
@@ -78,12 +78,40 @@ fn by_rows(node: LogicalPlan, state: &Arc<SessionState>, which: Which) -> Result
     let names = NamePreserver::new(&node);
     node.map_own(|expr| {
         let name = names.save(&expr);
-        let rewritten = expr.up(|e| match which == Which::All || correlation::misread_expr(&e)?.is_some() {
+        let rewritten = expr.up(|e| match which == Which::All || correlation::misread_expr(&e)?.is_some() || misreads_within(&e)? {
             true => subquery_function(e, &schema, state),
             false => Ok(Transformed::no(e)),
         })?;
         Ok(rewritten.update_data(|e| name.restore(e)))
     })
+}
+
+/// Whether a subquery within a subquery is run row by row and names columns of the query around both: these have their values only if the outer one is run so, too.
+fn misreads_within(expr: &Expr) -> Result<bool> {
+    let Some(around) = subquery_of(expr) else { return Ok(false) };
+    let mut found = false;
+    around.subquery.each_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
+        let is_far = |e: &Expr| matches!(e, Expr::OuterReferenceColumn(_, column) if !schema.has_column(column));
+        node.each_own(|expr| {
+            expr.each(|e| {
+                if let Some(within) = subquery_of(e) {
+                    found |= within.subquery.all_out_ref_exprs().iter().any(is_far) && correlation::misread_expr(e)?.is_some();
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+fn subquery_of(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. }) => {
+            Some(subquery)
+        }
+        _ => None,
+    }
 }
 
 fn subquery_function(expr: Expr, schema: &DFSchema, state: &Arc<SessionState>) -> Result<Transformed<Expr>> {

@@ -326,7 +326,7 @@ impl Domain<'_> {
     fn stacked(&mut self, parts: Vec<Pulled>, schema: &DFSchema) -> DfResult<Pulled> {
         let width = schema.fields().len();
         let names: Vec<Column> = (0..width + self.outer.len()).map(|_| self.puller.column()).collect();
-        let named = |part: Pulled| {
+        let named = |part: Pulled| -> DfResult<Arc<LogicalPlan>> {
             let columns = part.plan.schema().columns().into_iter().zip(&names);
             let columns = columns.map(|(column, name)| Expr::Column(column).alias(name.name.clone())).collect();
             Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(part.plan))?)))
