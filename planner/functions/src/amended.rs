@@ -4,7 +4,6 @@
 
 use super::named::known_by_name;
 use super::{bounded, lists, numbers, texts, times};
-use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result as DfResult;
 use datafusion::execution::SessionStateDefaults;

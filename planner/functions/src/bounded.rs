@@ -1,7 +1,7 @@
 //! `repeat`, `lpad` and `rpad`, which make texts as long as they are told. Nobody accounts for the memory of what functions make, so there is an end to it: an error before
 //! anything is made.
 
-use super::amended::columns;
+use super::arguments::columns;
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::{DataFusionError, Result as DfResult};

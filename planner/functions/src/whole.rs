@@ -1,6 +1,6 @@
 //! `ceil` and `floor`: DataFusion's, but of a numeric they have no digits after the point, as in PostgreSQL, and room for the digit that they may have more in front of it, as 10 has for 9.5.
 
-use super::amended::{columns, result};
+use super::arguments::{columns, result};
 use datafusion::arrow::array::{AsArray, Decimal128Array};
 use datafusion::arrow::compute::{cast, unary};
 use datafusion::arrow::datatypes::{DataType, Decimal128Type};
