@@ -3,6 +3,7 @@
 //! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`, `guards`, `projections`, `once`, `top_groups`: those for physical plans
 //! - `explained`: what EXPLAIN tells of a query
 //! - `rows`: what a query yields, batch by batch; `interrupt`: what ends one that nobody waits for
+//! - `turns`: the threads of queries, and how queries share them; `paced`: joins that let others have their turns
 //! - `relation`: the table sources that plans name, and their binding to a snapshot
 //! - `lookup`: rows by key, which need no planning
 //! - `view_scan`, `source_scan`: how views and sources are read
@@ -27,12 +28,14 @@ mod lookup;
 mod narrow;
 mod once;
 pub mod overlay;
+mod paced;
 pub mod physical;
 mod projections;
 pub mod relation;
 pub mod rows;
 mod source_scan;
 mod top_groups;
+mod turns;
 mod view_scan;
 
 pub use engine::{QueryEngine, to_sql_error};
