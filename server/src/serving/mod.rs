@@ -9,7 +9,7 @@
 //! - `view_scan`, `source_scan`: how views and sources are read
 //! - `overlay`: a transaction's own effects
 //! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
-//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds
+//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds; `counted`: COUNT(DISTINCT) of rows and lists
 //! - `correlated`: subqueries that are run once per outer row
 //!
 //! Knows nothing of the wire and of sessions.
@@ -18,6 +18,7 @@ mod average;
 pub mod checked;
 pub mod conflict;
 pub mod correlated;
+mod counted;
 pub mod dml;
 pub mod engine;
 pub mod explained;
