@@ -29,7 +29,7 @@ const CLIENT_THREADS: usize = 2;
 /// Parsing and planning recurse on these threads.
 const CLIENT_STACK_BYTES: usize = 64 << 20;
 
-/// Threads that queries share with the views.
+/// Threads for queries that take long, which share the processor with the views.
 const QUERY_THREADS_MAX: usize = 2;
 
 /// How long a start that is given up may take to notice it: it does between two requests, views or records of the log.

@@ -22,6 +22,9 @@ const STARTUP_BYTES_MAX: usize = 10_000;
 /// Rows are sent once this much has gathered: large enough to fill segments, small enough to flow.
 pub const FLUSH_BYTES: usize = 64 << 10;
 
+/// The kind of the message by which a client leaves.
+const TERMINATE: u8 = b'X';
+
 /// Room to read into at a time.
 const READ_BYTES: usize = 8 << 10;
 
@@ -125,11 +128,11 @@ impl Reader {
         }
     }
 
-    /// Returns when the client has closed its end; never, if it has sent more instead.
+    /// Returns when the client has closed its end, or says that it leaves; never, if it has sent more instead.
     pub async fn gone(&self) {
-        let mut byte = [0u8; 1];
-        let open = !self.input.is_empty() || matches!(self.half.as_ref().peek(&mut byte).await, Ok(1));
-        if open {
+        let mut kind = [0u8; 1];
+        let stays = !self.input.is_empty() || (matches!(self.half.as_ref().peek(&mut kind).await, Ok(1)) && kind[0] != TERMINATE);
+        if stays {
             std::future::pending::<()>().await;
         }
     }

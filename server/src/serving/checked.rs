@@ -1,7 +1,9 @@
 //! Integer arithmetic that fails instead of wrapping: an analyzer rule, which runs after type coercion, puts in the
-//! planner's checked functions, for DataFusion's integer `sum` one that reports 22003, and for its `avg` of decimals one that rounds.
+//! planner's checked functions, for DataFusion's integer `sum` one that reports 22003, for its `avg` of decimals one that rounds, and one of ours for its `count` of different
+//! rows, lists and maps.
 
 use super::average::AVERAGE;
+use super::counted::COUNT;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
 use arrow::datatypes::*;
 use datafusion::common::config::ConfigOptions;
@@ -34,13 +36,13 @@ impl AnalyzerRule for CheckedArithmetic {
 fn check_sum(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
         Expr::AggregateFunction(AggregateFunction { func, params }) => {
-            let ours = ours(&func, &params.args, schema);
+            let ours = ours(&func, &params.args, params.distinct, schema);
             let expr = Expr::AggregateFunction(AggregateFunction { func: ours.clone().unwrap_or(func), params });
             Ok(Transformed::new_transformed(expr, ours.is_some()))
         }
         Expr::WindowFunction(mut call) => {
             let ours = match &call.fun {
-                WindowFunctionDefinition::AggregateUDF(func) => ours(func, &call.params.args, schema),
+                WindowFunctionDefinition::AggregateUDF(func) => ours(func, &call.params.args, false, schema),
                 WindowFunctionDefinition::WindowUDF(_) => None,
             };
             let Some(ours) = ours else { return Ok(Transformed::no(Expr::WindowFunction(call))) };
@@ -51,12 +53,13 @@ fn check_sum(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// The aggregate that takes the place of DataFusion's.
-fn ours(func: &AggregateUDF, args: &[Expr], schema: &DFSchema) -> Option<Arc<AggregateUDF>> {
+/// The aggregate that takes the place of DataFusion's. Over windows its count of different values stays.
+fn ours(func: &AggregateUDF, args: &[Expr], distinct: bool, schema: &DFSchema) -> Option<Arc<AggregateUDF>> {
     let [arg] = args else { return None };
     match (func.name(), arg.get_type(schema).ok()?) {
         ("sum", DataType::Int64) => Some(SUM.clone()),
         ("avg", DataType::Decimal128(_, _)) => Some(AVERAGE.clone()),
+        ("count", ty) if distinct && ty.is_nested() => Some(COUNT.clone()),
         _ => None,
     }
 }

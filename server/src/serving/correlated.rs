@@ -3,6 +3,7 @@
 //! planned and run anew for each distinct combination of their values. That is for look-ups in small relations, as
 //! clients make in the catalog, so the number of runs is bounded; a larger query is told to join.
 
+use super::turns;
 use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
@@ -413,14 +414,16 @@ impl ScalarUDFImpl for RowSubquery {
         if rows == 0 {
             return Ok(ColumnarValue::Array(arrow::array::new_empty_array(self.returns.data_type())));
         }
-        let value = std::thread::scope(|scope| {
-            let work = || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-                runtime.block_on(self.evaluate(&arguments, rows))
-            };
-            let thread =
-                std::thread::Builder::new().name("subquery".into()).stack_size(super::engine::STACK_BYTES).spawn_scoped(scope, work)?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let work = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            runtime.block_on(self.evaluate(&arguments, rows))
+        };
+        let builder = std::thread::Builder::new().name("subquery".into()).stack_size(super::engine::STACK_BYTES);
+        let value = turns::blocking(|| {
+            std::thread::scope(|scope| {
+                let thread = builder.spawn_scoped(scope, work)?;
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
         })?;
         Ok(ColumnarValue::Array(value))
     }

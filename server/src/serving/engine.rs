@@ -1,4 +1,4 @@
-//! DataFusion, set up for serving: its own threads, so that neither sockets nor views starve while a query
+//! DataFusion, set up for serving: its own threads (`turns`), so that neither sockets nor views starve while a query
 //! scans; a bounded memory pool; integer overflow as an error. Plans come from the planner with
 //! `RelationSource`s in them, which are bound to a snapshot here. It knows nothing of sessions.
 
@@ -8,7 +8,8 @@ use super::interrupt::{self, Abandoned};
 use super::lookup::Lookup;
 use super::relation::{Bindings, bind};
 use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
-use super::{narrow, physical, view_scan};
+use super::turns::Threads;
+use super::{narrow, paced, physical, view_scan};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
@@ -29,11 +30,10 @@ use futures::{FutureExt, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Rows per batch of a query.
-const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 /// What a sort keeps for the merge of what it spilled, unless memory is small.
 const SORT_RESERVE_BYTES: usize = 10 << 20;
 
@@ -42,7 +42,7 @@ pub(super) const STACK_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Threads that run queries, and partitions a query is cut into.
+    /// Threads that run queries which take long, and partitions a query is cut into.
     pub threads: usize,
     /// What all queries together may hold, in bytes; more spills to disk or fails.
     pub memory_bytes: usize,
@@ -83,25 +83,25 @@ impl States {
         state.execution_props_mut().query_execution_start_time = start_time(bindings.now);
         super::correlated::physical(plan, Arc::new(state)).await.map_err(to_sql_error)
     }
+
+    /// A plan that ends when it is given up, and lets others have their turns.
+    async fn sociable(&self, plan: LogicalPlan, bindings: &Bindings, given_up: &Abandoned) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = self.physical(plan, bindings).await?;
+        interrupt::watching(plan, given_up).and_then(paced::joins).map_err(to_sql_error)
+    }
 }
 
 pub struct QueryEngine {
     states: Arc<States>,
-    handle: tokio::runtime::Handle,
-    runtime: Option<tokio::runtime::Runtime>,
+    threads: Threads,
 }
 
 impl QueryEngine {
     pub fn new(options: EngineOptions) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_name("query")
-            .thread_stack_size(STACK_BYTES)
-            .enable_time()
-            .build()?;
+        let threads = options.threads.max(1);
         let mut config = SessionConfig::new()
-            .with_target_partitions(options.threads.max(1))
-            .with_sort_spill_reservation_bytes(SORT_RESERVE_BYTES.min(options.memory_bytes / (8 * options.threads.max(1))))
+            .with_target_partitions(threads)
+            .with_sort_spill_reservation_bytes(SORT_RESERVE_BYTES.min(options.memory_bytes / (8 * threads)))
             .with_batch_size(BATCH_ROWS)
             .with_information_schema(false)
             .with_create_default_catalog_and_schema(false);
@@ -118,7 +118,7 @@ impl QueryEngine {
             .build_arc()
             .map_err(to_sql_error)?;
         let states = Arc::new(States::new(config, environment));
-        Ok(QueryEngine { states, handle: runtime.handle().clone(), runtime: Some(runtime) })
+        Ok(QueryEngine { states, threads: Threads::new(threads)? })
     }
 
     /// Plans and starts a query; its rows come as they are made.
@@ -132,9 +132,8 @@ impl QueryEngine {
         let (states, abandoned) = (self.states.clone(), Abandoned::default());
         let given_up = abandoned.clone();
         // On the engine's threads: planning takes stack and time that sockets should not pay for.
-        let task = self.handle.spawn(async move {
-            let physical = async { interrupt::watching(states.physical(plan, &bindings).await?, &given_up).map_err(to_sql_error) };
-            let plan = match caught(physical).await {
+        let task = self.threads.spawn(async move {
+            let plan = match caught(states.sociable(plan, &bindings, &given_up)).await {
                 Ok(plan) => plan,
                 Err(error) => {
                     // The reader may be gone, here and below: then nobody wants to know.
@@ -167,15 +166,15 @@ impl QueryEngine {
         if lookup.rows_max() <= AT_ONCE_MAX {
             return lookup.rows();
         }
-        self.handle
+        self.threads
             .spawn(async move { lookup.rows() })
             .await
             .unwrap_or_else(|e| Err(SqlError::internal(format!("the look-up failed: {e}"))))
     }
 
-    /// Runs what reads rows on the engine's threads.
+    /// Runs what reads a few rows at a time on the engine's threads, for as long as it goes on.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
-        self.handle.spawn(work).abort_handle()
+        self.threads.spawn_light(work).abort_handle()
     }
 
     /// The whole result, for plans that are known to be small or whose size the caller bounds by `limit` bytes.
@@ -213,7 +212,7 @@ impl QueryEngine {
             return Ok(vec![lookup.describe()]);
         }
         let states = self.states.clone();
-        let task = self.handle.spawn(caught(async move { Ok(view_scan::reads(&states.physical(plan, &bindings).await?)) }));
+        let task = self.threads.spawn(caught(async move { Ok(view_scan::reads(&states.physical(plan, &bindings).await?)) }));
         let _abort = AbortOnDrop::new(task.abort_handle());
         task.await.map_err(|e| SqlError::internal(format!("planning was given up: {e}")))?
     }
@@ -228,8 +227,8 @@ impl QueryEngine {
         }
         let (states, abandoned) = (self.states.clone(), Abandoned::default());
         let given_up = abandoned.clone();
-        let task = self.handle.spawn(caught(async move {
-            let plan = interrupt::watching(states.physical(plan, &bindings).await?, &given_up).map_err(to_sql_error)?;
+        let task = self.threads.spawn(caught(async move {
+            let plan = states.sociable(plan, &bindings, &given_up).await?;
             let started = std::time::Instant::now();
             let mut stream = execute_stream(plan.clone(), states.full.task_ctx()).map_err(to_sql_error)?;
             let mut rows = 0;
@@ -280,14 +279,6 @@ impl QueryEngine {
         match batches.first() {
             Some(batch) if batch.num_rows() == 1 => ScalarValue::try_from_array(batch.column(0), 0).map_err(to_sql_error),
             _ => Err(SqlError::internal("a single value was expected")),
-        }
-    }
-}
-
-impl Drop for QueryEngine {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::ZERO);
         }
     }
 }

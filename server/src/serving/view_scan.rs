@@ -4,6 +4,7 @@
 
 use super::lookup::Access;
 use super::overlay::Overlay;
+use super::paced;
 use crate::coordinator::ReadSnapshot;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -342,6 +343,6 @@ impl PartitionStream for ViewPartition {
             };
             batch.map(|b| b.map_err(external))
         }));
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+        paced::rows(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
     }
 }

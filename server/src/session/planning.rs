@@ -146,8 +146,8 @@ impl Session {
     }
 }
 
-/// Statements of this size take long enough to parse and plan that other clients would notice.
-const LONG_STATEMENT_BYTES: usize = 128 << 10;
+/// Statements of this size may take so long to parse and plan that other clients would notice: hundreds of operators or joins.
+const LONG_STATEMENT_BYTES: usize = 1 << 10;
 
 /// Runs work whose cost grows with the length of a statement; a long one hands the thread's other clients to another thread.
 pub fn without_stalling<T>(statement_bytes: usize, work: impl FnOnce() -> T) -> T {

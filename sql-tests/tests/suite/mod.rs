@@ -31,6 +31,7 @@
 //! - `subscribing`: deltas of a view add up to it
 //! - `lateness`: the same rows are late for every view
 //! - `long_inserts`: thousands of literal rows in one statement
+//! - `long_queries`: others while queries go on for minutes, and the ends of these
 //! - `many_views`: hundreds of views over one input
 //! - `metrics`: what Prometheus sees
 //! - `nexmark`, `tpch`: public suites of queries, views against batch; `scripts`: what they share
@@ -61,6 +62,7 @@ mod lagging;
 mod lateness;
 mod long_inserts;
 mod lookups;
+mod long_queries;
 mod many_views;
 mod metrics;
 mod nexmark;

@@ -1,0 +1,261 @@
+//! Joins that let others have their thread. A join goes through all pairs of a batch of one side before it asks for the next, and a batch may have billions of
+//! them: it gives that side's rows in pieces, of as many rows as take a few milliseconds, and no row at all once the turn is over. Nor does a join then give a row of its own
+//! to what would take all of them. It knows nothing of what joins do with rows.
+
+use super::engine::BATCH_ROWS;
+use super::rows::split;
+use super::turns;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, RecordBatchStream, SendableRecordBatchStream,
+    replace_children_if_necessary,
+};
+use futures::{Stream, StreamExt};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// Rows of a join's first piece: with a hundred thousand partners each they take a part of a second still.
+const FIRST_ROWS: usize = 64;
+
+/// How much larger than a piece the next one may be.
+const GROWTH: usize = 4;
+
+/// The same plan, in which joins are paced.
+pub fn joins(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let node = |node: Arc<dyn ExecutionPlan>| -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+        if !(node.is::<HashJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<CrossJoinExec>()) {
+            return Ok(Transformed::no(node));
+        }
+        let mut sides: Vec<Arc<dyn ExecutionPlan>> = node.children().into_iter().cloned().collect();
+        // The other side is held as a whole.
+        sides[1] = Arc::new(Paced { node: sides[1].clone(), in_pieces: true });
+        Ok(Transformed::yes(Arc::new(Paced { node: replace_children_if_necessary(node, sides)?, in_pieces: false })))
+    };
+    plan.transform_up(node).map(|plan| plan.data)
+}
+
+/// The same rows, of which none comes once the turn is over.
+pub fn rows(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    Box::pin(PacedRows { rows, pieces: None })
+}
+
+/// A node of a plan that passes for the one that it paces.
+#[derive(Debug)]
+struct Paced {
+    node: Arc<dyn ExecutionPlan>,
+    in_pieces: bool,
+}
+
+impl DisplayAs for Paced {
+    fn fmt_as(&self, form: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        self.node.fmt_as(form, f)
+    }
+}
+
+impl ExecutionPlan for Paced {
+    fn name(&self) -> &str {
+        self.node.name()
+    }
+
+    fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
+        Some(self.node.as_ref())
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.node.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        self.node.maintains_input_order()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.node.children()
+    }
+
+    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        self.node.apply_expressions(f)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Paced { node: replace_children_if_necessary(self.node.clone(), children)?, in_pieces: self.in_pieces }))
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Paced { node: self.node.clone().reset_state()?, in_pieces: self.in_pieces }))
+    }
+
+    fn with_new_state(&self, state: Arc<dyn std::any::Any + Send + Sync>) -> Option<Arc<dyn ExecutionPlan>> {
+        let node = self.node.with_new_state(state)?;
+        Some(Arc::new(Paced { node, in_pieces: self.in_pieces }))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let rows = self.node.execute(partition, context)?;
+        Ok(Box::pin(PacedRows { rows, pieces: self.in_pieces.then(Pieces::default) }))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.node.metrics()
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.node.fetch()
+    }
+}
+
+struct PacedRows {
+    rows: SendableRecordBatchStream,
+    pieces: Option<Pieces>,
+}
+
+impl RecordBatchStream for PacedRows {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+}
+
+impl Stream for PacedRows {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Some(pieces) = &mut this.pieces {
+            pieces.learn();
+        }
+        if turns::is_over() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Some(pieces) = &mut this.pieces else { return this.rows.poll_next_unpin(context) };
+        if pieces.left.is_none() {
+            match ready!(this.rows.poll_next_unpin(context)) {
+                Some(Ok(batch)) => pieces.left = Some(batch),
+                end_or_error => return Poll::Ready(end_or_error),
+            }
+        }
+        Poll::Ready(pieces.cut().map(Ok))
+    }
+}
+
+/// Batches cut to what their reader goes through in a turn.
+struct Pieces {
+    left: Option<RecordBatch>,
+    /// Rows of the next piece.
+    rows: usize,
+    /// When the last one was given, and its rows.
+    given: Option<(Instant, usize)>,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Pieces { left: None, rows: FIRST_ROWS, given: None }
+    }
+}
+
+impl Pieces {
+    fn cut(&mut self) -> Option<RecordBatch> {
+        let (piece, left) = split(self.left.take()?, self.rows as u64);
+        self.left = left;
+        self.given = (piece.num_rows() > 0).then(|| (Instant::now(), piece.num_rows()));
+        Some(piece)
+    }
+
+    /// How long the reader took for the last piece says how many rows the next one may have.
+    fn learn(&mut self) {
+        let Some((given, rows)) = self.given.take() else { return };
+        // Another turn has begun: the reader let others have theirs, or waited for something else.
+        if turns::began_after(given) {
+            return;
+        }
+        let in_a_turn = rows as u128 * turns::TURN.as_nanos() / given.elapsed().as_nanos().max(1);
+        self.rows = usize::try_from(in_a_turn).unwrap_or(usize::MAX).clamp(1, BATCH_ROWS.min(self.rows * GROWTH));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serving::turns::{TURN, Threads};
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+    use futures::stream;
+
+    fn numbers(batches: usize) -> SendableRecordBatchStream {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        Box::pin(RecordBatchStreamAdapter::new(batch.schema(), stream::iter((0..batches).map(move |_| Ok(batch.clone())))))
+    }
+
+    fn in_pieces(rows: SendableRecordBatchStream) -> PacedRows {
+        PacedRows { rows, pieces: Some(Pieces::default()) }
+    }
+
+    fn wait(time: std::time::Duration) {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_are_all_of_the_rows_in_their_order() {
+        let mut pieces = in_pieces(numbers(2));
+        let (mut all, mut first) = (Vec::new(), None);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.unwrap();
+            first.get_or_insert(piece.num_rows());
+            assert!((1..=BATCH_ROWS).contains(&piece.num_rows()));
+            all.extend_from_slice(piece.column(0).as_primitive::<Int64Type>().values());
+        }
+        assert_eq!(first, Some(FIRST_ROWS));
+        assert_eq!(all, (0..100_000).chain(0..100_000).collect::<Vec<i64>>());
+    }
+
+    /// A reader that takes as long for each row as turns last comes to one row at a time.
+    #[tokio::test]
+    async fn pieces_are_as_small_as_the_reader_is_slow() {
+        let mut pieces = in_pieces(numbers(1));
+        let mut sizes = Vec::new();
+        for _ in 0..3 {
+            let rows = pieces.next().await.unwrap().unwrap().num_rows();
+            wait(TURN * rows as u32);
+            sizes.push(rows);
+        }
+        assert_eq!(sizes, [FIRST_ROWS, 1, 1]);
+    }
+
+    /// A reader that would take all there is lets others have their turn.
+    #[tokio::test]
+    async fn no_row_comes_once_the_turn_is_over() {
+        let threads = Threads::new(1).unwrap();
+        let longest = threads.spawn(async {
+            let mut paced = rows(numbers(50));
+            let (mut turn, mut longest) = (0, 0);
+            while let Some(batch) = std::future::poll_fn(|context| {
+                let polled = paced.poll_next_unpin(context);
+                turn = if polled.is_pending() { 0 } else { turn + 1 };
+                longest = longest.max(turn);
+                polled
+            })
+            .await
+            {
+                batch.unwrap();
+                wait(TURN / 2);
+            }
+            longest
+        });
+        assert!((1..=2).contains(&longest.await.unwrap()), "batches in a turn");
+    }
+}
