@@ -13,7 +13,7 @@ const MAX_BRACKETS: usize = 200;
 const MAX_CHAIN: usize = 2_000;
 /// Joins and set operations in a row, each a level of the logical plan.
 const MAX_RELATIONS: usize = 400;
-/// Operators in a row that no comparison and no keyword is between. Planning them takes a time that grows with the third power of their number: some ten seconds for these.
+/// Operators in a row that no comparison and no keyword is between. Planning asks at each level of their tree for the type of all beneath.
 const MAX_OPERATORS: usize = 400;
 /// What the grammar takes at a time. With the plan that it becomes, a token takes up to 700 bytes.
 pub const MAX_TOKENS: usize = 2_000_000;
