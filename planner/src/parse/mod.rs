@@ -17,6 +17,7 @@ mod long_values;
 pub mod match_recognize;
 mod nesting;
 mod partition;
+pub(crate) mod reserved;
 mod schema;
 mod secrets;
 mod session;
@@ -30,7 +31,7 @@ mod tokens;
 mod words;
 
 use crate::dialect::EddylineDialect;
-use crate::error::{SourceText, from_parser};
+use crate::error::{END_OF_INPUT, SourceText, from_parser};
 use crate::lower::TtlHint;
 use ast::Ast;
 use datafusion::sql::sqlparser::ast::{
@@ -169,7 +170,7 @@ fn parse_statement(
     let sql = text.slice(first, last).to_string();
     let long_values = number.and_then(|number| LongValues::take(&mut tokens, number, text)).map(Arc::new);
     tokens::check_length(&tokens, text).map_err(|too_long| long_values::stray(&tokens, text).unwrap_or(too_long))?;
-    let ast = statement(tokens, text)?;
+    let ast = statement(tokens, text).map_err(|error| if error.message == END_OF_INPUT { text.at(error, last) } else { error })?;
     let hints = hints::between(hints, first, last)?;
     Ok(Parsed { sql, ast, text: text.clone(), ttl_hints: hints.ttl, option_hints: hints.options, long_values })
 }

@@ -123,7 +123,7 @@ mod tests {
     fn partitions_that_fall_silent_come_to_one_watermark_in_any_order() {
         for first in 0..2 {
             let (_reaper, mut source, inbox, _told, clock) = idling();
-            let mut say = |source: &mut Source, partition: i32, offset: i64| {
+            let say = |source: &mut Source, partition: i32, offset: i64| {
                 inbox.push(empty_batch(partition, offset, offset + 1));
                 inbox.note_end(PartitionId(partition), Offset(offset + 1));
                 source.receive(usize::MAX);
