@@ -15,7 +15,7 @@ use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
 use crate::parse::{Parsed, reserved};
 use crate::plan::{ChangelogMode, Emit, Expr, Node, Op, PLAN_VERSION, StreamPlan};
 use crate::settings::{OF_JOBS, Settings};
-use crate::statement::StreamingQuery;
+use crate::statement::{RowLocks, StreamingQuery};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan, lit};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
@@ -438,6 +438,7 @@ pub fn create_view(
 ) -> Result<(Relation, Option<StreamingQuery>)> {
     let text = &parsed.text;
     let name = object_name(&create.name, text)?;
+    RowLocks::refuse(&create.query, "a view")?;
     if !create.materialized {
         let binder = Binder::new(catalog, settings, Mode::Batch).with_text(text);
         let (plan, found) = binder.query(&create.query)?;
