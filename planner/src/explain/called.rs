@@ -57,7 +57,9 @@ mod tests {
 
     #[test]
     fn windows_of_groups_have_the_names_of_window_functions() {
-        assert_eq!(["__window_start", "__window_time", "__common_expr_1"].map(of_window), ["window_start", "window_time", "__common_expr_1"]);
+        for (name, called) in [("__window_start", "window_start"), ("__window_time", "window_time"), ("__common", "__common")] {
+            assert_eq!(of_window(name), called);
+        }
     }
 
     #[test]
