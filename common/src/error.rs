@@ -38,6 +38,7 @@ impl SqlState {
     pub const SYNTAX_ERROR: SqlState = SqlState("42601");
     pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState("42501");
     pub const INVALID_NAME: SqlState = SqlState("42602");
+    pub const NAME_TOO_LONG: SqlState = SqlState("42622");
     pub const UNDEFINED_COLUMN: SqlState = SqlState("42703");
     pub const UNDEFINED_OBJECT: SqlState = SqlState("42704");
     pub const DUPLICATE_COLUMN: SqlState = SqlState("42701");

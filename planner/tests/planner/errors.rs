@@ -80,6 +80,17 @@ fn syntax() {
 }
 
 #[test]
+fn statements_without_end() {
+    for name in ["a".repeat(1_025), format!("\"{}\"", "é".repeat(513))] {
+        check(&format!("SELECT v FROM {name}"), "42622", "name is too long", Some(name.as_str()), "");
+        check(&format!("SELECT {name}(v) FROM t"), "42622", "name is too long", Some(name.as_str()), "");
+    }
+    check(&format!("SELECT {} FROM t", "a".repeat(1_024)), "42703", "does not exist", Some("aaa"), "");
+    let deep = TestCatalog::new().error(&format!("SELECT 'é', {}", "(".repeat(20_000)));
+    assert_eq!((deep.state.0, deep.position), ("54001", Some("SELECT 'e', ".len() + 10_001)));
+}
+
+#[test]
 fn reserved_words() {
     for (sql, at) in [
         ("SELECT * FROM WHERE", "WHERE"),
