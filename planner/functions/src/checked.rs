@@ -88,13 +88,23 @@ fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     };
     let divides = matches!(op, Operator::Divide | Operator::Modulo);
     if let Some(function) = function
-        && let (Ok(l), Ok(r)) = (type_of(&left, schema), type_of(&right, schema))
+        && let (Ok(l), Ok(r)) = (operand_type(&left, schema), operand_type(&right, schema))
         && l == r
         && (l.is_floating() || !divides && l.is_signed_integer())
     {
         return Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf((*function).clone(), vec![*left, *right]))));
     }
     Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+}
+
+/// Both sides of a call of these functions are of one type, and of a chain the right one is short.
+fn operand_type(operand: &Expr, schema: &DFSchema) -> DfResult<DataType> {
+    match operand {
+        Expr::ScalarFunction(ScalarFunction { func, args }) if operator(func.name()).is_some() => {
+            args.last().map_or(Ok(DataType::Null), |right| operand_type(right, schema))
+        }
+        other => type_of(other, schema),
+    }
 }
 
 /// An integer is taken from zero, because DataFusion's negation wraps.
