@@ -1,20 +1,20 @@
-//! How deep brackets nest in a text, before it is cut into tokens: of a text that nests them by the million these take gigabytes. What is in quotes does not count; comments are not told apart,
-//! so the bound is far from any that a statement comes to. What it lets pass, the bound on tokens sees again.
+//! Brackets in a row, in a text that is not cut into tokens yet: of a text of millions of them these take gigabytes. It does not tell comments apart, after which it may take what is in
+//! quotes for what is not; so the bound is far from any that text in quotes comes to. What it lets pass, the bound on tokens sees again.
 
 /// Fifty times what the bound on tokens takes.
-const MAX_DEPTH: usize = 10_000;
+const MAX_IN_A_ROW: usize = 10_000;
 
-/// The byte of the bracket that is one too many.
-pub fn too_deep_at(sql: &str) -> Option<usize> {
-    let (mut depth, mut quoted) = (0_usize, None);
+/// The byte of the opening bracket that is one too many.
+pub fn too_many_at(sql: &str) -> Option<usize> {
+    let (mut row, mut quoted) = (0_usize, None);
     for (at, byte) in sql.bytes().enumerate() {
         match (quoted, byte) {
             (Some(quote), _) if byte == quote => quoted = None,
-            (None, b'\'' | b'"' | b'`') => quoted = Some(byte),
-            (None, b'(' | b'[' | b'{') if depth == MAX_DEPTH => return Some(at),
-            (None, b'(' | b'[' | b'{') => depth += 1,
-            (None, b')' | b']' | b'}') => depth = depth.saturating_sub(1),
-            _ => {}
+            (None, b'\'' | b'"' | b'`') => (row, quoted) = (0, Some(byte)),
+            (None, b'(' | b'[' | b'{') if row == MAX_IN_A_ROW => return Some(at),
+            (None, b'(' | b'[' | b'{') => row += 1,
+            (None, b' ' | b'\t' | b'\r' | b'\n') | (Some(_), _) => {}
+            (None, _) => row = 0,
         }
     }
     None
@@ -25,9 +25,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brackets_that_are_open_count() {
-        let many = "(".repeat(MAX_DEPTH + 1);
-        assert_eq!(too_deep_at(&format!("SELECT 'it''s', {many}")), Some("SELECT 'it''s', ".len() + MAX_DEPTH));
-        assert_eq!(too_deep_at(&format!("SELECT '{many}', \"{many}\", {}", "(1)".repeat(MAX_DEPTH + 1))), None);
+    fn brackets_in_a_row_are_counted() {
+        let many = "( \n[".repeat(MAX_IN_A_ROW / 2);
+        assert_eq!(too_many_at(&format!("SELECT 'it''s', {many}1{many}")), None);
+        assert_eq!(too_many_at(&format!("SELECT '{many}{many}', \"{many}{many}\"")), None);
+        assert_eq!(too_many_at(&format!("SELECT 'it''s', {many} {{")), Some("SELECT 'it''s', ".len() + many.len() + 1));
     }
 }

@@ -143,7 +143,7 @@ pub fn parse_query(sql: &str) -> Result<Box<Query>> {
 }
 
 fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hints::Hint>)> {
-    if let Some(at) = brackets::too_deep_at(sql) {
+    if let Some(at) = brackets::too_many_at(sql) {
         return Err(too_deep().with_position(sql[..at].chars().count() + 1));
     }
     let mut tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|e| {
