@@ -21,8 +21,8 @@ pub struct Cut {
 /// One source's or table's part of a cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InputCut {
-    /// The input's watermark after this cut: the minimum over its partitions that are not idle,
-    /// never less than before.
+    /// The input's watermark after this cut: the minimum over its partitions that are not idle, the maximum
+    /// where all are, never less than before.
     pub watermark: Timestamp,
     /// Partitions that moved. Empty for tables.
     pub partitions: Vec<PartitionCut>,

@@ -10,6 +10,7 @@ pub type Result<T, E = SqlError> = std::result::Result<T, E>;
 pub struct SqlState(pub &'static str);
 
 impl SqlState {
+    pub const SUCCESS: SqlState = SqlState("00000");
     pub const FEATURE_NOT_SUPPORTED: SqlState = SqlState("0A000");
     pub const PROTOCOL_VIOLATION: SqlState = SqlState("08P01");
     pub const CONNECTION_FAILURE: SqlState = SqlState("08006");
@@ -37,6 +38,7 @@ impl SqlState {
     pub const SYNTAX_ERROR: SqlState = SqlState("42601");
     pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState("42501");
     pub const INVALID_NAME: SqlState = SqlState("42602");
+    pub const NAME_TOO_LONG: SqlState = SqlState("42622");
     pub const UNDEFINED_COLUMN: SqlState = SqlState("42703");
     pub const UNDEFINED_OBJECT: SqlState = SqlState("42704");
     pub const DUPLICATE_COLUMN: SqlState = SqlState("42701");
@@ -102,6 +104,16 @@ impl SqlError {
         // Five bytes are never freed; few errors are read back.
         let state = SqlState(Box::leak(code.to_string().into_boxed_str()));
         SqlError { detail, hint, ..SqlError::new(state, message) }
+    }
+
+    /// What a client is told though nothing is wrong.
+    pub fn notice(message: impl Into<String>) -> Self {
+        Self::new(SqlState::SUCCESS, message)
+    }
+
+    /// The notice that takes an error's place where the statement says that it is none.
+    pub fn skipped(self) -> Self {
+        SqlError { message: self.message + ", skipping", ..self }
     }
 
     pub fn unsupported(message: impl Into<String>) -> Self {

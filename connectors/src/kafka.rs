@@ -6,6 +6,7 @@
 mod asking;
 mod client;
 mod identity;
+mod properties;
 mod queue;
 mod reader;
 mod record;

@@ -16,19 +16,22 @@ impl Context<'_> {
     pub fn add_columns(&self, added: &CreateRelation, if_not_exists: &[bool]) -> Result<Planned> {
         let table = self.relation(&added.name)?;
         check_plain(&table)?;
-        let (mut columns, mut notices): (Vec<ColumnAst>, Vec<String>) = (Vec::new(), Vec::new());
+        let (mut columns, mut notices): (Vec<ColumnAst>, Vec<SqlError>) = (Vec::new(), Vec::new());
         for (column, may_exist) in added.columns.iter().zip(if_not_exists) {
             let name = fold(&column.name);
-            let exists = || format!("column \"{name}\" of relation \"{}\" already exists", table.name);
+            let exists = || {
+                let message = format!("column \"{name}\" of relation \"{}\" already exists", table.name);
+                SqlError::new(SqlState::DUPLICATE_COLUMN, message)
+            };
             let is_there = table.visible.iter().any(|v| v.column.name == name) || columns.iter().any(|c| fold(&c.name) == name);
             match (is_there, *may_exist) {
                 (false, _) => columns.push(column.clone()),
-                (true, true) => notices.push(exists() + ", skipping"),
-                (true, false) => return Err(self.text.at(SqlError::new(SqlState::DUPLICATE_COLUMN, exists()), column.name.span.start)),
+                (true, true) => notices.push(exists().skipped()),
+                (true, false) => return Err(self.text.at(exists(), column.name.span.start)),
             }
         }
         if columns.is_empty() {
-            return Ok(Planned::Idle { tag: "ALTER TABLE", notice: Some(notices.join("; ")) });
+            return Ok(Planned::Idle { tag: "ALTER TABLE", notices });
         }
         // What is wrong with the texts that are made here has no place in the client's.
         let unplaced = |error: SqlError| SqlError { position: None, ..error };

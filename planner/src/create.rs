@@ -11,11 +11,11 @@ use crate::lower::{
     with_orders,
 };
 use crate::optimize;
-use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
+use crate::parse::{Parsed, reserved};
 use crate::plan::{ChangelogMode, Emit, Expr, Node, Op, PLAN_VERSION, StreamPlan};
 use crate::settings::{OF_JOBS, Settings};
-use crate::statement::StreamingQuery;
+use crate::statement::{RowLocks, StreamingQuery};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan, lit};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
@@ -32,6 +32,9 @@ pub fn object_name(name: &ObjectName, text: &SourceText) -> Result<String> {
     let Some((last, schema)) = idents.split_last() else {
         return Err(SqlError::new(SqlState::INVALID_NAME, format!("\"{name}\" is not a name")));
     };
+    if let Some((error, at)) = reserved::misplaced(name) {
+        return Err(text.at(error, at));
+    }
     if let Some(schema) = schema.last()
         && fold(schema) != "public"
     {
@@ -435,6 +438,7 @@ pub fn create_view(
 ) -> Result<(Relation, Option<StreamingQuery>)> {
     let text = &parsed.text;
     let name = object_name(&create.name, text)?;
+    RowLocks::refuse(&create.query, "a view")?;
     if !create.materialized {
         let binder = Binder::new(catalog, settings, Mode::Batch).with_text(text);
         let (plan, found) = binder.query(&create.query)?;

@@ -84,6 +84,9 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
+/// The message of a statement that breaks off. Its place is where the statement ends.
+pub const END_OF_INPUT: &str = "syntax error at end of input";
+
 /// A syntax error as PostgreSQL words it. sqlparser puts the place into its message only.
 pub fn from_parser(error: ParserError, text: &SourceText) -> SqlError {
     let message = match error {
@@ -95,7 +98,7 @@ pub fn from_parser(error: ParserError, text: &SourceText) -> SqlError {
         None => (message, None),
     };
     let error = match message.split_once(", found: ") {
-        Some((expected, "EOF")) => SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at end of input").with_detail(sentence(expected)),
+        Some((expected, "EOF")) => SqlError::new(SqlState::SYNTAX_ERROR, END_OF_INPUT).with_detail(sentence(expected)),
         Some((expected, found)) => {
             SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{found}\"")).with_detail(sentence(expected))
         }

@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast};
-use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, Operator, Volatility};
+use datafusion::logical_expr::{Expr as DfExpr, Operator, Volatility};
 use eddyline_common::types::TYPE_METADATA_KEY;
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use std::sync::Arc;
@@ -137,7 +137,8 @@ impl Converter<'_> {
         if let (Some(op), [left, right]) = (functions::checked::operator(name), call.args.as_slice()) {
             let (left_side, right_side) = (self.convert(left)?, self.convert(right)?);
             // Both sides are of one type, and of a chain the right one is short. A plan's operator over floats may make an infinity: see the executor.
-            let float = right.get_type(self.schema).ok().filter(DataType::is_floating).and_then(|ty| SqlType::from_arrow(&ty));
+            let float =
+                functions::typed::type_of(right, self.schema).ok().filter(DataType::is_floating).and_then(|ty| SqlType::from_arrow(&ty));
             return Ok(match float {
                 Some(returns) => Expr::Call { name: name.to_string(), args: vec![left_side, right_side], returns },
                 None => binary_of(binary_op(op)?, left_side, right_side),
@@ -152,7 +153,7 @@ impl Converter<'_> {
         if functions::registry().udf(name).is_err() {
             return Err(SqlError::unsupported(format!("function {name}() is not supported in a materialized view")));
         }
-        let field = expr.to_field(self.schema).map_err(|e| crate::error::from_datafusion(e, None))?.1;
+        let field = functions::typed::field_of(expr, self.schema).map_err(|e| crate::error::from_datafusion(e, None))?;
         let returns = SqlType::from_field(&field).ok_or_else(|| no_type(field.data_type()))?;
         let is_told = |arg: &DfExpr| name.starts_with(functions::json::made::PREFIX) && is_json(arg);
         let args = call.args.iter().map(|arg| if is_told(arg) { self.json(arg) } else { self.convert(arg) }).collect::<Result<_>>()?;

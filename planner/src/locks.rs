@@ -15,6 +15,17 @@ impl RowLocks {
             ControlFlow::Continue(()) => Ok(clauses.locks),
         }
     }
+
+    /// Refuses a query that locks and is of no transaction that could hold its locks.
+    pub fn refuse(query: &Query, place: &str) -> Result<()> {
+        match RowLocks::of(query)? {
+            Some(_) => {
+                let error = SqlError::unsupported(format!("FOR UPDATE and FOR SHARE are not supported in {place}"));
+                Err(error.with_hint("Write it in a query that reads it: locks are held until a transaction ends."))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 struct Clauses {

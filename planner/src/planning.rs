@@ -179,12 +179,12 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::Flush => Planned::Flush,
         Ast::Idle { tag, tables, notice } => {
             tables.iter().try_for_each(|table| context.relation(table).map(drop))?;
-            Planned::Idle { tag, notice: notice.clone() }
+            Planned::Idle { tag, notices: notice.iter().cloned().collect() }
         }
         Ast::Refresh(name) => {
             let view = context.object(ObjectKind::MaterializedView, name)?;
-            let notice = format!("materialized view \"{}\" is always fresh", view.name);
-            Planned::Idle { tag: "REFRESH MATERIALIZED VIEW", notice: Some(notice) }
+            let notice = SqlError::notice(format!("materialized view \"{}\" is always fresh", view.name));
+            Planned::Idle { tag: "REFRESH MATERIALIZED VIEW", notices: vec![notice] }
         }
         Ast::Check(name) => Planned::Query(check_view(name, context)?),
     })

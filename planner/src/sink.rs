@@ -49,6 +49,7 @@ pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids:
     context.settings.complete(&mut options, &OF_JOBS);
     let binder = context.binder(Mode::Streaming);
     let query = context.sink_query(&create.from)?;
+    RowLocks::refuse(&query, "a sink")?;
     let (bound, found) = binder.query(&query)?;
     let names = output_names(&query, &bound);
     let columns = columns_of(bound.schema())?;
@@ -317,6 +318,7 @@ impl Context<'_> {
             return Ok((Planned::WriteOut { table: table.id, spec: Box::new(target.spec), source }, None));
         }
         let binder = self.binder(Mode::Streaming);
+        RowLocks::refuse(query, "an INSERT that keeps running")?;
         let (bound, found) = binder.query(query)?;
         let bound = self.not_null(self.payload_rows(bound, &payload, &given, insert)?, written().map(|(_, column)| column))?;
         let (name, name_is_free) = self.job_name(&table.name);

@@ -13,7 +13,7 @@ use crate::plan::Emit;
 use crate::query::{Context, relations_of};
 use crate::settings::OF_JOBS;
 use crate::sink::{Definition, Target, finish, log_bytes_max};
-use crate::statement::{Planned, StreamingQuery};
+use crate::statement::{Planned, RowLocks, StreamingQuery};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::sql::sqlparser::ast;
@@ -48,6 +48,7 @@ impl Context<'_> {
         self.settings.complete(&mut options, &OF_JOBS);
         let binder = self.binder(Mode::Streaming);
         let query = self.sink_query(&create.from)?;
+        RowLocks::refuse(&query, "a sink")?;
         let (bound, found) = binder.query(&query)?;
         let rows = Rows { query: &query, bound, depends_on: binder.named_lasting(&found)? };
         let columns: Vec<usize> = (0..table.columns.len()).collect();
@@ -86,6 +87,7 @@ impl Context<'_> {
         let list: Vec<ast::Ident> = insert.columns.iter().filter_map(|n| n.0.last().and_then(|p| p.as_ident()).cloned()).collect();
         let columns = self.column_list(&table, &list)?;
         let query = insert.source.as_deref().ok_or_else(|| SqlError::internal("an INSERT without a query"))?;
+        RowLocks::refuse(query, "an INSERT that keeps running")?;
         let rows = Rows { query, bound, depends_on: binder.named_lasting(&found)? };
         let (name, name_is_free) = self.job_name(&table.name);
         let definition = Definition { name, is_insert: true, name_is_free, depends_on: vec![], into: Some(table.id) };

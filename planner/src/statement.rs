@@ -4,9 +4,9 @@ use crate::catalog::{Index, Relation, SqlFunction};
 use crate::parse::Parsed;
 use crate::plan::StreamPlan;
 use datafusion::logical_expr::LogicalPlan;
-use eddyline_common::RelationId;
 use eddyline_common::connector::SinkSpec;
 use eddyline_common::types::Column;
+use eddyline_common::{RelationId, SqlError};
 use std::sync::Arc;
 
 /// A planned statement. Relations to be created come with id 0; the coordinator assigns it. A view that takes the place of
@@ -156,7 +156,7 @@ pub enum Planned {
     /// Nothing is to be done.
     Idle {
         tag: &'static str,
-        notice: Option<String>,
+        notices: Vec<SqlError>,
     },
     /// An empty statement.
     Empty,
@@ -286,7 +286,7 @@ pub struct AddColumns {
     /// Its rows with the columns, in the order of the definition's stored ones.
     pub rows: Query,
     /// Of columns that are there already.
-    pub notices: Vec<String>,
+    pub notices: Vec<SqlError>,
 }
 
 /// UPDATE: `source` yields the old row's stored columns, then the new row's, and then the old one's number where nothing else tells it from others, which may

@@ -2,6 +2,7 @@
 
 use super::asking::{Asking, Turn};
 use super::identity::Identity;
+use super::properties;
 use eddyline_common::connector::SourceSpec;
 use eddyline_common::{Result, SqlError, SqlState, options};
 use parking_lot::Mutex;
@@ -9,6 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaConfRes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,13 +168,19 @@ impl Settings {
 }
 
 pub fn config_error(error: KafkaError) -> SqlError {
+    let refused = |key: &str| format!("Kafka's client refuses the option \"properties.{key}\"");
     match error {
-        // What librdkafka says of it quotes the value.
-        KafkaError::ClientConfig(_, _, key, _) if options::is_secret(&key) => {
-            SqlError::new(SqlState::INVALID_PARAMETER, format!("Kafka's client refuses the option \"properties.{key}\""))
+        KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, _, key, _) => {
+            let error = SqlError::new(SqlState::INVALID_PARAMETER, refused(&key)).with_detail("It has none of this name.");
+            match properties::nearest(&key) {
+                Some(near) => error.with_hint(format!("Perhaps you meant \"properties.{near}\".")),
+                None => error,
+            }
         }
+        // What librdkafka says of it quotes the value.
+        KafkaError::ClientConfig(_, _, key, _) if options::is_secret(&key) => SqlError::new(SqlState::INVALID_PARAMETER, refused(&key)),
         KafkaError::ClientConfig(_, description, key, value) => {
-            SqlError::new(SqlState::INVALID_PARAMETER, format!("Kafka's client refuses the option \"properties.{key}\" = \"{value}\""))
+            SqlError::new(SqlState::INVALID_PARAMETER, format!("{} = \"{value}\"", refused(&key)))
                 .with_detail(format!("{}.", description.trim_end_matches('.')))
         }
         KafkaError::ClientCreation(reason) => {

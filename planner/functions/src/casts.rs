@@ -5,6 +5,7 @@
 //! (the planner's `bind::casts`), and in UTC where the coercion of types made the cast.
 
 use crate::checked::rewrite_expressions;
+use crate::typed::type_of;
 use crate::{registry, zone_of};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
@@ -16,8 +17,7 @@ use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarVa
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    TypeSignature, Volatility,
+    ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 use eddyline_common::postgres::decode::ColumnBuilder;
@@ -73,7 +73,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
         Expr::TryCast(TryCast { expr, field }) if field.data_type().is_floating() => (expr, field, true),
         _ => return Ok(Transformed::no(expr)),
     };
-    let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
+    let Ok(from) = type_of(inner, schema) else { return Ok(Transformed::no(expr)) };
     let Some(name) = between(&from, field.data_type()) else { return Ok(Transformed::no(expr)) };
     let name = match name {
         TO_NUMERIC if tries => TRY_TO_NUMERIC,
@@ -100,7 +100,7 @@ fn function(name: &str) -> Arc<ScalarUDF> {
 /// What rounds a number with a fraction that becomes an integer, or those of an array; `None` where there is nothing to round.
 fn rounding(inner: &Expr, to: &DataType, schema: &DFSchema) -> DfResult<Option<Arc<ScalarUDF>>> {
     let is_rounded = matches!(inner, Expr::ScalarFunction(call) if call.args.len() == 1 && ["round", ROUNDED].contains(&call.func.name()));
-    if is_rounded || !inner.get_type(schema).is_ok_and(|from| loses_fraction(&from, to)) {
+    if is_rounded || !type_of(inner, schema).is_ok_and(|from| loses_fraction(&from, to)) {
         return Ok(None);
     }
     Ok(Some(match to {

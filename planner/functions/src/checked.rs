@@ -4,6 +4,7 @@
 //! guarded (`like`).
 
 use super::arguments::{columns, result};
+use super::typed::type_of;
 use super::{amended, like};
 use datafusion::arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use datafusion::arrow::compute::kernels::numeric::{add, div, mul, rem, sub};
@@ -18,11 +19,11 @@ use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use eddyline_common::{SqlError, SqlState};
 use eddyline_walk::{Walk, WalkPlan};
+use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 
 /// Replaces the arithmetic of every expression of a coerced plan, and whatever else `more` replaces.
@@ -87,7 +88,7 @@ fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     };
     let divides = matches!(op, Operator::Divide | Operator::Modulo);
     if let Some(function) = function
-        && let (Ok(l), Ok(r)) = (left.get_type(schema), right.get_type(schema))
+        && let (Ok(l), Ok(r)) = (operand_type(&left, schema), operand_type(&right, schema))
         && l == r
         && (l.is_floating() || !divides && l.is_signed_integer())
     {
@@ -96,9 +97,19 @@ fn check(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })))
 }
 
+/// Both sides of a call of these functions are of one type, and of a chain the right one is short.
+fn operand_type(operand: &Expr, schema: &DFSchema) -> DfResult<DataType> {
+    match operand {
+        Expr::ScalarFunction(ScalarFunction { func, args }) if operator(func.name()).is_some() => {
+            args.last().map_or(Ok(DataType::Null), |right| operand_type(right, schema))
+        }
+        other => type_of(other, schema),
+    }
+}
+
 /// An integer is taken from zero, because DataFusion's negation wraps.
 fn negated(inner: Box<Expr>, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    let ty = inner.get_type(schema).unwrap_or(DataType::Null);
+    let ty = type_of(&inner, schema).unwrap_or(DataType::Null);
     if !ty.is_signed_integer() {
         return Ok(Transformed::no(Expr::Negative(inner)));
     }
@@ -196,6 +207,10 @@ fn check_divisor(left: &ArrayRef, right: &ArrayRef) -> Result<(), ArrowError> {
     if zero { Err(ArrowError::DivideByZero) } else { Ok(()) }
 }
 
+fn takes_two(name: &str) -> DataFusionError {
+    DataFusionError::Plan(format!("function {name}() takes two arguments"))
+}
+
 pub fn out_of_range(ty: &str) -> DataFusionError {
     DataFusionError::External(Box::new(SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, format!("{ty} out of range"))))
 }
@@ -230,6 +245,25 @@ impl ScalarUDFImpl for Checked {
         name_of(self.op)
     }
 
+    /// That of a chain at once: each of its calls would copy the name of all beneath.
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        let [left, right] = args else { return Err(takes_two(self.name())) };
+        let (mut name, mut left, mut rights) = (format!("{}(", self.name()), left, vec![right]);
+        while let Expr::ScalarFunction(call) = left
+            && operator(call.func.name()).is_some()
+            && let [deeper, right] = call.args.as_slice()
+        {
+            write!(name, "{}(", call.func.name())?;
+            rights.push(right);
+            left = deeper;
+        }
+        write!(name, "{}", left.schema_name())?;
+        for right in rights.iter().rev() {
+            write!(name, ",{})", right.schema_name())?;
+        }
+        Ok(name)
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -237,9 +271,7 @@ impl ScalarUDFImpl for Checked {
     /// Both sides are of one type already, but where the optimiser asks what a condition is of columns that are null: those have no type there, and what is computed
     /// of them has another one than otherwise.
     fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
-        let [left, right] = types else {
-            return Err(DataFusionError::Plan(format!("function {}() takes two arguments", self.name())));
-        };
+        let [left, right] = types else { return Err(takes_two(self.name())) };
         let divides = matches!(self.op, Operator::Divide | Operator::Modulo);
         let fits = |ty: &&DataType| ty.is_floating() || !divides && ty.is_signed_integer();
         let widest = [left, right].into_iter().filter(fits).max_by_key(|ty| (ty.is_floating(), ty.primitive_width()));
@@ -273,6 +305,7 @@ impl ScalarUDFImpl for Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion::logical_expr::{col, lit};
 
     #[test]
     fn both_sides_are_one_type() {
@@ -288,6 +321,13 @@ mod tests {
             assert_eq!(DIVIDE.coerce_types(&given).unwrap(), [ty.clone(), ty], "{given:?}");
         }
         assert!(ADD.coerce_types(&[Int32]).is_err());
+    }
+
+    #[test]
+    fn a_chain_is_named_as_its_calls_are() {
+        let deep = ADD.call(vec![SUBTRACT.call(vec![lit(1i64), col("a")]), MULTIPLY.call(vec![col("b"), lit(2i64)])]);
+        let name = DIVIDE.call(vec![deep, col("c")]).schema_name().to_string();
+        assert_eq!(name, "checked_divide(checked_add(checked_subtract(Int64(1),a),checked_multiply(b,Int64(2))),c)");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC; `string_agg`: with orders of its own; `extremes`: MIN and MAX of floats; `ranks`: those that count rows in a window; `shifts`: those that look at a neighbour; `pattern`: of dates and times; `not_null`: what guards a column that is written; `like`: what guards a pattern; `like_any`: several of them; `one_row`: subqueries that stand for a value; `or_null`: those of them that may have no row
 //! - `native`: how those are defined, a line each; `shaped`: others, by the fields of what they take and give; `named`: how all these are told apart; `arguments`: as columns; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts; `error`: ours within DataFusion's
 //! - `failed`: what a failed evaluation says, and whether the row is to blame; `attempt`: expressions of which rows may fail; `lazy`: AND and OR
+//! - `typed`: types of expressions, without names
 
 mod amended;
 pub mod arguments;
@@ -57,6 +58,7 @@ mod texts;
 mod times;
 mod truncated;
 mod type_name;
+pub mod typed;
 mod urls;
 mod whole;
 mod windows;

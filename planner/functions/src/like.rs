@@ -3,6 +3,7 @@
 
 use super::LIKE_PATTERN;
 use super::error::into_datafusion;
+use super::typed::type_of;
 use datafusion::arrow::array::{ArrayRef, AsArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::compute::kernels::comparison::{ilike, like};
@@ -12,7 +13,7 @@ use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, Like, ScalarFunction};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use eddyline_common::{SqlError, SqlState};
 use std::sync::{Arc, LazyLock};
@@ -47,7 +48,7 @@ fn may_dangle(pattern: &Expr, schema: &DFSchema) -> bool {
     match pattern {
         Expr::Literal(literal, _) => literal.try_as_str().flatten().is_some_and(dangles),
         Expr::ScalarFunction(call) if call.func.name() == LIKE_PATTERN => false,
-        other => other.get_type(schema).is_ok_and(|ty| ty.is_string()),
+        other => type_of(other, schema).is_ok_and(|ty| ty.is_string()),
     }
 }
 

@@ -11,13 +11,14 @@ use super::operands::typed_as;
 use super::set_operations::is_set_operation;
 use super::{any, outer, rounding};
 use crate::functions::checked::rewrite_own;
+use crate::functions::typed::{field_of, type_of};
 use crate::walk::Walk;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, InSubquery, Placeholder, ScalarFunction, SetComparison};
 use datafusion::logical_expr::expr_schema::cast_subquery;
-use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Projection, Subquery, Union};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator, Projection, Subquery, Union};
 use eddyline_common::SqlType;
 use std::fmt;
 use std::sync::Arc;
@@ -223,7 +224,7 @@ impl Typing<'_> {
 
     /// What cannot be typed here is reported by whoever needs its type.
     fn field(&self, expr: &Expr) -> Option<FieldRef> {
-        expr.to_field(self.schema).ok().map(|(_, field)| field)
+        field_of(expr, self.schema).ok()
     }
 
     fn beside(&mut self, expr: Expr, field: &Field) -> Expr {
@@ -250,7 +251,7 @@ impl Typing<'_> {
     }
 
     fn types(&self, values: &[Expr]) -> Option<Vec<DataType>> {
-        values.iter().map(|value| value.get_type(self.schema).ok()).collect()
+        values.iter().map(|value| type_of(value, self.schema).ok()).collect()
     }
 
     fn compared(&mut self, values: Vec<Expr>) -> DfResult<Vec<Expr>> {
@@ -319,7 +320,7 @@ impl Typing<'_> {
     /// The ends of a series of times: a literal in quotes is an instant beside one, and beside another literal.
     fn ends(&mut self, mut args: Vec<Expr>) -> Vec<Expr> {
         for (own, other) in [(0, 1), (1, 0)] {
-            let is_instant = matches!(args[other].get_type(self.schema), Ok(DataType::Timestamp(_, Some(_))));
+            let is_instant = matches!(type_of(&args[other], self.schema), Ok(DataType::Timestamp(_, Some(_))));
             if let Some(text) = quoted(&args[own]).filter(|_| is_instant || quoted(&args[other]).is_some()) {
                 args[own] = instant(text);
                 self.changed = true;

@@ -4,10 +4,11 @@
 use super::common::compared_number;
 use super::matching::{check_operands, is_text_literal};
 use crate::error::into_datafusion;
+use crate::functions::typed::field_of;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::functions_nested::expr_fn::array_has;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
+use datafusion::logical_expr::{Cast, Expr};
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::{SqlError, SqlState, SqlType};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub fn planned(item: Expr, list: Expr, schema: &DFSchema) -> DfResult<Expr> {
 
 /// An array in quotes is one of items such as the one it is searched for.
 fn read_beside(list: Expr, item: &Expr, schema: &DFSchema) -> Expr {
-    let of_item = item.to_field(schema).ok().and_then(|(_, field)| SqlType::from_field(&field));
+    let of_item = field_of(item, schema).ok().and_then(|field| SqlType::from_field(&field));
     match of_item {
         Some(ty) if is_text_literal(&list) && ty != SqlType::Null => {
             let field = SqlType::Array(Box::new(ty.unlimited())).field("", true);
@@ -49,7 +50,7 @@ fn read_beside(list: Expr, item: &Expr, schema: &DFSchema) -> Expr {
 
 /// A list and what is searched for in it, as they are compared. What DataFusion compares as PostgreSQL does stays as it is: a look-up by key wants its column bare.
 pub fn searched(list: Expr, item: Expr, schema: &DFSchema) -> DfResult<(Expr, Expr)> {
-    let (Ok((_, list_field)), Ok((_, item_field))) = (list.to_field(schema), item.to_field(schema)) else { return Ok((list, item)) };
+    let (Ok(list_field), Ok(item_field)) = (field_of(&list, schema), field_of(&item, schema)) else { return Ok((list, item)) };
     let DataType::List(items) = list_field.data_type() else {
         check_array(&list, &list_field)?;
         return Ok((list, item));

@@ -3,12 +3,13 @@
 
 use super::common::{is_interval, literal_as};
 use super::matching::is_text_literal;
+use crate::functions::typed::{field_of, type_of};
 use crate::functions::{INTERVAL_TIMES, registry};
 use datafusion::arrow::datatypes::{DataType, Field, IntervalMonthDayNano};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, lit};
+use datafusion::logical_expr::{Cast, Expr, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use eddyline_common::SqlType;
 
@@ -22,29 +23,29 @@ impl ExprPlanner for Arithmetic {
             return Ok(PlannerResult::Original(binary));
         }
         let RawBinaryExpr { op, left, right } = binary;
-        // What cannot be typed is reported by the binder, with its place.
-        let (Ok((_, left_field)), Ok((_, right_field))) = (left.to_field(schema), right.to_field(schema)) else {
-            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
-        };
         let (left, right) = match (is_text_literal(&left), is_text_literal(&right)) {
-            (true, false) => (beside(left, &op, &right_field), right),
+            (true, false) => (beside(left, &op, &right, schema), right),
             (false, true) => {
-                let right = beside(right, &op, &left_field);
+                let right = beside(right, &op, &left, schema);
                 (left, right)
             }
             _ => (left, right),
         };
-        if let Some(date) = by_days(&op, &left, &right, schema)? {
+        // What cannot be typed is reported by the binder, with its place.
+        let (Ok(from), Ok(to)) = (type_of(&left, schema), type_of(&right, schema)) else {
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        };
+        if let Some(date) = by_days(&op, (&left, &from), (&right, &to))? {
             return Ok(PlannerResult::Planned(date));
         }
-        let (left, right) = moved(&op, left, right, schema)?;
+        let (left, right) = moved(&op, (left, &from), (right, &to));
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
     }
 }
 
-/// A literal in quotes beside a value of a field's type.
-fn beside(literal: Expr, op: &BinaryOperator, other: &Field) -> Expr {
-    match wanted(op, other) {
+/// A literal in quotes beside a value.
+fn beside(literal: Expr, op: &BinaryOperator, other: &Expr, schema: &DFSchema) -> Expr {
+    match field_of(other, schema).ok().and_then(|field| wanted(op, &field)) {
         Some(field) => literal_as(literal, &field),
         None => literal,
     }
@@ -69,11 +70,10 @@ fn wanted(op: &BinaryOperator, other: &Field) -> Option<Field> {
 }
 
 /// A date and a number of days, which is an expression: DataFusion has it cast to an interval, which a view cannot and which has no room for many days.
-fn by_days(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
-    let (Ok(from), Ok(to)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
+fn by_days(op: &BinaryOperator, (left, from): (&Expr, &DataType), (right, to): (&Expr, &DataType)) -> Result<Option<Expr>> {
     let (date, days) = match op {
-        BinaryOperator::Plus | BinaryOperator::Minus if from == DataType::Date32 && to.is_signed_integer() => (left, right),
-        BinaryOperator::Plus if from.is_signed_integer() && to == DataType::Date32 => (right, left),
+        BinaryOperator::Plus | BinaryOperator::Minus if *from == DataType::Date32 && to.is_signed_integer() => (left, right),
+        BinaryOperator::Plus if from.is_signed_integer() && *to == DataType::Date32 => (right, left),
         _ => return Ok(None),
     };
     let is_literal = |days: &Expr| matches!(days, Expr::Literal(..));
@@ -88,12 +88,11 @@ fn by_days(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) ->
 }
 
 /// Both sides, with a date that the other moves as a timestamp.
-fn moved(op: &BinaryOperator, left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
-    let (Ok(from), Ok(to)) = (left.get_type(schema), right.get_type(schema)) else { return Ok((left, right)) };
+fn moved(op: &BinaryOperator, (left, from): (Expr, &DataType), (right, to): (Expr, &DataType)) -> (Expr, Expr) {
     let midnight = |date: Expr| Expr::Cast(Cast::new(Box::new(date), SqlType::Timestamp.to_arrow()));
-    Ok(match op {
-        BinaryOperator::Plus | BinaryOperator::Minus if from == DataType::Date32 && is_interval(&to) => (midnight(left), right),
-        BinaryOperator::Plus if is_interval(&from) && to == DataType::Date32 => (left, midnight(right)),
+    match op {
+        BinaryOperator::Plus | BinaryOperator::Minus if *from == DataType::Date32 && is_interval(to) => (midnight(left), right),
+        BinaryOperator::Plus if is_interval(from) && *to == DataType::Date32 => (left, midnight(right)),
         _ => (left, right),
-    })
+    }
 }

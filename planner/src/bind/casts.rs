@@ -7,6 +7,7 @@ use crate::casts::TO_TEXT;
 use crate::error::into_datafusion;
 use crate::expr::call;
 use crate::functions::checked::rewrite_expressions;
+use crate::functions::typed::{field_of, type_of};
 use crate::functions::{YEARS, text_types};
 use crate::walk::Walk;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
@@ -91,7 +92,7 @@ fn one(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>>
 
 /// For a date or timestamp: whether it is one with a time zone.
 fn has_zone(expr: &Expr, schema: &DFSchema) -> Option<bool> {
-    match expr.get_type(schema).ok()? {
+    match type_of(expr, schema).ok()? {
         DataType::Timestamp(_, zone) => Some(zone.is_some()),
         DataType::Date32 | DataType::Date64 => Some(false),
         _ => None,
@@ -108,7 +109,7 @@ fn function(name: &str, args: Vec<Expr>) -> DfResult<Expr> {
 
 /// What stands for `CAST(expr AS field)`, if that is not DataFusion's own cast.
 fn cast(expr: &Expr, field: &Field, schema: &DFSchema, zone: &str, safe: bool) -> DfResult<Option<Expr>> {
-    let Ok((_, own)) = expr.to_field(schema) else { return Ok(None) };
+    let Ok(own) = field_of(expr, schema) else { return Ok(None) };
     let (Some(from), Some(to)) = (SqlType::from_field(&own), SqlType::from_field(field)) else { return Ok(None) };
     let value = || expr.clone();
     if from != to && from != SqlType::Null && matches!(to, SqlType::Uuid | SqlType::Varchar(_) | SqlType::Char(_)) {

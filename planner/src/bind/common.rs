@@ -4,6 +4,7 @@
 use super::operands::cast_literal;
 use crate::error::into_datafusion;
 use crate::expr::call;
+use crate::functions::typed::type_of;
 use crate::functions::{INTERVAL_LENGTH, TIME_SINCE};
 use crate::optimize::fold_constant;
 use crate::types::cast_field;
@@ -11,7 +12,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::type_coercion::binary::{comparison_coercion, type_union_resolution};
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, lit};
+use datafusion::logical_expr::{Cast, Expr, lit};
 use eddyline_common::SqlType;
 use eddyline_common::postgres::parse;
 use eddyline_common::time::MICROS_PER_DAY;
@@ -176,7 +177,7 @@ pub fn float(value: Expr, ty: &DataType, to: &DataType) -> Expr {
 
 /// One time less another; `None` if these are no times, or both dates.
 pub fn difference(left: &Expr, right: &Expr, schema: &DFSchema) -> DfResult<Option<Expr>> {
-    let (Ok(from), Ok(to)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
+    let (Ok(from), Ok(to)) = (type_of(left, schema), type_of(right, schema)) else { return Ok(None) };
     let is_timestamp = |ty: &DataType| matches!(ty, DataType::Timestamp(_, _));
     let is_moment = |ty: &DataType| is_timestamp(ty) || matches!(ty, DataType::Date32 | DataType::Date64);
     if !is_moment(&from) || !is_moment(&to) || !(is_timestamp(&from) || is_timestamp(&to)) {
@@ -194,7 +195,7 @@ pub fn difference(left: &Expr, right: &Expr, schema: &DFSchema) -> DfResult<Opti
 /// What an average of intervals is taken of: lengths, whose average is an interval again.
 pub fn averaged(args: &[Expr], schema: &DFSchema) -> DfResult<Option<Vec<Expr>>> {
     match args {
-        [arg] if matches!(arg.get_type(schema), Ok(DataType::Interval(_))) => {
+        [arg] if matches!(type_of(arg, schema), Ok(DataType::Interval(_))) => {
             let length = function(INTERVAL_LENGTH, vec![arg.clone()])?;
             Ok(Some(vec![cast_to(length, DataType::Duration(TimeUnit::Microsecond))]))
         }
@@ -204,7 +205,7 @@ pub fn averaged(args: &[Expr], schema: &DFSchema) -> DfResult<Option<Vec<Expr>>>
 
 /// What a value is sorted by.
 pub fn sorted(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
-    match expr.get_type(schema) {
+    match type_of(&expr, schema) {
         Ok(DataType::Interval(_)) => function(INTERVAL_LENGTH, vec![expr]).map(Transformed::yes),
         _ => Ok(Transformed::no(expr)),
     }

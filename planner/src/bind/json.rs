@@ -9,14 +9,15 @@ use super::unknown::type_of;
 use crate::error::{fold, into_datafusion};
 use crate::functions::json::made;
 use crate::functions::registry;
+use crate::functions::typed::field_of;
 use crate::functions::words::NO_SUCH_OPERATOR;
 use crate::walk::sql;
 use datafusion::arrow::datatypes::{DataType as ArrowType, Field};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::Expr as Bound;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::RawBinaryExpr;
-use datafusion::logical_expr::{Expr as Bound, ExprSchemable};
 use datafusion::sql::sqlparser::ast::*;
 use eddyline_common::{SqlError, SqlState, SqlType};
 
@@ -214,7 +215,7 @@ pub fn operator(binary: &RawBinaryExpr, schema: &DFSchema) -> DfResult<Option<Bo
         _ => return Ok(None),
     };
     // What cannot be typed is reported by the binder, with its place.
-    let (Ok((_, left)), Ok((_, right))) = (binary.left.to_field(schema), binary.right.to_field(schema)) else { return Ok(None) };
+    let (Ok(left), Ok(right)) = (field_of(&binary.left, schema), field_of(&binary.right, schema)) else { return Ok(None) };
     let (of_left, of_right) = (is_json(&left), is_json(&right));
     let is_open = |expr: &Bound, field: &Field| is_text_literal(expr) || field.data_type().is_null();
     let right_type = right.data_type();

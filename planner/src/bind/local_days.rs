@@ -5,6 +5,7 @@ use super::Mode;
 use crate::error::into_datafusion;
 use crate::expr::call;
 use crate::functions::checked::schema_of_inputs;
+use crate::functions::typed::type_of;
 use crate::functions::{INTERVAL_CLOCK, INTERVAL_DAYS};
 use crate::optimize::fold_constant;
 use crate::walk::{Walk, WalkPlan};
@@ -13,7 +14,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, lit};
 
 /// Zones whose clocks stay as they are, and are those of instants.
 const OF_INSTANTS: &[&str] = &["utc", "etc/utc", "gmt", "z", "+00:00", "0"];
@@ -50,7 +51,7 @@ pub(super) fn is_of_instants(zone: &str) -> bool {
 
 fn moved(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = &expr else { return Ok(Transformed::no(expr)) };
-    let (at, by) = match (op, left.get_type(schema), right.get_type(schema)) {
+    let (at, by) = match (op, type_of(left, schema), type_of(right, schema)) {
         (Operator::Plus | Operator::Minus, Ok(DataType::Timestamp(_, Some(_))), Ok(DataType::Interval(_))) => (left, right),
         (Operator::Plus, Ok(DataType::Interval(_)), Ok(DataType::Timestamp(_, Some(_)))) => (right, left),
         _ => return Ok(Transformed::no(expr)),

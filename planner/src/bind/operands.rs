@@ -3,6 +3,7 @@
 
 use super::matching::check_operands;
 use super::{alternatives, any, json};
+use crate::functions::typed::{field_of, type_of};
 use crate::functions::{INTERVAL_OVER, INTERVAL_TIMES, QUOTIENT, registry};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, Result, ScalarValue};
@@ -54,7 +55,7 @@ impl ExprPlanner for Operands {
         }
         let RawBinaryExpr { op, left, right } = binary;
         // What cannot be typed is reported by the binder, with its place.
-        let (Ok((_, left_field)), Ok((_, right_field))) = (left.to_field(schema), right.to_field(schema)) else {
+        let (Ok(left_field), Ok(right_field)) = (field_of(&left, schema), field_of(&right, schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
         check_operands(&op, (&left, &left_field), (&right, &right_field))?;
@@ -89,13 +90,13 @@ fn beside_null(binary: &RawBinaryExpr, schema: &DFSchema) -> Option<Expr> {
         (true, false) => &binary.right,
         _ => return None,
     };
-    matches!(list.get_type(schema), Ok(DataType::List(_))).then(|| list.clone())
+    matches!(type_of(list, schema), Ok(DataType::List(_))).then(|| list.clone())
 }
 
 /// An interval times a number, either way round, or by one.
 fn scaled_interval(binary: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<Expr>> {
     // What cannot be typed is reported by the binder, with its place.
-    let (Ok(left), Ok(right)) = (binary.left.get_type(schema), binary.right.get_type(schema)) else { return Ok(None) };
+    let (Ok(left), Ok(right)) = (type_of(&binary.left, schema), type_of(&binary.right, schema)) else { return Ok(None) };
     let interval = |ty: &DataType| matches!(ty, DataType::Interval(_) | DataType::Duration(_));
     let number = |ty: &DataType| ty.is_numeric() || ty.is_null();
     let (name, interval, number) = match (&binary.op, interval(&left), interval(&right)) {
@@ -111,7 +112,7 @@ fn scaled_interval(binary: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<E
 /// A division of numerics, or of a numeric and an integer: DataFusion cuts the last digit off, and Arrow's type has few digits.
 fn quotient(binary: &RawBinaryExpr, schema: &DFSchema) -> Result<Option<Expr>> {
     // What cannot be typed is reported by the binder, with its place.
-    let (Ok(left), Ok(right)) = (binary.left.get_type(schema), binary.right.get_type(schema)) else { return Ok(None) };
+    let (Ok(left), Ok(right)) = (type_of(&binary.left, schema), type_of(&binary.right, schema)) else { return Ok(None) };
     let numeric = |ty: &DataType| matches!(ty, DataType::Decimal128(_, _));
     let exact = |ty: &DataType| numeric(ty) || ty.is_signed_integer();
     if !(numeric(&left) || numeric(&right)) || !exact(&left) || !exact(&right) {

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, nearest, suggest};
+use crate::parse::reserved;
 use crate::types;
 use crate::walk::sql::{self, Tree};
 use datafusion::sql::sqlparser::ast::*;
@@ -147,6 +148,9 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<Broken> {
+        if let Some(misplaced) = reserved::misplaced(name) {
+            return ControlFlow::Break(Box::new(misplaced));
+        }
         self.reads(name);
         ControlFlow::Continue(())
     }

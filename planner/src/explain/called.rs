@@ -2,6 +2,7 @@
 //! is shown in SQL's notation instead.
 
 use super::{aggregate_call, expr};
+use crate::bind::window::{GROUP_WINDOW_COLUMNS, WINDOW_COLUMNS};
 use crate::plan::{NodeId, Op, StreamPlan};
 
 /// What a column of a node's input is called, by its name in the plan.
@@ -28,8 +29,13 @@ fn column_called(plan: &StreamPlan, id: NodeId, column: usize) -> String {
             (None, Some(call)) => aggregate_call(call, &|at: &usize| below(*at)),
             (None, None) => name.to_string(),
         },
-        _ => name.to_string(),
+        _ => of_window(name).to_string(),
     }
+}
+
+/// Of a group window, what a window function's column would be called: the query has calls for it, of one name for each kind of window.
+fn of_window(name: &str) -> &str {
+    GROUP_WINDOW_COLUMNS.iter().position(|hidden| *hidden == name).map_or(name, |column| WINDOW_COLUMNS[column])
 }
 
 /// Names of DataFusion's making are expressions in its notation, of which those that only have words can be read, or begin with two underscores.
@@ -48,6 +54,13 @@ mod tests {
     use crate::plan::{BinaryOp, ChangelogMode, Expr, Node, PLAN_VERSION};
     use eddyline_common::types::Column;
     use eddyline_common::{RelationId, SqlType};
+
+    #[test]
+    fn windows_of_groups_have_the_names_of_window_functions() {
+        for (name, called) in [("__window_start", "window_start"), ("__window_time", "window_time"), ("__common", "__common")] {
+            assert_eq!(of_window(name), called);
+        }
+    }
 
     #[test]
     fn names_that_were_made_up_are_expressions() {

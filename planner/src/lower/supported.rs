@@ -9,6 +9,22 @@ use datafusion::common::{Column, DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 use eddyline_common::{Result, SqlError};
 
+/// Functions that say something of who calls them. What they say to the one who makes a view would stay for all.
+const OF_SESSION: [&str; 12] = [
+    "current_role",
+    "current_setting",
+    "current_user",
+    "inet_client_addr",
+    "pg_backend_pid",
+    "pg_current_xact_id",
+    "pg_current_xact_id_if_assigned",
+    "pg_my_temp_schema",
+    "session_user",
+    "txid_current",
+    "txid_current_if_assigned",
+    "user",
+];
+
 /// Refuses with 0A000 what the lowering has no operator for.
 pub fn check(plan: &LogicalPlan) -> Result<()> {
     let misread = first_misread(plan).and_then(|what| match what {
@@ -51,6 +67,9 @@ fn expr_supported(expr: &Expr) -> DfResult<()> {
         Expr::SetComparison(_) => refused("ANY or ALL over a subquery", "Compute the set in a view of its own."),
         Expr::Unnest(_) => refused("UNNEST in this place", "Unnest in FROM, or as an item of the select list."),
         Expr::Placeholder(_) => refused("a parameter", "Write the value into the statement."),
+        Expr::ScalarFunction(call) if OF_SESSION.contains(&call.func.name()) => {
+            refused(&format!("function {}()", call.func.name()), "It tells of a session: call it in the queries that read the view.")
+        }
         _ => Ok(()),
     }
 }

@@ -5,8 +5,8 @@ use crate::plan::Emit;
 use crate::statement::{CopyFormat, FetchCount, ObjectKind, Subscriber, TransactionModes};
 use datafusion::sql::sqlparser::ast::{Delete, Expr, Ident, Insert, ObjectName, Query, Update};
 use datafusion::sql::sqlparser::tokenizer::Location;
-use eddyline_common::SqlType;
 use eddyline_common::options::Changes;
+use eddyline_common::{SqlError, SqlType};
 use std::collections::BTreeMap;
 
 #[allow(clippy::large_enum_variant)] // one per statement, never in bulk
@@ -152,7 +152,7 @@ pub enum Ast {
     Idle {
         tag: &'static str,
         tables: Vec<ObjectName>,
-        notice: Option<String>,
+        notice: Option<SqlError>,
     },
     /// REFRESH MATERIALIZED VIEW.
     Refresh(ObjectName),

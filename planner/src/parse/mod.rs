@@ -3,6 +3,7 @@
 
 mod asof;
 pub mod ast;
+mod brackets;
 pub(crate) mod cast;
 mod copy;
 mod copy_format;
@@ -17,6 +18,7 @@ mod long_values;
 pub mod match_recognize;
 mod nesting;
 mod partition;
+pub(crate) mod reserved;
 mod schema;
 mod secrets;
 mod session;
@@ -30,7 +32,7 @@ mod tokens;
 mod words;
 
 use crate::dialect::EddylineDialect;
-use crate::error::{SourceText, from_parser};
+use crate::error::{END_OF_INPUT, SourceText, from_parser, too_deep};
 use crate::lower::TtlHint;
 use ast::Ast;
 use datafusion::sql::sqlparser::ast::{
@@ -141,11 +143,15 @@ pub fn parse_query(sql: &str) -> Result<Box<Query>> {
 }
 
 fn tokenize(sql: &str, text: &SourceText) -> Result<(Vec<TokenWithSpan>, Vec<hints::Hint>)> {
+    if let Some(at) = brackets::too_many_at(sql) {
+        return Err(too_deep().with_position(sql[..at].chars().count() + 1));
+    }
     let mut tokens = Tokenizer::new(&DIALECT, sql).tokenize_with_location().map_err(|e| {
         let message = crate::error::lower_first(&e.message);
         let nul = escapes::nul_at(e.location, text);
         nul.unwrap_or_else(|| text.at(SqlError::new(SqlState::SYNTAX_ERROR, message), e.location))
     })?;
+    tokens::check_names(&tokens, text)?;
     let hints = hints::read(&tokens, text)?;
     tokens.retain(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
     signs::rewrite(&mut tokens);
@@ -169,7 +175,7 @@ fn parse_statement(
     let sql = text.slice(first, last).to_string();
     let long_values = number.and_then(|number| LongValues::take(&mut tokens, number, text)).map(Arc::new);
     tokens::check_length(&tokens, text).map_err(|too_long| long_values::stray(&tokens, text).unwrap_or(too_long))?;
-    let ast = statement(tokens, text)?;
+    let ast = statement(tokens, text).map_err(|error| if error.message == END_OF_INPUT { text.at(error, last) } else { error })?;
     let hints = hints::between(hints, first, last)?;
     Ok(Parsed { sql, ast, text: text.clone(), ttl_hints: hints.ttl, option_hints: hints.options, long_values })
 }

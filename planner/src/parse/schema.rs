@@ -19,10 +19,10 @@ pub fn create(mut words: Words) -> Result<Ast> {
         words.ident()?;
     }
     words.expect_end()?;
-    let exists = format!("schema \"{name}\" already exists");
+    let exists = SqlError::new(SqlState("42P06"), format!("schema \"{name}\" already exists"));
     let error = match (SCHEMAS.contains(&name.as_str()), if_not_exists) {
         (true, true) => return Ok(met("CREATE SCHEMA", exists)),
-        (true, false) => SqlError::new(SqlState("42P06"), exists),
+        (true, false) => exists,
         (false, _) => SqlError::unsupported(format!("schema \"{name}\" cannot be created"))
             .with_hint("All user objects are in schema public: leave the schema out, or write public in its place."),
     };
@@ -50,9 +50,9 @@ pub fn drop(words: &mut Words) -> Result<Ast> {
         }
     }
     let _ = words.eat("cascade") || words.eat("restrict");
-    Ok(met("DROP SCHEMA", format!("schema {} does not exist", missing.join(", "))))
+    Ok(met("DROP SCHEMA", SqlError::notice(format!("schema {} does not exist", missing.join(", ")))))
 }
 
-fn met(tag: &'static str, why: String) -> Ast {
-    Ast::Idle { tag, tables: Vec::new(), notice: Some(why + ", skipping") }
+fn met(tag: &'static str, why: SqlError) -> Ast {
+    Ast::Idle { tag, tables: Vec::new(), notice: Some(why.skipped()) }
 }

@@ -353,7 +353,7 @@ fn idle(words: &mut Words, tag: &'static str, notice: &'static str) -> Result<As
             break;
         }
     }
-    Ok(Ast::Idle { tag, tables, notice: Some(notice.to_string()) })
+    Ok(Ast::Idle { tag, tables, notice: Some(SqlError::notice(notice)) })
 }
 
 /// `REFRESH MATERIALIZED VIEW [CONCURRENTLY] name [WITH DATA]`.

@@ -13,8 +13,10 @@ const MAX_BRACKETS: usize = 200;
 const MAX_CHAIN: usize = 2_000;
 /// Joins and set operations in a row, each a level of the logical plan.
 const MAX_RELATIONS: usize = 400;
-/// Operators in a row that no comparison and no keyword is between. Planning them takes a time that grows with the third power of their number: some ten seconds for these.
+/// Operators in a row that no comparison and no keyword is between. Planning asks at each level of their tree for the type of all beneath.
 const MAX_OPERATORS: usize = 400;
+/// What a name may have, in quotes or without.
+const NAME_BYTES_MAX: usize = 1_024;
 /// What the grammar takes at a time. With the plan that it becomes, a token takes up to 700 bytes.
 pub const MAX_TOKENS: usize = 2_000_000;
 
@@ -31,6 +33,18 @@ pub fn check_length(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
         ))
         .with_hint(hint);
     Err(text.at(error, beyond.span.start))
+}
+
+/// Refuses names that nobody could read, and that would be compared with all that there are.
+pub fn check_names(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
+    let is_long = |token: &&TokenWithSpan| matches!(&token.token, Token::Word(word) if word.value.len() > NAME_BYTES_MAX);
+    match tokens.iter().find(is_long) {
+        Some(long) => {
+            let error = SqlError::new(SqlState::NAME_TOO_LONG, "name is too long");
+            Err(text.at(error.with_detail(format!("It may have {NAME_BYTES_MAX} bytes.")), long.span.start))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses what would build too deep a tree.

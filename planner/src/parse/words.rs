@@ -1,7 +1,7 @@
 //! Small steps over sqlparser's `Parser` that its own grammar lacks: words that are no keywords of its,
 //! names, types of both accents, options.
 
-use crate::error::{SourceText, from_parser};
+use crate::error::{END_OF_INPUT, SourceText, from_parser};
 use crate::parse::tokens::is_word;
 use crate::types;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
@@ -82,7 +82,7 @@ impl<'a> Words<'a> {
     pub fn unexpected<T>(&mut self, expected: &str) -> Result<T> {
         let found = self.parser.peek_token();
         let error = match found.token {
-            Token::EOF => SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at end of input"),
+            Token::EOF => SqlError::new(SqlState::SYNTAX_ERROR, END_OF_INPUT),
             other => SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{other}\"")),
         };
         Err(self.text.at(error.with_detail(format!("Expected {expected}.")), found.span.start))

@@ -69,13 +69,40 @@ fn constants_that_no_row_could_be_worked_on_by() {
 #[test]
 fn syntax() {
     check("SELEC 1", "42601", "syntax error at or near \"SELEC\"", Some("SELEC"), "\"select\"");
-    check("SELECT 1 +", "42601", "syntax error at end of input", None, "");
-    check("SELECT * FROM t WHERE", "42601", "syntax error at end of input", None, "");
+    check("SELECT 1 +", "42601", "syntax error at end of input", Some(""), "");
+    check("SELECT * FROM t WHERE ; SELECT 2", "42601", "syntax error at end of input", Some(" ; SELECT 2"), "");
+    assert_eq!(TestCatalog::new().error("SELECT *\n FROM").position, Some(15));
     check("SELECT 'abc", "42601", "unterminated", None, "");
     check("CREATE TABLE x (a INT,, b INT)", "42601", "syntax error at or near \",\"", Some(", b"), "");
     check("CREATE SOURCE s (a INT) WITH (connector = )", "42601", "syntax error at or near \")\"", Some(")"), "");
     check("SELECT 1 SELECT 2", "42601", "syntax error", None, "");
     check("CREATE MATERIALIZED VIEW m AS SELECT 1 EMIT ON", "42601", "syntax error", None, "");
+}
+
+#[test]
+fn statements_without_end() {
+    for name in ["a".repeat(1_025), format!("\"{}\"", "é".repeat(513))] {
+        check(&format!("SELECT v FROM {name}"), "42622", "name is too long", Some(name.as_str()), "");
+        check(&format!("SELECT {name}(v) FROM t"), "42622", "name is too long", Some(name.as_str()), "");
+    }
+    check(&format!("SELECT {} FROM t", "a".repeat(1_024)), "42703", "does not exist", Some("aaa"), "");
+    let deep = TestCatalog::new().error(&format!("SELECT 'é', {}", "(".repeat(20_000)));
+    assert_eq!((deep.state.0, deep.position), ("54001", Some("SELECT 'e', ".len() + 10_001)));
+}
+
+#[test]
+fn reserved_words() {
+    for (sql, at) in [
+        ("SELECT * FROM WHERE", "WHERE"),
+        ("SELECT * FROM t JOIN ON TRUE", "ON"),
+        ("CREATE TABLE select (a INT)", "select"),
+        ("CREATE VIEW public.From AS SELECT 1", "From"),
+        ("INSERT INTO group VALUES (1)", "group"),
+        ("DROP TABLE IF EXISTS order", "order"),
+    ] {
+        check(sql, "42601", &format!("syntax error at or near \"{at}\""), Some(at), "double quotes");
+    }
+    check("SELECT * FROM \"where\"", "42P01", "relation \"where\" does not exist", None, "");
 }
 
 #[test]

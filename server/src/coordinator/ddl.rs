@@ -131,9 +131,9 @@ impl Core {
 
 /// There is a relation or an index of this name.
 pub(super) fn taken(name: &str, if_not_exists: bool) -> Result<Done> {
-    let message = format!("relation \"{name}\" already exists");
+    let exists = SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{name}\" already exists"));
     if if_not_exists {
-        return Ok((DdlOutcome { notices: vec![message + ", skipping"], ..DdlOutcome::default() }, None));
+        return Ok((DdlOutcome { notices: vec![exists.skipped()], ..DdlOutcome::default() }, None));
     }
-    Err(SqlError::new(SqlState::DUPLICATE_TABLE, message))
+    Err(exists)
 }

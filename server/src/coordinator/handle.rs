@@ -83,7 +83,7 @@ pub enum Ddl {
 #[derive(Clone, Debug, Default)]
 pub struct DdlOutcome {
     pub created: Option<RelationId>,
-    pub notices: Vec<String>,
+    pub notices: Vec<SqlError>,
     /// A view that has a new index: to be read for it by whoever asked for that.
     pub indexed: Option<Arc<View>>,
 }

@@ -276,8 +276,9 @@ impl Connection {
     /// Notices and changed parameters, which come before what completes the statement.
     pub fn send_notices(&mut self) {
         for notice in self.session.take_notices() {
-            let severity = if notice.state == SqlState("00000") { Severity::Notice } else { Severity::Warning };
-            self.writer.notice(severity, &notice);
+            // What is there already is none, as in PostgreSQL.
+            let is_warning = notice.state != SqlState::SUCCESS && !notice.state.0.starts_with("42");
+            self.writer.notice(if is_warning { Severity::Warning } else { Severity::Notice }, &notice);
         }
         for (name, value) in self.session.take_reports() {
             self.writer.parameter_status(name, &value);

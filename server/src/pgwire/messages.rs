@@ -6,6 +6,7 @@ use bytes::BufMut;
 use eddyline_common::SqlError;
 use eddyline_common::postgres::encode::Format;
 use eddyline_common::postgres::types::{origins, wire_type};
+use std::borrow::Cow;
 
 /// How grave an error or notice is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +157,16 @@ impl Writer {
     }
 }
 
+/// What a message or its detail has at most: what they quote may be a literal of megabytes.
+const TEXT_BYTES_MAX: usize = 16_384;
+
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.len() <= TEXT_BYTES_MAX {
+        true => text.into(),
+        false => format!("{}...", &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]).into(),
+    }
+}
+
 fn report(out: &mut bytes::BytesMut, severity: Severity, error: &SqlError) {
     let mut field = |kind: u8, text: &str| {
         out.put_u8(kind);
@@ -164,9 +175,9 @@ fn report(out: &mut bytes::BytesMut, severity: Severity, error: &SqlError) {
     field(b'S', severity.name());
     field(b'V', severity.name());
     field(b'C', error.state.0);
-    field(b'M', &error.message);
+    field(b'M', &shortened(&error.message));
     if let Some(detail) = &error.detail {
-        field(b'D', detail);
+        field(b'D', &shortened(detail));
     }
     if let Some(hint) = &error.hint {
         field(b'H', hint);
@@ -181,4 +192,16 @@ fn report(out: &mut bytes::BytesMut, severity: Severity, error: &SqlError) {
         about.constraint.iter().for_each(|constraint| field(b'n', constraint));
     }
     out.put_u8(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(shortened("relation \"é\" does not exist"), "relation \"é\" does not exist");
+        let long = format!("a{}", "é".repeat(TEXT_BYTES_MAX));
+        assert_eq!(shortened(&long), format!("a{}...", "é".repeat(TEXT_BYTES_MAX / 2 - 1)));
+    }
 }

@@ -22,7 +22,7 @@ impl Session {
             let message = format!("cannot add a column to table \"{}\", to which the transaction has written", table.name);
             return Err(SqlError::new(SqlState("55006"), message).with_hint("Commit first, or add the column before."));
         }
-        notices.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
+        self.notices.extend(notices);
         self.lock(table.id, false).await?;
         let mut statement = self.plan(&definition, &[]).map_err(unplaced)?;
         let Planned::Create { relation, .. } = &mut statement.planned else { return Err(SqlError::internal("the definition of no table")) };

@@ -208,6 +208,10 @@ impl Session {
         self.notices.push(SqlError::new(state, message));
     }
 
+    fn inform(&mut self, message: impl Into<String>) {
+        self.notices.push(SqlError::notice(message));
+    }
+
     fn set(&mut self, name: &str, value: Option<&str>) -> eddyline_common::Result<()> {
         let report = self.settings.set(name, value)?;
         self.reports.extend(report);

@@ -134,8 +134,8 @@ impl Session {
             Planned::ExecutePrepared { name, arguments } => Box::pin(self.execute_prepared(&name, arguments)).await,
             Planned::Deallocate(name) => self.deallocate(name.as_deref()),
             Planned::Discard { all } => self.discard(all),
-            Planned::Idle { tag, notice } => {
-                notice.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
+            Planned::Idle { tag, notices } => {
+                self.notices.extend(notices);
                 Ok(Outcome::Done(tag.into()))
             }
             Planned::Flush => {
@@ -275,7 +275,7 @@ impl Session {
         }
         let (ddl, tag) = match planned {
             Planned::Create { relation, if_not_exists, comments, notices } => {
-                notices.into_iter().for_each(|notice| self.warn(SqlState("00000"), notice));
+                notices.into_iter().for_each(|notice| self.inform(notice));
                 if relation.is_temporary_table() {
                     return self.create_temporary_table(relation, comments).await;
                 }
@@ -288,7 +288,7 @@ impl Session {
                 (Ddl::Create { relation: Box::new(relation), if_not_exists, comments }, tag)
             }
             Planned::Exists { kind, name } => {
-                self.warn(SqlState("00000"), format!("relation \"{name}\" already exists, skipping"));
+                self.notices.push(SqlError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{name}\" already exists")).skipped());
                 return Ok(Outcome::Done(format!("CREATE {}", kind_tag(kind))));
             }
             Planned::CreateFunction { function, replace } => {
@@ -328,11 +328,9 @@ impl Session {
         if tag == RUNNING_INSERT
             && let Some(job) = outcome.created.and_then(|id| self.services.coordinator.catalog().get(id).cloned())
         {
-            self.warn(SqlState("00000"), format!("job \"{}\" runs", job.name));
+            self.inform(format!("job \"{}\" runs", job.name));
         }
-        for notice in outcome.notices {
-            self.warn(SqlState("00000"), notice);
-        }
+        self.notices.extend(outcome.notices);
         if let Some(view) = outcome.indexed {
             // It goes on when the client is gone, and look-ups are right before it is done.
             let built = tokio::task::spawn_blocking(move || priority::lowered(|| view.build_indexes())).await;

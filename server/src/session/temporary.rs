@@ -110,7 +110,7 @@ impl Session {
             if !if_not_exists {
                 return Err(exists);
             }
-            self.warn(SqlState("00000"), exists.message + ", skipping");
+            self.notices.push(exists.skipped());
             return Ok(done);
         }
         let read = self.temporary.0.iter().filter(|(_, view)| relation.depends_on.contains(&view.relation.id));
@@ -169,7 +169,7 @@ impl Session {
                 if !if_exists {
                     return Err(SqlError::new(SqlState::UNDEFINED_TABLE, message));
                 }
-                self.warn(SqlState("00000"), message + ", skipping");
+                self.inform(message + ", skipping");
             }
         } else if !others.is_empty() {
             self.change_catalog(Ddl::Drop { kind, names: others, if_exists, cascade }, tag.clone()).await?;

@@ -700,6 +700,10 @@ async fn long_chains_are_computed() {
     let nested = format!("{}i{}", "ABS(".repeat(60), ")".repeat(60));
     assert_eq!(number(&client, &format!("SELECT {nested} FROM t")).await, 1);
     assert_eq!(number(&client, &format!("SELECT {sum} FROM t")).await, 201);
+    let longest = " + 1".repeat(400);
+    assert_eq!(number(&client, &format!("SELECT i{longest} FROM t")).await, 401);
+    let texts = "i::text || ".repeat(399);
+    assert_eq!(number(&client, &format!("SELECT length({texts}'')::bigint FROM t")).await, 399);
     let coalesced = format!("{}i{}", "COALESCE(NULLIF(i, 1), ".repeat(40), ")".repeat(40));
     client.batch_execute(&format!("CREATE MATERIALIZED VIEW w AS SELECT {coalesced} AS n FROM t")).await.expect("a view");
     assert_eq!(number(&client, "SELECT n FROM w").await, 1);

@@ -251,6 +251,27 @@ fn what_means_nothing_is_said() {
     assert_eq!(lines(&server, "SELECT COUNT(*) FROM pg_class WHERE relname IN ('v', 'w')"), ["count", "0"]);
 }
 
+/// What IF NOT EXISTS skips is told with the state of the error that it would be.
+#[test]
+fn what_is_there_already_is_told_as_postgres_tells_it() {
+    let server = server();
+    run(&server, "CREATE TABLE there (a INT); CREATE INDEX there_a ON there (a);\n");
+    for (script, notice) in [
+        ("CREATE TABLE IF NOT EXISTS there (a INT);", "42P07: relation \"there\" already exists, skipping"),
+        ("CREATE INDEX IF NOT EXISTS there_a ON there (a);", "42P07: relation \"there_a\" already exists, skipping"),
+        (
+            "CREATE TEMPORARY VIEW mine AS SELECT 1 AS n; CREATE TEMPORARY VIEW IF NOT EXISTS mine AS SELECT 1 AS n;",
+            "42P07: relation \"mine\"",
+        ),
+        ("ALTER TABLE there ADD COLUMN IF NOT EXISTS a INT;", "42701: column \"a\" of relation \"there\" already exists, skipping"),
+        ("CREATE SCHEMA IF NOT EXISTS public;", "42P06: schema \"public\" already exists, skipping"),
+        ("DROP TABLE IF EXISTS gone;", "00000: table \"gone\" does not exist, skipping"),
+    ] {
+        let told = notices(&server, &format!("\\set VERBOSITY verbose\n{script}"));
+        assert!(told.contains(&format!("NOTICE:  {notice}")), "{script}: {told}");
+    }
+}
+
 #[test]
 fn bytes_that_are_no_text_are_refused() {
     let server = Server::start(ServerOptions::default());

@@ -70,7 +70,7 @@ impl Core {
         self.refresh_readers();
         let logged = self.log_ddl(&record).inspect_err(|_| self.undo_build(id))?;
         let gone = replaces.into_iter().flat_map(|old| self.catalog.indexes_of(old));
-        let notices = gone.map(|index| format!("index \"{}\" goes with what was replaced", index.name)).collect();
+        let notices = gone.map(|index| SqlError::notice(format!("index \"{}\" goes with what was replaced", index.name))).collect();
         self.apply_drop(replaces.as_slice());
         self.install(&relation, &comments);
         self.expect(present, epoch);

@@ -17,7 +17,9 @@ impl Core {
         for name in names {
             match self.named(kind, name)? {
                 Some(id) => dropped.push(id),
-                None if if_exists => outcome.notices.push(format!("{} \"{name}\" does not exist, skipping", kind_name(kind))),
+                None if if_exists => {
+                    outcome.notices.push(SqlError::notice(format!("{} \"{name}\" does not exist, skipping", kind_name(kind))));
+                }
                 None => {
                     let state = match kind {
                         ObjectKind::Function => SqlState::UNDEFINED_FUNCTION,
@@ -35,7 +37,7 @@ impl Core {
         }
         for user in users {
             if !dropped.contains(&user.id) {
-                outcome.notices.push(format!("drop cascades to {} {}", kind_name(user.kind), user.name));
+                outcome.notices.push(SqlError::notice(format!("drop cascades to {} {}", kind_name(user.kind), user.name)));
                 dropped.push(user.id);
             }
         }

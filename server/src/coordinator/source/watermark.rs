@@ -1,5 +1,5 @@
-//! What a source's watermark comes to: the least of its partitions that are not idle, or what it is advanced to by hand. A partition is idle
-//! that was silent for its timeout although it could have been heard. Nothing here moves the watermark: a cut does.
+//! What a source's watermark comes to: the least of its partitions that are not idle, the greatest where all are, or what it is advanced to by hand. A partition
+//! is idle that was silent for its timeout although it could have been heard. Nothing here moves the watermark: a cut does.
 
 use super::Source;
 use super::partition::Partition;
@@ -50,10 +50,16 @@ impl Source {
         if self.relation.watermark.is_none() {
             return self.watermark;
         }
-        let of_partitions = self.partitions.values().filter(|p| !p.idle).map(|p| p.watermark).min().unwrap_or(Timestamp::MIN);
         let is_manual = self.relation.watermark.as_ref().is_some_and(|w| w.manual);
-        let proposed = if is_manual { manual.unwrap_or(Timestamp::MIN) } else { of_partitions };
-        self.watermark.max(proposed)
+        let proposed = if is_manual { manual } else { self.of_partitions() };
+        self.watermark.max(proposed.unwrap_or(Timestamp::MIN))
+    }
+
+    /// Of partitions that fall silent together, any may be the first to turn idle: it does not matter which, since the one that is ahead counts in the end.
+    fn of_partitions(&self) -> Option<Timestamp> {
+        let open = || self.partitions.values().filter(|p| p.watermark != Timestamp::MAX);
+        let heard = open().filter(|p| !p.idle).map(|p| p.watermark).min();
+        heard.or_else(|| open().map(|p| p.watermark).max())
     }
 }
 
@@ -109,6 +115,51 @@ mod tests {
         pass(&clock, IDLE_AFTER / 2);
         assert!(source.receive(usize::MAX));
         source.cut(Epoch(3), Timestamp(0), usize::MAX);
+        assert!(source.partitions[&PartitionId(1)].idle);
+    }
+
+    /// Which of the timers fires first is chance.
+    #[test]
+    fn partitions_that_fall_silent_come_to_one_watermark_in_any_order() {
+        for first in 0..2 {
+            let (_reaper, mut source, inbox, _told, clock) = idling();
+            let say = |source: &mut Source, partition: i32, offset: i64| {
+                inbox.push(empty_batch(partition, offset, offset + 1));
+                inbox.note_end(PartitionId(partition), Offset(offset + 1));
+                source.receive(usize::MAX);
+            };
+            say(&mut source, 0, 0);
+            say(&mut source, 1, 0);
+            source.cut(Epoch(2), Timestamp(0), usize::MAX);
+            for (partition, at) in [(0, 39), (1, 3)] {
+                source.partitions.get_mut(&PartitionId(partition)).unwrap().watermark = Timestamp(at);
+            }
+            pass(&clock, IDLE_AFTER / 2);
+            say(&mut source, 1 - first, 1);
+            assert_eq!(source.cut(Epoch(3), Timestamp(0), usize::MAX).input.watermark, Timestamp(3));
+            pass(&clock, IDLE_AFTER / 2);
+            source.cut(Epoch(4), Timestamp(0), usize::MAX);
+            assert!(source.partitions[&PartitionId(first)].idle && !source.partitions[&PartitionId(1 - first)].idle);
+            pass(&clock, IDLE_AFTER / 2);
+            assert_eq!(source.cut(Epoch(5), Timestamp(0), usize::MAX).input.watermark, Timestamp(39), "{first} was the first");
+        }
+    }
+
+    /// What it says later is not late because others have ended.
+    #[test]
+    fn a_silent_partition_beside_one_that_has_ended_holds_the_watermark() {
+        let (_reaper, mut source, inbox, _told, clock) = idling();
+        for partition in 0..2 {
+            inbox.push(empty_batch(partition, 0, 1));
+            inbox.note_end(PartitionId(partition), Offset(1));
+        }
+        source.receive(usize::MAX);
+        source.cut(Epoch(2), Timestamp(0), usize::MAX);
+        for (partition, at) in [(0, Timestamp::MAX), (1, Timestamp(3))] {
+            source.partitions.get_mut(&PartitionId(partition)).unwrap().watermark = at;
+        }
+        pass(&clock, IDLE_AFTER);
+        assert_eq!(source.cut(Epoch(3), Timestamp(0), usize::MAX).input.watermark, Timestamp(3));
         assert!(source.partitions[&PartitionId(1)].idle);
     }
 
