@@ -3,7 +3,7 @@
 //!
 //! - `settings`: parameters
 //! - `described`: what a statement leaves to its format
-//! - `planning`: text to planned statement, over the catalog as the session sees it
+//! - `planning`: text to planned statement, over the catalog as the session sees it; `replanning`: once more, when what it names was replaced before it ran
 //! - `statement`: what each kind of statement does
 //! - `statement_set`: statement sets that come in pieces
 //! - `transaction`, `modes`, `commit`: blocks, what they may do, snapshots, effects
@@ -31,6 +31,7 @@ mod kept;
 mod locking;
 mod modes;
 pub mod planning;
+mod replanning;
 pub mod settings;
 pub mod show;
 pub mod statement;
