@@ -111,7 +111,6 @@ impl SinkSender {
             Work::Send(_) => {}
         }
         let mut writer = self.connector.open(self.sent.up_to, self.shared.clone())?;
-        self.shared.report(None);
         let mut reading = Reading { from: self.position, frames: None, ahead: None };
         let mut next = self.sent.up_to + 1;
         let mut unflushed = 0;
@@ -181,6 +180,7 @@ impl SinkSender {
             self.unacknowledged.pop_front();
         }
         self.shared.acknowledged(number);
+        self.shared.report(None);
         if let Some(outline) = self.unacknowledged.front() {
             self.position = outline.position;
         }
