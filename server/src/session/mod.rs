@@ -80,6 +80,18 @@ pub struct Services {
     pub started: Timestamp,
 }
 
+impl Services {
+    /// The server's settings by name, with what is in force and what changes it.
+    pub fn present_settings(&self) -> Vec<(&'static str, String, &'static str)> {
+        let alterable = self.coordinator.settings();
+        let present = |(name, started): &(&'static str, String)| match alterable.get(*name) {
+            Some(value) => (*name, value.clone(), "ALTER SYSTEM"),
+            None => (*name, started.clone(), "restart"),
+        };
+        self.settings.iter().map(present).collect()
+    }
+}
+
 pub struct Session {
     services: Arc<Services>,
     pub user: String,
