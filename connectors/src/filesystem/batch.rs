@@ -203,6 +203,13 @@ pub struct Opened {
     pub folders: Vec<ArrayRef>,
 }
 
+impl Opened {
+    /// A record of the file, with its name in the reason.
+    fn naming(&self, record: UndecodableRecord) -> UndecodableRecord {
+        UndecodableRecord { reason: format!("file \"{}\": {}", self.name, record.reason), ..record }
+    }
+}
+
 impl Layout {
     fn schema_without(&self, unreadable: Vec<(usize, String)>) -> SchemaRef {
         let place = |payload: usize| self.origins.iter().position(|origin| matches!(origin, Origin::Payload(at) if *at == payload));
@@ -235,7 +242,7 @@ impl Layout {
             rows: RecordBatch::try_new_with_options(schema, columns, &options)?,
             weights,
             offsets,
-            undecodable,
+            undecodable: undecodable.into_iter().map(|record| of.naming(record)).collect(),
             notes,
             finished: false,
         })
