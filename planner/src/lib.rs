@@ -44,6 +44,7 @@ mod query;
 mod settings;
 mod sink;
 mod sink_into;
+mod spelling;
 pub mod statement;
 mod subscribe;
 mod table_as;

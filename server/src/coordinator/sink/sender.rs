@@ -180,7 +180,6 @@ impl SinkSender {
             self.unacknowledged.pop_front();
         }
         self.shared.acknowledged(number);
-        self.shared.report(None);
         if let Some(outline) = self.unacknowledged.front() {
             self.position = outline.position;
         }
@@ -191,6 +190,7 @@ impl SinkSender {
             log.log.truncate_before(self.position)?;
             self.kept = self.position.segment;
         }
+        self.shared.report(None);
         Ok(())
     }
 
