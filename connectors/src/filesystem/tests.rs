@@ -183,6 +183,15 @@ fn what_changed_is_not_read_again() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_first_record() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.json"), format!("\u{feff}{}", lines(0..2))).unwrap();
+    std::fs::write(dir.path().join("b.json"), "\u{feff}\n{\"n\":2}\n\u{feff}{\"n\":3}\n").unwrap();
+    let batches = read(&connector(dir.path(), "*.json", &[]).unwrap(), 0, None);
+    assert_eq!((numbers(&batches), batches.iter().map(|b| b.undecodable.len()).sum::<usize>()), (vec![0, 1, 2], 1));
+}
+
+#[test]
 fn csv_with_a_header_and_bad_records() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.csv"), "t,other,n\n\"a\nb\",x,1\n\nbad\nc,y,2\n").unwrap();
