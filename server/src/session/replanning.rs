@@ -10,7 +10,7 @@ use eddyline_planner::statement::{Planned, Query};
 use eddyline_planner::{Parsed, bind_parameters};
 
 /// So many times a statement is planned: each further time something was replaced in the moment before its snapshot, or while it waited for a view to be filled.
-const PLANS_MAX: usize = 10;
+const PLANS_MAX: usize = 100;
 
 /// What a statement is planned from.
 #[derive(Clone, Copy)]
