@@ -263,7 +263,8 @@ pub trait SinkConnector: Send + Sync {
     fn check(&self) -> Result<()>;
 
     /// Begins to write after step `after`, which is the last that is known to be durable outside; later ones may be there in part
-    /// or whole, and come again.
+    /// or whole, and come again. What is being retried is over once a step is acknowledged; a connector that has asked the outside here, and whose
+    /// writers keep steps back for long, reports it.
     fn open(&self, after: u64, monitor: Arc<dyn SinkMonitor>) -> Result<Box<dyn SinkWriter>>;
 }
 

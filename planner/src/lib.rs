@@ -7,7 +7,7 @@
 //! - `assign`: which values a column takes; `locks`: which rows are not to change
 //! - `described`: what a statement leaves to its format
 //! - `query`, `dml`, `create`, `add_column`, `alter`, `function`, `index`, `check`, `keyed`, `like`, `sink`, `sink_into`, `subscribe`, `table_as`: what each kind of statement makes of that;
-//!   `planning` chooses
+//!   `planning` chooses; `spelling`: what a sink's fields are called outside
 //! - `optimize`, `lower`: a view's logical plan to the streaming `plan`; `expr` and `types` serve both
 //! - `forgetting`: what a job that forgets state asks of those it reads
 //! - `explain`: every stage as text
@@ -44,6 +44,7 @@ mod query;
 mod settings;
 mod sink;
 mod sink_into;
+mod spelling;
 pub mod statement;
 mod subscribe;
 mod table_as;

@@ -13,6 +13,7 @@ use crate::parse::{Parsed, select_all_from, table_factor};
 use crate::plan::{ChangelogMode, Emit, Expr, Literal, LiteralValue, Node};
 use crate::query::{Context, cast_columns};
 use crate::settings::OF_JOBS;
+use crate::spelling;
 use crate::statement::{Planned, Query, RowLocks, StreamingQuery};
 use datafusion::common::Column as DfColumn;
 use datafusion::logical_expr::{Expr as DfExpr, LogicalPlan};
@@ -54,9 +55,11 @@ pub fn create_sink(create: &CreateSink, parsed: &Parsed, context: &Context, ids:
     let names = output_names(&query, &bound);
     let columns = columns_of(bound.schema())?;
     distinct(&names)?;
-    let columns: Vec<(String, SqlType)> = names.iter().cloned().zip(columns.into_iter().map(|c| text_for_null(c.ty))).collect();
-    let target = target(&name, options, columns.iter().map(|(n, ty)| (n.clone(), n.clone(), ty.clone())).collect())?;
-    let definition = Definition { name, is_insert: false, name_is_free: false, depends_on: binder.named_lasting(&found)?, into: None };
+    let depends_on = binder.named_lasting(&found)?;
+    let spelled = spelling::of_query(&names, &query, &depends_on, &context.catalog.relations());
+    let columns = names.into_iter().zip(spelled).zip(columns).map(|((name, field), column)| (name, field, text_for_null(column.ty)));
+    let target = target(&name, options, columns.collect())?;
+    let definition = Definition { name, is_insert: false, name_is_free: false, depends_on, into: None };
     finish(definition, target, bound, create.emit, parsed, &binder, ids)
 }
 

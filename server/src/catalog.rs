@@ -263,7 +263,10 @@ impl CatalogSnapshot {
     pub fn without(&self, ids: &[RelationId]) -> CatalogSnapshot {
         let mut next = self.clone();
         for id in ids {
-            if let Some(gone) = next.relations.remove(id) {
+            // Another one may have its name by now.
+            if let Some(gone) = next.relations.remove(id)
+                && next.by_name.get(&gone.name) == Some(id)
+            {
                 next.by_name.remove(&gone.name);
             }
             next.functions.remove(id);
@@ -398,6 +401,13 @@ mod tests {
         let user = next.by_name("b").unwrap();
         assert_eq!((user.depends_on.as_slice(), user.named["a"].relation), ([RelationId(3)].as_slice(), RelationId(3)));
         assert!(!next.means_otherwise(user));
+    }
+
+    #[test]
+    fn a_name_is_there_while_one_takes_the_place_of_another() {
+        let both = CatalogSnapshot::new([view(1, "a", &[])]).with(view(2, "a", &[]));
+        assert_eq!(both.by_name("a").map(|r| r.id), Some(RelationId(2)));
+        assert_eq!(both.without(&[RelationId(1)]).by_name("a").map(|r| r.id), Some(RelationId(2)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use eddyline_common::Timestamp;
 use eddyline_common::runtime::{Clock, SystemClock};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{Debug, Write};
 use std::sync::Arc;
 use tracing::field::{Field, Visit};
@@ -17,6 +17,9 @@ use tracing_subscriber::registry::LookupSpan;
 /// How many are kept, and how much of each.
 const KEPT_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 4_096;
+
+/// So many relations are counted for themselves; those after them are as what is about none.
+const COUNTED_MAX: usize = 1_000;
 
 /// Fields of an event that name what it is about.
 const RELATION_FIELDS: [&str; 5] = ["source", "table", "view", "sink", "relation"];
@@ -32,13 +35,31 @@ pub struct Problem {
     pub text: String,
 }
 
+impl Problem {
+    pub fn level(is_error: bool) -> &'static str {
+        if is_error { "error" } else { "warning" }
+    }
+}
+
 #[derive(Debug, Default)]
-pub struct Problems(Mutex<VecDeque<Problem>>);
+pub struct Problems(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    newest: VecDeque<Problem>,
+    /// Errors, and warnings, by the relation that they are about: all since start.
+    counts: BTreeMap<(bool, Option<String>), u64>,
+}
 
 impl Problems {
     /// Oldest first.
     pub fn all(&self) -> Vec<Problem> {
-        self.0.lock().iter().cloned().collect()
+        self.0.lock().newest.iter().cloned().collect()
+    }
+
+    /// How many there were since start: by level, and by relation if they were about one.
+    pub fn counts(&self) -> Vec<(&'static str, Option<String>, u64)> {
+        self.0.lock().counts.iter().map(|((is_error, relation), count)| (Problem::level(*is_error), relation.clone(), *count)).collect()
     }
 
     /// What fills it from the log.
@@ -47,11 +68,14 @@ impl Problems {
     }
 
     fn push(&self, problem: Problem) {
-        let mut kept = self.0.lock();
-        if kept.len() == KEPT_MAX {
-            kept.pop_front();
+        let told = &mut *self.0.lock();
+        let about = (problem.is_error, problem.relation.clone());
+        let is_counted = told.counts.len() < COUNTED_MAX || told.counts.contains_key(&about);
+        *told.counts.entry(if is_counted { about } else { (problem.is_error, None) }).or_default() += 1;
+        if told.newest.len() == KEPT_MAX {
+            told.newest.pop_front();
         }
-        kept.push_back(problem);
+        told.newest.push_back(problem);
     }
 }
 
@@ -110,6 +134,10 @@ mod tests {
         let kept = problems.all();
         assert_eq!(kept.len(), KEPT_MAX);
         assert_eq!((kept[0].relation.as_deref(), kept[0].is_error, kept[0].part), (Some("0"), true, "tests"));
+        let counts = problems.counts();
+        assert!(counts.contains(&("warning", Some("bids".to_string()), 1)) && counts.contains(&("error", Some("0".to_string()), 1)));
+        assert_eq!(counts.iter().map(|(_, _, count)| count).sum::<u64>(), 1 + KEPT_MAX as u64);
+        assert!(counts.len() <= COUNTED_MAX + 2);
         assert!(kept[0].text.starts_with("stopped: é") && kept[0].text.len() <= TEXT_BYTES_MAX);
         let problems = Arc::new(Problems::default());
         let subscriber = tracing_subscriber::registry().with(problems.layer());

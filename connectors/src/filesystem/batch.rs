@@ -2,7 +2,7 @@
 //! apart.
 
 use super::PARTITION;
-use super::catalogue::{File, PLACE_MAX};
+use super::catalogue::{File, PLACE_MAX, place_of};
 use super::folders::FolderColumns;
 use super::packing::Packing;
 use crate::format::{self, DecodedRows, PayloadColumn, Record, RecordDecoder, undecodable};
@@ -20,6 +20,9 @@ use std::sync::Arc;
 const RECORDS_MAX: usize = 8_192;
 /// Bytes of records after which a batch is passed on whatever its records.
 const BYTES_MAX: usize = 4 << 20;
+
+/// What some programs begin a text in UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 #[derive(Clone, Copy)]
 enum Origin {
@@ -42,8 +45,8 @@ pub struct Layout {
     keyed: bool,
     /// The first record of a file names the columns.
     pub header: bool,
-    /// A line with nothing on it is no record.
-    skips_blank: bool,
+    /// Lines are text of a format, and not to be taken as they are: one with nothing on it is no record, and a mark before the first is no part of it.
+    is_text: bool,
     /// Files are not lines: their rows are read by number (`parquet`).
     pub by_rows: bool,
     /// `None`: as a file's name says.
@@ -98,7 +101,7 @@ impl Layout {
             origins,
             keyed,
             header: is("csv") && options::boolean(&spec.options, options::CSV_HEADER),
-            skips_blank: !is("raw"),
+            is_text: !is("raw"),
             by_rows,
             packing,
         };
@@ -161,7 +164,9 @@ impl BatchBuilder {
     pub fn push(&mut self, layout: &Layout, offset: i64, record: &[u8]) {
         let record = record.strip_suffix(b"\n").unwrap_or(record);
         let record = record.strip_suffix(b"\r").unwrap_or(record);
-        if layout.skips_blank && record.trim_ascii().is_empty() {
+        let mark: &[u8] = if layout.is_text && place_of(offset).1 == 0 { BYTE_ORDER_MARK } else { b"" };
+        let record = record.strip_prefix(mark).unwrap_or(record);
+        if layout.is_text && record.trim_ascii().is_empty() {
             return;
         }
         self.bytes += record.len();
@@ -203,6 +208,13 @@ pub struct Opened {
     pub folders: Vec<ArrayRef>,
 }
 
+impl Opened {
+    /// A record of the file, with its name in the reason.
+    fn naming(&self, record: UndecodableRecord) -> UndecodableRecord {
+        UndecodableRecord { reason: format!("file \"{}\": {}", self.name, record.reason), ..record }
+    }
+}
+
 impl Layout {
     fn schema_without(&self, unreadable: Vec<(usize, String)>) -> SchemaRef {
         let place = |payload: usize| self.origins.iter().position(|origin| matches!(origin, Origin::Payload(at) if *at == payload));
@@ -235,7 +247,7 @@ impl Layout {
             rows: RecordBatch::try_new_with_options(schema, columns, &options)?,
             weights,
             offsets,
-            undecodable,
+            undecodable: undecodable.into_iter().map(|record| of.naming(record)).collect(),
             notes,
             finished: false,
         })

@@ -250,8 +250,7 @@ impl Reading {
         let end = self.end.map_or(end, |range| range.min(end));
         let at = offset(number, place);
         if at < end {
-            let reason = format!("file \"{}\": {why}", of.name);
-            self.builder.refuse(at, reason, of.name.as_bytes());
+            self.builder.refuse(at, why, of.name.as_bytes());
         }
         self.flushed(of, end)
     }
@@ -315,7 +314,7 @@ impl Reading {
             let kept = (0..total).filter(|row| refused.is_empty() || !refused.contains_key(row));
             let offsets = kept.map(|row| start + row as i64).collect();
             let refuse = |(row, why): (usize, String)| {
-                let excerpt = format!("row {} of {}", at + row as u64, of.name);
+                let excerpt = format!("row {}", at + row as u64);
                 undecodable(Offset(start + row as i64), why, excerpt.as_bytes())
             };
             let unreadable = unreadable.into_iter().map(|(column, why)| (column, format!("file \"{}\": {why}", of.name))).collect();

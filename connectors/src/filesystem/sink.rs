@@ -106,8 +106,10 @@ impl SinkConnector for FilesystemSink {
         })
     }
 
-    fn open(&self, after: u64, _monitor: Arc<dyn SinkMonitor>) -> Result<Box<dyn SinkWriter>> {
+    fn open(&self, after: u64, monitor: Arc<dyn SinkMonitor>) -> Result<Box<dyn SinkWriter>> {
         self.clean(after)?;
+        // The store answers, and it may be long until a file is finished.
+        monitor.report(None);
         Ok(Box::new(FilesystemWriter { sink: self.clone(), parts: BTreeMap::new(), bytes: 0, begun: None, steps: None, finished: None }))
     }
 }

@@ -12,6 +12,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer.
 const BYTES_MAX: u64 = 4 << 20;
 
+/// Characters that are shown of an answer that is none.
+const SHOWN_MAX: usize = 200;
+
 /// Schemas that one imports, and those import in turn.
 const IMPORTED_MAX: usize = 256;
 
@@ -155,10 +158,27 @@ impl Registry {
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(BYTES_MAX).read_to_string().map_err(|e| away(e.to_string()))?;
         match status {
-            200 => serde_json::from_str(&body).map(Ok).map_err(|e| away(e.to_string())),
+            200 => serde_json::from_str(&body).map(Ok).map_err(|e| self.says(SqlState::CONNECTION_FAILURE, &format!("no JSON: {e}"))),
             404 => Ok(Err("the registry does not have it".to_string())),
-            _ => Err(away(format!("HTTP status {status}"))),
+            401 | 403 => {
+                let hint = format!("Check the options \"{}\" and \"{}\".", options::REGISTRY_USER, options::REGISTRY_PASSWORD);
+                Err(self.says(SqlState::INSUFFICIENT_PRIVILEGE, &format!("HTTP status {status}, {}", start(&body))).with_hint(hint))
+            }
+            _ => Err(self.says(SqlState::CONNECTION_FAILURE, &format!("HTTP status {status}, {}", start(&body)))),
         }
+    }
+
+    /// What it answers is of no use.
+    fn says(&self, state: SqlState, what: &str) -> SqlError {
+        SqlError::new(state, format!("the schema registry at \"{}\" answers with {what}", self.url))
+    }
+}
+
+/// How a page begins, to be told.
+fn start(body: &str) -> String {
+    match body.split_whitespace().collect::<Vec<_>>().join(" ") {
+        text if text.is_empty() => "without a text".to_string(),
+        text => text.chars().take(SHOWN_MAX).collect(),
     }
 }
 
@@ -215,6 +235,8 @@ mod tests {
             "200 OK\r\nContent-Length: 20\r\n\r\n{\"schema\":\"\\\"int\\\"\"}",
             "404 Not Found\r\nContent-Length: 0\r\n\r\n",
             "500 X\r\nContent-Length: 0\r\n\r\n",
+            "401 Unauthorized\r\nContent-Length: 13\r\n\r\nwho  are\nyou?",
+            "200 OK\r\nContent-Length: 6\r\n\r\n<html>",
         ];
         let serving = std::thread::spawn(move || {
             answers.map(|answer| {
@@ -231,7 +253,13 @@ mod tests {
         let int = Registered { kind: "AVRO".to_string(), text: "\"int\"".to_string(), imported: vec![] };
         assert_eq!(registry.schema(7).unwrap(), Ok(int));
         assert_eq!(registry.schema(8).unwrap(), Err("the registry does not have it".to_string()));
-        assert!(registry.schema(9).unwrap_err().message.contains("HTTP status 500"));
+        let told = registry.schema(9).unwrap_err();
+        assert!(told.message.ends_with("answers with HTTP status 500, without a text"), "{told}");
+        let denied = registry.schema(10).unwrap_err();
+        assert!(denied.message.ends_with("answers with HTTP status 401, who are you?"), "{denied}");
+        assert_eq!(denied.state, SqlState::INSUFFICIENT_PRIVILEGE);
+        assert!(denied.hint.is_some_and(|hint| hint.contains(options::REGISTRY_PASSWORD)));
+        assert!(registry.schema(11).unwrap_err().message.contains("answers with no JSON: "));
         let requests = serving.join().unwrap();
         assert!(
             requests[0].starts_with("GET /schemas/ids/7 ") && requests[0].to_lowercase().contains("authorization: basic dxnlcjpwyxnz"),

@@ -16,6 +16,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 use std::ops::Range;
@@ -29,6 +30,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// How long a wait goes on before it looks whether anybody still wants the sink.
 const TICK: Duration = Duration::from_millis(100);
+/// Who waits longer for records to be taken asks whether the topic is there, again and again. librdkafka by itself gives them up after half a minute.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
 
 /// What is not overridden by the user's `properties.*`.
 const DEFAULTS: [(&str, &str); 8] = [
@@ -48,7 +51,7 @@ const DEFAULTS: [(&str, &str); 8] = [
 const FORCED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
 
 pub struct KafkaSink {
-    settings: Settings,
+    settings: Arc<Settings>,
     config: ClientConfig,
     mode: SinkMode,
     has_key: bool,
@@ -79,7 +82,7 @@ impl KafkaSink {
         }
         let only_in_key = |i: &usize| spec.options.get(options::VALUE_FIELDS).is_some_and(|f| f == "except_key") && spec.key.contains(i);
         Ok(KafkaSink {
-            settings: Settings::new(&as_source)?,
+            settings: Arc::new(Settings::new(&as_source)?),
             config,
             mode: spec.mode,
             has_key: !spec.key.is_empty(),
@@ -128,7 +131,7 @@ impl SinkConnector for KafkaSink {
         Ok(Box::new(KafkaWriter {
             producer: self.producer(Some(monitor.clone()))?,
             monitor,
-            topic: self.settings.topic.clone(),
+            settings: self.settings.clone(),
             mode: self.mode,
             has_key: self.has_key,
             value: self.value.clone(),
@@ -151,7 +154,7 @@ impl KafkaSink {
 struct KafkaWriter {
     producer: BaseProducer<Deliveries>,
     monitor: Arc<dyn SinkMonitor>,
-    topic: String,
+    settings: Arc<Settings>,
     mode: SinkMode,
     has_key: bool,
     value: RecordEncoder,
@@ -181,9 +184,10 @@ impl KafkaWriter {
     }
 
     fn send(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<()> {
-        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic);
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.settings.topic);
         record.key = key;
         record.payload = value;
+        let mut waits = Instant::now();
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -191,7 +195,27 @@ impl KafkaWriter {
                 Err((error, _)) => return Err(self.failed(&error)),
             }
             self.producer.poll(TICK);
-            self.check()?;
+            self.check_waiting(&mut waits)?;
+        }
+    }
+
+    /// `check` for one who waits since then, or since it last asked.
+    fn check_waiting(&self, since: &mut Instant) -> Result<()> {
+        if since.elapsed() >= SLOW_AFTER {
+            self.look_for_topic();
+            *since = Instant::now();
+        }
+        self.check()
+    }
+
+    fn look_for_topic(&self) {
+        let topic = &self.settings.topic;
+        let Some(_turn) = self.settings.asking.enter(Duration::ZERO) else { return };
+        let Ok(metadata) = self.producer.client().fetch_metadata(Some(topic), ATTEMPT) else { return };
+        let is_missing = |t: &MetadataTopic| t.error() == Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+        if metadata.topics().iter().any(|t| t.name() == topic && is_missing(t)) {
+            let told = format!("topic \"{topic}\" no longer exists at the broker. HINT: Create it again, and the sink goes on by itself.");
+            self.producer.context().trouble(told);
         }
     }
 
@@ -208,7 +232,8 @@ impl KafkaWriter {
 
     fn failed(&self, error: &KafkaError) -> SqlError {
         let reason = self.producer.context().reason();
-        let failure = SqlError::new(SqlState::CONNECTION_FAILURE, format!("topic \"{}\" does not take records: {error}", self.topic));
+        let failure =
+            SqlError::new(SqlState::CONNECTION_FAILURE, format!("topic \"{}\" does not take records: {error}", self.settings.topic));
         if reason.is_empty() { failure } else { failure.with_detail(format!("{}.", reason.trim_end_matches('.'))) }
     }
 }
@@ -253,12 +278,13 @@ impl SinkWriter for KafkaWriter {
     }
 
     fn flush(&mut self, _all: bool) -> Result<Option<u64>> {
+        let mut waits = Instant::now();
         while let Err(error) = self.producer.flush(TICK) {
             let is_late = matches!(error, KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
             if !is_late {
                 return Err(self.failed(&error));
             }
-            self.check()?;
+            self.check_waiting(&mut waits)?;
         }
         self.check()?;
         Ok(self.written)
@@ -279,6 +305,14 @@ impl Deliveries {
     fn reason(&self) -> String {
         self.reason.lock().clone()
     }
+
+    /// Told until a record is delivered again.
+    fn trouble(&self, problem: String) {
+        self.troubled.store(true, Ordering::Relaxed);
+        if let Some(monitor) = &self.monitor {
+            monitor.report(Some(problem));
+        }
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -291,11 +325,8 @@ impl ClientContext for Deliveries {
             *self.reason.lock() = reason.to_string();
             return;
         }
-        self.troubled.store(true, Ordering::Relaxed);
-        if let Some(monitor) = &self.monitor {
-            let last = self.reason();
-            monitor.report(Some(format!("no Kafka broker answers: {}", if last.is_empty() { reason } else { &last })));
-        }
+        let last = self.reason();
+        self.trouble(format!("no Kafka broker answers: {}", if last.is_empty() { reason } else { &last }));
     }
 }
 

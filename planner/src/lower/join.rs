@@ -9,7 +9,7 @@ use crate::plan::{
     AggregateCall, AggregateFunction, BinaryOp, ChangelogMode, Expr, JoinKind, JoinWindow, Literal, LiteralValue, Node, NodeId, Op,
     RankFunction, WindowKind,
 };
-use datafusion::common::{JoinType, NullEquality};
+use datafusion::common::{JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, Join, LogicalPlan};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlType};
@@ -34,6 +34,9 @@ struct Condition {
 
 impl Lowering<'_> {
     pub(super) fn join(&mut self, join: &Join) -> Result<NodeId> {
+        if join.join_type == JoinType::Full && join.filter.as_ref().is_some_and(is_never_true) {
+            return self.unmatched(join);
+        }
         let (kind, swapped) = kind_of(join.join_type);
         let (left, right): (&LogicalPlan, &LogicalPlan) = if swapped { (&join.right, &join.left) } else { (&join.left, &join.right) };
         let on: Vec<(&DfExpr, &DfExpr)> = join.on.iter().map(|(l, r)| if swapped { (r, l) } else { (l, r) }).collect();
@@ -59,6 +62,24 @@ impl Lowering<'_> {
             _ => exprs.extend((offset..offset + widths[1]).map(Expr::Column)),
         }
         self.project(node, exprs, columns)
+    }
+
+    /// A full join on what is never true: the rows of both sides, with nulls in the other one's columns.
+    fn unmatched(&mut self, join: &Join) -> Result<NodeId> {
+        let columns = columns_of(&join.schema)?;
+        let of_left = join.left.schema().fields().len();
+        let mut sides = Vec::with_capacity(2);
+        for (plan, own) in [(&join.left, 0..of_left), (&join.right, of_left..columns.len())] {
+            let node = self.node(plan)?;
+            let value = |(i, column): (usize, &Column)| match own.contains(&i) {
+                true => Expr::Column(i - own.start),
+                false => Expr::Literal(Literal { ty: column.ty.clone(), value: LiteralValue::Null }),
+            };
+            let exprs = columns.iter().enumerate().map(value).collect();
+            sides.push(self.project(node, exprs, columns.clone())?);
+        }
+        let columns = if columns.is_empty() { self.nodes[sides[0]].columns.clone() } else { columns };
+        Ok(self.union_node(sides, columns))
     }
 
     /// Lowers one side, with its key expressions as columns.
@@ -381,6 +402,11 @@ impl Lowering<'_> {
         let columns = ["is_empty", "no_nulls"].map(|name| Column::new(name, SqlType::Boolean, false)).to_vec();
         self.project(counts, vec![is_empty, no_nulls], columns)
     }
+}
+
+/// What simplification leaves of `a = b AND 1 = 0`.
+fn is_never_true(filter: &DfExpr) -> bool {
+    matches!(filter, DfExpr::Literal(ScalarValue::Boolean(None | Some(false)), _))
 }
 
 /// Ours, and whether the sides change places.

@@ -139,18 +139,25 @@ fn unknown(first: &str, words: Words) -> Result<Ast> {
 }
 
 pub fn object_kind(words: &mut Words) -> Result<ObjectKind> {
+    match relation_kind(words) {
+        Some(kind) => Ok(kind),
+        None => words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK or JOB"),
+    }
+}
+
+fn relation_kind(words: &mut Words) -> Option<ObjectKind> {
     if words.eat("source") {
-        Ok(ObjectKind::Source)
+        Some(ObjectKind::Source)
     } else if words.eat("table") {
-        Ok(ObjectKind::Table)
+        Some(ObjectKind::Table)
     } else if words.eat("view") {
-        Ok(ObjectKind::View)
+        Some(ObjectKind::View)
     } else if words.eat_all(&["materialized", "view"]) {
-        Ok(ObjectKind::MaterializedView)
+        Some(ObjectKind::MaterializedView)
     } else if words.eat("sink") || words.eat("job") {
-        Ok(ObjectKind::Sink)
+        Some(ObjectKind::Sink)
     } else {
-        words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, JOB, INDEX or FUNCTION")
+        None
     }
 }
 
@@ -164,8 +171,10 @@ fn drop(words: &mut Words) -> Result<Ast> {
     } else if words.eat("index") {
         words.eat("concurrently");
         ObjectKind::Index
+    } else if let Some(kind) = relation_kind(words) {
+        kind
     } else {
-        object_kind(words)?
+        return words.unexpected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, JOB, INDEX, FUNCTION or SCHEMA");
     };
     let if_exists = words.eat_all(&["if", "exists"]);
     let mut names = Vec::new();
@@ -239,9 +248,16 @@ fn alter(words: &mut Words) -> Result<Ast> {
     Err(words.text.at(error.with_hint("DROP the object and CREATE it anew."), at))
 }
 
+/// What PostgreSQL keeps comments of too.
+const WITHOUT_COMMENTS: [&str; 9] = ["index", "function", "schema", "database", "constraint", "type", "extension", "role", "trigger"];
+
 /// `COMMENT ON {kind name | COLUMN name.column} IS {'text' | NULL}`.
 fn comment(words: &mut Words) -> Result<Ast> {
     words.expect("on")?;
+    if let Some(other) = WITHOUT_COMMENTS.iter().find(|other| words.is(other)) {
+        let error = SqlError::unsupported(format!("COMMENT ON {} is not supported", other.to_uppercase()));
+        return Err(words.text.at(error.with_hint("Tables, sources, views, sinks and their columns may have comments."), words.location()));
+    }
     let of_column = words.eat("column");
     let kind = if of_column { ObjectKind::Table } else { object_kind(words)? };
     let mut name = words.name()?;

@@ -36,6 +36,42 @@ fn texts_are_cut_into_statements() {
     assert_eq!(parse("SELECT 'né', 1; SELECT 2").unwrap()[1].sql, "SELECT 2");
 }
 
+/// A sink's fields are spelled as its columns were declared, through views too.
+#[test]
+fn fields_of_sinks_keep_their_spelling() {
+    let mut catalog = TestCatalog::empty();
+    for sql in [
+        "CREATE SOURCE s (userId INT, emailAddress VARCHAR, plain INT, upperMail AS UPPER(emailAddress)) \
+         WITH (connector='kafka', topic='t', properties.bootstrap.server='b') FORMAT PLAIN ENCODE JSON",
+        "CREATE TABLE t (userId INT PRIMARY KEY, \"Quoted Name\" INT, lastSeen TIMESTAMP)",
+        "CREATE VIEW v AS SELECT userId, lastSeen AS seenAt FROM t",
+        "CREATE MATERIALIZED VIEW m (theId) AS SELECT userid, COUNT(*) AS howMany FROM s GROUP BY userid",
+        "CREATE MATERIALIZED VIEW of_view AS SELECT * FROM v",
+        "CREATE TABLE other (\"userId\" INT, userid INT)",
+    ] {
+        catalog.create(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+    let cases: [(&str, &[&str]); 10] = [
+        ("FROM s", &["userId", "emailAddress", "plain", "upperMail"]),
+        ("AS SELECT * FROM s WHERE userId > 0", &["userId", "emailAddress", "plain", "upperMail"]),
+        ("AS SELECT userid, plain AS newName, plain AS \"Newer\", UPPER(emailaddress) FROM s", &["userId", "newName", "Newer", "upper"]),
+        ("FROM t", &["userId", "Quoted Name", "lastSeen"]),
+        ("FROM v", &["userId", "seenAt"]),
+        ("FROM of_view", &["userId", "seenAt"]),
+        ("FROM m", &["theId", "howMany"]),
+        ("AS SELECT t.userid, m.howmany FROM t JOIN m ON m.theid = t.userid", &["userId", "howMany"]),
+        ("AS SELECT userId FROM s UNION ALL SELECT plain FROM s", &["userId"]),
+        ("FROM other", &["userId", "userid"]),
+    ];
+    for (from, fields) in cases {
+        let sql = format!("CREATE SINK out {from} WITH (connector = 'blackhole')");
+        let Planned::Create { relation, .. } = catalog.plan(&sql).unwrap_or_else(|e| panic!("{sql}: {e}")) else { panic!("{sql}") };
+        let RelationKind::Sink(sink) = &relation.kind else { panic!("{sql}") };
+        let found: Vec<&str> = sink.spec.columns.iter().map(|column| column.external_name.as_str()).collect();
+        assert_eq!(found, fields, "{sql}");
+    }
+}
+
 #[test]
 fn a_source_in_the_flink_accent() {
     let mut catalog = TestCatalog::empty();

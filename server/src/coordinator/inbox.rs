@@ -155,6 +155,8 @@ pub enum Reader {
 
 pub struct Inbox {
     reader: Reader,
+    /// Its name.
+    source: String,
     share: Share,
     times: Option<EventTimes>,
     clock: Arc<dyn Clock>,
@@ -180,6 +182,7 @@ impl Inbox {
         let times = EventTimes::new(relation)?;
         Ok(Arc::new(Inbox {
             reader,
+            source: relation.name.clone(),
             share: room.share(),
             times,
             clock,
@@ -269,11 +272,13 @@ impl BatchSink for Inbox {
     }
 
     fn report(&self, problem: Option<String>) {
-        match &problem {
-            Some(problem) => tracing::warn!(reader = ?self.reader, "source in trouble, retrying: {problem}"),
-            None => tracing::info!(reader = ?self.reader, "source is well again"),
+        let before = std::mem::replace(&mut self.state.lock().problem, problem.clone());
+        match (before, problem) {
+            (None, Some(problem)) => tracing::warn!(source = %self.source, "in trouble, retrying: {problem}"),
+            // The words for it change with each attempt.
+            (Some(_), Some(problem)) => tracing::info!(source = %self.source, "still in trouble: {problem}"),
+            (_, None) => tracing::info!(source = %self.source, "well again"),
         }
-        self.state.lock().problem = problem;
         self.announce();
     }
 

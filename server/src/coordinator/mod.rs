@@ -73,7 +73,7 @@ pub use handle::{
 pub use indexing::store_without_rows;
 pub use pins::PinLimits;
 pub use recovery::{Running, start};
-pub use stats::{JobStats, SinkStats, SourceStats, Stats};
+pub use stats::{JobStats, PartitionOffsets, SinkStats, SourceStats, Stats};
 
 use eddyline_common::connector::{SourceConnector, SourceSpec};
 use eddyline_common::runtime::{Clock, FileSystem, Threads};

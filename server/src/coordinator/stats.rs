@@ -1,6 +1,6 @@
 //! Counters that others read without asking the coordinator: for `/metrics`, the demo and SHOW JOBS.
 
-use eddyline_common::{Epoch, RelationId, Timestamp};
+use eddyline_common::{Epoch, Offset, PartitionId, RelationId, Timestamp};
 use eddyline_executor::OperatorStats;
 use eddyline_storage::log::LogStats;
 use parking_lot::{Mutex, RwLock};
@@ -93,10 +93,21 @@ pub struct SourceStats {
     pub bytes: AtomicU64,
     /// Offsets that no cut has taken yet; -1 if the connector does not know.
     pub lag: AtomicI64,
+    pub offsets: RwLock<Vec<PartitionOffsets>>,
     /// Microseconds since the epoch; i64::MIN before the first row.
     pub watermark: AtomicI64,
     /// What the reader is retrying, if it is in trouble.
     pub problem: RwLock<Option<String>>,
+}
+
+/// Where one of a source's partitions stands.
+#[derive(Debug)]
+pub struct PartitionOffsets {
+    pub partition: PartitionId,
+    /// The first that no cut has taken.
+    pub next: Offset,
+    /// Where it ends outside, if the connector knows.
+    pub end: Option<Offset>,
 }
 
 #[derive(Debug, Default)]

@@ -1,27 +1,38 @@
 //! Prometheus' text format, written from the counters. Names follow its conventions: base units (seconds, bytes), a unit
 //! at the end, `_total` for what only grows.
 
-use crate::coordinator::{JobStats, SinkStats, SourceStats, Stats};
+use crate::coordinator::{JobStats, PartitionOffsets, SinkStats, SourceStats, Stats};
 use crate::metrics::Metrics;
-use eddyline_common::Timestamp;
+use eddyline_common::{Offset, Timestamp};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
+/// What other parts of the server tell.
+#[derive(Default)]
+pub struct Told {
+    /// Warnings and errors: the level, the relation that they are about, how many.
+    pub errors: Vec<(&'static str, Option<String>, u64)>,
+    /// Name, value, what changes it.
+    pub settings: Vec<(&'static str, String, &'static str)>,
+}
+
 /// Everything as text, one family after the other.
-pub fn render(stats: &Stats, metrics: &Metrics, uncommitted_bytes: usize, now: Timestamp) -> String {
+pub fn render(stats: &Stats, metrics: &Metrics, told: &Told, uncommitted_bytes: usize, now: Timestamp) -> String {
     let mut page = Page::default();
     page.gauge("eddyline_epoch", "Newest durable epoch.", count(&stats.epoch));
     page.counter("eddyline_cuts_total", "Cuts taken since start.", count(&stats.cuts));
     sources(&mut page, stats);
+    partitions(&mut page, stats);
     jobs(&mut page, stats, now);
     sinks(&mut page, stats);
     checkpoints(&mut page, stats);
     log(&mut page, stats);
     sessions(&mut page, metrics);
     memory(&mut page, stats, uncommitted_bytes);
+    others(&mut page, told);
     page.0
 }
 
@@ -40,6 +51,22 @@ fn sources(page: &mut Page, stats: &Stats) {
         Some(s.watermark.load(Relaxed)).filter(|w| *w != i64::MIN && *w != i64::MAX).map(|w| w as f64 / MICROS_PER_SECOND)
     });
     each(GAUGE, "eddyline_source_in_trouble", "1 while the external system is retried.", |s| Some(flag(s.problem.read().is_some())));
+}
+
+fn partitions(page: &mut Page, stats: &Stats) {
+    let sources = stats.sources.read();
+    let mut each = |name: &str, help: &str, read: fn(&PartitionOffsets) -> Option<Offset>| {
+        page.head(GAUGE, name, help);
+        for source in sources.values() {
+            for offsets in source.offsets.read().iter() {
+                let Some(offset) = read(offsets) else { continue };
+                let partition = offsets.partition.0.to_string();
+                page.sample(name, &labels(&[("source", source.name.as_str()), ("partition", partition.as_str())]), offset.0 as f64);
+            }
+        }
+    };
+    each("eddyline_source_next_offset", "The first offset of a partition that no cut has taken.", |p| Some(p.next));
+    each("eddyline_source_end_offset", "Where a partition ends outside, where the connector knows.", |p| p.end);
 }
 
 fn jobs(page: &mut Page, stats: &Stats, now: Timestamp) {
@@ -136,6 +163,19 @@ fn memory(page: &mut Page, stats: &Stats, uncommitted_bytes: usize) {
     }
 }
 
+fn others(page: &mut Page, told: &Told) {
+    let name = "eddyline_errors_total";
+    page.head(COUNTER, name, "Warnings and errors that the server has logged since start.");
+    for (level, relation, count) in &told.errors {
+        page.sample(name, &labels(&[("level", *level), ("relation", relation.as_deref().unwrap_or_default())]), *count as f64);
+    }
+    let name = "eddyline_setting_info";
+    page.head(GAUGE, name, "1 for each setting of the server with the value that is in force.");
+    for (setting, value, changed_by) in &told.settings {
+        page.sample(name, &labels(&[("name", *setting), ("value", value.as_str()), ("changed_by", *changed_by)]), 1.0);
+    }
+}
+
 /// What the kernel counts for this process; `None` where it does not say.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -185,7 +225,7 @@ impl Page {
         self.head(kind, name, help);
         for (of, item) in all {
             if let Some(value) = read(item) {
-                self.sample(name, &format!("{{{label}=\"{}\"}}", escape(of)), value);
+                self.sample(name, &labels(&[(label, of)]), value);
             }
         }
     }
@@ -199,6 +239,11 @@ impl Page {
         let written = writeln!(self.0, "{name}{suffix} {value}");
         debug_assert!(written.is_ok());
     }
+}
+
+fn labels(labels: &[(&str, &str)]) -> String {
+    let each: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escape(value))).collect();
+    format!("{{{}}}", each.join(","))
 }
 
 fn escape(label: &str) -> String {
@@ -215,13 +260,34 @@ mod tests {
         let job = stats.add_job(eddyline_common::RelationId(1), "a\"b");
         job.busy_micros.store(1_500_000, Relaxed);
         let source = stats.add_source(eddyline_common::RelationId(2), "s");
-        let text = render(&stats, &Metrics::default(), 0, Timestamp(0));
+        let text = render(&stats, &Metrics::default(), &Told::default(), 0, Timestamp(0));
         assert!(text.contains("eddyline_job_busy_seconds_total{job=\"a\\\"b\"} 1.5\n"), "{text}");
         // What is not known is not shown as a number.
         assert!(!text.contains("eddyline_source_lag_records{") && !text.contains("eddyline_source_watermark_timestamp_seconds{"));
         source.lag.store(7, Relaxed);
         source.watermark.store(2_000_000, Relaxed);
-        let text = render(&stats, &Metrics::default(), 0, Timestamp(0));
+        let at = |partition: i32, end: Option<i64>| PartitionOffsets {
+            partition: eddyline_common::PartitionId(partition),
+            next: Offset(5),
+            end: end.map(Offset),
+        };
+        source.offsets.write().extend([at(0, Some(9)), at(1, None)]);
+        let told = Told {
+            errors: vec![("warning", Some("s".into()), 2), ("error", None, 1)],
+            settings: vec![("listen", "a:1".into(), "restart")],
+        };
+        let text = render(&stats, &Metrics::default(), &told, 0, Timestamp(0));
+        for line in [
+            "eddyline_source_next_offset{source=\"s\",partition=\"0\"} 5",
+            "eddyline_source_next_offset{source=\"s\",partition=\"1\"} 5",
+            "eddyline_source_end_offset{source=\"s\",partition=\"0\"} 9",
+            "eddyline_errors_total{level=\"warning\",relation=\"s\"} 2",
+            "eddyline_errors_total{level=\"error\",relation=\"\"} 1",
+            "eddyline_setting_info{name=\"listen\",value=\"a:1\",changed_by=\"restart\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{text}");
+        }
+        assert!(!text.contains("eddyline_source_end_offset{source=\"s\",partition=\"1\"}"), "what is not known is no number");
         assert!(text.contains("eddyline_source_lag_records{source=\"s\"} 7\n"), "{text}");
         assert!(text.contains("eddyline_source_watermark_timestamp_seconds{source=\"s\"} 2\n"), "{text}");
     }

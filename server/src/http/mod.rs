@@ -33,6 +33,9 @@ async fn health(State(services): State<Arc<Services>>) -> String {
 }
 
 async fn metrics_page(State(services): State<Arc<Services>>) -> ([(HeaderName, &'static str); 1], String) {
-    let page = metrics::render(&services.coordinator.stats(), &services.metrics, services.write_memory.taken_bytes(), services.clock.now());
+    let Services { coordinator, metrics, problems, write_memory, clock, .. } = &*services;
+    let stats = coordinator.stats();
+    let told = metrics::Told { errors: problems.counts(), settings: services.present_settings() };
+    let page = metrics::render(&stats, metrics, &told, write_memory.taken_bytes(), clock.now());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page)
 }

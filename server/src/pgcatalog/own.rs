@@ -98,17 +98,12 @@ fn sessions(services: &Services) -> Vec<Vec<Cell>> {
 
 /// Those that ALTER SYSTEM changes have the value that counts now.
 fn settings(services: &Services) -> Vec<Vec<Cell>> {
-    let alterable = services.coordinator.settings();
-    let row = |(name, started): &(&str, String)| match alterable.get(*name) {
-        Some(value) => vec![text(*name), text(value), text("ALTER SYSTEM")],
-        None => vec![text(*name), text(started), text("restart")],
-    };
-    services.settings.iter().map(row).collect()
+    services.present_settings().into_iter().map(|(name, value, changed_by)| vec![text(name), text(value), text(changed_by)]).collect()
 }
 
 fn errors(services: &Services) -> Vec<Vec<Cell>> {
     let row = |problem: crate::problems::Problem| {
-        let level = if problem.is_error { "error" } else { "warning" };
+        let level = crate::problems::Problem::level(problem.is_error);
         vec![Cell::Time(Some(problem.at.0)), text(level), text(problem.part), Cell::Text(problem.relation), text(problem.text)]
     };
     services.problems.all().into_iter().map(row).collect()

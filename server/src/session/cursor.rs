@@ -4,6 +4,7 @@
 
 use super::kept::Kept;
 use super::planning::{PlannedStatement, query_schema, result_schema};
+use super::replanning::Origin;
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::pgcatalog::SystemContext;
@@ -15,7 +16,7 @@ use eddyline_common::postgres::types::{oid_of, parameter_type, wire_type};
 use eddyline_common::{Result, SqlError, SqlState, SqlType};
 use eddyline_planner::casts::constant;
 use eddyline_planner::statement::{FetchCount, Planned, Query};
-use eddyline_planner::{Parsed, bind_parameters, parameter_fields, parse};
+use eddyline_planner::{Parsed, parameter_fields, parse};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -90,10 +91,17 @@ impl Statements {
     }
 }
 
+/// A statement that is ready to run, and what it was planned from.
+struct Bound {
+    statement: PlannedStatement,
+    prepared: Arc<Prepared>,
+    values: Vec<ScalarValue>,
+}
+
 pub struct Portal {
     pub parsed: Arc<Parsed>,
     /// Until it runs.
-    statement: Option<PlannedStatement>,
+    bound: Option<Bound>,
     pub schema: Option<SchemaRef>,
     /// Format codes of the result's columns, as the client gave them.
     pub formats: Vec<i16>,
@@ -208,7 +216,7 @@ impl Session {
     }
 
     /// Bind: over the catalog of this moment.
-    pub fn bind(&mut self, portal: &str, prepared: &Prepared, values: Vec<ScalarValue>, formats: Vec<i16>) -> Result<()> {
+    pub fn bind(&mut self, portal: &str, prepared: &Arc<Prepared>, values: Vec<ScalarValue>, formats: Vec<i16>) -> Result<()> {
         self.check_failed(&prepared.parsed)?;
         if !portal.is_empty() && self.portals.0.contains_key(portal) {
             return Err(SqlError::new(SqlState::DUPLICATE_CURSOR, format!("cursor \"{portal}\" already exists")));
@@ -216,13 +224,11 @@ impl Session {
         if self.portals.0.len() >= PREPARED_MAX {
             return Err(SqlError::new(SqlState::LIMIT_EXCEEDED, "too many portals"));
         }
-        let PlannedStatement { planned, context } = self.plan_prepared(prepared)?;
-        let planned = bind_parameters(planned, values)?;
-        let schema = result_schema(&planned, self);
-        let statement = Some(PlannedStatement { planned, context });
+        let statement = self.plan_of(Origin::Bound(prepared, &values))?;
+        let schema = result_schema(&statement.planned, self);
         let bound = Portal {
             parsed: prepared.parsed.clone(),
-            statement,
+            bound: Some(Bound { statement, prepared: prepared.clone(), values }),
             schema,
             formats,
             running: None,
@@ -242,11 +248,11 @@ impl Session {
     pub async fn run_portal(&mut self, name: &str) -> Result<PortalRun> {
         let mut portal = self.portals.0.remove(name).ok_or_else(|| self.no_cursor(name))?;
         self.check_failed(&portal.parsed)?;
-        let Some(statement) = portal.statement.take() else { return Ok(PortalRun::Rows(Box::new(portal))) };
+        let Some(Bound { statement, prepared, values }) = portal.bound.take() else { return Ok(PortalRun::Rows(Box::new(portal))) };
         if let Some(outcome) = self.bound_piece(&portal.parsed).await? {
             return Ok(PortalRun::Other(outcome));
         }
-        match self.execute(statement, &portal.parsed.clone()).await? {
+        match self.execute_planned(statement, Origin::Bound(&prepared, &values)).await? {
             Outcome::Rows { rows, tag } => {
                 portal.running = Some(Running { rows, tag, sent: 0 });
                 Ok(PortalRun::Rows(Box::new(portal)))
@@ -300,7 +306,7 @@ impl Session {
     pub(super) fn put_cursor(&mut self, name: &str, schema: SchemaRef, rows: RowStream, hold: bool, parsed: &Parsed) -> Outcome {
         let running = Some(Running { rows, tag: Tag::Counted("FETCH"), sent: 0 });
         let (parsed, schema) = (Arc::new(parsed.clone()), Some(schema));
-        let portal = Portal { parsed, statement: None, schema, formats: Vec::new(), running, is_cursor: true, hold, kept: false };
+        let portal = Portal { parsed, bound: None, schema, formats: Vec::new(), running, is_cursor: true, hold, kept: false };
         self.portals.0.insert(name.to_string(), portal);
         Outcome::Done("DECLARE CURSOR".into())
     }
@@ -375,12 +381,12 @@ impl Session {
         let values = self.scalars(arguments).await?;
         let values: Vec<ScalarValue> =
             values.iter().zip(&prepared.parameters).map(|(value, ty)| argument(value, ty)).collect::<Result<_>>()?;
-        let PlannedStatement { planned, context } = self.plan_prepared(&prepared)?;
-        let planned = bind_parameters(planned, values)?;
-        if matches!(planned, Planned::ExecutePrepared { .. }) {
+        let origin = Origin::Bound(&prepared, &values);
+        let statement = self.plan_of(origin)?;
+        if matches!(statement.planned, Planned::ExecutePrepared { .. }) {
             return Err(SqlError::unsupported("EXECUTE of EXECUTE is not supported"));
         }
-        self.execute(PlannedStatement { planned, context }, &prepared.parsed).await
+        self.execute_planned(statement, origin).await
     }
 
     pub(super) fn deallocate(&mut self, name: Option<&str>) -> Result<Outcome> {

@@ -3,7 +3,7 @@
 //!
 //! - `settings`: parameters
 //! - `described`: what a statement leaves to its format
-//! - `planning`: text to planned statement, over the catalog as the session sees it
+//! - `planning`: text to planned statement, over the catalog as the session sees it; `replanning`: once more, when what it names was replaced before it ran
 //! - `statement`: what each kind of statement does
 //! - `statement_set`: statement sets that come in pieces
 //! - `transaction`, `modes`, `commit`: blocks, what they may do, snapshots, effects
@@ -31,6 +31,7 @@ mod kept;
 mod locking;
 mod modes;
 pub mod planning;
+mod replanning;
 pub mod settings;
 pub mod show;
 pub mod statement;
@@ -77,6 +78,18 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// When the server began to take clients.
     pub started: Timestamp,
+}
+
+impl Services {
+    /// The server's settings by name, with what is in force and what changes it.
+    pub fn present_settings(&self) -> Vec<(&'static str, String, &'static str)> {
+        let alterable = self.coordinator.settings();
+        let present = |(name, started): &(&'static str, String)| match alterable.get(*name) {
+            Some(value) => (*name, value.clone(), "ALTER SYSTEM"),
+            None => (*name, started.clone(), "restart"),
+        };
+        self.settings.iter().map(present).collect()
+    }
 }
 
 pub struct Session {

@@ -2,6 +2,7 @@
 
 use super::described::described;
 use super::planning::{PlannedStatement, query_plan, query_schema};
+use super::replanning::Origin;
 use super::transaction::Block;
 use super::{Outcome, Session, Tag};
 use crate::coordinator::settings::ALTERABLE;
@@ -38,7 +39,7 @@ impl Session {
         if !parameter_types(&statement.planned).is_empty() {
             return Err(SqlError::new(SqlState("42P02"), "there is no parameter $1"));
         }
-        self.execute(statement, parsed).await
+        self.execute_planned(statement, Origin::Text(parsed)).await
     }
 
     /// In a failed transaction only its end is run.

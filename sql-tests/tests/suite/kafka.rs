@@ -94,6 +94,9 @@ async fn caught_up(server: &Server, total: i64) {
     let there = format!("SELECT COUNT(*) FROM eddyline.sources WHERE source = 'clicks' AND watermark = {watermark}");
     assert_eq!(numbers(&client, &there).await, Some(vec![i64::from(PARTITIONS)]));
     assert_eq!(server.metric("eddyline_source_lag_records"), Some(0.0));
+    // The sum over partitions.
+    assert_eq!(server.metric("eddyline_source_next_offset"), Some(total as f64));
+    assert_eq!(server.metric("eddyline_source_end_offset"), Some(total as f64));
     let seconds = 1_700_000_000.0 + millis as f64 / 1000.0;
     assert_eq!(server.metric("eddyline_source_watermark_timestamp_seconds"), Some(seconds));
 }

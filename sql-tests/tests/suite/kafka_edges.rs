@@ -395,6 +395,8 @@ async fn a_source_whose_broker_goes_and_comes_back(broker: &KafkaBroker, client:
     tokio::task::block_in_place(|| broker.kill());
     until("the source says what it waits for", || async { problem_of(client, "away").await.filter(|told| told.contains("Kafka broker")) })
         .await;
+    let told = "SELECT COUNT(*) FROM eddyline.errors WHERE relation = 'away' AND level = 'warning'";
+    assert_eq!(number(client, told).await, 1);
     // What was read is there, and nothing else waits.
     run(client, "INSERT INTO t VALUES (1)").await;
     assert_eq!(number(client, "SELECT n FROM counted").await, 1);

@@ -91,6 +91,7 @@ async fn a_scrape_of_a_server_at_work() {
     assert_eq!(get("eddyline_sessions"), 1.0);
     assert_eq!((get("eddyline_rows_written_total"), get("eddyline_statement_errors_total")), (3.0, 1.0));
     assert_eq!(get("eddyline_job_stopped{job=\"shares\"}"), 0.0);
+    assert_eq!(get("eddyline_setting_info{name=\"checkpoint_interval\",value=\"100 ms\",changed_by=\"ALTER SYSTEM\"}"), 1.0);
     let at_work = [
         "eddyline_source_bytes_total{source=\"bid\"}",
         "eddyline_job_busy_seconds_total{job=\"per_auction\"}",

@@ -45,6 +45,70 @@ async fn a_kept_plan_reads_what_is_there() {
     assert!(client.query(&of_view, &[&"one"]).await.is_err_and(|e| e.code().is_some_and(|code| code.code() == "42P01")));
 }
 
+/// A statement that is bound to what has another in its place when it runs is planned again: it finds the other one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_replaced_between_bind_and_execute_is_planned_again() {
+    const REPLACE: &str = "CREATE OR REPLACE MATERIALIZED VIEW m AS SELECT COUNT(*)";
+    let server = Server::start(ServerOptions::default());
+    let (mut client, other) = (server.connect().await, server.connect().await);
+    run(&client, "CREATE TABLE t (k BIGINT PRIMARY KEY); CREATE TABLE u (k BIGINT); INSERT INTO t VALUES (1), (2)").await;
+    run(&client, "CREATE MATERIALIZED VIEW m AS SELECT COUNT(*) AS n FROM t").await;
+    let read = client.prepare("SELECT n FROM m WHERE n > $1").await.expect("a statement");
+    let all = client.prepare("SELECT * FROM m").await.expect("a statement");
+    let write = client.prepare("INSERT INTO u VALUES ($1)").await.expect("a statement");
+    let block = client.transaction().await.expect("a block");
+    let (rows, written) = (block.bind(&read, &[&0i64]).await.expect("a portal"), block.bind(&write, &[&7i64]).await.expect("a portal"));
+    run(&other, &format!("{REPLACE} + 10 AS n FROM t; ALTER TABLE u ADD COLUMN v BIGINT DEFAULT 5")).await;
+    block.query_portal(&written, 0).await.expect("a write");
+    let found = block.query_portal(&rows, 0).await.expect("rows");
+    assert_eq!(found.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [12]);
+    // By now the block reads at its epoch, at which there is no other view.
+    let late = block.bind(&read, &[&0i64]).await.expect("a portal");
+    run(&other, "INSERT INTO t VALUES (3)").await;
+    run(&other, "FLUSH").await;
+    run(&other, &format!("{REPLACE} + 20 AS n FROM t")).await;
+    let refused = block.query_portal(&late, 0).await.expect_err("another epoch");
+    assert_eq!(refused.code().map(|code| code.code()), Some("40001"));
+    block.rollback().await.expect("the end");
+    // The result has to be what was described.
+    let block = client.transaction().await.expect("a block");
+    let described = block.bind(&all, &[]).await.expect("a portal");
+    run(&other, &format!("{REPLACE}::text AS n FROM t")).await;
+    let refused = block.query_portal(&described, 0).await.expect_err("another type");
+    assert_eq!(refused.code().map(|code| code.code()), Some("0A000"));
+    block.rollback().await.expect("the end");
+}
+
+/// However often a view is replaced, its readers find one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_of_a_view_that_is_replaced_find_it() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE t (k BIGINT PRIMARY KEY); INSERT INTO t SELECT g FROM generate_series(1, 1000) AS g").await;
+    run(&client, "CREATE MATERIALIZED VIEW m AS SELECT k FROM t").await;
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut readers = Vec::new();
+    for prepared in [false, true] {
+        let (reader, done) = (server.connect().await, done.clone());
+        readers.push(tokio::spawn(async move {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let found = match prepared {
+                    true => number(&reader, "SELECT COUNT(*) FROM m").await.to_string(),
+                    false => rows(&reader, "SELECT COUNT(*) FROM m").await.swap_remove(0).swap_remove(0).unwrap_or_default(),
+                };
+                assert_eq!(found, "1000");
+            }
+        }));
+    }
+    for _ in 0..20 {
+        run(&client, "CREATE OR REPLACE MATERIALIZED VIEW m AS SELECT k FROM t").await;
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        reader.await.expect("a reader that found the view each time");
+    }
+}
+
 /// What is one of several types of numbers is described as what these have in common, and sent as that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_are_described_as_they_are_sent() {

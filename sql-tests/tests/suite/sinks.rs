@@ -206,6 +206,43 @@ async fn a_broker_that_goes_and_comes_back() {
     .await;
 }
 
+/// From soon after its topic was deleted a sink says so, until a record is taken again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_deleted() {
+    let broker = broker(&[("gone", 1)]);
+    let server = Server::start(options());
+    let client = server.connect().await;
+    run(&client, "CREATE TABLE log (id BIGINT, what TEXT) APPEND ONLY; INSERT INTO log VALUES (1, 'a')").await;
+    let sink = format!(
+        "CREATE SINK gone FROM log WITH (connector = 'kafka', topic = 'gone', properties.bootstrap.server = '{}', \
+         properties.topic.metadata.propagation.max.ms = '3000') FORMAT PLAIN ENCODE JSON",
+        broker.bootstrap
+    );
+    run(&client, &sink).await;
+    until("the first row is there", || async { (tokio::task::block_in_place(|| ids(&broker, "gone")).len() == 1).then_some(()) }).await;
+    tokio::task::block_in_place(|| broker.delete_topic("gone")).expect("the topic is deleted");
+    run(&client, "INSERT INTO log VALUES (2, 'b')").await;
+    let told = || async {
+        let row = client.query_one("SELECT problem FROM eddyline.sinks WHERE state = 'retrying'", &[]).await.ok()?;
+        row.get::<_, Option<String>>(0)
+    };
+    let first = until("the sink says what it waits for", told).await;
+    assert!(first.contains("\"gone\" no longer exists"), "{first}");
+    let failures = || server.metric("eddyline_sink_failures_total").unwrap_or_default();
+    while failures() < 2.0 {
+        assert!(told().await.is_some(), "it is not over because sending begins again");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(told().await.is_some());
+    tokio::task::block_in_place(|| broker.create_topic("gone", 1, &[])).expect("a topic");
+    until("all is well", || async {
+        let row = client.query_one("SELECT state = 'running' AND waiting_bytes = 0 FROM eddyline.sinks", &[]).await.ok()?;
+        row.get::<_, bool>(0).then_some(())
+    })
+    .await;
+    assert!(tokio::task::block_in_place(|| ids(&broker, "gone")).contains(&2));
+}
+
 /// Flink's accent: tables with a connector, statement sets, windows that send when they close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn running_inserts_from_kafka_to_kafka() {

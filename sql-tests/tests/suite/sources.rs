@@ -304,7 +304,8 @@ async fn texts_that_are_too_long_are_put_aside() {
         shows(&client, "SELECT n, code FROM codes ORDER BY n", &[&["0", "abc."], &["2", "ab ."], &["3", "\u{e4}\u{f6}\u{fc}."]]).await;
         shows(&client, "SELECT n FROM ns ORDER BY n", &[&["0"], &["2"], &["3"]]).await;
         let reasons = "SELECT reason FROM eddyline.undecodable_records WHERE source = 'coded'";
-        shows(&client, reasons, &[&["column code: the text is longer than 3 characters"]]).await;
+        let reason = format!("file \"{}/0000.json\": column code: the text is longer than 3 characters", dir.path().display());
+        shows(&client, reasons, &[&[reason.as_str()]]).await;
     }
     let read_once = "SELECT n FROM coded ORDER BY n";
     shows(&server.connect().await, read_once, &[&["0"], &["2"], &["3"]]).await;

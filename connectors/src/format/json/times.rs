@@ -1,6 +1,6 @@
 //! Dates, times and timestamps from text. All spellings of ISO 8601 with `-` and `:`, and its basic form without them, with
-//! `T` or a space between date and time, with or without fraction and zone; `/` separates a date as `-` does. Digits below a
-//! microsecond are cut off. Epoch times as numbers, in the unit that the source says.
+//! `T` or a space between date and time, with or without fraction and zone; `/` separates a date as `-` does. Timestamps as HTTP and mail
+//! have them (RFC 1123 and 5322). Digits below a microsecond are cut off. Epoch times as numbers, in the unit that the source says.
 
 use eddyline_common::time::MICROS_PER_DAY;
 
@@ -39,10 +39,30 @@ fn date_prefix(bytes: &[u8]) -> Option<(i64, &[u8])> {
         }
         _ => return None,
     };
-    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
-        return None;
-    }
-    Some((days_of(year, month, day), rest))
+    Some((days_if_any(year, month, day)?, rest))
+}
+
+/// `None` if there is no such day.
+fn days_if_any(year: i64, month: i64, day: i64) -> Option<i64> {
+    ((1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day)).then(|| days_of(year, month, day))
+}
+
+const MONTHS: [&[u8]; 12] = [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
+/// `[Mon, ]01 Jan 2024 ` at the start, as days, and what follows it; the name of the day is not looked at.
+fn spelled_date_prefix(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let bytes = match bytes {
+        [a, b, c, b',', rest @ ..] if [a, b, c].iter().all(|letter| letter.is_ascii_alphabetic()) => rest.trim_ascii_start(),
+        _ => bytes,
+    };
+    let (day, rest) = match bytes {
+        [d0, d1, b' ', rest @ ..] => (number(&[*d0, *d1])?, rest),
+        [d, b' ', rest @ ..] => (number(&[*d])?, rest),
+        _ => return None,
+    };
+    let [m0, m1, m2, b' ', y0, y1, y2, y3, b' ', rest @ ..] = rest else { return None };
+    let month = MONTHS.iter().position(|month| month.eq_ignore_ascii_case(&[*m0, *m1, *m2]))? as i64 + 1;
+    Some((days_if_any(number(&[*y0, *y1, *y2, *y3])?, month, day)?, rest))
 }
 
 /// `HH:MM[:SS[.fraction]]` or `HHMM[SS[.fraction]]` at the start, in microseconds, and what follows it.
@@ -78,11 +98,11 @@ fn time_prefix(bytes: &[u8]) -> Option<(i64, &[u8])> {
     Some((((hour * 60 + minute) * 60 + second) * 1_000_000 + micros, rest))
 }
 
-/// A zone as microseconds east of UTC: nothing, `Z`, `UTC`, `+HH`, `+HHMM`, `+HH:MM`.
+/// A zone as microseconds east of UTC: nothing, `Z`, `UTC`, `UT`, `GMT`, `+HH`, `+HHMM`, `+HH:MM`.
 fn zone(bytes: &[u8]) -> Option<i64> {
     let bytes = bytes.trim_ascii_start();
     let (sign, digits) = match bytes {
-        [] | b"Z" | b"z" | b"UTC" => return Some(0),
+        [] | b"Z" | b"z" | b"UTC" | b"UT" | b"GMT" => return Some(0),
         [b'+', digits @ ..] => (1, digits),
         [b'-', digits @ ..] => (-1, digits),
         _ => return None,
@@ -107,16 +127,15 @@ pub fn parse_time(text: &str) -> Option<i64> {
 
 /// Microseconds since the epoch in UTC; text without a zone is taken as UTC, a date alone as its midnight.
 pub fn parse_timestamp(text: &str) -> Option<i64> {
-    let (days, rest) = date_prefix(text.trim().as_bytes())?;
-    let midnight = days * MICROS_PER_DAY;
-    match rest {
-        [] => Some(midnight),
-        [b'T' | b't' | b' ', time @ ..] => {
-            let (micros, rest) = time_prefix(time)?;
-            Some(midnight + micros - zone(rest)?)
-        }
-        _ => None,
-    }
+    let text = text.trim().as_bytes();
+    let (days, time) = match date_prefix(text) {
+        Some((days, [])) => return Some(days * MICROS_PER_DAY),
+        Some((days, [b'T' | b't' | b' ', time @ ..])) => (days, time),
+        Some(_) => return None,
+        None => spelled_date_prefix(text)?,
+    };
+    let (micros, rest) = time_prefix(time)?;
+    Some(days * MICROS_PER_DAY + micros - zone(rest)?)
 }
 
 /// What a number in a time's place counts since the epoch.
@@ -175,6 +194,11 @@ mod tests {
         ] {
             assert_eq!(parse_timestamp(text), Some(expected), "{text}");
         }
+        for text in ["Wed, 15 Jul 2015 00:00:05 GMT", "15 jul 2015 00:00:05 UT", "Wed, 15 Jul 2015 02:00:05 +0200"] {
+            assert_eq!(parse_timestamp(text), Some(1_436_918_405_000_000), "{text}");
+        }
+        assert_eq!(parse_timestamp("Tue, 7 Jul 2015 24:00:00 GMT"), None);
+        assert_eq!(parse_timestamp("Tue, 7 Jul 2015 00:00 GMT"), Some(1_436_227_200_000_000));
         assert_eq!(parse_timestamp("2015-07-15"), Some(1_436_918_400_000_000));
         assert_eq!(parse_timestamp("2015-07-15T00:01"), Some(1_436_918_460_000_000));
         assert_eq!(parse_timestamp("1969-12-31 23:59:59.999999"), Some(-1));
@@ -188,6 +212,10 @@ mod tests {
             "2015-07-15 00:00:05.",
             "2015-07-15 00:00 +25:00",
             "15.7.2015",
+            "Wed, 31 Jun 2015 00:00:05 GMT",
+            "Wed, 15 Yul 2015 00:00:05 GMT",
+            "Wed, 15 Jul 2015",
+            "Wed, 15 Jul 15 00:00:05 GMT",
         ] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }

@@ -71,8 +71,8 @@ impl Core {
         let logged = self.log_ddl(&record).inspect_err(|_| self.undo_build(id))?;
         let gone = replaces.into_iter().flat_map(|old| self.catalog.indexes_of(old));
         let notices = gone.map(|index| SqlError::notice(format!("index \"{}\" goes with what was replaced", index.name))).collect();
-        self.apply_drop(replaces.as_slice());
         self.install(&relation, &comments);
+        self.apply_drop(replaces.as_slice());
         self.expect(present, epoch);
         self.readers_changed = true;
         Ok((DdlOutcome { created: Some(id), notices, indexed: None }, Some(logged)))
@@ -187,8 +187,8 @@ impl Core {
     ) -> Result<()> {
         let relation = Arc::new(relation);
         self.build(&relation, epoch, starts, own_starts)?;
-        self.apply_drop(replaces.as_slice());
         self.install(&relation, comments);
+        self.apply_drop(replaces.as_slice());
         Ok(())
     }
 
@@ -236,6 +236,7 @@ impl Core {
         added
     }
 
+    /// At no time is there nothing of the name that it replaces: that has to be dropped after.
     fn install(&mut self, relation: &Arc<Relation>, comments: &Comments) {
         let with = self.catalog.with((**relation).clone());
         let comment = |catalog: CatalogSnapshot, (column, text): &(Option<usize>, String)| {

@@ -111,7 +111,6 @@ impl SinkSender {
             Work::Send(_) => {}
         }
         let mut writer = self.connector.open(self.sent.up_to, self.shared.clone())?;
-        self.shared.report(None);
         let mut reading = Reading { from: self.position, frames: None, ahead: None };
         let mut next = self.sent.up_to + 1;
         let mut unflushed = 0;
@@ -191,6 +190,7 @@ impl SinkSender {
             log.log.truncate_before(self.position)?;
             self.kept = self.position.segment;
         }
+        self.shared.report(None);
         Ok(())
     }
 

@@ -86,7 +86,7 @@ impl Source {
         self.stats.undecodable.fetch_add(undecodable.len() as u64, Ordering::Relaxed);
         self.stats.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.stats.watermark.store(watermark.0, Ordering::Relaxed);
-        self.note_lag();
+        self.note_offsets();
         let ends = self.ends();
         self.history.push(epoch, arrival_watermark, watermark, ends.clone(), rows, behind);
         self.ring.push(RingEntry { epoch, batches, watermark, bytes, arrived, ends: Some(Arc::new(ends)) });

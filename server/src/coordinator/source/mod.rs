@@ -140,6 +140,7 @@ impl Source {
         if !progress.present.is_empty() {
             source.expect(progress.present, epoch);
         }
+        source.note_offsets();
         Ok(source)
     }
 

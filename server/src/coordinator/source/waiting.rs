@@ -3,6 +3,7 @@
 
 use super::super::Event;
 use super::super::inbox::Reader;
+use super::super::stats::PartitionOffsets;
 use super::Source;
 use super::partition::Partition;
 use eddyline_common::{Offset, PartitionId};
@@ -32,7 +33,7 @@ impl Source {
         for (id, end) in inbox.all_read() {
             self.partitions.entry(id).and_modify(|p| p.all_read = Some(end));
         }
-        self.note_lag();
+        self.note_offsets();
         self.has_input()
     }
 
@@ -67,8 +68,13 @@ impl Source {
         self.partitions.get(&partition)?.present_end
     }
 
-    /// Offsets between what cuts have taken and what there is, as far as the connector knows.
-    pub(super) fn note_lag(&self) {
+    /// Where partitions stand, and the offsets between what cuts have taken and what there is, as far as the connector knows.
+    pub(super) fn note_offsets(&self) {
+        let known = self.partitions.iter().filter(|(_, p)| p.discovered.is_none());
+        let mut offsets = self.stats.offsets.write();
+        offsets.clear();
+        offsets.extend(known.map(|(id, p)| PartitionOffsets { partition: *id, next: p.end, end: p.present_end }));
+        drop(offsets);
         let behind = |p: &Partition| p.present_end.map(|end| (end.0 - p.end.0).max(0));
         let lag = self.partitions.values().filter_map(behind).reduce(|a, b| a + b);
         self.stats.lag.store(lag.unwrap_or(-1), Ordering::Relaxed);
@@ -152,7 +158,7 @@ mod tests {
         };
         let mut lag = |partitions: [Partition; 2]| {
             source.partitions = partitions.into_iter().enumerate().map(|(id, p)| (PartitionId(id as i32), p)).collect();
-            source.note_lag();
+            source.note_offsets();
             source.stats.lag.load(Ordering::Relaxed)
         };
         assert_eq!(lag([at(10, Some(30)), at(5, Some(6))]), 21);

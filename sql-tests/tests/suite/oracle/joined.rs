@@ -56,6 +56,8 @@ const SAME: &[(&str, &str)] = &[
     ("right_join", "SELECT p.id, q.k, q.i FROM p RIGHT JOIN q ON p.k = q.k"),
     ("right_residual", "SELECT p.id, q.k, q.i FROM p RIGHT JOIN q ON p.k = q.k AND p.i > q.i"),
     ("full_join", "SELECT p.id, p.k, q.k AS l, q.i FROM p FULL JOIN q ON p.k = q.k AND p.g = q.g"),
+    ("full_never", "SELECT p.id, p.k, q.k AS l, q.i FROM p FULL JOIN q ON p.k = q.k AND 1 = 0"),
+    ("full_never_growing", "SELECT a.k, b.i, COUNT(*) AS n FROM q AS a FULL JOIN r AS b ON a.k = b.s AND 1 > 2 GROUP BY a.k, b.i"),
     ("full_growing", "SELECT a.k, a.g, b.i FROM q AS a FULL JOIN r AS b ON a.k = b.s"),
     ("levels_exists", "SELECT id FROM p WHERE EXISTS (SELECT 1 FROM (SELECT i FROM q WHERE q.k = p.k) AS x WHERE x.i = p.i)"),
     ("levels_not_exists", "SELECT id, k FROM p WHERE NOT EXISTS (SELECT 1 FROM (SELECT i, g FROM q WHERE q.k = p.k) AS x WHERE x.i > p.i)"),
