@@ -19,6 +19,7 @@ mod constants;
 mod ctes;
 mod distinct;
 mod distinct_on;
+mod group_windows;
 mod grouping;
 mod inline;
 mod intervals;
