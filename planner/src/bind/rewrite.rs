@@ -105,7 +105,7 @@ impl VisitorMut for Rewriter<'_> {
             };
             distinct::rewrite(select, order)?;
             self.check_windows(select, order)?;
-            self.rewrite_names(select, order);
+            self.rewrite_names(select, order)?;
             distinct_on::name_first(select, &mut query.order_by);
         }
         ControlFlow::Continue(())
@@ -122,7 +122,7 @@ impl VisitorMut for Rewriter<'_> {
             table.joins.iter().try_for_each(|join| not_sampled(&join.relation))?;
         }
         self.check_windows(select, &mut [])?;
-        self.rewrite_names(select, &mut []);
+        self.rewrite_names(select, &mut [])?;
         self.scopes.push(names::in_from(&select.from));
         as_of::mark_joins(select);
         asof::mark_joins(select);
@@ -274,14 +274,15 @@ impl Rewriter<'_> {
     }
 
     /// What names in a SELECT mean, and in the ORDER BY of the query that it is. A SELECT that has been rewritten stays as it is.
-    fn rewrite_names(&self, select: &mut Select, order: &mut [OrderByExpr]) {
+    fn rewrite_names(&self, select: &mut Select, order: &mut [OrderByExpr]) -> ControlFlow<Broken> {
         let known = Known::new(self.catalog, &self.ctes);
         merged::rewrite(select, order, &known);
-        grouping::rewrite(select, order, &known);
+        grouping::rewrite(select, order, &known)?;
         names::keep_apart(select, order, self.catalog);
         keys::tell_apart(select, order);
         aggregates::tell_apart(select, order, self.catalog);
         order.iter_mut().for_each(|by| subqueries::as_value(&mut by.expr));
+        ControlFlow::Continue(())
     }
 
     /// What names a window in a SELECT names the one that it is grouped by.
