@@ -59,6 +59,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use empty::PropagateEmpty;
 use keys::{EqualKeys, NullEqualConditions, NullEqualKeys};
+use push_down::PushDownToKeyless;
 use std::sync::Arc;
 
 /// Passes over the rules; plans here are small and settle in two.
@@ -80,6 +81,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDown::default()),
+        Arc::new(PushDownToKeyless::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
         Arc::new(NullEqualConditions::default()),
