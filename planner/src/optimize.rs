@@ -8,6 +8,7 @@
 //! - `constants`: those that are compared, in plans that run once too
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
 //! - `empty`: inputs without rows, in plans that run once too
+//! - `failing`: constants that fail whatever the rows are
 //! - `grouped`: what follows from what is grouped by, in plans that run once
 //! - `keys`: which conditions of a join are its keys, in plans that run once too
 //! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
@@ -20,6 +21,7 @@ mod clock;
 mod constants;
 pub mod correlation;
 mod empty;
+mod failing;
 mod grouped;
 mod keys;
 mod operands;
@@ -29,6 +31,7 @@ mod single_distinct;
 
 pub use batch::rules as batch_rules;
 pub use constants::Simplify;
+pub use failing::failure;
 pub use operands::Operands;
 pub use push_down::PushDown;
 
@@ -113,7 +116,9 @@ pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 
 /// Type coercion and the rules above.
 pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
-    let plan = clock::fix_arrivals(analyze(plan)?)?;
+    let plan = analyze(plan)?;
+    failing::check(&plan)?;
+    let plan = clock::fix_arrivals(plan)?;
     let disabled: Vec<&str> = disabled.iter().filter_map(|setting| rule_of(setting)).collect();
     let rules = rules().into_iter().filter(|rule| !disabled.contains(&rule.name())).collect();
     let mut options = options().clone();
