@@ -2,6 +2,7 @@
 //! is shown in SQL's notation instead.
 
 use super::{aggregate_call, expr};
+use crate::bind::window::{GROUP_WINDOW_COLUMNS, WINDOW_COLUMNS};
 use crate::plan::{NodeId, Op, StreamPlan};
 
 /// What a column of a node's input is called, by its name in the plan.
@@ -28,8 +29,13 @@ fn column_called(plan: &StreamPlan, id: NodeId, column: usize) -> String {
             (None, Some(call)) => aggregate_call(call, &|at: &usize| below(*at)),
             (None, None) => name.to_string(),
         },
-        _ => name.to_string(),
+        _ => of_window(name).to_string(),
     }
+}
+
+/// The columns of a group window are called as those of a window in FROM.
+fn of_window(name: &str) -> &str {
+    GROUP_WINDOW_COLUMNS.iter().position(|column| *column == name).map_or(name, |at| WINDOW_COLUMNS[at])
 }
 
 /// Names of DataFusion's making are expressions in its notation, of which those that only have words can be read, or begin with two underscores.
