@@ -31,6 +31,8 @@ const SPECIAL_FUNCTIONS: &[&str] =
 pub struct Found {
     /// Relations named in FROM, by schema and folded name, without the names of common table expressions.
     pub relations: BTreeSet<(Option<String>, String)>,
+    /// What relations are called in the query's FROMs.
+    pub called: BTreeSet<String>,
     /// Where common table expressions are named in FROM.
     pub ctes: Vec<Location>,
     /// Users' functions that are called.
@@ -123,7 +125,9 @@ impl VisitorMut for Rewriter<'_> {
         }
         self.check_windows(select, &mut [])?;
         self.rewrite_names(select, &mut [])?;
-        self.scopes.push(names::in_from(&select.from));
+        let scope = names::in_from(&select.from);
+        self.found.called.extend(scope.keys().cloned());
+        self.scopes.push(scope);
         as_of::mark_joins(select);
         asof::mark_joins(select);
         let known = Known::new(self.catalog, &self.ctes);
@@ -162,6 +166,7 @@ impl VisitorMut for Rewriter<'_> {
         not_sampled(factor)?;
         if let Some(name) = table_read(factor) {
             self.reads(&name);
+            self.found.called.extend(name.0.last().and_then(|part| part.as_ident()).map(fold));
         }
         match factor {
             TableFactor::Table { version: Some(_), name, .. } => broken(

@@ -25,6 +25,10 @@ fn check(sql: &str, state: &str, message: &str, at: Option<&str>, hint: &str) {
 fn names_that_do_not_exist() {
     check("SELECT pricee FROM bid", "42703", "column \"pricee\" does not exist", Some("pricee"), "\"price\"");
     check("SELECT b.pricee FROM bid b", "42703", "pricee", None, "\"price\"");
+    check("SELECT x.price FROM bid b", "42P01", "missing FROM-clause entry for table \"x\"", Some("x.price"), "");
+    check("SELECT bid.price FROM bid AS bids", "42P01", "missing FROM-clause entry for table \"bid\"", None, "\"bids\"");
+    check("SELECT 1 FROM t WHERE EXISTS (SELECT 1 FROM bid WHERE auction = t.idd)", "42703", "idd", None, "");
+    check("SELECT bid.pricee FROM TABLE(tumble(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1' MINUTE))", "42703", "pricee", None, "");
     check("SELECT * FROM bids", "42P01", "relation \"bids\" does not exist", Some("bids"), "\"bid\"");
     check("SELECT * FROM no_such_thing_at_all", "42P01", "no_such_thing_at_all", Some("no_such"), "");
     check("SELECT uper(channel) FROM bid", "42883", "function uper(text) does not exist", Some("uper"), "\"upper\"");
