@@ -170,7 +170,7 @@ impl VisitorMut for Rewriter<'_> {
         }
         match factor {
             TableFactor::Table { version: Some(_), name, .. } => broken(
-                SqlError::unsupported("FOR SYSTEM_TIME AS OF is supported in joins only")
+                SqlError::unsupported("FOR SYSTEM_TIME AS OF is supported on the right of [LEFT] JOIN ... ON only")
                     .with_hint("Write [LEFT] JOIN t FOR SYSTEM_TIME AS OF o.ts ON o.k = t.k."),
                 name.span(),
             ),
