@@ -114,18 +114,18 @@ pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     checked::rewrite_plan(coerced, &|e, _| Ok(Transformed::no(e)))
 }
 
-/// Type coercion and the rules above.
+/// Type coercion and the rules above. Constants that fail and are still there are refused.
 pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
-    let plan = analyze(plan)?;
-    failing::check(&plan)?;
-    let plan = clock::fix_arrivals(plan)?;
+    let plan = clock::fix_arrivals(analyze(plan)?)?;
     let disabled: Vec<&str> = disabled.iter().filter_map(|setting| rule_of(setting)).collect();
     let rules = rules().into_iter().filter(|rule| !disabled.contains(&rule.name())).collect();
     let mut options = options().clone();
     options.optimizer.filter_null_join_keys = true;
     // A scalar subquery changes as time goes on, so it is joined too.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    clock::settle(run(rules, options, plan)?)
+    let plan = clock::settle(run(rules, options, plan)?)?;
+    failing::check(&plan)?;
+    Ok(plan)
 }
 
 fn run(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>, options: ConfigOptions, plan: LogicalPlan) -> DfResult<LogicalPlan> {

@@ -1,5 +1,6 @@
 //! Constants that fail whatever the rows are: `1 / 0`, or a text that is no value of the type of what it is compared with. A view would put every row aside, and whoever made it would not hear
-//! of it, so they are errors of its statement. What stands in CASE or COALESCE is left to the rows: it is evaluated for some of them only. It does not know what is optimised.
+//! of it, so they are errors of its statement. What stands in CASE or COALESCE is left to the rows: it is evaluated for some of them only. It does not know
+//! where a constant stands in the text.
 
 use crate::error::into_datafusion;
 use crate::functions::failed::{evaluation_error, is_row_error};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 /// Functions that evaluate what stands behind for some rows only.
 const LAZY: [&str; 3] = ["coalesce", "nvl", "nvl2"];
 
-/// Fails with what a constant of a coerced plan does.
+/// Fails with what a constant of an optimised plan does: what nothing reads is gone.
 pub fn check(plan: &LogicalPlan) -> DfResult<()> {
     plan.each_with_subqueries(|node| {
         node.each_own(|expr| {

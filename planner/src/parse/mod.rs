@@ -15,7 +15,7 @@ mod json;
 mod like;
 mod long_values;
 pub mod match_recognize;
-pub mod nesting;
+pub(crate) mod nesting;
 mod partition;
 mod schema;
 mod secrets;
