@@ -8,6 +8,7 @@
 //! - `constants`: those that are compared, in plans that run once too
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
 //! - `empty`: inputs without rows, in plans that run once too
+//! - `failing`: constants that fail whatever the rows are
 //! - `grouped`: what follows from what is grouped by, in plans that run once
 //! - `keys`: which conditions of a join are its keys, in plans that run once too
 //! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
@@ -20,6 +21,7 @@ mod clock;
 mod constants;
 pub mod correlation;
 mod empty;
+mod failing;
 mod grouped;
 mod keys;
 mod operands;
@@ -29,6 +31,7 @@ mod single_distinct;
 
 pub use batch::rules as batch_rules;
 pub use constants::Simplify;
+pub use failing::failure;
 pub use operands::Operands;
 pub use push_down::PushDown;
 
@@ -59,6 +62,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use empty::PropagateEmpty;
 use keys::{EqualKeys, NullEqualConditions, NullEqualKeys};
+use push_down::PushDownToKeyless;
 use std::sync::Arc;
 
 /// Passes over the rules; plans here are small and settle in two.
@@ -80,6 +84,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(FilterNullJoinKeys::default()),
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDown::default()),
+        Arc::new(PushDownToKeyless::default()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
         Arc::new(NullEqualConditions::default()),
@@ -109,7 +114,7 @@ pub fn analyze(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     checked::rewrite_plan(coerced, &|e, _| Ok(Transformed::no(e)))
 }
 
-/// Type coercion and the rules above.
+/// Type coercion and the rules above. Constants that fail and are still there are refused.
 pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
     let plan = clock::fix_arrivals(analyze(plan)?)?;
     let disabled: Vec<&str> = disabled.iter().filter_map(|setting| rule_of(setting)).collect();
@@ -118,7 +123,9 @@ pub fn optimize(plan: LogicalPlan, disabled: &[&str]) -> DfResult<LogicalPlan> {
     options.optimizer.filter_null_join_keys = true;
     // A scalar subquery changes as time goes on, so it is joined too.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    clock::settle(run(rules, options, plan)?)
+    let plan = clock::settle(run(rules, options, plan)?)?;
+    failing::check(&plan)?;
+    Ok(plan)
 }
 
 fn run(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>, options: ConfigOptions, plan: LogicalPlan) -> DfResult<LogicalPlan> {

@@ -8,9 +8,9 @@ use crate::create::{create_relation, create_view, object_name, output_names, str
 use crate::error::{from_datafusion, suggest};
 use crate::explain;
 use crate::function::create_function;
-use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls};
+use crate::lower::{Emission, Rewrites, StateTableIds, StateTtls, has_empty_interval};
 use crate::optimize;
-use crate::parse::ast::{Ast, CreateRelation, ShowAst};
+use crate::parse::ast::{Ast, CreateRelation, CreateView, ShowAst};
 use crate::parse::hints::{misplaced_options, misplaced_ttl};
 use crate::parse::{Parsed, with_stack};
 use crate::plan::{Emit, LiteralValue, StreamPlan};
@@ -115,9 +115,8 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         Ast::CreateView(create) => {
             let (relation, _) = create_view(create, parsed, context.catalog, context.settings, ids)?;
             let comments = comments(&create.comments, &relation);
-            let goes = relation.is_temporary() && !create.temporary;
-            let goes = goes.then(|| format!("view \"{}\" will be a temporary view", relation.name));
-            Planned::Create { relation, if_not_exists: create.if_not_exists, comments, notices: goes.into_iter().collect() }
+            let notices = view_notices(create, &relation);
+            Planned::Create { relation, if_not_exists: create.if_not_exists, comments, notices }
         }
         Ast::CreateIndex(create) => {
             Planned::CreateIndex { index: context.create_index(create, parsed)?, if_not_exists: create.if_not_exists }
@@ -214,6 +213,15 @@ fn relation_notices(create: &CreateRelation, relation: &Relation) -> Vec<String>
     let unenforced = create.primary_key.as_ref().is_some_and(|key| is_own && !key.enforced);
     let enforced = unenforced.then(|| format!("the primary key of table \"{name}\" is enforced"));
     stays.into_iter().chain(enforced).chain(options::idle_notices(&create.options)).collect()
+}
+
+/// What a view is that nobody would mean, or that its statement does not say.
+fn view_notices(create: &CreateView, relation: &Relation) -> Vec<String> {
+    let name = &relation.name;
+    let goes = (relation.is_temporary() && !create.temporary).then(|| format!("view \"{name}\" will be a temporary view"));
+    let is_empty = relation.plan().is_some_and(has_empty_interval);
+    let empty = is_empty.then(|| format!("a join of view \"{name}\" finds nothing: the interval between its times ends before it begins"));
+    goes.into_iter().chain(empty).collect()
 }
 
 /// INSERT: into a table at once, into one with a connector as its query says.

@@ -1,4 +1,4 @@
-//! What GROUP BY says beyond its expressions: positions inside ROLLUP and kin, and the columns of a table whose primary key is grouped by. The
+//! What GROUP BY says beyond its expressions: positions inside ROLLUP and kin, lists of grouping sets inside one another, and the columns of a table whose primary key is grouped by. The
 //! latter have one value in each group, so they are grouped by as well where they are named. And Flink's `GROUP_ID()`.
 
 use super::columns::{Known, Named, factors, own_name};
@@ -6,23 +6,37 @@ use super::rewrite::{Broken, arguments, broken};
 use super::{aggregates, level, names, subqueries};
 use crate::catalog::{Catalog, RelationKind};
 use crate::error::fold;
+use crate::parse::nesting::{INNER_CUBE, INNER_ROLLUP, INNER_SETS, NO_COLUMNS};
 use crate::walk::sql;
 use datafusion::sql::sqlparser::ast::*;
-use eddyline_common::SqlError;
+use eddyline_common::{Result, SqlError, SqlState};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-/// A CUBE of so many parts has as many sets as a view may have.
-const WRITTEN_OUT_MAX: usize = 7;
+/// Expressions of which each set has some.
+type Sets = Vec<Vec<Expr>>;
+
+/// As many as PostgreSQL takes.
+const SETS_MAX: usize = 4_096;
+/// Of a ROLLUP that is written out, whose sets together have the square of its parts.
+const ROLLUP_MAX: usize = 256;
+const CUBE_MAX: usize = SETS_MAX.ilog2() as usize;
 
 /// Rewrites one SELECT; ORDER BY is that of the query that it is.
-pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
-    let GroupByExpr::Expressions(exprs, modifiers) = &mut select.group_by else { return };
+pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) -> ControlFlow<Broken> {
+    let GroupByExpr::Expressions(exprs, modifiers) = &mut select.group_by else { return ControlFlow::Continue(()) };
     if exprs.is_empty() || !modifiers.is_empty() {
-        return;
+        return ControlFlow::Continue(());
     }
     let mut is_simple = true;
     for expr in exprs.iter_mut() {
+        let span = expr.span();
+        if let Expr::GroupingSets(sets) = expr {
+            match flattened(std::mem::take(sets)) {
+                Ok(flat) => *sets = flat,
+                Err(error) => return broken(error, span),
+            }
+        }
         if let Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) = expr {
             is_simple = false;
             for grouped in sets.iter_mut().flatten() {
@@ -31,8 +45,10 @@ pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
                 }
             }
         }
-        if let Some(sets) = written_out(expr) {
-            *expr = Expr::GroupingSets(sets);
+        match written_out(expr) {
+            Ok(Some(sets)) => *expr = Expr::GroupingSets(sets),
+            Ok(None) => {}
+            Err(error) => return broken(error, span),
         }
     }
     if is_simple {
@@ -41,24 +57,72 @@ pub fn rewrite(select: &mut Select, order: &[OrderByExpr], known: &Known) {
             exprs.extend(named);
         }
     }
+    ControlFlow::Continue(())
 }
 
 /// The sets of a ROLLUP or CUBE that has several expressions in one part, which the binder does not take, or an expression twice, of which it would make two columns of one name.
-fn written_out(grouped: &Expr) -> Option<Vec<Vec<Expr>>> {
-    let (Expr::Rollup(parts) | Expr::Cube(parts)) = grouped else { return None };
+fn written_out(grouped: &Expr) -> Result<Option<Sets>> {
+    let (Expr::Rollup(parts) | Expr::Cube(parts)) = grouped else { return Ok(None) };
     let all: Vec<&Expr> = parts.iter().flatten().collect();
     let repeats = || all.iter().enumerate().any(|(at, expr)| all[..at].contains(expr));
-    if parts.len() > WRITTEN_OUT_MAX || !(parts.iter().any(|part| part.len() > 1) || repeats()) {
-        return None;
+    if !(parts.iter().any(|part| part.len() > 1) || repeats()) {
+        return Ok(None);
+    }
+    match grouped {
+        Expr::Rollup(_) => of_rollup(parts).map(Some),
+        _ => of_cube(parts).map(Some),
+    }
+}
+
+fn of_rollup(parts: &[Vec<Expr>]) -> Result<Sets> {
+    if parts.len() > ROLLUP_MAX {
+        return Err(SqlError::new(SqlState::TOO_COMPLEX, format!("ROLLUP is limited to {ROLLUP_MAX} elements")));
+    }
+    Ok((0..=parts.len()).rev().map(|n| parts[..n].concat()).collect())
+}
+
+fn of_cube(parts: &[Vec<Expr>]) -> Result<Sets> {
+    if parts.len() > CUBE_MAX {
+        return Err(SqlError::new(SqlState::TOO_COMPLEX, format!("CUBE is limited to {CUBE_MAX} elements")));
     }
     let with = |bits: usize| -> Vec<Expr> {
         let kept = parts.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
         kept.flat_map(|(_, part)| part.clone()).collect()
     };
-    Some(match grouped {
-        Expr::Rollup(_) => (0..=parts.len()).rev().map(|n| parts[..n].concat()).collect(),
-        _ => (0..1usize << parts.len()).rev().map(with).collect(),
-    })
+    Ok((0..1usize << parts.len()).rev().map(with).collect())
+}
+
+/// The sets of a list and of those inside it.
+fn flattened(listed: Sets) -> Result<Sets> {
+    let mut sets = Sets::with_capacity(listed.len());
+    for set in listed {
+        match inner(&set)? {
+            Some(inner) => sets.extend(inner),
+            None => sets.push(set),
+        }
+        if sets.len() > SETS_MAX {
+            return Err(SqlError::new(SqlState::TOO_COMPLEX, format!("too many grouping sets present (maximum {SETS_MAX})")));
+        }
+    }
+    Ok(sets)
+}
+
+/// The sets of a list inside another one, which the parser has made a call of.
+fn inner(set: &[Expr]) -> Result<Option<Sets>> {
+    let [Expr::Function(function)] = set else { return Ok(None) };
+    let part = |written: &Expr| match written {
+        Expr::Tuple(part) => part.clone(),
+        Expr::Nested(part) => vec![part.as_ref().clone()],
+        part => vec![part.clone()],
+    };
+    let parts: Sets = arguments(function).into_iter().map(part).collect();
+    Ok(Some(match function.name.to_string().as_str() {
+        INNER_SETS => flattened(parts)?,
+        INNER_ROLLUP => of_rollup(&parts)?,
+        INNER_CUBE => of_cube(&parts)?,
+        NO_COLUMNS => vec![vec![]],
+        _ => return Ok(None),
+    }))
 }
 
 /// HAVING without GROUP BY makes one group of all rows. The binder looks for an aggregate, so there is one.

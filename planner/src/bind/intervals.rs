@@ -9,6 +9,7 @@ use eddyline_common::postgres::parse;
 use eddyline_common::{Result, SqlError, SqlState};
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
+const NANOS_PER_DAY: i128 = 86_400 * NANOS_PER_SECOND as i128;
 /// Of a second's fraction.
 const DIGITS: u32 = 6;
 
@@ -83,6 +84,17 @@ pub fn rewrite(interval: &mut Interval) -> Result<()> {
     *interval.value = string_expr(&written(value, negative));
     (interval.leading_field, interval.last_field) = (None, None);
     Ok(())
+}
+
+/// The months and nanoseconds of an interval literal.
+pub fn length(expr: &Expr) -> Option<(i32, i128)> {
+    let Expr::Interval(interval) = expr else { return None };
+    let mut interval = interval.clone();
+    rewrite(&mut interval).ok()?;
+    let (_, text) = text(&interval.value).filter(|(negative, _)| !negative)?;
+    let unit = interval.leading_field.as_ref().map_or_else(String::new, |field| format!(" {field}"));
+    let value = parse::interval(&format!("{text}{unit}")).ok()?;
+    Some((value.months, i128::from(value.days) * NANOS_PER_DAY + i128::from(value.nanoseconds)))
 }
 
 /// Quarters, which the binder does not know.

@@ -19,6 +19,7 @@ mod constants;
 mod ctes;
 mod distinct;
 mod distinct_on;
+mod group_windows;
 mod grouping;
 mod inline;
 mod intervals;
@@ -62,7 +63,7 @@ mod versions;
 pub mod window;
 
 use crate::catalog::{Catalog, Relation, RelationKind, is_temporary};
-use crate::error::{SourceText, from_datafusion, into_datafusion, nearest};
+use crate::error::{SourceText, from_datafusion, into_datafusion, nearest, suggest};
 use crate::expr;
 use crate::parse::hints::OptionsHint;
 use crate::plan::Expr as PlanExpr;
@@ -73,7 +74,7 @@ use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, ScalarValue, TableReference, UnnestOptions};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, ScalarValue, SchemaError, TableReference, UnnestOptions};
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder, SessionStateDefaults};
@@ -227,6 +228,26 @@ impl<'a> Binder<'a> {
         from_datafusion(error, self.text)
     }
 
+    /// The same of a query's binding: a column of a relation that is in no FROM is the relation's error.
+    fn unbound(&self, error: DataFusionError, found: &Found) -> SqlError {
+        let relation = match error.find_root() {
+            DataFusionError::SchemaError(inner, _) => match inner.as_ref() {
+                SchemaError::FieldNotFound { field, .. } => field.relation.as_ref().map(|relation| relation.table().to_string()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let shown = self.error(error);
+        match relation.filter(|relation| shown.state == SqlState::UNDEFINED_COLUMN && !found.called.contains(relation)) {
+            Some(relation) => {
+                let message = format!("missing FROM-clause entry for table \"{relation}\"");
+                let error = SqlError { state: SqlState::UNDEFINED_TABLE, message, hint: None, ..shown };
+                suggest(error, &relation, found.called.iter().map(String::as_str))
+            }
+            None => shown,
+        }
+    }
+
     /// Rewrites and binds a query. Window nodes are still in it.
     pub fn query(&self, query: &Query) -> Result<(LogicalPlan, Found)> {
         self.query_as(query, None)
@@ -242,7 +263,7 @@ impl<'a> Binder<'a> {
         self.check_common(&found.ctes)?;
         let mut context = PlannerContext::new().with_prepare_param_data_types(self.parameters.clone());
         context.set_table_schema(target.map(|schema| Arc::new(schema.clone())));
-        let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.error(e))?;
+        let plan = binder::plan(self, Statement::Query(query), &mut context).map_err(|e| self.unbound(e, &found))?;
         self.check_followed()?;
         let plan = recursive::in_plan(plan).map_err(|e| self.error(e))?;
         let plan = if found.of_groups { of_groups::in_plan(plan).map_err(|e| self.error(e))? } else { plan };

@@ -1,15 +1,15 @@
-//! Rewrites a parsed query before binding: group windows into window functions, Flink's and PostgreSQL's
+//! Rewrites a parsed query before binding: Flink's and PostgreSQL's
 //! spellings into functions that exist, and the catalog queries of Postgres clients into what DataFusion can
 //! plan. It refuses what the binder would silently drop (`FOR SYSTEM_TIME`).
 
 use super::columns::Known;
 use super::ctes::Ctes;
 use super::session::PARTITION;
-use super::window::{GROUP_WINDOW_COLUMNS, GROUP_WINDOW_PREFIX, descriptor, table_read};
+use super::window::{GROUP_WINDOW_PREFIX, table_read};
 use super::{
-    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct, distinct_on, grouping, intervals, json, keys,
-    literals, match_recognize, merged, names, of_groups, overlaps, overridden, recursive, rows, set_returning, spellings, subqueries,
-    unknown,
+    aggregates, any, arrival, as_of, asof, catalog_queries, chains, constants, distinct, distinct_on, group_windows, grouping, intervals,
+    json, keys, literals, match_recognize, merged, names, of_groups, overlaps, overridden, recursive, rows, set_returning, spellings,
+    subqueries, unknown,
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, nearest, suggest};
@@ -32,6 +32,8 @@ const SPECIAL_FUNCTIONS: &[&str] =
 pub struct Found {
     /// Relations named in FROM, by schema and folded name, without the names of common table expressions.
     pub relations: BTreeSet<(Option<String>, String)>,
+    /// What relations are called in the query's FROMs.
+    pub called: BTreeSet<String>,
     /// Where common table expressions are named in FROM.
     pub ctes: Vec<Location>,
     /// Users' functions that are called.
@@ -42,7 +44,8 @@ pub struct Found {
 
 /// Rewrites a query (or any other tree with queries in it) in place.
 pub fn rewrite(tree: &mut impl Tree, catalog: &dyn Catalog, zone: &str, text: Option<&SourceText>) -> Result<Found> {
-    let mut rewriter = Rewriter { catalog, zone, ctes: Ctes::default(), scopes: Vec::new(), matching: 0, found: Found::default() };
+    let mut rewriter =
+        Rewriter { catalog, zone, ctes: Ctes::default(), scopes: Vec::new(), windows: Vec::new(), matching: 0, found: Found::default() };
     match sql::visit_mut(tree, &mut rewriter) {
         ControlFlow::Continue(()) => Ok(rewriter.found),
         ControlFlow::Break(broken) => Err(match text {
@@ -59,6 +62,8 @@ struct Rewriter<'a> {
     ctes: Ctes,
     /// What the selects around the present place call the relations in their FROM, the innermost last.
     scopes: Vec<HashMap<String, bool>>,
+    /// The windows that these group by.
+    windows: Vec<Option<Function>>,
     /// Clauses of MATCH_RECOGNIZE around the present place.
     matching: usize,
     found: Found,
@@ -102,7 +107,8 @@ impl VisitorMut for Rewriter<'_> {
                 _ => &mut [],
             };
             distinct::rewrite(select, order)?;
-            self.rewrite_names(select, order);
+            self.check_windows(select, order)?;
+            self.rewrite_names(select, order)?;
             distinct_on::name_first(select, &mut query.order_by);
         }
         ControlFlow::Continue(())
@@ -118,8 +124,11 @@ impl VisitorMut for Rewriter<'_> {
             not_sampled(&table.relation)?;
             table.joins.iter().try_for_each(|join| not_sampled(&join.relation))?;
         }
-        self.rewrite_names(select, &mut []);
-        self.scopes.push(names::in_from(&select.from));
+        self.check_windows(select, &mut [])?;
+        self.rewrite_names(select, &mut [])?;
+        let scope = names::in_from(&select.from);
+        self.found.called.extend(scope.keys().cloned());
+        self.scopes.push(scope);
         as_of::mark_joins(select);
         asof::mark_joins(select);
         let known = Known::new(self.catalog, &self.ctes);
@@ -131,7 +140,8 @@ impl VisitorMut for Rewriter<'_> {
         catalog_queries::rewrite_select(select);
         set_returning::rewrite(select, &|name| self.is_scalar(name));
         literals::keep_in_select(select);
-        group_window(select)
+        self.windows.push(group_windows::of_select(select).cloned());
+        group_windows::rewrite(select)
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Broken> {
@@ -139,6 +149,7 @@ impl VisitorMut for Rewriter<'_> {
         grouping::one_group(select, self.catalog);
         self.found.of_groups |= of_groups::mark(select, &self.scopes, &Known::new(self.catalog, &self.ctes));
         self.scopes.pop();
+        self.windows.pop();
         ControlFlow::Continue(())
     }
 
@@ -159,10 +170,11 @@ impl VisitorMut for Rewriter<'_> {
         not_sampled(factor)?;
         if let Some(name) = table_read(factor) {
             self.reads(&name);
+            self.found.called.extend(name.0.last().and_then(|part| part.as_ident()).map(fold));
         }
         match factor {
             TableFactor::Table { version: Some(_), name, .. } => broken(
-                SqlError::unsupported("FOR SYSTEM_TIME AS OF is supported in joins only")
+                SqlError::unsupported("FOR SYSTEM_TIME AS OF is supported on the right of [LEFT] JOIN ... ON only")
                     .with_hint("Write [LEFT] JOIN t FOR SYSTEM_TIME AS OF o.ts ON o.k = t.k."),
                 name.span(),
             ),
@@ -271,14 +283,20 @@ impl Rewriter<'_> {
     }
 
     /// What names in a SELECT mean, and in the ORDER BY of the query that it is. A SELECT that has been rewritten stays as it is.
-    fn rewrite_names(&self, select: &mut Select, order: &mut [OrderByExpr]) {
+    fn rewrite_names(&self, select: &mut Select, order: &mut [OrderByExpr]) -> ControlFlow<Broken> {
         let known = Known::new(self.catalog, &self.ctes);
         merged::rewrite(select, order, &known);
-        grouping::rewrite(select, order, &known);
+        grouping::rewrite(select, order, &known)?;
         names::keep_apart(select, order, self.catalog);
         keys::tell_apart(select, order);
         aggregates::tell_apart(select, order, self.catalog);
         order.iter_mut().for_each(|by| subqueries::as_value(&mut by.expr));
+        ControlFlow::Continue(())
+    }
+
+    /// What names a window in a SELECT names the one that it is grouped by.
+    fn check_windows(&self, select: &mut Select, order: &mut [OrderByExpr]) -> ControlFlow<Broken> {
+        group_windows::check(select, order, &self.windows, |function| self.user_function(function).is_some())
     }
 
     /// Whether there is a function of values of this name; a range is also a table of DataFusion's.
@@ -479,118 +497,4 @@ pub fn call(name: &str, args: Vec<Expr>) -> Expr {
 
 pub fn cast(expr: Expr, data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, format: None, array: false }
-}
-
-/// `GROUP BY TUMBLE(ts, size), ...` over a table becomes grouping by the window columns of a window
-/// function over it; `TUMBLE_START(...)` and kin become those columns wherever they stand.
-fn group_window(select: &mut Select) -> ControlFlow<Broken> {
-    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
-    let is_window = |e: &Expr| match e {
-        Expr::Function(f) if f.name.0.len() == 1 => {
-            let name = f.name.0[0].as_ident().map(fold).unwrap_or_default();
-            matches!(name.as_str(), "tumble" | "hop" | "session" | "cumulate").then_some((name, f.clone()))
-        }
-        _ => None,
-    };
-    let windows: Vec<(usize, String, Function)> =
-        exprs.iter().enumerate().filter_map(|(i, e)| is_window(e).map(|(name, f)| (i, name, f))).collect();
-    let (at, name, function) = match windows.as_slice() {
-        [] => return ControlFlow::Continue(()),
-        [one] => one,
-        [_, (_, _, second), ..] => return broken(SqlError::unsupported("only one window can be grouped by"), second.name.span()),
-    };
-    let span = function.name.span();
-    let args = arguments(function);
-    let Some(time) = args.first().and_then(|e| descriptor(e)) else {
-        let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("{}() in GROUP BY takes a time column first", name.to_uppercase()));
-        return broken(error.with_hint("Write GROUP BY TUMBLE(ts, INTERVAL '1' HOUR)."), span);
-    };
-    let Some(TableWithJoins { relation, joins }) = select.from.first() else {
-        return broken(SqlError::unsupported("a group window needs a table in FROM"), span);
-    };
-    let is_join = select.from.len() > 1 || !joins.is_empty();
-    let keys = match name.as_str() {
-        "session" => match session_keys(exprs, *at, &select.projection, is_join) {
-            Ok(keys) => Some(call(PARTITION, keys)),
-            Err(error) => return broken(error, span),
-        },
-        _ => None,
-    };
-    // Sessions are those of the rows that WHERE leaves, within each group.
-    let (data, alias) = match is_join || keys.is_some() && select.selection.is_some() {
-        true => {
-            let alias = if is_join { None } else { window_input(relation).1 };
-            let mut rows = crate::parse::select_all_from(relation.clone());
-            if let SetExpr::Select(inner) = rows.body.as_mut() {
-                inner.from = select.from.clone();
-                inner.selection = select.selection.take();
-            }
-            (Expr::Subquery(Box::new(rows)), alias)
-        }
-        false => window_input(relation),
-    };
-    // Of a join's sides several may have a column of this name.
-    let time = if is_join { args[0].clone() } else { Expr::Identifier(time.clone()) };
-    let mut window_args = vec![data, time];
-    window_args.extend(args[1..].iter().map(|e| (*e).clone()));
-    window_args.extend(keys);
-    let relation = TableFactor::TableFunction { expr: call(&format!("{GROUP_WINDOW_PREFIX}{name}"), window_args), alias };
-    select.from = vec![TableWithJoins { relation, joins: vec![] }];
-    let with_time = uses_window_time(select);
-    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
-    let columns = if with_time { 3 } else { 2 };
-    exprs.splice(*at..=*at, GROUP_WINDOW_COLUMNS[..columns].iter().map(|c| Expr::Identifier(Ident::new(*c))));
-    ControlFlow::Continue(())
-}
-
-/// What else a session is grouped by, as the columns of its input: without the names of tables, unless it is a join.
-fn session_keys(group: &[Expr], at: usize, items: &[SelectItem], is_join: bool) -> Result<Vec<Expr>> {
-    let others = group.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, e)| e);
-    let key = |e: &Expr| {
-        let mut key = match e {
-            Expr::GroupingSets(_) | Expr::Rollup(_) | Expr::Cube(_) => {
-                let error = SqlError::unsupported("SESSION with GROUPING SETS, ROLLUP or CUBE is not supported");
-                return Err(error.with_hint("Use the table function SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), gap)."));
-            }
-            Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) => {
-                let item = number.parse::<usize>().ok().and_then(|n| items.get(n.checked_sub(1)?));
-                match item {
-                    Some(SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. }) => e.clone(),
-                    _ => e.clone(),
-                }
-            }
-            other => other.clone(),
-        };
-        sql::expressions_mut(&mut key, |part| {
-            if let Expr::CompoundIdentifier(parts) = part
-                && !is_join
-                && let Some(last) = parts.pop()
-            {
-                *part = Expr::Identifier(last);
-            }
-        });
-        Ok(key)
-    };
-    others.map(key).collect()
-}
-
-/// The table factor as a window function's first argument, and the alias it was known by.
-fn window_input(factor: &TableFactor) -> (Expr, Option<TableAlias>) {
-    match factor {
-        TableFactor::Table { name, alias, args: None, version: None, .. } => {
-            let idents: Vec<Ident> = name.0.iter().filter_map(|p| p.as_ident().cloned()).collect();
-            let own = idents.last().cloned();
-            let alias = alias.clone().or_else(|| own.map(|name| TableAlias { explicit: false, name, columns: vec![], at: None }));
-            (if idents.len() == 1 { Expr::Identifier(idents[0].clone()) } else { Expr::CompoundIdentifier(idents) }, alias)
-        }
-        TableFactor::Derived { subquery, alias, .. } => (Expr::Subquery(subquery.clone()), alias.clone()),
-        other => {
-            let select = crate::parse::select_all_from(other.clone());
-            (Expr::Subquery(Box::new(select)), None)
-        }
-    }
-}
-
-fn uses_window_time(select: &Select) -> bool {
-    sql::any(select, |e| matches!(e, Expr::Function(f) if spellings::is_window_time(&f.name.to_string().to_lowercase())))
 }

@@ -3,7 +3,7 @@
 
 use super::rewrite::{arguments, call, cast, string_expr};
 use super::window::GROUP_WINDOW_COLUMNS;
-use super::{json, like_any, neighbours};
+use super::{group_windows, json, like_any, neighbours};
 use crate::error::fold;
 use crate::functions::pattern::{DEFAULT as DEFAULT_PATTERN, is_postgres};
 use crate::functions::percentile::{CONTINUOUS, DISCRETE, MODE};
@@ -163,10 +163,10 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     let now = || call("now", vec![]);
     let part = |field: &str| cast(call("date_part", vec![string_expr(field), time_of(own(0))]), DataType::BigInt(None));
     let pattern = |i: usize| args.get(i).cloned().unwrap_or_else(|| string_expr(DEFAULT_PATTERN));
+    if let Some((_, column)) = group_windows::column(&name) {
+        return Some(Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[column])));
+    }
     Some(match (name.as_str(), args.len()) {
-        ("tumble_start" | "hop_start" | "cumulate_start" | "session_start", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[0])),
-        ("tumble_end" | "hop_end" | "cumulate_end" | "session_end", _) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[1])),
-        (name, _) if is_window_time(name) => Expr::Identifier(Ident::new(GROUP_WINDOW_COLUMNS[2])),
         ("e", 0) => cast(number("2.718281828459045"), DataType::Double(ExactNumberInfo::None)),
         ("truncate", 1 | 2) => return renamed(function, "trunc"),
         ("startswith", 2) => return renamed(function, "starts_with"),
@@ -351,14 +351,6 @@ fn interval_parts(function: &Function) -> Option<Vec<Expr>> {
         *parts.get_mut(at)? = value.clone();
     }
     Some(parts)
-}
-
-/// `TUMBLE_ROWTIME`, `TUMBLE_PROCTIME` and kin: the window's own time. Whether that is event time or processing time follows from the
-/// column that the window is over.
-pub fn is_window_time(name: &str) -> bool {
-    const NAMES: [&str; 7] =
-        ["tumble_rowtime", "hop_rowtime", "cumulate_rowtime", "session_rowtime", "tumble_proctime", "hop_proctime", "session_proctime"];
-    NAMES.contains(&name)
 }
 
 fn literal(expr: &Expr) -> Option<&str> {

@@ -436,7 +436,7 @@ pub fn descriptor(time: &SqlExpr) -> Option<&Ident> {
 }
 
 /// The `t` of a time `t.x`.
-fn relation_of(time: &SqlExpr) -> Option<&Ident> {
+pub fn relation_of(time: &SqlExpr) -> Option<&Ident> {
     match time {
         SqlExpr::CompoundIdentifier(parts) => parts.iter().rev().nth(1),
         SqlExpr::Nested(inner) => relation_of(inner),

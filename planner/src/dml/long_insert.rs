@@ -4,20 +4,16 @@
 
 use crate::catalog::Relation;
 use crate::error::from_datafusion;
-use crate::functions::failed::evaluation_error;
-use crate::optimize::settle;
+use crate::optimize::{failure, settle};
 use crate::parse::{LongValues, parse_query};
 use crate::query::Context;
 use crate::statement::Planned;
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::datasource::{MemTable, provider_as_source};
-use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::sqlparser::ast;
 use eddyline_common::{Result, SqlError};
 use std::sync::Arc;
@@ -76,13 +72,4 @@ fn constant(mut cell: Expr) -> Result<ScalarValue> {
                 .with_hint("Write fewer rows at a time, or use COPY.")
         })),
     }
-}
-
-/// What fails is left by the optimiser as it is: why it does.
-fn failure(cell: &Expr) -> Option<SqlError> {
-    let (properties, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
-    let compiled = create_physical_expr(cell, &DFSchema::empty(), &properties, &context).ok()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(1));
-    let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).ok()?;
-    compiled.evaluate(&one_row).err().map(evaluation_error)
 }

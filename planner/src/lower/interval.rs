@@ -1,7 +1,7 @@
 //! Interval joins: bounds that a join's condition sets on the distance of two event times. Both bounds together say when a
 //! row can match nothing any more.
 
-use crate::plan::{BinaryOp, Expr, JoinInterval, Literal, LiteralValue};
+use crate::plan::{BinaryOp, Expr, JoinInterval, Literal, LiteralValue, Op, StreamPlan};
 use eddyline_common::time::MICROS_PER_DAY;
 
 const NANOS_PER_MICRO: i64 = 1_000;
@@ -16,24 +16,41 @@ struct Bounds {
 /// The interval that `residual` (over the left columns, of which there are `width`, and then the right ones) and the equal
 /// `keys` hold the event times of both sides to.
 pub fn of_join(residual: Option<&Expr>, width: usize, keys: &[Vec<usize>; 2], times: [&[usize]; 2]) -> Option<JoinInterval> {
+    let bounds = bounds(residual, width, keys, |[left, right]| times[0].contains(&left) && times[1].contains(&right));
+    bounds.into_iter().find_map(|b| match (b.lower, b.upper) {
+        (Some(lower), Some(upper)) if lower <= upper => Some(JoinInterval { times: b.times, lower, upper }),
+        _ => None,
+    })
+}
+
+/// Whether a join of a plan holds two times to an interval that ends before it begins, so that no rows match.
+pub fn has_empty(plan: &StreamPlan) -> bool {
+    plan.nodes.iter().any(|node| match &node.op {
+        Op::Join { keys, residual: Some(residual), .. } => {
+            let width = plan.nodes[node.inputs[0]].columns.len();
+            bounds(Some(residual), width, keys, |_| true).iter().any(|b| b.lower.zip(b.upper).is_some_and(|(lower, upper)| lower > upper))
+        }
+        _ => false,
+    })
+}
+
+/// The bounds of each pair of columns that are times.
+fn bounds(residual: Option<&Expr>, width: usize, keys: &[Vec<usize>; 2], are_times: impl Fn([usize; 2]) -> bool) -> Vec<Bounds> {
     let mut bounds: Vec<Bounds> = Vec::new();
     for (left, right) in keys[0].iter().zip(&keys[1]) {
-        if times[0].contains(left) && times[1].contains(right) {
+        if are_times([*left, *right]) {
             narrow(&mut bounds, [*left, *right], Some(0), Some(0));
         }
     }
     if let Some(residual) = residual {
         conjuncts(residual, &mut |condition| {
             let Some((pair, lower, upper)) = comparison(condition, width) else { return };
-            if times[0].contains(&pair[0]) && times[1].contains(&pair[1]) {
+            if are_times(pair) {
                 narrow(&mut bounds, pair, lower, upper);
             }
         });
     }
-    bounds.into_iter().find_map(|b| match (b.lower, b.upper) {
-        (Some(lower), Some(upper)) if lower <= upper => Some(JoinInterval { times: b.times, lower, upper }),
-        _ => None,
-    })
+    bounds
 }
 
 fn narrow(bounds: &mut Vec<Bounds>, times: [usize; 2], lower: Option<i64>, upper: Option<i64>) {

@@ -53,6 +53,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Extension, Filter, LogicalPlan, Projection, TableScan, Values};
 use eddyline_common::types::Column;
 use eddyline_common::{Result, SqlError, SqlState, SqlType, StateTableId};
+pub use interval::has_empty as has_empty_interval;
 pub use lateral::join_laterals;
 pub use node::Distribution;
 use node::{Facts, WindowColumn, WindowPart};

@@ -2,6 +2,8 @@
 //! condition may go below one. A condition that names no column (one of a join that is false whatever the rows are, or one on an outer query's row) would be let through.
 //! Below an ASOF join go those on its left side alone. And comparisons of one column with constants are made one: it takes `2 = a` for another than `a = 2`, and `2 < a` for one that lets 2 through, so
 //! that constants come to the right side first, and lose what marks their types.
+//!
+//! Where conditions are not pushed down, those above joins without keys go down all the same: with them such a join may have keys, or a side of few rows, and without there is no plan.
 
 use crate::bind::asof::is_over;
 use crate::bind::chosen::{Choice, ChosenJoin};
@@ -40,6 +42,40 @@ impl OptimizerRule for PushDown {
             },
             _ => self.0.rewrite(plan, config),
         }
+    }
+}
+
+/// The push-down that a plan may need, which no setting switches off.
+#[derive(Debug, Default)]
+pub struct PushDownToKeyless(PushDown);
+
+impl OptimizerRule for PushDownToKeyless {
+    fn name(&self) -> &str {
+        "push_down_filter_to_keyless_joins"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+        let is_needed = match &plan {
+            LogicalPlan::Filter(filter) => is_over_keyless(&filter.input),
+            LogicalPlan::Join(join) => join.on.is_empty(),
+            _ => false,
+        };
+        if is_needed { self.0.rewrite(plan, config) } else { Ok(Transformed::no(plan)) }
+    }
+}
+
+/// Whether a condition on a plan may reach a join without keys.
+fn is_over_keyless(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(filter) => is_over_keyless(&filter.input),
+        LogicalPlan::Projection(projection) => is_over_keyless(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_over_keyless(&alias.input),
+        LogicalPlan::Join(join) => join.on.is_empty() || is_over_keyless(&join.left) || is_over_keyless(&join.right),
+        _ => false,
     }
 }
 

@@ -2,7 +2,7 @@
 //! FINAL and RUNNING: so the tokens of the clause are read here, and put into the form that comes out as it was meant:
 //!
 //! - quantifiers become one token each; one that stands directly on another (`A+?`) means a reluctant one, as a group in parentheses stays one
-//! - `WITHIN i` becomes one more definition, of `WITHIN`; `FINAL f(...)` becomes `__final_f(...)`
+//! - `WITHIN i` becomes one more definition, of `WITHIN`; `FINAL f(...)` becomes `__final(f(...))`
 //! - `(SELECT ...)` in front of the clause becomes an argument of `DERIVED`, as sqlparser takes tables and functions alone there
 //!
 //! What the clause means is `bind::match_recognize`'s affair.
@@ -18,9 +18,9 @@ use std::ops::Range;
 pub const WITHIN: &str = "__within";
 /// The function whose argument is the subquery that a clause reads.
 pub const DERIVED: &str = "__derived";
-/// In front of a function's name.
-pub const FINAL: &str = "__final_";
-pub const RUNNING: &str = "__running_";
+/// Functions of a call.
+pub const FINAL: &str = "__final";
+pub const RUNNING: &str = "__running";
 
 const QUANTIFIERS: &str = "?*+|{}-";
 
@@ -99,14 +99,18 @@ fn word(text: &str, keyword: Option<Keyword>, like: &TokenWithSpan) -> TokenWith
     TokenWithSpan { token, span: like.span }
 }
 
-/// `FINAL f(` and `RUNNING f(` as one name each.
+/// `FINAL f(...)` and `RUNNING f(...)` as calls.
 fn qualified_functions(tokens: &mut Vec<TokenWithSpan>) {
     let mut at = 0;
     while at + 2 < tokens.len() {
-        let prefix = [("final", FINAL), ("running", RUNNING)].into_iter().find(|(word, _)| is_word(&tokens[at].token, word));
-        if let (Some((_, prefix)), Token::Word(name), Token::LParen) = (prefix, &tokens[at + 1].token, &tokens[at + 2].token) {
-            let joined = word(&format!("{prefix}{}", name.value.to_lowercase()), None, &tokens[at]);
-            tokens.splice(at..at + 2, [joined]);
+        let qualifier = [("final", FINAL), ("running", RUNNING)].into_iter().find(|(word, _)| is_word(&tokens[at].token, word));
+        let is_call = matches!(tokens[at + 1].token, Token::Word(_)) && tokens[at + 2].token == Token::LParen;
+        if let Some((_, qualifier)) = qualifier.filter(|_| is_call)
+            && let Some(close) = find_top_level(tokens, at + 3, |i| tokens[i].token == Token::RParen)
+        {
+            let like = tokens[at].clone();
+            tokens.insert(close, TokenWithSpan { token: Token::RParen, span: like.span });
+            tokens.splice(at..=at, [word(qualifier, None, &like), TokenWithSpan { token: Token::LParen, span: like.span }]);
         }
         at += 1;
     }

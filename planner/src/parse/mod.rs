@@ -16,7 +16,7 @@ mod json;
 mod like;
 mod long_values;
 pub mod match_recognize;
-mod nesting;
+pub(crate) mod nesting;
 mod partition;
 pub(crate) mod reserved;
 mod schema;

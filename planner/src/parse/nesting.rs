@@ -1,6 +1,7 @@
 //! Parentheses that PostgreSQL's grammar does without and sqlparser's does not: around a join on the right of another one, as in `a JOIN b JOIN c ON x ON y`, and around an item of
 //! ROLLUP, CUBE and GROUPING SETS that only begins with one, as in `ROLLUP ((k)::int)`. And a SELECT around what is compared by ANY and ALL and begins with a query in parentheses, as in
-//! `ANY ((SELECT 1) UNION SELECT 2)`. All have the places of the tokens that they stand before. It does not know what is joined, grouped or compared.
+//! `ANY ((SELECT 1) UNION SELECT 2)`. Lists of grouping sets inside another one become calls, which `bind::grouping` reads. All have the places of the tokens that they stand before. It does
+//! not know what is joined, grouped or compared.
 
 use super::tokens::{find_top_level, is, is_word};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -28,7 +29,14 @@ impl Piece {
     }
 }
 
+/// What lists of grouping sets inside another one are called, and a set without columns there.
+pub const INNER_SETS: &str = "__grouping_sets";
+pub const INNER_ROLLUP: &str = "__rollup";
+pub const INNER_CUBE: &str = "__cube";
+pub const NO_COLUMNS: &str = "__no_columns";
+
 pub fn rewrite(tokens: &mut Vec<TokenWithSpan>) {
+    name_inner(tokens);
     let mut missing = Missing::new();
     around_joins(tokens, &mut missing);
     around_items(tokens, &mut missing);
@@ -111,6 +119,54 @@ fn around_items(tokens: &[TokenWithSpan], missing: &mut Missing) {
     }
 }
 
+/// What a bracket that is open holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Sets,
+    InnerSets,
+    Other,
+}
+
+fn name_inner(tokens: &mut Vec<TokenWithSpan>) {
+    if !tokens.iter().any(|token| is_word(&token.token, "sets")) {
+        return;
+    }
+    let read = std::mem::take(tokens);
+    let word = |at: usize, word: &str| read.get(at).is_some_and(|token| is_word(&token.token, word));
+    let mut open: Vec<Open> = Vec::new();
+    let mut at = 0;
+    while let Some(token) = read.get(at) {
+        let around = open.last().copied().unwrap_or(Open::Other);
+        let begins = around != Open::Other && matches!(read[at - 1].token, Token::LParen | Token::Comma);
+        let is_sets = word(at, "grouping") && word(at + 1, "sets") && is(&read, at + 2, &Token::LParen);
+        let is_call = begins && is(&read, at + 1, &Token::LParen);
+        let name = match &token.token {
+            _ if begins && is_sets => Some(INNER_SETS),
+            _ if is_call && word(at, "rollup") => Some(INNER_ROLLUP),
+            _ if is_call && word(at, "cube") => Some(INNER_CUBE),
+            Token::LParen if begins && around == Open::InnerSets && is(&read, at + 1, &Token::RParen) => Some(NO_COLUMNS),
+            _ => None,
+        };
+        tokens.extend(name.map(|name| TokenWithSpan::new(Token::make_word(name, None), token.span)));
+        let end = at + if is_sets { 3 } else { 1 };
+        let replaced = match name {
+            Some(INNER_SETS) => 2,
+            Some(INNER_ROLLUP | INNER_CUBE) => 1,
+            _ => 0,
+        };
+        tokens.extend_from_slice(&read[at + replaced..end]);
+        match &token.token {
+            _ if is_sets => open.push(if begins { Open::InnerSets } else { Open::Sets }),
+            Token::LParen | Token::LBracket => open.push(Open::Other),
+            Token::RParen | Token::RBracket => {
+                open.pop();
+            }
+            _ => {}
+        }
+        at = end;
+    }
+}
+
 fn around_compared(tokens: &[TokenWithSpan], missing: &mut Missing) {
     for (i, token) in tokens.iter().enumerate() {
         let is_compared = ["any", "some", "all"].iter().any(|word| is_word(&token.token, word)) && i > 0 && compares(&tokens[i - 1].token);
@@ -171,6 +227,8 @@ mod tests {
             ("ROLLUP ((a)::int, b)", "ROLLUP ((a)::INT, b)"),
             ("CUBE ((a), (b) + 1)", "CUBE (a, (b) + 1)"),
             ("GROUPING SETS ((a, b), (a) * 2, ())", "GROUPING SETS ((a, b), (a) * 2, ())"),
+            ("GROUPING SETS (rollup (a, (b, c)), CUBE (b), (a))", "GROUPING SETS (__rollup(a, (b, c)), __cube(b), (a))"),
+            ("GROUPING SETS ((), GROUPING SETS ((a), ()))", "GROUPING SETS ((), __grouping_sets((a), __no_columns()))"),
         ] {
             let query = |grouped: &str| format!("SELECT 1 FROM t GROUP BY {grouped}");
             let (written, read) = (shown(&query(written)), shown(&query(read)));

@@ -25,6 +25,10 @@ fn check(sql: &str, state: &str, message: &str, at: Option<&str>, hint: &str) {
 fn names_that_do_not_exist() {
     check("SELECT pricee FROM bid", "42703", "column \"pricee\" does not exist", Some("pricee"), "\"price\"");
     check("SELECT b.pricee FROM bid b", "42703", "pricee", None, "\"price\"");
+    check("SELECT x.price FROM bid b", "42P01", "missing FROM-clause entry for table \"x\"", Some("x.price"), "");
+    check("SELECT bid.price FROM bid AS bids", "42P01", "missing FROM-clause entry for table \"bid\"", None, "\"bids\"");
+    check("SELECT 1 FROM t WHERE EXISTS (SELECT 1 FROM bid WHERE auction = t.idd)", "42703", "idd", None, "");
+    check("SELECT bid.pricee FROM TABLE(tumble(TABLE bid, DESCRIPTOR(date_time), INTERVAL '1' MINUTE))", "42703", "pricee", None, "");
     check("SELECT * FROM bids", "42P01", "relation \"bids\" does not exist", Some("bids"), "\"bid\"");
     check("SELECT * FROM no_such_thing_at_all", "42P01", "no_such_thing_at_all", Some("no_such"), "");
     check("SELECT uper(channel) FROM bid", "42883", "function uper(text) does not exist", Some("uper"), "\"upper\"");
@@ -54,6 +58,13 @@ fn constants_that_no_row_could_be_worked_on_by() {
     let too_large = "value \"99999999999\" is out of range for type integer";
     check("SELECT price, '99999999999'::int FROM bid", "22003", too_large, Some("'99999999999'"), "");
     check("CREATE MATERIALIZED VIEW m AS SELECT DATE '2023-02-29' AS d FROM bid", "22008", "out of range", Some("'2023-02-29'"), "");
+    let view = |condition: &str| format!("CREATE MATERIALIZED VIEW m AS SELECT price FROM bid WHERE {condition}");
+    check(&view("date_time = 'abc'"), "22007", "type timestamp", None, "");
+    check(&view("date_time > '2024-02-30'"), "22008", "out of range", None, "");
+    check(&view("date_time IN ('2024-01-01', 'abc')"), "22007", "type timestamp", None, "");
+    check(&view("CAST(date_time AS DATE) = 'abc'"), "22007", "type date", None, "");
+    check(&view("price = 1 / 0"), "22012", "division by zero", None, "");
+    check(&view("price > 1 AND NULLIF(price, 1) < 5 % 0"), "22012", "division by zero", None, "");
     check("SELECT CASE WHEN price > 1 THEN CAST('{' AS JSONB) END FROM bid", "22P02", "type json", Some("'{'"), "");
     check("SELECT channel FROM bid WHERE channel ~ '(?=x)'", "2201B", "look-ahead", Some("'(?=x)'"), "");
     check("SELECT JSON_VALUE(channel, '$.a[') FROM bid", "22023", "JSON path", Some("'$.a['"), "[index]");

@@ -238,6 +238,10 @@ fn what_means_nothing_is_said() {
         ("SET 'table.exec.source.idle-timeout' = '1 min';", "sources and tables that are created from now on"),
         ("CREATE TEMPORARY TABLE made (id INT) WITH ('connector' = 'datagen', 'number-of-rows' = '1');", "is not temporary"),
         ("CREATE TEMPORARY VIEW v AS SELECT 1 AS n; CREATE VIEW w AS SELECT n FROM v;", "view \"w\" will be a temporary view"),
+        (
+            "CREATE MATERIALIZED VIEW e AS SELECT a.id FROM orders AS a JOIN orders AS b ON b.at BETWEEN a.at AND a.at - INTERVAL '1 second' AND a.id = b.id;",
+            "the interval between its times ends before it begins",
+        ),
     ] {
         let told = notices(&server, script);
         assert!(told.contains("NOTICE:  ") && told.contains(notice), "{script}: {told}");

@@ -57,7 +57,8 @@ impl RelationPlanner for MatchRecognizeClause {
         check(&pattern, within)?;
         let skip = skip(after_match_skip, &variables, &pattern)?;
         let time = Expr::Column(order[0].clone());
-        let mut values = Values { variables: &variables, input: &schema, time, arguments: Vec::new(), values: Vec::new(), whole: None };
+        let (arguments, found) = (Vec::new(), Vec::new());
+        let mut values = Values { variables: &variables, input: &schema, time, arguments, values: found, whole: None, said: None };
         let conditions = conditions.into_iter().map(|c| c.map(|c| values.collect(c, context)).transpose()).collect::<DfResult<Vec<_>>>()?;
         values.whole = Some(!all_rows);
         let measures =

@@ -9,7 +9,7 @@ mod clause;
 pub mod pattern;
 mod values;
 
-use crate::parse::match_recognize::DERIVED;
+use crate::parse::match_recognize::{DERIVED, FINAL, RUNNING};
 use crate::plan::{MatchPattern, MatchSkip};
 pub use clause::MatchRecognizeClause;
 use datafusion::arrow::datatypes::FieldRef;
@@ -25,8 +25,10 @@ pub use values::{Value, ValueOf};
 
 /// Names that are functions within the clause only.
 pub fn is_function(name: &str) -> bool {
-    let plain = values::plain_name(name).0;
-    matches!(plain, "prev" | "next" | "first" | "last" | "classifier" | "match_number" | "match_rowtime" | "match_proctime")
+    matches!(
+        name,
+        "prev" | "next" | "first" | "last" | "classifier" | "match_number" | "match_rowtime" | "match_proctime" | FINAL | RUNNING
+    )
 }
 
 /// The subquery that a clause reads, as it was before its tokens were rewritten.

@@ -2,9 +2,11 @@
 //! expression becomes a column of its own, and what is left is an expression over these columns.
 
 use super::values_schema;
+use crate::bind::rewrite::{arguments, call};
 use crate::error::{fold, into_datafusion};
 use crate::functions::registry;
 use crate::optimize;
+use crate::parse::match_recognize::{FINAL, RUNNING};
 use crate::walk::sql as walk;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult};
@@ -52,14 +54,15 @@ pub enum ValueOf {
     Number,
 }
 
-/// A function's name without FINAL or RUNNING, and whether it is of the whole match.
-pub(super) fn plain_name(name: &str) -> (&str, Option<bool>) {
-    use crate::parse::match_recognize::{FINAL, RUNNING};
-    match (name.strip_prefix(FINAL), name.strip_prefix(RUNNING)) {
-        (Some(plain), _) => (plain, Some(true)),
-        (_, Some(plain)) => (plain, Some(false)),
-        _ => (name, None),
-    }
+/// A call without FINAL or RUNNING before it, and what these say: whether it is of the whole match.
+fn unqualified(call: &sql::Expr) -> (&sql::Expr, Option<bool>) {
+    let sql::Expr::Function(f) = call else { return (call, None) };
+    let whole = match name_of(f).as_str() {
+        FINAL => true,
+        RUNNING => false,
+        _ => return (call, None),
+    };
+    arguments(f).first().map_or((call, None), |inner| (*inner, Some(whole)))
 }
 
 /// The column of a value.
@@ -77,6 +80,8 @@ pub(super) struct Values<'a> {
     pub values: Vec<Value>,
     /// Of a measure: whether it is of the whole match unless it says otherwise. `None` for a condition.
     pub whole: Option<bool>,
+    /// What FINAL or RUNNING before the present function say.
+    pub said: Option<bool>,
 }
 
 impl Values<'_> {
@@ -147,7 +152,7 @@ impl Values<'_> {
             sql::Expr::Function(f) => {
                 let name = name_of(f);
                 if super::is_function(&name) || registry().udaf(&name).is_ok() {
-                    nested = Some(name);
+                    nested.get_or_insert(name);
                 }
             }
             _ => {}
@@ -169,36 +174,37 @@ impl Values<'_> {
         &mut self,
         expr: &sql::Expr,
         (first, nth, offset): (bool, usize, i64),
-        whole: Option<bool>,
         context: &mut dyn RelationPlannerContext,
     ) -> DfResult<sql::Expr> {
         let (variable, row) = self.of_row(expr)?;
         let bound = context.sql_to_expr(row, self.input)?;
         let (argument, field) = self.argument(bound)?;
-        self.add(ValueOf::Row { argument, first, nth, offset }, variable, whole, field)
+        self.add(ValueOf::Row { argument, first, nth, offset }, variable, self.said, field)
     }
 
     fn function(&mut self, f: &Function, context: &mut dyn RelationPlannerContext) -> DfResult<Option<sql::Expr>> {
         let full = name_of(f);
-        let (name, whole) = plain_name(&full);
-        let args = super::super::rewrite::arguments(f);
+        let name = full.as_str();
+        let args = arguments(f);
         Ok(Some(match (name, args.as_slice()) {
-            ("first" | "last", [inner]) => self.row_value(inner, (name == "first", 0, 0), whole, context)?,
-            ("first" | "last", [inner, n]) => self.row_value(inner, (name == "first", count(n, name)? as usize, 0), whole, context)?,
+            (FINAL | RUNNING, [inner]) => self.qualified(inner, name == FINAL, context)?,
+            ("first" | "last", [inner]) => self.row_value(inner, (name == "first", 0, 0), context)?,
+            ("first" | "last", [inner, n]) => self.row_value(inner, (name == "first", count(n, name)? as usize, 0), context)?,
             ("prev" | "next", [inner, rest @ ..]) if rest.len() <= 1 => {
                 let distance = rest.first().map(|n| count(n, name)).transpose()?.unwrap_or(1);
                 let offset = if name == "prev" { -distance } else { distance };
-                self.neighbour(inner, offset, whole, context)?
+                self.neighbour(inner, offset, context)?
             }
             ("classifier", []) => {
                 if self.whole.is_none() {
                     return Err(refused("CLASSIFIER() in DEFINE is not supported", "A condition knows whose row it is of."));
                 }
-                self.add(ValueOf::Classifier, None, whole, Arc::new(Field::new("", DataType::Utf8, true)))?
+                self.add(ValueOf::Classifier, None, self.said, Arc::new(Field::new("", DataType::Utf8, true)))?
             }
             ("match_rowtime", []) => {
                 let (argument, field) = self.argument(self.time.clone())?;
-                self.add(ValueOf::Row { argument, first: false, nth: 0, offset: 0 }, None, whole.or(self.whole.map(|_| true)), field)?
+                let whole = self.said.or(self.whole.map(|_| true));
+                self.add(ValueOf::Row { argument, first: false, nth: 0, offset: 0 }, None, whole, field)?
             }
             ("match_number", []) => {
                 if self.whole.is_none() {
@@ -215,42 +221,52 @@ impl Values<'_> {
                     "Write FIRST(A.x [, n]), LAST(A.x [, n]), PREV(A.x [, n]), NEXT(A.x [, n]), CLASSIFIER(), MATCH_NUMBER(), MATCH_ROWTIME().",
                 )));
             }
-            _ if registry().udaf(name).is_ok() => self.aggregate(f, name, whole, context)?,
+            _ if registry().udaf(name).is_ok() => self.aggregate(f, name, context)?,
             _ => return Ok(None),
         }))
     }
 
+    /// A function behind FINAL or RUNNING.
+    fn qualified(&mut self, call: &sql::Expr, whole: bool, context: &mut dyn RelationPlannerContext) -> DfResult<sql::Expr> {
+        let outer = self.said.replace(whole);
+        let value = match call {
+            sql::Expr::Function(f) => self.function(f, context),
+            _ => Ok(None),
+        };
+        self.said = outer;
+        let word = if whole { "FINAL" } else { "RUNNING" };
+        value?.ok_or_else(|| {
+            refused(&format!("{word} before what is no function of a match is not supported"), "Write FINAL LAST(A.x) or FINAL COUNT(A.*).")
+        })
+    }
+
     /// PREV and NEXT, of a row that FIRST or LAST says, or of the last.
-    fn neighbour(
-        &mut self,
-        inner: &sql::Expr,
-        offset: i64,
-        whole: Option<bool>,
-        context: &mut dyn RelationPlannerContext,
-    ) -> DfResult<sql::Expr> {
+    fn neighbour(&mut self, inner: &sql::Expr, offset: i64, context: &mut dyn RelationPlannerContext) -> DfResult<sql::Expr> {
+        let (inner, own) = unqualified(inner);
+        let outer = self.said;
+        self.said = own.or(outer);
+        let value = self.neighbour_of(inner, offset, context);
+        self.said = outer;
+        value
+    }
+
+    fn neighbour_of(&mut self, inner: &sql::Expr, offset: i64, context: &mut dyn RelationPlannerContext) -> DfResult<sql::Expr> {
         if let sql::Expr::Function(f) = inner {
             let full = name_of(f);
-            let (name, own) = plain_name(&full);
+            let name = full.as_str();
             if matches!(name, "first" | "last") {
-                let args = super::super::rewrite::arguments(f);
-                let (expr, nth) = match args.as_slice() {
+                let (expr, nth) = match arguments(f).as_slice() {
                     [expr] => (*expr, 0),
                     [expr, n] => (*expr, count(n, name)? as usize),
                     _ => return Err(refused("FIRST and LAST take a column and a number", "Write LAST(A.x, 1).")),
                 };
-                return self.row_value(expr, (name == "first", nth, offset), own.or(whole), context);
+                return self.row_value(expr, (name == "first", nth, offset), context);
             }
         }
-        self.row_value(inner, (false, 0, offset), whole, context)
+        self.row_value(inner, (false, 0, offset), context)
     }
 
-    fn aggregate(
-        &mut self,
-        f: &Function,
-        name: &str,
-        whole: Option<bool>,
-        context: &mut dyn RelationPlannerContext,
-    ) -> DfResult<sql::Expr> {
+    fn aggregate(&mut self, f: &Function, name: &str, context: &mut dyn RelationPlannerContext) -> DfResult<sql::Expr> {
         let plain = match &f.args {
             FunctionArguments::List(list) => list.duplicate_treatment.is_none() && list.clauses.is_empty(),
             _ => false,
@@ -280,8 +296,7 @@ impl Values<'_> {
                 ));
             }
         };
-        let call = super::super::rewrite::call(name, vec![argument]);
-        let bound = optimize::simplify(context.sql_to_expr(call, self.input)?, self.input)?;
+        let bound = optimize::simplify(context.sql_to_expr(call(name, vec![argument]), self.input)?, self.input)?;
         let ty = bound.to_field(self.input)?.1;
         let Expr::AggregateFunction(call) = &bound else {
             return Err(DataFusionError::Internal(format!("{name} is no aggregate once it is bound: {bound}")));
@@ -290,7 +305,7 @@ impl Values<'_> {
             return Err(DataFusionError::Internal(format!("{name} has one argument")));
         };
         let (argument, _) = self.argument(argument.clone())?;
-        self.add(ValueOf::Aggregate { function: call.func.name().to_string(), argument }, variable, whole, ty)
+        self.add(ValueOf::Aggregate { function: call.func.name().to_string(), argument }, variable, self.said, ty)
     }
 }
 
@@ -312,7 +327,7 @@ impl VisitorMut for Visitor<'_, '_, '_> {
     fn pre_visit_expr(&mut self, expr: &mut sql::Expr) -> ControlFlow<DataFusionError> {
         let replacement = match expr {
             sql::Expr::Identifier(_) | sql::Expr::CompoundIdentifier(_) => {
-                self.values.row_value(expr, (false, 0, 0), None, self.context).map(Some)
+                self.values.row_value(expr, (false, 0, 0), self.context).map(Some)
             }
             sql::Expr::Function(f) => self.values.function(f, self.context),
             _ => Ok(None),
