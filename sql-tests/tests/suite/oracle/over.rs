@@ -63,10 +63,6 @@ const QUERIES: &[(&str, &str)] = &[
         "sliding",
         "SELECT k, i, SUM(i) OVER w AS s, COUNT(g) OVER w AS n, MIN(i) OVER w AS a, MAX(i) OVER w AS b FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i, g ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)",
     ),
-    (
-        "sliding_texts",
-        "SELECT k, i, g, STRING_AGG(g, ',') OVER w AS s FROM {t} WINDOW w AS (PARTITION BY k ORDER BY i, g ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)",
-    ),
     ("sliding_behind", "SELECT k, i, SUM(i) OVER (PARTITION BY k ORDER BY i ROWS BETWEEN 4 PRECEDING AND 2 PRECEDING) AS s FROM {t}"),
     ("sliding_ahead", "SELECT k, i, MAX(i) OVER (PARTITION BY k ORDER BY i DESC ROWS BETWEEN 1 FOLLOWING AND 3 FOLLOWING) AS m FROM {t}"),
     ("remaining", "SELECT k, i, SUM(i) OVER (PARTITION BY k ORDER BY i RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS s FROM {t}"),
