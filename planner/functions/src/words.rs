@@ -15,8 +15,7 @@ pub const NO_SUCH_OPERATOR: &str = "No operator matches the given name and argum
 
 /// What DataFusion and Arrow say in words of their own and PostgreSQL in others.
 pub fn in_postgres_words(message: &str) -> Option<SqlError> {
-    let known =
-        [invalid_regex, numeric_overflow, no_such_function, no_such_operator, no_boolean, misplaced, failed_cast, no_text, no_bigint];
+    let known = [invalid_regex, numeric_overflow, no_such_function, no_such_operator, no_boolean, misplaced, failed_cast, no_text, no_bigint];
     known.into_iter().find_map(|known| known(message))
 }
 
@@ -201,7 +200,7 @@ pub fn invalid_regex(message: &str) -> Option<SqlError> {
 
 /// Bytes that are no text.
 fn no_text(message: &str) -> Option<SqlError> {
-    let is_none = message.contains("Encountered non UTF-8 data");
+    let is_none = message.contains("Encountered non UTF-8 data") || message.contains("Encountered non-UTF-8 data");
     is_none.then(|| SqlError::new(SqlState::BAD_CHARACTER, "invalid byte sequence for encoding \"UTF8\""))
 }
 
