@@ -15,7 +15,7 @@ pub const NO_SUCH_OPERATOR: &str = "No operator matches the given name and argum
 
 /// What DataFusion and Arrow say in words of their own and PostgreSQL in others.
 pub fn in_postgres_words(message: &str) -> Option<SqlError> {
-    let known = [invalid_regex, numeric_overflow, no_such_function, no_such_operator, no_boolean, misplaced, failed_cast, no_text, no_bigint];
+    let known = [invalid_regex, numeric_overflow, no_such_function, no_such_operator, no_boolean, misplaced, failed_cast];
     known.into_iter().find_map(|known| known(message))
 }
 
@@ -198,17 +198,6 @@ pub fn invalid_regex(message: &str) -> Option<SqlError> {
     Some(SqlError::new(SqlState("2201B"), format!("invalid regular expression: {reason}")))
 }
 
-/// Bytes that are no text.
-fn no_text(message: &str) -> Option<SqlError> {
-    let is_none = message.contains("Encountered non UTF-8 data") || message.contains("Encountered non-UTF-8 data");
-    is_none.then(|| SqlError::new(SqlState::BAD_CHARACTER, "invalid byte sequence for encoding \"UTF8\""))
-}
-
-/// What functions make of bigints that is none.
-fn no_bigint(message: &str) -> Option<SqlError> {
-    message.contains("Signed integer overflow in ").then(|| SqlError::new(SqlState::NUMERIC_OUT_OF_RANGE, "bigint out of range"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,9 +233,6 @@ mod tests {
         assert_eq!(shown(&integer("1.5")), other("22P02", "invalid input syntax for type integer: \"1.5\""));
         let offset = "Expected OFFSET to be an integer or null, but got Utf8";
         assert_eq!(shown(offset), other("42804", "argument of OFFSET must be type bigint, not type text"));
-        let bytes = "Invalid argument error: Encountered non UTF-8 data: invalid utf-8 sequence of 1 bytes from index 0";
-        assert_eq!(shown(bytes), other("22021", "invalid byte sequence for encoding \"UTF8\""));
-        assert_eq!(shown("Compute error: Signed integer overflow in GCD(-9223372036854775808, 0)"), other("22003", "bigint out of range"));
         assert_eq!(shown("division by zero"), None);
     }
 }
