@@ -156,11 +156,6 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// These rows without the others: a kernel may look at all that a slice is one of, as where bytes become text.
-    fn alone(&self, start: usize, length: usize) -> Result<ChangeBatch> {
-        self.changes.take(&UInt32Array::from_iter_values(start as u32..(start + length) as u32)).map_err(arrow_error)
-    }
-
     /// `start..start + length` is known to contain a failing row.
     fn halve(&mut self, start: usize, length: usize) -> Result<()> {
         let half = length / 2;
@@ -168,7 +163,7 @@ impl Search<'_> {
             if length == 0 {
                 continue;
             }
-            match (self.evaluate)(&self.alone(start, length)?) {
+            match (self.evaluate)(&self.changes.slice(start, length)) {
                 Ok(piece) => self.good.push(piece),
                 Err(error) if !is_row_error(&error) => return Err(error),
                 Err(error) if length == 1 => {

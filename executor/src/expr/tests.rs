@@ -224,19 +224,6 @@ fn null_in_a_required_column_is_an_error_of_the_row() {
     assert!(projection.project(&rows.slice(0, 1)).is_ok());
 }
 
-/// Where bytes become text, all bytes of the array are looked at, those before and behind the slice too.
-#[test]
-fn a_row_that_fails_takes_none_along() {
-    let bytes: ArrayRef = Arc::new(BinaryArray::from_opt_vec(vec![Some(&b"\xff"[..]), Some(&b"a"[..]), None, Some(&b"b"[..])]));
-    let input = schema(&[("b", SqlType::Bytes)]);
-    let rows = RecordBatch::try_new(input.clone(), vec![bytes]).unwrap();
-    let changes = eddyline_common::ChangeBatch::with_weights(rows, Int64Array::from(vec![1; 4]));
-    let cast = Expr::Cast { expr: Box::new(column(0)), ty: SqlType::Text, try_cast: false };
-    let projection = Projection::new(&[cast], &input, schema(&[("x", SqlType::Text)]), &NowHandle::default()).unwrap();
-    let good = projection.evaluate(&changes, &mut crate::testing::context()).unwrap();
-    assert_eq!(good.rows.column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), None, Some("b")]);
-}
-
 #[test]
 fn a_time_is_behind_the_watermark_that_its_batch_came_under() {
     let ((schema, rows), now) = (input(), NowHandle::default());
