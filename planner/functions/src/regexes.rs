@@ -32,6 +32,11 @@ pub fn compiled(pattern: &str) -> Result<Regex, SqlError> {
     Regex::new(pattern).map_err(|e| invalid_regex(&e))
 }
 
+/// The same under PostgreSQL's flags.
+pub fn compiled_with(pattern: &str, flags: &str) -> Result<Regex, SqlError> {
+    compiled(&with_flags(pattern, flags)?)
+}
+
 fn invalid_regex(error: &regex::Error) -> SqlError {
     super::words::invalid_regex(&error.to_string())
         .unwrap_or_else(|| SqlError::new(SqlState("2201B"), format!("invalid regular expression: {error}")))
