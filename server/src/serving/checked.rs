@@ -1,7 +1,9 @@
 //! Integer arithmetic that fails instead of wrapping: an analyzer rule, which runs after type coercion, puts in the
-//! planner's checked functions, for DataFusion's integer `sum` one that reports 22003, and for its `avg` of decimals one that rounds.
+//! planner's checked functions, for DataFusion's integer `sum` one that reports 22003, and for its `avg` of decimals one that rounds. On the way aggregates over
+//! windows become those of any frame (`sliding`).
 
 use super::average::AVERAGE;
+use super::sliding::{is_over_windows, over_windows};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
 use arrow::datatypes::*;
 use datafusion::common::config::ConfigOptions;
@@ -39,12 +41,12 @@ fn check_sum(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::new_transformed(expr, ours.is_some()))
         }
         Expr::WindowFunction(mut call) => {
-            let ours = match &call.fun {
-                WindowFunctionDefinition::AggregateUDF(func) => ours(func, &call.params.args, schema),
-                WindowFunctionDefinition::WindowUDF(_) => None,
+            let func = match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(func) if !is_over_windows(func) => func.clone(),
+                _ => return Ok(Transformed::no(Expr::WindowFunction(call))),
             };
-            let Some(ours) = ours else { return Ok(Transformed::no(Expr::WindowFunction(call))) };
-            call.fun = WindowFunctionDefinition::AggregateUDF(ours);
+            let ours = ours(&func, &call.params.args, schema).unwrap_or(func);
+            call.fun = WindowFunctionDefinition::AggregateUDF(over_windows(ours));
             Ok(Transformed::yes(Expr::WindowFunction(call)))
         }
         other => Ok(Transformed::no(other)),

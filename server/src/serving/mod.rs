@@ -8,7 +8,7 @@
 //! - `view_scan`, `source_scan`: how views and sources are read
 //! - `overlay`: a transaction's own effects
 //! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
-//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds
+//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds; `sliding`: aggregates over frames that rows leave
 //! - `correlated`: subqueries that are run once per outer row
 //!
 //! Knows nothing of the wire and of sessions.
@@ -31,6 +31,7 @@ pub mod physical;
 mod projections;
 pub mod relation;
 pub mod rows;
+mod sliding;
 mod source_scan;
 mod top_groups;
 mod view_scan;
