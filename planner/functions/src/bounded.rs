@@ -1,9 +1,10 @@
 //! Functions of DataFusion's that make texts and lists as long as they are told, or as two long texts are together. Nobody accounts for the memory of what functions make,
 //! so there is an end to it: an error before anything is made. It does not know of series (`series`).
 
-use super::arguments::{columns, rows};
+use super::arguments::rows;
 use super::error::into_datafusion;
-use super::regexes::compiled_with;
+use super::native::Memo;
+use super::regexes::{compiled, with_flags};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
@@ -44,9 +45,9 @@ pub fn array_repeat(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<Column
 
 /// A list with items put behind, or taken away there, up to so many.
 pub fn array_resize(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-    let given = columns(&args)?;
-    let is_negative = |(row, length): (usize, Option<i64>)| given[0].is_valid(row) && length.is_some_and(|length| length < 0);
-    if given[1].as_primitive_opt::<Int64Type>().is_some_and(|lengths| lengths.iter().enumerate().any(is_negative)) {
+    let given = given(&args)?;
+    let is_negative = |row: usize| given[0].is_valid(at(&given[0], row)) && integer(&given[1], row).is_some_and(|length| length < 0);
+    if (0..rows(&args)).any(is_negative) {
         return Err(into_datafusion(SqlError::new(SqlState::INVALID_PARAMETER, "size of an array must not be negative")));
     }
     check(&args, |given, row| {
@@ -61,42 +62,61 @@ pub fn array_to_string(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<Col
     check(&args, |given, row| {
         let length = |column: &ArrayRef| text(column, row).map_or(0, |text| text.len() as u64);
         let between = given[1..].iter().map(length).sum::<u64>();
-        (between > SHORT_BYTES).then(|| between * items(&given[0].slice(row, 1)))
+        (between > SHORT_BYTES).then(|| between * items(&given[0].slice(at(&given[0], row), 1)))
     })?;
     of.invoke_with_args(args)
 }
 
 /// A text with another one wherever there is a third.
 pub fn replace(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-    check(&args, |given, row| {
-        let (text, from, to) = (text(&given[0], row)?, text(&given[1], row)?, text(&given[2], row)?);
-        let made = |times: usize| text.len() as u64 + times as u64 * to.len() as u64;
-        let most = made(text.len().checked_div(from.len())?);
-        Some(if most <= VALUE_BYTES_MAX { most } else { made(text.matches(from).count()) })
-    })?;
+    let made = |given: &[ArrayRef], row: usize, times: fn(&str, &str) -> usize| {
+        let (value, from, to) = (text(&given[0], row)?, text(&given[1], row)?, text(&given[2], row)?);
+        let times = if from.is_empty() { 0 } else { times(value, from) };
+        Some(value.len() as u64 + times as u64 * to.len() as u64)
+    };
+    // Counted only if there is much to make, were the text nothing else than what is replaced.
+    if excess(&args, |given, row| made(given, row, |value, from| value.len() / from.len()))?.is_some() {
+        check(&args, |given, row| made(given, row, |value, from| value.matches(from).count()))?;
+    }
     of.invoke_with_args(args)
 }
 
 /// The same of what a regular expression matches; what it matched may be part of what takes its place.
 pub fn check_regexp_replace(args: &ScalarFunctionArgs) -> DfResult<()> {
+    let made = |given: &[ArrayRef], row: usize, times: usize| {
+        let (value, to) = (text(&given[0], row)?, text(&given[2], row)?);
+        let parts = to.matches(['\\', '$']).count() as u64;
+        Some(value.len() as u64 * (1 + parts) + times as u64 * to.len() as u64)
+    };
+    let most = |given: &[ArrayRef], row: usize| {
+        let times = if flags(given, row).contains('g') { text(&given[0], row)?.len() + 1 } else { 1 };
+        made(given, row, times)
+    };
+    if excess(args, most)?.is_none() {
+        return Ok(());
+    }
+    let mut known = Memo::new();
     check(args, |given, row| {
-        let (text, to) = (text(&given[0], row)?, text(&given[2], row)?);
-        let flags = given.get(3).and_then(|flags| self::text(flags, row)).unwrap_or_default();
-        let all_of_it = 1 + to.matches(['\\', '$']).count() as u64;
-        let made = |times: usize| text.len() as u64 * all_of_it + times as u64 * to.len() as u64;
-        let all = flags.contains('g');
-        let most = made(if all { text.len() + 1 } else { 1 });
-        if most <= VALUE_BYTES_MAX {
-            return Some(most);
-        }
-        let regex = compiled_with(self::text(&given[1], row)?, &flags.replace('g', "")).ok()?;
-        Some(made(regex.find_iter(text).take(if all { usize::MAX } else { 1 }).count()))
+        let (value, pattern, flags) = (text(&given[0], row)?, text(&given[1], row)?, flags(given, row));
+        let limit = if flags.contains('g') { usize::MAX } else { 1 };
+        let with_flags = with_flags(pattern, &flags.replace('g', ""));
+        let times = with_flags.and_then(|pattern| Ok(known.get(&pattern, compiled)?.find_iter(value).take(limit).count()));
+        times.map_or_else(|_| most(given, row), |times| made(given, row, times))
     })
 }
 
+fn flags(given: &[ArrayRef], row: usize) -> &str {
+    given.get(3).and_then(|flags| text(flags, row)).unwrap_or_default()
+}
+
 /// Fails if a call makes too much; `bytes`: of a row, as many as it may be.
-fn check(args: &ScalarFunctionArgs, bytes: impl Fn(&[ArrayRef], usize) -> Option<u64>) -> DfResult<()> {
-    let given = columns(args)?;
+fn check(args: &ScalarFunctionArgs, bytes: impl FnMut(&[ArrayRef], usize) -> Option<u64>) -> DfResult<()> {
+    excess(args, bytes)?.map_or(Ok(()), |error| Err(into_datafusion(error)))
+}
+
+/// What is said of a call that makes too much.
+fn excess(args: &ScalarFunctionArgs, mut bytes: impl FnMut(&[ArrayRef], usize) -> Option<u64>) -> DfResult<Option<SqlError>> {
+    let given = given(args)?;
     let mut all = 0_u64;
     for row in 0..rows(args) {
         let made = bytes(&given, row).unwrap_or(0);
@@ -104,14 +124,24 @@ fn check(args: &ScalarFunctionArgs, bytes: impl Fn(&[ArrayRef], usize) -> Option
         if made > VALUE_BYTES_MAX || all > CALL_BYTES_MAX {
             let error = SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "requested length too large");
             let detail = format!("A value may have {VALUE_BYTES_MAX} bytes, and those of {} rows {CALL_BYTES_MAX}.", rows(args));
-            return Err(into_datafusion(error.with_detail(detail)));
+            return Ok(Some(error.with_detail(detail)));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// The arguments; a constant, which may be long, is one row.
+fn given(args: &ScalarFunctionArgs) -> DfResult<Vec<ArrayRef>> {
+    args.args.iter().map(|arg| arg.to_array(1)).collect()
+}
+
+fn at(column: &ArrayRef, row: usize) -> usize {
+    if column.len() == 1 { 0 } else { row }
 }
 
 /// A text; what functions of DataFusion's make may be views.
 fn text(column: &ArrayRef, row: usize) -> Option<&str> {
+    let row = at(column, row);
     if column.is_null(row) {
         return None;
     }
@@ -123,15 +153,19 @@ fn text(column: &ArrayRef, row: usize) -> Option<&str> {
     }
 }
 
+fn integer(column: &ArrayRef, row: usize) -> Option<i64> {
+    let (integers, row) = (column.as_primitive_opt::<Int64Type>()?, at(column, row));
+    integers.is_valid(row).then(|| integers.value(row))
+}
+
 /// A number that is not negative. Nothing has 2^31 bytes or items, and no number that passes has more: the product of larger ones does not matter.
 fn number(column: &ArrayRef, row: usize) -> Option<u64> {
-    let numbers = column.as_primitive_opt::<Int64Type>()?;
-    numbers.is_valid(row).then(|| u64::try_from(numbers.value(row)).unwrap_or(0).min(u64::from(u32::MAX)))
+    integer(column, row).map(|number| u64::try_from(number).unwrap_or(0).min(u64::from(u32::MAX)))
 }
 
 fn value_bytes(column: &ArrayRef, row: usize) -> u64 {
     // A copy, as a slice of lists has the items of all of them.
-    let copied = || take(column, &UInt64Array::from(vec![row as u64]), None);
+    let copied = || take(column, &UInt64Array::from(vec![at(column, row) as u64]), None);
     let of_others = || copied().map_or(0, |value| value.to_data().get_slice_memory_size().unwrap_or(0));
     text(column, row).map_or_else(of_others, str::len) as u64
 }

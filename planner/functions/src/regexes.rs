@@ -32,18 +32,13 @@ pub fn compiled(pattern: &str) -> Result<Regex, SqlError> {
     Regex::new(pattern).map_err(|e| invalid_regex(&e))
 }
 
-/// The same under PostgreSQL's flags.
-pub fn compiled_with(pattern: &str, flags: &str) -> Result<Regex, SqlError> {
-    compiled(&with_flags(pattern, flags)?)
-}
-
 fn invalid_regex(error: &regex::Error) -> SqlError {
     super::words::invalid_regex(&error.to_string())
         .unwrap_or_else(|| SqlError::new(SqlState("2201B"), format!("invalid regular expression: {error}")))
 }
 
 /// A pattern with PostgreSQL's flags in front.
-fn with_flags<'p>(pattern: &'p str, flags: &str) -> Result<Cow<'p, str>, SqlError> {
+pub(super) fn with_flags<'p>(pattern: &'p str, flags: &str) -> Result<Cow<'p, str>, SqlError> {
     let mut set = String::new();
     for flag in flags.chars() {
         match flag {
