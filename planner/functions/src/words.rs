@@ -15,8 +15,18 @@ pub const NO_SUCH_OPERATOR: &str = "No operator matches the given name and argum
 
 /// What DataFusion and Arrow say in words of their own and PostgreSQL in others.
 pub fn in_postgres_words(message: &str) -> Option<SqlError> {
-    let known =
-        [invalid_regex, numeric_overflow, no_such_function, no_such_operator, no_boolean, misplaced, failed_cast, no_text, no_such_part];
+    let known = [
+        invalid_regex,
+        numeric_overflow,
+        no_such_function,
+        no_such_operator,
+        no_boolean,
+        misplaced,
+        failed_cast,
+        no_text,
+        no_such_part,
+        no_range,
+    ];
     known.into_iter().find_map(|known| known(message))
 }
 
@@ -140,6 +150,13 @@ fn no_such_part(message: &str) -> Option<SqlError> {
         other => other.to_lowercase(),
     };
     Some(SqlError::unsupported(format!("unit \"{part}\" not supported for type {}", shown_type(ty))))
+}
+
+/// A window in the order of values that have no distances.
+fn no_range(message: &str) -> Option<SqlError> {
+    let ty = message.split_once("Cannot run range queries on datatype: ")?.1.lines().next()?;
+    let error = SqlError::unsupported(format!("a RANGE frame in the order of values of type {} is not supported", shown_type(ty)));
+    Some(error.with_hint("Say ROWS; without a frame it is RANGE UNBOUNDED PRECEDING."))
 }
 
 /// What is wrong with a text that is no integer of a type; `None` for other types.

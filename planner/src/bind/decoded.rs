@@ -1,5 +1,5 @@
 //! Calls of functions of texts with a bytea. DataFusion would decode it on the way, and fail on rows whose bytes are no text; PostgreSQL has no such functions, and
-//! they are refused as there. It does not know which functions take bytes: they say so.
+//! they are refused as there. So is LIKE, which would be of a text of digits. It does not know which functions take bytes: they say so.
 
 use super::unknown::type_of;
 use crate::error::into_datafusion;
@@ -22,8 +22,16 @@ pub fn check(expr: &Expr, schema: &DFSchema) -> DfResult<()> {
             WindowFunctionDefinition::AggregateUDF(func) => check_call(func.as_ref(), &call.params.args, schema),
             WindowFunctionDefinition::WindowUDF(func) => check_call(func.as_ref(), &call.params.args, schema),
         },
+        Expr::Like(like) if is_bytes(&like.expr, schema) || is_bytes(&like.pattern, schema) => {
+            let error = SqlError::unsupported("LIKE of a bytea is not supported");
+            Err(into_datafusion(error.with_hint("convert_from(value, 'UTF8') is the text of a bytea.")))
+        }
         _ => Ok(()),
     }
+}
+
+fn is_bytes(value: &Expr, schema: &DFSchema) -> bool {
+    value.get_type(schema).is_ok_and(|ty| ty.is_binary())
 }
 
 fn check_call(func: &impl UDFCoercionExt, args: &[Expr], schema: &DFSchema) -> DfResult<()> {
