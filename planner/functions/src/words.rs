@@ -140,8 +140,8 @@ fn no_text(message: &str) -> Option<SqlError> {
 
 /// A part that times of a type do not have, in the names that Arrow has for parts.
 fn no_such_part(message: &str) -> Option<SqlError> {
-    let (part, ty) = message.lines().next()?.split_once("Compute error: ")?.1.split_once(" does not support: ")?;
-    let part = match part {
+    let (part, ty) = message.lines().next()?.split_once(" does not support: ")?;
+    let part = match part.rsplit(": ").next().filter(|part| part.chars().all(char::is_alphanumeric))? {
         "DayOfWeekSunday0" => "dow".to_string(),
         "DayOfWeekMonday1" => "isodow".to_string(),
         "DayOfYear" => "doy".to_string(),
@@ -273,8 +273,10 @@ mod tests {
         let offset = "Expected OFFSET to be an integer or null, but got Utf8";
         assert_eq!(shown(offset), other("42804", "argument of OFFSET must be type bigint, not type text"));
         assert_eq!(shown("division by zero"), None);
-        let part = "Compute error: DayOfWeekSunday0 does not support: Interval(MonthDayNano)";
-        assert_eq!(shown(part), other("0A000", "unit \"dow\" not supported for type interval"));
+        for part in ["DayOfWeekSunday0", "Compute error: DayOfWeekSunday0"] {
+            let part = format!("{part} does not support: Interval(MonthDayNano)");
+            assert_eq!(shown(&part), other("0A000", "unit \"dow\" not supported for type interval"));
+        }
         let bytes = "Encountered non UTF-8 data: invalid utf-8 sequence of 1 bytes from index 0";
         assert_eq!(shown(bytes), other("22021", "invalid byte sequence for encoding \"UTF8\""));
     }
