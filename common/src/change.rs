@@ -81,13 +81,7 @@ impl ChangeBatch {
 
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &UInt32Array) -> Result<ChangeBatch, ArrowError> {
-        // The kernel refuses batches without columns, which still have a number of rows.
-        let rows = if self.rows.num_columns() == 0 {
-            let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
-            RecordBatch::try_new_with_options(self.rows.schema(), Vec::new(), &options)?
-        } else {
-            compute::take_record_batch(&self.rows, indices)?
-        };
+        let rows = take_rows(&self.rows, indices)?;
         let weights = match &self.weights {
             None => None,
             Some(w) => Some(as_weights(&compute::take(w, indices, None)?)),
@@ -131,6 +125,16 @@ impl ChangeBatch {
         };
         ChangeBatch { rows: self.rows.clone(), weights: Some(weights) }
     }
+}
+
+/// The rows at `indices`, in that order: copies, with nothing of other rows in their buffers.
+pub fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch, ArrowError> {
+    // The kernel refuses batches without columns, which still have a number of rows.
+    if rows.num_columns() == 0 {
+        let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+        return RecordBatch::try_new_with_options(rows.schema(), Vec::new(), &options);
+    }
+    compute::take_record_batch(rows, indices)
 }
 
 fn as_weights(array: &dyn Array) -> Int64Array {

@@ -259,6 +259,10 @@ fn clone_arrow(error: &datafusion::arrow::error::ArrowError) -> SqlError {
         CastError(what) | ParseError(what) => {
             in_postgres_words(what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_TEXT, lower_first(what)))
         }
+        // A kernel that values do not suit.
+        ComputeError(what) => {
+            in_postgres_words(what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_PARAMETER, lower_first(first_line(what))))
+        }
         other => in_postgres_words(&other.to_string()).unwrap_or_else(|| SqlError::internal(other)),
     }
 }

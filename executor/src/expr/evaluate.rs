@@ -1,5 +1,6 @@
 //! Evaluation over change batches. A batch that fails is halved until the failing rows are found; those are rejected with
-//! their weights and the others evaluated, so that the fate of a row does not depend on the batch it comes in.
+//! their weights and the others evaluated, so that the fate of a row does not depend on the batch it comes in. Pieces are copies: some of Arrow's
+//! kernels look at all that is in a slice's buffers.
 
 use crate::expr::compile::{compile, compile_as};
 use crate::expr::special::NowHandle;
@@ -156,14 +157,15 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// `start..start + length` is known to contain a failing row.
+    /// `start..start + length` failed together.
     fn halve(&mut self, start: usize, length: usize) -> Result<()> {
         let half = length / 2;
         for (start, length) in [(start, half), (start + half, length - half)] {
             if length == 0 {
                 continue;
             }
-            match (self.evaluate)(&self.changes.slice(start, length)) {
+            let rows = UInt32Array::from_iter_values(start as u32..(start + length) as u32);
+            match (self.evaluate)(&self.changes.take(&rows).map_err(arrow_error)?) {
                 Ok(piece) => self.good.push(piece),
                 Err(error) if !is_row_error(&error) => return Err(error),
                 Err(error) if length == 1 => {

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::{binary, column, int, schema};
 use arrow::array::*;
 use arrow::datatypes::{DataType, SchemaRef};
-use eddyline_common::{SqlType, Timestamp};
+use eddyline_common::{ChangeBatch, SqlType, Timestamp};
 use eddyline_planner::plan::{BinaryOp, Expr, Literal, LiteralValue};
 use std::sync::Arc;
 
@@ -234,4 +234,23 @@ fn a_time_is_behind_the_watermark_that_its_batch_came_under() {
     assert_eq!(told(), [false, false, false], "there is no watermark yet");
     now.set_arrival_watermark(Timestamp(0));
     assert_eq!(told(), [false, true, false], "on it, behind it, and without a time");
+}
+
+/// Arrow looks at all bytes that a slice shares with others.
+#[test]
+fn a_row_is_not_rejected_for_what_is_beside_it() {
+    let schema = schema(&[("b", SqlType::Bytes)]);
+    let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![Some(b"\xff".as_slice()), Some(b"a".as_slice()), None]));
+    let rows = RecordBatch::try_new(schema.clone(), vec![bytes]).unwrap();
+    let output = crate::testing::schema(&[("t", SqlType::Text)]);
+    let cast = Expr::Cast { expr: Box::new(column(0)), ty: SqlType::Text, try_cast: false };
+    let projection = Projection::new(&[cast], &schema, output, &NowHandle::default()).unwrap();
+    let fates = |rows: RecordBatch| {
+        let mut ctx = crate::testing::context();
+        let good = projection.evaluate(&ChangeBatch::insertions(rows), &mut ctx).unwrap();
+        let texts = good.rows.column(0).as_string::<i32>().iter().map(|text| text.map(str::to_string)).collect::<Vec<_>>();
+        (texts, ctx.take_rejected().iter().map(|(_, changes)| changes.num_rows()).sum::<usize>())
+    };
+    assert_eq!(fates(rows.slice(1, 1)), (vec![Some("a".to_string())], 0));
+    assert_eq!(fates(rows), (vec![Some("a".to_string()), None], 1));
 }

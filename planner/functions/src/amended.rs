@@ -3,7 +3,7 @@
 //! are replaced after type coercion (`checked`).
 
 use super::named::known_by_name;
-use super::{bounded, lists, numbers, texts, times};
+use super::{bounded, lists, numbers, series, texts, times};
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result as DfResult;
 use datafusion::execution::SessionStateDefaults;
@@ -36,7 +36,9 @@ const ROWS: &[Row] = &[
     row("array_length", "array_length", lists::length),
     row("array_remove", "array_remove_all", lists::remove),
     row("array_replace", "array_replace_all", plain),
-    row("abs", "abs", numbers::abs),
+    row("abs", "abs", numbers::of_integers),
+    row("gcd", "gcd", numbers::of_integers),
+    row("lcm", "lcm", numbers::of_integers),
     Row { name: "round", of: "round", run: numbers::round, coerce: Some(numbers::round_types) },
     row("sqrt", "sqrt", numbers::sqrt),
     row("ln", "ln", numbers::logarithm),
@@ -51,6 +53,11 @@ const ROWS: &[Row] = &[
     row("repeat", "repeat", bounded::repeat),
     row("lpad", "lpad", bounded::pad),
     row("rpad", "rpad", bounded::pad),
+    row("array_repeat", "array_repeat", bounded::array_repeat),
+    row("array_resize", "array_resize", bounded::array_resize),
+    row("array_to_string", "array_to_string", bounded::array_to_string),
+    row("replace", "replace", bounded::replace),
+    row("range", "range", series::range),
     row("regexp_replace", "regexp_replace", texts::regexp_replace),
     Row { name: "concat", of: "concat", run: texts::concat, coerce: Some(texts::concat_types) },
 ];

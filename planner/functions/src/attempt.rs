@@ -1,10 +1,10 @@
 //! Expressions that may fail, as functions that do not: a batch that fails is halved until the failing rows are found, as the executor
-//! does with a view's rows (`expr/evaluate.rs`), so that a query can leave out the rows that the view rejected. The optimiser sees nothing of what is inside but the
+//! does with a view's rows (`expr/evaluate.rs`), copies for the same reason, so that a query can leave out the rows that the view rejected. The optimiser sees nothing of what is inside but the
 //! columns, so that it neither moves it before a condition nor takes it apart. It does not know what is done with rows that fail.
 
 use super::error::into_datafusion;
 use super::failed::{evaluation_error, is_row_error};
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use datafusion::arrow::compute::{cast, concat};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema, Result as DfResult};
@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use eddyline_common::change::take_rows;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -106,16 +107,17 @@ impl Attempt {
         Ok(RecordBatch::try_new_with_options(self.input.clone(), columns, &options)?)
     }
 
-    /// What it gives for all rows, in pieces.
-    fn pieces(&self, rows: &RecordBatch, pieces: &mut Vec<ArrayRef>) -> DfResult<()> {
+    /// What it gives for all rows, in pieces. `alone`: there is nothing of other rows in their buffers.
+    fn pieces(&self, rows: &RecordBatch, alone: bool, pieces: &mut Vec<ArrayRef>) -> DfResult<()> {
         let (count, half) = (rows.num_rows(), rows.num_rows() / 2);
         match self.evaluate(rows).map_err(evaluation_error) {
             Ok(piece) => pieces.push(piece),
             Err(error) if !is_row_error(&error) => return Err(into_datafusion(error)),
-            Err(_) if count <= 1 => pieces.push(self.failure(count)),
+            Err(_) if count == 0 || count == 1 && alone => pieces.push(self.failure(count)),
             Err(_) => {
-                self.pieces(&rows.slice(0, half), pieces)?;
-                self.pieces(&rows.slice(half, count - half), pieces)?;
+                for piece in [0..half as u32, half as u32..count as u32] {
+                    self.pieces(&take_rows(rows, &UInt32Array::from_iter_values(piece))?, true, pieces)?;
+                }
             }
         }
         Ok(())
@@ -159,7 +161,7 @@ impl ScalarUDFImpl for Attempt {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         let mut pieces = Vec::new();
-        self.pieces(&self.rows(&args)?, &mut pieces)?;
+        self.pieces(&self.rows(&args)?, false, &mut pieces)?;
         Ok(ColumnarValue::Array(match pieces.as_slice() {
             [whole] => whole.clone(),
             _ => concat(&pieces.iter().map(|piece| piece.as_ref()).collect::<Vec<_>>())?,
@@ -170,9 +172,10 @@ impl ScalarUDFImpl for Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{AsArray, Int64Array};
+    use datafusion::arrow::array::{AsArray, BinaryArray, Int64Array};
     use datafusion::arrow::datatypes::Int64Type;
     use datafusion::common::config::ConfigOptions;
+    use datafusion::logical_expr::expr::Cast;
     use datafusion::logical_expr::{col, lit};
 
     fn run(expr: Expr, columns: &[(&str, Vec<Option<i64>>)]) -> ArrayRef {
@@ -212,5 +215,23 @@ mod tests {
         let condition = condition((col("a") / col("b")).gt(lit(2i64)), &schema()).unwrap();
         let found = run(condition, &[("a", vec![Some(9), Some(9), Some(9), None]), ("b", vec![Some(0), Some(1), Some(9), Some(0)])]);
         assert_eq!(found.as_boolean(), &BooleanArray::from(vec![None, Some(true), Some(false), None]));
+    }
+
+    /// Arrow looks at all bytes that a slice shares with others.
+    #[test]
+    fn a_row_does_not_fail_for_what_is_beside_it() {
+        let columns = DFSchema::try_from(Schema::new(vec![Field::new("b", DataType::Binary, true)])).unwrap();
+        let text = Expr::Cast(Cast::new(Box::new(col("b")), DataType::Utf8));
+        let function = Attempt::new(vec![text], Gives::Value, Arc::new(Field::new("t", DataType::Utf8, true)), &columns).unwrap();
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![Some(b"\xff".as_slice()), Some(b"a".as_slice()), None]));
+        let rows = RecordBatch::try_new(function.input.clone(), vec![bytes]).unwrap();
+        let texts = |rows: &RecordBatch| {
+            let mut pieces = Vec::new();
+            function.pieces(rows, false, &mut pieces).unwrap();
+            let of = |piece: &ArrayRef| piece.as_string::<i32>().iter().map(|text| text.map(str::to_string)).collect::<Vec<_>>();
+            pieces.iter().flat_map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(&rows), [None, Some("a".to_string()), None]);
+        assert_eq!(texts(&rows.slice(1, 1)), [Some("a".to_string())]);
     }
 }

@@ -7,7 +7,7 @@
 //! - `series`: those of integers and times, as lists
 //! - `quotient`: divisions of numerics; `precision`: times with fewer digits
 //! - `constants`: those of which it is known that no row can be worked on by them
-//! - `amended`: which of DataFusion's functions do something else; `bounded`: those of them that make texts as long as they are told; `words`: what they say of values that do not suit them
+//! - `amended`: which of DataFusion's functions do something else; `bounded`: those of them that make texts and lists as long as they are told; `words`: what they say of values that do not suit them
 //! - `percentile`: PERCENTILE_CONT and PERCENTILE_DISC; `string_agg`: with orders of its own; `extremes`: MIN and MAX of floats; `ranks`: those that count rows in a window; `shifts`: those that look at a neighbour; `pattern`: of dates and times; `not_null`: what guards a column that is written; `like`: what guards a pattern; `like_any`: several of them; `one_row`: subqueries that stand for a value; `or_null`: those of them that may have no row
 //! - `native`: how those are defined, a line each; `shaped`: others, by the fields of what they take and give; `named`: how all these are told apart; `arguments`: as columns; `text_types`: texts of a limited length, uuids; `arrays`: arrays of rows; `casts`: those that stand for casts; `error`: ours within DataFusion's
 //! - `failed`: what a failed evaluation says, and whether the row is to blame; `attempt`: expressions of which rows may fail; `lazy`: AND and OR

@@ -58,8 +58,8 @@ fn sign(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
     Ok(Arc::new(unary::<_, _, Float64Type>(&doubles(&args[0])?, sign)))
 }
 
-/// `abs`: the smallest integer of a type has none.
-pub fn abs(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+/// `abs`, `gcd` and `lcm`: of the smallest integer of a type there may be none.
+pub fn of_integers(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
     let name = SqlType::from_arrow(&args.args[0].data_type()).filter(|_| args.args[0].data_type().is_integer());
     of.invoke_with_args(args).map_err(|error| match name {
         Some(ty) => out_of_range(&ty.to_string()),

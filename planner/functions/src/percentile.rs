@@ -85,8 +85,12 @@ impl AggregateUDFImpl for Percentile {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        // A null has no type yet; it is a text, as in PostgreSQL.
+        let typed = |value: &DataType| if value.is_null() { DataType::Utf8 } else { value.clone() };
         let value = match (self.pick, types) {
-            (Pick::Mode, [_] | [_, DataType::Boolean]) => return Ok(types.to_vec()),
+            (Pick::Mode, [value] | [value, DataType::Boolean]) => {
+                return Ok([typed(value)].into_iter().chain(types.get(1).cloned()).collect());
+            }
             (Pick::Mode, _) => {
                 let error = super::native::no_such_function(self.name, types);
                 return Err(crate::error::into_datafusion(error.with_hint("Write mode() WITHIN GROUP (ORDER BY value).")));
@@ -97,7 +101,7 @@ impl AggregateUDFImpl for Percentile {
         let value = match self.pick == Pick::Continuous {
             true if value.is_numeric() || value.is_null() => DataType::Float64,
             true => return Err(DataFusionError::Plan(format!("{}() is of numbers, not of {value}", self.name))),
-            false => value.clone(),
+            false => typed(value),
         };
         Ok([value, DataType::Float64].into_iter().chain(types.get(2).cloned()).collect())
     }

@@ -38,7 +38,7 @@ fn invalid_regex(error: &regex::Error) -> SqlError {
 }
 
 /// A pattern with PostgreSQL's flags in front.
-fn with_flags<'p>(pattern: &'p str, flags: &str) -> Result<Cow<'p, str>, SqlError> {
+pub(super) fn with_flags<'p>(pattern: &'p str, flags: &str) -> Result<Cow<'p, str>, SqlError> {
     let mut set = String::new();
     for flag in flags.chars() {
         match flag {

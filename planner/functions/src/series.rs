@@ -113,22 +113,55 @@ fn too_long(what: &str) -> SqlError {
     SqlError::new(SqlState("54000"), format!("a series of more than {VALUES_MAX} {what} is too long"))
 }
 
-/// That series of integers have room.
+/// `range`, DataFusion's: a series of integers or times without its stop.
+pub fn range(of: &ScalarUDF, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+    match args.args[0].data_type() {
+        DataType::Int64 => check_count(&args)?,
+        ty if ty.is_temporal() => check_count_of_times(&columns(&args)?).map_err(into_datafusion)?,
+        _ => {}
+    }
+    of.invoke_with_args(args)
+}
+
+/// That series of integers have room. One number alone is the stop.
 fn check_count(args: &ScalarFunctionArgs) -> DfResult<()> {
     let arrays = columns(args)?;
     let at = |i: usize, row: usize| {
         let values = arrays.get(i)?.as_primitive_opt::<Int64Type>()?;
         values.is_valid(row).then(|| i128::from(values.value(row)))
     };
-    let count = |row: usize| {
-        let (start, stop, step) = (at(0, row)?, at(1, row)?, if arrays.len() < 3 { 1 } else { at(2, row)? });
-        (step != 0).then(|| ((stop - start) / step + 1).max(0))
+    let of_row = |row: usize| match arrays.len() {
+        1 => count(0, at(0, row)?, 1),
+        2 => count(at(0, row)?, at(1, row)?, 1),
+        _ => count(at(0, row)?, at(1, row)?, at(2, row)?),
     };
-    let total: i128 = (0..rows(args)).filter_map(count).sum();
+    let total: i128 = (0..rows(args)).filter_map(of_row).sum();
     if total > VALUES_MAX as i128 {
         return Err(into_datafusion(too_long("integers").with_hint("Of constants in FROM there are as many as are read.")));
     }
     Ok(())
+}
+
+/// The same of times, by how long a step is about. One that goes both ways may come to no end.
+fn check_count_of_times(given: &[ArrayRef]) -> Result<(), SqlError> {
+    let [starts, stops, steps] = given else { return Ok(()) };
+    let Some(steps) = steps.as_primitive_opt::<IntervalMonthDayNanoType>() else { return Ok(()) };
+    let (starts, stops) = (micros(starts)?, micros(stops)?);
+    let mut total = 0;
+    for (row, step) in steps.iter().enumerate() {
+        let Some(step) = step.filter(|_| starts.is_valid(row) && stops.is_valid(row)) else { continue };
+        let parts = [i64::from(step.months), i64::from(step.days), step.nanoseconds];
+        if parts.iter().any(|part| *part < 0) && parts.iter().any(|part| *part > 0) {
+            return Err(SqlError::new(SqlState::INVALID_PARAMETER, "a step of a range must not go both ways"));
+        }
+        total += count(i128::from(starts.value(row)), i128::from(stops.value(row)), length_of(step)).unwrap_or(0);
+    }
+    if total > VALUES_MAX as i128 { Err(too_long("times").with_hint("Take longer steps.")) } else { Ok(()) }
+}
+
+/// How many values there are from a start to a stop; `None` if a step leads nowhere.
+fn count(start: i128, stop: i128, step: i128) -> Option<i128> {
+    (step != 0).then(|| ((stop - start) / step + 1).max(0))
 }
 
 /// Row by row the times from a start to a stop by steps; a row with a null is null.

@@ -1,5 +1,6 @@
 //! Text functions of Flink, and PostgreSQL's where DataFusion's differ; those over regular expressions are in `regexes`.
 
+use super::bounded::check_regexp_replace;
 use super::native::{Arg, Native, map_lists, map_rows, map_text, text, text_array, texts};
 use super::{LIKE_ESCAPE, SIMILAR_TO, VALUES};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, StringArray, new_null_array};
@@ -176,6 +177,7 @@ pub fn regexp_replace(of: &ScalarUDF, mut args: ScalarFunctionArgs) -> DfResult<
     if let Some(replaced) = replaced {
         args.args[2] = replaced;
     }
+    check_regexp_replace(&args)?;
     of.invoke_with_args(args)
 }
 

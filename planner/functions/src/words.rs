@@ -15,7 +15,18 @@ pub const NO_SUCH_OPERATOR: &str = "No operator matches the given name and argum
 
 /// What DataFusion and Arrow say in words of their own and PostgreSQL in others.
 pub fn in_postgres_words(message: &str) -> Option<SqlError> {
-    let known = [invalid_regex, numeric_overflow, no_such_function, no_such_operator, no_boolean, misplaced, failed_cast];
+    let known = [
+        invalid_regex,
+        numeric_overflow,
+        no_such_function,
+        no_such_operator,
+        no_boolean,
+        misplaced,
+        failed_cast,
+        no_text,
+        no_such_part,
+        no_range,
+    ];
     known.into_iter().find_map(|known| known(message))
 }
 
@@ -118,6 +129,34 @@ fn failed_cast(message: &str) -> Option<SqlError> {
     let (text, ty) = rest_of("Cannot cast string '").or_else(|| rest_of("Cannot cast value '"))?.rsplit_once("' to value of ")?;
     let ty = shown_type(ty.trim_end_matches(" type"));
     Some(no_integer(text, &ty).unwrap_or_else(|| parse::invalid(&ty, text)))
+}
+
+/// Bytes that are no text.
+fn no_text(message: &str) -> Option<SqlError> {
+    let message = message.to_ascii_lowercase();
+    let is_one = message.contains("invalid utf-8 sequence") || message.contains("incomplete utf-8 byte sequence");
+    is_one.then(|| SqlError::new(SqlState("22021"), "invalid byte sequence for encoding \"UTF8\""))
+}
+
+/// A part that times of a type do not have, in the names that Arrow has for parts.
+fn no_such_part(message: &str) -> Option<SqlError> {
+    let (part, ty) = message.lines().next()?.split_once(" does not support: ")?;
+    let part = match part.rsplit(": ").next().filter(|part| part.chars().all(char::is_alphanumeric))? {
+        "DayOfWeekSunday0" => "dow".to_string(),
+        "DayOfWeekMonday1" => "isodow".to_string(),
+        "DayOfYear" => "doy".to_string(),
+        "WeekISO" => "week".to_string(),
+        "YearISO" => "isoyear".to_string(),
+        other => other.to_lowercase(),
+    };
+    Some(SqlError::unsupported(format!("unit \"{part}\" not supported for type {}", shown_type(ty))))
+}
+
+/// A window in the order of values that have no distances.
+fn no_range(message: &str) -> Option<SqlError> {
+    let ty = message.split_once("Cannot run range queries on datatype: ")?.1.lines().next()?;
+    let error = SqlError::unsupported(format!("a RANGE frame in the order of values of type {} is not supported", shown_type(ty)));
+    Some(error.with_hint("Say ROWS; without a frame it is RANGE UNBOUNDED PRECEDING."))
 }
 
 /// What is wrong with a text that is no integer of a type; `None` for other types.
@@ -234,5 +273,11 @@ mod tests {
         let offset = "Expected OFFSET to be an integer or null, but got Utf8";
         assert_eq!(shown(offset), other("42804", "argument of OFFSET must be type bigint, not type text"));
         assert_eq!(shown("division by zero"), None);
+        for part in ["DayOfWeekSunday0", "Compute error: DayOfWeekSunday0"] {
+            let part = format!("{part} does not support: Interval(MonthDayNano)");
+            assert_eq!(shown(&part), other("0A000", "unit \"dow\" not supported for type interval"));
+        }
+        let bytes = "Encountered non UTF-8 data: invalid utf-8 sequence of 1 bytes from index 0";
+        assert_eq!(shown(bytes), other("22021", "invalid byte sequence for encoding \"UTF8\""));
     }
 }

@@ -1,7 +1,9 @@
 //! Casts that depend on the session's time zone, of text to JSON, and of texts of a type of their own, replaced by functions of ours once types are known.
 //! The zone becomes a constant of the plan, so a materialized view keeps the one it was created under. All other casts
-//! that PostgreSQL does in its own way are replaced after coercion (`crate::casts`). On the way lists of values are set apart (`value_lists`).
+//! that PostgreSQL does in its own way are replaced after coercion (`crate::casts`). On the way lists of values are set apart (`value_lists`), and calls
+//! that would make texts of bytes are refused (`decoded`).
 
+use super::decoded;
 use super::value_lists::apart;
 use crate::casts::TO_TEXT;
 use crate::error::into_datafusion;
@@ -45,6 +47,7 @@ pub fn in_expr(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Expr> {
 }
 
 fn one(expr: Expr, schema: &DFSchema, zone: &str) -> DfResult<Transformed<Expr>> {
+    decoded::check(&expr, schema)?;
     let local = |e: Expr| function("timezone", vec![zone_of(zone), e]);
     Ok(match expr {
         Expr::Cast(Cast { expr, field }) => match cast(&expr, &field, schema, zone, false)? {

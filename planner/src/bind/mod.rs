@@ -17,6 +17,7 @@ mod columns;
 mod common;
 mod constants;
 mod ctes;
+mod decoded;
 mod distinct;
 mod distinct_on;
 mod group_windows;

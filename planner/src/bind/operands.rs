@@ -72,6 +72,12 @@ impl ExprPlanner for Operands {
             RawFieldAccessExpr { expr, field_access: GetFieldAccess::ListIndex { key } } if is_vector => {
                 PlannerResult::Planned(array_element(expr, *key + lit(1i64)))
             }
+            // DataFusion would call another aggregate, which nobody wrote.
+            RawFieldAccessExpr { expr: expr @ Expr::AggregateFunction(_), field_access: GetFieldAccess::ListIndex { key } }
+                if matches!(field.data_type(), DataType::List(_)) =>
+            {
+                PlannerResult::Planned(array_element(expr, *key))
+            }
             other => PlannerResult::Original(other),
         })
     }

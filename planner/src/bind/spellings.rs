@@ -169,6 +169,8 @@ fn of_function(function: &mut Function, zone: &str) -> Option<Expr> {
     Some(match (name.as_str(), args.len()) {
         ("e", 0) => cast(number("2.718281828459045"), DataType::Double(ExactNumberInfo::None)),
         ("truncate", 1 | 2) => return renamed(function, "trunc"),
+        // DataFusion's make texts of most types.
+        ("ifnull" | "nvl", 2) => return renamed(function, "coalesce"),
         ("startswith", 2) => return renamed(function, "starts_with"),
         ("endswith", 2) => return renamed(function, "ends_with"),
         ("map_from_arrays", 2) => return renamed(function, "map"),

@@ -1,9 +1,10 @@
 //! Integer arithmetic that fails instead of wrapping: an analyzer rule, which runs after type coercion, puts in the
 //! planner's checked functions, for DataFusion's integer `sum` one that reports 22003, for its `avg` of decimals one that rounds, and one of ours for its `count` of different
-//! rows, lists and maps.
+//! rows, lists and maps. On the way aggregates over windows become those of any frame (`sliding`).
 
 use super::average::AVERAGE;
 use super::counted::COUNT;
+use super::sliding::{is_over_windows, over_windows};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, PrimitiveArray};
 use arrow::datatypes::*;
 use datafusion::common::config::ConfigOptions;
@@ -41,12 +42,12 @@ fn check_sum(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::new_transformed(expr, ours.is_some()))
         }
         Expr::WindowFunction(mut call) => {
-            let ours = match &call.fun {
-                WindowFunctionDefinition::AggregateUDF(func) => ours(func, &call.params.args, false, schema),
-                WindowFunctionDefinition::WindowUDF(_) => None,
+            let func = match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(func) if !is_over_windows(func) => func.clone(),
+                _ => return Ok(Transformed::no(Expr::WindowFunction(call))),
             };
-            let Some(ours) = ours else { return Ok(Transformed::no(Expr::WindowFunction(call))) };
-            call.fun = WindowFunctionDefinition::AggregateUDF(ours);
+            let ours = ours(&func, &call.params.args, false, schema).unwrap_or(func);
+            call.fun = WindowFunctionDefinition::AggregateUDF(over_windows(ours));
             Ok(Transformed::yes(Expr::WindowFunction(call)))
         }
         other => Ok(Transformed::no(other)),

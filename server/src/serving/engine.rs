@@ -369,6 +369,10 @@ fn arrow_error(error: arrow::error::ArrowError) -> SqlError {
             },
         },
         arrow::error::ArrowError::CastError(what) => cast_error(&what),
+        // A kernel that values do not suit.
+        arrow::error::ArrowError::ComputeError(what) => {
+            in_postgres_words(&what).unwrap_or_else(|| SqlError::new(SqlState::INVALID_PARAMETER, first_line(&what)))
+        }
         other => spill_error(&other).or_else(|| in_postgres_words(&other.to_string())).unwrap_or_else(|| other.into()),
     }
 }

@@ -9,7 +9,8 @@
 //! - `view_scan`, `source_scan`: how views and sources are read
 //! - `overlay`: a transaction's own effects
 //! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
-//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds; `counted`: COUNT(DISTINCT) of rows and lists
+//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds; `counted`: COUNT(DISTINCT) of rows and lists; `sliding`: aggregates over frames
+//!   that rows leave
 //! - `correlated`: subqueries that are run once per outer row
 //!
 //! Knows nothing of the wire and of sessions.
@@ -34,6 +35,7 @@ pub mod physical;
 mod projections;
 pub mod relation;
 pub mod rows;
+mod sliding;
 mod source_scan;
 mod top_groups;
 mod turns;

@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{take, take_arrays};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use eddyline_common::change::take_rows;
 use eddyline_common::types::{Column, arrow_schema};
 use eddyline_common::{Result, SqlError, SqlState, Timestamp};
 use eddyline_planner::functions::failed::is_row_error;
@@ -116,7 +117,7 @@ impl Condition {
                 for row in 0..rows {
                     each.push(match flag.as_ref().is_none_or(|flag| flag.value(row)) {
                         false => Ok(false),
-                        true => row_outcome(local.holds(&batch.slice(row, 1)))?,
+                        true => row_outcome(local.holds(&take_rows(&batch, &UInt32Array::from(vec![row as u32]))?))?,
                     });
                 }
                 Ok(Fits::Each(each))
@@ -163,7 +164,12 @@ impl Condition {
                 _ => return Err(SqlError::internal("a condition has a value that conditions do not have")),
             });
         }
-        Ok(row_outcome(rest.holds(&assemble(&self.schema, columns, 1)?))?.map(Some))
+        let row = assemble(&self.schema, columns, 1)?;
+        Ok(match row_outcome(rest.holds(&row))? {
+            Ok(holds) => Ok(Some(holds)),
+            // The row alone: there was a slice of its columns.
+            Err(_) => row_outcome(rest.holds(&take_rows(&row, &UInt32Array::from(vec![0]))?))?.map(Some),
+        })
     }
 }
 
