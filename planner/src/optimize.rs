@@ -12,6 +12,7 @@
 //! - `grouped`: what follows from what is grouped by, in plans that run once
 //! - `keys`: which conditions of a join are its keys, in plans that run once too
 //! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
+//! - `projections`: which columns there are, in plans that run once too
 //! - `push_down`: how far conditions go down, in plans that run once too
 //! - `repeated`: window functions that are called twice, in plans that run once too
 //! - `single_distinct`: what is counted by groups, in plans that run once
@@ -25,6 +26,7 @@ mod failing;
 mod grouped;
 mod keys;
 mod operands;
+mod projections;
 mod push_down;
 mod repeated;
 mod single_distinct;
@@ -33,6 +35,7 @@ pub use batch::rules as batch_rules;
 pub use constants::Simplify;
 pub use failing::failure;
 pub use operands::Operands;
+pub use projections::Projections;
 pub use push_down::PushDown;
 
 use crate::bind::options;
@@ -54,7 +57,6 @@ use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::optimize_unions::OptimizeUnions;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
@@ -86,7 +88,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDown::default()),
         Arc::new(PushDownToKeyless::default()),
         Arc::new(CommonSubexprEliminate::new()),
-        Arc::new(OptimizeProjections::new()),
+        Arc::new(Projections::default()),
         Arc::new(NullEqualConditions::default()),
         Arc::new(NullEqualKeys::default()),
     ]
@@ -140,7 +142,7 @@ pub fn settle(plan: LogicalPlan) -> DfResult<LogicalPlan> {
         Arc::new(Simplify::default()),
         Arc::new(EqualKeys::default()),
         Arc::new(EliminateCrossJoin::new()),
-        Arc::new(OptimizeProjections::new()),
+        Arc::new(Projections::default()),
     ];
     run(rules, options().clone(), analyze(plan)?)
 }

@@ -5,6 +5,7 @@ use super::empty::PropagateEmpty;
 use super::grouped::GroupedOnce;
 use super::keys::{EqualKeys, NullEqualKeys};
 use super::operands::Operands;
+use super::projections::Projections;
 use super::push_down::PushDown;
 use super::single_distinct::SingleDistinct;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
@@ -12,9 +13,10 @@ use std::sync::Arc;
 
 /// In DataFusion's order; ours take the places of those that have their names.
 pub fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 6] = [
+    let ours: [Arc<dyn OptimizerRule + Send + Sync>; 7] = [
         Arc::new(EqualKeys::default()),
         Arc::new(GroupedOnce::default()),
+        Arc::new(Projections::default()),
         Arc::new(PropagateEmpty::default()),
         Arc::new(PushDown::default()),
         Arc::new(Simplify::default()),

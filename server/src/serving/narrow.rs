@@ -7,11 +7,10 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_limit::EliminateLimit;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
 use datafusion::optimizer::push_down_limit::PushDownLimit;
 use eddyline_planner::walk::{Walk, WalkPlan};
-use eddyline_planner::{Operands, PushDown, Simplify};
+use eddyline_planner::{Operands, Projections, PushDown, Simplify};
 use std::sync::Arc;
 
 /// In an order in which one pass does what can be done.
@@ -23,7 +22,7 @@ pub fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PropagateEmptyRelation::new()),
         Arc::new(PushDownLimit::new()),
         Arc::new(PushDown::default()),
-        Arc::new(OptimizeProjections::new()),
+        Arc::new(Projections::default()),
         Arc::new(Operands),
     ]
 }
