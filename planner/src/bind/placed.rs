@@ -72,11 +72,19 @@ fn named(expr: &Expr) -> DfResult<Vec<Column>> {
     Ok(columns)
 }
 
-/// What is computed below a node, and what it is called there.
-#[derive(Default)]
-struct Placed(Vec<(Expr, String)>);
+/// What is computed below a node, what it is called there, and the highest number that columns of the node's input have in their names.
+struct Placed(Vec<(Expr, String)>, usize);
 
 impl Placed {
+    fn beside_those_of(input: &LogicalPlan) -> Self {
+        let number = |name: &str| name.strip_prefix(COLUMN)?.strip_prefix('_')?.parse().ok();
+        Placed(Vec::new(), input.schema().fields().iter().filter_map(|field| number(field.name())).max().unwrap_or(0))
+    }
+
+    fn next_number(&self) -> usize {
+        self.1 + self.0.len() + 1
+    }
+
     fn column(&mut self, value: Expr, number: usize) -> DfResult<Expr> {
         let value = selectable(value)?;
         let known = self.0.iter().find(|(known, _)| *known == value).map(|(_, name)| name.clone());
@@ -93,7 +101,7 @@ impl Placed {
             if subquery(&e).is_none() {
                 return Ok(Transformed::no(e));
             }
-            let number = self.0.len() + 1;
+            let number = self.next_number();
             self.column(e, number).map(Transformed::yes)
         });
         over.map(|t| t.data)
@@ -157,7 +165,7 @@ fn one_by_one(values: Values) -> DfResult<LogicalPlan> {
 
 fn sorted(sort: Sort) -> DfResult<LogicalPlan> {
     let Sort { expr, input, fetch } = sort;
-    let (output, mut placed) = (columns(&input), Placed::default());
+    let (output, mut placed) = (columns(&input), Placed::beside_those_of(&input));
     let expr = placed.order(expr)?;
     let below = match input.as_ref() {
         // What the query selects of may have columns that it does not select.
@@ -176,7 +184,7 @@ fn has_subquery_in_order(distinct: &DistinctOn) -> bool {
 /// DISTINCT ON, in an order, of columns that are computed below it. What it selects stays as it is.
 fn first_of(distinct: DistinctOn) -> DfResult<LogicalPlan> {
     let DistinctOn { on_expr, select_expr, sort_expr, input, schema } = distinct;
-    let mut placed = Placed::default();
+    let mut placed = Placed::beside_those_of(&input);
     let on_expr = on_expr.into_iter().map(|expr| placed.over(expr)).collect::<DfResult<_>>()?;
     let sort_expr = sort_expr.map(|order| placed.order(order)).transpose()?;
     let input = placed.below(input)?;
@@ -185,7 +193,7 @@ fn first_of(distinct: DistinctOn) -> DfResult<LogicalPlan> {
 
 /// The items of a select list over columns, and its input with their subqueries in these: for what stands between the two.
 pub fn items_over(items: Vec<Expr>, input: Arc<LogicalPlan>) -> DfResult<(Vec<Expr>, Arc<LogicalPlan>)> {
-    let (names, mut placed) = (NamePreserver::new_for_projection(), Placed::default());
+    let (names, mut placed) = (NamePreserver::new_for_projection(), Placed::beside_those_of(&input));
     let over = items.into_iter().map(|item| -> DfResult<Expr> {
         let name = names.save(&item);
         Ok(name.restore(placed.over(item)?))
@@ -210,7 +218,7 @@ fn computed(node: LogicalPlan) -> DfResult<LogicalPlan> {
         LogicalPlan::Aggregate(Aggregate { input, .. }) | LogicalPlan::Window(Window { input, .. }) => input.clone(),
         _ => return Ok(node),
     };
-    let (schema, width, mut placed) = (node.schema().clone(), input.schema().fields().len(), Placed::default());
+    let (schema, width, mut placed) = (node.schema().clone(), input.schema().fields().len(), Placed::beside_those_of(&input));
     let own = node.expressions().into_iter().map(|expr| placed.over(expr)).collect::<DfResult<_>>()?;
     let (is_window, computed) = (matches!(node, LogicalPlan::Window(_)), placed.0.len());
     let over = node.with_new_exprs(own, vec![Arc::unwrap_or_clone(placed.below(input)?)])?;
@@ -254,7 +262,8 @@ fn joined(mut join: Join) -> DfResult<LogicalPlan> {
         return filtered(Arc::new(LogicalPlan::Join(join)), tests).map(Arc::unwrap_or_clone);
     }
     let output = join.schema.columns().into_iter().map(Expr::Column).collect();
-    let (mut of_left, mut of_right, mut left, mut right) = (Vec::new(), Vec::new(), Placed::default(), Placed::default());
+    let (mut of_left, mut of_right) = (Vec::new(), Vec::new());
+    let (mut left, mut right) = (Placed::beside_those_of(&join.left), Placed::beside_those_of(&join.right));
     for test in tests {
         match (join.join_type, Side::of(&test, &join)?) {
             (JoinType::Left, Side::Right) => of_right.push(test),
@@ -282,7 +291,7 @@ fn split(condition: Expr, join: &Join, left: &mut Placed, right: &mut Placed) ->
         if !is_tested(&e) || subquery(&e).is_none() {
             return Ok(Transformed::no(e));
         }
-        let number = left.0.len() + right.0.len() + 1;
+        let number = left.next_number() + right.next_number();
         let side = match Side::of(&e, join)? {
             Side::Left => &mut *left,
             Side::Right => &mut *right,
