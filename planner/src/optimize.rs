@@ -6,6 +6,7 @@
 //! - `batch`: the rules for plans that run once
 //! - `clock`: what must be left of `now()`
 //! - `constants`: those that are compared, in plans that run once too
+//! - `copies`: how often expressions come to have one of their parts
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
 //! - `empty`: inputs without rows, in plans that run once too
 //! - `failing`: constants that fail whatever the rows are
@@ -20,6 +21,7 @@
 mod batch;
 mod clock;
 mod constants;
+pub mod copies;
 pub mod correlation;
 mod empty;
 mod failing;
@@ -155,6 +157,7 @@ pub fn coerce(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 
 /// An expression coerced and simplified the way it will be inside a plan.
 pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
+    copies::check_expr(&expr)?;
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
     let simplifier = ExprSimplifier::new(context);
     let cast = casts::rewrite_expr(simplifier.coerce(expr, schema)?, schema)?;

@@ -1,4 +1,4 @@
-//! Values that are compared with several others or of which one is taken: BETWEEN, IN, ANY, ALL, IS DISTINCT FROM, CASE, COALESCE, NULLIF, GREATEST and LEAST, and what ROUND is of. DataFusion
+//! Values that are compared with several others or of which one is taken: BETWEEN, IN, ANY, ALL, IS DISTINCT FROM, CASE, COALESCE, NULLIF, GREATEST and LEAST, defaults of LAG and LEAD, and what ROUND is of. DataFusion
 //! binds them without asking whether their types go together, so a bound plan is gone through: a literal in quotes takes the type of what stands beside it, values become
 //! what they are compared as (`common`), and what does not go together is refused, all as PostgreSQL does it. So do the columns of set operations.
 
@@ -197,6 +197,10 @@ impl Typing<'_> {
                 call.params.args = self.averaged(std::mem::take(&mut call.params.args))?;
                 Expr::WindowFunction(call)
             }
+            Expr::WindowFunction(mut call) if matches!(call.fun.name(), "lag" | "lead") => {
+                call.params.args = self.with_default(std::mem::take(&mut call.params.args));
+                Expr::WindowFunction(call)
+            }
             Expr::Case(case) => Expr::Case(self.case(case)?),
             Expr::ScalarFunction(ScalarFunction { func, args }) => {
                 let args = match (func.name(), args.as_slice()) {
@@ -242,6 +246,16 @@ impl Typing<'_> {
         let lengths = averaged(&args, self.schema)?;
         self.changed |= lengths.is_some();
         Ok(lengths.unwrap_or(args))
+    }
+
+    /// The arguments of LAG or LEAD.
+    fn with_default(&mut self, mut args: Vec<Expr>) -> Vec<Expr> {
+        if let [value, _, default] = args.as_mut_slice()
+            && let Some(field) = self.field(value)
+        {
+            *default = self.beside(default.clone(), &field);
+        }
+        args
     }
 
     fn rounded(&mut self, args: Vec<Expr>) -> Vec<Expr> {

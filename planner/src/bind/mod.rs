@@ -66,6 +66,7 @@ pub mod window;
 use crate::catalog::{Catalog, Relation, RelationKind, is_temporary};
 use crate::error::{SourceText, from_datafusion, into_datafusion, nearest, suggest};
 use crate::expr;
+use crate::optimize::copies;
 use crate::parse::hints::OptionsHint;
 use crate::plan::Expr as PlanExpr;
 use crate::settings::Settings;
@@ -285,6 +286,7 @@ impl<'a> Binder<'a> {
         let plan = distinct_on::rewrite(plan).map_err(|e| self.error(e))?;
         let plan = casts::in_plan(plan, &self.settings.time_zone).map_err(|e| self.error(e))?;
         let plan = local_days::in_plan(plan, &self.settings.time_zone, self.mode).map_err(|e| self.error(e))?;
+        copies::check(&plan).map_err(|e| self.error(e))?;
         Ok((plan, found))
     }
 

@@ -653,3 +653,16 @@ fn what_may_be_taken_back_keeps_what_was_looked_up() {
     let changes = plan("(SELECT CAST(id AS BIGINT) AS k FROM t) AS x");
     assert!(changes.contains("bound=rows of the left input, with what they were joined with"), "{changes}");
 }
+
+/// As CASE, each level would have the one beneath twice.
+#[test]
+fn values_in_one_another_that_would_be_copied_are_limited() {
+    let catalog = TestCatalog::new();
+    for made in ["", "CREATE MATERIALIZED VIEW m AS "] {
+        let nested =
+            |depth: usize, front: &str, back: &str| format!("{made}SELECT {}id{} AS v FROM t", front.repeat(depth), back.repeat(depth));
+        catalog.plan(&nested(8, "COALESCE(", ", 0)")).unwrap();
+        catalog.plan(&nested(40, "COALESCE(id, ", ")")).unwrap();
+        assert_eq!(catalog.error(&nested(40, "COALESCE(", ", 0)")).state.0, "54001");
+    }
+}
