@@ -52,6 +52,8 @@ pub struct CatalogSnapshot {
     comments: BTreeMap<(RelationId, Option<usize>), String>,
     /// Sessions' own tables among the relations.
     temporary: BTreeSet<RelationId>,
+    /// What tables became in whose place another one is. Definitions of sessions' own views, which are not here, may mean them.
+    became: BTreeMap<RelationId, RelationId>,
     version: u64,
 }
 
@@ -184,6 +186,8 @@ impl CatalogSnapshot {
             user.depends_on.iter_mut().filter(|id| **id == old).for_each(|id| *id = new);
             user.named.values_mut().filter(|meant| meant.relation == old).for_each(|meant| meant.relation = new);
         }
+        next.became.values_mut().filter(|id| **id == old).for_each(|id| *id = new);
+        next.became.insert(old, new);
         for index in next.indexes.values_mut().filter(|index| index.relation == old) {
             Arc::make_mut(index).relation = new;
         }
@@ -195,9 +199,14 @@ impl CatalogSnapshot {
         next
     }
 
+    /// What a definition means by a name, as it is now.
+    fn present(&self, meant: &Meant) -> Option<&Arc<Relation>> {
+        self.get(self.became.get(&meant.relation).copied().unwrap_or(meant.relation))
+    }
+
     /// What a name in a definition means, with the columns that it had then.
     pub fn meant(&self, meant: &Meant) -> Option<Arc<Relation>> {
-        let relation = self.get(meant.relation)?;
+        let relation = self.present(meant)?;
         Some(match relation.visible.get(..meant.columns) {
             Some(visible) if visible.len() < relation.visible.len() => {
                 Arc::new(Relation { visible: visible.to_vec(), ..Relation::clone(relation) })
@@ -209,7 +218,7 @@ impl CatalogSnapshot {
     /// Whether the names in a definition say something else by now than it means.
     pub fn means_otherwise(&self, definition: &Relation) -> bool {
         let differs = |relation: &Arc<Relation>, name: &str, meant: &Meant| relation.name != name || relation.visible.len() > meant.columns;
-        definition.named.iter().any(|(name, meant)| self.get(meant.relation).is_some_and(|relation| differs(relation, name, meant)))
+        definition.named.iter().any(|(name, meant)| self.present(meant).is_some_and(|relation| differs(relation, name, meant)))
     }
 
     /// A definition's text as it was written, and in front of it what has another name by now.
@@ -220,7 +229,7 @@ impl CatalogSnapshot {
 
     /// What a definition calls otherwise than it is called by now: the name in its text, and the present one.
     pub fn renamed_in<'a>(&'a self, relation: &'a Relation) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let present = move |(name, meant): (&'a String, &Meant)| Some((name.as_str(), self.get(meant.relation)?.name.as_str()));
+        let present = move |(name, meant): (&'a String, &Meant)| Some((name.as_str(), self.present(meant)?.name.as_str()));
         relation.named.iter().filter_map(present).filter(|(name, present)| name != present)
     }
 
@@ -272,6 +281,7 @@ impl CatalogSnapshot {
             next.functions.remove(id);
             next.temporary.remove(id);
         }
+        next.became.retain(|_, id| !ids.contains(id));
         next.indexes.retain(|id, index| !ids.contains(id) && !ids.contains(&index.relation));
         next.comments.retain(|(relation, _), _| !ids.contains(relation));
         next.version += 1;
@@ -401,6 +411,21 @@ mod tests {
         let user = next.by_name("b").unwrap();
         assert_eq!((user.depends_on.as_slice(), user.named["a"].relation), ([RelationId(3)].as_slice(), RelationId(3)));
         assert!(!next.means_otherwise(user));
+    }
+
+    #[test]
+    fn what_a_definition_elsewhere_means_is_found_in_whatever_place_and_by_whatever_name() {
+        let meant = Meant { relation: RelationId(1), columns: 0 };
+        let mut own = view(9, "own", &[1]);
+        own.named.insert("a".into(), meant);
+        let catalog = CatalogSnapshot::new([view(1, "a", &[]), view(2, "hidden", &[]), view(3, "hidden too", &[])]);
+        let next = catalog.in_place_of(RelationId(1), RelationId(2)).in_place_of(RelationId(2), RelationId(3));
+        assert!(!next.means_otherwise(&own));
+        let next = next.with(view(3, "b", &[])).with(view(4, "a", &[]));
+        assert!(next.means_otherwise(&own));
+        assert_eq!(next.meant(&meant).map(|r| r.id), Some(RelationId(3)));
+        assert_eq!(next.renamed_in(&own).collect::<Vec<_>>(), [("a", "b")]);
+        assert!(next.without(&[RelationId(3)]).meant(&meant).is_none());
     }
 
     #[test]

@@ -30,9 +30,11 @@ impl Core {
         let view = self.share_indexes(old, new)?;
         let logged = self.log_ddl(&DdlRecord::Replace { old, new })?;
         self.apply_replace(old, new);
+        self.refresh_readers();
         Ok((DdlOutcome { indexed: Some(view), ..DdlOutcome::default() }, Some(logged)))
     }
 
+    /// Sources are not read before all of the log is known: what is read again ends with its last cut.
     pub(super) fn replay_replace(&mut self, old: RelationId, new: RelationId) -> Result<()> {
         self.share_indexes(old, new)?.build_indexes();
         self.apply_replace(old, new);
@@ -50,7 +52,6 @@ impl Core {
     fn apply_replace(&mut self, old: RelationId, new: RelationId) {
         self.set_catalog(self.catalog.in_place_of(old, new));
         self.apply_drop(&[old]);
-        self.refresh_readers();
         if let Some(table) = self.catalog.get(new).cloned() {
             self.apply_alter(Relation::clone(&table), self.last_cut, Prepared::default());
         }

@@ -22,8 +22,11 @@ impl Session {
             let message = format!("cannot add a column to table \"{}\", to which the transaction has written", table.name);
             return Err(SqlError::new(SqlState("55006"), message).with_hint("Commit first, or add the column before."));
         }
-        self.notices.extend(notices);
         self.lock(table.id, false).await?;
+        if !self.services.coordinator.catalog().contains(table.id) {
+            return Err(SqlError::new(SqlState::UNDEFINED_TABLE, "the table was dropped"));
+        }
+        self.notices.extend(notices);
         let mut statement = self.plan(&definition, &[]).map_err(unplaced)?;
         let Planned::Create { relation, .. } = &mut statement.planned else { return Err(SqlError::internal("the definition of no table")) };
         check_places(&table, relation)?;

@@ -72,6 +72,8 @@ fn named_by(planned: &Planned) -> Vec<RelationId> {
         | Planned::DeclareCursor { query, .. } => query.relations.clone(),
         Planned::Insert(insert) => written(insert.table, &insert.source),
         Planned::Update(mutation) | Planned::Delete(mutation) => written(mutation.table, &mutation.source),
+        Planned::Truncate(mutations) => mutations.iter().flat_map(|mutation| written(mutation.table, &mutation.source)).collect(),
+        Planned::AddColumns(add) => vec![add.table.id],
         Planned::CopyFrom { table, .. } => vec![*table],
         Planned::Subscribe(subscription) => vec![subscription.relation],
         _ => Vec::new(),

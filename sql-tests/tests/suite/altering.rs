@@ -1,6 +1,6 @@
 //! Options that are changed while things run, and what EXPLAIN ANALYZE shows of them.
 
-use eddyline_sql_tests::client::{number, rows, run};
+use eddyline_sql_tests::client::{number, numbers, rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
@@ -211,4 +211,27 @@ async fn a_paused_view_stays_through_kills_and_catches_up() {
     until("everything", all).await;
     let differences = super::scripts::Differences::between(&client, "SELECT * FROM stays", "SELECT * FROM goes_on").await;
     assert!(differences.is_empty(), "{differences}");
+}
+
+/// What `counted` has counted, once that is more than `least`.
+async fn counted_beyond(client: &Client, least: i64) -> i64 {
+    let counted = || async { numbers(client, "SELECT n FROM counted").await.map(|row| row[0]).filter(|n| *n > least) };
+    until("more rows are counted", counted).await
+}
+
+/// The log has cuts of the source before the definition and after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sources_go_on_after_a_kill_though_a_table_was_widened_in_between() {
+    let mut server = Server::start(ServerOptions { checkpoint_interval: "1h", ..ServerOptions::default() });
+    let client = server.connect().await;
+    run(&client, "CREATE SOURCE made (id BIGINT) WITH (connector = 'datagen', rows-per-second = '500'); CREATE TABLE t (k BIGINT)").await;
+    run(&client, "CREATE MATERIALIZED VIEW counted AS SELECT COUNT(*) AS n FROM made").await;
+    let before = counted_beyond(&client, 0).await;
+    run(&client, "ALTER TABLE t ADD COLUMN v BIGINT").await;
+    let after = counted_beyond(&client, before + 200).await;
+    tokio::task::block_in_place(|| server.kill_and_restart());
+    let client = server.connect().await;
+    // A view that is behind for good would be waited for.
+    run(&client, "SET statement_timeout = '1s'").await;
+    counted_beyond(&client, after + 200).await;
 }

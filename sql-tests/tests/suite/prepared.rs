@@ -79,6 +79,24 @@ async fn what_is_replaced_between_bind_and_execute_is_planned_again() {
     block.rollback().await.expect("the end");
 }
 
+/// All wait for one writer, and the later ones find another table than they were planned for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_table_that_is_widened_is_planned_again() {
+    let server = Server::start(ServerOptions::default());
+    let (writer, first, second, third) = (server.connect().await, server.connect().await, server.connect().await, server.connect().await);
+    run(&writer, "CREATE TABLE t (k BIGINT)").await;
+    run(&writer, "BEGIN; INSERT INTO t VALUES (1)").await;
+    let ends = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        run(&writer, "COMMIT").await;
+    };
+    let (v, w) = ("ALTER TABLE t ADD COLUMN v BIGINT DEFAULT 5", "ALTER TABLE t ADD COLUMN w BIGINT DEFAULT 6");
+    tokio::join!(run(&first, v), run(&second, w), run(&third, "TRUNCATE t"), ends);
+    run(&writer, "INSERT INTO t (k) VALUES (2)").await;
+    let rows = writer.query("SELECT k + v + w FROM t", &[]).await.expect("rows");
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [13]);
+}
+
 /// However often a view is replaced, its readers find one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_of_a_view_that_is_replaced_find_it() {
