@@ -11,8 +11,8 @@ use crate::lower::{
     with_orders,
 };
 use crate::optimize;
+use crate::parse::Parsed;
 use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
-use crate::parse::{Parsed, reserved};
 use crate::plan::{ChangelogMode, Emit, Expr, Node, Op, PLAN_VERSION, StreamPlan};
 use crate::settings::{OF_JOBS, Settings};
 use crate::statement::{RowLocks, StreamingQuery};
@@ -32,9 +32,6 @@ pub fn object_name(name: &ObjectName, text: &SourceText) -> Result<String> {
     let Some((last, schema)) = idents.split_last() else {
         return Err(SqlError::new(SqlState::INVALID_NAME, format!("\"{name}\" is not a name")));
     };
-    if let Some((error, at)) = reserved::misplaced(name) {
-        return Err(text.at(error, at));
-    }
     if let Some(schema) = schema.last()
         && fold(schema) != "public"
     {

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::catalog::{Catalog, SqlFunction};
 use crate::error::{SourceText, fold, nearest, suggest};
-use crate::parse::reserved;
 use crate::types;
 use crate::walk::sql::{self, Tree};
 use datafusion::sql::sqlparser::ast::*;
@@ -159,9 +158,6 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<Broken> {
-        if let Some(misplaced) = reserved::misplaced(name) {
-            return ControlFlow::Break(Box::new(misplaced));
-        }
         self.reads(name);
         ControlFlow::Continue(())
     }

@@ -11,7 +11,7 @@ mod rows;
 use crate::catalog::{Relation, RelationKind};
 use crate::error::{fold, suggest};
 use crate::parse::ast::{Ast, ColumnValue};
-use crate::parse::{Parsed, parse, reserved};
+use crate::parse::{Parsed, parse};
 use crate::query::Context;
 use crate::statement::{CopyFormat, Planned};
 use datafusion::sql::sqlparser::ast;
@@ -47,9 +47,6 @@ impl Context<'_> {
     }
 
     pub fn relation(&self, name: &ast::ObjectName) -> Result<Arc<Relation>> {
-        if let Some((error, _)) = reserved::misplaced(name) {
-            return Err(self.at(error, name_span(name)));
-        }
         let idents: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(fold).collect();
         let (last, schema) = idents.split_last().ok_or_else(|| SqlError::new(SqlState::INVALID_NAME, "a name is missing"))?;
         self.catalog

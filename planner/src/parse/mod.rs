@@ -18,7 +18,6 @@ mod long_values;
 pub mod match_recognize;
 pub(crate) mod nesting;
 mod partition;
-pub(crate) mod reserved;
 mod schema;
 mod secrets;
 mod session;

@@ -102,21 +102,6 @@ fn statements_without_end() {
 }
 
 #[test]
-fn reserved_words() {
-    for (sql, at) in [
-        ("SELECT * FROM WHERE", "WHERE"),
-        ("SELECT * FROM t JOIN ON TRUE", "ON"),
-        ("CREATE TABLE select (a INT)", "select"),
-        ("CREATE VIEW public.From AS SELECT 1", "From"),
-        ("INSERT INTO group VALUES (1)", "group"),
-        ("DROP TABLE IF EXISTS order", "order"),
-    ] {
-        check(sql, "42601", &format!("syntax error at or near \"{at}\""), Some(at), "double quotes");
-    }
-    check("SELECT * FROM \"where\"", "42P01", "relation \"where\" does not exist", None, "");
-}
-
-#[test]
 fn indexes() {
     check("CREATE UNIQUE INDEX i ON t (v)", "0A000", "unique indexes are not supported", Some("UNIQUE"), "PRIMARY KEY");
     check("CREATE INDEX i ON tt (v)", "42P01", "relation \"tt\" does not exist", Some("tt"), "\"t\"");

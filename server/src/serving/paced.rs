@@ -5,7 +5,8 @@
 use super::engine::BATCH_ROWS;
 use super::rows::split;
 use super::turns;
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -140,17 +141,19 @@ impl Stream for PacedRows {
         let Some(pieces) = &mut this.pieces else { return this.rows.poll_next_unpin(context) };
         if pieces.left.is_none() {
             match ready!(this.rows.poll_next_unpin(context)) {
-                Some(Ok(batch)) => pieces.left = Some(batch),
+                Some(Ok(batch)) => (pieces.left, pieces.is_cut) = (Some(batch), false),
                 end_or_error => return Poll::Ready(end_or_error),
             }
         }
-        Poll::Ready(pieces.cut().map(Ok))
+        Poll::Ready(pieces.cut())
     }
 }
 
 /// Batches cut to what their reader goes through in a turn.
 struct Pieces {
     left: Option<RecordBatch>,
+    /// It is not the whole batch.
+    is_cut: bool,
     /// Rows of the next piece.
     rows: usize,
     /// When the last one was given, and its rows.
@@ -159,16 +162,21 @@ struct Pieces {
 
 impl Default for Pieces {
     fn default() -> Self {
-        Pieces { left: None, rows: FIRST_ROWS, given: None }
+        Pieces { left: None, is_cut: false, rows: FIRST_ROWS, given: None }
     }
 }
 
 impl Pieces {
-    fn cut(&mut self) -> Option<RecordBatch> {
+    fn cut(&mut self) -> Option<Result<RecordBatch>> {
         let (piece, left) = split(self.left.take()?, self.rows as u64);
+        self.is_cut |= left.is_some();
+        // What holds a piece would count all that it is one of.
+        let piece =
+            if self.is_cut { take_record_batch(&piece, &UInt32Array::from_iter_values(0..piece.num_rows() as u32)) } else { Ok(piece) };
+        let rows = piece.as_ref().map_or(0, RecordBatch::num_rows);
         self.left = left;
-        self.given = (piece.num_rows() > 0).then(|| (Instant::now(), piece.num_rows()));
-        Some(piece)
+        self.given = (rows > 0).then(|| (Instant::now(), rows));
+        Some(piece.map_err(Into::into))
     }
 
     /// How long the reader took for the last piece says how many rows the next one may have.
