@@ -7,7 +7,7 @@ use datafusion::common::{Column, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// It takes the place of DataFusion's rule, and has its name.
@@ -36,18 +36,20 @@ fn named_apart(plan: LogicalPlan, name: &mut dyn FnMut() -> String) -> DfResult<
     let LogicalPlan::Projection(below) = above.input.as_ref() else { return Ok(Transformed::no(plan)) };
     let names = names_of_computed(below, name);
     // What a subquery names of the row around it stays as it is.
-    if names.is_empty() || above.expr.iter().any(|expr| expr.any(is_subquery)) {
+    if names.iter().all(Option::is_none) || above.expr.iter().any(|expr| expr.any(is_subquery)) {
         return Ok(Transformed::no(plan));
     }
-    let renamed = |(expr, column): (&Expr, Column)| match names.get(&column) {
+    let renamed = |(expr, name): (&Expr, &Option<String>)| match name {
         Some(name) => expr.clone().alias(name),
         None => expr.clone(),
     };
-    let exprs = below.expr.iter().zip(below.schema.columns()).map(renamed).collect();
+    let exprs = below.expr.iter().zip(&names).map(renamed).collect();
+    // A column may be named with its relation or without.
+    let name_of = |column: &Column| names.get(below.schema.maybe_index_of_column(column)?)?.as_ref();
     let input = LogicalPlan::Projection(Projection::try_new(exprs, below.input.clone())?);
     let exprs = above.expr.iter().zip(above.schema.iter()).map(|(expr, (qualifier, field))| -> DfResult<Expr> {
         let read = expr.clone().up(|e| match &e {
-            Expr::Column(column) => Ok(match names.get(column) {
+            Expr::Column(column) => Ok(match name_of(column) {
                 Some(name) => Transformed::yes(Expr::Column(Column::from_name(name))),
                 None => Transformed::no(e),
             }),
@@ -61,11 +63,11 @@ fn named_apart(plan: LogicalPlan, name: &mut dyn FnMut() -> String) -> DfResult<
     Ok(Transformed::yes(LogicalPlan::Projection(projection)))
 }
 
-/// Names for what a projection computes under a name that it reads.
-fn names_of_computed(below: &Projection, name: &mut dyn FnMut() -> String) -> HashMap<Column, String> {
+/// Names for what a projection computes under a name that it reads, by column.
+fn names_of_computed(below: &Projection, name: &mut dyn FnMut() -> String) -> Vec<Option<String>> {
     let read: HashSet<&Column> = below.expr.iter().flat_map(|expr| expr.column_refs()).collect();
     let computes = |(expr, column): &(&Expr, Column)| read.contains(column) && !matches!(expr, Expr::Column(own) if own == column);
-    below.expr.iter().zip(below.schema.columns()).filter(computes).map(|(_, column)| (column, name())).collect()
+    below.expr.iter().zip(below.schema.columns()).map(|computed| computes(&computed).then(&mut *name)).collect()
 }
 
 fn is_subquery(expr: &Expr) -> bool {
