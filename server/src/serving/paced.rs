@@ -171,8 +171,10 @@ impl Pieces {
         let (piece, left) = split(self.left.take()?, self.rows as u64);
         self.is_cut |= left.is_some();
         // What holds a piece would count all that it is one of.
-        let piece =
-            if self.is_cut { take_record_batch(&piece, &UInt32Array::from_iter_values(0..piece.num_rows() as u32)) } else { Ok(piece) };
+        let piece = match self.is_cut && piece.num_columns() > 0 {
+            true => take_record_batch(&piece, &UInt32Array::from_iter_values(0..piece.num_rows() as u32)),
+            false => Ok(piece),
+        };
         let rows = piece.as_ref().map_or(0, RecordBatch::num_rows);
         self.left = left;
         self.given = (rows > 0).then(|| (Instant::now(), rows));
@@ -195,8 +197,8 @@ impl Pieces {
 mod tests {
     use super::*;
     use crate::serving::turns::{TURN, Threads};
-    use arrow::array::{ArrayRef, AsArray, Int64Array};
-    use arrow::datatypes::Int64Type;
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatchOptions};
+    use arrow::datatypes::{Int64Type, Schema};
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
     use futures::stream;
 
@@ -229,6 +231,18 @@ mod tests {
         }
         assert_eq!(first, Some(FIRST_ROWS));
         assert_eq!(all, (0..100_000).chain(0..100_000).collect::<Vec<i64>>());
+    }
+
+    #[tokio::test]
+    async fn pieces_may_have_no_columns() {
+        let options = RecordBatchOptions::new().with_row_count(Some(100_000));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).unwrap();
+        let mut pieces = in_pieces(Box::pin(RecordBatchStreamAdapter::new(batch.schema(), stream::iter([Ok(batch)]))));
+        let mut rows = 0;
+        while let Some(piece) = pieces.next().await {
+            rows += piece.unwrap().num_rows();
+        }
+        assert_eq!(rows, 100_000);
     }
 
     /// A reader that takes as long for each row as turns last comes to one row at a time.
