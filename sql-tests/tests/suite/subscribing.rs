@@ -169,6 +169,8 @@ async fn cursors_give_what_there_is_and_resume() {
     // What was changed and changed back is no change.
     run(&writer, "UPDATE account SET balance = 50 WHERE id = 2").await;
     run(&writer, "UPDATE account SET balance = 100 WHERE id = 2").await;
+    // Who wrote reads what was written; after that so does everybody else.
+    run(&writer, "SELECT COUNT(*) FROM shown").await;
     run(&reader, "BEGIN").await;
     run(&reader, &format!("DECLARE again CURSOR FOR SUBSCRIBE TO shown AS OF {epoch}")).await;
     assert_eq!(changed(take(&reader, "again", 2).await), wanted, "goes on after the epoch");
