@@ -1,6 +1,6 @@
 //! Prepared statements: those that are bound again and again, whose plans are kept and follow whatever changes beneath them; and what is said of their columns.
 
-use eddyline_sql_tests::client::{number, rows, run};
+use eddyline_sql_tests::client::{number, refused, rows, run};
 use eddyline_sql_tests::{Server, ServerOptions};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
@@ -130,6 +130,25 @@ async fn what_waits_for_a_table_that_is_widened_is_planned_again() {
     run(&writer, "INSERT INTO t (k) VALUES (2)").await;
     let rows = writer.query("SELECT k + v + w FROM t", &[]).await.expect("rows");
     assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [13]);
+}
+
+/// The wider table would have the definition of another name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_altered_while_it_is_widened_is_not_replaced() {
+    let server = Server::start(ServerOptions::default());
+    let (writer, widens, renames) = (server.connect().await, server.connect().await, server.connect().await);
+    run(&writer, "CREATE TABLE t (k BIGINT)").await;
+    run(&writer, "BEGIN; INSERT INTO t VALUES (1)").await;
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        run(&renames, "ALTER TABLE t RENAME TO u").await;
+        run(&writer, "COMMIT").await;
+    };
+    let (error, ()) = tokio::join!(refused(&widens, "ALTER TABLE t ADD COLUMN v BIGINT DEFAULT 5"), meanwhile);
+    assert_eq!((error.code().code(), error.message()), ("55000", "relation \"t\" was changed meanwhile"));
+    run(&widens, "ALTER TABLE u ADD COLUMN v BIGINT DEFAULT 5").await;
+    assert_eq!(number(&widens, "SELECT k + v FROM u").await, 6);
+    assert!(rows(&widens, "SHOW CREATE TABLE u").await.iter().flatten().flatten().all(|text| !text.contains("CREATE TABLE t")));
 }
 
 /// However often a view is replaced, its readers find one.
