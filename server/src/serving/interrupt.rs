@@ -125,3 +125,18 @@ impl PhysicalExpr for Watch {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test]
+    async fn what_waits_for_the_flag_ends_with_it() {
+        let abandoned = Abandoned::default();
+        assert_eq!(abandoned.or(async { Ok(1) }).await.unwrap(), 1);
+        let (ended, ()) = tokio::join!(abandoned.or(pending::<Result<()>>()), async { abandoned.set() });
+        assert!(ended.is_err());
+        assert!(abandoned.or(async { Ok(1) }).await.is_err(), "it is set for good");
+    }
+}
