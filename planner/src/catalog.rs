@@ -209,6 +209,13 @@ impl Relation {
         self.job_options().map(|options| options.own_sources.as_slice()).unwrap_or_default()
     }
 
+    /// What there has to be for it: what its query names, and what its plan reads of others beneath views that are named.
+    pub fn needs(&self) -> Vec<RelationId> {
+        let is_own = |input: &RelationId| self.own_sources().iter().any(|own| own.relation.id == *input);
+        let inputs = self.plan().map(StreamPlan::inputs).unwrap_or_default();
+        self.depends_on.iter().copied().chain(inputs.into_iter().filter(|input| !is_own(input))).collect()
+    }
+
     /// The table that it writes its rows into.
     pub fn sink_table(&self) -> Option<RelationId> {
         if let RelationKind::Sink(sink) = &self.kind { sink.into } else { None }

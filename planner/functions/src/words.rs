@@ -154,7 +154,7 @@ fn no_such_part(message: &str) -> Option<SqlError> {
 
 /// A window in the order of values that have no distances.
 fn no_range(message: &str) -> Option<SqlError> {
-    let ty = message.split_once("Cannot run range queries on datatype: ")?.1.lines().next()?;
+    let ty = message.split_once("Cannot run range queries on datatype: ")?.1.lines().next()?.trim_end_matches('.');
     let error = SqlError::unsupported(format!("a RANGE frame in the order of values of type {} is not supported", shown_type(ty)));
     Some(error.with_hint("Say ROWS; without a frame it is RANGE UNBOUNDED PRECEDING."))
 }

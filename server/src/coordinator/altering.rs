@@ -24,10 +24,7 @@ pub(super) struct Prepared {
 
 impl Core {
     pub(super) fn alter(&mut self, before: &Relation, after: Relation) -> Result<Done> {
-        if self.catalog.get(after.id).is_none_or(|current| **current != *before) {
-            let error = SqlError::new(SqlState::OBJECT_NOT_READY, format!("relation \"{}\" was changed meanwhile", after.name));
-            return Err(error.with_hint("Try again."));
-        }
+        self.check_unchanged(before)?;
         self.check_unpaused(after.id)?;
         if after.name != before.name && self.catalog.is_taken(&after.name) {
             return taken(&after.name, false);
@@ -40,6 +37,15 @@ impl Core {
         let logged = self.log_ddl(&DdlRecord::Alter { relation: Box::new(after.clone()), epoch })?;
         self.apply_alter(after, epoch, prepared);
         Ok((DdlOutcome::default(), Some(logged)))
+    }
+
+    /// An error if a relation is no longer what a statement was planned over: what was altered since would be lost.
+    pub(super) fn check_unchanged(&self, before: &Relation) -> Result<()> {
+        if self.catalog.get(before.id).is_some_and(|current| **current == *before) {
+            return Ok(());
+        }
+        let error = SqlError::new(SqlState::OBJECT_NOT_READY, format!("relation \"{}\" was changed meanwhile", before.name));
+        Err(error.with_hint("Try again."))
     }
 
     pub(super) fn prepare_alter(&self, after: &Relation) -> Result<Prepared> {

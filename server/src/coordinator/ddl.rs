@@ -35,7 +35,7 @@ impl Core {
             Ddl::Drop { kind, names, if_exists, cascade } => self.drop_relations(kind, &names, if_exists, cascade),
             Ddl::AdvanceWatermark { relation, to_micros } => self.advance(relation, to_micros),
             Ddl::PauseJob { job, pause } => self.pause(job, pause),
-            Ddl::Replace { old, new } => self.replace_table(old, new),
+            Ddl::Replace { old, new } => self.replace_table(&old, new),
             Ddl::Alter { before, after } => self.alter(&before, *after),
             Ddl::AlterSystem { name, value } => self.alter_system(name, value),
             Ddl::Comment { relation, column, text } => self.comment(relation, column, text),

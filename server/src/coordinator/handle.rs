@@ -64,7 +64,7 @@ pub enum Ddl {
     },
     /// A table takes the place of another, which goes.
     Replace {
-        old: RelationId,
+        old: Arc<Relation>,
         new: RelationId,
     },
     Comment {

@@ -19,8 +19,13 @@ fn gone() -> SqlError {
 }
 
 impl Core {
-    pub(super) fn replace_table(&mut self, old: RelationId, new: RelationId) -> Result<Done> {
-        let table = self.catalog.get(old).ok_or_else(gone)?;
+    /// The new one was made of what the other was then.
+    pub(super) fn replace_table(&mut self, table: &Relation, new: RelationId) -> Result<Done> {
+        let old = table.id;
+        if !self.catalog.contains(old) {
+            return Err(gone());
+        }
+        self.check_unchanged(table)?;
         let is_job = |user: &&Dependent| matches!(user.kind, ObjectKind::MaterializedView | ObjectKind::Sink);
         if let Some(user) = self.catalog.dependents(old).iter().find(is_job) {
             let message =

@@ -1,9 +1,10 @@
 //! Subqueries that name columns of the query around them, where DataFusion cannot turn them into joins, or into wrong ones: in
 //! select lists, with ORDER BY or LIMIT, over table functions, with window functions. Each becomes a function of the outer columns it names, and is
 //! planned and run anew for each distinct combination of their values. That is for look-ups in small relations, as
-//! clients make in the catalog, so the number of runs is bounded; a larger query is told to join.
+//! clients make in the catalog, so the number of runs is bounded; a larger query is told to join. The runs are a task of the query (`turns`), which waits for it, and they end with the query.
 
-use super::turns;
+use super::interrupt::{self, Abandoned};
+use super::{paced, turns};
 use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
@@ -35,28 +36,44 @@ use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::task::yield_now;
 
 /// Runs of one subquery in one statement, each well under a millisecond of planning and running.
 const RUNS_MAX: usize = 20_000;
 
-/// A physical plan; subqueries that DataFusion would misread or refuses are run row by row.
-pub fn physical(plan: LogicalPlan, state: Arc<SessionState>) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send>> {
+/// What all plans of a statement are made with, those of its runs of subqueries too.
+#[derive(Clone)]
+pub struct Statement {
+    /// DataFusion's rules and memory.
+    pub state: Arc<SessionState>,
+    /// Set once nobody waits for the statement.
+    pub given_up: Abandoned,
+}
+
+/// A physical plan that ends when it is given up, and lets others have their turns; subqueries that DataFusion would misread or refuses are run row by row.
+pub fn physical(plan: LogicalPlan, statement: Statement) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send>> {
     Box::pin(async move {
-        if !correlation::names_outer(&plan)? {
-            return state.create_physical_plan(&plan).await;
-        }
-        let plan = match correlation::first_misread(&plan)? {
-            Some(_) => plan.down_with_subqueries(|node| by_rows(node, &state, Which::Misread))?.data.recompute_schema()?,
-            None => plan,
-        };
-        match state.create_physical_plan(&plan).await {
-            Err(_) if correlation::names_outer(&plan)? => {
-                let plan = plan.down_with_subqueries(|node| by_rows(node, &state, Which::All))?.data.recompute_schema()?;
-                state.create_physical_plan(&plan).await
-            }
-            planned => planned,
-        }
+        let plan = understood(plan, &statement).await?;
+        interrupt::watching(plan, &statement.given_up).and_then(paced::joins)
     })
+}
+
+async fn understood(plan: LogicalPlan, statement: &Statement) -> Result<Arc<dyn ExecutionPlan>> {
+    let state = &statement.state;
+    if !correlation::names_outer(&plan)? {
+        return state.create_physical_plan(&plan).await;
+    }
+    let plan = match correlation::first_misread(&plan)? {
+        Some(_) => plan.down_with_subqueries(|node| by_rows(node, statement, Which::Misread))?.data.recompute_schema()?,
+        None => plan,
+    };
+    match state.create_physical_plan(&plan).await {
+        Err(_) if correlation::names_outer(&plan)? => {
+            let plan = plan.down_with_subqueries(|node| by_rows(node, statement, Which::All))?.data.recompute_schema()?;
+            state.create_physical_plan(&plan).await
+        }
+        planned => planned,
+    }
 }
 
 /// The subqueries that are run row by row.
@@ -67,10 +84,10 @@ enum Which {
 }
 
 /// Replaces a node's correlated subqueries; those inside them are met when they run.
-fn by_rows(node: LogicalPlan, state: &Arc<SessionState>, which: Which) -> Result<Transformed<LogicalPlan>> {
+fn by_rows(node: LogicalPlan, statement: &Statement, which: Which) -> Result<Transformed<LogicalPlan>> {
     let node = match node {
         LogicalPlan::Join(join) => match lateral_of(&join.right) {
-            Some(right) if which == Which::All || correlation::misread(right, Place::Lateral)?.is_some() => lateral_join(join, state)?,
+            Some(right) if which == Which::All || correlation::misread(right, Place::Lateral)?.is_some() => lateral_join(join, statement)?,
             _ => LogicalPlan::Join(join),
         },
         other => other,
@@ -80,7 +97,7 @@ fn by_rows(node: LogicalPlan, state: &Arc<SessionState>, which: Which) -> Result
     node.map_own(|expr| {
         let name = names.save(&expr);
         let rewritten = expr.up(|e| match which == Which::All || correlation::misread_expr(&e)?.is_some() || misreads_within(&e)? {
-            true => subquery_function(e, &schema, state),
+            true => subquery_function(e, &schema, statement),
             false => Ok(Transformed::no(e)),
         })?;
         Ok(rewritten.update_data(|e| name.restore(e)))
@@ -115,9 +132,9 @@ fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
-fn subquery_function(expr: Expr, schema: &DFSchema, state: &Arc<SessionState>) -> Result<Transformed<Expr>> {
+fn subquery_function(expr: Expr, schema: &DFSchema, statement: &Statement) -> Result<Transformed<Expr>> {
     let make = |subquery: &Subquery, yields, first: Option<Expr>| -> Result<Option<Expr>> {
-        let Some((function, outer)) = RowSubquery::new(&subquery.subquery, schema, yields, first.is_some(), state)? else {
+        let Some((function, outer)) = RowSubquery::new(&subquery.subquery, schema, yields, first.is_some(), statement)? else {
             return Ok(None);
         };
         Ok(Some(function.call(first.into_iter().chain(outer).collect())))
@@ -143,7 +160,7 @@ fn lateral_of(right: &LogicalPlan) -> Option<&LogicalPlan> {
 }
 
 /// Rows of the right side as a list of structs that each left row is unnested over.
-fn lateral_join(join: Join, state: &Arc<SessionState>) -> Result<LogicalPlan> {
+fn lateral_join(join: Join, statement: &Statement) -> Result<LogicalPlan> {
     const ROWS: &str = "__lateral";
     let outer = match join.join_type {
         JoinType::Inner => false,
@@ -153,7 +170,7 @@ fn lateral_join(join: Join, state: &Arc<SessionState>) -> Result<LogicalPlan> {
     let Some(subquery) = lateral_of(&join.right) else { return Ok(LogicalPlan::Join(join)) };
     let left = join.left.schema().clone();
     let subquery = conditioned(&join, subquery)?;
-    let Some((function, arguments)) = RowSubquery::new(&subquery, &left, Yields::Rows, false, state)? else {
+    let Some((function, arguments)) = RowSubquery::new(&subquery, &left, Yields::Rows, false, statement)? else {
         return Ok(LogicalPlan::Join(join));
     };
     let left_columns: Vec<Expr> = left.columns().into_iter().map(Expr::Column).collect();
@@ -208,20 +225,14 @@ struct RowSubquery {
     outer: Vec<FieldRef>,
     yields: Yields,
     returns: FieldRef,
-    state: Arc<SessionState>,
+    statement: Statement,
     signature: Signature,
     runs: AtomicUsize,
 }
 
 impl RowSubquery {
     /// The subquery as a function, and the outer columns that are its arguments; `None` if it names none of `schema`.
-    fn new(
-        plan: &LogicalPlan,
-        schema: &DFSchema,
-        yields: Yields,
-        probe: bool,
-        state: &Arc<SessionState>,
-    ) -> Result<Option<(Self, Vec<Expr>)>> {
+    fn new(plan: &LogicalPlan, schema: &DFSchema, yields: Yields, probe: bool, statement: &Statement) -> Result<Option<(Self, Vec<Expr>)>> {
         let mut outer: Vec<(Column, FieldRef)> = Vec::new();
         let plan = plan.clone().down_with_subqueries(|node| {
             let names = NamePreserver::new(&node);
@@ -261,12 +272,12 @@ impl RowSubquery {
         let signature = Signature::any(arguments, Volatility::Stable);
         let (columns, outer): (Vec<Expr>, Vec<FieldRef>) = outer.into_iter().map(|(column, field)| (Expr::Column(column), field)).unzip();
         let (returns, runs) = (Arc::new(returns), AtomicUsize::new(0));
-        let function = RowSubquery { plan, outer, yields, returns, state: state.clone(), signature, runs };
+        let function = RowSubquery { plan, outer, yields, returns, statement: statement.clone(), signature, runs };
         Ok(Some((function, columns)))
     }
 
     fn call(self, arguments: Vec<Expr>) -> Expr {
-        Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(self)), arguments))
+        Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(ScalarUDF::new_from_impl(Function(Arc::new(self)))), arguments))
     }
 
     /// The function's value for each row; rows with equal arguments share a run.
@@ -283,6 +294,9 @@ impl RowSubquery {
                 None => {
                     let given = arguments.iter().map(|a| ScalarValue::try_from_array(a, row)).collect::<Result<Vec<_>>>()?;
                     let value = self.run(given).await?;
+                    if turns::is_over() {
+                        yield_now().await;
+                    }
                     known.insert(key, value.clone());
                     value
                 }
@@ -300,12 +314,8 @@ impl RowSubquery {
             return Err(DataFusionError::External(Box::new(error)));
         }
         let probe = (self.yields == Yields::Contains).then(|| arguments.remove(0));
-        // With its field's metadata a constant is still known for a vector or a name; one that has none is like any other.
-        let mark = |field: &FieldRef| (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.as_ref()));
-        let values = arguments.into_iter().zip(&self.outer).map(|(value, field)| ScalarAndMetadata::new(value, mark(field)));
-        let plan = self.plan.clone().replace_params_with_values(&ParamValues::List(values.collect()))?;
-        let plan = plan.up(unwrap_settled)?.data;
-        let batches = collect(physical(plan, self.state.clone()).await?, self.state.task_ctx()).await?;
+        let plan = self.settled(arguments)?;
+        let batches = collect(physical(plan, self.statement.clone()).await?, self.statement.state.task_ctx()).await?;
         let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
         match self.yields {
             Yields::Exists => Ok(ScalarValue::from(count > 0)),
@@ -321,6 +331,15 @@ impl RowSubquery {
                 }
             },
         }
+    }
+
+    /// The plan with constants for the outer columns.
+    fn settled(&self, values: Vec<ScalarValue>) -> Result<LogicalPlan> {
+        // With its field's metadata a constant is still known for a vector or a name; one that has none is like any other.
+        let mark = |field: &FieldRef| (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.as_ref()));
+        let values = values.into_iter().zip(&self.outer).map(|(value, field)| ScalarAndMetadata::new(value, mark(field)));
+        let plan = self.plan.clone().replace_params_with_values(&ParamValues::List(values.collect()))?;
+        Ok(plan.up(unwrap_settled)?.data)
     }
 
     fn list(&self, batches: &[RecordBatch], count: usize) -> Result<ScalarValue> {
@@ -369,62 +388,59 @@ fn contains(probe: &ScalarValue, batches: &[RecordBatch]) -> Result<ScalarValue>
     Ok(ScalarValue::Boolean((!unknown).then_some(false)))
 }
 
-impl std::fmt::Debug for RowSubquery {
+/// A subquery as DataFusion calls it.
+struct Function(Arc<RowSubquery>);
+
+impl std::fmt::Debug for Function {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RowSubquery({:?})", self.yields)
+        write!(f, "RowSubquery({:?})", self.0.yields)
     }
 }
 
 /// Two are the same only if they are one.
-impl PartialEq for RowSubquery {
+impl PartialEq for Function {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for RowSubquery {}
+impl Eq for Function {}
 
-impl Hash for RowSubquery {
+impl Hash for Function {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        std::ptr::from_ref(self).hash(state);
+        Arc::as_ptr(&self.0).hash(state);
     }
 }
 
-impl ScalarUDFImpl for RowSubquery {
+impl ScalarUDFImpl for Function {
     fn name(&self) -> &str {
         "correlated_subquery"
     }
 
     fn signature(&self) -> &Signature {
-        &self.signature
+        &self.0.signature
     }
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
-        Ok(self.returns.data_type().clone())
+        Ok(self.0.returns.data_type().clone())
     }
 
     fn return_field_from_args(&self, _args: ReturnFieldArgs) -> Result<FieldRef> {
-        Ok(self.returns.clone())
+        Ok(self.0.returns.clone())
     }
 
-    /// Runs on a thread of its own, as functions are called from inside a running query.
+    /// The runs are the query's next turns, as functions are called in the middle of one.
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let arguments = args.args.iter().map(|a| a.to_array(rows)).collect::<Result<Vec<_>>>()?;
         if rows == 0 {
-            return Ok(ColumnarValue::Array(arrow::array::new_empty_array(self.returns.data_type())));
+            return Ok(ColumnarValue::Array(arrow::array::new_empty_array(self.0.returns.data_type())));
         }
-        let work = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-            runtime.block_on(self.evaluate(&arguments, rows))
-        };
-        let builder = std::thread::Builder::new().name("subquery".into()).stack_size(super::engine::STACK_BYTES);
-        let value = turns::blocking(|| {
-            std::thread::scope(|scope| {
-                let thread = builder.spawn_scoped(scope, work)?;
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-        })?;
-        Ok(ColumnarValue::Array(value))
+        let subquery = self.0.clone();
+        let value = turns::waiting_for(async move {
+            let given_up = subquery.statement.given_up.clone();
+            given_up.or(subquery.evaluate(&arguments, rows)).await
+        });
+        Ok(ColumnarValue::Array(value.map_err(|e| DataFusionError::External(Box::new(e)))??))
     }
 }

@@ -3,13 +3,14 @@
 //! `RelationSource`s in them, which are bound to a snapshot here. It knows nothing of sessions.
 
 use super::checked::CheckedArithmetic;
+use super::correlated::Statement;
 use super::explained::{Explained, Ran};
-use super::interrupt::{self, Abandoned};
+use super::interrupt::Abandoned;
 use super::lookup::Lookup;
 use super::relation::{Bindings, bind};
 use super::rows::{AbortOnDrop, BATCHES_AHEAD, RowStream};
 use super::turns::Threads;
-use super::{narrow, paced, physical, view_scan};
+use super::{narrow, physical, view_scan};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
@@ -77,17 +78,13 @@ impl States {
         States { full: builder(config).build(), narrow: builder(one_pass).with_optimizer_rules(narrow::rules()).build() }
     }
 
-    async fn physical(&self, plan: LogicalPlan, bindings: &Bindings) -> Result<Arc<dyn ExecutionPlan>> {
+    /// A plan that ends when it is given up, and lets others have their turns.
+    async fn physical(&self, plan: LogicalPlan, bindings: &Bindings, given_up: &Abandoned) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = bind(plan, bindings)?;
         let mut state = if narrow::reads_one_relation(&plan).map_err(to_sql_error)? { self.narrow.clone() } else { self.full.clone() };
         state.execution_props_mut().query_execution_start_time = start_time(bindings.now);
-        super::correlated::physical(plan, Arc::new(state)).await.map_err(to_sql_error)
-    }
-
-    /// A plan that ends when it is given up, and lets others have their turns.
-    async fn sociable(&self, plan: LogicalPlan, bindings: &Bindings, given_up: &Abandoned) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = self.physical(plan, bindings).await?;
-        interrupt::watching(plan, given_up).and_then(paced::joins).map_err(to_sql_error)
+        let statement = Statement { state: Arc::new(state), given_up: given_up.clone() };
+        super::correlated::physical(plan, statement).await.map_err(to_sql_error)
     }
 }
 
@@ -133,7 +130,7 @@ impl QueryEngine {
         let given_up = abandoned.clone();
         // On the engine's threads: planning takes stack and time that sockets should not pay for.
         let task = self.threads.spawn(async move {
-            let plan = match caught(states.sociable(plan, &bindings, &given_up)).await {
+            let plan = match caught(states.physical(plan, &bindings, &given_up)).await {
                 Ok(plan) => plan,
                 Err(error) => {
                     // The reader may be gone, here and below: then nobody wants to know.
@@ -211,9 +208,10 @@ impl QueryEngine {
         if let Some(lookup) = Lookup::of(&plan, &bindings) {
             return Ok(vec![lookup.describe()]);
         }
-        let states = self.states.clone();
-        let task = self.threads.spawn(caught(async move { Ok(view_scan::reads(&states.physical(plan, &bindings).await?)) }));
-        let _abort = AbortOnDrop::new(task.abort_handle());
+        let (states, abandoned) = (self.states.clone(), Abandoned::default());
+        let given_up = abandoned.clone();
+        let task = self.threads.spawn(caught(async move { Ok(view_scan::reads(&states.physical(plan, &bindings, &given_up).await?)) }));
+        let _abort = AbortOnDrop::watching(task.abort_handle(), abandoned);
         task.await.map_err(|e| SqlError::internal(format!("planning was given up: {e}")))?
     }
 
@@ -228,7 +226,7 @@ impl QueryEngine {
         let (states, abandoned) = (self.states.clone(), Abandoned::default());
         let given_up = abandoned.clone();
         let task = self.threads.spawn(caught(async move {
-            let plan = states.sociable(plan, &bindings, &given_up).await?;
+            let plan = states.physical(plan, &bindings, &given_up).await?;
             let started = std::time::Instant::now();
             let mut stream = execute_stream(plan.clone(), states.full.task_ctx()).map_err(to_sql_error)?;
             let mut rows = 0;

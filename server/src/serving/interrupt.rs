@@ -1,5 +1,6 @@
 //! What ends a query that nobody waits for any more: a flag that its conditions look at. A filter or a join that keeps no row gives no batch for as
-//! long as it goes on, and yields to nobody meanwhile, so that its task would go on when it is aborted. It knows nothing of who waits.
+//! long as it goes on, and yields to nobody meanwhile, so that its task would go on when it is aborted. Tasks that the aborted one does not hold wait for the flag.
+//! It knows nothing of who waits for rows.
 
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
@@ -16,16 +17,30 @@ use eddyline_common::{SqlError, SqlState};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
 
 /// Set once nobody wants the rows of a query.
 #[derive(Clone, Debug, Default)]
-pub struct Abandoned(Arc<AtomicBool>);
+pub struct Abandoned(Arc<watch::Sender<bool>>);
 
 impl Abandoned {
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.send_replace(true);
     }
+
+    /// What `work` makes, or an error once the flag is set: then the work is dropped.
+    pub async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut flag = self.0.subscribe();
+        tokio::select! {
+            biased;
+            _is_set = flag.wait_for(|is_set| *is_set) => Err(given_up()),
+            made = work => made,
+        }
+    }
+}
+
+fn given_up() -> DataFusionError {
+    DataFusionError::External(Box::new(SqlError::new(SqlState::QUERY_CANCELED, "the query was given up")))
 }
 
 /// The same plan, which ends with an error at the next batch of a condition once the flag is set.
@@ -92,9 +107,8 @@ impl PhysicalExpr for Watch {
     }
 
     fn evaluate(&self, _batch: &RecordBatch) -> Result<ColumnarValue> {
-        if self.0.0.load(Ordering::Relaxed) {
-            let error = SqlError::new(SqlState::QUERY_CANCELED, "the query was given up");
-            return Err(DataFusionError::External(Box::new(error)));
+        if *self.0.0.borrow() {
+            return Err(given_up());
         }
         Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
     }
@@ -109,5 +123,20 @@ impl PhysicalExpr for Watch {
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test]
+    async fn what_waits_for_the_flag_ends_with_it() {
+        let abandoned = Abandoned::default();
+        assert_eq!(abandoned.or(async { Ok(1) }).await.unwrap(), 1);
+        let (ended, ()) = tokio::join!(abandoned.or(pending::<Result<()>>()), async { abandoned.set() });
+        assert!(ended.is_err());
+        assert!(abandoned.or(async { Ok(1) }).await.is_err(), "it is set for good");
     }
 }

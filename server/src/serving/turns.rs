@@ -3,12 +3,12 @@
 //! which are as few as the share of the processor that queries may have, and of lower priority. So a short query waits for first turns of others at most, however
 //! many long ones there are, and long ones wait for each other.
 //!
-//! What DataFusion starts within a turn (`Spawned`) belongs to the query whose turn it is. What can go on for long within one looks at `is_over`. It knows nothing of plans.
+//! What DataFusion starts within a turn (`Spawned`), and what a turn waits for in its middle (`waiting_for`), belongs to the query whose turn it is. What can go on for long within one looks at `is_over`. It knows nothing of plans.
 
 use super::engine::STACK_BYTES;
 use super::rows::AbortOnDrop;
 use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
-use eddyline_common::Result;
+use eddyline_common::{Result, SqlError};
 use eddyline_storage::priority;
 use futures::future::BoxFuture;
 use std::any::Any;
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, block_in_place};
 
 /// Threads on which queries begin. More than there are cores, as a turn may be long all the same (a large sort, a plan of thousands of nodes): the
 /// system shares cores between threads.
@@ -28,6 +28,10 @@ const SHORT_THREADS: usize = 4;
 
 /// What a query may take and still be short: many times what a look-up, a write or an aggregate over some thousand rows takes.
 const SHORT: Duration = Duration::from_millis(100);
+
+/// Threads of one kind at most, with those that wait in the middle of turns: one for each level of a statement's correlated subqueries and each of its parts. The work that they
+/// wait for would find no thread beyond that, so it is far more than there are sessions.
+const THREADS_MAX: usize = 10_000;
 
 /// How long a turn should be: short for who waits for the next one, and many times what going from one to the next costs.
 pub const TURN: Duration = Duration::from_millis(5);
@@ -37,10 +41,22 @@ thread_local! {
     static IS_FOR_LONG: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The turn that this thread's work is done in.
+/// The turn that this thread's work is done in, which counts for its query when it ends.
 struct Turn {
     began: Instant,
     query: Arc<Query>,
+}
+
+impl Turn {
+    fn begin(query: Arc<Query>) {
+        CURRENT.set(Some(Turn { began: Instant::now(), query }));
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.query.micros.fetch_add(self.began.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
 }
 
 /// What the tasks of a query have in common.
@@ -57,12 +73,9 @@ impl Query {
     }
 
     fn turn<T>(self: &Arc<Self>, poll: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
-        CURRENT.set(Some(Turn { began, query: self.clone() }));
+        Turn::begin(self.clone());
         let _ends = Ends;
-        let polled = poll();
-        self.micros.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
-        polled
+        poll()
     }
 }
 
@@ -85,10 +98,22 @@ pub fn began_after(moment: Instant) -> bool {
     CURRENT.with_borrow(|turn| turn.as_ref().is_some_and(|turn| turn.began > moment))
 }
 
-/// Does what blocks this thread in the middle of a turn. Short queries that wait for it get another one.
-pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    let may_hold_up = CURRENT.with_borrow(Option::is_some) && !IS_FOR_LONG.get();
-    if may_hold_up { tokio::task::block_in_place(work) } else { work() }
+/// What `work` makes, for which this thread waits in the middle of a turn: it is another task of the same query. Others have a thread in the place of this one meanwhile, and
+/// what comes after is another turn.
+pub fn waiting_for<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    let query = CURRENT.with_borrow(|turn| turn.as_ref().map(|turn| turn.query.clone()));
+    let query = query.ok_or_else(|| SqlError::internal("work of a query outside of its turns"))?;
+    CURRENT.set(None);
+    let task = Task { query: query.clone(), work: Work::Here(Box::pin(work)) };
+    let made = block_in_place(|| {
+        let threads = Handle::current();
+        threads.block_on(threads.spawn(task))
+    });
+    Turn::begin(query);
+    made.or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_aborted) => Err(SqlError::internal("the server ends")),
+    })
 }
 
 /// The threads of queries.
@@ -132,6 +157,7 @@ impl Drop for Threads {
 fn runtime(name: &str, threads: usize, begins: impl Fn() + Send + Sync + 'static) -> Result<Runtime> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
+        .max_blocking_threads(THREADS_MAX)
         .thread_name(name)
         .thread_stack_size(STACK_BYTES)
         .on_thread_start(begins)
@@ -207,7 +233,6 @@ impl JoinSetTracer for Spawned {
 mod tests {
     use super::*;
     use datafusion::common::runtime::SpawnedTask;
-    use parking_lot::Mutex;
     use tokio::sync::oneshot;
     use tokio::task::yield_now;
 
@@ -262,15 +287,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_turns_hold_up_no_short_query() {
+    async fn turns_that_wait_hold_up_no_short_query() {
         let threads = Threads::new(1).unwrap();
-        let (_goes_on, ends) = std::sync::mpsc::channel::<()>();
-        let ends = Arc::new(Mutex::new(ends));
         for _ in 0..=SHORT_THREADS {
-            let ends = ends.clone();
-            threads.spawn(async move { blocking(|| ends.lock().recv().is_ok()) });
+            threads.spawn(async { waiting_for(pending::<()>()).is_ok() });
         }
         assert_eq!(threads.spawn(async { 1 }).await.unwrap(), 1);
+    }
+
+    /// There is one thread for all of them, and it is lent to what they wait for.
+    #[tokio::test]
+    async fn what_long_queries_wait_for_is_long() {
+        let threads = Threads::new(1).unwrap();
+        let query = || async {
+            until_long().await;
+            waiting_for(async { waiting_for(async { IS_FOR_LONG.get() }) }).and_then(|within| within)
+        };
+        let queries: Vec<_> = (0..3).map(|_| threads.spawn(query())).collect();
+        for query in queries {
+            assert!(query.await.unwrap().unwrap());
+        }
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ impl Session {
         let (wider, doomed) = self.made()?;
         self.copy_wider(table.id, wider, rows).await?;
         failpoint::hit("add_column.filled")?;
-        let outcome = self.change_catalog(Ddl::Replace { old: table.id, new: wider }, "ALTER TABLE".into()).await?;
+        let outcome = self.change_catalog(Ddl::Replace { old: table, new: wider }, "ALTER TABLE".into()).await?;
         doomed.keep();
         Ok(outcome)
     }

@@ -6,7 +6,7 @@ use super::planning::PlannedStatement;
 use super::{Outcome, Session};
 use datafusion::common::ScalarValue;
 use eddyline_common::{RelationId, Result, SqlState};
-use eddyline_planner::statement::{Planned, Query};
+use eddyline_planner::statement::{Planned, Query, TableAs, TableRows};
 use eddyline_planner::{Parsed, bind_parameters};
 
 /// So many times a statement is planned: each further time something was replaced in the moment before its snapshot, or while it waited for a view to be filled.
@@ -42,12 +42,14 @@ impl Session {
 
     /// Runs a statement that was planned from `origin`, which happens again if something that it names has gone since.
     pub(super) async fn execute_planned(&mut self, mut statement: PlannedStatement, origin: Origin<'_>) -> Result<Outcome> {
-        let mut plans = 1;
+        let (mut plans, said) = (1, self.notices.len());
         loop {
             let named = named_by(&statement.planned);
             let outcome = self.execute(statement, origin.parsed()).await;
             match outcome {
                 Err(error) if error.state == SqlState::UNDEFINED_TABLE && plans < PLANS_MAX && self.lacks_any(&named) => {
+                    // What it said is said again.
+                    self.notices.truncate(said);
                     statement = self.plan_of(origin)?;
                     plans += 1;
                 }
@@ -62,7 +64,7 @@ impl Session {
     }
 }
 
-/// The relations whose rows a statement reads or writes.
+/// The relations that a statement needs: whose rows it reads or writes, or that it defines something over.
 fn named_by(planned: &Planned) -> Vec<RelationId> {
     let written = |table: RelationId, source: &Query| source.relations.iter().copied().chain([table]).collect();
     match planned {
@@ -76,6 +78,10 @@ fn named_by(planned: &Planned) -> Vec<RelationId> {
         Planned::AddColumns(add) => vec![add.table.id],
         Planned::CopyFrom { table, .. } => vec![*table],
         Planned::Subscribe(subscription) => vec![subscription.relation],
+        Planned::Create { relation, .. } => relation.needs(),
+        Planned::CreateTableAs(TableAs { rows: TableRows::Of(query), .. }) => query.relations.clone(),
+        Planned::CreateIndex { index, .. } => vec![index.relation],
+        Planned::Comment { relation, .. } => vec![*relation],
         _ => Vec::new(),
     }
 }

@@ -9,12 +9,24 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::{CancelToken, Error, NoTls};
 
-/// Each looks at ten thousand million pairs of rows or more, and gives one row in the end. The last one keeps one pair of a hundred thousand.
-const LONG: [&str; 4] = [
+/// Each looks at ten thousand million pairs of rows or more, and gives a row or two in the end. One keeps one pair of a hundred thousand, and the last one runs a subquery for each row.
+const LONG: [&str; 5] = [
     "SELECT COUNT(*) FROM t x JOIN t y ON x.a % 7 = y.a % 7 AND x.a + y.a < 0",
     "SELECT COUNT(*) FROM t x JOIN t y ON x.a % 7 = y.a % 7 AND x.a + y.a > 5",
     "SELECT COUNT(*) FROM t x, t y WHERE x.a + y.a < 0",
     "SELECT COUNT(*) FROM t x LEFT JOIN t y ON x.a % 7 = y.a % 7 AND (x.a + y.a) % 100003 = 1",
+    "SELECT (SELECT COUNT(*) FROM t x JOIN t y ON x.a % 7 = y.a % 7 AND x.a + y.a > 5 + g) FROM generate_series(1, 2) AS q(g)",
+];
+
+/// Subqueries in other places that run for each row, of a CREATE TABLE AS too, and one that has no condition to look at.
+const CORRELATED: [&str; 5] = [
+    "SELECT g FROM generate_series(1, 2) AS q(g) WHERE EXISTS (SELECT 1 FROM t x JOIN t y ON x.a % 7 = y.a % 7 AND x.a + y.a < 0 - g)",
+    "SELECT g FROM generate_series(1, 2) AS q(g) WHERE g IN (SELECT x.a FROM t x JOIN t y ON x.a % 7 = y.a % 7 AND x.a + y.a < 0 - g)",
+    "SELECT g, n FROM generate_series(1, 2) AS q(g),
+        LATERAL (SELECT COUNT(*) AS n FROM t x JOIN t y ON x.a % 7 = y.a % 7 AND x.a + y.a > 5 + g) AS r",
+    "SELECT (SELECT MAX(x.a + y.a + g) FROM t x, t y) FROM generate_series(1, 2) AS q(g)",
+    "CREATE TABLE made AS
+        SELECT (SELECT COUNT(*) FROM t x JOIN t y ON x.a % 7 = y.a % 7 AND x.a + y.a > 5 + g) AS n FROM generate_series(1, 2) AS q(g)",
 ];
 
 /// Statements that others send meanwhile, and how long all of them may take: thousands of times what they take alone. They are never answered if they wait for the long ones.
@@ -123,7 +135,7 @@ async fn long_queries_end_by_their_timeout() {
     let server = with_rows().await;
     let client = server.connect().await;
     run(&client, "SET statement_timeout = '200ms'").await;
-    for query in LONG {
+    for query in LONG.into_iter().chain(CORRELATED) {
         let error = client.batch_execute(query).await.expect_err("it takes longer");
         assert_eq!(error.code().map(|state| state.code()), Some("57014"), "{query}");
     }

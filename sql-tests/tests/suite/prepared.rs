@@ -1,6 +1,6 @@
 //! Prepared statements: those that are bound again and again, whose plans are kept and follow whatever changes beneath them; and what is said of their columns.
 
-use eddyline_sql_tests::client::{number, rows, run};
+use eddyline_sql_tests::client::{number, refused, rows, run};
 use eddyline_sql_tests::{Server, ServerOptions};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
@@ -79,6 +79,41 @@ async fn what_is_replaced_between_bind_and_execute_is_planned_again() {
     block.rollback().await.expect("the end");
 }
 
+/// So is a definition, over what has another in its place by then, or over a view of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions_over_what_is_replaced_are_planned_again() {
+    let server = Server::start(ServerOptions::default());
+    let (mut client, other) = (server.connect().await, server.connect().await);
+    run(&client, "CREATE TABLE t (k BIGINT PRIMARY KEY); INSERT INTO t VALUES (1), (2); CREATE VIEW beneath AS SELECT k FROM t").await;
+    run(&client, "CREATE TABLE r (k BIGINT); CREATE MATERIALIZED VIEW m AS SELECT COUNT(*) AS n FROM r").await;
+    let block = client.transaction().await.expect("a block");
+    let mut bound = Vec::new();
+    for definition in [
+        "CREATE INDEX by_k ON t (k)",
+        "CREATE TABLE copied AS SELECT n FROM m",
+        "CREATE MATERIALIZED VIEW over_view AS SELECT SUM(k)::bigint AS n FROM beneath",
+        "CREATE MATERIALIZED VIEW over_m AS SELECT n FROM m",
+    ] {
+        let statement = block.prepare(definition).await.expect("a statement");
+        bound.push(block.bind(&statement, &[]).await.expect("a portal"));
+    }
+    run(&other, "ALTER TABLE t ADD COLUMN v BIGINT DEFAULT 5; CREATE OR REPLACE MATERIALIZED VIEW m AS SELECT COUNT(*) + 10 AS n FROM r")
+        .await;
+    for portal in &bound {
+        block.query_portal(portal, 0).await.expect("a definition");
+    }
+    block.commit().await.expect("the end");
+    for (query, expected) in [
+        ("SELECT n FROM copied", 10),
+        ("SELECT n FROM over_m", 10),
+        ("SELECT n FROM over_view", 3),
+        ("SELECT v FROM t WHERE k = 1", 5),
+        ("SELECT COUNT(*) FROM pg_indexes WHERE indexname = 'by_k' AND tablename = 't'", 1),
+    ] {
+        assert_eq!(number(&client, query).await, expected, "{query}");
+    }
+}
+
 /// All wait for one writer, and the later ones find another table than they were planned for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_a_table_that_is_widened_is_planned_again() {
@@ -95,6 +130,25 @@ async fn what_waits_for_a_table_that_is_widened_is_planned_again() {
     run(&writer, "INSERT INTO t (k) VALUES (2)").await;
     let rows = writer.query("SELECT k + v + w FROM t", &[]).await.expect("rows");
     assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [13]);
+}
+
+/// The wider table would have the definition of another name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_altered_while_it_is_widened_is_not_replaced() {
+    let server = Server::start(ServerOptions::default());
+    let (writer, widens, renames) = (server.connect().await, server.connect().await, server.connect().await);
+    run(&writer, "CREATE TABLE t (k BIGINT)").await;
+    run(&writer, "BEGIN; INSERT INTO t VALUES (1)").await;
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        run(&renames, "ALTER TABLE t RENAME TO u").await;
+        run(&writer, "COMMIT").await;
+    };
+    let (error, ()) = tokio::join!(refused(&widens, "ALTER TABLE t ADD COLUMN v BIGINT DEFAULT 5"), meanwhile);
+    assert_eq!((error.code().code(), error.message()), ("55000", "relation \"t\" was changed meanwhile"));
+    run(&widens, "ALTER TABLE u ADD COLUMN v BIGINT DEFAULT 5").await;
+    assert_eq!(number(&widens, "SELECT k + v FROM u").await, 6);
+    assert!(rows(&widens, "SHOW CREATE TABLE u").await.iter().flatten().flatten().all(|text| !text.contains("CREATE TABLE t")));
 }
 
 /// However often a view is replaced, its readers find one.

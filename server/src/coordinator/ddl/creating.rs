@@ -33,7 +33,7 @@ impl Core {
         if let Some(plan) = relation.plan() {
             plan.inputs().iter().try_for_each(|input| self.is_running(*input).and_then(|()| self.check_unpaused(*input)))?;
         }
-        if let Some(gone) = relation.depends_on.iter().find(|d| !self.catalog.contains(**d)) {
+        if let Some(gone) = relation.needs().into_iter().find(|needed| !self.catalog.contains(*needed)) {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation or function {gone} was dropped meanwhile")));
         }
         if let Some(table) = relation.sink_table() {
