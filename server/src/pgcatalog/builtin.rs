@@ -7,6 +7,7 @@ use super::{DATABASE, OWNER, SystemContext, describe, procs, spec};
 use crate::session::settings::DEFINITIONS;
 
 pub const PG_CLASS: u32 = 1259;
+pub const PG_REWRITE: u32 = 2618;
 pub const DATABASE_OID: u32 = 5;
 pub const SERVER: u32 = 13_100;
 const TABLESPACE: u32 = 1663;
