@@ -6,7 +6,7 @@ use crate::parse::ast::{Ast, ColumnAst, ColumnValue, CreateRelation, LikeAst, Li
 use crate::parse::{Parsed, parse};
 use crate::query::Context;
 use crate::table_as::{quoted, spelled};
-use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::ast::{Expr, Ident};
 use eddyline_common::types::with_precision;
 use eddyline_common::{Result, SqlError, SqlState, options};
 use std::collections::BTreeMap;
@@ -135,7 +135,8 @@ fn column_text(column: &ColumnAst) -> String {
     let null = if column.nullable { "" } else { " NOT NULL" };
     let value = match &column.value {
         ColumnValue::Plain { default: None } => String::new(),
-        ColumnValue::Plain { default: Some(default) } => format!(" DEFAULT ({default})"),
+        ColumnValue::Plain { default: Some(default) } => format!(" DEFAULT {default}"),
+        ColumnValue::Computed(expr @ Expr::Nested(_)) => format!(" AS {expr}"),
         ColumnValue::Computed(expr) => format!(" AS ({expr})"),
         ColumnValue::Metadata { key } => {
             format!(" METADATA{}", key.as_ref().map(|key| format!(" FROM {}", literal(key))).unwrap_or_default())

@@ -267,7 +267,8 @@ fn comment(words: &mut Words) -> Result<Ast> {
         false => None,
     };
     words.expect("is")?;
-    let text = if words.eat("null") { None } else { Some(words.string()?) };
+    // As in PostgreSQL, a comment of no letters is none.
+    let text = if words.eat("null") { None } else { Some(words.string()?).filter(|text| !text.is_empty()) };
     Ok(Ast::Comment { kind, name, column, text })
 }
 

@@ -387,8 +387,7 @@ fn rewrite_row(r: &Relation, rows: &mut Rows) {
 /// What a relation reads. With a view it is the view's rule that does, which belongs to the view and names its columns.
 fn depend_rows(r: &Relation, context: &SystemContext, rows: &mut Rows) {
     let has_rule = has_rule(r);
-    let (class, object) =
-        if has_rule { (builtin::PG_REWRITE, rule_oid(r.id)) } else { (builtin::PG_CLASS, relation_oid(r.id)) };
+    let (class, object) = if has_rule { (builtin::PG_REWRITE, rule_oid(r.id)) } else { (builtin::PG_CLASS, relation_oid(r.id)) };
     let mut row = |of: u32, used: u32, kind: &str| {
         rows.add([
             ("classid", class.into()),
