@@ -2,7 +2,7 @@
 //! relation leaves here with id 0 and no start offsets.
 
 use crate::bind::as_of::is_arrival;
-use crate::bind::{Binder, Mode, query_names, resolve_names};
+use crate::bind::{Binder, Mode, cast, query_names, resolve_names};
 use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
@@ -16,6 +16,7 @@ use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
 use crate::plan::{ChangelogMode, Emit, Expr, Node, Op, PLAN_VERSION, StreamPlan};
 use crate::settings::{OF_JOBS, Settings};
 use crate::statement::{RowLocks, StreamingQuery};
+use crate::types::to_ast;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan, lit};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
@@ -419,7 +420,10 @@ fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Resu
         }
         let ty = stored[at].ty.to_arrow();
         if bound.get_type(&schema).map_err(|e| binder.error(e))? != ty {
-            bound = DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty));
+            bound = match to_ast(&stored[at].ty) {
+                Some(named) => binder.expr(&cast(sql.clone(), named), &schema)?,
+                None => DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty)),
+            };
         }
         defaults.insert(at, durable(bound, &schema, binder)?.0);
     }

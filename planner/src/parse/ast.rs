@@ -63,6 +63,12 @@ pub enum Ast {
         added: Box<CreateRelation>,
         if_not_exists: Vec<bool>,
     },
+    /// ALTER ... IF EXISTS: nothing, if there is no relation of the name.
+    IfThere {
+        kind: ObjectKind,
+        name: ObjectName,
+        alter: Box<Ast>,
+    },
     /// ALTER ... RENAME TO.
     Rename {
         kind: ObjectKind,

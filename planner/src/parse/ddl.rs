@@ -211,6 +211,11 @@ fn element(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
         let enforced = enforced(words);
         return primary_key(words, create, PrimaryKeyAst { columns, enforced, location: at });
     }
+    if words.is("like") && matches!(words.parser.peek_nth_token_ref(1).token, Token::Word(_)) {
+        let error = SqlError::unsupported("LIKE among the columns is not supported");
+        let hint = "Write CREATE TABLE name LIKE other, which takes its key, defaults and options too unless they are excluded.";
+        return Err(words.text.at(error.with_hint(hint), at));
+    }
     for (first, second) in [("unique", None), ("foreign", Some("key")), ("check", None), ("exclude", None), ("like", None)] {
         let opens = matches!(words.parser.peek_nth_token_ref(1).token, Token::LParen);
         if words.is(first) && second.map_or(opens, |second| words.is_at(1, second)) {

@@ -9,9 +9,10 @@ use super::spec::{self, ColumnSpec};
 use super::{OWNER, SystemContext, builtin, procs};
 use crate::catalog::{CatalogSnapshot, constraint_oid, index_oid, relation_oid, relkind, row_type_oid, rule_oid};
 use arrow::datatypes::Schema;
+use eddyline_common::SqlType;
 use eddyline_common::options::{PROTOBUF_DESCRIPTOR_SET, is_secret};
 use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of_column};
-use eddyline_planner::plan::Expr;
+use eddyline_planner::plan::{Expr, Literal};
 use eddyline_planner::{Relation, RelationKind};
 
 pub const PG_CATALOG: u32 = 11;
@@ -294,9 +295,21 @@ fn system_attribute_rows(r: &SystemRelation, rows: &mut Rows) {
 pub fn default_of(r: &Relation, visible: usize) -> Option<String> {
     let name = |stored: usize| r.columns.get(stored).map_or_else(|| format!("column{stored}"), |c| describe::quote_ident(&c.name));
     match (&r.visible[visible].value, &r.kind) {
-        (Expr::Column(stored), RelationKind::Table { defaults, .. }) => defaults.get(stored).map(|e| describe::expression(e, &name)),
+        (Expr::Column(stored), RelationKind::Table { defaults, .. }) => {
+            defaults.get(stored).map(|e| describe::expression(&of_type(e, &r.columns[*stored].ty), &name))
+        }
         (Expr::Column(_), _) => None,
         (computed, _) => Some(describe::expression(computed, &name)),
+    }
+}
+
+/// A default as its column takes it: a constant that is stored as it is has the column's type.
+fn of_type(default: &Expr, ty: &SqlType) -> Expr {
+    match default {
+        Expr::Literal(literal) if literal.ty.to_arrow() == ty.to_arrow() => {
+            Expr::Literal(Literal { ty: ty.clone(), value: literal.value.clone() })
+        }
+        other => other.clone(),
     }
 }
 
