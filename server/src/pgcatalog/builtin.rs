@@ -55,11 +55,13 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("is_scrollable", false.into()),
             ]);
         }),
-        "pg_prepared_statements" => context.session.statements.iter().for_each(|(name, statement)| {
+        "pg_prepared_statements" => context.session.statements.iter().for_each(|(name, statement, oids)| {
+            let types: Vec<String> = oids.iter().map(|oid| spec::format_type(*oid, None)).collect();
             rows.add([
                 ("name", name.into()),
                 ("statement", (&statement.sql).into()),
                 ("prepare_time", context.now_micros.into()),
+                ("parameter_types", types.into()),
                 ("from_sql", false.into()),
             ]);
         }),
