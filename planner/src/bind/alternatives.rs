@@ -219,6 +219,9 @@ impl Typing<'_> {
                         self.changed |= as_list != list || as_item != item;
                         vec![as_list, as_item]
                     }
+                    ("json_get_path" | "json_get_path_text", [json, path]) => {
+                        vec![json.clone(), self.parameter(path.clone(), SqlType::Array(Box::new(SqlType::Text)))]
+                    }
                     ("array_append", [list, item]) => {
                         let list = self.list_of(list.clone(), item);
                         let item = self.item_of(item.clone(), &list);
