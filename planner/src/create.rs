@@ -19,7 +19,7 @@ use crate::statement::{RowLocks, StreamingQuery};
 use crate::types::to_ast;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan, lit};
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, Ident, ObjectName, Query};
 use eddyline_common::connector::{ColumnOrigin, SourceColumn, SourceSpec};
 use eddyline_common::options;
 use eddyline_common::types::{Column, arrow_schema};
@@ -406,6 +406,14 @@ fn key_columns(key: &[Ident], columns: &mut Columns, use_of_key: UseOfKey, text:
     Ok(found)
 }
 
+/// A type as a cast names it, that of an array too.
+fn named(ty: &SqlType) -> Option<DataType> {
+    match ty {
+        SqlType::Array(item) => to_ast(item).map(|item| DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))),
+        simple => to_ast(simple),
+    }
+}
+
 fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Result<BTreeMap<usize, Expr>> {
     let schema = DFSchema::empty();
     let mut defaults = BTreeMap::new();
@@ -419,11 +427,14 @@ fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Resu
             return Err(SqlError::unsupported(message).with_hint("Leave it out, and write the function into INSERT."));
         }
         let ty = stored[at].ty.to_arrow();
-        if bound.get_type(&schema).map_err(|e| binder.error(e))? != ty {
-            bound = match to_ast(&stored[at].ty) {
-                Some(named) => binder.expr(&cast(sql.clone(), named), &schema)?,
-                None => DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty)),
-            };
+        let is_other = |bound: &DfExpr| bound.get_type(&schema).map(|own| own != ty).map_err(|e| binder.error(e));
+        if is_other(&bound)?
+            && let Some(named) = named(&stored[at].ty)
+        {
+            bound = binder.expr(&cast(sql.clone(), named), &schema)?;
+        }
+        if is_other(&bound)? {
+            bound = DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty));
         }
         defaults.insert(at, durable(bound, &schema, binder)?.0);
     }
