@@ -208,6 +208,8 @@ pub struct CreateRelation {
 #[derive(Clone, Debug)]
 pub struct LikeAst {
     pub name: ObjectName,
+    /// It stood among the columns, as PostgreSQL's does.
+    pub columns_only: bool,
     /// Of what `parts` lacks.
     pub all: Merge,
     pub parts: BTreeMap<LikePart, Merge>,
