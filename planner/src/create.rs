@@ -2,7 +2,7 @@
 //! relation leaves here with id 0 and no start offsets.
 
 use crate::bind::as_of::is_arrival;
-use crate::bind::{Binder, Mode, query_names, resolve_names};
+use crate::bind::{Binder, Mode, cast, query_names, resolve_names};
 use crate::catalog::{Catalog, FIRST_TEMPORARY, Relation, RelationKind, ViewOptions, VisibleColumn, WatermarkDefinition};
 use crate::error::{SourceText, fold, suggest};
 use crate::expr;
@@ -16,9 +16,10 @@ use crate::parse::ast::{ColumnValue, CreateRelation, CreateView};
 use crate::plan::{ChangelogMode, Emit, Expr, Node, Op, PLAN_VERSION, StreamPlan};
 use crate::settings::{OF_JOBS, Settings};
 use crate::statement::{RowLocks, StreamingQuery};
+use crate::types::to_ast;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr as DfExpr, ExprSchemable, LogicalPlan, lit};
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, Ident, ObjectName, Query};
 use eddyline_common::connector::{ColumnOrigin, SourceColumn, SourceSpec};
 use eddyline_common::options;
 use eddyline_common::types::{Column, arrow_schema};
@@ -405,6 +406,14 @@ fn key_columns(key: &[Ident], columns: &mut Columns, use_of_key: UseOfKey, text:
     Ok(found)
 }
 
+/// A type as a cast names it, that of an array too.
+fn named(ty: &SqlType) -> Option<DataType> {
+    match ty {
+        SqlType::Array(item) => to_ast(item).map(|item| DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))),
+        simple => to_ast(simple),
+    }
+}
+
 fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Result<BTreeMap<usize, Expr>> {
     let schema = DFSchema::empty();
     let mut defaults = BTreeMap::new();
@@ -418,7 +427,13 @@ fn defaults(create: &CreateRelation, stored: &[Column], binder: &Binder) -> Resu
             return Err(SqlError::unsupported(message).with_hint("Leave it out, and write the function into INSERT."));
         }
         let ty = stored[at].ty.to_arrow();
-        if bound.get_type(&schema).map_err(|e| binder.error(e))? != ty {
+        let is_other = |bound: &DfExpr| bound.get_type(&schema).map(|own| own != ty).map_err(|e| binder.error(e));
+        if is_other(&bound)?
+            && let Some(named) = named(&stored[at].ty)
+        {
+            bound = binder.expr(&cast(sql.clone(), named), &schema)?;
+        }
+        if is_other(&bound)? {
             bound = DfExpr::Cast(datafusion::logical_expr::Cast::new(Box::new(bound), ty));
         }
         defaults.insert(at, durable(bound, &schema, binder)?.0);

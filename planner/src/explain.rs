@@ -462,14 +462,19 @@ fn duration(micros: i64) -> String {
     if micros % MICROS_PER_SECOND == 0 { format!("{}s", micros / MICROS_PER_SECOND) } else { format!("{micros}us") }
 }
 
-/// An expression in SQL's notation.
+/// An expression in SQL's notation, its constants as they are stored.
 pub fn expr(e: &Expr, column: &dyn Fn(usize) -> String) -> String {
-    let sub = |e: &Expr| expr(e, column);
+    expr_with(e, column, &literal)
+}
+
+/// An expression in SQL's notation, with what `constant` makes of its constants.
+pub fn expr_with(e: &Expr, column: &dyn Fn(usize) -> String, constant: &dyn Fn(&Literal) -> String) -> String {
+    let sub = |e: &Expr| expr_with(e, column, constant);
     let list = |exprs: &[Expr]| exprs.iter().map(sub).collect::<Vec<_>>().join(", ");
     let not = |negated: bool| if negated { "not " } else { "" };
     match e {
         Expr::Column(index) => column(*index),
-        Expr::Literal(value) => literal(value),
+        Expr::Literal(value) => constant(value),
         Expr::CutNow => "now()".to_string(),
         Expr::Binary { op, left, right } => format!("({} {} {})", sub(left), crate::expr::operator(*op), sub(right)),
         Expr::Not(inner) => format!("not {}", sub(inner)),

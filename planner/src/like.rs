@@ -1,12 +1,14 @@
 //! CREATE TABLE ... LIKE: the other table's definition and the statement's own, put together as in Flink, as a definition of its own, which names the
 //! other no more. That is also the text that the catalog keeps.
 
+use crate::catalog::{Relation, RelationKind};
 use crate::error::fold;
 use crate::parse::ast::{Ast, ColumnAst, ColumnValue, CreateRelation, LikeAst, LikePart, Merge};
 use crate::parse::{Parsed, parse};
+use crate::plan;
 use crate::query::Context;
 use crate::table_as::{quoted, spelled};
-use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::ast::{Expr, Ident};
 use eddyline_common::types::with_precision;
 use eddyline_common::{Result, SqlError, SqlState, options};
 use std::collections::BTreeMap;
@@ -15,6 +17,11 @@ impl Context<'_> {
     /// The CREATE that a CREATE ... LIKE stands for.
     pub fn without_like(&self, create: &CreateRelation, like: &LikeAst) -> Result<Parsed> {
         let relation = self.relation(&like.name)?;
+        if like.columns_only {
+            let columns = columns_of(&relation).chain(create.columns.iter().cloned()).collect();
+            let whole = CreateRelation { like: None, columns, ..create.clone() };
+            return parse(&definition(&whole))?.pop().ok_or_else(|| SqlError::internal("a definition without a statement"));
+        }
         let Some(Parsed { ast: Ast::CreateRelation(base), .. }) = parse(&relation.sql)?.pop() else {
             let error = SqlError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a table or source", relation.name));
             return Err(error.with_hint("CREATE TABLE ... AS takes a view's columns."));
@@ -25,6 +32,18 @@ impl Context<'_> {
         let merged = merged(*base, create, like)?;
         parse(&definition(&merged))?.pop().ok_or_else(|| SqlError::internal("a definition without a statement"))
     }
+}
+
+/// The columns of a relation as those of a table that knows nothing else of it. As in PostgreSQL, NOT NULL is what was declared: not of a view's, nor of what is computed.
+fn columns_of(relation: &Relation) -> impl Iterator<Item = ColumnAst> {
+    let is_view = matches!(relation.kind, RelationKind::View { .. } | RelationKind::MaterializedView { .. });
+    relation.visible.iter().map(move |visible| ColumnAst {
+        name: Ident::with_quote('"', &visible.column.name),
+        ty: Some(visible.column.ty.clone()),
+        precision: visible.column.precision,
+        nullable: is_view || visible.column.nullable || !matches!(visible.value, plan::Expr::Column(_)),
+        value: ColumnValue::Plain { default: None },
+    })
 }
 
 fn merged(mut base: CreateRelation, create: &CreateRelation, like: &LikeAst) -> Result<CreateRelation> {
@@ -135,7 +154,8 @@ fn column_text(column: &ColumnAst) -> String {
     let null = if column.nullable { "" } else { " NOT NULL" };
     let value = match &column.value {
         ColumnValue::Plain { default: None } => String::new(),
-        ColumnValue::Plain { default: Some(default) } => format!(" DEFAULT ({default})"),
+        ColumnValue::Plain { default: Some(default) } => format!(" DEFAULT {default}"),
+        ColumnValue::Computed(expr @ Expr::Nested(_)) => format!(" AS {expr}"),
         ColumnValue::Computed(expr) => format!(" AS ({expr})"),
         ColumnValue::Metadata { key } => {
             format!(" METADATA{}", key.as_ref().map(|key| format!(" FROM {}", literal(key))).unwrap_or_default())

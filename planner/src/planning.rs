@@ -134,6 +134,12 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         },
         Ast::AlterSystem { name, value } => Planned::AlterSystem { name: name.clone(), value: value.clone() },
         Ast::AlterOptions { kind, name, changes } => context.alter(*kind, name, changes)?,
+        Ast::IfThere { kind, name, alter } => match context.relation(name) {
+            Err(lacking) if lacking.state == SqlState::UNDEFINED_TABLE => {
+                Planned::Idle { tag: alter_tag(*kind), notices: vec![SqlError::notice(lacking.skipped().message)] }
+            }
+            _ => statement(alter, parsed, context, ids)?,
+        },
         Ast::AddColumns { added, if_not_exists } => context.add_columns(added, if_not_exists)?,
         Ast::Rename { kind, name, to } => context.rename(*kind, name, to)?,
         Ast::Comment { kind, name, column, text } => context.comment(*kind, name, column.as_ref(), text.clone())?,
@@ -187,6 +193,16 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         }
         Ast::Check(name) => Planned::Query(check_view(name, context)?),
     })
+}
+
+fn alter_tag(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Source => "ALTER SOURCE",
+        ObjectKind::View => "ALTER VIEW",
+        ObjectKind::MaterializedView => "ALTER MATERIALIZED VIEW",
+        ObjectKind::Sink => "ALTER SINK",
+        ObjectKind::Table | ObjectKind::Function | ObjectKind::Index => "ALTER TABLE",
+    }
 }
 
 /// CREATE TABLE ... LIKE, as the statement that it stands for.

@@ -36,6 +36,11 @@ pub fn constraint_oid(id: RelationId) -> u32 {
     relation_oid(id) + 3
 }
 
+/// The stable oid of a view's rule, in the place of the key constraint that no view has.
+pub fn rule_oid(id: RelationId) -> u32 {
+    relation_oid(id) + 3
+}
+
 /// The relation that an oid belongs to, if it is a relation's own oid.
 pub fn relation_of_oid(oid: u32) -> Option<RelationId> {
     let offset = oid.checked_sub(FIRST_USER_OID)?;

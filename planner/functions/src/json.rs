@@ -35,8 +35,8 @@ pub const FUNCTIONS: &[Native] = &[
     Native::partial("json_query", &[Arg::Text, Arg::Text], CLAUSES_AND_WRAPPER, text, json_query),
     Native::partial("json_get", &[Arg::Text, Arg::Any], &[], json, get_json),
     Native::partial("json_get_text", &[Arg::Text, Arg::Any], &[], text, get_text),
-    Native::partial("json_get_path", &[Arg::Text, Arg::Text], &[], json, get_path_json),
-    Native::partial("json_get_path_text", &[Arg::Text, Arg::Text], &[], text, get_path_text),
+    Native::partial("json_get_path", &[Arg::Text, Arg::TextOrList], &[], json, get_path_json),
+    Native::partial("json_get_path_text", &[Arg::Text, Arg::TextOrList], &[], text, get_path_text),
     Native::partial("json_extract_path", &[Arg::Text], STEPS, json, |args| along(args, any_json)),
     Native::partial("json_extract_path_text", &[Arg::Text], STEPS, text, |args| along(args, write_text)),
     Native::partial("jsonb_extract_path", &[Arg::Text], STEPS, json, |args| along(args, any_json)),
@@ -122,10 +122,17 @@ fn get_text(args: &[ArrayRef]) -> Result<ArrayRef, SqlError> {
 
 /// `json #> '{a,0,b}'` and `#>>`.
 fn get_path(args: &[ArrayRef], write: fn(&Value, &mut String) -> bool) -> Result<ArrayRef, SqlError> {
-    let (values, paths) = (texts(&args[0]), texts(&args[1]));
+    let (values, paths) = (texts(&args[0]), args[1].as_string_opt::<i32>());
     let mut path = Memo::new();
     map_text(args, |row, out| {
-        let steps = path.get(paths.value(row), |text| postgres::parse::array(text.trim()))?;
+        let given;
+        let steps: &[Option<String>] = match paths {
+            Some(paths) => path.get(paths.value(row), |text| postgres::parse::array(text.trim()))?,
+            None => {
+                given = jsonb::texts_of(&args[1], row)?;
+                &given
+            }
+        };
         let value = parse(values.value(row))?;
         let found = steps.iter().try_fold(&value, |value, step| part(value, step.as_deref()?));
         found.map_or(Ok(false), |v| written(v, out, write))

@@ -17,6 +17,8 @@ pub enum Arg {
     Text,
     /// A text, or a bytea as it is.
     TextOrBytes,
+    /// A text, or an array as it is.
+    TextOrList,
     /// A time of day, or what `Time` makes of another.
     Moment,
     /// A text, or what `Time` makes of a time.
@@ -54,6 +56,8 @@ impl Arg {
             (Arg::TextOrTime, text) if text.is_string() || text.is_null() => DataType::Utf8,
             (Arg::TextOrBytes, text) if text.is_string() || text.is_null() => DataType::Utf8,
             (Arg::TextOrBytes, bytes) if bytes.is_binary() => DataType::Binary,
+            (Arg::TextOrList, text) if text.is_string() || text.is_null() => DataType::Utf8,
+            (Arg::TextOrList, list @ DataType::List(_)) => list.clone(),
             (Arg::Number, number) if number.is_numeric() => number.clone(),
             (Arg::Number, DataType::Null) => DataType::Float64,
             (Arg::BigInt, number) if number.is_numeric() || number.is_null() => DataType::Int64,

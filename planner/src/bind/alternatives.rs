@@ -7,7 +7,7 @@ use super::common::{
     averaged, common_field, compared, difference, float, float_of, instant, is_temporal, literal_as, quoted, sorted, widened,
 };
 use super::matching::{cannot_be_matched, check_operands, go_together, is_text_literal, is_untyped};
-use super::operands::typed_as;
+use super::operands::{parameter_as, typed_as};
 use super::set_operations::is_set_operation;
 use super::{any, outer, rounding};
 use crate::functions::checked::rewrite_own;
@@ -214,9 +214,26 @@ impl Typing<'_> {
                     // `item = ANY (list)`.
                     ("array_has", [list, item]) => {
                         let list = self.list_of(list.clone(), item);
+                        let item = self.item_of(item.clone(), &list);
                         let (as_list, as_item) = any::searched(list.clone(), item.clone(), self.schema)?;
-                        self.changed |= as_list != list || as_item != *item;
+                        self.changed |= as_list != list || as_item != item;
                         vec![as_list, as_item]
+                    }
+                    ("json_get_path" | "json_get_path_text", [json, path]) => {
+                        vec![json.clone(), self.parameter(path.clone(), SqlType::Array(Box::new(SqlType::Text)))]
+                    }
+                    ("array_append", [list, item]) => {
+                        let list = self.list_of(list.clone(), item);
+                        let item = self.item_of(item.clone(), &list);
+                        vec![list, item]
+                    }
+                    ("array_prepend", [item, list]) => {
+                        let list = self.list_of(list.clone(), item);
+                        let item = self.item_of(item.clone(), &list);
+                        vec![item, list]
+                    }
+                    ("array_concat", [left, right]) => {
+                        vec![self.list_beside(left.clone(), right), self.list_beside(right.clone(), left)]
                     }
                     _ => args,
                 };
@@ -292,12 +309,29 @@ impl Typing<'_> {
     fn list_of(&mut self, list: Expr, item: &Expr) -> Expr {
         let of_item = self.field(item).and_then(|field| SqlType::from_field(&field));
         let Some(ty) = of_item.filter(|ty| *ty != SqlType::Null) else { return list };
-        let field = Arc::new(SqlType::Array(Box::new(ty.unlimited())).field("", true));
-        match list {
-            Expr::Placeholder(Placeholder { id, field: None }) => {
-                self.replaced(Expr::Placeholder(Placeholder::new_with_field(id, Some(field))))
-            }
-            list => list,
+        self.parameter(list, SqlType::Array(Box::new(ty.unlimited())))
+    }
+
+    /// An item that is a parameter, of the type of a list's items.
+    fn item_of(&mut self, item: Expr, list: &Expr) -> Expr {
+        match self.field(list).and_then(|field| SqlType::from_field(&field)) {
+            Some(SqlType::Array(ty)) => self.parameter(item, ty.unlimited()),
+            _ => item,
+        }
+    }
+
+    /// A list that is a parameter, as the one that it is put to.
+    fn list_beside(&mut self, list: Expr, other: &Expr) -> Expr {
+        match self.field(other).and_then(|field| SqlType::from_field(&field)) {
+            Some(ty @ SqlType::Array(_)) => self.parameter(list, ty),
+            _ => list,
+        }
+    }
+
+    fn parameter(&mut self, expr: Expr, ty: SqlType) -> Expr {
+        match &expr {
+            Expr::Placeholder(Placeholder { field: None, .. }) => self.replaced(parameter_as(expr, ty)),
+            _ => expr,
         }
     }
 

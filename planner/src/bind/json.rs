@@ -4,6 +4,7 @@
 use super::columns::{Known, Named, factors, own_name};
 use super::level;
 use super::matching::is_text_literal;
+use super::operands::parameter_as;
 use super::rewrite::{arguments, call, cast, string_expr};
 use super::unknown::type_of;
 use crate::error::{fold, into_datafusion};
@@ -219,16 +220,22 @@ pub fn operator(binary: &RawBinaryExpr, schema: &DFSchema) -> DfResult<Option<Bo
     let (of_left, of_right) = (is_json(&left), is_json(&right));
     let is_open = |expr: &Bound, field: &Field| is_text_literal(expr) || field.data_type().is_null();
     let right_type = right.data_type();
+    let is_parameter = right_type.is_null() && matches!(binary.right, Bound::Placeholder(_));
     let fits = match &binary.op {
         AtArrow | ArrowAt | StringConcat => {
             of_left && (of_right || is_open(&binary.right, &right)) || of_right && is_open(&binary.left, &left)
         }
         Question => of_left && (right_type.is_string() || right_type.is_null()),
         QuestionPipe | QuestionAnd | HashMinus => of_left && (is_list(right_type) || is_open(&binary.right, &right)),
-        _ => of_left && !of_right && (right_type.is_string() || right_type.is_integer() || is_list(right_type)),
+        _ => of_left && !of_right && (right_type.is_string() || right_type.is_integer() || is_list(right_type) || is_parameter),
     };
     if fits {
-        let args = vec![binary.left.clone(), binary.right.clone()];
+        let beside = match &binary.op {
+            AtArrow | ArrowAt | StringConcat => SqlType::Json,
+            QuestionPipe | QuestionAnd | HashMinus => SqlType::Array(Box::new(SqlType::Text)),
+            _ => SqlType::Text,
+        };
+        let args = vec![parameter_as(binary.left.clone(), SqlType::Json), parameter_as(binary.right.clone(), beside)];
         return Ok(Some(Bound::ScalarFunction(ScalarFunction::new_udf(registry().udf(name)?, args))));
     }
     let is_of_lists = is_list(left.data_type()) || is_list(right_type);

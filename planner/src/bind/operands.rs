@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::functions_nested::expr_fn::array_element;
-use datafusion::logical_expr::expr::{Cast, ScalarFunction};
+use datafusion::logical_expr::expr::{Cast, Placeholder, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -148,6 +148,16 @@ pub fn cast_literal(expr: Expr, to: &Field) -> Expr {
         Some(SqlType::Text | SqlType::Varchar(_) | SqlType::Json | SqlType::Null) | None => expr,
         Some(ty) if ty.to_arrow() == *to.data_type() => cast_to(ty, expr),
         Some(_) => Expr::Cast(Cast::new(Box::new(expr), to.data_type().clone())),
+    }
+}
+
+/// A parameter that nothing tells the type of, as one of the type; whatever else as it is.
+pub fn parameter_as(expr: Expr, ty: SqlType) -> Expr {
+    match expr {
+        Expr::Placeholder(Placeholder { id, field: None }) => {
+            Expr::Placeholder(Placeholder::new_with_field(id, Some(Arc::new(ty.field("", true)))))
+        }
+        other => other,
     }
 }
 

@@ -63,6 +63,12 @@ pub enum Ast {
         added: Box<CreateRelation>,
         if_not_exists: Vec<bool>,
     },
+    /// ALTER ... IF EXISTS: nothing, if there is no relation of the name.
+    IfThere {
+        kind: ObjectKind,
+        name: ObjectName,
+        alter: Box<Ast>,
+    },
     /// ALTER ... RENAME TO.
     Rename {
         kind: ObjectKind,
@@ -202,6 +208,8 @@ pub struct CreateRelation {
 #[derive(Clone, Debug)]
 pub struct LikeAst {
     pub name: ObjectName,
+    /// It stood among the columns, as PostgreSQL's does.
+    pub columns_only: bool,
     /// Of what `parts` lacks.
     pub all: Merge,
     pub parts: BTreeMap<LikePart, Merge>,

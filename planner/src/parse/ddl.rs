@@ -211,6 +211,15 @@ fn element(words: &mut Words, create: &mut CreateRelation) -> Result<()> {
         let enforced = enforced(words);
         return primary_key(words, create, PrimaryKeyAst { columns, enforced, location: at });
     }
+    if words.is("like") && matches!(words.parser.peek_nth_token_ref(1).token, Token::Word(_)) {
+        if create.like.is_some() || !create.columns.is_empty() {
+            let error = SqlError::unsupported("LIKE among the columns is supported once, before all of them");
+            return Err(words.text.at(error.with_hint("Write out the other table's columns."), at));
+        }
+        words.eat("like");
+        create.like = Some(super::like::columns(words)?);
+        return Ok(());
+    }
     for (first, second) in [("unique", None), ("foreign", Some("key")), ("check", None), ("exclude", None), ("like", None)] {
         let opens = matches!(words.parser.peek_nth_token_ref(1).token, Token::LParen);
         if words.is(first) && second.map_or(opens, |second| words.is_at(1, second)) {

@@ -1,9 +1,9 @@
-//! The grammar of CREATE TABLE ... LIKE: what of another table's definition is taken, in Flink's words.
+//! The grammar of CREATE TABLE ... LIKE: what of another table's definition is taken, in Flink's words; and of PostgreSQL's LIKE among the columns.
 
 use super::ast::{LikeAst, LikePart, Merge};
 use super::words::Words;
 use datafusion::sql::sqlparser::tokenizer::Token;
-use eddyline_common::Result;
+use eddyline_common::{Result, SqlError};
 use std::collections::BTreeMap;
 
 const PARTS: [(&str, LikePart); 6] = [
@@ -35,7 +35,20 @@ pub fn like(words: &mut Words) -> Result<LikeAst> {
         }
         parts.extend(said);
     }
-    Ok(LikeAst { name, all, parts })
+    Ok(LikeAst { name, columns_only: false, all, parts })
+}
+
+/// `name [EXCLUDING part ...]`, after LIKE among the columns: names, types and NOT NULL are taken.
+pub fn columns(words: &mut Words) -> Result<LikeAst> {
+    let name = words.name()?;
+    while words.eat("excluding") {
+        words.ident()?;
+    }
+    if words.is("including") {
+        let error = SqlError::unsupported("INCLUDING is not supported for LIKE among the columns");
+        return Err(words.text.at(error.with_hint("CREATE TABLE name LIKE other takes keys, defaults and options too."), words.location()));
+    }
+    Ok(LikeAst { name, columns_only: true, all: Merge::Excluding, parts: BTreeMap::new() })
 }
 
 fn merge(words: &mut Words) -> Result<Merge> {

@@ -7,8 +7,8 @@ use super::words::Words;
 use super::{ddl, settings};
 use crate::error::{SourceText, suggest};
 use crate::statement::{FetchCount, ObjectKind, Subscriber};
-use datafusion::sql::sqlparser::ast::Expr;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion::sql::sqlparser::ast::{Expr, ObjectName};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use eddyline_common::options::Changes;
 use eddyline_common::{Result, SqlError, SqlState};
 use std::collections::BTreeMap;
@@ -216,7 +216,14 @@ fn alter(words: &mut Words) -> Result<Ast> {
         };
     }
     let kind = object_kind(words)?;
+    let may_lack = words.eat_all(&["if", "exists"]);
     let name = words.name()?;
+    let alter = altered(words, kind, name.clone(), at)?;
+    Ok(if may_lack { Ast::IfThere { kind, name, alter: Box::new(alter) } } else { alter })
+}
+
+/// What ALTER says behind the name.
+fn altered(words: &mut Words, kind: ObjectKind, name: ObjectName, at: Location) -> Result<Ast> {
     if matches!(kind, ObjectKind::Source | ObjectKind::Table) && words.eat_all(&["advance", "watermark", "to"]) {
         let to = words.run(|p| p.parse_expr())?;
         return Ok(Ast::AdvanceWatermark { name, to });
@@ -267,7 +274,8 @@ fn comment(words: &mut Words) -> Result<Ast> {
         false => None,
     };
     words.expect("is")?;
-    let text = if words.eat("null") { None } else { Some(words.string()?) };
+    // As in PostgreSQL, a comment of no letters is none.
+    let text = if words.eat("null") { None } else { Some(words.string()?).filter(|text| !text.is_empty()) };
     Ok(Ast::Comment { kind, name, column, text })
 }
 

@@ -576,6 +576,29 @@ fn parameters_are_inferred_and_bound() {
 }
 
 #[test]
+fn parameters_beside_arrays_and_json_have_types() {
+    let mut catalog = TestCatalog::new();
+    catalog.create("CREATE TABLE typed (us UUID[], j JSONB)").unwrap();
+    let list = |item| SqlType::Array(Box::new(item));
+    for (expr, ty) in [
+        ("$1 = ANY(us)", SqlType::Uuid),
+        ("array_append(us, $1)", SqlType::Uuid),
+        ("array_prepend($1, us)", SqlType::Uuid),
+        ("array_cat(us, $1)", list(SqlType::Uuid)),
+        ("array_cat($1, us)", list(SqlType::Uuid)),
+        ("j #>> $1", list(SqlType::Text)),
+        ("j #> $1", list(SqlType::Text)),
+        ("j @> $1", SqlType::Json),
+        ("$1 <@ j", SqlType::Json),
+        ("j - $1", SqlType::Text),
+        ("j ?| $1", list(SqlType::Text)),
+    ] {
+        let planned = catalog.plan(&format!("SELECT {expr} FROM typed")).unwrap_or_else(|e| panic!("{expr}: {e}"));
+        assert_eq!(parameter_types(&planned), [ty], "{expr}");
+    }
+}
+
+#[test]
 fn parameters_of_returning_and_of_conflicts_are_bound() {
     let catalog = TestCatalog::new();
     let sql = "INSERT INTO t (id, v) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET v = $3 WHERE excluded.v > $4 RETURNING id + $5";

@@ -7,6 +7,7 @@ use super::{DATABASE, OWNER, SystemContext, describe, procs, spec};
 use crate::session::settings::DEFINITIONS;
 
 pub const PG_CLASS: u32 = 1259;
+pub const PG_REWRITE: u32 = 2618;
 pub const DATABASE_OID: u32 = 5;
 pub const SERVER: u32 = 13_100;
 const TABLESPACE: u32 = 1663;
@@ -54,11 +55,13 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
                 ("is_scrollable", false.into()),
             ]);
         }),
-        "pg_prepared_statements" => context.session.statements.iter().for_each(|(name, statement)| {
+        "pg_prepared_statements" => context.session.statements.iter().for_each(|(name, statement, oids)| {
+            let types: Vec<String> = oids.iter().map(|oid| spec::format_type(*oid, None)).collect();
             rows.add([
                 ("name", name.into()),
                 ("statement", (&statement.sql).into()),
                 ("prepare_time", context.now_micros.into()),
+                ("parameter_types", types.into()),
                 ("from_sql", false.into()),
             ]);
         }),

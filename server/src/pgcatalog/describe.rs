@@ -3,8 +3,15 @@
 use super::objects::{has_constraint, key_numbers};
 use super::{indexes, spec};
 use crate::catalog::{CatalogSnapshot, constraint_oid};
-use eddyline_planner::plan::Expr;
-use eddyline_planner::{Relation, RelationKind};
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use bytes::BytesMut;
+use eddyline_common::SqlType;
+use eddyline_common::postgres::encode::RowFormat;
+use eddyline_common::postgres::types::oid_of;
+use eddyline_planner::plan::{Expr, Literal};
+use eddyline_planner::{Relation, RelationKind, literal_to_scalar};
+use std::sync::Arc;
 
 /// Quoted if it has to be.
 pub fn quote_ident(name: &str) -> String {
@@ -150,7 +157,36 @@ fn is_word(bytes: &[u8], at: usize, word: &[u8]) -> bool {
 
 /// A stored expression as SQL.
 pub fn expression(e: &Expr, column: &dyn Fn(usize) -> String) -> String {
-    eddyline_planner::explain::expr(e, column)
+    eddyline_planner::explain::expr_with(e, column, &constant)
+}
+
+/// A constant as PostgreSQL shows it: truths, and numbers without a sign, bare; all else in quotes and with its type.
+fn constant(literal: &Literal) -> String {
+    let named = match &literal.ty {
+        SqlType::Char(_) => "bpchar".to_string(),
+        ty => spec::format_type(oid_of(ty), None),
+    };
+    match text_of(literal) {
+        None => format!("NULL::{named}"),
+        Some(text) if literal.ty == SqlType::Boolean => (text == "t").to_string(),
+        Some(text) if literal.ty.to_arrow().is_numeric() && text.starts_with(|c: char| c.is_ascii_digit()) => text,
+        Some(text) => format!("'{}'::{named}", text.replace('\'', "''")),
+    }
+}
+
+/// A constant's text, with times in UTC; `None` for null.
+fn text_of(literal: &Literal) -> Option<String> {
+    let values = literal_to_scalar(literal).ok()?.to_array_of_size(1).ok()?;
+    let field = literal.ty.field("", true).with_data_type(values.data_type().clone());
+    let schema = Arc::new(Schema::new(vec![field]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![values]).ok()?;
+    let format = RowFormat::text(schema, crate::session::settings::utc());
+    let bound = format.bind(&batch).ok()?;
+    let writers = bound.text_writers();
+    let writer = writers.first().filter(|writer| !writer.is_null(0))?;
+    let mut text = BytesMut::new();
+    writer.text(0, &mut text);
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The name of a relation or index by oid, as `regclass` shows it.

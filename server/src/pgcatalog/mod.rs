@@ -62,8 +62,8 @@ pub struct SessionFacts {
     pub settings: Vec<(String, String)>,
     /// Cursors by name with their statements.
     pub cursors: Vec<(String, Arc<Parsed>)>,
-    /// Prepared statements by name.
-    pub statements: Vec<(String, Arc<Parsed>)>,
+    /// Prepared statements by name, with the oids of their parameters' types.
+    pub statements: Vec<(String, Arc<Parsed>, Vec<u32>)>,
 }
 
 impl SystemContext {

@@ -7,11 +7,12 @@ use super::own::own_relations;
 use super::rows::{Rows, Value};
 use super::spec::{self, ColumnSpec};
 use super::{OWNER, SystemContext, builtin, procs};
-use crate::catalog::{CatalogSnapshot, constraint_oid, index_oid, relation_oid, relkind, row_type_oid};
+use crate::catalog::{CatalogSnapshot, constraint_oid, index_oid, relation_oid, relkind, row_type_oid, rule_oid};
 use arrow::datatypes::Schema;
+use eddyline_common::SqlType;
 use eddyline_common::options::{PROTOBUF_DESCRIPTOR_SET, is_secret};
 use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of_column};
-use eddyline_planner::plan::Expr;
+use eddyline_planner::plan::{Expr, Literal};
 use eddyline_planner::{Relation, RelationKind};
 
 pub const PG_CATALOG: u32 = 11;
@@ -52,7 +53,7 @@ pub fn fill(name: &str, context: &SystemContext, rows: &mut Rows) {
         "pg_type" => relations().for_each(|r| row_type(r, rows)),
         "pg_index" => indexes::all(&context.catalog).for_each(|index| index_row(&index, rows)),
         "pg_constraint" => relations().filter(|r| has_constraint(r)).for_each(|r| constraint_row(r, rows)),
-        "pg_rewrite" => relations().filter(|r| is_view(r)).for_each(|r| rewrite_row(r, rows)),
+        "pg_rewrite" => relations().filter(|r| has_rule(r)).for_each(|r| rewrite_row(r, rows)),
         "pg_depend" => relations().for_each(|r| depend_rows(r, context, rows)),
         "pg_proc" => context.catalog.functions().for_each(|f| procs::row(f, rows)),
         "pg_foreign_table" => relations().filter(|r| is_source(r)).for_each(|r| foreign_table_row(r, rows)),
@@ -123,6 +124,11 @@ pub fn is_view(r: &Relation) -> bool {
 
 pub fn is_materialized(r: &Relation) -> bool {
     matches!(r.kind, RelationKind::MaterializedView { .. })
+}
+
+/// Whether a query stands behind the relation, which PostgreSQL keeps as a rule.
+fn has_rule(r: &Relation) -> bool {
+    is_view(r) || is_materialized(r)
 }
 
 fn has_index(r: &Relation, catalog: &CatalogSnapshot) -> bool {
@@ -197,7 +203,7 @@ fn class_row(r: &Relation, has_index: bool, rows: &mut Rows) {
         ("relpersistence", if r.is_temporary() { "t" } else { "p" }.into()),
         ("relkind", relkind(r).into()),
         ("relnatts", r.visible.len().into()),
-        ("relhasrules", is_view(r).into()),
+        ("relhasrules", has_rule(r).into()),
         ("relispopulated", true.into()),
         ("relreplident", if method == 0 { "n" } else { "d" }.into()),
     ]);
@@ -289,9 +295,21 @@ fn system_attribute_rows(r: &SystemRelation, rows: &mut Rows) {
 pub fn default_of(r: &Relation, visible: usize) -> Option<String> {
     let name = |stored: usize| r.columns.get(stored).map_or_else(|| format!("column{stored}"), |c| describe::quote_ident(&c.name));
     match (&r.visible[visible].value, &r.kind) {
-        (Expr::Column(stored), RelationKind::Table { defaults, .. }) => defaults.get(stored).map(|e| describe::expression(e, &name)),
+        (Expr::Column(stored), RelationKind::Table { defaults, .. }) => {
+            defaults.get(stored).map(|e| describe::expression(&of_type(e, &r.columns[*stored].ty), &name))
+        }
         (Expr::Column(_), _) => None,
         (computed, _) => Some(describe::expression(computed, &name)),
+    }
+}
+
+/// A default as its column takes it: a constant that is stored as it is has the column's type.
+fn of_type(default: &Expr, ty: &SqlType) -> Expr {
+    match default {
+        Expr::Literal(literal) if literal.ty.to_arrow() == ty.to_arrow() => {
+            Expr::Literal(Literal { ty: ty.clone(), value: literal.value.clone() })
+        }
+        other => other.clone(),
     }
 }
 
@@ -370,7 +388,7 @@ fn constraint_row(r: &Relation, rows: &mut Rows) {
 
 fn rewrite_row(r: &Relation, rows: &mut Rows) {
     rows.add([
-        ("oid", row_type_oid(r.id).into()),
+        ("oid", rule_oid(r.id).into()),
         ("rulename", "_RETURN".into()),
         ("ev_class", relation_oid(r.id).into()),
         ("ev_type", "1".into()),
@@ -379,16 +397,26 @@ fn rewrite_row(r: &Relation, rows: &mut Rows) {
     ]);
 }
 
+/// What a relation reads. With a view it is the view's rule that does, which belongs to the view and names its columns.
 fn depend_rows(r: &Relation, context: &SystemContext, rows: &mut Rows) {
-    for used in &r.depends_on {
-        let class = if context.catalog.function_by_id(*used).is_some() { procs::PG_PROC } else { builtin::PG_CLASS };
+    let has_rule = has_rule(r);
+    let (class, object) = if has_rule { (builtin::PG_REWRITE, rule_oid(r.id)) } else { (builtin::PG_CLASS, relation_oid(r.id)) };
+    let mut row = |of: u32, used: u32, kind: &str| {
         rows.add([
-            ("classid", builtin::PG_CLASS.into()),
-            ("objid", relation_oid(r.id).into()),
-            ("refclassid", class.into()),
-            ("refobjid", relation_oid(*used).into()),
-            ("deptype", "n".into()),
+            ("classid", class.into()),
+            ("objid", object.into()),
+            ("refclassid", of.into()),
+            ("refobjid", used.into()),
+            ("deptype", kind.into()),
         ]);
+    };
+    if has_rule {
+        row(builtin::PG_CLASS, relation_oid(r.id), "i");
+        row(builtin::PG_CLASS, relation_oid(r.id), "n");
+    }
+    for used in &r.depends_on {
+        let of = if context.catalog.function_by_id(*used).is_some() { procs::PG_PROC } else { builtin::PG_CLASS };
+        row(of, relation_oid(*used), "n");
     }
 }
 

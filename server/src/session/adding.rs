@@ -34,7 +34,7 @@ impl Session {
         self.created = None;
         self.execute(statement, &definition).await.map_err(unplaced)?;
         let (wider, doomed) = self.made()?;
-        self.copy_wider(table.id, wider, rows).await?;
+        self.copy_wider(table.id, wider, rows).await.map_err(|error| of_rows(error, &table))?;
         failpoint::hit("add_column.filled")?;
         let outcome = self.change_catalog(Ddl::Replace { old: table, new: wider }, "ALTER TABLE".into()).await?;
         doomed.keep();
@@ -61,6 +61,19 @@ impl Session {
             self.write_rows(wider, arrow::compute::concat_batches(&dml::loose(&schema), &piece)?).await?;
         }
         Ok(())
+    }
+}
+
+/// An error of a row that there is: of the table it is in, and not of the one that nobody knows.
+fn of_rows(error: SqlError, table: &Relation) -> SqlError {
+    match error.about.as_ref().and_then(|about| about.column.as_deref()) {
+        Some(column) if error.state == SqlState::NOT_NULL_VIOLATION => {
+            let message = format!("column \"{column}\" of relation \"{}\" contains null values", table.name);
+            SqlError::new(SqlState::NOT_NULL_VIOLATION, message)
+                .with_column(&table.name, column)
+                .with_hint("Give the column a DEFAULT, which the rows that there are get.")
+        }
+        _ => error,
     }
 }
 

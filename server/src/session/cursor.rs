@@ -66,8 +66,9 @@ impl Prepared {
 pub struct Statements(HashMap<String, Arc<Prepared>>);
 
 impl Statements {
-    pub fn described(&self) -> Vec<(String, Arc<Parsed>)> {
-        self.named().map(|(name, p)| (name.clone(), p.parsed.clone())).collect()
+    /// Each with its name and the oids of its parameters' types.
+    pub fn described(&self) -> Vec<(String, Arc<Parsed>, Vec<u32>)> {
+        self.named().map(|(name, p)| (name.clone(), p.parsed.clone(), p.oids.clone())).collect()
     }
 
     /// Those that stay until they are deallocated.

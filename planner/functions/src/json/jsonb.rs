@@ -104,7 +104,7 @@ fn exists_of(args: &[ArrayRef], each: bool) -> Result<ArrayRef, SqlError> {
 }
 
 /// An array of texts in a row, or what such an array is in quotes.
-fn texts_of(column: &ArrayRef, row: usize) -> Result<Vec<Option<String>>, SqlError> {
+pub(super) fn texts_of(column: &ArrayRef, row: usize) -> Result<Vec<Option<String>>, SqlError> {
     if let Some(written) = column.as_string_opt::<i32>() {
         return postgres::parse::array(written.value(row).trim());
     }
