@@ -1,7 +1,8 @@
-//! Subqueries that name columns of the query around them, where DataFusion cannot turn them into joins, or into wrong ones: in
-//! select lists, with ORDER BY or LIMIT, over table functions, with window functions. Each becomes a function of the outer columns it names, and is
-//! planned and run anew for each distinct combination of their values. That is for look-ups in small relations, as
-//! clients make in the catalog, so the number of runs is bounded; a larger query is told to join. The runs are a task of the query (`turns`), which waits for it, and they end with the query.
+//! Subqueries that name columns of the query around them, where DataFusion cannot turn them into joins, or into wrong ones:
+//! in select lists, with ORDER BY or LIMIT, over table functions, with window functions. Each becomes a function of the
+//! outer columns it names, and is planned and run anew for each distinct combination of their values. That is for look-ups
+//! in small relations, as clients make in the catalog, so the number of runs is bounded; a larger query is told to join.
+//! The runs are a task of the query (`turns`), which waits for it, and they end with the query.
 
 use super::interrupt::{self, Abandoned};
 use super::{paced, turns};
@@ -12,8 +13,6 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use eddyline_planner::walk::{Walk, WalkPlan};
-
 use datafusion::common::{
     Column, DFSchema, DataFusionError, ExprSchema, JoinType, NullHandling, ParamValues, Result, ScalarValue, UnnestOptions,
 };
@@ -30,6 +29,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use eddyline_common::{SqlError, SqlState};
 use eddyline_planner::correlation::{self, Place};
+use eddyline_planner::walk::{Walk, WalkPlan};
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
@@ -48,6 +48,13 @@ pub struct Statement {
     pub state: Arc<SessionState>,
     /// Set once nobody waits for the statement.
     pub given_up: Abandoned,
+}
+
+impl Statement {
+    /// A statement that runs to its end whoever waits for it.
+    pub fn unwatched(state: SessionState) -> Self {
+        Statement { state: Arc::new(state), given_up: Abandoned::default() }
+    }
 }
 
 /// A physical plan that ends when it is given up, and lets others have their turns; subqueries that DataFusion would misread or refuses are run row by row.

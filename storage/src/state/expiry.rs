@@ -15,9 +15,21 @@ struct Window {
     stored: [u64; VSHARDS / 64],
 }
 
+impl Window {
+    fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.stored == [0; VSHARDS / 64]
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Expiry {
-    windows: BTreeMap<i64, Window>,
+    /// By end: where its window is among `lists`.
+    windows: BTreeMap<i64, u32>,
+    lists: Vec<Window>,
+    /// Of `lists`, those that are no window's.
+    spare: Vec<u32>,
+    /// The window that was asked for last: entries come and go in the order of time, so it mostly is the next one, too.
+    last: Option<(i64, u32)>,
     /// Where each slot is in its window's list.
     positions: Vec<u32>,
 }
@@ -42,36 +54,71 @@ impl Expiry {
     }
 
     pub(super) fn insert(&mut self, end: i64, slot: u32) {
-        let slots = &mut self.windows.entry(end).or_default().slots;
-        self.positions[slot as usize] = slots.len() as u32;
+        let slots = &mut self.made(end).slots;
+        let at = slots.len() as u32;
         slots.push(slot);
+        self.positions[slot as usize] = at;
     }
 
     pub(super) fn remove(&mut self, end: i64, slot: u32) {
-        let Some(window) = self.windows.get_mut(&end) else { return };
         let at = self.positions[slot as usize] as usize;
+        let Some(window) = self.window_mut(end) else { return };
         window.slots.swap_remove(at);
-        if let Some(moved) = window.slots.get(at) {
-            self.positions[*moved as usize] = at as u32;
+        let moved = window.slots.get(at).copied();
+        let is_empty = window.is_empty();
+        if let Some(moved) = moved {
+            self.positions[moved as usize] = at as u32;
         }
-        self.drop_if_empty(end);
+        if is_empty {
+            self.drop_window(end);
+        }
     }
 
-    fn drop_if_empty(&mut self, end: i64) {
-        if self.windows.get(&end).is_some_and(|w| w.slots.is_empty() && w.stored == [0; VSHARDS / 64]) {
-            self.windows.remove(&end);
+    fn window(&self, end: i64) -> Option<&Window> {
+        self.windows.get(&end).map(|at| &self.lists[*at as usize])
+    }
+
+    fn window_mut(&mut self, end: i64) -> Option<&mut Window> {
+        let at = match self.last {
+            Some((last, at)) if last == end => at,
+            _ => *self.windows.get(&end)?,
+        };
+        self.last = Some((end, at));
+        Some(&mut self.lists[at as usize])
+    }
+
+    fn made(&mut self, end: i64) -> &mut Window {
+        let at = match self.last {
+            Some((last, at)) if last == end => at,
+            _ => *self.windows.entry(end).or_insert_with(|| {
+                self.spare.pop().unwrap_or_else(|| {
+                    self.lists.push(Window::default());
+                    self.lists.len() as u32 - 1
+                })
+            }),
+        };
+        self.last = Some((end, at));
+        &mut self.lists[at as usize]
+    }
+
+    fn drop_window(&mut self, end: i64) {
+        if let Some(at) = self.windows.remove(&end) {
+            self.lists[at as usize] = Window::default();
+            self.spare.push(at);
+            self.last = None;
         }
     }
 
     pub(super) fn mark_stored(&mut self, end: i64, shard: u8) {
-        self.windows.entry(end).or_default().stored[shard as usize / 64] |= 1 << (shard % 64);
+        self.made(end).stored[shard as usize / 64] |= 1 << (shard % 64);
     }
 
     pub(super) fn unmark_stored(&mut self, end: i64, shard: u8) {
-        if let Some(window) = self.windows.get_mut(&end) {
-            window.stored[shard as usize / 64] &= !(1 << (shard % 64));
+        let Some(window) = self.window_mut(end) else { return };
+        window.stored[shard as usize / 64] &= !(1 << (shard % 64));
+        if window.is_empty() {
+            self.drop_window(end);
         }
-        self.drop_if_empty(end);
     }
 
     pub(super) fn first(&self) -> Option<i64> {
@@ -79,11 +126,11 @@ impl Expiry {
     }
 
     pub(super) fn slots(&self, end: i64) -> &[u32] {
-        self.windows.get(&end).map_or(&[], |w| &w.slots)
+        self.window(end).map_or(&[], |window| &window.slots)
     }
 
     pub(super) fn first_stored(&self, end: i64) -> Option<u8> {
-        let stored = &self.windows.get(&end)?.stored;
+        let stored = &self.window(end)?.stored;
         stored.iter().enumerate().find(|(_, bits)| **bits != 0).map(|(i, bits)| (i * 64) as u8 + bits.trailing_zeros() as u8)
     }
 }

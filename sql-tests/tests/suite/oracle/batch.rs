@@ -125,7 +125,7 @@ impl Batch {
         let plan = oracle_plan(view, &world.catalog).unwrap_or_else(|e| panic!("no batch plan of {}: {e}", view.sql));
         let plan = at(plan, world.now(epoch));
         let rows = self.runtime.block_on(async {
-            let plan = correlated::physical(plan, Arc::new(self.context.state())).await?;
+            let plan = correlated::physical(plan, correlated::Statement::unwatched(self.context.state())).await?;
             collect(plan, self.context.task_ctx()).await
         });
         let rows = rows.unwrap_or_else(|e| panic!("batch run of {} failed: {e}", view.sql));
