@@ -4,13 +4,13 @@
 //! the next start knows them by that. It knows nothing of rows.
 
 use crate::catalog::object_kind;
-use crate::coordinator::{CoordinatorHandle, Ddl};
-use eddyline_common::{RelationId, Result};
+use crate::coordinator::{CoordinatorHandle, Ddl, DdlOutcome, Resolved};
+use eddyline_common::{RelationId, Result, SqlError};
 use eddyline_planner::Relation;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 const PREFIX: &str = "__eddyline_filling_";
 
@@ -79,9 +79,30 @@ impl Drop for Doomed {
     }
 }
 
+fn goes(relation: &Relation) -> bool {
+    is_hidden(&relation.name) || relation.awaits_rows() || relation.is_temporary_table()
+}
+
+/// A definition's outcome. What goes again, and is made when nobody waits for it any more, goes at once.
+pub async fn defined(coordinator: &CoordinatorHandle, drops: &Drops, ddl: Ddl, resolved: Resolved) -> Result<DdlOutcome> {
+    if !matches!(&ddl, Ddl::Create { relation, .. } if goes(relation)) {
+        return coordinator.ddl(ddl, resolved).await;
+    }
+    let (coordinator, drops) = (coordinator.clone(), drops.clone());
+    let task = tokio::spawn(async move {
+        let outcome = coordinator.ddl(ddl, resolved).await;
+        let made = outcome.as_ref().ok().and_then(|outcome| outcome.created);
+        (outcome, made.map(|table| Doomed::new(table, coordinator, drops)))
+    });
+    let ended = |error: JoinError| SqlError::internal(format!("a definition has ended without a result: {error}"));
+    let (outcome, doomed) = task.await.map_err(ended)?;
+    // From here on that is up to who has had it made.
+    doomed.into_iter().for_each(Doomed::keep);
+    outcome
+}
+
 /// Drops what was temporary, or being filled, when the server was killed.
 pub async fn drop_left(coordinator: &CoordinatorHandle) {
-    let goes = |r: &Relation| is_hidden(&r.name) || r.awaits_rows() || r.is_temporary_table();
     let left: Vec<RelationId> = coordinator.catalog().relations().filter(|r| goes(r)).map(|r| r.id).collect();
     for table in left {
         drop_table(coordinator, table, false).await;

@@ -371,3 +371,23 @@ async fn a_table_made_in_a_block_stays_with_a_commit_that_is_given_up() {
         until("what was committed is there", || async { (numbers(&other, &rows).await == Some(vec![1])).then_some(()) }).await;
     }
 }
+
+/// What a statement makes for rows, or for its session, is made when the statement has ended in its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_goes_whose_statement_was_given_up() {
+    for (block, statement) in [("BEGIN", "CREATE TABLE made AS SELECT 1 AS one"), ("", "CREATE TEMP TABLE made (one INT)")] {
+        let server = Server::start(ServerOptions { failpoints: "ddl.log=slow@1".into(), ..Default::default() });
+        let (client, other) = (server.connect().await, server.connect().await);
+        let process = number(&client, "SELECT pg_backend_pid()::BIGINT").await;
+        for before in ["SET statement_timeout = '1s'", block] {
+            run(&client, before).await;
+        }
+        assert_eq!(refused(&client, statement).await.code().code(), "40003");
+        // It is made before this.
+        run(&other, "CREATE TABLE later (k BIGINT)").await;
+        for name in ["made".to_string(), format!("pg_temp_{process}_1_made")] {
+            let rows = format!("SELECT count(*) FROM {name}");
+            until("it goes again", || async { numbers(&other, &rows).await.is_none().then_some(()) }).await;
+        }
+    }
+}
