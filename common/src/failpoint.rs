@@ -1,18 +1,22 @@
 //! Named places where a test makes the process die or an operation fail. Armed through the environment
 //! variable `EDDYLINE_FAILPOINTS`, for instance `log.synced=kill@3,checkpoint.upload=error@1`: at the third hit
-//! the process kills itself with SIGKILL, at the first the operation fails; with `panic` it panics; `hold@8` lets eight through
-//! and then none until the place is released, after which it is eight again. Costs one load when not armed.
+//! the process kills itself with SIGKILL, at the first the operation fails; with `panic` it panics, with `slow` it takes five seconds; `hold@8` lets
+//! eight through and then none until the place is released, after which it is eight again. Costs one load when not armed.
 
 use crate::error::{Result, SqlError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Duration;
+
+const SLOW: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Action {
     Kill,
     Error,
     Panic,
+    Slow,
     /// With how many it lets through.
     Hold(u64),
 }
@@ -32,6 +36,7 @@ fn parse(point: &str) -> Option<(String, (Action, u64))> {
     let action = match action {
         "error" => Action::Error,
         "panic" => Action::Panic,
+        "slow" => Action::Slow,
         "hold" => Action::Hold(nth),
         _ => Action::Kill,
     };
@@ -48,7 +53,7 @@ pub fn hit(name: &str) -> Result<()> {
         return Ok(());
     }
     let action = *action;
-    if matches!(action, Action::Error | Action::Panic) {
+    if matches!(action, Action::Error | Action::Panic | Action::Slow) {
         armed.remove(name);
     }
     drop(armed);
@@ -56,6 +61,10 @@ pub fn hit(name: &str) -> Result<()> {
         Action::Kill => kill_self(),
         Action::Error => Err(SqlError::io(format!("failpoint {name}"))),
         Action::Panic => panic!("failpoint {name}"),
+        Action::Slow => {
+            std::thread::sleep(SLOW);
+            Ok(())
+        }
         Action::Hold(_) => Ok(()),
     }
 }

@@ -25,6 +25,9 @@ const INBOXES_BYTES_MAX: usize = 8 * INBOX_BYTES_MAX;
 /// What each of them holds at least.
 const INBOX_BYTES_MIN: usize = 1 << 20;
 
+/// As far as rows take a watermark, infinite times too: `Timestamp::MAX` says that an input has ended.
+const WATERMARK_MAX: i64 = Timestamp::MAX.0 - 1;
+
 /// A full sink looks this often whether it was closed.
 const CLOSED_POLL: Duration = Duration::from_millis(100);
 
@@ -114,7 +117,7 @@ impl EventTimes {
         let proposed = micros(times.column(0)).filter(|_| !self.manual);
         let (watermark, ahead) = proposed.map_or((None, 0), |proposed| max_up_to(proposed, limit));
         let oldest = micros(times.column(1)).and_then(arrow::compute::min);
-        Observed { watermark: watermark.map(Timestamp), oldest: oldest.map(Timestamp), ahead }
+        Observed { watermark: watermark.map(|at| Timestamp(at.min(WATERMARK_MAX))), oldest: oldest.map(Timestamp), ahead }
     }
 }
 
@@ -361,5 +364,17 @@ mod tests {
         // What is taken back can be late, and is nothing else.
         let changes = ChangeBatch::with_weights(several, Int64Array::from(vec![-1, -1, 1, 1, 1]));
         assert_eq!(times.of_changes(&changes, NOW), observed(Some(3600), Some(-10), 1));
+    }
+
+    #[test]
+    fn an_infinite_time_ends_no_input() {
+        let catalog = crate::pgcatalog::tests::catalog_of("CREATE TABLE t (at TIMESTAMP, WATERMARK FOR at AS at)");
+        let relation = catalog.by_name("t").unwrap();
+        let times = EventTimes::new(relation).unwrap().unwrap();
+        let at: TimestampMicrosecondArray = [Some(5), Some(i64::MAX), Some(i64::MIN)].into_iter().collect();
+        let rows = RecordBatch::try_new(arrow_schema(&relation.columns), vec![Arc::new(at)]).unwrap();
+        let observed = times.of(&rows, NOW);
+        assert_eq!((observed.watermark, observed.oldest), (Some(Timestamp(i64::MAX - 1)), Some(Timestamp(i64::MIN))));
+        assert!(observed.watermark < Some(Timestamp::MAX), "the partition is read on");
     }
 }

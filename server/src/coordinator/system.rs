@@ -89,6 +89,16 @@ impl SystemRows {
         }
     }
 
+    /// Late rows of epochs that a crash does not take back, the newest of which is `durable`: nothing of a cut is seen before that.
+    fn late_up_to(&self, durable: Epoch) -> impl Iterator<Item = &SideRow> {
+        self.late.iter().filter(move |row| row.epoch <= durable)
+    }
+
+    /// The same of records.
+    fn undecodable_up_to(&self, durable: Epoch) -> impl Iterator<Item = &Undecodable> {
+        self.undecodable.iter().filter(move |record| record.epoch <= durable)
+    }
+
     /// Its relation was dropped.
     pub fn forget(&mut self, id: RelationId) {
         self.late.retain(|r| r.view != id);
@@ -203,5 +213,19 @@ mod tests {
         assert_eq!((kept[0].as_str(), kept[48].as_str()), (r#"{"v":"0"}"#, r#"{"v":"48"}"#));
         assert!(kept.iter().all(|row| row.capacity() <= ROW_BYTES_MAX));
         assert!(kept[49].len() > ROW_BYTES_MAX - 2 && kept[49].starts_with(r#"{"v":"é"#));
+    }
+
+    #[test]
+    fn what_a_crash_takes_back_is_not_shown() {
+        let mut system = SystemRows::default();
+        let record = UndecodableRecord { offset: eddyline_common::Offset(0), reason: "why".to_string(), excerpt: String::new() };
+        for epoch in 1..=3 {
+            let late = SideRow { view: RelationId(1), epoch: Epoch(epoch), reason: String::new(), row: String::new(), weight: 1 };
+            push_bounded(&mut system.late, late);
+            system.undecodable(RelationId(2), Epoch(epoch), vec![(PartitionId(0), record.clone())]);
+        }
+        let late: Vec<u64> = system.late_up_to(Epoch(2)).map(|row| row.epoch.0).collect();
+        let undecodable: Vec<u64> = system.undecodable_up_to(Epoch(2)).map(|record| record.epoch.0).collect();
+        assert_eq!((late, undecodable), (vec![1, 2], vec![1, 2]));
     }
 }

@@ -5,7 +5,7 @@ use super::statement_set::OpenSet;
 use super::transaction::{Block, Transaction};
 use super::{Outcome, Session};
 use crate::coordinator::TableWrite;
-use eddyline_common::{Result, SqlState};
+use eddyline_common::{Result, SqlError, SqlState};
 use eddyline_planner::statement::TransactionModes;
 
 impl Session {
@@ -104,11 +104,30 @@ impl Session {
         let catalog = self.services.coordinator.catalog();
         let made = transaction.made_tables().filter_map(|table| catalog.get(table).cloned());
         let awaiting: Vec<_> = made.filter(|table| table.awaits_rows()).collect();
-        if let Some(write) = transaction.take_write(&awaiting)? {
-            self.put(write).await?;
+        match transaction.take_write(&awaiting)? {
+            Some(write) if transaction.has_made() => self.put_with_made(write, transaction).await?,
+            Some(write) => self.put(write).await?,
+            None => transaction.keep_made(),
         }
-        transaction.keep_made();
         self.portals.keep();
+        Ok(())
+    }
+
+    /// The tables that the transaction has made stay if its write is done, also when nobody waits for that any more.
+    async fn put_with_made(&mut self, write: TableWrite, mut transaction: Transaction) -> Result<()> {
+        let coordinator = self.services.coordinator.clone();
+        let admitted = coordinator.admit(write).await?;
+        let _shield = self.cancel.shield();
+        // With its locks: nobody else writes before this has.
+        let written = tokio::spawn(async move {
+            let written = coordinator.write_admitted(admitted).await;
+            if written.is_ok() {
+                transaction.keep_made();
+            }
+            written
+        });
+        let epoch = written.await.map_err(|error| SqlError::internal(format!("a commit has ended without a result: {error}")))??;
+        self.seen = self.seen.max(epoch);
         Ok(())
     }
 

@@ -4,13 +4,13 @@
 //! the next start knows them by that. It knows nothing of rows.
 
 use crate::catalog::object_kind;
-use crate::coordinator::{CoordinatorHandle, Ddl};
-use eddyline_common::{RelationId, Result};
+use crate::coordinator::{CoordinatorHandle, Ddl, DdlOutcome, Resolved};
+use eddyline_common::{RelationId, Result, SqlError};
 use eddyline_planner::Relation;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 const PREFIX: &str = "__eddyline_filling_";
 
@@ -43,13 +43,22 @@ impl Drops {
 /// Dropped with this, unless it is kept.
 pub struct Doomed {
     table: Option<RelationId>,
+    /// Once it has another name it stays.
+    while_hidden: bool,
     coordinator: CoordinatorHandle,
     drops: Drops,
 }
 
 impl Doomed {
     pub fn new(table: RelationId, coordinator: CoordinatorHandle, drops: Drops) -> Self {
-        Doomed { table: Some(table), coordinator, drops }
+        Doomed { table: Some(table), while_hidden: false, coordinator, drops }
+    }
+
+    /// What gives it a name may be on its way to the log when this is dropped, and is not undone: the table has then taken the place of another one,
+    /// whose rows are nowhere else.
+    pub fn while_hidden(mut self) -> Self {
+        self.while_hidden = true;
+        self
     }
 
     pub fn table(&self) -> Option<RelationId> {
@@ -65,29 +74,55 @@ impl Drop for Doomed {
     fn drop(&mut self) {
         // Without a runtime the server has ended.
         let (Some(table), Ok(runtime)) = (self.table.take(), Handle::try_current()) else { return };
-        let coordinator = self.coordinator.clone();
-        self.drops.0.lock().push(runtime.spawn(async move { drop_table(&coordinator, table).await }));
+        let (coordinator, while_hidden) = (self.coordinator.clone(), self.while_hidden);
+        self.drops.0.lock().push(runtime.spawn(async move { drop_table(&coordinator, table, while_hidden).await }));
     }
+}
+
+fn goes(relation: &Relation) -> bool {
+    is_hidden(&relation.name) || relation.awaits_rows() || relation.is_temporary_table()
+}
+
+/// A definition's outcome. What goes again, and is made when nobody waits for it any more, goes at once.
+pub async fn defined(coordinator: &CoordinatorHandle, drops: &Drops, ddl: Ddl, resolved: Resolved) -> Result<DdlOutcome> {
+    if !matches!(&ddl, Ddl::Create { relation, .. } if goes(relation)) {
+        return coordinator.ddl(ddl, resolved).await;
+    }
+    let (coordinator, drops) = (coordinator.clone(), drops.clone());
+    let task = tokio::spawn(async move {
+        let outcome = coordinator.ddl(ddl, resolved).await;
+        let made = outcome.as_ref().ok().and_then(|outcome| outcome.created);
+        (outcome, made.map(|table| Doomed::new(table, coordinator, drops)))
+    });
+    let ended = |error: JoinError| SqlError::internal(format!("a definition has ended without a result: {error}"));
+    let (outcome, doomed) = task.await.map_err(ended)?;
+    // From here on that is up to who has had it made.
+    doomed.into_iter().for_each(Doomed::keep);
+    outcome
 }
 
 /// Drops what was temporary, or being filled, when the server was killed.
 pub async fn drop_left(coordinator: &CoordinatorHandle) {
-    let goes = |r: &Relation| is_hidden(&r.name) || r.awaits_rows() || r.is_temporary_table();
     let left: Vec<RelationId> = coordinator.catalog().relations().filter(|r| goes(r)).map(|r| r.id).collect();
     for table in left {
-        drop_table(coordinator, table).await;
+        drop_table(coordinator, table, false).await;
     }
 }
 
-/// It may get another name before the drop comes to its turn; then it is tried again with that.
-async fn drop_table(coordinator: &CoordinatorHandle, table: RelationId) {
+/// It may get another name before the drop comes to its turn; then it is tried again with that, unless it goes `while_hidden` only.
+async fn drop_table(coordinator: &CoordinatorHandle, table: RelationId, while_hidden: bool) {
     loop {
-        let Some(relation) = coordinator.catalog().get(table).cloned() else { return };
+        let relation = coordinator.catalog().get(table).filter(|relation| is_doomed(relation, while_hidden)).cloned();
+        let Some(relation) = relation else { return };
         if let Err(error) = drop_named(coordinator, &relation).await {
             tracing::warn!(table = %relation.name, "it had to go, but it cannot be dropped: {error}");
             return;
         }
     }
+}
+
+fn is_doomed(relation: &Relation, while_hidden: bool) -> bool {
+    !while_hidden || is_hidden(&relation.name)
 }
 
 /// With a temporary table goes what writes into it.
@@ -96,4 +131,22 @@ async fn drop_named(coordinator: &CoordinatorHandle, relation: &Relation) -> Res
     let mut ddl = Ddl::Drop { kind, names: vec![relation.name.clone()], if_exists: true, cascade };
     let resolved = coordinator.resolve(&mut ddl).await?;
     coordinator.ddl(ddl, resolved).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pgcatalog::tests::catalog_of;
+
+    #[test]
+    fn what_has_taken_the_place_of_a_table_stays() {
+        let wider = hidden_name();
+        let catalog = catalog_of(&format!("CREATE TABLE t (k INT); CREATE TABLE {wider} (k INT, v INT)"));
+        let [old, new] = ["t", wider.as_str()].map(|name| catalog.by_name(name).unwrap().clone());
+        assert!(is_doomed(&new, true) && is_doomed(&new, false));
+        let replaced = catalog.in_place_of(old.id, new.id);
+        let named = replaced.get(new.id).unwrap();
+        assert_eq!(named.name, "t");
+        assert!(!is_doomed(named, true) && is_doomed(named, false));
+    }
 }

@@ -4,7 +4,7 @@ use super::described::described;
 use super::planning::{PlannedStatement, query_plan, query_schema};
 use super::replanning::Origin;
 use super::transaction::Block;
-use super::{Outcome, Session, Tag};
+use super::{Outcome, Session, Tag, doomed};
 use crate::coordinator::settings::ALTERABLE;
 use crate::coordinator::{Ddl, ReadSnapshot, store_without_rows};
 use crate::pgcatalog::SystemContext;
@@ -323,7 +323,7 @@ impl Session {
         let resolved = self.services.coordinator.resolve(&mut ddl).await?;
         let outcome = {
             let _shield = self.cancel.shield();
-            self.services.coordinator.ddl(ddl, resolved).await?
+            doomed::defined(&self.services.coordinator, &self.drops, ddl, resolved).await?
         };
         self.created = outcome.created;
         if tag == RUNNING_INSERT

@@ -187,6 +187,10 @@ impl Transaction {
         self.made.iter().filter_map(Doomed::table)
     }
 
+    pub fn has_made(&self) -> bool {
+        !self.made.is_empty()
+    }
+
     /// A table goes, and with it what was written there.
     pub fn forget(&mut self, table: RelationId) {
         self.tables.remove(&table);

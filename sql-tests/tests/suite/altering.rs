@@ -1,6 +1,6 @@
 //! Options that are changed while things run, and what EXPLAIN ANALYZE shows of them.
 
-use eddyline_sql_tests::client::{number, numbers, rows, run};
+use eddyline_sql_tests::client::{number, numbers, refused, rows, run};
 use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use std::time::Duration;
@@ -234,4 +234,18 @@ async fn sources_go_on_after_a_kill_though_a_table_was_widened_in_between() {
     // A view that is behind for good would be waited for.
     run(&client, "SET statement_timeout = '1s'").await;
     counted_beyond(&client, after + 200).await;
+}
+
+/// The wider table takes the other one's place after the statement has ended in its time. It has the rows, which are nowhere else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_stays_whose_widening_is_given_up() {
+    let server = Server::start(ServerOptions { failpoints: "ddl.log=slow@3".into(), ..Default::default() });
+    let (client, other) = (server.connect().await, server.connect().await);
+    for statement in ["CREATE TABLE t (k BIGINT)", "INSERT INTO t VALUES (1), (2)", "SET statement_timeout = '1s'"] {
+        run(&client, statement).await;
+    }
+    assert_eq!(refused(&client, "ALTER TABLE t ADD COLUMN v BIGINT").await.code().code(), "40003");
+    // What was to be dropped is, before this.
+    run(&other, "CREATE TABLE later (k BIGINT)").await;
+    assert_eq!(number(&other, "SELECT COUNT(*) FROM t WHERE v IS NULL").await, 2);
 }

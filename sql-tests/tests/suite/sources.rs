@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 const FILES_PER_ROUND: i64 = 3;
 const ROWS_PER_FILE: i64 = 2_000;
@@ -352,6 +353,27 @@ async fn requests_are_kept_when_they_are_answered() {
     let (status, body) = post(server.http_port, "/source/of_lines", "", "# id, v\n7,a\n#\n");
     assert!(status == 200 && body.contains("\"rows\":1"), "comments are no rows: {status} {body}");
     refusals(&server, rows).await;
+}
+
+/// Whoever sends rows may be gone before they are answered, and send them again at once. They are kept or not, and then overwritten as all are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_given_up_and_sent_again_counts_once() {
+    const KEYS: i64 = 100;
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    run(&client, "CREATE SOURCE state (id BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON").await;
+    for id in 0..KEYS {
+        let row = format!("{{\"id\":{id},\"v\":\"a\"}}");
+        let mut given_up = TcpStream::connect(("127.0.0.1", server.http_port)).expect("the HTTP port is open");
+        let head = format!("POST /source/state HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", row.len());
+        given_up.write_all((head + &row).as_bytes()).expect("it is sent");
+        // Its write is mostly under way by then, and mostly not durable.
+        std::thread::sleep(Duration::from_micros(200 * (id as u64 % 5)));
+        drop(given_up);
+        let (status, body) = post(server.http_port, "/source/state", "", &row);
+        assert_eq!(status, 200, "{body}");
+    }
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM state").await, KEYS);
 }
 
 /// What is wrong is answered with its reason, and nothing of it is kept.

@@ -5,6 +5,7 @@ use eddyline_sql_tests::wait::until;
 use eddyline_sql_tests::{Server, ServerOptions};
 use futures::StreamExt;
 use std::pin::pin;
+use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 async fn is_read_only(client: &Client, statement: &str) {
@@ -343,4 +344,50 @@ async fn a_temporary_table_goes_with_its_session() {
     assert_eq!(number(&other, &rows_of_it).await, 0);
     server.kill_and_restart();
     assert_eq!(refused(&server.connect().await, &rows_of_it).await.code().code(), "42P01");
+}
+
+/// A definition of another session takes long, and a COMMIT behind it longer than its statement may. It is done after all, with the table that the block has
+/// made for rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_made_in_a_block_stays_with_a_commit_that_is_given_up() {
+    let server = Server::start(ServerOptions { failpoints: "ddl.log=slow@3".into(), ..Default::default() });
+    let (client, other) = (server.connect().await, server.connect().await);
+    run(&client, "CREATE TABLE t (k BIGINT)").await;
+    for statement in ["BEGIN", "CREATE TABLE made AS SELECT 1 AS one", "INSERT INTO t VALUES (1)", "SET statement_timeout = '1s'"] {
+        run(&client, statement).await;
+    }
+    let slow = tokio::spawn(async move {
+        run(&other, "CREATE TABLE slow (k BIGINT)").await;
+        other
+    });
+    // By then it is under way.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(refused(&client, "COMMIT").await.code().code(), "40003");
+    let other = slow.await.expect("it ends");
+    // What was to be dropped is, before this.
+    run(&other, "CREATE TABLE later (k BIGINT)").await;
+    for table in ["t", "made"] {
+        let rows = format!("SELECT count(*) FROM {table}");
+        until("what was committed is there", || async { (numbers(&other, &rows).await == Some(vec![1])).then_some(()) }).await;
+    }
+}
+
+/// What a statement makes for rows, or for its session, is made when the statement has ended in its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_goes_whose_statement_was_given_up() {
+    for (block, statement) in [("BEGIN", "CREATE TABLE made AS SELECT 1 AS one"), ("", "CREATE TEMP TABLE made (one INT)")] {
+        let server = Server::start(ServerOptions { failpoints: "ddl.log=slow@1".into(), ..Default::default() });
+        let (client, other) = (server.connect().await, server.connect().await);
+        let process = number(&client, "SELECT pg_backend_pid()::BIGINT").await;
+        for before in ["SET statement_timeout = '1s'", block] {
+            run(&client, before).await;
+        }
+        assert_eq!(refused(&client, statement).await.code().code(), "40003");
+        // It is made before this.
+        run(&other, "CREATE TABLE later (k BIGINT)").await;
+        for name in ["made".to_string(), format!("pg_temp_{process}_1_made")] {
+            let rows = format!("SELECT count(*) FROM {name}");
+            until("it goes again", || async { numbers(&other, &rows).await.is_none().then_some(()) }).await;
+        }
+    }
 }

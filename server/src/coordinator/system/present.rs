@@ -33,22 +33,23 @@ impl Core {
             SystemRelation::Options => self.option_rows(),
             SystemRelation::Comments => self.comment_rows(),
             SystemRelation::Sinks => self.sink_rows(),
-            SystemRelation::LateRows => self.system.late.iter().map(|r| self.side_row(r)).collect(),
+            SystemRelation::LateRows => self.system.late_up_to(self.durable).map(|r| self.side_row(r)).collect(),
             SystemRelation::RejectedRows => Vec::new(),
-            SystemRelation::UndecodableRecords => self.system.undecodable.iter().map(|r| self.undecodable_row(r)).collect(),
+            SystemRelation::UndecodableRecords => self.system.undecodable_up_to(self.durable).map(|r| self.undecodable_row(r)).collect(),
             SystemRelation::Checkpoints => self.checkpoint_rows(),
         };
         to_batch(&schema(relation), rows)
     }
 
-    /// Where the rejected rows are: those of a view that goes with the cuts as of its epoch, of others as far as they have come.
+    /// Where the rejected rows are: those of a view that goes with the cuts as of its epoch, if a crash does not take that back; of others as
+    /// far as they have come.
     pub(in super::super) fn rejected_rows(&self) -> RejectedRows {
         let of = |job: &Job| {
             let epoch = match &job.mode {
                 // Nothing has come to it since; a restart has it as it was at a later epoch.
                 Mode::Live if self.stands_still(job) => job.stepped.max(self.durable),
-                Mode::Live => job.stepped,
-                Mode::Backfilling(backfill) => backfill.to,
+                Mode::Live => job.stepped.min(self.durable),
+                Mode::Backfilling(backfill) => backfill.to.min(self.durable),
                 // Rows that live die at no epoch, which is the last one.
                 Mode::Failed(_) => Epoch(Epoch::MAX.0 - 1),
             };
