@@ -1,7 +1,7 @@
 //! Change batches: the unit of data between operators. A Z-set slice, columnar, with optional weights.
 
 use crate::time::Timestamp;
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -28,7 +28,12 @@ pub struct TaggedBatch {
 
 /// Memory of what these rows describe, in bytes, whatever buffers they share with others.
 pub fn bytes_of(rows: &RecordBatch) -> usize {
-    rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(c.get_array_memory_size())).sum()
+    rows.columns().iter().map(bytes_of_column).sum()
+}
+
+/// The same of one column.
+pub fn bytes_of_column(column: &ArrayRef) -> usize {
+    column.to_data().get_slice_memory_size().unwrap_or(column.get_array_memory_size())
 }
 
 impl ChangeBatch {

@@ -72,3 +72,28 @@ async fn a_join_that_does_not_fit_is_out_of_memory() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
     nothing_is_left(&server).await;
 }
+
+/// What subqueries give that are run row by row counts, and no more of it is asked for than says what is wanted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_correlated_subqueries_count() {
+    let server = Server::start(ServerOptions { settings: &["--query-memory", "8MiB"], ..Default::default() });
+    let client = server.connect().await;
+    let lateral = |rows: i32| {
+        format!(
+            "SELECT COUNT(*) FROM generate_series(1, 300) AS t(x),
+                LATERAL (SELECT b.y + t.x AS z FROM generate_series(1, 20000) AS b(y) LIMIT {rows}) AS s"
+        )
+    };
+    let several = "SELECT (SELECT b.y + t.x FROM generate_series(1, 3000000) AS b(y) LIMIT 3000000) FROM generate_series(1, 2) AS t(x)";
+    for (query, code) in [(lateral(20_000), "53200"), (several.to_string(), "21000")] {
+        let error = client.query(&query, &[]).await.expect_err("too much, or too many");
+        assert_eq!(error.code().map(|state| state.code()), Some(code), "{error:?}");
+    }
+    let exists = "SELECT COUNT(*) FROM generate_series(1, 300) AS t(x)
+        WHERE EXISTS (SELECT b.y + t.x FROM generate_series(1, 3000000) AS b(y) WHERE b.y > t.x OR t.x IS NULL LIMIT 3000000)";
+    for (query, rows) in [(lateral(20), 6000), (exists.to_string(), 300)] {
+        let count: i64 = client.query_one(&query, &[]).await.expect("it fits").get(0);
+        assert_eq!(count, rows);
+    }
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
