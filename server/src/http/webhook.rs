@@ -137,11 +137,11 @@ async fn received(body: Body, within: Duration) -> Result<Bytes, Refusal> {
     received.map_err(|_| Refusal::TooSlow)?.map_err(|_| Refusal::TooLarge)
 }
 
-/// The later row of a key stays: looks up what is there under the table's lock.
+/// The later row of a key stays: looks up what is there under the table's lock, with what a sender wrote who has hung up since, whose lock went with the connection.
 async fn write_keyed(webhooks: &Webhooks, relation: &Arc<Relation>, decoded: DecodedRows) -> Result<Epoch, Refusal> {
     let services = &webhooks.services;
     let lock = services.coordinator.lock_table(relation.id).await;
-    let snapshot = services.coordinator.snapshot(&[relation.id], Epoch::ZERO).await?;
+    let snapshot = services.coordinator.snapshot_to_write(relation.id, &[relation.id], Epoch::ZERO).await?;
     let changes = overwrite(relation, &snapshot, decoded.columns, decoded.weights)?;
     let epoch = services.coordinator.write_one(relation.id, changes).await;
     drop(lock);

@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 const FILES_PER_ROUND: i64 = 3;
 const ROWS_PER_FILE: i64 = 2_000;
@@ -352,6 +353,25 @@ async fn requests_are_kept_when_they_are_answered() {
     let (status, body) = post(server.http_port, "/source/of_lines", "", "# id, v\n7,a\n#\n");
     assert!(status == 200 && body.contains("\"rows\":1"), "comments are no rows: {status} {body}");
     refusals(&server, rows).await;
+}
+
+/// A row whose sender does not wait for the answer may be written all the same, and the next one of its key must find it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hangs_up_leaves_one_row_of_a_key() {
+    let server = Server::start(options());
+    let client = server.connect().await;
+    let source = "CREATE SOURCE state (id BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON";
+    client.batch_execute(source).await.expect("the definition is accepted");
+    for n in 0..300 {
+        let body = format!("{{"id":1,"v":"{n}"}}");
+        let request = format!("POST /source/state HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let mut stream = TcpStream::connect(("127.0.0.1", server.http_port)).expect("the HTTP port is open");
+        stream.write_all(request.as_bytes()).expect("it is sent");
+        // At some of these moments the row is on its way to the log.
+        tokio::time::sleep(Duration::from_micros(n % 20 * 100)).await;
+    }
+    assert_eq!(post(server.http_port, "/source/state", "", "{"id":1}").0, 200);
+    assert_eq!(numbers(&client, "SELECT COUNT(*) FROM state").await, Some(vec![1]));
 }
 
 /// What is wrong is answered with its reason, and nothing of it is kept.
