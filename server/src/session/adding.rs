@@ -34,6 +34,7 @@ impl Session {
         self.created = None;
         self.execute(statement, &definition).await.map_err(unplaced)?;
         let (wider, doomed) = self.made()?;
+        let doomed = doomed.while_hidden();
         self.copy_wider(table.id, wider, rows).await.map_err(|error| of_rows(error, &table))?;
         failpoint::hit("add_column.filled")?;
         let outcome = self.change_catalog(Ddl::Replace { old: table, new: wider }, "ALTER TABLE".into()).await?;

@@ -1,7 +1,7 @@
 //! Tables that go again: temporary ones, with their session, and those that CREATE TABLE AS has made and whose rows are not there for good yet. Unless they are
 //! kept, they are dropped, whatever ends what needs them (an error, a cancellation, the transaction, the session). What is being filled has, outside a block, a
 //! name that nobody knows until it has its rows; in a block the catalog says that it awaits them, as it says of a temporary table that it is one. After a kill
-//! the next start knows them by that. It knows nothing of rows.
+//! the next start knows them by that. What took the place of another table is never dropped: that table's rows are its own by then. It knows nothing of rows.
 
 use crate::catalog::object_kind;
 use crate::coordinator::{CoordinatorHandle, Ddl};
@@ -43,13 +43,20 @@ impl Drops {
 /// Dropped with this, unless it is kept.
 pub struct Doomed {
     table: Option<RelationId>,
+    /// Once it has a name that others know, it stays.
+    while_hidden: bool,
     coordinator: CoordinatorHandle,
     drops: Drops,
 }
 
 impl Doomed {
     pub fn new(table: RelationId, coordinator: CoordinatorHandle, drops: Drops) -> Self {
-        Doomed { table: Some(table), coordinator, drops }
+        Doomed { table: Some(table), while_hidden: false, coordinator, drops }
+    }
+
+    /// For what takes the place of another table, which is gone then, whether or not anybody waited for that.
+    pub fn while_hidden(self) -> Self {
+        Doomed { while_hidden: true, ..self }
     }
 
     pub fn table(&self) -> Option<RelationId> {
@@ -65,8 +72,8 @@ impl Drop for Doomed {
     fn drop(&mut self) {
         // Without a runtime the server has ended.
         let (Some(table), Ok(runtime)) = (self.table.take(), Handle::try_current()) else { return };
-        let coordinator = self.coordinator.clone();
-        self.drops.0.lock().push(runtime.spawn(async move { drop_table(&coordinator, table).await }));
+        let (coordinator, while_hidden) = (self.coordinator.clone(), self.while_hidden);
+        self.drops.0.lock().push(runtime.spawn(async move { drop_table(&coordinator, table, while_hidden).await }));
     }
 }
 
@@ -75,14 +82,17 @@ pub async fn drop_left(coordinator: &CoordinatorHandle) {
     let goes = |r: &Relation| is_hidden(&r.name) || r.awaits_rows() || r.is_temporary_table();
     let left: Vec<RelationId> = coordinator.catalog().relations().filter(|r| goes(r)).map(|r| r.id).collect();
     for table in left {
-        drop_table(coordinator, table).await;
+        drop_table(coordinator, table, false).await;
     }
 }
 
-/// It may get another name before the drop comes to its turn; then it is tried again with that.
-async fn drop_table(coordinator: &CoordinatorHandle, table: RelationId) {
+/// It may get another name before the drop comes to its turn; then it is tried again with that, or stays.
+async fn drop_table(coordinator: &CoordinatorHandle, table: RelationId, while_hidden: bool) {
     loop {
         let Some(relation) = coordinator.catalog().get(table).cloned() else { return };
+        if while_hidden && !is_hidden(&relation.name) {
+            return;
+        }
         if let Err(error) = drop_named(coordinator, &relation).await {
             tracing::warn!(table = %relation.name, "it had to go, but it cannot be dropped: {error}");
             return;
