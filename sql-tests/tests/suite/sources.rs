@@ -374,6 +374,20 @@ async fn who_hangs_up_leaves_one_row_of_a_key() {
     assert_eq!(numbers(&client, "SELECT COUNT(*) FROM state").await, Some(vec![1]));
 }
 
+/// Or else the requests that wait for it would soon have the places of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_source_is_told_of() {
+    let server = Server::start(options());
+    let client = server.connect().await;
+    run(&client, "CREATE SOURCE state (id BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON").await;
+    run(&client, "BEGIN; SELECT * FROM state FOR UPDATE").await;
+    let (status, body) = post(server.http_port, "/source/state", "", "{\"id\":1}");
+    assert!(status == 503 && body.contains("55P03"), "{status} {body}");
+    run(&client, "COMMIT").await;
+    assert_eq!(post(server.http_port, "/source/state", "", "{\"id\":1}").0, 200);
+    assert_eq!(numbers(&client, "SELECT COUNT(*) FROM state").await, Some(vec![1]));
+}
+
 /// What is wrong is answered with its reason, and nothing of it is kept.
 async fn refusals(server: &Server, rows: i64) {
     let port = server.http_port;
