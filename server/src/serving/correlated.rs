@@ -5,7 +5,7 @@
 //! query (`turns`), which waits for it, and they end with the query.
 
 use super::interrupt::{self, Abandoned};
-use super::{paced, turns};
+use super::{gathered, paced, turns};
 use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
@@ -57,7 +57,7 @@ pub struct Statement {
 pub fn physical(plan: LogicalPlan, statement: Statement) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send>> {
     Box::pin(async move {
         let plan = understood(plan, &statement).await?;
-        interrupt::watching(plan, &statement.given_up).and_then(paced::joins)
+        interrupt::watching(plan, &statement.given_up).and_then(paced::joins).and_then(gathered::windows)
     })
 }
 
