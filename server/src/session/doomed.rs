@@ -55,8 +55,9 @@ impl Doomed {
     }
 
     /// For what takes the place of another table, which is gone then, whether or not anybody waited for that.
-    pub fn while_hidden(self) -> Self {
-        Doomed { while_hidden: true, ..self }
+    pub fn while_hidden(mut self) -> Self {
+        self.while_hidden = true;
+        self
     }
 
     pub fn table(&self) -> Option<RelationId> {
