@@ -363,14 +363,14 @@ async fn who_hangs_up_leaves_one_row_of_a_key() {
     let source = "CREATE SOURCE state (id BIGINT PRIMARY KEY, v VARCHAR) WITH (connector = 'webhook') FORMAT PLAIN ENCODE JSON";
     client.batch_execute(source).await.expect("the definition is accepted");
     for n in 0..300 {
-        let body = format!("{{"id":1,"v":"{n}"}}");
+        let body = format!("{{\"id\":1,\"v\":\"{n}\"}}");
         let request = format!("POST /source/state HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let mut stream = TcpStream::connect(("127.0.0.1", server.http_port)).expect("the HTTP port is open");
         stream.write_all(request.as_bytes()).expect("it is sent");
         // At some of these moments the row is on its way to the log.
         tokio::time::sleep(Duration::from_micros(n % 20 * 100)).await;
     }
-    assert_eq!(post(server.http_port, "/source/state", "", "{"id":1}").0, 200);
+    assert_eq!(post(server.http_port, "/source/state", "", "{\"id\":1}").0, 200);
     assert_eq!(numbers(&client, "SELECT COUNT(*) FROM state").await, Some(vec![1]));
 }
 
