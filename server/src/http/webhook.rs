@@ -125,13 +125,13 @@ async fn take(webhooks: &Webhooks, name: String, headers: &HeaderMap, body: Body
     let spec = spec.clone();
     let decoded = tokio::task::spawn_blocking(move || decode(&spec, &bytes)).await.map_err(SqlError::internal)?;
     let (decoded, rows) = decoded?;
-    webhooks.services.metrics.rows_written.add(rows as u64);
     let epoch = if relation.key.is_empty() {
         let rows = RecordBatch::try_new(arrow_schema(&relation.columns), decoded.columns).map_err(SqlError::from)?;
         coordinator.write_one(relation.id, ChangeBatch::insertions(rows)).await?
     } else {
         write_keyed(webhooks, &relation, decoded).await?
     };
+    webhooks.services.metrics.rows_written.add(rows as u64);
     Ok((rows, epoch))
 }
 
