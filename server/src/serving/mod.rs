@@ -3,7 +3,8 @@
 //! - `engine`: DataFusion with its own threads and a bounded memory pool; `narrow`: its rules for plans over one relation; `physical`, `forgetting`, `guards`, `projections`, `once`, `top_groups`: those for physical plans
 //! - `explained`: what EXPLAIN tells of a query
 //! - `rows`: what a query yields, batch by batch; `interrupt`: what ends one that nobody waits for
-//! - `turns`: the threads of queries, and how queries share them; `paced`: joins that let others have their turns
+//! - `turns`: the threads of queries, and how queries share them; `paced`: joins that let others have their turns; `gathered`: windows that count what they hold; `passing`: how such
+//!   stand in a plan
 //! - `relation`: the table sources that plans name, and their binding to a snapshot
 //! - `lookup`: rows by key, which need no planning
 //! - `view_scan`, `source_scan`: how views and sources are read
@@ -24,6 +25,7 @@ pub mod dml;
 pub mod engine;
 pub mod explained;
 mod forgetting;
+mod gathered;
 mod guards;
 mod interrupt;
 mod lookup;
@@ -31,6 +33,7 @@ mod narrow;
 mod once;
 pub mod overlay;
 mod paced;
+mod passing;
 pub mod physical;
 mod projections;
 pub mod relation;

@@ -867,3 +867,33 @@ async fn a_panic_while_a_job_is_built_is_an_error() {
     server.launch().expect("the server starts");
     has_all(&server, 3).await;
 }
+
+/// A thread of a source or a sink that panics does nothing any more; who looks is told, and everything else goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_a_reader_or_a_sink_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("rows.json"), "{\"id\": 1}\n").expect("a file");
+    let rows_of = format!("connector = 'filesystem', path = '{}/*.json'", dir.path().display());
+    let reads = [
+        format!("CREATE SOURCE s (id BIGINT) WITH ({rows_of}) FORMAT PLAIN ENCODE JSON"),
+        "CREATE MATERIALIZED VIEW of_s AS SELECT id FROM s".to_string(),
+    ];
+    let sends = ["CREATE SINK k FROM t WITH (connector = 'blackhole')".to_string()];
+    for (point, statements, told) in [
+        ("files.batch", &reads[..], "SELECT COUNT(*) FROM eddyline.sources WHERE problem LIKE 'reading panicked%failpoint files.batch%'"),
+        ("sink.write", &sends[..], "SELECT COUNT(*) FROM eddyline.sinks WHERE problem LIKE 'sending panicked%failpoint sink.write%'"),
+        ("sink.logging", &sends[..], "SELECT COUNT(*) FROM eddyline.jobs WHERE job = 'k' AND error LIKE '%failpoint sink.logging%'"),
+    ] {
+        let failpoints = format!("{point}=panic@1");
+        let server = Server::start(ServerOptions { checkpoint_interval: "100ms", failpoints, ..Default::default() });
+        let client = server.connect().await;
+        create(&client).await;
+        for statement in statements {
+            client.batch_execute(statement).await.expect("the definitions are accepted");
+        }
+        insert(&client, 1).await.expect("a row");
+        until("it is told", || async { (number(&client, told).await == 1).then_some(()) }).await;
+        insert(&client, 2).await.expect("the server goes on");
+        has_all(&server, 2).await;
+    }
+}
