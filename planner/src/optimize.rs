@@ -7,6 +7,7 @@
 //! - `clock`: what must be left of `now()`
 //! - `constants`: those that are compared, in plans that run once too
 //! - `copies`: how often expressions come to have one of their parts
+//! - `corrected`: a rule of DataFusion's, but for what it gets wrong
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
 //! - `empty`: inputs without rows, in plans that run once too
 //! - `failing`: constants that fail whatever the rows are
@@ -22,6 +23,7 @@ mod batch;
 mod clock;
 mod constants;
 pub mod copies;
+mod corrected;
 pub mod correlation;
 mod empty;
 mod failing;

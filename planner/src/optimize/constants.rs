@@ -1,6 +1,7 @@
 //! DataFusion's simplification, but for constants with marks of their types: it takes two that differ in these alone for different values, so that of `a = 1 AND a <> 1` it would leave the
 //! first half. Where they are compared they lose the marks before, and what comes to such a constant, as `'orders'::regclass` does, is one before. It does not know what else is simplified.
 
+use super::corrected::{Corrected, Correction};
 use super::{fold_constant, repeated};
 use crate::bind::subquery;
 use crate::walk::{Walk, WalkPlan};
@@ -10,22 +11,13 @@ use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// It takes the place of DataFusion's rule, and has its name.
-#[derive(Debug, Default)]
-pub struct Simplify(SimplifyExpressions);
+/// In the place of DataFusion's rule.
+pub type Simplify = Corrected<SimplifyExpressions>;
 
-impl OptimizerRule for Simplify {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
+impl Correction for SimplifyExpressions {
+    fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
         let names = NamePreserver::new(&plan);
         let plain = plan.map_own(|expr| {
             if !expr.any(is_marked) {
@@ -34,7 +26,7 @@ impl OptimizerRule for Simplify {
             let name = names.save(&expr);
             Ok(expr.up(unmarked)?.update_data(|expr| name.restore(expr)))
         })?;
-        let mut simplified = self.0.rewrite(plain.data, config)?.transform_data(repeated::once)?;
+        let mut simplified = self.rewrite(plain.data, config)?.transform_data(repeated::once)?;
         simplified.transformed |= plain.transformed;
         Ok(simplified)
     }
