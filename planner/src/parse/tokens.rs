@@ -216,6 +216,12 @@ pub fn find_top_level(tokens: &[TokenWithSpan], start: usize, mut found: impl Fn
     None
 }
 
+/// Whether a query goes on with a token that begins with one in parentheses.
+pub fn continues_query(token: &Token) -> bool {
+    const OF_QUERY: [&str; 8] = ["union", "intersect", "except", "order", "limit", "offset", "fetch", "for"];
+    OF_QUERY.iter().any(|word| is_word(token, word))
+}
+
 pub fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
 }
