@@ -1,8 +1,8 @@
 //! DataFusion's simplification, but for constants with marks of their types: it takes two that differ in these alone for different values, so that of `a = 1 AND a <> 1` it would leave the
-//! first half. Where they are compared they lose the marks before, and what comes to such a constant, as `'orders'::regclass` does, is one before. It does not know what else is simplified.
+//! first half. Where they are compared they lose the marks before, and what comes to such a constant, as `'orders'::regclass` does, is one before. And but for a long CASE (`long_case`). It does not know what else is simplified.
 
 use super::corrected::{Corrected, Correction};
-use super::{fold_constant, repeated};
+use super::{fold_constant, long_case, repeated};
 use crate::bind::subquery;
 use crate::walk::{Walk, WalkPlan};
 use datafusion::common::tree_node::Transformed;
@@ -20,13 +20,16 @@ impl Correction for SimplifyExpressions {
     fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
         let names = NamePreserver::new(&plan);
         let plain = plan.map_own(|expr| {
-            if !expr.any(is_marked) {
+            if !expr.any(is_marked) && long_case::is_short(&expr) {
                 return Ok(Transformed::no(expr));
             }
             let name = names.save(&expr);
-            Ok(expr.up(unmarked)?.update_data(|expr| name.restore(expr)))
+            let plain = expr.up(unmarked)?.transform_data(long_case::hidden)?;
+            Ok(plain.update_data(|expr| name.restore(expr)))
         })?;
-        let mut simplified = self.rewrite(plain.data, config)?.transform_data(repeated::once)?;
+        let simplified = self.rewrite(plain.data, config)?;
+        let shown = |expr: Expr| if long_case::is_short(&expr) { Ok(Transformed::no(expr)) } else { long_case::shown(expr) };
+        let mut simplified = simplified.transform_data(|plan| plan.map_own(shown))?.transform_data(repeated::once)?;
         simplified.transformed |= plain.transformed;
         Ok(simplified)
     }
