@@ -42,11 +42,11 @@ impl AggregateUDFImpl for Finite {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(OfAll { of: self.of.accumulator(args)?, marks: 0 }))
+        Ok(Box::new(OfAll { of: self.of.accumulator(args)?, marked: false }))
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(OfAll { of: self.of.create_sliding_accumulator(args)?, marks: 0 }))
+        Ok(Box::new(OfFrame { of: self.of.create_sliding_accumulator(args)?, nan: 0, infinite: 0, negative_infinite: 0 }))
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -66,15 +66,12 @@ impl AggregateUDFImpl for Finite {
     }
 }
 
-/// Infinities and NaN among floats, or those of lists, which the values of DISTINCT are in between.
-fn marks(values: &ArrayRef) -> i64 {
+/// Whether there is an infinity or NaN among floats, or those of lists, which the values of DISTINCT are in between.
+fn has_marks(values: &ArrayRef) -> bool {
     if let Some(lists) = values.as_list_opt::<i32>() {
-        return lists.iter().flatten().map(|values| marks(&values)).sum();
+        return lists.iter().flatten().any(|values| has_marks(&values));
     }
-    match marked(values) {
-        Some(floats) => floats.iter().flatten().filter(|value| !value.is_finite()).count() as i64,
-        None => 0,
-    }
+    marked(values).is_some_and(|floats| floats.iter().flatten().any(|value| !value.is_finite()))
 }
 
 /// Floats, if any of them is an infinity or NaN.
@@ -87,35 +84,27 @@ fn too_large() -> DataFusionError {
     DataFusionError::External(Box::new(overflow()))
 }
 
+fn is_too_large(value: &ScalarValue) -> bool {
+    matches!(value, ScalarValue::Float64(Some(value)) if !value.is_finite())
+}
+
 #[derive(Debug)]
 struct OfAll {
     of: Box<dyn Accumulator>,
-    /// Infinities and NaN among what it is of.
-    marks: i64,
+    /// Whether there is an infinity or NaN among what it is of.
+    marked: bool,
 }
 
 impl OfAll {
     fn check(&self, value: &ScalarValue) -> Result<()> {
-        match value {
-            ScalarValue::Float64(Some(value)) if !value.is_finite() && self.marks == 0 => Err(too_large()),
-            _ => Ok(()),
-        }
+        if is_too_large(value) && !self.marked { Err(too_large()) } else { Ok(()) }
     }
 }
 
 impl Accumulator for OfAll {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.marks += marks(&values[0]);
+        self.marked |= has_marks(&values[0]);
         self.of.update_batch(values)
-    }
-
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.marks -= marks(&values[0]);
-        self.of.retract_batch(values)
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        self.of.supports_retract_batch()
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -135,8 +124,71 @@ impl Accumulator for OfAll {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.marks += states.iter().map(marks).sum::<i64>();
+        self.marked |= states.iter().any(has_marks);
         self.of.merge_batch(states)
+    }
+}
+
+/// Over a frame that rows leave. No subtraction takes back infinities and NaN, so they are counted beside the others.
+#[derive(Debug)]
+struct OfFrame {
+    of: Box<dyn Accumulator>,
+    nan: i64,
+    infinite: i64,
+    negative_infinite: i64,
+}
+
+impl OfFrame {
+    /// The others of some values.
+    fn count(&mut self, values: &[ArrayRef], weight: i64) -> Vec<ArrayRef> {
+        let Some(floats) = marked(&values[0]) else { return values.to_vec() };
+        for value in floats.iter().flatten() {
+            match value {
+                f64::INFINITY => self.infinite += weight,
+                f64::NEG_INFINITY => self.negative_infinite += weight,
+                value if value.is_nan() => self.nan += weight,
+                _ => {}
+            }
+        }
+        let others: Float64Array = floats.iter().map(|value| value.filter(|value| value.is_finite())).collect();
+        vec![Arc::new(others)]
+    }
+}
+
+impl Accumulator for OfFrame {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let others = self.count(values, 1);
+        self.of.update_batch(&others)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let others = self.count(values, -1);
+        self.of.retract_batch(&others)
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        self.of.supports_retract_batch()
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        match (self.nan > 0, self.infinite > 0, self.negative_infinite > 0) {
+            (true, _, _) | (_, true, true) => Ok(ScalarValue::from(f64::NAN)),
+            (_, true, _) => Ok(ScalarValue::from(f64::INFINITY)),
+            (_, _, true) => Ok(ScalarValue::from(f64::NEG_INFINITY)),
+            _ => self.of.evaluate().and_then(|value| if is_too_large(&value) { Err(too_large()) } else { Ok(value) }),
+        }
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.of.size()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Err(DataFusionError::Internal("a frame is not part of another one".to_string()))
+    }
+
+    fn merge_batch(&mut self, _states: &[ArrayRef]) -> Result<()> {
+        Err(DataFusionError::Internal("a frame is not merged of others".to_string()))
     }
 }
 
@@ -160,8 +212,8 @@ impl OfGroups {
 /// Fails if floats of groups are none without having been made of others that are none.
 fn check(values: &ArrayRef, of_marked: &[bool]) -> Result<()> {
     let Some(floats) = marked(values) else { return Ok(()) };
-    let is_too_large = |(value, of_marked): (Option<f64>, &bool)| !of_marked && value.is_some_and(|value| !value.is_finite());
-    if floats.iter().zip(of_marked).any(is_too_large) { Err(too_large()) } else { Ok(()) }
+    let is_new = |(value, of_marked): (Option<f64>, &bool)| !of_marked && value.is_some_and(|value| !value.is_finite());
+    if floats.iter().zip(of_marked).any(is_new) { Err(too_large()) } else { Ok(()) }
 }
 
 impl GroupsAccumulator for OfGroups {
