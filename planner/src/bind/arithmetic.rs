@@ -1,5 +1,6 @@
 //! Operands of `+`, `-`, `*`, `/`, `%`, of comparisons with intervals, and of the operators that ask whether one array contains another. As in PostgreSQL a literal in quotes takes the
-//! type that the operator wants beside the other side, a date that an interval moves is a timestamp, and one that a number of days moves is a date.
+//! type that the operator wants beside the other side, a date that an interval moves is a timestamp, one that a number of days moves is a date, and the days
+//! between two of them are an integer.
 
 use super::common::{is_interval, literal_as};
 use super::matching::is_text_literal;
@@ -35,6 +36,9 @@ impl ExprPlanner for Arithmetic {
         let (Ok(from), Ok(to)) = (type_of(&left, schema), type_of(&right, schema)) else {
             return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
         };
+        if op == Minus && from == DataType::Date32 && to == DataType::Date32 {
+            return Ok(PlannerResult::Planned(Expr::Cast(Cast::new(Box::new(left - right), DataType::Int32))));
+        }
         if let Some(date) = by_days(&op, (&left, &from), (&right, &to))? {
             return Ok(PlannerResult::Planned(date));
         }
