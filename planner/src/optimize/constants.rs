@@ -28,7 +28,13 @@ impl Correction for SimplifyExpressions {
             Ok(plain.update_data(|expr| name.restore(expr)))
         })?;
         let simplified = self.rewrite(plain.data, config)?;
-        let shown = |expr: Expr| if long_case::is_short(&expr) { Ok(Transformed::no(expr)) } else { long_case::shown(expr) };
+        let shown = |expr: Expr| {
+            if long_case::is_short(&expr) {
+                return Ok(Transformed::no(expr));
+            }
+            let name = names.save(&expr);
+            Ok(long_case::shown(expr)?.update_data(|expr| name.restore(expr)))
+        };
         let mut simplified = simplified.transform_data(|plan| plan.map_own(shown))?.transform_data(repeated::once)?;
         simplified.transformed |= plain.transformed;
         Ok(simplified)

@@ -89,11 +89,9 @@ pub fn check_depth(tokens: &[TokenWithSpan], text: &SourceText) -> Result<()> {
 
 /// What stands between two parts of a CASE, as a comma does between others, or ends it.
 fn part_of_case(token: &Token) -> Option<Keyword> {
-    match token {
-        Token::Word(word) if word.quote_style.is_none() => Some(word.keyword),
-        _ => None,
-    }
-    .filter(|keyword| matches!(keyword, Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::END))
+    let Token::Word(word) = token else { return None };
+    let is_part = word.quote_style.is_none() && matches!(word.keyword, Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::END);
+    is_part.then_some(word.keyword)
 }
 
 /// Ends the newest bracket, and in it what looked like a CASE and was a name; what they had.
