@@ -18,7 +18,8 @@ const OPERATOR: &str = "__any";
 /// A query in more parentheses than it needs is one still, and no value.
 pub fn take_query(expr: &mut ast::Expr) {
     let (ast::Expr::AnyOp { right, .. } | ast::Expr::AllOp { right, .. }) = expr else { return };
-    let mut inner = right.as_ref();
+    let ast::Expr::Nested(inner) = right.as_ref() else { return };
+    let mut inner = inner.as_ref();
     while let ast::Expr::Nested(next) = inner {
         inner = next;
     }

@@ -714,7 +714,8 @@ async fn long_chains_are_computed() {
 async fn a_case_of_many_whens_is_computed() {
     let server = Server::start(ServerOptions::default());
     let client = server.connect().await;
-    client.batch_execute("CREATE TABLE t (i BIGINT); INSERT INTO t VALUES (1), (1499), (1500)").await.expect("a table");
+    client.batch_execute("CREATE TABLE t (i BIGINT)").await.expect("a table");
+    client.batch_execute("INSERT INTO t VALUES (1), (1499), (1500)").await.expect("rows");
     let whens: String = (0..1_500).map(|n| format!("WHEN i = {n} THEN '{n}' ")).collect();
     let case = format!("CASE {whens} ELSE 'x' END");
     let asked = Instant::now();
