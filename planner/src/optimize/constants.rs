@@ -4,11 +4,11 @@
 use super::corrected::{Corrected, Correction};
 use super::{fold_constant, long_case, repeated};
 use crate::bind::subquery;
+use crate::functions::checked::rewrite_own;
 use crate::walk::{Walk, WalkPlan};
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::logical_expr::expr::BinaryExpr;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -18,27 +18,28 @@ pub type Simplify = Corrected<SimplifyExpressions>;
 
 impl Correction for SimplifyExpressions {
     fn corrected(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> DfResult<Transformed<LogicalPlan>> {
-        let names = NamePreserver::new(&plan);
-        let plain = plan.map_own(|expr| {
-            if !expr.any(is_marked) && long_case::is_short(&expr) {
-                return Ok(Transformed::no(expr));
-            }
-            let name = names.save(&expr);
-            let plain = expr.up(unmarked)?.transform_data(long_case::hidden)?;
-            Ok(plain.update_data(|expr| name.restore(expr)))
-        })?;
+        let is_plain = |expr: &Expr| !expr.any(is_marked) && long_case::is_short(expr);
+        let plain = changed(plan, is_plain, |expr| expr.up(unmarked)?.transform_data(long_case::hidden))?;
         let simplified = self.rewrite(plain.data, config)?;
-        let shown = |expr: Expr| {
-            if long_case::is_short(&expr) {
-                return Ok(Transformed::no(expr));
-            }
-            let name = names.save(&expr);
-            Ok(long_case::shown(expr)?.update_data(|expr| name.restore(expr)))
-        };
-        let mut simplified = simplified.transform_data(|plan| plan.map_own(shown))?.transform_data(repeated::once)?;
+        let shown = simplified.transform_data(|plan| changed(plan, long_case::is_short, long_case::shown))?;
+        let mut simplified = shown.transform_data(repeated::once)?;
         simplified.transformed |= plain.transformed;
         Ok(simplified)
     }
+}
+
+/// A node whose own expressions are changed, names kept, if there is something to change in any of them.
+fn changed(
+    plan: LogicalPlan,
+    stays: fn(&Expr) -> bool,
+    change: fn(Expr) -> DfResult<Transformed<Expr>>,
+) -> DfResult<Transformed<LogicalPlan>> {
+    let mut all_stay = true;
+    plan.each_own(|expr| {
+        all_stay &= stays(expr);
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if all_stay { Ok(Transformed::no(plan)) } else { rewrite_own(plan, &change) }
 }
 
 /// Whether a constant is compared that has a mark.
