@@ -7,11 +7,13 @@
 //! - `clock`: what must be left of `now()`
 //! - `constants`: those that are compared, in plans that run once too
 //! - `copies`: how often expressions come to have one of their parts
+//! - `corrected`: a rule of DataFusion's, but for what it gets wrong
 //! - `correlation`: which correlated subqueries must not become joins, in plans that run once too
 //! - `empty`: inputs without rows, in plans that run once too
 //! - `failing`: constants that fail whatever the rows are
 //! - `grouped`: what follows from what is grouped by, in plans that run once
 //! - `keys`: which conditions of a join are its keys, in plans that run once too
+//! - `long_case`: CASE of many WHENs, in plans that run once too
 //! - `operands`: what sorts, windows and aggregates compute of their input, in plans that run once
 //! - `projections`: which columns there are, in plans that run once too
 //! - `push_down`: how far conditions go down, in plans that run once too
@@ -22,11 +24,13 @@ mod batch;
 mod clock;
 mod constants;
 pub mod copies;
+mod corrected;
 pub mod correlation;
 mod empty;
 mod failing;
 mod grouped;
 mod keys;
+mod long_case;
 mod operands;
 mod projections;
 mod push_down;
@@ -36,6 +40,7 @@ mod single_distinct;
 pub use batch::rules as batch_rules;
 pub use constants::Simplify;
 pub use failing::failure;
+pub use long_case::simplified;
 pub use operands::Operands;
 pub use projections::Projections;
 pub use push_down::PushDown;
@@ -161,7 +166,7 @@ pub fn simplify(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
     let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).with_config_options(Arc::new(options().clone())).build();
     let simplifier = ExprSimplifier::new(context);
     let cast = casts::rewrite_expr(simplifier.coerce(expr, schema)?, schema)?;
-    simplifier.simplify(checked::rewrite_expr(cast, schema)?)
+    long_case::simplified(&simplifier, checked::rewrite_expr(cast, schema)?)
 }
 
 /// The same for an expression without columns; one with columns stays as it is.

@@ -237,6 +237,12 @@ pub fn take_precision(ty: &mut DataType) -> Option<u64> {
     }
 }
 
+/// The type that a cast is to, if it is a cast to that alone: not to a name that clients know it by, and not to fewer digits behind the second.
+pub fn only(ty: &DataType) -> Option<SqlType> {
+    let is_more = *ty == DataType::Regclass || wire_mark(ty).is_some() || take_precision(&mut ty.clone()).is_some();
+    from_ast(ty).ok().filter(|_| !is_more)
+}
+
 /// The digits behind the second that a type is written with in a definition, if it is one of times and they are fewer than there are.
 pub fn precision_of(ty: &SqlType, modifiers: &[u64]) -> Option<u8> {
     match modifiers {

@@ -45,7 +45,7 @@ pub(crate) use long_values::LongValues;
 pub use secrets::{hide_secrets, without_secrets};
 pub use set::SetPiece;
 use std::sync::Arc;
-pub(crate) use tokens::is_word;
+pub(crate) use tokens::{continues_query, is_word};
 use words::Words;
 
 static DIALECT: EddylineDialect = EddylineDialect;

@@ -14,15 +14,13 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{
-    Column, DFSchema, DataFusionError, ExprSchema, JoinType, NullHandling, ParamValues, Result, ScalarValue, UnnestOptions,
-};
+use datafusion::common::{Column, DFSchema, DataFusionError, JoinType, NullHandling, ParamValues, Result, ScalarValue, UnnestOptions};
 use datafusion::execution::context::SessionState;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::expr::{Exists, InSubquery, Placeholder, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::logical_plan::{Filter, Join, Subquery, SubqueryAlias};
+use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
 use datafusion::logical_expr::utils::{conjunction, merge_schema};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -179,7 +177,10 @@ fn lateral_join(join: Join, statement: &Statement) -> Result<LogicalPlan> {
     };
     let Some(subquery) = lateral_of(&join.right) else { return Ok(LogicalPlan::Join(join)) };
     let left = join.left.schema().clone();
-    let subquery = conditioned(&join, subquery)?;
+    let subquery = match conjunction(correlation::on(&join)) {
+        Some(condition) => correlation::conditioned(&join, condition, subquery)?,
+        None => subquery.clone(),
+    };
     let Some((function, arguments)) = RowSubquery::new(&subquery, &left, Yields::Rows, false, statement)? else {
         return Ok(LogicalPlan::Join(join));
     };
@@ -197,24 +198,6 @@ fn lateral_join(join: Join, statement: &Statement) -> Result<LogicalPlan> {
         }
     });
     unnested.project(left_columns.into_iter().chain(right_columns).collect::<Vec<_>>())?.build()
-}
-
-/// The right side's subquery with the conditions of ON.
-fn conditioned(join: &Join, subquery: &LogicalPlan) -> Result<LogicalPlan> {
-    let equalities = join.on.iter().map(|(l, r)| l.clone().eq(r.clone()));
-    let Some(condition) = conjunction(equalities.chain(join.filter.clone())) else { return Ok(subquery.clone()) };
-    let (left, right, own) = (join.left.schema(), join.right.schema(), subquery.schema().columns());
-    let condition = condition.up(|e| match e {
-        Expr::Column(column) => match right.maybe_index_of_column(&column) {
-            Some(at) => Ok(Transformed::yes(Expr::Column(own[at].clone()))),
-            None => {
-                let field = left.field_from_column(&column)?.clone();
-                Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
-            }
-        },
-        other => Ok(Transformed::no(other)),
-    })?;
-    Ok(LogicalPlan::Filter(Filter::try_new(condition.data, Arc::new(subquery.clone()))?))
 }
 
 /// What a run of the subquery gives.

@@ -249,15 +249,15 @@ impl QueryEngine {
     pub fn expression(&self, expr: &Expr, schema: &DFSchema, now: Timestamp) -> Result<Arc<dyn PhysicalExpr>> {
         let mut state = self.states.full.clone();
         state.execution_props_mut().query_execution_start_time = start_time(now);
-        let expr = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(
+        let simplifier = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(
             datafusion::logical_expr::simplify::SimplifyContext::builder()
                 .with_schema(Arc::new(schema.clone()))
                 .with_config_options(state.config_options().clone())
                 .with_query_execution_start_time(start_time(now))
                 .build(),
-        )
-        .simplify(rewrite_expr(expr.clone(), schema).map_err(to_sql_error)?)
-        .map_err(to_sql_error)?;
+        );
+        let expr = rewrite_expr(expr.clone(), schema).and_then(|expr| eddyline_planner::simplified(&simplifier, expr));
+        let expr = expr.map_err(to_sql_error)?;
         state.create_physical_expr(expr, schema).map_err(to_sql_error)
     }
 

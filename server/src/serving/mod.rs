@@ -10,7 +10,7 @@
 //! - `view_scan`, `source_scan`: how views and sources are read
 //! - `overlay`: a transaction's own effects
 //! - `dml`, `conflict`: INSERT, UPDATE, DELETE to net changes
-//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds; `counted`: COUNT(DISTINCT) of rows and lists; `sliding`: aggregates over frames
+//! - `checked`: integer arithmetic that fails instead of wrapping; `average`: AVG of decimals that rounds; `finite`: SUM and AVG of floats that fail; `counted`: COUNT(DISTINCT) of rows and lists; `sliding`: aggregates over frames
 //!   that rows leave
 //! - `correlated`: subqueries that are run once per outer row
 //!
@@ -24,6 +24,7 @@ mod counted;
 pub mod dml;
 pub mod engine;
 pub mod explained;
+mod finite;
 mod forgetting;
 mod gathered;
 mod guards;

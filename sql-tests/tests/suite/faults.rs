@@ -709,6 +709,26 @@ async fn long_chains_are_computed() {
     assert_eq!(number(&client, "SELECT n FROM w").await, 1);
 }
 
+/// A CASE is no deeper than what is inside it, and what it gives may be compared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_case_of_many_whens_is_computed() {
+    let server = Server::start(ServerOptions::default());
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (i BIGINT)").await.expect("a table");
+    client.batch_execute("INSERT INTO t VALUES (1), (1499), (1500)").await.expect("rows");
+    let whens: String = (0..1_500).map(|n| format!("WHEN i = {n} THEN '{n}' ")).collect();
+    let case = format!("CASE {whens} ELSE 'x' END");
+    let asked = Instant::now();
+    assert_eq!(number(&client, &format!("SELECT SUM(length({case}))::bigint FROM t")).await, 6);
+    assert_eq!(number(&client, &format!("SELECT COUNT(*) FROM t WHERE {case} = '1499'")).await, 1);
+    let view = format!("CREATE MATERIALIZED VIEW v AS SELECT {case} AS n, {case} <> 'x' AS is_there FROM t");
+    client.batch_execute(&view).await.expect("a view");
+    client.batch_execute(&format!("CREATE MATERIALIZED VIEW w AS SELECT i FROM t WHERE {case} = '1'")).await.expect("a view");
+    assert_eq!(number(&client, "SELECT COUNT(*) FROM v WHERE is_there AND n = '1499'").await, 1);
+    assert_eq!(number(&client, "SELECT i FROM w").await, 1);
+    assert!(asked.elapsed() < MEANWHILE, "it took {:?}", asked.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_connections_at_once_are_served_or_told_why_not() {
     // Sockets of this process, and of the server, which inherits the limit.
