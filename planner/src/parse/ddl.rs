@@ -60,7 +60,11 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     let at = words.location();
     let what = words.ident()?.value.to_uppercase();
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
-    Err(text.at(error.with_hint("What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION."), at))
+    let hint = match what.as_str() {
+        "SEQUENCE" => types::NUMBERED,
+        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION.",
+    };
+    Err(text.at(error.with_hint(hint), at))
 }
 
 /// `[IF NOT EXISTS] name`.
