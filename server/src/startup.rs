@@ -120,7 +120,7 @@ async fn serve(config: Config, with_demo: bool, problems: Arc<Problems>, runtime
     let joined = stop_coordinator(&handle, thread).await;
     let pages = pages.await;
     clients.map_err(|e| SqlError::internal(format!("the listener failed: {e}")))?;
-    pages.map_err(|e| SqlError::internal(format!("the HTTP side failed: {e}")))??;
+    pages.map_err(|e| SqlError::internal(format!("the HTTP side failed: {e}")))?;
     joined.and(outcome)
 }
 
