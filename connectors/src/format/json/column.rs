@@ -3,6 +3,7 @@
 //! their values in through `native`; `check` passes over values that nobody reads.
 
 mod check;
+mod meant;
 mod native;
 
 pub use native::Native;
