@@ -60,11 +60,8 @@ pub fn create(tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<Ast> {
     let at = words.location();
     let what = words.ident()?.value.to_uppercase();
     let error = SqlError::unsupported(format!("CREATE {what} is not supported"));
-    let hint = match what.as_str() {
-        "SEQUENCE" => types::NUMBERED,
-        _ => "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION.",
-    };
-    Err(text.at(error.with_hint(hint), at))
+    let others = "What can be created: SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX, SINK, FUNCTION.";
+    Err(text.at(error.with_hint(super::absent::in_place_of(&what).unwrap_or(others)), at))
 }
 
 /// `[IF NOT EXISTS] name`.

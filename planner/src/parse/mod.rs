@@ -1,6 +1,7 @@
 //! SQL text to statements. A text is tokenised once, its nesting bounded, and cut at semicolons; each
 //! statement is then parsed on its own, with positions that count from the start of the whole text.
 
+mod absent;
 mod asof;
 pub mod ast;
 mod brackets;

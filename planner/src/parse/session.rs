@@ -4,7 +4,7 @@
 use super::ast::{Ast, ShowAst};
 use super::subscribe::subscribe;
 use super::words::Words;
-use super::{ddl, settings};
+use super::{absent, ddl, settings};
 use crate::error::{SourceText, suggest};
 use crate::statement::{FetchCount, ObjectKind, Subscriber};
 use datafusion::sql::sqlparser::ast::{Expr, ObjectName};
@@ -123,18 +123,11 @@ pub fn statement(first: &str, tokens: Vec<TokenWithSpan>, text: &SourceText) -> 
 
 fn unknown(first: &str, words: Words) -> Result<Ast> {
     let at = words.location();
-    let known = ["grant", "revoke", "listen", "notify", "lock", "merge", "call", "do", "reindex", "cluster", "load", "import"];
-    let error = if known.contains(&first) {
-        let error = SqlError::unsupported(format!("{} is not supported", first.to_uppercase()));
-        match first {
-            "listen" | "notify" => error.with_hint("SUBSCRIBE gives the changes of a table or view as they come."),
-            _ => error,
-        }
-    } else {
+    let error = absent::statement(first).unwrap_or_else(|| {
         let shown = words.parser.peek_token_ref().token.to_string();
         let error = SqlError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{shown}\""));
         suggest(error, first, STATEMENTS.iter().copied())
-    };
+    });
     Err(words.text.at(error, at))
 }
 
@@ -164,6 +157,9 @@ fn relation_kind(words: &mut Words) -> Option<ObjectKind> {
 fn drop(words: &mut Words) -> Result<Ast> {
     if words.eat("schema") {
         return super::schema::drop(words);
+    }
+    if let Some(dropped) = absent::drop(words)? {
+        return Ok(dropped);
     }
     let temporary = words.eat("temporary") || words.eat("temp");
     let kind = if words.eat("function") {
@@ -215,6 +211,7 @@ fn alter(words: &mut Words) -> Result<Ast> {
             _ => Err(words.text.at(SqlError::new(SqlState::SYNTAX_ERROR, "ALTER SYSTEM takes SET name = value, or RESET name"), at)),
         };
     }
+    absent::check(words, "ALTER")?;
     let kind = object_kind(words)?;
     let may_lack = words.eat_all(&["if", "exists"]);
     let name = words.name()?;

@@ -20,6 +20,8 @@ pub const PUBLIC: u32 = 2200;
 pub const INFORMATION_SCHEMA: u32 = 13_000;
 pub const EDDYLINE: u32 = 13_001;
 pub const OWNER_OID: u32 = 10;
+/// Of a session's user who is not named as the owner is.
+pub const USER_OID: u32 = 16_383;
 pub const HEAP: u32 = 2;
 pub const BTREE: u32 = 403;
 pub const HASH: u32 = 405;
