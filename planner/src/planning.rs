@@ -103,7 +103,9 @@ fn statement(ast: &Ast, parsed: &Parsed, context: &Context, ids: &mut StateTable
         }
         Ast::Update(update) => context.update(update)?,
         Ast::Delete(delete) => context.delete(delete)?,
-        Ast::Truncate(names) => Planned::Truncate(names.iter().map(|name| context.truncate(name)).collect::<Result<_>>()?),
+        Ast::Truncate { names, restart } => {
+            Planned::Truncate(names.iter().map(|name| context.truncate(name, *restart)).collect::<Result<_>>()?)
+        }
         Ast::CreateTableAs(create) => context.create_table_as(create, parsed)?,
         Ast::CreateRelation(create) if create.like.is_some() => create_like(create, context, ids)?,
         Ast::CreateRelation(create) => {

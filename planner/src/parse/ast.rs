@@ -24,7 +24,10 @@ pub enum Ast {
     },
     Update(Box<Update>),
     Delete(Box<Delete>),
-    Truncate(Vec<ObjectName>),
+    Truncate {
+        names: Vec<ObjectName>,
+        restart: bool,
+    },
     CreateRelation(Box<CreateRelation>),
     CreateTableAs(Box<CreateTableAs>),
     CreateView(Box<CreateView>),
@@ -279,6 +282,11 @@ pub enum ColumnValue {
         default: Option<Expr>,
     },
     Computed(Expr),
+    /// The rows' numbers, from `start` on. `always`: no statement writes them.
+    Numbered {
+        always: bool,
+        start: i64,
+    },
     /// `METADATA [FROM 'key']`; without FROM the column's name is the key.
     Metadata {
         key: Option<String>,

@@ -18,6 +18,7 @@ mod like;
 mod long_values;
 pub mod match_recognize;
 pub(crate) mod nesting;
+mod numbered;
 mod partition;
 mod schema;
 mod secrets;

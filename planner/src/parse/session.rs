@@ -188,7 +188,7 @@ fn drop(words: &mut Words) -> Result<Ast> {
     Ok(Ast::Drop { kind, names, if_exists, cascade, temporary })
 }
 
-/// `[TABLE] [ONLY] name, ... [{CONTINUE | RESTART} IDENTITY] [CASCADE | RESTRICT]`: there are no identities, and no keys that refer to others.
+/// `[TABLE] [ONLY] name, ... [{CONTINUE | RESTART} IDENTITY] [CASCADE | RESTRICT]`: there are no keys that refer to others.
 fn truncate(words: &mut Words) -> Result<Ast> {
     words.eat("table");
     words.eat("only");
@@ -197,9 +197,10 @@ fn truncate(words: &mut Words) -> Result<Ast> {
         words.eat("only");
         names.push(words.name()?);
     }
-    let _ = words.eat_all(&["continue", "identity"]) || words.eat_all(&["restart", "identity"]);
+    let restart = words.eat_all(&["restart", "identity"]);
+    words.eat_all(&["continue", "identity"]);
     let _ = words.eat("cascade") || words.eat("restrict");
-    Ok(Ast::Truncate(names))
+    Ok(Ast::Truncate { names, restart })
 }
 
 fn alter(words: &mut Words) -> Result<Ast> {

@@ -12,6 +12,7 @@ use arrow::datatypes::Schema;
 use eddyline_common::SqlType;
 use eddyline_common::options::{PROTOBUF_DESCRIPTOR_SET, is_secret};
 use eddyline_common::postgres::types::{WireType, wire_type, wire_type_of_column};
+use eddyline_planner::catalog::Numbered;
 use eddyline_planner::plan::{Expr, Literal};
 use eddyline_planner::{Relation, RelationKind};
 
@@ -277,7 +278,15 @@ fn attribute_rows(r: &Relation, rows: &mut Rows) {
             default_of(r, index).is_some(),
             rows,
         );
+        if let Some(numbered) = numbered(r, index) {
+            rows.set_last("attidentity", if numbered.always { "a" } else { "d" }.into());
+        }
     }
+}
+
+/// How a visible column numbers the rows, if it does.
+pub fn numbered(r: &Relation, visible: usize) -> Option<&Numbered> {
+    r.numbered().filter(|numbered| matches!(r.visible[visible].value, Expr::Column(stored) if stored == numbered.column))
 }
 
 fn index_attribute_rows(index: &IndexEntry, rows: &mut Rows) {

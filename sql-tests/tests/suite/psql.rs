@@ -219,6 +219,18 @@ fn control_c_ends_a_statement_while_its_rows_stream() {
     assert!(took < Duration::from_secs(10), "it took {took:?}");
 }
 
+/// Rows that are copied are numbered too.
+#[test]
+fn copied_rows_are_numbered() {
+    let script = "CREATE TABLE copied (id SERIAL PRIMARY KEY, v TEXT);
+\\copy copied (v) FROM STDIN
+x
+y
+\\.
+SELECT id, v FROM copied ORDER BY id;";
+    assert_eq!(lines(&server(), script), ["id|v", "1|x", "2|y"]);
+}
+
 /// Any user's name is taken, and there is a role of that name for as long as the session is.
 #[test]
 fn whoever_asks_is_a_role() {
