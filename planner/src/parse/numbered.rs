@@ -1,9 +1,11 @@
-//! The grammar of columns that number their rows: `SERIAL` and its kin in a type's place, and `GENERATED {ALWAYS | BY DEFAULT} AS IDENTITY`. It does not know where
-//! numbers come from.
+//! The grammar of columns that number their rows: `SERIAL` and its kin in a type's place, `GENERATED {ALWAYS | BY DEFAULT} AS IDENTITY`, and INSERT's `OVERRIDING`. It
+//! does not know where numbers come from.
 
 use super::ast::ColumnValue;
+use super::tokens::{find_top_level, is_word};
 use super::words::Words;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use crate::error::SourceText;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use eddyline_common::{Result, SqlError, SqlType};
 
 /// The type of a column whose type is said to be a number of its rows, if it is.
@@ -64,4 +66,17 @@ fn number(words: &mut Words) -> Result<i64> {
     let Some(number) = found else { return words.unexpected("a number") };
     words.parser.advance_token();
     Ok(number)
+}
+
+/// The tokens of an INSERT without `OVERRIDING SYSTEM VALUE`, and whether it says that.
+pub fn without_overriding(mut tokens: Vec<TokenWithSpan>, text: &SourceText) -> Result<(Vec<TokenWithSpan>, bool)> {
+    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| is_word(&token.token, word));
+    let is_clause = |at: usize| is(at, "overriding") && (is(at + 1, "system") || is(at + 1, "user")) && is(at + 2, "value");
+    let Some(at) = find_top_level(&tokens, 3, is_clause) else { return Ok((tokens, false)) };
+    if is(at + 1, "user") {
+        let error = SqlError::unsupported("OVERRIDING USER VALUE is not supported");
+        return Err(text.at(error.with_hint("Leave the column that numbers the rows out."), tokens[at].span.start));
+    }
+    tokens.drain(at..at + 3);
+    Ok((tokens, true))
 }
